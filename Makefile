@@ -1,0 +1,21 @@
+# The whole developer interface. `make run` and `make test` do their own set-up.
+.PHONY: help setup run test check format
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+setup: .venv/installed ## one environment, .venv, from the lock file
+.venv/installed: envs/development.lock.txt pyproject.toml envs/install.sh
+	@sh envs/install.sh
+run: .venv/installed ## the demo: SrTiO3 with thermal motion, 3 defoci × 2 configurations
+	@.venv/bin/stemphony run config/config.yaml
+test: .venv/installed ## all tests
+	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest
+check: .venv/installed ## lint, format, types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/snakefmt --check Snakefile workflow/rules
+	.venv/bin/mypy
+	.venv/bin/snakemake --lint
+format: .venv/installed ## apply the formatters
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+	.venv/bin/snakefmt Snakefile workflow/rules

@@ -1,0 +1,180 @@
+"""The script of rule prepare_specimen, and how scripts end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import prepare_specimen
+import pytest
+from stemphony.errors import SpecimenError, StemphonyError
+from stemphony.script import run
+from stemphony.store.specimen_file import read_attributes, read_specimen_file
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "workflow/scripts/prepare_specimen.py"
+SRTIO3 = ROOT / "config/srtio3.cif"
+BLOCK = ROOT / "config/examples/srtio3_block.xyz"
+SNAPSHOTS = ROOT / "config/examples/srtio3_snapshots.xyz"
+
+
+def sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def parameters(file: Path, snapshots: Path | None = None, **specimen: Any) -> str:
+    settings = {
+        "file_sha256": sha256(file),
+        "format": "auto",
+        "supercell": None,
+        "repeat": [1, 1, 1],
+        "vacuum_angstrom": [0.0, 0.0, 0.0],
+        "u_iso_angstrom2": {},
+    } | specimen
+    return json.dumps(
+        {
+            "specimen": settings,
+            "snapshots_sha256": sha256(snapshots) if snapshots else None,
+            "specimen_digest": "d1" * 32,
+            "physics_version": 3,
+        }
+    )
+
+
+@pytest.fixture
+def files(monkeypatch):
+    def name(specimen: Path, snapshots: Path | None = None) -> None:
+        monkeypatch.setenv("STEMPHONY_SPECIMEN_FILE", str(specimen))
+        monkeypatch.delenv("STEMPHONY_SNAPSHOTS_FILE", raising=False)
+        if snapshots:
+            monkeypatch.setenv("STEMPHONY_SNAPSHOTS_FILE", str(snapshots))
+
+    return name
+
+
+def test_specimen_is_read_and_written(tmp_path, files):
+    files(SRTIO3)
+    params = parameters(SRTIO3, repeat=[2, 2, 3], u_iso_angstrom2={"Sr": 0.01})
+    prepare_specimen.main([params, str(tmp_path / "specimen.nc")])
+    specimen = read_specimen_file(tmp_path / "specimen.nc")
+    assert len(specimen.positions) == 60
+    assert specimen.cell == pytest.approx((7.81, 7.81, 11.715))
+    assert specimen.frames is None
+    assert set(specimen.u_iso[specimen.symbols == "Sr"]) == {0.01}
+    attributes = read_attributes(tmp_path / "specimen.nc")
+    assert attributes["specimen_digest"] == "d1" * 32
+    assert attributes["physics_version"] == "3"
+    assert json.loads(attributes["specimen_params"])["repeat"] == [2, 2, 3]
+    assert "config" not in "".join(attributes.values())
+
+
+def test_snapshots_are_read_and_written(tmp_path, files):
+    files(BLOCK, SNAPSHOTS)
+    prepare_specimen.main([parameters(BLOCK, SNAPSHOTS), str(tmp_path / "specimen.nc")])
+    specimen = read_specimen_file(tmp_path / "specimen.nc")
+    assert specimen.frames is not None
+    assert specimen.frames.shape == (3, 40, 3)
+    assert not np.array_equal(specimen.frames[0], specimen.frames[1])
+
+
+def test_moved_file_gives_the_same_specimen(tmp_path, files):
+    moved = tmp_path / "elsewhere" / "renamed.cif"
+    moved.parent.mkdir()
+    shutil.copy(SRTIO3, moved)
+    written = []
+    for file in (SRTIO3, moved):
+        files(file)
+        prepare_specimen.main([parameters(file), str(tmp_path / "specimen.nc")])
+        written.append((tmp_path / "specimen.nc").read_bytes())
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("edited", ["specimen", "snapshots"])
+def test_file_edited_meanwhile(tmp_path, files, edited):
+    specimen, snapshots = tmp_path / "block.xyz", tmp_path / "run.xyz"
+    shutil.copy(BLOCK, specimen)
+    shutil.copy(SNAPSHOTS, snapshots)
+    files(specimen, snapshots)
+    params = parameters(specimen, snapshots)
+    victim = specimen if edited == "specimen" else snapshots
+    victim.write_text(victim.read_text() + "\n")
+    with pytest.raises(SpecimenError, match=r"was edited after.*Run Snakemake again") as caught:
+        prepare_specimen.main([params, str(tmp_path / "specimen.nc")])
+    assert str(victim) in str(caught.value)
+    assert not (tmp_path / "specimen.nc").exists()
+
+
+def test_unset_environment_is_told(tmp_path, monkeypatch):
+    monkeypatch.delenv("STEMPHONY_SPECIMEN_FILE", raising=False)
+    with pytest.raises(StemphonyError, match=r"STEMPHONY_SPECIMEN_FILE is not set.*rule prepare_specimen"):
+        prepare_specimen.main([parameters(SRTIO3), str(tmp_path / "specimen.nc")])
+
+
+def launch(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments],
+        env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_script_runs_without_an_installed_package(tmp_path):
+    done = launch(
+        [parameters(SRTIO3), str(tmp_path / "specimen.nc")],
+        STEMPHONY_SPECIMEN_FILE=str(SRTIO3),
+        PYTHONPATH="",
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert len(read_specimen_file(tmp_path / "specimen.nc").positions) == 5
+
+
+def test_script_tells_a_bad_specimen_without_a_traceback(tmp_path):
+    bad = tmp_path / "bad.cif"
+    bad.write_text(SRTIO3.read_text().replace("Sr1  Sr", "Sr1  X "))
+    done = launch([parameters(bad), str(tmp_path / "specimen.nc")], STEMPHONY_SPECIMEN_FILE=str(bad))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert str(bad) in done.stderr
+    assert "'X'" in done.stderr
+    assert not (tmp_path / "specimen.nc").exists()
+
+
+def test_script_tells_a_folder_that_is_missing(tmp_path):
+    done = launch(
+        [parameters(SRTIO3), str(tmp_path / "no" / "specimen.nc")], STEMPHONY_SPECIMEN_FILE=str(SRTIO3)
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "folder does not exist" in done.stderr
+
+
+def test_script_without_arguments_prints_its_usage():
+    done = launch([])
+    assert done.returncode != 0
+    assert "usage" in done.stderr
+
+
+def test_scripts_end_as_their_errors_say(capsys):
+    def fails_with(error: BaseException) -> int | str | None:
+        def main(arguments: list[str]) -> None:
+            raise error
+
+        with pytest.raises(SystemExit) as caught:
+            run(main)
+        return caught.value.code
+
+    assert fails_with(StemphonyError("what, where, do")) == 1
+    assert capsys.readouterr().err == "what, where, do\n"
+    assert fails_with(KeyboardInterrupt()) == 130
+
+    def broken(arguments: list[str]) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(broken)

@@ -1,0 +1,34 @@
+"""From the jobs' files to one result and its figures."""
+
+
+rule merge_results:
+    input:
+        specimen=ancient(FILES.specimen),
+        jobs=[FILES.job(defocus.id, index) for defocus in CAMPAIGN.defoci for index in range(CAMPAIGN.configurations)],
+    output:
+        # `update`: Snakemake would delete the present result before a merge that may refuse its inputs.
+        nc=update(FILES.merged),
+    log:
+        f"logs/merge_results/{CAMPAIGN.name}/stem.log",
+    benchmark:
+        f"benchmarks/merge_results/{CAMPAIGN.name}/stem.tsv"
+    params:
+        merge=SESSION.merge_params,
+    conda:
+        "../../envs/simulation.yaml"
+    # The job files are not on the command line, which has a limited length: the params say which they are.
+    shell:
+        'python "$STEMPHONY_SCRIPTS/merge_results.py" {params.merge:q} {input.specimen:q} {output.nc:q} > {log:q} 2>&1'
+
+
+rule plot_results:
+    input:
+        nc=FILES.merged,
+    output:
+        [FILES.figure(name) for name in CAMPAIGN.figures],
+    log:
+        f"logs/plot_results/{CAMPAIGN.name}/figures.log",
+    conda:
+        "../../envs/simulation.yaml"
+    shell:
+        'python "$STEMPHONY_SCRIPTS/plot_results.py" {input.nc:q} {output:q} > {log:q} 2>&1'

@@ -1,0 +1,70 @@
+"""Rule prepare_specimen: one structure file, and its snapshots, become `specimen.nc`.
+
+    python prepare_specimen.py PARAMS_JSON OUTPUT
+
+Params carry the SHA-256 of the files' content, so that a moved folder reruns nothing; the paths come in
+STEMPHONY_SPECIMEN_FILE and STEMPHONY_SNAPSHOTS_FILE.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from stemphony.errors import SpecimenError, StemphonyError
+from stemphony.provenance import canonical_json
+from stemphony.script import run
+from stemphony.store.specimen_file import write_specimen
+from stemphony.store.structures import content_sha256, read_snapshots, read_specimen
+
+USAGE = "usage: prepare_specimen.py PARAMS_JSON OUTPUT"
+
+
+def main(arguments: list[str]) -> None:
+    """Read, check and write the specimen that `PARAMS_JSON` describes."""
+    if len(arguments) != 2:
+        sys.exit(USAGE)
+    params: dict[str, Any] = json.loads(arguments[0])
+    settings = dict(params["specimen"])
+    file = unchanged_file("STEMPHONY_SPECIMEN_FILE", settings.pop("file_sha256"))
+    specimen = read_specimen(file, **settings)
+    snapshots_sha256 = params.get("snapshots_sha256")
+    if snapshots_sha256 is not None:
+        trajectory = unchanged_file("STEMPHONY_SNAPSHOTS_FILE", snapshots_sha256)
+        specimen = replace(specimen, frames=read_snapshots(trajectory, specimen))
+    write_specimen(
+        Path(arguments[1]),
+        specimen,
+        {
+            "specimen_digest": params["specimen_digest"],
+            "physics_version": str(params["physics_version"]),
+            "specimen_params": canonical_json(params["specimen"]),
+            "snapshots_sha256": snapshots_sha256 or "",
+        },
+    )
+
+
+def unchanged_file(variable: str, sha256: str) -> Path:
+    """The file that an environment variable names, if its content is still the planned one."""
+    value = os.environ.get(variable)
+    if not value:
+        raise StemphonyError(
+            f"{variable} is not set. Start this script through rule prepare_specimen, which sets it."
+        )
+    file = Path(value)
+    found = content_sha256(file)
+    if found != sha256:
+        raise SpecimenError(
+            file,
+            f"was edited after the campaign was planned (SHA-256 {found[:12]}…, planned {sha256[:12]}…). "
+            "Run Snakemake again.",
+        )
+    return file
+
+
+if __name__ == "__main__":
+    run(main)

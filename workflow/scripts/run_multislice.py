@@ -1,0 +1,83 @@
+"""Rule run_multislice: one frozen-phonon configuration at one defocus, all probe positions.
+
+    python run_multislice.py PARAMS SPECIMEN OUTPUT THREADS
+
+PARAMS is the JSON text of the rule's params. Reads the normalised specimen, computes, writes OUTPUT atomically with
+its checksum beside it, and reports its status.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from stemphony import job, provenance, script
+from stemphony.errors import DamagedResultError
+
+
+def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, threads: int) -> None:
+    """Compute one job and write its result file."""
+    watch = job.Stopwatch()
+    with job.scope(output, params, threads) as scope:
+        # After the thread limits and the first report: these imports take a while on a cold file system.
+        from stemphony.model import Experiment
+        from stemphony.simulation import DEFAULT_BUDGET_MB, draw_atoms, simulate
+        from stemphony.store import specimen_file as specimens
+        from stemphony.store.jobs import JobRecord, atom_table, write_job
+        from stemphony.store.wisdom import cpu_model, prepare_plans
+
+        specimen, attributes = specimens.read_specimen_file(specimen_file), specimens.read_attributes(specimen_file)
+        if attributes.get("specimen_digest") != params["specimen_digest"]:
+            raise DamagedResultError(
+                f"{specimen_file} was made from another specimen or by another version than this job expects. "
+                "Delete it and run again; no computed configuration is lost by that."
+            )
+        experiment = Experiment.of(params, specimen.cell)
+        phonons, configuration, defocus = params["frozen_phonon"], params["configuration"], params["defocus_nm"]
+        random_seed = params["simulation"]["random_seed"]
+        seed = None if random_seed is None else scope.identity.effective_seed(random_seed)
+        atoms = draw_atoms(
+            experiment,
+            specimen.symbols,
+            specimen.positions,
+            specimen.u_iso,
+            frame=None if specimen.frames is None or not phonons["enabled"] else specimen.frames[configuration],
+            displaced=seed is not None,
+            random_seed=seed or 0,
+            configuration=configuration,
+            defocus_nm=defocus if phonons["independent_defoci"] else None,
+            displace_z=bool(phonons["displace_z"]),
+            fixed_slicing=phonons["fixed_slicing"],
+        )
+        flag, plan_source = prepare_plans(experiment.grid.gpts, experiment.complex_dtype)
+        signals = simulate(
+            experiment, atoms, defocus, threads=threads, flag=flag, on_progress=scope.progress,
+            budget_mb=scope.plan.get("budget_mb", DEFAULT_BUDGET_MB),
+        )  # fmt: skip
+        record = JobRecord(
+            params=params,
+            effective_seed=seed,
+            root={
+                "title": scope.plan.get("title", scope.result.name), "id": scope.identity.id, "Conventions": "AMBER",
+                "program": provenance.PROGRAM, "version": provenance.VERSION, "git_commit": provenance.git_commit(),
+                "created": watch.started,
+            },
+            runtime={
+                "UUID": scope.identity.id, **provenance.runtime_attributes(), **watch.record(), "host": provenance.host(),
+                "cpu_model": cpu_model(), "threads": threads, "fft_plan_source": plan_source, "attempt": scope.attempt,
+            },
+        )  # fmt: skip
+        keep = scope.plan.get("keep_coordinates", True)
+        write_job(output, experiment, record, signals, atom_table(specimen, experiment), atoms if keep else None)
+
+
+def main(arguments: list[str]) -> None:
+    """Run from a shell rule."""
+    params, specimen_file, output, threads = arguments
+    job.limit_threads(1)
+    run_multislice(json.loads(params), Path(specimen_file), Path(output), int(threads))
+
+
+if __name__ == "__main__":
+    script.run(main)

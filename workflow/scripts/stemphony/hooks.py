@@ -1,0 +1,238 @@
+"""What happens around a run of Snakemake: identity, plan and events, from onstart, onsuccess and onerror.
+
+A hook that raises fails the run, so status reporting never raises here; a results folder that cannot be written
+does, because no job could keep its result.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from . import job, paths, progress, provenance
+from .errors import StemphonyError
+from .preflight import Preflight
+from .status.events import Event, event_id, failure_keys
+from .status import settings as status_settings
+from .status.reporter import ONSTART_WAIT_S, RUN_END_WAIT_S, Reporter
+from .store import ledger
+
+LIVE_VARIABLE = "STEMPHONY_LIVE"
+WATCH_S = 5.0
+# Of the run that holds a working directory; `stemphony run` unlocks only when that process is gone.
+HOLDER = Path(".snakemake") / "stemphony-run.json"
+
+
+class Run:
+    """One invocation of Snakemake.
+
+    Parameters
+    ----------
+    checked : Preflight
+        The campaign.
+    workflow : snakemake.workflow.Workflow
+        For what Snakemake alone knows: cores, the jobs to run, whether it only touches files.
+    say : callable
+        Prints a line for the user.
+    """
+
+    def __init__(self, checked: Preflight, workflow: Any, say: Callable[[str], None]) -> None:
+        self.checked, self.workflow, self.say = checked, workflow, say
+        self.result = paths.ResultPaths.of(checked.campaign.name)
+        self.number = 0
+        self.jobs = 0
+        self.reporter: Reporter | None = None
+        self.cancelled_by = ""
+        self.ended = threading.Event()
+        self.common: dict[str, Any] = {}
+
+    # --- onstart ----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Make the identity, the run's number and plan.json, then send START_SIMULATION."""
+        if self.workflow.touch:
+            return
+        checked, campaign = self.checked, self.checked.campaign
+        identity = ledger.identity(self.result, campaign.config["simulation"]["random_seed"])
+        self.number = ledger.claim_run(self.result)
+        self.jobs = sum(1 for job in self.workflow.dag.needrun_jobs() if job.rule.name == "run_multislice")
+        processors = self._processors()
+        plan = checked.plan(self.number, processors, self.jobs, ledger.now())
+        ledger.write_plan(self.result, plan)
+        os.environ[job.RUN_VARIABLE] = str(self.number)
+        self._note_holder()
+        self._listen_for_cancel()
+        for line in plan["plan"]:
+            self.say(line)
+        self.common = {
+            "id": identity.id,
+            "num_threads": plan["threads"],
+            "num_processors": processors,
+            "num_defoci": plan["num_defoci"],
+            "num_configurations": plan["num_configurations"],
+            "run": self.number,
+        }
+        self._report("onstart", self._send_start, plan)
+        if not os.environ.get(LIVE_VARIABLE):
+            threading.Thread(target=self._watch, daemon=True).start()
+
+    def _send_start(self, plan: Mapping[str, Any]) -> None:
+        reporter = self._open_reporter()
+        reporter.emit(
+            Event.START_SIMULATION,
+            version=provenance.VERSION,
+            git_commit=provenance.git_commit(),
+            title=plan["title"],
+        )
+        # Kept open: what is not through after this wait goes on being sent while the jobs run.
+        reporter.flush(ONSTART_WAIT_S)
+
+    def _processors(self) -> int:
+        """Jobs that may run side by side: cores/threads, or `jobs` on a cluster."""
+        settings = self.workflow.resource_settings
+        if settings.nodes is not None and not self.workflow.local_exec:
+            return int(settings.nodes)
+        return max(1, int(settings.cores or 1) // int(self.checked.campaign.config["resources"]["threads"]))
+
+    def _note_holder(self) -> None:
+        HOLDER.parent.mkdir(exist_ok=True)
+        content = {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start(os.getpid())}
+        HOLDER.write_text(json.dumps(content), encoding="utf-8")
+
+    def _listen_for_cancel(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before = signal.getsignal(number)
+            if not callable(before):
+                continue  # ignored: as in a background process of a shell
+
+            def noted(received: int, frame: Any, before: Any = before) -> None:
+                self.cancelled_by = signal.Signals(received).name
+                before(received, frame)
+
+            signal.signal(number, noted)
+
+    def _watch(self) -> None:
+        """One line per tenth, for a terminal without `stemphony run`."""
+        tenths = progress.Tenths(self.say)
+        while not self.ended.wait(WATCH_S):
+            now = progress.overall(self.result, self.number, self.jobs)
+            if self.jobs:
+                tenths.reached(now.share, f"simulation {100 * now.share:.0f} %: {now.finished} of {self.jobs} jobs finished")
+
+    # --- onsuccess, onerror -------------------------------------------------------------------------------------
+
+    def success(self) -> None:
+        """Send FINISH if the merged result is complete, else FAILED: only a part was asked for."""
+        if not self.number:
+            return
+        self.ended.set()
+        if self._is_complete():
+            self._report("onsuccess", self._end, Event.FINISH, {})
+        else:
+            self._report("onsuccess", self._end, Event.FAILED, self._failure("the run ended without a merged result"))
+        HOLDER.unlink(missing_ok=True)
+
+    def error(self) -> None:
+        """Send ERROR for jobs that died without their own, then FAILED or CANCELLED."""
+        if not self.number:
+            return
+        self.ended.set()
+        self._report("onerror", self._send_orphaned_errors)
+        if self.cancelled_by:
+            failure = self._failure(f"cancelled by {self.cancelled_by}")
+            self._report("onerror", self._end, Event.CANCELLED, failure)
+        else:
+            self._report("onerror", self._end, Event.FAILED, self._failure("a job failed"))
+        HOLDER.unlink(missing_ok=True)
+
+    def _is_complete(self) -> bool:
+        """Whether stem.nc is readable and was merged from what this run planned."""
+        import netCDF4
+
+        try:
+            with netCDF4.Dataset(self.result.merged) as root:
+                return bool(root.merge_digest == provenance.digest(self.checked.campaign.merge_params))
+        except (OSError, RuntimeError, AttributeError):
+            return False
+
+    def _states(self) -> list[dict[str, Any]]:
+        """States of this run's jobs; one that is still `running` now, without its result, has died silently."""
+        found = progress.states(self.result, self.number)
+        for state in found:
+            file = self.result.job(paths.defocus_id(state["defocus_nm"]), state["configuration"])
+            state["died"] = state["state"] == progress.RUNNING and not file.exists()
+        return found
+
+    def _failure(self, message: str) -> dict[str, Any]:
+        states = self._states()
+        bad = [state for state in states if state["state"] == progress.FAILED or state["died"]]
+        pairs = [(self._index(state), int(state["configuration"])) for state in bad]
+        return {"message": message, **failure_keys(pairs, max(0, self.jobs - len(states)))}
+
+    def _index(self, state: Mapping[str, Any]) -> int:
+        return [d.id for d in self.checked.campaign.defoci].index(paths.defocus_id(state["defocus_nm"]))
+
+    def _send_orphaned_errors(self) -> None:
+        reporter = self._open_reporter()
+        for state in self._states():
+            if not state["died"]:
+                continue
+            name = paths.job_name(paths.defocus_id(state["defocus_nm"]), state["configuration"])
+            reporter.emit(
+                Event.ERROR,
+                # The id that the job's own ERROR would have had, so that the two are never counted twice.
+                event_id=event_id(self.common["id"], self.number, Event.ERROR, name, state["attempt"]),
+                defocus=state["defocus_nm"],
+                defocus_index=self._index(state),
+                configuration_index=state["configuration"],
+                message="the job died without a word (killed, out of memory, or its node failed)",
+            )
+
+    def _end(self, event: str, keys: Mapping[str, Any]) -> None:
+        reporter = self._open_reporter()
+        reporter.emit(event, **keys)
+        reporter.close(RUN_END_WAIT_S, patient=True)
+
+    # --- reporting ----------------------------------------------------------------------------------------------
+
+    def _open_reporter(self) -> Reporter:
+        """The run's one reporter, so that events of the hooks keep their order."""
+        if self.reporter is None:
+            self.reporter = Reporter(
+                status_settings.load(self.checked.inputs.config_files) if self.checked.inputs.config_files else None,
+                self.common,
+                self.result.hook_events(self.number),
+                warn=self.say,
+            )
+        return self.reporter
+
+    def _report(self, hook: str, send: Callable[..., None], *arguments: Any) -> None:
+        if not self.checked.inputs.config["http_reporting"]["reporting"]:
+            return
+        try:
+            send(*arguments)
+        except Exception as error:  # whatever goes wrong with reports, the simulation is not touched
+            self.say(f"status reporting ({hook}): {type(error).__name__ if not isinstance(error, StemphonyError) else error}")
+
+
+def process_start(pid: int) -> str:
+    """When a process started, in the kernel's clock ticks; empty if there is no such process or no /proc."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
+    return stat.rsplit(")", 1)[1].split()[19]
+
+
+def say(text: str) -> None:
+    """A line for the user, beside Snakemake's own."""
+    print(f"stemphony: {text}", file=sys.stderr, flush=True)  # noqa: T201

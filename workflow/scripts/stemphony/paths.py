@@ -1,0 +1,117 @@
+"""Every file name of a simulation, used by rules, scripts and tests. Pure: nothing here touches the disk."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+RESULTS = "results"
+JOB_FILE = re.compile(r"^configuration_(\d{4})\.nc$")
+
+
+def defocus_id(defocus_nm: float) -> str:
+    """Name of a defocus made from its value: +2.5 nm is `p2d500`, −10 nm `m10d000`, −0.0 `p0d000`."""
+    rounded = round(defocus_nm, 3) + 0.0
+    sign = "m" if rounded < 0 else "p"
+    return f"{sign}{abs(rounded):.3f}".replace(".", "d")
+
+
+def defocus_pm(defocus_nm: float) -> int:
+    """The defocus in whole picometres, the same rounding as its id; seeds are made from it."""
+    return round(round(defocus_nm, 3) * 1000)
+
+
+@dataclass(frozen=True)
+class ResultPaths:
+    """Files of one simulation below its result folder, `results/<name>`."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, name: str, base: Path | str = RESULTS) -> ResultPaths:
+        """Paths of the simulation `name` below `base`, the folder `results` of the working directory."""
+        return cls(Path(base) / name)
+
+    @classmethod
+    def of_job_file(cls, job_file: Path) -> ResultPaths:
+        """Paths of the simulation that a job file belongs to."""
+        return cls(job_file.parents[2])
+
+    @property
+    def name(self) -> str:
+        """Name of the simulation."""
+        return self.root.name
+
+    @property
+    def identity(self) -> Path:
+        """UUID, seed, time of creation; made once, never changed."""
+        return self.root / "simulation.json"
+
+    @property
+    def plan(self) -> Path:
+        """What this run computes, frozen when it started."""
+        return self.root / "plan.json"
+
+    @property
+    def specimen(self) -> Path:
+        """The normalised atoms."""
+        return self.root / "specimen.nc"
+
+    @property
+    def merged(self) -> Path:
+        """The merged result."""
+        return self.root / "stem.nc"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the images."""
+        return self.root / "figures"
+
+    @property
+    def reports(self) -> Path:
+        """Folder of status events and progress files, one subfolder per run."""
+        return self.root / "reports"
+
+    def figure(self, name: str) -> Path:
+        """One image."""
+        return self.figures / f"{name}.png"
+
+    def job(self, defocus: str, configuration: int | str) -> Path:
+        """Result of one (defocus id, configuration)."""
+        number = configuration if isinstance(configuration, str) else f"{configuration:04d}"
+        return self.root / "jobs" / f"defocus_{defocus}" / f"configuration_{number}.nc"
+
+    def run(self, number: int) -> Path:
+        """Reports of one invocation of Snakemake."""
+        return self.reports / f"run-{number}"
+
+    def progress(self, run: int, defocus: str, configuration: int) -> Path:
+        """State of one job in one run: done, total, running | finished | failed."""
+        return self.run(run) / "progress" / f"{job_name(defocus, configuration)}.json"
+
+    def events(self, run: int) -> Path:
+        """Folder of the status events of one run, one file per attempt of a job."""
+        return self.run(run) / "events"
+
+    def hook_events(self, run: int) -> Path:
+        """Status events sent by the hooks of one run."""
+        return self.events(run) / "hooks.jsonl"
+
+    def defocus_claim(self, run: int, defocus: str) -> Path:
+        """The START_DEFOCUS event of a run; whoever links it first sends it."""
+        return self.run(run) / f"defocus_{defocus}.START_DEFOCUS.json"
+
+    def attempt(self, defocus: str, configuration: int, number: int) -> Path:
+        """Claim of one attempt of one job, over all runs."""
+        return self.reports / "attempts" / f"defocus_{defocus}" / f"configuration_{configuration:04d}.{number}"
+
+
+def checksum(file: Path) -> Path:
+    """File beside `file` that holds the SHA-256 of its bytes."""
+    return file.with_name(file.name + ".sha256")
+
+
+def job_name(defocus: str, configuration: int) -> str:
+    """Name of a job in reports, logs and messages."""
+    return f"defocus_{defocus}_configuration_{configuration:04d}"

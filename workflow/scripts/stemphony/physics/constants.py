@@ -1,0 +1,49 @@
+"""Physical constants in the units of this package: eV, Å, V.
+
+All are derived from the CODATA values that scipy carries; none is typed here.
+"""
+
+from __future__ import annotations
+
+from math import pi
+
+import scipy.constants as codata
+
+PLANCK: float = codata.h
+"""Planck constant h [J s]."""
+
+SPEED_OF_LIGHT: float = codata.c
+"""Speed of light in vacuum c [m/s]."""
+
+ELECTRON_MASS: float = codata.m_e
+"""Rest mass of the electron m₀ [kg]."""
+
+ELEMENTARY_CHARGE: float = codata.e
+"""Elementary charge e [C]."""
+
+ELECTRIC_CONSTANT: float = codata.epsilon_0
+"""Permittivity of vacuum ε₀ [F/m]."""
+
+_ANGSTROM_PER_METRE = 1.0 / codata.angstrom
+
+REST_ENERGY: float = ELECTRON_MASS * SPEED_OF_LIGHT**2 / ELEMENTARY_CHARGE
+"""Rest energy of the electron m₀c² [eV]."""
+
+PLANCK_TIMES_LIGHT: float = PLANCK * SPEED_OF_LIGHT / ELEMENTARY_CHARGE * _ANGSTROM_PER_METRE
+"""h c [eV Å]."""
+
+POTENTIAL_PREFACTOR: float = (
+    PLANCK**2 / (2 * pi * ELECTRON_MASS * ELEMENTARY_CHARGE) * _ANGSTROM_PER_METRE**2
+)
+"""h²/(2π m₀ e) [V Å²], the potential per unit of scattering factor in Eq. (P2)."""
+
+COULOMB_POTENTIAL: float = ELEMENTARY_CHARGE / (4 * pi * ELECTRIC_CONSTANT) * _ANGSTROM_PER_METRE
+"""e/(4π ε₀) [V Å], the potential of a unit charge times its distance."""
+
+BOHR_RADIUS: float = (
+    ELECTRIC_CONSTANT
+    * PLANCK**2
+    / (pi * ELECTRON_MASS * ELEMENTARY_CHARGE**2)
+    * _ANGSTROM_PER_METRE
+)
+"""Bohr radius a₀ [Å]."""

@@ -1,0 +1,290 @@
+"""What is measured of an exit wave: ring detectors, centre of mass, diffraction patterns, Eqs. (P10), (P14) to (P16)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import floor
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
+
+from stemphony.physics.grid import FloatArray, Grid, angular_pixel
+
+ComplexArray = NDArray[np.complexfloating]
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What the detectors measure of one wave.
+
+    Attributes
+    ----------
+    bins : (n,) ndarray
+        Fraction of the incident intensity in each radial bin.
+    rings : (m,) ndarray
+        Fraction of the incident intensity on each named detector.
+    total : float
+        Intensity inside the band limit; what it lacks to 1 was scattered farther and is lost.
+    center_of_mass : (2,) ndarray
+        Mean scattering angle (x, y) [rad]; nan if it was not asked for or nothing arrives.
+    """
+
+    bins: FloatArray
+    rings: FloatArray
+    total: float
+    center_of_mass: FloatArray
+
+
+class DetectorSet:
+    """Radial bins and named rings on one grid, as rows of a sparse matrix that acts on the intensities, Eq. (P10).
+
+    Thread-safe: `measure` changes nothing.
+
+    Parameters
+    ----------
+    grid : Grid
+    wavelength : float
+        λ [Å].
+    bin_edges : (n + 1,) array_like or None
+        Ascending edges of the radial bins [rad], see `bin_edges`; None for no bins.
+    rings : mapping of str to (float, float)
+        Inner and outer angle of each named detector [rad].
+    edges : str
+        "hard": a pixel counts if inner ≤ angle < outer. "area": an edge falls linearly over one angular pixel, so that
+        pixels which it cuts count by their share and neighbouring bins divide them; an inner edge of 0 takes in the
+        whole centre.
+    center_of_mass : bool
+        Whether `measure` computes the centre of mass, Eq. (P14).
+    band_limit_radius : float or None
+        Radius beyond which waves carry nothing [Å⁻¹], see `grid.band_limit_radius`; pixels there are left out. None
+        keeps the whole grid.
+
+    Attributes
+    ----------
+    pixels : (p,) ndarray of int
+        Flat indices of the grid points inside the band limit.
+    matrix : (n + m, p) csr_array
+        Weights of those pixels for all bins and, below them, all rings.
+    ring_names : tuple of str
+        Names of the rings in the order of `Signals.rings`.
+
+    Raises
+    ------
+    ValueError
+        If edges are negative or do not ascend, or `edges` is another word.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        wavelength: float,
+        bin_edges: ArrayLike | None,
+        rings: Mapping[str, tuple[float, float]],
+        edges: str,
+        center_of_mass: bool,
+        band_limit_radius: float | None = None,
+    ) -> None:
+        if edges not in ("hard", "area"):
+            raise ValueError(f"edges of the detectors = {edges!r}: must be 'hard' or 'area'")
+        limits: list[tuple[str, float, float]] = []
+        if bin_edges is not None:
+            steps = np.asarray(bin_edges, dtype=np.float64)
+            limits += [(f"bin {i}", *pair) for i, pair in enumerate(zip(steps[:-1], steps[1:], strict=True))]
+        self.number_of_bins = len(limits)
+        limits += [(name, inner, outer) for name, (inner, outer) in rings.items()]
+        for name, inner, outer in limits:
+            if not 0 <= inner < outer:
+                raise ValueError(
+                    f"detector {name!r} from {1e3 * inner:g} to {1e3 * outer:g} mrad: must be 0 ≤ inner < outer"
+                )
+        self.ring_names = tuple(rings)
+
+        k = grid.k.ravel()
+        # The tolerance is that of `grid.band_limit`: a pixel that carries intensity is never left out.
+        radius = np.inf if band_limit_radius is None else band_limit_radius * (1 + 1e-9)
+        self.pixels = np.flatnonzero(k <= radius)
+        angle = wavelength * k[self.pixels]
+        ramp_width = angular_pixel(grid, wavelength).ravel()[self.pixels] if edges == "area" else None
+        self.matrix = _weights([(inner, outer) for _, inner, outer in limits], angle, ramp_width)
+
+        self._angles: tuple[FloatArray, FloatArray] | None = None
+        if center_of_mass:
+            row, column = np.divmod(self.pixels, grid.gpts[1])
+            self._angles = wavelength * grid.kx[row], wavelength * grid.ky[column]
+
+    def measure(self, spectrum: ComplexArray) -> Signals:
+        """Signals of one wave.
+
+        Parameters
+        ----------
+        spectrum : (nx, ny) ndarray
+            ψ(k) in FFT order with Σ|ψ|² = 1 for the incident wave.
+        """
+        amplitude = spectrum.reshape(-1)[self.pixels]
+        intensity = np.square(amplitude.real, dtype=np.float64)
+        intensity += np.square(amplitude.imag, dtype=np.float64)
+
+        signals = self.matrix @ intensity
+        total = float(intensity.sum())
+        mean_angle = np.full(2, np.nan)
+        if self._angles is not None and total > 0:
+            mean_angle[:] = [angles @ intensity / total for angles in self._angles]
+        return Signals(signals[: self.number_of_bins], signals[self.number_of_bins :], total, mean_angle)
+
+
+def bin_edges(minimum: float, maximum: float, bins: int, exponent: float = 1.0) -> FloatArray:
+    """Edges of radial bins, minimum + (maximum − minimum)·(i/n)^exponent, Eq. (P16).
+
+    Parameters
+    ----------
+    minimum, maximum : float
+        First and last edge, in any unit.
+    bins : int
+        Number n of bins.
+    exponent : float
+        1 for equal bins, above 1 for bins that widen outwards.
+
+    Returns
+    -------
+    (n + 1,) ndarray
+        Ascending edges in the unit of the arguments; the last is exactly `maximum`.
+
+    Raises
+    ------
+    ValueError
+        Unless 0 ≤ minimum < maximum, n ≥ 1 and the exponent is positive.
+    """
+    if not (0 <= minimum < maximum and bins >= 1 and exponent > 0):
+        raise ValueError(
+            f"{bins} bins from {minimum} to {maximum} with exponent {exponent}: "
+            "need 0 ≤ minimum < maximum, at least one bin and a positive exponent"
+        )
+    edges = minimum + (maximum - minimum) * (np.arange(bins + 1) / bins) ** exponent
+    edges[-1] = maximum
+    return edges
+
+
+class CbedGeometry:
+    """Pixels of a diffraction pattern (CBED), zero angle included, axes ascending, Eq. (P15).
+
+    Parameters
+    ----------
+    grid : Grid
+    wavelength : float
+        λ [Å].
+    max_angle : float
+        Largest angle along each axis [rad]. Native pixels are all with |kx|λ and |ky|λ up to it, symmetric about zero and
+        limited by the grid.
+    size : tuple of int or None
+        Number of pixels (n_kx, n_ky) that the native ones are rebinned to, None to keep them. Pixel i is centred at
+        (i − size//2)·Δ' with Δ' = (native range)/size. A native pixel is a box that gives every new pixel its share, so
+        an odd size keeps the sum; an even one shifts the range by half a new pixel, as zero must stay a centre.
+
+    Attributes
+    ----------
+    angles_x, angles_y : (n_kx,), (n_ky,) ndarray
+        Centres of the pixels [rad].
+
+    Raises
+    ------
+    ValueError
+        If the angle or a size is not positive.
+    """
+
+    def __init__(
+        self, grid: Grid, wavelength: float, max_angle: float, size: tuple[int, int] | None = None
+    ) -> None:
+        if not max_angle > 0:
+            raise ValueError(f"largest angle of the diffraction pattern = {1e3 * max_angle} mrad: must be positive")
+        if size is not None and min(size) < 1:
+            raise ValueError(f"size of the diffraction pattern = {size}: must be at least (1, 1)")
+        steps = (wavelength / grid.extent[0], wavelength / grid.extent[1])
+        # Rounding must not drop the pixel that lies on the limit.
+        halves = tuple(
+            min(floor(max_angle / step + 1e-9), (points - 1) // 2)
+            for step, points in zip(steps, grid.gpts, strict=True)
+        )
+        indices = [np.arange(-half, half + 1) for half in halves]
+        self._native = np.ix_(indices[0] % grid.gpts[0], indices[1] % grid.gpts[1])
+        self._rebin: tuple[csr_array, csr_array] | None = None
+        if size is not None and size != (len(indices[0]), len(indices[1])):
+            self._rebin = _rebinning(len(indices[0]), size[0]), _rebinning(len(indices[1]), size[1])
+        angles = []
+        for axis in (0, 1):
+            native = len(indices[axis])
+            new = native if size is None else size[axis]
+            angles.append((np.arange(new) - new // 2) * (steps[axis] * native / new))
+        self.angles_x, self.angles_y = angles
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of pixels (n_kx, n_ky)."""
+        return len(self.angles_x), len(self.angles_y)
+
+    def pattern(self, spectrum: ComplexArray) -> FloatArray:
+        """Diffraction pattern of one wave, Eq. (P15).
+
+        Parameters
+        ----------
+        spectrum : (nx, ny) ndarray
+            ψ(k) in FFT order with Σ|ψ|² = 1 for the incident wave.
+
+        Returns
+        -------
+        (n_kx, n_ky) ndarray
+            Fraction of the incident intensity per pixel.
+        """
+        amplitude = spectrum[self._native]
+        intensity = np.square(amplitude.real, dtype=np.float64)
+        intensity += np.square(amplitude.imag, dtype=np.float64)
+        if self._rebin is None:
+            return intensity
+        rebin_x, rebin_y = self._rebin
+        return rebin_x @ intensity @ rebin_y.T
+
+
+def _weights(
+    limits: list[tuple[float, float]], angle: FloatArray, ramp_width: FloatArray | None
+) -> csr_array:
+    """Weight of every pixel for every (inner, outer): the difference of two cumulative ramps, (len(limits), pixels)."""
+    order = np.argsort(angle, kind="stable")
+    sorted_angle = angle[order]
+    sorted_width = None if ramp_width is None else ramp_width[order]
+    reach = 0.0 if ramp_width is None else float(ramp_width.max()) / 2
+
+    columns: list[NDArray[np.int32]] = [np.empty(0, dtype=np.int32)]
+    weights: list[FloatArray] = [np.empty(0)]
+    row_starts = np.zeros(len(limits) + 1, dtype=np.int32)
+    for row, (inner, outer) in enumerate(limits):
+        near = slice(*np.searchsorted(sorted_angle, [inner - reach, outer + reach]))
+        width = None if sorted_width is None else sorted_width[near]
+        weight = _share_beyond(inner, sorted_angle[near], width) - _share_beyond(outer, sorted_angle[near], width)
+        # In the order of memory the product runs faster.
+        counted = np.flatnonzero(weight)
+        counted = counted[np.argsort(order[near][counted])]
+        columns.append(order[near][counted].astype(np.int32))
+        weights.append(weight[counted])
+        row_starts[row + 1] = row_starts[row] + counted.size
+    return csr_array(
+        (np.concatenate(weights), np.concatenate(columns), row_starts), shape=(len(limits), angle.size)
+    )
+
+
+def _share_beyond(edge: float, angle: FloatArray, ramp_width: FloatArray | None) -> FloatArray:
+    """Share of each pixel at or beyond an edge: a ramp of the given width, a step without one."""
+    if edge == 0:
+        return np.ones_like(angle)
+    if ramp_width is None:
+        return (angle >= edge).astype(np.float64)
+    return np.clip((angle - edge) / ramp_width + 0.5, 0.0, 1.0)
+
+
+def _rebinning(native: int, new: int) -> csr_array:
+    """Share of each native pixel that falls on each new one, boxes along one axis, (new, native)."""
+    width = native / new
+    new_left = (np.arange(new) - new // 2 - 0.5) * width
+    native_left = np.arange(native) - native // 2 - 0.5
+    overlap = np.minimum(new_left[:, None] + width, native_left + 1) - np.maximum(new_left[:, None], native_left)
+    return csr_array(np.clip(overlap, 0.0, None))

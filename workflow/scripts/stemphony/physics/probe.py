@@ -1,0 +1,308 @@
+"""The focused probe: aberrations, aperture and position, Eqs. (P7) to (P9)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, hypot, isfinite, pi
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import roots_legendre
+
+from stemphony.physics.grid import FloatArray, Grid, angular_pixel
+
+ComplexArray = NDArray[np.complex128]
+
+
+@dataclass(frozen=True)
+class Aberrations:
+    """Aberration coefficients in Krivanek's notation, to fifth order.
+
+    Cnm in Å, phinm in rad: n is the order, m the multiplicity. C10 is minus the defocus: **positive defocus is underfocus**,
+    the probe is then narrowest inside the specimen.
+
+    References
+    ----------
+    Krivanek, Dellby & Lupini, Ultramicroscopy 78 (1999) 1.
+    """
+
+    C10: float = 0.0
+    C12: float = 0.0
+    phi12: float = 0.0
+    C21: float = 0.0
+    phi21: float = 0.0
+    C23: float = 0.0
+    phi23: float = 0.0
+    C30: float = 0.0
+    C32: float = 0.0
+    phi32: float = 0.0
+    C34: float = 0.0
+    phi34: float = 0.0
+    C41: float = 0.0
+    phi41: float = 0.0
+    C43: float = 0.0
+    phi43: float = 0.0
+    C45: float = 0.0
+    phi45: float = 0.0
+    C50: float = 0.0
+    C52: float = 0.0
+    phi52: float = 0.0
+    C54: float = 0.0
+    phi54: float = 0.0
+    C56: float = 0.0
+    phi56: float = 0.0
+
+
+_TERMS = ((1, 0), (1, 2), (2, 1), (2, 3), (3, 0), (3, 2), (3, 4), (4, 1), (4, 3), (4, 5), (5, 0), (5, 2), (5, 4), (5, 6))
+"""Order n and multiplicity m of every aberration."""
+
+
+def aberration_phase(
+    aberrations: Aberrations, wavelength: float, k: ArrayLike, azimuth: ArrayLike
+) -> FloatArray:
+    """Aberration phase χ(k), Eq. (P7); the wave is multiplied by exp(−iχ).
+
+    Parameters
+    ----------
+    aberrations : Aberrations
+    wavelength : float
+        λ [Å].
+    k : array_like
+        |k| [Å⁻¹].
+    azimuth : array_like
+        Direction φ of k [rad].
+
+    Returns
+    -------
+    ndarray
+        χ [rad], in the common shape of `k` and `azimuth`.
+    """
+    alpha = wavelength * np.asarray(k, dtype=np.float64)
+    phi = np.asarray(azimuth, dtype=np.float64)
+    path = np.zeros(np.broadcast_shapes(alpha.shape, phi.shape))
+    for order, fold in _TERMS:
+        coefficient = getattr(aberrations, f"C{order}{fold}")
+        if coefficient == 0:
+            continue
+        term = coefficient / (order + 1) * alpha ** (order + 1)
+        path += term * np.cos(fold * (phi - getattr(aberrations, f"phi{order}{fold}"))) if fold else term
+    return 2 * pi / wavelength * path
+
+
+def aperture(
+    grid: Grid, wavelength: float, semiangle: float, semiangle_inner: float = 0.0, soft: bool = True
+) -> FloatArray:
+    """Probe-forming aperture A(k), Eq. (P8), not normalised.
+
+    Parameters
+    ----------
+    grid : Grid
+    wavelength : float
+        λ [Å].
+    semiangle : float
+        Outer semi-angle α₀ [rad].
+    semiangle_inner : float
+        Inner semi-angle α₁ of an annular aperture [rad].
+    soft : bool
+        Whether the edge falls over one angular pixel, so that the area hardly depends on the size of the cell. Else 1
+        for α₁ ≤ α ≤ α₀.
+
+    Returns
+    -------
+    (nx, ny) ndarray
+        Amplitude, from 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        Unless 0 ≤ inner < outer, or if the grid does not carry the outer semi-angle.
+    """
+    _check_semiangles(semiangle, semiangle_inner)
+    if semiangle > wavelength * grid.nyquist:
+        raise ValueError(
+            f"semi-angle of the aperture = {1e3 * semiangle:.3f} mrad: this grid carries only "
+            f"{1e3 * wavelength * grid.nyquist:.3f} mrad; use a finer sampling"
+        )
+    alpha = wavelength * grid.k
+    if not soft:
+        return ((semiangle_inner <= alpha) & (alpha <= semiangle)).astype(np.float64)
+    pixel = angular_pixel(grid, wavelength)
+    amplitude = np.clip((semiangle - alpha) / pixel + 0.5, 0.0, 1.0)
+    amplitude[0, 0] = 1.0
+    if semiangle_inner > 0:
+        amplitude *= np.clip((alpha - semiangle_inner) / pixel + 0.5, 0.0, 1.0)
+    return amplitude
+
+
+def probe_spectrum(
+    grid: Grid,
+    wavelength: float,
+    semiangle: float,
+    semiangle_inner: float,
+    soft: bool,
+    aberrations: Aberrations,
+) -> ComplexArray:
+    """Spectrum of the probe at the origin, A(k) exp(−iχ(k)), Eqs. (P7) to (P9).
+
+    Parameters
+    ----------
+    grid, wavelength, semiangle, semiangle_inner, soft
+        See `aperture`.
+    aberrations : Aberrations
+
+    Returns
+    -------
+    (nx, ny) ndarray
+        ψ(k) in FFT order with Σ|ψ(k)|² = 1.
+
+    Raises
+    ------
+    ValueError
+        If the aperture holds no point of the grid, or for the reasons of `aperture`.
+    """
+    amplitude = aperture(grid, wavelength, semiangle, semiangle_inner, soft)
+    norm = float(np.sqrt(np.sum(amplitude**2)))
+    if norm == 0:
+        raise ValueError(
+            f"aperture from {1e3 * semiangle_inner:.3f} to {1e3 * semiangle:.3f} mrad: it falls between the grid points, "
+            f"which are {1e3 * wavelength / max(grid.extent):.3f} mrad apart; use a larger cell"
+        )
+    # ASSUME: coherent point source and one energy; source size and focal spread are averaged over afterwards.
+    return amplitude / norm * np.exp(-1j * aberration_phase(aberrations, wavelength, grid.k, grid.azimuth))
+
+
+def shift_factors(grid: Grid, position: tuple[float, float]) -> tuple[ComplexArray, ComplexArray]:
+    """Factors exp(−2πi k·r₀) that move a probe from the origin to r₀, Eq. (P9).
+
+    Exact for any position, between the grid points as well. The moved probe is
+    ``spectrum * ex[:, None] * ey[None, :]``.
+
+    Parameters
+    ----------
+    grid : Grid
+    position : tuple of float
+        r₀ = (x, y) [Å].
+
+    Returns
+    -------
+    ex : (nx,) ndarray
+    ey : (ny,) ndarray
+    """
+    return np.exp(-2j * pi * grid.kx * position[0]), np.exp(-2j * pi * grid.ky * position[1])
+
+
+def probe_tail_fraction(
+    wavelength: float,
+    semiangle: float,
+    semiangle_inner: float,
+    aberrations: Aberrations,
+    extent: tuple[float, float],
+) -> float:
+    """Share of the probe's intensity that a cell of this size cannot hold.
+
+    A hard-edged probe in an infinite plane has tails that fall slowly (outside a circle of radius r about 1/(π² k₀ r) of
+    the intensity); in a periodic cell they overlap with the probe. The wave is integrated over the aperture at points of
+    the cell (there is no periodic box in this), and what its intensity lacks to 1 lies outside.
+
+    Parameters
+    ----------
+    wavelength : float
+        λ [Å].
+    semiangle, semiangle_inner : float
+        Outer and inner semi-angle of the aperture [rad].
+    aberrations : Aberrations
+    extent : tuple of float
+        Size (Lx, Ly) of the rectangle that is centred on the probe [Å].
+
+    Returns
+    -------
+    float
+        Share between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        Unless 0 ≤ inner < outer.
+    """
+    _check_semiangles(semiangle, semiangle_inner)
+    k_outer, k_inner = semiangle / wavelength, semiangle_inner / wavelength
+    reach = hypot(*extent) / 2 + _ray_radius(aberrations, semiangle)
+    # The phase of the integrand varies by ± 2π k₀·reach; Gauss quadrature needs half as many nodes, and some more.
+    nodes = ceil(1.1 * pi * k_outer * reach) + 24
+    if nodes**2 * 8 * k_outer * extent[1] > _MOST_TERMS:
+        return _rays_and_tail_outside(wavelength, k_outer, k_inner, aberrations, extent)
+
+    x, weights_x = _simpson(extent[0], 8 * k_outer)
+    y, weights_y = _simpson(extent[1], 8 * k_outer)
+    amplitude = _disc_wave(wavelength, k_outer, aberrations, x, y, nodes)
+    if k_inner > 0:
+        amplitude -= _disc_wave(wavelength, k_inner, aberrations, x, y, nodes)
+    inside = weights_x @ np.abs(amplitude) ** 2 @ weights_y / (pi * (k_outer**2 - k_inner**2))
+    return float(np.clip(1.0 - inside, 0.0, 1.0))
+
+
+_MOST_TERMS = 4e8
+"""Terms of the integral (a second or two) beyond which cell or probe are so wide that rays and sharp edges describe it."""
+
+
+def _check_semiangles(semiangle: float, semiangle_inner: float) -> None:
+    if not (isfinite(semiangle) and 0 <= semiangle_inner < semiangle):
+        raise ValueError(
+            f"aperture from {1e3 * semiangle_inner} to {1e3 * semiangle} mrad: must be 0 ≤ inner < outer"
+        )
+
+
+def _ray_radius(aberrations: Aberrations, semiangle: float) -> float:
+    """Upper bound of the distance |∇χ|/2π at which rays of the aperture meet the focal plane [Å]."""
+    return sum(
+        abs(getattr(aberrations, f"C{order}{fold}")) * semiangle**order * hypot(1.0, fold / (order + 1))
+        for order, fold in _TERMS
+    )
+
+
+def _simpson(length: float, density: float) -> tuple[FloatArray, FloatArray]:
+    """Points from −length/2 to length/2, at least `density` per Å, and the weights of Simpson's rule."""
+    intervals = 2 * max(4, ceil(length * density / 2))
+    weights = np.full(intervals + 1, 2.0)
+    weights[1::2] = 4.0
+    weights[[0, -1]] = 1.0
+    return np.linspace(-length / 2, length / 2, intervals + 1), weights * length / (3 * intervals)
+
+
+def _disc_wave(
+    wavelength: float, k_max: float, aberrations: Aberrations, x: FloatArray, y: FloatArray, nodes: int
+) -> ComplexArray:
+    """∫ exp(−iχ(k) + 2πi k·r) d²k over |k| < k_max at the points x ⊗ y (y evenly spaced), (len(x), len(y))."""
+    # Chebyshev nodes across the disc take up the square root at its rim; Gauss–Legendre nodes fill each chord.
+    theta = pi * np.arange(1, nodes + 1) / (nodes + 1)
+    kx = k_max * np.cos(theta)
+    half_chord = k_max * np.sin(theta)
+    fractions, weights = roots_legendre(nodes)
+    ky = half_chord[:, None] * fractions
+    chi = aberration_phase(aberrations, wavelength, np.hypot(kx[:, None], ky), np.arctan2(ky, kx[:, None]))
+    weighted = (pi / (nodes + 1) * half_chord**2)[:, None] * weights
+
+    integrand = weighted * np.exp(1j * (2 * pi * ky * y[0] - chi))
+    step = np.exp(2j * pi * ky * (y[1] - y[0]))
+    over_chords = np.empty((nodes, len(y)), dtype=np.complex128)
+    for column in range(len(y)):
+        over_chords[:, column] = integrand.sum(axis=1)
+        integrand *= step
+    return np.exp(2j * pi * np.outer(x, kx)) @ over_chords
+
+
+def _rays_and_tail_outside(
+    wavelength: float, k_outer: float, k_inner: float, aberrations: Aberrations, extent: tuple[float, float]
+) -> float:
+    """Share of the aperture's rays that miss the rectangle, and of what its edges diffract out of it."""
+    # ASSUME: geometrical optics and diffraction at sharp edges, only where lengths are hundreds of λ/α₀.
+    axis = np.linspace(-k_outer, k_outer, 513)
+    k, azimuth = np.hypot(axis[:, None], axis), np.arctan2(axis[None, :], axis[:, None])
+    # A ray meets the plane at ∇χ/2π.
+    gradient = np.gradient(aberration_phase(aberrations, wavelength, k, azimuth), axis, axis)
+    misses = np.maximum(np.abs(gradient[0]) / extent[0], np.abs(gradient[1]) / extent[1]) > pi
+    rays = float(np.mean(misses[(k >= k_inner) & (k <= k_outer)]))
+    # 1/(π² k r) of an Airy pattern, with 1/r averaged over the directions of the rectangle; an inner edge adds its own.
+    mean_inverse_radius = 4 / pi * hypot(*extent) / (extent[0] * extent[1])
+    tail = mean_inverse_radius / (pi**2 * (k_outer - k_inner))
+    return rays + (1 - rays) * tail

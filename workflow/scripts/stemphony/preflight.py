@@ -1,0 +1,306 @@
+"""Everything that is checked, and said, before the first job is queued. Main process only.
+
+Config and input files in, a `Preflight` out: the campaign, its experiment, and the plan in words and numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import campaign, configuration, paths, provenance
+from .campaign import Campaign, InputFiles
+from .errors import ConfigError, StorageError
+from .model import MRAD, NM, Experiment
+from .status import settings as status_settings
+
+TAIL_WARNING = 0.02
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A validated config and the files it names.
+
+    Attributes
+    ----------
+    config : mapping
+        Complete, and without what may not be stored.
+    config_files : tuple of Path
+        Where http_reporting's secrets are, for the sender to read.
+    """
+
+    config: Mapping[str, Any]
+    config_files: tuple[Path, ...]
+    specimen_file: Path
+    snapshots_file: Path | None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """A campaign that has passed all checks.
+
+    Attributes
+    ----------
+    mem_mb, result_mb, cpu_hours : float
+        Memory of one job, size of the merged result, CPU time of all jobs.
+    tail : float
+        Share of the probe's intensity outside the cell at the worst defocus.
+    """
+
+    campaign: Campaign
+    inputs: Inputs
+    experiment: Experiment
+    atoms: int
+    specimen_format: str
+    mem_mb: int
+    budget_mb: float
+    result_mb: float
+    cpu_hours: float
+    runtime_min: int
+    tail: float
+    calibrated: bool
+    notes: tuple[str, ...] = field(default=())
+
+    def lines(self) -> list[str]:
+        """The plan in words."""
+        e, c = self.experiment, self.campaign
+        lx, ly, lz = e.cell
+        nx, ny = e.grid.gpts
+        defoci = ", ".join(f"{defocus.value_nm:g}" for defocus in c.defoci[:9]) + (" …" if len(c.defoci) > 9 else "")
+        rings = ", ".join(f"{name} {a / MRAD:g}–{b / MRAD:g}" for name, (a, b) in e.rings.items())
+        rows = [
+            ("simulation", f"{c.name}: {c.config['simulation']['title']}"),
+            ("specimen", f"{self.atoms} atoms in {lx:.4g} × {ly:.4g} × {lz:.4g} Å ({_format_words(self.specimen_format)})"),
+            ("grid", f"{nx} × {ny} points of {e.grid.sampling[0]:.4f} × {e.grid.sampling[1]:.4f} Å, {e.precision} precision"),
+            ("band limit", f"{e.band_limit_angle / MRAD:.2f} mrad"),
+            ("slices", f"{e.slices} of {e.slice_thickness:.4f} Å, {len(e.depth_slices)} depth(s) stored"),
+            ("scan", f"{len(e.scan_x)} × {len(e.scan_y)} positions"),
+            ("detectors", f"{rings or 'none'} mrad; {max(0, len(e.bins) - 1)} radial bins" + ("; CBED" if e.cbed_max else "")),
+            ("defoci", f"{len(c.defoci)}: {defoci} nm"),
+            ("jobs", f"{c.jobs} = {len(c.defoci)} defoci × {c.configurations} configurations"),
+            ("probe outside the cell", f"{100 * self.tail:.2f} % of its intensity at the worst defocus"),
+            ("memory of one job", f"about {self.mem_mb} MB"),
+            ("size of the result", f"about {self.result_mb:.3g} MB"),
+            ("computing time", f"about {_hours(self.cpu_hours)} of CPU in all"
+             + (" (measured on this machine)" if self.calibrated else " (typical machine; `stemphony check` measures)")),
+        ]  # fmt: skip
+        return [f"{name:<24}{text}" for name, text in rows] + [f"note: {note}" for note in self.notes]
+
+    def plan(self, run: int, num_processors: int, jobs_to_run: int, created: str) -> dict[str, Any]:
+        """Content of plan.json: what this run computes, and what jobs cannot know by themselves."""
+        c, block = self.campaign, self.inputs.config["http_reporting"]
+        return {
+            "created": created,
+            "run": run,
+            "title": c.config["simulation"]["title"],
+            "num_defoci": len(c.defoci),
+            "num_configurations": c.configurations,
+            "num_processors": num_processors,
+            "threads": c.config["resources"]["threads"],
+            "jobs_to_run": jobs_to_run,
+            "defoci_ids": [defocus.id for defocus in c.defoci],
+            "defoci_nm": [defocus.value_nm for defocus in c.defoci],
+            "weights": [defocus.weight for defocus in c.defoci],
+            "keep_coordinates": self.keep_coordinates,
+            "reporting": bool(block["reporting"]),
+            "config_files": [str(file) for file in self.inputs.config_files],
+            "config": configuration.without_secrets(c.config),
+            "config_digest": provenance.digest(configuration.without_secrets(c.config)),
+            "merge_digest": provenance.digest(c.merge_params),
+            "specimen_digest": c.specimen_params["specimen_digest"],
+            "files": {"specimen_sha256": c.files.specimen_sha256, "snapshots_sha256": c.files.snapshots_sha256,
+                      "snapshots": c.files.snapshots},
+            "resources": {"mem_mb": self.mem_mb, "runtime_min": self.runtime_min},
+            "budget_mb": self.budget_mb,
+            "cell_angstrom": list(self.experiment.cell),
+            "plan": self.lines(),
+        }  # fmt: skip
+
+    @property
+    def keep_coordinates(self) -> bool:
+        """Whether jobs keep their displaced atoms."""
+        wanted = self.campaign.config["frozen_phonon"]["save_coordinates"]
+        if wanted == "auto":
+            return self.campaign.jobs * self.atoms * 12 <= 1e9
+        return bool(wanted)
+
+
+def read_inputs(config: Mapping[str, Any], config_files: Sequence[Path]) -> Inputs:
+    """Validate a config, resolve its paths and its reporting block.
+
+    Raises
+    ------
+    ConfigError, SpecimenError
+        See `configuration.validate`; a file that is named and is not there.
+    """
+    files = tuple(Path(file).resolve() for file in config_files)
+    complete = configuration.validate(config)
+    folder = files[-1].parent if files else Path.cwd()
+    reporting = status_settings.resolve(complete["http_reporting"], folder)
+    specimen = find_file("specimen.file", complete["specimen"]["file"], folder)
+    snapshots = complete["frozen_phonon"]["snapshots"]
+    return Inputs(
+        config=configuration.without_secrets(complete),
+        config_files=files,
+        specimen_file=specimen,
+        snapshots_file=None if snapshots is None else find_file("frozen_phonon.snapshots", snapshots, folder),
+        warnings=tuple(reporting.warnings),
+    )
+
+
+def find_file(where: str, name: str, folder: Path) -> Path:
+    """A file of the config: absolute, else below the config file's folder, else below the working directory."""
+    tried = [Path(name)] if Path(name).is_absolute() else [folder / name, Path.cwd() / name]
+    for candidate in tried:
+        if candidate.exists():
+            return candidate.resolve()
+    places = " and ".join(dict.fromkeys(str(candidate) for candidate in tried))
+    raise ConfigError(where, f"got {name}; there is no such file. Looked for {places}. Correct the path.")
+
+
+def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
+    """All cross-checks of a campaign, each with one clear message.
+
+    Raises
+    ------
+    ConfigError, SpecimenError, StorageError
+    """
+    from .physics.scattering import elements
+    from .simulation import DEFAULT_BUDGET_MB, memory_mb, probe_slices, result_bytes
+    from .store import structures
+    from .store.calibration import seconds_per_probe_slice
+
+    require_writable(paths.ResultPaths.of(inputs.config["simulation"]["name"], base).root)
+    config = inputs.config
+    block = config["specimen"]
+    specimen = structures.read_specimen(
+        inputs.specimen_file, format=block["format"], supercell=block["supercell"], repeat=block["repeat"],
+        vacuum_angstrom=block["vacuum_angstrom"], u_iso_angstrom2=block["u_iso_angstrom2"],
+    )  # fmt: skip
+    file, parametrization = inputs.specimen_file, config["grating"]["parametrization"]
+    structures.require_elements(specimen, elements(parametrization), parametrization)
+    structures.require_distances(specimen, file=file)
+    files = InputFiles(structures.content_sha256(file))
+    if inputs.snapshots_file is not None:
+        frames = len(structures.read_snapshots(inputs.snapshots_file, specimen))
+        files = InputFiles(files.specimen_sha256, structures.content_sha256(inputs.snapshots_file), frames)
+    elif config["frozen_phonon"]["enabled"]:
+        structures.require_u_iso(specimen, file)
+    planned = campaign.plan(config, files)
+    experiment = Experiment.of(planned.common_params, specimen.cell)
+    threads = config["resources"]["threads"]
+    atoms = len(specimen.symbols)
+    wanted_memory = config["resources"]["mem_mb"]
+    budget = DEFAULT_BUDGET_MB if wanted_memory == "auto" else _budget(experiment, atoms, threads, wanted_memory)
+    memory = memory_mb(experiment, atoms, threads, budget)
+    seconds, calibrated = seconds_per_probe_slice(experiment.grid.gpts, experiment.precision)
+    job_seconds = probe_slices(experiment) * seconds
+    tail = _tail(experiment, planned)
+    runtime = config["resources"]["runtime_min"]
+    return Preflight(
+        campaign=planned,
+        inputs=inputs,
+        experiment=experiment,
+        atoms=atoms,
+        specimen_format=specimen.format,
+        mem_mb=wanted_memory if wanted_memory != "auto" else 100 * math.ceil(memory * 1.2 / 100),
+        budget_mb=budget,
+        result_mb=_result_mb(planned, experiment, atoms, result_bytes(experiment)),
+        cpu_hours=planned.jobs * job_seconds / 3600,
+        runtime_min=runtime if runtime != "auto" else max(10, math.ceil(3 * job_seconds / threads / 60)),
+        tail=tail,
+        calibrated=calibrated,
+        notes=(*inputs.warnings, *planned.notes, *experiment.notes, *_hints(inputs, planned, experiment, tail)),
+    )
+
+
+def _budget(experiment: Experiment, atoms: int, threads: int, wanted_mb: float) -> float:
+    """Memory for waves and transmission functions in a job that may use `wanted_mb` in all."""
+    from .simulation import memory_mb
+
+    rest = memory_mb(experiment, atoms, threads, budget_mb=0.0)
+    wave = experiment.grid.gpts[0] * experiment.grid.gpts[1] * experiment.complex_dtype.itemsize / 1e6
+    least = rest + (threads + 2) * 2 * wave
+    if wanted_mb < least:
+        raise ConfigError(
+            "resources.mem_mb", f"got {wanted_mb}; one job of this size needs at least {math.ceil(least)} MB. Use that, or auto."
+        )
+    return wanted_mb - rest
+
+
+def _tail(experiment: Experiment, planned: Campaign) -> float:
+    from .physics.probe import Aberrations, probe_tail_fraction
+
+    worst = {max(planned.defoci, key=lambda d: d.value_nm), min(planned.defoci, key=lambda d: d.value_nm)}
+    return max(
+        probe_tail_fraction(
+            experiment.wavelength, experiment.semiangle, experiment.semiangle_inner,
+            Aberrations(C10=-defocus.value_nm * NM, **experiment.aberrations), experiment.cell[:2],
+        )
+        for defocus in worst
+    )  # fmt: skip
+
+
+def _result_mb(planned: Campaign, experiment: Experiment, atoms: int, job_bytes: int) -> float:
+    adf = planned.config["adf"]
+    copies = (1 if adf["average_configurations"] else planned.configurations) * (
+        1 if adf["average_defoci"] else len(planned.defoci)
+    )
+    frames = planned.jobs if planned.config["frozen_phonon"]["save_coordinates"] is not False else 1
+    coordinates = min(frames * atoms * 12, 1_000_000_000)
+    return float(copies * job_bytes + coordinates) / 1e6
+
+
+def _hints(inputs: Inputs, planned: Campaign, experiment: Experiment, tail: float) -> list[str]:
+    hints = []
+    if tail > TAIL_WARNING:
+        hints.append(
+            f"{100 * tail:.1f} % of the probe's intensity lies outside the cell at the worst defocus and is wrapped into it; "
+            "a wider cell (specimen.repeat) is needed for numbers better than that."
+        )
+    if planned.config["frozen_phonon"]["enabled"] and planned.configurations == 1:
+        hints.append("one configuration scatters HAADF on a column by about 10 %; use several for an average and its standard error.")
+    source = planned.config["probe"]["source_fwhm_nm"]
+    if source and (planned.config["scan"]["x"] != [0, 1] or planned.config["scan"]["y"] != [0, 1]):
+        hints.append("source_fwhm_nm: the scan window is not the whole cell; its edges are continued by reflection.")
+    if planned.config["adf"]["detectors"] is None and experiment.rings:
+        hints.append("adf.detectors is not given: bf, abf and haadf were derived from the semi-angle and the band limit.")
+    return hints
+
+
+def _format_words(name: str) -> str:
+    return "STEMsalabim's xyz: nm" if name == "stemsalabim" else "read by ASE: Å"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours * 3600:.0f} s" if hours < 0.05 else f"{hours:.2g} h" if hours < 100 else f"{hours:.0f} h"
+
+
+def require_writable(folder: Path) -> None:
+    """Raise StorageError unless files can be made in `folder`, or in what exists of its parents. Writes nothing."""
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    for place in dict.fromkeys((existing.resolve(), folder / "jobs")):
+        if place.exists() and (not place.is_dir() or not os.access(place, os.W_OK | os.X_OK)):
+            what = "is not a folder" if not place.is_dir() else "is not writable for you"
+            raise StorageError(
+                f"results folder {folder}: {place} {what}. Make it writable, or work in another folder "
+                "(snakemake --directory, stemphony run --directory)."
+            )
+
+
+def frozen_plan(name: str) -> dict[str, Any]:
+    """The plan that the main process wrote when it started, for the processes of its jobs."""
+    try:
+        plan = json.loads(paths.ResultPaths.of(name).plan.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return plan if isinstance(plan, dict) else {}
+

@@ -1,0 +1,214 @@
+"""`stemphony run`: Snakemake with the right flags, one live line, and messages instead of Snakemake's own output."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from . import configuration, progress
+from .errors import ConfigError, StorageError
+from .hooks import HOLDER, LIVE_VARIABLE, process_start
+from .paths import ResultPaths
+from .store import ledger
+
+POLL_S = 0.5
+SHOWN_LOGS = 3
+SHOWN_LINES = 12
+OURS = "stemphony: "
+FAILED_RULE_LOG = re.compile(r"^\s+log: (.+?) \(check log file")
+# Snakemake's chatter around a message of ours, when it stops before the first job.
+NOISE = re.compile(r"^(Using profile|Config file|host:|Building DAG|Assuming unrestricted|Using shell|Provided cores|Rules claiming)")
+
+
+def run(
+    snakefile: Path, config: Path, directory: Path, cores: int, profile: str | None, extra: Sequence[str]
+) -> int:
+    """Run a simulation and return Snakemake's exit status.
+
+    Raises
+    ------
+    ConfigError, StorageError
+        The config cannot be read; the folder is in use by another run.
+    """
+    name = configuration.load([config]).get("simulation", {})
+    name = name.get("name") if isinstance(name, dict) else None
+    if not isinstance(name, str):
+        raise ConfigError("simulation.name", f"missing in {config}; it names the folder of the results.")
+    directory.mkdir(parents=True, exist_ok=True)
+    directory = directory.resolve()
+    command = [
+        str(Path(sys.executable).parent / "snakemake"), "--snakefile", str(snakefile), "--directory", str(directory),
+        "--configfile", str(config.resolve()), *(["--profile", _profile(profile, snakefile)] if profile else []),
+        *([] if profile else ["--cores", str(cores)]), *extra,
+    ]  # fmt: skip
+    _free_lock(command, directory)
+    print(shlex.join(command), flush=True)
+    return _Child(command, directory, ResultPaths(directory / "results" / name)).wait()
+
+
+def _profile(profile: str, snakefile: Path) -> str:
+    shipped = snakefile.parent / "profiles" / profile
+    return str(shipped) if shipped.is_dir() and not Path(profile).exists() else profile
+
+
+def _free_lock(command: Sequence[str], directory: Path) -> None:
+    """Remove Snakemake's lock of a run that was killed, and only of one that is certainly gone."""
+    locks = directory / ".snakemake" / "locks"
+    if not locks.is_dir() or not any(locks.iterdir()):
+        return
+    try:
+        holder = json.loads((directory / HOLDER).read_text(encoding="utf-8"))
+        host, pid, started = str(holder["host"]), int(holder["pid"]), str(holder["started"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise StorageError(
+            f"{directory} is locked by a run of Snakemake that left no trace of its process. If you are sure that none runs "
+            f"there, unlock it: snakemake --unlock --directory {shlex.quote(str(directory))} (with the same --snakefile and --configfile)."
+        ) from None
+    if host != socket.gethostname():
+        raise StorageError(
+            f"{directory} is in use by a run on {host} (process {pid}). Wait for it, or, if it is gone, run there: "
+            "stemphony run with the same arguments."
+        )
+    if process_start(pid) == started:
+        raise StorageError(f"{directory} is in use by a run that is alive (process {pid}). Wait for it, or end it first.")
+    print(f"the last run here (process {pid}) was killed; its lock is removed and the work goes on.", flush=True)
+    subprocess.run([*command, "--unlock"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+class _Child:
+    """The running Snakemake: its output goes to a log, ours to the terminal."""
+
+    def __init__(self, command: Sequence[str], directory: Path, result: ResultPaths) -> None:
+        self.directory, self.result = directory, result
+        self.begin = time.monotonic()
+        self.earlier = ledger.latest_run(result)
+        self.live = sys.stderr.isatty()
+        self.tenths = progress.Tenths(lambda text: print(text, flush=True))
+        self.drawn = 0
+        self.lines: list[str] = []
+        self.screen = threading.Lock()
+        stamp = time.strftime("%Y-%m-%dT%H%M%S")
+        self.log_file = directory / "logs" / "snakemake" / result.name / f"{stamp}.{os.getpid()}.log"
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            env={**os.environ, LIVE_VARIABLE: "1"},
+        )  # fmt: skip
+
+    def wait(self) -> int:
+        """Show the progress until the end, then say what came out."""
+        # Ctrl-C reaches Snakemake as well, which ends in good order; we stay to say what happened.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: self.process.send_signal(signal.SIGTERM))
+        assert self.process.stdout is not None  # by construction
+        reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
+        reader.start()
+        while True:
+            try:
+                status = self.process.wait(POLL_S)
+                break
+            except subprocess.TimeoutExpired:
+                self._show()
+        reader.join(5)
+        self._show(last=True)
+        if status == 0:
+            self._say_results()
+        else:
+            self._say_failure(status)
+        return status if status >= 0 else 128 - status
+
+    def _read(self, stream: IO[str]) -> None:
+        with self.log_file.open("w", encoding="utf-8") as log:
+            for line in stream:
+                log.write(line)
+                log.flush()
+                self.lines.append(line.rstrip("\n"))
+                if line.startswith(OURS):
+                    self._print(line[len(OURS) :].rstrip("\n"))
+
+    def _print(self, text: str) -> None:
+        with self.screen:
+            self._clear()
+            print(text, flush=True)
+
+    def _clear(self) -> None:
+        if self.drawn:
+            sys.stderr.write("\r" + " " * self.drawn + "\r")
+            sys.stderr.flush()
+            self.drawn = 0
+
+    def _show(self, last: bool = False) -> None:
+        number = ledger.latest_run(self.result)
+        if number <= self.earlier:
+            return
+        jobs = ledger.read_plan(self.result).get("jobs_to_run", 0)
+        now = progress.overall(self.result, number, jobs)
+        if not jobs:
+            return
+        line = now.line(time.monotonic() - self.begin)
+        if not self.live:
+            self.tenths.reached(now.share, line)
+            return
+        with self.screen:
+            self._clear()
+            line = line[: max(20, os.get_terminal_size(sys.stderr.fileno()).columns - 1)]
+            sys.stderr.write(line + ("\n" if last else ""))
+            sys.stderr.flush()
+            self.drawn = 0 if last else len(line)
+
+    def _say_results(self) -> None:
+        if any("Nothing to be done" in line for line in self.lines):
+            print("nothing to compute: all results are up to date.")
+        elif not self.result.merged.exists():
+            return
+        else:
+            print(f"finished in {progress.duration(time.monotonic() - self.begin)}.")
+        for name, place in (("result", self.result.merged), ("images", self.result.figures), ("log", self.log_file)):
+            print(f"{name:<8}{self._relative(place)}")
+
+    def _say_failure(self, status: int) -> None:
+        number = ledger.latest_run(self.result)
+        if number <= self.earlier:
+            # Before the first job: a mistake in the config, or Snakemake's own message.
+            print("\n".join(line for line in self.lines if line.strip() and not NOISE.match(line)), file=sys.stderr)
+            return
+        failed = [state for state in progress.states(self.result, number) if state["state"] == progress.FAILED]
+        for state in failed[:20]:
+            print(
+                f"failed: defocus {state['defocus_nm']:g} nm, configuration {state['configuration']}: {_first_line(state)}",
+                file=sys.stderr,
+            )
+        for log in self._failed_logs()[:SHOWN_LOGS]:
+            print(f"\nend of {self._relative(log)}:", file=sys.stderr)
+            text = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+            print("\n".join(f"  {line}" for line in text[-SHOWN_LINES:]), file=sys.stderr)
+        if status < 0 or status > 128:
+            print("\nSnakemake was killed.", file=sys.stderr)
+        print(
+            "\nNothing that was computed is lost. Run the same command again: only what is missing is computed.\n"
+            f"whole log: {self._relative(self.log_file)}",
+            file=sys.stderr,
+        )
+
+    def _failed_logs(self) -> list[Path]:
+        found = (FAILED_RULE_LOG.match(line) for line in self.lines)
+        logs = dict.fromkeys(self.directory / match[1] for match in found if match)
+        return [log for log in logs if log.is_file()]
+
+    def _relative(self, path: Path) -> str:
+        return os.path.relpath(path)
+
+
+def _first_line(state: dict[str, Any]) -> str:
+    return (str(state.get("message") or "no message").splitlines() or [""])[0]

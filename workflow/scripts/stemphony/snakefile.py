@@ -1,0 +1,109 @@
+"""What the Snakefile calls: a campaign from Snakemake's config, in the main process and in those of its jobs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import campaign, hooks, paths, preflight, provenance
+from .campaign import Campaign
+from .errors import StemphonyError
+from .job import CONFIG_VARIABLE
+
+SCRIPTS = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A planned campaign, as rules and hooks use it.
+
+    Attributes
+    ----------
+    base_mem_mb, base_runtime_min : int
+        Memory and time of one job at its first attempt.
+    run : Run or None
+        The invocation that the hooks report on; None in the process of a job.
+    """
+
+    campaign: Campaign
+    result: paths.ResultPaths
+    base_mem_mb: int
+    base_runtime_min: int
+    run: hooks.Run | None
+
+    @property
+    def specimen_params(self) -> str:
+        """Params of prepare_specimen as one JSON text."""
+        return provenance.canonical_json(self.campaign.specimen_params)
+
+    def job_params(self, wildcards: Any) -> str:
+        """Params of one job as one JSON text."""
+        return provenance.canonical_json(self.campaign.job_params(wildcards.defocus, int(wildcards.configuration)))
+
+    @property
+    def merge_params(self) -> str:
+        """Params of merge_results as one JSON text."""
+        return provenance.canonical_json(self.campaign.merge_params)
+
+    @property
+    def threads(self) -> int:
+        """Threads of one job."""
+        return int(self.campaign.config["resources"]["threads"])
+
+    def mem_mb(self, wildcards: Any, attempt: int) -> int:
+        """Memory of one job, more at each attempt."""
+        return self.base_mem_mb * attempt
+
+    def runtime(self, wildcards: Any, attempt: int) -> int:
+        """Minutes of one job, more at each attempt."""
+        return self.base_runtime_min * attempt
+
+
+def open_session(config: dict[str, Any], workflow: Any) -> Session:
+    """Plan the campaign of Snakemake's `config`; ends with a message, not a traceback, when it cannot be.
+
+    Takes the block http_reporting out of `config`: Snakemake would store it, and custom parameters may be tokens.
+    """
+    files = [Path(file).resolve() for file in workflow.overwrite_configfiles] or [
+        Path(workflow.basedir) / "config" / "config.yaml"
+    ]
+    given = json.loads(json.dumps(config))
+    config.pop("http_reporting", None)
+    try:
+        return _open(given, files, workflow)
+    except StemphonyError as error:
+        print(f"\n{error}\n", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+
+
+def _open(given: Mapping[str, Any], files: list[Path], workflow: Any) -> Session:
+    inputs = preflight.read_inputs(given, files)
+    result = paths.ResultPaths.of(inputs.config["simulation"]["name"])
+    prepare_environment(files, inputs)
+    if workflow.is_main_process:
+        checked = preflight.check(inputs)
+        run = hooks.Run(checked, workflow, hooks.say)
+        return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, run)
+    # A job's process computes what its main process planned, whatever became of the config file meanwhile.
+    plan = preflight.frozen_plan(result.name)
+    if plan:
+        known = campaign.InputFiles(**plan["files"])
+        need = plan["resources"]
+        return Session(campaign.plan(plan["config"], known), result, need["mem_mb"], need["runtime_min"], None)
+    checked = preflight.check(inputs)  # no plan was left: hooks are switched off
+    return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, None)
+
+
+def prepare_environment(config_files: list[Path], inputs: preflight.Inputs) -> None:
+    """Environment of the rules' shell commands: this Python first, and what must not stand in params or argv."""
+    os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    os.environ["STEMPHONY_SCRIPTS"] = str(SCRIPTS)
+    os.environ[CONFIG_VARIABLE] = json.dumps([str(file) for file in config_files])
+    os.environ["STEMPHONY_SPECIMEN_FILE"] = str(inputs.specimen_file)
+    if inputs.snapshots_file is not None:
+        os.environ["STEMPHONY_SNAPSHOTS_FILE"] = str(inputs.snapshots_file)

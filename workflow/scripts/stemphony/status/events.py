@@ -1,0 +1,220 @@
+"""The events of a simulation: names, reserved keys, ids, times, and error texts that give nothing away."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+SCHEMA: Final = 1
+"""Version of the wire format, sent as `schema`."""
+
+
+class Event(StrEnum):
+    """Every event there is. The first four and FINISH are STEMsalabim's, the others ours."""
+
+    START_SIMULATION = "START_SIMULATION"
+    START_DEFOCUS = "START_DEFOCUS"
+    START_FP_CONFIGURATION = "START_FP_CONFIGURATION"
+    PROGRESS = "PROGRESS"
+    FINISH = "FINISH"
+    FINISH_FP_CONFIGURATION = "FINISH_FP_CONFIGURATION"
+    ERROR = "ERROR"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+START_CONFIGURATION: Final = "START_CONFIGURATION"
+"""What STEMsalabim's page prints as the event code of a progress report."""
+
+PROGRESS_EVENTS: Final = (Event.PROGRESS.value, START_CONFIGURATION)
+"""The two names that a progress report may have on the wire (`http_reporting.progress_event`)."""
+
+EVENT_NAMES: Final = frozenset(member.value for member in Event) | {START_CONFIGURATION}
+
+DURABLE_EVENTS: Final = frozenset(member.value for member in Event if member is not Event.PROGRESS)
+"""Events whose spool line is synced to the disk: a handful per job, each worth some milliseconds."""
+
+COMMON_KEYS: Final = (
+    "time",
+    "id",
+    "num_threads",
+    "num_processors",
+    "num_defoci",
+    "num_configurations",
+    "event",
+)
+"""STEMsalabim's keys of every request, in its order."""
+
+OWN_KEYS: Final = ("schema", "event_id", "run", "job", "attempt", "seq")
+"""Our keys of every request (those sent by hooks have no job and no attempt)."""
+
+RESERVED_KEYS: Final = (
+    frozenset(COMMON_KEYS)
+    | frozenset(OWN_KEYS)
+    | {
+        "version",
+        "git_commit",
+        "title",
+        "defocus",
+        "defocus_index",
+        "configuration_index",
+        "progress",
+        "message",
+        "will_retry",
+        "failed",
+        "num_failed",
+        "num_never_ran",
+    }
+)
+"""Every key that an event may have, and so no key of `http_reporting.parameters`."""
+
+MESSAGE_BYTES: Final = 2048
+FAILED_PAIRS: Final = 1000
+
+_NAMESPACE: Final = uuid.UUID("6b1e4f0e-6f0e-5d0c-9c53-1b7a3c0e7f11")
+_MESSAGE_INPUT_CHARACTERS: Final = 20_000
+
+_SECRET_NAME: Final = re.compile(r"token|password|passwd|passphrase|secret|key", re.IGNORECASE)
+_ASSIGNED_SECRET: Final = re.compile(
+    r"\b([\w-]{0,40}(?:token|password|passwd|passphrase|auth_pass|secret|api[-_]?key|authorization)[\w-]{0,40})"
+    r"[\"']?\s{0,3}[=:]\s{0,3}(?:(?:basic|bearer|digest)\s{1,3})?(?:\"[^\"]*\"|'[^']*'|\S+)",
+    re.IGNORECASE,
+)
+_AUTHORIZATION: Final = re.compile(r"\b[Bb](?:asic|earer)\s+(?=\S*[0-9A-Z=])[A-Za-z0-9+/=._~-]{8,}")
+_QUOTED_PATH: Final = re.compile(r"""(['"])(~?/[^'"]*|[A-Za-z]:\\[^'"]*)\1""")
+_USER_AND_PASSWORD: Final = re.compile(r"[^\s:@/]+:[^\s@]+@")
+_WORD: Final = re.compile(r"\S+")
+_PATH_WORD: Final = re.compile(r"""[^\s'"`()\[\]{}<>,;=:|&]+""")
+_RATIO: Final = re.compile(r"\w{1,3}/\w{1,3}")
+
+
+def timestamp(moment: datetime | None = None) -> str:
+    """Give a time as ISO 8601 in UTC with its offset and milliseconds; now, if none is given."""
+    return (moment or datetime.now(UTC)).astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def event_id(simulation_id: str, run: int, event: str, *discriminators: object) -> str:
+    """Compute the id of an event that exists once, so that a receiver can recognise it when it comes again.
+
+    Parameters
+    ----------
+    simulation_id : str
+        UUID of the simulation.
+    run : int
+        Number of the Snakemake invocation.
+    event : str
+        Name of the event; the two names of a progress report give the same id.
+    *discriminators
+        What tells it from others of its name in the run: nothing for START_SIMULATION, FINISH, FAILED and
+        CANCELLED; the defocus for START_DEFOCUS; (job, attempt) for START_FP_CONFIGURATION,
+        FINISH_FP_CONFIGURATION and ERROR; (job, attempt, percent) for PROGRESS.
+
+    Returns
+    -------
+    str
+        A UUID of version 5.
+    """
+    name = Event.PROGRESS.value if event in PROGRESS_EVENTS else str(event)
+    parts = [str(simulation_id).lower(), str(run), name, *(str(part) for part in discriminators)]
+    return str(uuid.uuid5(_NAMESPACE, json.dumps(parts)))
+
+
+def event_id_of(event: Mapping[str, Any]) -> str:
+    """Compute the id of a complete event from its own keys; a random one where these are not unique."""
+    name = Event.PROGRESS.value if event["event"] in PROGRESS_EVENTS else event["event"]
+    try:
+        discriminators: tuple[object, ...]
+        if name in (Event.START_SIMULATION, Event.FINISH, Event.FAILED, Event.CANCELLED):
+            discriminators = ()
+        elif name == Event.START_DEFOCUS:
+            discriminators = (event["defocus_index"],)
+        elif name == Event.PROGRESS:
+            discriminators = (event["job"], event["attempt"], round(100 * event["progress"]))
+        else:
+            discriminators = (event["job"], event["attempt"])
+        return event_id(event["id"], event["run"], name, *discriminators)
+    except KeyError:
+        return str(uuid.uuid4())
+
+
+def failure_keys(failed: Iterable[tuple[int, int]], num_never_ran: int) -> dict[str, Any]:
+    """Give the keys of FAILED: which pairs failed (the first thousand), how many, and how many never ran.
+
+    Parameters
+    ----------
+    failed : iterable of (int, int)
+        Defocus index and configuration index of each job that failed.
+    num_never_ran : int
+        Jobs of the run that were wanted and never started.
+    """
+    pairs = sorted({(int(defocus), int(configuration)) for defocus, configuration in failed})
+    return {
+        "failed": [list(pair) for pair in pairs[:FAILED_PAIRS]],
+        "num_failed": len(pairs),
+        "num_never_ran": int(num_never_ran),
+    }
+
+
+def names_a_secret(name: str) -> bool:
+    """Tell whether the name of a custom parameter says that its value is a secret."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def clean_text(text: str) -> str:
+    """Replace control, format and surrogate characters by spaces: every receiver can store the text."""
+    return "".join(
+        " " if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") else letter for letter in text
+    )
+
+
+def sanitize_message(text: object) -> str:
+    """Make the text of an error fit to leave the machine.
+
+    At most 2048 bytes of UTF-8 in one line, without control characters, URLs and credentials. Of a path
+    only the last part stays.
+
+    Parameters
+    ----------
+    text : object
+        Usually ``f"{type(error).__name__}: {error}"``.
+    """
+    message = str(text)
+    if len(message) > _MESSAGE_INPUT_CHARACTERS:
+        # The last word goes: half a URL or half a password would not be recognised.
+        message = message[:_MESSAGE_INPUT_CHARACTERS].rpartition(" ")[0]
+    message = clean_text(message)
+    message = _ASSIGNED_SECRET.sub(r"\1=<hidden>", message)
+    message = _AUTHORIZATION.sub("<hidden>", message)
+    message = _WORD.sub(lambda word: _without_url(word[0]), message)
+    message = _QUOTED_PATH.sub(lambda path: f"{path[1]}{_base_name(path[2])}{path[1]}", message)
+    message = _PATH_WORD.sub(lambda word: _without_folders(word[0]), message)
+    return _first_bytes(" ".join(message.split()), MESSAGE_BYTES)
+
+
+def _without_url(word: str) -> str:
+    if "://" in word:
+        return "<url>"
+    return "<credentials>" if _USER_AND_PASSWORD.search(word) else word
+
+
+def _without_folders(word: str) -> str:
+    if "/" in word:
+        return word if _RATIO.fullmatch(word) else _base_name(word.partition("?")[0])
+    return _base_name(word) if word.startswith("\\") else word
+
+
+def _base_name(path: str) -> str:
+    return re.split(r"[/\\]", path.rstrip("/\\ "))[-1]
+
+
+def _first_bytes(text: str, limit: int) -> str:
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) <= limit:
+        return encoded.decode("utf-8")
+    return encoded[: limit - len("…".encode())].decode("utf-8", "ignore") + "…"

@@ -1,0 +1,415 @@
+"""What jobs and Snakemake hooks call: emit an event and go on computing.
+
+An event is first a line in the spool, then in the hands of the sender. No method raises, and none waits for
+the receiver except `flush` and `close`, which wait as long as they are told.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from stemphony.status.events import (
+    COMMON_KEYS,
+    DURABLE_EVENTS,
+    EVENT_NAMES,
+    OWN_KEYS,
+    SCHEMA,
+    Event,
+    clean_text,
+    event_id_of,
+    names_a_secret,
+    sanitize_message,
+    timestamp,
+)
+from stemphony.status.sender import Sender
+from stemphony.status.settings import VIA_JOB, ReportingSettings
+from stemphony.status.spool import Spool, claim, spool_file_of
+
+ONSTART_WAIT_S: Final = 5.0
+"""Longest wait of the hook that starts a run, for START_SIMULATION."""
+
+JOB_END_WAIT_S: Final = 2.0
+"""Longest wait of a job that ends."""
+
+RUN_END_WAIT_S: Final = 60.0
+"""Longest wait of the hooks that end a run, for all that is left."""
+
+_MIN_SECRET_CHARACTERS: Final = 4
+
+
+class Reporter:
+    """Record events and have them sent.
+
+    Parameters
+    ----------
+    settings : ReportingSettings or None
+        None or ``reporting=False``: every method returns at once and nothing is made, no thread and no file.
+    common : mapping
+        Keys of every event: id, num_threads, num_processors, num_defoci, num_configurations, run, and in a
+        job job and attempt.
+    spool_file : Path or None
+        Where events are written down; None: nowhere.
+    send : bool
+        False: write only, as ``via: submit_host`` asks of jobs.
+    warn : callable
+        Takes one line for the log, at most once per kind of trouble and without secrets. It is called by
+        `emit`, `flush` and `close` in the thread that calls these.
+    clock : callable
+        Gives the time of an event.
+    """
+
+    def __init__(
+        self,
+        settings: ReportingSettings | None,
+        common: Mapping[str, Any],
+        spool_file: Path | None,
+        *,
+        send: bool = True,
+        warn: Callable[[str], None],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._warn = warn
+        self._clock = clock
+        self._warned: set[str] = set()
+        # Reentrant, because a signal handler may report an error in the middle of another event.
+        self._lock = threading.RLock()
+        self._common = dict(common)
+        self._seq = 0
+        self._closed = False
+        self._complete = True
+        self._spool: Spool | None = None
+        self._sender: Sender | None = None
+        self._secrets: tuple[str, ...] = ()
+        self.enabled = settings is not None and settings.reporting
+        if settings is None or not settings.reporting:
+            return
+        try:
+            self._secrets = _secrets_of(settings)
+            self._spool = Spool(spool_file) if spool_file is not None else None
+            self._sender = Sender(settings) if send else None
+        except Exception as error:
+            self._tell_internal(error)
+
+    def emit(self, event: str, /, *, event_id: str | None = None, **keys: Any) -> None:
+        """Record an event. Adds the common keys, time, seq, schema and the id.
+
+        Parameters
+        ----------
+        event : str
+            One of `events.Event`, or START_CONFIGURATION for a progress report.
+        event_id : str, optional
+            Overrides the id that follows from the event's own keys.
+        **keys
+            Further keys; those that are None are left out. `message` is sanitised.
+        """
+        self._emit(event, event_id, keys, None)
+
+    def emit_once(
+        self, event: str, marker_file: Path, /, *, event_id: str | None = None, **keys: Any
+    ) -> bool:
+        """Record an event that many processes meet and only one may report.
+
+        Parameters
+        ----------
+        event, event_id, **keys
+            As for `emit`.
+        marker_file : Path
+            Appears with the event in it; the process that makes it appear reports.
+
+        Returns
+        -------
+        bool
+            True if this process reported. Where the file system cannot decide, every process does, and the
+            receiver recognises the id.
+        """
+        return self._emit(event, event_id, keys, marker_file)
+
+    def flush(self, wait_s: float, patient: bool = False) -> bool:
+        """Wait for the receiver to have acknowledged every event so far, and stay usable.
+
+        Parameters
+        ----------
+        wait_s : float
+            Longest wait [s].
+        patient : bool
+            False: do not wait when the last attempt failed or is unanswered for 2 s. True: keep trying
+            until the time is over.
+
+        Returns
+        -------
+        bool
+            True if all was acknowledged. Without a sender: if there was no event.
+        """
+        if not self.enabled:
+            return True
+        try:
+            complete = self._seq == 0 if self._sender is None else self._sender.flush(wait_s, patient)
+            self._tell_trouble()
+        except Exception as error:
+            self._tell_internal(error)
+            return False
+        return complete
+
+    def close(self, wait_s: float, patient: bool = False) -> bool:
+        """Flush, then end the thread and close the spool; later events are ignored. See `flush`."""
+        if not self.enabled or self._closed:
+            return self._complete
+        self._complete = self.flush(wait_s, patient)
+        self._closed = True
+        try:
+            if self._sender is not None:
+                self._sender.stop()
+            with self._lock:
+                if self._spool is not None:
+                    self._spool.close()
+        except Exception as error:
+            self._tell_internal(error)
+        return self._complete
+
+    def _emit(
+        self, event: str, event_id: str | None, keys: Mapping[str, Any], marker_file: Path | None
+    ) -> bool:
+        if not self.enabled or self._closed:
+            return False
+        try:
+            with self._lock:
+                if event not in EVENT_NAMES:
+                    raise LookupError(event)
+                record = self._record(str(event), event_id, keys)
+                line = json.dumps(record, ensure_ascii=True, allow_nan=False).encode("ascii")
+                if marker_file is not None and claim(marker_file, line) is False:
+                    return False
+                # A number is used up only by an event that exists: a receiver takes gaps for losses.
+                self._seq += 1
+                if self._spool is not None:
+                    self._spool.append(line, durable=record["event"] in DURABLE_EVENTS)
+                if self._sender is not None:
+                    self._sender.put(record)
+            self._tell_trouble()
+        except Exception as error:
+            self._tell_internal(error)
+            return False
+        return True
+
+    def _record(self, event: str, event_id: str | None, keys: Mapping[str, Any]) -> dict[str, Any]:
+        known = {**self._common, **keys, "time": timestamp(self._clock()), "event": event}
+        known |= {"schema": SCHEMA, "event_id": event_id, "seq": self._seq}
+        if "message" in known:
+            known["message"] = sanitize_message(self._without_secrets(str(known["message"])))
+        values = {key: plain for key, value in known.items() if (plain := _plain(value)) is not None}
+        if event_id is None:
+            values["event_id"] = event_id_of(values)
+        order = [
+            *COMMON_KEYS,
+            *(key for key in values if key not in COMMON_KEYS and key not in OWN_KEYS),
+            *OWN_KEYS,
+        ]
+        return {key: values[key] for key in order if key in values}
+
+    def _without_secrets(self, message: str) -> str:
+        for secret in self._secrets:
+            message = message.replace(secret, "<hidden>")
+        return message
+
+    def _tell_trouble(self) -> None:
+        if self._spool is not None and self._spool.failures:
+            self._tell(
+                "spool",
+                f"status reports cannot be written down ({self._spool.trouble}). The simulation goes on.",
+            )
+        if self._sender is not None:
+            for notice in self._sender.notices():
+                self._tell(notice, notice)
+
+    def _tell_internal(self, error: Exception) -> None:
+        self._tell(
+            "internal", f"status reporting is broken here ({type(error).__name__}). The simulation goes on."
+        )
+
+    def _tell(self, kind: str, text: str) -> None:
+        if kind in self._warned:
+            return
+        self._warned.add(kind)
+        try:
+            self._warn(text)
+        except Exception:
+            # Nobody is left to be told.
+            return
+
+
+class JobReporter:
+    """Report one attempt of one job: one frozen-phonon configuration of one defocus.
+
+    Usable as a context manager: leaving the block by an exception reports ERROR, leaving it at all closes.
+
+    Parameters
+    ----------
+    settings : ReportingSettings or None
+        As for `Reporter`. With ``via: submit_host`` events are only written.
+    common : mapping
+        id, num_threads, num_processors, num_defoci, num_configurations.
+    defocus_nm : float
+        Defocus [nm].
+    defocus_index, configuration_index : int
+        Position in the list of defoci, and of configurations, from 0.
+    run : int
+        Number of the Snakemake invocation.
+    attempt : int
+        Number of this attempt at the job, counted over all runs.
+    job : str
+        Name of the job, the same in every attempt.
+    reports_dir : Path
+        Folder of the run's reports; the spool is made in it.
+    marker_file : Path
+        The marker that all jobs of this defocus in this run compete for.
+    warn : callable
+        As for `Reporter`.
+    clock, monotonic : callable
+        Time of an event, and seconds since some moment, for the pace of progress reports.
+    """
+
+    def __init__(
+        self,
+        settings: ReportingSettings | None,
+        common: Mapping[str, Any],
+        *,
+        defocus_nm: float,
+        defocus_index: int,
+        configuration_index: int,
+        run: int,
+        attempt: int,
+        job: str,
+        reports_dir: Path,
+        marker_file: Path,
+        warn: Callable[[str], None],
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        settings = settings if settings is not None else ReportingSettings()
+        self._progress_event = settings.progress_event
+        self._min_interval_s = settings.progress_min_interval_s
+        self._monotonic = monotonic
+        self._marker_file = marker_file
+        # Adding 0.0 turns −0.0 into 0.0.
+        self._defocus: dict[str, Any] = {
+            "defocus": float(defocus_nm) + 0.0,
+            "defocus_index": int(defocus_index),
+        }
+        self._pair: dict[str, Any] = {**self._defocus, "configuration_index": int(configuration_index)}
+        self._percent = -1
+        self._last_progress_s = -math.inf
+        self._ended = False
+        self._reporter = Reporter(
+            settings,
+            {**common, "run": run, "job": job, "attempt": attempt},
+            spool_file_of(reports_dir, job, attempt),
+            send=settings.via == VIA_JOB,
+            warn=warn,
+            clock=clock,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and not (isinstance(error, SystemExit) and not error.code):
+            self.error(_text_of(kind, error))
+        self.close()
+
+    def start(self) -> None:
+        """Report START_DEFOCUS unless another job has, START_FP_CONFIGURATION, and progress 0."""
+        self._reporter.emit_once(Event.START_DEFOCUS, self._marker_file, **self._defocus)
+        self._reporter.emit(Event.START_FP_CONFIGURATION, **self._pair)
+        self.progress(0.0)
+
+    def progress(self, fraction: float) -> None:
+        """Report the integer percent that is reached, unless it or a higher one has been reported.
+
+        Percents that a step jumps over are not made up. Those that follow too fast on the one before
+        (`progress_min_interval_s`) are left out, except the first and the last.
+
+        Parameters
+        ----------
+        fraction : float
+            Done part of the job's work, 0 to 1.
+        """
+        if not self._reporter.enabled or not fraction >= 0:
+            return
+        # 0.29 * 100 is a little less than 29.
+        percent = math.floor(min(fraction, 1.0) * 100 + 1e-9)
+        now_s = self._monotonic()
+        too_fast = 0 < percent < 100 and now_s - self._last_progress_s < self._min_interval_s
+        if percent <= self._percent or too_fast:
+            return
+        self._percent, self._last_progress_s = percent, now_s
+        self._reporter.emit(self._progress_event, **self._pair, progress=percent / 100)
+
+    def finish(self) -> None:
+        """Report progress 1, if it has not been, and FINISH_FP_CONFIGURATION."""
+        if not self._ended:
+            self.progress(1.0)
+            self._ended = True
+            self._reporter.emit(Event.FINISH_FP_CONFIGURATION, **self._pair)
+
+    def error(self, exception_text: str, will_retry: bool | None = None) -> None:
+        """Report ERROR, once, and not after `finish`.
+
+        Parameters
+        ----------
+        exception_text : str
+            Class and text of the exception; sanitised before it goes anywhere.
+        will_retry : bool, optional
+            Whether the job will be tried again, where that is known.
+        """
+        if not self._ended:
+            self._ended = True
+            self._reporter.emit(Event.ERROR, **self._pair, message=exception_text, will_retry=will_retry)
+
+    def close(self, wait_s: float = JOB_END_WAIT_S) -> bool:
+        """Wait a moment for what is left, as `Reporter.close` does, never patiently."""
+        return self._reporter.close(wait_s)
+
+
+def _plain(value: Any) -> Any:
+    """Turn a value into what JSON can say; None for what it cannot, such as NaN or a path."""
+    if isinstance(value, bool | None):
+        return value
+    if isinstance(value, str):
+        return clean_text(str(value))
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
+        return [_plain(entry) for entry in value]
+    try:
+        # A NumPy scalar.
+        return _plain(value.item())
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
+def _text_of(kind: type[BaseException], error: BaseException | None) -> str:
+    try:
+        return f"{kind.__name__}: {error}"
+    except Exception:
+        return kind.__name__
+
+
+def _secrets_of(settings: ReportingSettings) -> tuple[str, ...]:
+    named = [str(value) for name, value in settings.parameters.items() if names_a_secret(name)]
+    return tuple(
+        secret
+        for secret in [settings.auth_pass, settings.url, *named]
+        if len(secret) >= _MIN_SECRET_CHARACTERS
+    )

@@ -1,0 +1,118 @@
+"""Files that appear whole or not at all: a temporary name in the same folder, fsync, rename."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import StorageError
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full. Free some space and run again",
+    errno.EDQUOT: "the disk quota is used up. Free some space and run again",
+    errno.EFBIG: "the file would be larger than allowed (`ulimit -f`). Raise the limit and run again",
+    errno.EROFS: "the file system is read-only. Use a folder that can be written",
+    errno.EACCES: "permission denied. Check the owner and mode of the folder, or use another one",
+    errno.EPERM: "permission denied. Check the owner and mode of the folder, or use another one",
+    errno.ENOENT: "the folder does not exist. Create it",
+    errno.ENOTDIR: "a part of the path is a file, not a folder. Use another path",
+    errno.EISDIR: "a folder has this name. Move it away",
+    errno.ENAMETOOLONG: "the name is too long. Use a shorter simulation name or folder",
+    errno.EIO: "the disk reports an input/output error. Check the disk and run again",
+    errno.ESTALE: "the network file system lost the folder. Check the mount and run again",
+}
+
+
+@contextmanager
+def atomic_path(final: Path) -> Iterator[Path]:
+    """Path to write to; at the end of the block it becomes `final`, after an error it is gone.
+
+    The name is unique to the attempt, so that two processes that write the same file do not meet: the last
+    one wins with a whole file. An existing `final` stays untouched until the rename.
+
+    Parameters
+    ----------
+    final : Path
+        The file to be; its folder must exist.
+
+    Yields
+    ------
+    Path
+        A name in the same folder that nothing has yet.
+
+    Raises
+    ------
+    StorageError
+        The folder cannot be written, or the disk is full; errors of other files pass unchanged.
+    """
+    final = Path(final)
+    temporary = final.with_name(f".{final.name}.{os.getpid()}-{secrets.token_hex(6)}.tmp")
+    try:
+        yield temporary
+        _fsync(temporary)
+        temporary.replace(final)
+    except OSError as error:
+        if not _concerns(error, temporary, final):
+            raise
+        raise _storage_error(final, error) from error
+    except RuntimeError as error:
+        # netCDF4 has no other word for a full disk than "NetCDF: HDF error"
+        if not str(error).startswith("NetCDF:"):
+            raise
+        raise StorageError(
+            f"{final}: cannot be written ({error}). {_free_space(final.parent)}"
+            "Check the disk's space, quota and health, then run again."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    # Without it a crash of the machine may forget the rename; some network file systems refuse it.
+    with contextlib.suppress(OSError):
+        _fsync(final.parent)
+
+
+def write_text_atomic(path: Path, text: str, mode: int = 0o666) -> None:
+    """Write `text` as UTF-8 to `path`, whole or not at all; `mode` less the umask. Raises StorageError."""
+    with atomic_path(path) as temporary:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
+            stream.write(text)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _concerns(error: OSError, temporary: Path, final: Path) -> bool:
+    """Whether an error is about the file being written: one that names another file is its reader's."""
+    if error.errno not in _REASONS:
+        return False
+    if not isinstance(error.filename, str | bytes | os.PathLike):
+        return error.errno != errno.ENOENT
+    return Path(os.fsdecode(error.filename)) in (temporary, final)
+
+
+def _storage_error(final: Path, error: OSError) -> StorageError:
+    reason = _REASONS[error.errno or 0]
+    if error.errno == errno.ENOENT and final.parent.is_dir():
+        reason = "nothing was written under its temporary name. Run again"
+    free = _free_space(final.parent) if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return StorageError(f"{final}: cannot be written: {reason}. {free}".rstrip())
+
+
+def _free_space(folder: Path) -> str:
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return ""
+    return f"The file system has {free / 1e6:.1f} MB left. "

@@ -1,0 +1,64 @@
+"""How long one wave takes through one slice on this machine: measured once by `stemphony check`, kept in the cache."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+
+import numpy as np
+
+from ..physics.fft import Plan2D
+from ..physics.multislice import propagate
+from .atomic import write_text_atomic
+from .wisdom import cache_folder, cpu_model
+
+# Of a typical core: 2.2 ms at 512², in single precision; the work grows as N log N.
+TYPICAL_S = 2.2e-3
+TYPICAL_PIXELS = 512 * 512
+DOUBLE_FACTOR = 2.2
+
+
+def _work(gpts: tuple[int, int]) -> float:
+    pixels = gpts[0] * gpts[1]
+    return pixels * math.log2(pixels)
+
+
+def seconds_per_probe_slice(gpts: tuple[int, int], precision: str) -> tuple[float, bool]:
+    """CPU seconds of one wave through one slice, and whether that was measured on this machine."""
+    factor = _work(gpts) / _work((512, 512)) * (DOUBLE_FACTOR if precision == "double" else 1.0)
+    try:
+        kept = json.loads((cache_folder() / "calibration.json").read_text(encoding="utf-8"))
+        return float(kept[cpu_model()]) * factor, True
+    except (OSError, ValueError, KeyError, TypeError):
+        return TYPICAL_S * factor, False
+
+
+def calibrate() -> float:
+    """Measure a few slices at 512², keep the result [s] in the cache if it can be written, and return it."""
+    shape = (512, 512)
+    plan = Plan2D(shape, np.dtype(np.complex64), flag="FFTW_MEASURE")
+    rng = np.random.default_rng(0)
+    transmission = np.exp(1j * rng.random(shape)).astype(np.complex64)
+    spectrum = np.zeros(shape, np.complex64)
+    spectrum[:20, :20] = 0.05
+    slices = 20
+    fastest = math.inf
+    for _ in range(4):
+        begin = time.process_time()
+        for _passed, _spectrum in propagate(plan, spectrum, [transmission] * slices, transmission, (slices,)):
+            pass
+        fastest = min(fastest, (time.process_time() - begin) / slices)
+    # Detection, potentials and start-up come on top of the loop.
+    seconds = 1.15 * fastest
+    file = cache_folder() / "calibration.json"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            kept = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            kept = {}
+        write_text_atomic(file, json.dumps({**kept, cpu_model(): seconds}, indent=1))
+    except Exception:  # the cache is a convenience
+        return seconds
+    return seconds

@@ -1,0 +1,143 @@
+"""The result file of one (defocus, configuration)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+
+from .. import paths, provenance
+from ..model import Experiment
+from ..simulation import Atoms, Signals
+from ..physics.slicing import slice_indices
+from .atomic import atomic_path, write_text_atomic
+from .result_file import (
+    MRAD_PER_RAD,
+    NM_PER_ANGSTROM,
+    AtomTable,
+    Axes,
+    add_adf,
+    add_atoms,
+    add_attributes,
+    add_cbed,
+    add_params,
+    put_frame,
+)
+from .structures import Specimen
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """What a job file says of its origin.
+
+    Attributes
+    ----------
+    params : mapping
+        The params of the rule; their digest is what the merge compares.
+    effective_seed : int or None
+        The seed used, drawn or given; None where nothing was drawn.
+    root, runtime : mapping
+        Attributes of the file and of its group `runtime`.
+    """
+
+    params: Mapping[str, Any]
+    effective_seed: int | None
+    root: Mapping[str, Any]
+    runtime: Mapping[str, Any]
+
+
+def write_job(
+    file: Path,
+    experiment: Experiment,
+    record: JobRecord,
+    signals: Signals,
+    table: AtomTable,
+    atoms: Atoms | None,
+) -> None:
+    """Write a job's file atomically, and the SHA-256 of its bytes beside it.
+
+    Parameters
+    ----------
+    atoms : Atoms or None
+        The displaced atoms, where coordinates are kept.
+
+    Raises
+    ------
+    StorageError
+        The folder cannot be written or the disk is full; nothing half-written is left.
+    """
+    axes = Axes([record.params["defocus_nm"]], [record.params["configuration"]])
+    with atomic_path(file) as temporary:
+        with netCDF4.Dataset(temporary, "w", format="NETCDF4") as root:
+            add_attributes(
+                root,
+                {
+                    **record.root,
+                    "job_digest": provenance.digest(record.params),
+                    "physics_version": provenance.PHYSICS_VERSION,
+                    "effective_seed": record.effective_seed,
+                },
+            )
+            add_attributes(root.createGroup("runtime"), record.runtime)
+            add_params(root, axes.defocus_nm, [1.0], _blocks(experiment, record))
+            add_atoms(root, table, 1 if atoms is not None else 0)
+            if atoms is not None:
+                put_frame(root, 0, atoms.positions * NM_PER_ANGSTROM, atoms.slice_index)
+            _put_signals(root, experiment, axes, signals)
+        content = provenance.file_sha256(temporary)
+        # Before the data: a data file without its own checksum must never be seen.
+        write_text_atomic(paths.checksum(file), f"{content}  {file.name}\n")
+
+
+def _blocks(experiment: Experiment, record: JobRecord) -> dict[str, Any]:
+    blocks = {name: value for name, value in record.params.items() if isinstance(value, Mapping)}
+    return effective_blocks(experiment, blocks, record.effective_seed)
+
+
+def effective_blocks(experiment: Experiment, blocks: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
+    """Config blocks with what was made of them: the seed used, the grid, and the reference of the potentials."""
+    from ..physics.scattering import REFERENCES
+
+    nx, ny = experiment.grid.gpts
+    made: dict[str, Any] = {name: dict(values) for name, values in blocks.items()}
+    made.setdefault("simulation", {})["random_seed"] = seed
+    made.setdefault("grating", {}).update(
+        nx=nx, ny=ny, sampling_x_angstrom=experiment.grid.sampling[0], sampling_y_angstrom=experiment.grid.sampling[1],
+        slices=experiment.slices, band_limit_mrad=experiment.band_limit_angle * MRAD_PER_RAD,
+        parametrization_reference=REFERENCES[experiment.parametrization],
+    )  # fmt: skip
+    return made
+
+
+def _put_signals(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, signals: Signals) -> None:
+    if experiment.adf:
+        add_adf(root, experiment, axes)
+        # File axes: defocus, x, y, phonon, slice, plasmon energy, angle.
+        root["adf"]["adf_intensities"][...] = signals.bins[None, :, :, None, :, None, :]
+        if experiment.center_of_mass:
+            com = signals.center_of_mass * MRAD_PER_RAD
+            root["adf"]["center_of_mass"][...] = com[None, :, :, None, :, None, :]
+        images = root["images"]
+        for index, name in enumerate(experiment.rings):
+            images[name][...] = np.moveaxis(signals.rings[..., index], 2, 0)[None, None]
+        images["total_intensity"][...] = np.moveaxis(signals.total, 2, 0)[None, None]
+    if signals.cbed is not None and signals.cbed_angles is not None:
+        add_cbed(root, experiment, axes, signals.cbed_angles)
+        root["cbed"]["cbed_intensities"][...] = signals.cbed[None, :, :, None, :, None]
+
+
+def atom_table(specimen: Specimen, experiment: Experiment) -> AtomTable:
+    """The atoms at rest, as result files keep them."""
+    return AtomTable(
+        cell=specimen.cell,
+        symbols=np.asarray(specimen.symbols),
+        positions=specimen.positions,
+        slice_index=slice_indices(specimen.positions[:, 2], specimen.cell[2], experiment.slices),
+        u_iso=np.nan_to_num(specimen.u_iso),
+        radius=specimen.radius,
+        slices=experiment.slices,
+    )

@@ -1,0 +1,136 @@
+"""The small JSON files of a simulation: identity, plan, numbers of runs and attempts. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..errors import DamagedResultError, StorageError
+from ..paths import ResultPaths
+from .atomic import write_text_atomic
+
+LARGEST_SEED = 2**53 - 1  # exact in every JSON reader
+
+
+def now() -> str:
+    """Current time, ISO 8601 with offset."""
+    return datetime.now(UTC).astimezone().isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a simulation keeps over all its runs.
+
+    Attributes
+    ----------
+    id : str
+        UUID, the same in every job and every rerun.
+    seed : int
+        Seed of the first run: that of the config, or drawn when it is 0.
+    """
+
+    id: str
+    seed: int
+    created: str
+
+    def effective_seed(self, random_seed: int) -> int:
+        """The seed to use for a config's `random_seed`; 0 means the one kept here."""
+        return random_seed or self.seed
+
+
+def identity(result: ResultPaths, random_seed: int) -> Identity:
+    """The simulation's identity, made by link-or-fail by whoever comes first.
+
+    Raises
+    ------
+    StorageError, DamagedResultError
+        The folder cannot be written; simulation.json is not readable as such.
+    """
+    if not result.identity.exists():
+        fresh = {
+            "id": str(uuid.uuid4()),
+            "seed": random_seed or 1 + secrets.randbelow(LARGEST_SEED),
+            "created": now(),
+        }
+        temporary = result.identity.with_name(f".simulation.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
+        try:
+            result.root.mkdir(parents=True, exist_ok=True)
+            write_text_atomic(temporary, json.dumps(fresh, indent=1) + "\n")
+            try:
+                os.link(temporary, result.identity)
+            except FileExistsError:
+                pass
+            finally:
+                temporary.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"{result.root} cannot be written: {error.strerror}. Make it writable, or work elsewhere.") from None
+    try:
+        kept = json.loads(result.identity.read_text(encoding="utf-8"))
+        return Identity(str(uuid.UUID(kept["id"])), int(kept["seed"]), str(kept["created"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DamagedResultError(
+            f"{result.identity} is damaged, and with it the simulation's id and seed. Restore it, or give the simulation "
+            "another name."
+        ) from None
+
+
+def write_plan(result: ResultPaths, plan: Mapping[str, Any]) -> None:
+    """Write plan.json atomically."""
+    write_text_atomic(result.plan, json.dumps(plan, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_plan(result: ResultPaths) -> dict[str, Any]:
+    """The plan of the present run, empty when none was written (or it is not readable)."""
+    try:
+        plan = json.loads(result.plan.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return plan if isinstance(plan, dict) else {}
+
+
+def claim_run(result: ResultPaths) -> int:
+    """Number of this invocation of Snakemake: the first folder `reports/run-<n>` that could be made."""
+    result.reports.mkdir(parents=True, exist_ok=True)
+    number = latest_run(result) + 1
+    while True:
+        try:
+            result.run(number).mkdir(mode=0o700)
+        except FileExistsError:
+            number += 1
+        else:
+            (result.run(number) / "progress").mkdir()
+            (result.run(number) / "events").mkdir()
+            return number
+
+
+def latest_run(result: ResultPaths) -> int:
+    """Number of the newest run, 0 without any."""
+    try:
+        names = [entry.name for entry in result.reports.iterdir()]
+    except OSError:
+        return 0
+    return max((int(name[4:]) for name in names if name.startswith("run-") and name[4:].isdigit()), default=0)
+
+
+def claim_attempt(result: ResultPaths, defocus: str, configuration: int) -> int:
+    """Number of this attempt of a job: one more than the highest of all runs, claimed by creating a file."""
+    folder = result.attempt(defocus, configuration, 1).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    prefix = f"configuration_{configuration:04d}."
+    taken = [entry.name[len(prefix) :] for entry in folder.iterdir() if entry.name.startswith(prefix)]
+    number = 1 + max((int(text) for text in taken if text.isdigit()), default=0)
+    while True:
+        try:
+            os.close(os.open(result.attempt(defocus, configuration, number), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        except FileExistsError:
+            number += 1
+        else:
+            return number

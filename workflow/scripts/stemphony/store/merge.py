@@ -1,0 +1,437 @@
+"""Merge job files into one result.
+
+Everything is checked before anything is written, and nothing is ever deleted. The averages stream: memory holds one
+block of the result, whatever the number of jobs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+
+from .. import campaign, paths, provenance
+from ..errors import DamagedResultError
+from ..model import Experiment
+from .atomic import atomic_path
+from .jobs import effective_blocks
+from .result_file import (
+    MRAD,
+    NM,
+    STANDARD_ERROR,
+    AtomTable,
+    Axes,
+    add_adf,
+    add_atoms,
+    add_attributes,
+    add_cbed,
+    add_params,
+    add_standard_errors,
+    add_texts,
+    add_variable,
+    put_frame,
+)
+from .source_size import blur
+
+BLOCK_BYTES = 256e6  # of one accumulator
+COORDINATES_LIMIT_BYTES = 1e9  # save_coordinates: auto
+SHOWN = 20  # files listed in a refusal
+
+
+@dataclass(frozen=True)
+class Source:
+    """One job file of the merge."""
+
+    file: Path
+    defocus_index: int
+    defocus_nm: float
+    configuration: int
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What is merged into what: the params of the rule, and the simulation's folder."""
+
+    params: Mapping[str, Any]
+    result: paths.ResultPaths
+
+    @property
+    def common(self) -> Mapping[str, Any]:
+        """Params that all jobs share."""
+        common: Mapping[str, Any] = self.params["common"]
+        return common
+
+    @cached_property
+    def weights(self) -> list[float]:
+        """Weight of each defocus; they sum to 1."""
+        return list(self.params["weights"])
+
+    @cached_property
+    def sources(self) -> tuple[Source, ...]:
+        """The job files, by order of defoci, then configuration."""
+        return tuple(
+            Source(self.result.job(paths.defocus_id(value), configuration), index, value, configuration)
+            for index, value in enumerate(self.params["defoci_nm"])
+            for configuration in range(self.params["configurations"])
+        )
+
+    def axes(self, block: str) -> Axes:
+        """Axes of the group `block` (adf or cbed) after averaging."""
+        averages = self.params[block]
+        values = self.params["defoci_nm"]
+        mean = math.fsum(w * v for w, v in zip(self.weights, values, strict=True))
+        return Axes(
+            [mean] if averages["average_defoci"] else values,
+            [0] if averages["average_configurations"] else list(range(self.params["configurations"])),
+        )
+
+
+def merge(
+    merge_params: Mapping[str, Any],
+    result: paths.ResultPaths,
+    output: Path,
+    table: AtomTable,
+    experiment: Experiment,
+    root_attributes: Mapping[str, Any],
+    runtime_attributes: Mapping[str, Any],
+    blocks: Mapping[str, Any],
+    warn: Callable[[str], None],
+) -> None:
+    """Check all job files, then write the merged result atomically.
+
+    Raises
+    ------
+    DamagedResultError
+        Files are missing, foreign, mixed, truncated or damaged; all of them are listed with what to do.
+    StorageError
+        The result cannot be written.
+    """
+    task = Merge(merge_params, result)
+    records = _checked(task, warn)
+    seed = records[0]["effective_seed"]
+    with atomic_path(output) as temporary:
+        with netCDF4.Dataset(temporary, "w", format="NETCDF4") as root:
+            add_attributes(root, root_attributes)
+            add_params(root, merge_params["defoci_nm"], task.weights, effective_blocks(experiment, blocks, seed))
+            _write_runtime(root, runtime_attributes, task, records)
+            _write_atoms(root, task, table, records, warn)
+            if experiment.adf:
+                add_adf(root, experiment, task.axes("adf"))
+                _Signals(task, experiment, root, warn).write()
+            if experiment.cbed_max is not None:
+                _write_cbed(root, task, experiment)
+        _read_back(temporary)
+
+
+# --- checks ---------------------------------------------------------------------------------------------------
+
+
+def _checked(task: Merge, warn: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Records of all job files, or an error that lists every file that cannot be merged."""
+    wrong: list[tuple[Path, str]] = []
+    records = []
+    for source in task.sources:
+        expected = provenance.digest(campaign.job_params(task.common, source.defocus_nm, source.configuration))
+        try:
+            records.append(_checked_file(source, expected, warn))
+        except DamagedResultError as error:
+            wrong.append((source.file, str(error)))
+    if not wrong:
+        for key, what in (("effective_seed", "random seed"), ("physics_version", "physics_version")):
+            values = {record[key] for record in records}
+            if len(values) > 1:
+                wrong += [(task.result.root / "jobs", f"mixed: files with different {what}: {sorted(map(str, values))}")]
+    if wrong:
+        listed = "\n".join(f"  {file}: {what}" for file, what in wrong[:SHOWN])
+        more = f"\n  … and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        raise DamagedResultError(
+            f"cannot merge {task.result.root}: {len(wrong)} of {len(task.sources)} job files are not usable.\n"
+            f"{listed}{more}\nNothing was deleted. Delete (or move away) the files listed and run again: only they "
+            "are computed again."
+        )
+    return records
+
+
+def _checked_file(source: Source, expected: str, warn: Callable[[str], None]) -> dict[str, Any]:
+    file = source.file
+    if not file.exists():
+        raise DamagedResultError("missing")
+    sidecar = paths.checksum(file)
+    try:
+        kept = sidecar.read_text(encoding="ascii").split()[0]
+    except (OSError, IndexError, UnicodeDecodeError):
+        warn(f"{file} has no readable {sidecar.name} beside it; only its internal checksums are tested.")
+        kept = None
+    try:
+        if kept is not None and provenance.file_sha256(file) != kept:
+            raise DamagedResultError(f"damaged: its bytes do not match {sidecar.name}")
+        with netCDF4.Dataset(file) as root:
+            if "job_digest" not in root.ncattrs():
+                raise DamagedResultError("foreign: not a job file of this program")
+            if int(root.physics_version) != provenance.PHYSICS_VERSION:
+                raise DamagedResultError(
+                    f"mixed: computed with physics_version {root.physics_version}, this is {provenance.PHYSICS_VERSION}"
+                )
+            if root.job_digest != expected:
+                raise DamagedResultError("foreign: computed with another config or specimen (job_digest differs)")
+            runtime = root["runtime"]
+            return {
+                "effective_seed": int(root.effective_seed) if "effective_seed" in root.ncattrs() else None,
+                "physics_version": int(root.physics_version),
+                "displaced": bool(root["AMBER"].displaced),
+                **{name: runtime.getncattr(name) for name in runtime.ncattrs()},
+            }
+    except (OSError, RuntimeError, KeyError, IndexError, AttributeError, ValueError) as error:
+        raise DamagedResultError(f"truncated or damaged: {type(error).__name__}") from None
+
+
+def _read_back(file: Path) -> None:
+    """Open what was written once more, so that a finished result is known to be readable."""
+    with netCDF4.Dataset(file) as root:
+        groups = list(root.groups)
+    if "params" not in groups:
+        raise DamagedResultError(f"{file} could not be read back after writing; is the disk failing?")
+
+
+# --- provenance and atoms ---------------------------------------------------------------------------------------
+
+
+def _write_runtime(
+    root: netCDF4.Dataset, attributes: Mapping[str, Any], task: Merge, records: Sequence[Mapping[str, Any]]
+) -> None:
+    runtime = root.createGroup("runtime")
+    starts = [str(record["time_start"]) for record in records]
+    add_attributes(runtime, {**attributes, "time_start": min(starts)})
+    runtime.createDimension("job", len(records))
+    for name, dtype, units, long_name, values in (
+        ("defocus", "f8", "nm", "defocus of the job", [source.defocus_nm for source in task.sources]),
+        ("configuration", "i4", "1", "frozen-phonon configuration of the job", [s.configuration for s in task.sources]),
+        ("cpu_seconds", "f8", "s", "processor time of the job", [record["cpu_seconds"] for record in records]),
+        ("wall_seconds", "f8", "s", "elapsed time of the job", [record["wall_seconds"] for record in records]),
+        ("peak_memory_mb", "f8", "MB", "peak memory of the job", [record["peak_memory_mb"] for record in records]),
+    ):
+        add_variable(runtime, name, dtype, ("job",), units, long_name, values)
+    for name, long_name in (
+        ("host", "machine of the job"),
+        ("fft_plan_source", "where the FFT plans came from"),
+        ("git_commit", "commit of the program that ran the job"),
+        ("versions", "library versions of the job, JSON"),
+    ):
+        add_texts(runtime, f"job_{name}", "job", long_name, [str(record[name]) for record in records])
+
+
+def _write_atoms(
+    root: netCDF4.Dataset,
+    task: Merge,
+    table: AtomTable,
+    records: Sequence[Mapping[str, Any]],
+    warn: Callable[[str], None],
+) -> None:
+    wanted = task.params["save_coordinates"]
+    size = len(task.sources) * len(table.symbols) * 12
+    keep = size <= COORDINATES_LIMIT_BYTES if wanted == "auto" else bool(wanted)
+    if keep and not all(record["displaced"] for record in records):
+        if wanted is True:
+            warn("save_coordinates: some jobs ran without keeping coordinates; the atoms at rest are stored instead.")
+        keep = False
+    add_atoms(root, table, len(task.sources) if keep else 0)
+    for frame, source in enumerate(task.sources if keep else ()):
+        with netCDF4.Dataset(source.file) as job:
+            amber = job["AMBER"]
+            # Already in nm, as stored.
+            put_frame(root, frame, amber["coordinates"][0], amber["slice"][0])
+
+
+# --- averages ---------------------------------------------------------------------------------------------------
+
+Reader = Callable[[netCDF4.Dataset], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """Which axes of a group are averaged, and with which weights."""
+
+    task: Merge
+    block: str
+
+    @property
+    def over_configurations(self) -> bool:
+        """Whether configurations are averaged."""
+        return bool(self.task.params[self.block]["average_configurations"])
+
+    @property
+    def over_defoci(self) -> bool:
+        """Whether defoci are averaged."""
+        return bool(self.task.params[self.block]["average_defoci"])
+
+    def __call__(self, read: Reader) -> dict[tuple[int, int], np.ndarray]:
+        """Averages of what `read` takes from each job, by (defocus index, phonon index) in the result file."""
+        sums: dict[tuple[int, int], np.ndarray] = {}
+        for source, value in _values(self.task.sources, read):
+            at = (0 if self.over_defoci else source.defocus_index, 0 if self.over_configurations else source.configuration)
+            weight = self.task.weights[source.defocus_index] if self.over_defoci else 1.0
+            if self.over_configurations:
+                weight /= self.task.params["configurations"]
+            sums[at] = weight * value if at not in sums else sums[at] + weight * value
+        return sums
+
+    def standard_errors(self, read: Reader) -> dict[int, np.ndarray]:
+        """Standard error of each average over configurations, by defocus index in the result file.
+
+        Independent defoci: √(Σ w² s²/N). Else the same configurations serve all defoci, and it is the spread over
+        configurations of the defocus-weighted sum.
+        """
+        weights, number = self.task.weights, int(self.task.params["configurations"])
+        by_defocus = [[s for s in self.task.sources if s.defocus_index == index] for index in range(len(weights))]
+        if not self.over_defoci or self._independent:
+            variances = [_variance(value for _, value in _values(some, read)) / number for some in by_defocus]
+            if not self.over_defoci:
+                return {index: np.sqrt(variance) for index, variance in enumerate(variances)}
+            return {0: np.sqrt(sum(w**2 * variance for w, variance in zip(weights, variances, strict=True)))}
+
+        def weighted_sums() -> Iterator[np.ndarray]:
+            for configuration in range(number):
+                same = [s for s in self.task.sources if s.configuration == configuration]
+                yield sum((weights[s.defocus_index] * v for s, v in _values(same, read)), start=np.zeros(()))
+
+        return {0: np.sqrt(_variance(weighted_sums()) / number)}
+
+    @property
+    def _independent(self) -> bool:
+        # Snapshots draw nothing: every defocus sees the same frames.
+        drawn = self.task.common["simulation"]["random_seed"] is not None
+        return drawn and bool(self.task.params["independent_defoci"])
+
+
+class _Signals:
+    """Bins, images and centre of mass of the result, block by block of depths (and bins)."""
+
+    def __init__(self, task: Merge, experiment: Experiment, root: netCDF4.Dataset, warn: Callable[[str], None]) -> None:
+        self.task, self.experiment, self.root = task, experiment, root
+        self.average = Averaging(task, "adf")
+        self.fwhm = task.params["source_fwhm_nm"] * NM
+        scan = task.common["scan"]
+        self.periodic = tuple([float(edge) for edge in scan[axis]] == [0.0, 1.0] for axis in "xy")
+        if self.fwhm and not all(self.periodic):
+            warn(
+                "source_fwhm_nm: the scan window is not the whole cell, so it is continued by reflection at its edges; "
+                "pixels within about one source width of the edges are approximate."
+            )
+
+    def write(self) -> None:
+        """Fill the groups `adf` and `images`."""
+        with_errors = self.average.over_configurations and self.task.params["configurations"] >= 2
+        if with_errors:
+            add_standard_errors(self.root, self.experiment)
+        for depths in self._depth_blocks(len(self.experiment.rings) + 3):
+            self._write_images(depths, with_errors)
+        for depths in self._depth_blocks(1):
+            self._write_bins(depths)
+        if self.fwhm:
+            names = [("images", name) for name in self.root["images"].variables if not name.startswith("adf_")]
+            for group, name in [*names, ("adf", "adf_intensities")]:
+                self.root[group][name].source_fwhm_nm = self.task.params["source_fwhm_nm"]
+
+    def _depth_blocks(self, width: int) -> Iterator[slice]:
+        number = len(self.experiment.depth_slices)
+        step = max(1, int(BLOCK_BYTES / (self.experiment.positions * width * 8)))
+        for first in range(0, number, step):
+            yield slice(first, min(first + step, number))
+
+    def _write_images(self, depths: slice, with_errors: bool) -> None:
+        """Images, their standard errors, and ⟨Σ λk I⟩/⟨ΣI⟩, Eq. (P14): the moments are averaged, not the centres."""
+        e = self.experiment
+        names = [*e.rings, "total_intensity"]
+
+        def read(job: netCDF4.Dataset) -> np.ndarray:
+            stack = [np.moveaxis(_array(job["images"][name][0, 0, depths]), 0, 2) for name in names]
+            if e.center_of_mass:
+                com = np.nan_to_num(_array(job["adf"]["center_of_mass"][0, :, :, 0, depths, 0, :]))
+                total = stack[-1]
+                stack += [com[..., axis] * total for axis in (0, 1)]
+            return self._blurred(np.stack(stack, axis=-1))
+
+        images = self.root["images"]
+        for (d, c), value in self.average(read).items():
+            for index, name in enumerate(names):
+                images[name][d, c, depths] = np.moveaxis(value[..., index], 2, 0)
+            if e.center_of_mass:
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    com = value[..., -2:] / value[..., len(names) - 1, None]
+                self.root["adf"]["center_of_mass"][d, :, :, c, depths, 0, :] = com
+        if with_errors:
+            for d, error in self.average.standard_errors(read).items():
+                for index, name in enumerate(e.rings):
+                    images[name + STANDARD_ERROR][d, 0, depths] = np.moveaxis(error[..., index], 2, 0)
+
+    def _write_bins(self, depths: slice) -> None:
+        bins = len(self.experiment.bins) - 1
+        step = max(1, int(BLOCK_BYTES / (self.experiment.positions * (depths.stop - depths.start) * 8)))
+        for first in range(0, bins, step):
+            some = slice(first, min(first + step, bins))
+
+            def read(job: netCDF4.Dataset, some: slice = some) -> np.ndarray:
+                return self._blurred(_array(job["adf"]["adf_intensities"][0, :, :, 0, depths, 0, some]))
+
+            for (d, c), value in self.average(read).items():
+                self.root["adf"]["adf_intensities"][d, :, :, c, depths, 0, some] = value
+
+    def _blurred(self, values: np.ndarray) -> np.ndarray:
+        if not self.fwhm:
+            return values
+        e = self.experiment
+        spacing = tuple((s[1] - s[0]) if len(s) > 1 else 1.0 for s in (e.scan_x, e.scan_y))
+        return blur(values, self.fwhm, (spacing[0], spacing[1]), (self.periodic[0], self.periodic[1]))
+
+
+def _write_cbed(root: netCDF4.Dataset, task: Merge, experiment: Experiment) -> None:
+    with closing(netCDF4.Dataset(task.sources[0].file)) as first:
+        angles = tuple(_array(first["cbed"][f"cbed_k_{axis}"][:]) * MRAD for axis in "xy")
+    add_cbed(root, experiment, task.axes("cbed"), (angles[0], angles[1]))
+    target = root["cbed"]["cbed_intensities"]
+    average = Averaging(task, "cbed")
+    step = max(1, int(BLOCK_BYTES / (len(experiment.scan_y) * len(angles[0]) * len(angles[1]) * 8)))
+    for depth in range(len(experiment.depth_slices)):
+        for first_x in range(0, len(experiment.scan_x), step):
+            rows = slice(first_x, min(first_x + step, len(experiment.scan_x)))
+
+            def read(job: netCDF4.Dataset, rows: slice = rows, depth: int = depth) -> np.ndarray:
+                return _array(job["cbed"]["cbed_intensities"][0, rows, :, 0, depth, 0])
+
+            for (d, c), value in average(read).items():
+                target[d, rows, :, c, depth, 0] = value
+
+
+def _array(values: Any) -> np.ndarray:
+    return np.asarray(np.ma.filled(values, np.nan), dtype=float)
+
+
+def _values(sources: Sequence[Source], read: Reader) -> Iterator[tuple[Source, np.ndarray]]:
+    for source in sources:
+        try:
+            with closing(netCDF4.Dataset(source.file)) as job:
+                value = read(job)
+        except (OSError, RuntimeError, IndexError) as error:
+            raise DamagedResultError(
+                f"{source.file}: damaged, its data cannot be read ({type(error).__name__}). Nothing was deleted; "
+                "delete this file and run again: only it is computed again."
+            ) from None
+        yield source, value
+
+
+def _variance(values: Iterator[np.ndarray]) -> np.ndarray:
+    """Sample variance (N − 1) of a stream of arrays, by Welford's recurrence."""
+    count, mean, squares = 0, np.zeros(()), np.zeros(())
+    for value in values:
+        count += 1
+        delta = value - mean
+        mean = mean + delta / count
+        squares = squares + delta * (value - mean)
+    return squares / (count - 1)

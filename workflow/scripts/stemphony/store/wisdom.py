@@ -1,0 +1,120 @@
+"""FFTW's plans, kept on disk per CPU model and FFTW version, so that they are made once and are the same for all jobs."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..physics import fft
+from .atomic import atomic_path
+
+LOCK_WAIT_S = 60.0
+LOCK_POLL_S = 0.05
+
+
+def cache_folder() -> Path:
+    """STEMPHONY_CACHE_DIR, else XDG_CACHE_HOME/stemphony, else ~/.cache/stemphony."""
+    own = os.environ.get("STEMPHONY_CACHE_DIR")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stemphony"
+
+
+def cpu_model() -> str:
+    """Name of this machine's CPU; plans measured on one are not the best on another."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def wisdom_file(folder: Path | None = None) -> Path:
+    """The cache file of this CPU model and FFTW version."""
+    key = hashlib.sha256(f"{cpu_model()}\n{fft.library_version()}".encode()).hexdigest()[:16]
+    return (folder or cache_folder()) / f"fftw-{key}.json"
+
+
+def prepare_plans(shape: tuple[int, int], dtype: Any, folder: Path | None = None) -> tuple[str, str]:
+    """Make FFTW know how to transform `shape` of `dtype`, from the cache on disk if it is there.
+
+    Must be called before threads start. Many jobs may call it at once: one plans, under a lock that dies with
+    its process, and the others wait for it, at most LOCK_WAIT_S.
+
+    Returns
+    -------
+    flag, source : str
+        The planner flag to use from now on, and where the plan came from: `cache`, `planned` (and kept),
+        or `planned, not kept: …` when the cache folder cannot be written, which costs speed and no more.
+    """
+    file = wisdom_file(folder)
+    if _known(file, shape, dtype):
+        return "FFTW_PATIENT", "cache"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(file.with_suffix(".lock")):
+            if _known(file, shape, dtype):
+                return "FFTW_PATIENT", "cache"
+            fft.Plan2D(shape, dtype, flag="FFTW_PATIENT")
+            _keep(file)
+    except Exception as error:  # a cache must never cost the run
+        # Nothing may be kept, so a long search for the best plan would be repeated by every job.
+        return "FFTW_MEASURE", f"planned, not kept: {type(error).__name__}"
+    return "FFTW_PATIENT", "planned"
+
+
+def _known(file: Path, shape: tuple[int, int], dtype: Any) -> bool:
+    if fft.has_wisdom(shape, dtype):
+        return True
+    try:
+        content = json.loads(file.read_text(encoding="ascii"))
+        parts = tuple(base64.b64decode(part, validate=True) for part in content["wisdom"])
+        # FFTW takes damaged wisdom without complaint.
+        if _checksum(parts) != content["sha256"] or content["cpu"] != cpu_model():
+            return False
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return fft.add_wisdom(parts) and fft.has_wisdom(shape, dtype)
+
+
+def _keep(file: Path) -> None:
+    parts = fft.wisdom()
+    content = {
+        "cpu": cpu_model(),
+        "fftw": fft.library_version(),
+        "sha256": _checksum(parts),
+        "wisdom": [base64.b64encode(part).decode("ascii") for part in parts],
+    }
+    with atomic_path(file) as temporary:
+        temporary.write_text(json.dumps(content, indent=1), encoding="ascii")
+
+
+def _checksum(parts: tuple[bytes, ...]) -> str:
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+@contextmanager
+def _lock(file: Path) -> Iterator[None]:
+    """Exclusive lock; raises TimeoutError when another process keeps it longer than LOCK_WAIT_S."""
+    with file.open("a") as stream:
+        deadline = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError("another process keeps planning") from None
+                time.sleep(LOCK_POLL_S)
+        yield
