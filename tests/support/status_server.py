@@ -1,4 +1,4 @@
-"""Receivers of status reports: the one that STEMsalabim's documentation prints, and one with every bad habit."""
+"""Receivers of status reports: the one that STEMsalabim's documentation prints, and one of bad habits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -32,7 +32,7 @@ class Received:
 
 
 class EchoServer:
-    """The receiver of the original's documentation, its handler unchanged, that also remembers what it gets."""
+    """The receiver of the original's documentation, its handler unchanged, that remembers what it gets."""
 
     def __init__(self) -> None:
         self.received: list[Received] = []
@@ -85,11 +85,11 @@ class FaultServer:
     *modes : str
         What to do with the first request, the second and so on; the last mode stays.
 
-        ``ok``, or any status as text: that answer with an empty body. ``ok-slowly``: after 0.3 s. ``hang``: read the request,
-        never answer. ``drip``: one byte of the header every 0.2 s for ever. ``drip-body``: status 200 at once, its
-        body like that. ``stores-then-fails``: close without an answer. ``garbage``: bytes that are not HTTP.
-        ``bad-header``: 200 with a header that urllib3 logs a complaint about. ``huge``: an answer that does not end.
-        ``huge-redirect``: the same as a 302.
+        ``ok``, or any status as text: that answer with an empty body. ``ok-slowly``: after 0.3 s. ``hang``:
+        read the request, never answer. ``drip``: one byte of the header every 0.2 s for ever.
+        ``drip-body``: status 200 at once, its body like that. ``stores-then-fails``: close without an
+        answer. ``garbage``: bytes that are not HTTP. ``bad-header``: 200 with a header that urllib3 logs a
+        complaint about. ``huge``: an answer that does not end. ``huge-redirect``: the same as a 302.
     headers : sequence of str
         Added to answers that are a plain status, such as ``Retry-After: 21600`` or ``Location: …``.
     tls : ssl.SSLContext, optional
@@ -192,7 +192,6 @@ class FaultServer:
 
     def _answer(self, connection: socket.socket, mode: str) -> bool:
         """Answer one request; False when the connection is to be closed."""
-        endless: Iterator[bytes]
         match mode:
             case "hang":
                 self._stop.wait()

@@ -5,7 +5,6 @@ import pickle
 from pathlib import Path
 
 import pytest
-
 from stemphony.errors import ConfigError
 from stemphony.status.settings import DEFAULTS, load, load_in_job, resolve
 
@@ -63,7 +62,10 @@ def test_password_from_file(tmp_path, text):
 def test_password_file_beside_the_working_directory(tmp_path, monkeypatch):
     password_file(tmp_path, mode=0o400)
     monkeypatch.chdir(tmp_path)
-    assert resolve({**ON, "auth_user": "u", "auth_pass_file": "password"}, Path("/nonexistent")).auth_pass == CANARY
+    assert (
+        resolve({**ON, "auth_user": "u", "auth_pass_file": "password"}, Path("/nonexistent")).auth_pass
+        == CANARY
+    )
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o620])
@@ -115,7 +117,9 @@ def test_user_without_password_and_password_without_user_are_mentioned():
 )
 def test_credentials_over_plain_http_earn_a_warning(url, warned, monkeypatch):
     monkeypatch.setenv("STEMPHONY_TEST_PASS", CANARY)
-    with_user = resolve({"reporting": True, "url": url, "auth_user": "u", "auth_pass_env": "STEMPHONY_TEST_PASS"}, Path())
+    with_user = resolve(
+        {"reporting": True, "url": url, "auth_user": "u", "auth_pass_env": "STEMPHONY_TEST_PASS"}, Path()
+    )
     with_token = resolve({"reporting": True, "url": url, "parameters": {"api_token": CANARY}}, Path())
     for settings in (with_user, with_token):
         assert any("plain http" in warning for warning in settings.warnings) is warned
@@ -197,7 +201,21 @@ def test_bad_values_are_refused_without_showing_them(block, where, tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["time", "id", "event", "progress", "schema", "event_id", "run", "job", "attempt", "seq", "message", "failed", "title"],
+    [
+        "time",
+        "id",
+        "event",
+        "progress",
+        "schema",
+        "event_id",
+        "run",
+        "job",
+        "attempt",
+        "seq",
+        "message",
+        "failed",
+        "title",
+    ],
 )
 def test_reserved_names_are_refused(name):
     with pytest.raises(ConfigError, match=name):
@@ -283,8 +301,8 @@ def test_load_of_a_missing_file(tmp_path):
 def test_job_without_the_password_only_writes(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(
-        "http_reporting: {reporting: true, url: 'http://h/', auth_user: u, auth_pass_env: STEMPHONY_NOT_SET,\n"
-        "  progress_event: START_CONFIGURATION}\n"
+        "http_reporting: {reporting: true, url: 'http://h/', auth_user: u,\n"
+        "  auth_pass_env: STEMPHONY_NOT_SET, progress_event: START_CONFIGURATION}\n"
     )
     warnings: list[str] = []
     settings = load_in_job([file], warnings.append)

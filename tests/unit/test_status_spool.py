@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from stemphony.status import spool
 from stemphony.status.spool import Spool, claim, spool_file_of
 
@@ -223,14 +222,14 @@ from stemphony.status.settings import ReportingSettings
 
 folder, index = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 settings = ReportingSettings(reporting=True, via="submit_host")
-common = {"id": "2c0b3d0e-2f0b-4a55-8a2e-0d6c0c6a2b11", "num_threads": 1, "num_processors": 8, "num_defoci": 20,
-          "num_configurations": 8}
+common = {"id": "2c0b3d0e-2f0b-4a55-8a2e-0d6c0c6a2b11", "num_threads": 1, "num_processors": 8,
+          "num_defoci": 20, "num_configurations": 8}
 (folder / f"ready-{index}").touch()
 while not (folder / "go").exists():
     time.sleep(0.002)
 for d in range(20):
-    job = JobReporter(settings, common, defocus_nm=d, defocus_index=d, configuration_index=index, run=1, attempt=1,
-                      job=f"d{d}/c{index}", reports_dir=folder / "run-1",
+    job = JobReporter(settings, common, defocus_nm=d, defocus_index=d, configuration_index=index, run=1,
+                      attempt=1, job=f"d{d}/c{index}", reports_dir=folder / "run-1",
                       marker_file=folder / f"run-1/defocus_{d}.START_DEFOCUS.json", warn=sys.exit)
     job.start()
     job.close()
@@ -241,7 +240,8 @@ assert "requests" not in sys.modules
 def test_eight_processes_report_each_defocus_once(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
     processes = [
-        subprocess.Popen([sys.executable, "-c", RACE, str(tmp_path), str(index)], env=environment) for index in range(8)
+        subprocess.Popen([sys.executable, "-c", RACE, str(tmp_path), str(index)], env=environment)
+        for index in range(8)
     ]
     deadline = time.monotonic() + 30
     while len(list(tmp_path.glob("ready-*"))) < 8 and time.monotonic() < deadline:

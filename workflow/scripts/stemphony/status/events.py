@@ -88,7 +88,6 @@ _ASSIGNED_SECRET: Final = re.compile(
 )
 _AUTHORIZATION: Final = re.compile(r"\b[Bb](?:asic|earer)\s+(?=\S*[0-9A-Z=])[A-Za-z0-9+/=._~-]{8,}")
 _QUOTED_PATH: Final = re.compile(r"""(['"])(~?/[^'"]*|[A-Za-z]:\\[^'"]*)\1""")
-_USER_AND_PASSWORD: Final = re.compile(r"[^\s:@/]+:[^\s@]+@")
 _WORD: Final = re.compile(r"\S+")
 _PATH_WORD: Final = re.compile(r"""[^\s'"`()\[\]{}<>,;=:|&]+""")
 _RATIO: Final = re.compile(r"\w{1,3}/\w{1,3}")
@@ -168,6 +167,8 @@ def names_a_secret(name: str) -> bool:
 
 def clean_text(text: str) -> str:
     """Replace control, format and surrogate characters by spaces: every receiver can store the text."""
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(
         " " if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") else letter for letter in text
     )
@@ -200,7 +201,7 @@ def sanitize_message(text: object) -> str:
 def _without_url(word: str) -> str:
     if "://" in word:
         return "<url>"
-    return "<credentials>" if _USER_AND_PASSWORD.search(word) else word
+    return "<credentials>" if ":" in word.rpartition("@")[0] else word
 
 
 def _without_folders(word: str) -> str:

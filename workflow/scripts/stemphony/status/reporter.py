@@ -98,7 +98,7 @@ class Reporter:
         except Exception as error:
             self._tell_internal(error)
 
-    def emit(self, event: str, /, *, event_id: str | None = None, **keys: Any) -> None:
+    def emit(self, event: str, *, event_id: str | None = None, **keys: Any) -> None:
         """Record an event. Adds the common keys, time, seq, schema and the id.
 
         Parameters
@@ -112,9 +112,7 @@ class Reporter:
         """
         self._emit(event, event_id, keys, None)
 
-    def emit_once(
-        self, event: str, marker_file: Path, /, *, event_id: str | None = None, **keys: Any
-    ) -> bool:
+    def emit_once(self, event: str, marker_file: Path, *, event_id: str | None = None, **keys: Any) -> bool:
         """Record an event that many processes meet and only one may report.
 
         Parameters
