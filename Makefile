@@ -1,5 +1,5 @@
 # The whole developer interface. `make run` and `make test` do their own set-up.
-.PHONY: help setup run test check format
+.PHONY: help setup run test check format compare
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
 setup: .venv/installed ## one environment, .venv, from the lock file
@@ -19,3 +19,7 @@ format: .venv/installed ## apply the formatters
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 	.venv/bin/snakefmt Snakefile workflow/rules
+compare: .venv/installed ## the comparison with abTEM of docs/abtem.md, in an environment of its own (minutes)
+	@test -x .venv-abtem/bin/python || python3 -m venv .venv-abtem
+	@.venv-abtem/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/abtem.lock.txt
+	@.venv-abtem/bin/python docs/comparison/abtem_comparison.py

@@ -1,0 +1,53 @@
+"""Write the table of config keys in config/README.md from the schema: `python docs/config_table.py`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
+PAGE = ROOT / "config" / "README.md"
+BEGIN, END = "<!-- keys: begin -->\n", "<!-- keys: end -->\n"
+
+
+def table() -> str:
+    """Markdown table of every key with its default and meaning."""
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    rows = ["| key | default | allowed, meaning |", "|---|---|---|"]
+    for block, rule in schema["properties"].items():
+        for key, sub in rule["properties"].items():
+            required = key in rule.get("required", ())
+            default = "**required**" if required else f"`{json.dumps(sub.get('default'), ensure_ascii=False)}`"
+            rows.append(f"| `{block}.{key}` | {default} | {_meaning(sub)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _meaning(rule: dict[str, Any]) -> str:
+    parts = []
+    if "enum" in rule:
+        parts.append(", ".join(json.dumps(value).strip('"') for value in rule["enum"]))
+    bounds = [
+        f"{sign} {rule[word]}"
+        for word, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"))
+        if word in rule and abs(rule[word]) < 1e9
+    ]
+    if bounds:
+        parts.append(", ".join(bounds))
+    if "description" in rule:
+        parts.append(rule["description"])
+    return "; ".join(parts)
+
+
+def page() -> str:
+    """The page with the table of the present schema."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    return before + BEGIN + table() + END + rest.split(END)[1]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
