@@ -608,6 +608,18 @@ def test_unknown_symbol_in_poscar(tmp_path):
     refusal(file)
 
 
+def test_atomic_number_beyond_the_periodic_table(tmp_path):
+    file = write(tmp_path, "a.xyz", xyz(["6 0 0 0", "200 2 2 2"], properties="Z:I:1:pos:R:3"))
+    refusal(file, "atom 1", "Z = 200", "periodic table")
+
+
+def test_occupancies_that_an_extended_xyz_file_carries(tmp_path):
+    text = xyz(["C 0 0 0"]).replace("Properties", 'occupancy="_JSON {\\"0\\": {\\"C\\": 0.5}}" Properties')
+    refusal(write(tmp_path, "a.xyz", text), "C 0.5", "supercell")
+    text = xyz(["C 0 0 0"]).replace("Properties", "occupancy=unknown Properties")
+    assert len(read_specimen(write(tmp_path, "b.xyz", text)).positions) == 1
+
+
 def test_unknown_symbol_in_stemsalabims_file(tmp_path):
     refusal(edited(tmp_path, STEMSALABIM, "Ti ", "D  "), "line 4", "'D'", "write H")
     refusal(edited(tmp_path, STEMSALABIM, "Ti ", "TI "), "line 4", "'TI'", "periodic table")
@@ -659,7 +671,8 @@ def test_lammps_types_without_elements(tmp_path):
     data = write(
         tmp_path,
         "a.data",
-        "comment\n\n1 atoms\n1 atom types\n0 4 xlo xhi\n0 4 ylo yhi\n0 4 zlo zhi\n\nAtoms # atomic\n\n1 1 0 0 0\n",
+        "comment\n\n1 atoms\n1 atom types\n0 4 xlo xhi\n0 4 ylo yhi\n0 4 zlo zhi\n\n"
+        "Atoms # atomic\n\n1 1 0 0 0\n",
     )
     refusal(data, "which element", "Masses")
     dump = write(
@@ -882,6 +895,12 @@ def test_snapshot_with_a_skew_cell(tmp_path):
 def test_snapshot_without_a_cell(tmp_path):
     file = write(tmp_path, "t.xyz", frames_with('Lattice="7.81 0 0 0 7.81 0 0 0 7.81" ', "", 1))
     snapshot_refusal(file, read_specimen(BLOCK), "frame 1", "no cell", "extended XYZ")
+
+
+@pytest.mark.parametrize("value", ["inf", "1e200", "nan"])
+def test_snapshot_with_an_endless_cell(tmp_path, value):
+    file = write(tmp_path, "t.xyz", frames_with('Lattice="7.81', f'Lattice="{value}', 1))
+    snapshot_refusal(file, read_specimen(BLOCK), "frame 1", "not finite", "Correct the cell")
 
 
 def test_snapshot_with_nan(tmp_path):

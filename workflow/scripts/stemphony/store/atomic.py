@@ -104,7 +104,9 @@ def _concerns(error: OSError, temporary: Path, final: Path) -> bool:
 
 def _storage_error(final: Path, error: OSError) -> StorageError:
     reason = _REASONS[error.errno or 0]
-    if error.errno == errno.ENOENT and final.parent.is_dir():
+    if not final.parent.is_dir():
+        reason = _REASONS[errno.ENOENT]  # netCDF4 calls it permission denied
+    elif error.errno == errno.ENOENT:
         reason = "nothing was written under its temporary name. Run again"
     free = _free_space(final.parent) if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
     return StorageError(f"{final}: cannot be written: {reason}. {free}".rstrip())

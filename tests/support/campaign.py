@@ -1,0 +1,298 @@
+"""Tiny campaigns for tests: a clone, a config, a working directory, and Snakemake in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+import yaml
+from stemphony.paths import ResultPaths
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PROGRAMS = Path(sys.executable).parent
+NOT_CLONED = shutil.ignore_patterns(
+    ".*", "results", "logs", "benchmarks", "build", "__pycache__", "*.egg-info", "tests", "docs"
+)
+SIGNAL_GROUPS = ("adf", "images", "cbed")
+RULE = re.compile(r"^(?:local)?rule (\w+):\n((?: {4}.*\n)*)", re.MULTILINE)
+WILDCARDS = re.compile(r"wildcards: defocus=(\w+), configuration=(\w+)")
+DEADLINE_S = 120
+
+# 2 defoci × 2 configurations of 45 atoms: a job computes for milliseconds.
+TINY: dict[str, Any] = {
+    "simulation": {"name": "tiny", "title": "Tiny campaign", "random_seed": 7},
+    "probe": {"defoci_nm": [0.0, 5.0]},
+    "specimen": {
+        "file": "srtio3.cif",
+        "repeat": [3, 3, 1],
+        "u_iso_angstrom2": {"Sr": 0.00787, "Ti": 0.00557, "O": 0.009275},
+    },
+    "grating": {"gpts": [64, 64]},
+    "scan": {"x": [0.0, 0.3], "y": [0.0, 0.3], "points": [2, 2]},
+    "depths": {"at_angstrom": [2.0, 3.905]},
+    "adf": {"detectors": {"bf": [0.0, 10.0], "haadf": [25.0, 40.0]}},
+    "cbed": {"enabled": True, "max_mrad": 30.0},
+    "frozen_phonon": {"configurations": 2},
+}
+TINY_JOBS = frozenset({"p0d000/0000", "p0d000/0001", "p5d000/0000", "p5d000/0001"})
+AFTER_JOBS = frozenset({"merge_results", "plot_results"})
+
+
+def changed(config: Mapping[str, Any], **blocks: Mapping[str, Any]) -> dict[str, Any]:
+    """A config with some keys of some blocks replaced: ``changed(TINY, probe={"energy_kev": 80.0})``."""
+    return {**config, **{name: {**config.get(name, {}), **block} for name, block in blocks.items()}}
+
+
+def make_clone(folder: Path) -> Path:
+    """Copy what a run needs of the repository."""
+    return shutil.copytree(REPOSITORY, folder, symlinks=True, ignore=NOT_CLONED)
+
+
+def edit(file: Path, pattern: str, replacement: str) -> None:
+    """Replace the one place in a text file that matches."""
+    text, number = re.subn(pattern, replacement, file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert number == 1, f"{pattern!r} occurs {number} times in {file.name}"
+    file.write_text(text, encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a process ended and all that it printed, stdout and stderr together."""
+
+    status: int
+    output: str
+
+    @property
+    def jobs(self) -> set[str]:
+        """Jobs that Snakemake announced: `defocus/configuration`, or the name of the rule; without `all`."""
+        names = set()
+        for rule, body in RULE.findall(self.output):
+            wildcards = WILDCARDS.search(body)
+            names.add(f"{wildcards[1]}/{wildcards[2]}" if wildcards else rule)
+        return names - {"all"}
+
+
+class Running:
+    """A process in a session of its own, so that a signal can be sent to it and its children as a terminal does."""
+
+    def __init__(
+        self, command: Iterable[str | Path], log: Path, env: Mapping[str, str], cwd: Path | None = None
+    ) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # As in a background process of a shell, from which every child would inherit it.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.log = log
+        with log.open("wb") as stream:
+            self.process = subprocess.Popen(
+                [str(word) for word in command],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                cwd=cwd,
+                env=dict(env),
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.signal_all(signal.SIGKILL)
+            self.process.wait()
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to the process and all its children."""
+        os.killpg(self.process.pid, number)
+
+    def end(self, timeout_s: float = DEADLINE_S) -> Outcome:
+        """Wait for the end."""
+        status = self.process.wait(timeout_s)
+        return Outcome(status, self.log.read_text(encoding="utf-8", errors="replace"))
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """A config file, the folder it is computed in, and the clone that computes it.
+
+    Attributes
+    ----------
+    folder : Path
+        Holds the config with its crystal in `config`, and the working directory; copied as a whole.
+    """
+
+    clone: Path
+    folder: Path
+    env: Mapping[str, str]
+    extra: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def make(cls, clone: Path, folder: Path, config: Mapping[str, Any], env: Mapping[str, str]) -> Campaign:
+        """Write a config, its crystal and an empty working directory."""
+        campaign = cls(clone, folder, env)
+        campaign.config.parent.mkdir(parents=True)
+        campaign.directory.mkdir()
+        shutil.copy(REPOSITORY / "config" / "srtio3.cif", campaign.config.parent)
+        campaign.write(config)
+        return campaign
+
+    def copy(self, folder: Path) -> Campaign:
+        """Copy config, results and Snakemake's memory, with their times."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return replace(self, folder=folder)
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config" / "simulation.yaml"
+
+    @property
+    def directory(self) -> Path:
+        return self.folder / "work here"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return yaml.safe_load(self.config.read_text(encoding="utf-8"))
+
+    @property
+    def result(self) -> ResultPaths:
+        return ResultPaths.of(self.settings["simulation"]["name"], self.directory / "results")
+
+    def write(self, config: Mapping[str, Any]) -> None:
+        """Replace the config file."""
+        self.config.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
+
+    def change(self, **blocks: Mapping[str, Any]) -> None:
+        """Edit the config file, see `changed`."""
+        self.write(changed(self.settings, **blocks))
+
+    def job_file(self, job: str) -> Path:
+        """Result file of `defocus/configuration`."""
+        defocus, configuration = job.split("/")
+        return self.result.job(defocus, configuration)
+
+    # --- processes ----------------------------------------------------------------------------------------
+
+    def start(self, *arguments: str | Path, cores: int = 2, prefix: Iterable[str] = ()) -> Running:
+        """Start Snakemake as a user would, from a folder that is neither the clone nor the working directory."""
+        command = [
+            *prefix,
+            PROGRAMS / "snakemake",
+            "--snakefile",
+            self.clone / "Snakefile",
+            "--directory",
+            self.directory,
+            "--configfile",
+            self.config,
+            "--cores",
+            str(cores),
+            *arguments,
+        ]
+        return Running(command, self.folder / "snakemake.out", self.env, cwd=self.folder)
+
+    def snakemake(self, *arguments: str | Path, cores: int = 2, prefix: Iterable[str] = ()) -> Outcome:
+        """Run Snakemake to its end, whatever that is."""
+        with self.start(*arguments, cores=cores, prefix=prefix) as running:
+            return running.end()
+
+    def succeed(self, *arguments: str | Path, cores: int = 2, prefix: Iterable[str] = ()) -> Outcome:
+        """Run Snakemake, which must succeed."""
+        outcome = self.snakemake(*arguments, cores=cores, prefix=prefix)
+        assert outcome.status == 0, outcome.output
+        return outcome
+
+    def to_run(self) -> set[str]:
+        """Jobs that Snakemake would run now."""
+        return self.succeed("--dry-run").jobs
+
+    def start_stemphony(self, *arguments: str) -> Running:
+        """Start `stemphony run`; its code is the clone's."""
+        words = [
+            sys.executable,
+            "-m",
+            "stemphony",
+            "run",
+            str(self.config),
+            "--directory",
+            str(self.directory),
+            "--cores",
+            "2",
+        ]
+        return Running([*words, *arguments], self.folder / "stemphony.out", self.env, cwd=self.scripts)
+
+    def stemphony(self, *arguments: str) -> Outcome:
+        """Run `stemphony run` to its end."""
+        with self.start_stemphony(*arguments) as running:
+            return running.end()
+
+    @property
+    def scripts(self) -> Path:
+        """Where `python -m stemphony` finds the clone's package."""
+        return self.clone / "workflow" / "scripts"
+
+    # --- what came out ------------------------------------------------------------------------------------
+
+    def states(self, run: int) -> dict[str, dict[str, Any]]:
+        """Progress files of a run, by `defocus/configuration`."""
+        found = {}
+        for file in (self.result.run(run) / "progress").glob("*.json"):
+            _, defocus, _, configuration = file.stem.split("_")
+            found[f"{defocus}/{configuration}"] = json.loads(file.read_text(encoding="utf-8"))
+        return found
+
+    def wait_for_jobs(self, run: int, number: int = 1) -> dict[str, dict[str, Any]]:
+        """Wait until so many jobs of a run have started, and return the states of those that run now."""
+        wait_for(lambda: len(self.states(run)) >= number, f"{number} jobs of run {run} to start")
+        return {job: state for job, state in self.states(run).items() if state["state"] == "running"}
+
+    def written(self) -> dict[str, int]:
+        """When each job file was last written [ns]."""
+        root = self.result.root / "jobs"
+        return {str(file.relative_to(root)): file.stat().st_mtime_ns for file in sorted(root.glob("*/*.nc"))}
+
+
+def wait_for(ready: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:
+    """Wait until `ready` is true."""
+    deadline = time.monotonic() + timeout_s
+    while not ready():
+        assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s for {what}"
+        time.sleep(0.02)
+
+
+def arrays(file: Path) -> dict[str, np.ndarray]:
+    """Every variable of the signals in a result file, by `group/name`."""
+    with netCDF4.Dataset(file) as root:
+        found = {
+            f"{group}/{name}": np.ma.filled(variable[...], np.nan if variable.dtype.kind == "f" else -1)
+            for group in SIGNAL_GROUPS
+            if group in root.groups
+            for name, variable in root[group].variables.items()
+        }
+    assert found, f"{file} holds no signals"
+    return found
+
+
+def assert_same_arrays(file: Path, expected: Mapping[str, np.ndarray]) -> None:
+    """Every signal of a result file is the expected one, bit by bit."""
+    found = arrays(file)
+    assert found.keys() == expected.keys()
+    different = [name for name, values in found.items() if not np.array_equal(values, expected[name])]
+    assert different == []
+
+
+def attributes(file: Path, group: str = "/") -> dict[str, Any]:
+    """Attributes of one group of a result file."""
+    with netCDF4.Dataset(file) as root:
+        holder = root if group == "/" else root[group]
+        return {name: holder.getncattr(name) for name in holder.ncattrs()}

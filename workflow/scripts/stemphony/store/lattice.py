@@ -1,0 +1,165 @@
+"""Geometry of periodic cells: arrays in, arrays out; rows are the edges a, b, c [Å]."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+CELL_TOLERANCE = 1e-3  # Å by which a cell edge may miss the orthogonal one,
+CELL_TOLERANCE_RELATIVE = 1e-5  # or this share of the edge, for cells of 100 Å and more
+EXACT = 1e-9  # Å; coordinates that differ by less are rounding of one number
+SUPERCELL_LIMIT = 6  # largest integer tried in a suggested supercell
+
+
+def supercell(cell: Floats, positions: Floats, matrix: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Edges `matrix @ cell` and the |det| copies of all atoms [Å], each copy in the given order.
+
+    Atoms are wrapped into the new cell, along z only if `matrix` mixes c with a or b, or turns it round.
+    """
+    points = _lattice_points(matrix)
+    copies = ((points @ cell)[:, None, :] + positions).reshape(-1, 3)
+    edges = matrix @ cell
+    mixes_z = bool(matrix[2, :2].any() or matrix[:2, 2].any() or matrix[2, 2] < 0)
+    fractions = copies @ np.linalg.inv(edges)
+    whole = np.floor(fractions + 1e-7)
+    if not mixes_z:
+        whole[:, 2] = 0.0
+    return edges, copies - whole @ edges
+
+
+def repeated(lengths: Floats, positions: Floats, repeat: Sequence[int]) -> Floats:
+    """Coordinates [Å] of all copies along x, y, z, each copy in the given order, the last axis fastest."""
+    copies = np.stack(np.meshgrid(*(np.arange(n) for n in repeat), indexing="ij"), axis=-1).reshape(-1, 3)
+    return (copies[:, None, :] * lengths + positions).reshape(-1, 3)
+
+
+def angles(cell: Floats) -> list[float]:
+    """Angles α, β, γ between the edges [°]."""
+    result = []
+    for i, j in ((1, 2), (0, 2), (0, 1)):
+        cosine = cell[i] @ cell[j] / np.linalg.norm(cell[i]) / np.linalg.norm(cell[j])
+        result.append(float(np.degrees(np.arccos(np.clip(cosine, -1, 1)))))
+    return result
+
+
+def _lattice_points(matrix: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Integer points inside the parallelepiped that the rows of `matrix` span: one per cell, |det| in all."""
+    corners = np.array(list(itertools.product((0, 1), repeat=3))) @ matrix
+    ranges = (np.arange(low, high + 1) for low, high in zip(corners.min(0), corners.max(0), strict=True))
+    points = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
+    fractions = points @ np.linalg.inv(matrix)
+    return points[((fractions > -1e-9) & (fractions < 1 - 1e-9)).all(axis=1)]
+
+
+def _allowed(lengths: Floats | float) -> Floats:
+    """How far [Å] edges of these lengths [Å] may miss where a right angle or another cell puts them."""
+    return np.maximum(CELL_TOLERANCE, CELL_TOLERANCE_RELATIVE * lengths)
+
+
+def _shear(first: Floats, second: Floats) -> float:
+    """How far the longer edge's end lies from where a right angle would put it [Å], less the tolerance."""
+    short, long = sorted((float(np.linalg.norm(first)), float(np.linalg.norm(second))))
+    return abs(float(first @ second)) / short - float(_allowed(long))
+
+
+def orthogonal(cell: Floats, positions: Floats) -> tuple[Floats, Floats] | None:
+    """Lengths [Å] along x, y, z and coordinates [Å] of an orthogonal cell in standard form, None of another.
+
+    A lattice does not know the order or the sign of its edges, so edges along the axes leave the coordinates
+    alone; only an edge along −z moves the atoms, by its length. Else a proper rotation, never a mirror.
+    """
+    if any(_shear(cell[i], cell[j]) > 0 for i, j in ((0, 1), (0, 2), (1, 2))):
+        return None
+    edges = np.linalg.norm(cell, axis=1)
+    axes = np.abs(cell).argmax(axis=1)
+    off_axis = np.abs(cell).copy()
+    off_axis[np.arange(3), axes] = 0.0
+    if sorted(axes) == [0, 1, 2] and (off_axis <= _allowed(edges)[:, None]).all():
+        target = np.zeros((3, 3))
+        target[np.arange(3), axes] = np.sign(cell[np.arange(3), axes]) * edges
+        if off_axis.max() > EXACT:
+            positions = positions @ np.linalg.inv(cell) @ target
+        backwards = target[:, 2].min()
+        if backwards < 0:
+            positions = positions - np.array([0.0, 0.0, backwards])
+        return edges[np.argsort(axes)], positions
+    if np.linalg.det(cell) < 0:
+        cell = cell * np.array([[1.0], [-1.0], [1.0]])
+    return edges, positions @ np.linalg.inv(cell) @ np.diag(edges)
+
+
+def orthogonal_supercell(cell: Floats, limit: int = SUPERCELL_LIMIT) -> NDArray[np.int64] | None:
+    """Rows of integers that make `cell` orthogonal with the smallest volume, or None within ±`limit`.
+
+    Of equal volumes the one is taken that keeps c along the beam, then a along x, then the smallest integers.
+
+    Parameters
+    ----------
+    cell : (3, 3) array
+        Edges a, b, c as rows [Å].
+
+    Returns
+    -------
+    (3, 3) array of int with a positive determinant, or None.
+    """
+    span = range(-limit, limit + 1)
+    triples = [v for v in itertools.product(span, repeat=3) if math.gcd(*v) == 1 and next(n for n in v if n) > 0]
+    integers = np.array(triples)
+    vectors = integers @ cell
+    lengths = np.linalg.norm(vectors, axis=1)
+    short, long = np.minimum.outer(lengths, lengths), np.maximum.outer(lengths, lengths)
+    right = np.abs(vectors @ vectors.T) / short <= _allowed(long)
+    candidates: list[tuple[int, int, int]] = []
+    for i in range(len(integers)):
+        neighbours = np.flatnonzero(right[i, i + 1 :]) + i + 1
+        block = right[np.ix_(neighbours, neighbours)]
+        for j, k in np.argwhere(np.triu(block, 1)):
+            candidates.append((i, int(neighbours[j]), int(neighbours[k])))
+    if not candidates:
+        return None
+    rows = integers[np.array(candidates)]
+    volumes = np.abs(np.rint(np.linalg.det(rows)).astype(int))
+    smallest = rows[volumes == volumes[volumes > 0].min()]
+    return min((_ordered(matrix, cell) for matrix in smallest), key=_preference)
+
+
+def _ordered(matrix: NDArray[np.int64], cell: Floats) -> NDArray[np.int64]:
+    """The same edges with the one nearest to c last, the one nearest to a first, all to the right hand."""
+    vectors = matrix @ cell
+    lengths = np.linalg.norm(vectors, axis=1)
+    along_c = vectors @ cell[2] / lengths
+    along_a = vectors @ cell[0] / lengths
+    last = max(range(3), key=lambda row: (round(abs(along_c[row]), 6), -row))
+    first = max((row for row in range(3) if row != last), key=lambda row: (round(abs(along_a[row]), 6), -row))
+    ordered = matrix[[first, 3 - first - last, last]].copy()
+    ordered[0] *= 1 if along_a[first] >= 0 else -1
+    ordered[2] *= 1 if along_c[last] >= 0 else -1
+    if np.linalg.det(ordered) < 0:
+        ordered[1] *= -1
+    return ordered
+
+
+def _preference(matrix: NDArray[np.int64]) -> tuple[Any, ...]:
+    keeps_c = matrix[2].tolist() == [0, 0, 1]
+    keeps_a = matrix[0].tolist() == [1, 0, 0]
+    return (not keeps_c, not keeps_a, int(np.abs(matrix).sum()), (-matrix).ravel().tolist())
+
+
+def wrapped(positions: Floats, cell: Floats) -> Floats:
+    """x and y in [0, L); a coordinate that rounding alone keeps below L becomes 0."""
+    result = positions.copy()
+    result[:, :2] = np.mod(result[:, :2], cell[:2])
+    result[:, :2][result[:, :2] >= cell[:2] - EXACT] = 0.0
+    return result
+
+
+def same_lengths(first: Floats, second: Floats) -> bool:
+    """Whether the edges [Å] of one cell are those of the `second` within the tolerance."""
+    return bool((np.abs(first - second) <= _allowed(second)).all())
