@@ -5,7 +5,6 @@ from functools import cache
 
 import numpy as np
 import pytest
-
 from stemphony.physics.fft import Plan2D
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 from math import pi
 
 import pytest
-
 from stemphony.physics import constants
 from stemphony.physics.electron import interaction_parameter, wavelength
 
@@ -43,7 +42,8 @@ def test_potential_prefactor_is_that_of_the_contract():
 
 
 def test_potential_prefactor_and_bohr_radius_belong_together():
-    # h²/(2π m e) = 2π a₀ e/(4π ε₀): scattering factors and Coulomb potential share one scale. CODATA holds it to 1e-9.
+    # h²/(2π m e) = 2π a₀ e/(4π ε₀): scattering factors and Coulomb potential share one scale. CODATA holds it
+    # to 1e-9.
     expected = 2 * pi * constants.BOHR_RADIUS * constants.COULOMB_POTENTIAL
     assert pytest.approx(expected, rel=1e-9) == constants.POTENTIAL_PREFACTOR
     assert pytest.approx(14.399645, abs=1e-6) == constants.COULOMB_POTENTIAL

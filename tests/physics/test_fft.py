@@ -7,7 +7,6 @@ from threading import Thread
 
 import numpy as np
 import pytest
-
 from stemphony.physics import fft
 from stemphony.physics.fft import Plan2D
 
@@ -42,18 +41,19 @@ def test_buffers_start_empty_and_equally_aligned():
 _FRESH_PROCESS = """
 import pickle, sys, numpy as np
 from stemphony.physics import fft
-shape = (70, 63)
+
+arguments = (70, 63), np.complex64, "FFTW_MEASURE"
 wisdom = pickle.load(sys.stdin.buffer)
-missing = not fft.has_wisdom(shape, np.complex64, "FFTW_MEASURE")
+missing = not fft.has_wisdom(*arguments)
 accepted = fft.add_wisdom(wisdom) if wisdom else True
-known = fft.has_wisdom(shape, np.complex64, "FFTW_MEASURE")
-plan = fft.Plan2D(shape, np.complex64, "FFTW_MEASURE")
-plan.buffer[:] = np.exp(1j * np.arange(70 * 63).reshape(shape) ** 1.5)
+known = fft.has_wisdom(*arguments)
+plan = fft.Plan2D(*arguments)
+plan.buffer[:] = np.exp(1j * np.arange(70 * 63).reshape(70, 63) ** 1.5)
 plan.forward()
-once = plan.buffer.tobytes()
+result = plan.buffer.tobytes()
 plan.inverse()
-now_known = fft.has_wisdom(shape, np.complex64, "FFTW_MEASURE")
-pickle.dump((missing, accepted, known, now_known, once + plan.buffer.tobytes(), fft.wisdom()), sys.stdout.buffer)
+result += plan.buffer.tobytes()
+pickle.dump((missing, accepted, known, fft.has_wisdom(*arguments), result, fft.wisdom()), sys.stdout.buffer)
 """
 
 

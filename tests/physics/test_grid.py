@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from stemphony.physics.grid import Grid, angular_pixel, band_limit, band_limit_radius, fft_friendly_size
 
 

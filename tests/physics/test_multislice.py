@@ -3,8 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.linalg import expm
-
-from physics.specimens import LATTICE, crystal
 from stemphony.physics.detectors import DetectorSet
 from stemphony.physics.electron import interaction_parameter, wavelength
 from stemphony.physics.grid import Grid, band_limit, band_limit_radius
@@ -13,6 +11,8 @@ from stemphony.physics.potential import SlicePotentials
 from stemphony.physics.probe import Aberrations, probe_spectrum, shift_factors
 from stemphony.physics.propagator import fresnel_propagator
 from stemphony.physics.slicing import number_of_slices, slice_indices
+
+from physics.specimens import LATTICE, crystal
 
 ENERGY = 200e3
 LAM, SIGMA = wavelength(ENERGY), interaction_parameter(ENERGY)
@@ -35,12 +35,12 @@ def plane_wave(grid, index=(0, 0)):
     return spectrum
 
 
-def random_slices(plan, grid, count=3, seed=0, atoms=10):
-    """Transmission functions of slices with a few silicon atoms anywhere."""
+def random_slices(plan, grid, count=3, seed=0, atoms=10, symbol="Si"):
+    """Transmission functions of slices with a few atoms anywhere."""
     rng = np.random.default_rng(seed)
     positions = rng.uniform(0, 1, (atoms * count, 3)) * (*grid.extent, 1)
     slices = np.repeat(np.arange(count), atoms)
-    potentials = SlicePotentials(grid, positions, ["Si"] * len(slices), slices, count, "kirkland")
+    potentials = SlicePotentials(grid, positions, [symbol] * len(slices), slices, count, "kirkland")
     return [transmission_function(potentials.projected(i), SIGMA, band_limit(grid), plan) for i in range(count)]
 
 
@@ -59,7 +59,8 @@ def test_vacuum_propagation_is_identity_in_intensity(make_plan):
 
 
 def test_norm_is_conserved_inside_the_band_limit(make_plan):
-    # A phase object so smooth that nothing is scattered to the band limit: 20 slices deflect by less than half of it.
+    # A phase object so smooth that nothing is scattered to the band limit: 20 slices deflect by less than
+    # half of it.
     plan = make_plan(GRID.gpts)
     potential = 60 * np.cos(2 * np.pi * GRID.x / 16.0)[:, None] * np.sin(2 * np.pi * GRID.y / 15.0)[None, :]
     transmission = transmission_function(potential, SIGMA, band_limit(GRID), plan)
@@ -72,10 +73,9 @@ def test_norm_is_conserved_inside_the_band_limit(make_plan):
 def test_total_intensity_never_grows_by_more_than_the_ripples_of_the_band_limit(make_plan):
     plan = make_plan(GRID.gpts)
     propagator = fresnel_propagator(GRID, LAM, 2.0, band_limit(GRID))
-    slices = random_slices(plan, GRID, count=10)
+    slices = random_slices(plan, GRID, count=10, atoms=30, symbol="Au")
     totals = [
-        np.sum(np.abs(wave) ** 2)
-        for _, wave in propagate(plan, focused_probe(GRID), slices, propagator, range(1, 11))
+        np.sum(np.abs(wave) ** 2) for _, wave in propagate(plan, focused_probe(GRID), slices, propagator, range(1, 11))
     ]
     # The band limit takes away what is scattered beyond; a band-limited t overshoots 1 by ripples near atoms.
     assert totals[-1] < 0.999
@@ -102,8 +102,9 @@ def test_weak_phase_object_scatters_in_proportion_to_its_potential(make_plan):
 
 
 def test_source_and_detector_may_be_exchanged(make_plan):
-    # Reciprocity: k → k' through the slices as −k' → −k through them in reverse; the propagator stands behind a slice each
-    # time, so the free paths in front of the first and behind the last one are made equal by one more step.
+    # Reciprocity: k → k' through the slices as −k' → −k through them in reverse; the propagator stands behind
+    # a slice each time, so the free paths in front of the first and behind the last one are made equal by one
+    # more step.
     plan = make_plan(GRID.gpts)
     slices = random_slices(plan, GRID, count=4)
     propagator = fresnel_propagator(GRID, LAM, 6.0, band_limit(GRID))
@@ -147,13 +148,13 @@ def test_slices_without_distance_act_as_one(make_plan):
 
 
 def test_multislice_converges_to_the_coupled_beam_equations(make_plan):
-    # A crystal that varies sinusoidally across the beam: its beams obey dψ_g/dz = −iπλg²ψ_g + iσ Σ_h V_{g−h} ψ_h (Howie &
-    # Whelan), which a matrix exponential solves without slices. Slices, with the whole potential at their start, approach
-    # it in first order.
-    grid = Grid((64, 8), (4.0, 4.0))
+    # A crystal that varies sinusoidally across the beam: its beams obey dψ_g/dz = −iπλg²ψ_g + iσ Σ_h V_{g−h}
+    # ψ_h (Howie & Whelan), which a matrix exponential solves without slices. Slices, with the whole potential
+    # at their start, approach it in first order.
+    grid = Grid((64, 16), (4.0, 1.0))
     depth, strength = 120.0, 12.0  # Å, V
     plan, limit = make_plan(grid.gpts), band_limit(grid, taper=0)
-    potential = strength * np.cos(2 * np.pi * grid.x / 4.0)[:, None] * np.ones(8)
+    potential = strength * np.cos(2 * np.pi * grid.x / 4.0)[:, None] * np.ones(16)
 
     beams = np.arange(-20, 21)
     couplings = SIGMA * strength / 2 * (np.abs(beams[:, None] - beams) == 1)
@@ -167,9 +168,9 @@ def test_multislice_converges_to_the_coupled_beam_equations(make_plan):
         propagator = fresnel_propagator(grid, LAM, depth / count, limit)
         wave = last(propagate(plan, plane_wave(grid), [transmission] * count, propagator, [count]))
         errors.append(np.abs(wave[beams, 0] - exact).max())
-    assert errors[-1] < 0.01
-    # first order: halved with the thickness
-    np.testing.assert_allclose(np.divide(errors[1:], errors[:-1]), 0.5, atol=0.03)
+    assert errors[-1] < 1e-3
+    # first order: halved with the thickness, up to the second order
+    np.testing.assert_allclose(np.divide(errors[1:], errors[:-1]), 0.5, atol=0.005)
 
 
 def test_thinner_slices_converge_for_atoms_anywhere(make_plan):
@@ -186,9 +187,10 @@ def test_thinner_slices_converge_for_atoms_anywhere(make_plan):
 
     reference = exit_wave(1024)
     errors = [np.linalg.norm(exit_wave(count) - reference) for count in (16, 64, 256)]
-    # Atoms are moved to the start of their slice: first order, a factor 4 each time, less what the reference lacks.
+    # Atoms are moved to the start of their slice: first order, a factor 4 each time, less what the reference
+    # lacks.
     assert errors[0] > 2.5 * errors[1] > 2.5**2 * errors[2]
-    assert errors[1] < 0.1
+    assert errors[1] < 5e-3
 
 
 def test_finer_sampling_converges(make_plan):

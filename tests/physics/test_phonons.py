@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from stemphony.physics.phonons import displacements
 
 U = 0.01
@@ -24,7 +23,8 @@ def test_variance_along_each_axis_is_u():
 
 
 def test_thousand_configurations_of_one_atom_have_its_amplitude():
-    # As other programs test it: 0.1 Å rms measured within 0.001 Å. Of 1000 × 24 numbers the rms scatters by 0.0005 Å.
+    # As other programs test it: 0.1 Å rms measured within 0.001 Å. Of 1000 × 24 numbers the rms scatters by
+    # 0.0005 Å.
     moves = np.array([displacements(np.full(8, U), 3, c, None, True) for c in range(1000)])
     assert moves.std() == pytest.approx(0.1, abs=0.001)
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from physics.specimens import LATTICE, crystal
 from stemphony.physics.constants import POTENTIAL_PREFACTOR
 from stemphony.physics.grid import Grid
 from stemphony.physics.phonons import displacements
 from stemphony.physics.potential import SlicePotentials
 from stemphony.physics.scattering import scattering_factor
 from stemphony.physics.slicing import number_of_slices, slice_indices
+
+from physics.specimens import LATTICE, crystal
 
 ELEMENTS = ["Si", "O", "Sr", "Au"]
 
@@ -51,8 +51,9 @@ def test_potential_is_the_real_part_of_the_full_fourier_sum(nx, ny, seed):
     ],
 )
 def test_single_atom_has_the_published_projected_potential(symbol, kirkland, lobato):
-    # At 0.005 Å the sum reaches 100 Å⁻¹: what it cuts off the singular core rings with less than 0.06 % at 0.1 Å, and the
-    # neighbours of the periodic image, 8 Å away, add less than 0.06 % at 1 Å. The values carry three to four digits.
+    # At 0.005 Å the sum reaches 100 Å⁻¹: what it cuts off the singular core rings with less than 0.06 % at
+    # 0.1 Å, and the neighbours of the periodic image, 8 Å away, add less than 0.06 % at 1 Å. The values carry
+    # three to four digits.
     grid = Grid((1600, 1600), (8.0, 8.0))
     at = [round(radius / grid.sampling[0]) for radius in (0.1, 0.3, 1.0)]
     for parametrization, published in (("kirkland", kirkland), ("lobato", lobato)):
@@ -62,9 +63,7 @@ def test_single_atom_has_the_published_projected_potential(symbol, kirkland, lob
         np.testing.assert_allclose(potential[i, [j - n for n in at]], published, rtol=2e-3)
 
 
-@pytest.mark.parametrize(
-    ("name", "volts"), [("Si", 13.90), ("GaAs", 15.31), ("SrTiO3", 22.32), ("Au", 29.80)]
-)
+@pytest.mark.parametrize(("name", "volts"), [("Si", 13.90), ("GaAs", 15.31), ("SrTiO3", 22.32), ("Au", 29.80)])
 def test_mean_inner_potential_of_crystals(name, volts):
     specimen = crystal(name, (1, 1, 2))
     length = specimen.cell[2]
@@ -94,9 +93,7 @@ def test_shift_by_whole_pixels_rolls_the_potential():
     move = np.array([5 * grid.sampling[0], -7 * grid.sampling[1], 0.3])
     expected = np.roll(projected(grid, positions, symbols), (5, -7), axis=(0, 1))
     # rounding of positions and sums
-    np.testing.assert_allclose(
-        projected(grid, positions + move, symbols), expected, atol=1e-11 * expected.max()
-    )
+    np.testing.assert_allclose(projected(grid, positions + move, symbols), expected, atol=1e-11 * expected.max())
 
 
 def test_potential_does_not_depend_on_the_order_of_atoms_or_on_the_cell_they_are_in():
@@ -140,7 +137,8 @@ def test_thermal_motion_weakens_bragg_amplitudes_by_the_debye_waller_factor():
         i, j = 4 * h, 4 * k  # 4 cells
         factor = (mean[i, j] / at_rest[i, j]).real
         expected = np.exp(-2 * np.pi**2 * grid.k_squared[i, j] * u)
-        # Per atom the real part of the phase factor scatters by less than √((1 − DW²)/2); 128 atoms × 400 draws, 5 sigma.
+        # Per atom the real part of the phase factor scatters by less than √((1 − DW²)/2); 128 atoms × 400
+        # draws, 5 sigma.
         scatter = np.sqrt((1 - expected**2) / 2 / (128 * configurations))
         assert factor == pytest.approx(expected, abs=5 * scatter)
         assert 1 - expected > 20 * scatter

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from stemphony.physics.electron import wavelength
 from stemphony.physics.grid import Grid, band_limit
 from stemphony.physics.propagator import fresnel_propagator
@@ -29,7 +28,9 @@ def test_gaussian_beam_spreads_as_in_optics_textbooks():
 def test_grating_repeats_itself_after_the_talbot_length():
     # A period p images itself at z = 2p²/λ and, shifted by half a period, at half of that.
     period = 40.0 / 5
-    wave = 1 + 0.7 * np.cos(2 * np.pi * 5 * GRID.x / 40.0)[:, None] + 0.2 * np.cos(2 * np.pi * 10 * GRID.x / 40)[:, None]
+    wave = (
+        1 + 0.7 * np.cos(2 * np.pi * 5 * GRID.x / 40.0)[:, None] + 0.2 * np.cos(2 * np.pi * 10 * GRID.x / 40)[:, None]
+    )
     wave = np.broadcast_to(wave, GRID.gpts)
 
     def travelled(z):
@@ -41,7 +42,8 @@ def test_grating_repeats_itself_after_the_talbot_length():
 
 
 def test_wave_behind_the_focus_curves_outwards():
-    # Behind a point the phase grows with the distance from the axis (k·r² /2z, a forward wave is exp(+2πi k·r)).
+    # Behind a point the phase grows with the distance from the axis (k·r² /2z, a forward wave is exp(+2πi
+    # k·r)).
     spectrum = np.exp(-GRID.k_squared / 0.5**2)
     wave = np.fft.ifft2(spectrum * fresnel_propagator(GRID, LAM, 60.0, np.ones(GRID.gpts)))
     assert np.angle(wave[4, 0] / wave[0, 0]) > 0

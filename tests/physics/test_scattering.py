@@ -5,7 +5,6 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
-
 from stemphony.physics.constants import BOHR_RADIUS
 from stemphony.physics.scattering import ATOMIC_NUMBERS, REFERENCES, elements, scattering_factor
 
@@ -47,9 +46,9 @@ def test_lobato_factors_end_in_the_field_of_the_bare_nucleus():
 
 
 def test_both_parametrizations_agree_where_atoms_scatter():
-    # They were fitted to different atomic tables, which disagree about the valence electrons: forward scattering (crystals
-    # have no reflection inside 0.1 Å⁻¹ but the direct beam) and the configurations of Ir and Po. Beyond, 5 %. The far
-    # tails of light elements (f_e below 2 % of its maximum) are left out.
+    # They were fitted to different atomic tables, which disagree about the valence electrons: forward
+    # scattering (crystals have no reflection inside 0.1 Å⁻¹ but the direct beam) and the configurations of Ir
+    # and Po. Beyond, 5 %. The far tails of light elements (f_e below 2 % of its maximum) are left out.
     k = np.linspace(0.0, 12.0, 241)
     for symbol in ATOMIC_NUMBERS:
         kirkland, lobato = (scattering_factor(symbol, k**2, table) for table in ("kirkland", "lobato"))
@@ -86,21 +85,22 @@ def test_every_atom_attracts_electrons_at_every_angle(parametrization):
 
 def test_all_elements_to_lawrencium_are_there():
     assert len(ATOMIC_NUMBERS) == 103
-    assert [ATOMIC_NUMBERS[s] for s in ("H", "O", "Ti", "Sr", "Ag", "Au", "U", "Lr")] == [1, 8, 22, 38, 47, 79, 92, 103]
+    known = {"H": 1, "O": 8, "Ti": 22, "Sr": 38, "Ag": 47, "Au": 79, "U": 92, "Lr": 103}
+    assert {symbol: ATOMIC_NUMBERS[symbol] for symbol in known} == known
     for parametrization in REFERENCES:
         assert elements(parametrization) == set(ATOMIC_NUMBERS)
 
 
 def test_tables_carry_the_citation_that_results_state():
     for parametrization, reference in REFERENCES.items():
-        text = files("stemphony.physics").joinpath("data", f"{parametrization}.json").read_text(encoding="utf-8")
-        assert json.loads(text)["reference"] == reference
+        table = files("stemphony.physics").joinpath("data", f"{parametrization}.json")
+        assert json.loads(table.read_text(encoding="utf-8"))["reference"] == reference
 
 
 def test_unknown_names_are_refused_by_name():
-    with pytest.raises(ValueError, match="'Xx'.*kirkland"):
+    with pytest.raises(ValueError, match=r"'Xx'.*kirkland"):
         scattering_factor("Xx", 0.0, "kirkland")
-    with pytest.raises(ValueError, match="'peng'.*kirkland, lobato"):
+    with pytest.raises(ValueError, match=r"'peng'.*kirkland, lobato"):
         scattering_factor("Si", 0.0, "peng")
     with pytest.raises(ValueError, match="'peng'"):
         elements("peng")

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from stemphony.physics.slicing import number_of_slices, slice_indices, wrap_positions
 
 lattice_parameters = st.floats(2.0, 12.0).map(lambda a: round(a, 4))
@@ -13,7 +12,8 @@ coordinates = st.floats(-1e4, 1e4)
 
 @given(a=lattice_parameters, cells=st.integers(1, 200), planes=st.integers(1, 8))
 def test_planes_of_a_repeated_crystal_fall_into_the_slices_that_begin_there(a, cells, planes):
-    # Heights as different programs arrive at them: cell by cell, by repeated addition, and from fractions of the cell.
+    # Heights as different programs arrive at them: cell by cell, by repeated addition, and from fractions of
+    # the cell.
     plane = np.arange(cells * planes)
     length = cells * a
     ways = [

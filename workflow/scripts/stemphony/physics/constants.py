@@ -32,18 +32,11 @@ REST_ENERGY: float = ELECTRON_MASS * SPEED_OF_LIGHT**2 / ELEMENTARY_CHARGE
 PLANCK_TIMES_LIGHT: float = PLANCK * SPEED_OF_LIGHT / ELEMENTARY_CHARGE * _ANGSTROM_PER_METRE
 """h c [eV Å]."""
 
-POTENTIAL_PREFACTOR: float = (
-    PLANCK**2 / (2 * pi * ELECTRON_MASS * ELEMENTARY_CHARGE) * _ANGSTROM_PER_METRE**2
-)
+POTENTIAL_PREFACTOR: float = PLANCK**2 / (2 * pi * ELECTRON_MASS * ELEMENTARY_CHARGE) * _ANGSTROM_PER_METRE**2
 """h²/(2π m₀ e) [V Å²], the potential per unit of scattering factor in Eq. (P2)."""
 
 COULOMB_POTENTIAL: float = ELEMENTARY_CHARGE / (4 * pi * ELECTRIC_CONSTANT) * _ANGSTROM_PER_METRE
 """e/(4π ε₀) [V Å], the potential of a unit charge times its distance."""
 
-BOHR_RADIUS: float = (
-    ELECTRIC_CONSTANT
-    * PLANCK**2
-    / (pi * ELECTRON_MASS * ELEMENTARY_CHARGE**2)
-    * _ANGSTROM_PER_METRE
-)
+BOHR_RADIUS: float = ELECTRIC_CONSTANT * PLANCK**2 / (pi * ELECTRON_MASS * ELEMENTARY_CHARGE**2) * _ANGSTROM_PER_METRE
 """Bohr radius a₀ [Å]."""

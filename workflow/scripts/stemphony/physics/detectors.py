@@ -1,9 +1,10 @@
-"""What is measured of an exit wave: ring detectors, centre of mass, diffraction patterns, Eqs. (P10), (P14) to (P16)."""
+"""What is measured of an exit wave: rings, centre of mass, patterns, Eqs. (P10) and (P14) to (P16)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from math import floor
 
 import numpy as np
@@ -38,7 +39,7 @@ class Signals:
 
 
 class DetectorSet:
-    """Radial bins and named rings on one grid, as rows of a sparse matrix that acts on the intensities, Eq. (P10).
+    """Radial bins and named rings, as rows of a sparse matrix that acts on the intensities, Eq. (P10).
 
     Thread-safe: `measure` changes nothing.
 
@@ -52,14 +53,14 @@ class DetectorSet:
     rings : mapping of str to (float, float)
         Inner and outer angle of each named detector [rad].
     edges : str
-        "hard": a pixel counts if inner ≤ angle < outer. "area": an edge falls linearly over one angular pixel, so that
-        pixels which it cuts count by their share and neighbouring bins divide them; an inner edge of 0 takes in the
-        whole centre.
+        "hard": a pixel counts if inner ≤ angle < outer. "area": an edge falls linearly over one angular
+        pixel, so that pixels which it cuts count by their share and neighbouring bins divide them; an inner
+        edge of 0 takes in the whole centre.
     center_of_mass : bool
         Whether `measure` computes the centre of mass, Eq. (P14).
     band_limit_radius : float or None
-        Radius beyond which waves carry nothing [Å⁻¹], see `grid.band_limit_radius`; pixels there are left out. None
-        keeps the whole grid.
+        Radius beyond which waves carry nothing [Å⁻¹], see `grid.band_limit_radius`; pixels there are left
+        out. None keeps the whole grid.
 
     Attributes
     ----------
@@ -91,7 +92,7 @@ class DetectorSet:
         limits: list[tuple[str, float, float]] = []
         if bin_edges is not None:
             steps = np.asarray(bin_edges, dtype=np.float64)
-            limits += [(f"bin {i}", *pair) for i, pair in enumerate(zip(steps[:-1], steps[1:], strict=True))]
+            limits += [(f"bin {i}", *pair) for i, pair in enumerate(pairwise(steps.tolist()))]
         self.number_of_bins = len(limits)
         limits += [(name, inner, outer) for name, (inner, outer) in rings.items()]
         for name, inner, outer in limits:
@@ -175,12 +176,13 @@ class CbedGeometry:
     wavelength : float
         λ [Å].
     max_angle : float
-        Largest angle along each axis [rad]. Native pixels are all with |kx|λ and |ky|λ up to it, symmetric about zero and
-        limited by the grid.
+        Largest angle along each axis [rad]. Native pixels are all with |kx|λ and |ky|λ up to it, symmetric
+        about zero and limited by the grid.
     size : tuple of int or None
-        Number of pixels (n_kx, n_ky) that the native ones are rebinned to, None to keep them. Pixel i is centred at
-        (i − size//2)·Δ' with Δ' = (native range)/size. A native pixel is a box that gives every new pixel its share, so
-        an odd size keeps the sum; an even one shifts the range by half a new pixel, as zero must stay a centre.
+        Number of pixels (n_kx, n_ky) that the native ones are rebinned to, None to keep them. Pixel i is
+        centred at (i − size//2)·Δ' with Δ' = (native range)/size. A native pixel is a box that gives every
+        new pixel its share, so an odd size keeps the sum; an even one shifts the range by half a new pixel,
+        as zero must stay a centre.
 
     Attributes
     ----------
@@ -193,30 +195,28 @@ class CbedGeometry:
         If the angle or a size is not positive.
     """
 
-    def __init__(
-        self, grid: Grid, wavelength: float, max_angle: float, size: tuple[int, int] | None = None
-    ) -> None:
+    def __init__(self, grid: Grid, wavelength: float, max_angle: float, size: tuple[int, int] | None = None) -> None:
         if not max_angle > 0:
             raise ValueError(f"largest angle of the diffraction pattern = {1e3 * max_angle} mrad: must be positive")
         if size is not None and min(size) < 1:
             raise ValueError(f"size of the diffraction pattern = {size}: must be at least (1, 1)")
         steps = (wavelength / grid.extent[0], wavelength / grid.extent[1])
         # Rounding must not drop the pixel that lies on the limit.
-        halves = tuple(
+        half_x, half_y = (
             min(floor(max_angle / step + 1e-9), (points - 1) // 2)
             for step, points in zip(steps, grid.gpts, strict=True)
         )
-        indices = [np.arange(-half, half + 1) for half in halves]
-        self._native = np.ix_(indices[0] % grid.gpts[0], indices[1] % grid.gpts[1])
+        self._native = np.ix_(
+            np.arange(-half_x, half_x + 1) % grid.gpts[0], np.arange(-half_y, half_y + 1) % grid.gpts[1]
+        )
+        native = (2 * half_x + 1, 2 * half_y + 1)
+        new = native if size is None else (int(size[0]), int(size[1]))
         self._rebin: tuple[csr_array, csr_array] | None = None
-        if size is not None and size != (len(indices[0]), len(indices[1])):
-            self._rebin = _rebinning(len(indices[0]), size[0]), _rebinning(len(indices[1]), size[1])
-        angles = []
-        for axis in (0, 1):
-            native = len(indices[axis])
-            new = native if size is None else size[axis]
-            angles.append((np.arange(new) - new // 2) * (steps[axis] * native / new))
-        self.angles_x, self.angles_y = angles
+        if new != native:
+            self._rebin = _rebinning(native[0], new[0]), _rebinning(native[1], new[1])
+        self.angles_x, self.angles_y = (
+            (np.arange(new[axis]) - new[axis] // 2) * (steps[axis] * native[axis] / new[axis]) for axis in (0, 1)
+        )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -245,10 +245,8 @@ class CbedGeometry:
         return rebin_x @ intensity @ rebin_y.T
 
 
-def _weights(
-    limits: list[tuple[float, float]], angle: FloatArray, ramp_width: FloatArray | None
-) -> csr_array:
-    """Weight of every pixel for every (inner, outer): the difference of two cumulative ramps, (len(limits), pixels)."""
+def _weights(limits: list[tuple[float, float]], angle: FloatArray, ramp_width: FloatArray | None) -> csr_array:
+    """Weights of the pixels for each (inner, outer): the difference of two ramps, (len(limits), pixels)."""
     order = np.argsort(angle, kind="stable")
     sorted_angle = angle[order]
     sorted_width = None if ramp_width is None else ramp_width[order]
@@ -260,16 +258,15 @@ def _weights(
     for row, (inner, outer) in enumerate(limits):
         near = slice(*np.searchsorted(sorted_angle, [inner - reach, outer + reach]))
         width = None if sorted_width is None else sorted_width[near]
-        weight = _share_beyond(inner, sorted_angle[near], width) - _share_beyond(outer, sorted_angle[near], width)
+        weight = _share_beyond(inner, sorted_angle[near], width)
+        weight -= _share_beyond(outer, sorted_angle[near], width)
         # In the order of memory the product runs faster.
         counted = np.flatnonzero(weight)
         counted = counted[np.argsort(order[near][counted])]
         columns.append(order[near][counted].astype(np.int32))
         weights.append(weight[counted])
         row_starts[row + 1] = row_starts[row] + counted.size
-    return csr_array(
-        (np.concatenate(weights), np.concatenate(columns), row_starts), shape=(len(limits), angle.size)
-    )
+    return csr_array((np.concatenate(weights), np.concatenate(columns), row_starts), shape=(len(limits), angle.size))
 
 
 def _share_beyond(edge: float, angle: FloatArray, ramp_width: FloatArray | None) -> FloatArray:
@@ -286,5 +283,6 @@ def _rebinning(native: int, new: int) -> csr_array:
     width = native / new
     new_left = (np.arange(new) - new // 2 - 0.5) * width
     native_left = np.arange(native) - native // 2 - 0.5
-    overlap = np.minimum(new_left[:, None] + width, native_left + 1) - np.maximum(new_left[:, None], native_left)
+    overlap = np.minimum(new_left[:, None] + width, native_left + 1)
+    overlap -= np.maximum(new_left[:, None], native_left)
     return csr_array(np.clip(overlap, 0.0, None))

@@ -1,7 +1,8 @@
 """Fast Fourier transforms with FFTW: the one importer of pyfftw.
 
-Planning well takes seconds, so its result, FFTW's "wisdom", is worth keeping. This module only hands it out and takes it in;
-where it is stored is not its concern. Take wisdom in before threads start: FFTW does not lock that.
+Planning well takes seconds, so its result, FFTW's "wisdom", is worth keeping. This module only hands it out
+and takes it in; where it is stored is not its concern. Take wisdom in before threads start: FFTW does not
+lock that.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ Wisdom = tuple[bytes, bytes, bytes]
 class Plan2D:
     """Forward and inverse transform of one two-dimensional buffer, in place, on one thread.
 
-    Plans made from the same wisdom give bit-identical results. One plan must not be run by two threads at a time; each
-    thread makes its own. The transforms release the GIL. Planning overwrites the buffer, which is then set to zero.
+    Plans made from the same wisdom give bit-identical results. One plan must not be run by two threads at a
+    time; each thread makes its own. The transforms release the GIL. Planning overwrites the buffer, which is
+    then set to zero.
 
     Parameters
     ----------
@@ -32,8 +34,8 @@ class Plan2D:
     dtype : dtype
         complex64 or complex128.
     flag : str
-        Effort of planning: "FFTW_PATIENT", "FFTW_MEASURE" or "FFTW_ESTIMATE". Wisdom from more effort is used where there
-        is any.
+        Effort of planning: "FFTW_PATIENT", "FFTW_MEASURE" or "FFTW_ESTIMATE". Wisdom from more effort is used
+        where there is any.
 
     Attributes
     ----------
@@ -104,9 +106,7 @@ def _aligned_buffer(shape: tuple[int, int], dtype: DTypeLike) -> NDArray[np.comp
     return pyfftw.empty_aligned(shape, dtype=np.dtype(dtype), n=_ALIGNMENT)
 
 
-def _plan(
-    buffer: NDArray[np.complexfloating], flags: tuple[str, ...]
-) -> tuple[pyfftw.FFTW, pyfftw.FFTW]:
+def _plan(buffer: NDArray[np.complexfloating], flags: tuple[str, ...]) -> tuple[pyfftw.FFTW, pyfftw.FFTW]:
     """Plans of the forward and the inverse transform of one buffer."""
 
     def direction(name: str) -> pyfftw.FFTW:

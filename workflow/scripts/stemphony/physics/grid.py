@@ -16,8 +16,8 @@ FloatArray = NDArray[np.float64]
 class Grid:
     """Periodic rectangular grid: point (i, j) lies at (i·Lx/nx, j·Ly/ny).
 
-    Arrays on the grid have shape (nx, ny), x first. Reciprocal arrays are in FFT order (zero first) with k = 1/d, no
-    2π. The arrays are computed once and read-only.
+    Arrays on the grid have shape (nx, ny), x first. Reciprocal arrays are in FFT order (zero first) with k =
+    1/d, no 2π. The arrays are computed once and read-only.
 
     Parameters
     ----------
@@ -94,8 +94,8 @@ def band_limit_radius(grid: Grid, bandlimit: float = 2 / 3) -> float:
     ----------
     grid : Grid
     bandlimit : float
-        Share of the Nyquist frequency that is kept. With at most 2/3 the product of two band-limited functions
-        aliases only outside the band.
+        Share of the Nyquist frequency that is kept. With at most 2/3 the product of two band-limited
+        functions aliases only outside the band.
 
     Returns
     -------
@@ -191,6 +191,7 @@ def _frequencies(n: int) -> FloatArray:
     return np.fft.ifftshift(np.arange(n) - n // 2).astype(np.float64)
 
 
-def _read_only(array: FloatArray) -> FloatArray:
-    array.flags.writeable = False
-    return array
+def _read_only(array: NDArray[np.floating]) -> FloatArray:
+    values = array.astype(np.float64, copy=False)
+    values.flags.writeable = False
+    return values

@@ -1,9 +1,11 @@
 """Multislice: how the electron wave passes through the specimen.
 
-The specimen is cut into thin slices. Each slice shifts the phase of the wave by its projected potential, Eq. (P3); the
-wave then travels freely to the next one, Eq. (P4). In between it changes from reciprocal to real space and back, Eq. (P6).
+The specimen is cut into thin slices. Each slice shifts the phase of the wave by its projected potential,
+Eq. (P3); the wave then travels freely to the next one, Eq. (P4). In between it changes from reciprocal to
+real space and back, Eq. (P6).
 
-J. M. Cowley & A. F. Moodie, Acta Cryst. 10 (1957) 609; E. J. Kirkland, Advanced Computing in Electron Microscopy (2010).
+J. M. Cowley & A. F. Moodie, Acta Cryst. 10 (1957) 609; E. J. Kirkland, Advanced Computing in Electron
+Microscopy (2010).
 """
 
 from __future__ import annotations
@@ -19,9 +21,7 @@ from stemphony.physics.grid import FloatArray
 ComplexArray = NDArray[np.complexfloating]
 
 
-def transmission_function(
-    projected: FloatArray, sigma: float, band_limit: FloatArray, plan: Plan2D
-) -> ComplexArray:
+def transmission_function(projected: FloatArray, sigma: float, band_limit: FloatArray, plan: Plan2D) -> ComplexArray:
     """Transmission function t(r) = exp(+iσV(r)) of one slice, then band-limited, Eqs. (P3) and (P5).
 
     Parameters
@@ -61,17 +61,19 @@ def propagate(
 ) -> Iterator[tuple[int, ComplexArray]]:
     """Multislice wave after chosen numbers of slices, ψ ← F⁻¹[P·F[t ψ]] per slice, Eq. (P6).
 
-    The wave goes in and comes out as a spectrum, so that a wave that came out may go on through further slices.
+    The wave goes in and comes out as a spectrum, so that a wave that came out may go on through further
+    slices.
 
     Parameters
     ----------
     plan : Plan2D
         Transforms on this grid; its buffer carries the wave.
     spectrum : (nx, ny) ndarray
-        Incident wave ψ(k), with Σ|ψ(k)|² = 1 for one electron; copied, not changed. The first slice meets it as it is:
-        only what follows is band-limited.
+        Incident wave ψ(k), with Σ|ψ(k)|² = 1 for one electron; copied, not changed. The first slice meets it
+        as it is: only what follows is band-limited.
     transmissions : sequence of (nx, ny) ndarray
-        t(r) of each slice in the order of passage, see `transmission_function`. Repeated slices may be one array.
+        t(r) of each slice in the order of passage, see `transmission_function`. Repeated slices may be one
+        array.
     propagator : (nx, ny) ndarray
         P(k) over one slice as `propagator.fresnel_propagator` returns it, of modulus 1 at k = 0.
     store_after : sequence of int
@@ -82,7 +84,8 @@ def propagate(
     passed : int
         Number of slices passed, one of `store_after`.
     spectrum : (nx, ny) ndarray
-        ψ(k) behind the propagation over that slice: a view of the plan's buffer, good until the next step.
+        ψ(k) behind the propagation over that slice. This is the plan's buffer, from which the wave goes on:
+        copy it to keep it, and do not change it.
 
     Raises
     ------

@@ -14,7 +14,8 @@ def displacements(
 ) -> NDArray[np.float64]:
     """Displacements of all atoms in one frozen-phonon configuration, Eq. (P12).
 
-    They depend on the arguments only: not on the order or number of configurations, on the host or on other jobs.
+    They depend on the arguments only: not on the order or number of configurations, on the host or on other
+    jobs.
 
     Parameters
     ----------
@@ -49,9 +50,7 @@ def displacements(
         atom = int(np.argmax(wrong))
         raise ValueError(f"atom {atom}: mean square displacement = {variance[atom]} Å², must not be negative")
     if random_seed < 0 or configuration < 0:
-        raise ValueError(
-            f"random seed = {random_seed}, configuration = {configuration}: neither may be negative"
-        )
+        raise ValueError(f"random seed = {random_seed}, configuration = {configuration}: neither may be negative")
 
     key: tuple[int, ...] = (configuration,)
     if defocus_pm is not None:

@@ -17,8 +17,9 @@ from stemphony.physics.scattering import scattering_factor
 class SlicePotentials:
     """Projected potentials of all slices of one configuration, Eq. (P2).
 
-    With E_x[k, j] = exp(−2πi kx xⱼ) and E_y likewise, the structure factor of the atoms of one element in one slice is the
-    matrix product E_x·E_yᵀ: exact for atoms anywhere between the grid points, no interpolation, no radius to cut at.
+    With E_x[k, j] = exp(−2πi kx xⱼ) and E_y likewise, the structure factor of the atoms of one element in one
+    slice is the matrix product E_x·E_yᵀ: exact for atoms anywhere between the grid points, no interpolation,
+    no radius to cut at.
 
     Parameters
     ----------
@@ -119,8 +120,9 @@ def _structure_factor(grid: Grid, xy: FloatArray) -> NDArray[np.complex128]:
     phases_y = np.exp(-2j * pi * np.outer(grid.ky[:columns], xy[:, 1]))
     total = phases_x @ phases_y.T
     if nx % 2 == 0:
-        # −kx_max stands for +kx_max as well. The real part of the inverse transform takes the mean of both, and the real
-        # inverse transform does that by itself only for the columns that are their own mirror image.
+        # −kx_max stands for +kx_max as well. The real part of the inverse transform takes the mean of both,
+        # and the real inverse transform does that by itself only for the columns that are their own mirror
+        # image.
         paired = (ny + 1) // 2
         total[nx // 2, :paired] = phases_y[:paired] @ phases_x[nx // 2].real
     return total

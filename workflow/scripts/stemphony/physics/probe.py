@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import ceil, hypot, isfinite, pi
 
 import numpy as np
@@ -18,8 +18,8 @@ ComplexArray = NDArray[np.complex128]
 class Aberrations:
     """Aberration coefficients in Krivanek's notation, to fifth order.
 
-    Cnm in Å, phinm in rad: n is the order, m the multiplicity. C10 is minus the defocus: **positive defocus is underfocus**,
-    the probe is then narrowest inside the specimen.
+    Cnm in Å, phinm in rad: n is the order, m the multiplicity. C10 is minus the defocus: **positive defocus
+    is underfocus**, the probe is then narrowest inside the specimen.
 
     References
     ----------
@@ -53,13 +53,11 @@ class Aberrations:
     phi56: float = 0.0
 
 
-_TERMS = ((1, 0), (1, 2), (2, 1), (2, 3), (3, 0), (3, 2), (3, 4), (4, 1), (4, 3), (4, 5), (5, 0), (5, 2), (5, 4), (5, 6))
+_TERMS = tuple((int(field.name[1]), int(field.name[2])) for field in fields(Aberrations) if field.name.startswith("C"))
 """Order n and multiplicity m of every aberration."""
 
 
-def aberration_phase(
-    aberrations: Aberrations, wavelength: float, k: ArrayLike, azimuth: ArrayLike
-) -> FloatArray:
+def aberration_phase(aberrations: Aberrations, wavelength: float, k: ArrayLike, azimuth: ArrayLike) -> FloatArray:
     """Aberration phase χ(k), Eq. (P7); the wave is multiplied by exp(−iχ).
 
     Parameters
@@ -104,8 +102,8 @@ def aperture(
     semiangle_inner : float
         Inner semi-angle α₁ of an annular aperture [rad].
     soft : bool
-        Whether the edge falls over one angular pixel, so that the area hardly depends on the size of the cell. Else 1
-        for α₁ ≤ α ≤ α₀.
+        Whether the edge falls over one angular pixel, so that the area hardly depends on the size of the
+        cell. Else 1 for α₁ ≤ α ≤ α₀.
 
     Returns
     -------
@@ -164,8 +162,8 @@ def probe_spectrum(
     norm = float(np.sqrt(np.sum(amplitude**2)))
     if norm == 0:
         raise ValueError(
-            f"aperture from {1e3 * semiangle_inner:.3f} to {1e3 * semiangle:.3f} mrad: it falls between the grid points, "
-            f"which are {1e3 * wavelength / max(grid.extent):.3f} mrad apart; use a larger cell"
+            f"aperture from {1e3 * semiangle_inner:.3f} to {1e3 * semiangle:.3f} mrad: it falls between the "
+            f"grid points, which are {1e3 * wavelength / max(grid.extent):.3f} mrad apart; use a larger cell"
         )
     # ASSUME: coherent point source and one energy; source size and focal spread are averaged over afterwards.
     return amplitude / norm * np.exp(-1j * aberration_phase(aberrations, wavelength, grid.k, grid.azimuth))
@@ -200,9 +198,10 @@ def probe_tail_fraction(
 ) -> float:
     """Share of the probe's intensity that a cell of this size cannot hold.
 
-    A hard-edged probe in an infinite plane has tails that fall slowly (outside a circle of radius r about 1/(π² k₀ r) of
-    the intensity); in a periodic cell they overlap with the probe. The wave is integrated over the aperture at points of
-    the cell (there is no periodic box in this), and what its intensity lacks to 1 lies outside.
+    A hard-edged probe in an infinite plane has tails that fall slowly (outside a circle of radius r about
+    1/(π² k₀ r) of the intensity); in a periodic cell they overlap with the probe. The wave is integrated over
+    the aperture at points of the cell (there is no periodic box in this), and what its intensity lacks to 1
+    lies outside.
 
     Parameters
     ----------
@@ -227,7 +226,8 @@ def probe_tail_fraction(
     _check_semiangles(semiangle, semiangle_inner)
     k_outer, k_inner = semiangle / wavelength, semiangle_inner / wavelength
     reach = hypot(*extent) / 2 + _ray_radius(aberrations, semiangle)
-    # The phase of the integrand varies by ± 2π k₀·reach; Gauss quadrature needs half as many nodes, and some more.
+    # The phase of the integrand varies by ± 2π k₀·reach; Gauss quadrature needs half as many nodes, and some
+    # more.
     nodes = ceil(1.1 * pi * k_outer * reach) + 24
     if nodes**2 * 8 * k_outer * extent[1] > _MOST_TERMS:
         return _rays_and_tail_outside(wavelength, k_outer, k_inner, aberrations, extent)
@@ -242,14 +242,12 @@ def probe_tail_fraction(
 
 
 _MOST_TERMS = 4e8
-"""Terms of the integral (a second or two) beyond which cell or probe are so wide that rays and sharp edges describe it."""
+"""Terms of the integral (a second or two) beyond which rays and sharp edges describe cell and probe."""
 
 
 def _check_semiangles(semiangle: float, semiangle_inner: float) -> None:
     if not (isfinite(semiangle) and 0 <= semiangle_inner < semiangle):
-        raise ValueError(
-            f"aperture from {1e3 * semiangle_inner} to {1e3 * semiangle} mrad: must be 0 ≤ inner < outer"
-        )
+        raise ValueError(f"aperture from {1e3 * semiangle_inner} to {1e3 * semiangle} mrad: must be 0 ≤ inner < outer")
 
 
 def _ray_radius(aberrations: Aberrations, semiangle: float) -> float:
@@ -272,8 +270,8 @@ def _simpson(length: float, density: float) -> tuple[FloatArray, FloatArray]:
 def _disc_wave(
     wavelength: float, k_max: float, aberrations: Aberrations, x: FloatArray, y: FloatArray, nodes: int
 ) -> ComplexArray:
-    """∫ exp(−iχ(k) + 2πi k·r) d²k over |k| < k_max at the points x ⊗ y (y evenly spaced), (len(x), len(y))."""
-    # Chebyshev nodes across the disc take up the square root at its rim; Gauss–Legendre nodes fill each chord.
+    """∫ exp(−iχ(k) + 2πi k·r) d²k over |k| < k_max at the points x ⊗ y, y evenly spaced."""
+    # Chebyshev nodes across the disc take up the square root at its rim; Gauss nodes fill the chords.
     theta = pi * np.arange(1, nodes + 1) / (nodes + 1)
     kx = k_max * np.cos(theta)
     half_chord = k_max * np.sin(theta)
@@ -302,7 +300,8 @@ def _rays_and_tail_outside(
     gradient = np.gradient(aberration_phase(aberrations, wavelength, k, azimuth), axis, axis)
     misses = np.maximum(np.abs(gradient[0]) / extent[0], np.abs(gradient[1]) / extent[1]) > pi
     rays = float(np.mean(misses[(k >= k_inner) & (k <= k_outer)]))
-    # 1/(π² k r) of an Airy pattern, with 1/r averaged over the directions of the rectangle; an inner edge adds its own.
+    # 1/(π² k r) of an Airy pattern, with 1/r averaged over the directions of the rectangle; an inner edge
+    # adds its own.
     mean_inverse_radius = 4 / pi * hypot(*extent) / (extent[0] * extent[1])
     tail = mean_inverse_radius / (pi**2 * (k_outer - k_inner))
     return rays + (1 - rays) * tail

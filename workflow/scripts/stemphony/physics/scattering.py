@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _SYMBOLS = """
-    H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr Nb Mo Tc
-    Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi
-    Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr
+    H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb
+    Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu
+    Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr
 """
 
 ATOMIC_NUMBERS: dict[str, int] = {symbol: z for z, symbol in enumerate(_SYMBOLS.split(), start=1)}
 """Atomic number Z of each chemical symbol, H to Lr."""
 
 REFERENCES: dict[str, str] = {
-    "kirkland": "E. J. Kirkland, Advanced Computing in Electron Microscopy, 2nd ed., Springer (2010), Appendix C",
+    "kirkland": "E. J. Kirkland, Advanced Computing in Electron Microscopy, 2nd ed. (2010), Appendix C",
     "lobato": "I. Lobato & D. Van Dyck, Acta Cryst. A 70 (2014) 636-649",
 }
 """Publication that each parametrization is taken from."""
@@ -40,8 +40,8 @@ def elements(parametrization: str) -> frozenset[str]:
 def scattering_factor(symbol: str, k_squared: ArrayLike, parametrization: str) -> NDArray[np.float64]:
     """Electron scattering factor f_e of one neutral atom at rest, in the first Born approximation.
 
-    "kirkland": Σ aᵢ/(k² + bᵢ) + Σ cᵢ exp(−dᵢk²), three terms each. "lobato": Σ aᵢ(2 + bᵢk²)/(1 + bᵢk²)², five terms,
-    which falls as the nuclear charge demands for large k.
+    "kirkland": Σ aᵢ/(k² + bᵢ) + Σ cᵢ exp(−dᵢk²), three terms each. "lobato": Σ aᵢ(2 + bᵢk²)/(1 + bᵢk²)², five
+    terms, which falls as the nuclear charge demands for large k.
 
     Parameters
     ----------
@@ -69,9 +69,7 @@ def scattering_factor(symbol: str, k_squared: ArrayLike, parametrization: str) -
     # ASSUME: the specimen is made of independent neutral atoms; bonding and ionic charge are left out.
     table = _coefficients(parametrization)
     if symbol not in table:
-        raise ValueError(
-            f"element {symbol!r}: no {parametrization} scattering factor; there are {len(table)}, H to Lr"
-        )
+        raise ValueError(f"element {symbol!r}: no {parametrization} scattering factor; there are {len(table)}, H to Lr")
     k2 = np.asarray(k_squared, dtype=np.float64)
     terms = table[symbol]
     factor = np.zeros_like(k2)

@@ -97,9 +97,9 @@ def wrap_positions(positions: ArrayLike, cell: ArrayLike) -> NDArray[np.float64]
     if outside.size and outside.max() > _ALLOWED_OUTSIDE:
         atom = int(np.argmax(outside))
         raise ValueError(
-            f"atom {atom}: z = {z[atom]:.4f} Å lies {outside[atom]:.4f} Å outside the cell (0 to {lengths[2]:.4f} Å); "
-            f"at most {_ALLOWED_OUTSIDE:g} Å is moved to the surface, because z is not periodic. "
-            "Shift the atoms or lengthen the cell."
+            f"atom {atom}: z = {z[atom]:.4f} Å lies {outside[atom]:.4f} Å outside the cell "
+            f"(0 to {lengths[2]:.4f} Å); z is not periodic, and at most {_ALLOWED_OUTSIDE:g} Å is moved onto "
+            "the surface. Shift the atoms or lengthen the cell."
         )
     np.clip(z, 0.0, lengths[2], out=z)
     return wrapped
