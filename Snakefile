@@ -29,6 +29,8 @@ rule all:
     input:
         FILES.merged,
         [FILES.figure(name) for name in CAMPAIGN.figures],
+        # Named here as well, because a lost file behind a present result would not be missed.
+        JOB_FILES,
 
 
 onstart:

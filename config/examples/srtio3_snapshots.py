@@ -18,9 +18,7 @@ SEED = 20240501
 def main() -> None:
     """Write both files beside this script."""
     copies = np.stack(np.meshgrid(*[np.arange(CELLS)] * 3, indexing="ij"), -1).reshape(-1, 3)
-    atoms = [
-        (symbol, A * (copy + site)) for copy in copies for symbol, sites in BASIS.items() for site in sites
-    ]
+    atoms = [(symbol, A * (copy + site)) for copy in copies for symbol, sites in BASIS.items() for site in sites]
     symbols = [symbol for symbol, _ in atoms]
     rest = np.array([position for _, position in atoms])
     sigma = np.sqrt([U_ISO[symbol] for symbol in symbols])[:, None]
@@ -37,10 +35,7 @@ def frame(symbols: list[str], positions: np.ndarray) -> str:
     lines = [
         str(len(symbols)),
         f'Lattice="{edge} 0 0 0 {edge} 0 0 0 {edge}" Properties=species:S:1:pos:R:3 pbc="T T T"',
-        *(
-            f"{s:2} {x:9.5f} {y:9.5f} {z:9.5f}"
-            for s, (x, y, z) in zip(symbols, positions.tolist(), strict=True)
-        ),
+        *(f"{s:2} {x:9.5f} {y:9.5f} {z:9.5f}" for s, (x, y, z) in zip(symbols, positions.tolist(), strict=True)),
     ]
     return "\n".join(lines) + "\n"
 

@@ -19,7 +19,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow" / "scrip
 import abtem
 import ase
 import numpy as np
-
 from stemphony.model import Experiment
 from stemphony.physics.potential import SlicePotentials
 from stemphony.simulation import Atoms, draw_atoms, simulate
@@ -78,7 +77,9 @@ def theirs(potential: object) -> dict[str, np.ndarray]:
     xy = np.arange(POINTS) * step
     scan = abtem.CustomScan(np.array([(x, y) for x in xy for y in xy]))
     detectors = [abtem.AnnularDetector(inner, outer) for inner, outer in DETECTORS.values()]
-    measured = probe.scan(potential, scan=scan, detectors=[*detectors, abtem.PixelatedDetector(max_angle="cutoff")], lazy=False)
+    measured = probe.scan(
+        potential, scan=scan, detectors=[*detectors, abtem.PixelatedDetector(max_angle="cutoff")], lazy=False
+    )
     patterns = np.asarray(measured[-1].array)
     angles = [np.asarray(a) for a in measured[-1].angular_coordinates]
     images = {name: np.asarray(m.array).reshape(POINTS, POINTS) for name, m in zip(DETECTORS, measured, strict=False)}
@@ -102,7 +103,12 @@ def main() -> None:
     )  # fmt: skip
     mine = ours(experiment, atoms)
     exact = SlicePotentials(
-        experiment.grid, atoms.positions, atoms.symbols, atoms.slice_index, experiment.slices, experiment.parametrization
+        experiment.grid,
+        atoms.positions,
+        atoms.symbols,
+        atoms.slice_index,
+        experiment.slices,
+        experiment.parametrization,
     )
     arrays = np.stack([exact.projected(index) for index in range(experiment.slices)])
     same = abtem.PotentialArray(arrays, slice_thickness=experiment.slice_thickness, extent=experiment.grid.extent)
@@ -115,7 +121,9 @@ def main() -> None:
     )  # fmt: skip
     given_same, given_own = theirs(same), theirs(built)
 
-    print(f"abTEM {abtem.__version__}, SrTiO3 {CELLS[0]}×{CELLS[1]}×{CELLS[2]}, {GPTS}² points, {POINTS}² positions, one")
+    print(
+        f"abTEM {abtem.__version__}, SrTiO3 {CELLS[0]}×{CELLS[1]}×{CELLS[2]}, {GPTS}² points, {POINTS}² positions, one"
+    )
     print("frozen-phonon configuration, double precision.\n")
     print("| signal | mean, Stemphony | largest difference, same potential | mean ratio, abTEM's own potential |")
     print("|---|---|---|---|")

@@ -146,9 +146,7 @@ def test_script_tells_a_bad_specimen_without_a_traceback(tmp_path):
 
 
 def test_script_tells_a_folder_that_is_missing(tmp_path):
-    done = launch(
-        [parameters(SRTIO3), str(tmp_path / "no" / "specimen.nc")], STEMPHONY_SPECIMEN_FILE=str(SRTIO3)
-    )
+    done = launch([parameters(SRTIO3), str(tmp_path / "no" / "specimen.nc")], STEMPHONY_SPECIMEN_FILE=str(SRTIO3))
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "folder does not exist" in done.stderr

@@ -289,9 +289,7 @@ def test_hdf5s_only_word_for_a_full_disk_is_told(tmp_path):
 
 def test_errors_of_other_files_pass_unchanged(tmp_path):
     with pytest.raises(PermissionError):
-        attempt_with(
-            tmp_path / "a.nc", PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "input"))
-        )
+        attempt_with(tmp_path / "a.nc", PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "input")))
     with pytest.raises(OSError, match="strange"):
         attempt_with(tmp_path / "a.nc", OSError(errno.ENXIO, "strange"))
 

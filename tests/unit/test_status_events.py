@@ -53,9 +53,7 @@ def test_event_id_never_changes():
 
 def test_both_names_of_progress_have_one_id():
     progress = {"id": SIMULATION, "run": 1, "job": "j", "attempt": 1, "progress": 0.29}
-    assert event_id_of({**progress, "event": "PROGRESS"}) == event_id_of(
-        {**progress, "event": "START_CONFIGURATION"}
-    )
+    assert event_id_of({**progress, "event": "PROGRESS"}) == event_id_of({**progress, "event": "START_CONFIGURATION"})
     assert event_id_of({**progress, "event": "PROGRESS"}) == event_id(SIMULATION, 1, "PROGRESS", "j", 1, 29)
 
 
@@ -124,9 +122,7 @@ def test_sanitize_message_cuts_between_characters():
 
 pieces = st.one_of(
     st.text(max_size=40),
-    st.sampled_from(
-        ["/home/ada/x", " ", "'", '"', "=", ":", "//", "/", "\\", "~", "?", "\n", "://", "(", ",", "2/3"]
-    ),
+    st.sampled_from(["/home/ada/x", " ", "'", '"', "=", ":", "//", "/", "\\", "~", "?", "\n", "://", "(", ",", "2/3"]),
 )
 
 
@@ -138,7 +134,5 @@ def test_sanitized_message_is_short_plain_and_without_absolute_paths(text):
     assert not any(unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") for letter in message)
     assert "://" not in message
     # A slash stays only inside a ratio; none begins a word.
-    assert all(
-        re.fullmatch(r".*\w/\w.*", message[max(i - 1, 0) : i + 2]) for i, c in enumerate(message) if c == "/"
-    )
+    assert all(re.fullmatch(r".*\w/\w.*", message[max(i - 1, 0) : i + 2]) for i, c in enumerate(message) if c == "/")
     assert "ada" not in message or "/ada/" not in message

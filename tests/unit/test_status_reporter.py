@@ -72,7 +72,7 @@ def job_reporter(settings, folder: Path, warnings: list[str], **values) -> JobRe
         "configuration_index": 7,
         "run": 2,
         "attempt": 3,
-        "job": "defocus_m2d500/configuration_0007",
+        "job": "defocus_m2d500_configuration_0007",
         "reports_dir": folder / "run-2",
         "marker_file": folder / "run-2/defocus_m2d500.START_DEFOCUS.json",
         "warn": warnings.append,
@@ -152,7 +152,7 @@ def test_events_of_a_job_on_the_wire(tmp_path, warnings, name):
     for seq, event in enumerate(events):
         validator.validate(event)
         assert {key: event[key] for key in COMMON} == COMMON
-        assert (event["job"], event["attempt"], event["seq"]) == ("defocus_m2d500/configuration_0007", 3, seq)
+        assert (event["job"], event["attempt"], event["seq"]) == ("defocus_m2d500_configuration_0007", 3, seq)
         assert (event["defocus"], event["defocus_index"]) == (-2.5, 1)
         assert event.get("configuration_index") == (None if event["event"] == "START_DEFOCUS" else 7)
         assert event["group"] == "em"
@@ -213,9 +213,7 @@ def test_schema_refuses_what_is_not_an_event():
 
 def test_parameters_never_override(tmp_path, warnings):
     with EchoServer() as server:
-        settings = settings_for(
-            server.url, parameters={"event": "HACKED", "time": "never", "defocus": 9, "x": 1}
-        )
+        settings = settings_for(server.url, parameters={"event": "HACKED", "time": "never", "defocus": 9, "x": 1})
         job = job_reporter(settings, tmp_path, warnings)
         job.start()
         assert job.close(20.0)
@@ -229,9 +227,7 @@ def test_parameters_never_override(tmp_path, warnings):
 def test_time_is_when_it_happened(tmp_path, warnings):
     moments = iter([datetime(2026, 1, 1, 12, tzinfo=UTC), datetime(2026, 1, 1, 13, tzinfo=UTC)])
     with FaultServer("500", "ok") as server:
-        reporter = Reporter(
-            settings_for(server.url), COMMON, None, warn=warnings.append, clock=lambda: next(moments)
-        )
+        reporter = Reporter(settings_for(server.url), COMMON, None, warn=warnings.append, clock=lambda: next(moments))
         reporter.emit(Event.CANCELLED)
         reporter.emit(Event.FINISH)
         assert reporter.close(20.0, patient=True)
@@ -245,9 +241,7 @@ def test_values_that_json_cannot_say_are_left_out(tmp_path, warnings):
 
     with EchoServer() as server:
         reporter = Reporter(settings_for(server.url), COMMON, None, warn=warnings.append)
-        reporter.emit(
-            Event.FINISH, a=float("nan"), b=Path("/x"), c=None, d=Scalar(), title="a\ud800\x00b", e=b"x"
-        )
+        reporter.emit(Event.FINISH, a=float("nan"), b=Path("/x"), c=None, d=Scalar(), title="a\ud800\x00b", e=b"x")
         assert reporter.close(20.0)
     (event,) = server.events
     assert not {"a", "b", "c", "e"} & set(event)
@@ -315,9 +309,7 @@ print([name for name in ("requests", "urllib3", "yaml", "http.client", "numpy") 
 
 def test_job_without_reporting_imports_nothing_heavy():
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow/scripts")}
-    result = subprocess.run(
-        [sys.executable, "-c", LIGHT], env=environment, capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", LIGHT], env=environment, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 
 
@@ -442,9 +434,7 @@ def test_broken_inside_is_told_once_and_never_raises(tmp_path, warnings, monkeyp
     def broken(*args, **kwargs):
         raise ZeroDivisionError(CANARY)
 
-    reporter = Reporter(
-        settings_for("http://127.0.0.1:1/"), COMMON, tmp_path / "s.jsonl", warn=warnings.append
-    )
+    reporter = Reporter(settings_for("http://127.0.0.1:1/"), COMMON, tmp_path / "s.jsonl", warn=warnings.append)
     monkeypatch.setattr(reporter_module, "timestamp", broken)
     reporter.emit(Event.FINISH)
     reporter.emit(Event.FINISH)

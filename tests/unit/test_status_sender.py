@@ -245,9 +245,9 @@ def test_tls_is_verified(certificate):
         assert post(server.url) == Answer(Verdict.AGAIN, "SSLError")
         assert server.received == []
         assert post(server.url, ca_file=str(certificate / "cert.pem")).verdict is Verdict.ARRIVED
-        assert post(
-            server.url.replace("127.0.0.1", "localhost"), ca_file=str(certificate / "cert.pem")
-        ) == Answer(Verdict.AGAIN, "SSLError")
+        assert post(server.url.replace("127.0.0.1", "localhost"), ca_file=str(certificate / "cert.pem")) == Answer(
+            Verdict.AGAIN, "SSLError"
+        )
     assert len(server.received) == 1
 
 

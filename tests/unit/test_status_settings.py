@@ -62,10 +62,7 @@ def test_password_from_file(tmp_path, text):
 def test_password_file_beside_the_working_directory(tmp_path, monkeypatch):
     password_file(tmp_path, mode=0o400)
     monkeypatch.chdir(tmp_path)
-    assert (
-        resolve({**ON, "auth_user": "u", "auth_pass_file": "password"}, Path("/nonexistent")).auth_pass
-        == CANARY
-    )
+    assert resolve({**ON, "auth_user": "u", "auth_pass_file": "password"}, Path("/nonexistent")).auth_pass == CANARY
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o620])

@@ -240,8 +240,7 @@ assert "requests" not in sys.modules
 def test_eight_processes_report_each_defocus_once(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
     processes = [
-        subprocess.Popen([sys.executable, "-c", RACE, str(tmp_path), str(index)], env=environment)
-        for index in range(8)
+        subprocess.Popen([sys.executable, "-c", RACE, str(tmp_path), str(index)], env=environment) for index in range(8)
     ]
     deadline = time.monotonic() + 30
     while len(list(tmp_path.glob("ready-*"))) < 8 and time.monotonic() < deadline:

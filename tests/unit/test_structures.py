@@ -147,9 +147,7 @@ def test_stemsalabim_file_in_nm_equals_the_cif_in_angstrom():
 
 @pytest.mark.parametrize("name", ["crystal.xyz", "crystal.XYZ", "crystal.xyz.gz"])
 def test_stemsalabim_file_with_a_lattice_is_detected(tmp_path, name):
-    text = STEMSALABIM.read_text().replace(
-        "0.3905 0.3905 0.3905", 'Lattice="0.3905 0 0 0 0.3905 0 0 0 0.3905"'
-    )
+    text = STEMSALABIM.read_text().replace("0.3905 0.3905 0.3905", 'Lattice="0.3905 0 0 0 0.3905 0 0 0 0.3905"')
     file = tmp_path / name
     file.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
     specimen = read_specimen(file)
@@ -346,9 +344,7 @@ def test_cell_without_an_orthogonal_supercell_is_told_so(tmp_path):
 
 
 def test_supercell_that_is_not_orthogonal_gets_the_right_one_named(tmp_path):
-    refusal(
-        MOS2, "after `specimen.supercell`", "[[1, 0, 0], [1, 2, 0], [0, 0, 1]]", supercell=np.eye(3).tolist()
-    )
+    refusal(MOS2, "after `specimen.supercell`", "[[1, 0, 0], [1, 2, 0], [0, 0, 1]]", supercell=np.eye(3).tolist())
 
 
 def test_supercell_without_volume_is_refused():
@@ -443,9 +439,7 @@ def test_empty_file(tmp_path):
     refusal(write(tmp_path, "empty.cif", ""), "is empty", "Export")
 
 
-@pytest.mark.parametrize(
-    "name", ["blank.cif", "blank.xyz", "POSCAR", "blank.pdb", "blank.json", "blank.traj"]
-)
+@pytest.mark.parametrize("name", ["blank.cif", "blank.xyz", "POSCAR", "blank.pdb", "blank.json", "blank.traj"])
 def test_file_of_blank_lines(tmp_path, name):
     refusal(write(tmp_path, name, "\n \n\n"))
 
@@ -563,9 +557,7 @@ def test_no_cell(tmp_path):
 
 
 def test_axis_without_length(tmp_path):
-    refusal(
-        write(tmp_path, "a.xyz", xyz(["C 0 0 0"], "4 0 0 0 4 0 0 0 0")), "cell edge c is 0 Å", "Give the cell"
-    )
+    refusal(write(tmp_path, "a.xyz", xyz(["C 0 0 0"], "4 0 0 0 4 0 0 0 0")), "cell edge c is 0 Å", "Give the cell")
 
 
 def test_flat_cell(tmp_path):
@@ -671,8 +663,7 @@ def test_lammps_types_without_elements(tmp_path):
     data = write(
         tmp_path,
         "a.data",
-        "comment\n\n1 atoms\n1 atom types\n0 4 xlo xhi\n0 4 ylo yhi\n0 4 zlo zhi\n\n"
-        "Atoms # atomic\n\n1 1 0 0 0\n",
+        "comment\n\n1 atoms\n1 atom types\n0 4 xlo xhi\n0 4 ylo yhi\n0 4 zlo zhi\n\nAtoms # atomic\n\n1 1 0 0 0\n",
     )
     refusal(data, "which element", "Masses")
     dump = write(
@@ -720,9 +711,7 @@ def test_distance_limit_is_the_callers():
     require_distances(specimen, 1.9)
     with pytest.raises(SpecimenError, match=r"atoms 0 \(Sr\) and 2 \(O\).*2\.761 Å apart"):
         require_distances(
-            Specimen(
-                specimen.symbols[:3], specimen.positions[:3], specimen.cell, specimen.u_iso[:3], None, "ase"
-            ),
+            Specimen(specimen.symbols[:3], specimen.positions[:3], specimen.cell, specimen.u_iso[:3], None, "ase"),
             2.77,
         )
 
@@ -836,9 +825,7 @@ def test_snapshots_fit_a_specimen_with_vacuum():
 
 def test_snapshots_of_a_permuted_cell_turn_with_their_specimen(tmp_path):
     rows = ["C 0.2 0.3 0.4", "O 1.9 0.3 0.4"]
-    file = write(
-        tmp_path, "a.xyz", xyz(rows, "0 6 0 5 0 0 0 0 7") + xyz([rows[0], "O 2 1 1"], "0 6 0 5 0 0 0 0 7")
-    )
+    file = write(tmp_path, "a.xyz", xyz(rows, "0 6 0 5 0 0 0 0 7") + xyz([rows[0], "O 2 1 1"], "0 6 0 5 0 0 0 0 7"))
     specimen = read_specimen(file)
     frames = read_snapshots(file, specimen)
     np.testing.assert_allclose(frames[0], specimen.positions)

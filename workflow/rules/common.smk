@@ -10,6 +10,12 @@ from stemphony import snakefile
 SESSION = snakefile.open_session(config, workflow)
 CAMPAIGN = SESSION.campaign
 FILES = SESSION.result
+JOB_FILES = [FILES.job(defocus.id, index) for defocus in CAMPAIGN.defoci for index in range(CAMPAIGN.configurations)]
+
+# `ancient`: the specimen's digest is in the params of its jobs, its time of writing decides nothing. But not while it
+# is about to be made anew: Snakemake does not look at the params of jobs behind one that runs, and would leave out
+# those that hang on it by nothing but an ancient file.
+SPECIMEN = FILES.specimen if SESSION.specimen_is_outdated else ancient(FILES.specimen)
 
 
 wildcard_constraints:

@@ -3,8 +3,8 @@
 
 rule merge_results:
     input:
-        specimen=ancient(FILES.specimen),
-        jobs=[FILES.job(defocus.id, index) for defocus in CAMPAIGN.defoci for index in range(CAMPAIGN.configurations)],
+        specimen=SPECIMEN,
+        jobs=JOB_FILES,
     output:
         # `update`: Snakemake would delete the present result before a merge that may refuse its inputs.
         nc=update(FILES.merged),
@@ -12,10 +12,10 @@ rule merge_results:
         f"logs/merge_results/{CAMPAIGN.name}/stem.log",
     benchmark:
         f"benchmarks/merge_results/{CAMPAIGN.name}/stem.tsv"
-    params:
-        merge=SESSION.merge_params,
     conda:
         "../../envs/simulation.yaml"
+    params:
+        merge=SESSION.merge_params,
     # The job files are not on the command line, which has a limited length: the params say which they are.
     shell:
         'python "$STEMPHONY_SCRIPTS/merge_results.py" {params.merge:q} {input.specimen:q} {output.nc:q} > {log:q} 2>&1'

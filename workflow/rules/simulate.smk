@@ -8,32 +8,31 @@ rule prepare_specimen:
         specimen=FILES.specimen,
     log:
         f"logs/prepare_specimen/{CAMPAIGN.name}/specimen.log",
-    params:
-        specimen=SESSION.specimen_params,
     conda:
         "../../envs/simulation.yaml"
+    params:
+        specimen=SESSION.specimen_params,
     shell:
         'python "$STEMPHONY_SCRIPTS/prepare_specimen.py" {params.specimen:q} {output.specimen:q} > {log:q} 2>&1'
 
 
 rule run_multislice:
     input:
-        # `ancient`: the specimen's digest is in `params`, its time of writing decides nothing.
-        specimen=ancient(FILES.specimen),
+        specimen=SPECIMEN,
     output:
         nc=FILES.job("{defocus}", "{configuration}"),
     log:
         f"logs/run_multislice/{CAMPAIGN.name}/defocus_{{defocus}}_configuration_{{configuration}}.log",
     benchmark:
         f"benchmarks/run_multislice/{CAMPAIGN.name}/defocus_{{defocus}}_configuration_{{configuration}}.tsv"
-    params:
-        job=SESSION.job_params,
+    conda:
+        "../../envs/simulation.yaml"
     threads: SESSION.threads
     resources:
         mem_mb=SESSION.mem_mb,
         runtime=SESSION.runtime,
-    conda:
-        "../../envs/simulation.yaml"
+    params:
+        job=SESSION.job_params,
     shell:
         'python "$STEMPHONY_SCRIPTS/run_multislice.py" {params.job:q} {input.specimen:q} {output.nc:q} {threads}'
         " > {log:q} 2>&1"

@@ -92,7 +92,9 @@ def _thickness_curves(root: Any, weights: Any) -> Any:
     for name in names:
         values = _mean(images[name][:], weights)
         (line,) = axes.plot(depths, values.mean(axis=(1, 2)), marker="o", markersize=3, label=name)
-        axes.fill_between(depths, values.min(axis=(1, 2)), values.max(axis=(1, 2)), alpha=0.15, color=line.get_color(), lw=0)
+        axes.fill_between(
+            depths, values.min(axis=(1, 2)), values.max(axis=(1, 2)), alpha=0.15, color=line.get_color(), lw=0
+        )
     axes.set_xlabel("depth / Å")
     axes.set_ylabel("fraction of the incident beam")
     axes.set_title("mean over the scan, band: smallest to largest", fontsize=10)
@@ -113,13 +115,16 @@ def _cbed_mean(root: Any, weights: Any) -> Any:
     # Row by row: all patterns together may be larger than the memory.
     for defocus, weight in enumerate(over_defoci):
         for x in range(variable.shape[1]):
-            total += weight * np.asarray(variable[defocus, x, :, :, -1, 0], dtype=float).mean(axis=(0, 1)) / variable.shape[1]
+            total += (
+                weight
+                * np.asarray(variable[defocus, x, :, :, -1, 0], dtype=float).mean(axis=(0, 1))
+                / variable.shape[1]
+            )
     kx, ky = cbed["cbed_k_x"][:], cbed["cbed_k_y"][:]
     extent = (*_edges(kx, kx[-1] - kx[0] + _step(kx)), *_edges(ky, ky[-1] - ky[0] + _step(ky)))
     floor = max(total.max() * 1e-6, np.finfo(float).tiny)
-    shown = axes.imshow(
-        np.maximum(total, floor).T, origin="lower", extent=extent, cmap="inferno", norm=LogNorm(floor, max(total.max(), 2 * floor)),
-    )  # fmt: skip
+    scale = LogNorm(floor, max(total.max(), 2 * floor))
+    shown = axes.imshow(np.maximum(total, floor).T, origin="lower", extent=extent, cmap="inferno", norm=scale)
     axes.set_title(f"mean CBED, {10 * float(cbed['cbed_slice'][-1]):.4g} Å", fontsize=10)
     axes.set_xlabel("kx / mrad")
     axes.set_ylabel("ky / mrad")

@@ -52,9 +52,7 @@ def unchanged_file(variable: str, sha256: str) -> Path:
     """The file that an environment variable names, if its content is still the planned one."""
     value = os.environ.get(variable)
     if not value:
-        raise StemphonyError(
-            f"{variable} is not set. Start this script through rule prepare_specimen, which sets it."
-        )
+        raise StemphonyError(f"{variable} is not set. Start this script through rule prepare_specimen, which sets it.")
     file = Path(value)
     found = content_sha256(file)
     if found != sha256:

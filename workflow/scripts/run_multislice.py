@@ -64,8 +64,9 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
                 "created": watch.started,
             },
             runtime={
-                "UUID": scope.identity.id, **provenance.runtime_attributes(), **watch.record(), "host": provenance.host(),
-                "cpu_model": cpu_model(), "threads": threads, "fft_plan_source": plan_source, "attempt": scope.attempt,
+                "UUID": scope.identity.id, **provenance.runtime_attributes(), **watch.record(),
+                "host": provenance.host(), "cpu_model": cpu_model(), "threads": threads,
+                "fft_plan_source": plan_source, "attempt": scope.attempt,
             },
         )  # fmt: skip
         keep = scope.plan.get("keep_coordinates", True)

@@ -85,7 +85,9 @@ class Campaign:
     @property
     def common_params(self) -> dict[str, Any]:
         """The part of a job's params that all jobs share."""
-        blocks: dict[str, Any] = {block: {key: self.config[block][key] for key in keys} for block, keys in JOB_KEYS.items()}
+        blocks: dict[str, Any] = {
+            block: {key: self.config[block][key] for key in keys} for block, keys in JOB_KEYS.items()
+        }
         if not blocks["frozen_phonon"]["enabled"] or self.files.snapshots_sha256:
             # Nothing is drawn then: the seed and how it is used do not decide any number.
             blocks["simulation"]["random_seed"] = None
@@ -156,7 +158,8 @@ def _configurations(phonons: Mapping[str, Any], files: InputFiles) -> int:
     if wanted > files.snapshots:
         raise ConfigError(
             "frozen_phonon.configurations",
-            f"got {wanted}, but the trajectory has {files.snapshots} frames; use at most {files.snapshots}, or null for all.",
+            f"got {wanted}, but the trajectory has {files.snapshots} frames; use at most {files.snapshots}, "
+            "or null for all.",
         )
     return int(wanted)
 
@@ -169,21 +172,29 @@ def _defoci(probe: Mapping[str, Any]) -> tuple[tuple[Defocus, ...], list[str]]:
         if len(weights) != len(values) or sum(weights) <= 0:
             raise ConfigError(
                 "probe.defocus_weights",
-                f"got {len(weights)} weights with sum {sum(weights):g} for {len(values)} defoci; give one for each, not all zero.",
+                f"got {len(weights)} weights with sum {sum(weights):g} for {len(values)} defoci; give one for each, "
+                "not all zero.",
             )
         if probe["defocus_nm"] or probe["defocus_fwhm_nm"] or probe["defocus_count"] != 1:
-            notes.append("probe.defoci_nm is given: defocus_nm, defocus_fwhm_nm, defocus_count and defocus_quadrature are ignored.")
+            notes.append(
+                "probe.defoci_nm is given: defocus_nm, defocus_fwhm_nm, defocus_count and defocus_quadrature are "
+                "ignored."
+            )
     else:
         if probe["defocus_weights"] is not None:
-            raise ConfigError("probe.defocus_weights", "given without probe.defoci_nm, whose weights they are; give both or neither.")
+            raise ConfigError(
+                "probe.defocus_weights", "given without probe.defoci_nm, whose weights they are; give both or neither."
+            )
         count, fwhm = probe["defocus_count"], probe["defocus_fwhm_nm"]
         if count > 1 and fwhm == 0:
             raise ConfigError(
-                "probe.defocus_fwhm_nm", f"is 0 while defocus_count is {count}; give the focal spread, or a list in defoci_nm."
+                "probe.defocus_fwhm_nm",
+                f"is 0 while defocus_count is {count}; give the focal spread, or a list in defoci_nm.",
             )
         if count == 1 and fwhm > 0:
             notes.append(
-                f"probe.defocus_fwhm_nm = {fwhm:g} has no effect with defocus_count: 1; use a count of 3 or more to sample it."
+                f"probe.defocus_fwhm_nm = {fwhm:g} has no effect with defocus_count: 1; use a count of 3 or more to "
+                "sample it."
             )
         values, weights = focal_spread(probe["defocus_nm"], fwhm, count, probe["defocus_quadrature"])
     total = math.fsum(weights)

@@ -75,7 +75,9 @@ def _init(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     folder: Path = parsed.folder
     there = [name for name in DEMO_FILES if (folder / name).exists()]
     if there:
-        raise StorageError(f"{folder} has {' and '.join(there)} already, and nothing is overwritten. Choose another folder.")
+        raise StorageError(
+            f"{folder} has {' and '.join(there)} already, and nothing is overwritten. Choose another folder."
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in DEMO_FILES:

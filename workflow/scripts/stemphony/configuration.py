@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -21,12 +20,36 @@ from .errors import ConfigError
 
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.yaml"
 
-# Of two alternatives the one given wins; both given is an error.
+# Of two alternatives the one given wins; both given is an error, and so is neither if one of them has a default.
 ALTERNATIVES = (
     ("grating", "gpts", "sampling_angstrom"),
     ("scan", "points", "step_angstrom"),
     ("depths", "every_angstrom", "at_angstrom"),
 )
+LARGEST_NUMBER = 1e300  # what is beyond is as good as infinite, also an integer that no float can hold
+# Variables of the result's group `images` and names of figures, which no detector may have.
+TAKEN_NAMES = frozenset(
+    (
+        "total_intensity", "thickness_curves", "cbed_mean", "adf_defocus", "adf_phonon", "adf_slice", "adf_position_x",
+        "adf_position_y", "adf_probe_x_grid", "adf_probe_y_grid", "adf_slice_coords",
+    )
+)  # fmt: skip
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe subset, without its silence about a key that stands twice in one block."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:str":
+                continue
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key `{key.value}` stands there for the second time", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 @cache
@@ -47,14 +70,19 @@ def load(files: Sequence[Path]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for file in files:
         try:
-            content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+            content = yaml.load(Path(file).read_text(encoding="utf-8"), _Loader)
         except yaml.YAMLError as error:
             place = getattr(error, "problem_mark", None)
             line = f" in line {place.line + 1}" if place else ""
-            raise ConfigError("", f"{file} is not valid YAML{line}: {getattr(error, 'problem', error)}.") from None
+            reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+            raise ConfigError("", f"{file} is not valid YAML{line}: {reason}.") from None
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
             raise ConfigError("", f"{file} cannot be read: {reason}.") from None
+        except ValueError as error:  # a date that no calendar has, a number of thousands of digits
+            raise ConfigError(
+                "", f"{file} holds a value that cannot be: {error}. Put it in quotes if it is text."
+            ) from None
         if not isinstance(content, dict):
             raise ConfigError("", f"{file} holds {_kind(content)} where a mapping of blocks is expected.")
         _update(merged, content)
@@ -90,7 +118,7 @@ def validate(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     import jsonschema
 
-    plain = _plain(config)
+    plain = _without_empty_blocks(_plain(config))
     numbers = list(_not_finite(plain, ()))
     if numbers:
         raise ConfigError(_dotted(numbers[0]), "got a number that is not finite; write a finite one.")
@@ -102,7 +130,8 @@ def validate(config: Mapping[str, Any]) -> dict[str, Any]:
         first, *rest = messages
         raise ConfigError(first[0], "\n".join([first[1], *(f"config `{where}`: {what}" for where, what in rest)]))
     _refuse_both_alternatives(plain)
-    complete = _with_defaults(plain, schema())
+    complete = _completed(plain, schema())
+    _keep_one_alternative(complete)
     _refuse_contradictions(complete, plain)
     _refuse_unavailable(complete)
     if complete["simulation"]["title"] is None:
@@ -126,20 +155,63 @@ def _not_finite(value: Any, path: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _not_finite(item, (*path, index))
-    elif isinstance(value, float) and not math.isfinite(value):
+    elif isinstance(value, int | float) and not abs(value) < LARGEST_NUMBER:
         yield path
 
 
-def _with_defaults(value: Any, rule: Mapping[str, Any]) -> Any:
-    if isinstance(value, dict) and "properties" in rule:
-        complete = dict(value)
-        for key, sub in rule["properties"].items():
-            if key in complete:
-                complete[key] = _with_defaults(complete[key], sub)
-            elif "default" in sub:
-                complete[key] = _with_defaults(copy.deepcopy(sub["default"]), sub)
+def _without_empty_blocks(plain: dict[str, Any]) -> dict[str, Any]:
+    """A block with nothing under it, which YAML reads as null, has all its defaults, and an empty map no entries."""
+
+    def is_map(rule: Mapping[str, Any]) -> bool:
+        return rule.get("type") == "object"
+
+    kept: dict[str, Any] = {}
+    for block, value in plain.items():
+        rule = schema()["properties"].get(block, {})
+        if value is None and is_map(rule):
+            kept[block] = {}
+        elif isinstance(value, dict):
+            rules = rule.get("properties", {})
+            kept[block] = {key: {} if v is None and is_map(rules.get(key, {})) else v for key, v in value.items()}
+        else:
+            kept[block] = value
+    return kept
+
+
+def _completed(value: Any, rule: Mapping[str, Any]) -> Any:
+    """Valid `value` with its defaults, in the schema's order, and each number as what the schema calls it.
+
+    Else 200 and 200.0, or 0.0 and −0.0, would be different configs, and 16.0 no number of points.
+    """
+    kinds = rule.get("type", ())
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if isinstance(value, dict):
+        own, others = rule.get("properties", {}), rule.get("additionalProperties")
+        complete = {key: _completed(copy.deepcopy(value.get(key, sub.get("default"))), sub)
+                    for key, sub in own.items() if key in value or "default" in sub}  # fmt: skip
+        patterns = rule.get("patternProperties", {})
+        for key in value.keys() - own.keys():
+            sub = next((sub for pattern, sub in patterns.items() if re.search(pattern, key)), others)
+            complete[key] = _completed(value[key], sub) if isinstance(sub, dict) else value[key]
         return complete
+    if isinstance(value, list):
+        return [_completed(item, rule.get("items", {})) for item in value]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if "number" in kinds:
+            return float(value) + 0.0
+        if "integer" in kinds:
+            return int(value)
     return value
+
+
+def _keep_one_alternative(config: dict[str, Any]) -> None:
+    for block, one, other in ALTERNATIVES:
+        values = config[block]
+        if values[one] is not None and values[other] is not None:
+            default = schema()["properties"][block]["properties"][one]["default"]
+            values[one if default is not None else other] = None
+        elif block != "depths" and values[one] is None and values[other] is None:
+            raise ConfigError(f"{block}.{one}", f"is null, and so is `{block}.{other}`; give one of the two.")
 
 
 def _dotted(path: Sequence[Any]) -> str:
@@ -155,8 +227,36 @@ def _kind(value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    """A value as the config file has it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = repr(value) if isinstance(value, str | int | float | list | dict) else str(value)
     return text if len(text) <= 60 else text[:57] + "…"
+
+
+TYPE_WORDS = {
+    "object": "a mapping", "array": "a list", "string": "text", "boolean": "true or false", "integer": "a whole number",
+    "number": "a number", "null": "null",
+}  # fmt: skip
+LIMIT_WORDS = {
+    "minimum": "at least", "maximum": "at most", "exclusiveMinimum": "more than", "exclusiveMaximum": "less than",
+    "minItems": "at least", "maxItems": "at most", "minLength": "at least", "maxLength": "at most",
+}  # fmt: skip
+
+
+def _type_hint(value: Any, allowed: Sequence[str]) -> str:
+    """What YAML made of a value that was meant otherwise."""
+    if value is None:
+        return " Give a value, or remove the line to have the default."
+    if "string" in allowed and not isinstance(value, dict | list):
+        return " Put it in quotes."
+    if isinstance(value, str) and {"number", "integer"} & set(allowed):
+        # YAML 1.1 wants a point and a sign in the exponent.
+        parts = re.fullmatch(r"([+-]?\d+)(\.\d*)?e([+-]?)(\d+)", value.strip(), re.IGNORECASE)
+        if parts:
+            number = f"{parts[1]}{parts[2] or '.0'}e{parts[3] or '+'}{parts[4]}"
+            return f" YAML reads {value} as text: write {number}."
+    return ""
 
 
 def _explain(mistake: Any) -> Iterator[tuple[str, str]]:
@@ -179,28 +279,19 @@ def _explain(mistake: Any) -> Iterator[tuple[str, str]]:
                 yield _dotted([*path, key]), "this key is required and missing; add it."
     elif keyword == "type":
         allowed = rule["type"] if isinstance(rule["type"], list) else [rule["type"]]
-        words = {"object": "a mapping", "array": "a list", "string": "text", "boolean": "true or false",
-                 "integer": "a whole number", "number": "a number", "null": "null"}  # fmt: skip
-        hint = ""
-        if isinstance(value, str) and ("number" in allowed or "integer" in allowed):
-            with_point = re.fullmatch(r"([+-]?\d+)(e[+-]?\d+)", value.strip(), re.IGNORECASE)
-            hint = f" YAML reads {value} as text: write {with_point[1]}.0{with_point[2]}." if with_point else ""
-        yield where, f"{got}allowed is {' or '.join(words[a] for a in allowed)}{about}.{hint}"
+        hint = "" if secret else _type_hint(value, allowed)
+        yield where, f"{got}allowed is {' or '.join(TYPE_WORDS[a] for a in allowed)}{about}.{hint}"
     elif keyword == "enum":
-        allowed = ", ".join("null" if v is None else str(v).lower() if isinstance(v, bool) else str(v) for v in rule["enum"])
-        near = difflib.get_close_matches(str(value), [str(v) for v in rule["enum"]], 1)
-        yield where, f"{got}allowed: {allowed}." + (f" Did you mean {near[0]}?" if near else "")
+        known = ["null" if v is None else str(v).lower() if isinstance(v, bool) else str(v) for v in rule["enum"]]
+        near = difflib.get_close_matches(str(value), known, 1)
+        yield where, f"{got}allowed: {', '.join(known)}." + (f" Did you mean {near[0]}?" if near else "")
+    elif keyword == "pattern" and where == "simulation.name":
+        yield where, f"{got}allowed are 1 to 100 letters, digits, - and _, beginning with a letter or digit."
     elif keyword == "pattern":
-        if path[-1:] == ["name"] or "propertyNames" in list(mistake.absolute_schema_path):
-            yield where or "", f"{got}allowed are letters, digits{', - and _' if path[-1:] == ['name'] else ' and _'}, beginning with a letter{' or digit' if path[-1:] == ['name'] else ''}."
-        else:
-            yield where, f"{got}it must match {rule['pattern']}{about}."
-    elif keyword in {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}:
-        words = {"minimum": "at least", "maximum": "at most", "exclusiveMinimum": "more than", "exclusiveMaximum": "less than"}
-        yield where, f"{got}allowed is {words[keyword]} {rule[keyword]}{about}."
-    elif keyword in {"minItems", "maxItems"}:
-        words = {"minItems": "at least", "maxItems": "at most"}
-        yield where, f"{got}a list of {words[keyword]} {rule[keyword]} values is expected{about}."
+        yield where, f"{got}allowed as a name are 1 to 60 letters, digits and _, beginning with a letter."
+    elif keyword in LIMIT_WORDS:
+        things = " values" if keyword.endswith("Items") else " characters" if keyword.endswith("Length") else ""
+        yield where, f"{got}allowed is {LIMIT_WORDS[keyword]} {rule[keyword]}{things}{about}."
     else:
         yield where, f"{got}{mistake.message if not secret else 'not valid'}."
 
@@ -209,14 +300,17 @@ def _unknown_key(key: str, path: list[Any], known: list[str]) -> str:
     if path == ["probe", "aberrations"]:
         if key in {"C10_nm", "C10"}:
             return "C10 is the defocus with the opposite sign; use probe.defocus_nm (positive is underfocus)."
+        orders = ("12", "21", "23", "30", "32", "34", "41", "43", "45", "50", "52", "54", "56")
+        coefficients = [f"C{order}_nm" for order in orders]
+        angles = [f"phi{order}_deg" for order in orders if order not in {"30", "50"}]
+        near = difflib.get_close_matches(key, coefficients + angles, 1, 0.5)
         return (
-            "unknown aberration; allowed: C12_nm, C21_nm, C23_nm, C30_nm, C32_nm, C34_nm, C41_nm, C43_nm, C45_nm, "
-            "C50_nm, C52_nm, C54_nm, C56_nm and the angle of each but C30 and C50 as phi12_deg …"
+            f"unknown aberration; {f'did you mean `{near[0]}`? A' if near else 'a'}llowed: {', '.join(coefficients)} "
+            "and the angle of each but C30 and C50 as phi12_deg …"
         )
     near = difflib.get_close_matches(key, known, 1, 0.5)
-    where_else = [
-        f"{block}.{key}" for block, rule in schema()["properties"].items() if key in rule.get("properties", {}) and [block] != path
-    ]
+    blocks = schema()["properties"].items()
+    where_else = [f"{block}.{key}" for block, rule in blocks if key in rule["properties"] and [block] != path]
     if where_else:
         return f"unknown key here; it belongs to {' or '.join(where_else)}."
     if near:
@@ -244,33 +338,48 @@ def _refuse_contradictions(config: dict[str, Any], plain: Mapping[str, Any]) -> 
             "probe.semiangle_inner_mrad",
             f"got {probe['semiangle_inner_mrad']}; it must be smaller than semiangle_mrad = {probe['semiangle_mrad']}.",
         )
+    grating = config["grating"]
+    if grating["bandlimit_taper"] > grating["bandlimit"]:
+        raise ConfigError(
+            "grating.bandlimit_taper",
+            f"got {grating['bandlimit_taper']}; it must not be wider than bandlimit = {grating['bandlimit']}.",
+        )
     for axis in ("x", "y"):
         begin, end = config["scan"][axis]
         if end <= begin:
             raise ConfigError(f"scan.{axis}", f"got [{begin}, {end}]; the window must end after it begins.")
     for key in ("mem_mb", "runtime_min"):
         value = config["resources"][key]
-        if value != "auto" and (isinstance(value, str) or isinstance(value, bool) or value < 1):
-            raise ConfigError(f"resources.{key}", f"got {_short(value)}; allowed is auto or a whole number of at least 1.")
+        if value != "auto" and (isinstance(value, str) or value < 1):
+            raise ConfigError(
+                f"resources.{key}", f"got {_short(value)}; allowed is auto or a whole number of at least 1."
+            )
     adf = config["adf"]
     for name, (inner, outer) in (adf["detectors"] or {}).items():
         if outer <= inner:
             raise ConfigError(f"adf.detectors.{name}", f"got [{inner}, {outer}]; inner must be smaller than outer.")
-        if name == "total_intensity" or name.endswith("_standard_error"):
-            raise ConfigError(f"adf.detectors.{name}", "this name is taken by a variable of the result; choose another.")
+        if name in TAKEN_NAMES or name.endswith("_standard_error"):
+            raise ConfigError(
+                f"adf.detectors.{name}", "this name is taken by a variable or figure of the result; choose another."
+            )
     if adf["max_mrad"] is not None and adf["max_mrad"] <= adf["min_mrad"]:
-        raise ConfigError("adf.max_mrad", f"got {adf['max_mrad']}; it must be larger than min_mrad = {adf['min_mrad']}.")
+        raise ConfigError(
+            "adf.max_mrad", f"got {adf['max_mrad']}; it must be larger than min_mrad = {adf['min_mrad']}."
+        )
     if not adf["enabled"] and not config["cbed"]["enabled"]:
         raise ConfigError("adf.enabled", "adf and cbed are both off, so nothing would be computed; enable one.")
     phonons = config["frozen_phonon"]
     if phonons["snapshots"] is None:
         if phonons["configurations"] is None:
             raise ConfigError(
-                "frozen_phonon.configurations", "null means all frames of a trajectory, but `snapshots` is not given; give a number."
+                "frozen_phonon.configurations",
+                "null means all frames of a trajectory, but `snapshots` is not given; give a number.",
             )
         return
     if not phonons["enabled"]:
-        raise ConfigError("frozen_phonon.snapshots", "given while frozen_phonon.enabled is false; remove one of the two.")
+        raise ConfigError(
+            "frozen_phonon.snapshots", "given while frozen_phonon.enabled is false; remove one of the two."
+        )
     specimen = config["specimen"]
     if specimen["supercell"] is not None or specimen["repeat"] != [1, 1, 1] or any(specimen["vacuum_angstrom"]):
         raise ConfigError(

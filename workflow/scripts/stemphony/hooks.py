@@ -17,17 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from . import job, paths, progress, provenance
+from .campaign import Defocus
 from .errors import StemphonyError
 from .preflight import Preflight
-from .status.events import Event, event_id, failure_keys
 from .status import settings as status_settings
+from .status.events import Event, event_id, failure_keys
 from .status.reporter import ONSTART_WAIT_S, RUN_END_WAIT_S, Reporter
 from .store import ledger
 
 LIVE_VARIABLE = "STEMPHONY_LIVE"
 WATCH_S = 5.0
-# Of the run that holds a working directory; `stemphony run` unlocks only when that process is gone.
-HOLDER = Path(".snakemake") / "stemphony-run.json"
+# One file for each run that holds a working directory; `stemphony run` unlocks only when all of them are gone.
+HOLDERS = Path(".snakemake") / "stemphony-runs"
 
 
 class Run:
@@ -52,6 +53,7 @@ class Run:
         self.cancelled_by = ""
         self.ended = threading.Event()
         self.common: dict[str, Any] = {}
+        self.holder = HOLDERS / f"{socket.gethostname()}.{os.getpid()}.json"
 
     # --- onstart ----------------------------------------------------------------------------------------------
 
@@ -79,7 +81,11 @@ class Run:
             "num_configurations": plan["num_configurations"],
             "run": self.number,
         }
-        self._report("onstart", self._send_start, plan)
+        try:
+            self._report("onstart", self._send_start, plan)
+        except KeyboardInterrupt:
+            self.error()  # Snakemake calls no further hook then
+            raise
         if not os.environ.get(LIVE_VARIABLE):
             threading.Thread(target=self._watch, daemon=True).start()
 
@@ -102,9 +108,12 @@ class Run:
         return max(1, int(settings.cores or 1) // int(self.checked.campaign.config["resources"]["threads"]))
 
     def _note_holder(self) -> None:
-        HOLDER.parent.mkdir(exist_ok=True)
-        content = {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start(os.getpid())}
-        HOLDER.write_text(json.dumps(content), encoding="utf-8")
+        self.holder.parent.mkdir(parents=True, exist_ok=True)
+        content = {
+            "simulation": self.result.name, "host": socket.gethostname(), "pid": os.getpid(),
+            "started": process_start(os.getpid()),
+        }  # fmt: skip
+        self.holder.write_text(json.dumps(content), encoding="utf-8")
 
     def _listen_for_cancel(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -126,7 +135,9 @@ class Run:
         while not self.ended.wait(WATCH_S):
             now = progress.overall(self.result, self.number, self.jobs)
             if self.jobs:
-                tenths.reached(now.share, f"simulation {100 * now.share:.0f} %: {now.finished} of {self.jobs} jobs finished")
+                tenths.reached(
+                    now.share, f"simulation {100 * now.share:.0f} %: {now.finished} of {self.jobs} jobs finished"
+                )
 
     # --- onsuccess, onerror -------------------------------------------------------------------------------------
 
@@ -136,23 +147,33 @@ class Run:
             return
         self.ended.set()
         if self._is_complete():
-            self._report("onsuccess", self._end, Event.FINISH, {})
+            self._report("onsuccess", self._end, Event.FINISH)
         else:
-            self._report("onsuccess", self._end, Event.FAILED, self._failure("the run ended without a merged result"))
-        HOLDER.unlink(missing_ok=True)
+            self._report("onsuccess", self._end, Event.FAILED, "the run ended without a merged result")
+        self.holder.unlink(missing_ok=True)
 
     def error(self) -> None:
         """Send ERROR for jobs that died without their own, then FAILED or CANCELLED."""
         if not self.number:
             return
         self.ended.set()
+        self._have_it_merged_again()
         self._report("onerror", self._send_orphaned_errors)
         if self.cancelled_by:
-            failure = self._failure(f"cancelled by {self.cancelled_by}")
-            self._report("onerror", self._end, Event.CANCELLED, failure)
+            self._report("onerror", self._end, Event.CANCELLED, f"cancelled by {self.cancelled_by}")
         else:
-            self._report("onerror", self._end, Event.FAILED, self._failure("a job failed"))
-        HOLDER.unlink(missing_ok=True)
+            self._report("onerror", self._end, Event.FAILED, "a job failed")
+        self.holder.unlink(missing_ok=True)
+
+    def _have_it_merged_again(self) -> None:
+        """After a merge that refused its inputs, see that the next run tries again.
+
+        Snakemake puts the present stem.nc back, because it is marked `update`, with a new time and the params of the
+        merge that failed: the next run would find it up to date. Marked incomplete, it is merged again.
+        """
+        for failed in self.workflow.scheduler.failed:
+            if failed.rule.name == "merge_results":
+                self.workflow.persistence.started(failed)
 
     def _is_complete(self) -> bool:
         """Whether stem.nc is readable and was merged from what this run planned."""
@@ -175,32 +196,58 @@ class Run:
     def _failure(self, message: str) -> dict[str, Any]:
         states = self._states()
         bad = [state for state in states if state["state"] == progress.FAILED or state["died"]]
-        pairs = [(self._index(state), int(state["configuration"])) for state in bad]
-        return {"message": message, **failure_keys(pairs, max(0, self.jobs - len(states)))}
+        pairs = [(self._defocus(state).index, int(state["configuration"])) for state in bad]
+        never_began = [(defocus.index, configuration) for defocus, configuration in self._failed_before_they_began()]
+        started = len(states) + len(never_began)
+        return {"message": message, **failure_keys([*pairs, *never_began], max(0, self.jobs - started))}
 
-    def _index(self, state: Mapping[str, Any]) -> int:
-        return [d.id for d in self.checked.campaign.defoci].index(paths.defocus_id(state["defocus_nm"]))
+    def _defocus(self, state: Mapping[str, Any]) -> Defocus:
+        return self.checked.campaign.defocus(paths.defocus_id(state["defocus_nm"]))
+
+    def _failed_before_they_began(self) -> list[tuple[Defocus, int]]:
+        """Jobs that failed before they could note anything: not submitted, killed while Python was starting."""
+        campaign, found = self.checked.campaign, []
+        for failed in self.workflow.scheduler.failed:
+            if failed.rule.name == "run_multislice":
+                defocus = campaign.defocus(failed.wildcards.defocus)
+                configuration = int(failed.wildcards.configuration)
+                if not self.result.progress(self.number, defocus.id, configuration).exists():
+                    found.append((defocus, configuration))
+        return found
 
     def _send_orphaned_errors(self) -> None:
-        reporter = self._open_reporter()
         for state in self._states():
-            if not state["died"]:
-                continue
-            name = paths.job_name(paths.defocus_id(state["defocus_nm"]), state["configuration"])
-            reporter.emit(
-                Event.ERROR,
-                # The id that the job's own ERROR would have had, so that the two are never counted twice.
-                event_id=event_id(self.common["id"], self.number, Event.ERROR, name, state["attempt"]),
-                defocus=state["defocus_nm"],
-                defocus_index=self._index(state),
-                configuration_index=state["configuration"],
-                message="the job died without a word (killed, out of memory, or its node failed)",
-            )
+            if state["died"]:
+                self._send_error_of(
+                    self._defocus(state), state["configuration"], state["attempt"],
+                    "the job died without a word (killed, out of memory, or its node failed)",
+                )  # fmt: skip
+        for defocus, configuration in self._failed_before_they_began():
+            attempt = ledger.claim_attempt(self.result, defocus.id, configuration)
+            self._send_error_of(defocus, configuration, attempt, "the job failed before it began")
 
-    def _end(self, event: str, keys: Mapping[str, Any]) -> None:
+    def _send_error_of(self, defocus: Defocus, configuration: int, attempt: int, message: str) -> None:
+        name = paths.job_name(defocus.id, configuration)
+        self._open_reporter().emit(
+            Event.ERROR,
+            # The id that the job's own ERROR would have had, so that the two are never counted twice.
+            event_id=event_id(self.common["id"], self.number, Event.ERROR, name, attempt),
+            job=name,
+            attempt=attempt,
+            defocus=defocus.value_nm,
+            defocus_index=defocus.index,
+            configuration_index=configuration,
+            message=message,
+        )
+
+    def _end(self, event: str, failure: str = "") -> None:
         reporter = self._open_reporter()
-        reporter.emit(event, **keys)
-        reporter.close(RUN_END_WAIT_S, patient=True)
+        reporter.emit(event, **(self._failure(failure) if failure else {}))
+        try:
+            reporter.close(RUN_END_WAIT_S, patient=True)
+        except KeyboardInterrupt:
+            # The computation is over: who is tired of waiting for the receiver loses nothing else.
+            self.say("status reporting: the wait for the receiver was interrupted, what is left stays in the spool")
 
     # --- reporting ----------------------------------------------------------------------------------------------
 
@@ -221,18 +268,21 @@ class Run:
         try:
             send(*arguments)
         except Exception as error:  # whatever goes wrong with reports, the simulation is not touched
-            self.say(f"status reporting ({hook}): {type(error).__name__ if not isinstance(error, StemphonyError) else error}")
+            what = str(error) if isinstance(error, StemphonyError) else type(error).__name__
+            self.say(f"status reporting ({hook}): {what}")
 
 
 def process_start(pid: int) -> str:
-    """When a process started, in the kernel's clock ticks; empty if there is no such process or no /proc."""
+    """When a process started, in the kernel's clock ticks; empty if it does not live, or there is no /proc."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
         return ""
-    return stat.rsplit(")", 1)[1].split()[19]
+    fields = stat.rsplit(")", 1)[1].split()
+    # A dead process stays in the table until its parent asks for it, in a container often for ever.
+    return "" if fields[0] in "ZX" else fields[19]
 
 
 def say(text: str) -> None:
     """A line for the user, beside Snakemake's own."""
-    print(f"stemphony: {text}", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"stemphony: {text}", file=sys.stderr, flush=True)

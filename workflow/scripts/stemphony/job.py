@@ -87,7 +87,6 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
         defocus_nm=params["defocus_nm"], configuration=configuration, attempt=attempt,
     )  # fmt: skip
     progress_file.file.parent.mkdir(parents=True, exist_ok=True)
-    progress_file.write()
     defoci = plan.get("defoci_ids", [])
     reporter = JobReporter(
         _settings(plan),
@@ -108,9 +107,11 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
         marker_file=result.defocus_claim(run, identifier),
         warn=_say,
     )
-    tenths = progress.Tenths(lambda text: print(f"{ledger.now()}  {text}", flush=True))  # noqa: T201
+    tenths = progress.Tenths(lambda text: print(f"{ledger.now()}  {text}", flush=True))
     handler = signal.signal(signal.SIGTERM, _terminate)
     try:
+        # Once this file is there, whatever ends the job is noted in it.
+        progress_file.write()
         reporter.start()
         yield JobScope(result, identity, plan, run, attempt, progress_file, reporter, tenths)
     except BaseException as error:
@@ -151,7 +152,7 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"Stemphony: {text}", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"Stemphony: {text}", file=sys.stderr, flush=True)
 
 
 class Stopwatch:

@@ -23,6 +23,7 @@ from .physics.slicing import number_of_slices
 MRAD = 1e-3
 NM = 10.0
 MAX_RELATIVE_MISFIT = 1e-6  # of a scan step in its window
+MAX_POINTS = 65536  # along one axis of the grid or of the scan
 
 # The blocks and keys of a config that one job's numbers depend on; everything else belongs to the merge or to nobody.
 JOB_KEYS: dict[str, tuple[str, ...]] = {
@@ -204,24 +205,38 @@ class _BandLimit:
             return
         spacing = self.bandlimit * self.wavelength / (2 * angle)
         points = [fft_friendly_size(math.ceil(length / spacing - 1e-9)) for length in self.grid.extent]
+        largest = _rounded_down(self.angle / MRAD, 2)
         raise ConfigError(
             where,
-            f"got {angle / MRAD:g} mrad; this grid carries scattering only to {self.angle / MRAD:.2f} mrad "
+            f"got {angle / MRAD:g} mrad; this grid carries scattering only to {largest} mrad "
             f"({self.grid.gpts[0]} × {self.grid.gpts[1]} points of {max(self.grid.sampling):.4f} Å, band limit "
             f"{self.bandlimit:.4g} of Nyquist). Use grating.gpts: [{points[0]}, {points[1]}] (or sampling_angstrom: "
-            f"{math.floor(spacing * 1e4) / 1e4:.4f}), or an angle of at most {self.angle / MRAD:.2f} mrad.",
+            f"{_rounded_down(spacing, 4)}), or an angle of at most {largest} mrad.",
         )
+
+
+def _rounded_down(value: float, digits: int) -> str:
+    """A largest allowed value as text: what it says is allowed too."""
+    return f"{math.floor(value * 10**digits + 1e-6) / 10**digits:.{digits}f}".rstrip("0").rstrip(".")
 
 
 def _gpts(grating: Mapping[str, Any], lx: float, ly: float, notes: list[str]) -> tuple[int, int]:
     if grating["gpts"] is None:
-        nx, ny = (fft_friendly_size(max(8, math.ceil(length / grating["sampling_angstrom"] - 1e-9))) for length in (lx, ly))
+        spacing = grating["sampling_angstrom"]
+        if max(lx, ly) / spacing > MAX_POINTS:
+            raise ConfigError(
+                "grating.sampling_angstrom",
+                f"got {spacing:g} Å; the cell of {lx:.6g} × {ly:.6g} Å would need more than {MAX_POINTS} points along "
+                f"one axis. Use at least {max(lx, ly) / MAX_POINTS:.4g} Å.",
+            )
+        nx, ny = (fft_friendly_size(max(8, math.ceil(length / spacing - 1e-9))) for length in (lx, ly))
         return nx, ny
     nx, ny = grating["gpts"]
     for n in sorted({nx, ny}):
         if fft_friendly_size(n) != n:
             notes.append(
-                f"grating.gpts: {n} has a prime factor above 7, which slows the FFTs; {fft_friendly_size(n)} is the next good size."
+                f"grating.gpts: {n} has a prime factor above 7, which slows the FFTs; {fft_friendly_size(n)} is the next "
+                "good size."
             )
     return nx, ny
 
@@ -230,7 +245,7 @@ def _slices(thickness: float, lz: float) -> int:
     if thickness > lz * (1 + 1e-6):
         raise ConfigError(
             "grating.slice_thickness_angstrom",
-            f"got {thickness:g} Å; the cell is only {lz:.4g} Å thick. Use a thickness of at most {lz:.4g} Å.",
+            f"got {thickness:g} Å; the cell is only {_rounded_down(lz, 6)} Å thick. Use a thickness of at most that.",
         )
     return number_of_slices(lz, thickness)
 
@@ -239,8 +254,10 @@ def _depth_slices(depths: Mapping[str, Any], lz: float, slices: int) -> tuple[in
     thickness = lz / slices
     if depths["every_angstrom"] is not None:
         step = depths["every_angstrom"]
+        if step <= thickness:
+            return tuple(range(1, slices + 1))
         multiples = range(1, math.floor(lz / step + 1e-9) + 1)
-        return tuple(sorted({n for n in (round(m * step / thickness) for m in multiples) if n >= 1} | {slices}))
+        return tuple(sorted({round(m * step / thickness) for m in multiples} | {slices}))
     if depths["at_angstrom"] is None:
         return (slices,)
     chosen = set()
@@ -249,7 +266,7 @@ def _depth_slices(depths: Mapping[str, Any], lz: float, slices: int) -> tuple[in
         if not 1 <= nearest <= slices or depth > lz + 1e-6:
             raise ConfigError(
                 "depths.at_angstrom",
-                f"got {depth:g} Å; allowed is {thickness:.4g} (one slice) to {lz:.6g} Å (the exit surface).",
+                f"got {depth:g} Å; allowed is {thickness:.6g} (one slice) to {_rounded_down(lz, 6)} Å (exit).",
             )
         chosen.add(nearest)
     return tuple(sorted(chosen))
@@ -258,9 +275,16 @@ def _depth_slices(depths: Mapping[str, Any], lz: float, slices: int) -> tuple[in
 def _scan(scan: Mapping[str, Any], axis: int, length: float) -> tuple[float, ...]:
     begin, end = (float(edge) for edge in scan["xy"[axis]])
     window = (end - begin) * length
-    points = scan["points"][axis]
-    if scan["step_angstrom"] is not None:
+    if scan["step_angstrom"] is None:
+        points = scan["points"][axis]
+    else:
         step = scan["step_angstrom"]
+        if window / step > MAX_POINTS:
+            raise ConfigError(
+                "scan.step_angstrom",
+                f"got {step:g} Å; the window of {window:.6g} Å along {'xy'[axis]} would have more than {MAX_POINTS} "
+                f"positions. Use at least {window / MAX_POINTS:.4g} Å.",
+            )
         points = max(1, round(window / step))
         if abs(points * step - window) > MAX_RELATIVE_MISFIT * window:
             fewer = max(1, math.floor(window / step))
@@ -277,15 +301,25 @@ def _bins(adf: Mapping[str, Any], limits: _BandLimit) -> tuple[float, ...]:
     lowest = adf["min_mrad"]
     highest = adf["max_mrad"]
     if highest is None:
-        highest = float(math.floor(limits.angle / MRAD + 1e-9)) if adf["bins"] is None else limits.angle / MRAD
+        highest = limits.angle / MRAD
+        if adf["bins"] is None:
+            highest = lowest + math.floor(highest - lowest + 1e-9)
         if highest <= lowest:
             raise ConfigError(
-                "adf.min_mrad", f"got {lowest:g}; it must be below the band limit, {limits.angle / MRAD:.2f} mrad, of this grid."
+                "adf.min_mrad",
+                f"got {lowest:g}; it must be below the band limit, {limits.angle / MRAD:.2f} mrad, of this grid.",
             )
     else:
         limits.require("adf.max_mrad", highest * MRAD)
     number = adf["bins"] if adf["bins"] is not None else max(1, round(highest - lowest))
-    return tuple(float(edge) for edge in bin_edges(lowest * MRAD, highest * MRAD, number, adf["interval_exponent"]))
+    edges = bin_edges(lowest * MRAD, highest * MRAD, number, adf["interval_exponent"])
+    if not (np.diff(edges) > 0).all():
+        raise ConfigError(
+            "adf.interval_exponent",
+            f"got {adf['interval_exponent']:g}; {number} bins from {lowest:g} to {highest:g} mrad would have edges "
+            "that coincide. Use an exponent nearer to 1, or fewer bins.",
+        )
+    return tuple(float(edge) for edge in edges)
 
 
 def _rings(adf: Mapping[str, Any], semiangle: float, limits: _BandLimit) -> dict[str, tuple[float, float]]:

@@ -73,22 +73,23 @@ class Preflight:
         lx, ly, lz = e.cell
         nx, ny = e.grid.gpts
         defoci = ", ".join(f"{defocus.value_nm:g}" for defocus in c.defoci[:9]) + (" …" if len(c.defoci) > 9 else "")
+        dx, dy = e.grid.sampling
+        origin = "measured on this machine" if self.calibrated else "typical machine; `stemphony check` measures"
         rings = ", ".join(f"{name} {a / MRAD:g}–{b / MRAD:g}" for name, (a, b) in e.rings.items())
         rows = [
             ("simulation", f"{c.name}: {c.config['simulation']['title']}"),
-            ("specimen", f"{self.atoms} atoms in {lx:.4g} × {ly:.4g} × {lz:.4g} Å ({_format_words(self.specimen_format)})"),
-            ("grid", f"{nx} × {ny} points of {e.grid.sampling[0]:.4f} × {e.grid.sampling[1]:.4f} Å, {e.precision} precision"),
+            ("specimen", f"{self.atoms} atoms in {lx:.4g} × {ly:.4g} × {lz:.4g} Å ({_unit(self.specimen_format)})"),
+            ("grid", f"{nx} × {ny} points of {dx:.4f} × {dy:.4f} Å, {e.precision} precision"),
             ("band limit", f"{e.band_limit_angle / MRAD:.2f} mrad"),
             ("slices", f"{e.slices} of {e.slice_thickness:.4f} Å, {len(e.depth_slices)} depth(s) stored"),
             ("scan", f"{len(e.scan_x)} × {len(e.scan_y)} positions"),
-            ("detectors", f"{rings or 'none'} mrad; {max(0, len(e.bins) - 1)} radial bins" + ("; CBED" if e.cbed_max else "")),
+            ("detectors", "; ".join([f"{rings} mrad, {len(e.bins) - 1} radial bins"] * e.adf + ["CBED"] * bool(e.cbed_max))),
             ("defoci", f"{len(c.defoci)}: {defoci} nm"),
             ("jobs", f"{c.jobs} = {len(c.defoci)} defoci × {c.configurations} configurations"),
             ("probe outside the cell", f"{100 * self.tail:.2f} % of its intensity at the worst defocus"),
             ("memory of one job", f"about {self.mem_mb} MB"),
             ("size of the result", f"about {self.result_mb:.3g} MB"),
-            ("computing time", f"about {_hours(self.cpu_hours)} of CPU in all"
-             + (" (measured on this machine)" if self.calibrated else " (typical machine; `stemphony check` measures)")),
+            ("computing time", f"about {_hours(self.cpu_hours)} of CPU in all ({origin})"),
         ]  # fmt: skip
         return [f"{name:<24}{text}" for name, text in rows] + [f"note: {note}" for note in self.notes]
 
@@ -158,10 +159,13 @@ def find_file(where: str, name: str, folder: Path) -> Path:
     """A file of the config: absolute, else below the config file's folder, else below the working directory."""
     tried = [Path(name)] if Path(name).is_absolute() else [folder / name, Path.cwd() / name]
     for candidate in tried:
-        if candidate.exists():
-            return candidate.resolve()
+        try:
+            if candidate.exists():
+                return candidate.resolve()
+        except OSError as error:
+            raise ConfigError(where, f"{candidate} cannot be read: {error.strerror}. Correct the path.") from None
     places = " and ".join(dict.fromkeys(str(candidate) for candidate in tried))
-    raise ConfigError(where, f"got {name}; there is no such file. Looked for {places}. Correct the path.")
+    raise ConfigError(where, f"got {name!r}; there is no such file. Looked for {places}. Correct the path.")
 
 
 def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
@@ -184,8 +188,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
         vacuum_angstrom=block["vacuum_angstrom"], u_iso_angstrom2=block["u_iso_angstrom2"],
     )  # fmt: skip
     file, parametrization = inputs.specimen_file, config["grating"]["parametrization"]
-    structures.require_elements(specimen, elements(parametrization), parametrization)
-    structures.require_distances(specimen, file=file)
+    structures.require_elements(specimen, elements(parametrization), parametrization, file)
     files = InputFiles(structures.content_sha256(file))
     if inputs.snapshots_file is not None:
         frames = len(structures.read_snapshots(inputs.snapshots_file, specimen))
@@ -211,7 +214,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
         specimen_format=specimen.format,
         mem_mb=wanted_memory if wanted_memory != "auto" else 100 * math.ceil(memory * 1.2 / 100),
         budget_mb=budget,
-        result_mb=_result_mb(planned, experiment, atoms, result_bytes(experiment)),
+        result_mb=_result_mb(planned, atoms, result_bytes(experiment)),
         cpu_hours=planned.jobs * job_seconds / 3600,
         runtime_min=runtime if runtime != "auto" else max(10, math.ceil(3 * job_seconds / threads / 60)),
         tail=tail,
@@ -229,7 +232,8 @@ def _budget(experiment: Experiment, atoms: int, threads: int, wanted_mb: float) 
     least = rest + (threads + 2) * 2 * wave
     if wanted_mb < least:
         raise ConfigError(
-            "resources.mem_mb", f"got {wanted_mb}; one job of this size needs at least {math.ceil(least)} MB. Use that, or auto."
+            "resources.mem_mb",
+            f"got {wanted_mb}; one job of this size needs at least {math.ceil(least)} MB. Use that, or auto.",
         )
     return wanted_mb - rest
 
@@ -247,34 +251,40 @@ def _tail(experiment: Experiment, planned: Campaign) -> float:
     )  # fmt: skip
 
 
-def _result_mb(planned: Campaign, experiment: Experiment, atoms: int, job_bytes: int) -> float:
-    adf = planned.config["adf"]
-    copies = (1 if adf["average_configurations"] else planned.configurations) * (
-        1 if adf["average_defoci"] else len(planned.defoci)
-    )
+def _result_mb(planned: Campaign, atoms: int, job_bytes: tuple[int, int]) -> float:
+    signals = 0
+    for block, size in zip(("adf", "cbed"), job_bytes, strict=True):
+        averages = planned.config[block]
+        configurations = 1 if averages["average_configurations"] else planned.configurations
+        signals += size * configurations * (1 if averages["average_defoci"] else len(planned.defoci))
     frames = planned.jobs if planned.config["frozen_phonon"]["save_coordinates"] is not False else 1
     coordinates = min(frames * atoms * 12, 1_000_000_000)
-    return float(copies * job_bytes + coordinates) / 1e6
+    return float(signals + coordinates) / 1e6
 
 
 def _hints(inputs: Inputs, planned: Campaign, experiment: Experiment, tail: float) -> list[str]:
     hints = []
     if tail > TAIL_WARNING:
         hints.append(
-            f"{100 * tail:.1f} % of the probe's intensity lies outside the cell at the worst defocus and is wrapped into it; "
-            "a wider cell (specimen.repeat) is needed for numbers better than that."
+            f"{100 * tail:.1f} % of the probe's intensity lies outside the cell at the worst defocus and is wrapped into "
+            "it; a wider cell (specimen.repeat) is needed for numbers better than that."
         )
     if planned.config["frozen_phonon"]["enabled"] and planned.configurations == 1:
-        hints.append("one configuration scatters HAADF on a column by about 10 %; use several for an average and its standard error.")
+        hints.append(
+            "one configuration scatters HAADF on a column by about 10 %; use several for an average and its standard "
+            "error."
+        )
     source = planned.config["probe"]["source_fwhm_nm"]
     if source and (planned.config["scan"]["x"] != [0, 1] or planned.config["scan"]["y"] != [0, 1]):
         hints.append("source_fwhm_nm: the scan window is not the whole cell; its edges are continued by reflection.")
     if planned.config["adf"]["detectors"] is None and experiment.rings:
-        hints.append("adf.detectors is not given: bf, abf and haadf were derived from the semi-angle and the band limit.")
+        hints.append(
+            "adf.detectors is not given: bf, abf and haadf were derived from the semi-angle and the band limit."
+        )
     return hints
 
 
-def _format_words(name: str) -> str:
+def _unit(name: str) -> str:
     return "STEMsalabim's xyz: nm" if name == "stemsalabim" else "read by ASE: Å"
 
 
@@ -289,9 +299,9 @@ def require_writable(folder: Path) -> None:
         existing = existing.parent
     for place in dict.fromkeys((existing.resolve(), folder / "jobs")):
         if place.exists() and (not place.is_dir() or not os.access(place, os.W_OK | os.X_OK)):
-            what = "is not a folder" if not place.is_dir() else "is not writable for you"
+            what = "is not writable for you. Make it writable" if place.is_dir() else "is not a folder. Move it away"
             raise StorageError(
-                f"results folder {folder}: {place} {what}. Make it writable, or work in another folder "
+                f"results folder {folder}: {place.resolve()} {what}, or work in another folder "
                 "(snakemake --directory, stemphony run --directory)."
             )
 
@@ -303,4 +313,3 @@ def frozen_plan(name: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return plan if isinstance(plan, dict) else {}
-

@@ -63,7 +63,7 @@ def runtime_attributes() -> dict[str, Any]:
     import pyfftw
     import scipy
 
-    major, minor, patch = (VERSION.split(".") + ["0", "0"])[:3]
+    major, minor, patch = [*VERSION.split("."), "0", "0"][:3]
     return {
         "program": PROGRAM,
         "programVersionMajor": major,

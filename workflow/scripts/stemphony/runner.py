@@ -13,12 +13,13 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from . import configuration, progress
 from .errors import ConfigError, StorageError
-from .hooks import HOLDER, LIVE_VARIABLE, process_start
+from .hooks import HOLDERS, LIVE_VARIABLE, process_start
 from .paths import ResultPaths
 from .store import ledger
 
@@ -27,13 +28,17 @@ SHOWN_LOGS = 3
 SHOWN_LINES = 12
 OURS = "stemphony: "
 FAILED_RULE_LOG = re.compile(r"^\s+log: (.+?) \(check log file")
-# Snakemake's chatter around a message of ours, when it stops before the first job.
-NOISE = re.compile(r"^(Using profile|Config file|host:|Building DAG|Assuming unrestricted|Using shell|Provided cores|Rules claiming)")
+# Snakemake's chatter around what matters, when it stops before the first job: its banner, and what it always says.
+NOISE = re.compile(
+    r"SNAKEMAKE$|=+$"
+    r"|  (Date|Workflow ID|Platform|Host|User|Snakemake version|Python version|Command|Snakefile|Base directory"
+    r"|Run directory|Working directory|Config file\(s\)|Config MD5): "
+    r"|(Using profile|Using workflow specific profile|Config file|host:|Building DAG|Assuming unrestricted|Using shell"
+    r"|Provided cores|Rules claiming)"
+)
 
 
-def run(
-    snakefile: Path, config: Path, directory: Path, cores: int, profile: str | None, extra: Sequence[str]
-) -> int:
+def run(snakefile: Path, config: Path, directory: Path, cores: int, profile: str | None, extra: Sequence[str]) -> int:
     """Run a simulation and return Snakemake's exit status.
 
     Raises
@@ -52,7 +57,7 @@ def run(
         "--configfile", str(config.resolve()), *(["--profile", _profile(profile, snakefile)] if profile else []),
         *([] if profile else ["--cores", str(cores)]), *extra,
     ]  # fmt: skip
-    _free_lock(command, directory)
+    _free_lock(command, directory, name)
     print(shlex.join(command), flush=True)
     return _Child(command, directory, ResultPaths(directory / "results" / name)).wait()
 
@@ -62,28 +67,82 @@ def _profile(profile: str, snakefile: Path) -> str:
     return str(shipped) if shipped.is_dir() and not Path(profile).exists() else profile
 
 
-def _free_lock(command: Sequence[str], directory: Path) -> None:
-    """Remove Snakemake's lock of a run that was killed, and only of one that is certainly gone."""
+def _free_lock(command: Sequence[str], directory: Path, name: str) -> None:
+    """Remove Snakemake's lock of runs that were killed, and only when all that may hold it are certainly gone.
+
+    Raises
+    ------
+    StorageError
+        A run of this simulation is alive or may be, or nobody knows whose lock it is.
+    """
+    holders = _holders(directory)
+    alive = [holder for holder in holders if holder.is_alive]
+    for holder in alive:
+        if holder.simulation == name:
+            raise StorageError(
+                f"{directory} is in use by a run that is alive (process {holder.pid}). Wait for it, or end it first."
+            )
     locks = directory / ".snakemake" / "locks"
     if not locks.is_dir() or not any(locks.iterdir()):
         return
-    try:
-        holder = json.loads((directory / HOLDER).read_text(encoding="utf-8"))
-        host, pid, started = str(holder["host"]), int(holder["pid"]), str(holder["started"])
-    except (OSError, ValueError, KeyError, TypeError):
+    by_hand = (
+        f"snakemake --unlock --directory {shlex.quote(str(directory))} (with the same --snakefile and --configfile)"
+    )
+    if not holders:
         raise StorageError(
-            f"{directory} is locked by a run of Snakemake that left no trace of its process. If you are sure that none runs "
-            f"there, unlock it: snakemake --unlock --directory {shlex.quote(str(directory))} (with the same --snakefile and --configfile)."
-        ) from None
-    if host != socket.gethostname():
-        raise StorageError(
-            f"{directory} is in use by a run on {host} (process {pid}). Wait for it, or, if it is gone, run there: "
-            "stemphony run with the same arguments."
+            f"{directory} is locked by a run of Snakemake that left no trace of its process. If you are sure that none "
+            f"runs there, unlock it: {by_hand}."
         )
-    if process_start(pid) == started:
-        raise StorageError(f"{directory} is in use by a run that is alive (process {pid}). Wait for it, or end it first.")
-    print(f"the last run here (process {pid}) was killed; its lock is removed and the work goes on.", flush=True)
-    subprocess.run([*command, "--unlock"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for holder in holders:
+        if holder.is_elsewhere:
+            raise StorageError(
+                f"{directory} is in use by a run on {holder.host} (process {holder.pid}). Wait for it, or, if it is "
+                "gone, run there: stemphony run with the same arguments. "
+                f"If {holder.host} is gone, unlock it: {by_hand}."
+            )
+    if alive:
+        return  # of another simulation: Snakemake knows which files are whose, and refuses by itself
+    # A mistake in the config fails this as well; the run itself says what it is.
+    if subprocess.run([*command, "--unlock"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
+        killed = ", ".join(str(holder.pid) for holder in holders)
+        print(f"the last run here (process {killed}) was killed; its lock is removed and the work goes on.", flush=True)
+        for holder in holders:
+            holder.file.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class _Holder:
+    """A run that holds, or held, a working directory, as onstart noted it."""
+
+    file: Path
+    simulation: str
+    host: str
+    pid: int
+    started: str
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it ran on another machine, where its process cannot be seen from here."""
+        return self.host != socket.gethostname()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process is there: the same one, not another that got its number."""
+        return not self.is_elsewhere and process_start(self.pid) == self.started
+
+
+def _holders(directory: Path) -> list[_Holder]:
+    found = []
+    for file in sorted((directory / HOLDERS).glob("*.json")):
+        try:
+            noted = json.loads(file.read_text(encoding="utf-8"))
+            holder = _Holder(
+                file, str(noted["simulation"]), str(noted["host"]), int(noted["pid"]), str(noted["started"])
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        found.append(holder)
+    return found
 
 
 class _Child:
@@ -170,25 +229,28 @@ class _Child:
     def _say_results(self) -> None:
         if any("Nothing to be done" in line for line in self.lines):
             print("nothing to compute: all results are up to date.")
+        elif ledger.latest_run(self.result) <= self.earlier:
+            # Something else was asked for, such as --dry-run.
+            print(self._what_snakemake_says())
+            return
         elif not self.result.merged.exists():
             return
         else:
             print(f"finished in {progress.duration(time.monotonic() - self.begin)}.")
         for name, place in (("result", self.result.merged), ("images", self.result.figures), ("log", self.log_file)):
-            print(f"{name:<8}{self._relative(place)}")
+            if place.exists():
+                print(f"{name:<8}{self._relative(place)}")
 
     def _say_failure(self, status: int) -> None:
         number = ledger.latest_run(self.result)
         if number <= self.earlier:
             # Before the first job: a mistake in the config, or Snakemake's own message.
-            print("\n".join(line for line in self.lines if line.strip() and not NOISE.match(line)), file=sys.stderr)
+            print(self._what_snakemake_says(), file=sys.stderr)
             return
         failed = [state for state in progress.states(self.result, number) if state["state"] == progress.FAILED]
         for state in failed[:20]:
-            print(
-                f"failed: defocus {state['defocus_nm']:g} nm, configuration {state['configuration']}: {_first_line(state)}",
-                file=sys.stderr,
-            )
+            pair = f"defocus {state['defocus_nm']:g} nm, configuration {state['configuration']}"
+            print(f"failed: {pair}: {_first_line(state)}", file=sys.stderr)
         for log in self._failed_logs()[:SHOWN_LOGS]:
             print(f"\nend of {self._relative(log)}:", file=sys.stderr)
             text = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
@@ -200,6 +262,9 @@ class _Child:
             f"whole log: {self._relative(self.log_file)}",
             file=sys.stderr,
         )
+
+    def _what_snakemake_says(self) -> str:
+        return "\n".join(line for line in self.lines if line.strip() and not NOISE.match(line))
 
     def _failed_logs(self) -> list[Path]:
         found = (FAILED_RULE_LOG.match(line) for line in self.lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -151,16 +152,19 @@ class _Run:
             Aberrations(C10=-defocus_nm * 10.0, **experiment.aberrations),
         )  # fmt: skip
         self.potentials = SlicePotentials(
-            grid, atoms.positions, atoms.symbols, atoms.slice_index, experiment.slices, experiment.parametrization
+            grid,
+            atoms.positions,
+            atoms.symbols.tolist(),
+            atoms.slice_index,
+            experiment.slices,
+            experiment.parametrization,
         )
         radius = band_limit_radius(grid, experiment.bandlimit)
         self.detectors = DetectorSet(
             grid, experiment.wavelength, bin_edges=experiment.bins or None, rings=dict(experiment.rings),
             edges=experiment.edges, center_of_mass=experiment.center_of_mass, band_limit_radius=radius,
         )  # fmt: skip
-        self.cbed = None
-        if experiment.cbed_max is not None:
-            self.cbed = CbedGeometry(grid, experiment.wavelength, experiment.cbed_max, experiment.cbed_size)
+        self.cbed = None if experiment.cbed_max is None else cbed_geometry(experiment)
         # Plans are made here, before any thread starts; each thread borrows one with its own buffer.
         self.plans = [Plan2D(grid.gpts, experiment.complex_dtype, flag=flag) for _ in range(threads)]
         self.lock = threading.Lock()
@@ -239,7 +243,10 @@ class _Run:
             stops = [depth - begin for depth in e.depth_slices if begin < depth < end] + [end - begin]
 
             def through(
-                position: tuple[int, int], begin: int = begin, stops: list[int] = stops, t: list[np.ndarray] = transmissions
+                position: tuple[int, int],
+                begin: int = begin,
+                stops: list[int] = stops,
+                t: list[np.ndarray] = transmissions,
             ) -> None:
                 with self._plan() as plan:
                     for passed, spectrum in propagate(plan, waves[position], t, self.propagator, stops):
@@ -287,29 +294,49 @@ class _Borrowed:
             self.plans.append(self.plan)
 
 
+def cbed_geometry(experiment: Experiment) -> CbedGeometry:
+    """Pixels of the stored diffraction patterns, of an experiment that stores them."""
+    return CbedGeometry(experiment.grid, experiment.wavelength, experiment.cbed_max or 0.0, experiment.cbed_size)
+
+
 def memory_mb(experiment: Experiment, atoms: int, threads: int, budget_mb: float = DEFAULT_BUDGET_MB) -> float:
-    """Estimate of one job's peak memory [MB]: interpreter, transmission functions, waves, detectors, results."""
+    """Estimate of one job's peak memory [MB], on the safe side; a test compares it with what jobs really take."""
     nx, ny = experiment.grid.gpts
     pixels = nx * ny
     wave = pixels * experiment.complex_dtype.itemsize
+    interpreter = 120e6
+    # k, k², azimuth; probe; scattering factors of a few elements on half the grid and detector rows inside the band
+    # limit; band limit and propagator.
+    constants = pixels * (3 * 8 + 16 + 24) + 2 * wave
+    # While apertures and detectors are made, before the first slice is.
+    start = pixels * 80
     transmissions = min(experiment.slices * wave, budget_mb * 1e6)
-    constants = pixels * (16 + 8 + 8 + 8 + 16) + 2 * wave  # probe, k, k², azimuth, detector rows
-    per_thread = 2 * wave + 3 * pixels * 8
-    phase_tables = 2 * 16 * (nx + ny) * max(1, atoms // max(1, experiment.slices))
-    return (130e6 + transmissions + constants + threads * per_thread + phase_tables + atoms * 100 + result_bytes(experiment)) / 1e6
+    # Phases exp(−2πi k·r) of one element's atoms in one slice; a slice on a lattice plane has more than the average.
+    in_slice = min(atoms, 2 * math.ceil(atoms / experiment.slices))
+    per_thread = 2 * wave + 3 * 16 * pixels + 40 * max(nx, ny) * in_slice
+    return (
+        interpreter
+        + constants
+        + max(start, transmissions + threads * per_thread)
+        + atoms * 100
+        + _signal_bytes(experiment)
+    ) / 1e6
 
 
-def result_bytes(experiment: Experiment) -> int:
-    """Size of one job's signals before compression [bytes]."""
-    stored = experiment.positions * len(experiment.depth_slices)
-    values = stored * (max(0, len(experiment.bins) - 1) + len(experiment.rings) + 3)
-    if experiment.cbed_max is not None:
-        geometry = CbedGeometry(experiment.grid, experiment.wavelength, experiment.cbed_max, experiment.cbed_size)
-        values += stored * len(geometry.angles_x) * len(geometry.angles_y)
-    return values * experiment.real_dtype.itemsize
+def _signal_bytes(experiment: Experiment) -> int:
+    """Memory of one job's signals and of their copy that is written [bytes]; all but patterns are summed in double."""
+    images, patterns = result_bytes(experiment)
+    return 2 * (images * 8 // experiment.real_dtype.itemsize + patterns)
+
+
+def result_bytes(experiment: Experiment) -> tuple[int, int]:
+    """Size of one job's signals before compression [bytes]: of bins, images and centre of mass, and of the CBED."""
+    stored = experiment.positions * len(experiment.depth_slices) * experiment.real_dtype.itemsize
+    per_wave = len(experiment.bins) - 1 + len(experiment.rings) + 1 + 2 * experiment.center_of_mass
+    pixels = 0 if experiment.cbed_max is None else math.prod(cbed_geometry(experiment).shape)
+    return stored * per_wave if experiment.adf else 0, stored * pixels
 
 
 def probe_slices(experiment: Experiment) -> int:
     """Work of one job in units of one wave through one slice."""
     return experiment.positions * experiment.depth_slices[-1]
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,6 +52,22 @@ class Session:
         return provenance.canonical_json(self.campaign.merge_params)
 
     @property
+    def specimen_is_outdated(self) -> bool:
+        """Whether specimen.nc was made from something else than this campaign's specimen."""
+        # The package netCDF4 is imported only where there is a file to read.
+        if not self.result.specimen.exists():
+            return False
+        from .store.specimen_file import read_attributes
+
+        try:
+            made_from = read_attributes(self.result.specimen).get("specimen_digest")
+        except (StemphonyError, OSError):
+            # Damaged: the first job that needs it says so. As an ordinary input, newer than the job files, it would
+            # have all of them deleted and computed again from nothing.
+            return False
+        return bool(made_from != self.campaign.specimen_params["specimen_digest"])
+
+    @property
     def threads(self) -> int:
         """Threads of one job."""
         return int(self.campaign.config["resources"]["threads"])
@@ -77,7 +94,7 @@ def open_session(config: dict[str, Any], workflow: Any) -> Session:
     try:
         return _open(given, files, workflow)
     except StemphonyError as error:
-        print(f"\n{error}\n", file=sys.stderr)  # noqa: T201
+        print(f"\n{error}\n", file=sys.stderr)
         sys.exit(1)
 
 
@@ -87,6 +104,7 @@ def _open(given: Mapping[str, Any], files: list[Path], workflow: Any) -> Session
     prepare_environment(files, inputs)
     if workflow.is_main_process:
         checked = preflight.check(inputs)
+        _restore_specimen(checked.campaign, result)
         run = hooks.Run(checked, workflow, hooks.say)
         return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, run)
     # A job's process computes what its main process planned, whatever became of the config file meanwhile.
@@ -97,6 +115,18 @@ def _open(given: Mapping[str, Any], files: list[Path], workflow: Any) -> Session
         return Session(campaign.plan(plan["config"], known), result, need["mem_mb"], need["runtime_min"], None)
     checked = preflight.check(inputs)  # no plan was left: hooks are switched off
     return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, None)
+
+
+def _restore_specimen(planned: Campaign, result: paths.ResultPaths) -> None:
+    """Make a lost specimen.nc anew, with the rule's own script, where job files are left.
+
+    Snakemake computes every job anew that hangs on a missing file, ancient or not, as soon as one of them has to run.
+    """
+    if result.specimen.exists() or not any(result.root.glob("jobs/*/configuration_*.nc")):
+        return
+    params = provenance.canonical_json(planned.specimen_params)
+    command = [sys.executable, str(SCRIPTS / "prepare_specimen.py"), params, str(result.specimen)]
+    subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
 
 
 def prepare_environment(config_files: list[Path], inputs: preflight.Inputs) -> None:

@@ -169,9 +169,7 @@ def clean_text(text: str) -> str:
     """Replace control, format and surrogate characters by spaces: every receiver can store the text."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(
-        " " if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") else letter for letter in text
-    )
+    return "".join(" " if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") else letter for letter in text)
 
 
 def sanitize_message(text: object) -> str:

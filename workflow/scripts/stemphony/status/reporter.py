@@ -172,9 +172,7 @@ class Reporter:
             self._tell_internal(error)
         return self._complete
 
-    def _emit(
-        self, event: str, event_id: str | None, keys: Mapping[str, Any], marker_file: Path | None
-    ) -> bool:
+    def _emit(self, event: str, event_id: str | None, keys: Mapping[str, Any], marker_file: Path | None) -> bool:
         if not self.enabled or self._closed:
             return False
         try:
@@ -228,9 +226,7 @@ class Reporter:
                 self._tell(notice, notice)
 
     def _tell_internal(self, error: Exception) -> None:
-        self._tell(
-            "internal", f"status reporting is broken here ({type(error).__name__}). The simulation goes on."
-        )
+        self._tell("internal", f"status reporting is broken here ({type(error).__name__}). The simulation goes on.")
 
     def _tell(self, kind: str, text: str) -> None:
         if kind in self._warned:
@@ -407,7 +403,5 @@ def _text_of(kind: type[BaseException], error: BaseException | None) -> str:
 def _secrets_of(settings: ReportingSettings) -> tuple[str, ...]:
     named = [str(value) for name, value in settings.parameters.items() if names_a_secret(name)]
     return tuple(
-        secret
-        for secret in [settings.auth_pass, settings.url, *named]
-        if len(secret) >= _MIN_SECRET_CHARACTERS
+        secret for secret in [settings.auth_pass, settings.url, *named] if len(secret) >= _MIN_SECRET_CHARACTERS
     )

@@ -254,9 +254,7 @@ class Sender:
             if self._open_circuit or self._stopping:
                 return
             if len(self._queue) >= QUEUE_LENGTH:
-                self._notice(
-                    "queue", f"more than {QUEUE_LENGTH} wait; later ones are not sent by this process"
-                )
+                self._notice("queue", f"more than {QUEUE_LENGTH} wait; later ones are not sent by this process")
                 return
             self._queue.append(event)
             if self._thread is None:

@@ -244,9 +244,7 @@ def _interval(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _error("progress_min_interval_s", f"got {_kind(value)}. Allowed: a number of seconds from 0.")
     if not 0 <= value <= MAX_INTERVAL_S:
-        raise _error(
-            "progress_min_interval_s", f"is out of range. Allowed: 0 to {MAX_INTERVAL_S:.0f} seconds."
-        )
+        raise _error("progress_min_interval_s", f"is out of range. Allowed: 0 to {MAX_INTERVAL_S:.0f} seconds.")
     return float(value)
 
 
@@ -266,15 +264,11 @@ def _parameters(value: object) -> dict[str, Scalar]:
                 f"got a name of {len(name)} characters. Allowed: 1 to {MAX_NAME_CHARACTERS} printable ones.",
             )
         if name in RESERVED_KEYS:
-            raise _error(
-                f"parameters.{name}", "is a key that every receiver expects from us. Choose another name."
-            )
+            raise _error(f"parameters.{name}", "is a key that every receiver expects from us. Choose another name.")
         checked[name] = _parameter(name, entry)
     size = len(json.dumps(checked))
     if size > MAX_PARAMETERS_BYTES:
-        raise _error(
-            "parameters", f"is {size} bytes as JSON. Allowed: at most {MAX_PARAMETERS_BYTES} in all."
-        )
+        raise _error("parameters", f"is {size} bytes as JSON. Allowed: at most {MAX_PARAMETERS_BYTES} in all.")
     return checked
 
 
@@ -300,9 +294,7 @@ def _parameter(name: str, value: object) -> Scalar:
         if not math.isfinite(value):
             raise _error(key, "is not a finite number, which JSON cannot say. Put it in quotes.")
         return value
-    raise _error(
-        key, f"got {_kind(value)}. Allowed: text, a finite number, true or false. Put other things in quotes."
-    )
+    raise _error(key, f"got {_kind(value)}. Allowed: text, a finite number, true or false. Put other things in quotes.")
 
 
 def _check_url(url: str) -> None:
@@ -316,9 +308,7 @@ def _check_url(url: str) -> None:
     if parts.scheme not in ("http", "https"):
         raise _error("url", f"must begin with http:// or https://. {example}")
     if "@" in parts.netloc:
-        raise _error(
-            "url", "contains a user or password. Use `auth_user` and `auth_pass_env` or `auth_pass_file`."
-        )
+        raise _error("url", "contains a user or password. Use `auth_user` and `auth_pass_env` or `auth_pass_file`.")
     if not host.strip(".") or port == 0:
         raise _error("url", f"names no host, or port 0. {example}")
     if "\\" in url or any(letter.isspace() for letter in url):
@@ -362,9 +352,7 @@ def _password_from_environment(name: str) -> str:
             "names an environment variable that is not set or empty. Export it before the run.",
         )
     if clean_text(password) != password:
-        raise _error(
-            "auth_pass_env", "names an environment variable with a control character or line end in it."
-        )
+        raise _error("auth_pass_env", "names an environment variable with a control character or line end in it.")
     return password
 
 
@@ -385,16 +373,12 @@ def _password_from_file(name: str, config_folder: Path) -> str:
                 raise _error("auth_pass_file", "is not a regular file.")
             mode = stat.S_IMODE(status.st_mode)
             if mode & 0o077:
-                raise _error(
-                    "auth_pass_file", f"can be read by others (mode {mode:04o}). Do: chmod 600 on that file."
-                )
+                raise _error("auth_pass_file", f"can be read by others (mode {mode:04o}). Do: chmod 600 on that file.")
             content = os.read(descriptor, MAX_PASSWORD_FILE_BYTES + 1)
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise _error(
-            "auth_pass_file", f"cannot be read ({type(error).__name__}). Check its owner and mode."
-        ) from None
+        raise _error("auth_pass_file", f"cannot be read ({type(error).__name__}). Check its owner and mode.") from None
     try:
         password = content.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
@@ -423,22 +407,16 @@ def _existing_file(key: str, name: str, config_folder: Path) -> Path:
 
 def _warnings(values: Mapping[str, Any], parameters: Mapping[str, Scalar]) -> list[str]:
     parts = urlsplit(values["url"])
-    in_query = any(
-        names_a_secret(name) or "auth" in name for name, _ in parse_qsl(parts.query, keep_blank_values=True)
-    )
+    in_query = any(names_a_secret(name) or "auth" in name for name, _ in parse_qsl(parts.query, keep_blank_values=True))
     warnings = []
     if values["auth_pass"]:
         warnings.append(
             "http_reporting.auth_pass stands in the config file, which is easily copied and shared;"
             " auth_pass_env or auth_pass_file keep it apart."
         )
-    if values["auth_user"] and not (
-        values["auth_pass"] or values["auth_pass_env"] or values["auth_pass_file"]
-    ):
+    if values["auth_user"] and not (values["auth_pass"] or values["auth_pass_env"] or values["auth_pass_file"]):
         warnings.append("http_reporting.auth_user is given without a password: an empty one is sent.")
-    if not values["auth_user"] and (
-        values["auth_pass"] or values["auth_pass_env"] or values["auth_pass_file"]
-    ):
+    if not values["auth_user"] and (values["auth_pass"] or values["auth_pass_env"] or values["auth_pass_file"]):
         warnings.append("http_reporting has a password but no auth_user: neither is sent.")
     if in_query:
         warnings.append(
@@ -448,8 +426,7 @@ def _warnings(values: Mapping[str, Any], parameters: Mapping[str, Scalar]) -> li
     secrets = values["auth_user"] or in_query or any(map(names_a_secret, parameters))
     if parts.scheme == "http" and secrets and not _is_loopback(parts.hostname or ""):
         warnings.append(
-            "http_reporting sends credentials over plain http to another host, readable on the way."
-            " Use https."
+            "http_reporting sends credentials over plain http to another host, readable on the way. Use https."
         )
     return warnings
 
@@ -485,16 +462,12 @@ def _block_of(config_file: Path) -> Mapping[str, Any] | None:
         # The parser's own text quotes the line, which may hold the password.
         mark = getattr(error, "problem_mark", None)
         line = f" (line {mark.line + 1})" if mark is not None else ""
-        raise ConfigError(
-            "", f"the file {config_file} is not YAML{line}. Check quotes and indentation."
-        ) from None
+        raise ConfigError("", f"the file {config_file} is not YAML{line}. Check quotes and indentation.") from None
     if config is None:
         return None
     if not isinstance(config, Mapping):
         raise ConfigError("", f"the file {config_file} must hold names with values at its top.")
     block = config.get(BLOCK)
     if block is not None and not isinstance(block, Mapping):
-        raise ConfigError(
-            BLOCK, f"got {_kind(block)} in {config_file}. Allowed: the keys {', '.join(DEFAULTS)}."
-        )
+        raise ConfigError(BLOCK, f"got {_kind(block)} in {config_file}. Allowed: the keys {', '.join(DEFAULTS)}.")
     return block

@@ -29,9 +29,12 @@ def seconds_per_probe_slice(gpts: tuple[int, int], precision: str) -> tuple[floa
     factor = _work(gpts) / _work((512, 512)) * (DOUBLE_FACTOR if precision == "double" else 1.0)
     try:
         kept = json.loads((cache_folder() / "calibration.json").read_text(encoding="utf-8"))
-        return float(kept[cpu_model()]) * factor, True
+        measured = float(kept[cpu_model()])
     except (OSError, ValueError, KeyError, TypeError):
-        return TYPICAL_S * factor, False
+        measured = math.nan
+    if 0 < measured < math.inf:
+        return measured * factor, True
+    return TYPICAL_S * factor, False
 
 
 def calibrate() -> float:
@@ -58,7 +61,8 @@ def calibrate() -> float:
             kept = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             kept = {}
-        write_text_atomic(file, json.dumps({**kept, cpu_model(): seconds}, indent=1))
+        others = kept if isinstance(kept, dict) else {}
+        write_text_atomic(file, json.dumps({**others, cpu_model(): seconds}, indent=1))
     except Exception:  # the cache is a convenience
         return seconds
     return seconds

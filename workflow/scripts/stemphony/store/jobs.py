@@ -12,8 +12,8 @@ import numpy as np
 
 from .. import paths, provenance
 from ..model import Experiment
-from ..simulation import Atoms, Signals
 from ..physics.slicing import slice_indices
+from ..simulation import Atoms, Signals
 from .atomic import atomic_path, write_text_atomic
 from .result_file import (
     MRAD_PER_RAD,
@@ -83,14 +83,17 @@ def write_job(
                 },
             )
             add_attributes(root.createGroup("runtime"), record.runtime)
-            add_params(root, axes.defocus_nm, [1.0], _blocks(experiment, record))
-            add_atoms(root, table, 1 if atoms is not None else 0)
+            add_params(root, axes.defocus_nm, [1.0], _blocks(experiment, record), experiment.real_dtype)
+            add_atoms(root, table, 1 if atoms is not None else 0, experiment.real_dtype)
             if atoms is not None:
                 put_frame(root, 0, atoms.positions * NM_PER_ANGSTROM, atoms.slice_index)
             _put_signals(root, experiment, axes, signals)
-        content = provenance.file_sha256(temporary)
+        checksum = f"{provenance.file_sha256(temporary)}  {file.name}\n"
         # Before the data: a data file without its own checksum must never be seen.
-        write_text_atomic(paths.checksum(file), f"{content}  {file.name}\n")
+        write_text_atomic(paths.checksum(file), checksum)
+    # A second attempt of this job may have put its checksum there before our data replaced its data.
+    if paths.checksum(file).read_text(encoding="ascii") != checksum:
+        write_text_atomic(paths.checksum(file), f"{provenance.file_sha256(file)}  {file.name}\n")
 
 
 def _blocks(experiment: Experiment, record: JobRecord) -> dict[str, Any]:

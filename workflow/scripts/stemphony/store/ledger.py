@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from ..errors import DamagedResultError, StorageError
@@ -60,7 +59,9 @@ def identity(result: ResultPaths, random_seed: int) -> Identity:
             "seed": random_seed or 1 + secrets.randbelow(LARGEST_SEED),
             "created": now(),
         }
-        temporary = result.identity.with_name(f".simulation.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
+        temporary = result.identity.with_name(
+            f".simulation.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex}.tmp"
+        )
         try:
             result.root.mkdir(parents=True, exist_ok=True)
             write_text_atomic(temporary, json.dumps(fresh, indent=1) + "\n")
@@ -71,7 +72,9 @@ def identity(result: ResultPaths, random_seed: int) -> Identity:
             finally:
                 temporary.unlink(missing_ok=True)
         except OSError as error:
-            raise StorageError(f"{result.root} cannot be written: {error.strerror}. Make it writable, or work elsewhere.") from None
+            raise StorageError(
+                f"{result.root} cannot be written: {error.strerror}. Make it writable, or work elsewhere."
+            ) from None
     try:
         kept = json.loads(result.identity.read_text(encoding="utf-8"))
         return Identity(str(uuid.UUID(kept["id"])), int(kept["seed"]), str(kept["created"]))
@@ -129,7 +132,9 @@ def claim_attempt(result: ResultPaths, defocus: str, configuration: int) -> int:
     number = 1 + max((int(text) for text in taken if text.isdigit()), default=0)
     while True:
         try:
-            os.close(os.open(result.attempt(defocus, configuration, number), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+            os.close(
+                os.open(result.attempt(defocus, configuration, number), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+            )
         except FileExistsError:
             number += 1
         else:

@@ -7,12 +7,13 @@ block of the result, whatever the number of jobs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import netCDF4
 import numpy as np
@@ -20,10 +21,10 @@ import numpy as np
 from .. import campaign, paths, provenance
 from ..errors import DamagedResultError
 from ..model import Experiment
+from ..simulation import cbed_geometry
 from .atomic import atomic_path
 from .jobs import effective_blocks
 from .result_file import (
-    MRAD,
     NM,
     STANDARD_ERROR,
     AtomTable,
@@ -43,6 +44,10 @@ from .source_size import blur
 BLOCK_BYTES = 256e6  # of one accumulator
 COORDINATES_LIMIT_BYTES = 1e9  # save_coordinates: auto
 SHOWN = 20  # files listed in a refusal
+# Attributes of a job's group `runtime` that the result keeps of each job.
+RECORDED = (
+    "time_start", "cpu_seconds", "wall_seconds", "peak_memory_mb", "host", "fft_plan_source", "git_commit", "versions",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -119,9 +124,10 @@ def merge(
     with atomic_path(output) as temporary:
         with netCDF4.Dataset(temporary, "w", format="NETCDF4") as root:
             add_attributes(root, root_attributes)
-            add_params(root, merge_params["defoci_nm"], task.weights, effective_blocks(experiment, blocks, seed))
-            _write_runtime(root, runtime_attributes, task, records)
-            _write_atoms(root, task, table, records, warn)
+            made = effective_blocks(experiment, blocks, seed)
+            add_params(root, merge_params["defoci_nm"], task.weights, made, experiment.real_dtype)
+            _write_runtime(root, runtime_attributes, task, records, experiment.real_dtype)
+            _write_atoms(root, task, table, records, experiment.real_dtype, warn)
             if experiment.adf:
                 add_adf(root, experiment, task.axes("adf"))
                 _Signals(task, experiment, root, warn).write()
@@ -147,7 +153,9 @@ def _checked(task: Merge, warn: Callable[[str], None]) -> list[dict[str, Any]]:
         for key, what in (("effective_seed", "random seed"), ("physics_version", "physics_version")):
             values = {record[key] for record in records}
             if len(values) > 1:
-                wrong += [(task.result.root / "jobs", f"mixed: files with different {what}: {sorted(map(str, values))}")]
+                wrong += [
+                    (task.result.root / "jobs", f"mixed: files with different {what}: {sorted(map(str, values))}")
+                ]
     if wrong:
         listed = "\n".join(f"  {file}: {what}" for file, what in wrong[:SHOWN])
         more = f"\n  … and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
@@ -186,7 +194,7 @@ def _checked_file(source: Source, expected: str, warn: Callable[[str], None]) ->
                 "effective_seed": int(root.effective_seed) if "effective_seed" in root.ncattrs() else None,
                 "physics_version": int(root.physics_version),
                 "displaced": bool(root["AMBER"].displaced),
-                **{name: runtime.getncattr(name) for name in runtime.ncattrs()},
+                **{name: runtime.getncattr(name) for name in RECORDED},
             }
     except (OSError, RuntimeError, KeyError, IndexError, AttributeError, ValueError) as error:
         raise DamagedResultError(f"truncated or damaged: {type(error).__name__}") from None
@@ -204,18 +212,22 @@ def _read_back(file: Path) -> None:
 
 
 def _write_runtime(
-    root: netCDF4.Dataset, attributes: Mapping[str, Any], task: Merge, records: Sequence[Mapping[str, Any]]
+    root: netCDF4.Dataset,
+    attributes: Mapping[str, Any],
+    task: Merge,
+    records: Sequence[Mapping[str, Any]],
+    real: np.dtype[Any],
 ) -> None:
     runtime = root.createGroup("runtime")
     starts = [str(record["time_start"]) for record in records]
     add_attributes(runtime, {**attributes, "time_start": min(starts)})
     runtime.createDimension("job", len(records))
     for name, dtype, units, long_name, values in (
-        ("defocus", "f8", "nm", "defocus of the job", [source.defocus_nm for source in task.sources]),
+        ("defocus", real, "nm", "defocus of the job", [source.defocus_nm for source in task.sources]),
         ("configuration", "i4", "1", "frozen-phonon configuration of the job", [s.configuration for s in task.sources]),
-        ("cpu_seconds", "f8", "s", "processor time of the job", [record["cpu_seconds"] for record in records]),
-        ("wall_seconds", "f8", "s", "elapsed time of the job", [record["wall_seconds"] for record in records]),
-        ("peak_memory_mb", "f8", "MB", "peak memory of the job", [record["peak_memory_mb"] for record in records]),
+        ("cpu_seconds", real, "s", "processor time of the job", [record["cpu_seconds"] for record in records]),
+        ("wall_seconds", real, "s", "elapsed time of the job", [record["wall_seconds"] for record in records]),
+        ("peak_memory_mb", real, "MB", "peak memory of the job", [record["peak_memory_mb"] for record in records]),
     ):
         add_variable(runtime, name, dtype, ("job",), units, long_name, values)
     for name, long_name in (
@@ -232,6 +244,7 @@ def _write_atoms(
     task: Merge,
     table: AtomTable,
     records: Sequence[Mapping[str, Any]],
+    real: np.dtype[Any],
     warn: Callable[[str], None],
 ) -> None:
     wanted = task.params["save_coordinates"]
@@ -241,17 +254,17 @@ def _write_atoms(
         if wanted is True:
             warn("save_coordinates: some jobs ran without keeping coordinates; the atoms at rest are stored instead.")
         keep = False
-    add_atoms(root, table, len(task.sources) if keep else 0)
+    add_atoms(root, table, len(task.sources) if keep else 0, real)
     for frame, source in enumerate(task.sources if keep else ()):
-        with netCDF4.Dataset(source.file) as job:
-            amber = job["AMBER"]
-            # Already in nm, as stored.
-            put_frame(root, frame, amber["coordinates"][0], amber["slice"][0])
+        # Already in nm, as stored.
+        coordinates, slice_index = _read(source, lambda job: (job["AMBER"]["coordinates"][0], job["AMBER"]["slice"][0]))
+        put_frame(root, frame, coordinates, slice_index)
 
 
 # --- averages ---------------------------------------------------------------------------------------------------
 
 Reader = Callable[[netCDF4.Dataset], np.ndarray]
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -271,37 +284,50 @@ class Averaging:
         """Whether defoci are averaged."""
         return bool(self.task.params[self.block]["average_defoci"])
 
-    def __call__(self, read: Reader) -> dict[tuple[int, int], np.ndarray]:
-        """Averages of what `read` takes from each job, by (defocus index, phonon index) in the result file."""
-        sums: dict[tuple[int, int], np.ndarray] = {}
-        for source, value in _values(self.task.sources, read):
-            at = (0 if self.over_defoci else source.defocus_index, 0 if self.over_configurations else source.configuration)
-            weight = self.task.weights[source.defocus_index] if self.over_defoci else 1.0
-            if self.over_configurations:
-                weight /= self.task.params["configurations"]
-            sums[at] = weight * value if at not in sums else sums[at] + weight * value
-        return sums
+    def place(self, source: Source) -> tuple[int, int]:
+        """Where a job's signals go: (defocus index, phonon index) in the result file."""
+        return (
+            0 if self.over_defoci else source.defocus_index,
+            0 if self.over_configurations else source.configuration,
+        )
 
-    def standard_errors(self, read: Reader) -> dict[int, np.ndarray]:
-        """Standard error of each average over configurations, by defocus index in the result file.
+    def __call__(self, read: Reader) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+        """Averages of what `read` takes from each job, one `place` after the other."""
+        # Sorted, so that one sum is in memory at a time, and in the same order whatever else is averaged.
+        for place, sources in groupby(sorted(self.task.sources, key=self.place), self.place):
+            total = np.zeros(())
+            for source, value in _values(sources, read):
+                weight = self.task.weights[source.defocus_index] if self.over_defoci else 1.0
+                if self.over_configurations:
+                    weight /= self.task.params["configurations"]
+                total = total + weight * value
+            yield place, total
+
+    def standard_errors(self, read: Reader) -> Iterator[tuple[int, np.ndarray]]:
+        """Standard error of each average over configurations, with its defocus index in the result file.
 
         Independent defoci: √(Σ w² s²/N). Else the same configurations serve all defoci, and it is the spread over
         configurations of the defocus-weighted sum.
         """
         weights, number = self.task.weights, int(self.task.params["configurations"])
-        by_defocus = [[s for s in self.task.sources if s.defocus_index == index] for index in range(len(weights))]
-        if not self.over_defoci or self._independent:
-            variances = [_variance(value for _, value in _values(some, read)) / number for some in by_defocus]
-            if not self.over_defoci:
-                return {index: np.sqrt(variance) for index, variance in enumerate(variances)}
-            return {0: np.sqrt(sum(w**2 * variance for w, variance in zip(weights, variances, strict=True)))}
+        if self.over_defoci and not self._independent:
 
-        def weighted_sums() -> Iterator[np.ndarray]:
-            for configuration in range(number):
-                same = [s for s in self.task.sources if s.configuration == configuration]
-                yield sum((weights[s.defocus_index] * v for s, v in _values(same, read)), start=np.zeros(()))
+            def weighted_sums() -> Iterator[np.ndarray]:
+                for configuration in range(number):
+                    same = [s for s in self.task.sources if s.configuration == configuration]
+                    yield sum((weights[s.defocus_index] * v for s, v in _values(same, read)), start=np.zeros(()))
 
-        return {0: np.sqrt(_variance(weighted_sums()) / number)}
+            yield 0, np.sqrt(_variance(weighted_sums()) / number)
+            return
+        total = np.zeros(())
+        for index, sources in groupby(self.task.sources, lambda source: source.defocus_index):
+            variance = _variance(value for _, value in _values(sources, read)) / number
+            if self.over_defoci:
+                total = total + weights[index] ** 2 * variance
+            else:
+                yield index, np.sqrt(variance)
+        if self.over_defoci:
+            yield 0, np.sqrt(total)
 
     @property
     def _independent(self) -> bool:
@@ -335,9 +361,12 @@ class _Signals:
         for depths in self._depth_blocks(1):
             self._write_bins(depths)
         if self.fwhm:
-            names = [("images", name) for name in self.root["images"].variables if not name.startswith("adf_")]
-            for group, name in [*names, ("adf", "adf_intensities")]:
-                self.root[group][name].source_fwhm_nm = self.task.params["source_fwhm_nm"]
+            images = [variable for variable in self.root["images"].variables.values() if variable.ndim > 1]
+            for variable in (*images, self.root["adf"]["adf_intensities"], *self._center_of_mass()):
+                variable.source_fwhm_nm = self.task.params["source_fwhm_nm"]
+
+    def _center_of_mass(self) -> list[netCDF4.Variable]:
+        return [self.root["adf"]["center_of_mass"]] if self.experiment.center_of_mass else []
 
     def _depth_blocks(self, width: int) -> Iterator[slice]:
         number = len(self.experiment.depth_slices)
@@ -359,7 +388,7 @@ class _Signals:
             return self._blurred(np.stack(stack, axis=-1))
 
         images = self.root["images"]
-        for (d, c), value in self.average(read).items():
+        for (d, c), value in self.average(read):
             for index, name in enumerate(names):
                 images[name][d, c, depths] = np.moveaxis(value[..., index], 2, 0)
             if e.center_of_mass:
@@ -367,7 +396,7 @@ class _Signals:
                     com = value[..., -2:] / value[..., len(names) - 1, None]
                 self.root["adf"]["center_of_mass"][d, :, :, c, depths, 0, :] = com
         if with_errors:
-            for d, error in self.average.standard_errors(read).items():
+            for d, error in self.average.standard_errors(read):
                 for index, name in enumerate(e.rings):
                     images[name + STANDARD_ERROR][d, 0, depths] = np.moveaxis(error[..., index], 2, 0)
 
@@ -380,7 +409,7 @@ class _Signals:
             def read(job: netCDF4.Dataset, some: slice = some) -> np.ndarray:
                 return self._blurred(_array(job["adf"]["adf_intensities"][0, :, :, 0, depths, 0, some]))
 
-            for (d, c), value in self.average(read).items():
+            for (d, c), value in self.average(read):
                 self.root["adf"]["adf_intensities"][d, :, :, c, depths, 0, some] = value
 
     def _blurred(self, values: np.ndarray) -> np.ndarray:
@@ -392,12 +421,11 @@ class _Signals:
 
 
 def _write_cbed(root: netCDF4.Dataset, task: Merge, experiment: Experiment) -> None:
-    with closing(netCDF4.Dataset(task.sources[0].file)) as first:
-        angles = tuple(_array(first["cbed"][f"cbed_k_{axis}"][:]) * MRAD for axis in "xy")
-    add_cbed(root, experiment, task.axes("cbed"), (angles[0], angles[1]))
+    geometry = cbed_geometry(experiment)
+    add_cbed(root, experiment, task.axes("cbed"), (geometry.angles_x, geometry.angles_y))
     target = root["cbed"]["cbed_intensities"]
     average = Averaging(task, "cbed")
-    step = max(1, int(BLOCK_BYTES / (len(experiment.scan_y) * len(angles[0]) * len(angles[1]) * 8)))
+    step = max(1, int(BLOCK_BYTES / (len(experiment.scan_y) * math.prod(geometry.shape) * 8)))
     for depth in range(len(experiment.depth_slices)):
         for first_x in range(0, len(experiment.scan_x), step):
             rows = slice(first_x, min(first_x + step, len(experiment.scan_x)))
@@ -405,7 +433,7 @@ def _write_cbed(root: netCDF4.Dataset, task: Merge, experiment: Experiment) -> N
             def read(job: netCDF4.Dataset, rows: slice = rows, depth: int = depth) -> np.ndarray:
                 return _array(job["cbed"]["cbed_intensities"][0, rows, :, 0, depth, 0])
 
-            for (d, c), value in average(read).items():
+            for (d, c), value in average(read):
                 target[d, rows, :, c, depth, 0] = value
 
 
@@ -413,17 +441,20 @@ def _array(values: Any) -> np.ndarray:
     return np.asarray(np.ma.filled(values, np.nan), dtype=float)
 
 
-def _values(sources: Sequence[Source], read: Reader) -> Iterator[tuple[Source, np.ndarray]]:
+def _values(sources: Iterable[Source], read: Reader) -> Iterator[tuple[Source, np.ndarray]]:
     for source in sources:
-        try:
-            with closing(netCDF4.Dataset(source.file)) as job:
-                value = read(job)
-        except (OSError, RuntimeError, IndexError) as error:
-            raise DamagedResultError(
-                f"{source.file}: damaged, its data cannot be read ({type(error).__name__}). Nothing was deleted; "
-                "delete this file and run again: only it is computed again."
-            ) from None
-        yield source, value
+        yield source, _read(source, read)
+
+
+def _read(source: Source, read: Callable[[netCDF4.Dataset], Value]) -> Value:
+    try:
+        with closing(netCDF4.Dataset(source.file)) as job:
+            return read(job)
+    except (OSError, RuntimeError, LookupError, ValueError) as error:
+        raise DamagedResultError(
+            f"{source.file}: damaged, its data cannot be read ({type(error).__name__}). Nothing was deleted; "
+            "delete this file and run again: only it is computed again."
+        ) from None
 
 
 def _variance(values: Iterator[np.ndarray]) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Layout of the NetCDF-4 result files, one for a job and the same for the merged result.
 
 Groups are STEMsalabim's (`AMBER`, `runtime`, `params`, `adf`, `cbed`) and one of ours, `images`. Lengths are in nm
-and angles in mrad there, as its users expect.
+and angles in mrad there, as its users expect. Floats have 4 bytes in single precision, 8 in double.
 """
 
 from __future__ import annotations
@@ -104,13 +104,15 @@ def add_adf(root: netCDF4.Dataset, experiment: Experiment, axes: Axes) -> None:
     bins = np.asarray(experiment.bins) * MRAD_PER_RAD
     adf.createDimension("adf_plasmon_energies", 1)
     adf.createDimension("adf_detector_angle", len(bins) - 1)
-    add_variable(adf, "adf_plasmon_energies", "f8", ("adf_plasmon_energies",), "eV", "energy loss", [0.0])
+    add_variable(adf, "adf_plasmon_energies", real, ("adf_plasmon_energies",), "eV", "energy loss", [0.0])
     for name, long_name in (
         ("adf_detector_angle", "lower edge of the radial bin"),
         ("adf_detector_grid", "lower edges of the radial bins"),
     ):
-        add_variable(adf, name, "f8", ("adf_detector_angle",), "mrad", long_name, bins[:-1])
-    add_variable(adf, "adf_detector_upper_edge", "f8", ("adf_detector_angle",), "mrad", "upper edge of the radial bin", bins[1:])
+        add_variable(adf, name, real, ("adf_detector_angle",), "mrad", long_name, bins[:-1])
+    add_variable(
+        adf, "adf_detector_upper_edge", real, ("adf_detector_angle",), "mrad", "upper edge of the radial bin", bins[1:]
+    )
     dimensions = (
         "adf_defocus", "adf_position_x", "adf_position_y", "adf_phonon", "adf_slice", "adf_plasmon_energies",
         "adf_detector_angle",
@@ -141,7 +143,10 @@ def add_standard_errors(root: netCDF4.Dataset, experiment: Experiment) -> None:
     """Create `<detector>_standard_error` beside each image."""
     for name in experiment.rings:
         _add_image(
-            root["images"], experiment, name + STANDARD_ERROR, f"standard error of {name} over frozen-phonon configurations"
+            root["images"],
+            experiment,
+            name + STANDARD_ERROR,
+            f"standard error of {name} over frozen-phonon configurations",
         )
 
 
@@ -157,6 +162,7 @@ def _adf_axes(group: netCDF4.Dataset, experiment: Experiment, axes: Axes) -> Non
 
 
 def _scan_axes(group: netCDF4.Dataset, experiment: Experiment, axes: Axes, prefix: str) -> None:
+    real = experiment.real_dtype
     x = np.asarray(experiment.scan_x) * NM_PER_ANGSTROM
     y = np.asarray(experiment.scan_y) * NM_PER_ANGSTROM
     depths = np.asarray(experiment.depths) * NM_PER_ANGSTROM
@@ -168,12 +174,16 @@ def _scan_axes(group: netCDF4.Dataset, experiment: Experiment, axes: Axes, prefi
     ):
         name = f"{prefix}_{axis}"
         group.createDimension(name, len(values))
-        add_variable(group, name, "f8", (name,), units, long_name, values)
+        add_variable(group, name, real, (name,), units, long_name, values)
     name = f"{prefix}_phonon"
     group.createDimension(name, len(axes.configurations))
     add_variable(group, name, "i4", (name,), "1", "index of the frozen-phonon configuration", axes.configurations)
-    for grid, axis, values in (("probe_x_grid", "position_x", x), ("probe_y_grid", "position_y", y), ("slice_coords", "slice", depths)):
-        add_variable(group, f"{prefix}_{grid}", "f8", (f"{prefix}_{axis}",), "nm", f"values of {prefix}_{axis}", values)
+    for grid, axis, values in (
+        ("probe_x_grid", "position_x", x),
+        ("probe_y_grid", "position_y", y),
+        ("slice_coords", "slice", depths),
+    ):
+        add_variable(group, f"{prefix}_{grid}", real, (f"{prefix}_{axis}",), "nm", f"values of {prefix}_{axis}", values)
 
 
 def add_cbed(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, angles: tuple[np.ndarray, np.ndarray]) -> None:
@@ -182,12 +192,12 @@ def add_cbed(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, angles: 
     cbed = root.createGroup("cbed")
     _scan_axes(cbed, experiment, axes, "cbed")
     cbed.createDimension("cbed_plasmon_energies", 1)
-    add_variable(cbed, "cbed_plasmon_energies", "f8", ("cbed_plasmon_energies",), "eV", "energy loss", [0.0])
+    add_variable(cbed, "cbed_plasmon_energies", real, ("cbed_plasmon_energies",), "eV", "energy loss", [0.0])
     for axis, values in zip("xy", angles, strict=True):
         cbed.createDimension(f"cbed_k_{axis}", len(values))
         for name in (f"cbed_k_{axis}", f"cbed_{axis}_grid"):
             add_variable(
-                cbed, name, "f8", (f"cbed_k_{axis}",), "mrad", f"scattering angle along {axis}", values * MRAD_PER_RAD
+                cbed, name, real, (f"cbed_k_{axis}",), "mrad", f"scattering angle along {axis}", values * MRAD_PER_RAD
             )
     dimensions = (
         "cbed_defocus", "cbed_position_x", "cbed_position_y", "cbed_phonon", "cbed_slice", "cbed_plasmon_energies",
@@ -230,7 +240,7 @@ class AtomTable:
     slices: int
 
 
-def add_atoms(root: netCDF4.Dataset, table: AtomTable, frames: int) -> None:
+def add_atoms(root: netCDF4.Dataset, table: AtomTable, frames: int, real: np.dtype[Any]) -> None:
     """Create the group `AMBER` and fill what all frames share; see `put_frame`.
 
     With `frames` 0 the atoms at rest are the one frame, and the attribute `displaced` is 0.
@@ -242,8 +252,8 @@ def add_atoms(root: netCDF4.Dataset, table: AtomTable, frames: int) -> None:
     number = len(table.symbols)
     types, element = np.unique(np.asarray(table.symbols, dtype=str), return_inverse=True)
     for name, size in (
-        ("frame", frames), ("atom", number), ("spatial", 3), ("cell_spatial", 3), ("cell_angular", 3), ("slices", table.slices),
-        ("elements", len(types)),
+        ("frame", frames), ("atom", number), ("spatial", 3), ("cell_spatial", 3), ("cell_angular", 3),
+        ("slices", table.slices), ("elements", len(types)),
     ):  # fmt: skip
         amber.createDimension(name, size)
     add_texts(amber, "atom_types", "elements", "element symbols that `element` refers to", list(types))
@@ -252,21 +262,31 @@ def add_atoms(root: netCDF4.Dataset, table: AtomTable, frames: int) -> None:
     add_texts(amber, "cell_angular", "cell_angular", "names of the cell angles", ["alpha", "beta", "gamma"])
     thickness = table.cell[2] / table.slices * NM_PER_ANGSTROM
     add_variable(
-        amber, "slice_coordinates", "f4", ("slices",), "nm", "upper face of each slice", np.arange(table.slices) * thickness
+        amber,
+        "slice_coordinates",
+        real,
+        ("slices",),
+        "nm",
+        "upper face of each slice",
+        np.arange(table.slices) * thickness,
     )
     lengths = np.broadcast_to(np.asarray(table.cell) * NM_PER_ANGSTROM, (frames, 3))
-    add_variable(amber, "cell_lengths", "f4", ("frame", "cell_spatial"), "nm", "cell lengths", lengths)
-    add_variable(amber, "cell_angles", "f4", ("frame", "cell_angular"), "degree", "cell angles", np.full((frames, 3), 90.0))
+    add_variable(amber, "cell_lengths", real, ("frame", "cell_spatial"), "nm", "cell lengths", lengths)
+    add_variable(
+        amber, "cell_angles", real, ("frame", "cell_angular"), "degree", "cell angles", np.full((frames, 3), 90.0)
+    )
     per_atom = ("frame", "atom")
     chunk = (1, number)
     for name, dtype, units, long_name, values in (
-        ("radius", "f4", "nm", "covalent radius, for viewers", table.radius * NM_PER_ANGSTROM),
-        ("msd", "f4", "nm2", "mean square displacement per axis", table.u_iso * NM_PER_ANGSTROM**2),
+        ("radius", real, "nm", "covalent radius, for viewers", table.radius * NM_PER_ANGSTROM),
+        ("msd", real, "nm2", "mean square displacement per axis", table.u_iso * NM_PER_ANGSTROM**2),
         ("element", "i4", "1", "index into atom_types", element),
     ):
         add_variable(amber, name, dtype, per_atom, units, long_name, np.broadcast_to(values, (frames, number)), chunk)
     add_variable(amber, "slice", "i4", per_atom, "1", "slice that the atom belongs to", chunks=chunk)
-    add_variable(amber, "coordinates", "f4", ("frame", "atom", "spatial"), "nm", "atom positions", chunks=(1, number, 3))
+    add_variable(
+        amber, "coordinates", real, ("frame", "atom", "spatial"), "nm", "atom positions", chunks=(1, number, 3)
+    )
     if not displaced:
         put_frame(root, 0, table.positions * NM_PER_ANGSTROM, table.slice_index)
 
@@ -277,11 +297,17 @@ def put_frame(root: netCDF4.Dataset, frame: int, coordinates_nm: np.ndarray, sli
     root["AMBER"]["slice"][frame] = slice_index
 
 
-def add_params(root: netCDF4.Dataset, defocus_nm: Sequence[float], weights: Sequence[float], blocks: Mapping[str, Any]) -> None:
+def add_params(
+    root: netCDF4.Dataset,
+    defocus_nm: Sequence[float],
+    weights: Sequence[float],
+    blocks: Mapping[str, Any],
+    real: np.dtype[Any],
+) -> None:
     """Group `params`: defoci, weights, and one subgroup per config block with its values as attributes."""
     params = root.createGroup("params")
     params.createDimension("defocus", len(defocus_nm))
-    add_variable(params, "defocus", "f8", ("defocus",), "nm", "defocus, positive is underfocus", defocus_nm)
-    add_variable(params, "defocus_weights", "f8", ("defocus",), "1", "weight of the defocus in averages", weights)
+    add_variable(params, "defocus", real, ("defocus",), "nm", "defocus, positive is underfocus", defocus_nm)
+    add_variable(params, "defocus_weights", real, ("defocus",), "1", "weight of the defocus in averages", weights)
     for block, values in blocks.items():
         add_attributes(params.createGroup(block), values)

@@ -121,9 +121,7 @@ def _given(found: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _damaged(file: Path, what: str) -> DamagedResultError:
-    return DamagedResultError(
-        f"{file}: {what}. Delete it and run again: rule prepare_specimen makes it anew."
-    )
+    return DamagedResultError(f"{file}: {what}. Delete it and run again: rule prepare_specimen makes it anew.")
 
 
 def _arrays(specimen: Specimen) -> dict[str, np.ndarray]:

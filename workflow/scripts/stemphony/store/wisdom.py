@@ -1,4 +1,4 @@
-"""FFTW's plans, kept on disk per CPU model and FFTW version, so that they are made once and are the same for all jobs."""
+"""FFTW's plans on disk, per CPU model and FFTW version, so that they are made once and are the same for all jobs."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ def _known(file: Path, shape: tuple[int, int], dtype: Any) -> bool:
         return True
     try:
         content = json.loads(file.read_text(encoding="ascii"))
-        parts = tuple(base64.b64decode(part, validate=True) for part in content["wisdom"])
+        double, single, extended = (base64.b64decode(part, validate=True) for part in content["wisdom"])
+        parts: fft.Wisdom = double, single, extended
         # FFTW takes damaged wisdom without complaint.
         if _checksum(parts) != content["sha256"] or content["cpu"] != cpu_model():
             return False
@@ -100,7 +101,7 @@ def _keep(file: Path) -> None:
         temporary.write_text(json.dumps(content, indent=1), encoding="ascii")
 
 
-def _checksum(parts: tuple[bytes, ...]) -> str:
+def _checksum(parts: fft.Wisdom) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 

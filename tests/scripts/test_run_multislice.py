@@ -1,0 +1,260 @@
+"""The script of rule run_multislice: one job from params and specimen to its file, loading nothing it need not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+import pytest
+import run_multislice as script
+from stemphony import paths, provenance
+from stemphony.campaign import Campaign, InputFiles
+from stemphony.errors import DamagedResultError
+from stemphony.model import Experiment
+from stemphony.paths import ResultPaths
+from stemphony.simulation import draw_atoms, simulate
+from stemphony.store import ledger
+from stemphony.store.specimen_file import write_specimen
+from stemphony.store.structures import Specimen
+from support.experiments import FILES, planned
+from support.specimens import srtio3
+
+SCRIPT = Path(script.__file__)
+BLOCKS: dict[str, dict[str, Any]] = {
+    "probe": {"defoci_nm": [2.5, 0.0]},
+    "scan": {"points": [2, 2]},
+    "frozen_phonon": {"configurations": 3},
+    "cbed": {"enabled": True, "max_mrad": 20.0},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory):
+    """Plans of the FFTs are made once for all tests, and not in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STEMPHONY_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("STEMPHONY_RUN", raising=False)
+        patch.delenv("STEMPHONY_CONFIG_FILES", raising=False)
+        yield
+
+
+class Job:
+    """A campaign with its specimen on disk, of which single jobs are run."""
+
+    def __init__(
+        self, folder: Path, files: InputFiles = FILES, specimen: Specimen | None = None, **blocks: Any
+    ) -> None:
+        self.campaign: Campaign = planned(files, **{**BLOCKS, **blocks})
+        self.specimen = specimen or srtio3((2, 2, 2))
+        self.result = ResultPaths(folder / "results" / "tiny")
+        self.result.root.mkdir(parents=True, exist_ok=True)
+        digest = {"specimen_digest": self.campaign.specimen_params["specimen_digest"]}
+        write_specimen(self.result.specimen, self.specimen, digest)
+
+    @property
+    def experiment(self) -> Experiment:
+        return Experiment.of(self.campaign.common_params, self.specimen.cell)
+
+    def run(self, defocus: str = "p2d500", configuration: int = 1, threads: int = 1) -> Path:
+        file = self.result.job(defocus, configuration)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        script.run_multislice(self.campaign.job_params(defocus, configuration), self.result.specimen, file, threads)
+        return file
+
+    def arguments(self, defocus: str = "p2d500", configuration: int = 1) -> list[str]:
+        file = self.result.job(defocus, configuration)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        params = provenance.canonical_json(self.campaign.job_params(defocus, configuration))
+        return [params, str(self.result.specimen), str(file), "1"]
+
+
+@pytest.fixture
+def job(tmp_path) -> Callable[..., Job]:
+    return lambda **settings: Job(tmp_path, **settings)
+
+
+def arrays(file: Path) -> dict[str, bytes]:
+    with netCDF4.Dataset(file) as root:
+        groups = ("AMBER", "params", "adf", "images", "cbed")
+        return {f"{g}/{n}": np.ma.filled(v[...]).tobytes() for g in groups for n, v in root[g].variables.items()}
+
+
+def test_a_job_writes_what_was_computed(job):
+    made = job()
+    file = made.run()
+    of, specimen = made.experiment, made.specimen
+    atoms = draw_atoms(
+        of, specimen.symbols, specimen.positions, specimen.u_iso, frame=None, displaced=True, random_seed=1,
+        configuration=1, defocus_nm=2.5, displace_z=True, fixed_slicing=True,
+    )  # fmt: skip
+    signals = simulate(of, atoms, 2.5, threads=1, flag="FFTW_ESTIMATE", on_progress=lambda done, total: None)
+    with netCDF4.Dataset(file) as root:
+        for index, name in enumerate(("bf", "haadf")):
+            got = np.moveaxis(np.asarray(root["images"][name][0, 0]), 0, -1)
+            assert got == pytest.approx(signals.rings[..., index], rel=1e-4)
+        assert np.asarray(root["cbed"]["cbed_intensities"][0, :, :, 0, :, 0]) == pytest.approx(signals.cbed, abs=1e-6)
+        assert np.asarray(root["AMBER"]["coordinates"][0]) == pytest.approx(atoms.positions / 10, abs=1e-6)
+        assert root.effective_seed == 1
+        assert root.job_digest == provenance.digest(made.campaign.job_params("p2d500", 1))
+
+
+def test_a_job_tells_where_it_came_from(job):
+    made = job()
+    with netCDF4.Dataset(made.run()) as root:
+        identity = ledger.identity(made.result, 1)
+        assert root.id == root["runtime"].UUID == identity.id
+        runtime = root["runtime"]
+        assert runtime.time_start <= runtime.time_stop
+        assert runtime.cpu_seconds > 0
+        assert runtime.wall_seconds > 0
+        assert runtime.peak_memory_mb > 50
+        assert runtime.host
+        assert runtime.cpu_model
+        assert runtime.threads == 1
+        assert runtime.attempt == 1
+        assert runtime.fft_plan_source in ("planned", "cache")
+        assert "numpy" in json.loads(runtime.versions)
+        assert root.title == "tiny"
+
+
+def test_a_job_knows_from_the_plan_what_it_cannot_know_itself(job):
+    made = job()
+    ledger.write_plan(made.result, {"title": "From the plan", "keep_coordinates": False, "budget_mb": 0.01})
+    with netCDF4.Dataset(made.run()) as root:
+        assert root.title == "From the plan"
+        assert root["AMBER"].displaced == 0
+
+
+def test_a_job_run_twice_or_with_more_threads_gives_the_same_arrays(job):
+    made = job()
+    first = arrays(made.run())
+    assert arrays(made.run()) == first
+    assert arrays(made.run(threads=2)) == first
+    assert len(first) > 40
+
+
+def test_attempts_and_progress_are_noted(job):
+    made = job()
+    for attempt in (1, 2):
+        with netCDF4.Dataset(made.run()) as root:
+            assert root["runtime"].attempt == attempt
+    state = json.loads(made.result.progress(0, "p2d500", 1).read_text())
+    assert (state["state"], state["done"], state["total"], state["attempt"]) == ("finished", 4, 4, 2)
+
+
+def test_each_job_draws_its_own_atoms(job):
+    made = job()
+    seen = set()
+    for defocus in ("p2d500", "p0d000"):
+        for configuration in (0, 1):
+            with netCDF4.Dataset(made.run(defocus, configuration)) as root:
+                seen.add(np.asarray(root["AMBER"]["coordinates"][0]).tobytes())
+    assert len(seen) == 4
+
+
+def test_defoci_share_their_atoms_if_asked(job):
+    made = job(frozen_phonon={"configurations": 2, "independent_defoci": False})
+    coordinates = []
+    for defocus in ("p2d500", "p0d000"):
+        with netCDF4.Dataset(made.run(defocus, 1)) as root:
+            coordinates.append(np.asarray(root["AMBER"]["coordinates"][0]))
+    assert (coordinates[0] == coordinates[1]).all()
+
+
+def test_a_drawn_seed_is_used_and_told(job):
+    made = job(simulation={"random_seed": 0})
+    with netCDF4.Dataset(made.run()) as root:
+        seed = ledger.identity(made.result, 0).seed
+        assert seed > 0
+        assert root.effective_seed == root["params"]["simulation"].random_seed == seed
+        moved = np.asarray(root["AMBER"]["coordinates"][0])
+    drawn = job(simulation={"random_seed": seed})
+    with netCDF4.Dataset(drawn.run()) as root:
+        assert (np.asarray(root["AMBER"]["coordinates"][0]) == moved).all()
+
+
+def test_without_frozen_phonons_atoms_rest_and_no_seed_is_told(job):
+    with netCDF4.Dataset(job(frozen_phonon={"enabled": False}).run("p2d500", 0)) as root:
+        rest = srtio3((2, 2, 2)).positions / 10
+        assert np.asarray(root["AMBER"]["coordinates"][0]) == pytest.approx(rest, abs=1e-7)
+        assert "effective_seed" not in root.ncattrs()
+
+
+def test_a_snapshot_is_the_configuration_of_every_defocus(job):
+    movie = srtio3((2, 2, 2), frames=3)
+    assert movie.frames is not None
+    files = InputFiles("5" * 64, "6" * 64, 3)
+    made = job(files=files, specimen=movie, frozen_phonon={"snapshots": "a.xyz", "configurations": None})
+    expected = movie.frames[2].copy()
+    expected[:, :2] %= 7.81
+    expected[:, 2] = expected[:, 2].clip(0, 7.81)
+    for defocus in ("p2d500", "p0d000"):
+        with netCDF4.Dataset(made.run(defocus, 2)) as root:
+            assert np.asarray(root["AMBER"]["coordinates"][0]) == pytest.approx(expected / 10, abs=1e-6)
+
+
+def test_another_specimen_is_refused(job):
+    made = job()
+    write_specimen(made.result.specimen, made.specimen, {"specimen_digest": "0" * 64})
+    with pytest.raises(DamagedResultError, match=r"specimen\.nc was made from another specimen.*run again"):
+        made.run()
+    state = json.loads(made.result.progress(0, "p2d500", 1).read_text())
+    assert state["state"] == "failed"
+    assert "another specimen" in state["message"]
+    assert not made.result.job("p2d500", 1).exists()
+
+
+# --- as a process -------------------------------------------------------------------------------------------------
+
+MODULES = """
+import json, runpy, sys
+from pathlib import Path
+script, modules, *arguments = sys.argv[1:]
+sys.path[0] = str(Path(script).parent)
+sys.argv = [script, *arguments]
+try:
+    runpy.run_path(script, run_name="__main__")
+finally:
+    Path(modules).write_text(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
+"""
+
+
+def launch(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "", **environment},
+    )  # fmt: skip
+
+
+def test_a_job_loads_nothing_that_it_does_not_need(job, tmp_path):
+    made = job()
+    done = launch("-c", MODULES, str(SCRIPT), str(tmp_path / "modules"), *made.arguments())
+    assert done.returncode == 0, done.stderr
+    loaded = set(json.loads((tmp_path / "modules").read_text()))
+    assert {"numpy", "scipy", "pyfftw", "netCDF4", "stemphony"} <= loaded
+    assert not loaded & {"ase", "matplotlib", "snakemake", "jsonschema", "yaml", "requests", "pandas", "xarray"}
+
+
+def test_the_process_says_how_far_it_is_and_ends_well(job):
+    made = job()
+    done = launch(str(SCRIPT), *made.arguments())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "4 of 4 probe positions" in done.stdout
+    assert paths.checksum(made.result.job("p2d500", 1)).is_file()
+
+
+def test_a_damaged_specimen_is_told_without_a_traceback(job):
+    made = job()
+    made.result.specimen.write_bytes(made.result.specimen.read_bytes()[:1000])
+    done = launch(str(SCRIPT), *made.arguments())
+    assert done.returncode == 1
+    assert "specimen.nc" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not made.result.job("p2d500", 1).exists()

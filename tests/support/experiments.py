@@ -1,0 +1,207 @@
+"""Configs, campaigns and job files that take no time to compute, and processes that race."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stemphony import campaign, configuration, provenance
+from stemphony.campaign import Campaign, InputFiles
+from stemphony.model import Experiment
+from stemphony.paths import ResultPaths
+from stemphony.simulation import Atoms, Signals, cbed_geometry
+from stemphony.store import jobs
+from stemphony.store.merge import merge
+from stemphony.store.structures import Specimen
+
+from support.specimens import srtio3
+
+SCRIPTS = Path(__file__).parents[2] / "workflow/scripts"
+CELL = (7.81, 7.81, 7.81)
+FILES = InputFiles("5" * 64)
+
+# 64 points on 7.81 Å carry angles up to 68.5 mrad.
+TINY: dict[str, dict[str, Any]] = {
+    "simulation": {"name": "tiny"},
+    "specimen": {"file": "tiny.xyz"},
+    "grating": {"gpts": [64, 64], "slice_thickness_angstrom": 1.96},
+    "scan": {"points": [3, 4]},
+    "depths": {"every_angstrom": 3.9},
+    "adf": {"bins": 5, "max_mrad": 60.0, "detectors": {"bf": [0.0, 10.0], "haadf": [40.0, 60.0]}},
+}
+
+
+def minimal(**blocks: Mapping[str, Any]) -> dict[str, Any]:
+    """The shortest config there is, with `blocks` added to it."""
+    return _joined({"simulation": {"name": "x"}, "specimen": {"file": "x.cif"}}, blocks)
+
+
+def tiny(**blocks: Mapping[str, Any]) -> dict[str, Any]:
+    """A validated config of a tiny campaign; `blocks` override single keys."""
+    return configuration.validate(_joined(TINY, blocks))
+
+
+def _joined(base: Mapping[str, Any], blocks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    joined: dict[str, Any] = copy.deepcopy(dict(base))
+    for block, values in blocks.items():
+        joined[block] = {**joined.get(block, {}), **values}
+    return joined
+
+
+def planned(files: InputFiles = FILES, **blocks: Mapping[str, Any]) -> Campaign:
+    """The campaign of `tiny(**blocks)`."""
+    return campaign.plan(tiny(**blocks), files)
+
+
+def experiment(cell: Sequence[float] = CELL, **blocks: Mapping[str, Any]) -> Experiment:
+    """The experiment of `tiny(**blocks)` on a cell."""
+    return Experiment.of(tiny(**blocks), cell)
+
+
+def signals(of: Experiment, seed: int | Sequence[int]) -> Signals:
+    """Made-up signals with all that the experiment asks for."""
+    rng = np.random.default_rng(seed)
+    shape = (len(of.scan_x), len(of.scan_y), len(of.depth_slices))
+    cbed = angles = None
+    if of.cbed_max is not None:
+        geometry = cbed_geometry(of)
+        angles = (geometry.angles_x, geometry.angles_y)
+        cbed = rng.random((*shape, *geometry.shape))
+    return Signals(
+        bins=rng.random((*shape, max(0, len(of.bins) - 1))),
+        rings=rng.random((*shape, len(of.rings))),
+        total=0.5 + 0.5 * rng.random(shape),
+        center_of_mass=1e-3 * rng.normal(size=(*shape, 2 if of.center_of_mass else 0)),
+        cbed=cbed,
+        cbed_angles=angles,
+    )
+
+
+@dataclass
+class FakeCampaign:
+    """Job files with made-up signals, and what is needed to merge them."""
+
+    campaign: Campaign
+    experiment: Experiment
+    specimen: Specimen
+    result: ResultPaths
+
+    @classmethod
+    def of(cls, folder: Path, **blocks: Mapping[str, Any]) -> FakeCampaign:
+        """A campaign whose results are below `folder`; nothing is written yet."""
+        made, specimen = planned(**blocks), srtio3((2, 2, 2))
+        return cls(made, Experiment.of(made.common_params, specimen.cell), specimen, ResultPaths.of("tiny", folder))
+
+    @property
+    def pairs(self) -> list[tuple[str, int]]:
+        """(Defocus id, configuration) of all jobs."""
+        return [(d.id, c) for d in self.campaign.defoci for c in range(self.campaign.configurations)]
+
+    def signals(self, defocus: str, configuration: int) -> Signals:
+        """The signals of one job."""
+        return signals(self.experiment, [self.campaign.defocus(defocus).index, configuration])
+
+    def write(
+        self,
+        defocus: str,
+        configuration: int,
+        *,
+        seed: int | None = 1,
+        coordinates: bool = True,
+        params: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Write one job file; `params` override single ones of the rule's."""
+        file = self.result.job(defocus, configuration)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        record = jobs.JobRecord(
+            params={**self.campaign.job_params(defocus, configuration), **(params or {})},
+            effective_seed=seed,
+            root={"title": "a title", "id": "an id", "program": provenance.PROGRAM},
+            runtime={
+                "UUID": "an id",
+                "time_start": f"2026-01-01T00:00:0{configuration}+00:00",
+                "time_stop": "2026-01-01T00:01:00+00:00",
+                "cpu_seconds": 1.5,
+                "wall_seconds": 2.5,
+                "peak_memory_mb": 100.0,
+                "host": "here",
+                "fft_plan_source": "cache",
+                "git_commit": "abc",
+                "versions": "{}",
+            },
+        )
+        atoms = None
+        if coordinates:
+            moved = self.specimen.positions + 0.01 * (1 + configuration)
+            atoms = Atoms(self.specimen.symbols, moved, self.table.slice_index)
+        jobs.write_job(file, self.experiment, record, self.signals(defocus, configuration), self.table, atoms)
+        return file
+
+    def write_all(self, **settings: Any) -> list[Path]:
+        """Write all job files."""
+        return [self.write(defocus, configuration, **settings) for defocus, configuration in self.pairs]
+
+    @property
+    def table(self) -> jobs.AtomTable:
+        """The atoms at rest."""
+        return jobs.atom_table(self.specimen, self.experiment)
+
+    def merge(self, warnings: list[str] | None = None) -> Path:
+        """Merge the job files into stem.nc."""
+        blocks = {name: value for name, value in self.campaign.config.items() if isinstance(value, dict)}
+        merge(
+            self.campaign.merge_params,
+            self.result,
+            self.result.merged,
+            self.table,
+            self.experiment,
+            root_attributes={"title": "a title", "id": "an id"},
+            runtime_attributes={"UUID": "an id", "time_start": "2026-01-02T00:00:00+00:00"},
+            blocks=blocks,
+            warn=(warnings if warnings is not None else []).append,
+        )
+        return self.result.merged
+
+
+def start(code: str, **environment: str) -> subprocess.Popen[str]:
+    """Start a Python process that knows the package."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS), "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """What a process prints; fails if it fails."""
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    return out.strip()
+
+
+def race(imports: str, action: str, number: int, folder: Path) -> list[str]:
+    """What `number` processes print that do the same at the same moment."""
+    code = f"""
+import pathlib, os, time
+{imports}
+pathlib.Path({str(folder)!r}, f"ready-{{os.getpid()}}").touch()
+while not pathlib.Path({str(folder)!r}, "go").exists():
+    time.sleep(0.0005)
+{action}
+"""
+    processes = [start(code) for _ in range(number)]
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob("ready-*"))) < number and time.monotonic() < deadline:
+        time.sleep(0.01)
+    (folder / "go").touch()
+    return [finish(process) for process in processes]

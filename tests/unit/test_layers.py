@@ -1,0 +1,202 @@
+"""Who imports whom: dependencies point one way, and heavy packages stay where they are needed."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "workflow/scripts"
+PACKAGE = SCRIPTS / "stemphony"
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module: by which file, which one, and whether as soon as the file is imported."""
+
+    file: str
+    module: str
+    at_once: bool
+
+    @property
+    def top(self) -> str:
+        return self.module.split(".")[0]
+
+
+def imports(file: Path) -> Iterator[Import]:
+    """Imports of a file with relative ones resolved, those for type checkers left out."""
+    name = file.relative_to(SCRIPTS).as_posix()
+    package = file.relative_to(SCRIPTS).with_suffix("").parts[:-1]
+
+    def walk(node: ast.AST, at_once: bool) -> Iterator[Import]:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            return
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(name, alias.name, at_once)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                whole = f"{base}.{alias.name}"
+                path = SCRIPTS / whole.replace(".", "/")
+                yield Import(name, whole if path.is_dir() or path.with_suffix(".py").is_file() else base, at_once)
+        inner = at_once and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, inner)
+
+    yield from walk(ast.parse(file.read_text(encoding="utf-8")), True)
+
+
+FILES = [*sorted(SCRIPTS.glob("*.py")), *sorted(PACKAGE.rglob("*.py"))]
+IMPORTS = [found for file in FILES for found in imports(file)]
+
+
+def importers(top: str, at_once: bool = False) -> set[str]:
+    return {found.file for found in IMPORTS if found.top == top and (found.at_once or not at_once)}
+
+
+def outside(files: set[str], *allowed: str) -> set[str]:
+    return {file for file in files if not any(fnmatch.fnmatch(file, pattern) for pattern in allowed)}
+
+
+def test_the_walk_sees_imports_of_all_kinds():
+    assert importers("numpy")
+    assert importers("netCDF4") - importers("netCDF4", at_once=True)
+    assert any(found == Import("stemphony/store/merge.py", "stemphony.model", True) for found in IMPORTS)
+    assert any(found.module == "stemphony.store.ledger" and found.file == "stemphony/job.py" for found in IMPORTS)
+    assert any(found.file == "run_multislice.py" and not found.at_once for found in IMPORTS)
+
+
+# --- packages of others -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("package", "allowed"),
+    [
+        ("snakemake", ()),
+        ("ase", ("stemphony/store/structure*.py",)),
+        ("matplotlib", ("plot_results.py",)),
+        ("requests", ("stemphony/status/sender.py",)),
+        ("urllib3", ("stemphony/status/sender.py",)),
+        ("netCDF4", ("stemphony/store/*.py", "stemphony/provenance.py", "stemphony/hooks.py", "plot_results.py")),
+        ("pyfftw", ("stemphony/physics/fft.py", "stemphony/provenance.py")),
+        ("jsonschema", ("stemphony/configuration.py",)),
+        ("flask", ("stemphony/monitor/*.py",)),
+        ("sqlalchemy", ("stemphony/monitor/*.py",)),
+    ],
+)
+def test_a_package_is_imported_only_where_it_belongs(package, allowed):
+    assert not outside(importers(package), *allowed)
+
+
+@pytest.mark.parametrize(
+    ("package", "allowed"),
+    [
+        ("ase", ()),
+        ("matplotlib", ()),
+        ("jsonschema", ()),
+        ("netCDF4", ("stemphony/store/*.py",)),
+        ("pyfftw", ("stemphony/physics/fft.py",)),
+    ],
+)
+def test_a_slow_package_is_imported_when_it_is_used(package, allowed):
+    assert not outside(importers(package, at_once=True), *allowed)
+
+
+# --- physics ------------------------------------------------------------------------------------------------------
+
+
+def test_physics_knows_numbers_only():
+    """No files (but its own tables), no clock, no log, no configuration, nothing of ours outside physics."""
+    allowed = {"__future__", "collections", "dataclasses", "functools", "itertools", "math", "typing", "numpy", "scipy"}
+    for found in IMPORTS:
+        if not found.file.startswith("stemphony/physics/"):
+            continue
+        extra = {"fft": {"pyfftw"}, "scattering": {"json", "importlib"}}.get(Path(found.file).stem, set())
+        ours = found.module.startswith("stemphony.physics")
+        assert ours or found.top in allowed | extra, found
+
+
+# --- our own modules ----------------------------------------------------------------------------------------------
+
+# From the bottom to the top: a module may import those of its own line and of the lines that it names.
+LAYERS: dict[str, set[str]] = {
+    "errors": set(),
+    "paths": set(),
+    "provenance": set(),
+    "physics": set(),
+    "configuration": {"errors"},
+    "model": {"errors", "physics"},
+    "campaign": {"errors", "paths", "provenance", "model"},
+    "simulation": {"paths", "model", "physics"},
+    "progress": {"paths"},
+    "script": {"errors"},
+    "status": {"errors"},
+    "store": {"errors", "paths", "provenance", "model", "campaign", "simulation", "physics"},
+    "job": {"errors", "paths", "progress", "status", "store"},
+    "preflight": {
+        "errors", "paths", "provenance", "configuration", "model", "campaign", "simulation", "physics", "store",
+        "status",
+    },
+    "hooks": {"errors", "paths", "progress", "provenance", "campaign", "status", "store", "job", "preflight"},
+    "snakefile": {"errors", "paths", "provenance", "campaign", "store", "job", "preflight", "hooks"},
+}  # fmt: skip
+FREE = {"cli", "runner", "__main__", "__init__", "monitor"}
+
+
+def layer(module: str) -> str:
+    parts = module.removesuffix(".py").replace("/", ".").split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+@pytest.mark.parametrize("upper", LAYERS)
+def test_imports_point_one_way(upper):
+    seen = [found for found in IMPORTS if found.file.startswith("stemphony/") and layer(found.file) == upper]
+    used = {layer(found.module) for found in seen if found.top == "stemphony"} - {upper, ""}
+    assert used <= LAYERS[upper]
+
+
+def test_every_module_has_its_place():
+    modules = {layer(file.relative_to(SCRIPTS).as_posix()) for file in PACKAGE.rglob("*.py")}
+    assert modules - FREE <= LAYERS.keys()
+
+
+def test_layers_have_no_circle():
+    done: set[str] = set()
+    while rest := {name for name, below in LAYERS.items() if name not in done}:
+        ready = {name for name in rest if LAYERS[name] <= done}
+        assert ready, rest
+        done |= ready
+
+
+def test_what_jobs_run_never_checks_the_plan_again():
+    scripts = {found for found in IMPORTS if "/" not in found.file and found.top == "stemphony"}
+    allowed = {"errors", "paths", "provenance", "script", "job", "model", "simulation", "store", "physics", ""}
+    assert {layer(found.module) for found in scripts} <= allowed
+
+
+def test_rules_call_the_snakefile_module_alone():
+    files = [ROOT / "Snakefile", *(ROOT / "workflow/rules").glob("*.smk")]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    found = re.findall(r"^\s*(?:from|import)\s+(stemphony[.\w]*)(?:\s+import\s+(.+))?", text, re.MULTILINE)
+    assert found == [("stemphony", "snakefile")]
+
+
+def test_no_import_is_hidden_from_this_test():
+    for file in FILES:
+        assert not re.search(r"__import__\(|importlib\.import_module|exec\(", file.read_text(encoding="utf-8")), file
+
+
+def test_standard_library_is_told_from_the_rest():
+    known = {"numpy", "scipy", "pyfftw", "netCDF4", "requests", "urllib3", "yaml", "jsonschema", "ase", "matplotlib"}
+    monitor = {"flask", "waitress", "sqlalchemy", "werkzeug"}
+    third_party = {found.top for found in IMPORTS} - set(sys.stdlib_module_names) - {"stemphony"}
+    assert third_party <= known | monitor

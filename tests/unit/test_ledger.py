@@ -1,0 +1,139 @@
+"""Identity, runs and attempts: each made once, whoever comes first."""
+
+from __future__ import annotations
+
+import json
+import stat
+import uuid
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from stemphony.errors import DamagedResultError, StorageError
+from stemphony.paths import ResultPaths
+from stemphony.store import ledger
+from support.experiments import race
+
+PROCESSES = 8
+
+
+@pytest.fixture
+def result(tmp_path):
+    return ResultPaths(tmp_path / "results" / "a")
+
+
+def racing(result: ResultPaths, expression: str) -> list[str]:
+    """What several processes print that evaluate an expression at the same moment."""
+    imports = (
+        "from stemphony.store import ledger\nfrom stemphony.paths import ResultPaths\n"
+        f"result = ResultPaths(pathlib.Path({str(result.root)!r}))"
+    )
+    return race(imports, f"print({expression})", PROCESSES, result.root.parents[1])
+
+
+# --- identity -----------------------------------------------------------------------------------------------------
+
+
+def test_racing_processes_make_one_identity(result):
+    seen = racing(result, "[(i.id, i.seed, i.created) for i in [ledger.identity(result, 0)]]")
+    assert len(seen) == PROCESSES
+    assert len(set(seen)) == 1
+    assert [file.name for file in result.root.iterdir()] == ["simulation.json"]
+
+
+def test_an_identity_never_changes(result):
+    first = ledger.identity(result, 5)
+    content = result.identity.read_bytes()
+    assert ledger.identity(result, 6) == first
+    assert result.identity.read_bytes() == content
+    assert uuid.UUID(first.id).version == 4
+    assert datetime.fromisoformat(first.created).tzinfo is not None
+    assert json.loads(content)["seed"] == 5
+
+
+def test_seed_zero_is_drawn_once_and_kept(result, tmp_path):
+    drawn = ledger.identity(result, 0)
+    assert drawn.seed > 0
+    assert drawn.seed == float(drawn.seed)  # every JSON reader has it exactly
+    assert ledger.identity(result, 0).seed == drawn.seed
+    assert drawn.effective_seed(0) == drawn.seed
+    others = {ledger.identity(ResultPaths(tmp_path / str(i)), 0).seed for i in range(5)}
+    assert len(others | {drawn.seed}) == 6
+
+
+def test_a_seed_of_the_config_wins_over_the_kept_one(result):
+    assert ledger.identity(result, 5).effective_seed(7) == 7
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "null", "{}", '{"id": "x", "seed": 1, "created": ""}', '{"id": "", "seed": "?"}', "\xff\x00"],
+)
+def test_a_damaged_identity_is_told_and_not_replaced(result, content):
+    result.root.mkdir(parents=True)
+    result.identity.write_text(content, encoding="latin-1")
+    with pytest.raises(DamagedResultError) as caught:
+        ledger.identity(result, 1)
+    for part in (str(result.identity), "is damaged", "id and seed", "another name"):
+        assert part in str(caught.value)
+    assert result.identity.read_text(encoding="latin-1") == content
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "results").write_text("a file")
+    with pytest.raises(StorageError, match="results"):
+        ledger.identity(ResultPaths(tmp_path / "results" / "a"), 1)
+
+
+# --- runs and attempts ----------------------------------------------------------------------------------------------
+
+
+def test_racing_runs_have_different_numbers(result):
+    result.root.mkdir(parents=True)
+    assert sorted(map(int, racing(result, "ledger.claim_run(result)"))) == list(range(1, PROCESSES + 1))
+    assert ledger.latest_run(result) == PROCESSES
+
+
+def test_racing_attempts_have_different_numbers(result):
+    result.root.mkdir(parents=True)
+    numbers = racing(result, "ledger.claim_attempt(result, 'p0d000', 3)")
+    assert sorted(map(int, numbers)) == list(range(1, PROCESSES + 1))
+
+
+def test_runs_and_attempts_go_on_counting(result):
+    assert ledger.latest_run(result) == 0
+    assert [ledger.claim_run(result) for _ in range(11)] == list(range(1, 12))
+    (result.reports / "run-x").mkdir()
+    assert ledger.latest_run(result) == 11
+    assert [ledger.claim_attempt(result, "p0d000", 3) for _ in range(11)] == list(range(1, 12))
+    assert ledger.claim_attempt(result, "p0d000", 13) == 1
+    assert ledger.claim_attempt(result, "p1d000", 3) == 1
+    result.attempt("p0d000", 3, 11).unlink()
+    assert ledger.claim_attempt(result, "p0d000", 3) == 11
+
+
+def test_a_run_has_room_for_its_reports_and_keeps_them_private(result):
+    number = ledger.claim_run(result)
+    assert {entry.name for entry in result.run(number).iterdir()} == {"progress", "events"}
+    assert stat.S_IMODE(result.run(number).stat().st_mode) & 0o077 == 0
+
+
+# --- the plan -----------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_is_read_as_it_was_written(result):
+    result.root.mkdir(parents=True)
+    plan = {"title": "Å", "num_defoci": 3, "budget_mb": 4000.0}
+    ledger.write_plan(result, plan)
+    assert ledger.read_plan(result) == plan
+    ledger.write_plan(result, {"title": "b"})
+    assert ledger.read_plan(result) == {"title": "b"}
+    assert [entry.name for entry in result.root.iterdir()] == ["plan.json"]
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[1]", "null"])
+def test_without_a_readable_plan_there_is_an_empty_one(result, content):
+    result.root.mkdir(parents=True)
+    if content is not None:
+        Path(result.plan).write_text(content)
+    assert ledger.read_plan(result) == {}

@@ -1,0 +1,79 @@
+"""Snakemake profiles: what must not stand in the one that applies to every run, and a reason for each entry."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PROFILES = sorted(ROOT.glob("profiles/*/config*.yaml"))
+DEFAULT = ROOT / "profiles/default/config.v9+.yaml"
+SLURM = ROOT / "profiles/slurm/config.v9+.yaml"
+
+
+def content(file: Path) -> dict:
+    loaded = yaml.safe_load(file.read_text())
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def test_default_and_slurm_are_there():
+    assert {DEFAULT, SLURM} <= set(PROFILES)
+
+
+def test_no_profile_folder_is_empty():
+    """An empty profiles/default stops every run."""
+    for folder in (ROOT / "profiles").iterdir():
+        assert list(folder.glob("config*.yaml")), folder
+
+
+def test_the_default_profile_leaves_to_others_what_they_must_set():
+    """It is applied by itself and overrides other profiles key by key."""
+    assert content(DEFAULT)
+    assert not content(DEFAULT).keys() & {"executor", "jobs", "cores", "default-resources", "retries", "scheduler"}
+
+
+def test_edited_code_reruns_nothing_and_everything_else_does():
+    assert set(content(DEFAULT)["rerun-triggers"]) == {"mtime", "params", "input", "software-env"}
+    assert "rerun-triggers" not in content(SLURM)
+
+
+def test_failed_jobs_leave_others_running_and_killed_ones_run_again():
+    assert content(DEFAULT)["keep-going"] is True
+    assert content(DEFAULT)["rerun-incomplete"] is True
+
+
+def test_retries_stand_in_the_profile_and_in_no_rule():
+    assert content(SLURM)["retries"] >= 1
+    for file in (ROOT / "workflow/rules").glob("*.smk"):
+        assert not re.search(r"^\s+(retries|group):", file.read_text(), re.MULTILINE), file
+
+
+def test_slurm_profile():
+    slurm = content(SLURM)
+    assert slurm["executor"] == "slurm"
+    assert slurm["scheduler"] == "greedy"
+    assert slurm["latency-wait"] >= 30
+    assert {"mem_mb", "runtime"} <= set(slurm["default-resources"])
+    assert "slurm-array-jobs" not in slurm  # deletes good output
+    assert re.search(r"^# slurm-status-command: squeue", SLURM.read_text(), re.MULTILINE)
+
+
+def test_snakemake_finds_the_slurm_profile_by_name():
+    link = ROOT / "slurm"
+    assert link.is_symlink()
+    assert not Path(link.readlink()).is_absolute()
+    assert link.resolve() == SLURM.parent
+
+
+@pytest.mark.parametrize("file", PROFILES, ids=lambda file: file.parent.name)
+def test_every_entry_has_its_reason_above_it(file):
+    lines = file.read_text().splitlines()
+    for number, line in enumerate(lines):
+        if re.match(r"\s*[\w-]+:", line):
+            above = next((text for text in reversed(lines[:number]) if text.strip()), "")
+            inside_commented_block = re.match(r"\s+[\w-]+:", line) and re.match(r"\s+[\w-]+:", above)
+            assert above.lstrip().startswith("#") or inside_commented_block, line

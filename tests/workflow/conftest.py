@@ -1,0 +1,155 @@
+"""Campaigns that many tests share; whoever changes one works on a copy of its folder."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.campaign import TINY, Campaign, Outcome, arrays, changed, make_clone
+from support.status_server import EchoServer
+
+HERE = Path(__file__).parent
+
+PASSWORD, USER = "canary-password-4711", "canary-user"
+PATH_TOKEN = "canary-path-token-0815"
+CUSTOM = {
+    "my_token": "canary-custom-value-2342",
+    "sample": "canary-sample-1701",
+    "charge": 3,
+    "good": True,
+    "dose": 0.5,
+}
+
+# Long enough to be hit by a signal while it computes: 2 jobs of one or two seconds. It has no figures.
+SLOW = changed(
+    TINY,
+    simulation={"name": "slow", "title": "Slow campaign"},
+    probe={"defoci_nm": [0.0]},
+    grating={"gpts": [96, 96], "slice_thickness_angstrom": 1.0},
+    scan={"points": [32, 32]},
+    adf={"detectors": {}},
+    cbed={"enabled": False},
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.workflow)
+
+
+@pytest.fixture(scope="session")
+def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Environment of all processes: one thread per library, one cache of FFT plans for the whole session."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("STEMPHONY_", "SNAKEMAKE", "PYTEST", "PYTHONPATH", "XDG_"))
+    }
+    cache = tmp_path_factory.mktemp("cache")
+    return {
+        **kept,
+        "OMP_NUM_THREADS": "1",
+        "STEMPHONY_CACHE_DIR": str(cache / "plans"),
+        "XDG_CACHE_HOME": str(cache),
+        "XDG_CONFIG_HOME": str(cache / "no-profiles"),
+    }
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of the repository, in a folder with a space in its name."""
+    return make_clone(tmp_path_factory.mktemp("clone") / "a clone of it")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A campaign that has run undisturbed, and what it gave."""
+
+    campaign: Campaign
+    first: Outcome
+    arrays: dict[str, np.ndarray]
+
+    def copy(self, folder: Path) -> Campaign:
+        return self.campaign.copy(folder)
+
+
+@dataclass(frozen=True)
+class Reported(Finished):
+    """The same, with what a receiver got and the command lines that were seen meanwhile."""
+
+    events: list[dict[str, Any]]
+    authorizations: set[str]
+    paths: set[str]
+    command_lines: set[str]
+
+
+@pytest.fixture(scope="session")
+def tiny(clone: Path, env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Reported:
+    """TINY, computed once with status reports to the receiver of STEMsalabim's documentation."""
+    folder = tmp_path_factory.mktemp("tiny") / "tiny campaign"
+    with EchoServer() as server:
+        # The original's receiver has the one route `/`: the token stands in the query.
+        block = {"reporting": True, "url": f"{server.url}?token={PATH_TOKEN}", "auth_user": USER, "auth_pass": PASSWORD}
+        config = changed(TINY, http_reporting={**block, "parameters": CUSTOM})
+        campaign = Campaign.make(clone, folder, config, env)
+        seen: set[str] = set()
+        with campaign.start() as running:
+            while running.process.poll() is None:
+                seen |= command_lines()
+                time.sleep(0.05)
+            outcome = running.end()
+        assert outcome.status == 0, outcome.output
+        return Reported(
+            campaign,
+            outcome,
+            arrays(campaign.result.merged),
+            server.events,
+            {entry.headers.get("authorization", "") for entry in server.received},
+            {entry.path for entry in server.received},
+            seen,
+        )
+
+
+def command_lines() -> set[str]:
+    """Command line of every process on this machine."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                found.add((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            except OSError:
+                continue
+    return found
+
+
+@pytest.fixture(scope="session")
+def slow(clone: Path, env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """SLOW, computed once without any disturbance."""
+    campaign = Campaign.make(clone, tmp_path_factory.mktemp("slow") / "slow campaign", SLOW, env)
+    outcome = campaign.succeed()
+    return Finished(campaign, outcome, arrays(campaign.result.merged))
+
+
+@pytest.fixture
+def quiet_copy(tiny: Reported, tmp_path: Path) -> Campaign:
+    """A copy of the finished tiny campaign that reports nothing."""
+    campaign = tiny.copy(tmp_path / "copy of it")
+    campaign.change(http_reporting={"reporting": False})
+    return campaign
+
+
+@pytest.fixture
+def new_campaign(clone: Path, env: dict[str, str], tmp_path: Path) -> Callable[..., Campaign]:
+    """Make campaigns that have not run yet."""
+
+    def make(config: dict[str, Any], name: str = "new campaign") -> Campaign:
+        return Campaign.make(clone, tmp_path / name, config, env)
+
+    return make

@@ -1,0 +1,123 @@
+"""Which jobs there are, from any place and with any profile, before one of them runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from support.campaign import (
+    AFTER_JOBS,
+    DEADLINE_S,
+    PROGRAMS,
+    REPOSITORY,
+    TINY_JOBS,
+    Campaign,
+    Outcome,
+    Running,
+)
+
+RULE_FILES = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
+RULE_BLOCK = re.compile(r"^rule (\w+):\n((?:(?: .*)?\n)*)", re.MULTILINE)
+RULES = {name: (file, body) for file in RULE_FILES for name, body in RULE_BLOCK.findall(file.read_text())}
+
+
+def snakemake(folder: Path, env: dict[str, str], log: Path, *arguments: str | Path) -> Outcome:
+    with Running([PROGRAMS / "snakemake", *arguments], log, env, cwd=folder) as running:
+        return running.end(DEADLINE_S)
+
+
+def numbers(output: str) -> dict[str, int]:
+    """Number of jobs of each rule, as Snakemake counts them."""
+    table = output.rpartition("Job stats:")[2]
+    return {name: int(number) for name, number in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
+
+
+def test_a_clone_computes_the_demo_when_no_config_is_named(clone: Path, env: dict[str, str], tmp_path: Path):
+    outcome = snakemake(clone, env, tmp_path / "log", "--dry-run", "--cores", "1")
+    assert outcome.status == 0, outcome.output
+    assert numbers(outcome.output) == {
+        "prepare_specimen": 1,
+        "run_multislice": 6,
+        "merge_results": 1,
+        "plot_results": 1,
+        "all": 1,
+        "total": 10,
+    }
+    assert "results/srtio3/stem.nc" in outcome.output
+    assert not (clone / "results").exists(), "a dry run writes no result"
+
+
+@pytest.fixture(scope="module")
+def elsewhere(clone: Path, env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Campaign, Outcome]:
+    """A config with nothing in it but what is required, in another folder, named by a relative path."""
+    config = {
+        "simulation": {"name": "bare"},
+        "specimen": {"file": "srtio3.cif", "repeat": [3, 3, 1], "u_iso_angstrom2": {"Sr": 0, "Ti": 0, "O": 0}},
+    }
+    campaign = Campaign.make(clone, tmp_path_factory.mktemp("else") / "some where", config, env)
+    arguments = ["--dry-run", "--snakefile", clone / "Snakefile", "--directory", "work here"]
+    log = campaign.folder / "log"
+    outcome = snakemake(campaign.folder, env, log, *arguments, "--configfile", "config/simulation.yaml", "--cores", "1")
+    assert outcome.status == 0, outcome.output
+    return campaign, outcome
+
+
+def test_another_folder_with_a_space_in_its_name_gets_the_whole_campaign(elsewhere: tuple[Campaign, Outcome]):
+    _, outcome = elsewhere
+    assert outcome.jobs == {"prepare_specimen", *(f"p0d000/{n:04d}" for n in range(4)), *AFTER_JOBS}
+    assert "results/bare/stem.nc" in outcome.output
+
+
+def test_a_config_is_not_merged_into_the_demo(elsewhere: tuple[Campaign, Outcome]):
+    _, outcome = elsewhere
+    # The demo has three defoci with two configurations each, and depths, which would be drawn as curves.
+    assert numbers(outcome.output)["run_multislice"] == 4
+    assert "srtio3/" not in outcome.output
+    assert "thickness_curves" not in outcome.output
+
+
+def test_a_dry_run_writes_nothing(elsewhere: tuple[Campaign, Outcome]):
+    campaign, _ = elsewhere
+    left = [path for path in campaign.directory.iterdir() if path.name != ".snakemake"]
+    assert left == []
+
+
+@pytest.mark.parametrize("profile", ["slurm", "profiles/slurm"])
+def test_the_slurm_profile_is_found_in_the_clone(profile: str, clone: Path, env: dict[str, str], tmp_path: Path):
+    outcome = snakemake(clone, env, tmp_path / "log", "--profile", profile, "--dry-run")
+    assert outcome.status == 0, outcome.output
+    assert numbers(outcome.output)["run_multislice"] == 6
+
+
+def test_slurm_at_the_top_is_a_link_to_the_profile():
+    link = REPOSITORY / "slurm"
+    assert link.is_symlink()
+    assert link.resolve() == REPOSITORY / "profiles" / "slurm"
+    assert not link.readlink().is_absolute()
+
+
+def test_snakemake_lint_finds_nothing(clone: Path, env: dict[str, str], tmp_path: Path):
+    outcome = snakemake(clone, env, tmp_path / "log", "--lint")
+    assert outcome.status == 0, outcome.output
+    assert "Congratulations" in outcome.output
+
+
+def test_the_rules_are_those_of_the_pipeline():
+    assert RULES.keys() == {"prepare_specimen", "run_multislice", "merge_results", "plot_results"}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_every_rule_has_a_log_an_environment_and_a_script_of_its_name(rule: str):
+    file, body = RULES[rule]
+    assert re.search(rf'^    log:\n        f"logs/{rule}/', body, re.MULTILINE)
+    environment = re.search(r'^    conda:\n        "(.+)"$', body, re.MULTILINE)
+    assert environment is not None
+    assert (file.parent / environment[1]).is_file()
+    assert f"$STEMPHONY_SCRIPTS/{rule}.py" in body
+    assert (REPOSITORY / "workflow" / "scripts" / f"{rule}.py").is_file()
+
+
+def test_more_than_one_campaign_may_live_in_a_folder(quiet_copy: Campaign):
+    quiet_copy.change(simulation={"name": "another"})
+    assert quiet_copy.to_run() == {"prepare_specimen", *TINY_JOBS, *AFTER_JOBS}
