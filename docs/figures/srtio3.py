@@ -1,4 +1,7 @@
-"""Draw the README's picture: `python docs/figures/srtio3.py RESULT` with the result of config/examples/srtio3_image.yaml."""
+"""Draw the README's picture from the result of config/examples/srtio3_image.yaml.
+
+Usage: `python docs/figures/srtio3.py RESULT`.
+"""
 
 from __future__ import annotations
 

@@ -129,6 +129,13 @@ def test_ids_are_made_from_the_value_alone(value, identifier):
     assert probe(defoci_nm=[value])[0].id == identifier
 
 
+def test_minus_zero_is_zero():
+    config = tiny()
+    config["probe"]["defoci_nm"] = [-0.0]
+    (defocus,) = campaign.plan(config, FILES).defoci
+    assert (str(defocus.value_nm), defocus.id) == ("0.0", "p0d000")
+
+
 @pytest.mark.parametrize("values", [[1.0, 1.0], [0.0, -0.0004], [2.5, 0.0, 2.5004]])
 def test_defoci_with_the_same_id_are_refused(values):
     with pytest.raises(ConfigError, match=r"defoci_nm.*0\.001 nm"):

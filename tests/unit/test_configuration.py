@@ -150,6 +150,14 @@ def test_demo_shows_every_key():
     assert {where for where, _ in leaves(yaml.safe_load(DEFAULTS))} == shown | hidden
 
 
+def test_snakemake_reads_the_same_from_a_file(tmp_path):
+    from snakemake.common.configfile import load_configfile
+
+    odd = written(tmp_path, "probe: {energy_kev: 1e4, defocus_nm: 1.0e-4, soft_aperture: yes}\nspecimen:\n")
+    for file in (DEMO, odd):
+        assert load_configfile(str(file)) == load([file])
+
+
 def test_validation_changes_nothing_of_what_it_is_given():
     config = minimal(probe={"aberrations": {"C30_nm": 1}})
     before = yaml.safe_dump(config)
@@ -270,7 +278,10 @@ def test_a_key_in_the_wrong_block_is_told_where_it_belongs(config, where, belong
         ("simulation", "random_seed", -1, "at least 0"),
         ("probe", "energy_kev", "200 keV", "a number"),
         ("probe", "energy_kev", 200000, "at most 5000"),
-        ("probe", "semiangle_mrad", 0, "more than 0"),
+        ("probe", "semiangle_mrad", 0, "at least 0.001"),
+        ("probe", "aberrations", {"C30_nm": 1e299}, "at most"),
+        ("grating", "slice_thickness_angstrom", 1e-9, "at least 0.01"),
+        ("scan", "step_angstrom", 0, "more than 0"),
         ("probe", "soft_aperture", "yes please", "true or false"),
         ("probe", "defocus_count", 0, "at least 1"),
         ("probe", "defocus_nm", 1e12, "at most"),
@@ -381,6 +392,7 @@ def test_neither_of_two_alternatives_is_an_error_where_one_is_needed(block, keys
     [
         ({"simulation": {"algorithm": "probe_basis"}}, "simulation.algorithm"),
         ({"simulation": {"algorithm": "auto"}}, "simulation.algorithm"),
+        ({"simulation": {"basis_tolerance": 1e-5}}, "simulation.basis_tolerance"),
         ({"probe": {"tilt_mrad": [0.0, 1.0]}}, "probe.tilt_mrad"),
         ({"adf": {"segmented": {"dpc": {"inner_mrad": 0, "outer_mrad": 9, "segments": 4}}}}, "adf.segmented"),
         ({"plasmon_scattering": {"enabled": True}}, "plasmon_scattering.enabled"),
@@ -393,7 +405,7 @@ def test_a_feature_that_is_not_there_yet_is_refused_and_never_ignored(blocks, wh
 def test_neutral_values_of_such_features_are_accepted():
     validate(
         minimal(
-            simulation={"algorithm": "multislice"},
+            simulation={"algorithm": "multislice", "basis_tolerance": 0.0001},
             probe={"tilt_mrad": [0, 0]},
             adf={"segmented": {}},
             plasmon_scattering={"enabled": False},

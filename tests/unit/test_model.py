@@ -288,6 +288,11 @@ def test_nothing_is_measured_that_is_switched_off():
     assert experiment().cbed_max is None
 
 
+def test_an_angle_beyond_any_grid_is_refused_without_a_grid():
+    text = refusal((10.0, 10.0, 10.0), "adf.max_mrad", "at most", adf={"max_mrad": 1e12})
+    assert "gpts" not in text
+
+
 def beyond(block: str, key: str, angle: float) -> dict[str, Any]:
     value = {"d": [10.0, angle]} if key == "detectors" else angle
     return {block: {"enabled": True, key: value} if block == "cbed" else {key: value}}

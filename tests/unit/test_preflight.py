@@ -146,6 +146,7 @@ def test_a_literal_password_earns_a_note_without_it(checked):
         ({"probe": {"source_fwhm_nm": 0.1}, "scan": {"x": [0.0, 0.5]}}, "reflection"),
         ({"grating": {"gpts": [62, 64]}}, "prime factor"),
         ({"probe": {"defocus_count": 3}}, "ignored"),
+        ({"specimen": {"u_iso_angstrom2": {**U_ISO, "Tl": 0.01}}}, "no Tl"),
     ],
 )
 def test_notes(checked, blocks, words):

@@ -204,14 +204,16 @@ class _BandLimit:
         if angle <= self.angle * (1 + 1e-9):
             return
         spacing = self.bandlimit * self.wavelength / (2 * angle)
-        points = [fft_friendly_size(math.ceil(length / spacing - 1e-9)) for length in self.grid.extent]
         largest = _rounded_down(self.angle / MRAD, 2)
+        finer = ""
+        if max(self.grid.extent) / spacing <= MAX_POINTS:
+            nx, ny = (fft_friendly_size(math.ceil(length / spacing - 1e-9)) for length in self.grid.extent)
+            finer = f"grating.gpts: [{nx}, {ny}] (or sampling_angstrom: {_rounded_down(spacing, 4)}), or "
         raise ConfigError(
             where,
             f"got {angle / MRAD:g} mrad; this grid carries scattering only to {largest} mrad "
             f"({self.grid.gpts[0]} × {self.grid.gpts[1]} points of {max(self.grid.sampling):.4f} Å, band limit "
-            f"{self.bandlimit:.4g} of Nyquist). Use grating.gpts: [{points[0]}, {points[1]}] (or sampling_angstrom: "
-            f"{_rounded_down(spacing, 4)}), or an angle of at most {largest} mrad.",
+            f"{self.bandlimit:.4g} of Nyquist). Use {finer}an angle of at most {largest} mrad.",
         )
 
 
@@ -235,8 +237,8 @@ def _gpts(grating: Mapping[str, Any], lx: float, ly: float, notes: list[str]) ->
     for n in sorted({nx, ny}):
         if fft_friendly_size(n) != n:
             notes.append(
-                f"grating.gpts: {n} has a prime factor above 7, which slows the FFTs; {fft_friendly_size(n)} is the next "
-                "good size."
+                f"grating.gpts: {n} has a prime factor above 7, which slows the FFTs; {fft_friendly_size(n)} is the "
+                "next good size."
             )
     return nx, ny
 

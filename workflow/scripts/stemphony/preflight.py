@@ -75,7 +75,9 @@ class Preflight:
         defoci = ", ".join(f"{defocus.value_nm:g}" for defocus in c.defoci[:9]) + (" …" if len(c.defoci) > 9 else "")
         dx, dy = e.grid.sampling
         origin = "measured on this machine" if self.calibrated else "typical machine; `stemphony check` measures"
-        rings = ", ".join(f"{name} {a / MRAD:g}–{b / MRAD:g}" for name, (a, b) in e.rings.items())
+        detectors = [f"{name} {a / MRAD:g}–{b / MRAD:g} mrad" for name, (a, b) in e.rings.items()]
+        detectors += [f"{len(e.bins) - 1} radial bins"] if e.adf else []
+        detectors += ["CBED"] if e.cbed_max is not None else []
         rows = [
             ("simulation", f"{c.name}: {c.config['simulation']['title']}"),
             ("specimen", f"{self.atoms} atoms in {lx:.4g} × {ly:.4g} × {lz:.4g} Å ({_unit(self.specimen_format)})"),
@@ -83,7 +85,7 @@ class Preflight:
             ("band limit", f"{e.band_limit_angle / MRAD:.2f} mrad"),
             ("slices", f"{e.slices} of {e.slice_thickness:.4f} Å, {len(e.depth_slices)} depth(s) stored"),
             ("scan", f"{len(e.scan_x)} × {len(e.scan_y)} positions"),
-            ("detectors", "; ".join([f"{rings} mrad, {len(e.bins) - 1} radial bins"] * e.adf + ["CBED"] * bool(e.cbed_max))),
+            ("detectors", "; ".join(detectors)),
             ("defoci", f"{len(c.defoci)}: {defoci} nm"),
             ("jobs", f"{c.jobs} = {len(c.defoci)} defoci × {c.configurations} configurations"),
             ("probe outside the cell", f"{100 * self.tail:.2f} % of its intensity at the worst defocus"),
@@ -219,7 +221,13 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
         runtime_min=runtime if runtime != "auto" else max(10, math.ceil(3 * job_seconds / threads / 60)),
         tail=tail,
         calibrated=calibrated,
-        notes=(*inputs.warnings, *planned.notes, *experiment.notes, *_hints(inputs, planned, experiment, tail)),
+        notes=(
+            *inputs.warnings,
+            *planned.notes,
+            *experiment.notes,
+            *_unused_u(block, specimen.symbols.tolist()),
+            *_hints(planned, experiment, tail),
+        ),
     )
 
 
@@ -262,12 +270,17 @@ def _result_mb(planned: Campaign, atoms: int, job_bytes: tuple[int, int]) -> flo
     return float(signals + coordinates) / 1e6
 
 
-def _hints(inputs: Inputs, planned: Campaign, experiment: Experiment, tail: float) -> list[str]:
+def _unused_u(specimen: Mapping[str, Any], symbols: Sequence[str]) -> list[str]:
+    unused = sorted(set(specimen["u_iso_angstrom2"]) - set(symbols))
+    return [f"specimen.u_iso_angstrom2: there is no {', '.join(unused)} in the specimen."] if unused else []
+
+
+def _hints(planned: Campaign, experiment: Experiment, tail: float) -> list[str]:
     hints = []
     if tail > TAIL_WARNING:
         hints.append(
-            f"{100 * tail:.1f} % of the probe's intensity lies outside the cell at the worst defocus and is wrapped into "
-            "it; a wider cell (specimen.repeat) is needed for numbers better than that."
+            f"{100 * tail:.1f} % of the probe's intensity lies outside the cell at the worst defocus and is wrapped "
+            "into it; a wider cell (specimen.repeat) is needed for numbers better than that."
         )
     if planned.config["frozen_phonon"]["enabled"] and planned.configurations == 1:
         hints.append(

@@ -80,8 +80,8 @@ def identity(result: ResultPaths, random_seed: int) -> Identity:
         return Identity(str(uuid.UUID(kept["id"])), int(kept["seed"]), str(kept["created"]))
     except (OSError, ValueError, KeyError, TypeError):
         raise DamagedResultError(
-            f"{result.identity} is damaged, and with it the simulation's id and seed. Restore it, or give the simulation "
-            "another name."
+            f"{result.identity} is damaged, and with it the simulation's id and seed. Restore it, or give the "
+            "simulation another name."
         ) from None
 
 
