@@ -164,7 +164,7 @@ class FakeCampaign:
             self.table,
             self.experiment,
             root_attributes={"title": "a title", "id": "an id"},
-            runtime_attributes={"UUID": "an id", "time_start": "2026-01-02T00:00:00+00:00"},
+            runtime_attributes=lambda: {"UUID": "an id", "time_start": "2026-01-02T00:00:00+00:00"},
             blocks=blocks,
             warn=(warnings if warnings is not None else []).append,
         )

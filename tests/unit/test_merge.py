@@ -451,16 +451,14 @@ def test_every_flipped_byte_is_found_by_the_checksum(pair):
 
 
 @pytest.mark.parametrize("content", [None, "", "\n", "\xff\xfe"])
-def test_without_a_readable_checksum_there_is_a_warning(pair, content):
+def test_a_file_without_a_readable_checksum_is_refused_until_its_user_vouches_for_it(pair, content):
     file = pair.result.job("p0d000", 1)
     paths.checksum(file).unlink()
     if content is not None:
         paths.checksum(file).write_bytes(content.encode("latin-1"))
-    warnings: list[str] = []
-    pair.merge(warnings)
-    (warning,) = warnings
-    assert str(file) in warning
-    assert "internal checksums" in warning
+    refusal(pair, f"{file}: cannot be checked", "sha256sum configuration_0001.nc > configuration_0001.nc.sha256")
+    paths.checksum(file).write_text(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n")
+    pair.merge()
 
 
 def test_a_wrong_checksum_is_refused(pair):

@@ -107,6 +107,11 @@ def test_strontium_oxygen_plane_lies_at_z_zero_exactly():
     assert sorted(first) == ["O", "Sr"]
 
 
+def test_more_atoms_than_a_machine_holds_are_refused_before_they_are_made():
+    with pytest.raises(SpecimenError, match=r"5,000,000,000,000 atoms.*at most"):
+        read_specimen(SRTIO3, repeat=(10_000, 10_000, 10_000))
+
+
 def test_repeat_multiplies_atoms_and_keeps_every_translation():
     one = read_specimen(SRTIO3)
     many = read_specimen(SRTIO3, repeat=(2, 1, 3))

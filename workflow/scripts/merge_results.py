@@ -45,7 +45,7 @@ def merge_results(params: dict[str, Any], specimen_file: Path, output: Path) -> 
             "merge_digest": provenance.digest(params), "physics_version": provenance.PHYSICS_VERSION,
             "created": identity.created,
         },
-        runtime_attributes={"UUID": identity.id, **provenance.runtime_attributes(), **watch.record()},
+        runtime_attributes=lambda: {"UUID": identity.id, **provenance.runtime_attributes(), **watch.record()},
         blocks={name: value for name, value in config.items() if isinstance(value, dict)},
         warn=lambda text: print(f"note: {text}", file=sys.stderr),
     )  # fmt: skip

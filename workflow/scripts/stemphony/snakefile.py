@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -89,7 +90,7 @@ def open_session(config: dict[str, Any], workflow: Any) -> Session:
     files = [Path(file).resolve() for file in workflow.overwrite_configfiles] or [
         Path(workflow.basedir) / "config" / "config.yaml"
     ]
-    given = json.loads(json.dumps(config))
+    given = copy.deepcopy(config)
     config.pop("http_reporting", None)
     try:
         return _open(given, files, workflow)

@@ -105,7 +105,7 @@ def merge(
     table: AtomTable,
     experiment: Experiment,
     root_attributes: Mapping[str, Any],
-    runtime_attributes: Mapping[str, Any],
+    runtime_attributes: Callable[[], Mapping[str, Any]],
     blocks: Mapping[str, Any],
     warn: Callable[[str], None],
 ) -> None:
@@ -119,34 +119,35 @@ def merge(
         The result cannot be written.
     """
     task = Merge(merge_params, result)
-    records = _checked(task, warn)
+    records = _checked(task)
     seed = records[0]["effective_seed"]
     with atomic_path(output) as temporary:
         with netCDF4.Dataset(temporary, "w", format="NETCDF4") as root:
             add_attributes(root, root_attributes)
             made = effective_blocks(experiment, blocks, seed)
             add_params(root, merge_params["defoci_nm"], task.weights, made, experiment.real_dtype)
-            _write_runtime(root, runtime_attributes, task, records, experiment.real_dtype)
             _write_atoms(root, task, table, records, experiment.real_dtype, warn)
             if experiment.adf:
                 add_adf(root, experiment, task.axes("adf"))
                 _Signals(task, experiment, root, warn).write()
             if experiment.cbed_max is not None:
                 _write_cbed(root, task, experiment)
+            # Last, because it says how long the merge took.
+            _write_runtime(root, runtime_attributes(), task, records, experiment.real_dtype)
         _read_back(temporary)
 
 
 # --- checks ---------------------------------------------------------------------------------------------------
 
 
-def _checked(task: Merge, warn: Callable[[str], None]) -> list[dict[str, Any]]:
+def _checked(task: Merge) -> list[dict[str, Any]]:
     """Records of all job files, or an error that lists every file that cannot be merged."""
     wrong: list[tuple[Path, str]] = []
     records = []
     for source in task.sources:
         expected = provenance.digest(campaign.job_params(task.common, source.defocus_nm, source.configuration))
         try:
-            records.append(_checked_file(source, expected, warn))
+            records.append(_checked_file(source, expected))
         except DamagedResultError as error:
             wrong.append((source.file, str(error)))
     if not wrong:
@@ -167,7 +168,7 @@ def _checked(task: Merge, warn: Callable[[str], None]) -> list[dict[str, Any]]:
     return records
 
 
-def _checked_file(source: Source, expected: str, warn: Callable[[str], None]) -> dict[str, Any]:
+def _checked_file(source: Source, expected: str) -> dict[str, Any]:
     file = source.file
     if not file.exists():
         raise DamagedResultError("missing")
@@ -175,10 +176,13 @@ def _checked_file(source: Source, expected: str, warn: Callable[[str], None]) ->
     try:
         kept = sidecar.read_text(encoding="ascii").split()[0]
     except (OSError, IndexError, UnicodeDecodeError):
-        warn(f"{file} has no readable {sidecar.name} beside it; only its internal checksums are tested.")
-        kept = None
+        # A single flipped byte in HDF5's own tables gives wrong numbers without an error, or ends the process.
+        raise DamagedResultError(
+            f"cannot be checked: {sidecar.name} is missing or unreadable (if you are sure of the file, write it: "
+            f"sha256sum {file.name} > {sidecar.name}, in its folder)"
+        ) from None
     try:
-        if kept is not None and provenance.file_sha256(file) != kept:
+        if provenance.file_sha256(file) != kept:
             raise DamagedResultError(f"damaged: its bytes do not match {sidecar.name}")
         with netCDF4.Dataset(file) as root:
             if "job_digest" not in root.ncattrs():

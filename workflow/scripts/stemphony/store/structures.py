@@ -32,6 +32,7 @@ from .structure_formats import (
 
 CLIP_Z = 1.0  # Å an atom may lie outside the cell along the beam
 MIN_DISTANCE = 0.3  # Å between two atoms
+MAX_ATOMS = 50_000_000  # some 10 GB while they are checked
 MIN_AXIS = 1.0  # Å; a shorter cell edge is a file in another unit or without a cell
 MAX_AXIS = 1e6  # Å; a longer one is a damaged number
 
@@ -135,6 +136,7 @@ def read_specimen(
     u_iso = structure.u_iso
     if u_iso is None:
         u_iso = np.array([u_by_element.get(symbol, np.nan) for symbol in structure.symbols.tolist()])
+    _require_possible(file, len(positions), repeat)
     positions = lattice.repeated(lengths, positions, repeat)
     cell = lengths * np.asarray(repeat) + np.asarray(vacuum_angstrom, dtype=float)
     copies = len(positions) // len(structure.symbols)
@@ -291,6 +293,16 @@ def _require_numbers(file: Path, repeat: Sequence[int], vacuum: Sequence[float])
     if len(vacuum) != 3 or any(not math.isfinite(v) or v < 0 for v in vacuum):
         raise SpecimenError(
             file, f"`specimen.vacuum_angstrom` is {list(vacuum)}; three lengths in Å from 0 are needed."
+        )
+
+
+def _require_possible(file: Path, atoms: int, repeat: Sequence[int]) -> None:
+    number = atoms * math.prod(int(n) for n in repeat)
+    if number > MAX_ATOMS:
+        raise SpecimenError(
+            file,
+            f"`specimen.repeat` {list(repeat)} makes {number:,} atoms; at most {MAX_ATOMS:,} are possible. "
+            "Repeat it less often.",
         )
 
 
