@@ -1,0 +1,51 @@
+"""What the pages say about the code is so."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_table_of_config_keys_is_that_of_the_schema():
+    specification = importlib.util.spec_from_file_location("config_table", ROOT / "docs" / "config_table.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    assert module.PAGE.read_text(encoding="utf-8") == module.page(), "run: python docs/config_table.py"
+
+
+def test_every_config_key_says_what_it_means():
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text(encoding="utf-8"))
+    silent = [
+        f"{block}.{key}"
+        for block, rule in schema["properties"].items()
+        for key, sub in rule["properties"].items()
+        if not sub.get("description") and key not in {"name", "file"}
+    ]
+    assert silent == []
+
+
+def test_every_equation_that_code_cites_is_on_the_page():
+    page = (ROOT / "docs" / "physics.md").read_text(encoding="utf-8")
+    explained = set(re.findall(r"\bP(\d+)\b", page))
+    for file in (ROOT / "workflow" / "scripts").rglob("*.py"):
+        for group in re.findall(r"Eqs?\. \(P\d+\)[^.\n]*", file.read_text(encoding="utf-8")):
+            for number in re.findall(r"\(P(\d+)\)", group):
+                assert number in explained, f"{file.name} cites P{number}"
+
+
+def test_links_and_files_that_pages_name_exist():
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "config").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name} links {target}"
+
+
+def test_the_readme_stays_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
