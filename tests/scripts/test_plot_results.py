@@ -12,6 +12,7 @@ import netCDF4
 import numpy as np
 import plot_results as script
 import pytest
+from stemphony.errors import DamagedResultError
 from support.experiments import FakeCampaign
 
 WEIGHTS = np.array([0.25, 0.75])
@@ -123,3 +124,10 @@ def test_as_a_process_without_a_screen(fake):
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert fake.result.figure("haadf").read_bytes().startswith(PNG)
+
+
+def test_a_truncated_result_is_named_with_what_to_do(fake, tmp_path):
+    merged = fake.result.merged
+    merged.write_bytes(merged.read_bytes()[:2000])
+    with pytest.raises(DamagedResultError, match=r"stem\.nc is truncated or damaged.*Delete it and run again"):
+        script.plot_results(merged, [tmp_path / "haadf.png"])

@@ -302,7 +302,7 @@ def test_a_trajectory_that_is_missing(refused, movie):
 # --- the results folder -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("place", ["results", "results/good", "results/good/jobs"])
+@pytest.mark.parametrize("place", ["results", "results/good", "results/good/jobs", "results/good/figures", "logs"])
 def test_results_folder_with_a_file_in_its_place(check, place):
     Path(place).parent.mkdir(parents=True, exist_ok=True)
     Path(place).write_text("")
@@ -356,3 +356,18 @@ def test_a_focal_spread_with_one_defocus_earns_a_note(check):
     (note,) = notes(out)
     assert "defocus_fwhm_nm" in note
     assert "no effect" in note
+
+
+def test_a_damaged_identity_is_found_before_any_job(check):
+    Path("results/good").mkdir(parents=True)
+    Path("results/good/simulation.json").write_text("{}")
+    status, _, err = check()
+    assert status == 1
+    assert "simulation.json is damaged" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("cores", ["0", "-3"])
+def test_no_cores_are_refused_before_anything_is_read(cores, capsys):
+    assert main(["run", "any.yaml", "--cores", cores]) == 1
+    assert f"--cores: got {cores}; at least 1" in capsys.readouterr().err

@@ -155,3 +155,11 @@ def test_the_table_of_atoms_has_their_slices(fake):
     expected = np.round(fake.specimen.positions[:, 2] / (7.81 / 4)).astype(int)
     assert (table.slice_index == expected).all()
     assert json.dumps(sorted(set(table.slice_index.tolist()))) == "[0, 1, 2, 3]"
+
+
+def test_a_lost_identity_is_found_again_in_the_job_files(tmp_path):
+    fake = FakeCampaign.of(tmp_path, frozen_phonon={"configurations": 2})
+    assert jobs.recorded_identity(fake.result) is None
+    fake.write_all()
+    fake.result.job("p0d000", 0).write_bytes(b"damaged")
+    assert jobs.recorded_identity(fake.result) == ("an id", 1)

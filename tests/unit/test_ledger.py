@@ -137,3 +137,12 @@ def test_without_a_readable_plan_there_is_an_empty_one(result, content):
     if content is not None:
         Path(result.plan).write_text(content)
     assert ledger.read_plan(result) == {}
+
+
+def test_a_lost_identity_comes_back_with_the_id_and_the_drawn_seed_of_the_job_files(tmp_path):
+    result = ResultPaths.of("tiny", tmp_path)
+    known = "6f0f9a3e-0b1c-4a57-9a47-0d0c5a1f2b3c"
+    identity = ledger.identity(result, 0, (known, 4711))
+    assert (identity.id, identity.effective_seed(0)) == (known, 4711)
+    # Once it is there, it is never changed.
+    assert ledger.identity(result, 0, ("00000000-0000-0000-0000-000000000000", 1)) == identity

@@ -32,7 +32,7 @@ SLOW = changed(
     simulation={"name": "slow", "title": "Slow campaign"},
     probe={"defoci_nm": [0.0]},
     grating={"gpts": [96, 96], "slice_thickness_angstrom": 1.0},
-    scan={"points": [32, 32]},
+    scan={"points": [40, 40]},
     adf={"detectors": {}},
     cbed={"enabled": False},
 )

@@ -17,6 +17,8 @@ from support.campaign import (
     Running,
 )
 
+from workflow.conftest import Reported
+
 RULE_FILES = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
 RULE_BLOCK = re.compile(r"^rule (\w+):\n((?:(?: .*)?\n)*)", re.MULTILINE)
 RULES = {name: (file, body) for file in RULE_FILES for name, body in RULE_BLOCK.findall(file.read_text())}
@@ -121,3 +123,13 @@ def test_every_rule_has_a_log_an_environment_and_a_script_of_its_name(rule: str)
 def test_more_than_one_campaign_may_live_in_a_folder(quiet_copy: Campaign):
     quiet_copy.change(simulation={"name": "another"})
     assert quiet_copy.to_run() == {"prepare_specimen", *TINY_JOBS, *AFTER_JOBS}
+
+
+def test_a_key_that_stands_twice_is_refused_by_snakemake_too(tiny: Reported, tmp_path: Path):
+    campaign = tiny.copy(tmp_path / "twice")
+    campaign.config.write_text(campaign.config.read_text() + "\nscan: {points: [7, 7]}\n")
+    outcome = campaign.snakemake("--dry-run")
+    assert outcome.status == 1
+    assert "scan" in outcome.output
+    assert "second time" in outcome.output
+    assert "Traceback" not in outcome.output

@@ -52,8 +52,8 @@ def ends(events: list[dict[str, Any]]) -> list[str]:
 
 
 def wait_until_computing(server: EchoServer, jobs: int) -> None:
-    """Wait until so many jobs have reported that they are on their way."""
-    started = lambda: [event for event in server.events if 0 < event.get("progress", 0) < 1]  # noqa: E731
+    """Wait until so many jobs have begun; reported as soon as each can be told of a signal."""
+    started = lambda: [event for event in server.events if event["event"] == "START_FP_CONFIGURATION"]  # noqa: E731
     wait_for(lambda: len({event["job"] for event in started()}) >= jobs, f"{jobs} jobs to compute")
 
 

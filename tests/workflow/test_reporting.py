@@ -244,7 +244,7 @@ def wall_seconds_of_the_job(campaign: Campaign) -> float:
 @pytest.mark.parametrize("mode", MODES)
 def test_trouble_with_a_receiver_is_said_without_its_secrets(with_faults: Any, mode: str):
     _, outcome, _, _ = with_faults[mode]
-    said = [line for line in outcome.output.splitlines() if "status reports to http://127.0.0.1" in line]
+    said = [line for line in outcome.output.splitlines() if "status reports: " in line]
     assert said
     assert "The simulation goes on." in said[0]
     for secret in secrets():

@@ -24,7 +24,6 @@ def merge_results(params: dict[str, Any], specimen_file: Path, output: Path) -> 
     from stemphony.store.merge import merge
     from stemphony.store.specimen_file import read_specimen_file
 
-    watch = job.Stopwatch()
     result = paths.ResultPaths(output.parent)
     plan = ledger.read_plan(result)
     identity = ledger.identity(result, params["common"]["simulation"]["random_seed"] or 0)
@@ -45,7 +44,7 @@ def merge_results(params: dict[str, Any], specimen_file: Path, output: Path) -> 
             "merge_digest": provenance.digest(params), "physics_version": provenance.PHYSICS_VERSION,
             "created": identity.created,
         },
-        runtime_attributes=lambda: {"UUID": identity.id, **provenance.runtime_attributes(), **watch.record()},
+        runtime_attributes=lambda: {"UUID": identity.id, **provenance.runtime_attributes(), "time_stop": ledger.now()},
         blocks={name: value for name, value in config.items() if isinstance(value, dict)},
         warn=lambda text: print(f"note: {text}", file=sys.stderr),
     )  # fmt: skip

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stemphony import script
+from stemphony.errors import DamagedResultError
 
 THICKNESS_CURVES, CBED_MEAN = "thickness_curves", "cbed_mean"
 INCHES = 4.2
@@ -24,7 +25,14 @@ def plot_results(result_file: Path, figures: Sequence[Path]) -> None:
     import netCDF4
 
     mpl.use("Agg")
-    with netCDF4.Dataset(result_file) as root:
+    try:
+        opened = netCDF4.Dataset(result_file)
+    except OSError as error:
+        raise DamagedResultError(
+            f"{result_file} is truncated or damaged ({error.strerror or error}). Delete it and run again: it is merged "
+            "anew, and no configuration is computed again."
+        ) from None
+    with opened as root:
         weights = root["params"]["defocus_weights"][:]
         for figure in figures:
             if figure.stem == THICKNESS_CURVES:
@@ -70,7 +78,7 @@ def _image(root: Any, name: str, weights: Any) -> Any:
     variable = images[name]
     depth = 10 * float(images["adf_slice"][-1])
     if "inner_mrad" in variable.ncattrs():
-        axes.set_title(f"{name}, {variable.inner_mrad:.4g}–{variable.outer_mrad:.4g} mrad, {depth:.4g} Å", fontsize=10)
+        axes.set_title(f"{name}, {variable.inner_mrad:.4g}–{variable.outer_mrad:.4g} mrad, {depth:.5g} Å", fontsize=10)
     axes.set_xlabel("x / Å")
     axes.set_ylabel("y / Å")
     figure.colorbar(shown, ax=axes, shrink=0.8, label="fraction of the incident beam")
@@ -125,7 +133,7 @@ def _cbed_mean(root: Any, weights: Any) -> Any:
     floor = max(total.max() * 1e-6, np.finfo(float).tiny)
     scale = LogNorm(floor, max(total.max(), 2 * floor))
     shown = axes.imshow(np.maximum(total, floor).T, origin="lower", extent=extent, cmap="inferno", norm=scale)
-    axes.set_title(f"mean CBED, {10 * float(cbed['cbed_slice'][-1]):.4g} Å", fontsize=10)
+    axes.set_title(f"mean CBED, {10 * float(cbed['cbed_slice'][-1]):.5g} Å", fontsize=10)
     axes.set_xlabel("kx / mrad")
     axes.set_ylabel("ky / mrad")
     figure.colorbar(shown, ax=axes, shrink=0.8, label="fraction of the incident beam per pixel")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shlex
 import sys
@@ -20,6 +21,9 @@ DEMO_FILES = ("config.yaml", "srtio3.cif")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status, and prints a message instead of a traceback for a user's mistake."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # Å and × on a terminal that has only ASCII
     parsed, rest = _parser().parse_known_args(arguments)
     if rest and parsed.command is not _run:
         _parser().error(f"unknown arguments: {' '.join(rest)}")
@@ -94,6 +98,8 @@ def _init(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 def _run(parsed: argparse.Namespace, rest: Sequence[str]) -> int:
     from . import runner
 
+    if parsed.cores is not None and parsed.cores < 1:
+        raise StemphonyError(f"--cores: got {parsed.cores}; at least 1 is needed.")
     cores = parsed.cores or len(os.sched_getaffinity(0))
     extra = [argument for argument in rest if argument != "--"]
     return runner.run(SNAKEFILE, parsed.config, parsed.directory, cores, parsed.profile, extra)

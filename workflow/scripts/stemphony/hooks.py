@@ -23,6 +23,7 @@ from .preflight import Preflight
 from .status import settings as status_settings
 from .status.events import Event, event_id, failure_keys
 from .status.reporter import ONSTART_WAIT_S, RUN_END_WAIT_S, Reporter
+from .status.spool import count_lines, spool_file_of
 from .store import ledger
 
 LIVE_VARIABLE = "STEMPHONY_LIVE"
@@ -62,7 +63,8 @@ class Run:
         if self.workflow.touch:
             return
         checked, campaign = self.checked, self.checked.campaign
-        identity = ledger.identity(self.result, campaign.config["simulation"]["random_seed"])
+        seed = campaign.config["simulation"]["random_seed"]
+        identity = ledger.identity(self.result, seed, self._recorded_identity())
         self.number = ledger.claim_run(self.result)
         self.jobs = sum(1 for job in self.workflow.dag.needrun_jobs() if job.rule.name == "run_multislice")
         processors = self._processors()
@@ -88,6 +90,14 @@ class Run:
             raise
         if not os.environ.get(LIVE_VARIABLE):
             threading.Thread(target=self._watch, daemon=True).start()
+
+    def _recorded_identity(self) -> tuple[str, int] | None:
+        """What job files tell of a simulation.json that was lost: another drawn seed would not fit to them."""
+        if self.result.identity.exists():
+            return None
+        from .store.jobs import recorded_identity
+
+        return recorded_identity(self.result)
 
     def _send_start(self, plan: Mapping[str, Any]) -> None:
         reporter = self._open_reporter()
@@ -238,6 +248,8 @@ class Run:
             defocus_index=defocus.index,
             configuration_index=configuration,
             message=message,
+            # After all that the job has sent: it is the last event of this attempt.
+            seq=count_lines(spool_file_of(self.result.events(self.number), name, attempt)),
         )
 
     def _end(self, event: str, failure: str = "") -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 RESULTS = "results"
-JOB_FILE = re.compile(r"^configuration_(\d{4})\.nc$")
 
 
 def defocus_id(defocus_nm: float) -> str:

@@ -80,7 +80,7 @@ class Preflight:
         detectors += ["CBED"] if e.cbed_max is not None else []
         rows = [
             ("simulation", f"{c.name}: {c.config['simulation']['title']}"),
-            ("specimen", f"{self.atoms} atoms in {lx:.4g} × {ly:.4g} × {lz:.4g} Å ({_unit(self.specimen_format)})"),
+            ("specimen", f"{self.atoms} atoms in {lx:.5g} × {ly:.5g} × {lz:.5g} Å ({_unit(self.specimen_format)})"),
             ("grid", f"{nx} × {ny} points of {dx:.4f} × {dy:.4f} Å, {e.precision} precision"),
             ("band limit", f"{e.band_limit_angle / MRAD:.2f} mrad"),
             ("slices", f"{e.slices} of {e.slice_thickness:.4f} Å, {len(e.depth_slices)} depth(s) stored"),
@@ -143,6 +143,8 @@ def read_inputs(config: Mapping[str, Any], config_files: Sequence[Path]) -> Inpu
         See `configuration.validate`; a file that is named and is not there.
     """
     files = tuple(Path(file).resolve() for file in config_files)
+    # Snakemake has read the files already, but takes the last of two equal keys without a word.
+    configuration.load(files)
     complete = configuration.validate(config)
     folder = files[-1].parent if files else Path.cwd()
     reporting = status_settings.resolve(complete["http_reporting"], folder)
@@ -179,10 +181,13 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
     """
     from .physics.scattering import elements
     from .simulation import DEFAULT_BUDGET_MB, memory_mb, probe_slices, result_bytes
-    from .store import structures
+    from .store import ledger, structures
     from .store.calibration import seconds_per_probe_slice
 
-    require_writable(paths.ResultPaths.of(inputs.config["simulation"]["name"], base).root)
+    result = paths.ResultPaths.of(inputs.config["simulation"]["name"], base)
+    require_writable(result.root)
+    if result.identity.exists():
+        ledger.identity(result, inputs.config["simulation"]["random_seed"])  # or the message that it is damaged
     config = inputs.config
     block = config["specimen"]
     specimen = structures.read_specimen(
@@ -310,7 +315,12 @@ def require_writable(folder: Path) -> None:
     existing = folder
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
-    for place in dict.fromkeys((existing.resolve(), folder / "jobs")):
+    work, name = folder.parents[1], folder.name
+    below = ("", f"run_multislice/{name}", f"snakemake/{name}")
+    beside = (work / top / part for top in ("logs", "benchmarks") for part in below)
+    inside = (folder / name for name in ("jobs", "figures", "reports"))
+    places = (existing.resolve(), work, work / ".snakemake", *beside, *inside, *folder.glob("jobs/defocus_*"))
+    for place in dict.fromkeys(places):
         if place.exists() and (not place.is_dir() or not os.access(place, os.W_OK | os.X_OK)):
             what = "is not writable for you. Make it writable" if place.is_dir() else "is not a folder. Move it away"
             raise StorageError(

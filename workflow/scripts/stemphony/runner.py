@@ -20,7 +20,8 @@ from typing import IO, Any
 from . import configuration, progress
 from .errors import ConfigError, StorageError
 from .hooks import HOLDERS, LIVE_VARIABLE, process_start
-from .paths import ResultPaths
+from .paths import RESULTS, ResultPaths
+from .preflight import require_writable
 from .store import ledger
 
 POLL_S = 0.5
@@ -50,8 +51,12 @@ def run(snakefile: Path, config: Path, directory: Path, cores: int, profile: str
     name = name.get("name") if isinstance(name, dict) else None
     if not isinstance(name, str):
         raise ConfigError("simulation.name", f"missing in {config}; it names the folder of the results.")
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{directory} cannot be made: {error.strerror}. Choose another folder.") from None
     directory = directory.resolve()
+    require_writable(directory / RESULTS / name)
     command = [
         str(Path(sys.executable).parent / "snakemake"), "--snakefile", str(snakefile), "--directory", str(directory),
         "--configfile", str(config.resolve()), *(["--profile", _profile(profile, snakefile)] if profile else []),
@@ -59,7 +64,7 @@ def run(snakefile: Path, config: Path, directory: Path, cores: int, profile: str
     ]  # fmt: skip
     _free_lock(command, directory, name)
     print(shlex.join(command), flush=True)
-    return _Child(command, directory, ResultPaths(directory / "results" / name)).wait()
+    return _Child(command, directory, ResultPaths(directory / RESULTS / name)).wait()
 
 
 def _profile(profile: str, snakefile: Path) -> str:
@@ -155,6 +160,7 @@ class _Child:
         self.live = sys.stderr.isatty()
         self.tenths = progress.Tenths(lambda text: print(text, flush=True))
         self.drawn = 0
+        self.interrupted = False
         self.lines: list[str] = []
         self.screen = threading.Lock()
         stamp = time.strftime("%Y-%m-%dT%H%M%S")
@@ -168,8 +174,8 @@ class _Child:
     def wait(self) -> int:
         """Show the progress until the end, then say what came out."""
         # Ctrl-C reaches Snakemake as well, which ends in good order; we stay to say what happened.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: self.process.send_signal(signal.SIGTERM))
+        signal.signal(signal.SIGINT, lambda *_: self._note_interrupt())
+        signal.signal(signal.SIGTERM, lambda *_: self._pass_on_termination())
         assert self.process.stdout is not None  # by construction
         reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
         reader.start()
@@ -186,6 +192,13 @@ class _Child:
         else:
             self._say_failure(status)
         return status if status >= 0 else 128 - status
+
+    def _note_interrupt(self) -> None:
+        self.interrupted = True
+
+    def _pass_on_termination(self) -> None:
+        self.interrupted = True
+        self.process.send_signal(signal.SIGTERM)
 
     def _read(self, stream: IO[str]) -> None:
         with self.log_file.open("w", encoding="utf-8") as log:
@@ -229,7 +242,7 @@ class _Child:
     def _say_results(self) -> None:
         if any("Nothing to be done" in line for line in self.lines):
             print("nothing to compute: all results are up to date.")
-        elif ledger.latest_run(self.result) <= self.earlier:
+        elif not self._has_begun:
             # Something else was asked for, such as --dry-run.
             print(self._what_snakemake_says())
             return
@@ -242,11 +255,18 @@ class _Child:
                 print(f"{name:<8}{self._relative(place)}")
 
     def _say_failure(self, status: int) -> None:
-        number = ledger.latest_run(self.result)
-        if number <= self.earlier:
-            # Before the first job: a mistake in the config, or Snakemake's own message.
+        if not self._has_begun:
+            # Before the first job: a mistake in the config, a lock, or Snakemake's own message.
             print(self._what_snakemake_says(), file=sys.stderr)
             return
+        if self.interrupted:
+            print(
+                "\ncancelled. Nothing that was finished is lost: run the same command to go on.\n"
+                f"whole log: {self._relative(self.log_file)}",
+                file=sys.stderr,
+            )
+            return
+        number = ledger.latest_run(self.result)
         failed = [state for state in progress.states(self.result, number) if state["state"] == progress.FAILED]
         for state in failed[:20]:
             pair = f"defocus {state['defocus_nm']:g} nm, configuration {state['configuration']}"
@@ -262,6 +282,11 @@ class _Child:
             f"whole log: {self._relative(self.log_file)}",
             file=sys.stderr,
         )
+
+    @property
+    def _has_begun(self) -> bool:
+        """Whether the hook onstart of this very run has spoken; another run may have begun meanwhile."""
+        return any(line.startswith(OURS) for line in self.lines)
 
     def _what_snakemake_says(self) -> str:
         return "\n".join(line for line in self.lines if line.strip() and not NOISE.match(line))

@@ -184,7 +184,7 @@ class Reporter:
                 if marker_file is not None and claim(marker_file, line) is False:
                     return False
                 # A number is used up only by an event that exists: a receiver takes gaps for losses.
-                self._seq += 1
+                self._seq += "seq" not in keys
                 if self._spool is not None:
                     self._spool.append(line, durable=record["event"] in DURABLE_EVENTS)
                 if self._sender is not None:
@@ -197,7 +197,8 @@ class Reporter:
 
     def _record(self, event: str, event_id: str | None, keys: Mapping[str, Any]) -> dict[str, Any]:
         known = {**self._common, **keys, "time": timestamp(self._clock()), "event": event}
-        known |= {"schema": SCHEMA, "event_id": event_id, "seq": self._seq}
+        known |= {"schema": SCHEMA, "event_id": event_id}
+        known.setdefault("seq", self._seq)
         if "message" in known:
             known["message"] = sanitize_message(self._without_secrets(str(known["message"])))
         values = {key: plain for key, value in known.items() if (plain := _plain(value)) is not None}

@@ -230,7 +230,6 @@ class Sender:
         transport: Callable[[ReportingSettings], Transport] = HttpTransport,
     ) -> None:
         self._settings = settings
-        self._origin = settings.origin
         self._make_transport = transport
         self._condition = threading.Condition()
         self._queue: deque[Mapping[str, Any]] = deque()
@@ -403,7 +402,7 @@ class Sender:
     def _notice(self, kind: str, text: str) -> None:
         if kind not in self._noticed:
             self._noticed.add(kind)
-            self._notices.append(f"status reports to {self._origin}: {text}. The simulation goes on.")
+            self._notices.append(f"status reports: {text}. The simulation goes on.")
 
 
 _in_transport = threading.local()

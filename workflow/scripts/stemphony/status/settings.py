@@ -84,15 +84,6 @@ class ReportingSettings:
     parameters: Mapping[str, Scalar] = field(default_factory=dict, repr=False, hash=False)
     warnings: tuple[str, ...] = ()
 
-    @property
-    def origin(self) -> str:
-        """Scheme, host and port of the receiver: all of the URL that may be shown."""
-        parts = urlsplit(self.url)
-        host = parts.hostname or ""
-        if ":" in host:
-            host = f"[{host}]"
-        return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
-
 
 def resolve(block: Mapping[str, Any], config_folder: Path) -> ReportingSettings:
     """Check the block `http_reporting` and find its secrets.

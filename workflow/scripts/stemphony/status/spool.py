@@ -114,6 +114,14 @@ class Spool:
             rest = rest[written:]
 
 
+def count_lines(spool_file: Path) -> int:
+    """Number of events in a spool file, 0 without one; a torn last line is none."""
+    try:
+        return spool_file.read_bytes().count(b"\n")
+    except OSError:
+        return 0
+
+
 def claim(marker_file: Path, line: bytes) -> bool | None:
     """Claim an event that must be reported once, by linking a file that holds the event to the marker's name.
 

@@ -15,7 +15,6 @@ from .wisdom import cache_folder, cpu_model
 
 # Of a typical core: 2.2 ms at 512², in single precision; the work grows as N log N.
 TYPICAL_S = 2.2e-3
-TYPICAL_PIXELS = 512 * 512
 DOUBLE_FACTOR = 2.2
 
 

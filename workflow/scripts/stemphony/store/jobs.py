@@ -133,6 +133,17 @@ def _put_signals(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, sign
         root["cbed"]["cbed_intensities"][...] = signals.cbed[None, :, :, None, :, None]
 
 
+def recorded_identity(result: paths.ResultPaths) -> tuple[str, int] | None:
+    """Id and effective seed that a job file carries, None without a readable one in which a seed was used."""
+    for file in sorted(result.root.glob("jobs/defocus_*/configuration_*.nc")):
+        try:
+            with netCDF4.Dataset(file) as root:
+                return str(root.id), int(root.effective_seed)
+        except (OSError, RuntimeError, AttributeError):
+            continue
+    return None
+
+
 def atom_table(specimen: Specimen, experiment: Experiment) -> AtomTable:
     """The atoms at rest, as result files keep them."""
     return AtomTable(

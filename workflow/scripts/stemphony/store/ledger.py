@@ -45,8 +45,13 @@ class Identity:
         return random_seed or self.seed
 
 
-def identity(result: ResultPaths, random_seed: int) -> Identity:
+def identity(result: ResultPaths, random_seed: int, recorded: tuple[str, int] | None = None) -> Identity:
     """The simulation's identity, made by link-or-fail by whoever comes first.
+
+    Parameters
+    ----------
+    recorded : (str, int) or None
+        Id and seed that job files carry, for a simulation.json that was lost.
 
     Raises
     ------
@@ -55,8 +60,8 @@ def identity(result: ResultPaths, random_seed: int) -> Identity:
     """
     if not result.identity.exists():
         fresh = {
-            "id": str(uuid.uuid4()),
-            "seed": random_seed or 1 + secrets.randbelow(LARGEST_SEED),
+            "id": recorded[0] if recorded else str(uuid.uuid4()),
+            "seed": random_seed or (recorded[1] if recorded else 1 + secrets.randbelow(LARGEST_SEED)),
             "created": now(),
         }
         temporary = result.identity.with_name(
