@@ -280,7 +280,7 @@ def test_coordinates_are_kept_if_asked_and_there(tmp_path, wanted, kept_by_jobs,
 
 
 def test_coordinates_without_end_are_kept_only_on_demand(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "COORDINATES_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(module.campaign, "COORDINATES_LIMIT_BYTES", 1000)
     fake = campaign_of(tmp_path)
     fake.write_all()
     with netCDF4.Dataset(fake.merge()) as root:

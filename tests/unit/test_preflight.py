@@ -11,7 +11,9 @@ import pytest
 import yaml
 from stemphony import preflight, provenance
 from stemphony.errors import ConfigError
+from stemphony.paths import ResultPaths
 from stemphony.preflight import Preflight
+from stemphony.store import ledger
 from support.experiments import TINY
 from support.specimens import U_ISO, srtio3, write_xyz
 
@@ -180,11 +182,11 @@ def test_size_of_the_result_follows_what_is_kept_apart(checked):
 
 def test_a_plan_is_read_back_or_is_empty(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert preflight.frozen_plan("a") == {}
+    assert ledger.read_plan(ResultPaths.of("a")) == {}
     Path("results/a").mkdir(parents=True)
     for content, expected in (('{"run": 1}', {"run": 1}), ("{", {}), ("[]", {})):
         Path("results/a/plan.json").write_text(content)
-        assert preflight.frozen_plan("a") == expected
+        assert ledger.read_plan(ResultPaths.of("a")) == expected
 
 
 def test_files_are_found_by_absolute_path_beside_the_config_or_here(tmp_path, monkeypatch):

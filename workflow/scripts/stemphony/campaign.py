@@ -13,6 +13,8 @@ from . import paths, provenance
 from .errors import ConfigError
 from .model import JOB_KEYS, detector_names
 
+COORDINATES_BYTES = 12  # of one atom, in single precision
+COORDINATES_LIMIT_BYTES = 1e9
 FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
 
 
@@ -128,6 +130,13 @@ class Campaign:
         if self.config["cbed"]["enabled"]:
             names.append("cbed_mean")
         return tuple(names)
+
+
+def keeps_coordinates(save_coordinates: bool | str, jobs: int, atoms: int) -> bool:
+    """Whether the displaced atoms of all jobs are kept; `auto` keeps them below COORDINATES_LIMIT_BYTES in all."""
+    if save_coordinates == "auto":
+        return jobs * atoms * COORDINATES_BYTES <= COORDINATES_LIMIT_BYTES
+    return bool(save_coordinates)
 
 
 def job_params(common: Mapping[str, Any], defocus_nm: float, configuration: int) -> dict[str, Any]:

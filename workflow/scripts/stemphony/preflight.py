@@ -5,7 +5,6 @@ Config and input files in, a `Preflight` out: the campaign, its experiment, and 
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -129,9 +128,7 @@ class Preflight:
     def keep_coordinates(self) -> bool:
         """Whether jobs keep their displaced atoms."""
         wanted = self.campaign.config["frozen_phonon"]["save_coordinates"]
-        if wanted == "auto":
-            return self.campaign.jobs * self.atoms * 12 <= 1e9
-        return bool(wanted)
+        return campaign.keeps_coordinates(wanted, self.campaign.jobs, self.atoms)
 
 
 def read_inputs(config: Mapping[str, Any], config_files: Sequence[Path]) -> Inputs:
@@ -270,9 +267,9 @@ def _result_mb(planned: Campaign, atoms: int, job_bytes: tuple[int, int]) -> flo
         averages = planned.config[block]
         configurations = 1 if averages["average_configurations"] else planned.configurations
         signals += size * configurations * (1 if averages["average_defoci"] else len(planned.defoci))
-    frames = planned.jobs if planned.config["frozen_phonon"]["save_coordinates"] is not False else 1
-    coordinates = min(frames * atoms * 12, 1_000_000_000)
-    return float(signals + coordinates) / 1e6
+    wanted = planned.config["frozen_phonon"]["save_coordinates"]
+    frames = planned.jobs if campaign.keeps_coordinates(wanted, planned.jobs, atoms) else 1
+    return float(signals + frames * atoms * campaign.COORDINATES_BYTES) / 1e6
 
 
 def _unused_u(specimen: Mapping[str, Any], symbols: Sequence[str]) -> list[str]:
@@ -327,12 +324,3 @@ def require_writable(folder: Path) -> None:
                 f"results folder {folder}: {place.resolve()} {what}, or work in another folder "
                 "(snakemake --directory, stemphony run --directory)."
             )
-
-
-def frozen_plan(name: str) -> dict[str, Any]:
-    """The plan that the main process wrote when it started, for the processes of its jobs."""
-    try:
-        plan = json.loads(paths.ResultPaths.of(name).plan.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return plan if isinstance(plan, dict) else {}

@@ -16,6 +16,7 @@ from . import campaign, hooks, paths, preflight, provenance
 from .campaign import Campaign
 from .errors import StemphonyError
 from .job import CONFIG_VARIABLE
+from .store import ledger
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 
@@ -109,7 +110,7 @@ def _open(given: Mapping[str, Any], files: list[Path], workflow: Any) -> Session
         run = hooks.Run(checked, workflow, hooks.say)
         return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, run)
     # A job's process computes what its main process planned, whatever became of the config file meanwhile.
-    plan = preflight.frozen_plan(result.name)
+    plan = ledger.read_plan(result)
     if plan:
         known = campaign.InputFiles(**plan["files"])
         need = plan["resources"]

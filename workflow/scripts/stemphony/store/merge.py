@@ -42,7 +42,6 @@ from .result_file import (
 from .source_size import blur
 
 BLOCK_BYTES = 256e6  # of one accumulator
-COORDINATES_LIMIT_BYTES = 1e9  # save_coordinates: auto
 SHOWN = 20  # files listed in a refusal
 # Attributes of a job's group `runtime` that the result keeps of each job.
 RECORDED = (
@@ -252,8 +251,7 @@ def _write_atoms(
     warn: Callable[[str], None],
 ) -> None:
     wanted = task.params["save_coordinates"]
-    size = len(task.sources) * len(table.symbols) * 12
-    keep = size <= COORDINATES_LIMIT_BYTES if wanted == "auto" else bool(wanted)
+    keep = campaign.keeps_coordinates(wanted, len(task.sources), len(table.symbols))
     if keep and not all(record["displaced"] for record in records):
         if wanted is True:
             warn("save_coordinates: some jobs ran without keeping coordinates; the atoms at rest are stored instead.")
