@@ -5,16 +5,17 @@ from functools import cache
 
 import numpy as np
 import pytest
-from stemphony.physics.fft import Plan2D
+from stemphony.physics.strips import StripPlan
 
 
 @pytest.fixture(scope="session")
-def make_plan() -> Callable[..., Plan2D]:
+def make_plan() -> Callable[..., StripPlan]:
     """Plans by shape and precision, made once for all tests."""
 
     @cache
-    def plan(shape: tuple[int, int], dtype: type = np.complex128) -> Plan2D:
+    def plan(shape: tuple[int, int], dtype: type = np.complex128) -> StripPlan:
         # Planning a large transform well costs less than running an unplanned one a hundred times.
-        return Plan2D(shape, dtype, "FFTW_MEASURE" if shape[0] * shape[1] > 400**2 else "FFTW_ESTIMATE")
+        flag = "FFTW_MEASURE" if shape[0] * shape[1] > 400**2 else "FFTW_ESTIMATE"
+        return StripPlan(shape, shape[1] // 3 + 1, dtype, flag)
 
     return plan

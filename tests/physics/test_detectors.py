@@ -5,8 +5,9 @@ import pytest
 from stemphony.physics.detectors import CbedGeometry, DetectorSet, bin_edges
 from stemphony.physics.electron import interaction_parameter, wavelength
 from stemphony.physics.grid import Grid, band_limit, band_limit_radius
-from stemphony.physics.multislice import propagate, transmission_function
 from stemphony.physics.probe import Aberrations, probe_spectrum, shift_factors
+
+from physics.waves import propagate, transmission_function
 
 LAM, SIGMA = wavelength(200e3), interaction_parameter(200e3)
 GRID = Grid((256, 240), (24.0, 23.0))

@@ -42,18 +42,28 @@ _FRESH_PROCESS = """
 import pickle, sys, numpy as np
 from stemphony.physics import fft
 
-arguments = (70, 63), np.complex64, "FFTW_MEASURE"
+arguments = (70, 63), np.complex64, "FFTW_PATIENT"
 wisdom = pickle.load(sys.stdin.buffer)
-missing = not fft.has_wisdom(*arguments)
+
+
+def is_known():
+    try:
+        fft.Plan2D(*arguments[:2], "FFTW_WISDOM_ONLY")
+    except RuntimeError:
+        return False
+    return True
+
+
+missing = not is_known()
 accepted = fft.add_wisdom(wisdom) if wisdom else True
-known = fft.has_wisdom(*arguments)
+known = is_known()
 plan = fft.Plan2D(*arguments)
 plan.buffer[:] = np.exp(1j * np.arange(70 * 63).reshape(70, 63) ** 1.5)
 plan.forward()
 result = plan.buffer.tobytes()
 plan.inverse()
 result += plan.buffer.tobytes()
-pickle.dump((missing, accepted, known, fft.has_wisdom(*arguments), result, fft.wisdom()), sys.stdout.buffer)
+pickle.dump((missing, accepted, known, is_known(), result, fft.wisdom()), sys.stdout.buffer)
 """
 
 

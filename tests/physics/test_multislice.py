@@ -6,13 +6,13 @@ from scipy.linalg import expm
 from stemphony.physics.detectors import DetectorSet
 from stemphony.physics.electron import interaction_parameter, wavelength
 from stemphony.physics.grid import Grid, band_limit, band_limit_radius
-from stemphony.physics.multislice import propagate, transmission_function
 from stemphony.physics.potential import SlicePotentials
 from stemphony.physics.probe import Aberrations, probe_spectrum, shift_factors
 from stemphony.physics.propagator import fresnel_propagator
 from stemphony.physics.slicing import number_of_slices, slice_indices
 
 from physics.specimens import LATTICE, crystal
+from physics.waves import propagate, transmission_function
 
 ENERGY = 200e3
 LAM, SIGMA = wavelength(ENERGY), interaction_parameter(ENERGY)
@@ -235,12 +235,10 @@ def test_single_precision_agrees_with_double(make_plan):
     assert patterns[1].sum() == pytest.approx(patterns[0].sum(), rel=1e-5)
 
 
-def test_impossible_stops_and_scaled_propagators_are_refused(make_plan):
+def test_impossible_stops_are_refused(make_plan):
     plan = make_plan(GRID.gpts)
     slices = random_slices(plan, GRID, count=2)
     propagator = fresnel_propagator(GRID, LAM, 2.0, band_limit(GRID))
     for stops in ([0, 1], [2, 1], [1, 1], [3]):
         with pytest.raises(ValueError, match="must ascend from 1 to at most 2"):
             next(propagate(plan, plane_wave(GRID), slices, propagator, stops))
-    with pytest.raises(ValueError, match="unscaled"):
-        next(propagate(plan, plane_wave(GRID), slices, propagator / plan.size, [1]))

@@ -7,13 +7,13 @@ import pytest
 from stemphony.physics.detectors import DetectorSet
 from stemphony.physics.electron import interaction_parameter, wavelength
 from stemphony.physics.grid import Grid, band_limit, band_limit_radius
-from stemphony.physics.multislice import propagate, transmission_function
 from stemphony.physics.potential import SlicePotentials
 from stemphony.physics.probe import Aberrations, aberration_phase, probe_spectrum, shift_factors
 from stemphony.physics.propagator import fresnel_propagator
 from stemphony.physics.slicing import number_of_slices, slice_indices
 
 from physics.specimens import crystal
+from physics.waves import propagate, transmission_function
 
 
 def test_image_of_five_atoms_has_the_contrast_of_kirklands_figure(make_plan):

@@ -20,8 +20,10 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def quick(monkeypatch):
     """Calibration on a grid of 16 points, which takes no time and measures nothing."""
-    plan = calibration.Plan2D
-    monkeypatch.setattr(calibration, "Plan2D", lambda shape, dtype, flag: plan(shape, dtype, "FFTW_ESTIMATE"))
+    plan = calibration.StripPlan
+    monkeypatch.setattr(
+        calibration, "StripPlan", lambda shape, columns, dtype, flag: plan(shape, columns, dtype, "FFTW_ESTIMATE")
+    )
 
 
 def test_without_a_measurement_there_is_a_typical_machine(cache):

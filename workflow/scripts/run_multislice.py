@@ -9,6 +9,7 @@ its checksum beside it, and reports its status.
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
     with job.scope(output, params, threads) as scope:
         # After the thread limits and the first report: these imports take a while on a cold file system.
         from stemphony.model import Experiment
-        from stemphony.simulation import DEFAULT_BUDGET_MB, draw_atoms, simulate
+        from stemphony.simulation import DEFAULT_BUDGET_MB, draw_atoms, simulate, strip_plan
         from stemphony.store import specimen_file as specimens
         from stemphony.store.jobs import JobRecord, atom_table, write_job
         from stemphony.store.wisdom import cpu_model, prepare_plans
@@ -50,7 +51,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
             displace_z=bool(phonons["displace_z"]),
             fixed_slicing=phonons["fixed_slicing"],
         )
-        flag, plan_source = prepare_plans(experiment.grid.gpts, experiment.complex_dtype)
+        flag, plan_source = prepare_plans(partial(strip_plan, experiment))
         signals = simulate(
             experiment, atoms, defocus, threads=threads, flag=flag, on_progress=scope.progress,
             budget_mb=scope.plan.get("budget_mb", DEFAULT_BUDGET_MB),

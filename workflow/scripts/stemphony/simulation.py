@@ -14,12 +14,12 @@ from . import paths
 from .model import Experiment
 from .physics import phonons, slicing
 from .physics.detectors import CbedGeometry, DetectorSet
-from .physics.fft import Plan2D
-from .physics.grid import band_limit, band_limit_radius
+from .physics.grid import band_limit, band_limit_columns, band_limit_radius
 from .physics.multislice import propagate, transmission_function
 from .physics.potential import SlicePotentials
 from .physics.probe import Aberrations, probe_spectrum, shift_factors
 from .physics.propagator import fresnel_propagator
+from .physics.strips import StripPlan, padded_zeros
 
 DEFAULT_BUDGET_MB = 4000.0
 
@@ -142,11 +142,11 @@ class _Run:
         self.experiment, self.threads, self.on_progress = experiment, threads, on_progress
         self.budget = budget_mb * 1e6
         grid = experiment.grid
+        # Plans are made here, before any thread starts; each thread borrows one with its own buffers.
+        self.plans = [strip_plan(experiment, flag) for _ in range(threads)]
         limit = band_limit(grid, experiment.bandlimit, experiment.bandlimit_taper)
-        self.limit = limit.astype(experiment.real_dtype)
-        self.propagator = fresnel_propagator(
-            grid, experiment.wavelength, experiment.slice_thickness, limit, experiment.complex_dtype
-        )
+        propagator = fresnel_propagator(grid, experiment.wavelength, experiment.slice_thickness, limit)
+        self.limit, self.propagator = self.plans[0].factor(limit), self.plans[0].factor(propagator)
         self.probe = probe_spectrum(
             grid, experiment.wavelength, experiment.semiangle, experiment.semiangle_inner, experiment.soft_aperture,
             Aberrations(C10=-defocus_nm * 10.0, **experiment.aberrations),
@@ -165,8 +165,6 @@ class _Run:
             edges=experiment.edges, center_of_mass=experiment.center_of_mass, band_limit_radius=radius,
         )  # fmt: skip
         self.cbed = None if experiment.cbed_max is None else cbed_geometry(experiment)
-        # Plans are made here, before any thread starts; each thread borrows one with its own buffer.
-        self.plans = [Plan2D(grid.gpts, experiment.complex_dtype, flag=flag) for _ in range(threads)]
         self.lock = threading.Lock()
         self.done = 0
         self.positions = [(i, j) for i in range(len(experiment.scan_x)) for j in range(len(experiment.scan_y))]
@@ -207,13 +205,19 @@ class _Run:
                 raise
         return self.result
 
-    def _transmissions(self, indices: range, pool: ThreadPoolExecutor) -> list[np.ndarray]:
-        def one(index: int) -> np.ndarray:
-            with self._plan() as plan:
-                potential = self.potentials.projected(index)
-                return transmission_function(potential, self.experiment.interaction, self.limit, plan)
+    def _transmissions(self, indices: range, pool: ThreadPoolExecutor) -> np.ndarray:
+        transmissions = padded_zeros(self.experiment.grid.gpts, self.experiment.complex_dtype, len(indices))
 
-        return list(pool.map(one, indices))
+        def one(place: int) -> None:
+            with self._plan() as plan:
+                potential = self.potentials.projected(indices[place])
+                transmission_function(
+                    potential, self.experiment.interaction, self.limit, plan, out=transmissions[place]
+                )
+
+        for _ in pool.map(one, range(len(indices))):
+            pass
+        return transmissions
 
     def _plan(self) -> _Borrowed:
         return _Borrowed(self.plans, self.lock)
@@ -224,7 +228,7 @@ class _Run:
         spectrum: np.ndarray = (self.probe * ex[:, None] * ey[None, :]).astype(e.complex_dtype)
         return spectrum
 
-    def _whole_specimen(self, position: tuple[int, int], transmissions: list[np.ndarray]) -> None:
+    def _whole_specimen(self, position: tuple[int, int], transmissions: np.ndarray) -> None:
         with self._plan() as plan:
             for passed, spectrum in propagate(
                 plan, self._incident(position), transmissions, self.propagator, self.experiment.depth_slices
@@ -246,7 +250,7 @@ class _Run:
                 position: tuple[int, int],
                 begin: int = begin,
                 stops: list[int] = stops,
-                t: list[np.ndarray] = transmissions,
+                t: np.ndarray = transmissions,
             ) -> None:
                 with self._plan() as plan:
                     for passed, spectrum in propagate(plan, waves[position], t, self.propagator, stops):
@@ -281,10 +285,10 @@ class _Run:
 class _Borrowed:
     """Context manager: a plan that no other thread uses meanwhile."""
 
-    def __init__(self, plans: list[Plan2D], lock: threading.Lock) -> None:
+    def __init__(self, plans: list[StripPlan], lock: threading.Lock) -> None:
         self.plans, self.lock = plans, lock
 
-    def __enter__(self) -> Plan2D:
+    def __enter__(self) -> StripPlan:
         with self.lock:
             self.plan = self.plans.pop()
         return self.plan
@@ -292,6 +296,12 @@ class _Borrowed:
     def __exit__(self, *_: object) -> None:
         with self.lock:
             self.plans.append(self.plan)
+
+
+def strip_plan(experiment: Experiment, flag: str) -> StripPlan:
+    """Transforms of one wave of this experiment on one thread."""
+    columns = band_limit_columns(experiment.grid, experiment.bandlimit)
+    return StripPlan(experiment.grid.gpts, columns, experiment.complex_dtype, flag)
 
 
 def cbed_geometry(experiment: Experiment) -> CbedGeometry:
@@ -313,7 +323,8 @@ def memory_mb(experiment: Experiment, atoms: int, threads: int, budget_mb: float
     transmissions = min(experiment.slices * wave, budget_mb * 1e6)
     # Phases exp(−2πi k·r) of one element's atoms in one slice; a slice on a lattice plane has more than the average.
     in_slice = min(atoms, 2 * math.ceil(atoms / experiment.slices))
-    per_thread = 2 * wave + 3 * 16 * pixels + 40 * max(nx, ny) * in_slice
+    # The plan's buffers and an incident wave.
+    per_thread = 5 * wave + 3 * 16 * pixels + 40 * max(nx, ny) * in_slice
     return (
         interpreter
         + constants

@@ -11,21 +11,60 @@ import numpy as np
 import pyfftw
 from numpy.typing import DTypeLike, NDArray
 
-_ALIGNMENT = 64
-"""Alignment of every buffer [bytes]: one cache line, and equal for all, so that wisdom fits all of them."""
+ComplexArray = NDArray[np.complexfloating]
 
-_FLAGS = ("FFTW_PATIENT", "FFTW_MEASURE", "FFTW_ESTIMATE")
+CACHE_LINE = 64
+"""Alignment of every buffer [bytes], equal for all, so that wisdom fits all of them."""
+
+_FLAGS = {
+    "FFTW_PATIENT": ("FFTW_PATIENT",),
+    "FFTW_MEASURE": ("FFTW_MEASURE",),
+    "FFTW_ESTIMATE": ("FFTW_ESTIMATE",),
+    "FFTW_WISDOM_ONLY": ("FFTW_PATIENT", "FFTW_WISDOM_ONLY"),
+}
 
 Wisdom = tuple[bytes, bytes, bytes]
 """FFTW's wisdom for double, single and long double precision."""
 
 
-class Plan2D:
-    """Forward and inverse transform of one two-dimensional buffer, in place, on one thread.
+class LineTransform:
+    """Transform of all rows of one array into those of another, or in place, on one thread.
 
     Plans made from the same wisdom give bit-identical results. One plan must not be run by two threads at a
-    time; each thread makes its own. The transforms release the GIL. Planning overwrites the buffer, which is
-    then set to zero.
+    time. Planning overwrites the arrays.
+
+    Parameters
+    ----------
+    source, target : (lines, n) ndarray
+        complex64 or complex128, with any strides.
+    direction : str
+        "FFTW_FORWARD", Σ ψ(r) exp(−2πi k r), or "FFTW_BACKWARD", Σ ψ(k) exp(+2πi k r); neither is normalised.
+    flag : str
+        Effort of planning: "FFTW_PATIENT", "FFTW_MEASURE" or "FFTW_ESTIMATE"; wisdom from more effort is used
+        where there is any. "FFTW_WISDOM_ONLY" takes a patient plan that is known and never plans.
+
+    Attributes
+    ----------
+    execute : callable
+        Runs the transform; it releases the GIL.
+
+    Raises
+    ------
+    ValueError
+        If dtype or flag is another.
+    RuntimeError
+        If only wisdom was to be used and there is none.
+    """
+
+    def __init__(self, source: ComplexArray, target: ComplexArray, direction: str, flag: str = "FFTW_PATIENT") -> None:
+        self.execute = _plan(source, target, (1,), direction, flag).execute
+
+
+class Plan2D:
+    """Forward and inverse transform of one whole two-dimensional buffer, in place, on one thread.
+
+    The yardstick of the benchmarks; waves go through `strips.StripPlan`. What is said of `LineTransform` holds
+    here too; the buffer is set to zero after planning.
 
     Parameters
     ----------
@@ -34,8 +73,7 @@ class Plan2D:
     dtype : dtype
         complex64 or complex128.
     flag : str
-        Effort of planning: "FFTW_PATIENT", "FFTW_MEASURE" or "FFTW_ESTIMATE". Wisdom from more effort is used
-        where there is any.
+        See `LineTransform`.
 
     Attributes
     ----------
@@ -43,19 +81,14 @@ class Plan2D:
         What the transforms read and overwrite.
     size : int
         Number of points nx·ny. Forward and inverse in turn multiply the buffer by it: neither is normalised.
-
-    Raises
-    ------
-    ValueError
-        If dtype or flag is another.
     """
 
     def __init__(self, shape: tuple[int, int], dtype: DTypeLike, flag: str = "FFTW_PATIENT") -> None:
-        if flag not in _FLAGS:
-            raise ValueError(f"FFTW flag {flag!r}: must be one of {', '.join(_FLAGS)}")
-        self.buffer = _aligned_buffer(shape, dtype)
+        self.buffer = aligned_zeros(shape, dtype)
         self.size = self.buffer.size
-        self._forward, self._inverse = _plan(self.buffer, (flag,))
+        self._forward, self._inverse = (
+            _plan(self.buffer, self.buffer, (0, 1), direction, flag) for direction in ("FFTW_FORWARD", "FFTW_BACKWARD")
+        )
         self.buffer[:] = 0
 
     def forward(self) -> None:
@@ -65,6 +98,19 @@ class Plan2D:
     def inverse(self) -> None:
         """Replace the buffer ψ(k) by Σ ψ(k) exp(+2πi k·r), `size` times numpy.fft.ifft2."""
         self._inverse.execute()
+
+
+def aligned_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> ComplexArray:
+    """Array of zeros that begins with a cache line.
+
+    Raises
+    ------
+    ValueError
+        If the dtype is not complex64 or complex128.
+    """
+    if np.dtype(dtype) not in (np.dtype(np.complex64), np.dtype(np.complex128)):
+        raise ValueError(f"dtype {np.dtype(dtype)} of a wave: must be complex64 or complex128")
+    return pyfftw.zeros_aligned(shape, dtype=np.dtype(dtype), n=CACHE_LINE)
 
 
 def wisdom() -> Wisdom:
@@ -86,13 +132,9 @@ def add_wisdom(wisdom: Wisdom) -> bool:
     return bool(double and single)
 
 
-def has_wisdom(shape: tuple[int, int], dtype: DTypeLike, flag: str = "FFTW_PATIENT") -> bool:
-    """Whether `Plan2D` with these arguments needs no planning."""
-    try:
-        _plan(_aligned_buffer(shape, dtype), (flag, "FFTW_WISDOM_ONLY"))
-    except RuntimeError:
-        return False
-    return True
+def forget_wisdom() -> None:
+    """Forget all wisdom of this process, so that plans are sought anew."""
+    pyfftw.forget_wisdom()
 
 
 def library_version() -> str:
@@ -100,16 +142,7 @@ def library_version() -> str:
     return f"FFTW {pyfftw.fftw_version}, pyfftw {pyfftw.__version__}"
 
 
-def _aligned_buffer(shape: tuple[int, int], dtype: DTypeLike) -> NDArray[np.complexfloating]:
-    if np.dtype(dtype) not in (np.dtype(np.complex64), np.dtype(np.complex128)):
-        raise ValueError(f"dtype {np.dtype(dtype)} of a wave: must be complex64 or complex128")
-    return pyfftw.empty_aligned(shape, dtype=np.dtype(dtype), n=_ALIGNMENT)
-
-
-def _plan(buffer: NDArray[np.complexfloating], flags: tuple[str, ...]) -> tuple[pyfftw.FFTW, pyfftw.FFTW]:
-    """Plans of the forward and the inverse transform of one buffer."""
-
-    def direction(name: str) -> pyfftw.FFTW:
-        return pyfftw.FFTW(buffer, buffer, axes=(0, 1), direction=name, flags=flags, threads=1)
-
-    return direction("FFTW_FORWARD"), direction("FFTW_BACKWARD")
+def _plan(source: ComplexArray, target: ComplexArray, axes: tuple[int, ...], direction: str, flag: str) -> pyfftw.FFTW:
+    if flag not in _FLAGS:
+        raise ValueError(f"FFTW flag {flag!r}: must be one of {', '.join(_FLAGS)}")
+    return pyfftw.FFTW(source, target, axes=axes, direction=direction, flags=_FLAGS[flag], threads=1)

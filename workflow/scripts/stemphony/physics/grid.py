@@ -112,6 +112,24 @@ def band_limit_radius(grid: Grid, bandlimit: float = 2 / 3) -> float:
     return bandlimit * grid.nyquist
 
 
+def band_limit_columns(grid: Grid, bandlimit: float = 2 / 3) -> int:
+    """Largest |ky|, as an index of the FFT, at which a band-limited wave or its incident probe may be non-zero.
+
+    Parameters
+    ----------
+    grid : Grid
+    bandlimit : float
+        Share of the Nyquist frequency that is kept.
+
+    Returns
+    -------
+    int
+        k_c·Ly rounded down, and one more: the soft edge of an aperture as wide as the band limit reaches half a
+        pixel farther.
+    """
+    return min(grid.gpts[1] // 2, int(band_limit_radius(grid, bandlimit) * grid.extent[1] * (1 + 1e-9)) + 1)
+
+
 def band_limit(grid: Grid, bandlimit: float = 2 / 3, taper: float = 0.02) -> FloatArray:
     """Circular band limit A_bl(k) with a cosine edge, Eq. (P5).
 

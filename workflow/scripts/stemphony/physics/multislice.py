@@ -15,13 +15,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stemphony.physics.fft import Plan2D
 from stemphony.physics.grid import FloatArray
+from stemphony.physics.strips import Factor, StripPlan, padded_zeros
 
 ComplexArray = NDArray[np.complexfloating]
 
 
-def transmission_function(projected: FloatArray, sigma: float, band_limit: FloatArray, plan: Plan2D) -> ComplexArray:
+def transmission_function(
+    projected: FloatArray, sigma: float, band_limit: Factor, plan: StripPlan, out: ComplexArray | None = None
+) -> ComplexArray:
     """Transmission function t(r) = exp(+iσV(r)) of one slice, then band-limited, Eqs. (P3) and (P5).
 
     Parameters
@@ -30,33 +32,37 @@ def transmission_function(projected: FloatArray, sigma: float, band_limit: Float
         Projected potential V of the slice [V Å], see `potential.SlicePotentials`.
     sigma : float
         Interaction parameter σ [rad/(V Å)].
-    band_limit : (nx, ny) ndarray
-        A_bl(k), see `grid.band_limit`.
-    plan : Plan2D
-        Transforms on this grid; its buffer is overwritten and its precision is that of the result.
+    band_limit : Factor
+        A_bl(k), see `grid.band_limit`, as `plan.factor`.
+    plan : StripPlan
+        Transforms on this grid; its wave is overwritten and its precision is that of the result.
+    out : (nx, ny) ndarray or None
+        Where to put the result, from `strips.padded_zeros`; None for a new array.
 
     Returns
     -------
     (nx, ny) ndarray
-        t(r), a new array.
+        t(r), with the rows of `strips.padded_zeros`.
     """
     # ASSUME: phase object: within one slice the electrons run straight on. Elastic scattering only.
-    wave = plan.buffer
-    precision = wave.real.dtype
-    phase = (sigma * projected).astype(precision)
+    wave = plan.wave
+    phase = (sigma * projected).astype(wave.real.dtype)
     np.cos(phase, out=wave.real)
     np.sin(phase, out=wave.imag)
-    plan.forward()
-    wave *= (band_limit / plan.size).astype(precision)
-    plan.inverse()
-    return wave.copy()
+    plan.from_real_space()
+    plan.travel(band_limit)
+    plan.to_real_space()
+    if out is None:
+        out = padded_zeros(plan.shape, plan.dtype)
+    np.copyto(out, wave)
+    return out
 
 
 def propagate(
-    plan: Plan2D,
+    plan: StripPlan,
     spectrum: ComplexArray,
-    transmissions: Sequence[ComplexArray],
-    propagator: ComplexArray,
+    transmissions: Sequence[ComplexArray] | ComplexArray,
+    propagator: Factor,
     store_after: Sequence[int],
 ) -> Iterator[tuple[int, ComplexArray]]:
     """Multislice wave after chosen numbers of slices, ψ ← F⁻¹[P·F[t ψ]] per slice, Eq. (P6).
@@ -66,16 +72,16 @@ def propagate(
 
     Parameters
     ----------
-    plan : Plan2D
-        Transforms on this grid; its buffer carries the wave.
+    plan : StripPlan
+        Transforms on this grid; its buffers carry the wave.
     spectrum : (nx, ny) ndarray
         Incident wave ψ(k), with Σ|ψ(k)|² = 1 for one electron; copied, not changed. The first slice meets it
         as it is: only what follows is band-limited.
-    transmissions : sequence of (nx, ny) ndarray
+    transmissions : sequence of (nx, ny) ndarray, or (n, nx, ny) ndarray
         t(r) of each slice in the order of passage, see `transmission_function`. Repeated slices may be one
         array.
-    propagator : (nx, ny) ndarray
-        P(k) over one slice as `propagator.fresnel_propagator` returns it, of modulus 1 at k = 0.
+    propagator : Factor
+        P(k) over one slice, see `propagator.fresnel_propagator`, as `plan.factor`.
     store_after : sequence of int
         Numbers of slices passed, ascending, from 1. The wave stops after the last of them.
 
@@ -84,28 +90,22 @@ def propagate(
     passed : int
         Number of slices passed, one of `store_after`.
     spectrum : (nx, ny) ndarray
-        ψ(k) behind the propagation over that slice. This is the plan's buffer, from which the wave goes on:
-        copy it to keep it, and do not change it.
+        ψ(k) behind the propagation over that slice. This is a buffer of the plan, which the next wave or depth
+        overwrites: copy it to keep it.
 
     Raises
     ------
     ValueError
-        If `store_after` is not ascending within 1 … number of slices, or the propagator is scaled.
+        If `store_after` is not ascending within 1 … number of slices, or the wave is not zero beyond the band
+        limit of the plan.
     """
     stops = list(store_after)
     if stops != sorted(set(stops)) or (stops and not (stops[0] >= 1 and stops[-1] <= len(transmissions))):
         raise ValueError(f"store after slices {stops}: must ascend from 1 to at most {len(transmissions)}")
-    if abs(abs(propagator[0, 0]) - 1) > 1e-6:
-        raise ValueError(f"propagator at k = 0: modulus {abs(propagator[0, 0]):.3g}, must be 1 (P4, unscaled)")
 
-    wave = plan.buffer
-    # Neither transform is normalised: the propagator makes up for both.
-    step = propagator * wave.real.dtype.type(1 / plan.size)
-    np.copyto(wave, spectrum)
+    plan.load(spectrum)
     for passed, transmission in zip(range(1, max(stops, default=0) + 1), transmissions, strict=False):
-        plan.inverse()
-        np.multiply(wave, transmission, out=wave)
-        plan.forward()
-        np.multiply(wave, step, out=wave)
+        plan.transmit(transmission)
+        plan.travel(propagator, keep=passed in stops, go_on=passed < stops[-1])
         if passed in stops:
-            yield passed, wave
+            yield passed, plan.spectrum

@@ -9,10 +9,9 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from ..physics import fft
 from .atomic import atomic_path
@@ -46,11 +45,16 @@ def wisdom_file(folder: Path | None = None) -> Path:
     return (folder or cache_folder()) / f"fftw-{key}.json"
 
 
-def prepare_plans(shape: tuple[int, int], dtype: Any, folder: Path | None = None) -> tuple[str, str]:
-    """Make FFTW know how to transform `shape` of `dtype`, from the cache on disk if it is there.
+def prepare_plans(plan: Callable[[str], object], folder: Path | None = None) -> tuple[str, str]:
+    """Make FFTW know the plans that `plan` makes, from the cache on disk if they are there.
 
     Must be called before threads start. Many jobs may call it at once: one plans, under a lock that dies with
     its process, and the others wait for it, at most LOCK_WAIT_S.
+
+    Parameters
+    ----------
+    plan : callable
+        Makes the transforms with the planner flag that it gets, for example a `strips.StripPlan`.
 
     Returns
     -------
@@ -59,14 +63,14 @@ def prepare_plans(shape: tuple[int, int], dtype: Any, folder: Path | None = None
         or `planned, not kept: …` when the cache folder cannot be written, which costs speed and no more.
     """
     file = wisdom_file(folder)
-    if _known(file, shape, dtype):
+    if _known(file, plan):
         return "FFTW_PATIENT", "cache"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with _lock(file.with_suffix(".lock")):
-            if _known(file, shape, dtype):
+            if _known(file, plan):
                 return "FFTW_PATIENT", "cache"
-            fft.Plan2D(shape, dtype, flag="FFTW_PATIENT")
+            plan("FFTW_PATIENT")
             _keep(file)
     except Exception as error:  # a cache must never cost the run
         # Nothing may be kept, so a long search for the best plan would be repeated by every job.
@@ -74,8 +78,8 @@ def prepare_plans(shape: tuple[int, int], dtype: Any, folder: Path | None = None
     return "FFTW_PATIENT", "planned"
 
 
-def _known(file: Path, shape: tuple[int, int], dtype: Any) -> bool:
-    if fft.has_wisdom(shape, dtype):
+def _known(file: Path, plan: Callable[[str], object]) -> bool:
+    if _needs_no_planning(plan):
         return True
     try:
         content = json.loads(file.read_text(encoding="ascii"))
@@ -86,7 +90,15 @@ def _known(file: Path, shape: tuple[int, int], dtype: Any) -> bool:
             return False
     except (OSError, ValueError, KeyError, TypeError):
         return False
-    return fft.add_wisdom(parts) and fft.has_wisdom(shape, dtype)
+    return fft.add_wisdom(parts) and _needs_no_planning(plan)
+
+
+def _needs_no_planning(plan: Callable[[str], object]) -> bool:
+    try:
+        plan("FFTW_WISDOM_ONLY")
+    except RuntimeError:
+        return False
+    return True
 
 
 def _keep(file: Path) -> None:

@@ -1,0 +1,23 @@
+"""The multislice functions on plain arrays: factors are cut into the plan's strips here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from stemphony.physics import multislice
+from stemphony.physics.strips import StripPlan
+
+
+def transmission_function(projected: np.ndarray, sigma: float, band_limit: np.ndarray, plan: StripPlan) -> np.ndarray:
+    return multislice.transmission_function(projected, sigma, plan.factor(band_limit), plan)
+
+
+def propagate(
+    plan: StripPlan,
+    spectrum: np.ndarray,
+    transmissions: Sequence[np.ndarray],
+    propagator: np.ndarray,
+    store_after: Sequence[int],
+) -> Iterator[tuple[int, np.ndarray]]:
+    return multislice.propagate(plan, spectrum, transmissions, plan.factor(propagator), store_after)
