@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 from stemphony import provenance
+from stemphony.atoms import draw_atoms
 from stemphony.configuration import validate
 from stemphony.model import Experiment
-from stemphony.simulation import draw_atoms, simulate
+from stemphony.simulation import simulate
 
 FILE = Path(__file__).with_name("jobs.npz")
 

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import run_multislice as script
 from stemphony import paths, provenance
+from stemphony.atoms import draw_atoms
 from stemphony.campaign import Campaign, InputFiles
 from stemphony.errors import DamagedResultError
 from stemphony.model import Experiment
 from stemphony.paths import ResultPaths
-from stemphony.simulation import draw_atoms, simulate
+from stemphony.simulation import simulate
 from stemphony.store import ledger
 from stemphony.store.specimen_file import write_specimen
 from stemphony.store.structures import Specimen
@@ -246,7 +247,7 @@ def test_the_process_says_how_far_it_is_and_ends_well(job):
     made = job()
     done = launch(str(SCRIPT), *made.arguments())
     assert (done.returncode, done.stderr) == (0, "")
-    assert "4 of 4 probe positions" in done.stdout
+    assert "4 of 4 waves" in done.stdout
     assert paths.checksum(made.result.job("p2d500", 1)).is_file()
 
 

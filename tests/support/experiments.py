@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 from stemphony import campaign, configuration, provenance
+from stemphony.atoms import Atoms
 from stemphony.campaign import Campaign, InputFiles
 from stemphony.model import Experiment
 from stemphony.paths import ResultPaths
-from stemphony.simulation import Atoms, Signals, cbed_geometry
+from stemphony.recorder import Signals, cbed_geometry
 from stemphony.store import jobs
 from stemphony.store.merge import merge
 from stemphony.store.structures import Specimen

@@ -136,14 +136,19 @@ LAYERS: dict[str, set[str]] = {
     "configuration": {"errors"},
     "model": {"errors", "physics"},
     "campaign": {"errors", "paths", "provenance", "model"},
-    "simulation": {"paths", "model", "physics"},
+    "atoms": {"paths", "model", "physics"},
+    "recorder": {"model", "physics"},
+    "passage": {"atoms", "model", "physics"},
+    "superposition": {"model", "physics", "passage", "recorder"},
+    "cost": {"model", "physics", "recorder", "superposition"},
+    "simulation": {"atoms", "cost", "model", "passage", "physics", "recorder", "superposition"},
     "progress": {"paths"},
     "script": {"errors"},
     "status": {"errors"},
-    "store": {"errors", "paths", "provenance", "model", "campaign", "simulation", "physics"},
+    "store": {"errors", "paths", "provenance", "model", "campaign", "atoms", "recorder", "superposition", "physics"},
     "job": {"errors", "paths", "progress", "status", "store"},
     "preflight": {
-        "errors", "paths", "provenance", "configuration", "model", "campaign", "simulation", "physics", "store",
+        "errors", "paths", "provenance", "configuration", "model", "campaign", "cost", "physics", "store",
         "status",
     },
     "hooks": {"errors", "paths", "progress", "provenance", "campaign", "status", "store", "job", "preflight"},
@@ -179,7 +184,10 @@ def test_layers_have_no_circle():
 
 def test_what_jobs_run_never_checks_the_plan_again():
     scripts = {found for found in IMPORTS if "/" not in found.file and found.top == "stemphony"}
-    allowed = {"errors", "paths", "provenance", "script", "job", "model", "simulation", "store", "physics", ""}
+    allowed = {
+        "errors", "paths", "provenance", "script", "job", "model", "atoms", "passage", "cost", "superposition",
+        "simulation", "store", "physics", "",
+    }  # fmt: skip
     assert {layer(found.module) for found in scripts} <= allowed
 
 

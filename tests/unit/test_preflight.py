@@ -90,7 +90,7 @@ def test_given_resources_are_taken(checked):
 
 
 def test_memory_that_is_given_is_not_exceeded(checked):
-    from stemphony.simulation import memory_mb
+    from stemphony.cost import memory_mb
 
     made = checked(resources={"mem_mb": 200}, grating={"gpts": [256, 256]}, specimen={"repeat": [1, 1, 40]})
     assert memory_mb(made.experiment, made.atoms, 1, made.budget_mb) <= 200

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import constants
-from stemphony import simulation
+from stemphony.atoms import Atoms, draw_atoms
+from stemphony.cost import memory_mb, probe_slices, result_bytes
 from stemphony.model import Experiment
 from stemphony.physics.scattering import scattering_factor
-from stemphony.simulation import Atoms, Signals, draw_atoms, memory_mb, result_bytes, simulate
+from stemphony.recorder import Signals
+from stemphony.simulation import simulate
 from stemphony.store.structures import Specimen
 from support.experiments import experiment, finish, start
 from support.specimens import A, srtio3
@@ -331,7 +333,9 @@ import json, sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from stemphony import job
-from stemphony.simulation import draw_atoms, memory_mb, simulate
+from stemphony.atoms import draw_atoms
+from stemphony.cost import memory_mb
+from stemphony.simulation import simulate
 from stemphony.store import specimen_file, wisdom
 from stemphony.store.jobs import JobRecord, atom_table, write_job
 from support.experiments import experiment
@@ -379,6 +383,6 @@ def test_size_of_the_signals(everything):
 
 
 def test_work_is_counted_in_waves_through_slices():
-    assert simulation.probe_slices(experiment(**EVERYTHING)) == 12 * 4
+    assert probe_slices(experiment(**EVERYTHING)) == 12 * 4
     shallow = experiment(depths={"every_angstrom": None, "at_angstrom": [2.0]})
-    assert simulation.probe_slices(shallow) == 12
+    assert probe_slices(shallow) == 12

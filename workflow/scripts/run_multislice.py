@@ -22,11 +22,16 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
     watch = job.Stopwatch()
     with job.scope(output, params, threads) as scope:
         # After the thread limits and the first report: these imports take a while on a cold file system.
+        from stemphony.atoms import draw_atoms
+        from stemphony.cost import DEFAULT_BUDGET_MB
         from stemphony.model import Experiment
-        from stemphony.simulation import DEFAULT_BUDGET_MB, draw_atoms, simulate, strip_plan
+        from stemphony.passage import Passage, strip_plan
+        from stemphony.simulation import simulate
         from stemphony.store import specimen_file as specimens
         from stemphony.store.jobs import JobRecord, atom_table, write_job
+        from stemphony.store.waves import shared_waves, waves_digest
         from stemphony.store.wisdom import cpu_model, prepare_plans
+        from stemphony.superposition import Superposition
 
         specimen, attributes = specimens.read_specimen_file(specimen_file), specimens.read_attributes(specimen_file)
         if attributes.get("specimen_digest") != params["specimen_digest"]:
@@ -52,10 +57,22 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
             fixed_slicing=phonons["fixed_slicing"],
         )
         flag, plan_source = prepare_plans(partial(strip_plan, experiment))
-        signals = simulate(
-            experiment, atoms, defocus, threads=threads, flag=flag, on_progress=scope.progress,
-            budget_mb=scope.plan.get("budget_mb", DEFAULT_BUDGET_MB),
-        )  # fmt: skip
+        budget_mb = scope.plan.get("budget_mb", DEFAULT_BUDGET_MB)
+
+        def shared() -> Superposition:
+            with Passage(experiment, atoms, threads, flag) as passage:
+                return Superposition.of(passage, scope.plan["defoci_nm"], budget_mb * 1e6, scope.progress)
+
+        if scope.plan.get("shared_waves"):
+            superposition = shared_waves(
+                scope.result.waves(configuration), waves_digest(params),
+                serves=lambda kept: kept.serves(experiment, defocus), compute=shared, say=job.say,
+            )  # fmt: skip
+            signals = superposition.signals(experiment, defocus)
+        else:
+            signals = simulate(
+                experiment, atoms, defocus, threads=threads, flag=flag, on_progress=scope.progress, budget_mb=budget_mb
+            )
         record = JobRecord(
             params=params,
             effective_seed=seed,
@@ -68,6 +85,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
                 "UUID": scope.identity.id, **provenance.runtime_attributes(), **watch.record(),
                 "host": provenance.host(), "cpu_model": cpu_model(), "threads": threads,
                 "fft_plan_source": plan_source, "attempt": scope.attempt,
+                "algorithm": signals.algorithm, "waves": signals.waves,
             },
         )  # fmt: skip
         keep = scope.plan.get("keep_coordinates", True)

@@ -94,11 +94,18 @@ class Campaign:
             # Nothing is drawn then: the seed and how it is used do not decide any number.
             blocks["simulation"]["random_seed"] = None
             blocks["frozen_phonon"].update(independent_defoci=None, displace_z=None)
+        if blocks["simulation"]["algorithm"] != "multislice":
+            blocks["simulation"]["basis_tolerance"] = self.config["simulation"]["basis_tolerance"]
         return {
             **blocks,
             "specimen_digest": self.specimen_params["specimen_digest"],
             "physics_version": provenance.PHYSICS_VERSION,
         }
+
+    @property
+    def shares_configurations(self) -> bool:
+        """Whether several defoci see the same atoms, so that one propagation could serve them all."""
+        return len(self.defoci) > 1 and not self.common_params["frozen_phonon"]["independent_defoci"]
 
     def job_params(self, defocus: str, configuration: int) -> dict[str, Any]:
         """Params of one job of the rule run_multislice: its own numbers, nothing of others, nothing volatile."""

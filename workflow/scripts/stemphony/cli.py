@@ -59,7 +59,29 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--cores", type=int, default=None, metavar="N", help="cores to use (default: all of this machine)")
     run.add_argument("--directory", type=Path, default=Path(), help="where `results` and `logs` go (default: here)")
     run.add_argument("--profile", default=None, help="Snakemake profile, for example slurm")
+
+    clean = commands.add_parser("clean", help="remove what probe_basis keeps between jobs; results stay")
+    clean.set_defaults(command=_clean)
+    clean.add_argument("result", type=Path, metavar="RESULT", help="folder of a simulation, results/<name>")
     return parser
+
+
+def _clean(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from .paths import ResultPaths
+
+    result = ResultPaths(parsed.result)
+    if not result.identity.exists():
+        raise StorageError(f"{parsed.result} is no result of a simulation: it has no {result.identity.name}.")
+    files = sorted(result.waves_folder.glob("*")) if result.waves_folder.is_dir() else []
+    size = sum(file.stat().st_size for file in files)
+    try:
+        for file in files:
+            file.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{result.waves_folder} cannot be emptied: {error.strerror}. Make it writable.") from None
+    kept = "no waves were kept" if not files else f"removed the kept waves, {size / 1e6:.3g} MB; results stay"
+    print(f"{parsed.result}: {kept}")
+    return 0
 
 
 def _check(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:

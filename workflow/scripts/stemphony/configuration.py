@@ -392,8 +392,6 @@ def _refuse_contradictions(config: dict[str, Any], plain: Mapping[str, Any]) -> 
 
 def _refuse_unavailable(config: Mapping[str, Any]) -> None:
     neutral = {
-        "simulation.algorithm": ("multislice", config["simulation"]["algorithm"]),
-        "simulation.basis_tolerance": (1e-4, config["simulation"]["basis_tolerance"]),
         "probe.tilt_mrad": ([0.0, 0.0], [float(t) for t in config["probe"]["tilt_mrad"]]),
         "adf.segmented": ({}, config["adf"]["segmented"]),
         "plasmon_scattering.enabled": (False, config["plasmon_scattering"]["enabled"]),

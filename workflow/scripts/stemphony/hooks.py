@@ -73,6 +73,8 @@ class Run:
         os.environ[job.RUN_VARIABLE] = str(self.number)
         self._note_holder()
         self._listen_for_cancel()
+        if plan["shared_waves"]:
+            self._one_job_of_each_configuration_first()
         for line in plan["plan"]:
             self.say(line)
         self.common = {
@@ -124,6 +126,19 @@ class Run:
             "started": process_start(os.getpid()),
         }  # fmt: skip
         self.holder.write_text(json.dumps(content), encoding="utf-8")
+
+    def _one_job_of_each_configuration_first(self) -> None:
+        """Start with jobs that compute the waves of their configuration; the others then find them.
+
+        No dependency, which would make a lost job file recompute those of the other defoci, and let a failing one
+        take them along.
+        """
+        dag, led = self.workflow.dag, set()
+        for needed in sorted(dag.needrun_jobs(), key=lambda needed: str(needed.output)):
+            if needed.rule.name == "run_multislice" and needed.wildcards.configuration not in led:
+                led.add(needed.wildcards.configuration)
+                dag.priorityfiles.update(needed.output)
+        dag.update_priority()
 
     def _listen_for_cancel(self) -> None:
         if threading.current_thread() is not threading.main_thread():

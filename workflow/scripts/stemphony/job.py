@@ -56,7 +56,7 @@ class JobScope:
         """Note and report how far the job is."""
         self.progress_file.update(done, total)
         self.reporter.progress(done / total if total else 1.0)
-        self.tenths.reached(done / total if total else 1.0, f"{done} of {total} probe positions")
+        self.tenths.reached(done / total if total else 1.0, f"{done} of {total} waves")
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
         job=name,
         reports_dir=result.events(run),
         marker_file=result.defocus_claim(run, identifier),
-        warn=_say,
+        warn=say,
     )
     tenths = progress.Tenths(lambda text: print(f"{ledger.now()}  {text}", flush=True))
     handler = signal.signal(signal.SIGTERM, _terminate)
@@ -133,7 +133,7 @@ def _settings(plan: Mapping[str, Any]) -> status_settings.ReportingSettings | No
     listed = json.loads(files) if files else plan.get("config_files", [])
     if not listed or not plan.get("reporting"):
         return None
-    return status_settings.load_in_job([Path(file) for file in listed], _say)
+    return status_settings.load_in_job([Path(file) for file in listed], say)
 
 
 def _reason(error: BaseException) -> str:
@@ -151,7 +151,8 @@ def _terminate(_signal: int, _frame: FrameType | None) -> None:
     raise Terminated
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """A line for the job's log."""
     print(f"Stemphony: {text}", file=sys.stderr, flush=True)
 
 

@@ -55,6 +55,10 @@ class Experiment:
         Krivanek coefficients in Å and their angles in rad, without C10, Eq. (P7).
     grid : Grid
         Points and extent in x and y.
+    algorithm : str
+        multislice | probe_basis | auto.
+    basis_tolerance : float
+        Relative RMS error that probe_basis may have.
     slices, slice_thickness : int, float
         Number and thickness [Å] of the slices.
     depth_slices : tuple of int
@@ -82,6 +86,8 @@ class Experiment:
     bandlimit_taper: float
     parametrization: str
     precision: str
+    algorithm: str
+    basis_tolerance: float
     slices: int
     depth_slices: tuple[int, ...]
     scan_x: tuple[float, ...]
@@ -173,6 +179,8 @@ class Experiment:
             bandlimit_taper=grating["bandlimit_taper"],
             parametrization=grating["parametrization"],
             precision=blocks["simulation"]["precision"],
+            algorithm=blocks["simulation"]["algorithm"],
+            basis_tolerance=blocks["simulation"].get("basis_tolerance", 0.0),
             slices=slices,
             depth_slices=_depth_slices(blocks["depths"], lz, slices),
             scan_x=_scan(blocks["scan"], 0, lx),

@@ -80,6 +80,15 @@ class ResultPaths:
         number = configuration if isinstance(configuration, str) else f"{configuration:04d}"
         return self.root / "jobs" / f"defocus_{defocus}" / f"configuration_{number}.nc"
 
+    @property
+    def waves_folder(self) -> Path:
+        """What `probe_basis` keeps between the jobs of one configuration; may be deleted at any time."""
+        return self.root / "waves"
+
+    def waves(self, configuration: int) -> Path:
+        """The waves of one configuration that serve all its defoci."""
+        return self.waves_folder / f"configuration_{configuration:04d}.npz"
+
     def run(self, number: int) -> Path:
         """Reports of one invocation of Snakemake."""
         return self.reports / f"run-{number}"

@@ -10,13 +10,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import campaign, configuration, paths, provenance
 from .campaign import Campaign, InputFiles
 from .errors import ConfigError, StorageError
 from .model import MRAD, NM, Experiment
 from .status import settings as status_settings
+
+if TYPE_CHECKING:
+    from .cost import WavePlan
 
 TAIL_WARNING = 0.02
 
@@ -64,6 +67,7 @@ class Preflight:
     runtime_min: int
     tail: float
     calibrated: bool
+    waves: WavePlan
     notes: tuple[str, ...] = field(default=())
 
     def lines(self) -> list[str]:
@@ -90,9 +94,24 @@ class Preflight:
             ("probe outside the cell", f"{100 * self.tail:.2f} % of its intensity at the worst defocus"),
             ("memory of one job", f"about {self.mem_mb} MB"),
             ("size of the result", f"about {self.result_mb:.3g} MB"),
+            ("algorithm", self._algorithm()),
             ("computing time", f"about {_hours(self.cpu_hours)} of CPU in all ({origin})"),
         ]  # fmt: skip
         return [f"{name:<24}{text}" for name, text in rows] + [f"note: {note}" for note in self.notes]
+
+    def _algorithm(self) -> str:
+        """How the probes go through the specimen, in words."""
+        e, w = self.experiment, self.waves
+        chosen = " (chosen by auto)" if e.algorithm == "auto" else ""
+        if w.algorithm == "multislice":
+            return f"multislice, one wave for each of the {e.positions} probes of a job{chosen}"
+        if not w.shared:
+            return f"probe_basis{chosen}, up to {w.waves} waves for the {e.positions} probes of a job"
+        probes, n = e.positions * len(self.campaign.defoci), self.campaign.configurations
+        return (
+            f"probe_basis{chosen}, {w.waves} waves for the {probes} probes of a configuration at all defoci; "
+            f"{w.kept_mb * n:.3g} MB are kept for that (`stemphony clean` removes them)"
+        )
 
     def plan(self, run: int, num_processors: int, jobs_to_run: int, created: str) -> dict[str, Any]:
         """Content of plan.json: what this run computes, and what jobs cannot know by themselves."""
@@ -120,6 +139,8 @@ class Preflight:
                       "snapshots": c.files.snapshots},
             "resources": {"mem_mb": self.mem_mb, "runtime_min": self.runtime_min},
             "budget_mb": self.budget_mb,
+            "algorithm": self.waves.algorithm,
+            "shared_waves": self.waves.shared,
             "cell_angstrom": list(self.experiment.cell),
             "plan": self.lines(),
         }  # fmt: skip
@@ -176,8 +197,8 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
     ------
     ConfigError, SpecimenError, StorageError
     """
+    from .cost import DEFAULT_BUDGET_MB, memory_mb, result_bytes, wave_plan
     from .physics.scattering import elements
-    from .simulation import DEFAULT_BUDGET_MB, memory_mb, probe_slices, result_bytes
     from .store import ledger, structures
     from .store.calibration import seconds_per_probe_slice
 
@@ -205,9 +226,12 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
     atoms = len(specimen.symbols)
     wanted_memory = config["resources"]["mem_mb"]
     budget = DEFAULT_BUDGET_MB if wanted_memory == "auto" else _budget(experiment, atoms, threads, wanted_memory)
-    memory = memory_mb(experiment, atoms, threads, budget)
+    defoci = [defocus.value_nm for defocus in planned.defoci]
+    waves = wave_plan(experiment, defoci, planned.shares_configurations, budget)
+    memory = memory_mb(experiment, atoms, threads, budget, waves)
     seconds, calibrated = seconds_per_probe_slice(experiment.grid.gpts, experiment.precision)
-    job_seconds = probe_slices(experiment) * seconds
+    # A job may have to compute what is shared with the others by itself.
+    job_seconds = waves.work * seconds / (1 if waves.shared else len(defoci))
     tail = _tail(experiment, planned)
     runtime = config["resources"]["runtime_min"]
     return Preflight(
@@ -219,10 +243,11 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
         mem_mb=wanted_memory if wanted_memory != "auto" else 100 * math.ceil(memory * 1.2 / 100),
         budget_mb=budget,
         result_mb=_result_mb(planned, atoms, result_bytes(experiment)),
-        cpu_hours=planned.jobs * job_seconds / 3600,
+        cpu_hours=planned.configurations * waves.work * seconds / 3600,
         runtime_min=runtime if runtime != "auto" else max(10, math.ceil(3 * job_seconds / threads / 60)),
         tail=tail,
         calibrated=calibrated,
+        waves=waves,
         notes=(
             *inputs.warnings,
             *planned.notes,
@@ -235,7 +260,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
 
 def _budget(experiment: Experiment, atoms: int, threads: int, wanted_mb: float) -> float:
     """Memory for waves and transmission functions in a job that may use `wanted_mb` in all."""
-    from .simulation import memory_mb
+    from .cost import memory_mb
 
     rest = memory_mb(experiment, atoms, threads, budget_mb=0.0)
     wave = experiment.grid.gpts[0] * experiment.grid.gpts[1] * experiment.complex_dtype.itemsize / 1e6

@@ -11,31 +11,47 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
-from stemphony.physics.grid import FloatArray, Grid, angular_pixel
+from stemphony.physics.grid import FloatArray, Grid, angular_pixel, pixels_inside
 
 ComplexArray = NDArray[np.complexfloating]
 
 
 @dataclass(frozen=True)
 class Signals:
-    """What the detectors measure of one wave.
+    """What the detectors measure of one wave, or of several, with leading axes.
 
     Attributes
     ----------
-    bins : (n,) ndarray
+    bins : (…, n) ndarray
         Fraction of the incident intensity in each radial bin.
-    rings : (m,) ndarray
+    rings : (…, m) ndarray
         Fraction of the incident intensity on each named detector.
-    total : float
+    total : (…) ndarray
         Intensity inside the band limit; what it lacks to 1 was scattered farther and is lost.
-    center_of_mass : (2,) ndarray
+    center_of_mass : (…, 2) ndarray
         Mean scattering angle (x, y) [rad]; nan if it was not asked for or nothing arrives.
     """
 
     bins: FloatArray
     rings: FloatArray
-    total: float
+    total: FloatArray
     center_of_mass: FloatArray
+
+
+@dataclass(frozen=True)
+class Region:
+    """Pixels whose intensities are summed together, as a part of one or more signals.
+
+    Attributes
+    ----------
+    pixels : (q,) ndarray of int
+        Places in `DetectorSet.pixels`.
+    weights : (q,) ndarray or None
+        Their weights; None for 1 each.
+    """
+
+    pixels: NDArray[np.int64]
+    weights: FloatArray | None
 
 
 class DetectorSet:
@@ -65,7 +81,7 @@ class DetectorSet:
     Attributes
     ----------
     pixels : (p,) ndarray of int
-        Flat indices of the grid points inside the band limit.
+        The grid points (i, j) inside the band limit, as i + nx·j, see `grid.pixels_inside`.
     matrix : (n + m, p) csr_array
         Weights of those pixels for all bins and, below them, all rings.
     ring_names : tuple of str
@@ -102,18 +118,16 @@ class DetectorSet:
                 )
         self.ring_names = tuple(rings)
 
-        k = grid.k.ravel()
-        # The tolerance is that of `grid.band_limit`: a pixel that carries intensity is never left out.
-        radius = np.inf if band_limit_radius is None else band_limit_radius * (1 + 1e-9)
-        self.pixels = np.flatnonzero(k <= radius)
+        k = grid.k.T.ravel()
+        self.pixels = pixels_inside(grid, np.inf if band_limit_radius is None else band_limit_radius)
         angle = wavelength * k[self.pixels]
-        ramp_width = angular_pixel(grid, wavelength).ravel()[self.pixels] if edges == "area" else None
+        ramp_width = angular_pixel(grid, wavelength).T.ravel()[self.pixels] if edges == "area" else None
         self.matrix = _weights([(inner, outer) for _, inner, outer in limits], angle, ramp_width)
 
         self._angles: tuple[FloatArray, FloatArray] | None = None
         if center_of_mass:
-            row, column = np.divmod(self.pixels, grid.gpts[1])
-            self._angles = wavelength * grid.kx[row], wavelength * grid.ky[column]
+            j, i = np.divmod(self.pixels, grid.gpts[0])
+            self._angles = wavelength * grid.kx[i], wavelength * grid.ky[j]
 
     def measure(self, spectrum: ComplexArray) -> Signals:
         """Signals of one wave.
@@ -123,16 +137,78 @@ class DetectorSet:
         spectrum : (nx, ny) ndarray
             ψ(k) in FFT order with Σ|ψ|² = 1 for the incident wave.
         """
-        amplitude = spectrum.reshape(-1)[self.pixels]
-        intensity = np.square(amplitude.real, dtype=np.float64)
-        intensity += np.square(amplitude.imag, dtype=np.float64)
+        return self.signals(self.values(_intensity(at_pixels(spectrum, self.pixels))))
 
-        signals = self.matrix @ intensity
-        total = float(intensity.sum())
-        mean_angle = np.full(2, np.nan)
-        if self._angles is not None and total > 0:
-            mean_angle[:] = [angles @ intensity / total for angles in self._angles]
-        return Signals(signals[: self.number_of_bins], signals[self.number_of_bins :], total, mean_angle)
+    def values(self, intensity: FloatArray) -> FloatArray:
+        """Bins, rings, total and, where it is measured, the moments Σ λk I of the centre of mass.
+
+        Parameters
+        ----------
+        intensity : (p, …) ndarray
+            |ψ|² at `pixels`, of one wave or of several.
+
+        Returns
+        -------
+        (n, …) ndarray
+        """
+        rows = [self.matrix @ intensity, intensity.sum(axis=0)[None]]
+        if self._angles is not None:
+            rows += [(angles @ intensity)[None] for angles in self._angles]
+        return np.concatenate(rows)
+
+    def regions(self) -> tuple[list[Region], csr_array]:
+        """Signals as sums over regions, as few as there are, for `basis.signal_forms`.
+
+        Returns
+        -------
+        regions : list of Region
+            With hard edges the parts into which all edges cut the plane, which no two signals need to sum twice.
+        combination : (n, len(regions)) csr_array
+            Bins, rings, total and, where it is measured, the two moments Σ λk I of the centre of mass: rows of
+            the matrix that makes them from the regions' intensities.
+        """
+        if self.matrix.shape[0] and (self.matrix.data == 1).all():
+            member = self.matrix.tocsc()
+            # The column of a pixel, as one hashable row: its signals are those of its region.
+            signature = np.zeros((self.pixels.size, self.matrix.shape[0]), dtype=bool)
+            signature[np.repeat(np.arange(self.pixels.size), np.diff(member.indptr)), member.indices] = True
+            packed = np.packbits(signature, axis=1)
+            packed = np.ascontiguousarray(packed).view([("", packed.dtype)] * packed.shape[1]).reshape(-1)
+            _, first, which = np.unique(packed, return_index=True, return_inverse=True)
+            order = np.argsort(which, kind="stable")
+            groups = np.split(order, np.cumsum(np.bincount(which))[:-1])
+            regions = [Region(group, None) for group in groups]
+            rows = [signature[first].T.astype(np.float64), np.ones((1, len(regions)))]
+        else:
+            bounds = self.matrix.indptr
+            regions = [
+                Region(self.matrix.indices[a:b].astype(np.int64), self.matrix.data[a:b]) for a, b in pairwise(bounds)
+            ]
+            regions.append(Region(np.arange(self.pixels.size), None))
+            rows = [np.eye(len(regions))]
+        if self._angles is not None:
+            regions += [Region(np.arange(self.pixels.size), angles) for angles in self._angles]
+            rows.append(np.zeros((2, 0)))
+        width = len(regions)
+        moments = width - 2
+        combination = np.vstack([np.pad(row, ((0, 0), (0, width - row.shape[1]))) for row in rows])
+        if self._angles is not None:
+            combination[-2, moments] = combination[-1, moments + 1] = 1
+        return regions, csr_array(combination)
+
+    def signals(self, values: FloatArray) -> Signals:
+        """Signals of one wave or of several from what `values` returns, or `regions` combines to."""
+        rings = self.number_of_bins + len(self.ring_names)
+        total = values[rings]
+        mean_angle = np.full((*total.shape, 2), np.nan)
+        if self._angles is not None:
+            np.divide(np.moveaxis(values[rings + 1 :], 0, -1), total[..., None], mean_angle, where=total[..., None] > 0)
+        return Signals(
+            np.moveaxis(values[: self.number_of_bins], 0, -1),
+            np.moveaxis(values[self.number_of_bins : rings], 0, -1),
+            total,
+            mean_angle,
+        )
 
 
 def bin_edges(minimum: float, maximum: float, bins: int, exponent: float = 1.0) -> FloatArray:
@@ -188,6 +264,8 @@ class CbedGeometry:
     ----------
     angles_x, angles_y : (n_kx,), (n_ky,) ndarray
         Centres of the pixels [rad].
+    native_pixels : (h_kx, h_ky) ndarray of int
+        The grid points (i, j) that the pattern is made from, axes ascending, as i + nx·j.
 
     Raises
     ------
@@ -206,10 +284,9 @@ class CbedGeometry:
             min(floor(max_angle / step + 1e-9), (points - 1) // 2)
             for step, points in zip(steps, grid.gpts, strict=True)
         )
-        self._native = np.ix_(
-            np.arange(-half_x, half_x + 1) % grid.gpts[0], np.arange(-half_y, half_y + 1) % grid.gpts[1]
-        )
-        native = (2 * half_x + 1, 2 * half_y + 1)
+        rows, columns = (np.arange(-half, half + 1) % n for half, n in zip((half_x, half_y), grid.gpts, strict=True))
+        self.native_pixels = rows[:, None] + grid.gpts[0] * columns
+        native = self.native_pixels.shape
         new = native if size is None else (int(size[0]), int(size[1]))
         self._rebin: tuple[csr_array, csr_array] | None = None
         if new != native:
@@ -236,13 +313,25 @@ class CbedGeometry:
         (n_kx, n_ky) ndarray
             Fraction of the incident intensity per pixel.
         """
-        amplitude = spectrum[self._native]
-        intensity = np.square(amplitude.real, dtype=np.float64)
-        intensity += np.square(amplitude.imag, dtype=np.float64)
+        return self.resized(_intensity(at_pixels(spectrum, self.native_pixels)))
+
+    def resized(self, intensity: FloatArray) -> FloatArray:
+        """Pattern from the intensities at `native_pixels`, (h_kx, h_ky) to (n_kx, n_ky)."""
         if self._rebin is None:
             return intensity
         rebin_x, rebin_y = self._rebin
         return rebin_x @ intensity @ rebin_y.T
+
+
+def at_pixels(spectrum: ComplexArray, pixels: NDArray[np.int64]) -> ComplexArray:
+    """Values of a spectrum (nx, ny) at grid points (i, j) given as i + nx·j."""
+    return spectrum.T.reshape(-1)[pixels]
+
+
+def _intensity(amplitude: ComplexArray) -> FloatArray:
+    intensity = np.square(amplitude.real, dtype=np.float64)
+    intensity += np.square(amplitude.imag, dtype=np.float64)
+    return intensity
 
 
 def _weights(limits: list[tuple[float, float]], angle: FloatArray, ramp_width: FloatArray | None) -> csr_array:

@@ -130,6 +130,14 @@ def band_limit_columns(grid: Grid, bandlimit: float = 2 / 3) -> int:
     return min(grid.gpts[1] // 2, int(band_limit_radius(grid, bandlimit) * grid.extent[1] * (1 + 1e-9)) + 1)
 
 
+def pixels_inside(grid: Grid, radius: float) -> NDArray[np.int64]:
+    """Grid points (i, j) with |k| up to a radius [Å⁻¹], as i + nx·j: in the order in which plans keep a spectrum.
+
+    The tolerance is that of `band_limit`: a pixel that carries intensity is never left out.
+    """
+    return np.flatnonzero(grid.k.T.ravel() <= radius * (1 + 1e-9))
+
+
 def band_limit(grid: Grid, bandlimit: float = 2 / 3, taper: float = 0.02) -> FloatArray:
     """Circular band limit A_bl(k) with a cosine edge, Eq. (P5).
 

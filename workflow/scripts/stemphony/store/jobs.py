@@ -11,9 +11,10 @@ import netCDF4
 import numpy as np
 
 from .. import paths, provenance
+from ..atoms import Atoms
 from ..model import Experiment
 from ..physics.slicing import slice_indices
-from ..simulation import Atoms, Signals
+from ..recorder import Signals
 from .atomic import atomic_path, write_text_atomic
 from .result_file import (
     MRAD_PER_RAD,

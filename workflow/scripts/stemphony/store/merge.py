@@ -21,7 +21,7 @@ import numpy as np
 from .. import campaign, paths, provenance
 from ..errors import DamagedResultError
 from ..model import Experiment
-from ..simulation import cbed_geometry
+from ..recorder import cbed_geometry
 from .atomic import atomic_path
 from .jobs import effective_blocks
 from .result_file import (

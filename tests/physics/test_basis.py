@@ -1,0 +1,159 @@
+"""Probes as superpositions: the basis holds them to the tolerance, and detectors cannot tell the difference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from stemphony.physics.basis import ApertureWaves, evaluate, probe_basis, signal_forms
+from stemphony.physics.detectors import DetectorSet, at_pixels
+from stemphony.physics.electron import wavelength
+from stemphony.physics.grid import Grid, band_limit, band_limit_radius
+from stemphony.physics.probe import Aberrations, probe_spectrum, shift_factors
+
+LAM = wavelength(200e3)
+GRID = Grid((90, 100), (15.0, 16.0))
+DEFOCI = (-60.0, 0.0, 45.0)
+POSITIONS = [(x, y) for x in np.linspace(0.0, 3.0, 6) for y in np.linspace(1.0, 4.0, 5)]
+
+
+def spectra(defoci=DEFOCI):
+    return np.stack([probe_spectrum(GRID, LAM, 0.025, 0.0, True, Aberrations(C10=-d, C30=1e4)) for d in defoci])
+
+
+def probes(defoci=DEFOCI, positions=POSITIONS):
+    aperture = ApertureWaves(spectra(defoci))
+    return aperture, [aperture.probes(GRID.kx, GRID.ky, positions, i) for i in range(len(defoci))]
+
+
+def error(basis, blocks):
+    whole = np.hstack(blocks)
+    missed = whole - basis @ (basis.conj().T @ whole)
+    return np.linalg.norm(missed) / np.linalg.norm(whole)
+
+
+def test_probes_are_those_of_eq_p9():
+    aperture, (_, block, _) = probes()
+    for column, position in ((0, POSITIONS[0]), (13, POSITIONS[13])):
+        ex, ey = shift_factors(GRID, position)
+        whole = np.zeros(GRID.gpts, complex)
+        whole[aperture.rows, aperture.columns] = block[:, column]
+        np.testing.assert_allclose(whole, spectra()[1] * ex[:, None] * ey, atol=1e-15)
+
+
+@pytest.mark.parametrize("tolerance", [0.1, 1e-2, 1e-4, 1e-6, 1e-9])
+def test_the_basis_is_orthonormal_holds_the_tolerance_and_is_the_smallest(tolerance):
+    _, blocks = probes()
+    basis = probe_basis(blocks, tolerance)
+    rank = basis.shape[1]
+    np.testing.assert_allclose(basis.conj().T @ basis, np.eye(rank), atol=1e-13)
+    assert error(basis, blocks) <= tolerance * (1 + 1e-6)
+    # Eckart & Young: no basis of one wave less reaches more than the singular values leave.
+    singular = np.linalg.svd(np.hstack(blocks), compute_uv=False)
+    left = np.sqrt(np.append(np.cumsum(singular[::-1] ** 2)[::-1], 0.0) / np.sum(singular**2))
+    best = int(np.argmax(left <= tolerance)) if (left <= tolerance).any() else len(singular)
+    assert best <= rank <= best + 1
+
+
+def test_a_finer_scan_adds_next_to_nothing():
+    coarse = [(x, y) for x in np.linspace(0, 3, 16) for y in np.linspace(0, 3, 16)]
+    fine = [(x, y) for x in np.linspace(0, 3, 32) for y in np.linspace(0, 3, 32)]
+    ranks = [probe_basis(probes((0.0,), positions)[1], 1e-4).shape[1] for positions in (coarse, fine)]
+    assert ranks[0] <= ranks[1] <= ranks[0] + 3 < 130
+
+
+def test_all_beams_of_the_aperture_are_the_most_there_are():
+    positions = [(x, y) for x in np.arange(30) * 0.5 for y in np.arange(32) * 0.5]
+    aperture, blocks = probes((0.0,), positions)
+    basis = probe_basis(blocks, 1e-10)
+    assert basis.shape[1] <= len(aperture.rows) < len(positions)
+    assert error(basis, blocks) < 1e-10
+
+
+def test_blocks_and_order_of_the_probes_do_not_matter():
+    _, blocks = probes()
+    whole = np.hstack(blocks)
+    other = [whole[:, 40:], whole[:, :40]]
+    first, second = probe_basis(blocks, 1e-3), probe_basis(other, 1e-3)
+    assert first.shape == second.shape
+    # The same space: the best basis is unique up to phases where the singular values differ.
+    assert error(first, other) <= 1e-3
+    np.testing.assert_allclose(np.linalg.svd(first.conj().T @ second, compute_uv=False)[:-3], 1, atol=1e-4)
+
+
+def test_the_same_probes_give_the_same_bits():
+    _, blocks = probes()
+    assert probe_basis(blocks, 1e-4).tobytes() == probe_basis(iterated(blocks), 1e-4).tobytes()
+
+
+class iterated:
+    """Blocks that are made anew each time."""
+
+    def __init__(self, blocks):
+        self.blocks = blocks
+
+    def __len__(self):
+        return len(self.blocks)
+
+    def __iter__(self):
+        return (block.copy() for block in self.blocks)
+
+
+def test_one_probe_is_its_own_basis():
+    _, (block,) = probes((0.0,), [(1.0, 2.0)])
+    basis = probe_basis([block], 1e-4)
+    assert basis.shape[1] == 1
+    assert abs(np.vdot(basis[:, 0], block[:, 0])) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize(("blocks", "tolerance"), [([], 1e-4), ([np.ones((3, 2), complex)], 0.0)])
+def test_nothing_to_span_and_no_tolerance_are_refused(blocks, tolerance):
+    with pytest.raises(ValueError, match="need a positive one and probes"):
+        probe_basis(blocks, tolerance)
+
+
+# --- detectors ----------------------------------------------------------------------------------------------------
+
+RADIUS = band_limit_radius(GRID)
+BINS = np.linspace(0, 0.07, 15)
+RINGS = {"bf": (0.0, 0.011), "ring": (0.03, 0.061), "overlapping": (0.02, 0.05)}
+
+
+def random_waves(number, seed=0):
+    rng = np.random.default_rng(seed)
+    waves = rng.normal(size=(number, *GRID.gpts)) + 1j * rng.normal(size=(number, *GRID.gpts))
+    return waves * band_limit(GRID) / np.sqrt(waves.size)
+
+
+@pytest.mark.parametrize("edges", ["hard", "area"])
+@pytest.mark.parametrize("center_of_mass", [True, False])
+@pytest.mark.parametrize("bins", [BINS, None, np.array([0.01, 0.02, 0.05])])
+def test_forms_measure_what_detectors_measure(edges, center_of_mass, bins):
+    detectors = DetectorSet(GRID, LAM, bins, RINGS, edges, center_of_mass, RADIUS)
+    waves = random_waves(4)
+    a = np.random.default_rng(1).normal(size=(4, 3)) * np.exp(1j * np.arange(12).reshape(4, 3))
+    regions, combination = detectors.regions()
+    forms = signal_forms(np.stack([at_pixels(wave, detectors.pixels) for wave in waves]), regions)
+    seen = detectors.signals(combination @ evaluate(forms, a))
+    for probe in range(3):
+        alone = detectors.measure(np.tensordot(a[:, probe], waves, 1))
+        np.testing.assert_allclose(seen.bins[probe], alone.bins, rtol=1e-11)
+        np.testing.assert_allclose(seen.rings[probe], alone.rings, rtol=1e-11)
+        assert seen.total[probe] == pytest.approx(float(alone.total), rel=1e-12)
+        np.testing.assert_allclose(seen.center_of_mass[probe], alone.center_of_mass, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(forms, np.conj(np.swapaxes(forms, 1, 2)), atol=1e-15)
+
+
+def test_hard_edges_make_as_few_regions_as_they_cut():
+    detectors = DetectorSet(GRID, LAM, np.linspace(0, 0.045, 10), {"a": (0.01, 0.02)}, "hard", True, RADIUS)
+    regions, combination = detectors.regions()
+    # 9 bins that the ring does not cut, what lies beyond them, and two moments.
+    assert len(regions) == 9 + 1 + 2
+    assert sum(region.pixels.size for region in regions[:-2]) == detectors.pixels.size
+    assert combination.shape == (9 + 1 + 1 + 2, 12)
+
+
+def test_nothing_that_arrives_has_no_center_of_mass():
+    detectors = DetectorSet(GRID, LAM, None, RINGS, "hard", True, RADIUS)
+    seen = detectors.signals(detectors.values(np.zeros((detectors.pixels.size, 2))))
+    assert np.isnan(seen.center_of_mass).all()
+    assert (seen.total == 0).all()

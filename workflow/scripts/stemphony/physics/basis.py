@@ -1,0 +1,170 @@
+"""Fewer waves than probes: every probe of a job as a superposition of a few orthonormal waves.
+
+Multislice is linear in the incident wave, so what costs is the number of linearly independent probes, not the
+number of probes. Those of a small scan, over all its defoci, differ little: 1792 probes (16 × 16 positions in a
+unit cell of SrTiO3, 7 defoci) have a numerical rank of 172. A finer scan adds nothing. With an orthonormal
+basis q of the incident probes p, pⱼ = Σ aᵣⱼ qᵣ, and φᵣ the wave that qᵣ becomes in the specimen, Eq. (P18):
+
+    ψⱼ = Σᵣ aᵣⱼ φᵣ          Iⱼ = aⱼᴴ H aⱼ,   Hᵣₛ = Σ_k w(k) φᵣ*(k) φₛ(k)
+
+with one small Hermitian matrix H per detector and depth. It is no interpolation: the only error is what the
+truncated basis leaves of the probes, and that is bounded by the user's tolerance.
+
+C. Ophus, Adv. Struct. Chem. Imaging 3 (2017) 13 (the case of one basis wave for each beam of the aperture); N.
+Halko, P. G. Martinsson & J. A. Tropp, SIAM Review 53 (2011) 217 (the search for the basis).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stemphony.physics.detectors import Region
+from stemphony.physics.fft import ComplexArray
+from stemphony.physics.grid import FloatArray
+
+_FIRST_RANK = 64
+_SEED = 20170313
+"""Of the random combinations in which the basis is sought: fixed, so that the same probes give the same basis."""
+
+
+class ApertureWaves:
+    """Waves that are zero outside the aperture, by their values at its pixels.
+
+    Parameters
+    ----------
+    spectra : (d, nx, ny) ndarray
+        Probes at the origin, one for each defocus, see `probe.probe_spectrum`.
+
+    Attributes
+    ----------
+    rows, columns : (b,) ndarray of int
+        Indices of the pixels of the aperture.
+    """
+
+    def __init__(self, spectra: ComplexArray) -> None:
+        self.rows, self.columns = np.nonzero((spectra != 0).any(axis=0))
+        self._values = spectra[:, self.rows, self.columns]
+
+    def probes(self, kx: FloatArray, ky: FloatArray, positions: ArrayLike, defocus: int) -> NDArray[np.complex128]:
+        """Probes of one defocus at the given positions, Eq. (P9).
+
+        Parameters
+        ----------
+        kx, ky : (nx,), (ny,) ndarray
+            Frequencies of the grid [Å⁻¹].
+        positions : (m, 2) array_like
+            (x, y) [Å].
+        defocus : int
+            Index of the spectrum.
+
+        Returns
+        -------
+        (b, m) ndarray
+        """
+        x, y = np.asarray(positions, dtype=np.float64).T
+        # A scan has few different coordinates: each exponential is taken once.
+        (xs, at_x), (ys, at_y) = (np.unique(values, return_inverse=True) for values in (x, y))
+        shift_x = np.exp(-2j * np.pi * np.outer(kx, xs))[self.rows][:, at_x]
+        shift_y = np.exp(-2j * np.pi * np.outer(ky, ys))[self.columns][:, at_y]
+        return self._values[defocus][:, None] * shift_x * shift_y
+
+
+def probe_basis(probes: Collection[NDArray[np.complex128]], tolerance: float) -> NDArray[np.complex128]:
+    """Smallest orthonormal basis of a set of probes to a relative RMS error, Eq. (P18).
+
+    Parameters
+    ----------
+    probes : collection of (b, m) ndarray
+        Blocks of probes, in columns; it is gone through several times, and may make them each time.
+    tolerance : float
+        Bound of √(Σ|pⱼ − QQᴴpⱼ|² / Σ|pⱼ|²) over all probes.
+
+    Returns
+    -------
+    (b, r) ndarray
+        Orthonormal waves Q in columns, the most important first.
+
+    Raises
+    ------
+    ValueError
+        If the tolerance is not positive or there is no probe.
+    """
+    if not tolerance > 0 or not len(probes):
+        raise ValueError(f"tolerance = {tolerance} for {len(probes)} blocks of probes: need a positive one and probes")
+    total, number, pixels = 0.0, 0, 0
+    for block in probes:
+        total, number, pixels = total + _squared(block), number + block.shape[1], len(block)
+    full = min(pixels, number)
+    rank = min(_FIRST_RANK, full)
+    random = np.random.default_rng(_SEED)
+    found = np.empty((pixels, 0), dtype=np.complex128)
+    while True:
+        # The range of the probes, from random combinations of them; twice orthogonalised, as one pass leaves rounding.
+        sample = sum(block @ random.standard_normal((block.shape[1], rank - found.shape[1])) for block in probes)
+        for _ in range(2):
+            sample = sample - found @ (found.conj().T @ sample)
+            sample, _ = np.linalg.qr(sample)
+        found = np.hstack([found, sample])
+        gram = sum(inner @ inner.conj().T for inner in (found.conj().T @ block for block in probes))
+        missed = total - float(np.trace(gram).real)
+        # Well below the tolerance, so that the best basis within what was found is hardly larger than the best of all.
+        if missed <= (0.3 * tolerance) ** 2 * total or rank == full:
+            break
+        rank = min(2 * rank, full)
+    values, vectors = np.linalg.eigh(gram)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    left_out = total - np.cumsum(values)
+    enough = np.flatnonzero(left_out <= tolerance**2 * total)
+    kept = int(enough[0]) + 1 if enough.size else len(values)
+    return found @ vectors[:, :kept]
+
+
+def _squared(values: NDArray[np.complex128]) -> float:
+    return float(np.sum(np.square(values.real)) + np.sum(np.square(values.imag)))
+
+
+def signal_forms(waves: ComplexArray, regions: Sequence[Region]) -> ComplexArray:
+    """Hermitian matrices of detector regions, H_rs = Σ_k w(k) φ_r*(k) φ_s(k), Eq. (P18).
+
+    Parameters
+    ----------
+    waves : (r, p) ndarray
+        Exit waves φ of the basis at the detectors' pixels.
+    regions : sequence of Region
+        See `detectors.DetectorSet.regions`.
+
+    Returns
+    -------
+    (n, r, r) ndarray
+        One matrix for each region, in the precision of the waves.
+    """
+    forms = np.empty((len(regions), len(waves), len(waves)), dtype=waves.dtype)
+    for form, region in zip(forms, regions, strict=True):
+        part = waves[:, region.pixels]
+        weighted = part if region.weights is None else part * region.weights.astype(waves.real.dtype)
+        np.matmul(weighted.conj(), part.T, out=form)
+    return forms
+
+
+def evaluate(forms: ComplexArray, coefficients: ComplexArray) -> FloatArray:
+    """Intensities aⱼᴴ H aⱼ of superpositions, Eq. (P18).
+
+    Parameters
+    ----------
+    forms : (n, r, r) ndarray
+    coefficients : (r, m) ndarray
+
+    Returns
+    -------
+    (n, m) ndarray
+    """
+    a = coefficients.astype(forms.dtype)
+    result = np.empty((len(forms), a.shape[1]))
+    for intensities, form in zip(result, forms, strict=True):
+        product = form @ a
+        np.einsum("rm,rm->m", a.real, product.real, out=intensities, dtype=np.float64)
+        intensities += np.einsum("rm,rm->m", a.imag, product.imag, dtype=np.float64)
+    return result

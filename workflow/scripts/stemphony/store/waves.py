@@ -1,0 +1,176 @@
+"""What one propagation of a configuration leaves for all its defoci: kept on disk, made once, never trusted blindly."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import paths, provenance
+from ..errors import StorageError
+from ..superposition import Basis, Superposition
+from .atomic import atomic_path, write_text_atomic
+
+POLL_S = 0.5
+HEARTBEAT_S = 5.0
+STALE_S = 45.0
+"""A claim whose heartbeat is not seen for so long has lost its process (network file systems show it late)."""
+
+Say = Callable[[str], None]
+
+
+def waves_digest(params: Mapping[str, Any]) -> str:
+    """Digest of all that decides the waves of a configuration: a job's params without its defocus."""
+    return provenance.digest({key: value for key, value in params.items() if key != "defocus_nm"})
+
+
+def shared_waves(
+    file: Path, digest: str, serves: Callable[[Superposition], bool], compute: Callable[[], Superposition], say: Say
+) -> Superposition:
+    """The superposition of a configuration: from its file, from a job that is just computing it, or computed here.
+
+    Of several jobs that want it at once one computes and the others wait. If that one dies another takes over. What
+    cannot be kept or waited for costs time, never the result.
+
+    Parameters
+    ----------
+    file : Path
+        Where it is kept, see `paths.ResultPaths.waves`.
+    digest : str
+        See `waves_digest`; a file with another is replaced.
+    serves : callable
+        Whether a superposition spans this job's probes: one made for other defoci may not.
+    compute : callable
+        Makes it.
+    say : callable
+        Tells the log what happens.
+    """
+    waiting = False
+    while True:
+        found = read_waves(file, digest)
+        if found is not None and serves(found):
+            say(f"waves of this configuration taken from {file.name}")
+            return found
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            claimed = _claim(file)
+        except OSError as error:
+            say(f"waves cannot be shared with other jobs ({error.strerror})")
+            return compute()
+        if claimed:
+            with _held(_claim_file(file)):
+                # Whoever held the claim until now may have finished in between.
+                found = read_waves(file, digest)
+                if found is not None and serves(found):
+                    return found
+                made = compute()
+                try:
+                    write_waves(file, made, digest)
+                except (StorageError, OSError) as error:
+                    say(f"waves are not kept for other jobs: {error}")
+                return made
+        if not waiting:
+            say("waiting for the waves of this configuration, which another job computes")
+            waiting = True
+        _wait(_claim_file(file))
+
+
+def write_waves(file: Path, superposition: Superposition, digest: str) -> None:
+    """Write a superposition atomically, with the SHA-256 of its bytes beside it. Raises StorageError."""
+    basis = superposition.basis
+    upper = np.triu_indices(basis.rank)
+    arrays = {"rows": basis.rows, "columns": basis.columns, "vectors": basis.vectors, "digest": np.array(digest)}
+    for depth, forms in enumerate(superposition.forms):
+        arrays[f"forms_{depth:04d}"] = forms[:, upper[0], upper[1]]  # Hermitian: half is enough
+    for depth, patterns in enumerate(superposition.patterns):
+        arrays[f"patterns_{depth:04d}"] = patterns
+    with atomic_path(file) as temporary:
+        with temporary.open("wb") as stream:
+            np.savez(stream, **arrays)  # type: ignore[arg-type]
+        write_text_atomic(paths.checksum(file), f"{provenance.file_sha256(temporary)}  {file.name}\n")
+
+
+def read_waves(file: Path, digest: str) -> Superposition | None:
+    """A superposition that was kept for these params; None if there is none or it is damaged or foreign."""
+    try:
+        if provenance.file_sha256(file) != paths.checksum(file).read_text(encoding="ascii").split()[0]:
+            return None
+        with np.load(file, allow_pickle=False) as kept:
+            if str(kept["digest"]) != digest:
+                return None
+            basis = Basis(kept["rows"], kept["columns"], kept["vectors"])
+            names = sorted(kept.files)
+            forms = tuple(_whole(kept[name], basis.rank) for name in names if name.startswith("forms_"))
+            patterns = tuple(kept[name] for name in names if name.startswith("patterns_"))
+            return Superposition(basis, forms, patterns)
+    except (OSError, ValueError, KeyError, IndexError, UnicodeDecodeError, zipfile.BadZipFile):
+        return None
+
+
+def _whole(packed: np.ndarray, rank: int) -> np.ndarray:
+    forms = np.empty((len(packed), rank, rank), dtype=packed.dtype)
+    row, column = np.triu_indices(rank)
+    forms[:, column, row] = packed.conj()
+    forms[:, row, column] = packed
+    return forms
+
+
+# --- who computes -----------------------------------------------------------------------------------------------
+
+
+def _claim_file(file: Path) -> Path:
+    return file.with_name(f".{file.name}.claim")
+
+
+def _claim(file: Path) -> bool:
+    try:
+        descriptor = os.open(_claim_file(file), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        return False
+    with os.fdopen(descriptor, "w", encoding="ascii", errors="replace") as stream:
+        stream.write(f"{socket.gethostname()} {os.getpid()}\n")
+    return True
+
+
+@contextmanager
+def _held(claim: Path) -> Iterator[None]:
+    """Touch the claim while it is needed, so that others see that its process lives; then remove it."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(HEARTBEAT_S):
+            with suppress(OSError):
+                os.utime(claim)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        claim.unlink(missing_ok=True)
+
+
+def _wait(claim: Path) -> None:
+    """Wait until the claim is gone; a stale one is removed. No clocks are compared, they may differ between hosts."""
+    seen, since = None, time.monotonic()
+    while True:
+        try:
+            now = claim.stat().st_mtime_ns
+        except FileNotFoundError:
+            return
+        if now != seen:
+            seen, since = now, time.monotonic()
+        elif time.monotonic() - since > STALE_S:
+            claim.unlink(missing_ok=True)
+            return
+        time.sleep(POLL_S)
