@@ -201,14 +201,17 @@ def test_auto_takes_the_basis_where_it_is_less_work_and_only_there():
 
 
 def test_the_plan_shares_only_where_configurations_are_shared():
-    dense = {"x": [0.0, 0.1], "y": [0.0, 0.1], "points": [16, 16]}
-    of = made(1e-3, "auto", scan=dense, depths={"every_angstrom": None}, cbed={"enabled": False})
+    blocks = {
+        "simulation": {"algorithm": "auto", "basis_tolerance": 1e-3},
+        "scan": {"x": [0.0, 0.1], "y": [0.0, 0.1], "points": [16, 16]},
+    }
+    of = experiment((7.81, 7.81, 156.2), **{**blocks, "depths": {"every_angstrom": None}})
     plan = wave_plan(of, DEFOCI, True, 4000.0)
     assert (plan.algorithm, plan.shared) == ("probe_basis", True)
     assert abs(plan.waves - Basis.of(of, DEFOCI).rank) <= 2
     alone = wave_plan(of, DEFOCI, False, 4000.0)
     assert (alone.algorithm, alone.shared) == ("probe_basis", False)
-    assert plan.work < alone.work < 256 * 3 * 8
+    assert plan.work < alone.work < 256 * 3 * of.slices
     # Waves and matrices that do not fit into the memory are not shared.
     assert not wave_plan(of, DEFOCI, True, 1.0).shared
     exact = wave_plan(made(algorithm="multislice"), DEFOCI, True, 4000.0)
