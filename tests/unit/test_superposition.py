@@ -213,6 +213,6 @@ def test_the_plan_shares_only_where_configurations_are_shared():
     assert (alone.algorithm, alone.shared) == ("probe_basis", False)
     assert plan.work < alone.work < 256 * 3 * of.slices
     # Waves and matrices that do not fit into the memory are not shared.
-    assert not wave_plan(of, DEFOCI, True, 1.0).shared
+    assert not wave_plan(of, DEFOCI, True, 0.1).shared
     exact = wave_plan(made(algorithm="multislice"), DEFOCI, True, 4000.0)
     assert (exact.algorithm, exact.shared, exact.waves, exact.work) == ("multislice", False, 42, 42 * 8 * 3)

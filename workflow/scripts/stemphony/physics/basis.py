@@ -162,9 +162,11 @@ def evaluate(forms: ComplexArray, coefficients: ComplexArray) -> FloatArray:
     (n, m) ndarray
     """
     a = coefficients.astype(forms.dtype)
+    # Real and imaginary parts side by side; sums in double precision, as the terms of a weak signal cancel.
+    parts = np.ascontiguousarray(coefficients, dtype=np.complex128).view(np.float64)
     result = np.empty((len(forms), a.shape[1]))
     for intensities, form in zip(result, forms, strict=True):
-        product = form @ a
-        np.einsum("rm,rm->m", a.real, product.real, out=intensities, dtype=np.float64)
-        intensities += np.einsum("rm,rm->m", a.imag, product.imag, dtype=np.float64)
+        products = (form @ a).astype(np.complex128).view(np.float64)
+        products *= parts
+        products.sum(axis=0).reshape(-1, 2).sum(axis=1, out=intensities)
     return result
