@@ -168,17 +168,14 @@ class DetectorSet:
             the matrix that makes them from the regions' intensities.
         """
         if self.matrix.shape[0] and (self.matrix.data == 1).all():
-            member = self.matrix.tocsc()
-            # The column of a pixel, as one hashable row: its signals are those of its region.
-            signature = np.zeros((self.pixels.size, self.matrix.shape[0]), dtype=bool)
-            signature[np.repeat(np.arange(self.pixels.size), np.diff(member.indptr)), member.indices] = True
-            packed = np.packbits(signature, axis=1)
-            packed = np.ascontiguousarray(packed).view([("", packed.dtype)] * packed.shape[1]).reshape(-1)
-            _, first, which = np.unique(packed, return_index=True, return_inverse=True)
+            # A key that is equal for pixels that belong to the same signals.
+            key = np.zeros(self.pixels.size, dtype=np.uint64)
+            for number, (a, b) in zip(_random_keys(self.matrix.shape[0]), pairwise(self.matrix.indptr), strict=True):
+                key[self.matrix.indices[a:b]] += number
+            _, first, which = np.unique(key, return_index=True, return_inverse=True)
             order = np.argsort(which, kind="stable")
-            groups = np.split(order, np.cumsum(np.bincount(which))[:-1])
-            regions = [Region(group, None) for group in groups]
-            rows = [signature[first].T.astype(np.float64), np.ones((1, len(regions)))]
+            regions = [Region(group, None) for group in np.split(order, np.cumsum(np.bincount(which))[:-1])]
+            rows = [self.matrix[:, first].toarray(), np.ones((1, len(regions)))]
         else:
             bounds = self.matrix.indptr
             regions = [
@@ -321,6 +318,10 @@ class CbedGeometry:
             return intensity
         rebin_x, rebin_y = self._rebin
         return rebin_x @ intensity @ rebin_y.T
+
+
+def _random_keys(number: int) -> NDArray[np.uint64]:
+    return np.random.default_rng(0).integers(1, 2**63, number, dtype=np.uint64)
 
 
 def at_pixels(spectrum: ComplexArray, pixels: NDArray[np.int64]) -> ComplexArray:
