@@ -236,6 +236,12 @@ class Campaign:
         with self.start_stemphony(*arguments) as running:
             return running.end()
 
+    def command(self, *words: str | Path) -> Outcome:
+        """Run another command of `stemphony` to its end; its code is the clone's."""
+        line = [sys.executable, "-m", "stemphony", *words]
+        with Running(line, self.folder / "command.out", self.env, cwd=self.scripts) as running:
+            return running.end()
+
     @property
     def scripts(self) -> Path:
         """Where `python -m stemphony` finds the clone's package."""

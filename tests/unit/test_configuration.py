@@ -390,9 +390,6 @@ def test_neither_of_two_alternatives_is_an_error_where_one_is_needed(block, keys
 @pytest.mark.parametrize(
     ("blocks", "where"),
     [
-        ({"simulation": {"algorithm": "probe_basis"}}, "simulation.algorithm"),
-        ({"simulation": {"algorithm": "auto"}}, "simulation.algorithm"),
-        ({"simulation": {"basis_tolerance": 1e-5}}, "simulation.basis_tolerance"),
         ({"probe": {"tilt_mrad": [0.0, 1.0]}}, "probe.tilt_mrad"),
         ({"adf": {"segmented": {"dpc": {"inner_mrad": 0, "outer_mrad": 9, "segments": 4}}}}, "adf.segmented"),
         ({"plasmon_scattering": {"enabled": True}}, "plasmon_scattering.enabled"),
@@ -405,7 +402,6 @@ def test_a_feature_that_is_not_there_yet_is_refused_and_never_ignored(blocks, wh
 def test_neutral_values_of_such_features_are_accepted():
     validate(
         minimal(
-            simulation={"algorithm": "multislice", "basis_tolerance": 0.0001},
             probe={"tilt_mrad": [0, 0]},
             adf={"segmented": {}},
             plasmon_scattering={"enabled": False},

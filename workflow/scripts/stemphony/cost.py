@@ -160,7 +160,8 @@ def wave_plan(
         # Waves and matrices together must fit, with room for the transmission functions.
         if waves_bytes(experiment, rank) + kept <= 0.75 * budget_mb * 1e6:
             work = superposition_probe_slices(experiment, rank, len(defoci_nm))
-            plans.append(WavePlan("probe_basis", True, rank, work, kept / 1e6))
+            together = WavePlan("probe_basis", True, rank, work, kept / 1e6)
+            plans = [together] if experiment.algorithm == "probe_basis" else [*plans, together]
     return min(plans, key=lambda plan: plan.work)
 
 

@@ -1,0 +1,180 @@
+"""Waves that jobs of one configuration share: kept whole or not at all, made by one, waited for in bounds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stemphony import paths
+from stemphony.store import waves
+from stemphony.store.waves import read_waves, shared_waves, waves_digest, write_waves
+from stemphony.superposition import Basis, Superposition
+
+DIGEST = "d" * 64
+
+
+def superposition(seed: int = 0, rank: int = 3) -> Superposition:
+    rng = np.random.default_rng(seed)
+    half = rng.normal(size=(2, rank, rank)) + 1j * rng.normal(size=(2, rank, rank))
+    forms = (half + np.conj(np.swapaxes(half, 1, 2))).astype(np.complex64)
+    pattern = rng.normal(size=(rank, 7)).astype(np.complex64)
+    basis = Basis(np.arange(5), np.arange(5) + 1, rng.normal(size=(5, rank)) + 0j)
+    return Superposition(basis, (forms, 2 * forms), (pattern, 3 * pattern))
+
+
+def same(one: Superposition, other: Superposition) -> bool:
+    pairs = [
+        (one.basis.rows, other.basis.rows),
+        (one.basis.columns, other.basis.columns),
+        (one.basis.vectors, other.basis.vectors),
+        *zip(one.forms, other.forms, strict=True),
+        *zip(one.patterns, other.patterns, strict=True),
+    ]
+    return all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in pairs)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "waves" / "configuration_0000.npz"
+
+
+@pytest.fixture
+def kept(file: Path) -> Path:
+    file.parent.mkdir()
+    write_waves(file, superposition(), DIGEST)
+    return file
+
+
+def obtained(file: Path, compute=superposition, serves=lambda found: True, said: list[str] | None = None):
+    said = [] if said is None else said
+    return shared_waves(file, DIGEST, serves, compute, said.append)
+
+
+def test_what_is_read_is_what_was_written(kept):
+    found = read_waves(kept, DIGEST)
+    assert found is not None
+    assert same(found, superposition())
+
+
+@pytest.mark.parametrize("damage", ["missing", "no checksum", "flipped", "truncated", "empty", "other params"])
+def test_what_is_not_certain_is_not_read(kept, damage):
+    content = bytearray(kept.read_bytes())
+    if damage == "missing":
+        kept.unlink()
+    elif damage == "no checksum":
+        paths.checksum(kept).unlink()
+    elif damage == "flipped":
+        content[-30] ^= 4
+        kept.write_bytes(content)
+    elif damage == "truncated":
+        kept.write_bytes(content[:-1])
+    elif damage == "empty":
+        kept.write_bytes(b"")
+        paths.checksum(kept).write_text("")
+    assert read_waves(kept, "e" * 64 if damage == "other params" else DIGEST) is None
+
+
+def test_the_first_computes_and_the_second_reads(file):
+    calls: list[int] = []
+
+    def compute() -> Superposition:
+        calls.append(1)
+        return superposition()
+
+    said: list[str] = []
+    assert same(obtained(file, compute), obtained(file, compute, said=said))
+    assert calls == [1]
+    assert said == ["waves of this configuration taken from configuration_0000.npz"]
+    assert not list(file.parent.glob(".*"))
+
+
+def test_of_many_at_once_one_computes(file, monkeypatch):
+    monkeypatch.setattr(waves, "POLL_S", 0.01)
+    calls: list[int] = []
+
+    def compute() -> Superposition:
+        calls.append(1)
+        time.sleep(0.2)
+        return superposition()
+
+    found: list[Superposition] = []
+    threads = [threading.Thread(target=lambda: found.append(obtained(file, compute))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert calls == [1]
+    assert len(found) == 6
+    assert all(same(one, found[0]) for one in found)
+
+
+def test_waves_that_do_not_serve_are_replaced(kept):
+    new = superposition(1)
+    assert same(obtained(kept, lambda: new, serves=lambda found: same(found, new)), new)
+    found = read_waves(kept, DIGEST)
+    assert found is not None
+    assert same(found, new)
+
+
+def test_a_claim_without_heartbeat_is_taken_over(file, monkeypatch):
+    monkeypatch.setattr(waves, "POLL_S", 0.01)
+    monkeypatch.setattr(waves, "STALE_S", 0.1)
+    file.parent.mkdir()
+    assert waves._claim(file)
+    said: list[str] = []
+    assert same(obtained(file, said=said), superposition())
+    assert said[0] == "waiting for the waves of this configuration, which another job computes"
+
+
+def test_a_claim_with_heartbeat_is_waited_for(file, monkeypatch):
+    monkeypatch.setattr(waves, "POLL_S", 0.01)
+    monkeypatch.setattr(waves, "STALE_S", 0.3)
+    monkeypatch.setattr(waves, "HEARTBEAT_S", 0.02)
+    begun = threading.Event()
+
+    def slow() -> Superposition:
+        begun.set()
+        time.sleep(1.0)
+        return superposition(5)
+
+    thread = threading.Thread(target=lambda: obtained(file, slow))
+    thread.start()
+    begun.wait()
+    assert same(obtained(file, lambda: superposition(6)), superposition(5))
+    thread.join()
+
+
+def test_an_error_while_computing_frees_the_claim(file):
+    def broken() -> Superposition:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        obtained(file, broken)
+    assert same(obtained(file), superposition())
+
+
+def test_what_cannot_be_kept_costs_time_and_not_the_result(file, monkeypatch):
+    said: list[str] = []
+    file.parent.write_text("a file, no folder")
+    assert same(obtained(file, said=said), superposition())
+    assert said == ["waves cannot be shared with other jobs (File exists)"]
+
+    file.parent.unlink()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(waves, "write_waves", full)
+    said.clear()
+    assert same(obtained(file, said=said), superposition())
+    assert "not kept" in said[0]
+    assert not list(file.parent.glob("*"))
+
+
+def test_the_digest_leaves_out_the_defocus_and_nothing_else():
+    params = {"defocus_nm": 1.0, "configuration": 0, "scan": {"x": [0, 1]}}
+    assert waves_digest(params) == waves_digest({**params, "defocus_nm": 2.0})
+    assert waves_digest(params) != waves_digest({**params, "configuration": 1})
