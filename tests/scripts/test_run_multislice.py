@@ -247,7 +247,7 @@ def test_the_process_says_how_far_it_is_and_ends_well(job):
     made = job()
     done = launch(str(SCRIPT), *made.arguments())
     assert (done.returncode, done.stderr) == (0, "")
-    assert "4 of 4 waves" in done.stdout
+    assert "100 % of the waves" in done.stdout
     assert paths.checksum(made.result.job("p2d500", 1)).is_file()
 
 

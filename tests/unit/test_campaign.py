@@ -199,6 +199,7 @@ DECIDES: dict[str, Any] = {
     "grating.parametrization": "lobato",
     "grating.bandlimit": 0.6,
     "grating.bandlimit_taper": 0.0,
+    "grating.window_angstrom": 6.0,
     "scan.x": [0.0, 0.5],
     "scan.y": [0.0, 0.5],
     "scan.points": [3, 5],

@@ -55,6 +55,7 @@ grating:
   parametrization: kirkland
   bandlimit: 0.6666666
   bandlimit_taper: 0.02
+  window_angstrom: null
 scan:
   x: [0.0, 1.0]
   y: [0.0, 1.0]

@@ -38,7 +38,7 @@ def logs(campaign: Campaign) -> dict[str, str]:
 
 def computed(campaign: Campaign) -> set[str]:
     """Jobs of the last run that sent waves through the specimen themselves."""
-    return {job for job, text in logs(campaign).items() if re.search(r"\d+ of \d+ waves", text)}
+    return {job for job, text in logs(campaign).items() if re.search(r"\d+ % of the waves", text)}
 
 
 def test_each_configuration_is_propagated_once(shared: Finished):

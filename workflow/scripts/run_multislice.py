@@ -85,7 +85,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
                 "UUID": scope.identity.id, **provenance.runtime_attributes(), **watch.record(),
                 "host": provenance.host(), "cpu_model": cpu_model(), "threads": threads,
                 "fft_plan_source": plan_source, "attempt": scope.attempt,
-                "algorithm": signals.algorithm, "waves": signals.waves,
+                "algorithm": signals.algorithm, "waves": signals.waves, "window_check": signals.window_check,
             },
         )  # fmt: skip
         keep = scope.plan.get("keep_coordinates", True)

@@ -94,8 +94,11 @@ class Campaign:
             # Nothing is drawn then: the seed and how it is used do not decide any number.
             blocks["simulation"]["random_seed"] = None
             blocks["frozen_phonon"].update(independent_defoci=None, displace_z=None)
+        # Keys that decide nothing at their neutral value: as before they existed, so that nothing recomputes.
         if blocks["simulation"]["algorithm"] != "multislice":
             blocks["simulation"]["basis_tolerance"] = self.config["simulation"]["basis_tolerance"]
+        if self.config["grating"]["window_angstrom"] is not None:
+            blocks["grating"]["window_angstrom"] = self.config["grating"]["window_angstrom"]
         return {
             **blocks,
             "specimen_digest": self.specimen_params["specimen_digest"],

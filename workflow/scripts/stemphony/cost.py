@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .model import Experiment
 from .recorder import cbed_geometry
 from .superposition import Basis, tiles, waves_bytes
+from .windows import windows
 
 DEFAULT_BUDGET_MB = 4000.0
 
@@ -32,10 +33,11 @@ def memory_mb(
     constants = pixels * (3 * 8 + 16 + 24) + 2.0 * wave
     # While apertures and detectors are made, before the first slice is.
     start = pixels * 80
+    if experiment.algorithm != "multislice":
+        constants += 8 * _PROBES_BYTES
     needed = experiment.slices * wave
     if waves is not None and waves.algorithm == "probe_basis":
         needed += waves_bytes(experiment, waves.waves) + kept_bytes(experiment, waves.waves)
-        constants += 8 * _PROBES_BYTES
     transmissions = min(needed, budget_mb * 1e6)
     # Phases exp(−2πi k·r) of one element's atoms in one slice; a slice on a lattice plane has more than the average.
     in_slice = min(atoms, 2 * math.ceil(atoms / experiment.slices))
@@ -150,6 +152,11 @@ def wave_plan(
     plain = WavePlan("multislice", False, experiment.positions, exact, 0.0)
     if experiment.algorithm == "multislice":
         return plain
+    if experiment.window is not None:
+        # One tile's worth for each window, whichever the jobs choose there.
+        parts = list(windows(experiment))
+        plans = [wave_plan(part.experiment, defoci_nm, False, budget_mb) for part in parts[:1]]
+        return replace(plans[0], work=plans[0].work * len(parts))
     rank = _estimated_rank(experiment, [max(defoci_nm, key=abs)])
     work = superposition_probe_slices(experiment, rank, 1) * len(defoci_nm)
     alone = WavePlan("probe_basis", False, rank, work, 0.0)

@@ -56,7 +56,7 @@ class JobScope:
         """Note and report how far the job is."""
         self.progress_file.update(done, total)
         self.reporter.progress(done / total if total else 1.0)
-        self.tenths.reached(done / total if total else 1.0, f"{done} of {total} waves")
+        self.tenths.reached(done / total if total else 1.0, f"{100 * done / max(1, total):.0f} % of the waves")
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from .physics.slicing import number_of_slices
 MRAD = 1e-3
 NM = 10.0
 MAX_RELATIVE_MISFIT = 1e-6  # of a scan step in its window
+TILE_SHARE = 0.25  # width of the part of the scan that one window serves, of the window
 MAX_POINTS = 65536  # along one axis of the grid or of the scan
 
 # The blocks and keys of a config that one job's numbers depend on; everything else belongs to the merge or to nobody.
@@ -53,8 +54,12 @@ class Experiment:
         Aperture [rad], Eq. (P8).
     aberrations : mapping
         Krivanek coefficients in Å and their angles in rad, without C10, Eq. (P7).
+    cell : tuple of float
+        Size of the specimen.
+    window : float or None
+        Least size of the windows that waves are computed in, see `windows`; None for the whole cell.
     grid : Grid
-        Points and extent in x and y.
+        Points and extent in x and y of the cell or, with windows, of each of them.
     algorithm : str
         multislice | probe_basis | auto.
     basis_tolerance : float
@@ -81,6 +86,7 @@ class Experiment:
     soft_aperture: bool
     aberrations: Mapping[str, float]
     cell: tuple[float, float, float]
+    window: float | None
     grid: Grid
     bandlimit: float
     bandlimit_taper: float
@@ -127,6 +133,17 @@ class Experiment:
         return band_limit_radius(self.grid, self.bandlimit) * self.wavelength
 
     @property
+    def room(self) -> tuple[float, float]:
+        """Rectangle centred on a probe that its cell or window certainly holds (x, y) [Å]."""
+        lx, ly = self.grid.extent
+        if self.window is None:
+            return lx, ly
+        return tuple(
+            length if length == whole else (1 - TILE_SHARE) * length
+            for length, whole in zip((lx, ly), self.cell[:2], strict=True)
+        )  # type: ignore[return-value]
+
+    @property
     def positions(self) -> int:
         """Number of probe positions."""
         return len(self.scan_x) * len(self.scan_y)
@@ -161,7 +178,10 @@ class Experiment:
         probe, grating, adf, cbed = blocks["probe"], blocks["grating"], blocks["adf"], blocks["cbed"]
         lx, ly, lz = (float(length) for length in cell)
         notes: list[str] = []
+        window = grating.get("window_angstrom")
         grid = Grid(_gpts(grating, lx, ly, notes), (lx, ly))
+        if window is not None:
+            grid = _window_grid(grid, window)
         energy = probe["energy_kev"] * 1e3
         limits = _BandLimit(grid, grating["bandlimit"], electron.wavelength(energy))
         semiangle = probe["semiangle_mrad"] * MRAD
@@ -174,6 +194,7 @@ class Experiment:
             soft_aperture=probe["soft_aperture"],
             aberrations=_aberrations(probe["aberrations"]),
             cell=(lx, ly, lz),
+            window=window,
             grid=grid,
             bandlimit=grating["bandlimit"],
             bandlimit_taper=grating["bandlimit_taper"],
@@ -249,6 +270,15 @@ def _gpts(grating: Mapping[str, Any], lx: float, ly: float, notes: list[str]) ->
                 "next good size."
             )
     return nx, ny
+
+
+def _window_grid(whole: Grid, window: float) -> Grid:
+    """Grid of windows of at least the given size, at the sampling of the whole, along axes that are longer."""
+    chosen = []
+    for points, length, step in zip(whole.gpts, whole.extent, whole.sampling, strict=True):
+        few = fft_friendly_size(max(8, math.ceil(window / step - 1e-9)))
+        chosen.append((few, few * step) if few < points else (points, length))
+    return Grid((chosen[0][0], chosen[1][0]), (chosen[0][1], chosen[1][1]))
 
 
 def _slices(thickness: float, lz: float) -> int:

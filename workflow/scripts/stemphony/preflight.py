@@ -84,20 +84,29 @@ class Preflight:
         rows = [
             ("simulation", f"{c.name}: {c.config['simulation']['title']}"),
             ("specimen", f"{self.atoms} atoms in {lx:.5g} × {ly:.5g} × {lz:.5g} Å ({_unit(self.specimen_format)})"),
-            ("grid", f"{nx} × {ny} points of {dx:.4f} × {dy:.4f} Å, {e.precision} precision"),
+            ("grid", f"{nx} × {ny} points of {dx:.4f} × {dy:.4f} Å, {e.precision} precision{self._windows()}"),
             ("band limit", f"{e.band_limit_angle / MRAD:.2f} mrad"),
             ("slices", f"{e.slices} of {e.slice_thickness:.4f} Å, {len(e.depth_slices)} depth(s) stored"),
             ("scan", f"{len(e.scan_x)} × {len(e.scan_y)} positions"),
             ("detectors", "; ".join(detectors)),
             ("defoci", f"{len(c.defoci)}: {defoci} nm"),
             ("jobs", f"{c.jobs} = {len(c.defoci)} defoci × {c.configurations} configurations"),
-            ("probe outside the cell", f"{100 * self.tail:.2f} % of its intensity at the worst defocus"),
+            (f"probe outside the {'cell' if e.window is None else 'window'}",
+             f"{100 * self.tail:.2f} % of its intensity at the worst defocus"),
             ("memory of one job", f"about {self.mem_mb} MB"),
             ("size of the result", f"about {self.result_mb:.3g} MB"),
             ("algorithm", self._algorithm()),
             ("computing time", f"about {_hours(self.cpu_hours)} of CPU in all ({origin})"),
         ]  # fmt: skip
         return [f"{name:<24}{text}" for name, text in rows] + [f"note: {note}" for note in self.notes]
+
+    def _windows(self) -> str:
+        from .windows import windows
+
+        e = self.experiment
+        if e.window is None:
+            return ""
+        return f"; {len(list(windows(e)))} windows of {e.grid.extent[0]:.4g} × {e.grid.extent[1]:.4g} Å"
 
     def _algorithm(self) -> str:
         """How the probes go through the specimen, in words."""
@@ -280,7 +289,7 @@ def _tail(experiment: Experiment, planned: Campaign) -> float:
     return max(
         probe_tail_fraction(
             experiment.wavelength, experiment.semiangle, experiment.semiangle_inner,
-            Aberrations(C10=-defocus.value_nm * NM, **experiment.aberrations), experiment.cell[:2],
+            Aberrations(C10=-defocus.value_nm * NM, **experiment.aberrations), experiment.room,
         )
         for defocus in worst
     )  # fmt: skip
@@ -306,8 +315,11 @@ def _hints(planned: Campaign, experiment: Experiment, tail: float) -> list[str]:
     hints = []
     if tail > TAIL_WARNING:
         hints.append(
-            f"{100 * tail:.1f} % of the probe's intensity lies outside the cell at the worst defocus and is wrapped "
-            "into it; a wider cell (specimen.repeat) is needed for numbers better than that."
+            f"{100 * tail:.1f} % of the probe's intensity lies outside the "
+            + ("cell" if experiment.window is None else "window")
+            + " at the worst defocus and is wrapped into it; a wider "
+            + ("cell (specimen.repeat)" if experiment.window is None else "grating.window_angstrom")
+            + " is needed for numbers better than that."
         )
     if planned.config["frozen_phonon"]["enabled"] and planned.configurations == 1:
         hints.append(

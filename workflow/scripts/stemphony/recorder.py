@@ -19,7 +19,8 @@ class Signals:
     Axes: x, y, depth, then the signal's own: `bins` (…, n), `rings` (…, m), `total` (…), `center_of_mass` (…, 2),
     `cbed` (…, kx, ky). A signal that was not asked for has length 0 or is None.
 
-    `algorithm` says how, and `waves` how many waves went through the specimen for it.
+    `algorithm` says how, and `waves` how many waves went through the specimen for it;
+    `window_check` the error of windows, measured on some positions.
     """
 
     bins: np.ndarray
@@ -30,6 +31,7 @@ class Signals:
     cbed_angles: tuple[np.ndarray, np.ndarray] | None
     algorithm: str = "multislice"
     waves: int = 0
+    window_check: dict[str, object] | None = None
 
 
 class Recorder:

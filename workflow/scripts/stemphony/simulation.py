@@ -15,6 +15,7 @@ from .physics.multislice import propagate
 from .physics.probe import shift_factors
 from .recorder import Recorder, Signals
 from .superposition import superposed
+from .windows import simulate_in_windows
 
 
 def simulate(
@@ -44,6 +45,14 @@ def simulate(
     With `algorithm: multislice` each probe is a wave, and the result does not depend on `threads` or `budget_mb`:
     each wave goes through the same operations. With `probe_basis` it is the same to the tolerance.
     """
+    if experiment.window is not None:
+
+        def in_window(part: Experiment, inside: Atoms, report: Callable[[int, int], None]) -> Signals:
+            return simulate(
+                part, inside, defocus_nm, threads=threads, flag=flag, on_progress=report, budget_mb=budget_mb
+            )
+
+        return simulate_in_windows(experiment, atoms, in_window, on_progress)
     algorithm = chosen_algorithm(experiment, defocus_nm, budget_mb)
     with Passage(experiment, atoms, threads, flag) as passage:
         if algorithm == "multislice":
