@@ -26,8 +26,8 @@ from numpy.typing import DTypeLike, NDArray
 from stemphony.physics.fft import CACHE_LINE, ComplexArray, LineTransform, aligned_zeros
 
 _ROWS, _COLUMNS = 32, 96
-"""Wanted width of the strips. At 512² a strip of rows and that of the transmission function are 128 kB each, and a
-strip of columns with its factor 700 kB: they fit a cache of 1 MB."""
+"""Wanted width of the strips up to 512 points. At 512² a strip of rows and that of the transmission function are 128
+kB each, a strip of columns and that of its factor 360 kB: they fit a cache of 1 MB. Larger grids have narrower ones."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,9 @@ class StripPlan:
         if not 0 <= columns <= ny // 2:
             raise ValueError(f"columns kept = {columns}: must be from 0 to {ny // 2}")
         self.shape, self.dtype, self.size = (nx, ny), np.dtype(dtype), nx * ny
-        width = _divisor(nx, _ROWS)
-        self._columns = _column_strips(columns, ny, CACHE_LINE // self.dtype.itemsize)
+        width = _divisor(nx, min(_ROWS, _ROWS * 1024 / ny))
+        unit = CACHE_LINE // self.dtype.itemsize
+        self._columns = _column_strips(columns, ny, unit, min(_COLUMNS, _COLUMNS * 512 / nx))
 
         self.wave = padded_zeros(shape, dtype)
         # ψ(x, ky) in tiles of `width` rows, in which x runs fastest.
@@ -255,22 +256,22 @@ def _extent(rows: ComplexArray, strip: slice) -> slice:
     return slice(strip.start * stride, (strip.stop - 1) * stride + rows.shape[1])
 
 
-def _divisor(n: int, wanted: int) -> int:
+def _divisor(n: int, wanted: float) -> int:
     """The divisor of n nearest to the wanted one in ratio."""
     return min((d for d in range(1, n + 1) if n % d == 0), key=lambda d: max(d / wanted, wanted / d))
 
 
-def _column_strips(columns: int, ny: int, unit: int) -> list[tuple[int, int]]:
+def _column_strips(columns: int, ny: int, unit: int, wanted: float) -> list[tuple[int, int]]:
     """Strips (start, stop) of the columns with |ky| up to `columns`, in FFT order, at multiples of `unit`."""
     half = ceil((columns + 1) / unit) * unit
     negative = (ny - max(1, columns)) // unit * unit
     if negative <= half:
-        return _split(0, ny, unit)
-    return _split(0, half, unit) + _split(negative, ny, unit)
+        return _split(0, ny, unit, wanted)
+    return _split(0, half, unit, wanted) + _split(negative, ny, unit, wanted)
 
 
-def _split(start: int, stop: int, unit: int) -> list[tuple[int, int]]:
+def _split(start: int, stop: int, unit: int, wanted: float) -> list[tuple[int, int]]:
     """Strips of about the wanted width, all but the last of the same multiple of `unit`."""
-    number = max(1, round((stop - start) / _COLUMNS))
+    number = max(1, round((stop - start) / wanted))
     width = ceil((stop - start) / (number * unit)) * unit
     return [(first, min(first + width, stop)) for first in range(start, stop, width)]
