@@ -142,6 +142,7 @@ LAYERS: dict[str, set[str]] = {
     "status": {"errors"},
     "store": {"errors", "paths", "provenance", "model", "campaign", "simulation", "physics"},
     "job": {"errors", "paths", "progress", "status", "store"},
+    "bench": {"errors", "provenance", "model", "simulation", "physics", "store", "job"},
     "preflight": {
         "errors", "paths", "provenance", "configuration", "model", "campaign", "simulation", "physics", "store",
         "status",
