@@ -28,12 +28,12 @@ from typing import Any
 import numpy as np
 
 from . import job, provenance
-from .errors import StemphonyError
+from .errors import StemphonyError, StorageError
 from .model import Experiment
 from .physics.detectors import DetectorSet
 from .physics.electron import wavelength
 from .physics.fft import ComplexArray, Plan2D, library_version
-from .physics.grid import band_limit, band_limit_radius
+from .physics.grid import FloatArray, band_limit, band_limit_radius
 from .physics.multislice import propagate, transmission_function
 from .physics.potential import SlicePotentials
 from .physics.probe import Aberrations, probe_spectrum, shift_factors
@@ -179,18 +179,28 @@ def _scan(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def measure(settings: Settings) -> dict[str, Any]:
-    """Measure, and say what came out as one flat record; its keys are explained in docs/performance.md."""
-    if settings.algorithm == "probe_basis":
-        return _probe_basis(settings)
+def measure(settings: Settings) -> Bench:
+    """Measure a series; `Bench.record` says what came out.
+
+    Raises
+    ------
+    StemphonyError
+        If the algorithm is not available, or no job file can be written to the folder of temporary files.
+    """
+    bench = _probe_basis(settings) if settings.algorithm == "probe_basis" else _multislice(settings)
+    bench.write_job_files()
+    return bench
+
+
+def _multislice(settings: Settings) -> Bench:
+    """The chosen waves of the series one by one."""
     bench = Bench(settings)
     bench.make_transmissions()
     bench.pass_waves(settings.chosen)
-    bench.write_job_files()
-    return bench.record()
+    return bench
 
 
-def _probe_basis(settings: Settings) -> dict[str, Any]:
+def _probe_basis(settings: Settings) -> Bench:
     """The whole series by an orthonormal basis of its waves."""
     raise StemphonyError(f"--algorithm {settings.algorithm}: not available in this version. Use multislice.")
 
@@ -249,22 +259,21 @@ class Bench:
         self._totals = np.full_like(self.images, np.nan)
         self._measured = 0
 
+    def potentials(self) -> Iterator[FloatArray]:
+        """Projected potentials of the slices [V Å], in the order of passage."""
+        made = self._slice_potentials()
+        yield from (made.projected(index) for index in range(self.settings.slices))
+
     def make_transmissions(self) -> None:
         """Potential and transmission function of every slice."""
-        e = self.experiment
-        potentials = SlicePotentials(
-            e.grid, self.atoms.positions, self.atoms.symbols.tolist(), self.atoms.slice_index, e.slices,
-            e.parametrization,
-        )  # fmt: skip
+        potentials, sigma = self._slice_potentials(), self.experiment.interaction
 
         def one(index: int) -> None:
             with self._kit() as (plan, _):
                 with self._clock("potential"):
                     projected = potentials.projected(index)
                 with self._clock("transmission"):
-                    transmission_function(
-                        projected, e.interaction, self._limit, plan, out=self._transmissions[index]
-                    )  # fmt: skip
+                    transmission_function(projected, sigma, self._limit, plan, out=self._transmissions[index])
 
         self._in_threads(one, range(self.settings.slices))
 
@@ -276,7 +285,13 @@ class Bench:
     def write_job_files(self) -> None:
         """Write and remove the file of each defocus, as its job does."""
         e = self.experiment
-        with tempfile.TemporaryDirectory() as folder, self._clock("io"):
+        try:
+            temporary = tempfile.TemporaryDirectory()
+        except OSError as error:
+            raise StorageError(
+                f"a job file cannot be written: {error.strerror} ({error.filename}). Set TMPDIR to a folder that can."
+            ) from None
+        with temporary as folder, self._clock("io"):
             table = atom_table(self.specimen, e)
             for index, defocus in enumerate(self.settings.defoci_nm):
                 rings = self.images[index, :, :, None, None]
@@ -289,7 +304,7 @@ class Bench:
                 write_job(Path(folder, f"{index}.nc"), e, record, signals, table, self.atoms)
 
     def record(self) -> dict[str, Any]:
-        """Settings and results; times of stages in CPU seconds."""
+        """Settings and results as one flat object, times of stages in CPU seconds; docs/performance.md explains it."""
         s, e = self.settings, self.experiment
         counted = ("transmission", "incident", "propagation", "detection")
         work = self._measured * s.slices
@@ -319,6 +334,12 @@ class Bench:
             "fftw": library_version(),
             "version": provenance.VERSION,
         }
+
+    def _slice_potentials(self) -> SlicePotentials:
+        e, atoms = self.experiment, self.atoms
+        return SlicePotentials(
+            e.grid, atoms.positions, atoms.symbols.tolist(), atoms.slice_index, e.slices, e.parametrization
+        )
 
     def _pass(self, wave: tuple[int, int, int]) -> None:
         e, (defocus, x, y) = self.experiment, wave

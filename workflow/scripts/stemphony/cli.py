@@ -117,7 +117,7 @@ def _bench(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
         grid=parsed.grid, slices=parsed.slices, probes=parsed.probes, threads=parsed.threads,
         algorithm=parsed.algorithm, defoci=parsed.defoci, scan=parsed.scan,
     )  # fmt: skip
-    record = bench.measure(settings)
+    record = bench.measure(settings).record()
     print(json.dumps(record) if parsed.json else "\n".join(bench.table(record)))
     return 0
 
