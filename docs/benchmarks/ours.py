@@ -17,7 +17,7 @@ from typing import Any
 import page
 
 ROUNDS = 3
-PROBES = {512: 64, 1024: 16}
+PROBES = {512: 64, 1024: 64}
 TYPICAL = 256
 """Positions of a typical job: a unit cell of 16 × 16."""
 CORES = len(os.sched_getaffinity(0))
