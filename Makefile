@@ -1,7 +1,7 @@
 # The whole developer interface. `make run` and `make test` do their own set-up.
-.PHONY: help setup run test check format compare
+.PHONY: help setup run test check format compare bench bench-peers regression
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 setup: .venv/installed ## one environment, .venv, from the lock file
 .venv/installed: envs/development.lock.txt pyproject.toml envs/install.sh
 	@sh envs/install.sh
@@ -23,3 +23,11 @@ compare: .venv/installed ## the comparison with abTEM of docs/abtem.md, in an en
 	@test -x .venv-abtem/bin/python || python3 -m venv .venv-abtem
 	@.venv-abtem/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/abtem.lock.txt
 	@.venv-abtem/bin/python docs/comparison/abtem_comparison.py
+bench: .venv/installed ## what a wave and a job cost on this machine, for docs/performance.md (minutes)
+	@.venv/bin/python docs/benchmarks/ours.py
+bench-peers: .venv/installed ## the same work beside abTEM, in turns, for docs/performance.md (minutes)
+	@test -x .venv-abtem/bin/python || python3 -m venv .venv-abtem
+	@.venv-abtem/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/abtem.lock.txt
+	@.venv/bin/python docs/benchmarks/peers.py
+regression: .venv/installed ## the loop's cost in FFTs of its grid has a bound
+	@.venv/bin/python docs/benchmarks/regression.py

@@ -148,6 +148,10 @@ LAYERS: dict[str, set[str]] = {
     "status": {"errors"},
     "store": {"errors", "paths", "provenance", "model", "campaign", "atoms", "recorder", "superposition", "physics"},
     "job": {"errors", "paths", "progress", "status", "store"},
+    "bench": {
+        "errors", "provenance", "model", "atoms", "passage", "recorder", "cost", "superposition", "physics", "store",
+        "job",
+    },
     "preflight": {
         "errors", "paths", "provenance", "configuration", "model", "campaign", "cost", "windows", "physics", "store",
         "status",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import shlex
 import sys
@@ -63,6 +64,17 @@ def _parser() -> argparse.ArgumentParser:
     clean = commands.add_parser("clean", help="remove what probe_basis keeps between jobs; results stay")
     clean.set_defaults(command=_clean)
     clean.add_argument("result", type=Path, metavar="RESULT", help="folder of a simulation, results/<name>")
+
+    bench = commands.add_parser("bench", help="measure what a wave costs on this machine, in FFTs of its grid")
+    bench.set_defaults(command=_bench)
+    bench.add_argument("--grid", type=int, default=512, metavar="N", help="N × N points (default: 512)")
+    bench.add_argument("--slices", type=int, default=50, metavar="N", help="slices of a/2 of SrTiO3 (default: 50)")
+    bench.add_argument("--probes", type=int, metavar="N", help="waves, evenly spread over the series (default: 64)")
+    bench.add_argument("--threads", type=int, default=1, metavar="N", help="threads (default: 1)")
+    bench.add_argument("--algorithm", choices=("multislice", "probe_basis"), default="multislice")
+    bench.add_argument("--defoci", type=int, default=1, metavar="N", help="defoci from −6 to 6 nm (default: 1, 0 nm)")
+    bench.add_argument("--scan", metavar="NXxNY", help="positions in one unit cell; all are measured without --probes")
+    bench.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 
@@ -114,6 +126,21 @@ def _init(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     print(f"wrote {config} and the crystal it uses. Edit it, then:")
     print(f"  stemphony check {shlex.quote(str(config))}")
     print(f"  stemphony run {shlex.quote(str(config))}")
+    return 0
+
+
+def _bench(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from . import job
+
+    job.limit_threads(1)  # before numpy is imported
+    from . import bench
+
+    settings = bench.Settings.of(
+        grid=parsed.grid, slices=parsed.slices, probes=parsed.probes, threads=parsed.threads,
+        algorithm=parsed.algorithm, defoci=parsed.defoci, scan=parsed.scan,
+    )  # fmt: skip
+    record = bench.measure(settings).record()
+    print(json.dumps(record) if parsed.json else "\n".join(bench.table(record)))
     return 0
 
 

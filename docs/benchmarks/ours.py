@@ -1,0 +1,124 @@
+"""What a job costs here: `make bench`. Runs `stemphony bench` for two grids, for threads and for jobs side by side.
+
+The settings take turns, several times over, so that what else the machine does meets all of them; medians are shown.
+Rewrites its part of docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import page
+
+ROUNDS = 3
+PROBES = {512: 64, 1024: 64}
+TYPICAL = 256
+"""Positions of a typical job: a unit cell of 16 × 16."""
+CORES = len(os.sched_getaffinity(0))
+
+Record = dict[str, Any]
+
+
+def started(*arguments: object) -> subprocess.Popen[str]:
+    """A running `stemphony bench --json`."""
+    command = [sys.executable, "-m", "stemphony", "bench", "--json", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def finished(process: subprocess.Popen[str]) -> Record:
+    """What it printed."""
+    out, _ = process.communicate()
+    if process.returncode:
+        raise SystemExit(process.returncode)  # it has said why
+    record: Record = json.loads(out)
+    return record
+
+
+def side_by_side(number: int, *arguments: object) -> list[Record]:
+    """That many processes at once."""
+    return [finished(process) for process in [started(*arguments) for _ in range(number)]]
+
+
+def median(records: list[Record], key: str) -> float:
+    """Of one result over the rounds."""
+    return statistics.median(record[key] for record in records)
+
+
+def measured(grid: int) -> dict[str, list[Record]]:
+    """Records of all rounds by setting."""
+    finished(started("--grid", grid, "--slices", 1, "--probes", 1))  # plans are made once
+    work = ("--grid", grid, "--probes", PROBES[grid])
+    seen: dict[str, list[Record]] = {"one": [], "threads": [], "jobs": []}
+    for _ in range(ROUNDS):
+        seen["one"].append(finished(started(*work, "--threads", 1)))
+        if CORES > 1:
+            seen["threads"].append(finished(started(*work, "--threads", CORES)))
+            seen["jobs"].append(_together(side_by_side(CORES, *work, "--threads", 1)))
+    return seen
+
+
+def _together(jobs: list[Record]) -> Record:
+    """Jobs that ran at once, as one."""
+    mean = {key: statistics.mean(job[key] for job in jobs) for key in ("cost_in_ffts", "fft_cpu_ms")}
+    return {
+        **mean,
+        "probe_slices_per_cpu_s": statistics.harmonic_mean(job["probe_slices_per_cpu_s"] for job in jobs),
+        "probe_slices_per_s": sum(job["probe_slices_per_s"] for job in jobs),
+        "peak_rss_mb": sum(job["peak_rss_mb"] for job in jobs),
+    }
+
+
+def rows(grid: int, seen: dict[str, list[Record]]) -> Iterator[list[str]]:
+    """Lines of the table of throughput."""
+    names = {"one": "1 thread", "threads": f"{CORES} threads", "jobs": f"{CORES} jobs at once, 1 thread each"}
+    single = median(seen["one"], "probe_slices_per_s")
+    for setting, records in seen.items():
+        if records:
+            yield [
+                f"{grid}² · {names[setting]}",
+                f"**{median(records, 'cost_in_ffts'):.2f}**",
+                f"{median(records, 'fft_cpu_ms'):.3f}",
+                f"{median(records, 'probe_slices_per_cpu_s'):.0f}",
+                f"{median(records, 'probe_slices_per_s'):.0f}",
+                f"{median(records, 'probe_slices_per_s') / single:.2f}",
+                f"{median(records, 'peak_rss_mb'):.0f}",
+            ]
+
+
+def typical(record: Record) -> Iterator[str]:
+    """Shares of a typical job, and what comes once on top."""
+    stages = ["potential", "transmission", "incident", "propagation", "detection", "io"]
+    total = sum(record[f"{stage}_cpu_s"] for stage in stages)
+    yield from page.table(
+        ["stage", "CPU s", "share"],
+        [[stage, f"{record[f'{stage}_cpu_s']:.3f}", f"{record[f'{stage}_cpu_s'] / total:.1%}"] for stage in stages]
+        + [["sum", f"{total:.2f}", ""]],
+    )
+    yield ""
+    yield (
+        f"Once per process: {record['startup_cpu_s']:.2f} CPU s of start and imports, {record['planning_cpu_s']:.2f} "
+        f"CPU s for plans from the cache."
+    )
+
+
+def main() -> None:
+    """Measure everything and rewrite the page."""
+    seen = {grid: measured(grid) for grid in PROBES}
+    job = finished(started("--grid", 512, "--probes", TYPICAL))
+    lines = [page.circumstances(job["cpu_model"], job["fftw"]), ""]
+    lines += page.table(
+        ["grid", "cost in FFTs", "FFT / CPU ms", "probe·slices / CPU s", "probe·slices / s", "speed-up", "peak MB"],
+        [row for grid, records in seen.items() for row in rows(grid, records)],
+    )
+    lines += ["", f"A job of {TYPICAL} positions at 512², 50 slices, one thread:", "", *typical(job)]
+    page.rewrite("make bench", lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,274 @@
+"""Against abTEM, in one run and in turns: `make bench-peers`.
+
+Both programs pass the same waves through the same projected potentials, on one thread, in single precision, onto one
+annular detector. They take turns of a second or two, so that whatever else the machine does meets both. Of abTEM's
+settings the best of a few is found first, for each grid; its plans are made before the clock starts, as ours are.
+
+Counted on both sides: transmission functions with their band limit, incident waves, propagation, detection. Not
+counted: the potential, planning, start and imports. abTEM makes its transmission functions anew for every batch, which
+is its way; ours are made once, and all of that is added to our side.
+
+Rewrites its part of docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy is imported
+
+import numpy as np
+import page
+from stemphony import bench
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = ROOT / ".venv-abtem" / "bin" / "python"
+
+TRIED = {
+    512: [("FFTW_MEASURE", 8), ("FFTW_PATIENT", 8), ("FFTW_PATIENT", 4), ("FFTW_PATIENT", 16)],
+    1024: [("FFTW_MEASURE", 4), ("FFTW_PATIENT", 4), ("FFTW_MEASURE", 8), ("FFTW_PATIENT", 8)],
+}
+"""Planning efforts and batches of abTEM, the best of a wider search. FFTW takes what a greater effort found before, so
+the lesser one comes first."""
+TURN = {512: 16, 1024: 8}
+"""Waves per turn: one batch or more."""
+PROBES = 64
+DEFOCI, SIDE = 7, 16
+
+Wave = tuple[int, int, int]
+Setting = tuple[str, int]
+
+
+@dataclass
+class Score:
+    """Work and CPU seconds of both programs in the same turns, and their signals."""
+
+    slices: int
+    waves: int = 0
+    ours_s: float = 0.0
+    theirs_s: float = 0.0
+    ours: list[float] = field(default_factory=list)
+    theirs: list[float] = field(default_factory=list)
+
+    def per_cpu_s(self, seconds: float) -> float:
+        """Probe·slices per CPU second."""
+        return self.waves * self.slices / seconds
+
+    @property
+    def ratio(self) -> float:
+        """How many times less CPU ours takes."""
+        return self.theirs_s / self.ours_s
+
+    @property
+    def deviation(self) -> float:
+        """Largest difference of the signals over the largest signal."""
+        return float(np.abs(np.subtract(self.ours, self.theirs)).max() / np.abs(self.theirs).max())
+
+
+class Abtem:
+    """The other program, in a process of its own."""
+
+    def __init__(self) -> None:
+        if not PYTHON.exists():
+            raise SystemExit(f"{PYTHON} is not there. Use `make bench-peers`, which installs abTEM.")
+        self.process = subprocess.Popen(
+            [str(PYTHON), str(Path(__file__).with_name("abtem_worker.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "NUMBA_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+        )
+        self.about = self._answer()
+
+    def load(self, series: bench.Bench, file: Path) -> None:
+        """Hand over the potentials and the optics of a series."""
+        e = series.experiment
+        np.save(file, np.stack(list(series.potentials())).astype(np.float32))
+        self._ask(
+            load=str(file), extent=list(e.grid.extent), slice_thickness=e.slice_thickness, energy=e.energy,
+            semiangle_mrad=1e3 * e.semiangle, detector_mrad=[1e3 * angle for angle in e.rings["annular"]],
+        )  # fmt: skip
+        file.unlink()
+
+    def waves(self, series: bench.Bench, waves: Sequence[Wave], setting: Setting) -> tuple[float, list[float]]:
+        """CPU seconds and signals of waves of one defocus."""
+        effort, batch = setting
+        (defocus,) = {wave[0] for wave in waves}
+        e = series.experiment
+        answer = self._ask(
+            defocus=10.0 * series.settings.defoci_nm[defocus], batch=batch, effort=effort,
+            positions=[[e.scan_x[x], e.scan_y[y]] for _, x, y in waves],
+        )  # fmt: skip
+        return answer["cpu_s"], answer["signals"]
+
+    def close(self) -> None:
+        """End it."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self.process.wait()
+
+    def _ask(self, **request: Any) -> dict[str, Any]:
+        print(json.dumps(request), file=self.process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        line = self.process.stdout.readline() if self.process.stdout is not None else ""
+        if not line:
+            raise SystemExit(f"abTEM ended with status {self.process.wait()}; its own message stands above")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def take_turns(series: bench.Bench, abtem: Abtem, waves: Sequence[Wave], setting: Setting, turn: int) -> Score:
+    """Pass the same waves through both programs, a turn of one defocus at a time; who begins alternates."""
+    score = Score(series.settings.slices)
+    for number, chosen in enumerate(_turns(waves, turn)):
+        for side in ("ours", "theirs") if number % 2 else ("theirs", "ours"):
+            if side == "theirs":
+                seconds, signals = abtem.waves(series, chosen, setting)
+                score.theirs_s += seconds
+                score.theirs += signals
+            else:
+                score.ours_s += _ours(series, chosen)
+                score.ours += [float(series.images[wave]) for wave in chosen]
+        score.waves += len(chosen)
+    return score
+
+
+def _turns(waves: Sequence[Wave], turn: int) -> Iterator[list[Wave]]:
+    for defocus in sorted({wave[0] for wave in waves}):
+        same = [wave for wave in waves if wave[0] == defocus]
+        yield from (same[begin : begin + turn] for begin in range(0, len(same), turn))
+
+
+def _ours(series: bench.Bench, waves: Sequence[Wave]) -> float:
+    """CPU seconds of the process, as abTEM's are, without the whole transforms that are timed in between."""
+    before = len(series.fft_s)
+    begin = time.process_time()
+    series.pass_waves(waves)
+    return time.process_time() - begin - sum(series.fft_s[before:])
+
+
+def best_setting(series: bench.Bench, abtem: Abtem, grid: int) -> tuple[Setting, list[list[str]]]:
+    """Of those tried; and a line of the table for each."""
+    waves = series.settings.chosen[: 2 * TURN[grid]]
+    seen = {}
+    for effort, batch in TRIED[grid]:
+        planning, _ = abtem.waves(series, waves[:batch], (effort, batch))
+        score = take_turns(series, abtem, waves, (effort, batch), TURN[grid])
+        seen[effort, batch] = score
+        say(
+            f"{grid}²: abTEM {effort} batch {batch}: {score.per_cpu_s(score.theirs_s):.0f} (plans {planning:.0f} CPU s)"
+        )
+    best = min(seen, key=lambda setting: seen[setting].theirs_s)
+    return best, [
+        [f"{grid}²", effort, str(batch), f"{score.per_cpu_s(score.theirs_s):.0f}", f"{score.ratio:.2f}"]
+        for (effort, batch), score in seen.items()
+    ]
+
+
+def prepared(settings: bench.Settings) -> tuple[bench.Bench, float]:
+    """A series of ours with its transmission functions, and what those took."""
+    series = bench.Bench(settings)
+    series.make_transmissions()
+    return series, series.cpu_s["transmission"]
+
+
+def say(text: str) -> None:
+    """Progress, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def exact(abtem: Abtem, grid: int, folder: Path) -> tuple[Setting, list[list[str]], list[str]]:
+    """The exact loops of both on one grid: abTEM's best setting, lines for all that were tried, and the result's."""
+    series, once = prepared(bench.Settings.of(grid=grid, probes=PROBES))
+    abtem.load(series, folder / "potential.npy")
+    setting, tried = best_setting(series, abtem, grid)
+    score = take_turns(series, abtem, series.settings.chosen, setting, TURN[grid])
+    score.ours_s += once
+    fft_ms = 1e3 * float(np.median(series.fft_s))
+    rates = [score.per_cpu_s(score.theirs_s), score.per_cpu_s(score.ours_s)]
+    say(f"{grid}²: {rates[0]:.0f} and {rates[1]:.0f} probe·slices per CPU second: {score.ratio:.2f}")
+    row = [
+        f"{grid}²",
+        f"{setting[0]}, batch {setting[1]}",
+        *(f"{rate:.0f} ({1e3 / (rate * fft_ms):.2f})" for rate in rates),
+        f"**{score.ratio:.2f}**",
+        f"{score.deviation:.0e}",
+    ]
+    return setting, tried, row
+
+
+def defocus_series(abtem: Abtem, setting: Setting, folder: Path) -> Iterator[str]:
+    """The series of seven defoci: abTEM by a sample of its waves, in two sizes to show that its cost is linear."""
+    settings = bench.Settings.of(grid=512, defoci=DEFOCI, scan=f"{SIDE}x{SIDE}")
+    series, once = prepared(settings)
+    abtem.load(series, folder / "potential.npy")
+    samples = []
+    for every in (16, 8):
+        # Positions along diagonals of the scan, so that no row is favoured; whole batches of each defocus.
+        chosen = [(defocus, x, y) for defocus, x, y in settings.chosen if (SIDE * x + y - x) % every == 0]
+        samples.append(take_turns(series, abtem, chosen, setting, TURN[512]))
+        say(f"series: {samples[-1].waves} waves, {samples[-1].theirs_s:.1f} and {samples[-1].ours_s:.1f} CPU s")
+    small, large = samples
+    whole = settings.waves / large.waves
+    theirs, ours = large.theirs_s * whole, large.ours_s * whole + once
+    yield (
+        f"Seven defoci from −6 to 6 nm, 16 × 16 positions: {settings.waves} waves at 512², {settings.slices} slices. "
+        f"Both passed {large.waves} of them one by one, evenly spread, and their CPU seconds here are {whole:g} times "
+        f"those: they grow with the waves, {1e3 * small.theirs_s / small.waves:.0f} ms per wave of abTEM's for "
+        f"{small.waves} waves and {1e3 * large.theirs_s / large.waves:.0f} ms for {large.waves}."
+    )
+    yield ""
+    rows = [
+        ["abTEM, " + f"{setting[0]}, batch {setting[1]}", f"{theirs:.0f}", "1", f"{large.deviation:.0e}"],
+        ["Stemphony, multislice", f"{ours:.1f}", f"{theirs / ours:.2f}", ""],
+    ]
+    whole_series = bench.measure(replace(settings, algorithm="probe_basis"))
+    record = whole_series.record()
+    basis_s = settings.waves * settings.slices / record["probe_slices_per_cpu_s"]
+    apart = np.nanmax(np.abs(whole_series.images - series.images)) / np.nanmax(series.images)
+    name = f"Stemphony, probe_basis, {record['basis_rank']} waves"
+    rows.append([name, f"{basis_s:.1f}", f"**{theirs / basis_s:.1f}**", f"{apart:.0e}"])
+    yield from page.table(["program", "CPU s", "times less than abTEM", "differs from multislice by"], rows)
+
+
+def main() -> None:
+    """Run everything and rewrite the page."""
+    abtem = Abtem()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        results = {grid: exact(abtem, grid, folder) for grid in TRIED}
+        series = list(defocus_series(abtem, results[512][0], folder))
+    abtem.close()
+    head = page.circumstances(bench.cpu_model(), bench.library_version())
+    lines = [f"{head} abTEM {abtem.about['version']}.", ""]
+    lines += page.table(
+        ["grid", "abTEM's best setting", "abTEM", "Stemphony", "ratio", "signals differ by"],
+        [row for _, _, row in results.values()],
+    )
+    lines += ["", "Probe·slices per CPU second, and in brackets what each costs in whole transforms of the grid.", ""]
+    lines += page.table(
+        ["grid", "planning", "batch", "abTEM", "ratio without our transmission functions"],
+        [row for _, tried, _ in results.values() for row in tried],
+    )
+    lines += [
+        "",
+        *series,
+        "",
+        f"abTEM takes {abtem.about['startup_cpu_s']:.1f} CPU s to start and import; not counted.",
+    ]
+    page.rewrite("make bench-peers", lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The commands behind docs/performance.md: what they decide and write, not how fast anything is."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "docs" / "benchmarks"
+
+
+def loaded(name: str) -> ModuleType:
+    specification = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def page() -> ModuleType:
+    return loaded("page")
+
+
+# --- the bound ----------------------------------------------------------------------------------------------------
+
+
+def outcome(costs: list[float], monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """Status of the check and number of runs, when runs cost this much; the first of each cache only plans."""
+    regression, runs, caches = loaded("regression"), [0], []
+
+    def cost(cache: str) -> float:
+        if cache not in caches:
+            assert not any(Path(cache).iterdir())  # plans are sought anew
+            caches.append(cache)
+            return 99.0
+        runs[0] += 1
+        return costs[runs[0] - 1]
+
+    monkeypatch.setattr(regression, "cost", cost)
+    monkeypatch.setattr(regression, "instructions", lambda: "not counted")
+    return regression.main(), runs[0]
+
+
+def test_one_repeat_below_the_bound_passes(monkeypatch):
+    assert outcome([2.0], monkeypatch) == (0, 1)
+    assert outcome([2.7, 3.1, 2.5], monkeypatch) == (0, 3)
+
+
+def test_a_loop_that_is_always_above_the_bound_fails(monkeypatch, capsys):
+    assert outcome([2.7, 2.61, 3.0, 2.6, 2.8, 2.9], monkeypatch) == (1, 6)
+    said = capsys.readouterr()
+    assert "2.70, 2.61, 3.00, 2.60, 2.80, 2.90" in said.out
+    assert "has become dearer" in said.err
+
+
+def test_a_bench_that_fails_fails_the_check(monkeypatch, tmp_path):
+    regression = loaded("regression")
+    monkeypatch.setattr(regression, "COMMAND", [sys.executable, "-c", "raise SystemExit(3)"])
+    with pytest.raises(SystemExit) as stopped:
+        regression.cost(str(tmp_path))
+    assert stopped.value.code == 3
+
+
+# --- the page -----------------------------------------------------------------------------------------------------
+
+
+def test_every_command_has_its_place_on_the_page(page):
+    text = page.PAGE.read_text(encoding="utf-8")
+    for script in ("ours", "peers"):
+        (command,) = {
+            line.split('"')[1]
+            for line in (FOLDER / f"{script}.py").read_text(encoding="utf-8").splitlines()
+            if "page.rewrite(" in line
+        }
+        assert text.count(f"<!-- begin: {command} -->") == text.count(f"<!-- end: {command} -->") == 1
+        assert f"docs/benchmarks/{script}.py" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_only_what_stands_between_the_marks_is_replaced(page, tmp_path, capsys):
+    file = tmp_path / "page.md"
+    file.write_text("before\n<!-- begin: a -->\nold\n<!-- end: a -->\nafter\n<!-- begin: b -->\n<!-- end: b -->\n")
+    page.rewrite("a", page.table(["x", "y"], [["1", "2"]]), file)
+    assert file.read_text() == (
+        "before\n<!-- begin: a -->\n| x | y |\n| --- | --- |\n| 1 | 2 |\n<!-- end: a -->\nafter\n"
+        "<!-- begin: b -->\n<!-- end: b -->\n"
+    )
+
+
+def test_a_page_without_marks_is_left_alone(page, tmp_path):
+    file = tmp_path / "page.md"
+    file.write_text("nothing here\n")
+    with pytest.raises(SystemExit, match="begin: a"):
+        page.rewrite("a", ["x"], file)
+    assert file.read_text() == "nothing here\n"
+
+
+def test_every_result_of_the_command_is_explained_on_the_page(page, monkeypatch):
+    from stemphony import bench
+
+    monkeypatch.setattr(bench, "prepare_plans", lambda plan: ("FFTW_ESTIMATE", "none"))
+    keys = bench.measure(bench.Settings.of(grid=96, slices=1, probes=1)).record().keys()
+    text = page.PAGE.read_text(encoding="utf-8")
+    arguments = {"grid", "slices", "threads", "algorithm", "defoci", "scan"}
+    assert [key for key in keys - arguments if f"`{key}`" not in text] == []
