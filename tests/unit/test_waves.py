@@ -22,7 +22,7 @@ def superposition(seed: int = 0, rank: int = 3) -> Superposition:
     forms = (half + np.conj(np.swapaxes(half, 1, 2))).astype(np.complex64)
     pattern = rng.normal(size=(rank, 7)).astype(np.complex64)
     basis = Basis(np.arange(5), np.arange(5) + 1, rng.normal(size=(5, rank)) + 0j)
-    return Superposition(basis, (forms, 2 * forms), (pattern, 3 * pattern))
+    return Superposition(basis, (0.0, 2.5), (forms, 2 * forms), (pattern, 3 * pattern))
 
 
 def same(one: Superposition, other: Superposition) -> bool:
@@ -33,7 +33,7 @@ def same(one: Superposition, other: Superposition) -> bool:
         *zip(one.forms, other.forms, strict=True),
         *zip(one.patterns, other.patterns, strict=True),
     ]
-    return all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in pairs)
+    return one.defoci_nm == other.defoci_nm and all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in pairs)
 
 
 @pytest.fixture

@@ -322,7 +322,7 @@ class Bench:
             regions, combination = self._detectors.regions()
             forms = signal_forms(waves, regions)
             for index, defocus in enumerate(s.defoci_nm):
-                coefficients, _ = basis.coefficients(e, defocus)
+                coefficients = basis.coefficients(e, defocus)
                 seen = self._detectors.signals(combination @ evaluate(forms, coefficients))
                 self.images[index], self._totals[index] = seen.rings[:, 0].reshape(s.scan), seen.total.reshape(s.scan)
         self._measured = s.waves

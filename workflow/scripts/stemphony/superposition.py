@@ -22,8 +22,12 @@ from .recorder import Recorder, Signals
 
 Progress = Callable[[int, int], None]
 
-_SAFETY = 0.5
-"""Share of the user's tolerance that the waves may take: squaring them doubles a relative error."""
+_SHARE_WITH_PATTERNS = 0.5
+"""Of the user's tolerance, for the waves behind diffraction patterns: squaring doubles a relative error. Detectors sum
+over many pixels, where the errors average; their signals deviate by less than half of the waves' error."""
+
+_SAME_NM = 0.0005
+"""Defoci nearer to each other than this have the same id."""
 
 _BLOCK_BYTES = 64e6
 """Probes or exit waves of probes that are in memory at a time."""
@@ -60,27 +64,14 @@ class Basis:
             Numbers of the scan positions, y fastest; None for all.
         """
         probes = _Probes(experiment, defoci_nm, where)
-        vectors = probe_basis(probes, _SAFETY * experiment.basis_tolerance)
+        share = 1.0 if experiment.cbed_max is None else _SHARE_WITH_PATTERNS
+        vectors = probe_basis(probes, share * experiment.basis_tolerance)
         return cls(probes.aperture.rows, probes.aperture.columns, vectors)
 
-    def coefficients(
-        self, experiment: Experiment, defocus_nm: float, where: np.ndarray | None = None
-    ) -> tuple[np.ndarray, float]:
-        """Probes of one defocus as superpositions, and the relative RMS error of that.
-
-        Returns
-        -------
-        coefficients : (r, m) ndarray
-            One column for each scan position.
-        error : float
-            √(Σ|pⱼ − QQᴴpⱼ|² / Σ|pⱼ|²).
-        """
+    def coefficients(self, experiment: Experiment, defocus_nm: float, where: np.ndarray | None = None) -> np.ndarray:
+        """Probes of one defocus as superpositions, (r, m), one column for each scan position."""
         adjoint = self.vectors.conj().T
-        blocks = [adjoint @ probes for probes in _Probes(experiment, [defocus_nm], where)]
-        coefficients = np.concatenate(blocks, axis=1)
-        # Every probe has the norm 1.
-        missed = 1 - np.sum(np.abs(coefficients) ** 2) / coefficients.shape[1]
-        return coefficients, float(np.sqrt(max(0.0, missed)))
+        return np.concatenate([adjoint @ probes for probes in _Probes(experiment, [defocus_nm], where)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -90,6 +81,8 @@ class Superposition:
     Attributes
     ----------
     basis : Basis
+    defoci_nm : tuple of float
+        Those whose probes it spans.
     forms : tuple of (n, r, r) ndarray
         For each depth the Hermitian matrices of the detector regions; empty without adf.
     patterns : tuple of (r, h) ndarray
@@ -97,6 +90,7 @@ class Superposition:
     """
 
     basis: Basis
+    defoci_nm: tuple[float, ...]
     forms: tuple[np.ndarray, ...]
     patterns: tuple[np.ndarray, ...]
 
@@ -116,18 +110,18 @@ class Superposition:
                 forms.append(signal_forms(waves, view.regions))
             if e.cbed_max is not None:
                 patterns.append(view.at_patterns(waves))
-        return cls(basis, tuple(forms), tuple(patterns))
+        return cls(basis, tuple(defoci_nm), tuple(forms), tuple(patterns))
 
-    def serves(self, experiment: Experiment, defocus_nm: float) -> bool:
-        """Whether the probes of this defocus are in its span, to the tolerance."""
-        return self.basis.coefficients(experiment, defocus_nm)[1] <= experiment.basis_tolerance
+    def serves(self, defocus_nm: float) -> bool:
+        """Whether it was made for the probes of this defocus too."""
+        return any(abs(defocus_nm - known) < _SAME_NM for known in self.defoci_nm)
 
     def signals(self, experiment: Experiment, defocus_nm: float) -> Signals:
         """Signals of all probe positions at one defocus."""
         recorder = _recorder(experiment, self.basis.rank)
         view = _View(recorder)
         where = np.arange(experiment.positions)
-        coefficients, _ = self.basis.coefficients(experiment, defocus_nm)
+        coefficients = self.basis.coefficients(experiment, defocus_nm)
         for depth in range(len(experiment.depth_slices)):
             if experiment.adf:
                 view.record_forms(where, depth, self.forms[depth], coefficients)
@@ -149,7 +143,7 @@ def superposed(passage: Passage, defocus_nm: float, budget_bytes: float, on_prog
     blocks_bytes = max(0.0, budget_bytes - waves_bytes(e, max(basis.rank for _, basis in cut)))
     counter = _Counter(sum(basis.rank for _, basis in cut) * len(slice_blocks(e, blocks_bytes)), on_progress)
     for where, basis in cut:
-        coefficients, _ = basis.coefficients(e, defocus_nm, where)
+        coefficients = basis.coefficients(e, defocus_nm, where)
         for depth, waves in exit_waves(passage, basis, view.pixels, blocks_bytes, counter):
             view.record_waves(where, depth, waves, coefficients, budget_bytes)
     return recorder.signals

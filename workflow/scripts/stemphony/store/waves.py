@@ -47,7 +47,7 @@ def shared_waves(
     digest : str
         See `waves_digest`; a file with another is replaced.
     serves : callable
-        Whether a superposition spans this job's probes: one made for other defoci may not.
+        Whether a superposition was made for this job's probes: the list of defoci may have changed.
     compute : callable
         Makes it.
     say : callable
@@ -87,7 +87,13 @@ def write_waves(file: Path, superposition: Superposition, digest: str) -> None:
     """Write a superposition atomically, with the SHA-256 of its bytes beside it. Raises StorageError."""
     basis = superposition.basis
     upper = np.triu_indices(basis.rank)
-    arrays = {"rows": basis.rows, "columns": basis.columns, "vectors": basis.vectors, "digest": np.array(digest)}
+    arrays: dict[str, np.ndarray] = {
+        "defoci_nm": np.array(superposition.defoci_nm),
+        "rows": basis.rows,
+        "columns": basis.columns,
+        "vectors": basis.vectors,
+        "digest": np.array(digest),
+    }
     for depth, forms in enumerate(superposition.forms):
         arrays[f"forms_{depth:04d}"] = forms[:, upper[0], upper[1]]  # Hermitian: half is enough
     for depth, patterns in enumerate(superposition.patterns):
@@ -110,7 +116,7 @@ def read_waves(file: Path, digest: str) -> Superposition | None:
             names = sorted(kept.files)
             forms = tuple(_whole(kept[name], basis.rank) for name in names if name.startswith("forms_"))
             patterns = tuple(kept[name] for name in names if name.startswith("patterns_"))
-            return Superposition(basis, forms, patterns)
+            return Superposition(basis, tuple(kept["defoci_nm"].tolist()), forms, patterns)
     except (OSError, ValueError, KeyError, IndexError, UnicodeDecodeError, zipfile.BadZipFile):
         return None
 
