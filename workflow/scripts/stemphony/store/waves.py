@@ -88,10 +88,10 @@ def write_waves(file: Path, superposition: Superposition, digest: str) -> None:
     basis = superposition.basis
     upper = np.triu_indices(basis.rank)
     arrays: dict[str, np.ndarray] = {
-        "defoci_nm": np.array(superposition.defoci_nm),
         "rows": basis.rows,
         "columns": basis.columns,
         "vectors": basis.vectors,
+        "defoci_nm": np.array(superposition.defoci_nm),
         "digest": np.array(digest),
     }
     for depth, forms in enumerate(superposition.forms):
