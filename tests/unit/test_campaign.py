@@ -306,6 +306,16 @@ def test_each_job_differs_from_the_others():
     assert len(digests) == made.jobs == 8
 
 
+def test_what_jobs_share_is_made_once_for_all_of_them(monkeypatch):
+    """Snakemake asks for the params of each of 10,000 jobs."""
+    made, calls = planned(**BASE), []
+    digest = provenance.digest
+    monkeypatch.setattr(provenance, "digest", lambda value: calls.append(value) or digest(value))
+    shared = [made.job_params(d.id, c)["probe"] for d in made.defoci for c in range(made.configurations)]
+    assert len(calls) == 1
+    assert all(block is shared[0] for block in shared)
+
+
 def test_nothing_volatile_or_secret_is_in_params(tmp_path):
     blocks: dict[str, Any] = {**BASE, "http_reporting": {"url": "http://secret", "parameters": {"token": "t0k3n"}}}
     made = planned(**blocks)

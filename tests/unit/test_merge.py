@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -285,6 +286,31 @@ def test_coordinates_without_end_are_kept_only_on_demand(tmp_path, monkeypatch):
     fake.write_all()
     with netCDF4.Dataset(fake.merge()) as root:
         assert root["AMBER"]["coordinates"].shape[0] == 1
+
+
+@pytest.mark.parametrize(("coordinates", "opened", "hashed"), [(True, 3, 1), (False, 2, 1)])
+def test_a_job_file_is_read_once_for_the_check_once_for_its_atoms_and_once_for_its_signals(
+    tmp_path, monkeypatch, coordinates, opened, hashed
+):
+    fake = campaign_of(tmp_path, frozen_phonon={"save_coordinates": coordinates})
+    files = fake.write_all()
+    opens: Counter[Path] = Counter()
+    hashes: Counter[Path] = Counter()
+    dataset, sha256 = netCDF4.Dataset, provenance.file_sha256
+
+    def counted_open(file: Path, *arguments: Any, **settings: Any) -> netCDF4.Dataset:
+        opens[Path(file)] += 1
+        return dataset(file, *arguments, **settings)
+
+    def counted_hash(file: Path) -> str:
+        hashes[file] += 1
+        return sha256(file)
+
+    monkeypatch.setattr(netCDF4, "Dataset", counted_open)
+    monkeypatch.setattr(provenance, "file_sha256", counted_hash)
+    fake.merge()
+    assert [opens[file] for file in files] == [opened] * len(files)
+    assert [hashes[file] for file in files] == [hashed] * len(files)
 
 
 def test_memory_does_not_grow_with_the_number_of_jobs(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -71,9 +72,14 @@ class Campaign:
 
     def defocus(self, identifier: str) -> Defocus:
         """The defocus with this id."""
-        return next(defocus for defocus in self.defoci if defocus.id == identifier)
+        return self._defoci_by_id[identifier]
 
-    @property
+    # Snakemake asks for the params of every job, so what jobs share is made once.
+    @cached_property
+    def _defoci_by_id(self) -> dict[str, Defocus]:
+        return {defocus.id: defocus for defocus in self.defoci}
+
+    @cached_property
     def specimen_params(self) -> dict[str, Any]:
         """Params of the rule prepare_specimen: everything that decides the content of specimen.nc."""
         specimen = {key: value for key, value in self.config["specimen"].items() if key != "file"}
@@ -84,7 +90,7 @@ class Campaign:
         }
         return {**content, "specimen_digest": provenance.digest(content)}
 
-    @property
+    @cached_property
     def common_params(self) -> dict[str, Any]:
         """The part of a job's params that all jobs share."""
         blocks: dict[str, Any] = {

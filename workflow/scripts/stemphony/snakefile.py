@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import os
 import subprocess
@@ -19,6 +20,9 @@ from .job import CONFIG_VARIABLE
 from .store import ledger
 
 SCRIPTS = Path(__file__).resolve().parents[1]
+# Snakemake's graph of 10,000 jobs is millions of objects that live to the end. At Python's own threshold of 700 a
+# fifth of a dry run went into looking through them for garbage.
+GARBAGE_THRESHOLD = 100_000
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ def open_session(config: dict[str, Any], workflow: Any) -> Session:
     files = [Path(file).resolve() for file in workflow.overwrite_configfiles] or [
         Path(workflow.basedir) / "config" / "config.yaml"
     ]
+    gc.set_threshold(GARBAGE_THRESHOLD)
     given = copy.deepcopy(config)
     config.pop("http_reporting", None)
     try:

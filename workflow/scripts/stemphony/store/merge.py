@@ -305,31 +305,35 @@ class Averaging:
                 total = total + weight * value
             yield place, total
 
-    def standard_errors(self, read: Reader) -> Iterator[tuple[int, np.ndarray]]:
-        """Standard error of each average over configurations, with its defocus index in the result file.
+    def with_standard_errors(
+        self, read: Reader, first: int
+    ) -> Iterator[tuple[tuple[int, int], np.ndarray, np.ndarray]]:
+        """Averages over configurations, and the standard errors of their `first` quantities on the last axis.
 
-        Independent defoci: √(Σ w² s²/N). Else the same configurations serve all defoci, and it is the spread over
-        configurations of the defocus-weighted sum.
+        Independent defoci: √(Σ w² s²/N), from one reading of each job file. Else the same configurations serve all
+        defoci, and it is the spread over configurations of the defocus-weighted sum.
         """
-        weights, number = self.task.weights, int(self.task.params["configurations"])
+        number = int(self.task.params["configurations"])
         if self.over_defoci and not self._independent:
-
-            def weighted_sums() -> Iterator[np.ndarray]:
-                for configuration in range(number):
-                    same = [s for s in self.task.sources if s.configuration == configuration]
-                    yield sum((weights[s.defocus_index] * v for s, v in _values(same, read)), start=np.zeros(()))
-
-            yield 0, np.sqrt(_variance(weighted_sums()) / number)
+            ((place, total),) = self(read)
+            yield place, total, np.sqrt(_variance(self._weighted_sums(read, first)) / number)
             return
-        total = np.zeros(())
-        for index, sources in groupby(self.task.sources, lambda source: source.defocus_index):
-            variance = _variance(value for _, value in _values(sources, read)) / number
-            if self.over_defoci:
-                total = total + weights[index] ** 2 * variance
-            else:
-                yield index, np.sqrt(variance)
-        if self.over_defoci:
-            yield 0, np.sqrt(total)
+        for place, sources in groupby(sorted(self.task.sources, key=self.place), self.place):
+            total, squares = np.zeros(()), np.zeros(())
+            for index, of_defocus in groupby(sources, lambda source: source.defocus_index):
+                weight = self.task.weights[index] if self.over_defoci else 1.0
+                spread = _Spread()
+                for _, value in _values(of_defocus, read):
+                    total = total + weight / number * value
+                    spread.add(value[..., :first])
+                squares = squares + weight**2 * spread.variance / number
+            yield place, total, np.sqrt(squares)
+
+    def _weighted_sums(self, read: Reader, first: int) -> Iterator[np.ndarray]:
+        """The defocus-weighted sum of each configuration."""
+        weights = self.task.weights
+        for _, same in groupby(sorted(self.task.sources, key=_configuration), _configuration):
+            yield sum((weights[s.defocus_index] * v[..., :first] for s, v in _values(same, read)), start=np.zeros(()))
 
     @property
     def _independent(self) -> bool:
@@ -358,10 +362,8 @@ class _Signals:
         with_errors = self.average.over_configurations and self.task.params["configurations"] >= 2
         if with_errors:
             add_standard_errors(self.root, self.experiment)
-        for depths in self._depth_blocks(len(self.experiment.rings) + 3):
-            self._write_images(depths, with_errors)
-        for depths in self._depth_blocks(1):
-            self._write_bins(depths)
+        for depths, bins in self._blocks():
+            self._write_block(depths, bins, with_errors)
         if self.fwhm:
             images = [variable for variable in self.root["images"].variables.values() if variable.ndim > 1]
             for variable in (*images, self.root["adf"]["adf_intensities"], *self._center_of_mass()):
@@ -370,49 +372,56 @@ class _Signals:
     def _center_of_mass(self) -> list[netCDF4.Variable]:
         return [self.root["adf"]["center_of_mass"]] if self.experiment.center_of_mass else []
 
-    def _depth_blocks(self, width: int) -> Iterator[slice]:
-        number = len(self.experiment.depth_slices)
-        step = max(1, int(BLOCK_BYTES / (self.experiment.positions * width * 8)))
-        for first in range(0, number, step):
-            yield slice(first, min(first + step, number))
+    def _blocks(self) -> Iterator[tuple[slice, slice]]:
+        """Blocks of depths and bins. The images of a block of depths come with its first bins."""
+        e, bins = self.experiment, len(self.experiment.bins) - 1
+        images, numbers = len(e.rings) + 3, BLOCK_BYTES / (e.positions * 8)
+        step = max(1, int(numbers / (images + bins)))
+        for first in range(0, len(e.depth_slices), step):
+            depths = slice(first, min(first + step, len(e.depth_slices)))
+            some = max(1, int(numbers / (depths.stop - depths.start)) - images)
+            for lower in range(0, bins, some):
+                yield depths, slice(lower, min(lower + some, bins))
 
-    def _write_images(self, depths: slice, with_errors: bool) -> None:
-        """Images, their standard errors, and ⟨Σ λk I⟩/⟨ΣI⟩, Eq. (P14): the moments are averaged, not the centres."""
+    def _write_block(self, depths: slice, bins: slice, with_errors: bool) -> None:
+        """Bins, and with the first of them images, their standard errors, and ⟨Σ λk I⟩/⟨ΣI⟩, Eq. (P14).
+
+        The moments are averaged, not the centres. All that is needed of a job is taken while its file is open: of
+        small files, opening is what costs.
+        """
         e = self.experiment
-        names = [*e.rings, "total_intensity"]
+        names = [*e.rings, "total_intensity"] if bins.start == 0 else []
+        moments = 2 if names and e.center_of_mass else 0
 
         def read(job: netCDF4.Dataset) -> np.ndarray:
             stack = [np.moveaxis(_array(job["images"][name][0, 0, depths]), 0, 2) for name in names]
-            if e.center_of_mass:
+            if moments:
                 com = np.nan_to_num(_array(job["adf"]["center_of_mass"][0, :, :, 0, depths, 0, :]))
                 total = stack[-1]
                 stack += [com[..., axis] * total for axis in (0, 1)]
-            return self._blurred(np.stack(stack, axis=-1))
+            per_bin = _array(job["adf"]["adf_intensities"][0, :, :, 0, depths, 0, bins])
+            return self._blurred(np.concatenate([*(values[..., None] for values in stack), per_bin], axis=-1))
 
-        images = self.root["images"]
-        for (d, c), value in self.average(read):
+        images, adf = self.root["images"], self.root["adf"]
+
+        def put(place: tuple[int, int], value: np.ndarray) -> None:
+            d, c = place
             for index, name in enumerate(names):
                 images[name][d, c, depths] = np.moveaxis(value[..., index], 2, 0)
-            if e.center_of_mass:
+            if moments:
                 with np.errstate(divide="ignore", invalid="ignore"):
-                    com = value[..., -2:] / value[..., len(names) - 1, None]
-                self.root["adf"]["center_of_mass"][d, :, :, c, depths, 0, :] = com
-        if with_errors:
-            for d, error in self.average.standard_errors(read):
-                for index, name in enumerate(e.rings):
-                    images[name + STANDARD_ERROR][d, 0, depths] = np.moveaxis(error[..., index], 2, 0)
+                    com = value[..., len(names) : len(names) + 2] / value[..., len(names) - 1, None]
+                adf["center_of_mass"][d, :, :, c, depths, 0, :] = com
+            adf["adf_intensities"][d, :, :, c, depths, 0, bins] = value[..., len(names) + moments :]
 
-    def _write_bins(self, depths: slice) -> None:
-        bins = len(self.experiment.bins) - 1
-        step = max(1, int(BLOCK_BYTES / (self.experiment.positions * (depths.stop - depths.start) * 8)))
-        for first in range(0, bins, step):
-            some = slice(first, min(first + step, bins))
-
-            def read(job: netCDF4.Dataset, some: slice = some) -> np.ndarray:
-                return self._blurred(_array(job["adf"]["adf_intensities"][0, :, :, 0, depths, 0, some]))
-
-            for (d, c), value in self.average(read):
-                self.root["adf"]["adf_intensities"][d, :, :, c, depths, 0, some] = value
+        if not (names and with_errors):
+            for place, value in self.average(read):
+                put(place, value)
+            return
+        for place, value, error in self.average.with_standard_errors(read, len(e.rings)):
+            put(place, value)
+            for index, name in enumerate(e.rings):
+                images[name + STANDARD_ERROR][place[0], 0, depths] = np.moveaxis(error[..., index], 2, 0)
 
     def _blurred(self, values: np.ndarray) -> np.ndarray:
         if not self.fwhm:
@@ -459,12 +468,32 @@ def _read(source: Source, read: Callable[[netCDF4.Dataset], Value]) -> Value:
         ) from None
 
 
-def _variance(values: Iterator[np.ndarray]) -> np.ndarray:
+def _configuration(source: Source) -> int:
+    return source.configuration
+
+
+class _Spread:
     """Sample variance (N − 1) of a stream of arrays, by Welford's recurrence."""
-    count, mean, squares = 0, np.zeros(()), np.zeros(())
+
+    def __init__(self) -> None:
+        self.count, self.mean, self.squares = 0, np.zeros(()), np.zeros(())
+
+    def add(self, value: np.ndarray) -> None:
+        """Take one more array."""
+        self.count += 1
+        delta = value - self.mean
+        self.mean = self.mean + delta / self.count
+        self.squares = self.squares + delta * (value - self.mean)
+
+    @property
+    def variance(self) -> np.ndarray:
+        """The variance of those taken, at least two."""
+        return self.squares / (self.count - 1)
+
+
+def _variance(values: Iterator[np.ndarray]) -> np.ndarray:
+    """Sample variance of a stream of arrays."""
+    spread = _Spread()
     for value in values:
-        count += 1
-        delta = value - mean
-        mean = mean + delta / count
-        squares = squares + delta * (value - mean)
-    return squares / (count - 1)
+        spread.add(value)
+    return spread.variance
