@@ -1,5 +1,5 @@
 # The whole developer interface. `make run` and `make test` do their own set-up.
-.PHONY: help setup run test check format compare bench bench-peers regression
+.PHONY: help setup run test check format compare bench bench-peers bench-growth regression
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 setup: .venv/installed ## one environment, .venv, from the lock file
@@ -29,5 +29,7 @@ bench-peers: .venv/installed ## the same work beside abTEM, in turns, for docs/p
 	@test -x .venv-abtem/bin/python || python3 -m venv .venv-abtem
 	@.venv-abtem/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/abtem.lock.txt
 	@.venv/bin/python docs/benchmarks/peers.py
+bench-growth: .venv/installed ## how the cost grows and where the algorithms cross, for docs/performance.md (minutes)
+	@OMP_NUM_THREADS=1 .venv/bin/python docs/benchmarks/growth.py
 regression: .venv/installed ## the loop's cost in FFTs of its grid has a bound
 	@.venv/bin/python docs/benchmarks/regression.py

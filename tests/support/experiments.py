@@ -137,6 +137,7 @@ class FakeCampaign:
                 "fft_plan_source": "cache",
                 "git_commit": "abc",
                 "versions": "{}",
+                "algorithm": "multislice",
             },
         )
         atoms = None

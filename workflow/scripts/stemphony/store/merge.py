@@ -47,6 +47,8 @@ SHOWN = 20  # files listed in a refusal
 RECORDED = (
     "time_start", "cpu_seconds", "wall_seconds", "peak_memory_mb", "host", "fft_plan_source", "git_commit", "versions",
 )  # fmt: skip
+# The same, where a job file has them: those of earlier versions do not, and not every job has windows.
+RECORDED_IF_THERE = ("algorithm", "window_check")
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,7 @@ def _checked_file(source: Source, expected: str) -> dict[str, Any]:
                 "physics_version": int(root.physics_version),
                 "displaced": bool(root["AMBER"].displaced),
                 **{name: runtime.getncattr(name) for name in RECORDED},
+                **{name: getattr(runtime, name, "") for name in RECORDED_IF_THERE},
             }
     except (OSError, RuntimeError, KeyError, IndexError, AttributeError, ValueError) as error:
         raise DamagedResultError(f"truncated or damaged: {type(error).__name__}") from None
@@ -238,6 +241,8 @@ def _write_runtime(
         ("fft_plan_source", "where the FFT plans came from"),
         ("git_commit", "commit of the program that ran the job"),
         ("versions", "library versions of the job, JSON"),
+        ("algorithm", "how the job's probes went through the specimen"),
+        ("window_check", "error of the job's windows, measured on some positions, JSON; empty without windows"),
     ):
         add_texts(runtime, f"job_{name}", "job", long_name, [str(record[name]) for record in records])
 
