@@ -171,6 +171,8 @@ def test_waves_that_were_not_asked_for_are_not_measured():
     (["--scan", "16"], ["--scan: got '16'", "such as 16x16"]),
     (["--scan", "0x4"], ["--scan: got '0x4'", "such as 16x16"]),
     (["--scan", "2x2", "--probes", "5"], ["--probes: got 5", "a series of 4 waves"]),
+    (["--scan", "100000x100000"], ["100000 × 100000 positions", "at most 1000000"]),
+    (["--probes", "1000000000"], ["positions: a series of", "at most 1000000"]),
     (["--algorithm", "probe_basis"], ["--algorithm probe_basis: not available in this version"]),
 ])  # fmt: skip
 def test_an_impossible_argument_is_one_message(

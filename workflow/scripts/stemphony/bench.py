@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ FARTHEST_DEFOCUS_NM = 6.0
 
 ALGORITHMS = ("multislice", "probe_basis")
 DEFAULT_PROBES = 64
+MOST_WAVES = 1_000_000
 FFTS = 8
 """Whole transforms after each wave, an even number."""
 
@@ -128,6 +130,11 @@ class Settings:
         else:
             points = _scan(scan)
         waves = defoci * points[0] * points[1]
+        if waves > MOST_WAVES:
+            raise StemphonyError(
+                f"--defoci {defoci}, {points[0]} × {points[1]} positions: a series of {waves} waves; at most "
+                f"{MOST_WAVES} are taken. Use fewer defoci or positions: the cost per wave is the same."
+            )
         if probes is not None and probes > waves:
             raise StemphonyError(
                 f"--probes: got {probes}; --defoci {defoci} and --scan {points[0]}x{points[1]} are a series of {waves} "
@@ -202,6 +209,7 @@ def _multislice(settings: Settings) -> Bench:
 
 def _probe_basis(settings: Settings) -> Bench:
     """The whole series by an orthonormal basis of its waves."""
+    # To come: makes a Bench, counts its basis as `incident`, fills all images and counts all waves as measured.
     raise StemphonyError(f"--algorithm {settings.algorithm}: not available in this version. Use multislice.")
 
 
@@ -243,13 +251,8 @@ class Bench:
         limit = band_limit(e.grid, e.bandlimit, e.bandlimit_taper)
         self._limit = plan.factor(limit)
         self._propagator = plan.factor(fresnel_propagator(e.grid, e.wavelength, e.slice_thickness, limit))
-        self._probes = [
-            probe_spectrum(
-                e.grid, e.wavelength, e.semiangle, e.semiangle_inner, e.soft_aperture,
-                Aberrations(C10=-defocus * 10.0),
-            )
-            for defocus in settings.defoci_nm
-        ]  # fmt: skip
+        # As jobs do, once per defocus; waves come defocus by defocus.
+        self._probe = lru_cache(maxsize=settings.threads)(self._probe_at)
         self._detectors = DetectorSet(
             e.grid, e.wavelength, bin_edges=None, rings=dict(e.rings), edges=e.edges, center_of_mass=False,
             band_limit_radius=band_limit_radius(e.grid, e.bandlimit),
@@ -283,7 +286,7 @@ class Bench:
         self._measured += len(waves)
 
     def write_job_files(self) -> None:
-        """Write and remove the file of each defocus, as its job does."""
+        """Write and remove the file of each defocus that was measured, as its job does."""
         e = self.experiment
         try:
             temporary = tempfile.TemporaryDirectory()
@@ -293,7 +296,8 @@ class Bench:
             ) from None
         with temporary as folder, self._clock("io"):
             table = atom_table(self.specimen, e)
-            for index, defocus in enumerate(self.settings.defoci_nm):
+            for index in np.flatnonzero(np.isfinite(self.images).any(axis=(1, 2))).tolist():
+                defocus = self.settings.defoci_nm[index]
                 rings = self.images[index, :, :, None, None]
                 signals = Signals(
                     bins=rings, rings=rings, total=self._totals[index, :, :, None],
@@ -346,7 +350,7 @@ class Bench:
         with self._kit() as (plan, yardstick):
             with self._clock("incident"):
                 ex, ey = shift_factors(e.grid, (e.scan_x[x], e.scan_y[y]))
-                incident: ComplexArray = (self._probes[defocus] * ex[:, None] * ey[None, :]).astype(e.complex_dtype)
+                incident: ComplexArray = (self._probe(defocus) * ex[:, None] * ey[None, :]).astype(e.complex_dtype)
             with self._clock("propagation"):
                 spectrum = _exit_wave(plan, incident, self._transmissions, self._propagator)
             with self._clock("detection"):
@@ -355,6 +359,13 @@ class Bench:
             times = _time_transforms(yardstick)
         with self._lock:
             self.fft_s += times
+
+    def _probe_at(self, defocus: int) -> ComplexArray:
+        e = self.experiment
+        return probe_spectrum(
+            e.grid, e.wavelength, e.semiangle, e.semiangle_inner, e.soft_aperture,
+            Aberrations(C10=-self.settings.defoci_nm[defocus] * 10.0),
+        )  # fmt: skip
 
     def _in_threads(self, task: Callable[[Any], None], items: Sequence[Any]) -> None:
         with ThreadPoolExecutor(self.settings.threads) as pool:
