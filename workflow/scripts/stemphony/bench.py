@@ -311,7 +311,7 @@ class Bench:
         """Settings and results as one flat object, times of stages in CPU seconds; docs/performance.md explains it."""
         s, e = self.settings, self.experiment
         counted = ("transmission", "incident", "propagation", "detection")
-        work = self._measured * s.slices
+        work, busy = self._measured * s.slices, min(s.threads, self._measured)
         per_cpu_s = work / sum(self.cpu_s[stage] for stage in counted)
         fft_cpu_ms = 1e3 * statistics.median(self.fft_s)
         return {
@@ -326,7 +326,7 @@ class Bench:
             "precision": e.precision,
             "detector_mrad": [round(1e3 * angle, 3) for angle in e.rings["annular"]],
             "probe_slices_per_cpu_s": per_cpu_s,
-            "probe_slices_per_s": work * s.threads / sum(self.wall_s[stage] for stage in counted),
+            "probe_slices_per_s": work * busy / sum(self.wall_s[stage] for stage in counted),
             "fft_cpu_ms": fft_cpu_ms,
             "cost_in_ffts": 1000 / (per_cpu_s * fft_cpu_ms),
             "peak_rss_mb": job.Stopwatch().record()["peak_memory_mb"],
@@ -369,8 +369,12 @@ class Bench:
 
     def _in_threads(self, task: Callable[[Any], None], items: Sequence[Any]) -> None:
         with ThreadPoolExecutor(self.settings.threads) as pool:
-            for _ in pool.map(task, items):
-                pass
+            try:
+                for _ in pool.map(task, items):
+                    pass
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C must not finish the queue first
+                raise
 
     def _yardstick(self, flag: str) -> Plan2D:
         return Plan2D(self.experiment.grid.gpts, self.experiment.complex_dtype, flag)
