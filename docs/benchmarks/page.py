@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+LOAD_BEFORE = os.getloadavg()[0]
 PAGE = Path(__file__).resolve().parents[1] / "performance.md"
 
 
@@ -29,11 +30,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def circumstances(cpu_model: str, fftw: str) -> str:
-    """Where and when tables were made; the load says how far others used the machine."""
+    """Where and when tables were made; the load before says how far others used the machine."""
     memory = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text(encoding="ascii"))
     gib = f", {int(memory[1]) / 2**20:.0f} GiB" if memory else ""
     cores = len(os.sched_getaffinity(0))
     return (
-        f"Made {datetime.date.today()} on {cpu_model}, {cores} cores{gib}, load average {os.getloadavg()[1]:.1f} over "
-        f"five minutes; {fftw}."
+        f"Made {datetime.date.today()} on {cpu_model}, {cores} cores{gib}, load average {LOAD_BEFORE:.1f} before; "
+        f"{fftw}."
     )

@@ -37,7 +37,7 @@ TRIED = {
     512: [("FFTW_MEASURE", 8), ("FFTW_PATIENT", 8), ("FFTW_PATIENT", 4), ("FFTW_PATIENT", 16)],
     1024: [("FFTW_MEASURE", 4), ("FFTW_PATIENT", 4), ("FFTW_MEASURE", 8), ("FFTW_PATIENT", 8)],
 }
-"""Planning efforts and batches of abTEM, the best of a wider search. FFTW takes what a greater effort found before, so
+"""Planning efforts and batches of abTEM. FFTW takes what a greater effort found before, so
 the lesser one comes first."""
 TURN = {512: 16, 1024: 8}
 """Waves per turn: one batch or more."""

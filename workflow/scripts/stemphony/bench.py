@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ FARTHEST_DEFOCUS_NM = 6.0
 
 ALGORITHMS = ("multislice", "probe_basis")
 DEFAULT_PROBES = 64
+MOST_WAVES = 1_000_000
 FFTS = 8
 """Whole transforms after each wave, an even number."""
 
@@ -133,6 +135,11 @@ class Settings:
         else:
             points = _scan(scan)
         waves = defoci * points[0] * points[1]
+        if waves > MOST_WAVES:
+            raise StemphonyError(
+                f"--defoci {defoci}, {points[0]} × {points[1]} positions: a series of {waves} waves; at most "
+                f"{MOST_WAVES} are taken. Use fewer defoci or positions: the cost per wave is the same."
+            )
         if probes is not None and probes > waves:
             raise StemphonyError(
                 f"--probes: got {probes}; --defoci {defoci} and --scan {points[0]}x{points[1]} are a series of {waves} "
@@ -207,11 +214,7 @@ def _multislice(settings: Settings) -> Bench:
 
 def _probe_basis(settings: Settings) -> Bench:
     """The whole series by an orthonormal basis of its waves, as jobs that share a configuration compute it."""
-    if settings.probes != settings.waves:
-        raise StemphonyError(
-            f"--probes: got {settings.probes} of {settings.waves}; probe_basis has them all at once. Leave "
-            "--probes out, or give --scan and --defoci the series that is wanted."
-        )
+    # All probes come out at once: there is no sample of them that would cost in proportion.
     bench = Bench(settings)
     bench.make_transmissions()
     bench.superpose()
@@ -256,13 +259,8 @@ class Bench:
         limit = band_limit(e.grid, e.bandlimit, e.bandlimit_taper)
         self._limit = plan.factor(limit)
         self._propagator = plan.factor(fresnel_propagator(e.grid, e.wavelength, e.slice_thickness, limit))
-        self._probes = [
-            probe_spectrum(
-                e.grid, e.wavelength, e.semiangle, e.semiangle_inner, e.soft_aperture,
-                Aberrations(C10=-defocus * 10.0),
-            )
-            for defocus in settings.defoci_nm
-        ]  # fmt: skip
+        # As jobs do, once per defocus; waves come defocus by defocus.
+        self._probe = lru_cache(maxsize=settings.threads)(self._probe_at)
         self._detectors = DetectorSet(
             e.grid, e.wavelength, bin_edges=None, rings=dict(e.rings), edges=e.edges, center_of_mass=False,
             band_limit_radius=band_limit_radius(e.grid, e.bandlimit),
@@ -328,7 +326,7 @@ class Bench:
         self._measured = s.waves
 
     def write_job_files(self) -> None:
-        """Write and remove the file of each defocus, as its job does."""
+        """Write and remove the file of each defocus that was measured, as its job does."""
         e = self.experiment
         try:
             temporary = tempfile.TemporaryDirectory()
@@ -338,7 +336,8 @@ class Bench:
             ) from None
         with temporary as folder, self._clock("io"):
             table = atom_table(self.specimen, e)
-            for index, defocus in enumerate(self.settings.defoci_nm):
+            for index in np.flatnonzero(np.isfinite(self.images).any(axis=(1, 2))).tolist():
+                defocus = self.settings.defoci_nm[index]
                 rings = self.images[index, :, :, None, None]
                 signals = Signals(
                     bins=rings, rings=rings, total=self._totals[index, :, :, None],
@@ -352,7 +351,7 @@ class Bench:
         """Settings and results as one flat object, times of stages in CPU seconds; docs/performance.md explains it."""
         s, e = self.settings, self.experiment
         counted = ("transmission", "incident", "propagation", "detection")
-        work = self._measured * s.slices
+        work, busy = self._measured * s.slices, min(s.threads, self._measured)
         per_cpu_s = work / sum(self.cpu_s[stage] for stage in counted)
         fft_cpu_ms = 1e3 * statistics.median(self.fft_s)
         return {
@@ -368,7 +367,7 @@ class Bench:
             "precision": e.precision,
             "detector_mrad": [round(1e3 * angle, 3) for angle in e.rings["annular"]],
             "probe_slices_per_cpu_s": per_cpu_s,
-            "probe_slices_per_s": work * s.threads / sum(self.wall_s[stage] for stage in counted),
+            "probe_slices_per_s": work * busy / sum(self.wall_s[stage] for stage in counted),
             "fft_cpu_ms": fft_cpu_ms,
             "cost_in_ffts": 1000 / (per_cpu_s * fft_cpu_ms),
             "peak_rss_mb": job.Stopwatch().record()["peak_memory_mb"],
@@ -392,7 +391,7 @@ class Bench:
         with self._kit() as (plan, yardstick):
             with self._clock("incident"):
                 ex, ey = shift_factors(e.grid, (e.scan_x[x], e.scan_y[y]))
-                incident: ComplexArray = (self._probes[defocus] * ex[:, None] * ey[None, :]).astype(e.complex_dtype)
+                incident: ComplexArray = (self._probe(defocus) * ex[:, None] * ey[None, :]).astype(e.complex_dtype)
             with self._clock("propagation"):
                 spectrum = _exit_wave(plan, incident, self._transmissions, self._propagator)
             with self._clock("detection"):
@@ -402,10 +401,21 @@ class Bench:
         with self._lock:
             self.fft_s += times
 
+    def _probe_at(self, defocus: int) -> ComplexArray:
+        e = self.experiment
+        return probe_spectrum(
+            e.grid, e.wavelength, e.semiangle, e.semiangle_inner, e.soft_aperture,
+            Aberrations(C10=-self.settings.defoci_nm[defocus] * 10.0),
+        )  # fmt: skip
+
     def _in_threads(self, task: Callable[[Any], None], items: Sequence[Any]) -> None:
         with ThreadPoolExecutor(self.settings.threads) as pool:
-            for _ in pool.map(task, items):
-                pass
+            try:
+                for _ in pool.map(task, items):
+                    pass
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C must not finish the queue first
+                raise
 
     def _yardstick(self, flag: str) -> Plan2D:
         return Plan2D(self.experiment.grid.gpts, self.experiment.complex_dtype, flag)
