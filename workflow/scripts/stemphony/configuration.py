@@ -397,7 +397,6 @@ def _refuse_unavailable(config: Mapping[str, Any]) -> None:
         "probe.tilt_mrad": ([0.0, 0.0], [float(t) for t in config["probe"]["tilt_mrad"]]),
         "adf.segmented": ({}, config["adf"]["segmented"]),
         "plasmon_scattering.enabled": (False, config["plasmon_scattering"]["enabled"]),
-        "http_reporting.via": ("job", config["http_reporting"]["via"]),
     }
     for where, (only, got) in neutral.items():
         if got != only:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from stemphony.status.delivery import Delivery
 from stemphony.status.events import (
     COMMON_KEYS,
     DURABLE_EVENTS,
@@ -32,6 +33,7 @@ from stemphony.status.events import (
 from stemphony.status.sender import Sender
 from stemphony.status.settings import VIA_JOB, ReportingSettings
 from stemphony.status.spool import Spool, claim, spool_file_of
+from stemphony.status.transport import Answer, Verdict
 
 ONSTART_WAIT_S: Final = 5.0
 """Longest wait of the hook that starts a run, for START_SIMULATION."""
@@ -40,7 +42,7 @@ JOB_END_WAIT_S: Final = 2.0
 """Longest wait of a job that ends."""
 
 RUN_END_WAIT_S: Final = 60.0
-"""Longest wait of the hooks that end a run, for all that is left."""
+"""Longest wait of the hooks that end a run, for all that is left; 10 s of it with a receiver that takes nothing."""
 
 _MIN_SECRET_CHARACTERS: Final = 4
 
@@ -86,6 +88,7 @@ class Reporter:
         self._closed = False
         self._complete = True
         self._spool: Spool | None = None
+        self._delivery: Delivery | None = None
         self._sender: Sender | None = None
         self._secrets: tuple[str, ...] = ()
         self.enabled = settings is not None and settings.reporting
@@ -93,8 +96,8 @@ class Reporter:
             return
         try:
             self._secrets = _secrets_of(settings)
-            self._spool = Spool(spool_file) if spool_file is not None else None
-            self._sender = Sender(settings) if send else None
+            self._spool = Spool(spool_file, hold=send) if spool_file is not None else None
+            self._sender = Sender(settings, settled=self._settled) if send else None
         except Exception as error:
             self._tell_internal(error)
 
@@ -156,6 +159,16 @@ class Reporter:
             return False
         return complete
 
+    def hold_back(self) -> None:
+        """Write further events down and keep them from the receiver until `release`: others must come first."""
+        if self._sender is not None:
+            self._sender.hold_back()
+
+    def release(self) -> None:
+        """Send what was held back."""
+        if self._sender is not None:
+            self._sender.release()
+
     def close(self, wait_s: float, patient: bool = False) -> bool:
         """Flush, then end the thread and close the spool; later events are ignored. See `flush`."""
         if not self.enabled or self._closed:
@@ -166,6 +179,8 @@ class Reporter:
             if self._sender is not None:
                 self._sender.stop()
             with self._lock:
+                if self._delivery is not None:
+                    self._delivery.close()
                 if self._spool is not None:
                     self._spool.close()
         except Exception as error:
@@ -185,15 +200,27 @@ class Reporter:
                     return False
                 # A number is used up only by an event that exists: a receiver takes gaps for losses.
                 self._seq += "seq" not in keys
-                if self._spool is not None:
-                    self._spool.append(line, durable=record["event"] in DURABLE_EVENTS)
+                end = None
+                if self._spool is not None and self._spool.append(line, durable=record["event"] in DURABLE_EVENTS):
+                    end = self._spool.end
                 if self._sender is not None:
-                    self._sender.put(record)
+                    self._sender.put(record, end)
             self._tell_trouble()
         except Exception as error:
             self._tell_internal(error)
             return False
         return True
+
+    def _settled(self, event: Mapping[str, Any], end: int | None, answer: Answer) -> None:
+        """Note what became of an event; called by the sender's thread."""
+        if self._spool is None:
+            return
+        if self._delivery is None:
+            self._delivery = Delivery(self._spool.path)
+        if answer.verdict is Verdict.NEVER:
+            self._delivery.put_aside(event, answer.what)
+        if end is not None:
+            self._delivery.acknowledge(end)
 
     def _record(self, event: str, event_id: str | None, keys: Mapping[str, Any]) -> dict[str, Any]:
         known = {**self._common, **keys, "time": timestamp(self._clock()), "event": event}
@@ -218,9 +245,11 @@ class Reporter:
 
     def _tell_trouble(self) -> None:
         if self._spool is not None and self._spool.failures:
+            fate = "they are sent, but lost if the receiver does not take them now" if self._sender else "they are lost"
+            hint = "Make room on the disk of the results. " if self._spool.met_full_disk else ""
             self._tell(
                 "spool",
-                f"status reports cannot be written down ({self._spool.trouble}). The simulation goes on.",
+                f"status reports cannot be written down ({self._spool.trouble}); {fate}. {hint}The simulation goes on.",
             )
         if self._sender is not None:
             for notice in self._sender.notices():
