@@ -133,7 +133,7 @@ LAYERS: dict[str, set[str]] = {
     "paths": set(),
     "provenance": set(),
     "physics": set(),
-    "configuration": {"errors"},
+    "configuration": {"errors", "status"},
     "model": {"errors", "physics"},
     "campaign": {"errors", "paths", "provenance", "model"},
     "simulation": {"paths", "model", "physics"},
@@ -147,6 +147,7 @@ LAYERS: dict[str, set[str]] = {
         "status",
     },
     "hooks": {"errors", "paths", "progress", "provenance", "campaign", "status", "store", "job", "preflight"},
+    "report": {"errors", "paths", "status", "store"},
     "snakefile": {"errors", "paths", "provenance", "campaign", "store", "job", "preflight", "hooks"},
 }  # fmt: skip
 FREE = {"cli", "runner", "__main__", "__init__", "monitor"}

@@ -1,4 +1,4 @@
-"""The command `stemphony`: check a config, write one to start from, and run Snakemake with the right flags."""
+"""The command `stemphony`: check a config, write one to start from, run Snakemake, send status reports."""
 
 from __future__ import annotations
 
@@ -59,7 +59,28 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--cores", type=int, default=None, metavar="N", help="cores to use (default: all of this machine)")
     run.add_argument("--directory", type=Path, default=Path(), help="where `results` and `logs` go (default: here)")
     run.add_argument("--profile", default=None, help="Snakemake profile, for example slurm")
+    report = commands.add_parser("report", help="try out where status reports go, or send those that were left")
+    actions = report.add_subparsers(required=True, metavar="ACTION")
+    test = actions.add_parser("test", help="send one event to the receiver of a config and say what happened")
+    test.set_defaults(command=_report_test)
+    test.add_argument("config", type=Path, metavar="CONFIG")
+    replay = actions.add_parser("replay", help="send the status reports that runs could not deliver")
+    replay.set_defaults(command=_report_replay)
+    replay.add_argument("result", type=Path, nargs="*", metavar="RESULT", help="results/<name> (default: all here)")
+    replay.add_argument("--config", type=Path, metavar="FILE", help="url and credentials (default: each run's config)")
     return parser
+
+
+def _report_test(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from . import report
+
+    return report.test(parsed.config, print)
+
+
+def _report_replay(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from . import report
+
+    return report.replay(parsed.result, parsed.config, print)
 
 
 def _check(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:

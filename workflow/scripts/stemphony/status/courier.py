@@ -177,7 +177,7 @@ class Courier:
         except RuntimeError as error:
             self.trouble, self._broken = type(error).__name__, True
 
-    def drain(self, wait_s: float, quiet_s: float = QUIET_S) -> bool:
+    def drain(self, wait_s: float, quiet_s: float = QUIET_S, tell: Callable[[], None] = lambda: None) -> bool:
         """Wait until everything that is in the files now is delivered.
 
         Parameters
@@ -186,6 +186,8 @@ class Courier:
             Longest wait [s].
         quiet_s : float
             Longest wait for a receiver that takes nothing [s].
+        tell : callable
+            Called every second or so meanwhile.
 
         Returns
         -------
@@ -206,7 +208,8 @@ class Courier:
                 if left <= 0:
                     self.trouble = self.trouble or "there was no time for all"
                     return False
-                self._condition.wait(min(left, 3600.0))
+                self._condition.wait(min(left, 1.0))
+                tell()
             return self._complete
 
     def stop(self) -> None:

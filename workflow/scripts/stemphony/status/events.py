@@ -27,6 +27,7 @@ class Event(StrEnum):
     ERROR = "ERROR"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
+    TEST = "TEST"
 
 
 START_CONFIGURATION: Final = "START_CONFIGURATION"

@@ -10,6 +10,7 @@ import json
 import math
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -267,6 +268,23 @@ class Reporter:
         except Exception:
             # Nobody is left to be told.
             return
+
+
+def trial_event() -> dict[str, Any]:
+    """Make an event that belongs to no simulation, to find out whether a receiver takes events."""
+    return {
+        "time": timestamp(),
+        "id": str(uuid.UUID(int=0)),
+        "num_threads": 1,
+        "num_processors": 1,
+        "num_defoci": 1,
+        "num_configurations": 1,
+        "event": Event.TEST.value,
+        "schema": SCHEMA,
+        "event_id": str(uuid.uuid4()),
+        "run": 1,
+        "seq": 0,
+    }
 
 
 class JobReporter:
