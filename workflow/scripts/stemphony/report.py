@@ -15,6 +15,7 @@ from .paths import ResultPaths
 from .status import settings as status_settings
 from .status.courier import ANOTHER_SENDS, Courier, left_in, runs_of
 from .status.reporter import trial_event
+from .status.sender import QUIET_S
 from .status.settings import ReportingSettings
 from .status.transport import Answer, HttpTransport, Trouble, Verdict
 from .store import ledger
@@ -155,7 +156,7 @@ def _replay(result: ResultPaths, config: Path | None, say: Callable[[str], None]
     say(f"{result.root}: {before} reports are left, {_described(settings)}")
     courier = Courier(result, settings)
     courier.start()
-    complete = courier.drain(math.inf, tell=_every(PROGRESS_S, lambda: say(f"  {courier.arrived} delivered")))
+    complete = courier.drain(math.inf, QUIET_S, tell=_every(PROGRESS_S, lambda: say(f"  {courier.arrived} delivered")))
     courier.stop()
     said = f"{result.root}: {courier.arrived} delivered"
     if courier.refused:

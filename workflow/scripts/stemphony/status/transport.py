@@ -282,21 +282,22 @@ def trouble_of(error: BaseException) -> str:
     from urllib3 import exceptions
 
     chain = list(_causes(error))
+    if any(isinstance(cause, OSError) and cause.errno in _NO_ROUTE for cause in chain):
+        return Trouble.UNREACHABLE.value
+    if any(type(cause) is exceptions.ConnectTimeoutError for cause in chain):
+        return Trouble.NO_CONNECTION.value
     for kind, word in (
         (socket.gaierror, Trouble.NO_SUCH_HOST),
         (exceptions.NameResolutionError, Trouble.NO_SUCH_HOST),
         (ConnectionRefusedError, Trouble.REFUSED),
         (ssl.SSLCertVerificationError, Trouble.CERTIFICATE),
         (ssl.SSLError, Trouble.NO_TLS),
-        (exceptions.ConnectTimeoutError, Trouble.NO_CONNECTION),
         (exceptions.ReadTimeoutError, Trouble.NO_ANSWER),
         (TimeoutError, Trouble.NO_ANSWER),
         (ConnectionError, Trouble.CLOSED),
     ):
         if any(isinstance(cause, kind) for cause in chain):
             return word.value
-    if any(isinstance(cause, OSError) and cause.errno in _NO_ROUTE for cause in chain):
-        return Trouble.UNREACHABLE.value
     if any(type(cause).__name__ in ("BadStatusLine", "LineTooLong", "UnknownProtocol") for cause in chain):
         return Trouble.NOT_HTTP.value
     return type(error).__name__
