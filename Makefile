@@ -1,7 +1,7 @@
 # The whole developer interface. `make run` and `make test` do their own set-up.
-.PHONY: help setup run test check format compare
+.PHONY: help setup run test check format compare bench-reporting
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 setup: .venv/installed ## one environment, .venv, from the lock file
 .venv/installed: envs/development.lock.txt pyproject.toml envs/install.sh
 	@sh envs/install.sh
@@ -23,3 +23,5 @@ compare: .venv/installed ## the comparison with abTEM of docs/abtem.md, in an en
 	@test -x .venv-abtem/bin/python || python3 -m venv .venv-abtem
 	@.venv-abtem/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/abtem.lock.txt
 	@.venv-abtem/bin/python docs/comparison/abtem_comparison.py
+bench-reporting: .venv/installed ## what status reports cost a simulation, measured (minutes)
+	@.venv/bin/python docs/benchmarks/reporting.py

@@ -45,7 +45,7 @@ def test_backoff_grows_to_a_minute_with_full_jitter():
 def filled(url: str, number: int = 3, **values) -> Sender:
     sender = Sender(settings_for(url, **values))
     for seq in range(number):
-        sender.put({"seq": seq})
+        sender.put(b'{"seq": %d}' % seq)
     return sender
 
 
@@ -85,7 +85,7 @@ def test_wrong_configuration_stops_the_sender(mode):
     with FaultServer(mode) as server:
         sender = filled(server.url + f"{CANARY}?token={CANARY}", auth_user=CANARY, auth_pass=CANARY)
         assert not sender.flush(20.0, patient=True)
-        sender.put({"seq": 3})
+        sender.put(b'{"seq": 3}')
         assert not sender.flush(20.0)
         sender.stop()
         assert len(server.received) == 1
@@ -171,7 +171,7 @@ def test_requests_that_cannot_be_imported_stop_the_sender():
         raise ImportError(CANARY)
 
     sender = Sender(settings_for("http://127.0.0.1:1/"), transport=broken)
-    sender.put({"seq": 0})
+    sender.put(b'{"seq": 0}')
     assert not sender.flush(20.0, patient=True)
     sender.stop()
     (notice,) = sender.notices()
@@ -205,7 +205,7 @@ def test_sender_takes_any_transport():
             self.closed = True
 
     sender = Sender(settings_for("http://127.0.0.1:1/"), transport=Memory)
-    sender.put({"seq": 0})
+    sender.put(b'{"seq": 0}')
     assert sender.flush(20.0)
     sender.stop()
     assert Memory.taken == [{"seq": 0}]

@@ -7,6 +7,7 @@ tried again, or can never arrive.
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import threading
 import time
@@ -61,8 +62,8 @@ class Sender:
         self._make_transport = transport
         self._settled = settled
         self._condition = threading.Condition()
-        self._queue: deque[tuple[Mapping[str, Any], int | None]] = deque()
-        self._held_back: list[tuple[Mapping[str, Any], int | None]] | None = None
+        self._queue: deque[tuple[bytes, int | None]] = deque()
+        self._held_back: list[tuple[bytes, int | None]] | None = None
         self._thread: threading.Thread | None = None
         self._notices: deque[str] = deque()
         self._noticed: set[str] = set()
@@ -78,13 +79,13 @@ class Sender:
         self._overflown = False
         self._stopping = False
 
-    def put(self, event: Mapping[str, Any], end: int | None = None) -> None:
+    def put(self, line: bytes, end: int | None = None) -> None:
         """Take an event for delivery and return at once.
 
         Parameters
         ----------
-        event : mapping
-            Without the custom parameters.
+        line : bytes
+            The event as JSON, without the custom parameters.
         end : int, optional
             Where its line ends in the spool, if it is there.
         """
@@ -98,9 +99,9 @@ class Sender:
                 self._notice("queue", f"more than {QUEUE_LENGTH} wait; later ones stay in the spool")
                 return
             if self._held_back is not None:
-                self._held_back.append((event, end))
+                self._held_back.append((line, end))
                 return
-            self._queue.append((event, end))
+            self._queue.append((line, end))
             if self._thread is None:
                 self._start()
             self._condition.notify_all()
@@ -168,6 +169,8 @@ class Sender:
         They are collected and not printed by the thread: a daemon thread that holds the lock of stderr
         while the interpreter ends would abort the process.
         """
+        if not self._notices:
+            return []
         with self._condition:
             taken = list(self._notices)
             self._notices.clear()
@@ -202,9 +205,10 @@ class Sender:
             while (head := self._next()) is not None:
                 if transport is None:
                     transport = self._make_transport(self._settings)
-                answer = transport.post(head[0])
+                event = json.loads(head[0])
+                answer = transport.post(event)
                 if answer.verdict in (Verdict.ARRIVED, Verdict.NEVER):
-                    self._settled(*head, answer)
+                    self._settled(event, head[1], answer)
                 self._settle(answer)
                 self._pause()
         except Exception as error:
@@ -215,7 +219,7 @@ class Sender:
                 with contextlib.suppress(Exception):
                     transport.close()
 
-    def _next(self) -> tuple[Mapping[str, Any], int | None] | None:
+    def _next(self) -> tuple[bytes, int | None] | None:
         with self._condition:
             while not self._queue and not self._stopping:
                 self._condition.wait()
