@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 from stemphony.status.courier import left_in
+from support import slurm
 from support.campaign import TINY, Campaign, Outcome, arrays, assert_same_arrays, changed, edit, wait_for
 from support.status_server import EchoServer, closed_port
 
-from workflow.conftest import Finished, Reported
-from workflow.test_reporting import spooled_by_hooks
+from workflow.conftest import CUSTOM, PATH_TOKEN, Finished, Reported
+from workflow.test_reporting import files_with_secrets, secrets, spooled_by_hooks
 
 PRINTED = Path(__file__).parents[1] / "support" / "stemsalabim" / "echo_server.py"
 WHOLE = {
@@ -74,7 +75,10 @@ def undelivered(tiny: Reported, tmp_path_factory: pytest.TempPathFactory) -> tup
 def test_the_run_says_how_many_reports_are_left_and_how_to_send_them(undelivered: tuple[Campaign, Outcome, int]):
     campaign, outcome, _ = undelivered
     assert left_in(campaign.result) == sum(ONE_JOB.values())
-    assert f"{sum(ONE_JOB.values())} reports are not delivered and stay in results/tiny/reports" in outcome.output
+    assert (
+        f"{sum(ONE_JOB.values())} reports are not delivered (connection refused) and stay in results/tiny/reports"
+        in outcome.output
+    )
     assert "stemphony report replay results/tiny" in outcome.output
 
 
@@ -335,3 +339,34 @@ def parsed(line: bytes) -> dict[str, Any] | None:
 def test_arrays_are_those_of_an_undisturbed_run(undelivered: tuple[Campaign, Outcome, int], tiny: Reported):
     assert arrays(undelivered[0].result.merged).keys() == tiny.arrays.keys()
     assert_same_arrays(undelivered[0].result.merged, tiny.arrays)
+
+
+# --- a cluster --------------------------------------------------------------------------------------------------------
+
+
+def test_job_scripts_of_slurm_hold_no_secret_and_jobs_report(tiny: Reported, tmp_path: Path):
+    records = tmp_path / "slurm"
+    programs = slurm.install(records)
+    copy = tiny.copy(tmp_path / "copy")
+    campaign = Campaign(copy.clone, copy.folder, {**copy.env, "PATH": f"{programs}:{copy.env['PATH']}"})
+    shutil.rmtree(campaign.result.reports)
+    campaign.job_file("p5d000/0000").unlink()
+    with EchoServer() as server:
+        campaign.change(http_reporting={"url": f"{server.url}?token={PATH_TOKEN}"})
+        outcome = campaign.snakemake(
+            "--executor", "slurm", "--jobs", "2", "--default-resources", "slurm_account=nobody", "runtime=5",
+            "--slurm-init-seconds-before-status-checks", "2", "--slurm-status-command", "sacct", "--verbose",
+        )  # fmt: skip
+        assert outcome.status == 0, outcome.output
+        events = server.events
+    assert names(events) == ONE_JOB
+    assert_each_once_and_in_order(events)
+    assert all(event["my_token"] == CUSTOM["my_token"] for event in events)
+    assert events[0]["num_processors"] == 2
+    scripts = list(records.glob("job-*.sh"))
+    assert len(scripts) == 1, "the one job was submitted"
+    assert "run_multislice" in scripts[0].read_text()
+    assert len(list(records.glob("call-*.json"))) > 2
+    assert files_with_secrets(records) == {}
+    assert files_with_secrets(campaign.directory) == {}
+    assert [secret for secret in secrets() if secret in outcome.output] == []

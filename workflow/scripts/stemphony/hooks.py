@@ -277,21 +277,24 @@ class Run:
     ) -> None:
         name = paths.job_name(defocus.id, configuration)
         spool = spool_file_of(self.result.events(self.number), name, attempt)
-        common = {**self.common, "job": name, "attempt": attempt}
-        reporter = Reporter(self._settings(), common, spool, send=False, warn=self.say)
-        reporter.emit(
-            Event.ERROR,
+        of_job = {"job": name, "attempt": attempt}
+        keys: dict[str, Any] = {
             # The id that the job's own ERROR would have had, so that the two are never counted twice.
-            event_id=event_id(self.common["id"], self.number, Event.ERROR, name, attempt),
-            defocus=defocus.value_nm,
-            defocus_index=defocus.index,
-            configuration_index=configuration,
-            message=message,
-            will_retry=will_retry,
+            "event_id": event_id(self.common["id"], self.number, Event.ERROR, name, attempt),
+            "defocus": defocus.value_nm,
+            "defocus_index": defocus.index,
+            "configuration_index": configuration,
+            "message": message,
+            "will_retry": will_retry,
             # After all that the job has written: it is the last event of this attempt.
-            seq=count_lines(spool),
-        )
-        reporter.close(0.0)
+            "seq": count_lines(spool),
+        }
+        writer = Reporter(self._settings(), {**self.common, **of_job}, spool, send=False, warn=lambda text: None)
+        writer.emit(Event.ERROR, **keys)
+        writer.close(0.0)
+        if not writer.has_written_all:
+            # A full disk: this one is sent from memory, and says so.
+            self._open_reporter().emit(Event.ERROR, **of_job, **keys)
 
     def _end(self, event: str, failure: str = "") -> None:
         """Write the last event down, see that all others are delivered, then send it, all in bounded time."""
@@ -313,14 +316,15 @@ class Run:
     def _say_what_is_left(self) -> None:
         refused = self.courier.refused if self.courier is not None else 0
         left = left_in(self.result)
+        why = f" ({self.courier.trouble})" if self.courier is not None and self.courier.trouble else ""
         if refused:
             self.say(
                 f"status reporting: the receiver refused {refused} reports for good; {self.result.reports} has them"
             )
         if left:
             self.say(
-                f"status reporting: {left} reports are not delivered and stay in {self.result.reports}. The next run "
-                f"sends them, or do: stemphony report replay {shlex.quote(str(self.result.root))}"
+                f"status reporting: {left} reports are not delivered{why} and stay in {self.result.reports}. "
+                f"The next run sends them, or do: stemphony report replay {shlex.quote(str(self.result.root))}"
             )
 
     # --- reporting ----------------------------------------------------------------------------------------------

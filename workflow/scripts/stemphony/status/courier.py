@@ -234,7 +234,9 @@ class Courier:
                         self._done, self._complete = wanted, complete
                         self._condition.notify_all()
                 pause = max(self._interval_s, _LOOK_SHARE * self._look_s)
-                self._rest(pause if complete else max(pause, STOPPED_PAUSE_S), unless_wanted_after=self._done)
+                if not complete:
+                    pause = max(pause, SWEEP_INTERVAL_S if self.trouble == ANOTHER_SENDS else STOPPED_PAUSE_S)
+                self._rest(pause, unless_wanted_after=self._done)
         except Exception as error:
             # Among them: requests cannot be imported.
             self.trouble = type(error).__name__

@@ -136,6 +136,11 @@ class Reporter:
         """
         return self._emit(event, event_id, keys, marker_file)
 
+    @property
+    def has_written_all(self) -> bool:
+        """Whether every event so far is on disk."""
+        return self._spool is not None and not self._spool.failures
+
     def flush(self, wait_s: float, patient: bool = False) -> bool:
         """Wait for the receiver to have acknowledged every event so far, and stay usable.
 
