@@ -277,7 +277,7 @@ class Run:
     ) -> None:
         name = paths.job_name(defocus.id, configuration)
         spool = spool_file_of(self.result.events(self.number), name, attempt)
-        of_job = {"job": name, "attempt": attempt}
+        of_job: dict[str, Any] = {"job": name, "attempt": attempt}
         keys: dict[str, Any] = {
             # The id that the job's own ERROR would have had, so that the two are never counted twice.
             "event_id": event_id(self.common["id"], self.number, Event.ERROR, name, attempt),
