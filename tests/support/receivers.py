@@ -82,7 +82,7 @@ DURABLE: Final = Receiver(
 )
 MONITOR: Final = Receiver(
     "monitor",
-    [sys.executable, "-m", "stemphony", "monitor", "--port", "{port}", "--db", "sqlite:///{folder}/monitor.sqlite"],
+    [sys.executable, "-m", "stemphony", "monitor", "--port", "{port}", "--db", "{folder}/monitor.sqlite"],
     _bodies,
 )
 

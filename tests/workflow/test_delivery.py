@@ -79,14 +79,22 @@ def test_the_run_says_how_many_reports_are_left_and_how_to_send_them(undelivered
         f"{sum(ONE_JOB.values())} reports are not delivered (connection refused) and stay in results/tiny/reports"
         in outcome.output
     )
-    assert "stemphony report replay results/tiny" in outcome.output
+    assert f"stemphony report replay {shlex.quote(str(campaign.result.root.resolve()))}" in outcome.output
+
+
+def test_a_run_with_nothing_to_compute_names_the_command(undelivered: tuple[Campaign, Outcome, int], tmp_path: Path):
+    campaign = undelivered[0].copy(tmp_path / "copy")
+    outcome = campaign.stemphony()
+    assert "nothing to compute" in outcome.output
+    assert f"{sum(ONE_JOB.values())} status reports are not delivered: stemphony report replay " in outcome.output
 
 
 def test_the_command_that_the_run_has_named_sends_them(undelivered: tuple[Campaign, Outcome, int], tmp_path: Path):
     campaign, outcome, port = undelivered
     campaign = campaign.copy(tmp_path / "copy")
     (line,) = [line for line in outcome.output.splitlines() if "stemphony report replay" in line]
-    _, *words = shlex.split(line.partition("or do: ")[2])
+    _, *words, _ = shlex.split(line.partition("or do: ")[2])
+    words.append("results/tiny")  # of the copy
     with EchoServer(port) as server:
         done = subprocess.run(
             [sys.executable, "-m", "stemphony", *words],

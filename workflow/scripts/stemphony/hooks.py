@@ -322,9 +322,10 @@ class Run:
                 f"status reporting: the receiver refused {refused} reports for good; {self.result.reports} has them"
             )
         if left:
+            command = f"stemphony report replay {shlex.quote(str(self.result.root.resolve()))}"
             self.say(
                 f"status reporting: {left} reports are not delivered{why} and stay in {self.result.reports}. "
-                f"The next run sends them, or do: stemphony report replay {shlex.quote(str(self.result.root))}"
+                f"The next run sends them, or do: {command}"
             )
 
     # --- reporting ----------------------------------------------------------------------------------------------
