@@ -84,8 +84,8 @@ def test_the_walk_sees_imports_of_all_kinds():
         ("snakemake", ()),
         ("ase", ("stemphony/store/structure*.py",)),
         ("matplotlib", ("plot_results.py",)),
-        ("requests", ("stemphony/status/sender.py",)),
-        ("urllib3", ("stemphony/status/sender.py",)),
+        ("requests", ("stemphony/status/transport.py",)),
+        ("urllib3", ("stemphony/status/transport.py",)),
         ("netCDF4", ("stemphony/store/*.py", "stemphony/provenance.py", "stemphony/hooks.py", "plot_results.py")),
         ("pyfftw", ("stemphony/physics/fft.py", "stemphony/provenance.py")),
         ("jsonschema", ("stemphony/configuration.py",)),
@@ -133,7 +133,7 @@ LAYERS: dict[str, set[str]] = {
     "paths": set(),
     "provenance": set(),
     "physics": set(),
-    "configuration": {"errors"},
+    "configuration": {"errors", "status"},
     "model": {"errors", "physics"},
     "campaign": {"errors", "paths", "provenance", "model"},
     "atoms": {"paths", "model", "physics"},
@@ -145,7 +145,7 @@ LAYERS: dict[str, set[str]] = {
     "simulation": {"atoms", "cost", "model", "passage", "physics", "recorder", "superposition", "windows"},
     "progress": {"paths"},
     "script": {"errors"},
-    "status": {"errors"},
+    "status": {"errors", "paths"},
     "store": {"errors", "paths", "provenance", "model", "campaign", "atoms", "recorder", "superposition", "physics"},
     "job": {"errors", "paths", "progress", "status", "store"},
     "bench": {
@@ -157,6 +157,7 @@ LAYERS: dict[str, set[str]] = {
         "status",
     },
     "hooks": {"errors", "paths", "progress", "provenance", "campaign", "status", "store", "job", "preflight"},
+    "report": {"errors", "paths", "status", "store"},
     "snakefile": {"errors", "paths", "provenance", "campaign", "store", "job", "preflight", "hooks"},
 }  # fmt: skip
 FREE = {"cli", "runner", "__main__", "__init__", "monitor"}

@@ -55,7 +55,8 @@ def test_every_file_has_its_place_and_there_is_no_other(tiny: Reported):
     spools = {f"run-1/events/{name}.attempt-1.jsonl" for name in JOB_NAMES} | {"run-1/events/hooks.jsonl"}
     claims = {f"run-1/defocus_{defocus}.START_DEFOCUS.json" for defocus in ("p0d000", "p5d000")}
     attempts = {f"attempts/defocus_{job.replace('/', '/configuration_')}.1" for job in TINY_JOBS}
-    assert files_below(root / "reports") == progress | spools | claims | attempts
+    delivered = {spool.replace(".jsonl", ".delivered") for spool in spools} | {"delivery.lock"}
+    assert files_below(root / "reports") == progress | spools | delivered | claims | attempts
 
 
 def test_logs_and_benchmarks_stand_beside_the_results(tiny: Reported):

@@ -31,8 +31,12 @@ rule run_multislice:
     resources:
         mem_mb=SESSION.mem_mb,
         runtime=SESSION.runtime,
+        # No need of the job: Snakemake tells only resources which try this is, and a job that fails reports whether
+        # it has another one.
+        try_number=SESSION.try_number,
     params:
         job=SESSION.job_params,
     shell:
+        "STEMPHONY_TRY={resources.try_number} "
         'python "$STEMPHONY_SCRIPTS/run_multislice.py" {params.job:q} {input.specimen:q} {output.nc:q} {threads}'
         " > {log:q} 2>&1"

@@ -1,4 +1,4 @@
-"""The command `stemphony`: check a config, write one to start from, and run Snakemake with the right flags."""
+"""The command `stemphony`: check a config, write one to start from, run Snakemake, send status reports."""
 
 from __future__ import annotations
 
@@ -75,6 +75,16 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--defoci", type=int, default=1, metavar="N", help="defoci from −6 to 6 nm (default: 1, 0 nm)")
     bench.add_argument("--scan", metavar="NXxNY", help="positions in one unit cell; all are measured without --probes")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
+
+    report = commands.add_parser("report", help="try out where status reports go, or send those that were left")
+    actions = report.add_subparsers(required=True, metavar="ACTION")
+    test = actions.add_parser("test", help="send one event to the receiver of a config and say what happened")
+    test.set_defaults(command=_report_test)
+    test.add_argument("config", type=Path, metavar="CONFIG")
+    replay = actions.add_parser("replay", help="send the status reports that runs could not deliver")
+    replay.set_defaults(command=_report_replay)
+    replay.add_argument("result", type=Path, nargs="*", metavar="RESULT", help="results/<name> (default: all here)")
+    replay.add_argument("--config", type=Path, metavar="FILE", help="url and credentials (default: each run's config)")
     return parser
 
 
@@ -94,6 +104,18 @@ def _clean(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     kept = "no waves were kept" if not files else f"removed the kept waves, {size / 1e6:.3g} MB; results stay"
     print(f"{parsed.result}: {kept}")
     return 0
+
+
+def _report_test(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from . import report
+
+    return report.test(parsed.config, print)
+
+
+def _report_replay(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from . import report
+
+    return report.replay(parsed.result, parsed.config, print)
 
 
 def _check(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:

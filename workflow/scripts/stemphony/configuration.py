@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from .errors import ConfigError
+from .status import original
 
 SCHEMA_FILE = Path(__file__).resolve().parents[2] / "schemas" / "config.schema.yaml"
 
@@ -70,7 +71,9 @@ def load(files: Sequence[Path]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for file in files:
         try:
-            content = yaml.load(Path(file).read_text(encoding="utf-8"), _Loader)
+            text = Path(file).read_text(encoding="utf-8")
+            _refuse_original(file, text)
+            content = yaml.load(text, _Loader)
         except yaml.YAMLError as error:
             place = getattr(error, "problem_mark", None)
             line = f" in line {place.line + 1}" if place else ""
@@ -87,6 +90,16 @@ def load(files: Sequence[Path]) -> dict[str, Any]:
             raise ConfigError("", f"{file} holds {_kind(content)} where a mapping of blocks is expected.")
         _update(merged, content)
     return merged
+
+
+def _refuse_original(file: Path, text: str) -> None:
+    """STEMsalabim's block `http_reporting: {…}` is understood, and answered with the YAML to use in its place."""
+    translated = original.yaml_in_place_of(text)
+    if translated is not None:
+        raise ConfigError(
+            "http_reporting",
+            f"{file} has this block as STEMsalabim writes it; here it is YAML. In its place:\n\n{translated}",
+        )
 
 
 def _update(base: dict[str, Any], other: Mapping[str, Any]) -> None:
@@ -395,7 +408,6 @@ def _refuse_unavailable(config: Mapping[str, Any]) -> None:
         "probe.tilt_mrad": ([0.0, 0.0], [float(t) for t in config["probe"]["tilt_mrad"]]),
         "adf.segmented": ({}, config["adf"]["segmented"]),
         "plasmon_scattering.enabled": (False, config["plasmon_scattering"]["enabled"]),
-        "http_reporting.via": ("job", config["http_reporting"]["via"]),
     }
     for where, (only, got) in neutral.items():
         if got != only:

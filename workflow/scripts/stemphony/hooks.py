@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,13 +23,18 @@ from .campaign import Defocus
 from .errors import StemphonyError
 from .preflight import Preflight
 from .status import settings as status_settings
+from .status.courier import SWEEP_INTERVAL_S, TAIL_INTERVAL_S, Courier, left_in
 from .status.events import Event, event_id, failure_keys
+from .status.orphans import orphans_of
 from .status.reporter import ONSTART_WAIT_S, RUN_END_WAIT_S, Reporter
 from .status.spool import count_lines, spool_file_of
 from .store import ledger
 
 LIVE_VARIABLE = "STEMPHONY_LIVE"
 WATCH_S = 5.0
+LAST_WORD_S = 5.0
+"""Part of the wait at the end of a run that is kept for the event that ends it."""
+DIED = "the job died without a word (killed, out of memory, or its node failed)"
 # One file for each run that holds a working directory; `stemphony run` unlocks only when all of them are gone.
 HOLDERS = Path(".snakemake") / "stemphony-runs"
 
@@ -51,6 +58,8 @@ class Run:
         self.number = 0
         self.jobs = 0
         self.reporter: Reporter | None = None
+        self.courier: Courier | None = None
+        self.settings: status_settings.ReportingSettings | None = None
         self.cancelled_by = ""
         self.ended = threading.Event()
         self.common: dict[str, Any] = {}
@@ -68,7 +77,7 @@ class Run:
         self.number = ledger.claim_run(self.result)
         self.jobs = sum(1 for job in self.workflow.dag.needrun_jobs() if job.rule.name == "run_multislice")
         processors = self._processors()
-        plan = checked.plan(self.number, processors, self.jobs, ledger.now())
+        plan = {**checked.plan(self.number, processors, self.jobs, ledger.now()), "retries": self._retries()}
         ledger.write_plan(self.result, plan)
         os.environ[job.RUN_VARIABLE] = str(self.number)
         self._note_holder()
@@ -111,6 +120,15 @@ class Run:
         )
         # Kept open: what is not through after this wait goes on being sent while the jobs run.
         reporter.flush(ONSTART_WAIT_S)
+        # What earlier runs have left, and what jobs of this one leave.
+        settings = self._settings()
+        interval_s = TAIL_INTERVAL_S if settings.via == status_settings.VIA_SUBMIT_HOST else SWEEP_INTERVAL_S
+        self.courier = Courier(self.result, settings, run=self.number, interval_s=interval_s)
+        self.courier.start()
+
+    def _retries(self) -> int:
+        """How often Snakemake tries a failed job again."""
+        return next((int(rule.restart_times) for rule in self.workflow.rules if rule.name == "run_multislice"), 0)
 
     def _processors(self) -> int:
         """Jobs that may run side by side: cores/threads, or `jobs` on a cluster."""
@@ -171,6 +189,7 @@ class Run:
         if not self.number:
             return
         self.ended.set()
+        self._report("onsuccess", self._write_orphaned_errors)
         if self._is_complete():
             self._report("onsuccess", self._end, Event.FINISH)
         else:
@@ -183,7 +202,7 @@ class Run:
             return
         self.ended.set()
         self._have_it_merged_again()
-        self._report("onerror", self._send_orphaned_errors)
+        self._report("onerror", self._write_orphaned_errors)
         if self.cancelled_by:
             self._report("onerror", self._end, Event.CANCELLED, f"cancelled by {self.cancelled_by}")
         else:
@@ -240,54 +259,103 @@ class Run:
                     found.append((defocus, configuration))
         return found
 
-    def _send_orphaned_errors(self) -> None:
-        for state in self._states():
-            if state["died"]:
-                self._send_error_of(
-                    self._defocus(state), state["configuration"], state["attempt"],
-                    "the job died without a word (killed, out of memory, or its node failed)",
-                )  # fmt: skip
+    def _write_orphaned_errors(self) -> None:
+        """ERROR for each attempt that ended without its own, written beside its spool: the courier sends both in order.
+
+        Among them are attempts that Snakemake tried again, with success.
+        """
+        states = {self._attempt_of(state): state for state in self._states()}
+        silent = {(orphan.job, orphan.attempt): orphan.was_retried for orphan in orphans_of(self.result, self.number)}
+        # Without a spool: the disk was full.
+        silent |= {key: False for key, state in states.items() if state["died"] and key not in silent}
+        for (name, attempt), was_retried in silent.items():
+            state = states.get((name, attempt), {})
+            if state.get("state") != progress.FINISHED:
+                defocus, configuration = self._pair_of(name)
+                message = str(state.get("message") or DIED)
+                self._write_error_of(defocus, configuration, attempt, message, will_retry=was_retried)
         for defocus, configuration in self._failed_before_they_began():
             attempt = ledger.claim_attempt(self.result, defocus.id, configuration)
-            self._send_error_of(defocus, configuration, attempt, "the job failed before it began")
+            message = "the job failed before it began"
+            self._write_error_of(defocus, configuration, attempt, message, will_retry=False)
 
-    def _send_error_of(self, defocus: Defocus, configuration: int, attempt: int, message: str) -> None:
+    def _attempt_of(self, state: Mapping[str, Any]) -> tuple[str, int]:
+        name = paths.job_name(paths.defocus_id(state["defocus_nm"]), int(state["configuration"]))
+        return name, int(state["attempt"])
+
+    def _pair_of(self, name: str) -> tuple[Defocus, int]:
+        defocus, configuration = paths.pair_of_job(name)
+        return self.checked.campaign.defocus(defocus), configuration
+
+    def _write_error_of(
+        self, defocus: Defocus, configuration: int, attempt: int, message: str, *, will_retry: bool
+    ) -> None:
         name = paths.job_name(defocus.id, configuration)
-        self._open_reporter().emit(
-            Event.ERROR,
+        spool = spool_file_of(self.result.events(self.number), name, attempt)
+        of_job: dict[str, Any] = {"job": name, "attempt": attempt}
+        keys: dict[str, Any] = {
             # The id that the job's own ERROR would have had, so that the two are never counted twice.
-            event_id=event_id(self.common["id"], self.number, Event.ERROR, name, attempt),
-            job=name,
-            attempt=attempt,
-            defocus=defocus.value_nm,
-            defocus_index=defocus.index,
-            configuration_index=configuration,
-            message=message,
-            # After all that the job has sent: it is the last event of this attempt.
-            seq=count_lines(spool_file_of(self.result.events(self.number), name, attempt)),
-        )
+            "event_id": event_id(self.common["id"], self.number, Event.ERROR, name, attempt),
+            "defocus": defocus.value_nm,
+            "defocus_index": defocus.index,
+            "configuration_index": configuration,
+            "message": message,
+            "will_retry": will_retry,
+            # After all that the job has written: it is the last event of this attempt.
+            "seq": count_lines(spool),
+        }
+        writer = Reporter(self._settings(), {**self.common, **of_job}, spool, send=False, warn=lambda text: None)
+        writer.emit(Event.ERROR, **keys)
+        writer.close(0.0)
+        if not writer.has_written_all:
+            # A full disk: this one is sent from memory, and says so.
+            self._open_reporter().emit(Event.ERROR, **of_job, **keys)
 
     def _end(self, event: str, failure: str = "") -> None:
+        """Write the last event down, see that all others are delivered, then send it, all in bounded time."""
+        began = time.monotonic()
         reporter = self._open_reporter()
+        reporter.hold_back()
         reporter.emit(event, **(self._failure(failure) if failure else {}))
         try:
-            reporter.close(RUN_END_WAIT_S, patient=True)
+            through = self.courier is None or self.courier.drain(RUN_END_WAIT_S - LAST_WORD_S)
+            reporter.release()
+            reporter.close(max(LAST_WORD_S, RUN_END_WAIT_S - (time.monotonic() - began)), patient=through)
         except KeyboardInterrupt:
             # The computation is over: who is tired of waiting for the receiver loses nothing else.
             self.say("status reporting: the wait for the receiver was interrupted, what is left stays in the spool")
+        if self.courier is not None:
+            self.courier.stop()
+        self._say_what_is_left()
+
+    def _say_what_is_left(self) -> None:
+        refused = self.courier.refused if self.courier is not None else 0
+        left = left_in(self.result)
+        why = f" ({self.courier.trouble})" if self.courier is not None and self.courier.trouble else ""
+        if refused:
+            self.say(
+                f"status reporting: the receiver refused {refused} reports for good; {self.result.reports} has them"
+            )
+        if left:
+            command = f"stemphony report replay {shlex.quote(str(self.result.root.resolve()))}"
+            self.say(
+                f"status reporting: {left} reports are not delivered{why} and stay in {self.result.reports}. "
+                f"The next run sends them, or do: {command}"
+            )
 
     # --- reporting ----------------------------------------------------------------------------------------------
 
     def _open_reporter(self) -> Reporter:
         """The run's one reporter, so that events of the hooks keep their order."""
         if self.reporter is None:
-            self.reporter = Reporter(
-                status_settings.load(self.checked.inputs.config_files) if self.checked.inputs.config_files else None,
-                self.common,
-                self.result.hook_events(self.number),
-                warn=self.say,
-            )
+            self.reporter = Reporter(self._settings(), self.common, self.result.hook_events(self.number), warn=self.say)
         return self.reporter
+
+    def _settings(self) -> status_settings.ReportingSettings:
+        """Read once, when the run starts: a config that is edited meanwhile belongs to the next one."""
+        if self.settings is None:
+            self.settings = status_settings.load(self.checked.inputs.config_files)
+        return self.settings
 
     def _report(self, hook: str, send: Callable[..., None], *arguments: Any) -> None:
         if not self.checked.inputs.config["http_reporting"]["reporting"]:

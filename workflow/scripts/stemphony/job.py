@@ -23,6 +23,7 @@ from .status.reporter import JobReporter
 from .store import ledger
 
 RUN_VARIABLE = "STEMPHONY_RUN"
+TRY_VARIABLE = "STEMPHONY_TRY"
 CONFIG_VARIABLE = "STEMPHONY_CONFIG_FILES"
 
 
@@ -117,7 +118,7 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
     except BaseException as error:
         message = _reason(error)
         progress_file.end(progress.FAILED, message)
-        reporter.error(message)
+        reporter.error(message, _will_retry(error, plan))
         raise
     else:
         progress_file.end(progress.FINISHED)
@@ -134,6 +135,17 @@ def _settings(plan: Mapping[str, Any]) -> status_settings.ReportingSettings | No
     if not listed or not plan.get("reporting"):
         return None
     return status_settings.load_in_job([Path(file) for file in listed], say)
+
+
+def _will_retry(error: BaseException, plan: Mapping[str, Any]) -> bool | None:
+    """Whether Snakemake will try the job again; None where that is not known."""
+    number, retries = os.environ.get(TRY_VARIABLE, ""), plan.get("retries")
+    if not number.isdigit() or not isinstance(retries, int):
+        return None
+    if int(number) > retries:
+        return False
+    # A signal may have ended the whole run.
+    return None if isinstance(error, Terminated | KeyboardInterrupt) else True
 
 
 def _reason(error: BaseException) -> str:

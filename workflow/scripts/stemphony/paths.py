@@ -122,3 +122,9 @@ def checksum(file: Path) -> Path:
 def job_name(defocus: str, configuration: int) -> str:
     """Name of a job in reports, logs and messages."""
     return f"defocus_{defocus}_configuration_{configuration:04d}"
+
+
+def pair_of_job(name: str) -> tuple[str, int]:
+    """The defocus id and configuration that `job_name` made a name of."""
+    defocus, _, configuration = name.removeprefix("defocus_").partition("_configuration_")
+    return defocus, int(configuration)

@@ -22,6 +22,7 @@ from .errors import ConfigError, StorageError
 from .hooks import HOLDERS, LIVE_VARIABLE, process_start
 from .paths import RESULTS, ResultPaths
 from .preflight import require_writable
+from .status.courier import left_in
 from .store import ledger
 
 POLL_S = 0.5
@@ -242,6 +243,11 @@ class _Child:
     def _say_results(self) -> None:
         if any("Nothing to be done" in line for line in self.lines):
             print("nothing to compute: all results are up to date.")
+            # No hook has run, so nobody else says or sends this.
+            if left := left_in(self.result):
+                print(
+                    f"{left} status reports are not delivered: stemphony report replay {self._quoted(self.result.root)}"
+                )
         elif not self._has_begun:
             # Something else was asked for, such as --dry-run.
             print(self._what_snakemake_says())
@@ -295,6 +301,9 @@ class _Child:
         found = (FAILED_RULE_LOG.match(line) for line in self.lines)
         logs = dict.fromkeys(self.directory / match[1] for match in found if match)
         return [log for log in logs if log.is_file()]
+
+    def _quoted(self, path: Path) -> str:
+        return shlex.quote(self._relative(path))
 
     def _relative(self, path: Path) -> str:
         return os.path.relpath(path)

@@ -86,6 +86,10 @@ class Session:
         """Minutes of one job, more at each attempt."""
         return self.base_runtime_min * attempt
 
+    def try_number(self, wildcards: Any, attempt: int) -> int:
+        """Which of Snakemake's tries at a job this is in this run, from 1."""
+        return attempt
+
 
 def open_session(config: dict[str, Any], workflow: Any) -> Session:
     """Plan the campaign of Snakemake's `config`; ends with a message, not a traceback, when it cannot be.

@@ -10,17 +10,18 @@ import json
 import math
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from stemphony.status.delivery import Delivery
 from stemphony.status.events import (
     COMMON_KEYS,
     DURABLE_EVENTS,
     EVENT_NAMES,
-    OWN_KEYS,
     SCHEMA,
     Event,
     clean_text,
@@ -32,6 +33,7 @@ from stemphony.status.events import (
 from stemphony.status.sender import Sender
 from stemphony.status.settings import VIA_JOB, ReportingSettings
 from stemphony.status.spool import Spool, claim, spool_file_of
+from stemphony.status.transport import Answer, Verdict
 
 ONSTART_WAIT_S: Final = 5.0
 """Longest wait of the hook that starts a run, for START_SIMULATION."""
@@ -40,9 +42,10 @@ JOB_END_WAIT_S: Final = 2.0
 """Longest wait of a job that ends."""
 
 RUN_END_WAIT_S: Final = 60.0
-"""Longest wait of the hooks that end a run, for all that is left."""
+"""Longest wait of the hooks that end a run, for all that is left; 10 s of it with a receiver that takes nothing."""
 
 _MIN_SECRET_CHARACTERS: Final = 4
+_TO_JSON: Final = json.JSONEncoder(ensure_ascii=True, allow_nan=False)
 
 
 class Reporter:
@@ -81,11 +84,14 @@ class Reporter:
         self._warned: set[str] = set()
         # Reentrant, because a signal handler may report an error in the middle of another event.
         self._lock = threading.RLock()
-        self._common = dict(common)
+        plain = {key: value for key, given in common.items() if (value := _plain(given)) is not None}
+        self._common: dict[str, Any] = {key: plain[key] for key in COMMON_KEYS if key in plain}
+        self._own = {key: value for key, value in plain.items() if key not in COMMON_KEYS}
         self._seq = 0
         self._closed = False
         self._complete = True
         self._spool: Spool | None = None
+        self._delivery: Delivery | None = None
         self._sender: Sender | None = None
         self._secrets: tuple[str, ...] = ()
         self.enabled = settings is not None and settings.reporting
@@ -93,8 +99,8 @@ class Reporter:
             return
         try:
             self._secrets = _secrets_of(settings)
-            self._spool = Spool(spool_file) if spool_file is not None else None
-            self._sender = Sender(settings) if send else None
+            self._spool = Spool(spool_file, hold=send) if spool_file is not None else None
+            self._sender = Sender(settings, settled=self._settled) if send else None
         except Exception as error:
             self._tell_internal(error)
 
@@ -130,6 +136,11 @@ class Reporter:
         """
         return self._emit(event, event_id, keys, marker_file)
 
+    @property
+    def has_written_all(self) -> bool:
+        """Whether every event so far is on disk."""
+        return self._spool is not None and not self._spool.failures
+
     def flush(self, wait_s: float, patient: bool = False) -> bool:
         """Wait for the receiver to have acknowledged every event so far, and stay usable.
 
@@ -156,6 +167,16 @@ class Reporter:
             return False
         return complete
 
+    def hold_back(self) -> None:
+        """Write further events down and keep them from the receiver until `release`: others must come first."""
+        if self._sender is not None:
+            self._sender.hold_back()
+
+    def release(self) -> None:
+        """Send what was held back."""
+        if self._sender is not None:
+            self._sender.release()
+
     def close(self, wait_s: float, patient: bool = False) -> bool:
         """Flush, then end the thread and close the spool; later events are ignored. See `flush`."""
         if not self.enabled or self._closed:
@@ -166,11 +187,34 @@ class Reporter:
             if self._sender is not None:
                 self._sender.stop()
             with self._lock:
+                if self._delivery is not None:
+                    self._delivery.close()
                 if self._spool is not None:
                     self._spool.close()
         except Exception as error:
             self._tell_internal(error)
         return self._complete
+
+    def prepare(self, event: str, **keys: Any) -> str:
+        """Make everything of an event but its time and its number, for `emit_prepared`. Empty if nobody reports."""
+        if not self.enabled:
+            return ""
+        record = self._record(event, None, keys)
+        del record["time"], record["seq"]
+        return _TO_JSON.encode(record)[1:-1]
+
+    def emit_prepared(self, prepared: str) -> None:
+        """Record an event that `prepare` has made; in the middle of a computation this takes a third of `emit`."""
+        if not self.enabled or self._closed or not prepared:
+            return
+        try:
+            with self._lock:
+                line = f'{{"time": "{timestamp(self._clock())}", {prepared}, "seq": {self._seq}}}'.encode("ascii")
+                self._seq += 1
+                self._write_down(line, durable=False)
+            self._tell_trouble()
+        except Exception as error:
+            self._tell_internal(error)
 
     def _emit(self, event: str, event_id: str | None, keys: Mapping[str, Any], marker_file: Path | None) -> bool:
         if not self.enabled or self._closed:
@@ -179,37 +223,47 @@ class Reporter:
             with self._lock:
                 if event not in EVENT_NAMES:
                     raise LookupError(event)
-                record = self._record(str(event), event_id, keys)
-                line = json.dumps(record, ensure_ascii=True, allow_nan=False).encode("ascii")
+                line = _TO_JSON.encode(self._record(str(event), event_id, keys)).encode("ascii")
                 if marker_file is not None and claim(marker_file, line) is False:
                     return False
                 # A number is used up only by an event that exists: a receiver takes gaps for losses.
                 self._seq += "seq" not in keys
-                if self._spool is not None:
-                    self._spool.append(line, durable=record["event"] in DURABLE_EVENTS)
-                if self._sender is not None:
-                    self._sender.put(record)
+                self._write_down(line, durable=event in DURABLE_EVENTS)
             self._tell_trouble()
         except Exception as error:
             self._tell_internal(error)
             return False
         return True
 
+    def _write_down(self, line: bytes, *, durable: bool) -> None:
+        end = None
+        if self._spool is not None and self._spool.append(line, durable=durable):
+            end = self._spool.end
+        if self._sender is not None:
+            self._sender.put(line, end)
+
+    def _settled(self, event: Mapping[str, Any], end: int | None, answer: Answer) -> None:
+        """Note what became of an event; called by the sender's thread."""
+        if self._spool is None:
+            return
+        if self._delivery is None:
+            self._delivery = Delivery(self._spool.path)
+        if answer.verdict is Verdict.NEVER:
+            self._delivery.put_aside(event, answer.what)
+        if end is not None:
+            self._delivery.acknowledge(end)
+
     def _record(self, event: str, event_id: str | None, keys: Mapping[str, Any]) -> dict[str, Any]:
-        known = {**self._common, **keys, "time": timestamp(self._clock()), "event": event}
-        known |= {"schema": SCHEMA, "event_id": event_id}
-        known.setdefault("seq", self._seq)
-        if "message" in known:
-            known["message"] = sanitize_message(self._without_secrets(str(known["message"])))
-        values = {key: plain for key, value in known.items() if (plain := _plain(value)) is not None}
+        further = {key: plain for key, value in keys.items() if (plain := _plain(value)) is not None}
+        if "message" in keys:
+            further["message"] = sanitize_message(self._without_secrets(str(keys["message"])))
+        seq = further.pop("seq", self._seq)
+        # In the order that it has on the wire.
+        record: dict[str, Any] = {"time": timestamp(self._clock()), **self._common, "event": event, **further}
+        record |= {"schema": SCHEMA, "event_id": event_id, **self._own, "seq": seq}
         if event_id is None:
-            values["event_id"] = event_id_of(values)
-        order = [
-            *COMMON_KEYS,
-            *(key for key in values if key not in COMMON_KEYS and key not in OWN_KEYS),
-            *OWN_KEYS,
-        ]
-        return {key: values[key] for key in order if key in values}
+            record["event_id"] = event_id_of(record)
+        return record
 
     def _without_secrets(self, message: str) -> str:
         for secret in self._secrets:
@@ -218,9 +272,11 @@ class Reporter:
 
     def _tell_trouble(self) -> None:
         if self._spool is not None and self._spool.failures:
+            fate = "they are sent, but lost if the receiver does not take them now" if self._sender else "they are lost"
+            hint = "Make room on the disk of the results. " if self._spool.met_full_disk else ""
             self._tell(
                 "spool",
-                f"status reports cannot be written down ({self._spool.trouble}). The simulation goes on.",
+                f"status reports cannot be written down ({self._spool.trouble}); {fate}. {hint}The simulation goes on.",
             )
         if self._sender is not None:
             for notice in self._sender.notices():
@@ -238,6 +294,23 @@ class Reporter:
         except Exception:
             # Nobody is left to be told.
             return
+
+
+def trial_event() -> dict[str, Any]:
+    """Make an event that belongs to no simulation, to find out whether a receiver takes events."""
+    return {
+        "time": timestamp(),
+        "id": str(uuid.UUID(int=0)),
+        "num_threads": 1,
+        "num_processors": 1,
+        "num_defoci": 1,
+        "num_configurations": 1,
+        "event": Event.TEST.value,
+        "schema": SCHEMA,
+        "event_id": str(uuid.uuid4()),
+        "run": 1,
+        "seq": 0,
+    }
 
 
 class JobReporter:
@@ -300,6 +373,7 @@ class JobReporter:
         }
         self._pair: dict[str, Any] = {**self._defocus, "configuration_index": int(configuration_index)}
         self._percent = -1
+        self._percents: list[str] = []
         self._last_progress_s = -math.inf
         self._ended = False
         self._reporter = Reporter(
@@ -347,7 +421,11 @@ class JobReporter:
         if percent <= self._percent or too_fast:
             return
         self._percent, self._last_progress_s = percent, now_s
-        self._reporter.emit(self._progress_event, **self._pair, progress=percent / 100)
+        if not self._percents:
+            self._percents = [
+                self._reporter.prepare(self._progress_event, **self._pair, progress=each / 100) for each in range(101)
+            ]
+        self._reporter.emit_prepared(self._percents[percent])
 
     def finish(self) -> None:
         """Report progress 1, if it has not been, and FINISH_FP_CONFIGURATION."""
@@ -377,7 +455,7 @@ class JobReporter:
 
 def _plain(value: Any) -> Any:
     """Turn a value into what JSON can say; None for what it cannot, such as NaN or a path."""
-    if isinstance(value, bool | None):
+    if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
         return clean_text(str(value))

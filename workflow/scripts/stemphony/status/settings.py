@@ -137,7 +137,7 @@ def resolve(block: Mapping[str, Any], config_folder: Path) -> ReportingSettings:
     if not values["url"]:
         raise _error(
             "url",
-            "is empty, but `reporting` is true. Give the address of the receiver, http://host:port/path.",
+            "is empty. Give the address of the receiver, http://host:port/path.",
         )
     if ":" in values["auth_user"]:
         raise _error(
@@ -157,7 +157,7 @@ def resolve(block: Mapping[str, Any], config_folder: Path) -> ReportingSettings:
     )
 
 
-def load(config_files: Sequence[Path]) -> ReportingSettings:
+def load(config_files: Sequence[Path], reporting: bool | None = None) -> ReportingSettings:
     """Read the block `http_reporting` from config files, as a job or a hook does.
 
     Parameters
@@ -165,13 +165,16 @@ def load(config_files: Sequence[Path]) -> ReportingSettings:
     config_files : sequence of Path
         YAML or JSON. Of several, later ones override earlier ones key by key; `parameters` is replaced
         whole. Paths in the block are relative to the folder of the last file that has the block.
+    reporting : bool or None
+        In place of the key `reporting`, for who sends whether runs do or not; None: as it stands there.
 
     Raises
     ------
     ConfigError
         A file cannot be read, or the block is not valid (see `resolve`).
     """
-    return resolve(*_merged_block(config_files))
+    block, folder = _merged_block(config_files)
+    return resolve(block if reporting is None else {**block, "reporting": reporting}, folder)
 
 
 def load_in_job(config_files: Sequence[Path], warn: Callable[[str], None]) -> ReportingSettings:

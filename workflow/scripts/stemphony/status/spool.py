@@ -7,8 +7,10 @@ that is not complete JSON: the last one of a process that was killed, or one tha
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
+import time
 import uuid
 from pathlib import Path
 from typing import Final
@@ -16,6 +18,7 @@ from typing import Final
 _FILE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _MAX_NAMESAKES: Final = 9
+_LOCK_TRIES: Final = 5
 
 
 def spool_file_of(reports_dir: Path, job: str, attempt: int) -> Path:
@@ -33,19 +36,25 @@ class Spool:
     ----------
     path : Path
         Wanted name. A missing folder is made, with mode 0700.
+    hold : bool
+        Hold a lock on the file for as long as it is open: this process sends what is in it.
 
     Attributes
     ----------
     path : Path
         Name of the file in use.
+    end : int
+        Where the last line ends [bytes].
     failures : int
         Lines that are not, or not completely, on disk.
     trouble : str
         Class and code of the first error, without the path.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, hold: bool = False) -> None:
         self.path = path
+        self.end = 0
+        self._hold = hold
         self.failures = 0
         self.trouble = ""
         self._descriptor: int | None = None
@@ -94,15 +103,30 @@ class Spool:
                 self.trouble = self.trouble or _name_of(error)
             self._descriptor = None
 
+    @property
+    def met_full_disk(self) -> bool:
+        """Whether lines are missing because there was no room for them, and not for another reason."""
+        return self.failures > 0 and not self._given_up
+
     def _open(self) -> int:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         wanted = self.path
         for namesake in range(1, _MAX_NAMESAKES + 1):
             try:
-                return os.open(self.path, _FILE_FLAGS, 0o600)
+                return self._create(self.path)
             except FileExistsError:
                 self.path = wanted.with_name(f"{wanted.stem}.{namesake}{wanted.suffix}")
-        return os.open(self.path, _FILE_FLAGS, 0o600)
+        return self._create(self.path)
+
+    def _create(self, path: Path) -> int:
+        descriptor = os.open(path, _FILE_FLAGS, 0o600)
+        if self._hold:
+            for _ in range(_LOCK_TRIES):
+                if lock(descriptor) is not False:
+                    break
+                # Somebody looks just now whether the file is held.
+                time.sleep(0.001)
+        return descriptor
 
     def _write(self, descriptor: int, data: bytes) -> None:
         if self._torn:
@@ -110,8 +134,26 @@ class Spool:
         rest = memoryview(data)
         while rest:
             written = os.write(descriptor, rest)
+            self.end += written
             self._torn = written < len(rest)
             rest = rest[written:]
+
+
+def lock(descriptor: int) -> bool | None:
+    """Lock an open file without waiting; the lock ends with the process, however that ends.
+
+    Returns
+    -------
+    bool or None
+        True: locked. False: another process holds it. None: the file system knows no locks.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def count_lines(spool_file: Path) -> int:

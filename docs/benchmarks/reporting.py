@@ -1,0 +1,198 @@
+"""What status reporting costs a simulation: `make bench-reporting` (about 6 minutes on 2 idle cores).
+
+Prints the medians of three runs that docs/status-api.md has: the time of `emit`, the CPU time of the sender per event,
+and whole simulations with a receiver that takes everything, one that never answers, and none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import multiprocessing
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
+
+from stemphony.status.reporter import JobReporter, Reporter  # noqa: E402
+from stemphony.status.sender import Sender  # noqa: E402
+from stemphony.status.settings import ReportingSettings  # noqa: E402
+
+RUNS = 3
+EVENTS, PER_SECOND = 500, 100
+COMMON = {
+    "id": "2c0b3d0e-2f0b-4a55-8a2e-0d6c0c6a2b11", "num_threads": 4, "num_processors": 8, "num_defoci": 5,
+    "num_configurations": 10, "run": 1, "job": "defocus_m2d500_configuration_0007", "attempt": 1,
+}  # fmt: skip
+PAIR = {"defocus": -2.5, "defocus_index": 1, "configuration_index": 7}
+# The demo's crystal, four configurations of some seconds each.
+SIMULATION: dict[str, Any] = {
+    "probe": {"defoci_nm": [0.0]},
+    "scan": {"points": [6, 6]},
+    "frozen_phonon": {"configurations": 4},
+}
+
+
+class _Taking(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        return
+
+
+def _take(listener: socket.socket) -> None:
+    server = ThreadingHTTPServer(listener.getsockname(), _Taking, bind_and_activate=False)
+    server.socket.close()
+    server.socket = listener
+    server.serve_forever()
+
+
+@contextlib.contextmanager
+def receiver(kind: str) -> Iterator[str]:
+    """A URL where a receiver is `up`, `hanging` or `refusing`."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        if kind == "up":
+            process = multiprocessing.get_context("fork").Process(target=_take, args=(listener,), daemon=True)
+            process.start()
+            yield url
+            process.terminate()
+            process.join()
+            return
+        if kind == "hanging":
+            # The kernel takes the connection, and nobody ever answers.
+            yield url
+            return
+    yield url
+
+
+def progress_us(kind: str, computing: bool) -> list[float]:
+    """Times of the hundred progress reports of a job [µs], back to back or with FFTs between them."""
+    field = np.zeros((256, 256), dtype=complex)
+    with tempfile.TemporaryDirectory() as folder, receiver(kind) as url:
+        settings = ReportingSettings(reporting=True, url=url)
+        reports = Path(folder)
+        job = JobReporter(
+            settings, COMMON, defocus_nm=-2.5, defocus_index=1, configuration_index=7, run=1, attempt=1,
+            job="defocus_m2d500_configuration_0007", reports_dir=reports, marker_file=reports / "marker", warn=_silent,
+        )  # fmt: skip
+        job.start()
+        time.sleep(1.0)  # the thread has imported what it needs
+        times = []
+        for percent in range(1, 101):
+            begin = time.perf_counter_ns()
+            job.progress(percent / 100)
+            times.append((time.perf_counter_ns() - begin) / 1000)
+            until = time.monotonic() + 1 / PER_SECOND
+            while computing and time.monotonic() < until:
+                np.fft.fft2(field)
+        job.close(0.0)
+        return times
+
+
+def synced_us() -> list[float]:
+    """Times of events that are synced to the disk, of which a job has four [µs]."""
+    with tempfile.TemporaryDirectory() as folder, receiver("up") as url:
+        settings = ReportingSettings(reporting=True, url=url)
+        reporter = Reporter(settings, COMMON, Path(folder) / "spool.jsonl", warn=_silent)
+        times = []
+        for _ in range(50):
+            begin = time.perf_counter_ns()
+            reporter.emit("START_FP_CONFIGURATION", **PAIR)
+            times.append((time.perf_counter_ns() - begin) / 1000)
+        reporter.close(0.0)
+        return times
+
+
+def _silent(text: str) -> None:
+    return
+
+
+def sender_cpu_ms() -> float:
+    """CPU time of the sending thread per event, connection and answer included [ms]."""
+    event = {**COMMON, **PAIR, "time": "2026-03-01T10:00:00.000+00:00", "event": "PROGRESS", "progress": 0.5, "seq": 1}
+    line = json.dumps(event).encode()
+    with receiver("up") as url:
+        sender = Sender(ReportingSettings(reporting=True, url=url))
+        sender.put(line)
+        sender.flush(30.0)
+        begin = time.process_time()
+        for _ in range(EVENTS):
+            sender.put(line)
+        complete = sender.flush(60.0)
+        spent = time.process_time() - begin
+        sender.stop()
+    assert complete
+    return 1000 * spent / EVENTS
+
+
+def simulation_s(kind: str, folder: Path) -> tuple[float, float]:
+    """Wall time of a whole simulation, and of its median job [s]."""
+    config = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
+    for block, values in SIMULATION.items():
+        config[block] = {**config[block], **values}
+    config["specimen"]["file"] = str(ROOT / "config" / "srtio3.cif")
+    name = config["simulation"]["name"]
+    with receiver("hanging" if kind == "off" else kind) as url:
+        config["http_reporting"] = {"reporting": kind != "off", "url": url}
+        file = folder / "config.yaml"
+        file.write_text(yaml.safe_dump(config), encoding="utf-8")
+        work = folder / "work"
+        command = [sys.executable, "-m", "stemphony", "run", str(file), "--directory", str(work), "--cores", "2"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow" / "scripts"), "OMP_NUM_THREADS": "1"}
+        begin = time.monotonic()
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wall = time.monotonic() - begin
+    jobs = []
+    for table in (work / "benchmarks" / "run_multislice" / name).glob("*.tsv"):
+        with table.open(encoding="utf-8") as lines:
+            jobs += [float(row["s"]) for row in csv.DictReader(lines, delimiter="\t")]
+    return wall, statistics.median(jobs)
+
+
+def main() -> None:
+    """Measure and print."""
+    for kind in ("up", "refusing", "hanging"):
+        for computing in (False, True):
+            runs = [sorted(progress_us(kind, computing)) for _ in range(RUNS)]
+            median = statistics.median(statistics.median(times) for times in runs)
+            tail = statistics.median(times[int(0.95 * len(times))] for times in runs)
+            between = "FFTs between" if computing else "back to back"
+            print(f"emit, receiver {kind:<9} {between}: median {median:6.1f} µs, 95 % below {tail:6.1f} µs")
+    synced = statistics.median(statistics.median(synced_us()) for _ in range(RUNS))
+    print(f"emit of an event that is synced to the disk: median {synced / 1000:.1f} ms")
+    print(f"sender: {statistics.median(sender_cpu_ms() for _ in range(RUNS)):.2f} ms of CPU per event")
+    walls: dict[str, list[tuple[float, float]]] = {"off": [], "up": [], "hanging": []}
+    with tempfile.TemporaryDirectory() as folder:
+        simulation_s("off", Path(tempfile.mkdtemp(dir=folder)))  # plans of the FFT, caches of the disk
+        for _ in range(RUNS):
+            for kind, found in walls.items():
+                found.append(simulation_s(kind, Path(tempfile.mkdtemp(dir=folder))))
+    for kind, found in walls.items():
+        whole, job = (statistics.median(values) for values in zip(*found, strict=True))
+        each = ", ".join(f"{wall:.1f}" for wall, _ in found)
+        print(f"simulation, receiver {kind:<8} {whole:5.1f} s ({each}), its median job {job:.2f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""How far a spool file is delivered: what is acknowledged, what was refused for good, and what is left.
+
+Beside each spool ``name.jsonl`` stand ``name.delivered``, where in it the first line begins that no receiver has
+taken, and ``name.dead_letters``, the events that a receiver will never take. Who sends notes both; a crash in
+between costs nothing but an event that is sent twice, which a receiver recognises by its id.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from stemphony.status.spool import lock
+
+DELIVERED_SUFFIX: Final = ".delivered"
+DEAD_LETTERS_SUFFIX: Final = ".dead_letters"
+
+_READ_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+_DIGITS: Final = 20
+# Enough to see what a file begins with; then larger pieces.
+_FIRST_PIECE_BYTES: Final = 4096
+_PIECE_BYTES: Final = 65536
+
+
+class Delivery:
+    """Note what became of the events of one spool file. No method raises; what cannot be noted is sent again.
+
+    Parameters
+    ----------
+    spool_file : Path
+        The file in use, which exists.
+    """
+
+    def __init__(self, spool_file: Path) -> None:
+        self._delivered_file = spool_file.with_suffix(DELIVERED_SUFFIX)
+        self._dead_letters_file = spool_file.with_suffix(DEAD_LETTERS_SUFFIX)
+        self._descriptor: int | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def acknowledge(self, end: int) -> None:
+        """Note that all lines up to this place are done with."""
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                if self._descriptor is None:
+                    self._descriptor = os.open(self._delivered_file, _WRITE_FLAGS, 0o600)
+                # In place and of one length: no name to replace, and nothing of an older number left.
+                os.pwrite(self._descriptor, b"%0*d\n" % (_DIGITS, end), 0)
+            except OSError:
+                return
+
+    def put_aside(self, event: Mapping[str, Any], what: str) -> None:
+        """Keep an event that a receiver refused for good, with its reason."""
+        line = json.dumps({"refused": what, "event": dict(event)}, ensure_ascii=True).encode("ascii") + b"\n"
+        try:
+            descriptor = os.open(self._dead_letters_file, _WRITE_FLAGS | os.O_APPEND, 0o600)
+            try:
+                os.write(descriptor, line)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            # It is in the spool all the same.
+            return
+
+    def close(self) -> None:
+        """Let go of the file; nothing is noted any more."""
+        with self._lock:
+            self._closed = True
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
+
+
+def delivered_until(spool_file: Path) -> int:
+    """Where in a spool file the first line begins that is not delivered; 0 if nothing readable says so."""
+    try:
+        noted = _read(spool_file.with_suffix(DELIVERED_SUFFIX), 0, _DIGITS + 1)
+    except OSError:
+        return 0
+    return int(noted) if len(noted) == _DIGITS + 1 and noted[:_DIGITS].isdigit() else 0
+
+
+def is_being_sent(spool_file: Path) -> bool | None:
+    """Tell whether the process that writes this spool is alive and sends it by itself; None: no way to tell."""
+    try:
+        # Locks of network file systems want a file that may be written.
+        descriptor = os.open(spool_file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        free = lock(descriptor)
+    finally:
+        os.close(descriptor)
+    return None if free is None else not free
+
+
+def read_events(spool_file: Path, begin: int = 0) -> Iterator[tuple[dict[str, Any] | None, int]]:
+    """Read the complete lines of a spool file from a place on, those too that come while this reads.
+
+    Yields
+    ------
+    event : dict or None
+        None for a line that is no event: a disk was full there, or a process died.
+    end : int
+        Where the line ends.
+
+    Raises
+    ------
+    OSError
+        The file is gone, a link, or somebody else's.
+    """
+    size = _FIRST_PIECE_BYTES
+    while True:
+        piece = _read(spool_file, begin, size)
+        whole = piece.rfind(b"\n") + 1
+        if not whole:
+            if len(piece) < size:
+                return
+            size *= 2
+            continue
+        for line in piece[: whole - 1].split(b"\n"):
+            begin += len(line) + 1
+            yield _event_in(line), begin
+        size = _PIECE_BYTES
+
+
+def last_event(spool_file: Path) -> dict[str, Any] | None:
+    """The last complete event of a spool file; None if there is none, or the file cannot be read."""
+    try:
+        size = spool_file.stat().st_size
+        for piece in (_FIRST_PIECE_BYTES, _PIECE_BYTES):
+            for line in reversed(_read(spool_file, max(0, size - piece), piece).split(b"\n")[:-1]):
+                if (event := _event_in(line)) is not None:
+                    return event
+    except OSError:
+        pass
+    return None
+
+
+def count_undelivered(spool_file: Path) -> int:
+    """Number of lines that are not delivered; 0 for a file that cannot be read."""
+    begin, number = delivered_until(spool_file), 0
+    try:
+        while piece := _read(spool_file, begin, 16 * _PIECE_BYTES):
+            begin += len(piece)
+            number += piece.count(b"\n")
+    except OSError:
+        return 0
+    return number
+
+
+def _read(file: Path, begin: int, size: int) -> bytes:
+    # Opened anew for each piece: a network file system then looks at the server for what was appended meanwhile.
+    descriptor = os.open(file, _READ_FLAGS)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            raise PermissionError(f"{file} is not a file of this user")
+        return os.pread(descriptor, size, begin)
+    finally:
+        os.close(descriptor)
+
+
+def _event_in(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None

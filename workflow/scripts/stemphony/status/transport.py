@@ -1,0 +1,403 @@
+"""One event, or a few, over HTTP, and what became of them. The one importer of requests.
+
+The URL, the credentials and the custom parameters meet an event here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+import errno
+import io
+import json
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+from stemphony.status.settings import ReportingSettings
+
+if TYPE_CHECKING:
+    import socket
+
+    from requests.adapters import HTTPAdapter
+
+CONNECT_TIMEOUT_S: Final = 3.0
+READ_TIMEOUT_S: Final = 5.0
+ANSWER_DEADLINE_S: Final = 10.0
+"""From the last byte of a request to the end of its answer, however slowly that drips."""
+
+MAX_ANSWER_BYTES: Final = 4096
+MAX_IDLE_CONNECTION_S: Final = 10.0
+"""Older connections are not used again: firewalls forget them without a word."""
+
+RETRY_AFTER_CAP_S: Final = 60.0
+
+_NO_ROUTE: Final = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
+
+
+class Verdict(enum.Enum):
+    """What an answer means for the event and for those behind it."""
+
+    ARRIVED = "arrived"
+    AGAIN = "again"
+    NEVER = "never"
+    STOP = "stop"
+
+
+class Trouble(enum.StrEnum):
+    """Why there was no answer, in the words of a log."""
+
+    NO_SUCH_HOST = "no such host"
+    REFUSED = "connection refused"
+    UNREACHABLE = "host not reachable"
+    NO_CONNECTION = "no connection in time"
+    CERTIFICATE = "certificate not accepted"
+    NO_TLS = "no TLS"
+    NO_ANSWER = "no answer in time"
+    CLOSED = "connection closed without an answer"
+    NOT_HTTP = "answer is not HTTP"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one request.
+
+    Attributes
+    ----------
+    verdict : Verdict
+        What follows.
+    what : str
+        Status, a `Trouble`, or the class of the exception; nothing that the receiver or the config wrote.
+    retry_after_s : float or None
+        How long the receiver wants to be left alone, capped.
+    body : bytes
+        Beginning of a short answer.
+    """
+
+    verdict: Verdict
+    what: str
+    retry_after_s: float | None = None
+    body: bytes = field(default=b"", repr=False, compare=False)
+
+
+def verdict_on(status: int) -> Verdict:
+    """Decide by the status of an answer.
+
+    2xx and 409 (known already) say that the event has arrived; 408, 425, 429 and 5xx may pass; 400, 413,
+    415 and 422 are about this event; everything else, redirects too, is about the configuration and would
+    meet every event.
+    """
+    if 200 <= status < 300 or status == 409:
+        return Verdict.ARRIVED
+    if status in (408, 425, 429) or status >= 500 or status < 200:
+        return Verdict.AGAIN
+    if status in (400, 413, 415, 422):
+        return Verdict.NEVER
+    return Verdict.STOP
+
+
+def retry_after_s(header: str | None, now: datetime | None = None) -> float | None:
+    """Read a Retry-After header, seconds or a date, capped at a minute; None for none and for nonsense."""
+    text = (header or "").strip()
+    if re.fullmatch(r"[0-9]{1,18}", text):
+        return min(float(text), RETRY_AFTER_CAP_S)
+    from email.utils import parsedate_to_datetime
+
+    try:
+        moment = parsedate_to_datetime(text)
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return min(max((moment - (now or datetime.now(UTC))).total_seconds(), 0.0), RETRY_AFTER_CAP_S)
+
+
+def batch_url(url: str) -> str | None:
+    """Where a receiver at `url` would take several events at once; None if no receiver of ours has that path.
+
+    ``https://host/prefix/`` and ``https://host/prefix/events`` have ``https://host/prefix/events/batch``.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    if not parts.path or parts.path.endswith("/"):
+        path = (parts.path or "/") + "events/batch"
+    elif parts.path.endswith("/events"):
+        path = parts.path + "/batch"
+    else:
+        return None
+    return urlunsplit(parts._replace(path=path))
+
+
+class Transport(Protocol):
+    """Something that delivers events."""
+
+    def post(self, event: Mapping[str, Any]) -> Answer:
+        """Deliver one event and report what became of it."""
+
+    def post_batch(self, events: Sequence[Mapping[str, Any]]) -> Answer | None:
+        """Deliver several events, all or none; None if that cannot be done in one request."""
+
+    def close(self) -> None:
+        """Let go of connections."""
+
+
+class HttpTransport:
+    """One POST per event, or per batch of events.
+
+    A transport adapter is used without a session: a session would follow redirects or at least read their
+    bodies, keep cookies, and take credentials from `.netrc` and proxies and certificates from the
+    environment.
+    """
+
+    def __init__(self, settings: ReportingSettings) -> None:
+        _hush_library_logs()
+        self._url = settings.url
+        self._batch_url = batch_url(settings.url)
+        self._parameters = dict(settings.parameters)
+        self._verify: bool | str = settings.ca_file or True
+        self._headers = {
+            "Content-Type": "application/json",
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+            "User-Agent": "stemphony",
+        }
+        if settings.auth_user:
+            credentials = f"{settings.auth_user}:{settings.auth_pass}".encode()
+            self._headers["Authorization"] = "Basic " + base64.b64encode(credentials).decode("ascii")
+        self._adapter = _bounded_adapter()
+        self._last_used = time.monotonic()
+
+    def post(self, event: Mapping[str, Any]) -> Answer:
+        """Deliver one event with the custom parameters added, and report what became of it. Never raises."""
+        return self._deliver(self._url, lambda: self._with_parameters(event))
+
+    def post_batch(self, events: Sequence[Mapping[str, Any]]) -> Answer | None:
+        """Deliver several events in one request, to a receiver that takes batches.
+
+        Returns
+        -------
+        Answer or None
+            None when each event has to go alone: the URL is not one of ours, the receiver has no place for
+            batches (asked once), or it refuses this one for the sake of one of its events.
+        """
+        if self._batch_url is None:
+            return None
+        answer = self._deliver(self._batch_url, lambda: [self._with_parameters(event) for event in events])
+        if answer.verdict is Verdict.ARRIVED and _counted(answer.body) == len(events):
+            return answer
+        if answer.verdict is Verdict.AGAIN and answer.what != "status 501":
+            return answer
+        if answer.what in ("status 401", "status 403"):
+            return answer
+        if answer.verdict is not Verdict.NEVER:
+            # It knows no batches, or says yes to everything without knowing what it got.
+            self._batch_url = None
+        return None
+
+    def close(self) -> None:
+        """Close the connections that are kept for the next event."""
+        self._adapter.close()
+
+    def _with_parameters(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        return {**event, **{key: value for key, value in self._parameters.items() if key not in event}}
+
+    def _deliver(self, url: str, content: Callable[[], Any]) -> Answer:
+        try:
+            body = json.dumps(content(), ensure_ascii=True, allow_nan=False).encode("ascii")
+        except (TypeError, ValueError, RecursionError) as error:
+            return Answer(Verdict.NEVER, type(error).__name__)
+        _in_transport.active = True
+        try:
+            return self._post(url, body)
+        except Exception as error:
+            return Answer(Verdict.AGAIN, trouble_of(error))
+        finally:
+            _in_transport.active = False
+
+    def _post(self, url: str, body: bytes) -> Answer:
+        import requests
+
+        if time.monotonic() - self._last_used > MAX_IDLE_CONNECTION_S:
+            self._adapter.close()
+        try:
+            request = requests.Request("POST", url, data=body, headers=self._headers).prepare()
+        except Exception as error:
+            return Answer(Verdict.STOP, type(error).__name__)
+        try:
+            response = self._adapter.send(
+                request,
+                stream=True,
+                timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+                verify=self._verify,
+                proxies={},
+            )
+        except requests.exceptions.InvalidURL as error:
+            return Answer(Verdict.STOP, type(error).__name__)
+        try:
+            answer = Answer(
+                verdict_on(response.status_code),
+                f"status {response.status_code}",
+                retry_after_s(response.headers.get("Retry-After")),
+                self._read_short(response),
+            )
+        finally:
+            response.close()
+        self._last_used = time.monotonic()
+        return answer
+
+    @staticmethod
+    def _read_short(response: Any) -> bytes:
+        """Read a short body, so that the connection serves again; a long or endless one is cut off unread."""
+        length = response.headers.get("Content-Length", "")
+        if re.fullmatch(r"[0-9]{1,5}", length) and int(length) <= MAX_ANSWER_BYTES:
+            try:
+                return bytes(response.raw.read(MAX_ANSWER_BYTES, decode_content=False))
+            except Exception:
+                # The status has been read, and it decides.
+                return b""
+        return b""
+
+
+def _counted(body: bytes) -> int:
+    """How many events the answer to a batch says are safe; −1 if it says nothing of the kind."""
+    try:
+        said = json.loads(body)
+        return int(said["stored"]) + int(said["duplicates"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return -1
+
+
+def trouble_of(error: BaseException) -> str:
+    """Say why a request had no answer: a `Trouble`, or the class of the exception. Addresses are not in it."""
+    import socket
+    import ssl
+
+    from urllib3 import exceptions
+
+    chain = list(_causes(error))
+    if any(isinstance(cause, OSError) and cause.errno in _NO_ROUTE for cause in chain):
+        return Trouble.UNREACHABLE.value
+    if any(type(cause) is exceptions.ConnectTimeoutError for cause in chain):
+        return Trouble.NO_CONNECTION.value
+    for kind, word in (
+        (socket.gaierror, Trouble.NO_SUCH_HOST),
+        (exceptions.NameResolutionError, Trouble.NO_SUCH_HOST),
+        (ConnectionRefusedError, Trouble.REFUSED),
+        (ssl.SSLCertVerificationError, Trouble.CERTIFICATE),
+        (ssl.SSLError, Trouble.NO_TLS),
+        (exceptions.ReadTimeoutError, Trouble.NO_ANSWER),
+        (TimeoutError, Trouble.NO_ANSWER),
+        (ConnectionError, Trouble.CLOSED),
+    ):
+        if any(isinstance(cause, kind) for cause in chain):
+            return word.value
+    if any(type(cause).__name__ in ("BadStatusLine", "LineTooLong", "UnknownProtocol") for cause in chain):
+        return Trouble.NOT_HTTP.value
+    return type(error).__name__
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and all that it was made of: requests wraps what urllib3 wraps what the socket said."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        cause = waiting.pop()
+        if id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        inner = (*cause.args, getattr(cause, "reason", None), cause.__cause__, cause.__context__)
+        waiting += [entry for entry in inner if isinstance(entry, BaseException)]
+
+
+_in_transport = threading.local()
+
+_LIBRARY_LOGGERS: Final = (
+    "urllib3.connection",
+    "urllib3.connectionpool",
+    "urllib3.poolmanager",
+    "urllib3.response",
+    "urllib3.util.retry",
+    "urllib3.util.ssl_",
+    "urllib3.util.ssl_match_hostname",
+)
+
+
+def _not_in_transport(record: logging.LogRecord) -> bool:
+    return not getattr(_in_transport, "active", False)
+
+
+def _hush_library_logs() -> None:
+    """Keep urllib3 from logging path and query of our URL, which may hold a token; others' records pass."""
+    for name in _LIBRARY_LOGGERS:
+        # Adding the same filter twice has no effect.
+        logging.getLogger(name).addFilter(_not_in_transport)
+
+
+class _DeadlineReader(io.RawIOBase):
+    """Bytes of one answer. Timeouts of sockets begin anew with each byte; this one does not."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._raw = connection.makefile("rb", buffering=0)
+        self._deadline = time.monotonic() + ANSWER_DEADLINE_S
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer took too long")
+        self._connection.settimeout(min(left, READ_TIMEOUT_S))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _DeadlineSocket:
+    """What http.client wants of a socket when it reads an answer."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_DeadlineReader(self._connection))
+
+
+def _bounded_adapter() -> HTTPAdapter:
+    """Make an adapter without retries of its own, whose answers have a deadline."""
+    from http.client import HTTPResponse
+
+    from requests.adapters import HTTPAdapter
+    from urllib3.connection import HTTPConnection, HTTPSConnection
+    from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+    class BoundedResponse(HTTPResponse):
+        def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+            super().__init__(_DeadlineSocket(sock), *args, **kwargs)  # type: ignore[arg-type]
+
+    class BoundedConnection(HTTPConnection):
+        response_class = BoundedResponse
+
+    class BoundedTlsConnection(HTTPSConnection):
+        response_class = BoundedResponse
+
+    class BoundedPool(HTTPConnectionPool):
+        ConnectionCls = BoundedConnection
+
+    class BoundedTlsPool(HTTPSConnectionPool):
+        ConnectionCls = BoundedTlsConnection
+
+    adapter = HTTPAdapter(max_retries=0, pool_connections=1, pool_maxsize=1)
+    adapter.poolmanager.pool_classes_by_scheme = {"http": BoundedPool, "https": BoundedTlsPool}
+    return adapter
