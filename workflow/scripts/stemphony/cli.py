@@ -12,6 +12,7 @@ from pathlib import Path
 
 from . import __version__
 from .errors import StemphonyError, StorageError
+from .monitor import command as monitor_command
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SNAKEFILE = REPOSITORY / "Snakefile"
@@ -59,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--cores", type=int, default=None, metavar="N", help="cores to use (default: all of this machine)")
     run.add_argument("--directory", type=Path, default=Path(), help="where `results` and `logs` go (default: here)")
     run.add_argument("--profile", default=None, help="Snakemake profile, for example slurm")
+
+    monitor_command.add_parser(commands)
     return parser
 
 
