@@ -35,7 +35,7 @@ DEFAULT_PORT: Final = 8000
 THREADS: Final = 16
 """A request that stores waits for the disk: with more threads, more share one commit."""
 
-CONNECTIONS: Final = 1000
+CONNECTIONS: Final = 500
 SILENT_CONNECTION_S: Final = 30
 PORTS_TRIED: Final = 20
 
@@ -66,11 +66,11 @@ class Monitor:
             self.database.lock()
             gate = Gate(self.database)
             _refuse_open_door(options.host, gate)
-            self._server = _listen(options)
+            listener = _listen(options)
         except BaseException:
             self.database.close()
             raise
-        self.port = int(self._server.effective_port)
+        self.port = int(listener.getsockname()[1])
         self.notifier = Notifier(settings, self.database, say, options.stale_after_s)
         self.writer = Writer(self.database, self.notifier.rows, say)
         self.retention = Retention(options.keep_days, self.writer, say)
@@ -78,7 +78,9 @@ class Monitor:
         self.services = Services(
             self.database, self.writer, gate, RateLimit(options.requests_per_s), options.stale_after_s, frozenset(hosts)
         )
-        self._server.application = make_application(self.services)
+        self._server = _server(listener, make_application(self.services))
+        self._closing = threading.Lock()
+        self._closed = False
         self.url = f"http://{_shown(options.host)}:{self.port}/"
 
     def serve(self) -> None:
@@ -94,7 +96,12 @@ class Monitor:
 
     def close(self) -> None:
         """Store what waits and let go of the database."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
         self._server.close()
+        self._server.task_dispatcher.shutdown()
         self.retention.close()
         self.notifier.close()
         self.writer.close()
@@ -155,24 +162,30 @@ def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _listen(options: Options) -> Any:
-    ports = range(options.port, options.port + (PORTS_TRIED if options.any_port else 1))
+def _listen(options: Options) -> socket.socket:
+    try:
+        family, _, _, _, (host, *_) = socket.getaddrinfo(options.host, None, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError):
+        raise MonitorError(f"--host {options.host!r} is no address of this machine.") from None
+    ports = range(options.port, min(options.port + (PORTS_TRIED if options.any_port else 1), 65_536))
     for port in ports:
         try:
-            return waitress.server.create_server(
-                None, host=options.host, port=port, threads=THREADS, connection_limit=CONNECTIONS,
-                channel_timeout=SILENT_CONNECTION_S, cleanup_interval=5, ident="stemphony",
-                max_request_body_size=limits.MAX_BODY_BYTES, max_request_header_size=32_768,
-                # Bodies stay in memory: a full disk must not decide what can be answered.
-                inbuf_overflow=2 * limits.MAX_BODY_BYTES, outbuf_overflow=64 * limits.MAX_BODY_BYTES,
-                clear_untrusted_proxy_headers=True, _start=True,
-            )  # fmt: skip
+            return socket.create_server((str(host), port), family=family, backlog=1024)
         except OSError as error:
             if error.errno == errno.EADDRINUSE and port != ports[-1]:
                 continue
             if error.errno == errno.EADDRINUSE:
                 raise MonitorError(f"port {port} is taken. Give another one by --port.") from None
             raise MonitorError(f"--host {options.host} --port {port}: {error.strerror or error}.") from None
-        except ValueError:
-            raise MonitorError(f"--host {options.host!r} is no address of this machine.") from None
     raise MonitorError("no port is free.")
+
+
+def _server(listener: socket.socket, application: Any) -> Any:
+    return waitress.server.create_server(
+        application, sockets=[listener], threads=THREADS, connection_limit=CONNECTIONS, asyncore_use_poll=True,
+        channel_timeout=SILENT_CONNECTION_S, cleanup_interval=5, ident="stemphony",
+        max_request_body_size=limits.MAX_BODY_BYTES, max_request_header_size=32_768,
+        # Bodies stay in memory: a full disk must not decide what can be answered.
+        inbuf_overflow=2 * limits.MAX_BODY_BYTES, outbuf_overflow=64 * limits.MAX_BODY_BYTES,
+        clear_untrusted_proxy_headers=True,
+    )  # fmt: skip
