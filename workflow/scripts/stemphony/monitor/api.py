@@ -155,7 +155,7 @@ def _simulation(
         "id": simulation.uid,
         "title": simulation.title,
         "state": state_of(simulation, now, stale_after_s).value,
-        "progress": round(progress_of(simulation), 6),
+        "progress": progress_of(simulation),
         "run": simulation.run,
         "num_defoci": simulation.num_defoci,
         "num_configurations": simulation.num_configurations,

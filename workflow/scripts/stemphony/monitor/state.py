@@ -130,9 +130,9 @@ def outlook_of(simulation: SimulationSummary, now: float) -> Outlook | None:
     left = max(0.0, total - done)
     spread = _SPREAD + _SPREAD_OF_ONE / math.sqrt(1 + simulation.run_finished)
     since = max(0.0, now - simulation.latest_time)
-    # The last configurations run side by side with idle processors: each takes as long as one takes.
+    # At the end processors fall idle one after the other, over the time of one configuration.
     side_by_side = max(1, simulation.running)
-    tail = (1 - 1 / side_by_side) * 0.5 * side_by_side / whole if left < 2 * side_by_side else 0.0
+    tail = 0.5 * (side_by_side - 1) / whole
     earliest = left / (max(rates) * (1 + spread)) - since
     latest = (left / min(rates) + tail) * (1 + spread) - since
     return Outlook(rates[-1], max(0.0, earliest), max(0.0, latest))
