@@ -123,7 +123,11 @@ def test_an_inserted_defocus_does_not_move_the_others(monitor: Inside):
     monitor.store(story.whole())
     story.defoci, story.run, story.hook_seq = (0.0, 2.5, 5.0), 2, 0
     monitor.store([story.start(), *story.done(1, 0), story.finish()])
-    assert {place: pair["attempt"] for place, pair in monitor.pairs().items()} == {(0.0, 0): 1, (2.5, 0): 1, (5.0, 0): 1}
+    assert {place: pair["attempt"] for place, pair in monitor.pairs().items()} == {
+        (0.0, 0): 1,
+        (2.5, 0): 1,
+        (5.0, 0): 1,
+    }
     assert monitor.simulation["finished"] == 3
 
 

@@ -38,7 +38,9 @@ def missing(what: str) -> NoReturn:
 
 def program(name: str, *places: str) -> str:
     """Path of a program, or no test."""
-    return shutil.which(name) or next((p for p in places if Path(p).exists()), "") or missing(f"{name} is not installed")
+    return (
+        shutil.which(name) or next((p for p in places if Path(p).exists()), "") or missing(f"{name} is not installed")
+    )
 
 
 @dataclass

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, and_, case, exists, func, or_, select
 
+from stemphony.status.events import clean_text
+
 from . import tables
 from .state import STALE_AFTER_S, PairState, State, pair_state, state_of
 from .summaries import FAILED, RUNNING, SimulationSummary
@@ -93,6 +95,8 @@ class Event:
     job: str
     defocus: float | None
     configuration: int | None
+    message: str = ""
+    progress: float | None = None
     body: dict[str, Any] = field(default_factory=dict)
 
 
@@ -290,23 +294,28 @@ def events(
         question = question.where(table.c.row < before)
     if not all_of_them:
         question = question.where(table.c.notable == 1)
-    return [
-        Event(
-            row=row["row"],
-            name=row["name"],
-            event_id=row["event_id"],
-            time=row["time"],
-            received=row["received"],
-            run=row["run"],
-            attempt=row["attempt"],
-            seq=row["seq"],
-            job=row["job"],
-            defocus=row["defocus"],
-            configuration=row["configuration"],
-            body=json.loads(row["body"]),
-        )
-        for row in connection.execute(question).mappings()
-    ]
+    return [_event(row, json.loads(row["body"])) for row in connection.execute(question).mappings()]
+
+
+def _event(row: Mapping[Any, Any], body: dict[str, Any]) -> Event:
+    progress, message = body.get("progress"), body.get("message")
+    return Event(
+        row=row["row"],
+        name=row["name"],
+        event_id=row["event_id"],
+        time=row["time"],
+        received=row["received"],
+        run=row["run"],
+        attempt=row["attempt"],
+        seq=row["seq"],
+        job=row["job"],
+        defocus=row["defocus"],
+        configuration=row["configuration"],
+        # The body is as it came; a page cannot be made of half a character pair.
+        message=clean_text(message) if isinstance(message, str) else "",
+        progress=float(progress) if isinstance(progress, int | float) else None,
+        body=body,
+    )
 
 
 def revision(connection: Connection) -> int:
