@@ -45,7 +45,10 @@ def duration(seconds: float) -> str:
 def duration_range(earliest_s: float, latest_s: float) -> str:
     """Give a range of time spans, or one where both ends read the same."""
     early, late = duration(_rounded(earliest_s)), duration(_rounded(latest_s))
-    return f"about {late}" if early == late else f"{early} – {late}"
+    if early == late:
+        return f"about {late}"
+    number, _, unit = early.partition(" ")
+    return f"{number} – {late}" if late.partition(" ")[2] == unit else f"{early} – {late}"
 
 
 def _rounded(seconds: float) -> float:

@@ -32,6 +32,7 @@
   const same = (one, other) => one.isEqualNode(other);
 
   const replaceKeyed = (section, content) => {
+    const focused = section.contains(document.activeElement) ? document.activeElement : null;
     const wanted = [...content.children];
     const known = new Map([...section.children].map((child) => [child.id, child]));
     wanted.forEach((child, index) => {
@@ -43,6 +44,8 @@
       if (section.children[index] !== place) section.insertBefore(place, section.children[index] || null);
     });
     while (section.children.length > wanted.length) section.lastElementChild.remove();
+    // What is moved loses the focus.
+    if (focused?.isConnected && document.activeElement !== focused) focused.focus({preventScroll: true});
   };
 
   /* An element that holds the focus is changed in place where its structure is the same. */
