@@ -193,7 +193,8 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--db", default="", help="URL; a new SQLite file without it")
     given = parser.parse_args()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}")
+    load = os.getloadavg()[0]
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, load {load:.1f}")
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         database = given.db or str(Path(folder) / "monitor.sqlite")
         with Monitor(database):
@@ -206,7 +207,8 @@ def main() -> None:
                 begin = time.perf_counter()
                 fill(given.events)
                 print(f"{given.events} more events stored in {time.perf_counter() - begin:.0f} s")
-                listed = json.loads(get(http.client.HTTPConnection("127.0.0.1", PORT), "/api/simulations"))["simulations"]
+                answer = get(http.client.HTTPConnection("127.0.0.1", PORT), "/api/simulations")
+                listed = json.loads(answer)["simulations"]
                 row = max(listed, key=lambda entry: entry["finished"])["row"]
                 runs = [pages(row) for _ in range(given.runs)]
                 for name in runs[0]:

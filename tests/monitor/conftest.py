@@ -1,4 +1,4 @@
-"""A monitor inside of the test's process, for all that needs no socket; on SQLite, and on PostgreSQL where there is one."""
+"""A monitor inside of the test's process, for all that needs no socket; on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 

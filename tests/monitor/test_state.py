@@ -209,7 +209,7 @@ def simulated(rng: random.Random, jobs: int, processors: int, seconds: float) ->
 
 @pytest.mark.parametrize(("jobs", "processors"), [(60, 4), (24, 8), (300, 40), (8, 1)])
 def test_the_range_of_the_end_contains_the_end(jobs: int, processors: int):
-    """Of 20 campaigns, asked at each tenth between 10 and 90 %: in at least nine of ten cases, and it is no wide guess."""
+    """Of 20 campaigns, asked at each tenth between 10 and 90 %: right nine times in ten, and no wide guess."""
     hits = asked = 0
     widths = []
     for seed in range(20):
