@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -28,26 +29,26 @@ def acknowledged_by(monitor: MonitorProcess, stop: threading.Event, sender: int)
     """Send single events and batches until told to stop; ids that were acknowledged, and ids that were sent."""
     acknowledged: list[str] = []
     sent: list[str] = []
-    connection = http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=20)
     story = Story(uid=f"sender {sender}", configurations=1000)
-    for number in range(1_000_000):
-        if stop.is_set():
-            break
-        events = story.job(0, number % 1000, 0, 50, attempt=number // 1000 + 1)
-        single = random.random() < 0.7
-        for part in [[event] for event in events] if single else [events]:
-            ids = [event["event_id"] for event in part]
-            sent += ids
-            try:
-                body = json.dumps(part[0] if single else part)
-                path = "/events" if single else "/events/batch"
-                connection.request("POST", path, body, {"Content-Type": "application/json"})
-                answer = connection.getresponse()
-                answer.read()
-            except (OSError, http.client.HTTPException):
-                return acknowledged, sent
-            if answer.status == 200:
-                acknowledged += ids
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=20)) as connection:
+        for number in range(1_000_000):
+            if stop.is_set():
+                break
+            events = story.job(0, number % 1000, 0, 50, attempt=number // 1000 + 1)
+            single = random.random() < 0.7
+            for part in [[event] for event in events] if single else [events]:
+                ids = [event["event_id"] for event in part]
+                sent += ids
+                try:
+                    body = json.dumps(part[0] if single else part)
+                    path = "/events" if single else "/events/batch"
+                    connection.request("POST", path, body, {"Content-Type": "application/json"})
+                    answer = connection.getresponse()
+                    answer.read()
+                except (OSError, http.client.HTTPException):
+                    return acknowledged, sent
+                if answer.status == 200:
+                    acknowledged += ids
     return acknowledged, sent
 
 

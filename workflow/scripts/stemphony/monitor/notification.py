@@ -51,7 +51,7 @@ GIVE_UP_S: Final = 2 * 86_400.0
 _TEXT_KEYS: Final = (
     "name", "format", "url", "url_env", "host", "from", "user", "password_env", "security", "ca_file",
 )  # fmt: skip
-_KEYS: Final = frozenset({*_TEXT_KEYS, "port", "to", "on"})
+_KEYS: Final = frozenset({*_TEXT_KEYS, "port", "to", "when"})
 _SECURITIES: Final = ("starttls", "tls", "none")
 
 
@@ -135,9 +135,9 @@ def _target(where: str, entry: Any, environment: Mapping[str, str]) -> Target:
     kind = entry.get("format", "json")
     if kind not in FORMATS:
         raise MonitorError(f"{where}: `format` is {kind!r}. Allowed: {', '.join(FORMATS)}.")
-    wanted = entry.get("on", list(DEFAULT_KINDS))
+    wanted = entry.get("when", list(DEFAULT_KINDS))
     if not isinstance(wanted, list) or not wanted or not set(map(str, wanted)) <= set(KINDS):
-        raise MonitorError(f"{where}: `on` must be a list of: {', '.join(KINDS)}.")
+        raise MonitorError(f"{where}: `when` must be a list of: {', '.join(KINDS)}.")
     common = {"name": entry.get("name") or kind, "format": kind, "kinds": frozenset(wanted)}
     if kind == "email":
         return _mail_target(where, entry, environment, common)
