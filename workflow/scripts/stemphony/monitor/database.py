@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
 import re
 import sqlite3
@@ -123,6 +124,10 @@ class Database:
         url = database_url(given)
         if url.get_backend_name() == "sqlite":
             _prepare_file(Path(str(url.database)), create)
+        elif importlib.util.find_spec("psycopg") is None:
+            raise MonitorError(
+                "PostgreSQL needs the package psycopg, not installed here. Do: pip install psycopg[binary]"
+            )
         database = cls(url, _engine(url, READERS, "BEGIN"), _engine(url, 1, "BEGIN IMMEDIATE"))
         try:
             with database.writer.begin() as connection:
