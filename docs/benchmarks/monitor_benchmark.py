@@ -28,7 +28,7 @@ from typing import Any
 PORT = 8799
 CLIENTS = 4
 SINGLE_S = 8.0
-BATCH = 100
+BATCHES = (25, 100)
 DEFOCI, CONFIGURATIONS = 50, 200
 SIMULATIONS = 50
 # Of both, so that the page that is asked for has 10,000 cells.
@@ -77,7 +77,7 @@ def client(number: int, size: int, seconds: float, results: Any) -> None:
     # Made beforehand: the client's own work is not what is measured.
     bodies = [
         json.dumps(next(events) if size == 1 else [next(events) for _ in range(size)]).encode()
-        for _ in range(6000 if size == 1 else 600)
+        for _ in range(6000 if size == 1 else 60_000 // size)
     ]
     path = "/events" if size == 1 else "/events/batch"
     results.put(None)
@@ -198,7 +198,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         database = given.db or str(Path(folder) / "monitor.sqlite")
         with Monitor(database):
-            for name, size in (("single events", 1), (f"batches of {BATCH}", BATCH)):
+            for name, size in (("single events", 1), *((f"batches of {size}", size) for size in BATCHES)):
                 found = [ingest(size) for _ in range(given.runs)]
                 rate, median, high = (statistics.median(values) for values in zip(*found, strict=True))
                 rates = ", ".join(f"{entry[0]:.0f}" for entry in found)

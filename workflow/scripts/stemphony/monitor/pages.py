@@ -35,7 +35,9 @@ def blueprint(services: Services) -> Blueprint:
 
     @routes.get("/")
     def simulations() -> str:
-        return render_template("simulations.html", **_list(services))
+        with services.database.reader.begin() as connection:
+            choices = reading.parameter_choices(connection)
+        return render_template("simulations.html", choices=choices, **_list(services))
 
     @routes.get("/live")
     def live_list() -> Response:
@@ -116,7 +118,6 @@ def _list(services: Services) -> dict[str, Any]:
         found = reading.simulations(connection, wanted, now, services.stale_after_s)
         parameters = reading.parameters(connection, [entry.row for entry in found])
         counts = reading.counts(connection, now, services.stale_after_s)
-        choices = reading.parameter_choices(connection)
     return {
         "simulations": [
             views.simulation_view(entry, parameters[entry.row], now, services.stale_after_s) for entry in found
@@ -125,7 +126,6 @@ def _list(services: Services) -> dict[str, Any]:
         "states": list(State),
         "total": sum(counts.values()),
         "wanted": wanted,
-        "choices": choices,
         "is_full": len(found) == reading.PER_PAGE,
         "link": _link_of(wanted),
         "host": request.host_url,
