@@ -28,7 +28,7 @@ WATCHED = changed(
 KILLED = changed(SLOW, simulation={"name": "killed", "title": "A run whose Snakemake was killed"})
 RUNNING = changed(WATCHED, simulation={"name": "second", "title": "SrTiO3 [001], other draw of the vibrations"})
 HOSTILE = {"html": "<img src=x onerror=alert(1)>", "link": "javascript:alert(1)", "my_token": "canary-4711"}
-STALE_MINUTES = "0.2"
+STALE_MINUTES = "0.4"
 LONG_MS = 90_000
 
 
