@@ -16,6 +16,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 from stemphony.errors import MonitorError
 from stemphony.monitor.database import Database
+from stemphony.monitor.incoming import read_batch, read_event
 from stemphony.monitor.notification import Notice, Notifier, Settings, Target, body_for, mail_for, send
 from stemphony.monitor.writer import Writer
 from support.campaign import wait_for
@@ -133,8 +134,6 @@ def test_nothing_is_forgotten_by_a_crash_and_nothing_told_twice(tmp_path: Path):
 
             notifier = Notifier(Settings((target,)), database, lambda _: None, send=tell)
             writer = Writer(database, notifier.rows)
-            from stemphony.monitor.incoming import read_batch
-
             writer.store(read_batch(json.dumps(story.whole()).encode(), time.time()))
             if answer != "never started":
                 notifier.start(writer)
@@ -148,6 +147,28 @@ def test_nothing_is_forgotten_by_a_crash_and_nothing_told_twice(tmp_path: Path):
     assert told == [story.title]
     run("")
     assert told == [story.title]
+
+
+def test_who_begins_to_be_told_is_not_told_of_old_silence(tmp_path: Path):
+    """Three runs without an end: one that is silent since last week, one since an hour, one that has just reported."""
+    told: list[str] = []
+
+    def tell(_target: Target, notice: Notice) -> str:
+        told.append(notice.title)
+        return ""
+
+    target = Target("t", "json", frozenset({"stale"}), url="http://127.0.0.1:1/")
+    with Database.open(str(tmp_path / "m.sqlite")) as database:
+        notifier = Notifier(Settings((target,)), database, lambda _: None, send=tell)
+        writer = Writer(database, notifier.rows)
+        for title, ago_s in (("old", 7 * 86_400.0), ("silent", 3600.0), ("new", 0.0)):
+            story = Story(title=title, now=time.time() - ago_s)
+            writer.store([read_event(json.dumps(story.start()).encode(), time.time() - ago_s)])
+        notifier.start(writer)
+        wait_for(lambda: told, "a notification")
+        notifier.close()
+        writer.close()
+    assert told == ["silent"]
 
 
 @pytest.mark.parametrize(

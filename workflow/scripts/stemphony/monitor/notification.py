@@ -34,7 +34,7 @@ from stemphony.status.events import clean_text
 
 from . import reading, tables
 from .database import Database
-from .state import OF_END, STALE_AFTER_S, State, pairs, progress_of, state_of
+from .state import MAX_STALE_AFTER_S, OF_END, STALE_AFTER_S, State, pairs, progress_of, state_of
 from .summaries import SimulationSummary
 from .views import duration
 from .writer import NotStored, Writer
@@ -47,6 +47,8 @@ CHECK_S: Final = 5.0
 FIRST_PAUSE_S: Final = 10.0
 LONGEST_PAUSE_S: Final = 3600.0
 GIVE_UP_S: Final = 2 * 86_400.0
+OLD_NEWS_S: Final = 86_400.0
+"""Who begins to be told is not told of all that has ever fallen silent."""
 
 _TEXT_KEYS: Final = (
     "name", "format", "url", "url_env", "host", "from", "user", "password_env", "security", "ca_file",
@@ -414,6 +416,7 @@ class Notifier:
                 simulation
                 for simulation in reading.unended(connection)
                 if state_of(simulation, now, self._stale_after_s) is State.STALE
+                and now - simulation.last_received < MAX_STALE_AFTER_S + OLD_NEWS_S
             ]
             told = _told(connection, [simulation.row for simulation in silent], State.STALE.value)
         new = [simulation for simulation in silent if (simulation.row, simulation.run) not in told]
