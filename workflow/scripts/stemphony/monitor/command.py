@@ -29,7 +29,7 @@ def add_parser(commands: Any) -> None:
     monitor.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
     monitor.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     monitor.add_argument(
-        "--keep-days", type=float, default=0.0, metavar="N", help="delete simulations silent for longer"
+        "--keep-days", type=float, default=0.0, metavar="N", help="delete simulations silent for so many days"
     )
     monitor.add_argument(
         "--stale-after", type=float, default=15.0, metavar="MIN", help="minutes of silence at least (default: 15)"
@@ -42,7 +42,7 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help="requests per second of one sender (0: any; default: 1000)",
     )
-    actions = monitor.add_subparsers(metavar="ACTION")
+    actions = monitor.add_subparsers(metavar="[ACTION]")
 
     token = actions.add_parser("token", help="credentials of those who send and those who look")
     tokens = token.add_subparsers(required=True, metavar="ACTION")
