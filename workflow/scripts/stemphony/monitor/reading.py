@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Select, and_, case, exists, func, or_, select
 from stemphony.status.events import clean_text
 
 from . import tables
+from .incoming import HIDDEN
 from .state import STALE_AFTER_S, PairState, State, pair_state, state_of
 from .summaries import FAILED, RUNNING, SimulationSummary
 
@@ -182,6 +183,7 @@ def parameter_choices(connection: Connection) -> dict[str, list[str]]:
     table = tables.PARAMETER
     question = (
         select(table.c.name, table.c.value, func.count().label("number"))
+        .where(table.c.value != HIDDEN)
         .group_by(table.c.name, table.c.value)
         .order_by(func.count().desc())
         .limit(PARAMETER_NAMES * PARAMETER_VALUES)
