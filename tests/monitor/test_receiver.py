@@ -180,7 +180,8 @@ def test_content_types_and_encodings_of_others(monitor: Inside):
 def test_no_way_changes_anything_by_get(monitor: Inside):
     for path in ("/events", "/events/batch"):
         answer = monitor.client.get(path)
-        assert (answer.status_code, answer.headers["Allow"]) == (405, "OPTIONS, POST")
+        assert answer.status_code == 405
+        assert set(answer.headers["Allow"].split(", ")) == {"OPTIONS", "POST"}
     assert monitor.client.delete("/simulations/1").status_code == 405
 
 
