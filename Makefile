@@ -1,5 +1,5 @@
 # The whole developer interface. `make run` and `make test` do their own set-up.
-.PHONY: help setup run test check format compare bench bench-peers bench-growth bench-reporting regression
+.PHONY: help setup run demo-monitor test check format compare bench bench-peers bench-growth bench-reporting regression
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 setup: .venv/installed ## one environment, .venv, from the lock file
@@ -7,6 +7,8 @@ setup: .venv/installed ## one environment, .venv, from the lock file
 	@sh envs/install.sh
 run: .venv/installed ## the demo: SrTiO3 with thermal motion, 3 defoci × 2 configurations
 	@.venv/bin/stemphony run config/config.yaml
+demo-monitor: .venv/installed ## a monitor on http://127.0.0.1:8000/ with that simulation reporting to it
+	@.venv/bin/stemphony monitor demo
 test: .venv/installed ## all tests
 	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest
 check: .venv/installed ## lint, format, types

@@ -12,11 +12,13 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 ENVS = ROOT / "envs"
-NAMES = ("controller", "simulation")
+NAMES = ("controller", "simulation", "monitor")
 # conda's names of what pip calls otherwise.
 OF_CONDA = {"snakemake-minimal": "snakemake", "matplotlib-base": "matplotlib"}
 # Distributions whose modules have another name, and modules that come with another distribution.
-MODULES = {"yaml": "pyyaml", "netCDF4": "netcdf4", "urllib3": "requests"}
+MODULES = {
+    "yaml": "pyyaml", "netCDF4": "netcdf4", "urllib3": "requests", "werkzeug": "flask", "markupsafe": "flask",
+}  # fmt: skip
 
 
 def canonical(name: str) -> str:
@@ -87,12 +89,13 @@ def test_lock_files_have_hashes_and_no_address(file):
 
 
 def test_all_environments_share_their_versions():
-    controller, simulation, development = (of_pip(f"{name}.lock.txt") for name in (*NAMES, "development"))
+    controller, simulation, monitor, development = (of_pip(f"{name}.lock.txt") for name in (*NAMES, "development"))
     both = controller.keys() & simulation.keys()
     assert {"numpy", "scipy", "netcdf4", "ase", "requests", "pyyaml"} <= both
     assert {name: controller[name] for name in both} == {name: simulation[name] for name in both}
     assert controller.items() <= development.items()
     assert simulation.items() <= development.items()
+    assert monitor.items() <= development.items()
 
 
 def test_jobs_run_without_snakemake():
@@ -124,6 +127,13 @@ def test_every_import_of_the_package_is_installed_by_an_environment():
     package = ROOT / "workflow/scripts"
     files = [file for file in package.rglob("*.py") if "monitor" not in file.parts]
     asked_for = of_pip("controller.in") | of_pip("simulation.in")
+    missing = {module for module in third_party(files) if canonical(MODULES.get(module, module)) not in asked_for}
+    assert not missing
+
+
+def test_every_import_of_the_monitor_is_installed_by_its_environment():
+    asked_for = of_pip("monitor.in").keys()
+    files = sorted((ROOT / "workflow/scripts/stemphony/monitor").glob("*.py"))
     missing = {module for module in third_party(files) if canonical(MODULES.get(module, module)) not in asked_for}
     assert not missing
 

@@ -91,6 +91,7 @@ def test_the_walk_sees_imports_of_all_kinds():
         ("jsonschema", ("stemphony/configuration.py",)),
         ("flask", ("stemphony/monitor/*.py",)),
         ("sqlalchemy", ("stemphony/monitor/*.py",)),
+        ("waitress", ("stemphony/monitor/server.py",)),
     ],
 )
 def test_a_package_is_imported_only_where_it_belongs(package, allowed):
@@ -168,6 +169,24 @@ def layer(module: str) -> str:
     return parts[1] if len(parts) > 1 else ""
 
 
+def test_nobody_imports_the_monitor_but_the_command_line():
+    """And that one only what is light: other commands, and jobs, never load Flask and SQLAlchemy."""
+    outside_it = {f for f in IMPORTS if ".monitor" in f.module and not f.file.startswith("stemphony/monitor/")}
+    assert {(found.file, found.module) for found in outside_it} == {("stemphony/cli.py", "stemphony.monitor.command")}
+    at_once = {f.module for f in IMPORTS if f.file == "stemphony/monitor/command.py" and f.at_once}
+    light = {name for name in at_once if name.split(".")[0] in sys.stdlib_module_names | {"__future__"}}
+    assert at_once - light == {"stemphony.errors"}
+    assert not {f for f in IMPORTS if f.file == "stemphony/monitor/__init__.py"}
+
+
+def test_the_monitor_shares_only_words_with_the_rest():
+    used = {layer(f.module) for f in IMPORTS if f.file.startswith("stemphony/monitor/") and f.top == "stemphony"}
+    assert used - {"monitor", ""} <= {"errors", "paths", "status"}
+    assert {f.module for f in IMPORTS if f.file.startswith("stemphony/monitor/") and layer(f.module) == "status"} == {
+        "stemphony.status.events"
+    }
+
+
 @pytest.mark.parametrize("upper", LAYERS)
 def test_imports_point_one_way(upper):
     seen = [found for found in IMPORTS if found.file.startswith("stemphony/") and layer(found.file) == upper]
@@ -211,6 +230,6 @@ def test_no_import_is_hidden_from_this_test():
 
 def test_standard_library_is_told_from_the_rest():
     known = {"numpy", "scipy", "pyfftw", "netCDF4", "requests", "urllib3", "yaml", "jsonschema", "ase", "matplotlib"}
-    monitor = {"flask", "waitress", "sqlalchemy", "werkzeug"}
+    monitor = {"flask", "waitress", "sqlalchemy", "werkzeug", "markupsafe"}
     third_party = {found.top for found in IMPORTS} - set(sys.stdlib_module_names) - {"stemphony"}
     assert third_party <= known | monitor

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from . import __version__
 from .errors import StemphonyError, StorageError
+from .monitor import command as monitor_command
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SNAKEFILE = REPOSITORY / "Snakefile"
@@ -85,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     replay.set_defaults(command=_report_replay)
     replay.add_argument("result", type=Path, nargs="*", metavar="RESULT", help="results/<name> (default: all here)")
     replay.add_argument("--config", type=Path, metavar="FILE", help="url and credentials (default: each run's config)")
+
+    monitor_command.add_parser(commands)
     return parser
 
 

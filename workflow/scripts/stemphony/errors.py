@@ -5,6 +5,7 @@ StemphonyError
     SpecimenError           a structure or trajectory file
     DamagedResultError      a job file or merged file that is truncated, damaged, foreign or mixed
     StorageError            a folder that cannot be written, a disk that is full
+    MonitorError            the receiver of status events: its options, database, address
 
 Errors of status reporting are not in this tree: they never leave `status/`.
 """
@@ -38,3 +39,7 @@ class DamagedResultError(StemphonyError):
 
 class StorageError(StemphonyError):
     """A file or folder cannot be written."""
+
+
+class MonitorError(StemphonyError):
+    """The receiver of status events cannot be started or administered as asked."""

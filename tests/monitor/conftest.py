@@ -1,0 +1,138 @@
+"""A monitor inside of the test's process, for all that needs no socket; on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from stemphony.monitor.application import make_application
+from stemphony.monitor.credentials import Gate
+from stemphony.monitor.database import Database
+from stemphony.monitor.limits import RateLimit
+from stemphony.monitor.services import Services
+from stemphony.monitor.writer import Writer
+from support.monitor import missing
+
+
+@dataclass
+class Inside:
+    """A monitor without a server around it, with a clock that the test moves."""
+
+    database: Database
+    writer: Writer
+    services: Services
+    client: FlaskClient
+    said: list[str] = field(default_factory=list)
+    ahead_s: float = 0.0
+
+    def store(self, events: list[dict[str, Any]]) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for start in range(0, len(events), 1000):
+            answer = self.client.post("/events/batch", json=events[start : start + 1000])
+            assert answer.status_code == 200, answer.text
+            found = {key: found.get(key, 0) + value for key, value in answer.json.items()}
+        return found
+
+    def simulations(self, **query: str) -> list[dict[str, Any]]:
+        return self.client.get("/api/simulations", query_string=query).json["simulations"]
+
+    @property
+    def simulation(self) -> dict[str, Any]:
+        (only,) = self.simulations()
+        return only
+
+    def pairs(self, row: int = 1) -> dict[tuple[float | None, int], dict[str, Any]]:
+        listed = self.client.get(f"/api/simulations/{row}/pairs").json["pairs"]
+        return {(pair["defocus"], pair["configuration"]): pair for pair in listed}
+
+
+def inside(database: Database) -> Inside:
+    said: list[str] = []
+    writer = Writer(database, say=said.append)
+    services = Services(database, writer, Gate(database), RateLimit(0))
+    made = Inside(database, writer, services, make_application(services).test_client(), said)
+    clock = services.clock
+    services.clock = lambda: clock() + made.ahead_s
+    return made
+
+
+@pytest.fixture
+def monitor(tmp_path: Path) -> Iterator[Inside]:
+    with Database.open(str(tmp_path / "monitor.sqlite")) as database:
+        made = inside(database)
+        yield made
+        made.writer.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """URL of the superuser's database of a PostgreSQL that lives as long as the tests, in a folder of its own."""
+    places = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    found = shutil.which("initdb") or (str(places[-1]) if places else "")
+    if not found:
+        missing("PostgreSQL is not installed (Debian: apt install postgresql)")
+    try:
+        user = pwd.getpwnam("postgres").pw_name if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        missing("there is no user postgres, and PostgreSQL does not run as root")
+    prefix = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"] if os.geteuid() == 0 else []
+    programs = Path(found).parent
+    # Not below pytest's folder, which nobody but its owner may enter.
+    folder = Path(tempfile.mkdtemp(prefix="stemphony-postgresql-"))
+    try:
+        if prefix:
+            shutil.chown(folder, user, user)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        data = folder / "data"
+        options = ["--auth=trust", f"--username={user}", "--no-sync", "--encoding=UTF8", "--locale=C"]
+        run = {"check": True, "capture_output": True, "cwd": folder}
+        subprocess.run([*prefix, programs / "initdb", "-D", data, *options], **run)
+        server = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
+        log = folder / "log"
+        subprocess.run([*prefix, programs / "pg_ctl", "-D", data, "-l", log, "-o", server, "-w", "start"], **run)
+        try:
+            yield f"postgresql://{user}@127.0.0.1:{port}/postgres"
+        finally:
+            subprocess.run([*prefix, programs / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop"], **run)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgresql_database(postgresql: str) -> Iterator[str]:
+    """URL of an empty database."""
+    import psycopg
+
+    name = f"monitor_{os.urandom(4).hex()}"
+    with psycopg.connect(postgresql, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield postgresql.rpartition("/")[0] + "/" + name
+    with psycopg.connect(postgresql, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """What `--db` is given, for each kind of database."""
+    if request.param == "sqlite":
+        return str(tmp_path / "monitor.sqlite")
+    return request.getfixturevalue("postgresql_database")
+
+
+@pytest.fixture
+def any_monitor(any_database: str) -> Iterator[Inside]:
+    with Database.open(any_database) as database:
+        made = inside(database)
+        yield made
+        made.writer.close()

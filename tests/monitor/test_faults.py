@@ -1,0 +1,239 @@
+"""What a monitor has acknowledged is there, whatever happened to it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.monitor import MonitorProcess, Story, missing
+
+pytestmark = pytest.mark.slow
+
+TMPFS_BYTES = 3_000_000
+
+
+def acknowledged_by(monitor: MonitorProcess, stop: threading.Event, sender: int) -> tuple[list[str], list[str]]:
+    """Send single events and batches until told to stop; ids that were acknowledged, and ids that were sent."""
+    acknowledged: list[str] = []
+    sent: list[str] = []
+    story = Story(uid=f"sender {sender}", configurations=1000)
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=20)) as connection:
+        for number in range(1_000_000):
+            if stop.is_set():
+                break
+            events = story.job(0, number % 1000, 0, 50, attempt=number // 1000 + 1)
+            single = random.random() < 0.7
+            for part in [[event] for event in events] if single else [events]:
+                ids = [event["event_id"] for event in part]
+                sent += ids
+                try:
+                    body = json.dumps(part[0] if single else part)
+                    path = "/events" if single else "/events/batch"
+                    connection.request("POST", path, body, {"Content-Type": "application/json"})
+                    answer = connection.getresponse()
+                    answer.read()
+                except (OSError, http.client.HTTPException):
+                    return acknowledged, sent
+                if answer.status == 200:
+                    acknowledged += ids
+    return acknowledged, sent
+
+
+@pytest.mark.parametrize("round_", range(3))
+def test_sigkill_in_the_middle_of_writes_loses_nothing_that_was_acknowledged(
+    tmp_path: Path, any_database: str, round_: int
+):
+    found: list[tuple[list[str], list[str]]] = []
+    stop = threading.Event()
+    with MonitorProcess(tmp_path, "--rate", "0", db=any_database) as monitor:
+
+        def send(sender: int) -> None:
+            found.append(acknowledged_by(monitor, stop, sender))
+
+        threads = [threading.Thread(target=send, args=(n,)) for n in range(6)]
+        for thread in threads:
+            thread.start()
+        time.sleep(1.0 + 0.3 * round_)
+        monitor.end(signal.SIGKILL)
+        stop.set()
+        for thread in threads:
+            thread.join()
+    acknowledged = [event for ids, _ in found for event in ids]
+    assert len(acknowledged) > 100
+    with MonitorProcess(tmp_path, db=any_database) as again:
+        stored = stored_ids(again)
+        assert len(stored) == len(set(stored))
+        assert set(acknowledged) <= set(stored) <= {event for _, ids in found for event in ids}
+        # Sums that are kept up with each event are those of the events.
+        for simulation in again.get("/api/simulations").json["simulations"]:
+            cells = again.get(f"/api/simulations/{simulation['row']}/pairs").json["pairs"]
+            assert simulation["running"] == len(cells)
+        # And it goes on, for those who send again what was not answered.
+        again.store([Story().start()])
+
+
+def stored_ids(monitor: MonitorProcess) -> list[str]:
+    found = []
+    for simulation in monitor.get("/api/simulations").json["simulations"]:
+        before = ""
+        while True:
+            path = f"/api/simulations/{simulation['row']}/events?all=1{before}"
+            events = monitor.get(path).json["events"]
+            if not events:
+                break
+            found += [entry["event"]["event_id"] for entry in events]
+            before = f"&before={events[-1]['row']}"
+    return found
+
+
+def test_sigterm_stores_what_was_taken(tmp_path: Path):
+    found: list[tuple[list[str], list[str]]] = []
+    stop = threading.Event()
+    with MonitorProcess(tmp_path, "--rate", "0") as monitor:
+        threads = [
+            threading.Thread(target=lambda n=n: found.append(acknowledged_by(monitor, stop, n))) for n in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.7)
+        assert monitor.end(signal.SIGTERM) == 0
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert "all that was acknowledged is stored" in monitor.said()
+    with MonitorProcess(tmp_path) as again:
+        assert {event for ids, _ in found for event in ids} <= set(stored_ids(again))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={TMPFS_BYTES}", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        missing("a small file system cannot be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_said_and_nothing_is_damaged(tmp_path: Path, small_disk: Path):
+    (small_disk / "ballast").write_bytes(b"\0" * (TMPFS_BYTES // 2))
+    acknowledged: list[str] = []
+    refused: list[dict[str, Any]] = []
+    story = Story(configurations=1000, parameters={"long": "x" * 900})
+    with MonitorProcess(tmp_path, "--rate", "0", db=str(small_disk / "monitor.sqlite")) as monitor:
+        monitor.store([story.start()])
+        for number in range(1000):
+            events = story.job(0, number, 0, 50, 100)
+            reply = monitor.post("/events/batch", events)
+            if reply.status == 200:
+                acknowledged += [event["event_id"] for event in events]
+                continue
+            refused = events
+            break
+        assert refused, "the disk was never full"
+        assert (reply.status, reply.headers["retry-after"]) == (503, "5")
+        assert "full" in reply.json["error"]
+        assert monitor.get("/healthz").status == 503
+        assert "does not take events: database or disk is full. Senders are told to try again." in monitor.said()
+        # The page goes on.
+        assert monitor.get("/").status == 200
+        assert monitor.get("/simulations/1").status == 200
+        assert set(acknowledged) <= set(stored_ids(monitor))
+        # With room again the sender's next try is stored, without a restart.
+        (small_disk / "ballast").unlink()
+        assert monitor.post("/events/batch", refused).json == {"stored": len(refused), "duplicates": 0}
+        assert monitor.get("/healthz").status == 200
+        assert "the database takes events again" in monitor.said()
+        monitor.end()
+        with sqlite3.connect(monitor.db) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        connection.close()
+
+
+def test_a_database_that_goes_away_comes_back(tmp_path: Path, postgresql: str, postgresql_database: str):
+    """PostgreSQL ends every connection: one request may be told to try again, the next ones are stored."""
+    import psycopg
+
+    story = Story()
+    with MonitorProcess(tmp_path, db=postgresql_database) as monitor:
+        monitor.store([story.start()])
+        name = postgresql_database.rpartition("/")[2]
+        with psycopg.connect(postgresql, autocommit=True) as connection:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
+        statuses = [monitor.post("/", story.hook(f"E{n}")).status for n in range(3)]
+        assert statuses[-1] == 200
+        assert set(statuses) <= {200, 503}
+        assert monitor.get("/").status == 200
+
+
+def test_slow_clients_hold_nobody(tmp_path: Path):
+    """200 connections that send a byte now and then, and 50 that never read their answer."""
+    with MonitorProcess(tmp_path) as monitor:
+        head = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+        slow = []
+        for number in range(200):
+            connection = socket.create_connection(("127.0.0.1", monitor.port))
+            connection.sendall(head if number % 2 else head[: number % 60])
+            slow.append(connection)
+        deaf = []
+        for _ in range(50):
+            connection = socket.create_connection(("127.0.0.1", monitor.port))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.sendall(b"GET /static/monitor.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 20)
+            deaf.append(connection)
+        begin = time.monotonic()
+        for n in range(20):
+            for connection in slow[::7]:
+                connection.sendall(b" ")
+            assert monitor.post("/", Story().hook(f"E{n}")).status == 200
+        assert time.monotonic() - begin < 10
+        for connection in [*slow, *deaf]:
+            connection.close()
+
+
+def memory_mb(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    (line,) = [line for line in status.splitlines() if line.startswith("VmRSS")]
+    return int(line.split()[1]) / 1024
+
+
+def test_large_bodies_are_refused_without_filling_the_memory(tmp_path: Path):
+    with MonitorProcess(tmp_path) as monitor:
+        assert monitor.process is not None
+        monitor.store([Story().start()])
+        before = memory_mb(monitor.process.pid)
+        bodies = {
+            "length": (b"Content-Length: 10000000\r\n\r\n", b"x" * 10_000_000),
+            "chunks": (b"Transfer-Encoding: chunked\r\n\r\n", b"FFFF\r\n" + b"x" * 0xFFFF + b"\r\n"),
+        }
+        for name, (end, part) in bodies.items():
+            for _ in range(8):
+                with socket.create_connection(("127.0.0.1", monitor.port), timeout=10) as connection:
+                    head = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n" + end
+                    try:
+                        connection.sendall(head)
+                        for _ in range(160 if name == "chunks" else 1):
+                            connection.sendall(part)
+                        answer = connection.recv(100)
+                    except (ConnectionResetError, BrokenPipeError):
+                        continue
+                    assert answer == b"" or answer.startswith(b"HTTP/1.1 413"), answer
+        assert monitor.post("/", Story().start()).status == 200
+        assert memory_mb(monitor.process.pid) - before < 40

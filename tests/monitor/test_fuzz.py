@@ -1,0 +1,164 @@
+"""Whatever is sent: no answer of 5xx, and the pages can still be shown."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
+from stemphony.monitor.database import Database
+from stemphony.status.events import EVENT_NAMES, RESERVED_KEYS
+from support.monitor import Story
+
+from monitor.conftest import Inside, inside
+
+pytestmark = pytest.mark.slow
+
+QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=40)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4)
+)
+names = st.sampled_from([*sorted(EVENT_NAMES), "ELSE"])
+small = st.integers(0, 5)
+plausible = st.fixed_dictionaries(
+    {"id": st.sampled_from(["a", "b"]), "event": names},
+    optional={
+        "event_id": st.text(min_size=1, max_size=5), "run": small, "attempt": small, "seq": st.integers(0, 100),
+        "job": st.text(max_size=5), "defocus": st.floats(-10, 10), "defocus_index": small,
+        "configuration_index": small, "num_defoci": small, "num_configurations": small, "progress": st.floats(0, 1),
+        "failed": st.lists(st.lists(small, min_size=2, max_size=2), max_size=3), "message": st.text(max_size=20),
+        "time": st.datetimes().map(str) | st.floats(0, 1e10) | st.text(max_size=10), "title": st.text(max_size=20),
+        "num_failed": small, "num_never_ran": small, "my_token": st.text(max_size=5), "num_threads": small,
+    },
+)  # fmt: skip
+readable = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+odd = st.dictionaries(st.sampled_from(sorted(RESERVED_KEYS)) | st.text(max_size=8), values, max_size=12)
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
+    with Database.open(str(tmp_path_factory.mktemp("fuzzed") / "monitor.sqlite")) as database:
+        made = inside(database)
+        made.client.application.testing = False
+        yield made
+        made.writer.close()
+
+
+def shown(monitor: Inside) -> None:
+    """Every page can be made of what is stored, and the sums are those of the pairs."""
+    for simulation in monitor.simulations():
+        row = simulation["row"]
+        for path in ("", "/live", "/events?all=1"):
+            assert monitor.client.get(f"/simulations/{row}{path}").status_code == 200
+        pairs = monitor.client.get(f"/api/simulations/{row}/pairs").json["pairs"]
+        states = [pair["state"] for pair in pairs]
+        assert simulation["failed"] == states.count("failed"), simulation
+        assert simulation["running"] == states.count("running"), simulation
+        assert simulation["finished"] == states.count("finished") or simulation["state"] == "finished"
+    assert monitor.client.get("/").status_code == 200
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=QUIET)
+@given(st.lists(plausible | odd, min_size=1, max_size=6))
+def test_events_of_any_kind(fuzzed: Inside, events: list[dict[str, Any]]):
+    for event in events:
+        body = json.dumps(event)
+        assert fuzzed.client.post("/", data=body, content_type="application/json").status_code in (200, 400), body
+    answer = fuzzed.client.post("/events/batch", data=json.dumps(events), content_type="application/json")
+    assert answer.status_code in (200, 400)
+
+
+def test_pages_after_all_that(fuzzed: Inside):
+    shown(fuzzed)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=QUIET)
+@given(st.lists(plausible, min_size=1, max_size=40))
+def test_sums_are_those_of_the_pairs_in_any_history(fuzzed: Inside, events: list[dict[str, Any]]):
+    uid = random.randbytes(8).hex()
+    events = [{**event, "id": uid} for event in events]
+    body = json.dumps(events)
+    answer = fuzzed.client.post("/events/batch", data=body, content_type="application/json")
+    if answer.status_code == 200:
+        (simulation,) = fuzzed.simulations(text=uid)
+        pairs = fuzzed.client.get(f"/api/simulations/{simulation['row']}/pairs").json["pairs"]
+        states = [pair["state"] for pair in pairs]
+        assert simulation["failed"] == states.count("failed")
+        assert simulation["running"] == states.count("running")
+        assert simulation["finished"] == states.count("finished")
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=QUIET)
+@given(st.binary(max_size=300) | values.map(lambda value: json.dumps(value).encode()))
+def test_bytes_of_any_kind(fuzzed: Inside, body: bytes):
+    for path in ("/", "/events/batch"):
+        assert fuzzed.client.post(path, data=body, content_type="application/json").status_code in (200, 400)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=QUIET)
+@given(st.data())
+def test_a_good_request_with_some_bytes_changed(fuzzed: Inside, data: st.DataObject):
+    body = bytearray(json.dumps(Story().job(0, 0, 0)[1]).encode())
+    for _ in range(data.draw(st.integers(1, 5))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    assert fuzzed.client.post("/", data=bytes(body), content_type="application/json").status_code in (200, 400)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=QUIET)
+@given(readable, st.dictionaries(readable, readable, max_size=3))
+def test_addresses_of_any_kind(fuzzed: Inside, path: str, query: dict[str, str]):
+    for base in ("/", "/simulations/1/", "/api/simulations/", "/simulations/1/cell", "/api/simulations"):
+        tail = path if base.endswith("/") else ""
+        with fuzzed.client.get(base + quote(tail.lstrip("/")), query_string=query) as answer:
+            assert answer.status_code < 500
+
+
+@pytest.fixture(scope="module")
+def description(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with Database.open(str(tmp_path_factory.mktemp("described") / "monitor.sqlite")) as database:
+        made = inside(database)
+        made.store(Story().whole())
+        made.store(Story(title="Half way").job(0, 0, 0, 50))
+        yield schemathesis.openapi.from_wsgi("/api/openapi.json", made.client.application)
+        made.writer.close()
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+def test_the_api_is_what_its_description_says(description: Any, mode: GenerationMode):
+    """Schemathesis: answers have the described statuses and shapes, for what fits the description and what does not."""
+    number = 0
+    for found in description.get_all_operations():
+
+        @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(case=found.ok().as_strategy(generation_mode=mode))
+        def check(case: Any) -> None:
+            nonlocal number
+            number += 1
+            case.call_and_validate(checks=[not_a_server_error, status_code_conformance, response_schema_conformance])
+
+        with contextlib.suppress(Unsatisfiable):  # nothing about /healthz can be wrong
+            check()
+    assert number > 100
+
+
+def test_the_description_names_every_route_of_programs(tmp_path: Path):
+    with Database.open(str(tmp_path / "monitor.sqlite")) as database:
+        made = inside(database)
+        rules = {rule.rule.replace("<int:row>", "{row}") for rule in made.client.application.url_map.iter_rules()}
+        described_paths = set(made.client.get("/api/openapi.json").json["paths"])
+        made.writer.close()
+    assert described_paths <= rules
+    assert {rule for rule in rules if rule.startswith("/api/simulations")} <= described_paths

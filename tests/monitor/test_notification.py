@@ -1,0 +1,238 @@
+"""Who is told of what, by real local servers of HTTP and SMTP."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from email import message_from_bytes
+from email.message import Message
+from email.policy import default
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult, LoginPassword
+from stemphony.errors import MonitorError
+from stemphony.monitor.database import Database
+from stemphony.monitor.incoming import read_batch, read_event
+from stemphony.monitor.notification import Notice, Notifier, Settings, Target, body_for, mail_for, send
+from stemphony.monitor.writer import Writer
+from support.campaign import wait_for
+from support.monitor import MonitorProcess, Story
+from support.status_server import FaultServer, closed_port
+
+NOTICE = Notice(
+    kind="failed", title="<!channel> & @all [x](http://evil.example)", uid="u", row=3, run=2, percent=40, finished=4,
+    total=10, num_failed=2, message="a job failed", silent_s=1.0, link="http://monitor.example/simulations/3",
+)  # fmt: skip
+
+
+class Mailbox:
+    """Keeps the mails that it is given."""
+
+    def __init__(self) -> None:
+        self.mails: list[tuple[str, list[str], Message]] = []
+
+    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
+        self.mails.append((envelope.mail_from, envelope.rcpt_tos, message_from_bytes(envelope.content, policy=default)))
+        return "250 taken"
+
+
+def right_password(_server: Any, _session: Any, _envelope: Any, _mechanism: str, given: Any) -> AuthResult:
+    return AuthResult(handled=False, success=given == LoginPassword(b"monitor", b"canary-secret"))
+
+
+@pytest.fixture
+def mailbox() -> Iterator[tuple[Mailbox, int]]:
+    box, port = Mailbox(), closed_port()
+    server = Controller(box, hostname="127.0.0.1", port=port, authenticator=right_password, auth_require_tls=False)
+    server.start()
+    yield box, port
+    server.stop()
+
+
+@pytest.fixture
+def settings_file(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str) -> Path:
+        file = tmp_path / "notify.yaml"
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    return write
+
+
+def test_all_kinds_of_targets_are_told_by_a_monitor(
+    tmp_path: Path, mailbox: tuple[Mailbox, int], settings_file: Callable[[str], Path]
+):
+    """One simulation finishes, one fails, one falls silent; each target gets what it asked for, once."""
+    box, port = mailbox
+    with FaultServer("ok") as plain, FaultServer("ok") as slack, FaultServer("500", "ok") as mattermost:
+        file = settings_file(
+            f"""
+page: https://monitor.example/
+targets:
+  - {{name: program, format: json, url: "{plain.url}hook?key=1"}}
+  - {{name: group, format: slack, url_env: SLACK_HOOK, when: [failed]}}
+  - {{name: other, format: mattermost, url: "{mattermost.url}", when: [finished]}}
+  - name: mail
+    format: email
+    host: 127.0.0.1
+    port: {port}
+    security: none
+    user: monitor
+    password_env: MAIL_PASSWORD
+    from: monitor@example.org
+    to: [ada@example.org, lin@example.org]
+    when: [finished, failed, stale]
+"""
+        )
+        env = {"SLACK_HOOK": slack.url, "MAIL_PASSWORD": "canary-secret"}
+        arguments = ["--notify", str(file), "--stale-after", "0.03"]
+        with MonitorProcess(tmp_path, *arguments, env=env) as monitor:
+            good, bad, silent = Story(title="Good"), Story(title="Bad"), Story(title="Silent")
+            monitor.store(
+                [silent.start(), *silent.job(0, 0, 0, 30), *good.whole(), bad.start(), bad.failed((0, 0), never_ran=3)]
+            )
+            monitor.store(good.whole())
+            wait_for(lambda: len(box.mails) >= 3, "three mails")
+            wait_for(lambda: len(plain.received) >= 3, "three requests")
+            wait_for(lambda: len(mattermost.received) >= 2, "the second try")
+            time.sleep(6)
+            assert "canary" not in monitor.said()
+            assert "notification 'other': status 500; it is tried again" in monitor.said()
+            assert slack.url not in monitor.said()
+        assert sorted(entry.json["kind"] for entry in plain.received) == ["failed", "finished", "stale"]
+        assert {entry.path for entry in plain.received} == {"/hook?key=1"}
+        (only,) = slack.received
+        assert only.json["text"].startswith(
+            "Bad has failed at 0 %\n0 of 12 configurations are finished, run 1. 1 failed."
+        )
+        assert only.json["text"].endswith("<https://monitor.example/simulations/3>")
+        assert {entry.json["text"].splitlines()[0] for entry in mattermost.received} == {"Good has finished"}
+        subjects = sorted(str(mail["Subject"]) for _, _, mail in box.mails)
+        assert subjects[:2] == ["[Stemphony] Bad has failed at 0 %", "[Stemphony] Good has finished"]
+        assert subjects[2].startswith("[Stemphony] Silent is stale at 2 %: no event for")
+        assert {(sender, tuple(to)) for sender, to, _ in box.mails} == {
+            ("monitor@example.org", ("ada@example.org", "lin@example.org"))
+        }
+        assert "https://monitor.example/simulations/2" in box.mails[0][2].get_content() + box.mails[1][2].get_content()
+
+
+def test_nothing_is_forgotten_by_a_crash_and_nothing_told_twice(tmp_path: Path):
+    """The end is stored while the target is away; another monitor on the same database tells it, once."""
+    target = Target("t", "json", frozenset({"finished"}), url="http://127.0.0.1:1/")
+    story, told = Story(), []
+
+    def run(answer: str) -> None:
+        with Database.open(str(tmp_path / "m.sqlite")) as database:
+
+            def tell(_target: Target, notice: Notice) -> str:
+                told.append(notice.title)
+                return answer
+
+            notifier = Notifier(Settings((target,)), database, lambda _: None, send=tell)
+            writer = Writer(database, notifier.rows)
+            writer.store(read_batch(json.dumps(story.whole()).encode(), time.time()))
+            if answer != "never started":
+                notifier.start(writer)
+                time.sleep(0.5)
+            notifier.close()
+            writer.close()
+
+    run("never started")
+    assert told == []
+    run("")
+    assert told == [story.title]
+    run("")
+    assert told == [story.title]
+
+
+def test_who_begins_to_be_told_is_not_told_of_old_silence(tmp_path: Path):
+    """Three runs without an end: one that is silent since last week, one since an hour, one that has just reported."""
+    told: list[str] = []
+
+    def tell(_target: Target, notice: Notice) -> str:
+        told.append(notice.title)
+        return ""
+
+    target = Target("t", "json", frozenset({"stale"}), url="http://127.0.0.1:1/")
+    with Database.open(str(tmp_path / "m.sqlite")) as database:
+        notifier = Notifier(Settings((target,)), database, lambda _: None, send=tell)
+        writer = Writer(database, notifier.rows)
+        for title, ago_s in (("old", 7 * 86_400.0), ("silent", 3600.0), ("new", 0.0)):
+            story = Story(title=title, now=time.time() - ago_s)
+            writer.store([read_event(json.dumps(story.start()).encode(), time.time() - ago_s)])
+        notifier.start(writer)
+        wait_for(lambda: told, "a notification")
+        notifier.close()
+        writer.close()
+    assert told == ["silent"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "trouble"),
+    [("ok", ""), ("500", "status 500"), ("302", "status 302"), ("404", "status 404"), ("garbage", "BadStatusLine")],
+)
+def test_what_a_webhook_answers(mode: str, trouble: str):
+    with FaultServer(mode, headers=["Location: /elsewhere"]) as server:
+        said = send(Target("t", "json", frozenset(), url=f"{server.url}?secret"), NOTICE)
+        assert said == trouble
+        assert {entry.method for entry in server.received} == {"POST"}
+        assert len(server.received) == 1
+
+
+def test_a_webhook_that_is_away_and_a_wrong_password(mailbox: tuple[Mailbox, int]):
+    assert (
+        send(Target("t", "json", frozenset(), url=f"http://127.0.0.1:{closed_port()}/"), NOTICE)
+        == "ConnectionRefusedError"
+    )
+    _, port = mailbox
+    mail = Target(
+        "m", "email", frozenset(), host="127.0.0.1", port=port, security="none", sender="a@b", recipients=("c@d",),
+        user="monitor", password="wrong",
+    )  # fmt: skip
+    assert send(mail, NOTICE) == "SMTPAuthenticationError 535"
+    # A server without TLS never sees the password of who asked for it.
+    assert send(Target(**{**vars_of(mail), "security": "starttls"}), NOTICE) == "SMTPNotSupportedError"
+
+
+def vars_of(target: Target) -> dict[str, Any]:
+    return {name: getattr(target, name) for name in target.__dataclass_fields__}
+
+
+def test_titles_call_nobody_and_link_nowhere():
+    slack = json.loads(body_for(Target("t", "slack", frozenset()), NOTICE))["text"]
+    assert "<!channel>" not in slack
+    assert "&lt;!channel&gt; &amp;" in slack
+    mattermost = json.loads(body_for(Target("t", "mattermost", frozenset()), NOTICE))["text"]
+    assert "@all" not in mattermost
+    assert "](http" not in mattermost
+    mail = mail_for(Target("m", "email", frozenset(), sender="a@b", recipients=("c@d",)), NOTICE)
+    assert "\n" not in str(mail["Subject"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [", "is not YAML"),
+        ("[]", "must have a list `targets`"),
+        ("targets: [{format: sms}]", "`format` is 'sms'"),
+        ("targets: [{url: 'ftp://x'}]", "give the address"),
+        ("targets: [{urls: x}]", "has no key 'urls'"),
+        ("targets: [{url: 'http://x', when: [started]}]", "`when` must be"),
+        ("targets: [{url_env: NOT_SET_ANYWHERE}]", "is not set or empty"),
+        ("targets: [{format: email, host: h, from: a@b}]", "`to` must be"),
+        ("targets: [{format: email, to: a@b, from: a@b}]", "`host` is missing"),
+        ("targets: [{format: email, to: a@b, from: a@b, host: h, port: x}]", "`port` must be"),
+        ("targets: [{format: email, to: a@b, from: a@b, host: h, security: ssl}]", "`security` is 'ssl'"),
+        ("targets: [{url: 'http://x'}, {url: 'http://y'}]", "two targets have one name"),
+        ("{targets: [], page: x}", "`page` must be"),
+        ("{targets: [], pages: x}", "has no key 'pages'"),
+    ],
+)
+def test_a_mistake_in_the_file_is_said(settings_file: Callable[[str], Path], text: str, words: str):
+    with pytest.raises(MonitorError) as found:
+        Settings.read(settings_file(text), {})
+    assert words in str(found.value)

@@ -1,0 +1,295 @@
+"""The page in a real browser: each state designed, usable with a keyboard and a screen reader, narrow and dark."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, expect
+from support.browser import axe_violations, chromium, fits, opened, picture
+from support.monitor import MonitorProcess, Story
+
+from monitor.test_receiver import HOSTILE
+
+pytestmark = pytest.mark.slow
+
+PICTURES = os.environ.get("STEMPHONY_PICTURES", "")
+"""A folder for pictures of every state, to be looked at."""
+
+POLL_MS = 15_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    return Path(PICTURES) if PICTURES else tmp_path
+
+
+def campaign(title: str, defoci: int, configurations: int, **more: Any) -> Story:
+    values = tuple(round(-10 + 20 * n / max(1, defoci - 1), 3) for n in range(defoci))
+    return Story(values, configurations, title, now=time.time() - 4000, processors=8, **more)
+
+
+def half_way(story: Story, finished: int, failures: int = 0, running: int = 6) -> list[dict[str, Any]]:
+    """A run that has done so many pairs, some of them at the second attempt, with failures and some that run."""
+    places = [(d, c) for c in range(story.configurations) for d in range(len(story.defoci))]
+    messages = ["OSError: [Errno 28] No space left on device: 'tmp.nc'", "terminated (SIGTERM)", "out of memory"]
+    events = [story.start()]
+    step = 3800 / max(1, 4 * finished)
+    for number, (d, c) in enumerate(places[:finished]):
+        if number % 17 == 5:
+            events += story.job(d, c, 0, 30, end="terminated (SIGTERM)")
+            events += story.done(d, c, attempt=2, step_s=step)
+        else:
+            events += story.done(d, c, step_s=step)
+    for number, (d, c) in enumerate(places[finished : finished + failures]):
+        events += story.job(d, c, 0, 20, end=messages[number % 3])
+    story.now = time.time() - 60
+    for number, (d, c) in enumerate(places[finished + failures : finished + failures + running]):
+        events += story.job(d, c, 0, 5 + 14 * number % 95)
+        story.now = time.time() - 1
+    return events
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MonitorProcess]:
+    """A monitor with simulations in every state, and a grid of 50 × 200."""
+    with MonitorProcess(tmp_path_factory.mktemp("many")) as monitor:
+        project = {"parameters": {"project": "tomography", "operator": "Ada"}}
+        done = campaign("SrTiO3 [001], 10 nm, focal series", 5, 10, **project)
+        monitor.store(half_way(done, 50, running=0))
+        monitor.store([done.finish()])
+        failed = campaign("GaN dislocation core, 300 kV", 7, 12, parameters={"project": "defects"})
+        monitor.store(half_way(failed, 60, failures=5, running=0))
+        monitor.store([failed.failed((0, 9), (1, 9), (2, 9), never_ran=19)])
+        stopped = campaign("MoS2 monolayer, 60 kV", 3, 20, parameters={"project": "2D", "operator": "Lin"})
+        monitor.store([*half_way(stopped, 21), stopped.cancelled(never_ran=33)])
+        monitor.store(half_way(campaign("Pt nanoparticle on carbon", 5, 16, **project), 37, failures=3))
+        monitor.store(half_way(campaign("Large focal series of a tilted SrTiO3 lamella", 50, 200), 420, failures=9))
+        monitor.store([Story(title="Just begun", now=time.time()).start()])
+        yield monitor
+
+
+def row_of(monitor: MonitorProcess, text: str) -> int:
+    from urllib.parse import quote
+
+    (found,) = monitor.get(f"/api/simulations?text={quote(text)}").json["simulations"]
+    return int(found["row"])
+
+
+VIEWS = {
+    "wide": {},
+    "dark": {"color_scheme": "dark"},
+    "phone": {"viewport": {"width": 360, "height": 740}},
+    "phone_dark": {"viewport": {"width": 360, "height": 740}, "color_scheme": "dark"},
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_pages_fit_and_axe_finds_nothing(browser: Browser, many: MonitorProcess, pictures: Path, view: str):
+    pages = {
+        "list": "",
+        "running": f"simulations/{row_of(many, 'Pt nano')}",
+        "failed": f"simulations/{row_of(many, 'GaN')}",
+        "finished": f"simulations/{row_of(many, '10 nm')}",
+        "cancelled": f"simulations/{row_of(many, 'MoS2')}",
+        "begun": f"simulations/{row_of(many, 'begun')}",
+        "events": f"simulations/{row_of(many, 'Pt nano')}/events?all=1",
+        "none": "?text=nothing+like+this",
+        "missing": "simulations/4711",
+    }
+    for name, path in pages.items():
+        with opened(browser, many.url + path, **VIEWS[view]) as page:
+            page.wait_for_timeout(50)
+            picture(page, f"{name}_{view}", pictures)
+            assert fits(page), name
+            assert axe_violations(page) == [], name
+            expected = ["404"] if name == "missing" else []
+            assert [c for c in page.complaints if not any(e in c for e in expected)] == [], name
+
+
+def test_an_empty_monitor_says_what_to_do(browser: Browser, tmp_path: Path, pictures: Path):
+    with MonitorProcess(tmp_path) as monitor, opened(browser, monitor.url) as page:
+        expect(page.get_by_role("heading", name="No simulation has reported yet")).to_be_visible()
+        expect(page.locator("pre")).to_contain_text(f'url: "{monitor.url}"')
+        picture(page, "empty", pictures)
+        assert axe_violations(page) == []
+        # The first event of a simulation takes its place, without a reload.
+        monitor.store([Story(title="The first one").start()])
+        expect(page.get_by_role("link", name="The first one")).to_be_visible(timeout=POLL_MS)
+        expect(page.get_by_text("No simulation has reported yet")).to_have_count(0)
+
+
+def test_a_page_that_loses_its_monitor_says_so_and_recovers(browser: Browser, tmp_path: Path, pictures: Path):
+    monitor = MonitorProcess(tmp_path)
+    with monitor:
+        monitor.store([Story(title="Watched").start()])
+        port = monitor.port
+        with opened(browser, monitor.url) as page:
+            expect(page.locator("#connection")).to_have_text("live", timeout=POLL_MS)
+            monitor.end()
+            expect(page.locator("#lost")).to_contain_text("No connection to the monitor.", timeout=POLL_MS)
+            expect(page.locator("#connection")).to_have_text("disconnected")
+            expect(page.get_by_role("link", name="Watched")).to_be_visible()
+            picture(page, "disconnected", pictures)
+            assert axe_violations(page) == []
+            with MonitorProcess(tmp_path, db=monitor.db, port=port):
+                expect(page.locator("#lost")).to_be_hidden(timeout=2 * POLL_MS)
+                expect(page.locator("#connection")).to_have_text("live")
+
+
+def test_the_keyboard_reaches_every_cell(browser: Browser, many: MonitorProcess):
+    with opened(browser, f"{many.url}simulations/{row_of(many, 'GaN')}") as page:
+        page.keyboard.press("Tab")
+        expect(page.get_by_text("Skip to the content")).to_be_focused()
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.getAttribute('role')") == "gridcell":
+                break
+        detail = page.locator("#cell")
+        expect(detail).to_contain_text("−10 nm, configuration 0")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowRight")
+        expect(detail).to_contain_text("−6.667 nm, configuration 1")
+        page.keyboard.press("End")
+        expect(detail).to_contain_text("Configuration 11: pending")
+        page.keyboard.press("Home")
+        page.keyboard.press("ArrowUp")
+        expect(detail).to_contain_text("−10 nm, configuration 0")
+        # One stop for the whole grid: the next one is behind it.
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.getAttribute('role')") != "gridcell"
+
+
+def test_a_failed_cell_tells_its_message_and_the_command(browser: Browser, many: MonitorProcess):
+    with opened(browser, f"{many.url}simulations/{row_of(many, 'GaN')}") as page:
+        page.locator('[role="gridcell"].e').first.click()
+        expect(page.locator("#cell")).to_contain_text("failed; attempt 1 in run 1")
+        expect(page.locator("#cell code")).to_have_text(
+            re.compile(r"stemphony run CONFIG results/NAME/jobs/defocus_\w+/")
+        )
+        expect(page.get_by_role("heading", name="Failed")).to_be_visible()
+        assert page.locator(".failures tbody tr").count() == 5
+
+
+def test_a_large_grid_stays_fluid(browser: Browser, many: MonitorProcess, pictures: Path):
+    """10,000 cells: an update of a poll is drawn in less than a frame of a slow screen, and a key moves at once."""
+    row = row_of(many, "Large")
+    with opened(browser, f"{many.url}simulations/{row}") as page:
+        assert page.locator('[role="gridcell"]').count() == 10_000
+        picture(page, "large", pictures, full=False)
+        page.evaluate(
+            "window.longest = 0; new PerformanceObserver(list => { for (const entry of list.getEntries())"
+            " window.longest = Math.max(window.longest, entry.duration); }).observe({entryTypes: ['longtask']})"
+        )
+        page.locator('[role="gridcell"]').nth(5000).click()
+        for _ in range(10):
+            page.keyboard.press("ArrowRight")
+        expect(page.locator("#connection")).to_have_text("live", timeout=POLL_MS)
+        page.wait_for_timeout(2500)
+        assert page.evaluate("window.longest") < 1000
+        assert fits(page)
+
+
+def test_a_page_follows_its_simulation(browser: Browser, tmp_path: Path):
+    story = Story(title="Followed", parameters={"project": "a"})
+    with MonitorProcess(tmp_path) as monitor:
+        monitor.store([story.start()])
+        with opened(browser, f"{monitor.url}simulations/1") as page:
+            expect(page.locator(".badge")).to_have_text("running")
+            cell = page.locator('[role="row"]').nth(0).locator('[role="gridcell"]').nth(1)
+            monitor.store(story.job(1, 1, 0, 42))
+            # A row of the grid has its name as soon as its defocus is known.
+            expect(page.get_by_role("rowheader", name="0 nm")).to_be_visible(timeout=POLL_MS)
+            expect(cell).to_have_text("42")
+            expect(page.locator(".working li")).to_have_count(1)
+            monitor.store(story.job(1, 1, 0, 42, end="OSError: disk full")[-1:])
+            expect(cell).to_have_text("✕", timeout=POLL_MS)
+            expect(page.locator(".failures")).to_contain_text("OSError: disk full")
+            monitor.store([story.failed((1, 1), never_ran=11)])
+            expect(page.locator(".badge")).to_have_text("failed", timeout=POLL_MS)
+            story.run, story.hook_seq = 2, 0
+            monitor.store([story.start(), *story.done(1, 1, attempt=2), story.finish()])
+            expect(page.locator(".badge")).to_have_text("finished", timeout=2 * POLL_MS)
+            expect(cell).to_have_text("✓")
+            expect(cell).to_have_class(re.compile("again"))
+            expect(page.locator(".failures")).to_have_count(0)
+            assert page.complaints == []
+
+
+def test_without_its_script_the_page_is_whole(browser: Browser, many: MonitorProcess):
+    with opened(browser, many.url, java_script_enabled=False) as page:
+        expect(page.get_by_role("link", name="Pt nanoparticle on carbon")).to_be_visible()
+        page.get_by_role("link", name="failed", exact=False).first.click()
+        expect(page.locator("li.simulation")).to_have_count(1)
+        page.goto(many.url)
+        page.get_by_label("project").select_option("tomography")
+        page.get_by_role("button", name="Show").click()
+        expect(page.locator("li.simulation")).to_have_count(2)
+        page.get_by_role("link", name="Pt nanoparticle on carbon").click()
+        assert page.locator('[role="gridcell"]').count() == 80
+        expect(page.locator("#cell")).to_be_hidden()
+
+
+def test_hostile_values_are_text_in_a_browser(browser: Browser, tmp_path: Path, pictures: Path):
+    story = Story(title="<img src=x onerror=alert(5)>", parameters=HOSTILE, uid="<svg onload=alert(6)>")
+    with MonitorProcess(tmp_path) as monitor:
+        monitor.store([story.start(), *story.job(0, 0, 0, end="<script>alert(7)</script>")])
+        for path in ("", "simulations/1", "simulations/1/events?all=1"):
+            with opened(browser, monitor.url + path, viewport={"width": 360, "height": 740}) as page:
+                if "events" not in path:
+                    expect(page.locator("#connection")).to_have_text("live", timeout=POLL_MS)
+                if path == "simulations/1":
+                    page.locator('[role="gridcell"].e').click()
+                    expect(page.locator("#cell")).to_contain_text("<script>alert(7)</script>")
+                assert page.complaints == []
+                assert fits(page)
+                assert page.locator("main img, main script, main iframe").count() == 0
+                hrefs = page.eval_on_selector_all("a", "links => links.map(link => link.protocol)")
+                assert set(hrefs) == {"http:"}
+        with opened(browser, monitor.url) as page:
+            # A filter by a hostile value finds its simulation.
+            page.locator('select[name="p.link"]').select_option("javascript:alert(1)")
+            page.get_by_role("button", name="Show").click()
+            expect(page.locator("li.simulation")).to_have_count(1)
+            assert page.complaints == []
+
+
+def test_two_hundred_simulations_stay_fluid(browser: Browser, tmp_path: Path):
+    with MonitorProcess(tmp_path) as monitor:
+        for number in range(200):
+            story = Story(title=f"Simulation {number}", parameters={"number": number % 7})
+            monitor.store([story.start(), *story.job(0, 0, 0, number % 100)])
+        with opened(browser, monitor.url) as page:
+            expect(page.locator("li.simulation")).to_have_count(200)
+            expect(page.locator("#connection")).to_have_text("live", timeout=POLL_MS)
+            focused = page.get_by_role("link", name="Simulation 100", exact=True)
+            focused.focus()
+            monitor.store([story.finish()])
+            expect(page.locator("li.simulation.finished")).to_have_count(1, timeout=POLL_MS)
+            # An update leaves the focus where it is.
+            expect(focused).to_be_focused()
+            assert fits(page)
+
+
+def test_a_reader_signs_in(browser: Browser, tmp_path: Path):
+    from stemphony.monitor import credentials
+    from stemphony.monitor.database import Database
+
+    with Database.open(str(tmp_path / "monitor.sqlite")) as database, database.writer.begin() as connection:
+        secret = credentials.add(connection, "group", credentials.Role.READER, 0.0)
+    with MonitorProcess(tmp_path) as monitor:
+        sign_in = {"http_credentials": {"username": "group", "password": secret}}
+        with opened(browser, monitor.url, **sign_in) as page:
+            expect(page.locator("pre")).to_contain_text("auth_user")
+            expect(page.locator("#connection")).to_have_text("live", timeout=POLL_MS)

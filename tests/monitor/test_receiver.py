@@ -1,0 +1,655 @@
+"""What is taken, what is refused and how; who may send and look; schema, limits, retention, backup."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import sqlite3
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import inspect, text
+from stemphony.cli import main
+from stemphony.errors import MonitorError
+from stemphony.monitor import credentials, limits, migrations, tables
+from stemphony.monitor.backup import backup
+from stemphony.monitor.credentials import Role
+from stemphony.monitor.database import Database, database_url, file_system_of
+from stemphony.monitor.incoming import HIDDEN
+from stemphony.monitor.limits import RateLimit
+from stemphony.monitor.retention import Retention
+from support.monitor import MonitorProcess, Story, program
+
+from monitor.conftest import Inside, inside
+
+JSON = {"content_type": "application/json"}
+GOOD = {"id": "a simulation", "event": "START_SIMULATION"}
+
+
+# --- what is taken --------------------------------------------------------------------------------------------------
+
+
+def test_an_event_is_stored_once_however_often_it_comes(any_monitor: Inside):
+    story = Story()
+    events = story.whole()
+    assert any_monitor.store(events) == {"stored": len(events), "duplicates": 0}
+    assert any_monitor.store(events) == {"stored": 0, "duplicates": len(events)}
+    assert any_monitor.store([events[0], story.hook("X"), events[1]]) == {"stored": 1, "duplicates": 2}
+    assert any_monitor.simulation["events"] == len(events) + 1
+
+
+def test_one_id_of_two_simulations_is_two_events(any_monitor: Inside):
+    event = Story(uid="first").start()
+    assert any_monitor.store([event, {**event, "id": "second"}]) == {"stored": 2, "duplicates": 0}
+
+
+def test_an_event_twice_in_one_batch_counts_once(any_monitor: Inside):
+    event = Story().start()
+    assert any_monitor.store([event, event]) == {"stored": 1, "duplicates": 1}
+
+
+def test_many_senders_at_once(any_database: str):
+    """16 threads send the same 200 events in different orders: each event is acknowledged as new exactly once."""
+    with Database.open(any_database) as database:
+        made = inside(database)
+        events = [Story(uid=f"s{n % 7}").hook(f"EVENT_{n}") for n in range(200)]
+        stored: list[int] = []
+
+        def send(first: int) -> None:
+            client = made.client.application.test_client()
+            for event in events[first:] + events[:first]:
+                stored.append(client.post("/events", json=event).json["stored"])
+
+        threads = [threading.Thread(target=send, args=(12 * n,)) for n in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (sum(stored), len(stored)) == (200, 3200)
+        made.writer.close()
+
+
+@pytest.mark.parametrize("text", ["zero \0 character", "half \ud800 pair", "\u202eturned", "Å × 日本 🎉", "a" * 4000])
+def test_any_text_can_be_stored_and_shown(any_monitor: Inside, text: str):
+    event = {**Story().start(), "title": text, "custom": text, "message": text, "id": text[:100]}
+    answer = any_monitor.client.post("/", data=json.dumps(event), **JSON)
+    assert answer.json == {"stored": 1, "duplicates": 0}, answer.text
+    for path in ("/", "/simulations/1", "/simulations/1/events", "/api/simulations", "/api/simulations/1/events"):
+        assert any_monitor.client.get(path).status_code == 200
+
+
+def test_a_batch_is_stored_whole_or_not_at_all(any_monitor: Inside):
+    answer = any_monitor.client.post("/events/batch", json=[Story().start(), {"event": "no id"}])
+    assert answer.status_code == 400
+    assert "event 1 of the batch: `id` is missing" in answer.json["error"]
+    assert any_monitor.simulations() == []
+
+
+def test_a_broken_event_does_not_take_others_with_it(monitor: Inside, monkeypatch: pytest.MonkeyPatch):
+    """One request in a group meets an error that is its own; the others of the group are stored."""
+    from stemphony.monitor import writer
+
+    real = writer.update_simulation
+
+    def update(simulation: Any, event: Any) -> Any:
+        if event.name == "FINISH":
+            raise ValueError("a bug")
+        return real(simulation, event)
+
+    monkeypatch.setattr(writer, "update_simulation", update)
+    story, hold = Story(), threading.Event()
+    blocked = threading.Thread(target=lambda: monitor.writer.run(lambda _: hold.wait(10)))
+    blocked.start()
+    answers: dict[str, int] = {}
+
+    def send(event: dict[str, Any]) -> None:
+        client = monitor.client.application.test_client()
+        answers[event["event"]] = client.post("/", json=event).status_code
+
+    events = [story.start(), story.finish(), story.cancelled()]
+    threads = [threading.Thread(target=send, args=(event,)) for event in events]
+    for thread in threads:
+        thread.start()
+    while monitor.writer.waiting < 3:
+        time.sleep(0.01)
+    hold.set()
+    for thread in [*threads, blocked]:
+        thread.join()
+    assert answers == {"START_SIMULATION": 200, "FINISH": 503, "CANCELLED": 200}
+    assert monitor.simulation["events"] == 2
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        (b"", 400, "is not JSON"),
+        (b"{", 400, "is not JSON"),
+        (b"[]", 400, "an array"),
+        (b"null", 400, "missing"),
+        (b"7", 400, "a number"),
+        (b"\xff\xfe{}", 400, "UTF-8"),
+        (b'{"id": "\xff", "event": "X"}', 400, "UTF-8"),
+        (b"[" * 30_000, 400, "nested"),
+        (b'{"id":"x","event":"X","a":' + b"[" * 30_000 + b"]" * 30_000 + b"}", 400, "nested"),
+        (b'{"id":"x","event":"X","a":[[[[[[[[[1]]]]]]]]]}', 400, "nested"),
+        (b'{"id":"x","event":"X","a":NaN}', 400, "NaN"),
+        (b'{"id":"x","event":"X","a":-Infinity}', 400, "Infinity"),
+        (b'{"id":"x","event":"X","a":1e400}', 400, "too large"),
+        (b'{"id":"x","event":"X","a":' + b"9" * 5000 + b"}", 400, "digits"),
+        (b'{"id":"x","id":"y","event":"X"}', 400, "twice"),
+        (b'{"id":"x"}', 400, "`event` is missing"),
+        (b'{"event":"X"}', 400, "`id` is missing"),
+        (b'{"id":"","event":"X"}', 400, "`id` is empty"),
+        (b'{"id":["x"],"event":"X"}', 400, "`id` is an array"),
+        (b'{"id":"x","event":"PROGRESS"}', 400, "`progress` is missing"),
+        (b'{"id":"x","event":"PROGRESS","progress":"half"}', 400, "`progress` is text"),
+        (b'{"id":"x","event":"PROGRESS","progress":50}', 400, "`progress`"),
+        (b'{"id":"x","event":"X","attempt":-1}', 400, "`attempt`"),
+        (b'{"id":"x","event":"X","seq":1.5}', 400, "`seq`"),
+        (b'{"id":"x","event":"X","num_defoci":true}', 400, "`num_defoci` is a truth value"),
+        (b'{"id":"x","event":"X","num_defoci":100000,"num_configurations":100000}', 400, "more than"),
+        (b'{"id":"x","event":"FAILED","failed":[[1]]}', 400, "`failed`"),
+        (b'{"id":"x","event":"X","title":1,"message":{}}', 400, "`message` is an object"),
+        (json.dumps({**GOOD, **{f"k{n}": n for n in range(300)}}).encode(), 400, "302 keys"),
+        (json.dumps({**GOOD, "a": "x" * 70_000}).encode(), 413, "70"),
+    ],
+    ids=lambda value: value[:30].decode("latin-1") if isinstance(value, bytes) else "",
+)
+def test_what_is_wrong_is_said(monitor: Inside, body: bytes, status: int, words: str):
+    answer = monitor.client.post("/", data=body, **JSON)
+    assert (answer.status_code, answer.content_type) == (status, "application/json")
+    assert words in answer.json["error"]
+    assert monitor.simulations() == []
+
+
+def test_content_types_and_encodings_of_others(monitor: Inside):
+    form = monitor.client.post("/", data={"id": "x"})
+    assert (form.status_code, form.json["error"]) == (415, "Content-Type must be application/json.")
+    zipped = monitor.client.post("/", data=b"{}", headers={"Content-Encoding": "gzip"}, **JSON)
+    assert zipped.status_code == 415
+    assert monitor.client.post("/", json=GOOD, content_type="application/json; charset=utf-8").status_code == 200
+
+
+def test_no_way_changes_anything_by_get(monitor: Inside):
+    for path in ("/events", "/events/batch"):
+        answer = monitor.client.get(path)
+        assert answer.status_code == 405
+        assert set(answer.headers["Allow"].split(", ")) == {"OPTIONS", "POST"}
+    assert monitor.client.delete("/simulations/1").status_code == 405
+
+
+@pytest.mark.parametrize(
+    "path", ["/simulations/1", "/simulations/99999999999999999999", "/api/simulations/7/pairs", "/x"]
+)
+def test_what_is_not_there(monitor: Inside, path: str):
+    page = monitor.client.get(path, headers={"Accept": "text/html"})
+    assert page.status_code == 404
+    if not path.startswith("/api"):
+        assert "<h1>404</h1>" in page.text
+    assert "error" in monitor.client.get(path).json
+
+
+@pytest.mark.parametrize(
+    "query", ["state=odd", "page=-1", "page=1e3", "text=a%00b", "page=99999999999999999999", "p.a=%00", "page=²"]
+)
+def test_filters_that_cannot_be(monitor: Inside, query: str):
+    assert monitor.client.get(f"/api/simulations?{query}").status_code == 400
+    assert monitor.client.get(f"/?{query}").status_code == 400
+
+
+def test_every_answer_has_the_headers_of_a_careful_site(monitor: Inside):
+    for path in ("/", "/nothing", "/api/simulations", "/healthz", "/static/monitor.css"):
+        with monitor.client.get(path) as answer:
+            headers = answer.headers
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_without_credentials_only_this_machine_is_answered(monitor: Inside):
+    """A page of another site whose name was made to point here (DNS rebinding) reads nothing."""
+    for host in ("evil.example", "evil.example:8000", "127.0.0.1.evil.example"):
+        assert monitor.client.get("/", headers={"Host": host}).status_code == 403
+        assert monitor.client.post("/", json=GOOD, headers={"Host": host}).status_code == 403
+    for host in ("localhost:8000", "127.0.0.1:8000", "[::1]:8000"):
+        assert monitor.client.get("/", headers={"Host": host}).status_code == 200
+
+
+# --- secrets and hostile values -------------------------------------------------------------------------------------
+
+
+def test_secrets_are_not_even_stored(any_monitor: Inside, tmp_path: Path):
+    secrets = {name: f"canary-{n}" for n, name in enumerate(("my_token", "PassWord", "secret2", "api_key"))}
+    any_monitor.store([Story(parameters={**secrets, "project": "shown"}).start()])
+    assert any_monitor.simulation["parameters"] == {**dict.fromkeys(secrets, HIDDEN), "project": "shown"}
+    for path in ("/", "/simulations/1", "/simulations/1/events", "/api/simulations/1/events", "/live"):
+        assert "canary" not in any_monitor.client.get(path).text
+    with any_monitor.database.reader.begin() as connection:
+        rows = [str(row) for table in tables.METADATA.tables.values() for row in connection.execute(table.select())]
+    assert rows
+    assert not [row for row in rows if "canary" in row]
+
+
+HOSTILE = {
+    "image": "<img src=x onerror=alert(1)>",
+    "link": "javascript:alert(1)",
+    "</script><script>alert(2)</script>": "key",
+    "quote": '" onmouseover="alert(3)',
+    "template": "{{ 7 * 7 }}",
+}
+
+
+def test_custom_values_are_text(monitor: Inside):
+    story = Story(title="<b>bold</b>", parameters=HOSTILE, uid="<i>id</i>")
+    monitor.store([story.start(), *story.job(0, 0, 0, end="<script>alert(4)</script>")])
+    for path in ("/", "/simulations/1", "/simulations/1/events", "/simulations/1/cell?defocus=m2d500&configuration=0"):
+        page = monitor.client.get(path).text
+        assert (
+            not re.search(r"<(img|b|i)[ >](?!role)", page.replace('<b role="', ""), re.IGNORECASE) or "<img" not in page
+        )
+        assert "<script>" not in page
+        assert "<img" not in page
+        assert "<b>bold" not in page
+        assert 'href="javascript' not in page
+        assert "49" not in re.findall(r"template</span> (\S+)", page)
+
+
+# --- credentials ----------------------------------------------------------------------------------------------------
+
+
+def basic(name: str, secret: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(f"{name}:{secret}".encode()).decode()}
+
+
+@pytest.fixture
+def guarded(any_monitor: Inside) -> tuple[Inside, str, str]:
+    with any_monitor.database.writer.begin() as connection:
+        writer = credentials.add(connection, "cluster", Role.WRITER, 0.0)
+        reader = credentials.add(connection, "group", Role.READER, 0.0)
+    return any_monitor, writer, reader
+
+
+def test_writers_write_and_readers_read(guarded: tuple[Inside, str, str]):
+    monitor, writer, reader = guarded
+    client = monitor.client
+    cases: list[tuple[dict[str, str], int, int]] = [
+        ({}, 401, 401),
+        (basic("cluster", writer), 200, 403),
+        (basic("group", reader), 403, 200),
+        ({"Authorization": f"Bearer {writer}"}, 200, 403),
+        (basic("cluster", reader), 401, 401),
+        (basic("nobody", writer), 401, 401),
+        (basic("cluster", ""), 401, 401),
+        ({"Authorization": "Basic !!!"}, 401, 401),
+        ({"Authorization": "Basic /////w=="}, 401, 401),
+        ({"Authorization": "Bearer"}, 401, 401),
+        ({"Authorization": "Digest x"}, 401, 401),
+        ({"Authorization": "Bearer " + "x" * 5000}, 401, 401),
+    ]
+    for headers, post, get in cases:
+        assert client.post("/", json=GOOD, headers=headers).status_code == post, headers
+        for path in ("/", "/api/simulations", "/metrics", "/live"):
+            assert client.get(path, headers=headers).status_code == get, (headers, path)
+    assert client.get("/healthz").status_code == 200
+    assert "Basic" in client.get("/").headers["WWW-Authenticate"]
+    # With credentials any name will do: a proxy in front of it has its own.
+    assert client.get("/", headers={**basic("group", reader), "Host": "monitor.example"}).status_code == 200
+
+
+def test_a_revoked_credential_ends_within_a_second(guarded: tuple[Inside, str, str]):
+    monitor, writer, _ = guarded
+    assert monitor.client.post("/", json=GOOD, headers=basic("cluster", writer)).status_code == 200
+    with monitor.database.writer.begin() as connection:
+        credentials.revoke(connection, "cluster")
+    time.sleep(credentials.FRESH_S + 0.05)
+    assert monitor.client.post("/", json=GOOD, headers=basic("cluster", writer)).status_code == 401
+
+
+def test_the_secret_is_nowhere_in_the_database(guarded: tuple[Inside, str, str]):
+    monitor, writer, reader = guarded
+    with monitor.database.reader.begin() as connection:
+        rows = str(connection.execute(tables.CREDENTIAL.select()).all())
+    assert writer not in rows
+    assert reader not in rows
+    assert len(writer) >= 43
+
+
+def test_tokens_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    db = str(tmp_path / "m.sqlite")
+    assert main(["monitor", "token", "list", "--db", db]) == 1
+    assert "there is no database" in capsys.readouterr().err
+    assert main(["monitor", "token", "add", "cluster", "--role", "writer", "--db", db]) == 0
+    said = capsys.readouterr().out
+    assert "auth_user: cluster" in said
+    secret = re.search(r"^  (\S{43})$", said, re.MULTILINE)
+    assert secret
+    assert main(["monitor", "token", "add", "cluster", "--role", "reader", "--db", db]) == 1
+    assert "there is a 'cluster' already" in capsys.readouterr().err
+    assert main(["monitor", "token", "add", "a:b", "--role", "reader", "--db", db]) == 1
+    assert "cannot be a name" in capsys.readouterr().err
+    assert main(["monitor", "token", "list", "--db", db]) == 0
+    listed = capsys.readouterr().out
+    assert "cluster\twriter" in listed
+    assert secret[1] not in listed
+    assert main(["monitor", "token", "revoke", "cluster", "--db", db]) == 0
+    capsys.readouterr()
+    assert main(["monitor", "token", "revoke", "cluster", "--db", db]) == 1
+    assert "there is no 'cluster'" in capsys.readouterr().err
+
+
+def test_an_address_that_others_reach_needs_credentials(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    db = str(tmp_path / "m.sqlite")
+    for host in ("0.0.0.0", "::", "192.0.2.7"):
+        assert main(["monitor", "--host", host, "--port", "0", "--db", db]) == 1
+        said = capsys.readouterr().err
+        assert f"--host {host} can be reached by others" in said
+        assert "--role writer" in said
+        assert "--role reader" in said
+    assert main(["monitor", "token", "add", "cluster", "--role", "writer", "--db", db]) == 0
+    capsys.readouterr()
+    assert main(["monitor", "--host", "0.0.0.0", "--port", "0", "--db", db]) == 1
+    said = capsys.readouterr().err
+    assert "--role writer" not in said
+    assert "--role reader" in said
+
+
+# --- options, database, schema --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--port", "70000"], "--port: got 70000"),
+        (["--keep-days", "-1"], "--keep-days"),
+        (["--stale-after", "0"], "--stale-after"),
+        (["--db", "mysql://x/y"], "scheme 'mysql'"),
+        (["--db", "sqlite://"], "names no file"),
+        (["--db", "/proc/nothing/m.sqlite"], "cannot be written"),
+        (["--db", "postgresql://user:canary@127.0.0.1:1/x"], "cannot be used"),
+        (["--notify", "/nowhere.yaml"], "cannot be read"),
+    ],
+)
+def test_a_mistake_ends_with_a_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+):
+    given = arguments if "--db" in arguments else [*arguments, "--db", str(tmp_path / "m.sqlite")]
+    given = given if "--port" in given else [*given, "--port", "0"]
+    assert main(["monitor", *given]) == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert "Traceback" not in said
+    assert "canary" not in said
+
+
+def test_a_taken_port_and_a_taken_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with MonitorProcess(tmp_path) as running:
+        assert main(["monitor", "--port", str(running.port), "--db", str(tmp_path / "other.sqlite")]) == 1
+        assert f"port {running.port} is taken" in capsys.readouterr().err
+        assert main(["monitor", "--port", "0", "--db", running.db]) == 1
+        assert "is served by another monitor" in capsys.readouterr().err
+        # Administration goes on beside it.
+        assert main(["monitor", "token", "add", "late", "--role", "reader", "--db", running.db]) == 0
+
+
+def test_one_monitor_for_one_postgresql_database(postgresql_database: str):
+    with Database.open(postgresql_database) as first, Database.open(postgresql_database) as second:
+        first.lock()
+        with pytest.raises(MonitorError, match="served by another monitor"):
+            second.lock()
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "waitress" else real(name, *rest)
+    )
+    assert main(["monitor"]) == 1
+    said = capsys.readouterr().err
+    assert "the monitor needs waitress, not installed here" in said
+    assert "envs/monitor.lock.txt" in said
+
+
+MOUNTS = """\
+22 1 8:1 / / rw - ext4 /dev/sda1 rw
+30 22 0:40 / /home rw - nfs4 server:/home rw
+31 30 0:41 / /home/local\\040disk rw - xfs /dev/sdb rw
+32 22 0:42 / /scratch rw shared:3 - lustre fs rw
+"""
+
+
+def test_network_file_systems_are_recognised():
+    for path, kind in {
+        "/var/tmp": "ext4", "/home/me": "nfs4", "/home/local disk/x": "xfs", "/scratch": "lustre", "/scratchy": "ext4",
+    }.items():  # fmt: skip
+        assert file_system_of(Path(path), MOUNTS) == kind
+
+
+def test_a_database_on_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from stemphony.monitor import database
+
+    monkeypatch.setattr(database, "file_system_of", lambda *_: "lustre")
+    with pytest.raises(MonitorError, match=r"network file system \(lustre\).*--db /var/tmp"):
+        Database.open(str(tmp_path / "m.sqlite"))
+
+
+def test_urls_of_databases(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("STEMPHONY_MONITOR_DB", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert database_url(None).database == "/data/stemphony/monitor.sqlite"
+    assert database_url("relative/m.sqlite").database == str(Path("relative/m.sqlite").absolute())
+    assert database_url("postgresql://u:p@h/d").drivername == "postgresql+psycopg"
+    monkeypatch.setenv("STEMPHONY_MONITOR_DB", "sqlite:////tmp/x.sqlite")
+    assert database_url(None).database == "/tmp/x.sqlite"
+
+
+def test_the_migrated_schema_is_that_of_the_tables(any_database: str):
+    with Database.open(any_database) as database, database.reader.begin() as connection:
+        found = inspect(connection)
+        for table in tables.METADATA.sorted_tables:
+            columns = {column["name"]: column["nullable"] for column in found.get_columns(table.name)}
+            assert columns.keys() == {column.name for column in table.columns}
+            keys = found.get_pk_constraint(table.name)["constrained_columns"]
+            assert set(keys) == {column.name for column in table.primary_key}
+            assert {n for n, nullable in columns.items() if nullable} - set(keys) == {
+                column.name for column in table.columns if column.nullable
+            }
+        assert migrations.version_of(connection) == migrations.VERSION
+
+
+def test_a_database_of_an_earlier_version_is_brought_up_to_date(any_database: str):
+    database = Database.open(any_database)
+    with database.writer.begin() as connection:
+        for table in reversed(tables.METADATA.sorted_tables):
+            connection.execute(text(f"DROP TABLE {table.name}"))
+        connection.execute(text("DROP TABLE schema_version"))
+        migrations.migrate(connection, target=1)
+        assert migrations.version_of(connection) == 1
+        credentials.add(connection, "kept", Role.READER, 0.0)
+    database.close()
+    with Database.open(any_database) as database, database.reader.begin() as connection:
+        assert migrations.version_of(connection) == migrations.VERSION
+        assert [credential.name for credential in credentials.listed(connection)] == ["kept"]
+        assert connection.execute(tables.NOTIFICATION.select()).all() == []
+
+
+def test_a_database_of_a_later_version_is_left_alone(any_database: str):
+    with Database.open(any_database) as database, database.writer.begin() as connection:
+        connection.execute(text("INSERT INTO schema_version VALUES (1000)"))
+    with pytest.raises(MonitorError, match="schema version 1000"):
+        Database.open(any_database)
+
+
+def test_files_that_are_no_database(tmp_path: Path):
+    file = tmp_path / "m.sqlite"
+    file.write_bytes(b"something else " * 1000)
+    with pytest.raises(MonitorError, match="file is not a database"):
+        Database.open(str(file))
+    assert file.read_bytes() == b"something else " * 1000
+
+
+def test_the_database_can_be_read_by_its_owner_only(tmp_path: Path):
+    with Database.open(str(tmp_path / "new" / "m.sqlite")) as database:
+        made = inside(database)
+        made.store([Story().start()])
+        modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()}
+        made.writer.close()
+    assert {"m.sqlite", "m.sqlite-wal"} <= modes.keys()
+    assert set(modes.values()) == {0o600}
+
+
+# --- limits, filters, metrics ---------------------------------------------------------------------------------------
+
+
+def test_a_client_that_sends_too_much_is_told_to_wait(monitor: Inside):
+    monitor.services.rate = RateLimit(2.0)
+    answers = [monitor.client.post("/", json={**GOOD, "n": n}) for n in range(15)]
+    assert [answer.status_code for answer in answers] == [200] * 10 + [429] * 5
+    assert answers[-1].headers["Retry-After"] == "1"
+    assert monitor.client.get("/healthz").status_code == 200
+
+
+def test_the_rate_is_that_of_each_client_and_recovers():
+    now = [0.0]
+    rate = RateLimit(1.0, clock=lambda: now[0])
+    assert [rate.wait_s("a") for _ in range(6)] == [0, 0, 0, 0, 0, 1.0]
+    assert rate.wait_s("b") == 0
+    now[0] = 2.0
+    assert [rate.wait_s("a") for _ in range(3)] == [0, 0, 1.0]
+    for number in range(20_000):
+        rate.wait_s(f"client {number}")
+    assert len(rate._buckets) <= 10_000
+
+
+def test_filters_and_pages(any_monitor: Inside):
+    for number in range(230):
+        story = Story(title=f"Crystal 100% {number}", parameters={"project": f"p{number % 2}"}, uid=f"uid-{number}")
+        any_monitor.store([story.start(), *([story.finish()] if number % 3 else [])])
+    first = any_monitor.simulations()
+    second = any_monitor.simulations(page="1")
+    assert (len(first), len(second)) == (200, 30)
+    assert len({entry["id"] for entry in first + second}) == 230
+    assert [entry["state"] for entry in first[:77]] == ["running"] * 77
+    assert {entry["state"] for entry in first[77:]} == {"finished"}
+    assert len(any_monitor.simulations(state="running")) == 77
+    assert len(any_monitor.simulations(text="crystal 100% 7")) == 11
+    assert any_monitor.simulations(text="100_ 7") == []
+    assert len(any_monitor.simulations(**{"p.project": "p1", "text": "UID-22"})) == 5
+    page = any_monitor.client.get("/?p.project=p1&text=uid-22").text
+    assert page.count('<li id="s') == 5
+    assert any_monitor.client.get("/?page=1").text.count('<li id="s') == 30
+
+
+def test_metrics_are_those_of_prometheus(monitor: Inside):
+    story = Story()
+    monitor.store([story.start(), story.start()])
+    monitor.client.post("/", json={})
+    lines = monitor.client.get("/metrics").text.splitlines()
+    assert all(re.fullmatch(r"# (HELP|TYPE) \w+ .+|\w+(\{\w+=\"\w+\"\})? -?[\d.e+-]+", line) for line in lines)
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert values["stemphony_monitor_events_stored_total"] == "1"
+    assert values["stemphony_monitor_events_duplicate_total"] == "1"
+    assert values['stemphony_monitor_requests_refused_total{status="400"}'] == "1"
+    assert values['stemphony_monitor_simulations{state="running"}'] == "1"
+    assert values["stemphony_monitor_up"] == "1"
+
+
+def test_a_poller_gets_what_changed(monitor: Inside):
+    story = Story(configurations=200, defoci=tuple(float(n) for n in range(50)))
+    monitor.store([story.start(), *story.done(3, 7), *story.job(4, 0, 0, 10)])
+    everything = monitor.client.get("/simulations/1/live").json
+    assert everything["grid"]["html"].count('role="gridcell"') == 10_000
+    query = {"since": everything["revision"], "run": everything["run"], "shape": everything["grid"]["shape"]}
+    nothing = monitor.client.get("/simulations/1/live", query_string=query).json
+    assert (nothing["cells"], nothing["grid"]) == ([], {})
+    monitor.store(story.job(4, 0, 0, 10, 20)[-1:])
+    one = monitor.client.get("/simulations/1/live", query_string=query).json
+    assert one["cells"] == [["p4d000", 0, "r", 20, 1]]
+    # The end of a run stops what ran, without an event of each.
+    monitor.store([story.cancelled()])
+    end = monitor.client.get("/simulations/1/live", query_string={**query, "since": one["revision"]}).json
+    assert sorted(end["cells"]) == [["p3d000", 7, "f", 100, 1], ["p4d000", 0, "s", 20, 1]]
+
+
+def test_an_answer_that_is_known_is_not_sent_again(monitor: Inside):
+    monitor.store([Story().start()])
+    first = monitor.client.get("/api/simulations/1")
+    again = monitor.client.get("/api/simulations/1", headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+
+
+# --- retention, backup ----------------------------------------------------------------------------------------------
+
+
+def test_old_simulations_go_whole_and_new_ones_stay(any_monitor: Inside):
+    any_monitor.store(Story(uid="old", parameters={"a": "b"}).whole())
+    any_monitor.ahead_s = 10 * 86_400
+    any_monitor.store(Story(uid="new").whole())
+    now = any_monitor.services.clock()
+    assert Retention(20, any_monitor.writer, any_monitor.said.append).sweep(now) == 0
+    assert Retention(5, any_monitor.writer, any_monitor.said.append).sweep(now) == 1
+    assert [entry["id"] for entry in any_monitor.simulations()] == ["new"]
+    with any_monitor.database.reader.begin() as connection:
+        for table in (tables.EVENT, tables.PAIR, tables.DEFOCUS, tables.PARAMETER):
+            assert {row.simulation for row in connection.execute(table.select())} <= {2}
+    # What the writer remembers of it went too: it can begin anew.
+    any_monitor.store(Story(uid="old").whole())
+    assert {entry["id"]: entry["finished"] for entry in any_monitor.simulations()} == {"new": 12, "old": 12}
+
+
+def test_a_backup_of_a_live_database_is_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    copy = tmp_path / "copy.sqlite"
+    with MonitorProcess(tmp_path) as running:
+        stop = threading.Event()
+
+        def send() -> None:
+            while not stop.is_set():
+                running.store(Story().whole())
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        try:
+            time.sleep(0.5)
+            assert main(["monitor", "backup", str(copy), "--db", running.db]) == 0
+        finally:
+            stop.set()
+            sender.join()
+    assert "wrote" in capsys.readouterr().out
+    assert copy.stat().st_mode & 0o777 == 0o600
+    with sqlite3.connect(copy) as connection:
+        sums = connection.execute(
+            "SELECT (SELECT count(*) FROM event), (SELECT sum(events) FROM simulation)"
+        ).fetchone()
+        assert sums[0] == sums[1] > 0
+    connection.close()
+    assert main(["monitor", "backup", str(copy), "--db", running.db]) == 1
+    assert "nothing is overwritten" in capsys.readouterr().err
+    with MonitorProcess(tmp_path, db=str(copy)) as restored:
+        assert restored.get("/api/simulations").json["simulations"]
+
+
+def test_a_backup_of_postgresql(postgresql_database: str, tmp_path: Path):
+    program("pg_dump")
+    with Database.open(postgresql_database) as database:
+        made = inside(database)
+        made.store(Story().whole())
+        said = backup(database, tmp_path / "dump")
+        made.writer.close()
+    assert "for pg_restore" in said
+    assert (tmp_path / "dump").read_bytes().startswith(b"PGDMP")
+
+
+def test_the_limits_are_those_of_the_page():
+    page = (Path(__file__).parents[2] / "docs" / "monitor.md").read_text(encoding="utf-8")
+    for number in (limits.MAX_EVENT_BYTES, limits.MAX_BATCH_EVENTS, limits.MAX_DEPTH, limits.MAX_KEYS):
+        assert str(number) in page.replace(",", "")

@@ -1,0 +1,255 @@
+"""What a simulation's events come to, in whatever order they arrive."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from typing import Any
+
+import pytest
+from stemphony.monitor.incoming import read_event
+from stemphony.monitor.state import outlook_of, silence_allowed_s, state_of
+from stemphony.monitor.summaries import PairSummary, SimulationSummary, update_pair, update_simulation
+from support.monitor import Story
+
+from monitor.conftest import Inside
+
+VOLATILE = {"revision", "last_received", "rate_per_s", "earliest_end_s", "latest_end_s"}
+
+
+def told(simulation: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in simulation.items() if key not in VOLATILE}
+
+
+def test_a_run_that_goes_well(any_monitor: Inside):
+    story = Story()
+    events = story.whole()
+    any_monitor.store(events[:-1])
+    running = any_monitor.simulation
+    assert (running["state"], running["finished"], running["running"]) == ("running", 12, 0)
+    assert running["progress"] == 1.0
+    any_monitor.store(events[-1:])
+    finished = any_monitor.simulation
+    assert (finished["state"], finished["title"], finished["id"]) == ("finished", story.title, story.uid)
+    assert finished["events"] == len(events)
+    assert {pair["state"] for pair in any_monitor.pairs().values()} == {"finished"}
+    assert len(any_monitor.pairs()) == 12
+
+
+def test_work_is_finished_configurations_and_parts_of_those_that_run(monitor: Inside):
+    story = Story()
+    monitor.store([story.start(), *story.done(0, 0), *story.job(0, 1, 0, 25), *story.job(2, 3, 0, 75)])
+    simulation = monitor.simulation
+    assert simulation["progress"] == pytest.approx(2 / 12)
+    assert (simulation["finished"], simulation["running"], simulation["failed"]) == (1, 2, 0)
+    assert monitor.pairs()[2.5, 3]["percent"] == 75
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_order_of_arrival_changes_nothing(monitor: Inside, seed: int):
+    """Two runs with failures and a retry; every batch shuffled, some events twice."""
+    story = Story(now=time.time() - 1000)
+    events = [story.start(), *story.done(0, 0, step_s=1), *story.job(0, 1, 0, 40, end="OSError: disk full", step_s=1)]
+    events += [*story.done(0, 1, attempt=2, step_s=1), *story.job(1, 0, 0, 10, end="killed", step_s=1)]
+    events += [*story.job(2, 2, 0, 30, step_s=1), story.failed((1, 0), (2, 2), never_ran=7)]
+    story.run, story.hook_seq = 2, 0
+    story.now += 10
+    events += [story.start(), *story.done(1, 0, attempt=2, step_s=1), *story.job(2, 2, 0, 60, attempt=2, step_s=1)]
+    straight = [dict(event) for event in events]
+    shuffled = [{**event, "id": "shuffled"} for event in events]
+    random.Random(seed).shuffle(shuffled)
+    monitor.store(straight)
+    half = len(shuffled) // 2
+    monitor.store(shuffled[:half])
+    monitor.store(shuffled[half - 5 :])
+    first, second = (monitor.simulations(text=text)[0] for text in (story.uid, "shuffled"))
+    ignored = {"id", "row"}
+    assert {k: v for k, v in told(first).items() if k not in ignored} == {
+        k: v for k, v in told(second).items() if k not in ignored
+    }
+    assert monitor.pairs(first["row"]) == monitor.pairs(second["row"])
+    assert (first["state"], first["run"], first["finished"], first["running"]) == ("running", 2, 3, 1)
+
+
+def test_an_older_attempt_never_overwrites_a_newer_one(monitor: Inside):
+    story = Story()
+    late = story.job(0, 0, 0, 90, end="the first attempt died")
+    monitor.store([story.start(), *story.done(0, 0, attempt=2)])
+    monitor.store(late)
+    assert monitor.pairs()[-2.5, 0] == {
+        "defocus_key": "m2d500", "defocus": -2.5, "configuration": 0, "state": "finished", "percent": 100, "attempt": 2,
+    }  # fmt: skip
+
+
+def test_the_end_of_an_earlier_run_does_not_end_this_one(monitor: Inside):
+    story = Story()
+    end = story.failed((0, 0))
+    story.run, story.hook_seq = 2, 0
+    monitor.store([story.start(), end])
+    assert monitor.simulation["state"] == "running"
+
+
+def test_a_new_run_goes_on_where_the_last_one_stopped(monitor: Inside):
+    story = Story()
+    monitor.store([story.start(), *story.done(0, 0), *story.job(0, 1, 0, 80), story.cancelled(never_ran=10)])
+    assert monitor.simulation["state"] == "cancelled"
+    assert monitor.pairs()[-2.5, 1]["state"] == "stopped"
+    story.run, story.hook_seq = 2, 0
+    monitor.store([story.start()])
+    again = monitor.simulation
+    assert (again["state"], again["finished"], again["running"]) == ("running", 1, 0)
+    # The attempt at 80 % is lost, its result was not written.
+    assert again["progress"] == pytest.approx(1 / 12)
+    monitor.store(story.done(0, 1, attempt=2))
+    assert monitor.simulation["progress"] == pytest.approx(2 / 12)
+
+
+def test_a_failed_run_names_its_pairs_even_if_their_own_error_is_lost(monitor: Inside):
+    story = Story()
+    monitor.store([story.start(), *story.job(1, 2, 0, 30), story.failed((1, 2), never_ran=11)])
+    simulation = monitor.simulation
+    assert (simulation["state"], simulation["failed"], simulation["num_never_ran"]) == ("failed", 1, 11)
+    assert monitor.pairs()[0.0, 2]["state"] == "failed"
+    late = story.job(1, 2, 0, 30, end="OSError: no space")[-1:]
+    monitor.store(late)
+    assert monitor.simulation["failed"] == 1
+    assert "OSError: no space" in monitor.client.get("/simulations/1").text
+
+
+def test_an_inserted_defocus_does_not_move_the_others(monitor: Inside):
+    """Pairs are known by the defocus' value: its index is another in the next run."""
+    story = Story(defoci=(0.0, 5.0), configurations=1)
+    monitor.store(story.whole())
+    story.defoci, story.run, story.hook_seq = (0.0, 2.5, 5.0), 2, 0
+    monitor.store([story.start(), *story.done(1, 0), story.finish()])
+    assert {place: pair["attempt"] for place, pair in monitor.pairs().items()} == {
+        (0.0, 0): 1,
+        (2.5, 0): 1,
+        (5.0, 0): 1,
+    }
+    assert monitor.simulation["finished"] == 3
+
+
+def test_events_before_the_start_make_a_simulation_of_their_own(monitor: Inside):
+    story = Story()
+    monitor.store(story.job(0, 0, 0, 50))
+    simulation = monitor.simulation
+    assert (simulation["state"], simulation["title"], simulation["num_defoci"]) == ("running", "", 3)
+    monitor.store([story.start()])
+    assert monitor.simulation["title"] == story.title
+
+
+def test_unknown_names_are_stored_and_change_nothing(monitor: Inside):
+    story = Story()
+    monitor.store([story.start(), story.hook("HEARTBEAT"), story.hook("SOMETHING_NEW", defocus=1.0)])
+    assert monitor.simulation["events"] == 3
+    assert monitor.simulation["state"] == "running"
+    names = [entry["event"]["event"] for entry in monitor.client.get("/api/simulations/1/events").json["events"]]
+    assert names == ["SOMETHING_NEW", "HEARTBEAT", "START_SIMULATION"]
+
+
+def test_the_original_program_is_understood(monitor: Inside):
+    """STEMsalabim: no event_id, run, job, attempt, seq; START_CONFIGURATION for progress; no end of a configuration."""
+    common = {"id": "an id", "num_threads": 4, "num_processors": 2, "num_defoci": 1, "num_configurations": 2}
+    when = [f"2026-03-01 10:00:{second:02d}" for second in range(20)]
+    pair = {"defocus": 3.0, "defocus_index": 0, "configuration_index": 0}
+    events = [
+        {"event": "START_SIMULATION", "version": "5", "git_commit": "abc", "title": "from the original"},
+        {"event": "START_DEFOCUS", "defocus": 3.0, "defocus_index": 0},
+        {"event": "START_FP_CONFIGURATION", **pair},
+        *({"event": "START_CONFIGURATION", **pair, "progress": done / 4} for done in range(5)),
+        {"event": "START_FP_CONFIGURATION", **pair, "configuration_index": 1},
+        {"event": "START_CONFIGURATION", **pair, "configuration_index": 1, "progress": 0.5},
+    ]
+    events = [{"time": when[n], **common, **event} for n, event in enumerate(events)]
+    for event in events:
+        assert monitor.client.post("/stemsalabim-reporting", json=event).json == {"stored": 1, "duplicates": 0}
+    assert monitor.client.post("/", json=events[4]).json == {"stored": 0, "duplicates": 1}
+    simulation = monitor.simulation
+    assert (simulation["finished"], simulation["running"], simulation["progress"]) == (1, 1, 0.75)
+    monitor.client.post("/", json={"time": when[15], **common, "event": "FINISH"})
+    assert monitor.simulation["state"] == "finished"
+
+
+def test_silence_makes_a_run_stale_and_an_event_wakes_it(monitor: Inside):
+    story = Story()
+    monitor.store([story.start(), *story.job(0, 0, 0)])
+    monitor.ahead_s = 14 * 60
+    assert monitor.simulation["state"] == "running"
+    monitor.ahead_s = 16 * 60
+    assert monitor.simulation["state"] == "stale"
+    assert [entry["id"] for entry in monitor.simulations(state="stale")] == [story.uid]
+    monitor.store(story.job(0, 0, 0, 1)[-1:])
+    assert monitor.simulation["state"] == "running"
+    monitor.ahead_s = 3600
+    monitor.store([story.finish()])
+    monitor.ahead_s = 1e6
+    assert monitor.simulation["state"] == "finished"
+
+
+def test_a_slow_simulation_may_be_silent_for_longer():
+    simulation = SimulationSummary(1, "x", last_received=1000.0, pauses_s=4 * 600.0, pauses=4)
+    assert silence_allowed_s(simulation) == 3000.0
+    assert state_of(simulation, 3999.0) == "running"
+    assert state_of(simulation, 4001.0) == "stale"
+    assert silence_allowed_s(SimulationSummary(1, "x", pauses_s=1e9, pauses=1)) == 24 * 3600.0
+
+
+def simulated(rng: random.Random, jobs: int, processors: int, seconds: float) -> list[tuple[float, int, float]]:
+    """Times, jobs and progress of a campaign whose jobs take about so long, on so many processors."""
+    free, events = [0.0] * processors, []
+    for job in range(jobs):
+        processor = free.index(min(free))
+        begin, length = free[processor], seconds * rng.uniform(0.85, 1.15)
+        events += [(begin + length * percent / 100, job, percent / 100) for percent in range(101)]
+        free[processor] = begin + length
+    return sorted(events)
+
+
+@pytest.mark.parametrize(("jobs", "processors"), [(60, 4), (24, 8), (300, 40), (8, 1)])
+def test_the_range_of_the_end_contains_the_end(jobs: int, processors: int):
+    """Of 20 campaigns, asked at each tenth between 10 and 90 %: right nine times in ten, and no wide guess."""
+    hits = asked = 0
+    widths = []
+    for seed in range(20):
+        story = Story(defoci=(0.0,), configurations=jobs)
+        events = simulated(random.Random(seed), jobs, processors, 600.0)
+        end = events[-1][0]
+        begin = story.now - 1e5
+        simulation = SimulationSummary(1, story.uid)
+        pairs: dict[int, PairSummary] = {}
+        following = 0.1
+        template = story.job(0, 0, 0)
+        for at, job, progress in events:
+            if progress * 100 % 5 and progress < 1:
+                continue
+            name = "FINISH_FP_CONFIGURATION" if progress == 1 else "PROGRESS"
+            raw = {**template[1], "event": name, "configuration_index": job, "progress": progress, "job": str(job)}
+            raw = {**raw, "seq": round(progress * 100), "event_id": f"{job} {progress}"}
+            event = read_event(json.dumps(raw).encode(), begin + at)
+            event.time = begin + at
+            update_simulation(simulation, event)
+            pair = pairs.setdefault(job, PairSummary(1, "p0d000", job))
+            update_pair(simulation, pair, event)
+            if simulation.work / jobs >= following and following < 0.95:
+                following += 0.1
+                outlook = outlook_of(simulation, begin + at)
+                if outlook is not None:
+                    asked += 1
+                    hits += outlook.earliest_s <= end - at <= outlook.latest_s
+                    widths.append((outlook.latest_s - outlook.earliest_s) / (end - at))
+    assert asked > 100
+    assert hits / asked >= 0.9, (hits, asked, sum(widths) / len(widths))
+    assert sum(widths) / len(widths) < 1.2
+
+
+def test_no_end_is_told_before_there_is_a_reason_and_after_it_has_come(monitor: Inside):
+    story = Story(now=time.time() - 100)
+    monitor.store([story.start()])
+    assert monitor.simulation["earliest_end_s"] is None
+    monitor.store([*story.done(0, 0, step_s=10), *story.job(0, 1, 0, 50, step_s=10)])
+    simulation = monitor.simulation
+    assert 0 < simulation["earliest_end_s"] < simulation["latest_end_s"]
+    monitor.store([story.finish()])
+    assert monitor.simulation["latest_end_s"] is None

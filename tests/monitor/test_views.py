@@ -1,0 +1,69 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import pytest
+from stemphony.monitor.reading import Defocus, Pair
+from stemphony.monitor.state import PairState
+from stemphony.monitor.summaries import SimulationSummary
+from stemphony.monitor.views import duration, duration_range, grid, nanometres, rate, rerun_target
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "0 s"), (0.4, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (5400, "1 h 30 min"), (7200, "2 h"),
+        (47.9 * 3600, "47 h 54 min"), (49 * 3600, "2 d 1 h"), (72 * 3600, "3 d"),
+    ],
+)  # fmt: skip
+def test_durations(seconds: float, text: str):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("earliest", "latest", "text"),
+    [
+        (2400, 4920, "40 – 82 min"),
+        (3000, 9000, "50 min – 2 h 30 min"),
+        (61, 62, "about 60 s"),
+        (20, 130, "20 s – 2 min"),
+    ],
+)
+def test_ranges(earliest: float, latest: float, text: str):
+    assert duration_range(earliest, latest) == text
+
+
+def test_rates():
+    assert [rate(x) for x in (5.0, 0.5, 1 / 600, 1 / 7200)] == [
+        "300 per minute",
+        "30.0 per minute",
+        "6.0 per hour",
+        "12.0 per day",
+    ]
+
+
+def test_defoci_have_the_sign_of_the_field():
+    assert [nanometres(x) for x in (-2.5, 0.0, -0.0001, 10.0)] == ["−2.5 nm", "0 nm", "0 nm", "10 nm"]
+    assert nanometres(None, 3) == "defocus 3"
+
+
+def test_the_command_of_a_pair_is_its_file():
+    pair = Pair("m2d500", -2.5, 7, PairState.FAILED, 0.1, 1, 1, "defocus_m2d500_configuration_0007", "", 0.0, 0.0)
+    assert rerun_target(pair) == "results/NAME/jobs/defocus_m2d500/configuration_0007.nc"
+
+
+def test_the_grid_has_a_row_for_each_defocus_and_one_for_each_that_has_not_started():
+    simulation = SimulationSummary(1, "x", num_defoci=3, num_configurations=4)
+    drawn = grid(simulation, [Defocus("p5d000", 5.0, 1)], [("p5d000", 2, "r", 42, 1), ("p5d000", 3, "f", 100, 2)])
+    assert drawn.html.count('role="row"') == 3
+    assert drawn.html.count('role="gridcell"') == 12
+    assert drawn.html.count("not started") == 2
+    assert '<i role="gridcell" class="r">42</i><i role="gridcell" class="f again">✓</i>' in drawn.html
+    assert drawn.html.count('tabindex="0"') == 1
+
+
+def test_a_grid_that_nobody_could_look_at_is_cut():
+    simulation = SimulationSummary(1, "x", num_defoci=1000, num_configurations=1000)
+    drawn = grid(simulation, [], [])
+    assert drawn.html.count('role="gridcell"') == 20_000
+    assert drawn.left_out == 980_000

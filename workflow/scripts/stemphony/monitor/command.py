@@ -1,0 +1,158 @@
+"""The command line of the monitor. The packages that it needs are imported when one of its commands runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from stemphony.errors import MonitorError
+
+PACKAGES: Final = ("flask", "waitress", "sqlalchemy", "yaml")
+DATABASE_HELP: Final = (
+    "SQLite file or postgresql://… (default: $STEMPHONY_MONITOR_DB, else a file below ~/.local/share)"
+)
+
+
+def add_parser(commands: Any) -> None:
+    """Register `stemphony monitor` and what stands behind it."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--db", default=argparse.SUPPRESS, metavar="URL", help=DATABASE_HELP)
+    monitor = commands.add_parser(
+        "monitor", parents=[shared], help="receive status reports and show them on a page",
+        description="Receives status reports of simulations and shows them on a page. docs/monitor.md has the details.",
+    )  # fmt: skip
+    monitor.set_defaults(command=_serve)
+    monitor.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
+    monitor.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    monitor.add_argument(
+        "--keep-days", type=float, default=0.0, metavar="N", help="delete simulations silent for so many days"
+    )
+    monitor.add_argument(
+        "--stale-after", type=float, default=15.0, metavar="MIN", help="minutes of silence at least (default: 15)"
+    )
+    monitor.add_argument("--notify", type=Path, metavar="FILE", help="whom to tell of ends and silence, YAML")
+    monitor.add_argument(
+        "--rate",
+        type=float,
+        default=1000.0,
+        metavar="N",
+        help="requests per second of one sender (0: any; default: 1000)",
+    )
+    actions = monitor.add_subparsers(metavar="[ACTION]")
+
+    token = actions.add_parser("token", help="credentials of those who send and those who look")
+    tokens = token.add_subparsers(required=True, metavar="ACTION")
+    add = tokens.add_parser("add", parents=[shared], help="make one; its secret is shown once")
+    add.set_defaults(command=_add_token)
+    add.add_argument("name", metavar="NAME")
+    add.add_argument("--role", choices=("writer", "reader"), required=True, help="writers send, readers look")
+    revoke = tokens.add_parser("revoke", parents=[shared], help="remove one")
+    revoke.set_defaults(command=_revoke_token)
+    revoke.add_argument("name", metavar="NAME")
+    listing = tokens.add_parser("list", parents=[shared], help="names and roles")
+    listing.set_defaults(command=_list_tokens)
+
+    backup = actions.add_parser("backup", parents=[shared], help="copy the database, also while a monitor runs")
+    backup.set_defaults(command=_backup)
+    backup.add_argument("file", type=Path, metavar="FILE")
+
+    demo = actions.add_parser("demo", help="a monitor with a small simulation that reports to it")
+    demo.set_defaults(command=_demo)
+
+
+def _require_packages() -> None:
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MonitorError(
+            f"the monitor needs {', '.join(missing)}, not installed here. In a clone, `make setup` installs all;"
+            " elsewhere: pip install --require-hashes -r envs/monitor.lock.txt"
+        )
+
+
+def _given(parsed: argparse.Namespace) -> str | None:
+    given: str | None = getattr(parsed, "db", None)
+    return given
+
+
+def _serve(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    _require_packages()
+    for name, value, least, most in (
+        ("--port", parsed.port, 0, 65_535),
+        ("--keep-days", parsed.keep_days, 0, 1e6),
+        ("--stale-after", parsed.stale_after, 0.01, 1e6),
+        ("--rate", parsed.rate, 0, 1e9),
+    ):
+        if not least <= value <= most:
+            raise MonitorError(f"{name}: got {value}. Allowed: {least:g} to {most:g}.")
+    from .server import Options, serve
+
+    return serve(
+        Options(
+            host=parsed.host, port=parsed.port, database=_given(parsed), stale_after_s=60 * parsed.stale_after,
+            keep_days=parsed.keep_days, requests_per_s=parsed.rate, notify=parsed.notify,
+        )
+    )  # fmt: skip
+
+
+def _add_token(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    _require_packages()
+    from . import credentials
+    from .database import Database
+
+    role = credentials.Role(parsed.role)
+    with Database.open(_given(parsed)) as database, database.writer.begin() as connection:
+        secret = credentials.add(connection, parsed.name, role, time.time())
+    print(f"{parsed.name} is a {role.value} now. Its secret, shown this once:\n\n  {secret}\n")
+    if role is credentials.Role.WRITER:
+        print(
+            "Export it as an environment variable where simulations are started, and put into their config:\n\n"
+            f"http_reporting:\n  reporting: true\n  url: http://…\n  auth_user: {parsed.name}\n"
+            "  auth_pass_env: STEM_PASSWORD"
+        )
+    else:
+        print(f"The page asks for it: user {parsed.name}, the secret as the password.")
+    return 0
+
+
+def _revoke_token(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    _require_packages()
+    from . import credentials
+    from .database import Database
+
+    with Database.open(_given(parsed), create=False) as database, database.writer.begin() as connection:
+        credentials.revoke(connection, parsed.name)
+    print(f"{parsed.name} is refused from now on")
+    return 0
+
+
+def _list_tokens(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    _require_packages()
+    from . import credentials
+    from .database import Database
+
+    with Database.open(_given(parsed), create=False) as database, database.reader.begin() as connection:
+        for credential in credentials.listed(connection):
+            made = time.strftime("%Y-%m-%d", time.gmtime(credential.created))
+            print(f"{credential.name}\t{credential.role.value}\tsince {made}")
+    return 0
+
+
+def _backup(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    _require_packages()
+    from .backup import backup
+    from .database import Database
+
+    with Database.open(_given(parsed), create=False) as database:
+        print(backup(database, parsed.file))
+    return 0
+
+
+def _demo(_parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    _require_packages()
+    from .demonstration import demonstrate
+
+    return demonstrate()

@@ -1,0 +1,75 @@
+"""`make demo-monitor`: a monitor on the loopback, and the small simulation that reports to it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from stemphony.errors import MonitorError
+
+from .server import Monitor, Options, say
+
+REPOSITORY: Final = Path(__file__).resolve().parents[4]
+FOLDER: Final = REPOSITORY / "build" / "demo-monitor"
+_END_S: Final = 30
+
+
+def demonstrate() -> int:
+    """Start a monitor, run the simulation of `make run` against it, and go on serving until Ctrl-C."""
+    folder = FOLDER / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    try:
+        folder.mkdir(parents=True)
+        monitor = Monitor(Options(database=str(FOLDER / "monitor.sqlite"), any_port=True), say)
+        config = _config(folder, monitor.url)
+    except OSError as error:
+        raise MonitorError(f"demo: {folder} cannot be written: {error.strerror}.") from None
+    say(f"open {monitor.url} in a browser; the simulation takes about a minute. Ctrl-C ends both.")
+    signal.signal(signal.SIGTERM, _interrupt)
+    monitor.start()
+    simulation = _simulate(folder, config)
+    try:
+        status = simulation.wait()
+        what = "is through" if status == 0 else f"ended with status {status}"
+        say(f"the simulation {what}; {monitor.url} goes on showing it. Ctrl-C ends the monitor.")
+        signal.pause()
+    except KeyboardInterrupt:
+        _stop(simulation)
+    monitor.close()
+    return 0
+
+
+def _config(folder: Path, url: str) -> Path:
+    """The config of `make run`, with its own name, a draw of its own and this monitor's address."""
+    import yaml
+
+    source = REPOSITORY / "config"
+    config: dict[str, Any] = yaml.safe_load((source / "config.yaml").read_text(encoding="utf-8"))
+    config["http_reporting"] = {"reporting": True, "url": url, "parameters": {"project": "demonstration"}}
+    shutil.copy(source / config["specimen"]["file"], folder)
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return file
+
+
+def _simulate(folder: Path, config: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "stemphony", "run", str(config), "--directory", str(folder)]
+    return subprocess.Popen(command, cwd=REPOSITORY / "workflow" / "scripts", start_new_session=True)
+
+
+def _stop(simulation: subprocess.Popen[bytes]) -> None:
+    if simulation.poll() is None:
+        os.killpg(simulation.pid, signal.SIGINT)
+        try:
+            simulation.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(simulation.pid, signal.SIGKILL)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

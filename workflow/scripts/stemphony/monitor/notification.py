@@ -1,0 +1,473 @@
+"""Tell people when a simulation finishes, fails or falls silent: by webhook, in the form of a chat, or by mail.
+
+What is to be told is written down in the transaction that stores the event, and crossed off when it has been told; so
+nothing is forgotten by a crash, and nothing is told twice to one target, but for a crash in the very moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.policy
+import email.utils
+import http.client
+import json
+import os
+import smtplib
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Self
+from urllib.parse import urlsplit
+
+from sqlalchemy import Connection, func, select, update
+from sqlalchemy.exc import DBAPIError
+
+from stemphony.errors import MonitorError
+from stemphony.status.events import clean_text
+
+from . import reading, tables
+from .database import Database
+from .state import MAX_STALE_AFTER_S, OF_END, STALE_AFTER_S, State, pairs, progress_of, state_of
+from .summaries import SimulationSummary
+from .views import duration
+from .writer import NotStored, Writer
+
+FORMATS: Final = ("json", "slack", "mattermost", "email")
+KINDS: Final = (State.FINISHED.value, State.FAILED.value, State.CANCELLED.value, State.STALE.value)
+DEFAULT_KINDS: Final = (State.FINISHED.value, State.FAILED.value, State.STALE.value)
+DEADLINE_S: Final = 20.0
+CHECK_S: Final = 5.0
+FIRST_PAUSE_S: Final = 10.0
+LONGEST_PAUSE_S: Final = 3600.0
+GIVE_UP_S: Final = 2 * 86_400.0
+OLD_NEWS_S: Final = 86_400.0
+"""Who begins to be told is not told of all that has ever fallen silent."""
+
+_TEXT_KEYS: Final = (
+    "name", "format", "url", "url_env", "host", "from", "user", "password_env", "security", "ca_file",
+)  # fmt: skip
+_KEYS: Final = frozenset({*_TEXT_KEYS, "port", "to", "when"})
+_SECURITIES: Final = ("starttls", "tls", "none")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Whom to tell, and how. Its repr shows no address of a webhook: that is a secret."""
+
+    name: str
+    format: str
+    kinds: frozenset[str]
+    url: str = field(default="", repr=False)
+    host: str = ""
+    port: int = 0
+    security: str = "starttls"
+    sender: str = ""
+    recipients: tuple[str, ...] = ()
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    ca_file: str = ""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The file of notifications.
+
+    Attributes
+    ----------
+    page : str
+        Address of the monitor as its readers write it; links in messages begin with it.
+    """
+
+    targets: tuple[Target, ...] = ()
+    page: str = ""
+
+    @classmethod
+    def read(cls, file: Path, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read and check the file.
+
+        Raises
+        ------
+        MonitorError
+            It cannot be read, or something in it is misspelt, missing or of a wrong type.
+        """
+        import yaml
+
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise MonitorError(f"--notify {file}: cannot be read ({error.strerror}).") from None
+        except (yaml.YAMLError, ValueError, RecursionError):
+            raise MonitorError(f"--notify {file}: is not YAML. Check quotes and indentation.") from None
+        if not isinstance(content, Mapping) or not isinstance(content.get("targets"), list):
+            raise MonitorError(f"--notify {file}: must have a list `targets`; docs/monitor.md has examples.")
+        _refuse_unknown(f"--notify {file}", content, {"targets", "page"})
+        page = content.get("page") or ""
+        if not isinstance(page, str) or (page and not page.startswith(("http://", "https://"))):
+            raise MonitorError(f"--notify {file}: `page` must be the monitor's address, http://… or https://…")
+        targets = tuple(
+            _target(f"--notify {file}: target {number}", entry, environment)
+            for number, entry in enumerate(content["targets"], 1)
+        )
+        names = [target.name for target in targets]
+        if len(set(names)) < len(names):
+            raise MonitorError(f"--notify {file}: two targets have one name. Give each its own.")
+        return cls(targets, page.rstrip("/"))
+
+
+def _refuse_unknown(where: str, content: Mapping[Any, Any], known: set[str] | frozenset[str]) -> None:
+    for key in content:
+        if key not in known:
+            raise MonitorError(f"{where}: has no key {clean_text(str(key))[:80]!r}. Known: {', '.join(sorted(known))}.")
+
+
+def _target(where: str, entry: Any, environment: Mapping[str, str]) -> Target:
+    if not isinstance(entry, Mapping):
+        raise MonitorError(f"{where}: must be a block of keys: {', '.join(sorted(_KEYS))}.")
+    _refuse_unknown(where, entry, _KEYS)
+    for key in _TEXT_KEYS:
+        if key in entry and not isinstance(entry[key], str):
+            raise MonitorError(f"{where}: `{key}` must be text. Put it in quotes.")
+    kind = entry.get("format", "json")
+    if kind not in FORMATS:
+        raise MonitorError(f"{where}: `format` is {kind!r}. Allowed: {', '.join(FORMATS)}.")
+    wanted = entry.get("when", list(DEFAULT_KINDS))
+    if not isinstance(wanted, list) or not wanted or not set(map(str, wanted)) <= set(KINDS):
+        raise MonitorError(f"{where}: `when` must be a list of: {', '.join(KINDS)}.")
+    common = {"name": entry.get("name") or kind, "format": kind, "kinds": frozenset(wanted)}
+    if kind == "email":
+        return _mail_target(where, entry, environment, common)
+    url = _secret(where, entry.get("url_env"), environment) if "url_env" in entry else entry.get("url", "")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise MonitorError(f"{where}: give the address of the webhook as `url_env` (the name of a variable) or `url`.")
+    return Target(**common, url=url, ca_file=entry.get("ca_file", ""))
+
+
+def _mail_target(
+    where: str, entry: Mapping[str, Any], environment: Mapping[str, str], common: dict[str, Any]
+) -> Target:
+    recipients = entry.get("to", [])
+    recipients = [recipients] if isinstance(recipients, str) else recipients
+    if (
+        not isinstance(recipients, list)
+        or not recipients
+        or not all(isinstance(to, str) and "@" in to for to in recipients)
+    ):
+        raise MonitorError(f"{where}: `to` must be one mail address or a list of them.")
+    for key in ("host", "from"):
+        if not entry.get(key):
+            raise MonitorError(f"{where}: `{key}` is missing; a mail needs host, from and to.")
+    security = entry.get("security", "starttls")
+    if security not in _SECURITIES:
+        raise MonitorError(f"{where}: `security` is {security!r}. Allowed: {', '.join(_SECURITIES)}.")
+    port = entry.get("port", {"starttls": 587, "tls": 465, "none": 25}[security])
+    if type(port) is not int or not 0 < port < 65_536:
+        raise MonitorError(f"{where}: `port` must be a whole number from 1 to 65535.")
+    if any("\n" in text or "\r" in text for text in [*recipients, entry["from"]]):
+        raise MonitorError(f"{where}: a mail address has a line end. Remove it.")
+    password = _secret(where, entry["password_env"], environment) if "password_env" in entry else ""
+    return Target(
+        **common, host=entry["host"], port=port, security=security, sender=entry["from"],
+        recipients=tuple(recipients), user=entry.get("user", ""), password=password, ca_file=entry.get("ca_file", ""),
+    )  # fmt: skip
+
+
+def _secret(where: str, variable: Any, environment: Mapping[str, str]) -> str:
+    value = environment.get(str(variable), "")
+    if not value:
+        raise MonitorError(f"{where}: an environment variable that it names is not set or empty. Export it first.")
+    return value
+
+
+# --- what is said ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One thing to tell."""
+
+    kind: str
+    title: str
+    uid: str
+    row: int
+    run: int
+    percent: int
+    finished: int
+    total: int
+    num_failed: int
+    message: str
+    silent_s: float
+    link: str
+
+    @classmethod
+    def of(cls, simulation: SimulationSummary, kind: str, page: str, now: float) -> Self:
+        """Put together what is known."""
+        return cls(
+            kind=kind,
+            title=simulation.title or simulation.uid,
+            uid=simulation.uid,
+            row=simulation.row,
+            run=simulation.run,
+            percent=int(100 * progress_of(simulation) + 1e-9),
+            finished=simulation.finished,
+            total=pairs(simulation),
+            num_failed=max(simulation.num_failed, simulation.failed),
+            message=simulation.end_message,
+            silent_s=round(max(0.0, now - simulation.last_received), 1),
+            link=f"{page}/simulations/{simulation.row}" if page else "",
+        )
+
+    @property
+    def headline(self) -> str:
+        """One line."""
+        what = {
+            State.FINISHED.value: "has finished",
+            State.FAILED.value: f"has failed at {self.percent} %",
+            State.CANCELLED.value: f"was cancelled at {self.percent} %",
+            State.STALE.value: f"is stale at {self.percent} %: no event for {duration(self.silent_s)}",
+        }[self.kind]
+        return f"{self.title} {what}"
+
+    @property
+    def details(self) -> str:
+        """One more line; may be empty."""
+        if self.kind == State.FINISHED:
+            return f"{self.total} configurations, run {self.run}."
+        parts = [f"{self.finished} of {self.total} configurations are finished, run {self.run}."]
+        if self.num_failed:
+            parts.append(f"{self.num_failed} failed.")
+        if self.message:
+            parts.append(f"{self.message}.")
+        return " ".join(parts)
+
+
+def body_for(target: Target, notice: Notice) -> bytes:
+    """The JSON of a webhook. Titles are text of others: nothing in them may call people or become a link."""
+    if target.format == "json":
+        content: dict[str, Any] = {
+            "kind": notice.kind, "title": notice.title, "id": notice.uid, "run": notice.run,
+            "percent": notice.percent, "finished": notice.finished, "total": notice.total,
+            "num_failed": notice.num_failed, "message": notice.message, "silent_s": notice.silent_s,
+            "link": notice.link, "text": notice.headline,
+        }  # fmt: skip
+    else:
+        escape = _slack if target.format == "slack" else _mattermost
+        text = f"{escape(notice.headline)}\n{escape(notice.details)}"
+        if notice.link:
+            text += f"\n<{notice.link}>"
+        content = {"text": text}
+        if target.format == "slack":
+            content["unfurl_links"] = False
+    return json.dumps(content).encode("ascii")
+
+
+def _slack(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _mattermost(text: str) -> str:
+    # A word joiner behind @ keeps @all and @channel from being calls; the rest are signs of Markdown.
+    escaped = "".join(f"\\{letter}" if letter in "\\`*_{}[]()#+!|~<>" else letter for letter in text)
+    return escaped.replace("@", "@\u2060").replace("://", ":\u2060//")
+
+
+def mail_for(target: Target, notice: Notice) -> EmailMessage:
+    """The mail, in plain text."""
+    mail = EmailMessage(policy=email.policy.SMTP)
+    mail["Subject"] = f"[Stemphony] {clean_text(notice.headline)}"[:200]
+    mail["From"], mail["To"] = target.sender, ", ".join(target.recipients)
+    mail["Date"] = email.utils.localtime()
+    mail["Message-ID"] = email.utils.make_msgid(domain="stemphony.invalid")
+    mail["Auto-Submitted"] = "auto-generated"
+    lines = [notice.headline, notice.details, notice.link, f"id {notice.uid}"]
+    mail.set_content("\n".join(line for line in lines if line) + "\n")
+    return mail
+
+
+# --- how it is sent -------------------------------------------------------------------------------------------------
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirected POST would become a GET and look delivered."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+def send(target: Target, notice: Notice) -> str:
+    """Tell one target. Gives what went wrong, in words without the address, or an empty text."""
+    try:
+        return _send_mail(target, notice) if target.format == "email" else _post(target, notice)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return f"status {error.code}"
+    except urllib.error.URLError as error:
+        return type(error.reason).__name__ if isinstance(error.reason, Exception) else "no connection"
+    except smtplib.SMTPResponseException as error:
+        return f"{type(error).__name__} {error.smtp_code}"
+    except (OSError, smtplib.SMTPException, http.client.HTTPException, ValueError) as error:
+        return type(error).__name__
+
+
+def _post(target: Target, notice: Notice) -> str:
+    request = urllib.request.Request(
+        target.url, data=body_for(target, notice), method="POST",
+        headers={"Content-Type": "application/json", "User-Agent": "stemphony-monitor"},
+    )  # fmt: skip
+    context = ssl.create_default_context(cafile=target.ca_file or None)
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), _NoRedirect
+    )
+    with opener.open(request, timeout=DEADLINE_S) as answer:
+        return "" if 200 <= answer.status < 300 else f"status {answer.status}"
+
+
+def _send_mail(target: Target, notice: Notice) -> str:
+    context = ssl.create_default_context(cafile=target.ca_file or None)
+    connection: smtplib.SMTP
+    if target.security == "tls":
+        connection = smtplib.SMTP_SSL(target.host, target.port, timeout=DEADLINE_S, context=context)
+    else:
+        connection = smtplib.SMTP(target.host, target.port, timeout=DEADLINE_S)
+    with connection:
+        if target.security == "starttls":
+            connection.starttls(context=context)
+        if target.user:
+            connection.login(target.user, target.password)
+        refused = connection.send_message(mail_for(target, notice), target.sender, list(target.recipients))
+    return f"{len(refused)} recipients refused" if refused else ""
+
+
+class Notifier:
+    """Write down what is to be told, and tell it from a thread of its own.
+
+    Parameters
+    ----------
+    say : callable
+        Takes one line about trouble with a target.
+    send : callable
+        Tells one target; for tests that want no network.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        say: Callable[[str], None],
+        stale_after_s: float = STALE_AFTER_S,
+        send: Callable[[Target, Notice], str] = send,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._say = say
+        self._stale_after_s = stale_after_s
+        self._send = send
+        self._stop = threading.Event()
+        self._soon = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def rows(self, simulation: SimulationSummary, event: str, now: float) -> list[dict[str, Any]]:
+        """What to write down when a run has ended."""
+        self._soon.set()
+        return self._rows(simulation, OF_END[event].value, now)
+
+    def _rows(self, simulation: SimulationSummary, kind: str, now: float) -> list[dict[str, Any]]:
+        return [
+            {
+                "simulation": simulation.row, "run": simulation.run, "kind": kind, "target": target.name,
+                "created": now, "due": now, "tries": 0, "sent": None, "trouble": "",
+            }
+            for target in self._settings.targets
+            if kind in target.kinds
+        ]  # fmt: skip
+
+    def start(self, writer: Writer) -> None:
+        """Begin to tell; without a target there is nothing to do."""
+        if self._settings.targets:
+            self._thread = threading.Thread(target=self._run, args=(writer,), name="stemphony-notify", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """End the thread after the message it is at."""
+        self._stop.set()
+        self._soon.set()
+        if self._thread is not None:
+            self._thread.join(DEADLINE_S)
+
+    def _run(self, writer: Writer) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(NotStored, DBAPIError):
+                self._note_stale(writer)
+                self._tell_due(writer)
+            self._soon.wait(CHECK_S)
+            self._soon.clear()
+
+    def _note_stale(self, writer: Writer) -> None:
+        now = time.time()
+        with self._database.reader.begin() as connection:
+            silent = [
+                simulation
+                for simulation in reading.unended(connection)
+                if state_of(simulation, now, self._stale_after_s) is State.STALE
+                and now - simulation.last_received < MAX_STALE_AFTER_S + OLD_NEWS_S
+            ]
+            told = _told(connection, [simulation.row for simulation in silent], State.STALE.value)
+        new = [simulation for simulation in silent if (simulation.row, simulation.run) not in told]
+        rows = [row for simulation in new for row in self._rows(simulation, State.STALE.value, now)]
+        if rows:
+            writer.run(lambda connection: connection.execute(tables.NOTIFICATION.insert(), rows))
+
+    def _tell_due(self, writer: Writer) -> None:
+        table = tables.NOTIFICATION
+        now = time.time()
+        with self._database.reader.begin() as connection:
+            question = select(table).where(table.c.due <= now).order_by(table.c.created).limit(50)
+            due = [dict(row) for row in connection.execute(question).mappings()]
+            about = {row["simulation"]: reading.simulation(connection, row["simulation"]) for row in due}
+        targets = {target.name: target for target in self._settings.targets}
+        for row in due:
+            if self._stop.is_set():
+                return
+            target, simulation = targets.get(row["target"]), about[row["simulation"]]
+            trouble, values = "", {"due": None, "trouble": "the target is no longer configured"}
+            if target is not None and simulation is not None:
+                trouble = self._send(target, Notice.of(simulation, row["kind"], self._settings.page, now))
+                values = self._after(row, trouble)
+            writer.run(partial(_cross_off, row, values))
+
+    def _after(self, row: Mapping[str, Any], trouble: str) -> dict[str, Any]:
+        now, tries = time.time(), row["tries"] + 1
+        if not trouble:
+            return {"due": None, "sent": now, "tries": tries, "trouble": ""}
+        if now - row["created"] > GIVE_UP_S:
+            self._say(f"notification {row['target']!r}: {trouble}; given up after two days")
+            return {"due": None, "tries": tries, "trouble": trouble}
+        if tries == 1:
+            self._say(f"notification {row['target']!r}: {trouble}; it is tried again for two days")
+        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(row["tries"], 10))
+        return {"due": now + pause, "tries": tries, "trouble": trouble}
+
+
+def _told(connection: Connection, rows: Sequence[int], kind: str) -> set[tuple[int, int]]:
+    table = tables.NOTIFICATION
+    question = select(table.c.simulation, table.c.run).where(table.c.simulation.in_(rows), table.c.kind == kind)
+    return {(row, run) for row, run in connection.execute(question)}
+
+
+def _cross_off(row: Mapping[str, Any], values: Mapping[str, Any], connection: Connection) -> None:
+    table = tables.NOTIFICATION
+    keys = ("simulation", "run", "kind", "target")
+    connection.execute(update(table).where(*(table.c[key] == row[key] for key in keys)).values(**values))
+
+
+def waiting(connection: Connection) -> int:
+    """Notifications that are yet to be delivered."""
+    table = tables.NOTIFICATION
+    return int(connection.execute(select(func.count()).where(table.c.due.is_not(None))).scalar() or 0)

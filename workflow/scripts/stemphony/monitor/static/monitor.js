@@ -1,0 +1,234 @@
+/* Keeps a page up to date. What it inserts was escaped by the server; it makes no markup of its own. */
+"use strict";
+
+(() => {
+  const EVERY_MS = 2000, SELDOM_MS = 10000, DEADLINE_MS = 8000, SLOWEST_MS = 30000;
+  const GLYPHS = {p: "", r: "", s: "–", e: "✕", f: "✓"};
+  const main = document.getElementById("main");
+  const lost = document.getElementById("lost");
+  const connection = document.getElementById("connection");
+  let failures = 0, lastAnswer = new Date(), over = false, timer = 0;
+
+  document.documentElement.classList.add("scripted");
+
+  const localTimes = (root) => {
+    for (const element of root.querySelectorAll("time:not([data-local])")) {
+      const at = new Date(element.dateTime);
+      element.title = element.textContent;
+      element.textContent = at.toLocaleString([], {dateStyle: "medium", timeStyle: "medium"});
+      element.dataset.local = "";
+    }
+  };
+
+  /* --- sections: replaced only where they differ, so that focus and selection stay ------------------------------- */
+
+  const parsed = (html) => {
+    const holder = document.createElement("template");
+    holder.innerHTML = html;
+    localTimes(holder.content);
+    return holder.content;
+  };
+
+  const same = (one, other) => one.isEqualNode(other);
+
+  const replaceKeyed = (section, content) => {
+    const focused = section.contains(document.activeElement) ? document.activeElement : null;
+    const wanted = [...content.children];
+    const known = new Map([...section.children].map((child) => [child.id, child]));
+    wanted.forEach((child, index) => {
+      const old = child.id && known.get(child.id);
+      let place = child;
+      if (old && same(old, child)) place = old;
+      else if (old && !old.contains(document.activeElement)) old.replaceWith(child);
+      else if (old) { patch(old, child); place = old; }
+      if (section.children[index] !== place) section.insertBefore(place, section.children[index] || null);
+    });
+    while (section.children.length > wanted.length) section.lastElementChild.remove();
+    // What is moved loses the focus.
+    if (focused?.isConnected && document.activeElement !== focused) focused.focus({preventScroll: true});
+  };
+
+  /* An element that holds the focus is changed in place where its structure is the same. */
+  const patch = (old, fresh) => {
+    if (same(old, fresh)) return;
+    if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName
+        || old.childNodes.length !== fresh.childNodes.length) { old.replaceWith(fresh); return; }
+    if (old.nodeType === Node.ELEMENT_NODE) {
+      for (const attribute of [...old.attributes]) if (!fresh.hasAttribute(attribute.name)) old.removeAttribute(attribute.name);
+      for (const attribute of fresh.attributes) old.setAttribute(attribute.name, attribute.value);
+    } else if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
+    const pairs = [...old.childNodes].map((child, index) => [child, fresh.childNodes[index]]);
+    for (const [one, other] of pairs) patch(one, other);
+  };
+
+  const replaceSection = (name, html) => {
+    const section = main.querySelector(`[data-section="${name}"]`);
+    if (!section) return;
+    const content = parsed(html);
+    if ("keyed" in section.dataset) { replaceKeyed(section, content); return; }
+    const holder = section.cloneNode(false);
+    holder.append(content);
+    patch(section, holder);
+  };
+
+  /* --- the grid ---------------------------------------------------------------------------------------------------- */
+
+  const grid = document.getElementById("grid");
+  const detail = document.getElementById("cell");
+  let rows = new Map(), current = null, detailTimer = 0;
+
+  const cellsOf = (row) => row.lastElementChild.children;
+  const readGrid = () => {
+    rows = new Map([...grid.children].map((row) => [row.dataset.defocus, row]));
+  };
+
+  const drawCells = (cells) => {
+    const touched = new Set();
+    for (const [key, configuration, letter, percent, attempt] of cells) {
+      const row = rows.get(key), cell = row && cellsOf(row)[configuration];
+      if (!cell) continue;
+      cell.className = attempt > 1 ? `${letter} again` : letter;
+      cell.textContent = letter === "r" ? String(percent) : GLYPHS[letter];
+      touched.add(row);
+      if (cell === current) showDetail(cell);
+    }
+    for (const row of touched) {
+      const all = cellsOf(row);
+      row.querySelector("small").textContent = `${row.querySelectorAll(".cells .f").length}/${all.length}`;
+    }
+  };
+
+  const replaceGrid = (fresh) => {
+    grid.replaceChildren(parsed(fresh.html));
+    grid.dataset.shape = fresh.shape;
+    grid.className = `grid ${fresh.size}`;
+    current = null;
+    readGrid();
+  };
+
+  const place = (cell) => {
+    const row = cell.closest('[role="row"]');
+    return {row, index: [...cell.parentElement.children].indexOf(cell)};
+  };
+
+  const showDetail = (cell) => {
+    clearTimeout(detailTimer);
+    const {row, index} = place(cell);
+    if (!row.dataset.defocus) { detail.textContent = "This defocus has not started."; return; }
+    if (!detail.hasChildNodes()) detail.textContent = "Reading …";
+    detailTimer = setTimeout(async () => {
+      const query = new URLSearchParams({defocus: row.dataset.defocus, configuration: String(index)});
+      try {
+        const answer = await ask(`${main.dataset.cell}?${query}`);
+        if (cell !== current) return;
+        if (answer.ok) detail.replaceChildren(parsed(await answer.text()));
+      } catch { detail.textContent = "The monitor does not answer."; }
+    }, 120);
+  };
+
+  const choose = (cell) => {
+    if (current) { current.tabIndex = -1; current.removeAttribute("aria-selected"); }
+    else grid.querySelector('[tabindex="0"]')?.setAttribute("tabindex", "-1");
+    current = cell;
+    cell.tabIndex = 0;
+    cell.setAttribute("aria-selected", "true");
+    showDetail(cell);
+  };
+
+  const move = (cell, key) => {
+    const {row, index} = place(cell), all = cellsOf(row);
+    switch (key) {
+      case "ArrowRight": return all[index + 1];
+      case "ArrowLeft": return all[index - 1];
+      case "ArrowDown": return row.nextElementSibling && cellsOf(row.nextElementSibling)[index];
+      case "ArrowUp": return row.previousElementSibling && cellsOf(row.previousElementSibling)[index];
+      case "Home": return all[0];
+      case "End": return all[all.length - 1];
+      default: return null;
+    }
+  };
+
+  if (grid) {
+    readGrid();
+    grid.addEventListener("focusin", (event) => {
+      if (event.target.getAttribute("role") === "gridcell") choose(event.target);
+    });
+    grid.addEventListener("click", (event) => {
+      const cell = event.target.closest('[role="gridcell"]');
+      if (cell) { cell.tabIndex = 0; cell.focus(); }
+    });
+    grid.addEventListener("keydown", (event) => {
+      const target = event.target.getAttribute("role") === "gridcell" && move(event.target, event.key);
+      if (target) { event.preventDefault(); target.tabIndex = 0; target.focus(); }
+    });
+  }
+
+  /* --- polling ----------------------------------------------------------------------------------------------------- */
+
+  const ask = (address) => fetch(address, {
+    signal: AbortSignal.timeout(DEADLINE_MS), credentials: "same-origin", headers: {Accept: "application/json, text/html"},
+  });
+
+  const address = () => {
+    const query = new URLSearchParams(location.search);
+    if (grid) {
+      query.set("since", main.dataset.revision);
+      query.set("run", main.dataset.run);
+      query.set("shape", grid.dataset.shape);
+    }
+    return `${main.dataset.live}?${query}`;
+  };
+
+  const update = (content) => {
+    for (const [name, html] of Object.entries(content.sections)) replaceSection(name, html);
+    if (grid) {
+      if (content.grid.html !== undefined) replaceGrid(content.grid);
+      drawCells(content.cells);
+      main.dataset.revision = content.revision;
+      main.dataset.run = content.run;
+      over = content.over;
+      document.title = `${content.title} · Stemphony`;
+    }
+  };
+
+  const connected = () => {
+    failures = 0;
+    lastAnswer = new Date();
+    lost.hidden = true;
+    main.classList.remove("old");
+    connection.hidden = false;
+    connection.className = "connection";
+    connection.textContent = "live";
+  };
+
+  const disconnected = (why) => {
+    failures += 1;
+    if (failures < 2) return;
+    const text = `${why} What is shown is as of ${lastAnswer.toLocaleTimeString()}; this page asks again by itself.`;
+    if (lost.textContent !== text) lost.textContent = text;
+    lost.hidden = false;
+    main.classList.add("old");
+    connection.className = "connection away";
+    connection.textContent = "disconnected";
+  };
+
+  const poll = async () => {
+    clearTimeout(timer);
+    try {
+      const answer = await ask(address());
+      if (answer.ok) { update(await answer.json()); connected(); }
+      else if (answer.status === 404) disconnected("This simulation is no longer there.");
+      else disconnected(`The monitor answers ${answer.status}.`);
+    } catch { disconnected("No connection to the monitor."); }
+    const seldom = document.hidden || over;
+    const pause = failures ? Math.min(SLOWEST_MS, EVERY_MS * 2 ** Math.min(failures - 1, 4)) : seldom ? SELDOM_MS : EVERY_MS;
+    timer = setTimeout(poll, pause);
+  };
+
+  localTimes(document);
+  if (main.dataset.live) {
+    timer = setTimeout(poll, EVERY_MS);
+    document.addEventListener("visibilitychange", () => { if (!document.hidden) poll(); });
+    window.addEventListener("online", poll);
+  }
+})();
