@@ -26,6 +26,9 @@ from stemphony.physics.fft import ComplexArray
 from stemphony.physics.grid import FloatArray
 
 _FIRST_RANK = 64
+_CHUNK_BYTES = 32e6
+"""Of exit waves, of which copies are made at a time."""
+
 _SEED = 20170313
 """Of the random combinations in which the basis is sought: fixed, so that the same probes give the same basis."""
 
@@ -141,11 +144,16 @@ def signal_forms(waves: ComplexArray, regions: Sequence[Region]) -> ComplexArray
     (n, r, r) ndarray
         One matrix for each region, in the precision of the waves.
     """
-    forms = np.empty((len(regions), len(waves), len(waves)), dtype=waves.dtype)
+    forms = np.zeros((len(regions), len(waves), len(waves)), dtype=waves.dtype)
+    step = max(1, int(_CHUNK_BYTES / (len(waves) * waves.itemsize)))
     for form, region in zip(forms, regions, strict=True):
-        part = waves[:, region.pixels]
-        weighted = part if region.weights is None else part * region.weights.astype(waves.real.dtype)
-        np.matmul(weighted.conj(), part.T, out=form)
+        for first in range(0, region.pixels.size, step):
+            some = slice(first, first + step)
+            part = waves[:, region.pixels[some]]
+            weighted = part.conj()
+            if region.weights is not None:
+                weighted *= region.weights[some].astype(waves.real.dtype)
+            form += weighted @ part.T
     return forms
 
 
