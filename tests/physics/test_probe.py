@@ -9,6 +9,7 @@ from stemphony.physics.electron import wavelength
 from stemphony.physics.grid import Grid, band_limit
 from stemphony.physics.probe import (
     Aberrations,
+    MovableProbe,
     aberration_phase,
     aperture,
     probe_spectrum,
@@ -80,6 +81,17 @@ def test_probe_moves_exactly_between_grid_points():
     # Two moves by (1½, −½) pixels are a roll by (3, −1); each keeps the norm. Rounding only.
     np.testing.assert_allclose(waves[2], np.roll(waves[0], (3, -1), axis=(0, 1)), atol=1e-14)
     assert np.linalg.norm(waves[1]) == pytest.approx(np.linalg.norm(waves[0]), rel=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [np.complex128, np.complex64])
+def test_a_movable_probe_is_the_spectrum_times_its_shifts(dtype):
+    spectrum = probe_spectrum(GRID, LAM, ALPHA, 0.005, True, Aberrations(C10=-100, C30=1e4))
+    movable = MovableProbe(GRID, spectrum, dtype)
+    for position in ((0.0, 0.0), (3.21, 17.6), (-1.0, 39.99)):
+        ex, ey = shift_factors(GRID, position)
+        wave = movable.at(position)
+        assert wave.dtype == dtype
+        np.testing.assert_array_equal(wave, (spectrum * ex[:, None] * ey).astype(dtype))
 
 
 def test_probe_stands_where_it_was_put():

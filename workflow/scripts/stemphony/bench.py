@@ -33,7 +33,7 @@ from .atoms import Atoms, draw_atoms
 from .cost import DEFAULT_BUDGET_MB
 from .errors import StemphonyError, StorageError
 from .model import Experiment
-from .passage import strip_plan
+from .passage import probe, strip_plan
 from .physics.basis import evaluate, signal_forms
 from .physics.detectors import DetectorSet, at_pixels
 from .physics.electron import wavelength
@@ -41,7 +41,7 @@ from .physics.fft import ComplexArray, Plan2D, library_version
 from .physics.grid import FloatArray, band_limit, band_limit_radius
 from .physics.multislice import propagate, transmission_function
 from .physics.potential import SlicePotentials
-from .physics.probe import Aberrations, probe_spectrum, shift_factors
+from .physics.probe import MovableProbe
 from .physics.propagator import fresnel_propagator
 from .physics.strips import StripPlan, padded_zeros
 from .recorder import Signals
@@ -390,8 +390,7 @@ class Bench:
         e, (defocus, x, y) = self.experiment, wave
         with self._kit() as (plan, yardstick):
             with self._clock("incident"):
-                ex, ey = shift_factors(e.grid, (e.scan_x[x], e.scan_y[y]))
-                incident: ComplexArray = (self._probe(defocus) * ex[:, None] * ey[None, :]).astype(e.complex_dtype)
+                incident = self._probe(defocus).at((e.scan_x[x], e.scan_y[y]))
             with self._clock("propagation"):
                 spectrum = _exit_wave(plan, incident, self._transmissions, self._propagator)
             with self._clock("detection"):
@@ -401,12 +400,9 @@ class Bench:
         with self._lock:
             self.fft_s += times
 
-    def _probe_at(self, defocus: int) -> ComplexArray:
+    def _probe_at(self, defocus: int) -> MovableProbe:
         e = self.experiment
-        return probe_spectrum(
-            e.grid, e.wavelength, e.semiangle, e.semiangle_inner, e.soft_aperture,
-            Aberrations(C10=-self.settings.defoci_nm[defocus] * 10.0),
-        )  # fmt: skip
+        return MovableProbe(e.grid, probe(e, self.settings.defoci_nm[defocus]), e.complex_dtype)
 
     def _in_threads(self, task: Callable[[Any], None], items: Sequence[Any]) -> None:
         with ThreadPoolExecutor(self.settings.threads) as pool:

@@ -12,7 +12,7 @@ from .cost import DEFAULT_BUDGET_MB, chosen_algorithm
 from .model import Experiment
 from .passage import Passage, probe
 from .physics.multislice import propagate
-from .physics.probe import shift_factors
+from .physics.probe import MovableProbe
 from .recorder import Recorder, Signals
 from .superposition import superposed
 from .windows import simulate_in_windows
@@ -69,10 +69,10 @@ class _Multislice:
         self.passage, self.experiment = passage, passage.experiment
         self.on_progress, self.budget = on_progress, budget_bytes
         self.recorder = Recorder(self.experiment)
-        self.probe = probe(self.experiment, defocus_nm)
+        e = self.experiment
+        self.probe = MovableProbe(e.grid, probe(e, defocus_nm), e.complex_dtype)
         self.lock = threading.Lock()
         self.done = 0
-        e = self.experiment
         self.positions = [(i, j) for i in range(len(e.scan_x)) for j in range(len(e.scan_y))]
 
     def signals(self) -> Signals:
@@ -90,10 +90,7 @@ class _Multislice:
         return self.recorder.signals
 
     def _incident(self, position: tuple[int, int]) -> np.ndarray:
-        e = self.experiment
-        ex, ey = shift_factors(e.grid, (e.scan_x[position[0]], e.scan_y[position[1]]))
-        spectrum: np.ndarray = (self.probe * ex[:, None] * ey[None, :]).astype(e.complex_dtype)
-        return spectrum
+        return self.probe.at((self.experiment.scan_x[position[0]], self.experiment.scan_y[position[1]]))
 
     def _whole_specimen(self, position: tuple[int, int], transmissions: np.ndarray) -> None:
         incident = self._incident(position)

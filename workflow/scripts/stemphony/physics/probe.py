@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from math import ceil, hypot, isfinite, pi
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from scipy.special import roots_legendre
 
 from stemphony.physics.grid import FloatArray, Grid, angular_pixel
@@ -187,6 +187,31 @@ def shift_factors(grid: Grid, position: tuple[float, float]) -> tuple[ComplexArr
     ey : (ny,) ndarray
     """
     return np.exp(-2j * pi * grid.kx * position[0]), np.exp(-2j * pi * grid.ky * position[1])
+
+
+class MovableProbe:
+    """A probe that is put at many positions, Eq. (P9): only the pixels of its aperture are touched.
+
+    Parameters
+    ----------
+    grid : Grid
+    spectrum : (nx, ny) ndarray
+        The probe at the origin, see `probe_spectrum`.
+    dtype : dtype
+        Of the waves that `at` returns; they are computed in double precision.
+    """
+
+    def __init__(self, grid: Grid, spectrum: ComplexArray, dtype: DTypeLike = np.complex128) -> None:
+        self._grid, self._dtype = grid, np.dtype(dtype)
+        self._rows, self._columns = np.nonzero(spectrum)
+        self._values = spectrum[self._rows, self._columns]
+
+    def at(self, position: tuple[float, float]) -> NDArray[np.complexfloating]:
+        """ψ(k) of the probe at r₀ = (x, y) [Å], (nx, ny), in the order of memory in which plans take it."""
+        ex, ey = shift_factors(self._grid, position)
+        wave = np.zeros(self._grid.gpts, dtype=self._dtype, order="F")
+        wave[self._rows, self._columns] = self._values * ex[self._rows] * ey[self._columns]
+        return wave
 
 
 def probe_tail_fraction(
