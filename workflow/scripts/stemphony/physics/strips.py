@@ -87,15 +87,18 @@ class StripPlan:
         by_columns = aligned_zeros((ny, nx), dtype)
         self.spectrum = by_columns.T
 
-        rows = [slice(first, first + width) for first in range(0, nx, width)]
+        # One strip of rows for all, which stays in the cache, as the lines of columns do.
+        rows = self._strip = padded_zeros((width, ny), dtype)
+        self._flat_strip = _flat(rows)
+        places = [slice(first, first + width) for first in range(0, nx, width)]
         self._transmit = [
             _RowStrip(
-                LineTransform(tile.T, self.wave[strip], "FFTW_BACKWARD", flag).execute,
-                _flat(self.wave[strip]),
-                _extent(self.wave, strip),
-                LineTransform(self.wave[strip], self.wave[strip], "FFTW_FORWARD", flag).execute,
+                LineTransform(tile.T, rows, "FFTW_BACKWARD", flag).execute,
+                _extent(self.wave, place),
+                LineTransform(rows, self.wave[place], "FFTW_FORWARD", flag).execute,
+                self.wave[place],
             )
-            for tile, strip in zip(self._tiles, rows, strict=True)
+            for tile, place in zip(self._tiles, places, strict=True)
         ]
         self._travel = [
             _ColumnStrip(
@@ -109,7 +112,7 @@ class StripPlan:
             for start, stop in self._columns
         ]
         # Planning overwrites them.
-        for array in (self.wave, self._tiles, lines, by_columns):
+        for array in (self.wave, self._tiles, rows, lines, by_columns):
             array[...] = 0
 
     def factor(self, values: NDArray[np.number]) -> Factor:
@@ -161,7 +164,7 @@ class StripPlan:
         factor = _flat(transmission)
         for strip in self._transmit:
             strip.inverse()
-            np.multiply(strip.rows, factor[strip.extent], out=strip.rows)
+            np.multiply(self._flat_strip, factor[strip.extent], out=self._flat_strip)
             strip.forward()
 
     def travel(self, factor: Factor, keep: bool = False, go_on: bool = True) -> None:
@@ -188,10 +191,12 @@ class StripPlan:
         """From ψ(x, ky) to `wave`, ψ(x, y)."""
         for strip in self._transmit:
             strip.inverse()
+            np.copyto(strip.rows, self._strip)
 
     def from_real_space(self) -> None:
         """From `wave`, ψ(x, y), to ψ(x, ky); `travel` must follow."""
         for strip in self._transmit:
+            np.copyto(self._strip, strip.rows)
             strip.forward()
 
     def _require_kept(self, what: str, values: NDArray[np.number]) -> None:
@@ -203,12 +208,12 @@ class StripPlan:
 
 
 class _RowStrip(NamedTuple):
-    """Rows of constant x: ky → y, the strip in one piece, where it lies in the wave, y → ky."""
+    """Rows of constant x: ky → y, where they lie in a transmission function, y → ky, and in the wave."""
 
     inverse: Callable[[], None]
-    rows: ComplexArray
     extent: slice
     forward: Callable[[], None]
+    rows: ComplexArray
 
 
 class _ColumnStrip(NamedTuple):
