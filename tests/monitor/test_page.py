@@ -65,14 +65,14 @@ def half_way(story: Story, finished: int, failures: int = 0, running: int = 6) -
 def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MonitorProcess]:
     """A monitor with simulations in every state, and a grid of 50 × 200."""
     with MonitorProcess(tmp_path_factory.mktemp("many")) as monitor:
-        project = {"parameters": {"project": "tomography", "operator": "Ada"}}
+        project = {"parameters": {"project": "tomography", "microscope": "A"}}
         done = campaign("SrTiO3 [001], 10 nm, focal series", 5, 10, **project)
         monitor.store(half_way(done, 50, running=0))
         monitor.store([done.finish()])
         failed = campaign("GaN dislocation core, 300 kV", 7, 12, parameters={"project": "defects"})
         monitor.store(half_way(failed, 60, failures=5, running=0))
         monitor.store([failed.failed((0, 9), (1, 9), (2, 9), never_ran=19)])
-        stopped = campaign("MoS2 monolayer, 60 kV", 3, 20, parameters={"project": "2D", "operator": "Lin"})
+        stopped = campaign("MoS2 monolayer, 60 kV", 3, 20, parameters={"project": "2D", "microscope": "B"})
         monitor.store([*half_way(stopped, 21), stopped.cancelled(never_ran=33)])
         monitor.store(half_way(campaign("Pt nanoparticle on carbon", 5, 16, **project), 37, failures=3))
         monitor.store(half_way(campaign("Large focal series of a tilted SrTiO3 lamella", 50, 200), 420, failures=9))

@@ -39,7 +39,7 @@ def block(monitor: MonitorProcess, **parameters: str) -> dict[str, object]:
 def test_start_progress_failure_rerun_finish_and_silence(new_campaign: Callable[..., Campaign], tmp_path: Path):
     with chromium() as browser, MonitorProcess(tmp_path, "--stale-after", STALE_MINUTES) as monitor:
         watched = new_campaign(WATCHED, "watched")
-        watched.change(http_reporting=block(monitor, project="tomography", operator="Ada", my_token="canary-4711"))
+        watched.change(http_reporting=block(monitor, project="tomography", microscope="A", my_token="canary-4711"))
         # This job cannot write its result: there is a folder in the place of its checksum.
         obstacle = Path(f"{watched.job_file('p0d000/0001')}.sha256")
         obstacle.mkdir(parents=True)
@@ -99,7 +99,7 @@ def silence_and_hostile_values(new_campaign: Callable[..., Campaign], monitor: M
 def with_a_second_one(new_campaign: Callable[..., Campaign], monitor: MonitorProcess, page: Page, folder: Path) -> None:
     """The list with simulations in several states."""
     second = new_campaign(RUNNING, "second")
-    second.change(http_reporting=block(monitor, project="tomography", operator="Lin"))
+    second.change(http_reporting=block(monitor, project="tomography", microscope="B"))
     with second.start() as running:
         entry = page.locator("li.simulation", has_text="other draw")
         expect(entry.get_by_text(re.compile(r"per (minute|hour)"))).to_be_visible(timeout=LONG_MS)
