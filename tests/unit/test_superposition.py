@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from stemphony.atoms import Atoms, draw_atoms
-from stemphony.cost import kept_bytes, wave_plan
+from stemphony.cost import wave_plan
 from stemphony.model import Experiment
 from stemphony.passage import Passage
 from stemphony.recorder import Signals
 from stemphony.simulation import simulate
-from stemphony.superposition import Basis, Superposition, slice_blocks, tiles, waves_bytes
+from stemphony.superposition import Basis, Superposition, kept_bytes, slice_blocks, tiles, waves_bytes
 from support.experiments import experiment
 from support.specimens import srtio3
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .model import Experiment
 from .recorder import cbed_geometry
-from .superposition import Basis, tiles, waves_bytes
+from .superposition import HELD, Basis, kept_bytes, tiles, waves_bytes
 from .windows import windows
 
 DEFAULT_BUDGET_MB = 4000.0
@@ -37,7 +37,9 @@ def memory_mb(
         constants += 8 * _PROBES_BYTES
     needed = experiment.slices * wave
     if waves is not None and waves.algorithm == "probe_basis":
-        needed += waves_bytes(experiment, waves.waves) + kept_bytes(experiment, waves.waves)
+        needed += waves_bytes(experiment, waves.waves)
+        if waves.shared:
+            needed += HELD * kept_bytes(experiment, waves.waves)
     transmissions = min(needed, budget_mb * 1e6)
     # Phases exp(−2πi k·r) of one element's atoms in one slice; a slice on a lattice plane has more than the average.
     in_slice = min(atoms, 2 * math.ceil(atoms / experiment.slices))
@@ -165,21 +167,11 @@ def wave_plan(
         rank = _estimated_rank(experiment, defoci_nm)
         kept = kept_bytes(experiment, rank)
         # Waves and matrices together must fit, with room for the transmission functions.
-        if waves_bytes(experiment, rank) + kept <= 0.75 * budget_mb * 1e6:
+        if waves_bytes(experiment, rank) + HELD * kept <= 0.75 * budget_mb * 1e6:
             work = superposition_probe_slices(experiment, rank, len(defoci_nm))
             together = WavePlan("probe_basis", True, rank, work, kept / 1e6)
             plans = [together] if experiment.algorithm == "probe_basis" else [*plans, together]
     return min(plans, key=lambda plan: plan.work)
-
-
-def kept_bytes(experiment: Experiment, rank: int) -> int:
-    """Size of a `Superposition`: per depth the matrices of the detectors, and waves for diffraction patterns."""
-    regions = 0
-    if experiment.adf:
-        regions = len(experiment.bins) + len(experiment.rings) + 1 + 2 * experiment.center_of_mass
-    pixels = 0 if experiment.cbed_max is None else cbed_geometry(experiment).native_pixels.size
-    per_depth = regions * rank * (rank + 1) // 2 + rank * pixels
-    return len(experiment.depth_slices) * per_depth * experiment.complex_dtype.itemsize
 
 
 _PROBES_BYTES = 64e6

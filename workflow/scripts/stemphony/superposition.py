@@ -18,13 +18,16 @@ from .physics.basis import ApertureWaves, evaluate, probe_basis, signal_forms
 from .physics.detectors import at_pixels
 from .physics.grid import band_limit_radius, pixels_inside
 from .physics.multislice import propagate
-from .recorder import Recorder, Signals
+from .recorder import Recorder, Signals, cbed_geometry
 
 Progress = Callable[[int, int], None]
 
 _SHARE_WITH_PATTERNS = 0.5
 """Of the user's tolerance, for the waves behind diffraction patterns: squaring doubles a relative error. Detectors sum
 over many pixels, where the errors average; their signals deviate by less than half of the waves' error."""
+
+HELD = 3
+"""Times its size on disk that a superposition takes in memory while it is written: whole matrices, and their halves."""
 
 _SAME_NM = 0.0005
 """Defoci nearer to each other than this have the same id."""
@@ -102,7 +105,7 @@ class Superposition:
         e = passage.experiment
         view = _View(Recorder(e))
         basis = Basis.of(e, defoci_nm)
-        budget_bytes = max(0.0, budget_bytes - waves_bytes(e, basis.rank))
+        budget_bytes = max(0.0, budget_bytes - waves_bytes(e, basis.rank) - HELD * kept_bytes(e, basis.rank))
         forms, patterns = [], []
         counter = _Counter(basis.rank * len(slice_blocks(e, budget_bytes)), on_progress)
         for _, waves in exit_waves(passage, basis, view.pixels, budget_bytes, counter):
@@ -178,6 +181,16 @@ def waves_bytes(experiment: Experiment, rank: int) -> int:
     return rank * pixels.size * experiment.complex_dtype.itemsize
 
 
+def kept_bytes(experiment: Experiment, rank: int) -> int:
+    """Size of a `Superposition`: per depth the matrices of the detectors, and waves for diffraction patterns."""
+    regions = 0
+    if experiment.adf:
+        regions = len(experiment.bins) + len(experiment.rings) + 1 + 2 * experiment.center_of_mass
+    pixels = 0 if experiment.cbed_max is None else cbed_geometry(experiment).native_pixels.size
+    per_depth = regions * rank * (rank + 1) // 2 + rank * pixels
+    return len(experiment.depth_slices) * per_depth * experiment.complex_dtype.itemsize
+
+
 class _Counter:
     """Reports progress, from one thread at a time."""
 
@@ -215,10 +228,12 @@ def exit_waves(
     """
     e = passage.experiment
     waves = np.zeros((basis.rank, pixels.size), dtype=e.complex_dtype)
-    for begin, end in slice_blocks(e, budget_bytes):
+
+    def through_block(begin: int, end: int) -> None:
+        # In a function of its own, so that one block's transmission functions are gone before the next one's are made.
         transmissions = passage.transmissions(range(begin, end))
 
-        def through(index: int, begin: int = begin, transmissions: np.ndarray = transmissions) -> None:
+        def through(index: int) -> None:
             # In the order of a plan's spectrum.
             spectrum = np.zeros(e.grid.gpts, dtype=e.complex_dtype, order="F")
             if begin == 0:
@@ -231,6 +246,9 @@ def exit_waves(
             counter.count()
 
         passage.each(through, range(basis.rank))
+
+    for begin, end in slice_blocks(e, budget_bytes):
+        through_block(begin, end)
         if end in e.depth_slices:
             yield e.depth_slices.index(end), waves
 
