@@ -12,6 +12,7 @@ import numpy as np
 import pyfftw
 import pytest
 from stemphony.physics.fft import Plan2D
+from stemphony.physics.strips import StripPlan
 from stemphony.store import wisdom
 from support.experiments import finish, race, start
 
@@ -23,6 +24,7 @@ import hashlib
 import numpy as np
 from functools import partial
 from stemphony.physics.fft import Plan2D
+from stemphony.physics.strips import StripPlan
 from stemphony.store.wisdom import prepare_plans
 flag, source = prepare_plans(partial(Plan2D, {LARGER}, np.complex64))
 plan = Plan2D({LARGER}, np.complex64, flag=flag)
@@ -150,3 +152,33 @@ def test_the_cache_knows_cpu_and_fftw(monkeypatch, tmp_path):
     monkeypatch.undo()
     monkeypatch.setattr(wisdom.fft, "library_version", lambda: "FFTW 4")
     assert wisdom.wisdom_file(tmp_path) != file
+
+
+def test_slow_plans_are_sought_several_times_and_the_fastest_is_kept(cache, monkeypatch):
+    scores, given = iter([3.0, 1.0, 2.0]), []
+
+    def seconds(made: object) -> float:
+        given.append((next(scores), wisdom.fft.wisdom()))
+        if len(given) == 3:
+            monkeypatch.setattr(wisdom, "ENOUGH_S", -1.0)
+        return given[-1][0]
+
+    monkeypatch.setattr(wisdom, "QUICK_S", -1.0)
+    monkeypatch.setattr(wisdom, "_seconds", seconds)
+    pyfftw.forget_wisdom()
+    assert wisdom.prepare_plans(lambda flag: StripPlan((48, 64), 20, np.complex64, flag))[1] == "planned"
+    assert [score for score, _ in given] == [3.0, 1.0, 2.0]
+    assert sorted(wisdom.fft.wisdom()[1].split()) == sorted(given[1][1][1].split())
+
+
+def test_quick_plans_and_others_are_sought_once(cache, monkeypatch):
+    calls: list[str] = []
+
+    def plan(flag: str) -> object:
+        made = StripPlan((16, 16), 5, np.complex64, flag)
+        calls.append(flag)
+        return made
+
+    pyfftw.forget_wisdom()
+    wisdom.prepare_plans(plan)
+    assert calls == ["FFTW_PATIENT"]

@@ -249,7 +249,8 @@ class Bench:
         self.atoms = _atoms(e, self.specimen)
 
         begin = time.process_time()
-        flag, self.plan_source = prepare_plans(lambda flag: (strip_plan(e, flag), self._yardstick(flag)))
+        flag, self.plan_source = prepare_plans(lambda flag: strip_plan(e, flag))
+        prepare_plans(self._yardstick)
         self._lock = threading.Lock()
         # As in a job, plans are made before any thread starts.
         self._kits = [(strip_plan(e, flag), self._yardstick("FFTW_PATIENT")) for _ in range(settings.threads)]
