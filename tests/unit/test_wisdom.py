@@ -24,7 +24,6 @@ import hashlib
 import numpy as np
 from functools import partial
 from stemphony.physics.fft import Plan2D
-from stemphony.physics.strips import StripPlan
 from stemphony.store.wisdom import prepare_plans
 flag, source = prepare_plans(partial(Plan2D, {LARGER}, np.complex64))
 plan = Plan2D({LARGER}, np.complex64, flag=flag)

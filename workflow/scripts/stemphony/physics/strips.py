@@ -26,7 +26,7 @@ from numpy.typing import DTypeLike, NDArray
 from stemphony.physics.fft import CACHE_LINE, ComplexArray, LineTransform, aligned_zeros
 
 _ROWS, _COLUMNS = 32, 96
-"""Wanted width of the strips up to 512 points. At 512² a strip of rows and that of the transmission function are 128
+"""Wanted width of the strips up to 1024 points. At 512² a strip of rows and that of the transmission function are 128
 kB each, a strip of columns and that of its factor 360 kB: they fit a cache of 1 MB. Larger grids have narrower ones."""
 
 
@@ -78,7 +78,7 @@ class StripPlan:
         self.shape, self.dtype, self.size = (nx, ny), np.dtype(dtype), nx * ny
         width = _divisor(nx, min(_ROWS, _ROWS * 1024 / ny))
         unit = CACHE_LINE // self.dtype.itemsize
-        self._columns = _column_strips(columns, ny, unit, min(_COLUMNS, _COLUMNS * 512 / nx))
+        self._columns = _column_strips(columns, ny, unit, min(_COLUMNS, _COLUMNS * 1024 / nx))
 
         self.wave = padded_zeros(shape, dtype)
         # ψ(x, ky) in tiles of `width` rows, in which x runs fastest.
