@@ -43,7 +43,7 @@ def checked(tmp_path, monkeypatch):
 
 
 def row(of: Preflight, name: str) -> str:
-    (text,) = [line[24:] for line in of.lines() if line.startswith(name.ljust(24))]
+    (text,) = [line[25:] for line in of.lines() if line.startswith(name.ljust(25))]
     return text
 
 
@@ -58,6 +58,11 @@ def test_the_plan_in_words(checked):
     assert row(made, "defoci") == "2: 0, 1 nm"
     for name in ("probe outside the cell", "memory of one job", "size of the result", "computing time"):
         assert re.search(r"\d", row(made, name))
+
+
+def test_every_name_in_the_plan_stands_apart_from_its_text(checked):
+    for made in (checked(), checked(grating={"window_angstrom": 5.0})):
+        assert all(line[24] == " " for line in made.lines() if not line.startswith("note: "))
 
 
 def test_a_file_of_stemsalabim_is_said_to_be_in_nm(checked):

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from stemphony import paths
+from stemphony.physics.basis import signal_forms
+from stemphony.physics.detectors import Region
 from stemphony.store import waves
 from stemphony.store.waves import read_waves, shared_waves, waves_digest, write_waves
 from stemphony.superposition import Basis, Superposition
@@ -51,6 +53,20 @@ def kept(file: Path) -> Path:
 def obtained(file: Path, compute=superposition, serves=lambda found: True, said: list[str] | None = None):
     said = [] if said is None else said
     return shared_waves(file, DIGEST, serves, compute, said.append)
+
+
+def test_whoever_computes_gets_the_bits_that_the_others_read(file):
+    rng = np.random.default_rng(1)
+    exit_waves = (rng.normal(size=(40, 3000)) + 1j * rng.normal(size=(40, 3000))).astype(np.complex64)
+    weights = rng.random(3000)
+    regions = [Region(np.arange(3000), None), Region(np.arange(3000), weights), Region(np.arange(0, 3000, 7), None)]
+    basis = Basis(np.arange(50), np.arange(50), np.eye(50, 40, dtype=complex))
+    computed = Superposition(basis, (0.0,), (signal_forms(exit_waves, regions),), ())
+    file.parent.mkdir()
+    write_waves(file, computed, DIGEST)
+    found = read_waves(file, DIGEST)
+    assert found is not None
+    assert same(found, computed)
 
 
 def test_what_is_read_is_what_was_written(kept):

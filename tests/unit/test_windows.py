@@ -79,6 +79,24 @@ def test_a_window_holds_the_atoms_around_it_also_across_the_cells_edge():
     )
 
 
+def test_no_atom_is_lost_at_the_edge_of_an_axis_that_is_not_cut():
+    specimen = srtio3((8, 2, 1))
+    of = experiment(
+        specimen.cell,
+        grating={"gpts": [216, 108], "window_angstrom": 12.0},
+        scan={"x": [0.3, 0.6], "y": [0.75, 1.0], "points": [1, 1]},
+        adf={"max_mrad": 30.0, "detectors": {"bf": [0, 10]}},
+    )
+    (window,) = windows(of)
+    # By rounding, a lattice plane lies less than 1e-15 Å below the window's origin.
+    assert (np.mod(specimen.positions[:, 1] - window.origin[1], specimen.cell[1]) == specimen.cell[1]).any()
+    atoms = Atoms(specimen.symbols, specimen.positions, np.zeros(len(specimen.symbols), dtype=int))
+    inside = window.cut(atoms, of.cell)
+    along_x = np.mod(specimen.positions[:, 0] - window.origin[0], specimen.cell[0]) < of.grid.extent[0]
+    assert len(inside.symbols) == along_x.sum()
+    assert (inside.positions[:, :2] < of.grid.extent).all()
+
+
 def test_a_window_of_the_whole_cell_is_the_whole_cell():
     whole, window = made(grating={"gpts": [216, 162]}), made(grating={"gpts": [216, 162], "window_angstrom": 100.0})
     assert window.grid.gpts == whole.grid.gpts

@@ -98,7 +98,7 @@ class Preflight:
             ("algorithm", self._algorithm()),
             ("computing time", f"about {_hours(self.cpu_hours)} of CPU in all ({origin})"),
         ]  # fmt: skip
-        return [f"{name:<24}{text}" for name, text in rows] + [f"note: {note}" for note in self.notes]
+        return [f"{name:<25}{text}" for name, text in rows] + [f"note: {note}" for note in self.notes]
 
     def _windows(self) -> str:
         from .windows import windows

@@ -49,6 +49,8 @@ class Window:
         inside = np.ones(len(moved), dtype=bool)
         for axis in (0, 1):
             moved[:, axis] = np.mod(moved[:, axis] - self.origin[axis], cell[axis])
+            # The remainder of an atom that rounding puts just below the origin is the whole length.
+            moved[moved[:, axis] >= cell[axis], axis] = 0.0
             inside &= moved[:, axis] < self.experiment.cell[axis]
         return Atoms(atoms.symbols[inside], moved[inside], atoms.slice_index[inside])
 

@@ -142,7 +142,7 @@ def signal_forms(waves: ComplexArray, regions: Sequence[Region]) -> ComplexArray
     Returns
     -------
     (n, r, r) ndarray
-        One matrix for each region, in the precision of the waves.
+        One matrix for each region, in the precision of the waves; Hermitian to the last bit.
     """
     forms = np.zeros((len(regions), len(waves), len(waves)), dtype=waves.dtype)
     step = max(1, int(_CHUNK_BYTES / (len(waves) * waves.itemsize)))
@@ -154,6 +154,7 @@ def signal_forms(waves: ComplexArray, regions: Sequence[Region]) -> ComplexArray
             if region.weights is not None:
                 weighted *= region.weights[some].astype(waves.real.dtype)
             form += weighted @ part.T
+        form[...] = np.triu(form) + np.triu(form, 1).conj().T
     return forms
 
 
