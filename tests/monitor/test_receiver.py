@@ -22,6 +22,7 @@ from stemphony.monitor.database import Database, database_url, file_system_of
 from stemphony.monitor.incoming import HIDDEN
 from stemphony.monitor.limits import RateLimit
 from stemphony.monitor.retention import Retention
+from stemphony.status.reporter import trial_event
 from support.monitor import MonitorProcess, Story, program
 
 from monitor.conftest import Inside, inside
@@ -80,6 +81,19 @@ def test_any_text_can_be_stored_and_shown(any_monitor: Inside, text: str):
     assert answer.json == {"stored": 1, "duplicates": 0}, answer.text
     for path in ("/", "/simulations/1", "/simulations/1/events", "/api/simulations", "/api/simulations/1/events"):
         assert any_monitor.client.get(path).status_code == 200
+
+
+def test_the_event_that_tries_a_receiver_out_is_no_simulation(any_monitor: Inside):
+    trial = trial_event()
+    assert any_monitor.client.post("/", json=trial).json == {"stored": 1, "duplicates": 0}
+    assert any_monitor.client.post("/", json=trial).json == {"stored": 0, "duplicates": 1}
+    assert any_monitor.simulations() == []
+    assert "No simulation has reported yet" in any_monitor.client.get("/").text
+    tomorrow = time.time() + 86_400
+    Retention(2, any_monitor.writer, any_monitor.said.append).sweep(tomorrow)
+    assert any_monitor.client.post("/", json=trial).json["duplicates"] == 1
+    Retention(0.5, any_monitor.writer, any_monitor.said.append).sweep(tomorrow)
+    assert any_monitor.client.post("/", json=trial).json["stored"] == 1
 
 
 def test_a_batch_is_stored_whole_or_not_at_all(any_monitor: Inside):

@@ -58,6 +58,7 @@ class Retention:
     def sweep(self, now: float) -> int:
         """Delete what is too old. Gives the number of simulations."""
         number = 0
+        self._writer.run(partial(_delete_trials, now - self._keep_s))
         while not self._stop.is_set():
             row = self._writer.run(partial(_oldest, now - self._keep_s))
             if row is None:
@@ -76,6 +77,11 @@ def _oldest(before: float, connection: Connection) -> int | None:
     table = tables.SIMULATION
     question = select(table.c.row).where(table.c.last_received < before).order_by(table.c.row).limit(1)
     return connection.execute(question).scalar()
+
+
+def _delete_trials(before: float, connection: Connection) -> None:
+    table = tables.EVENT
+    connection.execute(delete(table).where(table.c.simulation == tables.NO_SIMULATION, table.c.received < before))
 
 
 def _delete_events(simulation: int, connection: Connection) -> int:

@@ -8,6 +8,9 @@ from sqlalchemy import BigInteger, Column, Float, Integer, LargeBinary, MetaData
 
 METADATA: Final = MetaData()
 
+NO_SIMULATION: Final = 0
+"""What the event of `stemphony report test` belongs to: it is stored, and shown nowhere."""
+
 SIMULATION: Final = Table(
     "simulation",
     METADATA,

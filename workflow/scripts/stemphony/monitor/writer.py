@@ -299,6 +299,9 @@ class _Session:
         for event in events:
             row = self._next_event
             self._next_event += 1
+            if event.name == Event.TEST:
+                rows.append(_event_row(event, row, tables.NO_SIMULATION))
+                continue
             simulation = self._simulation(connection, event.simulation)
             change = update_simulation(simulation, event) if is_known(event.name) else _only_arrived(simulation, event)
             simulation.revision = row
