@@ -19,6 +19,9 @@ PORTION: Final = 2000
 CHECK_S: Final = 3600.0
 
 _DAY_S: Final = 86_400.0
+_OF_SIMULATIONS: Final = (
+    tables.PAIR, tables.DEFOCUS, tables.PARAMETER, tables.NOTIFICATION, tables.PREVIEW, tables.PREVIEW_SUM,
+)  # fmt: skip
 
 
 class Retention:
@@ -91,6 +94,6 @@ def _delete_events(simulation: int, connection: Connection) -> int:
 
 
 def _delete_summary(simulation: int, connection: Connection) -> None:
-    for table in (tables.PAIR, tables.DEFOCUS, tables.PARAMETER, tables.NOTIFICATION):
+    for table in _OF_SIMULATIONS:
         connection.execute(delete(table).where(table.c.simulation == simulation))
     connection.execute(delete(tables.SIMULATION).where(tables.SIMULATION.c.row == simulation))

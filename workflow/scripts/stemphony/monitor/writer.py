@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from stemphony.status.events import Event
 
-from . import limits, tables
+from . import limits, preview, tables
 from .database import Database, reason
 from .incoming import IncomingEvent, is_known
 from .summaries import (
@@ -332,6 +332,8 @@ class _Session:
             if update_pair(simulation, pair, event):
                 pair.revision = row
                 self._changed["pair"][pair.simulation, pair.defocus_key, pair.configuration] = pair
+                if event.preview is not None and pair.attempt == event.attempt:
+                    preview.keep(connection, pair, event.preview)
 
     def _take_listed(
         self, connection: Connection, simulation: SimulationSummary, indices: tuple[int, int], row: int
