@@ -328,6 +328,20 @@ def test_a_revoked_credential_ends_within_a_second(guarded: tuple[Inside, str, s
     assert monitor.client.post("/", json=GOOD, headers=basic("cluster", writer)).status_code == 401
 
 
+def test_a_monitor_whose_last_credential_is_revoked_lets_nobody_in(guarded: tuple[Inside, str, str]):
+    monitor, writer, _ = guarded
+    clock = [0.0]
+    monitor.services.gate = credentials.Gate(monitor.database, lambda: clock[0])
+    assert monitor.client.post("/", json=GOOD, headers=basic("cluster", writer)).status_code == 200
+    with monitor.database.writer.begin() as connection:
+        for credential in credentials.listed(connection):
+            credentials.revoke(connection, credential.name)
+    clock[0] += 2
+    for headers in ({}, {"Host": "localhost"}, basic("cluster", writer)):
+        assert monitor.client.get("/", headers=headers).status_code == 401
+        assert monitor.client.post("/", json=GOOD, headers=headers).status_code == 401
+
+
 def test_the_secret_is_nowhere_in_the_database(guarded: tuple[Inside, str, str]):
     monitor, writer, reader = guarded
     with monitor.database.reader.begin() as connection:
