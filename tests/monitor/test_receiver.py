@@ -635,6 +635,32 @@ def test_old_simulations_go_whole_and_new_ones_stay(any_monitor: Inside):
     assert {entry["id"]: entry["finished"] for entry in any_monitor.simulations()} == {"new": 12, "old": 12}
 
 
+def test_a_simulation_that_goes_on_while_it_is_deleted_keeps_what_is_new(any_monitor: Inside):
+    story = Story()
+    any_monitor.store(story.whole())
+    any_monitor.ahead_s = 10 * 86_400
+    story.run = 2
+    later = [story.start()]
+    remove = any_monitor.writer.run
+
+    class Interrupted:
+        forget_after = staticmethod(any_monitor.writer.forget_after)
+
+        @staticmethod
+        def run(action: Any) -> Any:
+            result = remove(action)
+            if later and "delete_events" in repr(action):
+                any_monitor.store([later.pop()])
+            return result
+
+    sweep = Retention(5, Interrupted(), any_monitor.said.append).sweep  # type: ignore[arg-type]
+    sweep(time.time() + 10 * 86_400)
+    assert later == []
+    assert any_monitor.simulation["state"] == "running"
+    events = any_monitor.client.get("/api/simulations/1/events?all=1").json["events"]
+    assert [entry["event"]["event"] for entry in events] == ["START_SIMULATION"]
+
+
 def test_a_backup_of_a_live_database_is_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     copy = tmp_path / "copy.sqlite"
     with MonitorProcess(tmp_path) as running:

@@ -61,15 +61,16 @@ class Retention:
     def sweep(self, now: float) -> int:
         """Delete what is too old. Gives the number of simulations."""
         number = 0
-        self._writer.run(partial(_delete_trials, now - self._keep_s))
+        before = now - self._keep_s
+        self._writer.run(partial(_delete_trials, before))
         while not self._stop.is_set():
-            row = self._writer.run(partial(_oldest, now - self._keep_s))
+            row = self._writer.run(partial(_oldest, before))
             if row is None:
                 break
-            while not self._stop.is_set() and self._writer.run(partial(_delete_events, row)):
+            while not self._stop.is_set() and self._writer.run(partial(_delete_events, row, before)):
                 continue
             if not self._stop.is_set():
-                self._writer.forget_after(partial(_delete_summary, row))
+                self._writer.forget_after(partial(_delete_summary, row, before))
                 number += 1
         if number:
             self._say(f"{number} simulations were older than {self._keep_s / _DAY_S:g} days and have been deleted")
@@ -87,13 +88,17 @@ def _delete_trials(before: float, connection: Connection) -> None:
     connection.execute(delete(table).where(table.c.simulation == tables.NO_SIMULATION, table.c.received < before))
 
 
-def _delete_events(simulation: int, connection: Connection) -> int:
+def _delete_events(simulation: int, before: float, connection: Connection) -> int:
     table = tables.EVENT
-    some = select(table.c.row).where(table.c.simulation == simulation).limit(PORTION)
+    some = select(table.c.row).where(table.c.simulation == simulation, table.c.received < before).limit(PORTION)
     return connection.execute(delete(table).where(table.c.row.in_(some.scalar_subquery()))).rowcount
 
 
-def _delete_summary(simulation: int, connection: Connection) -> None:
+def _delete_summary(simulation: int, before: float, connection: Connection) -> None:
+    """Unless it has come to life again between two portions: what was acknowledged meanwhile stays, and is shown."""
+    last = select(tables.SIMULATION.c.last_received).where(tables.SIMULATION.c.row == simulation)
+    if connection.execute(last).scalar_one() >= before:
+        return
     for table in _OF_SIMULATIONS:
         connection.execute(delete(table).where(table.c.simulation == simulation))
     connection.execute(delete(tables.SIMULATION).where(tables.SIMULATION.c.row == simulation))
