@@ -206,6 +206,8 @@ def test_titles_call_nobody_and_link_nowhere():
     slack = json.loads(body_for(Target("t", "slack", frozenset()), NOTICE))["text"]
     assert "<!channel>" not in slack
     assert "&lt;!channel&gt; &amp;" in slack
+    assert "http://evil" not in slack
+    assert f"<{NOTICE.link}>" in slack
     mattermost = json.loads(body_for(Target("t", "mattermost", frozenset()), NOTICE))["text"]
     assert "@all" not in mattermost
     assert "](http" not in mattermost

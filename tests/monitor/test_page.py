@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import time
@@ -66,7 +67,10 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MonitorProcess]:
     """A monitor with simulations in every state, and a grid of 50 × 200."""
     with MonitorProcess(tmp_path_factory.mktemp("many")) as monitor:
         project = {"parameters": {"project": "tomography", "microscope": "A"}}
-        done = campaign("SrTiO3 [001], 10 nm, focal series", 5, 10, **project)
+        gray = base64.b64encode(bytes(7 * n % 256 for n in range(24 * 16))).decode()
+        keys = {"preview": gray, "preview_detector": "haadf", "preview_width": 24}
+        preview = {**keys, "preview_low": 0.0, "preview_high": 0.1}
+        done = campaign("SrTiO3 [001], 10 nm, focal series", 5, 10, preview=preview, **project)
         monitor.store(half_way(done, 50, running=0))
         monitor.store([done.finish()])
         failed = campaign("GaN dislocation core, 300 kV", 7, 12, parameters={"project": "defects"})

@@ -22,6 +22,7 @@ from stemphony.monitor.database import Database, database_url, file_system_of
 from stemphony.monitor.incoming import HIDDEN
 from stemphony.monitor.limits import RateLimit
 from stemphony.monitor.retention import Retention
+from stemphony.status.reporter import trial_event
 from support.monitor import MonitorProcess, Story, program
 
 from monitor.conftest import Inside, inside
@@ -80,6 +81,19 @@ def test_any_text_can_be_stored_and_shown(any_monitor: Inside, text: str):
     assert answer.json == {"stored": 1, "duplicates": 0}, answer.text
     for path in ("/", "/simulations/1", "/simulations/1/events", "/api/simulations", "/api/simulations/1/events"):
         assert any_monitor.client.get(path).status_code == 200
+
+
+def test_the_event_that_tries_a_receiver_out_is_no_simulation(any_monitor: Inside):
+    trial = trial_event()
+    assert any_monitor.client.post("/", json=trial).json == {"stored": 1, "duplicates": 0}
+    assert any_monitor.client.post("/", json=trial).json == {"stored": 0, "duplicates": 1}
+    assert any_monitor.simulations() == []
+    assert "No simulation has reported yet" in any_monitor.client.get("/").text
+    tomorrow = time.time() + 86_400
+    Retention(2, any_monitor.writer, any_monitor.said.append).sweep(tomorrow)
+    assert any_monitor.client.post("/", json=trial).json["duplicates"] == 1
+    Retention(0.5, any_monitor.writer, any_monitor.said.append).sweep(tomorrow)
+    assert any_monitor.client.post("/", json=trial).json["stored"] == 1
 
 
 def test_a_batch_is_stored_whole_or_not_at_all(any_monitor: Inside):
@@ -312,6 +326,20 @@ def test_a_revoked_credential_ends_within_a_second(guarded: tuple[Inside, str, s
         credentials.revoke(connection, "cluster")
     time.sleep(credentials.FRESH_S + 0.05)
     assert monitor.client.post("/", json=GOOD, headers=basic("cluster", writer)).status_code == 401
+
+
+def test_a_monitor_whose_last_credential_is_revoked_lets_nobody_in(guarded: tuple[Inside, str, str]):
+    monitor, writer, _ = guarded
+    clock = [0.0]
+    monitor.services.gate = credentials.Gate(monitor.database, lambda: clock[0])
+    assert monitor.client.post("/", json=GOOD, headers=basic("cluster", writer)).status_code == 200
+    with monitor.database.writer.begin() as connection:
+        for credential in credentials.listed(connection):
+            credentials.revoke(connection, credential.name)
+    clock[0] += 2
+    for headers in ({}, {"Host": "localhost"}, basic("cluster", writer)):
+        assert monitor.client.get("/", headers=headers).status_code == 401
+        assert monitor.client.post("/", json=GOOD, headers=headers).status_code == 401
 
 
 def test_the_secret_is_nowhere_in_the_database(guarded: tuple[Inside, str, str]):
@@ -605,6 +633,32 @@ def test_old_simulations_go_whole_and_new_ones_stay(any_monitor: Inside):
     # What the writer remembers of it went too: it can begin anew.
     any_monitor.store(Story(uid="old").whole())
     assert {entry["id"]: entry["finished"] for entry in any_monitor.simulations()} == {"new": 12, "old": 12}
+
+
+def test_a_simulation_that_goes_on_while_it_is_deleted_keeps_what_is_new(any_monitor: Inside):
+    story = Story()
+    any_monitor.store(story.whole())
+    any_monitor.ahead_s = 10 * 86_400
+    story.run = 2
+    later = [story.start()]
+    remove = any_monitor.writer.run
+
+    class Interrupted:
+        forget_after = staticmethod(any_monitor.writer.forget_after)
+
+        @staticmethod
+        def run(action: Any) -> Any:
+            result = remove(action)
+            if later and "delete_events" in repr(action):
+                any_monitor.store([later.pop()])
+            return result
+
+    sweep = Retention(5, Interrupted(), any_monitor.said.append).sweep  # type: ignore[arg-type]
+    sweep(time.time() + 10 * 86_400)
+    assert later == []
+    assert any_monitor.simulation["state"] == "running"
+    events = any_monitor.client.get("/api/simulations/1/events?all=1").json["events"]
+    assert [entry["event"]["event"] for entry in events] == ["START_SIMULATION"]
 
 
 def test_a_backup_of_a_live_database_is_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -56,6 +56,7 @@ class Story:
     processors: int = 2
     now: float = field(default_factory=time.time)
     hook_seq: int = 0
+    preview: Mapping[str, Any] = field(default_factory=dict)
 
     def event(self, name: str, **keys: Any) -> dict[str, Any]:
         moment = datetime.fromtimestamp(self.now, UTC).isoformat(timespec="milliseconds")
@@ -102,7 +103,7 @@ class Story:
         for percent in percents:
             tell("PROGRESS", progress=percent / 100)
         if end == "finish":
-            tell("FINISH_FP_CONFIGURATION")
+            tell("FINISH_FP_CONFIGURATION", **self.preview)
         elif end:
             tell("ERROR", message=end)
         return found

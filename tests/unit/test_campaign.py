@@ -251,7 +251,7 @@ DECIDES_NOTHING: dict[str, Any] = {
         f"http_reporting.{key}": "x"
         for key in (
             "reporting", "url", "auth_user", "auth_pass", "auth_pass_env", "auth_pass_file", "ca_file", "via",
-            "progress_event", "progress_min_interval_s", "parameters",
+            "progress_event", "progress_min_interval_s", "preview", "parameters",
         )
     },
 }  # fmt: skip

@@ -103,6 +103,7 @@ http_reporting:
   via: job
   progress_event: PROGRESS
   progress_min_interval_s: 0.0
+  preview: false
   parameters: {}
 """
 

@@ -148,6 +148,7 @@ LAYERS: dict[str, set[str]] = {
     "script": {"errors"},
     "status": {"errors", "paths"},
     "store": {"errors", "paths", "provenance", "model", "campaign", "atoms", "recorder", "superposition", "physics"},
+    "preview": {"model", "recorder", "status"},
     "job": {"errors", "paths", "progress", "status", "store"},
     "bench": {
         "errors", "provenance", "model", "atoms", "passage", "recorder", "cost", "superposition", "physics", "store",
@@ -211,7 +212,7 @@ def test_what_jobs_run_never_checks_the_plan_again():
     scripts = {found for found in IMPORTS if "/" not in found.file and found.top == "stemphony"}
     allowed = {
         "errors", "paths", "provenance", "script", "job", "model", "atoms", "passage", "cost", "superposition",
-        "simulation", "store", "physics", "",
+        "simulation", "preview", "store", "physics", "",
     }  # fmt: skip
     assert {layer(found.module) for found in scripts} <= allowed
 

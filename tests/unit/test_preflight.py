@@ -145,6 +145,12 @@ def test_a_literal_password_earns_a_note_without_it(checked):
     assert SECRET not in "".join(notes)
 
 
+def test_a_preview_of_no_detector_earns_a_note(checked):
+    block = {"reporting": True, "url": "http://127.0.0.1/", "preview": True}
+    assert not any("preview" in note for note in checked(http_reporting=block).notes)
+    assert any("preview" in note for note in checked(http_reporting=block, adf={"detectors": {}}).notes)
+
+
 @pytest.mark.parametrize(
     ("blocks", "words"),
     [

@@ -165,6 +165,7 @@ BAD = [
     ({**ON, "progress_min_interval_s": 10**400}, "http_reporting.progress_min_interval_s"),
     ({**ON, "progress_min_interval_s": True}, "http_reporting.progress_min_interval_s"),
     ({**ON, "progress_min_interval_s": "2"}, "http_reporting.progress_min_interval_s"),
+    ({**ON, "preview": "yes"}, "http_reporting.preview"),
     ({**ON, "parameters": [CANARY]}, "http_reporting.parameters"),
     ({**ON, "parameters": {f"k{i}": CANARY for i in range(51)}}, "http_reporting.parameters"),
     ({**ON, "parameters": {f"k{i}": "x" * 999 for i in range(9)}}, "http_reporting.parameters"),

@@ -24,6 +24,7 @@ WATCHED = changed(
     probe={"defoci_nm": [-5.0, -2.5, 0.0, 2.5]},
     frozen_phonon={"configurations": 5},
     scan={"points": [30, 30]},
+    adf={"detectors": {"bf": [0.0, 10.0], "haadf": [25.0, 40.0]}},
 )
 KILLED = changed(SLOW, simulation={"name": "killed", "title": "A run whose Snakemake was killed"})
 RUNNING = changed(WATCHED, simulation={"name": "second", "title": "SrTiO3 [001], other draw of the vibrations"})
@@ -32,14 +33,16 @@ STALE_MINUTES = "0.4"
 LONG_MS = 90_000
 
 
-def block(monitor: MonitorProcess, **parameters: str) -> dict[str, object]:
-    return {"reporting": True, "url": monitor.url, "parameters": parameters}
+def block(monitor: MonitorProcess, preview: bool = False, **parameters: str) -> dict[str, object]:
+    return {"reporting": True, "url": monitor.url, "preview": preview, "parameters": parameters}
 
 
 def test_start_progress_failure_rerun_finish_and_silence(new_campaign: Callable[..., Campaign], tmp_path: Path):
     with chromium() as browser, MonitorProcess(tmp_path, "--stale-after", STALE_MINUTES) as monitor:
         watched = new_campaign(WATCHED, "watched")
-        watched.change(http_reporting=block(monitor, project="tomography", microscope="A", my_token="canary-4711"))
+        watched.change(
+            http_reporting=block(monitor, True, project="tomography", microscope="A", my_token="canary-4711")
+        )
         # This job cannot write its result: there is a folder in the place of its checksum.
         obstacle = Path(f"{watched.job_file('p0d000/0001')}.sha256")
         obstacle.mkdir(parents=True)
@@ -64,6 +67,10 @@ def test_start_progress_failure_rerun_finish_and_silence(new_campaign: Callable[
             expect(page.locator(".badge")).to_have_text("finished", timeout=LONG_MS)
             expect(page.locator(".failures")).to_have_count(0)
             expect(page.locator("#grid i.f.again")).to_have_count(1)
+            images = page.locator(".previews img")
+            expect(images).to_have_count(4)
+            expect(images.nth(2)).to_have_attribute("alt", "haadf at 0 nm, mean of 5 configurations")
+            assert images.evaluate_all("found => found.map(image => image.naturalWidth)") == [30, 30, 30, 30]
             assert page.complaints == []
             silence_and_hostile_values(new_campaign, monitor, page)
             with_a_second_one(new_campaign, monitor, page, tmp_path)

@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
+from stemphony.paths import defocus_id
 from support.campaign import (
     REPOSITORY,
+    TINY,
     TINY_JOBS,
     Campaign,
     Outcome,
+    arrays,
     assert_same_arrays,
     edit,
     make_clone,
@@ -149,6 +153,24 @@ def test_a_rerun_keeps_the_id_and_counts_on(tiny: Reported, tmp_path: Path):
     assert {event["attempt"] for event in events if "attempt" in event} == {2}
     assert not {event["event_id"] for event in events} & {event["event_id"] for event in tiny.events}
     assert events[-1]["event"] == "FINISH"
+
+
+def test_a_finished_job_sends_its_image_where_that_is_wanted(tiny: Reported, new_campaign: Callable[..., Campaign]):
+    assert not any("preview" in event for event in tiny.events)
+    with EchoServer() as server:
+        campaign = new_campaign(TINY)
+        campaign.change(http_reporting={"reporting": True, "url": server.url, "preview": True})
+        campaign.succeed()
+        done = of(server.events, "FINISH_FP_CONFIGURATION")
+    assert len(done) == 4
+    for event in done:
+        jsonschema.validate(event, SCHEMA)
+        file = campaign.result.job(defocus_id(event["defocus"]), event["configuration_index"])
+        expected = arrays(file)["images/haadf"][0, 0, -1].T[::-1]
+        gray = np.frombuffer(base64.b64decode(event["preview"]), np.uint8).reshape(-1, event["preview_width"])
+        found = event["preview_low"] + (event["preview_high"] - event["preview_low"]) * gray / 255
+        assert found == pytest.approx(expected, abs=float(np.ptp(expected)) / 500)
+        assert event["preview_detector"] == "haadf"
 
 
 def test_a_part_of_the_campaign_does_not_finish_it(tiny: Reported, new_campaign: Callable[..., Campaign]):

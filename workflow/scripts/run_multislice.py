@@ -26,6 +26,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
         from stemphony.cost import DEFAULT_BUDGET_MB
         from stemphony.model import Experiment
         from stemphony.passage import Passage, strip_plan
+        from stemphony.preview import preview_of
         from stemphony.simulation import simulate
         from stemphony.store import specimen_file as specimens
         from stemphony.store.jobs import JobRecord, atom_table, write_job
@@ -90,6 +91,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
         )  # fmt: skip
         keep = scope.plan.get("keep_coordinates", True)
         write_job(output, experiment, record, signals, atom_table(specimen, experiment), atoms if keep else None)
+        scope.show(lambda: preview_of(experiment, signals))
 
 
 def main(arguments: list[str]) -> None:

@@ -8,9 +8,9 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -52,12 +52,23 @@ class JobScope:
     progress_file: progress.ProgressFile
     reporter: JobReporter
     tenths: progress.Tenths
+    wants_preview: bool = False
+    preview: Mapping[str, Any] = field(default_factory=dict)
 
     def progress(self, done: int, total: int) -> None:
         """Note and report how far the job is."""
         self.progress_file.update(done, total)
         self.reporter.progress(done / total if total else 1.0)
         self.tenths.reached(done / total if total else 1.0, f"{100 * done / max(1, total):.0f} % of the waves")
+
+    def show(self, make: Callable[[], Mapping[str, Any]]) -> None:
+        """Have an image sent with the job's end, if the config wants that. Trouble with it does not fail the job."""
+        if not self.wants_preview:
+            return
+        try:
+            self.preview = make()
+        except Exception as error:
+            say(f"no preview is sent ({type(error).__name__})")
 
 
 @contextmanager
@@ -89,8 +100,9 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
     )  # fmt: skip
     progress_file.file.parent.mkdir(parents=True, exist_ok=True)
     defoci = plan.get("defoci_ids", [])
+    settings = _settings(plan)
     reporter = JobReporter(
-        _settings(plan),
+        settings,
         {
             "id": identity.id,
             "num_threads": threads,
@@ -114,7 +126,9 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
         # Once this file is there, whatever ends the job is noted in it.
         progress_file.write()
         reporter.start()
-        yield JobScope(result, identity, plan, run, attempt, progress_file, reporter, tenths)
+        wants_preview = settings is not None and settings.preview
+        this = JobScope(result, identity, plan, run, attempt, progress_file, reporter, tenths, wants_preview)
+        yield this
     except BaseException as error:
         message = _reason(error)
         progress_file.end(progress.FAILED, message)
@@ -122,7 +136,7 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
         raise
     else:
         progress_file.end(progress.FINISHED)
-        reporter.finish()
+        reporter.finish(**this.preview)
     finally:
         signal.signal(signal.SIGTERM, handler)
         reporter.close()

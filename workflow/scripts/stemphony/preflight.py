@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import campaign, configuration, paths, provenance
 from .campaign import Campaign, InputFiles
 from .errors import ConfigError, StorageError
-from .model import MRAD, NM, Experiment
+from .model import MRAD, NM, Experiment, detector_names
 from .status import settings as status_settings
 
 if TYPE_CHECKING:
@@ -175,6 +175,9 @@ def read_inputs(config: Mapping[str, Any], config_files: Sequence[Path]) -> Inpu
     complete = configuration.validate(config)
     folder = files[-1].parent if files else Path.cwd()
     reporting = status_settings.resolve(complete["http_reporting"], folder)
+    warnings = list(reporting.warnings)
+    if reporting.reporting and reporting.preview and not detector_names(complete["adf"]):
+        warnings.append("http_reporting.preview sends nothing: there is no named detector. Name one in adf.detectors.")
     specimen = find_file("specimen.file", complete["specimen"]["file"], folder)
     snapshots = complete["frozen_phonon"]["snapshots"]
     return Inputs(
@@ -182,7 +185,7 @@ def read_inputs(config: Mapping[str, Any], config_files: Sequence[Path]) -> Inpu
         config_files=files,
         specimen_file=specimen,
         snapshots_file=None if snapshots is None else find_file("frozen_phonon.snapshots", snapshots, folder),
-        warnings=tuple(reporting.warnings),
+        warnings=tuple(warnings),
     )
 
 

@@ -94,13 +94,17 @@ def listed(connection: Connection) -> list[Credential]:
 
 
 class Gate:
-    """Decide by the header `Authorization` who asks. Without any credential in the database everybody may do all."""
+    """Decide by the header `Authorization` who asks. Without any credential in the database everybody may do all.
+
+    But not after one has been seen: who revokes the last one of a monitor that others reach wants nobody to enter.
+    """
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._clock = clock
         self._lock = threading.Lock()
         self._known: list[Credential] = []
+        self._ever_closed = False
         self._read_at = -FRESH_S
 
     def credentials(self) -> list[Credential]:
@@ -110,12 +114,13 @@ class Gate:
                 with self._database.reader.begin() as connection:
                     self._known = listed(connection)
                 self._read_at = self._clock()
+                self._ever_closed = self._ever_closed or bool(self._known)
             return self._known
 
     @property
     def is_open(self) -> bool:
-        """Whether there is no credential at all."""
-        return not self.credentials()
+        """Whether there is no credential at all, and has been none since this monitor started."""
+        return not self.credentials() and not self._ever_closed
 
     def who(self, header: str) -> Credential | None:
         """The credential that a header names, if its secret is right: `Basic name:secret` or `Bearer secret`."""

@@ -26,6 +26,7 @@ from stemphony.status.events import (
 )
 
 from . import limits
+from .preview import KEPT_APART, Preview, read_preview
 
 HIDDEN: Final = "<hidden>"
 """What stands for a custom parameter whose name says that it is a secret. Its value is stored nowhere."""
@@ -69,8 +70,10 @@ class IncomingEvent:
         An event without `event_id`, such as one of STEMsalabim.
     parameters : dict
         Custom parameters as text, secrets hidden.
+    preview : Preview or None
+        The image of a finished job, if it sent one.
     body : str
-        The event as JSON in ASCII, secrets hidden.
+        The event as JSON in ASCII, secrets hidden and without that image.
     """
 
     simulation: str
@@ -96,6 +99,7 @@ class IncomingEvent:
     texts: dict[str, str]
     failed: list[tuple[int, int]]
     parameters: dict[str, str] = field(default_factory=dict)
+    preview: Preview | None = None
 
     @property
     def is_progress(self) -> bool:
@@ -215,6 +219,7 @@ def _event(content: Any, received: float, where: str) -> IncomingEvent:
         for key, value in content.items()
         if key not in RESERVED_KEYS
     }
+    preview = read_preview(content) if name == Event.FINISH_FP_CONFIGURATION and not foreign else None
     return IncomingEvent(
         simulation=simulation,
         event_id=event_id,
@@ -234,13 +239,14 @@ def _event(content: Any, received: float, where: str) -> IncomingEvent:
         progress=progress,
         message=reader.text("message", limits.MAX_TEXT_CHARACTERS),
         foreign=foreign,
-        body=_stored(content),
+        body=_stored({**content, "preview": KEPT_APART} if preview else content),
         numbers=numbers,
         texts={key: reader.text(key, limits.MAX_TEXT_CHARACTERS) for key in ("title", "version", "git_commit")}
         if name == Event.START_SIMULATION
         else {},
         failed=_pairs(content.get("failed"), where) if name == Event.FAILED else [],
         parameters=parameters,
+        preview=preview,
     )
 
 

@@ -64,7 +64,18 @@ _NOTIFICATIONS: Final = (
     "CREATE INDEX notification_due ON notification (due) WHERE due IS NOT NULL",
 )
 
-MIGRATIONS: Final[Sequence[Sequence[str]]] = (_EVENTS, _NOTIFICATIONS)
+_PREVIEWS: Final = (
+    """CREATE TABLE preview (
+        simulation BIGINT NOT NULL, defocus_key TEXT NOT NULL, configuration INTEGER NOT NULL,
+        low DOUBLE PRECISION NOT NULL, high DOUBLE PRECISION NOT NULL, pixels {bytes} NOT NULL,
+        PRIMARY KEY (simulation, defocus_key, configuration))""",
+    """CREATE TABLE preview_sum (
+        simulation BIGINT NOT NULL, defocus_key TEXT NOT NULL, detector TEXT NOT NULL, width INTEGER NOT NULL,
+        number INTEGER NOT NULL, revision BIGINT NOT NULL, sums {bytes} NOT NULL,
+        PRIMARY KEY (simulation, defocus_key))""",
+)
+
+MIGRATIONS: Final[Sequence[Sequence[str]]] = (_EVENTS, _NOTIFICATIONS, _PREVIEWS)
 """What leads from each version to the next, beginning with an empty database, version 0."""
 
 VERSION: Final = len(MIGRATIONS)

@@ -269,7 +269,9 @@ def body_for(target: Target, notice: Notice) -> bytes:
 
 
 def _slack(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # Slack makes links of bare addresses, too: the word joiner keeps it from that.
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace("://", ":\u2060//")
 
 
 def _mattermost(text: str) -> str:

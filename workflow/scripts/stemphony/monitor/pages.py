@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Response, render_template, request
 
-from . import reading, views
+from . import preview, reading, views
 from .api import (
     checked,
     filter_of_request,
@@ -25,7 +25,7 @@ from .state import State
 from .summaries import SimulationSummary
 
 LIST_SECTIONS: Final = ("counts", "simulations")
-SIMULATION_SECTIONS: Final = ("summary", "failures", "working", "timeline")
+SIMULATION_SECTIONS: Final = ("summary", "previews", "failures", "working", "timeline")
 SHORT_TIMELINE: Final = 15
 
 
@@ -80,15 +80,22 @@ def blueprint(services: Services) -> Blueprint:
 
     @routes.get("/simulations/<int:row>/cell")
     def cell(row: int) -> str:
-        key = request.args.get("defocus", "")
-        if len(key) > MAX_TEXT_CHARACTERS or "\0" in key:
-            raise Refused(400, "`defocus` is no name of one.")
+        key = _defocus_of_request()
         configuration = number_of_request("configuration", MAX_INDEX)
         with services.database.reader.begin() as connection:
             summary = wanted_simulation(reading.simulation(connection, checked(row)))
             pair = reading.pair(connection, summary, key, configuration)
         now = services.clock()
         return render_template("_cell.html", pair=pair, configuration=configuration, **_words(now))
+
+    @routes.get("/simulations/<int:row>/preview.png")
+    def preview_image(row: int) -> Response:
+        """The averaged image of a defocus; its page asks with another `revision` when it has changed."""
+        with services.database.reader.begin() as connection:
+            average = preview.average_of(connection, checked(row), _defocus_of_request())
+        if average is None:
+            raise Refused(404, "there is no such image.")
+        return Response(average.png(), mimetype="image/png")
 
     @routes.get("/simulations/<int:row>/events")
     def events(row: int) -> str:
@@ -105,6 +112,13 @@ def blueprint(services: Services) -> Blueprint:
         )  # fmt: skip
 
     return routes
+
+
+def _defocus_of_request() -> str:
+    key = request.args.get("defocus", "")
+    if len(key) > MAX_TEXT_CHARACTERS or "\0" in key:
+        raise Refused(400, "`defocus` is no name of one.")
+    return key
 
 
 def _is_same_run(summary: SimulationSummary) -> bool:
@@ -141,12 +155,14 @@ def _one(services: Services, row: int) -> dict[str, Any]:
         parameters = reading.parameters(connection, [row])[row]
         failures = reading.failed_pairs(connection, summary)
         working = reading.running_pairs(connection, summary)
+        previews = reading.previews(connection, row)
         timeline = reading.events(connection, row, most=SHORT_TIMELINE)
     return {
         "summary": summary,
         "simulation": views.simulation_view(summary, parameters, now, services.stale_after_s),
         "failures": failures,
         "working": working,
+        "previews": previews,
         "timeline": timeline,
         **_words(now),
     }

@@ -20,6 +20,7 @@ PER_PAGE: Final = 200
 EVENTS_PER_PAGE: Final = 100
 LISTED_PAIRS: Final = 200
 LISTED_RUNNING: Final = 50
+LISTED_PREVIEWS: Final = 24
 PARAMETER_NAMES: Final = 30
 PARAMETER_VALUES: Final = 50
 
@@ -79,6 +80,19 @@ class Defocus:
     key: str
     defocus: float | None
     index: int | None
+
+
+@dataclass(frozen=True)
+class PreviewRow:
+    """What is known of the averaged image of a defocus, without the image."""
+
+    defocus_key: str
+    defocus: float | None
+    detector: str
+    number: int
+    revision: int
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)
@@ -203,6 +217,33 @@ def defoci(connection: Connection, simulation: int) -> list[Defocus]:
     question = select(table.c.key, table.c.defocus, table.c.defocus_index).where(table.c.simulation == simulation)
     found = [Defocus(*row) for row in connection.execute(question)]
     return sorted(found, key=lambda entry: (entry.defocus is None, entry.defocus or 0.0, entry.index or 0, entry.key))
+
+
+def previews(connection: Connection, simulation: int) -> list[PreviewRow]:
+    """Averaged images that there are, in the order of their defoci, at most `LISTED_PREVIEWS`."""
+    table, defocus = tables.PREVIEW_SUM, tables.DEFOCUS
+    here = and_(defocus.c.simulation == table.c.simulation, defocus.c.key == table.c.defocus_key)
+    question = (
+        select(
+            table.c.defocus_key,
+            table.c.detector,
+            table.c.number,
+            table.c.revision,
+            table.c.width,
+            func.length(table.c.sums).label("bytes"),
+            defocus.c.defocus,
+        )
+        .select_from(table.outerjoin(defocus, here))
+        .where(table.c.simulation == simulation)
+        .order_by(defocus.c.defocus, table.c.defocus_key)
+        .limit(LISTED_PREVIEWS)
+    )
+    return [
+        PreviewRow(
+            row.defocus_key, row.defocus, row.detector, row.number, row.revision, row.width, row.bytes // 8 // row.width
+        )
+        for row in connection.execute(question)
+    ]
 
 
 def cells(

@@ -19,6 +19,9 @@ PORTION: Final = 2000
 CHECK_S: Final = 3600.0
 
 _DAY_S: Final = 86_400.0
+_OF_SIMULATIONS: Final = (
+    tables.PAIR, tables.DEFOCUS, tables.PARAMETER, tables.NOTIFICATION, tables.PREVIEW, tables.PREVIEW_SUM,
+)  # fmt: skip
 
 
 class Retention:
@@ -58,14 +61,16 @@ class Retention:
     def sweep(self, now: float) -> int:
         """Delete what is too old. Gives the number of simulations."""
         number = 0
+        before = now - self._keep_s
+        self._writer.run(partial(_delete_trials, before))
         while not self._stop.is_set():
-            row = self._writer.run(partial(_oldest, now - self._keep_s))
+            row = self._writer.run(partial(_oldest, before))
             if row is None:
                 break
-            while not self._stop.is_set() and self._writer.run(partial(_delete_events, row)):
+            while not self._stop.is_set() and self._writer.run(partial(_delete_events, row, before)):
                 continue
             if not self._stop.is_set():
-                self._writer.forget_after(partial(_delete_summary, row))
+                self._writer.forget_after(partial(_delete_summary, row, before))
                 number += 1
         if number:
             self._say(f"{number} simulations were older than {self._keep_s / _DAY_S:g} days and have been deleted")
@@ -78,13 +83,22 @@ def _oldest(before: float, connection: Connection) -> int | None:
     return connection.execute(question).scalar()
 
 
-def _delete_events(simulation: int, connection: Connection) -> int:
+def _delete_trials(before: float, connection: Connection) -> None:
     table = tables.EVENT
-    some = select(table.c.row).where(table.c.simulation == simulation).limit(PORTION)
+    connection.execute(delete(table).where(table.c.simulation == tables.NO_SIMULATION, table.c.received < before))
+
+
+def _delete_events(simulation: int, before: float, connection: Connection) -> int:
+    table = tables.EVENT
+    some = select(table.c.row).where(table.c.simulation == simulation, table.c.received < before).limit(PORTION)
     return connection.execute(delete(table).where(table.c.row.in_(some.scalar_subquery()))).rowcount
 
 
-def _delete_summary(simulation: int, connection: Connection) -> None:
-    for table in (tables.PAIR, tables.DEFOCUS, tables.PARAMETER, tables.NOTIFICATION):
+def _delete_summary(simulation: int, before: float, connection: Connection) -> None:
+    """Unless it has come to life again between two portions: what was acknowledged meanwhile stays, and is shown."""
+    last = select(tables.SIMULATION.c.last_received).where(tables.SIMULATION.c.row == simulation)
+    if connection.execute(last).scalar_one() >= before:
+        return
+    for table in _OF_SIMULATIONS:
         connection.execute(delete(table).where(table.c.simulation == simulation))
     connection.execute(delete(tables.SIMULATION).where(tables.SIMULATION.c.row == simulation))

@@ -8,6 +8,9 @@ from sqlalchemy import BigInteger, Column, Float, Integer, LargeBinary, MetaData
 
 METADATA: Final = MetaData()
 
+NO_SIMULATION: Final = 0
+"""What the event of `stemphony report test` belongs to: it is stored, and shown nowhere."""
+
 SIMULATION: Final = Table(
     "simulation",
     METADATA,
@@ -81,6 +84,30 @@ PARAMETER: Final = Table(
     Column("simulation", BigInteger, primary_key=True),
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
+)
+
+PREVIEW: Final = Table(
+    "preview",
+    METADATA,
+    Column("simulation", BigInteger, primary_key=True),
+    Column("defocus_key", Text, primary_key=True),
+    Column("configuration", Integer, primary_key=True),
+    Column("low", Float, nullable=False),
+    Column("high", Float, nullable=False),
+    Column("pixels", LargeBinary, nullable=False),
+)
+
+# The sum of the images of a defocus, all of one detector and one size.
+PREVIEW_SUM: Final = Table(
+    "preview_sum",
+    METADATA,
+    Column("simulation", BigInteger, primary_key=True),
+    Column("defocus_key", Text, primary_key=True),
+    Column("detector", Text, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("sums", LargeBinary, nullable=False),
 )
 
 EVENT: Final = Table(

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from stemphony.status.events import Event
 
-from . import limits, tables
+from . import limits, preview, tables
 from .database import Database, reason
 from .incoming import IncomingEvent, is_known
 from .summaries import (
@@ -299,6 +299,9 @@ class _Session:
         for event in events:
             row = self._next_event
             self._next_event += 1
+            if event.name == Event.TEST:
+                rows.append(_event_row(event, row, tables.NO_SIMULATION))
+                continue
             simulation = self._simulation(connection, event.simulation)
             change = update_simulation(simulation, event) if is_known(event.name) else _only_arrived(simulation, event)
             simulation.revision = row
@@ -329,6 +332,8 @@ class _Session:
             if update_pair(simulation, pair, event):
                 pair.revision = row
                 self._changed["pair"][pair.simulation, pair.defocus_key, pair.configuration] = pair
+                if event.preview is not None and pair.attempt == event.attempt:
+                    preview.keep(connection, pair, event.preview)
 
     def _take_listed(
         self, connection: Connection, simulation: SimulationSummary, indices: tuple[int, int], row: int

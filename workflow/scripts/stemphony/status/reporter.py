@@ -427,12 +427,18 @@ class JobReporter:
             ]
         self._reporter.emit_prepared(self._percents[percent])
 
-    def finish(self) -> None:
-        """Report progress 1, if it has not been, and FINISH_FP_CONFIGURATION."""
+    def finish(self, **preview: Any) -> None:
+        """Report progress 1, if it has not been, and FINISH_FP_CONFIGURATION.
+
+        Parameters
+        ----------
+        **preview
+            The keys `events.PREVIEW_KEYS`, or none.
+        """
         if not self._ended:
             self.progress(1.0)
             self._ended = True
-            self._reporter.emit(Event.FINISH_FP_CONFIGURATION, **self._pair)
+            self._reporter.emit(Event.FINISH_FP_CONFIGURATION, **self._pair, **preview)
 
     def error(self, exception_text: str, will_retry: bool | None = None) -> None:
         """Report ERROR, once, and not after `finish`.

@@ -33,6 +33,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "via": "job",
     "progress_event": PROGRESS_EVENTS[0],
     "progress_min_interval_s": 0.0,
+    "preview": False,
     "parameters": {},
 }
 
@@ -67,6 +68,8 @@ class ReportingSettings:
         Name of a progress report on the wire, PROGRESS or START_CONFIGURATION.
     progress_min_interval_s : float
         Shortest time between two progress reports of a job [s].
+    preview : bool
+        A job that finishes sends a small image.
     parameters : mapping
         Custom keys and values, added to an event when it is sent.
     warnings : tuple of str
@@ -81,6 +84,7 @@ class ReportingSettings:
     via: str = VIA_JOB
     progress_event: str = PROGRESS_EVENTS[0]
     progress_min_interval_s: float = 0.0
+    preview: bool = False
     parameters: Mapping[str, Scalar] = field(default_factory=dict, repr=False, hash=False)
     warnings: tuple[str, ...] = ()
 
@@ -111,8 +115,9 @@ def resolve(block: Mapping[str, Any], config_folder: Path) -> ReportingSettings:
     values = {key: default if block.get(key) is None else block[key] for key, default in DEFAULTS.items()}
     for key in ("url", "auth_user", "auth_pass", "auth_pass_env", "auth_pass_file", "ca_file"):
         _require_text(key, values[key])
-    if not isinstance(values["reporting"], bool):
-        raise _error("reporting", f"got {_kind(values['reporting'])}. Allowed: true, false.")
+    for key in ("reporting", "preview"):
+        if not isinstance(values[key], bool):
+            raise _error(key, f"got {_kind(values[key])}. Allowed: true, false.")
     _require_choice("via", values["via"], VIA)
     _require_choice("progress_event", values["progress_event"], PROGRESS_EVENTS)
     interval = _interval(values["progress_min_interval_s"])
@@ -122,6 +127,7 @@ def resolve(block: Mapping[str, Any], config_folder: Path) -> ReportingSettings:
         "via": values["via"],
         "progress_event": values["progress_event"],
         "progress_min_interval_s": interval,
+        "preview": values["preview"],
         "parameters": parameters,
     }
     if values["url"]:
