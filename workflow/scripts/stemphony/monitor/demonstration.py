@@ -58,8 +58,8 @@ def _config(folder: Path, url: str) -> Path:
 
 
 def _simulate(folder: Path, config: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "stemphony", "run", str(config), "--directory", str(folder)]
-    return subprocess.Popen(command, cwd=REPOSITORY / "workflow" / "scripts", start_new_session=True)
+    program = Path(sys.executable).parent / "stemphony"
+    return subprocess.Popen([program, "run", config, "--directory", folder], start_new_session=True)
 
 
 def _stop(simulation: subprocess.Popen[bytes]) -> None:
