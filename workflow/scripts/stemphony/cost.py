@@ -10,7 +10,7 @@ import numpy as np
 
 from .model import Experiment
 from .recorder import cbed_geometry
-from .superposition import HELD, Basis, kept_bytes, tiles, waves_bytes
+from .superposition import HELD, Basis, kept_bytes, waves_bytes
 from .windows import windows
 
 DEFAULT_BUDGET_MB = 4000.0
@@ -110,11 +110,14 @@ def superposition_probe_slices(experiment: Experiment, rank: int, defoci: int) -
     )
 
 
-def chosen_algorithm(experiment: Experiment, defocus_nm: float, budget_mb: float = DEFAULT_BUDGET_MB) -> str:
-    """What `auto` means for a job on its own: multislice, or probe_basis where that is less work."""
+def chosen_algorithm(experiment: Experiment, defocus_nm: float) -> str:
+    """What `auto` means for a job on its own: multislice, or probe_basis where that is less work.
+
+    From an estimate of the rank that costs little beside the job, whichever it is.
+    """
     if experiment.algorithm != "auto":
         return experiment.algorithm
-    rank = sum(basis.rank for _, basis in tiles(experiment, defocus_nm, budget_mb * 1e6))
+    rank = _estimated_rank(experiment, [defocus_nm])
     return "probe_basis" if superposition_probe_slices(experiment, rank, 1) < probe_slices(experiment) else "multislice"
 
 
@@ -180,10 +183,16 @@ _PROBES_BYTES = 64e6
 _THINNED = 24
 """Positions along each axis of the scan, and defoci, that the rank is estimated from."""
 
+_MOST_NUMBERS = 8e6
+"""Of pixels of the aperture × probes in that estimate."""
+
 
 def _estimated_rank(experiment: Experiment, defoci_nm: Sequence[float]) -> int:
     nx, ny = len(experiment.scan_x), len(experiment.scan_y)
-    chosen = [np.unique(np.linspace(0, n - 1, min(n, _THINNED)).astype(int)) for n in (nx, ny)]
+    beams = math.pi * (experiment.semiangle / experiment.wavelength) ** 2 * math.prod(experiment.grid.extent)
+    # No more probes than can be searched in a second or two.
+    most = max(2, min(_THINNED, int(math.sqrt(_MOST_NUMBERS / (beams * min(len(defoci_nm), _THINNED))))))
+    chosen = [np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)) for n in (nx, ny)]
     where = (chosen[0][:, None] * ny + chosen[1]).ravel()
     some = np.unique(np.linspace(0, len(defoci_nm) - 1, min(len(defoci_nm), _THINNED)).astype(int))
     defoci = [defoci_nm[i] for i in some]
@@ -191,5 +200,4 @@ def _estimated_rank(experiment: Experiment, defoci_nm: Sequence[float]) -> int:
     if rank < 0.9 * where.size * len(defoci):
         return rank
     # The thinned scan is too coarse to tell: no more waves than probes, nor than beams in the aperture.
-    beams = math.pi * (experiment.semiangle / experiment.wavelength) ** 2 * math.prod(experiment.grid.extent)
     return min(experiment.positions * len(defoci_nm), math.ceil(1.1 * beams) + 10)

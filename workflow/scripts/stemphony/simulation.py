@@ -53,7 +53,7 @@ def simulate(
             )
 
         return simulate_in_windows(experiment, atoms, in_window, on_progress)
-    algorithm = chosen_algorithm(experiment, defocus_nm, budget_mb)
+    algorithm = chosen_algorithm(experiment, defocus_nm)
     with Passage(experiment, atoms, threads, flag) as passage:
         if algorithm == "multislice":
             return _Multislice(passage, defocus_nm, on_progress, budget_mb * 1e6).signals()

@@ -76,14 +76,14 @@ class ApertureWaves:
 
 
 def probe_basis(probes: Collection[NDArray[np.complex128]], tolerance: float) -> NDArray[np.complex128]:
-    """Smallest orthonormal basis of a set of probes to a relative RMS error, Eq. (P18).
+    """Orthonormal basis of a set of probes to a relative RMS error, as small as that allows, Eq. (P18).
 
     Parameters
     ----------
     probes : collection of (b, m) ndarray
         Blocks of probes, in columns; it is gone through several times, and may make them each time.
     tolerance : float
-        Bound of √(Σ|pⱼ − QQᴴpⱼ|² / Σ|pⱼ|²) over all probes.
+        Bound of √(Σ|pⱼ − QQᴴpⱼ|² / Σ|pⱼ|²) over the probes of each block: none may carry the error of the others.
 
     Returns
     -------
@@ -97,9 +97,11 @@ def probe_basis(probes: Collection[NDArray[np.complex128]], tolerance: float) ->
     """
     if not tolerance > 0 or not len(probes):
         raise ValueError(f"tolerance = {tolerance} for {len(probes)} blocks of probes: need a positive one and probes")
-    total, number, pixels = 0.0, 0, 0
+    totals, number, pixels = [], 0, 0
     for block in probes:
-        total, number, pixels = total + _squared(block), number + block.shape[1], len(block)
+        totals.append(_squared(block))
+        number, pixels = number + block.shape[1], len(block)
+    total = np.array(totals)
     full = min(pixels, number)
     rank = min(_FIRST_RANK, full)
     random = np.random.default_rng(_SEED)
@@ -111,18 +113,22 @@ def probe_basis(probes: Collection[NDArray[np.complex128]], tolerance: float) ->
             sample = sample - found @ (found.conj().T @ sample)
             sample, _ = np.linalg.qr(sample)
         found = np.hstack([found, sample])
-        gram = sum(inner @ inner.conj().T for inner in (found.conj().T @ block for block in probes))
-        missed = total - float(np.trace(gram).real)
+        gram, held = np.zeros((rank, rank), dtype=np.complex128), []
+        for block in probes:
+            inner = found.conj().T @ block
+            gram += inner @ inner.conj().T
+            held.append(_squared(inner))
         # Well below the tolerance, so that the best basis within what was found is hardly larger than the best of all.
-        if missed <= (0.3 * tolerance) ** 2 * total or rank == full:
+        if (total - held <= (0.3 * tolerance) ** 2 * total).all() or rank == full:
             break
         rank = min(2 * rank, full)
-    values, vectors = np.linalg.eigh(gram)
-    values, vectors = values[::-1], vectors[:, ::-1]
-    left_out = total - np.cumsum(values)
-    enough = np.flatnonzero(left_out <= tolerance**2 * total)
-    kept = int(enough[0]) + 1 if enough.size else len(values)
-    return found @ vectors[:, :kept]
+    _, vectors = np.linalg.eigh(gram)
+    basis = found @ vectors[:, ::-1]
+    # What the first waves hold of each block: (blocks, rank).
+    adjoint = basis.conj().T
+    shares = np.array([np.square(np.abs(adjoint @ block)).sum(axis=1) for block in probes])
+    enough = (total[:, None] - np.cumsum(shares, axis=1) <= tolerance**2 * total[:, None]).all(axis=0)
+    return basis[:, : int(np.argmax(enough)) + 1 if enough.any() else rank]
 
 
 def _squared(values: NDArray[np.complex128]) -> float:
