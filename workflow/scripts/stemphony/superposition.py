@@ -24,8 +24,8 @@ Progress = Callable[[int, int], None]
 
 _SHARE = 0.05
 """Of the user's tolerance, for the waves: signals must keep it. Squaring doubles a relative error, and to a detector
-that sees little of the wave (bright field in the hole of an annular aperture, a tiny scan) a small error is large: up to
-14 times that of the waves in a search over 1600 experiments. A twentieth costs a sixth more waves."""
+that sees little of the wave (bright field in the hole of an annular aperture, a tiny scan) a small error is large: up
+to 14 times that of the waves in a search over 1600 experiments. A twentieth costs a sixth more waves."""
 
 HELD = 3
 """Times its size on disk that a superposition takes in memory while it is written: whole matrices, and their halves."""
