@@ -11,9 +11,14 @@ from typing import Final
 
 COMMANDS: Final = ("sbatch", "srun", "sacct", "squeue", "scancel", "sacctmgr", "sshare", "sinfo", "scontrol")
 
-_PROGRAM: Final = """#!{python}
+# A shell stands in front: a first line `#!` cannot name an interpreter whose path has a space.
+_SHELL: Final = """#!/bin/sh
+exec "{python}" "{program}" "$(basename "$0")" "$@"
+"""
+
+_PROGRAM: Final = """
 import json, os, pathlib, subprocess, sys, time
-folder, name, arguments = pathlib.Path({folder!r}), pathlib.Path(sys.argv[0]).name, sys.argv[1:]
+folder, name, arguments = pathlib.Path({folder!r}), sys.argv[1], sys.argv[2:]
 (folder / f"call-{{time.time_ns()}}-{{os.getpid()}}.json").write_text(json.dumps([name, *arguments]))
 if name == "sbatch":
     (wrapped,) = [word.partition("=")[2] for word in arguments if word.startswith("--wrap=")]
@@ -43,9 +48,10 @@ def install(folder: Path) -> Path:
     """Write the commands into a folder of programs, and return it; their records go to `folder`."""
     programs = folder / "bin"
     programs.mkdir(parents=True)
-    program = programs / "slurm"
-    program.write_text(_PROGRAM.format(python=sys.executable, folder=str(folder)))
-    program.chmod(0o755)
+    program, shell = programs / "slurm.py", programs / "slurm"
+    program.write_text(_PROGRAM.format(folder=str(folder)))
+    shell.write_text(_SHELL.format(python=sys.executable, program=program))
+    shell.chmod(0o755)
     for name in COMMANDS:
-        (programs / name).symlink_to(program)
+        (programs / name).symlink_to(shell)
     return programs
