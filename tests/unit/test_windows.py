@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from stemphony.atoms import Atoms, draw_atoms
-from stemphony.cost import wave_plan
+from stemphony.cost import memory_mb, wave_plan
+from stemphony.errors import ConfigError
 from stemphony.model import Experiment
 from stemphony.recorder import Signals
 from stemphony.simulation import simulate
@@ -167,3 +169,15 @@ def test_the_plan_counts_the_windows():
     assert not plan.shared
     assert plan.work == pytest.approx(20 * of.depth_slices[-1] * 2, rel=0.5)
     assert number > 1
+
+
+def test_memory_counts_the_reference_of_twice_the_size():
+    of = made()
+    alone = replace(of, window=None)
+    wide = replace(of, window=None, grid=doubled_grid(of))
+    assert memory_mb(alone, 1000, 1) < memory_mb(of, 1000, 1) == memory_mb(wide, 1000, 1)
+
+
+def test_windows_whose_error_nothing_would_measure_are_refused():
+    with pytest.raises(ConfigError, match=r"window_angstrom.*adf.enabled is false"):
+        made(adf={"enabled": False}, cbed={"enabled": True})

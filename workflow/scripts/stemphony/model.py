@@ -181,6 +181,12 @@ class Experiment:
         window = grating.get("window_angstrom")
         grid = Grid(_gpts(grating, lx, ly, notes), (lx, ly))
         if window is not None:
+            if not adf["enabled"]:
+                raise ConfigError(
+                    "grating.window_angstrom",
+                    f"got {window:g} while adf.enabled is false; the error of windows is measured on its signals. "
+                    "Enable adf, or use null.",
+                )
             grid = _window_grid(grid, window)
         energy = probe["energy_kev"] * 1e3
         limits = _BandLimit(grid, grating["bandlimit"], electron.wavelength(energy))

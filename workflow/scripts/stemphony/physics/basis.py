@@ -103,25 +103,28 @@ def probe_basis(probes: Collection[NDArray[np.complex128]], tolerance: float) ->
         number, pixels = number + block.shape[1], len(block)
     total = np.array(totals)
     full = min(pixels, number)
-    rank = min(_FIRST_RANK, full)
     random = np.random.default_rng(_SEED)
     found = np.empty((pixels, 0), dtype=np.complex128)
-    while True:
+    held = np.zeros_like(total)
+    while found.shape[1] < full:
+        more = min(max(_FIRST_RANK, found.shape[1] // 4), full - found.shape[1])
         # The range of the probes, from random combinations of them; twice orthogonalised, as one pass leaves rounding.
-        sample = sum(block @ random.standard_normal((block.shape[1], rank - found.shape[1])) for block in probes)
+        sample = np.zeros((pixels, more), dtype=np.complex128)
+        for block in probes:
+            sample += block @ random.standard_normal((block.shape[1], more))
         for _ in range(2):
             sample = sample - found @ (found.conj().T @ sample)
             sample, _ = np.linalg.qr(sample)
         found = np.hstack([found, sample])
-        gram, held = np.zeros((rank, rank), dtype=np.complex128), []
-        for block in probes:
-            inner = found.conj().T @ block
-            gram += inner @ inner.conj().T
-            held.append(_squared(inner))
+        held += np.array([_squared(sample.conj().T @ block) for block in probes])
         # Well below the tolerance, so that the best basis within what was found is hardly larger than the best of all.
-        if (total - held <= (0.3 * tolerance) ** 2 * total).all() or rank == full:
+        if (total - held <= (0.3 * tolerance) ** 2 * total).all():
             break
-        rank = min(2 * rank, full)
+    rank = found.shape[1]
+    gram = np.zeros((rank, rank), dtype=np.complex128)
+    for block in probes:
+        inner = found.conj().T @ block
+        gram += inner @ inner.conj().T
     _, vectors = np.linalg.eigh(gram)
     basis = found @ vectors[:, ::-1]
     # What the first waves hold of each block: (blocks, rank).
