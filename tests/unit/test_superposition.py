@@ -104,6 +104,42 @@ def test_the_tolerance_is_the_users(tolerance, defocus):
     assert_kept(computed(of, defocus), exact, of, tolerance)
 
 
+@pytest.mark.parametrize(
+    ("semiangle", "inner", "width", "points", "tolerance", "defocus"),
+    [
+        (5.0, 3.5, 0.1, 8, 3e-3, 3.0),  # the bright field lies in the hole of the aperture
+        (5.0, 3.5, 0.25, 8, 0.1, 3.0),
+        (20.0, 0.0, 0.01, 8, 1e-4, 3.0),  # positions much nearer to each other than the probe is wide
+        (25.0, 0.0, 0.03, 5, 1e-2, 50.0),
+        (20.0, 0.0, 0.1, 10, 1e-2, -10.0),
+    ],
+)
+def test_detectors_that_see_little_of_the_wave_keep_the_tolerance(semiangle, inner, width, points, tolerance, defocus):
+    rings = {
+        "bf": [0, semiangle / 2],
+        "abf": [semiangle / 2, semiangle],
+        "between": [1.1 * semiangle, 40],
+        "haadf": [40, 60],
+    }
+    blocks: dict[str, Any] = {
+        "simulation": {"precision": "double"},
+        "probe": {"semiangle_mrad": semiangle, "semiangle_inner_mrad": inner},
+        "scan": {"x": [0.1, 0.1 + width], "y": [0.2, 0.2 + width], "points": [points, points]},
+        "adf": {"bins": 12, "max_mrad": 60.0, "detectors": rings},
+    }
+    of = made(tolerance, **blocks)
+    exact = computed(made(algorithm="multislice", **blocks), defocus)
+    assert_kept(computed(of, defocus), exact, of, tolerance)
+
+
+def test_an_outlier_among_shared_defoci_keeps_the_tolerance():
+    defoci = [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 60.0]
+    of = made(0.1)
+    superposition = shared(of, defoci)
+    for defocus in (0.0, 60.0):
+        assert_kept(superposition.signals(of, defocus), computed(made(algorithm="multislice"), defocus), of, 0.1)
+
+
 def test_fewer_waves_for_a_rougher_tolerance():
     blocks = {"scan": {"x": [0.0, 0.4], "y": [0.0, 0.4], "points": [12, 12]}}
     ranks = [Basis.of(made(tolerance, **blocks), [0.0]).rank for tolerance in (1e-1, 1e-2, 1e-4, 1e-6)]
