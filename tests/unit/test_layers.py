@@ -146,6 +146,7 @@ LAYERS: dict[str, set[str]] = {
     "simulation": {"atoms", "cost", "model", "passage", "physics", "recorder", "superposition", "windows"},
     "progress": {"paths"},
     "script": {"errors"},
+    "slurm": set(),
     "status": {"errors", "paths"},
     "store": {"errors", "paths", "provenance", "model", "campaign", "atoms", "recorder", "superposition", "physics"},
     "preview": {"model", "recorder", "status"},
@@ -160,7 +161,7 @@ LAYERS: dict[str, set[str]] = {
     },
     "hooks": {"errors", "paths", "progress", "provenance", "campaign", "status", "store", "job", "preflight"},
     "report": {"errors", "paths", "status", "store"},
-    "snakefile": {"errors", "paths", "provenance", "campaign", "store", "job", "preflight", "hooks"},
+    "snakefile": {"errors", "paths", "provenance", "campaign", "store", "job", "preflight", "hooks", "slurm"},
 }  # fmt: skip
 FREE = {"cli", "runner", "__main__", "__init__", "monitor"}
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import campaign, hooks, paths, preflight, provenance
+from . import campaign, hooks, paths, preflight, provenance, slurm
 from .campaign import Campaign
 from .errors import StemphonyError
 from .job import CONFIG_VARIABLE
@@ -23,6 +23,8 @@ SCRIPTS = Path(__file__).resolve().parents[1]
 # Snakemake's graph of 10,000 jobs is millions of objects that live to the end. At Python's own threshold of 700 a
 # fifth of a dry run went into looking through them for garbage.
 GARBAGE_THRESHOLD = 100_000
+SNAKEMAKE_MB = 300
+"""What a cluster's job needs beside the computation: Snakemake runs twice in it."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ class Session:
         return int(self.campaign.config["resources"]["threads"])
 
     def mem_mb(self, wildcards: Any, attempt: int) -> int:
-        """Memory of one job, more at each attempt."""
-        return self.base_mem_mb * attempt
+        """Memory that a cluster is asked for, for one job; more at each attempt."""
+        return (self.base_mem_mb + SNAKEMAKE_MB) * attempt
 
     def runtime(self, wildcards: Any, attempt: int) -> int:
         """Minutes of one job, more at each attempt."""
@@ -116,6 +118,7 @@ def _open(given: Mapping[str, Any], files: list[Path], workflow: Any) -> Session
     if workflow.is_main_process:
         checked = preflight.check(inputs)
         _restore_specimen(checked.campaign, result)
+        slurm.adapt_executor(result.name, hooks.say)
         run = hooks.Run(checked, workflow, hooks.say)
         return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, run)
     # A job's process computes what its main process planned, whatever became of the config file meanwhile.
