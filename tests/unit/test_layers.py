@@ -147,6 +147,7 @@ LAYERS: dict[str, set[str]] = {
     "progress": {"paths"},
     "script": {"errors"},
     "slurm": set(),
+    "profiles": {"errors"},
     "status": {"errors", "paths"},
     "store": {"errors", "paths", "provenance", "model", "campaign", "atoms", "recorder", "superposition", "physics"},
     "preview": {"model", "recorder", "status"},
@@ -159,7 +160,7 @@ LAYERS: dict[str, set[str]] = {
         "errors", "paths", "provenance", "configuration", "model", "campaign", "cost", "windows", "physics", "store",
         "status",
     },
-    "hooks": {"errors", "paths", "progress", "provenance", "campaign", "status", "store", "job", "preflight"},
+    "hooks": {"errors", "paths", "progress", "provenance", "campaign", "status", "store", "job", "preflight", "slurm"},
     "report": {"errors", "paths", "status", "store"},
     "snakefile": {"errors", "paths", "provenance", "campaign", "store", "job", "preflight", "hooks", "slurm"},
 }  # fmt: skip

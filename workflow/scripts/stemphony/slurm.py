@@ -166,19 +166,28 @@ def _of_simulation(lines: Iterable[str], directory: Path, simulation: str) -> li
     return found
 
 
+def of_a_killed_run(jobs: list[QueuedJob]) -> str:
+    """How many jobs are left, in words."""
+    states = Counter(job.state.lower() for job in jobs)
+    listed = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+    plural = "s" if len(jobs) > 1 else ""
+    return f"Slurm still has {len(jobs)} job{plural} of this simulation, from a run that was killed ({listed})"
+
+
+def cancel(jobs: list[QueuedJob]) -> str:
+    """The command that ends jobs."""
+    return f"scancel {' '.join(job.id for job in jobs)}"
+
+
 def wait_for(
     first: list[QueuedJob], look: Callable[[], list[QueuedJob]], pause: Callable[[], None], say: Callable[[str], None]
 ) -> None:
     """Wait until jobs that outlived their run have ended, and say what else can be done."""
     if not first:
         return
-    ids = [job.id for job in first]
-    states = Counter(job.state.lower() for job in first)
     say(
-        f"Slurm still has {len(ids)} job{'s' if len(ids) > 1 else ''} of this simulation, from a run that was killed "
-        f"({', '.join(f'{number} {state}' for state, number in sorted(states.items()))}). "
-        "Waiting for them, so that nothing is computed twice; what they finish is kept. "
-        f"To end them instead, in another terminal: scancel {' '.join(ids)}"
+        f"{of_a_killed_run(first)}. Waiting for them, so that nothing is computed twice; what they finish is kept. "
+        f"To end them instead, in another terminal: {cancel(first)}"
     )
     while True:
         try:
