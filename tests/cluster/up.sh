@@ -81,7 +81,7 @@ sed -e "s|@DIR@|$D|g" -e "s|@HOST@|$HOST|g" -e "s|@PORT@|$PORT|g" "$here/slurm.c
     mkdir -p "$D/spool/node$i"
   done
   echo "PartitionName=main  Nodes=ALL Default=YES MaxTime=60 DefaultTime=10 State=UP"
-  echo "PartitionName=other Nodes=node$N Default=NO MaxTime=5 DefaultTime=1 State=UP"
+  echo "PartitionName=other Nodes=node$N Default=NO MaxTime=30 DefaultTime=1 State=UP"
 } >>"$CONF"
 [ -n "${SLURM_ETC:-}" ] && { mkdir -p /etc/slurm; ln -sfn "$CONF" /etc/slurm/slurm.conf; }
 printf '#!/bin/sh\nSLURM_CONF=%q exec /usr/bin/srun "$@"\n' "$CONF" >"$D/bin/srun"; chmod +x "$D/bin/srun"
