@@ -86,12 +86,10 @@ class Cluster:
 
     def start_controller(self) -> None:
         """It comes back and knows its jobs."""
-        with (self.folder / "log" / "slurmctld.out").open("ab") as log:
-            process = subprocess.Popen(
-                ["slurmctld", "-D", "-f", str(self.folder / "etc" / "slurm.conf")],
-                env=dict(self.env), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-        (self.folder / "pids" / "slurmctld").write_text(f"{process.pid}\n")
+        # A child of a shell that is gone, as up.sh has it: nobody here has to wait for its end.
+        begin = 'setsid slurmctld -D -f "$1/etc/slurm.conf" </dev/null >>"$1/log/slurmctld.out" 2>&1 & echo $!'
+        pid = self.run("sh", "-c", begin, "sh", self.folder)
+        (self.folder / "pids" / "slurmctld").write_text(pid)
         self.wait_until_it_answers()
 
     def wait_until_it_answers(self) -> None:
