@@ -37,7 +37,13 @@ LONGEST_PAUSE_S = 4.0
 LIFETIME_S = 600.0
 """A simulation that is not finished after this is one that hangs."""
 CONFIG = changed(
-    TINY, simulation={"name": "soak", "title": "Soak"}, adf={"detectors": {}}, frozen_phonon={"configurations": 3}
+    TINY,
+    simulation={"name": "soak", "title": "Soak"},
+    # So that a job computes for about as long as Snakemake takes to start in it.
+    grating={"gpts": [96, 96], "slice_thickness_angstrom": 1.0},
+    scan={"points": [40, 40]},
+    adf={"detectors": {}},
+    cbed={"enabled": False},
 )
 ALIVE = re.compile(r"in use by a run that is alive \(process (\d+)\)")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shlex
@@ -27,8 +28,8 @@ from .store import ledger
 
 POLL_S = 0.5
 LEFTOVERS_S = 3.0
-LATE_HOLDER_S = 10.0
-"""A run that has the lock notes its process that much later at most."""
+LATE_HOLDER_S = 5.0
+"""A run that has taken the lock notes its process that much later at most."""
 DRY_RUN = frozenset({"-n", "--dry-run", "--dryrun"})
 IN_USE = "{directory} is in use by a run that is alive (process {pid}). Wait for it, or end it first: kill -INT {pid}"
 SHOWN_LOGS = 3
@@ -106,12 +107,13 @@ def _free_lock(command: Sequence[str], directory: Path, name: str) -> None:
     StorageError
         A run of this simulation is alive or may be, or nobody knows whose lock it is.
     """
-    holders = _holders(directory)
+    locks = directory / ".snakemake" / "locks"
+    while not (holders := _holders(directory)) and _seconds_since(locks) < LATE_HOLDER_S:
+        time.sleep(POLL_S)
     alive = [holder for holder in holders if holder.is_alive]
     for holder in alive:
         if holder.simulation == name:
             raise StorageError(IN_USE.format(directory=directory, pid=holder.pid))
-    locks = directory / ".snakemake" / "locks"
     if not locks.is_dir() or not any(locks.iterdir()):
         return
     by_hand = (
@@ -137,6 +139,14 @@ def _free_lock(command: Sequence[str], directory: Path, name: str) -> None:
         print(f"the last run here (process {killed}) was killed; its lock is removed and the work goes on.", flush=True)
         for holder in holders:
             holder.file.unlink(missing_ok=True)
+
+
+def _seconds_since(locks: Path) -> float:
+    """Age of Snakemake's youngest lock."""
+    try:
+        return min((time.time() - lock.stat().st_mtime for lock in locks.iterdir()), default=math.inf)
+    except OSError:
+        return math.inf
 
 
 @dataclass(frozen=True)
