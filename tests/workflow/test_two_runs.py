@@ -14,17 +14,8 @@ from workflow.conftest import Finished
 def test_of_two_runs_at_once_one_computes_and_the_other_says_so(slow: Finished, tmp_path: Path):
     campaign = slow.copy(tmp_path / "slow campaign")
     shutil.rmtree(campaign.result.root / "jobs")
-    words = [
-        sys.executable,
-        "-m",
-        "stemphony",
-        "run",
-        campaign.config,
-        "--directory",
-        campaign.directory,
-        "--cores",
-        "1",
-    ]
+    place = ["--directory", campaign.directory, "--cores", "1"]
+    words = [sys.executable, "-m", "stemphony", "run", campaign.config, *place]
     with (
         Running(words, tmp_path / "one", campaign.env, cwd=campaign.scripts) as one,
         Running(words, tmp_path / "other", campaign.env, cwd=campaign.scripts) as other,

@@ -40,7 +40,7 @@ def install(repository: Path, name: str, folder: Path, replace: bool, say: Calla
         say(f"{target} is the profile itself: nothing to install. Edit it where it is.")
         return
     try:
-        different = [target / file for file, text in contents.items() if _differs(target / file, text)]
+        different = [target / own for own, text in contents.items() if _differs(target / own, text)]
         if different and not replace:
             raise StorageError(
                 f"{different[0]} is not what is shipped now (edited, or of another version) and is kept. "
@@ -51,8 +51,8 @@ def install(repository: Path, name: str, folder: Path, replace: bool, say: Calla
             kept = _free_name(file)
             file.rename(kept)
             say(f"{file} is replaced; what it was is kept as {kept.name}")
-        for file, text in contents.items():
-            (target / file).write_bytes(text)
+        for own, text in contents.items():
+            (target / own).write_bytes(text)
     except OSError as error:
         raise StorageError(f"{target} cannot be written: {error.strerror}. Choose another folder.") from None
     say(f"wrote {target}")

@@ -71,7 +71,7 @@ def run(snakefile: Path, config: Path, directory: Path, cores: int, profile: str
     ]  # fmt: skip
     _free_lock(command, directory, name)
     if not DRY_RUN & set(extra):
-        _wait_for_leftovers(directory, name)
+        _wait_for_leftovers(directory, name, uses_slurm=profile is not None)
         _free_lock(command, directory, name)  # another run may have begun meanwhile
     print(shlex.join(command), flush=True)
     return _Child(command, directory, ResultPaths(directory / RESULTS / name)).wait()
@@ -84,12 +84,14 @@ def _profile(profile: str, snakefile: Path) -> str:
     return str(shipped) if shipped.is_dir() and not any(place.exists() for place in own) else profile
 
 
-def _wait_for_leftovers(directory: Path, name: str) -> None:
+def _wait_for_leftovers(directory: Path, name: str, uses_slurm: bool) -> None:
     """Wait for Slurm's jobs of a run that was killed: started now, their configurations would be computed twice."""
     try:
         left = slurm.leftovers(directory, name)
     except slurm.SlurmIsSilentError:
-        print("Slurm does not answer (squeue): whether jobs of an earlier run are left there is not known.", flush=True)
+        # Its commands may be there without a cluster behind them.
+        if uses_slurm or (directory / ".snakemake" / "slurm_logs").is_dir():
+            print("Slurm does not answer (squeue): whether jobs of an earlier run are left is not known.", flush=True)
         return
     slurm.wait_for(
         left,

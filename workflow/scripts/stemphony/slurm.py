@@ -34,16 +34,16 @@ Query = Callable[[str, Any], Awaitable[tuple[States | None, float | None]]]
 def adapt_executor(simulation: str, say: Callable[[str], None]) -> None:
     """Make Snakemake's Slurm executor dependable; without effect where it is not loaded.
 
-    What its version 2.8.0 does by itself, seen on a real cluster:
+    What its version 2.8.0 does by itself:
 
-    - A status query that fails (accounting is switched off, slurmctld restarts) a few times in a row makes it forget
-      its jobs, and the run waits for good. Here they stay: the other of squeue and sacct is asked, and both again.
-    - While slurmctld is away it changes from squeue to sacct, which may never answer. Here not.
+    - A status query that fails five times in a row (accounting is switched off) makes it forget its jobs, and the run
+      waits for good. Here they stay: the other of squeue and sacct is asked, and both again.
+    - While slurmctld is away it changes from squeue to sacct, with the same end. Here not.
     - A job that Slurm has forgotten (MinJobAge) is waited for, for good. Here it has ended, and its files tell how.
     - The time between two looks grows by 10 s with each look. Here it is `seconds-between-status-checks`, always.
     - Jobs are named by a UUID. Here the simulation's name stands before it: for people, and for `leftovers`.
     """
-    plugin = sys.modules.get(PLUGIN)
+    plugin: Any = sys.modules.get(PLUGIN)
     if plugin is None:
         return
     executor = plugin.Executor
