@@ -35,7 +35,7 @@ def test_as_typed_in_a_clone_a_simulation_runs_to_its_end(cluster: Cluster, undi
     for file in campaign.config.parent.iterdir():
         shutil.copy(file, clone / "config" / file.name.replace("simulation.yaml", "config.yaml"))
     profile = clone / "profiles" / "slurm" / "config.v9+.yaml"
-    lines = profile.read_text().replace('# slurm_partition: "compute"', 'slurm_partition: "other"')
+    lines = profile.read_text().replace("# slurm_partition: \"'compute'\"", "slurm_partition: \"'other'\"")
     profile.write_text(lines)
     config = clone / "config" / "config.yaml"
     config.write_text(config.read_text().replace("name: quick", "name: typed"))
