@@ -10,7 +10,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from stemphony import slurm
+from stemphony import hooks, slurm
+from stemphony.paths import ResultPaths
 from stemphony.slurm import ABSENT_LOOKS, Lookout, QueuedJob
 
 RUN = "quick_0b3f2f0e-1111-2222-3333-444455556666"
@@ -187,6 +188,21 @@ def test_waiting_says_what_else_can_be_done_and_outlasts_silence():
 
 def test_nothing_left_is_nothing_said():
     slurm.wait_for([], lambda: [], lambda: None, pytest.fail)
+
+
+def test_a_run_of_snakemake_by_itself_says_which_jobs_are_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / ".snakemake").mkdir()
+    squeue = tmp_path / "bin" / "squeue"
+    squeue.parent.mkdir()
+    squeue.write_text(f"#!/bin/sh\necho '17|RUNNING|{RUN}|{tmp_path}'\necho '18|PENDING|{RUN}|/elsewhere'\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(squeue.parent), prepend=":")
+    monkeypatch.chdir(tmp_path)
+    said: list[str] = []
+    hooks.Run._say_which_jobs_are_left(SimpleNamespace(result=ResultPaths.of("quick"), say=said.append))  # type: ignore
+    (line,) = said
+    assert line.startswith("Slurm still has 1 job of this simulation, from a run that was killed (1 running).")
+    assert line.endswith("scancel 17")
 
 
 def test_slurm_that_does_not_answer_is_not_an_empty_queue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
