@@ -34,7 +34,7 @@ from cluster import cluster as clusters  # noqa: E402
 
 MARK = "STEMPHONY_SOAK"
 LONGEST_PAUSE_S = 4.0
-LIFETIME_S = 600.0
+LIFETIME_S = 300.0
 """A simulation that is not finished after this is one that hangs."""
 CONFIG = changed(
     TINY,

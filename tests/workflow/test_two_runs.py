@@ -1,12 +1,16 @@
-"""Two `stemphony run` of one simulation, started at the same moment."""
+"""`stemphony run` and Snakemake as two processes: two runs at the same moment, and a wrapper that is killed alone."""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
-from support.campaign import Running, assert_same_arrays
+from stemphony.hooks import HOLDERS, process_start
+from support.campaign import Running, assert_same_arrays, wait_for
 
 from workflow.conftest import Finished
 
@@ -26,3 +30,22 @@ def test_of_two_runs_at_once_one_computes_and_the_other_says_so(slow: Finished, 
     assert len(said) == 1, second.output
     assert "is in use by a run that is alive (process " in said[0]
     assert_same_arrays(campaign.result.merged, slow.arrays)
+
+
+def test_a_wrapper_that_is_killed_alone_leaves_a_snakemake_that_finishes(slow: Finished, tmp_path: Path):
+    campaign = slow.copy(tmp_path / "slow campaign")
+    shutil.rmtree(campaign.result.root / "jobs")
+    before = campaign.result.merged.stat().st_mtime_ns
+    with campaign.start_stemphony() as running:
+        campaign.wait_for_jobs(2)
+        (holder,) = (campaign.directory / HOLDERS).glob("*.json")
+        pid = json.loads(holder.read_text())["pid"]
+        os.kill(running.process.pid, signal.SIGKILL)
+        running.end()
+        refused = campaign.stemphony()
+        assert refused.status == 1
+        assert f"in use by a run that is alive (process {pid})" in refused.output
+        wait_for(lambda: not process_start(pid), "Snakemake to finish by itself")
+    assert campaign.result.merged.stat().st_mtime_ns > before
+    assert_same_arrays(campaign.result.merged, slow.arrays)
+    assert "nothing to compute" in campaign.stemphony().output

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from . import configuration, profiles, progress, slurm
 from .errors import ConfigError, StorageError
@@ -27,6 +27,7 @@ from .status.courier import left_in
 from .store import ledger
 
 POLL_S = 0.5
+READ_S = 0.1
 LEFTOVERS_S = 3.0
 LATE_HOLDER_S = 5.0
 """A run that has taken the lock notes its process that much later at most."""
@@ -202,18 +203,19 @@ class _Child:
         stamp = time.strftime("%Y-%m-%dT%H%M%S")
         self.log_file = directory / "logs" / "snakemake" / result.name / f"{stamp}.{os.getpid()}.log"
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-            env={**os.environ, LIVE_VARIABLE: "1"},
-        )  # fmt: skip
+        self.ended = threading.Event()
+        # Into a file and not through a pipe: a Snakemake whose reader was killed would wait for its jobs for good.
+        with self.log_file.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, LIVE_VARIABLE: "1"}
+            )
 
     def wait(self) -> int:
         """Show the progress until the end, then say what came out."""
         # Ctrl-C reaches Snakemake as well, which ends in good order; we stay to say what happened.
         signal.signal(signal.SIGINT, lambda *_: self._note_interrupt())
         signal.signal(signal.SIGTERM, lambda *_: self._pass_on_termination())
-        assert self.process.stdout is not None  # by construction
-        reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
+        reader = threading.Thread(target=self._read, daemon=True)
         reader.start()
         while True:
             try:
@@ -221,6 +223,7 @@ class _Child:
                 break
             except subprocess.TimeoutExpired:
                 self._show()
+        self.ended.set()
         reader.join(5)
         self._show(last=True)
         if status == 0:
@@ -236,14 +239,20 @@ class _Child:
         self.interrupted = True
         self.process.send_signal(signal.SIGTERM)
 
-    def _read(self, stream: IO[str]) -> None:
-        with self.log_file.open("w", encoding="utf-8") as log:
-            for line in stream:
-                log.write(line)
-                log.flush()
-                self.lines.append(line.rstrip("\n"))
-                if line.startswith(OURS):
-                    self._print(line[len(OURS) :].rstrip("\n"))
+    def _read(self) -> None:
+        """Follow Snakemake's log."""
+        with self.log_file.open("rb") as log:
+            rest, ended = b"", False
+            while not ended:
+                ended = self.ended.wait(READ_S)  # before reading: what was written until then is read
+                *lines, rest = (rest + log.read()).split(b"\n")
+                for line in [*lines, *([rest] if ended and rest else [])]:
+                    self._take(line.decode("utf-8", errors="replace"))
+
+    def _take(self, line: str) -> None:
+        self.lines.append(line)
+        if line.startswith(OURS):
+            self._print(line[len(OURS) :])
 
     def _print(self, text: str) -> None:
         with self.screen:
