@@ -18,7 +18,9 @@ import pytest
 from stemphony import paths, provenance
 from stemphony.errors import DamagedResultError
 from stemphony.paths import ResultPaths
+from stemphony.store import averages
 from stemphony.store import merge as module
+from stemphony.store import signals as block_module
 from stemphony.store.result_file import read_texts
 from support.experiments import FILES, FakeCampaign, planned
 
@@ -120,10 +122,67 @@ def test_averages_do_not_depend_on_the_blocks_they_are_made_in(fake, tmp_path, m
     fake.write_all()
     with netCDF4.Dataset(fake.merge()) as root:
         whole = {name: image(root, name) for name in (*NAMES, "haadf_standard_error")}
-    monkeypatch.setattr(module, "BLOCK_BYTES", blocks_of_bytes)
+    monkeypatch.setattr(block_module, "BLOCK_BYTES", blocks_of_bytes)
     with netCDF4.Dataset(fake.merge()) as root:
         for name, values in whole.items():
             assert (image(root, name) == values).all()
+
+
+# What is averaged decides in which order the jobs are read, and what a part is.
+CUTS = {
+    "averaged": {},
+    "configurations kept": {"adf": {"average_configurations": False}},
+    "defoci kept": {"adf": {"average_defoci": False}},
+    "all kept": {"adf": {"average_defoci": False, "average_configurations": False}},
+    "shared configurations": {"frozen_phonon": {"configurations": CONFIGURATIONS, "independent_defoci": False}},
+}
+
+
+def signals_of(file: Path) -> dict[str, np.ndarray]:
+    with netCDF4.Dataset(file) as root:
+        return {
+            f"{group}/{name}": np.asarray(variable[...])
+            for group in ("adf", "images", "cbed", "AMBER")
+            for name, variable in root[group].variables.items()
+        }
+
+
+@pytest.mark.parametrize("blocks", CUTS.values(), ids=CUTS.keys())
+def test_parts_made_side_by_side_give_the_same_result_bit_for_bit(tmp_path, monkeypatch, blocks):
+    monkeypatch.setattr(module, "SEVERAL_PROCESSES_FROM", 1)
+    monkeypatch.setattr(averages, "PART_UNITS", 3)
+    fake = campaign_of(tmp_path, cbed={"enabled": True, "size": [4, 5], "max_mrad": 20.0}, **blocks)
+    fake.write_all()
+    alone = signals_of(fake.merge())
+    side_by_side = signals_of(fake.merge(processes=2))
+    assert alone.keys() == side_by_side.keys()
+    for name, values in alone.items():
+        assert np.array_equal(values, side_by_side[name], equal_nan=values.dtype.kind == "f"), name
+
+
+@pytest.mark.parametrize("blocks", CUTS.values(), ids=CUTS.keys())
+def test_averages_of_small_parts_are_those_of_one(tmp_path, monkeypatch, blocks):
+    fake = campaign_of(tmp_path, cbed={"enabled": True, "size": [4, 5], "max_mrad": 20.0}, **blocks)
+    fake.write_all()
+    whole = signals_of(fake.merge())
+    monkeypatch.setattr(averages, "PART_UNITS", 2)
+    for name, values in signals_of(fake.merge()).items():
+        if values.dtype.kind == "f":
+            assert values == pytest.approx(whole[name], rel=1e-12, nan_ok=True), name
+
+
+def test_a_part_that_is_refused_in_another_process_is_refused(fake, monkeypatch):
+    monkeypatch.setattr(module, "SEVERAL_PROCESSES_FROM", 1)
+    monkeypatch.setattr(averages, "PART_UNITS", 2)
+    files = fake.write_all()
+    files[5].write_bytes(files[5].read_bytes()[:1000])
+    files[11].unlink()
+    with pytest.raises(DamagedResultError) as caught:
+        fake.merge(processes=2)
+    assert f"{files[5]}: damaged" in str(caught.value)
+    assert f"{files[11]}: missing" in str(caught.value)
+    assert "2 of 12" in str(caught.value)
+    assert not fake.result.merged.exists()
 
 
 def test_center_of_mass_is_the_ratio_of_averaged_moments(fake):
@@ -289,11 +348,13 @@ def test_coordinates_without_end_are_kept_only_on_demand(tmp_path, monkeypatch):
         assert root["AMBER"]["coordinates"].shape[0] == 1
 
 
-@pytest.mark.parametrize(("coordinates", "opened", "hashed"), [(True, 3, 1), (False, 2, 1)])
-def test_a_job_file_is_read_once_for_the_check_once_for_its_atoms_and_once_for_its_signals(
-    tmp_path, monkeypatch, coordinates, opened, hashed
-):
-    fake = campaign_of(tmp_path, frozen_phonon={"save_coordinates": coordinates})
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_job_file_is_opened_once_for_all_that_is_wanted_of_it(tmp_path, monkeypatch, shared):
+    fake = campaign_of(
+        tmp_path,
+        frozen_phonon={"save_coordinates": True, "independent_defoci": not shared},
+        cbed={"enabled": True, "size": [4, 5], "max_mrad": 20.0},
+    )
     files = fake.write_all()
     opens: Counter[Path] = Counter()
     hashes: Counter[Path] = Counter()
@@ -310,8 +371,8 @@ def test_a_job_file_is_read_once_for_the_check_once_for_its_atoms_and_once_for_i
     monkeypatch.setattr(netCDF4, "Dataset", counted_open)
     monkeypatch.setattr(provenance, "file_sha256", counted_hash)
     fake.merge()
-    assert [opens[file] for file in files] == [opened] * len(files)
-    assert [hashes[file] for file in files] == [hashed] * len(files)
+    assert [opens[file] for file in files] == [1] * len(files)
+    assert [hashes[file] for file in files] == [1] * len(files)
 
 
 def test_memory_does_not_grow_with_the_number_of_jobs(tmp_path):
@@ -529,7 +590,7 @@ def test_a_merge_that_fails_half_way_leaves_the_old_result(pair, monkeypatch):
     def broken(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_write_atoms", broken)
+    monkeypatch.setattr(module, "_write_runtime", broken)
     with pytest.raises(KeyboardInterrupt):
         pair.merge()
     assert pair.result.merged.read_bytes() == before

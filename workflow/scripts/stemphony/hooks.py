@@ -174,9 +174,9 @@ class Run:
 
     def _watch(self) -> None:
         """One line per tenth, for a terminal without `stemphony run`."""
-        tenths = progress.Tenths(self.say)
+        tenths, watch = progress.Tenths(self.say), progress.Watch(self.result, self.number)
         while not self.ended.wait(WATCH_S):
-            now = progress.overall(self.result, self.number, self.jobs)
+            now = watch.overall(self.jobs)
             if self.jobs:
                 tenths.reached(
                     now.share, f"simulation {100 * now.share:.0f} %: {now.finished} of {self.jobs} jobs finished"
@@ -221,13 +221,9 @@ class Run:
 
     def _is_complete(self) -> bool:
         """Whether stem.nc is readable and was merged from what this run planned."""
-        import netCDF4
+        from .store.merge import merged_from
 
-        try:
-            with netCDF4.Dataset(self.result.merged) as root:
-                return bool(root.merge_digest == provenance.digest(self.checked.campaign.merge_params))
-        except (OSError, RuntimeError, AttributeError):
-            return False
+        return merged_from(self.result.merged) == provenance.digest(self.checked.campaign.merge_params)
 
     def _states(self) -> list[dict[str, Any]]:
         """States of this run's jobs; one that is still `running` now, without its result, has died silently."""
