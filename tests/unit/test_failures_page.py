@@ -32,7 +32,7 @@ def rows() -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-def tests_in(cell: str) -> list[tuple[str, str]]:
+def named_in(cell: str) -> list[tuple[str, str]]:
     """File and function of each test that a cell names."""
     return re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", cell)
 
@@ -45,7 +45,7 @@ def test_every_case_has_one_row_and_every_row_is_a_case():
 def test_a_row_says_everything_and_names_tests_that_exist(row: list[str]):
     assert len(row) == 5
     assert all(row), row
-    named = tests_in(row[4])
+    named = named_in(row[4])
     assert named
     assert len(named) == row[4].count("`") // 2, "a test is named `tests/….py::test_…`"
     for file, function in named:

@@ -275,7 +275,9 @@ def test_the_receiver_of_the_originals_page_prints_every_event_of_a_simulation(
     assert [printed[0]["event"], printed[-1]["event"]] == ["START_SIMULATION", "FINISH"]
     assert_each_once_and_in_order(printed)
     spooled = [
-        json.loads(line) for file in campaign.result.events(1).rglob("*.jsonl") for line in file.read_text().splitlines()
+        json.loads(line)
+        for file in campaign.result.events(1).rglob("*.jsonl")
+        for line in file.read_text().splitlines()
     ]
     key = lambda event: event["event_id"]  # noqa: E731
     assert sorted(printed, key=key) == sorted(spooled, key=key)

@@ -70,14 +70,16 @@ def _parser() -> argparse.ArgumentParser:
 
     rerun = commands.add_parser(
         "rerun", help="compute some pairs of a simulation again, and merge",
-        description="Computes exactly the chosen pairs again, by default what is not done, and merges. Further arguments "
-        "are handed to Snakemake as they are.",
+        description="Computes exactly the chosen pairs again, by default what is not done, and merges. Further "
+        "arguments are handed to Snakemake as they are.",
     )  # fmt: skip
     rerun.set_defaults(command=_rerun)
     rerun.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
     rerun.add_argument("--failed", action="store_true", help="those that failed, or whose files the merge refuses")
     rerun.add_argument("--defocus", type=float, nargs="+", default=[], metavar="NM", help="all pairs at these defoci")
-    rerun.add_argument("--configuration", type=int, nargs="+", default=[], metavar="N", help="and of these configurations")
+    rerun.add_argument(
+        "--configuration", type=int, nargs="+", default=[], metavar="N", help="and of these configurations"
+    )
     rerun.add_argument("--dry-run", action="store_true", help="only say what would be computed")
     rerun.add_argument("--verify", action="store_true", help="check every byte of the job files first")
     rerun.add_argument("--config", type=Path, metavar="FILE", help="config (default: that of the last run)")

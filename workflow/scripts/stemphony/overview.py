@@ -1,7 +1,7 @@
 """Where a simulation stands: which pairs of defocus and configuration are done, running, failed, missing.
 
-`stemphony status`. What the last run planned is compared with the job files, the traces of their attempts and their logs;
-nothing is computed, and no Snakemake is asked.
+`stemphony status`. What the last run planned is compared with the job files, the traces of their attempts and their
+logs; nothing is computed, and no Snakemake is asked.
 """
 
 from __future__ import annotations
@@ -253,8 +253,8 @@ class _Look:
         if defocus not in self.attempts:
             found: dict[int, int] = {}
             folder = self.result.attempt(defocus, 0, 1).parent
-            for name in os.listdir(folder) if folder.is_dir() else ():
-                stem, _, number = name.partition(".")
+            for entry in folder.iterdir() if folder.is_dir() else ():
+                stem, _, number = entry.name.partition(".")
                 if number.isdigit() and stem.startswith("configuration_"):
                     configuration = int(stem.removeprefix("configuration_"))
                     found[configuration] = max(int(number), found.get(configuration, 0))

@@ -40,7 +40,9 @@ def merge_finished(
     # Whoever has only opened the folder of a preview is not to take it for the result.
     task = Merge(planned.merge_params, result, partial=True)
     if not any(source.file.exists() for source in task.sources):
-        raise DamagedResultError(f"{result.root}: none of {len(task.sources)} pairs is finished; there is nothing to see yet.")
+        raise DamagedResultError(
+            f"{result.root}: none of {len(task.sources)} pairs is finished; there is nothing to see yet."
+        )
     merged = merge_simulation(task, result.specimen, output, lambda text: say(f"note: {text}"), processes)
     missing = [source for source in task.sources if source not in merged.records]
     say(f"{os.path.relpath(output)}: {len(merged.records)} of {len(task.sources)} pairs, in the result's own layout")

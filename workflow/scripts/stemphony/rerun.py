@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import configuration, paths, preflight, provenance, runner
+from . import configuration, paths, preflight, runner
 from .campaign import Campaign
 from .errors import ConfigError, StemphonyError, StorageError
 from .overview import Overview, PairState, PairStatus, by_defocus, overview, planned_in, result_in
@@ -197,12 +197,12 @@ def _require_same_plan(result: ResultPaths, planned: Campaign, file: Path) -> No
 
 @contextmanager
 def _kept(result: ResultPaths, pairs: Sequence[PairStatus]) -> Iterator[None]:
-    """Snakemake deletes the file of a job before it runs it again: a second name keeps it until the new one is there."""
+    """Snakemake deletes a job's file before it runs it again; a second name keeps it until the new one is there."""
     _put_back(result)
     for pair in pairs:
         file = result.job(paths.defocus_id(pair.defocus_nm), pair.configuration)
         for one in (file, paths.checksum(file)):
-            if one.exists():
+            if one.is_file():
                 _link(one, one.with_name(f".{one.name}{KEPT_SUFFIX}"))
     try:
         yield

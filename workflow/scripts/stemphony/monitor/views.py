@@ -173,7 +173,9 @@ def rerun_command(pair: Pair) -> str:
     if pair.defocus is None or not pair.job:
         return ""
     folder = paths.ResultPaths.of("NAME").root.as_posix()
-    return f"stemphony rerun {folder} --defocus {round(pair.defocus, 3) + 0.0:.10g} --configuration {pair.configuration}"
+    return (
+        f"stemphony rerun {folder} --defocus {round(pair.defocus, 3) + 0.0:.10g} --configuration {pair.configuration}"
+    )
 
 
 # --- the grid -------------------------------------------------------------------------------------------------------

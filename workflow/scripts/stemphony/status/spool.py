@@ -24,7 +24,7 @@ _LOCK_TRIES: Final = 5
 
 
 def spool_file_of(reports_dir: Path, job: str, attempt: int) -> Path:
-    """Name the spool of one attempt of a job, in a folder for its defocus: ``<job>.attempt-<a>.jsonl``, slashes to dots."""
+    """Name the spool of one attempt of a job: ``<job>.attempt-<a>.jsonl``, slashes turned to dots, by defocus."""
     name = re.sub(r"[^A-Za-z0-9_-]+", ".", job)
     return reports_dir / job_folder(name) / f"{name}.attempt-{attempt}.jsonl"
 

@@ -107,7 +107,9 @@ class Averaging:
         adf, cbed = cls(task, "adf"), cls(task, "cbed")
         return (
             cls(task, "adf", adf._must_go_by_configuration or (adf._has_any_order and cbed._must_go_by_configuration)),
-            cls(task, "cbed", cbed._must_go_by_configuration or (cbed._has_any_order and adf._must_go_by_configuration)),
+            cls(
+                task, "cbed", cbed._must_go_by_configuration or (cbed._has_any_order and adf._must_go_by_configuration)
+            ),
         )
 
     @property

@@ -30,7 +30,6 @@ from .result_file import (
 )
 from .structures import Specimen
 
-
 JOB_DIGEST = "# job_digest "  # in the file with the checksum
 
 
@@ -101,7 +100,7 @@ def write_job(
 
 
 def _checksum(file: Path, name: str, params: Mapping[str, Any]) -> str:
-    """What `sha256sum --check` reads, and in a line that it skips whose file it is, so that nobody must open it for that."""
+    """What `sha256sum --check` reads, and in a line that it skips whose file it is: nobody must open it for that."""
     return f"{provenance.file_sha256(file)}  {name}\n{JOB_DIGEST}{provenance.digest(params)}\n"
 
 

@@ -1,8 +1,8 @@
 """Merge job files into one result, in one pass.
 
-Each job file is checked and read while it is open once; if anything is wrong with any of them, what was written is thrown
-away, all that is wrong is listed, and nothing is deleted. The averages stream, in parts (see `averages`): memory holds
-one block of the result, whatever the number of jobs.
+Each job file is checked and read while it is open once; if anything is wrong with any of them, what was written is
+thrown away, all that is wrong is listed, and nothing is deleted. The averages stream, in parts (see `averages`): memory
+holds one block of the result, whatever the number of jobs.
 """
 
 from __future__ import annotations
@@ -129,7 +129,9 @@ def merge(
             return made.write(output, root_attributes, runtime_attributes, blocks, keep)
         except _NoCoordinatesError:
             if wanted is True:
-                warn("save_coordinates: some jobs ran without keeping coordinates; the atoms at rest are stored instead.")
+                warn(
+                    "save_coordinates: some jobs ran without keeping coordinates; the atoms at rest are stored instead."
+                )
             return made.write(output, root_attributes, runtime_attributes, blocks, keep=False)
 
 
@@ -180,7 +182,9 @@ class _Making:
                 merged = self._fill(root, keep)
                 records = [merged.records[source] for source in sorted(merged.records, key=lambda s: s.index)]
                 seed = records[0]["effective_seed"]
-                add_params(root, task.params["defoci_nm"], task.weights, effective_blocks(e, blocks, seed), e.real_dtype)
+                add_params(
+                    root, task.params["defoci_nm"], task.weights, effective_blocks(e, blocks, seed), e.real_dtype
+                )
                 # Last, because it says how long the merge took.
                 _write_runtime(root, runtime_attributes(), merged, e.real_dtype)
                 if task.partial:
@@ -341,7 +345,7 @@ def read_part(wanted: Wanted, part: Part) -> PartRead:
 
 
 def _values(wanted: Wanted, source: Source, read: PartRead) -> list[np.ndarray] | None:
-    """What the blocks take of one job; None if it cannot be used, or another one is wrong and nothing will come of it."""
+    """What the blocks take of one job; None if it cannot be used, or if nothing will come of it anyway."""
     if wanted.usable is not None and source not in wanted.usable:
         return None
     try:
@@ -505,9 +509,7 @@ def _read_back(file: Path) -> None:
 # --- provenance -------------------------------------------------------------------------------------------------
 
 
-def _write_runtime(
-    root: netCDF4.Dataset, attributes: Mapping[str, Any], merged: Merged, real: np.dtype[Any]
-) -> None:
+def _write_runtime(root: netCDF4.Dataset, attributes: Mapping[str, Any], merged: Merged, real: np.dtype[Any]) -> None:
     runtime = root.createGroup("runtime")
     sources = sorted(merged.records, key=lambda source: source.index)
     records = [merged.records[source] for source in sources]
