@@ -1,11 +1,11 @@
 """A campaign of 10,000 jobs on one machine: `make bench-scale` (about 5 minutes of CPU).
 
-In a copy of this repository the physics is replaced: `workflow/scripts/run_multislice.py` copies a job file that was computed
-once and puts the job's own digest into it. Everything around it is the real thing: attempts, progress, events, atomic
-files with checksums, Snakemake, the courier, the merge.
+In a copy of this repository the physics is replaced: `workflow/scripts/run_multislice.py` copies a job file that was
+computed once and puts the job's own digest into it. Everything around it is the real thing: attempts, progress, events,
+atomic files with checksums, Snakemake, the courier, the merge.
 
-All 10,000 jobs are planned, reported and merged. Through Snakemake's scheduler go the first RUN_JOBS of them; the files and
-events of the others are written directly, because 10,000 processes cost a quarter of an hour and show nothing new.
+All 10,000 jobs are planned, reported and merged. Through Snakemake's scheduler go the first RUN_JOBS of them; the files
+and events of the others are written directly, because 10,000 processes cost a quarter of an hour.
 Stages can be run one by one in a folder that is kept: `scale.py --folder DIR plan run fill status report merge`.
 """
 
@@ -79,7 +79,7 @@ class Bench:
         self.template = folder / "template.nc"
         self.result = paths.ResultPaths.of(NAME, self.work / "results")
 
-    # --- the campaign -----------------------------------------------------------------------------------------
+    # --- the campaign ----------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
         """Compute one pair with the real physics, then replace it."""
@@ -136,7 +136,7 @@ class Bench:
         """Run the clone's command to its end."""
         return measured([sys.executable, "-m", "stemphony", *arguments], self.environment, self.folder)
 
-    # --- stages -------------------------------------------------------------------------------------------------
+    # --- stages ----------------------------------------------------------------------------------------------------
 
     def plan(self) -> Measured:
         """A dry run of all jobs."""
@@ -153,13 +153,15 @@ class Bench:
         """Some of the jobs through Snakemake, reporting to a receiver here."""
         with receiver() as (url, arrived):
             self.write_config(url)
-            done = measured([*self._snakemake, *self.job_files()[:jobs], "--quiet", "all"], self.environment, self.folder)
+            done = measured(
+                [*self._snakemake, *self.job_files()[:jobs], "--quiet", "all"], self.environment, self.folder
+            )
             self.write_config()
         done.events = arrived[0]
         return done
 
-    def fill(self) -> None:
-        """Files, attempts and events of the jobs that did not run, as the stand-in would leave them."""
+    def fill(self) -> tuple[()]:
+        """Write files, attempts and events of the jobs that did not run, as the stand-in would; measures nothing."""
         template, own = self.template.read_bytes(), _digest_in(self.template).encode()
         run = ledger.latest_run(self.result) or ledger.claim_run(self.result)
         identity = ledger.identity(self.result, 1)
@@ -188,6 +190,7 @@ class Bench:
                 reporter.progress(1.0)
                 reporter.finish()
                 reporter.close()
+        return ()
 
     def status(self) -> Measured:
         """`stemphony status`."""
@@ -226,7 +229,7 @@ def _digest_in(template: Path) -> str:
         return str(root.job_digest)
 
 
-# --- measuring ---------------------------------------------------------------------------------------------------------
+# --- measuring ----------------------------------------------------------------------------------------------------
 
 
 class Measured:
@@ -307,7 +310,7 @@ def rows(bench: Bench, stages: Sequence[str], run_jobs: int) -> Iterator[list[st
     steps: dict[str, Callable[[], Iterator[list[str]]]] = {
         "plan": lambda: iter([bench.plan().row("plan: `snakemake -n -q`", jobs)]),
         "run": lambda: iter([bench.run(run_jobs).row("run through Snakemake, reporting", run_jobs)]),
-        "fill": lambda: iter(() if bench.fill() is None else ()),
+        "fill": lambda: iter(bench.fill()),
         "status": lambda: iter([bench.status().row("`stemphony status`", jobs)]),
         "report": lambda: iter([bench.report().row("`stemphony report replay`", jobs)]),
         "merge": lambda: (
@@ -337,7 +340,9 @@ def main() -> None:
             kept.write_text(json.dumps(found))
         if parsed.stages[-1] == STAGES[-1]:
             folders = "; ".join(f"`{kind}` {number}" for kind, number in bench.largest_folders()[:8])
-            circumstances = page.circumstances(_cpu_model(), f"job files of {bench.template.stat().st_size / 1e3:.0f} kB")
+            circumstances = page.circumstances(
+                _cpu_model(), f"job files of {bench.template.stat().st_size / 1e3:.0f} kB"
+            )
             page.rewrite("make bench-scale", [circumstances, "", *page.table(HEAD, found), "", f"Entries: {folders}."])
 
 

@@ -603,3 +603,82 @@ def test_the_result_is_where_its_folder_is(pair, tmp_path):
     pair.result = ResultPaths(moved)
     pair.merge()
     assert json.dumps([file.name for file in moved.glob("*.nc")]) == '["stem.nc"]'
+
+
+# --- a part of the campaign ---------------------------------------------------------------------------------------
+
+
+def partial(fake: FakeCampaign, missing: set[tuple[int, int]]) -> Path:
+    """Merge what is there without some (defocus index, configuration)."""
+    fake.write_all()
+    for d, c in missing:
+        fake.result.job(fake.campaign.defoci[d].id, c).unlink()
+    output = fake.result.preview
+    module.merge(
+        averages.Merge(fake.campaign.merge_params, fake.result, partial=True), output, fake.table, fake.experiment,
+        root_attributes={"title": "a title"}, runtime_attributes=lambda: {"UUID": "an id"},
+        blocks={}, warn=lambda text: None,
+    )  # fmt: skip
+    return output
+
+
+def test_a_partial_average_is_that_of_the_pairs_that_are_there(fake):
+    missing = {(0, 1), (0, 3), (2, 0), (2, 1), (2, 2), (2, 3)}
+    values = stack(fake, ring(1))
+    means = [values[0, [0, 2]].mean(axis=0), values[1].mean(axis=0)]
+    errors = [np.var(values[0, [0, 2]], axis=0, ddof=1) / 2, np.var(values[1], axis=0, ddof=1) / 4]
+    share = WEIGHTS[0] + WEIGHTS[1]
+    with netCDF4.Dataset(partial(fake, missing)) as root:
+        expected = (WEIGHTS[0] * means[0] + WEIGHTS[1] * means[1]) / share
+        assert image(root, "haadf")[0, 0] == pytest.approx(expected, rel=1e-12)
+        expected = np.sqrt(WEIGHTS[0] ** 2 * errors[0] + WEIGHTS[1] ** 2 * errors[1]) / share
+        assert standard_error(root, "haadf")[0] == pytest.approx(expected, rel=1e-10)
+        assert (root.partial, root.num_pairs_in, root.num_pairs_missing) == (1, 6, 6)
+        assert json.loads(root.pairs_in) == {"p4d000": "0, 2", "m1d000": "0-3"}
+        assert json.loads(root.pairs_missing) == {"p4d000": "1, 3", "p2d000": "0-3"}
+        assert root["runtime"]["configuration"][:].tolist() == [0, 2, 0, 1, 2, 3]
+        assert root["AMBER"].displaced == 0
+
+
+def test_a_defocus_with_one_configuration_has_no_standard_error_yet(fake):
+    with netCDF4.Dataset(partial(fake, {(0, 1), (0, 2), (0, 3)})) as root:
+        assert np.isnan(standard_error(root, "haadf")).all()
+        assert np.isfinite(image(root, "haadf")).all()
+
+
+def test_what_is_kept_apart_and_not_there_is_not_a_number(tmp_path):
+    fake = campaign_of(tmp_path, adf={"average_configurations": False, "average_defoci": False})
+    with netCDF4.Dataset(partial(fake, {(1, 2)})) as root:
+        shown = image(root, "haadf")
+        assert np.isnan(shown[1, 2]).all()
+        assert np.isnan(np.asarray(root["adf"]["adf_intensities"][1, :, :, 2])).all()
+        shown[1, 2] = stack(fake, ring(1))[1, 2]
+        assert shown == pytest.approx(stack(fake, ring(1)))
+
+
+def test_configurations_kept_apart_are_averaged_over_the_defoci_that_are_there(tmp_path):
+    fake = campaign_of(tmp_path, adf={"average_configurations": False, "average_defoci": True})
+    values = stack(fake, ring(0))
+    with netCDF4.Dataset(partial(fake, {(1, 2), (2, 2)})) as root:
+        assert image(root, "bf")[0, 2] == pytest.approx(values[0, 2], rel=1e-12)
+        assert image(root, "bf")[0, 1] == pytest.approx(np.tensordot(WEIGHTS, values[:, 1], axes=1), rel=1e-12)
+
+
+def test_shared_configurations_have_no_standard_error_before_all_are_there(tmp_path):
+    fake = campaign_of(tmp_path, frozen_phonon={"configurations": CONFIGURATIONS, "independent_defoci": False})
+    with netCDF4.Dataset(partial(fake, {(1, 2)})) as root:
+        assert not [name for name in root["images"].variables if "error" in name]
+
+
+def test_a_partial_merge_of_nothing_says_what_is_wrong_with_everything(fake):
+    with pytest.raises(DamagedResultError, match="12 of 12 job files are not usable"):
+        partial(fake, {(d, c) for d in range(3) for c in range(CONFIGURATIONS)})
+    assert not fake.result.preview.exists()
+
+
+def test_a_partial_merge_of_two_seeds_is_refused(fake):
+    fake.write_all()
+    task = averages.Merge(fake.campaign.merge_params, fake.result, partial=True)
+    fake.write("p4d000", 1, seed=2)
+    with pytest.raises(DamagedResultError, match="random seed"):
+        module.merge(task, fake.result.preview, fake.table, fake.experiment, {}, dict, {}, print)

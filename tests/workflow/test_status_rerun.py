@@ -48,10 +48,11 @@ def computed(campaign: Campaign, run: int) -> set[str]:
     return set(campaign.states(run))
 
 
-@pytest.fixture
-def broken(quiet_copy: Campaign) -> Campaign:
-    """A copy of the tiny campaign in which one pair has failed and one was never begun."""
-    campaign = quiet_copy
+@pytest.fixture(scope="module")
+def broken_once(tiny: Reported, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    """The tiny campaign in which one pair has failed and one was never begun."""
+    campaign = tiny.copy(tmp_path_factory.mktemp("broken") / "campaign")
+    campaign.change(http_reporting={"reporting": False})
     for job in ("p0d000/0001", "p5d000/0000"):
         campaign.job_file(job).unlink()
         checksum_of(campaign, job).unlink()
@@ -65,12 +66,17 @@ def broken(quiet_copy: Campaign) -> Campaign:
     return campaign
 
 
+@pytest.fixture
+def broken(broken_once: Campaign, tmp_path: Path) -> Campaign:
+    return broken_once.copy(tmp_path / "broken")
+
+
 def checksum_of(campaign: Campaign, job: str) -> Path:
     file = campaign.job_file(job)
     return file.with_name(file.name + ".sha256")
 
 
-# --- status -----------------------------------------------------------------------------------------------------------
+# --- status ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_finished_simulation_is_done_and_merged(quiet_copy: Campaign):
@@ -144,7 +150,7 @@ def test_a_folder_that_is_no_result_is_one_message(quiet_copy: Campaign, command
     assert "is no result of a simulation" in outcome.output
 
 
-# --- rerun ------------------------------------------------------------------------------------------------------------
+# --- rerun ----------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_not_done_is_computed_and_merged(tiny: Reported, broken: Campaign):
@@ -246,7 +252,7 @@ def test_a_failing_pair_leaves_the_others_and_the_next_run_computes_it_alone(tin
     assert_same_arrays(broken.result.merged, tiny.arrays)
 
 
-# --- preview ----------------------------------------------------------------------------------------------------------
+# --- preview --------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_finished_is_merged_while_the_rest_runs(slow: Finished, tmp_path: Path):

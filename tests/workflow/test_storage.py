@@ -56,7 +56,7 @@ def fill(folder: Path, room_kib: int) -> Path:
     return ballast
 
 
-# --- a full disk ------------------------------------------------------------------------------------------------------
+# --- a full disk ----------------------------------------------------------------------------------------------------
 
 
 def test_a_disk_that_is_full_while_the_merge_writes_costs_the_merge_only(quiet_copy: Campaign, tiny: Reported):
@@ -81,7 +81,7 @@ def test_a_disk_that_is_full_while_the_merge_writes_costs_the_merge_only(quiet_c
         assert campaign.result.merged.read_bytes() != stem
 
 
-# --- a folder that cannot be written -----------------------------------------------------------------------------------
+# --- a folder that cannot be written --------------------------------------------------------------------------------
 
 
 def test_a_read_only_results_folder_is_one_message_before_anything_runs(quiet_copy: Campaign):
@@ -102,7 +102,7 @@ def test_a_read_only_results_folder_is_one_message_before_anything_runs(quiet_co
         assert campaign.succeed().jobs == {"p0d000/0002", "p5d000/0002"} | AFTER_JOBS
 
 
-# --- files that appear late ---------------------------------------------------------------------------------------------
+# --- files that appear late -----------------------------------------------------------------------------------------
 
 # What a network file system does: the job is over, and its file is not there yet.
 LATE = """
@@ -151,7 +151,7 @@ def test_a_file_that_appears_later_than_that_fails_its_pair_alone(late: Campaign
     assert_same_arrays(quiet_copy.result.merged, tiny.arrays)
 
 
-# --- two simulations in one folder ---------------------------------------------------------------------------------------
+# --- two simulations in one folder ----------------------------------------------------------------------------------
 
 
 def test_two_simulations_run_in_one_folder_at_once(tiny: Reported, quiet_copy: Campaign):
