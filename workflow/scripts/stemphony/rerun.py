@@ -232,4 +232,6 @@ def _put_back(result: ResultPaths) -> None:
         # The checksum first, as always: a data file without its own must never be seen.
         if kept_checksum.exists():
             kept_checksum.replace(paths.checksum(file))
+            # Renaming one of two names of a file to the other does nothing.
+            kept_checksum.unlink(missing_ok=True)
         kept.replace(file)
