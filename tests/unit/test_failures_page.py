@@ -17,12 +17,16 @@ CASES = (
     "scheduler gets SIGINT",
     "scheduler gets SIGTERM",
     "scheduler gets SIGKILL, restart",
+    "disk full while the merge writes",
+    "read-only results folder",
     "output truncated",
     "output bit-flipped",
     "output from another config",
     "output from another version",
+    "two simulations in one folder",
     "two stemphony run at once",
     "config edited while the run goes on",
+    "output visible late (network file system)",
 )
 
 
