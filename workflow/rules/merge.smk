@@ -14,10 +14,10 @@ rule merge_results:
         f"benchmarks/merge_results/{CAMPAIGN.name}/stem.tsv"
     conda:
         "../../envs/simulation.yaml"
-    params:
-        merge=SESSION.merge_params,
     # Large campaigns are merged in parts, side by side; it decides no bit of the result.
     threads: 4
+    params:
+        merge=SESSION.merge_params,
     # The job files are not on the command line, which has a limited length: the params say which they are.
     shell:
         'python "$STEMPHONY_SCRIPTS/merge_results.py" {params.merge:q} {input.specimen:q} {output.nc:q} {threads}'
