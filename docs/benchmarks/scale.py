@@ -41,7 +41,7 @@ from stemphony.status.settings import ReportingSettings  # noqa: E402
 from stemphony.store import ledger  # noqa: E402
 from stemphony.store.atomic import atomic_path, write_text_atomic  # noqa: E402
 
-DEFOCI, CONFIGURATIONS, RUN_JOBS = 100, 100, 1000
+DEFOCI, CONFIGURATIONS, RUN_JOBS = 100, 100, 500
 NAME = "scale"
 STAGES = ("plan", "run", "fill", "status", "report", "merge")
 NOT_CLONED = shutil.ignore_patterns(".*", "results", "logs", "benchmarks", "build", "__pycache__", "tests", "docs")

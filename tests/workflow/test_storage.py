@@ -88,7 +88,7 @@ def test_a_read_only_results_folder_is_one_message_before_anything_runs(quiet_co
     campaign = quiet_copy
     campaign.change(frozen_phonon={"configurations": 3})
     with disk_under(campaign.directory / "results"):
-        before = sorted(campaign.directory.rglob("*"))
+        before = sorted((campaign.directory / "results").rglob("*"))
         readonly = ["mount", "-o", "remount,ro", str(campaign.directory / "results")]
         if subprocess.run(readonly, capture_output=True, check=False).returncode != 0:
             missing("a file system cannot be made read-only here")
@@ -97,7 +97,7 @@ def test_a_read_only_results_folder_is_one_message_before_anything_runs(quiet_co
             assert "is not writable for you. Make it writable" in outcome.output
             assert "Traceback" not in outcome.output
             assert "rule run_multislice" not in outcome.output
-        assert sorted(campaign.directory.rglob("*")) == before
+        assert sorted((campaign.directory / "results").rglob("*")) == before
         subprocess.run(["mount", "-o", "remount,rw", str(campaign.directory / "results")], check=True)
         assert campaign.succeed().jobs == {"p0d000/0002", "p5d000/0002"} | AFTER_JOBS
 
