@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,14 @@ def test_an_edited_config_is_refused_because_it_would_compute_more(broken: Campa
     assert "was edited since the last run (physics, optics, specimen or scan)" in outcome.output
     assert "stemphony run " in outcome.output
     assert "Traceback" not in outcome.output
+
+
+def test_a_copy_elsewhere_is_refused_because_a_run_would_begin_from_nothing(broken: Campaign):
+    elsewhere = shutil.copytree(broken.result.root, broken.folder / "kept" / "tiny")
+    outcome = broken.command("rerun", elsewhere)
+    assert outcome.status == 1
+    assert "so it is a copy, and a run would begin from nothing" in outcome.output
+    assert "4 pairs: 2 done, " in broken.command("status", elsewhere).output
 
 
 @pytest.mark.parametrize(

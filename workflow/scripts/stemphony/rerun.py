@@ -81,7 +81,6 @@ class Order:
     result: ResultPaths
     pairs: list[PairStatus]
     waiting: list[PairStatus]
-    merged: str
 
     def lines(self) -> list[str]:
         """What it comes to, in words."""
@@ -134,8 +133,14 @@ def rerun(
     """
     result = result_in(given)
     found = overview(result, verify)
+    if result.root.parent.name != paths.RESULTS:
+        raise StorageError(
+            f"{result.root} is not in a folder `{paths.RESULTS}`, so it is a copy, and a run would begin from nothing. "
+            f"Give the one below the working directory: {paths.RESULTS}/{result.name}."
+        )
     pairs = choice.pairs(found)
-    order = Order(result, pairs, [pair for pair in found.not_done if pair not in pairs], found.merged)
+    chosen = frozenset(pairs)
+    order = Order(result, pairs, [pair for pair in found.not_done if pair not in chosen])
     if not pairs and (found.merged == "current" or order.waiting):
         say(f"{os.path.relpath(result.root)}: nothing to compute: {_why_nothing(choice, found)}")
         return 0
