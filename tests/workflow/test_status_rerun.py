@@ -41,7 +41,9 @@ def states(campaign: Campaign, *arguments: str) -> dict[str, str]:
 
 
 def rerun(campaign: Campaign, *arguments: str) -> Outcome:
-    return campaign.command("rerun", campaign.result.root, "--cores", "2", *arguments)
+    # The plan of a copy names the config of the original.
+    config = ["--config", campaign.config]
+    return campaign.command("rerun", campaign.result.root, *config, "--cores", "2", *arguments)
 
 
 def computed(campaign: Campaign, run: int) -> set[str]:
@@ -156,7 +158,7 @@ def test_a_folder_that_is_no_result_is_one_message(quiet_copy: Campaign, command
 
 def test_what_is_not_done_is_computed_and_merged(tiny: Reported, broken: Campaign):
     before = broken.written()
-    outcome = rerun(broken)
+    outcome = broken.command("rerun", broken.result.root, "--cores", "2")
     assert outcome.status == 0, outcome.output
     assert "computes 2 pairs again, and no other:\n  defocus 0 nm: 1\n  defocus 5 nm: 0\n" in outcome.output
     assert "then all pairs are merged anew" in outcome.output
