@@ -46,7 +46,7 @@ from .specimen_file import read_specimen_file
 
 SHOWN = 20  # files listed in a refusal
 SEVERAL_PROCESSES_FROM = 500  # jobs; below that they take longer to start than they save
-READ_AT_ONCE_BYTES = 64e6
+SEVERAL_PROCESSES_BYTES = 32e6  # sums of a part; of larger ones, several at once would fill the memory
 # Attributes of a job's group `runtime` that the result keeps of each job.
 RECORDED = (
     "time_start", "cpu_seconds", "wall_seconds", "peak_memory_mb", "host", "fft_plan_source", "git_commit", "versions",
@@ -220,7 +220,8 @@ class _Making:
             parts = parts_of(averagings, len(self.table.symbols) if keep else 0)
             usable = None if first else frozenset(merged.records)
             wanted = Wanted(self.task, tuple(blocks), averagings[0].by_configuration, first, keep and first, usable)
-            for part, read in zip(parts, self.make(wanted, parts), strict=True):
+            make = self.make if sum(block.bytes for block in blocks) <= SEVERAL_PROCESSES_BYTES else _made_here
+            for part, read in zip(parts, make(wanted, parts), strict=True):
                 self._take(root, merged, part, read, averages)
             self._refuse_what_is_wrong(merged)
             for average, block in zip(averages, blocks, strict=True):
@@ -371,11 +372,15 @@ def _values(wanted: Wanted, source: Source, read: PartRead) -> list[np.ndarray] 
     return values
 
 
+def _made_here(wanted: Wanted, parts: Sequence[Part]) -> Iterator[PartRead]:
+    return (read_part(wanted, part) for part in parts)
+
+
 @contextmanager
 def _made_in(processes: int) -> Iterator[_Make]:
     """How parts are made: here, or side by side in processes of their own; they come in order."""
     if processes <= 1:
-        yield lambda wanted, parts: (read_part(wanted, part) for part in parts)
+        yield _made_here
         return
     # Not forked: HDF5 keeps its state.
     context = multiprocessing.get_context("spawn")
