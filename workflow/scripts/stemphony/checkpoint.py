@@ -23,7 +23,7 @@ INTERVAL_S = 60.0
 COST = 0.01
 """Share of the time that checkpoints may take: after one that took 2 s the next follows 200 s later."""
 
-ASSUMED_RATE = 100e6
+ASSUMED_RATE = 400e6
 """Bytes per second that a disk is expected to take before the first checkpoint has shown it."""
 
 Progress = Callable[[int, int], None]
