@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -64,10 +65,8 @@ def measured(grid: int, algorithm: str, blocks: dict, seconds: float, folder: Pa
         check=check,
         interval_s=OFTEN_S,
     )
-    try:
+    with suppress(Enough):
         simulate(of, atoms, 0.0, threads=1, flag="FFTW_MEASURE", on_progress=keeper.report, keeper=keeper)
-    except Enough:
-        pass
     return keeper, time.monotonic() - begin[0], file.stat().st_size / 1e6 if file.exists() else 0.0
 
 

@@ -73,6 +73,14 @@ class Run:
         """Make the identity, the run's number and plan.json, then send START_SIMULATION."""
         if self.workflow.touch:
             return
+        try:
+            self._start()
+        except StemphonyError as error:
+            # No job could keep its result. Snakemake would print a traceback.
+            self.say(str(error))
+            sys.exit(1)
+
+    def _start(self) -> None:
         checked, campaign = self.checked, self.checked.campaign
         seed = campaign.config["simulation"]["random_seed"]
         identity = ledger.identity(self.result, seed, self._recorded_identity())
