@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--slices", type=int, default=50, metavar="N", help="slices of a/2 of SrTiO3 (default: 50)")
     bench.add_argument("--probes", type=int, metavar="N", help="waves, evenly spread over the series (default: 64)")
     bench.add_argument("--threads", type=int, default=1, metavar="N", help="threads (default: 1)")
-    bench.add_argument("--algorithm", choices=("multislice", "probe_basis"), default="multislice")
+    bench.add_argument("--algorithm", choices=("multislice", "probe_basis", "auto"), default="multislice")
     bench.add_argument("--defoci", type=int, default=1, metavar="N", help="defoci from −6 to 6 nm (default: 1, 0 nm)")
     bench.add_argument("--scan", metavar="NXxNY", help="positions in one unit cell; all are measured without --probes")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
@@ -97,7 +97,7 @@ def _clean(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     result = ResultPaths(parsed.result)
     if not result.identity.exists():
         raise StorageError(f"{parsed.result} is no result of a simulation: it has no {result.identity.name}.")
-    files = sorted(result.waves_folder.glob("*")) if result.waves_folder.is_dir() else []
+    files = [file for file in sorted(result.waves_folder.glob("*")) if not file.is_dir()]
     size = sum(file.stat().st_size for file in files)
     try:
         for file in files:
