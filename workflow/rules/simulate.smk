@@ -37,6 +37,6 @@ rule run_multislice:
     params:
         job=SESSION.job_params,
     shell:
-        "STEMPHONY_TRY={resources.try_number} "
+        "STEMPHONY_TRY={resources.try_number} STEMPHONY_RUNTIME_MIN={resources.runtime} "
         'python "$STEMPHONY_SCRIPTS/run_multislice.py" {params.job:q} {input.specimen:q} {output.nc:q} {threads}'
         " > {log:q} 2>&1"

@@ -94,6 +94,27 @@ class ResultPaths:
         """The waves of one configuration that serve all its defoci."""
         return self.waves_folder / f"configuration_{configuration:04d}.npz"
 
+    @property
+    def checkpoints_folder(self) -> Path:
+        """What attempts at jobs keep on their way; empty once all is merged."""
+        return self.root / "checkpoints"
+
+    def checkpoint(self, defocus: str, configuration: int) -> Path:
+        """Finished waves of a job that is not done yet."""
+        return self.checkpoints_folder / f"defocus_{defocus}" / f"configuration_{configuration:04d}.checkpoint"
+
+    def waves_checkpoint(self, configuration: int) -> Path:
+        """Finished waves of a configuration's basis that serves all its defoci."""
+        return self.checkpoints_folder / "waves" / f"configuration_{configuration:04d}.checkpoint"
+
+    def claim(self, defocus: str, configuration: int) -> Path:
+        """Claim of the process that computes a job."""
+        return self.checkpoint(defocus, configuration).with_suffix(".claim")
+
+    def aside(self, defocus: str, configuration: int) -> Path:
+        """Second name of a finished job file that Snakemake is about to delete: it did not see the job's end."""
+        return self.checkpoint(defocus, configuration).with_suffix(".nc")
+
     def run(self, number: int) -> Path:
         """Reports of one invocation of Snakemake."""
         return self.reports / f"run-{number}"

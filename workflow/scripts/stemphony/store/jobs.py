@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import numpy as np
 
 from .. import paths, provenance
 from ..atoms import Atoms
+from ..errors import StorageError
 from ..model import Experiment
 from ..physics.slicing import slice_indices
 from ..recorder import Signals
 from .atomic import atomic_path, write_text_atomic
+from .checkpoints import take_back
 from .result_file import (
     MRAD_PER_RAD,
     NM_PER_ANGSTROM,
@@ -111,6 +114,33 @@ def is_planned(file: Path, job_digest: str) -> bool:
     except (OSError, UnicodeDecodeError):
         return False
     return f"{JOB_DIGEST}{job_digest}" in lines
+
+
+def is_result_of(file: Path, params: Mapping[str, Any], simulation_id: str) -> bool:
+    """Whether a file is the whole, undamaged result of these params in this simulation."""
+    try:
+        if provenance.file_sha256(file) != paths.checksum(file).read_text(encoding="ascii").split()[0]:
+            return False
+        with netCDF4.Dataset(file) as root:
+            return bool(root.job_digest == provenance.digest(params) and root.id == simulation_id)
+    except (OSError, RuntimeError, AttributeError, IndexError, UnicodeDecodeError):
+        return False
+
+
+def take_finished(file: Path, aside: Path, params: Mapping[str, Any], simulation_id: str) -> bool:
+    """Whether another process has made a job's result, in its place or kept aside from Snakemake, see `put_aside`."""
+    # Opened anew, a folder of a network file system shows what others have put there.
+    with suppress(OSError):
+        list(file.parent.iterdir())
+    if is_result_of(file, params, simulation_id):
+        return True
+    if not is_result_of(aside, params, simulation_id):
+        return False
+    try:
+        take_back(aside, file)
+    except (StorageError, OSError):
+        return False
+    return True
 
 
 def _blocks(experiment: Experiment, record: JobRecord) -> dict[str, Any]:
