@@ -1,5 +1,5 @@
 # The whole developer interface. `make run` and `make test` do their own set-up.
-.PHONY: help setup run demo-monitor test check format compare bench bench-peers bench-growth bench-reporting bench-scale regression
+.PHONY: help setup run demo-monitor test check format compare bench bench-peers bench-growth bench-reporting bench-scale regression soak
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 setup: .venv/installed ## one environment, .venv, from the lock file
@@ -11,6 +11,8 @@ demo-monitor: .venv/installed ## a monitor on http://127.0.0.1:8000/ with that s
 	@.venv/bin/stemphony monitor demo
 test: .venv/installed ## all tests
 	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest
+soak: .venv/installed ## random kills in simulations on a real Slurm cluster of our own: KILLS=50 SEED=1 (root; minutes)
+	@OMP_NUM_THREADS=1 .venv/bin/python tests/cluster/soak.py --kills $(or $(KILLS),50) --seed $(or $(SEED),1)
 check: .venv/installed ## lint, format, types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .

@@ -149,6 +149,8 @@ LAYERS: dict[str, set[str]] = {
     },
     "progress": {"paths"},
     "script": {"errors"},
+    "slurm": set(),
+    "profiles": {"errors"},
     "status": {"errors", "paths"},
     "store": {"errors", "paths", "provenance", "model", "campaign", "atoms", "recorder", "superposition", "physics"},
     "preview": {"model", "recorder", "status"},
@@ -161,10 +163,10 @@ LAYERS: dict[str, set[str]] = {
         "errors", "paths", "provenance", "configuration", "model", "campaign", "cost", "windows", "physics", "store",
         "status",
     },
-    "hooks": {"errors", "paths", "progress", "provenance", "campaign", "status", "store", "job", "preflight"},
+    "hooks": {"errors", "paths", "progress", "provenance", "campaign", "status", "store", "job", "preflight", "slurm"},
     "report": {"errors", "paths", "status", "store"},
     "partial": {"errors", "campaign", "paths", "store"},
-    "snakefile": {"errors", "paths", "provenance", "campaign", "store", "job", "preflight", "hooks"},
+    "snakefile": {"errors", "paths", "provenance", "campaign", "store", "job", "preflight", "hooks", "slurm"},
 }  # fmt: skip
 FREE = {"cli", "runner", "overview", "rerun", "__main__", "__init__", "monitor"}
 

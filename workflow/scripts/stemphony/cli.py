@@ -91,6 +91,14 @@ def _parser() -> argparse.ArgumentParser:
     preview.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
     preview.add_argument("--output", type=Path, metavar="FILE", help="default: RESULT/preview.nc")
 
+    profile = commands.add_parser("profile", help="profiles of Snakemake: how jobs reach a cluster")
+    actions = profile.add_subparsers(required=True, metavar="ACTION")
+    install = actions.add_parser("install", help="copy a profile into a folder, where `snakemake --profile` finds it")
+    install.set_defaults(command=_profile_install)
+    install.add_argument("folder", type=Path, nargs="?", default=Path(), metavar="FOLDER", help="(default: here)")
+    install.add_argument("--name", default="slurm", metavar="NAME", help="which one (default: slurm)")
+    install.add_argument("--replace", action="store_true", help="also one that was edited; its text is kept beside it")
+
     clean = commands.add_parser("clean", help="remove what probe_basis keeps between jobs; results stay")
     clean.set_defaults(command=_clean)
     clean.add_argument("result", type=Path, metavar="RESULT", help="folder of a simulation, results/<name>")
@@ -208,6 +216,18 @@ def _init(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     print(f"wrote {config} and the crystal it uses. Edit it, then:")
     print(f"  stemphony check {shlex.quote(str(config))}")
     print(f"  stemphony run {shlex.quote(str(config))}")
+    return 0
+
+
+def _profile_install(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from . import profiles
+
+    folder: Path = parsed.folder
+    profiles.install(REPOSITORY, parsed.name, folder, parsed.replace, print)
+    places = "any" if folder.resolve() in [place.resolve() for place in profiles.searched()] else "that"
+    print(f"Edit it (for slurm: partition, account, QoS), then from {places} folder, either of:")
+    print(f"  snakemake -s {shlex.quote(str(SNAKEFILE))} --profile {parsed.name} --configfile CONFIG")
+    print(f"  stemphony run CONFIG --profile {parsed.name}")
     return 0
 
 

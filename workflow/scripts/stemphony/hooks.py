@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import job, paths, progress, provenance
+from . import job, paths, progress, provenance, slurm
 from .campaign import Defocus
 from .errors import StemphonyError
 from .preflight import Preflight
@@ -97,6 +97,8 @@ class Run:
             self._one_job_of_each_configuration_first()
         for line in plan["plan"]:
             self.say(line)
+        if not self.workflow.local_exec:
+            self._say_which_jobs_are_left()
         self.common = {
             "id": identity.id,
             "num_threads": plan["threads"],
@@ -170,6 +172,16 @@ class Run:
             "started": process_start(os.getpid()),
         }  # fmt: skip
         self.holder.write_text(json.dumps(content), encoding="utf-8")
+
+    def _say_which_jobs_are_left(self) -> None:
+        """Nothing is submitted yet: what is queued is of a run that was killed. `stemphony run` has waited for it."""
+        try:
+            left = slurm.leftovers(Path.cwd(), self.result.name)
+        except slurm.SlurmIsSilentError:
+            return
+        if left:
+            self.say(f"{slurm.of_a_killed_run(left)}. What they compute is computed twice, unless you end them: "
+                     f"{slurm.cancel(left)}")  # fmt: skip
 
     def _one_job_of_each_configuration_first(self) -> None:
         """Start with jobs that compute the waves of their configuration; the others then find them.

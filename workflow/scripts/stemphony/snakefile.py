@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import campaign, hooks, paths, preflight, provenance
+from . import campaign, hooks, paths, preflight, provenance, slurm
 from .campaign import Campaign
 from .errors import StemphonyError
 from .job import BEGAN_VARIABLE, CONFIG_VARIABLE
@@ -26,6 +26,8 @@ SCRIPTS = Path(__file__).resolve().parents[1]
 GARBAGE_THRESHOLD = 100_000
 # Set in the jobs of batch systems that end them after the `runtime` that was asked for: Slurm, LSF, PBS, Grid Engine.
 BATCH_SYSTEMS = ("SLURM_JOB_ID", "LSB_JOBID", "PBS_JOBID", "JOB_ID")
+SNAKEMAKE_MB = 300
+"""What a cluster's job needs beside the computation: Snakemake runs twice in it."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,8 @@ class Session:
         return int(self.campaign.config["resources"]["threads"])
 
     def mem_mb(self, wildcards: Any, attempt: int) -> int:
-        """Memory of one job, more at each attempt."""
-        return self.base_mem_mb * attempt
+        """Memory that a cluster is asked for, for one job; more at each attempt."""
+        return (self.base_mem_mb + SNAKEMAKE_MB) * attempt
 
     def runtime(self, wildcards: Any, attempt: int) -> int:
         """Minutes of one job, more at each attempt."""
@@ -122,6 +124,7 @@ def _open(given: Mapping[str, Any], files: list[Path], workflow: Any) -> Session
     if workflow.is_main_process:
         checked = preflight.check(inputs)
         _restore_specimen(checked.campaign, result)
+        slurm.adapt_executor(result.name, hooks.say)
         run = hooks.Run(checked, workflow, hooks.say)
         return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, run)
     # A job's process computes what its main process planned, whatever became of the config file meanwhile.
