@@ -44,7 +44,10 @@ def merge_results(params: dict[str, Any], specimen_file: Path, output: Path) -> 
             "merge_digest": provenance.digest(params), "physics_version": provenance.PHYSICS_VERSION,
             "created": identity.created,
         },
-        runtime_attributes=lambda: {"UUID": identity.id, **provenance.runtime_attributes(), "time_stop": ledger.now()},
+        runtime_attributes=lambda: {
+            "UUID": identity.id, **provenance.runtime_attributes(),
+            "controller": plan.get("controller", {}), "time_stop": ledger.now(),
+        },
         blocks={name: value for name, value in config.items() if isinstance(value, dict)},
         warn=lambda text: print(f"note: {text}", file=sys.stderr),
     )  # fmt: skip
