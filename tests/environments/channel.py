@@ -29,7 +29,6 @@ from typing import Any, NamedTuple
 from conda_package_streaming.create import conda_builder
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from zstandard import ZstdCompressor
 
 SUBDIR = "linux-64"
 # conda's names of what PyPI calls otherwise.
@@ -93,7 +92,7 @@ class Channel:
         }
         stem = f"{info['name']}-{info['version']}-{info['build']}"
         # The default level takes minutes for what level 1 does in seconds.
-        with conda_builder(stem, self.folder, compressor=lambda: ZstdCompressor(level=1)) as tar:
+        with conda_builder(stem, self.folder, compression_level=1) as tar:
             for path, entry in [*described.items(), *sorted(entries.items())]:
                 member = tarfile.TarInfo(path)
                 member.mode = entry.mode

@@ -36,7 +36,7 @@ say() { echo "conda rig: $* (after $SECONDS s)"; }
 say "conda and the tools that make a channel"
 "$python" -m venv "$rig/tool"
 tool() { "$rig/tool/bin/python" -m "$@"; }
-tool pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r tests/environments/tools.txt
+tool pip install -qq --disable-pip-version-check --require-hashes --no-deps -r tests/environments/tools.txt
 { echo "#!$rig/tool/bin/python"; cat tests/environments/launcher.py; } > "$rig/tool/bin/conda"
 chmod +x "$rig/tool/bin/conda"
 # A folder for PATH with nothing but `conda`: the tools' own `python` must not be found.
@@ -47,19 +47,20 @@ echo "eval \"\$('$rig/tool/bin/conda' shell.posix activate \"\$1\")\"" > "$rig/t
 
 say "the wheels of the pip locks"
 for name in controller simulation monitor; do
-    tool pip download --quiet --disable-pip-version-check --require-hashes --no-deps --find-links "$rig/wheels" \
+    tool pip download -qq --disable-pip-version-check --require-hashes --no-deps --find-links "$rig/wheels" \
         --dest "$rig/wheels" -r "envs/$name.lock.txt"
 done
-tool pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$rig/wheels" "$rig"/wheels/*.tar.gz
+tool pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir "$rig/wheels" "$rig"/wheels/*.tar.gz
 
 say "the channels"
 PATH="$rig/tool/bin:$PATH" "$rig/tool/bin/python" tests/environments/channel.py "$rig/channels" "$python" "$rig"/wheels/*.whl
 
 say "what the image has, by its own command, and the plugins for other schedulers"
 "$python" -m venv "$rig/image"
-PATH="$rig/image/bin:$PATH" PIP_QUIET=1 PIP_FIND_LINKS="$rig/wheels" sh -ec "$(sed -n 's/^RUN //p' envs/Dockerfile)"
-"$rig/image/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/executors.lock.txt
+PATH="$rig/image/bin:$PATH" PIP_QUIET=2 PIP_FIND_LINKS="$rig/wheels" sh -ec "$(sed -n 's/^RUN //p' envs/Dockerfile)"
+"$rig/image/bin/python" -m pip install -qq --disable-pip-version-check --require-hashes -r envs/executors.lock.txt
 "$rig/image/bin/python" -m pip check --disable-pip-version-check
 
-say "conda $("$rig/tool/bin/conda" --version)"
+version=$("$rig/tool/bin/conda" --version)
+say "$version"
 echo "$made_of" > "$rig/made-of"

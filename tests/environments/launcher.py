@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.machinery
+import importlib.util
 import sys
 from types import ModuleType
 
@@ -34,6 +35,10 @@ class Alias:
 
 # Not the folder of this file, where `conda` would be found again.
 sys.path[:] = [path for path in sys.path if path not in ("", sys.path[0])]
+# The folder conda_lock without conda-lock itself, which needs far more than conda does.
+found = importlib.util.find_spec("conda_lock")
+sys.modules["conda_lock"] = package = ModuleType("conda_lock")
+package.__path__ = found.submodule_search_locations  # type: ignore[assignment, union-attr]
 sys.meta_path.insert(0, Alias())  # type: ignore[arg-type]
 if __name__ == "__main__":
     from conda.cli.main import main

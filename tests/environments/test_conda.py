@@ -173,7 +173,7 @@ def test_a_lost_job_is_computed_by_the_controllers_environment_and_nothing_is_ma
     rig: Rig, simulated: Simulated, controller: Path, tmp_path: Path
 ):
     campaign = simulated.campaign.copy(tmp_path / "again")
-    campaign = replace(campaign, env={**rig.env, "SEEN_BY_JOBS": str(tmp_path)})
+    campaign = replace(campaign, env={**rig.env, "SEEN_BY_JOBS": str(tmp_path), "PYTHONNOUSERSITE": "1"})
     campaign.job_file("p0d000/0001").unlink()
     made = {folder: folder.stat().st_mtime_ns for folder in simulated.prefix.iterdir()}
     command = [
@@ -197,10 +197,10 @@ def test_a_lost_job_is_computed_by_the_controllers_environment_and_nothing_is_ma
 def test_the_command_stemphony_works_in_the_controllers_environment(rig: Rig, controller: Path, simulated: Simulated):
     said = rig.run(
         controller / "bin/python", "-m", "stemphony", "check", simulated.campaign.config, "--no-calibration",
-        PYTHONPATH=str(REPOSITORY / "workflow/scripts"),
+        PYTHONPATH=str(REPOSITORY / "workflow/scripts"), PYTHONNOUSERSITE="1",
     )  # fmt: skip
     assert "Traceback" not in said
-    assert "2 jobs" in said or "configurations" in said
+    assert re.search(r"^jobs +.*2", said, re.MULTILINE), said
 
 
 def test_the_monitors_environment_has_all_that_the_monitor_imports(rig: Rig, tmp_path: Path):

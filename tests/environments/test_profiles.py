@@ -120,7 +120,7 @@ def test_ctrl_c_deletes_the_jobs_of_the_queue(clone: Path, env: dict[str, str], 
     grid_engine.install(records)
     campaign = Campaign.make(clone, tmp_path / "simulation", SMALL, env)
     with start(campaign, records) as running:
-        wait_for(lambda: len(list(records.glob("pid-*"))) == len(SMALL_JOBS), "jobs to be submitted")
+        wait_for(lambda: running.log.read_text().count("external jobid") == len(SMALL_JOBS), "jobs to be submitted")
         running.signal_all(signal.SIGINT)
         outcome = running.end()
     assert outcome.status != 0
