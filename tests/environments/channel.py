@@ -4,8 +4,8 @@
 
 `conda-forge` has all of it but Snakemake and its plugins, which are in `bioconda`, as in the real ones.
 
-The names, versions and dependencies are those of PyPI, so what a test finds out about an environment from here is whether
-it can be solved with its pins, created, activated and used. It says nothing of conda-forge's own builds.
+The names, versions and dependencies are those of PyPI, so what a test finds out about an environment from here is
+whether it can be solved with its pins, created, activated and used. It says nothing of conda-forge's own builds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A real conda makes the environments of `envs`, Snakemake runs jobs in them, and nothing from outside reaches those."""
+"""A real conda makes what `envs` says, Snakemake runs jobs in it, and nothing from outside reaches those."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WITH_CONDA = ("--software-deployment-method", "conda", "--conda-prefix")
 SMALL = changed(TINY, simulation={"name": "small"}, probe={"defoci_nm": [0.0]})
 SMALL_JOBS = frozenset({"p0d000/0000", "p0d000/0001"})
 # A job tells what it sees when it ends.
-TELL = '''if __name__ == "__main__":
+TELL = """if __name__ == "__main__":
     import atexit, os, sys
 
     def tell():
@@ -44,7 +44,7 @@ TELL = '''if __name__ == "__main__":
             json.dump(seen, file)
 
     atexit.register(tell)
-'''
+"""
 # What Python would run by itself, if it looked into a folder that it should not look into.
 SPY = "import os, sys\nopen(os.environ['LEAKS'] + '/{name}-' + str(os.getpid()), 'w').write(sys.prefix)\n"
 
@@ -68,7 +68,7 @@ class Simulated:
 
 @pytest.fixture(scope="session")
 def simulated(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Simulated:
-    """Started from a venv, with conda's base environment active, PYTHONPATH set, and packages of `pip install --user`."""
+    """Started from a venv, with conda's base active, PYTHONPATH set, and packages of `pip install --user`."""
     folder = tmp_path_factory.mktemp("conda")
     clone = make_clone(folder / "clone")
     edit(clone / "workflow/scripts/run_multislice.py", r'^if __name__ == "__main__":\n', TELL)

@@ -1,4 +1,4 @@
-"""Every profile is accepted by Snakemake; that for any scheduler with a submit command runs, with stand-ins for its commands."""
+"""Every profile is accepted by Snakemake; cluster-generic runs, with stand-ins for Grid Engine's commands."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_a_job_of_which_nothing_is_known_any_more_has_failed_after_ten_minutes(c
     assert not mark.exists()
 
 
-# --- Kubernetes: what kubectl is asked ---------------------------------------------------------------------------------
+# --- Kubernetes: what kubectl is asked --------------------------------------------------------------------------------
 
 
 def test_a_job_for_kubernetes_asks_for_what_the_plan_says(commands: Path, tmp_path: Path):
@@ -185,7 +185,9 @@ def test_a_job_for_kubernetes_asks_for_what_the_plan_says(commands: Path, tmp_pa
     script = tmp_path / "job script.sh"
     script.write_text(f"#!/bin/sh\n# properties = {json.dumps(needs)}\ntrue\n")
     kubectl = commands / "kubectl"
-    kubectl.write_text(f"#!/bin/sh\ncat > '{tmp_path}/manifest'; echo \"$@\" > '{tmp_path}/asked'; echo default/stemphony-x\n")
+    kubectl.write_text(
+        f"#!/bin/sh\ncat > '{tmp_path}/manifest'; echo \"$@\" > '{tmp_path}/asked'; echo default/stemphony-x\n"
+    )
     kubectl.chmod(0o755)
     assert said_by(KUBERNETES / "submit.py", commands, script, cwd=tmp_path) == "default/stemphony-x"
     assert (tmp_path / "asked").read_text().startswith("create --filename - ")

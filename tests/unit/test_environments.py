@@ -56,7 +56,9 @@ def test_lock_files_have_hashes_and_no_address(file):
 
 
 def test_all_environments_share_their_versions():
-    controller, simulation, monitor, development = (of_pip(ENVS / f"{name}.lock.txt") for name in (*NAMES, "development"))
+    controller, simulation, monitor, development = (
+        of_pip(ENVS / f"{name}.lock.txt") for name in (*NAMES, "development")
+    )
     both = controller.keys() & simulation.keys()
     assert {"numpy", "scipy", "netcdf4", "ase", "requests", "pyyaml"} <= both
     assert {name: controller[name] for name in both} == {name: simulation[name] for name in both}

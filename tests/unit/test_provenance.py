@@ -83,6 +83,7 @@ def test_packages_of_conda_are_told_with_their_build(tmp_path, monkeypatch):
     assert provenance.packages() == ["added-later==1.0", "lib-with-dashes=0.3=h1_0", "numpy=2.4.6=py312h33ff503_0"]
     provenance.packages.cache_clear()
 
+
 def test_outside_git_there_is_no_commit_but_that_of_the_image(monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("STEMPHONY_GIT_COMMIT", raising=False)

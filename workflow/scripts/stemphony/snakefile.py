@@ -20,9 +20,9 @@ from .job import CONFIG_VARIABLE
 from .store import ledger
 
 SCRIPTS = Path(__file__).resolve().parents[1]
-# In front of each rule's command: Snakemake's own, and behind the activation of a conda environment what it leaves open.
-# That environment replaces the one that was active, wherever in PATH that stood; and Python would also look into the
-# folder of `pip install --user`.
+# In front of each rule's command: Snakemake's own, and behind the activation of a conda environment what that leaves
+# open. The environment replaces the one that was active, wherever in PATH it stood; and Python would also look into
+# the folder of `pip install --user`.
 STRICT = "set -euo pipefail; "
 ONLY_THIS_CONDA = 'export PYTHONNOUSERSITE=1 PATH="$CONDA_PREFIX/bin:$PATH"; '
 # Snakemake's graph of 10,000 jobs is millions of objects that live to the end. At Python's own threshold of 700 a
