@@ -31,7 +31,7 @@ def test_the_entry_point_of_the_image_simulates(tmp_path: Path):
     campaign = Campaign.make(inside, tmp_path / "simulation", SMALL, {})
     variables = dict(re.findall(r'(\w+)="([^"]*)"', "\n".join(re.findall(r"^ENV (.+)$", DOCKERFILE, re.MULTILINE))))
     env = {
-        name: value.replace("/opt/stemphony", str(inside)).replace("/work", str(campaign.directory))
+        name: re.sub("^/work(?=/)", str(campaign.directory), re.sub("^/opt/stemphony(?=/)", str(inside), value))
         for name, value in variables.items()
     } | {"STEMPHONY_GIT_COMMIT": "0123abc", "PATH": f"{folder / 'image/bin'}:/usr/bin:/bin", "HOME": str(tmp_path)}
     entry = json.loads(re.search(r"^ENTRYPOINT (.+)$", DOCKERFILE, re.MULTILINE)[1])
