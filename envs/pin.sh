@@ -5,7 +5,7 @@
 #   sh envs/pin.sh [NAME…]          default: controller simulation monitor
 #
 # Needs conda 24.7 or newer that reaches conda-forge and bioconda, on the platform the file is for. Each environment is made
-# in a temporary folder (about 1 GB) and removed.
+# in a temporary folder (some hundred MB) and removed.
 set -eu
 cd "$(dirname "$0")"
 command -v conda >/dev/null || { echo "pin: there is no conda on PATH; activate it first." >&2; exit 1; }

@@ -27,7 +27,10 @@ def test_the_entry_point_of_the_image_simulates(tmp_path: Path):
         for name in names:
             place = inside / target / Path(name).name if target.endswith("/") else inside / target
             place.parent.mkdir(parents=True, exist_ok=True)
-            (shutil.copytree if (REPOSITORY / name).is_dir() else shutil.copy)(REPOSITORY / name, place)
+            if (REPOSITORY / name).is_dir():
+                shutil.copytree(REPOSITORY / name, place, dirs_exist_ok=True)
+            else:
+                shutil.copy(REPOSITORY / name, place)
     campaign = Campaign.make(inside, tmp_path / "simulation", SMALL, {})
     variables = dict(re.findall(r'(\w+)="([^"]*)"', "\n".join(re.findall(r"^ENV (.+)$", DOCKERFILE, re.MULTILINE))))
     env = {
