@@ -165,6 +165,12 @@ def test_probe_basis_sees_what_multislice_sees_with_fewer_waves():
     assert np.abs(superposed.images - exact.images).max() < 1e-4 * exact.images.max()
 
 
+@pytest.mark.parametrize(("scan", "chosen"), [("2x1", "multislice"), ("24x24", "probe_basis")])
+def test_auto_takes_what_is_less_work_and_says_what_it_took(scan: str, chosen: str):
+    record = measured(scan=scan, slices=40, probes=2, algorithm="auto").record()
+    assert (record["algorithm"], record["basis_rank"] is None) == (chosen, chosen == "multislice")
+
+
 # --- what cannot be ------------------------------------------------------------------------------------------------
 
 

@@ -159,6 +159,7 @@ def test_a_preview_of_no_detector_earns_a_note(checked):
         ({"probe": {"source_fwhm_nm": 0.1}, "scan": {"x": [0.0, 0.5]}}, "reflection"),
         ({"grating": {"gpts": [62, 64]}}, "prime factor"),
         ({"probe": {"defocus_count": 3}}, "ignored"),
+        ({"simulation": {"algorithm": "probe_basis", "basis_tolerance": 1e-7}}, "precision: double"),
         ({"specimen": {"u_iso_angstrom2": {**U_ISO, "Tl": 0.01}}}, "no Tl"),
     ],
 )

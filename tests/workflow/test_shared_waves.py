@@ -30,8 +30,8 @@ def shared(clone: Path, env: dict[str, str], tmp_path_factory: pytest.TempPathFa
 def logs(campaign: Campaign) -> dict[str, str]:
     """What each job said, by `defocus/configuration`."""
     found = {}
-    for file in (campaign.directory / "logs/run_multislice/shared").glob("*.log"):
-        _, defocus, _, configuration = file.stem.split("_")
+    for file in (campaign.directory / "logs/run_multislice/shared").rglob("*.log"):
+        defocus, configuration = (name.partition("_")[2] for name in (file.parent.name, file.stem))
         found[f"{defocus}/{configuration}"] = file.read_text(encoding="utf-8")
     return found
 
@@ -76,7 +76,10 @@ def test_a_lost_job_is_made_anew_from_the_kept_waves_alone(shared: Finished, tmp
 
 def test_after_clean_nothing_runs_and_a_lost_job_computes_its_own(shared: Finished, tmp_path: Path):
     campaign = shared.copy(tmp_path / "copy")
+    own = campaign.result.waves_folder / "mine"
+    own.mkdir()
     assert campaign.command("clean", campaign.result.root).status == 0
+    own.rmdir()
     assert not list(campaign.result.waves_folder.glob("*"))
     assert campaign.to_run() == set()
     campaign.job_file("p0d000/0000").unlink()

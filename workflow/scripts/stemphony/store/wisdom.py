@@ -6,11 +6,11 @@ import base64
 import fcntl
 import hashlib
 import json
-import math
 import os
 import platform
+import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,13 +18,16 @@ from ..physics import fft
 from ..physics.strips import StripPlan
 from .atomic import atomic_path
 
-LOCK_WAIT_S = 60.0
+# Longer than the search for the plans of a grid of 2048² takes: whoever does not wait computes with other plans.
+LOCK_WAIT_S = 300.0
 LOCK_POLL_S = 0.05
 
-# FFTW measures under the noise of the machine. Its plans for large grids differ by a tenth of their time, so several
-# are sought and the fastest is kept; those that it finds quickly hardly differ.
+# FFTW measures each transform alone, in the cache and under the noise of the machine. Its plans for large grids differ
+# by a tenth of the time of a slice, so several are sought and the fastest is kept; those that it finds quickly hardly
+# differ.
 QUICK_S = 4.0
-ENOUGH_S = 20.0
+ENOUGH_S = 40.0
+ROUNDS = 12
 
 
 def cache_folder() -> Path:
@@ -87,28 +90,34 @@ def prepare_plans(plan: Callable[[str], object], folder: Path | None = None) -> 
 
 def _plan_well(plan: Callable[[str], object]) -> None:
     """Leave FFTW with the wisdom of the fastest of a few plans, where the transforms can be timed."""
-    before, begin, best = fft.wisdom(), time.monotonic(), (math.inf, fft.wisdom())
+    before, begin = fft.wisdom(), time.monotonic()
+    found: list[tuple[StripPlan, fft.Wisdom]] = []
     while True:
         fft.forget_wisdom()
         fft.add_wisdom(before)
         made = plan("FFTW_PATIENT")
-        elapsed = time.monotonic() - begin
-        best = min(best, (_seconds(made), fft.wisdom()), key=lambda found: found[0])
-        if not isinstance(made, StripPlan) or elapsed < QUICK_S or elapsed > ENOUGH_S:
+        if not isinstance(made, StripPlan):
+            return
+        found.append((made, fft.wisdom()))
+        if not QUICK_S <= time.monotonic() - begin <= ENOUGH_S:
             break
-    fft.forget_wisdom()
-    fft.add_wisdom(best[1])
+    if len(found) > 1:
+        seconds = _seconds([made for made, _ in found])
+        fft.forget_wisdom()
+        fft.add_wisdom(found[seconds.index(min(seconds))][1])
 
 
-def _seconds(made: object) -> float:
-    if not isinstance(made, StripPlan):
-        return 0.0
-    times = []
-    for _ in range(6):
-        begin = time.process_time()
-        made.rehearse()
-        times.append(time.process_time() - begin)
-    return min(times)
+def _seconds(plans: Sequence[StripPlan]) -> list[float]:
+    """CPU time of a slice with each plan, in turns, so that what slows the machine for a while slows all of them."""
+    rehearsals = [plan.rehearsal() for plan in plans]
+    times: list[list[float]] = [[] for _ in plans]
+    for _ in range(ROUNDS):
+        for rehearsal, own in zip(rehearsals, times, strict=True):
+            rehearsal()  # puts this plan's wave in the place of the other's in the cache
+            begin = time.process_time()
+            rehearsal()
+            own.append(time.process_time() - begin)
+    return [statistics.median(own) for own in times]
 
 
 def _known(file: Path, plan: Callable[[str], object]) -> bool:
