@@ -21,6 +21,11 @@ from .job import BEGAN_VARIABLE, CONFIG_VARIABLE
 from .store import ledger
 
 SCRIPTS = Path(__file__).resolve().parents[1]
+# In front of each rule's command: Snakemake's own, and behind the activation of a conda environment what that leaves
+# open. The environment replaces the one that was active, wherever in PATH it stood; and Python would also look into
+# the folder of `pip install --user`.
+STRICT = "set -euo pipefail; "
+ONLY_THIS_CONDA = 'export PYTHONNOUSERSITE=1 PATH="$CONDA_PREFIX/bin:$PATH"; '
 # Snakemake's graph of 10,000 jobs is millions of objects that live to the end. At Python's own threshold of 700 a
 # fifth of a dry run went into looking through them for garbage.
 GARBAGE_THRESHOLD = 100_000
@@ -147,6 +152,12 @@ def _restore_specimen(planned: Campaign, result: paths.ResultPaths) -> None:
     params = provenance.canonical_json(planned.specimen_params)
     command = [sys.executable, str(SCRIPTS / "prepare_specimen.py"), params, str(result.specimen)]
     subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+
+
+def shell_prefix(workflow: Any) -> str:
+    """What stands in front of each rule's command."""
+    methods = {method.name for method in workflow.deployment_settings.deployment_method}
+    return STRICT + (ONLY_THIS_CONDA if "CONDA" in methods else "")
 
 
 def prepare_environment(config_files: list[Path], inputs: preflight.Inputs) -> None:

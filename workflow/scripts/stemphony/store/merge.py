@@ -77,7 +77,10 @@ def merge_simulation(
             "merge_digest": provenance.digest(task.params), "physics_version": provenance.PHYSICS_VERSION,
             "created": identity.created,
         },
-        runtime_attributes=lambda: {"UUID": identity.id, **provenance.runtime_attributes(), "time_stop": ledger.now()},
+        runtime_attributes=lambda: {
+            "UUID": identity.id, **provenance.runtime_attributes(),
+            "controller": plan.get("controller", {}), "time_stop": ledger.now(),
+        },
         blocks={name: value for name, value in config.items() if isinstance(value, dict)},
         warn=warn,
         processes=processes,
