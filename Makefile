@@ -1,5 +1,5 @@
 # The whole developer interface. `make run` and `make test` do their own set-up.
-.PHONY: help setup run demo-monitor test check format compare bench bench-peers bench-growth bench-reporting regression soak
+.PHONY: help setup run demo-monitor test check format compare bench bench-peers bench-growth bench-reporting bench-scale regression soak
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 setup: .venv/installed ## one environment, .venv, from the lock file
@@ -37,5 +37,7 @@ bench-growth: .venv/installed ## how the cost grows and where the algorithms cro
 	@OMP_NUM_THREADS=1 .venv/bin/python docs/benchmarks/growth.py
 regression: .venv/installed ## the loop's cost in FFTs of its grid has a bound
 	@.venv/bin/python docs/benchmarks/regression.py
+bench-scale: .venv/installed ## a campaign of 10,000 jobs whose physics is a copy of a file, for docs/performance.md (minutes)
+	@OMP_NUM_THREADS=1 .venv/bin/python docs/benchmarks/scale.py
 bench-reporting: .venv/installed ## what status reports cost a simulation, measured (minutes)
 	@.venv/bin/python docs/benchmarks/reporting.py

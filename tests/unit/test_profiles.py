@@ -64,6 +64,29 @@ def test_slurm_profile():
     assert slurm["slurm-status-command"] == "squeue"  # sacct needs an accounting database
 
 
+@pytest.mark.parametrize("name", ["cluster-generic", "htcondor", "lsf", "kubernetes"])
+def test_profiles_of_other_schedulers(name):
+    profile = ROOT / "profiles" / name / "config.v9+.yaml"
+    assert content(profile)["scheduler"] == "greedy"
+    assert content(profile)["retries"] >= 1
+    assert content(profile)["latency-wait"] >= 30
+    assert {"mem_mb", "runtime"} <= set(content(profile)["default-resources"])
+    plugin = f"snakemake-executor-plugin-{content(profile)['executor']}"
+    assert re.search(rf"^{plugin}==[\d.]+$", (ROOT / "envs/executors.in").read_text(), re.MULTILINE)
+    assert "Not run by us" in profile.read_text()
+
+
+def test_programs_that_a_profile_names_are_there_and_may_be_run():
+    """Snakemake finds them beside the profile only if the value is the file's name and nothing else."""
+    found = 0
+    for file in PROFILES:
+        for key, value in content(file).items():
+            if key.endswith("-cmd") and re.search(r"\.(sh|py)\b", value):
+                assert (file.parent / value).stat().st_mode & 0o111 == 0o111, f"{file}: {key}"
+                found += 1
+    assert found >= 4
+
+
 def test_snakemake_finds_the_slurm_profile_by_name():
     link = ROOT / "slurm"
     assert link.is_symlink()

@@ -11,7 +11,7 @@ import pytest
 from stemphony import paths
 from stemphony.physics.basis import signal_forms
 from stemphony.physics.detectors import Region
-from stemphony.store import waves
+from stemphony.store import claims, waves
 from stemphony.store.waves import read_waves, shared_waves, waves_digest, write_waves
 from stemphony.superposition import Basis, Superposition
 
@@ -108,7 +108,7 @@ def test_the_first_computes_and_the_second_reads(file):
 
 
 def test_of_many_at_once_one_computes(file, monkeypatch):
-    monkeypatch.setattr(waves, "POLL_S", 0.01)
+    monkeypatch.setattr(claims, "POLL_S", 0.01)
     calls: list[int] = []
 
     def compute() -> Superposition:
@@ -136,19 +136,19 @@ def test_waves_that_do_not_serve_are_replaced(kept):
 
 
 def test_a_claim_without_heartbeat_is_taken_over(file, monkeypatch):
-    monkeypatch.setattr(waves, "POLL_S", 0.01)
-    monkeypatch.setattr(waves, "STALE_S", 0.1)
+    monkeypatch.setattr(claims, "POLL_S", 0.01)
+    monkeypatch.setattr(claims, "STALE_S", 0.1)
     file.parent.mkdir()
-    assert waves._claim(file)
+    file.with_name(f".{file.name}.claim").write_text("of a machine that is gone\n")
     said: list[str] = []
     assert same(obtained(file, said=said), superposition())
     assert said[0] == "waiting for the waves of this configuration, which another job computes"
 
 
 def test_a_claim_with_heartbeat_is_waited_for(file, monkeypatch):
-    monkeypatch.setattr(waves, "POLL_S", 0.01)
-    monkeypatch.setattr(waves, "STALE_S", 0.3)
-    monkeypatch.setattr(waves, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(claims, "POLL_S", 0.01)
+    monkeypatch.setattr(claims, "STALE_S", 0.3)
+    monkeypatch.setattr(claims, "HEARTBEAT_S", 0.02)
     begun = threading.Event()
 
     def slow() -> Superposition:

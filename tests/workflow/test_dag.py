@@ -127,7 +127,7 @@ def test_the_rules_are_those_of_the_pipeline():
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_has_a_log_an_environment_and_a_script_of_its_name(rule: str):
     file, body = RULES[rule]
-    assert re.search(rf'^    log:\n        f"logs/{rule}/', body, re.MULTILINE)
+    assert re.search(rf'^    log:\n        (f"logs/{rule}/|FILES.log\()', body, re.MULTILINE)
     environment = re.search(r'^    conda:\n        "(.+)"$', body, re.MULTILINE)
     assert environment is not None
     assert (file.parent / environment[1]).is_file()

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -285,19 +286,88 @@ def second_run(campaign: Campaign) -> Outcome:
     return Outcome(done.returncode, done.stdout)
 
 
-def test_jobs_that_outlive_a_killed_snakemake_do_no_harm(slow: Finished, slow_again: Campaign):
+def attempts(campaign: Campaign) -> dict[str, int]:
+    """Which attempt has computed each job of the slow campaign."""
+    return {job: attributes(campaign.job_file(job), "runtime")["attempt"] for job in SLOW_JOBS}
+
+
+@pytest.mark.parametrize("when", ["after they have ended", "while they run"])
+def test_jobs_that_outlive_a_killed_snakemake_are_not_computed_again(slow: Finished, slow_again: Campaign, when: str):
     campaign = slow_again
+    logs = campaign.directory / "logs" / "run_multislice" / "slow"
     with campaign.start() as running:
         states = campaign.wait_for_jobs(2, 2)
         running.process.send_signal(signal.SIGKILL)
         running.end()
-        alive = [Path(f"/proc/{state['pid']}") for state in states.values()]
-        assert all(process.exists() for process in alive), "the jobs go on as orphans"
-        outcome = campaign.stemphony()
+        alive = {state["pid"]: Path(f"/proc/{state['pid']}") for state in states.values()}
+        assert all(process.exists() for process in alive.values()), "the jobs go on as orphans"
+        if when == "while they run":
+            for pid in alive:
+                os.kill(pid, signal.SIGSTOP)
+        else:
+            wait_for(lambda: len(campaign.written()) == 2, "the results of the orphans")
+            wait_for(lambda: not any(process.exists() for process in alive.values()), "the orphans to end")
+        with campaign.start_stemphony() as again:
+            if when == "while they run":
+                said = lambda: [log.read_text() for log in logs.glob("*.log")]  # noqa: E731
+                wait_for(lambda: sum("waiting for its result" in text for text in said()) == 2, "both to wait")
+                for pid in alive:
+                    os.kill(pid, signal.SIGCONT)
+            outcome = again.end()
         assert outcome.status == 0, outcome.output
-        assert_same_arrays(campaign.result.merged, slow.arrays)
-        wait_for(lambda: not any(process.exists() for process in alive), "the orphans to end")
-    assert not [path.name for path in (campaign.result.root / "jobs").rglob("*.tmp")]
+    assert attempts(campaign) == {job: state["attempt"] for job, state in states.items()}
+    assert all("its result is checked and taken" in log.read_text() for log in logs.glob("*.log"))
+    assert_same_arrays(campaign.result.merged, slow.arrays)
+    assert not list(campaign.result.root.rglob("*.tmp"))
+    assert not campaign.result.checkpoints_folder.exists()
+
+
+def test_a_job_out_of_time_is_tried_again_and_goes_on(slow: Finished, slow_again: Campaign):
+    campaign = slow_again
+    campaign.job_file("p0d000/0001").parent.mkdir(parents=True)
+    for suffix in ("", ".sha256"):  # one job is enough
+        name = campaign.job_file("p0d000/0001").name + suffix
+        shutil.copy2(slow.campaign.job_file("p0d000/0001").with_name(name), campaign.job_file("p0d000/0001").parent)
+    campaign.change(resources={"runtime_min": 100})
+    # As in the job of a cluster that will end it in less than a minute.
+    limited = Campaign(
+        campaign.clone,
+        campaign.folder,
+        {**campaign.env, "STEMPHONY_JOB_BEGAN": str(time.monotonic() - 5945.0)},
+    )
+    with receiver(campaign) as server:
+        outcome = limited.succeed("--retries", "1", cores=1)
+        events = list(server.events)
+    error = last(events, "ERROR")
+    assert error["will_retry"] is True
+    assert error["message"].startswith("The time limit of 100 min is near; ")
+    assert outcome.output.count("The time limit of 100 min is near") == 1
+    first, second = ([e for e in events if e.get("attempt") == attempt] for attempt in (2, 3))
+    assert "FINISH_FP_CONFIGURATION" not in {event["event"] for event in first}
+    assert [event["event"] for event in second][-1] == "FINISH_FP_CONFIGURATION"
+    assert attributes(campaign.job_file("p0d000/0000"), "runtime")["resumed_at"] > 0
+    assert_same_arrays(campaign.result.merged, slow.arrays)
+    assert ends(events) == ["FINISH"]
+    assert not campaign.result.checkpoints_folder.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system that is read-only needs root")
+def test_a_read_only_results_folder_ends_a_run_with_one_message(tiny: Reported, tmp_path: Path):
+    campaign = tiny.copy(tmp_path / "copy")
+    campaign.change(http_reporting={"reporting": False})
+    campaign.job_file("p0d000/0000").unlink()
+    folder = str(campaign.result.root)
+    subprocess.run(["mount", "--bind", folder, folder], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+        outcome = campaign.snakemake()
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+    assert outcome.status == 1
+    assert outcome.output.count("Make it writable, or work in another folder") == 1
+    assert "Traceback" not in outcome.output
+    assert campaign.succeed().jobs == {"p0d000/0000"} | AFTER_JOBS
+    assert_same_arrays(campaign.result.merged, tiny.arrays)
 
 
 def test_a_lock_without_a_trace_is_left_alone(quiet_copy: Campaign):

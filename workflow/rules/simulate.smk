@@ -22,9 +22,9 @@ rule run_multislice:
     output:
         nc=FILES.job("{defocus}", "{configuration}"),
     log:
-        f"logs/run_multislice/{CAMPAIGN.name}/defocus_{{defocus}}_configuration_{{configuration}}.log",
+        FILES.log("{defocus}", "{configuration}"),
     benchmark:
-        f"benchmarks/run_multislice/{CAMPAIGN.name}/defocus_{{defocus}}_configuration_{{configuration}}.tsv"
+        FILES.benchmark("{defocus}", "{configuration}")
     conda:
         "../../envs/simulation.yaml"
     threads: SESSION.threads
@@ -37,6 +37,6 @@ rule run_multislice:
     params:
         job=SESSION.job_params,
     shell:
-        "STEMPHONY_TRY={resources.try_number} "
+        "STEMPHONY_TRY={resources.try_number} STEMPHONY_RUNTIME_MIN={resources.runtime} "
         'python "$STEMPHONY_SCRIPTS/run_multislice.py" {params.job:q} {input.specimen:q} {output.nc:q} {threads}'
         " > {log:q} 2>&1"

@@ -29,11 +29,16 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
         from stemphony.preview import preview_of
         from stemphony.simulation import simulate
         from stemphony.store import specimen_file as specimens
-        from stemphony.store.jobs import JobRecord, atom_table, write_job
+        from stemphony.store.jobs import JobRecord, atom_table, take_finished, write_job
         from stemphony.store.waves import shared_waves, waves_digest
         from stemphony.store.wisdom import cpu_model, prepare_plans
         from stemphony.superposition import Superposition
 
+        phonons, configuration, defocus = params["frozen_phonon"], params["configuration"], params["defocus_nm"]
+        if scope.may_be_done and take_finished(output, scope.aside, params, scope.identity.id):
+            job.say("another process has finished this job meanwhile: its result is checked and taken")
+            scope.settle(output)
+            return
         specimen, attributes = specimens.read_specimen_file(specimen_file), specimens.read_attributes(specimen_file)
         if attributes.get("specimen_digest") != params["specimen_digest"]:
             raise DamagedResultError(
@@ -41,7 +46,6 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
                 "Delete it and run again; no computed configuration is lost by that."
             )
         experiment = Experiment.of(params, specimen.cell)
-        phonons, configuration, defocus = params["frozen_phonon"], params["configuration"], params["defocus_nm"]
         random_seed = params["simulation"]["random_seed"]
         seed = None if random_seed is None else scope.identity.effective_seed(random_seed)
         atoms = draw_atoms(
@@ -61,19 +65,21 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
         budget_mb = scope.plan.get("budget_mb", DEFAULT_BUDGET_MB)
 
         def shared() -> Superposition:
-            with Passage(experiment, atoms, threads, flag) as passage:
-                return Superposition.of(passage, scope.plan["defoci_nm"], budget_mb * 1e6, scope.progress)
+            with scope.keeping() as keeper, Passage(experiment, atoms, threads, flag) as passage:
+                return Superposition.of(passage, scope.plan["defoci_nm"], budget_mb * 1e6, keeper.report, keeper)
 
         if scope.plan.get("shared_waves"):
             superposition = shared_waves(
-                scope.result.waves(configuration), waves_digest(params),
-                serves=lambda kept: kept.serves(defocus), compute=shared, say=job.say,
+                scope.result.waves(configuration), waves_digest(params), serves=lambda kept: kept.serves(defocus),
+                compute=shared, say=job.say, check=scope.check,
             )  # fmt: skip
             signals = superposition.signals(experiment, defocus)
         else:
-            signals = simulate(
-                experiment, atoms, defocus, threads=threads, flag=flag, on_progress=scope.progress, budget_mb=budget_mb
-            )
+            with scope.keeping() as keeper:
+                signals = simulate(
+                    experiment, atoms, defocus, threads=threads, flag=flag, on_progress=keeper.report,
+                    budget_mb=budget_mb, keeper=keeper,
+                )  # fmt: skip
         record = JobRecord(
             params=params,
             effective_seed=seed,
@@ -85,12 +91,14 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
             runtime={
                 "UUID": scope.identity.id, **provenance.runtime_attributes(), **watch.record(),
                 "host": provenance.host(), "cpu_model": cpu_model(), "threads": threads,
-                "fft_plan_source": plan_source, "attempt": scope.attempt,
+                "fft_plan_source": plan_source, "attempt": scope.attempt, "resumed_at": scope.resumed_at,
+                "checkpoint_seconds": scope.checkpoint_seconds,
                 "algorithm": signals.algorithm, "waves": signals.waves, "window_check": signals.window_check,
             },
         )  # fmt: skip
         keep = scope.plan.get("keep_coordinates", True)
         write_job(output, experiment, record, signals, atom_table(specimen, experiment), atoms if keep else None)
+        scope.settle(output)
         scope.show(lambda: preview_of(experiment, signals))
 
 

@@ -4,6 +4,7 @@ StemphonyError
     ConfigError             a key of the config, with the place it stands at
     SpecimenError           a structure or trajectory file
     DamagedResultError      a job file or merged file that is truncated, damaged, foreign or mixed
+    TimeLimitError          a job that ends before its cluster ends it; what is done is kept
     StorageError            a folder that cannot be written, a disk that is full
     MonitorError            the receiver of status events: its options, database, address
 
@@ -35,6 +36,10 @@ class SpecimenError(StemphonyError):
 
 class DamagedResultError(StemphonyError):
     """Result files cannot be merged; nothing was deleted."""
+
+
+class TimeLimitError(StemphonyError):
+    """The time limit of a job is near; another attempt goes on from what is kept."""
 
 
 class StorageError(StemphonyError):

@@ -29,6 +29,8 @@ from .status.orphans import orphans_of
 from .status.reporter import ONSTART_WAIT_S, RUN_END_WAIT_S, Reporter
 from .status.spool import count_lines, spool_file_of
 from .store import ledger
+from .store.checkpoints import put_aside, sweep
+from .store.claims import process_start
 
 LIVE_VARIABLE = "STEMPHONY_LIVE"
 WATCH_S = 5.0
@@ -71,6 +73,14 @@ class Run:
         """Make the identity, the run's number and plan.json, then send START_SIMULATION."""
         if self.workflow.touch:
             return
+        try:
+            self._start()
+        except StemphonyError as error:
+            # No job could keep its result. Snakemake would print a traceback.
+            self.say(str(error))
+            sys.exit(1)
+
+    def _start(self) -> None:
         checked, campaign = self.checked, self.checked.campaign
         seed = campaign.config["simulation"]["random_seed"]
         identity = ledger.identity(self.result, seed, self._recorded_identity())
@@ -80,6 +90,7 @@ class Run:
         plan = {**checked.plan(self.number, processors, self.jobs, ledger.now()), "retries": self._retries()}
         ledger.write_plan(self.result, plan)
         os.environ[job.RUN_VARIABLE] = str(self.number)
+        self._keep_what_orphans_finished()
         self._note_holder()
         self._listen_for_cancel()
         if plan["shared_waves"]:
@@ -139,6 +150,21 @@ class Run:
             return int(settings.nodes)
         return max(1, int(settings.cores or 1) // int(self.checked.campaign.config["resources"]["threads"]))
 
+    def _keep_what_orphans_finished(self) -> None:
+        """Keep files that jobs of a killed Snakemake have finished since, which this one would delete.
+
+        It did not see them end, so they are incomplete or missing to it. The job finds the file, checks it and is done.
+        """
+        workflow, dag = self.workflow, self.workflow.dag
+        for needed in dag.needrun_jobs():
+            file = Path(str(needed.output[0])) if needed.rule.name == "run_multislice" else None
+            if file is None or not file.exists():
+                continue
+            # A file that the user wants computed again is not kept, nor one of other params.
+            if dag.reason(needed).missing_output or workflow.async_run(workflow.persistence.incomplete(needed)):
+                defocus, configuration = needed.wildcards.defocus, int(needed.wildcards.configuration)
+                put_aside(file, self.result.aside(defocus, configuration))
+
     def _note_holder(self) -> None:
         self.holder.parent.mkdir(parents=True, exist_ok=True)
         content = {
@@ -186,9 +212,9 @@ class Run:
 
     def _watch(self) -> None:
         """One line per tenth, for a terminal without `stemphony run`."""
-        tenths = progress.Tenths(self.say)
+        tenths, watch = progress.Tenths(self.say), progress.Watch(self.result, self.number)
         while not self.ended.wait(WATCH_S):
-            now = progress.overall(self.result, self.number, self.jobs)
+            now = watch.overall(self.jobs)
             if self.jobs:
                 tenths.reached(
                     now.share, f"simulation {100 * now.share:.0f} %: {now.finished} of {self.jobs} jobs finished"
@@ -203,6 +229,7 @@ class Run:
         self.ended.set()
         self._report("onsuccess", self._write_orphaned_errors)
         if self._is_complete():
+            sweep(self.result)
             self._report("onsuccess", self._end, Event.FINISH)
         else:
             self._report("onsuccess", self._end, Event.FAILED, "the run ended without a merged result")
@@ -233,13 +260,9 @@ class Run:
 
     def _is_complete(self) -> bool:
         """Whether stem.nc is readable and was merged from what this run planned."""
-        import netCDF4
+        from .store.merge import merged_from
 
-        try:
-            with netCDF4.Dataset(self.result.merged) as root:
-                return bool(root.merge_digest == provenance.digest(self.checked.campaign.merge_params))
-        except (OSError, RuntimeError, AttributeError):
-            return False
+        return merged_from(self.result.merged) == provenance.digest(self.checked.campaign.merge_params)
 
     def _states(self) -> list[dict[str, Any]]:
         """States of this run's jobs; one that is still `running` now, without its result, has died silently."""
@@ -377,17 +400,6 @@ class Run:
         except Exception as error:  # whatever goes wrong with reports, the simulation is not touched
             what = str(error) if isinstance(error, StemphonyError) else type(error).__name__
             self.say(f"status reporting ({hook}): {what}")
-
-
-def process_start(pid: int) -> str:
-    """When a process started, in the kernel's clock ticks; empty if it does not live, or there is no /proc."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return ""
-    fields = stat.rsplit(")", 1)[1].split()
-    # A dead process stays in the table until its parent asks for it, in a container often for ever.
-    return "" if fields[0] in "ZX" else fields[19]
 
 
 def say(text: str) -> None:

@@ -13,18 +13,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
-from . import paths, progress
-from .errors import StemphonyError
+from . import paths, progress, provenance
+from .errors import StemphonyError, TimeLimitError
 from .paths import ResultPaths
 from .status import settings as status_settings
 from .status.reporter import JobReporter
-from .store import ledger
+from .store import checkpoints, claims, ledger
+
+if TYPE_CHECKING:
+    from .checkpoint import Keeper
 
 RUN_VARIABLE = "STEMPHONY_RUN"
 TRY_VARIABLE = "STEMPHONY_TRY"
 CONFIG_VARIABLE = "STEMPHONY_CONFIG_FILES"
+RUNTIME_VARIABLE = "STEMPHONY_RUNTIME_MIN"
+BEGAN_VARIABLE = "STEMPHONY_JOB_BEGAN"
+"""When the cluster started the job, in seconds of the monotonic clock of its machine; only set where it ends jobs."""
+CHECKPOINT_VARIABLE = "STEMPHONY_CHECKPOINT_S"
+
+QUICK_S = 2.0
+"""Longest time that a checkpoint may take after SIGTERM: SIGKILL is not far behind."""
 
 
 class Terminated(SystemExit):
@@ -32,6 +42,45 @@ class Terminated(SystemExit):
 
     def __init__(self) -> None:
         super().__init__(143)
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """The time after which a cluster ends a job.
+
+    Attributes
+    ----------
+    minutes : float
+    ends : float
+        In seconds of the monotonic clock, which no correction of the time moves.
+    """
+
+    minutes: float
+    ends: float
+
+    @classmethod
+    def of_environment(cls) -> Self | None:
+        """The limit of this job, None where nobody imposes one."""
+        try:
+            minutes, began = float(os.environ[RUNTIME_VARIABLE]), float(os.environ[BEGAN_VARIABLE])
+        except (KeyError, ValueError):
+            return None
+        now = time.monotonic()
+        # From another machine's clock, if the job was moved.
+        began = began if now - 60 * minutes < began <= now else now
+        return cls(minutes, began + 60 * minutes) if minutes > 0 else None
+
+    def check(self, reserve_s: float = 0.0) -> None:
+        """Raise TimeLimitError when only a tenth or 60 s remain, or not thrice the time for a last checkpoint."""
+        if self.ends - time.monotonic() < max(min(6 * self.minutes, 60.0), 3 * reserve_s):
+            raise self.error("the job has waited for what another process computes")
+
+    def error(self, what: str) -> TimeLimitError:
+        """The message with which a job ends."""
+        return TimeLimitError(
+            f"The time limit of {self.minutes:g} min is near; {what}. Another attempt goes on from there: "
+            "Snakemake's retries start one, else the same command does."
+        )
 
 
 def limit_threads(threads: int) -> None:
@@ -45,6 +94,8 @@ class JobScope:
     """One attempt of one (defocus, configuration), as the rest of the campaign sees it."""
 
     result: ResultPaths
+    defocus: str
+    configuration: int
     identity: ledger.Identity
     plan: Mapping[str, Any]
     run: int
@@ -52,6 +103,13 @@ class JobScope:
     progress_file: progress.ProgressFile
     reporter: JobReporter
     tenths: progress.Tenths
+    limit: TimeLimit | None = None
+    checkpoint_file: Path = Path()
+    checkpoint_key: str = ""
+    may_be_done: bool = False
+    """Whether another process may have made the result since this job was started."""
+    resumed_at: float | None = None
+    checkpoint_seconds: float | None = None
     wants_preview: bool = False
     preview: Mapping[str, Any] = field(default_factory=dict)
 
@@ -60,6 +118,65 @@ class JobScope:
         self.progress_file.update(done, total)
         self.reporter.progress(done / total if total else 1.0)
         self.tenths.reached(done / total if total else 1.0, f"{100 * done / max(1, total):.0f} % of the waves")
+
+    @property
+    def aside(self) -> Path:
+        """See `paths.ResultPaths.aside`."""
+        return self.result.aside(self.defocus, self.configuration)
+
+    def check(self) -> None:
+        """Raise TimeLimitError when the cluster is about to end the job."""
+        if self.limit is not None:
+            self.limit.check()
+
+    @contextmanager
+    def keeping(self) -> Iterator[Keeper]:
+        """Keeper of a computation, with what an earlier attempt has left; keeps what is done if it is stopped."""
+        from .checkpoint import INTERVAL_S, Keeper
+
+        file, limit = self.checkpoint_file, self.limit
+        found, refused = checkpoints.read_checkpoint(file, self.checkpoint_key)
+        if refused:
+            say(f"checkpoint {file.name} is not used: {refused}. The job starts from the beginning.")
+        if found is not None:
+            self.resumed_at = round(found.share, 4)
+            say(f"goes on from the checkpoint of an earlier attempt, at {100 * found.share:.0f} %")
+        keeper = Keeper(
+            found=None if found is None else found.arrays,
+            write=lambda parts, done, total: checkpoints.write_checkpoint(
+                file, self.checkpoint_key, parts, done, total
+            ),
+            check=(lambda reserve_s: None) if limit is None else limit.check,
+            progress=self.progress,
+            say=say,
+            interval_s=_seconds(CHECKPOINT_VARIABLE, INTERVAL_S),
+        )
+        del found
+        try:
+            yield keeper
+        except TimeLimitError:
+            assert limit is not None
+            before = file.exists()
+            share = f"{100 * keeper.done / max(1, keeper.total):.0f} % of the waves are"
+            if keeper.save():
+                raise limit.error(f"{share} kept in {file.name}") from None
+            raise limit.error(f"{share} done, of which {'a part is' if before else 'none could be'} kept") from None
+        except (Terminated, KeyboardInterrupt):
+            keeper.save(within_s=QUICK_S)
+            raise
+        finally:
+            self.checkpoint_seconds = round(keeper.seconds, 3) if keeper.written else None
+
+    def settle(self, output: Path) -> None:
+        """After the result is in place: forget checkpoints, and keep the result from a run that has begun since."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one that comes now must not make Snakemake delete the result
+        aside = self.aside
+        checkpoints.discard(self.checkpoint_file, self.result.checkpoint(self.defocus, self.configuration))
+        if ledger.latest_run(self.result) > self.run:
+            # Its Snakemake did not see this job end and deletes what it left.
+            checkpoints.put_aside(output, aside)
+        else:
+            checkpoints.discard(aside, paths.checksum(aside))
 
     def show(self, make: Callable[[], Mapping[str, Any]]) -> None:
         """Have an image sent with the job's end, if the config wants that. Trouble with it does not fail the job."""
@@ -122,12 +239,26 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
     )
     tenths = progress.Tenths(lambda text: print(f"{ledger.now()}  {text}", flush=True))
     handler = signal.signal(signal.SIGTERM, _terminate)
+    limit, claim = TimeLimit.of_environment(), None
+    # Snakemake has deleted the output before it started this job: one that is there now is another process'.
+    may_be_done = TRY_VARIABLE in os.environ
     try:
         # Once this file is there, whatever ends the job is noted in it.
         progress_file.write()
-        reporter.start()
+        reporter.start(None)
+        claim, waited = _claimed(result.claim(identifier, configuration), limit)
+        kept_in, key = _checkpoint_of(result, identifier, params, identity, plan)
+        kept, _ = checkpoints.read_checkpoint(kept_in, key, with_arrays=False)
+        if kept is not None:
+            progress_file.update(kept.done, kept.total)
+            progress_file.write()
+            tenths.next = int(10 * kept.share) + 1
+        reporter.progress(0.0 if kept is None else kept.share)
         wants_preview = settings is not None and settings.preview
-        this = JobScope(result, identity, plan, run, attempt, progress_file, reporter, tenths, wants_preview)
+        this = JobScope(
+            result, identifier, configuration, identity, plan, run, attempt, progress_file, reporter, tenths, limit,
+            kept_in, key, may_be_done or waited, wants_preview=wants_preview,
+        )  # fmt: skip
         yield this
     except BaseException as error:
         message = _reason(error)
@@ -138,8 +269,62 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
         progress_file.end(progress.FINISHED)
         reporter.finish(**this.preview)
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        if claim is not None:
+            claim.release()
         reporter.close()
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _claimed(file: Path, limit: TimeLimit | None) -> tuple[claims.Claim | None, bool]:
+    """Claim of a job, and whether another process had it before; None where claims cannot be made.
+
+    Snakemake may start a job twice: a new one does not know of the jobs that a killed one had started.
+    """
+    waited = False
+    while True:
+        try:
+            claim = claims.take(file)
+        except OSError as error:
+            say(f"the job cannot be claimed ({error.strerror}): another process may compute it as well")
+            return None, waited
+        if claim is not None:
+            return claim, waited
+        if not waited:
+            say(f"{claims.holder_of(file) or 'another process'} computes this job already; waiting for its result")
+            waited = True
+        claims.wait(file, (lambda: None) if limit is None else limit.check)
+
+
+def _checkpoint_of(
+    result: ResultPaths,
+    identifier: str,
+    params: Mapping[str, Any],
+    identity: ledger.Identity,
+    plan: Mapping[str, Any],
+) -> tuple[Path, str]:
+    """File of a job's checkpoint, and the digest of everything that decides what may stand in it."""
+    seed = params["simulation"]["random_seed"]
+    shared, of_job = bool(plan.get("shared_waves")), dict(params)
+    if shared:
+        # The waves serve all defoci: whichever job computes them goes on from there.
+        del of_job["defocus_nm"]
+    decides = {
+        "params": of_job,
+        "defoci_nm": plan["defoci_nm"] if shared else None,
+        "seed": None if seed is None else identity.effective_seed(seed),
+        "budget_mb": plan.get("budget_mb"),
+        "version": provenance.VERSION,
+    }
+    configuration = int(params["configuration"])
+    file = result.waves_checkpoint(configuration) if shared else result.checkpoint(identifier, configuration)
+    return file, provenance.digest(decides)
+
+
+def _seconds(variable: str, default: float) -> float:
+    try:
+        return max(0.0, float(os.environ.get(variable) or default))
+    except ValueError:
+        return default
 
 
 def _settings(plan: Mapping[str, Any]) -> status_settings.ReportingSettings | None:

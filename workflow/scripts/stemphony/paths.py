@@ -62,6 +62,11 @@ class ResultPaths:
         return self.root / "stem.nc"
 
     @property
+    def preview(self) -> Path:
+        """What was finished when `stemphony preview` was called."""
+        return self.root / "preview.nc"
+
+    @property
     def figures(self) -> Path:
         """Folder of the images."""
         return self.root / "figures"
@@ -89,16 +94,51 @@ class ResultPaths:
         """The waves of one configuration that serve all its defoci."""
         return self.waves_folder / f"configuration_{configuration:04d}.npz"
 
+    @property
+    def checkpoints_folder(self) -> Path:
+        """What attempts at jobs keep on their way; empty once all is merged."""
+        return self.root / "checkpoints"
+
+    def checkpoint(self, defocus: str, configuration: int) -> Path:
+        """Finished waves of a job that is not done yet."""
+        return self.checkpoints_folder / f"defocus_{defocus}" / f"configuration_{configuration:04d}.checkpoint"
+
+    def waves_checkpoint(self, configuration: int) -> Path:
+        """Finished waves of a configuration's basis that serves all its defoci."""
+        return self.checkpoints_folder / "waves" / f"configuration_{configuration:04d}.checkpoint"
+
+    def claim(self, defocus: str, configuration: int) -> Path:
+        """Claim of the process that computes a job."""
+        return self.checkpoint(defocus, configuration).with_suffix(".claim")
+
+    def aside(self, defocus: str, configuration: int) -> Path:
+        """Second name of a finished job file that Snakemake is about to delete: it did not see the job's end."""
+        return self.checkpoint(defocus, configuration).with_suffix(".nc")
+
     def run(self, number: int) -> Path:
         """Reports of one invocation of Snakemake."""
         return self.reports / f"run-{number}"
 
     def progress(self, run: int, defocus: str, configuration: int) -> Path:
         """State of one job in one run: done, total, running | finished | failed."""
-        return self.run(run) / "progress" / f"{job_name(defocus, configuration)}.json"
+        name = job_name(defocus, configuration)
+        return self.run(run) / "progress" / job_folder(name) / f"{name}.json"
+
+    def log(self, defocus: str, configuration: int | str) -> Path:
+        """What one job said, beside the folder of results; written anew by each attempt."""
+        return self._beside("logs", defocus, configuration, "log")
+
+    def benchmark(self, defocus: str, configuration: int | str) -> Path:
+        """Time and memory of one job, beside the folder of results."""
+        return self._beside("benchmarks", defocus, configuration, "tsv")
+
+    def _beside(self, kind: str, defocus: str, configuration: int | str, suffix: str) -> Path:
+        number = configuration if isinstance(configuration, str) else f"{configuration:04d}"
+        folder = self.root.parents[1] / kind / "run_multislice" / self.name / f"defocus_{defocus}"
+        return folder / f"configuration_{number}.{suffix}"
 
     def events(self, run: int) -> Path:
-        """Folder of the status events of one run, one file per attempt of a job."""
+        """Folder of the status events of one run, one file per attempt of a job, in a folder for each defocus."""
         return self.run(run) / "events"
 
     def hook_events(self, run: int) -> Path:
@@ -122,6 +162,11 @@ def checksum(file: Path) -> Path:
 def job_name(defocus: str, configuration: int) -> str:
     """Name of a job in reports, logs and messages."""
     return f"defocus_{defocus}_configuration_{configuration:04d}"
+
+
+def job_folder(name: str) -> str:
+    """Folder for the files of a job with this name, one for each defocus, so that none of them grows without end."""
+    return name.partition("_configuration_")[0] if "_configuration_" in name else ""
 
 
 def pair_of_job(name: str) -> tuple[str, int]:

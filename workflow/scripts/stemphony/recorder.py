@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from .checkpoint import Part, Parts
 from .model import Experiment
 from .physics.detectors import CbedGeometry, DetectorSet
 from .physics.detectors import Signals as WaveSignals
@@ -32,6 +34,10 @@ class Signals:
     algorithm: str = "multislice"
     waves: int = 0
     window_check: dict[str, object] | None = None
+
+
+_KEPT = ("bins", "rings", "total", "center_of_mass", "cbed")
+_PIECE_BYTES = 8e6
 
 
 class Recorder:
@@ -84,6 +90,43 @@ class Recorder:
         self.signals.total[at] = seen.total
         if self.experiment.center_of_mass:
             self.signals.center_of_mass[at] = seen.center_of_mass
+
+    def parts(self, positions: np.ndarray) -> Parts:
+        """Signals at some scan positions, for a checkpoint; `positions` is (nx, ny), true for those."""
+        chosen = np.nonzero(positions)
+        return {"positions": Part.of(positions), **{name: _some(values, chosen) for name, values in self._arrays()}}
+
+    def restore(self, found: Mapping[str, np.ndarray]) -> None:
+        """Take signals from the arrays of a checkpoint."""
+        for name, values in self._arrays():
+            values[found["positions"]] = found[name]
+
+    def fits(self, found: Mapping[str, np.ndarray]) -> bool:
+        """Whether arrays of a checkpoint are signals of these detectors at these positions."""
+        shape = self.signals.total.shape[:2]
+        if found.get("positions") is None or found["positions"].shape != shape or found["positions"].dtype != bool:
+            return False
+        number = int(found["positions"].sum())
+        return all(
+            name in found and found[name].shape == (number, *values.shape[2:]) and found[name].dtype == values.dtype
+            for name, values in self._arrays()
+        )
+
+    def _arrays(self) -> list[tuple[str, np.ndarray]]:
+        arrays = [(name, getattr(self.signals, name)) for name in _KEPT]
+        return [(name, values) for name, values in arrays if values is not None]
+
+
+def _some(values: np.ndarray, chosen: tuple[np.ndarray, ...]) -> Part:
+    x, y = chosen
+    shape = (len(x), *values.shape[2:])
+    step = max(1, int(_PIECE_BYTES / max(1, values[0, 0].nbytes)))
+
+    def pieces() -> Iterator[np.ndarray]:
+        for first in range(0, len(x), step):
+            yield values[x[first : first + step], y[first : first + step]]
+
+    return Part(values.dtype, shape, pieces)
 
 
 def cbed_geometry(experiment: Experiment) -> CbedGeometry:

@@ -111,9 +111,9 @@ def _free_lock(command: Sequence[str], directory: Path, name: str) -> None:
         A run of this simulation is alive or may be, or nobody knows whose lock it is.
     """
     locks = directory / ".snakemake" / "locks"
-    while not (holders := _holders(directory)) and _seconds_since(locks) < LATE_HOLDER_S:
+    while not (found := holders(directory)) and _seconds_since(locks) < LATE_HOLDER_S:
         time.sleep(POLL_S)
-    alive = [holder for holder in holders if holder.is_alive]
+    alive = [holder for holder in found if holder.is_alive]
     for holder in alive:
         if holder.simulation == name:
             raise StorageError(IN_USE.format(directory=directory, pid=holder.pid))
@@ -122,12 +122,12 @@ def _free_lock(command: Sequence[str], directory: Path, name: str) -> None:
     by_hand = (
         f"snakemake --unlock --directory {shlex.quote(str(directory))} (with the same --snakefile and --configfile)"
     )
-    if not holders:
+    if not found:
         raise StorageError(
             f"{directory} is locked by a run of Snakemake that left no trace of its process. If you are sure that none "
             f"runs there, unlock it: {by_hand}."
         )
-    for holder in holders:
+    for holder in found:
         if holder.is_elsewhere:
             raise StorageError(
                 f"{directory} is in use by a run on {holder.host} (process {holder.pid}). Wait for it, or, if it is "
@@ -138,9 +138,9 @@ def _free_lock(command: Sequence[str], directory: Path, name: str) -> None:
         return  # of another simulation: Snakemake knows which files are whose, and refuses by itself
     # A mistake in the config fails this as well; the run itself says what it is.
     if subprocess.run([*command, "--unlock"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
-        killed = ", ".join(str(holder.pid) for holder in holders)
+        killed = ", ".join(str(holder.pid) for holder in found)
         print(f"the last run here (process {killed}) was killed; its lock is removed and the work goes on.", flush=True)
-        for holder in holders:
+        for holder in found:
             holder.file.unlink(missing_ok=True)
 
 
@@ -153,7 +153,7 @@ def _seconds_since(locks: Path) -> float:
 
 
 @dataclass(frozen=True)
-class _Holder:
+class Holder:
     """A run that holds, or held, a working directory, as onstart noted it."""
 
     file: Path
@@ -173,12 +173,13 @@ class _Holder:
         return not self.is_elsewhere and process_start(self.pid) == self.started
 
 
-def _holders(directory: Path) -> list[_Holder]:
+def holders(directory: Path) -> list[Holder]:
+    """Runs that hold a working directory, or held it and were killed."""
     found = []
     for file in sorted((directory / HOLDERS).glob("*.json")):
         try:
             noted = json.loads(file.read_text(encoding="utf-8"))
-            holder = _Holder(
+            holder = Holder(
                 file, str(noted["simulation"]), str(noted["host"]), int(noted["pid"]), str(noted["started"])
             )
         except (OSError, ValueError, KeyError, TypeError):
@@ -196,6 +197,7 @@ class _Child:
         self.earlier = ledger.latest_run(result)
         self.live = sys.stderr.isatty()
         self.tenths = progress.Tenths(lambda text: print(text, flush=True))
+        self.watch: progress.Watch | None = None
         self.drawn = 0
         self.interrupted = False
         self.lines: list[str] = []
@@ -270,9 +272,11 @@ class _Child:
         if number <= self.earlier:
             return
         jobs = ledger.read_plan(self.result).get("jobs_to_run", 0)
-        now = progress.overall(self.result, number, jobs)
         if not jobs:
             return
+        if self.watch is None:
+            self.watch = progress.Watch(self.result, number)
+        now = self.watch.overall(jobs)
         line = now.line(time.monotonic() - self.begin)
         if not self.live:
             self.tenths.reached(now.share, line)
@@ -340,7 +344,7 @@ class _Child:
         """Another run took the lock after we had looked for it."""
         deadline = time.monotonic() + LATE_HOLDER_S
         while time.monotonic() < deadline:
-            alive = [holder for holder in _holders(self.directory) if holder.is_alive]
+            alive = [holder for holder in holders(self.directory) if holder.is_alive]
             if alive:
                 return IN_USE.format(directory=self.directory, pid=alive[0].pid)
             time.sleep(POLL_S)

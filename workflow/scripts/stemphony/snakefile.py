@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,20 @@ from typing import Any
 from . import campaign, hooks, paths, preflight, provenance, slurm
 from .campaign import Campaign
 from .errors import StemphonyError
-from .job import CONFIG_VARIABLE
+from .job import BEGAN_VARIABLE, CONFIG_VARIABLE
 from .store import ledger
 
 SCRIPTS = Path(__file__).resolve().parents[1]
+# In front of each rule's command: Snakemake's own, and behind the activation of a conda environment what that leaves
+# open. The environment replaces the one that was active, wherever in PATH it stood; and Python would also look into
+# the folder of `pip install --user`.
+STRICT = "set -euo pipefail; "
+ONLY_THIS_CONDA = 'export PYTHONNOUSERSITE=1 PATH="$CONDA_PREFIX/bin:$PATH"; '
 # Snakemake's graph of 10,000 jobs is millions of objects that live to the end. At Python's own threshold of 700 a
 # fifth of a dry run went into looking through them for garbage.
 GARBAGE_THRESHOLD = 100_000
+# Set in the jobs of batch systems that end them after the `runtime` that was asked for: Slurm, LSF, PBS, Grid Engine.
+BATCH_SYSTEMS = ("SLURM_JOB_ID", "LSB_JOBID", "PBS_JOBID", "JOB_ID")
 SNAKEMAKE_MB = 300
 """What a cluster's job needs beside the computation: Snakemake runs twice in it."""
 
@@ -115,6 +123,9 @@ def _open(given: Mapping[str, Any], files: list[Path], workflow: Any) -> Session
     inputs = preflight.read_inputs(given, files)
     result = paths.ResultPaths.of(inputs.config["simulation"]["name"])
     prepare_environment(files, inputs)
+    if workflow.remote_exec and any(name in os.environ for name in BATCH_SYSTEMS):
+        # The first of a job's processes: the one that it starts in its turn inherits this.
+        os.environ.setdefault(BEGAN_VARIABLE, str(time.monotonic()))
     if workflow.is_main_process:
         checked = preflight.check(inputs)
         _restore_specimen(checked.campaign, result)
@@ -141,6 +152,12 @@ def _restore_specimen(planned: Campaign, result: paths.ResultPaths) -> None:
     params = provenance.canonical_json(planned.specimen_params)
     command = [sys.executable, str(SCRIPTS / "prepare_specimen.py"), params, str(result.specimen)]
     subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+
+
+def shell_prefix(workflow: Any) -> str:
+    """What stands in front of each rule's command."""
+    methods = {method.name for method in workflow.deployment_settings.deployment_method}
+    return STRICT + (ONLY_THIS_CONDA if "CONDA" in methods else "")
 
 
 def prepare_environment(config_files: list[Path], inputs: preflight.Inputs) -> None:

@@ -6,12 +6,14 @@ With shared configurations one `Superposition` serves all defoci of a configurat
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
+from .checkpoint import Keeper, Part, Parts
 from .model import Experiment
 from .passage import Passage, probe
 from .physics.basis import ApertureWaves, evaluate, probe_basis, signal_forms
@@ -76,6 +78,10 @@ class Basis:
         adjoint = self.vectors.conj().T
         return np.concatenate([adjoint @ probes for probes in _Probes(experiment, [defocus_nm], where)], axis=1)
 
+    def parts(self) -> Parts:
+        """The basis, for a checkpoint: exit waves belong to it to the last bit, and another machine finds another."""
+        return {name: Part.of(getattr(self, name)) for name in ("rows", "columns", "vectors")}
+
 
 @dataclass(frozen=True)
 class Superposition:
@@ -99,21 +105,36 @@ class Superposition:
 
     @classmethod
     def of(
-        cls, passage: Passage, defoci_nm: Sequence[float], budget_bytes: float, on_progress: Progress
+        cls,
+        passage: Passage,
+        defoci_nm: Sequence[float],
+        budget_bytes: float,
+        on_progress: Progress,
+        keeper: Keeper | None = None,
     ) -> Superposition:
         """Send the basis of all probes of the given defoci through the specimen."""
         e = passage.experiment
+        keeper = (keeper or Keeper()).inside("shared")
+        found = keeper.found
         view = _View(Recorder(e))
-        basis = Basis.of(e, defoci_nm)
+        basis = Basis(found["rows"], found["columns"], found["vectors"]) if "rows" in found else Basis.of(e, defoci_nm)
         budget_bytes = max(0.0, budget_bytes - waves_bytes(e, basis.rank) - HELD * kept_bytes(e, basis.rank))
-        forms, patterns = [], []
-        counter = _Counter(basis.rank * len(slice_blocks(e, budget_bytes)), on_progress)
-        for _, waves in exit_waves(passage, basis, view.pixels, budget_bytes, counter):
+        crossing = Crossing(basis, view.pixels.size, slice_blocks(e, budget_bytes), e.complex_dtype)
+        seen: dict[str, np.ndarray] = {}
+        if crossing.restore(found):
+            seen = {name: values for name, values in found.items() if name.startswith(("forms_", "patterns_"))}
+        found.clear()
+        keeper.watch(
+            lambda: {**basis.parts(), **crossing.parts(), **{name: Part.of(seen[name]) for name in list(seen)}}
+        )
+        counter = _Counter(crossing.all_steps, on_progress, keeper, crossing.steps)
+        for depth, waves in exit_waves(passage, crossing, view.pixels, counter):
             if e.adf:
-                forms.append(signal_forms(waves, view.regions))
+                seen[f"forms_{depth:04d}"] = signal_forms(waves, view.regions)
             if e.cbed_max is not None:
-                patterns.append(view.at_patterns(waves))
-        return cls(basis, tuple(defoci_nm), tuple(forms), tuple(patterns))
+                seen[f"patterns_{depth:04d}"] = view.at_patterns(waves)
+        forms, patterns = (tuple(seen[n] for n in sorted(seen) if n.startswith(kind)) for kind in ("forms", "patterns"))
+        return cls(basis, tuple(defoci_nm), forms, patterns)
 
     def serves(self, defocus_nm: float) -> bool:
         """Whether it was made for the probes of this defocus too."""
@@ -133,22 +154,61 @@ class Superposition:
         return recorder.signals
 
 
-def superposed(passage: Passage, defocus_nm: float, budget_bytes: float, on_progress: Progress) -> Signals:
+def superposed(
+    passage: Passage, defocus_nm: float, budget_bytes: float, on_progress: Progress, keeper: Keeper | None = None
+) -> Signals:
     """Signals of one job whose waves nobody else needs.
 
     Where the exit waves of a basis for the whole scan do not fit into the memory, the scan is cut into tiles, each
     with a basis of its own.
     """
     e = passage.experiment
+    keeper = keeper or Keeper()
+    found = keeper.found
     cut = tiles(e, defocus_nm, budget_bytes)
     recorder = _recorder(e, sum(basis.rank for _, basis in cut))
     view = _View(recorder)
     blocks_bytes = max(0.0, budget_bytes - waves_bytes(e, max(basis.rank for _, basis in cut)))
-    counter = _Counter(sum(basis.rank for _, basis in cut) * len(slice_blocks(e, blocks_bytes)), on_progress)
+    blocks = slice_blocks(e, blocks_bytes)
+    finished = np.zeros(e.positions, dtype=bool)
+    if recorder.fits(found) and found["finished"].shape == finished.shape:
+        recorder.restore(found)
+        finished = found["finished"].copy()
+
+    resumed = None
+    if "tile" in found:
+        # Its waves belong to the basis that was found then.
+        basis = Basis(found["rows"], found["columns"], found["vectors"])
+        kept = Crossing(basis, view.pixels.size, blocks, e.complex_dtype)
+        resumed = (found["tile"], kept) if kept.restore(found) else None
+    found.clear()
+
+    def begun(where: np.ndarray) -> Crossing | None:
+        return resumed[1] if resumed is not None and np.array_equal(resumed[0], where) else None
+
+    steps = 0
     for where, basis in cut:
-        coefficients = basis.coefficients(e, defocus_nm, where)
-        for depth, waves in exit_waves(passage, basis, view.pixels, blocks_bytes, counter):
+        at = begun(where)
+        steps += basis.rank * len(blocks) if finished[where].all() else at.steps if at is not None else 0
+    counter = _Counter(sum(basis.rank for _, basis in cut) * len(blocks), on_progress, keeper, steps)
+    for where, basis in cut:
+        if finished[where].all():
+            continue
+        crossing = begun(where) or Crossing(basis, view.pixels.size, blocks, e.complex_dtype)
+
+        def parts(where: np.ndarray = where, crossing: Crossing = crossing) -> Parts:
+            known = finished.copy()
+            known[where] = True  # at the depths behind which its waves are
+            signals = recorder.parts(known.reshape(len(e.scan_x), len(e.scan_y)))
+            tile = {"finished": Part.of(finished.copy()), "tile": Part.of(where)}
+            return {**signals, **tile, **crossing.basis.parts(), **crossing.parts()}
+
+        keeper.watch(parts)
+        coefficients = crossing.basis.coefficients(e, defocus_nm, where)
+        for depth, waves in exit_waves(passage, crossing, view.pixels, counter):
             view.record_waves(where, depth, waves, coefficients, budget_bytes)
+        finished[where] = True
+        resumed = None
     return recorder.signals
 
 
@@ -192,30 +252,102 @@ def kept_bytes(experiment: Experiment, rank: int) -> int:
 
 
 class _Counter:
-    """Reports progress, from one thread at a time."""
+    """Reports progress, from one thread at a time, and offers the keeper what is finished."""
 
-    def __init__(self, total: int, on_progress: Progress) -> None:
-        self.done, self.total, self.on_progress = 0, total, on_progress
+    def __init__(self, total: int, on_progress: Progress, keeper: Keeper, done: int = 0) -> None:
+        self.done, self.total, self.on_progress, self.keeper = done, total, on_progress, keeper
         self.lock = threading.Lock()
-        on_progress(0, total)
+        on_progress(done, total)
 
     def count(self) -> None:
         with self.lock:
-            self.done += 1
+            self.done = min(self.total, self.done + 1)
             self.on_progress(self.done, self.total)
+        self.keeper.offer()
+
+
+class Crossing:
+    """The waves of a basis on their way through the specimen, block of slices by block.
+
+    Attributes
+    ----------
+    basis : Basis
+    waves : (r, p) ndarray
+        Each behind the blocks that it has passed, at the pixels inside the band limit; zero before the first.
+    passed : (r,) ndarray of int
+        Number of blocks that each has passed; no two differ by more than one.
+    blocks : list of (int, int)
+        Slices of each block, see `slice_blocks`.
+    """
+
+    def __init__(self, basis: Basis, pixels: int, blocks: list[tuple[int, int]], dtype: np.dtype[Any]) -> None:
+        self.basis, self.blocks = basis, blocks
+        self.waves = np.zeros((basis.rank, pixels), dtype=dtype)
+        self.passed = np.zeros(basis.rank, dtype=np.int64)
+        self._lock = threading.Lock()
+
+    @property
+    def steps(self) -> int:
+        """Waves through blocks that are done."""
+        return int(self.passed.sum())
+
+    @property
+    def all_steps(self) -> int:
+        """Waves through blocks in all."""
+        return self.basis.rank * len(self.blocks)
+
+    def put(self, index: int, values: np.ndarray) -> None:
+        """Note a wave behind one more block."""
+        with self._lock:
+            self.waves[index] = values
+            self.passed[index] += 1
+
+    def parts(self) -> Parts:
+        """The waves for a checkpoint, without those that are still as they came in."""
+        with self._lock:
+            begun = np.flatnonzero(self.passed)
+        states = np.zeros(begun.size, dtype=np.int64)
+
+        def rows() -> Iterator[np.ndarray]:
+            # One by one with its state: the other threads go on, in this block or up to its end.
+            for place, index in enumerate(begun):
+                with self._lock:
+                    row = self.waves[index].copy()
+                    states[place] = self.passed[index]
+                yield row
+
+        return {
+            "blocks": Part.of(np.array(self.blocks)),
+            "begun": Part.of(begun),
+            "waves": Part(self.waves.dtype, (begun.size, self.waves.shape[1]), rows),
+            "passed": Part(states.dtype, states.shape, lambda: iter((states,))),
+        }
+
+    def restore(self, found: Mapping[str, np.ndarray]) -> bool:
+        """Take the waves of a checkpoint; returns whether they are of this basis and these blocks."""
+        if not {"blocks", "begun", "waves", "passed", "vectors"} <= found.keys():
+            return False
+        begun, waves = found["begun"], found["waves"]
+        if (
+            not np.array_equal(found["blocks"], np.array(self.blocks))
+            or found["vectors"].shape != self.basis.vectors.shape
+            or waves.shape != (begun.size, self.waves.shape[1])
+            or waves.dtype != self.waves.dtype
+        ):
+            return False
+        self.waves[begun], self.passed[begun] = waves, found["passed"]
+        return True
 
 
 def exit_waves(
-    passage: Passage, basis: Basis, pixels: np.ndarray, budget_bytes: float, counter: _Counter
+    passage: Passage, crossing: Crossing, pixels: np.ndarray, counter: _Counter
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Send a basis through the specimen, from depth to depth.
+    """Send a basis through the specimen, from depth to depth, from where it is.
 
     Parameters
     ----------
     pixels : (p,) ndarray of int
         All grid points inside the band limit, see `DetectorSet`.
-    budget_bytes : float
-        Memory for the transmission functions of a block of slices.
     counter
         Counts each wave through each block.
 
@@ -226,31 +358,33 @@ def exit_waves(
     waves : (r, p) ndarray
         Exit waves at the pixels; overwritten on the way to the next depth.
     """
-    e = passage.experiment
-    waves = np.zeros((basis.rank, pixels.size), dtype=e.complex_dtype)
+    e, basis = passage.experiment, crossing.basis
 
-    def through_block(begin: int, end: int) -> None:
+    def through_block(number: int, left: list[int]) -> None:
         # In a function of its own, so that one block's transmission functions are gone before the next one's are made.
-        transmissions = passage.transmissions(range(begin, end))
+        transmissions = passage.transmissions(range(*crossing.blocks[number]))
 
         def through(index: int) -> None:
             # In the order of a plan's spectrum.
             spectrum = np.zeros(e.grid.gpts, dtype=e.complex_dtype, order="F")
-            if begin == 0:
+            if number == 0:
                 spectrum[basis.rows, basis.columns] = basis.vectors[:, index]
             else:
-                spectrum.T.reshape(-1)[pixels] = waves[index]
+                spectrum.T.reshape(-1)[pixels] = crossing.waves[index]
             with passage.plan() as plan:
                 for _, behind in propagate(plan, spectrum, transmissions, passage.propagator, (len(transmissions),)):
-                    waves[index] = at_pixels(behind, pixels)
+                    crossing.put(index, at_pixels(behind, pixels))
             counter.count()
 
-        passage.each(through, range(basis.rank))
+        passage.each(through, left)
 
-    for begin, end in slice_blocks(e, budget_bytes):
-        through_block(begin, end)
-        if end in e.depth_slices:
-            yield e.depth_slices.index(end), waves
+    for number, (_, end) in enumerate(crossing.blocks):
+        left = np.flatnonzero(crossing.passed == number).tolist()
+        if left:
+            through_block(number, left)
+        # An earlier attempt that had gone on behind this depth has recorded it.
+        if end in e.depth_slices and (crossing.passed == number + 1).all():
+            yield e.depth_slices.index(end), crossing.waves
 
 
 def slice_blocks(experiment: Experiment, budget_bytes: float) -> list[tuple[int, int]]:

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from .atoms import Atoms
+from .checkpoint import Keeper, Part, Parts
 from .model import TILE_SHARE, Experiment
 from .physics.grid import Grid, fft_friendly_size
 from .recorder import Recorder, Signals
 
-Simulate = Callable[[Experiment, Atoms, Callable[[int, int], None]], Signals]
+Simulate = Callable[[Experiment, Atoms, Callable[[int, int], None], Keeper], Signals]
 
 _CHECKED = 3
 """Positions along the diagonal of the scan on which the error is measured; the first is a corner of a tile."""
@@ -63,34 +65,56 @@ def windows(experiment: Experiment) -> Iterator[Window]:
 
 
 def simulate_in_windows(
-    experiment: Experiment, atoms: Atoms, simulate: Simulate, on_progress: Callable[[int, int], None]
+    experiment: Experiment,
+    atoms: Atoms,
+    simulate: Simulate,
+    on_progress: Callable[[int, int], None],
+    keeper: Keeper | None = None,
 ) -> Signals:
     """Signals of all probe positions, window by window, and the error measured on some of them.
 
     Parameters
     ----------
     simulate : callable
-        Computes one window: `simulate(experiment, atoms, on_progress)`.
+        Computes one window: `simulate(experiment, atoms, on_progress, keeper)`.
     on_progress : callable
         Called as `on_progress(done, total)` in units of probe positions.
+    keeper : Keeper or None
+        Keeps finished windows, and what the next one has finished.
     """
+    keeper = (keeper or Keeper()).inside("windows")
     recorder = Recorder(experiment)
-    signals, finished = recorder.signals, 0
-    signals.waves = 0
-    for window in windows(experiment):
+    signals, found = recorder.signals, keeper.found
+    finished = np.zeros(signals.total.shape[:2], dtype=bool)
+    about: dict[str, Any] = {"passed": 0, "waves": 0, "algorithm": signals.algorithm}
+    if recorder.fits(found):
+        recorder.restore(found)
+        finished = found["positions"].copy()
+        about = {name: found[name].item() for name in about}
+
+    def parts() -> Parts:
+        return {**recorder.parts(finished), **{name: Part.of(value) for name, value in about.items()}}
+
+    before = 0
+    for number, window in enumerate(windows(experiment)):
         size = len(window.rows) * len(window.columns)
+        if number >= about["passed"]:
 
-        def report(done: int, total: int, before: int = finished, size: int = size) -> None:
-            on_progress(before + size * done // max(1, total), experiment.positions)
+            def report(done: int, total: int, before: int = before, size: int = size) -> None:
+                on_progress(before + size * done // max(1, total), experiment.positions)
 
-        part = simulate(window.experiment, window.cut(atoms, experiment.cell), report)
-        at = np.ix_(window.rows, window.columns)
-        for name in ("bins", "rings", "total", "center_of_mass"):
-            getattr(signals, name)[at] = getattr(part, name)
-        if signals.cbed is not None and part.cbed is not None:
-            signals.cbed[at] = part.cbed
-        signals.algorithm, signals.waves = part.algorithm, signals.waves + part.waves
-        finished += size
+            inner = keeper.inside(str(number), around=parts)
+            part = simulate(window.experiment, window.cut(atoms, experiment.cell), report, inner)
+            at = np.ix_(window.rows, window.columns)
+            for name in ("bins", "rings", "total", "center_of_mass"):
+                getattr(signals, name)[at] = getattr(part, name)
+            if signals.cbed is not None and part.cbed is not None:
+                signals.cbed[at] = part.cbed
+            finished[at] = True
+            about = {"passed": number + 1, "waves": about["waves"] + part.waves, "algorithm": part.algorithm}
+            keeper.watch(parts)
+        before += size
+    signals.algorithm, signals.waves = about["algorithm"], about["waves"]
     signals.window_check = _check(experiment, atoms, signals, simulate)
     return signals
 
@@ -104,7 +128,7 @@ def _check(experiment: Experiment, atoms: Atoms, signals: Signals, simulate: Sim
     for i, j in places:
         window = _around(experiment, grid, np.array([i]), np.array([j]))
         one = replace(window.experiment, algorithm="multislice", cbed_max=None)
-        wide = simulate(one, window.cut(atoms, experiment.cell), lambda done, total: None)
+        wide = simulate(one, window.cut(atoms, experiment.cell), lambda done, total: None, Keeper())
         exact.append(np.concatenate([wide.rings[0, 0], wide.total[0, 0][:, None]], axis=1))
         found.append(np.concatenate([signals.rings[i, j], signals.total[i, j][:, None]], axis=1))
     deviation = np.sqrt(np.mean((np.array(found) - exact) ** 2, axis=(0, 1)) / np.mean(np.square(exact), axis=(0, 1)))

@@ -395,11 +395,18 @@ class JobReporter:
             self.error(_text_of(kind, error))
         self.close()
 
-    def start(self) -> None:
-        """Report START_DEFOCUS unless another job has, START_FP_CONFIGURATION, and progress 0."""
+    def start(self, progress: float | None = 0.0) -> None:
+        """Report START_DEFOCUS unless another job has, START_FP_CONFIGURATION, and progress.
+
+        Parameters
+        ----------
+        progress : float or None
+            Done part of the work: not 0 if an earlier attempt has left some. None to report it later.
+        """
         self._reporter.emit_once(Event.START_DEFOCUS, self._marker_file, **self._defocus)
         self._reporter.emit(Event.START_FP_CONFIGURATION, **self._pair)
-        self.progress(0.0)
+        if progress is not None:
+            self.progress(progress)
 
     def progress(self, fraction: float) -> None:
         """Report the integer percent that is reached, unless it or a higher one has been reported.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import numpy as np
 
 from .. import paths, provenance
 from ..atoms import Atoms
+from ..errors import StorageError
 from ..model import Experiment
 from ..physics.slicing import slice_indices
 from ..recorder import Signals
 from .atomic import atomic_path, write_text_atomic
+from .checkpoints import take_back
 from .result_file import (
     MRAD_PER_RAD,
     NM_PER_ANGSTROM,
@@ -29,6 +32,8 @@ from .result_file import (
     put_frame,
 )
 from .structures import Specimen
+
+JOB_DIGEST = "# job_digest "  # in the file with the checksum
 
 
 @dataclass(frozen=True)
@@ -89,12 +94,53 @@ def write_job(
             if atoms is not None:
                 put_frame(root, 0, atoms.positions * NM_PER_ANGSTROM, atoms.slice_index)
             _put_signals(root, experiment, axes, signals)
-        checksum = f"{provenance.file_sha256(temporary)}  {file.name}\n"
+        checksum = _checksum(temporary, file.name, record.params)
         # Before the data: a data file without its own checksum must never be seen.
         write_text_atomic(paths.checksum(file), checksum)
     # A second attempt of this job may have put its checksum there before our data replaced its data.
     if paths.checksum(file).read_text(encoding="ascii") != checksum:
-        write_text_atomic(paths.checksum(file), f"{provenance.file_sha256(file)}  {file.name}\n")
+        write_text_atomic(paths.checksum(file), _checksum(file, file.name, record.params))
+
+
+def _checksum(file: Path, name: str, params: Mapping[str, Any]) -> str:
+    """What `sha256sum --check` reads, and in a line that it skips whose file it is: nobody must open it for that."""
+    return f"{provenance.file_sha256(file)}  {name}\n{JOB_DIGEST}{provenance.digest(params)}\n"
+
+
+def is_planned(file: Path, job_digest: str) -> bool:
+    """Whether a job file's checksum says that it was computed from params of this digest; False if it says nothing."""
+    try:
+        lines = paths.checksum(file).read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return f"{JOB_DIGEST}{job_digest}" in lines
+
+
+def is_result_of(file: Path, params: Mapping[str, Any], simulation_id: str) -> bool:
+    """Whether a file is the whole, undamaged result of these params in this simulation."""
+    try:
+        if provenance.file_sha256(file) != paths.checksum(file).read_text(encoding="ascii").split()[0]:
+            return False
+        with netCDF4.Dataset(file) as root:
+            return bool(root.job_digest == provenance.digest(params) and root.id == simulation_id)
+    except (OSError, RuntimeError, AttributeError, IndexError, UnicodeDecodeError):
+        return False
+
+
+def take_finished(file: Path, aside: Path, params: Mapping[str, Any], simulation_id: str) -> bool:
+    """Whether another process has made a job's result, in its place or kept aside from Snakemake, see `put_aside`."""
+    # Opened anew, a folder of a network file system shows what others have put there.
+    with suppress(OSError):
+        list(file.parent.iterdir())
+    if is_result_of(file, params, simulation_id):
+        return True
+    if not is_result_of(aside, params, simulation_id):
+        return False
+    try:
+        take_back(aside, file)
+    except (StorageError, OSError):
+        return False
+    return True
 
 
 def _blocks(experiment: Experiment, record: JobRecord) -> dict[str, Any]:

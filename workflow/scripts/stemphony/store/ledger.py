@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from ..errors import DamagedResultError, StorageError
@@ -77,9 +78,7 @@ def identity(result: ResultPaths, random_seed: int, recorded: tuple[str, int] | 
             finally:
                 temporary.unlink(missing_ok=True)
         except OSError as error:
-            raise StorageError(
-                f"{result.root} cannot be written: {error.strerror}. Make it writable, or work elsewhere."
-            ) from None
+            raise _not_writable(result.root, error) from None
     try:
         kept = json.loads(result.identity.read_text(encoding="utf-8"))
         return Identity(str(uuid.UUID(kept["id"])), int(kept["seed"]), str(kept["created"]))
@@ -106,17 +105,20 @@ def read_plan(result: ResultPaths) -> dict[str, Any]:
 
 def claim_run(result: ResultPaths) -> int:
     """Number of this invocation of Snakemake: the first folder `reports/run-<n>` that could be made."""
-    result.reports.mkdir(parents=True, exist_ok=True)
-    number = latest_run(result) + 1
-    while True:
-        try:
-            result.run(number).mkdir(mode=0o700)
-        except FileExistsError:
-            number += 1
-        else:
-            (result.run(number) / "progress").mkdir()
-            (result.run(number) / "events").mkdir()
-            return number
+    try:
+        result.reports.mkdir(parents=True, exist_ok=True)
+        number = latest_run(result) + 1
+        while True:
+            try:
+                result.run(number).mkdir(mode=0o700)
+            except FileExistsError:
+                number += 1
+            else:
+                (result.run(number) / "progress").mkdir()
+                (result.run(number) / "events").mkdir()
+                return number
+    except OSError as error:
+        raise _not_writable(result.reports, error) from None
 
 
 def latest_run(result: ResultPaths) -> int:
@@ -131,16 +133,21 @@ def latest_run(result: ResultPaths) -> int:
 def claim_attempt(result: ResultPaths, defocus: str, configuration: int) -> int:
     """Number of this attempt of a job: one more than the highest of all runs, claimed by creating a file."""
     folder = result.attempt(defocus, configuration, 1).parent
-    folder.mkdir(parents=True, exist_ok=True)
     prefix = f"configuration_{configuration:04d}."
-    taken = [entry.name[len(prefix) :] for entry in folder.iterdir() if entry.name.startswith(prefix)]
-    number = 1 + max((int(text) for text in taken if text.isdigit()), default=0)
-    while True:
-        try:
-            os.close(
-                os.open(result.attempt(defocus, configuration, number), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-            )
-        except FileExistsError:
-            number += 1
-        else:
-            return number
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = [entry.name[len(prefix) :] for entry in folder.iterdir() if entry.name.startswith(prefix)]
+        number = 1 + max((int(text) for text in taken if text.isdigit()), default=0)
+        while True:
+            try:
+                result.attempt(defocus, configuration, number).open("x").close()
+            except FileExistsError:
+                number += 1
+            else:
+                return number
+    except OSError as error:
+        raise _not_writable(folder, error) from None
+
+
+def _not_writable(folder: Path, error: OSError) -> StorageError:
+    return StorageError(f"{folder} cannot be written: {error.strerror}. Make it writable, or work elsewhere.")

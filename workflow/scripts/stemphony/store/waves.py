@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import threading
-import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +12,8 @@ import numpy as np
 from .. import paths, provenance
 from ..errors import StorageError
 from ..superposition import Basis, Superposition
+from . import claims
 from .atomic import atomic_path, write_text_atomic
-
-POLL_S = 0.5
-HEARTBEAT_S = 5.0
-STALE_S = 45.0
-"""A claim whose heartbeat is not seen for so long has lost its process (network file systems show it late)."""
 
 Say = Callable[[str], None]
 
@@ -33,7 +24,12 @@ def waves_digest(params: Mapping[str, Any]) -> str:
 
 
 def shared_waves(
-    file: Path, digest: str, serves: Callable[[Superposition], bool], compute: Callable[[], Superposition], say: Say
+    file: Path,
+    digest: str,
+    serves: Callable[[Superposition], bool],
+    compute: Callable[[], Superposition],
+    say: Say,
+    check: Callable[[], None] = lambda: None,
 ) -> Superposition:
     """The superposition of a configuration: from its file, from a job that is just computing it, or computed here.
 
@@ -52,21 +48,22 @@ def shared_waves(
         Makes it.
     say : callable
         Tells the log what happens.
+    check : callable
+        Called while waiting; may raise to end it.
     """
-    waiting = False
+    claim_file, waiting = file.with_name(f".{file.name}.claim"), False
     while True:
         found = read_waves(file, digest)
         if found is not None and serves(found):
             say(f"waves of this configuration taken from {file.name}")
             return found
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            claimed = _claim(file)
+            claim = claims.take(claim_file)
         except OSError as error:
             say(f"waves cannot be shared with other jobs ({error.strerror})")
             return compute()
-        if claimed:
-            with _held(_claim_file(file)):
+        if claim is not None:
+            try:
                 # Whoever held the claim until now may have finished in between.
                 found = read_waves(file, digest)
                 if found is not None and serves(found):
@@ -77,10 +74,12 @@ def shared_waves(
                 except (StorageError, OSError) as error:
                     say(f"waves are not kept for other jobs: {error}")
                 return made
+            finally:
+                claim.release()
         if not waiting:
             say("waiting for the waves of this configuration, which another job computes")
             waiting = True
-        _wait(_claim_file(file))
+        claims.wait(claim_file, check)
 
 
 def write_waves(file: Path, superposition: Superposition, digest: str) -> None:
@@ -127,56 +126,3 @@ def _whole(packed: np.ndarray, rank: int) -> np.ndarray:
     forms[:, column, row] = packed.conj()
     forms[:, row, column] = packed
     return forms
-
-
-# --- who computes -----------------------------------------------------------------------------------------------
-
-
-def _claim_file(file: Path) -> Path:
-    return file.with_name(f".{file.name}.claim")
-
-
-def _claim(file: Path) -> bool:
-    try:
-        descriptor = os.open(_claim_file(file), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-    except FileExistsError:
-        return False
-    with os.fdopen(descriptor, "w", encoding="ascii", errors="replace") as stream:
-        stream.write(f"{socket.gethostname()} {os.getpid()}\n")
-    return True
-
-
-@contextmanager
-def _held(claim: Path) -> Iterator[None]:
-    """Touch the claim while it is needed, so that others see that its process lives; then remove it."""
-    over = threading.Event()
-
-    def beat() -> None:
-        while not over.wait(HEARTBEAT_S):
-            with suppress(OSError):
-                os.utime(claim)
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        claim.unlink(missing_ok=True)
-
-
-def _wait(claim: Path) -> None:
-    """Wait until the claim is gone; a stale one is removed. No clocks are compared, they may differ between hosts."""
-    seen, since = None, time.monotonic()
-    while True:
-        try:
-            now = claim.stat().st_mtime_ns
-        except FileNotFoundError:
-            return
-        if now != seen:
-            seen, since = now, time.monotonic()
-        elif time.monotonic() - since > STALE_S:
-            claim.unlink(missing_ok=True)
-            return
-        time.sleep(POLL_S)

@@ -1,0 +1,176 @@
+"""Checkpoints on disk: one file of arrays with its own digest, whole or not at all; and what goes with the claims.
+
+A file is one line of JSON (`format`, `key`, `done`, `total`, and of each array its name, dtype and shape), the arrays'
+bytes in that order, and the SHA-256 of all of it. `key` is the digest of everything that decides the job; a file with
+another one, or whose bytes do not match, is not used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from ..errors import StorageError
+from ..paths import ResultPaths, checksum
+from .atomic import atomic_path
+from .claims import holder_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..checkpoint import Parts
+
+FORMAT = 1
+FREE_SHARE = 10
+"""A checkpoint is not written if it would take more than this part of the free space: results come first."""
+
+_DIGEST_BYTES = 64
+_LONGEST_HEADER = 1_000_000
+_BLOCK_BYTES = 8_000_000
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint says: how many waves were done, and its arrays (without `with_arrays` none)."""
+
+    done: int
+    total: int
+    arrays: dict[str, np.ndarray]
+
+    @property
+    def share(self) -> float:
+        """Done part of the job, 0 to 1."""
+        return min(1.0, self.done / self.total) if self.total else 0.0
+
+
+def write_checkpoint(file: Path, key: str, parts: Parts, done: int, total: int) -> None:
+    """Write a checkpoint atomically in place of the one before.
+
+    Raises
+    ------
+    StorageError
+        The folder cannot be written, or the disk is full or nearly so.
+    """
+    listed = [{"name": name, "dtype": part.dtype.str, "shape": part.shape} for name, part in parts.items()]
+    header = {"format": FORMAT, "key": key, "done": done, "total": total, "arrays": listed}
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(file.parent).free
+    except OSError as error:
+        raise StorageError(f"{file.parent} cannot be written: {error.strerror}.") from None
+    size = sum(part.nbytes for part in parts.values())
+    if size * FREE_SHARE > free:
+        raise StorageError(
+            f"{file.name} would take {size / 1e6:.3g} MB, and the disk has only {free / 1e6:.3g} MB left. "
+            "Free some space."
+        )
+    with atomic_path(file) as temporary, temporary.open("wb") as stream:
+        digest = hashlib.sha256()
+
+        def put(content: Any) -> None:
+            digest.update(content)
+            stream.write(content)
+
+        put(json.dumps(header).encode() + b"\n")
+        for part in parts.values():
+            for piece in part.pieces():
+                put(piece.astype(part.dtype, order="C", copy=False).reshape(-1).view("u1").data)
+        stream.write(digest.hexdigest().encode())
+
+
+def read_checkpoint(file: Path, key: str, with_arrays: bool = True) -> tuple[Checkpoint | None, str]:
+    """A checkpoint of this job, or None and why the file that is there is refused (empty without a file)."""
+    try:
+        with file.open("rb") as stream:
+            return _read(stream, os.fstat(stream.fileno()).st_size, key, with_arrays)
+    except FileNotFoundError:
+        return None, ""
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return None, f"it is damaged ({type(error).__name__})"
+
+
+def _read(stream: BinaryIO, size: int, key: str, with_arrays: bool) -> tuple[Checkpoint | None, str]:
+    line = stream.readline(_LONGEST_HEADER)
+    header = json.loads(line)
+    if header["format"] != FORMAT or header["key"] != key:
+        return None, "it belongs to another job, config or version"
+    digest = hashlib.sha256(line)
+    arrays = {}
+    if with_arrays:
+        import numpy as np
+
+        shapes = [
+            (entry["name"], np.dtype(entry["dtype"]), tuple(map(int, entry["shape"]))) for entry in header["arrays"]
+        ]
+        sizes = [int(np.prod(shape, dtype=np.int64)) * dtype.itemsize for _, dtype, shape in shapes]
+        if min(sizes, default=0) < 0 or len(line) + sum(sizes) + _DIGEST_BYTES != size:
+            return None, "it is damaged (its size is wrong)"
+        for name, dtype, shape in shapes:
+            array = arrays[name] = np.empty(shape, dtype=dtype)
+            content = array.reshape(-1).view("u1").data
+            stream.readinto(content)  # type: ignore[attr-defined]
+            digest.update(content)
+    else:
+        left = size - len(line) - _DIGEST_BYTES
+        while left > 0:
+            block = stream.read(min(left, _BLOCK_BYTES))
+            if not block:
+                break
+            digest.update(block)
+            left -= len(block)
+    if stream.read() != digest.hexdigest().encode():
+        return None, "it is damaged (its bytes do not match its digest)"
+    return Checkpoint(int(header["done"]), int(header["total"]), arrays), ""
+
+
+# --- results of attempts that nobody was waiting for ----------------------------------------------------------------
+
+
+def put_aside(result: Path, aside: Path) -> None:
+    """Keep a finished job file, and its checksum, from Snakemake, which deletes outputs before it starts a job.
+
+    A second name for the same bytes: costs no space. Where the file system has no such thing nothing is kept.
+    """
+    with suppress(OSError):
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        for source, target in ((checksum(result), checksum(aside)), (result, aside)):
+            temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+            temporary.unlink(missing_ok=True)
+            os.link(source, temporary)
+            temporary.replace(target)
+            temporary.unlink(missing_ok=True)  # stays if both names were one file already
+
+
+def take_back(aside: Path, result: Path) -> None:
+    """Put a file that was kept aside in its place. Raises StorageError."""
+    for source, target in ((checksum(aside), checksum(result)), (aside, result)):
+        with atomic_path(target) as temporary:
+            os.link(source, temporary)
+        with suppress(OSError):
+            os.utime(target)  # as of now, as Snakemake expects of what a job has made
+
+
+def discard(*files: Path) -> None:
+    """Remove files that have served; what cannot be removed does no harm."""
+    for file in files:
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
+
+
+def sweep(result: ResultPaths) -> None:
+    """Remove what attempts have left, once all jobs are merged; claims of living processes stay."""
+    if not result.checkpoints_folder.is_dir():
+        return
+    for folder in [*result.checkpoints_folder.iterdir(), result.checkpoints_folder]:
+        with suppress(OSError):
+            for file in folder.iterdir() if folder.is_dir() else ():
+                holder = holder_of(file) if file.suffix == ".claim" else None
+                if file.is_file() and (file.suffix != ".claim" or holder is None or holder.is_gone):
+                    discard(file)
+            folder.rmdir()
