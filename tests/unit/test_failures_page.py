@@ -27,6 +27,16 @@ CASES = (
     "two stemphony run at once",
     "config edited while the run goes on",
     "output visible late (network file system)",
+    "Slurm: out of memory",
+    "Slurm: time limit",
+    "Slurm: scancel of a job",
+    "Slurm: node dies, jobs are queued again",
+    "Slurm: node dies, jobs may not be queued again",
+    "Slurm: job exits non-zero, every time",
+    "Slurm: scheduler gets SIGINT or SIGTERM",
+    "Slurm: scheduler gets SIGKILL, its jobs go on",
+    "Slurm: its controller is away",
+    "only stemphony run is killed",
 )
 
 
