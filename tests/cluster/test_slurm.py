@@ -137,7 +137,7 @@ def test_a_job_that_exits_non_zero_is_tried_three_times_and_told_once(night: Nig
     (said,) = [line for line in night.outcome.output.splitlines() if line.startswith("failed: ")]
     assert said.startswith("failed: defocus 0 nm, configuration 1: ")
     assert "configuration_0001.nc" in said
-    assert re.search(r"end of .*defocus_p0d000_configuration_0001\.log:", night.outcome.output)
+    assert re.search(r"end of .*defocus_p0d000/configuration_0001\.log:", night.outcome.output)
     assert "Run the same command again: only what is missing is computed." in night.outcome.output
     errors = night.errors(FAILS)
     assert [error["will_retry"] for error in errors] == [True, True, False]

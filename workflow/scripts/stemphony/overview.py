@@ -10,6 +10,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -24,6 +25,7 @@ from .hooks import DIED
 from .paths import ResultPaths
 from .runner import holders
 from .store import ledger
+from .store.claims import Holder
 from .store.jobs import is_planned
 from .store.merge import checked, merged_from
 
@@ -284,7 +286,7 @@ class _Look:
         noted = progress.state_of(self.result, run, defocus, configuration) if run else {}
         if noted.get("state") == progress.RUNNING:
             share = noted["done"] / noted["total"] if noted.get("total") else 0.0
-            if self._is_alive(noted):
+            if self._is_alive(noted, self.result.claim(defocus, configuration)):
                 return PairState.RUNNING, "", share
             return PairState.FAILED, DIED, share
         if noted.get("state") == progress.FAILED:
@@ -296,7 +298,11 @@ class _Look:
             return PairState.FAILED, _last_line(Path(log)) or "the job failed before it began", 0.0
         return PairState.MISSING, "", 0.0
 
-    def _is_alive(self, noted: dict[str, Any]) -> bool:
+    def _is_alive(self, noted: dict[str, Any], claim: Path) -> bool:
+        with suppress(OSError):
+            holder = Holder.of(claim.read_bytes())
+            if holder is not None and holder.is_gone:
+                return False
         if noted.get("host") == socket.gethostname():
             return Path(f"/proc/{noted.get('pid')}").exists()
         age_s = datetime.now(UTC).timestamp() - float(noted.get("updated", 0.0))
