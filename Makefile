@@ -1,5 +1,5 @@
 # The whole developer interface. `make run` and `make test` do their own set-up.
-.PHONY: help setup run demo-monitor test check format compare bench bench-peers bench-growth bench-reporting regression
+.PHONY: help setup run demo-monitor test check format compare bench bench-peers bench-growth bench-reporting bench-scale regression soak
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 setup: .venv/installed ## one environment, .venv, from the lock file
@@ -11,6 +11,8 @@ demo-monitor: .venv/installed ## a monitor on http://127.0.0.1:8000/ with that s
 	@.venv/bin/stemphony monitor demo
 test: .venv/installed ## all tests
 	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest
+soak: .venv/installed ## random kills in simulations on a real Slurm cluster of our own: KILLS=50 SEED=1 (root; minutes)
+	@OMP_NUM_THREADS=1 .venv/bin/python tests/cluster/soak.py --kills $(or $(KILLS),50) --seed $(or $(SEED),1)
 check: .venv/installed ## lint, format, types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
@@ -35,5 +37,7 @@ bench-growth: .venv/installed ## how the cost grows and where the algorithms cro
 	@OMP_NUM_THREADS=1 .venv/bin/python docs/benchmarks/growth.py
 regression: .venv/installed ## the loop's cost in FFTs of its grid has a bound
 	@.venv/bin/python docs/benchmarks/regression.py
+bench-scale: .venv/installed ## a campaign of 10,000 jobs whose physics is a copy of a file, for docs/performance.md (minutes)
+	@OMP_NUM_THREADS=1 .venv/bin/python docs/benchmarks/scale.py
 bench-reporting: .venv/installed ## what status reports cost a simulation, measured (minutes)
 	@.venv/bin/python docs/benchmarks/reporting.py

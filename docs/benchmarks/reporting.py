@@ -164,7 +164,7 @@ def simulation_s(kind: str, folder: Path) -> tuple[float, float]:
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wall = time.monotonic() - begin
     jobs = []
-    for table in (work / "benchmarks" / "run_multislice" / name).glob("*.tsv"):
+    for table in (work / "benchmarks" / "run_multislice" / name).rglob("*.tsv"):
         with table.open(encoding="utf-8") as lines:
             jobs += [float(row["s"]) for row in csv.DictReader(lines, delimiter="\t")]
     return wall, statistics.median(jobs)

@@ -180,7 +180,7 @@ def test_a_failed_cell_tells_its_message_and_the_command(browser: Browser, many:
         page.locator('[role="gridcell"].e').first.click()
         expect(page.locator("#cell")).to_contain_text("failed; attempt 1 in run 1")
         expect(page.locator("#cell code")).to_have_text(
-            re.compile(r"stemphony run CONFIG results/NAME/jobs/defocus_\w+/")
+            re.compile(r"stemphony rerun results/NAME --defocus \S+ --configuration \d+")
         )
         expect(page.get_by_role("heading", name="Failed")).to_be_visible()
         assert page.locator(".failures tbody tr").count() == 5

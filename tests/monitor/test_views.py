@@ -6,7 +6,7 @@ import pytest
 from stemphony.monitor.reading import Defocus, Pair
 from stemphony.monitor.state import PairState
 from stemphony.monitor.summaries import SimulationSummary
-from stemphony.monitor.views import duration, duration_range, grid, nanometres, rate, rerun_target
+from stemphony.monitor.views import duration, duration_range, grid, nanometres, rate, rerun_command
 
 
 @pytest.mark.parametrize(
@@ -47,9 +47,9 @@ def test_defoci_have_the_sign_of_the_field():
     assert nanometres(None, 3) == "defocus 3"
 
 
-def test_the_command_of_a_pair_is_its_file():
+def test_the_command_of_a_pair_computes_it_alone():
     pair = Pair("m2d500", -2.5, 7, PairState.FAILED, 0.1, 1, 1, "defocus_m2d500_configuration_0007", "", 0.0, 0.0)
-    assert rerun_target(pair) == "results/NAME/jobs/defocus_m2d500/configuration_0007.nc"
+    assert rerun_command(pair) == "stemphony rerun results/NAME --defocus -2.5 --configuration 7"
 
 
 def test_the_grid_has_a_row_for_each_defocus_and_one_for_each_that_has_not_started():

@@ -252,7 +252,7 @@ class Campaign:
     def states(self, run: int) -> dict[str, dict[str, Any]]:
         """Progress files of a run, by `defocus/configuration`."""
         found = {}
-        for file in (self.result.run(run) / "progress").glob("*.json"):
+        for file in (self.result.run(run) / "progress").rglob("[!.]*.json"):
             _, defocus, _, configuration = file.stem.split("_")
             found[f"{defocus}/{configuration}"] = json.loads(file.read_text(encoding="utf-8"))
         return found

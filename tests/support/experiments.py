@@ -20,6 +20,7 @@ from stemphony.model import Experiment
 from stemphony.paths import ResultPaths
 from stemphony.recorder import Signals, cbed_geometry
 from stemphony.store import jobs
+from stemphony.store.averages import Merge
 from stemphony.store.merge import merge
 from stemphony.store.structures import Specimen
 
@@ -156,12 +157,11 @@ class FakeCampaign:
         """The atoms at rest."""
         return jobs.atom_table(self.specimen, self.experiment)
 
-    def merge(self, warnings: list[str] | None = None) -> Path:
+    def merge(self, warnings: list[str] | None = None, processes: int = 1) -> Path:
         """Merge the job files into stem.nc."""
         blocks = {name: value for name, value in self.campaign.config.items() if isinstance(value, dict)}
         merge(
-            self.campaign.merge_params,
-            self.result,
+            Merge(self.campaign.merge_params, self.result),
             self.result.merged,
             self.table,
             self.experiment,
@@ -169,6 +169,7 @@ class FakeCampaign:
             runtime_attributes=lambda: {"UUID": "an id", "time_start": "2026-01-02T00:00:00+00:00"},
             blocks=blocks,
             warn=(warnings if warnings is not None else []).append,
+            processes=processes,
         )
         return self.result.merged
 

@@ -9,53 +9,20 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.environments import ENVS, NAMES, canonical, missing_from, of_conda, of_pin_file, of_pip
 
 ROOT = Path(__file__).parents[2]
-ENVS = ROOT / "envs"
-NAMES = ("controller", "simulation", "monitor")
-# conda's names of what pip calls otherwise.
-OF_CONDA = {"snakemake-minimal": "snakemake", "matplotlib-base": "matplotlib"}
 # Distributions whose modules have another name, and modules that come with another distribution.
 MODULES = {
     "yaml": "pyyaml", "netCDF4": "netcdf4", "urllib3": "requests", "werkzeug": "flask", "markupsafe": "flask",
 }  # fmt: skip
 
 
-def canonical(name: str) -> str:
-    name = re.sub(r"[-_.]+", "-", name).lower()
-    return OF_CONDA.get(name, name)
-
-
-def of_conda(name: str) -> dict[str, str]:
-    """Versions of a conda environment."""
-    listed = yaml.safe_load((ENVS / f"{name}.yaml").read_text())["dependencies"]
-    pins = {}
-    for entry in listed:
-        found = re.fullmatch(r"([\w.-]+) ?==?([\w.]+)", entry)
-        assert found, f"{entry} is no exact version"
-        pins[canonical(found[1])] = found[2]
-    return pins
-
-
-def of_pip(file: str) -> dict[str, str]:
-    """Versions of a requirements file and of those it includes."""
-    pins: dict[str, str] = {}
-    for line in (ENVS / file).read_text().splitlines():
-        line = line.partition("#")[0].strip().removesuffix("\\").strip()
-        if line.startswith("-r "):
-            pins |= of_pip(line[3:])
-        elif line and not line.startswith("--hash"):
-            name, _, version = line.partition(";")[0].partition("==")
-            assert version.strip(), f"{line} is no exact version"
-            pins[canonical(name.partition("[")[0].strip())] = version.strip()
-    return pins
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_conda_and_pip_agree_on_every_version(name):
-    conda = of_conda(name)
+    conda = of_conda(ENVS / f"{name}.yaml")
     conda.pop("python")
-    assert conda == of_pip(f"{name}.in")
+    assert conda == of_pip(ENVS / f"{name}.in")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -67,14 +34,14 @@ def test_conda_environments_take_packages_from_named_channels_only(name):
 
 
 def test_both_conda_environments_have_one_python_that_the_project_allows():
-    (version,) = {of_conda(name)["python"] for name in NAMES}
+    (version,) = {of_conda(ENVS / f"{name}.yaml")["python"] for name in NAMES}
     minimum = re.search(r'requires-python = ">=([\d.]+)"', (ROOT / "pyproject.toml").read_text())[1]
     assert [int(n) for n in version.split(".")] >= [int(n) for n in minimum.split(".")]
 
 
 @pytest.mark.parametrize("name", [*NAMES, "development"])
 def test_lock_files_hold_what_is_asked_for(name):
-    assert of_pip(f"{name}.in").items() <= of_pip(f"{name}.lock.txt").items()
+    assert of_pip(ENVS / f"{name}.in").items() <= of_pip(ENVS / f"{name}.lock.txt").items()
 
 
 @pytest.mark.parametrize("file", sorted(ENVS.glob("*.lock.txt")), ids=lambda file: file.name)
@@ -89,7 +56,9 @@ def test_lock_files_have_hashes_and_no_address(file):
 
 
 def test_all_environments_share_their_versions():
-    controller, simulation, monitor, development = (of_pip(f"{name}.lock.txt") for name in (*NAMES, "development"))
+    controller, simulation, monitor, development = (
+        of_pip(ENVS / f"{name}.lock.txt") for name in (*NAMES, "development")
+    )
     both = controller.keys() & simulation.keys()
     assert {"numpy", "scipy", "netcdf4", "ase", "requests", "pyyaml"} <= both
     assert {name: controller[name] for name in both} == {name: simulation[name] for name in both}
@@ -98,8 +67,68 @@ def test_all_environments_share_their_versions():
     assert monitor.items() <= development.items()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_pin_files_hold_every_version_of_their_environment(name):
+    """None is in the repository, see docs/environments.md; who makes one may add it."""
+    for file in ENVS.glob(f"{name}.*.pin.txt"):
+        assert missing_from(of_conda(ENVS / f"{name}.yaml"), of_pin_file(file)) == {}, file
+
+
+def test_a_pin_file_without_a_checksum_or_with_another_version_is_noticed(tmp_path):
+    pins = of_conda(ENVS / "monitor.yaml")
+    url = "https://conda.anaconda.org/conda-forge/noarch/{}-{}-pyhd8ed1ab_0.conda"
+    lines = [url.format(name, version) + "#" + 32 * "0" for name, version in pins.items()]
+    file = tmp_path / "monitor.linux-64.pin.txt"
+    file.write_text("\n".join(["# platform: linux-64", "@EXPLICIT", *lines]))
+    assert missing_from(pins, of_pin_file(file)) == {}
+    file.write_text("\n".join(["@EXPLICIT", *lines]).replace("waitress-", "waitress-9."))
+    assert missing_from(pins, of_pin_file(file)).keys() == {"waitress"}
+    file.write_text("\n".join(["@EXPLICIT", *lines[:-1], lines[-1].partition("#")[0]]))
+    with pytest.raises(AssertionError, match="no package with a checksum"):
+        of_pin_file(file)
+
+
+# --- containers -----------------------------------------------------------------------------------------------------
+
+DOCKERFILE = (ENVS / "Dockerfile").read_text(encoding="utf-8")
+APPTAINER = (ENVS / "apptainer.def").read_text(encoding="utf-8")
+INSTALL = re.compile(r"^(?:RUN|   ) ?(python -m pip install .+)$", re.MULTILINE)
+
+
+def test_both_images_install_the_hashed_locks_and_nothing_else():
+    (of_docker,), (of_apptainer,) = INSTALL.findall(DOCKERFILE), INSTALL.findall(APPTAINER)
+    assert of_docker == of_apptainer
+    assert "--require-hashes" in of_docker.split()
+    assert re.findall(r"-r (\S+)", of_docker) == [f"envs/{name}.lock.txt" for name in NAMES]
+    assert len(re.findall(r"^RUN ", DOCKERFILE, re.MULTILINE)) == 1
+
+
+def test_both_images_have_the_python_of_the_conda_environments():
+    (base,), (bootstrap,) = re.findall(r"^FROM (\S+)$", DOCKERFILE, re.M), re.findall(r"^From: (\S+)$", APPTAINER, re.M)
+    assert base == bootstrap
+    assert base.startswith(f"python:{of_conda(ENVS / 'simulation.yaml')['python']}-")
+
+
+def test_both_images_hold_the_same_files_which_are_there():
+    of_docker = {word for line in re.findall(r"^COPY (.+) \S+$", DOCKERFILE, re.MULTILINE) for word in line.split()}
+    of_apptainer = dict(re.findall(r"^    (\S+) /opt/stemphony/(\S+)$", APPTAINER, re.MULTILINE))
+    # Docker copies the locks before the rest, so that an edit of that installs nothing anew.
+    assert of_apptainer == {name: name for name in of_docker if not name.startswith("envs/")}
+    for name in of_docker:
+        assert (ROOT / name).exists(), name
+    assert {"Snakefile", "workflow", "envs", "profiles", "config"} <= of_docker
+
+
+def test_images_are_marked_as_not_built():
+    assert "NOT BUILT BY US" in DOCKERFILE
+    assert "NOT BUILT BY US" in APPTAINER
+
+
+# --- what is imported ------------------------------------------------------------------------------------------------
+
+
 def test_jobs_run_without_snakemake():
-    assert not [name for name in of_pip("simulation.lock.txt") if name.startswith("snakemake")]
+    assert not [name for name in of_pip(ENVS / "simulation.lock.txt") if name.startswith("snakemake")]
 
 
 def test_rules_name_environments_that_exist():
@@ -126,13 +155,13 @@ def third_party(files: list[Path]) -> set[str]:
 def test_every_import_of_the_package_is_installed_by_an_environment():
     package = ROOT / "workflow/scripts"
     files = [file for file in package.rglob("*.py") if "monitor" not in file.parts]
-    asked_for = of_pip("controller.in") | of_pip("simulation.in")
+    asked_for = of_pip(ENVS / "controller.in") | of_pip(ENVS / "simulation.in")
     missing = {module for module in third_party(files) if canonical(MODULES.get(module, module)) not in asked_for}
     assert not missing
 
 
 def test_every_import_of_the_monitor_is_installed_by_its_environment():
-    asked_for = of_pip("monitor.in").keys()
+    asked_for = of_pip(ENVS / "monitor.in").keys()
     files = sorted((ROOT / "workflow/scripts/stemphony/monitor").glob("*.py"))
     missing = {module for module in third_party(files) if canonical(MODULES.get(module, module)) not in asked_for}
     assert not missing
@@ -141,8 +170,10 @@ def test_every_import_of_the_monitor_is_installed_by_its_environment():
 def test_every_import_of_the_tests_is_installed_for_development():
     ours = {file.stem for file in (ROOT / "workflow/scripts").glob("*.py")}
     ours |= {entry.name for entry in (ROOT / "tests").iterdir() if entry.is_dir()} | {"conftest", "make"}
-    installed = of_pip("development.lock.txt")
-    needed = third_party(sorted((ROOT / "tests").rglob("*.py"))) - ours
+    installed = of_pip(ENVS / "development.lock.txt")
+    # These two run in an environment of their own.
+    elsewhere = {ROOT / "tests/environments" / name for name in ("channel.py", "launcher.py")}
+    needed = third_party(sorted(set((ROOT / "tests").rglob("*.py")) - elsewhere)) - ours
     assert not {
         module for module in needed if canonical(MODULES.get(module, module).replace("_", "-")) not in installed
     }
@@ -152,4 +183,4 @@ def test_the_project_names_what_it_imports_without_versions_of_its_own():
     text = (ROOT / "pyproject.toml").read_text()
     listed = re.search(r"^dependencies = \[(.*?)\]", text, re.MULTILINE | re.DOTALL)[1]
     names = {canonical(re.split(r"[<>=~! ]", entry)[0]) for entry in re.findall(r'"([^"]+)"', listed)}
-    assert names <= of_pip("development.in").keys()
+    assert names <= of_pip(ENVS / "development.in").keys()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from pathlib import Path
 
 import netCDF4
@@ -98,9 +99,11 @@ def test_without_center_of_mass_there_is_none(tmp_path):
 
 def test_the_digest_of_the_bytes_stands_beside_the_file(fake):
     file = fake.write("p2d500", 1)
-    digest, name = paths.checksum(file).read_text().split()
-    assert digest == hashlib.sha256(file.read_bytes()).hexdigest()
-    assert name == file.name
+    checksum, whose = paths.checksum(file).read_text().splitlines()
+    assert checksum == f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}"
+    assert whose == f"# job_digest {provenance.digest(fake.campaign.job_params('p2d500', 1))}"
+    # What the program of that name makes of it.
+    subprocess.run(["sha256sum", "--check", "--strict", paths.checksum(file).name], cwd=file.parent, check=True)
     assert sorted(entry.name for entry in file.parent.iterdir()) == [file.name, file.name + ".sha256"]
 
 

@@ -18,7 +18,9 @@ import pytest
 from stemphony import paths, provenance
 from stemphony.errors import DamagedResultError
 from stemphony.paths import ResultPaths
+from stemphony.store import averages
 from stemphony.store import merge as module
+from stemphony.store import signals as block_module
 from stemphony.store.result_file import read_texts
 from support.experiments import FILES, FakeCampaign, planned
 
@@ -120,10 +122,67 @@ def test_averages_do_not_depend_on_the_blocks_they_are_made_in(fake, tmp_path, m
     fake.write_all()
     with netCDF4.Dataset(fake.merge()) as root:
         whole = {name: image(root, name) for name in (*NAMES, "haadf_standard_error")}
-    monkeypatch.setattr(module, "BLOCK_BYTES", blocks_of_bytes)
+    monkeypatch.setattr(block_module, "BLOCK_BYTES", blocks_of_bytes)
     with netCDF4.Dataset(fake.merge()) as root:
         for name, values in whole.items():
             assert (image(root, name) == values).all()
+
+
+# What is averaged decides in which order the jobs are read, and what a part is.
+CUTS = {
+    "averaged": {},
+    "configurations kept": {"adf": {"average_configurations": False}},
+    "defoci kept": {"adf": {"average_defoci": False}},
+    "all kept": {"adf": {"average_defoci": False, "average_configurations": False}},
+    "shared configurations": {"frozen_phonon": {"configurations": CONFIGURATIONS, "independent_defoci": False}},
+}
+
+
+def signals_of(file: Path) -> dict[str, np.ndarray]:
+    with netCDF4.Dataset(file) as root:
+        return {
+            f"{group}/{name}": np.asarray(variable[...])
+            for group in ("adf", "images", "cbed", "AMBER")
+            for name, variable in root[group].variables.items()
+        }
+
+
+@pytest.mark.parametrize("cut", ["averaged", "configurations kept", "shared configurations"])
+def test_parts_made_side_by_side_give_the_same_result_bit_for_bit(tmp_path, monkeypatch, cut):
+    monkeypatch.setattr(module, "SEVERAL_PROCESSES_FROM", 1)
+    monkeypatch.setattr(averages, "PART_UNITS", 3)
+    fake = campaign_of(tmp_path, cbed={"enabled": True, "size": [4, 5], "max_mrad": 20.0}, **CUTS[cut])
+    fake.write_all()
+    alone = signals_of(fake.merge())
+    side_by_side = signals_of(fake.merge(processes=2))
+    assert alone.keys() == side_by_side.keys()
+    for name, values in alone.items():
+        assert np.array_equal(values, side_by_side[name], equal_nan=values.dtype.kind == "f"), name
+
+
+@pytest.mark.parametrize("blocks", CUTS.values(), ids=CUTS.keys())
+def test_averages_of_small_parts_are_those_of_one(tmp_path, monkeypatch, blocks):
+    fake = campaign_of(tmp_path, cbed={"enabled": True, "size": [4, 5], "max_mrad": 20.0}, **blocks)
+    fake.write_all()
+    whole = signals_of(fake.merge())
+    monkeypatch.setattr(averages, "PART_UNITS", 2)
+    for name, values in signals_of(fake.merge()).items():
+        if values.dtype.kind == "f":
+            assert values == pytest.approx(whole[name], rel=1e-12, nan_ok=True), name
+
+
+def test_a_part_that_is_refused_in_another_process_is_refused(fake, monkeypatch):
+    monkeypatch.setattr(module, "SEVERAL_PROCESSES_FROM", 1)
+    monkeypatch.setattr(averages, "PART_UNITS", 2)
+    files = fake.write_all()
+    files[5].write_bytes(files[5].read_bytes()[:1000])
+    files[11].unlink()
+    with pytest.raises(DamagedResultError) as caught:
+        fake.merge(processes=2)
+    assert f"{files[5]}: damaged" in str(caught.value)
+    assert f"{files[11]}: missing" in str(caught.value)
+    assert "2 of 12" in str(caught.value)
+    assert not fake.result.merged.exists()
 
 
 def test_center_of_mass_is_the_ratio_of_averaged_moments(fake):
@@ -289,11 +348,13 @@ def test_coordinates_without_end_are_kept_only_on_demand(tmp_path, monkeypatch):
         assert root["AMBER"]["coordinates"].shape[0] == 1
 
 
-@pytest.mark.parametrize(("coordinates", "opened", "hashed"), [(True, 3, 1), (False, 2, 1)])
-def test_a_job_file_is_read_once_for_the_check_once_for_its_atoms_and_once_for_its_signals(
-    tmp_path, monkeypatch, coordinates, opened, hashed
-):
-    fake = campaign_of(tmp_path, frozen_phonon={"save_coordinates": coordinates})
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_job_file_is_opened_once_for_all_that_is_wanted_of_it(tmp_path, monkeypatch, shared):
+    fake = campaign_of(
+        tmp_path,
+        frozen_phonon={"save_coordinates": True, "independent_defoci": not shared},
+        cbed={"enabled": True, "size": [4, 5], "max_mrad": 20.0},
+    )
     files = fake.write_all()
     opens: Counter[Path] = Counter()
     hashes: Counter[Path] = Counter()
@@ -310,8 +371,8 @@ def test_a_job_file_is_read_once_for_the_check_once_for_its_atoms_and_once_for_i
     monkeypatch.setattr(netCDF4, "Dataset", counted_open)
     monkeypatch.setattr(provenance, "file_sha256", counted_hash)
     fake.merge()
-    assert [opens[file] for file in files] == [opened] * len(files)
-    assert [hashes[file] for file in files] == [hashed] * len(files)
+    assert [opens[file] for file in files] == [1] * len(files)
+    assert [hashes[file] for file in files] == [1] * len(files)
 
 
 def test_memory_does_not_grow_with_the_number_of_jobs(tmp_path):
@@ -529,7 +590,7 @@ def test_a_merge_that_fails_half_way_leaves_the_old_result(pair, monkeypatch):
     def broken(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_write_atoms", broken)
+    monkeypatch.setattr(module, "_write_runtime", broken)
     with pytest.raises(KeyboardInterrupt):
         pair.merge()
     assert pair.result.merged.read_bytes() == before
@@ -542,3 +603,82 @@ def test_the_result_is_where_its_folder_is(pair, tmp_path):
     pair.result = ResultPaths(moved)
     pair.merge()
     assert json.dumps([file.name for file in moved.glob("*.nc")]) == '["stem.nc"]'
+
+
+# --- a part of the campaign ---------------------------------------------------------------------------------------
+
+
+def partial(fake: FakeCampaign, missing: set[tuple[int, int]]) -> Path:
+    """Merge what is there without some (defocus index, configuration)."""
+    fake.write_all()
+    for d, c in missing:
+        fake.result.job(fake.campaign.defoci[d].id, c).unlink()
+    output = fake.result.preview
+    module.merge(
+        averages.Merge(fake.campaign.merge_params, fake.result, partial=True), output, fake.table, fake.experiment,
+        root_attributes={"title": "a title"}, runtime_attributes=lambda: {"UUID": "an id"},
+        blocks={}, warn=lambda text: None,
+    )  # fmt: skip
+    return output
+
+
+def test_a_partial_average_is_that_of_the_pairs_that_are_there(fake):
+    missing = {(0, 1), (0, 3), (2, 0), (2, 1), (2, 2), (2, 3)}
+    values = stack(fake, ring(1))
+    means = [values[0, [0, 2]].mean(axis=0), values[1].mean(axis=0)]
+    errors = [np.var(values[0, [0, 2]], axis=0, ddof=1) / 2, np.var(values[1], axis=0, ddof=1) / 4]
+    share = WEIGHTS[0] + WEIGHTS[1]
+    with netCDF4.Dataset(partial(fake, missing)) as root:
+        expected = (WEIGHTS[0] * means[0] + WEIGHTS[1] * means[1]) / share
+        assert image(root, "haadf")[0, 0] == pytest.approx(expected, rel=1e-12)
+        expected = np.sqrt(WEIGHTS[0] ** 2 * errors[0] + WEIGHTS[1] ** 2 * errors[1]) / share
+        assert standard_error(root, "haadf")[0] == pytest.approx(expected, rel=1e-10)
+        assert (root.partial, root.num_pairs_in, root.num_pairs_missing) == (1, 6, 6)
+        assert json.loads(root.pairs_in) == {"p4d000": "0, 2", "m1d000": "0-3"}
+        assert json.loads(root.pairs_missing) == {"p4d000": "1, 3", "p2d000": "0-3"}
+        assert root["runtime"]["configuration"][:].tolist() == [0, 2, 0, 1, 2, 3]
+        assert root["AMBER"].displaced == 0
+
+
+def test_a_defocus_with_one_configuration_has_no_standard_error_yet(fake):
+    with netCDF4.Dataset(partial(fake, {(0, 1), (0, 2), (0, 3)})) as root:
+        assert np.isnan(standard_error(root, "haadf")).all()
+        assert np.isfinite(image(root, "haadf")).all()
+
+
+def test_what_is_kept_apart_and_not_there_is_not_a_number(tmp_path):
+    fake = campaign_of(tmp_path, adf={"average_configurations": False, "average_defoci": False})
+    with netCDF4.Dataset(partial(fake, {(1, 2)})) as root:
+        shown = image(root, "haadf")
+        assert np.isnan(shown[1, 2]).all()
+        assert np.isnan(np.asarray(root["adf"]["adf_intensities"][1, :, :, 2])).all()
+        shown[1, 2] = stack(fake, ring(1))[1, 2]
+        assert shown == pytest.approx(stack(fake, ring(1)))
+
+
+def test_configurations_kept_apart_are_averaged_over_the_defoci_that_are_there(tmp_path):
+    fake = campaign_of(tmp_path, adf={"average_configurations": False, "average_defoci": True})
+    values = stack(fake, ring(0))
+    with netCDF4.Dataset(partial(fake, {(1, 2), (2, 2)})) as root:
+        assert image(root, "bf")[0, 2] == pytest.approx(values[0, 2], rel=1e-12)
+        assert image(root, "bf")[0, 1] == pytest.approx(np.tensordot(WEIGHTS, values[:, 1], axes=1), rel=1e-12)
+
+
+def test_shared_configurations_have_no_standard_error_before_all_are_there(tmp_path):
+    fake = campaign_of(tmp_path, frozen_phonon={"configurations": CONFIGURATIONS, "independent_defoci": False})
+    with netCDF4.Dataset(partial(fake, {(1, 2)})) as root:
+        assert not [name for name in root["images"].variables if "error" in name]
+
+
+def test_a_partial_merge_of_nothing_says_what_is_wrong_with_everything(fake):
+    with pytest.raises(DamagedResultError, match="12 of 12 job files are not usable"):
+        partial(fake, {(d, c) for d in range(3) for c in range(CONFIGURATIONS)})
+    assert not fake.result.preview.exists()
+
+
+def test_a_partial_merge_of_two_seeds_is_refused(fake):
+    fake.write_all()
+    task = averages.Merge(fake.campaign.merge_params, fake.result, partial=True)
+    fake.write("p4d000", 1, seed=2)
+    with pytest.raises(DamagedResultError, match="random seed"):
+        module.merge(task, fake.result.preview, fake.table, fake.experiment, {}, dict, {}, print)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from stemphony import profiles, runner
+from stemphony.errors import StorageError
 
 ROOT = Path(__file__).parents[2]
 PROFILES = sorted(ROOT.glob("profiles/*/config*.yaml"))
@@ -59,7 +61,30 @@ def test_slurm_profile():
     assert slurm["latency-wait"] >= 30
     assert {"mem_mb", "runtime"} <= set(slurm["default-resources"])
     assert "slurm-array-jobs" not in slurm  # deletes good output
-    assert re.search(r"^# slurm-status-command: squeue", SLURM.read_text(), re.MULTILINE)
+    assert slurm["slurm-status-command"] == "squeue"  # sacct needs an accounting database
+
+
+@pytest.mark.parametrize("name", ["cluster-generic", "htcondor", "lsf", "kubernetes"])
+def test_profiles_of_other_schedulers(name):
+    profile = ROOT / "profiles" / name / "config.v9+.yaml"
+    assert content(profile)["scheduler"] == "greedy"
+    assert content(profile)["retries"] >= 1
+    assert content(profile)["latency-wait"] >= 30
+    assert {"mem_mb", "runtime"} <= set(content(profile)["default-resources"])
+    plugin = f"snakemake-executor-plugin-{content(profile)['executor']}"
+    assert re.search(rf"^{plugin}==[\d.]+$", (ROOT / "envs/executors.in").read_text(), re.MULTILINE)
+    assert "Not run by us" in profile.read_text()
+
+
+def test_programs_that_a_profile_names_are_there_and_may_be_run():
+    """Snakemake finds them beside the profile only if the value is the file's name and nothing else."""
+    found = 0
+    for file in PROFILES:
+        for key, value in content(file).items():
+            if key.endswith("-cmd") and re.search(r"\.(sh|py)\b", value):
+                assert (file.parent / value).stat().st_mode & 0o111 == 0o111, f"{file}: {key}"
+                found += 1
+    assert found >= 4
 
 
 def test_snakemake_finds_the_slurm_profile_by_name():
@@ -77,3 +102,52 @@ def test_every_entry_has_its_reason_above_it(file):
             above = next((text for text in reversed(lines[:number]) if text.strip()), "")
             inside_commented_block = re.match(r"\s+[\w-]+:", line) and re.match(r"\s+[\w-]+:", above)
             assert above.lstrip().startswith("#") or inside_commented_block, line
+
+
+# --- stemphony profile install ------------------------------------------------------------------------------------
+
+
+def installed(folder: Path, name: str = "slurm", replace: bool = False) -> list[str]:
+    said: list[str] = []
+    profiles.install(ROOT, name, folder, replace, said.append)
+    return said
+
+
+def test_a_profile_is_installed_under_its_name(tmp_path: Path):
+    said = installed(tmp_path)
+    assert (tmp_path / "slurm" / SLURM.name).read_bytes() == SLURM.read_bytes()
+    assert said == [f"wrote {tmp_path / 'slurm'}"]
+    assert installed(tmp_path) == said, "again, unchanged: no objection"
+
+
+def test_an_edited_profile_is_kept_unless_it_is_to_be_replaced(tmp_path: Path):
+    installed(tmp_path)
+    file = tmp_path / "slurm" / SLURM.name
+    file.write_text("jobs: 3\n")
+    with pytest.raises(StorageError, match=r"is not what is shipped now \(edited.*--replace"):
+        installed(tmp_path)
+    assert file.read_text() == "jobs: 3\n"
+    assert installed(tmp_path, replace=True)[0].startswith(f"{file} is replaced")
+    assert file.read_bytes() == SLURM.read_bytes()
+    assert file.with_name(file.name + ".kept1").read_text() == "jobs: 3\n"
+
+
+def test_an_unknown_profile_is_answered_with_those_there_are(tmp_path: Path):
+    with pytest.raises(StorageError, match=r"no profile 'slrum'. Choose one of: .*slurm"):
+        installed(tmp_path, name="slrum")
+    with pytest.raises(StorageError, match="no profile 'default'"):
+        installed(tmp_path, name="default")
+
+
+def test_in_the_clone_there_is_nothing_to_install():
+    assert "nothing to install" in installed(ROOT)[0]
+
+
+def test_a_profile_of_the_users_own_goes_before_the_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_CONFIG_DIRS", str(tmp_path / "system"))
+    snakefile = ROOT / "Snakefile"
+    assert runner._profile("slurm", snakefile) == str(ROOT / "profiles" / "slurm")
+    installed(tmp_path / "config" / "snakemake")
+    assert runner._profile("slurm", snakefile) == "slurm"

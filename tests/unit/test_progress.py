@@ -8,13 +8,13 @@ import re
 import pytest
 from stemphony import progress
 from stemphony.paths import ResultPaths
-from stemphony.progress import Overall, ProgressFile, Tenths, overall
+from stemphony.progress import Overall, ProgressFile, Tenths, Watch
 
 
 @pytest.fixture
 def result(tmp_path):
     made = ResultPaths(tmp_path / "a")
-    (made.run(1) / "progress").mkdir(parents=True)
+    made.progress(1, "p0d000", 0).parent.mkdir(parents=True)
     return made
 
 
@@ -30,26 +30,26 @@ def test_jobs_are_summed_up(result):
     note(result, 0, 10, 10, progress.FINISHED)
     note(result, 1, 5, 10)
     note(result, 2, 9, 10, progress.FAILED)
-    assert overall(result, 1, 4) == Overall(jobs=4, finished=1, failed=1, running=1, share=1.5 / 4)
+    assert Watch(result, 1).overall(4) == Overall(jobs=4, finished=1, failed=1, running=1, share=1.5 / 4)
 
 
 def test_a_run_without_jobs_is_complete_and_one_without_files_is_not_begun(result):
-    assert overall(result, 1, 0).share == 1.0
-    assert overall(result, 1, 3) == Overall(3, 0, 0, 0, 0.0)
-    assert overall(result, 99, 3).share == 0.0
+    assert Watch(result, 1).overall(0).share == 1.0
+    assert Watch(result, 1).overall(3) == Overall(3, 0, 0, 0, 0.0)
+    assert Watch(result, 99).overall(3).share == 0.0
 
 
 def test_a_job_that_begins_again_counts_once(result):
     note(result, 0, 10, 10, progress.FAILED)
     note(result, 0, 2, 10)
-    assert overall(result, 1, 1) == Overall(1, 0, 0, 1, 0.2)
+    assert Watch(result, 1).overall(1) == Overall(1, 0, 0, 1, 0.2)
 
 
 def test_a_file_that_is_being_written_or_is_damaged_is_left_out(result):
     note(result, 0, 10, 10, progress.FINISHED)
     (result.run(1) / "progress" / "damaged.json").write_text("{")
     (result.run(1) / "progress" / ".hidden.json.123").write_text("{}")
-    assert overall(result, 1, 2).finished == 1
+    assert Watch(result, 1).overall(2).finished == 1
 
 
 def test_progress_is_written_every_two_seconds_at_most(result, monkeypatch):

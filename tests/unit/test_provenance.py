@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections import OrderedDict
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -51,13 +53,45 @@ def test_versions_are_told_and_agree():
     assert project["version"] == provenance.VERSION
     attributes = provenance.runtime_attributes()
     assert ".".join(attributes[f"programVersion{part}"] for part in ("Major", "Minor", "Patch")) == provenance.VERSION
-    assert {"python", "numpy", "scipy", "pyfftw", "netCDF4", "hdf5"} == set(json.loads(attributes["versions"]))
+    versions = json.loads(attributes["versions"])
+    assert set(versions) == {
+        "python", "numpy", "scipy", "pyfftw", "fftw", "blas", "netCDF4", "netcdf_c", "hdf5", "packages_digest",
+    }  # fmt: skip
+    assert all(re.match(r"[\w.-]+$|[\w-]+ [\d.]+$", version) for version in versions.values()), versions
 
 
-def test_outside_git_there_is_no_commit(monkeypatch):
+def test_every_package_of_the_environment_is_told():
+    told = set(json.loads(provenance.runtime_attributes()["packages"]))
+    for distribution in metadata.distributions():
+        name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()
+        assert f"{name}=={distribution.version}" in told
+    assert json.loads(provenance.runtime_attributes()["versions"])["packages_digest"] == provenance.digest(sorted(told))
+
+
+def test_packages_of_conda_are_told_with_their_build(tmp_path, monkeypatch):
+    site = tmp_path / "lib/python3.12/site-packages"
+    for name, installer in (("numpy-2.4.6", "conda"), ("added_later-1.0", "pip")):
+        (site / f"{name}.dist-info").mkdir(parents=True)
+        (site / f"{name}.dist-info/INSTALLER").write_text(f"{installer}\n")
+    (tmp_path / "conda-meta").mkdir()
+    for name in ("numpy-2.4.6-py312h33ff503_0", "lib-with-dashes-0.3-h1_0"):
+        (tmp_path / f"conda-meta/{name}.json").touch()
+    (tmp_path / "conda-meta/history").touch()
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    monkeypatch.setattr("sys.path", [str(site), "", str(tmp_path / "not there")])
+    provenance.packages.cache_clear()
+    assert provenance.packages() == ["added-later==1.0", "lib-with-dashes=0.3=h1_0", "numpy=2.4.6=py312h33ff503_0"]
+    provenance.packages.cache_clear()
+
+
+def test_outside_git_there_is_no_commit_but_that_of_the_image(monkeypatch):
     monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("STEMPHONY_GIT_COMMIT", raising=False)
     provenance.git_commit.cache_clear()
     assert provenance.git_commit() == ""
+    monkeypatch.setenv("STEMPHONY_GIT_COMMIT", "abc123")
+    provenance.git_commit.cache_clear()
+    assert provenance.git_commit() == "abc123"
     provenance.git_commit.cache_clear()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,20 @@ def test_the_slurm_profile_is_found_in_the_clone(profile: str, clone: Path, env:
     assert numbers(outcome.output)["run_multislice"] == 6
 
 
+def test_the_three_lines_of_the_slurm_profile_take_any_name(clone: Path, env: dict[str, str], tmp_path: Path):
+    """Also names that mean something in Python."""
+    own = shutil.copytree(clone / "profiles" / "slurm", tmp_path / "own")
+    file = own / "config.v9+.yaml"
+    text = file.read_text()
+    for line, name in (("slurm_partition", "open"), ("slurm_account", "123-a"), ("qos", "all")):
+        text, number = re.subn(rf"# {line}: \"'[\w-]+'\"", f"{line}: \"'{name}'\"", text)
+        assert number == 1
+    file.write_text(text)
+    outcome = snakemake(clone, env, tmp_path / "log", "--profile", own, "--dry-run")
+    assert outcome.status == 0, outcome.output
+    assert "slurm_partition=open, slurm_account=123-a, qos=all" in outcome.output
+
+
 def test_slurm_at_the_top_is_a_link_to_the_profile():
     link = REPOSITORY / "slurm"
     assert link.is_symlink()
@@ -112,7 +127,7 @@ def test_the_rules_are_those_of_the_pipeline():
 @pytest.mark.parametrize("rule", RULES)
 def test_every_rule_has_a_log_an_environment_and_a_script_of_its_name(rule: str):
     file, body = RULES[rule]
-    assert re.search(rf'^    log:\n        f"logs/{rule}/', body, re.MULTILINE)
+    assert re.search(rf'^    log:\n        (f"logs/{rule}/|FILES.log\()', body, re.MULTILINE)
     environment = re.search(r'^    conda:\n        "(.+)"$', body, re.MULTILINE)
     assert environment is not None
     assert (file.parent / environment[1]).is_file()

@@ -211,7 +211,7 @@ def test_jobs_without_the_password_write_and_the_submit_host_sends(clone: Path, 
         assert all("authorization" in entry.headers for entry in server.received)
     assert names(events) == ONE_JOB
     assert_each_once_and_in_order(events)
-    (log,) = (campaign.directory / "logs" / "run_multislice" / "tiny").glob("*p5d000_configuration_0000.log")
+    (log,) = (campaign.directory / "logs" / "run_multislice" / "tiny").rglob("*p5d000/configuration_0000.log")
     assert "written, not sent" in log.read_text()
 
 
@@ -283,7 +283,9 @@ def test_the_receiver_of_the_originals_page_prints_every_event_of_a_simulation(
     assert [printed[0]["event"], printed[-1]["event"]] == ["START_SIMULATION", "FINISH"]
     assert_each_once_and_in_order(printed)
     spooled = [
-        json.loads(line) for file in campaign.result.events(1).glob("*.jsonl") for line in file.read_text().splitlines()
+        json.loads(line)
+        for file in campaign.result.events(1).rglob("*.jsonl")
+        for line in file.read_text().splitlines()
     ]
     key = lambda event: event["event_id"]  # noqa: E731
     assert sorted(printed, key=key) == sorted(spooled, key=key)
@@ -326,7 +328,7 @@ def test_a_full_disk_under_the_reports_costs_no_simulation_and_no_report_that_ca
         outcome = campaign.snakemake()
         events = server.events
         lines = [
-            line for file in campaign.result.events(1).glob("*.jsonl") for line in file.read_bytes().split(b"\n")[:-1]
+            line for file in campaign.result.events(1).rglob("*.jsonl") for line in file.read_bytes().split(b"\n")[:-1]
         ]
         whole = [event for line in lines if (event := parsed(line)) is not None]
     assert outcome.status == 0, outcome.output

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stemphony.paths import job_folder
 from support.campaign import (
     AFTER_JOBS,
     TINY,
@@ -52,8 +53,9 @@ def test_every_file_has_its_place_and_there_is_no_other(tiny: Reported):
         *(f"{job}.sha256" for job in jobs),
         *figures,
     }
-    progress = {f"run-1/progress/{name}.json" for name in JOB_NAMES}
-    spools = {f"run-1/events/{name}.attempt-1.jsonl" for name in JOB_NAMES} | {"run-1/events/hooks.jsonl"}
+    progress = {f"run-1/progress/{job_folder(name)}/{name}.json" for name in JOB_NAMES}
+    spools = {f"run-1/events/{job_folder(name)}/{name}.attempt-1.jsonl" for name in JOB_NAMES}
+    spools.add("run-1/events/hooks.jsonl")
     claims = {f"run-1/defocus_{defocus}.START_DEFOCUS.json" for defocus in ("p0d000", "p5d000")}
     attempts = {f"attempts/defocus_{job.replace('/', '/configuration_')}.1" for job in TINY_JOBS}
     delivered = {spool.replace(".jsonl", ".delivered") for spool in spools} | {"delivery.lock"}
@@ -67,11 +69,11 @@ def test_logs_and_benchmarks_stand_beside_the_results(tiny: Reported):
         "prepare_specimen/tiny/specimen.log",
         "merge_results/tiny/stem.log",
         "plot_results/tiny/figures.log",
-        *(f"run_multislice/tiny/{name}.log" for name in JOB_NAMES),
+        *(f"run_multislice/tiny/defocus_{job.replace('/', '/configuration_')}.log" for job in TINY_JOBS),
     }
     assert files_below(directory / "benchmarks") == {
         "merge_results/tiny/stem.tsv",
-        *(f"run_multislice/tiny/{name}.tsv" for name in JOB_NAMES),
+        *(f"run_multislice/tiny/defocus_{job.replace('/', '/configuration_')}.tsv" for job in TINY_JOBS),
     }
 
 

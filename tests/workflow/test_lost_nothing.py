@@ -97,7 +97,7 @@ def reported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         replayed = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
         met = Counter(proxy.met)
         stored = receiver.stored(folder)
-    spooled = {file.name.partition(".")[0]: events_in(file) for file in result.events(1).glob("*.jsonl")}
+    spooled = {file.name.partition(".")[0]: events_in(file) for file in result.events(1).rglob("*.jsonl")}
     return Reported(result, said, killed, spooled, stored, met, replayed)
 
 

@@ -258,7 +258,7 @@ def test_no_receiver_holds_a_simulation_longer_than_the_stated_waits(with_faults
 
 
 def wall_seconds_of_the_job(campaign: Campaign) -> float:
-    table = campaign.directory / "benchmarks" / "run_multislice" / "tiny" / "defocus_p0d000_configuration_0000.tsv"
+    table = campaign.directory / "benchmarks" / "run_multislice" / "tiny" / "defocus_p0d000" / "configuration_0000.tsv"
     header, values = (line.split("\t") for line in table.read_text().splitlines()[:2])
     return float(values[header.index("s")])
 
@@ -281,7 +281,7 @@ def test_redirects_are_not_followed(with_faults: Any):
 @pytest.mark.parametrize("mode", MODES)
 def test_what_nobody_took_is_in_the_spool(with_faults: Any, mode: str):
     campaign = with_faults[mode][0]
-    spools = list(campaign.result.events(2).glob("*.jsonl"))
+    spools = list(campaign.result.events(2).rglob("*.jsonl"))
     events = [json.loads(line) for spool in spools for line in spool.read_text().splitlines()]
     assert Counter(event["event"] for event in events) == {
         "START_SIMULATION": 1,

@@ -30,8 +30,8 @@ def shared(clone: Path, env: dict[str, str], tmp_path_factory: pytest.TempPathFa
 def logs(campaign: Campaign) -> dict[str, str]:
     """What each job said, by `defocus/configuration`."""
     found = {}
-    for file in (campaign.directory / "logs/run_multislice/shared").glob("*.log"):
-        _, defocus, _, configuration = file.stem.split("_")
+    for file in (campaign.directory / "logs/run_multislice/shared").rglob("*.log"):
+        defocus, configuration = (name.partition("_")[2] for name in (file.parent.name, file.stem))
         found[f"{defocus}/{configuration}"] = file.read_text(encoding="utf-8")
     return found
 

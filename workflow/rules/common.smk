@@ -7,6 +7,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 
 from stemphony import snakefile
 
+shell.prefix(snakefile.shell_prefix(workflow))
 SESSION = snakefile.open_session(config, workflow)
 CAMPAIGN = SESSION.campaign
 FILES = SESSION.result

@@ -14,11 +14,14 @@ rule merge_results:
         f"benchmarks/merge_results/{CAMPAIGN.name}/stem.tsv"
     conda:
         "../../envs/simulation.yaml"
+    # Large campaigns are merged in parts, side by side; it decides no bit of the result.
+    threads: 4
     params:
         merge=SESSION.merge_params,
     # The job files are not on the command line, which has a limited length: the params say which they are.
     shell:
-        'python "$STEMPHONY_SCRIPTS/merge_results.py" {params.merge:q} {input.specimen:q} {output.nc:q} > {log:q} 2>&1'
+        'python "$STEMPHONY_SCRIPTS/merge_results.py" {params.merge:q} {input.specimen:q} {output.nc:q} {threads}'
+        " > {log:q} 2>&1"
 
 
 rule plot_results:

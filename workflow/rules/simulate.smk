@@ -22,9 +22,9 @@ rule run_multislice:
     output:
         nc=FILES.job("{defocus}", "{configuration}"),
     log:
-        f"logs/run_multislice/{CAMPAIGN.name}/defocus_{{defocus}}_configuration_{{configuration}}.log",
+        FILES.log("{defocus}", "{configuration}"),
     benchmark:
-        f"benchmarks/run_multislice/{CAMPAIGN.name}/defocus_{{defocus}}_configuration_{{configuration}}.tsv"
+        FILES.benchmark("{defocus}", "{configuration}")
     conda:
         "../../envs/simulation.yaml"
     threads: SESSION.threads

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -153,6 +153,20 @@ def keeps_coordinates(save_coordinates: bool | str, jobs: int, atoms: int) -> bo
     if save_coordinates == "auto":
         return jobs * atoms * COORDINATES_BYTES <= COORDINATES_LIMIT_BYTES
     return bool(save_coordinates)
+
+
+def ranges(configurations: Iterable[int]) -> str:
+    """Configurations in short: `0-3, 7`."""
+    text: list[str] = []
+    first = last = -1
+    for number in [*sorted(configurations), -1]:
+        if last >= 0 and number == last + 1:
+            last = number
+            continue
+        if last >= 0:
+            text.append(f"{first}" if first == last else f"{first}-{last}")
+        first = last = number
+    return ", ".join(text)
 
 
 def job_params(common: Mapping[str, Any], defocus_nm: float, configuration: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The command `stemphony`: check a config, write one to start from, run Snakemake, send status reports."""
+"""The command `stemphony`: check a config, write one to start from, run Snakemake, say how far it is, send reports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # Å and × on a terminal that has only ASCII
     parsed, rest = _parser().parse_known_args(arguments)
-    if rest and parsed.command is not _run:
+    if rest and parsed.command not in (_run, _rerun):
         _parser().error(f"unknown arguments: {' '.join(rest)}")
     try:
         return int(parsed.command(parsed, rest))
@@ -62,6 +62,43 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--directory", type=Path, default=Path(), help="where `results` and `logs` go (default: here)")
     run.add_argument("--profile", default=None, help="Snakemake profile, for example slurm")
 
+    status = commands.add_parser("status", help="say which pairs of a simulation are done, running, failed, missing")
+    status.set_defaults(command=_status)
+    status.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
+    status.add_argument("--json", action="store_true", help="print one JSON object with every pair")
+    status.add_argument("--verify", action="store_true", help="check every byte of the job files, as the merge does")
+
+    rerun = commands.add_parser(
+        "rerun", help="compute some pairs of a simulation again, and merge",
+        description="Computes exactly the chosen pairs again, by default what is not done, and merges. Further "
+        "arguments are handed to Snakemake as they are.",
+    )  # fmt: skip
+    rerun.set_defaults(command=_rerun)
+    rerun.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
+    rerun.add_argument("--failed", action="store_true", help="those that failed, or whose files the merge refuses")
+    rerun.add_argument("--defocus", type=float, nargs="+", default=[], metavar="NM", help="all pairs at these defoci")
+    rerun.add_argument(
+        "--configuration", type=int, nargs="+", default=[], metavar="N", help="and of these configurations"
+    )
+    rerun.add_argument("--dry-run", action="store_true", help="only say what would be computed")
+    rerun.add_argument("--verify", action="store_true", help="check every byte of the job files first")
+    rerun.add_argument("--config", type=Path, metavar="FILE", help="config (default: that of the last run)")
+    rerun.add_argument("--cores", type=int, default=None, metavar="N", help="cores to use (default: all)")
+    rerun.add_argument("--profile", default=None, help="Snakemake profile, for example slurm")
+
+    preview = commands.add_parser("preview", help="merge what is finished into a file of its own, while the rest runs")
+    preview.set_defaults(command=_preview)
+    preview.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
+    preview.add_argument("--output", type=Path, metavar="FILE", help="default: RESULT/preview.nc")
+
+    profile = commands.add_parser("profile", help="profiles of Snakemake: how jobs reach a cluster")
+    actions = profile.add_subparsers(required=True, metavar="ACTION")
+    install = actions.add_parser("install", help="copy a profile into a folder, where `snakemake --profile` finds it")
+    install.set_defaults(command=_profile_install)
+    install.add_argument("folder", type=Path, nargs="?", default=Path(), metavar="FOLDER", help="(default: here)")
+    install.add_argument("--name", default="slurm", metavar="NAME", help="which one (default: slurm)")
+    install.add_argument("--replace", action="store_true", help="also one that was edited; its text is kept beside it")
+
     clean = commands.add_parser("clean", help="remove what probe_basis keeps between jobs; results stay")
     clean.set_defaults(command=_clean)
     clean.add_argument("result", type=Path, metavar="RESULT", help="folder of a simulation, results/<name>")
@@ -89,6 +126,34 @@ def _parser() -> argparse.ArgumentParser:
 
     monitor_command.add_parser(commands)
     return parser
+
+
+def _status(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from . import overview
+
+    return overview.show(parsed.result, parsed.json, parsed.verify, print)
+
+
+def _rerun(parsed: argparse.Namespace, rest: Sequence[str]) -> int:
+    from . import rerun
+
+    choice = rerun.Choice(parsed.failed, tuple(parsed.defocus), tuple(parsed.configuration))
+    return rerun.rerun(
+        parsed.result, choice, print, snakefile=SNAKEFILE, config=parsed.config, cores=_cores(parsed.cores),
+        profile=parsed.profile, verify=parsed.verify, dry_run=parsed.dry_run,
+        extra=[argument for argument in rest if argument != "--"],
+    )  # fmt: skip
+
+
+def _preview(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from . import job
+
+    job.limit_threads(1)  # before numpy is imported
+    from . import overview, partial
+
+    result = overview.result_in(parsed.result)
+    partial.merge_finished(result, overview.planned_in(result), parsed.output or result.preview, print)
+    return 0
 
 
 def _clean(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
@@ -154,6 +219,18 @@ def _init(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     return 0
 
 
+def _profile_install(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from . import profiles
+
+    folder: Path = parsed.folder
+    profiles.install(REPOSITORY, parsed.name, folder, parsed.replace, print)
+    places = "any" if folder.resolve() in [place.resolve() for place in profiles.searched()] else "that"
+    print(f"Edit it (for slurm: partition, account, QoS), then from {places} folder, either of:")
+    print(f"  snakemake -s {shlex.quote(str(SNAKEFILE))} --profile {parsed.name} --configfile CONFIG")
+    print(f"  stemphony run CONFIG --profile {parsed.name}")
+    return 0
+
+
 def _bench(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     from . import job
 
@@ -172,11 +249,14 @@ def _bench(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 def _run(parsed: argparse.Namespace, rest: Sequence[str]) -> int:
     from . import runner
 
-    if parsed.cores is not None and parsed.cores < 1:
-        raise StemphonyError(f"--cores: got {parsed.cores}; at least 1 is needed.")
-    cores = parsed.cores or len(os.sched_getaffinity(0))
     extra = [argument for argument in rest if argument != "--"]
-    return runner.run(SNAKEFILE, parsed.config, parsed.directory, cores, parsed.profile, extra)
+    return runner.run(SNAKEFILE, parsed.config, parsed.directory, _cores(parsed.cores), parsed.profile, extra)
+
+
+def _cores(wanted: int | None) -> int:
+    if wanted is not None and wanted < 1:
+        raise StemphonyError(f"--cores: got {wanted}; at least 1 is needed.")
+    return wanted or len(os.sched_getaffinity(0))
 
 
 if __name__ == "__main__":

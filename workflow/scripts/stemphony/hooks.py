@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import job, paths, progress, provenance
+from . import job, paths, progress, provenance, slurm
 from .campaign import Defocus
 from .errors import StemphonyError
 from .preflight import Preflight
@@ -97,6 +97,8 @@ class Run:
             self._one_job_of_each_configuration_first()
         for line in plan["plan"]:
             self.say(line)
+        if not self.workflow.local_exec:
+            self._say_which_jobs_are_left()
         self.common = {
             "id": identity.id,
             "num_threads": plan["threads"],
@@ -171,6 +173,16 @@ class Run:
         }  # fmt: skip
         self.holder.write_text(json.dumps(content), encoding="utf-8")
 
+    def _say_which_jobs_are_left(self) -> None:
+        """Nothing is submitted yet: what is queued is of a run that was killed. `stemphony run` has waited for it."""
+        try:
+            left = slurm.leftovers(Path.cwd(), self.result.name)
+        except slurm.SlurmIsSilentError:
+            return
+        if left:
+            self.say(f"{slurm.of_a_killed_run(left)}. What they compute is computed twice, unless you end them: "
+                     f"{slurm.cancel(left)}")  # fmt: skip
+
     def _one_job_of_each_configuration_first(self) -> None:
         """Start with jobs that compute the waves of their configuration; the others then find them.
 
@@ -200,9 +212,9 @@ class Run:
 
     def _watch(self) -> None:
         """One line per tenth, for a terminal without `stemphony run`."""
-        tenths = progress.Tenths(self.say)
+        tenths, watch = progress.Tenths(self.say), progress.Watch(self.result, self.number)
         while not self.ended.wait(WATCH_S):
-            now = progress.overall(self.result, self.number, self.jobs)
+            now = watch.overall(self.jobs)
             if self.jobs:
                 tenths.reached(
                     now.share, f"simulation {100 * now.share:.0f} %: {now.finished} of {self.jobs} jobs finished"
@@ -248,13 +260,9 @@ class Run:
 
     def _is_complete(self) -> bool:
         """Whether stem.nc is readable and was merged from what this run planned."""
-        import netCDF4
+        from .store.merge import merged_from
 
-        try:
-            with netCDF4.Dataset(self.result.merged) as root:
-                return bool(root.merge_digest == provenance.digest(self.checked.campaign.merge_params))
-        except (OSError, RuntimeError, AttributeError):
-            return False
+        return merged_from(self.result.merged) == provenance.digest(self.checked.campaign.merge_params)
 
     def _states(self) -> list[dict[str, Any]]:
         """States of this run's jobs; one that is still `running` now, without its result, has died silently."""

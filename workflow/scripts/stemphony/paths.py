@@ -62,6 +62,11 @@ class ResultPaths:
         return self.root / "stem.nc"
 
     @property
+    def preview(self) -> Path:
+        """What was finished when `stemphony preview` was called."""
+        return self.root / "preview.nc"
+
+    @property
     def figures(self) -> Path:
         """Folder of the images."""
         return self.root / "figures"
@@ -116,10 +121,24 @@ class ResultPaths:
 
     def progress(self, run: int, defocus: str, configuration: int) -> Path:
         """State of one job in one run: done, total, running | finished | failed."""
-        return self.run(run) / "progress" / f"{job_name(defocus, configuration)}.json"
+        name = job_name(defocus, configuration)
+        return self.run(run) / "progress" / job_folder(name) / f"{name}.json"
+
+    def log(self, defocus: str, configuration: int | str) -> Path:
+        """What one job said, beside the folder of results; written anew by each attempt."""
+        return self._beside("logs", defocus, configuration, "log")
+
+    def benchmark(self, defocus: str, configuration: int | str) -> Path:
+        """Time and memory of one job, beside the folder of results."""
+        return self._beside("benchmarks", defocus, configuration, "tsv")
+
+    def _beside(self, kind: str, defocus: str, configuration: int | str, suffix: str) -> Path:
+        number = configuration if isinstance(configuration, str) else f"{configuration:04d}"
+        folder = self.root.parents[1] / kind / "run_multislice" / self.name / f"defocus_{defocus}"
+        return folder / f"configuration_{number}.{suffix}"
 
     def events(self, run: int) -> Path:
-        """Folder of the status events of one run, one file per attempt of a job."""
+        """Folder of the status events of one run, one file per attempt of a job, in a folder for each defocus."""
         return self.run(run) / "events"
 
     def hook_events(self, run: int) -> Path:
@@ -143,6 +162,11 @@ def checksum(file: Path) -> Path:
 def job_name(defocus: str, configuration: int) -> str:
     """Name of a job in reports, logs and messages."""
     return f"defocus_{defocus}_configuration_{configuration:04d}"
+
+
+def job_folder(name: str) -> str:
+    """Folder for the files of a job with this name, one for each defocus, so that none of them grows without end."""
+    return name.partition("_configuration_")[0] if "_configuration_" in name else ""
 
 
 def pair_of_job(name: str) -> tuple[str, int]:

@@ -153,6 +153,7 @@ class Preflight:
             "algorithm": self.waves.algorithm,
             "shared_waves": self.waves.shared,
             "cell_angstrom": list(self.experiment.cell),
+            "controller": provenance.environment(),
             "plan": self.lines(),
         }  # fmt: skip
 

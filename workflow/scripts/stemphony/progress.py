@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,11 +79,31 @@ class Overall:
         return text
 
 
-def overall(result: ResultPaths, run: int, jobs: int) -> Overall:
-    """Read all progress files of a run; `jobs` is how many it set out to compute."""
+class Watch:
+    """Progress of one run, looked at again and again: a job that has finished is not read a second time."""
+
+    def __init__(self, result: ResultPaths, run: int) -> None:
+        self.result, self.run = result, run
+        self.finished: dict[str, dict[str, Any]] = {}
+
+    def overall(self, jobs: int) -> Overall:
+        """The sum as it is now; `jobs` is how many the run set out to compute."""
+        others = []
+        for file in files(self.result, self.run):
+            if str(file) in self.finished:
+                continue
+            if state := _read(file):
+                if state["state"] == FINISHED:
+                    self.finished[str(file)] = state
+                else:
+                    others.append(state)
+        return _sum([*self.finished.values(), *others], jobs)
+
+
+def _sum(found: Iterable[dict[str, Any]], jobs: int) -> Overall:
     finished = failed = running = 0
     share = 0.0
-    for state in states(result, run):
+    for state in found:
         if state["state"] == FINISHED:
             finished += 1
             share += 1.0
@@ -97,14 +117,26 @@ def overall(result: ResultPaths, run: int, jobs: int) -> Overall:
 
 def states(result: ResultPaths, run: int) -> list[dict[str, Any]]:
     """States of all jobs that a run has started."""
-    found = []
+    return [state for file in files(result, run) if (state := _read(file))]
+
+
+def state_of(result: ResultPaths, run: int, defocus: str, configuration: int) -> dict[str, Any]:
+    """State of one job in one run; empty if it has not started, or its file is not readable."""
+    return _read(result.progress(run, defocus, configuration))
+
+
+def files(result: ResultPaths, run: int) -> list[Path]:
+    """Progress files of a run, each named after its job."""
     folder = result.run(run) / "progress"
-    for file in sorted(folder.glob("*.json")) if folder.is_dir() else ():
-        try:
-            found.append(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            continue
-    return found
+    return sorted(file for file in folder.rglob("*.json") if not file.name.startswith("."))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) and "state" in state else {}
 
 
 def duration(seconds: float) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import socket
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,8 @@ def file_sha256(file: Path) -> str:
 
 @cache
 def git_commit() -> str:
-    """Commit of the working copy that this package runs from, `-dirty` if edited; empty outside git."""
+    """Commit of the working copy that this package runs from, `-dirty` if edited; outside git, as in an image, that
+    which STEMPHONY_GIT_COMMIT names, else empty."""
     folder = Path(__file__).resolve().parent
     try:
         head = subprocess.run(
@@ -47,13 +50,40 @@ def git_commit() -> str:
             capture_output=True, text=True, timeout=10, check=True,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
-        return ""
+        return os.environ.get("STEMPHONY_GIT_COMMIT", "")
     return head.stdout.strip()
 
 
 def host() -> str:
     """Name of this machine."""
     return socket.gethostname()
+
+
+@cache
+def packages() -> list[str]:
+    """Every package that this Python finds: `name=version=build` if conda installed it, `name==version` if pip did."""
+    # conda keeps a file for each of its packages, those that are not Python's (BLAS, HDF5 …) too.
+    of_conda = [file.stem for file in Path(sys.prefix, "conda-meta").glob("*-*-*.json")]
+    found = {"=".join(stem.rsplit("-", 2)) for stem in of_conda}
+    # By their folders' names: importlib.metadata opens every file, which takes each job a tenth of a second.
+    for folder in sys.path:
+        for info in Path(folder).glob("*-*.dist-info"):
+            name, _, version = info.stem.partition("-")
+            if not (of_conda and _is_of_conda(info)):
+                found.add(f"{name.replace('_', '-').lower()}=={version}")
+    return sorted(found)
+
+
+def _is_of_conda(info: Path) -> bool:
+    try:
+        return (info / "INSTALLER").read_text(encoding="utf-8").strip() == "conda"
+    except OSError:
+        return False
+
+
+def environment() -> dict[str, Any]:
+    """What a process runs in: Python, operating system, packages."""
+    return {"python": platform.python_version(), "system": platform.platform(aliased=True), "packages": packages()}
 
 
 def runtime_attributes() -> dict[str, Any]:
@@ -64,6 +94,7 @@ def runtime_attributes() -> dict[str, Any]:
     import scipy
 
     major, minor, patch = [*VERSION.split("."), "0", "0"][:3]
+    blas = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return {
         "program": PROGRAM,
         "programVersionMajor": major,
@@ -77,8 +108,15 @@ def runtime_attributes() -> dict[str, Any]:
                 "numpy": numpy.__version__,
                 "scipy": scipy.__version__,
                 "pyfftw": pyfftw.__version__,
+                "fftw": pyfftw.fftw_version,
+                "blas": f"{blas['name']} {blas['version']}",
                 "netCDF4": netCDF4.__version__,
+                "netcdf_c": netCDF4.__netcdf4libversion__,
                 "hdf5": netCDF4.__hdf5libversion__,
+                # Tells jobs of one simulation that ran in different environments.
+                "packages_digest": digest(packages()),
             }
         ),
+        "system": platform.platform(aliased=True),
+        "packages": canonical_json(packages()),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shlex
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from . import configuration, progress
+from . import configuration, profiles, progress, slurm
 from .errors import ConfigError, StorageError
 from .hooks import HOLDERS, LIVE_VARIABLE, process_start
 from .paths import RESULTS, ResultPaths
@@ -26,6 +27,11 @@ from .status.courier import left_in
 from .store import ledger
 
 POLL_S = 0.5
+LEFTOVERS_S = 3.0
+LATE_HOLDER_S = 5.0
+"""A run that has taken the lock notes its process that much later at most."""
+DRY_RUN = frozenset({"-n", "--dry-run", "--dryrun"})
+IN_USE = "{directory} is in use by a run that is alive (process {pid}). Wait for it, or end it first: kill -INT {pid}"
 SHOWN_LOGS = 3
 SHOWN_LINES = 12
 OURS = "stemphony: "
@@ -64,13 +70,35 @@ def run(snakefile: Path, config: Path, directory: Path, cores: int, profile: str
         *([] if profile else ["--cores", str(cores)]), *extra,
     ]  # fmt: skip
     _free_lock(command, directory, name)
+    if not DRY_RUN & set(extra):
+        _wait_for_leftovers(directory, name, uses_slurm=profile is not None)
+        _free_lock(command, directory, name)  # another run may have begun meanwhile
     print(shlex.join(command), flush=True)
     return _Child(command, directory, ResultPaths(directory / RESULTS / name)).wait()
 
 
 def _profile(profile: str, snakefile: Path) -> str:
+    """A profile's own place if Snakemake finds it by its name, else that of the one we ship."""
     shipped = snakefile.parent / "profiles" / profile
-    return str(shipped) if shipped.is_dir() and not Path(profile).exists() else profile
+    own = (Path(profile), *(folder / profile for folder in profiles.searched()))
+    return str(shipped) if shipped.is_dir() and not any(place.exists() for place in own) else profile
+
+
+def _wait_for_leftovers(directory: Path, name: str, uses_slurm: bool) -> None:
+    """Wait for Slurm's jobs of a run that was killed: started now, their configurations would be computed twice."""
+    try:
+        left = slurm.leftovers(directory, name)
+    except slurm.SlurmIsSilentError:
+        # Its commands may be there without a cluster behind them.
+        if uses_slurm or (directory / ".snakemake" / "slurm_logs").is_dir():
+            print("Slurm does not answer (squeue): whether jobs of an earlier run are left is not known.", flush=True)
+        return
+    slurm.wait_for(
+        left,
+        lambda: slurm.leftovers(directory, name),
+        lambda: time.sleep(LEFTOVERS_S),
+        lambda text: print(text, flush=True),
+    )
 
 
 def _free_lock(command: Sequence[str], directory: Path, name: str) -> None:
@@ -81,25 +109,24 @@ def _free_lock(command: Sequence[str], directory: Path, name: str) -> None:
     StorageError
         A run of this simulation is alive or may be, or nobody knows whose lock it is.
     """
-    holders = _holders(directory)
-    alive = [holder for holder in holders if holder.is_alive]
+    locks = directory / ".snakemake" / "locks"
+    while not (found := holders(directory)) and _seconds_since(locks) < LATE_HOLDER_S:
+        time.sleep(POLL_S)
+    alive = [holder for holder in found if holder.is_alive]
     for holder in alive:
         if holder.simulation == name:
-            raise StorageError(
-                f"{directory} is in use by a run that is alive (process {holder.pid}). Wait for it, or end it first."
-            )
-    locks = directory / ".snakemake" / "locks"
+            raise StorageError(IN_USE.format(directory=directory, pid=holder.pid))
     if not locks.is_dir() or not any(locks.iterdir()):
         return
     by_hand = (
         f"snakemake --unlock --directory {shlex.quote(str(directory))} (with the same --snakefile and --configfile)"
     )
-    if not holders:
+    if not found:
         raise StorageError(
             f"{directory} is locked by a run of Snakemake that left no trace of its process. If you are sure that none "
             f"runs there, unlock it: {by_hand}."
         )
-    for holder in holders:
+    for holder in found:
         if holder.is_elsewhere:
             raise StorageError(
                 f"{directory} is in use by a run on {holder.host} (process {holder.pid}). Wait for it, or, if it is "
@@ -110,14 +137,22 @@ def _free_lock(command: Sequence[str], directory: Path, name: str) -> None:
         return  # of another simulation: Snakemake knows which files are whose, and refuses by itself
     # A mistake in the config fails this as well; the run itself says what it is.
     if subprocess.run([*command, "--unlock"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
-        killed = ", ".join(str(holder.pid) for holder in holders)
+        killed = ", ".join(str(holder.pid) for holder in found)
         print(f"the last run here (process {killed}) was killed; its lock is removed and the work goes on.", flush=True)
-        for holder in holders:
+        for holder in found:
             holder.file.unlink(missing_ok=True)
 
 
+def _seconds_since(locks: Path) -> float:
+    """Age of Snakemake's youngest lock."""
+    try:
+        return min((time.time() - lock.stat().st_mtime for lock in locks.iterdir()), default=math.inf)
+    except OSError:
+        return math.inf
+
+
 @dataclass(frozen=True)
-class _Holder:
+class Holder:
     """A run that holds, or held, a working directory, as onstart noted it."""
 
     file: Path
@@ -137,12 +172,13 @@ class _Holder:
         return not self.is_elsewhere and process_start(self.pid) == self.started
 
 
-def _holders(directory: Path) -> list[_Holder]:
+def holders(directory: Path) -> list[Holder]:
+    """Runs that hold a working directory, or held it and were killed."""
     found = []
     for file in sorted((directory / HOLDERS).glob("*.json")):
         try:
             noted = json.loads(file.read_text(encoding="utf-8"))
-            holder = _Holder(
+            holder = Holder(
                 file, str(noted["simulation"]), str(noted["host"]), int(noted["pid"]), str(noted["started"])
             )
         except (OSError, ValueError, KeyError, TypeError):
@@ -160,6 +196,7 @@ class _Child:
         self.earlier = ledger.latest_run(result)
         self.live = sys.stderr.isatty()
         self.tenths = progress.Tenths(lambda text: print(text, flush=True))
+        self.watch: progress.Watch | None = None
         self.drawn = 0
         self.interrupted = False
         self.lines: list[str] = []
@@ -226,9 +263,11 @@ class _Child:
         if number <= self.earlier:
             return
         jobs = ledger.read_plan(self.result).get("jobs_to_run", 0)
-        now = progress.overall(self.result, number, jobs)
         if not jobs:
             return
+        if self.watch is None:
+            self.watch = progress.Watch(self.result, number)
+        now = self.watch.overall(jobs)
         line = now.line(time.monotonic() - self.begin)
         if not self.live:
             self.tenths.reached(now.share, line)
@@ -261,8 +300,11 @@ class _Child:
                 print(f"{name:<8}{self._relative(place)}")
 
     def _say_failure(self, status: int) -> None:
+        if any("Directory cannot be locked" in line for line in self.lines):
+            print(f"stemphony: {self._who_has_the_lock()}", file=sys.stderr)
+            return
         if not self._has_begun:
-            # Before the first job: a mistake in the config, a lock, or Snakemake's own message.
+            # Before the first job: a mistake in the config, or Snakemake's own message.
             print(self._what_snakemake_says(), file=sys.stderr)
             return
         if self.interrupted:
@@ -288,6 +330,16 @@ class _Child:
             f"whole log: {self._relative(self.log_file)}",
             file=sys.stderr,
         )
+
+    def _who_has_the_lock(self) -> str:
+        """Another run took the lock after we had looked for it."""
+        deadline = time.monotonic() + LATE_HOLDER_S
+        while time.monotonic() < deadline:
+            alive = [holder for holder in holders(self.directory) if holder.is_alive]
+            if alive:
+                return IN_USE.format(directory=self.directory, pid=alive[0].pid)
+            time.sleep(POLL_S)
+        return f"{self.directory} is in use by another run. Wait for it, then run the same command again."
 
     @property
     def _has_begun(self) -> bool:

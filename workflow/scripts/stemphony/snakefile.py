@@ -14,18 +14,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import campaign, hooks, paths, preflight, provenance
+from . import campaign, hooks, paths, preflight, provenance, slurm
 from .campaign import Campaign
 from .errors import StemphonyError
 from .job import BEGAN_VARIABLE, CONFIG_VARIABLE
 from .store import ledger
 
 SCRIPTS = Path(__file__).resolve().parents[1]
+# In front of each rule's command: Snakemake's own, and behind the activation of a conda environment what that leaves
+# open. The environment replaces the one that was active, wherever in PATH it stood; and Python would also look into
+# the folder of `pip install --user`.
+STRICT = "set -euo pipefail; "
+ONLY_THIS_CONDA = 'export PYTHONNOUSERSITE=1 PATH="$CONDA_PREFIX/bin:$PATH"; '
 # Snakemake's graph of 10,000 jobs is millions of objects that live to the end. At Python's own threshold of 700 a
 # fifth of a dry run went into looking through them for garbage.
 GARBAGE_THRESHOLD = 100_000
 # Set in the jobs of batch systems that end them after the `runtime` that was asked for: Slurm, LSF, PBS, Grid Engine.
 BATCH_SYSTEMS = ("SLURM_JOB_ID", "LSB_JOBID", "PBS_JOBID", "JOB_ID")
+SNAKEMAKE_MB = 300
+"""What a cluster's job needs beside the computation: Snakemake runs twice in it."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +89,8 @@ class Session:
         return int(self.campaign.config["resources"]["threads"])
 
     def mem_mb(self, wildcards: Any, attempt: int) -> int:
-        """Memory of one job, more at each attempt."""
-        return self.base_mem_mb * attempt
+        """Memory that a cluster is asked for, for one job; more at each attempt."""
+        return (self.base_mem_mb + SNAKEMAKE_MB) * attempt
 
     def runtime(self, wildcards: Any, attempt: int) -> int:
         """Minutes of one job, more at each attempt."""
@@ -122,6 +129,7 @@ def _open(given: Mapping[str, Any], files: list[Path], workflow: Any) -> Session
     if workflow.is_main_process:
         checked = preflight.check(inputs)
         _restore_specimen(checked.campaign, result)
+        slurm.adapt_executor(result.name, hooks.say)
         run = hooks.Run(checked, workflow, hooks.say)
         return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, run)
     # A job's process computes what its main process planned, whatever became of the config file meanwhile.
@@ -144,6 +152,12 @@ def _restore_specimen(planned: Campaign, result: paths.ResultPaths) -> None:
     params = provenance.canonical_json(planned.specimen_params)
     command = [sys.executable, str(SCRIPTS / "prepare_specimen.py"), params, str(result.specimen)]
     subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+
+
+def shell_prefix(workflow: Any) -> str:
+    """What stands in front of each rule's command."""
+    methods = {method.name for method in workflow.deployment_settings.deployment_method}
+    return STRICT + (ONLY_THIS_CONDA if "CONDA" in methods else "")
 
 
 def prepare_environment(config_files: list[Path], inputs: preflight.Inputs) -> None:

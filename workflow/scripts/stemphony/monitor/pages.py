@@ -173,7 +173,7 @@ def _words(now: float) -> dict[str, Any]:
         "moment": lambda seconds: views.moment(seconds, now),
         "nm": views.nanometres,
         "duration": views.duration,
-        "target": views.rerun_target,
+        "command": views.rerun_command,
         "link_with": _link_with,
     }
 

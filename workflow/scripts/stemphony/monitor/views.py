@@ -168,11 +168,14 @@ def simulation_view(
     )
 
 
-def rerun_target(pair: Pair) -> str:
-    """Job file of a pair below `results/NAME`, to be given to `stemphony run CONFIG`; empty for a foreign one."""
+def rerun_command(pair: Pair) -> str:
+    """The command that computes a pair again, where its results are; empty for one of the original program."""
     if pair.defocus is None or not pair.job:
         return ""
-    return paths.ResultPaths.of("NAME").job(paths.defocus_id(pair.defocus), pair.configuration).as_posix()
+    folder = paths.ResultPaths.of("NAME").root.as_posix()
+    return (
+        f"stemphony rerun {folder} --defocus {round(pair.defocus, 3) + 0.0:.10g} --configuration {pair.configuration}"
+    )
 
 
 # --- the grid -------------------------------------------------------------------------------------------------------

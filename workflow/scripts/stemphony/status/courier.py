@@ -62,7 +62,7 @@ def spools_of(result: ResultPaths) -> list[SpoolFile]:
     """All spool files of a simulation, of all its runs; the marker of a defocus too, where its claimant died."""
     found = []
     for run in runs_of(result):
-        files = [*result.events(run).glob("*.jsonl"), *_orphaned_markers(result, run)]
+        files = [*result.events(run).rglob("*.jsonl"), *_orphaned_markers(result, run)]
         found += [SpoolFile(file, run) for file in sorted(files)]
     return found
 

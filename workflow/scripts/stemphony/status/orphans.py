@@ -33,7 +33,7 @@ def orphans_of(result: ResultPaths, run: int) -> list[Orphan]:
     Only for a moment when no job of the run is alive any more.
     """
     ended: dict[tuple[str, int], bool] = {}
-    for spool in result.events(run).glob("*.attempt-*.jsonl"):
+    for spool in result.events(run).rglob("*.attempt-*.jsonl"):
         event = last_event(spool)
         if event is not None and isinstance(event.get("job"), str) and isinstance(event.get("attempt"), int):
             key = event["job"], event["attempt"]

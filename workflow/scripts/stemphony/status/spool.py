@@ -15,6 +15,8 @@ import uuid
 from pathlib import Path
 from typing import Final
 
+from stemphony.paths import job_folder
+
 _FILE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _MAX_NAMESAKES: Final = 9
@@ -22,8 +24,9 @@ _LOCK_TRIES: Final = 5
 
 
 def spool_file_of(reports_dir: Path, job: str, attempt: int) -> Path:
-    """Name the spool of one attempt of a job: ``<job>.attempt-<a>.jsonl``, slashes turned to dots."""
-    return reports_dir / f"{re.sub(r'[^A-Za-z0-9_-]+', '.', job)}.attempt-{attempt}.jsonl"
+    """Name the spool of one attempt of a job: ``<job>.attempt-<a>.jsonl``, slashes turned to dots, by defocus."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", ".", job)
+    return reports_dir / job_folder(name) / f"{name}.attempt-{attempt}.jsonl"
 
 
 class Spool:

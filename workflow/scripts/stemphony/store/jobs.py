@@ -33,6 +33,8 @@ from .result_file import (
 )
 from .structures import Specimen
 
+JOB_DIGEST = "# job_digest "  # in the file with the checksum
+
 
 @dataclass(frozen=True)
 class JobRecord:
@@ -92,12 +94,26 @@ def write_job(
             if atoms is not None:
                 put_frame(root, 0, atoms.positions * NM_PER_ANGSTROM, atoms.slice_index)
             _put_signals(root, experiment, axes, signals)
-        checksum = f"{provenance.file_sha256(temporary)}  {file.name}\n"
+        checksum = _checksum(temporary, file.name, record.params)
         # Before the data: a data file without its own checksum must never be seen.
         write_text_atomic(paths.checksum(file), checksum)
     # A second attempt of this job may have put its checksum there before our data replaced its data.
     if paths.checksum(file).read_text(encoding="ascii") != checksum:
-        write_text_atomic(paths.checksum(file), f"{provenance.file_sha256(file)}  {file.name}\n")
+        write_text_atomic(paths.checksum(file), _checksum(file, file.name, record.params))
+
+
+def _checksum(file: Path, name: str, params: Mapping[str, Any]) -> str:
+    """What `sha256sum --check` reads, and in a line that it skips whose file it is: nobody must open it for that."""
+    return f"{provenance.file_sha256(file)}  {name}\n{JOB_DIGEST}{provenance.digest(params)}\n"
+
+
+def is_planned(file: Path, job_digest: str) -> bool:
+    """Whether a job file's checksum says that it was computed from params of this digest; False if it says nothing."""
+    try:
+        lines = paths.checksum(file).read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return f"{JOB_DIGEST}{job_digest}" in lines
 
 
 def is_result_of(file: Path, params: Mapping[str, Any], simulation_id: str) -> bool:

@@ -1,19 +1,22 @@
-"""Merge job files into one result.
+"""Merge job files into one result, in one pass.
 
-Everything is checked before anything is written, and nothing is ever deleted. The averages stream: memory holds one
-block of the result, whatever the number of jobs.
+Each job file is checked and read while it is open once; if anything is wrong with any of them, what was written is
+thrown away, all that is wrong is listed, and nothing is deleted. The averages stream, in parts (see `averages`): memory
+holds one block of the result, whatever the number of jobs.
 """
 
 from __future__ import annotations
 
-import math
+import multiprocessing
+import os
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import groupby
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import netCDF4
 import numpy as np
@@ -22,13 +25,13 @@ from .. import campaign, paths, provenance
 from ..errors import DamagedResultError
 from ..model import Experiment
 from ..recorder import cbed_geometry
+from . import ledger, signals
 from .atomic import atomic_path
-from .jobs import effective_blocks
+from .averages import Average, Averaging, Merge, Part, Source, Sums, parts_of
+from .jobs import atom_table, effective_blocks
 from .result_file import (
     NM,
-    STANDARD_ERROR,
     AtomTable,
-    Axes,
     add_adf,
     add_atoms,
     add_attributes,
@@ -39,10 +42,11 @@ from .result_file import (
     add_variable,
     put_frame,
 )
-from .source_size import blur
+from .specimen_file import read_specimen_file
 
-BLOCK_BYTES = 256e6  # of one accumulator
 SHOWN = 20  # files listed in a refusal
+SEVERAL_PROCESSES_FROM = 500  # jobs; below that they take longer to start than they save
+SEVERAL_PROCESSES_BYTES = 32e6  # sums of a part; of larger ones, several at once would fill the memory
 # Attributes of a job's group `runtime` that the result keeps of each job.
 RECORDED = (
     "time_start", "cpu_seconds", "wall_seconds", "peak_memory_mb", "host", "fft_plan_source", "git_commit", "versions",
@@ -51,57 +55,47 @@ RECORDED = (
 RECORDED_IF_THERE = ("algorithm", "window_check")
 
 
-@dataclass(frozen=True)
-class Source:
-    """One job file of the merge."""
+def merge_simulation(
+    task: Merge, specimen_file: Path, output: Path, warn: Callable[[str], None], processes: int = 1
+) -> Merged:
+    """Merge a simulation as its plan.json, specimen and identity say; see `merge`."""
+    plan = ledger.read_plan(task.result)
+    identity = ledger.identity(task.result, task.common["simulation"]["random_seed"] or 0)
+    specimen = read_specimen_file(specimen_file)
+    experiment = Experiment.of(task.common, specimen.cell)
+    blocks = {name: value for name, value in task.common.items() if isinstance(value, dict)}
+    config = plan.get("config", blocks)
+    return merge(
+        task,
+        output,
+        atom_table(specimen, experiment),
+        experiment,
+        root_attributes={
+            "title": plan.get("title", task.result.name), "id": identity.id, "Conventions": "AMBER",
+            "program": provenance.PROGRAM, "version": provenance.VERSION, "git_commit": provenance.git_commit(),
+            "config_yaml": _yaml(config), "config_digest": provenance.digest(config),
+            "merge_digest": provenance.digest(task.params), "physics_version": provenance.PHYSICS_VERSION,
+            "created": identity.created,
+        },
+        runtime_attributes=lambda: {
+            "UUID": identity.id, **provenance.runtime_attributes(),
+            "controller": plan.get("controller", {}), "time_stop": ledger.now(),
+        },
+        blocks={name: value for name, value in config.items() if isinstance(value, dict)},
+        warn=warn,
+        processes=processes,
+    )  # fmt: skip
 
-    file: Path
-    defocus_index: int
-    defocus_nm: float
-    configuration: int
 
+def _yaml(config: Mapping[str, Any]) -> str:
+    import yaml
 
-@dataclass(frozen=True)
-class Merge:
-    """What is merged into what: the params of the rule, and the simulation's folder."""
-
-    params: Mapping[str, Any]
-    result: paths.ResultPaths
-
-    @property
-    def common(self) -> Mapping[str, Any]:
-        """Params that all jobs share."""
-        common: Mapping[str, Any] = self.params["common"]
-        return common
-
-    @cached_property
-    def weights(self) -> list[float]:
-        """Weight of each defocus; they sum to 1."""
-        return list(self.params["weights"])
-
-    @cached_property
-    def sources(self) -> tuple[Source, ...]:
-        """The job files, by order of defoci, then configuration."""
-        return tuple(
-            Source(self.result.job(paths.defocus_id(value), configuration), index, value, configuration)
-            for index, value in enumerate(self.params["defoci_nm"])
-            for configuration in range(self.params["configurations"])
-        )
-
-    def axes(self, block: str) -> Axes:
-        """Axes of the group `block` (adf or cbed) after averaging."""
-        averages = self.params[block]
-        values = self.params["defoci_nm"]
-        mean = math.fsum(w * v for w, v in zip(self.weights, values, strict=True))
-        return Axes(
-            [mean] if averages["average_defoci"] else values,
-            [0] if averages["average_configurations"] else list(range(self.params["configurations"])),
-        )
+    text: str = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    return text
 
 
 def merge(
-    merge_params: Mapping[str, Any],
-    result: paths.ResultPaths,
+    task: Merge,
     output: Path,
     table: AtomTable,
     experiment: Experiment,
@@ -109,8 +103,19 @@ def merge(
     runtime_attributes: Callable[[], Mapping[str, Any]],
     blocks: Mapping[str, Any],
     warn: Callable[[str], None],
-) -> None:
-    """Check all job files, then write the merged result atomically.
+    processes: int = 1,
+) -> Merged:
+    """Check and merge all job files, and write the result atomically.
+
+    Parameters
+    ----------
+    processes : int
+        How many make parts side by side; the result is the same bit for bit.
+
+    Returns
+    -------
+    Merged
+        Which job files are in it, and what is wrong with the others if a part is enough.
 
     Raises
     ------
@@ -119,58 +124,332 @@ def merge(
     StorageError
         The result cannot be written.
     """
-    task = Merge(merge_params, result)
-    records = _checked(task)
-    seed = records[0]["effective_seed"]
-    with atomic_path(output) as temporary:
-        with netCDF4.Dataset(temporary, "w", format="NETCDF4") as root:
-            add_attributes(root, root_attributes)
-            made = effective_blocks(experiment, blocks, seed)
-            add_params(root, merge_params["defoci_nm"], task.weights, made, experiment.real_dtype)
-            _write_atoms(root, task, table, records, experiment.real_dtype, warn)
-            if experiment.adf:
-                add_adf(root, experiment, task.axes("adf"))
-                _Signals(task, experiment, root, warn).write()
-            if experiment.cbed_max is not None:
-                _write_cbed(root, task, experiment)
-            # Last, because it says how long the merge took.
-            _write_runtime(root, runtime_attributes(), task, records, experiment.real_dtype)
-        _read_back(temporary)
+    wanted = task.params["save_coordinates"]
+    keep = not task.partial and campaign.keeps_coordinates(wanted, len(task.sources), len(table.symbols))
+    with _made_in(processes if len(task.sources) >= SEVERAL_PROCESSES_FROM else 1) as make:
+        made = _Making(task, table, experiment, warn, make)
+        try:
+            return made.write(output, root_attributes, runtime_attributes, blocks, keep)
+        except _NoCoordinatesError:
+            if wanted is True:
+                warn(
+                    "save_coordinates: some jobs ran without keeping coordinates; the atoms at rest are stored instead."
+                )
+            return made.write(output, root_attributes, runtime_attributes, blocks, keep=False)
+
+
+@dataclass
+class Merged:
+    """What became of the job files: a record of each that is in the result, and what is wrong with others."""
+
+    records: dict[Source, dict[str, Any]] = field(default_factory=dict)
+    wrong: list[tuple[Source, str]] = field(default_factory=list)
+
+
+class _NoCoordinatesError(Exception):
+    """A job file holds no displaced atoms."""
+
+
+class _Making:
+    """One merge: the result file is laid out, filled in passes over the job files, and then told where it is from."""
+
+    def __init__(
+        self, task: Merge, table: AtomTable, experiment: Experiment, warn: Callable[[str], None], make: _Make
+    ) -> None:
+        self.task, self.table, self.experiment, self.make = task, table, experiment, make
+        self.averagings = dict(zip(("adf", "cbed"), Averaging.both(task), strict=True))
+        scan = task.common["scan"]
+        periodic = tuple([float(edge) for edge in scan[axis]] == [0.0, 1.0] for axis in "xy")
+        self.blurring = signals.Blurring(task.params["source_fwhm_nm"] * NM, (periodic[0], periodic[1]))
+        if self.blurring.fwhm and not all(periodic):
+            warn(
+                "source_fwhm_nm: the scan window is not the whole cell, so it is continued by reflection at its edges; "
+                "pixels within about one source width of the edges are approximate."
+            )
+
+    def write(
+        self,
+        output: Path,
+        root_attributes: Mapping[str, Any],
+        runtime_attributes: Callable[[], Mapping[str, Any]],
+        blocks: Mapping[str, Any],
+        keep: bool,
+    ) -> Merged:
+        """Write the result; `keep` says whether the displaced atoms of all jobs are in it."""
+        task, e = self.task, self.experiment
+        with atomic_path(output) as temporary:
+            with netCDF4.Dataset(temporary, "w", format="NETCDF4") as root:
+                add_attributes(root, root_attributes)
+                add_atoms(root, self.table, len(task.sources) if keep else 0, e.real_dtype)
+                self._add_signals(root)
+                merged = self._fill(root, keep)
+                records = [merged.records[source] for source in sorted(merged.records, key=lambda s: s.index)]
+                seed = records[0]["effective_seed"]
+                add_params(
+                    root, task.params["defoci_nm"], task.weights, effective_blocks(e, blocks, seed), e.real_dtype
+                )
+                # Last, because it says how long the merge took.
+                _write_runtime(root, runtime_attributes(), merged, e.real_dtype)
+                if task.partial:
+                    _mark_as_partial(root, task, merged)
+            _read_back(temporary)
+        return merged
+
+    def _add_signals(self, root: netCDF4.Dataset) -> None:
+        e, task = self.experiment, self.task
+        if e.adf:
+            add_adf(root, e, task.axes("adf"))
+            if self.averagings["adf"].with_standard_errors:
+                add_standard_errors(root, e)
+            if self.blurring.fwhm:
+                images = [variable for variable in root["images"].variables.values() if variable.ndim > 1]
+                centers = [root["adf"]["center_of_mass"]] if e.center_of_mass else []
+                for variable in (*images, root["adf"]["adf_intensities"], *centers):
+                    variable.source_fwhm_nm = task.params["source_fwhm_nm"]
+        if e.cbed_max is not None:
+            geometry = cbed_geometry(e)
+            add_cbed(root, e, task.axes("cbed"), (geometry.angles_x, geometry.angles_y))
+
+    def _fill(self, root: netCDF4.Dataset, keep: bool) -> Merged:
+        """All passes over the job files; the first one checks them."""
+        merged = Merged()
+        for number, blocks in enumerate(self._passes() or [[]]):
+            averagings = [self.averagings[block.group] for block in blocks] or [self.averagings["adf"]]
+            averages = [
+                Average(averaging, block.first, _putter(block, root))
+                for averaging, block in zip(averagings, blocks, strict=False)
+            ]
+            first = number == 0
+            parts = parts_of(averagings, len(self.table.symbols) if keep else 0)
+            usable = None if first else frozenset(merged.records)
+            wanted = Wanted(self.task, tuple(blocks), averagings[0].by_configuration, first, keep and first, usable)
+            make = self.make if sum(block.bytes for block in blocks) <= SEVERAL_PROCESSES_BYTES else _made_here
+            for part, read in zip(parts, make(wanted, parts), strict=True):
+                self._take(root, merged, part, read, averages)
+            self._refuse_what_is_wrong(merged)
+            for average, block in zip(averages, blocks, strict=True):
+                average.end()
+                for place in average.averaging.places():
+                    if place not in average.done:
+                        block.put_nothing(root, place)
+        return merged
+
+    def _passes(self) -> list[list[signals.Block]]:
+        """Blocks that are read together: averaged in one order, their sums within the memory."""
+        passes: list[list[signals.Block]] = []
+        order, room = None, 0.0
+        blocks = list(signals.blocks_of(self.experiment, self.blurring))
+        for block in sorted(blocks, key=lambda block: self.averagings[block.group].by_configuration):
+            if self.averagings[block.group].by_configuration != order or block.bytes > room:
+                passes.append([])
+                order, room = self.averagings[block.group].by_configuration, signals.BLOCK_BYTES
+            passes[-1].append(block)
+            room -= block.bytes
+        return passes
+
+    def _take(
+        self, root: netCDF4.Dataset, merged: Merged, part: Part, read: PartRead, averages: Sequence[Average]
+    ) -> None:
+        merged.records.update(read.records)
+        merged.wrong += read.wrong
+        if merged.wrong and not self.task.partial:
+            return
+        for source, frame in read.frames:
+            if frame is None:
+                raise _NoCoordinatesError
+            # Already in nm, as stored.
+            put_frame(root, source.index, *frame)
+        for average, sums in zip(averages, read.sums, strict=True):
+            average.add(part, sums)
+
+    def _refuse_what_is_wrong(self, merged: Merged) -> None:
+        if self.task.partial and merged.records:
+            wrong = []
+        else:
+            wrong = [(source.file, what) for source, what in sorted(merged.wrong, key=lambda entry: entry[0].index)]
+        if not wrong:
+            for key, what in (("effective_seed", "random seed"), ("physics_version", "physics_version")):
+                values = {record[key] for record in merged.records.values()}
+                if len(values) > 1:
+                    mixed = f"mixed: files with different {what}: {sorted(map(str, values))}"
+                    wrong.append((self.task.result.root / "jobs", mixed))
+        if wrong:
+            listed = "\n".join(f"  {file}: {what}" for file, what in wrong[:SHOWN])
+            more = f"\n  … and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+            raise DamagedResultError(
+                f"cannot merge {self.task.result.root}: {len(wrong)} of {len(self.task.sources)} job files are not "
+                f"usable.\n{listed}{more}\nNothing was deleted. Delete (or move away) the files listed and run again: "
+                "only they are computed again."
+            )
+
+
+def _putter(block: signals.Block, root: netCDF4.Dataset) -> Callable[..., None]:
+    return lambda place, value, error: block.put(root, place, value, error)
+
+
+# --- parts ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a pass takes of each job file.
+
+    Attributes
+    ----------
+    check : bool
+        Check the files; else only those in `usable` are read.
+    """
+
+    task: Merge
+    blocks: tuple[signals.Block, ...]
+    by_configuration: bool
+    check: bool
+    frames: bool
+    usable: frozenset[Source] | None = None
+
+    def of(self, part: Part) -> Wanted:
+        """The same for one part: what another process must know, and not the table of all jobs."""
+        usable = None if self.usable is None else self.usable.intersection(source for unit in part for source in unit)
+        return replace(self, task=replace(self.task), usable=usable)
+
+
+@dataclass
+class PartRead:
+    """The sums of one part's blocks, and what came with them."""
+
+    sums: list[Sums]
+    records: dict[Source, dict[str, Any]] = field(default_factory=dict)
+    wrong: list[tuple[Source, str]] = field(default_factory=list)
+    frames: list[tuple[Source, tuple[np.ndarray, np.ndarray] | None]] = field(default_factory=list)
+
+
+_Make = Callable[[Wanted, Sequence[Part]], Iterator[PartRead]]
+
+
+def read_part(wanted: Wanted, part: Part) -> PartRead:
+    """Check and read the job files of one part, one at a time."""
+    errors = [block.first if Averaging(wanted.task, block.group).with_standard_errors else 0 for block in wanted.blocks]
+    read = PartRead([Sums(first) for first in errors])
+    for unit in part:
+        whole: list[np.ndarray] = [np.zeros(()) for _ in wanted.blocks]
+        weights = 0.0
+        for source in unit:
+            values = _values(wanted, source, read)
+            if values is None:
+                continue
+            weight = wanted.task.weights[source.defocus_index] if wanted.by_configuration else 1.0
+            weights += weight
+            for index, value in enumerate(values):
+                whole[index] = whole[index] + weight * value if wanted.by_configuration else value
+        if weights:
+            share = weights if wanted.by_configuration and wanted.task.partial else 1.0
+            for sums, value in zip(read.sums, whole, strict=True):
+                sums.add(value / share if share != 1.0 else value)
+    return read
+
+
+def _values(wanted: Wanted, source: Source, read: PartRead) -> list[np.ndarray] | None:
+    """What the blocks take of one job; None if it cannot be used, or if nothing will come of it anyway."""
+    if wanted.usable is not None and source not in wanted.usable:
+        return None
+    try:
+        with _opened(source, wanted) as (job, record):
+            # A part of a partial result is worth its while whatever the others are like.
+            if read.wrong and not wanted.task.partial:
+                return None
+            try:
+                values = [block.read(job) for block in wanted.blocks]
+                if wanted.frames:
+                    amber = job.groups["AMBER"].variables
+                    moved = (amber["coordinates"][0], amber["slice"][0]) if record["displaced"] else None
+                    read.frames.append((source, moved))
+            except (OSError, RuntimeError, LookupError, ValueError) as error:
+                raise DamagedResultError(
+                    f"damaged: its data cannot be read ({type(error).__name__}); delete this file"
+                ) from None
+    except DamagedResultError as error:
+        read.wrong.append((source, str(error)))
+        return None
+    if wanted.check:
+        read.records[source] = record
+    return values
+
+
+def _made_here(wanted: Wanted, parts: Sequence[Part]) -> Iterator[PartRead]:
+    return (read_part(wanted, part) for part in parts)
+
+
+@contextmanager
+def _made_in(processes: int) -> Iterator[_Make]:
+    """How parts are made: here, or side by side in processes of their own; they come in order."""
+    if processes <= 1:
+        yield _made_here
+        return
+    # Not forked: HDF5 keeps its state.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent) as pool:
+
+        def make(wanted: Wanted, parts: Sequence[Part]) -> Iterator[PartRead]:
+            ahead: deque[Future[PartRead]] = deque()
+            for part in parts:
+                ahead.append(pool.submit(read_part, wanted.of(part), part))
+                if len(ahead) > 2 * processes:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+
+        try:
+            yield make
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _end_with_parent() -> None:
+    """In a process that makes parts: end when the merge is killed."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 # --- checks ---------------------------------------------------------------------------------------------------
 
 
-def _checked(task: Merge) -> list[dict[str, Any]]:
-    """Records of all job files, or an error that lists every file that cannot be merged."""
-    wrong: list[tuple[Path, str]] = []
-    records = []
-    for source in task.sources:
-        expected = provenance.digest(campaign.job_params(task.common, source.defocus_nm, source.configuration))
+@contextmanager
+def _opened(source: Source, wanted: Wanted) -> Iterator[tuple[netCDF4.Dataset, dict[str, Any]]]:
+    """A job file that has passed the checks, with what the result tells of it."""
+    if not wanted.check:
         try:
-            records.append(_checked_file(source, expected))
-        except DamagedResultError as error:
-            wrong.append((source.file, str(error)))
-    if not wrong:
-        for key, what in (("effective_seed", "random seed"), ("physics_version", "physics_version")):
-            values = {record[key] for record in records}
-            if len(values) > 1:
-                wrong += [
-                    (task.result.root / "jobs", f"mixed: files with different {what}: {sorted(map(str, values))}")
-                ]
-    if wrong:
-        listed = "\n".join(f"  {file}: {what}" for file, what in wrong[:SHOWN])
-        more = f"\n  … and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-        raise DamagedResultError(
-            f"cannot merge {task.result.root}: {len(wrong)} of {len(task.sources)} job files are not usable.\n"
-            f"{listed}{more}\nNothing was deleted. Delete (or move away) the files listed and run again: only they "
-            "are computed again."
-        )
-    return records
+            opened = netCDF4.Dataset(source.file)
+        except (OSError, RuntimeError) as error:
+            raise DamagedResultError(f"truncated or damaged: {type(error).__name__}") from None
+        with closing(opened) as job:
+            yield job, {}
+        return
+    expected = provenance.digest(campaign.job_params(wanted.task.common, source.defocus_nm, source.configuration))
+    with checked(source.file, expected) as (job, record):
+        yield job, record
 
 
-def _checked_file(source: Source, expected: str) -> dict[str, Any]:
-    file = source.file
+@contextmanager
+def checked(file: Path, expected_digest: str) -> Iterator[tuple[netCDF4.Dataset, dict[str, Any]]]:
+    """Open a job file whose bytes match their checksum and whose params are the expected ones.
+
+    Yields
+    ------
+    Dataset, dict
+        The open file, and the record that a result keeps of it.
+
+    Raises
+    ------
+    DamagedResultError
+        Says what is wrong with the file, without its name.
+    """
     if not file.exists():
         raise DamagedResultError("missing")
     sidecar = paths.checksum(file)
@@ -183,27 +462,48 @@ def _checked_file(source: Source, expected: str) -> dict[str, Any]:
             f"sha256sum {file.name} > {sidecar.name}, in its folder)"
         ) from None
     try:
-        if provenance.file_sha256(file) != kept:
-            raise DamagedResultError(f"damaged: its bytes do not match {sidecar.name}")
-        with netCDF4.Dataset(file) as root:
-            if "job_digest" not in root.ncattrs():
-                raise DamagedResultError("foreign: not a job file of this program")
-            if int(root.physics_version) != provenance.PHYSICS_VERSION:
-                raise DamagedResultError(
-                    f"mixed: computed with physics_version {root.physics_version}, this is {provenance.PHYSICS_VERSION}"
-                )
-            if root.job_digest != expected:
-                raise DamagedResultError("foreign: computed with another config or specimen (job_digest differs)")
-            runtime = root["runtime"]
-            return {
-                "effective_seed": int(root.effective_seed) if "effective_seed" in root.ncattrs() else None,
-                "physics_version": int(root.physics_version),
-                "displaced": bool(root["AMBER"].displaced),
-                **{name: runtime.getncattr(name) for name in RECORDED},
-                **{name: getattr(runtime, name, "") for name in RECORDED_IF_THERE},
-            }
+        opened = _open_if_unchanged(file, kept)
+        with closing(opened) as root:
+            record = _record(root, expected_digest)
+            yield root, record
     except (OSError, RuntimeError, KeyError, IndexError, AttributeError, ValueError) as error:
         raise DamagedResultError(f"truncated or damaged: {type(error).__name__}") from None
+
+
+def _open_if_unchanged(file: Path, sha256: str) -> netCDF4.Dataset:
+    if provenance.file_sha256(file) != sha256:
+        raise DamagedResultError(f"damaged: its bytes do not match {paths.checksum(file).name}")
+    return netCDF4.Dataset(file)
+
+
+def _record(root: netCDF4.Dataset, expected_digest: str) -> dict[str, Any]:
+    attributes = root.ncattrs()
+    if "job_digest" not in attributes:
+        raise DamagedResultError("foreign: not a job file of this program")
+    version = int(root.physics_version)
+    if version != provenance.PHYSICS_VERSION:
+        raise DamagedResultError(
+            f"mixed: computed with physics_version {version}, this is {provenance.PHYSICS_VERSION}"
+        )
+    if root.job_digest != expected_digest:
+        raise DamagedResultError("foreign: computed with another config or specimen (job_digest differs)")
+    runtime = root.groups["runtime"]
+    return {
+        "effective_seed": int(root.effective_seed) if "effective_seed" in attributes else None,
+        "physics_version": version,
+        "displaced": bool(root.groups["AMBER"].displaced),
+        **{name: runtime.getncattr(name) for name in RECORDED},
+        **{name: getattr(runtime, name, "") for name in RECORDED_IF_THERE},
+    }
+
+
+def merged_from(file: Path) -> str | None:
+    """Digest of the params that a result was merged from; None for a file that is not there or not readable as one."""
+    try:
+        with netCDF4.Dataset(file) as root:
+            return str(root.merge_digest)
+    except (OSError, RuntimeError, AttributeError):
+        return None
 
 
 def _read_back(file: Path) -> None:
@@ -214,23 +514,19 @@ def _read_back(file: Path) -> None:
         raise DamagedResultError(f"{file} could not be read back after writing; is the disk failing?")
 
 
-# --- provenance and atoms ---------------------------------------------------------------------------------------
+# --- provenance -------------------------------------------------------------------------------------------------
 
 
-def _write_runtime(
-    root: netCDF4.Dataset,
-    attributes: Mapping[str, Any],
-    task: Merge,
-    records: Sequence[Mapping[str, Any]],
-    real: np.dtype[Any],
-) -> None:
+def _write_runtime(root: netCDF4.Dataset, attributes: Mapping[str, Any], merged: Merged, real: np.dtype[Any]) -> None:
     runtime = root.createGroup("runtime")
+    sources = sorted(merged.records, key=lambda source: source.index)
+    records = [merged.records[source] for source in sources]
     starts = [str(record["time_start"]) for record in records]
     add_attributes(runtime, {**attributes, "time_start": min(starts)})
     runtime.createDimension("job", len(records))
     for name, dtype, units, long_name, values in (
-        ("defocus", real, "nm", "defocus of the job", [source.defocus_nm for source in task.sources]),
-        ("configuration", "i4", "1", "frozen-phonon configuration of the job", [s.configuration for s in task.sources]),
+        ("defocus", real, "nm", "defocus of the job", [source.defocus_nm for source in sources]),
+        ("configuration", "i4", "1", "frozen-phonon configuration of the job", [s.configuration for s in sources]),
         ("cpu_seconds", real, "s", "processor time of the job", [record["cpu_seconds"] for record in records]),
         ("wall_seconds", real, "s", "elapsed time of the job", [record["wall_seconds"] for record in records]),
         ("peak_memory_mb", real, "MB", "peak memory of the job", [record["peak_memory_mb"] for record in records]),
@@ -247,258 +543,24 @@ def _write_runtime(
         add_texts(runtime, f"job_{name}", "job", long_name, [str(record[name]) for record in records])
 
 
-def _write_atoms(
-    root: netCDF4.Dataset,
-    task: Merge,
-    table: AtomTable,
-    records: Sequence[Mapping[str, Any]],
-    real: np.dtype[Any],
-    warn: Callable[[str], None],
-) -> None:
-    wanted = task.params["save_coordinates"]
-    keep = campaign.keeps_coordinates(wanted, len(task.sources), len(table.symbols))
-    if keep and not all(record["displaced"] for record in records):
-        if wanted is True:
-            warn("save_coordinates: some jobs ran without keeping coordinates; the atoms at rest are stored instead.")
-        keep = False
-    add_atoms(root, table, len(task.sources) if keep else 0, real)
-    for frame, source in enumerate(task.sources if keep else ()):
-        # Already in nm, as stored.
-        coordinates, slice_index = _read(source, lambda job: (job["AMBER"]["coordinates"][0], job["AMBER"]["slice"][0]))
-        put_frame(root, frame, coordinates, slice_index)
+def _mark_as_partial(root: netCDF4.Dataset, task: Merge, merged: Merged) -> None:
+    """Say in the attributes which pairs are in, and which are missing."""
+    missing = [source for source in task.sources if source not in merged.records]
+    add_attributes(
+        root,
+        {
+            "partial": True,
+            "num_pairs_in": len(merged.records),
+            "num_pairs_missing": len(missing),
+            "pairs_in": _pairs(merged.records),
+            "pairs_missing": _pairs(missing),
+        },
+    )
 
 
-# --- averages ---------------------------------------------------------------------------------------------------
-
-Reader = Callable[[netCDF4.Dataset], np.ndarray]
-Value = TypeVar("Value")
-
-
-@dataclass(frozen=True)
-class Averaging:
-    """Which axes of a group are averaged, and with which weights."""
-
-    task: Merge
-    block: str
-
-    @property
-    def over_configurations(self) -> bool:
-        """Whether configurations are averaged."""
-        return bool(self.task.params[self.block]["average_configurations"])
-
-    @property
-    def over_defoci(self) -> bool:
-        """Whether defoci are averaged."""
-        return bool(self.task.params[self.block]["average_defoci"])
-
-    def place(self, source: Source) -> tuple[int, int]:
-        """Where a job's signals go: (defocus index, phonon index) in the result file."""
-        return (
-            0 if self.over_defoci else source.defocus_index,
-            0 if self.over_configurations else source.configuration,
-        )
-
-    def __call__(self, read: Reader) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
-        """Averages of what `read` takes from each job, one `place` after the other."""
-        # Sorted, so that one sum is in memory at a time, and in the same order whatever else is averaged.
-        for place, sources in groupby(sorted(self.task.sources, key=self.place), self.place):
-            total = np.zeros(())
-            for source, value in _values(sources, read):
-                weight = self.task.weights[source.defocus_index] if self.over_defoci else 1.0
-                if self.over_configurations:
-                    weight /= self.task.params["configurations"]
-                total = total + weight * value
-            yield place, total
-
-    def with_standard_errors(
-        self, read: Reader, first: int
-    ) -> Iterator[tuple[tuple[int, int], np.ndarray, np.ndarray]]:
-        """Averages over configurations, and the standard errors of their `first` quantities on the last axis.
-
-        Independent defoci: √(Σ w² s²/N), from one reading of each job file. Else the same configurations serve all
-        defoci, and it is the spread over configurations of the defocus-weighted sum.
-        """
-        number = int(self.task.params["configurations"])
-        if self.over_defoci and not self._independent:
-            ((place, total),) = self(read)
-            yield place, total, np.sqrt(_variance(self._weighted_sums(read, first)) / number)
-            return
-        for place, sources in groupby(sorted(self.task.sources, key=self.place), self.place):
-            total, squares = np.zeros(()), np.zeros(())
-            for index, of_defocus in groupby(sources, lambda source: source.defocus_index):
-                weight = self.task.weights[index] if self.over_defoci else 1.0
-                spread = _Spread()
-                for _, value in _values(of_defocus, read):
-                    total = total + weight / number * value
-                    spread.add(value[..., :first])
-                squares = squares + weight**2 * spread.variance / number
-            yield place, total, np.sqrt(squares)
-
-    def _weighted_sums(self, read: Reader, first: int) -> Iterator[np.ndarray]:
-        """The defocus-weighted sum of each configuration."""
-        weights = self.task.weights
-        for _, same in groupby(sorted(self.task.sources, key=_configuration), _configuration):
-            yield sum((weights[s.defocus_index] * v[..., :first] for s, v in _values(same, read)), start=np.zeros(()))
-
-    @property
-    def _independent(self) -> bool:
-        # Snapshots draw nothing: every defocus sees the same frames.
-        drawn = self.task.common["simulation"]["random_seed"] is not None
-        return drawn and bool(self.task.params["independent_defoci"])
-
-
-class _Signals:
-    """Bins, images and centre of mass of the result, block by block of depths (and bins)."""
-
-    def __init__(self, task: Merge, experiment: Experiment, root: netCDF4.Dataset, warn: Callable[[str], None]) -> None:
-        self.task, self.experiment, self.root = task, experiment, root
-        self.average = Averaging(task, "adf")
-        self.fwhm = task.params["source_fwhm_nm"] * NM
-        scan = task.common["scan"]
-        self.periodic = tuple([float(edge) for edge in scan[axis]] == [0.0, 1.0] for axis in "xy")
-        if self.fwhm and not all(self.periodic):
-            warn(
-                "source_fwhm_nm: the scan window is not the whole cell, so it is continued by reflection at its edges; "
-                "pixels within about one source width of the edges are approximate."
-            )
-
-    def write(self) -> None:
-        """Fill the groups `adf` and `images`."""
-        with_errors = self.average.over_configurations and self.task.params["configurations"] >= 2
-        if with_errors:
-            add_standard_errors(self.root, self.experiment)
-        for depths, bins in self._blocks():
-            self._write_block(depths, bins, with_errors)
-        if self.fwhm:
-            images = [variable for variable in self.root["images"].variables.values() if variable.ndim > 1]
-            for variable in (*images, self.root["adf"]["adf_intensities"], *self._center_of_mass()):
-                variable.source_fwhm_nm = self.task.params["source_fwhm_nm"]
-
-    def _center_of_mass(self) -> list[netCDF4.Variable]:
-        return [self.root["adf"]["center_of_mass"]] if self.experiment.center_of_mass else []
-
-    def _blocks(self) -> Iterator[tuple[slice, slice]]:
-        """Blocks of depths and bins. The images of a block of depths come with its first bins."""
-        e, bins = self.experiment, len(self.experiment.bins) - 1
-        images, numbers = len(e.rings) + 3, BLOCK_BYTES / (e.positions * 8)
-        step = max(1, int(numbers / (images + bins)))
-        for first in range(0, len(e.depth_slices), step):
-            depths = slice(first, min(first + step, len(e.depth_slices)))
-            some = max(1, int(numbers / (depths.stop - depths.start)) - images)
-            for lower in range(0, bins, some):
-                yield depths, slice(lower, min(lower + some, bins))
-
-    def _write_block(self, depths: slice, bins: slice, with_errors: bool) -> None:
-        """Bins, and with the first of them images, their standard errors, and ⟨Σ λk I⟩/⟨ΣI⟩, Eq. (P14).
-
-        The moments are averaged, not the centres. All that is needed of a job is taken while its file is open: of
-        small files, opening is what costs.
-        """
-        e = self.experiment
-        names = [*e.rings, "total_intensity"] if bins.start == 0 else []
-        moments = 2 if names and e.center_of_mass else 0
-
-        def read(job: netCDF4.Dataset) -> np.ndarray:
-            stack = [np.moveaxis(_array(job["images"][name][0, 0, depths]), 0, 2) for name in names]
-            if moments:
-                com = np.nan_to_num(_array(job["adf"]["center_of_mass"][0, :, :, 0, depths, 0, :]))
-                total = stack[-1]
-                stack += [com[..., axis] * total for axis in (0, 1)]
-            per_bin = _array(job["adf"]["adf_intensities"][0, :, :, 0, depths, 0, bins])
-            return self._blurred(np.concatenate([*(values[..., None] for values in stack), per_bin], axis=-1))
-
-        images, adf = self.root["images"], self.root["adf"]
-
-        def put(place: tuple[int, int], value: np.ndarray) -> None:
-            d, c = place
-            for index, name in enumerate(names):
-                images[name][d, c, depths] = np.moveaxis(value[..., index], 2, 0)
-            if moments:
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    com = value[..., len(names) : len(names) + 2] / value[..., len(names) - 1, None]
-                adf["center_of_mass"][d, :, :, c, depths, 0, :] = com
-            adf["adf_intensities"][d, :, :, c, depths, 0, bins] = value[..., len(names) + moments :]
-
-        if not (names and with_errors):
-            for place, value in self.average(read):
-                put(place, value)
-            return
-        for place, value, error in self.average.with_standard_errors(read, len(e.rings)):
-            put(place, value)
-            for index, name in enumerate(e.rings):
-                images[name + STANDARD_ERROR][place[0], 0, depths] = np.moveaxis(error[..., index], 2, 0)
-
-    def _blurred(self, values: np.ndarray) -> np.ndarray:
-        if not self.fwhm:
-            return values
-        e = self.experiment
-        spacing = tuple((s[1] - s[0]) if len(s) > 1 else 1.0 for s in (e.scan_x, e.scan_y))
-        return blur(values, self.fwhm, (spacing[0], spacing[1]), (self.periodic[0], self.periodic[1]))
-
-
-def _write_cbed(root: netCDF4.Dataset, task: Merge, experiment: Experiment) -> None:
-    geometry = cbed_geometry(experiment)
-    add_cbed(root, experiment, task.axes("cbed"), (geometry.angles_x, geometry.angles_y))
-    target = root["cbed"]["cbed_intensities"]
-    average = Averaging(task, "cbed")
-    step = max(1, int(BLOCK_BYTES / (len(experiment.scan_y) * math.prod(geometry.shape) * 8)))
-    for depth in range(len(experiment.depth_slices)):
-        for first_x in range(0, len(experiment.scan_x), step):
-            rows = slice(first_x, min(first_x + step, len(experiment.scan_x)))
-
-            def read(job: netCDF4.Dataset, rows: slice = rows, depth: int = depth) -> np.ndarray:
-                return _array(job["cbed"]["cbed_intensities"][0, rows, :, 0, depth, 0])
-
-            for (d, c), value in average(read):
-                target[d, rows, :, c, depth, 0] = value
-
-
-def _array(values: Any) -> np.ndarray:
-    return np.asarray(np.ma.filled(values, np.nan), dtype=float)
-
-
-def _values(sources: Iterable[Source], read: Reader) -> Iterator[tuple[Source, np.ndarray]]:
+def _pairs(sources: Iterable[Source]) -> dict[str, str]:
+    """Configurations by defocus id: `{"p2d500": "0-3, 7"}`."""
+    by_defocus: dict[str, list[int]] = {}
     for source in sources:
-        yield source, _read(source, read)
-
-
-def _read(source: Source, read: Callable[[netCDF4.Dataset], Value]) -> Value:
-    try:
-        with closing(netCDF4.Dataset(source.file)) as job:
-            return read(job)
-    except (OSError, RuntimeError, LookupError, ValueError) as error:
-        raise DamagedResultError(
-            f"{source.file}: damaged, its data cannot be read ({type(error).__name__}). Nothing was deleted; "
-            "delete this file and run again: only it is computed again."
-        ) from None
-
-
-def _configuration(source: Source) -> int:
-    return source.configuration
-
-
-class _Spread:
-    """Sample variance (N − 1) of a stream of arrays, by Welford's recurrence."""
-
-    def __init__(self) -> None:
-        self.count, self.mean, self.squares = 0, np.zeros(()), np.zeros(())
-
-    def add(self, value: np.ndarray) -> None:
-        """Take one more array."""
-        self.count += 1
-        delta = value - self.mean
-        self.mean = self.mean + delta / self.count
-        self.squares = self.squares + delta * (value - self.mean)
-
-    @property
-    def variance(self) -> np.ndarray:
-        """The variance of those taken, at least two."""
-        return self.squares / (self.count - 1)
-
-
-def _variance(values: Iterator[np.ndarray]) -> np.ndarray:
-    """Sample variance of a stream of arrays."""
-    spread = _Spread()
-    for value in values:
-        spread.add(value)
-    return spread.variance
+        by_defocus.setdefault(paths.defocus_id(source.defocus_nm), []).append(source.configuration)
+    return {identifier: campaign.ranges(numbers) for identifier, numbers in by_defocus.items()}

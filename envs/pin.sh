@@ -1,0 +1,29 @@
+#!/bin/sh
+# Write envs/NAME.PLATFORM.pin.txt: the exact builds, each with its checksum, that conda takes for envs/NAME.yaml today.
+# Snakemake uses such a file by itself instead of solving the yaml, so everyone who has it gets the same bytes.
+#
+#   sh envs/pin.sh [NAME…]          default: controller simulation monitor
+#
+# Needs conda 24.7 or newer that reaches conda-forge and bioconda, on the platform the file is for. Each environment is made
+# in a temporary folder (some hundred MB) and removed.
+set -eu
+cd "$(dirname "$0")"
+command -v conda >/dev/null || { echo "pin: there is no conda on PATH; activate it first." >&2; exit 1; }
+[ $# -gt 0 ] || set -- controller simulation monitor
+for name; do
+    [ -f "$name.yaml" ] || { echo "pin: there is no envs/$name.yaml; name controller, simulation or monitor." >&2; exit 1; }
+done
+platform=$(conda info | sed -n 's/^ *platform : *//p')
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+for name; do
+    echo "pin: solving $name.yaml for $platform"
+    if ! conda env create --quiet --file "$name.yaml" --prefix "$work/$name" >"$work/log" 2>&1; then
+        cat "$work/log" >&2
+        echo "pin: conda cannot make $name.yaml (above). No pin file was changed for it; see docs/environments.md." >&2
+        exit 1
+    fi
+    conda list --explicit --md5 --prefix "$work/$name" >"$work/pin"
+    mv "$work/pin" "$name.$platform.pin.txt"
+    echo "pin: envs/$name.$platform.pin.txt has $(grep -c '^http' "$name.$platform.pin.txt") packages"
+done

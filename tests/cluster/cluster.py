@@ -1,0 +1,133 @@
+"""A real Slurm cluster on this machine, started and stopped by the scripts beside this file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.campaign import PROGRAMS, make_clone, wait_for
+
+HERE = Path(__file__).parent
+NEEDED = ("munged", "slurmctld", "slurmd", "sbatch")
+NODES, CPUS, MEMORY_MB = 2, 4, 6000
+
+
+def missing() -> str:
+    """Why there can be no cluster here; empty if there can."""
+    absent = [name for name in NEEDED if shutil.which(name) is None]
+    if absent:
+        return f"no Slurm here ({', '.join(absent)}): as root, sh tests/cluster/install.sh"
+    return "" if os.geteuid() == 0 else "a Slurm cluster of our own needs root"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster; everything of it is in one folder.
+
+    Attributes
+    ----------
+    env : mapping
+        Environment of whoever uses it.
+    """
+
+    folder: Path
+    env: Mapping[str, str]
+
+    def run(self, *words: str | Path, check: bool = True) -> str:
+        """Output of one of Slurm's commands."""
+        line = [str(word) for word in words]
+        done = subprocess.run(line, env=dict(self.env), capture_output=True, text=True, timeout=60)
+        assert not check or done.returncode == 0, f"{line}: {done.stderr}"
+        return done.stdout
+
+    def jobs(self, form: str, states: str = "all") -> list[list[str]]:
+        """Columns that squeue shows of all jobs, the oldest first."""
+        listed = self.run("squeue", "--noheader", f"--states={states}", "--sort=i", f"--format={form}")
+        return [line.split("|") for line in listed.splitlines()]
+
+    def living(self, directory: Path) -> list[str]:
+        """Ids of jobs of a working directory that are in the queue."""
+        places = self.jobs("%i|%Z", "PENDING,RUNNING,COMPLETING,SUSPENDED")
+        return [number for number, place in places if place == str(directory)]
+
+    def job_of(self, pid: int) -> str:
+        """Id of the Slurm job that a process belongs to."""
+        words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        (number,) = [word.partition(b"=")[2].decode() for word in words if word.startswith(b"SLURM_JOB_ID=")]
+        return number
+
+    def node_of(self, job: str) -> str:
+        """Where a job runs."""
+        return self.run("squeue", "--noheader", f"--jobs={job}", "--format=%N").strip()
+
+    def kill_node(self, node: str) -> None:
+        """A node dies, and the controller learns of it at once."""
+        self.run(HERE / "kill-node.sh", self.folder, node)
+        self.run("scontrol", "update", f"nodename={node}", "state=down", "reason=died")
+
+    def start_node(self, node: str) -> None:
+        """The node comes back."""
+        self.run(HERE / "start-node.sh", self.folder, node)
+
+    def stop_controller(self) -> None:
+        """Slurm's central daemon goes away, as in a restart."""
+        file = self.folder / "pids" / "slurmctld"
+        pid = int(file.read_text())
+        os.kill(pid, signal.SIGTERM)
+        wait_for(lambda: gone(pid), "slurmctld to end")
+        file.unlink()
+
+    def start_controller(self) -> None:
+        """It comes back and knows its jobs."""
+        # A child of a shell that is gone, as up.sh has it: nobody here has to wait for its end.
+        begin = 'setsid slurmctld -D -f "$1/etc/slurm.conf" </dev/null >>"$1/log/slurmctld.out" 2>&1 & echo $!'
+        pid = self.run("sh", "-c", begin, "sh", self.folder)
+        (self.folder / "pids" / "slurmctld").write_text(pid)
+        self.wait_until_it_answers()
+
+    def wait_until_it_answers(self) -> None:
+        """Until squeue succeeds."""
+        command = ["squeue", "--noheader"]
+        wait_for(lambda: subprocess.run(command, env=dict(self.env), capture_output=True).returncode == 0, "squeue")
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody has asked for yet counts as ended."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return True
+    return state in "ZX"
+
+
+@contextmanager
+def started(env: Mapping[str, str], **options: str) -> Iterator[Cluster]:
+    """A cluster of two nodes, torn down by process id."""
+    # Not below pytest's folder: the path of munge's socket may have 108 characters.
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))
+    size = {"SLURM_NODES": str(NODES), "SLURM_CPUS": str(CPUS), "SLURM_MEM_MB": str(MEMORY_MB), **options}
+    try:
+        up = subprocess.run([HERE / "up.sh", folder], env={**env, **size}, capture_output=True, text=True, timeout=120)
+        assert up.returncode == 0, up.stderr
+        path = os.pathsep.join((str(folder / "bin"), str(PROGRAMS), env["PATH"]))
+        yield Cluster(folder, {**env, "SLURM_CONF": str(folder / "etc" / "slurm.conf"), "PATH": path})
+    finally:
+        subprocess.run([HERE / "down.sh", folder], env=dict(env), timeout=120)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_quick_clone(folder: Path) -> Path:
+    """A clone whose Slurm profile asks for states each second; all else is as shipped."""
+    clone = make_clone(folder)
+    file = clone / "profiles" / "slurm" / "config.v9+.yaml"
+    text = file.read_text(encoding="utf-8")
+    assert text.count("seconds-between-status-checks: 20") == 1
+    file.write_text(text.replace("seconds-between-status-checks: 20", "seconds-between-status-checks: 1"), "utf-8")
+    return clone

@@ -1,0 +1,27 @@
+"""What befalls chosen jobs of a test's clone. Put beside its scripts; `befalls` makes run_multislice call it.
+
+A file in the folder STEMPHONY_TEST_GATES says what: `<configuration>.gate` has the job wait while it is there,
+`<configuration>.hungry` has it take MEMORY_MB and hold it for longer than Slurm's look at memory lasts.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+MEMORY_MB = 600
+HELD_S = 3.0
+
+
+def meet(params: dict[str, Any]) -> None:
+    """Called by a job after it has announced itself."""
+    folder, number = Path(os.environ["STEMPHONY_TEST_GATES"]), f"{params['configuration']:04d}"
+    (folder / f"{number}.reached.{os.getpid()}").touch()
+    if (folder / f"{number}.hungry").exists():
+        taken = bytearray(MEMORY_MB * 1_000_000)
+        taken[::4096] = b"\1" * len(taken[::4096])
+        time.sleep(HELD_S)
+    while (folder / f"{number}.gate").exists():
+        time.sleep(0.05)

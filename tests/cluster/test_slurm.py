@@ -1,0 +1,274 @@
+"""`snakemake --profile slurm` on a real cluster: what it asks for, and what becomes of jobs and runs that fail."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from stemphony.snakefile import SNAKEMAKE_MB
+from support.campaign import DEADLINE_S, Outcome, Running, arrays, assert_same_arrays, wait_for
+from support.status_server import EchoServer
+
+from cluster import cluster as clusters
+from cluster.cluster import Cluster
+from cluster.conftest import OnCluster, make_campaign
+
+Undisturbed = Callable[[int], Mapping[str, np.ndarray]]
+
+
+# --- as typed ---------------------------------------------------------------------------------------------------------
+
+
+def test_as_typed_in_a_clone_a_simulation_runs_to_its_end(cluster: Cluster, undisturbed: Undisturbed, tmp_path: Path):
+    """And Slurm gets each job's memory and time from the plan, the user's partition and the simulation's name."""
+    campaign = make_campaign(cluster, clusters.make_quick_clone(tmp_path / "clone"), tmp_path, 2)
+    clone = campaign.clone
+    for file in campaign.config.parent.iterdir():
+        shutil.copy(file, clone / "config" / file.name.replace("simulation.yaml", "config.yaml"))
+    profile = clone / "profiles" / "slurm" / "config.v9+.yaml"
+    lines = profile.read_text().replace("# slurm_partition: \"'compute'\"", "slurm_partition: \"'other'\"")
+    profile.write_text(lines)
+    config = clone / "config" / "config.yaml"
+    config.write_text(config.read_text().replace("name: quick", "name: typed"))
+
+    with Running(["snakemake", "--profile", "slurm"], tmp_path / "out", cluster.env, cwd=clone) as running:
+        outcome = running.end()
+    assert outcome.status == 0, outcome.output
+    result = clone / "results" / "typed"
+    assert_same_arrays(result / "stem.nc", undisturbed(2))
+    plan = json.loads((result / "plan.json").read_text())["resources"]
+    jobs = [row for row in cluster.jobs("%P|%m|%l|%j|%T|%Z") if row[-1] == str(clone)]
+    assert len(jobs) == 2
+    for partition, memory, limit, name, state, _ in jobs:
+        assert (partition, state) == ("other", "COMPLETED")
+        assert memory == f"{plan['mem_mb'] + SNAKEMAKE_MB}M"
+        assert limit == f"{plan['runtime_min']}:00"
+        assert re.fullmatch(r"typed_[0-9a-f-]{36}", name)
+
+
+# --- a bad night --------------------------------------------------------------------------------------------------
+
+UNDISTURBED, FAILS, HUNGRY, LATE, CANCELLED, REQUEUED, LOST = range(7)
+
+
+@dataclass(frozen=True)
+class Night:
+    """A run in which each configuration but the first met with a misfortune, and the run after it."""
+
+    campaign: OnCluster
+    outcome: Outcome
+    events: list[dict[str, Any]]
+    submitted: list[tuple[int, list[str]]]
+    kept: dict[str, int]
+    merged: bool
+    again: Outcome
+    submitted_again: list[tuple[int, list[str]]]
+
+    def jobs(self, configuration: int) -> list[list[str]]:
+        """Slurm's jobs of a configuration in the first run: id, MB, time limit, state, name."""
+        return [row for number, row in self.submitted if number == configuration]
+
+    def errors(self, configuration: int) -> list[dict[str, Any]]:
+        """ERROR events of a configuration in the first run."""
+        chosen = [event for event in self.events if event["event"] == "ERROR" and event["run"] == 1]
+        return [event for event in chosen if event["configuration_index"] == configuration]
+
+
+@pytest.fixture(scope="module")
+def night(cluster: Cluster, clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Night:
+    with EchoServer() as server:
+        reporting = {"reporting": True, "url": server.url}
+        folder = tmp_path_factory.mktemp("night")
+        campaign = make_campaign(cluster, clone, folder, 7, http_reporting=reporting)
+        in_the_way = campaign.job_file("p0d000/0001").with_name("configuration_0001.nc.sha256")
+        in_the_way.mkdir(parents=True)
+        (campaign.gates / f"{HUNGRY:04d}.hungry").touch()
+        held = (LATE, CANCELLED, REQUEUED, LOST)
+        campaign.close_gate(*held)
+        with campaign.start_stemphony("--profile", "slurm") as running:
+            pids = campaign.wait_at_gate(*held)
+            jobs = {number: cluster.job_of(pid) for number, pid in pids.items()}
+            # Limits are whole minutes; the end of a job can be moved to the second.
+            cluster.run("scontrol", "update", f"jobid={jobs[LATE]}", "EndTime=now+1")
+            cluster.run("scancel", jobs[CANCELLED])
+            cluster.run("scontrol", "update", f"jobid={jobs[LOST]}", "Requeue=0")
+            wait_for(lambda: clusters.gone(pids[CANCELLED]), "scancel to end its job")
+            campaign.open_gate(CANCELLED)
+            wait_for(lambda: clusters.gone(pids[LATE]), "the time limit to end its job", DEADLINE_S)
+            campaign.open_gate(LATE)
+            others = {jobs[REQUEUED], jobs[LOST]}
+            wait_for(lambda: set(cluster.living(campaign.directory)) <= others, "all others to end", DEADLINE_S)
+            nodes = {cluster.node_of(job) for job in others}
+            for node in nodes:
+                cluster.kill_node(node)
+            campaign.open_gate(REQUEUED, LOST)
+            for node in nodes:
+                cluster.start_node(node)
+            outcome = running.end()
+        events = list(server.events)
+        submitted, kept = campaign.submitted(cluster), campaign.written()
+        merged = campaign.result.merged.exists()
+        in_the_way.rmdir()
+        again = campaign.stemphony("--profile", "slurm")
+        return Night(campaign, outcome, events, submitted, kept, merged, again, campaign.submitted(cluster))
+
+
+def test_a_failing_pair_leaves_the_others(night: Night):
+    assert night.outcome.status == 1
+    assert set(night.kept) == {
+        f"defocus_p0d000/configuration_{number:04d}.nc" for number in range(7) if number != FAILS
+    }
+    assert not night.merged
+    assert "Traceback" not in night.outcome.output
+
+
+def test_a_job_that_exits_non_zero_is_tried_three_times_and_told_once(night: Night):
+    jobs = night.jobs(FAILS)
+    assert [state for _, _, _, state, _ in jobs] == ["FAILED"] * 3
+    (said,) = [line for line in night.outcome.output.splitlines() if line.startswith("failed: ")]
+    assert said.startswith("failed: defocus 0 nm, configuration 1: ")
+    assert "configuration_0001.nc" in said
+    assert re.search(r"end of .*defocus_p0d000_configuration_0001\.log:", night.outcome.output)
+    assert "Run the same command again: only what is missing is computed." in night.outcome.output
+    errors = night.errors(FAILS)
+    assert [error["will_retry"] for error in errors] == [True, True, False]
+    assert all("configuration_0001.nc" in error["message"] for error in errors)
+
+
+def test_a_job_without_enough_memory_is_tried_with_twice_as_much(night: Night):
+    """jobacct_gather, without cgroups, calls it FAILED."""
+    (_, asked, _, state, _), (_, more, _, second, _) = night.jobs(HUNGRY)
+    assert state in ("FAILED", "OUT_OF_MEMORY")
+    assert (int(more.removesuffix("M")), second) == (2 * int(asked.removesuffix("M")), "COMPLETED")
+    (error,) = night.errors(HUNGRY)
+    assert error["will_retry"]
+
+
+def test_a_job_at_its_time_limit_is_tried_with_twice_the_time(night: Night):
+    (_, _, _, state, _), (_, _, limit, second, _) = night.jobs(LATE)
+    assert (state, limit, second) == ("TIMEOUT", "20:00", "COMPLETED")
+    assert len(night.errors(LATE)) == 1
+
+
+def test_a_cancelled_job_is_tried_again(night: Night):
+    assert [state for _, _, _, state, _ in night.jobs(CANCELLED)] == ["CANCELLED", "COMPLETED"]
+    assert len(night.errors(CANCELLED)) == 1
+
+
+def test_a_job_whose_node_died_is_queued_again_by_slurm(night: Night):
+    ((_, _, _, state, _),) = night.jobs(REQUEUED)
+    assert state == "COMPLETED"
+
+
+def test_a_job_that_may_not_be_queued_again_is_submitted_again(night: Night):
+    assert [state for _, _, _, state, _ in night.jobs(LOST)] == ["NODE_FAIL", "COMPLETED"]
+
+
+def test_the_run_after_it_computes_the_failed_pair_only(night: Night, undisturbed: Undisturbed):
+    assert night.again.status == 0, night.again.output
+    new = night.submitted_again[len(night.submitted) :]
+    assert [number for number, _ in new] == [FAILS]
+    assert night.campaign.written().items() > night.kept.items()
+    assert_same_arrays(night.campaign.result.merged, undisturbed(7))
+
+
+def test_an_undisturbed_job_ran_once(night: Night):
+    assert [state for _, _, _, state, _ in night.jobs(UNDISTURBED)] == ["COMPLETED"]
+
+
+# --- the scheduler ------------------------------------------------------------------------------------------------
+
+
+def test_jobs_left_by_a_killed_run_are_waited_for_or_cancelled_and_what_they_finish_is_kept(
+    cluster: Cluster, new_campaign: Callable[[int], OnCluster], undisturbed: Undisturbed
+):
+    campaign = new_campaign(3)
+    campaign.close_gate(0, 1)
+    with campaign.start_stemphony("--profile", "slurm", "--jobs", "2") as running:
+        pids = campaign.wait_at_gate(0, 1)
+        jobs = {number: cluster.job_of(pid) for number, pid in pids.items()}
+        running.signal_all(signal.SIGKILL)
+        running.end()
+    assert sorted(cluster.living(campaign.directory)) == sorted(jobs.values())
+    with campaign.start_stemphony("--profile", "slurm") as running:
+        said = re.compile(
+            r"^Slurm still has 2 jobs of this simulation.*\(2 running\).*: (scancel [\d ]+)$", re.MULTILINE
+        )
+        wait_for(lambda: said.search(running.log.read_text()), "the jobs to be noticed", DEADLINE_S)
+        command = shlex.split(said.search(running.log.read_text())[1])
+        assert sorted(command[1:]) == sorted(jobs.values())
+        cluster.run("scancel", jobs[1])
+        wait_for(lambda: clusters.gone(pids[1]), "the cancelled job to end")
+        campaign.open_gate(0, 1)
+        outcome = running.end()
+    assert outcome.status == 0, outcome.output
+    assert "those jobs have ended; the run goes on" in outcome.output
+    assert "its lock is removed and the work goes on" in outcome.output
+    states = [(number, row[3]) for number, row in campaign.submitted(cluster)]
+    assert sorted(states) == [(0, "COMPLETED"), (1, "CANCELLED"), (1, "COMPLETED"), (2, "COMPLETED")]
+    assert_same_arrays(campaign.result.merged, undisturbed(3))
+
+
+def test_sigint_cancels_jobs_and_sigterm_lets_them_finish(
+    cluster: Cluster, new_campaign: Callable[[int], OnCluster], undisturbed: Undisturbed
+):
+    campaign = new_campaign(3)
+    locks = campaign.directory / ".snakemake" / "locks"
+    campaign.close_gate(0, 1, 2)
+    with campaign.start_typed("--jobs", "2") as running:
+        wait_for(lambda: len(list(campaign.gates.glob("*.reached.*"))) >= 2, "two jobs", DEADLINE_S)
+        running.process.send_signal(signal.SIGINT)
+        outcome = running.end()
+    assert outcome.status == 1
+    wait_for(lambda: not cluster.living(campaign.directory), "the jobs to be cancelled")
+    assert {row[3] for _, row in campaign.submitted(cluster)} == {"CANCELLED"}
+    assert not list(locks.glob("*"))
+    assert campaign.written() == {}
+    for file in campaign.gates.glob("*.reached.*"):
+        file.unlink()
+
+    with campaign.start_typed("--jobs", "2") as running:
+        wait_for(lambda: len(list(campaign.gates.glob("*.reached.*"))) >= 2, "two jobs", DEADLINE_S)
+        running.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: "Will exit after finishing" in running.log.read_text(), "Snakemake to take notice")
+        campaign.open_gate(0, 1, 2)
+        outcome = running.end()
+    assert outcome.status == 1
+    kept = campaign.written()
+    assert len(kept) == 2
+    assert campaign.typed().status == 0
+    assert len(campaign.submitted(cluster)) == 5
+    assert campaign.written().items() > kept.items()
+    assert_same_arrays(campaign.result.merged, undisturbed(3))
+
+
+def test_a_run_outlasts_the_controller_and_says_so(
+    cluster: Cluster, new_campaign: Callable[[int], OnCluster], undisturbed: Undisturbed
+):
+    """Without accounting: the executor by itself forgets its jobs then, and waits for good."""
+    campaign = new_campaign(1)
+    campaign.close_gate(0)
+    with campaign.start_typed() as running:
+        campaign.wait_at_gate(0)
+        cluster.stop_controller()
+        try:
+            silent = "Slurm does not answer"
+            wait_for(lambda: silent in running.log.read_text(), "the run to notice", DEADLINE_S)
+        finally:
+            cluster.start_controller()
+        campaign.open_gate(0)
+        outcome = running.end()
+    assert outcome.status == 0, outcome.output
+    assert outcome.output.count(silent) == 1
+    assert "Slurm answers again" in outcome.output
+    assert_same_arrays(campaign.result.merged, undisturbed(1))
+    assert arrays(campaign.job_file("p0d000/0000"))

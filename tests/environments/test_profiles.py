@@ -1,0 +1,215 @@
+"""Every profile is accepted by Snakemake; cluster-generic runs, with stand-ins for Grid Engine's commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import grid_engine
+from support.campaign import (
+    AFTER_JOBS,
+    DEADLINE_S,
+    PROGRAMS,
+    REPOSITORY,
+    TINY,
+    Campaign,
+    Running,
+    changed,
+    make_clone,
+    wait_for,
+)
+from support.monitor import missing
+
+from environments.conftest import INSTALL, rig_folder
+
+PROFILES = sorted(file.parent.name for file in REPOSITORY.glob("profiles/*/config.v9+.yaml"))
+# Snakemake's own environment has what these need; the others have plugins of their own.
+OF_EVERYONE = {"default", "workstation", "slurm"}
+GRID_ENGINE = REPOSITORY / "profiles/cluster-generic"
+KUBERNETES = REPOSITORY / "profiles/kubernetes"
+SMALL = changed(TINY, simulation={"name": "small"}, probe={"defoci_nm": [0.0]})
+SMALL_JOBS = {"p0d000/0000", "p0d000/0001"}
+
+
+def snakemake_for(profile: str) -> Path:
+    """Snakemake with what a profile needs, or no test."""
+    if profile in OF_EVERYONE:
+        return PROGRAMS / "snakemake"
+    folder = rig_folder()
+    if not (folder / "made-of").exists():
+        missing(f"no plugin for {profile} in {folder}; {INSTALL} installs it")
+    return folder / "image/bin/snakemake"
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_clone(tmp_path_factory.mktemp("profiles") / "clone")
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("STEMPHONY_", "SNAKEMAKE"))}
+    return kept | {
+        "OMP_NUM_THREADS": "1",
+        "STEMPHONY_CACHE_DIR": str(tmp_path / "plans"),
+        "XDG_CONFIG_HOME": str(tmp_path / "no-profiles"),
+    }
+
+
+# --- accepted ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", sorted({*PROFILES} - {"default"}))
+def test_snakemake_accepts_the_profile(profile: str, clone: Path, env: dict[str, str], tmp_path: Path):
+    command = [snakemake_for(profile), "--profile", f"profiles/{profile}", "--dry-run"]
+    with Running(command, tmp_path / "log", env, cwd=clone) as running:
+        outcome = running.end(DEADLINE_S)
+    assert outcome.status == 0, outcome.output
+    assert re.search(r"^run_multislice +6$", outcome.output, re.MULTILINE), outcome.output
+
+
+# --- cluster-generic --------------------------------------------------------------------------------------------------
+
+
+def start(campaign: Campaign, records: Path) -> Running:
+    """Snakemake with the profile as it is, but for how often it asks."""
+    command = [
+        snakemake_for("cluster-generic"), "--snakefile", campaign.clone / "Snakefile",
+        "--directory", campaign.directory, "--configfile", campaign.config,
+        "--profile", campaign.clone / "profiles/cluster-generic", "--seconds-between-status-checks", "1",
+    ]  # fmt: skip
+    env = {**campaign.env, "PATH": f"{records / 'bin'}:{campaign.env['PATH']}"}
+    return Running(command, campaign.folder / "snakemake.out", env, cwd=campaign.folder)
+
+
+def option(call: list[str], name: str) -> int:
+    """Number behind `-l NAME=`."""
+    return next(int(re.search(r"=(\d+)", word)[1]) for word in call if word.startswith(f"{name}="))
+
+
+def test_jobs_go_through_the_submit_command_and_a_killed_one_is_tried_with_twice_the_memory(
+    clone: Path, env: dict[str, str], tmp_path: Path
+):
+    snakemake_for("cluster-generic")
+    records = tmp_path / "records"
+    grid_engine.install(records, kills=1)
+    campaign = Campaign.make(clone, tmp_path / "simulation", SMALL, env)
+    with start(campaign, records) as running:
+        outcome = running.end()
+    assert outcome.status == 0, outcome.output
+    assert campaign.result.merged.exists()
+    assert outcome.jobs == {"prepare_specimen", *SMALL_JOBS, *AFTER_JOBS}
+    submitted = grid_engine.calls(records, "qsub")
+    assert len(submitted) == len(SMALL_JOBS) + 1
+    memory, seconds = ([option(call, name) for call in submitted] for name in ("h_vmem", "h_rt"))
+    needs = json.loads(campaign.result.plan.read_text())["resources"]
+    assert seconds == [60 * needs["runtime_min"]] * 2 + [120 * needs["runtime_min"]]
+    assert memory == [needs["mem_mb"] + 1] * 2 + [2 * needs["mem_mb"] + 1]
+    assert all(call[call.index("-pe") + 1 : call.index("-pe") + 3] == ["smp", "1"] for call in submitted)
+
+
+def test_ctrl_c_deletes_the_jobs_of_the_queue(clone: Path, env: dict[str, str], tmp_path: Path):
+    snakemake_for("cluster-generic")
+    records = tmp_path / "records"
+    grid_engine.install(records)
+    campaign = Campaign.make(clone, tmp_path / "simulation", SMALL, env)
+    with start(campaign, records) as running:
+        wait_for(lambda: running.log.read_text().count("external jobid") == len(SMALL_JOBS), "jobs to be submitted")
+        running.signal_all(signal.SIGINT)
+        outcome = running.end()
+    assert outcome.status != 0
+    deleted = {number for call in grid_engine.calls(records, "qdel") for number in call}
+    assert deleted == {file.name.removeprefix("pid-") for file in records.glob("pid-*")}
+
+
+@pytest.fixture
+def commands(tmp_path: Path) -> Iterator[Path]:
+    """A folder for PATH, in which a test writes what commands answer."""
+    folder = tmp_path / "commands"
+    folder.mkdir()
+    return folder
+
+
+def answer(folder: Path, name: str, text: str, status: int = 0) -> None:
+    file = folder / name
+    file.write_text(f"#!/bin/sh\ncat <<'TEXT'\n{text}\nTEXT\nexit {status}\n")
+    file.chmod(0o755)
+
+
+def said_by(script: Path, commands: Path, *words: str | Path, cwd: Path | None = None) -> str:
+    env = {"PATH": f"{commands}:{os.environ['PATH']}"}
+    done = subprocess.run([script, *words], env=env, cwd=cwd, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("qstat", "qacct", "expected"),
+    [
+        (("job_number: 7", 0), ("", 1), "running"),
+        (("error reason    1: can't open output file", 0), ("", 1), "failed"),
+        (("", 1), ("failed       0\nexit_status  0", 0), "success"),
+        (("", 1), ("failed       100 : assumedly after job\nexit_status  137", 0), "failed"),
+        (("", 1), ("", 1), "running"),
+    ],
+)
+def test_status_of_a_job_of_grid_engine(qstat, qacct, expected, commands: Path, tmp_path: Path):
+    (tmp_path / ".snakemake").mkdir()
+    answer(commands, "qstat", *qstat)
+    answer(commands, "qacct", *qacct)
+    assert said_by(GRID_ENGINE / "status.sh", commands, "7", cwd=tmp_path) == expected
+
+
+def test_a_job_of_which_nothing_is_known_any_more_has_failed_after_ten_minutes(commands: Path, tmp_path: Path):
+    (tmp_path / ".snakemake").mkdir()
+    answer(commands, "qstat", "", 1)
+    answer(commands, "qacct", "", 1)
+    for _ in range(2):
+        assert said_by(GRID_ENGINE / "status.sh", commands, "7", cwd=tmp_path) == "running"
+    (mark,) = (tmp_path / ".snakemake").iterdir()
+    os.utime(mark, (mark.stat().st_mtime - 700,) * 2)
+    assert said_by(GRID_ENGINE / "status.sh", commands, "7", cwd=tmp_path) == "failed"
+    assert not mark.exists()
+
+
+# --- Kubernetes: what kubectl is asked --------------------------------------------------------------------------------
+
+
+def test_a_job_for_kubernetes_asks_for_what_the_plan_says(commands: Path, tmp_path: Path):
+    needs = {"threads": 2, "resources": {"mem_mb": 1234, "runtime": 45}}
+    script = tmp_path / "job script.sh"
+    script.write_text(f"#!/bin/sh\n# properties = {json.dumps(needs)}\ntrue\n")
+    kubectl = commands / "kubectl"
+    kubectl.write_text(
+        f"#!/bin/sh\ncat > '{tmp_path}/manifest'; echo \"$@\" > '{tmp_path}/asked'; echo default/stemphony-x\n"
+    )
+    kubectl.chmod(0o755)
+    assert said_by(KUBERNETES / "submit.py", commands, script, cwd=tmp_path) == "default/stemphony-x"
+    assert (tmp_path / "asked").read_text().startswith("create --filename - ")
+    job = json.loads((tmp_path / "manifest").read_text())
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["/bin/sh", str(script)]
+    assert container["workingDir"] == str(tmp_path)
+    assert container["resources"]["limits"] == {"cpu": "2", "memory": "1234M"}
+    assert job["spec"]["activeDeadlineSeconds"] == 2700
+    assert job["spec"]["backoffLimit"] == 0
+
+
+@pytest.mark.parametrize(
+    ("kubectl", "expected"),
+    [
+        (("job 1 ", 0), "success"),
+        (("job  True", 0), "failed"),
+        (("job  ", 0), "running"),
+        (("", 0), "failed"),
+        (("", 1), "running"),
+    ],
+)
+def test_status_of_a_job_of_kubernetes(kubectl, expected, commands: Path):
+    answer(commands, "kubectl", *kubectl)
+    assert said_by(KUBERNETES / "status.sh", commands, "default/stemphony-x") == expected

@@ -1,0 +1,76 @@
+"""Stand-ins for Grid Engine's commands: `qsub` runs a job at once on this machine, and each call is written down.
+
+They show that Snakemake and the profile ask in a way that such commands can answer. They say nothing of a cluster.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Final
+
+COMMANDS: Final = ("qsub", "qstat", "qacct", "qdel")
+
+# A shell stands in front: a first line `#!` cannot name an interpreter whose path has a space.
+_SHELL: Final = """#!/bin/sh
+exec "{python}" -S "{program}" "$(basename "$0")" "$@"
+"""
+
+_PROGRAM: Final = """
+import json, os, pathlib, signal, subprocess, sys, time
+folder, name, arguments = pathlib.Path({folder!r}), sys.argv[1], sys.argv[2:]
+(folder / f"call-{{time.time_ns()}}-{{os.getpid()}}.json").write_text(json.dumps([name, *arguments]))
+
+def runs(number):
+    try:
+        pid = (folder / f"pid-{{number}}").read_text()
+        return (pathlib.Path("/proc") / pid / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+if name == "qsub":
+    number, kills = str(os.getpid()), folder / "kills"
+    # The first jobs are killed before they do anything, as many as the file says.
+    left = int(kills.read_text()) if kills.exists() else 0
+    kills.write_text(str(max(0, left - 1)))
+    run = "kill -KILL $$" if left else 'sh "$1"; echo $? > "$2.new"; mv "$2.new" "$2"'
+    with (folder / f"out-{{number}}").open("wb") as out:
+        job = subprocess.Popen(
+            ["sh", "-c", run, "sh", arguments[-1], str(folder / f"exit-{{number}}")],
+            stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
+        )
+    (folder / f"pid-{{number}}").write_text(str(job.pid))
+    print(number)
+elif name == "qstat":
+    if not runs(arguments[-1]):
+        sys.exit("Following jobs do not exist: " + arguments[-1])
+    print("job_number:                 " + arguments[-1])
+elif name == "qacct":
+    ended = folder / f"exit-{{arguments[-1]}}"
+    status = ended.read_text().strip() if ended.exists() else "137"
+    print(f"jobnumber    {{arguments[-1]}}\\nfailed       {{0 if ended.exists() else 100}}\\nexit_status  {{status}}")
+elif name == "qdel":
+    for number in arguments:
+        os.killpg(int((folder / f"pid-{{number}}").read_text()), signal.SIGKILL)
+"""
+
+
+def install(folder: Path, kills: int = 0) -> Path:
+    """Write the commands into a folder of programs, and return it; their records go to `folder`."""
+    programs = folder / "bin"
+    programs.mkdir(parents=True)
+    (folder / "kills").write_text(str(kills))
+    program, shell = programs / "grid_engine.py", programs / "grid_engine"
+    program.write_text(_PROGRAM.format(folder=str(folder)))
+    shell.write_text(_SHELL.format(python=sys.executable, program=program))
+    shell.chmod(0o755)
+    for name in COMMANDS:
+        (programs / name).symlink_to(shell)
+    return programs
+
+
+def calls(folder: Path, name: str) -> list[list[str]]:
+    """Arguments of every call of a command, in their order."""
+    said = [json.loads(file.read_text()) for file in sorted(folder.glob("call-*.json"))]
+    return [words for called, *words in said if called == name]

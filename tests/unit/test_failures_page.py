@@ -1,0 +1,58 @@
+"""docs/failures.md has a row for every failure, and every row names tests that exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "failures.md"
+CASES = (
+    "job exits non-zero",
+    "job killed by SIGKILL",
+    "job killed by SIGTERM",
+    "scheduler gets SIGINT",
+    "scheduler gets SIGTERM",
+    "scheduler gets SIGKILL, restart",
+    "disk full while the merge writes",
+    "read-only results folder",
+    "output truncated",
+    "output bit-flipped",
+    "output from another config",
+    "output from another version",
+    "two simulations in one folder",
+    "two stemphony run at once",
+    "config edited while the run goes on",
+    "output visible late (network file system)",
+)
+
+
+def rows() -> list[list[str]]:
+    """Cells of the table's rows, without its head."""
+    lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def named_in(cell: str) -> list[tuple[str, str]]:
+    """File and function of each test that a cell names."""
+    return re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", cell)
+
+
+def test_every_case_has_one_row_and_every_row_is_a_case():
+    assert sorted(row[0] for row in rows()) == sorted(CASES)
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
+def test_a_row_says_everything_and_names_tests_that_exist(row: list[str]):
+    assert len(row) == 5
+    assert all(row), row
+    named = named_in(row[4])
+    assert named
+    assert len(named) == row[4].count("`") // 2, "a test is named `tests/….py::test_…`"
+    for file, function in named:
+        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+        found = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+        assert function in found, f"{file} has no {function}"

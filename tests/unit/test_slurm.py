@@ -1,0 +1,217 @@
+"""The lookout before Snakemake's Slurm executor, and jobs that outlived their run, without Slurm."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from stemphony import hooks, slurm
+from stemphony.paths import ResultPaths
+from stemphony.slurm import ABSENT_LOOKS, Lookout, QueuedJob
+
+RUN = "quick_0b3f2f0e-1111-2222-3333-444455556666"
+
+
+class Slurm:
+    """Answers of squeue and sacct, in turn; None is a command that failed. The last one stays."""
+
+    def __init__(self, squeue: list[dict[str, str] | None], sacct: dict[str, str] | None = None) -> None:
+        self.answers, self.sacct = squeue, sacct
+        self.asked: list[str] = []
+
+    async def query(self, command: str, logger: Any) -> tuple[dict[str, str] | None, float | None]:
+        self.asked.append(command)
+        if command.startswith("sacct"):
+            answer = self.sacct
+        else:
+            answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return (None, None) if answer is None else (answer, 0.1)
+
+
+def looks(cluster: Slurm, watched: set[str], number: int, command: str = "squeue") -> tuple[list[dict], list[str]]:
+    said: list[str] = []
+    lookout = Lookout(cluster.query, "squeue --name {}".format, "sacct --name {}".format, said.append)
+    lookout.watched = watched
+
+    async def ask() -> list[dict]:
+        return [(await lookout.ask(f"{command} --name {RUN}", None))[0] for _ in range(number)]
+
+    return asyncio.run(ask()), said
+
+
+def test_what_squeue_knows_is_believed_and_sacct_not_asked():
+    cluster = Slurm([{"1": "RUNNING", "2": "FAILED"}])
+    answers, said = looks(cluster, {"1", "2"}, 1)
+    assert answers == [{"1": "RUNNING", "2": "FAILED"}]
+    assert cluster.asked == [f"squeue --name {RUN}"]
+    assert said == []
+
+
+def test_jobs_stay_watched_while_slurm_is_silent_and_the_user_is_told_once():
+    answers, said = looks(Slurm([None, None, {"1": "COMPLETED"}]), {"1"}, 3)
+    assert answers == [{"1": slurm.NO_ANSWER}, {"1": slurm.NO_ANSWER}, {"1": "COMPLETED"}]
+    assert [line.partition(".")[0] for line in said] == ["Slurm does not answer (squeue, sacct)", "Slurm answers again"]
+
+
+def test_sacct_without_accounting_is_made_up_for_by_squeue():
+    answers, said = looks(Slurm([{"1": "RUNNING"}]), {"1"}, 1, command="sacct")
+    assert answers == [{"1": "RUNNING"}]
+    assert said == []
+
+
+def test_a_job_that_left_slurms_memory_has_the_state_that_sacct_tells():
+    answers, _ = looks(Slurm([{}], sacct={"1": "TIMEOUT"}), {"1"}, 1)
+    assert answers == [{"1": "TIMEOUT"}]
+
+
+def test_a_job_that_nobody_knows_any_more_has_ended():
+    answers, _ = looks(Slurm([{"2": "RUNNING"}]), {"1", "2"}, ABSENT_LOOKS)
+    assert [answer.get("1") for answer in answers] == [None] * (ABSENT_LOOKS - 1) + ["UNKNOWN"]
+
+
+def test_looks_without_an_answer_do_not_make_a_job_forgotten():
+    answers, _ = looks(Slurm([{}, None, None, None, {"1": "RUNNING"}]), {"1"}, 5)
+    assert "UNKNOWN" not in [answer.get("1") for answer in answers]
+
+
+def test_what_the_lookout_replaces_is_there_in_the_installed_executor():
+    """And a status that the executor does not know keeps a job, UNKNOWN ends it."""
+    plugin = pytest.importorskip(slurm.PLUGIN)
+    source = inspect.getsource(plugin.Executor.check_active_jobs)
+    assert "query_job_status(" in source
+    assert "min_job_age = get_min_job_age()" in source
+    assert 'status == "UNKNOWN"' in source
+    assert slurm.NO_ANSWER not in source
+    assert plugin.query_job_status_squeue(RUN).split()[-1] == plugin.query_job_status_sacct(RUN).split()[-1] == RUN
+    assert isinstance(plugin.Executor.next_seconds_between_status_checks, property)
+
+
+def test_without_the_executor_nothing_is_touched(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delitem(sys.modules, slurm.PLUGIN, raising=False)
+    slurm.adapt_executor("quick", print)
+    assert slurm.PLUGIN not in sys.modules
+
+
+def test_an_adapted_executor_keeps_its_interval_and_names_its_jobs(monkeypatch: pytest.MonkeyPatch):
+    plugin = ModuleType(slurm.PLUGIN)
+
+    class Executor:
+        def __init__(self) -> None:
+            self.workflow = SimpleNamespace(
+                executor_settings=SimpleNamespace(jobname_prefix="mine"),
+                remote_execution_settings=SimpleNamespace(seconds_between_status_checks=20),
+            )
+            self.__post_init__()
+
+        def __post_init__(self) -> None:
+            self.prefix = self.workflow.executor_settings.jobname_prefix
+
+        async def check_active_jobs(self, active_jobs: list[Any]) -> Any:
+            self.next_seconds_between_status_checks = 30
+            states, _ = await plugin.query_job_status(f"squeue --name {RUN}", None)
+            for job in active_jobs:
+                if states[job.external_jobid] == slurm.NO_ANSWER:
+                    yield job
+
+    async def failing(command: str, logger: Any) -> tuple[None, None]:
+        return None, None
+
+    plugin.Executor = Executor  # type: ignore[attr-defined]
+    plugin.query_job_status = failing  # type: ignore[attr-defined]
+    plugin.query_job_status_squeue = plugin.query_job_status_sacct = str  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, slurm.PLUGIN, plugin)
+    slurm.adapt_executor("quick", lambda text: None)
+    executor: Any = Executor()
+    assert executor.prefix == "mine_quick"
+    job = SimpleNamespace(external_jobid="17")
+
+    async def check() -> list[Any]:
+        return [kept async for kept in executor.check_active_jobs([job])]
+
+    assert asyncio.run(check()) == [job]
+    assert executor.next_seconds_between_status_checks == 20
+
+
+# --- jobs that outlived their run -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "is_left"),
+    [
+        ("17|RUNNING|{run}|{here}", True),
+        ("17|RUNNING|mine_{run}|{here}", True),
+        ("17|RUNNING|other_{run}|{here}", True),  # a prefix of the user's, not another simulation
+        ("17|RUNNING|{run}|{here}/below", False),
+        ("17|RUNNING|{run}x|{here}", False),
+        ("17|RUNNING|quickly_{uuid}|{here}", False),
+        ("17|RUNNING|{uuid}|{here}", False),
+        ("17|RUNNING|bash|{here}", False),
+        ("", False),
+    ],
+)
+def test_jobs_of_the_simulation_are_told_by_name_and_folder(line: str, is_left: bool, tmp_path: Path):
+    listed = line.format(run=RUN, uuid=RUN.partition("_")[2], here=tmp_path)
+    found = slurm._of_simulation([listed], tmp_path, "quick")
+    assert found == ([QueuedJob("17", "RUNNING")] if is_left else [])
+
+
+def test_long_names_are_cut_to_what_slurm_allows_and_still_found(tmp_path: Path):
+    simulation = "a_name_of_more_than_fifty_characters_" + "x" * 40
+    prefix = slurm.name_prefix(simulation, "mine")
+    assert len(prefix) == slurm.PREFIX_LENGTH
+    line = f"1|PENDING|{prefix}_{RUN.partition('_')[2]}|{tmp_path}"
+    assert slurm._of_simulation([line], tmp_path, simulation) == [QueuedJob("1", "PENDING")]
+
+
+def test_waiting_says_what_else_can_be_done_and_outlasts_silence():
+    said: list[str] = []
+    answers: list[list[QueuedJob] | None] = [[QueuedJob("5", "RUNNING")], None, []]
+
+    def look() -> list[QueuedJob]:
+        answer = answers.pop(0)
+        if answer is None:
+            raise slurm.SlurmIsSilentError
+        return answer
+
+    slurm.wait_for([QueuedJob("5", "RUNNING"), QueuedJob("6", "PENDING")], look, lambda: None, said.append)
+    assert answers == []
+    assert "2 jobs" in said[0]
+    assert "(1 pending, 1 running)" in said[0]
+    assert said[0].endswith("scancel 5 6")
+    assert len(said) == 2
+
+
+def test_nothing_left_is_nothing_said():
+    slurm.wait_for([], lambda: [], lambda: None, pytest.fail)
+
+
+def test_a_run_of_snakemake_by_itself_says_which_jobs_are_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / ".snakemake").mkdir()
+    squeue = tmp_path / "bin" / "squeue"
+    squeue.parent.mkdir()
+    squeue.write_text(f"#!/bin/sh\necho '17|RUNNING|{RUN}|{tmp_path}'\necho '18|PENDING|{RUN}|/elsewhere'\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(squeue.parent), prepend=":")
+    monkeypatch.chdir(tmp_path)
+    said: list[str] = []
+    hooks.Run._say_which_jobs_are_left(SimpleNamespace(result=ResultPaths.of("quick"), say=said.append))  # type: ignore
+    (line,) = said
+    assert line.startswith("Slurm still has 1 job of this simulation, from a run that was killed (1 running).")
+    assert line.endswith("scancel 17")
+
+
+def test_slurm_that_does_not_answer_is_not_an_empty_queue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / ".snakemake").mkdir()
+    squeue = tmp_path / "bin" / "squeue"
+    squeue.parent.mkdir()
+    squeue.write_text("#!/bin/sh\nexit 1\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(squeue.parent), prepend=":")
+    with pytest.raises(slurm.SlurmIsSilentError):
+        slurm.leftovers(tmp_path, "quick")
+    assert slurm.leftovers(tmp_path / "new", "quick") == []

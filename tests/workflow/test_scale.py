@@ -1,0 +1,70 @@
+"""No folder grows with the number of jobs but the one of a defocus; the benchmark of 10,000 jobs, on a small scale."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "docs" / "benchmarks"
+DEFOCI, CONFIGURATIONS, RUN = 5, 12, 24
+CONSTANT = 10  # entries of folders that hold no jobs
+
+
+@pytest.fixture(scope="module")
+def scale() -> Iterator[ModuleType]:
+    sys.path.insert(0, str(FOLDER))
+    specification = importlib.util.spec_from_file_location("scale", FOLDER / "scale.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    yield module
+    sys.path.remove(str(FOLDER))
+
+
+@pytest.fixture(scope="module")
+def bench(scale: ModuleType, env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Sixty jobs, of which some went through Snakemake."""
+    patch = pytest.MonkeyPatch()
+    for name in ("STEMPHONY_CACHE_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        patch.setenv(name, env[name])
+    made = scale.Bench(tmp_path_factory.mktemp("scale"), DEFOCI, CONFIGURATIONS)
+    made.prepare()
+    made.ran = made.run(RUN)
+    made.fill()
+    yield made
+    patch.undo()
+
+
+def test_every_event_of_the_jobs_that_ran_arrives(bench: Any):
+    # Of a run: START_SIMULATION and its end; of a defocus: START_DEFOCUS; of a job: start, progress 0 and 1, finish.
+    assert bench.ran.events == 2 + RUN // CONFIGURATIONS + 4 * RUN
+
+
+def test_the_files_of_the_stand_in_pass_every_check_and_are_merged(bench: Any):
+    bench.merge(2)
+    found = json.loads(bench.status().output)
+    assert found["counts"]["done"] == DEFOCI * CONFIGURATIONS
+    assert found["merged"] == "current"
+
+
+def test_no_folder_but_a_defocus_own_grows_with_the_number_of_jobs(bench: Any):
+    """Files of a defocus: two of each job (file and checksum, spool and how far it is delivered)."""
+    found = dict(bench.largest_folders())
+    assert found["results/scale/jobs/defocus_…"] == 2 * CONFIGURATIONS
+    ours = {kind: number for kind, number in found.items() if not kind.startswith(".snakemake")}
+    assert ours["results/scale/reports/run-…/events/defocus_…"] <= 2 * CONFIGURATIONS
+    assert {kind for kind, number in ours.items() if number > CONSTANT} <= {
+        kind for kind in ours if kind.endswith("defocus_…")
+    }
+    assert max(ours.values()) <= 2 * CONFIGURATIONS
+    # Snakemake's own: one record for each file that it made, in one folder.
+    assert found[".snakemake/metadata"] <= RUN + CONSTANT
+    assert max(number for kind, number in found.items() if kind.startswith(".snakemake/incomplete")) <= 1

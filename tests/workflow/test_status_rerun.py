@@ -1,0 +1,320 @@
+"""`stemphony status`, `rerun` and `preview` on a simulation of which something is missing, failed or damaged."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+import pytest
+from support.campaign import (
+    AFTER_JOBS,
+    TINY_JOBS,
+    Campaign,
+    Outcome,
+    arrays,
+    assert_same_arrays,
+    attributes,
+)
+
+from workflow.conftest import Finished, Reported
+
+
+def status(campaign: Campaign, *arguments: str) -> dict[str, Any]:
+    outcome = campaign.command("status", campaign.result.root, "--json", *arguments)
+    assert outcome.status == 0, outcome.output
+    return json.loads(outcome.output)
+
+
+def states(campaign: Campaign, *arguments: str) -> dict[str, str]:
+    """State by `defocus/configuration`."""
+    names = {0.0: "p0d000", 5.0: "p5d000"}
+    return {
+        f"{names[pair['defocus_nm']]}/{pair['configuration']:04d}": pair["state"]
+        for pair in status(campaign, *arguments)["pairs"]
+    }
+
+
+def rerun(campaign: Campaign, *arguments: str) -> Outcome:
+    # The plan of a copy names the config of the original.
+    config = ["--config", campaign.config]
+    return campaign.command("rerun", campaign.result.root, *config, "--cores", "2", *arguments)
+
+
+def computed(campaign: Campaign, run: int) -> set[str]:
+    """Pairs that a run has computed."""
+    return set(campaign.states(run))
+
+
+@pytest.fixture(scope="module")
+def broken_once(tiny: Reported, tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    """The tiny campaign in which one pair has failed and one was never begun."""
+    campaign = tiny.copy(tmp_path_factory.mktemp("broken") / "campaign")
+    campaign.change(http_reporting={"reporting": False})
+    for job in ("p0d000/0001", "p5d000/0000"):
+        campaign.job_file(job).unlink()
+        checksum_of(campaign, job).unlink()
+    checksum_of(campaign, "p5d000/0000").mkdir()  # its result cannot be put there
+    assert rerun(campaign, "--defocus", "5", "--configuration", "0").status == 1
+    checksum_of(campaign, "p5d000/0000").rmdir()
+    # As if nobody had tried the other one yet.
+    for trace in campaign.result.reports.rglob("*p0d000_configuration_0001*"):
+        trace.unlink()
+    campaign.result.log("p0d000", 1).unlink()
+    return campaign
+
+
+@pytest.fixture
+def broken(broken_once: Campaign, tmp_path: Path) -> Campaign:
+    return broken_once.copy(tmp_path / "broken")
+
+
+def checksum_of(campaign: Campaign, job: str) -> Path:
+    file = campaign.job_file(job)
+    return file.with_name(file.name + ".sha256")
+
+
+# --- status ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_simulation_is_done_and_merged(quiet_copy: Campaign):
+    before = {path: path.stat().st_mtime_ns for path in quiet_copy.directory.rglob("*")}
+    found = status(quiet_copy)
+    assert found["counts"] == {"done": 4, "running": 0, "failed": 0, "missing": 0, "unusable": 0}
+    assert (found["merged"], found["run"], found["run_is_alive"]) == ("current", 1, False)
+    assert {pair["attempts"] for pair in found["pairs"]} == {1}
+    said = quiet_copy.command("status", quiet_copy.result.merged).output
+    assert "4 pairs: 4 done; " in said
+    assert "rerun" not in said
+    assert {path: path.stat().st_mtime_ns for path in quiet_copy.directory.rglob("*")} == before
+
+
+def test_what_failed_and_what_is_missing_is_told_with_reason_and_log(broken: Campaign):
+    found = status(broken)
+    assert found["counts"] == {"done": 2, "running": 0, "failed": 1, "missing": 1, "unusable": 0}
+    (failed,) = [pair for pair in found["pairs"] if pair["state"] == "failed"]
+    assert (failed["defocus_nm"], failed["configuration"], failed["attempts"]) == (5.0, 0, 2)
+    assert "configuration_0000.nc" in failed["reason"]
+    assert "configuration_0000.nc" in Path(failed["log"]).read_text()
+    said = broken.command("status", broken.result.root).output
+    assert "failed    defocus 5 nm, configuration 0, 2 attempts: " in said
+    assert "log: " in said
+    assert "missing   defocus 0 nm: 1\n" in said
+    assert "stemphony rerun " in said
+
+
+def test_a_killed_job_is_failed_and_a_running_one_is_running(slow: Finished, tmp_path: Path):
+    campaign = slow.copy(tmp_path / "slow campaign")
+    for file in (campaign.result.root / "jobs").rglob("*.nc"):
+        file.unlink()
+    with campaign.start(cores=2) as running:
+        jobs = campaign.wait_for_jobs(2, 2)
+        found = status(campaign)
+        assert found["counts"]["running"] == 2
+        assert found["run_is_alive"]
+        os.kill(jobs["p0d000/0000"]["pid"], signal.SIGKILL)
+        assert running.end().status == 1
+    found = status(campaign)
+    assert found["counts"] == {"done": 1, "running": 0, "failed": 1, "missing": 0, "unusable": 0}
+    (failed,) = [pair for pair in found["pairs"] if pair["state"] == "failed"]
+    assert "died without a word" in failed["reason"]
+    assert found["merged"] == "outdated"
+
+
+def test_a_damaged_file_is_found_when_every_byte_is_looked_at(quiet_copy: Campaign):
+    file = quiet_copy.job_file("p0d000/0000")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    assert states(quiet_copy)["p0d000/0000"] == "done"
+    assert states(quiet_copy, "--verify")["p0d000/0000"] == "unusable"
+    assert "do not match" in quiet_copy.command("status", quiet_copy.result.root, "--verify").output
+
+
+def test_a_file_of_another_campaign_is_unusable(slow: Finished, quiet_copy: Campaign):
+    foreign = slow.campaign.job_file("p0d000/0000")
+    own = quiet_copy.job_file("p5d000/0001")
+    for suffix in ("", ".sha256"):
+        own.with_name(own.name + suffix).write_bytes(foreign.with_name(foreign.name + suffix).read_bytes())
+    assert states(quiet_copy)["p5d000/0001"] == "unusable"
+
+
+@pytest.mark.parametrize("command", ["status", "rerun", "preview"])
+def test_a_folder_that_is_no_result_is_one_message(quiet_copy: Campaign, command: str):
+    outcome = quiet_copy.command(command, quiet_copy.folder)
+    assert outcome.status == 1
+    assert outcome.output.startswith("stemphony: ")
+    assert len(outcome.output.splitlines()) == 1
+    assert "is no result of a simulation" in outcome.output
+
+
+# --- rerun ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_done_is_computed_and_merged(tiny: Reported, broken: Campaign):
+    before = broken.written()
+    outcome = broken.command("rerun", broken.result.root, "--cores", "2")
+    assert outcome.status == 0, outcome.output
+    assert "computes 2 pairs again, and no other:\n  defocus 0 nm: 1\n  defocus 5 nm: 0\n" in outcome.output
+    assert "then all pairs are merged anew" in outcome.output
+    assert computed(broken, 3) == {"p0d000/0001", "p5d000/0000"}
+    assert broken.written().items() > before.items()
+    assert_same_arrays(broken.result.merged, tiny.arrays)
+    again = rerun(broken)
+    assert again.status == 0
+    assert "nothing to compute: all 4 pairs are done and merged" in again.output
+    assert broken.to_run() == set()
+
+
+def test_only_the_failed_ones_are_computed_if_that_is_asked_for(broken: Campaign):
+    outcome = rerun(broken, "--failed")
+    assert outcome.status == 0, outcome.output
+    assert computed(broken, 3) == {"p5d000/0000"}
+    assert "nothing is merged, because 1 other pairs are not done:\n  defocus 0 nm: 1\n" in outcome.output
+    assert states(broken)["p0d000/0001"] == "missing"
+
+
+def test_chosen_pairs_are_computed_again_although_they_are_done(tiny: Reported, quiet_copy: Campaign):
+    before = quiet_copy.written()
+    outcome = rerun(quiet_copy, "--defocus", "5", "--configuration", "1")
+    assert outcome.status == 0, outcome.output
+    assert "1 of them are done: their files are kept until the new ones are there" in outcome.output
+    after = quiet_copy.written()
+    assert {name for name in after if after[name] != before[name]} == {"defocus_p5d000/configuration_0001.nc"}
+    assert computed(quiet_copy, 2) == {"p5d000/0001"}
+    assert_same_arrays(quiet_copy.result.merged, tiny.arrays)
+    assert not list((quiet_copy.result.root / "jobs").rglob(".*"))
+    assert quiet_copy.to_run() == set()
+
+
+def test_a_rerun_that_fails_keeps_the_old_result(tiny: Reported, quiet_copy: Campaign):
+    file, checksum = quiet_copy.job_file("p5d000/0001"), checksum_of(quiet_copy, "p5d000/0001")
+    before, kept = quiet_copy.written(), checksum.read_text()
+    specimen = quiet_copy.result.specimen.read_bytes()
+    quiet_copy.result.specimen.write_bytes(specimen[:1000])  # every job refuses it
+    outcome = rerun(quiet_copy, "--defocus", "5")
+    assert outcome.status == 1
+    quiet_copy.result.specimen.write_bytes(specimen)
+    assert quiet_copy.written() == before
+    assert checksum.read_text() == kept
+    assert not list(file.parent.glob(".*"))
+    assert set(states(quiet_copy, "--verify").values()) == {"done"}
+    outcome = quiet_copy.stemphony()
+    assert outcome.status == 0, outcome.output
+    assert_same_arrays(quiet_copy.result.merged, tiny.arrays)
+
+
+def test_a_damaged_pair_is_repaired(tiny: Reported, quiet_copy: Campaign):
+    file = quiet_copy.job_file("p0d000/0000")
+    file.write_bytes(file.read_bytes()[:5000])
+    outcome = rerun(quiet_copy, "--verify")
+    assert outcome.status == 0, outcome.output
+    assert computed(quiet_copy, 2) == {"p0d000/0000"}
+    assert_same_arrays(quiet_copy.result.merged, tiny.arrays)
+
+
+def test_a_dry_run_says_it_and_does_nothing(broken: Campaign):
+    before = {path: path.stat().st_mtime_ns for path in broken.directory.rglob("*")}
+    outcome = rerun(broken, "--dry-run")
+    assert outcome.status == 0
+    assert "computes 2 pairs again" in outcome.output
+    assert {path: path.stat().st_mtime_ns for path in broken.directory.rglob("*")} == before
+
+
+def test_an_edited_config_is_refused_because_it_would_compute_more(broken: Campaign):
+    broken.change(probe={"semiangle_mrad": 19.0})
+    outcome = rerun(broken)
+    assert outcome.status == 1
+    assert "was edited since the last run (physics, optics, specimen or scan)" in outcome.output
+    assert "stemphony run " in outcome.output
+    assert "Traceback" not in outcome.output
+
+
+def test_a_copy_elsewhere_is_refused_because_a_run_would_begin_from_nothing(broken: Campaign):
+    elsewhere = shutil.copytree(broken.result.root, broken.folder / "kept" / "tiny")
+    outcome = broken.command("rerun", elsewhere)
+    assert outcome.status == 1
+    assert "so it is a copy, and a run would begin from nothing" in outcome.output
+    assert "4 pairs: 2 done, " in broken.command("status", elsewhere).output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--defocus", "-2.5"], "--defocus: got -2.5; the simulation has 0, 5 nm"),
+        (["--configuration", "2"], "--configuration: got 2; the simulation has 0 to 1"),
+    ],
+)
+def test_a_pair_that_is_none_is_one_message(quiet_copy: Campaign, arguments: list[str], message: str):
+    outcome = rerun(quiet_copy, *arguments)
+    assert outcome.status == 1
+    assert message in outcome.output
+    assert len(outcome.output.splitlines()) == 1
+
+
+def test_a_failing_pair_leaves_the_others_and_the_next_run_computes_it_alone(tiny: Reported, broken: Campaign):
+    assert set(states(broken).values()) == {"done", "failed", "missing"}
+    assert broken.succeed().jobs == {"p0d000/0001", "p5d000/0000"} | AFTER_JOBS
+    assert_same_arrays(broken.result.merged, tiny.arrays)
+
+
+# --- preview --------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_finished_is_merged_while_the_rest_runs(slow: Finished, tmp_path: Path):
+    campaign = slow.copy(tmp_path / "slow campaign")
+    stem = campaign.result.merged.read_bytes()
+    campaign.job_file("p0d000/0001").unlink()
+    with campaign.start(cores=1) as running:
+        campaign.wait_for_jobs(2, 1)
+        outcome = campaign.command("preview", campaign.result.root)
+        assert outcome.status == 0, outcome.output
+        assert "1 of 2 pairs" in outcome.output
+        assert "missing   defocus 0 nm: 1\n" in outcome.output
+        found = attributes(campaign.result.preview)
+        assert (found["partial"], found["num_pairs_in"], found["num_pairs_missing"]) == (1, 1, 1)
+        assert json.loads(found["pairs_in"]) == {"p0d000": "0"}
+        assert json.loads(found["pairs_missing"]) == {"p0d000": "1"}
+        assert campaign.result.merged.read_bytes() == stem
+        assert running.end().status == 0
+    one, shown = arrays(campaign.job_file("p0d000/0000")), arrays(campaign.result.preview)
+    assert np.array_equal(shown["images/total_intensity"], one["images/total_intensity"])
+    assert "partial" not in attributes(campaign.result.merged)
+    assert_same_arrays(campaign.result.merged, slow.arrays)
+
+
+def test_a_preview_of_all_pairs_is_the_result(tiny: Reported, quiet_copy: Campaign):
+    outcome = quiet_copy.command("preview", quiet_copy.result.root, "--output", quiet_copy.folder / "now.nc")
+    assert outcome.status == 0, outcome.output
+    assert_same_arrays(quiet_copy.folder / "now.nc", tiny.arrays)
+
+
+def test_a_preview_of_nothing_or_over_the_result_is_refused(quiet_copy: Campaign):
+    stem = quiet_copy.result.merged.read_bytes()
+    over = quiet_copy.command("preview", quiet_copy.result.root, "--output", quiet_copy.result.merged)
+    assert over.status == 1
+    assert "is a file of the simulation itself" in over.output
+    for job in TINY_JOBS:
+        quiet_copy.job_file(job).unlink()
+    nothing = quiet_copy.command("preview", quiet_copy.result.root)
+    assert nothing.status == 1
+    assert "none of 4 pairs is finished" in nothing.output
+    assert quiet_copy.result.merged.read_bytes() == stem
+    assert not quiet_copy.result.preview.exists()
+
+
+def test_a_damaged_file_is_left_out_of_a_preview_and_named(quiet_copy: Campaign):
+    file = quiet_copy.job_file("p5d000/0000")
+    file.write_bytes(file.read_bytes()[:5000])
+    outcome = quiet_copy.command("preview", quiet_copy.result.root)
+    assert outcome.status == 0, outcome.output
+    assert "3 of 4 pairs" in outcome.output
+    assert "do not match" in outcome.output
+    with netCDF4.Dataset(quiet_copy.result.preview) as root:
+        assert json.loads(root.pairs_in) == {"p0d000": "0-1", "p5d000": "1"}
+        assert root["runtime"].dimensions["job"].size == 3
