@@ -49,13 +49,13 @@ def outcome(costs: list[float], monkeypatch: pytest.MonkeyPatch) -> tuple[int, i
 
 def test_one_repeat_below_the_bound_passes(monkeypatch):
     assert outcome([2.0], monkeypatch) == (0, 1)
-    assert outcome([2.7, 3.1, 2.5], monkeypatch) == (0, 3)
+    assert outcome([2.7, 3.1, 2.3], monkeypatch) == (0, 3)
 
 
 def test_a_loop_that_is_always_above_the_bound_fails(monkeypatch, capsys):
-    assert outcome([2.7, 2.61, 3.0, 2.6, 2.8, 2.9], monkeypatch) == (1, 6)
+    assert outcome([2.7, 2.41, 3.0, 2.4, 2.8, 2.9], monkeypatch) == (1, 6)
     said = capsys.readouterr()
-    assert "2.70, 2.61, 3.00, 2.60, 2.80, 2.90" in said.out
+    assert "2.70, 2.41, 3.00, 2.40, 2.80, 2.90" in said.out
     assert "has become dearer" in said.err
 
 
