@@ -19,6 +19,8 @@ CASES = (
     "node dies, Slurm requeues",
     "node dies, no requeue",
     "scancel",
+    "job started twice",
+    "checkpoint damaged or foreign",
     "scheduler gets SIGINT",
     "scheduler gets SIGTERM",
     "scheduler gets SIGKILL, restart",

@@ -351,25 +351,6 @@ def test_a_job_out_of_time_is_tried_again_and_goes_on(slow: Finished, slow_again
     assert not campaign.result.checkpoints_folder.exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a file system that is read-only needs root")
-def test_a_read_only_results_folder_ends_a_run_with_one_message(tiny: Reported, tmp_path: Path):
-    campaign = tiny.copy(tmp_path / "copy")
-    campaign.change(http_reporting={"reporting": False})
-    campaign.job_file("p0d000/0000").unlink()
-    folder = str(campaign.result.root)
-    subprocess.run(["mount", "--bind", folder, folder], check=True)
-    try:
-        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
-        outcome = campaign.snakemake()
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
-    assert outcome.status == 1
-    assert outcome.output.count("Make it writable, or work in another folder") == 1
-    assert "Traceback" not in outcome.output
-    assert campaign.succeed().jobs == {"p0d000/0000"} | AFTER_JOBS
-    assert_same_arrays(campaign.result.merged, tiny.arrays)
-
-
 def test_a_lock_without_a_trace_is_left_alone(quiet_copy: Campaign):
     locks = quiet_copy.directory / ".snakemake" / "locks"
     locks.mkdir(exist_ok=True)

@@ -21,7 +21,7 @@ INTERVAL_S = 60.0
 """Between two checkpoints, at least."""
 
 COST = 0.01
-"""Share of the time that checkpoints may take: after one that took 2 s the next follows 200 s later."""
+"""Share of the time that checkpoints may take: one of 2 s is written after 200 s, another after 400 s."""
 
 ASSUMED_RATE = 400e6
 """Bytes per second that a disk is expected to take before the first checkpoint has shown it."""
@@ -92,7 +92,8 @@ class Keeper:
         self._write, self._check, self._progress, self._say = write, check, progress, say
         self._interval_s, self._clock = interval_s, clock
         self._parts: Callable[[], Parts] = dict
-        self._last, self._wait_s = clock(), interval_s
+        self._begun = clock()
+        self._due = self._begun + interval_s
         self._needed_s, self._rate = 0.0, ASSUMED_RATE
         self._has_failed = self._is_over = False
         self._busy = threading.Lock()
@@ -115,13 +116,13 @@ class Keeper:
     def offer(self) -> None:
         """Write what there is, if the last time is long enough ago; to be called after each wave."""
         self.tick()
-        if self._write is None or self._has_failed or self._clock() - self._last < self._wait_s:
+        if self._write is None or self._has_failed or self._clock() < self._due:
             return
         # The other threads go on meanwhile.
         if self._busy.acquire(blocking=False):
             try:
-                self._plan_next(self._size() / self._rate)
-                if not self._is_over and self._clock() - self._last >= self._wait_s:
+                self._plan_next(self._due, self._size() / self._rate)
+                if not self._is_over and self._clock() >= self._due:
                     self._save()
             finally:
                 self._busy.release()
@@ -151,15 +152,16 @@ class Keeper:
                 self._say(f"no checkpoint is kept, the job goes on without: {error}")
             self._has_failed = True
             return False
-        self._last = self._clock()
-        took = self._last - begin
+        end = self._clock()
+        took = end - begin
         self._rate = size / took if took > 0 else ASSUMED_RATE
         self.seconds, self.written = self.seconds + took, self.written + 1
-        self._plan_next(took)
+        self._plan_next(end + self._interval_s, took)
         return True
 
-    def _plan_next(self, needed_s: float) -> None:
-        self._needed_s, self._wait_s = needed_s, max(self._interval_s, needed_s / COST)
+    def _plan_next(self, earliest: float, needed_s: float) -> None:
+        self._needed_s = needed_s
+        self._due = max(earliest, self._begun + (self.seconds + needed_s) / COST)
 
     def _size(self) -> int:
         return sum(part.nbytes for part in self._parts().values())
