@@ -1,4 +1,4 @@
-"""Storage that fails under a simulation: a full disk under the merge, files that appear late; two in one folder."""
+"""Storage that fails under a simulation: a full disk, a folder that cannot be written, files that appear late."""
 
 from __future__ import annotations
 
@@ -79,6 +79,27 @@ def test_a_disk_that_is_full_while_the_merge_writes_costs_the_merge_only(quiet_c
         assert campaign.succeed().jobs == AFTER_JOBS
         assert campaign.written() == before
         assert campaign.result.merged.read_bytes() != stem
+
+
+# --- a folder that cannot be written --------------------------------------------------------------------------------
+
+
+def test_a_read_only_results_folder_is_one_message_before_anything_runs(quiet_copy: Campaign):
+    campaign = quiet_copy
+    campaign.change(frozen_phonon={"configurations": 3})
+    with disk_under(campaign.directory / "results"):
+        before = sorted((campaign.directory / "results").rglob("*"))
+        readonly = ["mount", "-o", "remount,ro", str(campaign.directory / "results")]
+        if subprocess.run(readonly, capture_output=True, check=False).returncode != 0:
+            missing("a file system cannot be made read-only here")
+        for outcome in (campaign.stemphony(), campaign.snakemake()):
+            assert outcome.status == 1
+            assert "is not writable for you. Make it writable" in outcome.output
+            assert "Traceback" not in outcome.output
+            assert "rule run_multislice" not in outcome.output
+        assert sorted((campaign.directory / "results").rglob("*")) == before
+        subprocess.run(["mount", "-o", "remount,rw", str(campaign.directory / "results")], check=True)
+        assert campaign.succeed().jobs == {"p0d000/0002", "p5d000/0002"} | AFTER_JOBS
 
 
 # --- files that appear late -----------------------------------------------------------------------------------------
