@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from stemphony.snakefile import SNAKEMAKE_MB
 from support import grid_engine
 from support.campaign import (
     AFTER_JOBS,
@@ -110,7 +111,7 @@ def test_jobs_go_through_the_submit_command_and_a_killed_one_is_tried_with_twice
     memory, seconds = ([option(call, name) for call in submitted] for name in ("h_vmem", "h_rt"))
     needs = json.loads(campaign.result.plan.read_text())["resources"]
     assert seconds == [60 * needs["runtime_min"]] * 2 + [120 * needs["runtime_min"]]
-    assert memory == [needs["mem_mb"] + 1] * 2 + [2 * needs["mem_mb"] + 1]
+    assert memory == [needs["mem_mb"] + SNAKEMAKE_MB + 1] * 2 + [2 * (needs["mem_mb"] + SNAKEMAKE_MB) + 1]
     assert all(call[call.index("-pe") + 1 : call.index("-pe") + 3] == ["smp", "1"] for call in submitted)
 
 

@@ -133,6 +133,20 @@ def test_a_job_knows_from_the_plan_what_it_cannot_know_itself(job):
         assert root["AMBER"].displaced == 0
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "independent"), [("probe_basis", False), ("probe_basis", True), ("multislice", False)]
+)
+def test_a_plan_of_another_run_changes_no_numbers(job, algorithm: str, independent: bool):
+    phonons = {"configurations": 3, "independent_defoci": independent}
+    made = job(simulation={"algorithm": algorithm}, frozen_phonon=phonons, probe={"defoci_nm": [0.0, 40.0]})
+    alone = arrays(made.run("p40d000"))
+    ledger.write_plan(made.result, {"shared_waves": True, "defoci_nm": [0.0, 2.0], "defoci_ids": ["p0d000", "p2d000"]})
+    assert arrays(made.run("p40d000")) == alone
+    if independent or algorithm == "multislice":
+        ledger.write_plan(made.result, {"shared_waves": True, "defoci_nm": [40.0], "defoci_ids": ["p40d000"]})
+        assert arrays(made.run("p40d000")) == alone
+
+
 def test_a_job_run_twice_or_with_more_threads_gives_the_same_arrays(job):
     made = job()
     first = arrays(made.run())

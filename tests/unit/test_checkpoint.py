@@ -117,7 +117,7 @@ def test_attempt_after_attempt_ends_with_the_same_bits(name, steps, tmp_path):
         assert (0 if kept is None else kept.done) <= seen[0][0] <= last
         assert seen[0][1] == total
         last = seen[-1][0]
-    assert attempts > 3
+    assert attempts > 1
     assert same(signals, undisturbed)
 
 
@@ -166,7 +166,7 @@ def test_waves_for_all_defoci_go_on_too(tmp_path):
     made, attempts = None, 0
     while made is None:
         made, attempts = attempt(2), attempts + 1
-    assert attempts > 3
+    assert attempts > 1
     assert undisturbed is not None
     assert len(made.forms) == len(of.depth_slices)
     for one, other in ((made.forms, undisturbed.forms), (made.patterns, undisturbed.patterns)):

@@ -192,5 +192,15 @@ def test_what_cannot_be_kept_costs_time_and_not_the_result(file, monkeypatch):
 
 def test_the_digest_leaves_out_the_defocus_and_nothing_else():
     params = {"defocus_nm": 1.0, "configuration": 0, "scan": {"x": [0, 1]}}
-    assert waves_digest(params) == waves_digest({**params, "defocus_nm": 2.0})
-    assert waves_digest(params) != waves_digest({**params, "configuration": 1})
+    assert waves_digest(params, 1) == waves_digest({**params, "defocus_nm": 2.0}, 1)
+    assert waves_digest(params, 1) != waves_digest({**params, "configuration": 1}, 1)
+
+
+def test_waves_of_another_drawn_seed_are_foreign():
+    assert waves_digest({"configuration": 0}, 1) != waves_digest({"configuration": 0}, 2)
+
+
+def test_waves_for_other_defoci_are_never_used(file):
+    with pytest.raises(AssertionError, match="other defoci"):
+        shared_waves(file, DIGEST, serves=lambda kept: False, compute=superposition, say=lambda text: None)
+    assert not list(file.parent.glob("*"))

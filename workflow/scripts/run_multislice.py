@@ -70,8 +70,8 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
 
         if scope.plan.get("shared_waves"):
             superposition = shared_waves(
-                scope.result.waves(configuration), waves_digest(params), serves=lambda kept: kept.serves(defocus),
-                compute=shared, say=job.say, check=scope.check,
+                scope.result.waves(configuration), waves_digest(params, seed),
+                serves=lambda kept: kept.serves(defocus), compute=shared, say=job.say, check=scope.check,
             )  # fmt: skip
             signals = superposition.signals(experiment, defocus)
         else:

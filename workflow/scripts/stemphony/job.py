@@ -207,6 +207,7 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
     seed = params["simulation"]["random_seed"]
     identity = ledger.identity(result, seed or 0)
     plan = ledger.read_plan(result)
+    plan = {**plan, "shared_waves": _shares_waves(plan, params)}
     run = int(os.environ.get(RUN_VARIABLE) or ledger.latest_run(result))
     identifier, configuration = paths.defocus_id(params["defocus_nm"]), int(params["configuration"])
     attempt = ledger.claim_attempt(result, identifier, configuration)
@@ -293,6 +294,20 @@ def _claimed(file: Path, limit: TimeLimit | None) -> tuple[claims.Claim | None, 
             say(f"{claims.holder_of(file) or 'another process'} computes this job already; waiting for its result")
             waited = True
         claims.wait(file, (lambda: None) if limit is None else limit.check)
+
+
+def _shares_waves(plan: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
+    """Whether this job's waves are to serve all defoci of the plan.
+
+    The plan in the folder may by now be that of another run, with other defoci or another algorithm: `snakemake` by
+    itself lets two of them work in one simulation. A job that the plan does not know computes its own waves.
+    """
+    return (
+        bool(plan.get("shared_waves"))
+        and params["simulation"].get("algorithm", "multislice") != "multislice"
+        and not params["frozen_phonon"]["independent_defoci"]
+        and paths.defocus_id(params["defocus_nm"]) in plan.get("defoci_ids", [])
+    )
 
 
 def _checkpoint_of(

@@ -18,9 +18,13 @@ from .atomic import atomic_path, write_text_atomic
 Say = Callable[[str], None]
 
 
-def waves_digest(params: Mapping[str, Any]) -> str:
-    """Digest of all that decides the waves of a configuration: a job's params without its defocus."""
-    return provenance.digest({key: value for key, value in params.items() if key != "defocus_nm"})
+def waves_digest(params: Mapping[str, Any], effective_seed: int | None) -> str:
+    """Digest of all that decides the waves of a configuration: a job's params without its defocus, and its seed.
+
+    A seed of 0 in the params means one that was drawn; only the effective one tells which atoms the waves met.
+    """
+    decides = {key: value for key, value in params.items() if key != "defocus_nm"}
+    return provenance.digest({**decides, "effective_seed": effective_seed})
 
 
 def shared_waves(
@@ -69,6 +73,8 @@ def shared_waves(
                 if found is not None and serves(found):
                     return found
                 made = compute()
+                if not serves(made):
+                    raise AssertionError("waves were computed for other defoci than this job's")
                 try:
                     write_waves(file, made, digest)
                 except (StorageError, OSError) as error:
