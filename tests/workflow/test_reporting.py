@@ -267,8 +267,11 @@ def wall_seconds_of_the_job(campaign: Campaign) -> float:
 def test_trouble_with_a_receiver_is_said_without_its_secrets(with_faults: Any, mode: str):
     _, outcome, _, _ = with_faults[mode]
     said = [line for line in outcome.output.splitlines() if "status reports: " in line]
-    assert said
-    assert "The simulation goes on." in said[0]
+    if mode == "hang" and not said:
+        # On a slow machine the run is over before the first attempt is; then its end says what was left.
+        assert "reports are not delivered" in outcome.output
+    else:
+        assert "The simulation goes on." in said[0]
     for secret in secrets():
         assert secret not in outcome.output
 
