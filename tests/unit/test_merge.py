@@ -664,6 +664,17 @@ def test_configurations_kept_apart_are_averaged_over_the_defoci_that_are_there(t
         assert image(root, "bf")[0, 1] == pytest.approx(np.tensordot(WEIGHTS, values[:, 1], axes=1), rel=1e-12)
 
 
+def test_diffraction_patterns_kept_apart_do_not_change_how_images_are_averaged(tmp_path):
+    fake = campaign_of(
+        tmp_path, frozen_phonon={"configurations": CONFIGURATIONS, "independent_defoci": False},
+        cbed={"enabled": True, "average_configurations": False},
+    )  # fmt: skip
+    values = stack(fake, ring(0))
+    means = [values[0].mean(axis=0), values[1, [0, 1, 3]].mean(axis=0), values[2].mean(axis=0)]
+    with netCDF4.Dataset(partial(fake, {(1, 2)})) as root:
+        assert image(root, "bf")[0, 0] == pytest.approx(np.tensordot(WEIGHTS, means, axes=1), rel=1e-12)
+
+
 def test_shared_configurations_have_no_standard_error_before_all_are_there(tmp_path):
     fake = campaign_of(tmp_path, frozen_phonon={"configurations": CONFIGURATIONS, "independent_defoci": False})
     with netCDF4.Dataset(partial(fake, {(1, 2)})) as root:
