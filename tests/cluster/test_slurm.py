@@ -52,7 +52,7 @@ def test_as_typed_in_a_clone_a_simulation_runs_to_its_end(cluster: Cluster, undi
         assert (partition, state) == ("other", "COMPLETED")
         assert memory == f"{plan['mem_mb'] + SNAKEMAKE_MB}M"
         assert limit == f"{plan['runtime_min']}:00"
-        assert re.fullmatch(r"typed_[0-9a-f-]{36}", name)
+        assert re.fullmatch(r"typed_[0-9a-f]{8}_[0-9a-f-]{36}", name)
 
 
 # --- a bad night --------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from stemphony import job
 from stemphony.store import claims
 from stemphony.store.claims import Holder, holder_of, process_start, take, wait
 from support.campaign import wait_for
@@ -190,6 +192,76 @@ def test_of_many_that_find_a_dead_one_each_has_it_alone(file):
         thread.join()
     assert most == [1] * 6
     assert not file.exists()
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_claim_that_cannot_be_read_is_waited_for_by_its_heartbeat(file, monkeypatch, quiet):
+    """Another user's; when it falls silent it cannot be removed either."""
+    write(file, replace(Holder.here(), pid=dead_process()))
+    opened = Path.open
+
+    def closed(self: Path, *arguments: object, **options: object) -> object:
+        if self == file:
+            raise PermissionError(13, "Permission denied")
+        return opened(self, *arguments, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", closed)
+    monkeypatch.setattr(Path, "read_bytes", closed)
+    assert waited(file)
+    if quiet:
+        monkeypatch.setattr(claims, "STALE_S", 0.1)
+        assert wait(file) is False
+    else:
+        threading.Timer(0.1, file.unlink).start()
+        assert wait(file) is True
+
+
+def test_a_claim_that_cannot_be_looked_at_is_waited_for_no_longer_than_a_silent_one(file, monkeypatch):
+    def stale(*_: object, **__: object) -> None:
+        raise OSError(116, "Stale file handle")
+
+    write(file, Holder.here())
+    monkeypatch.setattr(Path, "lstat", stale)
+    monkeypatch.setattr(Path, "stat", stale)
+    monkeypatch.setattr(Path, "open", stale)
+    assert waited(file)
+    monkeypatch.setattr(claims, "STALE_S", 0.1)
+    assert wait(file) is False
+
+
+def test_a_folder_in_the_place_of_a_claim_is_not_free(file, monkeypatch):
+    file.mkdir(parents=True)
+    assert waited(file)
+    monkeypatch.setattr(claims, "STALE_S", 0.1)
+    assert wait(file) is False
+
+
+def test_a_dead_claim_in_a_folder_that_cannot_be_written_is_not_free(file, monkeypatch):
+    write(file, replace(Holder.here(), pid=dead_process()))
+
+    def refused(self: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    assert wait(file) is False
+
+
+def test_a_dead_claim_that_another_waiter_is_removing_is_waited_for(file):
+    write(file, replace(Holder.here(), pid=dead_process()))
+    with file.open("rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        assert waited(file)
+    assert wait(file) is True
+    assert not file.exists()
+
+
+def test_a_job_whose_claim_stays_computes_without_one_and_says_so_once(file, monkeypatch, capsys):
+    file.mkdir(parents=True)
+    monkeypatch.setattr(claims, "STALE_S", 0.1)
+    assert job._claimed(file, None) == (None, True)
+    waiting, left = capsys.readouterr().err.splitlines()
+    assert "waiting for its result" in waiting
+    assert f"{file} has no heartbeat and cannot be removed" in left
 
 
 def test_a_killed_process_leaves_its_claim_and_it_is_taken_over_at_once(file):

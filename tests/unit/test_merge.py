@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shutil
+import signal
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +18,7 @@ import netCDF4
 import numpy as np
 import pytest
 from stemphony import paths, provenance
-from stemphony.errors import DamagedResultError
+from stemphony.errors import DamagedResultError, StemphonyError
 from stemphony.paths import ResultPaths
 from stemphony.store import averages
 from stemphony.store import merge as module
@@ -183,6 +185,23 @@ def test_a_part_that_is_refused_in_another_process_is_refused(fake, monkeypatch)
     assert f"{files[11]}: missing" in str(caught.value)
     assert "2 of 12" in str(caught.value)
     assert not fake.result.merged.exists()
+
+
+def test_a_process_of_the_merge_that_is_killed_is_told_in_words(fake, monkeypatch):
+    monkeypatch.setattr(module, "SEVERAL_PROCESSES_FROM", 1)
+    monkeypatch.setattr(averages, "PART_UNITS", 2)
+    monkeypatch.setattr(module, "_end_with_parent", killed)
+    files = fake.write_all()
+    with pytest.raises(StemphonyError, match=r"was killed, probably for lack of memory\. Nothing is lost") as caught:
+        fake.merge(processes=2)
+    assert "merge_results=1" in str(caught.value)
+    assert all(file.exists() for file in files)
+    assert list(fake.result.root.glob("*stem.nc*")) == []
+
+
+def killed() -> None:
+    """In the place of what a process of the merge does first."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_center_of_mass_is_the_ratio_of_averaged_moments(fake):

@@ -14,7 +14,8 @@ from stemphony import hooks, slurm
 from stemphony.paths import ResultPaths
 from stemphony.slurm import ABSENT_LOOKS, Lookout, QueuedJob
 
-RUN = "quick_0b3f2f0e-1111-2222-3333-444455556666"
+UUID = "0b3f2f0e-1111-2222-3333-444455556666"
+RUN = f"quick_22c72aa8_{UUID}"
 
 
 class Slurm:
@@ -127,7 +128,7 @@ def test_an_adapted_executor_keeps_its_interval_and_names_its_jobs(monkeypatch: 
     monkeypatch.setitem(sys.modules, slurm.PLUGIN, plugin)
     slurm.adapt_executor("quick", lambda text: None)
     executor: Any = Executor()
-    assert executor.prefix == "mine_quick"
+    assert executor.prefix == "mine_quick_22c72aa8"
     job = SimpleNamespace(external_jobid="17")
 
     async def check() -> list[Any]:
@@ -148,14 +149,15 @@ def test_an_adapted_executor_keeps_its_interval_and_names_its_jobs(monkeypatch: 
         ("17|RUNNING|other_{run}|{here}", True),  # a prefix of the user's, not another simulation
         ("17|RUNNING|{run}|{here}/below", False),
         ("17|RUNNING|{run}x|{here}", False),
-        ("17|RUNNING|quickly_{uuid}|{here}", False),
+        ("17|RUNNING|quick_{uuid}|{here}", False),
+        ("17|RUNNING|quickly_22c72aa8x_{uuid}|{here}", False),
         ("17|RUNNING|{uuid}|{here}", False),
         ("17|RUNNING|bash|{here}", False),
         ("", False),
     ],
 )
 def test_jobs_of_the_simulation_are_told_by_name_and_folder(line: str, is_left: bool, tmp_path: Path):
-    listed = line.format(run=RUN, uuid=RUN.partition("_")[2], here=tmp_path)
+    listed = line.format(run=RUN, uuid=UUID, here=tmp_path)
     found = slurm._of_simulation([listed], tmp_path, "quick")
     assert found == ([QueuedJob("17", "RUNNING")] if is_left else [])
 
@@ -164,13 +166,22 @@ def test_long_names_are_cut_to_what_slurm_allows_and_still_found(tmp_path: Path)
     simulation = "a_name_of_more_than_fifty_characters_" + "x" * 40
     prefix = slurm.name_prefix(simulation, "mine")
     assert len(prefix) == slurm.PREFIX_LENGTH
-    line = f"1|PENDING|{prefix}_{RUN.partition('_')[2]}|{tmp_path}"
+    line = f"1|PENDING|{prefix}_{UUID}|{tmp_path}"
     assert slurm._of_simulation([line], tmp_path, simulation) == [QueuedJob("1", "PENDING")]
+    assert slurm._of_simulation([line], tmp_path, f"another_{simulation}") == []
+
+
+def test_jobs_of_a_simulation_whose_name_ends_alike_are_not_left_over(tmp_path: Path):
+    line = f"1|RUNNING|{slurm.name_prefix('thick_srtio3')}_{UUID}|{tmp_path}"
+    assert slurm._of_simulation([line], tmp_path, "srtio3") == []
+    assert slurm._of_simulation([line], tmp_path, "thick_srtio3") == [QueuedJob("1", "RUNNING")]
+    assert slurm.name_prefix("thick_srtio3").startswith("thick_srtio3_")
 
 
 def test_waiting_says_what_else_can_be_done_and_outlasts_silence():
     said: list[str] = []
-    answers: list[list[QueuedJob] | None] = [[QueuedJob("5", "RUNNING")], None, []]
+    running = [QueuedJob("5", "RUNNING")]
+    answers: list[list[QueuedJob] | None] = [running, None, None, running, None, []]
 
     def look() -> list[QueuedJob]:
         answer = answers.pop(0)
@@ -183,7 +194,8 @@ def test_waiting_says_what_else_can_be_done_and_outlasts_silence():
     assert "2 jobs" in said[0]
     assert "(1 pending, 1 running)" in said[0]
     assert said[0].endswith("scancel 5 6")
-    assert len(said) == 2
+    assert [line.partition(" (")[0] for line in said[1:-1]] == ["Slurm does not answer", "Slurm answers again."] * 2
+    assert said[-1] == "those jobs have ended; the run goes on."
 
 
 def test_nothing_left_is_nothing_said():

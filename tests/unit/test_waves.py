@@ -145,6 +145,19 @@ def test_a_claim_without_heartbeat_is_taken_over(file, monkeypatch):
     assert said[0] == "waiting for the waves of this configuration, which another job computes"
 
 
+def test_a_claim_that_stays_costs_time_and_not_the_result(file, monkeypatch):
+    monkeypatch.setattr(claims, "POLL_S", 0.01)
+    monkeypatch.setattr(claims, "STALE_S", 0.1)
+    claim = file.with_name(f".{file.name}.claim")
+    claim.mkdir(parents=True)
+    said: list[str] = []
+    assert same(obtained(file, said=said), superposition())
+    assert len(said) == 2
+    assert f"{claim} has no heartbeat and cannot be removed" in said[1]
+    found = read_waves(file, DIGEST)
+    assert found is not None
+
+
 def test_a_claim_with_heartbeat_is_waited_for(file, monkeypatch):
     monkeypatch.setattr(claims, "POLL_S", 0.01)
     monkeypatch.setattr(claims, "STALE_S", 0.3)

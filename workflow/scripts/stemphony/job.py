@@ -277,7 +277,7 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
 
 
 def _claimed(file: Path, limit: TimeLimit | None) -> tuple[claims.Claim | None, bool]:
-    """Claim of a job, and whether another process had it before; None where claims cannot be made.
+    """Claim of a job, and whether another process had it before; None where claims cannot be made or removed.
 
     Snakemake may start a job twice: a new one does not know of the jobs that a killed one had started.
     """
@@ -293,7 +293,9 @@ def _claimed(file: Path, limit: TimeLimit | None) -> tuple[claims.Claim | None, 
         if not waited:
             say(f"{claims.holder_of(file) or 'another process'} computes this job already; waiting for its result")
             waited = True
-        claims.wait(file, (lambda: None) if limit is None else limit.check)
+        if not claims.wait(file, (lambda: None) if limit is None else limit.check):
+            say(claims.left_over(file))
+            return None, waited
 
 
 def _shares_waves(plan: Mapping[str, Any], params: Mapping[str, Any]) -> bool:

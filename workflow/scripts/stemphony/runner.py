@@ -111,7 +111,8 @@ def _free_lock(command: Sequence[str], directory: Path, name: str) -> None:
         A run of this simulation is alive or may be, or nobody knows whose lock it is.
     """
     locks = directory / ".snakemake" / "locks"
-    while not (found := holders(directory)) and _seconds_since(locks) < LATE_HOLDER_S:
+    deadline = time.monotonic() + LATE_HOLDER_S  # by the clock alone a lock may come from the future
+    while not (found := holders(directory)) and _seconds_since(locks) < LATE_HOLDER_S and time.monotonic() < deadline:
         time.sleep(POLL_S)
     alive = [holder for holder in found if holder.is_alive]
     for holder in alive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
@@ -21,6 +22,7 @@ ABSENT_LOOKS = 3
 NO_ANSWER = "NO ANSWER"
 PREFIX_LENGTH = 50
 """What the executor allows before the UUID of a job's name."""
+MARK_LENGTH = 8
 QUERY_S = 30.0
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
@@ -41,7 +43,7 @@ def adapt_executor(simulation: str, say: Callable[[str], None]) -> None:
     - While slurmctld is away it changes from squeue to sacct, with the same end. Here not.
     - A job that Slurm has forgotten (MinJobAge) is waited for, for good. Here it has ended, and its files tell how.
     - The time between two looks grows by 10 s with each look. Here it is `seconds-between-status-checks`, always.
-    - Jobs are named by a UUID. Here the simulation's name stands before it: for people, and for `leftovers`.
+    - Jobs are named by a UUID. Here the simulation's name and mark stand before it: for people, and for `leftovers`.
     """
     plugin: Any = sys.modules.get(PLUGIN)
     if plugin is None:
@@ -120,8 +122,14 @@ class Lookout:
 
 
 def name_prefix(simulation: str, wanted: str | None = None) -> str:
-    """What a simulation's jobs are named before their UUID: the simulation, behind what the user's profile wants."""
-    return "_".join([*([wanted] if wanted else []), simulation])[-PREFIX_LENGTH:]
+    """What a simulation's jobs are named before their UUID: what the user's profile wants, the simulation, its mark."""
+    readable = "_".join([*([wanted] if wanted else []), simulation])
+    return f"{readable[-(PREFIX_LENGTH - MARK_LENGTH - 1) :]}_{_mark(simulation)}"
+
+
+def _mark(simulation: str) -> str:
+    """Digits that tell a simulation from others: its name may be the end of another's, or cut off."""
+    return hashlib.sha256(simulation.encode()).hexdigest()[:MARK_LENGTH]
 
 
 # --- jobs that outlived their run -------------------------------------------------------------------------------------
@@ -157,7 +165,7 @@ def leftovers(directory: Path, simulation: str) -> list[QueuedJob]:
 
 
 def _of_simulation(lines: Iterable[str], directory: Path, simulation: str) -> list[QueuedJob]:
-    named = re.compile(rf"(.*_)?{re.escape(simulation[-PREFIX_LENGTH:])}_{UUID}")
+    named = re.compile(rf".*_{_mark(simulation)}_{UUID}")
     found = []
     for line in lines:
         number, state, name, place = (*line.split("|", 3), "", "", "")[:4]
@@ -189,11 +197,19 @@ def wait_for(
         f"{of_a_killed_run(first)}. Waiting for them, so that nothing is computed twice; what they finish is kept. "
         f"To end them instead, in another terminal: {cancel(first)}"
     )
+    is_silent = False
     while True:
         try:
-            if not look():
+            left = look()
+        except SlurmIsSilentError:  # they may be there still
+            if not is_silent:
+                say("Slurm does not answer (squeue): whether those jobs have ended is not known; this run asks again.")
+            is_silent = True
+        else:
+            if is_silent:
+                say("Slurm answers again.")
+            is_silent = False
+            if not left:
                 break
-        except SlurmIsSilentError:
-            pass  # they may be there still
         pause()
     say("those jobs have ended; the run goes on.")

@@ -145,7 +145,7 @@ class Averaging:
 
     @property
     def _has_any_order(self) -> bool:
-        # Where pairs are missing the two orders differ: a defocus is the mean of those of its configurations that are in.
+        # Where pairs are missing the orders differ: a defocus is the mean of those of its configurations that are in.
         whole = not self.task.partial
         return whole and self.over_defoci and self.over_configurations and not self.with_standard_errors
 

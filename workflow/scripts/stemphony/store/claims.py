@@ -151,43 +151,81 @@ def holder_of(file: Path) -> Holder | None:
         return None
 
 
-def wait(file: Path, check: Callable[[], None] = lambda: None) -> None:
+def wait(file: Path, check: Callable[[], None] = lambda: None) -> bool:
     """Wait until a claim is given back or its process is dead; a dead one's is removed.
 
     Parameters
     ----------
     check : callable
         Called at each look; may raise to end the waiting.
+
+    Returns
+    -------
+    bool
+        Whether it is worth while to claim again; False if a dead claim is there and cannot be removed.
     """
     seen, since = None, time.monotonic()
     while True:
         try:
-            status, content = file.stat(), file.read_bytes()
+            status = file.lstat()
+        except FileNotFoundError:
+            return True
         except OSError:
-            return
-        now = (status.st_ino, status.st_mtime_ns)
-        if now != seen:
-            seen, since = now, time.monotonic()
+            pass  # a network file system that has hiccups, a folder that was closed: neither free nor a heartbeat
+        else:
+            now = (status.st_ino, status.st_mtime_ns)
+            if now != seen:
+                seen, since = now, time.monotonic()
+        content = _content(file)
         holder = Holder.of(content)
         if (holder is not None and holder.is_gone) or time.monotonic() - since > STALE_S:
-            _remove(file, content)
-            return
+            try:
+                _remove(file, content)
+                return True
+            except BlockingIOError:
+                pass  # another waiter is removing it
+            except OSError:
+                return False
         check()
         time.sleep(POLL_S)
 
 
+def _content(file: Path) -> bytes:
+    """What stands in a claim; nothing if it cannot be read (another user's): its heartbeat tells all the same."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
+
+
 def _remove(file: Path, content: bytes) -> None:
-    """Remove the claim that was seen to be dead, not one that another waiter has made in its place meanwhile."""
-    with suppress(OSError), file.open("rb") as stream:
+    """Remove the claim that was seen to be dead, not one that another waiter has made in its place meanwhile.
+
+    Raises
+    ------
+    BlockingIOError
+        Another waiter is at it.
+    OSError
+        It cannot be opened or removed.
+    """
+    with suppress(FileNotFoundError), file.open("rb") as stream:
         try:
             # Of those who see it dead one at a time; the lock belongs to this file, not to one of the same name.
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return
+            raise
         except OSError:
             pass  # a file system without locks
         if stream.read() == content and os.path.samestat(file.stat(), os.fstat(stream.fileno())):
             file.unlink()
+
+
+def left_over(file: Path) -> str:
+    """What to say of a dead claim that cannot be removed; see `wait`."""
+    return (
+        f"the claim {file} has no heartbeat and cannot be removed (owner or mode of it or its folder?): computing "
+        "without a claim, so another process may compute the same. Remove it."
+    )
 
 
 def process_start(pid: int) -> str:

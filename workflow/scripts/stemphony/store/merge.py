@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ import netCDF4
 import numpy as np
 
 from .. import campaign, paths, provenance
-from ..errors import DamagedResultError
+from ..errors import DamagedResultError, StemphonyError
 from ..model import Experiment
 from ..recorder import cbed_geometry
 from . import ledger, signals
@@ -123,6 +124,8 @@ def merge(
         Files are missing, foreign, mixed, truncated or damaged; all of them are listed with what to do.
     StorageError
         The result cannot be written.
+    StemphonyError
+        A process that makes parts was killed.
     """
     wanted = task.params["save_coordinates"]
     keep = not task.partial and campaign.keeps_coordinates(wanted, len(task.sources), len(table.symbols))
@@ -400,6 +403,13 @@ def _made_in(processes: int) -> Iterator[_Make]:
 
         try:
             yield make
+        except BrokenProcessPool:
+            # Nobody but the system, or a person, ends one of them: it is the kernel's way to say out of memory.
+            raise StemphonyError(
+                f"cannot merge: one of the {processes} processes of the merge was killed, probably for lack of memory. "
+                "Nothing is lost: all job files are as they were. Run again with more memory, or with one process "
+                "(`--set-threads merge_results=1`)."
+            ) from None
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise

@@ -68,24 +68,32 @@ def shared_waves(
             return compute()
         if claim is not None:
             try:
-                # Whoever held the claim until now may have finished in between.
-                found = read_waves(file, digest)
-                if found is not None and serves(found):
-                    return found
-                made = compute()
-                if not serves(made):
-                    raise AssertionError("waves were computed for other defoci than this job's")
-                try:
-                    write_waves(file, made, digest)
-                except (StorageError, OSError) as error:
-                    say(f"waves are not kept for other jobs: {error}")
-                return made
+                return _kept_or_made(file, digest, serves, compute, say)
             finally:
                 claim.release()
         if not waiting:
             say("waiting for the waves of this configuration, which another job computes")
             waiting = True
-        claims.wait(claim_file, check)
+        if not claims.wait(claim_file, check):
+            say(claims.left_over(claim_file))
+            return _kept_or_made(file, digest, serves, compute, say)
+
+
+def _kept_or_made(
+    file: Path, digest: str, serves: Callable[[Superposition], bool], compute: Callable[[], Superposition], say: Say
+) -> Superposition:
+    """The superposition, computed and kept unless whoever held the claim until now has finished in between."""
+    found = read_waves(file, digest)
+    if found is not None and serves(found):
+        return found
+    made = compute()
+    if not serves(made):
+        raise AssertionError("waves were computed for other defoci than this job's")
+    try:
+        write_waves(file, made, digest)
+    except (StorageError, OSError) as error:
+        say(f"waves are not kept for other jobs: {error}")
+    return made
 
 
 def write_waves(file: Path, superposition: Superposition, digest: str) -> None:
