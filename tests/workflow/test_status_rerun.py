@@ -308,6 +308,22 @@ def test_a_preview_of_nothing_or_over_the_result_is_refused(quiet_copy: Campaign
     assert not quiet_copy.result.preview.exists()
 
 
+def test_a_preview_replaces_an_earlier_one_and_nothing_else(quiet_copy: Campaign):
+    precious = [quiet_copy.config, quiet_copy.folder / "other" / "stem.nc"]
+    precious[1].parent.mkdir()
+    shutil.copy(quiet_copy.result.merged, precious[1])
+    for file in precious:
+        before = file.read_bytes()
+        refused = quiet_copy.command("preview", quiet_copy.result.root, "--output", file)
+        assert refused.status == 1
+        assert len(refused.output.splitlines()) == 1
+        assert f"{file} is there already and is no preview" in refused.output
+        assert file.read_bytes() == before
+    for _ in range(2):
+        assert quiet_copy.command("preview", quiet_copy.result.root).status == 0
+    assert attributes(quiet_copy.result.preview)["partial"] == 1
+
+
 def test_a_damaged_file_is_left_out_of_a_preview_and_named(quiet_copy: Campaign):
     file = quiet_copy.job_file("p5d000/0000")
     file.write_bytes(file.read_bytes()[:5000])
