@@ -6,20 +6,24 @@ import json
 import os
 import shutil
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import netCDF4
 import numpy as np
 import pytest
+from stemphony.rerun import KEPT_SUFFIX, _link
 from support.campaign import (
     AFTER_JOBS,
     TINY_JOBS,
     Campaign,
     Outcome,
+    Running,
     arrays,
     assert_same_arrays,
     attributes,
+    wait_for,
 )
 
 from workflow.conftest import Finished, Reported
@@ -207,6 +211,56 @@ def test_a_rerun_that_fails_keeps_the_old_result(tiny: Reported, quiet_copy: Cam
     outcome = quiet_copy.stemphony()
     assert outcome.status == 0, outcome.output
     assert_same_arrays(quiet_copy.result.merged, tiny.arrays)
+
+
+def kept_of(file: Path) -> Path:
+    return file.with_name(f".{file.name}{KEPT_SUFFIX}")
+
+
+def test_a_rerun_beside_a_living_one_is_refused_and_leaves_its_kept_files(slow: Finished, tmp_path: Path):
+    campaign = slow.copy(tmp_path / "slow campaign")
+    file = campaign.job_file("p0d000/0001")
+    before = file.read_bytes()
+    chosen = ["--defocus", "0", "--configuration", "1"]
+    words = [sys.executable, "-m", "stemphony", "rerun", campaign.result.root, "--config", campaign.config, *chosen]
+    with Running(words, tmp_path / "first", campaign.env, cwd=campaign.scripts) as running:
+        (job,) = campaign.wait_for_jobs(2).values()
+        wait_for(lambda: not file.exists(), "Snakemake to delete the old file")
+        os.kill(job["pid"], signal.SIGSTOP)
+        refused = rerun(campaign, *chosen)
+        assert refused.status == 1
+        assert "is in use by a run that is alive (process " in refused.output
+        assert len(refused.output.splitlines()) == 1
+        assert kept_of(file).read_bytes() == before
+        assert not file.exists()
+        os.kill(job["pid"], signal.SIGKILL)
+        assert running.end().status == 1
+    assert file.read_bytes() == before
+    assert set(states(campaign, "--verify").values()) == {"done"}
+
+
+def test_a_checksum_without_its_file_is_not_kept_and_a_kept_one_is_in_nobodys_way(quiet_copy: Campaign):
+    file, checksum = quiet_copy.job_file("p5d000/0001"), checksum_of(quiet_copy, "p5d000/0001")
+    file.unlink()
+    os.link(checksum, kept_of(checksum))
+    outcome = rerun(quiet_copy)
+    assert outcome.status == 0, outcome.output
+    assert computed(quiet_copy, 2) == {"p5d000/0001"}
+    assert not list(file.parent.glob(".*"))
+    assert set(states(quiet_copy, "--verify").values()) == {"done"}
+
+
+@pytest.mark.parametrize("there", ["nothing", "another file", "the same file"])
+def test_a_kept_name_takes_the_place_of_what_has_it(tmp_path: Path, there: str):
+    file, second = tmp_path / "file", tmp_path / "second"
+    file.write_text("good")
+    if there == "another file":
+        second.write_text("old")
+    elif there == "the same file":
+        os.link(file, second)
+    _link(file, second)
+    assert second.samefile(file)
+    assert sorted(tmp_path.iterdir()) == [file, second]
 
 
 def test_a_damaged_pair_is_repaired(tiny: Reported, quiet_copy: Campaign):
