@@ -7,12 +7,16 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import netCDF4
 import numpy as np
 import pytest
+from stemphony import cli, overview
 from stemphony.rerun import KEPT_SUFFIX, _link
 from support.campaign import (
     AFTER_JOBS,
@@ -155,6 +159,50 @@ def test_a_folder_that_is_no_result_is_one_message(quiet_copy: Campaign, command
     assert outcome.output.startswith("stemphony: ")
     assert len(outcome.output.splitlines()) == 1
     assert "is no result of a simulation" in outcome.output
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """As a user who owns nothing, where the tests are root; for others the modes of files are enough."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
+@pytest.mark.parametrize("folder", ["reports", "reports/run-1", "reports/attempts"])
+def test_what_another_user_may_not_read_of_the_runs_is_not_known(tiny: Reported, folder: str):
+    with tempfile.TemporaryDirectory() as open_to_all:
+        Path(open_to_all).chmod(0o755)
+        campaign = tiny.copy(Path(open_to_all) / "campaign")
+        campaign.job_file("p5d000/0001").unlink()
+        before = overview.overview(campaign.result)
+        closed = campaign.result.root / folder
+        closed.chmod(0)
+        try:
+            with nobody():
+                found = overview.overview(campaign.result)
+        finally:
+            closed.chmod(0o700)
+    assert [pair.name for pair in found.not_done] == [pair.name for pair in before.not_done]
+    assert len(found.not_done) == 1
+
+
+def test_a_result_that_may_not_be_read_is_one_message(
+    quiet_copy: Campaign, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(quiet_copy.result.identity))
+
+    monkeypatch.setattr(overview, "result_in", refuse)
+    assert cli.main(["status", str(quiet_copy.result.root)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"stemphony: {quiet_copy.result.identity}: permission denied")
+    assert "Ask its owner" in line
 
 
 # --- rerun ----------------------------------------------------------------------------------------------------------

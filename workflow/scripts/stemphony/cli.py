@@ -34,8 +34,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StemphonyError as error:
         print(f"stemphony: {error}", file=sys.stderr)
         return 1
+    except PermissionError as error:
+        if error.filename is None:
+            raise  # nobody could say where
+        print(f"stemphony: {_no_permission(error)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _no_permission(error: PermissionError) -> str:
+    return (
+        f"{error.filename}: permission denied: this user may not read or write it. Ask its owner for "
+        "access, or work as its owner."
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
