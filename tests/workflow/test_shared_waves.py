@@ -78,8 +78,16 @@ def test_after_clean_nothing_runs_and_a_lost_job_computes_its_own(shared: Finish
     campaign = shared.copy(tmp_path / "copy")
     own = campaign.result.waves_folder / "mine"
     own.mkdir()
+    of_jobs = [
+        campaign.result.waves_folder / name
+        for name in (".configuration_0000.npz.claim", ".configuration_0000.npz.7-0a.tmp", "configuration_0000.claim")
+    ]
+    for file in of_jobs:
+        file.touch()
     assert campaign.command("clean", campaign.result.root).status == 0
     own.rmdir()
+    for file in of_jobs:
+        file.unlink()  # there until here
     assert not list(campaign.result.waves_folder.glob("*"))
     assert campaign.to_run() == set()
     campaign.job_file("p0d000/0000").unlink()

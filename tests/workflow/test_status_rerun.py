@@ -6,20 +6,28 @@ import json
 import os
 import shutil
 import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import netCDF4
 import numpy as np
 import pytest
+from stemphony import cli, overview
+from stemphony.rerun import KEPT_SUFFIX, _link
 from support.campaign import (
     AFTER_JOBS,
     TINY_JOBS,
     Campaign,
     Outcome,
+    Running,
     arrays,
     assert_same_arrays,
     attributes,
+    wait_for,
 )
 
 from workflow.conftest import Finished, Reported
@@ -153,6 +161,50 @@ def test_a_folder_that_is_no_result_is_one_message(quiet_copy: Campaign, command
     assert "is no result of a simulation" in outcome.output
 
 
+@contextmanager
+def nobody() -> Iterator[None]:
+    """As a user who owns nothing, where the tests are root; for others the modes of files are enough."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
+@pytest.mark.parametrize("folder", ["reports", "reports/run-1", "reports/attempts"])
+def test_what_another_user_may_not_read_of_the_runs_is_not_known(tiny: Reported, folder: str):
+    with tempfile.TemporaryDirectory() as open_to_all:
+        Path(open_to_all).chmod(0o755)
+        campaign = tiny.copy(Path(open_to_all) / "campaign")
+        campaign.job_file("p5d000/0001").unlink()
+        before = overview.overview(campaign.result)
+        closed = campaign.result.root / folder
+        closed.chmod(0)
+        try:
+            with nobody():
+                found = overview.overview(campaign.result)
+        finally:
+            closed.chmod(0o700)
+    assert [pair.name for pair in found.not_done] == [pair.name for pair in before.not_done]
+    assert len(found.not_done) == 1
+
+
+def test_a_result_that_may_not_be_read_is_one_message(
+    quiet_copy: Campaign, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(quiet_copy.result.identity))
+
+    monkeypatch.setattr(overview, "result_in", refuse)
+    assert cli.main(["status", str(quiet_copy.result.root)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"stemphony: {quiet_copy.result.identity}: permission denied")
+    assert "Ask its owner" in line
+
+
 # --- rerun ----------------------------------------------------------------------------------------------------------
 
 
@@ -207,6 +259,56 @@ def test_a_rerun_that_fails_keeps_the_old_result(tiny: Reported, quiet_copy: Cam
     outcome = quiet_copy.stemphony()
     assert outcome.status == 0, outcome.output
     assert_same_arrays(quiet_copy.result.merged, tiny.arrays)
+
+
+def kept_of(file: Path) -> Path:
+    return file.with_name(f".{file.name}{KEPT_SUFFIX}")
+
+
+def test_a_rerun_beside_a_living_one_is_refused_and_leaves_its_kept_files(slow: Finished, tmp_path: Path):
+    campaign = slow.copy(tmp_path / "slow campaign")
+    file = campaign.job_file("p0d000/0001")
+    before = file.read_bytes()
+    chosen = ["--defocus", "0", "--configuration", "1"]
+    words = [sys.executable, "-m", "stemphony", "rerun", campaign.result.root, "--config", campaign.config, *chosen]
+    with Running(words, tmp_path / "first", campaign.env, cwd=campaign.scripts) as running:
+        (job,) = campaign.wait_for_jobs(2).values()
+        wait_for(lambda: not file.exists(), "Snakemake to delete the old file")
+        os.kill(job["pid"], signal.SIGSTOP)
+        refused = rerun(campaign, *chosen)
+        assert refused.status == 1
+        assert "is in use by a run that is alive (process " in refused.output
+        assert len(refused.output.splitlines()) == 1
+        assert kept_of(file).read_bytes() == before
+        assert not file.exists()
+        os.kill(job["pid"], signal.SIGKILL)
+        assert running.end().status == 1
+    assert file.read_bytes() == before
+    assert set(states(campaign, "--verify").values()) == {"done"}
+
+
+def test_a_checksum_without_its_file_is_not_kept_and_a_kept_one_is_in_nobodys_way(quiet_copy: Campaign):
+    file, checksum = quiet_copy.job_file("p5d000/0001"), checksum_of(quiet_copy, "p5d000/0001")
+    file.unlink()
+    os.link(checksum, kept_of(checksum))
+    outcome = rerun(quiet_copy)
+    assert outcome.status == 0, outcome.output
+    assert computed(quiet_copy, 2) == {"p5d000/0001"}
+    assert not list(file.parent.glob(".*"))
+    assert set(states(quiet_copy, "--verify").values()) == {"done"}
+
+
+@pytest.mark.parametrize("there", ["nothing", "another file", "the same file"])
+def test_a_kept_name_takes_the_place_of_what_has_it(tmp_path: Path, there: str):
+    file, second = tmp_path / "file", tmp_path / "second"
+    file.write_text("good")
+    if there == "another file":
+        second.write_text("old")
+    elif there == "the same file":
+        os.link(file, second)
+    _link(file, second)
+    assert second.samefile(file)
+    assert sorted(tmp_path.iterdir()) == [file, second]
 
 
 def test_a_damaged_pair_is_repaired(tiny: Reported, quiet_copy: Campaign):
@@ -306,6 +408,22 @@ def test_a_preview_of_nothing_or_over_the_result_is_refused(quiet_copy: Campaign
     assert "none of 4 pairs is finished" in nothing.output
     assert quiet_copy.result.merged.read_bytes() == stem
     assert not quiet_copy.result.preview.exists()
+
+
+def test_a_preview_replaces_an_earlier_one_and_nothing_else(quiet_copy: Campaign):
+    precious = [quiet_copy.config, quiet_copy.folder / "other" / "stem.nc"]
+    precious[1].parent.mkdir()
+    shutil.copy(quiet_copy.result.merged, precious[1])
+    for file in precious:
+        before = file.read_bytes()
+        refused = quiet_copy.command("preview", quiet_copy.result.root, "--output", file)
+        assert refused.status == 1
+        assert len(refused.output.splitlines()) == 1
+        assert f"{file} is there already and is no preview" in refused.output
+        assert file.read_bytes() == before
+    for _ in range(2):
+        assert quiet_copy.command("preview", quiet_copy.result.root).status == 0
+    assert attributes(quiet_copy.result.preview)["partial"] == 1
 
 
 def test_a_damaged_file_is_left_out_of_a_preview_and_named(quiet_copy: Campaign):

@@ -34,8 +34,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StemphonyError as error:
         print(f"stemphony: {error}", file=sys.stderr)
         return 1
+    except PermissionError as error:
+        if error.filename is None:
+            raise  # nobody could say where
+        print(f"stemphony: {_no_permission(error)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _no_permission(error: PermissionError) -> str:
+    return (
+        f"{error.filename}: permission denied: this user may not read or write it. Ask its owner for "
+        "access, or work as its owner."
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -162,7 +174,7 @@ def _clean(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     result = ResultPaths(parsed.result)
     if not result.identity.exists():
         raise StorageError(f"{parsed.result} is no result of a simulation: it has no {result.identity.name}.")
-    files = [file for file in sorted(result.waves_folder.glob("*")) if not file.is_dir()]
+    files = [file for file in sorted(result.waves_folder.glob("*")) if not file.is_dir() and not _is_of_a_job(file)]
     size = sum(file.stat().st_size for file in files)
     try:
         for file in files:
@@ -172,6 +184,11 @@ def _clean(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     kept = "no waves were kept" if not files else f"removed the kept waves, {size / 1e6:.3g} MB; results stay"
     print(f"{parsed.result}: {kept}")
     return 0
+
+
+def _is_of_a_job(file: Path) -> bool:
+    """Whether a job that may be alive needs a file among the waves: its claim, or what it is writing."""
+    return file.name.startswith(".") or file.suffix == ".claim"
 
 
 def _report_test(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:

@@ -233,8 +233,9 @@ class _Look:
         """The last run in which each pair was started."""
         found = {}
         for run in range(1, self.run + 1):
-            for file in progress.files(self.result, run):
-                found[paths.pair_of_job(file.stem)] = run
+            with suppress(PermissionError):  # of another user's run nothing is known
+                for file in progress.files(self.result, run):
+                    found[paths.pair_of_job(file.stem)] = run
         return found
 
     def pair(self, defocus: Defocus, configuration: int) -> PairStatus:
@@ -255,8 +256,11 @@ class _Look:
         if defocus not in self.attempts:
             found: dict[int, int] = {}
             folder = self.result.attempt(defocus, 0, 1).parent
-            for entry in folder.iterdir() if folder.is_dir() else ():
-                stem, _, number = entry.name.partition(".")
+            names: list[str] = []
+            with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+                names = [entry.name for entry in folder.iterdir()]
+            for name in names:
+                stem, _, number = name.partition(".")
                 if number.isdigit() and stem.startswith("configuration_"):
                     configuration = int(stem.removeprefix("configuration_"))
                     found[configuration] = max(int(number), found.get(configuration, 0))

@@ -14,7 +14,7 @@ from .campaign import Campaign
 from .errors import DamagedResultError, StorageError
 from .paths import ResultPaths
 from .store.averages import Merge
-from .store.merge import Merged, merge_simulation
+from .store.merge import Merged, is_partial, merge_simulation
 
 SHOWN = 10
 
@@ -32,11 +32,16 @@ def merge_finished(
     DamagedResultError
         No pair is finished.
     StorageError
-        The file cannot be written, or it is one of the simulation's own.
+        The file cannot be written, it is one of the simulation's own, or there is one of this name that is no preview.
     """
     own = {result.merged, result.specimen, result.identity, result.plan}
     if output.resolve() in {file.resolve() for file in own} or (result.root / "jobs") in output.resolve().parents:
         raise StorageError(f"{output} is a file of the simulation itself. Give a preview another name (--output FILE).")
+    if os.path.lexists(output) and not is_partial(output):
+        raise StorageError(
+            f"{output} is there already and is no preview (a netCDF file whose root says partial = 1); nothing else is "
+            "overwritten. Give the preview another name (--output FILE), or move that file away."
+        )
     # Whoever has only opened the folder of a preview is not to take it for the result.
     task = Merge(planned.merge_params, result, partial=True)
     if not any(source.file.exists() for source in task.sources):

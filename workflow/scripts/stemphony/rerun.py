@@ -129,7 +129,8 @@ def rerun(
     Raises
     ------
     StemphonyError
-        It is no simulation, there is no such pair, its config is gone, or has changed so that more would be computed.
+        It is no simulation, there is no such pair, its config is gone, or has changed so that more would be computed; a
+        run of it is alive.
     """
     result = result_in(given)
     found = overview(result, verify)
@@ -146,12 +147,16 @@ def rerun(
         return 0
     file = config or _config_of(result)
     _require_same_plan(result, planned_in(result), file)
+    directory = result.root.parents[1]
+    if not dry_run:
+        # Kept files belong to the run that is alive: they are touched only once it is known that there is none.
+        runner.require_free(directory, result.name)
     for line in order.lines():
         say(line)
     if dry_run:
         return 0
     with _kept(result, pairs):
-        return runner.run(snakefile, file, result.root.parents[1], cores, profile, [*order.arguments, *extra])
+        return runner.run(snakefile, file, directory, cores, profile, [*order.arguments, *extra])
 
 
 def _why_nothing(choice: Choice, found: Overview) -> str:
@@ -206,6 +211,8 @@ def _kept(result: ResultPaths, pairs: Sequence[PairStatus]) -> Iterator[None]:
     _put_back(result)
     for pair in pairs:
         file = result.job(paths.defocus_id(pair.defocus_nm), pair.configuration)
+        if not file.is_file():
+            continue  # Snakemake leaves the checksum of a file it has deleted; alone it is of no use
         for one in (file, paths.checksum(file)):
             if one.is_file():
                 _link(one, one.with_name(f".{one.name}{KEPT_SUFFIX}"))
@@ -216,8 +223,14 @@ def _kept(result: ResultPaths, pairs: Sequence[PairStatus]) -> Iterator[None]:
 
 
 def _link(file: Path, second: Path) -> None:
+    """Give a file a second name, in the place of what has it."""
+    temporary = second.with_name(f"{second.name}.tmp")
     try:
-        os.link(file, second)
+        temporary.unlink(missing_ok=True)
+        os.link(file, temporary)
+        temporary.replace(second)
+        # Renaming one of two names of a file to the other does nothing.
+        temporary.unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(
             f"{file} cannot be kept while it is computed again: {error.strerror}. Delete it to compute it anew: "
@@ -227,7 +240,8 @@ def _link(file: Path, second: Path) -> None:
 
 def _put_back(result: ResultPaths) -> None:
     """Give kept files their names again where there is no new one; also those of a rerun that was killed."""
-    for kept in sorted((result.root / "jobs").glob(f"*/.configuration_*.nc{KEPT_SUFFIX}")):
+    jobs = result.root / "jobs"
+    for kept in sorted(jobs.glob(f"*/.configuration_*.nc{KEPT_SUFFIX}")):
         file = kept.with_name(kept.name.removeprefix(".").removesuffix(KEPT_SUFFIX))
         kept_checksum = kept.with_name(f".{paths.checksum(file).name}{KEPT_SUFFIX}")
         if file.exists():
@@ -240,3 +254,6 @@ def _put_back(result: ResultPaths) -> None:
             # Renaming one of two names of a file to the other does nothing.
             kept_checksum.unlink(missing_ok=True)
         kept.replace(file)
+    # What is left has no data file with it: lone checksums, and names that a killed rerun was about to give.
+    for rest in sorted(jobs.glob(f"*/.configuration_*{KEPT_SUFFIX}*")):
+        rest.unlink(missing_ok=True)

@@ -108,6 +108,30 @@ def _free_lock(command: Sequence[str], directory: Path, name: str) -> None:
     Raises
     ------
     StorageError
+        See `require_free`.
+    """
+    killed = require_free(directory, name)
+    if not killed:
+        return
+    # A mistake in the config fails this as well; the run itself says what it is.
+    if subprocess.run([*command, "--unlock"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
+        pids = ", ".join(str(holder.pid) for holder in killed)
+        print(f"the last run here (process {pids}) was killed; its lock is removed and the work goes on.", flush=True)
+        for holder in killed:
+            holder.file.unlink(missing_ok=True)
+
+
+def require_free(directory: Path, name: str) -> list[Holder]:
+    """Refuse a working directory in which a run of a simulation may be alive; changes nothing.
+
+    Returns
+    -------
+    list of Holder
+        The killed runs whose lock is still there and may be removed.
+
+    Raises
+    ------
+    StorageError
         A run of this simulation is alive or may be, or nobody knows whose lock it is.
     """
     locks = directory / ".snakemake" / "locks"
@@ -119,7 +143,7 @@ def _free_lock(command: Sequence[str], directory: Path, name: str) -> None:
         if holder.simulation == name:
             raise StorageError(IN_USE.format(directory=directory, pid=holder.pid))
     if not locks.is_dir() or not any(locks.iterdir()):
-        return
+        return []
     by_hand = (
         f"snakemake --unlock --directory {shlex.quote(str(directory))} (with the same --snakefile and --configfile)"
     )
@@ -135,14 +159,8 @@ def _free_lock(command: Sequence[str], directory: Path, name: str) -> None:
                 "gone, run there: stemphony run with the same arguments. "
                 f"If {holder.host} is gone, unlock it: {by_hand}."
             )
-    if alive:
-        return  # of another simulation: Snakemake knows which files are whose, and refuses by itself
-    # A mistake in the config fails this as well; the run itself says what it is.
-    if subprocess.run([*command, "--unlock"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
-        killed = ", ".join(str(holder.pid) for holder in found)
-        print(f"the last run here (process {killed}) was killed; its lock is removed and the work goes on.", flush=True)
-        for holder in found:
-            holder.file.unlink(missing_ok=True)
+    # One that is alive is of another simulation: Snakemake knows which files are whose, and refuses by itself.
+    return [] if alive else found
 
 
 def _seconds_since(locks: Path) -> float:

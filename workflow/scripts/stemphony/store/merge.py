@@ -516,6 +516,17 @@ def merged_from(file: Path) -> str | None:
         return None
 
 
+def is_partial(file: Path) -> bool:
+    """Whether a file is a merge of some pairs only, by its own word; False for one that is not readable as a result."""
+    if not file.is_file():
+        return False
+    try:
+        with netCDF4.Dataset(file) as root:
+            return bool(root.partial == 1)
+    except (OSError, RuntimeError, AttributeError, ValueError):
+        return False
+
+
 def _read_back(file: Path) -> None:
     """Open what was written once more, so that a finished result is known to be readable."""
     with netCDF4.Dataset(file) as root:
