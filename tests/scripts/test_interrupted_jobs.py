@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -137,7 +138,8 @@ def test_a_job_ends_before_its_time_is_over_and_another_attempt_goes_on(job, und
     status, log = job.run(**limit, STEMPHONY_JOB_BEGAN=str(time.monotonic() - 5945.0))
     assert status == 1
     (line,) = [line for line in log.splitlines() if "time limit" in line]
-    assert line == (
+    # One more wave may be finished before the clock is looked at.
+    assert re.sub(r"\d+ %", "0 %", line) == (
         "The time limit of 100 min is near; 0 % of the waves are kept in configuration_0000.checkpoint. "
         "Another attempt goes on from there: Snakemake's retries start one, else the same command does."
     )
