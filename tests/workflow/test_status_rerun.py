@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -221,6 +222,21 @@ def test_what_is_not_done_is_computed_and_merged(tiny: Reported, broken: Campaig
     assert again.status == 0
     assert "nothing to compute: all 4 pairs are done and merged" in again.output
     assert broken.to_run() == set()
+
+
+def test_a_second_rerun_that_begins_at_the_same_moment_touches_nothing(quiet_copy: Campaign):
+    before = quiet_copy.written()
+    descriptor = os.open(quiet_copy.result.root, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # as the first does before its Snakemake can be seen
+        outcome = rerun(quiet_copy, "--defocus", "5", "--configuration", "1")
+    finally:
+        os.close(descriptor)
+    assert outcome.status == 1
+    (line,) = outcome.output.splitlines()
+    assert "another `stemphony rerun`" in line
+    assert "Wait for it, or end it first" in line
+    assert quiet_copy.written() == before
 
 
 def test_only_the_failed_ones_are_computed_if_that_is_asked_for(broken: Campaign):

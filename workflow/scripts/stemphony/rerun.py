@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
@@ -147,16 +148,37 @@ def rerun(
         return 0
     file = config or _config_of(result)
     _require_same_plan(result, planned_in(result), file)
+    if dry_run:
+        for line in order.lines():
+            say(line)
+        return 0
     directory = result.root.parents[1]
-    if not dry_run:
+    with _alone(result):
         # Kept files belong to the run that is alive: they are touched only once it is known that there is none.
         runner.require_free(directory, result.name)
-    for line in order.lines():
-        say(line)
-    if dry_run:
-        return 0
-    with _kept(result, pairs):
-        return runner.run(snakefile, file, directory, cores, profile, [*order.arguments, *extra])
+        for line in order.lines():
+            say(line)
+        with _kept(result, pairs):
+            return runner.run(snakefile, file, directory, cores, profile, [*order.arguments, *extra])
+
+
+@contextmanager
+def _alone(result: ResultPaths) -> Iterator[None]:
+    """Of several reruns of a simulation at once one works, also before its Snakemake can be seen."""
+    descriptor = os.open(result.root, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise StorageError(
+            f"another `stemphony rerun` of {result.root} is at work. Wait for it, or end it first."
+        ) from None
+    except OSError:
+        pass  # a file system without locks
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _why_nothing(choice: Choice, found: Overview) -> str:
