@@ -153,9 +153,9 @@ def rerun(
             say(line)
         return 0
     directory = result.root.parents[1]
+    # Kept files belong to the run that is alive: they are touched only once it is known that there is none.
+    runner.require_free(directory, result.name)
     with _alone(result):
-        # Kept files belong to the run that is alive: they are touched only once it is known that there is none.
-        runner.require_free(directory, result.name)
         for line in order.lines():
             say(line)
         with _kept(result, pairs):
