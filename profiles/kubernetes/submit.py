@@ -9,7 +9,7 @@ from pathlib import Path
 # --- yours to edit ------------------------------------------------------------------------------------------------
 IMAGE = "registry.example.org/stemphony:latest"  # built from envs/Dockerfile, with kubectl and envs/executors.lock.txt
 CLAIM = "stemphony"  # the persistent volume claim, ReadWriteMany …
-MOUNT = "/work"  # … and its path, the same in the pod where Snakemake runs
+MOUNT = "/simulation"  # … and its path, the same in the pod where Snakemake runs
 NAMESPACE = "default"
 # ------------------------------------------------------------------------------------------------------------------
 

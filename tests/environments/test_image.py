@@ -34,7 +34,7 @@ def test_the_entry_point_of_the_image_simulates(tmp_path: Path):
     campaign = Campaign.make(inside, tmp_path / "simulation", SMALL, {})
     variables = dict(re.findall(r'(\w+)="([^"]*)"', "\n".join(re.findall(r"^ENV (.+)$", DOCKERFILE, re.MULTILINE))))
     env = {
-        name: re.sub("^/work(?=/)", str(campaign.directory), re.sub("^/opt/stemphony(?=/)", str(inside), value))
+        name: re.sub("^/simulation(?=/)", str(campaign.directory), re.sub("^/opt/stemphony(?=/)", str(inside), value))
         for name, value in variables.items()
     } | {"STEMPHONY_GIT_COMMIT": "0123abc", "PATH": f"{folder / 'image/bin'}:/usr/bin:/bin", "HOME": str(tmp_path)}
     entry = json.loads(re.search(r"^ENTRYPOINT (.+)$", DOCKERFILE, re.MULTILINE)[1])

@@ -76,7 +76,7 @@ def test_pin_files_hold_every_version_of_their_environment(name):
 
 def test_a_pin_file_without_a_checksum_or_with_another_version_is_noticed(tmp_path):
     pins = of_conda(ENVS / "monitor.yaml")
-    url = "https://conda.anaconda.org/conda-forge/noarch/{}-{}-pyhd8ed1ab_0.conda"
+    url = "https://localhost/conda-forge/noarch/{}-{}-pyhd8ed1ab_0.conda"
     lines = [url.format(name, version) + "#" + 32 * "0" for name, version in pins.items()]
     file = tmp_path / "monitor.linux-64.pin.txt"
     file.write_text("\n".join(["# platform: linux-64", "@EXPLICIT", *lines]))
