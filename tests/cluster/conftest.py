@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.campaign import DEADLINE_S, TINY, Campaign, Outcome, Running, arrays, changed, edit, wait_for
+from support.campaign import (
+    DEADLINE_S,
+    TINY,
+    Campaign,
+    Outcome,
+    Running,
+    arrays,
+    changed,
+    clean_environment,
+    edit,
+    wait_for,
+)
 from support.monitor import missing
 
 from cluster import cluster as clusters
@@ -39,15 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def plain_env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Environment of all processes: one thread per library, one cache of FFT plans for the whole session."""
-    foreign = ("STEMPHONY_", "SNAKEMAKE", "PYTEST", "PYTHONPATH", "XDG_", "SLURM_")
-    cache = tmp_path_factory.mktemp("cache")
-    return {
-        **{name: value for name, value in os.environ.items() if not name.startswith(foreign)},
-        "OMP_NUM_THREADS": "1",
-        "STEMPHONY_CACHE_DIR": str(cache / "plans"),
-        "XDG_CACHE_HOME": str(cache),
-        "XDG_CONFIG_HOME": str(cache / "no-profiles"),
-    }
+    return clean_environment(tmp_path_factory.mktemp("cache"), "SLURM_")
 
 
 @pytest.fixture(scope="session")

@@ -268,6 +268,18 @@ class Campaign:
         return {str(file.relative_to(root)): file.stat().st_mtime_ns for file in sorted(root.glob("*/*.nc"))}
 
 
+def clean_environment(cache: Path, *foreign: str) -> dict[str, str]:
+    """Environment of all processes of a test: one thread per library, caches in a folder, nothing foreign."""
+    prefixes = ("STEMPHONY_", "SNAKEMAKE", "PYTEST", "PYTHONPATH", "XDG_", *foreign)
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(prefixes)},
+        "OMP_NUM_THREADS": "1",
+        "STEMPHONY_CACHE_DIR": str(cache / "plans"),
+        "XDG_CACHE_HOME": str(cache),
+        "XDG_CONFIG_HOME": str(cache / "no-profiles"),
+    }
+
+
 def wait_for(ready: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:
     """Wait until `ready` is true."""
     deadline = time.monotonic() + timeout_s

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.campaign import TINY, Campaign, Outcome, arrays, changed, make_clone
+from support.campaign import TINY, Campaign, Outcome, arrays, changed, clean_environment, make_clone
 from support.status_server import EchoServer
 
 HERE = Path(__file__).parent
@@ -47,19 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Environment of all processes: one thread per library, one cache of FFT plans for the whole session."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("STEMPHONY_", "SNAKEMAKE", "PYTEST", "PYTHONPATH", "XDG_"))
-    }
-    cache = tmp_path_factory.mktemp("cache")
-    return {
-        **kept,
-        "OMP_NUM_THREADS": "1",
-        "STEMPHONY_CACHE_DIR": str(cache / "plans"),
-        "XDG_CACHE_HOME": str(cache),
-        "XDG_CONFIG_HOME": str(cache / "no-profiles"),
-    }
+    return clean_environment(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")
