@@ -73,6 +73,7 @@ class Sender:
         self._attempt_since: float | None = None
         self._next_attempt = 0.0
         self._told_to_wait = False
+        self._idle = False
         self._patient_until = 0.0
         self._last_arrival = 0.0
         self._open_circuit = False
@@ -104,7 +105,9 @@ class Sender:
             self._queue.append((line, end))
             if self._thread is None:
                 self._start()
-            self._condition.notify_all()
+            elif self._idle:
+                # A thread in an attempt or in a pause looks by itself; waking it is half the cost of this call.
+                self._condition.notify_all()
 
     def hold_back(self) -> None:
         """Keep the events that are put from now on, until `release`; those before go on being sent."""
@@ -222,7 +225,9 @@ class Sender:
     def _next(self) -> tuple[bytes, int | None] | None:
         with self._condition:
             while not self._queue and not self._stopping:
+                self._idle = True
                 self._condition.wait()
+            self._idle = False
             if self._stopping or self._open_circuit:
                 return None
             self._attempt_since = time.monotonic()
