@@ -1,11 +1,20 @@
-"""`make demo-monitor`; the simulation itself is that of `make run`, which other tests compute."""
+"""`make demo-monitor`: one command from nothing to a finished simulation on a page."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
 from pathlib import Path
 
-from stemphony import configuration
+import pytest
+from stemphony import cli, configuration
 from stemphony.monitor import demonstration
 from stemphony.status import settings
 from support.campaign import REPOSITORY
@@ -25,3 +34,79 @@ def test_make_demo_monitor_is_the_command():
     assert re.search(
         r"^demo-monitor: .venv/installed ## .*\n\t@.venv/bin/stemphony monitor demo$", makefile, re.MULTILINE
     )
+
+
+PLENTY_S = 300
+
+
+@pytest.mark.slow
+def test_the_demonstration_runs_to_its_end_and_goes_on_showing_it(tmp_path: Path):
+    log, folders = tmp_path / "log", set(demonstration.FOLDER.glob("*"))
+    command = [
+        sys.executable, "-m", "stemphony", "monitor", "demo", "--port", "0", "--db", str(tmp_path / "m.sqlite"),
+    ]  # fmt: skip
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow" / "scripts"), "XDG_CACHE_HOME": str(tmp_path)}
+    with log.open("wb") as stream:
+        demo = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=env, start_new_session=True)
+    try:
+        deadline = time.monotonic() + PLENTY_S
+        while "goes on showing it" not in (said := log.read_text(errors="replace")):
+            assert demo.poll() is None, said
+            assert time.monotonic() < deadline, said
+            time.sleep(0.2)
+        assert "the simulation is through" in said
+        address = re.search(r"open (http://127\.0\.0\.1:[0-9]+/) in a browser", said)
+        assert address is not None, said
+        with urllib.request.urlopen(f"{address[1]}api/simulations", timeout=10) as answer:
+            (simulation,) = json.load(answer)["simulations"]
+        assert simulation["state"] == "finished"
+        assert simulation["finished"] == simulation["num_defoci"] * simulation["num_configurations"] > 0
+        assert simulation["parameters"] == {"project": "demonstration"}
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(30) == 0
+        assert "Traceback" not in log.read_text(errors="replace")
+    finally:
+        if demo.poll() is None:
+            os.killpg(demo.pid, signal.SIGKILL)
+            demo.wait()
+        for folder in set(demonstration.FOLDER.glob("*")) - folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_ctrl_c_ends_the_simulation_with_its_monitor(tmp_path: Path):
+    """Also when it comes in the middle."""
+    log = tmp_path / "log"
+    quick = tmp_path / "quick.py"
+    quick.write_text(
+        "import subprocess, sys\n"
+        "from stemphony.monitor import demonstration\n"
+        "demonstration._simulate = lambda folder, config: subprocess.Popen("
+        "[sys.executable, '-c', 'import time; time.sleep(300)'], start_new_session=True)\n"
+        "demonstration.FOLDER = type(demonstration.FOLDER)(sys.argv[1])\n"
+        "demonstration.demonstrate(0, None)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow" / "scripts")}
+    with log.open("wb") as stream:
+        demo = subprocess.Popen(
+            [sys.executable, quick, tmp_path / "demo"], stdout=stream, stderr=subprocess.STDOUT, env=env
+        )
+    try:
+        deadline = time.monotonic() + PLENTY_S
+        while "Ctrl-C ends both" not in log.read_text(errors="replace"):
+            assert demo.poll() is None, log.read_text(errors="replace")
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        children = Path(f"/proc/{demo.pid}/task/{demo.pid}/children")
+        while not (child := children.read_text().split()):
+            time.sleep(0.05)
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(60) == 0
+        assert not Path(f"/proc/{child[0]}").exists()
+    finally:
+        demo.kill()
+        demo.wait()
+
+
+def test_a_port_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["monitor", "demo", "--port", "70000"]) == 1
+    assert "--port: got 70000. Allowed: 0 to 65535." in capsys.readouterr().err

@@ -382,12 +382,14 @@ def test_an_address_that_others_reach_needs_credentials(tmp_path: Path, capsys: 
         assert f"--host {host} can be reached by others" in said
         assert "--role writer" in said
         assert "--role reader" in said
+    assert list(tmp_path.iterdir()) == []
     assert main(["monitor", "token", "add", "cluster", "--role", "writer", "--db", db]) == 0
     capsys.readouterr()
     assert main(["monitor", "--host", "0.0.0.0", "--port", "0", "--db", db]) == 1
     said = capsys.readouterr().err
     assert "--role writer" not in said
     assert "--role reader" in said
+    assert not Path(f"{db}.lock").exists()
 
 
 # --- options, database, schema --------------------------------------------------------------------------------------
@@ -422,6 +424,8 @@ def test_a_taken_port_and_a_taken_database(tmp_path: Path, capsys: pytest.Captur
     with MonitorProcess(tmp_path) as running:
         assert main(["monitor", "--port", str(running.port), "--db", str(tmp_path / "other.sqlite")]) == 1
         assert f"port {running.port} is taken" in capsys.readouterr().err
+        assert not list(tmp_path.glob("other*"))
+        assert Path(f"{running.db}.lock").stat().st_mode & 0o777 == 0o600
         assert main(["monitor", "--port", "0", "--db", running.db]) == 1
         assert "is served by another monitor" in capsys.readouterr().err
         # Administration goes on beside it.

@@ -131,6 +131,21 @@ def test_an_inserted_defocus_does_not_move_the_others(monitor: Inside):
     assert monitor.simulation["finished"] == 3
 
 
+@pytest.mark.parametrize("when", ["before the start has arrived", "after it"])
+def test_a_node_whose_clock_is_years_behind_does_not_make_a_run_of_years(monitor: Inside, when: str):
+    began = time.time() - 100
+    story = Story(now=began)
+    start = story.start()
+    events = [*story.done(0, 0, step_s=10), *story.job(0, 1, 0, 50, step_s=10)]
+    late = [{**event, "time": "2001-01-01T00:00:00.000+00:00"} for event in story.job(1, 0, 0)]
+    order = [*late, start, *events] if when.startswith("before") else [start, *events, *late]
+    monitor.store(order)
+    behind = monitor.simulation
+    assert behind["run_started"] == pytest.approx(began, abs=0.01)
+    assert 0 < behind["earliest_end_s"] < behind["latest_end_s"] < 3600
+    assert behind["rate_per_s"] > 0.01
+
+
 def test_events_before_the_start_make_a_simulation_of_their_own(monitor: Inside):
     story = Story()
     monitor.store(story.job(0, 0, 0, 50))

@@ -122,8 +122,19 @@ def test_https_where_there_is_none(tmp_path, capsys):
     assert status == 1
     assert any(
         f": {word}. {report.ADVICE_ON_TROUBLE[word]}" in said
-        for word in (Trouble.NO_TLS, Trouble.CLOSED, Trouble.NO_ANSWER)
+        for word in (Trouble.NO_TLS, Trouble.CLOSED, Trouble.NO_HANDSHAKE)
     )
+
+
+def test_https_where_somebody_waits_for_a_line(tmp_path, capsys, monkeypatch):
+    """Most servers of plain http take the first bytes of TLS for the beginning of a line, and wait for its end."""
+    monkeypatch.setattr(transport_module, "READ_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(transport_module, "CONNECT_TIMEOUT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        config = config_for(tmp_path, f"https://127.0.0.1:{server.getsockname()[1]}/")
+        status, said = run(capsys, "report", "test", config)
+    assert status == 1
+    assert "no TLS handshake in time. Somebody listens there and does not begin to speak https" in said
 
 
 def test_certificates_are_judged(capsys, tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from stemphony import configuration
+from stemphony import cli, configuration
 from stemphony.errors import ConfigError
 from stemphony.status import settings as status_settings
 from stemphony.status.original import PASSWORD_VARIABLE, yaml_in_place_of
@@ -44,6 +44,15 @@ def test_check_prints_the_yaml_to_use_in_its_place(tmp_path, before):
     assert yaml_in_place_of(BLOCK) in message
     assert "my_pass" not in message
     assert "config.yaml" in message
+
+
+def test_report_test_prints_it_too(tmp_path, capsys):
+    file = tmp_path / "config.yaml"
+    file.write_text(BLOCK)
+    assert cli.main(["report", "test", str(file)]) != 0
+    said = capsys.readouterr().err
+    assert yaml_in_place_of(BLOCK) in said
+    assert "my_pass" not in said
 
 
 def test_what_libconfig_allows():

@@ -52,10 +52,13 @@ def ends(events: list[dict[str, Any]]) -> list[str]:
     return [event["event"] for event in events if event["event"] in ("FINISH", "FAILED", "CANCELLED")]
 
 
-def wait_until_computing(server: EchoServer, jobs: int) -> None:
-    """Wait until so many jobs have begun; reported as soon as each can be told of a signal."""
-    started = lambda: [event for event in server.events if event["event"] == "START_FP_CONFIGURATION"]  # noqa: E731
-    wait_for(lambda: len({event["job"] for event in started()}) >= jobs, f"{jobs} jobs to compute")
+def wait_until_computing(campaign: Campaign, run: int, jobs: int) -> None:
+    """Wait until so many jobs of a run have begun, each of which can be told of a signal from then on.
+
+    Read from their spools: what a receiver hears may be a second late, and the jobs take no longer.
+    """
+    spools = lambda: (file.read_text() for file in campaign.result.events(run).rglob("*.jsonl"))  # noqa: E731
+    wait_for(lambda: sum("START_FP_CONFIGURATION" in text for text in spools()) >= jobs, f"{jobs} jobs to compute")
 
 
 def pairs(events: list[dict[str, Any]], name: str) -> set[tuple[float, int]]:
@@ -137,7 +140,7 @@ def after_signals(
     campaign.change(frozen_phonon={"configurations": 3})
     with receiver(campaign) as server:
         with campaign.start(cores=3) as running:
-            wait_until_computing(server, 3)
+            wait_until_computing(campaign, 2, 3)
             states = campaign.states(2)
             os.kill(states["p0d000/0000"]["pid"], signal.SIGKILL)
             os.kill(states["p0d000/0001"]["pid"], signal.SIGTERM)
@@ -196,7 +199,7 @@ def test_ctrl_c_cancels_at_once_and_the_same_command_completes(slow: Finished, s
     campaign = slow_again
     with receiver(campaign) as server:
         with campaign.start(cores=1) as running:
-            wait_until_computing(server, 1)
+            wait_until_computing(campaign, 2, 1)
             running.signal_all(signal.SIGINT)
             assert running.end().status != 0
         events = list(server.events)
@@ -215,7 +218,7 @@ def test_sigterm_lets_running_jobs_finish_and_the_same_command_completes(slow: F
     campaign = slow_again
     with receiver(campaign) as server:
         with campaign.start(cores=1) as running:
-            wait_until_computing(server, 1)
+            wait_until_computing(campaign, 2, 1)
             (job,) = campaign.states(2)
             running.process.send_signal(signal.SIGTERM)
             assert running.end().status == 1

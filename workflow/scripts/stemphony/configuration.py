@@ -72,7 +72,7 @@ def load(files: Sequence[Path]) -> dict[str, Any]:
     for file in files:
         try:
             text = Path(file).read_text(encoding="utf-8")
-            _refuse_original(file, text)
+            original.refuse(file, text)
             content = yaml.load(text, _Loader)
         except yaml.YAMLError as error:
             place = getattr(error, "problem_mark", None)
@@ -90,16 +90,6 @@ def load(files: Sequence[Path]) -> dict[str, Any]:
             raise ConfigError("", f"{file} holds {_kind(content)} where a mapping of blocks is expected.")
         _update(merged, content)
     return merged
-
-
-def _refuse_original(file: Path, text: str) -> None:
-    """STEMsalabim's block `http_reporting: {…}` is understood, and answered with the YAML to use in its place."""
-    translated = original.yaml_in_place_of(text)
-    if translated is not None:
-        raise ConfigError(
-            "http_reporting",
-            f"{file} has this block as STEMsalabim writes it; here it is YAML. In its place:\n\n{translated}",
-        )
 
 
 def _update(base: dict[str, Any], other: Mapping[str, Any]) -> None:

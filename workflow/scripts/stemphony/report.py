@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shlex
 import time
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 from . import paths
 from .errors import ConfigError, StemphonyError
 from .paths import ResultPaths
+from .status import original
 from .status import settings as status_settings
 from .status.courier import ANOTHER_SENDS, Courier, left_in, runs_of
 from .status.reporter import trial_event
@@ -32,6 +34,8 @@ ADVICE_ON_TROUBLE = {
     Trouble.CERTIFICATE: "It is expired, for another host name, or of an authority that is not known here. For one of "
     "your own give its certificates as http_reporting.ca_file; there is no switch to trust any.",
     Trouble.NO_TLS: "The server does not speak https at that port. Check http:// or https:// and the port.",
+    Trouble.NO_HANDSHAKE: "Somebody listens there and does not begin to speak https: it knows http:// only, or it "
+    "hangs. Check http:// or https:// and the port.",
     Trouble.NO_ANSWER: "Somebody listens there and does not answer: a receiver that hangs, or another service. A run "
     "would go on and keep its reports until it answers.",
     Trouble.CLOSED: "Somebody listens there and hangs up: a service that wants https, or not a web server.",
@@ -53,8 +57,11 @@ def test(config: Path, say: Callable[[str], None]) -> int:
     Raises
     ------
     ConfigError
-        The block http_reporting is not valid, or its password is not there.
+        The block http_reporting is not valid, or STEMsalabim's, or its password is not there.
     """
+    # A file that cannot be read is the settings' to speak of.
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        original.refuse(config, config.read_text(encoding="utf-8"))
     settings = status_settings.load([config], reporting=True)
     for warning in settings.warnings:
         say(f"note: {warning}")

@@ -60,8 +60,11 @@ def add_parser(commands: Any) -> None:
     backup.set_defaults(command=_backup)
     backup.add_argument("file", type=Path, metavar="FILE")
 
-    demo = actions.add_parser("demo", help="a monitor with a small simulation that reports to it")
+    demo = actions.add_parser("demo", parents=[shared], help="a monitor with a small simulation that reports to it")
     demo.set_defaults(command=_demo)
+    demo.add_argument(
+        "--port", type=int, default=argparse.SUPPRESS, help="port to listen on, or the next free one (default: 8000)"
+    )
 
 
 def _require_packages() -> None:
@@ -71,6 +74,11 @@ def _require_packages() -> None:
             f"the monitor needs {', '.join(missing)}, not installed here. In a clone, `make setup` installs all;"
             " elsewhere: pip install --require-hashes -r envs/monitor.lock.txt"
         )
+
+
+def _require_between(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise MonitorError(f"{name}: got {value}. Allowed: {least:g} to {most:g}.")
 
 
 def _given(parsed: argparse.Namespace) -> str | None:
@@ -86,8 +94,7 @@ def _serve(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
         ("--stale-after", parsed.stale_after, 0.01, 1e6),
         ("--rate", parsed.rate, 0, 1e9),
     ):
-        if not least <= value <= most:
-            raise MonitorError(f"{name}: got {value}. Allowed: {least:g} to {most:g}.")
+        _require_between(name, value, least, most)
     from .server import Options, serve
 
     return serve(
@@ -151,8 +158,9 @@ def _backup(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     return 0
 
 
-def _demo(_parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+def _demo(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     _require_packages()
+    _require_between("--port", parsed.port, 0, 65_535)
     from .demonstration import demonstrate
 
-    return demonstrate()
+    return demonstrate(parsed.port, _given(parsed))

@@ -140,6 +140,12 @@ class Database:
             raise
         return database
 
+    @staticmethod
+    def exists(given: str | None) -> bool:
+        """Whether there may be something to open: a file of SQLite is there, or a server has it."""
+        url = database_url(given)
+        return url.get_backend_name() != "sqlite" or Path(str(url.database)).exists()
+
     @property
     def is_sqlite(self) -> bool:
         """Whether it is a file of SQLite."""
@@ -159,7 +165,7 @@ class Database:
             Another one does.
         """
         if self.is_sqlite:
-            held = Path(f"{self.url.database}.lock").open("w", encoding="ascii")  # noqa: SIM115
+            held = os.fdopen(os.open(f"{self.url.database}.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "w")
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:

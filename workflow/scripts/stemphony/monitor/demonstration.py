@@ -20,12 +20,21 @@ FOLDER: Final = REPOSITORY / "build" / "demo-monitor"
 _END_S: Final = 30
 
 
-def demonstrate() -> int:
-    """Start a monitor, run the simulation of `make run` against it, and go on serving until Ctrl-C."""
+def demonstrate(port: int, database: str | None) -> int:
+    """Start a monitor, run the simulation of `make run` against it, and go on serving until Ctrl-C.
+
+    Parameters
+    ----------
+    port : int
+        Where to listen; if it is taken, at the next that is free.
+    database : str or None
+        File or URL of a database; None: one that all demonstrations share.
+    """
     folder = FOLDER / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     try:
         folder.mkdir(parents=True)
-        monitor = Monitor(Options(database=str(FOLDER / "monitor.sqlite"), any_port=True), say)
+        options = Options(port=port, database=database or str(FOLDER / "monitor.sqlite"), any_port=True)
+        monitor = Monitor(options, say)
         config = _config(folder, monitor.url)
     except OSError as error:
         raise MonitorError(f"demo: {folder} cannot be written: {error.strerror}.") from None

@@ -15,7 +15,7 @@ MAX_DEPTH: Final = 8
 MAX_KEYS: Final = 200
 MAX_NAME_CHARACTERS: Final = 200
 MAX_TEXT_CHARACTERS: Final = 4096
-MAX_INDEX: Final = 99_999
+MAX_INDEX: Final = 999_999
 MAX_COUNT: Final = 1_000_000
 MAX_PAIRS: Final = 1_000_000
 """Most defoci × configurations of one simulation."""

@@ -75,7 +75,9 @@ _PREVIEWS: Final = (
         PRIMARY KEY (simulation, defocus_key))""",
 )
 
-MIGRATIONS: Final[Sequence[Sequence[str]]] = (_EVENTS, _NOTIFICATIONS, _PREVIEWS)
+_STARTS: Final = ("ALTER TABLE simulation ADD COLUMN start_told INTEGER NOT NULL DEFAULT 0",)
+
+MIGRATIONS: Final[Sequence[Sequence[str]]] = (_EVENTS, _NOTIFICATIONS, _PREVIEWS, _STARTS)
 """What leads from each version to the next, beginning with an empty database, version 0."""
 
 VERSION: Final = len(MIGRATIONS)

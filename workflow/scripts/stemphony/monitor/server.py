@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -21,7 +21,7 @@ from stemphony.errors import MonitorError
 
 from . import limits
 from .application import make_application
-from .credentials import Gate, Role
+from .credentials import Credential, Gate, Role
 from .database import Database
 from .limits import RateLimit
 from .notification import Notifier, Settings
@@ -61,13 +61,21 @@ class Monitor:
     def __init__(self, options: Options, say: Callable[[str], None]) -> None:
         settings = Settings.read(options.notify) if options.notify else Settings()
         self._say = say
-        self.database = Database.open(options.database)
+        # A start that is refused leaves no new database behind: all that needs none is looked at before.
+        if not Database.exists(options.database):
+            _refuse_open_door(options.host, ())
+        listener = _listen(options)
         try:
-            self.database.lock()
+            self.database = Database.open(options.database)
+        except MonitorError:
+            listener.close()
+            raise
+        try:
             gate = Gate(self.database)
-            _refuse_open_door(options.host, gate)
-            listener = _listen(options)
+            _refuse_open_door(options.host, gate.credentials())
+            self.database.lock()
         except BaseException:
+            listener.close()
             self.database.close()
             raise
         self.port = int(listener.getsockname()[1])
@@ -134,11 +142,11 @@ def _log_to_stderr() -> None:
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
 
 
-def _refuse_open_door(host: str, gate: Gate) -> None:
+def _refuse_open_door(host: str, known: Sequence[Credential]) -> None:
     """An address that others reach needs somebody who may write and somebody who may read."""
     if _is_loopback(host):
         return
-    missing = [role.value for role in Role if role not in {credential.role for credential in gate.credentials()}]
+    missing = [role.value for role in Role if role not in {credential.role for credential in known}]
     if missing:
         commands = " and ".join(f"`stemphony monitor token add NAME --role {role}`" for role in missing)
         raise MonitorError(

@@ -43,6 +43,7 @@ class SimulationSummary:
     num_configurations: int = 0
     run: int = -1
     run_started: float = 0.0
+    start_told: int = 0
     latest_time: float = 0.0
     ended: str = ""
     ended_at: float | None = None
@@ -126,7 +127,7 @@ def update_simulation(simulation: SimulationSummary, event: IncomingEvent) -> Ch
         simulation.ended, simulation.ended_at, simulation.end_message = "", None, ""
     if event.run < simulation.run:
         return change
-    simulation.run_started = min(simulation.run_started, event.time)
+    _note_start(simulation, event)
     if event.time >= simulation.latest_time:
         simulation.latest_time = event.time
         for name, value in event.numbers.items():
@@ -143,6 +144,20 @@ def update_simulation(simulation: SimulationSummary, event: IncomingEvent) -> Ch
     return change
 
 
+def _note_start(simulation: SimulationSummary, event: IncomingEvent) -> None:
+    """A run begins when its START_SIMULATION says; before that has arrived, with the earliest event of it.
+
+    So a node whose clock is years behind makes no run of years.
+    """
+    tells = event.name == Event.START_SIMULATION
+    if tells and not simulation.start_told:
+        simulation.start_told, simulation.run_started = 1, event.time
+        later = [sample for sample in simulation.samples if sample[0] > event.time]
+        simulation.samples = [[event.time, 0.0], *later]
+    elif tells or not simulation.start_told:
+        simulation.run_started = min(simulation.run_started, event.time)
+
+
 def _note_arrival(simulation: SimulationSummary, received: float) -> None:
     if not simulation.events:
         simulation.first_received = simulation.last_received = received
@@ -157,6 +172,7 @@ def _note_arrival(simulation: SimulationSummary, received: float) -> None:
 def _begin_run(simulation: SimulationSummary, event: IncomingEvent) -> None:
     """What ran in the run before runs no more: its progress is lost, its results are not."""
     simulation.run, simulation.run_started = event.run, event.time
+    simulation.start_told = int(event.name == Event.START_SIMULATION)
     simulation.latest_time = event.time
     for name, value in event.numbers.items():
         if name not in ("num_failed", "num_never_ran"):

@@ -27,6 +27,8 @@ SIMULATION: Final = Table(
     # The latest run and its end, if it has one.
     Column("run", Integer, nullable=False),
     Column("run_started", Float, nullable=False),
+    # 1: by the run's own START_SIMULATION, 0: by the earliest event that has arrived.
+    Column("start_told", Integer, nullable=False),
     Column("latest_time", Float, nullable=False),
     Column("ended", Text, nullable=False),
     Column("ended_at", Float),

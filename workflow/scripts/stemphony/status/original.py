@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
+from stemphony.errors import ConfigError
 from stemphony.status.events import RESERVED_KEYS, names_a_secret
 from stemphony.status.settings import BLOCK, DEFAULTS
 
@@ -34,6 +36,21 @@ _ESCAPED: Final = {"n": "\n", "r": "\r", "t": "\t", "f": "\f", "a": "\a", "b": "
 
 class _NotLibconfig(Exception):
     """The text goes on in another way than libconfig's."""
+
+
+def refuse(file: Path, text: str) -> None:
+    """Answer a config file with STEMsalabim's block in it with the YAML to use in its place.
+
+    Raises
+    ------
+    ConfigError
+        The text has such a block.
+    """
+    translated = yaml_in_place_of(text)
+    if translated is not None:
+        raise ConfigError(
+            BLOCK, f"{file} has this block as STEMsalabim writes it; here it is YAML. In its place:\n\n{translated}"
+        )
 
 
 def yaml_in_place_of(text: str) -> str | None:

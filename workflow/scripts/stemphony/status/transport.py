@@ -59,6 +59,7 @@ class Trouble(enum.StrEnum):
     NO_CONNECTION = "no connection in time"
     CERTIFICATE = "certificate not accepted"
     NO_TLS = "no TLS"
+    NO_HANDSHAKE = "no TLS handshake in time"
     NO_ANSWER = "no answer in time"
     CLOSED = "connection closed without an answer"
     NOT_HTTP = "answer is not HTTP"
@@ -286,6 +287,9 @@ def trouble_of(error: BaseException) -> str:
         return Trouble.UNREACHABLE.value
     if any(type(cause) is exceptions.ConnectTimeoutError for cause in chain):
         return Trouble.NO_CONNECTION.value
+    # The ssl module has no class of its own for it.
+    if any(isinstance(cause, TimeoutError) and "handshake" in str(cause) for cause in chain):
+        return Trouble.NO_HANDSHAKE.value
     for kind, word in (
         (socket.gaierror, Trouble.NO_SUCH_HOST),
         (exceptions.NameResolutionError, Trouble.NO_SUCH_HOST),
