@@ -257,3 +257,28 @@ def test_replay_says_what_was_refused_for_good(tmp_path, capsys):
         status, said = run(capsys, "report", "replay", result.root)
     assert status == 0
     assert "2 delivered, 1 refused for good and put aside" in said
+
+
+def test_replay_of_everything_sends_again_what_was_taken_and_what_was_refused(tmp_path, capsys):
+    with FaultServer("ok", "422", "ok") as server:
+        result = left_behind(tmp_path / "results/x", config_for(tmp_path, server.url))
+        run(capsys, "report", "replay", result.root)
+    letters = result.events(1) / "job.attempt-1.dead_letters"
+    assert letters.exists()
+    with EchoServer() as server:
+        config = config_for(tmp_path, server.url)
+        assert "nothing to send" in run(capsys, "report", "replay", "--config", config, result.root)[1]
+        status, said = run(capsys, "report", "replay", "--everything", "--config", config, result.root)
+        assert [entry.json["seq"] for entry in server.received] == [0, 1, 2]
+    assert (status, letters.exists()) == (0, False)
+    assert "3 delivered. None is left." in said
+
+
+def test_replay_of_everything_leaves_what_a_living_process_sends(tmp_path, capsys):
+    result = left_behind(tmp_path / "results/x", None)
+    living = Spool(spool_file_of(result.events(1), "other", 1), hold=True)
+    living.append(json.dumps({"event": "PROGRESS", "time": "000", "seq": 7}).encode())
+    with EchoServer() as server:
+        run(capsys, "report", "replay", "--everything", "--config", config_for(tmp_path, server.url), result.root)
+        assert sorted(entry.json["seq"] for entry in server.received) == [0, 1, 2]
+    living.close()

@@ -135,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     replay.set_defaults(command=_report_replay)
     replay.add_argument("result", type=Path, nargs="*", metavar="RESULT", help="results/<name> (default: all here)")
     replay.add_argument("--config", type=Path, metavar="FILE", help="url and credentials (default: each run's config)")
+    replay.add_argument("--everything", action="store_true", help="once more what was taken, or refused for good")
 
     monitor_command.add_parser(commands)
     return parser
@@ -200,7 +201,7 @@ def _report_test(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 def _report_replay(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     from . import report
 
-    return report.replay(parsed.result, parsed.config, print)
+    return report.replay(parsed.result, parsed.config, print, parsed.everything)
 
 
 def _check(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:

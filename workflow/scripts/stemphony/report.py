@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from . import paths
 from .errors import ConfigError, StemphonyError
 from .paths import ResultPaths
-from .status import original
+from .status import delivery, original
 from .status import settings as status_settings
-from .status.courier import ANOTHER_SENDS, Courier, left_in, runs_of
+from .status.courier import ANOTHER_SENDS, Courier, left_in, runs_of, spools_of
 from .status.reporter import trial_event
 from .status.sender import QUIET_S
 from .status.settings import ReportingSettings
@@ -115,7 +115,7 @@ def advice_on_words(what: str) -> str:
     return "Check http_reporting.url and the receiver."
 
 
-def replay(results: Sequence[Path], config: Path | None, say: Callable[[str], None]) -> int:
+def replay(results: Sequence[Path], config: Path | None, say: Callable[[str], None], everything: bool = False) -> int:
     """Send what runs have left in their spools; returns the exit status, 0 if nothing is left.
 
     Parameters
@@ -124,6 +124,9 @@ def replay(results: Sequence[Path], config: Path | None, say: Callable[[str], No
         Folders of results; empty: all in `results` of the working directory.
     config : Path or None
         Where url and credentials are; None: in the config files that each run had.
+    everything : bool
+        Send all events once more, also those that a receiver has taken, or refused for good: to another receiver, or
+        to one that was corrected. What a living process sends by itself is left to it.
 
     Raises
     ------
@@ -131,6 +134,10 @@ def replay(results: Sequence[Path], config: Path | None, say: Callable[[str], No
         A folder is not that of a result; a config file is gone or not valid.
     """
     found = [_result_in(folder) for folder in results] if results else _results_here()
+    if everything:
+        for spool in (spool for result in found for spool in spools_of(result)):
+            if not delivery.is_being_sent(spool.path):
+                delivery.forget(spool.path)
     return max(_replay(result, config, say) for result in found)
 
 
@@ -167,7 +174,10 @@ def _replay(result: ResultPaths, config: Path | None, say: Callable[[str], None]
     courier.stop()
     said = f"{result.root}: {courier.arrived} delivered"
     if courier.refused:
-        said += f", {courier.refused} refused for good and put aside in {result.reports}"
+        said += (
+            f", {courier.refused} refused for good and put aside in {result.reports} (to a receiver that was corrected:"
+            f" stemphony report replay --everything {shlex.quote(str(result.root))})"
+        )
     if complete:
         say(f"{said}. None is left.")
         return 0

@@ -88,6 +88,18 @@ def delivered_until(spool_file: Path) -> int:
     return int(noted) if len(noted) == _DIGITS + 1 and noted[:_DIGITS].isdigit() else 0
 
 
+def forget(spool_file: Path) -> None:
+    """Take all events of a spool file for undelivered, those refused too. A receiver of ours knows what it has.
+
+    Raises
+    ------
+    OSError
+        The notes cannot be removed.
+    """
+    for suffix in (DELIVERED_SUFFIX, DEAD_LETTERS_SUFFIX):
+        spool_file.with_suffix(suffix).unlink(missing_ok=True)
+
+
 def is_being_sent(spool_file: Path) -> bool | None:
     """Tell whether the process that writes this spool is alive and sends it by itself; None: no way to tell."""
     try:
