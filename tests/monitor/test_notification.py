@@ -9,12 +9,14 @@ from email import message_from_bytes
 from email.message import Message
 from email.policy import default
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
+from sqlalchemy import select, text
 from stemphony.errors import MonitorError
+from stemphony.monitor import migrations, notification, tables
 from stemphony.monitor.database import Database
 from stemphony.monitor.exchange import Exchange
 from stemphony.monitor.incoming import read_batch, read_event
@@ -29,6 +31,7 @@ from stemphony.monitor.notification import (
     body_for,
     mail_for,
     send,
+    waiting,
 )
 from stemphony.monitor.writer import Writer
 from support.campaign import wait_for
@@ -211,6 +214,152 @@ def test_who_begins_to_be_told_is_not_told_of_old_silence(tmp_path: Path):
         notifier.close()
         writer.close()
     assert told == ["silent"]
+
+
+class Notified:
+    """A monitor's writer and notifier with one target that remembers what it is told."""
+
+    def __init__(self, database: Database, *kinds: str, answer: Verdict = Verdict.TOLD) -> None:
+        self.told: list[Notice] = []
+        self.answer = answer
+        self.database = database
+        target = Target("t", "json", frozenset(kinds), url="http://127.0.0.1:1/")
+        self.notifier = Notifier(Settings((target,)), database, lambda _: None, send=self._tell)
+        self.writer = Writer(database, self.notifier.rows, noted=self.notifier.wake)
+
+    def __enter__(self) -> Self:
+        self.notifier.start(self.writer)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.notifier.close()
+        self.writer.close()
+
+    def _tell(self, _target: Target, notice: Notice, _exchange: Exchange) -> Outcome:
+        self.told.append(notice)
+        return Outcome(self.answer, "" if self.answer is Verdict.TOLD else "away")
+
+    def store(self, *events: dict[str, Any], ago_s: float = 0.0) -> None:
+        self.writer.store(read_batch(json.dumps(events).encode(), time.time() - ago_s))
+
+    def settle(self) -> None:
+        """Wait until nothing is due."""
+        wait_for(lambda: self._waiting() == 0, "all that is due")
+
+    def _waiting(self) -> int:
+        with self.database.reader.begin() as connection:
+            return waiting(connection)
+
+
+def original(event: str, second: int) -> dict[str, Any]:
+    """An event of STEMsalabim, which counts no runs."""
+    common = {"id": "an id", "num_threads": 4, "num_processors": 2, "num_defoci": 1, "num_configurations": 2}
+    return {"time": f"2026-03-01 10:00:{second:02d}", **common, "event": event, "title": "t"}
+
+
+@pytest.mark.parametrize("in_one_batch", [True, False])
+def test_each_end_of_each_start_of_the_original_program_is_told_once(any_database: str, in_one_batch: bool):
+    """Three starts of one id; all of it comes twice, and an end that comes late once more."""
+    events = [original(name, 10 * n + m) for n in range(3) for m, name in enumerate(("START_SIMULATION", "FINISH"), 1)]
+    with Database.open(any_database) as database, Notified(database, "finished") as notified:
+        for part in [events] if in_one_batch else [[event] for event in events]:
+            notified.store(*part)
+        for event in [*events, original("FINISH", 20)]:
+            notified.store(event)
+        notified.settle()
+        assert [(notice.kind, notice.run) for notice in notified.told] == [("finished", run) for run in (1, 2, 3)]
+
+
+def test_what_is_told_late_is_what_was_then(tmp_path: Path):
+    """A run fails while the target is away; the next one runs when it is back."""
+    with Database.open(str(tmp_path / "m.sqlite")) as database:
+        story = Story()
+        with Notified(database, "failed", answer=Verdict.AGAIN) as notified:
+            notified.store(story.start(), *story.done(0, 0), story.failed((0, 1)))
+            wait_for(lambda: notified.told, "the first try")
+        with database.writer.begin() as connection:
+            connection.execute(tables.NOTIFICATION.update().values(due=0.0))
+        story.run, story.hook_seq = 2, 0
+        with Notified(database, "failed") as notified:
+            notified.store(story.start(), *(event for c in (1, 2, 3) for event in story.done(0, c, attempt=2)))
+            notified.settle()
+        (notice,) = notified.told
+        assert (notice.run, notice.finished, notice.percent, notice.message) == (1, 1, 8, "a job failed")
+
+
+def test_a_notification_goes_out_when_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """And not only when the next look at the database is due."""
+    monkeypatch.setattr(notification, "CHECK_S", 600.0)
+    with Database.open(str(tmp_path / "m.sqlite")) as database, Notified(database, "finished") as notified:
+        # By now the thread waits: it has told the first.
+        for number in (1, 2, 3):
+            notified.store(*Story().whole())
+            wait_for(lambda number=number: len(notified.told) == number, "a notification")
+
+
+def test_a_run_that_goes_on_and_falls_silent_again_is_told_of_again_but_not_all_day(
+    any_database: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(notification, "CHECK_S", 0.1)
+    story = Story()
+    now = time.time()
+
+    def found(ago_s: float) -> None:
+        """The silences that are told were found so long ago."""
+        with database.writer.begin() as connection:
+            connection.execute(tables.NOTIFICATION.update().values(created=now - ago_s))
+
+    with Database.open(any_database) as database:
+
+        def silent_since(ago_s: float, *events: dict[str, Any]) -> list[str]:
+            with Notified(database, "stale") as notified:
+                notified.store(*events, ago_s=ago_s)
+                time.sleep(0.5)
+                notified.settle()
+            return [notice.kind for notice in notified.told]
+
+        hour = 3600.0
+        assert silent_since(9 * hour, story.start()) == ["stale"]
+        assert silent_since(9 * hour) == []
+        found(ago_s=8 * hour)
+        assert silent_since(8.5 * hour, story.hook("SIGN_OF_LIFE")) == [], "it has not gone on since"
+        found(ago_s=5 * hour)
+        assert silent_since(1 * hour, story.hook("SIGN_OF_LIFE")) == [], "once in six hours"
+        found(ago_s=7 * hour)
+        assert silent_since(1 * hour) == ["stale"]
+        found(ago_s=2 * hour)
+        story.run += 1
+        assert silent_since(1 * hour, story.start()) == ["stale"], "another run"
+
+
+def test_notifications_of_an_earlier_version_are_kept(any_database: str):
+    """Of version 3, one told and one due: none is told twice, none is lost, and what follows is told."""
+    with Database.open(any_database) as database:
+        story = Story(title="kept")
+        with Notified(database) as notified:
+            notified.store(*story.whole(), original("START_SIMULATION", 1), original("FINISH", 2))
+        with database.writer.begin() as connection:
+            connection.execute(text("DROP TABLE notification"))
+            for statement in migrations.MIGRATIONS[1]:
+                connection.exec_driver_sql(statement)
+            connection.execute(text("DELETE FROM schema_version WHERE version > 3"))
+            insert = text("INSERT INTO notification VALUES (:row, :run, 'finished', 't', 1.7e9, :due, 3, :sent, '')")
+            for row, run, due, sent in ((1, 1, 1.0, None), (2, 0, None, 1.0)):
+                connection.execute(insert, {"row": row, "run": run, "due": due, "sent": sent})
+            # Earlier versions gave the runs of the original program no number.
+            connection.execute(text("UPDATE simulation SET run = 0 WHERE row = 2"))
+    with Database.open(any_database) as database, Notified(database, "finished") as notified:
+        with database.reader.begin() as connection:
+            assert migrations.version_of(connection) == migrations.VERSION
+            kept = connection.execute(select(tables.NOTIFICATION).order_by(tables.NOTIFICATION.c.simulation)).all()
+            assert [(row.simulation, row.run, row.kind, row.tries) for row in kept] == [
+                (1, 1, "finished", 3), (2, 0, "finished", 3),
+            ]  # fmt: skip
+        notified.settle()
+        assert [(notice.title, notice.run) for notice in notified.told] == [("kept", 1)]
+        notified.store(original("START_SIMULATION", 11), original("FINISH", 12))
+        notified.settle()
+        assert [(notice.title, notice.run) for notice in notified.told] == [("kept", 1), ("t", 1)]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import smtplib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from email.message import EmailMessage
 from functools import partial
 from pathlib import Path
@@ -56,6 +56,9 @@ LONGEST_PAUSE_S: Final = 3600.0
 GIVE_UP_S: Final = 2 * 86_400.0
 OLD_NEWS_S: Final = 86_400.0
 """Who begins to be told is not told of all that has ever fallen silent."""
+
+STALE_AGAIN_S: Final = 6 * 3600.0
+"""A run that goes on and falls silent again is told of again, no oftener than this."""
 
 NAMED: Final = 5
 SAID_CHARACTERS: Final = 120
@@ -428,15 +431,16 @@ class Notifier:
         self._thread: threading.Thread | None = None
 
     def rows(self, simulation: SimulationSummary, event: str, now: float) -> list[dict[str, Any]]:
-        """What to write down when a run has ended."""
-        self._wake()
+        """What to write down when a run has ended; `simulation.revision` is the event that ended it."""
         return self._rows(simulation, OF_END[event].value, now)
 
     def _rows(self, simulation: SimulationSummary, kind: str, now: float) -> list[dict[str, Any]]:
+        notice = json.dumps(asdict(Notice.of(simulation, kind, self._settings.page, now)))
         return [
             {
-                "simulation": simulation.row, "run": simulation.run, "kind": kind, "target": target.name,
-                "created": now, "due": now, "tries": 0, "sent": None, "trouble": "",
+                "simulation": simulation.row, "event": simulation.revision, "kind": kind, "target": target.name,
+                "run": simulation.run, "created": now, "due": now, "tries": 0, "sent": None, "trouble": "",
+                "notice": notice,
             }
             for target in self._settings.targets
             if kind in target.kinds
@@ -467,7 +471,8 @@ class Notifier:
         if self._thread is not None:
             self._thread.join(GRACE_S)
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Say that something may be due."""
         for teller in self._tellers:
             teller.wake()
 
@@ -497,12 +502,12 @@ class Notifier:
                 if state_of(simulation, now, self._stale_after_s) is State.STALE
                 and now - simulation.last_received < MAX_STALE_AFTER_S + OLD_NEWS_S
             ]
-            told = _told(connection, [simulation.row for simulation in silent], State.STALE.value)
-        new = [simulation for simulation in silent if (simulation.row, simulation.run) not in told]
+            told = _told_of_silence(connection, [simulation.row for simulation in silent])
+        new = [simulation for simulation in silent if _is_news(simulation, told.get(simulation.row), now)]
         rows = [row for simulation in new for row in self._rows(simulation, State.STALE.value, now)]
         if rows:
             writer.run(lambda connection: connection.execute(tables.NOTIFICATION.insert(), rows))
-            self._wake()
+            self.wake()
 
 
 class _Teller:
@@ -569,17 +574,23 @@ class _Teller:
             question = select(table).where(table.c.target == self._target.name, table.c.due <= now)
             rows = connection.execute(question.order_by(table.c.created).limit(50)).mappings()
             due = [dict(row) for row in rows]
-            about = {row["simulation"]: reading.simulation(connection, row["simulation"]) for row in due}
-        for row in due:
-            simulation = about[row["simulation"]]
-            if self._stop.is_set() or simulation is None:
+            notices = [self._notice(connection, row, now) for row in due]
+        for row, notice in zip(due, notices, strict=True):
+            if self._stop.is_set() or notice is None:
                 continue
-            outcome = self._tell(Notice.of(simulation, row["kind"], self._page, now))
+            outcome = self._tell(notice)
             if self._stop.is_set() and outcome.verdict is Verdict.AGAIN:
                 # Cut by our own end, perhaps: no fault of the target. It stays due.
                 return
             self._to_note.append((row, self._after(row, outcome)))
             self._note(writer)
+
+    def _notice(self, connection: Connection, row: Mapping[str, Any], now: float) -> Notice | None:
+        if row["notice"]:
+            return Notice(**json.loads(row["notice"]))
+        # An earlier version wrote it, without what is to be told.
+        simulation = reading.simulation(connection, row["simulation"])
+        return None if simulation is None else Notice.of(simulation, row["kind"], self._page, now)
 
     def _tell(self, notice: Notice) -> Outcome:
         try:
@@ -623,15 +634,28 @@ class _Teller:
         self._say(f"notification {self._target.name!r}: {what}")
 
 
-def _told(connection: Connection, rows: Sequence[int], kind: str) -> set[tuple[int, int]]:
+def _told_of_silence(connection: Connection, rows: Sequence[int]) -> dict[int, tuple[float, int]]:
+    """When simulations were last found to be silent, and in which run."""
     table = tables.NOTIFICATION
-    question = select(table.c.simulation, table.c.run).where(table.c.simulation.in_(rows), table.c.kind == kind)
-    return {(row, run) for row, run in connection.execute(question)}
+    question = select(table.c.simulation, table.c.created, table.c.run)
+    question = question.where(table.c.simulation.in_(rows), table.c.kind == State.STALE.value)
+    found: dict[int, tuple[float, int]] = {}
+    for simulation, created, run in connection.execute(question):
+        found[simulation] = max((created, run), found.get(simulation, (created, run)))
+    return found
+
+
+def _is_news(simulation: SimulationSummary, told: tuple[float, int] | None, now: float) -> bool:
+    """Whether a silence is to be told: one that began since the last was, and not many of one run on one day."""
+    if told is None:
+        return True
+    created, run = told
+    return simulation.last_received > created and (run != simulation.run or now - created > STALE_AGAIN_S)
 
 
 def _cross_off(row: Mapping[str, Any], values: Mapping[str, Any], connection: Connection) -> None:
     table = tables.NOTIFICATION
-    keys = ("simulation", "run", "kind", "target")
+    keys = [column.name for column in table.primary_key]
     connection.execute(update(table).where(*(table.c[key] == row[key] for key in keys)).values(**values))
 
 
