@@ -9,15 +9,30 @@ from email import message_from_bytes
 from email.message import Message
 from email.policy import default
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
+from sqlalchemy import select, text
 from stemphony.errors import MonitorError
+from stemphony.monitor import migrations, notification, tables
 from stemphony.monitor.database import Database
+from stemphony.monitor.exchange import Exchange
 from stemphony.monitor.incoming import read_batch, read_event
-from stemphony.monitor.notification import Notice, Notifier, Settings, Target, body_for, mail_for, send
+from stemphony.monitor.notification import (
+    MAX_TARGETS,
+    Notice,
+    Notifier,
+    Outcome,
+    Settings,
+    Target,
+    Verdict,
+    body_for,
+    mail_for,
+    send,
+    waiting,
+)
 from stemphony.monitor.writer import Writer
 from support.campaign import wait_for
 from support.monitor import MonitorProcess, Story
@@ -34,10 +49,24 @@ class Mailbox:
 
     def __init__(self) -> None:
         self.mails: list[tuple[str, list[str], Message]] = []
+        self.answers: dict[str, str] = {}
+
+    async def handle_MAIL(self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any) -> str:
+        envelope.mail_from = address
+        return self.answers.get("MAIL", "250 OK")
+
+    async def handle_RCPT(self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any) -> str:
+        answer = self.answers.get(address, "250 OK")
+        if answer.startswith("250"):
+            envelope.rcpt_tos.append(address)
+        return answer
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
         self.mails.append((envelope.mail_from, envelope.rcpt_tos, message_from_bytes(envelope.content, policy=default)))
-        return "250 taken"
+        return self.answers.get("DATA", "250 taken")
+
+    async def handle_QUIT(self, _server: Any, _session: Any, _envelope: Any) -> str:
+        return self.answers.get("QUIT", "221 Bye")
 
 
 def right_password(_server: Any, _session: Any, _envelope: Any, _mechanism: str, given: Any) -> AuthResult:
@@ -51,6 +80,22 @@ def mailbox() -> Iterator[tuple[Mailbox, int]]:
     server.start()
     yield box, port
     server.stop()
+
+
+def tell(target: Target, patience_s: float = 30.0) -> Outcome:
+    with Exchange(patience_s) as exchange:
+        return send(target, NOTICE, exchange)
+
+
+def again(what: str) -> Outcome:
+    return Outcome(Verdict.AGAIN, what)
+
+
+def mail_target(port: int, *recipients: str, **others: Any) -> Target:
+    keys = {"user": "monitor", "password": "canary-secret", "security": "none", **others}
+    return Target(
+        "m", "email", frozenset(), host="127.0.0.1", port=port, sender="a@b", recipients=recipients or ("c@d",), **keys
+    )
 
 
 @pytest.fixture
@@ -125,27 +170,27 @@ def test_nothing_is_forgotten_by_a_crash_and_nothing_told_twice(tmp_path: Path):
     target = Target("t", "json", frozenset({"finished"}), url="http://127.0.0.1:1/")
     story, told = Story(), []
 
-    def run(answer: str) -> None:
+    def run(start: bool) -> None:
         with Database.open(str(tmp_path / "m.sqlite")) as database:
 
-            def tell(_target: Target, notice: Notice) -> str:
+            def tell(_target: Target, notice: Notice, _exchange: Exchange) -> Outcome:
                 told.append(notice.title)
-                return answer
+                return Outcome(Verdict.TOLD)
 
             notifier = Notifier(Settings((target,)), database, lambda _: None, send=tell)
             writer = Writer(database, notifier.rows)
             writer.store(read_batch(json.dumps(story.whole()).encode(), time.time()))
-            if answer != "never started":
+            if start:
                 notifier.start(writer)
                 time.sleep(0.5)
             notifier.close()
             writer.close()
 
-    run("never started")
+    run(start=False)
     assert told == []
-    run("")
+    run(start=True)
     assert told == [story.title]
-    run("")
+    run(start=True)
     assert told == [story.title]
 
 
@@ -153,9 +198,9 @@ def test_who_begins_to_be_told_is_not_told_of_old_silence(tmp_path: Path):
     """Three runs without an end: one that is silent since last week, one since an hour, one that has just reported."""
     told: list[str] = []
 
-    def tell(_target: Target, notice: Notice) -> str:
+    def tell(_target: Target, notice: Notice, _exchange: Exchange) -> Outcome:
         told.append(notice.title)
-        return ""
+        return Outcome(Verdict.TOLD)
 
     target = Target("t", "json", frozenset({"stale"}), url="http://127.0.0.1:1/")
     with Database.open(str(tmp_path / "m.sqlite")) as database:
@@ -171,35 +216,244 @@ def test_who_begins_to_be_told_is_not_told_of_old_silence(tmp_path: Path):
     assert told == ["silent"]
 
 
+class Notified:
+    """A monitor's writer and notifier with one target that remembers what it is told."""
+
+    def __init__(self, database: Database, *kinds: str, answer: Verdict = Verdict.TOLD) -> None:
+        self.told: list[Notice] = []
+        self.answer = answer
+        self.database = database
+        target = Target("t", "json", frozenset(kinds), url="http://127.0.0.1:1/")
+        self.notifier = Notifier(Settings((target,)), database, lambda _: None, send=self._tell)
+        self.writer = Writer(database, self.notifier.rows, noted=self.notifier.wake)
+
+    def __enter__(self) -> Self:
+        self.notifier.start(self.writer)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.notifier.close()
+        self.writer.close()
+
+    def _tell(self, _target: Target, notice: Notice, _exchange: Exchange) -> Outcome:
+        self.told.append(notice)
+        return Outcome(self.answer, "" if self.answer is Verdict.TOLD else "away")
+
+    def store(self, *events: dict[str, Any], ago_s: float = 0.0) -> None:
+        self.writer.store(read_batch(json.dumps(events).encode(), time.time() - ago_s))
+
+    def settle(self) -> None:
+        """Wait until nothing is due."""
+        wait_for(lambda: self._waiting() == 0, "all that is due")
+
+    def _waiting(self) -> int:
+        with self.database.reader.begin() as connection:
+            return waiting(connection)
+
+
+def original(event: str, second: int) -> dict[str, Any]:
+    """An event of STEMsalabim, which counts no runs."""
+    common = {"id": "an id", "num_threads": 4, "num_processors": 2, "num_defoci": 1, "num_configurations": 2}
+    return {"time": f"2026-03-01 10:00:{second:02d}", **common, "event": event, "title": "t"}
+
+
+@pytest.mark.parametrize("in_one_batch", [True, False])
+def test_each_end_of_each_start_of_the_original_program_is_told_once(any_database: str, in_one_batch: bool):
+    """Three starts of one id; all of it comes twice, and an end that comes late once more."""
+    events = [original(name, 10 * n + m) for n in range(3) for m, name in enumerate(("START_SIMULATION", "FINISH"), 1)]
+    with Database.open(any_database) as database, Notified(database, "finished") as notified:
+        for part in [events] if in_one_batch else [[event] for event in events]:
+            notified.store(*part)
+        for event in [*events, original("FINISH", 20)]:
+            notified.store(event)
+        notified.settle()
+        assert [(notice.kind, notice.run) for notice in notified.told] == [("finished", run) for run in (1, 2, 3)]
+
+
+def test_what_is_told_late_is_what_was_then(tmp_path: Path):
+    """A run fails while the target is away; the next one runs when it is back."""
+    with Database.open(str(tmp_path / "m.sqlite")) as database:
+        story = Story()
+        with Notified(database, "failed", answer=Verdict.AGAIN) as notified:
+            notified.store(story.start(), *story.done(0, 0), story.failed((0, 1)))
+            wait_for(lambda: notified.told, "the first try")
+        with database.writer.begin() as connection:
+            connection.execute(tables.NOTIFICATION.update().values(due=0.0))
+        story.run, story.hook_seq = 2, 0
+        with Notified(database, "failed") as notified:
+            notified.store(story.start(), *(event for c in (1, 2, 3) for event in story.done(0, c, attempt=2)))
+            notified.settle()
+        (notice,) = notified.told
+        assert (notice.run, notice.finished, notice.percent, notice.message) == (1, 1, 8, "a job failed")
+
+
+def test_a_notification_goes_out_when_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """And not only when the next look at the database is due."""
+    monkeypatch.setattr(notification, "CHECK_S", 600.0)
+    with Database.open(str(tmp_path / "m.sqlite")) as database, Notified(database, "finished") as notified:
+        # By now the thread waits: it has told the first.
+        for number in (1, 2, 3):
+            notified.store(*Story().whole())
+            wait_for(lambda number=number: len(notified.told) == number, "a notification")
+
+
+def test_a_run_that_goes_on_and_falls_silent_again_is_told_of_again_but_not_all_day(
+    any_database: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(notification, "CHECK_S", 0.1)
+    story = Story()
+    now = time.time()
+
+    def found(ago_s: float) -> None:
+        """The silences that are told were found so long ago."""
+        with database.writer.begin() as connection:
+            connection.execute(tables.NOTIFICATION.update().values(created=now - ago_s))
+
+    with Database.open(any_database) as database:
+
+        def silent_since(ago_s: float, *events: dict[str, Any]) -> list[str]:
+            with Notified(database, "stale") as notified:
+                notified.store(*events, ago_s=ago_s)
+                time.sleep(0.5)
+                notified.settle()
+            return [notice.kind for notice in notified.told]
+
+        hour = 3600.0
+        assert silent_since(9 * hour, story.start()) == ["stale"]
+        assert silent_since(9 * hour) == []
+        found(ago_s=8 * hour)
+        assert silent_since(8.5 * hour, story.hook("SIGN_OF_LIFE")) == [], "it has not gone on since"
+        found(ago_s=5 * hour)
+        assert silent_since(1 * hour, story.hook("SIGN_OF_LIFE")) == [], "once in six hours"
+        found(ago_s=7 * hour)
+        assert silent_since(1 * hour) == ["stale"]
+        found(ago_s=2 * hour)
+        story.run += 1
+        assert silent_since(1 * hour, story.start()) == ["stale"], "another run"
+
+
+def test_notifications_of_an_earlier_version_are_kept(any_database: str):
+    """Of version 3, one told and one due: none is told twice, none is lost, and what follows is told."""
+    with Database.open(any_database) as database:
+        story = Story(title="kept")
+        with Notified(database) as notified:
+            notified.store(*story.whole(), original("START_SIMULATION", 1), original("FINISH", 2))
+        with database.writer.begin() as connection:
+            connection.execute(text("DROP TABLE notification"))
+            for statement in migrations.MIGRATIONS[1]:
+                connection.exec_driver_sql(statement)
+            connection.execute(text("DELETE FROM schema_version WHERE version > 3"))
+            insert = text("INSERT INTO notification VALUES (:row, :run, 'finished', 't', 1.7e9, :due, 3, :sent, '')")
+            for row, run, due, sent in ((1, 1, 1.0, None), (2, 0, None, 1.0)):
+                connection.execute(insert, {"row": row, "run": run, "due": due, "sent": sent})
+            # Earlier versions gave the runs of the original program no number.
+            connection.execute(text("UPDATE simulation SET run = 0 WHERE row = 2"))
+    with Database.open(any_database) as database, Notified(database, "finished") as notified:
+        with database.reader.begin() as connection:
+            assert migrations.version_of(connection) == migrations.VERSION
+            kept = connection.execute(select(tables.NOTIFICATION).order_by(tables.NOTIFICATION.c.simulation)).all()
+            assert [(row.simulation, row.run, row.kind, row.tries) for row in kept] == [
+                (1, 1, "finished", 3), (2, 0, "finished", 3),
+            ]  # fmt: skip
+        notified.settle()
+        assert [(notice.title, notice.run) for notice in notified.told] == [("kept", 1)]
+        notified.store(original("START_SIMULATION", 11), original("FINISH", 12))
+        notified.settle()
+        assert [(notice.title, notice.run) for notice in notified.told] == [("kept", 1), ("t", 1)]
+
+
 @pytest.mark.parametrize(
     ("mode", "trouble"),
     [("ok", ""), ("500", "status 500"), ("302", "status 302"), ("404", "status 404"), ("garbage", "BadStatusLine")],
 )
 def test_what_a_webhook_answers(mode: str, trouble: str):
     with FaultServer(mode, headers=["Location: /elsewhere"]) as server:
-        said = send(Target("t", "json", frozenset(), url=f"{server.url}?secret"), NOTICE)
-        assert said == trouble
-        assert {entry.method for entry in server.received} == {"POST"}
-        assert len(server.received) == 1
+        outcome = tell(Target("t", "json", frozenset(), url=f"{server.url}hook?secret"))
+        assert outcome == (again(trouble) if trouble else Outcome(Verdict.TOLD))
+        assert [(entry.method, entry.path) for entry in server.received] == [("POST", "/hook?secret")]
+        assert server.received[0].headers["host"] == f"127.0.0.1:{server.port}"
 
 
 def test_a_webhook_that_is_away_and_a_wrong_password(mailbox: tuple[Mailbox, int]):
-    assert (
-        send(Target("t", "json", frozenset(), url=f"http://127.0.0.1:{closed_port()}/"), NOTICE)
-        == "ConnectionRefusedError"
-    )
+    away = Target("t", "json", frozenset(), url=f"http://127.0.0.1:{closed_port()}/")
+    assert tell(away) == again("ConnectionRefusedError")
     _, port = mailbox
-    mail = Target(
-        "m", "email", frozenset(), host="127.0.0.1", port=port, security="none", sender="a@b", recipients=("c@d",),
-        user="monitor", password="wrong",
-    )  # fmt: skip
-    assert send(mail, NOTICE) == "SMTPAuthenticationError 535"
+    assert tell(mail_target(port, password="wrong")) == again("SMTPAuthenticationError 535")
     # A server without TLS never sees the password of who asked for it.
-    assert send(Target(**{**vars_of(mail), "security": "starttls"}), NOTICE) == "SMTPNotSupportedError"
+    assert tell(mail_target(port, security="starttls")) == again("SMTPNotSupportedError")
 
 
-def vars_of(target: Target) -> dict[str, Any]:
-    return {name: getattr(target, name) for name in target.__dataclass_fields__}
+def test_a_recipient_who_is_refused_is_named_and_the_others_have_the_mail_once(
+    tmp_path: Path, mailbox: tuple[Mailbox, int], settings_file: Callable[[str], Path]
+):
+    box, port = mailbox
+    box.answers = {"eve@example.org": "550 5.1.1 no such user"}
+    file = settings_file(
+        f"targets: [{{name: mail, format: email, host: 127.0.0.1, port: {port}, security: none, from: m@example.org,"
+        " to: [ada@example.org, eve@example.org, lin@example.org]}]"
+    )
+    with MonitorProcess(tmp_path, "--notify", str(file)) as monitor:
+        monitor.store(Story(title="Good").whole())
+        wait_for(lambda: "refuses" in monitor.said(), "the line that names the refused one")
+        wait_for(lambda: "stemphony_monitor_notifications_waiting 0\n" in monitor.get("/metrics").text, "nothing due")
+        assert (
+            "notification 'mail': the mail server refuses eve@example.org (550 5.1.1 no such user); all others have the"
+            " mail" in monitor.said()
+        )
+        assert "tried again" not in monitor.said()
+    assert [to for _, to, _ in box.mails] == [["ada@example.org", "lin@example.org"]]
+
+
+def test_a_mail_that_is_refused_for_good_is_given_up_with_a_word(
+    tmp_path: Path, mailbox: tuple[Mailbox, int], settings_file: Callable[[str], Path]
+):
+    box, port = mailbox
+    box.answers = {"eve@example.org": "550 no such user"}
+    file = settings_file(
+        f"targets: [{{name: mail, format: email, host: 127.0.0.1, port: {port}, security: none, from: m@example.org,"
+        " to: eve@example.org}]"
+    )
+    with MonitorProcess(tmp_path, "--notify", str(file)) as monitor:
+        monitor.store(Story().whole())
+        line = "notification 'mail': the mail server refuses eve@example.org (550 no such user); it is not tried again"
+        wait_for(lambda: line in monitor.said(), "the line that says so")
+        wait_for(lambda: "stemphony_monitor_notifications_waiting 0\n" in monitor.get("/metrics").text, "nothing due")
+    assert not box.mails
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome"),
+    [
+        ({"x@y": "550 no"}, Outcome(Verdict.TOLD, "the mail server refuses x@y (550 no)")),
+        ({"x@y": "450 later"}, Outcome(Verdict.TOLD, "the mail server refuses x@y (450 later)")),
+        (
+            {"c@d": "550 no", "x@y": "553 no"},
+            Outcome(Verdict.NEVER, "the mail server refuses c@d (550 no), x@y (553 no)"),
+        ),
+        ({"c@d": "550 no", "x@y": "450 later"}, again("the mail server refuses c@d (550 no), x@y (450 later)")),
+        ({"c@d": "550 no", "x@y": "421 busy"}, again("the mail server refuses c@d (550 no), x@y (421 busy)")),
+        ({"MAIL": "550 not you"}, Outcome(Verdict.NEVER, "the mail is refused: 550 not you")),
+        ({"MAIL": "451 later"}, again("the mail is refused: 451 later")),
+        ({"DATA": "554 spam"}, Outcome(Verdict.NEVER, "the mail is refused: 554 spam")),
+        ({"DATA": "452 full"}, again("the mail is refused: 452 full")),
+        ({"QUIT": "500 what?"}, Outcome(Verdict.TOLD)),
+    ],
+)
+def test_what_a_mail_server_answers(mailbox: tuple[Mailbox, int], answers: dict[str, str], outcome: Outcome):
+    box, port = mailbox
+    box.answers = answers
+    # One address twice counts once.
+    assert tell(mail_target(port, "c@d", "x@y", "c@d")) == outcome
+
+
+def test_of_many_who_are_refused_some_are_named(mailbox: tuple[Mailbox, int]):
+    box, port = mailbox
+    everybody = [f"p{number}@example.org" for number in range(9)]
+    box.answers = dict.fromkeys(everybody[1:], "550 " + 400 * "x")
+    said = tell(mail_target(port, *everybody)).what
+    assert said.count("@") == 5
+    assert said.endswith(" and 3 more")
+    assert len(said) < 1000
 
 
 def test_titles_call_nobody_and_link_nowhere():
@@ -222,6 +476,9 @@ def test_titles_call_nobody_and_link_nowhere():
         ("[]", "must have a list `targets`"),
         ("targets: [{format: sms}]", "`format` is 'sms'"),
         ("targets: [{url: 'ftp://x'}]", "give the address"),
+        ("targets: [{url: 'http://user:secret@x/'}]", "without a user name in it"),
+        ("targets: [{url: 'http://x:port/'}]", "give the address"),
+        (f"targets: [{', '.join(['{}'] * (MAX_TARGETS + 1))}]", "has 51 entries. Allowed: at most 50"),
         ("targets: [{urls: x}]", "has no key 'urls'"),
         ("targets: [{url: 'http://x', when: [started]}]", "`when` must be"),
         ("targets: [{url_env: NOT_SET_ANYWHERE}]", "is not set or empty"),

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import random
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import select
+from stemphony.monitor import tables
 from stemphony.monitor.incoming import read_event
 from stemphony.monitor.state import outlook_of, silence_allowed_s, state_of
 from stemphony.monitor.summaries import PairSummary, SimulationSummary, update_pair, update_simulation
@@ -185,6 +188,81 @@ def test_the_original_program_is_understood(monitor: Inside):
     assert (simulation["finished"], simulation["running"], simulation["progress"]) == (1, 1, 0.75)
     monitor.client.post("/", json={"time": when[15], **common, "event": "FINISH"})
     assert monitor.simulation["state"] == "finished"
+
+
+def original(event: str, second: int, **keys: Any) -> dict[str, Any]:
+    """An event as STEMsalabim sends it, that many seconds into a day."""
+    common = {"id": "an id", "num_threads": 4, "num_processors": 2, "num_defoci": 1, "num_configurations": 2}
+    moment = datetime.fromtimestamp(1_770_000_000 + second, UTC).isoformat(sep=" ")
+    return {"time": moment, **common, "event": event, **keys}
+
+
+def original_run(second: int, *configurations: int) -> list[dict[str, Any]]:
+    """A start with the configurations that it computes, 20 s long; its end comes apart."""
+    pairs = [{"defocus": 3.0, "defocus_index": 0, "configuration_index": number} for number in configurations]
+    jobs = [
+        original(name, second + 5 * number + 1 + step, **pair, **keys)
+        for number, pair in enumerate(pairs)
+        for step, (name, keys) in enumerate(
+            [("START_FP_CONFIGURATION", {}), ("PROGRESS", {"progress": 0.5}), ("PROGRESS", {"progress": 1.0})]
+        )
+    ]
+    return [original("START_SIMULATION", second, title="t", version="5", git_commit="abc"), *jobs]
+
+
+def test_each_start_of_the_original_program_is_a_run(monitor: Inside):
+    """The second dies without an end; the third computes one of two configurations again, and finishes."""
+
+    def shown(*names: str) -> tuple[Any, ...]:
+        return tuple(monitor.simulation[name] for name in names)
+
+    monitor.store([*original_run(0, 0, 1), original("FINISH", 20)])
+    assert shown("run", "state", "finished", "running") == (1, "finished", 2, 0)
+    monitor.store(original_run(100, 0)[:3])
+    assert shown("run", "state", "finished", "running", "progress") == (2, "running", 1, 1, 0.75)
+    with monitor.database.reader.begin() as connection:
+        # The rate is of what this run computes, not of what was there and is computed again.
+        assert connection.execute(select(tables.SIMULATION.c.run_work)).scalar() == 0.5
+    monitor.store(original_run(200, 0)[:1])
+    assert shown("run", "state", "finished", "running", "progress") == (3, "running", 1, 0, 0.5)
+    assert monitor.pairs()[3.0, 0]["state"] == "stopped"
+    monitor.store(original_run(200, 0)[1:])
+    assert shown("finished", "running", "progress") == (2, 0, 1.0)
+    monitor.store([original("FINISH", 220)])
+    assert shown("run", "state") == (3, "finished")
+    with monitor.database.reader.begin() as connection:
+        column = tables.EVENT.c.run
+        assert [run for (run,) in connection.execute(select(column).distinct().order_by(column))] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_of_the_original_program_too_the_order_of_arrival_does_not_decide(monitor: Inside, seed: int):
+    """Two starts and their ends in any order: the second has finished, and its configuration is the latest."""
+    events = [*original_run(0, 0), original("FINISH", 20), *original_run(100, 1), original("FINISH", 120)]
+    random.Random(seed).shuffle(events)
+    for event in events:
+        monitor.store([event])
+    assert (monitor.simulation["state"], monitor.simulation["running"]) == ("finished", 0)
+    assert {key[1]: pair["state"] for key, pair in monitor.pairs().items()} == {0: "finished", 1: "finished"}
+
+
+def test_a_late_end_of_the_original_program_does_not_end_the_next_run(monitor: Inside):
+    monitor.store([*original_run(0, 0), *original_run(100, 1)])
+    monitor.store([original("FINISH", 20)])
+    assert monitor.simulation["state"] == "running"
+    # Its own does, and an end whose start was lost as well.
+    for second in (120, 220):
+        monitor.store([original("FINISH", second)])
+        assert monitor.simulation["state"] == "finished"
+    assert monitor.simulation["run"] == 3
+    monitor.store([original("FINISH", 220), original("START_SIMULATION", 200, title="late")])
+    assert (monitor.simulation["state"], monitor.simulation["run"]) == ("finished", 3)
+
+
+def test_a_late_start_of_the_original_program_is_that_of_its_run(monitor: Inside):
+    start, *others = original_run(0, 0)
+    monitor.store([*others, start])
+    assert (monitor.simulation["run"], monitor.simulation["title"]) == (1, "t")
 
 
 def test_silence_makes_a_run_stale_and_an_event_wakes_it(monitor: Inside):

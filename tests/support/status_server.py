@@ -88,9 +88,10 @@ class FaultServer:
 
         ``ok``, or any status as text: that answer with an empty body. ``ok-slowly``: after 0.3 s. ``hang``:
         read the request, never answer. ``drip``: one byte of the header every 0.2 s for ever.
-        ``drip-body``: status 200 at once, its body like that. ``stores-then-fails``: close without an
-        answer. ``garbage``: bytes that are not HTTP. ``bad-header``: 200 with a header that urllib3 logs a
-        complaint about. ``huge``: an answer that does not end. ``huge-redirect``: the same as a 302.
+        ``drip-status``: of the status. ``drip-body``: status 200 at once, its body like that.
+        ``stores-then-fails``: close without an answer. ``garbage``: bytes that are not HTTP. ``bad-header``: 200
+        with a header that urllib3 logs a complaint about. ``huge``: an answer that does not end.
+        ``huge-redirect``: the same as a 302.
     headers : sequence of str
         Added to answers that are a plain status, such as ``Retry-After: 21600`` or ``Location: …``.
     tls : ssl.SSLContext, optional
@@ -207,6 +208,9 @@ class FaultServer:
                 return False
             case "drip":
                 self._drip(connection, b"HTTP/1.1 200 OK\r\nX-Slow: ")
+                return False
+            case "drip-status":
+                self._drip(connection, b"HTTP/1.1 ")
                 return False
             case "drip-body":
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n\r\n")

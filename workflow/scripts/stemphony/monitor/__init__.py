@@ -15,7 +15,8 @@ application     the web application: headers, credentials, errors, routes of eve
 api, pages      the routes that read
 openapi         the API's description
 credentials     who may send and who may look
-notification    webhooks and mail
+notification    whom to tell of what, and when: webhooks and mail
+exchange        one exchange by HTTP or SMTP, with one deadline
 metrics         Prometheus' text format
 retention       old simulations go
 backup          a copy of a live database

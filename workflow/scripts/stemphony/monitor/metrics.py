@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from . import reading
+from . import notification, reading
 from .services import Services
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -16,6 +16,7 @@ def exposition(services: Services) -> str:
     counts = services.writer.counts
     with services.database.reader.begin() as connection:
         states = reading.counts(connection, services.clock(), services.stale_after_s)
+        untold = notification.waiting(connection)
     refusals = sorted(services.refusals.items())
     lines: list[str] = []
     for name, kind, what, values in (
@@ -31,6 +32,7 @@ def exposition(services: Services) -> str:
         ("last_commit_timestamp_seconds", "gauge", "Time of the last one.", [("", round(counts.last_commit, 3))]),
         ("requests_waiting", "gauge", "Requests that wait for the next transaction.", [("", services.writer.waiting)]),
         ("up", "gauge", "Whether the database takes events.", [("", int(services.writer.is_well))]),
+        ("notifications_waiting", "gauge", "Notifications that have not reached their target.", [("", untold)]),
         (
             "simulations", "gauge", "Simulations by state.",
             [(f'{{state="{state.value}"}}', number) for state, number in states.items()],

@@ -77,7 +77,24 @@ _PREVIEWS: Final = (
 
 _STARTS: Final = ("ALTER TABLE simulation ADD COLUMN start_told INTEGER NOT NULL DEFAULT 0",)
 
-MIGRATIONS: Final[Sequence[Sequence[str]]] = (_EVENTS, _NOTIFICATIONS, _PREVIEWS, _STARTS)
+# One run of a simulation may end or fall silent more than once: STEMsalabim's have no number. A notification that an
+# earlier version wrote has no event; by its run it keeps a number that no event has.
+_NOTIFICATIONS_OF_EVENTS: Final = (
+    """CREATE TABLE notification_of_event (
+        simulation BIGINT NOT NULL, event BIGINT NOT NULL, kind TEXT NOT NULL, target TEXT NOT NULL,
+        run INTEGER NOT NULL, created DOUBLE PRECISION NOT NULL, due DOUBLE PRECISION, tries INTEGER NOT NULL,
+        sent DOUBLE PRECISION, trouble TEXT NOT NULL, notice TEXT NOT NULL,
+        PRIMARY KEY (simulation, event, kind, target))""",
+    """INSERT INTO notification_of_event
+        SELECT simulation, -1 - run, kind, target, run, created, due, tries, sent, trouble, '' FROM notification""",
+    "DROP TABLE notification",
+    "ALTER TABLE notification_of_event RENAME TO notification",
+    "CREATE INDEX notification_due ON notification (due) WHERE due IS NOT NULL",
+)
+
+MIGRATIONS: Final[Sequence[Sequence[str]]] = (
+    _EVENTS, _NOTIFICATIONS, _PREVIEWS, _STARTS, _NOTIFICATIONS_OF_EVENTS
+)  # fmt: skip
 """What leads from each version to the next, beginning with an empty database, version 0."""
 
 VERSION: Final = len(MIGRATIONS)

@@ -9,17 +9,15 @@ from __future__ import annotations
 import contextlib
 import email.policy
 import email.utils
+import enum
 import http.client
 import json
 import os
 import smtplib
-import ssl
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from email.message import EmailMessage
 from functools import partial
 from pathlib import Path
@@ -27,13 +25,14 @@ from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, func, select, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from stemphony.errors import MonitorError
 from stemphony.status.events import clean_text
 
 from . import reading, tables
 from .database import Database
+from .exchange import Exchange, mail, post
 from .state import MAX_STALE_AFTER_S, OF_END, STALE_AFTER_S, State, pairs, progress_of, state_of
 from .summaries import SimulationSummary
 from .views import duration
@@ -43,12 +42,26 @@ FORMATS: Final = ("json", "slack", "mattermost", "email")
 KINDS: Final = (State.FINISHED.value, State.FAILED.value, State.CANCELLED.value, State.STALE.value)
 DEFAULT_KINDS: Final = (State.FINISHED.value, State.FAILED.value, State.STALE.value)
 DEADLINE_S: Final = 20.0
+"""Of one try, from the resolving of the name to the last byte of the answer."""
+
+GRACE_S: Final = 1.0
+"""How long a monitor that stops waits for those who are being told at this moment."""
+
+MAX_TARGETS: Final = 50
+"""Each has a thread, and one more while it is being told."""
+
 CHECK_S: Final = 5.0
 FIRST_PAUSE_S: Final = 10.0
 LONGEST_PAUSE_S: Final = 3600.0
 GIVE_UP_S: Final = 2 * 86_400.0
 OLD_NEWS_S: Final = 86_400.0
 """Who begins to be told is not told of all that has ever fallen silent."""
+
+STALE_AGAIN_S: Final = 6 * 3600.0
+"""A run that goes on and falls silent again is told of again, no oftener than this."""
+
+NAMED: Final = 5
+SAID_CHARACTERS: Final = 120
 
 _TEXT_KEYS: Final = (
     "name", "format", "url", "url_env", "host", "from", "user", "password_env", "security", "ca_file",
@@ -111,6 +124,12 @@ class Settings:
         page = content.get("page") or ""
         if not isinstance(page, str) or (page and not page.startswith(("http://", "https://"))):
             raise MonitorError(f"--notify {file}: `page` must be the monitor's address, http://… or https://…")
+        number = len(content["targets"])
+        if number > MAX_TARGETS:
+            raise MonitorError(
+                f"--notify {file}: `targets` has {number} entries. Allowed: at most {MAX_TARGETS}."
+                " One mail can go to many."
+            )
         targets = tuple(
             _target(f"--notify {file}: target {number}", entry, environment)
             for number, entry in enumerate(content["targets"], 1)
@@ -144,10 +163,22 @@ def _target(where: str, entry: Any, environment: Mapping[str, str]) -> Target:
     if kind == "email":
         return _mail_target(where, entry, environment, common)
     url = _secret(where, entry.get("url_env"), environment) if "url_env" in entry else entry.get("url", "")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise MonitorError(f"{where}: give the address of the webhook as `url_env` (the name of a variable) or `url`.")
+    if not _is_webhook(url):
+        raise MonitorError(
+            f"{where}: give the address of the webhook as `url_env` (the name of a variable) or `url`: http://… or"
+            " https://…, without a user name in it."
+        )
     return Target(**common, url=url, ca_file=entry.get("ca_file", ""))
+
+
+def _is_webhook(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
+        )
+    except ValueError:
+        return False
 
 
 def _mail_target(
@@ -296,59 +327,85 @@ def mail_for(target: Target, notice: Notice) -> EmailMessage:
 # --- how it is sent -------------------------------------------------------------------------------------------------
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirected POST would become a GET and look delivered."""
+class Verdict(enum.Enum):
+    """What a try means for the notification."""
 
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
+    TOLD = "told"
+    AGAIN = "again"
+    NEVER = "never"
 
 
-def send(target: Target, notice: Notice) -> str:
-    """Tell one target. Gives what went wrong, in words without the address, or an empty text."""
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one try.
+
+    Attributes
+    ----------
+    verdict : Verdict
+        What follows.
+    what : str
+        What went wrong, in words without the address of a webhook; empty if nothing did.
+    """
+
+    verdict: Verdict
+    what: str = ""
+
+
+def send(target: Target, notice: Notice, exchange: Exchange) -> Outcome:
+    """Tell one target, within the time of the exchange.
+
+    Returns
+    -------
+    Outcome
+        It has been told, is to be told again, or, of a mail that its server refuses for good, never. A mail that some
+        recipients are refused and others get has been sent: those others would get it twice.
+    """
     try:
-        return _send_mail(target, notice) if target.format == "email" else _post(target, notice)
-    except urllib.error.HTTPError as error:
-        error.close()
-        return f"status {error.code}"
-    except urllib.error.URLError as error:
-        return type(error.reason).__name__ if isinstance(error.reason, Exception) else "no connection"
-    except smtplib.SMTPResponseException as error:
-        return f"{type(error).__name__} {error.smtp_code}"
+        if target.format == "email":
+            return _send_mail(target, notice, exchange)
+        headers = {"Content-Type": "application/json", "User-Agent": "stemphony-monitor"}
+        status = post(exchange, target.url, body_for(target, notice), headers, target.ca_file)
+    except smtplib.SMTPRecipientsRefused as error:
+        # One 421 among them ends the connection, and nobody behind it has been asked.
+        verdict = Verdict.NEVER if all(_is_final(code) for code, _ in error.recipients.values()) else Verdict.AGAIN
+        return Outcome(verdict, _refusals(error.recipients))
+    except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
+        verdict = Verdict.NEVER if _is_final(error.smtp_code) else Verdict.AGAIN
+        return Outcome(verdict, f"the mail is refused: {_said(error.smtp_code, error.smtp_error)}")
     except (OSError, smtplib.SMTPException, http.client.HTTPException, ValueError) as error:
-        return type(error).__name__
+        if exchange.is_cut or isinstance(error, TimeoutError):
+            return Outcome(Verdict.AGAIN, "no answer in time")
+        code = f" {error.smtp_code}" if isinstance(error, smtplib.SMTPResponseException) else ""
+        return Outcome(Verdict.AGAIN, type(error).__name__ + code)
+    return Outcome(Verdict.TOLD) if 200 <= status < 300 else Outcome(Verdict.AGAIN, f"status {status}")
 
 
-def _post(target: Target, notice: Notice) -> str:
-    request = urllib.request.Request(
-        target.url, data=body_for(target, notice), method="POST",
-        headers={"Content-Type": "application/json", "User-Agent": "stemphony-monitor"},
+def _send_mail(target: Target, notice: Notice, exchange: Exchange) -> Outcome:
+    refused = mail(
+        exchange, mail_for(target, notice), target.sender, target.recipients, target.host, target.port,
+        target.security, target.user, target.password, target.ca_file,
     )  # fmt: skip
-    context = ssl.create_default_context(cafile=target.ca_file or None)
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), _NoRedirect
-    )
-    with opener.open(request, timeout=DEADLINE_S) as answer:
-        return "" if 200 <= answer.status < 300 else f"status {answer.status}"
+    return Outcome(Verdict.TOLD, _refusals(refused) if refused else "")
 
 
-def _send_mail(target: Target, notice: Notice) -> str:
-    context = ssl.create_default_context(cafile=target.ca_file or None)
-    connection: smtplib.SMTP
-    if target.security == "tls":
-        connection = smtplib.SMTP_SSL(target.host, target.port, timeout=DEADLINE_S, context=context)
-    else:
-        connection = smtplib.SMTP(target.host, target.port, timeout=DEADLINE_S)
-    with connection:
-        if target.security == "starttls":
-            connection.starttls(context=context)
-        if target.user:
-            connection.login(target.user, target.password)
-        refused = connection.send_message(mail_for(target, notice), target.sender, list(target.recipients))
-    return f"{len(refused)} recipients refused" if refused else ""
+def _is_final(code: int) -> bool:
+    """Whether a mail server wants to hear nothing of this mail any more."""
+    return 500 <= code < 600
+
+
+def _refusals(refused: Mapping[str, tuple[int, bytes]]) -> str:
+    named = [f"{clean_text(recipient)} ({_said(*answer)})" for recipient, answer in list(refused.items())[:NAMED]]
+    more = f" and {len(refused) - NAMED} more" if len(refused) > NAMED else ""
+    return f"the mail server refuses {', '.join(named)}{more}"
+
+
+def _said(code: int, text: bytes | str) -> str:
+    words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return f"{code} {clean_text(' '.join(words.split()))[:SAID_CHARACTERS]}".rstrip()
 
 
 class Notifier:
-    """Write down what is to be told, and tell it from a thread of its own.
+    """Write down what is to be told, and tell each target from a thread of its own.
 
     Parameters
     ----------
@@ -364,27 +421,26 @@ class Notifier:
         database: Database,
         say: Callable[[str], None],
         stale_after_s: float = STALE_AFTER_S,
-        send: Callable[[Target, Notice], str] = send,
+        send: Callable[[Target, Notice, Exchange], Outcome] = send,
     ) -> None:
         self._settings = settings
         self._database = database
-        self._say = say
         self._stale_after_s = stale_after_s
-        self._send = send
+        self._tellers = [_Teller(target, settings.page, database, say, send) for target in settings.targets]
         self._stop = threading.Event()
-        self._soon = threading.Event()
         self._thread: threading.Thread | None = None
 
     def rows(self, simulation: SimulationSummary, event: str, now: float) -> list[dict[str, Any]]:
-        """What to write down when a run has ended."""
-        self._soon.set()
+        """What to write down when a run has ended; `simulation.revision` is the event that ended it."""
         return self._rows(simulation, OF_END[event].value, now)
 
     def _rows(self, simulation: SimulationSummary, kind: str, now: float) -> list[dict[str, Any]]:
+        notice = json.dumps(asdict(Notice.of(simulation, kind, self._settings.page, now)))
         return [
             {
-                "simulation": simulation.row, "run": simulation.run, "kind": kind, "target": target.name,
-                "created": now, "due": now, "tries": 0, "sent": None, "trouble": "",
+                "simulation": simulation.row, "event": simulation.revision, "kind": kind, "target": target.name,
+                "run": simulation.run, "created": now, "due": now, "tries": 0, "sent": None, "trouble": "",
+                "notice": notice,
             }
             for target in self._settings.targets
             if kind in target.kinds
@@ -393,23 +449,49 @@ class Notifier:
     def start(self, writer: Writer) -> None:
         """Begin to tell; without a target there is nothing to do."""
         if self._settings.targets:
-            self._thread = threading.Thread(target=self._run, args=(writer,), name="stemphony-notify", daemon=True)
+            for teller in self._tellers:
+                teller.start(writer)
+            self._thread = threading.Thread(target=self._run, args=(writer,), name="stemphony-stale", daemon=True)
             self._thread.start()
 
     def close(self) -> None:
-        """End the thread after the message it is at."""
+        """End the threads: who is being told has a second, and what is not told by then stays due."""
         self._stop.set()
-        self._soon.set()
+        for teller in self._tellers:
+            teller.stop()
+        end = time.monotonic() + GRACE_S
+        for teller in self._tellers:
+            teller.join(end)
+        for teller in self._tellers:
+            teller.cut()
+        end = time.monotonic() + GRACE_S / 2
+        for teller in self._tellers:
+            # Who waits for the resolver of names is left behind; it touches nothing any more.
+            teller.join(end)
         if self._thread is not None:
-            self._thread.join(DEADLINE_S)
+            self._thread.join(GRACE_S)
+
+    def wake(self) -> None:
+        """Say that something may be due."""
+        for teller in self._tellers:
+            teller.wake()
 
     def _run(self, writer: Writer) -> None:
         while not self._stop.is_set():
-            with contextlib.suppress(NotStored, DBAPIError):
+            with contextlib.suppress(NotStored, SQLAlchemyError):
+                self._drop_strangers(writer)
                 self._note_stale(writer)
-                self._tell_due(writer)
-            self._soon.wait(CHECK_S)
-            self._soon.clear()
+            self._stop.wait(CHECK_S)
+
+    def _drop_strangers(self, writer: Writer) -> None:
+        """What waits for targets that the file has no longer."""
+        table = tables.NOTIFICATION
+        theirs = table.c.due.is_not(None), table.c.target.not_in([target.name for target in self._settings.targets])
+        with self._database.reader.begin() as connection:
+            found = connection.execute(select(table.c.target).where(*theirs).limit(1)).first()
+        if found is not None:
+            values = {"due": None, "trouble": "the target is no longer configured"}
+            writer.run(lambda connection: connection.execute(update(table).where(*theirs).values(**values)))
 
     def _note_stale(self, writer: Writer) -> None:
         now = time.time()
@@ -420,52 +502,160 @@ class Notifier:
                 if state_of(simulation, now, self._stale_after_s) is State.STALE
                 and now - simulation.last_received < MAX_STALE_AFTER_S + OLD_NEWS_S
             ]
-            told = _told(connection, [simulation.row for simulation in silent], State.STALE.value)
-        new = [simulation for simulation in silent if (simulation.row, simulation.run) not in told]
+            told = _told_of_silence(connection, [simulation.row for simulation in silent])
+        new = [simulation for simulation in silent if _is_news(simulation, told.get(simulation.row), now)]
         rows = [row for simulation in new for row in self._rows(simulation, State.STALE.value, now)]
         if rows:
             writer.run(lambda connection: connection.execute(tables.NOTIFICATION.insert(), rows))
+            self.wake()
+
+
+class _Teller:
+    """Tell one target what is due, from a thread of its own: a target that hangs holds up nobody else."""
+
+    def __init__(
+        self,
+        target: Target,
+        page: str,
+        database: Database,
+        say: Callable[[str], None],
+        send: Callable[[Target, Notice, Exchange], Outcome],
+    ) -> None:
+        self._target = target
+        self._page = page
+        self._database = database
+        self._say = say
+        self._send = send
+        self._stop = threading.Event()
+        self._soon = threading.Event()
+        self._lock = threading.Lock()
+        self._exchange: Exchange | None = None
+        self._to_note: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
+        self._thread: threading.Thread | None = None
+
+    def start(self, writer: Writer) -> None:
+        """Begin."""
+        name = f"stemphony-notify-{self._target.name}"
+        self._thread = threading.Thread(target=self._run, args=(writer,), name=name, daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Say that something may be due."""
+        self._soon.set()
+
+    def stop(self) -> None:
+        """End the thread after the message it is at."""
+        self._stop.set()
+        self._soon.set()
+
+    def join(self, end: float) -> None:
+        """Wait for the end of the thread until so late on the monotonic clock."""
+        if self._thread is not None:
+            self._thread.join(max(0.0, end - time.monotonic()))
+
+    def cut(self) -> None:
+        """End the message that it is at, if any."""
+        with self._lock:
+            if self._exchange is not None:
+                self._exchange.cut()
+
+    def _run(self, writer: Writer) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(NotStored, SQLAlchemyError):
+                self._note(writer)
+                self._tell_due(writer)
+            self._soon.wait(CHECK_S)
+            self._soon.clear()
 
     def _tell_due(self, writer: Writer) -> None:
         table = tables.NOTIFICATION
         now = time.time()
         with self._database.reader.begin() as connection:
-            question = select(table).where(table.c.due <= now).order_by(table.c.created).limit(50)
-            due = [dict(row) for row in connection.execute(question).mappings()]
-            about = {row["simulation"]: reading.simulation(connection, row["simulation"]) for row in due}
-        targets = {target.name: target for target in self._settings.targets}
-        for row in due:
-            if self._stop.is_set():
+            question = select(table).where(table.c.target == self._target.name, table.c.due <= now)
+            rows = connection.execute(question.order_by(table.c.created).limit(50)).mappings()
+            due = [dict(row) for row in rows]
+            notices = [self._notice(connection, row, now) for row in due]
+        for row, notice in zip(due, notices, strict=True):
+            if self._stop.is_set() or notice is None:
+                continue
+            outcome = self._tell(notice)
+            if self._stop.is_set() and outcome.verdict is Verdict.AGAIN:
+                # Cut by our own end, perhaps: no fault of the target. It stays due.
                 return
-            target, simulation = targets.get(row["target"]), about[row["simulation"]]
-            trouble, values = "", {"due": None, "trouble": "the target is no longer configured"}
-            if target is not None and simulation is not None:
-                trouble = self._send(target, Notice.of(simulation, row["kind"], self._settings.page, now))
-                values = self._after(row, trouble)
-            writer.run(partial(_cross_off, row, values))
+            self._to_note.append((row, self._after(row, outcome)))
+            self._note(writer)
 
-    def _after(self, row: Mapping[str, Any], trouble: str) -> dict[str, Any]:
+    def _notice(self, connection: Connection, row: Mapping[str, Any], now: float) -> Notice | None:
+        if row["notice"]:
+            return Notice(**json.loads(row["notice"]))
+        # An earlier version wrote it, without what is to be told.
+        simulation = reading.simulation(connection, row["simulation"])
+        return None if simulation is None else Notice.of(simulation, row["kind"], self._page, now)
+
+    def _tell(self, notice: Notice) -> Outcome:
+        try:
+            with Exchange(DEADLINE_S) as exchange:
+                self._at_work(exchange)
+                return self._send(self._target, notice, exchange)
+        except Exception as error:
+            # Whatever it is, it must not end the thread without a word.
+            return Outcome(Verdict.AGAIN, type(error).__name__)
+        finally:
+            self._at_work(None)
+
+    def _at_work(self, exchange: Exchange | None) -> None:
+        with self._lock:
+            self._exchange = exchange
+
+    def _note(self, writer: Writer) -> None:
+        """Write down what has been told, before anything else is: a full disk must not make mails come again."""
+        while self._to_note:
+            writer.run(partial(_cross_off, *self._to_note[0]))
+            del self._to_note[0]
+
+    def _after(self, row: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
         now, tries = time.time(), row["tries"] + 1
-        if not trouble:
-            return {"due": None, "sent": now, "tries": tries, "trouble": ""}
+        if outcome.verdict is Verdict.TOLD:
+            if outcome.what:
+                self._trouble(f"{outcome.what}; all others have the mail")
+            return {"due": None, "sent": now, "tries": tries, "trouble": outcome.what}
+        if outcome.verdict is Verdict.NEVER:
+            self._trouble(f"{outcome.what}; it is not tried again")
+            return {"due": None, "tries": tries, "trouble": outcome.what}
         if now - row["created"] > GIVE_UP_S:
-            self._say(f"notification {row['target']!r}: {trouble}; given up after two days")
-            return {"due": None, "tries": tries, "trouble": trouble}
+            self._trouble(f"{outcome.what}; given up after two days")
+            return {"due": None, "tries": tries, "trouble": outcome.what}
         if tries == 1:
-            self._say(f"notification {row['target']!r}: {trouble}; it is tried again for two days")
+            self._trouble(f"{outcome.what}; it is tried again for two days")
         pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(row["tries"], 10))
-        return {"due": now + pause, "tries": tries, "trouble": trouble}
+        return {"due": now + pause, "tries": tries, "trouble": outcome.what}
+
+    def _trouble(self, what: str) -> None:
+        self._say(f"notification {self._target.name!r}: {what}")
 
 
-def _told(connection: Connection, rows: Sequence[int], kind: str) -> set[tuple[int, int]]:
+def _told_of_silence(connection: Connection, rows: Sequence[int]) -> dict[int, tuple[float, int]]:
+    """When simulations were last found to be silent, and in which run."""
     table = tables.NOTIFICATION
-    question = select(table.c.simulation, table.c.run).where(table.c.simulation.in_(rows), table.c.kind == kind)
-    return {(row, run) for row, run in connection.execute(question)}
+    question = select(table.c.simulation, table.c.created, table.c.run)
+    question = question.where(table.c.simulation.in_(rows), table.c.kind == State.STALE.value)
+    found: dict[int, tuple[float, int]] = {}
+    for simulation, created, run in connection.execute(question):
+        found[simulation] = max((created, run), found.get(simulation, (created, run)))
+    return found
+
+
+def _is_news(simulation: SimulationSummary, told: tuple[float, int] | None, now: float) -> bool:
+    """Whether a silence is to be told: one that began since the last was, and not many of one run on one day."""
+    if told is None:
+        return True
+    created, run = told
+    return simulation.last_received > created and (run != simulation.run or now - created > STALE_AGAIN_S)
 
 
 def _cross_off(row: Mapping[str, Any], values: Mapping[str, Any], connection: Connection) -> None:
     table = tables.NOTIFICATION
-    keys = ("simulation", "run", "kind", "target")
+    keys = [column.name for column in table.primary_key]
     connection.execute(update(table).where(*(table.c[key] == row[key] for key in keys)).values(**values))
 
 

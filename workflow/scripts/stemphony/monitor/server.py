@@ -80,7 +80,7 @@ class Monitor:
             raise
         self.port = int(listener.getsockname()[1])
         self.notifier = Notifier(settings, self.database, say, options.stale_after_s)
-        self.writer = Writer(self.database, self.notifier.rows, say)
+        self.writer = Writer(self.database, self.notifier.rows, say, self.notifier.wake)
         self.retention = Retention(options.keep_days, self.writer, say)
         hosts = {"localhost", "127.0.0.1", "::1", *options.extra_hosts}
         self.services = Services(

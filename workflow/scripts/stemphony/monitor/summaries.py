@@ -7,7 +7,8 @@ something took.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from stemphony.status.events import Event
@@ -111,20 +112,39 @@ class Change:
     listed: list[tuple[int, int]] = field(default_factory=list)
 
 
+def in_its_run(simulation: SimulationSummary, event: IncomingEvent) -> IncomingEvent:
+    """Give an event the run that it belongs to, if its program counts none, as STEMsalabim does not.
+
+    There each start begins the next run. One process sends all events, so its own clock tells which run an event
+    belongs to; what is older than the start of the latest run changes nothing of it. It sends an event once, whatever
+    becomes of it: an end that comes later than the end of the run is one whose start was lost.
+
+    Returns
+    -------
+    IncomingEvent
+        The event itself if it has a run.
+    """
+    if event.run or not event.foreign:
+        return event
+    run = simulation.run
+    if run < 0:
+        return replace(event, run=1)
+    ended_at = -math.inf if simulation.ended_at is None else simulation.ended_at
+    starts = event.name == Event.START_SIMULATION and event.time > simulation.run_started and event.time >= ended_at
+    ends = event.name in ENDS and bool(simulation.ended) and event.time > ended_at
+    if starts or ends:
+        run += 1
+    elif event.time < simulation.run_started and run > 1:
+        run -= 1
+    return replace(event, run=run)
+
+
 def update_simulation(simulation: SimulationSummary, event: IncomingEvent) -> Change:
     """Let a simulation know of an event, before its pair does."""
     change = Change()
     _note_arrival(simulation, event.received)
-    restarted = (
-        event.foreign
-        and event.name == Event.START_SIMULATION
-        and simulation.ended != ""
-        and event.time > (simulation.ended_at or 0.0)
-    )
     if event.run > simulation.run:
         _begin_run(simulation, event)
-    elif restarted:
-        simulation.ended, simulation.ended_at, simulation.end_message = "", None, ""
     if event.run < simulation.run:
         return change
     _note_start(simulation, event)
@@ -194,7 +214,7 @@ def update_pair(simulation: SimulationSummary, pair: PairSummary, event: Incomin
         return False
     before = _share(simulation, pair)
     is_new = event.attempt > pair.attempt
-    own = 0.0 if is_new and pair.run != simulation.run else before[1]
+    own = 0.0 if pair.run != simulation.run else before[1]
     if is_new:
         pair.attempt, pair.position = event.attempt, -1
         pair.started = pair.updated = event.time

@@ -146,12 +146,16 @@ NOTIFICATION: Final = Table(
     "notification",
     METADATA,
     Column("simulation", BigInteger, primary_key=True),
-    Column("run", Integer, primary_key=True),
+    # Row of the event that it is about: the end of a run, or the last one before a silence.
+    Column("event", BigInteger, primary_key=True),
     Column("kind", Text, primary_key=True),
     Column("target", Text, primary_key=True),
+    Column("run", Integer, nullable=False),
     Column("created", Float, nullable=False),
     Column("due", Float),
     Column("tries", Integer, nullable=False),
     Column("sent", Float),
     Column("trouble", Text, nullable=False),
+    # What is told, as it was when it was written down; JSON.
+    Column("notice", Text, nullable=False),
 )

@@ -29,6 +29,7 @@ from .summaries import (
     PairSummary,
     SimulationSummary,
     fail_listed,
+    in_its_run,
     update_defocus,
     update_pair,
     update_simulation,
@@ -95,6 +96,8 @@ class Writer:
         Rows for the table of notifications when a run has ended: (simulation, run, event, now).
     say : callable
         Takes one line about trouble with the database.
+    noted : callable
+        Called when such rows are on the disk.
     """
 
     def __init__(
@@ -102,11 +105,13 @@ class Writer:
         database: Database,
         notify: Callable[[SimulationSummary, str, float], list[dict[str, Any]]] = lambda *_: [],
         say: Callable[[str], None] = lambda _: None,
+        noted: Callable[[], None] = lambda: None,
     ) -> None:
         self.counts = Counts()
         self._database = database
         self._notify = notify
         self._say = say
+        self._noted = noted
         self._said_at = 0.0
         self._tasks: queue.Queue[_Task | None] = queue.Queue(_QUEUE)
         self._closed = threading.Event()
@@ -198,12 +203,13 @@ class Writer:
         if not group:
             return
         begin = time.perf_counter()
+        noted = False
         try:
             with self._database.writer.begin() as connection:
                 for task in group:
                     task.result = task.action(connection) if task.action else None
                 if not group[0].action:
-                    self._store(connection, group)
+                    noted = self._store(connection, group)
         except Exception as error:
             self._session.forget()
             if len(group) > 1 and not isinstance(error, OperationalError):
@@ -214,8 +220,10 @@ class Writer:
             self._fail(group, reason(error) if isinstance(error, DBAPIError) else type(error).__name__)
         else:
             self._succeed(group, time.perf_counter() - begin)
+            if noted:
+                self._noted()
 
-    def _store(self, connection: Connection, group: Sequence[_Task]) -> None:
+    def _store(self, connection: Connection, group: Sequence[_Task]) -> bool:
         new = self._session.new_ones(connection, (event for task in group for event in task.events))
         ends = self._session.take(connection, [event for event in new.values()])
         self._session.flush(connection)
@@ -227,6 +235,7 @@ class Writer:
             first = {event.key for event in task.events} & left
             left -= first
             task.result = Receipt(len(first), len(task.events) - len(first))
+        return bool(rows)
 
     def _succeed(self, group: Sequence[_Task], seconds: float) -> None:
         counts = self.counts
@@ -303,6 +312,7 @@ class _Session:
                 rows.append(_event_row(event, row, tables.NO_SIMULATION))
                 continue
             simulation = self._simulation(connection, event.simulation)
+            event = in_its_run(simulation, event)
             change = update_simulation(simulation, event) if is_known(event.name) else _only_arrived(simulation, event)
             simulation.revision = row
             self._changed["simulation"][simulation.row] = simulation
@@ -312,7 +322,8 @@ class _Session:
             for indices in change.listed:
                 self._take_listed(connection, simulation, indices, row)
             if change.ended:
-                ends.append((simulation, change.ended))
+                # As it is now: the next event of the group may begin the next run.
+                ends.append((dataclasses.replace(simulation), change.ended))
             rows.append(_event_row(event, row, simulation.row))
         if rows:
             connection.execute(tables.EVENT.insert(), rows)

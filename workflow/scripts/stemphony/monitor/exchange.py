@@ -1,0 +1,195 @@
+"""One exchange with one server, by HTTP or SMTP, with one deadline for all of it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import smtplib
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from email.message import EmailMessage
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+
+class Exchange:
+    """A connection that is cut when its time is over, or when nobody can wait for it any longer.
+
+    The timeout of a socket begins anew with each byte, and a server that drips its answer outlasts any. So a second
+    handle on the connection is kept, through which another thread shuts it down: TLS and the libraries above it see
+    a connection that has ended. Only the resolver of names cannot be interrupted; its time is counted all the same.
+
+    Parameters
+    ----------
+    seconds : float
+        From the resolving of the name to the last byte [s].
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._until = time.monotonic() + seconds
+        self._lock = threading.Lock()
+        self._handle: socket.socket | None = None
+        self._cut = False
+        self._clock = threading.Timer(seconds, self.cut)
+        self._clock.daemon = True
+
+    def __enter__(self) -> Self:
+        self._clock.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._clock.cancel()
+        self._watch(None)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it was ended from outside; what then went wrong says nothing of the server."""
+        return self._cut
+
+    def cut(self) -> None:
+        """End the exchange now, from any thread."""
+        with self._lock:
+            self._cut = True
+            if self._handle is not None:
+                with contextlib.suppress(OSError):
+                    self._handle.shutdown(socket.SHUT_RDWR)
+
+    def connect(self, host: str, port: int) -> socket.socket:
+        """Connect to the first address that answers; each has its part of the time that is left.
+
+        Returns
+        -------
+        socket.socket
+            The caller closes it.
+
+        Raises
+        ------
+        OSError
+            The name is not known, no address answers, or the time is over.
+        """
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        trouble: OSError = TimeoutError()
+        for number, (family, kind, protocol, _, address) in enumerate(addresses):
+            left = self._until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            connection = socket.socket(family, kind, protocol)
+            try:
+                self._watch(connection)
+                connection.settimeout(left / (len(addresses) - number))
+                connection.connect(address)
+            except OSError as error:
+                connection.close()
+                trouble = error
+            else:
+                # From here the cut is its end, and the only one.
+                connection.settimeout(None)
+                return connection
+        raise trouble
+
+    def _watch(self, connection: socket.socket | None) -> None:
+        """Keep a handle of our own: the one of the caller is closed, or becomes that of TLS, when it likes."""
+        with self._lock:
+            if self._handle is not None:
+                self._handle.close()
+            self._handle = None if connection is None else connection.dup()
+            if self._cut and self._handle is not None:
+                raise TimeoutError
+
+
+def post(exchange: Exchange, url: str, body: bytes, headers: Mapping[str, str], ca_file: str = "") -> int:
+    """POST to a URL. Redirects are not followed: a redirected POST would become a GET and look delivered.
+
+    Returns
+    -------
+    int
+        Status of the answer, whose body is not read.
+
+    Raises
+    ------
+    OSError, http.client.HTTPException, ValueError
+        There is no answer, or the URL is none.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        context = ssl.create_default_context(cafile=ca_file or None)
+        connection = http.client.HTTPSConnection(host, parts.port or 443, context=context)
+        plain = exchange.connect(host, connection.port)
+        try:
+            connection.sock = context.wrap_socket(plain, server_hostname=host)
+        except BaseException:
+            plain.close()
+            raise
+    else:
+        connection = http.client.HTTPConnection(host, parts.port or 80)
+        connection.sock = exchange.connect(host, connection.port)
+    with contextlib.closing(connection):
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request("POST", path, body, dict(headers))
+        with connection.getresponse() as answer:
+            return answer.status
+
+
+class _Smtp(smtplib.SMTP):
+    """SMTP over the connection of an exchange; `tls`, if given, from the first byte."""
+
+    def __init__(self, exchange: Exchange, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+        self._exchange = exchange
+        self._tls = tls
+        super().__init__(host, port)
+
+    def _get_socket(self, host: str, port: int, _timeout: Any) -> socket.socket:
+        plain = self._exchange.connect(host, port)
+        if self._tls is None:
+            return plain
+        try:
+            return self._tls.wrap_socket(plain, server_hostname=host)
+        except BaseException:
+            plain.close()
+            raise
+
+
+def mail(
+    exchange: Exchange, message: EmailMessage, sender: str, recipients: Sequence[str], host: str, port: int,
+    security: str, user: str = "", password: str = "", ca_file: str = "",
+) -> dict[str, tuple[int, bytes]]:  # fmt: skip
+    """Hand a mail to a server.
+
+    Parameters
+    ----------
+    security : str
+        ``starttls``, ``tls`` or ``none``.
+
+    Returns
+    -------
+    dict
+        Recipients that the server has refused, with code and text; all others get the mail.
+
+    Raises
+    ------
+    OSError, smtplib.SMTPException, ValueError
+        The server has not taken it, for anybody.
+    """
+    context = ssl.create_default_context(cafile=ca_file or None)
+    connection = _Smtp(exchange, host, port, context if security == "tls" else None)
+    try:
+        if security == "starttls":
+            connection.starttls(context=context)
+        if user:
+            connection.login(user, password)
+        # One address twice would hide from smtplib that all are refused.
+        refused = connection.send_message(message, sender, list(dict.fromkeys(recipients)))
+        # The server has it by now, however it takes the farewell.
+        with contextlib.suppress(OSError, smtplib.SMTPException):
+            connection.quit()
+    finally:
+        connection.close()
+    return refused
