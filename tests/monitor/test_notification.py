@@ -340,6 +340,7 @@ def test_notifications_of_an_earlier_version_are_kept(any_database: str):
             notified.store(*story.whole(), original("START_SIMULATION", 1), original("FINISH", 2))
         with database.writer.begin() as connection:
             connection.execute(text("DROP TABLE notification"))
+            connection.execute(text("ALTER TABLE simulation DROP COLUMN start_told"))
             for statement in migrations.MIGRATIONS[1]:
                 connection.exec_driver_sql(statement)
             connection.execute(text("DELETE FROM schema_version WHERE version > 3"))
