@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import socket
 import sqlite3
@@ -13,8 +14,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from stemphony.monitor.database import Database
 from stemphony.monitor.exchange import Exchange
-from stemphony.monitor.notification import Notice, Outcome, Target, Verdict, send
+from stemphony.monitor.incoming import read_batch
+from stemphony.monitor.notification import Notice, Notifier, Outcome, Settings, Target, Verdict, send
+from stemphony.monitor.writer import Writer
 from support.campaign import wait_for
 from support.monitor import MonitorProcess, Story
 from support.status_server import FaultServer
@@ -198,6 +202,37 @@ def test_an_exchange_is_cut_from_another_thread(deaf_port: int):
                 taken = server.connections
                 assert send(webhook(server.url), NOTICE, exchange) == IN_TIME
             assert server.connections == taken
+
+
+def test_a_resolver_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """It cannot be interrupted: its thread is left behind, and what it was to tell stays due."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def hang(*_arguments: Any, **_keys: Any) -> Any:
+        asked.set()
+        answer.wait()
+        raise socket.gaierror
+
+    with Database.open(str(tmp_path / "m.sqlite")) as database:
+        kinds = frozenset({"finished"})
+        settings = Settings((Target("t", "json", kinds, url="http://somewhere.example/"),))
+        said: list[str] = []
+        notifier = Notifier(settings, database, said.append)
+        writer = Writer(database, notifier.rows)
+        writer.store(read_batch(json.dumps(Story().whole()).encode(), time.time()))
+        monkeypatch.setattr(socket, "getaddrinfo", hang)
+        notifier.start(writer)
+        assert asked.wait(60)
+        begin = time.monotonic()
+        notifier.close()
+        assert time.monotonic() - begin < PATIENCE_S
+        left = [thread for thread in threading.enumerate() if thread.name == "stemphony-notify-t"]
+        assert [thread.daemon for thread in left] == [True]
+        answer.set()
+        left[0].join(60)
+        writer.close()
+        assert due(str(tmp_path / "m.sqlite")) == [("t", 0)]
+        assert not said
 
 
 def due(database: str) -> list[tuple[str, int]]:

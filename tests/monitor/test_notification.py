@@ -333,7 +333,7 @@ def test_a_run_that_goes_on_and_falls_silent_again_is_told_of_again_but_not_all_
 
 
 def test_notifications_of_an_earlier_version_are_kept(any_database: str):
-    """Of version 3, one told and one due: none is told twice, none is lost, and what follows is told."""
+    """Of version 4, one told and one due: none is told twice, none is lost, and what follows is told."""
     with Database.open(any_database) as database:
         story = Story(title="kept")
         with Notified(database) as notified:
@@ -343,7 +343,7 @@ def test_notifications_of_an_earlier_version_are_kept(any_database: str):
             connection.execute(text("ALTER TABLE simulation DROP COLUMN start_told"))
             for statement in migrations.MIGRATIONS[1]:
                 connection.exec_driver_sql(statement)
-            connection.execute(text("DELETE FROM schema_version WHERE version > 3"))
+            connection.execute(text("DELETE FROM schema_version WHERE version > 4"))
             insert = text("INSERT INTO notification VALUES (:row, :run, 'finished', 't', 1.7e9, :due, 3, :sent, '')")
             for row, run, due, sent in ((1, 1, 1.0, None), (2, 0, None, 1.0)):
                 connection.execute(insert, {"row": row, "run": run, "due": due, "sent": sent})
