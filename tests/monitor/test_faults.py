@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.campaign import wait_for
 from support.monitor import MonitorProcess, Story, missing
 
 pytestmark = pytest.mark.slow
@@ -25,10 +26,10 @@ pytestmark = pytest.mark.slow
 TMPFS_BYTES = 3_000_000
 
 
-def acknowledged_by(monitor: MonitorProcess, stop: threading.Event, sender: int) -> tuple[list[str], list[str]]:
-    """Send single events and batches until told to stop; ids that were acknowledged, and ids that were sent."""
-    acknowledged: list[str] = []
-    sent: list[str] = []
+def send_until(
+    monitor: MonitorProcess, stop: threading.Event, sender: int, acknowledged: list[str], sent: list[str]
+) -> None:
+    """Send single events and batches until told to stop, or nobody answers; notes ids of both kinds."""
     story = Story(uid=f"sender {sender}", configurations=1000)
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=20)) as connection:
         for number in range(1_000_000):
@@ -46,37 +47,31 @@ def acknowledged_by(monitor: MonitorProcess, stop: threading.Event, sender: int)
                     answer = connection.getresponse()
                     answer.read()
                 except (OSError, http.client.HTTPException):
-                    return acknowledged, sent
+                    return
                 if answer.status == 200:
                     acknowledged += ids
-    return acknowledged, sent
 
 
 @pytest.mark.parametrize("round_", range(3))
 def test_sigkill_in_the_middle_of_writes_loses_nothing_that_was_acknowledged(
     tmp_path: Path, any_database: str, round_: int
 ):
-    found: list[tuple[list[str], list[str]]] = []
+    acknowledged: list[str] = []
+    sent: list[str] = []
     stop = threading.Event()
     with MonitorProcess(tmp_path, "--rate", "0", db=any_database) as monitor:
-
-        def send(sender: int) -> None:
-            found.append(acknowledged_by(monitor, stop, sender))
-
-        threads = [threading.Thread(target=send, args=(n,)) for n in range(6)]
+        threads = [threading.Thread(target=send_until, args=(monitor, stop, n, acknowledged, sent)) for n in range(6)]
         for thread in threads:
             thread.start()
-        time.sleep(1.0 + 0.3 * round_)
+        wait_for(lambda: len(acknowledged) > 150 + 100 * round_, "events to be acknowledged")
         monitor.end(signal.SIGKILL)
         stop.set()
         for thread in threads:
             thread.join()
-    acknowledged = [event for ids, _ in found for event in ids]
-    assert len(acknowledged) > 100
     with MonitorProcess(tmp_path, db=any_database) as again:
         stored = stored_ids(again)
         assert len(stored) == len(set(stored))
-        assert set(acknowledged) <= set(stored) <= {event for _, ids in found for event in ids}
+        assert set(acknowledged) <= set(stored) <= set(sent)
         # Sums that are kept up with each event are those of the events.
         for simulation in again.get("/api/simulations").json["simulations"]:
             cells = again.get(f"/api/simulations/{simulation['row']}/pairs").json["pairs"]
@@ -100,12 +95,11 @@ def stored_ids(monitor: MonitorProcess) -> list[str]:
 
 
 def test_sigterm_stores_what_was_taken(tmp_path: Path):
-    found: list[tuple[list[str], list[str]]] = []
+    acknowledged: list[str] = []
+    sent: list[str] = []
     stop = threading.Event()
     with MonitorProcess(tmp_path, "--rate", "0") as monitor:
-        threads = [
-            threading.Thread(target=lambda n=n: found.append(acknowledged_by(monitor, stop, n))) for n in range(4)
-        ]
+        threads = [threading.Thread(target=send_until, args=(monitor, stop, n, acknowledged, sent)) for n in range(4)]
         for thread in threads:
             thread.start()
         time.sleep(0.7)
@@ -115,7 +109,7 @@ def test_sigterm_stores_what_was_taken(tmp_path: Path):
             thread.join()
         assert "all that was acknowledged is stored" in monitor.said()
     with MonitorProcess(tmp_path) as again:
-        assert {event for ids, _ in found for event in ids} <= set(stored_ids(again))
+        assert set(acknowledged) <= set(stored_ids(again))
 
 
 @pytest.fixture

@@ -18,6 +18,9 @@ from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
+from sqlalchemy import select
+from stemphony import paths
+from stemphony.monitor import tables
 from stemphony.monitor.database import Database
 from stemphony.status.events import EVENT_NAMES, RESERVED_KEYS
 from support.monitor import Story
@@ -44,6 +47,19 @@ plausible = st.fixed_dictionaries(
         "num_failed": small, "num_never_ran": small, "my_token": st.text(max_size=5), "num_threads": small,
     },
 )  # fmt: skip
+extreme = st.sampled_from([
+    10**400, -(10**400), 10**30, 2**63, 2**53, 2**33, 2**31, 10**6, -1, 0, 1.5, 1e308, -1e308, 5e-324, 1e-320,
+    "", "x", [], {}, True, None,
+    [[0, 10**30]], [[1, 2**33]], [[0, -1]], [[0]], [0], "AAAA", "&&&&",
+])  # fmt: skip
+preview = {
+    "preview": "AAD/", "preview_detector": "haadf", "preview_width": 1, "preview_low": 0.0, "preview_high": 0.1,
+}  # fmt: skip
+# A good event but for one or two of its keys, so that what is wrong with these is met and nothing else.
+nearly = st.tuples(
+    plausible.map(lambda event: {**preview, **event}),
+    st.dictionaries(st.sampled_from(sorted(RESERVED_KEYS - {"id", "event"})), extreme, min_size=1, max_size=2),
+).map(lambda parts: {**parts[0], **parts[1]})
 readable = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 odd = st.dictionaries(st.sampled_from(sorted(RESERVED_KEYS)) | st.text(max_size=8), values, max_size=12)
 
@@ -57,22 +73,33 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
         made.writer.close()
 
 
+def finished_in_all(monitor: Inside, row: int) -> int:
+    """Finished pairs, those too that the latest run does again."""
+    column = tables.SIMULATION.c.finished
+    with monitor.database.reader.begin() as connection:
+        return int(connection.execute(select(column).where(tables.SIMULATION.c.row == row)).scalar() or 0)
+
+
 def shown(monitor: Inside) -> None:
     """Every page can be made of what is stored, and the sums are those of the pairs."""
     for simulation in monitor.simulations():
         row = simulation["row"]
         for path in ("", "/live", "/events?all=1"):
             assert monitor.client.get(f"/simulations/{row}{path}").status_code == 200
+        assert monitor.client.get(f"/api/simulations/{row}/events?all=1").status_code == 200
         pairs = monitor.client.get(f"/api/simulations/{row}/pairs").json["pairs"]
+        for defocus in {pair["defocus"] for pair in pairs if pair["defocus"] is not None}:
+            image = monitor.client.get(f"/simulations/{row}/preview.png?defocus={quote(paths.defocus_id(defocus))}")
+            assert image.status_code in (200, 404)
         states = [pair["state"] for pair in pairs]
         assert simulation["failed"] == states.count("failed"), simulation
         assert simulation["running"] == states.count("running"), simulation
-        assert simulation["finished"] == states.count("finished") or simulation["state"] == "finished"
+        assert finished_in_all(monitor, row) == states.count("finished")
     assert monitor.client.get("/").status_code == 200
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=QUIET)
-@given(st.lists(plausible | odd, min_size=1, max_size=6))
+@given(st.lists(plausible | nearly | odd, min_size=1, max_size=6))
 def test_events_of_any_kind(fuzzed: Inside, events: list[dict[str, Any]]):
     for event in events:
         body = json.dumps(event)
@@ -83,6 +110,35 @@ def test_events_of_any_kind(fuzzed: Inside, events: list[dict[str, Any]]):
 
 def test_pages_after_all_that(fuzzed: Inside):
     shown(fuzzed)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=QUIET)
+@given(nearly)
+def test_one_extreme_value_in_a_good_event(fuzzed: Inside, event: dict[str, Any]):
+    body = json.dumps(event)
+    assert fuzzed.client.post("/", data=body, content_type="application/json").status_code in (200, 400), body
+
+
+def test_pages_after_extreme_values(fuzzed: Inside):
+    shown(fuzzed)
+
+
+@pytest.mark.parametrize(
+    ("keys", "status"),
+    [
+        ({"event": "START_FP_CONFIGURATION", "progress": 10**400}, 400),
+        ({"event": "FAILED", "failed": [[0, 10**30]]}, 400),
+        ({"event": "FAILED", "failed": [[0, 2**33]]}, 400),
+        ({"event": "FINISH_FP_CONFIGURATION", "event_id": "x", **preview, "preview_high": 1e-320}, 200),
+    ],
+)
+def test_values_that_broke_a_page_or_a_database_once(any_monitor: Inside, keys: dict[str, Any], status: int):
+    pair = {"defocus": 0.0, "defocus_index": 0, "configuration_index": 0, "run": 1}
+    good = {"id": "a", "event": "START_FP_CONFIGURATION", **pair}
+    assert any_monitor.client.post("/", json=good).status_code == 200
+    answer = any_monitor.client.post("/", json={**good, **keys})
+    assert answer.status_code == status, answer.json
+    shown(any_monitor)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=QUIET)
@@ -98,7 +154,7 @@ def test_sums_are_those_of_the_pairs_in_any_history(fuzzed: Inside, events: list
         states = [pair["state"] for pair in pairs]
         assert simulation["failed"] == states.count("failed")
         assert simulation["running"] == states.count("running")
-        assert simulation["finished"] == states.count("finished")
+        assert finished_in_all(fuzzed, simulation["row"]) == states.count("finished")
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=QUIET)

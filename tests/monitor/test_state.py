@@ -108,6 +108,58 @@ def test_a_new_run_goes_on_where_the_last_one_stopped(monitor: Inside):
     assert monitor.simulation["progress"] == pytest.approx(2 / 12)
 
 
+def test_what_earlier_runs_did_counts_as_far_as_this_run_does_not_do_it_again(monitor: Inside):
+    """The same simulation with its config changed: its start says how many jobs the run has."""
+    story = Story(now=time.time() - 3000)
+    first = story.whole()
+    monitor.store([*first[:-1], story.finish()])
+    story.run, story.hook_seq, story.now = 2, 0, time.time() - 1000
+    monitor.store([story.start(num_jobs=12), *story.job(0, 0, 0, 50, attempt=2)])
+    again = monitor.simulation
+    assert (again["finished"], again["progress"]) == (0, pytest.approx(0.5 / 12))
+    monitor.store(story.job(0, 0, 0, 50, 100, attempt=2, end="finish")[-2:])
+    assert (monitor.simulation["finished"], monitor.simulation["progress"]) == (1, pytest.approx(1 / 12))
+    # Of a rerun of two pairs the other ten are done.
+    story.run, story.hook_seq, story.now = 3, 0, time.time() - 500
+    monitor.store([story.start(num_jobs=2), *story.done(0, 1, attempt=2)])
+    some = monitor.simulation
+    assert (some["finished"], some["progress"]) == (11, pytest.approx(11 / 12))
+
+
+def test_other_defoci_under_the_same_id_do_not_count_twice(monitor: Inside):
+    story = Story((0.0, 5.0), 2, now=time.time() - 3000)
+    monitor.store(story.whole())
+    story.run, story.hook_seq, story.now, story.defoci = 2, 0, time.time() - 1000, (1.0, 6.0)
+    monitor.store([story.start(num_jobs=4), *story.done(0, 0), *story.job(1, 0, 0, 50)])
+    changed = monitor.simulation
+    assert (changed["finished"], changed["progress"]) == (1, pytest.approx(1.5 / 4))
+    monitor.store([event for d, c in ((0, 1), (1, 1)) for event in story.done(d, c)])
+    assert (monitor.simulation["finished"], monitor.simulation["running"]) == (3, 1)
+
+
+def test_what_is_resumed_from_checkpoints_is_done_and_not_fast(monitor: Inside):
+    """Jobs of 1000 s, eight side by side, which go on at 90 %: the rate is that of what was done since."""
+    story = Story((0.0,), 100, now=time.time() - 60)
+    began = story.now
+    monitor.store([story.start(num_jobs=100)])
+    jobs = []
+    for number in range(8):
+        story.now = began
+        jobs += story.job(0, number, 90, step_s=0)
+        story.now = began + 60
+        jobs += story.job(0, number, 90, 96)[-1:]
+    monitor.store(jobs)
+    simulation = monitor.simulation
+    assert simulation["progress"] == pytest.approx(8 * 0.96 / 100)
+    assert simulation["rate_per_s"] == pytest.approx(8 / 1000, rel=0.05)
+    left = (100 - 8 * 0.96) / 0.008
+    assert simulation["earliest_end_s"] < left < simulation["latest_end_s"]
+    # An attempt that fails takes along what it began with.
+    monitor.store([*story.job(0, 0, 90, 96, end="killed")[-1:], *story.job(0, 0, 50, 60, attempt=2)])
+    assert monitor.simulation["progress"] == pytest.approx((7 * 0.96 + 0.6) / 100)
+    assert monitor.simulation["rate_per_s"] == pytest.approx((7 * 0.06 + 0.1) / 60, rel=0.3)
+
+
 def test_a_failed_run_names_its_pairs_even_if_their_own_error_is_lost(monitor: Inside):
     story = Story()
     monitor.store([story.start(), *story.job(1, 2, 0, 30), story.failed((1, 2), never_ran=11)])
@@ -211,7 +263,7 @@ def original_run(second: int, *configurations: int) -> list[dict[str, Any]]:
 
 
 def test_each_start_of_the_original_program_is_a_run(monitor: Inside):
-    """The second dies without an end; the third computes one of two configurations again, and finishes."""
+    """It computes everything, each time. The second dies without an end; of the third an event is lost."""
 
     def shown(*names: str) -> tuple[Any, ...]:
         return tuple(monitor.simulation[name] for name in names)
@@ -219,15 +271,15 @@ def test_each_start_of_the_original_program_is_a_run(monitor: Inside):
     monitor.store([*original_run(0, 0, 1), original("FINISH", 20)])
     assert shown("run", "state", "finished", "running") == (1, "finished", 2, 0)
     monitor.store(original_run(100, 0)[:3])
-    assert shown("run", "state", "finished", "running", "progress") == (2, "running", 1, 1, 0.75)
+    assert shown("run", "state", "finished", "running", "progress") == (2, "running", 0, 1, 0.25)
     with monitor.database.reader.begin() as connection:
         # The rate is of what this run computes, not of what was there and is computed again.
         assert connection.execute(select(tables.SIMULATION.c.run_work)).scalar() == 0.5
     monitor.store(original_run(200, 0)[:1])
-    assert shown("run", "state", "finished", "running", "progress") == (3, "running", 1, 0, 0.5)
+    assert shown("run", "state", "finished", "running", "progress") == (3, "running", 0, 0, 0.0)
     assert monitor.pairs()[3.0, 0]["state"] == "stopped"
     monitor.store(original_run(200, 0)[1:])
-    assert shown("finished", "running", "progress") == (2, 0, 1.0)
+    assert shown("finished", "running", "progress") == (1, 0, 0.5)
     monitor.store([original("FINISH", 220)])
     assert shown("run", "state") == (3, "finished")
     with monitor.database.reader.begin() as connection:

@@ -72,8 +72,8 @@ class Story:
         self.hook_seq += 1
         return self.event(name, seq=self.hook_seq - 1, **keys)
 
-    def start(self) -> dict[str, Any]:
-        return self.hook("START_SIMULATION", version="0.1.0", git_commit="", title=self.title)
+    def start(self, **keys: Any) -> dict[str, Any]:
+        return self.hook("START_SIMULATION", version="0.1.0", git_commit="", title=self.title, **keys)
 
     def finish(self) -> dict[str, Any]:
         return self.hook("FINISH")

@@ -130,6 +130,7 @@ class Run:
             version=provenance.VERSION,
             git_commit=provenance.git_commit(),
             title=plan["title"],
+            num_jobs=self.jobs,
         )
         # Kept open: what is not through after this wait goes on being sent while the jobs run.
         reporter.flush(ONSTART_WAIT_S)

@@ -12,7 +12,7 @@ from . import metrics, openapi, reading
 from .incoming import Refused
 from .limits import MAX_INTEGER, MAX_TEXT_CHARACTERS
 from .services import Services
-from .state import State, outlook_of, progress_of, state_of
+from .state import State, finished_of, outlook_of, progress_of, state_of
 from .summaries import SimulationSummary
 
 MAX_PAGE = 100_000
@@ -161,7 +161,7 @@ def _simulation(
         "num_configurations": simulation.num_configurations,
         "num_threads": simulation.num_threads,
         "num_processors": simulation.num_processors,
-        "finished": simulation.finished,
+        "finished": finished_of(simulation),
         "failed": simulation.failed,
         "running": 0 if simulation.ended else simulation.running,
         "num_never_ran": simulation.num_never_ran,

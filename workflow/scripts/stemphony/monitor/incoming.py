@@ -31,6 +31,9 @@ from .preview import KEPT_APART, Preview, read_preview
 HIDDEN: Final = "<hidden>"
 """What stands for a custom parameter whose name says that it is a secret. Its value is stored nowhere."""
 
+_NUMBERS: Final = (
+    "num_threads", "num_processors", "num_defoci", "num_configurations", "num_jobs", "num_failed", "num_never_ran",
+)  # fmt: skip
 _MAX_DEFOCUS_NM: Final = 1e9
 _MS_PER_S: Final = 1000
 _FIRST_PLAUSIBLE_TIME: Final = 946_684_800.0
@@ -204,14 +207,12 @@ def _event(content: Any, received: float, where: str) -> IncomingEvent:
     seq = reader.integer("seq", limits.MAX_INTEGER)
     defocus = reader.number("defocus", _MAX_DEFOCUS_NM)
     defocus_index = reader.integer("defocus_index", limits.MAX_INDEX)
-    numbers = {
-        key: value
-        for key in ("num_threads", "num_processors", "num_defoci", "num_configurations", "num_failed", "num_never_ran")
-        if (value := reader.integer(key, limits.MAX_COUNT)) is not None
-    }
+    numbers = {key: value for key in _NUMBERS if (value := reader.integer(key, limits.MAX_COUNT)) is not None}
     if numbers.get("num_defoci", 1) * numbers.get("num_configurations", 1) > limits.MAX_PAIRS:
         raise Refused(400, f"{where}: num_defoci × num_configurations is more than {limits.MAX_PAIRS}.")
-    progress = reader.number("progress", 1.0, least=0.0) if name == Event.PROGRESS else None
+    # Of any event: pages show what is stored.
+    told_progress = reader.number("progress", 1.0, least=0.0)
+    progress = told_progress if name == Event.PROGRESS else None
     if name == Event.PROGRESS and progress is None:
         raise Refused(400, f"{where}: `progress` is missing. Allowed: a number from 0 to 1.")
     parameters = {
@@ -341,8 +342,10 @@ def _pairs(value: Any, where: str) -> list[tuple[int, int]]:
         raise Refused(400, f"{where}: `failed` is {_kind(value)}. Allowed: an array of pairs of indices.")
     pairs = []
     for pair in value:
-        if not isinstance(pair, list) or len(pair) != 2 or not all(type(n) is int and n >= 0 for n in pair):
-            raise Refused(400, f"{where}: `failed` has an entry that is no pair of indices.")
+        entries = pair if isinstance(pair, list) else []
+        if len(entries) != 2 or not all(type(n) is int and 0 <= n <= limits.MAX_INDEX for n in entries):
+            allowed = f"pairs of indices from 0 to {limits.MAX_INDEX}"
+            raise Refused(400, f"{where}: `failed` has an entry that is none. Allowed: {allowed}.")
         pairs.append((pair[0], pair[1]))
     return pairs
 

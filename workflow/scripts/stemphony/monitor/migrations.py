@@ -75,7 +75,12 @@ _PREVIEWS: Final = (
         PRIMARY KEY (simulation, defocus_key))""",
 )
 
-_STARTS: Final = ("ALTER TABLE simulation ADD COLUMN start_told INTEGER NOT NULL DEFAULT 0",)
+_STARTS: Final = (
+    "ALTER TABLE simulation ADD COLUMN start_told INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE simulation ADD COLUMN num_jobs INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE simulation ADD COLUMN run_resumed DOUBLE PRECISION NOT NULL DEFAULT 0",
+    "ALTER TABLE pair ADD COLUMN resumed DOUBLE PRECISION NOT NULL DEFAULT 0",
+)
 
 # One run of a simulation may end or fall silent more than once: STEMsalabim's have no number. A notification that an
 # earlier version wrote has no event; by its run it keeps a number that no event has.

@@ -33,7 +33,7 @@ from stemphony.status.events import clean_text
 from . import reading, tables
 from .database import Database
 from .exchange import Exchange, mail, post
-from .state import MAX_STALE_AFTER_S, OF_END, STALE_AFTER_S, State, pairs, progress_of, state_of
+from .state import MAX_STALE_AFTER_S, OF_END, STALE_AFTER_S, State, finished_of, pairs, progress_of, state_of
 from .summaries import SimulationSummary
 from .views import duration
 from .writer import NotStored, Writer
@@ -247,7 +247,7 @@ class Notice:
             row=simulation.row,
             run=simulation.run,
             percent=int(100 * progress_of(simulation) + 1e-9),
-            finished=simulation.finished,
+            finished=finished_of(simulation),
             total=pairs(simulation),
             num_failed=max(simulation.num_failed, simulation.failed),
             message=simulation.end_message,

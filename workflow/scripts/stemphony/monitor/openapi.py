@@ -61,6 +61,7 @@ _EVENT = {
         "num_configurations": {"type": "integer", "minimum": 0, "maximum": 1000},
         "num_failed": {"type": "integer", "minimum": 0, "maximum": limits.MAX_COUNT},
         "num_never_ran": {"type": "integer", "minimum": 0, "maximum": limits.MAX_COUNT},
+        "num_jobs": {"type": "integer", "minimum": 0, "maximum": limits.MAX_COUNT},
         "defocus": {"type": "number", "minimum": -1e6, "maximum": 1e6},
         "defocus_index": {"type": "integer", "minimum": 0, "maximum": limits.MAX_INDEX},
         "configuration_index": {"type": "integer", "minimum": 0, "maximum": limits.MAX_INDEX},

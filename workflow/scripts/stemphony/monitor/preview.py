@@ -106,8 +106,9 @@ class Average:
     def png(self) -> bytes:
         """Draw it, black at its smallest and white at its largest value."""
         low, high = min(self.sums), max(self.sums)
-        scale = _WHITE / (high - low) if high > low else 0.0
-        gray = bytes(round(scale * (value - low)) for value in self.sums)
+        span = high - low
+        # Divided first: the span may be so small that its inverse is infinite.
+        gray = bytes(round(_WHITE * ((value - low) / span)) if span > 0 else 0 for value in self.sums)
         return gray_png(gray, self.width)
 
 

@@ -356,7 +356,7 @@ def _event(row: Mapping[Any, Any], body: dict[str, Any]) -> Event:
         configuration=row["configuration"],
         # The body is as it came; a page cannot be made of half a character pair.
         message=clean_text(message) if isinstance(message, str) else "",
-        progress=float(progress) if isinstance(progress, int | float) else None,
+        progress=float(progress) if isinstance(progress, int | float) and 0 <= progress <= 1 else None,
         body=body,
     )
 

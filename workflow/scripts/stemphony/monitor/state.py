@@ -107,12 +107,29 @@ def pairs(simulation: SimulationSummary) -> int:
     return simulation.num_defoci * simulation.num_configurations
 
 
+def finished_of(simulation: SimulationSummary) -> int:
+    """Configurations that are finished: in this run, and those of earlier ones that this run does not do again.
+
+    Which these are no event says; how many jobs the run has to do its start says.
+    """
+    earlier = max(0, simulation.finished - simulation.run_finished)
+    total = pairs(simulation)
+    if simulation.num_jobs and total:
+        earlier = min(earlier, max(0, total - simulation.num_jobs))
+    return earlier + simulation.run_finished
+
+
+def _done(simulation: SimulationSummary) -> float:
+    """The same with parts of configurations: those that run count by their own progress."""
+    return finished_of(simulation) - simulation.run_finished + simulation.run_work
+
+
 def progress_of(simulation: SimulationSummary) -> float:
     """Done part of the simulation, 0 to 1: finished configurations, and those that run by their own progress."""
     if simulation.ended == Event.FINISH:
         return 1.0
     total = pairs(simulation)
-    return min(1.0, max(0.0, simulation.work / total)) if total else 0.0
+    return min(1.0, max(0.0, _done(simulation) / total)) if total else 0.0
 
 
 def outlook_of(simulation: SimulationSummary, now: float) -> Outlook | None:
@@ -121,11 +138,13 @@ def outlook_of(simulation: SimulationSummary, now: float) -> Outlook | None:
     Two rates are compared: that of the whole run, and that of its last quarter. The range goes from the faster to
     the slower one, widened the more, the fewer configurations the run has finished.
     """
-    total, done = pairs(simulation), simulation.work
+    total, done = pairs(simulation), _done(simulation)
     elapsed = simulation.latest_time - simulation.run_started
-    if simulation.ended or not total or elapsed < MIN_RUN_S or simulation.run_work < MIN_WORK:
+    # What an attempt found in a checkpoint is done, and says nothing of how fast work is.
+    worked = simulation.run_work - simulation.run_resumed
+    if simulation.ended or not total or elapsed < MIN_RUN_S or worked < MIN_WORK:
         return None
-    whole = simulation.run_work / elapsed
+    whole = worked / elapsed
     rates = [rate for rate in (whole, _recent_rate(simulation, elapsed)) if rate > 0]
     left = max(0.0, total - done)
     spread = _SPREAD + _SPREAD_OF_ONE / math.sqrt(1 + simulation.run_finished)
@@ -144,4 +163,4 @@ def _recent_rate(simulation: SimulationSummary, elapsed: float) -> float:
     earlier: Sequence[list[float]] = [sample for sample in simulation.samples if sample[0] <= begin]
     time, work = earlier[-1] if earlier else (simulation.run_started, 0.0)
     span = simulation.latest_time - time
-    return (simulation.run_work - work) / span if span > 0 else 0.0
+    return (simulation.run_work - simulation.run_resumed - work) / span if span > 0 else 0.0

@@ -1,7 +1,7 @@
 """What an event changes in the summary of its simulation and of its pair of defocus and configuration.
 
-Pure, and the same whatever the order of arrival: an event that is older than what a pair or a run shows changes no
-state. Pairs are ordered by (attempt, position), runs by their number; clocks of nodes decide nothing but how long
+Pure, and as good as the same whatever the order of arrival: an event that is older than what a pair or a run shows
+changes no state. Only what FAILED says of a pair is lost if the pair's own first event comes later; its ERROR mends that. Pairs are ordered by (attempt, position), runs by their number; clocks of nodes decide nothing but how long
 something took.
 """
 
@@ -28,6 +28,15 @@ PAUSE_S: Final = 1.0
 SAMPLES: Final = 32
 """Points of the curve of work over time that are kept for the rate."""
 
+_LASTING: Final = ("num_threads", "num_processors", "num_defoci", "num_configurations")
+"""Numbers that every event tells; the others belong to the start or to the end of a run."""
+
+_LATEST_FIRST_PERCENT: Final = 2
+"""Number of the first percent in its attempt: at most START_DEFOCUS and START_FP_CONFIGURATION come first."""
+
+_UNKNOWN: Final = -1.0
+"""Share that an attempt began with, before its first percent has arrived."""
+
 
 @dataclass(slots=True)
 class SimulationSummary:
@@ -45,6 +54,7 @@ class SimulationSummary:
     run: int = -1
     run_started: float = 0.0
     start_told: int = 0
+    num_jobs: int = 0
     latest_time: float = 0.0
     ended: str = ""
     ended_at: float | None = None
@@ -60,6 +70,7 @@ class SimulationSummary:
     running: int = 0
     work: float = 0.0
     run_work: float = 0.0
+    run_resumed: float = 0.0
     run_finished: int = 0
     samples: list[list[float]] = field(default_factory=list)
     events: int = 0
@@ -75,6 +86,7 @@ class PairSummary:
     configuration: int
     state: str = RUNNING
     progress: float = 0.0
+    resumed: float = 0.0
     run: int = 0
     attempt: int = -1
     position: int = -1
@@ -151,7 +163,7 @@ def update_simulation(simulation: SimulationSummary, event: IncomingEvent) -> Ch
     if event.time >= simulation.latest_time:
         simulation.latest_time = event.time
         for name, value in event.numbers.items():
-            if name not in ("num_failed", "num_never_ran"):
+            if name in _LASTING:
                 setattr(simulation, name, value)
     for name, text in event.texts.items():
         setattr(simulation, name, text)
@@ -174,8 +186,16 @@ def _note_start(simulation: SimulationSummary, event: IncomingEvent) -> None:
         simulation.start_told, simulation.run_started = 1, event.time
         later = [sample for sample in simulation.samples if sample[0] > event.time]
         simulation.samples = [[event.time, 0.0], *later]
+        simulation.num_jobs = _jobs_told(simulation, event)
     elif tells or not simulation.start_told:
         simulation.run_started = min(simulation.run_started, event.time)
+
+
+def _jobs_told(simulation: SimulationSummary, event: IncomingEvent) -> int:
+    """Jobs that a run has to do, 0 if its start does not say. STEMsalabim computes all, each time."""
+    if event.foreign:
+        return event.numbers.get("num_defoci", 0) * event.numbers.get("num_configurations", 0)
+    return event.numbers.get("num_jobs", 0)
 
 
 def _note_arrival(simulation: SimulationSummary, received: float) -> None:
@@ -195,13 +215,14 @@ def _begin_run(simulation: SimulationSummary, event: IncomingEvent) -> None:
     simulation.start_told = int(event.name == Event.START_SIMULATION)
     simulation.latest_time = event.time
     for name, value in event.numbers.items():
-        if name not in ("num_failed", "num_never_ran"):
+        if name in _LASTING:
             setattr(simulation, name, value)
     simulation.ended, simulation.ended_at, simulation.end_message = "", None, ""
     simulation.num_failed = simulation.num_never_ran = 0
     simulation.pauses_s, simulation.pauses = 0.0, 0
     simulation.running, simulation.work = 0, float(simulation.finished)
-    simulation.run_work, simulation.run_finished = 0.0, 0
+    simulation.run_work, simulation.run_resumed, simulation.run_finished = 0.0, 0.0, 0
+    simulation.num_jobs = _jobs_told(simulation, event) if simulation.start_told else 0
     simulation.samples = [[event.time, 0.0]]
 
 
@@ -214,11 +235,11 @@ def update_pair(simulation: SimulationSummary, pair: PairSummary, event: Incomin
         return False
     before = _share(simulation, pair)
     is_new = event.attempt > pair.attempt
-    own = 0.0 if pair.run != simulation.run else before[1]
+    own = (0.0, 0.0) if pair.run != simulation.run else (before[1], before[4])
     if is_new:
         pair.attempt, pair.position = event.attempt, -1
         pair.started = pair.updated = event.time
-        pair.state, pair.progress, pair.message = RUNNING, 0.0, ""
+        pair.state, pair.progress, pair.message, pair.resumed = RUNNING, 0.0, "", _UNKNOWN
     elif event.time < pair.started:
         pair.started = event.time
     if event.position >= pair.position:
@@ -235,7 +256,8 @@ def update_pair(simulation: SimulationSummary, pair: PairSummary, event: Incomin
     simulation.running += after[0] - before[0]
     simulation.work += after[1] - before[1]
     if pair.run == simulation.run:
-        simulation.run_work += after[1] - own
+        simulation.run_work += after[1] - own[0]
+        simulation.run_resumed += after[4] - own[1]
         simulation.run_finished += max(0, after[2] - (before[2] if not is_new else 0))
         _sample(simulation, event.time)
     return True
@@ -247,6 +269,10 @@ def _advance(pair: PairSummary, event: IncomingEvent) -> None:
     elif event.name == Event.ERROR:
         pair.state, pair.message = FAILED, event.message
     elif event.name == Event.PROGRESS and event.progress is not None:
+        if pair.resumed == _UNKNOWN:
+            # What the first percent of an attempt says was there before: it goes on from a checkpoint.
+            is_first = event.seq is not None and event.seq <= _LATEST_FIRST_PERCENT
+            pair.resumed = event.progress if is_first else 0.0
         pair.progress = event.progress
         # STEMsalabim tells the end of a configuration by this alone.
         pair.state = FINISHED if event.foreign and event.progress >= 1 else RUNNING
@@ -258,26 +284,29 @@ def fail_listed(simulation: SimulationSummary, pair: PairSummary) -> bool:
     """Take it from FAILED that a pair failed whose own ERROR never came. Gives whether anything changed."""
     if pair.state != RUNNING or pair.run != simulation.run:
         return False
+    before = _share(simulation, pair)
     simulation.running -= 1
     simulation.failed += 1
-    simulation.work -= pair.progress
-    simulation.run_work -= pair.progress
+    simulation.work -= before[1]
+    simulation.run_work -= before[1]
+    simulation.run_resumed -= before[4]
     pair.state = FAILED
     pair.message = pair.message or "failed, as the end of the run says; its own message did not arrive"
     return True
 
 
-def _share(simulation: SimulationSummary, pair: PairSummary) -> tuple[int, float, int, int]:
-    """What a pair is to the sums: running, work, finished, failed."""
+def _share(simulation: SimulationSummary, pair: PairSummary) -> tuple[int, float, int, int, float]:
+    """What a pair is to the sums: running, work, finished, failed, and what of the work its attempt began with."""
+    resumed = max(0.0, pair.resumed)
     if pair.attempt < 0:
-        return 0, 0.0, 0, 0
+        return 0, 0.0, 0, 0, 0.0
     if pair.state == FINISHED:
-        return 0, 1.0, 1, 0
+        return 0, 1.0, 1, 0, resumed
     if pair.state == FAILED:
-        return 0, 0.0, 0, 1
+        return 0, 0.0, 0, 1, 0.0
     if pair.run == simulation.run:
-        return 1, pair.progress, 0, 0
-    return 0, 0.0, 0, 0
+        return 1, pair.progress, 0, 0, resumed
+    return 0, 0.0, 0, 0, 0.0
 
 
 def _sample(simulation: SimulationSummary, time: float) -> None:
@@ -286,7 +315,7 @@ def _sample(simulation: SimulationSummary, time: float) -> None:
     span = simulation.latest_time - simulation.run_started
     if samples and time - samples[-1][0] < max(1.0, span / SAMPLES):
         return
-    samples.append([time, round(simulation.run_work, 6)])
+    samples.append([time, round(simulation.run_work - simulation.run_resumed, 6)])
     if len(samples) > SAMPLES:
         del samples[1::2]
 

@@ -29,6 +29,8 @@ SIMULATION: Final = Table(
     Column("run_started", Float, nullable=False),
     # 1: by the run's own START_SIMULATION, 0: by the earliest event that has arrived.
     Column("start_told", Integer, nullable=False),
+    # Jobs that the run has to do; 0 if nothing says so.
+    Column("num_jobs", Integer, nullable=False),
     Column("latest_time", Float, nullable=False),
     Column("ended", Text, nullable=False),
     Column("ended_at", Float),
@@ -46,6 +48,8 @@ SIMULATION: Final = Table(
     Column("running", Integer, nullable=False),
     Column("work", Float, nullable=False),
     Column("run_work", Float, nullable=False),
+    # What of it attempts began with, from their checkpoints.
+    Column("run_resumed", Float, nullable=False),
     Column("run_finished", Integer, nullable=False),
     Column("samples", Text, nullable=False),
     Column("events", Integer, nullable=False),
@@ -70,6 +74,8 @@ PAIR: Final = Table(
     Column("configuration", Integer, primary_key=True),
     Column("state", Text, nullable=False),
     Column("progress", Float, nullable=False),
+    # What it began with, from a checkpoint; -1 before its first percent.
+    Column("resumed", Float, nullable=False),
     Column("run", Integer, nullable=False),
     Column("attempt", BigInteger, nullable=False),
     Column("position", BigInteger, nullable=False),

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 from stemphony import paths
 
 from .reading import Defocus, Pair
-from .state import State, outlook_of, pairs, progress_of, silence_allowed_s, state_of
+from .state import State, finished_of, outlook_of, pairs, progress_of, silence_allowed_s, state_of
 from .summaries import SimulationSummary
 
 MAX_CELLS: Final = 20_000
@@ -143,7 +143,7 @@ def simulation_view(
         state=state,
         progress=progress,
         percent=100 if progress >= 1 else min(99, int(100 * progress + 1e-9)),
-        finished=max(simulation.finished, total) if state is State.FINISHED else simulation.finished,
+        finished=total if state is State.FINISHED else finished_of(simulation),
         failed=simulation.failed,
         running=0 if simulation.ended else simulation.running,
         total=total,

@@ -70,6 +70,7 @@ RESERVED_KEYS: Final = (
         "version",
         "git_commit",
         "title",
+        "num_jobs",
         "defocus",
         "defocus_index",
         "configuration_index",
