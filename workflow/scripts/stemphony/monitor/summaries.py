@@ -1,7 +1,8 @@
 """What an event changes in the summary of its simulation and of its pair of defocus and configuration.
 
 Pure, and as good as the same whatever the order of arrival: an event that is older than what a pair or a run shows
-changes no state. Only what FAILED says of a pair is lost if the pair's own first event comes later; its ERROR mends that. Pairs are ordered by (attempt, position), runs by their number; clocks of nodes decide nothing but how long
+changes no state. Only what FAILED says of a pair is lost if the pair's own first event comes later; its ERROR mends
+that. Pairs are ordered by (attempt, position), runs by their number; clocks of nodes decide nothing but how long
 something took.
 """
 
