@@ -27,14 +27,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import netCDF4
-
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent / "workflow" / "scripts")]
 
 from stemphony.job import CHECKPOINT_VARIABLE  # noqa: E402
 from stemphony.store import claims  # noqa: E402
-from support.campaign import TINY, Campaign, attributes, changed, wait_for  # noqa: E402
+from support.campaign import TINY, Campaign, attributes, changed, contents, wait_for  # noqa: E402
 
 from cluster import cluster as clusters  # noqa: E402
 
@@ -57,24 +55,6 @@ CONFIG = changed(
     cbed={"enabled": False},
 )
 ALIVE = re.compile(r"in use by a run that is alive \(process (\d+)\)")
-
-
-def values(file: Path) -> dict[str, bytes]:
-    """Every variable of a result, but of the group `runtime`, as bytes."""
-    found: dict[str, bytes] = {}
-
-    def collect(group: netCDF4.Dataset, path: str) -> None:
-        for name, variable in group.variables.items():
-            variable.set_auto_maskandscale(False)
-            content = variable[...]
-            found[f"{path}/{name}"] = repr(content.tolist()).encode() if content.dtype == object else content.tobytes()
-        for name, child in group.groups.items():
-            if name != "runtime":
-                collect(child, f"{path}/{name}")
-
-    with netCDF4.Dataset(file) as root:
-        collect(root, "")
-    return found
 
 
 def processes(mark: str) -> dict[int, str]:
@@ -135,7 +115,7 @@ class Soak:
             runtimes = [attributes(file, "runtime") for file in sorted(campaign.result.root.glob("jobs/*/*.nc"))]
             resumed = [float(runtime["resumed_at"]) for runtime in runtimes if "resumed_at" in runtime]
             self.resumed += resumed
-            found = values(campaign.result.merged)
+            found = contents(campaign.result.merged)
             different = sorted(name for name in found.keys() | expected if found.get(name) != expected.get(name))
             if different:
                 raise SystemExit(f"soak: {campaign.result.merged} differs in {', '.join(different)}")
@@ -224,7 +204,7 @@ def main() -> None:
         with clusters.started(env) as cluster:
             soak = Soak(parsed.kills, parsed.seed, folder)
             # Every checkpoint that its cost allows, not one a minute.
-            soak.run(clone, {**cluster.env, CHECKPOINT_VARIABLE: "0"}, values(undisturbed.result.merged))
+            soak.run(clone, {**cluster.env, CHECKPOINT_VARIABLE: "0"}, contents(undisturbed.result.merged))
     if not soak.resumed:
         raise SystemExit("soak: no job went on from a checkpoint")
     what = ", ".join(f"{number} {role}" for role, number in soak.killed.most_common())
