@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stemphony import slurm
 from stemphony.snakefile import SNAKEMAKE_MB
 from support.campaign import DEADLINE_S, Outcome, Running, arrays, assert_same_arrays, wait_for
 from support.status_server import EchoServer
@@ -272,3 +273,48 @@ def test_a_run_outlasts_the_controller_and_says_so(
     assert "Slurm answers again" in outcome.output
     assert_same_arrays(campaign.result.merged, undisturbed(1))
     assert arrays(campaign.job_file("p0d000/0000"))
+
+
+def test_a_job_above_the_limit_of_its_partition_is_cancelled_and_the_others_finish(
+    cluster: Cluster, clone: Path, undisturbed: Undisturbed, tmp_path: Path
+):
+    """The first try of a job fits into the 30 minutes of partition `other`, the second one asks for 40."""
+    campaign = make_campaign(cluster, clone, tmp_path, 2, resources={"runtime_min": 20})
+    in_the_way = campaign.job_file("p0d000/0001").with_name("configuration_0001.nc.sha256")
+    in_the_way.mkdir(parents=True)
+    arguments = ("--profile", "slurm", "--retries", "1", "--default-resources", "slurm_partition='other'")
+    outcome = campaign.stemphony(*arguments)
+    assert outcome.status == 1, outcome.output
+    jobs = campaign.submitted(cluster)
+    assert sorted((number, limit, state) for number, (_, _, limit, state, _) in jobs) == [
+        (0, "20:00", "COMPLETED"), (1, "20:00", "FAILED"), (1, "40:00", "CANCELLED"),
+    ]  # fmt: skip
+    ((_, (stuck, *_)),) = [job for job in jobs if job[1][3] == "CANCELLED"]
+    (said,) = [line for line in outcome.output.splitlines() if line.startswith("Slurm will never start")]
+    assert f"the job {stuck} (PartitionTimeLimit): asked for are 40 min, and partition other allows 30. Cancel" in said
+    assert "Set resources.runtime_min to 10 at most" in said
+    assert set(campaign.written()) == {"defocus_p0d000/configuration_0000.nc"}
+
+    in_the_way.rmdir()
+    campaign.change(resources={"runtime_min": 10})
+    kept = campaign.written()
+    outcome = campaign.stemphony(*arguments)
+    assert outcome.status == 0, outcome.output
+    assert len(campaign.submitted(cluster)) == 4
+    assert campaign.written().items() > kept.items()
+    assert_same_arrays(campaign.result.merged, undisturbed(2))
+
+
+def test_a_job_that_cannot_start_and_was_left_by_a_killed_run_is_not_waited_for(
+    cluster: Cluster, new_campaign: Callable[[int], OnCluster], undisturbed: Undisturbed
+):
+    campaign = new_campaign(1)
+    assert campaign.typed("--dry-run").status == 0
+    name = f"{slurm.name_prefix('quick')}_0b3f2f0e-1111-2222-3333-444455556666"
+    sbatch = ("sbatch", "--parsable", f"--job-name={name}", f"--chdir={campaign.directory}", "--wrap=true")
+    number = cluster.run(*sbatch, "--partition=other", "--time=31").strip()
+    outcome = campaign.stemphony("--profile", "slurm")
+    assert outcome.status == 0, outcome.output
+    assert f"the job {number} (PartitionTimeLimit)" in outcome.output
+    assert "those jobs have ended; the run goes on." in outcome.output
+    assert_same_arrays(campaign.result.merged, undisturbed(1))

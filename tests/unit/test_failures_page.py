@@ -40,6 +40,7 @@ CASES = (
     "config edited while the run goes on",
     "output visible late (network file system)",
     "Slurm's controller is away",
+    "time limit above that of the partition",
     "only stemphony run is killed",
 )
 
