@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from stemphony import slurm
 from stemphony.snakefile import SNAKEMAKE_MB
-from support.campaign import DEADLINE_S, Outcome, Running, arrays, assert_same_arrays, wait_for
+from support.campaign import DEADLINE_S, Outcome, Running, arrays, assert_same_arrays, attributes, changed, wait_for
 from support.status_server import EchoServer
 
 from cluster import cluster as clusters
@@ -318,3 +319,38 @@ def test_a_job_that_cannot_start_and_was_left_by_a_killed_run_is_not_waited_for(
     assert f"the job {number} (PartitionTimeLimit)" in outcome.output
     assert "those jobs have ended; the run goes on." in outcome.output
     assert_same_arrays(campaign.result.merged, undisturbed(1))
+
+
+def test_of_two_runs_with_other_configs_in_one_folder_each_computes_what_it_planned(
+    cluster: Cluster, new_campaign: Callable[[int], OnCluster], undisturbed: Undisturbed
+):
+    """Snakemake itself refuses only runs that want the same files. The second begins between two jobs of the first."""
+    campaign = new_campaign(3)
+    campaign.succeed("results/quick/specimen.nc")
+    files = [str(campaign.job_file(f"p0d000/{number:04d}").relative_to(campaign.directory)) for number in range(3)]
+    other = campaign.config.with_name("other.yaml")
+    settings = changed(campaign.settings, simulation={"title": "Other"}, probe={"energy_kev": 80.0})
+    other.write_text(yaml.safe_dump(settings))
+    campaign.close_gate(0, 1)
+    with campaign.start_typed("--jobs", "1", *files[:2]) as first:
+        wait_for(lambda: list(campaign.gates.glob("*.reached.*")), "the first of two jobs", DEADLINE_S)
+        words = ["snakemake", "--profile", "slurm", "--configfile", other, "--directory", campaign.directory, files[2]]
+        with Running(words, campaign.folder / "other.out", campaign.env, cwd=campaign.clone) as second:
+            outcome = second.end()
+        assert outcome.status == 0, outcome.output
+        assert json.loads(campaign.result.plan.read_text())["title"] == "Other"
+        assert len(campaign.submitted(cluster)) == 2
+        campaign.open_gate(0, 1)
+        outcome = first.end()
+    assert outcome.status == 0, outcome.output
+    made = [attributes(campaign.directory / file) for file in files]
+    energies = [attributes(campaign.directory / file, "params/probe")["energy_kev"] for file in files]
+    assert [file["title"] for file in made] == ["Quick campaign", "Quick campaign", "Other"]
+    assert energies == [200.0, 200.0, 80.0]
+
+    kept = campaign.written()
+    assert campaign.typed().status == 0
+    assert {name for name, time in campaign.written().items() if kept[name] != time} == {
+        "defocus_p0d000/configuration_0002.nc"
+    }
+    assert_same_arrays(campaign.result.merged, undisturbed(3))

@@ -36,6 +36,7 @@ CASES = (
     "output from another version",
     "two simulations in one folder",
     "two stemphony run at once",
+    "two snakemake with other configs in one simulation",
     "clock jumps",
     "config edited while the run goes on",
     "output visible late (network file system)",

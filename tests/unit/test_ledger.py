@@ -131,6 +131,16 @@ def test_a_plan_is_read_as_it_was_written(result):
     assert [entry.name for entry in result.root.iterdir()] == ["plan.json"]
 
 
+def test_each_run_has_its_plan_and_the_last_one_stands_for_all(result):
+    first, second = ledger.claim_run(result), ledger.claim_run(result)
+    ledger.write_plan(result, {"title": "first"}, first)
+    ledger.write_plan(result, {"title": "second"}, second)
+    assert ledger.read_plan(result, first) == {"title": "first"}
+    assert ledger.read_plan(result, second) == ledger.read_plan(result) == {"title": "second"}
+    result.plan_of(first).write_text("{")
+    assert ledger.read_plan(result, first) == {"title": "second"}
+
+
 @pytest.mark.parametrize("content", [None, "", "{", "[1]", "null"])
 def test_without_a_readable_plan_there_is_an_empty_one(result, content):
     result.root.mkdir(parents=True)

@@ -88,7 +88,7 @@ class Run:
         self.jobs = sum(1 for job in self.workflow.dag.needrun_jobs() if job.rule.name == "run_multislice")
         processors = self._processors()
         plan = {**checked.plan(self.number, processors, self.jobs, ledger.now()), "retries": self._retries()}
-        ledger.write_plan(self.result, plan)
+        ledger.write_plan(self.result, plan, self.number)
         os.environ[job.RUN_VARIABLE] = str(self.number)
         self._keep_what_orphans_finished()
         self._note_holder()

@@ -296,7 +296,7 @@ class _Child:
         number = ledger.latest_run(self.result)
         if number <= self.earlier:
             return
-        jobs = ledger.read_plan(self.result).get("jobs_to_run", 0)
+        jobs = ledger.read_plan(self.result, number).get("jobs_to_run", 0)
         if not jobs:
             return
         if self.watch is None:

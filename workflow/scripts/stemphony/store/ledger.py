@@ -89,18 +89,29 @@ def identity(result: ResultPaths, random_seed: int, recorded: tuple[str, int] | 
         ) from None
 
 
-def write_plan(result: ResultPaths, plan: Mapping[str, Any]) -> None:
-    """Write plan.json atomically."""
-    write_text_atomic(result.plan, json.dumps(plan, indent=1, ensure_ascii=False) + "\n")
+def write_plan(result: ResultPaths, plan: Mapping[str, Any], run: int = 0) -> None:
+    """Write a plan atomically: in the folder of its run, if there is one, and as that of the last run.
+
+    Raises
+    ------
+    StorageError
+        A folder cannot be written.
+    """
+    text = json.dumps(plan, indent=1, ensure_ascii=False) + "\n"
+    for file in (*([result.plan_of(run)] if run else []), result.plan):
+        write_text_atomic(file, text)
 
 
-def read_plan(result: ResultPaths) -> dict[str, Any]:
-    """The plan of the present run, empty when none was written (or it is not readable)."""
-    try:
-        plan = json.loads(result.plan.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return plan if isinstance(plan, dict) else {}
+def read_plan(result: ResultPaths, run: int = 0) -> dict[str, Any]:
+    """The plan of a run, else that of the last one; empty when none was written (or it is not readable)."""
+    for file in (*([result.plan_of(run)] if run else []), result.plan):
+        try:
+            plan = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(plan, dict):
+            return plan
+    return {}
 
 
 def claim_run(result: ResultPaths) -> int:

@@ -57,10 +57,10 @@ RECORDED_IF_THERE = ("algorithm", "window_check")
 
 
 def merge_simulation(
-    task: Merge, specimen_file: Path, output: Path, warn: Callable[[str], None], processes: int = 1
+    task: Merge, specimen_file: Path, output: Path, warn: Callable[[str], None], processes: int = 1, run: int = 0
 ) -> Merged:
-    """Merge a simulation as its plan.json, specimen and identity say; see `merge`."""
-    plan = ledger.read_plan(task.result)
+    """Merge a simulation as the plan of a run (0: of the last), its specimen and identity say; see `merge`."""
+    plan = ledger.read_plan(task.result, run)
     identity = ledger.identity(task.result, task.common["simulation"]["random_seed"] or 0)
     specimen = read_specimen_file(specimen_file)
     experiment = Experiment.of(task.common, specimen.cell)
