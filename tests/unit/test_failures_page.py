@@ -43,6 +43,8 @@ CASES = (
     "Slurm's controller is away",
     "time limit above that of the partition",
     "only stemphony run is killed",
+    "killed while it writes a file",
+    "run killed on another login node",
 )
 
 
