@@ -38,6 +38,15 @@ QUICK = changed(
     frozen_phonon={"configurations": PAIRS},
 )
 
+# A job computes for seconds, and keeps several checkpoints as soon as it may.
+LONG = changed(
+    QUICK,
+    simulation={"name": "long", "title": "Long campaign"},
+    grating={"gpts": [96, 96], "slice_thickness_angstrom": 0.08},
+    scan={"points": [40, 40]},
+    cbed={"enabled": False},
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:

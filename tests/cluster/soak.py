@@ -5,6 +5,10 @@
 Whatever is killed (the scheduler, `stemphony run`, a job's Snakemake, its computation), the same command is given
 again, as the documentation says, until the simulation is finished. Each finished `stem.nc` must then hold the values of
 an undisturbed one, bit for bit, in every variable of every group but `runtime` (times and hosts).
+
+Jobs keep a checkpoint as often as its cost allows. Among many processes few are computations, and a job that is killed
+before its first checkpoint shows nothing of it; so every fifth victim, from the first on, is a computation that has
+kept one. Over all simulations at least one result must come from a job that went on from a checkpoint.
 """
 
 from __future__ import annotations
@@ -23,47 +27,34 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import netCDF4
-
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent / "workflow" / "scripts")]
 
-from support.campaign import TINY, Campaign, changed, wait_for  # noqa: E402
+from stemphony.job import CHECKPOINT_VARIABLE  # noqa: E402
+from stemphony.store import claims  # noqa: E402
+from support.campaign import TINY, Campaign, attributes, changed, contents, wait_for  # noqa: E402
 
 from cluster import cluster as clusters  # noqa: E402
 
 MARK = "STEMPHONY_SOAK"
 LONGEST_PAUSE_S = 4.0
+KEPT_EVERY = 5
+"""Of so many victims one is a computation that has kept a checkpoint."""
+COMPUTATION = "computation"
+IDLE = 3
+"""So many simulations in a row of which nothing was killed: no job keeps a checkpoint."""
 LIFETIME_S = 300.0
 """A simulation that is not finished after this is one that hangs."""
 CONFIG = changed(
     TINY,
     simulation={"name": "soak", "title": "Soak"},
-    # So that a job computes for about as long as Snakemake takes to start in it.
-    grating={"gpts": [96, 96], "slice_thickness_angstrom": 1.0},
+    # So that a job computes for about as long as Snakemake takes to start in it, and keeps several checkpoints.
+    grating={"gpts": [96, 96], "slice_thickness_angstrom": 0.08},
     scan={"points": [40, 40]},
     adf={"detectors": {}},
     cbed={"enabled": False},
 )
 ALIVE = re.compile(r"in use by a run that is alive \(process (\d+)\)")
-
-
-def values(file: Path) -> dict[str, bytes]:
-    """Every variable of a result, but of the group `runtime`, as bytes."""
-    found: dict[str, bytes] = {}
-
-    def collect(group: netCDF4.Dataset, path: str) -> None:
-        for name, variable in group.variables.items():
-            variable.set_auto_maskandscale(False)
-            content = variable[...]
-            found[f"{path}/{name}"] = repr(content.tolist()).encode() if content.dtype == object else content.tobytes()
-        for name, child in group.groups.items():
-            if name != "runtime":
-                collect(child, f"{path}/{name}")
-
-    with netCDF4.Dataset(file) as root:
-        collect(root, "")
-    return found
 
 
 def processes(mark: str) -> dict[int, str]:
@@ -87,7 +78,7 @@ def role_of(words: list[str]) -> str:
     """What a process of a simulation is, by its command line."""
     line = " ".join(words)
     for sign, role in (
-        ("run_multislice.py", "shell of a computation" if words[0].endswith("sh") else "computation"),
+        ("run_multislice.py", "shell of a computation" if words[0].endswith("sh") else COMPUTATION),
         ("merge_results.py", "merge"),
         ("prepare_specimen.py", "specimen"),
         ("-m stemphony", "stemphony run"),
@@ -110,19 +101,32 @@ class Soak:
         self.random = random.Random(seed)
         self.killed: Counter[str] = Counter()
         self.starts = self.simulations = 0
+        self.resumed: list[float] = []
+        """Where jobs whose results are merged went on from a checkpoint, as done parts."""
 
     def run(self, clone: Path, env: Mapping[str, str], expected: Mapping[str, bytes]) -> None:
         """Kill so many, and compare each result."""
+        idle = 0
         while self.killed.total() < self.kills:
-            self.simulations += 1
+            self.simulations, before = self.simulations + 1, self.killed.total()
             mark = f"{os.getpid()}.{self.simulations}"
             campaign = Campaign.make(clone, self.folder / f"simulation {self.simulations}", CONFIG, {**env, MARK: mark})
             self.finish(campaign, mark)
-            found = values(campaign.result.merged)
+            runtimes = [attributes(file, "runtime") for file in sorted(campaign.result.root.glob("jobs/*/*.nc"))]
+            resumed = [float(runtime["resumed_at"]) for runtime in runtimes if "resumed_at" in runtime]
+            self.resumed += resumed
+            found = contents(campaign.result.merged)
             different = sorted(name for name in found.keys() | expected if found.get(name) != expected.get(name))
             if different:
                 raise SystemExit(f"soak: {campaign.result.merged} differs in {', '.join(different)}")
-            print(f"simulation {self.simulations}: {len(found)} variables as undisturbed, bit for bit", flush=True)
+            print(
+                f"simulation {self.simulations}: {len(found)} variables as undisturbed, bit for bit; {len(resumed)} of "
+                f"{len(runtimes)} jobs went on from a checkpoint",
+                flush=True,
+            )
+            idle = idle + 1 if self.killed.total() == before else 0
+            if idle == IDLE:
+                raise SystemExit(f"soak: in {IDLE} simulations no job kept a checkpoint before it ended")
 
     def finish(self, campaign: Campaign, mark: str) -> None:
         """Give the same command until the simulation is finished."""
@@ -134,7 +138,7 @@ class Soak:
                     if time.monotonic() > deadline:
                         raise SystemExit(f"soak: hangs\n{running.log.read_text()}")
                     if self.killed.total() < self.kills:
-                        self.kill_one(mark, running.process.pid)
+                        self.kill_one(mark, running.process.pid, campaign)
                     else:
                         time.sleep(0.2)
                 outcome = running.end()
@@ -146,12 +150,16 @@ class Soak:
                 # `stemphony run` was killed, the Snakemake below it was not.
                 wait_for(lambda pid=int(alive[1]): clusters.gone(pid), "the run that is alive", LIFETIME_S)
 
-    def kill_one(self, mark: str, root: int) -> None:
-        """At a random moment, a random process."""
+    def kill_one(self, mark: str, root: int, campaign: Campaign) -> None:
+        """At a random moment, a random process; every so often, as soon as there is one, a job with a checkpoint."""
         until = time.monotonic() + self.random.uniform(0.2, LONGEST_PAUSE_S)
         while time.monotonic() < until and not clusters.gone(root):
             time.sleep(0.05)
-        if not (living := processes(mark)):
+        living = processes(mark)
+        if self.killed.total() % KEPT_EVERY == 0:
+            # The run goes on meanwhile; if it ends before, the next one is asked.
+            living = {pid: COMPUTATION for pid in with_checkpoint(campaign) if living.get(pid) == COMPUTATION}
+        if not living:
             return
         victim = self.random.choice(sorted(living))
         try:
@@ -160,6 +168,13 @@ class Soak:
             return
         self.killed[living[victim]] += 1
         print(f"{self.killed.total():3d}  {living[victim]} (process {victim})", flush=True)
+
+
+def with_checkpoint(campaign: Campaign) -> list[int]:
+    """Processes that hold the claim of a job of which there is a checkpoint."""
+    kept = campaign.result.checkpoints_folder.glob("defocus_*/*.checkpoint")
+    holders = (claims.holder_of(file.with_suffix(".claim")) for file in kept)
+    return [holder.pid for holder in holders if holder is not None]
 
 
 @contextmanager
@@ -188,11 +203,16 @@ def main() -> None:
         undisturbed.succeed()
         with clusters.started(env) as cluster:
             soak = Soak(parsed.kills, parsed.seed, folder)
-            soak.run(clone, cluster.env, values(undisturbed.result.merged))
+            # Every checkpoint that its cost allows, not one a minute.
+            soak.run(clone, {**cluster.env, CHECKPOINT_VARIABLE: "0"}, contents(undisturbed.result.merged))
+    if not soak.resumed:
+        raise SystemExit("soak: no job went on from a checkpoint")
     what = ", ".join(f"{number} {role}" for role, number in soak.killed.most_common())
     print(
         f"soak: {soak.killed.total()} processes killed (seed {parsed.seed}): {what}; {soak.starts} starts of "
-        f"{soak.simulations} simulations, every result as undisturbed; {time.monotonic() - began:.0f} s"
+        f"{soak.simulations} simulations, every result as undisturbed; {len(soak.resumed)} jobs went on from a "
+        f"checkpoint ({', '.join(f'{100 * share:.0f}' for share in sorted(soak.resumed))} %); "
+        f"{time.monotonic() - began:.0f} s"
     )
 
 

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+from stemphony import slurm
 from stemphony.snakefile import SNAKEMAKE_MB
-from support.campaign import DEADLINE_S, Outcome, Running, arrays, assert_same_arrays, wait_for
+from support.campaign import DEADLINE_S, Outcome, Running, arrays, assert_same_arrays, attributes, changed, wait_for
 from support.status_server import EchoServer
 
 from cluster import cluster as clusters
@@ -272,3 +274,83 @@ def test_a_run_outlasts_the_controller_and_says_so(
     assert "Slurm answers again" in outcome.output
     assert_same_arrays(campaign.result.merged, undisturbed(1))
     assert arrays(campaign.job_file("p0d000/0000"))
+
+
+def test_a_job_above_the_limit_of_its_partition_is_cancelled_and_the_others_finish(
+    cluster: Cluster, clone: Path, undisturbed: Undisturbed, tmp_path: Path
+):
+    """The first try of a job fits into the 30 minutes of partition `other`, the second one asks for 40."""
+    campaign = make_campaign(cluster, clone, tmp_path, 2, resources={"runtime_min": 20})
+    in_the_way = campaign.job_file("p0d000/0001").with_name("configuration_0001.nc.sha256")
+    in_the_way.mkdir(parents=True)
+    arguments = ("--profile", "slurm", "--retries", "1", "--default-resources", "slurm_partition='other'")
+    outcome = campaign.stemphony(*arguments)
+    assert outcome.status == 1, outcome.output
+    jobs = campaign.submitted(cluster)
+    assert sorted((number, limit, state) for number, (_, _, limit, state, _) in jobs) == [
+        (0, "20:00", "COMPLETED"), (1, "20:00", "FAILED"), (1, "40:00", "CANCELLED"),
+    ]  # fmt: skip
+    ((_, (stuck, *_)),) = [job for job in jobs if job[1][3] == "CANCELLED"]
+    (said,) = [line for line in outcome.output.splitlines() if line.startswith("Slurm will never start")]
+    assert f"the job {stuck} (PartitionTimeLimit): asked for are 40 min, and partition other allows 30. Cancel" in said
+    assert "Set resources.runtime_min to 10 at most" in said
+    assert set(campaign.written()) == {"defocus_p0d000/configuration_0000.nc"}
+
+    in_the_way.rmdir()
+    campaign.change(resources={"runtime_min": 10})
+    kept = campaign.written()
+    outcome = campaign.stemphony(*arguments)
+    assert outcome.status == 0, outcome.output
+    assert len(campaign.submitted(cluster)) == 4
+    assert campaign.written().items() > kept.items()
+    assert_same_arrays(campaign.result.merged, undisturbed(2))
+
+
+def test_a_job_that_cannot_start_and_was_left_by_a_killed_run_is_not_waited_for(
+    cluster: Cluster, new_campaign: Callable[[int], OnCluster], undisturbed: Undisturbed
+):
+    campaign = new_campaign(1)
+    assert campaign.typed("--dry-run").status == 0
+    name = f"{slurm.name_prefix('quick')}_0b3f2f0e-1111-2222-3333-444455556666"
+    sbatch = ("sbatch", "--parsable", f"--job-name={name}", f"--chdir={campaign.directory}", "--wrap=true")
+    number = cluster.run(*sbatch, "--partition=other", "--time=31").strip()
+    outcome = campaign.stemphony("--profile", "slurm")
+    assert outcome.status == 0, outcome.output
+    assert f"the job {number} (PartitionTimeLimit)" in outcome.output
+    assert "those jobs have ended; the run goes on." in outcome.output
+    assert_same_arrays(campaign.result.merged, undisturbed(1))
+
+
+def test_of_two_runs_with_other_configs_in_one_folder_each_computes_what_it_planned(
+    cluster: Cluster, new_campaign: Callable[[int], OnCluster], undisturbed: Undisturbed
+):
+    """Snakemake itself refuses only runs that want the same files. The second begins between two jobs of the first."""
+    campaign = new_campaign(3)
+    campaign.succeed("results/quick/specimen.nc")
+    files = [str(campaign.job_file(f"p0d000/{number:04d}").relative_to(campaign.directory)) for number in range(3)]
+    other = campaign.config.with_name("other.yaml")
+    settings = changed(campaign.settings, simulation={"title": "Other"}, probe={"energy_kev": 80.0})
+    other.write_text(yaml.safe_dump(settings))
+    campaign.close_gate(0, 1)
+    with campaign.start_typed("--jobs", "1", *files[:2]) as first:
+        wait_for(lambda: list(campaign.gates.glob("*.reached.*")), "the first of two jobs", DEADLINE_S)
+        words = ["snakemake", "--profile", "slurm", "--configfile", other, "--directory", campaign.directory, files[2]]
+        with Running(words, campaign.folder / "other.out", campaign.env, cwd=campaign.clone) as second:
+            outcome = second.end()
+        assert outcome.status == 0, outcome.output
+        assert json.loads(campaign.result.plan.read_text())["title"] == "Other"
+        assert len(campaign.submitted(cluster)) == 2
+        campaign.open_gate(0, 1)
+        outcome = first.end()
+    assert outcome.status == 0, outcome.output
+    made = [attributes(campaign.directory / file) for file in files]
+    energies = [attributes(campaign.directory / file, "params/probe")["energy_kev"] for file in files]
+    assert [file["title"] for file in made] == ["Quick campaign", "Quick campaign", "Other"]
+    assert energies == [200.0, 200.0, 80.0]
+
+    kept = campaign.written()
+    assert campaign.typed().status == 0
+    assert {name for name, time in campaign.written().items() if kept[name] != time} == {
+        "defocus_p0d000/configuration_0002.nc"
+    }
+    assert_same_arrays(campaign.result.merged, undisturbed(3))

@@ -133,6 +133,18 @@ def test_a_job_knows_from_the_plan_what_it_cannot_know_itself(job):
         assert root["AMBER"].displaced == 0
 
 
+def test_of_two_runs_at_once_each_job_follows_the_plan_of_its_own(job, monkeypatch):
+    made = job()
+    numbers = [ledger.claim_run(made.result) for _ in range(2)]
+    for number in numbers:
+        ledger.write_plan(made.result, {"title": f"Plan {number}", "keep_coordinates": number == 2}, number)
+    for number in numbers:
+        monkeypatch.setenv("STEMPHONY_RUN", str(number))
+        with netCDF4.Dataset(made.run()) as root:
+            assert root.title == f"Plan {number}"
+            assert root["AMBER"].displaced == (number == 2)
+
+
 @pytest.mark.parametrize(
     ("algorithm", "independent"), [("probe_basis", False), ("probe_basis", True), ("multislice", False)]
 )

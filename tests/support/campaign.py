@@ -309,6 +309,24 @@ def assert_same_arrays(file: Path, expected: Mapping[str, np.ndarray]) -> None:
     assert different == []
 
 
+def contents(file: Path) -> dict[str, bytes]:
+    """Every variable of a result, but of the group `runtime`, as bytes."""
+    found: dict[str, bytes] = {}
+
+    def collect(group: netCDF4.Dataset, path: str) -> None:
+        for name, variable in group.variables.items():
+            variable.set_auto_maskandscale(False)
+            content = variable[...]
+            found[f"{path}/{name}"] = repr(content.tolist()).encode() if content.dtype == object else content.tobytes()
+        for name, child in group.groups.items():
+            if name != "runtime":
+                collect(child, f"{path}/{name}")
+
+    with netCDF4.Dataset(file) as root:
+        collect(root, "")
+    return found
+
+
 def attributes(file: Path, group: str = "/") -> dict[str, Any]:
     """Attributes of one group of a result file."""
     with netCDF4.Dataset(file) as root:

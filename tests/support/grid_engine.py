@@ -6,16 +6,12 @@ They show that Snakemake and the profile ask in a way that such commands can ans
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Final
 
-COMMANDS: Final = ("qsub", "qstat", "qacct", "qdel")
+from support import stand_ins
 
-# A shell stands in front: a first line `#!` cannot name an interpreter whose path has a space.
-_SHELL: Final = """#!/bin/sh
-exec "{python}" -S "{program}" "$(basename "$0")" "$@"
-"""
+COMMANDS: Final = ("qsub", "qstat", "qacct", "qdel")
 
 _PROGRAM: Final = """
 import json, os, pathlib, signal, subprocess, sys, time
@@ -58,16 +54,9 @@ elif name == "qdel":
 
 def install(folder: Path, kills: int = 0) -> Path:
     """Write the commands into a folder of programs, and return it; their records go to `folder`."""
-    programs = folder / "bin"
-    programs.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "kills").write_text(str(kills))
-    program, shell = programs / "grid_engine.py", programs / "grid_engine"
-    program.write_text(_PROGRAM.format(folder=str(folder)))
-    shell.write_text(_SHELL.format(python=sys.executable, program=program))
-    shell.chmod(0o755)
-    for name in COMMANDS:
-        (programs / name).symlink_to(shell)
-    return programs
+    return stand_ins.install(folder, "grid_engine", _PROGRAM, COMMANDS)
 
 
 def calls(folder: Path, name: str) -> list[list[str]]:

@@ -5,16 +5,12 @@ They show what Snakemake's executor hands to Slurm: arguments, job scripts, envi
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Final
 
-COMMANDS: Final = ("sbatch", "srun", "sacct", "squeue", "scancel", "sacctmgr", "sshare", "sinfo", "scontrol")
+from support import stand_ins
 
-# A shell stands in front: a first line `#!` cannot name an interpreter whose path has a space.
-_SHELL: Final = """#!/bin/sh
-exec "{python}" "{program}" "$(basename "$0")" "$@"
-"""
+COMMANDS: Final = ("sbatch", "srun", "sacct", "squeue", "scancel", "sacctmgr", "sshare", "sinfo", "scontrol")
 
 _PROGRAM: Final = """
 import json, os, pathlib, subprocess, sys, time
@@ -46,12 +42,4 @@ elif name == "sacct":
 
 def install(folder: Path) -> Path:
     """Write the commands into a folder of programs, and return it; their records go to `folder`."""
-    programs = folder / "bin"
-    programs.mkdir(parents=True)
-    program, shell = programs / "slurm.py", programs / "slurm"
-    program.write_text(_PROGRAM.format(folder=str(folder)))
-    shell.write_text(_SHELL.format(python=sys.executable, program=program))
-    shell.chmod(0o755)
-    for name in COMMANDS:
-        (programs / name).symlink_to(shell)
-    return programs
+    return stand_ins.install(folder, "slurm", _PROGRAM, COMMANDS)

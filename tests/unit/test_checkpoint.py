@@ -257,6 +257,23 @@ def test_after_sigterm_only_what_is_quick_is_written():
     assert keeper.save() is True
 
 
+def test_the_time_of_a_few_bytes_says_nothing_of_a_whole_result():
+    """A disk takes its moment for any file; the first checkpoint of a quick job holds one wave."""
+    clock = Clock()
+    writer = Writer(clock, 0.01)
+    keeper = Keeper(write=writer, clock=clock, interval_s=0.0)
+    size = [3000]
+    keeper.watch(lambda: {"a": Part(np.dtype("u1"), (size[0],), lambda: iter(()))})
+    keeper.report(1, 2)
+    clock.now += 1.0
+    keeper.offer()
+    size[0] = 1_600_000
+    clock.now += 3.0
+    keeper.offer()
+    assert len(writer.times) == 2
+    assert keeper.save(within_s=2.0) is True
+
+
 # --- the file -----------------------------------------------------------------------------------------------------
 
 

@@ -36,11 +36,15 @@ CASES = (
     "output from another version",
     "two simulations in one folder",
     "two stemphony run at once",
+    "two snakemake with other configs in one simulation",
     "clock jumps",
     "config edited while the run goes on",
     "output visible late (network file system)",
     "Slurm's controller is away",
+    "time limit above that of the partition",
     "only stemphony run is killed",
+    "killed while it writes a file",
+    "run killed on another login node",
 )
 
 

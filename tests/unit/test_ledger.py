@@ -79,6 +79,17 @@ def test_a_damaged_identity_is_told_and_not_replaced(result, content):
     assert result.identity.read_text(encoding="latin-1") == content
 
 
+def test_an_identity_that_may_not_be_read_is_not_called_damaged(result, monkeypatch):
+    ledger.identity(result, 1)
+
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(StorageError, match=r"simulation\.json may not be read by this user\. Ask its owner"):
+        ledger.identity(result, 1)
+
+
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "results").write_text("a file")
     with pytest.raises(StorageError, match="results"):
@@ -129,6 +140,16 @@ def test_a_plan_is_read_as_it_was_written(result):
     ledger.write_plan(result, {"title": "b"})
     assert ledger.read_plan(result) == {"title": "b"}
     assert [entry.name for entry in result.root.iterdir()] == ["plan.json"]
+
+
+def test_each_run_has_its_plan_and_the_last_one_stands_for_all(result):
+    first, second = ledger.claim_run(result), ledger.claim_run(result)
+    ledger.write_plan(result, {"title": "first"}, first)
+    ledger.write_plan(result, {"title": "second"}, second)
+    assert ledger.read_plan(result, first) == {"title": "first"}
+    assert ledger.read_plan(result, second) == ledger.read_plan(result) == {"title": "second"}
+    result.plan_of(first).write_text("{")
+    assert ledger.read_plan(result, first) == {"title": "second"}
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[1]", "null"])

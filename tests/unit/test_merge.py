@@ -641,6 +641,29 @@ def partial(fake: FakeCampaign, missing: set[tuple[int, int]]) -> Path:
     return output
 
 
+@pytest.mark.parametrize("change", ["replaced", "deleted"])
+def test_a_file_that_changes_between_two_passes_of_a_preview_is_told(fake, monkeypatch, change):
+    """Else it would stand in a part of the result, or come from another config than the first pass has checked."""
+    monkeypatch.setattr(block_module, "BLOCK_BYTES", 300.0)
+    file, passes = fake.result.job(fake.campaign.defoci[1].id, 2), []
+    refuse = module._Making._refuse_what_is_wrong
+
+    def then_change(making: Any, merged: Any) -> None:
+        refuse(making, merged)
+        passes.append(merged)
+        if len(passes) == 1:
+            copy = file.with_name("copy")
+            shutil.copy(file, copy)
+            copy.replace(file)
+            if change == "deleted":
+                file.unlink()
+
+    monkeypatch.setattr(module._Making, "_refuse_what_is_wrong", then_change)
+    with pytest.raises(DamagedResultError, match=r"configuration_0002\.nc was replaced or deleted while it was merged"):
+        partial(fake, {(0, 1)})
+    assert not fake.result.preview.exists()
+
+
 def test_a_partial_average_is_that_of_the_pairs_that_are_there(fake):
     missing = {(0, 1), (0, 3), (2, 0), (2, 1), (2, 2), (2, 3)}
     values = stack(fake, ring(1))

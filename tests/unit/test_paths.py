@@ -20,6 +20,7 @@ def test_tree_of_the_output_contract():
         "merged": str(result.merged),
         "figure": str(result.figure("haadf")),
         "run": str(result.run(3)),
+        "plan_of": str(result.plan_of(3)),
     } == {
         "identity": "results/srtio3/simulation.json",
         "plan": "results/srtio3/plan.json",
@@ -29,6 +30,7 @@ def test_tree_of_the_output_contract():
         "merged": "results/srtio3/stem.nc",
         "figure": "results/srtio3/figures/haadf.png",
         "run": "results/srtio3/reports/run-3",
+        "plan_of": "results/srtio3/reports/run-3/plan.json",
     }
 
 

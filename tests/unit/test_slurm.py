@@ -138,6 +138,97 @@ def test_an_adapted_executor_keeps_its_interval_and_names_its_jobs(monkeypatch: 
     assert executor.next_seconds_between_status_checks == 20
 
 
+def test_jobs_that_wait_are_asked_why_now_and_then_and_others_never():
+    asked: list[set[str]] = []
+    cluster = Slurm([{"1": "PENDING", "2": "RUNNING", "3": "PENDING"}])
+    lookout = Lookout(cluster.query, str, str, lambda text: None)
+    lookout.watched, lookout.end_stuck = {"1", "2"}, asked.append
+
+    async def look(times: int) -> None:
+        for _ in range(times):
+            await lookout.ask("squeue", None)
+
+    asyncio.run(look(1))
+    assert asked == [], "a job may be queued for a moment"
+    asyncio.run(look(1))
+    assert asked == [{"1"}]
+    asyncio.run(look(28))
+    assert asked == [{"1"}] * 3
+    cluster.answers = [{"1": "RUNNING", "2": "RUNNING"}]
+    asyncio.run(look(20))
+    assert asked == [{"1"}] * 3
+
+
+# --- jobs that Slurm will never start ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder of Slurm's commands, first in PATH: empty, so that nobody answers."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    for name in ("squeue", "sinfo", "scancel"):
+        answer(folder, name, "exit 1")
+    return folder
+
+
+def answer(folder: Path, name: str, script: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+QUEUE = "cat <<'END'\n" + "\n".join(
+    (
+        "4|30:00|other|Priority",
+        "5|2:00:00|other|PartitionTimeLimit",
+        "6|2:00:00|other|PartitionTimeLimit",
+        "7|1-00:00:00|main|QOSMaxWallDurationPerJobLimit",
+        "9|2:00:00|other|PartitionTimeLimit",
+        "nonsense",
+        "END",
+    )
+)
+
+
+def test_jobs_that_never_start_are_cancelled_and_told_by_what_they_ask_and_what_is_allowed(commands: Path):
+    answer(commands, "squeue", QUEUE)
+    answer(commands, "sinfo", "echo 1:30:00; echo 1:30:00")
+    answer(commands, "scancel", f"echo $* >> '{commands}/cancelled'")
+    said: list[str] = []
+    slurm.end_stuck({"4", "5", "6", "7"}, said.append)
+    assert (commands / "cancelled").read_text().split("\n")[:-1] == ["--state=PENDING 5 6", "--state=PENDING 7"]
+    partition, qos = said
+    assert partition.startswith(
+        "Slurm will never start the jobs 5, 6 (PartitionTimeLimit): asked for are 120 min, and partition other allows "
+        "90. Cancelled, nothing was computed in vain. Set resources.runtime_min to 30 at most"
+    )
+    assert "the job 7 (QOSMaxWallDurationPerJobLimit): asked for are 1440 min, more than its QoS allows. " in qos
+    assert "to a third of that at most" in qos
+
+
+def test_a_job_that_cannot_be_cancelled_is_told_with_the_command(commands: Path):
+    answer(commands, "squeue", QUEUE)
+    said: list[str] = []
+    slurm.end_stuck({"5"}, said.append)
+    (line,) = said
+    assert "more than its partition allows. To end this: scancel 5. " in line
+
+
+def test_nothing_is_said_while_slurm_is_silent_or_jobs_only_wait(commands: Path):
+    slurm.end_stuck({"5"}, pytest.fail)
+    answer(commands, "squeue", QUEUE)
+    slurm.end_stuck({"4"}, pytest.fail)
+
+
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [("30:00", 30), ("0:30", 1), ("2:00:00", 120), ("1-02:00:30", 1561), ("infinite", None), ("UNLIMITED", None)],
+)
+def test_times_as_slurm_writes_them(text: str, minutes: int | None):
+    assert slurm._minutes(text) == minutes
+
+
 # --- jobs that outlived their run -------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import errno
 import fcntl
 import json
 import os
@@ -11,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,8 @@ import netCDF4
 import numpy as np
 import pytest
 from stemphony import cli, overview
+from stemphony.errors import StorageError
+from stemphony.hooks import HOLDERS, process_start
 from stemphony.rerun import KEPT_SUFFIX, _link
 from support.campaign import (
     AFTER_JOBS,
@@ -101,6 +106,34 @@ def test_a_finished_simulation_is_done_and_merged(quiet_copy: Campaign):
     assert "4 pairs: 4 done; " in said
     assert "rerun" not in said
     assert {path: path.stat().st_mtime_ns for path in quiet_copy.directory.rglob("*")} == before
+
+
+def test_a_run_on_another_machine_is_told_with_what_was_last_heard_of_it(quiet_copy: Campaign):
+    """Killed there, it would be alive for good to whoever looks from here."""
+    folder = quiet_copy.directory / HOLDERS
+    folder.mkdir(parents=True, exist_ok=True)
+    noted = {"simulation": quiet_copy.result.name, "host": "login2", "pid": 4711, "started": "1"}
+    (folder / "login2.4711.json").write_text(json.dumps(noted))
+    heard = datetime(2026, 1, 2, 3, 4, 5).astimezone()
+    for file in (*folder.glob("*"), *quiet_copy.result.reports.rglob("*.json*")):
+        os.utime(file, (heard.timestamp(), heard.timestamp()))
+    said = quiet_copy.command("status", quiet_copy.result.root).output
+    assert "; a run on login2 may be alive\n" in said
+    assert "that run is on login2 (process 4711) and cannot be seen from here; the last that was heard of it" in said
+    assert f" is of {heard}\n" in said
+    assert "if login2 is gone: snakemake --unlock" in said
+    found = status(quiet_copy)
+    assert found["run_elsewhere"] == {"host": "login2", "pid": 4711, "heard": heard.timestamp()}
+    noted |= {"host": os.uname().nodename, "pid": os.getpid(), "started": process_start(os.getpid())}
+    (folder / "here.json").write_text(json.dumps(noted))
+    assert status(quiet_copy)["run_elsewhere"] is None
+    assert "; a run is alive\n" in quiet_copy.command("status", quiet_copy.result.root).output
+
+
+def test_a_result_that_has_what_is_missing_now_is_not_said_to_be_merged_from_what_is_there(quiet_copy: Campaign):
+    quiet_copy.job_file("p0d000/0001").unlink()
+    said = quiet_copy.command("status", quiet_copy.result.root).output
+    assert "stem.nc is merged from all of them, as they were before; no run is alive" in said
 
 
 def test_what_failed_and_what_is_missing_is_told_with_reason_and_log(broken: Campaign):
@@ -312,6 +345,33 @@ def test_a_checksum_without_its_file_is_not_kept_and_a_kept_one_is_in_nobodys_wa
     assert computed(quiet_copy, 2) == {"p5d000/0001"}
     assert not list(file.parent.glob(".*"))
     assert set(states(quiet_copy, "--verify").values()) == {"done"}
+
+
+def test_without_second_names_the_file_system_is_named_and_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    file = tmp_path / "file"
+    file.write_text("good")
+    with pytest.raises(
+        StorageError, match=r"gives no file a second name \(hard link\)\. Copy it if you want to keep it"
+    ):
+        _link(file, tmp_path / "second")
+    assert file.read_text() == "good"
+
+
+def test_a_done_pair_whose_end_snakemake_did_not_see_is_computed_if_it_is_asked_for(quiet_copy: Campaign):
+    """And not taken from a second name, which would be left in `checkpoints`."""
+    file = quiet_copy.job_file("p0d000/0001")
+    quiet_copy.job_file("p5d000/0000").unlink()  # so that nothing is merged, and swept
+    key = base64.urlsafe_b64encode(str(file.relative_to(quiet_copy.directory)).encode()).decode()
+    (quiet_copy.directory / ".snakemake" / "incomplete" / key).write_text('{"external_jobid": null}')
+    outcome = rerun(quiet_copy, "--defocus", "0", "--configuration", "1")
+    assert outcome.status == 0, outcome.output
+    assert computed(quiet_copy, 2) == {"p0d000/0001"}
+    assert "100 % of the waves" in quiet_copy.result.log("p0d000", 1).read_text()
+    assert not list(quiet_copy.result.checkpoints_folder.rglob("*.nc*"))
 
 
 @pytest.mark.parametrize("there", ["nothing", "another file", "the same file"])

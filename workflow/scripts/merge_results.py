@@ -22,7 +22,11 @@ def merge_results(params: dict[str, Any], specimen_file: Path, output: Path, pro
     from stemphony.store.merge import merge_simulation
 
     task = Merge(params, paths.ResultPaths(output.parent))
-    merge_simulation(task, specimen_file, output, lambda text: print(f"note: {text}", file=sys.stderr), processes)
+
+    def note(text: str) -> None:
+        print(f"note: {text}", file=sys.stderr)
+
+    merge_simulation(task, specimen_file, output, note, processes, job.run_number(task.result))
 
 
 def main(arguments: list[str]) -> None:

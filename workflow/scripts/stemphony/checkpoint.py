@@ -26,6 +26,9 @@ COST = 0.01
 ASSUMED_RATE = 400e6
 """Bytes per second that a disk is expected to take before the first checkpoint has shown it."""
 
+SMALL_BYTES = 1_000_000
+"""What is smaller takes a disk as long as this: by the time of a few bytes a result would seem to take minutes."""
+
 Progress = Callable[[int, int], None]
 
 
@@ -121,7 +124,7 @@ class Keeper:
         # The other threads go on meanwhile.
         if self._busy.acquire(blocking=False):
             try:
-                self._plan_next(self._due, self._size() / self._rate)
+                self._plan_next(self._due, self._expected_s())
                 if not self._is_over and self._clock() >= self._due:
                     self._save()
             finally:
@@ -138,13 +141,13 @@ class Keeper:
         """Write what there is now, for the last time, unless that takes too long; returns whether it is kept."""
         self._is_over = True
         with self._busy:
-            if self._write is None or not self.done or self._size() / self._rate > within_s:
+            if self._write is None or not self.done or self._expected_s() > within_s:
                 return False
             return self._save()
 
     def _save(self) -> bool:
         assert self._write is not None
-        begin, size = self._clock(), self._size()
+        begin, size = self._clock(), max(SMALL_BYTES, self._size())
         try:
             self._write(self._parts(), self.done, self.total)
         except (StorageError, OSError) as error:
@@ -162,6 +165,9 @@ class Keeper:
     def _plan_next(self, earliest: float, needed_s: float) -> None:
         self._needed_s = needed_s
         self._due = max(earliest, self._begun + (self.seconds + needed_s) / COST)
+
+    def _expected_s(self) -> float:
+        return max(SMALL_BYTES, self._size()) / self._rate
 
     def _size(self) -> int:
         return sum(part.nbytes for part in self._parts().values())

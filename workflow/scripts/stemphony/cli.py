@@ -18,6 +18,7 @@ from .monitor import command as monitor_command
 REPOSITORY = Path(__file__).resolve().parents[3]
 SNAKEFILE = REPOSITORY / "Snakefile"
 DEMO = REPOSITORY / "config"
+SHOWN = 20
 DEMO_FILES = ("config.yaml", "srtio3.cif")
 
 
@@ -111,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     install.add_argument("--name", default="slurm", metavar="NAME", help="which one (default: slurm)")
     install.add_argument("--replace", action="store_true", help="also one that was edited; its text is kept beside it")
 
-    clean = commands.add_parser("clean", help="remove what probe_basis keeps between jobs; results stay")
+    clean = commands.add_parser("clean", help="remove kept waves, and what killed processes have begun; results stay")
     clean.set_defaults(command=_clean)
     clean.add_argument("result", type=Path, metavar="RESULT", help="folder of a simulation, results/<name>")
 
@@ -171,6 +172,7 @@ def _preview(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
 def _clean(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     from .paths import ResultPaths
+    from .store.unfinished import sweep_unfinished
 
     result = ResultPaths(parsed.result)
     if not result.identity.exists():
@@ -184,6 +186,16 @@ def _clean(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
         raise StorageError(f"{result.waves_folder} cannot be emptied: {error.strerror}. Make it writable.") from None
     kept = "no waves were kept" if not files else f"removed the kept waves, {size / 1e6:.3g} MB; results stay"
     print(f"{parsed.result}: {kept}")
+    removed, left = sweep_unfinished(result)
+    if removed:
+        print(f"removed {len(removed)} unfinished files of processes that were killed")
+    if left:
+        print(
+            f"{len(left)} unfinished files are of other machines, or from before this one was started anew, and stay:"
+        )
+        for file in left[:SHOWN]:
+            print(f"  {file}")
+        print("If nothing computes this simulation there any more, delete them.")
     return 0
 
 

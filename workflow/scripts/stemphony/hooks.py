@@ -31,6 +31,7 @@ from .status.spool import count_lines, spool_file_of
 from .store import ledger
 from .store.checkpoints import put_aside, sweep
 from .store.claims import process_start
+from .store.unfinished import sweep_unfinished
 
 LIVE_VARIABLE = "STEMPHONY_LIVE"
 WATCH_S = 5.0
@@ -88,9 +89,10 @@ class Run:
         self.jobs = sum(1 for job in self.workflow.dag.needrun_jobs() if job.rule.name == "run_multislice")
         processors = self._processors()
         plan = {**checked.plan(self.number, processors, self.jobs, ledger.now()), "retries": self._retries()}
-        ledger.write_plan(self.result, plan)
+        ledger.write_plan(self.result, plan, self.number)
         os.environ[job.RUN_VARIABLE] = str(self.number)
         self._keep_what_orphans_finished()
+        sweep_unfinished(self.result)
         self._note_holder()
         self._listen_for_cancel()
         if plan["shared_waves"]:
@@ -161,8 +163,11 @@ class Run:
             file = Path(str(needed.output[0])) if needed.rule.name == "run_multislice" else None
             if file is None or not file.exists():
                 continue
+            reason = dag.reason(needed)
             # A file that the user wants computed again is not kept, nor one of other params.
-            if dag.reason(needed).missing_output or workflow.async_run(workflow.persistence.incomplete(needed)):
+            if reason.forced:
+                continue
+            if reason.missing_output or workflow.async_run(workflow.persistence.incomplete(needed)):
                 defocus, configuration = needed.wildcards.defocus, int(needed.wildcards.configuration)
                 put_aside(file, self.result.aside(defocus, configuration))
 

@@ -206,9 +206,9 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
     result = ResultPaths.of_job_file(output)
     seed = params["simulation"]["random_seed"]
     identity = ledger.identity(result, seed or 0)
-    plan = ledger.read_plan(result)
+    run = run_number(result)
+    plan = ledger.read_plan(result, run)
     plan = {**plan, "shared_waves": _shares_waves(plan, params)}
-    run = int(os.environ.get(RUN_VARIABLE) or ledger.latest_run(result))
     identifier, configuration = paths.defocus_id(params["defocus_nm"]), int(params["configuration"])
     attempt = ledger.claim_attempt(result, identifier, configuration)
     name = paths.job_name(identifier, configuration)
@@ -276,6 +276,12 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
         signal.signal(signal.SIGTERM, handler)
 
 
+def run_number(result: ResultPaths) -> int:
+    """Number of the run that has started this process, the last one where the environment does not tell."""
+    told = os.environ.get(RUN_VARIABLE, "")
+    return int(told) if told.isdigit() else ledger.latest_run(result)
+
+
 def _claimed(file: Path, limit: TimeLimit | None) -> tuple[claims.Claim | None, bool]:
     """Claim of a job, and whether another process had it before; None where claims cannot be made or removed.
 
@@ -301,8 +307,8 @@ def _claimed(file: Path, limit: TimeLimit | None) -> tuple[claims.Claim | None, 
 def _shares_waves(plan: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
     """Whether this job's waves are to serve all defoci of the plan.
 
-    The plan in the folder may by now be that of another run, with other defoci or another algorithm: `snakemake` by
-    itself lets two of them work in one simulation. A job that the plan does not know computes its own waves.
+    Where a job does not know its run, the plan may be that of another one, with other defoci or another algorithm. A
+    job that the plan does not know computes its own waves.
     """
     return (
         bool(plan.get("shared_waves"))

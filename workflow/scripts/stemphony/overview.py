@@ -73,6 +73,31 @@ class PairStatus:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """A run on another machine, whose process cannot be seen from here.
+
+    Attributes
+    ----------
+    heard : float
+        When it, or a job of it, last wrote something down [s since 1970, by the clock of the file system].
+    """
+
+    host: str
+    pid: int
+    heard: float
+
+    def lines(self) -> list[str]:
+        """What is known of it, and what to do if it is dead."""
+        since = datetime.fromtimestamp(self.heard).astimezone().isoformat(sep=" ", timespec="seconds")
+        return [
+            f"that run is on {self.host} (process {self.pid}) and cannot be seen from here; the last that was heard of "
+            f"it, or of a job of it, is of {since}",
+            f"if it is dead: give the same command on {self.host}, which goes on; if {self.host} is gone: snakemake "
+            "--unlock, then the same command here",
+        ]
+
+
+@dataclass(frozen=True)
 class Overview:
     """All pairs of a simulation, and its merged result.
 
@@ -84,6 +109,8 @@ class Overview:
         Number of the last run.
     run_is_alive : bool
         Whether a run of this simulation is there now, as far as can be seen from this machine.
+    elsewhere : Elsewhere or None
+        The run that may be alive on another machine, where none is seen here.
     """
 
     result: ResultPaths
@@ -91,6 +118,7 @@ class Overview:
     merged: str
     run: int
     run_is_alive: bool
+    elsewhere: Elsewhere | None = None
 
     def of(self, *states: PairState) -> list[PairStatus]:
         """Pairs in these states."""
@@ -110,6 +138,7 @@ class Overview:
             "merged": self.merged,
             "run": self.run,
             "run_is_alive": self.run_is_alive,
+            "run_elsewhere": None if self.elsewhere is None else asdict(self.elsewhere),
             "pairs": [asdict(pair) for pair in self.pairs],
         }
 
@@ -118,12 +147,15 @@ class Overview:
         shown = _relative(self.result.root)
         counts = [f"{len(self.of(state))} {state}" for state in PairState if self.of(state)]
         merged = {
-            "current": f"{_relative(self.result.merged)} is merged from them",
+            "current": f"{_relative(self.result.merged)} is merged from "
+            + ("all of them, as they were before" if self.not_done else "them"),
             "outdated": f"{_relative(self.result.merged)} is from before: they are not merged yet",
             "missing": "nothing is merged yet",
         }[self.merged]
         alive = "a run is alive" if self.run_is_alive else "no run is alive"
+        alive = alive if self.elsewhere is None else f"a run on {self.elsewhere.host} may be alive"
         lines = [f"{shown}: {len(self.pairs)} pairs: {', '.join(counts)}; {merged}; {alive}"]
+        lines += [] if self.elsewhere is None else self.elsewhere.lines()
         for state in (PairState.RUNNING, PairState.MISSING):
             lines += [f"{state:<10}{text}" for text in by_defocus(self.of(state))]
         troubled = self.of(PairState.FAILED, PairState.UNUSABLE)
@@ -212,7 +244,7 @@ def overview(result: ResultPaths, verify: bool = False) -> Overview:
         for defocus in planned.defoci
         for configuration in range(planned.configurations)
     )
-    return Overview(result, pairs, look.merged(), look.run, look.run_is_alive)
+    return Overview(result, pairs, look.merged(), look.run, look.run_is_alive, look.elsewhere())
 
 
 class _Look:
@@ -221,12 +253,24 @@ class _Look:
     def __init__(self, result: ResultPaths, planned: Campaign, verify: bool) -> None:
         self.result, self.planned, self.verify = result, planned, verify
         self.run = ledger.latest_run(result)
-        self.run_is_alive = any(
-            holder.simulation == result.name and (holder.is_alive or holder.is_elsewhere)
-            for holder in holders(result.root.parents[1])
-        )
+        self.holders = [holder for holder in holders(result.root.parents[1]) if holder.simulation == result.name]
+        self.run_is_alive = any(holder.is_alive or holder.is_elsewhere for holder in self.holders)
         self.newest_ns = 0
         self.attempts: dict[str, dict[int, int]] = {}
+
+    def elsewhere(self) -> Elsewhere | None:
+        """The run on another machine that may be alive; None if one is seen here, or there is none."""
+        away = [holder for holder in self.holders if holder.is_elsewhere]
+        if not away or any(holder.is_alive for holder in self.holders):
+            return None
+        files = [away[-1].file, self.result.hook_events(self.run)]
+        with suppress(PermissionError):
+            files += progress.files(self.result, self.run)
+        times = []
+        for file in files:
+            with suppress(OSError):  # it has just ended
+                times.append(file.stat().st_mtime)
+        return Elsewhere(away[-1].host, away[-1].pid, max(times, default=0.0))
 
     @cached_property
     def last_runs(self) -> dict[tuple[str, int], int]:

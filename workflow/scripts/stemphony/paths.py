@@ -48,8 +48,12 @@ class ResultPaths:
 
     @property
     def plan(self) -> Path:
-        """What this run computes, frozen when it started."""
+        """What the last run computes, frozen when it started."""
         return self.root / "plan.json"
+
+    def plan_of(self, run: int) -> Path:
+        """What one run computes: two runs of Snakemake by itself may work in one simulation at once."""
+        return self.run(run) / "plan.json"
 
     @property
     def specimen(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shlex
@@ -254,9 +255,12 @@ def _link(file: Path, second: Path) -> None:
         # Renaming one of two names of a file to the other does nothing.
         temporary.unlink(missing_ok=True)
     except OSError as error:
+        # Some network file systems, FAT and exFAT have no such thing, and each has its own word for it.
+        without = error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+        why = "this file system gives no file a second name (hard link)" if without else error.strerror
         raise StorageError(
-            f"{file} cannot be kept while it is computed again: {error.strerror}. Delete it to compute it anew: "
-            "stemphony rerun computes what is missing."
+            f"{file} cannot be kept while it is computed again: {why}. Copy it if you want to keep it, then "
+            "delete it to compute it anew: stemphony rerun computes what is missing."
         ) from None
 
 

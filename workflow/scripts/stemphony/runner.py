@@ -94,12 +94,18 @@ def _wait_for_leftovers(directory: Path, name: str, uses_slurm: bool) -> None:
         if uses_slurm or (directory / ".snakemake" / "slurm_logs").is_dir():
             print("Slurm does not answer (squeue): whether jobs of an earlier run are left is not known.", flush=True)
         return
-    slurm.wait_for(
-        left,
-        lambda: slurm.leftovers(directory, name),
-        lambda: time.sleep(LEFTOVERS_S),
-        lambda text: print(text, flush=True),
-    )
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+
+    def look() -> list[slurm.QueuedJob]:
+        found = slurm.leftovers(directory, name)
+        waiting = {job.id for job in found if job.state == "PENDING"}
+        if waiting:
+            slurm.end_stuck(waiting, say)  # or they would be waited for, for good
+        return found
+
+    slurm.wait_for(left, look, lambda: time.sleep(LEFTOVERS_S), say)
 
 
 def _free_lock(command: Sequence[str], directory: Path, name: str) -> None:
@@ -290,7 +296,7 @@ class _Child:
         number = ledger.latest_run(self.result)
         if number <= self.earlier:
             return
-        jobs = ledger.read_plan(self.result).get("jobs_to_run", 0)
+        jobs = ledger.read_plan(self.result, number).get("jobs_to_run", 0)
         if not jobs:
             return
         if self.watch is None:

@@ -1,7 +1,8 @@
-"""Slurm as a run meets it: an executor that never waits in vain, and jobs that outlived the run that submitted them."""
+"""Slurm as a run meets it: an executor that never waits in vain, jobs that never start or outlived their run."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import math
 import os
@@ -14,7 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 PLUGIN = "snakemake_executor_plugin_slurm"
 ABSENT_LOOKS = 3
@@ -24,6 +25,14 @@ PREFIX_LENGTH = 50
 """What the executor allows before the UUID of a job's name."""
 MARK_LENGTH = 8
 QUERY_S = 30.0
+PENDING_LOOKS = (2, 15)
+"""How often a job is seen waiting before it is asked why: the first time, and from then on again and again."""
+NEVER: Final = {
+    "PartitionTimeLimit": "its partition",
+    "QOSMaxWallDurationPerJobLimit": "its QoS",
+    "AssocMaxWallDurationPerJobLimit": "its account",
+}
+"""Reasons why a job waits for good, however long: its time limit is above that of what is named."""
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 States = dict[str, str]
@@ -43,6 +52,7 @@ def adapt_executor(simulation: str, say: Callable[[str], None]) -> None:
     - While slurmctld is away it changes from squeue to sacct, with the same end. Here not.
     - A job that Slurm has forgotten (MinJobAge) is waited for, for good. Here it has ended, and its files tell how.
     - The time between two looks grows by 10 s with each look. Here it is `seconds-between-status-checks`, always.
+    - A job with a time limit above that of its partition is waited for, for good. Here it is cancelled, with a message.
     - Jobs are named by a UUID. Here the simulation's name and mark stand before it: for people, and for `leftovers`.
     """
     plugin: Any = sys.modules.get(PLUGIN)
@@ -51,6 +61,7 @@ def adapt_executor(simulation: str, say: Callable[[str], None]) -> None:
     executor = plugin.Executor
     plain_init, plain_check = executor.__post_init__, executor.check_active_jobs
     lookout = Lookout(plugin.query_job_status, plugin.query_job_status_squeue, plugin.query_job_status_sacct, say)
+    lookout.end_stuck = lambda jobs: end_stuck(jobs, say)
 
     def named_init(self: Any, *arguments: Any, **options: Any) -> None:
         settings = self.workflow.executor_settings
@@ -79,6 +90,8 @@ class Lookout:
     ----------
     watched : set of str
         Ids of the jobs that the executor waits for.
+    end_stuck : callable
+        Takes ids of jobs that wait, and cancels those that Slurm will never start, see `end_stuck`.
     """
 
     def __init__(
@@ -88,6 +101,8 @@ class Lookout:
         self.squeue, self.sacct = squeue, sacct
         self.watched: set[str] = set()
         self.absent: Counter[str] = Counter()
+        self.pending: Counter[str] = Counter()
+        self.end_stuck: Callable[[set[str]], None] = lambda jobs: None
         self.is_silent = False
 
     async def ask(self, command: str, logger: Any) -> tuple[States, float]:
@@ -106,12 +121,20 @@ class Lookout:
             self._note_silence(True)
             return dict.fromkeys(self.watched, NO_ANSWER), 0.0
         self._note_silence(False)
+        await self._look_at_pending({job for job in self.watched if states.get(job) == "PENDING"})
         # Tasks of job arrays are listed under other names while they wait.
         missing = {job for job in self.watched - states.keys() if "_" not in job}
         self.absent = Counter({job: self.absent[job] + 1 for job in missing})
         forgotten = {job for job in missing if self.absent[job] >= ABSENT_LOOKS}
         # UNKNOWN is what the executor takes for an end: Snakemake then looks for the output.
         return {**states, **dict.fromkeys(forgotten, "UNKNOWN")}, seconds
+
+    async def _look_at_pending(self, jobs: set[str]) -> None:
+        """Ask why jobs wait, now and then: it is one query more, for a controller that has many to answer."""
+        self.pending = Counter({job: self.pending[job] + 1 for job in jobs})
+        first, again = PENDING_LOOKS
+        if any(looks == first or looks % again == 0 for looks in self.pending.values()):
+            await asyncio.to_thread(self.end_stuck, jobs)
 
     def _note_silence(self, silent: bool) -> None:
         if silent and not self.is_silent:
@@ -130,6 +153,73 @@ def name_prefix(simulation: str, wanted: str | None = None) -> str:
 def _mark(simulation: str) -> str:
     """Digits that tell a simulation from others: its name may be the end of another's, or cut off."""
     return hashlib.sha256(simulation.encode()).hexdigest()[:MARK_LENGTH]
+
+
+# --- jobs that Slurm will never start ---------------------------------------------------------------------------------
+
+
+def end_stuck(jobs: Iterable[str], say: Callable[[str], None]) -> None:
+    """Cancel those of our jobs that wait for good because of their time limit, and say so; nothing if Slurm is silent.
+
+    Nothing is lost: they have not begun. The run then sees them fail, goes on with the others, and ends.
+
+    Parameters
+    ----------
+    jobs : iterable of str
+        Ids of jobs that wait.
+    """
+    asked = set(jobs)
+    listed = _lines("squeue", f"--user={os.getuid()}", "--states=PENDING", "--format=%i|%l|%P|%r")
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for number, *why in (line.split("|") for line in listed):
+        if number in asked and why[-1] in NEVER:
+            alike.setdefault(tuple(why), []).append(number)
+    for (wanted, partition, reason), ids in alike.items():
+        say(_why_never(ids, wanted, partition, reason, _cancelled(ids)))
+
+
+def _cancelled(jobs: list[str]) -> bool:
+    """Cancel jobs unless they have begun after all; whether Slurm has taken it."""
+    command = ["scancel", "--state=PENDING", *jobs]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=QUERY_S).returncode == 0
+    except (OSError, subprocess.SubprocessError):
+        return False
+
+
+def _why_never(jobs: list[str], wanted: str, partition: str, reason: str, cancelled: bool) -> str:
+    """What jobs ask for, what they may, and what to do."""
+    allowed, most = f"more than {NEVER[reason]} allows", "a third of that"
+    if reason == "PartitionTimeLimit":
+        limits = [_minutes(line.strip()) for line in _lines("sinfo", f"--partition={partition}", "--format=%l")]
+        if minutes := max((limit for limit in limits if limit), default=0):
+            allowed, most = f"and partition {partition} allows {minutes}", f"{max(1, minutes // 3)}"
+    plural = "s" if len(jobs) > 1 else ""
+    return (
+        f"Slurm will never start the job{plural} {', '.join(jobs)} ({reason}): asked for are {_minutes(wanted)} min, "
+        f"{allowed}. "
+        + ("Cancelled, nothing was computed in vain. " if cancelled else f"To end this: scancel {' '.join(jobs)}. ")
+        + f"Set resources.runtime_min to {most} at most, because the second and third try of a job ask for two and "
+        "three times as much, or name another partition in the profile (slurm_partition); then the same command again."
+    )
+
+
+def _lines(*command: str) -> list[str]:
+    """What one of Slurm's commands lists; nothing without an answer."""
+    try:
+        line = [command[0], "--noheader", *command[1:]]
+        return subprocess.run(line, capture_output=True, text=True, timeout=QUERY_S, check=True).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return []
+
+
+def _minutes(text: str) -> int | None:
+    """A time as Slurm writes it (`1-02:00:00`, `2:00:00`, `30:00`) in minutes; None for `infinite` and the like."""
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d\d)", text)
+    if match is None:
+        return None
+    days, hours, minutes, seconds = (int(group or 0) for group in match.groups())
+    return math.ceil(1440 * days + 60 * hours + minutes + seconds / 60)
 
 
 # --- jobs that outlived their run -------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any
 from . import campaign, hooks, paths, preflight, provenance, slurm
 from .campaign import Campaign
 from .errors import StemphonyError
-from .job import BEGAN_VARIABLE, CONFIG_VARIABLE
+from .job import BEGAN_VARIABLE, CONFIG_VARIABLE, run_number
 from .store import ledger
 
 SCRIPTS = Path(__file__).resolve().parents[1]
@@ -132,8 +132,9 @@ def _open(given: Mapping[str, Any], files: list[Path], workflow: Any) -> Session
         slurm.adapt_executor(result.name, hooks.say)
         run = hooks.Run(checked, workflow, hooks.say)
         return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, run)
-    # A job's process computes what its main process planned, whatever became of the config file meanwhile.
-    plan = ledger.read_plan(result)
+    # A job's process computes what its main process planned, whatever became of the config file meanwhile, and whatever
+    # another run plans in this folder.
+    plan = ledger.read_plan(result, run_number(result))
     if plan:
         known = campaign.InputFiles(**plan["files"])
         need = plan["resources"]

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import StorageError
+from .claims import place
 
 _REASONS = {
     errno.ENOSPC: "the disk is full. Free some space and run again",
@@ -27,6 +28,11 @@ _REASONS = {
     errno.EIO: "the disk reports an input/output error. Check the disk and run again",
     errno.ESTALE: "the network file system lost the folder. Check the mount and run again",
 }
+
+
+def temporary_beside(final: Path) -> Path:
+    """A name in the same folder that nothing has yet; it tells whose it is, see `unfinished`."""
+    return final.with_name(f".{final.name}.{place() or 'nowhere'}.{os.getpid()}-{secrets.token_hex(6)}.tmp")
 
 
 @contextmanager
@@ -52,7 +58,7 @@ def atomic_path(final: Path) -> Iterator[Path]:
         The folder cannot be written, or the disk is full; errors of other files pass unchanged.
     """
     final = Path(final)
-    temporary = final.with_name(f".{final.name}.{os.getpid()}-{secrets.token_hex(6)}.tmp")
+    temporary = temporary_beside(final)
     try:
         yield temporary
         _fsync(temporary)

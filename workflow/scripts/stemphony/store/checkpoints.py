@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import StorageError
 from ..paths import ResultPaths, checksum
-from .atomic import atomic_path
+from .atomic import atomic_path, temporary_beside
 from .claims import holder_of
 
 if TYPE_CHECKING:
@@ -140,8 +140,7 @@ def put_aside(result: Path, aside: Path) -> None:
     with suppress(OSError):
         aside.parent.mkdir(parents=True, exist_ok=True)
         for source, target in ((checksum(result), checksum(aside)), (result, aside)):
-            temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-            temporary.unlink(missing_ok=True)
+            temporary = temporary_beside(target)
             os.link(source, temporary)
             temporary.replace(target)
             temporary.unlink(missing_ok=True)  # stays if both names were one file already

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 
 from ..errors import DamagedResultError, StorageError
 from ..paths import ResultPaths
-from .atomic import write_text_atomic
+from .atomic import temporary_beside, write_text_atomic
 
 LARGEST_SEED = 2**53 - 1  # exact in every JSON reader
 
@@ -57,7 +56,7 @@ def identity(result: ResultPaths, random_seed: int, recorded: tuple[str, int] | 
     Raises
     ------
     StorageError, DamagedResultError
-        The folder cannot be written; simulation.json is not readable as such.
+        The folder cannot be written, or simulation.json may not be read; it is not readable as such.
     """
     if not result.identity.exists():
         fresh = {
@@ -65,9 +64,7 @@ def identity(result: ResultPaths, random_seed: int, recorded: tuple[str, int] | 
             "seed": random_seed or (recorded[1] if recorded else 1 + secrets.randbelow(LARGEST_SEED)),
             "created": now(),
         }
-        temporary = result.identity.with_name(
-            f".simulation.{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex}.tmp"
-        )
+        temporary = temporary_beside(result.identity)
         try:
             result.root.mkdir(parents=True, exist_ok=True)
             write_text_atomic(temporary, json.dumps(fresh, indent=1) + "\n")
@@ -82,6 +79,10 @@ def identity(result: ResultPaths, random_seed: int, recorded: tuple[str, int] | 
     try:
         kept = json.loads(result.identity.read_text(encoding="utf-8"))
         return Identity(str(uuid.UUID(kept["id"])), int(kept["seed"]), str(kept["created"]))
+    except PermissionError:
+        raise StorageError(
+            f"{result.identity} may not be read by this user. Ask its owner for access, or work as its owner."
+        ) from None
     except (OSError, ValueError, KeyError, TypeError):
         raise DamagedResultError(
             f"{result.identity} is damaged, and with it the simulation's id and seed. Restore it, or give the "
@@ -89,18 +90,29 @@ def identity(result: ResultPaths, random_seed: int, recorded: tuple[str, int] | 
         ) from None
 
 
-def write_plan(result: ResultPaths, plan: Mapping[str, Any]) -> None:
-    """Write plan.json atomically."""
-    write_text_atomic(result.plan, json.dumps(plan, indent=1, ensure_ascii=False) + "\n")
+def write_plan(result: ResultPaths, plan: Mapping[str, Any], run: int = 0) -> None:
+    """Write a plan atomically: in the folder of its run, if there is one, and as that of the last run.
+
+    Raises
+    ------
+    StorageError
+        A folder cannot be written.
+    """
+    text = json.dumps(plan, indent=1, ensure_ascii=False) + "\n"
+    for file in (*([result.plan_of(run)] if run else []), result.plan):
+        write_text_atomic(file, text)
 
 
-def read_plan(result: ResultPaths) -> dict[str, Any]:
-    """The plan of the present run, empty when none was written (or it is not readable)."""
-    try:
-        plan = json.loads(result.plan.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return plan if isinstance(plan, dict) else {}
+def read_plan(result: ResultPaths, run: int = 0) -> dict[str, Any]:
+    """The plan of a run, else that of the last one; empty when none was written (or it is not readable)."""
+    for file in (*([result.plan_of(run)] if run else []), result.plan):
+        try:
+            plan = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(plan, dict):
+            return plan
+    return {}
 
 
 def claim_run(result: ResultPaths) -> int:

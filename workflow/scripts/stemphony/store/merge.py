@@ -45,6 +45,8 @@ from .result_file import (
 )
 from .specimen_file import read_specimen_file
 
+Stamp = tuple[int, int, int]
+"""Inode, size and time of a file, by which its second reading knows that it is the one that was checked."""
 SHOWN = 20  # files listed in a refusal
 SEVERAL_PROCESSES_FROM = 500  # jobs; below that they take longer to start than they save
 SEVERAL_PROCESSES_BYTES = 32e6  # sums of a part; of larger ones, several at once would fill the memory
@@ -57,10 +59,10 @@ RECORDED_IF_THERE = ("algorithm", "window_check")
 
 
 def merge_simulation(
-    task: Merge, specimen_file: Path, output: Path, warn: Callable[[str], None], processes: int = 1
+    task: Merge, specimen_file: Path, output: Path, warn: Callable[[str], None], processes: int = 1, run: int = 0
 ) -> Merged:
-    """Merge a simulation as its plan.json, specimen and identity say; see `merge`."""
-    plan = ledger.read_plan(task.result)
+    """Merge a simulation as the plan of a run (0: of the last), its specimen and identity say; see `merge`."""
+    plan = ledger.read_plan(task.result, run)
     identity = ledger.identity(task.result, task.common["simulation"]["random_seed"] or 0)
     specimen = read_specimen_file(specimen_file)
     experiment = Experiment.of(task.common, specimen.cell)
@@ -147,6 +149,7 @@ class Merged:
 
     records: dict[Source, dict[str, Any]] = field(default_factory=dict)
     wrong: list[tuple[Source, str]] = field(default_factory=list)
+    stamps: dict[Source, Stamp] = field(default_factory=dict)
 
 
 class _NoCoordinatesError(Exception):
@@ -224,7 +227,7 @@ class _Making:
             ]
             first = number == 0
             parts = parts_of(averagings, len(self.table.symbols) if keep else 0)
-            usable = None if first else frozenset(merged.records)
+            usable = None if first else merged.stamps
             wanted = Wanted(self.task, tuple(blocks), averagings[0].by_configuration, first, keep and first, usable)
             make = self.make if sum(block.bytes for block in blocks) <= SEVERAL_PROCESSES_BYTES else _made_here
             for part, read in zip(parts, make(wanted, parts), strict=True):
@@ -254,6 +257,7 @@ class _Making:
         self, root: netCDF4.Dataset, merged: Merged, part: Part, read: PartRead, averages: Sequence[Average]
     ) -> None:
         merged.records.update(read.records)
+        merged.stamps.update(read.stamps)
         merged.wrong += read.wrong
         if merged.wrong and not self.task.partial:
             return
@@ -300,7 +304,7 @@ class Wanted:
     Attributes
     ----------
     check : bool
-        Check the files; else only those in `usable` are read.
+        Check the files; else only those in `usable` are read, if they are still what was checked.
     """
 
     task: Merge
@@ -308,11 +312,12 @@ class Wanted:
     by_configuration: bool
     check: bool
     frames: bool
-    usable: frozenset[Source] | None = None
+    usable: Mapping[Source, Stamp] | None = None
 
     def of(self, part: Part) -> Wanted:
         """The same for one part: what another process must know, and not the table of all jobs."""
-        usable = None if self.usable is None else self.usable.intersection(source for unit in part for source in unit)
+        here = [source for unit in part for source in unit]
+        usable = None if self.usable is None else {one: self.usable[one] for one in here if one in self.usable}
         return replace(self, task=replace(self.task), usable=usable)
 
 
@@ -323,6 +328,7 @@ class PartRead:
     sums: list[Sums]
     records: dict[Source, dict[str, Any]] = field(default_factory=dict)
     wrong: list[tuple[Source, str]] = field(default_factory=list)
+    stamps: dict[Source, Stamp] = field(default_factory=dict)
     frames: list[tuple[Source, tuple[np.ndarray, np.ndarray] | None]] = field(default_factory=list)
 
 
@@ -355,6 +361,12 @@ def _values(wanted: Wanted, source: Source, read: PartRead) -> list[np.ndarray] 
     """What the blocks take of one job; None if it cannot be used, or if nothing will come of it anyway."""
     if wanted.usable is not None and source not in wanted.usable:
         return None
+    stamp = _stamp(source.file)
+    if wanted.usable is not None and wanted.usable[source] != stamp:
+        # What is in the blocks of the passes before must not be missing in those of this one.
+        raise DamagedResultError(
+            f"{source.file} was replaced or deleted while it was merged. Nothing was written: do the same again."
+        )
     try:
         with _opened(source, wanted) as (job, record):
             # A part of a partial result is worth its while whatever the others are like.
@@ -374,8 +386,17 @@ def _values(wanted: Wanted, source: Source, read: PartRead) -> list[np.ndarray] 
         read.wrong.append((source, str(error)))
         return None
     if wanted.check:
-        read.records[source] = record
+        read.records[source], read.stamps[source] = record, stamp
     return values
+
+
+def _stamp(file: Path) -> Stamp:
+    """What changes when a file is replaced; zeros without one."""
+    try:
+        status = file.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _made_here(wanted: Wanted, parts: Sequence[Part]) -> Iterator[PartRead]:
