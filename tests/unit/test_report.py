@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from stemphony import cli, report
 from stemphony.paths import ResultPaths
+from stemphony.status import delivery
 from stemphony.status import transport as transport_module
 from stemphony.status.courier import left_in
 from stemphony.status.spool import Spool, spool_file_of
@@ -282,3 +283,56 @@ def test_replay_of_everything_leaves_what_a_living_process_sends(tmp_path, capsy
         run(capsys, "report", "replay", "--everything", "--config", config_for(tmp_path, server.url), result.root)
         assert sorted(entry.json["seq"] for entry in server.received) == [0, 1, 2]
     living.close()
+
+
+def test_replay_of_everything_forgets_nothing_that_it_cannot_send(tmp_path, capsys):
+    gone = tmp_path / "is gone.yaml"
+    with EchoServer() as server:
+        config = config_for(tmp_path, server.url)
+        lost, fine = left_behind(tmp_path / "results/a", config), left_behind(tmp_path / "results/b", config)
+        run(capsys, "report", "replay", lost.root, fine.root)
+        assert len(server.received) == 6
+        assert run(capsys, "report", "replay", "--everything", "--config", gone, lost.root)[0] == 1
+        assert left_in(lost) == 0
+        lost.plan.write_text(json.dumps({"config_files": [str(gone)]}))
+        status, said = run(capsys, "report", "replay", "--everything", lost.root, fine.root)
+        assert (status, left_in(lost), len(server.received)) == (1, 0, 9)
+    assert f"{lost.root}: not sent. config: the file {gone} cannot be read" in said
+    assert f"{fine.root}: 3 delivered. None is left." in said
+
+
+def test_notes_that_cannot_be_removed_are_said_and_hold_no_other_result(tmp_path, capsys, monkeypatch):
+    with EchoServer() as server:
+        config = config_for(tmp_path, server.url)
+        kept, fine = left_behind(tmp_path / "results/a", config), left_behind(tmp_path / "results/b", config)
+        forget = delivery.forget
+
+        def refuse(file: Path) -> None:
+            if file.is_relative_to(kept.root):
+                raise PermissionError(file)
+            forget(file)
+
+        monkeypatch.setattr(delivery, "forget", refuse)
+        status, said = run(capsys, "report", "replay", "--everything", kept.root, fine.root)
+        assert len(server.received) == 3
+    assert status == 1
+    assert "the notes of what was delivered cannot be removed (PermissionError)" in said
+
+
+def test_a_result_that_cannot_be_sent_holds_no_other(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with EchoServer() as server:
+        config = config_for(tmp_path, server.url)
+        left_behind(tmp_path / "results/a", tmp_path / "is gone.yaml")
+        left_behind(tmp_path / "results/b", None)
+        left_behind(tmp_path / "results/c", config)
+        delivered = left_behind(tmp_path / "results/d", config)
+        run(capsys, "report", "replay", delivered.root)
+        delivered.plan.write_text(json.dumps({"config_files": ["is not needed any more.yaml"]}))
+        status, said = run(capsys, "report", "replay")
+        assert len(server.received) == 6
+    assert status == 1
+    assert "results/a: not sent. config: the file" in said
+    assert f"results/b: not sent. {ResultPaths(Path('results/b')).plan} names no config file" in said
+    assert "results/c: 3 delivered. None is left." in said
+    assert "results/d: nothing to send" in said

@@ -128,17 +128,54 @@ def replay(results: Sequence[Path], config: Path | None, say: Callable[[str], No
         Send all events once more, also those that a receiver has taken, or refused for good: to another receiver, or
         to one that was corrected. What a living process sends by itself is left to it.
 
+    Returns
+    -------
+    int
+        0 if all of every result is delivered, 1 if something is left or a result could not be sent: its config file is
+        gone or not valid, or its notes cannot be changed. That is said, and the other results are sent all the same.
+
     Raises
     ------
     StemphonyError
-        A folder is not that of a result; a config file is gone or not valid.
+        A folder is not that of a result, or `config` is gone or not valid: nothing was sent and nothing forgotten.
     """
     found = [_result_in(folder) for folder in results] if results else _results_here()
-    if everything:
-        for spool in (spool for result in found for spool in spools_of(result)):
-            if not delivery.is_being_sent(spool.path):
-                delivery.forget(spool.path)
-    return max(_replay(result, config, say) for result in found)
+    given = status_settings.load([config], reporting=True) if config is not None else None
+    statuses = [0]
+    # All settings before the first of the notes is touched: what is forgotten and then not sent, a later replay without
+    # --everything would send twice.
+    ready: list[tuple[ResultPaths, ReportingSettings]] = []
+    for result in found:
+        if not (spools_of(result) if everything else left_in(result)):
+            _say_that_nothing_is_left(result, say)
+            continue
+        try:
+            ready.append((result, given or _settings_of(result)))
+        except StemphonyError as error:
+            say(f"{result.root}: not sent. {error}")
+            statuses.append(1)
+    for result, settings in ready:
+        try:
+            if everything:
+                _forget(result)
+            statuses.append(_replay(result, settings, say))
+        except StemphonyError as error:
+            say(f"{result.root}: not sent. {error}")
+            statuses.append(1)
+    return max(statuses)
+
+
+def _forget(result: ResultPaths) -> None:
+    for spool in spools_of(result):
+        if delivery.is_being_sent(spool.path):
+            continue
+        try:
+            delivery.forget(spool.path)
+        except OSError as error:
+            raise StemphonyError(
+                f"{spool.path.parent}: the notes of what was delivered cannot be removed ({type(error).__name__}). "
+                "Check the owner and mode of that folder."
+            ) from None
 
 
 def _result_in(folder: Path) -> ResultPaths:
@@ -161,12 +198,15 @@ def _results_here() -> list[ResultPaths]:
     return found
 
 
-def _replay(result: ResultPaths, config: Path | None, say: Callable[[str], None]) -> int:
+def _say_that_nothing_is_left(result: ResultPaths, say: Callable[[str], None]) -> None:
+    say(f"{result.root}: nothing to send; all reports of {len(runs_of(result))} runs are delivered.")
+
+
+def _replay(result: ResultPaths, settings: ReportingSettings, say: Callable[[str], None]) -> int:
     before = left_in(result)
     if not before:
-        say(f"{result.root}: nothing to send; all reports of {len(runs_of(result))} runs are delivered.")
+        _say_that_nothing_is_left(result, say)
         return 0
-    settings = _settings_for(result, config)
     say(f"{result.root}: {before} reports are left, {_described(settings)}")
     courier = Courier(result, settings)
     courier.start()
@@ -188,9 +228,8 @@ def _replay(result: ResultPaths, config: Path | None, say: Callable[[str], None]
     return 1
 
 
-def _settings_for(result: ResultPaths, config: Path | None) -> ReportingSettings:
-    if config is not None:
-        return status_settings.load([config], reporting=True)
+def _settings_of(result: ResultPaths) -> ReportingSettings:
+    """Read where the config files of a run sent its reports."""
     files = ledger.read_plan(result).get("config_files")
     again = f"stemphony report replay --config FILE {shlex.quote(str(result.root))}"
     if not isinstance(files, list) or not files:
