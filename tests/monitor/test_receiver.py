@@ -242,9 +242,11 @@ def test_without_credentials_only_this_machine_is_answered(monitor: Inside):
 
 
 def test_secrets_are_not_even_stored(any_monitor: Inside, tmp_path: Path):
-    secrets = {name: f"canary-{n}" for n, name in enumerate(("my_token", "PassWord", "secret2", "api_key"))}
-    any_monitor.store([Story(parameters={**secrets, "project": "shown"}).start()])
-    assert any_monitor.simulation["parameters"] == {**dict.fromkeys(secrets, HIDDEN), "project": "shown"}
+    secrets = {
+        name: f"canary-{n}" for n, name in enumerate(("my_token", "PassWord", "secret2", "api_key", "dbPass", "pwd"))
+    }
+    any_monitor.store([Story(parameters={**secrets, "bandpass": "shown"}).start()])
+    assert any_monitor.simulation["parameters"] == {**dict.fromkeys(secrets, HIDDEN), "bandpass": "shown"}
     for path in ("/", "/simulations/1", "/simulations/1/events", "/api/simulations/1/events", "/live"):
         assert "canary" not in any_monitor.client.get(path).text
     with any_monitor.database.reader.begin() as connection:

@@ -113,6 +113,27 @@ def test_sanitize_message(text, expected):
     assert "CANARY" not in message
 
 
+SECRETS = """
+    token my_token PassWord passwd passphrase secret2 api_key API-KEY credential credentials dbCredentials authorization
+    auth_pass pass PASS db-pass db.pass dbPass DBPass pass1 pwd DB_PWD pw pw2 my.pw auth httpAuth HTTPAuth oauth oauth2
+    bearer Bearer cookie session_cookie cookies
+"""
+NO_SECRETS = """
+    bandpass passed passé encompass compass bypass author authors Author authority pwdx spwd power forbearers
+    cookiecutter project group simulation_category sample
+"""
+
+
+@pytest.mark.parametrize("name", SECRETS.split())
+def test_names_that_say_secret(name):
+    assert events.names_a_secret(name)
+
+
+@pytest.mark.parametrize("name", NO_SECRETS.split())
+def test_names_that_do_not(name):
+    assert not events.names_a_secret(name)
+
+
 def test_sanitize_message_cuts_between_characters():
     message = sanitize_message("ö" * 5000)
     assert len(message.encode()) <= 2048

@@ -77,7 +77,7 @@ def test_what_libconfig_allows():
 
 def test_secrets_are_not_printed():
     text = f"""http_reporting: {{ reporting = true; url = "http://a/"; auth_user = "u"; auth_pass = "{CANARY}";
-               parameters: {{ api_key = "{CANARY}"; sample = "S1"; }} }}"""
+               parameters: {{ api_key = "{CANARY}"; pwd = "{CANARY}"; sample = "S1"; }} }}"""
     assert CANARY not in yaml_in_place_of(text)
     assert "S1" in yaml_in_place_of(text)
 

@@ -488,11 +488,13 @@ def test_no_secret_on_disk_in_reprs_or_messages(tmp_path, warnings):
             server.url + f"?token={CANARY}",
             auth_user="u" + CANARY,
             auth_pass=secret,
-            parameters={"api_key": CANARY + "-key", "group": CANARY + "-group"},
+            parameters={"api_key": CANARY + "-key", "proxy_pass": "p4ssw0rd", "group": CANARY + "-group"},
         )
         job = job_reporter(settings, tmp_path, warnings)
         job.start()
-        job.error(f"ValueError: cannot log in with {secret} and {CANARY}-key at {server.url}?token={CANARY}")
+        job.error(
+            f"ValueError: cannot log in with {secret} and {CANARY}-key through p4ssw0rd at {server.url}?token={CANARY}"
+        )
         assert job.close(20.0)
     assert server.events[-1]["api_key"] == CANARY + "-key"
     message = server.events[-1]["message"]
@@ -500,6 +502,7 @@ def test_no_secret_on_disk_in_reprs_or_messages(tmp_path, warnings):
     assert CANARY not in shown
     assert secret not in shown
     assert "s3cr3t" not in shown
+    assert "p4ssw0rd" not in shown
 
 
 def test_spool_and_marker_are_private(tmp_path, warnings):

@@ -118,7 +118,8 @@ def test_credentials_over_plain_http_earn_a_warning(url, warned, monkeypatch):
         {"reporting": True, "url": url, "auth_user": "u", "auth_pass_env": "STEMPHONY_TEST_PASS"}, Path()
     )
     with_token = resolve({"reporting": True, "url": url, "parameters": {"api_token": CANARY}}, Path())
-    for settings in (with_user, with_token):
+    with_word = resolve({"reporting": True, "url": url, "parameters": {"proxyPass": CANARY}}, Path())
+    for settings in (with_user, with_token, with_word):
         assert any("plain http" in warning for warning in settings.warnings) is warned
     assert resolve({"reporting": True, "url": url}, Path()).warnings == ()
 
@@ -127,7 +128,8 @@ def test_secret_in_query_earns_a_warning_that_does_not_show_it():
     settings = resolve({"reporting": True, "url": f"https://h/x?token={CANARY}"}, Path())
     assert len(settings.warnings) == 1
     assert CANARY not in settings.warnings[0]
-    assert resolve({"reporting": True, "url": "https://h/x?group=em"}, Path()).warnings == ()
+    assert len(resolve({"reporting": True, "url": f"https://h/x?auth={CANARY}"}, Path()).warnings) == 1
+    assert resolve({"reporting": True, "url": "https://h/x?group=em&author=ada"}, Path()).warnings == ()
 
 
 BAD = [

@@ -97,7 +97,10 @@ FAILED_PAIRS: Final = 1000
 _NAMESPACE: Final = uuid.UUID("6b1e4f0e-6f0e-5d0c-9c53-1b7a3c0e7f11").bytes
 _MESSAGE_INPUT_CHARACTERS: Final = 20_000
 
-_SECRET_NAME: Final = re.compile(r"token|password|passwd|passphrase|secret|key", re.IGNORECASE)
+_SECRET_NAME: Final = re.compile(r"token|password|passwd|passphrase|secret|key|credential|authorization", re.IGNORECASE)
+# Too short to be looked for inside of words: bandpass and author are none.
+_SECRET_WORDS: Final = frozenset(("pass", "pwd", "pw", "auth", "oauth", "bearer", "cookie", "cookies"))
+_BETWEEN_WORDS: Final = re.compile(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _ASSIGNED_SECRET: Final = re.compile(
     r"\b([\w-]{0,40}(?:token|password|passwd|passphrase|auth_pass|secret|api[-_]?key|authorization)[\w-]{0,40})"
     r"[\"']?\s{0,3}[=:]\s{0,3}(?:(?:basic|bearer|digest)\s{1,3})?(?:\"[^\"]*\"|'[^']*'|\S+)",
@@ -183,8 +186,22 @@ def failure_keys(failed: Iterable[tuple[int, int]], num_never_ran: int) -> dict[
 
 
 def names_a_secret(name: str) -> bool:
-    """Tell whether the name of a custom parameter says that its value is a secret."""
-    return _SECRET_NAME.search(name) is not None
+    """Tell whether the name of a custom parameter says that its value is a secret.
+
+    Parameters
+    ----------
+    name : str
+        Its words end at what is no letter, such as `_`, `-` and `.`, and where small letters turn into capitals.
+
+    Returns
+    -------
+    bool
+        True for token, password, passphrase, secret, key, credential and authorization anywhere in it, and for pass,
+        pwd, pw, auth, bearer and cookie as a word of it.
+    """
+    if _SECRET_NAME.search(name) is not None:
+        return True
+    return any(word.lower() in _SECRET_WORDS for word in _BETWEEN_WORDS.split(name))
 
 
 def clean_text(text: str) -> str:

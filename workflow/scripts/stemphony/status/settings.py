@@ -407,7 +407,7 @@ def _existing_file(key: str, name: str, config_folder: Path) -> Path:
 
 def _warnings(values: Mapping[str, Any], parameters: Mapping[str, Scalar]) -> list[str]:
     parts = urlsplit(values["url"])
-    in_query = any(names_a_secret(name) or "auth" in name for name, _ in parse_qsl(parts.query, keep_blank_values=True))
+    in_query = any(names_a_secret(name) for name, _ in parse_qsl(parts.query, keep_blank_values=True))
     warnings = []
     if values["auth_pass"]:
         warnings.append(
