@@ -156,6 +156,26 @@ def test_a_dead_receiver_is_waited_for_a_bounded_time_and_named(result):
     assert left_in(result) == 2
 
 
+def test_a_receiver_that_says_when_to_come_back_is_waited_for_although_it_takes_nothing(result):
+    write(result, 1, "a", {"when": 1})
+    asked: list[dict] = []
+    memory = Memory(lambda event: asked.append(event) or Answer(Verdict.AGAIN, "status 429", 0.2))
+    courier = courier_of(result, memory)
+    assert not courier.drain(4.0, quiet_s=0.3)
+    courier.stop()
+    assert len(asked) > 5, "with 0.3 s of silence it would have been asked twice"
+    assert courier.trouble == "status 429"
+
+
+def test_a_receiver_that_wants_to_be_asked_after_the_wait_is_not_waited_for(result):
+    write(result, 1, "a", {"when": 1})
+    courier = courier_of(result, Memory(lambda event: Answer(Verdict.AGAIN, "status 429", 50.0)))
+    began = time.monotonic()
+    assert not courier.drain(40.0, quiet_s=40.0)
+    assert time.monotonic() - began < 20.0
+    courier.stop()
+
+
 def test_wrong_credentials_end_the_wait_at_once(result):
     write(result, 1, "a", {"when": 1}, {"when": 2})
     with FaultServer("401") as server:

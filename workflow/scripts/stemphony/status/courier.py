@@ -187,7 +187,8 @@ class Courier:
         wait_s : float
             Longest wait [s].
         quiet_s : float
-            Longest wait for a receiver that takes nothing [s].
+            Longest wait for a receiver that takes nothing [s], counted anew from each time at which it wants to be
+            asked again (`Retry-After`).
         tell : callable
             Called every second or so meanwhile.
 

@@ -42,7 +42,10 @@ JOB_END_WAIT_S: Final = 2.0
 """Longest wait of a job that ends."""
 
 RUN_END_WAIT_S: Final = 60.0
-"""Longest wait of the hooks that end a run, for all that is left; 10 s of it with a receiver that takes nothing."""
+"""Longest wait of the hooks that end a run, for all that is left.
+
+It ends after 10 s without an arrival, unless the receiver has said when to come back (`Retry-After`).
+"""
 
 _MIN_SECRET_CHARACTERS: Final = 4
 _TO_JSON: Final = json.JSONEncoder(ensure_ascii=True, allow_nan=False)

@@ -24,7 +24,7 @@ UNANSWERED_S: Final = 2.0
 """An attempt that is older than this does not hold an impatient flush."""
 
 QUIET_S: Final = 10.0
-"""A receiver that takes nothing for so long is not waited for any longer."""
+"""A receiver that takes nothing for so long, from when it wanted to be asked again, is not waited for any longer."""
 
 QUEUE_LENGTH: Final = 1000
 THREAD_NAME: Final = "stemphony-status"
@@ -133,7 +133,7 @@ class Sender:
             Longest wait [s].
         patient : bool
             False: return at once when the last attempt failed or is unanswered for 2 s. True: keep trying,
-            until nothing has arrived for 10 s.
+            until nothing has arrived for 10 s, counted anew from each time at which the receiver wants to be asked.
 
         Returns
         -------
