@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import random
+import resource
 import signal
 import socket
 import sqlite3
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stemphony.monitor import server
 from support.campaign import wait_for
 from support.monitor import MonitorProcess, Story, missing
 
@@ -200,6 +202,83 @@ def test_slow_clients_hold_nobody(tmp_path: Path):
         assert time.monotonic() - begin < 10
         for connection in [*slow, *deaf]:
             connection.close()
+
+
+MANY = 1100
+"""More than 1,024, the descriptors that select knows, and more than twice the 500 connections there were once."""
+
+
+@contextlib.contextmanager
+def soft_limit_of_open_files(number: int) -> Iterator[None]:
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
+
+
+def test_many_jobs_that_keep_their_connections_shut_nobody_out(tmp_path: Path):
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2 * MANY:
+        missing(f"the hard limit of open files is {hard}, this needs {2 * MANY}")
+    monitor = MonitorProcess(tmp_path)
+    jobs: list[http.client.HTTPConnection] = []
+    try:
+        with soft_limit_of_open_files(256):
+            # It begins with few, as under many a shell, and helps itself to more.
+            monitor.__enter__()
+        with soft_limit_of_open_files(2 * MANY):
+            for _ in range(MANY):
+                jobs.append(http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=5))
+                jobs[-1].request("GET", "/healthz")
+                assert jobs[-1].getresponse().read()
+            assert monitor.get("/healthz").status == 200
+            assert monitor.post("/", Story().start()).status == 200
+            for job in jobs[:: MANY // 20]:
+                body = json.dumps(Story().start())
+                job.request("POST", "/", body, {"Content-Type": "application/json"})
+                assert job.getresponse().status == 200
+            assert len(list(Path(f"/proc/{monitor.process.pid}/fd").iterdir())) > MANY, "none was closed meanwhile"
+    finally:
+        for job in jobs:
+            job.close()
+        monitor.end()
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "set_to", "room"),
+    [
+        (1024, 1_000_000, 5200, 5000),
+        (1024, resource.RLIM_INFINITY, 5200, 5000),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, None, 5000),
+        (65_536, 65_536, None, 5000),
+        (1024, 4096, 4096, 3896),
+        (256, 300, 300, 150),
+    ],
+)
+def test_connections_are_as_many_as_open_files_allow(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, set_to: int | None, room: int
+):
+    said: list[str] = []
+    limits: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, pair: limits.append(pair))
+    assert server._room_for_connections(said.append) == room
+    assert limits == ([] if set_to is None else [(set_to, hard)])
+    assert len(said) == (room < 5000)
+    assert all(f"at most {room} connections" in line for line in said)
+
+
+def test_a_limit_that_may_not_be_raised_is_kept(monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> None:
+        raise ValueError("not allowed to raise maximum limit")
+
+    said: list[str] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 65_536))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    assert server._room_for_connections(said.append) == 824
+    assert "at most 824 connections" in said[0]
 
 
 def memory_mb(pid: int) -> float:

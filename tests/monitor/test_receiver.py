@@ -22,6 +22,7 @@ from stemphony.monitor.database import Database, database_url, file_system_of
 from stemphony.monitor.incoming import HIDDEN
 from stemphony.monitor.limits import RateLimit
 from stemphony.monitor.retention import Retention
+from stemphony.monitor.server import CONNECTIONS
 from stemphony.status.reporter import trial_event
 from support.monitor import MonitorProcess, Story, program
 
@@ -711,5 +712,5 @@ def test_a_backup_of_postgresql(postgresql_database: str, tmp_path: Path):
 
 def test_the_limits_are_those_of_the_page():
     page = (Path(__file__).parents[2] / "docs" / "monitor.md").read_text(encoding="utf-8")
-    for number in (limits.MAX_EVENT_BYTES, limits.MAX_BATCH_EVENTS, limits.MAX_DEPTH, limits.MAX_KEYS):
+    for number in (limits.MAX_EVENT_BYTES, limits.MAX_BATCH_EVENTS, limits.MAX_DEPTH, limits.MAX_KEYS, CONNECTIONS):
         assert str(number) in page.replace(",", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -35,7 +36,12 @@ DEFAULT_PORT: Final = 8000
 THREADS: Final = 16
 """A request that stores waits for the disk: with more threads, more share one commit."""
 
-CONNECTIONS: Final = 500
+CONNECTIONS: Final = 5000
+"""A job that reports every few seconds holds one all the time; whoever comes when all are taken waits."""
+
+OTHER_DESCRIPTORS: Final = 200
+"""Open files that are kept for the database, notifications and logs."""
+
 SILENT_CONNECTION_S: Final = 30
 PORTS_TRIED: Final = 20
 
@@ -86,7 +92,7 @@ class Monitor:
         self.services = Services(
             self.database, self.writer, gate, RateLimit(options.requests_per_s), options.stale_after_s, frozenset(hosts)
         )
-        self._server = _server(listener, make_application(self.services))
+        self._server = _server(listener, make_application(self.services), _room_for_connections(say))
         self._closing = threading.Lock()
         self._closed = False
         self.url = f"http://{_shown(options.host)}:{self.port}/"
@@ -188,9 +194,33 @@ def _listen(options: Options) -> socket.socket:
     raise MonitorError("no port is free.")
 
 
-def _server(listener: socket.socket, application: Any) -> Any:
+def _room_for_connections(say: Callable[[str], None]) -> int:
+    """Raise the soft limit of open files as far as needed and allowed; returns how many connections there may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = CONNECTIONS + OTHER_DESCRIPTORS
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return CONNECTIONS
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    except (OSError, ValueError):
+        allowed = soft
+    if allowed >= wanted:
+        return CONNECTIONS
+    # With none left for itself it would accept what it cannot store.
+    room = max(allowed - OTHER_DESCRIPTORS, allowed // 2)
+    say(
+        f"this process may have {allowed} open files, so at most {room} connections at once, not {CONNECTIONS}. If more"
+        " jobs than that report to it, raise its hard limit (`ulimit -Hn`, or LimitNOFILE of its service)."
+    )
+    return room
+
+
+def _server(listener: socket.socket, application: Any, connections: int) -> Any:
     return waitress.server.create_server(
-        application, sockets=[listener], threads=THREADS, connection_limit=CONNECTIONS, asyncore_use_poll=True,
+        application, sockets=[listener], threads=THREADS, connection_limit=connections,
+        # select knows no descriptors above 1023.
+        asyncore_use_poll=True,
         channel_timeout=SILENT_CONNECTION_S, cleanup_interval=5, ident="stemphony",
         max_request_body_size=limits.MAX_BODY_BYTES, max_request_header_size=32_768,
         # Bodies stay in memory: a full disk must not decide what can be answered.
