@@ -90,7 +90,8 @@ class FaultServer:
         read the request, never answer. ``drip``: one byte of the header every 0.2 s for ever.
         ``drip-status``: of the status. ``drip-body``: status 200 at once, its body like that.
         ``stores-then-fails``: close without an answer. ``garbage``: bytes that are not HTTP. ``bad-header``: 200
-        with a header that urllib3 logs a complaint about. ``huge``: an answer that does not end.
+        with a header that urllib3 logs a complaint about. ``endless-headers``, ``endless-header``: 200 with headers, or
+        a header, without end. ``huge``: an answer that does not end.
         ``huge-redirect``: the same as a 302.
     headers : sequence of str
         Added to answers that are a plain status, such as ``Retry-After: 21600`` or ``Location: …``.
@@ -205,6 +206,12 @@ class FaultServer:
                 return False
             case "bad-header":
                 connection.sendall(b"HTTP/1.1 200 OK\r\nno colon here\r\nContent-Length: 0\r\n\r\n")
+                return False
+            case "endless-headers" | "endless-header":
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX-Endless: ")
+                piece = b"x" * 4096 if mode == "endless-header" else b"x\r\nX-Endless: "
+                while not self._stop.is_set():
+                    connection.sendall(piece)
                 return False
             case "drip":
                 self._drip(connection, b"HTTP/1.1 200 OK\r\nX-Slow: ")

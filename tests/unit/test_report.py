@@ -62,6 +62,8 @@ def test_a_receiver_that_takes_the_event(tmp_path, capsys):
         ("500", "status 500. The receiver is there and fails"),
         ("stores-then-fails", "connection closed without an answer. Somebody listens there and hangs up"),
         ("garbage", "answer is not HTTP. Somebody listens there who does not speak HTTP"),
+        ("endless-headers", "headers of the answer do not end. Somebody answers there with more headers"),
+        ("endless-header", "headers of the answer do not end. Somebody answers there with more headers"),
         ("hang", "no answer in time. Somebody listens there and does not answer"),
         ("drip", "no answer in time. Somebody listens there and does not answer"),
     ],
@@ -75,6 +77,15 @@ def test_a_receiver_that_does_not(tmp_path, capsys, monkeypatch, mode, words):
     assert status == 1
     assert f": {words}" in said
     assert CANARY not in said
+
+
+def test_a_receiver_whose_answer_does_not_end(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(transport_module, "ANSWER_DEADLINE_S", 0.7)
+    with FaultServer("drip-body") as server:
+        status, said = run(capsys, "report", "test", config_for(tmp_path, server.url))
+    assert status == 0
+    assert "ok: status 200" in said
+    assert "note: answer too slow. The receiver takes an event and does not end its answer" in said
 
 
 def test_a_port_where_nobody_listens(tmp_path, capsys):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from stemphony.paths import ResultPaths
 from stemphony.status import courier as courier_module
-from stemphony.status.courier import ANOTHER_SENDS, THREAD_NAME, Courier, left_in, runs_of
+from stemphony.status.courier import ANOTHER_SENDS, NO_TIME, THREAD_NAME, Courier, left_in, runs_of
 from stemphony.status.settings import ReportingSettings
 from stemphony.status.spool import Spool, claim, spool_file_of
 from stemphony.status.transport import Answer, Verdict, batch_url
@@ -154,6 +154,42 @@ def test_a_dead_receiver_is_waited_for_a_bounded_time_and_named(result):
     assert courier.trouble == "connection refused"
     courier.stop()
     assert left_in(result) == 2
+
+
+def test_a_receiver_that_takes_each_event_slowly_is_named(result):
+    write(result, 1, "a", *({"when": step} for step in range(100)))
+
+    def slowly(event: dict) -> Answer:
+        time.sleep(0.05)
+        return Answer(Verdict.ARRIVED, "status 200", slow=True)
+
+    memory = Memory(slowly)
+    courier = courier_of(result, memory)
+    assert not courier.drain(0.5)
+    assert courier.trouble == "answer too slow"
+    # What arrives while the run says its last word does not take the reason away.
+    before = len(memory.taken)
+    wait_until(lambda: len(memory.taken) > before + 1)
+    assert courier.trouble == "answer too slow"
+    courier.stop()
+
+
+def test_a_receiver_that_has_not_answered_yet_is_named(result, monkeypatch):
+    monkeypatch.setattr(courier_module, "UNANSWERED_S", 0.1)
+    write(result, 1, "a", {"when": 1})
+    with FaultServer("hang") as server:
+        courier = courier_of(result, url=server.url)
+        assert not courier.drain(0.5)
+        assert courier.trouble == "no answer in time"
+        courier.stop()
+
+
+def test_many_events_and_quick_answers_are_called_so(result):
+    write(result, 1, "a", *({"when": step} for step in range(100)))
+    courier = courier_of(result, Memory(lambda event: time.sleep(0.02) or OK))
+    assert not courier.drain(0.3)
+    courier.stop()
+    assert courier.trouble == NO_TIME
 
 
 def test_a_receiver_that_says_when_to_come_back_is_waited_for_although_it_takes_nothing(result):

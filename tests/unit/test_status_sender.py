@@ -6,6 +6,7 @@ import time
 
 import pytest
 from stemphony.status import sender as sender_module
+from stemphony.status import transport as transport_module
 from stemphony.status.sender import THREAD_NAME, Sender, backoff_s
 from stemphony.status.settings import ReportingSettings
 from stemphony.status.transport import Answer, Verdict
@@ -148,6 +149,16 @@ def test_flush_obeys_its_deadline():
             assert time.monotonic() - began < 3.0
         assert not sender.flush(-1.0)
         sender.stop()
+
+
+def test_an_answer_that_does_not_end_is_told_once(monkeypatch):
+    monkeypatch.setattr(transport_module, "ANSWER_DEADLINE_S", 0.4)
+    with FaultServer("drip-body") as server:
+        sender = filled(server.url, 2)
+        assert sender.flush(20.0, patient=True)
+        sender.stop()
+    (notice,) = sender.notices()
+    assert "answer too slow, though it says status 200" in notice
 
 
 def test_slow_answers_are_waited_for():

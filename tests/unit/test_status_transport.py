@@ -159,16 +159,28 @@ def test_answer_has_a_deadline(mode, monkeypatch):
         answer = post(server.url)
         took = time.monotonic() - began
     assert answer.verdict is (Verdict.ARRIVED if mode == "drip-body" else Verdict.AGAIN)
+    assert answer.slow is (mode == "drip-body")
     assert took < 5.0
 
 
 @pytest.mark.parametrize(
     ("mode", "what"),
-    [("stores-then-fails", "connection closed without an answer"), ("garbage", "answer is not HTTP")],
+    [
+        ("stores-then-fails", "connection closed without an answer"),
+        ("garbage", "answer is not HTTP"),
+        ("endless-headers", "headers of the answer do not end"),
+        ("endless-header", "headers of the answer do not end"),
+    ],
 )
 def test_no_answer_is_tried_again(mode, what):
     with FaultServer(mode) as server:
         assert post(server.url) == Answer(Verdict.AGAIN, what)
+
+
+def test_an_answer_that_ends_is_not_called_slow():
+    for mode in ("ok", "ok-slowly", "huge", "500"):
+        with FaultServer(mode) as server:
+            assert not post(server.url).slow
 
 
 @pytest.mark.parametrize(("mode", "verdict"), [("huge", Verdict.ARRIVED), ("huge-redirect", Verdict.STOP)])

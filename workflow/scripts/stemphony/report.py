@@ -40,6 +40,11 @@ ADVICE_ON_TROUBLE = {
     "would go on and keep its reports until it answers.",
     Trouble.CLOSED: "Somebody listens there and hangs up: a service that wants https, or not a web server.",
     Trouble.NOT_HTTP: "Somebody listens there who does not speak HTTP. Check the port.",
+    Trouble.ENDLESS: "Somebody answers there with more headers than any receiver has (100, or 64 KiB in one): a "
+    "receiver that is broken, or another service. Check the port.",
+    Trouble.SLOW: "The receiver takes an event and does not end its answer: it announces a body (Content-Length) that "
+    "comes too slowly or never. Each event waits for it, so a run cannot send all in its time. Correct the receiver; "
+    "an empty body is enough.",
 }
 ADVICE_ON_STATUS = {
     401: "The receiver wants other credentials. Check auth_user and auth_pass_env (or auth_pass_file).",
@@ -75,6 +80,8 @@ def test(config: Path, say: Callable[[str], None]) -> int:
     transport.close()
     if answer.verdict is Verdict.ARRIVED:
         say(f"ok: {answer.what} after {took_ms:.0f} ms. Runs with this config report there.")
+        if answer.slow:
+            say(f"note: {Trouble.SLOW}. {ADVICE_ON_TROUBLE[Trouble.SLOW]}")
         return 0
     say(f"failed after {took_ms:.0f} ms: {answer.what}. {advice_on(answer)}")
     return 1

@@ -21,10 +21,10 @@ from typing import Any, Final
 from stemphony.paths import ResultPaths
 from stemphony.status.delivery import Delivery, count_undelivered, delivered_until, is_being_sent, read_events
 from stemphony.status.events import Event
-from stemphony.status.sender import QUIET_S, backoff_s
+from stemphony.status.sender import QUIET_S, UNANSWERED_S, backoff_s
 from stemphony.status.settings import VIA_SUBMIT_HOST, ReportingSettings
 from stemphony.status.spool import lock, spool_file_of
-from stemphony.status.transport import Answer, HttpTransport, Transport, Verdict
+from stemphony.status.transport import Answer, HttpTransport, Transport, Trouble, Verdict
 
 TAIL_INTERVAL_S: Final = 1.0
 """Between two looks at the spools of jobs that do not send by themselves."""
@@ -36,6 +36,7 @@ STOPPED_PAUSE_S: Final = 300.0
 """Pause after an answer that would meet every event, such as 401, while the run goes on."""
 
 ANOTHER_SENDS: Final = "another process sends them just now"
+NO_TIME: Final = "there was no time for all"
 
 BATCH_EVENTS: Final = 100
 BATCH_BYTES: Final = 256 * 1024
@@ -143,7 +144,7 @@ class Courier:
     arrived, refused : int
         Events that were delivered, and those that the receiver refused for good.
     trouble : str
-        What keeps the rest from being delivered; empty if nothing does.
+        What keeps the rest from being delivered; empty if nothing does. What has ended a `drain` stays until the next.
     """
 
     def __init__(
@@ -166,6 +167,8 @@ class Courier:
         self._last_arrival = time.monotonic()
         self._come_back = 0.0
         self._failures = 0
+        self._asked_at: float | None = None
+        self._slow = self._given_up = False
         self._look_s = 0.0
         self._wanted = self._done = 0
         self._complete = False
@@ -201,7 +204,7 @@ class Courier:
         with self._condition:
             self._wanted += 1
             wanted = self._wanted
-            self._last_arrival, self._failures, self._complete = began, 0, False
+            self._last_arrival, self._failures, self._complete, self._given_up = began, 0, False, False
             self._condition.notify_all()
             while self._done < wanted and not self._broken:
                 # Who says when to come back is alive.
@@ -209,11 +212,25 @@ class Courier:
                 left = min(began + wait_s, heard + quiet_s) - time.monotonic()
                 left = 0.0 if self._come_back > began + wait_s else left
                 if left <= 0:
-                    self.trouble = self.trouble or "there was no time for all"
+                    self.trouble = self.trouble or self._why_not_yet()
+                    self._given_up = True
                     return False
                 self._condition.wait(min(left, 1.0))
                 tell()
             return self._complete
+
+    def _why_not_yet(self) -> str:
+        """Say what takes so long although nothing has failed."""
+        if self._slow:
+            return Trouble.SLOW.value
+        asked_at = self._asked_at
+        if asked_at is not None and time.monotonic() - asked_at > UNANSWERED_S:
+            return Trouble.NO_ANSWER.value
+        return NO_TIME
+
+    def _nothing_hinders(self) -> None:
+        if not self._given_up:
+            self.trouble = ""
 
     def stop(self) -> None:
         """End the thread after the request it is in, if any. What is left stays in the spool."""
@@ -273,7 +290,7 @@ class Courier:
 
     def _deliver(self) -> bool:
         """Deliver what there is; False if something is left."""
-        self.trouble = ""
+        self._nothing_hinders()
         began = time.monotonic()
         readers = list(self._readers())
         self._look_s = time.monotonic() - began
@@ -376,7 +393,10 @@ class Courier:
         while not self._stopping:
             if self._transport is None:
                 self._transport = self._make_transport(self._settings)
+            self._asked_at = time.monotonic()
             answer = request(self._transport)
+            self._asked_at = None
+            self._slow = answer is not None and answer.slow
             if answer is None or answer.verdict in (Verdict.ARRIVED, Verdict.NEVER):
                 return answer
             self.trouble = answer.what
@@ -393,7 +413,8 @@ class Courier:
     def _count(self, arrived: int) -> None:
         with self._condition:
             self.arrived += arrived
-            self._failures, self._come_back, self.trouble = 0, 0.0, ""
+            self._failures, self._come_back = 0, 0.0
+            self._nothing_hinders()
             self._last_arrival = time.monotonic()
             self._condition.notify_all()
 

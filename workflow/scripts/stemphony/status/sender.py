@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from stemphony.status.settings import ReportingSettings
-from stemphony.status.transport import RETRY_AFTER_CAP_S, Answer, HttpTransport, Transport, Verdict
+from stemphony.status.transport import RETRY_AFTER_CAP_S, Answer, HttpTransport, Transport, Trouble, Verdict
 
 BACKOFF_BASE_S: Final = 0.5
 BACKOFF_CAP_S: Final = 60.0
@@ -240,6 +240,10 @@ class Sender:
             self._attempt_since = None
             if answer.verdict is Verdict.ARRIVED:
                 self._arrived += 1
+                if answer.slow:
+                    self._notice(
+                        "slow", f"{Trouble.SLOW}, though it says {answer.what}; those that wait stay in the spool"
+                    )
                 self._last_arrival = time.monotonic()
                 self._done_with_head()
             elif answer.verdict is Verdict.AGAIN:

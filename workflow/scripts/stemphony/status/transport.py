@@ -39,6 +39,7 @@ MAX_IDLE_CONNECTION_S: Final = 10.0
 RETRY_AFTER_CAP_S: Final = 60.0
 
 _NO_ROUTE: Final = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
+_ENDLESS_HEADERS: Final = re.compile(r"more than \d+ (headers|bytes when reading header line)")
 
 
 class Verdict(enum.Enum):
@@ -51,7 +52,7 @@ class Verdict(enum.Enum):
 
 
 class Trouble(enum.StrEnum):
-    """Why there was no answer, in the words of a log."""
+    """Why there was no answer, or none that ended (SLOW), in the words of a log."""
 
     NO_SUCH_HOST = "no such host"
     REFUSED = "connection refused"
@@ -63,6 +64,8 @@ class Trouble(enum.StrEnum):
     NO_ANSWER = "no answer in time"
     CLOSED = "connection closed without an answer"
     NOT_HTTP = "answer is not HTTP"
+    ENDLESS = "headers of the answer do not end"
+    SLOW = "answer too slow"
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,15 @@ class Answer:
         How long the receiver wants to be left alone, capped.
     body : bytes
         Beginning of a short answer.
+    slow : bool
+        The status came and decides; the body that was announced did not come in time.
     """
 
     verdict: Verdict
     what: str
     retry_after_s: float | None = None
     body: bytes = field(default=b"", repr=False, compare=False)
+    slow: bool = field(default=False, compare=False)
 
 
 def verdict_on(status: int) -> Verdict:
@@ -242,11 +248,13 @@ class HttpTransport:
         except requests.exceptions.InvalidURL as error:
             return Answer(Verdict.STOP, type(error).__name__)
         try:
+            body, slow = self._read_short(response)
             answer = Answer(
                 verdict_on(response.status_code),
                 f"status {response.status_code}",
                 retry_after_s(response.headers.get("Retry-After")),
-                self._read_short(response),
+                body,
+                slow,
             )
         finally:
             response.close()
@@ -254,16 +262,24 @@ class HttpTransport:
         return answer
 
     @staticmethod
-    def _read_short(response: Any) -> bytes:
-        """Read a short body, so that the connection serves again; a long or endless one is cut off unread."""
+    def _read_short(response: Any) -> tuple[bytes, bool]:
+        """Read a short body, so that the connection serves again; a long or endless one is cut off unread.
+
+        Returns
+        -------
+        body : bytes
+            Empty if it is not read, or did not come whole.
+        slow : bool
+            It did not come in time.
+        """
         length = response.headers.get("Content-Length", "")
         if re.fullmatch(r"[0-9]{1,5}", length) and int(length) <= MAX_ANSWER_BYTES:
             try:
-                return bytes(response.raw.read(MAX_ANSWER_BYTES, decode_content=False))
-            except Exception:
+                return bytes(response.raw.read(MAX_ANSWER_BYTES, decode_content=False)), False
+            except Exception as error:
                 # The status has been read, and it decides.
-                return b""
-        return b""
+                return b"", trouble_of(error) == Trouble.NO_ANSWER
+        return b"", False
 
 
 def _counted(body: bytes) -> int:
@@ -279,6 +295,7 @@ def trouble_of(error: BaseException) -> str:
     """Say why a request had no answer: a `Trouble`, or the class of the exception. Addresses are not in it."""
     import socket
     import ssl
+    from http.client import HTTPException
 
     from urllib3 import exceptions
 
@@ -302,6 +319,9 @@ def trouble_of(error: BaseException) -> str:
     ):
         if any(isinstance(cause, kind) for cause in chain):
             return word.value
+    # http.client counts headers, and the bytes of each; it has one class for too many and for whatever else.
+    if any(isinstance(cause, HTTPException) and _ENDLESS_HEADERS.search(str(cause)) for cause in chain):
+        return Trouble.ENDLESS.value
     if any(type(cause).__name__ in ("BadStatusLine", "LineTooLong", "UnknownProtocol") for cause in chain):
         return Trouble.NOT_HTTP.value
     return type(error).__name__
