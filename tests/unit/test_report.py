@@ -173,6 +173,7 @@ def test_a_config_that_reports_nothing_is_tested_all_the_same(tmp_path, capsys):
     ("block", "words"),
     [
         ({"url": ""}, "http_reporting.url`: is empty"),
+        ({"ca_file": __file__}, "http_reporting.ca_file`: holds no certificate that can be read"),
         ({"auth_user": "u", "auth_pass_env": "NO_SUCH_VARIABLE_HERE"}, "is not set or empty"),
         ({"urll": "x"}, "Do you mean `url`?"),
     ],

@@ -2,8 +2,13 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
+import ssl
+import subprocess
+import sys
 from pathlib import Path
 
+import certifi
 import pytest
 from stemphony.errors import ConfigError
 from stemphony.status.settings import DEFAULTS, load, load_in_job, resolve
@@ -99,6 +104,51 @@ def test_literal_password_works_with_a_warning():
 def test_user_without_password_and_password_without_user_are_mentioned():
     assert "empty" in resolve({**ON, "auth_user": "u"}, Path()).warnings[0]
     assert "no auth_user" in " ".join(resolve({**ON, "auth_pass": CANARY}, Path()).warnings)
+
+
+CERTIFICATE = re.search(  # one of those that come with requests
+    r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n", Path(certifi.where()).read_text("utf-8"), re.DOTALL
+)[0]
+
+
+@pytest.mark.parametrize("text", [CERTIFICATE, f"# of our group\n{CERTIFICATE}\n{CERTIFICATE}"])
+def test_file_of_certificates(tmp_path, text):
+    (tmp_path / "ca.pem").write_text(text)
+    assert resolve({**ON, "ca_file": "ca.pem"}, tmp_path).ca_file == str(tmp_path / "ca.pem")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no certificate\n",
+        CERTIFICATE[:300].encode(),
+        CERTIFICATE.replace("CERTIFICATE", "PRIVATE KEY").encode(),
+        ssl.PEM_cert_to_DER_cert(CERTIFICATE),
+        bytes(range(256)),
+    ],
+)
+def test_file_of_certificates_without_one_is_refused(tmp_path, content):
+    (tmp_path / "ca.pem").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"holds no certificate that can be read: .*ca\.pem\. Allowed") as caught:
+        resolve({**ON, "ca_file": "ca.pem"}, tmp_path)
+    assert caught.value.where == "http_reporting.ca_file"
+    assert resolve({**ON, "ca_file": "ca.pem", "reporting": False}, tmp_path).ca_file == "ca.pem"
+
+
+def test_ssl_is_imported_for_a_file_of_certificates_only(tmp_path):
+    (tmp_path / "ca.pem").write_text(CERTIFICATE)
+    code = f"""
+import sys
+from pathlib import Path
+from stemphony.status.settings import resolve
+for more in ({{}}, {{"ca_file": "ca.pem"}}):
+    resolve({{"reporting": True, "url": "https://h/", **more}}, Path({str(tmp_path)!r}))
+    print("ssl" in sys.modules)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "workflow/scripts")}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["False", "True"]
 
 
 @pytest.mark.parametrize(
