@@ -12,19 +12,20 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, Self
 
-FAULTS: Final[Mapping[str, float]] = {
-    "hang": 0.02,
-    "drip": 0.03,
-    "429": 0.08,
-    "500": 0.08,
-    "302": 0.02,
-    "stores-then-fails": 0.12,
-    "cut": 0.05,
+ROUND: Final = 100
+FAULTS: Final[Mapping[str, int]] = {
+    "hang": 2,
+    "drip": 3,
+    "429": 8,
+    "500": 8,
+    "302": 1,
+    "stores-then-fails": 12,
+    "cut": 5,
 }
-"""Share of the requests that each fault meets; the others pass. `refuse` comes by the clock, not by request."""
+"""How many of each hundred requests each fault meets, in any order; the others pass. `refuse` comes by the clock."""
 
 CLOSED_EVERY_S: Final = 2.0
-CLOSED_FOR_S: Final = 0.4
+CLOSED_FOR_S: Final = 0.2
 _TICK_S: Final = 0.05
 
 
@@ -39,17 +40,19 @@ class FaultProxy:
     Attributes
     ----------
     met : Counter
-        How many requests met which fault; ``pass`` for those that met none.
+        How many requests met which fault; ``pass`` for those that met none while there were faults.
     faulty : bool
         False: everything passes from now on.
     """
 
-    def __init__(self, upstream_port: int, seed: int, faults: Mapping[str, float] = FAULTS) -> None:
+    def __init__(self, upstream_port: int, seed: int, faults: Mapping[str, int] = FAULTS) -> None:
         self.met: Counter[str] = Counter()
         self.faulty = True
         self._upstream = ("127.0.0.1", upstream_port)
         self._random = random.Random(seed)
-        self._faults = faults
+        passing = ["pass"] * (ROUND - sum(faults.values()))
+        self._round = [*passing, *(name for name, number in faults.items() for _ in range(number))]
+        self._coming: list[str] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -98,12 +101,12 @@ class FaultProxy:
 
     def _draw(self) -> str:
         with self._lock:
-            dice, fault = self._random.random(), "pass"
-            for name, share in self._faults.items() if self.faulty else ():
-                dice -= share
-                if dice < 0:
-                    fault = name
-                    break
+            if not self.faulty:
+                return "pass"
+            if not self._coming:
+                # Drawn one by one, a rare fault would not come at all with many a seed.
+                self._coming = self._random.sample(self._round, len(self._round))
+            fault = self._coming.pop()
             self.met[fault] += 1
             return fault
 

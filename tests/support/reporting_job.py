@@ -14,6 +14,8 @@ from stemphony.paths import ResultPaths
 from stemphony.status.reporter import JobReporter
 from stemphony.status.settings import ReportingSettings
 
+from support.haste import make_haste
+
 TOTALS = {
     "id": "2c0b3d0e-2f0b-4a55-8a2e-0d6c0c6a2b11",
     "num_threads": 1,
@@ -25,6 +27,7 @@ TOTALS = {
 
 def main(root: str, url: str, defocus: str, configuration: str, pause_s: str) -> None:
     """Report a whole job, percent by percent."""
+    make_haste()
     result, identifier = ResultPaths(Path(root)), paths.defocus_id(float(defocus))
     job = JobReporter(
         ReportingSettings(reporting=True, url=url),
