@@ -238,6 +238,20 @@ def test_without_credentials_only_this_machine_is_answered(monitor: Inside):
         assert monitor.client.get("/", headers={"Host": host}).status_code == 200
 
 
+@pytest.mark.parametrize("host", ["127.0.0.2", "0:0:0:0:0:0:0:1"])
+def test_the_address_that_was_asked_for_is_answered(tmp_path: Path, host: str):
+    """The one that the monitor itself prints; other names are refused there as well."""
+    if ":" in host and not Path("/proc/net/if_inet6").exists():
+        pytest.skip("this machine has no IPv6")
+    with MonitorProcess(tmp_path, "--host", host) as monitor:
+        # As browsers write it.
+        short = "[::1]" if ":" in host else host
+        assert monitor.get("/", {"Host": f"{short}:{monitor.port}"}).status == 200
+        assert monitor.get("/").status == 200
+        assert monitor.post("/", GOOD).status == 200
+        assert monitor.get("/", {"Host": f"evil.example:{monitor.port}"}).status == 403
+
+
 # --- secrets and hostile values -------------------------------------------------------------------------------------
 
 
