@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 from support.browser import axe_violations, chromium, fits, opened, picture
 from support.monitor import MonitorProcess, Story
 
@@ -173,6 +173,89 @@ def test_the_keyboard_reaches_every_cell(browser: Browser, many: MonitorProcess)
         # One stop for the whole grid: the next one is behind it.
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.getAttribute('role')") != "gridcell"
+
+
+def cell_of(page: Page, row: int, configuration: int) -> Locator:
+    return page.locator('[role="row"]').nth(row).locator('[role="gridcell"]').nth(configuration)
+
+
+def chosen(page: Page) -> Locator:
+    """The one chosen cell. By this, and not by its name, which must be right itself."""
+    return page.locator('#grid [aria-selected="true"]')
+
+
+def test_a_defocus_that_starts_leaves_the_chosen_cell_and_the_focus(browser: Browser, tmp_path: Path):
+    story = Story((-5.0, -2.5, 0.0, 2.5), 4, "Focused")
+    with MonitorProcess(tmp_path) as monitor:
+        monitor.store([story.start(), *story.job(2, 1, 40)])
+        with opened(browser, f"{monitor.url}simulations/1") as page:
+            detail = page.locator("#cell")
+            cell_of(page, 0, 1).click()
+            expect(detail).to_contain_text("0 nm, configuration 1: running, 40 %")
+            # A row before it, and one after it; the pair itself goes on unseen by any event of a cell.
+            monitor.store([*story.job(0, 0, 7), *story.job(3, 3, 7), *story.job(2, 1, 40, 70)[-1:]])
+            expect(page.get_by_role("rowheader", name="−5 nm")).to_be_visible(timeout=POLL_MS)
+            expect(cell_of(page, 1, 1)).to_be_focused()
+            expect(chosen(page)).to_have_text("70")
+            expect(detail).to_contain_text("0 nm, configuration 1: running, 70 %")
+            page.keyboard.press("ArrowDown")
+            expect(cell_of(page, 2, 1)).to_be_focused()
+            expect(detail).to_contain_text("Configuration 1: pending")
+            # In the row of no defocus yet. The one that starts is above it.
+            page.keyboard.press("ArrowDown")
+            expect(detail).to_have_text("This defocus has not started.")
+            monitor.store(story.job(1, 1, 9))
+            expect(page.get_by_role("rowheader", name="−2.5 nm")).to_be_visible(timeout=POLL_MS)
+            expect(cell_of(page, 3, 1)).to_be_focused()
+            expect(detail).to_contain_text("Configuration 1: pending")
+            assert page.locator('#grid [tabindex="0"]').count() == 1
+            assert axe_violations(page) == []
+            assert page.complaints == []
+
+
+def test_a_defocus_that_starts_takes_no_focus(browser: Browser, tmp_path: Path):
+    """A chosen cell stays chosen while the focus is elsewhere; with none chosen, none is."""
+    story = Story((-5.0, -2.5, 0.0), 4, "Elsewhere")
+    with MonitorProcess(tmp_path) as monitor:
+        monitor.store([story.start(), *story.job(2, 1, 40)])
+        with opened(browser, f"{monitor.url}simulations/1") as page:
+            monitor.store(story.job(1, 0, 7))
+            expect(page.get_by_role("rowheader", name="−2.5 nm")).to_be_visible(timeout=POLL_MS)
+            expect(chosen(page)).to_have_count(0)
+            cell_of(page, 1, 1).click()
+            link = page.get_by_role("link", name="All events")
+            link.focus()
+            monitor.store([*story.job(0, 0, 7), *story.job(2, 1, 40, 70)[-1:]])
+            expect(page.get_by_role("rowheader", name="−5 nm")).to_be_visible(timeout=POLL_MS)
+            expect(chosen(page)).to_have_text("70")
+            expect(page.locator("#cell")).to_contain_text("0 nm, configuration 1: running, 70 %")
+            expect(link).to_be_focused()
+
+
+def test_the_chosen_cell_has_a_name_and_no_other_has(browser: Browser, tmp_path: Path):
+    story = Story(title="Named")
+    with MonitorProcess(tmp_path) as monitor:
+        monitor.store([story.start(), *story.job(0, 1, 0, 40)])
+        with opened(browser, f"{monitor.url}simulations/1") as page:
+            named = page.locator("#grid [aria-label]")
+            # Tab reaches the first one.
+            expect(named).to_have_attribute("aria-label", "defocus −2.5 nm, configuration 0: pending")
+            cell = cell_of(page, 0, 1)
+            cell.click()
+            expect(named).to_have_count(1)
+            expect(page.get_by_role("gridcell", name="defocus −2.5 nm, configuration 1: running, 40 %")).to_be_focused()
+            monitor.store(story.job(0, 1, 0, 40, 41)[-1:])
+            name = "defocus −2.5 nm, configuration 1: "
+            expect(cell).to_have_attribute("aria-label", f"{name}running, 41 %", timeout=POLL_MS)
+            monitor.store(story.job(0, 1, 0, 40, 41, end="out of memory")[-1:])
+            expect(cell).to_have_attribute("aria-label", f"{name}failed", timeout=POLL_MS)
+            monitor.store(story.done(0, 1, attempt=2))
+            expect(cell).to_have_attribute("aria-label", f"{name}finished, more than one attempt", timeout=POLL_MS)
+            page.keyboard.press("ArrowDown")
+            expect(named).to_have_count(1)
+            expect(named).to_have_attribute("aria-label", "defocus not started, configuration 1: pending")
+            assert axe_violations(page) == []
+            assert page.complaints == []
 
 
 def test_a_failed_cell_tells_its_message_and_the_command(browser: Browser, many: MonitorProcess):
