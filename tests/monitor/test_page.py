@@ -170,6 +170,13 @@ def test_the_keyboard_reaches_every_cell(browser: Browser, many: MonitorProcess)
         page.keyboard.press("Home")
         page.keyboard.press("ArrowUp")
         expect(detail).to_contain_text("−10 nm, configuration 0")
+        # A row clips what is outside of it, and the mark of the focus is 4 pixels outside of its cell.
+        room = page.evaluate(
+            "() => { const cell = document.activeElement.getBoundingClientRect();"
+            " const row = document.activeElement.closest('[role=row]').getBoundingClientRect();"
+            " return [cell.left - row.left, cell.top - row.top, row.right - cell.right, row.bottom - cell.bottom]; }"
+        )
+        assert min(room) >= 4, room
         # One stop for the whole grid: the next one is behind it.
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.getAttribute('role')") != "gridcell"
@@ -300,7 +307,9 @@ def test_a_list_that_is_cut_says_so(browser: Browser, tmp_path: Path):
             expect(failures.locator("tbody tr")).to_have_count(200)
             expect(working.locator("li")).to_have_count(50)
             expect(page.get_by_text("are listed")).to_have_count(0)
-            expect(failures).to_contain_text("stemphony rerun results/focal_series --failed computes all that failed")
+            expect(failures).to_contain_text(
+                "stemphony rerun results/focal_series --failed computes again all that failed"
+            )
             monitor.store([event for c in range(200, 300) for event in story.job(0, c, 3, end="out of memory")])
             monitor.store(story.job(1, 50, 3))
             expect(failures).to_contain_text("200 of 300 are listed, the latest.", timeout=POLL_MS)
