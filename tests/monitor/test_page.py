@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 from support.browser import axe_violations, chromium, fits, opened, picture
 from support.monitor import MonitorProcess, Story
 
@@ -170,9 +170,99 @@ def test_the_keyboard_reaches_every_cell(browser: Browser, many: MonitorProcess)
         page.keyboard.press("Home")
         page.keyboard.press("ArrowUp")
         expect(detail).to_contain_text("−10 nm, configuration 0")
+        # A row clips what is outside of it, and the mark of the focus is 4 pixels outside of its cell.
+        room = page.evaluate(
+            "() => { const cell = document.activeElement.getBoundingClientRect();"
+            " const row = document.activeElement.closest('[role=row]').getBoundingClientRect();"
+            " return [cell.left - row.left, cell.top - row.top, row.right - cell.right, row.bottom - cell.bottom]; }"
+        )
+        assert min(room) >= 4, room
         # One stop for the whole grid: the next one is behind it.
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.getAttribute('role')") != "gridcell"
+
+
+def cell_of(page: Page, row: int, configuration: int) -> Locator:
+    return page.locator('[role="row"]').nth(row).locator('[role="gridcell"]').nth(configuration)
+
+
+def chosen(page: Page) -> Locator:
+    """The one chosen cell. By this, and not by its name, which must be right itself."""
+    return page.locator('#grid [aria-selected="true"]')
+
+
+def test_a_defocus_that_starts_leaves_the_chosen_cell_and_the_focus(browser: Browser, tmp_path: Path):
+    story = Story((-5.0, -2.5, 0.0, 2.5), 4, "Focused")
+    with MonitorProcess(tmp_path) as monitor:
+        monitor.store([story.start(), *story.job(2, 1, 40)])
+        with opened(browser, f"{monitor.url}simulations/1") as page:
+            detail = page.locator("#cell")
+            cell_of(page, 0, 1).click()
+            expect(detail).to_contain_text("0 nm, configuration 1: running, 40 %")
+            # A row before it, and one after it; the pair itself goes on unseen by any event of a cell.
+            monitor.store([*story.job(0, 0, 7), *story.job(3, 3, 7), *story.job(2, 1, 40, 70)[-1:]])
+            expect(page.get_by_role("rowheader", name="−5 nm")).to_be_visible(timeout=POLL_MS)
+            expect(cell_of(page, 1, 1)).to_be_focused()
+            expect(chosen(page)).to_have_text("70")
+            expect(detail).to_contain_text("0 nm, configuration 1: running, 70 %")
+            page.keyboard.press("ArrowDown")
+            expect(cell_of(page, 2, 1)).to_be_focused()
+            expect(detail).to_contain_text("Configuration 1: pending")
+            # In the row of no defocus yet. The one that starts is above it.
+            page.keyboard.press("ArrowDown")
+            expect(detail).to_have_text("This defocus has not started.")
+            monitor.store(story.job(1, 1, 9))
+            expect(page.get_by_role("rowheader", name="−2.5 nm")).to_be_visible(timeout=POLL_MS)
+            expect(cell_of(page, 3, 1)).to_be_focused()
+            expect(detail).to_contain_text("Configuration 1: pending")
+            assert page.locator('#grid [tabindex="0"]').count() == 1
+            assert axe_violations(page) == []
+            assert page.complaints == []
+
+
+def test_a_defocus_that_starts_takes_no_focus(browser: Browser, tmp_path: Path):
+    """A chosen cell stays chosen while the focus is elsewhere; with none chosen, none is."""
+    story = Story((-5.0, -2.5, 0.0), 4, "Elsewhere")
+    with MonitorProcess(tmp_path) as monitor:
+        monitor.store([story.start(), *story.job(2, 1, 40)])
+        with opened(browser, f"{monitor.url}simulations/1") as page:
+            monitor.store(story.job(1, 0, 7))
+            expect(page.get_by_role("rowheader", name="−2.5 nm")).to_be_visible(timeout=POLL_MS)
+            expect(chosen(page)).to_have_count(0)
+            cell_of(page, 1, 1).click()
+            link = page.get_by_role("link", name="All events")
+            link.focus()
+            monitor.store([*story.job(0, 0, 7), *story.job(2, 1, 40, 70)[-1:]])
+            expect(page.get_by_role("rowheader", name="−5 nm")).to_be_visible(timeout=POLL_MS)
+            expect(chosen(page)).to_have_text("70")
+            expect(page.locator("#cell")).to_contain_text("0 nm, configuration 1: running, 70 %")
+            expect(link).to_be_focused()
+
+
+def test_the_chosen_cell_has_a_name_and_no_other_has(browser: Browser, tmp_path: Path):
+    story = Story(title="Named")
+    with MonitorProcess(tmp_path) as monitor:
+        monitor.store([story.start(), *story.job(0, 1, 0, 40)])
+        with opened(browser, f"{monitor.url}simulations/1") as page:
+            named = page.locator("#grid [aria-label]")
+            # Tab reaches the first one.
+            expect(named).to_have_attribute("aria-label", "defocus −2.5 nm, configuration 0: pending")
+            cell = cell_of(page, 0, 1)
+            cell.click()
+            expect(named).to_have_count(1)
+            expect(page.get_by_role("gridcell", name="defocus −2.5 nm, configuration 1: running, 40 %")).to_be_focused()
+            monitor.store(story.job(0, 1, 0, 40, 41)[-1:])
+            name = "defocus −2.5 nm, configuration 1: "
+            expect(cell).to_have_attribute("aria-label", f"{name}running, 41 %", timeout=POLL_MS)
+            monitor.store(story.job(0, 1, 0, 40, 41, end="out of memory")[-1:])
+            expect(cell).to_have_attribute("aria-label", f"{name}failed", timeout=POLL_MS)
+            monitor.store(story.done(0, 1, attempt=2))
+            expect(cell).to_have_attribute("aria-label", f"{name}finished, more than one attempt", timeout=POLL_MS)
+            page.keyboard.press("ArrowDown")
+            expect(named).to_have_count(1)
+            expect(named).to_have_attribute("aria-label", "defocus not started, configuration 1: pending")
+            assert axe_violations(page) == []
+            assert page.complaints == []
 
 
 def test_a_failed_cell_tells_its_message_and_the_command(browser: Browser, many: MonitorProcess):
@@ -180,10 +270,79 @@ def test_a_failed_cell_tells_its_message_and_the_command(browser: Browser, many:
         page.locator('[role="gridcell"].e').first.click()
         expect(page.locator("#cell")).to_contain_text("failed; attempt 1 in run 1")
         expect(page.locator("#cell code")).to_have_text(
-            re.compile(r"stemphony rerun results/NAME --defocus \S+ --configuration \d+")
+            re.compile(r"stemphony rerun results/focal_series --defocus \S+ --configuration \d+")
         )
         expect(page.get_by_role("heading", name="Failed")).to_be_visible()
         assert page.locator(".failures tbody tr").count() == 5
+        expect(page.locator("main")).not_to_contain_text("NAME")
+
+
+def test_a_command_with_a_name_to_be_put_in_says_which(browser: Browser, tmp_path: Path):
+    """Of a program that does not tell the name of the result."""
+    story = Story(title="Of old", result_name="")
+    explained = "NAME is the folder of the result, simulation.name of the config."
+    with MonitorProcess(tmp_path) as monitor:
+        monitor.store([story.start(), *story.job(0, 1, 3, end="out of memory")])
+        with opened(browser, f"{monitor.url}simulations/1") as page:
+            expect(page.locator(".failures td code")).to_contain_text("stemphony rerun results/NAME --defocus -2.5")
+            expect(page.locator(".failures .hint")).to_contain_text(explained)
+            cell_of(page, 0, 1).click()
+            expect(page.locator("#cell")).to_contain_text("stemphony rerun results/NAME --defocus -2.5")
+            expect(page.locator("#cell")).to_contain_text(explained)
+            assert axe_violations(page) == []
+            # The next run is of a program that does; the page learns it by itself.
+            story.run, story.hook_seq, story.result_name = 2, 0, "of_old"
+            monitor.store([story.start()])
+            expect(page.locator(".failures td code")).to_contain_text("results/of_old", timeout=POLL_MS)
+            expect(page.locator(".failures")).not_to_contain_text("NAME")
+
+
+def test_a_list_that_is_cut_says_so(browser: Browser, tmp_path: Path):
+    story = Story((-2.5, 0.0), 300, "Cut")
+    with MonitorProcess(tmp_path) as monitor:
+        events = [event for c in range(200) for event in story.job(0, c, 3, end="out of memory")]
+        monitor.store([story.start(), *events, *(event for c in range(50) for event in story.job(1, c, 3))])
+        with opened(browser, f"{monitor.url}simulations/1") as page:
+            failures, working = page.locator(".failures"), page.locator('[data-section="working"]')
+            expect(failures.locator("tbody tr")).to_have_count(200)
+            expect(working.locator("li")).to_have_count(50)
+            expect(page.get_by_text("are listed")).to_have_count(0)
+            expect(failures).to_contain_text(
+                "stemphony rerun results/focal_series --failed computes again all that failed"
+            )
+            monitor.store([event for c in range(200, 300) for event in story.job(0, c, 3, end="out of memory")])
+            monitor.store(story.job(1, 50, 3))
+            expect(failures).to_contain_text("200 of 300 are listed, the latest.", timeout=POLL_MS)
+            expect(working).to_contain_text("50 of 51 are listed, the furthest.")
+            expect(failures.locator("tbody tr")).to_have_count(200)
+            assert fits(page)
+
+
+def test_what_failed_in_a_run_and_before_it_is_told_apart(browser: Browser, tmp_path: Path):
+    """Two failed; one of them is computed again, so nothing is merged, and the other is still failed."""
+    story = Story((-2.5, 0.0), 4, "Twice")
+    with MonitorProcess(tmp_path) as monitor:
+        done = [event for d, c in ((0, 0), (0, 2), (1, 0), (1, 2)) for event in story.done(d, c)]
+        bad = [*story.job(0, 1, 3, end="out of memory"), *story.job(1, 1, 3, end="out of memory")]
+        monitor.store([story.start(), *done, *bad, story.failed((0, 1), (1, 1), never_ran=2)])
+        with opened(browser, f"{monitor.url}simulations/1") as page:
+            note, facts = page.locator(".note.failed"), page.locator(".facts")
+            expect(note).to_have_text("The run ended without its result: a job failed. 2 failed, 2 never ran.")
+            expect(facts).to_contain_text("4 of 8 2 failed")
+            story.run, story.hook_seq = 2, 0
+            message = "the run ended without a merged result"
+            monitor.store([story.start(), *story.done(0, 1, attempt=2), story.failed(message=message)])
+            expect(facts).to_contain_text("5 of 8 1 failed", timeout=POLL_MS)
+            expect(note).to_have_text(
+                f"The run ended without its result: {message}. In this run 0 failed; 1 pair of an earlier run is still"
+                " failed."
+            )
+            # One that fails again has failed in this run, and one without any event is counted all the same.
+            story.run, story.hook_seq = 3, 0
+            failed = story.failed((1, 1), (1, 3), never_ran=1)
+            monitor.store([story.start(), *story.job(1, 1, 3, attempt=2, end="out of memory"), failed])
+            expect(note).to_contain_text("a job failed. 2 failed, 1 never ran.", timeout=POLL_MS)
+            expect(facts).to_contain_text("5 of 8 2 failed")
 
 
 def count_changes(page: Page, what: str) -> None:

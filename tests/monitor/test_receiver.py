@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from sqlalchemy import inspect, text
 from stemphony.cli import main
 from stemphony.errors import MonitorError
-from stemphony.monitor import credentials, limits, migrations, tables
+from stemphony.monitor import credentials, limits, migrations, reading, tables
 from stemphony.monitor.backup import backup
 from stemphony.monitor.credentials import Role
 from stemphony.monitor.database import Database, database_url, file_system_of
@@ -239,6 +240,20 @@ def test_without_credentials_only_this_machine_is_answered(monitor: Inside):
         assert monitor.client.get("/", headers={"Host": host}).status_code == 200
 
 
+@pytest.mark.parametrize("host", ["127.0.0.2", "0:0:0:0:0:0:0:1"])
+def test_the_address_that_was_asked_for_is_answered(tmp_path: Path, host: str):
+    """The one that the monitor itself prints; other names are refused there as well."""
+    if ":" in host and not Path("/proc/net/if_inet6").exists():
+        pytest.skip("this machine has no IPv6")
+    with MonitorProcess(tmp_path, "--host", host) as monitor:
+        # As browsers write it.
+        short = "[::1]" if ":" in host else host
+        assert monitor.get("/", {"Host": f"{short}:{monitor.port}"}).status == 200
+        assert monitor.get("/").status == 200
+        assert monitor.post("/", GOOD).status == 200
+        assert monitor.get("/", {"Host": f"evil.example:{monitor.port}"}).status == 403
+
+
 # --- secrets and hostile values -------------------------------------------------------------------------------------
 
 
@@ -278,6 +293,32 @@ def test_custom_values_are_text(monitor: Inside):
         assert "<b>bold" not in page
         assert 'href="javascript' not in page
         assert "49" not in re.findall(r"template</span> (\S+)", page)
+
+
+@pytest.mark.parametrize("told", ["x; rm -rf ~", "$(id)", "../x", "a\n", "", "-x", 7, ["x"], None])
+def test_no_hostile_name_becomes_part_of_a_command(any_monitor: Inside, told: Any):
+    story = Story(result_name=told or "x")
+    any_monitor.store([{**story.start(), "result_name": told}, *story.job(0, 0, 0, end="out of memory")])
+    for path in ("/simulations/1", "/simulations/1/cell?defocus=m2d500&configuration=0"):
+        found = re.findall(r"stemphony rerun results/(.*?)(?: --.*)?</code>", any_monitor.client.get(path).text)
+        assert found
+        assert set(found) == {"NAME"}
+
+
+def test_the_name_of_the_latest_run_becomes_part_of_a_command(any_monitor: Inside):
+    """As its config says it, which may be anything that the schema of the config allows."""
+    schema = yaml.safe_load((Path(__file__).parents[2] / "workflow/schemas/config.schema.yaml").read_text())
+    allowed = schema["properties"]["simulation"]["properties"]["name"]["pattern"]
+    assert allowed.startswith(f"^{reading.RESULT_NAME.pattern}$")
+    story = Story(result_name="a-B_7")
+    any_monitor.store([story.start(), *story.job(0, 0, 0, end="out of memory")])
+    assert "stemphony rerun results/a-B_7 --failed" in any_monitor.client.get("/simulations/1").text
+    story.run, story.hook_seq, story.result_name = 2, 0, "moved"
+    # Before the start of a run has come nobody knows.
+    any_monitor.store(story.job(0, 1, 3))
+    assert "stemphony rerun results/NAME --failed" in any_monitor.client.get("/simulations/1").text
+    any_monitor.store([story.start()])
+    assert "stemphony rerun results/moved --failed" in any_monitor.client.get("/simulations/1").text
 
 
 # --- credentials ----------------------------------------------------------------------------------------------------

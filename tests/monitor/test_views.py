@@ -49,7 +49,10 @@ def test_defoci_have_the_sign_of_the_field():
 
 def test_the_command_of_a_pair_computes_it_alone():
     pair = Pair("m2d500", -2.5, 7, PairState.FAILED, 0.1, 1, 1, "defocus_m2d500_configuration_0007", "", 0.0, 0.0)
-    assert rerun_command(pair) == "stemphony rerun results/NAME --defocus -2.5 --configuration 7"
+    assert rerun_command("a_b-1", pair) == "stemphony rerun results/a_b-1 --defocus -2.5 --configuration 7"
+    assert rerun_command("", pair) == "stemphony rerun results/NAME --defocus -2.5 --configuration 7"
+    assert rerun_command("a", failed=True) == "stemphony rerun results/a --failed"
+    assert rerun_command("a") == "stemphony rerun results/a"
 
 
 def test_the_grid_has_a_row_for_each_defocus_and_one_for_each_that_has_not_started():

@@ -57,6 +57,8 @@ class Story:
     now: float = field(default_factory=time.time)
     hook_seq: int = 0
     preview: Mapping[str, Any] = field(default_factory=dict)
+    result_name: str = "focal_series"
+    """Empty: by a program that does not tell it yet."""
 
     def event(self, name: str, **keys: Any) -> dict[str, Any]:
         moment = datetime.fromtimestamp(self.now, UTC).isoformat(timespec="milliseconds")
@@ -73,7 +75,8 @@ class Story:
         return self.event(name, seq=self.hook_seq - 1, **keys)
 
     def start(self, **keys: Any) -> dict[str, Any]:
-        return self.hook("START_SIMULATION", version="0.1.0", git_commit="", title=self.title, **keys)
+        name = {"result_name": self.result_name} if self.result_name else {}
+        return self.hook("START_SIMULATION", version="0.1.0", git_commit="", title=self.title, **name, **keys)
 
     def finish(self) -> dict[str, Any]:
         return self.hook("FINISH")

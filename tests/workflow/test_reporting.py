@@ -117,6 +117,7 @@ def test_the_id_is_that_of_the_result(tiny: Reported):
     assert {event["run"] for event in tiny.events} == {1}
     assert {event["attempt"] for event in tiny.events if "attempt" in event} == {1}
     assert of(tiny.events, "START_SIMULATION")[0]["title"] == "Tiny campaign"
+    assert of(tiny.events, "START_SIMULATION")[0]["result_name"] == tiny.campaign.result.name
 
 
 def test_events_of_the_run_carry_no_job(tiny: Reported):

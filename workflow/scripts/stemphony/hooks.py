@@ -132,6 +132,7 @@ class Run:
             version=provenance.VERSION,
             git_commit=provenance.git_commit(),
             title=plan["title"],
+            result_name=self.result.name,
             num_jobs=self.jobs,
         )
         # Kept open: what is not through after this wait goes on being sent while the jobs run.

@@ -200,7 +200,6 @@ def _event(content: Any, received: float, where: str) -> IncomingEvent:
     if foreign:
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         event_id = "sha256:" + hashlib.sha256(canonical.encode("ascii")).hexdigest()
-    key = hashlib.sha256(f"{simulation}\n{event_id}".encode()).digest()[:16]
 
     told = _time(content.get("time"))
     time = received if told is None else min(told, received)
@@ -224,7 +223,7 @@ def _event(content: Any, received: float, where: str) -> IncomingEvent:
     return IncomingEvent(
         simulation=simulation,
         event_id=event_id,
-        key=key,
+        key=key_of(simulation, event_id),
         name=name,
         time=time,
         received=received,
@@ -326,6 +325,11 @@ def _time(value: Any) -> float | None:
 def _plausible(seconds: float) -> float | None:
     """A clock that was never set says 1970."""
     return seconds if seconds > _FIRST_PLAUSIBLE_TIME else None
+
+
+def key_of(simulation: str, event_id: str) -> bytes:
+    """What makes an event the same one when it comes again; by this the database finds it."""
+    return hashlib.sha256(f"{simulation}\n{event_id}".encode()).digest()[:16]
 
 
 def _defocus_key(defocus: float | None, index: int | None) -> str:

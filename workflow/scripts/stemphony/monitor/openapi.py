@@ -70,6 +70,7 @@ _EVENT = {
         "title": {"type": "string"},
         "version": {"type": "string"},
         "git_commit": {"type": "string"},
+        "result_name": {"type": "string"},
         "failed": {
             "type": "array",
             "items": {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "integer", "minimum": 0}},

@@ -4,6 +4,7 @@ script asks the `live` route beside it for what has changed since.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -85,8 +86,9 @@ def blueprint(services: Services) -> Blueprint:
         with services.database.reader.begin() as connection:
             summary = wanted_simulation(reading.simulation(connection, checked(row)))
             pair = reading.pair(connection, summary, key, configuration)
+            name = reading.result_name(connection, summary)
         now = services.clock()
-        return render_template("_cell.html", pair=pair, configuration=configuration, **_words(now))
+        return render_template("_cell.html", pair=pair, configuration=configuration, **_words(now, name))
 
     @routes.get("/simulations/<int:row>/preview.png")
     def preview_image(row: int) -> Response:
@@ -154,26 +156,29 @@ def _one(services: Services, row: int) -> dict[str, Any]:
         summary = wanted_simulation(reading.simulation(connection, checked(row)))
         parameters = reading.parameters(connection, [row])[row]
         failures = reading.failed_pairs(connection, summary)
+        earlier = reading.failed_earlier(connection, summary)
+        name = reading.result_name(connection, summary)
         working = reading.running_pairs(connection, summary)
         previews = reading.previews(connection, row)
         timeline = reading.events(connection, row, most=SHORT_TIMELINE)
     return {
         "summary": summary,
-        "simulation": views.simulation_view(summary, parameters, now, services.stale_after_s),
+        "simulation": views.simulation_view(summary, parameters, now, services.stale_after_s, earlier, name),
         "failures": failures,
         "working": working,
         "previews": previews,
         "timeline": timeline,
-        **_words(now),
+        **_words(now, name),
     }
 
 
-def _words(now: float) -> dict[str, Any]:
+def _words(now: float, result_name: str = "") -> dict[str, Any]:
     return {
         "moment": lambda seconds: views.moment(seconds, now),
         "nm": views.nanometres,
         "duration": views.duration,
-        "command": views.rerun_command,
+        "command": partial(views.rerun_command, result_name),
+        "result_name": result_name,
         "link_with": _link_with,
     }
 

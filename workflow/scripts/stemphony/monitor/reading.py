@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sqlalchemy import Connection, Select, and_, case, exists, func, or_, select
 
-from stemphony.status.events import clean_text
+from stemphony.status.events import Event as Name
+from stemphony.status.events import clean_text, event_id
 
 from . import tables
-from .incoming import HIDDEN
+from .incoming import HIDDEN, key_of
 from .state import STALE_AFTER_S, PairState, State, pair_state, state_of
 from .summaries import FAILED, RUNNING, SimulationSummary
 
@@ -23,6 +25,9 @@ LISTED_RUNNING: Final = 50
 LISTED_PREVIEWS: Final = 24
 PARAMETER_NAMES: Final = 30
 PARAMETER_VALUES: Final = 50
+
+RESULT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+"""What `simulation.name` of a config may be. No other name becomes part of a command that somebody pastes."""
 
 # One character for each state of a pair; `live` and the grid speak of cells in these.
 LETTERS: Final = {
@@ -274,6 +279,24 @@ def pair(connection: Connection, simulation: SimulationSummary, key: str, config
     question = _pairs(simulation).where(table.c.defocus_key == key, table.c.configuration == configuration)
     found = connection.execute(question).mappings().first()
     return _pair(simulation, found) if found else None
+
+
+def result_name(connection: Connection, simulation: SimulationSummary) -> str:
+    """Name of the result's folder, as the start of the latest run tells it; empty if it does not, or has not come."""
+    table = tables.EVENT
+    start = event_id(simulation.uid, simulation.run, Name.START_SIMULATION)
+    body = connection.execute(select(table.c.body).where(table.c.key == key_of(simulation.uid, start))).scalar()
+    told = json.loads(body).get("result_name") if body else None
+    return told if isinstance(told, str) and RESULT_NAME.fullmatch(told) else ""
+
+
+def failed_earlier(connection: Connection, simulation: SimulationSummary) -> int:
+    """How many pairs failed in a run before the latest one, which has not tried them again."""
+    if not simulation.failed:
+        return 0
+    table = tables.PAIR
+    here = and_(table.c.simulation == simulation.row, table.c.state == FAILED, table.c.run < simulation.run)
+    return int(connection.execute(select(func.count()).select_from(table).where(here)).scalar() or 0)
 
 
 def failed_pairs(connection: Connection, simulation: SimulationSummary) -> list[Pair]:

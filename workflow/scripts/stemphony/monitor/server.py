@@ -88,7 +88,7 @@ class Monitor:
         self.notifier = Notifier(settings, self.database, say, options.stale_after_s)
         self.writer = Writer(self.database, self.notifier.rows, say, self.notifier.wake)
         self.retention = Retention(options.keep_days, self.writer, say)
-        hosts = {"localhost", "127.0.0.1", "::1", *options.extra_hosts}
+        hosts = {"localhost", "127.0.0.1", "::1", *_asked_for(options.host), *options.extra_hosts}
         self.services = Services(
             self.database, self.writer, gate, RateLimit(options.requests_per_s), options.stale_after_s, frozenset(hosts)
         )
@@ -168,6 +168,13 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _asked_for(host: str) -> set[str]:
+    """An address of the loopback as the header `Host` has it: as it was given, or as browsers shorten it."""
+    if host == "localhost" or not _is_loopback(host):
+        return set()
+    return {host.lower(), ipaddress.ip_address(host).compressed}
 
 
 def _shown(host: str) -> str:

@@ -105,6 +105,7 @@ class SimulationView:
     percent: int
     finished: int
     failed: int
+    failed_earlier: int
     running: int
     total: int
     eta: str
@@ -120,17 +121,22 @@ class SimulationView:
     num_configurations: int
     num_threads: int
     num_processors: int
-    num_failed: int
     num_never_ran: int
     version: str
     events: int
+    result_name: str
     parameters: dict[str, str]
 
 
 def simulation_view(
-    simulation: SimulationSummary, parameters: dict[str, str], now: float, stale_after_s: float
+    simulation: SimulationSummary,
+    parameters: dict[str, str],
+    now: float,
+    stale_after_s: float,
+    failed_earlier: int = 0,
+    result_name: str = "",
 ) -> SimulationView:
-    """Make what templates show of a simulation."""
+    """Make what templates show of a simulation. Only its own page tells which pairs failed in earlier runs."""
     state = state_of(simulation, now, stale_after_s)
     progress = progress_of(simulation)
     outlook = outlook_of(simulation, now) if state is State.RUNNING else None
@@ -144,7 +150,9 @@ def simulation_view(
         progress=progress,
         percent=100 if progress >= 1 else min(99, int(100 * progress + 1e-9)),
         finished=total if state is State.FINISHED else finished_of(simulation),
-        failed=simulation.failed,
+        # FAILED counts those of its run alone, but also one of which no event has arrived.
+        failed=max(simulation.failed, failed_earlier + (simulation.num_failed if state is State.FAILED else 0)),
+        failed_earlier=failed_earlier,
         running=0 if simulation.ended else simulation.running,
         total=total,
         eta=duration_range(outlook.earliest_s, outlook.latest_s) if outlook else "",
@@ -160,19 +168,24 @@ def simulation_view(
         num_configurations=simulation.num_configurations,
         num_threads=simulation.num_threads,
         num_processors=simulation.num_processors,
-        num_failed=simulation.num_failed,
         num_never_ran=simulation.num_never_ran,
         version=simulation.version,
         events=simulation.events,
+        result_name=result_name,
         parameters=parameters,
     )
 
 
-def rerun_command(pair: Pair) -> str:
-    """The command that computes a pair again, where its results are; empty for one of the original program."""
+def rerun_command(result_name: str, pair: Pair | None = None, failed: bool = False) -> str:
+    """The command that computes a pair again, the failed ones, or all that is not done, where the results are.
+
+    With NAME where no event has told the name; empty for a pair of the original program.
+    """
+    folder = paths.ResultPaths.of(result_name or "NAME").root.as_posix()
+    if pair is None:
+        return f"stemphony rerun {folder}{' --failed' if failed else ''}"
     if pair.defocus is None or not pair.job:
         return ""
-    folder = paths.ResultPaths.of("NAME").root.as_posix()
     return (
         f"stemphony rerun {folder} --defocus {round(pair.defocus, 3) + 0.0:.10g} --configuration {pair.configuration}"
     )

@@ -70,6 +70,7 @@ RESERVED_KEYS: Final = (
         "version",
         "git_commit",
         "title",
+        "result_name",
         "num_jobs",
         "defocus",
         "defocus_index",

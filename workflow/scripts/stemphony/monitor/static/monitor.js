@@ -4,6 +4,7 @@
 (() => {
   const EVERY_MS = 2000, SELDOM_MS = 10000, DEADLINE_MS = 8000, SLOWEST_MS = 30000;
   const GLYPHS = {p: "", r: "", s: "–", e: "✕", f: "✓"};
+  const STATES = {p: "pending", r: "running", s: "stopped", e: "failed", f: "finished"};
   const main = document.getElementById("main");
   const lost = document.getElementById("lost");
   const connection = document.getElementById("connection");
@@ -75,11 +76,30 @@
 
   const grid = document.getElementById("grid");
   const detail = document.getElementById("cell");
-  let rows = new Map(), current = null, detailTimer = 0;
+  // The chosen cell, and the one that Tab reaches: the chosen one, or at first any.
+  let rows = new Map(), current = null, stop = null, detailTimer = 0;
 
   const cellsOf = (row) => row.lastElementChild.children;
   const readGrid = () => {
     rows = new Map([...grid.children].map((row) => [row.dataset.defocus, row]));
+    stop = grid.querySelector('[tabindex="0"]');
+    if (stop) nameCell(stop);
+  };
+
+  const place = (cell) => {
+    const row = cell.closest('[role="row"]');
+    return {row, index: [...cell.parentElement.children].indexOf(cell)};
+  };
+
+  /* What a screen reader says of a cell. One cell at a time has it: in all of them it would be most of the page. */
+  const nameCell = (cell) => {
+    const {row, index} = place(cell);
+    const header = row.firstElementChild.firstChild.data.trim();
+    const defocus = header.startsWith("defocus") ? header : `defocus ${header}`;
+    const letter = cell.className[0];
+    const percent = letter === "r" ? `, ${cell.textContent} %` : "";
+    const again = cell.classList.contains("again") ? ", more than one attempt" : "";
+    cell.setAttribute("aria-label", `${defocus}, configuration ${index}: ${STATES[letter]}${percent}${again}`);
   };
 
   const drawCells = (cells) => {
@@ -90,6 +110,7 @@
       cell.className = attempt > 1 ? `${letter} again` : letter;
       cell.textContent = letter === "r" ? String(percent) : GLYPHS[letter];
       touched.add(row);
+      if (cell === stop) nameCell(cell);
       if (cell === current) showDetail(cell);
     }
     for (const row of touched) {
@@ -98,17 +119,27 @@
     }
   };
 
+  /* A new grid has the chosen cell where the old one had it, and the focus, if that was there. */
   const replaceGrid = (fresh) => {
+    const chosen = current && {...place(current), focused: current === document.activeElement};
+    const from = chosen && [...grid.children].indexOf(chosen.row);
     grid.replaceChildren(parsed(fresh.html));
     grid.dataset.shape = fresh.shape;
     grid.className = `grid ${fresh.size}`;
     current = null;
     readGrid();
+    const cell = chosen && cellLike(chosen, from);
+    if (!cell) { detail.replaceChildren(); return; }
+    choose(cell);
+    if (chosen.focused) cell.focus({preventScroll: true});
   };
 
-  const place = (cell) => {
-    const row = cell.closest('[role="row"]');
-    return {row, index: [...cell.parentElement.children].indexOf(cell)};
+  /* The cell of the same defocus and configuration; of a defocus that has not started, that of the next such row. */
+  const cellLike = ({row, index}, from) => {
+    const all = [...grid.children], key = row.dataset.defocus;
+    const found = key ? rows.get(key) : all.slice(from).find((other) => !other.dataset.defocus);
+    const near = found || all[Math.min(from, all.length - 1)], cells = near ? cellsOf(near) : [];
+    return cells[Math.min(index, cells.length - 1)];
   };
 
   const showDetail = (cell) => {
@@ -127,13 +158,17 @@
   };
 
   const choose = (cell) => {
-    if (current) { current.tabIndex = -1; current.removeAttribute("aria-selected"); }
-    else grid.querySelector('[tabindex="0"]')?.setAttribute("tabindex", "-1");
-    current = cell;
+    if (stop && stop !== cell) { stop.tabIndex = -1; stop.removeAttribute("aria-label"); }
+    current?.removeAttribute("aria-selected");
+    current = stop = cell;
     cell.tabIndex = 0;
     cell.setAttribute("aria-selected", "true");
+    nameCell(cell);
     showDetail(cell);
   };
+
+  /* It has its name before it has the focus, which is when that is read out. */
+  const goTo = (cell) => { choose(cell); cell.focus(); };
 
   const move = (cell, key) => {
     const {row, index} = place(cell), all = cellsOf(row);
@@ -155,11 +190,11 @@
     });
     grid.addEventListener("click", (event) => {
       const cell = event.target.closest('[role="gridcell"]');
-      if (cell) { cell.tabIndex = 0; cell.focus(); }
+      if (cell) goTo(cell);
     });
     grid.addEventListener("keydown", (event) => {
       const target = event.target.getAttribute("role") === "gridcell" && move(event.target, event.key);
-      if (target) { event.preventDefault(); target.tabIndex = 0; target.focus(); }
+      if (target) { event.preventDefault(); goTo(target); }
     });
   }
 
