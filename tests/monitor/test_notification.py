@@ -349,13 +349,15 @@ def test_notifications_of_an_earlier_version_are_kept(any_database: str):
                 connection.execute(insert, {"row": row, "run": run, "due": due, "sent": sent})
             # Earlier versions gave the runs of the original program no number.
             connection.execute(text("UPDATE simulation SET run = 0 WHERE row = 2"))
-    with Database.open(any_database) as database, Notified(database, "finished") as notified:
+    with Database.open(any_database) as database:
+        database.migrate()
         with database.reader.begin() as connection:
             assert migrations.version_of(connection) == migrations.VERSION
             kept = connection.execute(select(tables.NOTIFICATION).order_by(tables.NOTIFICATION.c.simulation)).all()
             assert [(row.simulation, row.run, row.kind, row.tries) for row in kept] == [
                 (1, 1, "finished", 3), (2, 0, "finished", 3),
             ]  # fmt: skip
+    with Database.open(any_database) as database, Notified(database, "finished") as notified:
         notified.settle()
         assert [(notice.title, notice.run) for notice in notified.told] == [("kept", 1)]
         notified.store(original("START_SIMULATION", 11), original("FINISH", 12))

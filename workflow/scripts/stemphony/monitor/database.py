@@ -99,7 +99,7 @@ def refuse_network_file_system(file: Path) -> None:
 
 @dataclass
 class Database:
-    """An open database with a migrated schema.
+    """An open database whose schema is of this version or an earlier one.
 
     Attributes
     ----------
@@ -114,12 +114,13 @@ class Database:
 
     @classmethod
     def open(cls, given: str | None, create: bool = True) -> Self:
-        """Open a database and bring its schema to this version.
+        """Open a database. An empty one gets the schema, if `create`; one that has a schema is left as it is.
 
         Raises
         ------
         MonitorError
-            It cannot be opened, is none of ours, or its place is not fit for it.
+            It cannot be opened, is none of ours or of a later version, or its place is not fit for it; or it is empty,
+            and nothing is to be created.
         """
         url = database_url(given)
         if url.get_backend_name() == "sqlite":
@@ -130,8 +131,12 @@ class Database:
             )
         database = cls(url, _engine(url, READERS, "BEGIN"), _engine(url, 1, "BEGIN IMMEDIATE"))
         try:
-            with database.writer.begin() as connection:
-                migrations.migrate(connection)
+            with database.reader.begin() as connection:
+                found = migrations.known_version_of(connection)
+            if found == 0 and not create:
+                raise MonitorError(f"{database.name} is empty. Give the one that the monitor uses by --db.")
+            if found == 0:
+                database.migrate()
         except DBAPIError as error:
             database.close()
             raise MonitorError(f"{database.name} cannot be used: {reason(error)}.") from None
@@ -139,6 +144,20 @@ class Database:
             database.close()
             raise
         return database
+
+    def migrate(self) -> None:
+        """Bring the schema to this version; whoever serves a database does so, once it is locked.
+
+        Raises
+        ------
+        MonitorError
+            It cannot be written, or is of a later version.
+        """
+        try:
+            with self.writer.begin() as connection:
+                migrations.migrate(connection)
+        except DBAPIError as error:
+            raise MonitorError(f"{self.name} cannot be used: {reason(error)}.") from None
 
     @staticmethod
     def exists(given: str | None) -> bool:

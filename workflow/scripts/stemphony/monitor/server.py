@@ -74,6 +74,8 @@ class Monitor:
             gate = Gate(self.database)
             _refuse_open_door(options.host, gate.credentials())
             self.database.lock()
+            # Not before: the monitor that has it may be of an earlier version, which could not start again.
+            self.database.migrate()
         except BaseException:
             listener.close()
             self.database.close()
