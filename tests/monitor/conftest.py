@@ -74,9 +74,33 @@ def monitor(tmp_path: Path) -> Iterator[Inside]:
         made.writer.close()
 
 
+@dataclass(frozen=True)
+class PostgresqlServer:
+    """A PostgreSQL that tests may stop and start; whoever stops it starts it again."""
+
+    url: str
+    _control: list[str]
+    _folder: Path
+    _options: str
+
+    def start(self) -> None:
+        self._do("-l", str(self._folder / "log"), "-o", self._options, "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        self._do("-m", mode, "stop")
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def _do(self, *arguments: str) -> None:
+        # Not through a pipe, which the server would inherit and hold open.
+        subprocess.run([*self._control, "-w", *arguments], check=True, cwd=self._folder, stdout=subprocess.DEVNULL)
+
+
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    """URL of the superuser's database of a PostgreSQL that lives as long as the tests, in a folder of its own."""
+def postgresql_server() -> Iterator[PostgresqlServer]:
+    """A PostgreSQL that lives as long as the tests, in a folder of its own."""
     places = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     found = shutil.which("initdb") or (str(places[-1]) if places else "")
     if not found:
@@ -96,17 +120,26 @@ def postgresql() -> Iterator[str]:
             port = listener.getsockname()[1]
         data = folder / "data"
         options = ["--auth=trust", f"--username={user}", "--no-sync", "--encoding=UTF8", "--locale=C"]
-        run = {"check": True, "capture_output": True, "cwd": folder}
-        subprocess.run([*prefix, programs / "initdb", "-D", data, *options], **run)
-        server = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
-        log = folder / "log"
-        subprocess.run([*prefix, programs / "pg_ctl", "-D", data, "-l", log, "-o", server, "-w", "start"], **run)
+        subprocess.run(
+            [*prefix, programs / "initdb", "-D", data, *options], check=True, capture_output=True, cwd=folder
+        )
+        server = PostgresqlServer(
+            f"postgresql://{user}@127.0.0.1:{port}/postgres", [*prefix, str(programs / "pg_ctl"), "-D", str(data)],
+            folder, f"-p {port} -k {folder} -c listen_addresses=127.0.0.1",
+        )  # fmt: skip
+        server.start()
         try:
-            yield f"postgresql://{user}@127.0.0.1:{port}/postgres"
+            yield server
         finally:
-            subprocess.run([*prefix, programs / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop"], **run)
+            server.stop("immediate")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgresql(postgresql_server: PostgresqlServer) -> str:
+    """URL of the superuser's database."""
+    return postgresql_server.url
 
 
 @pytest.fixture

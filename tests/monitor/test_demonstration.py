@@ -36,6 +36,21 @@ def test_make_demo_monitor_is_the_command():
     )
 
 
+def test_no_program_need_be_installed_beside_the_interpreter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    lonely = tmp_path / "bin" / "python"
+    lonely.parent.mkdir()
+    lonely.symlink_to(sys.executable)
+    monkeypatch.setattr(sys, "executable", str(lonely))
+    packages = [str(REPOSITORY / "workflow" / "scripts"), *filter(None, sys.path)]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(packages))
+    (tmp_path / "config.yaml").write_text("simulation: {}\n")
+    simulation = demonstration._simulate(tmp_path, tmp_path / "config.yaml")
+    assert simulation.wait(PLENTY_S) == 1
+    assert "`simulation.name`: missing in" in capfd.readouterr().err
+
+
 PLENTY_S = 300
 
 

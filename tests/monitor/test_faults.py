@@ -23,6 +23,8 @@ from stemphony.monitor import server
 from support.campaign import wait_for
 from support.monitor import MonitorProcess, Story, missing
 
+from monitor.conftest import PostgresqlServer
+
 pytestmark = pytest.mark.slow
 
 TMPFS_BYTES = 3_000_000
@@ -177,6 +179,61 @@ def test_a_database_that_goes_away_comes_back(tmp_path: Path, postgresql: str, p
         assert statuses[-1] == 200
         assert set(statuses) <= {200, 503}
         assert monitor.get("/").status == 200
+
+
+def test_restarts_of_postgresql_under_load_lose_nothing(
+    tmp_path: Path, postgresql_server: PostgresqlServer, postgresql_database: str
+):
+    """Who sends and who looks is told to try again, in the middle of transactions too; the log has no tracebacks."""
+    acknowledged: list[str] = []
+    statuses: set[int] = set()
+    stop = threading.Event()
+    with MonitorProcess(tmp_path, "--rate", "0", db=postgresql_database) as monitor:
+
+        def send(sender: int) -> None:
+            story = Story(uid=f"sender {sender}", configurations=1000)
+            for number in range(1000):
+                events = story.job(0, number, 0, 50)
+                while not stop.is_set():
+                    status = monitor.post("/events/batch", events).status
+                    statuses.add(status)
+                    if status == 200:
+                        acknowledged.extend(event["event_id"] for event in events)
+                        break
+                    time.sleep(0.05)
+
+        def look() -> None:
+            while not stop.is_set():
+                for path in ("/", "/api/simulations", "/metrics", "/live"):
+                    statuses.add(monitor.get(path).status)
+
+        monitor.store([Story().start()])
+        threads = [threading.Thread(target=send, args=(n,)) for n in range(3)]
+        threads += [threading.Thread(target=look) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            for mode in ("fast", "immediate", "fast"):
+                time.sleep(0.7)
+                postgresql_server.stop(mode)
+                try:
+                    time.sleep(0.7)
+                finally:
+                    postgresql_server.start()
+            time.sleep(1.0)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        assert statuses == {200, 503}
+        assert "Traceback" not in monitor.said()
+        stored = stored_ids(monitor)
+        assert len(stored) == len(set(stored))
+        assert set(acknowledged) <= set(stored)
+        for simulation in monitor.get("/api/simulations").json["simulations"]:
+            assert simulation["running"] == len(
+                monitor.get(f"/api/simulations/{simulation['row']}/pairs").json["pairs"]
+            )
 
 
 def test_slow_clients_hold_nobody(tmp_path: Path):

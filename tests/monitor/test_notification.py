@@ -349,6 +349,7 @@ def test_notifications_of_an_earlier_version_are_kept(any_database: str):
             # Earlier versions gave the runs of the original program no number.
             connection.execute(text("UPDATE simulation SET run = 0 WHERE row = 2"))
     with Database.open(any_database) as database:
+        database.migrate()
         with database.reader.begin() as connection:
             assert migrations.version_of(connection) == migrations.VERSION
             kept = connection.execute(select(tables.NOTIFICATION).order_by(tables.NOTIFICATION.c.simulation)).all()

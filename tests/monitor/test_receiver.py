@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 import sqlite3
 import threading
 import time
@@ -23,7 +24,7 @@ from stemphony.monitor.database import Database, database_url, file_system_of
 from stemphony.monitor.incoming import HIDDEN
 from stemphony.monitor.limits import RateLimit
 from stemphony.monitor.retention import Retention
-from stemphony.monitor.server import CONNECTIONS
+from stemphony.monitor.server import CONNECTIONS, Monitor, Options
 from stemphony.status.reporter import trial_event
 from support.monitor import MonitorProcess, Story, program
 
@@ -399,6 +400,12 @@ def test_tokens_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     db = str(tmp_path / "m.sqlite")
     assert main(["monitor", "token", "list", "--db", db]) == 1
     assert "there is no database" in capsys.readouterr().err
+    assert (
+        main(["monitor", "token", "add", "bad name", "--role", "writer", "--db", str(tmp_path / "new" / "m.sqlite")])
+        == 1
+    )
+    assert "'bad name' cannot be a name" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
     assert main(["monitor", "token", "add", "cluster", "--role", "writer", "--db", db]) == 0
     said = capsys.readouterr().out
     assert "auth_user: cluster" in said
@@ -543,27 +550,100 @@ def test_the_migrated_schema_is_that_of_the_tables(any_database: str):
         assert migrations.version_of(connection) == migrations.VERSION
 
 
-def test_a_database_of_an_earlier_version_is_brought_up_to_date(any_database: str):
-    database = Database.open(any_database)
-    with database.writer.begin() as connection:
+def as_of_version(version: int, db: str) -> None:
+    """Make a database as an earlier version of the program would have, with one credential."""
+    with Database.open(db) as database, database.writer.begin() as connection:
         for table in reversed(tables.METADATA.sorted_tables):
             connection.execute(text(f"DROP TABLE {table.name}"))
         connection.execute(text("DROP TABLE schema_version"))
-        migrations.migrate(connection, target=1)
-        assert migrations.version_of(connection) == 1
+        migrations.migrate(connection, target=version)
+        assert migrations.version_of(connection) == version
         credentials.add(connection, "kept", Role.READER, 0.0)
-    database.close()
-    with Database.open(any_database) as database, database.reader.begin() as connection:
-        assert migrations.version_of(connection) == migrations.VERSION
-        assert [credential.name for credential in credentials.listed(connection)] == ["kept"]
-        assert connection.execute(tables.NOTIFICATION.select()).all() == []
 
 
-def test_a_database_of_a_later_version_is_left_alone(any_database: str):
+def version_in(db: str) -> int:
+    with Database.open(db) as database, database.reader.begin() as connection:
+        return migrations.version_of(connection)
+
+
+def test_a_database_of_an_earlier_version_is_brought_up_to_date(any_database: str):
+    as_of_version(1, any_database)
+    monitor = Monitor(Options(port=0, database=any_database), lambda _: None)
+    try:
+        with monitor.database.reader.begin() as connection:
+            assert migrations.version_of(connection) == migrations.VERSION
+            assert [credential.name for credential in credentials.listed(connection)] == ["kept"]
+            assert connection.execute(tables.NOTIFICATION.select()).all() == []
+    finally:
+        monitor.close()
+
+
+@pytest.mark.parametrize("version", range(1, migrations.VERSION))
+def test_commands_leave_the_schema_to_the_monitor_that_runs(
+    any_database: str, version: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Else it could not start again, and a copy made before an update would be none of what was before."""
+    as_of_version(version, any_database)
+    here = ["--db", any_database]
+    assert main(["monitor", "token", "list", *here]) == 0
+    assert capsys.readouterr().out.startswith("kept\treader\t")
+    assert main(["monitor", "token", "add", "late", "--role", "writer", *here]) == 0
+    assert main(["monitor", "token", "revoke", "kept", *here]) == 0
+    if not any_database.startswith("postgresql:") or shutil.which("pg_dump"):
+        assert main(["monitor", "backup", str(tmp_path / "copy"), *here]) == 0
+    capsys.readouterr()
+    assert main(["monitor", "token", "list", *here]) == 0
+    assert capsys.readouterr().out.startswith("late\twriter\t")
+    assert version_in(any_database) == version
+    if not any_database.startswith("postgresql:"):
+        assert version_in(str(tmp_path / "copy")) == version
+
+
+def test_a_monitor_that_is_refused_leaves_the_schema_to_the_one_that_runs(any_database: str):
+    as_of_version(1, any_database)
+    with Database.open(any_database) as running:
+        running.lock()
+        with pytest.raises(MonitorError, match="served by another monitor"):
+            Monitor(Options(port=0, database=any_database), lambda _: None)
+    assert version_in(any_database) == 1
+
+
+@pytest.mark.parametrize("command", [["token", "list"], ["token", "revoke", "x"], ["backup", "copy"]])
+def test_an_empty_database_is_not_filled_by_commands_that_read(
+    any_database: str, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    if not any_database.startswith("postgresql:"):
+        Path(any_database).touch()
+    command = [str(tmp_path / "copy") if word == "copy" else word for word in command]
+    assert main(["monitor", *command, "--db", any_database]) == 1
+    assert "is empty. Give the one that the monitor uses by --db." in capsys.readouterr().err
+    assert not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize(
+    "command", [["token", "list"], ["token", "add", "x", "--role", "reader"], ["token", "revoke", "x"], ["backup", "c"]]
+)
+def test_a_database_of_a_later_version_is_left_alone(
+    any_database: str, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     with Database.open(any_database) as database, database.writer.begin() as connection:
         connection.execute(text("INSERT INTO schema_version VALUES (1000)"))
     with pytest.raises(MonitorError, match="schema version 1000"):
-        Database.open(any_database)
+        Monitor(Options(port=0, database=any_database), lambda _: None)
+    command = [str(tmp_path / "c") if word == "c" else word for word in command]
+    assert main(["monitor", *command, "--db", any_database]) == 1
+    assert "schema version 1000" in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_commit_of_sqlite_is_on_the_disk_before_it_is_acknowledged(monitor: Inside):
+    """What `kill -9` cannot show: without these a power cut takes what was acknowledged."""
+    for engine in (monitor.database.writer, monitor.database.reader):
+        with engine.connect() as connection:
+            asked = {
+                name: connection.execute(text(f"PRAGMA {name}")).scalar() for name in ("synchronous", "journal_mode")
+            }
+        assert asked == {"synchronous": 2, "journal_mode": "wal"}, "2 is FULL"
 
 
 def test_files_that_are_no_database(tmp_path: Path):

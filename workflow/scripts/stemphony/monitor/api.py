@@ -77,6 +77,8 @@ def blueprint(services: Services) -> Blueprint:
         """Whether events are being stored."""
         well = services.writer.is_well
         state = "ok" if well else "the database does not take events"
+        if services.writer.is_displaced:
+            state = "another monitor serves the database; this one stores nothing"
         return Response(json.dumps({"status": state}) + "\n", 200 if well else 503, mimetype="application/json")
 
     @routes.get("/metrics")

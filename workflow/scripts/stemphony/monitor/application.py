@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException
 
 from . import api, incoming, limits, pages
 from .credentials import Credential, Role
+from .database import is_away, reason
 from .incoming import Refused
 from .services import Services
 from .writer import NotStored, Receipt
@@ -51,6 +52,8 @@ def make_application(services: Services) -> Flask:
             response.headers["Cache-Control"] = "private, max-age=300"
         if response.status_code >= 400:
             services.count_refusal(response.status_code)
+        elif request.method == "GET" and not request.path.startswith(_FREE_PATHS):
+            services.note_read()
         return response
 
     @app.errorhandler(Refused)
@@ -59,9 +62,7 @@ def make_application(services: Services) -> Flask:
 
     @app.errorhandler(NotStored)
     def not_stored(error: NotStored) -> Response:
-        response = _error(503, f"not stored: {error}. Send it again later.")
-        response.headers["Retry-After"] = str(TRY_AGAIN_S)
-        return response
+        return _try_again(f"not stored: {error}. Send it again later.")
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
@@ -72,6 +73,9 @@ def make_application(services: Services) -> Flask:
 
     @app.errorhandler(Exception)
     def our_fault(error: Exception) -> Response:
+        if is_away(error):
+            services.note_away(reason(error))
+            return _try_again("the database does not answer. Try again in some seconds; the monitor's log says why.")
         app.logger.error("%s %r: %s", request.method, request.path, type(error).__name__, exc_info=error)
         return _error(500, "the monitor failed to answer this; its log says why.")
 
@@ -147,3 +151,9 @@ def _error(status: int, what: str) -> Response:
     if best == "text/html" and request.method == "GET" and not request.path.startswith("/api/"):
         return Response(render_template("error.html", status=status, what=what), status, mimetype="text/html")
     return Response(json.dumps({"error": what}) + "\n", status, mimetype="application/json")
+
+
+def _try_again(what: str) -> Response:
+    response = _error(503, what)
+    response.headers["Retry-After"] = str(TRY_AGAIN_S)
+    return response

@@ -111,6 +111,8 @@ def _add_token(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     from .database import Database
 
     role = credentials.Role(parsed.role)
+    # What is refused leaves no new database behind.
+    credentials.require_name(parsed.name)
     with Database.open(_given(parsed)) as database, database.writer.begin() as connection:
         secret = credentials.add(connection, parsed.name, role, time.time())
     print(f"{parsed.name} is a {role.value} now. Its secret, shown this once:\n\n  {secret}\n")

@@ -56,6 +56,20 @@ def digest(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+def require_name(name: str) -> None:
+    """See that a credential can have this name.
+
+    Raises
+    ------
+    MonitorError
+        Basic authentication cannot carry it.
+    """
+    if not _NAME.fullmatch(name):
+        raise MonitorError(
+            f"token: {name!r} cannot be a name. Allowed: 1 to 64 letters, digits, `.`, `_`, `-`, not a sign first."
+        )
+
+
 def add(connection: Connection, name: str, role: Role, now: float) -> str:
     """Make a credential and give its secret, which is shown once and stored nowhere.
 
@@ -64,10 +78,7 @@ def add(connection: Connection, name: str, role: Role, now: float) -> str:
     MonitorError
         The name is taken, or none that basic authentication can carry.
     """
-    if not _NAME.fullmatch(name):
-        raise MonitorError(
-            f"token: {name!r} cannot be a name. Allowed: 1 to 64 letters, digits, `.`, `_`, `-`, not a sign first."
-        )
+    require_name(name)
     secret = secrets.token_urlsafe(32)
     row = {"name": name, "role": role.value, "digest": digest(secret), "created": now}
     try:

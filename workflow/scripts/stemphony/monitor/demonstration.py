@@ -67,8 +67,9 @@ def _config(folder: Path, url: str) -> Path:
 
 
 def _simulate(folder: Path, config: Path) -> subprocess.Popen[bytes]:
-    program = Path(sys.executable).parent / "stemphony"
-    return subprocess.Popen([program, "run", config, "--directory", folder], start_new_session=True)
+    # A program of that name need not be installed, nor be this package's.
+    command = [sys.executable, "-m", "stemphony", "run", str(config), "--directory", str(folder)]
+    return subprocess.Popen(command, start_new_session=True)
 
 
 def _stop(simulation: subprocess.Popen[bytes]) -> None:

@@ -117,6 +117,23 @@ def version_of(connection: Connection) -> int:
     return int(connection.execute(text("SELECT max(version) FROM schema_version")).scalar() or 0)
 
 
+def known_version_of(connection: Connection) -> int:
+    """Version of the schema in a database, which this program knows.
+
+    Raises
+    ------
+    MonitorError
+        A later version of the program has written the database.
+    """
+    found = version_of(connection)
+    if found > VERSION:
+        raise MonitorError(
+            f"the database has schema version {found}, and this program knows versions up to {VERSION}. Nothing was"
+            " changed. Update Stemphony, or give another database by --db."
+        )
+    return found
+
+
 def migrate(connection: Connection, target: int = VERSION) -> int:
     """Bring the schema to this program's version, in the transaction of the connection.
 
@@ -130,12 +147,7 @@ def migrate(connection: Connection, target: int = VERSION) -> int:
     MonitorError
         A later version of the program has written the database.
     """
-    found = version_of(connection)
-    if found > VERSION:
-        raise MonitorError(
-            f"the database has schema version {found}, and this program knows versions up to {VERSION}. Nothing was"
-            " changed. Update Stemphony, or give another database by --db."
-        )
+    found = known_version_of(connection)
     types = _TYPES[connection.dialect.name]
     for version in range(found, target):
         if version == 0:

@@ -563,7 +563,9 @@ class _Teller:
         while not self._stop.is_set():
             with contextlib.suppress(NotStored, SQLAlchemyError):
                 self._note(writer)
-                self._tell_due(writer)
+                # Another monitor of the database tells what is due there.
+                if not writer.is_displaced:
+                    self._tell_due(writer)
             self._soon.wait(CHECK_S)
             self._soon.clear()
 

@@ -22,7 +22,7 @@ _ERROR = _json(_schema("Error"), "What is wrong")
 _REFUSALS = {
     "400": _ERROR, "401": _ERROR, "403": _ERROR, "413": _ERROR, "415": _ERROR, "429": _ERROR, "503": _ERROR,
 }  # fmt: skip
-_READ_REFUSALS = {"400": _ERROR, "401": _ERROR, "403": _ERROR, "404": _ERROR, "429": _ERROR}
+_READ_REFUSALS = {"400": _ERROR, "401": _ERROR, "403": _ERROR, "404": _ERROR, "429": _ERROR, "503": _ERROR}
 _COUNT = {"type": "integer", "minimum": 0}
 _ROW = {"name": "row", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 1, "maximum": 2**53}}
 _PAGE = {"name": "page", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 100_000}}

@@ -80,6 +80,8 @@ class Monitor:
             gate = Gate(self.database)
             _refuse_open_door(options.host, gate.credentials())
             self.database.lock()
+            # Not before: the monitor that has it may be of an earlier version, which could not start again.
+            self.database.migrate()
         except BaseException:
             listener.close()
             self.database.close()
@@ -90,8 +92,9 @@ class Monitor:
         self.retention = Retention(options.keep_days, self.writer, say)
         hosts = {"localhost", "127.0.0.1", "::1", *_asked_for(options.host), *options.extra_hosts}
         self.services = Services(
-            self.database, self.writer, gate, RateLimit(options.requests_per_s), options.stale_after_s, frozenset(hosts)
-        )
+            self.database, self.writer, gate, RateLimit(options.requests_per_s), options.stale_after_s,
+            frozenset(hosts), say=say,
+        )  # fmt: skip
         self._server = _server(listener, make_application(self.services), _room_for_connections(say))
         self._closing = threading.Lock()
         self._closed = False
@@ -146,6 +149,8 @@ def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # It warns whenever a request has to wait for a thread, which is what threads are for.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    # A connection that is lost is said once, by whoever used it; the pool adds a traceback for each.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
 
 def _refuse_open_door(host: str, known: Sequence[Credential]) -> None:

@@ -4,24 +4,25 @@ came meanwhile: one transaction, one sync of the disk, for a whole group.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import queue
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import OperationalError
 
 from stemphony.status.events import Event
 
 from . import limits, preview, tables
-from .database import Database, reason
+from .database import Database, ServedByAnother, is_away, reason
 from .incoming import IncomingEvent, is_known
 from .summaries import (
     Change,
@@ -40,6 +41,9 @@ GROUP_EVENTS: Final = 2000
 
 ANSWER_DEADLINE_S: Final = 20.0
 """Longest wait for a commit; what is committed later is recognised when it is sent again."""
+
+LOOK_S: Final = 5.0
+"""After so long without events the writer looks whether the database is there, and still its own."""
 
 _QUEUE: Final = 1000
 _KEYS_PER_QUESTION: Final = 500
@@ -115,8 +119,10 @@ class Writer:
         self._said_at = 0.0
         self._tasks: queue.Queue[_Task | None] = queue.Queue(_QUEUE)
         self._closed = threading.Event()
+        self._is_away = self._is_displaced = self._is_reached = False
         with database.writer.begin() as connection:
             self._session = _Session(connection, database)
+        self._connections = database.writer_connections
         self._thread = threading.Thread(target=self._run, name="stemphony-writer", daemon=True)
         self._thread.start()
 
@@ -124,6 +130,11 @@ class Writer:
     def is_well(self) -> bool:
         """Whether the thread lives and its last transaction succeeded."""
         return self._thread.is_alive() and not self.counts.trouble
+
+    @property
+    def is_displaced(self) -> bool:
+        """Whether another monitor serves the database, so that this one writes nothing."""
+        return self._is_displaced
 
     @property
     def waiting(self) -> int:
@@ -178,7 +189,7 @@ class Writer:
     # --- in the thread ------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while (task := self._tasks.get()) is not None:
+        while (task := self._next_task()) is not None:
             group, size, last = [task], len(task.events), False
             while size < GROUP_EVENTS and task.action is None:
                 try:
@@ -199,25 +210,56 @@ class Writer:
             if last:
                 return
 
+    def _next_task(self) -> _Task | None:
+        while True:
+            try:
+                return self._tasks.get(timeout=LOOK_S)
+            except queue.Empty:
+                self._look()
+
+    def _look(self) -> None:
+        """Connect again, and take the lock again, before another monitor does or an event needs it."""
+        try:
+            with self._transaction() as connection:
+                connection.execute(select(1))
+        except Exception as error:
+            self._session.forget()
+            self._note_trouble(error)
+        else:
+            # Of a full disk this says nothing: only a transaction that writes shows that it has room again.
+            if self._is_away:
+                self._note_success()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        self._is_reached = False
+        with self._database.writer.begin() as connection:
+            self._is_reached = True
+            if self._connections != self._database.writer_connections:
+                # Until now, and not from now on, another monitor may have written.
+                self._session.begin_anew(connection)
+                self._connections = self._database.writer_connections
+            yield connection
+
     def _write(self, group: Sequence[_Task]) -> None:
         if not group:
             return
         begin = time.perf_counter()
         noted = False
         try:
-            with self._database.writer.begin() as connection:
+            with self._transaction() as connection:
                 for task in group:
                     task.result = task.action(connection) if task.action else None
                 if not group[0].action:
                     noted = self._store(connection, group)
         except Exception as error:
             self._session.forget()
-            if len(group) > 1 and not isinstance(error, OperationalError):
+            if len(group) > 1 and not (isinstance(error, OperationalError) or is_away(error)):
                 # One of them is what the database does not take; the others shall not suffer for it.
                 for task in group:
                     self._write([task])
                 return
-            self._fail(group, reason(error) if isinstance(error, DBAPIError) else type(error).__name__)
+            self._fail(group, error)
         else:
             self._succeed(group, time.perf_counter() - begin)
             if noted:
@@ -242,25 +284,34 @@ class Writer:
         counts.commits += 1
         counts.commit_s += seconds
         counts.last_commit = time.time()
-        if counts.trouble:
-            self._say("the database takes events again")
-            counts.trouble = ""
+        self._note_success()
         for task in group:
             if isinstance(task.result, Receipt):
                 counts.stored += task.result.stored
                 counts.duplicates += task.result.duplicates
             task.done.set()
 
-    def _fail(self, group: Sequence[_Task], what: str) -> None:
+    def _fail(self, group: Sequence[_Task], error: Exception) -> None:
         self.counts.failures += 1
-        now = time.monotonic()
+        self._note_trouble(error)
+        for task in group:
+            task.error = NotStored(self.counts.trouble)
+            task.done.set()
+
+    def _note_success(self) -> None:
+        self._is_away = self._is_displaced = False
+        if self.counts.trouble:
+            self._say("the database takes events again")
+            self.counts.trouble = ""
+
+    def _note_trouble(self, error: Exception) -> None:
+        what, now = reason(error), time.monotonic()
         if what != self.counts.trouble or now - self._said_at > _TELL_AGAIN_S:
             self._said_at = now
             self._say(f"{self._database.name} does not take events: {what}. Senders are told to try again.")
         self.counts.trouble = what
-        for task in group:
-            task.error = NotStored(what)
-            task.done.set()
+        self._is_displaced = isinstance(error, ServedByAnother)
+        self._is_away = not self._is_reached or getattr(error, "connection_invalidated", False)
 
 
 class _Session:
@@ -285,6 +336,12 @@ class _Session:
         self._defoci.clear()
         self._parameters.clear()
         self._clear_changes()
+
+    def begin_anew(self, connection: Connection) -> None:
+        """Forget all: others may have written. Numbers only grow, as pages ask for what is later than the last one."""
+        self.forget()
+        self._next_event = max(self._next_event, _next(connection, tables.EVENT))
+        self._next_simulation = max(self._next_simulation, _next(connection, tables.SIMULATION))
 
     def _clear_changes(self) -> None:
         self._changed = {name: {} for name in ("simulation", "pair", "defocus", "parameter")}
