@@ -159,16 +159,16 @@ class Run:
 
         It did not see them end, so they are incomplete or missing to it. The job finds the file, checks it and is done.
         """
-        workflow, dag = self.workflow, self.workflow.dag
+        workflow, dag, settings = self.workflow, self.workflow.dag, self.workflow.dag_settings
         for needed in dag.needrun_jobs():
             file = Path(str(needed.output[0])) if needed.rule.name == "run_multislice" else None
             if file is None or not file.exists():
                 continue
-            reason = dag.reason(needed)
-            # A file that the user wants computed again is not kept, nor one of other params.
-            if reason.forced:
+            # A file that the user wants computed again is not kept, nor one of other params. (Snakemake's reason does
+            # not tell: it calls incomplete files forced as well.)
+            if settings.forceall or settings.forcerun & {needed.rule.name, str(file)}:
                 continue
-            if reason.missing_output or workflow.async_run(workflow.persistence.incomplete(needed)):
+            if dag.reason(needed).missing_output or workflow.async_run(workflow.persistence.incomplete(needed)):
                 defocus, configuration = needed.wildcards.defocus, int(needed.wildcards.configuration)
                 put_aside(file, self.result.aside(defocus, configuration))
 
