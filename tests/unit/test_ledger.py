@@ -167,3 +167,15 @@ def test_a_lost_identity_comes_back_with_the_id_and_the_drawn_seed_of_the_job_fi
     assert (identity.id, identity.effective_seed(0)) == (known, 4711)
     # Once it is there, it is never changed.
     assert ledger.identity(result, 0, ("00000000-0000-0000-0000-000000000000", 1)) == identity
+
+
+def test_the_plan_of_another_run_is_nobodys_where_the_own_one_is_missing(tmp_path):
+    """On a full disk under the reports the last run's plan serves, if it is this run's."""
+    result = ResultPaths(tmp_path / "x")
+    result.run(1).mkdir(parents=True)
+    ledger.write_plan(result, {"run": 1, "of": "first"}, 1)
+    result.plan_of(1).unlink()
+    assert ledger.read_plan(result, 1)["of"] == "first"
+    ledger.write_plan(result, {"run": 2, "of": "second"}, 2)
+    assert ledger.read_plan(result, 1) == {}
+    assert ledger.read_plan(result)["of"] == "second"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -96,21 +97,27 @@ def write_plan(result: ResultPaths, plan: Mapping[str, Any], run: int = 0) -> No
     Raises
     ------
     StorageError
-        A folder cannot be written.
+        The folder of the result cannot be written.
     """
     text = json.dumps(plan, indent=1, ensure_ascii=False) + "\n"
-    for file in (*([result.plan_of(run)] if run else []), result.plan):
-        write_text_atomic(file, text)
+    if run:
+        # On a full disk under the reports the other one serves, as long as no other run begins.
+        with contextlib.suppress(StorageError):
+            write_text_atomic(result.plan_of(run), text)
+    write_text_atomic(result.plan, text)
 
 
 def read_plan(result: ResultPaths, run: int = 0) -> dict[str, Any]:
-    """The plan of a run, else that of the last one; empty when none was written (or it is not readable)."""
+    """The plan of a run, of the last one without a number; empty when there is none, or it is not readable.
+
+    A run whose folder has none may have that of the last run, if that was its own.
+    """
     for file in (*([result.plan_of(run)] if run else []), result.plan):
         try:
             plan = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        if isinstance(plan, dict):
+        if isinstance(plan, dict) and (not run or plan.get("run", run) == run):
             return plan
     return {}
 
