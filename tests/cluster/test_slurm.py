@@ -276,6 +276,15 @@ def test_a_run_outlasts_the_controller_and_says_so(
     assert arrays(campaign.job_file("p0d000/0000"))
 
 
+def test_a_partition_that_does_not_exist_is_named(cluster: Cluster, clone: Path, tmp_path: Path):
+    """No job can write a log then; what sbatch says is in Snakemake's."""
+    campaign = make_campaign(cluster, clone, tmp_path, 1)
+    arguments = ("--profile", "slurm", "--retries", "0", "--default-resources", "slurm_partition='nosuch'")
+    outcome = campaign.stemphony(*arguments)
+    assert outcome.status == 1
+    assert "invalid partition specified: nosuch" in outcome.output
+
+
 def test_a_job_above_the_limit_of_its_partition_is_cancelled_and_the_others_finish(
     cluster: Cluster, clone: Path, undisturbed: Undisturbed, tmp_path: Path
 ):

@@ -59,7 +59,8 @@ def test_every_file_has_its_place_and_there_is_no_other(tiny: Reported):
     claims = {f"run-1/defocus_{defocus}.START_DEFOCUS.json" for defocus in ("p0d000", "p5d000")}
     attempts = {f"attempts/defocus_{job.replace('/', '/configuration_')}.1" for job in TINY_JOBS}
     delivered = {spool.replace(".jsonl", ".delivered") for spool in spools} | {"delivery.lock"}
-    assert files_below(root / "reports") == progress | spools | delivered | claims | attempts
+    own = {"run-1/plan.json"}
+    assert files_below(root / "reports") == progress | spools | delivered | claims | attempts | own
 
 
 def test_logs_and_benchmarks_stand_beside_the_results(tiny: Reported):

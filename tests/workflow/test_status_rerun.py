@@ -257,6 +257,60 @@ def test_what_is_not_done_is_computed_and_merged(tiny: Reported, broken: Campaig
     assert broken.to_run() == set()
 
 
+def dated(files: list[Path], ahead_s: float) -> None:
+    """As if the machine that wrote them had a clock that is ahead."""
+    for file in files:
+        moment = file.stat().st_mtime + ahead_s
+        os.utime(file, (moment, moment))
+
+
+def test_job_files_from_a_clock_that_is_ahead_are_merged(tiny: Reported, quiet_copy: Campaign):
+    """Snakemake deletes an output that is older than its inputs, stem.nc among them."""
+    files = sorted((quiet_copy.result.root / "jobs").rglob("*.nc"))
+    dated(files, 3600)
+    shutil.rmtree(quiet_copy.directory / ".snakemake" / "metadata")  # else it goes by the content of small files
+    assert status(quiet_copy)["merged"] == "outdated"
+    outcome = rerun(quiet_copy)
+    assert outcome.status == 0, outcome.output
+    assert_same_arrays(quiet_copy.result.merged, tiny.arrays)
+    assert status(quiet_copy)["merged"] == "current"
+    assert quiet_copy.to_run() == set()
+    # And the merge that Snakemake decides on by itself.
+    dated(files, 7200)
+    quiet_copy.result.merged.unlink()
+    again = quiet_copy.stemphony()
+    assert again.status == 0, again.output
+    assert_same_arrays(quiet_copy.result.merged, tiny.arrays)
+
+
+@pytest.mark.parametrize("damage", ["a byte of its superblock", "its end"])
+def test_a_damaged_merged_result_is_merged_anew(tiny: Reported, quiet_copy: Campaign, damage: str):
+    before = quiet_copy.written()
+    with quiet_copy.result.merged.open("r+b") as stream:
+        if damage == "its end":
+            stream.truncate(5000)
+        else:
+            stream.write(b"X")
+    assert status(quiet_copy)["merged"] == "outdated"
+    outcome = rerun(quiet_copy)
+    assert outcome.status == 0, outcome.output
+    assert "computes no pair:\nthen all pairs are merged anew." in outcome.output
+    assert_same_arrays(quiet_copy.result.merged, tiny.arrays)
+    assert quiet_copy.written() == before
+
+
+def test_what_only_the_check_of_every_byte_finds_has_its_command(quiet_copy: Campaign):
+    file = quiet_copy.job_file("p0d000/0001")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    moment = file.stat()
+    file.write_bytes(content)
+    os.utime(file, ns=(moment.st_atime_ns, moment.st_mtime_ns))
+    outcome = quiet_copy.command("status", quiet_copy.result.root, "--verify")
+    assert "1 unusable" in outcome.output
+    assert "stemphony rerun --verify " in outcome.output
+
+
 def test_a_second_rerun_that_begins_at_the_same_moment_touches_nothing(quiet_copy: Campaign):
     before = quiet_copy.written()
     descriptor = os.open(quiet_copy.result.root, os.O_RDONLY)

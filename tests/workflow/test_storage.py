@@ -81,6 +81,23 @@ def test_a_disk_that_is_full_while_the_merge_writes_costs_the_merge_only(quiet_c
         assert campaign.result.merged.read_bytes() != stem
 
 
+def test_a_working_directory_whose_disk_is_full_is_told_so(quiet_copy: Campaign, tiny: Reported):
+    """Snakemake's own folders and logs are on it too: nobody but us is left to say a word."""
+    campaign = quiet_copy
+    campaign.job_file("p0d000/0001").unlink()
+    with disk_under(campaign.directory):
+        before = campaign.written()
+        ballast = fill(campaign.directory, 0)
+        outcome = campaign.stemphony()
+        assert outcome.status == 1
+        assert "disk" in outcome.output.partition("--cores")[2], outcome.output
+        assert "Traceback" not in outcome.output
+        assert campaign.written() == before
+        ballast.unlink()
+        assert campaign.succeed().jobs == {"p0d000/0001"} | AFTER_JOBS
+        assert_same_arrays(campaign.result.merged, tiny.arrays)
+
+
 # --- a folder that cannot be written --------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from stemphony import job, paths, script
 
 def merge_results(params: dict[str, Any], specimen_file: Path, output: Path, processes: int = 1) -> None:
     """Check and merge the job files beside `output`."""
+    from stemphony.store.atomic import date_not_ahead
     from stemphony.store.averages import Merge
     from stemphony.store.merge import merge_simulation
 
@@ -27,6 +28,7 @@ def merge_results(params: dict[str, Any], specimen_file: Path, output: Path, pro
         print(f"note: {text}", file=sys.stderr)
 
     merge_simulation(task, specimen_file, output, note, processes, job.run_number(task.result))
+    date_not_ahead([specimen_file, *(source.file for source in task.sources)])
 
 
 def main(arguments: list[str]) -> None:

@@ -23,6 +23,7 @@ def plot_results(result_file: Path, figures: Sequence[Path]) -> None:
     """Draw each of `figures` from the merged result."""
     import matplotlib as mpl
     import netCDF4
+    from stemphony.store.atomic import date_not_ahead
 
     mpl.use("Agg")
     try:
@@ -32,6 +33,7 @@ def plot_results(result_file: Path, figures: Sequence[Path]) -> None:
             f"{result_file} is truncated or damaged ({error.strerror or error}). Delete it and run again: it is merged "
             "anew, and no configuration is computed again."
         ) from None
+    date_not_ahead([result_file])
     with opened as root:
         weights = root["params"]["defocus_weights"][:]
         for figure in figures:

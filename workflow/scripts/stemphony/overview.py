@@ -104,13 +104,15 @@ class Overview:
     Attributes
     ----------
     merged : str
-        current, outdated (pairs or the plan have changed since) or missing.
+        current, outdated (pairs or the plan have changed since, or it cannot be read) or missing.
     run : int
         Number of the last run.
     run_is_alive : bool
         Whether a run of this simulation is there now, as far as can be seen from this machine.
     elsewhere : Elsewhere or None
         The run that may be alive on another machine, where none is seen here.
+    verified : bool
+        Whether every byte of the job files was checked.
     """
 
     result: ResultPaths
@@ -119,6 +121,7 @@ class Overview:
     run: int
     run_is_alive: bool
     elsewhere: Elsewhere | None = None
+    verified: bool = False
 
     def of(self, *states: PairState) -> list[PairStatus]:
         """Pairs in these states."""
@@ -149,7 +152,7 @@ class Overview:
         merged = {
             "current": f"{_relative(self.result.merged)} is merged from "
             + ("all of them, as they were before" if self.not_done else "them"),
-            "outdated": f"{_relative(self.result.merged)} is from before: they are not merged yet",
+            "outdated": f"{_relative(self.result.merged)} is from before, or damaged: they are not merged yet",
             "missing": "nothing is merged yet",
         }[self.merged]
         alive = "a run is alive" if self.run_is_alive else "no run is alive"
@@ -167,7 +170,9 @@ class Overview:
             lines += [f"… and {len(troubled) - SHOWN} more; --json lists all:"]
             lines += [f"{'':<10}{text}" for text in by_defocus(troubled[SHOWN:])]
         if not self.run_is_alive and (self.not_done or self.merged != "current"):
-            lines.append(f"to compute what is not done, and merge: stemphony rerun {shown}")
+            # What only the check of every byte has found, only that finds again.
+            verify = "--verify " if self.verified and self.of(PairState.UNUSABLE) else ""
+            lines.append(f"to compute what is not done, and merge: stemphony rerun {verify}{shown}")
         return lines
 
 
@@ -244,7 +249,7 @@ def overview(result: ResultPaths, verify: bool = False) -> Overview:
         for defocus in planned.defoci
         for configuration in range(planned.configurations)
     )
-    return Overview(result, pairs, look.merged(), look.run, look.run_is_alive, look.elsewhere())
+    return Overview(result, pairs, look.merged(), look.run, look.run_is_alive, look.elsewhere(), verify)
 
 
 class _Look:

@@ -19,6 +19,7 @@ from .paths import ResultPaths
 from .store import ledger
 
 KEPT_SUFFIX = ".before-rerun"
+MERGE_RULE = "merge_results"
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,14 @@ class Order:
         Those to be computed.
     waiting : list of PairStatus
         Others that are not done: as long as they are not, nothing is merged.
+    merged : str
+        See `overview.Overview`.
     """
 
     result: ResultPaths
     pairs: list[PairStatus]
     waiting: list[PairStatus]
+    merged: str = "current"
 
     def lines(self) -> list[str]:
         """What it comes to, in words."""
@@ -104,7 +108,9 @@ class Order:
         files = [self._file(pair) for pair in self.pairs]
         # Snakemake computes a file that is missing by itself; it would keep one that the merge refuses.
         there = [file for file in files if (self.result.root.parents[1] / file).exists()]
-        forced = ["--forcerun", *there] if there else []
+        # Also a merged result that is damaged, or older than a job file with the same content: it keeps such a one.
+        merge = [] if self.waiting or self.merged == "current" else [MERGE_RULE]
+        forced = ["--forcerun", *there, *merge] if there or merge else []
         return [*(files if self.waiting else []), *forced]
 
     def _file(self, pair: PairStatus) -> str:
@@ -143,7 +149,7 @@ def rerun(
         )
     pairs = choice.pairs(found)
     chosen = frozenset(pairs)
-    order = Order(result, pairs, [pair for pair in found.not_done if pair not in chosen])
+    order = Order(result, pairs, [pair for pair in found.not_done if pair not in chosen], found.merged)
     if not pairs and (found.merged == "current" or order.waiting):
         say(f"{os.path.relpath(result.root)}: nothing to compute: {_why_nothing(choice, found)}")
         return 0

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -32,11 +33,12 @@ LEFTOVERS_S = 3.0
 LATE_HOLDER_S = 5.0
 """A run that has taken the lock notes its process that much later at most."""
 DRY_RUN = frozenset({"-n", "--dry-run", "--dryrun"})
-IN_USE = "{directory} is in use by a run that is alive (process {pid}). Wait for it, or end it first: kill -INT {pid}"
+IN_USE = "{directory} is in use by a run that is alive (process {pid}). Wait for it, or end it first: kill {pid}"
 SHOWN_LOGS = 3
 SHOWN_LINES = 12
 OURS = "stemphony: "
 FAILED_RULE_LOG = re.compile(r"^\s+log: (.+?) \(check log file")
+COMPLAINT = re.compile(r"error: |Error: |Exception: |\[Errno|clock skew|sbatch")
 # Snakemake's chatter around what matters, when it stops before the first job: its banner, and what it always says.
 NOISE = re.compile(
     r"SNAKEMAKE$|=+$"
@@ -339,7 +341,7 @@ class _Child:
             return
         if not self._has_begun:
             # Before the first job: a mistake in the config, or Snakemake's own message.
-            print(self._what_snakemake_says(), file=sys.stderr)
+            print(self._what_snakemake_says() or self._silence(), file=sys.stderr)
             return
         if self.interrupted:
             print(
@@ -357,6 +359,9 @@ class _Child:
             print(f"\nend of {self._relative(log)}:", file=sys.stderr)
             text = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
             print("\n".join(f"  {line}" for line in text[-SHOWN_LINES:]), file=sys.stderr)
+        if not failed and not any(log.stat().st_size for log in self._failed_logs()):
+            for line in self._complaints():
+                print(f"Snakemake says: {line}", file=sys.stderr)
         if status < 0 or status > 128:
             print("\nSnakemake was killed.", file=sys.stderr)
         print(
@@ -382,6 +387,19 @@ class _Child:
 
     def _what_snakemake_says(self) -> str:
         return "\n".join(line for line in self.lines if line.strip() and not NOISE.match(line))
+
+    def _complaints(self) -> list[str]:
+        """Lines in which Snakemake, or what submits its jobs, says what is wrong; for want of a job's own word."""
+        found = [line.strip() for line in self.lines if COMPLAINT.search(line) and not line.startswith(OURS)]
+        return list(dict.fromkeys(found))[-SHOWN_LINES:]
+
+    def _silence(self) -> str:
+        """What to say of a Snakemake that ended without a word: its log is on the disk of the working directory."""
+        free = shutil.disk_usage(self.directory).free
+        return (
+            f"Snakemake ended before the first job and left no word. The disk of {self.directory} has "
+            f"{free / 1e6:.1f} MB left; if that is nothing, make room and run the same command again."
+        )
 
     def _failed_logs(self) -> list[Path]:
         found = (FAILED_RULE_LOG.match(line) for line in self.lines)
