@@ -41,8 +41,8 @@ LONGEST_PAUSE_S = 4.0
 KEPT_EVERY = 5
 """Of so many victims one is a computation that has kept a checkpoint."""
 COMPUTATION = "computation"
-# With fewer kills all jobs that were hit may be begun anew; test_continuation.py has some that must go on.
-ENOUGH_TO_RESUME = 25
+FURTHER = 3
+"""So many simulations more, at most, until a job goes on from a checkpoint: of few kills none may have led to one."""
 IDLE = 3
 """So many simulations in a row of which nothing was killed: no job keeps a checkpoint."""
 LIFETIME_S = 300.0
@@ -108,12 +108,15 @@ class Soak:
 
     def run(self, clone: Path, env: Mapping[str, str], expected: Mapping[str, bytes]) -> None:
         """Kill so many, and compare each result."""
-        idle = 0
-        while self.killed.total() < self.kills:
+        idle = further = 0
+        while self.killed.total() < self.kills or not self.resumed:
+            further += self.killed.total() >= self.kills
+            if further > FURTHER:
+                raise SystemExit("soak: no job went on from a checkpoint")
             self.simulations, before = self.simulations + 1, self.killed.total()
             mark = f"{os.getpid()}.{self.simulations}"
             campaign = Campaign.make(clone, self.folder / f"simulation {self.simulations}", CONFIG, {**env, MARK: mark})
-            self.finish(campaign, mark)
+            self.finish(campaign, mark, max(self.kills, before + 1))
             runtimes = [attributes(file, "runtime") for file in sorted(campaign.result.root.glob("jobs/*/*.nc"))]
             resumed = [float(runtime["resumed_at"]) for runtime in runtimes if "resumed_at" in runtime]
             self.resumed += resumed
@@ -130,8 +133,8 @@ class Soak:
             if idle == IDLE:
                 raise SystemExit(f"soak: in {IDLE} simulations no job kept a checkpoint before it ended")
 
-    def finish(self, campaign: Campaign, mark: str) -> None:
-        """Give the same command until the simulation is finished."""
+    def finish(self, campaign: Campaign, mark: str, kills: int) -> None:
+        """Give the same command until the simulation is finished; kill until so many are killed in all."""
         deadline = time.monotonic() + LIFETIME_S
         while True:
             self.starts += 1
@@ -139,7 +142,7 @@ class Soak:
                 while running.process.poll() is None:
                     if time.monotonic() > deadline:
                         raise SystemExit(f"soak: hangs\n{running.log.read_text()}")
-                    if self.killed.total() < self.kills:
+                    if self.killed.total() < kills:
                         self.kill_one(mark, running.process.pid, campaign)
                     else:
                         time.sleep(0.2)
@@ -158,7 +161,7 @@ class Soak:
         while time.monotonic() < until and not clusters.gone(root):
             time.sleep(0.05)
         living = processes(mark)
-        if self.killed.total() % KEPT_EVERY == 0:
+        if self.killed.total() % KEPT_EVERY == 0 or self.killed.total() >= self.kills:
             # The run goes on meanwhile; if it ends before, the next one is asked.
             living = {pid: COMPUTATION for pid in with_checkpoint(campaign) if living.get(pid) == COMPUTATION}
         if not living:
@@ -207,8 +210,6 @@ def main() -> None:
             soak = Soak(parsed.kills, parsed.seed, folder)
             # Every checkpoint that its cost allows, not one a minute.
             soak.run(clone, {**cluster.env, CHECKPOINT_VARIABLE: "0"}, contents(undisturbed.result.merged))
-    if not soak.resumed and parsed.kills >= ENOUGH_TO_RESUME:
-        raise SystemExit("soak: no job went on from a checkpoint")
     what = ", ".join(f"{number} {role}" for role, number in soak.killed.most_common())
     print(
         f"soak: {soak.killed.total()} processes killed (seed {parsed.seed}): {what}; {soak.starts} starts of "

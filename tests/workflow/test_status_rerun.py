@@ -275,12 +275,16 @@ def test_job_files_from_a_clock_that_is_ahead_are_merged(tiny: Reported, quiet_c
     assert_same_arrays(quiet_copy.result.merged, tiny.arrays)
     assert status(quiet_copy)["merged"] == "current"
     assert quiet_copy.to_run() == set()
-    # And the merge that Snakemake decides on by itself.
-    dated(files, 7200)
+    # And the merge that Snakemake decides on by itself, a job whose specimen is of that machine, and figures.
+    dated([*files, quiet_copy.result.specimen], 7200)
+    quiet_copy.job_file("p0d000/0001").unlink()
     quiet_copy.result.merged.unlink()
     again = quiet_copy.stemphony()
     assert again.status == 0, again.output
     assert_same_arrays(quiet_copy.result.merged, tiny.arrays)
+    dated([quiet_copy.result.merged], 10800)
+    drawn = quiet_copy.stemphony()
+    assert drawn.status == 0, drawn.output
 
 
 @pytest.mark.parametrize("damage", ["a byte of its superblock", "its end"])

@@ -18,8 +18,8 @@ from stemphony import job, paths, script
 
 def merge_results(params: dict[str, Any], specimen_file: Path, output: Path, processes: int = 1) -> None:
     """Check and merge the job files beside `output`."""
-    from stemphony.store.atomic import date_not_ahead
     from stemphony.store.averages import Merge
+    from stemphony.store.dates import date_not_ahead
     from stemphony.store.merge import merge_simulation
 
     task = Merge(params, paths.ResultPaths(output.parent))

@@ -23,7 +23,7 @@ def plot_results(result_file: Path, figures: Sequence[Path]) -> None:
     """Draw each of `figures` from the merged result."""
     import matplotlib as mpl
     import netCDF4
-    from stemphony.store.atomic import date_not_ahead
+    from stemphony.store.dates import date_not_ahead
 
     mpl.use("Agg")
     try:

@@ -29,13 +29,14 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
         from stemphony.preview import preview_of
         from stemphony.simulation import simulate
         from stemphony.store import specimen_file as specimens
-        from stemphony.store.atomic import date_not_ahead
+        from stemphony.store.dates import date_not_ahead
         from stemphony.store.jobs import JobRecord, atom_table, take_finished, write_job
         from stemphony.store.waves import shared_waves, waves_digest
         from stemphony.store.wisdom import cpu_model, prepare_plans
         from stemphony.superposition import Superposition
 
         phonons, configuration, defocus = params["frozen_phonon"], params["configuration"], params["defocus_nm"]
+        date_not_ahead([specimen_file])
         if scope.may_be_done and take_finished(output, scope.aside, params, scope.identity.id):
             job.say("another process has finished this job meanwhile: its result is checked and taken")
             scope.settle(output)
@@ -99,7 +100,6 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
         )  # fmt: skip
         keep = scope.plan.get("keep_coordinates", True)
         write_job(output, experiment, record, signals, atom_table(specimen, experiment), atoms if keep else None)
-        date_not_ahead([specimen_file])
         scope.settle(output)
         scope.show(lambda: preview_of(experiment, signals))
 

@@ -86,7 +86,7 @@ class Order:
     result: ResultPaths
     pairs: list[PairStatus]
     waiting: list[PairStatus]
-    merged: str = "current"
+    merged: str
 
     def lines(self) -> list[str]:
         """What it comes to, in words."""

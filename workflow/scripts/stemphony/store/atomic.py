@@ -7,8 +7,7 @@ import errno
 import os
 import secrets
 import shutil
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -90,18 +89,6 @@ def write_text_atomic(path: Path, text: str, mode: int = 0o666) -> None:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
             stream.write(text)
-
-
-def date_not_ahead(inputs: Iterable[Path]) -> None:
-    """Give files the time of now if they are from a machine whose clock is ahead of ours.
-
-    Snakemake dates what a rule has made by now, takes it for failed where an input is of later, and deletes it.
-    """
-    for entry in inputs:
-        # Of a file that is another user's the time stays as it is, and Snakemake says so.
-        with contextlib.suppress(OSError):
-            if entry.stat().st_mtime > time.time():
-                os.utime(entry)
 
 
 def _fsync(path: Path) -> None:
