@@ -22,8 +22,9 @@ import numpy as np
 import pytest
 from stemphony import cli, overview
 from stemphony.errors import StorageError
-from stemphony.hooks import HOLDERS, process_start
 from stemphony.rerun import KEPT_SUFFIX, _link
+from stemphony.store.claims import process_start
+from stemphony.store.holders import HOLDERS
 from support.campaign import (
     AFTER_JOBS,
     TINY_JOBS,
@@ -460,6 +461,15 @@ def test_a_dry_run_says_it_and_does_nothing(broken: Campaign):
     assert outcome.status == 0
     assert "computes 2 pairs again" in outcome.output
     assert {path: path.stat().st_mtime_ns for path in broken.directory.rglob("*")} == before
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["run", "dry run"])
+def test_a_config_that_is_not_there_is_refused_also_when_there_is_nothing_to_do(quiet_copy: Campaign, dry: tuple):
+    assert "nothing to compute" in rerun(quiet_copy, *dry).output
+    outcome = rerun(quiet_copy, *dry, "--config", "nope.yaml")
+    assert outcome.status == 1
+    (line,) = outcome.output.splitlines()
+    assert "nope.yaml cannot be read: No such file or directory." in line
 
 
 def test_an_edited_config_is_refused_because_it_would_compute_more(broken: Campaign):

@@ -137,10 +137,12 @@ def rerun(
     Raises
     ------
     StemphonyError
-        It is no simulation, there is no such pair, its config is gone, or has changed so that more would be computed; a
-        run of it is alive.
+        It is no simulation, there is no such pair, `config` cannot be read, the config of the last run is gone, or has
+        changed so that more would be computed; a run of it is alive.
     """
     result = result_in(given)
+    if config is not None:
+        configuration.load([config])  # also where nothing is to be computed: a misspelt name is told
     found = overview(result, verify)
     if result.root.parent.name != paths.RESULTS:
         raise StorageError(
