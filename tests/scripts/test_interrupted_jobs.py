@@ -91,16 +91,18 @@ def test_a_killed_job_goes_on_from_its_last_checkpoint(tmp_path, env, undisturbe
     assert runtime(job.output)["resumed_at"] == pytest.approx(kept, abs=1e-4)
 
 
-def test_sigterm_keeps_what_is_done_and_says_one_line(job, undisturbed):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_sigterm_keeps_what_is_done_and_says_one_line(job, undisturbed, number):
+    """SIGHUP as well, which a terminal sends that is closed."""
     with job.start(STEMPHONY_CHECKPOINT_S="1000") as started:
         wait_for(lambda: "10 % of the waves" in started.said, "some waves")
         assert not job.checkpoint.exists()
-        started.process.terminate()
+        started.process.send_signal(number)
         status, log = started.end()
-    assert status == 143
+    assert status == 128 + number
     assert "Traceback" not in log
     assert job.kept >= 0.1
-    assert progress_of(job)["message"] == "terminated (SIGTERM)"
+    assert progress_of(job)["message"] == f"terminated ({number.name})"
     # The next attempt's progress begins where this one's ended.
     with job.start() as started:
         wait_for(lambda: progress_of(job)["attempt"] == 2 and progress_of(job)["total"], "progress of attempt 2")

@@ -25,6 +25,8 @@ CASES = (
     "scheduler gets SIGINT",
     "scheduler gets SIGTERM",
     "scheduler gets SIGKILL, restart",
+    "signal to stemphony run alone",
+    "terminal is closed, connection breaks (SIGHUP)",
     "disk full while a job writes",
     "disk full while the merge writes",
     "a process of the merge is killed",

@@ -37,11 +37,16 @@ QUICK_S = 2.0
 """Longest time that a checkpoint may take after SIGTERM: SIGKILL is not far behind."""
 
 
-class Terminated(SystemExit):
-    """SIGTERM, turned into an exception so that the job's end is reported."""
+STOPPING = (signal.SIGTERM, signal.SIGHUP)
+"""What stops a job in good order, beside Ctrl-C: `kill`, a cluster, and a terminal that is closed."""
 
-    def __init__(self) -> None:
-        super().__init__(143)
+
+class Terminated(SystemExit):
+    """A signal that stops the job, turned into an exception so that the job's end is reported."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.signal = signal.Signals(number)
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,7 @@ class JobScope:
 
     def settle(self, output: Path) -> None:
         """After the result is in place: forget checkpoints, and keep the result from a run that has begun since."""
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one that comes now must not make Snakemake delete the result
+        _ignore_stopping()  # one that comes now must not make Snakemake delete the result
         aside = self.aside
         checkpoints.discard(self.checkpoint_file, self.result.checkpoint(self.defocus, self.configuration))
         if ledger.latest_run(self.result) > self.run:
@@ -239,7 +244,9 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
         warn=say,
     )
     tenths = progress.Tenths(lambda text: print(f"{ledger.now()}  {text}", flush=True))
-    handler = signal.signal(signal.SIGTERM, _terminate)
+    # `nohup` has SIGHUP ignored, and it stays so.
+    heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    handlers = {number: signal.signal(number, _terminate) for number in heeded}
     limit, claim = TimeLimit.of_environment(), None
     # Snakemake has deleted the output before it started this job: one that is there now is another process'.
     may_be_done = TRY_VARIABLE in os.environ
@@ -273,7 +280,8 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
         if claim is not None:
             claim.release()
         reporter.close()
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def run_number(result: ResultPaths) -> int:
@@ -372,7 +380,7 @@ def _will_retry(error: BaseException, plan: Mapping[str, Any]) -> bool | None:
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, Terminated):
-        return "terminated (SIGTERM)"
+        return f"terminated ({error.signal.name})"
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     if isinstance(error, MemoryError):
@@ -380,9 +388,14 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if not isinstance(error, StemphonyError) else str(error)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; the end must not be interrupted
-    raise Terminated
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    _ignore_stopping()  # once is enough; the end must not be interrupted
+    raise Terminated(number)
+
+
+def _ignore_stopping() -> None:
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def say(text: str) -> None:

@@ -23,9 +23,9 @@ from .campaign import Campaign, Defocus, InputFiles
 from .errors import DamagedResultError, StorageError
 from .hooks import DIED
 from .paths import ResultPaths
-from .runner import holders
 from .store import ledger
 from .store.claims import Holder
+from .store.holders import holders
 from .store.jobs import is_planned
 from .store.merge import checked, merged_from
 
