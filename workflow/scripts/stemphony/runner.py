@@ -27,6 +27,7 @@ from .status.courier import left_in
 from .store import ledger
 from .store.holders import RunHolder, holders
 
+REPOSITORY = Path(__file__).resolve().parents[3]
 POLL_S = 0.5
 READ_S = 0.1
 LEFTOVERS_S = 3.0
@@ -39,6 +40,7 @@ IN_USE = "{directory} is in use by a run that is alive (process {pid}). Wait for
 SHOWN_LOGS = 3
 SHOWN_LINES = 12
 FAILED_RULE_LOG = re.compile(r"^\s+log: (.+?) \(check log file")
+UNKNOWN_EXECUTOR = re.compile(r"argument --executor/-e: invalid choice: '([^']*)'")
 COMPLAINT = re.compile(r"error: |Error: |Exception: |\[Errno|clock skew|sbatch")
 # Snakemake's chatter around what matters, when it stops before the first job: its banner, and what it always says.
 NOISE = re.compile(
@@ -329,6 +331,9 @@ class _Child:
                 f"whole log: {self._relative(self.log_file)}",
                 file=sys.stderr,
             )
+            return
+        if unknown := next(filter(None, map(UNKNOWN_EXECUTOR.search, self.lines)), None):
+            print(f"stemphony: {profiles.missing_plugin(REPOSITORY, unknown[1])}", file=sys.stderr)
             return
         if not self._has_begun:
             # Before the first job: a mistake in the config, or Snakemake's own message.
