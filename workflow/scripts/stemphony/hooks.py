@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from .store.holders import forget_this_run, holders, note_this_run
 from .store.unfinished import sweep_unfinished
 
 LIVE_VARIABLE = "STEMPHONY_LIVE"
+MERGE_RULE = "merge_results"
 WATCH_S = 5.0
 LAST_WORD_S = 5.0
 """Part of the wait at the end of a run that is kept for the event that ends it."""
@@ -52,10 +53,14 @@ class Run:
         For what Snakemake alone knows: cores, the jobs to run, whether it only touches files.
     say : callable
         Prints a line for the user.
+    notes : sequence of str
+        What is to be said when it starts.
     """
 
-    def __init__(self, checked: Preflight, workflow: Any, say: Callable[[str], None]) -> None:
-        self.checked, self.workflow, self.say = checked, workflow, say
+    def __init__(
+        self, checked: Preflight, workflow: Any, say: Callable[[str], None], notes: Sequence[str] = ()
+    ) -> None:
+        self.checked, self.workflow, self.say, self.notes = checked, workflow, say, [*notes]
         self.result = paths.ResultPaths.of(checked.campaign.name)
         self.number = 0
         self.jobs = 0
@@ -97,7 +102,7 @@ class Run:
         self._listen_for_cancel()
         if plan["shared_waves"]:
             self._one_job_of_each_configuration_first()
-        for line in plan["plan"]:
+        for line in (*plan["plan"], *self.notes):
             self.say(line)
         if not self.workflow.local_exec:
             self._say_whose_jobs_are_queued()
@@ -257,6 +262,18 @@ class Run:
             self._report("onerror", self._end, Event.FAILED, "a job failed")
         forget_this_run()
 
+    def have_damaged_result_merged(self) -> None:
+        """Before Snakemake decides what runs: have a stem.nc that is not readable merged again. It goes by its time."""
+        # The package netCDF4 is imported only where there is a file to read.
+        if not self.result.merged.exists():
+            return
+        from .store.merge import is_damaged
+
+        note = f"{self.result.merged} is truncated or damaged: it is merged anew"
+        if is_damaged(self.result.merged) and note not in self.notes:
+            self.workflow.dag.forcefiles.add(str(self.result.merged))
+            self.notes.append(note)
+
     def _have_it_merged_again(self) -> None:
         """After a merge that refused its inputs, see that the next run tries again.
 
@@ -264,7 +281,7 @@ class Run:
         merge that failed: the next run would find it up to date. Marked incomplete, it is merged again.
         """
         for failed in self.workflow.scheduler.failed:
-            if failed.rule.name == "merge_results":
+            if failed.rule.name == MERGE_RULE:
                 self.workflow.persistence.started(failed)
 
     def _is_complete(self) -> bool:
@@ -316,7 +333,9 @@ class Run:
             state = states.get((name, attempt), {})
             if state.get("state") != progress.FINISHED:
                 defocus, configuration = self._pair_of(name)
-                message = str(state.get("message") or DIED)
+                # The log is that of the last attempt, of which alone there is a state.
+                said = job.last_word(self.result.log(defocus.id, configuration)) if state else ""
+                message = str(state.get("message") or said or DIED)
                 self._write_error_of(defocus, configuration, attempt, message, will_retry=was_retried)
         for defocus, configuration in self._failed_before_they_began():
             attempt = ledger.claim_attempt(self.result, defocus.id, configuration)

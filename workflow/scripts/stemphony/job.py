@@ -33,6 +33,10 @@ BEGAN_VARIABLE = "STEMPHONY_JOB_BEGAN"
 """When the cluster started the job, in seconds of the monotonic clock of its machine; only set where it ends jobs."""
 CHECKPOINT_VARIABLE = "STEMPHONY_CHECKPOINT_S"
 
+# Lines of a job's log that say how it goes, and not how it ended.
+NOTE = "Stemphony: "
+DONE = " % of the waves"
+
 QUICK_S = 2.0
 """Longest time that a checkpoint may take after SIGTERM: SIGKILL is not far behind."""
 
@@ -122,7 +126,7 @@ class JobScope:
         """Note and report how far the job is."""
         self.progress_file.update(done, total)
         self.reporter.progress(done / total if total else 1.0)
-        self.tenths.reached(done / total if total else 1.0, f"{100 * done / max(1, total):.0f} % of the waves")
+        self.tenths.reached(done / total if total else 1.0, f"{100 * done / max(1, total):.0f}{DONE}")
 
     @property
     def aside(self) -> Path:
@@ -220,6 +224,7 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
     progress_file = progress.ProgressFile(
         result.progress(run, identifier, configuration),
         defocus_nm=params["defocus_nm"], configuration=configuration, attempt=attempt,
+        another_try=_has_another_try(plan),
     )  # fmt: skip
     progress_file.file.parent.mkdir(parents=True, exist_ok=True)
     defoci = plan.get("defoci_ids", [])
@@ -369,13 +374,17 @@ def _settings(plan: Mapping[str, Any]) -> status_settings.ReportingSettings | No
 
 def _will_retry(error: BaseException, plan: Mapping[str, Any]) -> bool | None:
     """Whether Snakemake will try the job again; None where that is not known."""
+    another = _has_another_try(plan)
+    # A signal may have ended the whole run.
+    return None if another and isinstance(error, Terminated | KeyboardInterrupt) else another
+
+
+def _has_another_try(plan: Mapping[str, Any]) -> bool | None:
+    """Whether a run that goes on tries the job again if this try fails; None where that is not known."""
     number, retries = os.environ.get(TRY_VARIABLE, ""), plan.get("retries")
     if not number.isdigit() or not isinstance(retries, int):
         return None
-    if int(number) > retries:
-        return False
-    # A signal may have ended the whole run.
-    return None if isinstance(error, Terminated | KeyboardInterrupt) else True
+    return int(number) <= retries
 
 
 def _reason(error: BaseException) -> str:
@@ -400,7 +409,20 @@ def _ignore_stopping() -> None:
 
 def say(text: str) -> None:
     """A line for the job's log."""
-    print(f"Stemphony: {text}", file=sys.stderr, flush=True)
+    print(f"{NOTE}{text}", file=sys.stderr, flush=True)
+
+
+def last_word(log: Path) -> str:
+    """The message that a job's log ends with; empty where it ends with a note, the progress, or nothing.
+
+    For a job that could note its end nowhere else: its disk was full, or it failed before it began.
+    """
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+    except OSError:
+        return ""
+    last = lines[-1] if lines else ""
+    return "" if last[:1].isspace() or last.startswith(NOTE) or last.endswith(DONE) else last
 
 
 class Stopwatch:

@@ -14,12 +14,12 @@ from pathlib import Path
 from . import configuration, paths, preflight, runner
 from .campaign import Campaign
 from .errors import ConfigError, StemphonyError, StorageError
+from .hooks import MERGE_RULE
 from .overview import Overview, PairState, PairStatus, by_defocus, overview, planned_in, result_in
 from .paths import ResultPaths
 from .store import ledger
 
 KEPT_SUFFIX = ".before-rerun"
-MERGE_RULE = "merge_results"
 
 
 @dataclass(frozen=True)

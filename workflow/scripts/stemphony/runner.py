@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import re
@@ -42,6 +43,8 @@ SHOWN_LINES = 12
 FAILED_RULE_LOG = re.compile(r"^\s+log: (.+?) \(check log file")
 UNKNOWN_EXECUTOR = re.compile(r"argument --executor/-e: invalid choice: '([^']*)'")
 COMPLAINT = re.compile(r"error: |Error: |Exception: |\[Errno|clock skew|sbatch")
+# The message that Python makes of ENOSPC and EDQUOT; the last file that it names is the one being written.
+FULL_DISK = re.compile(rf"\[Errno (?:{errno.ENOSPC}|{errno.EDQUOT})\] .*'(.+)'$")
 # Snakemake's chatter around what matters, when it stops before the first job: its banner, and what it always says.
 NOISE = re.compile(
     r"SNAKEMAKE$|=+$"
@@ -349,8 +352,9 @@ class _Child:
             text = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
             print("\n".join(f"  {line}" for line in text[-SHOWN_LINES:]), file=sys.stderr)
         if not failed and not any(log.stat().st_size for log in self._failed_logs()):
-            for line in self._complaints():
-                print(f"Snakemake says: {line}", file=sys.stderr)
+            complaints = self._complaints()
+            for line in [self._full_disk(complaints)] if any(map(FULL_DISK.search, complaints)) else complaints:
+                print(line, file=sys.stderr)
         if status < 0 or status > 128:
             print("\nSnakemake was killed.", file=sys.stderr)
         print(
@@ -380,7 +384,22 @@ class _Child:
     def _complaints(self) -> list[str]:
         """Lines in which Snakemake, or what submits its jobs, says what is wrong; for want of a job's own word."""
         found = [line.strip() for line in self.lines if COMPLAINT.search(line) and not line.startswith(OURS)]
-        return list(dict.fromkeys(found))[-SHOWN_LINES:]
+        return [f"Snakemake says: {line}" for line in dict.fromkeys(found)][-SHOWN_LINES:]
+
+    def _full_disk(self, complaints: Sequence[str]) -> str:
+        """What to do where Snakemake itself could not write, above all its copy of stem.nc before a merge."""
+        (*_, file) = [self.directory / match[1] for line in complaints if (match := FULL_DISK.search(line))]
+        folder = next(folder for folder in file.parents if folder.is_dir())
+        disk = f"{folder} ({shutil.disk_usage(folder).free / 1e6:.1f} MB left)"
+        full = f"the disk of {disk}, or your quota on it, is full"
+        merged = self.result.merged
+        if file.name != merged.name or not merged.exists():
+            return f"{full}: Snakemake could not write {file.name}. Make room there."
+        return (
+            f"{full}: Snakemake could not copy the present {merged.name} there, as it does before each merge. "
+            f"That one and all job files are as they were. Make room for {merged.stat().st_size / 1e6:.1f} MB there, "
+            f"and as much beside {self._relative(merged)}."
+        )
 
     def _silence(self) -> str:
         """What to say of a Snakemake that ended without a word: its log is on the disk of the working directory."""
