@@ -16,6 +16,7 @@ import os
 import re
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import page
@@ -183,13 +185,14 @@ class Bench:
         return sorted(found.items(), key=lambda entry: -entry[1])
 
     def pace(self, part: int = 1000) -> str:
-        """How long a job took in the run, at its begin and at its end, by the dates of the job files."""
+        """How fast jobs came through the run, at its begin and at its end, by the dates of the job files."""
         dates = sorted(file.stat().st_mtime for file in self.result.root.glob("jobs/*/*.nc"))
-        part = min(part, len(dates) // 2)
-        first, last = ((end - begin) / part for begin, end in ((dates[0], dates[part]), (dates[-1 - part], dates[-1])))
+        steps = [1000 * (after - before) for before, after in pairwise(dates)]
+        # Medians: others use the machine too.
+        first, last = statistics.median(steps[:part]), statistics.median(steps[-part:])
         return (
-            f"{(len(dates) - 1) / (dates[-1] - dates[0]):.1f} jobs per second in the run: one each "
-            f"{1000 * first:.0f} ms among its first {part} jobs and each {1000 * last:.0f} ms among its last."
+            f"{len(steps) / (dates[-1] - dates[0]):.1f} jobs per second in the run. Half of the first {part} ended "
+            f"within {first:.0f} ms of the one before, half of the last {part} within {last:.0f} ms."
         )
 
 
