@@ -68,7 +68,8 @@ def test_who_prefers_sacct_waits_neither_for_a_cancelled_job_nor_for_slurmdbd(
         for file in campaign.gates.glob("0000.reached.*"):
             file.unlink()
         campaign.wait_at_gate(0)
-        assert [job, "CANCELLED by 0"] in accounting.accounted(campaign.directory)
+        told = [job, "CANCELLED by 0"]
+        wait_for(lambda: told in accounting.accounted(campaign.directory), "the accounting to know of it", DEADLINE_S)
         accounting.stop_database()
         try:
             campaign.open_gate(0, 1)
