@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import page
@@ -27,8 +28,11 @@ Record = dict[str, Any]
 
 def started(*arguments: object) -> subprocess.Popen[str]:
     """A running `stemphony bench --json`."""
-    command = [sys.executable, "-m", "stemphony", "bench", "--json", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return _python("-m", "stemphony", "bench", "--json", *map(str, arguments))
+
+
+def _python(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True)
 
 
 def finished(process: subprocess.Popen[str]) -> Record:
@@ -43,6 +47,17 @@ def finished(process: subprocess.Popen[str]) -> Record:
 def side_by_side(number: int, *arguments: object) -> list[Record]:
     """That many processes at once."""
     return [finished(process) for process in [started(*arguments) for _ in range(number)]]
+
+
+def what_the_cores_give() -> float:
+    """Speed-up of processes side by side that stay in their caches, over one alone."""
+    script = str(Path(__file__).with_name("in_cache.py"))
+
+    def transforms_per_s(processes: int) -> float:
+        running = [_python(script) for _ in range(processes)]
+        return sum(finished(process)["transforms_per_s"] for process in running)
+
+    return statistics.median(transforms_per_s(CORES) / transforms_per_s(1) for _ in range(ROUNDS))
 
 
 def median(records: list[Record], key: str) -> float:
@@ -116,6 +131,11 @@ def main() -> None:
         ["grid", "cost in FFTs", "FFT / CPU ms", "probe·slices / CPU s", "probe·slices / s", "speed-up", "peak MB"],
         [row for grid, records in seen.items() for row in rows(grid, records)],
     )
+    lines += [
+        "",
+        f"Transforms of 64², which stay in the cache, in {CORES} processes side by side: "
+        f"{what_the_cores_give():.2f} times those of one alone. That is what the cores of this machine give.",
+    ]
     lines += ["", f"A job of {TYPICAL} positions at 512², 50 slices, one thread:", "", *typical(job)]
     page.rewrite("make bench", lines)
 

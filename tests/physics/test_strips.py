@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from stemphony.physics.grid import Grid, band_limit, band_limit_columns
 from stemphony.physics.probe import aperture
 from stemphony.physics.strips import StripPlan, padded_zeros
+from stemphony.physics.strips_apart import StripsApart
+from stemphony.physics.strips_compact import LARGE, StripsCompact, plan_of_strips
 
 RNG = np.random.default_rng(0)
 # Even, odd, prime, a single strip, several of unequal width, a power of two, rows that need no padding.
 SHAPES = [(96, 90), (30, 31), (13, 8), (64, 512), (512, 24), (40, 504), (2, 2), (7, 600)]
+
+
+def plans(shape, columns, dtype):
+    """Every plan for such a wave."""
+    made = [StripsApart(shape, columns, dtype, "FFTW_ESTIMATE")]
+    with suppress(ValueError):  # so many columns that there is no room for strips of one width
+        made.append(StripsCompact(shape, columns, dtype, "FFTW_ESTIMATE"))
+    return made
+
+
+@pytest.fixture(params=[StripsApart, StripsCompact])
+def layout(request) -> type[StripPlan]:
+    return request.param
 
 
 def random_wave(shape, columns, dtype=np.complex128):
@@ -30,33 +47,49 @@ def random_transmission(shape, dtype=np.complex128):
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
 def test_slices_are_those_of_whole_transforms(shape, dtype, accuracy, share):
     columns = int(share * (shape[1] // 2))
-    plan = StripPlan(shape, columns, dtype, "FFTW_ESTIMATE")
     wave, transmission = random_wave(shape, columns, dtype), random_transmission(shape, dtype)
     factor = random_wave(shape, columns)
-    plan.load(wave)
-    expected = wave.astype(np.complex128)
-    for last in (False, False, True):
-        plan.transmit(transmission)
-        plan.travel(plan.factor(factor), keep=True, go_on=not last)
-        expected = factor * np.fft.fft2(transmission * np.fft.ifft2(expected))
-        np.testing.assert_allclose(plan.spectrum, expected, atol=accuracy * np.abs(expected).max())
+    for plan in plans(shape, columns, dtype):
+        plan.load(wave)
+        expected = wave.astype(np.complex128)
+        for last in (False, False, True):
+            plan.transmit(transmission)
+            plan.travel(plan.factor(factor), keep=True, go_on=not last)
+            expected = factor * np.fft.fft2(transmission * np.fft.ifft2(expected))
+            np.testing.assert_allclose(plan.spectrum, expected, atol=accuracy * np.abs(expected).max())
+
+
+def test_the_layout_follows_the_size_of_the_wave():
+    side = int((LARGE / 8) ** 0.5) // 32 * 32
+    for n, columns, layout in ((side, side // 3, StripsApart), (side + 32, side // 3, StripsCompact)):
+        assert type(plan_of_strips((n, n), columns, np.complex64, "FFTW_ESTIMATE")) is layout
+    # All columns kept: strips of one width may have no room, and the other layout serves.
+    assert type(plan_of_strips((1000, 1000), 500, np.complex64, "FFTW_ESTIMATE")) is StripsApart
+    with pytest.raises(ValueError, match="too many of 1000"):
+        StripsCompact((1000, 1000), 500, np.complex64)
+
+
+def test_at_usual_band_limits_there_is_room_for_the_compact_layout():
+    for shape in SHAPES:
+        kept = [len(plans(shape, int(share * (shape[1] // 2)), np.complex64)) for share in (0.0, 0.4)]
+        assert kept == [2, 2] or min(shape) < 64, shape
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_wave_in_real_space_may_be_filtered(shape):
-    columns = shape[1] // 2
-    plan = StripPlan(shape, columns, np.complex128, "FFTW_ESTIMATE")
-    wave, factor = random_wave(shape, columns), random_wave(shape, columns)
-    plan.wave[...] = wave
-    plan.from_real_space()
-    plan.travel(plan.factor(factor))
-    plan.to_real_space()
-    np.testing.assert_allclose(plan.wave, np.fft.ifft2(factor * np.fft.fft2(wave)), atol=1e-12)
+    for columns in (shape[1] // 3, shape[1] // 2):
+        wave, factor = random_wave(shape, shape[1] // 2), random_wave(shape, columns)
+        for plan in plans(shape, columns, np.complex128):
+            plan.wave[...] = wave
+            plan.from_real_space()
+            plan.travel(plan.factor(factor))
+            plan.to_real_space()
+            np.testing.assert_allclose(plan.wave, np.fft.ifft2(factor * np.fft.fft2(wave)), atol=1e-12)
 
 
-def test_a_wave_leaves_nothing_behind_for_the_next():
-    shape, columns = (48, 40), 12
-    plan = StripPlan(shape, columns, np.complex64, "FFTW_ESTIMATE")
+def test_a_wave_leaves_nothing_behind_for_the_next(layout):
+    shape, columns = (48, 72), 12
+    plan = layout(shape, columns, np.complex64, "FFTW_ESTIMATE")
     transmission, factor = random_transmission(shape, np.complex64), plan.factor(random_wave(shape, columns))
     first, second = random_wave(shape, columns, np.complex64), random_wave(shape, columns, np.complex64)
 
@@ -71,8 +104,8 @@ def test_a_wave_leaves_nothing_behind_for_the_next():
     np.testing.assert_array_equal(through(first), alone)
 
 
-def test_what_the_plan_does_not_carry_is_refused():
-    plan = StripPlan((48, 120), 20, np.complex128, "FFTW_ESTIMATE")
+def test_what_the_plan_does_not_carry_is_refused(layout):
+    plan = layout((48, 120), 20, np.complex128, "FFTW_ESTIMATE")
     beyond = np.zeros((48, 120))
     beyond[3, 60] = 1e-30
     for attempt in (plan.load, plan.factor):
@@ -85,9 +118,9 @@ def test_what_the_plan_does_not_carry_is_refused():
             plan.transmit(wrong)
     for columns in (-1, 61):
         with pytest.raises(ValueError, match="must be from 0 to 60"):
-            StripPlan((48, 120), columns, np.complex128)
+            layout((48, 120), columns, np.complex128)
     with pytest.raises(ValueError, match="complex64 or complex128"):
-        StripPlan((8, 8), 2, np.float32)
+        layout((8, 8), 2, np.float32)
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (512, 512), (800, 800), (64, 1024)])

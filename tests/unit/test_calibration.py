@@ -20,9 +20,9 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def quick(monkeypatch):
     """Calibration on a grid of 16 points, which takes no time and measures nothing."""
-    plan = calibration.StripPlan
+    plan = calibration.plan_of_strips
     monkeypatch.setattr(
-        calibration, "StripPlan", lambda shape, columns, dtype, flag: plan(shape, columns, dtype, "FFTW_ESTIMATE")
+        calibration, "plan_of_strips", lambda shape, columns, dtype, flag: plan(shape, columns, dtype, "FFTW_ESTIMATE")
     )
 
 

@@ -320,7 +320,7 @@ def test_a_run_of_snakemake_by_itself_says_which_jobs_are_left(monkeypatch: pyte
     monkeypatch.setenv("PATH", str(squeue.parent), prepend=":")
     monkeypatch.chdir(tmp_path)
     said: list[str] = []
-    hooks.Run._say_which_jobs_are_left(SimpleNamespace(result=ResultPaths.of("quick"), say=said.append))  # type: ignore
+    hooks.Run._say_whose_jobs_are_queued(SimpleNamespace(result=ResultPaths.of("quick"), say=said.append))  # type: ignore
     (line,) = said
     assert line.startswith("Slurm still has 1 job of this simulation, from a run that was killed (1 running).")
     assert line.endswith("scancel 17")

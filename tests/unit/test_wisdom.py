@@ -14,6 +14,7 @@ import pyfftw
 import pytest
 from stemphony.physics.fft import Plan2D
 from stemphony.physics.strips import StripPlan
+from stemphony.physics.strips_apart import StripsApart
 from stemphony.store import wisdom
 from support.experiments import finish, race, start
 
@@ -158,7 +159,7 @@ def test_slow_plans_are_sought_several_times_and_the_fastest_is_kept(cache, monk
     sought: list[wisdom.fft.Wisdom] = []
 
     def plan(flag: str) -> StripPlan:
-        made = StripPlan((48, 64), 20, np.complex64, flag)
+        made = StripsApart((48, 64), 20, np.complex64, flag)
         if flag == "FFTW_PATIENT":
             sought.append(wisdom.fft.wisdom())
             if len(sought) == 3:
@@ -178,7 +179,7 @@ def test_slow_plans_are_sought_several_times_and_the_fastest_is_kept(cache, monk
 
 
 def test_the_slower_of_two_plans_is_seen(monkeypatch):
-    quick, slow = (StripPlan((n, n), n // 3, np.complex64, "FFTW_ESTIMATE") for n in (32, 256))
+    quick, slow = (StripsApart((n, n), n // 3, np.complex64, "FFTW_ESTIMATE") for n in (32, 256))
     assert np.argsort(wisdom._seconds([slow, quick, slow])).tolist()[0] == 1
 
 
@@ -186,7 +187,7 @@ def test_quick_plans_and_others_are_sought_once(cache, monkeypatch):
     calls: list[str] = []
 
     def plan(flag: str) -> object:
-        made = StripPlan((16, 16), 5, np.complex64, flag)
+        made = StripsApart((16, 16), 5, np.complex64, flag)
         calls.append(flag)
         return made
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stemphony.hooks import HOLDERS, process_start
+from stemphony.store.claims import process_start
+from stemphony.store.holders import HOLDERS
 from support.campaign import (
     AFTER_JOBS,
     TINY_JOBS,

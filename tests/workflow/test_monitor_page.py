@@ -43,12 +43,14 @@ def test_start_progress_failure_rerun_finish_and_silence(new_campaign: Callable[
         watched.change(
             http_reporting=block(monitor, True, project="tomography", microscope="A", my_token="canary-4711")
         )
-        # This job cannot write its result: there is a folder in the place of its checksum.
+        # This job cannot write its result: there is a folder in the place of its checksum. It comes first, so that
+        # others run while the page shows its failure.
+        failing = watched.job_file("p0d000/0001").relative_to(watched.directory)
         obstacle = Path(f"{watched.job_file('p0d000/0001')}.sha256")
         obstacle.mkdir(parents=True)
         with opened(browser, monitor.url) as page:
             expect(page.get_by_text("No simulation has reported yet")).to_be_visible()
-            with watched.start() as running:
+            with watched.start("--prioritize", failing) as running:
                 page.get_by_role("link", name="SrTiO3 [001], focal series").click(timeout=LONG_MS)
                 expect(page.locator(".badge")).to_have_text("running")
                 expect(page.locator("#grid i.r").first).to_be_visible(timeout=LONG_MS)

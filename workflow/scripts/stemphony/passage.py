@@ -17,6 +17,7 @@ from .physics.potential import SlicePotentials
 from .physics.probe import Aberrations, probe_spectrum
 from .physics.propagator import fresnel_propagator
 from .physics.strips import StripPlan, padded_zeros
+from .physics.strips_compact import plan_of_strips
 
 
 class Passage:
@@ -96,7 +97,7 @@ class Borrowed:
 def strip_plan(experiment: Experiment, flag: str) -> StripPlan:
     """Transforms of one wave of this experiment on one thread."""
     columns = band_limit_columns(experiment.grid, experiment.bandlimit)
-    return StripPlan(experiment.grid.gpts, columns, experiment.complex_dtype, flag)
+    return plan_of_strips(experiment.grid.gpts, columns, experiment.complex_dtype, flag)
 
 
 def probe(experiment: Experiment, defocus_nm: float) -> np.ndarray:

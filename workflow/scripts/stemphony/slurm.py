@@ -284,10 +284,27 @@ def _of_simulation(lines: Iterable[str], directory: Path, simulation: str) -> li
 
 def of_a_killed_run(jobs: list[QueuedJob]) -> str:
     """How many jobs are left, in words."""
+    return f"Slurm still has {_counted(jobs)} of this simulation, from a run that was killed ({_states(jobs)})"
+
+
+def of_a_run_beside(jobs: list[QueuedJob], pid: int, host: str | None) -> str:
+    """Whose jobs are queued, in words; `host` is where the run beside this one cannot be seen from here."""
+    what = f"{_counted(jobs)} of this simulation ({_states(jobs)})"
+    if host is None:
+        return f"Slurm has {what}. Another run of it is alive (process {pid}): they are left to that one."
+    return (
+        f"Slurm has {what}. Another run of it, on {host} (process {pid}), may be alive: then they are its own. "
+        f"If you know that it is dead, end them, or they are computed twice: {cancel(jobs)}"
+    )
+
+
+def _counted(jobs: list[QueuedJob]) -> str:
+    return f"{len(jobs)} job{'s' if len(jobs) > 1 else ''}"
+
+
+def _states(jobs: list[QueuedJob]) -> str:
     states = Counter(job.state.lower() for job in jobs)
-    listed = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
-    plural = "s" if len(jobs) > 1 else ""
-    return f"Slurm still has {len(jobs)} job{plural} of this simulation, from a run that was killed ({listed})"
+    return ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
 
 
 def cancel(jobs: list[QueuedJob]) -> str:

@@ -10,10 +10,14 @@ two-dimensional transform is one along y and one along x, so the same work falls
 Between the slices the wave is therefore ψ(x, ky). The columns beyond the band limit stay empty and are never
 touched, a sixth of the work. Transforms read across the memory and write along it, which is several times
 faster than the other way round.
+
+How ψ(x, ky) lies in the memory is the matter of two plans: `strips_apart` for waves that fit the cache,
+`strips_compact` for larger ones. `plan_of_strips` of the latter chooses.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,9 +27,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from stemphony.physics.fft import CACHE_LINE, ComplexArray, LineTransform, aligned_zeros
+from stemphony.physics.fft import CACHE_LINE, ComplexArray, aligned_zeros
 
-_ROWS, _COLUMNS = 32, 96
+ROWS, COLUMNS = 32, 96
 """Wanted width of the strips up to 1024 points. At 512² a strip of rows and that of the transmission function are 128
 kB each, a strip of columns and that of its factor 360 kB: they fit a cache of 1 MB. Larger grids have narrower ones."""
 
@@ -37,7 +41,18 @@ class Factor:
     strips: tuple[ComplexArray, ...]
 
 
-class StripPlan:
+class ColumnStrip(NamedTuple):
+    """Lines of constant ky: x → kx, the lines, kx → x; the same lines by tiles, where they go to; their spectrum."""
+
+    forward: Callable[[], None]
+    lines: ComplexArray
+    inverse: Callable[[], None]
+    lines_by_tiles: ComplexArray
+    tiles: ComplexArray
+    spectrum: ComplexArray
+
+
+class StripPlan(ABC):
     """Transforms of one wave on one thread, and the buffers that carry it.
 
     Plans made from the same wisdom give bit-identical results. One plan must not be used by two threads at a
@@ -76,44 +91,35 @@ class StripPlan:
         if not 0 <= columns <= ny // 2:
             raise ValueError(f"columns kept = {columns}: must be from 0 to {ny // 2}")
         self.shape, self.dtype, self.size = (nx, ny), np.dtype(dtype), nx * ny
-        width = _divisor(nx, min(_ROWS, _ROWS * 1024 / ny))
-        unit = CACHE_LINE // self.dtype.itemsize
-        self._columns = _column_strips(columns, ny, unit, min(_COLUMNS, _COLUMNS * 1024 / nx))
-
         self.wave = padded_zeros(shape, dtype)
-        # ψ(x, ky) in tiles of `width` rows, in which x runs fastest.
-        self._tiles = aligned_zeros((nx // width, ny, width), dtype)
-        lines = aligned_zeros((max(stop - start for start, stop in self._columns), nx), dtype)
-        by_columns = aligned_zeros((ny, nx), dtype)
-        self.spectrum = by_columns.T
+        self._by_columns = aligned_zeros((ny, nx), dtype)
+        self.spectrum = self._by_columns.T
+        self._columns: list[tuple[int, int]] = []
+        """Strips (start, stop) of the columns kept, in the order of the FFT."""
+        self._travel: list[ColumnStrip] = []
+        self._lay_out(columns, divisor(nx, min(ROWS, ROWS * 1024 / ny)), flag)
 
-        # One strip of rows for all, which stays in the cache, as the lines of columns do.
-        rows = self._strip = padded_zeros((width, ny), dtype)
-        self._flat_strip = _flat(rows)
-        places = [slice(first, first + width) for first in range(0, nx, width)]
-        self._transmit = [
-            _RowStrip(
-                LineTransform(tile.T, rows, "FFTW_BACKWARD", flag).execute,
-                _extent(self.wave, place),
-                LineTransform(rows, self.wave[place], "FFTW_FORWARD", flag).execute,
-                self.wave[place],
-            )
-            for tile, place in zip(self._tiles, places, strict=True)
-        ]
-        self._travel = [
-            _ColumnStrip(
-                LineTransform(self.wave[:, start:stop].T, some := lines[: stop - start], "FFTW_FORWARD", flag).execute,
-                some,
-                LineTransform(some, some, "FFTW_BACKWARD", flag).execute,
-                some.reshape(stop - start, nx // width, width).transpose(1, 0, 2),
-                self._tiles[:, start:stop],
-                by_columns[start:stop],
-            )
-            for start, stop in self._columns
-        ]
-        # Planning overwrites them.
-        for array in (self.wave, self._tiles, rows, lines, by_columns):
-            array[...] = 0
+    @abstractmethod
+    def _lay_out(self, columns: int, width: int, flag: str) -> None:
+        """Make the buffers and the transforms; rows are cut into strips of `width`."""
+
+    @abstractmethod
+    def transmit(self, transmission: ComplexArray) -> None:
+        """Multiply by t(x, y): for each strip of x from ky to y and back.
+
+        Parameters
+        ----------
+        transmission : (nx, ny) ndarray
+            From `padded_zeros`, so that its strips are contiguous like those of the wave.
+        """
+
+    @abstractmethod
+    def to_real_space(self) -> None:
+        """From ψ(x, ky) to `wave`, ψ(x, y)."""
+
+    @abstractmethod
+    def from_real_space(self) -> None:
+        """From `wave`, ψ(x, y), to ψ(x, ky); `travel` must follow."""
 
     def factor(self, values: NDArray[np.number]) -> Factor:
         """Cut a factor f(kx, ky) of the wave into strips, divided by nx·ny.
@@ -151,22 +157,6 @@ class StripPlan:
             strip.inverse()
             np.copyto(strip.tiles, strip.lines_by_tiles)
 
-    def transmit(self, transmission: ComplexArray) -> None:
-        """Multiply by t(x, y): for each strip of x from ky to y and back.
-
-        Parameters
-        ----------
-        transmission : (nx, ny) ndarray
-            From `padded_zeros`, so that its strips are contiguous like those of the wave.
-        """
-        if transmission.shape != self.shape or transmission.strides != self.wave.strides:
-            raise ValueError("transmission function: its shape and rows must be those of `padded_zeros`")
-        factor = _flat(transmission)
-        for strip in self._transmit:
-            strip.inverse()
-            np.multiply(self._flat_strip, factor[strip.extent], out=self._flat_strip)
-            strip.forward()
-
     def travel(self, factor: Factor, keep: bool = False, go_on: bool = True) -> None:
         """Multiply by f(kx, ky): for each strip of ky from x to kx and back.
 
@@ -198,17 +188,10 @@ class StripPlan:
 
         return pass_slice
 
-    def to_real_space(self) -> None:
-        """From ψ(x, ky) to `wave`, ψ(x, y)."""
-        for strip in self._transmit:
-            strip.inverse()
-            np.copyto(strip.rows, self._strip)
-
-    def from_real_space(self) -> None:
-        """From `wave`, ψ(x, y), to ψ(x, ky); `travel` must follow."""
-        for strip in self._transmit:
-            np.copyto(self._strip, strip.rows)
-            strip.forward()
+    def _flat_transmission(self, transmission: ComplexArray) -> ComplexArray:
+        if transmission.shape != self.shape or transmission.strides != self.wave.strides:
+            raise ValueError("transmission function: its shape and rows must be those of `padded_zeros`")
+        return flat(transmission)
 
     def _require_kept(self, what: str, values: NDArray[np.number]) -> None:
         if values.shape != self.shape:
@@ -216,26 +199,6 @@ class StripPlan:
         for (_, stop), (start, _) in pairwise(self._columns):
             if start > stop and values[:, stop:start].any():
                 raise ValueError(f"{what}: not zero beyond column {stop - 1} of ky, the last that this plan carries")
-
-
-class _RowStrip(NamedTuple):
-    """Rows of constant x: ky → y, where they lie in a transmission function, y → ky, and in the wave."""
-
-    inverse: Callable[[], None]
-    extent: slice
-    forward: Callable[[], None]
-    rows: ComplexArray
-
-
-class _ColumnStrip(NamedTuple):
-    """Lines of constant ky: x → kx, the lines, kx → x; the same lines by tiles, where they go to; their spectrum."""
-
-    forward: Callable[[], None]
-    lines: ComplexArray
-    inverse: Callable[[], None]
-    lines_by_tiles: ComplexArray
-    tiles: ComplexArray
-    spectrum: ComplexArray
 
 
 def padded_zeros(shape: tuple[int, int], dtype: DTypeLike, count: int | None = None) -> ComplexArray:
@@ -261,33 +224,17 @@ def padded_zeros(shape: tuple[int, int], dtype: DTypeLike, count: int | None = N
     return aligned_zeros((*(() if count is None else (count,)), shape[0], stride), dtype)[..., : shape[1]]
 
 
-def _flat(rows: ComplexArray) -> ComplexArray:
+def flat(rows: ComplexArray) -> ComplexArray:
     """Padded rows from the first element to the last in one piece, gaps included, which NumPy multiplies fastest."""
-    return np.lib.stride_tricks.as_strided(rows, ((_extent(rows, slice(0, len(rows)))).stop,), rows.strides[1:])
+    return np.lib.stride_tricks.as_strided(rows, ((extent(rows, slice(0, len(rows)))).stop,), rows.strides[1:])
 
 
-def _extent(rows: ComplexArray, strip: slice) -> slice:
-    """Where a strip of padded rows lies in `_flat` of all rows."""
+def extent(rows: ComplexArray, strip: slice) -> slice:
+    """Where a strip of padded rows lies in `flat` of all rows."""
     stride = rows.strides[0] // rows.itemsize
     return slice(strip.start * stride, (strip.stop - 1) * stride + rows.shape[1])
 
 
-def _divisor(n: int, wanted: float) -> int:
+def divisor(n: int, wanted: float) -> int:
     """The divisor of n nearest to the wanted one in ratio."""
     return min((d for d in range(1, n + 1) if n % d == 0), key=lambda d: max(d / wanted, wanted / d))
-
-
-def _column_strips(columns: int, ny: int, unit: int, wanted: float) -> list[tuple[int, int]]:
-    """Strips (start, stop) of the columns with |ky| up to `columns`, in FFT order, at multiples of `unit`."""
-    half = ceil((columns + 1) / unit) * unit
-    negative = (ny - max(1, columns)) // unit * unit
-    if negative <= half:
-        return _split(0, ny, unit, wanted)
-    return _split(0, half, unit, wanted) + _split(negative, ny, unit, wanted)
-
-
-def _split(start: int, stop: int, unit: int, wanted: float) -> list[tuple[int, int]]:
-    """Strips of about the wanted width, all but the last of the same multiple of `unit`."""
-    number = max(1, round((stop - start) / wanted))
-    width = ceil((stop - start) / (number * unit)) * unit
-    return [(first, min(first + width, stop)) for first in range(start, stop, width)]

@@ -9,7 +9,8 @@ import time
 import numpy as np
 
 from ..physics.multislice import propagate
-from ..physics.strips import StripPlan, padded_zeros
+from ..physics.strips import padded_zeros
+from ..physics.strips_compact import plan_of_strips
 from .atomic import write_text_atomic
 from .wisdom import cache_folder, cpu_model
 
@@ -39,7 +40,7 @@ def seconds_per_probe_slice(gpts: tuple[int, int], precision: str) -> tuple[floa
 def calibrate() -> float:
     """Measure a few slices at 512², keep the result [s] in the cache if it can be written, and return it."""
     shape = (512, 512)
-    plan = StripPlan(shape, columns=171, dtype=np.complex64, flag="FFTW_MEASURE")
+    plan = plan_of_strips(shape, columns=171, dtype=np.complex64, flag="FFTW_MEASURE")
     rng = np.random.default_rng(0)
     transmission = padded_zeros(shape, np.complex64)
     transmission[...] = np.exp(1j * rng.random(shape))
