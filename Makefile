@@ -37,7 +37,7 @@ bench-growth: .venv/installed ## how the cost grows and where the algorithms cro
 	@OMP_NUM_THREADS=1 .venv/bin/python docs/benchmarks/growth.py
 regression: .venv/installed ## the loop's cost in FFTs of its grid has a bound
 	@.venv/bin/python docs/benchmarks/regression.py
-bench-scale: .venv/installed ## a campaign of 10,000 jobs whose physics is a copy of a file, for docs/performance.md (minutes)
+bench-scale: .venv/installed ## a campaign of 10,000 jobs whose physics is a copy of a file, for docs/performance.md (half an hour)
 	@OMP_NUM_THREADS=1 .venv/bin/python docs/benchmarks/scale.py
 bench-reporting: .venv/installed ## what status reports cost a simulation, measured (minutes)
 	@.venv/bin/python docs/benchmarks/reporting.py

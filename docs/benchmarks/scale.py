@@ -1,12 +1,11 @@
-"""A campaign of 10,000 jobs on one machine: `make bench-scale` (about 5 minutes of CPU).
+"""A campaign of 10,000 jobs on one machine: `make bench-scale` (about half an hour on two cores).
 
 In a copy of this repository the physics is replaced: `workflow/scripts/run_multislice.py` copies a job file that was
-computed once and puts the job's own digest into it. Everything around it is the real thing: attempts, progress, events,
-atomic files with checksums, Snakemake, the courier, the merge.
+computed once and puts the job's own digest into it. Everything around it is the real thing: Snakemake with all jobs,
+merge and figures, attempts, claims, progress, events, atomic files with checksums, the courier, and a monitor that
+receives. Each event must arrive there, once.
 
-All 10,000 jobs are planned, reported and merged. Through Snakemake's scheduler go the first RUN_JOBS of them; the files
-and events of the others are written directly, because 10,000 processes cost a quarter of an hour.
-Stages can be run one by one in a folder that is kept: `scale.py --folder DIR plan run fill status report merge`.
+Stages can be run one by one in a folder that is kept: `scale.py --folder DIR plan run status report merge`.
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ import os
 import re
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import page
 import yaml
@@ -36,14 +35,13 @@ sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
 from stemphony import campaign, paths, provenance  # noqa: E402
 from stemphony.campaign import Campaign, InputFiles  # noqa: E402
-from stemphony.status.reporter import JobReporter  # noqa: E402
-from stemphony.status.settings import ReportingSettings  # noqa: E402
+from stemphony.status.courier import spools_of  # noqa: E402
+from stemphony.status.delivery import read_events  # noqa: E402
 from stemphony.store import ledger  # noqa: E402
-from stemphony.store.atomic import atomic_path, write_text_atomic  # noqa: E402
 
-DEFOCI, CONFIGURATIONS, RUN_JOBS = 100, 100, 500
+DEFOCI, CONFIGURATIONS = 100, 100
 NAME = "scale"
-STAGES = ("plan", "run", "fill", "status", "report", "merge")
+STAGES = ("plan", "run", "status", "report", "merge")
 NOT_CLONED = shutil.ignore_patterns(".*", "results", "logs", "benchmarks", "build", "__pycache__", "tests", "docs")
 TEMPLATE, DIGEST = "STEMPHONY_SCALE_TEMPLATE", "STEMPHONY_SCALE_DIGEST"
 STAND_IN = f'''"""In place of the physics: a copy of a job file that was computed, with this job's digest."""
@@ -87,7 +85,7 @@ class Bench:
             return
         shutil.copytree(ROOT, self.clone, symlinks=True, ignore=NOT_CLONED)
         self.write_config()
-        first = self.job_files()[0]
+        first = str(paths.ResultPaths.of(NAME).job(paths.defocus_id(0.0), 0))
         self.stemphony("run", str(self.config), "--directory", str(self.work), "--cores", "1", first)
         shutil.move(self.work / first, self.template)
         (self.clone / "workflow" / "scripts" / "run_multislice.py").write_text(STAND_IN, encoding="utf-8")
@@ -117,12 +115,6 @@ class Bench:
         plan = ledger.read_plan(self.result)
         return campaign.plan(plan["config"], InputFiles(**plan["files"]))
 
-    def job_files(self) -> list[str]:
-        """Job files below the working directory, one defocus after the other."""
-        own = paths.ResultPaths.of(NAME)
-        ids = [paths.defocus_id(float(value)) for value in range(self.defoci)]
-        return [str(own.job(identifier, number)) for identifier in ids for number in range(self.configurations)]
-
     @property
     def environment(self) -> dict[str, str]:
         """Of all processes."""
@@ -140,69 +132,40 @@ class Bench:
 
     def plan(self) -> Measured:
         """A dry run of all jobs."""
-        return measured([*self._snakemake, "--dry-run", "--quiet", "all"], self.environment, self.folder)
+        return measured([*self._snakemake, "--dry-run"], self.environment, self.folder)
 
     @property
     def _snakemake(self) -> list[str]:
         return [
             str(Path(sys.executable).parent / "snakemake"), "--snakefile", str(self.clone / "Snakefile"),
-            "--directory", str(self.work), "--configfile", str(self.config), "--cores", "2", "--scheduler", "greedy",
+            "--directory", str(self.work), "--configfile", str(self.config), "--cores", "2", "--quiet", "all",
         ]  # fmt: skip
 
-    def run(self, jobs: int) -> Measured:
-        """Some of the jobs through Snakemake, reporting to a receiver here."""
-        with receiver() as (url, arrived):
-            self.write_config(url)
-            done = measured(
-                [*self._snakemake, *self.job_files()[:jobs], "--quiet", "all"], self.environment, self.folder
-            )
+    def run(self) -> tuple[Measured, Process]:
+        """All of it through Snakemake, reporting to a monitor."""
+        with monitor(self) as receiving:
+            self.write_config(receiving.url)
+            done = measured(self._snakemake, self.environment, self.folder, receiving.process)
             self.write_config()
-        done.events = arrived[0]
-        return done
+            done.events = receiving.stored(self.events_written())
+        return done, receiving.process
 
-    def fill(self) -> tuple[()]:
-        """Write files, attempts and events of the jobs that did not run, as the stand-in would; measures nothing."""
-        template, own = self.template.read_bytes(), _digest_in(self.template).encode()
-        run = ledger.latest_run(self.result) or ledger.claim_run(self.result)
-        identity = ledger.identity(self.result, 1)
-        planned = self.planned
-        for defocus in planned.defoci:
-            for number in range(planned.configurations):
-                file = self.result.job(defocus.id, number)
-                if file.exists():
-                    continue
-                file.parent.mkdir(parents=True, exist_ok=True)
-                digest = provenance.digest(planned.job_params(defocus.id, number))
-                with atomic_path(file) as temporary:
-                    temporary.write_bytes(template.replace(own, digest.encode()))
-                    checksum = f"{provenance.file_sha256(temporary)}  {file.name}\n# job_digest {digest}\n"
-                    write_text_atomic(paths.checksum(file), checksum)
-                attempt = ledger.claim_attempt(self.result, defocus.id, number)
-                reporter = JobReporter(
-                    ReportingSettings(reporting=True, url="http://127.0.0.1:9/", via="submit_host"),
-                    {"id": identity.id, "num_threads": 1, "num_processors": 1, "num_defoci": self.defoci,
-                     "num_configurations": self.configurations},
-                    defocus_nm=defocus.value_nm, defocus_index=defocus.index, configuration_index=number, run=run,
-                    attempt=attempt, job=paths.job_name(defocus.id, number), reports_dir=self.result.events(run),
-                    marker_file=self.result.defocus_claim(run, defocus.id), warn=print,
-                )  # fmt: skip
-                reporter.start()
-                reporter.progress(1.0)
-                reporter.finish()
-                reporter.close()
-        return ()
+    def events_written(self) -> int:
+        """Events in all spool files."""
+        return sum(event is not None for spool in spools_of(self.result) for event, _ in read_events(spool.path))
 
     def status(self) -> Measured:
         """`stemphony status`."""
         return self.stemphony("status", str(self.result.root), "--json")
 
     def report(self) -> Measured:
-        """Deliver the events of all jobs."""
-        with receiver() as (url, arrived):
-            self.write_config(url)
-            done = self.stemphony("report", "replay", str(self.result.root), "--config", str(self.config))
+        """Deliver the events of all jobs again, to an empty monitor."""
+        with monitor(self) as receiving:
+            self.write_config(receiving.url)
+            words = ["report", "replay", "--everything", str(self.result.root), "--config", str(self.config)]
+            done = self.stemphony(*words)
             self.write_config()
-        done.events = arrived[0]
+            done.events = receiving.stored(self.events_written())
         return done
 
     def merge(self, processes: int) -> Measured:
@@ -221,6 +184,17 @@ class Bench:
             found[kind] = max(len(names) + len(files), found.get(kind, 0))
         return sorted(found.items(), key=lambda entry: -entry[1])
 
+    def pace(self, part: int = 1000) -> str:
+        """How fast jobs came through the run, at its begin and at its end, by the dates of the job files."""
+        dates = sorted(file.stat().st_mtime for file in self.result.root.glob("jobs/*/*.nc"))
+        steps = [1000 * (after - before) for before, after in pairwise(dates)]
+        # Medians: others use the machine too.
+        first, last = statistics.median(steps[:part]), statistics.median(steps[-part:])
+        return (
+            f"{len(steps) / (dates[-1] - dates[0]):.1f} jobs per second in the run. Half of the first {part} ended "
+            f"within {first:.0f} ms of the one before, half of the last {part} within {last:.0f} ms."
+        )
+
 
 def _digest_in(template: Path) -> str:
     import netCDF4
@@ -232,87 +206,125 @@ def _digest_in(template: Path) -> str:
 # --- measuring ----------------------------------------------------------------------------------------------------
 
 
-class Measured:
-    """A process that has ended: seconds, CPU seconds with its children, peak memory and open files of itself."""
+class Process:
+    """Peak memory [MB] and open files of a process that runs."""
 
-    def __init__(self, wall_s: float, cpu_s: float, peak_mb: float, open_files: int, output: str) -> None:
-        self.wall_s, self.cpu_s, self.peak_mb, self.open_files = wall_s, cpu_s, peak_mb, open_files
-        self.output, self.events = output, 0
+    def __init__(self, pid: int) -> None:
+        self.folder = Path(f"/proc/{pid}")
+        self.peak_mb, self.open_files = 0.0, 0
+
+    def look(self) -> None:
+        """Note what is more than before."""
+        try:
+            peak_kib = re.search(r"VmHWM:\s+(\d+)", (self.folder / "status").read_text())
+            self.peak_mb = max(self.peak_mb, int(peak_kib[1]) / 1024 if peak_kib else 0.0)
+            self.open_files = max(self.open_files, len(list((self.folder / "fd").iterdir())))
+        except OSError:
+            pass  # it has ended
 
     def row(self, name: str, jobs: int) -> list[str]:
         """Line of the table."""
+        return [name, str(jobs), "", "", "", f"{self.peak_mb:.0f}", str(self.open_files), ""]
+
+
+class Measured:
+    """A process that has ended: seconds, CPU seconds with its children, peak memory and open files of itself."""
+
+    def __init__(self, wall_s: float, cpu_s: float, process: Process, output: str) -> None:
+        self.wall_s, self.cpu_s, self.process, self.output = wall_s, cpu_s, process, output
+        self.events = 0
+
+    def row(self, name: str, jobs: int) -> list[str]:
+        """Line of the table."""
+        *_, peak_mb, open_files, _ = self.process.row(name, jobs)
         return [
             name, str(jobs), f"{self.wall_s:.1f}", f"{self.cpu_s:.1f}", f"{1000 * self.cpu_s / jobs:.1f}",
-            f"{self.peak_mb:.0f}", str(self.open_files), str(self.events or ""),
+            peak_mb, open_files, str(self.events or ""),
         ]  # fmt: skip
 
 
-def measured(command: Sequence[str], environment: dict[str, str], folder: Path) -> Measured:
-    """Run a command, which must succeed."""
+def measured(command: Sequence[str], environment: dict[str, str], folder: Path, *others: Process) -> Measured:
+    """Run a command, which must succeed, and look at other processes meanwhile."""
     log = folder / "command.log"
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    peak_kib = open_files = 0
     with log.open("w") as stream:
         process = subprocess.Popen(command, env=environment, cwd=folder, stdout=stream, stderr=subprocess.STDOUT)
+        own = Process(process.pid)
         while process.poll() is None:
-            try:
-                status = Path(f"/proc/{process.pid}/status").read_text()
-                peak_kib = max(peak_kib, int((re.search(r"VmHWM:\s+(\d+)", status) or [0, 0])[1]))
-                open_files = max(open_files, len(os.listdir(f"/proc/{process.pid}/fd")))  # noqa: PTH208
-            except OSError:
-                pass
+            for one in (own, *others):
+                one.look()
             time.sleep(0.1)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     output = log.read_text(errors="replace")
     if process.returncode:
         raise SystemExit(f"{' '.join(command[:4])} … ended with {process.returncode}:\n{output[-3000:]}")
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Measured(time.monotonic() - begin, cpu_s, peak_kib / 1024, open_files, output)
+    return Measured(time.monotonic() - begin, cpu_s, own, output)
+
+
+class Monitor:
+    """A monitor that receives."""
+
+    def __init__(self, url: str, pid: int) -> None:
+        self.url, self.process = url, Process(pid)
+
+    def stored(self, written: int) -> int:
+        """Events that it has stored: those that were written, each once; ends everything where they are not."""
+        with urllib.request.urlopen(f"{self.url}metrics") as reply:
+            counts = dict(
+                re.findall(r"^stemphony_monitor_events_(\w+)_total (\d+)", reply.read().decode(), re.MULTILINE)
+            )
+        stored, duplicates = int(counts["stored"]), int(counts["duplicate"])
+        if stored != written or duplicates:
+            raise SystemExit(f"{written} events were written, {stored} arrived and {duplicates} of them again")
+        return stored
 
 
 @contextmanager
-def receiver() -> Iterator[tuple[str, list[int]]]:
-    """A receiver that takes everything, batches too, and counts events."""
-    arrived = [0]
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            content: Any = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            number = len(content) if isinstance(content, list) else 1
-            arrived[0] += number
-            reply = json.dumps({"stored": number, "duplicates": 0}).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(reply)))
-            self.end_headers()
-            self.wfile.write(reply)
-
-        def log_message(self, *_: object) -> None:
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/", arrived
-    finally:
-        server.shutdown()
-        server.server_close()
+def monitor(bench: Bench) -> Iterator[Monitor]:
+    """`stemphony monitor` on a free port, with an empty database."""
+    with tempfile.TemporaryDirectory(dir=bench.folder) as own:
+        log = Path(own, "log")
+        command = [
+            sys.executable,
+            "-m",
+            "stemphony",
+            "monitor",
+            "--port",
+            "0",
+            "--db",
+            str(Path(own, "monitor.sqlite")),
+        ]
+        with log.open("w") as stream:
+            process = subprocess.Popen(command, env=bench.environment, stdout=stream, stderr=subprocess.STDOUT)
+        try:
+            while not (found := re.search(r"(http://\S+/) shows", log.read_text())):
+                if process.poll() is not None:
+                    raise SystemExit(f"the monitor has ended:\n{log.read_text()}")
+                time.sleep(0.1)
+            yield Monitor(found[1], process.pid)
+        finally:
+            process.terminate()
+            process.wait()
 
 
 HEAD = ["stage", "jobs", "s", "CPU s", "CPU ms per job", "peak MB", "open files", "events"]
 
 
-def rows(bench: Bench, stages: Sequence[str], run_jobs: int) -> Iterator[list[str]]:
+def rows(bench: Bench, stages: Sequence[str]) -> Iterator[list[str]]:
     """Measure stage after stage."""
     jobs = bench.defoci * bench.configurations
+
+    def run() -> Iterator[list[str]]:
+        done, receiving = bench.run()
+        yield done.row("run: all through Snakemake, merge and figures too", jobs)
+        yield receiving.row("the monitor that received its reports", jobs)
+
     steps: dict[str, Callable[[], Iterator[list[str]]]] = {
         "plan": lambda: iter([bench.plan().row("plan: `snakemake -n -q`", jobs)]),
-        "run": lambda: iter([bench.run(run_jobs).row("run through Snakemake, reporting", run_jobs)]),
-        "fill": lambda: iter(bench.fill()),
+        "run": run,
         "status": lambda: iter([bench.status().row("`stemphony status`", jobs)]),
-        "report": lambda: iter([bench.report().row("`stemphony report replay`", jobs)]),
+        "report": lambda: iter([bench.report().row("`stemphony report replay --everything`", jobs)]),
         "merge": lambda: (
             bench.merge(number).row(f"merge, {number} process{'es' if number > 1 else ''}", jobs) for number in (1, 2)
         ),
@@ -326,15 +338,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stages", nargs="*", default=STAGES, metavar="STAGE", help=", ".join(STAGES))
     parser.add_argument("--folder", type=Path, help="kept; default: a temporary one")
-    parser.add_argument("--run-jobs", type=int, default=RUN_JOBS)
+    parser.add_argument(
+        "--defoci", type=int, default=DEFOCI, help=f"of {CONFIGURATIONS} jobs each; default: %(default)s"
+    )
     parsed = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        bench = Bench(parsed.folder or Path(temporary))
+        bench = Bench(parsed.folder or Path(temporary), parsed.defoci)
         bench.folder.mkdir(parents=True, exist_ok=True)
         bench.prepare()
         kept = bench.folder / "rows.json"
         found = json.loads(kept.read_text()) if kept.exists() else []
-        for row in rows(bench, parsed.stages, parsed.run_jobs):
+        for row in rows(bench, parsed.stages):
             print(" | ".join(row), flush=True)
             found.append(row)
             kept.write_text(json.dumps(found))
@@ -343,7 +357,8 @@ def main() -> None:
             circumstances = page.circumstances(
                 _cpu_model(), f"job files of {bench.template.stat().st_size / 1e3:.0f} kB"
             )
-            page.rewrite("make bench-scale", [circumstances, "", *page.table(HEAD, found), "", f"Entries: {folders}."])
+            lines = [circumstances, "", *page.table(HEAD, found), "", bench.pace(), "", f"Entries: {folders}."]
+            page.rewrite("make bench-scale", lines)
 
 
 def _cpu_model() -> str:

@@ -124,11 +124,15 @@ class Cluster:
 
 def gone(pid: int) -> bool:
     """Whether a process has ended; one that nobody has asked for yet counts as ended."""
+    return state_of(pid) in "ZX"
+
+
+def state_of(pid: int) -> str:
+    """The letter that the kernel has for what a process does; X for one that is not there."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except OSError:
-        return True
-    return state in "ZX"
+        return "X"
 
 
 @contextmanager

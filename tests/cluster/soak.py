@@ -2,13 +2,14 @@
 
     python tests/cluster/soak.py [--kills N] [--seed N]
 
-Whatever is killed (the scheduler, `stemphony run`, a job's Snakemake, its computation), the same command is given
-again, as the documentation says, until the simulation is finished. Each finished `stem.nc` must then hold the values of
-an undisturbed one, bit for bit, in every variable of every group but `runtime` (times and hosts).
+What is hit, by which signal and after what pause is drawn from the seed before anything runs; so is how each simulation
+is run: by `stemphony run` or by Snakemake itself, with `multislice` or with `probe_basis` whose waves jobs share. The
+same command is given again, as docs/cluster.md says, until the simulation is finished. Each finished `stem.nc` must
+then hold the values of an undisturbed one of its algorithm, bit for bit, in every variable of every group but `runtime`
+(times and hosts).
 
-Jobs keep a checkpoint as often as its cost allows. Among many processes few are computations, and a job that is killed
-before its first checkpoint shows nothing of it; so every fifth victim, from the first on, is a computation that has
-kept one. Over all simulations at least one result must come from a job that went on from a checkpoint.
+Every KEPT_EVERY-th victim, and the last one, is a computation that has kept a checkpoint, and nothing is hit after it
+in its simulation: so the result must hold a job that went on from there.
 """
 
 from __future__ import annotations
@@ -23,40 +24,123 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent / "workflow" / "scripts")]
 
 from stemphony.job import CHECKPOINT_VARIABLE  # noqa: E402
+from stemphony.paths import ResultPaths  # noqa: E402
 from stemphony.store import claims  # noqa: E402
-from support.campaign import TINY, Campaign, attributes, changed, contents, wait_for  # noqa: E402
+from support.campaign import (  # noqa: E402
+    PROGRAMS,
+    TINY,
+    Campaign,
+    Outcome,
+    Running,
+    attributes,
+    changed,
+    contents,
+    wait_for,
+)
 
 from cluster import cluster as clusters  # noqa: E402
 
 MARK = "STEMPHONY_SOAK"
 LONGEST_PAUSE_S = 4.0
 KEPT_EVERY = 5
-"""Of so many victims one is a computation that has kept a checkpoint."""
-COMPUTATION = "computation"
-FURTHER = 3
-"""So many simulations more, at most, until a job goes on from a checkpoint: of few kills none may have led to one."""
-IDLE = 3
-"""So many simulations in a row of which nothing was killed: no job keeps a checkpoint."""
 LIFETIME_S = 300.0
 """A simulation that is not finished after this is one that hangs."""
-CONFIG = changed(
-    TINY,
-    simulation={"name": "soak", "title": "Soak"},
-    # So that a job computes for about as long as Snakemake takes to start in it, and keeps several checkpoints.
-    grating={"gpts": [96, 96], "slice_thickness_angstrom": 0.08},
-    scan={"points": [40, 40]},
-    adf={"detectors": {}},
-    cbed={"enabled": False},
-)
+IDLE = 3
+"""So many simulations in a row in which there was nothing of what is to be hit: it will never come."""
+
+COMPUTATION, SCHEDULER, WRAPPER = "computation", "scheduler", "stemphony run"
+ROLES = {
+    SCHEDULER: 4,
+    WRAPPER: 2,  # where Snakemake runs by itself, the scheduler
+    "batch script": 2,
+    "Snakemake around a job": 2,
+    "srun": 1,
+    "Snakemake in a job": 2,
+    "shell of a computation": 1,
+    COMPUTATION: 2,
+}
+"""What is hit, and how often in proportion."""
+SIGNALS = {signal.SIGKILL: 3, signal.SIGTERM: 1}
+
+# So that a job computes for about as long as Snakemake takes to start in it, and keeps several checkpoints.
+COMMON = changed(TINY, simulation={"name": "soak", "title": "Soak"}, adf={"detectors": {}}, cbed={"enabled": False})
+CONFIGS = {
+    "multislice": changed(
+        COMMON, grating={"gpts": [96, 96], "slice_thickness_angstrom": 0.08}, scan={"points": [40, 40]}
+    ),
+    "probe_basis": changed(
+        COMMON,
+        simulation={"algorithm": "probe_basis"},
+        specimen={"repeat": [3, 3, 2]},
+        grating={"slice_thickness_angstrom": 0.01},
+        depths={"at_angstrom": [3.905, 7.81]},
+        scan={"points": [20, 20]},
+        frozen_phonon={"independent_defoci": False},
+    ),
+}
 ALIVE = re.compile(r"in use by a run that is alive \(process (\d+)\)")
+LOCKED = "cannot be locked"
+
+
+# --- what is drawn ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Blow:
+    """One kill: whom, by what, and how long after the one before."""
+
+    role: str
+    signal: signal.Signals
+    pause_s: float
+    is_kept: bool
+    """Whether the victim must have kept a checkpoint; then it is the last blow of its simulation."""
+
+
+def blows(kills: int, seed: int) -> list[Blow]:
+    """All kills of a soak."""
+    drawn, chosen = random.Random(seed), []
+    for number in range(1, kills + 1):
+        (role,) = drawn.choices(list(ROLES), list(ROLES.values()))
+        (sent,) = drawn.choices(list(SIGNALS), list(SIGNALS.values()))
+        pause_s = drawn.uniform(0.2, LONGEST_PAUSE_S)
+        if number % KEPT_EVERY == 0 or number == kills:
+            # By a signal that it cannot answer: after SIGTERM it might just finish.
+            chosen.append(Blow(COMPUTATION, signal.SIGKILL, 0.0, is_kept=True))
+        else:
+            chosen.append(Blow(role, sent, pause_s, is_kept=False))
+    return chosen
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a simulation is run."""
+
+    algorithm: str
+    command: str
+    cancels: bool
+    """Whether Slurm jobs that a killed Snakemake left are cancelled before the next one, or waited for."""
+
+
+def ways(seed: int) -> list[Way]:
+    """In turns; two that follow each other differ in everything."""
+    drawn = random.Random(f"{seed} ways")
+    algorithms, commands = drawn.sample(sorted(CONFIGS), 2), drawn.sample((WRAPPER, "snakemake"), 2)
+    cancels = drawn.sample((False, True), 2)
+    pairs = ((0, 0), (1, 1), (0, 1), (1, 0))
+    return [Way(algorithms[a], commands[c], cancels[(a + number // 2) % 2]) for number, (a, c) in enumerate(pairs)]
+
+
+# --- processes ----------------------------------------------------------------------------------------------------
 
 
 def processes(mark: str) -> dict[int, str]:
@@ -83,67 +167,122 @@ def role_of(words: list[str]) -> str:
         ("run_multislice.py", "shell of a computation" if words[0].endswith("sh") else COMPUTATION),
         ("merge_results.py", "merge"),
         ("prepare_specimen.py", "specimen"),
-        ("-m stemphony", "stemphony run"),
+        ("-m stemphony", WRAPPER),
         ("srun", "srun"),
         ("slurm_script", "batch script"),
         ("--executor slurm-jobstep", "Snakemake around a job"),
         ("--mode remote", "Snakemake in a job"),
-        ("snakemake", "scheduler"),
+        ("snakemake", SCHEDULER),
     ):
         if sign in line:
             return role
     return Path(words[0]).name
 
 
-class Soak:
-    """Simulations that are killed and started again until enough was killed."""
+def with_checkpoint(result: ResultPaths) -> list[int]:
+    """Processes that compute what there is a checkpoint of, and have not finished it."""
+    found = []
+    for file in result.checkpoints_folder.glob("*/*.checkpoint"):
+        claim = file.with_suffix(".claim")
+        if file.parent.name == "waves":
+            waves = result.waves_folder / f"{file.stem}.npz"
+            if waves.exists():
+                continue
+            claim = waves.with_name(f".{waves.name}.claim")
+        holder = claims.holder_of(claim)
+        if holder is not None and not clusters.gone(holder.pid):
+            found.append(holder.pid)
+    return found
 
-    def __init__(self, kills: int, seed: int, folder: Path) -> None:
-        self.kills, self.folder = kills, folder
-        self.random = random.Random(seed)
+
+def hit_with_checkpoint(result: ResultPaths, pid: int) -> bool:
+    """Kill a computation if, with nothing moving any more, there is still something for the next one to go on from."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: clusters.state_of(pid) in "TZX", f"process {pid} to stop")
+    if pid in with_checkpoint(result):
+        os.kill(pid, signal.SIGKILL)
+        return True
+    os.kill(pid, signal.SIGCONT)
+    return False
+
+
+# --- the soak -----------------------------------------------------------------------------------------------------
+
+
+class Soak:
+    """Simulations that are hit and started again until all blows have fallen."""
+
+    def __init__(self, to_fall: Sequence[Blow], cluster: clusters.Cluster, clone: Path, folder: Path) -> None:
+        self.to_fall, self.cluster, self.clone, self.folder = list(to_fall), cluster, clone, folder
         self.killed: Counter[str] = Counter()
         self.starts = self.simulations = 0
         self.resumed: list[float] = []
         """Where jobs whose results are merged went on from a checkpoint, as done parts."""
 
-    def run(self, clone: Path, env: Mapping[str, str], expected: Mapping[str, bytes]) -> None:
-        """Kill so many, and compare each result."""
-        idle = further = 0
-        while self.killed.total() < self.kills or not self.resumed:
-            further += self.killed.total() >= self.kills
-            if further > FURTHER:
-                raise SystemExit("soak: no job went on from a checkpoint")
-            self.simulations, before = self.simulations + 1, self.killed.total()
-            mark = f"{os.getpid()}.{self.simulations}"
-            campaign = Campaign.make(clone, self.folder / f"simulation {self.simulations}", CONFIG, {**env, MARK: mark})
-            self.finish(campaign, mark, max(self.kills, before + 1))
-            runtimes = [attributes(file, "runtime") for file in sorted(campaign.result.root.glob("jobs/*/*.nc"))]
-            resumed = [float(runtime["resumed_at"]) for runtime in runtimes if "resumed_at" in runtime]
-            self.resumed += resumed
-            found = contents(campaign.result.merged)
-            different = sorted(name for name in found.keys() | expected if found.get(name) != expected.get(name))
-            if different:
-                raise SystemExit(f"soak: {campaign.result.merged} differs in {', '.join(different)}")
-            print(
-                f"simulation {self.simulations}: {len(found)} variables as undisturbed, bit for bit; {len(resumed)} of "
-                f"{len(runtimes)} jobs went on from a checkpoint",
-                flush=True,
-            )
-            idle = idle + 1 if self.killed.total() == before else 0
+    def run(self, in_turns: Sequence[Way], expected: Mapping[str, Mapping[str, bytes]]) -> None:
+        """Let all blows fall, and compare each result."""
+        idle = 0
+        while self.to_fall:
+            way = in_turns[self.simulations % len(in_turns)]
+            self.simulations, before = self.simulations + 1, len(self.to_fall)
+            one = Simulation(self, way)
+            one.finish()
+            self.compare(one, expected[way.algorithm])
+            idle = idle + 1 if len(self.to_fall) == before else 0
             if idle == IDLE:
-                raise SystemExit(f"soak: in {IDLE} simulations no job kept a checkpoint before it ended")
+                raise SystemExit(f"soak: in {IDLE} simulations there was none of: {self.to_fall[0]}")
 
-    def finish(self, campaign: Campaign, mark: str, kills: int) -> None:
-        """Give the same command until the simulation is finished; kill until so many are killed in all."""
-        deadline = time.monotonic() + LIFETIME_S
+    def compare(self, one: Simulation, expected: Mapping[str, bytes]) -> None:
+        """The result is as undisturbed, and a job went on from a checkpoint if one was to."""
+        campaign = one.campaign
+        found = contents(campaign.result.merged)
+        different = sorted(name for name in found.keys() | expected if found.get(name) != expected.get(name))
+        if different:
+            raise SystemExit(f"soak: {campaign.result.merged} differs in {', '.join(different)}")
+        runtimes = [attributes(file, "runtime") for file in sorted(campaign.result.root.glob("jobs/*/*.nc"))]
+        resumed = [float(runtime["resumed_at"]) for runtime in runtimes if "resumed_at" in runtime]
+        if one.is_over and not resumed:
+            raise SystemExit(f"soak: no job of {campaign.result.root} went on from the checkpoint that was there")
+        self.resumed += resumed
+        print(
+            f"simulation {self.simulations} ({one.way.algorithm}, {one.way.command}): {len(found)} variables as "
+            f"undisturbed, bit for bit; {len(resumed)} of {len(runtimes)} jobs went on from a checkpoint",
+            flush=True,
+        )
+
+
+class Simulation:
+    """One simulation of a soak."""
+
+    def __init__(self, soak: Soak, way: Way) -> None:
+        self.soak, self.way = soak, way
+        self.mark = f"{os.getpid()}.{soak.simulations}"
+        # Every checkpoint that its cost allows, not one a minute.
+        env = {**soak.cluster.env, CHECKPOINT_VARIABLE: "0", MARK: self.mark}
+        folder = soak.folder / f"simulation {soak.simulations}"
+        self.campaign = Campaign.make(soak.clone, folder, CONFIGS[way.algorithm], env)
+        self.deadline = time.monotonic() + LIFETIME_S
+        self.is_over = False
+        """Whether the blow has fallen after which none may."""
+
+    def start(self, *arguments: str) -> Running:
+        """The command, as a user types it in the clone."""
+        if self.way.command == WRAPPER:
+            return self.campaign.start_stemphony("--profile", "slurm", *arguments)
+        one = self.campaign
+        words = ["--profile", "slurm", "--configfile", one.config, "--directory", one.directory, *arguments]
+        return Running([PROGRAMS / "snakemake", *words], one.folder / "snakemake.out", one.env, cwd=one.clone)
+
+    def finish(self) -> None:
+        """Give the same command until the simulation is finished."""
         while True:
-            self.starts += 1
-            with campaign.start_stemphony("--profile", "slurm") as running:
+            self.soak.starts += 1
+            with self.start() as running:
                 while running.process.poll() is None:
-                    if time.monotonic() > deadline:
+                    if time.monotonic() > self.deadline:
                         raise SystemExit(f"soak: hangs\n{running.log.read_text()}")
-                    if self.killed.total() < kills:
-                        self.kill_one(mark, running.process.pid, campaign)
+                    if self.soak.to_fall and not self.is_over:
+                        self.strike(running.process.pid)
                     else:
                         time.sleep(0.2)
                 outcome = running.end()
@@ -151,35 +290,53 @@ class Soak:
                 return
             if "Traceback" in outcome.output:
                 raise SystemExit(f"soak: a traceback\n{outcome.output}")
-            if alive := ALIVE.search(outcome.output):
-                # `stemphony run` was killed, the Snakemake below it was not.
-                wait_for(lambda pid=int(alive[1]): clusters.gone(pid), "the run that is alive", LIFETIME_S)
+            self.restart(outcome)
 
-    def kill_one(self, mark: str, root: int, campaign: Campaign) -> None:
-        """At a random moment, a random process; every so often, as soon as there is one, a job with a checkpoint."""
-        until = time.monotonic() + self.random.uniform(0.2, LONGEST_PAUSE_S)
-        while time.monotonic() < until and not clusters.gone(root):
+    def restart(self, outcome: Outcome) -> None:
+        """What docs/cluster.md has a user do before the same command."""
+        if alive := ALIVE.search(outcome.output):
+            # `stemphony run` was killed, the Snakemake below it was not.
+            wait_for(lambda: clusters.gone(int(alive[1])), "the run that is alive", LIFETIME_S)
+        if LOCKED in outcome.output:
+            directory, cluster = self.campaign.directory, self.soak.cluster
+            if self.way.cancels and (left := cluster.living(directory)):
+                cluster.run("scancel", *left, check=False)
+            wait_for(lambda: not cluster.living(directory), "the jobs that were left", LIFETIME_S)
+            with self.start("--unlock") as unlocking:
+                unlocked = unlocking.end()
+            if unlocked.status:
+                raise SystemExit(f"soak: cannot be unlocked\n{unlocked.output}")
+
+    def strike(self, root: int) -> None:
+        """Let the next blow fall on this run; if it ends before there is what is to be hit, on the next one."""
+        blow = self.soak.to_fall[0]
+        role = SCHEDULER if blow.role == WRAPPER and self.way.command != WRAPPER else blow.role
+        earliest = time.monotonic() + blow.pause_s
+        while not clusters.gone(root) and time.monotonic() < self.deadline:
             time.sleep(0.05)
-        living = processes(mark)
-        if self.killed.total() % KEPT_EVERY == 0 or self.killed.total() >= self.kills:
-            # The run goes on meanwhile; if it ends before, the next one is asked.
-            living = {pid: COMPUTATION for pid in with_checkpoint(campaign) if living.get(pid) == COMPUTATION}
+            if time.monotonic() < earliest:
+                continue
+            try:
+                if (victim := self.hit(role, blow)) is None:
+                    continue
+            except ProcessLookupError:
+                continue  # it has just ended by itself
+            del self.soak.to_fall[0]
+            self.is_over = blow.is_kept
+            self.soak.killed[f"{role} with a checkpoint" if blow.is_kept else role] += 1
+            print(f"{self.soak.killed.total():3d}  {blow.signal.name} {role} (process {victim})", flush=True)
+            return
+
+    def hit(self, role: str, blow: Blow) -> int | None:
+        """Hit the oldest process of a kind, if there is one."""
+        living = sorted(pid for pid, kind in processes(self.mark).items() if kind == role)
+        if blow.is_kept:
+            kept = (pid for pid in with_checkpoint(self.campaign.result) if pid in living)
+            return next((pid for pid in kept if hit_with_checkpoint(self.campaign.result, pid)), None)
         if not living:
-            return
-        victim = self.random.choice(sorted(living))
-        try:
-            os.kill(victim, signal.SIGKILL)
-        except ProcessLookupError:
-            return
-        self.killed[living[victim]] += 1
-        print(f"{self.killed.total():3d}  {living[victim]} (process {victim})", flush=True)
-
-
-def with_checkpoint(campaign: Campaign) -> list[int]:
-    """Processes that hold the claim of a job of which there is a checkpoint."""
-    kept = campaign.result.checkpoints_folder.glob("defocus_*/*.checkpoint")
-    holders = (claims.holder_of(file.with_suffix(".claim")) for file in kept)
-    return [holder.pid for holder in holders if holder is not None]
+            return None
+        os.kill(living[0], blow.signal)
+        return living[0]
 
 
 @contextmanager
@@ -191,6 +348,13 @@ def scratch() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+def undisturbed(clone: Path, folder: Path, config: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, bytes]:
+    """Contents of a result that nothing has disturbed, computed on this machine without Slurm."""
+    campaign = Campaign.make(clone, folder, config, env)
+    campaign.succeed()
+    return contents(campaign.result.merged)
+
+
 def main() -> None:
     """From the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -200,22 +364,22 @@ def main() -> None:
     if why := clusters.missing():
         raise SystemExit(f"soak: {why}")
     began = time.monotonic()
+    to_fall = blows(parsed.kills, parsed.seed)
+    signals = Counter(blow.signal.name for blow in to_fall)
     with scratch() as folder:
         cache = {"STEMPHONY_CACHE_DIR": str(folder / "cache"), "XDG_CACHE_HOME": str(folder / "cache")}
         env = {**os.environ, **cache, "OMP_NUM_THREADS": "1"}
         clone = clusters.make_quick_clone(folder / "clone")
-        undisturbed = Campaign.make(clone, folder / "undisturbed", CONFIG, env)
-        undisturbed.succeed()
+        expected = {name: undisturbed(clone, folder / name, config, env) for name, config in CONFIGS.items()}
         with clusters.started(env) as cluster:
-            soak = Soak(parsed.kills, parsed.seed, folder)
-            # Every checkpoint that its cost allows, not one a minute.
-            soak.run(clone, {**cluster.env, CHECKPOINT_VARIABLE: "0"}, contents(undisturbed.result.merged))
+            soak = Soak(to_fall, cluster, clone, folder)
+            soak.run(ways(parsed.seed), expected)
     what = ", ".join(f"{number} {role}" for role, number in soak.killed.most_common())
     print(
-        f"soak: {soak.killed.total()} processes killed (seed {parsed.seed}): {what}; {soak.starts} starts of "
-        f"{soak.simulations} simulations, every result as undisturbed; {len(soak.resumed)} jobs went on from a "
-        f"checkpoint ({', '.join(f'{100 * share:.0f}' for share in sorted(soak.resumed))} %); "
-        f"{time.monotonic() - began:.0f} s"
+        f"soak: {soak.killed.total()} processes killed (seed {parsed.seed}; {signals['SIGTERM']} by SIGTERM, the "
+        f"others by SIGKILL): {what}; {soak.starts} starts of {soak.simulations} simulations, every result as "
+        f"undisturbed; {len(soak.resumed)} jobs went on from a checkpoint "
+        f"({', '.join(f'{100 * share:.0f}' for share in sorted(soak.resumed))} %); {time.monotonic() - began:.0f} s"
     )
 
 

@@ -107,6 +107,33 @@ def test_jobs_that_are_cancelled_or_killed_go_on_in_the_next_run(
     assert not campaign.result.checkpoints_folder.exists()
 
 
+def test_jobs_whose_node_dies_go_on_whoever_submits_them_again(
+    cluster: Cluster, clone: Path, expected: Expected, tmp_path: Path
+):
+    """Slurm the one, and the run the other, which Slurm may not queue again."""
+    campaign = make_long_campaign(cluster, clone, tmp_path)
+    requeued, lost = 0, 1
+    with campaign.start_stemphony("--profile", "slurm") as running:
+        jobs = {}
+        for number in (requeued, lost):
+            computing = wait_until_kept(campaign, number)
+            os.kill(computing, signal.SIGSTOP)  # it must not be through before its node dies
+            jobs[number] = cluster.job_of(computing)
+        cluster.run("scontrol", "update", f"jobid={jobs[lost]}", "Requeue=0")
+        nodes = {cluster.node_of(job) for job in jobs.values()}
+        for node in nodes:
+            cluster.kill_node(node)
+        for node in nodes:
+            cluster.start_node(node)
+        outcome = running.end()
+    assert outcome.status == 0, outcome.output
+    ended = [(number, row[3]) for number, row in campaign.submitted(cluster)]
+    assert sorted(ended) == [(requeued, "COMPLETED"), (lost, "COMPLETED"), (lost, "NODE_FAIL")]
+    assert 0 < resumed_at(campaign, requeued) < 1
+    assert 0 < resumed_at(campaign, lost) < 1
+    assert_as_undisturbed(campaign, expected)
+
+
 def test_a_job_whose_minute_is_not_enough_ends_by_itself_and_goes_on_when_it_is_submitted_again(
     cluster: Cluster, clone: Path, expected: Expected, tmp_path: Path
 ):

@@ -164,16 +164,25 @@ def test_a_job_at_its_time_limit_is_tried_with_twice_the_time(night: Night):
 
 def test_a_cancelled_job_is_tried_again(night: Night):
     assert [state for _, _, _, state, _ in night.jobs(CANCELLED)] == ["CANCELLED", "COMPLETED"]
-    assert len(night.errors(CANCELLED)) == 1
+    (error,) = night.errors(CANCELLED)
+    assert error["message"] == "terminated (SIGTERM)"
+    assert "will_retry" not in error  # it cannot know who sent the signal
 
 
 def test_a_job_whose_node_died_is_queued_again_by_slurm(night: Night):
     ((_, _, _, state, _),) = night.jobs(REQUEUED)
     assert state == "COMPLETED"
+    (error,) = night.errors(REQUEUED)
+    assert error["message"].startswith("the job died without a word")
+    assert error["will_retry"]
+    assert "configuration 5" not in night.outcome.output
+    assert attributes(night.campaign.job_file(f"p0d000/{REQUEUED:04d}"), "runtime")["attempt"] == 2
 
 
 def test_a_job_that_may_not_be_queued_again_is_submitted_again(night: Night):
     assert [state for _, _, _, state, _ in night.jobs(LOST)] == ["NODE_FAIL", "COMPLETED"]
+    (error,) = night.errors(LOST)
+    assert error["will_retry"]
 
 
 def test_the_run_after_it_computes_the_failed_pair_only(night: Night, undisturbed: Undisturbed):
@@ -285,7 +294,12 @@ def test_a_partition_that_does_not_exist_is_named(cluster: Cluster, clone: Path,
     arguments = ("--profile", "slurm", "--retries", "0", "--default-resources", "slurm_partition='nosuch'")
     outcome = campaign.stemphony(*arguments)
     assert outcome.status == 1
-    assert "invalid partition specified: nosuch" in outcome.output
+    said = [line for line in outcome.output.splitlines() if line.startswith("Snakemake says: ")]
+    assert any("invalid partition specified: nosuch" in line for line in said)
+    assert campaign.submitted(cluster) == []
+    outcome = campaign.stemphony("--profile", "slurm")
+    assert outcome.status == 0, outcome.output
+    assert len(campaign.submitted(cluster)) == 1
 
 
 def test_a_job_above_the_limit_of_its_partition_is_cancelled_and_the_others_finish(

@@ -92,18 +92,25 @@ def test_a_killed_job_goes_on_from_its_last_checkpoint(tmp_path, env, undisturbe
     assert runtime(job.output)["resumed_at"] == pytest.approx(kept, abs=1e-4)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-def test_sigterm_keeps_what_is_done_and_says_one_line(job, undisturbed, number):
-    """SIGHUP as well, which a terminal sends that is closed."""
+@pytest.mark.parametrize(
+    ("number", "ends_with", "reason"),
+    [
+        (signal.SIGTERM, 143, "terminated (SIGTERM)"),
+        (signal.SIGHUP, 129, "terminated (SIGHUP)"),
+        (signal.SIGINT, 130, "interrupted"),
+    ],
+    ids=["SIGTERM", "terminal closed", "Ctrl-C"],
+)
+def test_a_job_that_is_told_to_end_keeps_what_is_done(job, undisturbed, number, ends_with, reason):
     with job.start(STEMPHONY_CHECKPOINT_S="1000") as started:
         wait_for(lambda: "10 % of the waves" in started.said, "some waves")
         assert not job.checkpoint.exists()
         started.process.send_signal(number)
         status, log = started.end()
-    assert status == 128 + number
+    assert status == ends_with
     assert "Traceback" not in log
     assert job.kept >= 0.1
-    assert progress_of(job)["message"] == f"terminated ({number.name})"
+    assert progress_of(job)["message"] == reason
     # The next attempt's progress begins where this one's ended.
     with job.start() as started:
         wait_for(lambda: progress_of(job)["attempt"] == 2 and progress_of(job)["total"], "progress of attempt 2")
@@ -241,7 +248,8 @@ def test_a_disk_that_fills_up_while_a_job_writes_its_result(small_disk, env, und
     filler = fill(small_disk, leave=24_000)
     status, log = job.run()
     assert status == 1
-    assert len([line for line in log.splitlines() if "configuration_0000.nc: cannot be written" in line]) == 1
+    (said,) = [line for line in log.splitlines() if "configuration_0000.nc: cannot be written" in line]
+    assert re.search(r"The file system has \d+\.\d MB left", said)
     assert "Traceback" not in log
     assert "configuration_0000.nc: cannot be written" in last_word(tmp_path / "1.log")
     assert not job.output.exists()

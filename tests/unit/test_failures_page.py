@@ -1,9 +1,10 @@
-"""docs/failures.md has a row for every failure, and every row names tests that exist."""
+"""docs/failures.md has a row for every failure, and every row names tests that run and look for what it quotes."""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,32 @@ def named_in(cell: str) -> list[tuple[str, str]]:
     return re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", cell)
 
 
+def functions(file: str, name: str) -> list[ast.FunctionDef]:
+    """A test and what it uses of its own file, fixtures too; the test comes first."""
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    own = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    wanted, found = [name], {}
+    while wanted:
+        node = own.get(wanted.pop())
+        if node is not None and node.name not in found:
+            found[node.name] = node
+            wanted += [part.id for part in ast.walk(node) if isinstance(part, ast.Name)]
+            wanted += [argument.arg for argument in node.args.args]
+    return list(found.values())
+
+
+def pieces(text: str) -> Iterator[str]:
+    """Parts of a message between what differs from case to case: numbers and `…`; what is too short says nothing."""
+    for piece in re.split(r"…|\d+", text.replace("\\", "")):
+        if len(words := " ".join(piece.split()).strip(" .,;:")) >= 8:
+            yield words
+
+
+def are_about(one: str, other: str) -> bool:
+    """Whether two messages have a piece in common; a test may look for a part of what the page quotes."""
+    return any(a in b or b in a for a in pieces(one) for b in pieces(other))
+
+
 def test_every_case_has_one_row_and_every_row_is_a_case():
     assert sorted(row[0] for row in rows()) == sorted(CASES)
 
@@ -80,6 +107,24 @@ def test_a_row_says_everything_and_names_tests_that_exist(row: list[str]):
     assert named
     assert len(named) == row[4].count("`") // 2, "a test is named `tests/….py::test_…`"
     for file, function in named:
-        tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
-        found = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-        assert function in found, f"{file} has no {function}"
+        assert functions(file, function), f"{file} has no {function}"
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
+def test_the_tests_of_a_row_run_and_look_at_something(row: list[str]):
+    for file, function in named_in(row[4]):
+        used = functions(file, function)
+        decorators = " ".join(ast.unparse(decorator) for decorator in used[0].decorator_list)
+        assert not re.search(r"\b(skip|skipif|xfail)\b", decorators), function
+        assert "pytestmark" not in (ROOT / file).read_text(encoding="utf-8"), file
+        checks = [part for node in used for part in ast.walk(node) if isinstance(part, ast.Assert)]
+        assert checks or any("pytest.raises" in ast.unparse(node) for node in used), f"{function} asserts nothing"
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
+def test_what_a_row_quotes_is_looked_for_by_its_tests(row: list[str]):
+    used = [node for file, function in named_in(row[4]) for node in functions(file, function)]
+    constants = [part.value for node in used for part in ast.walk(node) if isinstance(part, ast.Constant)]
+    looked_for = [text for text in constants if isinstance(text, str)]
+    for quoted in re.findall(r'"([^"]+)"', row[1]):
+        assert any(are_about(quoted, text) for text in looked_for), quoted

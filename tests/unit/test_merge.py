@@ -192,11 +192,14 @@ def test_a_process_of_the_merge_that_is_killed_is_told_in_words(fake, monkeypatc
     monkeypatch.setattr(averages, "PART_UNITS", 2)
     monkeypatch.setattr(module, "_end_with_parent", killed)
     files = fake.write_all()
-    with pytest.raises(StemphonyError, match=r"was killed, probably for lack of memory\. Nothing is lost") as caught:
+    fake.result.merged.write_bytes(b"of an earlier merge")
+    with pytest.raises(StemphonyError) as caught:
         fake.merge(processes=2)
+    assert "one of the 2 processes of the merge was killed, probably for lack of memory. Nothing" in str(caught.value)
     assert "merge_results=1" in str(caught.value)
     assert all(file.exists() for file in files)
-    assert list(fake.result.root.glob("*stem.nc*")) == []
+    assert list(fake.result.root.glob("*stem.nc*")) == [fake.result.merged]
+    assert fake.result.merged.read_bytes() == b"of an earlier merge"
 
 
 def killed() -> None:

@@ -35,7 +35,13 @@ def test_no_profile_folder_is_empty():
 def test_the_default_profile_leaves_to_others_what_they_must_set():
     """It is applied by itself and overrides other profiles key by key."""
     assert content(DEFAULT)
-    assert not content(DEFAULT).keys() & {"executor", "jobs", "cores", "default-resources", "retries", "scheduler"}
+    assert not content(DEFAULT).keys() & {"executor", "jobs", "cores", "default-resources", "retries"}
+
+
+def test_every_run_schedules_in_a_time_linear_in_its_jobs():
+    """Snakemake's default takes half a second for each job that ends where 10,000 are ready."""
+    assert content(DEFAULT)["scheduler"] == "greedy"
+    assert [file for file in PROFILES if "scheduler" in content(file)] == [DEFAULT]
 
 
 def test_edited_code_reruns_nothing_and_everything_else_does():
@@ -57,7 +63,6 @@ def test_retries_stand_in_the_profile_and_in_no_rule():
 def test_slurm_profile():
     slurm = content(SLURM)
     assert slurm["executor"] == "slurm"
-    assert slurm["scheduler"] == "greedy"
     assert slurm["latency-wait"] >= 30
     assert {"mem_mb", "runtime"} <= set(slurm["default-resources"])
     assert "slurm-array-jobs" not in slurm  # deletes good output
@@ -67,7 +72,6 @@ def test_slurm_profile():
 @pytest.mark.parametrize("name", ["cluster-generic", "htcondor", "lsf", "kubernetes"])
 def test_profiles_of_other_schedulers(name):
     profile = ROOT / "profiles" / name / "config.v9+.yaml"
-    assert content(profile)["scheduler"] == "greedy"
     assert content(profile)["retries"] >= 1
     assert content(profile)["latency-wait"] >= 30
     assert {"mem_mb", "runtime"} <= set(content(profile)["default-resources"])

@@ -215,6 +215,22 @@ def test_ctrl_c_cancels_at_once_and_the_same_command_completes(slow: Finished, s
     assert_same_arrays(campaign.result.merged, slow.arrays)
 
 
+def test_ctrl_c_to_stemphony_run_is_one_message_and_the_same_command_completes(slow: Finished, slow_again: Campaign):
+    campaign = slow_again
+    with campaign.start_stemphony() as running:
+        campaign.wait_for_jobs(2, 2)
+        running.signal_all(signal.SIGINT)
+        outcome = running.end()
+    assert outcome.status != 0
+    assert "cancelled. Nothing that was finished is lost: run the same command to go on." in outcome.output
+    assert "Traceback" not in outcome.output
+    assert "failed: " not in outcome.output
+    again = campaign.stemphony()
+    assert again.status == 0, again.output
+    assert "its lock is removed" not in again.output
+    assert_same_arrays(campaign.result.merged, slow.arrays)
+
+
 def test_sigterm_lets_running_jobs_finish_and_the_same_command_completes(slow: Finished, slow_again: Campaign):
     campaign = slow_again
     with receiver(campaign) as server:
@@ -222,7 +238,9 @@ def test_sigterm_lets_running_jobs_finish_and_the_same_command_completes(slow: F
             wait_until_computing(campaign, 2, 1)
             (job,) = campaign.states(2)
             running.process.send_signal(signal.SIGTERM)
-            assert running.end().status == 1
+            outcome = running.end()
+        assert outcome.status == 1
+        assert "stemphony: SIGTERM: no other pair is begun" in outcome.output
         events = list(server.events)
         assert ends(events) == ["CANCELLED"]
         assert events[-1]["event"] == "CANCELLED"

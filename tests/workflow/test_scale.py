@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "docs" / "benchmarks"
-DEFOCI, CONFIGURATIONS, RUN = 5, 12, 24
+DEFOCI, CONFIGURATIONS = 5, 12
 CONSTANT = 10  # entries of folders that hold no jobs
 
 
@@ -31,21 +31,33 @@ def scale() -> Iterator[ModuleType]:
 
 @pytest.fixture(scope="module")
 def bench(scale: ModuleType, env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Sixty jobs, of which some went through Snakemake."""
+    """Sixty jobs that went through Snakemake, merge and figures too."""
     patch = pytest.MonkeyPatch()
     for name in ("STEMPHONY_CACHE_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
         patch.setenv(name, env[name])
     made = scale.Bench(tmp_path_factory.mktemp("scale"), DEFOCI, CONFIGURATIONS)
     made.prepare()
-    made.ran = made.run(RUN)
-    made.fill()
+    made.ran, made.monitor = made.run()
     yield made
     patch.undo()
 
 
-def test_every_event_of_the_jobs_that_ran_arrives(bench: Any):
+def test_every_event_arrives_once(bench: Any):
     # Of a run: START_SIMULATION and its end; of a defocus: START_DEFOCUS; of a job: start, progress 0 and 1, finish.
-    assert bench.ran.events == 2 + RUN // CONFIGURATIONS + 4 * RUN
+    assert bench.ran.events == 2 + DEFOCI + 4 * DEFOCI * CONFIGURATIONS
+    assert bench.report().events == bench.ran.events
+
+
+def test_an_event_that_is_lost_or_comes_twice_ends_the_benchmark(scale: ModuleType, bench: Any):
+    with scale.monitor(bench) as receiving, pytest.raises(SystemExit, match=r"7 events were written, 0 arrived"):
+        receiving.stored(7)
+
+
+def test_memory_and_open_files_of_both_are_looked_at(bench: Any):
+    for process in (bench.ran.process, bench.monitor):
+        assert process.peak_mb > 10
+        assert process.open_files > 3
+    assert "jobs per second" in bench.pace()
 
 
 def test_the_files_of_the_stand_in_pass_every_check_and_are_merged(bench: Any):
@@ -66,5 +78,5 @@ def test_no_folder_but_a_defocus_own_grows_with_the_number_of_jobs(bench: Any):
     }
     assert max(ours.values()) <= 2 * CONFIGURATIONS
     # Snakemake's own: one record for each file that it made, in one folder.
-    assert found[".snakemake/metadata"] <= RUN + CONSTANT
+    assert found[".snakemake/metadata"] <= DEFOCI * CONFIGURATIONS + CONSTANT
     assert max(number for kind, number in found.items() if kind.startswith(".snakemake/incomplete")) <= 1

@@ -386,6 +386,8 @@ def test_a_damaged_merged_result_is_merged_anew(tiny: Reported, quiet_copy: Camp
         else:
             stream.write(b"X")
     assert status(quiet_copy)["merged"] == "outdated"
+    said = quiet_copy.command("status", quiet_copy.result.root).output
+    assert "is from before, or damaged: they are not merged yet" in said
     if command == "stemphony rerun":
         outcome = rerun(quiet_copy)
         assert "computes no pair:\nthen all pairs are merged anew." in outcome.output

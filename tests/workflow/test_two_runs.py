@@ -33,6 +33,22 @@ def test_of_two_runs_at_once_one_computes_and_the_other_says_so(slow: Finished, 
     assert_same_arrays(campaign.result.merged, slow.arrays)
 
 
+def test_of_two_snakemake_that_want_the_same_files_the_second_is_refused(slow: Finished, tmp_path: Path):
+    campaign = slow.copy(tmp_path / "slow campaign")
+    shutil.rmtree(campaign.result.root / "jobs")
+    with campaign.start(cores=1) as first:
+        (job,) = campaign.wait_for_jobs(2).values()
+        os.kill(job["pid"], signal.SIGSTOP)
+        first.log = first.log.rename(tmp_path / "first.out")
+        second = campaign.snakemake()
+        assert second.status == 1
+        assert "Directory cannot be locked" in second.output
+        os.kill(job["pid"], signal.SIGCONT)
+        outcome = first.end()
+    assert outcome.status == 0, outcome.output
+    assert_same_arrays(campaign.result.merged, slow.arrays)
+
+
 def test_a_wrapper_that_is_killed_alone_leaves_a_snakemake_that_finishes(slow: Finished, tmp_path: Path):
     campaign = slow.copy(tmp_path / "slow campaign")
     shutil.rmtree(campaign.result.root / "jobs")
