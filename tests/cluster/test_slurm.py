@@ -332,6 +332,26 @@ def test_a_job_above_the_limit_of_its_partition_is_cancelled_and_the_others_fini
     assert_same_arrays(campaign.result.merged, undisturbed(2))
 
 
+def test_a_job_that_makes_room_for_others_is_submitted_again(
+    cluster: Cluster, new_campaign: Callable[[int], OnCluster], undisturbed: Undisturbed
+):
+    """Where Slurm does not queue it again (PreemptMode=CANCEL); the executor by itself waits for good."""
+    campaign = new_campaign(1)
+    campaign.close_gate(0)
+    with campaign.start_typed("--default-resources", "slurm_partition='spare'") as running:
+        pid = campaign.wait_at_gate(0)[0]
+        node = cluster.node_of(cluster.job_of(pid))
+        everything = ("--partition=main", f"--nodelist={node}", "--exclusive", "--wrap=true", "--output=/dev/null")
+        cluster.run("sbatch", *everything)
+        wait_for(lambda: clusters.gone(pid), "the job to make room", DEADLINE_S)
+        campaign.open_gate(0)
+        outcome = running.end()
+    assert outcome.status == 0, outcome.output
+    assert [row[3] for _, row in campaign.submitted(cluster)] == ["PREEMPTED", "COMPLETED"]
+    assert outcome.output.count("to make room for one of higher priority") == 1
+    assert_same_arrays(campaign.result.merged, undisturbed(1))
+
+
 def test_a_job_that_cannot_start_and_was_left_by_a_killed_run_is_not_waited_for(
     cluster: Cluster, new_campaign: Callable[[int], OnCluster], undisturbed: Undisturbed
 ):

@@ -56,7 +56,7 @@ RECORDED = (
     "time_start", "cpu_seconds", "wall_seconds", "peak_memory_mb", "host", "fft_plan_source", "git_commit", "versions",
 )  # fmt: skip
 # The same, where a job file has them: those of earlier versions do not, and not every job has windows.
-RECORDED_IF_THERE = ("algorithm", "window_check")
+RECORDED_IF_THERE = ("algorithm", "window_check", "cpu_model", "instruction_sets")
 
 
 def merge_simulation(
@@ -593,6 +593,8 @@ def _write_runtime(root: netCDF4.Dataset, attributes: Mapping[str, Any], merged:
         add_variable(runtime, name, dtype, ("job",), units, long_name, values)
     for name, long_name in (
         ("host", "machine of the job"),
+        ("cpu_model", "processor of the job"),
+        ("instruction_sets", "instruction sets that NumPy used in the job"),
         ("fft_plan_source", "where the FFT plans came from"),
         ("git_commit", "commit of the program that ran the job"),
         ("sha256", "SHA-256 of the job's file"),
