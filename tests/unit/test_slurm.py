@@ -92,6 +92,17 @@ def test_a_job_that_nobody_knows_any_more_has_ended():
     assert [answer.get("1") for answer in answers] == [None] * (ABSENT_LOOKS - 1) + ["UNKNOWN"]
 
 
+def test_a_job_that_only_the_accounting_takes_for_alive_has_ended():
+    """slurmctld has lost it, and slurmdbd was never told of its end."""
+    runaway = Slurm([{"2": "RUNNING"}], {"1": "RUNNING"})
+    answers, _ = looks(runaway, {"1", "2"}, ABSENT_LOOKS)
+    assert [answer["1"] for answer in answers] == ["RUNNING"] * (ABSENT_LOOKS - 1) + ["UNKNOWN"]
+    assert {answer["2"] for answer in answers} == {"RUNNING"}
+    # While squeue does not answer, the accounting is all there is to go by.
+    answers, _ = looks(Slurm([None], {"1": "RUNNING"}), {"1"}, 2 * ABSENT_LOOKS)
+    assert {answer["1"] for answer in answers} == {"RUNNING"}
+
+
 def test_looks_without_an_answer_do_not_make_a_job_forgotten():
     answers, _ = looks(Slurm([{}, None, None, None, {"1": "RUNNING"}]), {"1"}, 5)
     assert "UNKNOWN" not in [answer.get("1") for answer in answers]

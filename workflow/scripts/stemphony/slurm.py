@@ -21,6 +21,7 @@ PLUGIN = "snakemake_executor_plugin_slurm"
 ABSENT_LOOKS = 3
 """So many looks in a row that do not find a job make it one that Slurm has forgotten, and so many that find it
 PREEMPTED one that is not queued again."""
+ALIVE = frozenset({"PENDING", "RUNNING", "SUSPENDED", "REQUEUED"})
 NO_ANSWER = "NO ANSWER"
 PREFIX_LENGTH = 50
 """What the executor allows before the UUID of a job's name."""
@@ -51,7 +52,8 @@ def adapt_executor(simulation: str, say: Callable[[str], None]) -> None:
     - A status query that fails five times in a row (accounting is switched off) makes it forget its jobs, and the run
       waits for good. Here they stay: the other of squeue and sacct is asked, and both again.
     - While slurmctld is away it changes from squeue to sacct, with the same end. Here not.
-    - A job that Slurm has forgotten (MinJobAge) is waited for, for good. Here it has ended, and its files tell how.
+    - A job that Slurm has forgotten (MinJobAge) is waited for, for good. Here it has ended, and its files tell how. So
+      has one that only the accounting takes for alive.
     - The time between two looks grows by 10 s with each look. Here it is `seconds-between-status-checks`, always.
     - Of a cancelled job `sacct` says by whom ("CANCELLED by 1000"), which it takes for a job that runs. Here not.
     - A job that made room for others and is not queued again (PREEMPTED) is waited for, for good. Here it has ended.
@@ -114,12 +116,14 @@ class Lookout:
         run = shlex.split(command)[-1]
         ways = (self.squeue(run), self.sacct(run))
         states: States = {}
+        queued: States | None = None
         seconds, answered = 0.0, False
         for way in ways if command.startswith("squeue") else reversed(ways):
             found, took = await self.query(way, logger)
             if found is not None:
                 told = {job: state.partition(" ")[0] for job, state in found.items()}  # of sacct's "CANCELLED by 1000"
                 answered, seconds, states = True, seconds + (took or 0.0), {**told, **states}
+                queued = told if way == ways[0] else queued
                 if self.watched <= states.keys():
                     break
         if not answered:
@@ -129,6 +133,9 @@ class Lookout:
         await self._look_at_pending({job for job in self.watched if states.get(job) == "PENDING"})
         # Tasks of job arrays are listed under other names while they wait.
         missing = {job for job in self.watched - states.keys() if "_" not in job}
+        if queued is not None:
+            # The accounting was never told of their end; the controller, which would know them, does not.
+            missing |= {job for job in self.watched - queued.keys() if states.get(job) in ALIVE}
         self.absent = Counter({job: self.absent[job] + 1 for job in missing})
         forgotten = {job for job in missing if self.absent[job] >= ABSENT_LOOKS}
         # UNKNOWN is what the executor takes for an end: Snakemake then looks for the output.
