@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import gc
 import json
@@ -69,10 +70,16 @@ class Session:
 
     @property
     def specimen_is_outdated(self) -> bool:
-        """Whether specimen.nc was made from something else than this campaign's specimen."""
+        """Whether specimen.nc was made from something else than this campaign's specimen, or by a run that was killed.
+
+        Snakemake notes what it is about to make, and makes it again if it was killed meanwhile.
+        """
         # The package netCDF4 is imported only where there is a file to read.
         if not self.result.specimen.exists():
             return False
+        key = base64.urlsafe_b64encode(str(self.result.specimen).encode()).decode()
+        if Path(".snakemake", "incomplete", key).exists():
+            return True
         from .store.specimen_file import read_attributes
 
         try:
