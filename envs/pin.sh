@@ -14,6 +14,7 @@ for name; do
     [ -f "$name.yaml" ] || { echo "pin: there is no envs/$name.yaml; name controller, simulation or monitor." >&2; exit 1; }
 done
 platform=$(conda info | sed -n 's/^ *platform : *//p')
+[ -n "$platform" ] || { echo "pin: 'conda info' names no platform; is conda 24.7 or newer?" >&2; exit 1; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 for name; do

@@ -1,6 +1,5 @@
 # sourced by up.sh when SLURM_ACCOUNTING=1: a private MariaDB (empty data directory, no grant tables, loopback only)
 # and slurmdbd, then the cluster and an account for root.
-# Packages besides up.sh's: mariadb-server-core (or mariadb-server), slurmdbd, slurm-wlm-mysql-plugin
 MYPORT=$((PORT - 2))
 mkdir -p "$D/mysql"
 spawn mariadbd mariadbd --no-defaults --user=root --datadir="$D/mysql" --socket="$D/mysql/sock" \

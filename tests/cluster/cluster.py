@@ -16,15 +16,16 @@ from support.campaign import PROGRAMS, make_clone, wait_for
 
 HERE = Path(__file__).parent
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch")
+NEEDED_TO_ACCOUNT = ("mariadbd", "slurmdbd", "sacct", "sacctmgr")
 NODES, CPUS, MEMORY_MB = 2, 4, 6000
 
 
-def missing() -> str:
-    """Why there can be no cluster here; empty if there can."""
-    absent = [name for name in NEEDED if shutil.which(name) is None]
-    if absent:
-        return f"no Slurm here ({', '.join(absent)}): as root, sh tests/cluster/install.sh"
-    return "" if os.geteuid() == 0 else "a Slurm cluster of our own needs root"
+def missing(accounting: bool = False) -> str:
+    """Why there can be no cluster here, or none with accounting; empty if there can."""
+    if os.geteuid() != 0:
+        return "a Slurm cluster of our own needs root"
+    absent = [name for name in (*NEEDED, *(NEEDED_TO_ACCOUNT if accounting else ())) if shutil.which(name) is None]
+    return f"no Slurm here ({', '.join(absent)}): as root, tests/cluster/install.sh" if absent else ""
 
 
 @dataclass(frozen=True)
@@ -78,19 +79,42 @@ class Cluster:
 
     def stop_controller(self) -> None:
         """Slurm's central daemon goes away, as in a restart."""
-        file = self.folder / "pids" / "slurmctld"
+        self._stop("slurmctld")
+
+    def start_controller(self, *, forgets: bool = False) -> None:
+        """It comes back and knows its jobs, or none of them."""
+        self._begin("slurmctld", "-D", *(["-c"] if forgets else []), "-f", self.folder / "etc" / "slurm.conf")
+        self.wait_until_it_answers()
+
+    def stop_database(self) -> None:
+        """Slurm's accounting goes away; with `started(…, SLURM_ACCOUNTING="1")` only."""
+        self._stop("slurmdbd")
+
+    def start_database(self) -> None:
+        """It comes back."""
+        self._begin("slurmdbd", "-D")
+
+    def accounted(self, directory: Path) -> list[list[str]]:
+        """Number and state of the jobs of a working directory, as the accounting has them."""
+        listed = self.run(
+            "sacct", "--allocations", "--duplicates", "--noheader", "--parsable2", "--format=JobIDRaw,State,WorkDir",
+            check=False,
+        )  # fmt: skip
+        rows = [line.split("|") for line in listed.splitlines()]
+        return [row[:2] for row in rows if row[2] == str(directory)]
+
+    def _stop(self, daemon: str) -> None:
+        file = self.folder / "pids" / daemon
         pid = int(file.read_text())
         os.kill(pid, signal.SIGTERM)
-        wait_for(lambda: gone(pid), "slurmctld to end")
+        wait_for(lambda: gone(pid), f"{daemon} to end")
         file.unlink()
 
-    def start_controller(self) -> None:
-        """It comes back and knows its jobs."""
+    def _begin(self, daemon: str, *words: str | Path) -> None:
         # A child of a shell that is gone, as up.sh has it: nobody here has to wait for its end.
-        begin = 'setsid slurmctld -D -f "$1/etc/slurm.conf" </dev/null >>"$1/log/slurmctld.out" 2>&1 & echo $!'
-        pid = self.run("sh", "-c", begin, "sh", self.folder)
-        (self.folder / "pids" / "slurmctld").write_text(pid)
-        self.wait_until_it_answers()
+        begin = 'out=$1; shift; setsid "$@" </dev/null >>"$out" 2>&1 & echo $!'
+        pid = self.run("sh", "-c", begin, "sh", self.folder / "log" / f"{daemon}.out", daemon, *words)
+        (self.folder / "pids" / daemon).write_text(pid)
 
     def wait_until_it_answers(self) -> None:
         """Until squeue succeeds."""

@@ -1,9 +1,7 @@
 #!/usr/bin/env bash
-# install.sh [accounting]: Debian's packages for up.sh (accounting: also those of SLURM_ACCOUNTING=1).
-# As root; starts no daemon.
+# install.sh: Debian's packages for up.sh. As root; starts no daemon.
 set -euo pipefail
-pk="munge slurmctld slurmd slurm-client"
-[ "${1:-}" = accounting ] && pk+=" mariadb-server-core slurmdbd slurm-wlm-mysql-plugin"
+pk="munge slurmctld slurmd slurm-client mariadb-server-core slurmdbd slurm-wlm-mysql-plugin"
 missing=; for p in $pk; do dpkg -s "$p" 2>/dev/null | grep -q '^Status: install ok installed' || missing+=" $p"; done
 [ -z "$missing" ] && exit 0
 rc=

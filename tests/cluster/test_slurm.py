@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 from stemphony import slurm
+from stemphony.hooks import heard
 from stemphony.snakefile import SNAKEMAKE_MB
 from support.campaign import DEADLINE_S, Outcome, Running, arrays, assert_same_arrays, attributes, changed, wait_for
 from support.status_server import EchoServer
@@ -235,11 +236,13 @@ def test_sigint_cancels_jobs_and_sigterm_lets_them_finish(
     campaign = new_campaign(3)
     locks = campaign.directory / ".snakemake" / "locks"
     campaign.close_gate(0, 1, 2)
-    with campaign.start_typed("--jobs", "2") as running:
+    with campaign.start_stemphony("--profile", "slurm", "--jobs", "2") as running:
         wait_for(lambda: len(list(campaign.gates.glob("*.reached.*"))) >= 2, "two jobs", DEADLINE_S)
-        running.process.send_signal(signal.SIGINT)
+        running.process.send_signal(signal.SIGINT)  # to this one process of them all
         outcome = running.end()
     assert outcome.status == 1
+    assert outcome.output.count(heard(signal.SIGINT)) == 1
+    assert "cancelled. Nothing that was finished is lost" in outcome.output
     wait_for(lambda: not cluster.living(campaign.directory), "the jobs to be cancelled")
     assert {row[3] for _, row in campaign.submitted(cluster)} == {"CANCELLED"}
     assert not list(locks.glob("*"))
@@ -329,6 +332,26 @@ def test_a_job_above_the_limit_of_its_partition_is_cancelled_and_the_others_fini
     assert_same_arrays(campaign.result.merged, undisturbed(2))
 
 
+def test_a_job_that_makes_room_for_others_is_submitted_again(
+    cluster: Cluster, new_campaign: Callable[[int], OnCluster], undisturbed: Undisturbed
+):
+    """Where Slurm does not queue it again (PreemptMode=CANCEL); the executor by itself waits for good."""
+    campaign = new_campaign(1)
+    campaign.close_gate(0)
+    with campaign.start_typed("--default-resources", "slurm_partition='spare'") as running:
+        pid = campaign.wait_at_gate(0)[0]
+        node = cluster.node_of(cluster.job_of(pid))
+        everything = ("--partition=main", f"--nodelist={node}", "--exclusive", "--wrap=true", "--output=/dev/null")
+        cluster.run("sbatch", *everything)
+        wait_for(lambda: clusters.gone(pid), "the job to make room", DEADLINE_S)
+        campaign.open_gate(0)
+        outcome = running.end()
+    assert outcome.status == 0, outcome.output
+    assert [row[3] for _, row in campaign.submitted(cluster)] == ["PREEMPTED", "COMPLETED"]
+    assert outcome.output.count("to make room for one of higher priority") == 1
+    assert_same_arrays(campaign.result.merged, undisturbed(1))
+
+
 def test_a_job_that_cannot_start_and_was_left_by_a_killed_run_is_not_waited_for(
     cluster: Cluster, new_campaign: Callable[[int], OnCluster], undisturbed: Undisturbed
 ):
@@ -361,6 +384,9 @@ def test_of_two_runs_with_other_configs_in_one_folder_each_computes_what_it_plan
         with Running(words, campaign.folder / "other.out", campaign.env, cwd=campaign.clone) as second:
             outcome = second.end()
         assert outcome.status == 0, outcome.output
+        said = "Slurm has 1 job of this simulation (1 running). Another run of it is alive (process "
+        assert said in outcome.output
+        assert "scancel" not in outcome.output
         assert json.loads(campaign.result.plan.read_text())["title"] == "Other"
         assert len(campaign.submitted(cluster)) == 2
         campaign.open_gate(0, 1)

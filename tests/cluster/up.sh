@@ -80,8 +80,9 @@ sed -e "s|@DIR@|$D|g" -e "s|@HOST@|$HOST|g" -e "s|@PORT@|$PORT|g" "$here/slurm.c
     echo "NodeName=node$i NodeHostname=$HOST NodeAddr=127.0.0.1 Port=$((PORT + i)) CPUs=$CPUS RealMemory=$MEM State=UNKNOWN"
     mkdir -p "$D/spool/node$i"
   done
-  echo "PartitionName=main  Nodes=ALL Default=YES MaxTime=60 DefaultTime=10 State=UP"
-  echo "PartitionName=other Nodes=node$N Default=NO MaxTime=30 DefaultTime=1 State=UP"
+  echo "PartitionName=main  Nodes=ALL Default=YES MaxTime=60 DefaultTime=10 State=UP PriorityTier=2 PreemptMode=OFF"
+  echo "PartitionName=other Nodes=node$N Default=NO MaxTime=30 DefaultTime=1 State=UP PriorityTier=2 PreemptMode=OFF"
+  echo "PartitionName=spare Nodes=node$N Default=NO MaxTime=60 DefaultTime=10 State=UP PriorityTier=1 PreemptMode=CANCEL"
 } >>"$CONF"
 [ -n "${SLURM_ETC:-}" ] && { mkdir -p /etc/slurm; ln -sfn "$CONF" /etc/slurm/slurm.conf; }
 printf '#!/bin/sh\nSLURM_CONF=%q exec /usr/bin/srun "$@"\n' "$CONF" >"$D/bin/srun"; chmod +x "$D/bin/srun"

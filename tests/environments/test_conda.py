@@ -215,7 +215,7 @@ def test_the_monitors_environment_has_all_that_the_monitor_imports(rig: Rig, tmp
 
 # --- pin files ------------------------------------------------------------------------------------------------------
 
-LITTLE = "channels:\n  - conda-forge\n  - nodefaults\ndependencies:\n  - python =3.12\n  - pyyaml ={version}\n"
+LITTLE = "channels:\n  - conda-forge\n  - nodefaults\ndependencies:\n  - python =3.12\n  - pyyaml =={version}\n"
 
 
 def with_little_environment(folder: Path, version: str = "6.0.3") -> Path:
@@ -275,16 +275,21 @@ def test_a_pin_that_cannot_be_had_stops_before_any_job(rig: Rig, tmp_path: Path)
     clone = with_little_environment(tmp_path / "clone", version="99.9")
     outcome = make_environments(rig, clone, tmp_path / "made")
     assert outcome.status != 0
-    assert "pyyaml=99.9" in outcome.output
+    assert "pyyaml==99.9" in outcome.output
     assert not list((tmp_path / "made").rglob("*.nc"))
 
 
 def test_pin_sh_says_what_is_wrong(rig: Rig, tmp_path: Path):
     clone = with_little_environment(tmp_path / "clone", version="99.9")
+    silent = tmp_path / "silent" / "conda"
+    silent.parent.mkdir()
+    silent.write_text("#!/bin/sh\n")
+    silent.chmod(0o755)
     for words, variables, expected in (
         (("simulation",), {}, "No pin file was changed"),
         (("other",), {}, "there is no envs/other.yaml"),
         ((), {"PATH": os.defpath}, "there is no conda on PATH"),
+        ((), {"PATH": f"{silent.parent}:{os.defpath}"}, "names no platform"),
     ):
         with pytest.raises(AssertionError, match=expected):
             rig.run("sh", "envs/pin.sh", *words, cwd=clone, **variables)

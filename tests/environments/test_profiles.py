@@ -22,6 +22,7 @@ from support.campaign import (
     Campaign,
     Running,
     changed,
+    edit,
     make_clone,
     wait_for,
 )
@@ -113,6 +114,26 @@ def test_jobs_go_through_the_submit_command_and_a_killed_one_is_tried_with_twice
     assert seconds == [60 * needs["runtime_min"]] * 2 + [120 * needs["runtime_min"]]
     assert memory == [needs["mem_mb"] + SNAKEMAKE_MB + 1] * 2 + [2 * (needs["mem_mb"] + SNAKEMAKE_MB) + 1]
     assert all(call[call.index("-pe") + 1 : call.index("-pe") + 3] == ["smp", "1"] for call in submitted)
+
+
+def test_a_job_without_our_environment_follows_the_plan_of_its_own_run(
+    clone: Path, env: dict[str, str], tmp_path: Path
+):
+    """And not that of a run that has begun since."""
+    snakemake_for("cluster-generic")
+    records = tmp_path / "records"
+    grid_engine.install(records)
+    bare = make_clone(tmp_path / "clone")
+    edit(bare / "profiles/cluster-generic/config.v9+.yaml", r"-cwd -V ", "-cwd ")
+    # As if another run began as soon as the first job is submitted.
+    later = "( mkdir -p results/small/reports/run-2 ) && qsub"
+    edit(bare / "profiles/cluster-generic/config.v9+.yaml", r"^  qsub ", f"  {later} ")
+    campaign = Campaign.make(bare, tmp_path / "simulation", SMALL, env)
+    with start(campaign, records) as running:
+        outcome = running.end()
+    assert outcome.status == 0, outcome.output
+    assert set(campaign.states(1)) == SMALL_JOBS
+    assert not campaign.states(2)
 
 
 def test_ctrl_c_deletes_the_jobs_of_the_queue(clone: Path, env: dict[str, str], tmp_path: Path):

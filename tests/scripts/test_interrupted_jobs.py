@@ -15,7 +15,8 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 import pytest
-from stemphony import paths
+from stemphony import paths, progress
+from stemphony.job import last_word
 from stemphony.store import checkpoints, ledger
 from support.campaign import wait_for
 from support.interrupted import Job
@@ -93,8 +94,12 @@ def test_a_killed_job_goes_on_from_its_last_checkpoint(tmp_path, env, undisturbe
 
 @pytest.mark.parametrize(
     ("number", "ends_with", "reason"),
-    [(signal.SIGTERM, 143, "terminated (SIGTERM)"), (signal.SIGINT, 130, "interrupted")],
-    ids=["SIGTERM", "Ctrl-C"],
+    [
+        (signal.SIGTERM, 143, "terminated (SIGTERM)"),
+        (signal.SIGHUP, 129, "terminated (SIGHUP)"),
+        (signal.SIGINT, 130, "interrupted"),
+    ],
+    ids=["SIGTERM", "terminal closed", "Ctrl-C"],
 )
 def test_a_job_that_is_told_to_end_keeps_what_is_done(job, undisturbed, number, ends_with, reason):
     with job.start(STEMPHONY_CHECKPOINT_S="1000") as started:
@@ -246,10 +251,29 @@ def test_a_disk_that_fills_up_while_a_job_writes_its_result(small_disk, env, und
     (said,) = [line for line in log.splitlines() if "configuration_0000.nc: cannot be written" in line]
     assert re.search(r"The file system has \d+\.\d MB left", said)
     assert "Traceback" not in log
+    assert "configuration_0000.nc: cannot be written" in last_word(tmp_path / "1.log")
     assert not job.output.exists()
     assert not [name for name in job.leftovers() if name.endswith(".tmp")]
     filler.unlink()
     finish(job, undisturbed["multislice"], resumed=False)
+
+
+def test_a_job_that_fails_notes_why_and_whether_it_has_another_try(job):
+    os.truncate(job.result.specimen, 5000)
+    for number, another_try in (("1", True), ("2", False)):
+        status, log = job.run(STEMPHONY_TRY=number)
+        assert status == 1
+        noted = progress.state_of(job.result, 0, "p0d000", 0)
+        assert (noted["state"], noted["another_try"]) == (progress.FAILED, another_try)
+        assert "specimen.nc: is truncated or damaged" in noted["message"]
+        assert noted["message"] == log.strip() == last_word(job.logs / f"{number}.log")
+
+
+def test_notes_and_progress_at_the_end_of_a_log_are_no_last_word(job):
+    status, log = job.run()
+    assert status == 0, log
+    assert log.strip()
+    assert last_word(job.logs / "1.log") == ""
 
 
 @pytest.mark.parametrize("known", [False, True])

@@ -20,13 +20,17 @@ def canonical(name: str) -> str:
 
 
 def of_conda(file: Path) -> dict[str, str]:
-    """Versions of a conda environment, as its yaml pins them."""
+    """Versions of a conda environment, as its yaml pins them.
+
+    With `==`, because conda takes 2.4.6.1 for `=2.4.6`; of Python the minor version.
+    """
     listed = yaml.safe_load(file.read_text(encoding="utf-8"))["dependencies"]
     pins = {}
     for entry in listed:
-        found = re.fullmatch(r"([\w.-]+) ?==?([\w.]+)", entry)
+        found = re.fullmatch(r"(python) =(\d+\.\d+)|(?!python )([\w.-]+) ==([\w.]+)", entry)
         assert found, f"{entry} is no exact version"
-        pins[canonical(found[1])] = found[2]
+        name, version = filter(None, found.groups())
+        pins[canonical(name)] = version
     return pins
 
 

@@ -135,6 +135,8 @@ class FakeCampaign:
                 "wall_seconds": 2.5,
                 "peak_memory_mb": 100.0,
                 "host": "here",
+                "cpu_model": "A processor",
+                "instruction_sets": "X86_V2 X86_V3",
                 "fft_plan_source": "cache",
                 "git_commit": "abc",
                 "versions": "{}",

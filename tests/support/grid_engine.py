@@ -1,5 +1,7 @@
 """Stand-ins for Grid Engine's commands: `qsub` runs a job at once on this machine, and each call is written down.
 
+With `-V` a job has the environment of `qsub`, without it next to none.
+
 They show that Snakemake and the profile ask in a way that such commands can answer. They say nothing of a cluster.
 """
 
@@ -35,6 +37,7 @@ if name == "qsub":
         job = subprocess.Popen(
             ["sh", "-c", run, "sh", arguments[-1], str(folder / f"exit-{{number}}")],
             stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
+            env=None if "-V" in arguments else {{"PATH": os.environ["PATH"], "HOME": str(folder)}},
         )
     (folder / f"pid-{{number}}").write_text(str(job.pid))
     print(number)

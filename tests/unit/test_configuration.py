@@ -543,6 +543,15 @@ def test_a_file_that_is_not_there_is_told(tmp_path):
         load([tmp_path])
 
 
+@pytest.mark.parametrize("password", ["*CANARY-7f3a", "!CANARY-7f3a"])
+def test_a_password_that_yaml_takes_for_a_sign_of_its_own_is_not_shown(tmp_path, password):
+    file = tmp_path / "config.yaml"
+    file.write_text(f"http_reporting:\n  auth_pass: {password}\n")
+    with pytest.raises(ConfigError, match=r"in line 2: .*; text with \* or ! in front needs quotes\.") as caught:
+        configuration.load([file])
+    assert "CANARY" not in str(caught.value)
+
+
 def test_anchors_and_merge_keys_of_yaml_work(tmp_path):
     text = "base: &base {a: 1, b: 2}\nderived: {<<: *base, b: 3}\n"
     assert load([written(tmp_path, text)])["derived"] == {"a": 1, "b": 3}

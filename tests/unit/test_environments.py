@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 from pathlib import Path
@@ -39,7 +40,15 @@ def test_both_conda_environments_have_one_python_that_the_project_allows():
     assert [int(n) for n in version.split(".")] >= [int(n) for n in minimum.split(".")]
 
 
-@pytest.mark.parametrize("name", [*NAMES, "development"])
+def test_a_version_that_is_not_exact_is_noticed(tmp_path):
+    file = tmp_path / "some.yaml"
+    for entry in ("numpy =2.4.6", "numpy 2.4.*", "numpy >=2.4.6", "numpy", "python ==3.12", "python =3"):
+        file.write_text(f"dependencies:\n  - {entry}\n")
+        with pytest.raises(AssertionError, match="no exact version"):
+            of_conda(file)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "development", "executors", "abtem"])
 def test_lock_files_hold_what_is_asked_for(name):
     assert of_pip(ENVS / f"{name}.in").items() <= of_pip(ENVS / f"{name}.lock.txt").items()
 
@@ -56,8 +65,8 @@ def test_lock_files_have_hashes_and_no_address(file):
 
 
 def test_all_environments_share_their_versions():
-    controller, simulation, monitor, development = (
-        of_pip(ENVS / f"{name}.lock.txt") for name in (*NAMES, "development")
+    controller, simulation, monitor, development, executors = (
+        of_pip(ENVS / f"{name}.lock.txt") for name in (*NAMES, "development", "executors")
     )
     both = controller.keys() & simulation.keys()
     assert {"numpy", "scipy", "netcdf4", "ase", "requests", "pyyaml"} <= both
@@ -65,6 +74,10 @@ def test_all_environments_share_their_versions():
     assert controller.items() <= development.items()
     assert simulation.items() <= development.items()
     assert monitor.items() <= development.items()
+    # It is installed on top of one of them.
+    both = executors.keys() & development.keys()
+    assert {"snakemake-interface-common", "snakemake-interface-executor-plugins"} <= both
+    assert {name: executors[name] for name in both} == {name: development[name] for name in both}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -117,6 +130,24 @@ def test_both_images_hold_the_same_files_which_are_there():
     for name in of_docker:
         assert (ROOT / name).exists(), name
     assert {"Snakefile", "workflow", "envs", "profiles", "config"} <= of_docker
+
+
+def test_both_images_start_the_same_program_with_the_same_variables():
+    (entry,), (script,) = (
+        re.findall(r"^ENTRYPOINT (.+)$", DOCKERFILE, re.M),
+        re.findall(r'^    exec (.+) "\$@"$', APPTAINER, re.M),
+    )
+    assert " ".join(json.loads(entry)) == script
+    lines = "\n".join(re.findall(r"^ENV (.+)$", DOCKERFILE, re.MULTILINE))
+    of_docker = dict(re.findall(r'(\w+)="([^"]*)"', lines))
+    of_apptainer = dict(re.findall(r'^    export (\w+)="?([^"\n]*)"?$', APPTAINER, re.MULTILINE))
+    # Apptainer keeps the user's name, home and folder, and with the home what `pip install --user` left there.
+    assert of_docker.keys() - of_apptainer.keys() == {"HOME", "USER", "STEMPHONY_CACHE_DIR"}
+    assert of_apptainer.keys() - of_docker.keys() == {"PYTHONNOUSERSITE"}
+    both = of_docker.keys() & of_apptainer.keys()
+    assert {name: of_docker[name].replace("$COMMIT", "{{ COMMIT }}") for name in both} == {
+        name: of_apptainer[name] for name in both
+    }
 
 
 def test_images_are_marked_as_not_built():

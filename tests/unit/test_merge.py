@@ -339,7 +339,12 @@ def test_every_job_is_accounted_for(fake):
         assert runtime["configuration"][:].tolist() == list(range(CONFIGURATIONS)) * 3
         assert runtime["cpu_seconds"][:].tolist() == [1.5] * 12
         assert set(read_texts(runtime["job_host"])) == {"here"}
+        assert set(read_texts(runtime["job_cpu_model"])) == {"A processor"}
+        assert set(read_texts(runtime["job_instruction_sets"])) == {"X86_V2 X86_V3"}
         assert set(read_texts(runtime["job_algorithm"])) == {"multislice"}
+        assert read_texts(runtime["job_sha256"]) == [
+            hashlib.sha256(fake.result.job(*pair).read_bytes()).hexdigest() for pair in fake.pairs
+        ]
         assert runtime.time_start == "2026-01-01T00:00:00+00:00"  # of the first job
         assert root["params"]["simulation"].random_seed == 1
 

@@ -155,3 +155,21 @@ def test_a_profile_of_the_users_own_goes_before_the_shipped_one(tmp_path: Path, 
     assert runner._profile("slurm", snakefile) == str(ROOT / "profiles" / "slurm")
     installed(tmp_path / "config" / "snakemake")
     assert runner._profile("slurm", snakefile) == "slurm"
+
+
+@pytest.mark.parametrize("file", PROFILES, ids=lambda file: file.parent.name)
+def test_a_profile_says_at_its_head_which_plugin_it_needs_and_what_is_seen_without(file: Path):
+    """Bare Snakemake ends in its whole usage then, before anything of ours could say more."""
+    executor = content(file).get("executor", "local")
+    head = "".join(line for line in file.read_text().splitlines(keepends=True) if line.startswith("#"))
+    of_its_own = f"\nsnakemake-executor-plugin-{executor}==" in (ROOT / "envs/executors.lock.txt").read_text()
+    assert (f"invalid choice: '{executor}'" in head) == of_its_own
+    assert ("-m pip install --require-hashes -r envs/executors.lock.txt" in head) == of_its_own
+
+
+def test_a_missing_plugin_is_named_with_the_lock_that_has_it():
+    for executor, lock in (("slurm", "controller"), ("lsf", "executors")):
+        said = profiles.missing_plugin(ROOT, executor)
+        assert f"plugin snakemake-executor-plugin-{executor}, which is not installed" in said
+        assert said.endswith(f"-m pip install --require-hashes -r {ROOT / 'envs' / lock}.lock.txt")
+    assert "has no executor 'slrum'" in profiles.missing_plugin(ROOT, "slrum")

@@ -60,6 +60,12 @@ def test_versions_are_told_and_agree():
     assert all(re.match(r"[\w.-]+$|[\w-]+ [\d.]+$", version) for version in versions.values()), versions
 
 
+def test_the_instruction_sets_of_the_processor_are_told():
+    told = provenance.runtime_attributes()["instruction_sets"]
+    assert told
+    assert told.split(" ") == [word for word in told.split() if re.fullmatch(r"\w+", word)]
+
+
 def test_every_package_of_the_environment_is_told():
     told = set(json.loads(provenance.runtime_attributes()["packages"]))
     for distribution in metadata.distributions():

@@ -70,6 +70,23 @@ def test_a_job_that_left_slurms_memory_has_the_state_that_sacct_tells():
     assert answers == [{"1": "TIMEOUT"}]
 
 
+@pytest.mark.parametrize("command", ["squeue", "sacct"])
+def test_a_cancelled_job_has_ended_whoever_cancelled_it(command: str):
+    """sacct says by whom, and the executor takes what it does not know for a job that runs."""
+    answers, _ = looks(Slurm([{}], sacct={"1": "CANCELLED by 1000"}), {"1"}, 1, command)
+    assert answers == [{"1": "CANCELLED"}]
+
+
+def test_a_job_that_made_room_for_others_and_is_not_queued_again_has_ended_and_is_told_once():
+    requeued = [{"1": "PREEMPTED"}, {"1": "PREEMPTED"}, {"1": "PENDING"}]
+    answers, said = looks(Slurm([*requeued, {"1": "PREEMPTED"}]), {"1"}, len(requeued) + ABSENT_LOOKS)
+    assert [answer["1"] for answer in answers] == [
+        "PREEMPTED", "PREEMPTED", "PENDING", *["PREEMPTED"] * (ABSENT_LOOKS - 1), "CANCELLED",
+    ]  # fmt: skip
+    (line,) = said
+    assert line.startswith("Slurm has ended the job 1 to make room for one of higher priority (PREEMPTED).")
+
+
 def test_a_job_that_nobody_knows_any_more_has_ended():
     answers, _ = looks(Slurm([{"2": "RUNNING"}]), {"1", "2"}, ABSENT_LOOKS)
     assert [answer.get("1") for answer in answers] == [None] * (ABSENT_LOOKS - 1) + ["UNKNOWN"]
@@ -87,6 +104,7 @@ def test_what_the_lookout_replaces_is_there_in_the_installed_executor():
     assert "query_job_status(" in source
     assert "min_job_age = get_min_job_age()" in source
     assert 'status == "UNKNOWN"' in source
+    assert '"CANCELLED",' in source
     assert slurm.NO_ANSWER not in source
     assert plugin.query_job_status_squeue(RUN).split()[-1] == plugin.query_job_status_sacct(RUN).split()[-1] == RUN
     assert isinstance(plugin.Executor.next_seconds_between_status_checks, property)
@@ -302,7 +320,7 @@ def test_a_run_of_snakemake_by_itself_says_which_jobs_are_left(monkeypatch: pyte
     monkeypatch.setenv("PATH", str(squeue.parent), prepend=":")
     monkeypatch.chdir(tmp_path)
     said: list[str] = []
-    hooks.Run._say_which_jobs_are_left(SimpleNamespace(result=ResultPaths.of("quick"), say=said.append))  # type: ignore
+    hooks.Run._say_whose_jobs_are_queued(SimpleNamespace(result=ResultPaths.of("quick"), say=said.append))  # type: ignore
     (line,) = said
     assert line.startswith("Slurm still has 1 job of this simulation, from a run that was killed (1 running).")
     assert line.endswith("scancel 17")

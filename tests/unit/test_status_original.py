@@ -83,6 +83,34 @@ def test_secrets_are_not_printed():
 
 
 @pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        ("https://a:1/b?token=CANARY-7f3a&run=CANARY-7f3a", "https://a:1/b?token=…&run=…"),
+        ("https://a/b?CANARY-7f3a", "https://a/b?…"),
+        ("https://a/b#CANARY-7f3a", "https://a/b#…"),
+        ("a/b?key=CANARY-7f3a", "a/b?key=…"),
+        ("http://u:CANARY-7f3a@a/b", "http://a/b"),
+        ("http://CANARY-7f3a@a/b", "http://a/b"),
+        ("http://u:CANARY/7f3a@a/b?c=CANARY-7f3a", "http://…@a/b?c=…"),
+        ("u:CANARY-7f3a@a/b", "…@a/b"),
+        ("http://a/b", "http://a/b"),
+    ],
+)
+def test_of_an_address_no_secret_is_printed(tmp_path, capsys, address, url):
+    file = tmp_path / "config.yaml"
+    link = address if "://" in address else f"ftp://{address}"
+    file.write_text(f'http_reporting: {{ reporting = true; url = "{address}"; parameters: {{ link = "{link}"; }} }}')
+    assert cli.main(["check", str(file)]) != 0
+    said = capsys.readouterr().err
+    assert "CANARY" not in said
+    assert "7f3a" not in said.replace(str(tmp_path), "")
+    block = block_of(file.read_text())
+    assert block["url"] == url
+    assert ("auth_pass_env" in block) == (address == "http://u:CANARY-7f3a@a/b")
+    assert ("not shown here" in said) == ("CANARY" in address)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",

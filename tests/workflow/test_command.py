@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pty
 import re
@@ -15,10 +16,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 from support.campaign import (
     AFTER_JOBS,
     DEADLINE_S,
     PROGRAMS,
+    REPOSITORY,
     Campaign,
     Outcome,
     assert_same_arrays,
@@ -195,6 +198,35 @@ def test_snakemake_by_itself_shows_the_same_message(tiny: Reported, tmp_path: Pa
     assert outcome.status == 1
     assert "energy_kev" in outcome.output
     assert "Traceback" not in outcome.output
+
+
+def said_of_the_executor(outcome: Outcome) -> list[str]:
+    """All lines but the command and, before it on a machine with Slurm's commands, that they do not answer."""
+    lines = (line for line in outcome.output.splitlines() if line.strip() and " --snakefile " not in line)
+    return [line for line in lines if not line.startswith("Slurm does not answer")]
+
+
+@pytest.mark.parametrize("profile", ["cluster-generic", "htcondor", "kubernetes", "lsf"])
+def test_a_profile_whose_plugin_is_not_installed_is_one_message_with_what_to_do(quiet_copy: Campaign, profile: str):
+    executor = yaml.safe_load((REPOSITORY / f"profiles/{profile}/config.v9+.yaml").read_text())["executor"]
+    if importlib.util.find_spec(f"snakemake_executor_plugin_{executor.replace('-', '_')}"):
+        pytest.skip(f"the plugin for {executor} is installed")
+    outcome = quiet_copy.stemphony("--profile", profile)
+    assert outcome.status != 0
+    (message,) = said_of_the_executor(outcome)
+    assert message.startswith(f"stemphony: the executor '{executor}' needs Snakemake's plugin ")
+    lock = quiet_copy.clone / "envs" / "executors.lock.txt"
+    assert shlex.split(message.partition(" Do: ")[2]) == [
+        sys.executable, "-m", "pip", "install", "--require-hashes", "-r", str(lock)
+    ]  # fmt: skip
+    assert f"\nsnakemake-executor-plugin-{executor}==" in lock.read_text()
+
+
+def test_an_executor_that_does_not_exist_is_one_message(quiet_copy: Campaign):
+    outcome = quiet_copy.stemphony("--executor", "slrum")
+    assert outcome.status != 0
+    (message,) = said_of_the_executor(outcome)
+    assert message.startswith("stemphony: Snakemake has no executor 'slrum'")
 
 
 # --- stemphony check, init --------------------------------------------------------------------------------------------

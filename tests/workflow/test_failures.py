@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stemphony.hooks import HOLDERS, process_start
+from stemphony.store.claims import process_start
+from stemphony.store.holders import HOLDERS
 from support.campaign import (
     AFTER_JOBS,
     TINY_JOBS,
@@ -238,7 +239,9 @@ def test_sigterm_lets_running_jobs_finish_and_the_same_command_completes(slow: F
             wait_until_computing(campaign, 2, 1)
             (job,) = campaign.states(2)
             running.process.send_signal(signal.SIGTERM)
-            assert running.end().status == 1
+            outcome = running.end()
+        assert outcome.status == 1
+        assert "stemphony: SIGTERM: no other pair is begun" in outcome.output
         events = list(server.events)
         assert ends(events) == ["CANCELLED"]
         assert events[-1]["event"] == "CANCELLED"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -118,6 +119,35 @@ def test_what_concerns_the_merge_is_merged_only(campaign: Campaign, blocks: dict
 def test_what_concerns_the_physics_computes_every_job(campaign: Campaign, blocks: dict[str, Any]):
     campaign.change(**blocks)
     assert campaign.to_run() == ALL_JOBS
+
+
+@pytest.mark.parametrize("size", [0, 5000])
+def test_a_damaged_specimen_file_is_made_anew_and_recomputes_no_configuration_that_is_there(
+    tiny: Reported, quiet_copy: Campaign, size: int
+):
+    os.truncate(quiet_copy.result.specimen, size)
+    before = quiet_copy.written()
+    del before["defocus_p0d000/configuration_0001.nc"]
+    quiet_copy.job_file("p0d000/0001").unlink()
+    outcome = quiet_copy.stemphony()
+    assert outcome.status == 0, outcome.output
+    assert "specimen.nc was damaged and is made anew" in outcome.output
+    assert quiet_copy.written().items() > before.items()
+    assert quiet_copy.states(2).keys() == {"p0d000/0001"}
+    assert_same_arrays(quiet_copy.result.merged, tiny.arrays)
+    assert quiet_copy.to_run() == set()
+
+
+@pytest.mark.parametrize("damage", ["lost", "cut off"])
+def test_a_specimen_file_that_is_no_more_of_the_crystal_computes_everything_in_one_run(
+    quiet_copy: Campaign, damage: str
+):
+    quiet_copy.change(specimen={"u_iso_angstrom2": {"Sr": 0.01, "Ti": 0.00557, "O": 0.009275}})
+    if damage == "lost":
+        quiet_copy.result.specimen.unlink()
+    else:
+        os.truncate(quiet_copy.result.specimen, 5000)
+    assert quiet_copy.to_run() == EVERYTHING
 
 
 def test_another_thermal_motion_computes_everything(campaign: Campaign):

@@ -22,8 +22,9 @@ import numpy as np
 import pytest
 from stemphony import cli, overview
 from stemphony.errors import StorageError
-from stemphony.hooks import HOLDERS, process_start
 from stemphony.rerun import KEPT_SUFFIX, _link
+from stemphony.store.claims import process_start
+from stemphony.store.holders import HOLDERS
 from support.campaign import (
     AFTER_JOBS,
     TINY_JOBS,
@@ -91,6 +92,12 @@ def broken(broken_once: Campaign, tmp_path: Path) -> Campaign:
 def checksum_of(campaign: Campaign, job: str) -> Path:
     file = campaign.job_file(job)
     return file.with_name(file.name + ".sha256")
+
+
+def flip_one_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
 
 
 # --- status ---------------------------------------------------------------------------------------------------------
@@ -169,13 +176,34 @@ def test_a_killed_job_is_failed_and_a_running_one_is_running(slow: Finished, tmp
 
 
 def test_a_damaged_file_is_found_when_every_byte_is_looked_at(quiet_copy: Campaign):
-    file = quiet_copy.job_file("p0d000/0000")
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
+    flip_one_bit(quiet_copy.job_file("p0d000/0000"))
     assert states(quiet_copy)["p0d000/0000"] == "done"
     assert states(quiet_copy, "--verify")["p0d000/0000"] == "unusable"
     assert "do not match" in quiet_copy.command("status", quiet_copy.result.root, "--verify").output
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [("all of it", "truncated: it is empty"), ("its end", "truncated: it has 5000 of "), ("its begin", "damaged: ")],
+)
+def test_a_file_that_was_cut_off_is_found_without_looking_at_every_byte(
+    tiny: Reported, quiet_copy: Campaign, damage: str, reason: str
+):
+    file = quiet_copy.job_file("p0d000/0000")
+    size = file.stat().st_size
+    os.truncate(file, {"all of it": 0, "its end": 5000, "its begin": 0}[damage])
+    if damage == "its begin":
+        os.truncate(file, size)  # zeros, as some file systems leave them after a failure of power
+    found = status(quiet_copy)
+    assert found["counts"] == {"done": 3, "running": 0, "failed": 0, "missing": 0, "unusable": 1}
+    (pair,) = [pair for pair in found["pairs"] if pair["state"] == "unusable"]
+    assert pair["reason"].startswith(reason)
+    said = quiet_copy.command("status", quiet_copy.result.root).output
+    assert f"unusable  defocus 0 nm, configuration 0, 1 attempts: {reason}" in said
+    outcome = rerun(quiet_copy)
+    assert outcome.status == 0, outcome.output
+    assert computed(quiet_copy, 2) == {"p0d000/0000"}
+    assert_same_arrays(quiet_copy.result.merged, tiny.arrays)
 
 
 def test_a_file_of_another_campaign_is_unusable(slow: Finished, quiet_copy: Campaign):
@@ -193,6 +221,66 @@ def test_a_folder_that_is_no_result_is_one_message(quiet_copy: Campaign, command
     assert outcome.output.startswith("stemphony: ")
     assert len(outcome.output.splitlines()) == 1
     assert "is no result of a simulation" in outcome.output
+
+
+@contextmanager
+def alive(campaign: Campaign) -> Iterator[None]:
+    """As if a run of the campaign were there."""
+    folder = campaign.directory / HOLDERS
+    folder.mkdir(parents=True, exist_ok=True)
+    noted = {"host": os.uname().nodename, "pid": os.getpid(), "started": process_start(os.getpid())}
+    holder = folder / "here.json"
+    holder.write_text(json.dumps({**noted, "simulation": campaign.result.name}))
+    try:
+        yield
+    finally:
+        holder.unlink()
+
+
+def note(campaign: Campaign, **state: Any) -> None:
+    """As if the one job that is lost had noted this in the last run."""
+    campaign.job_file("p0d000/0001").unlink()
+    file = campaign.result.progress(1, "p0d000", 1)
+    file.write_text(json.dumps({**json.loads(file.read_text()), **state}))
+
+
+@pytest.mark.parametrize("left", [{"state": "failed", "message": "no luck"}, {"state": "running", "pid": 2**22 + 1}])
+def test_a_pair_whose_next_try_is_still_to_come_is_said_to_have_one(quiet_copy: Campaign, left: dict[str, Any]):
+    why = left.get("message", "the job died without a word")
+    note(quiet_copy, **left, another_try=True)
+    with alive(quiet_copy):
+        found = status(quiet_copy)
+        assert found["counts"] == {"done": 3, "running": 0, "failed": 1, "missing": 0, "unusable": 0}
+        said = quiet_copy.command("status", quiet_copy.result.root).output
+    assert f"failed    defocus 0 nm, configuration 1, 1 attempts: is tried again by its run: {why}" in said
+    assert "stemphony rerun" not in said
+    said = quiet_copy.command("status", quiet_copy.result.root).output
+    assert f"configuration 1, 1 attempts: {why}" in said, "no run is left that would"
+    assert "stemphony rerun" in said
+
+
+def test_the_last_try_is_not_said_to_have_another(quiet_copy: Campaign):
+    note(quiet_copy, state="failed", message="no luck", another_try=False)
+    with alive(quiet_copy):
+        said = quiet_copy.command("status", quiet_copy.result.root).output
+    assert "configuration 1, 1 attempts: no luck" in said
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ("2026-11-27T10:00:00.000+00:00  10 % of the waves\n/x/y.nc: cannot be written: the disk is full.\n",
+         "/x/y.nc: cannot be written: the disk is full."),
+        ("2026-11-27T10:00:00.000+00:00  10 % of the waves\n", "the job died without a word"),
+        ("Stemphony: no checkpoint is kept, the job goes on without\n", "the job died without a word"),
+        ("", "the job died without a word"),
+    ],
+)  # fmt: skip
+def test_a_job_that_could_not_note_its_end_has_the_message_of_its_log(quiet_copy: Campaign, log: str, reason: str):
+    note(quiet_copy, state="running", pid=2**22 + 1)
+    quiet_copy.result.log("p0d000", 1).write_text(log)
+    (pair,) = [pair for pair in status(quiet_copy)["pairs"] if pair["state"] == "failed"]
+    assert pair["reason"].startswith(reason)
 
 
 @contextmanager
@@ -269,7 +357,8 @@ def test_job_files_from_a_clock_that_is_ahead_are_merged(tiny: Reported, quiet_c
     files = sorted((quiet_copy.result.root / "jobs").rglob("*.nc"))
     dated(files, 3600)
     shutil.rmtree(quiet_copy.directory / ".snakemake" / "metadata")  # else it goes by the content of small files
-    assert status(quiet_copy)["merged"] == "outdated"
+    assert status(quiet_copy)["merged"] == "current", "it is made from these very files, whatever their times are"
+    quiet_copy.job_file("p0d000/0000").unlink()
     outcome = rerun(quiet_copy)
     assert outcome.status == 0, outcome.output
     assert_same_arrays(quiet_copy.result.merged, tiny.arrays)
@@ -288,7 +377,8 @@ def test_job_files_from_a_clock_that_is_ahead_are_merged(tiny: Reported, quiet_c
 
 
 @pytest.mark.parametrize("damage", ["a byte of its superblock", "its end"])
-def test_a_damaged_merged_result_is_merged_anew(tiny: Reported, quiet_copy: Campaign, damage: str):
+@pytest.mark.parametrize("command", ["stemphony rerun", "stemphony run", "snakemake"])
+def test_a_damaged_merged_result_is_merged_anew(tiny: Reported, quiet_copy: Campaign, damage: str, command: str):
     before = quiet_copy.written()
     with quiet_copy.result.merged.open("r+b") as stream:
         if damage == "its end":
@@ -298,19 +388,61 @@ def test_a_damaged_merged_result_is_merged_anew(tiny: Reported, quiet_copy: Camp
     assert status(quiet_copy)["merged"] == "outdated"
     said = quiet_copy.command("status", quiet_copy.result.root).output
     assert "is from before, or damaged: they are not merged yet" in said
-    outcome = rerun(quiet_copy)
+    if command == "stemphony rerun":
+        outcome = rerun(quiet_copy)
+        assert "computes no pair:\nthen all pairs are merged anew." in outcome.output
+    else:
+        outcome = quiet_copy.stemphony() if command == "stemphony run" else quiet_copy.snakemake()
     assert outcome.status == 0, outcome.output
-    assert "computes no pair:\nthen all pairs are merged anew." in outcome.output
+    assert "stem.nc is truncated or damaged: it is merged anew" in outcome.output
     assert_same_arrays(quiet_copy.result.merged, tiny.arrays)
     assert quiet_copy.written() == before
+    assert quiet_copy.to_run() == set()
+
+
+def test_a_damaged_merged_result_is_in_the_plan_only_where_all_is_asked_for(quiet_copy: Campaign):
+    os.truncate(quiet_copy.result.merged, 5000)
+    assert quiet_copy.to_run() == AFTER_JOBS
+    assert quiet_copy.result.merged.stat().st_size == 5000, "a dry run changes nothing"
+    one = quiet_copy.job_file("p0d000/0000").relative_to(quiet_copy.directory)
+    quiet_copy.job_file("p0d000/0001").unlink()
+    assert quiet_copy.succeed("--dry-run", one).jobs == set()
+
+
+def test_a_result_that_a_refused_merge_has_left_is_not_said_to_be_merged_from_what_is_there(
+    tiny: Reported, quiet_copy: Campaign
+):
+    """Snakemake puts it back as of now, so that it is younger than the job files that are not in it."""
+    stem = quiet_copy.result.merged.read_bytes()
+    quiet_copy.job_file("p0d000/0001").unlink()
+    flip_one_bit(quiet_copy.job_file("p5d000/0000"))
+    refused = quiet_copy.stemphony()
+    assert refused.status == 1
+    assert "1 of 4 job files are not usable" in refused.output
+    assert quiet_copy.result.merged.read_bytes() == stem
+    found = status(quiet_copy)
+    assert (found["counts"]["done"], found["merged"]) == (4, "outdated")
+    again = rerun(quiet_copy)
+    assert again.status == 1
+    assert "then all pairs are merged anew" in again.output
+    mended = rerun(quiet_copy, "--verify")
+    assert mended.status == 0, mended.output
+    assert_same_arrays(quiet_copy.result.merged, tiny.arrays)
+    assert status(quiet_copy)["merged"] == "current"
+
+
+def test_a_result_that_does_not_tell_its_files_is_judged_by_its_time(quiet_copy: Campaign):
+    with netCDF4.Dataset(quiet_copy.result.merged, "a") as root:
+        root["runtime"].renameVariable("job_sha256", "job_of_an_earlier_version")
+    assert status(quiet_copy)["merged"] == "current"
+    dated([quiet_copy.job_file("p0d000/0000")], 3600)
+    assert status(quiet_copy)["merged"] == "outdated"
 
 
 def test_what_only_the_check_of_every_byte_finds_has_its_command(quiet_copy: Campaign):
     file = quiet_copy.job_file("p0d000/0001")
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
     moment = file.stat()
-    file.write_bytes(content)
+    flip_one_bit(file)
     os.utime(file, ns=(moment.st_atime_ns, moment.st_mtime_ns))
     outcome = quiet_copy.command("status", quiet_copy.result.root, "--verify")
     assert "1 unusable" in outcome.output
@@ -357,7 +489,8 @@ def test_a_rerun_that_fails_keeps_the_old_result(tiny: Reported, quiet_copy: Cam
     file, checksum = quiet_copy.job_file("p5d000/0001"), checksum_of(quiet_copy, "p5d000/0001")
     before, kept = quiet_copy.written(), checksum.read_text()
     specimen = quiet_copy.result.specimen.read_bytes()
-    quiet_copy.result.specimen.write_bytes(specimen[:1000])  # every job refuses it
+    with netCDF4.Dataset(quiet_copy.result.specimen, "a") as root:
+        root["positions"][0, 0] += 0.1  # every job refuses it
     outcome = rerun(quiet_copy, "--defocus", "5")
     assert outcome.status == 1
     quiet_copy.result.specimen.write_bytes(specimen)
@@ -462,6 +595,15 @@ def test_a_dry_run_says_it_and_does_nothing(broken: Campaign):
     assert outcome.status == 0
     assert "computes 2 pairs again" in outcome.output
     assert {path: path.stat().st_mtime_ns for path in broken.directory.rglob("*")} == before
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["run", "dry run"])
+def test_a_config_that_is_not_there_is_refused_also_when_there_is_nothing_to_do(quiet_copy: Campaign, dry: tuple):
+    assert "nothing to compute" in rerun(quiet_copy, *dry).output
+    outcome = rerun(quiet_copy, *dry, "--config", "nope.yaml")
+    assert outcome.status == 1
+    (line,) = outcome.output.splitlines()
+    assert "nope.yaml cannot be read: No such file or directory." in line
 
 
 def test_an_edited_config_is_refused_because_it_would_compute_more(broken: Campaign):

@@ -100,6 +100,30 @@ def test_a_working_directory_whose_disk_is_full_is_told_so(quiet_copy: Campaign,
         assert_same_arrays(campaign.result.merged, tiny.arrays)
 
 
+def test_a_disk_that_is_full_before_the_merge_begins_is_told_with_what_is_kept(quiet_copy: Campaign):
+    """Snakemake copies the present stem.nc before the merge, and ends where it cannot."""
+    campaign = quiet_copy
+    campaign.change(adf={"average_configurations": False})  # merged only
+    stem = campaign.result.merged.read_bytes()
+    with disk_under(campaign.directory / ".snakemake"):
+        before = campaign.written()
+        ballast = fill(campaign.directory / ".snakemake", 60)
+        outcome = campaign.stemphony()
+        assert outcome.status == 1
+        (line,) = [line for line in outcome.output.splitlines() if line.startswith("the disk of ")]
+        assert f"{campaign.directory}/.snakemake/" in line
+        assert "MB left), or your quota on it, is full" in line
+        assert "That one and all job files are as they were" in line
+        assert f"Make room for {len(stem) / 1e6:.1f} MB there" in line
+        assert "Errno" not in outcome.output
+        assert campaign.result.merged.read_bytes() == stem
+        assert campaign.written() == before
+        ballast.unlink()
+        assert campaign.succeed().jobs == AFTER_JOBS
+    assert campaign.written() == before
+    assert campaign.result.merged.read_bytes() != stem
+
+
 # --- a folder that cannot be written --------------------------------------------------------------------------------
 
 

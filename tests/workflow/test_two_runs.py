@@ -9,7 +9,8 @@ import signal
 import sys
 from pathlib import Path
 
-from stemphony.hooks import HOLDERS, process_start
+from stemphony.store.claims import process_start
+from stemphony.store.holders import HOLDERS
 from support.campaign import Running, assert_same_arrays, wait_for
 
 from workflow.conftest import Finished

@@ -11,7 +11,7 @@ shell.prefix(snakefile.shell_prefix(workflow))
 SESSION = snakefile.open_session(config, workflow)
 CAMPAIGN = SESSION.campaign
 FILES = SESSION.result
-JOB_FILES = [FILES.job(defocus.id, index) for defocus in CAMPAIGN.defoci for index in range(CAMPAIGN.configurations)]
+JOB_FILES = SESSION.job_files
 
 # `ancient`: the specimen's digest is in the params of its jobs, its time of writing decides nothing. But not while it
 # is about to be made anew: Snakemake does not look at the params of jobs behind one that runs, and would leave out

@@ -4,7 +4,7 @@
 rule merge_results:
     input:
         specimen=SPECIMEN,
-        jobs=JOB_FILES,
+        jobs=SESSION.jobs_to_merge,
     output:
         # `update`: Snakemake would delete the present result before a merge that may refuse its inputs.
         nc=update(FILES.merged),

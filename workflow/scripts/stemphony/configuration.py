@@ -78,6 +78,10 @@ def load(files: Sequence[Path]) -> dict[str, Any]:
             place = getattr(error, "problem_mark", None)
             line = f" in line {place.line + 1}" if place else ""
             reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+            # It may be a password, which is not to be shown.
+            reason = re.sub(
+                r"(undefined alias|for the tag) '.*'", r"\1; text with * or ! in front needs quotes", reason
+            )
             raise ConfigError("", f"{file} is not valid YAML{line}: {reason}.") from None
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not a text file"

@@ -6,15 +6,14 @@ does, because no job could keep its result.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
-import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +29,17 @@ from .status.reporter import ONSTART_WAIT_S, RUN_END_WAIT_S, Reporter
 from .status.spool import count_lines, spool_file_of
 from .store import ledger
 from .store.checkpoints import put_aside, sweep
-from .store.claims import process_start
+from .store.holders import forget_this_run, holders, note_this_run
 from .store.unfinished import sweep_unfinished
 
 LIVE_VARIABLE = "STEMPHONY_LIVE"
+MERGE_RULE = "merge_results"
 WATCH_S = 5.0
 LAST_WORD_S = 5.0
 """Part of the wait at the end of a run that is kept for the event that ends it."""
+OURS = "stemphony: "
+"""What each line of a hook begins with."""
 DIED = "the job died without a word (killed, out of memory, or its node failed)"
-# One file for each run that holds a working directory; `stemphony run` unlocks only when all of them are gone.
-HOLDERS = Path(".snakemake") / "stemphony-runs"
 
 
 class Run:
@@ -53,10 +53,14 @@ class Run:
         For what Snakemake alone knows: cores, the jobs to run, whether it only touches files.
     say : callable
         Prints a line for the user.
+    notes : sequence of str
+        What is to be said when it starts.
     """
 
-    def __init__(self, checked: Preflight, workflow: Any, say: Callable[[str], None]) -> None:
-        self.checked, self.workflow, self.say = checked, workflow, say
+    def __init__(
+        self, checked: Preflight, workflow: Any, say: Callable[[str], None], notes: Sequence[str] = ()
+    ) -> None:
+        self.checked, self.workflow, self.say, self.notes = checked, workflow, say, [*notes]
         self.result = paths.ResultPaths.of(checked.campaign.name)
         self.number = 0
         self.jobs = 0
@@ -66,7 +70,6 @@ class Run:
         self.cancelled_by = ""
         self.ended = threading.Event()
         self.common: dict[str, Any] = {}
-        self.holder = HOLDERS / f"{socket.gethostname()}.{os.getpid()}.json"
 
     # --- onstart ----------------------------------------------------------------------------------------------
 
@@ -91,16 +94,18 @@ class Run:
         plan = {**checked.plan(self.number, processors, self.jobs, ledger.now()), "retries": self._retries()}
         ledger.write_plan(self.result, plan, self.number)
         os.environ[job.RUN_VARIABLE] = str(self.number)
+        # Executors that hand no environment on put what is registered into the job's command, or its description.
+        self.workflow.register_envvars(job.RUN_VARIABLE)
         self._keep_what_orphans_finished()
         sweep_unfinished(self.result)
-        self._note_holder()
+        note_this_run(self.result.name)
         self._listen_for_cancel()
         if plan["shared_waves"]:
             self._one_job_of_each_configuration_first()
-        for line in plan["plan"]:
+        for line in (*plan["plan"], *self.notes):
             self.say(line)
         if not self.workflow.local_exec:
-            self._say_which_jobs_are_left()
+            self._say_whose_jobs_are_queued()
         self.common = {
             "id": identity.id,
             "num_threads": plan["threads"],
@@ -172,23 +177,22 @@ class Run:
                 defocus, configuration = needed.wildcards.defocus, int(needed.wildcards.configuration)
                 put_aside(file, self.result.aside(defocus, configuration))
 
-    def _note_holder(self) -> None:
-        self.holder.parent.mkdir(parents=True, exist_ok=True)
-        content = {
-            "simulation": self.result.name, "host": socket.gethostname(), "pid": os.getpid(),
-            "started": process_start(os.getpid()),
-        }  # fmt: skip
-        self.holder.write_text(json.dumps(content), encoding="utf-8")
+    def _say_whose_jobs_are_queued(self) -> None:
+        """Nothing is submitted yet: what is queued is of a run that was killed, or of one beside this.
 
-    def _say_which_jobs_are_left(self) -> None:
-        """Nothing is submitted yet: what is queued is of a run that was killed. `stemphony run` has waited for it."""
+        `stemphony run` has waited for the former, and refuses to begin beside the latter; Snakemake alone does neither.
+        """
         try:
-            left = slurm.leftovers(Path.cwd(), self.result.name)
+            queued = slurm.leftovers(Path.cwd(), self.result.name)
         except slurm.SlurmIsSilentError:
             return
-        if left:
-            self.say(f"{slurm.of_a_killed_run(left)}. What they compute is computed twice, unless you end them: "
-                     f"{slurm.cancel(left)}")  # fmt: skip
+        others = [one for one in holders(Path.cwd()) if one.simulation == self.result.name and not one.is_this_process]
+        beside = next((one for one in others if one.is_alive), next((one for one in others if one.is_elsewhere), None))
+        if queued and beside is not None:
+            self.say(slurm.of_a_run_beside(queued, beside.pid, beside.host if beside.is_elsewhere else None))
+        elif queued:
+            self.say(f"{slurm.of_a_killed_run(queued)}. What they compute is computed twice, unless you end them: "
+                     f"{slurm.cancel(queued)}")  # fmt: skip
 
     def _one_job_of_each_configuration_first(self) -> None:
         """Start with jobs that compute the waves of their configuration; the others then find them.
@@ -213,6 +217,9 @@ class Run:
 
             def noted(received: int, frame: Any, before: Any = before) -> None:
                 self.cancelled_by = signal.Signals(received).name
+                # Not `say`: where the signal came in the midst of a line, the stream cannot be entered again.
+                with suppress(OSError):
+                    os.write(2, f"{OURS}{heard(received)}\n".encode())
                 before(received, frame)
 
             signal.signal(number, noted)
@@ -240,7 +247,7 @@ class Run:
             self._report("onsuccess", self._end, Event.FINISH)
         else:
             self._report("onsuccess", self._end, Event.FAILED, "the run ended without a merged result")
-        self.holder.unlink(missing_ok=True)
+        forget_this_run()
 
     def error(self) -> None:
         """Send ERROR for jobs that died without their own, then FAILED or CANCELLED."""
@@ -253,7 +260,19 @@ class Run:
             self._report("onerror", self._end, Event.CANCELLED, f"cancelled by {self.cancelled_by}")
         else:
             self._report("onerror", self._end, Event.FAILED, "a job failed")
-        self.holder.unlink(missing_ok=True)
+        forget_this_run()
+
+    def have_damaged_result_merged(self) -> None:
+        """Before Snakemake decides what runs: have a stem.nc that is not readable merged again. It goes by its time."""
+        # The package netCDF4 is imported only where there is a file to read.
+        if not self.result.merged.exists():
+            return
+        from .store.merge import is_damaged
+
+        note = f"{self.result.merged} is truncated or damaged: it is merged anew"
+        if is_damaged(self.result.merged) and note not in self.notes:
+            self.workflow.dag.forcefiles.add(str(self.result.merged))
+            self.notes.append(note)
 
     def _have_it_merged_again(self) -> None:
         """After a merge that refused its inputs, see that the next run tries again.
@@ -262,7 +281,7 @@ class Run:
         merge that failed: the next run would find it up to date. Marked incomplete, it is merged again.
         """
         for failed in self.workflow.scheduler.failed:
-            if failed.rule.name == "merge_results":
+            if failed.rule.name == MERGE_RULE:
                 self.workflow.persistence.started(failed)
 
     def _is_complete(self) -> bool:
@@ -314,7 +333,9 @@ class Run:
             state = states.get((name, attempt), {})
             if state.get("state") != progress.FINISHED:
                 defocus, configuration = self._pair_of(name)
-                message = str(state.get("message") or DIED)
+                # The log is that of the last attempt, of which alone there is a state.
+                said = job.last_word(self.result.log(defocus.id, configuration)) if state else ""
+                message = str(state.get("message") or said or DIED)
                 self._write_error_of(defocus, configuration, attempt, message, will_retry=was_retried)
         for defocus, configuration in self._failed_before_they_began():
             attempt = ledger.claim_attempt(self.result, defocus.id, configuration)
@@ -411,4 +432,11 @@ class Run:
 
 def say(text: str) -> None:
     """A line for the user, beside Snakemake's own."""
-    print(f"stemphony: {text}", file=sys.stderr, flush=True)
+    print(f"{OURS}{text}", file=sys.stderr, flush=True)
+
+
+def heard(number: int) -> str:
+    """What a run says at once when SIGINT or SIGTERM comes. `stemphony run` sees by it that Snakemake has got it."""
+    if number == signal.SIGINT:
+        return "SIGINT: the run is cancelled; what is finished is kept"
+    return "SIGTERM: no other pair is begun; the run ends when those that run now are finished"

@@ -33,15 +33,24 @@ BEGAN_VARIABLE = "STEMPHONY_JOB_BEGAN"
 """When the cluster started the job, in seconds of the monotonic clock of its machine; only set where it ends jobs."""
 CHECKPOINT_VARIABLE = "STEMPHONY_CHECKPOINT_S"
 
+# Lines of a job's log that say how it goes, and not how it ended.
+NOTE = "Stemphony: "
+DONE = " % of the waves"
+
 QUICK_S = 2.0
 """Longest time that a checkpoint may take after SIGTERM: SIGKILL is not far behind."""
 
 
-class Terminated(SystemExit):
-    """SIGTERM, turned into an exception so that the job's end is reported."""
+STOPPING = (signal.SIGTERM, signal.SIGHUP)
+"""What stops a job in good order, beside Ctrl-C: `kill`, a cluster, and a terminal that is closed."""
 
-    def __init__(self) -> None:
-        super().__init__(143)
+
+class Terminated(SystemExit):
+    """A signal that stops the job, turned into an exception so that the job's end is reported."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.signal = signal.Signals(number)
 
 
 @dataclass(frozen=True)
@@ -117,7 +126,7 @@ class JobScope:
         """Note and report how far the job is."""
         self.progress_file.update(done, total)
         self.reporter.progress(done / total if total else 1.0)
-        self.tenths.reached(done / total if total else 1.0, f"{100 * done / max(1, total):.0f} % of the waves")
+        self.tenths.reached(done / total if total else 1.0, f"{100 * done / max(1, total):.0f}{DONE}")
 
     @property
     def aside(self) -> Path:
@@ -169,7 +178,7 @@ class JobScope:
 
     def settle(self, output: Path) -> None:
         """After the result is in place: forget checkpoints, and keep the result from a run that has begun since."""
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one that comes now must not make Snakemake delete the result
+        _ignore_stopping()  # one that comes now must not make Snakemake delete the result
         aside = self.aside
         checkpoints.discard(self.checkpoint_file, self.result.checkpoint(self.defocus, self.configuration))
         if ledger.latest_run(self.result) > self.run:
@@ -215,6 +224,7 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
     progress_file = progress.ProgressFile(
         result.progress(run, identifier, configuration),
         defocus_nm=params["defocus_nm"], configuration=configuration, attempt=attempt,
+        another_try=_has_another_try(plan),
     )  # fmt: skip
     progress_file.file.parent.mkdir(parents=True, exist_ok=True)
     defoci = plan.get("defoci_ids", [])
@@ -239,7 +249,9 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
         warn=say,
     )
     tenths = progress.Tenths(lambda text: print(f"{ledger.now()}  {text}", flush=True))
-    handler = signal.signal(signal.SIGTERM, _terminate)
+    # `nohup` has SIGHUP ignored, and it stays so.
+    heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    handlers = {number: signal.signal(number, _terminate) for number in heeded}
     limit, claim = TimeLimit.of_environment(), None
     # Snakemake has deleted the output before it started this job: one that is there now is another process'.
     may_be_done = TRY_VARIABLE in os.environ
@@ -273,7 +285,8 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
         if claim is not None:
             claim.release()
         reporter.close()
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def run_number(result: ResultPaths) -> int:
@@ -361,18 +374,22 @@ def _settings(plan: Mapping[str, Any]) -> status_settings.ReportingSettings | No
 
 def _will_retry(error: BaseException, plan: Mapping[str, Any]) -> bool | None:
     """Whether Snakemake will try the job again; None where that is not known."""
+    another = _has_another_try(plan)
+    # A signal may have ended the whole run.
+    return None if another and isinstance(error, Terminated | KeyboardInterrupt) else another
+
+
+def _has_another_try(plan: Mapping[str, Any]) -> bool | None:
+    """Whether a run that goes on tries the job again if this try fails; None where that is not known."""
     number, retries = os.environ.get(TRY_VARIABLE, ""), plan.get("retries")
     if not number.isdigit() or not isinstance(retries, int):
         return None
-    if int(number) > retries:
-        return False
-    # A signal may have ended the whole run.
-    return None if isinstance(error, Terminated | KeyboardInterrupt) else True
+    return int(number) <= retries
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, Terminated):
-        return "terminated (SIGTERM)"
+        return f"terminated ({error.signal.name})"
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     if isinstance(error, MemoryError):
@@ -380,14 +397,32 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if not isinstance(error, StemphonyError) else str(error)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; the end must not be interrupted
-    raise Terminated
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    _ignore_stopping()  # once is enough; the end must not be interrupted
+    raise Terminated(number)
+
+
+def _ignore_stopping() -> None:
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def say(text: str) -> None:
     """A line for the job's log."""
-    print(f"Stemphony: {text}", file=sys.stderr, flush=True)
+    print(f"{NOTE}{text}", file=sys.stderr, flush=True)
+
+
+def last_word(log: Path) -> str:
+    """The message that a job's log ends with; empty where it ends with a note, the progress, or nothing.
+
+    For a job that could note its end nowhere else: its disk was full, or it failed before it began.
+    """
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+    except OSError:
+        return ""
+    last = lines[-1] if lines else ""
+    return "" if last[:1].isspace() or last.startswith(NOTE) or last.endswith(DONE) else last
 
 
 class Stopwatch:

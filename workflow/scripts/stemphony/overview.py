@@ -22,16 +22,19 @@ from . import campaign, paths, progress, provenance
 from .campaign import Campaign, Defocus, InputFiles
 from .errors import DamagedResultError, StorageError
 from .hooks import DIED
+from .job import last_word
 from .paths import ResultPaths
-from .runner import holders
 from .store import ledger
 from .store.claims import Holder
-from .store.jobs import is_planned
-from .store.merge import checked, merged_from
+from .store.holders import holders
+from .store.jobs import read_checksum
+from .store.merge import checked, merged_files, merged_from
+from .store.superblock import what_is_cut_off
 
 SILENT_S = 600.0
 """A job on another machine that has not noted anything for so long may be dead, when no run is alive either."""
 SHOWN = 20
+TRIED_AGAIN = "is tried again by its run: "
 
 
 class PairState(StrEnum):
@@ -51,7 +54,8 @@ class PairStatus:
     Attributes
     ----------
     reason : str
-        Why it failed, or what the merge has against its file; empty else.
+        Why it failed, or what the merge has against its file; empty else. Says first of a failed one if the run that
+        is there tries it again.
     log : str
         Log of its last attempt, empty without one.
     progress : float
@@ -240,7 +244,7 @@ def overview(result: ResultPaths, verify: bool = False) -> Overview:
     Parameters
     ----------
     verify : bool
-        Check every byte of the job files, as the merge does; else only whose they are.
+        Check every byte of the job files, as the merge does; else only whose they are, and their length.
     """
     planned = planned_in(result)
     look = _Look(result, planned, verify)
@@ -261,6 +265,8 @@ class _Look:
         self.holders = [holder for holder in holders(result.root.parents[1]) if holder.simulation == result.name]
         self.run_is_alive = any(holder.is_alive or holder.is_elsewhere for holder in self.holders)
         self.newest_ns = 0
+        # SHA-256 of the good job files, by their place in the plan.
+        self.files: dict[int, str] = {}
         self.attempts: dict[str, dict[int, int]] = {}
 
     def elsewhere(self) -> Elsewhere | None:
@@ -323,32 +329,38 @@ class _Look:
             written_ns = file.stat().st_mtime_ns
         except OSError:
             return None
-        expected = provenance.digest(self.planned.job_params(defocus.id, configuration))
+        if not self.verify and (cut_off := what_is_cut_off(file)):
+            return cut_off
+        expected, checksum = provenance.digest(self.planned.job_params(defocus.id, configuration)), read_checksum(file)
         try:
-            if self.verify or not is_planned(file, expected):
+            if self.verify or checksum is None or checksum.job_digest != expected:
                 with checked(file, expected):
                     pass
         except DamagedResultError as error:
             return str(error)
         self.newest_ns = max(self.newest_ns, written_ns)
+        if checksum is not None:
+            self.files[defocus.index * self.planned.configurations + configuration] = checksum.sha256
         return ""
 
     def _trace(self, defocus: str, configuration: int, log: str) -> tuple[PairState, str, float]:
         """State, reason and progress by what the last attempt has noted."""
         run = self.last_runs.get((defocus, configuration))
         noted = progress.state_of(self.result, run, defocus, configuration) if run else {}
+        waits = self.run_is_alive and run == self.run and noted.get("another_try")
+        again = TRIED_AGAIN if waits else ""
         if noted.get("state") == progress.RUNNING:
             share = noted["done"] / noted["total"] if noted.get("total") else 0.0
             if self._is_alive(noted, self.result.claim(defocus, configuration)):
                 return PairState.RUNNING, "", share
-            return PairState.FAILED, DIED, share
+            return PairState.FAILED, again + ((log and last_word(Path(log))) or DIED), share
         if noted.get("state") == progress.FAILED:
-            return PairState.FAILED, str(noted.get("message") or "no message"), 0.0
+            return PairState.FAILED, again + str(noted.get("message") or "no message"), 0.0
         if log and not noted:
             # The shell that starts a job opens its log.
             if self.run_is_alive:
                 return PairState.RUNNING, "", 0.0
-            return PairState.FAILED, _last_line(Path(log)) or "the job failed before it began", 0.0
+            return PairState.FAILED, last_word(Path(log)) or "the job failed before it began", 0.0
         return PairState.MISSING, "", 0.0
 
     def _is_alive(self, noted: dict[str, Any], claim: Path) -> bool:
@@ -367,16 +379,14 @@ class _Look:
             written_ns = self.result.merged.stat().st_mtime_ns
         except OSError:
             return "missing"
-        is_planned = merged_from(self.result.merged) == provenance.digest(self.planned.merge_params)
-        return "current" if is_planned and written_ns >= self.newest_ns else "outdated"
-
-
-def _last_line(file: Path) -> str:
-    try:
-        text = file.read_text(encoding="utf-8", errors="replace").rstrip()
-    except OSError:
-        return ""
-    return text.splitlines()[-1] if text else ""
+        if merged_from(self.result.merged) != provenance.digest(self.planned.merge_params):
+            return "outdated"
+        files = merged_files(self.result.merged)
+        if files is None:
+            # By an earlier version. The time says less: Snakemake puts an old result back as of now.
+            return "current" if written_ns >= self.newest_ns else "outdated"
+        is_current = all(files[place : place + 1] == [sha256] for place, sha256 in self.files.items())
+        return "current" if is_current else "outdated"
 
 
 def show(given: Path, as_json: bool, verify: bool, say: Callable[[str], None]) -> int:

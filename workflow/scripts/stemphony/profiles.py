@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +58,20 @@ def install(repository: Path, name: str, folder: Path, replace: bool, say: Calla
     except OSError as error:
         raise StorageError(f"{target} cannot be written: {error.strerror}. Choose another folder.") from None
     say(f"wrote {target}")
+
+
+def missing_plugin(repository: Path, executor: str) -> str:
+    """What to do where Snakemake does not know the executor that a profile, or the command line, names."""
+    package = f"snakemake-executor-plugin-{executor}"
+    locks = (repository / "envs" / f"{name}.lock.txt" for name in ("controller", "executors"))
+    lock = next((file for file in locks if f"\n{package}==" in f"\n{file.read_text(encoding='utf-8')}"), None)
+    if lock is None:
+        return (
+            f"Snakemake has no executor {executor!r}, and none of our locks a plugin for it. Check the spelling in the "
+            f"profile; if it is right, install {package}, in a version that this Snakemake works with."
+        )
+    install = shlex.join([sys.executable, "-m", "pip", "install", "--require-hashes", "-r", str(lock)])
+    return f"the executor {executor!r} needs Snakemake's plugin {package}, which is not installed. Do: {install}"
 
 
 def _differs(file: Path, text: bytes) -> bool:

@@ -94,7 +94,8 @@ def runtime_attributes() -> dict[str, Any]:
     import scipy
 
     major, minor, patch = [*VERSION.split("."), "0", "0"][:3]
-    blas = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    built = numpy.show_config(mode="dicts")
+    blas, simd = built["Build Dependencies"]["blas"], built["SIMD Extensions"]
     return {
         "program": PROGRAM,
         "programVersionMajor": major,
@@ -118,5 +119,7 @@ def runtime_attributes() -> dict[str, Any]:
             }
         ),
         "system": platform.platform(aliased=True),
+        # Those of this CPU that NumPy has code for: where they differ, so do the last digits.
+        "instruction_sets": " ".join([*simd["baseline"], *simd["found"]]),
         "packages": canonical_json(packages()),
     }

@@ -14,12 +14,12 @@ from pathlib import Path
 from . import configuration, paths, preflight, runner
 from .campaign import Campaign
 from .errors import ConfigError, StemphonyError, StorageError
+from .hooks import MERGE_RULE
 from .overview import Overview, PairState, PairStatus, by_defocus, overview, planned_in, result_in
 from .paths import ResultPaths
 from .store import ledger
 
 KEPT_SUFFIX = ".before-rerun"
-MERGE_RULE = "merge_results"
 
 
 @dataclass(frozen=True)
@@ -137,10 +137,12 @@ def rerun(
     Raises
     ------
     StemphonyError
-        It is no simulation, there is no such pair, its config is gone, or has changed so that more would be computed; a
-        run of it is alive.
+        It is no simulation, there is no such pair, `config` cannot be read, the config of the last run is gone, or has
+        changed so that more would be computed; a run of it is alive.
     """
     result = result_in(given)
+    if config is not None:
+        configuration.load([config])  # also where nothing is to be computed: a misspelt name is told
     found = overview(result, verify)
     if result.root.parent.name != paths.RESULTS:
         raise StorageError(

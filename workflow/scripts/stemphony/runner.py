@@ -2,43 +2,49 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import math
 import os
 import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from . import configuration, profiles, progress, slurm
 from .errors import ConfigError, StorageError
-from .hooks import HOLDERS, LIVE_VARIABLE, process_start
+from .hooks import LIVE_VARIABLE, OURS, heard
 from .paths import RESULTS, ResultPaths
 from .preflight import require_writable
 from .status.courier import left_in
 from .store import ledger
+from .store.holders import RunHolder, holders
 
+REPOSITORY = Path(__file__).resolve().parents[3]
 POLL_S = 0.5
 READ_S = 0.1
 LEFTOVERS_S = 3.0
+HEARD_S = 2.0
+"""Snakemake says of a signal that it has got it, and does so much sooner."""
 LATE_HOLDER_S = 5.0
 """A run that has taken the lock notes its process that much later at most."""
 DRY_RUN = frozenset({"-n", "--dry-run", "--dryrun"})
 IN_USE = "{directory} is in use by a run that is alive (process {pid}). Wait for it, or end it first: kill {pid}"
 SHOWN_LOGS = 3
 SHOWN_LINES = 12
-OURS = "stemphony: "
 FAILED_RULE_LOG = re.compile(r"^\s+log: (.+?) \(check log file")
+UNKNOWN_EXECUTOR = re.compile(r"argument --executor/-e: invalid choice: '([^']*)'")
 COMPLAINT = re.compile(r"error: |Error: |Exception: |\[Errno|clock skew|sbatch")
+# The message that Python makes of ENOSPC and EDQUOT; the last file that it names is the one being written.
+FULL_DISK = re.compile(rf"\[Errno (?:{errno.ENOSPC}|{errno.EDQUOT})\] .*'(.+)'$")
 # Snakemake's chatter around what matters, when it stops before the first job: its banner, and what it always says.
 NOISE = re.compile(
     r"SNAKEMAKE$|=+$"
@@ -129,12 +135,12 @@ def _free_lock(command: Sequence[str], directory: Path, name: str) -> None:
             holder.file.unlink(missing_ok=True)
 
 
-def require_free(directory: Path, name: str) -> list[Holder]:
+def require_free(directory: Path, name: str) -> list[RunHolder]:
     """Refuse a working directory in which a run of a simulation may be alive; changes nothing.
 
     Returns
     -------
-    list of Holder
+    list of RunHolder
         The killed runs whose lock is still there and may be removed.
 
     Raises
@@ -179,42 +185,6 @@ def _seconds_since(locks: Path) -> float:
         return math.inf
 
 
-@dataclass(frozen=True)
-class Holder:
-    """A run that holds, or held, a working directory, as onstart noted it."""
-
-    file: Path
-    simulation: str
-    host: str
-    pid: int
-    started: str
-
-    @property
-    def is_elsewhere(self) -> bool:
-        """Whether it ran on another machine, where its process cannot be seen from here."""
-        return self.host != socket.gethostname()
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether its process is there: the same one, not another that got its number."""
-        return not self.is_elsewhere and process_start(self.pid) == self.started
-
-
-def holders(directory: Path) -> list[Holder]:
-    """Runs that hold a working directory, or held it and were killed."""
-    found = []
-    for file in sorted((directory / HOLDERS).glob("*.json")):
-        try:
-            noted = json.loads(file.read_text(encoding="utf-8"))
-            holder = Holder(
-                file, str(noted["simulation"]), str(noted["host"]), int(noted["pid"]), str(noted["started"])
-            )
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        found.append(holder)
-    return found
-
-
 class _Child:
     """The running Snakemake: its output goes to a log, ours to the terminal."""
 
@@ -227,12 +197,19 @@ class _Child:
         self.watch: progress.Watch | None = None
         self.drawn = 0
         self.interrupted = False
+        self.not_passed_on: signal.Signals | None = None
+        self.signalled = 0.0
         self.lines: list[str] = []
         self.screen = threading.Lock()
         stamp = time.strftime("%Y-%m-%dT%H%M%S")
         self.log_file = directory / "logs" / "snakemake" / result.name / f"{stamp}.{os.getpid()}.log"
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         self.ended = threading.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # One that is ignored stays so, for Snakemake and its jobs too: what a shell's script starts with `&` is not
+            # to be hit by a Ctrl-C at the script.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._note_signal)
         # Into a file and not through a pipe: a Snakemake whose reader was killed would wait for its jobs for good.
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
@@ -241,9 +218,6 @@ class _Child:
 
     def wait(self) -> int:
         """Show the progress until the end, then say what came out."""
-        # Ctrl-C reaches Snakemake as well, which ends in good order; we stay to say what happened.
-        signal.signal(signal.SIGINT, lambda *_: self._note_interrupt())
-        signal.signal(signal.SIGTERM, lambda *_: self._pass_on_termination())
         reader = threading.Thread(target=self._read, daemon=True)
         reader.start()
         while True:
@@ -251,6 +225,7 @@ class _Child:
                 status = self.process.wait(POLL_S)
                 break
             except subprocess.TimeoutExpired:
+                self._pass_on_signal()
                 self._show()
         self.ended.set()
         reader.join(5)
@@ -261,12 +236,26 @@ class _Child:
             self._say_failure(status)
         return status if status >= 0 else 128 - status
 
-    def _note_interrupt(self) -> None:
+    def _note_signal(self, number: int, _frame: FrameType | None) -> None:
         self.interrupted = True
+        self.not_passed_on, self.signalled = signal.Signals(number), time.monotonic()
 
-    def _pass_on_termination(self) -> None:
-        self.interrupted = True
-        self.process.send_signal(signal.SIGTERM)
+    def _pass_on_signal(self) -> None:
+        """Hand on what only this process has got. We stay, to say what becomes of it.
+
+        Ctrl-C goes to all processes of a terminal's foreground group, as `kill %1` does to those of a job: then
+        Snakemake and its jobs have it already. Twice, it would come in the midst of Snakemake's putting in order.
+        """
+        number = self.not_passed_on
+        if number is None or time.monotonic() - self.signalled < HEARD_S:
+            return
+        self.not_passed_on = None
+        if any(heard(number) in line for line in self.lines):
+            return
+        # Of SIGINT to it alone Snakemake would wait for its jobs, and then delete what they have computed.
+        for pid in _with_all_below(self.process.pid) if number == signal.SIGINT else [self.process.pid]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def _read(self) -> None:
         """Follow Snakemake's log."""
@@ -339,16 +328,19 @@ class _Child:
         if any("Directory cannot be locked" in line for line in self.lines):
             print(f"stemphony: {self._who_has_the_lock()}", file=sys.stderr)
             return
-        if not self._has_begun:
-            # Before the first job: a mistake in the config, or Snakemake's own message.
-            print(self._what_snakemake_says() or self._silence(), file=sys.stderr)
-            return
         if self.interrupted:
             print(
                 "\ncancelled. Nothing that was finished is lost: run the same command to go on.\n"
                 f"whole log: {self._relative(self.log_file)}",
                 file=sys.stderr,
             )
+            return
+        if unknown := next(filter(None, map(UNKNOWN_EXECUTOR.search, self.lines)), None):
+            print(f"stemphony: {profiles.missing_plugin(REPOSITORY, unknown[1])}", file=sys.stderr)
+            return
+        if not self._has_begun:
+            # Before the first job: a mistake in the config, or Snakemake's own message.
+            print(self._what_snakemake_says() or self._silence(), file=sys.stderr)
             return
         number = ledger.latest_run(self.result)
         failed = [state for state in progress.states(self.result, number) if state["state"] == progress.FAILED]
@@ -360,8 +352,9 @@ class _Child:
             text = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
             print("\n".join(f"  {line}" for line in text[-SHOWN_LINES:]), file=sys.stderr)
         if not failed and not any(log.stat().st_size for log in self._failed_logs()):
-            for line in self._complaints():
-                print(f"Snakemake says: {line}", file=sys.stderr)
+            complaints = self._complaints()
+            for line in [self._full_disk(complaints)] if any(map(FULL_DISK.search, complaints)) else complaints:
+                print(line, file=sys.stderr)
         if status < 0 or status > 128:
             print("\nSnakemake was killed.", file=sys.stderr)
         print(
@@ -391,7 +384,22 @@ class _Child:
     def _complaints(self) -> list[str]:
         """Lines in which Snakemake, or what submits its jobs, says what is wrong; for want of a job's own word."""
         found = [line.strip() for line in self.lines if COMPLAINT.search(line) and not line.startswith(OURS)]
-        return list(dict.fromkeys(found))[-SHOWN_LINES:]
+        return [f"Snakemake says: {line}" for line in dict.fromkeys(found)][-SHOWN_LINES:]
+
+    def _full_disk(self, complaints: Sequence[str]) -> str:
+        """What to do where Snakemake itself could not write, above all its copy of stem.nc before a merge."""
+        (*_, file) = [self.directory / match[1] for line in complaints if (match := FULL_DISK.search(line))]
+        folder = next(folder for folder in file.parents if folder.is_dir())
+        disk = f"{folder} ({shutil.disk_usage(folder).free / 1e6:.1f} MB left)"
+        full = f"the disk of {disk}, or your quota on it, is full"
+        merged = self.result.merged
+        if file.name != merged.name or not merged.exists():
+            return f"{full}: Snakemake could not write {file.name}. Make room there."
+        return (
+            f"{full}: Snakemake could not copy the present {merged.name} there, as it does before each merge. "
+            f"That one and all job files are as they were. Make room for {merged.stat().st_size / 1e6:.1f} MB there, "
+            f"and as much beside {self._relative(merged)}."
+        )
 
     def _silence(self) -> str:
         """What to say of a Snakemake that ended without a word: its log is on the disk of the working directory."""
@@ -411,6 +419,23 @@ class _Child:
 
     def _relative(self, path: Path) -> str:
         return os.path.relpath(path)
+
+
+def _with_all_below(pid: int) -> list[int]:
+    """A process of this process group, then its children in the group, theirs, and so on; others have left it."""
+    below: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            # Behind the name, which may hold spaces and brackets: state, parent, process group.
+            _, parent, group, *_ = entry.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        except (OSError, ValueError):
+            continue  # it has ended meanwhile
+        if int(group) == os.getpgrp():
+            below.setdefault(int(parent), []).append(int(entry.parent.name))
+    found = [pid]
+    for one in found:  # it grows meanwhile
+        found += below.get(one, [])
+    return found
 
 
 def _first_line(state: dict[str, Any]) -> str:

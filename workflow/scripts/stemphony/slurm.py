@@ -19,7 +19,8 @@ from typing import Any, Final
 
 PLUGIN = "snakemake_executor_plugin_slurm"
 ABSENT_LOOKS = 3
-"""So many looks in a row that do not find a job make it one that Slurm has forgotten."""
+"""So many looks in a row that do not find a job make it one that Slurm has forgotten, and so many that find it
+PREEMPTED one that is not queued again."""
 NO_ANSWER = "NO ANSWER"
 PREFIX_LENGTH = 50
 """What the executor allows before the UUID of a job's name."""
@@ -52,6 +53,8 @@ def adapt_executor(simulation: str, say: Callable[[str], None]) -> None:
     - While slurmctld is away it changes from squeue to sacct, with the same end. Here not.
     - A job that Slurm has forgotten (MinJobAge) is waited for, for good. Here it has ended, and its files tell how.
     - The time between two looks grows by 10 s with each look. Here it is `seconds-between-status-checks`, always.
+    - Of a cancelled job `sacct` says by whom ("CANCELLED by 1000"), which it takes for a job that runs. Here not.
+    - A job that made room for others and is not queued again (PREEMPTED) is waited for, for good. Here it has ended.
     - A job with a time limit above that of its partition is waited for, for good. Here it is cancelled, with a message.
     - Jobs are named by a UUID. Here the simulation's name and mark stand before it: for people, and for `leftovers`.
     """
@@ -101,6 +104,7 @@ class Lookout:
         self.squeue, self.sacct = squeue, sacct
         self.watched: set[str] = set()
         self.absent: Counter[str] = Counter()
+        self.preempted: Counter[str] = Counter()
         self.pending: Counter[str] = Counter()
         self.end_stuck: Callable[[set[str]], None] = lambda jobs: None
         self.is_silent = False
@@ -114,7 +118,8 @@ class Lookout:
         for way in ways if command.startswith("squeue") else reversed(ways):
             found, took = await self.query(way, logger)
             if found is not None:
-                answered, seconds, states = True, seconds + (took or 0.0), {**found, **states}
+                told = {job: state.partition(" ")[0] for job, state in found.items()}  # of sacct's "CANCELLED by 1000"
+                answered, seconds, states = True, seconds + (took or 0.0), {**told, **states}
                 if self.watched <= states.keys():
                     break
         if not answered:
@@ -127,7 +132,20 @@ class Lookout:
         self.absent = Counter({job: self.absent[job] + 1 for job in missing})
         forgotten = {job for job in missing if self.absent[job] >= ABSENT_LOOKS}
         # UNKNOWN is what the executor takes for an end: Snakemake then looks for the output.
-        return {**states, **dict.fromkeys(forgotten, "UNKNOWN")}, seconds
+        states |= dict.fromkeys(forgotten, "UNKNOWN") | dict.fromkeys(self._made_room(states), "CANCELLED")
+        return states, seconds
+
+    def _made_room(self, states: States) -> list[str]:
+        """Jobs that Slurm has ended for others of higher priority and does not queue again, with a word on them."""
+        now = {job for job in self.watched if states.get(job) == "PREEMPTED"}
+        self.preempted = Counter({job: self.preempted[job] + 1 for job in now})
+        ended = sorted(job for job in now if self.preempted[job] >= ABSENT_LOOKS)
+        for job in ended:
+            self.say(
+                f"Slurm has ended the job {job} to make room for one of higher priority (PREEMPTED). "
+                "It goes on from its last checkpoint when it is tried again."
+            )
+        return ended
 
     async def _look_at_pending(self, jobs: set[str]) -> None:
         """Ask why jobs wait, now and then: it is one query more, for a controller that has many to answer."""
@@ -266,10 +284,27 @@ def _of_simulation(lines: Iterable[str], directory: Path, simulation: str) -> li
 
 def of_a_killed_run(jobs: list[QueuedJob]) -> str:
     """How many jobs are left, in words."""
+    return f"Slurm still has {_counted(jobs)} of this simulation, from a run that was killed ({_states(jobs)})"
+
+
+def of_a_run_beside(jobs: list[QueuedJob], pid: int, host: str | None) -> str:
+    """Whose jobs are queued, in words; `host` is where the run beside this one cannot be seen from here."""
+    what = f"{_counted(jobs)} of this simulation ({_states(jobs)})"
+    if host is None:
+        return f"Slurm has {what}. Another run of it is alive (process {pid}): they are left to that one."
+    return (
+        f"Slurm has {what}. Another run of it, on {host} (process {pid}), may be alive: then they are its own. "
+        f"If you know that it is dead, end them, or they are computed twice: {cancel(jobs)}"
+    )
+
+
+def _counted(jobs: list[QueuedJob]) -> str:
+    return f"{len(jobs)} job{'s' if len(jobs) > 1 else ''}"
+
+
+def _states(jobs: list[QueuedJob]) -> str:
     states = Counter(job.state.lower() for job in jobs)
-    listed = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
-    plural = "s" if len(jobs) > 1 else ""
-    return f"Slurm still has {len(jobs)} job{plural} of this simulation, from a run that was killed ({listed})"
+    return ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
 
 
 def cancel(jobs: list[QueuedJob]) -> str:

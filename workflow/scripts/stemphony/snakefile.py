@@ -64,6 +64,18 @@ class Session:
         return provenance.canonical_json(self.campaign.job_params(wildcards.defocus, int(wildcards.configuration)))
 
     @property
+    def job_files(self) -> list[Path]:
+        """Result files of all jobs."""
+        campaign = self.campaign
+        return [self.result.job(d.id, index) for d in campaign.defoci for index in range(campaign.configurations)]
+
+    def jobs_to_merge(self, wildcards: Any) -> list[Path]:
+        """Result files of all jobs. Snakemake asks for them before it decides what runs, when it may merge."""
+        if self.run is not None:
+            self.run.have_damaged_result_merged()
+        return self.job_files
+
+    @property
     def merge_params(self) -> str:
         """Params of merge_results as one JSON text."""
         return provenance.canonical_json(self.campaign.merge_params)
@@ -74,21 +86,12 @@ class Session:
 
         Snakemake notes what it is about to make, and makes it again if it was killed meanwhile.
         """
-        # The package netCDF4 is imported only where there is a file to read.
         if not self.result.specimen.exists():
             return False
         key = base64.urlsafe_b64encode(str(self.result.specimen).encode()).decode()
-        if Path(".snakemake", "incomplete", key).exists():
-            return True
-        from .store.specimen_file import read_attributes
-
-        try:
-            made_from = read_attributes(self.result.specimen).get("specimen_digest")
-        except (StemphonyError, OSError):
-            # Damaged: the first job that needs it says so. As an ordinary input, newer than the job files, it would
-            # have all of them deleted and computed again from nothing.
-            return False
-        return bool(made_from != self.campaign.specimen_params["specimen_digest"])
+        # One that is damaged and could not be made anew: the first job that needs it says so. As an ordinary input,
+        # newer than the job files, it would have all of them deleted and computed again from nothing.
+        return Path(".snakemake", "incomplete", key).exists() or _is_of_another_specimen(self.campaign, self.result)
 
     @property
     def threads(self) -> int:
@@ -135,9 +138,9 @@ def _open(given: Mapping[str, Any], files: list[Path], workflow: Any) -> Session
         os.environ.setdefault(BEGAN_VARIABLE, str(time.monotonic()))
     if workflow.is_main_process:
         checked = preflight.check(inputs)
-        _restore_specimen(checked.campaign, result)
+        notes = _restore_specimen(checked.campaign, result)
         slurm.adapt_executor(result.name, hooks.say)
-        run = hooks.Run(checked, workflow, hooks.say)
+        run = hooks.Run(checked, workflow, hooks.say, notes)
         return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, run)
     # A job's process computes what its main process planned, whatever became of the config file meanwhile, and whatever
     # another run plans in this folder.
@@ -150,16 +153,46 @@ def _open(given: Mapping[str, Any], files: list[Path], workflow: Any) -> Session
     return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, None)
 
 
-def _restore_specimen(planned: Campaign, result: paths.ResultPaths) -> None:
-    """Make a lost specimen.nc anew, with the rule's own script, where job files are left.
+def _restore_specimen(planned: Campaign, result: paths.ResultPaths) -> list[str]:
+    """Make a damaged specimen.nc anew, with the rule's own script, and a lost one where job files are left.
 
-    Snakemake computes every job anew that hangs on a missing file, ancient or not, as soon as one of them has to run.
+    Snakemake computes every job anew that hangs on a missing file, ancient or not, as soon as one of them has to run;
+    one that is there it takes for good. Returns what is to be said of it.
     """
-    if result.specimen.exists() or not any(result.root.glob("jobs/*/configuration_*.nc")):
-        return
+    is_lost = not result.specimen.exists()
+    if is_lost and not any(result.root.glob("jobs/*/configuration_*.nc")):
+        return []
+    if not is_lost and not _is_damaged(result.specimen):
+        return []
+    if _is_of_another_specimen(planned, result):
+        return []  # the rule makes it, and all jobs run after it
     params = provenance.canonical_json(planned.specimen_params)
     command = [sys.executable, str(SCRIPTS / "prepare_specimen.py"), params, str(result.specimen)]
-    subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+    made = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode == 0
+    return [] if is_lost or not made else [f"{result.specimen} was damaged and is made anew; it decides no other file"]
+
+
+def _is_damaged(specimen: Path) -> bool:
+    """Whether a specimen.nc may be read and is not readable as one: the whole of it is for jobs to read."""
+    # The package netCDF4 is imported only where there is a file to read.
+    from .store.specimen_file import read_attributes
+
+    try:
+        read_attributes(specimen)
+    except (StemphonyError, OSError):
+        return os.access(specimen, os.R_OK)
+    return False
+
+
+def _is_of_another_specimen(planned: Campaign, result: paths.ResultPaths) -> bool:
+    """Whether specimen.nc, or what the last run had planned as such if it is not readable, is not the planned one."""
+    from .store.specimen_file import read_attributes
+
+    try:
+        made_from = read_attributes(result.specimen).get("specimen_digest")
+    except (StemphonyError, OSError):
+        made_from = ledger.read_plan(result).get("specimen_digest", planned.specimen_params["specimen_digest"])
+    return bool(made_from != planned.specimen_params["specimen_digest"])
 
 
 def shell_prefix(workflow: Any) -> str:

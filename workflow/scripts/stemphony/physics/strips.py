@@ -30,8 +30,8 @@ from numpy.typing import DTypeLike, NDArray
 from stemphony.physics.fft import CACHE_LINE, ComplexArray, aligned_zeros
 
 ROWS, COLUMNS = 32, 96
-"""Wanted width of the strips up to 1024 points. At 512² a strip of rows and that of the transmission function are 128
-kB each, a strip of columns and that of its factor 360 kB: they fit a cache of 1 MB. Larger grids have narrower ones."""
+"""Wanted width of the strips. At 512² a strip of rows and that of the transmission function are 128 kB each, a strip of
+columns and that of its factor 360 kB: they fit a cache of 1 MB."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,11 @@ class StripPlan(ABC):
         self._columns: list[tuple[int, int]] = []
         """Strips (start, stop) of the columns kept, in the order of the FFT."""
         self._travel: list[ColumnStrip] = []
-        self._lay_out(columns, divisor(nx, min(ROWS, ROWS * 1024 / ny)), flag)
+        self._lay_out(columns, flag)
 
     @abstractmethod
-    def _lay_out(self, columns: int, width: int, flag: str) -> None:
-        """Make the buffers and the transforms; rows are cut into strips of `width`."""
+    def _lay_out(self, columns: int, flag: str) -> None:
+        """Make the buffers and the transforms."""
 
     @abstractmethod
     def transmit(self, transmission: ComplexArray) -> None:

@@ -13,14 +13,15 @@ from typing import NamedTuple
 import numpy as np
 
 from stemphony.physics.fft import CACHE_LINE, ComplexArray, LineTransform, aligned_zeros
-from stemphony.physics.strips import COLUMNS, ColumnStrip, StripPlan, extent, flat, padded_zeros
+from stemphony.physics.strips import COLUMNS, ROWS, ColumnStrip, StripPlan, divisor, extent, flat, padded_zeros
 
 
 class StripsApart(StripPlan):
     """Transforms of one wave in two arrays; see `strips.StripPlan`."""
 
-    def _lay_out(self, columns: int, width: int, flag: str) -> None:
+    def _lay_out(self, columns: int, flag: str) -> None:
         nx, ny = self.shape
+        width = divisor(nx, min(ROWS, ROWS * 1024 / ny))
         unit = CACHE_LINE // self.dtype.itemsize
         self._columns = _column_strips(columns, ny, unit, min(COLUMNS, COLUMNS * 1024 / nx))
         # ψ(x, ky) in tiles of `width` rows, in which x runs fastest.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from stemphony.physics.fft import CACHE_LINE, ComplexArray, LineTransform, aligned_zeros
-from stemphony.physics.strips import COLUMNS, ColumnStrip, StripPlan, extent, flat, padded_zeros
+from stemphony.physics.strips import COLUMNS, ROWS, ColumnStrip, StripPlan, divisor, extent, flat, padded_zeros
 from stemphony.physics.strips_apart import StripsApart
 
 LARGE = 6e6
@@ -41,8 +41,9 @@ class StripsCompact(StripPlan):
         Also if so many columns are kept that strips of one width do not fit the grid.
     """
 
-    def _lay_out(self, columns: int, width: int, flag: str) -> None:
+    def _lay_out(self, columns: int, flag: str) -> None:
         nx, ny = self.shape
+        width = divisor(nx, ROWS)
         cut = _Cut.of(columns, self.dtype)
         if not cut.fits(ny):
             raise ValueError(f"columns kept = {columns}: too many of {ny} for strips of one width")

@@ -18,6 +18,10 @@ from stemphony.status.settings import BLOCK, DEFAULTS
 PASSWORD_VARIABLE: Final = "STEM_PASSWORD"
 """Environment variable that the YAML names in place of a password."""
 
+HIDDEN: Final = "…"
+"""What stands in a message for a secret."""
+
+_CREDENTIALS: Final = re.compile(r"(https?://)([^/?#]*)@", re.IGNORECASE)
 _BEGIN: Final = re.compile(rf"^[ \t]*{BLOCK}\s*[:=]\s*\{{", re.MULTILINE)
 _TOKEN: Final = re.compile(
     r"""
@@ -56,7 +60,8 @@ def refuse(file: Path, text: str) -> None:
 def yaml_in_place_of(text: str) -> str | None:
     """Find STEMsalabim's block in a config file and give the same in our YAML.
 
-    Passwords, and custom parameters whose name says that they are secret, are not in it: it is meant for a message.
+    Passwords, what stands behind the `?` of an address, and custom parameters whose name says that they are secret, are
+    not in it: it is meant for a message.
 
     Parameters
     ----------
@@ -142,16 +147,27 @@ def _scalar(word: str) -> bool | int | float:
 
 def _yaml(group: dict[str, Any]) -> str:
     lines = [f"{BLOCK}:"]
+    group = _without_credentials_in_url(group)
     for name, value in group.items():
         if name == "parameters" and isinstance(value, dict):
             lines += ["  parameters:", *(_parameter(*entry) for entry in value.items())] if value else []
         elif name == "auth_pass":
             lines += _password(value)
         elif name in DEFAULTS and not isinstance(value, dict):
-            lines.append(f"  {name}: {_quoted(value)}")
+            lines.append(f"  {name}: {_shown(value, is_address=name == 'url')}")
         else:
             lines.append(f"  # {name}: not a key of ours, left out")
     return "\n".join(lines) + "\n"
+
+
+def _without_credentials_in_url(group: dict[str, Any]) -> dict[str, Any]:
+    """User and password of `http://user:password@host` become keys of their own; in our addresses they cannot stand."""
+    found = _CREDENTIALS.match(group["url"]) if isinstance(group.get("url"), str) else None
+    if found is None:
+        return group
+    # What stands there alone, or before a colon, may be a token as well.
+    own = {"auth_user": HIDDEN, **({"auth_pass": HIDDEN} if ":" in found[2] else {})}
+    return {**group, "url": found[1] + group["url"][found.end() :], **{k: group.get(k) or v for k, v in own.items()}}
 
 
 def _password(value: Any) -> list[str]:
@@ -164,8 +180,24 @@ def _parameter(name: str, value: Any) -> str:
     if isinstance(value, dict) or name in RESERVED_KEYS:
         return f"    # {name}: cannot be a custom parameter, left out"
     if names_a_secret(name):
-        return f'    {_key(name)}: "…"  # your value, which is not shown here'
-    return f"    {_key(name)}: {_quoted(value)}"
+        return f'    {_key(name)}: "{HIDDEN}"  # your value, which is not shown here'
+    return f"    {_key(name)}: {_shown(value)}"
+
+
+def _shown(value: Any, is_address: bool = False) -> str:
+    """A value without what may be secret: of an address, what stands before `@` and behind `?` or `#`."""
+    shown = _address(value) if isinstance(value, str) and (is_address or "://" in value) else value
+    remark = f"  # {HIDDEN} is yours to put in; it is not shown here" if HIDDEN in str(shown) else ""
+    return _quoted(shown) + remark
+
+
+def _address(value: str) -> str:
+    value = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)?.*@", rf"\1{HIDDEN}@", value, flags=re.DOTALL)
+    begin = re.search(r"[?#]", value)
+    if begin is None:
+        return value
+    entries = (entry.partition("=") for entry in value[begin.end() :].split("&"))
+    return value[: begin.end()] + "&".join(f"{name}={HIDDEN}" if equals else HIDDEN for name, equals, _ in entries)
 
 
 def _key(name: str) -> str:

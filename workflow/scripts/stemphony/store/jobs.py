@@ -107,23 +107,42 @@ def _checksum(file: Path, name: str, params: Mapping[str, Any]) -> str:
     return f"{provenance.file_sha256(file)}  {name}\n{JOB_DIGEST}{provenance.digest(params)}\n"
 
 
-def is_planned(file: Path, job_digest: str) -> bool:
-    """Whether a job file's checksum says that it was computed from params of this digest; False if it says nothing."""
+@dataclass(frozen=True)
+class Checksum:
+    """What stands beside a job file.
+
+    Attributes
+    ----------
+    sha256 : str
+        Of the bytes that its job has written.
+    job_digest : str
+        Digest of the params that it was computed from; empty where it is not told.
+    """
+
+    sha256: str
+    job_digest: str
+
+
+def read_checksum(file: Path) -> Checksum | None:
+    """What stands beside a job file, None if there is nothing or it is not readable."""
     try:
-        lines = paths.checksum(file).read_text(encoding="ascii").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return False
-    return f"{JOB_DIGEST}{job_digest}" in lines
+        first, *others = paths.checksum(file).read_text(encoding="ascii").splitlines()
+        sha256 = first.split()[0]
+    except (OSError, ValueError, IndexError):
+        return None
+    told = [line.removeprefix(JOB_DIGEST) for line in others if line.startswith(JOB_DIGEST)]
+    return Checksum(sha256, told[0] if told else "")
 
 
 def is_result_of(file: Path, params: Mapping[str, Any], simulation_id: str) -> bool:
     """Whether a file is the whole, undamaged result of these params in this simulation."""
+    checksum = read_checksum(file)
     try:
-        if provenance.file_sha256(file) != paths.checksum(file).read_text(encoding="ascii").split()[0]:
+        if checksum is None or provenance.file_sha256(file) != checksum.sha256:
             return False
         with netCDF4.Dataset(file) as root:
             return bool(root.job_digest == provenance.digest(params) and root.id == simulation_id)
-    except (OSError, RuntimeError, AttributeError, IndexError, UnicodeDecodeError):
+    except (OSError, RuntimeError, AttributeError):
         return False
 
 

@@ -29,7 +29,7 @@ from ..recorder import cbed_geometry
 from . import ledger, signals
 from .atomic import atomic_path
 from .averages import Average, Averaging, Merge, Part, Source, Sums, parts_of
-from .jobs import atom_table, effective_blocks
+from .jobs import atom_table, effective_blocks, read_checksum
 from .result_file import (
     NM,
     AtomTable,
@@ -42,6 +42,7 @@ from .result_file import (
     add_texts,
     add_variable,
     put_frame,
+    read_texts,
 )
 from .specimen_file import read_specimen_file
 
@@ -55,7 +56,7 @@ RECORDED = (
     "time_start", "cpu_seconds", "wall_seconds", "peak_memory_mb", "host", "fft_plan_source", "git_commit", "versions",
 )  # fmt: skip
 # The same, where a job file has them: those of earlier versions do not, and not every job has windows.
-RECORDED_IF_THERE = ("algorithm", "window_check")
+RECORDED_IF_THERE = ("algorithm", "window_check", "cpu_model", "instruction_sets")
 
 
 def merge_simulation(
@@ -483,19 +484,18 @@ def checked(file: Path, expected_digest: str) -> Iterator[tuple[netCDF4.Dataset,
     """
     if not file.exists():
         raise DamagedResultError("missing")
-    sidecar = paths.checksum(file)
-    try:
-        kept = sidecar.read_text(encoding="ascii").split()[0]
-    except (OSError, IndexError, UnicodeDecodeError):
+    kept = read_checksum(file)
+    if kept is None:
         # A single flipped byte in HDF5's own tables gives wrong numbers without an error, or ends the process.
+        sidecar = paths.checksum(file).name
         raise DamagedResultError(
-            f"cannot be checked: {sidecar.name} is missing or unreadable (if you are sure of the file, write it: "
-            f"sha256sum {file.name} > {sidecar.name}, in its folder)"
-        ) from None
+            f"cannot be checked: {sidecar} is missing or unreadable (if you are sure of the file, write it: "
+            f"sha256sum {file.name} > {sidecar}, in its folder)"
+        )
     try:
-        opened = _open_if_unchanged(file, kept)
+        opened = _open_if_unchanged(file, kept.sha256)
         with closing(opened) as root:
-            record = _record(root, expected_digest)
+            record = {**_record(root, expected_digest), "sha256": kept.sha256}
             yield root, record
     except (OSError, RuntimeError, KeyError, IndexError, AttributeError, ValueError) as error:
         raise DamagedResultError(f"truncated or damaged: {type(error).__name__}") from None
@@ -537,6 +537,23 @@ def merged_from(file: Path) -> str | None:
         return None
 
 
+def merged_files(file: Path) -> list[str] | None:
+    """SHA-256 of each job file that a result was merged from, in the order of the plan; None where it does not tell.
+
+    Two files with the same numbers have two of them: a job notes when it ran.
+    """
+    try:
+        with netCDF4.Dataset(file) as root:
+            return read_texts(root["runtime"]["job_sha256"])
+    except (OSError, RuntimeError, LookupError, ValueError):
+        return None
+
+
+def is_damaged(file: Path) -> bool:
+    """Whether a result is there, may be read, and is not readable as one."""
+    return os.access(file, os.R_OK) and merged_from(file) is None
+
+
 def is_partial(file: Path) -> bool:
     """Whether a file is a merge of some pairs only, by its own word; False for one that is not readable as a result."""
     if not file.is_file():
@@ -576,8 +593,11 @@ def _write_runtime(root: netCDF4.Dataset, attributes: Mapping[str, Any], merged:
         add_variable(runtime, name, dtype, ("job",), units, long_name, values)
     for name, long_name in (
         ("host", "machine of the job"),
+        ("cpu_model", "processor of the job"),
+        ("instruction_sets", "instruction sets that NumPy used in the job"),
         ("fft_plan_source", "where the FFT plans came from"),
         ("git_commit", "commit of the program that ran the job"),
+        ("sha256", "SHA-256 of the job's file"),
         ("versions", "library versions of the job, JSON"),
         ("algorithm", "how the job's probes went through the specimen"),
         ("window_check", "error of the job's windows, measured on some positions, JSON; empty without windows"),

@@ -1,0 +1,122 @@
+"""Signals to `stemphony run`, alone or with all that it started, and a terminal that is closed."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from stemphony.hooks import heard
+from stemphony.store.claims import process_start
+from stemphony.store.holders import HOLDERS
+from support.campaign import Campaign, Running, assert_same_arrays, wait_for
+
+from workflow.conftest import Finished
+
+
+@pytest.fixture
+def campaign(slow: Finished, tmp_path: Path) -> Campaign:
+    """The slow campaign with its jobs to do again."""
+    copy = slow.copy(tmp_path / "slow campaign")
+    shutil.rmtree(copy.result.root / "jobs")
+    return copy
+
+
+def command(campaign: Campaign) -> list[str | Path]:
+    place = ["--directory", campaign.directory, "--cores", "2"]
+    return [sys.executable, "-m", "stemphony", "run", campaign.config, *place]
+
+
+def snakemake_of(campaign: Campaign) -> int:
+    """Process of the Snakemake that holds the working directory."""
+    (holder,) = (campaign.directory / HOLDERS).glob("*.json")
+    return int(json.loads(holder.read_text())["pid"])
+
+
+def pending(pid: int) -> set[signal.Signals]:
+    """Signals that wait for a process that is stopped."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd"))]
+    return {number for number in signal.Signals for mask in masks if mask >> (number - 1) & 1}
+
+
+def test_sigint_to_the_command_alone_is_ctrl_c(slow: Finished, campaign: Campaign):
+    """Of SIGINT to Snakemake alone it would wait for its jobs, and delete what they have computed."""
+    with campaign.start_stemphony() as running:
+        jobs = [state["pid"] for state in campaign.wait_for_jobs(2, 2).values()]
+        for pid in jobs:
+            os.kill(pid, signal.SIGSTOP)  # or they might be done before
+        running.process.send_signal(signal.SIGINT)
+        wait_for(lambda: all(signal.SIGINT in pending(pid) for pid in jobs), "the jobs to get it as well")
+        for pid in jobs:
+            os.kill(pid, signal.SIGCONT)
+        outcome = running.end()
+        assert not any(process_start(pid) for pid in jobs)
+    assert outcome.status == 1
+    assert outcome.output.count(heard(signal.SIGINT)) == 1
+    assert "cancelled. Nothing that was finished is lost: run the same command to go on." in outcome.output
+    assert {state["message"] for state in campaign.states(2).values()} == {"interrupted"}
+    assert not list((campaign.directory / ".snakemake" / "locks").glob("*"))
+    assert campaign.stemphony().status == 0
+    assert_same_arrays(campaign.result.merged, slow.arrays)
+
+
+def test_sigterm_to_the_command_alone_lets_the_jobs_that_run_finish(slow: Finished, campaign: Campaign):
+    with campaign.start_stemphony() as running:
+        jobs = [state["pid"] for state in campaign.wait_for_jobs(2, 2).values()]
+        for pid in jobs:
+            os.kill(pid, signal.SIGSTOP)
+        running.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: heard(signal.SIGTERM) in running.log.read_text(), "Snakemake to get it")
+        assert not any(signal.SIGTERM in pending(pid) for pid in jobs)
+        for pid in jobs:
+            os.kill(pid, signal.SIGCONT)
+        outcome = running.end()
+    assert outcome.status == 1
+    assert outcome.output.count(heard(signal.SIGTERM)) == 1
+    kept = campaign.written()
+    assert len(kept) == 2
+    assert campaign.stemphony().status == 0
+    assert campaign.written() == kept
+    assert_same_arrays(campaign.result.merged, slow.arrays)
+
+
+def test_a_run_in_the_background_of_a_script_outlasts_ctrl_c_at_the_script(
+    slow: Finished, campaign: Campaign, tmp_path: Path
+):
+    """As any program does: a shell starts what it puts there with SIGINT ignored."""
+    script = ["sh", "-c", '"$@" & wait', "sh", *command(campaign)]
+    with Running(script, tmp_path / "out", campaign.env, cwd=campaign.scripts) as running:
+        campaign.wait_for_jobs(2, 2)
+        snakemake = snakemake_of(campaign)
+        running.signal_all(signal.SIGINT)
+        running.end()
+        assert process_start(snakemake)
+        wait_for(lambda: "finished in " in running.log.read_text(), "the run to finish")
+        wait_for(lambda: not process_start(snakemake), "Snakemake to end")
+    assert "cancelled" not in running.log.read_text()
+    assert_same_arrays(campaign.result.merged, slow.arrays)
+
+
+def test_a_terminal_that_is_closed_ends_the_run_and_the_same_command_goes_on(slow: Finished, campaign: Campaign):
+    wrapper, terminal = pty.fork()
+    if not wrapper:
+        os.chdir(campaign.scripts)
+        os.execve(sys.executable, [str(word) for word in command(campaign)], dict(campaign.env))
+    states = campaign.wait_for_jobs(2, 2)
+    everyone = {wrapper, snakemake_of(campaign), *(state["pid"] for state in states.values())}
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(wrapper, 0)[1]) == -signal.SIGHUP
+    wait_for(lambda: not any(process_start(pid) for pid in everyone), "all processes to end")
+    stopped = campaign.states(2)
+    assert {state["message"] for state in stopped.values()} == {"terminated (SIGHUP)"}
+    assert campaign.written() == {}
+    outcome = campaign.stemphony()
+    assert outcome.status == 0, outcome.output
+    assert "was killed; its lock is removed and the work goes on" in outcome.output
+    assert_same_arrays(campaign.result.merged, slow.arrays)

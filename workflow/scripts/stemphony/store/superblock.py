@@ -1,0 +1,37 @@
+"""What the first bytes of a NetCDF-4 file tell without opening it: whether it is as long as it was when it was closed.
+
+NetCDF-4 is HDF5, whose superblock holds the address behind the file's last byte (HDF5 File Format Specification, II.A).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_VERSIONS = (2, 3)  # those that NetCDF-4 writes
+_ADDRESS_BYTES = 8
+_END = slice(28, 36)
+
+
+def what_is_cut_off(file: Path) -> str:
+    """What is wrong with the length of a NetCDF-4 file, or with its first bytes; empty where nothing is.
+
+    Empty as well for a file that may not be read, and for a superblock of another version: nothing is known then.
+    """
+    try:
+        with file.open("rb") as stream:
+            begin = stream.read(_END.stop)
+            size = stream.seek(0, 2)
+    except OSError:
+        return ""
+    if not begin:
+        return "truncated: it is empty"
+    if not begin.startswith(SIGNATURE[: len(begin)]):
+        return "damaged: it does not begin as a NetCDF-4 file does"
+    if len(begin) < _END.stop:
+        return f"truncated: it has {size} bytes"
+    version, address_bytes = begin[len(SIGNATURE) : len(SIGNATURE) + 2]
+    if version not in _VERSIONS or address_bytes != _ADDRESS_BYTES:
+        return ""
+    end = int.from_bytes(begin[_END], "little")
+    return f"truncated: it has {size} of {end} bytes" if size < end else ""
