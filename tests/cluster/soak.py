@@ -8,8 +8,10 @@ same command is given again, as docs/cluster.md says, until the simulation is fi
 then hold the values of an undisturbed one of its algorithm, bit for bit, in every variable of every group but `runtime`
 (times and hosts).
 
-Every KEPT_EVERY-th victim, and the last one, is a computation that has kept a checkpoint, and nothing is hit after it
-in its simulation: so the result must hold a job that went on from there.
+Every EACH-th victim is a computation that has kept a checkpoint, the last one of its simulation. The last of all is
+such a computation too, and alone in a simulation: nothing else can take away what it has kept, so the result must hold
+a job that went on from there. (Elsewhere a job that went on may fall with what was hit before; the next attempt then
+finds finished waves, or nothing.)
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ from cluster import cluster as clusters  # noqa: E402
 
 MARK = "STEMPHONY_SOAK"
 LONGEST_PAUSE_S = 4.0
-KEPT_EVERY = 5
+EACH = 5
+"""Of so many blows, at most, a simulation has its share."""
 LIFETIME_S = 300.0
 """A simulation that is not finished after this is one that hangs."""
 IDLE = 3
@@ -103,7 +106,9 @@ class Blow:
     signal: signal.Signals
     pause_s: float
     is_kept: bool
-    """Whether the victim must have kept a checkpoint; then it is the last blow of its simulation."""
+    """Whether the victim must have kept a checkpoint."""
+    is_last: bool
+    """Whether it is the last one of its simulation."""
 
 
 def blows(kills: int, seed: int) -> list[Blow]:
@@ -113,11 +118,11 @@ def blows(kills: int, seed: int) -> list[Blow]:
         (role,) = drawn.choices(list(ROLES), list(ROLES.values()))
         (sent,) = drawn.choices(list(SIGNALS), list(SIGNALS.values()))
         pause_s = drawn.uniform(0.2, LONGEST_PAUSE_S)
-        if number % KEPT_EVERY == 0 or number == kills:
+        if number % EACH == 0 or number == kills:
             # By a signal that it cannot answer: after SIGTERM it might just finish.
-            chosen.append(Blow(COMPUTATION, signal.SIGKILL, 0.0, is_kept=True))
+            chosen.append(Blow(COMPUTATION, signal.SIGKILL, 0.0, is_kept=True, is_last=True))
         else:
-            chosen.append(Blow(role, sent, pause_s, is_kept=False))
+            chosen.append(Blow(role, sent, pause_s, is_kept=False, is_last=number == kills - 1))
     return chosen
 
 
@@ -241,7 +246,7 @@ class Soak:
             raise SystemExit(f"soak: {campaign.result.merged} differs in {', '.join(different)}")
         runtimes = [attributes(file, "runtime") for file in sorted(campaign.result.root.glob("jobs/*/*.nc"))]
         resumed = [float(runtime["resumed_at"]) for runtime in runtimes if "resumed_at" in runtime]
-        if one.is_over and not resumed:
+        if [blow.is_kept for blow in one.fallen] == [True] and not resumed:
             raise SystemExit(f"soak: no job of {campaign.result.root} went on from the checkpoint that was there")
         self.resumed += resumed
         print(
@@ -262,8 +267,12 @@ class Simulation:
         folder = soak.folder / f"simulation {soak.simulations}"
         self.campaign = Campaign.make(soak.clone, folder, CONFIGS[way.algorithm], env)
         self.deadline = time.monotonic() + LIFETIME_S
-        self.is_over = False
+        self.fallen: list[Blow] = []
+
+    @property
+    def is_left_alone(self) -> bool:
         """Whether the blow has fallen after which none may."""
+        return bool(self.fallen) and self.fallen[-1].is_last
 
     def start(self, *arguments: str) -> Running:
         """The command, as a user types it in the clone."""
@@ -281,7 +290,7 @@ class Simulation:
                 while running.process.poll() is None:
                     if time.monotonic() > self.deadline:
                         raise SystemExit(f"soak: hangs\n{running.log.read_text()}")
-                    if self.soak.to_fall and not self.is_over:
+                    if self.soak.to_fall and not self.is_left_alone:
                         self.strike(running.process.pid)
                     else:
                         time.sleep(0.2)
@@ -321,8 +330,7 @@ class Simulation:
                     continue
             except ProcessLookupError:
                 continue  # it has just ended by itself
-            del self.soak.to_fall[0]
-            self.is_over = blow.is_kept
+            self.fallen.append(self.soak.to_fall.pop(0))
             self.soak.killed[f"{role} with a checkpoint" if blow.is_kept else role] += 1
             print(f"{self.soak.killed.total():3d}  {blow.signal.name} {role} (process {victim})", flush=True)
             return

@@ -20,12 +20,14 @@ from support.campaign import wait_for
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("kills", [1, 7, 10, 50])
-def test_the_seed_decides_everything_and_simulations_end_with_a_computation_to_go_on_from(seed: int, kills: int):
+def test_the_seed_decides_everything_and_the_last_is_a_computation_to_go_on_from_alone(seed: int, kills: int):
     drawn = soak.blows(kills, seed)
     assert drawn == soak.blows(kills, seed)
     assert len(drawn) == kills
     kept = [number for number, blow in enumerate(drawn, 1) if blow.is_kept]
-    assert kept == sorted({*range(soak.KEPT_EVERY, kills + 1, soak.KEPT_EVERY), kills})
+    assert kept == sorted({*range(soak.EACH, kills + 1, soak.EACH), kills})
+    assert all(blow.is_last for blow in drawn if blow.is_kept)
+    assert all(blow.is_last for blow in drawn[-2:])
     assert {(blow.role, blow.signal) for blow in drawn if blow.is_kept} == {(soak.COMPUTATION, signal.SIGKILL)}
 
 

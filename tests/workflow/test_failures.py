@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -293,6 +294,15 @@ def test_a_killed_run_is_unlocked_and_completed_and_a_living_one_is_respected(sl
     assert_same_arrays(campaign.result.merged, slow.arrays)
     assert not list((campaign.directory / HOLDERS).glob("*"))
     assert not list(locks.glob("*"))
+
+
+def test_a_run_that_was_killed_while_it_made_the_specimen_computes_everything_in_the_next(quiet_copy: Campaign):
+    """And not the specimen alone, with a good end and no result."""
+    shutil.rmtree(quiet_copy.result.root / "jobs")
+    quiet_copy.result.merged.unlink()
+    key = base64.urlsafe_b64encode(str(quiet_copy.result.specimen.relative_to(quiet_copy.directory)).encode()).decode()
+    (quiet_copy.directory / ".snakemake" / "incomplete" / key).write_text('{"external_jobid": null}')
+    assert quiet_copy.to_run() == {"prepare_specimen", *TINY_JOBS, *AFTER_JOBS}
 
 
 def second_run(campaign: Campaign) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import gc
 import json
@@ -81,10 +82,16 @@ class Session:
 
     @property
     def specimen_is_outdated(self) -> bool:
-        """Whether specimen.nc was made from something else than this campaign's specimen."""
+        """Whether specimen.nc was made from something else than this campaign's specimen, or by a run that was killed.
+
+        Snakemake notes what it is about to make, and makes it again if it was killed meanwhile.
+        """
+        if not self.result.specimen.exists():
+            return False
+        key = base64.urlsafe_b64encode(str(self.result.specimen).encode()).decode()
         # One that is damaged and could not be made anew: the first job that needs it says so. As an ordinary input,
         # newer than the job files, it would have all of them deleted and computed again from nothing.
-        return self.result.specimen.exists() and _is_of_another_specimen(self.campaign, self.result)
+        return Path(".snakemake", "incomplete", key).exists() or _is_of_another_specimen(self.campaign, self.result)
 
     @property
     def threads(self) -> int:
