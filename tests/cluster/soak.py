@@ -27,7 +27,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -232,6 +232,7 @@ class Soak:
             self.simulations, before = self.simulations + 1, len(self.to_fall)
             one = Simulation(self, way)
             one.finish()
+            one.sweep()
             self.compare(one, expected[way.algorithm])
             idle = idle + 1 if len(self.to_fall) == before else 0
             if idle == IDLE:
@@ -300,6 +301,12 @@ class Simulation:
             if "Traceback" in outcome.output:
                 raise SystemExit(f"soak: a traceback\n{outcome.output}")
             self.restart(outcome)
+
+    def sweep(self) -> None:
+        """End what is left of this simulation: without cgroups, Slurm loses what has left a job's process group."""
+        for pid in processes(self.mark):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def restart(self, outcome: Outcome) -> None:
         """What docs/cluster.md has a user do before the same command."""
