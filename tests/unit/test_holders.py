@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 from pathlib import Path
 
 import pytest
-from stemphony import hooks, slurm
+from stemphony import hooks, runner, slurm
 from stemphony.paths import ResultPaths
 from stemphony.store.claims import process_start
-from stemphony.store.holders import HOLDERS, forget_this_run, holders, note_this_run
+from stemphony.store.holders import HOLDERS, forget_run, holders, note_run
 
 LEFT = [slurm.QueuedJob("7", "RUNNING"), slurm.QueuedJob("8", "PENDING")]
 
@@ -27,7 +28,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def begin(said: list[str]) -> None:
     run = hooks.Run.__new__(hooks.Run)
     run.result, run.say = ResultPaths.of("tiny"), said.append
-    note_this_run("tiny")
+    note_run("tiny", Path.cwd(), os.getpid())
     run._say_whose_jobs_are_queued()
 
 
@@ -40,13 +41,27 @@ def note(**other: object) -> None:
 
 
 def test_a_run_notes_itself_and_takes_the_note_back(said: list[str]):
-    note_this_run("tiny")
+    note_run("tiny", Path.cwd(), os.getpid())
     (holder,) = holders(Path.cwd())
     assert (holder.simulation, holder.pid) == ("tiny", os.getpid())
     assert (holder.is_alive, holder.is_elsewhere, holder.is_this_process) == (True, False, True)
-    forget_this_run()
+    forget_run(Path.cwd(), os.getpid())
     assert holders(Path.cwd()) == []
-    forget_this_run()
+    forget_run(Path.cwd(), os.getpid())
+
+
+def test_of_a_snakemake_that_is_killed_before_it_notes_itself_the_note_is_there(tmp_path: Path):
+    """`stemphony run` notes the process that it starts; Snakemake takes its lock before it can do so itself."""
+    result = ResultPaths.of("tiny", tmp_path / "results")
+    sleeping = runner._Child(["sleep", "100"], tmp_path, result, holds=True)
+    (holder,) = holders(tmp_path)
+    assert (holder.simulation, holder.pid, holder.is_alive) == ("tiny", sleeping.process.pid, True)
+    sleeping.process.kill()
+    assert sleeping.wait() == 128 + signal.SIGKILL
+    assert [(one.pid, one.is_alive) for one in holders(tmp_path)] == [(holder.pid, False)]
+    holder.file.unlink()
+    assert runner._Child(["true"], tmp_path, result, holds=True).wait() == 0
+    assert holders(tmp_path) == [], "it has ended by itself"
 
 
 @pytest.mark.parametrize("other", [None, {"started": "1"}, {"simulation": "another"}], ids=["alone", "dead", "foreign"])

@@ -108,3 +108,12 @@ def test_those_below_a_process_are_found_as_long_as_they_are_in_our_group():
         finally:
             for pid in (near, far):
                 os.kill(pid, signal.SIGKILL)
+
+
+# --- what Snakemake says ------------------------------------------------------------------------------------------
+
+
+def test_what_submits_the_jobs_is_heard_where_no_job_says_a_word(child):
+    refused = "Exception in run_job for job 1: The given account nonsense appears to be invalid."
+    child.lines = ["Building DAG of jobs...", refused, "stemphony: Error: of ours", refused, "Exiting"]
+    assert child._complaints() == [f"Snakemake says: {refused}"]

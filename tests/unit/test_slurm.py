@@ -225,7 +225,7 @@ def test_jobs_that_never_start_are_cancelled_and_told_by_what_they_ask_and_what_
     answer(commands, "sinfo", "echo 1:30:00; echo 1:30:00")
     answer(commands, "scancel", f"echo $* >> '{commands}/cancelled'")
     said: list[str] = []
-    slurm.end_stuck({"4", "5", "6", "7"}, said.append)
+    slurm.end_stuck({"4", "5", "6", "7"}, said.append, set())
     assert (commands / "cancelled").read_text().split("\n")[:-1] == ["--state=PENDING 5 6", "--state=PENDING 7"]
     partition, qos = said
     assert partition.startswith(
@@ -239,15 +239,37 @@ def test_jobs_that_never_start_are_cancelled_and_told_by_what_they_ask_and_what_
 def test_a_job_that_cannot_be_cancelled_is_told_with_the_command(commands: Path):
     answer(commands, "squeue", QUEUE)
     said: list[str] = []
-    slurm.end_stuck({"5"}, said.append)
+    slurm.end_stuck({"5"}, said.append, set())
     (line,) = said
     assert "more than its partition allows. To end this: scancel 5. " in line
 
 
+def test_of_jobs_that_somebody_must_release_or_change_the_user_is_told_once(commands: Path):
+    answer(
+        commands,
+        "squeue",
+        "echo '1|30:00|main|JobHeldUser'; echo '2|30:00|main|job requeued in held state'; "
+        "echo '3|30:00|main|job requeued in held state'; echo '4|30:00|main|BadConstraints'; "
+        "echo '5|30:00|main|Resources'",
+    )
+    answer(commands, "scancel", f"touch '{commands}/cancelled'")
+    said: list[str] = []
+    told: set[str] = set()
+    for _ in range(2):
+        slurm.end_stuck({"1", "2", "3", "4", "5"}, said.append, told)
+    held, requeued, unfulfilled = said
+    assert "the job 1 as it is (JobHeldUser); the run waits. To let it start: scontrol release 1. " in held
+    assert "the jobs 2, 3 as they are (job requeued in held state); the run waits. " in requeued
+    assert "scontrol release 2 3. To give them up, so that they are tried again: scancel 2 3. " in requeued
+    assert "job 4 as it is (BadConstraints)" in unfulfilled
+    assert "release" not in unfulfilled
+    assert not (commands / "cancelled").exists(), "a hold may be wanted"
+
+
 def test_nothing_is_said_while_slurm_is_silent_or_jobs_only_wait(commands: Path):
-    slurm.end_stuck({"5"}, pytest.fail)
+    slurm.end_stuck({"5"}, pytest.fail, set())
     answer(commands, "squeue", QUEUE)
-    slurm.end_stuck({"4"}, pytest.fail)
+    slurm.end_stuck({"4"}, pytest.fail, set())
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,28 @@ def test_an_edited_crystal_computes_everything(campaign: Campaign):
         crystal.write_text(before)
 
 
+@pytest.mark.parametrize(
+    ("change", "jobs"),
+    [({"energy_kev": 80.0}, ALL_JOBS), ({"source_fwhm_nm": 0.05}, AFTER_JOBS)],
+    ids=["of jobs", "of the merge"],
+)
+def test_without_records_of_snakemake_files_tell_of_which_config_they_are(
+    tiny: Reported, tmp_path: Path, change: dict, jobs: set
+):
+    """`.snakemake` was deleted, or the results were copied to another folder: Snakemake has only times to go by."""
+    campaign = tiny.copy(tmp_path / "copied")
+    shutil.rmtree(campaign.directory / ".snakemake")
+    assert campaign.succeed("--dry-run").jobs == set()
+    campaign.change(probe=change)
+    assert campaign.succeed("--dry-run").jobs == jobs
+    outcome = campaign.stemphony()
+    assert outcome.status == 0, outcome.output
+    assert "of another config" in outcome.output
+    fresh = Campaign.make(campaign.clone, tmp_path / "fresh", campaign.settings, campaign.env)
+    fresh.succeed()
+    assert_same_arrays(campaign.result.merged, arrays(fresh.result.merged))
+
+
 def test_a_new_physics_version_computes_everything(tiny: Reported, tmp_path: Path):
     campaign = tiny.copy(tmp_path / "computed")
     campaign.change(http_reporting={"reporting": False})

@@ -162,11 +162,15 @@ def test_a_killed_job_is_failed_and_a_running_one_is_running(slow: Finished, tmp
     for file in (campaign.result.root / "jobs").rglob("*.nc"):
         file.unlink()
     with campaign.start(cores=2) as running:
-        jobs = campaign.wait_for_jobs(2, 2)
+        pids = {name: job["pid"] for name, job in campaign.wait_for_jobs(2, 2).items()}
+        for pid in pids.values():
+            os.kill(pid, signal.SIGSTOP)  # or it might end before it was looked at
         found = status(campaign)
         assert found["counts"]["running"] == 2
         assert found["run_is_alive"]
-        os.kill(jobs["p0d000/0000"]["pid"], signal.SIGKILL)
+        os.kill(pids.pop("p0d000/0000"), signal.SIGKILL)
+        for pid in pids.values():
+            os.kill(pid, signal.SIGCONT)
         assert running.end().status == 1
     found = status(campaign)
     assert found["counts"] == {"done": 1, "running": 0, "failed": 1, "missing": 0, "unusable": 0}
@@ -409,6 +413,33 @@ def test_a_damaged_merged_result_is_in_the_plan_only_where_all_is_asked_for(quie
     assert quiet_copy.succeed("--dry-run", one).jobs == set()
 
 
+def test_a_changed_byte_of_the_merged_result_is_found_when_every_byte_is_looked_at(
+    tiny: Reported, quiet_copy: Campaign
+):
+    flip_one_bit(quiet_copy.result.merged)
+    assert status(quiet_copy, "--verify")["merged"] == "outdated"
+    outcome = rerun(quiet_copy, "--verify")
+    assert outcome.status == 0, outcome.output
+    assert_same_arrays(quiet_copy.result.merged, tiny.arrays)
+    assert status(quiet_copy, "--verify")["merged"] == "current"
+
+
+def test_a_lost_plan_is_that_of_the_last_run(quiet_copy: Campaign):
+    before = status(quiet_copy)
+    quiet_copy.result.plan.unlink()
+    assert status(quiet_copy) == before
+
+
+def test_after_nothing_to_compute_files_that_are_not_usable_are_told(quiet_copy: Campaign):
+    os.truncate(quiet_copy.job_file("p0d000/0001"), 5000)
+    dated([quiet_copy.job_file("p0d000/0001")], -3600)
+    outcome = quiet_copy.stemphony()
+    assert outcome.status == 0
+    assert "nothing to compute" in outcome.output
+    assert "But 1 of 4 job files are not usable: stemphony status" in outcome.output
+    assert rerun(quiet_copy).status == 0
+
+
 def test_a_result_that_a_refused_merge_has_left_is_not_said_to_be_merged_from_what_is_there(
     tiny: Reported, quiet_copy: Campaign
 ):
@@ -419,6 +450,8 @@ def test_a_result_that_a_refused_merge_has_left_is_not_said_to_be_merged_from_wh
     refused = quiet_copy.stemphony()
     assert refused.status == 1
     assert "1 of 4 job files are not usable" in refused.output
+    assert "that the merge refuses, and merge: stemphony rerun --verify " in refused.output
+    assert "Run the same command again" not in refused.output
     assert quiet_copy.result.merged.read_bytes() == stem
     found = status(quiet_copy)
     assert (found["counts"]["done"], found["merged"]) == (4, "outdated")

@@ -100,6 +100,25 @@ def test_a_working_directory_whose_disk_is_full_is_told_so(quiet_copy: Campaign,
         assert_same_arrays(campaign.result.merged, tiny.arrays)
 
 
+@pytest.mark.parametrize("left_kb", [0, 4, 8, 12])
+def test_a_disk_that_is_full_before_a_run_begins_is_one_message(quiet_copy: Campaign, left_kb: int):
+    """Snakemake's lock, its marks and the note of the run are the first that find no room."""
+    campaign = quiet_copy
+    campaign.job_file("p0d000/0001").unlink()
+    with disk_under(campaign.directory / ".snakemake"):
+        ballast = fill(campaign.directory / ".snakemake", left_kb)
+        outcome = campaign.stemphony()
+        assert outcome.status == 1
+        assert "Traceback" not in outcome.output
+        assert "Errno" not in outcome.output
+        (line,) = [
+            line for line in outcome.output.splitlines() if line.startswith("The run could not begin: the disk of ")
+        ]
+        assert f"{campaign.directory}/.snakemake, or your quota on it, is full" in line
+        ballast.unlink()
+        assert campaign.succeed().jobs == {"p0d000/0001"} | AFTER_JOBS
+
+
 def test_a_disk_that_is_full_before_the_merge_begins_is_told_with_what_is_kept(quiet_copy: Campaign):
     """Snakemake copies the present stem.nc before the merge, and ends where it cannot."""
     campaign = quiet_copy

@@ -21,6 +21,7 @@ def merge_results(params: dict[str, Any], specimen_file: Path, output: Path, pro
     from stemphony.store.averages import Merge
     from stemphony.store.dates import date_not_ahead
     from stemphony.store.merge import merge_simulation
+    from stemphony.store.origin import write_checksum
 
     task = Merge(params, paths.ResultPaths(output.parent))
 
@@ -28,6 +29,7 @@ def merge_results(params: dict[str, Any], specimen_file: Path, output: Path, pro
         print(f"note: {text}", file=sys.stderr)
 
     merge_simulation(task, specimen_file, output, note, processes, job.run_number(task.result))
+    write_checksum(output)
     date_not_ahead([specimen_file, *(source.file for source in task.sources)])
 
 

@@ -6,6 +6,7 @@ does, because no job could keep its result.
 
 from __future__ import annotations
 
+import base64
 import os
 import shlex
 import signal
@@ -29,7 +30,7 @@ from .status.reporter import ONSTART_WAIT_S, RUN_END_WAIT_S, Reporter
 from .status.spool import count_lines, spool_file_of
 from .store import ledger
 from .store.checkpoints import put_aside, sweep
-from .store.holders import forget_this_run, holders, note_this_run
+from .store.holders import forget_run, holders, note_run
 from .store.unfinished import sweep_unfinished
 
 LIVE_VARIABLE = "STEMPHONY_LIVE"
@@ -70,6 +71,7 @@ class Run:
         self.cancelled_by = ""
         self.ended = threading.Event()
         self.common: dict[str, Any] = {}
+        self.is_forced = False
 
     # --- onstart ----------------------------------------------------------------------------------------------
 
@@ -98,7 +100,7 @@ class Run:
         self.workflow.register_envvars(job.RUN_VARIABLE)
         self._keep_what_orphans_finished()
         sweep_unfinished(self.result)
-        note_this_run(self.result.name)
+        note_run(self.result.name, Path.cwd(), os.getpid())
         self._listen_for_cancel()
         if plan["shared_waves"]:
             self._one_job_of_each_configuration_first()
@@ -247,7 +249,7 @@ class Run:
             self._report("onsuccess", self._end, Event.FINISH)
         else:
             self._report("onsuccess", self._end, Event.FAILED, "the run ended without a merged result")
-        forget_this_run()
+        forget_run(Path.cwd(), os.getpid())
 
     def error(self) -> None:
         """Send ERROR for jobs that died without their own, then FAILED or CANCELLED."""
@@ -260,19 +262,56 @@ class Run:
             self._report("onerror", self._end, Event.CANCELLED, f"cancelled by {self.cancelled_by}")
         else:
             self._report("onerror", self._end, Event.FAILED, "a job failed")
-        forget_this_run()
+        forget_run(Path.cwd(), os.getpid())
 
-    def have_damaged_result_merged(self) -> None:
-        """Before Snakemake decides what runs: have a stem.nc that is not readable merged again. It goes by its time."""
-        # The package netCDF4 is imported only where there is a file to read.
-        if not self.result.merged.exists():
+    def force_what_snakemake_cannot_see(self) -> None:
+        """Before Snakemake decides what runs: it goes by times, and by records that may be gone.
+
+        A stem.nc that is not readable is merged again. Of a file without a record, because `.snakemake` was deleted or
+        the results were copied, the file itself tells whether it is the planned one.
+        """
+        if self.is_forced:
             return
-        from .store.merge import is_damaged
+        self.is_forced = True
+        foreign = self._foreign_job_files()
+        if foreign:
+            self._force(foreign, f"{len(foreign)} job files are of another config: they are computed anew")
+        # The package netCDF4 is imported only where there is a file to read.
+        merged = self.result.merged
+        if not merged.exists():
+            return
+        from .store.origin import is_damaged, origin_of
 
-        note = f"{self.result.merged} is truncated or damaged: it is merged anew"
-        if is_damaged(self.result.merged) and note not in self.notes:
-            self.workflow.dag.forcefiles.add(str(self.result.merged))
-            self.notes.append(note)
+        if is_damaged(merged):
+            self._force([merged], f"{merged} is truncated or damaged: it is merged anew")
+        elif self._has_no_record(merged):
+            origin, planned = origin_of(merged), provenance.digest(self.checked.campaign.merge_params)
+            if origin is not None and origin.merge_digest != planned:
+                self._force([merged], f"{merged} is of another config: it is merged anew")
+
+    def _force(self, files: Sequence[Path], note: str) -> None:
+        self.workflow.dag.forcefiles.update(map(str, files))
+        self.notes.append(note)
+
+    def _has_no_record(self, file: Path) -> bool:
+        """Whether Snakemake does not know from what a file was made."""
+        return not record_of("metadata", file).exists()
+
+    def _foreign_job_files(self) -> list[Path]:
+        """Job files without a record that are of another campaign, by their checksum files."""
+        planned = self.checked.campaign
+        pairs = ((defocus.id, number) for defocus in planned.defoci for number in range(planned.configurations))
+        found = []
+        for defocus, configuration in pairs:
+            file = self.result.job(defocus, configuration)
+            if file.exists() and self._has_no_record(file):
+                from .store.jobs import read_checksum
+
+                kept = read_checksum(file)
+                digest = provenance.digest(planned.job_params(defocus, configuration))
+                if kept is not None and kept.job_digest not in ("", digest):
+                    found.append(file)
+        return found
 
     def _have_it_merged_again(self) -> None:
         """After a merge that refused its inputs, see that the next run tries again.
@@ -428,6 +467,11 @@ class Run:
         except Exception as error:  # whatever goes wrong with reports, the simulation is not touched
             what = str(error) if isinstance(error, StemphonyError) else type(error).__name__
             self.say(f"status reporting ({hook}): {what}")
+
+
+def record_of(kind: str, file: Path) -> Path:
+    """Where Snakemake notes something of a file, `metadata` or that it is `incomplete`, in the working directory."""
+    return Path(".snakemake", kind, base64.urlsafe_b64encode(str(file).encode()).decode())
 
 
 def say(text: str) -> None:

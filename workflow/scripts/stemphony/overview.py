@@ -28,7 +28,8 @@ from .store import ledger
 from .store.claims import Holder
 from .store.holders import holders
 from .store.jobs import read_checksum
-from .store.merge import checked, merged_files, merged_from
+from .store.merge import checked
+from .store.origin import origin_of
 from .store.superblock import what_is_cut_off
 
 SILENT_S = 600.0
@@ -116,7 +117,7 @@ class Overview:
     elsewhere : Elsewhere or None
         The run that may be alive on another machine, where none is seen here.
     verified : bool
-        Whether every byte of the job files was checked.
+        Whether every byte of the job files, and of the values in stem.nc, was checked.
     """
 
     result: ResultPaths
@@ -244,7 +245,8 @@ def overview(result: ResultPaths, verify: bool = False) -> Overview:
     Parameters
     ----------
     verify : bool
-        Check every byte of the job files, as the merge does; else only whose they are, and their length.
+        Check every byte of the job files, as the merge does, and of stem.nc; else only whose they are, and their
+        length.
     """
     planned = planned_in(result)
     look = _Look(result, planned, verify)
@@ -379,9 +381,10 @@ class _Look:
             written_ns = self.result.merged.stat().st_mtime_ns
         except OSError:
             return "missing"
-        if merged_from(self.result.merged) != provenance.digest(self.planned.merge_params):
+        origin = origin_of(self.result.merged, whole=self.verify)
+        if origin is None or origin.merge_digest != provenance.digest(self.planned.merge_params):
             return "outdated"
-        files = merged_files(self.result.merged)
+        files = origin.job_sha256
         if files is None:
             # By an earlier version. The time says less: Snakemake puts an old result back as of now.
             return "current" if written_ns >= self.newest_ns else "outdated"

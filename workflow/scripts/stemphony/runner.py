@@ -20,13 +20,14 @@ from types import FrameType
 from typing import Any
 
 from . import configuration, profiles, progress, slurm
-from .errors import ConfigError, StorageError
+from .errors import ConfigError, StemphonyError, StorageError
 from .hooks import LIVE_VARIABLE, OURS, heard
+from .overview import PairState, overview
 from .paths import RESULTS, ResultPaths
 from .preflight import require_writable
 from .status.courier import left_in
 from .store import ledger
-from .store.holders import RunHolder, holders
+from .store.holders import RunHolder, forget_run, holders, note_run
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 POLL_S = 0.5
@@ -41,9 +42,12 @@ IN_USE = "{directory} is in use by a run that is alive (process {pid}). Wait for
 SHOWN_LOGS = 3
 SHOWN_LINES = 12
 FAILED_RULE_LOG = re.compile(r"^\s+log: (.+?) \(check log file")
+# In the log of a merge that refuses its inputs.
+REFUSAL = "job files are not usable"
 UNKNOWN_EXECUTOR = re.compile(r"argument --executor/-e: invalid choice: '([^']*)'")
-COMPLAINT = re.compile(r"error: |Error: |Exception: |\[Errno|clock skew|sbatch")
+COMPLAINT = re.compile(r"error: |Error: |Exception: |Exception in |\[Errno|clock skew|sbatch")
 # The message that Python makes of ENOSPC and EDQUOT; the last file that it names is the one being written.
+NO_ROOM = re.compile(rf"\[Errno (?:{errno.ENOSPC}|{errno.EDQUOT})\]")
 FULL_DISK = re.compile(rf"\[Errno (?:{errno.ENOSPC}|{errno.EDQUOT})\] .*'(.+)'$")
 # Snakemake's chatter around what matters, when it stops before the first job: its banner, and what it always says.
 NOISE = re.compile(
@@ -83,7 +87,8 @@ def run(snakefile: Path, config: Path, directory: Path, cores: int, profile: str
         _wait_for_leftovers(directory, name, uses_slurm=profile is not None)
         _free_lock(command, directory, name)  # another run may have begun meanwhile
     print(shlex.join(command), flush=True)
-    return _Child(command, directory, ResultPaths(directory / RESULTS / name)).wait()
+    holds = not DRY_RUN & set(extra)
+    return _Child(command, directory, ResultPaths(directory / RESULTS / name), holds).wait()
 
 
 def _profile(profile: str, snakefile: Path) -> str:
@@ -106,11 +111,13 @@ def _wait_for_leftovers(directory: Path, name: str, uses_slurm: bool) -> None:
     def say(text: str) -> None:
         print(text, flush=True)
 
+    told: set[str] = set()
+
     def look() -> list[slurm.QueuedJob]:
         found = slurm.leftovers(directory, name)
         waiting = {job.id for job in found if job.state == "PENDING"}
         if waiting:
-            slurm.end_stuck(waiting, say)  # or they would be waited for, for good
+            slurm.end_stuck(waiting, say, told)  # or they would be waited for, for good
         return found
 
     slurm.wait_for(left, look, lambda: time.sleep(LEFTOVERS_S), say)
@@ -188,7 +195,7 @@ def _seconds_since(locks: Path) -> float:
 class _Child:
     """The running Snakemake: its output goes to a log, ours to the terminal."""
 
-    def __init__(self, command: Sequence[str], directory: Path, result: ResultPaths) -> None:
+    def __init__(self, command: Sequence[str], directory: Path, result: ResultPaths, holds: bool) -> None:
         self.directory, self.result = directory, result
         self.begin = time.monotonic()
         self.earlier = ledger.latest_run(result)
@@ -215,6 +222,10 @@ class _Child:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, LIVE_VARIABLE: "1"}
             )
+        if holds:
+            # It does so itself, but a little later than it takes the lock; it might be killed between.
+            with suppress(StorageError):
+                note_run(result.name, directory, self.process.pid)
 
     def wait(self) -> int:
         """Show the progress until the end, then say what came out."""
@@ -227,6 +238,9 @@ class _Child:
             except subprocess.TimeoutExpired:
                 self._pass_on_signal()
                 self._show()
+        if status >= 0:
+            # Where it ended before it began. Of one that was killed the note stays.
+            forget_run(self.directory, self.process.pid)
         self.ended.set()
         reader.join(5)
         self._show(last=True)
@@ -307,6 +321,7 @@ class _Child:
     def _say_results(self) -> None:
         if any("Nothing to be done" in line for line in self.lines):
             print("nothing to compute: all results are up to date.")
+            self._say_what_is_not_usable()
             # No hook has run, so nobody else says or sends this.
             if left := left_in(self.result):
                 print(
@@ -340,14 +355,15 @@ class _Child:
             return
         if not self._has_begun:
             # Before the first job: a mistake in the config, or Snakemake's own message.
-            print(self._what_snakemake_says() or self._silence(), file=sys.stderr)
+            is_full = any(map(NO_ROOM.search, self.lines))
+            print(self._no_room() if is_full else self._what_snakemake_says() or self._silence(), file=sys.stderr)
             return
         number = ledger.latest_run(self.result)
         failed = [state for state in progress.states(self.result, number) if state["state"] == progress.FAILED]
         for state in failed[:20]:
             pair = f"defocus {state['defocus_nm']:g} nm, configuration {state['configuration']}"
             print(f"failed: {pair}: {_first_line(state)}", file=sys.stderr)
-        for log in self._failed_logs()[:SHOWN_LOGS]:
+        for log in [log for log in self._failed_logs() if log.stat().st_size][:SHOWN_LOGS]:
             print(f"\nend of {self._relative(log)}:", file=sys.stderr)
             text = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
             print("\n".join(f"  {line}" for line in text[-SHOWN_LINES:]), file=sys.stderr)
@@ -358,10 +374,28 @@ class _Child:
         if status < 0 or status > 128:
             print("\nSnakemake was killed.", file=sys.stderr)
         print(
-            "\nNothing that was computed is lost. Run the same command again: only what is missing is computed.\n"
-            f"whole log: {self._relative(self.log_file)}",
+            f"\nNothing that was computed is lost. {self._what_to_do()}\nwhole log: {self._relative(self.log_file)}",
             file=sys.stderr,
         )
+
+    def _what_to_do(self) -> str:
+        """After a run that failed."""
+        if any(REFUSAL in log.read_text(encoding="utf-8", errors="replace") for log in self._failed_logs()):
+            # The same command alone would have the same files refused.
+            command = f"stemphony rerun --verify {self._quoted(self.result.root)}"
+            return f"To have the files computed again that the merge refuses, and merge: {command}"
+        return "Run the same command again: only what is missing is computed."
+
+    def _say_what_is_not_usable(self) -> None:
+        """Snakemake goes by dates; a job file may be younger than all it hangs on, and damaged."""
+        with suppress(StemphonyError):
+            found = overview(self.result)
+            if bad := len(found.of(PairState.UNUSABLE)):
+                place = self._quoted(self.result.root)
+                print(
+                    f"But {bad} of {len(found.pairs)} job files are not usable: stemphony status {place} says why, "
+                    f"stemphony rerun {place} computes them again."
+                )
 
     def _who_has_the_lock(self) -> str:
         """Another run took the lock after we had looked for it."""
@@ -399,6 +433,16 @@ class _Child:
             f"{full}: Snakemake could not copy the present {merged.name} there, as it does before each merge. "
             f"That one and all job files are as they were. Make room for {merged.stat().st_size / 1e6:.1f} MB there, "
             f"and as much beside {self._relative(merged)}."
+        )
+
+    def _no_room(self) -> str:
+        """What to say where not even the lock, or the note of the run, could be written."""
+        own = self.directory / ".snakemake"
+        folder = own if own.is_dir() else self.directory
+        return (
+            f"The run could not begin: the disk of {folder}, or your quota on it, is full "
+            f"({shutil.disk_usage(folder).free / 1e6:.1f} MB left). Nothing is lost. Make room there and run the same "
+            "command again."
         )
 
     def _silence(self) -> str:

@@ -35,6 +35,13 @@ NEVER: Final = {
     "AssocMaxWallDurationPerJobLimit": "its account",
 }
 """Reasons why a job waits for good, however long: its time limit is above that of what is named."""
+HELD = re.compile(r"held", re.IGNORECASE)
+"""Reasons why a job waits until somebody releases it: JobHeldUser, JobHeldAdmin, "launch failed requeued held"."""
+UNFULFILLED: Final = frozenset(
+    {"AccountNotAllowed", "BadConstraints", "DependencyNeverSatisfied", "InvalidAccount", "InvalidQOS", "PartitionDown",
+     "PartitionInactive", "PartitionNodeLimit", "QOSNotAllowed"}
+)  # fmt: skip
+"""Reasons why a job waits until somebody changes the cluster, or the job."""
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 States = dict[str, str]
@@ -58,6 +65,7 @@ def adapt_executor(simulation: str, say: Callable[[str], None]) -> None:
     - Of a cancelled job `sacct` says by whom ("CANCELLED by 1000"), which it takes for a job that runs. Here not.
     - A job that made room for others and is not queued again (PREEMPTED) is waited for, for good. Here it has ended.
     - A job with a time limit above that of its partition is waited for, for good. Here it is cancelled, with a message.
+      Of one that is held, or that the cluster cannot serve as it is, the user is told, once.
     - Jobs are named by a UUID. Here the simulation's name and mark stand before it: for people, and for `leftovers`.
     """
     plugin: Any = sys.modules.get(PLUGIN)
@@ -66,7 +74,8 @@ def adapt_executor(simulation: str, say: Callable[[str], None]) -> None:
     executor = plugin.Executor
     plain_init, plain_check = executor.__post_init__, executor.check_active_jobs
     lookout = Lookout(plugin.query_job_status, plugin.query_job_status_squeue, plugin.query_job_status_sacct, say)
-    lookout.end_stuck = lambda jobs: end_stuck(jobs, say)
+    told: set[str] = set()
+    lookout.end_stuck = lambda jobs: end_stuck(jobs, say, told)
 
     def named_init(self: Any, *arguments: Any, **options: Any) -> None:
         settings = self.workflow.executor_settings
@@ -183,24 +192,45 @@ def _mark(simulation: str) -> str:
 # --- jobs that Slurm will never start ---------------------------------------------------------------------------------
 
 
-def end_stuck(jobs: Iterable[str], say: Callable[[str], None]) -> None:
+def end_stuck(jobs: Iterable[str], say: Callable[[str], None], told: set[str]) -> None:
     """Cancel those of our jobs that wait for good because of their time limit, and say so; nothing if Slurm is silent.
 
-    Nothing is lost: they have not begun. The run then sees them fail, goes on with the others, and ends.
+    Nothing is lost: they have not begun. The run then sees them fail, goes on with the others, and ends. What somebody
+    may still change, such as a hold, is only said.
 
     Parameters
     ----------
     jobs : iterable of str
         Ids of jobs that wait.
+    told : set of str
+        Ids of those of which it was said that somebody must act; added to.
     """
     asked = set(jobs)
     listed = _lines("squeue", f"--user={os.getuid()}", "--states=PENDING", "--format=%i|%l|%P|%r")
     alike: dict[tuple[str, ...], list[str]] = {}
+    waiting: dict[str, list[str]] = {}
     for number, *why in (line.split("|") for line in listed):
         if number in asked and why[-1] in NEVER:
             alike.setdefault(tuple(why), []).append(number)
+        elif number in asked - told and (HELD.search(why[-1]) or why[-1] in UNFULFILLED):
+            waiting.setdefault(why[-1], []).append(number)
     for (wanted, partition, reason), ids in alike.items():
         say(_why_never(ids, wanted, partition, reason, _cancelled(ids)))
+    for reason, ids in waiting.items():
+        told.update(ids)
+        say(_what_it_waits_for(ids, reason))
+
+
+def _what_it_waits_for(jobs: list[str], reason: str) -> str:
+    """Why jobs wait, and what their user can do."""
+    several, numbers = len(jobs) > 1, " ".join(jobs)
+    them, they_are = ("them", "they are") if several else ("it", "it is")
+    release = f"To let {them} start: scontrol release {numbers}. " if HELD.search(reason) else ""
+    return (
+        f"Slurm does not start the job{'s' if several else ''} {', '.join(jobs)} as {they_are} ({reason}); the run "
+        f"waits. {release}To give {them} up, so that {they_are} tried again: scancel {numbers}. Those who run the "
+        "cluster can tell why."
+    )
 
 
 def _cancelled(jobs: list[str]) -> bool:

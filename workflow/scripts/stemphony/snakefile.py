@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 import gc
 import json
@@ -72,7 +71,7 @@ class Session:
     def jobs_to_merge(self, wildcards: Any) -> list[Path]:
         """Result files of all jobs. Snakemake asks for them before it decides what runs, when it may merge."""
         if self.run is not None:
-            self.run.have_damaged_result_merged()
+            self.run.force_what_snakemake_cannot_see()
         return self.job_files
 
     @property
@@ -88,10 +87,11 @@ class Session:
         """
         if not self.result.specimen.exists():
             return False
-        key = base64.urlsafe_b64encode(str(self.result.specimen).encode()).decode()
         # One that is damaged and could not be made anew: the first job that needs it says so. As an ordinary input,
         # newer than the job files, it would have all of them deleted and computed again from nothing.
-        return Path(".snakemake", "incomplete", key).exists() or _is_of_another_specimen(self.campaign, self.result)
+        return hooks.record_of("incomplete", self.result.specimen).exists() or _is_of_another_specimen(
+            self.campaign, self.result
+        )
 
     @property
     def threads(self) -> int:

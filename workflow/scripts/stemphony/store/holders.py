@@ -8,6 +8,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from .atomic import write_text_atomic
 from .claims import process_start
 
 HOLDERS = Path(".snakemake") / "stemphony-runs"
@@ -40,23 +41,21 @@ class RunHolder:
         return not self.is_elsewhere and self.pid == os.getpid()
 
 
-def note_this_run(simulation: str) -> None:
-    """Note this process as a run of a simulation in the present working directory."""
-    content = {
-        "simulation": simulation, "host": socket.gethostname(), "pid": os.getpid(),
-        "started": process_start(os.getpid()),
-    }  # fmt: skip
-    _own_file().parent.mkdir(parents=True, exist_ok=True)
-    _own_file().write_text(json.dumps(content), encoding="utf-8")
+def note_run(simulation: str, directory: Path, pid: int) -> None:
+    """Note a process of this machine as a run of a simulation in a working directory."""
+    content = {"simulation": simulation, "host": socket.gethostname(), "pid": pid, "started": process_start(pid)}
+    file = _file_of(directory, pid)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomic(file, json.dumps(content))
 
 
-def forget_this_run() -> None:
-    """Take the note back: the run ends in good order."""
-    _own_file().unlink(missing_ok=True)
+def forget_run(directory: Path, pid: int) -> None:
+    """Take the note back: the run has ended in good order."""
+    _file_of(directory, pid).unlink(missing_ok=True)
 
 
-def _own_file() -> Path:
-    return HOLDERS / f"{socket.gethostname()}.{os.getpid()}.json"
+def _file_of(directory: Path, pid: int) -> Path:
+    return directory / HOLDERS / f"{socket.gethostname()}.{pid}.json"
 
 
 def holders(directory: Path) -> list[RunHolder]:

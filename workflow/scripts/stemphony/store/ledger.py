@@ -110,9 +110,12 @@ def write_plan(result: ResultPaths, plan: Mapping[str, Any], run: int = 0) -> No
 def read_plan(result: ResultPaths, run: int = 0) -> dict[str, Any]:
     """The plan of a run, of the last one without a number; empty when there is none, or it is not readable.
 
-    A run whose folder has none may have that of the last run, if that was its own.
+    A run whose folder has none may have that of the last run, if that was its own; that of the last run stands in the
+    folder of its run as well.
     """
-    for file in (*([result.plan_of(run)] if run else []), result.plan):
+    earlier = [result.plan_of(run)] if run else []
+    later = [] if run else [result.plan_of(number) for number in range(latest_run(result), 0, -1)]
+    for file in (*earlier, result.plan, *later):
         try:
             plan = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -42,7 +42,6 @@ from .result_file import (
     add_texts,
     add_variable,
     put_frame,
-    read_texts,
 )
 from .specimen_file import read_specimen_file
 
@@ -535,23 +534,6 @@ def merged_from(file: Path) -> str | None:
             return str(root.merge_digest)
     except (OSError, RuntimeError, AttributeError):
         return None
-
-
-def merged_files(file: Path) -> list[str] | None:
-    """SHA-256 of each job file that a result was merged from, in the order of the plan; None where it does not tell.
-
-    Two files with the same numbers have two of them: a job notes when it ran.
-    """
-    try:
-        with netCDF4.Dataset(file) as root:
-            return read_texts(root["runtime"]["job_sha256"])
-    except (OSError, RuntimeError, LookupError, ValueError):
-        return None
-
-
-def is_damaged(file: Path) -> bool:
-    """Whether a result is there, may be read, and is not readable as one."""
-    return os.access(file, os.R_OK) and merged_from(file) is None
 
 
 def is_partial(file: Path) -> bool:
