@@ -18,7 +18,7 @@ import pytest
 from stemphony import paths, progress
 from stemphony.job import last_word
 from stemphony.store import checkpoints, ledger
-from support.campaign import wait_for
+from support.campaign import heeding_hangup, wait_for
 from support.interrupted import Job
 
 RESUMED = "goes on from the checkpoint of an earlier attempt, at "
@@ -102,7 +102,7 @@ def test_a_killed_job_goes_on_from_its_last_checkpoint(tmp_path, env, undisturbe
     ids=["SIGTERM", "terminal closed", "Ctrl-C"],
 )
 def test_a_job_that_is_told_to_end_keeps_what_is_done(job, undisturbed, number, ends_with, reason):
-    with job.start(STEMPHONY_CHECKPOINT_S="1000") as started:
+    with heeding_hangup(), job.start(STEMPHONY_CHECKPOINT_S="1000") as started:
         wait_for(lambda: "10 % of the waves" in started.said, "some waves")
         assert not job.checkpoint.exists()
         started.process.send_signal(number)

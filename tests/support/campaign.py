@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -278,6 +279,16 @@ def clean_environment(cache: Path, *foreign: str) -> dict[str, str]:
         "XDG_CACHE_HOME": str(cache),
         "XDG_CONFIG_HOME": str(cache / "no-profiles"),
     }
+
+
+@contextmanager
+def heeding_hangup() -> Iterator[None]:
+    """What is started here heeds SIGHUP, also where `nohup` has the tests, and all they start, ignore it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def wait_for(ready: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:

@@ -14,7 +14,7 @@ import pytest
 from stemphony.hooks import heard
 from stemphony.store.claims import process_start
 from stemphony.store.holders import HOLDERS
-from support.campaign import Campaign, Running, assert_same_arrays, wait_for
+from support.campaign import Campaign, Running, assert_same_arrays, heeding_hangup, wait_for
 
 from workflow.conftest import Finished
 
@@ -104,10 +104,11 @@ def test_a_run_in_the_background_of_a_script_outlasts_ctrl_c_at_the_script(
 
 
 def test_a_terminal_that_is_closed_ends_the_run_and_the_same_command_goes_on(slow: Finished, campaign: Campaign):
-    wrapper, terminal = pty.fork()
-    if not wrapper:
-        os.chdir(campaign.scripts)
-        os.execve(sys.executable, [str(word) for word in command(campaign)], dict(campaign.env))
+    with heeding_hangup():
+        wrapper, terminal = pty.fork()
+        if not wrapper:
+            os.chdir(campaign.scripts)
+            os.execve(sys.executable, [str(word) for word in command(campaign)], dict(campaign.env))
     states = campaign.wait_for_jobs(2, 2)
     everyone = {wrapper, snakemake_of(campaign), *(state["pid"] for state in states.values())}
     os.close(terminal)
