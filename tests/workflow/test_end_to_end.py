@@ -49,6 +49,7 @@ def test_every_file_has_its_place_and_there_is_no_other(tiny: Reported):
         "plan.json",
         "specimen.nc",
         "stem.nc",
+        "stem.nc.sha256",
         *jobs,
         *(f"{job}.sha256" for job in jobs),
         *figures,

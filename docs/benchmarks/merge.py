@@ -1,0 +1,100 @@
+"""The merge of job files beside the mere reading of them: `python docs/benchmarks/merge.py`, for docs/performance.md.
+
+Job files with made-up signals, small ones and large ones with diffraction patterns. Before each reading and each merge
+they are dropped from the memory, so that both begin at the disk; the two take turns.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import page
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "workflow" / "scripts")]
+
+from stemphony.physics.fft import library_version  # noqa: E402
+from stemphony.store.wisdom import cpu_model  # noqa: E402
+from support.experiments import FakeCampaign  # noqa: E402
+
+ROUNDS = 3
+SETTINGS: dict[str, Mapping[str, Mapping[str, Any]]] = {
+    "small": {
+        "scan": {"points": [16, 16]},
+        "probe": {"defoci_nm": [float(value) for value in range(10)]},
+        "frozen_phonon": {"configurations": 20},
+    },
+    "with CBED": {
+        "scan": {"points": [32, 32]},
+        "probe": {"defoci_nm": [0.0, 1.0, 2.0, 3.0]},
+        "frozen_phonon": {"configurations": 10},
+        "cbed": {"enabled": True, "max_mrad": 60.0},
+    },
+}
+
+
+def dropped(files: Sequence[Path]) -> None:
+    """Write files to the disk and forget them."""
+    for file in files:
+        with file.open("rb") as stream:
+            os.fsync(stream.fileno())
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def read(files: Sequence[Path]) -> None:
+    """Every byte, one file after the other."""
+    for file in files:
+        with file.open("rb", buffering=0) as stream:
+            while stream.read(1 << 20):
+                pass
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """Elapsed time."""
+    begin = time.perf_counter()
+    action()
+    return time.perf_counter() - begin
+
+
+def measured(name: str, folder: Path) -> list[str]:
+    """A line of the table."""
+    made = FakeCampaign.of(folder, **SETTINGS[name])
+    files = made.write_all()
+    mb = sum(file.stat().st_size for file in files) / 1e6
+    times: dict[str, list[float]] = {"read": [], "merge": []}
+    for _ in range(ROUNDS):
+        for what, action in (("read", lambda: read(files)), ("merge", made.merge)):
+            dropped(files)
+            times[what].append(seconds(action))
+    reading, merging = (statistics.median(times[what]) for what in ("read", "merge"))
+    return [
+        name,
+        str(len(files)),
+        f"{mb / len(files):.2f}",
+        f"{mb / reading:.0f}",
+        f"{mb / merging:.0f}",
+        f"{1e3 * (merging - reading) / len(files):.1f}",
+    ]
+
+
+def main() -> None:
+    """Measure and rewrite the page."""
+    rows = []
+    for name in SETTINGS:
+        # On the disk of the repository: that of temporary files may be memory.
+        with tempfile.TemporaryDirectory(dir=ROOT) as folder:
+            rows.append(measured(name, Path(folder)))
+    lines = [page.circumstances(cpu_model(), library_version()), ""]
+    lines += page.table(["job files", "number", "MB each", "reading, MB/s", "merge, MB/s", "more per file, ms"], rows)
+    page.rewrite("python docs/benchmarks/merge.py", lines)
+
+
+if __name__ == "__main__":
+    main()
