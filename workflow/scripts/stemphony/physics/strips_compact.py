@@ -1,7 +1,7 @@
 """Strips of a wave that lies in one array without the columns beyond the band limit, for grids beyond the cache.
 
-A wave of 1024² is 8 MB. What two arrays, the transmission function and the propagator take together is more than the
-cache of most processors, and the memory sets the pace. Here ψ(x, ky) has two thirds of one array, cut into strips of ky
+A wave of 2048² is 32 MB. What two arrays, the transmission function and the propagator take together is far more than
+the cache of a processor, and the memory sets the pace. Here ψ(x, ky) has two thirds of one array, cut into strips of ky
 of one width, each of them contiguous. Where a strip of ky crosses a strip of x lies a block. It holds its wave with ky
 running fastest after `transmit` and with x running fastest after `travel`: both passes read a block and write it to the
 same place. A strip of x is gathered from its blocks, and scattered into them, in the cache.
@@ -19,9 +19,9 @@ from stemphony.physics.fft import CACHE_LINE, ComplexArray, LineTransform, align
 from stemphony.physics.strips import COLUMNS, ROWS, ColumnStrip, StripPlan, divisor, extent, flat, padded_zeros
 from stemphony.physics.strips_apart import StripsApart
 
-LARGE = 6e6
-"""From this size of a wave [bytes] one array is faster than two: 2 to 4 MB are slower by a tenth, 8 MB (1024², single
-precision) are faster by a twentieth, 32 MB by a fifth."""
+LARGE = 20e6
+"""From this size of a wave [bytes] one array is used. In `stemphony bench` 32 MB (2048², single precision) take three
+tenths less time than in two arrays, 8 MB (1024²) about the same, and 2 to 5 MB a tenth more."""
 
 
 def plan_of_strips(shape: tuple[int, int], columns: int, dtype: DTypeLike, flag: str = "FFTW_PATIENT") -> StripPlan:
