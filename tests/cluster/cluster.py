@@ -86,13 +86,14 @@ class Cluster:
         self._begin("slurmctld", "-D", *(["-c"] if forgets else []), "-f", self.folder / "etc" / "slurm.conf")
         self.wait_until_it_answers()
 
-    def stop_database(self) -> None:
-        """Slurm's accounting goes away; with `started(…, SLURM_ACCOUNTING="1")` only."""
+    @contextmanager
+    def without_database(self) -> Iterator[None]:
+        """Slurm's accounting goes away, and comes back; with `started(…, SLURM_ACCOUNTING="1")` only."""
         self._stop("slurmdbd")
-
-    def start_database(self) -> None:
-        """It comes back."""
-        self._begin("slurmdbd", "-D")
+        try:
+            yield
+        finally:
+            self._begin("slurmdbd", "-D")
 
     def accounted(self, directory: Path) -> list[list[str]]:
         """Number and state of the jobs of a working directory, as the accounting has them."""

@@ -44,12 +44,9 @@ def test_a_run_ends_though_slurmdbd_goes_away_in_its_midst(
     campaign.close_gate(0, 1)
     with campaign.start_typed("--jobs", "1") as running:
         wait_for(lambda: list(campaign.gates.glob("*.reached.*")), "the first of two jobs", DEADLINE_S)
-        accounting.stop_database()
-        try:
+        with accounting.without_database():
             campaign.open_gate(0, 1)
             outcome = running.end()
-        finally:
-            accounting.start_database()
     assert outcome.status == 0, outcome.output
     assert "Slurm does not answer" not in outcome.output
     assert_same_arrays(campaign.result.merged, undisturbed(2))
@@ -70,12 +67,9 @@ def test_who_prefers_sacct_waits_neither_for_a_cancelled_job_nor_for_slurmdbd(
         campaign.wait_at_gate(0)
         told = [job, "CANCELLED by 0"]
         wait_for(lambda: told in accounting.accounted(campaign.directory), "the accounting to know of it", DEADLINE_S)
-        accounting.stop_database()
-        try:
+        with accounting.without_database():
             campaign.open_gate(0, 1)
             outcome = running.end()
-        finally:
-            accounting.start_database()
     assert outcome.status == 0, outcome.output
     assert sorted((number, row[3]) for number, row in campaign.submitted(accounting)) == [
         (0, "CANCELLED"), (0, "COMPLETED"), (1, "COMPLETED"),

@@ -50,8 +50,11 @@ def test_a_run_notes_itself_and_takes_the_note_back(said: list[str]):
     forget_run(Path.cwd(), os.getpid())
 
 
-def test_of_a_snakemake_that_is_killed_before_it_notes_itself_the_note_is_there(tmp_path: Path):
+def test_of_a_snakemake_that_is_killed_before_it_notes_itself_the_note_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """`stemphony run` notes the process that it starts; Snakemake takes its lock before it can do so itself."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # pytest keeps its own handlers
     result = ResultPaths.of("tiny", tmp_path / "results")
     sleeping = runner._Child(["sleep", "100"], tmp_path, result, holds=True)
     (holder,) = holders(tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from stemphony.store import origin
-from stemphony.store.origin import is_damaged, origin_of
+from stemphony.store.origin import origin_of
 from stemphony.store.superblock import SIGNATURE
 
 
@@ -34,12 +34,10 @@ def test_a_file_that_ends_the_process_which_opens_it_is_damaged(
     answering(monkeypatch, unlike_any.parent, end)
     monkeypatch.setattr(origin, "LONGEST_S", 2.0)
     assert origin_of(unlike_any) is None
-    assert is_damaged(unlike_any)
 
 
-def test_what_is_not_there_is_not_damaged(tmp_path: Path):
+def test_what_is_not_there_is_from_nowhere(tmp_path: Path):
     assert origin_of(tmp_path / "stem.nc") is None
-    assert not is_damaged(tmp_path / "stem.nc")
 
 
 def test_another_checksum_is_another_file(unlike_any: Path, monkeypatch: pytest.MonkeyPatch):

@@ -276,18 +276,17 @@ class Run:
         foreign = self._foreign_job_files()
         if foreign:
             self._force(foreign, f"{len(foreign)} job files are of another config: they are computed anew")
-        # The package netCDF4 is imported only where there is a file to read.
         merged = self.result.merged
-        if not merged.exists():
+        if not (merged.is_file() and os.access(merged, os.R_OK)):
             return
-        from .store.origin import is_damaged, origin_of
+        # The package netCDF4 is imported only where there is a file to read.
+        from .store.origin import origin_of
 
-        if is_damaged(merged):
+        origin = origin_of(merged)
+        if origin is None:
             self._force([merged], f"{merged} is truncated or damaged: it is merged anew")
-        elif self._has_no_record(merged):
-            origin, planned = origin_of(merged), provenance.digest(self.checked.campaign.merge_params)
-            if origin is not None and origin.merge_digest != planned:
-                self._force([merged], f"{merged} is of another config: it is merged anew")
+        elif self._has_no_record(merged) and origin.merge_digest != self._merge_digest:
+            self._force([merged], f"{merged} is of another config: it is merged anew")
 
     def _force(self, files: Sequence[Path], note: str) -> None:
         self.workflow.dag.forcefiles.update(map(str, files))
@@ -300,17 +299,19 @@ class Run:
     def _foreign_job_files(self) -> list[Path]:
         """Job files without a record that are of another campaign, by their checksum files."""
         planned = self.checked.campaign
-        pairs = ((defocus.id, number) for defocus in planned.defoci for number in range(planned.configurations))
-        found = []
-        for defocus, configuration in pairs:
-            file = self.result.job(defocus, configuration)
-            if file.exists() and self._has_no_record(file):
-                from .store.jobs import read_checksum
+        pairs = [(defocus.id, number) for defocus in planned.defoci for number in range(planned.configurations)]
+        files = {pair: self.result.job(*pair) for pair in pairs}
+        unrecorded = {pair: file for pair, file in files.items() if file.exists() and self._has_no_record(file)}
+        if not unrecorded:
+            return []
+        # The package netCDF4 is imported only where there is a file to read.
+        from .store.jobs import read_checksum
 
-                kept = read_checksum(file)
-                digest = provenance.digest(planned.job_params(defocus, configuration))
-                if kept is not None and kept.job_digest not in ("", digest):
-                    found.append(file)
+        found = []
+        for pair, file in unrecorded.items():
+            kept = read_checksum(file)
+            if kept is not None and kept.job_digest not in ("", provenance.digest(planned.job_params(*pair))):
+                found.append(file)
         return found
 
     def _have_it_merged_again(self) -> None:
@@ -325,9 +326,15 @@ class Run:
 
     def _is_complete(self) -> bool:
         """Whether stem.nc is readable and was merged from what this run planned."""
-        from .store.merge import merged_from
+        from .store.origin import origin_of
 
-        return merged_from(self.result.merged) == provenance.digest(self.checked.campaign.merge_params)
+        origin = origin_of(self.result.merged)
+        return origin is not None and origin.merge_digest == self._merge_digest
+
+    @property
+    def _merge_digest(self) -> str:
+        """Digest of what this run's campaign is merged from."""
+        return provenance.digest(self.checked.campaign.merge_params)
 
     def _states(self) -> list[dict[str, Any]]:
         """States of this run's jobs; one that is still `running` now, without its result, has died silently."""

@@ -527,15 +527,6 @@ def _record(root: netCDF4.Dataset, expected_digest: str) -> dict[str, Any]:
     }
 
 
-def merged_from(file: Path) -> str | None:
-    """Digest of the params that a result was merged from; None for a file that is not there or not readable as one."""
-    try:
-        with netCDF4.Dataset(file) as root:
-            return str(root.merge_digest)
-    except (OSError, RuntimeError, AttributeError):
-        return None
-
-
 def is_partial(file: Path) -> bool:
     """Whether a file is a merge of some pairs only, by its own word; False for one that is not readable as a result."""
     if not file.is_file():

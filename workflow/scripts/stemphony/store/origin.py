@@ -65,15 +65,6 @@ def origin_of(file: Path, *, whole: bool = False) -> Origin | None:
         return None
 
 
-def is_damaged(file: Path) -> bool:
-    """Whether a result is there, may be read, and is not readable as one."""
-    try:
-        with file.open("rb"):
-            return origin_of(file) is None
-    except OSError:
-        return False
-
-
 def write_checksum(file: Path) -> None:
     """Keep the SHA-256 of a result that was just merged beside it, as `sha256sum -c` reads it."""
     write_text_atomic(paths.checksum(file), f"{provenance.file_sha256(file)}  {file.name}\n")
