@@ -29,10 +29,6 @@ from numpy.typing import DTypeLike, NDArray
 
 from stemphony.physics.fft import CACHE_LINE, ComplexArray, aligned_zeros
 
-ROWS, COLUMNS = 32, 96
-"""Wanted width of the strips. At 512² a strip of rows and that of the transmission function are 128 kB each, a strip of
-columns and that of its factor 360 kB: they fit a cache of 1 MB."""
-
 
 @dataclass(frozen=True)
 class Factor:

@@ -16,8 +16,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from stemphony.physics.fft import CACHE_LINE, ComplexArray, LineTransform, aligned_zeros
-from stemphony.physics.strips import COLUMNS, ROWS, ColumnStrip, StripPlan, divisor, extent, flat, padded_zeros
+from stemphony.physics.strips import ColumnStrip, StripPlan, divisor, extent, flat, padded_zeros
 from stemphony.physics.strips_apart import StripsApart
+
+ROWS, COLUMNS = 32, 96
+"""Wanted width of the strips. At 2048² a strip of rows takes 0.5 MB and one of columns 1.4 MB."""
 
 LARGE = 20e6
 """From this size of a wave [bytes] one array is used. In `stemphony bench` 32 MB (2048², single precision) take three
