@@ -151,7 +151,7 @@ def signals_of(file: Path) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("cut", ["averaged", "configurations kept", "shared configurations"])
 def test_parts_made_side_by_side_give_the_same_result_bit_for_bit(tmp_path, monkeypatch, cut):
-    monkeypatch.setattr(module, "SEVERAL_PROCESSES_FROM", 1)
+    monkeypatch.setattr(module, "SEVERAL_PROCESSES_FROM_S", 0)
     monkeypatch.setattr(averages, "PART_UNITS", 3)
     fake = campaign_of(tmp_path, cbed={"enabled": True, "size": [4, 5], "max_mrad": 20.0}, **CUTS[cut])
     fake.write_all()
@@ -174,7 +174,7 @@ def test_averages_of_small_parts_are_those_of_one(tmp_path, monkeypatch, blocks)
 
 
 def test_a_part_that_is_refused_in_another_process_is_refused(fake, monkeypatch):
-    monkeypatch.setattr(module, "SEVERAL_PROCESSES_FROM", 1)
+    monkeypatch.setattr(module, "SEVERAL_PROCESSES_FROM_S", 0)
     monkeypatch.setattr(averages, "PART_UNITS", 2)
     files = fake.write_all()
     files[5].write_bytes(files[5].read_bytes()[:1000])
@@ -188,7 +188,7 @@ def test_a_part_that_is_refused_in_another_process_is_refused(fake, monkeypatch)
 
 
 def test_a_process_of_the_merge_that_is_killed_is_told_in_words(fake, monkeypatch):
-    monkeypatch.setattr(module, "SEVERAL_PROCESSES_FROM", 1)
+    monkeypatch.setattr(module, "SEVERAL_PROCESSES_FROM_S", 0)
     monkeypatch.setattr(averages, "PART_UNITS", 2)
     monkeypatch.setattr(module, "_end_with_parent", killed)
     files = fake.write_all()
@@ -200,6 +200,25 @@ def test_a_process_of_the_merge_that_is_killed_is_told_in_words(fake, monkeypatc
     assert all(file.exists() for file in files)
     assert list(fake.result.root.glob("*stem.nc*")) == [fake.result.merged]
     assert fake.result.merged.read_bytes() == b"of an earlier merge"
+
+
+@pytest.mark.parametrize(("setting", "value"), [("SEVERAL_PROCESSES_FROM_S", 1e3), ("AHEAD_BYTES", 1)])
+def test_a_merge_that_gains_nothing_or_has_no_room_makes_no_processes(fake, monkeypatch, setting, value):
+    monkeypatch.setattr(module, "SEVERAL_PROCESSES_FROM_S", 0)
+    monkeypatch.setattr(module, "_end_with_parent", killed)
+    monkeypatch.setattr(module, setting, value)
+    fake.write_all()
+    assert fake.merge(processes=2).exists()
+
+
+def test_what_a_merge_takes_goes_by_number_and_size_of_its_files(fake):
+    files = fake.write_all()
+    task = module.Merge(fake.campaign.merge_params, fake.result)
+    size = sum(file.stat().st_size for file in files)
+    assert module.expected_seconds(task) == pytest.approx(len(files) * module.JOB_S + size * module.BYTE_S)
+    with files[0].open("ab") as stream:
+        stream.truncate(size + int(10 / module.BYTE_S))
+    assert module.expected_seconds(task) == pytest.approx(10, rel=0.1)
 
 
 def killed() -> None:

@@ -48,8 +48,10 @@ from .specimen_file import read_specimen_file
 Stamp = tuple[int, int, int]
 """Inode, size and time of a file, by which its second reading knows that it is the one that was checked."""
 SHOWN = 20  # files listed in a refusal
-SEVERAL_PROCESSES_FROM = 500  # jobs; below that they take longer to start than they save
-SEVERAL_PROCESSES_BYTES = 32e6  # sums of a part; of larger ones, several at once would fill the memory
+SEVERAL_PROCESSES_FROM_S = 2.5  # of work; below that they take longer to start than they save
+JOB_S, BYTE_S = 4e-3, 1 / 120e6  # what a job file takes, and each byte of it: docs/performance.md
+# Sums of the parts that are made at a time or wait to be added, three for each: processes must not fill the memory.
+AHEAD_BYTES = 1e9
 # Attributes of a job's group `runtime` that the result keeps of each job.
 RECORDED = (
     "time_start", "cpu_seconds", "wall_seconds", "peak_memory_mb", "host", "fft_plan_source", "git_commit", "versions",
@@ -131,7 +133,7 @@ def merge(
     """
     wanted = task.params["save_coordinates"]
     keep = not task.partial and campaign.keeps_coordinates(wanted, len(task.sources), len(table.symbols))
-    with _made_in(processes if len(task.sources) >= SEVERAL_PROCESSES_FROM else 1) as make:
+    with _made_in(processes if expected_seconds(task) >= SEVERAL_PROCESSES_FROM_S else 1) as make:
         made = _Making(task, table, experiment, warn, make)
         try:
             return made.write(output, root_attributes, runtime_attributes, blocks, keep)
@@ -141,6 +143,11 @@ def merge(
                     "save_coordinates: some jobs ran without keeping coordinates; the atoms at rest are stored instead."
                 )
             return made.write(output, root_attributes, runtime_attributes, blocks, keep=False)
+
+
+def expected_seconds(task: Merge) -> float:
+    """About how long one process takes."""
+    return sum(JOB_S + BYTE_S * _stamp(source.file)[1] for source in task.sources)
 
 
 @dataclass
@@ -229,8 +236,7 @@ class _Making:
             parts = parts_of(averagings, len(self.table.symbols) if keep else 0)
             usable = None if first else merged.stamps
             wanted = Wanted(self.task, tuple(blocks), averagings[0].by_configuration, first, keep and first, usable)
-            make = self.make if sum(block.bytes for block in blocks) <= SEVERAL_PROCESSES_BYTES else _made_here
-            for part, read in zip(parts, make(wanted, parts), strict=True):
+            for part, read in zip(parts, self.make(wanted, parts), strict=True):
                 self._take(root, merged, part, read, averages)
             self._refuse_what_is_wrong(merged)
             for average, block in zip(averages, blocks, strict=True):
@@ -415,9 +421,14 @@ def _made_in(processes: int) -> Iterator[_Make]:
 
         def make(wanted: Wanted, parts: Sequence[Part]) -> Iterator[PartRead]:
             ahead: deque[Future[PartRead]] = deque()
+            sums = sum(block.bytes for block in wanted.blocks)
+            most = min(2 * processes, int(AHEAD_BYTES / (3 * sums))) if sums else 2 * processes
+            if most < 2:
+                yield from _made_here(wanted, parts)
+                return
             for part in parts:
                 ahead.append(pool.submit(read_part, wanted.of(part), part))
-                if len(ahead) > 2 * processes:
+                if len(ahead) >= most:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
