@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from stemphony.physics import basis as module
 from stemphony.physics.basis import ApertureWaves, evaluate, probe_basis, signal_forms
 from stemphony.physics.detectors import DetectorSet, at_pixels
 from stemphony.physics.electron import wavelength
@@ -78,6 +79,17 @@ def test_blocks_and_order_of_the_probes_do_not_matter():
     # The same space: the best basis is unique up to phases where the singular values differ.
     assert error(first, other) <= 1e-3
     np.testing.assert_allclose(np.linalg.svd(first.conj().T @ second, compute_uv=False)[:-3], 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("room", [0, 1e5])  # none, and some that the first waves fill
+def test_what_has_no_room_in_memory_is_made_again(monkeypatch, room):
+    _, blocks = probes()
+    kept = probe_basis(blocks, 1e-8)
+    monkeypatch.setattr(module, "_INNER_BYTES", room)
+    monkeypatch.setattr(module, "_FIRST_RANK", 16)
+    made = probe_basis(blocks, 1e-8)
+    assert made.shape == kept.shape
+    np.testing.assert_allclose(made @ made.conj().T, kept @ kept.conj().T, atol=1e-6)
 
 
 def test_the_same_probes_give_the_same_bits():

@@ -16,7 +16,7 @@ Halko, P. G. Martinsson & J. A. Tropp, SIAM Review 53 (2011) 217 (the search for
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +28,9 @@ from stemphony.physics.grid import FloatArray
 _FIRST_RANK = 64
 _CHUNK_BYTES = 32e6
 """Of exit waves, of which copies are made at a time."""
+
+_INNER_BYTES = 256e6
+"""Of what probes and basis have in common, that is kept; beyond that it is made once more each time."""
 
 _SEED = 20170313
 """Of the random combinations in which the basis is sought: fixed, so that the same probes give the same basis."""
@@ -106,31 +109,47 @@ def probe_basis(probes: Collection[NDArray[np.complex128]], tolerance: float) ->
     random = np.random.default_rng(_SEED)
     found = np.empty((pixels, 0), dtype=np.complex128)
     held = np.zeros_like(total)
+    kept: list[list[NDArray[np.complex128]]] | None = [[] for _ in totals]
     while found.shape[1] < full:
         more = min(max(_FIRST_RANK, found.shape[1] // 4), full - found.shape[1])
         # The range of the probes, from random combinations of them; twice orthogonalised, as one pass leaves rounding.
         sample = np.zeros((pixels, more), dtype=np.complex128)
         for block in probes:
-            sample += block @ random.standard_normal((block.shape[1], more))
+            combinations = random.standard_normal((block.shape[1], more))
+            sample.real += block.real @ combinations
+            sample.imag += block.imag @ combinations
         for _ in range(2):
             sample = sample - found @ (found.conj().T @ sample)
             sample, _ = np.linalg.qr(sample)
         found = np.hstack([found, sample])
-        held += np.array([_squared(sample.conj().T @ block) for block in probes])
+        if kept is not None and 16 * found.shape[1] * number > _INNER_BYTES:
+            kept = None
+        for index, block in enumerate(probes):
+            inner = sample.conj().T @ block
+            held[index] += _squared(inner)
+            if kept is not None:
+                kept[index].append(inner)
         # Well below the tolerance, so that the best basis within what was found is hardly larger than the best of all.
         if (total - held <= (0.3 * tolerance) ** 2 * total).all():
             break
+
+    def inners() -> Iterator[NDArray[np.complex128]]:
+        # Of what was found and each block of probes, (rank, m).
+        if kept is None:
+            yield from (found.conj().T @ block for block in probes)
+        else:
+            yield from map(np.concatenate, kept)
+
     rank = found.shape[1]
     gram = np.zeros((rank, rank), dtype=np.complex128)
-    for block in probes:
-        inner = found.conj().T @ block
+    for inner in inners():
         gram += inner @ inner.conj().T
     _, vectors = np.linalg.eigh(gram)
-    basis = found @ vectors[:, ::-1]
+    vectors = vectors[:, ::-1]
     # What the first waves hold of each block: (blocks, rank).
-    adjoint = basis.conj().T
-    shares = np.array([np.square(np.abs(adjoint @ block)).sum(axis=1) for block in probes])
+    shares = np.array([np.square(np.abs(vectors.conj().T @ inner)).sum(axis=1) for inner in inners()])
     enough = (total[:, None] - np.cumsum(shares, axis=1) <= tolerance**2 * total[:, None]).all(axis=0)
+    basis = found @ vectors
     return basis[:, : int(np.argmax(enough)) + 1 if enough.any() else rank]
 
 
@@ -159,12 +178,24 @@ def signal_forms(waves: ComplexArray, regions: Sequence[Region]) -> ComplexArray
         for first in range(0, region.pixels.size, step):
             some = slice(first, first + step)
             part = waves[:, region.pixels[some]]
-            weighted = part.conj()
-            if region.weights is not None:
-                weighted *= region.weights[some].astype(waves.real.dtype)
-            form += weighted @ part.T
+            if region.weights is None:
+                form += _products(part)
+            else:
+                form += (part.conj() * region.weights[some].astype(waves.real.dtype)) @ part.T
         form[...] = np.triu(form) + np.triu(form, 1).conj().T
     return forms
+
+
+def _products(waves: ComplexArray) -> ComplexArray:
+    """Σ_k φ_r*(k) φ_s(k) with half the multiplications of a complex product: its real part is symmetric."""
+    parts = np.concatenate([waves.real, waves.imag], axis=1)
+    real, imag = np.split(parts, 2, axis=1)
+    products = np.empty((len(waves), len(waves)), dtype=waves.dtype)
+    # NumPy takes the product of an array with its own transpose for what it is.
+    products.real = parts @ parts.T
+    crossed = real @ imag.T
+    products.imag = crossed - crossed.T
+    return products
 
 
 def evaluate(forms: ComplexArray, coefficients: ComplexArray) -> FloatArray:
