@@ -1,4 +1,4 @@
-"""The multislice functions on plain arrays: factors are cut into the plan's strips here."""
+"""The multislice functions on plain arrays: factors and transmission functions are cut into the plan's strips here."""
 
 from __future__ import annotations
 
@@ -20,4 +20,5 @@ def propagate(
     propagator: np.ndarray,
     store_after: Sequence[int],
 ) -> Iterator[tuple[int, np.ndarray]]:
-    return multislice.propagate(plan, spectrum, transmissions, plan.factor(propagator), store_after)
+    cut = [plan.transmission(values) for values in transmissions]
+    return multislice.propagate(plan, spectrum, cut, plan.factor(propagator), store_after)

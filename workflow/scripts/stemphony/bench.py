@@ -43,7 +43,7 @@ from .physics.multislice import propagate, transmission_function
 from .physics.potential import SlicePotentials
 from .physics.probe import MovableProbe
 from .physics.propagator import fresnel_propagator
-from .physics.strips import StripPlan, padded_zeros
+from .physics.strips import Factor, StripPlan, Transmission, padded_zeros
 from .recorder import Signals
 from .store.jobs import JobRecord, atom_table, write_job
 from .store.structures import Specimen
@@ -269,7 +269,8 @@ class Bench:
             e.grid, e.wavelength, bin_edges=None, rings=dict(e.rings), edges=e.edges, center_of_mass=False,
             band_limit_radius=band_limit_radius(e.grid, e.bandlimit),
         )  # fmt: skip
-        self._transmissions = padded_zeros(e.grid.gpts, e.complex_dtype, settings.slices)
+        self._made = padded_zeros(e.grid.gpts, e.complex_dtype, settings.slices)
+        self._transmissions = [plan.transmission(values) for values in self._made]
         self.images = np.full((settings.defoci, *settings.scan), np.nan)
         self._totals = np.full_like(self.images, np.nan)
         self._measured = 0
@@ -289,7 +290,7 @@ class Bench:
                 with self._clock("potential"):
                     projected = potentials.projected(index)
                 with self._clock("transmission"):
-                    transmission_function(projected, sigma, self._limit, plan, out=self._transmissions[index])
+                    transmission_function(projected, sigma, self._limit, plan, out=self._made[index])
 
         self._in_threads(one, range(self.settings.slices))
 
@@ -491,7 +492,9 @@ def _blocks(settings: Settings) -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
-def _exit_wave(plan: StripPlan, incident: ComplexArray, transmissions: ComplexArray, propagator: Any) -> ComplexArray:
+def _exit_wave(
+    plan: StripPlan, incident: ComplexArray, transmissions: list[Transmission], propagator: Factor
+) -> ComplexArray:
     """ψ(k) behind the last slice, in the plan's buffer."""
     ((_, spectrum),) = propagate(plan, incident, transmissions, propagator, (len(transmissions),))
     return spectrum

@@ -16,7 +16,7 @@ from .physics.multislice import transmission_function
 from .physics.potential import SlicePotentials
 from .physics.probe import Aberrations, probe_spectrum
 from .physics.propagator import fresnel_propagator
-from .physics.strips import StripPlan, padded_zeros
+from .physics.strips import StripPlan, Transmission, padded_zeros
 from .physics.strips_compact import plan_of_strips
 
 
@@ -64,8 +64,8 @@ class Passage:
         for _ in self._pool.map(action, items):
             pass
 
-    def transmissions(self, indices: Sequence[int]) -> np.ndarray:
-        """Transmission functions of the given slices, (len(indices), nx, ny), Eqs. (P2), (P3) and (P5)."""
+    def transmissions(self, indices: Sequence[int]) -> list[Transmission]:
+        """Transmission functions of the given slices, Eqs. (P2), (P3) and (P5)."""
         e = self.experiment
         made = padded_zeros(e.grid.gpts, e.complex_dtype, len(indices))
 
@@ -75,7 +75,8 @@ class Passage:
                 transmission_function(potential, e.interaction, self._limit, plan, out=made[place])
 
         self.each(one, range(len(indices)))
-        return made
+        with self.plan() as plan:
+            return [plan.transmission(values) for values in made]
 
 
 class Borrowed:

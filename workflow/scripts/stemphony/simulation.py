@@ -14,6 +14,7 @@ from .model import Experiment
 from .passage import Passage, probe
 from .physics.multislice import propagate
 from .physics.probe import MovableProbe
+from .physics.strips import Transmission
 from .recorder import Recorder, Signals
 from .superposition import superposed
 from .windows import simulate_in_windows
@@ -116,7 +117,7 @@ class _Multislice:
     def _incident(self, position: tuple[int, int]) -> np.ndarray:
         return self.probe.at((self.experiment.scan_x[position[0]], self.experiment.scan_y[position[1]]))
 
-    def _whole_specimen(self, position: tuple[int, int], transmissions: np.ndarray) -> None:
+    def _whole_specimen(self, position: tuple[int, int], transmissions: list[Transmission]) -> None:
         incident = self._incident(position)
         with self.passage.plan() as plan:
             for passed, spectrum in propagate(
@@ -139,7 +140,7 @@ class _Multislice:
                 position: tuple[int, int],
                 begin: int = begin,
                 stops: list[int] = stops,
-                transmissions: np.ndarray = transmissions,
+                transmissions: list[Transmission] = transmissions,
             ) -> None:
                 with self.passage.plan() as plan:
                     for passed, spectrum in propagate(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemphony.physics.grid import FloatArray
-from stemphony.physics.strips import Factor, StripPlan, padded_zeros
+from stemphony.physics.strips import Factor, StripPlan, Transmission, padded_zeros
 
 ComplexArray = NDArray[np.complexfloating]
 
@@ -61,7 +61,7 @@ def transmission_function(
 def propagate(
     plan: StripPlan,
     spectrum: ComplexArray,
-    transmissions: Sequence[ComplexArray] | ComplexArray,
+    transmissions: Sequence[Transmission],
     propagator: Factor,
     store_after: Sequence[int],
 ) -> Iterator[tuple[int, ComplexArray]]:
@@ -77,9 +77,9 @@ def propagate(
     spectrum : (nx, ny) ndarray
         Incident wave ψ(k), with Σ|ψ(k)|² = 1 for one electron; copied, not changed. The first slice meets it
         as it is: only what follows is band-limited.
-    transmissions : sequence of (nx, ny) ndarray, or (n, nx, ny) ndarray
-        t(r) of each slice in the order of passage, see `transmission_function`. Repeated slices may be one
-        array.
+    transmissions : sequence of Transmission
+        t(r) of each slice in the order of passage, see `transmission_function`, as `plan.transmission`. Repeated
+        slices may be one.
     propagator : Factor
         P(k) over one slice, see `propagator.fresnel_propagator`, as `plan.factor`.
     store_after : sequence of int

@@ -37,6 +37,13 @@ class Factor:
     strips: tuple[ComplexArray, ...]
 
 
+@dataclass(frozen=True)
+class Transmission:
+    """t(x, y), cut into the strips of one `StripPlan`, see `StripPlan.transmission`; it holds no copy."""
+
+    strips: tuple[ComplexArray, ...]
+
+
 class ColumnStrip(NamedTuple):
     """Lines of constant ky: x → kx, the lines, kx → x; the same lines by tiles, where they go to; their spectrum."""
 
@@ -92,6 +99,8 @@ class StripPlan(ABC):
         self.spectrum = self._by_columns.T
         self._columns: list[tuple[int, int]] = []
         """Strips (start, stop) of the columns kept, in the order of the FFT."""
+        self._rows: list[slice] = []
+        """Strips of x, ascending."""
         self._travel: list[ColumnStrip] = []
         self._lay_out(columns, flag)
 
@@ -100,13 +109,13 @@ class StripPlan(ABC):
         """Make the buffers and the transforms."""
 
     @abstractmethod
-    def transmit(self, transmission: ComplexArray) -> None:
+    def transmit(self, transmission: Transmission) -> None:
         """Multiply by t(x, y): for each strip of x from ky to y and back.
 
         Parameters
         ----------
-        transmission : (nx, ny) ndarray
-            From `padded_zeros`, so that its strips are contiguous like those of the wave.
+        transmission : Transmission
+            Of this plan or one like it, see `transmission`.
         """
 
     @abstractmethod
@@ -138,6 +147,24 @@ class StripPlan(ABC):
                 for start, stop in self._columns
             )
         )
+
+    def transmission(self, values: ComplexArray) -> Transmission:
+        """Cut a transmission function t(x, y) into strips. They are views: it may be filled afterwards.
+
+        Parameters
+        ----------
+        values : (nx, ny) ndarray
+            From `padded_zeros`, so that its strips are contiguous like those of the wave.
+
+        Raises
+        ------
+        ValueError
+            If its shape or its rows are others.
+        """
+        if values.shape != self.shape or values.strides != self.wave.strides:
+            raise ValueError("transmission function: its shape and rows must be those of `padded_zeros`")
+        whole = flat(values)
+        return Transmission(tuple(whole[extent(values, rows)] for rows in self._rows))
 
     def load(self, spectrum: ComplexArray) -> None:
         """Begin with the wave ψ(kx, ky), (nx, ny); it is copied.
@@ -176,18 +203,13 @@ class StripPlan(ABC):
     def rehearsal(self) -> Callable[[], None]:
         """What passes an empty wave through one slice of nothing, for whoever compares plans by time."""
         nothing = padded_zeros(self.shape, self.dtype)
-        factor = self.factor(nothing)
+        factor, transmission = self.factor(nothing), self.transmission(nothing)
 
         def pass_slice() -> None:
-            self.transmit(nothing)
+            self.transmit(transmission)
             self.travel(factor)
 
         return pass_slice
-
-    def _flat_transmission(self, transmission: ComplexArray) -> ComplexArray:
-        if transmission.shape != self.shape or transmission.strides != self.wave.strides:
-            raise ValueError("transmission function: its shape and rows must be those of `padded_zeros`")
-        return flat(transmission)
 
     def _require_kept(self, what: str, values: NDArray[np.number]) -> None:
         if values.shape != self.shape:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stemphony.physics.fft import CACHE_LINE, ComplexArray, LineTransform, aligned_zeros
-from stemphony.physics.strips import ColumnStrip, StripPlan, divisor, extent, flat, padded_zeros
+from stemphony.physics.strips import ColumnStrip, StripPlan, Transmission, divisor, flat, padded_zeros
 
 ROWS, COLUMNS = 128, 192
 """Widest strips. Every step of a strip is a call from Python, for which threads wait for each other: with strips four
@@ -40,15 +40,14 @@ class StripsApart(StripPlan):
         # One strip of rows for all, which stays in the cache, as the lines of columns do.
         rows = self._strip = padded_zeros((width, ny), self.dtype)
         self._flat_strip = flat(rows)
-        places = [slice(first, first + width) for first in range(0, nx, width)]
+        self._rows = [slice(first, first + width) for first in range(0, nx, width)]
         self._transmit = [
             _RowStrip(
                 LineTransform(tile.T, rows, "FFTW_BACKWARD", flag).execute,
-                extent(self.wave, place),
                 LineTransform(rows, self.wave[place], "FFTW_FORWARD", flag).execute,
                 self.wave[place],
             )
-            for tile, place in zip(self._tiles, places, strict=True)
+            for tile, place in zip(self._tiles, self._rows, strict=True)
         ]
         self._travel = [
             ColumnStrip(
@@ -65,12 +64,11 @@ class StripsApart(StripPlan):
         for array in (self.wave, self._tiles, rows, lines):
             array[...] = 0
 
-    def transmit(self, transmission: ComplexArray) -> None:
+    def transmit(self, transmission: Transmission) -> None:
         """See `strips.StripPlan`."""
-        factor = self._flat_transmission(transmission)
-        for strip in self._transmit:
+        for strip, values in zip(self._transmit, transmission.strips, strict=True):
             strip.inverse()
-            np.multiply(self._flat_strip, factor[strip.extent], out=self._flat_strip)
+            np.multiply(self._flat_strip, values, out=self._flat_strip)
             strip.forward()
 
     def to_real_space(self) -> None:
@@ -87,10 +85,9 @@ class StripsApart(StripPlan):
 
 
 class _RowStrip(NamedTuple):
-    """Rows of constant x: ky → y, where they lie in a transmission function, y → ky, and in the wave."""
+    """Rows of constant x: ky → y, y → ky, and where they lie in the wave."""
 
     inverse: Callable[[], None]
-    extent: slice
     forward: Callable[[], None]
     rows: ComplexArray
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from stemphony.physics.fft import CACHE_LINE, ComplexArray, LineTransform, aligned_zeros
-from stemphony.physics.strips import ColumnStrip, StripPlan, divisor, extent, flat, padded_zeros
+from stemphony.physics.strips import ColumnStrip, StripPlan, Transmission, divisor, flat, padded_zeros
 from stemphony.physics.strips_apart import StripsApart
 
 ROWS, COLUMNS = 32, 96
@@ -59,26 +59,26 @@ class StripsCompact(StripPlan):
 
         # A strip of x, with x and with y running fastest, and lines of one ky: these stay in the cache.
         self._gathered = aligned_zeros((ny, width), self.dtype)
-        self._rows = padded_zeros((width, ny), self.dtype)
-        self._flat_rows = flat(self._rows)
+        self._strip = padded_zeros((width, ny), self.dtype)
+        self._flat_strip = flat(self._strip)
         lines = aligned_zeros((cut.width, nx), self.dtype)
-        self._to_rows = LineTransform(self._gathered.T, self._rows, "FFTW_BACKWARD", flag).execute
-        self._from_rows = LineTransform(self._rows, self._rows, "FFTW_FORWARD", flag).execute
+        self._to_rows = LineTransform(self._gathered.T, self._strip, "FFTW_BACKWARD", flag).execute
+        self._from_rows = LineTransform(self._strip, self._strip, "FFTW_FORWARD", flag).execute
 
         halves = [slice(0, cut.positive), slice(cut.positive, strips)][: 2 if cut.negative else 1]
         kept = [slice(self._columns[half][0][0], self._columns[half][-1][1]) for half in halves]
         self._in_gathered = [self._gathered[some].reshape(-1, cut.width * width) for some in kept]
-        self._in_rows = [_by_strips(self._rows[:, some], cut.width) for some in kept]
+        self._in_strip = [_by_strips(self._strip[:, some], cut.width) for some in kept]
         by_x = strips_of_ky.reshape(strips, number, cut.width * width)
         by_ky = strips_of_ky.reshape(strips, number, width, cut.width)
+        self._rows = [slice(first, first + width) for first in range(0, nx, width)]
         self._transmit = [
             _RowStrip(
                 [by_x[half, index] for half in halves],
                 [by_ky[half, index] for half in halves],
-                extent(self.wave, place := slice(index * width, (index + 1) * width)),
                 self.wave[place],
             )
-            for index in range(number)
+            for index, place in enumerate(self._rows)
         ]
         inverse = LineTransform(lines, lines, "FFTW_BACKWARD", flag).execute
         self._travel = [
@@ -93,27 +93,26 @@ class StripsCompact(StripPlan):
             for (start, stop), strip in zip(self._columns, strips_of_ky, strict=True)
         ]
         # Planning overwrites them.
-        for array in (self._wave, self._gathered, self._rows, lines):
+        for array in (self._wave, self._gathered, self._strip, lines):
             array[...] = 0
 
-    def transmit(self, transmission: ComplexArray) -> None:
+    def transmit(self, transmission: Transmission) -> None:
         """See `strips.StripPlan`."""
-        factor = self._flat_transmission(transmission)
-        for strip in self._transmit:
+        for strip, values in zip(self._transmit, transmission.strips, strict=True):
             self._gather(strip)
-            np.multiply(self._flat_rows, factor[strip.extent], out=self._flat_rows)
+            np.multiply(self._flat_strip, values, out=self._flat_strip)
             self._scatter(strip)
 
     def to_real_space(self) -> None:
         """See `strips.StripPlan`."""
         for strip in self._transmit:
             self._gather(strip)
-            np.copyto(strip.rows, self._rows)
+            np.copyto(strip.rows, self._strip)
 
     def from_real_space(self) -> None:
         """See `strips.StripPlan`."""
         for strip in self._transmit:
-            np.copyto(self._rows, strip.rows)
+            np.copyto(self._strip, strip.rows)
             self._scatter(strip)
 
     def _gather(self, strip: _RowStrip) -> None:
@@ -125,7 +124,7 @@ class StripsCompact(StripPlan):
     def _scatter(self, strip: _RowStrip) -> None:
         """From rows in real space to the blocks of their strip of x."""
         self._from_rows()
-        for blocks, source in zip(strip.by_ky, self._in_rows, strict=True):
+        for blocks, source in zip(strip.by_ky, self._in_strip, strict=True):
             np.copyto(blocks, source)
 
 
@@ -136,15 +135,12 @@ class _RowStrip(NamedTuple):
     ----------
     by_x, by_ky : list of ndarray
         Their blocks, for ky ≥ 0 and for ky < 0, with x and with ky running fastest.
-    extent : slice
-        Where they lie in a transmission function.
     rows : ndarray
         Where they lie in the wave.
     """
 
     by_x: list[ComplexArray]
     by_ky: list[ComplexArray]
-    extent: slice
     rows: ComplexArray
 
 

@@ -42,8 +42,9 @@ def calibrate() -> float:
     shape = (512, 512)
     plan = plan_of_strips(shape, columns=171, dtype=np.complex64, flag="FFTW_MEASURE")
     rng = np.random.default_rng(0)
-    transmission = padded_zeros(shape, np.complex64)
-    transmission[...] = np.exp(1j * rng.random(shape))
+    values = padded_zeros(shape, np.complex64)
+    values[...] = np.exp(1j * rng.random(shape))
+    transmission = plan.transmission(values)
     spectrum = np.zeros(shape, np.complex64)
     spectrum[:20, :20] = 0.05
     band = np.zeros(shape, np.complex64)
