@@ -106,6 +106,29 @@ def test_a_cache_on_a_full_disk_costs_no_run(cache, monkeypatch):
     assert planned() == ("FFTW_MEASURE", "planned, not kept: OSError")
 
 
+def test_nothing_is_sought_long_where_it_cannot_be_kept(cache):
+    """As on a full disk the folder, the lock and an empty file can be made, and nothing of some size be written."""
+    code = f"""
+import resource
+import numpy as np
+from stemphony.physics.fft import Plan2D
+from stemphony.store.wisdom import prepare_plans
+asked = []
+def plan(flag):
+    asked.append(flag)
+    return Plan2D({SHAPE}, np.complex64, flag=flag)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+print(*prepare_plans(plan), *asked)
+"""
+    assert finish(start(code)) == "FFTW_MEASURE planned, not kept: OSError FFTW_WISDOM_ONLY FFTW_WISDOM_ONLY"
+    assert [file.suffix for file in cache.iterdir()] == [".lock"]
+
+
+def test_the_trial_leaves_nothing_beside_the_plans(cache):
+    planned()
+    assert sorted(file.suffix for file in cache.iterdir()) == [".json", ".lock"]
+
+
 def test_the_lock_of_a_dead_process_blocks_nobody(cache):
     cache.mkdir(parents=True)
     lock = wisdom.wisdom_file().with_suffix(".lock")

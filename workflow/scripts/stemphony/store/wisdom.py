@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ LOCK_POLL_S = 0.05
 QUICK_S = 4.0
 ENOUGH_S = 40.0
 ROUNDS = 12
+TRIAL_BYTES = 131072  # plans of a dozen grids take half of that on disk
 
 
 def cache_folder() -> Path:
@@ -70,7 +72,8 @@ def prepare_plans(plan: Callable[[str], object], folder: Path | None = None) -> 
     -------
     flag, source : str
         The planner flag to use from now on, and where the plan came from: `cache`, `planned` (and kept),
-        or `planned, not kept: …` when the cache folder cannot be written, which costs speed and no more.
+        or `planned, not kept: …` when the cache folder cannot be written or its disk is full, which costs speed
+        and no more.
     """
     file = wisdom_file(folder)
     if _known(file, plan):
@@ -80,12 +83,21 @@ def prepare_plans(plan: Callable[[str], object], folder: Path | None = None) -> 
         with _lock(file.with_suffix(".lock")):
             if _known(file, plan):
                 return "FFTW_PATIENT", "cache"
+            _require_room(file.parent)
             _plan_well(plan)
             _keep(file)
     except Exception as error:  # a cache must never cost the run
         # Nothing may be kept, so a long search for the best plan would be repeated by every job.
         return "FFTW_MEASURE", f"planned, not kept: {type(error).__name__}"
     return "FFTW_PATIENT", "planned"
+
+
+def _require_room(folder: Path) -> None:
+    """Raise OSError where plans could not be kept once they are found: the disk is full, the quota used up."""
+    with tempfile.TemporaryFile(dir=folder) as trial:  # has no name, so that nobody has to remove it
+        trial.write(os.urandom(TRIAL_BYTES))  # zeros take no room on a disk that compresses
+        trial.flush()
+        os.fsync(trial.fileno())  # some file systems notice only here that they are full
 
 
 def _plan_well(plan: Callable[[str], object]) -> None:
