@@ -12,6 +12,7 @@ from stemphony.physics.probe import (
     MovableProbe,
     aberration_phase,
     aperture,
+    outermost_angle,
     probe_spectrum,
     probe_tail_fraction,
     shift_factors,
@@ -69,6 +70,18 @@ def test_hard_aperture_is_closed_on_both_sides():
     grid = Grid((64, 64), (1 / 0.25, 1 / 0.25))
     open_at = aperture(grid, 0.0625, 4 * 0.25 * 0.0625, 2 * 0.25 * 0.0625, False)[:7, 0]
     assert open_at.tolist() == [0, 0, 1, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("extent", [(8.0, 8.0), (8.0, 13.0), (24.0, 9.0)])
+def test_a_hard_ring_holds_points_up_to_its_outermost_one(extent):
+    grid = Grid((64, 80), extent)
+    for semiangle in np.linspace(1e-4, 0.02, 40):
+        inner = outermost_angle(grid, LAM, semiangle)
+        if inner > 0:
+            assert aperture(grid, LAM, semiangle, inner, soft=False).any()
+        if inner < semiangle:
+            assert not aperture(grid, LAM, semiangle, np.nextafter(inner, 1), soft=False).any()
+            assert aperture(grid, LAM, semiangle, np.nextafter(inner, 1), soft=True).any()
 
 
 def test_probe_moves_exactly_between_grid_points():

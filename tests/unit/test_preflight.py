@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
-from stemphony import preflight, provenance
+from stemphony import passage, preflight, provenance
 from stemphony.errors import ConfigError
+from stemphony.model import Experiment
 from stemphony.paths import ResultPaths
 from stemphony.preflight import Preflight
 from stemphony.store import ledger
-from support.experiments import TINY
+from support.experiments import CELL, TINY, tiny
 from support.specimens import U_ISO, srtio3, write_xyz
 
 SECRET = "hunter2"
@@ -167,6 +168,32 @@ def test_notes(checked, blocks, words):
     before = checked().notes
     notes = [note for note in checked(**blocks).notes if note not in before]
     assert any(words in note for note in notes), notes
+
+
+# The points nearest to the axis of a cell of 7.81 Å lie 3.211 mrad from it, at 200 kV.
+@pytest.mark.parametrize(
+    ("inner", "outer", "largest"), [(2.7, 3.0, "0"), (7.3, 9.0, "7.18"), (7.2, 9.0, "7.18"), (4.542, 5.0, "4.541")]
+)
+def test_a_hard_ring_between_the_points_of_the_grid_is_refused(checked, inner, outer, largest):
+    ring = {"semiangle_mrad": outer, "semiangle_inner_mrad": inner, "soft_aperture": False}
+    with pytest.raises(ConfigError) as caught:
+        checked(probe=ring)
+    assert str(caught.value) == (
+        f"config `probe.semiangle_inner_mrad`: got {inner:g}; between it and semiangle_mrad = {outer:g} lies no point "
+        f"of this grid, the nearest one inside is at {largest} mrad. Use at most {largest}, soft_aperture: true, or a "
+        "wider cell (specimen.repeat)."
+    )
+    for followed in ({"semiangle_inner_mrad": float(largest)}, {"soft_aperture": True}):
+        passage.probe(checked(probe={**ring, **followed}).experiment, 0.0)
+    passage.probe(checked(probe=ring, specimen={"repeat": [8, 8, 1]}, grating={"gpts": [512, 512]}).experiment, 0.0)
+
+
+def test_a_hard_ring_that_no_window_of_the_reference_holds_is_refused(checked):
+    """The reference of windows of 5 Å is the whole cell of 7.81 Å, whose points are not among those of a window."""
+    ring = {"semiangle_mrad": 5.1, "semiangle_inner_mrad": 4.8, "soft_aperture": False}
+    passage.probe(Experiment.of(tiny(probe=ring, grating={"window_angstrom": 5.0}), CELL), 0.0)
+    with pytest.raises(ConfigError, match=r"at 4.541 mrad. Use .*a wider grating.window_angstrom"):
+        checked(probe=ring, grating={"window_angstrom": 5.0})
 
 
 def test_tail_of_the_probe_is_that_of_the_worst_defocus(checked):

@@ -239,11 +239,11 @@ class _BandLimit:
         if angle <= self.angle * (1 + 1e-9):
             return
         spacing = self.bandlimit * self.wavelength / (2 * angle)
-        largest = _rounded_down(self.angle / MRAD, 2)
+        largest = rounded_down(self.angle / MRAD, 2)
         finer = ""
         if max(self.grid.extent) / spacing <= MAX_POINTS:
             nx, ny = (fft_friendly_size(math.ceil(length / spacing - 1e-9)) for length in self.grid.extent)
-            finer = f"grating.gpts: [{nx}, {ny}] (or sampling_angstrom: {_rounded_down(spacing, 4)}), or "
+            finer = f"grating.gpts: [{nx}, {ny}] (or sampling_angstrom: {rounded_down(spacing, 4)}), or "
         raise ConfigError(
             where,
             f"got {angle / MRAD:g} mrad; this grid carries scattering only to {largest} mrad "
@@ -252,7 +252,7 @@ class _BandLimit:
         )
 
 
-def _rounded_down(value: float, digits: int) -> str:
+def rounded_down(value: float, digits: int) -> str:
     """A largest allowed value as text: what it says is allowed too."""
     return f"{math.floor(value * 10**digits + 1e-6) / 10**digits:.{digits}f}".rstrip("0").rstrip(".")
 
@@ -291,7 +291,7 @@ def _slices(thickness: float, lz: float) -> int:
     if thickness > lz * (1 + 1e-6):
         raise ConfigError(
             "grating.slice_thickness_angstrom",
-            f"got {thickness:g} Å; the cell is only {_rounded_down(lz, 6)} Å thick. Use a thickness of at most that.",
+            f"got {thickness:g} Å; the cell is only {rounded_down(lz, 6)} Å thick. Use a thickness of at most that.",
         )
     return number_of_slices(lz, thickness)
 
@@ -312,7 +312,7 @@ def _depth_slices(depths: Mapping[str, Any], lz: float, slices: int) -> tuple[in
         if not 1 <= nearest <= slices or depth > lz + 1e-6:
             raise ConfigError(
                 "depths.at_angstrom",
-                f"got {depth:g} Å; allowed is {thickness:.6g} (one slice) to {_rounded_down(lz, 6)} Å (exit).",
+                f"got {depth:g} Å; allowed is {thickness:.6g} (one slice) to {rounded_down(lz, 6)} Å (exit).",
             )
         chosen.add(nearest)
     return tuple(sorted(chosen))

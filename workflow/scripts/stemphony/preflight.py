@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import campaign, configuration, paths, provenance
 from .campaign import Campaign, InputFiles
 from .errors import ConfigError, StorageError
-from .model import MRAD, NM, Experiment, detector_names
+from .model import MRAD, NM, Experiment, detector_names, rounded_down
 from .status import settings as status_settings
 
 if TYPE_CHECKING:
@@ -237,6 +237,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
         structures.require_u_iso(specimen, file)
     planned = campaign.plan(config, files)
     experiment = Experiment.of(planned.common_params, specimen.cell)
+    _require_points_in_aperture(experiment)
     threads = config["resources"]["threads"]
     atoms = len(specimen.symbols)
     wanted_memory = config["resources"]["mem_mb"]
@@ -271,6 +272,28 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
             *_hints(planned, experiment, tail),
         ),
     )
+
+
+def _require_points_in_aperture(experiment: Experiment) -> None:
+    """Refuse a hard annular aperture that falls between the points of a grid that waves are computed on."""
+    from .physics.probe import outermost_angle
+    from .windows import doubled_grid
+
+    e = experiment
+    if e.soft_aperture or e.semiangle_inner == 0:
+        return  # either always holds a point
+    # The error of windows is measured on wider ones, whose points are others.
+    grids = [e.grid] if e.window is None else [e.grid, doubled_grid(e)]
+    outermost = min(outermost_angle(grid, e.wavelength, e.semiangle) for grid in grids)
+    if e.semiangle_inner > outermost:
+        largest = rounded_down(outermost / MRAD, 3)
+        wider = "cell (specimen.repeat)" if e.window is None else "grating.window_angstrom"
+        raise ConfigError(
+            "probe.semiangle_inner_mrad",
+            f"got {e.semiangle_inner / MRAD:g}; between it and semiangle_mrad = {e.semiangle / MRAD:g} lies no point "
+            f"of this grid, the nearest one inside is at {largest} mrad. Use at most {largest}, soft_aperture: true, "
+            f"or a wider {wider}.",
+        )
 
 
 def _budget(experiment: Experiment, atoms: int, threads: int, wanted_mb: float) -> float:

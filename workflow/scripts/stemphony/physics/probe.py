@@ -132,6 +132,25 @@ def aperture(
     return amplitude
 
 
+def outermost_angle(grid: Grid, wavelength: float, semiangle: float) -> float:
+    """Angle of the outermost grid point that a hard aperture lets through [rad]; 0 if it is the one in the middle.
+
+    A hard annular aperture whose inner semi-angle is larger holds no point of the grid. Only points inside the square
+    around the aperture are looked at.
+
+    Parameters
+    ----------
+    grid : Grid
+    wavelength : float
+        λ [Å].
+    semiangle : float
+        Outer semi-angle α₀ [rad].
+    """
+    kx, ky = (k[wavelength * np.abs(k) <= semiangle] for k in (grid.kx, grid.ky))
+    alpha = wavelength * np.sqrt(kx[:, None] ** 2 + ky[None, :] ** 2)
+    return float(alpha[alpha <= semiangle].max())
+
+
 def probe_spectrum(
     grid: Grid,
     wavelength: float,
