@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from stemphony import paths
+from stemphony.cli import main
 from stemphony.physics.basis import signal_forms
 from stemphony.physics.detectors import Region
-from stemphony.store import claims, waves
+from stemphony.store import claims, ledger, waves
 from stemphony.store.waves import read_waves, shared_waves, waves_digest, write_waves
 from stemphony.superposition import Basis, Superposition
 
@@ -217,3 +218,39 @@ def test_waves_for_other_defoci_are_never_used(file):
     with pytest.raises(AssertionError, match="other defoci"):
         shared_waves(file, DIGEST, serves=lambda kept: False, compute=superposition, say=lambda text: None)
     assert not list(file.parent.glob("*"))
+
+
+def test_clean_removes_the_kept_waves_and_their_folder(file, tmp_path, capsys):
+    result = paths.ResultPaths(tmp_path)
+    ledger.identity(result, 1)
+    for configuration in (0, 12345):
+        result.waves(configuration).parent.mkdir(exist_ok=True)
+        write_waves(result.waves(configuration), superposition(), DIGEST)
+    assert main(["clean", str(tmp_path)]) == 0
+    assert "removed the kept waves" in capsys.readouterr().out
+    assert not result.waves_folder.exists()
+    assert main(["clean", str(tmp_path)]) == 0
+    assert "no waves were kept" in capsys.readouterr().out
+
+
+def test_clean_leaves_what_others_have_put_beside_the_waves_and_says_so(kept, tmp_path, capsys):
+    ledger.identity(paths.ResultPaths(tmp_path), 1)
+    names = ("notes.txt", "measured.npz", "configuration_0000.npz.bak", "configuration_best.npz", ".hidden")
+    foreign = sorted(kept.with_name(name) for name in names)
+    for one in foreign:
+        one.write_text("mine")
+    for name in ("folder", "configuration_0001.npz"):
+        kept.with_name(name).mkdir()
+    of_jobs = [kept.with_name(f".{kept.name}{end}") for end in (".claim", ".0123abcd.7-00aa00aa00aa.tmp")]
+    for one in of_jobs:
+        one.touch()
+    assert main(["clean", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert not kept.exists()
+    assert not paths.checksum(kept).exists()
+    assert all(one.read_text() == "mine" for one in foreign)
+    assert all(one.exists() for one in of_jobs)
+    assert "not made by this program, and left as they are: 7 entries" in said
+    named = [*foreign, kept.with_name("folder"), kept.with_name("configuration_0001.npz")]
+    assert all(f"  {one}\n" in said for one in named)
+    assert f"{of_jobs[0]}\n" not in said

@@ -9,6 +9,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from . import __version__
@@ -173,12 +174,13 @@ def _preview(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 def _clean(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     from .paths import ResultPaths
     from .store.unfinished import sweep_unfinished
+    from .store.waves import kept_and_foreign
 
     result = ResultPaths(parsed.result)
     if not result.identity.exists():
         raise StorageError(f"{parsed.result} is no result of a simulation: it has no {result.identity.name}.")
-    files = [file for file in sorted(result.waves_folder.glob("*")) if not file.is_dir() and not _is_of_a_job(file)]
-    size = sum(file.stat().st_size for file in files)
+    files, foreign = kept_and_foreign(result.waves_folder)
+    size = sum(file.lstat().st_size for file in files)
     try:
         for file in files:
             file.unlink(missing_ok=True)
@@ -186,7 +188,13 @@ def _clean(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
         raise StorageError(f"{result.waves_folder} cannot be emptied: {error.strerror}. Make it writable.") from None
     kept = "no waves were kept" if not files else f"removed the kept waves, {size / 1e6:.3g} MB; results stay"
     print(f"{parsed.result}: {kept}")
+    if foreign:
+        print(f"not made by this program, and left as they are: {len(foreign)} entries of {result.waves_folder}")
+        for file in foreign[:SHOWN]:
+            print(f"  {file}")
     removed, left = sweep_unfinished(result)
+    with suppress(OSError):  # not empty
+        result.waves_folder.rmdir()
     if removed:
         print(f"removed {len(removed)} unfinished files of processes that were killed")
     if left:
@@ -197,11 +205,6 @@ def _clean(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
             print(f"  {file}")
         print("If nothing computes this simulation there any more, delete them.")
     return 0
-
-
-def _is_of_a_job(file: Path) -> bool:
-    """Whether a job that may be alive needs a file among the waves: its claim, or what it is writing."""
-    return file.name.startswith(".") or file.suffix == ".claim"
 
 
 def _report_test(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:

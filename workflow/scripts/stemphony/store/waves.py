@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,17 @@ from . import claims
 from .atomic import atomic_path, write_text_atomic
 
 Say = Callable[[str], None]
+
+_KEPT = re.compile(r"configuration_\d{4,}\.npz(\.sha256)?")
+# What a job that may be alive needs: its claim, and what it is writing.
+_OF_A_JOB = re.compile(r"\.configuration_\d{4,}\.npz\..*(claim|tmp)")
+
+
+def kept_and_foreign(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The waves that are kept in a folder, with their checksums, and what else is there that no job has put there."""
+    entries = sorted(folder.glob("*"))
+    kept = [entry for entry in entries if _KEPT.fullmatch(entry.name) and not entry.is_dir()]
+    return kept, [entry for entry in entries if entry not in kept and not _OF_A_JOB.fullmatch(entry.name)]
 
 
 def waves_digest(params: Mapping[str, Any], effective_seed: int | None) -> str:
