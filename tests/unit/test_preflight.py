@@ -160,7 +160,7 @@ def test_a_preview_of_no_detector_earns_a_note(checked):
         ({"probe": {"source_fwhm_nm": 0.1}, "scan": {"x": [0.0, 0.5]}}, "reflection"),
         ({"grating": {"gpts": [62, 64]}}, "prime factor"),
         ({"probe": {"defocus_count": 3}}, "ignored"),
-        ({"simulation": {"algorithm": "probe_basis", "basis_tolerance": 1e-7}}, "precision: double"),
+        ({"simulation": {"algorithm": "probe_basis", "basis_tolerance": 4e-5}}, "precision: double"),
         ({"specimen": {"u_iso_angstrom2": {**U_ISO, "Tl": 0.01}}}, "no Tl"),
     ],
 )
@@ -168,6 +168,12 @@ def test_notes(checked, blocks, words):
     before = checked().notes
     notes = [note for note in checked(**blocks).notes if note not in before]
     assert any(words in note for note in notes), notes
+
+
+def test_a_tolerance_that_single_precision_keeps_earns_no_note(checked):
+    for simulation in ({}, {"basis_tolerance": 5e-5}, {"basis_tolerance": 1e-7, "precision": "double"}):
+        notes = checked(simulation={"algorithm": "probe_basis", **simulation}).notes
+        assert not any("basis_tolerance" in note for note in notes)
 
 
 # The points nearest to the axis of a cell of 7.81 Å lie 3.211 mrad from it, at 200 kV.
