@@ -106,6 +106,19 @@ def test_a_job_writes_what_was_computed(job):
         assert root.job_digest == provenance.digest(made.campaign.job_params("p2d500", 1))
 
 
+def test_a_job_says_the_error_that_its_windows_have(job, capsys):
+    with netCDF4.Dataset(job(grating={"window_angstrom": 5.0}).run()) as root:
+        deviation = json.loads(root["runtime"].window_check)["relative_deviation"]
+    said = ", ".join(f"{name} {100 * value:.2g} %" for name, value in deviation.items())
+    assert list(deviation) == ["bf", "haadf", "total_intensity"]
+    assert f"error of the windows, measured by this job on some positions: {said}\n" in capsys.readouterr().err
+
+
+def test_a_job_without_windows_says_nothing_of_their_error(job, capsys):
+    job().run()
+    assert "windows" not in capsys.readouterr().err
+
+
 def test_a_job_tells_where_it_came_from(job):
     made = job()
     with netCDF4.Dataset(made.run()) as root:

@@ -119,8 +119,9 @@ class FakeCampaign:
         seed: int | None = 1,
         coordinates: bool = True,
         params: Mapping[str, Any] | None = None,
+        runtime: Mapping[str, Any] | None = None,
     ) -> Path:
-        """Write one job file; `params` override single ones of the rule's."""
+        """Write one job file; `params` override single ones of the rule's, `runtime` what it tells of its run."""
         file = self.result.job(defocus, configuration)
         file.parent.mkdir(parents=True, exist_ok=True)
         record = jobs.JobRecord(
@@ -141,6 +142,7 @@ class FakeCampaign:
                 "git_commit": "abc",
                 "versions": "{}",
                 "algorithm": "multislice",
+                **(runtime or {}),
             },
         )
         atoms = None

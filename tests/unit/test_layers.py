@@ -219,8 +219,8 @@ def test_layers_have_no_circle():
 def test_what_jobs_run_never_checks_the_plan_again():
     scripts = {found for found in IMPORTS if "/" not in found.file and found.top == "stemphony"}
     allowed = {
-        "errors", "paths", "provenance", "script", "job", "model", "atoms", "passage", "cost", "superposition",
-        "simulation", "preview", "store", "physics", "",
+        "errors", "paths", "provenance", "script", "job", "model", "atoms", "passage", "cost", "recorder",
+        "superposition", "simulation", "preview", "store", "physics", "",
     }  # fmt: skip
     assert {layer(found.module) for found in scripts} <= allowed
 

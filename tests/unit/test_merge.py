@@ -368,6 +368,26 @@ def test_every_job_is_accounted_for(fake):
         assert root["params"]["simulation"].random_seed == 1
 
 
+def test_the_largest_error_of_the_windows_of_all_jobs_is_said(fake):
+    for number, (defocus, configuration) in enumerate(fake.pairs):
+        deviation = {"bf": 0.054 if number == 3 else 0.01, "haadf": 0.037 + 0.001 * number, "zero": float("nan")}
+        if number == 5:
+            deviation["zero"] = 0.02
+        fake.write(defocus, configuration, runtime={"window_check": {"relative_deviation": deviation}})
+    warnings: list[str] = []
+    fake.merge(warnings)
+    assert warnings == [
+        "error of the windows, the largest that any of 12 jobs measured: bf 5.4 %, haadf 4.8 %, zero 2 %"
+    ]
+
+
+def test_without_windows_the_merge_says_nothing_of_their_error(fake):
+    fake.write_all()
+    warnings: list[str] = []
+    fake.merge(warnings)
+    assert not warnings
+
+
 @pytest.mark.parametrize(("wanted", "kept_by_jobs", "frames"), [
     (True, True, 12), ("auto", True, 12), (False, True, 1), (True, False, 1), ("auto", False, 1), (False, False, 1),
 ])  # fmt: skip

@@ -61,6 +61,19 @@ def test_the_plan_in_words(checked):
         assert re.search(r"\d", row(made, name))
 
 
+def test_the_probe_outside_a_window_is_not_said_to_be_the_error_of_signals(checked):
+    cell, window = checked(), checked(grating={"window_angstrom": 5.0})
+    words = r"\d+\.\d\d % of its intensity at the worst defocus"
+    assert re.fullmatch(words, row(cell, "probe outside the cell"))
+    assert re.fullmatch(
+        words.replace("its", "the incident probe's")
+        + "; signals may deviate by several times that, which each job measures",
+        row(window, "probe outside the window"),
+    )
+    (note,) = [note for note in window.notes if "lies outside the window" in note]
+    assert "better than several times that" in note
+
+
 def test_every_name_in_the_plan_stands_apart_from_its_text(checked):
     for made in (checked(), checked(grating={"window_angstrom": 5.0})):
         assert all(line[24] == " " for line in made.lines() if not line.startswith("note: "))

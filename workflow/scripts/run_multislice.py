@@ -27,6 +27,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
         from stemphony.model import Experiment
         from stemphony.passage import Passage, strip_plan
         from stemphony.preview import preview_of
+        from stemphony.recorder import window_errors
         from stemphony.simulation import simulate
         from stemphony.store import specimen_file as specimens
         from stemphony.store.dates import date_not_ahead
@@ -82,6 +83,10 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
                     experiment, atoms, defocus, threads=threads, flag=flag, on_progress=keeper.report,
                     budget_mb=budget_mb, keeper=keeper,
                 )  # fmt: skip
+        if signals.window_check is not None:
+            job.say(
+                f"error of the windows, measured by this job on some positions: {window_errors([signals.window_check])}"
+            )
         record = JobRecord(
             params=params,
             effective_seed=seed,

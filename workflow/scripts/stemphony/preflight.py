@@ -97,8 +97,7 @@ class Preflight:
             ("detectors", "; ".join(detectors)),
             ("defoci", f"{len(c.defoci)}: {defoci} nm"),
             ("jobs", f"{c.jobs} = {len(c.defoci)} defoci × {c.configurations} configurations"),
-            (f"probe outside the {'cell' if e.window is None else 'window'}",
-             f"{100 * self.tail:.2f} % of its intensity at the worst defocus"),
+            (f"probe outside the {'cell' if e.window is None else 'window'}", self._outside()),
             ("memory of one job", f"about {self.mem_mb} MB"),
             ("size of the result", f"about {self.result_mb:.3g} MB"),
             ("algorithm", self._algorithm()),
@@ -113,6 +112,15 @@ class Preflight:
         if e.window is None:
             return ""
         return f"; {len(list(windows(e)))} windows of {e.grid.extent[0]:.4g} × {e.grid.extent[1]:.4g} Å"
+
+    def _outside(self) -> str:
+        share = f"{100 * self.tail:.2f} %"
+        if self.experiment.window is None:
+            return f"{share} of its intensity at the worst defocus"
+        return (
+            f"{share} of the incident probe's intensity at the worst defocus; signals may deviate by several times "
+            "that, which each job measures"
+        )
 
     def _algorithm(self) -> str:
         """How the probes go through the specimen, in words."""
@@ -352,7 +360,8 @@ def _hints(planned: Campaign, experiment: Experiment, tail: float) -> list[str]:
             + ("cell" if experiment.window is None else "window")
             + " at the worst defocus and is wrapped into it; a wider "
             + ("cell (specimen.repeat)" if experiment.window is None else "grating.window_angstrom")
-            + " is needed for numbers better than that."
+            + " is needed for numbers better than "
+            + ("that." if experiment.window is None else "several times that; the log of each job says its error.")
         )
     if planned.config["frozen_phonon"]["enabled"] and planned.configurations == 1:
         hints.append(

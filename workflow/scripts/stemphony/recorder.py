@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,17 @@ class Signals:
     cbed_angles: tuple[np.ndarray, np.ndarray] | None
     algorithm: str = "multislice"
     waves: int = 0
-    window_check: dict[str, object] | None = None
+    window_check: dict[str, Any] | None = None
+
+
+def window_errors(checks: Sequence[Mapping[str, Any]]) -> str:
+    """The largest deviation of each signal in the `window_check` of some jobs, in words."""
+    largest: dict[str, float] = {}
+    for check in checks:
+        for name, deviation in check["relative_deviation"].items():
+            # That of a signal that is zero everywhere is no number, and hides no other.
+            largest[name] = float(np.fmax(largest.get(name, np.nan), deviation))
+    return ", ".join(f"{name} {100 * deviation:.2g} %" for name, deviation in largest.items())
 
 
 _KEPT = ("bins", "rings", "total", "center_of_mass", "cbed")

@@ -119,7 +119,7 @@ def simulate_in_windows(
     return signals
 
 
-def _check(experiment: Experiment, atoms: Atoms, signals: Signals, simulate: Simulate) -> dict[str, object]:
+def _check(experiment: Experiment, atoms: Atoms, signals: Signals, simulate: Simulate) -> dict[str, Any]:
     """Deviation of the signals from those in windows of twice the size, relative to the latter's RMS."""
     sx, sy = len(experiment.scan_x), len(experiment.scan_y)
     places = sorted({((sx - 1) * i // (_CHECKED - 1), (sy - 1) * i // (_CHECKED - 1)) for i in range(_CHECKED)})

@@ -7,6 +7,7 @@ holds one block of the result, whatever the number of jobs.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import threading
@@ -25,7 +26,7 @@ import numpy as np
 from .. import campaign, paths, provenance
 from ..errors import DamagedResultError, StemphonyError
 from ..model import Experiment
-from ..recorder import cbed_geometry
+from ..recorder import cbed_geometry, window_errors
 from . import ledger, signals
 from .atomic import atomic_path
 from .averages import Average, Averaging, Merge, Part, Source, Sums, parts_of
@@ -169,7 +170,7 @@ class _Making:
     def __init__(
         self, task: Merge, table: AtomTable, experiment: Experiment, warn: Callable[[str], None], make: _Make
     ) -> None:
-        self.task, self.table, self.experiment, self.make = task, table, experiment, make
+        self.task, self.table, self.experiment, self.warn, self.make = task, table, experiment, warn, make
         self.averagings = dict(zip(("adf", "cbed"), Averaging.both(task), strict=True))
         scan = task.common["scan"]
         periodic = tuple([float(edge) for edge in scan[axis]] == [0.0, 1.0] for axis in "xy")
@@ -206,6 +207,11 @@ class _Making:
                 if task.partial:
                     _mark_as_partial(root, task, merged)
             _read_back(temporary)
+        checks = [json.loads(record["window_check"]) for record in records if record["window_check"]]
+        if checks:
+            self.warn(
+                f"error of the windows, the largest that any of {len(checks)} jobs measured: {window_errors(checks)}"
+            )
         return merged
 
     def _add_signals(self, root: netCDF4.Dataset) -> None:
