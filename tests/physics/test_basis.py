@@ -81,12 +81,46 @@ def test_blocks_and_order_of_the_probes_do_not_matter():
     np.testing.assert_allclose(np.linalg.svd(first.conj().T @ second, compute_uv=False)[:-3], 1, atol=1e-4)
 
 
-@pytest.mark.parametrize("room", [0, 1e5])  # none, and some that the first waves fill
-def test_what_has_no_room_in_memory_is_made_again(monkeypatch, room):
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-7, 1e-8, 1e-9, 1e-12, 1e-20])
+@pytest.mark.parametrize("width", [0.003, 0.03, 0.3])
+@pytest.mark.parametrize("room", [0.0, 1e9])
+def test_probes_that_hardly_differ_are_held_to_a_fine_tolerance(monkeypatch, tolerance, width, room):
+    # After a few waves nothing is left of such probes but rounding, of which no wave may be made twice.
+    monkeypatch.setattr(module, "_KEPT_BYTES", room)
+    positions = [(3 + x, 2 + y) for x in np.linspace(0, width, 8) for y in np.linspace(0, width, 20)]
+    _, blocks = probes((-200.0, -8.0, 0.0, 300.0), positions)
+    basis = probe_basis(blocks, tolerance)
+    np.testing.assert_allclose(basis.conj().T @ basis, np.eye(basis.shape[1]), atol=1e-13)
+    for block in blocks:
+        assert error(basis, [block]) <= max(tolerance, 1e-13) * (1 + 1e-6)
+    if tolerance >= 1e-7:
+        singular = np.linalg.svd(np.hstack(blocks), compute_uv=False)
+        left = np.sqrt(np.cumsum(singular[::-1] ** 2)[::-1] / np.sum(singular**2))
+        # Each block for itself needs some more than all together.
+        assert basis.shape[1] <= 1.2 * np.argmax(left <= tolerance / 2) + 2
+
+
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-5])
+def test_a_basis_of_too_many_waves_is_given_up(monkeypatch, tolerance):
+    positions = [(x, y) for x in np.linspace(0, 8, 20) for y in np.linspace(0, 8, 20)]
+    _, blocks = probes((0.0, 50.0), positions)
+    rank = probe_basis(blocks, tolerance).shape[1]
+    assert rank > 100
+    assert probe_basis(blocks, tolerance, most=rank).shape[1] == rank
+    assert probe_basis(blocks, tolerance, most=rank - 1) is None
+    # Long before it is found.
+    steps = []
+    go_on = module._Search.go_on
+    monkeypatch.setattr(module._Search, "go_on", lambda search: (steps.append(len(search.found)), go_on(search)))
+    assert probe_basis(blocks, tolerance, most=3) is None
+    assert steps[-1] <= 64
+
+
+def test_what_has_no_room_in_memory_is_made_again(monkeypatch):
     _, blocks = probes()
     kept = probe_basis(blocks, 1e-8)
-    monkeypatch.setattr(module, "_INNER_BYTES", room)
-    monkeypatch.setattr(module, "_FIRST_RANK", 16)
+    monkeypatch.setattr(module, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(module, "FIRST_RANK", 16)
     made = probe_basis(blocks, 1e-8)
     assert made.shape == kept.shape
     np.testing.assert_allclose(made @ made.conj().T, kept @ kept.conj().T, atol=1e-6)

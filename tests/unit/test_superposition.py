@@ -162,11 +162,11 @@ def test_a_scan_that_does_not_fit_is_cut_into_tiles(waves):
     budget = waves * waves_bytes(of, 1)
     parts = tiles(of, 3.0, budget)
     assert len(parts) > 1
-    assert sorted(np.concatenate([where for where, _ in parts])) == list(range(of.positions))
-    assert max(basis.rank for _, basis in parts) <= max(1, budget / waves_bytes(of, 1) / 2)
+    assert sorted(np.concatenate([tile.where for tile in parts])) == list(range(of.positions))
+    assert max(tile.rank for tile in parts) <= max(1, budget / waves_bytes(of, 1) / 2)
     got = computed(of, budget_mb=budget / 1e6)
     assert_kept(got, exact, of, 1e-4)
-    assert got.waves == sum(basis.rank for _, basis in parts)
+    assert got.waves == sum(tile.rank for tile in parts)
 
 
 def test_progress_counts_every_wave_once():

@@ -10,7 +10,7 @@ import numpy as np
 
 from .model import Experiment
 from .recorder import cbed_geometry
-from .superposition import HELD, Basis, kept_bytes, waves_bytes
+from .superposition import HELD, Basis, beams, kept_bytes, most_waves, search_bytes, waves_bytes
 from .windows import doubled_grid, windows
 
 DEFAULT_BUDGET_MB = 4000.0
@@ -37,12 +37,16 @@ def memory_mb(
     # limit; band limit and propagator.
     constants = pixels * (3 * 8 + 16 + 24) + 2.0 * wave
     # While apertures and detectors are made, before the first slice is.
-    start = pixels * 80
+    start = pixels * 80.0
+    needed = float(experiment.slices * wave)
     if experiment.algorithm != "multislice":
         constants += 8 * _PROBES_BYTES
-    needed = experiment.slices * wave
+        # At the least as much as is searched before a tile is cut.
+        start += search_bytes(experiment, 1)
     if waves is not None and waves.algorithm == "probe_basis":
-        needed += waves_bytes(experiment, waves.waves)
+        needed += waves_bytes(experiment, waves.waves) + 16 * beams(experiment) * waves.waves
+        search = search_bytes(experiment, waves.waves)
+        start = max(start, search if waves.shared else min(search, budget_mb * 1e6))
         if waves.shared:
             needed += HELD * kept_bytes(experiment, waves.waves)
     transmissions = min(needed, budget_mb * 1e6)
@@ -84,6 +88,9 @@ def probe_slices(experiment: Experiment) -> int:
 _SECONDS_PER_PROBE_SLICE = 1.5e-3  # at 512²
 _SECONDS_PER_MULTIPLICATION = 1 / 8e9  # of complex numbers, in matrix products
 
+_GAIN = 0.9
+"""The estimate must promise at least this for `auto` to leave multislice."""
+
 
 def probe_slice_seconds(gpts: tuple[int, int]) -> float:
     """Time of one wave through one slice on a typical core [s]; it grows as N log N."""
@@ -99,14 +106,15 @@ def superposition_probe_slices(experiment: Experiment, rank: int, defoci: int) -
     """
     nx, ny = experiment.grid.gpts
     inside = 0.25 * math.pi * experiment.bandlimit**2 * min(nx, ny) ** 2
-    beams = math.pi * (experiment.semiangle / experiment.wavelength) ** 2 * math.prod(experiment.grid.extent)
     probes, depths = experiment.positions * defoci, len(experiment.depth_slices)
     regions = len(experiment.bins) + len(experiment.rings) + 2 * experiment.center_of_mass
     by_forms = 3 * inside * rank**2 + regions * rank**2 * probes
     detectors = min(by_forms, inside * rank * probes) if experiment.adf else 0.0
-    patterns = 0.0 if experiment.cbed_max is None else math.prod(cbed_geometry(experiment).shape) * rank * probes
-    search = 8 * min(beams, probes) * max(beams, probes) * rank  # in double precision, several times over
-    products = depths * (detectors + patterns) + search
+    # At all their pixels: they are resized afterwards.
+    patterns = 0.0 if experiment.cbed_max is None else cbed_geometry(experiment).native_pixels.size * rank * probes
+    search = 8 * beams(experiment) * probes * rank  # in double precision, several times over
+    # Half as much again for intensities, in double precision, and for what is moved about in the memory.
+    products = 1.5 * depths * (detectors + patterns) + search
     loading = 0.5 * rank * depths
     return (
         rank * experiment.depth_slices[-1]
@@ -115,15 +123,18 @@ def superposition_probe_slices(experiment: Experiment, rank: int, defoci: int) -
     )
 
 
-def chosen_algorithm(experiment: Experiment, defocus_nm: float) -> str:
+def chosen_algorithm(experiment: Experiment, defocus_nm: float, budget_mb: float) -> str:
     """What `auto` means for a job on its own: multislice, or probe_basis where that is less work.
 
-    From an estimate of the rank that costs little beside the job, whichever it is.
+    From an estimate of the rank that costs little beside the job, whichever it is. A scan that would have to be cut
+    into tiles for lack of memory goes by multislice: what tiles have in common would be computed for each of them.
     """
     if experiment.algorithm != "auto":
         return experiment.algorithm
     rank = _estimated_rank(experiment, [defocus_nm])
-    return "probe_basis" if superposition_probe_slices(experiment, rank, 1) < probe_slices(experiment) else "multislice"
+    fits = rank <= most_waves(experiment, budget_mb * 1e6)
+    gains = superposition_probe_slices(experiment, rank, 1) < _GAIN * probe_slices(experiment)
+    return "probe_basis" if fits and gains else "multislice"
 
 
 @dataclass(frozen=True)
@@ -170,15 +181,24 @@ def wave_plan(
     rank = _estimated_rank(experiment, [max(defoci_nm, key=abs)])
     work = superposition_probe_slices(experiment, rank, 1) * len(defoci_nm)
     alone = WavePlan("probe_basis", False, rank, work, 0.0)
-    plans = [alone] if experiment.algorithm == "probe_basis" else [plain, alone]
+    if experiment.algorithm == "probe_basis":
+        plans = [alone]
+    elif rank <= most_waves(experiment, budget_mb * 1e6) and work < _GAIN * exact:
+        plans = [plain, alone]
+    else:
+        plans = [plain]
     if shares_configurations:
         rank = _estimated_rank(experiment, defoci_nm)
         kept = kept_bytes(experiment, rank)
-        # Waves and matrices together must fit, with room for the transmission functions.
-        if waves_bytes(experiment, rank) + HELD * kept <= 0.75 * budget_mb * 1e6:
+        # Waves and matrices together must fit, with room for the transmission functions, and so must the search before.
+        room = budget_mb * 1e6
+        if waves_bytes(experiment, rank) + HELD * kept <= 0.75 * room and search_bytes(experiment, rank) <= room:
             work = superposition_probe_slices(experiment, rank, len(defoci_nm))
             together = WavePlan("probe_basis", True, rank, work, kept / 1e6)
-            plans = [together] if experiment.algorithm == "probe_basis" else [*plans, together]
+            if experiment.algorithm == "probe_basis":
+                plans = [together]
+            elif work < _GAIN * exact:
+                plans.append(together)
     return min(plans, key=lambda plan: plan.work)
 
 
@@ -194,9 +214,8 @@ _MOST_NUMBERS = 8e6
 
 def _estimated_rank(experiment: Experiment, defoci_nm: Sequence[float]) -> int:
     nx, ny = len(experiment.scan_x), len(experiment.scan_y)
-    beams = math.pi * (experiment.semiangle / experiment.wavelength) ** 2 * math.prod(experiment.grid.extent)
     # No more probes than can be searched in a second or two.
-    most = max(2, min(_THINNED, int(math.sqrt(_MOST_NUMBERS / (beams * min(len(defoci_nm), _THINNED))))))
+    most = max(2, min(_THINNED, int(math.sqrt(_MOST_NUMBERS / (beams(experiment) * min(len(defoci_nm), _THINNED))))))
     chosen = [np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)) for n in (nx, ny)]
     where = (chosen[0][:, None] * ny + chosen[1]).ravel()
     some = np.unique(np.linspace(0, len(defoci_nm) - 1, min(len(defoci_nm), _THINNED)).astype(int))
@@ -205,4 +224,4 @@ def _estimated_rank(experiment: Experiment, defoci_nm: Sequence[float]) -> int:
     if rank < 0.9 * where.size * len(defoci):
         return rank
     # The thinned scan is too coarse to tell: no more waves than probes, nor than beams in the aperture.
-    return min(experiment.positions * len(defoci_nm), math.ceil(1.1 * beams) + 10)
+    return min(experiment.positions * len(defoci_nm), math.ceil(beams(experiment)))

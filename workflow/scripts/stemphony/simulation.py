@@ -60,7 +60,7 @@ def simulate(
             )  # fmt: skip
 
         return simulate_in_windows(experiment, atoms, in_window, on_progress, keeper)
-    algorithm = chosen_algorithm(experiment, defocus_nm)
+    algorithm = chosen_algorithm(experiment, defocus_nm, budget_mb)
     with Passage(experiment, atoms, threads, flag) as passage:
         if algorithm == "multislice":
             return _Multislice(passage, defocus_nm, on_progress, budget_mb * 1e6, keeper.inside(algorithm)).signals()

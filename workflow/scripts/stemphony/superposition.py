@@ -5,6 +5,7 @@ With shared configurations one `Superposition` serves all defoci of a configurat
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy as np
 from .checkpoint import Keeper, Part, Parts
 from .model import Experiment
 from .passage import Passage, probe
-from .physics.basis import ApertureWaves, evaluate, probe_basis, signal_forms
+from .physics.basis import FIRST_RANK, ApertureWaves, evaluate, probe_basis, signal_forms
 from .physics.detectors import at_pixels
 from .physics.grid import band_limit_radius, pixels_inside
 from .physics.multislice import propagate
@@ -69,9 +70,18 @@ class Basis:
         where : (m,) ndarray of int or None
             Numbers of the scan positions, y fastest; None for all.
         """
+        basis = cls.within(experiment, defoci_nm, where, None)
+        assert basis is not None
+        return basis
+
+    @classmethod
+    def within(
+        cls, experiment: Experiment, defoci_nm: Sequence[float], where: np.ndarray | None, most: int | None
+    ) -> Basis | None:
+        """The same, None if it takes more than `most` waves; that is known long before they are found."""
         probes = _Probes(experiment, defoci_nm, where)
-        vectors = probe_basis(probes, _SHARE * experiment.basis_tolerance)
-        return cls(probes.aperture.rows, probes.aperture.columns, vectors)
+        vectors = probe_basis(probes, _SHARE * experiment.basis_tolerance, most)
+        return None if vectors is None else cls(probes.aperture.rows, probes.aperture.columns, vectors)
 
     def coefficients(self, experiment: Experiment, defocus_nm: float, where: np.ndarray | None = None) -> np.ndarray:
         """Probes of one defocus as superpositions, (r, m), one column for each scan position."""
@@ -118,7 +128,8 @@ class Superposition:
         found = keeper.found
         view = _View(Recorder(e))
         basis = Basis(found["rows"], found["columns"], found["vectors"]) if "rows" in found else Basis.of(e, defoci_nm)
-        budget_bytes = max(0.0, budget_bytes - waves_bytes(e, basis.rank) - HELD * kept_bytes(e, basis.rank))
+        taken = basis.vectors.nbytes + waves_bytes(e, basis.rank) + HELD * kept_bytes(e, basis.rank)
+        budget_bytes = max(0.0, budget_bytes - taken)
         crossing = Crossing(basis, view.pixels.size, slice_blocks(e, budget_bytes), e.complex_dtype)
         seen: dict[str, np.ndarray] = {}
         if crossing.restore(found):
@@ -166,10 +177,10 @@ def superposed(
     keeper = keeper or Keeper()
     found = keeper.found
     cut = tiles(e, defocus_nm, budget_bytes)
-    recorder = _recorder(e, sum(basis.rank for _, basis in cut))
+    recorder = _recorder(e, sum(tile.rank for tile in cut))
     view = _View(recorder)
-    blocks_bytes = max(0.0, budget_bytes - waves_bytes(e, max(basis.rank for _, basis in cut)))
-    blocks = slice_blocks(e, blocks_bytes)
+    widest = max(tile.rank for tile in cut)
+    blocks = slice_blocks(e, max(0.0, budget_bytes - waves_bytes(e, widest) - 16 * beams(e) * widest))
     finished = np.zeros(e.positions, dtype=bool)
     if recorder.fits(found) and found["finished"].shape == finished.shape:
         recorder.restore(found)
@@ -187,14 +198,18 @@ def superposed(
         return resumed[1] if resumed is not None and np.array_equal(resumed[0], where) else None
 
     steps = 0
-    for where, basis in cut:
-        at = begun(where)
-        steps += basis.rank * len(blocks) if finished[where].all() else at.steps if at is not None else 0
-    counter = _Counter(sum(basis.rank for _, basis in cut) * len(blocks), on_progress, keeper, steps)
-    for where, basis in cut:
+    for tile in cut:
+        at = begun(tile.where)
+        steps += tile.rank * len(blocks) if finished[tile.where].all() else at.steps if at is not None else 0
+    counter = _Counter(sum(tile.rank for tile in cut) * len(blocks), on_progress, keeper, steps)
+    for tile in cut:
+        where = tile.where
         if finished[where].all():
             continue
-        crossing = begun(where) or Crossing(basis, view.pixels.size, blocks, e.complex_dtype)
+        crossing = begun(where)
+        if crossing is None:
+            basis = tile.basis or Basis.of(e, [defocus_nm], where)
+            crossing = Crossing(basis, view.pixels.size, blocks, e.complex_dtype)
 
         def parts(where: np.ndarray = where, crossing: Crossing = crossing) -> Parts:
             known = finished.copy()
@@ -218,21 +233,68 @@ def _recorder(experiment: Experiment, waves: int) -> Recorder:
     return recorder
 
 
-def tiles(experiment: Experiment, defocus_nm: float, budget_bytes: float) -> list[tuple[np.ndarray, Basis]]:
-    """Parts of the scan, each with its basis, whose exit waves fit into half of the memory."""
-    most = max(1, int(0.5 * budget_bytes / waves_bytes(experiment, 1)))
+@dataclass(frozen=True)
+class Tile:
+    """A part of the scan whose probes go through the specimen together.
+
+    Attributes
+    ----------
+    where : (m,) ndarray of int
+        Numbers of its scan positions.
+    rank : int
+        Waves of its basis.
+    basis : Basis or None
+        None where there are several tiles: all their bases may be more than the memory, and each is found again.
+    """
+
+    where: np.ndarray
+    rank: int
+    basis: Basis | None
+
+
+def tiles(experiment: Experiment, defocus_nm: float, budget_bytes: float) -> list[Tile]:
+    """The scan, cut into halves until each part has a basis that fits into the memory, see `most_waves`."""
+    most = most_waves(experiment, budget_bytes)
     numbers = np.arange(experiment.positions).reshape(len(experiment.scan_x), len(experiment.scan_y))
-    made: list[tuple[np.ndarray, Basis]] = []
+    made: list[Tile] = []
     rest = [numbers]
     while rest:
         tile = rest.pop()
-        basis = Basis.of(experiment, [defocus_nm], tile.ravel())
-        if basis.rank <= most or tile.size == 1:
-            made.append((tile.ravel(), basis))
+        basis = _basis_of_tile(experiment, defocus_nm, tile, most)
+        if basis is not None or tile.size == 1:
+            basis = basis or Basis.of(experiment, [defocus_nm], tile.ravel())
+            made.append(Tile(tile.ravel(), basis.rank, basis if tile is numbers else None))
         else:
             axis = 0 if tile.shape[0] >= tile.shape[1] else 1
             rest += reversed(np.array_split(tile, 2, axis=axis))
     return made
+
+
+def _basis_of_tile(experiment: Experiment, defocus_nm: float, tile: np.ndarray, most: int) -> Basis | None:
+    """None if its basis has more than `most` waves, or if that of a few of its positions has."""
+    step = max(1, math.isqrt(tile.size // (4 * most)))
+    if step > 1 and Basis.within(experiment, [defocus_nm], tile[::step, ::step].ravel(), most) is None:
+        return None
+    return Basis.within(experiment, [defocus_nm], tile.ravel(), most)
+
+
+def beams(experiment: Experiment) -> float:
+    """Number of grid points in the aperture, its soft edge included; no basis has more waves."""
+    area = math.pi * (experiment.semiangle / experiment.wavelength) ** 2
+    return 1.1 * area * math.prod(experiment.grid.extent) + 10
+
+
+def search_bytes(experiment: Experiment, rank: float) -> float:
+    """Memory in which a basis of so many waves is found, beside blocks of probes: all waves found, in copies."""
+    return 4 * 16 * beams(experiment) * min(1.25 * rank + FIRST_RANK, beams(experiment))
+
+
+def most_waves(experiment: Experiment, budget_bytes: float) -> int:
+    """Largest basis whose exit waves fit into half of the memory, and whose search fits into it."""
+    by_waves = 0.5 * budget_bytes / waves_bytes(experiment, 1)
+    # A search is given up at twice as many waves.
+    by_search = (budget_bytes - search_bytes(experiment, 0)) / (2.5 * 4 * 16 * beams(experiment))
+    return max(1, int(min(by_waves, by_search)))
 
 
 def waves_bytes(experiment: Experiment, rank: int) -> int:

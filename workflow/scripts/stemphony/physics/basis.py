@@ -16,7 +16,7 @@ Halko, P. G. Martinsson & J. A. Tropp, SIAM Review 53 (2011) 217 (the search for
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,12 +25,19 @@ from stemphony.physics.detectors import Region
 from stemphony.physics.fft import ComplexArray
 from stemphony.physics.grid import FloatArray
 
-_FIRST_RANK = 64
+FIRST_RANK = 64
+"""Waves that are sought first; later a quarter more at a time, and no fewer."""
 _CHUNK_BYTES = 32e6
 """Of exit waves, of which copies are made at a time."""
 
-_INNER_BYTES = 256e6
-"""Of what probes and basis have in common, that is kept; beyond that it is made once more each time."""
+_KEPT_BYTES = 256e6
+"""Of what is left of the probes during the search, and what they have of each wave; beyond that both are made anew."""
+
+_LITTLE = 1e-4
+"""Of the probes, as relative RMS. To make what is left of them costs more than to look at them."""
+
+_ROUNDING = 1e-13
+"""Of the probes themselves: nothing smaller is sought."""
 
 _SEED = 20170313
 """Of the random combinations in which the basis is sought: fixed, so that the same probes give the same basis."""
@@ -78,7 +85,9 @@ class ApertureWaves:
         return self._values[defocus][:, None] * shift_x * shift_y
 
 
-def probe_basis(probes: Collection[NDArray[np.complex128]], tolerance: float) -> NDArray[np.complex128]:
+def probe_basis(
+    probes: Collection[NDArray[np.complex128]], tolerance: float, most: int | None = None
+) -> NDArray[np.complex128] | None:
     """Orthonormal basis of a set of probes to a relative RMS error, as small as that allows, Eq. (P18).
 
     Parameters
@@ -87,11 +96,13 @@ def probe_basis(probes: Collection[NDArray[np.complex128]], tolerance: float) ->
         Blocks of probes, in columns; it is gone through several times, and may make them each time.
     tolerance : float
         Bound of √(Σ|pⱼ − QQᴴpⱼ|² / Σ|pⱼ|²) over the probes of each block: none may carry the error of the others.
+    most : int or None
+        Give up as soon as it is certain that more waves than this are needed.
 
     Returns
     -------
-    (b, r) ndarray
-        Orthonormal waves Q in columns, the most important first.
+    (b, r) ndarray or None
+        Orthonormal waves Q in columns, the most important first; None if there would be more than `most`.
 
     Raises
     ------
@@ -100,57 +111,114 @@ def probe_basis(probes: Collection[NDArray[np.complex128]], tolerance: float) ->
     """
     if not tolerance > 0 or not len(probes):
         raise ValueError(f"tolerance = {tolerance} for {len(probes)} blocks of probes: need a positive one and probes")
-    totals, number, pixels = [], 0, 0
-    for block in probes:
-        totals.append(_squared(block))
-        number, pixels = number + block.shape[1], len(block)
-    total = np.array(totals)
-    full = min(pixels, number)
-    random = np.random.default_rng(_SEED)
-    found = np.empty((pixels, 0), dtype=np.complex128)
-    held = np.zeros_like(total)
-    kept: list[list[NDArray[np.complex128]]] | None = [[] for _ in totals]
-    while found.shape[1] < full:
-        more = min(max(_FIRST_RANK, found.shape[1] // 4), full - found.shape[1])
-        # The range of the probes, from random combinations of them; twice orthogonalised, as one pass leaves rounding.
-        sample = np.zeros((pixels, more), dtype=np.complex128)
+    tolerance = max(tolerance, _ROUNDING)
+    search = _Search(probes)
+    while len(search.found) < search.full:
+        search.go_on()
+        # Well below the tolerance, so that the best basis within what was found is hardly larger than the best of all.
+        if search.misses_at_most(0.3 * tolerance):
+            break
+        # So many random waves miss hardly √2 times what the best `most` do.
+        if most is not None and len(search.found) >= 2 * most + FIRST_RANK and not search.misses_at_most(2 * tolerance):
+            return None
+    basis, tails = search.ordered()
+    enough = (tails <= tolerance**2 * search.total[:, None]).all(axis=0)
+    rank = int(np.argmax(enough)) + 1 if enough.any() else basis.shape[1]
+    return None if most is not None and rank > most else basis[:, :rank]
+
+
+class _Search:
+    """The range of the probes, found from random combinations of what earlier waves leave of them.
+
+    What is left is made probe by probe: the difference of two sums of squares is nothing but rounding below 10⁻⁸ of the
+    probes, and so are combinations of whole probes. Where it cannot be kept in memory, not before it is little.
+
+    Attributes
+    ----------
+    found : (r, b) ndarray
+        Orthonormal waves so far.
+    total, missed : (n,) ndarray
+        Σ|pⱼ|² of each block of probes, and what the waves found leave of it.
+    full : int
+        No basis has more waves.
+    """
+
+    def __init__(self, probes: Collection[NDArray[np.complex128]]) -> None:
+        self._probes = probes
+        totals, number, pixels = [], 0, 0
         for block in probes:
-            combinations = random.standard_normal((block.shape[1], more))
+            totals.append(_squared(block))
+            number, pixels = number + block.shape[1], len(block)
+        self.total, self.full = np.array(totals), min(pixels, number)
+        self.missed = self.total.copy()
+        self.found = np.empty((0, pixels), dtype=np.complex128)
+        self._random = np.random.default_rng(_SEED)
+        # Kept where there is room: what is left of each block, and what it has of each wave found.
+        self._keeps = 16 * number * (pixels + self.full) <= _KEPT_BYTES
+        self._left = list(probes) if self._keeps else []
+        self._subtracts = self._keeps
+        self._inner: list[list[NDArray[np.complex128]]] = [[] for _ in totals]
+
+    def go_on(self) -> None:
+        """Find some more waves."""
+        pixels, known = self.found.shape[1], len(self.found)
+        more = min(max(FIRST_RANK, known // 4), self.full - known)
+        sample = np.zeros((pixels, more), dtype=np.complex128)
+        for block in self._blocks():
+            combinations = self._random.standard_normal((block.shape[1], more))
             sample.real += block.real @ combinations
             sample.imag += block.imag @ combinations
+        # Each wave as long as the others, or rounding of the longest would be taken for the shortest.
+        sample, _ = np.linalg.qr(sample)
         for _ in range(2):
-            sample = sample - found @ (found.conj().T @ sample)
+            sample = sample - self.found.T @ (self.found.conj() @ sample)
             sample, _ = np.linalg.qr(sample)
-        found = np.hstack([found, sample])
-        if kept is not None and 16 * found.shape[1] * number > _INNER_BYTES:
-            kept = None
-        for index, block in enumerate(probes):
+        for index, block in enumerate(self._blocks()):
             inner = sample.conj().T @ block
-            held[index] += _squared(inner)
-            if kept is not None:
-                kept[index].append(inner)
-        # Well below the tolerance, so that the best basis within what was found is hardly larger than the best of all.
-        if (total - held <= (0.3 * tolerance) ** 2 * total).all():
-            break
+            if self._keeps:
+                self._inner[index].append(inner)
+            if not self._subtracts:
+                self.missed[index] -= _squared(inner)
+                continue
+            left = block - sample @ inner
+            self.missed[index] = _squared(left)
+            if self._keeps:
+                self._left[index] = left
+        self.found = np.concatenate([self.found, sample.T])
+        if not self._subtracts and self.misses_at_most(_LITTLE):
+            self._subtracts = True
+            self.missed = np.array([_squared(left) for left in self._blocks()])
 
-    def inners() -> Iterator[NDArray[np.complex128]]:
-        # Of what was found and each block of probes, (rank, m).
-        if kept is None:
-            yield from (found.conj().T @ block for block in probes)
+    def misses_at_most(self, tolerance: float) -> bool:
+        """Whether of no block more is missed, as relative RMS."""
+        return bool((self.missed <= tolerance**2 * self.total).all())
+
+    def ordered(self) -> tuple[NDArray[np.complex128], FloatArray]:
+        """The waves found, the most important first, (b, r), and what the first 1 … r miss of each block, (n, r)."""
+        gram = np.zeros((len(self.found), len(self.found)), dtype=np.complex128)
+        for inner in self._inners():
+            gram += inner @ inner.conj().T
+        _, vectors = np.linalg.eigh(gram)
+        vectors = vectors[:, ::-1]
+        shares = np.array([np.square(np.abs(vectors.conj().T @ inner)).sum(axis=1) for inner in self._inners()])
+        # Summed from the smallest: what the last waves hold is not lost in what the first ones do.
+        last_first = np.concatenate([self.missed[:, None], shares[:, :0:-1]], axis=1)
+        return self.found.T @ vectors, np.cumsum(last_first, axis=1)[:, ::-1]
+
+    def _blocks(self) -> Iterable[NDArray[np.complex128]]:
+        """What is left of the probes; while that is much and cannot be kept, the probes themselves."""
+        if self._keeps:
+            return iter(self._left)
+        if not self._subtracts:
+            return self._probes
+        return (block - self.found.T @ (self.found.conj() @ block) for block in self._probes)
+
+    def _inners(self) -> Iterator[NDArray[np.complex128]]:
+        """Of the waves found and each block of probes, (r, m)."""
+        if self._keeps:
+            yield from map(np.concatenate, self._inner)
         else:
-            yield from map(np.concatenate, kept)
-
-    rank = found.shape[1]
-    gram = np.zeros((rank, rank), dtype=np.complex128)
-    for inner in inners():
-        gram += inner @ inner.conj().T
-    _, vectors = np.linalg.eigh(gram)
-    vectors = vectors[:, ::-1]
-    # What the first waves hold of each block: (blocks, rank).
-    shares = np.array([np.square(np.abs(vectors.conj().T @ inner)).sum(axis=1) for inner in inners()])
-    enough = (total[:, None] - np.cumsum(shares, axis=1) <= tolerance**2 * total[:, None]).all(axis=0)
-    basis = found @ vectors
-    return basis[:, : int(np.argmax(enough)) + 1 if enough.any() else rank]
+            yield from (self.found.conj() @ block for block in self._probes)
 
 
 def _squared(values: NDArray[np.complex128]) -> float:
