@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from stemphony import cost as cost_module
+from stemphony import superposition as superposition_module
 from stemphony.atoms import Atoms, draw_atoms
-from stemphony.cost import wave_plan
+from stemphony.cost import WavePlan, chosen_algorithm, memory_mb, superposition_probe_slices, wave_plan
 from stemphony.model import Experiment
 from stemphony.passage import Passage
+from stemphony.physics import basis as basis_module
 from stemphony.recorder import Signals
 from stemphony.simulation import simulate
-from stemphony.superposition import Basis, Superposition, kept_bytes, slice_blocks, tiles, waves_bytes
+from stemphony.superposition import (
+    Basis,
+    Superposition,
+    beams,
+    kept_bytes,
+    most_waves,
+    search_bytes,
+    slice_blocks,
+    tiles,
+    waves_bytes,
+)
 from support.experiments import experiment
 from support.specimens import srtio3
 
@@ -167,6 +182,47 @@ def test_a_scan_that_does_not_fit_is_cut_into_tiles(waves):
     got = computed(of, budget_mb=budget / 1e6)
     assert_kept(got, exact, of, 1e-4)
     assert got.waves == sum(tile.rank for tile in parts)
+
+
+@pytest.mark.parametrize("kept", [0.0, 1e9])
+def test_the_memory_of_the_search_for_a_basis_is_what_a_job_asks_for(monkeypatch, kept):
+    of = experiment(
+        (40.0, 40.0, 20.0), simulation={"algorithm": "probe_basis"}, probe={"semiangle_mrad": 30.0},
+        grating={"gpts": [160, 160]}, scan={"x": [0.0, 1.0], "y": [0.0, 1.0], "points": [24, 24]},
+        adf={"max_mrad": 33.0, "bins": 5, "detectors": {"adf": [31, 33]}},
+    )  # fmt: skip
+    monkeypatch.setattr(basis_module, "_KEPT_BYTES", kept)
+    monkeypatch.setattr(superposition_module, "_BLOCK_BYTES", 2e6)
+    monkeypatch.setattr(cost_module, "_PROBES_BYTES", 2e6)
+    tracemalloc.start()
+    rank = Basis.of(of, [0.0]).rank
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert rank > 500
+    plan = WavePlan("probe_basis", True, rank, 0.0, 0.0)
+    without = memory_mb(replace(of, algorithm="multislice"), 0, 1, 0.0)
+    asked = 1e6 * (memory_mb(of, 0, 1, 0.0, plan) - without)
+    # What is kept has its room in that of large blocks of probes, which these are not.
+    kept_bytes = 16 * of.positions * (beams(of) + rank) if kept else 0.0
+    assert search_bytes(of, rank) > 0.8 * asked
+    assert 0.4 * asked < taken - kept_bytes < asked
+
+
+def test_auto_stays_with_multislice_where_a_basis_does_not_fit():
+    of = made(algorithm="auto", scan={"x": [0.0, 0.2], "y": [0.0, 0.2], "points": [24, 24]})
+    rank = Basis.of(of, [0.0]).rank
+    enough = 2.0 * max(waves_bytes(of, rank + 1), search_bytes(of, 2 * rank + 2)) / 1e6
+    assert most_waves(of, enough * 1e6) >= rank
+    assert chosen_algorithm(of, 0.0, enough) == "probe_basis"
+    assert wave_plan(of, [0.0], False, enough).algorithm == "probe_basis"
+    few = waves_bytes(of, 3) / 1e6
+    assert chosen_algorithm(of, 0.0, few) == "multislice"
+    assert wave_plan(of, [0.0], False, few).algorithm == "multislice"
+
+
+def test_patterns_cost_what_they_have_before_they_are_resized():
+    whole, small = (made(cbed={"enabled": True, "max_mrad": 60.0, "size": size}) for size in (None, [4, 4]))
+    assert superposition_probe_slices(small, 20, 1) == superposition_probe_slices(whole, 20, 1)
 
 
 def test_progress_counts_every_wave_once():

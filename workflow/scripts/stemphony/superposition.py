@@ -285,15 +285,15 @@ def beams(experiment: Experiment) -> float:
 
 
 def search_bytes(experiment: Experiment, rank: float) -> float:
-    """Memory in which a basis of so many waves is found, beside blocks of probes: all waves found, in copies."""
-    return 4 * 16 * beams(experiment) * min(1.25 * rank + FIRST_RANK, beams(experiment))
+    """Memory in which a basis of so many waves is found, beside blocks of probes: all of them, at most three times."""
+    return 3 * 16 * beams(experiment) * min(1.25 * rank + FIRST_RANK, beams(experiment))
 
 
 def most_waves(experiment: Experiment, budget_bytes: float) -> int:
     """Largest basis whose exit waves fit into half of the memory, and whose search fits into it."""
     by_waves = 0.5 * budget_bytes / waves_bytes(experiment, 1)
     # A search is given up at twice as many waves.
-    by_search = (budget_bytes - search_bytes(experiment, 0)) / (2.5 * 4 * 16 * beams(experiment))
+    by_search = (budget_bytes - search_bytes(experiment, 0)) / (2.5 * 3 * 16 * beams(experiment))
     return max(1, int(min(by_waves, by_search)))
 
 
