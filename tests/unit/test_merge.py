@@ -202,11 +202,16 @@ def test_a_process_of_the_merge_that_is_killed_is_told_in_words(fake, monkeypatc
     assert fake.result.merged.read_bytes() == b"of an earlier merge"
 
 
-@pytest.mark.parametrize(("setting", "value"), [("SEVERAL_PROCESSES_FROM_S", 1e3), ("AHEAD_BYTES", 1)])
-def test_a_merge_that_gains_nothing_or_has_no_room_makes_no_processes(fake, monkeypatch, setting, value):
+@pytest.mark.parametrize(
+    ("where", "setting", "value"),
+    [(module, "SEVERAL_PROCESSES_FROM_S", 1e3), (module, "AHEAD_BYTES", 1), (averages, "PART_UNITS", 1000)],
+)
+def test_a_merge_that_gains_nothing_or_has_no_room_makes_no_processes(tmp_path, monkeypatch, where, setting, value):
+    fake = campaign_of(tmp_path, probe={"defoci_nm": [1.0], "defocus_weights": [2.0]})
+    monkeypatch.setattr(averages, "PART_UNITS", 1)
     monkeypatch.setattr(module, "SEVERAL_PROCESSES_FROM_S", 0)
     monkeypatch.setattr(module, "_end_with_parent", killed)
-    monkeypatch.setattr(module, setting, value)
+    monkeypatch.setattr(where, setting, value)
     fake.write_all()
     assert fake.merge(processes=2).exists()
 
@@ -371,13 +376,15 @@ def test_every_job_is_accounted_for(fake):
 def test_the_largest_error_of_the_windows_of_all_jobs_is_said(fake):
     for number, (defocus, configuration) in enumerate(fake.pairs):
         deviation = {"bf": 0.054 if number == 3 else 0.01, "haadf": 0.037 + 0.001 * number, "zero": float("nan")}
+        deviation |= {"far": 1.234 if number == 2 else 0.996, "hole": 2e5}
         if number == 5:
             deviation["zero"] = 0.02
         fake.write(defocus, configuration, runtime={"window_check": {"relative_deviation": deviation}})
     warnings: list[str] = []
     fake.merge(warnings)
     assert warnings == [
-        "error of the windows, the largest that any of 12 jobs measured: bf 5.4 %, haadf 4.8 %, zero 2 %"
+        "error of the windows, the largest that any of 12 jobs measured: bf 5.4 %, haadf 4.8 %, zero 2 %, "
+        "far 123 %, hole more than 999 %"
     ]
 
 

@@ -46,7 +46,7 @@ def memory_mb(
     if waves is not None and waves.algorithm == "probe_basis":
         needed += waves_bytes(experiment, waves.waves) + 16 * beams(experiment) * waves.waves
         search = search_bytes(experiment, waves.waves)
-        start = max(start, search if waves.shared else min(search, budget_mb * 1e6))
+        start = max(start, search if waves.shared else min(search, search_bytes(experiment, 1) + budget_mb * 1e6))
         if waves.shared:
             needed += HELD * kept_bytes(experiment, waves.waves)
     transmissions = min(needed, budget_mb * 1e6)

@@ -44,7 +44,13 @@ def window_errors(checks: Sequence[Mapping[str, Any]]) -> str:
         for name, deviation in check["relative_deviation"].items():
             # That of a signal that is zero everywhere is no number, and hides no other.
             largest[name] = float(np.fmax(largest.get(name, np.nan), deviation))
-    return ", ".join(f"{name} {100 * deviation:.2g} %" for name, deviation in largest.items())
+    return ", ".join(f"{name} {_percent(deviation)}" for name, deviation in largest.items())
+
+
+def _percent(share: float) -> str:
+    if share >= 9.99:
+        return "more than 999 %"
+    return f"{100 * share:.{3 if share >= 0.995 else 2}g} %"
 
 
 _KEPT = ("bins", "rings", "total", "center_of_mass", "cbed")

@@ -48,7 +48,8 @@ def simulate(
     Notes
     -----
     With `algorithm: multislice` each probe is a wave, and the result does not depend on `threads` or `budget_mb`:
-    each wave goes through the same operations. With `probe_basis` it is the same to the tolerance.
+    each wave goes through the same operations. With `probe_basis` it is the same to the tolerance, and with `auto`
+    `budget_mb` may decide which of the two it is.
     """
     keeper = keeper or Keeper()
     if experiment.window is not None:
@@ -128,32 +129,28 @@ class _Multislice:
 
     def _in_blocks(self, batch: list[tuple[int, int]], block: int) -> None:
         """A batch of waves through the specimen, block of slices by block, for specimens larger than the memory."""
-        e = self.experiment
-        last = e.depth_slices[-1]
         waves = {position: self._incident(position) for position in batch}
+        last = self.experiment.depth_slices[-1]
         for begin in range(0, last, block):
-            transmissions = self.passage.transmissions(range(begin, min(begin + block, last)))
-            end = begin + len(transmissions)
-            stops = [depth - begin for depth in e.depth_slices if begin < depth < end] + [end - begin]
-
-            def through(
-                position: tuple[int, int],
-                begin: int = begin,
-                stops: list[int] = stops,
-                transmissions: list[Transmission] = transmissions,
-            ) -> None:
-                with self.passage.plan() as plan:
-                    for passed, spectrum in propagate(
-                        plan, waves[position], transmissions, self.passage.propagator, stops
-                    ):
-                        if begin + passed in e.depth_slices:
-                            self._record(position, begin + passed, spectrum)
-                        if passed == stops[-1]:
-                            waves[position][...] = spectrum
-                self.keeper.tick()
-
-            self.passage.each(through, batch)
+            self._through_block(waves, begin, min(begin + block, last))
         self._finish(batch)
+
+    def _through_block(self, waves: dict[tuple[int, int], np.ndarray], begin: int, end: int) -> None:
+        # In a function of its own, so that one block's transmission functions are gone before the next one's are made.
+        depths = self.experiment.depth_slices
+        transmissions = self.passage.transmissions(range(begin, end))
+        stops = [depth - begin for depth in depths if begin < depth < end] + [end - begin]
+
+        def through(position: tuple[int, int]) -> None:
+            with self.passage.plan() as plan:
+                for passed, spectrum in propagate(plan, waves[position], transmissions, self.passage.propagator, stops):
+                    if begin + passed in depths:
+                        self._record(position, begin + passed, spectrum)
+                    if passed == stops[-1]:
+                        waves[position][...] = spectrum
+            self.keeper.tick()
+
+        self.passage.each(through, waves)
 
     def _record(self, position: tuple[int, int], passed: int, spectrum: np.ndarray) -> None:
         self.recorder.record_wave(position, self.experiment.depth_slices.index(passed), spectrum)

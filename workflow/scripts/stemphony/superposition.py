@@ -192,38 +192,47 @@ def superposed(
         basis = Basis(found["rows"], found["columns"], found["vectors"])
         kept = Crossing(basis, view.pixels.size, blocks, e.complex_dtype)
         resumed = (found["tile"], kept) if kept.restore(found) else None
+        del kept  # `resumed` lets go of it as soon as its tile is through
     found.clear()
 
     def begun(where: np.ndarray) -> Crossing | None:
         return resumed[1] if resumed is not None and np.array_equal(resumed[0], where) else None
 
-    steps = 0
-    for tile in cut:
-        at = begun(tile.where)
-        steps += tile.rank * len(blocks) if finished[tile.where].all() else at.steps if at is not None else 0
-    counter = _Counter(sum(tile.rank for tile in cut) * len(blocks), on_progress, keeper, steps)
-    for tile in cut:
-        where = tile.where
-        if finished[where].all():
-            continue
-        crossing = begun(where)
-        if crossing is None:
-            basis = tile.basis or Basis.of(e, [defocus_nm], where)
-            crossing = Crossing(basis, view.pixels.size, blocks, e.complex_dtype)
+    def steps_of(tile: Tile) -> int:
+        if finished[tile.where].all():
+            return tile.rank * len(blocks)
+        crossing = begun(tile.where)
+        return 0 if crossing is None else crossing.steps
 
-        def parts(where: np.ndarray = where, crossing: Crossing = crossing) -> Parts:
+    all_steps = sum(tile.rank for tile in cut) * len(blocks)
+    counter = _Counter(all_steps, on_progress, keeper, sum(steps_of(tile) for tile in cut))
+
+    def signals_of(known: np.ndarray) -> Parts:
+        done = {"finished": Part.of(finished.copy())}
+        return {**recorder.parts(known.reshape(len(e.scan_x), len(e.scan_y))), **done}
+
+    def pass_tile(where: np.ndarray, crossing: Crossing) -> None:
+        def parts() -> Parts:
             known = finished.copy()
             known[where] = True  # at the depths behind which its waves are
-            signals = recorder.parts(known.reshape(len(e.scan_x), len(e.scan_y)))
-            tile = {"finished": Part.of(finished.copy()), "tile": Part.of(where)}
-            return {**signals, **tile, **crossing.basis.parts(), **crossing.parts()}
+            return {**signals_of(known), "tile": Part.of(where), **crossing.basis.parts(), **crossing.parts()}
 
         keeper.watch(parts)
         coefficients = crossing.basis.coefficients(e, defocus_nm, where)
         for depth, waves in exit_waves(passage, crossing, view.pixels, counter):
             view.record_waves(where, depth, waves, coefficients, budget_bytes)
         finished[where] = True
-        resumed = None
+        # Or the waves of this tile would be in the memory beside those of the next.
+        keeper.watch(lambda: signals_of(finished.copy()))
+
+    def crossing_of(tile: Tile) -> Crossing:
+        basis = tile.basis or Basis.of(e, [defocus_nm], tile.where)
+        return Crossing(basis, view.pixels.size, blocks, e.complex_dtype)
+
+    for tile in cut:
+        if not finished[tile.where].all():
+            pass_tile(tile.where, begun(tile.where) or crossing_of(tile))
+            resumed = None
     return recorder.signals
 
 
@@ -279,21 +288,26 @@ def _basis_of_tile(experiment: Experiment, defocus_nm: float, tile: np.ndarray, 
 
 
 def beams(experiment: Experiment) -> float:
-    """Number of grid points in the aperture, its soft edge included; no basis has more waves."""
+    """About the number of grid points in the aperture, its soft edge included; no basis has more waves than points."""
     area = math.pi * (experiment.semiangle / experiment.wavelength) ** 2
     return 1.1 * area * math.prod(experiment.grid.extent) + 10
 
 
 def search_bytes(experiment: Experiment, rank: float) -> float:
-    """Memory in which a basis of so many waves is found, beside blocks of probes: all of them, at most three times."""
-    return 3 * 16 * beams(experiment) * min(1.25 * rank + FIRST_RANK, beams(experiment))
+    """Memory in which a basis of so many waves is found, beside blocks of probes.
+
+    All of them, at most three times, and five matrices while they are put in order.
+    """
+    found = min(1.25 * rank + FIRST_RANK, beams(experiment))
+    return 16 * (3 * beams(experiment) * found + 5 * found**2)
 
 
 def most_waves(experiment: Experiment, budget_bytes: float) -> int:
     """Largest basis whose exit waves fit into half of the memory, and whose search fits into it."""
     by_waves = 0.5 * budget_bytes / waves_bytes(experiment, 1)
-    # A search is given up at twice as many waves.
-    by_search = (budget_bytes - search_bytes(experiment, 0)) / (2.5 * 3 * 16 * beams(experiment))
+    # A search is given up at twice as many waves; for the first a job has room in any case, see `cost.memory_mb`.
+    room = budget_bytes / (16 * 2.5)
+    by_search = 2 * room / (3 * beams(experiment) + math.sqrt(9 * beams(experiment) ** 2 + 50 * room))
     return max(1, int(min(by_waves, by_search)))
 
 

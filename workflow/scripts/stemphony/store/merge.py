@@ -429,7 +429,7 @@ def _made_in(processes: int) -> Iterator[_Make]:
             ahead: deque[Future[PartRead]] = deque()
             sums = sum(block.bytes for block in wanted.blocks)
             most = min(2 * processes, int(AHEAD_BYTES / (3 * sums))) if sums else 2 * processes
-            if most < 2:
+            if min(most, len(parts)) < 2:
                 yield from _made_here(wanted, parts)
                 return
             for part in parts:

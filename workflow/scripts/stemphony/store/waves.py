@@ -27,7 +27,8 @@ def kept_and_foreign(folder: Path) -> tuple[list[Path], list[Path]]:
     """The waves that are kept in a folder, with their checksums, and what else is there that no job has put there."""
     entries = sorted(folder.glob("*"))
     kept = [entry for entry in entries if _KEPT.fullmatch(entry.name) and not entry.is_dir()]
-    return kept, [entry for entry in entries if entry not in kept and not _OF_A_JOB.fullmatch(entry.name)]
+    known = set(kept)
+    return kept, [entry for entry in entries if entry not in known and not _OF_A_JOB.fullmatch(entry.name)]
 
 
 def waves_digest(params: Mapping[str, Any], effective_seed: int | None) -> str:
