@@ -24,7 +24,7 @@ DEADLINE_S = 120
 SLOW: dict[str, dict[str, Any]] = {
     "simulation": {"name": "slow"},
     "specimen": {"file": "slow.cif"},
-    "grating": {"gpts": [96, 96], "slice_thickness_angstrom": 1.0},
+    "grating": {"gpts": [96, 96], "slice_thickness_angstrom": 0.2},
     "scan": {"points": [30, 30]},
     "adf": {"bins": 5, "max_mrad": 60.0, "detectors": {"haadf": [40.0, 60.0]}},
     "probe": {"defoci_nm": [0.0, 2.5]},
