@@ -132,9 +132,13 @@ def chosen_algorithm(experiment: Experiment, defocus_nm: float, budget_mb: float
     if experiment.algorithm != "auto":
         return experiment.algorithm
     rank = _estimated_rank(experiment, [defocus_nm])
+    return "probe_basis" if _pays_alone(experiment, rank, budget_mb) else "multislice"
+
+
+def _pays_alone(experiment: Experiment, rank: int, budget_mb: float) -> bool:
+    """Whether the basis of one job fits the memory and is clearly less work."""
     fits = rank <= most_waves(experiment, budget_mb * 1e6)
-    gains = superposition_probe_slices(experiment, rank, 1) < _GAIN * probe_slices(experiment)
-    return "probe_basis" if fits and gains else "multislice"
+    return fits and superposition_probe_slices(experiment, rank, 1) < _GAIN * probe_slices(experiment)
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,7 @@ def wave_plan(
     alone = WavePlan("probe_basis", False, rank, work, 0.0)
     if experiment.algorithm == "probe_basis":
         plans = [alone]
-    elif rank <= most_waves(experiment, budget_mb * 1e6) and work < _GAIN * exact:
+    elif _pays_alone(experiment, rank, budget_mb):
         plans = [plain, alone]
     else:
         plans = [plain]

@@ -16,12 +16,12 @@ from stemphony.physics.fft import CACHE_LINE, ComplexArray, LineTransform, align
 from stemphony.physics.strips import ColumnStrip, StripPlan, Transmission, divisor, flat, padded_zeros
 
 ROWS, COLUMNS = 128, 192
-"""Widest strips. Every step of a strip is a call from Python, for which threads wait for each other: with strips four
-times narrower, which are no faster, two threads at 512² give 1.5 to 1.8 times the throughput of one, with these 1.85 to
-1.95."""
+"""Width of the strips where the cache allows it; rows take the divisor of the grid nearest to it. Every step of a strip
+is a call from Python, for which threads wait for each other: with strips four times narrower, which are no faster, two
+threads at 512² give 1.5 to 1.8 times the throughput of one, with these 1.85 to 1.95."""
 
 STRIP_OF_ROWS, STRIP_OF_COLUMNS = 0.5e6, 1.5e6
-"""Wanted size of a strip at most [bytes], about what a processor's own cache and its share of the common one hold."""
+"""Size of a wider strip [bytes], about what a processor's own cache and its share of the common one hold."""
 
 
 class StripsApart(StripPlan):
