@@ -17,8 +17,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "workflow" / "scripts"), str(ROOT / "tests")]
 
-from stemphony.checkpoint import COST, INTERVAL_S, Keeper  # noqa: E402
-from stemphony.simulation import simulate  # noqa: E402
+from stemphony.compute.keeper import COST, INTERVAL_S, Keeper  # noqa: E402
+from stemphony.compute.simulation import simulate  # noqa: E402
 from stemphony.store.checkpoints import write_checkpoint  # noqa: E402
 from support.experiments import experiment  # noqa: E402
 from support.specimens import srtio3  # noqa: E402
@@ -37,7 +37,7 @@ class Enough(Exception):
 
 def measured(grid: int, algorithm: str, blocks: dict, seconds: float, folder: Path) -> tuple[Keeper, float, float]:
     """The keeper, the time that the job took, and the size of the last checkpoint."""
-    from stemphony.atoms import draw_atoms
+    from stemphony.compute.atoms import draw_atoms
 
     specimen = srtio3((6, 6, 40))
     of = experiment(

@@ -16,16 +16,16 @@ from typing import Any
 
 import numpy as np
 import page
-from stemphony import bench
-from stemphony.atoms import Atoms, draw_atoms
-from stemphony.cost import superposition_probe_slices
-from stemphony.model import Experiment
-from stemphony.passage import Passage, strip_plan
+from stemphony.commands import bench
+from stemphony.compute.atoms import Atoms, draw_atoms
+from stemphony.compute.cost import superposition_probe_slices
+from stemphony.compute.propagation import Passage, strip_plan
+from stemphony.compute.simulation import simulate
+from stemphony.compute.superposition import Basis, Superposition
+from stemphony.compute.wisdom import cpu_model, prepare_plans
+from stemphony.experiment.model import Experiment
 from stemphony.physics.multislice import propagate
-from stemphony.simulation import simulate
-from stemphony.store.structures import Specimen
-from stemphony.store.wisdom import cpu_model, prepare_plans
-from stemphony.superposition import Basis, Superposition
+from stemphony.specimen.structures import Specimen
 
 USUAL: dict[str, Any] = {
     "cells": 4, "grid": 256, "slices": 40, "points": 12, "window": 1.0, "semiangle": 20.0, "defoci": 1, "depths": 1,

@@ -20,8 +20,8 @@ import page
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "workflow" / "scripts")]
 
+from stemphony.compute.wisdom import cpu_model  # noqa: E402
 from stemphony.physics.fft import library_version  # noqa: E402
-from stemphony.store.wisdom import cpu_model  # noqa: E402
 from support.experiments import FakeCampaign  # noqa: E402
 
 ROUNDS = 3

@@ -28,7 +28,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # befo
 
 import numpy as np
 import page
-from stemphony import bench
+from stemphony.commands import bench
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-abtem" / "bin" / "python"

@@ -33,8 +33,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
-from stemphony import campaign, paths, provenance  # noqa: E402
-from stemphony.campaign import Campaign, InputFiles  # noqa: E402
+from stemphony import paths, provenance  # noqa: E402
+from stemphony.experiment import campaign  # noqa: E402
+from stemphony.experiment.campaign import Campaign, InputFiles  # noqa: E402
 from stemphony.status.courier import spools_of  # noqa: E402
 from stemphony.status.delivery import read_events  # noqa: E402
 from stemphony.store import ledger  # noqa: E402
@@ -42,7 +43,8 @@ from stemphony.store import ledger  # noqa: E402
 DEFOCI, CONFIGURATIONS = 100, 100
 NAME = "scale"
 STAGES = ("plan", "run", "status", "report", "merge")
-NOT_CLONED = shutil.ignore_patterns(".*", "results", "logs", "benchmarks", "build", "__pycache__", "tests", "docs")
+# What a run needs of the repository.
+CLONED = ("Snakefile", "config", "envs", "profiles", "workflow")
 TEMPLATE, DIGEST = "STEMPHONY_SCALE_TEMPLATE", "STEMPHONY_SCALE_DIGEST"
 STAND_IN = f'''"""In place of the physics: a copy of a job file that was computed, with this job's digest."""
 
@@ -51,7 +53,8 @@ import os
 import sys
 from pathlib import Path
 
-from stemphony import job, provenance
+from stemphony import provenance
+from stemphony.orchestration import job
 from stemphony.store.atomic import atomic_path, write_text_atomic
 
 params, _, output, threads = sys.argv[1:]
@@ -83,7 +86,10 @@ class Bench:
         """Compute one pair with the real physics, then replace it."""
         if self.template.exists():
             return
-        shutil.copytree(ROOT, self.clone, symlinks=True, ignore=NOT_CLONED)
+        for name in CLONED:
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            self.clone.mkdir(exist_ok=True)
+            copy(ROOT / name, self.clone / name)
         self.write_config()
         first = str(paths.ResultPaths.of(NAME).job(paths.defocus_id(0.0), 0))
         self.stemphony("run", str(self.config), "--directory", str(self.work), "--cores", "1", first)

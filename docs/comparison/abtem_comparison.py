@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "workflow" / "scrip
 import abtem
 import ase
 import numpy as np
-from stemphony.atoms import Atoms, draw_atoms
-from stemphony.model import Experiment
+from stemphony.compute.atoms import Atoms, draw_atoms
+from stemphony.compute.simulation import simulate
+from stemphony.experiment.model import Experiment
 from stemphony.physics.potential import SlicePotentials
-from stemphony.simulation import simulate
 
 LATTICE = 3.905
 CELLS = (6, 6, 13)

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from stemphony import slurm
-from stemphony.hooks import heard
-from stemphony.snakefile import SNAKEMAKE_MB
+from stemphony.orchestration import slurm
+from stemphony.orchestration.hooks import heard
+from stemphony.orchestration.snakefile import SNAKEMAKE_MB
 from support.campaign import DEADLINE_S, Outcome, Running, arrays, assert_same_arrays, attributes, changed, wait_for
 from support.status_server import EchoServer
 

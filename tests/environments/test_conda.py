@@ -205,8 +205,10 @@ def test_the_command_stemphony_works_in_the_controllers_environment(rig: Rig, co
 
 def test_the_monitors_environment_has_all_that_the_monitor_imports(rig: Rig, tmp_path: Path):
     rig.conda("env", "create", "--quiet", "--file", REPOSITORY / "envs/monitor.yaml", "--prefix", tmp_path / "env")
-    modules = [file.stem for file in (REPOSITORY / "workflow/scripts/stemphony/monitor").glob("[a-z]*.py")]
-    lines = [*(f"import stemphony.monitor.{name}" for name in modules), "import psycopg; psycopg.pq.version()"]
+    scripts = REPOSITORY / "workflow/scripts"
+    files = [file.relative_to(scripts) for file in (scripts / "stemphony/monitor").rglob("[a-z]*.py")]
+    modules = [file.with_suffix("").as_posix().replace("/", ".") for file in files]
+    lines = [*(f"import {name}" for name in modules), "import psycopg; psycopg.pq.version()"]
     rig.run(
         tmp_path / "env/bin/python", "-c", "\n".join(lines), PYTHONPATH=str(REPOSITORY / "workflow/scripts"),
         PYTHONNOUSERSITE="1",

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from stemphony import provenance
-from stemphony.atoms import draw_atoms
-from stemphony.configuration import validate
-from stemphony.model import Experiment
-from stemphony.simulation import simulate
+from stemphony.compute.atoms import draw_atoms
+from stemphony.compute.simulation import simulate
+from stemphony.experiment.configuration import validate
+from stemphony.experiment.model import Experiment
 
 FILE = Path(__file__).with_name("jobs.npz")
 

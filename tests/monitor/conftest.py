@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from stemphony.monitor.application import make_application
-from stemphony.monitor.credentials import Gate
-from stemphony.monitor.database import Database
-from stemphony.monitor.limits import RateLimit
-from stemphony.monitor.services import Services
-from stemphony.monitor.writer import Writer
+from stemphony.monitor.database.connection import Database
+from stemphony.monitor.database.credentials import Gate
+from stemphony.monitor.intake.limits import RateLimit
+from stemphony.monitor.intake.writer import Writer
+from stemphony.monitor.web.application import make_application
+from stemphony.monitor.web.services import Services
 from support.monitor import missing
 
 

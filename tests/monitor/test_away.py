@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, text
 from stemphony.errors import MonitorError
-from stemphony.monitor import notification, reading, server, tables, writer
-from stemphony.monitor.database import Database
-from stemphony.monitor.notification import Verdict
-from stemphony.monitor.writer import NotStored
+from stemphony.monitor import server
+from stemphony.monitor.database import reading, tables
+from stemphony.monitor.database.connection import Database
+from stemphony.monitor.intake import writer
+from stemphony.monitor.intake.writer import NotStored
+from stemphony.monitor.notify import notification
+from stemphony.monitor.notify.notification import Verdict
 from support.campaign import wait_for
 from support.monitor import MonitorProcess, Reply, Story
 

@@ -14,7 +14,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from stemphony import cli, configuration
+from stemphony import cli
+from stemphony.experiment import configuration
 from stemphony.monitor import demonstration
 from stemphony.status import settings
 from support.campaign import REPOSITORY

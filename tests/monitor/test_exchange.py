@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from stemphony.monitor.database import Database
-from stemphony.monitor.exchange import Exchange
-from stemphony.monitor.incoming import read_batch
-from stemphony.monitor.notification import Notice, Notifier, Outcome, Settings, Target, Verdict, send
-from stemphony.monitor.writer import Writer
+from stemphony.monitor.database.connection import Database
+from stemphony.monitor.intake.incoming import read_batch
+from stemphony.monitor.intake.writer import Writer
+from stemphony.monitor.notify.exchange import Exchange
+from stemphony.monitor.notify.notification import Notice, Notifier, Outcome, Settings, Target, Verdict, send
 from support.campaign import wait_for
 from support.monitor import MonitorProcess, Story
 from support.status_server import FaultServer

@@ -20,8 +20,8 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 from sqlalchemy import select
 from stemphony import paths
-from stemphony.monitor import tables
-from stemphony.monitor.database import Database
+from stemphony.monitor.database import tables
+from stemphony.monitor.database.connection import Database
 from stemphony.status.events import EVENT_NAMES, RESERVED_KEYS
 from support.monitor import Story
 

@@ -16,11 +16,13 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 from sqlalchemy import select, text
 from stemphony.errors import MonitorError
-from stemphony.monitor import migrations, notification, tables
-from stemphony.monitor.database import Database
-from stemphony.monitor.exchange import Exchange
-from stemphony.monitor.incoming import read_batch, read_event
-from stemphony.monitor.notification import (
+from stemphony.monitor.database import migrations, tables
+from stemphony.monitor.database.connection import Database
+from stemphony.monitor.intake.incoming import read_batch, read_event
+from stemphony.monitor.intake.writer import Writer
+from stemphony.monitor.notify import notification
+from stemphony.monitor.notify.exchange import Exchange
+from stemphony.monitor.notify.notification import (
     MAX_TARGETS,
     Notice,
     Notifier,
@@ -33,7 +35,6 @@ from stemphony.monitor.notification import (
     send,
     waiting,
 )
-from stemphony.monitor.writer import Writer
 from support.campaign import wait_for
 from support.monitor import MonitorProcess, Story
 from support.status_server import FaultServer, closed_port

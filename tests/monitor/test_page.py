@@ -468,8 +468,8 @@ def test_an_update_of_two_hundred_simulations_touches_what_changed_alone(browser
 
 
 def test_a_reader_signs_in(browser: Browser, tmp_path: Path):
-    from stemphony.monitor import credentials
-    from stemphony.monitor.database import Database
+    from stemphony.monitor.database import credentials
+    from stemphony.monitor.database.connection import Database
 
     with Database.open(str(tmp_path / "monitor.sqlite")) as database, database.writer.begin() as connection:
         secret = credentials.add(connection, "group", credentials.Role.READER, 0.0)

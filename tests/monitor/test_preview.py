@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from stemphony.monitor import preview, reading
-from stemphony.monitor.retention import Retention
+from stemphony.monitor.database import reading
+from stemphony.monitor.intake import preview
+from stemphony.monitor.intake.retention import Retention
 from support.monitor import Story
 
 from monitor.conftest import Inside

@@ -17,13 +17,14 @@ import yaml
 from sqlalchemy import inspect, text
 from stemphony.cli import main
 from stemphony.errors import MonitorError
-from stemphony.monitor import credentials, limits, migrations, reading, tables
-from stemphony.monitor.backup import backup
-from stemphony.monitor.credentials import Role
-from stemphony.monitor.database import Database, database_url, file_system_of
-from stemphony.monitor.incoming import HIDDEN
-from stemphony.monitor.limits import RateLimit
-from stemphony.monitor.retention import Retention
+from stemphony.monitor.database import credentials, migrations, reading, tables
+from stemphony.monitor.database.backup import backup
+from stemphony.monitor.database.connection import Database, database_url, file_system_of
+from stemphony.monitor.database.credentials import Role
+from stemphony.monitor.intake import limits
+from stemphony.monitor.intake.incoming import HIDDEN
+from stemphony.monitor.intake.limits import RateLimit
+from stemphony.monitor.intake.retention import Retention
 from stemphony.monitor.server import CONNECTIONS, Monitor, Options
 from stemphony.status.reporter import trial_event
 from support.monitor import MonitorProcess, Story, program
@@ -108,7 +109,7 @@ def test_a_batch_is_stored_whole_or_not_at_all(any_monitor: Inside):
 
 def test_a_broken_event_does_not_take_others_with_it(monitor: Inside, monkeypatch: pytest.MonkeyPatch):
     """One request in a group meets an error that is its own; the others of the group are stored."""
-    from stemphony.monitor import writer
+    from stemphony.monitor.intake import writer
 
     real = writer.update_simulation
 
@@ -519,7 +520,7 @@ def test_network_file_systems_are_recognised():
 
 
 def test_a_database_on_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from stemphony.monitor import database
+    from stemphony.monitor.database import connection as database
 
     monkeypatch.setattr(database, "file_system_of", lambda *_: "lustre")
     with pytest.raises(MonitorError, match=r"network file system \(lustre\).*--db /var/tmp"):

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
-from stemphony.monitor import tables
-from stemphony.monitor.incoming import read_event
+from stemphony.monitor.database import tables
+from stemphony.monitor.intake.incoming import read_event
 from stemphony.monitor.state import outlook_of, silence_allowed_s, state_of
 from stemphony.monitor.summaries import PairSummary, SimulationSummary, update_pair, update_simulation
 from support.monitor import Story

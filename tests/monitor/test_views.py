@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from stemphony.monitor.reading import Defocus, Pair
+from stemphony.monitor.database.reading import Defocus, Pair
 from stemphony.monitor.state import PairState
 from stemphony.monitor.summaries import SimulationSummary
-from stemphony.monitor.views import duration, duration_range, grid, nanometres, rate, rerun_command
+from stemphony.monitor.web.views import duration, duration_range, grid, nanometres, rate, rerun_command
 
 
 @pytest.mark.parametrize(

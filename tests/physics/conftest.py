@@ -5,8 +5,8 @@ from functools import cache
 
 import numpy as np
 import pytest
-from stemphony.physics.strips import StripPlan
-from stemphony.physics.strips_compact import plan_of_strips
+from stemphony.physics.strips.one_array import plan_of_strips
+from stemphony.physics.strips.plan import StripPlan
 
 
 @pytest.fixture(scope="session")

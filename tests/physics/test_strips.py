@@ -7,12 +7,12 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from stemphony.physics import strips_apart
 from stemphony.physics.grid import Grid, band_limit, band_limit_columns
 from stemphony.physics.probe import aperture
-from stemphony.physics.strips import StripPlan, padded_zeros
-from stemphony.physics.strips_apart import StripsApart
-from stemphony.physics.strips_compact import LARGE, StripsCompact, plan_of_strips
+from stemphony.physics.strips import two_arrays
+from stemphony.physics.strips.one_array import LARGE, StripsCompact, plan_of_strips
+from stemphony.physics.strips.plan import StripPlan, padded_zeros
+from stemphony.physics.strips.two_arrays import StripsApart
 
 RNG = np.random.default_rng(0)
 # Even, odd, prime, a single strip, several of unequal width, a power of two, rows that need no padding.
@@ -22,7 +22,7 @@ SHAPES = [(96, 90), (30, 31), (13, 8), (64, 512), (512, 24), (40, 504), (2, 2), 
 def plans(shape, columns, dtype):
     """Every plan for such a wave, the first one with many narrow strips too."""
     made = [StripsApart(shape, columns, dtype, "FFTW_ESTIMATE")]
-    with mock.patch.multiple(strips_apart, ROWS=16, COLUMNS=24):
+    with mock.patch.multiple(two_arrays, ROWS=16, COLUMNS=24):
         made.append(StripsApart(shape, columns, dtype, "FFTW_ESTIMATE"))
     with suppress(ValueError):  # so many columns that there is no room for strips of one width
         made.append(StripsCompact(shape, columns, dtype, "FFTW_ESTIMATE"))

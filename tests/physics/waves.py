@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from stemphony.physics import multislice
-from stemphony.physics.strips import StripPlan
+from stemphony.physics.strips.plan import StripPlan
 
 
 def transmission_function(projected: np.ndarray, sigma: float, band_limit: np.ndarray, plan: StripPlan) -> np.ndarray:

@@ -15,9 +15,9 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 import pytest
-from stemphony import paths, progress
-from stemphony.job import last_word
-from stemphony.store import checkpoints, ledger
+from stemphony import paths
+from stemphony.orchestration.job import last_word
+from stemphony.store import checkpoints, ledger, progress
 from support.campaign import heeding_hangup, wait_for
 from support.interrupted import Job
 

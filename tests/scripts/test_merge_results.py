@@ -14,10 +14,11 @@ import netCDF4
 import numpy as np
 import pytest
 import yaml
-from stemphony import configuration, provenance
+from stemphony import provenance
 from stemphony.errors import DamagedResultError
+from stemphony.experiment import configuration
+from stemphony.specimen.specimen_file import write_specimen
 from stemphony.store import ledger
-from stemphony.store.specimen_file import write_specimen
 from support.experiments import FakeCampaign
 
 PROBE = {"defoci_nm": [2.5, 0.0], "defocus_weights": [1.0, 3.0]}

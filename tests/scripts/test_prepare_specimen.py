@@ -15,8 +15,8 @@ import numpy as np
 import prepare_specimen
 import pytest
 from stemphony.errors import SpecimenError, StemphonyError
-from stemphony.script import run
-from stemphony.store.specimen_file import read_attributes, read_specimen_file
+from stemphony.orchestration.script import run
+from stemphony.specimen.specimen_file import read_attributes, read_specimen_file
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "workflow/scripts/prepare_specimen.py"

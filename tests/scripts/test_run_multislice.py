@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 import run_multislice as script
 from stemphony import paths, provenance
-from stemphony.atoms import draw_atoms
-from stemphony.campaign import Campaign, InputFiles
+from stemphony.compute.atoms import draw_atoms
+from stemphony.compute.simulation import simulate
 from stemphony.errors import DamagedResultError
-from stemphony.model import Experiment
+from stemphony.experiment.campaign import Campaign, InputFiles
+from stemphony.experiment.model import Experiment
 from stemphony.paths import ResultPaths
-from stemphony.simulation import simulate
+from stemphony.specimen.specimen_file import write_specimen
+from stemphony.specimen.structures import Specimen
 from stemphony.store import ledger
-from stemphony.store.specimen_file import write_specimen
-from stemphony.store.structures import Specimen
 from support.experiments import FILES, planned
 from support.specimens import srtio3
 

@@ -23,9 +23,8 @@ from stemphony.paths import ResultPaths
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(sys.executable).parent
-NOT_CLONED = shutil.ignore_patterns(
-    ".*", "results", "logs", "benchmarks", "build", "__pycache__", "*.egg-info", "tests", "docs"
-)
+# Folders at the top of the repository that no run needs; the package has rooms of the same names.
+NOT_CLONED = frozenset({"results", "logs", "benchmarks", "build", "tests", "docs"})
 SIGNAL_GROUPS = ("adf", "images", "cbed")
 RULE = re.compile(r"^(?:local)?rule (\w+):\n((?: {4}.*\n)*)", re.MULTILINE)
 WILDCARDS = re.compile(r"wildcards: defocus=(\w+), configuration=(\w+)")
@@ -58,7 +57,12 @@ def changed(config: Mapping[str, Any], **blocks: Mapping[str, Any]) -> dict[str,
 
 def make_clone(folder: Path) -> Path:
     """Copy what a run needs of the repository."""
-    return shutil.copytree(REPOSITORY, folder, symlinks=True, ignore=NOT_CLONED)
+
+    def left_out(directory: str, names: list[str]) -> set[str]:
+        generated = {name for name in names if name.startswith(".") or name == "__pycache__" or ".egg-info" in name}
+        return generated | (NOT_CLONED & set(names) if Path(directory) == REPOSITORY else set())
+
+    return shutil.copytree(REPOSITORY, folder, symlinks=True, ignore=left_out)
 
 
 def edit(file: Path, pattern: str, replacement: str) -> None:

@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stemphony import campaign, configuration, provenance
-from stemphony.atoms import Atoms
-from stemphony.campaign import Campaign, InputFiles
-from stemphony.model import Experiment
+from stemphony import provenance
+from stemphony.compute.atoms import Atoms
+from stemphony.compute.recorder import Signals, cbed_geometry
+from stemphony.experiment import campaign, configuration
+from stemphony.experiment.campaign import Campaign, InputFiles
+from stemphony.experiment.model import Experiment
 from stemphony.paths import ResultPaths
-from stemphony.recorder import Signals, cbed_geometry
-from stemphony.store import jobs
-from stemphony.store.averages import Merge
-from stemphony.store.merge import merge
-from stemphony.store.structures import Specimen
+from stemphony.results import job_file
+from stemphony.results.averages import Merge
+from stemphony.results.merge import merge
+from stemphony.specimen.structures import Specimen
 
 from support.specimens import srtio3
 
@@ -124,7 +125,7 @@ class FakeCampaign:
         """Write one job file; `params` override single ones of the rule's, `runtime` what it tells of its run."""
         file = self.result.job(defocus, configuration)
         file.parent.mkdir(parents=True, exist_ok=True)
-        record = jobs.JobRecord(
+        record = job_file.JobRecord(
             params={**self.campaign.job_params(defocus, configuration), **(params or {})},
             effective_seed=seed,
             root={"title": "a title", "id": "an id", "program": provenance.PROGRAM},
@@ -149,7 +150,7 @@ class FakeCampaign:
         if coordinates:
             moved = self.specimen.positions + 0.01 * (1 + configuration)
             atoms = Atoms(self.specimen.symbols, moved, self.table.slice_index)
-        jobs.write_job(file, self.experiment, record, self.signals(defocus, configuration), self.table, atoms)
+        job_file.write_job(file, self.experiment, record, self.signals(defocus, configuration), self.table, atoms)
         return file
 
     def write_all(self, **settings: Any) -> list[Path]:
@@ -157,9 +158,9 @@ class FakeCampaign:
         return [self.write(defocus, configuration, **settings) for defocus, configuration in self.pairs]
 
     @property
-    def table(self) -> jobs.AtomTable:
+    def table(self) -> job_file.AtomTable:
         """The atoms at rest."""
-        return jobs.atom_table(self.specimen, self.experiment)
+        return job_file.atom_table(self.specimen, self.experiment)
 
     def merge(self, warnings: list[str] | None = None, processes: int = 1) -> Path:
         """Merge the job files into stem.nc."""

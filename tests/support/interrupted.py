@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stemphony import campaign, configuration, provenance
-from stemphony.campaign import InputFiles
+from stemphony import provenance
+from stemphony.experiment import campaign, configuration
+from stemphony.experiment.campaign import InputFiles
 from stemphony.paths import ResultPaths
+from stemphony.specimen.specimen_file import write_specimen
 from stemphony.store import checkpoints, ledger
-from stemphony.store.specimen_file import write_specimen
 
 from support.experiments import SCRIPTS
 from support.specimens import srtio3

@@ -101,7 +101,7 @@ def test_a_page_without_marks_is_left_alone(page, tmp_path):
 
 
 def test_every_result_of_the_command_is_explained_on_the_page(page, monkeypatch):
-    from stemphony import bench
+    from stemphony.commands import bench
 
     monkeypatch.setattr(bench, "prepare_plans", lambda plan: ("FFTW_ESTIMATE", "none"))
     keys = bench.measure(bench.Settings.of(grid=96, slices=1, probes=1)).record().keys()

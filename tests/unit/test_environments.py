@@ -193,7 +193,7 @@ def test_every_import_of_the_package_is_installed_by_an_environment():
 
 def test_every_import_of_the_monitor_is_installed_by_its_environment():
     asked_for = of_pip(ENVS / "monitor.in").keys()
-    files = sorted((ROOT / "workflow/scripts/stemphony/monitor").glob("*.py"))
+    files = sorted((ROOT / "workflow/scripts/stemphony/monitor").rglob("*.py"))
     missing = {module for module in third_party(files) if canonical(MODULES.get(module, module)) not in asked_for}
     assert not missing
 

@@ -70,10 +70,14 @@ def outside(files: set[str], *allowed: str) -> set[str]:
 def test_the_walk_sees_imports_of_all_kinds():
     assert importers("numpy")
     assert importers("netCDF4") - importers("netCDF4", at_once=True)
-    assert any(found == Import("stemphony/store/merge.py", "stemphony.model", True) for found in IMPORTS)
-    assert any(found.module == "stemphony.store.ledger" and found.file == "stemphony/job.py" for found in IMPORTS)
+    assert any(found == Import("stemphony/results/merge.py", "stemphony.experiment.model", True) for found in IMPORTS)
+    assert any(
+        found.module == "stemphony.store.ledger" and found.file == "stemphony/orchestration/job.py" for found in IMPORTS
+    )
     assert any(found.file == "run_multislice.py" and not found.at_once for found in IMPORTS)
 
+
+NETCDF_FILES = ("stemphony/results/*.py", "stemphony/specimen/specimen_file.py")
 
 # --- packages of others -------------------------------------------------------------------------------------------
 
@@ -82,13 +86,21 @@ def test_the_walk_sees_imports_of_all_kinds():
     ("package", "allowed"),
     [
         ("snakemake", ()),
-        ("ase", ("stemphony/store/structure*.py",)),
+        ("ase", ("stemphony/specimen/*.py",)),
         ("matplotlib", ("plot_results.py",)),
         ("requests", ("stemphony/status/transport.py",)),
         ("urllib3", ("stemphony/status/transport.py",)),
-        ("netCDF4", ("stemphony/store/*.py", "stemphony/provenance.py", "plot_results.py")),
+        (
+            "netCDF4",
+            (
+                "stemphony/results/*.py",
+                "stemphony/specimen/specimen_file.py",
+                "stemphony/provenance.py",
+                "plot_results.py",
+            ),
+        ),
         ("pyfftw", ("stemphony/physics/fft.py", "stemphony/provenance.py")),
-        ("jsonschema", ("stemphony/configuration.py",)),
+        ("jsonschema", ("stemphony/experiment/configuration.py",)),
         ("flask", ("stemphony/monitor/*.py",)),
         ("sqlalchemy", ("stemphony/monitor/*.py",)),
         ("waitress", ("stemphony/monitor/server.py",)),
@@ -104,7 +116,7 @@ def test_a_package_is_imported_only_where_it_belongs(package, allowed):
         ("ase", ()),
         ("matplotlib", ()),
         ("jsonschema", ()),
-        ("netCDF4", ("stemphony/store/*.py",)),
+        ("netCDF4", NETCDF_FILES),
         ("pyfftw", ("stemphony/physics/fft.py",)),
     ],
 )
@@ -130,56 +142,86 @@ def test_physics_knows_numbers_only():
 
 # --- our own modules ----------------------------------------------------------------------------------------------
 
-# From the bottom to the top: a module may import those of its own line and of the lines that it names.
-LAYERS: dict[str, set[str]] = {
+# Rooms from the ground up: a room imports itself and the rooms that it names. Modules of the top level are rooms too.
+ROOMS: dict[str, set[str]] = {
+    "__init__": set(),
     "errors": set(),
     "paths": set(),
-    "provenance": set(),
+    "provenance": {"__init__"},
     "physics": set(),
-    "configuration": {"errors", "status"},
-    "model": {"errors", "physics"},
-    "campaign": {"errors", "paths", "provenance", "model"},
-    "atoms": {"paths", "model", "physics"},
-    "checkpoint": {"errors"},
-    "recorder": {"checkpoint", "model", "physics"},
-    "passage": {"atoms", "model", "physics"},
-    "superposition": {"checkpoint", "model", "physics", "passage", "recorder"},
-    "windows": {"atoms", "checkpoint", "model", "physics", "recorder"},
-    "cost": {"model", "physics", "recorder", "superposition", "windows"},
-    "simulation": {
-        "atoms", "checkpoint", "cost", "model", "passage", "physics", "recorder", "superposition", "windows",
-    },
-    "progress": {"paths"},
-    "script": {"errors"},
-    "slurm": set(),
-    "profiles": {"errors"},
+    "store": {"errors", "paths"},
     "status": {"errors", "paths"},
-    "store": {"errors", "paths", "provenance", "model", "campaign", "atoms", "recorder", "superposition", "physics"},
-    "preview": {"model", "recorder", "status"},
-    "job": {"errors", "paths", "provenance", "checkpoint", "progress", "status", "store"},
-    "bench": {
-        "errors", "provenance", "model", "atoms", "passage", "recorder", "cost", "superposition", "physics", "store",
-        "job",
+    "specimen": {"errors", "provenance", "store"},
+    "experiment": {"errors", "paths", "provenance", "physics", "status"},
+    "compute": {"errors", "paths", "physics", "store", "experiment"},
+    "results": {"errors", "paths", "provenance", "physics", "store", "specimen", "experiment", "compute"},
+    "orchestration": {
+        "errors", "paths", "provenance", "physics", "store", "status", "specimen", "experiment", "compute", "results",
     },
-    "preflight": {
-        "errors", "paths", "provenance", "configuration", "model", "campaign", "cost", "windows", "physics", "store",
-        "status",
+    "commands": {
+        "errors", "paths", "provenance", "physics", "store", "status", "specimen", "experiment", "compute", "results",
+        "orchestration",
     },
-    "hooks": {"errors", "paths", "progress", "provenance", "campaign", "status", "store", "job", "preflight", "slurm"},
-    "report": {"errors", "paths", "status", "store"},
-    "partial": {"errors", "campaign", "paths", "store"},
-    "snakefile": {"errors", "paths", "provenance", "campaign", "store", "job", "preflight", "hooks", "slurm"},
+    "monitor": {"__init__", "errors", "paths", "status"},
+    "cli": {
+        "__init__", "errors", "paths", "store", "experiment", "compute", "results", "orchestration", "commands",
+        "monitor",
+    },
+    "__main__": {"cli"},
 }  # fmt: skip
-FREE = {"cli", "runner", "overview", "rerun", "__main__", "__init__", "monitor"}
 
 
-def layer(module: str) -> str:
+def room(module: str) -> str:
+    """The room of a dotted module of the package, or of a file of it; the package's `__init__` is a room too."""
     parts = module.removesuffix(".py").replace("/", ".").split(".")
-    return parts[1] if len(parts) > 1 else ""
+    return parts[1] if len(parts) > 1 else "__init__"
 
 
-def test_nobody_imports_the_monitor_but_the_command_line():
-    """And that one only what is light: other commands, and jobs, never load Flask and SQLAlchemy."""
+def imported_by(upper: str) -> set[str]:
+    """Rooms that the files of one room import."""
+    seen = [found for found in IMPORTS if found.file.startswith("stemphony/") and room(found.file) == upper]
+    return {room(found.module) for found in seen if found.top == "stemphony"} - {upper}
+
+
+def test_every_module_has_a_room():
+    assert {room(file.relative_to(SCRIPTS).as_posix()) for file in PACKAGE.rglob("*.py")} == ROOMS.keys()
+
+
+@pytest.mark.parametrize("upper", ROOMS)
+def test_imports_point_down(upper):
+    above = imported_by(upper) - ROOMS[upper]
+    assert not above, f"{upper}/ imports from {above}, which it may not; see ROOMS in {Path(__file__).name}"
+
+
+def test_rooms_are_listed_from_the_ground_up():
+    """So there is no circle between rooms."""
+    names = list(ROOMS)
+    for upper, below in ROOMS.items():
+        assert below <= set(names[: names.index(upper)]), upper
+
+
+def test_modules_have_no_circle():
+    """Within rooms too: what a module imports as it is imported never leads back to it."""
+    arrows: dict[str, set[str]] = {}
+    for found in IMPORTS:
+        if found.top == "stemphony" and found.at_once:
+            module = found.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+            arrows.setdefault(module, set()).add(found.module)
+    done: set[str] = set()
+    while rest := {name for name in arrows if name not in done}:
+        ready = {name for name in rest if not (arrows[name] - {name}) & rest}
+        assert ready, f"these modules import each other: {sorted(rest)}"
+        done |= ready
+
+
+def test_imports_of_ours_are_absolute():
+    for file in FILES:
+        relative = [node for node in ast.walk(ast.parse(file.read_text())) if getattr(node, "level", 0)]
+        assert not relative, f"{file.relative_to(SCRIPTS)} imports with leading dots; write the whole name"
+
+
+def test_the_monitor_is_imported_by_the_command_line_alone():
+    """And that one imports only what is light: other commands, and jobs, never load Flask and SQLAlchemy."""
     outside_it = {f for f in IMPORTS if ".monitor" in f.module and not f.file.startswith("stemphony/monitor/")}
     assert {(found.file, found.module) for found in outside_it} == {("stemphony/cli.py", "stemphony.monitor.command")}
     at_once = {f.module for f in IMPORTS if f.file == "stemphony/monitor/command.py" and f.at_once}
@@ -188,48 +230,23 @@ def test_nobody_imports_the_monitor_but_the_command_line():
     assert not {f for f in IMPORTS if f.file == "stemphony/monitor/__init__.py"}
 
 
-def test_the_monitor_shares_only_words_with_the_rest():
-    used = {layer(f.module) for f in IMPORTS if f.file.startswith("stemphony/monitor/") and f.top == "stemphony"}
-    assert used - {"monitor", ""} <= {"errors", "paths", "status"}
-    assert {f.module for f in IMPORTS if f.file.startswith("stemphony/monitor/") and layer(f.module) == "status"} == {
+def test_the_monitor_shares_only_names_of_events_with_status():
+    assert {f.module for f in IMPORTS if f.file.startswith("stemphony/monitor/") and room(f.module) == "status"} == {
         "stemphony.status.events"
     }
 
 
-@pytest.mark.parametrize("upper", LAYERS)
-def test_imports_point_one_way(upper):
-    seen = [found for found in IMPORTS if found.file.startswith("stemphony/") and layer(found.file) == upper]
-    used = {layer(found.module) for found in seen if found.top == "stemphony"} - {upper, ""}
-    assert used <= LAYERS[upper]
-
-
-def test_every_module_has_its_place():
-    modules = {layer(file.relative_to(SCRIPTS).as_posix()) for file in PACKAGE.rglob("*.py")}
-    assert modules - FREE <= LAYERS.keys()
-
-
-def test_layers_have_no_circle():
-    done: set[str] = set()
-    while rest := {name for name, below in LAYERS.items() if name not in done}:
-        ready = {name for name in rest if LAYERS[name] <= done}
-        assert ready, rest
-        done |= ready
-
-
-def test_what_jobs_run_never_checks_the_plan_again():
+def test_jobs_never_check_the_plan_again():
     scripts = {found for found in IMPORTS if "/" not in found.file and found.top == "stemphony"}
-    allowed = {
-        "errors", "paths", "provenance", "script", "job", "model", "atoms", "passage", "cost", "recorder",
-        "superposition", "simulation", "preview", "store", "physics", "",
-    }  # fmt: skip
-    assert {layer(found.module) for found in scripts} <= allowed
+    upper = {found.module for found in scripts if room(found.module) in {"orchestration", "commands", "cli", "monitor"}}
+    assert upper == {f"stemphony.orchestration.{name}" for name in ("job", "script", "preview_image")}
 
 
 def test_rules_call_the_snakefile_module_alone():
     files = [ROOT / "Snakefile", *(ROOT / "workflow/rules").glob("*.smk")]
     text = "\n".join(file.read_text(encoding="utf-8") for file in files)
     found = re.findall(r"^\s*(?:from|import)\s+(stemphony[.\w]*)(?:\s+import\s+(.+))?", text, re.MULTILINE)
-    assert found == [("stemphony", "snakefile")]
+    assert found == [("stemphony.orchestration", "snakefile")]
 
 
 def test_no_import_is_hidden_from_this_test():

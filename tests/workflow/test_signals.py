@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from stemphony.hooks import heard
+from stemphony.orchestration.hooks import heard
 from stemphony.store.claims import process_start
 from stemphony.store.holders import HOLDERS
 from support.campaign import Campaign, Running, assert_same_arrays, heeding_hangup, wait_for

@@ -20,9 +20,10 @@ from typing import Any
 import netCDF4
 import numpy as np
 import pytest
-from stemphony import cli, overview
+from stemphony import cli
+from stemphony.commands import status as overview
+from stemphony.commands.rerun import KEPT_SUFFIX, _link
 from stemphony.errors import StorageError
-from stemphony.rerun import KEPT_SUFFIX, _link
 from stemphony.store.claims import process_start
 from stemphony.store.holders import HOLDERS
 from support.campaign import (

@@ -5,7 +5,7 @@ import sys
 # `import workflow.…` would hide Snakemake's own object `workflow`, so the package is found by its folder.
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "scripts"))
 
-from stemphony import snakefile
+from stemphony.orchestration import snakefile
 
 shell.prefix(snakefile.shell_prefix(workflow))
 SESSION = snakefile.open_session(config, workflow)

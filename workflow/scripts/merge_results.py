@@ -13,15 +13,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stemphony import job, paths, script
+from stemphony import paths
+from stemphony.orchestration import job, script
 
 
 def merge_results(params: dict[str, Any], specimen_file: Path, output: Path, processes: int = 1) -> None:
     """Check and merge the job files beside `output`."""
-    from stemphony.store.averages import Merge
+    from stemphony.results.averages import Merge
+    from stemphony.results.merge import merge_simulation
+    from stemphony.results.origin import write_checksum
     from stemphony.store.dates import date_not_ahead
-    from stemphony.store.merge import merge_simulation
-    from stemphony.store.origin import write_checksum
 
     task = Merge(params, paths.ResultPaths(output.parent))
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stemphony import script
 from stemphony.errors import DamagedResultError
+from stemphony.orchestration import script
 
 THICKNESS_CURVES, CBED_MEAN = "thickness_curves", "cbed_mean"
 INCHES = 4.2

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from stemphony.errors import SpecimenError, StemphonyError
+from stemphony.orchestration.script import run
 from stemphony.provenance import canonical_json
-from stemphony.script import run
-from stemphony.store.specimen_file import write_specimen
-from stemphony.store.structures import content_sha256, read_snapshots, read_specimen
+from stemphony.specimen.specimen_file import write_specimen
+from stemphony.specimen.structures import content_sha256, read_snapshots, read_specimen
 
 USAGE = "usage: prepare_specimen.py PARAMS_JSON OUTPUT"
 

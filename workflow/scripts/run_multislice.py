@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stemphony import job, provenance, script
+from stemphony import provenance
 from stemphony.errors import DamagedResultError
+from stemphony.orchestration import job, script
 
 
 def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, threads: int) -> None:
@@ -22,19 +23,19 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
     watch = job.Stopwatch()
     with job.scope(output, params, threads) as scope:
         # After the thread limits and the first report: these imports take a while on a cold file system.
-        from stemphony.atoms import draw_atoms
-        from stemphony.cost import DEFAULT_BUDGET_MB
-        from stemphony.model import Experiment
-        from stemphony.passage import Passage, strip_plan
-        from stemphony.preview import preview_of
-        from stemphony.recorder import window_errors
-        from stemphony.simulation import simulate
-        from stemphony.store import specimen_file as specimens
+        from stemphony.compute.atoms import draw_atoms
+        from stemphony.compute.cost import DEFAULT_BUDGET_MB
+        from stemphony.compute.propagation import Passage, strip_plan
+        from stemphony.compute.recorder import window_errors
+        from stemphony.compute.simulation import simulate
+        from stemphony.compute.superposition import Superposition
+        from stemphony.compute.wisdom import cpu_model, prepare_plans
+        from stemphony.experiment.model import Experiment
+        from stemphony.orchestration.preview_image import preview_of
+        from stemphony.results.job_file import JobRecord, atom_table, take_finished, write_job
+        from stemphony.results.kept_waves import shared_waves, waves_digest
+        from stemphony.specimen import specimen_file as specimens
         from stemphony.store.dates import date_not_ahead
-        from stemphony.store.jobs import JobRecord, atom_table, take_finished, write_job
-        from stemphony.store.waves import shared_waves, waves_digest
-        from stemphony.store.wisdom import cpu_model, prepare_plans
-        from stemphony.superposition import Superposition
 
         phonons, configuration, defocus = params["frozen_phonon"], params["configuration"], params["defocus_nm"]
         date_not_ahead([specimen_file])

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from . import __version__
-from .errors import StemphonyError, StorageError
-from .monitor import command as monitor_command
+from stemphony import __version__
+from stemphony.errors import StemphonyError, StorageError
+from stemphony.monitor import command as monitor_command
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SNAKEFILE = REPOSITORY / "Snakefile"
@@ -144,13 +144,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _status(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    from . import overview
+    from stemphony.commands import status as overview
 
     return overview.show(parsed.result, parsed.json, parsed.verify, print)
 
 
 def _rerun(parsed: argparse.Namespace, rest: Sequence[str]) -> int:
-    from . import rerun
+    from stemphony.commands import rerun
 
     choice = rerun.Choice(parsed.failed, tuple(parsed.defocus), tuple(parsed.configuration))
     return rerun.rerun(
@@ -161,10 +161,11 @@ def _rerun(parsed: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 def _preview(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    from . import job
+    from stemphony.orchestration import job
 
     job.limit_threads(1)  # before numpy is imported
-    from . import overview, partial
+    from stemphony.commands import status as overview
+    from stemphony.results import partial_merge as partial
 
     result = overview.result_in(parsed.result)
     partial.merge_finished(result, overview.planned_in(result), parsed.output or result.preview, print)
@@ -172,9 +173,9 @@ def _preview(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
 
 def _clean(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    from .paths import ResultPaths
-    from .store.unfinished import sweep_unfinished
-    from .store.waves import kept_and_foreign
+    from stemphony.paths import ResultPaths
+    from stemphony.results.kept_waves import kept_and_foreign
+    from stemphony.store.unfinished import sweep_unfinished
 
     result = ResultPaths(parsed.result)
     if not result.identity.exists():
@@ -208,20 +209,22 @@ def _clean(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
 
 def _report_test(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    from . import report
+    from stemphony.commands import report
 
     return report.test(parsed.config, print)
 
 
 def _report_replay(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    from . import report
+    from stemphony.commands import report
 
     return report.replay(parsed.result, parsed.config, print, parsed.everything)
 
 
 def _check(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    from . import configuration, paths, preflight
-    from .store import calibration
+    from stemphony import paths
+    from stemphony.compute import calibration
+    from stemphony.experiment import configuration
+    from stemphony.orchestration import preflight
 
     files = [parsed.config]
     inputs = preflight.read_inputs(configuration.load(files), files)
@@ -253,7 +256,7 @@ def _init(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
 
 def _profile_install(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    from . import profiles
+    from stemphony.commands import profiles
 
     folder: Path = parsed.folder
     profiles.install(REPOSITORY, parsed.name, folder, parsed.replace, print)
@@ -265,10 +268,10 @@ def _profile_install(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
 
 def _bench(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    from . import job
+    from stemphony.orchestration import job
 
     job.limit_threads(1)  # before numpy is imported
-    from . import bench
+    from stemphony.commands import bench
 
     settings = bench.Settings.of(
         grid=parsed.grid, slices=parsed.slices, probes=parsed.probes, threads=parsed.threads,
@@ -280,7 +283,7 @@ def _bench(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
 
 def _run(parsed: argparse.Namespace, rest: Sequence[str]) -> int:
-    from . import runner
+    from stemphony.commands import run as runner
 
     extra = [argument for argument in rest if argument != "--"]
     return runner.run(SNAKEFILE, parsed.config, parsed.directory, _cores(parsed.cores), parsed.profile, extra)

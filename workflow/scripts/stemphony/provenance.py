@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from . import __version__
+from stemphony import __version__
 
 # Bumped in the commit that changes numbers: it is part of every job's params, so everything recomputes.
 # tests/golden fails when numbers move and this does not.

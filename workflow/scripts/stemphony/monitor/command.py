@@ -95,7 +95,7 @@ def _serve(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
         ("--rate", parsed.rate, 0, 1e9),
     ):
         _require_between(name, value, least, most)
-    from .server import Options, serve
+    from stemphony.monitor.server import Options, serve
 
     return serve(
         Options(
@@ -107,8 +107,8 @@ def _serve(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
 def _add_token(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     _require_packages()
-    from . import credentials
-    from .database import Database
+    from stemphony.monitor.database import credentials
+    from stemphony.monitor.database.connection import Database
 
     role = credentials.Role(parsed.role)
     # What is refused leaves no new database behind.
@@ -129,8 +129,8 @@ def _add_token(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
 def _revoke_token(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     _require_packages()
-    from . import credentials
-    from .database import Database
+    from stemphony.monitor.database import credentials
+    from stemphony.monitor.database.connection import Database
 
     with Database.open(_given(parsed), create=False) as database, database.writer.begin() as connection:
         credentials.revoke(connection, parsed.name)
@@ -140,8 +140,8 @@ def _revoke_token(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
 def _list_tokens(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     _require_packages()
-    from . import credentials
-    from .database import Database
+    from stemphony.monitor.database import credentials
+    from stemphony.monitor.database.connection import Database
 
     with Database.open(_given(parsed), create=False) as database, database.reader.begin() as connection:
         for credential in credentials.listed(connection):
@@ -152,8 +152,8 @@ def _list_tokens(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
 def _backup(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     _require_packages()
-    from .backup import backup
-    from .database import Database
+    from stemphony.monitor.database.backup import backup
+    from stemphony.monitor.database.connection import Database
 
     with Database.open(_given(parsed), create=False) as database:
         print(backup(database, parsed.file))
@@ -163,6 +163,6 @@ def _backup(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 def _demo(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     _require_packages()
     _require_between("--port", parsed.port, 0, 65_535)
-    from .demonstration import demonstrate
+    from stemphony.monitor.demonstration import demonstrate
 
     return demonstrate(parsed.port, _given(parsed))

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stemphony.errors import MonitorError
-
-from .server import Monitor, Options, say
+from stemphony.monitor.server import Monitor, Options, say
 
 REPOSITORY: Final = Path(__file__).resolve().parents[4]
 FOLDER: Final = REPOSITORY / "build" / "demo-monitor"

@@ -19,17 +19,16 @@ from typing import Any, Final
 import waitress.server
 
 from stemphony.errors import MonitorError
-
-from . import limits
-from .application import make_application
-from .credentials import Credential, Gate, Role
-from .database import Database
-from .limits import RateLimit
-from .notification import Notifier, Settings
-from .retention import Retention
-from .services import Services
-from .state import STALE_AFTER_S
-from .writer import Writer
+from stemphony.monitor.database.connection import Database
+from stemphony.monitor.database.credentials import Credential, Gate, Role
+from stemphony.monitor.intake import limits
+from stemphony.monitor.intake.limits import RateLimit
+from stemphony.monitor.intake.retention import Retention
+from stemphony.monitor.intake.writer import Writer
+from stemphony.monitor.notify.notification import Notifier, Settings
+from stemphony.monitor.state import STALE_AFTER_S
+from stemphony.monitor.web.application import make_application
+from stemphony.monitor.web.services import Services
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8000

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from stemphony.monitor.summaries import FAILED, FINISHED, RUNNING, SimulationSummary
 from stemphony.status.events import Event
-
-from .summaries import FAILED, FINISHED, RUNNING, SimulationSummary
 
 STALE_AFTER_S: Final = 15 * 60.0
 """Shortest silence after which a run counts as stale."""

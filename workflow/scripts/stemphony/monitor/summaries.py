@@ -12,9 +12,8 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from stemphony.monitor.intake.incoming import IncomingEvent
 from stemphony.status.events import Event
-
-from .incoming import IncomingEvent
 
 RUNNING: Final = "running"
 FINISHED: Final = "finished"

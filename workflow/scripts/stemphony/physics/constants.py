@@ -5,7 +5,7 @@ All are derived from the CODATA values that scipy carries; none is typed here.
 
 from __future__ import annotations
 
-from math import pi
+from math import log, pi, sqrt
 
 import scipy.constants as codata
 
@@ -40,3 +40,6 @@ COULOMB_POTENTIAL: float = ELEMENTARY_CHARGE / (4 * pi * ELECTRIC_CONSTANT) * _A
 
 BOHR_RADIUS: float = ELECTRIC_CONSTANT * PLANCK**2 / (pi * ELECTRON_MASS * ELEMENTARY_CHARGE**2) * _ANGSTROM_PER_METRE
 """Bohr radius a₀ [Å]."""
+
+FWHM_PER_SIGMA: float = 2 * sqrt(2 * log(2))
+"""Full width at half maximum of a Gaussian of standard deviation 1 [1]."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemphony.physics.grid import FloatArray
-from stemphony.physics.strips import Factor, StripPlan, Transmission, padded_zeros
+from stemphony.physics.strips.plan import Factor, StripPlan, Transmission, padded_zeros
 
 ComplexArray = NDArray[np.complexfloating]
 

@@ -57,7 +57,7 @@ OWN_KEYS: Final = ("schema", "event_id", "run", "job", "attempt", "seq")
 """Our keys of every request (those sent by hooks have no job and no attempt)."""
 
 PREVIEW_KEYS: Final = ("preview", "preview_detector", "preview_width", "preview_low", "preview_high")
-"""Keys of FINISH_FP_CONFIGURATION with `http_reporting.preview`: a small image, see `stemphony.preview`."""
+"""Keys of FINISH_FP_CONFIGURATION with `http_reporting.preview`, see `orchestration/preview_image.py`."""
 
 PREVIEW_SIDE: Final = 64
 """Most rows and most columns of that image."""

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import StorageError
-from .claims import place
+from stemphony.errors import StorageError
+from stemphony.store.claims import place
 
 _REASONS = {
     errno.ENOSPC: "the disk is full. Free some space and run again",

@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ..errors import StorageError
-from ..paths import ResultPaths, checksum
-from .atomic import atomic_path, temporary_beside
-from .claims import holder_of
+from stemphony.errors import StorageError
+from stemphony.paths import ResultPaths, checksum
+from stemphony.store.atomic import atomic_path, temporary_beside
+from stemphony.store.claims import holder_of
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..checkpoint import Parts
+    from stemphony.compute.keeper import Parts
 
 FORMAT = 1
 FREE_SHARE = 10

@@ -8,8 +8,8 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from .atomic import write_text_atomic
-from .claims import process_start
+from stemphony.store.atomic import write_text_atomic
+from stemphony.store.claims import process_start
 
 HOLDERS = Path(".snakemake") / "stemphony-runs"
 """Folder of these files in the working directory; a file that is left tells of a run that was killed."""

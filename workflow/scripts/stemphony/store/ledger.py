@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import DamagedResultError, StorageError
-from ..paths import ResultPaths
-from .atomic import temporary_beside, write_text_atomic
+from stemphony.errors import DamagedResultError, StorageError
+from stemphony.paths import ResultPaths
+from stemphony.store.atomic import temporary_beside, write_text_atomic
 
 LARGEST_SEED = 2**53 - 1  # exact in every JSON reader
 

@@ -7,8 +7,8 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from ..paths import ResultPaths
-from .claims import place, process_start
+from stemphony.paths import ResultPaths
+from stemphony.store.claims import place, process_start
 
 # As `atomic.temporary_beside` makes them.
 _NAME = re.compile(r"\..+\.(?P<place>[0-9a-f]{8}|nowhere)\.(?P<pid>\d+)-[0-9a-f]{12}\.tmp")

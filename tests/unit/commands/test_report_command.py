@@ -1,0 +1,351 @@
+"""`stemphony report`: what it says of each kind of receiver, and what it sends."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import time
+from pathlib import Path
+
+import pytest
+from stemphony import cli
+from stemphony.commands import report
+from stemphony.paths import ResultPaths
+from stemphony.status import delivery
+from stemphony.status import transport as transport_module
+from stemphony.status.courier import left_in
+from stemphony.status.spool import Spool, spool_file_of
+from stemphony.status.transport import Trouble
+from support.status_server import EchoServer, FaultServer, closed_port
+
+CANARY = "CANARY-7f3a"
+
+
+def config_for(folder: Path, url: str, **block) -> Path:
+    file = folder / "config.yaml"
+    file.write_text(json.dumps({"http_reporting": {"reporting": True, "url": url, **block}}))
+    return file
+
+
+def run(capsys, *arguments: str | Path) -> tuple[int, str]:
+    status = cli.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.out + captured.err
+    return status, captured.out + captured.err
+
+
+# report test
+
+
+def test_a_receiver_that_takes_the_event(tmp_path, capsys):
+    with FaultServer("ok") as server:
+        config = config_for(tmp_path, server.url, auth_user="u", auth_pass=CANARY, parameters={"token": CANARY})
+        status, said = run(capsys, "report", "test", config)
+        (event,) = [entry.json for entry in server.received]
+    assert status == 0
+    assert "ok: status 200" in said
+    assert CANARY not in said
+    assert event["event"] == "TEST"
+    assert event["id"] == "00000000-0000-0000-0000-000000000000"
+    assert event["token"] == CANARY
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("401", "status 401. The receiver wants other credentials"),
+        ("403", "status 403. The receiver knows these credentials"),
+        ("404", "status 404. The receiver has no such path"),
+        ("302", "status 302. A redirect"),
+        ("422", "status 422. The receiver does not take this event"),
+        ("429", "status 429. The receiver is there and has had enough"),
+        ("500", "status 500. The receiver is there and fails"),
+        ("stores-then-fails", "connection closed without an answer. Somebody listens there and hangs up"),
+        ("garbage", "answer is not HTTP. Somebody listens there who does not speak HTTP"),
+        ("endless-headers", "headers of the answer do not end. Somebody answers there with more headers"),
+        ("endless-header", "headers of the answer do not end. Somebody answers there with more headers"),
+        ("hang", "no answer in time. Somebody listens there and does not answer"),
+        ("drip", "no answer in time. Somebody listens there and does not answer"),
+    ],
+)
+def test_a_receiver_that_does_not(tmp_path, capsys, monkeypatch, mode, words):
+    monkeypatch.setattr(transport_module, "READ_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(transport_module, "ANSWER_DEADLINE_S", 0.7)
+    with FaultServer(mode) as server:
+        status, said = run(capsys, "report", "test", config_for(tmp_path, f"{server.url}{CANARY}?q={CANARY}"))
+        assert len(server.received) == 1
+    assert status == 1
+    assert f": {words}" in said
+    assert CANARY not in said
+
+
+def test_a_receiver_whose_answer_does_not_end(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(transport_module, "ANSWER_DEADLINE_S", 0.7)
+    with FaultServer("drip-body") as server:
+        status, said = run(capsys, "report", "test", config_for(tmp_path, server.url))
+    assert status == 0
+    assert "ok: status 200" in said
+    assert "note: answer too slow. The receiver takes an event and does not end its answer" in said
+
+
+def test_a_port_where_nobody_listens(tmp_path, capsys):
+    status, said = run(capsys, "report", "test", config_for(tmp_path, f"http://127.0.0.1:{closed_port()}/"))
+    assert status == 1
+    assert "connection refused. Nothing listens at that port." in said
+
+
+def test_a_host_that_does_not_exist(tmp_path, capsys, monkeypatch):
+    def unknown(*args, **kwargs):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    status, said = run(capsys, "report", "test", config_for(tmp_path, "http://nowhere.invalid/"))
+    assert status == 1
+    assert "no such host. DNS does not know the host." in said
+
+
+@pytest.mark.parametrize(("code", "words"), [(113, "host not reachable"), (101, "host not reachable")])
+def test_a_host_without_a_route(tmp_path, capsys, monkeypatch, code, words):
+    def connect(self, address):
+        raise OSError(code, "No route to host")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    status, said = run(capsys, "report", "test", config_for(tmp_path, "http://127.0.0.1:1/"))
+    assert status == 1
+    assert words in said
+
+
+def test_packets_that_vanish(tmp_path, capsys, monkeypatch):
+    def connect(self, address):
+        time.sleep(0.01)
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    status, said = run(capsys, "report", "test", config_for(tmp_path, "http://127.0.0.1:1/"))
+    assert status == 1
+    assert "no connection in time. Nothing answers at that address" in said
+
+
+def test_https_where_there_is_none(tmp_path, capsys):
+    with FaultServer("ok") as server:
+        config = config_for(tmp_path, server.url.replace("http://", "https://"))
+        # The handshake of a client looks to this server like half a request.
+        status, said = run(capsys, "report", "test", config)
+    assert status == 1
+    assert any(
+        f": {word}. {report.ADVICE_ON_TROUBLE[word]}" in said
+        for word in (Trouble.NO_TLS, Trouble.CLOSED, Trouble.NO_HANDSHAKE)
+    )
+
+
+def test_https_where_somebody_waits_for_a_line(tmp_path, capsys, monkeypatch):
+    """Most servers of plain http take the first bytes of TLS for the beginning of a line, and wait for its end."""
+    monkeypatch.setattr(transport_module, "READ_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(transport_module, "CONNECT_TIMEOUT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        config = config_for(tmp_path, f"https://127.0.0.1:{server.getsockname()[1]}/")
+        status, said = run(capsys, "report", "test", config)
+    assert status == 1
+    assert "no TLS handshake in time. Somebody listens there and does not begin to speak https" in said
+
+
+def test_certificates_are_judged(capsys, tmp_path):
+    trouble = transport_module.trouble_of(ssl.SSLCertVerificationError(1, "self-signed certificate"))
+    assert trouble == Trouble.CERTIFICATE
+    assert "ca_file" in report.advice_on_words(trouble)
+
+
+def test_every_trouble_has_its_advice():
+    assert set(report.ADVICE_ON_TROUBLE) == set(Trouble)
+    for status in (100, 301, 400, 402, 418, 451, 500, 599):
+        assert report.advice_on_words(f"status {status}")
+    assert report.advice_on_words("SomeError")
+
+
+def test_a_config_that_reports_nothing_is_tested_all_the_same(tmp_path, capsys):
+    with EchoServer() as server:
+        status, said = run(capsys, "report", "test", config_for(tmp_path, server.url, reporting=False))
+    assert status == 0
+    assert "reporting is false" in said
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        ({"url": ""}, "http_reporting.url`: is empty"),
+        ({"ca_file": __file__}, "http_reporting.ca_file`: holds no certificate that can be read"),
+        ({"auth_user": "u", "auth_pass_env": "NO_SUCH_VARIABLE_HERE"}, "is not set or empty"),
+        ({"urll": "x"}, "Do you mean `url`?"),
+    ],
+)
+def test_mistakes_in_the_config_have_messages(tmp_path, capsys, block, words):
+    status, said = run(capsys, "report", "test", config_for(tmp_path, **{"url": "http://127.0.0.1:1/", **block}))
+    assert status == 1
+    assert words in said
+
+
+# report replay
+
+
+def left_behind(root: Path, config: Path | None, number: int = 3) -> ResultPaths:
+    result = ResultPaths(root)
+    target = Spool(spool_file_of(result.events(1), "job", 1))
+    for seq in range(number):
+        target.append(json.dumps({"event": "PROGRESS", "time": f"{seq:03d}", "seq": seq}).encode())
+    target.close()
+    result.plan.write_text(json.dumps({"config_files": [str(config)] if config else []}))
+    return result
+
+
+def test_replay_takes_url_and_credentials_from_the_config_of_the_run(tmp_path, capsys):
+    with EchoServer() as server:
+        config = config_for(tmp_path, server.url, parameters={"group": "em"}, auth_user="u", auth_pass=CANARY)
+        result = left_behind(tmp_path / "results/x", config)
+        status, said = run(capsys, "report", "replay", result.root)
+        assert [(entry.json["seq"], entry.json["group"]) for entry in server.received] == [(n, "em") for n in range(3)]
+        assert all("authorization" in entry.headers for entry in server.received)
+        assert status == 0
+        assert "3 delivered. None is left." in said
+        assert CANARY not in said
+        status, said = run(capsys, "report", "replay", result.root)
+        assert status == 0
+        assert "nothing to send" in said
+        assert len(server.received) == 3
+
+
+def test_replay_from_another_config(tmp_path, capsys):
+    result = left_behind(tmp_path / "results/x", tmp_path / "is gone.yaml")
+    status, said = run(capsys, "report", "replay", result.root)
+    assert status == 1
+    assert "is gone.yaml" in said
+    assert "--config FILE" in said
+    with EchoServer() as server:
+        status, said = run(capsys, "report", "replay", "--config", config_for(tmp_path, server.url), result.root)
+        assert status == 0
+        assert len(server.received) == 3
+
+
+def test_replay_of_all_results_here(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, said = run(capsys, "report", "replay")
+    assert status == 1
+    assert "there is no result with status reports" in said
+    with EchoServer() as server:
+        config = config_for(tmp_path, server.url)
+        for name in ("a", "b"):
+            left_behind(tmp_path / "results" / name, config)
+        (tmp_path / "results/c").mkdir()
+        status, said = run(capsys, "report", "replay")
+        assert status == 0
+        assert len(server.received) == 6
+    assert said.count("None is left.") == 2
+
+
+def test_replay_to_a_dead_receiver_says_what_is_left_and_why(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("stemphony.commands.report.QUIET_S", 0.5)
+    config = config_for(tmp_path, f"http://127.0.0.1:{closed_port()}/")
+    result = left_behind(tmp_path / "results/x", config)
+    status, said = run(capsys, "report", "replay", result.root)
+    assert status == 1
+    assert "0 delivered, 3 left: connection refused. Nothing listens at that port." in said
+    assert left_in(result) == 3
+
+
+def test_replay_of_what_is_no_result(tmp_path, capsys):
+    status, said = run(capsys, "report", "replay", tmp_path)
+    assert status == 1
+    assert "Give the folder of a result" in said
+
+
+def test_replay_without_a_known_config(tmp_path, capsys):
+    result = left_behind(tmp_path / "results/x", None)
+    status, said = run(capsys, "report", "replay", result.root)
+    assert status == 1
+    assert "names no config file" in said
+
+
+def test_replay_says_what_was_refused_for_good(tmp_path, capsys):
+    with FaultServer("ok", "422", "ok") as server:
+        result = left_behind(tmp_path / "results/x", config_for(tmp_path, server.url))
+        status, said = run(capsys, "report", "replay", result.root)
+    assert status == 0
+    assert "2 delivered, 1 refused for good and put aside" in said
+
+
+def test_replay_of_everything_sends_again_what_was_taken_and_what_was_refused(tmp_path, capsys):
+    with FaultServer("ok", "422", "ok") as server:
+        result = left_behind(tmp_path / "results/x", config_for(tmp_path, server.url))
+        run(capsys, "report", "replay", result.root)
+    letters = result.events(1) / "job.attempt-1.dead_letters"
+    assert letters.exists()
+    with EchoServer() as server:
+        config = config_for(tmp_path, server.url)
+        assert "nothing to send" in run(capsys, "report", "replay", "--config", config, result.root)[1]
+        status, said = run(capsys, "report", "replay", "--everything", "--config", config, result.root)
+        assert [entry.json["seq"] for entry in server.received] == [0, 1, 2]
+    assert (status, letters.exists()) == (0, False)
+    assert "3 delivered. None is left." in said
+
+
+def test_replay_of_everything_leaves_what_a_living_process_sends(tmp_path, capsys):
+    result = left_behind(tmp_path / "results/x", None)
+    living = Spool(spool_file_of(result.events(1), "other", 1), hold=True)
+    living.append(json.dumps({"event": "PROGRESS", "time": "000", "seq": 7}).encode())
+    with EchoServer() as server:
+        run(capsys, "report", "replay", "--everything", "--config", config_for(tmp_path, server.url), result.root)
+        assert sorted(entry.json["seq"] for entry in server.received) == [0, 1, 2]
+    living.close()
+
+
+def test_replay_of_everything_forgets_nothing_that_it_cannot_send(tmp_path, capsys):
+    gone = tmp_path / "is gone.yaml"
+    with EchoServer() as server:
+        config = config_for(tmp_path, server.url)
+        lost, fine = left_behind(tmp_path / "results/a", config), left_behind(tmp_path / "results/b", config)
+        run(capsys, "report", "replay", lost.root, fine.root)
+        assert len(server.received) == 6
+        assert run(capsys, "report", "replay", "--everything", "--config", gone, lost.root)[0] == 1
+        assert left_in(lost) == 0
+        lost.plan.write_text(json.dumps({"config_files": [str(gone)]}))
+        status, said = run(capsys, "report", "replay", "--everything", lost.root, fine.root)
+        assert (status, left_in(lost), len(server.received)) == (1, 0, 9)
+    assert f"{lost.root}: not sent. config: the file {gone} cannot be read" in said
+    assert f"{fine.root}: 3 delivered. None is left." in said
+
+
+def test_notes_that_cannot_be_removed_are_said_and_hold_no_other_result(tmp_path, capsys, monkeypatch):
+    with EchoServer() as server:
+        config = config_for(tmp_path, server.url)
+        kept, fine = left_behind(tmp_path / "results/a", config), left_behind(tmp_path / "results/b", config)
+        forget = delivery.forget
+
+        def refuse(file: Path) -> None:
+            if file.is_relative_to(kept.root):
+                raise PermissionError(file)
+            forget(file)
+
+        monkeypatch.setattr(delivery, "forget", refuse)
+        status, said = run(capsys, "report", "replay", "--everything", kept.root, fine.root)
+        assert len(server.received) == 3
+    assert status == 1
+    assert "the notes of what was delivered cannot be removed (PermissionError)" in said
+
+
+def test_a_result_that_cannot_be_sent_holds_no_other(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with EchoServer() as server:
+        config = config_for(tmp_path, server.url)
+        left_behind(tmp_path / "results/a", tmp_path / "is gone.yaml")
+        left_behind(tmp_path / "results/b", None)
+        left_behind(tmp_path / "results/c", config)
+        delivered = left_behind(tmp_path / "results/d", config)
+        run(capsys, "report", "replay", delivered.root)
+        delivered.plan.write_text(json.dumps({"config_files": ["is not needed any more.yaml"]}))
+        status, said = run(capsys, "report", "replay")
+        assert len(server.received) == 6
+    assert status == 1
+    assert "results/a: not sent. config: the file" in said
+    assert f"results/b: not sent. {ResultPaths(Path('results/b')).plan} names no config file" in said
+    assert "results/c: 3 delivered. None is left." in said
+    assert "results/d: nothing to send" in said

@@ -1,0 +1,119 @@
+"""What `stemphony run` looks at before it starts Snakemake, and whom it hands a signal on to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from stemphony.commands import run
+from stemphony.errors import StorageError
+from stemphony.orchestration.hooks import heard
+from stemphony.store.holders import HOLDERS
+from support.campaign import wait_for
+
+
+@pytest.mark.parametrize("ahead_s", [0, 3600])
+def test_a_lock_without_a_holder_is_waited_for_briefly_whatever_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead_s: float
+):
+    """From the future, where the clock of a file server goes ahead or was set back."""
+    lock = tmp_path / ".snakemake" / "locks" / "0.output.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("results/tiny/stem.nc\n")
+    os.utime(lock, (time.time() + ahead_s,) * 2)
+    monkeypatch.setattr(run, "LATE_HOLDER_S", 0.2)
+    sleep, looks = time.sleep, []
+
+    def bounded(seconds: float) -> None:
+        looks.append(seconds)
+        assert len(looks) < 20, "it waits for ever"
+        sleep(0.05)
+
+    monkeypatch.setattr(time, "sleep", bounded)
+    with pytest.raises(StorageError, match="left no trace of its process"):
+        run._free_lock([], tmp_path, "tiny")
+    assert looks
+
+
+def test_a_lock_of_a_run_on_another_machine_is_left_alone_with_what_to_do(tmp_path: Path):
+    lock = tmp_path / ".snakemake" / "locks" / "0.output.lock"
+    holder = tmp_path / HOLDERS / "login2.4711.json"
+    for file in (lock, holder):
+        file.parent.mkdir(parents=True)
+    lock.write_text("results/tiny/stem.nc\n")
+    holder.write_text(json.dumps({"simulation": "tiny", "host": "login2", "pid": 4711, "started": "1"}))
+    with pytest.raises(StorageError) as caught:
+        run._free_lock(["false"], tmp_path, "tiny")
+    for part in ("is in use by a run on login2 (process 4711)", "run there", "If login2 is gone, unlock it: snakemake"):
+        assert part in str(caught.value)
+    assert lock.exists()
+    assert holder.exists()
+
+
+# --- signals ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def child(monkeypatch: pytest.MonkeyPatch) -> run._Child:
+    """What waits for Snakemake, process 4711 with the job 4712; signals to them are noted in `sent`."""
+    child = run._Child.__new__(run._Child)
+    child.lines, child.interrupted, child.not_passed_on = ["stemphony: jobs  2"], False, None
+    child.process = type("Snakemake", (), {"pid": 4711})()
+    child.sent = []
+    monkeypatch.setattr(run, "_with_all_below", lambda pid: [pid, 4712])
+    monkeypatch.setattr(os, "kill", lambda pid, number: child.sent.append((pid, number)))
+    return child
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(signal.SIGINT, [4711, 4712]), (signal.SIGTERM, [4711])], ids=["SIGINT", "SIGTERM"]
+)
+def test_a_signal_to_the_command_alone_is_handed_on_once(child, monkeypatch, number, expected):
+    child._note_signal(number, None)
+    child._pass_on_signal()
+    assert child.sent == [], "Snakemake may be about to say that it has it"
+    monkeypatch.setattr(run, "HEARD_S", 0.0)
+    for _ in range(2):
+        child._pass_on_signal()
+    assert child.sent == [(pid, number) for pid in expected]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_that_reached_snakemake_is_not_handed_on(child, monkeypatch, number):
+    monkeypatch.setattr(run, "HEARD_S", 0.0)
+    child._note_signal(number, None)
+    child.lines.append(f"Finished jobid: 2stemphony: {heard(number)}")
+    child._pass_on_signal()
+    assert child.sent == []
+    assert child.interrupted
+
+
+def test_those_below_a_process_are_found_as_long_as_they_are_in_our_group():
+    """As the terminal finds them; `sh` does not replace itself by what is not its last command."""
+    below = "sleep 600 & echo $!; setsid sleep 600 & echo $!; wait"
+    with subprocess.Popen(["sh", "-c", below], stdout=subprocess.PIPE, text=True) as shell:
+        assert shell.stdout is not None
+        near, far = (int(shell.stdout.readline()) for _ in range(2))
+        try:
+            with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as foreign:
+                wait_for(lambda: os.getpgid(far) == far, "the other one to leave the group")
+                assert run._with_all_below(shell.pid) == [shell.pid, near]
+                foreign.communicate(b"\n")
+        finally:
+            for pid in (near, far):
+                os.kill(pid, signal.SIGKILL)
+
+
+# --- what Snakemake says ------------------------------------------------------------------------------------------
+
+
+def test_what_submits_the_jobs_is_heard_where_no_job_says_a_word(child):
+    refused = "Exception in run_job for job 1: The given account nonsense appears to be invalid."
+    child.lines = ["Building DAG of jobs...", refused, "stemphony: Error: of ours", refused, "Exiting"]
+    assert child._complaints() == [f"Snakemake says: {refused}"]

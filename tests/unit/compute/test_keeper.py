@@ -1,0 +1,344 @@
+"""Attempts that are stopped go on where they were: the same bits, no wave twice, and next to no cost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from stemphony.compute.atoms import Atoms, draw_atoms
+from stemphony.compute.keeper import ASSUMED_RATE, COST, Keeper, Part
+from stemphony.compute.propagation import Passage
+from stemphony.compute.recorder import Signals
+from stemphony.compute.simulation import simulate
+from stemphony.compute.superposition import Superposition, tiles
+from stemphony.errors import StorageError
+from stemphony.experiment.model import Experiment
+from stemphony.store import checkpoints
+from stemphony.store.checkpoints import read_checkpoint, write_checkpoint
+from support.experiments import experiment
+from support.specimens import srtio3
+
+KEY = "k" * 64
+SPECIMEN = srtio3((2, 2, 2))
+WIDE = srtio3((8, 6, 1))
+BLOCKS: dict[str, Any] = {"cbed": {"enabled": True, "max_mrad": 20.0}, "scan": {"points": [4, 3]}}
+WINDOWS: dict[str, Any] = {
+    "grating": {"gpts": [216, 162], "window_angstrom": 15.0, "slice_thickness_angstrom": 1.96},
+    "scan": {"x": [0.3, 0.7], "y": [0.2, 0.6], "points": [4, 3]},
+    "adf": {"bins": 5, "max_mrad": 50.0, "detectors": {"bf": [0.0, 10.0], "haadf": [30.0, 50.0]}},
+}
+WAVE_MB = 64 * 64 * 8 / 1e6
+# What is computed, and the memory for it: enough for all, or for so little that there are batches, tiles, blocks.
+CASES: dict[str, tuple[str, float, dict[str, Any]]] = {
+    "multislice": ("multislice", 1000.0, {}),
+    "multislice in batches": ("multislice", 3 * WAVE_MB, {}),
+    "probe_basis": ("probe_basis", 1000.0, {}),
+    "probe_basis in tiles and blocks": ("probe_basis", 0.1, {"scan": {"points": [8, 6]}}),
+    "windows": ("multislice", 1000.0, WINDOWS),
+    "windows with a basis": ("probe_basis", 1000.0, WINDOWS),
+}
+
+
+class Stopped(Exception):
+    """An attempt that ends like one whose time is over."""
+
+
+def atoms_of(of: Experiment, specimen: Any) -> Atoms:
+    return draw_atoms(
+        of, specimen.symbols, specimen.positions, specimen.u_iso, frame=None, displaced=True, random_seed=1,
+        configuration=0, defocus_nm=None, displace_z=True, fixed_slicing=True,
+    )  # fmt: skip
+
+
+class Computation:
+    """One case, attempt by attempt, with a checkpoint on disk in between."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        algorithm, self.budget_mb, blocks = CASES[name]
+        specimen = WIDE if blocks is WINDOWS else SPECIMEN
+        self.of = experiment(specimen.cell, **{**BLOCKS, **blocks, "simulation": {"algorithm": algorithm}})
+        self.atoms, self.file = atoms_of(self.of, specimen), folder / "c" / "one.checkpoint"
+
+    def attempt(self, steps: int, threads: int = 1) -> tuple[Signals | None, list[tuple[int, int]]]:
+        """Go on for so many waves; returns the signals at the end, and the progress that was reported."""
+        left, seen = [steps], []
+
+        def check(_: float) -> None:
+            if left[0] == 0:
+                raise Stopped
+            left[0] -= 1
+
+        found, refused = read_checkpoint(self.file, KEY)
+        assert not refused
+        keeper = Keeper(
+            None if found is None else found.arrays,
+            lambda parts, done, total: write_checkpoint(self.file, KEY, parts, done, total),
+            check,
+            lambda done, total: seen.append((done, total)),
+        )
+        try:
+            signals = simulate(
+                self.of, self.atoms, 1.0, threads=threads, flag="FFTW_ESTIMATE", on_progress=keeper.report,
+                budget_mb=self.budget_mb, keeper=keeper,
+            )  # fmt: skip
+        except Stopped:
+            keeper.save()
+            return None, seen
+        return signals, seen
+
+
+def same(one: Signals, other: Signals) -> bool:
+    names = ("bins", "rings", "total", "center_of_mass", "cbed")
+    about = ("algorithm", "waves", "window_check")
+    return all(np.array_equal(getattr(one, n), getattr(other, n), equal_nan=True) for n in names) and all(
+        getattr(one, name) == getattr(other, name) for name in about
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("steps", [1, 3])
+def test_attempt_after_attempt_ends_with_the_same_bits(name, steps, tmp_path):
+    computation = Computation(name, tmp_path)
+    if "batches" in name:
+        steps *= 6  # a batch is kept when it is through: it takes five
+    undisturbed, seen = computation.attempt(-1)
+    assert undisturbed is not None
+    total, signals, attempts, last = seen[-1][1], None, 0, 0
+    while signals is None:
+        kept, _ = read_checkpoint(computation.file, KEY, with_arrays=False)
+        signals, seen = computation.attempt(steps)
+        attempts += 1
+        assert attempts < 400
+        # Nothing that was kept is computed twice; a wave that was on its way when the attempt ended may be.
+        assert (0 if kept is None else kept.done) <= seen[0][0] <= last
+        assert seen[0][1] == total
+        last = seen[-1][0]
+    assert attempts > 1
+    assert same(signals, undisturbed)
+
+
+@pytest.mark.parametrize("name", ["multislice", "probe_basis in tiles and blocks"])
+def test_threads_that_were_stopped_in_the_middle_leave_whole_waves(name, tmp_path):
+    computation = Computation(name, tmp_path)
+    undisturbed, _ = computation.attempt(-1)
+    signals = None
+    while signals is None:
+        signals, _ = computation.attempt(5, threads=2)
+    assert undisturbed is not None
+    assert same(signals, undisturbed)
+
+
+def test_the_case_of_tiles_has_tiles_and_blocks(tmp_path):
+    computation = Computation("probe_basis in tiles and blocks", tmp_path)
+    assert len(tiles(computation.of, 1.0, computation.budget_mb * 1e6)) > 1
+
+
+def test_waves_for_all_defoci_go_on_too(tmp_path):
+    of = experiment(SPECIMEN.cell, **{**BLOCKS, "simulation": {"algorithm": "probe_basis"}})
+    atoms, file = atoms_of(of, SPECIMEN), tmp_path / "waves.checkpoint"
+
+    def attempt(steps: int) -> Superposition | None:
+        left = [steps]
+
+        def check(_: float) -> None:
+            if left[0] == 0:
+                raise Stopped
+            left[0] -= 1
+
+        found, _ = read_checkpoint(file, KEY)
+        keeper = Keeper(
+            None if found is None else found.arrays,
+            lambda parts, done, total: write_checkpoint(file, KEY, parts, done, total),
+            check,
+        )
+        try:
+            with Passage(of, atoms, 1, "FFTW_ESTIMATE") as passage:
+                return Superposition.of(passage, [0.0, 2.5], 0.5e6, keeper.report, keeper)
+        except Stopped:
+            keeper.save()
+            return None
+
+    undisturbed = attempt(-1)
+    made, attempts = None, 0
+    while made is None:
+        made, attempts = attempt(2), attempts + 1
+    assert attempts > 1
+    assert undisturbed is not None
+    assert len(made.forms) == len(of.depth_slices)
+    for one, other in ((made.forms, undisturbed.forms), (made.patterns, undisturbed.patterns)):
+        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    for defocus in (0.0, 2.5):
+        assert same(made.signals(of, defocus), undisturbed.signals(of, defocus))
+
+
+# --- when it is written -------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Time that passes when somebody says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Writer:
+    """Takes its time, and may fail."""
+
+    def __init__(self, clock: Clock, seconds: float = 0.0) -> None:
+        self.clock, self.seconds, self.error = clock, seconds, None
+        self.times: list[float] = []
+
+    def __call__(self, parts: Any, done: int, total: int) -> None:
+        if self.error is not None:
+            raise self.error
+        self.times.append(self.clock.now)
+        self.clock.now += self.seconds
+
+
+def offered(seconds: float, writing_s: float = 0.0, size: int = 8, said: list[str] | None = None, **settings: Any):
+    """A keeper that is offered something each second for so long."""
+    clock = Clock()
+    writer = Writer(clock, writing_s)
+    say = (lambda text: None) if said is None else said.append
+    keeper = Keeper(write=writer, clock=clock, say=say, **settings)
+    keeper.watch(lambda: {"a": Part(np.dtype("u1"), (size,), lambda: iter(()))})
+    begin = clock.now
+    while clock.now - begin < seconds:
+        clock.now += 1.0
+        keeper.report(1, 2)
+        keeper.offer()
+    return keeper, writer
+
+
+def test_a_short_job_writes_none_and_a_long_one_one_a_minute():
+    assert offered(59)[1].times == []
+    assert len(offered(601)[1].times) == 10
+
+
+def test_writing_takes_less_than_its_share_however_slow_the_disk():
+    keeper, writer = offered(20_000, writing_s=3.0, size=int(3 * ASSUMED_RATE))
+    assert len(writer.times) > 10
+    assert keeper.seconds / 20_000 <= COST
+    # Also the first one, whose time is not known yet.
+    assert writer.times[0] >= 1000 + 3.0 / COST
+
+
+def test_a_disk_that_cannot_take_it_costs_one_line(tmp_path):
+    said: list[str] = []
+    clock = Clock()
+    writer = Writer(clock)
+    writer.error = StorageError("x.checkpoint: cannot be written: the disk is full.")
+    keeper = Keeper(write=writer, clock=clock, say=said.append)
+    for _ in range(1000):
+        clock.now += 1.0
+        keeper.report(1, 2)
+        keeper.offer()
+    assert keeper.save() is False
+    assert said == [
+        "no checkpoint is kept, the job goes on without: x.checkpoint: cannot be written: the disk is full."
+    ]
+    writer.error = None
+    assert keeper.save() is True, "the last moment is worth another try"
+
+
+def test_after_sigterm_only_what_is_quick_is_written():
+    clock = Clock()
+    keeper = Keeper(write=Writer(clock), clock=clock)
+    keeper.watch(lambda: {"a": Part(np.dtype("u1"), (int(5 * ASSUMED_RATE),), lambda: iter(()))})
+    keeper.report(1, 2)
+    assert keeper.save(within_s=2.0) is False
+    assert keeper.save() is True
+
+
+def test_the_time_of_a_few_bytes_says_nothing_of_a_whole_result():
+    """A disk takes its moment for any file; the first checkpoint of a quick job holds one wave."""
+    clock = Clock()
+    writer = Writer(clock, 0.01)
+    keeper = Keeper(write=writer, clock=clock, interval_s=0.0)
+    size = [3000]
+    keeper.watch(lambda: {"a": Part(np.dtype("u1"), (size[0],), lambda: iter(()))})
+    keeper.report(1, 2)
+    clock.now += 1.0
+    keeper.offer()
+    size[0] = 1_600_000
+    clock.now += 3.0
+    keeper.offer()
+    assert len(writer.times) == 2
+    assert keeper.save(within_s=2.0) is True
+
+
+# --- the file -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    file = tmp_path / "one.checkpoint"
+    parts = {"a": Part.of(np.arange(6.0).reshape(2, 3)), "b": Part.of(np.array([], dtype=bool)), "c": Part.of("text")}
+    write_checkpoint(file, KEY, parts, 3, 4)
+    return file
+
+
+def test_what_is_read_is_what_was_written(written):
+    found, refused = read_checkpoint(written, KEY)
+    assert refused == ""
+    assert found is not None
+    assert (found.done, found.total, found.share) == (3, 4, 0.75)
+    assert np.array_equal(found.arrays["a"], np.arange(6.0).reshape(2, 3))
+    assert found.arrays["b"].shape == (0,)
+    assert found.arrays["c"].item() == "text"
+    peeked, _ = read_checkpoint(written, KEY, with_arrays=False)
+    assert peeked is not None
+    assert (peeked.share, peeked.arrays) == (0.75, {})
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut off": lambda content: content[:-1],
+    "only the header": lambda content: content[: content.index(b"\n") + 1],
+    "a bit flipped": lambda content: content[:-80] + bytes([content[-80] ^ 1]) + content[-79:],
+    "another shape": lambda content: content.replace(b"[2, 3]", b"[3, 2]"),
+    "too large": lambda content: content.replace(b"[2, 3]", b"[9, 9]"),
+    "empty": lambda content: b"",
+    "noise": lambda content: os.urandom(300),
+    "text": lambda content: b"[1]\n",
+}
+
+
+@pytest.mark.parametrize("with_arrays", [True, False])
+@pytest.mark.parametrize("name", DAMAGES)
+def test_what_is_damaged_is_refused(written, name, with_arrays):
+    written.write_bytes(DAMAGES[name](written.read_bytes()))
+    found, refused = read_checkpoint(written, KEY, with_arrays)
+    assert found is None
+    assert "damaged" in refused
+
+
+def test_what_is_foreign_is_refused_and_what_is_missing_is_nothing(written, tmp_path):
+    assert read_checkpoint(written, "x" * 64) == (None, "it belongs to another job, config or version")
+    assert read_checkpoint(tmp_path / "none", KEY) == (None, "")
+
+
+def test_an_error_while_writing_leaves_the_one_before(written):
+    before = written.read_bytes()
+
+    def broken() -> Iterator[np.ndarray]:
+        yield np.zeros(3)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StorageError, match="the disk is full"):
+        write_checkpoint(written, KEY, {"a": Part(np.dtype(float), (6,), broken)}, 4, 4)
+    assert written.read_bytes() == before
+    assert [entry.name for entry in written.parent.iterdir()] == [written.name]
+
+
+def test_the_last_space_is_left_for_results(written, monkeypatch):
+    usage = type("Usage", (), {"free": 100_000})
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(StorageError, match=r"would take 0.08 MB, and the disk has only 0.1 MB left"):
+        write_checkpoint(written, KEY, {"a": Part.of(np.zeros(10_000))}, 1, 2)

@@ -1,0 +1,329 @@
+"""`probe_basis` gives what `multislice` gives, to the user's tolerance, with fewer waves."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+import weakref
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from stemphony.compute import cost as cost_module
+from stemphony.compute import superposition as superposition_module
+from stemphony.compute.atoms import Atoms, draw_atoms
+from stemphony.compute.cost import WavePlan, chosen_algorithm, memory_mb, superposition_probe_slices, wave_plan
+from stemphony.compute.propagation import Passage
+from stemphony.compute.recorder import Signals
+from stemphony.compute.simulation import simulate
+from stemphony.compute.superposition import (
+    Basis,
+    Superposition,
+    beams,
+    kept_bytes,
+    most_waves,
+    search_bytes,
+    slice_blocks,
+    tiles,
+    waves_bytes,
+)
+from stemphony.experiment.model import Experiment
+from stemphony.physics import basis as basis_module
+from support.experiments import experiment
+from support.specimens import srtio3
+
+SPECIMEN = srtio3((2, 2, 4))
+DEFOCI = [-4.0, 0.0, 3.0]
+USUAL: dict[str, Any] = {
+    "scan": {"x": [0.0, 0.5], "y": [0.0, 0.5], "points": [7, 6]},
+    "depths": {"every_angstrom": 5.9},
+    "adf": {"bins": 20, "max_mrad": 60.0, "detectors": {"bf": [0, 10], "abf": [10, 20], "haadf": [40, 60]}},
+    "cbed": {"enabled": True, "max_mrad": 50.0},
+}
+CASES: dict[str, dict[str, Any]] = {
+    "usual": {},
+    "double precision": {"simulation": {"precision": "double"}},
+    "soft edges": {"adf": {**USUAL["adf"], "edges": "area"}},
+    "aberrations": {"probe": {"aberrations": {"C30_nm": 1500.0, "C12_nm": 3.0, "phi12_deg": 20.0}}},
+    "ring aperture, one depth": {
+        "probe": {"semiangle_mrad": 30.0, "semiangle_inner_mrad": 15.0, "soft_aperture": False},
+        "depths": {"every_angstrom": None},
+    },
+    "every slice": {"depths": {"every_angstrom": 0.1}},
+    "whole cell": {"scan": {"x": [0.0, 1.0], "y": [0.0, 1.0], "points": [12, 13]}},
+    "resized patterns": {"cbed": {"enabled": True, "max_mrad": 60.0, "size": [9, 11]}},
+    "no detectors": {"adf": {"enabled": False}},
+    "no patterns, no moments": {"cbed": {"enabled": False}, "adf": {**USUAL["adf"], "center_of_mass": False}},
+    "one position": {"scan": {"points": [1, 1]}},
+}
+
+
+def made(tolerance: float = 1e-4, algorithm: str = "probe_basis", **blocks: dict[str, Any]) -> Experiment:
+    simulation = {"algorithm": algorithm, "basis_tolerance": tolerance, **blocks.pop("simulation", {})}
+    return experiment(SPECIMEN.cell, **{**USUAL, **blocks, "simulation": simulation})
+
+
+def atoms_of(of: Experiment) -> Atoms:
+    return draw_atoms(
+        of, SPECIMEN.symbols, SPECIMEN.positions, SPECIMEN.u_iso, frame=None, displaced=True, random_seed=1,
+        configuration=0, defocus_nm=None, displace_z=True, fixed_slicing=True,
+    )  # fmt: skip
+
+
+def computed(of: Experiment, defocus: float = 3.0, **settings: Any) -> Signals:
+    usual: dict[str, Any] = {"threads": 1, "flag": "FFTW_ESTIMATE", "on_progress": lambda done, total: None}
+    return simulate(of, atoms_of(of), defocus, **{**usual, **settings})
+
+
+def deviation(got: np.ndarray, exact: np.ndarray) -> float:
+    """RMS deviation over the RMS of the exact array."""
+    return float(np.sqrt(np.mean((got - exact) ** 2) / np.mean(exact**2)))
+
+
+def assert_kept(got: Signals, exact: Signals, of: Experiment, tolerance: float) -> None:
+    """Each image, the bins and the patterns to the tolerance; centres of mass to that of the semi-angle."""
+    assert got.rings.shape == exact.rings.shape
+    for image in range(exact.rings.shape[-1]):
+        for depth in range(exact.rings.shape[2]):
+            assert deviation(got.rings[:, :, depth, image], exact.rings[:, :, depth, image]) < tolerance, image
+    if of.adf:
+        assert deviation(got.bins, exact.bins) < tolerance
+        assert deviation(got.total, exact.total) < tolerance
+    if of.center_of_mass:
+        rms = np.sqrt(np.mean((got.center_of_mass - exact.center_of_mass) ** 2))
+        assert rms < tolerance * of.semiangle
+    assert (got.cbed is None) == (exact.cbed is None)
+    if got.cbed is not None and exact.cbed is not None:
+        assert got.cbed.dtype == exact.cbed.dtype
+        assert deviation(got.cbed, exact.cbed) < tolerance
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_signals_are_those_of_multislice_to_the_tolerance(name):
+    of = made(1e-4, **CASES[name])
+    got, exact = computed(of), computed(made(algorithm="multislice", **CASES[name]))
+    assert_kept(got, exact, of, 1e-4)
+    assert got.algorithm == "probe_basis"
+    assert exact.algorithm == "multislice"
+    assert 1 <= got.waves <= exact.waves == of.positions
+
+
+@pytest.mark.parametrize("tolerance", [3e-2, 1e-2, 1e-3, 1e-4, 1e-5, 1e-8])
+@pytest.mark.parametrize("defocus", [-8.0, 0.0, 12.0])
+def test_the_tolerance_is_the_users(tolerance, defocus):
+    blocks: dict[str, Any] = {
+        "simulation": {"precision": "double"},
+        "scan": {"x": [0.0, 0.5], "y": [0.0, 0.5], "points": [12, 12]},
+    }
+    of = made(tolerance, **blocks)
+    exact = computed(made(algorithm="multislice", **blocks), defocus)
+    assert_kept(computed(of, defocus), exact, of, tolerance)
+
+
+@pytest.mark.parametrize(
+    ("semiangle", "inner", "width", "points", "tolerance", "defocus"),
+    [
+        (5.0, 3.5, 0.1, 8, 3e-3, 3.0),  # the bright field lies in the hole of the aperture
+        (5.0, 3.5, 0.25, 8, 0.1, 3.0),
+        (20.0, 0.0, 0.01, 8, 1e-4, 3.0),  # positions much nearer to each other than the probe is wide
+        (25.0, 0.0, 0.03, 5, 1e-2, 50.0),
+        (20.0, 0.0, 0.1, 10, 1e-2, -10.0),
+    ],
+)
+def test_detectors_that_see_little_of_the_wave_keep_the_tolerance(semiangle, inner, width, points, tolerance, defocus):
+    rings = {
+        "bf": [0, semiangle / 2],
+        "abf": [semiangle / 2, semiangle],
+        "between": [1.1 * semiangle, 40],
+        "haadf": [40, 60],
+    }
+    blocks: dict[str, Any] = {
+        "simulation": {"precision": "double"},
+        "probe": {"semiangle_mrad": semiangle, "semiangle_inner_mrad": inner},
+        "scan": {"x": [0.1, 0.1 + width], "y": [0.2, 0.2 + width], "points": [points, points]},
+        "adf": {"bins": 12, "max_mrad": 60.0, "detectors": rings},
+    }
+    of = made(tolerance, **blocks)
+    exact = computed(made(algorithm="multislice", **blocks), defocus)
+    assert_kept(computed(of, defocus), exact, of, tolerance)
+
+
+def test_an_outlier_among_shared_defoci_keeps_the_tolerance():
+    defoci = [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 60.0]
+    of = made(0.1)
+    superposition = shared(of, defoci)
+    for defocus in (0.0, 60.0):
+        assert_kept(superposition.signals(of, defocus), computed(made(algorithm="multislice"), defocus), of, 0.1)
+
+
+def test_fewer_waves_for_a_rougher_tolerance():
+    blocks = {"scan": {"x": [0.0, 0.4], "y": [0.0, 0.4], "points": [12, 12]}}
+    ranks = [Basis.of(made(tolerance, **blocks), [0.0]).rank for tolerance in (1e-1, 1e-2, 1e-4, 1e-6)]
+    assert ranks == sorted(ranks)
+    assert ranks[0] < ranks[-1] < 144
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_change_nothing(threads):
+    of = made()
+    one, several = computed(of), computed(of, threads=threads)
+    for name in ("bins", "rings", "total", "center_of_mass", "cbed"):
+        assert np.array_equal(getattr(one, name), getattr(several, name)), name
+
+
+@pytest.mark.parametrize("waves", [0.5, 6.0, 40.0])
+def test_a_scan_that_does_not_fit_is_cut_into_tiles(waves):
+    of = made()
+    exact = computed(made(algorithm="multislice"))
+    budget = waves * waves_bytes(of, 1)
+    parts = tiles(of, 3.0, budget)
+    assert len(parts) > 1
+    assert sorted(np.concatenate([tile.where for tile in parts])) == list(range(of.positions))
+    assert max(tile.rank for tile in parts) <= max(1, budget / waves_bytes(of, 1) / 2)
+    got = computed(of, budget_mb=budget / 1e6)
+    assert_kept(got, exact, of, 1e-4)
+    assert got.waves == sum(tile.rank for tile in parts)
+
+
+@pytest.mark.parametrize("kept", [0.0, 1e9])
+def test_the_memory_of_the_search_for_a_basis_is_what_a_job_asks_for(monkeypatch, kept):
+    of = experiment(
+        (40.0, 40.0, 20.0), simulation={"algorithm": "probe_basis"}, probe={"semiangle_mrad": 30.0},
+        grating={"gpts": [160, 160]}, scan={"x": [0.0, 1.0], "y": [0.0, 1.0], "points": [24, 24]},
+        adf={"max_mrad": 33.0, "bins": 5, "detectors": {"adf": [31, 33]}},
+    )  # fmt: skip
+    monkeypatch.setattr(basis_module, "_KEPT_BYTES", kept)
+    monkeypatch.setattr(superposition_module, "_BLOCK_BYTES", 2e6)
+    monkeypatch.setattr(cost_module, "_PROBES_BYTES", 2e6)
+    tracemalloc.start()
+    rank = Basis.of(of, [0.0]).rank
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert rank > 500
+    plan = WavePlan("probe_basis", True, rank, 0.0, 0.0)
+    without = memory_mb(replace(of, algorithm="multislice"), 0, 1, 0.0)
+    asked = 1e6 * (memory_mb(of, 0, 1, 0.0, plan) - without)
+    # What is kept has its room in that of large blocks of probes, which these are not.
+    kept_bytes = 16 * of.positions * (beams(of) + rank) if kept else 0.0
+    assert search_bytes(of, rank) > 0.8 * asked
+    assert 0.35 * asked < taken - kept_bytes < asked
+
+
+def test_auto_stays_with_multislice_where_a_basis_does_not_fit():
+    of = made(algorithm="auto", scan={"x": [0.0, 0.2], "y": [0.0, 0.2], "points": [24, 24]})
+    rank = Basis.of(of, [0.0]).rank
+    enough = 2.0 * max(waves_bytes(of, rank + 1), search_bytes(of, 2 * rank + 2)) / 1e6
+    assert most_waves(of, enough * 1e6) >= rank
+    assert chosen_algorithm(of, 0.0, enough) == "probe_basis"
+    assert wave_plan(of, [0.0], False, enough).algorithm == "probe_basis"
+    few = waves_bytes(of, 3) / 1e6
+    assert chosen_algorithm(of, 0.0, few) == "multislice"
+    assert wave_plan(of, [0.0], False, few).algorithm == "multislice"
+
+
+def test_patterns_cost_what_they_have_before_they_are_resized():
+    whole, small = (made(cbed={"enabled": True, "max_mrad": 60.0, "size": size}) for size in (None, [4, 4]))
+    assert superposition_probe_slices(small, 20, 1) == superposition_probe_slices(whole, 20, 1)
+
+
+def test_the_waves_of_one_tile_are_gone_before_those_of_the_next_are_made(monkeypatch):
+    alive = weakref.WeakSet()
+    seen = []
+
+    class Watched(superposition_module.Crossing):
+        def __init__(self, *arguments):
+            gc.collect()
+            seen.append(len(alive))
+            super().__init__(*arguments)
+            alive.add(self)
+
+    monkeypatch.setattr(superposition_module, "Crossing", Watched)
+    of = made()
+    computed(of, budget_mb=20 * waves_bytes(of, 1) / 1e6)
+    assert len(seen) > 2
+    assert set(seen) == {0}
+
+
+def test_progress_counts_every_wave_once():
+    seen: list[tuple[int, int]] = []
+    of = made()
+    computed(of, on_progress=lambda done, total: seen.append((done, total)), threads=2)
+    total = Basis.of(of, [3.0]).rank * len(of.depth_slices)
+    assert seen == [(done, total) for done in range(total + 1)]
+
+
+def test_blocks_of_slices_end_at_depths_and_fit():
+    of = made(**{"depths": {"at_angstrom": [3.9, 13.7], "every_angstrom": None}})
+    assert of.depth_slices == (2, 7)
+    assert slice_blocks(of, 1e12) == [(0, 2), (2, 7)]
+    one = 64 * 64 * 8
+    assert slice_blocks(of, 2 * one) == [(0, 2), (2, 3), (3, 5), (5, 7)]
+    assert slice_blocks(of, 0.0) == [(i, i + 1) for i in range(7)]
+
+
+# --- one propagation for all defoci -------------------------------------------------------------------------------
+
+
+def shared(of: Experiment, defoci: list[float], threads: int = 1) -> Superposition:
+    with Passage(of, atoms_of(of), threads, "FFTW_ESTIMATE") as passage:
+        return Superposition.of(passage, defoci, 1e9, lambda done, total: None)
+
+
+@pytest.mark.parametrize("name", ["usual", "double precision", "soft edges", "every slice", "no detectors"])
+def test_one_propagation_serves_all_defoci(name):
+    of = made(**CASES[name])
+    superposition = shared(of, DEFOCI)
+    for defocus in DEFOCI:
+        exact = computed(made(algorithm="multislice", **CASES[name]), defocus)
+        assert superposition.serves(defocus)
+        got = superposition.signals(of, defocus)
+        assert_kept(got, exact, of, 1e-4)
+        assert got.waves == superposition.basis.rank
+    assert not superposition.serves(40.0)
+
+
+def test_shared_waves_are_fewer_than_those_of_each_defocus_alone():
+    of = made()
+    alone = [Basis.of(of, [defocus]).rank for defocus in DEFOCI]
+    together = Basis.of(of, DEFOCI).rank
+    assert max(alone) <= together < sum(alone)
+
+
+def test_what_is_kept_has_the_size_that_the_plan_says():
+    for name in ("usual", "no detectors", "no patterns, no moments"):
+        of = made(**CASES[name])
+        kept = shared(of, DEFOCI)
+        packed = sum(len(f) * kept.basis.rank * (kept.basis.rank + 1) // 2 * f.itemsize for f in kept.forms)
+        real = packed + sum(p.nbytes for p in kept.patterns)
+        assert real <= kept_bytes(of, kept.basis.rank) <= 1.2 * real
+
+
+# --- the choice ---------------------------------------------------------------------------------------------------
+
+
+def test_auto_takes_the_basis_where_it_is_less_work_and_only_there():
+    dense = {"scan": {"x": [0.0, 0.25], "y": [0.0, 0.25], "points": [16, 16]}}
+    few = {"scan": {"x": [0.0, 1.0], "y": [0.0, 1.0], "points": [2, 2]}}
+    assert computed(made(1e-3, "auto", **dense, cbed={"enabled": False})).algorithm == "probe_basis"
+    got = computed(made(1e-3, "auto", **few))
+    assert got.algorithm == "multislice"
+    assert np.array_equal(got.rings, computed(made(algorithm="multislice", **few)).rings)
+
+
+def test_the_plan_shares_only_where_configurations_are_shared():
+    blocks = {
+        "simulation": {"algorithm": "auto", "basis_tolerance": 1e-3},
+        "scan": {"x": [0.0, 0.1], "y": [0.0, 0.1], "points": [16, 16]},
+    }
+    of = experiment((7.81, 7.81, 156.2), **{**blocks, "depths": {"every_angstrom": None}})
+    plan = wave_plan(of, DEFOCI, True, 4000.0)
+    assert (plan.algorithm, plan.shared) == ("probe_basis", True)
+    assert abs(plan.waves - Basis.of(of, DEFOCI).rank) <= 2
+    alone = wave_plan(of, DEFOCI, False, 4000.0)
+    assert (alone.algorithm, alone.shared) == ("probe_basis", False)
+    assert plan.work < alone.work < 256 * 3 * of.slices
+    # Waves and matrices that do not fit into the memory are not shared.
+    assert not wave_plan(of, DEFOCI, True, 0.1).shared
+    exact = wave_plan(made(algorithm="multislice"), DEFOCI, True, 4000.0)
+    assert (exact.algorithm, exact.shared, exact.waves, exact.work) == ("multislice", False, 42, 42 * 8 * 3)

@@ -1,0 +1,396 @@
+"""A config as a table of jobs: defoci and their weights, ids, and what decides a job's params."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from stemphony import provenance
+from stemphony.errors import ConfigError
+from stemphony.experiment import campaign, configuration
+from stemphony.experiment.campaign import Campaign, InputFiles, focal_spread
+from support.experiments import FILES, planned, tiny
+
+FWHM = 5.0
+SIGMA = 2.1233045  # of that FWHM, in nm: 5 / 2.3548200
+
+
+def probe(**keys: Any) -> tuple[campaign.Defocus, ...]:
+    return planned(probe=keys).defoci
+
+
+def spread(values: Any, weights: Any) -> tuple[float, float]:
+    values, weights = np.asarray(values), np.asarray(weights)
+    mean = float(weights @ values)
+    return mean, math.sqrt(float(weights @ (values - mean) ** 2))
+
+
+# --- focal spread -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 7, 10, 15, 30, 99])
+def test_gauss_hermite_has_the_standard_deviation_of_the_focal_spread(count):
+    mean, deviation = spread(*focal_spread(-7.0, FWHM, count, "gauss_hermite"))
+    assert mean == pytest.approx(-7.0, abs=1e-8)
+    assert deviation == pytest.approx(SIGMA, rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [3, 5, 9])
+def test_gauss_hermite_has_the_fourth_moment_of_a_gaussian_too(count):
+    values, weights = focal_spread(0.0, FWHM, count, "gauss_hermite")
+    assert np.dot(weights, np.power(values, 4)) == pytest.approx(3 * SIGMA**4, rel=1e-6)
+
+
+@pytest.mark.parametrize(("count", "kept"), [(3, 0.442), (5, 0.997)])
+def test_an_even_grid_loses_a_known_part_of_the_focal_spread(count, kept):
+    values, weights = focal_spread(0.0, FWHM, count, "even_grid")
+    assert spread(values, weights)[1] / SIGMA == pytest.approx(kept, abs=5e-4)
+    assert (values[0], values[-1]) == pytest.approx((-3 * SIGMA, 3 * SIGMA))
+    assert np.ptp(np.diff(values)) < 1e-8
+
+
+@pytest.mark.parametrize("quadrature", ["gauss_hermite", "even_grid"])
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 99])
+def test_generated_defoci_ascend_and_their_weights_sum_to_one(quadrature, count):
+    defoci = probe(defocus_nm=2.0, defocus_fwhm_nm=FWHM, defocus_count=count, defocus_quadrature=quadrature)
+    values = [defocus.value_nm for defocus in defoci]
+    assert values == sorted(values)
+    assert [defocus.index for defocus in defoci] == list(range(count))
+    assert math.fsum(defocus.weight for defocus in defoci) == pytest.approx(1.0, abs=1e-12)
+
+
+def test_one_defocus_is_the_mean_and_a_spread_then_earns_a_note():
+    (only,) = probe(defocus_nm=3.5)
+    assert (only.value_nm, only.weight) == (3.5, 1.0)
+    (same,) = probe(defocus_nm=3.5, defocus_fwhm_nm=FWHM)
+    assert same == only
+    (note,) = planned(probe={"defocus_fwhm_nm": FWHM}).notes
+    assert "defocus_fwhm_nm" in note
+    assert "no effect" in note
+    assert "defocus_count" in note
+    assert not planned(probe={"defocus_fwhm_nm": FWHM, "defocus_count": 3}).notes
+
+
+def test_several_defoci_without_a_spread_are_refused():
+    with pytest.raises(ConfigError, match=r"defocus_fwhm_nm.*is 0 while defocus_count is 3"):
+        probe(defocus_count=3)
+
+
+# --- explicit lists -----------------------------------------------------------------------------------------------
+
+
+def test_listed_defoci_keep_their_order_and_weigh_the_same():
+    defoci = probe(defoci_nm=[5.0, -2.5, 0.0])
+    assert [d.value_nm for d in defoci] == [5.0, -2.5, 0.0]
+    assert [d.index for d in defoci] == [0, 1, 2]
+    assert [d.weight for d in defoci] == pytest.approx([1 / 3] * 3)
+
+
+def test_listed_weights_are_normalised():
+    assert [d.weight for d in probe(defoci_nm=[0.0, 1.0], defocus_weights=[1, 3])] == [0.25, 0.75]
+
+
+def test_a_list_wins_over_the_four_other_keys_with_a_note():
+    made = planned(probe={"defoci_nm": [1.0], "defocus_nm": 4.0, "defocus_count": 3})
+    assert [d.value_nm for d in made.defoci] == [1.0]
+    assert any("ignored" in note for note in made.notes)
+    assert not planned(probe={"defoci_nm": [1.0]}).notes
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"defoci_nm": [0.0, 1.0], "defocus_weights": [1.0]},
+        {"defoci_nm": [0.0, 1.0], "defocus_weights": [0.0, 0.0]},
+        {"defocus_weights": [1.0]},
+    ],
+)
+def test_weights_that_fit_no_list_are_refused(keys):
+    with pytest.raises(ConfigError, match="defocus_weights"):
+        probe(**keys)
+
+
+@pytest.mark.parametrize(
+    ("value", "identifier"),
+    [
+        (2.5, "p2d500"),
+        (-10.0, "m10d000"),
+        (0.0, "p0d000"),
+        (-0.0, "p0d000"),
+        (-0.0004, "p0d000"),
+        (-0.0006, "m0d001"),
+        (0.12345, "p0d123"),
+        (1234.5678, "p1234d568"),
+    ],
+)
+def test_ids_are_made_from_the_value_alone(value, identifier):
+    assert probe(defoci_nm=[value])[0].id == identifier
+
+
+def test_minus_zero_is_zero():
+    config = tiny()
+    config["probe"]["defoci_nm"] = [-0.0]
+    (defocus,) = campaign.plan(config, FILES).defoci
+    assert (str(defocus.value_nm), defocus.id) == ("0.0", "p0d000")
+
+
+@pytest.mark.parametrize("values", [[1.0, 1.0], [0.0, -0.0004], [2.5, 0.0, 2.5004]])
+def test_defoci_with_the_same_id_are_refused(values):
+    with pytest.raises(ConfigError, match=r"defoci_nm.*0\.001 nm"):
+        probe(defoci_nm=values)
+
+
+def test_a_spread_too_small_to_tell_defoci_apart_is_refused():
+    with pytest.raises(ConfigError, match="defocus_fwhm_nm"):
+        probe(defocus_fwhm_nm=1e-4, defocus_count=3)
+
+
+# --- configurations -----------------------------------------------------------------------------------------------
+
+MOVIE = InputFiles("5" * 64, "6" * 64, 7)
+
+
+@pytest.mark.parametrize(
+    ("phonons", "files", "expected"),
+    [
+        ({}, FILES, 4),
+        ({"configurations": 9}, FILES, 9),
+        ({"enabled": False, "configurations": 9}, FILES, 1),
+        ({"snapshots": "a.xyz"}, MOVIE, 7),
+        ({"snapshots": "a.xyz", "configurations": None}, MOVIE, 7),
+        ({"snapshots": "a.xyz", "configurations": 5}, MOVIE, 5),
+        ({"snapshots": "a.xyz", "configurations": 7}, MOVIE, 7),
+    ],
+)
+def test_number_of_configurations(phonons, files, expected):
+    made = planned(files, frozen_phonon=phonons, probe={"defoci_nm": [0.0, 1.0]})
+    assert made.configurations == expected
+    assert made.jobs == 2 * expected
+
+
+def test_more_configurations_than_frames_are_refused():
+    with pytest.raises(ConfigError, match=r"configurations.*got 8.*7 frames"):
+        planned(MOVIE, frozen_phonon={"snapshots": "a.xyz", "configurations": 8})
+
+
+# --- what decides a job's params ----------------------------------------------------------------------------------
+
+# A changed value for every key of a config whose change must recompute all jobs, …
+DECIDES: dict[str, Any] = {
+    "simulation.random_seed": 2,
+    "simulation.precision": "double",
+    "simulation.algorithm": "probe_basis",
+    "probe.energy_kev": 300.0,
+    "probe.semiangle_mrad": 21.0,
+    "probe.semiangle_inner_mrad": 1.0,
+    "probe.soft_aperture": False,
+    "probe.aberrations": {"C30_nm": 1.0},
+    "probe.tilt_mrad": [1.0, 0.0],
+    "specimen.format": "stemsalabim",
+    "specimen.supercell": [[1, 0, 0], [0, 1, 0], [0, 0, 2]],
+    "specimen.repeat": [1, 1, 2],
+    "specimen.vacuum_angstrom": [0.0, 0.0, 1.0],
+    "specimen.u_iso_angstrom2": {"Sr": 0.02},
+    "grating.gpts": [72, 72],
+    "grating.sampling_angstrom": 0.06,
+    "grating.slice_thickness_angstrom": 1.0,
+    "grating.parametrization": "lobato",
+    "grating.bandlimit": 0.6,
+    "grating.bandlimit_taper": 0.0,
+    "grating.window_angstrom": 6.0,
+    "scan.x": [0.0, 0.5],
+    "scan.y": [0.0, 0.5],
+    "scan.points": [3, 5],
+    "scan.step_angstrom": 0.5,
+    "depths.every_angstrom": 2.0,
+    "depths.at_angstrom": [2.0],
+    "adf.enabled": False,
+    "adf.min_mrad": 1.0,
+    "adf.max_mrad": 50.0,
+    "adf.bins": 6,
+    "adf.interval_exponent": 2.0,
+    "adf.detectors": {"bf": [0.0, 9.0]},
+    "adf.edges": "area",
+    "adf.segmented": {"dpc": {}},
+    "adf.center_of_mass": False,
+    "cbed.enabled": True,
+    "cbed.max_mrad": 20.0,
+    "cbed.size": [5, 5],
+    "frozen_phonon.enabled": False,
+    "frozen_phonon.independent_defoci": False,
+    "frozen_phonon.fixed_slicing": False,
+    "frozen_phonon.displace_z": False,
+}
+# … and for every other: what belongs to other jobs, to the merge, or to nobody.
+DECIDES_NOTHING: dict[str, Any] = {
+    "simulation.name": "other",
+    "simulation.title": "another",
+    "simulation.basis_tolerance": 1e-5,
+    "probe.defocus_nm": 3.0,
+    "probe.defocus_fwhm_nm": 3.0,
+    "probe.defocus_count": 3,
+    "probe.defocus_quadrature": "even_grid",
+    "probe.defoci_nm": [2.0, 1.0, 0.0],
+    "probe.defocus_weights": [3.0, 1.0],
+    "probe.source_fwhm_nm": 0.1,
+    "specimen.file": "/elsewhere/tiny.xyz",
+    "adf.average_configurations": False,
+    "adf.average_defoci": False,
+    "cbed.average_configurations": False,
+    "cbed.average_defoci": False,
+    "frozen_phonon.configurations": 9,
+    "frozen_phonon.save_coordinates": True,
+    "frozen_phonon.snapshots": "elsewhere.xyz",  # its content decides, not its path
+    "plasmon_scattering.enabled": True,
+    "resources.threads": 8,
+    "resources.mem_mb": 5000,
+    "resources.runtime_min": 5,
+    **{
+        f"http_reporting.{key}": "x"
+        for key in (
+            "reporting", "url", "auth_user", "auth_pass", "auth_pass_env", "auth_pass_file", "ca_file", "via",
+            "progress_event", "progress_min_interval_s", "preview", "parameters",
+        )
+    },
+}  # fmt: skip
+
+BASE = {"probe": {"defoci_nm": [0.0, 1.0]}, "simulation": {"random_seed": 1}}
+
+
+def changed(where: str, value: Any) -> Campaign:
+    """The campaign of a config with one value put in its place, valid or not in this version."""
+    config = copy.deepcopy(tiny(**BASE))
+    block, key = where.split(".")
+    config[block][key] = value
+    return campaign.plan(config, FILES)
+
+
+def job_digest(of: Campaign) -> str:
+    return provenance.digest(of.job_params("p0d000", 1))
+
+
+def test_every_key_has_been_judged():
+    keys = {
+        f"{block}.{key}" for block, rule in configuration.schema()["properties"].items() for key in rule["properties"]
+    }
+    assert keys == DECIDES.keys() | DECIDES_NOTHING.keys()
+    assert not DECIDES.keys() & DECIDES_NOTHING.keys()
+
+
+@pytest.mark.parametrize("where", DECIDES)
+def test_a_physical_key_changes_every_job(where):
+    assert job_digest(changed(where, DECIDES[where])) != job_digest(planned(**BASE))
+
+
+@pytest.mark.parametrize("where", DECIDES_NOTHING)
+def test_all_other_keys_leave_a_job_as_it_is(where):
+    assert job_digest(changed(where, DECIDES_NOTHING[where])) == job_digest(planned(**BASE))
+
+
+def test_content_of_the_files_decides():
+    base = planned(**BASE)
+    assert job_digest(planned(InputFiles("7" * 64), **BASE)) != job_digest(base)
+    movie = planned(InputFiles("5" * 64, "6" * 64, 4), **BASE)
+    other = planned(InputFiles("5" * 64, "8" * 64, 4), **BASE)
+    longer = planned(InputFiles("5" * 64, "8" * 64, 9), **BASE)
+    assert len({job_digest(base), job_digest(movie), job_digest(other)}) == 3
+    assert movie.specimen_params != other.specimen_params
+    assert job_digest(other) == job_digest(longer)
+
+
+def test_each_job_differs_from_the_others():
+    made = planned(**BASE)
+    digests = {provenance.digest(made.job_params(d.id, c)) for d in made.defoci for c in range(made.configurations)}
+    assert len(digests) == made.jobs == 8
+
+
+def test_what_jobs_share_is_made_once_for_all_of_them(monkeypatch):
+    """Snakemake asks for the params of each of 10,000 jobs."""
+    made, calls = planned(**BASE), []
+    digest = provenance.digest
+    monkeypatch.setattr(provenance, "digest", lambda value: calls.append(value) or digest(value))
+    shared = [made.job_params(d.id, c)["probe"] for d in made.defoci for c in range(made.configurations)]
+    assert len(calls) == 1
+    assert all(block is shared[0] for block in shared)
+
+
+def test_nothing_volatile_or_secret_is_in_params(tmp_path):
+    blocks: dict[str, Any] = {**BASE, "http_reporting": {"url": "http://secret", "parameters": {"token": "t0k3n"}}}
+    made = planned(**blocks)
+    text = provenance.canonical_json([made.job_params("p0d000", 0), made.merge_params, made.specimen_params])
+    for word in ("secret", "t0k3n", "tiny", "http", str(tmp_path)):
+        assert word not in text
+
+
+def test_a_physics_version_recomputes_everything(monkeypatch):
+    before = planned(**BASE)
+    old = job_digest(before), before.specimen_params["specimen_digest"], provenance.digest(before.merge_params)
+    monkeypatch.setattr(provenance, "PHYSICS_VERSION", provenance.PHYSICS_VERSION + 1)
+    after = planned(**BASE)
+    new = job_digest(after), after.specimen_params["specimen_digest"], provenance.digest(after.merge_params)
+    assert not set(old) & set(new)
+
+
+def test_the_seed_decides_nothing_when_nothing_is_drawn():
+    def digest(seed: int, **phonons: Any) -> str:
+        files = MOVIE if "snapshots" in phonons else FILES
+        made = planned(files, simulation={"random_seed": seed}, frozen_phonon=phonons)
+        return provenance.digest(made.job_params("p0d000", 0))
+
+    assert digest(1, enabled=False) == digest(2, enabled=False)
+    assert digest(1, snapshots="a.xyz") == digest(2, snapshots="a.xyz")
+    assert digest(1) != digest(2)
+    for phonon in ("independent_defoci", "displace_z"):
+        assert digest(1, enabled=False, **{phonon: False}) == digest(1, enabled=False)
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("adf.average_configurations", False),
+        ("adf.average_defoci", False),
+        ("cbed.average_configurations", False),
+        ("cbed.average_defoci", False),
+        ("probe.source_fwhm_nm", 0.1),
+        ("probe.defocus_weights", [3.0, 1.0]),
+        ("frozen_phonon.configurations", 9),
+    ],
+)
+def test_what_the_merge_decides_changes_the_merge(where, value):
+    assert provenance.digest(changed(where, value).merge_params) != provenance.digest(planned(**BASE).merge_params)
+
+
+@pytest.mark.parametrize(("where", "value"), [("resources.threads", 8), ("http_reporting.url", "x")])
+def test_what_nobody_depends_on_changes_no_merge(where, value):
+    assert provenance.digest(changed(where, value).merge_params) == provenance.digest(planned(**BASE).merge_params)
+
+
+def test_order_of_keys_in_the_config_decides_nothing():
+    def reversed_keys(value: Any) -> Any:
+        return {k: reversed_keys(v) for k, v in reversed(value.items())} if isinstance(value, dict) else value
+
+    config = tiny(**BASE, specimen={"u_iso_angstrom2": {"Sr": 0.1, "O": 0.2}})
+    other = campaign.plan(reversed_keys(config), FILES)
+    made = campaign.plan(config, FILES)
+    assert provenance.digest(other.job_params("p0d000", 0)) == provenance.digest(made.job_params("p0d000", 0))
+    assert provenance.digest(other.merge_params) == provenance.digest(made.merge_params)
+
+
+# --- figures ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("blocks", "expected"),
+    [
+        ({}, ("bf", "haadf", "thickness_curves")),
+        ({"depths": {"every_angstrom": None}}, ("bf", "haadf")),
+        ({"adf": {"detectors": None}, "depths": {"every_angstrom": None}}, ("bf", "abf", "haadf")),
+        ({"cbed": {"enabled": True}}, ("bf", "haadf", "thickness_curves", "cbed_mean")),
+        ({"adf": {"enabled": False}, "cbed": {"enabled": True}}, ("cbed_mean",)),
+    ],
+)
+def test_one_figure_per_detector_and_what_else_there_is_to_show(blocks, expected):
+    assert planned(**blocks).figures == expected

@@ -1,0 +1,269 @@
+"""What is known and said before the first job: the plan, in words and as plan.json."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from stemphony import provenance
+from stemphony.compute import propagation
+from stemphony.errors import ConfigError
+from stemphony.experiment.model import Experiment
+from stemphony.orchestration import preflight
+from stemphony.orchestration.preflight import Preflight
+from stemphony.paths import ResultPaths
+from stemphony.store import ledger
+from support.experiments import CELL, TINY, tiny
+from support.specimens import U_ISO, srtio3, write_xyz
+
+SECRET = "hunter2"
+
+
+@pytest.fixture
+def checked(tmp_path, monkeypatch):
+    """Check a tiny campaign of 2 defoci × 2 configurations on 40 atoms; `blocks` override single keys."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STEMPHONY_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("STEMPHONY_PASSWORD", raising=False)
+    write_xyz(tmp_path / "tiny.xyz", srtio3((2, 2, 2)))
+    base: dict[str, Any] = {
+        **TINY,
+        "specimen": {"file": "tiny.xyz", "u_iso_angstrom2": U_ISO},
+        "probe": {"defoci_nm": [0.0, 1.0]},
+        "frozen_phonon": {"configurations": 2},
+    }
+
+    def run(**blocks: Any) -> Preflight:
+        config = {name: {**base.get(name, {}), **blocks.get(name, {})} for name in base.keys() | blocks.keys()}
+        Path("config.yaml").write_text(yaml.safe_dump(config))
+        return preflight.check(preflight.read_inputs(config, [Path("config.yaml")]))
+
+    return run
+
+
+def row(of: Preflight, name: str) -> str:
+    (text,) = [line[25:] for line in of.lines() if line.startswith(name.ljust(25))]
+    return text
+
+
+def test_the_plan_in_words(checked):
+    made = checked()
+    assert row(made, "specimen") == "40 atoms in 7.81 × 7.81 × 7.81 Å (read by ASE: Å)"
+    assert row(made, "jobs") == "4 = 2 defoci × 2 configurations"
+    assert row(made, "scan") == "3 × 4 positions"
+    assert row(made, "slices").startswith("4 of 1.9525 Å, 2 depth(s)")
+    assert row(made, "band limit").startswith("68.5")
+    assert "haadf 40–60" in row(made, "detectors")
+    assert row(made, "defoci") == "2: 0, 1 nm"
+    for name in ("probe outside the cell", "memory of one job", "size of the result", "computing time"):
+        assert re.search(r"\d", row(made, name))
+
+
+def test_the_probe_outside_a_window_is_not_said_to_be_the_error_of_signals(checked):
+    cell, window = checked(), checked(grating={"window_angstrom": 5.0})
+    words = r"\d+\.\d\d % of its intensity at the worst defocus"
+    assert re.fullmatch(words, row(cell, "probe outside the cell"))
+    assert re.fullmatch(
+        words.replace("its", "the incident probe's")
+        + "; signals may deviate by several times that, which each job measures",
+        row(window, "probe outside the window"),
+    )
+    (note,) = [note for note in window.notes if "lies outside the window" in note]
+    assert "better than several times that" in note
+
+
+def test_every_name_in_the_plan_stands_apart_from_its_text(checked):
+    for made in (checked(), checked(grating={"window_angstrom": 5.0})):
+        assert all(line[24] == " " for line in made.lines() if not line.startswith("note: "))
+
+
+def test_a_file_of_stemsalabim_is_said_to_be_in_nm(checked):
+    Path("nm.xyz").write_text("2\n0.8 0.8 0.4\nSr 0 0 0 0.0001\nSr 0.4 0.4 0.2 0.0001\n")
+    made = checked(specimen={"file": "nm.xyz"})
+    assert "2 atoms in 8 × 8 × 4 Å" in row(made, "specimen")
+    assert "nm" in row(made, "specimen")
+
+
+def test_work_is_counted_over_all_jobs(checked):
+    one, more = checked(), checked(frozen_phonon={"configurations": 6})
+    assert more.cpu_hours == pytest.approx(3 * one.cpu_hours)
+    assert more.mem_mb == one.mem_mb
+    assert checked(scan={"points": [6, 8]}).cpu_hours == pytest.approx(4 * one.cpu_hours)
+
+
+def test_threads_shorten_a_job_and_not_its_work(checked):
+    demanding = {"scan": {"points": [200, 200]}, "simulation": {"precision": "double"}}
+    one, four = checked(**demanding), checked(**demanding, resources={"threads": 4})
+    assert four.cpu_hours == pytest.approx(one.cpu_hours)
+    assert four.runtime_min <= one.runtime_min
+    assert four.mem_mb >= one.mem_mb
+
+
+def test_given_resources_are_taken(checked):
+    made = checked(resources={"mem_mb": 1500, "runtime_min": 77})
+    assert (made.mem_mb, made.runtime_min) == (1500, 77)
+    assert made.budget_mb < 1500
+    assert checked().runtime_min >= 10
+
+
+def test_memory_that_is_given_is_not_exceeded(checked):
+    from stemphony.compute.cost import memory_mb
+
+    made = checked(resources={"mem_mb": 200}, grating={"gpts": [256, 256]}, specimen={"repeat": [1, 1, 40]})
+    assert memory_mb(made.experiment, made.atoms, 1, made.budget_mb) <= 200
+    assert checked(grating={"gpts": [256, 256]}, specimen={"repeat": [1, 1, 40]}).mem_mb > 200
+
+
+@pytest.mark.parametrize(
+    ("wanted", "atoms", "kept"), [("auto", 40, True), ("auto", 10**9, False), (True, 10**9, True), (False, 40, False)]
+)
+def test_coordinates_are_kept_below_one_gigabyte(checked, wanted, atoms, kept):
+    made = checked(frozen_phonon={"save_coordinates": wanted})
+    assert Preflight(**{**vars(made), "atoms": atoms}).keep_coordinates is kept
+
+
+def test_what_is_written_for_the_jobs(checked):
+    made = checked(probe={"defoci_nm": [2.0, -1.0], "defocus_weights": [1.0, 3.0]}, simulation={"title": "A title"})
+    plan = json.loads(json.dumps(made.plan(run=3, num_processors=5, jobs_to_run=4, created="now")))
+    assert (plan["run"], plan["num_processors"], plan["jobs_to_run"], plan["created"]) == (3, 5, 4, "now")
+    assert (plan["num_defoci"], plan["num_configurations"], plan["threads"]) == (2, 2, 1)
+    assert plan["defoci_ids"] == ["p2d000", "m1d000"]
+    assert plan["defoci_nm"] == [2.0, -1.0]
+    assert plan["weights"] == [0.25, 0.75]
+    assert plan["title"] == "A title"
+    assert plan["keep_coordinates"] is True
+    assert plan["config_digest"] == provenance.digest(plan["config"])
+    assert plan["merge_digest"] == provenance.digest(made.campaign.merge_params)
+    assert plan["plan"] == made.lines()
+    assert plan["config_files"] == [str(Path("config.yaml").resolve())]
+
+
+def test_secrets_are_nowhere_in_the_plan(checked, monkeypatch):
+    monkeypatch.setenv("STEMPHONY_PASSWORD", SECRET)
+    block = {
+        "reporting": True, "url": f"http://127.0.0.1/{SECRET}", "auth_user": SECRET,
+        "auth_pass_env": "STEMPHONY_PASSWORD", "parameters": {"token": SECRET},
+    }  # fmt: skip
+    made = checked(http_reporting=block)
+    assert SECRET not in json.dumps(made.plan(1, 1, 1, "now"))
+    assert SECRET not in repr(made)
+    assert made.plan(1, 1, 1, "now")["reporting"] is True
+
+
+def test_a_literal_password_earns_a_note_without_it(checked):
+    block = {"reporting": True, "url": "http://127.0.0.1/", "auth_user": "u", "auth_pass": SECRET}
+    notes = checked(http_reporting=block).notes
+    assert any("auth_pass" in note for note in notes)
+    assert SECRET not in "".join(notes)
+
+
+def test_a_preview_of_no_detector_earns_a_note(checked):
+    block = {"reporting": True, "url": "http://127.0.0.1/", "preview": True}
+    assert not any("preview" in note for note in checked(http_reporting=block).notes)
+    assert any("preview" in note for note in checked(http_reporting=block, adf={"detectors": {}}).notes)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "words"),
+    [
+        ({"frozen_phonon": {"configurations": 1}}, "one configuration"),
+        ({"adf": {"detectors": None}}, "bf, abf and haadf"),
+        ({"probe": {"source_fwhm_nm": 0.1}, "scan": {"x": [0.0, 0.5]}}, "reflection"),
+        ({"grating": {"gpts": [62, 64]}}, "prime factor"),
+        ({"probe": {"defocus_count": 3}}, "ignored"),
+        ({"simulation": {"algorithm": "probe_basis", "basis_tolerance": 4e-5}}, "precision: double"),
+        ({"specimen": {"u_iso_angstrom2": {**U_ISO, "Tl": 0.01}}}, "no Tl"),
+    ],
+)
+def test_notes(checked, blocks, words):
+    before = checked().notes
+    notes = [note for note in checked(**blocks).notes if note not in before]
+    assert any(words in note for note in notes), notes
+
+
+def test_a_tolerance_that_single_precision_keeps_earns_no_note(checked):
+    for simulation in ({}, {"basis_tolerance": 5e-5}, {"basis_tolerance": 1e-7, "precision": "double"}):
+        notes = checked(simulation={"algorithm": "probe_basis", **simulation}).notes
+        assert not any("basis_tolerance" in note for note in notes)
+
+
+# The points nearest to the axis of a cell of 7.81 Å lie 3.211 mrad from it, at 200 kV.
+@pytest.mark.parametrize(
+    ("inner", "outer", "largest"), [(2.7, 3.0, "0"), (7.3, 9.0, "7.18"), (7.2, 9.0, "7.18"), (4.542, 5.0, "4.541")]
+)
+def test_a_hard_ring_between_the_points_of_the_grid_is_refused(checked, inner, outer, largest):
+    ring = {"semiangle_mrad": outer, "semiangle_inner_mrad": inner, "soft_aperture": False}
+    with pytest.raises(ConfigError) as caught:
+        checked(probe=ring)
+    assert str(caught.value) == (
+        f"config `probe.semiangle_inner_mrad`: got {inner:g}; between it and semiangle_mrad = {outer:g} lies no point "
+        f"of this grid, the nearest one inside is at {largest} mrad. Use at most {largest}, soft_aperture: true, or a "
+        "wider cell (specimen.repeat)."
+    )
+    for followed in ({"semiangle_inner_mrad": float(largest)}, {"soft_aperture": True}):
+        propagation.probe(checked(probe={**ring, **followed}).experiment, 0.0)
+    propagation.probe(checked(probe=ring, specimen={"repeat": [8, 8, 1]}, grating={"gpts": [512, 512]}).experiment, 0.0)
+
+
+def test_a_hard_ring_that_no_window_of_the_reference_holds_is_refused(checked):
+    """The reference of windows of 5 Å is the whole cell of 7.81 Å, whose points are not among those of a window."""
+    ring = {"semiangle_mrad": 5.1, "semiangle_inner_mrad": 4.8, "soft_aperture": False}
+    propagation.probe(Experiment.of(tiny(probe=ring, grating={"window_angstrom": 5.0}), CELL), 0.0)
+    with pytest.raises(ConfigError, match=r"at 4.541 mrad. Use .*a wider grating.window_angstrom"):
+        checked(probe=ring, grating={"window_angstrom": 5.0})
+
+
+def test_tail_of_the_probe_is_that_of_the_worst_defocus(checked):
+    focus = checked(probe={"defoci_nm": [0.0]}).tail
+    assert 0.001 < focus < 0.1
+    far = checked(probe={"defoci_nm": [0.0, 40.0]}).tail
+    assert far > 3 * focus
+    assert checked(probe={"defoci_nm": [-40.0, 0.0]}).tail == pytest.approx(far, rel=0.2)
+    assert (
+        checked(probe={"defoci_nm": [0.0]}, specimen={"repeat": [4, 4, 1]}, grating={"gpts": [256, 256]}).tail < focus
+    )
+
+
+def test_size_of_the_result_follows_what_is_kept_apart(checked):
+    cbed = {"enabled": True, "size": [20, 20]}
+    together = checked(cbed=cbed, frozen_phonon={"configurations": 8, "save_coordinates": False})
+    apart = checked(
+        cbed={**cbed, "average_configurations": False},
+        frozen_phonon={"configurations": 8, "save_coordinates": False},
+    )
+    patterns = 12 * 2 * 400 * 4 / 1e6
+    assert together.result_mb == pytest.approx(patterns, rel=0.2)
+    assert apart.result_mb == pytest.approx(8 * patterns, rel=0.2)
+
+
+def test_a_plan_is_read_back_or_is_empty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert ledger.read_plan(ResultPaths.of("a")) == {}
+    Path("results/a").mkdir(parents=True)
+    for content, expected in (('{"run": 1}', {"run": 1}), ("{", {}), ("[]", {})):
+        Path("results/a/plan.json").write_text(content)
+        assert ledger.read_plan(ResultPaths.of("a")) == expected
+
+
+def test_files_are_found_by_absolute_path_beside_the_config_or_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("configs", "here"):
+        Path(folder).mkdir()
+        Path(folder, "a").touch()
+    Path("b").touch()
+    assert preflight.find_file("k", "a", tmp_path / "configs") == tmp_path / "configs" / "a"
+    assert preflight.find_file("k", "b", tmp_path / "configs") == tmp_path / "b"
+    assert preflight.find_file("k", str(tmp_path / "here/a"), tmp_path / "configs") == tmp_path / "here" / "a"
+    with pytest.raises(ConfigError) as caught:
+        preflight.find_file("specimen.file", "c", tmp_path / "configs")
+    for part in ("specimen.file", str(tmp_path / "configs/c"), str(tmp_path / "c")):
+        assert part in str(caught.value)
+
+
+def test_checking_writes_nothing(checked, tmp_path):
+    checked()
+    assert {entry.name for entry in tmp_path.iterdir()} == {"tiny.xyz", "config.yaml"}

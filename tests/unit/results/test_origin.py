@@ -1,0 +1,55 @@
+"""Where a merged result is from, asked of a process that a damaged file may end."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from stemphony.results import origin
+from stemphony.results.origin import origin_of
+from stemphony.store.superblock import SIGNATURE
+
+
+@pytest.fixture
+def unlike_any(tmp_path: Path) -> Path:
+    """A file that begins as NetCDF-4 does, of a superblock that tells no length."""
+    file = tmp_path / "stem.nc"
+    file.write_bytes(SIGNATURE + bytes(100))
+    return file
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
+    """Have the other process do something else."""
+    program = folder / "python"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+
+
+@pytest.mark.parametrize("end", ["kill -SEGV $$", "exit 1", "sleep 100", "echo no JSON", "echo '{}'"])
+def test_a_file_that_ends_the_process_which_opens_it_is_damaged(
+    unlike_any: Path, monkeypatch: pytest.MonkeyPatch, end: str
+):
+    answering(monkeypatch, unlike_any.parent, end)
+    monkeypatch.setattr(origin, "LONGEST_S", 2.0)
+    assert origin_of(unlike_any) is None
+
+
+def test_what_is_not_there_is_from_nowhere(tmp_path: Path):
+    assert origin_of(tmp_path / "stem.nc") is None
+
+
+def test_another_checksum_is_another_file(unlike_any: Path, monkeypatch: pytest.MonkeyPatch):
+    answering(monkeypatch, unlike_any.parent, """echo '{"merge_digest": "a", "job_sha256": null}'""")
+    origin.write_checksum(unlike_any)
+    assert origin_of(unlike_any, whole=True) == origin.Origin("a", None)
+    unlike_any.write_bytes(SIGNATURE + bytes(99) + b"1")
+    assert origin_of(unlike_any) == origin.Origin("a", None)
+    assert origin_of(unlike_any, whole=True) is None
+
+
+def test_without_a_checksum_every_value_is_read(unlike_any: Path, monkeypatch: pytest.MonkeyPatch):
+    answering(monkeypatch, unlike_any.parent, """[ -z "$5" ] && echo '{"merge_digest": "a", "job_sha256": null}'""")
+    assert origin_of(unlike_any) is not None
+    assert origin_of(unlike_any, whole=True) is None

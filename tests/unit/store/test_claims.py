@@ -1,0 +1,280 @@
+"""Claims: one computes, the others wait; the dead are known by what they wrote, and by their silence."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from stemphony.orchestration import job
+from stemphony.store import claims
+from stemphony.store.claims import Holder, holder_of, process_start, take, wait
+from support.campaign import wait_for
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "one.claim"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    monkeypatch.setattr(claims, "POLL_S", 0.01)
+
+
+def write(file: Path, holder: Holder) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(asdict(holder)))
+
+
+def dead_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def waited(file: Path) -> bool:
+    """Whether a waiter goes on waiting, with a heartbeat that is expected every half second."""
+    looks = []
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) > 5:
+            raise TimeoutError
+
+    try:
+        wait(file, look)
+    except TimeoutError:
+        return True
+    return False
+
+
+def test_one_has_it_until_it_gives_it_back(file):
+    claim = take(file)
+    assert claim is not None
+    assert take(file) is None
+    assert (claim.holder.pid, claim.holder.host) == (os.getpid(), socket.gethostname())
+    assert waited(file)
+    claim.release()
+    assert not file.exists()
+    again = take(file)
+    assert again is not None
+    again.release()
+
+
+def test_a_dead_process_of_this_machine_is_known_at_once(file):
+    write(file, replace(Holder.here(), pid=dead_process()))
+    assert not waited(file)
+    assert not file.exists()
+
+
+def test_a_number_that_was_given_to_another_process_is_not_taken_for_the_holder(file):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        alive = replace(Holder.here(), pid=other.pid, started=process_start(other.pid))
+        write(file, alive)
+        assert waited(file)
+        write(file, replace(alive, started=str(int(alive.started) - 1)))
+        assert not waited(file)
+        other.kill()
+
+
+@pytest.mark.parametrize("other", [{"boot": "another machine"}, {"namespace": "a container's"}, {"boot": ""}])
+def test_of_another_machine_or_container_the_heartbeat_tells(file, other, monkeypatch):
+    write(file, replace(Holder.here(), pid=dead_process(), **other))
+    assert waited(file)
+    monkeypatch.setattr(claims, "STALE_S", 0.1)
+    wait(file)
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("content", ["", "myhost 4711\n", "{}", '{"pid": 0}'])
+def test_a_claim_that_says_nothing_is_judged_by_its_heartbeat(file, content, monkeypatch):
+    file.parent.mkdir()
+    file.write_text(content)
+    assert waited(file)
+    monkeypatch.setattr(claims, "STALE_S", 0.1)
+    wait(file)
+    assert not file.exists()
+
+
+def test_a_zombie_is_dead(file):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        holder = replace(Holder.here(), pid=process.pid, started=process_start(process.pid))
+        process.kill()
+        wait_for(lambda: process_start(process.pid) == "", "its death")
+        assert holder.is_gone
+
+
+@pytest.mark.parametrize("now", [lambda: 0.0, lambda: time.monotonic() * -1e6, lambda: 4e9])
+def test_the_heartbeat_is_seen_whatever_the_clock_says(file, monkeypatch, now):
+    monkeypatch.setattr(time, "time", now)
+    monkeypatch.setattr(claims, "HEARTBEAT_S", 0.01)
+    claim = take(file)
+    assert claim is not None
+    times = {file.stat().st_mtime_ns}
+    wait_for(lambda: times.add(file.stat().st_mtime_ns) or len(times) > 5, "heartbeats")
+    claim.release()
+
+
+def test_a_full_disk_leaves_no_claim(file, monkeypatch):
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        take(file)
+    assert list(file.parent.iterdir()) == []
+
+
+def test_a_part_of_a_claim_is_none(file, monkeypatch):
+    monkeypatch.setattr(os, "write", lambda *_: 3)
+    with pytest.raises(OSError, match="No space"):
+        take(file)
+    assert list(file.parent.iterdir()) == []
+
+
+def test_who_was_taken_for_dead_does_not_end_the_claim_of_his_heir(file, monkeypatch):
+    stopped = take(file)
+    assert stopped is not None
+    stopped._over.set()  # no more heartbeats
+    monkeypatch.setattr(claims, "STALE_S", 0.1)
+    write(file, replace(stopped.holder, boot="another machine"))
+    wait(file)
+    heir = take(file)
+    assert heir is not None
+    stopped.release()
+    found = holder_of(file)
+    assert found is not None
+    assert found.token == heir.holder.token
+    heir.release()
+
+
+def test_a_fresh_claim_is_not_removed_with_a_dead_one(file):
+    write(file, replace(Holder.here(), pid=dead_process()))
+    dead = file.read_bytes()
+    file.unlink()
+    claim = take(file)
+    assert claim is not None
+    claims._remove(file, dead)
+    found = holder_of(file)
+    assert found is not None
+    assert found.token == claim.holder.token
+    claim.release()
+    assert list(file.parent.iterdir()) == []
+
+
+def test_of_many_that_find_a_dead_one_each_has_it_alone(file):
+    write(file, replace(Holder.here(), pid=dead_process()))
+    inside, most = [], []
+
+    def compete() -> None:
+        while (claim := take(file)) is None:
+            wait(file)
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.01)
+        inside.pop()
+        claim.release()
+
+    threads = [threading.Thread(target=compete) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 6
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_claim_that_cannot_be_read_is_waited_for_by_its_heartbeat(file, monkeypatch, quiet):
+    """Another user's; when it falls silent it cannot be removed either."""
+    write(file, replace(Holder.here(), pid=dead_process()))
+    opened = Path.open
+
+    def closed(self: Path, *arguments: object, **options: object) -> object:
+        if self == file:
+            raise PermissionError(13, "Permission denied")
+        return opened(self, *arguments, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", closed)
+    monkeypatch.setattr(Path, "read_bytes", closed)
+    assert waited(file)
+    if quiet:
+        monkeypatch.setattr(claims, "STALE_S", 0.1)
+        assert wait(file) is False
+    else:
+        threading.Timer(0.1, file.unlink).start()
+        assert wait(file) is True
+
+
+def test_a_claim_that_cannot_be_looked_at_is_waited_for_no_longer_than_a_silent_one(file, monkeypatch):
+    def stale(*_: object, **__: object) -> None:
+        raise OSError(116, "Stale file handle")
+
+    write(file, Holder.here())
+    monkeypatch.setattr(Path, "lstat", stale)
+    monkeypatch.setattr(Path, "stat", stale)
+    monkeypatch.setattr(Path, "open", stale)
+    assert waited(file)
+    monkeypatch.setattr(claims, "STALE_S", 0.1)
+    assert wait(file) is False
+
+
+def test_a_folder_in_the_place_of_a_claim_is_not_free(file, monkeypatch):
+    file.mkdir(parents=True)
+    assert waited(file)
+    monkeypatch.setattr(claims, "STALE_S", 0.1)
+    assert wait(file) is False
+
+
+def test_a_dead_claim_in_a_folder_that_cannot_be_written_is_not_free(file, monkeypatch):
+    write(file, replace(Holder.here(), pid=dead_process()))
+
+    def refused(self: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    assert wait(file) is False
+
+
+def test_a_dead_claim_that_another_waiter_is_removing_is_waited_for(file):
+    write(file, replace(Holder.here(), pid=dead_process()))
+    with file.open("rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        assert waited(file)
+    assert wait(file) is True
+    assert not file.exists()
+
+
+def test_a_job_whose_claim_stays_computes_without_one_and_says_so_once(file, monkeypatch, capsys):
+    file.mkdir(parents=True)
+    monkeypatch.setattr(claims, "STALE_S", 0.1)
+    assert job._claimed(file, None) == (None, True)
+    waiting, left = capsys.readouterr().err.splitlines()
+    assert "waiting for its result" in waiting
+    assert f"{file} has no heartbeat and cannot be removed" in left
+
+
+def test_a_killed_process_leaves_its_claim_and_it_is_taken_over_at_once(file):
+    code = (
+        f"import sys, time; sys.path[:0] = {sys.path!r}; from pathlib import Path; from stemphony.store import claims;"
+        f" claims.take(Path({str(file)!r})); print('taken', flush=True); input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "taken\n"
+        assert waited(file)
+        process.send_signal(signal.SIGKILL)
+    assert not waited(file)
+    claim = take(file)
+    assert claim is not None
+    claim.release()

@@ -1,0 +1,534 @@
+"""`stemphony bench`: what a wave costs on this machine, in units of one Fourier transform of its grid.
+
+Seconds say more of the machine, and of who else uses it, than of the program. So every few tenths of a second the
+waves stop for some whole transforms of the same grid, FFTW's best, on the same thread: whatever slows the machine
+slows both, and their ratio stays.
+
+The specimen is strontium titanate [001], 8 × 8 unit cells, one frozen-phonon configuration of a fixed seed. Counted is
+what is paid per wave or per series: transmission functions with their band limit, incident waves, propagation, one
+annular detector. Apart are the potential, planning of the transforms, imports and the writing of job files.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stemphony import provenance
+from stemphony.compute.atoms import Atoms, draw_atoms
+from stemphony.compute.cost import DEFAULT_BUDGET_MB, wave_plan
+from stemphony.compute.propagation import probe, strip_plan
+from stemphony.compute.recorder import Signals
+from stemphony.compute.superposition import Basis
+from stemphony.compute.wisdom import cpu_model, prepare_plans
+from stemphony.errors import StemphonyError, StorageError
+from stemphony.experiment.model import Experiment
+from stemphony.orchestration import job
+from stemphony.physics.basis import evaluate, signal_forms
+from stemphony.physics.detectors import DetectorSet, at_pixels
+from stemphony.physics.electron import wavelength
+from stemphony.physics.fft import ComplexArray, Plan2D, library_version
+from stemphony.physics.grid import FloatArray, band_limit, band_limit_radius
+from stemphony.physics.multislice import propagate, transmission_function
+from stemphony.physics.potential import SlicePotentials
+from stemphony.physics.probe import MovableProbe
+from stemphony.physics.propagator import fresnel_propagator
+from stemphony.physics.strips.plan import Factor, StripPlan, Transmission, padded_zeros
+from stemphony.results.job_file import JobRecord, atom_table, write_job
+from stemphony.specimen.structures import Specimen
+
+LATTICE = 3.905
+"""Of strontium titanate [Å]."""
+CELLS = 8
+SITES = (
+    ("Sr", (0.0, 0.0, 0.0)),
+    ("Ti", (0.5, 0.5, 0.5)),
+    ("O", (0.5, 0.5, 0.0)),
+    ("O", (0.5, 0.0, 0.5)),
+    ("O", (0.0, 0.5, 0.5)),
+)
+U_ISO = {"Sr": 0.00787, "Ti": 0.00557, "O": 0.009275}
+SEED = 1
+ENERGY_KEV, SEMIANGLE_MRAD = 200.0, 20.0
+BANDLIMIT = 0.6666666
+OUTER_MRAD = 100.0
+"""Of the annular detector; its inner angle is six tenths of that. A coarse grid has a smaller one."""
+FARTHEST_DEFOCUS_NM = 6.0
+
+DEFAULT_PROBES = 64
+MOST_WAVES = 1_000_000
+FFTS = 8
+"""Whole transforms after each wave, an even number."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured: `probes` waves, evenly spread over the series of all defoci × scan positions.
+
+    Attributes
+    ----------
+    grid, slices, threads : int
+    probes : int
+        Waves that are propagated one by one.
+    algorithm : str
+        multislice | probe_basis | auto, which chooses as for a simulation of this series; the record names the choice.
+    defoci : int
+        Number of values, evenly from −6 to 6 nm; a single one is 0.
+    scan : tuple of int
+        Positions along x and y of one unit cell.
+    """
+
+    grid: int
+    slices: int
+    probes: int
+    threads: int
+    algorithm: str
+    defoci: int
+    scan: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        grid: int = 512,
+        slices: int = 50,
+        probes: int | None = None,
+        threads: int = 1,
+        algorithm: str = "multislice",
+        defoci: int = 1,
+        scan: str | None = None,
+    ) -> Settings:
+        """Settings from the arguments of the command.
+
+        Without a scan there are as many positions as the probes need, without probes the whole series is measured.
+
+        Raises
+        ------
+        StemphonyError
+            If the machine, the grid or the series cannot serve an argument.
+        """
+        for name, value in (("slices", slices), ("probes", probes), ("threads", threads), ("defoci", defoci)):
+            if value is not None and value < 1:
+                raise StemphonyError(f"--{name}: got {value}. At least 1 is needed.")
+        cores = len(os.sched_getaffinity(0))
+        if threads > cores:
+            raise StemphonyError(f"--threads: got {threads}; this process may use {cores} cores. Use at most that.")
+        _require_grid(grid, slices)
+        if scan is None:
+            side = math.isqrt(math.ceil((probes or DEFAULT_PROBES) / defoci) - 1) + 1
+            points = (side, side)
+            probes = probes or DEFAULT_PROBES
+        else:
+            points = _scan(scan)
+        waves = defoci * points[0] * points[1]
+        if waves > MOST_WAVES:
+            raise StemphonyError(
+                f"--defoci {defoci}, {points[0]} × {points[1]} positions: a series of {waves} waves; at most "
+                f"{MOST_WAVES} are taken. Use fewer defoci or positions: the cost per wave is the same."
+            )
+        if probes is not None and probes > waves:
+            raise StemphonyError(
+                f"--probes: got {probes}; --defoci {defoci} and --scan {points[0]}x{points[1]} are a series of {waves} "
+                "waves. Use at most that, or leave --probes out to measure all."
+            )
+        return cls(grid, slices, probes or waves, threads, algorithm, defoci, points)
+
+    @property
+    def waves(self) -> int:
+        """Number of waves of the whole series."""
+        return self.defoci * self.scan[0] * self.scan[1]
+
+    @property
+    def defoci_nm(self) -> tuple[float, ...]:
+        """Values of the defocus [nm]."""
+        if self.defoci == 1:
+            return (0.0,)
+        return tuple(np.linspace(-FARTHEST_DEFOCUS_NM, FARTHEST_DEFOCUS_NM, self.defoci).tolist())
+
+    @property
+    def chosen(self) -> list[tuple[int, int, int]]:
+        """The waves that are measured, each as its indices of defocus, x and y."""
+        places = [number * self.waves // self.probes for number in range(self.probes)]
+        return [(place // (nx * ny), place // ny % nx, place % ny) for nx, ny in [self.scan] for place in places]
+
+
+def _require_grid(grid: int, slices: int) -> None:
+    finest = wavelength(ENERGY_KEV * 1e3) * BANDLIMIT / (2 * CELLS * LATTICE)  # [rad] of one point
+    smallest = math.ceil(SEMIANGLE_MRAD * 1e-3 / finest)
+    if grid < smallest:
+        raise StemphonyError(
+            f"--grid: got {grid}; on {CELLS} unit cells it carries {max(0, grid) * finest * 1e3:.1f} mrad, less than "
+            f"the aperture of {SEMIANGLE_MRAD:g} mrad. Use at least {smallest}."
+        )
+    most = int(DEFAULT_BUDGET_MB * 1e6 / 8 / grid**2)
+    if most < 1:
+        raise StemphonyError(f"--grid: got {grid}; one wave would take more than {DEFAULT_BUDGET_MB:.0f} MB.")
+    if slices > most:
+        raise StemphonyError(
+            f"--slices: got {slices}; their transmission functions on {grid} × {grid} points would take more than the "
+            f"{DEFAULT_BUDGET_MB:.0f} MB that are kept. Use at most {most}, or a smaller grid."
+        )
+
+
+def _scan(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)[x×](\d+)", text.strip())
+    if found is None or 0 in (int(found[1]), int(found[2])):
+        raise StemphonyError(f"--scan: got {text!r}; it must be the numbers of positions along x and y, such as 16x16.")
+    return int(found[1]), int(found[2])
+
+
+def measure(settings: Settings) -> Bench:
+    """Measure a series; `Bench.record` says what came out.
+
+    Raises
+    ------
+    StemphonyError
+        If the algorithm is not available, or no job file can be written to the folder of temporary files.
+    """
+    if settings.algorithm == "auto":
+        experiment = Experiment.of(_blocks(settings), strontium_titanate(math.ceil(settings.slices / 2)).cell)
+        chosen = wave_plan(experiment, settings.defoci_nm, settings.defoci > 1, DEFAULT_BUDGET_MB).algorithm
+        settings = replace(settings, algorithm=chosen)
+    bench = _probe_basis(settings) if settings.algorithm == "probe_basis" else _multislice(settings)
+    bench.write_job_files()
+    return bench
+
+
+def _multislice(settings: Settings) -> Bench:
+    """The chosen waves of the series one by one."""
+    bench = Bench(settings)
+    bench.make_transmissions()
+    bench.pass_waves(settings.chosen)
+    return bench
+
+
+def _probe_basis(settings: Settings) -> Bench:
+    """The whole series by an orthonormal basis of its waves, as jobs that share a configuration compute it."""
+    # All probes come out at once: there is no sample of them that would cost in proportion.
+    bench = Bench(settings)
+    bench.make_transmissions()
+    bench.superpose()
+    return bench
+
+
+class Bench:
+    """One series: its waves one by one, and what each stage of them took.
+
+    The steps are those of a job (`simulation.simulate`) with a clock between them; a test compares their images.
+
+    Attributes
+    ----------
+    settings : Settings
+    experiment : Experiment
+    images : (defoci, x, y) ndarray
+        Signal of the annular detector, nan where no wave was measured.
+    cpu_s, wall_s : dict of str to float
+        Seconds of each stage, summed over threads.
+    fft_s : list of float
+        CPU seconds of each whole transform.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.startup_cpu_s = time.process_time()
+        self.settings = settings
+        self.cpu_s = dict.fromkeys(("potential", "transmission", "incident", "propagation", "detection", "io"), 0.0)
+        self.wall_s = dict(self.cpu_s)
+        self.fft_s: list[float] = []
+        self.specimen = strontium_titanate(math.ceil(settings.slices / 2))
+        self.experiment = e = Experiment.of(_blocks(settings), self.specimen.cell)
+        self.atoms = _atoms(e, self.specimen)
+
+        begin = time.process_time()
+        flag, self.plan_source = prepare_plans(lambda flag: strip_plan(e, flag))
+        prepare_plans(self._yardstick)
+        self._lock = threading.Lock()
+        # As in a job, plans are made before any thread starts.
+        self._kits = [(strip_plan(e, flag), self._yardstick("FFTW_PATIENT")) for _ in range(settings.threads)]
+        self.planning_cpu_s = time.process_time() - begin
+
+        plan = self._kits[0][0]
+        limit = band_limit(e.grid, e.bandlimit, e.bandlimit_taper)
+        self._limit = plan.factor(limit)
+        self._propagator = plan.factor(fresnel_propagator(e.grid, e.wavelength, e.slice_thickness, limit))
+        # As jobs do, once per defocus; waves come defocus by defocus.
+        self._probe = lru_cache(maxsize=settings.threads)(self._probe_at)
+        self._detectors = DetectorSet(
+            e.grid, e.wavelength, bin_edges=None, rings=dict(e.rings), edges=e.edges, center_of_mass=False,
+            band_limit_radius=band_limit_radius(e.grid, e.bandlimit),
+        )  # fmt: skip
+        self._made = padded_zeros(e.grid.gpts, e.complex_dtype, settings.slices)
+        self._transmissions = [plan.transmission(values) for values in self._made]
+        self.images = np.full((settings.defoci, *settings.scan), np.nan)
+        self._totals = np.full_like(self.images, np.nan)
+        self._measured = 0
+        self.basis_rank: int | None = None
+
+    def potentials(self) -> Iterator[FloatArray]:
+        """Projected potentials of the slices [V Å], in the order of passage."""
+        made = self._slice_potentials()
+        yield from (made.projected(index) for index in range(self.settings.slices))
+
+    def make_transmissions(self) -> None:
+        """Potential and transmission function of every slice."""
+        potentials, sigma = self._slice_potentials(), self.experiment.interaction
+
+        def one(index: int) -> None:
+            with self._kit() as (plan, _):
+                with self._clock("potential"):
+                    projected = potentials.projected(index)
+                with self._clock("transmission"):
+                    transmission_function(projected, sigma, self._limit, plan, out=self._made[index])
+
+        self._in_threads(one, range(self.settings.slices))
+
+    def pass_waves(self, waves: Sequence[tuple[int, int, int]]) -> None:
+        """Propagate and measure waves, given by defocus, x and y; after each its thread times whole transforms."""
+        self._in_threads(self._pass, waves)
+        self._measured += len(waves)
+
+    def superpose(self) -> None:
+        """Find the basis of the whole series, propagate it, and superpose its probes in the detectors."""
+        e, s = self.experiment, self.settings
+        with self._clock("incident"):
+            basis = Basis.of(e, s.defoci_nm)
+        self.basis_rank = basis.rank
+        pixels = self._detectors.pixels
+        waves = np.empty((basis.rank, pixels.size), dtype=e.complex_dtype)
+
+        def one(index: int) -> None:
+            with self._kit() as (plan, yardstick):
+                with self._clock("incident"):
+                    incident = np.zeros(e.grid.gpts, dtype=e.complex_dtype, order="F")
+                    incident[basis.rows, basis.columns] = basis.vectors[:, index]
+                with self._clock("propagation"):
+                    spectrum = _exit_wave(plan, incident, self._transmissions, self._propagator)
+                    waves[index] = at_pixels(spectrum, pixels)
+                times = _time_transforms(yardstick)
+            with self._lock:
+                self.fft_s += times
+
+        self._in_threads(one, range(basis.rank))
+        with self._clock("detection"):
+            regions, combination = self._detectors.regions()
+            forms = signal_forms(waves, regions)
+            for index, defocus in enumerate(s.defoci_nm):
+                coefficients = basis.coefficients(e, defocus)
+                seen = self._detectors.signals(combination @ evaluate(forms, coefficients))
+                self.images[index], self._totals[index] = seen.rings[:, 0].reshape(s.scan), seen.total.reshape(s.scan)
+        self._measured = s.waves
+
+    def write_job_files(self) -> None:
+        """Write and remove the file of each defocus that was measured, as its job does."""
+        e = self.experiment
+        try:
+            temporary = tempfile.TemporaryDirectory()
+        except OSError as error:
+            raise StorageError(
+                f"a job file cannot be written: {error.strerror} ({error.filename}). Set TMPDIR to a folder that can."
+            ) from None
+        with temporary as folder, self._clock("io"):
+            table = atom_table(self.specimen, e)
+            for index in np.flatnonzero(np.isfinite(self.images).any(axis=(1, 2))).tolist():
+                defocus = self.settings.defoci_nm[index]
+                rings = self.images[index, :, :, None, None]
+                signals = Signals(
+                    bins=rings, rings=rings, total=self._totals[index, :, :, None],
+                    center_of_mass=np.zeros((*self.settings.scan, 1, 0)), cbed=None, cbed_angles=None,
+                )  # fmt: skip
+                params = {**_blocks(self.settings), "defocus_nm": defocus, "configuration": 0}
+                record = JobRecord(params, SEED, {"title": "bench"}, provenance.runtime_attributes())
+                write_job(Path(folder, f"{index}.nc"), e, record, signals, table, self.atoms)
+
+    def record(self) -> dict[str, Any]:
+        """Settings and results as one flat object, times of stages in CPU seconds; docs/performance.md explains it."""
+        s, e = self.settings, self.experiment
+        counted = ("transmission", "incident", "propagation", "detection")
+        work, busy = self._measured * s.slices, min(s.threads, self._measured)
+        per_cpu_s = work / sum(self.cpu_s[stage] for stage in counted)
+        fft_cpu_ms = 1e3 * statistics.median(self.fft_s)
+        return {
+            "grid": s.grid,
+            "slices": s.slices,
+            "probes": self._measured,
+            "threads": s.threads,
+            "algorithm": s.algorithm,
+            "defoci": s.defoci,
+            "scan": f"{s.scan[0]}x{s.scan[1]}",
+            "series_probes": s.waves,
+            "basis_rank": self.basis_rank,
+            "precision": e.precision,
+            "detector_mrad": [round(1e3 * angle, 3) for angle in e.rings["annular"]],
+            "probe_slices_per_cpu_s": per_cpu_s,
+            "probe_slices_per_s": work * busy / sum(self.wall_s[stage] for stage in counted),
+            "fft_cpu_ms": fft_cpu_ms,
+            "cost_in_ffts": 1000 / (per_cpu_s * fft_cpu_ms),
+            "peak_rss_mb": job.Stopwatch().record()["peak_memory_mb"],
+            **{f"{stage}_cpu_s": seconds for stage, seconds in self.cpu_s.items()},
+            "planning_cpu_s": self.planning_cpu_s,
+            "startup_cpu_s": self.startup_cpu_s,
+            "fft_plan_source": self.plan_source,
+            "cpu_model": cpu_model(),
+            "fftw": library_version(),
+            "version": provenance.VERSION,
+        }
+
+    def _slice_potentials(self) -> SlicePotentials:
+        e, atoms = self.experiment, self.atoms
+        return SlicePotentials(
+            e.grid, atoms.positions, atoms.symbols.tolist(), atoms.slice_index, e.slices, e.parametrization
+        )
+
+    def _pass(self, wave: tuple[int, int, int]) -> None:
+        e, (defocus, x, y) = self.experiment, wave
+        with self._kit() as (plan, yardstick):
+            with self._clock("incident"):
+                incident = self._probe(defocus).at((e.scan_x[x], e.scan_y[y]))
+            with self._clock("propagation"):
+                spectrum = _exit_wave(plan, incident, self._transmissions, self._propagator)
+            with self._clock("detection"):
+                seen = self._detectors.measure(spectrum)
+                self.images[wave], self._totals[wave] = seen.rings[0], seen.total
+            times = _time_transforms(yardstick)
+        with self._lock:
+            self.fft_s += times
+
+    def _probe_at(self, defocus: int) -> MovableProbe:
+        e = self.experiment
+        return MovableProbe(e.grid, probe(e, self.settings.defoci_nm[defocus]), e.complex_dtype)
+
+    def _in_threads(self, task: Callable[[Any], None], items: Sequence[Any]) -> None:
+        with ThreadPoolExecutor(self.settings.threads) as pool:
+            try:
+                for _ in pool.map(task, items):
+                    pass
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C must not finish the queue first
+                raise
+
+    def _yardstick(self, flag: str) -> Plan2D:
+        return Plan2D(self.experiment.grid.gpts, self.experiment.complex_dtype, flag)
+
+    @contextmanager
+    def _kit(self) -> Iterator[tuple[StripPlan, Plan2D]]:
+        """Transforms that no other thread uses meanwhile."""
+        with self._lock:
+            kit = self._kits.pop()
+        try:
+            yield kit
+        finally:
+            with self._lock:
+                self._kits.append(kit)
+
+    @contextmanager
+    def _clock(self, stage: str) -> Iterator[None]:
+        """Add this thread's time to a stage."""
+        wall, cpu = time.perf_counter(), time.thread_time()
+        yield
+        cpu, wall = time.thread_time() - cpu, time.perf_counter() - wall
+        with self._lock:
+            self.cpu_s[stage] += cpu
+            self.wall_s[stage] += wall
+
+
+def strontium_titanate(cells_z: int) -> Specimen:
+    """SrTiO3 [001], 8 × 8 unit cells wide; the Sr–O plane is in the first slice."""
+    cells = np.array(list(np.ndindex(CELLS, CELLS, cells_z)), dtype=float)
+    symbols = np.repeat([symbol for symbol, _ in SITES], len(cells))
+    return Specimen(
+        symbols=symbols,
+        positions=np.concatenate([(cells + site) * LATTICE for _, site in SITES]),
+        cell=(CELLS * LATTICE, CELLS * LATTICE, cells_z * LATTICE),
+        u_iso=np.array([U_ISO[symbol] for symbol in symbols]),
+        slice_id=None,
+        format="bench",
+    )
+
+
+def _atoms(experiment: Experiment, specimen: Specimen) -> Atoms:
+    """The one frozen-phonon configuration."""
+    return draw_atoms(
+        experiment, specimen.symbols, specimen.positions, specimen.u_iso, frame=None, displaced=True,
+        random_seed=SEED, configuration=0, defocus_nm=None, displace_z=True, fixed_slicing=True,
+    )  # fmt: skip
+
+
+def _blocks(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The config of the series."""
+    spacing = CELLS * LATTICE / settings.grid
+    carried = 1e3 * wavelength(ENERGY_KEV * 1e3) * BANDLIMIT / (2 * spacing)
+    outer = min(OUTER_MRAD, carried)
+    ring = [0.6 * outer, outer]
+    return {
+        "simulation": {"random_seed": SEED, "precision": "single", "algorithm": settings.algorithm,
+                       "basis_tolerance": 1e-4},
+        "probe": {
+            "energy_kev": ENERGY_KEV, "semiangle_mrad": SEMIANGLE_MRAD, "semiangle_inner_mrad": 0.0,
+            "soft_aperture": True, "aberrations": {},
+        },
+        "grating": {
+            "gpts": [settings.grid, settings.grid], "sampling_angstrom": None, "slice_thickness_angstrom": LATTICE / 2,
+            "parametrization": "kirkland", "bandlimit": BANDLIMIT, "bandlimit_taper": 0.02,
+        },
+        "scan": {"x": [0.0, 1 / CELLS], "y": [0.0, 1 / CELLS], "points": list(settings.scan), "step_angstrom": None},
+        "depths": {"every_angstrom": None, "at_angstrom": [settings.slices * LATTICE / 2]},
+        "adf": {
+            "enabled": True, "min_mrad": ring[0], "max_mrad": ring[1], "bins": 1, "interval_exponent": 1.0,
+            "detectors": {"annular": ring}, "edges": "hard", "center_of_mass": False,
+        },
+        "cbed": {"enabled": False, "max_mrad": None, "size": None},
+    }  # fmt: skip
+
+
+def _exit_wave(
+    plan: StripPlan, incident: ComplexArray, transmissions: list[Transmission], propagator: Factor
+) -> ComplexArray:
+    """ψ(k) behind the last slice, in the plan's buffer."""
+    ((_, spectrum),) = propagate(plan, incident, transmissions, propagator, (len(transmissions),))
+    return spectrum
+
+
+def _time_transforms(yardstick: Plan2D) -> list[float]:
+    """CPU seconds of whole transforms, forward and inverse in turn."""
+    times = []
+    yardstick.buffer[...] = 1
+    for _ in range(FFTS // 2):
+        for transform in (yardstick.forward, yardstick.inverse):
+            begin = time.thread_time()
+            transform()
+            times.append(time.thread_time() - begin)
+        yardstick.buffer /= yardstick.size
+    return times
+
+
+def table(record: dict[str, Any]) -> Iterator[str]:
+    """The lines that `stemphony bench` prints without --json."""
+    settings = ["grid", "slices", "probes", "threads", "algorithm", "defoci", "scan", "series_probes"]
+    yield "  ".join(f"{key} {record[key]}" for key in settings)
+    yield f"{record['cpu_model']}, {record['fftw']}, plans: {record['fft_plan_source']}"
+    yield ""
+    for key, unit in (
+        ("cost_in_ffts", "whole transforms of the grid per probe and slice"),
+        ("fft_cpu_ms", "ms of CPU, one whole transform, FFTW_PATIENT"),
+        ("probe_slices_per_cpu_s", "probes × slices per CPU second"),
+        ("probe_slices_per_s", "probes × slices per second"),
+        ("peak_rss_mb", "MB"),
+    ):
+        yield f"{key:24}{record[key]:10.4g}  {unit}"
+    yield ""
+    stages = [key for key in record if key.endswith("_cpu_s") and key != "probe_slices_per_cpu_s"]
+    for key in stages:
+        yield f"{key:24}{record[key]:10.4g}  CPU s"

@@ -1,0 +1,86 @@
+"""Profiles of Snakemake: those shipped in `profiles/`, and their copies in other folders. `stemphony profile`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from stemphony.errors import StorageError
+
+ALWAYS = "default"
+"""Snakemake applies this one by itself, from beside the Snakefile."""
+
+
+def searched() -> tuple[Path, ...]:
+    """Folders in which Snakemake looks for a profile's name, after the working directory."""
+    own = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    system = os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(os.pathsep)
+    return tuple(folder / "snakemake" for folder in (own, *(Path(name) for name in system if name)))
+
+
+def shipped(repository: Path) -> list[str]:
+    """Names of the profiles that can be installed."""
+    return sorted(folder.name for folder in (repository / "profiles").iterdir() if folder.name != ALWAYS)
+
+
+def install(repository: Path, name: str, folder: Path, replace: bool, say: Callable[[str], None]) -> None:
+    """Copy a profile into a folder, where `snakemake --profile NAME` finds it.
+
+    Raises
+    ------
+    StorageError
+        There is no such profile; the one in the folder was edited and may not be replaced; the folder is not writable.
+    """
+    if name not in shipped(repository):
+        raise StorageError(f"there is no profile {name!r}. Choose one of: {', '.join(shipped(repository))}.")
+    source, target = repository / "profiles" / name, folder / name
+    contents = {file.name: file.read_bytes() for file in sorted(source.iterdir()) if file.is_file()}
+    if target.resolve() == source.resolve():
+        say(f"{target} is the profile itself: nothing to install. Edit it where it is.")
+        return
+    try:
+        different = [target / own for own, text in contents.items() if _differs(target / own, text)]
+        if different and not replace:
+            raise StorageError(
+                f"{different[0]} is not what is shipped now (edited, or of another version) and is kept. "
+                "With --replace it is replaced, and its text kept beside it."
+            )
+        target.mkdir(parents=True, exist_ok=True)
+        for file in different:
+            kept = _free_name(file)
+            file.rename(kept)
+            say(f"{file} is replaced; what it was is kept as {kept.name}")
+        for own, text in contents.items():
+            (target / own).write_bytes(text)
+    except OSError as error:
+        raise StorageError(f"{target} cannot be written: {error.strerror}. Choose another folder.") from None
+    say(f"wrote {target}")
+
+
+def missing_plugin(repository: Path, executor: str) -> str:
+    """What to do where Snakemake does not know the executor that a profile, or the command line, names."""
+    package = f"snakemake-executor-plugin-{executor}"
+    locks = (repository / "envs" / f"{name}.lock.txt" for name in ("controller", "executors"))
+    lock = next((file for file in locks if f"\n{package}==" in f"\n{file.read_text(encoding='utf-8')}"), None)
+    if lock is None:
+        return (
+            f"Snakemake has no executor {executor!r}, and none of our locks a plugin for it. Check the spelling in the "
+            f"profile; if it is right, install {package}, in a version that this Snakemake works with."
+        )
+    install = shlex.join([sys.executable, "-m", "pip", "install", "--require-hashes", "-r", str(lock)])
+    return f"the executor {executor!r} needs Snakemake's plugin {package}, which is not installed. Do: {install}"
+
+
+def _differs(file: Path, text: bytes) -> bool:
+    return file.exists() and file.read_bytes() != text
+
+
+def _free_name(file: Path) -> Path:
+    """A name beside `file` that Snakemake does not take for a config."""
+    number = 1
+    while (kept := file.with_name(f"{file.name}.kept{number}")).exists():
+        number += 1
+    return kept

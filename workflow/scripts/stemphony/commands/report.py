@@ -1,0 +1,260 @@
+"""`stemphony report`: try out where status reports go, and send those that were left."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from stemphony import paths
+from stemphony.errors import ConfigError, StemphonyError
+from stemphony.paths import ResultPaths
+from stemphony.status import delivery, stemsalabim
+from stemphony.status import settings as status_settings
+from stemphony.status.courier import ANOTHER_SENDS, Courier, left_in, runs_of, spools_of
+from stemphony.status.reporter import trial_event
+from stemphony.status.sender import QUIET_S
+from stemphony.status.settings import ReportingSettings
+from stemphony.status.transport import Answer, HttpTransport, Trouble, Verdict
+from stemphony.store import ledger
+
+PROGRESS_S = 5.0
+
+ADVICE_ON_TROUBLE = {
+    Trouble.NO_SUCH_HOST: "DNS does not know the host. Check the spelling of http_reporting.url. If only compute nodes "
+    "do not see it, use via: submit_host.",
+    Trouble.REFUSED: "Nothing listens at that port. Start the receiver, or correct http_reporting.url.",
+    Trouble.UNREACHABLE: "There is no route to the host from here: network, VPN or firewall. If the submit host has "
+    "one, use via: submit_host.",
+    Trouble.NO_CONNECTION: "Nothing answers at that address: the host is down, or a firewall swallows the packets.",
+    Trouble.CERTIFICATE: "It is expired, for another host name, or of an authority that is not known here. For one of "
+    "your own give its certificates as http_reporting.ca_file; there is no switch to trust any.",
+    Trouble.NO_TLS: "The server does not speak https at that port. Check http:// or https:// and the port.",
+    Trouble.NO_HANDSHAKE: "Somebody listens there and does not begin to speak https: it knows http:// only, or it "
+    "hangs. Check http:// or https:// and the port.",
+    Trouble.NO_ANSWER: "Somebody listens there and does not answer: a receiver that hangs, or another service. A run "
+    "would go on and keep its reports until it answers.",
+    Trouble.CLOSED: "Somebody listens there and hangs up: a service that wants https, or not a web server.",
+    Trouble.NOT_HTTP: "Somebody listens there who does not speak HTTP. Check the port.",
+    Trouble.ENDLESS: "Somebody answers there with more headers than any receiver has (100, or 64 KiB in one): a "
+    "receiver that is broken, or another service. Check the port.",
+    Trouble.SLOW: "The receiver takes an event and does not end its answer: it announces a body (Content-Length) that "
+    "comes too slowly or never. Each event waits for it, so a run cannot send all in its time. Correct the receiver; "
+    "an empty body is enough.",
+}
+ADVICE_ON_STATUS = {
+    401: "The receiver wants other credentials. Check auth_user and auth_pass_env (or auth_pass_file).",
+    403: "The receiver knows these credentials and does not allow them to report. Use those of a writer.",
+    404: "The receiver has no such path. Check the path of http_reporting.url.",
+    405: "That path takes no POST. Check the path of http_reporting.url.",
+    408: "The receiver found the request too slow. A run would try again.",
+    429: "The receiver is there and has had enough for the moment. A run would wait and try again.",
+}
+
+
+def test(config: Path, say: Callable[[str], None]) -> int:
+    """Send one event to the receiver of a config and say what happened; returns the exit status.
+
+    Raises
+    ------
+    ConfigError
+        The block http_reporting is not valid, or STEMsalabim's, or its password is not there.
+    """
+    # A file that cannot be read is the settings' to speak of.
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        stemsalabim.refuse(config, config.read_text(encoding="utf-8"))
+    settings = status_settings.load([config], reporting=True)
+    for warning in settings.warnings:
+        say(f"note: {warning}")
+    if not status_settings.load([config], reporting=None).reporting:
+        say("note: http_reporting.reporting is false in this config: a run would send nothing.")
+    say(f"sending one event, {_described(settings)}")
+    transport = HttpTransport(settings)
+    began = time.monotonic()
+    answer = transport.post(trial_event())
+    took_ms = 1000 * (time.monotonic() - began)
+    transport.close()
+    if answer.verdict is Verdict.ARRIVED:
+        say(f"ok: {answer.what} after {took_ms:.0f} ms. Runs with this config report there.")
+        if answer.slow:
+            say(f"note: {Trouble.SLOW}. {ADVICE_ON_TROUBLE[Trouble.SLOW]}")
+        return 0
+    say(f"failed after {took_ms:.0f} ms: {answer.what}. {advice_on(answer)}")
+    return 1
+
+
+def _described(settings: ReportingSettings) -> str:
+    # Path and query may hold tokens, and what a terminal shows is easily passed on.
+    parts = urlsplit(settings.url)
+    words = [f"to {parts.scheme}://{parts.netloc}", "with basic auth" if settings.auth_user else "without credentials"]
+    if settings.parameters:
+        words.append(f"with {len(settings.parameters)} custom parameters")
+    if settings.ca_file:
+        words.append(f"trusting {settings.ca_file}")
+    return ", ".join(words)
+
+
+def advice_on(answer: Answer) -> str:
+    """What to do about an answer that is none."""
+    return advice_on_words(answer.what)
+
+
+def advice_on_words(what: str) -> str:
+    """What to do about a `Trouble` or a status."""
+    if what in ADVICE_ON_TROUBLE:
+        return ADVICE_ON_TROUBLE[Trouble(what)]
+    status = int(what.removeprefix("status ")) if what.removeprefix("status ").isdigit() else 0
+    if status in ADVICE_ON_STATUS:
+        return ADVICE_ON_STATUS[status]
+    if 300 <= status < 400:
+        return (
+            "A redirect, which would turn the report into a question for a page and is not followed. Give the address "
+            "it leads to as http_reporting.url (often https:// in place of http://, or a / at the end)."
+        )
+    if 400 <= status < 500:
+        return "The receiver does not take this event. Its own log says why."
+    if status >= 500:
+        return "The receiver is there and fails by itself; its own log says why. A run would try again."
+    return "Check http_reporting.url and the receiver."
+
+
+def replay(results: Sequence[Path], config: Path | None, say: Callable[[str], None], everything: bool = False) -> int:
+    """Send what runs have left in their spools; returns the exit status, 0 if nothing is left.
+
+    Parameters
+    ----------
+    results : sequence of Path
+        Folders of results; empty: all in `results` of the working directory.
+    config : Path or None
+        Where url and credentials are; None: in the config files that each run had.
+    everything : bool
+        Send all events once more, also those that a receiver has taken, or refused for good: to another receiver, or
+        to one that was corrected. What a living process sends by itself is left to it.
+
+    Returns
+    -------
+    int
+        0 if all of every result is delivered, 1 if something is left or a result could not be sent: its config file is
+        gone or not valid, or its notes cannot be changed. That is said, and the other results are sent all the same.
+
+    Raises
+    ------
+    StemphonyError
+        A folder is not that of a result, or `config` is gone or not valid: nothing was sent and nothing forgotten.
+    """
+    found = [_result_in(folder) for folder in results] if results else _results_here()
+    given = status_settings.load([config], reporting=True) if config is not None else None
+    statuses = [0]
+    # All settings before the first of the notes is touched: what is forgotten and then not sent, a later replay without
+    # --everything would send twice.
+    ready: list[tuple[ResultPaths, ReportingSettings]] = []
+    for result in found:
+        if not (spools_of(result) if everything else left_in(result)):
+            _say_that_nothing_is_left(result, say)
+            continue
+        try:
+            ready.append((result, given or _settings_of(result)))
+        except StemphonyError as error:
+            say(f"{result.root}: not sent. {error}")
+            statuses.append(1)
+    for result, settings in ready:
+        try:
+            if everything:
+                _forget(result)
+            statuses.append(_replay(result, settings, say))
+        except StemphonyError as error:
+            say(f"{result.root}: not sent. {error}")
+            statuses.append(1)
+    return max(statuses)
+
+
+def _forget(result: ResultPaths) -> None:
+    for spool in spools_of(result):
+        if delivery.is_being_sent(spool.path):
+            continue
+        try:
+            delivery.forget(spool.path)
+        except OSError as error:
+            raise StemphonyError(
+                f"{spool.path.parent}: the notes of what was delivered cannot be removed ({type(error).__name__}). "
+                "Check the owner and mode of that folder."
+            ) from None
+
+
+def _result_in(folder: Path) -> ResultPaths:
+    root = folder.parent if folder.is_file() else folder
+    result = ResultPaths(root)
+    if not result.reports.is_dir():
+        raise StemphonyError(
+            f"{folder}: there are no status reports in it. Give the folder of a result: {paths.RESULTS}/<name>."
+        )
+    return result
+
+
+def _results_here() -> list[ResultPaths]:
+    found = [ResultPaths(reports.parent) for reports in sorted(Path(paths.RESULTS).glob("*/reports"))]
+    if not found:
+        raise StemphonyError(
+            f"there is no result with status reports in {Path(paths.RESULTS).resolve()}. Give one: "
+            f"stemphony report replay RESULT."
+        )
+    return found
+
+
+def _say_that_nothing_is_left(result: ResultPaths, say: Callable[[str], None]) -> None:
+    say(f"{result.root}: nothing to send; all reports of {len(runs_of(result))} runs are delivered.")
+
+
+def _replay(result: ResultPaths, settings: ReportingSettings, say: Callable[[str], None]) -> int:
+    before = left_in(result)
+    if not before:
+        _say_that_nothing_is_left(result, say)
+        return 0
+    say(f"{result.root}: {before} reports are left, {_described(settings)}")
+    courier = Courier(result, settings)
+    courier.start()
+    complete = courier.drain(math.inf, QUIET_S, tell=_every(PROGRESS_S, lambda: say(f"  {courier.arrived} delivered")))
+    courier.stop()
+    said = f"{result.root}: {courier.arrived} delivered"
+    if courier.refused:
+        said += (
+            f", {courier.refused} refused for good and put aside in {result.reports} (to a receiver that was corrected:"
+            f" stemphony report replay --everything {shlex.quote(str(result.root))})"
+        )
+    if complete:
+        say(f"{said}. None is left.")
+        return 0
+    if courier.trouble == ANOTHER_SENDS:
+        say(f"{said}. {ANOTHER_SENDS}: a run of this simulation that is alive, or another replay; it does the rest.")
+        return 1
+    say(f"{said}, {left_in(result)} left: {courier.trouble}. {advice_on_words(courier.trouble)}")
+    return 1
+
+
+def _settings_of(result: ResultPaths) -> ReportingSettings:
+    """Read where the config files of a run sent its reports."""
+    files = ledger.read_plan(result).get("config_files")
+    again = f"stemphony report replay --config FILE {shlex.quote(str(result.root))}"
+    if not isinstance(files, list) or not files:
+        raise StemphonyError(f"{result.plan} names no config file with url and credentials. Give one: {again}.")
+    try:
+        return status_settings.load([Path(file) for file in files], reporting=True)
+    except ConfigError as error:
+        raise StemphonyError(f"{error} To take url and credentials from another file: {again}.") from None
+
+
+def _every(seconds: float, act: Callable[[], None]) -> Callable[[], None]:
+    """A function that acts when it is called and the last time is so long ago."""
+    last = time.monotonic()
+
+    def call() -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            act()
+
+    return call

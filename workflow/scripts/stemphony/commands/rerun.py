@@ -1,0 +1,296 @@
+"""`stemphony rerun`: exactly some pairs of a simulation are computed again, and the merge; nothing else."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from stemphony import paths
+from stemphony.commands import run
+from stemphony.commands.status import Overview, PairState, PairStatus, by_defocus, overview, planned_in, result_in
+from stemphony.errors import ConfigError, StemphonyError, StorageError
+from stemphony.experiment import configuration
+from stemphony.experiment.campaign import Campaign
+from stemphony.orchestration import preflight
+from stemphony.orchestration.hooks import MERGE_RULE
+from stemphony.paths import ResultPaths
+from stemphony.store import ledger
+
+KEPT_SUFFIX = ".before-rerun"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which pairs to compute again; nothing chosen means what is not done.
+
+    Attributes
+    ----------
+    failed : bool
+        Those that failed, or whose files the merge refuses.
+    defoci_nm, configurations : tuple
+        All pairs with one of these defoci and one of these configurations; an empty tuple stands for all.
+    """
+
+    failed: bool = False
+    defoci_nm: tuple[float, ...] = ()
+    configurations: tuple[int, ...] = ()
+
+    def pairs(self, found: Overview) -> list[PairStatus]:
+        """The chosen pairs.
+
+        Raises
+        ------
+        StemphonyError
+            The simulation has no such defocus or configuration.
+        """
+        chosen = found.of(PairState.FAILED, PairState.UNUSABLE) if self.failed else list(found.pairs)
+        if not (self.failed or self.defoci_nm or self.configurations):
+            return found.not_done
+        known = {paths.defocus_id(pair.defocus_nm): pair.defocus_nm for pair in found.pairs}
+        wanted = [paths.defocus_id(value) for value in self.defoci_nm]
+        for identifier, value in zip(wanted, self.defoci_nm, strict=True):
+            if identifier not in known:
+                listed = ", ".join(f"{value:g}" for value in known.values())
+                raise StemphonyError(f"--defocus: got {value:g}; the simulation has {listed} nm.")
+        number = 1 + max(pair.configuration for pair in found.pairs)
+        for configuration_index in self.configurations:
+            if not 0 <= configuration_index < number:
+                raise StemphonyError(
+                    f"--configuration: got {configuration_index}; the simulation has 0 to {number - 1}."
+                )
+        return [
+            pair
+            for pair in chosen
+            if (not wanted or paths.defocus_id(pair.defocus_nm) in wanted)
+            and (not self.configurations or pair.configuration in self.configurations)
+        ]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What Snakemake is asked for.
+
+    Attributes
+    ----------
+    pairs : list of PairStatus
+        Those to be computed.
+    waiting : list of PairStatus
+        Others that are not done: as long as they are not, nothing is merged.
+    merged : str
+        See `overview.Overview`.
+    """
+
+    result: ResultPaths
+    pairs: list[PairStatus]
+    waiting: list[PairStatus]
+    merged: str
+
+    def lines(self) -> list[str]:
+        """What it comes to, in words."""
+        replaced = [pair for pair in self.pairs if pair.state is PairState.DONE]
+        lines = [f"computes {len(self.pairs)} pairs again, and no other:" if self.pairs else "computes no pair:"]
+        lines += [f"  {text}" for text in by_defocus(self.pairs)]
+        if replaced:
+            lines.append(f"{len(replaced)} of them are done: their files are kept until the new ones are there.")
+        if self.waiting:
+            lines.append(f"nothing is merged, because {len(self.waiting)} other pairs are not done:")
+            lines += [f"  {text}" for text in by_defocus(self.waiting)]
+        else:
+            lines.append("then all pairs are merged anew.")
+        return lines
+
+    @property
+    def arguments(self) -> list[str]:
+        """Arguments for Snakemake."""
+        files = [self._file(pair) for pair in self.pairs]
+        # Snakemake computes a file that is missing by itself; it would keep one that the merge refuses.
+        there = [file for file in files if (self.result.root.parents[1] / file).exists()]
+        # Also a merged result that is damaged, or older than a job file with the same content: it keeps such a one.
+        merge = [] if self.waiting or self.merged == "current" else [MERGE_RULE]
+        forced = ["--forcerun", *there, *merge] if there or merge else []
+        return [*(files if self.waiting else []), *forced]
+
+    def _file(self, pair: PairStatus) -> str:
+        # As Snakemake knows it: below its working directory.
+        own = ResultPaths.of(self.result.name)
+        return str(own.job(paths.defocus_id(pair.defocus_nm), pair.configuration))
+
+
+def rerun(
+    given: Path,
+    choice: Choice,
+    say: Callable[[str], None],
+    *,
+    snakefile: Path,
+    config: Path | None = None,
+    cores: int = 1,
+    profile: str | None = None,
+    verify: bool = False,
+    dry_run: bool = False,
+    extra: Sequence[str] = (),
+) -> int:
+    """Say what will be computed, and compute it; returns the exit status.
+
+    Raises
+    ------
+    StemphonyError
+        It is no simulation, there is no such pair, `config` cannot be read, the config of the last run is gone, or has
+        changed so that more would be computed; a run of it is alive.
+    """
+    result = result_in(given)
+    if config is not None:
+        configuration.load([config])  # also where nothing is to be computed: a misspelt name is told
+    found = overview(result, verify)
+    if result.root.parent.name != paths.RESULTS:
+        raise StorageError(
+            f"{result.root} is not in a folder `{paths.RESULTS}`, so it is a copy, and a run would begin from nothing. "
+            f"Give the one below the working directory: {paths.RESULTS}/{result.name}."
+        )
+    pairs = choice.pairs(found)
+    chosen = frozenset(pairs)
+    order = Order(result, pairs, [pair for pair in found.not_done if pair not in chosen], found.merged)
+    if not pairs and (found.merged == "current" or order.waiting):
+        say(f"{os.path.relpath(result.root)}: nothing to compute: {_why_nothing(choice, found)}")
+        return 0
+    file = config or _config_of(result)
+    _require_same_plan(result, planned_in(result), file)
+    if dry_run:
+        for line in order.lines():
+            say(line)
+        return 0
+    directory = result.root.parents[1]
+    # Kept files belong to the run that is alive: they are touched only once it is known that there is none.
+    run.require_free(directory, result.name)
+    with _alone(result):
+        for line in order.lines():
+            say(line)
+        with _kept(result, pairs):
+            return run.run(snakefile, file, directory, cores, profile, [*order.arguments, *extra])
+
+
+@contextmanager
+def _alone(result: ResultPaths) -> Iterator[None]:
+    """Of several reruns of a simulation at once one works, also before its Snakemake can be seen."""
+    descriptor = os.open(result.root, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise StorageError(
+            f"another `stemphony rerun` of {result.root} is at work. Wait for it, or end it first."
+        ) from None
+    except OSError:
+        pass  # a file system without locks
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _why_nothing(choice: Choice, found: Overview) -> str:
+    if choice.failed:
+        return "no pair has failed."
+    if not found.not_done:
+        return f"all {len(found.pairs)} pairs are done and merged."
+    return "no pair is chosen."
+
+
+def _config_of(result: ResultPaths) -> Path:
+    files = ledger.read_plan(result).get("config_files")
+    again = f"stemphony rerun --config FILE {shlex.quote(os.path.relpath(result.root))}"
+    if not isinstance(files, list) or len(files) != 1:
+        raise StemphonyError(f"{result.plan} names no single config file. Give it: {again}.")
+    file = Path(files[0])
+    if not file.is_file():
+        raise StemphonyError(f"{file}, the config of the last run, is gone. If it was moved: {again}.")
+    return file
+
+
+def _require_same_plan(result: ResultPaths, planned: Campaign, file: Path) -> None:
+    """Refuse a config that would have Snakemake compute more than was asked for."""
+    inputs = preflight.read_inputs(configuration.load([file]), [file])
+    if inputs.config["simulation"]["name"] != result.name:
+        raise ConfigError(
+            "simulation.name", f"{file} has {inputs.config['simulation']['name']!r}, the result is {result.name!r}."
+        )
+    now = preflight.check(inputs, result.root.parent).campaign
+    edited = [
+        what
+        for what, differs in (
+            ("physics, optics, specimen or scan", now.common_params != planned.common_params),
+            ("defoci", [d.id for d in now.defoci] != [d.id for d in planned.defoci]),
+            ("number of configurations", now.configurations != planned.configurations),
+        )
+        if differs
+    ]
+    if edited:
+        raise StemphonyError(
+            f"{file} was edited since the last run ({', '.join(edited)}), so more than the chosen pairs would be "
+            f"computed. Compute all that the edit concerns: stemphony run {shlex.quote(str(file))}; or undo the edit."
+        )
+
+
+# --- old results are kept until there are new ones ------------------------------------------------------------------
+
+
+@contextmanager
+def _kept(result: ResultPaths, pairs: Sequence[PairStatus]) -> Iterator[None]:
+    """Snakemake deletes a job's file before it runs it again; a second name keeps it until the new one is there."""
+    _put_back(result)
+    for pair in pairs:
+        file = result.job(paths.defocus_id(pair.defocus_nm), pair.configuration)
+        if not file.is_file():
+            continue  # Snakemake leaves the checksum of a file it has deleted; alone it is of no use
+        for one in (file, paths.checksum(file)):
+            if one.is_file():
+                _link(one, one.with_name(f".{one.name}{KEPT_SUFFIX}"))
+    try:
+        yield
+    finally:
+        _put_back(result)
+
+
+def _link(file: Path, second: Path) -> None:
+    """Give a file a second name, in the place of what has it."""
+    temporary = second.with_name(f"{second.name}.tmp")
+    try:
+        temporary.unlink(missing_ok=True)
+        os.link(file, temporary)
+        temporary.replace(second)
+        # Renaming one of two names of a file to the other does nothing.
+        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        # Some network file systems, FAT and exFAT have no such thing, and each has its own word for it.
+        without = error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+        why = "this file system gives no file a second name (hard link)" if without else error.strerror
+        raise StorageError(
+            f"{file} cannot be kept while it is computed again: {why}. Copy it if you want to keep it, then "
+            "delete it to compute it anew: stemphony rerun computes what is missing."
+        ) from None
+
+
+def _put_back(result: ResultPaths) -> None:
+    """Give kept files their names again where there is no new one; also those of a rerun that was killed."""
+    jobs = result.root / "jobs"
+    for kept in sorted(jobs.glob(f"*/.configuration_*.nc{KEPT_SUFFIX}")):
+        file = kept.with_name(kept.name.removeprefix(".").removesuffix(KEPT_SUFFIX))
+        kept_checksum = kept.with_name(f".{paths.checksum(file).name}{KEPT_SUFFIX}")
+        if file.exists():
+            kept_checksum.unlink(missing_ok=True)
+            kept.unlink()
+            continue
+        # The checksum first, as always: a data file without its own must never be seen.
+        if kept_checksum.exists():
+            kept_checksum.replace(paths.checksum(file))
+            # Renaming one of two names of a file to the other does nothing.
+            kept_checksum.unlink(missing_ok=True)
+        kept.replace(file)
+    # What is left has no data file with it: lone checksums, and names that a killed rerun was about to give.
+    for rest in sorted(jobs.glob(f"*/.configuration_*{KEPT_SUFFIX}*")):
+        rest.unlink(missing_ok=True)

@@ -1,0 +1,404 @@
+"""Where a simulation stands: which pairs of defocus and configuration are done, running, failed, missing.
+
+`stemphony status`. What the last run planned is compared with the job files, the traces of their attempts and their
+logs; nothing is computed, and no Snakemake is asked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from stemphony import paths, provenance
+from stemphony.errors import DamagedResultError, StorageError
+from stemphony.experiment import campaign
+from stemphony.experiment.campaign import Campaign, Defocus, InputFiles
+from stemphony.orchestration.hooks import DIED
+from stemphony.orchestration.job import last_word
+from stemphony.paths import ResultPaths
+from stemphony.results.job_file import read_checksum
+from stemphony.results.merge import checked
+from stemphony.results.origin import origin_of
+from stemphony.store import ledger, progress
+from stemphony.store.claims import Holder
+from stemphony.store.holders import holders
+from stemphony.store.superblock import what_is_cut_off
+
+SILENT_S = 600.0
+"""A job on another machine that has not noted anything for so long may be dead, when no run is alive either."""
+SHOWN = 20
+TRIED_AGAIN = "is tried again by its run: "
+
+
+class PairState(StrEnum):
+    """What became of a pair."""
+
+    DONE = "done"
+    RUNNING = "running"
+    FAILED = "failed"
+    MISSING = "missing"
+    UNUSABLE = "unusable"
+
+
+@dataclass(frozen=True)
+class PairStatus:
+    """One pair of defocus and configuration.
+
+    Attributes
+    ----------
+    reason : str
+        Why it failed, or what the merge has against its file; empty else. Says first of a failed one if the run that
+        is there tries it again.
+    log : str
+        Log of its last attempt, empty without one.
+    progress : float
+        Done part of a running one.
+    """
+
+    defocus_nm: float
+    configuration: int
+    state: PairState
+    attempts: int = 0
+    reason: str = ""
+    log: str = ""
+    progress: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """As the field says it."""
+        return f"defocus {self.defocus_nm:g} nm, configuration {self.configuration}"
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A run on another machine, whose process cannot be seen from here.
+
+    Attributes
+    ----------
+    heard : float
+        When it, or a job of it, last wrote something down [s since 1970, by the clock of the file system].
+    """
+
+    host: str
+    pid: int
+    heard: float
+
+    def lines(self) -> list[str]:
+        """What is known of it, and what to do if it is dead."""
+        since = datetime.fromtimestamp(self.heard).astimezone().isoformat(sep=" ", timespec="seconds")
+        return [
+            f"that run is on {self.host} (process {self.pid}) and cannot be seen from here; the last that was heard of "
+            f"it, or of a job of it, is of {since}",
+            f"if it is dead: give the same command on {self.host}, which goes on; if {self.host} is gone: snakemake "
+            "--unlock, then the same command here",
+        ]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All pairs of a simulation, and its merged result.
+
+    Attributes
+    ----------
+    merged : str
+        current, outdated (pairs or the plan have changed since, or it cannot be read) or missing.
+    run : int
+        Number of the last run.
+    run_is_alive : bool
+        Whether a run of this simulation is there now, as far as can be seen from this machine.
+    elsewhere : Elsewhere or None
+        The run that may be alive on another machine, where none is seen here.
+    verified : bool
+        Whether every byte of the job files, and of the values in stem.nc, was checked.
+    """
+
+    result: ResultPaths
+    pairs: tuple[PairStatus, ...]
+    merged: str
+    run: int
+    run_is_alive: bool
+    elsewhere: Elsewhere | None = None
+    verified: bool = False
+
+    def of(self, *states: PairState) -> list[PairStatus]:
+        """Pairs in these states."""
+        return [pair for pair in self.pairs if pair.state in states]
+
+    @property
+    def not_done(self) -> list[PairStatus]:
+        """Pairs that must be computed for the result."""
+        return [pair for pair in self.pairs if pair.state is not PairState.DONE]
+
+    def record(self) -> dict[str, Any]:
+        """As one JSON object."""
+        counts = {state.value: len(self.of(state)) for state in PairState}
+        return {
+            "result": str(self.result.root),
+            "counts": counts,
+            "merged": self.merged,
+            "run": self.run,
+            "run_is_alive": self.run_is_alive,
+            "run_elsewhere": None if self.elsewhere is None else asdict(self.elsewhere),
+            "pairs": [asdict(pair) for pair in self.pairs],
+        }
+
+    def lines(self) -> list[str]:
+        """In words."""
+        shown = _relative(self.result.root)
+        counts = [f"{len(self.of(state))} {state}" for state in PairState if self.of(state)]
+        merged = {
+            "current": f"{_relative(self.result.merged)} is merged from "
+            + ("all of them, as they were before" if self.not_done else "them"),
+            "outdated": f"{_relative(self.result.merged)} is from before, or damaged: they are not merged yet",
+            "missing": "nothing is merged yet",
+        }[self.merged]
+        alive = "a run is alive" if self.run_is_alive else "no run is alive"
+        alive = alive if self.elsewhere is None else f"a run on {self.elsewhere.host} may be alive"
+        lines = [f"{shown}: {len(self.pairs)} pairs: {', '.join(counts)}; {merged}; {alive}"]
+        lines += [] if self.elsewhere is None else self.elsewhere.lines()
+        for state in (PairState.RUNNING, PairState.MISSING):
+            lines += [f"{state:<10}{text}" for text in by_defocus(self.of(state))]
+        troubled = self.of(PairState.FAILED, PairState.UNUSABLE)
+        for pair in troubled[:SHOWN]:
+            lines.append(f"{pair.state:<10}{pair.name}, {pair.attempts} attempts: {_first_line(pair.reason)}")
+            if pair.log:
+                lines.append(f"{'':<10}log: {_relative(Path(pair.log))}")
+        if len(troubled) > SHOWN:
+            lines += [f"… and {len(troubled) - SHOWN} more; --json lists all:"]
+            lines += [f"{'':<10}{text}" for text in by_defocus(troubled[SHOWN:])]
+        if not self.run_is_alive and (self.not_done or self.merged != "current"):
+            # What only the check of every byte has found, only that finds again.
+            verify = "--verify " if self.verified and self.of(PairState.UNUSABLE) else ""
+            lines.append(f"to compute what is not done, and merge: stemphony rerun {verify}{shown}")
+        return lines
+
+
+def by_defocus(pairs: Iterable[PairStatus]) -> list[str]:
+    """Pairs in short: `defocus 2.5 nm: 0-3, 7`."""
+    found: dict[float, list[int]] = {}
+    for pair in pairs:
+        found.setdefault(pair.defocus_nm, []).append(pair.configuration)
+    return [f"defocus {value:g} nm: {campaign.ranges(numbers)}" for value, numbers in found.items()]
+
+
+def _first_line(text: str) -> str:
+    return (text.splitlines() or ["no message"])[0]
+
+
+def _relative(path: Path) -> str:
+    return os.path.relpath(path)
+
+
+# --- where a simulation is ------------------------------------------------------------------------------------------
+
+
+def result_in(given: Path) -> ResultPaths:
+    """The simulation that a folder `results/<name>`, or a file in it, belongs to.
+
+    Raises
+    ------
+    StorageError
+        It is none, or no run has planned it.
+    """
+    root = (given.parent if given.is_file() else given).resolve()
+    result = ResultPaths(root)
+    if not result.identity.exists():
+        raise StorageError(
+            f"{given} is no result of a simulation: it has no {result.identity.name}. Give its folder, "
+            f"{paths.RESULTS}/<name>."
+        )
+    return result
+
+
+def planned_in(result: ResultPaths) -> Campaign:
+    """The campaign that the last run planned.
+
+    Raises
+    ------
+    DamagedResultError
+        There is no readable plan.json.
+    """
+    plan = ledger.read_plan(result)
+    try:
+        return campaign.plan(plan["config"], InputFiles(**plan["files"]))
+    except (KeyError, TypeError):
+        raise DamagedResultError(
+            f"{result.plan} is missing or not readable, so nobody knows what belongs to this simulation. It is written "
+            "by every run that has something to compute: stemphony run CONFIG."
+        ) from None
+
+
+# --- states -----------------------------------------------------------------------------------------------------------
+
+
+def overview(result: ResultPaths, verify: bool = False) -> Overview:
+    """Look at all pairs of a simulation.
+
+    Parameters
+    ----------
+    verify : bool
+        Check every byte of the job files, as the merge does, and of stem.nc; else only whose they are, and their
+        length.
+    """
+    planned = planned_in(result)
+    look = _Look(result, planned, verify)
+    pairs = tuple(
+        look.pair(defocus, configuration)
+        for defocus in planned.defoci
+        for configuration in range(planned.configurations)
+    )
+    return Overview(result, pairs, look.merged(), look.run, look.run_is_alive, look.elsewhere(), verify)
+
+
+class _Look:
+    """One look at the traces of a simulation; what many pairs need is read once."""
+
+    def __init__(self, result: ResultPaths, planned: Campaign, verify: bool) -> None:
+        self.result, self.planned, self.verify = result, planned, verify
+        self.run = ledger.latest_run(result)
+        self.holders = [holder for holder in holders(result.root.parents[1]) if holder.simulation == result.name]
+        self.run_is_alive = any(holder.is_alive or holder.is_elsewhere for holder in self.holders)
+        self.newest_ns = 0
+        # SHA-256 of the good job files, by their place in the plan.
+        self.files: dict[int, str] = {}
+        self.attempts: dict[str, dict[int, int]] = {}
+
+    def elsewhere(self) -> Elsewhere | None:
+        """The run on another machine that may be alive; None if one is seen here, or there is none."""
+        away = [holder for holder in self.holders if holder.is_elsewhere]
+        if not away or any(holder.is_alive for holder in self.holders):
+            return None
+        files = [away[-1].file, self.result.hook_events(self.run)]
+        with suppress(PermissionError):
+            files += progress.files(self.result, self.run)
+        times = []
+        for file in files:
+            with suppress(OSError):  # it has just ended
+                times.append(file.stat().st_mtime)
+        return Elsewhere(away[-1].host, away[-1].pid, max(times, default=0.0))
+
+    @cached_property
+    def last_runs(self) -> dict[tuple[str, int], int]:
+        """The last run in which each pair was started."""
+        found = {}
+        for run in range(1, self.run + 1):
+            with suppress(PermissionError):  # of another user's run nothing is known
+                for file in progress.files(self.result, run):
+                    found[paths.pair_of_job(file.stem)] = run
+        return found
+
+    def pair(self, defocus: Defocus, configuration: int) -> PairStatus:
+        """State of one pair."""
+        attempts = self._attempts(defocus.id).get(configuration, 0)
+        unusable = self._what_is_wrong_with(defocus, configuration)
+        if unusable == "":
+            return PairStatus(defocus.value_nm, configuration, PairState.DONE, attempts)
+        file = self.result.log(defocus.id, configuration)
+        log = str(file) if file.exists() else ""
+        state, reason, share = self._trace(defocus.id, configuration, log)
+        if unusable and state is not PairState.RUNNING:
+            state, reason = PairState.UNUSABLE, unusable
+        return PairStatus(defocus.value_nm, configuration, state, attempts, reason, log, share)
+
+    def _attempts(self, defocus: str) -> dict[int, int]:
+        """Number of attempts at each configuration."""
+        if defocus not in self.attempts:
+            found: dict[int, int] = {}
+            folder = self.result.attempt(defocus, 0, 1).parent
+            names: list[str] = []
+            with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+                names = [entry.name for entry in folder.iterdir()]
+            for name in names:
+                stem, _, number = name.partition(".")
+                if number.isdigit() and stem.startswith("configuration_"):
+                    configuration = int(stem.removeprefix("configuration_"))
+                    found[configuration] = max(int(number), found.get(configuration, 0))
+            self.attempts[defocus] = found
+        return self.attempts[defocus]
+
+    def _what_is_wrong_with(self, defocus: Defocus, configuration: int) -> str | None:
+        """Empty for a good job file, None without one."""
+        file = self.result.job(defocus.id, configuration)
+        try:
+            written_ns = file.stat().st_mtime_ns
+        except OSError:
+            return None
+        if not self.verify and (cut_off := what_is_cut_off(file)):
+            return cut_off
+        expected, checksum = provenance.digest(self.planned.job_params(defocus.id, configuration)), read_checksum(file)
+        try:
+            if self.verify or checksum is None or checksum.job_digest != expected:
+                with checked(file, expected):
+                    pass
+        except DamagedResultError as error:
+            return str(error)
+        self.newest_ns = max(self.newest_ns, written_ns)
+        if checksum is not None:
+            self.files[defocus.index * self.planned.configurations + configuration] = checksum.sha256
+        return ""
+
+    def _trace(self, defocus: str, configuration: int, log: str) -> tuple[PairState, str, float]:
+        """State, reason and progress by what the last attempt has noted."""
+        run = self.last_runs.get((defocus, configuration))
+        noted = progress.state_of(self.result, run, defocus, configuration) if run else {}
+        waits = self.run_is_alive and run == self.run and noted.get("another_try")
+        again = TRIED_AGAIN if waits else ""
+        if noted.get("state") == progress.RUNNING:
+            share = noted["done"] / noted["total"] if noted.get("total") else 0.0
+            if self._is_alive(noted, self.result.claim(defocus, configuration)):
+                return PairState.RUNNING, "", share
+            return PairState.FAILED, again + ((log and last_word(Path(log))) or DIED), share
+        if noted.get("state") == progress.FAILED:
+            return PairState.FAILED, again + str(noted.get("message") or "no message"), 0.0
+        if log and not noted:
+            # The shell that starts a job opens its log.
+            if self.run_is_alive:
+                return PairState.RUNNING, "", 0.0
+            return PairState.FAILED, last_word(Path(log)) or "the job failed before it began", 0.0
+        return PairState.MISSING, "", 0.0
+
+    def _is_alive(self, noted: dict[str, Any], claim: Path) -> bool:
+        with suppress(OSError):
+            holder = Holder.of(claim.read_bytes())
+            if holder is not None and holder.is_gone:
+                return False
+        if noted.get("host") == socket.gethostname():
+            return Path(f"/proc/{noted.get('pid')}").exists()
+        age_s = datetime.now(UTC).timestamp() - float(noted.get("updated", 0.0))
+        return self.run_is_alive or age_s < SILENT_S
+
+    def merged(self) -> str:
+        """Whether stem.nc is there, and made from what is there now."""
+        try:
+            written_ns = self.result.merged.stat().st_mtime_ns
+        except OSError:
+            return "missing"
+        origin = origin_of(self.result.merged, whole=self.verify)
+        if origin is None or origin.merge_digest != provenance.digest(self.planned.merge_params):
+            return "outdated"
+        files = origin.job_sha256
+        if files is None:
+            # By an earlier version. The time says less: Snakemake puts an old result back as of now.
+            return "current" if written_ns >= self.newest_ns else "outdated"
+        is_current = all(files[place : place + 1] == [sha256] for place, sha256 in self.files.items())
+        return "current" if is_current else "outdated"
+
+
+def show(given: Path, as_json: bool, verify: bool, say: Callable[[str], None]) -> int:
+    """`stemphony status`."""
+    found = overview(result_in(given), verify)
+    if as_json:
+        say(json.dumps(found.record()))
+    else:
+        for line in found.lines():
+            say(line)
+    return 0

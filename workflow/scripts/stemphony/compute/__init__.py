@@ -1,0 +1,1 @@
+"""The computation of one job: atoms, slices, waves and detectors."""

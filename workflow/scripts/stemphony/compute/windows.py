@@ -1,0 +1,174 @@
+"""Small windows of a large specimen: each part of the scan on a potential cropped around it.
+
+ASSUME: what lies outside the window does not matter to its probes. A focused probe has slow tails, which the
+periodic window wraps, and scattering spreads it; so the user has to ask for windows (`grating.window_angstrom`),
+the plan says how much of the probe falls outside, and every job measures the error on some positions of its own
+specimen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from stemphony.compute.atoms import Atoms
+from stemphony.compute.keeper import Keeper, Part, Parts
+from stemphony.compute.recorder import Recorder, Signals
+from stemphony.experiment.model import TILE_SHARE, Experiment
+from stemphony.physics.grid import Grid, fft_friendly_size
+
+Simulate = Callable[[Experiment, Atoms, Callable[[int, int], None], Keeper], Signals]
+
+_CHECKED = 3
+"""Positions along the diagonal of the scan on which the error is measured; the first is a corner of a tile."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of the scan and the piece of the specimen that it is computed on.
+
+    Attributes
+    ----------
+    experiment : Experiment
+        On the window's own cell.
+    origin : (2,) tuple of float
+        Corner of the window in the specimen [Å].
+    rows, columns : (n,) ndarray of int
+        Indices of the scan positions along x and y.
+    """
+
+    experiment: Experiment
+    origin: tuple[float, float]
+    rows: np.ndarray
+    columns: np.ndarray
+
+    def cut(self, atoms: Atoms, cell: tuple[float, float, float]) -> Atoms:
+        """The atoms inside the window, in its coordinates; the specimen is periodic in x and y."""
+        moved = atoms.positions.copy()
+        inside = np.ones(len(moved), dtype=bool)
+        for axis in (0, 1):
+            moved[:, axis] = np.mod(moved[:, axis] - self.origin[axis], cell[axis])
+            # The remainder of an atom that rounding puts just below the origin is the whole length.
+            moved[moved[:, axis] >= cell[axis], axis] = 0.0
+            inside &= moved[:, axis] < self.experiment.cell[axis]
+        return Atoms(atoms.symbols[inside], moved[inside], atoms.slice_index[inside])
+
+
+def windows(experiment: Experiment) -> Iterator[Window]:
+    """The windows of an experiment, each around one tile of the scan."""
+    for rows in _tiles(experiment.scan_x, experiment.grid.extent[0]):
+        for columns in _tiles(experiment.scan_y, experiment.grid.extent[1]):
+            yield _around(experiment, experiment.grid, rows, columns)
+
+
+def simulate_in_windows(
+    experiment: Experiment,
+    atoms: Atoms,
+    simulate: Simulate,
+    on_progress: Callable[[int, int], None],
+    keeper: Keeper | None = None,
+) -> Signals:
+    """Signals of all probe positions, window by window, and the error measured on some of them.
+
+    Parameters
+    ----------
+    simulate : callable
+        Computes one window: `simulate(experiment, atoms, on_progress, keeper)`.
+    on_progress : callable
+        Called as `on_progress(done, total)` in units of probe positions.
+    keeper : Keeper or None
+        Keeps finished windows, and what the next one has finished.
+    """
+    keeper = (keeper or Keeper()).inside("windows")
+    recorder = Recorder(experiment)
+    signals, found = recorder.signals, keeper.found
+    finished = np.zeros(signals.total.shape[:2], dtype=bool)
+    about: dict[str, Any] = {"passed": 0, "waves": 0, "algorithm": signals.algorithm}
+    if recorder.fits(found):
+        recorder.restore(found)
+        finished = found["positions"].copy()
+        about = {name: found[name].item() for name in about}
+
+    def parts() -> Parts:
+        return {**recorder.parts(finished), **{name: Part.of(value) for name, value in about.items()}}
+
+    before = 0
+    for number, window in enumerate(windows(experiment)):
+        size = len(window.rows) * len(window.columns)
+        if number >= about["passed"]:
+
+            def report(done: int, total: int, before: int = before, size: int = size) -> None:
+                on_progress(before + size * done // max(1, total), experiment.positions)
+
+            inner = keeper.inside(str(number), around=parts)
+            part = simulate(window.experiment, window.cut(atoms, experiment.cell), report, inner)
+            at = np.ix_(window.rows, window.columns)
+            for name in ("bins", "rings", "total", "center_of_mass"):
+                getattr(signals, name)[at] = getattr(part, name)
+            if signals.cbed is not None and part.cbed is not None:
+                signals.cbed[at] = part.cbed
+            finished[at] = True
+            about = {"passed": number + 1, "waves": about["waves"] + part.waves, "algorithm": part.algorithm}
+            keeper.watch(parts)
+        before += size
+    signals.algorithm, signals.waves = about["algorithm"], about["waves"]
+    signals.window_check = _check(experiment, atoms, signals, simulate)
+    return signals
+
+
+def _check(experiment: Experiment, atoms: Atoms, signals: Signals, simulate: Simulate) -> dict[str, Any]:
+    """Deviation of the signals from those in windows of twice the size, relative to the latter's RMS."""
+    sx, sy = len(experiment.scan_x), len(experiment.scan_y)
+    places = sorted({((sx - 1) * i // (_CHECKED - 1), (sy - 1) * i // (_CHECKED - 1)) for i in range(_CHECKED)})
+    grid = doubled_grid(experiment)
+    found, exact = [], []
+    for i, j in places:
+        window = _around(experiment, grid, np.array([i]), np.array([j]))
+        one = replace(window.experiment, algorithm="multislice", cbed_max=None)
+        wide = simulate(one, window.cut(atoms, experiment.cell), lambda done, total: None, Keeper())
+        exact.append(np.concatenate([wide.rings[0, 0], wide.total[0, 0][:, None]], axis=1))
+        found.append(np.concatenate([signals.rings[i, j], signals.total[i, j][:, None]], axis=1))
+    deviation = np.sqrt(np.mean((np.array(found) - exact) ** 2, axis=(0, 1)) / np.mean(np.square(exact), axis=(0, 1)))
+    names = [*experiment.rings, "total_intensity"] if experiment.adf else []
+    return {
+        "window_angstrom": [round(length, 4) for length in experiment.grid.extent],
+        "reference_angstrom": [round(length, 4) for length in grid.extent],
+        "positions": len(places),
+        "relative_deviation": {name: float(f"{value:.3g}") for name, value in zip(names, deviation, strict=False)},
+    }
+
+
+def doubled_grid(experiment: Experiment) -> Grid:
+    """Grid of a window of twice the size, at most the whole cell, at the same sampling."""
+    sampling = experiment.grid.sampling
+    gpts = [
+        min(round(length / step), fft_friendly_size(2 * points))
+        for length, step, points in zip(experiment.cell[:2], sampling, experiment.grid.gpts, strict=True)
+    ]
+    return Grid((gpts[0], gpts[1]), (gpts[0] * sampling[0], gpts[1] * sampling[1]))
+
+
+def _around(experiment: Experiment, grid: Grid, rows: np.ndarray, columns: np.ndarray) -> Window:
+    """A window of the given grid with the scan positions in its middle."""
+    scans, origins = [], []
+    for positions, indices, length, step in (
+        (experiment.scan_x, rows, grid.extent[0], grid.sampling[0]),
+        (experiment.scan_y, columns, grid.extent[1], grid.sampling[1]),
+    ):
+        chosen = [positions[index] for index in indices]
+        # On a point of the specimen's grid, so that atoms keep their places between the points.
+        origins.append(round((0.5 * (chosen[0] + chosen[-1]) - 0.5 * length) / step) * step)
+        scans.append(tuple(position - origins[-1] for position in chosen))
+    cell = (grid.extent[0], grid.extent[1], experiment.cell[2])
+    inside = replace(experiment, grid=grid, cell=cell, scan_x=scans[0], scan_y=scans[1], window=None)
+    return Window(inside, (origins[0], origins[1]), rows, columns)
+
+
+def _tiles(positions: tuple[float, ...], length: float) -> list[np.ndarray]:
+    """Indices of neighbouring scan positions, in groups no wider than the window's tile."""
+    along = np.asarray(positions)
+    number = np.floor((along - along[0]) / (TILE_SHARE * length) + 1e-9)
+    return [np.flatnonzero(number == value) for value in np.unique(number)]

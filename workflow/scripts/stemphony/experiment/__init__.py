@@ -1,0 +1,1 @@
+"""The config, the experiment in internal units, and its table of jobs."""

@@ -1,0 +1,274 @@
+"""A config as an ordered table of jobs: defoci with ids and weights, configurations, and each job's params. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from stemphony import paths, provenance
+from stemphony.errors import ConfigError
+from stemphony.experiment.model import JOB_KEYS, detector_names
+from stemphony.physics.constants import FWHM_PER_SIGMA
+
+COORDINATES_BYTES = 12  # of one atom, in single precision
+COORDINATES_LIMIT_BYTES = 1e9
+
+
+@dataclass(frozen=True)
+class Defocus:
+    """One defocus of the campaign: value [nm], id in file names, place on the defocus axis, weight."""
+
+    value_nm: float
+    id: str
+    index: int
+    weight: float
+
+
+@dataclass(frozen=True)
+class InputFiles:
+    """What a campaign must know of its input files: content, never paths."""
+
+    specimen_sha256: str
+    snapshots_sha256: str | None = None
+    snapshots: int | None = None
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """All jobs of one simulation.
+
+    Attributes
+    ----------
+    config : mapping
+        The validated config without secrets.
+    defoci : tuple of Defocus
+        In the order of the defocus axis.
+    configurations : int
+        Per defocus.
+    notes : tuple of str
+        What the user should know of the defoci.
+    """
+
+    config: Mapping[str, Any]
+    files: InputFiles
+    defoci: tuple[Defocus, ...]
+    configurations: int
+    notes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the simulation."""
+        return str(self.config["simulation"]["name"])
+
+    @property
+    def jobs(self) -> int:
+        """Number of (defocus, configuration) pairs."""
+        return len(self.defoci) * self.configurations
+
+    def defocus(self, identifier: str) -> Defocus:
+        """The defocus with this id."""
+        return self._defoci_by_id[identifier]
+
+    # Snakemake asks for the params of every job, so what jobs share is made once.
+    @cached_property
+    def _defoci_by_id(self) -> dict[str, Defocus]:
+        return {defocus.id: defocus for defocus in self.defoci}
+
+    @cached_property
+    def specimen_params(self) -> dict[str, Any]:
+        """Params of the rule prepare_specimen: everything that decides the content of specimen.nc."""
+        specimen = {key: value for key, value in self.config["specimen"].items() if key != "file"}
+        content: dict[str, Any] = {
+            "specimen": {"file_sha256": self.files.specimen_sha256, **specimen},
+            "snapshots_sha256": self.files.snapshots_sha256,
+            "physics_version": provenance.PHYSICS_VERSION,
+        }
+        return {**content, "specimen_digest": provenance.digest(content)}
+
+    @cached_property
+    def common_params(self) -> dict[str, Any]:
+        """The part of a job's params that all jobs share."""
+        blocks: dict[str, Any] = {
+            block: {key: self.config[block][key] for key in keys} for block, keys in JOB_KEYS.items()
+        }
+        if not blocks["frozen_phonon"]["enabled"] or self.files.snapshots_sha256:
+            # Nothing is drawn then: the seed and how it is used do not decide any number.
+            blocks["simulation"]["random_seed"] = None
+            blocks["frozen_phonon"].update(independent_defoci=None, displace_z=None)
+        # Keys that decide nothing at their neutral value: as before they existed, so that nothing recomputes.
+        if blocks["simulation"]["algorithm"] != "multislice":
+            blocks["simulation"]["basis_tolerance"] = self.config["simulation"]["basis_tolerance"]
+        if self.config["grating"]["window_angstrom"] is not None:
+            blocks["grating"]["window_angstrom"] = self.config["grating"]["window_angstrom"]
+        return {
+            **blocks,
+            "specimen_digest": self.specimen_params["specimen_digest"],
+            "physics_version": provenance.PHYSICS_VERSION,
+        }
+
+    @property
+    def shares_configurations(self) -> bool:
+        """Whether several defoci see the same atoms, so that one propagation could serve them all."""
+        return len(self.defoci) > 1 and not self.common_params["frozen_phonon"]["independent_defoci"]
+
+    def job_params(self, defocus: str, configuration: int) -> dict[str, Any]:
+        """Params of one job of the rule run_multislice: its own numbers, nothing of others, nothing volatile."""
+        return job_params(self.common_params, self.defocus(defocus).value_nm, configuration)
+
+    @property
+    def merge_params(self) -> dict[str, Any]:
+        """Params of the rule merge_results."""
+        averages = ("average_configurations", "average_defoci")
+        return {
+            "common": self.common_params,
+            "defoci_nm": [defocus.value_nm for defocus in self.defoci],
+            "weights": [defocus.weight for defocus in self.defoci],
+            "configurations": self.configurations,
+            "independent_defoci": self.config["frozen_phonon"]["independent_defoci"],
+            "source_fwhm_nm": self.config["probe"]["source_fwhm_nm"],
+            "adf": {key: self.config["adf"][key] for key in averages},
+            "cbed": {key: self.config["cbed"][key] for key in averages},
+            "save_coordinates": self.config["frozen_phonon"]["save_coordinates"],
+        }
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Names of the images that plot_results makes."""
+        names = list(detector_names(self.config["adf"]))
+        depths = self.config["depths"]
+        if names and (depths["every_angstrom"] is not None or depths["at_angstrom"] is not None):
+            names.append("thickness_curves")
+        if self.config["cbed"]["enabled"]:
+            names.append("cbed_mean")
+        return tuple(names)
+
+
+def keeps_coordinates(save_coordinates: bool | str, jobs: int, atoms: int) -> bool:
+    """Whether the displaced atoms of all jobs are kept; `auto` keeps them below COORDINATES_LIMIT_BYTES in all."""
+    if save_coordinates == "auto":
+        return jobs * atoms * COORDINATES_BYTES <= COORDINATES_LIMIT_BYTES
+    return bool(save_coordinates)
+
+
+def ranges(configurations: Iterable[int]) -> str:
+    """Configurations in short: `0-3, 7`."""
+    text: list[str] = []
+    first = last = -1
+    for number in [*sorted(configurations), -1]:
+        if last >= 0 and number == last + 1:
+            last = number
+            continue
+        if last >= 0:
+            text.append(f"{first}" if first == last else f"{first}-{last}")
+        first = last = number
+    return ", ".join(text)
+
+
+def job_params(common: Mapping[str, Any], defocus_nm: float, configuration: int) -> dict[str, Any]:
+    """Params of one job from the part that all jobs share; the merge recomputes their digest from it."""
+    return {**common, "defocus_nm": defocus_nm, "configuration": configuration}
+
+
+def plan(config: Mapping[str, Any], files: InputFiles) -> Campaign:
+    """Plan the campaign of a validated config.
+
+    Raises
+    ------
+    ConfigError
+        Defoci that contradict each other or share an id; more configurations than frames.
+    """
+    defoci, notes = _defoci(config["probe"])
+    return Campaign(config, files, defoci, _configurations(config["frozen_phonon"], files), tuple(notes))
+
+
+def _configurations(phonons: Mapping[str, Any], files: InputFiles) -> int:
+    if not phonons["enabled"]:
+        return 1
+    wanted = phonons["configurations"]
+    if files.snapshots is None:
+        return int(wanted)
+    if wanted is None:
+        return files.snapshots
+    if wanted > files.snapshots:
+        raise ConfigError(
+            "frozen_phonon.configurations",
+            f"got {wanted}, but the trajectory has {files.snapshots} frames; use at most {files.snapshots}, "
+            "or null for all.",
+        )
+    return int(wanted)
+
+
+def _defoci(probe: Mapping[str, Any]) -> tuple[tuple[Defocus, ...], list[str]]:
+    notes = []
+    if probe["defoci_nm"] is not None:
+        values = [float(value) for value in probe["defoci_nm"]]
+        weights = probe["defocus_weights"] or [1.0] * len(values)
+        if len(weights) != len(values) or sum(weights) <= 0:
+            raise ConfigError(
+                "probe.defocus_weights",
+                f"got {len(weights)} weights with sum {sum(weights):g} for {len(values)} defoci; give one for each, "
+                "not all zero.",
+            )
+        if probe["defocus_nm"] or probe["defocus_fwhm_nm"] or probe["defocus_count"] != 1:
+            notes.append(
+                "probe.defoci_nm is given: defocus_nm, defocus_fwhm_nm, defocus_count and defocus_quadrature are "
+                "ignored."
+            )
+    else:
+        if probe["defocus_weights"] is not None:
+            raise ConfigError(
+                "probe.defocus_weights", "given without probe.defoci_nm, whose weights they are; give both or neither."
+            )
+        count, fwhm = probe["defocus_count"], probe["defocus_fwhm_nm"]
+        if count > 1 and fwhm == 0:
+            raise ConfigError(
+                "probe.defocus_fwhm_nm",
+                f"is 0 while defocus_count is {count}; give the focal spread, or a list in defoci_nm.",
+            )
+        if count == 1 and fwhm > 0:
+            notes.append(
+                f"probe.defocus_fwhm_nm = {fwhm:g} has no effect with defocus_count: 1; use a count of 3 or more to "
+                "sample it."
+            )
+        values, weights = focal_spread(probe["defocus_nm"], fwhm, count, probe["defocus_quadrature"])
+    total = math.fsum(weights)
+    seen: dict[str, float] = {}
+    defoci = []
+    for index, (value, weight) in enumerate(zip(values, weights, strict=True)):
+        identifier = paths.defocus_id(value)
+        if identifier in seen:
+            raise ConfigError(
+                "probe.defoci_nm" if probe["defoci_nm"] else "probe.defocus_fwhm_nm",
+                f"defoci {seen[identifier]:g} and {value:g} nm are the same to 0.001 nm; each may occur once.",
+            )
+        seen[identifier] = value
+        defoci.append(Defocus(value + 0.0, identifier, index, weight / total))
+    return tuple(defoci), notes
+
+
+def focal_spread(mean_nm: float, fwhm_nm: float, count: int, quadrature: str) -> tuple[list[float], list[float]]:
+    """Defoci [nm], ascending, and weights that sample a Gaussian focal spread, Eq. (P11).
+
+    Parameters
+    ----------
+    quadrature : {'gauss_hermite', 'even_grid'}
+        Gauss–Hermite has the exact standard deviation for any count of at least 2; the even grid spans ±3σ and
+        is weighted by the density.
+    """
+    if count == 1:
+        return [mean_nm], [1.0]
+    sigma = fwhm_nm / FWHM_PER_SIGMA
+    if quadrature == "gauss_hermite":
+        nodes, weights = np.polynomial.hermite.hermgauss(count)
+        offsets = math.sqrt(2) * sigma * nodes
+    else:
+        offsets = np.linspace(-3 * sigma, 3 * sigma, count)
+        weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    # Rounded to 1e-9 nm, so that the last bits of a library's nodes never decide what is recomputed.
+    values = [round(mean_nm + float(offset), 9) for offset in offsets]
+    return values, [round(float(weight / weights.sum()), 15) for weight in weights]

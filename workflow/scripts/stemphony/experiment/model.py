@@ -1,0 +1,405 @@
+"""The experiment in the physics' own units, resolved on its specimen's cell.
+
+This is the one place where config units (keV, mrad, nm, Å with the unit in the key) become internal ones
+(eV, rad, Å), and where optics, grid, slices, scan and detectors are checked against each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from stemphony.errors import ConfigError
+from stemphony.physics import electron
+from stemphony.physics.detectors import bin_edges
+from stemphony.physics.grid import Grid, band_limit_radius, fft_friendly_size
+from stemphony.physics.slicing import number_of_slices
+
+MRAD = 1e-3
+NM = 10.0
+MAX_RELATIVE_MISFIT = 1e-6  # of a scan step in its window
+TILE_SHARE = 0.25  # width of the part of the scan that one window serves, of the window
+MAX_POINTS = 65536  # along one axis of the grid or of the scan
+
+# The blocks and keys of a config that one job's numbers depend on; everything else belongs to the merge or to nobody.
+JOB_KEYS: dict[str, tuple[str, ...]] = {
+    "simulation": ("random_seed", "precision", "algorithm"),
+    "probe": ("energy_kev", "semiangle_mrad", "semiangle_inner_mrad", "soft_aperture", "aberrations", "tilt_mrad"),
+    "grating": (
+        "gpts", "sampling_angstrom", "slice_thickness_angstrom", "parametrization", "bandlimit", "bandlimit_taper",
+    ),
+    "scan": ("x", "y", "points", "step_angstrom"),
+    "depths": ("every_angstrom", "at_angstrom"),
+    "adf": ("enabled", "min_mrad", "max_mrad", "bins", "interval_exponent", "detectors", "edges", "segmented",
+            "center_of_mass"),
+    "cbed": ("enabled", "max_mrad", "size"),
+    "frozen_phonon": ("enabled", "independent_defoci", "fixed_slicing", "displace_z"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Optics, numerics, scan and detectors of one simulation on one cell; lengths in Å, angles in rad, energy in eV.
+
+    Attributes
+    ----------
+    energy, wavelength, interaction : float
+        Beam energy [eV], λ [Å] and σ [rad/(V·Å)], Eq. (P1).
+    semiangle, semiangle_inner : float
+        Aperture [rad], Eq. (P8).
+    aberrations : mapping
+        Krivanek coefficients in Å and their angles in rad, without C10, Eq. (P7).
+    cell : tuple of float
+        Size of the specimen.
+    window : float or None
+        Least size of the windows that waves are computed in, see `windows`; None for the whole cell.
+    grid : Grid
+        Points and extent in x and y of the cell or, with windows, of each of them.
+    algorithm : str
+        multislice | probe_basis | auto.
+    basis_tolerance : float
+        Relative RMS error that probe_basis may have.
+    slices, slice_thickness : int, float
+        Number and thickness [Å] of the slices.
+    depth_slices : tuple of int
+        Numbers of slices after which signals are stored, ascending.
+    scan_x, scan_y : tuple of float
+        Probe positions [Å].
+    bins : tuple of float
+        Edges of the radial bins [rad], empty without adf, Eq. (P16).
+    rings : mapping
+        Named annular detectors, (inner, outer) [rad].
+    cbed_max, cbed_size
+        Half width of the stored patterns [rad], or None; pixels, or None for the native ones.
+    notes : tuple of str
+        What the user should know and need not act on.
+    """
+
+    energy: float
+    semiangle: float
+    semiangle_inner: float
+    soft_aperture: bool
+    aberrations: Mapping[str, float]
+    cell: tuple[float, float, float]
+    window: float | None
+    grid: Grid
+    bandlimit: float
+    bandlimit_taper: float
+    parametrization: str
+    precision: str
+    algorithm: str
+    basis_tolerance: float
+    slices: int
+    depth_slices: tuple[int, ...]
+    scan_x: tuple[float, ...]
+    scan_y: tuple[float, ...]
+    adf: bool
+    bins: tuple[float, ...]
+    rings: Mapping[str, tuple[float, float]]
+    edges: str
+    center_of_mass: bool
+    cbed_max: float | None
+    cbed_size: tuple[int, int] | None
+    notes: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def wavelength(self) -> float:
+        """λ [Å]."""
+        return electron.wavelength(self.energy)
+
+    @cached_property
+    def interaction(self) -> float:
+        """σ [rad/(V·Å)]."""
+        return electron.interaction_parameter(self.energy)
+
+    @property
+    def slice_thickness(self) -> float:
+        """Thickness of every slice [Å]."""
+        return self.cell[2] / self.slices
+
+    @property
+    def depths(self) -> tuple[float, ...]:
+        """Stored depths below the entrance surface [Å]."""
+        return tuple(n * self.slice_thickness for n in self.depth_slices)
+
+    @property
+    def band_limit_angle(self) -> float:
+        """Largest scattering angle that the grid carries, k_c·λ [rad]."""
+        return band_limit_radius(self.grid, self.bandlimit) * self.wavelength
+
+    @property
+    def room(self) -> tuple[float, float]:
+        """Rectangle centred on a probe that its cell or window certainly holds (x, y) [Å]."""
+        lx, ly = self.grid.extent
+        if self.window is None:
+            return lx, ly
+        return tuple(
+            length if length == whole else (1 - TILE_SHARE) * length
+            for length, whole in zip((lx, ly), self.cell[:2], strict=True)
+        )  # type: ignore[return-value]
+
+    @property
+    def positions(self) -> int:
+        """Number of probe positions."""
+        return len(self.scan_x) * len(self.scan_y)
+
+    @property
+    def real_dtype(self) -> np.dtype[Any]:
+        """Floats of the waves' parts and of the result files."""
+        return np.dtype(np.float32 if self.precision == "single" else np.float64)
+
+    @property
+    def complex_dtype(self) -> np.dtype[Any]:
+        """Numbers of the waves."""
+        return np.dtype(np.complex64 if self.precision == "single" else np.complex128)
+
+    @classmethod
+    def of(cls, blocks: Mapping[str, Any], cell: Sequence[float]) -> Experiment:
+        """Resolve validated config blocks on a cell.
+
+        Parameters
+        ----------
+        blocks : mapping
+            The blocks of `JOB_KEYS`, in config units, complete.
+        cell : (3,)
+            Lengths of the orthogonal cell, vacuum included [Å].
+
+        Raises
+        ------
+        ConfigError
+            Detector, CBED or aperture beyond the band limit; a scan step that does not divide its window; a depth
+            outside the specimen; a slice thicker than the cell.
+        """
+        probe, grating, adf, cbed = blocks["probe"], blocks["grating"], blocks["adf"], blocks["cbed"]
+        lx, ly, lz = (float(length) for length in cell)
+        notes: list[str] = []
+        window = grating.get("window_angstrom")
+        grid = Grid(_gpts(grating, lx, ly, notes), (lx, ly))
+        if window is not None:
+            if not adf["enabled"]:
+                raise ConfigError(
+                    "grating.window_angstrom",
+                    f"got {window:g} while adf.enabled is false; the error of windows is measured on its signals. "
+                    "Enable adf, or use null.",
+                )
+            grid = _window_grid(grid, window)
+        energy = probe["energy_kev"] * 1e3
+        limits = _BandLimit(grid, grating["bandlimit"], electron.wavelength(energy))
+        semiangle = probe["semiangle_mrad"] * MRAD
+        limits.require("probe.semiangle_mrad", semiangle)
+        slices = _slices(grating["slice_thickness_angstrom"], lz)
+        return cls(
+            energy=energy,
+            semiangle=semiangle,
+            semiangle_inner=probe["semiangle_inner_mrad"] * MRAD,
+            soft_aperture=probe["soft_aperture"],
+            aberrations=_aberrations(probe["aberrations"]),
+            cell=(lx, ly, lz),
+            window=window,
+            grid=grid,
+            bandlimit=grating["bandlimit"],
+            bandlimit_taper=grating["bandlimit_taper"],
+            parametrization=grating["parametrization"],
+            precision=blocks["simulation"]["precision"],
+            algorithm=blocks["simulation"]["algorithm"],
+            basis_tolerance=blocks["simulation"].get("basis_tolerance", 0.0),
+            slices=slices,
+            depth_slices=_depth_slices(blocks["depths"], lz, slices),
+            scan_x=_scan(blocks["scan"], 0, lx),
+            scan_y=_scan(blocks["scan"], 1, ly),
+            adf=adf["enabled"],
+            bins=_bins(adf, limits) if adf["enabled"] else (),
+            rings=_rings(adf, semiangle, limits) if adf["enabled"] else {},
+            edges=adf["edges"],
+            center_of_mass=adf["enabled"] and adf["center_of_mass"],
+            cbed_max=_cbed_max(cbed, limits) if cbed["enabled"] else None,
+            cbed_size=tuple(cbed["size"]) if cbed["enabled"] and cbed["size"] else None,
+            notes=tuple(notes),
+        )
+
+
+@dataclass(frozen=True)
+class _BandLimit:
+    """The largest angle of a grid, and how to say that something lies beyond it."""
+
+    grid: Grid
+    bandlimit: float
+    wavelength: float
+
+    @property
+    def angle(self) -> float:
+        return band_limit_radius(self.grid, self.bandlimit) * self.wavelength
+
+    def require(self, where: str, angle: float) -> None:
+        if angle <= self.angle * (1 + 1e-9):
+            return
+        spacing = self.bandlimit * self.wavelength / (2 * angle)
+        largest = rounded_down(self.angle / MRAD, 2)
+        finer = ""
+        if max(self.grid.extent) / spacing <= MAX_POINTS:
+            nx, ny = (fft_friendly_size(math.ceil(length / spacing - 1e-9)) for length in self.grid.extent)
+            finer = f"grating.gpts: [{nx}, {ny}] (or sampling_angstrom: {rounded_down(spacing, 4)}), or "
+        raise ConfigError(
+            where,
+            f"got {angle / MRAD:g} mrad; this grid carries scattering only to {largest} mrad "
+            f"({self.grid.gpts[0]} × {self.grid.gpts[1]} points of {max(self.grid.sampling):.4f} Å, band limit "
+            f"{self.bandlimit:.4g} of Nyquist). Use {finer}an angle of at most {largest} mrad.",
+        )
+
+
+def rounded_down(value: float, digits: int) -> str:
+    """A largest allowed value as text: what it says is allowed too."""
+    return f"{math.floor(value * 10**digits + 1e-6) / 10**digits:.{digits}f}".rstrip("0").rstrip(".")
+
+
+def _gpts(grating: Mapping[str, Any], lx: float, ly: float, notes: list[str]) -> tuple[int, int]:
+    if grating["gpts"] is None:
+        spacing = grating["sampling_angstrom"]
+        if max(lx, ly) / spacing > MAX_POINTS:
+            raise ConfigError(
+                "grating.sampling_angstrom",
+                f"got {spacing:g} Å; the cell of {lx:.6g} × {ly:.6g} Å would need more than {MAX_POINTS} points along "
+                f"one axis. Use at least {max(lx, ly) / MAX_POINTS:.4g} Å.",
+            )
+        nx, ny = (fft_friendly_size(max(8, math.ceil(length / spacing - 1e-9))) for length in (lx, ly))
+        return nx, ny
+    nx, ny = grating["gpts"]
+    for n in sorted({nx, ny}):
+        if fft_friendly_size(n) != n:
+            notes.append(
+                f"grating.gpts: {n} has a prime factor above 7, which slows the FFTs; {fft_friendly_size(n)} is the "
+                "next good size."
+            )
+    return nx, ny
+
+
+def _window_grid(whole: Grid, window: float) -> Grid:
+    """Grid of windows of at least the given size, at the sampling of the whole, along axes that are longer."""
+    chosen = []
+    for points, length, step in zip(whole.gpts, whole.extent, whole.sampling, strict=True):
+        few = fft_friendly_size(max(8, math.ceil(window / step - 1e-9)))
+        chosen.append((few, few * step) if few < points else (points, length))
+    return Grid((chosen[0][0], chosen[1][0]), (chosen[0][1], chosen[1][1]))
+
+
+def _slices(thickness: float, lz: float) -> int:
+    if thickness > lz * (1 + 1e-6):
+        raise ConfigError(
+            "grating.slice_thickness_angstrom",
+            f"got {thickness:g} Å; the cell is only {rounded_down(lz, 6)} Å thick. Use a thickness of at most that.",
+        )
+    return number_of_slices(lz, thickness)
+
+
+def _depth_slices(depths: Mapping[str, Any], lz: float, slices: int) -> tuple[int, ...]:
+    thickness = lz / slices
+    if depths["every_angstrom"] is not None:
+        step = depths["every_angstrom"]
+        if step <= thickness:
+            return tuple(range(1, slices + 1))
+        multiples = range(1, math.floor(lz / step + 1e-9) + 1)
+        return tuple(sorted({round(m * step / thickness) for m in multiples} | {slices}))
+    if depths["at_angstrom"] is None:
+        return (slices,)
+    chosen = set()
+    for depth in depths["at_angstrom"]:
+        nearest = round(depth / thickness)
+        if not 1 <= nearest <= slices or depth > lz + 1e-6:
+            raise ConfigError(
+                "depths.at_angstrom",
+                f"got {depth:g} Å; allowed is {thickness:.6g} (one slice) to {rounded_down(lz, 6)} Å (exit).",
+            )
+        chosen.add(nearest)
+    return tuple(sorted(chosen))
+
+
+def _scan(scan: Mapping[str, Any], axis: int, length: float) -> tuple[float, ...]:
+    begin, end = (float(edge) for edge in scan["xy"[axis]])
+    window = (end - begin) * length
+    if scan["step_angstrom"] is None:
+        points = scan["points"][axis]
+    else:
+        step = scan["step_angstrom"]
+        if window / step > MAX_POINTS:
+            raise ConfigError(
+                "scan.step_angstrom",
+                f"got {step:g} Å; the window of {window:.6g} Å along {'xy'[axis]} would have more than {MAX_POINTS} "
+                f"positions. Use at least {window / MAX_POINTS:.4g} Å.",
+            )
+        points = max(1, round(window / step))
+        if abs(points * step - window) > MAX_RELATIVE_MISFIT * window:
+            fewer = max(1, math.floor(window / step))
+            raise ConfigError(
+                "scan.step_angstrom",
+                f"got {step:g} Å; it does not divide the window of {window:.6g} Å along {'xy'[axis]}. "
+                f"The nearest steps that do: {window / (fewer + 1):.10g} ({fewer + 1} points) and "
+                f"{window / fewer:.10g} ({fewer} points). Use one of them, or scan.points.",
+            )
+    return tuple((begin + (end - begin) * i / points) * length for i in range(points))
+
+
+def _bins(adf: Mapping[str, Any], limits: _BandLimit) -> tuple[float, ...]:
+    lowest = adf["min_mrad"]
+    highest = adf["max_mrad"]
+    if highest is None:
+        highest = limits.angle / MRAD
+        if adf["bins"] is None:
+            highest = lowest + math.floor(highest - lowest + 1e-9)
+        if highest <= lowest:
+            raise ConfigError(
+                "adf.min_mrad",
+                f"got {lowest:g}; it must be below the band limit, {limits.angle / MRAD:.2f} mrad, of this grid.",
+            )
+    else:
+        limits.require("adf.max_mrad", highest * MRAD)
+    number = adf["bins"] if adf["bins"] is not None else max(1, round(highest - lowest))
+    edges = bin_edges(lowest * MRAD, highest * MRAD, number, adf["interval_exponent"])
+    if not (np.diff(edges) > 0).all():
+        raise ConfigError(
+            "adf.interval_exponent",
+            f"got {adf['interval_exponent']:g}; {number} bins from {lowest:g} to {highest:g} mrad would have edges "
+            "that coincide. Use an exponent nearer to 1, or fewer bins.",
+        )
+    return tuple(float(edge) for edge in edges)
+
+
+def _rings(adf: Mapping[str, Any], semiangle: float, limits: _BandLimit) -> dict[str, tuple[float, float]]:
+    if adf["detectors"] is None:
+        return _usual_rings(semiangle, limits)
+    for name, (_, outer) in adf["detectors"].items():
+        limits.require(f"adf.detectors.{name}", outer * MRAD)
+    return {name: (inner * MRAD, outer * MRAD) for name, (inner, outer) in sorted(adf["detectors"].items())}
+
+
+def _usual_rings(semiangle: float, limits: _BandLimit) -> dict[str, tuple[float, float]]:
+    """The detectors of a config that names none: BF to α/2, ABF α/2 to α, HAADF from 3α to 10α or the band limit."""
+    outer = min(10 * semiangle, limits.angle)
+    inner = 3 * semiangle if 3 * semiangle < 0.9 * outer else 0.5 * (semiangle + outer)
+    return {"bf": (0.0, semiangle / 2), "abf": (semiangle / 2, semiangle), "haadf": (inner, outer)}
+
+
+def detector_names(adf: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the annular detectors of a validated adf block, in the order of the result file."""
+    if not adf["enabled"]:
+        return ()
+    return ("bf", "abf", "haadf") if adf["detectors"] is None else tuple(sorted(adf["detectors"]))
+
+
+def _cbed_max(cbed: Mapping[str, Any], limits: _BandLimit) -> float:
+    if cbed["max_mrad"] is None:
+        return limits.angle
+    limits.require("cbed.max_mrad", cbed["max_mrad"] * MRAD)
+    return float(cbed["max_mrad"] * MRAD)
+
+
+def _aberrations(coefficients: Mapping[str, float]) -> dict[str, float]:
+    converted = {}
+    for key, value in coefficients.items():
+        symbol, unit = key.rsplit("_", 1)
+        converted[symbol] = value * NM if unit == "nm" else math.radians(value)
+    return converted

@@ -1,0 +1,1 @@
+"""Tables of the monitor, and everything that reads them."""

@@ -1,0 +1,366 @@
+"""From the bytes of a request to checked events.
+
+Names that this program does not know are accepted, and keys that it does not know are the user's own. A key that it
+does know must have its type: an event with `progress: "much"` is refused with a message, because whoever wrote that
+sender wants to be told. A time that cannot be read is replaced by that of arrival.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final, NoReturn
+
+from stemphony.monitor.intake import limits
+from stemphony.monitor.intake.preview import KEPT_APART, Preview, read_preview
+from stemphony.paths import defocus_id
+from stemphony.status.events import EVENT_NAMES, PROGRESS_EVENTS, RESERVED_KEYS, Event, clean_text, names_a_secret
+
+HIDDEN: Final = "<hidden>"
+"""What stands for a custom parameter whose name says that it is a secret. Its value is stored nowhere."""
+
+_NUMBERS: Final = (
+    "num_threads", "num_processors", "num_defoci", "num_configurations", "num_jobs", "num_failed", "num_never_ran",
+)  # fmt: skip
+_MAX_DEFOCUS_NM: Final = 1e9
+_MS_PER_S: Final = 1000
+_FIRST_PLAUSIBLE_TIME: Final = 946_684_800.0
+
+
+class Refused(Exception):
+    """A request that cannot be taken, with the status of the answer and a text for the sender's author."""
+
+    def __init__(self, status: int, what: str) -> None:
+        super().__init__(what)
+        self.status = status
+
+
+@dataclass(slots=True)
+class IncomingEvent:
+    """One event, checked.
+
+    Attributes
+    ----------
+    simulation : str
+        `id` of the event, whatever text that is.
+    event_id : str
+        As sent; without one, as STEMsalabim's events are, made from the content.
+    key : bytes
+        What makes this event the same one when it comes again.
+    name : str
+        PROGRESS for both of its names.
+    time : float
+        Seconds since 1970; that of arrival if none can be read, and never later than that.
+    run, attempt : int
+        0 where there is none.
+    position : int
+        Orders events of an attempt: `seq`, or the time in milliseconds where there is none.
+    defocus_key : str
+        Name of the defocus; empty where the event has none.
+    foreign : bool
+        An event without `event_id`, such as one of STEMsalabim.
+    parameters : dict
+        Custom parameters as text, secrets hidden.
+    preview : Preview or None
+        The image of a finished job, if it sent one.
+    body : str
+        The event as JSON in ASCII, secrets hidden and without that image.
+    """
+
+    simulation: str
+    event_id: str
+    key: bytes
+    name: str
+    time: float
+    received: float
+    run: int
+    attempt: int
+    position: int
+    seq: int | None
+    job: str
+    defocus_key: str
+    defocus: float | None
+    defocus_index: int | None
+    configuration: int | None
+    progress: float | None
+    message: str
+    foreign: bool
+    body: str
+    numbers: dict[str, int]
+    texts: dict[str, str]
+    failed: list[tuple[int, int]]
+    parameters: dict[str, str] = field(default_factory=dict)
+    preview: Preview | None = None
+
+    @property
+    def is_progress(self) -> bool:
+        """Whether it is one of the many that tell a percent."""
+        return self.name == Event.PROGRESS
+
+
+def read_event(body: bytes, received: float) -> IncomingEvent:
+    """Read the one event of a request's body.
+
+    Raises
+    ------
+    Refused
+        With 413 or 400 and what is wrong.
+    """
+    if len(body) > limits.MAX_EVENT_BYTES:
+        raise Refused(413, f"the event is {len(body)} bytes. Allowed: at most {limits.MAX_EVENT_BYTES}.")
+    return _event(_json(body), received, "the body")
+
+
+def read_batch(body: bytes, received: float) -> list[IncomingEvent]:
+    """Read the events of a request's body, a JSON array.
+
+    Raises
+    ------
+    Refused
+        With 413 or 400 and what is wrong, with the index of the event. Then none of the batch is taken.
+    """
+    content = _json(body)
+    if not isinstance(content, list):
+        raise Refused(400, f"the body is {_kind(content)}. Allowed: an array of events. One event goes to /events.")
+    if len(content) > limits.MAX_BATCH_EVENTS:
+        raise Refused(413, f"the batch has {len(content)} events. Allowed: at most {limits.MAX_BATCH_EVENTS}.")
+    return [_event(entry, received, f"event {index} of the batch") for index, entry in enumerate(content)]
+
+
+# --- JSON -----------------------------------------------------------------------------------------------------------
+
+
+def _json(body: bytes) -> Any:
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise Refused(400, "the body is not UTF-8.") from None
+    try:
+        content = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_object)
+    except RecursionError:
+        raise Refused(400, f"the body is nested deeper than {limits.MAX_DEPTH} levels.") from None
+    except json.JSONDecodeError as error:
+        raise Refused(400, f"the body is not JSON (line {error.lineno}, column {error.colno}).") from None
+    except ValueError:
+        # Python's limit on the digits of a whole number.
+        raise Refused(400, "the body has a number of too many digits.") from None
+    return content
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise Refused(400, f"the body contains {name}, which is not JSON.")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise Refused(400, "the body has a key twice in one object.")
+    return content
+
+
+def _check_shape(value: Any, where: str, depth: int = 1) -> None:
+    if depth > limits.MAX_DEPTH:
+        raise Refused(400, f"{where} is nested deeper than {limits.MAX_DEPTH} levels.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Refused(400, f"{where} has a number that is too large.")
+    if isinstance(value, dict | list):
+        for entry in value.values() if isinstance(value, dict) else value:
+            if isinstance(entry, dict | list | float):
+                _check_shape(entry, where, depth + 1)
+
+
+# --- an event -------------------------------------------------------------------------------------------------------
+
+
+def _event(content: Any, received: float, where: str) -> IncomingEvent:
+    if not isinstance(content, dict):
+        raise Refused(400, f"{where} is {_kind(content)}. Allowed: one JSON object, an event.")
+    if len(content) > limits.MAX_KEYS:
+        raise Refused(400, f"{where} has {len(content)} keys. Allowed: at most {limits.MAX_KEYS}.")
+    _check_shape(content, where)
+    reader = _Reader(content, where)
+    simulation = reader.name("id", required=True)
+    name = reader.name("event", required=True)
+    if name in PROGRESS_EVENTS:
+        name = Event.PROGRESS.value
+    event_id = reader.name("event_id")
+    foreign = not event_id
+    if foreign:
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        event_id = "sha256:" + hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+    told = _time(content.get("time"))
+    time = received if told is None else min(told, received)
+    seq = reader.integer("seq", limits.MAX_INTEGER)
+    defocus = reader.number("defocus", _MAX_DEFOCUS_NM)
+    defocus_index = reader.integer("defocus_index", limits.MAX_INDEX)
+    numbers = {key: value for key in _NUMBERS if (value := reader.integer(key, limits.MAX_COUNT)) is not None}
+    if numbers.get("num_defoci", 1) * numbers.get("num_configurations", 1) > limits.MAX_PAIRS:
+        raise Refused(400, f"{where}: num_defoci × num_configurations is more than {limits.MAX_PAIRS}.")
+    # Of any event: pages show what is stored.
+    told_progress = reader.number("progress", 1.0, least=0.0)
+    progress = told_progress if name == Event.PROGRESS else None
+    if name == Event.PROGRESS and progress is None:
+        raise Refused(400, f"{where}: `progress` is missing. Allowed: a number from 0 to 1.")
+    parameters = {
+        clean_text(key)[: limits.MAX_NAME_CHARACTERS]: _shown(key, value)
+        for key, value in content.items()
+        if key not in RESERVED_KEYS
+    }
+    preview = read_preview(content) if name == Event.FINISH_FP_CONFIGURATION and not foreign else None
+    return IncomingEvent(
+        simulation=simulation,
+        event_id=event_id,
+        key=key_of(simulation, event_id),
+        name=name,
+        time=time,
+        received=received,
+        run=reader.integer("run", limits.MAX_INDEX) or 0,
+        attempt=reader.integer("attempt", limits.MAX_INTEGER) or 0,
+        position=round(time * _MS_PER_S) if seq is None else seq,
+        seq=seq,
+        job=reader.text("job", limits.MAX_NAME_CHARACTERS),
+        defocus_key=_defocus_key(defocus, defocus_index),
+        defocus=defocus,
+        defocus_index=defocus_index,
+        configuration=reader.integer("configuration_index", limits.MAX_INDEX),
+        progress=progress,
+        message=reader.text("message", limits.MAX_TEXT_CHARACTERS),
+        foreign=foreign,
+        body=_stored({**content, "preview": KEPT_APART} if preview else content),
+        numbers=numbers,
+        texts={key: reader.text(key, limits.MAX_TEXT_CHARACTERS) for key in ("title", "version", "git_commit")}
+        if name == Event.START_SIMULATION
+        else {},
+        failed=_pairs(content.get("failed"), where) if name == Event.FAILED else [],
+        parameters=parameters,
+        preview=preview,
+    )
+
+
+class _Reader:
+    """Known keys of one event; what has a wrong type is refused with its name."""
+
+    def __init__(self, content: Mapping[str, Any], where: str) -> None:
+        self._content = content
+        self._where = where
+
+    def _refuse(self, key: str, value: Any, allowed: str) -> NoReturn:
+        raise Refused(400, f"{self._where}: `{key}` is {_kind(value)}. Allowed: {allowed}.")
+
+    def name(self, key: str, required: bool = False) -> str:
+        """A short text; an identifier may also be a whole number."""
+        value = self._content.get(key)
+        if value is None and not required:
+            return ""
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= limits.MAX_INTEGER:
+            value = str(value)
+        allowed = f"text of 1 to {limits.MAX_NAME_CHARACTERS} characters"
+        if not isinstance(value, str) or not value or len(value) > limits.MAX_NAME_CHARACTERS:
+            self._refuse(key, value, allowed)
+        return clean_text(value)
+
+    def text(self, key: str, most: int) -> str:
+        value = self._content.get(key)
+        if value is None:
+            return ""
+        if not isinstance(value, str):
+            self._refuse(key, value, "text")
+        return clean_text(value[:most])
+
+    def integer(self, key: str, most: int) -> int | None:
+        value = self._content.get(key)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+            self._refuse(key, value, f"a whole number from 0 to {most}")
+        return value
+
+    def number(self, key: str, most: float, least: float | None = None) -> float | None:
+        value = self._content.get(key)
+        least = -most if least is None else least
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            self._refuse(key, value, f"a number from {least:g} to {most:g}")
+        return float(value)
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "missing"
+    kinds = {bool: "a truth value", str: "text", list: "an array", dict: "an object"}
+    if type(value) in kinds:
+        return kinds[type(value)] if value != "" else "empty text"
+    return "a number out of range or not whole"
+
+
+def _time(value: Any) -> float | None:
+    """Seconds since 1970 of ISO 8601 (without offset: UTC), or of a number of seconds; else None."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _plausible(float(value)) if abs(value) < limits.MAX_INTEGER else None
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return _plausible((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
+        return None
+
+
+def _plausible(seconds: float) -> float | None:
+    """A clock that was never set says 1970."""
+    return seconds if seconds > _FIRST_PLAUSIBLE_TIME else None
+
+
+def key_of(simulation: str, event_id: str) -> bytes:
+    """What makes an event the same one when it comes again; by this the database finds it."""
+    return hashlib.sha256(f"{simulation}\n{event_id}".encode()).digest()[:16]
+
+
+def _defocus_key(defocus: float | None, index: int | None) -> str:
+    """The defocus' value names it, because its index moves when the next run has one more."""
+    if defocus is not None:
+        return defocus_id(defocus)
+    return "" if index is None else f"index-{index}"
+
+
+def _pairs(value: Any, where: str) -> list[tuple[int, int]]:
+    if value is None:
+        return []
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise Refused(400, f"{where}: `failed` is {_kind(value)}. Allowed: an array of pairs of indices.")
+    pairs = []
+    for pair in value:
+        entries = pair if isinstance(pair, list) else []
+        if len(entries) != 2 or not all(type(n) is int and 0 <= n <= limits.MAX_INDEX for n in entries):
+            allowed = f"pairs of indices from 0 to {limits.MAX_INDEX}"
+            raise Refused(400, f"{where}: `failed` has an entry that is none. Allowed: {allowed}.")
+        pairs.append((pair[0], pair[1]))
+    return pairs
+
+
+def _shown(name: str, value: Any) -> str:
+    if names_a_secret(name):
+        return HIDDEN
+    text = value if isinstance(value, str) else json.dumps(value)
+    return clean_text(text[: limits.MAX_TEXT_CHARACTERS])
+
+
+def _stored(content: Mapping[str, Any]) -> str:
+    """The event as ASCII, so that every database takes it: zero characters and halves of pairs stay escaped."""
+    kept = {
+        key: HIDDEN if key not in RESERVED_KEYS and names_a_secret(key) else value for key, value in content.items()
+    }
+    return json.dumps(kept, ensure_ascii=True, separators=(",", ":"))
+
+
+def is_known(name: str) -> bool:
+    """Whether an event is one of those that change a simulation's state; all others are only stored."""
+    return name in EVENT_NAMES

@@ -1,0 +1,160 @@
+"""The web application: who may ask, what every answer carries, how errors look, and the routes that take events."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, render_template, request
+from werkzeug.exceptions import HTTPException
+
+from stemphony.monitor.database.connection import is_away, reason
+from stemphony.monitor.database.credentials import Credential, Role
+from stemphony.monitor.intake import incoming, limits
+from stemphony.monitor.intake.incoming import Refused
+from stemphony.monitor.intake.writer import NotStored, Receipt
+from stemphony.monitor.web import api, pages
+from stemphony.monitor.web.services import Services
+
+TRY_AGAIN_S: Final = 5
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+HEADERS: Final = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+# The last one stands in the example of STEMsalabim's documentation.
+EVENT_PATHS: Final = ("/", "/events", "/stemsalabim-reporting")
+_FREE_PATHS: Final = ("/healthz", "/static/")
+
+
+def make_application(services: Services) -> Flask:
+    """Make the application of a monitor."""
+    app = Flask("stemphony.monitor")  # templates and static files lie in that folder
+    app.config["MAX_CONTENT_LENGTH"] = limits.MAX_BODY_BYTES
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+
+    @app.before_request
+    def admit() -> Response | None:
+        return _admit(services)
+
+    @app.after_request
+    def add_headers(response: Response) -> Response:
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        if request.path.startswith("/static/"):
+            response.headers["Cache-Control"] = "private, max-age=300"
+        if response.status_code >= 400:
+            services.count_refusal(response.status_code)
+        elif request.method == "GET" and not request.path.startswith(_FREE_PATHS):
+            services.note_read()
+        return response
+
+    @app.errorhandler(Refused)
+    def refused(error: Refused) -> Response:
+        return _error(error.status, str(error))
+
+    @app.errorhandler(NotStored)
+    def not_stored(error: NotStored) -> Response:
+        return _try_again(f"not stored: {error}. Send it again later.")
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response:
+        response = _error(error.code or 500, error.description or error.name)
+        if error.code == 405 and (allowed := dict(error.get_headers()).get("Allow")):
+            response.headers["Allow"] = allowed
+        return response
+
+    @app.errorhandler(Exception)
+    def our_fault(error: Exception) -> Response:
+        if is_away(error):
+            services.note_away(reason(error))
+            return _try_again("the database does not answer. Try again in some seconds; the monitor's log says why.")
+        app.logger.error("%s %r: %s", request.method, request.path, type(error).__name__, exc_info=error)
+        return _error(500, "the monitor failed to answer this; its log says why.")
+
+    for path in EVENT_PATHS:
+        app.add_url_rule(path, f"event_{path}", _one_event(services), methods=["POST"])
+
+    @app.post("/events/batch")
+    def batch() -> Response:
+        return _receipt(services.writer.store(incoming.read_batch(_body(), services.clock())))
+
+    app.register_blueprint(api.blueprint(services))
+    app.register_blueprint(pages.blueprint(services))
+    return app
+
+
+def _one_event(services: Services):  # type: ignore[no-untyped-def]
+    def event() -> Response:
+        return _receipt(services.writer.store([incoming.read_event(_body(), services.clock())]))
+
+    return event
+
+
+def _body() -> bytes:
+    if request.mimetype != "application/json":
+        raise Refused(415, "Content-Type must be application/json.")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Refused(415, "Content-Encoding is not supported; send the JSON as it is.")
+    return request.get_data(cache=False)
+
+
+def _receipt(receipt: Receipt) -> Response:
+    body = f'{{"stored": {receipt.stored}, "duplicates": {receipt.duplicates}}}\n'
+    return Response(body, mimetype="application/json")
+
+
+def _admit(services: Services) -> Response | None:
+    """Let a request pass, or answer it: its rate, the name it asks for, its credential."""
+    if request.path.startswith(_FREE_PATHS):
+        return None
+    header = request.headers.get("Authorization", "")
+    credential = services.gate.who(header) if header else None
+    client = credential.name if credential else f"address {request.remote_addr}"
+    if (wait_s := services.rate.wait_s(client)) > 0:
+        response = _error(429, "too many requests.")
+        response.headers["Retry-After"] = str(max(1, round(wait_s + 0.5)))
+        return response
+    if services.gate.is_open:
+        return _admit_anybody(services)
+    return _admit_role(credential)
+
+
+def _admit_anybody(services: Services) -> Response | None:
+    host = urlsplit(f"//{request.host}").hostname or ""
+    if host not in services.hosts:
+        return _error(403, f"this monitor has no credentials and answers to {', '.join(sorted(services.hosts))} only.")
+    return None
+
+
+def _admit_role(credential: Credential | None) -> Response | None:
+    if credential is None:
+        response = _error(401, "name and secret of a credential are needed: `stemphony monitor token add`.")
+        response.headers["WWW-Authenticate"] = 'Basic realm="Stemphony monitor", charset="UTF-8"'
+        return response
+    wanted = Role.READER if request.method in ("GET", "HEAD", "OPTIONS") else Role.WRITER
+    if credential.role is not wanted:
+        return _error(403, f"{credential.name} is a {credential.role.value}; this needs a {wanted.value}.")
+    return None
+
+
+def _error(status: int, what: str) -> Response:
+    """JSON for programs, a page for browsers."""
+    best = request.accept_mimetypes.best_match(["application/json", "text/html"], default="application/json")
+    if best == "text/html" and request.method == "GET" and not request.path.startswith("/api/"):
+        return Response(render_template("error.html", status=status, what=what), status, mimetype="text/html")
+    return Response(json.dumps({"error": what}) + "\n", status, mimetype="application/json")
+
+
+def _try_again(what: str) -> Response:
+    response = _error(503, what)
+    response.headers["Retry-After"] = str(TRY_AGAIN_S)
+    return response

@@ -1,0 +1,215 @@
+"""The API's description, OpenAPI 3.1; a test plays it against the monitor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stemphony import __version__
+from stemphony.monitor.intake import limits
+from stemphony.monitor.state import State
+
+
+def _schema(name: str) -> dict[str, Any]:
+    return {"$ref": "#/components/schemas/" + name}
+
+
+def _json(schema: dict[str, Any], what: str = "OK") -> dict[str, Any]:
+    return {"description": what, "content": {"application/json": {"schema": schema}}}
+
+
+_ERROR = _json(_schema("Error"), "What is wrong")
+_REFUSALS = {
+    "400": _ERROR, "401": _ERROR, "403": _ERROR, "413": _ERROR, "415": _ERROR, "429": _ERROR, "503": _ERROR,
+}  # fmt: skip
+_READ_REFUSALS = {"400": _ERROR, "401": _ERROR, "403": _ERROR, "404": _ERROR, "429": _ERROR, "503": _ERROR}
+_COUNT = {"type": "integer", "minimum": 0}
+_ROW = {"name": "row", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 1, "maximum": 2**53}}
+_PAGE = {"name": "page", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 100_000}}
+_BEFORE = {"name": "before", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 2**53}}
+
+
+def _object(properties: dict[str, Any], open_ended: bool = False) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": open_ended,
+    }
+
+
+_NUMBER_OR_NULL = {"type": ["number", "null"]}
+_TIME = {"type": "number", "description": "seconds since 1970"}
+
+_EVENT = {
+    "type": "object",
+    "description": "One status event; docs/status-api.md. Keys that are not listed are custom parameters.",
+    "required": ["id", "event"],
+    "maxProperties": limits.MAX_KEYS,
+    "properties": {
+        "id": {"type": "string", "minLength": 1, "maxLength": limits.MAX_NAME_CHARACTERS},
+        "event": {"type": "string", "minLength": 1, "maxLength": limits.MAX_NAME_CHARACTERS},
+        "time": {"type": "string"},
+        "event_id": {"type": "string", "minLength": 1, "maxLength": limits.MAX_NAME_CHARACTERS},
+        "run": {"type": "integer", "minimum": 0, "maximum": limits.MAX_INDEX},
+        "job": {"type": "string"},
+        "attempt": {"type": "integer", "minimum": 0, "maximum": limits.MAX_INTEGER},
+        "seq": {"type": "integer", "minimum": 0, "maximum": limits.MAX_INTEGER},
+        "num_threads": {"type": "integer", "minimum": 0, "maximum": 1000},
+        "num_processors": {"type": "integer", "minimum": 0, "maximum": 1000},
+        "num_defoci": {"type": "integer", "minimum": 0, "maximum": 1000},
+        "num_configurations": {"type": "integer", "minimum": 0, "maximum": 1000},
+        "num_failed": {"type": "integer", "minimum": 0, "maximum": limits.MAX_COUNT},
+        "num_never_ran": {"type": "integer", "minimum": 0, "maximum": limits.MAX_COUNT},
+        "num_jobs": {"type": "integer", "minimum": 0, "maximum": limits.MAX_COUNT},
+        "defocus": {"type": "number", "minimum": -1e6, "maximum": 1e6},
+        "defocus_index": {"type": "integer", "minimum": 0, "maximum": limits.MAX_INDEX},
+        "configuration_index": {"type": "integer", "minimum": 0, "maximum": limits.MAX_INDEX},
+        "progress": {"type": "number", "minimum": 0, "maximum": 1},
+        "message": {"type": "string"},
+        "title": {"type": "string"},
+        "version": {"type": "string"},
+        "git_commit": {"type": "string"},
+        "result_name": {"type": "string"},
+        "failed": {
+            "type": "array",
+            "items": {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "integer", "minimum": 0}},
+        },
+    },
+    "additionalProperties": {"type": ["string", "number", "boolean"]},
+}
+
+_SIMULATION = _object(
+    {
+        "row": {"type": "integer"},
+        "id": {"type": "string"},
+        "title": {"type": "string"},
+        "state": {"enum": [state.value for state in State]},
+        "progress": {"type": "number", "minimum": 0, "maximum": 1},
+        "run": {"type": "integer"},
+        "num_defoci": _COUNT,
+        "num_configurations": _COUNT,
+        "num_threads": _COUNT,
+        "num_processors": _COUNT,
+        "finished": _COUNT,
+        "failed": _COUNT,
+        "running": _COUNT,
+        "num_never_ran": _COUNT,
+        "run_started": _TIME,
+        "last_received": _TIME,
+        "ended_at": _NUMBER_OR_NULL,
+        "message": {"type": "string"},
+        "rate_per_s": _NUMBER_OR_NULL,
+        "earliest_end_s": _NUMBER_OR_NULL,
+        "latest_end_s": _NUMBER_OR_NULL,
+        "version": {"type": "string"},
+        "events": _COUNT,
+        "revision": _COUNT,
+        "parameters": {"type": "object", "additionalProperties": {"type": "string"}},
+    }
+)
+
+_PAIR = _object(
+    {
+        "defocus_key": {"type": "string"},
+        "defocus": _NUMBER_OR_NULL,
+        "configuration": _COUNT,
+        "state": {"enum": ["running", "stopped", "failed", "finished"]},
+        "percent": {"type": "integer", "minimum": 0, "maximum": 100},
+        "attempt": _COUNT,
+    }
+)
+
+_STORED_EVENT = _object(
+    {
+        "row": {"type": "integer"},
+        "received": _TIME,
+        "event": {"type": "object", "description": "The event as it came, secrets hidden"},
+    }
+)
+
+
+def description() -> dict[str, Any]:
+    """Give the whole description."""
+    receipt = _json(_schema("Receipt"))
+    one = {
+        "summary": "Store one event; answered after the commit",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _schema("Event")}}},
+        "responses": {"200": receipt, **_REFUSALS},
+    }  # fmt: skip
+    batch = {"type": "array", "items": _schema("Event"), "maxItems": limits.MAX_BATCH_EVENTS}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Stemphony monitor", "version": __version__},
+        "paths": {
+            "/": {"post": one},
+            "/events": {"post": one},
+            "/events/batch": {
+                "post": {
+                    "summary": "Store many events, all or none; answered after the commit",
+                    "requestBody": {"required": True, "content": {"application/json": {"schema": batch}}},
+                    "responses": {"200": receipt, **_REFUSALS},
+                }
+            },
+            "/api/simulations": {
+                "get": {
+                    "summary": "Simulations: those without an end first, then the latest",
+                    "parameters": [
+                        {"name": "state", "in": "query", "schema": {"enum": [state.value for state in State]}},
+                        {"name": "text", "in": "query", "schema": {"type": "string", "maxLength": 200}},
+                        _PAGE,
+                    ],
+                    "responses": {
+                        "200": _json(_object({"simulations": {"type": "array", "items": _schema("Simulation")}})),
+                        **_READ_REFUSALS,
+                    },
+                }
+            },
+            "/api/simulations/{row}": {
+                "get": {
+                    "summary": "One simulation",
+                    "parameters": [_ROW],
+                    "responses": {"200": _json(_schema("Simulation")), **_READ_REFUSALS},
+                }
+            },
+            "/api/simulations/{row}/pairs": {
+                "get": {
+                    "summary": "Pairs of defocus and configuration that changed after a revision",
+                    "parameters": [_ROW, {**_BEFORE, "name": "since"}],
+                    "responses": {
+                        "200": _json(_object({"revision": _COUNT, "pairs": {"type": "array", "items": _PAIR}})),
+                        **_READ_REFUSALS,
+                    },
+                }
+            },
+            "/api/simulations/{row}/events": {
+                "get": {
+                    "summary": "Events as they arrived, the latest first",
+                    "parameters": [
+                        _ROW,
+                        _BEFORE,
+                        {"name": "all", "in": "query", "schema": {"enum": ["0", "1"]}, "description": "with progress"},
+                    ],
+                    "responses": {
+                        "200": _json(_object({"events": {"type": "array", "items": _STORED_EVENT}})),
+                        **_READ_REFUSALS,
+                    },
+                }
+            },
+            "/healthz": {
+                "get": {
+                    "summary": "Whether events are being stored",
+                    "responses": {"200": _json({"type": "object"}), "503": _json({"type": "object"})},
+                }
+            },
+        },
+        "components": {
+            "schemas": {
+                "Event": _EVENT,
+                "Receipt": _object({"stored": _COUNT, "duplicates": _COUNT}),
+                "Error": _object({"error": {"type": "string"}}),
+                "Simulation": _SIMULATION,
+            },
+            "securitySchemes": {scheme: {"type": "http", "scheme": scheme} for scheme in ("basic", "bearer")},
+        },
+        "security": [{"basic": []}, {"bearer": []}, {}],
+    }  # fmt: skip

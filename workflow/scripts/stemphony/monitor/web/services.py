@@ -1,0 +1,65 @@
+"""What the routes share: the database and its writer, credentials, limits, the clock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from stemphony.monitor.database.connection import Database
+from stemphony.monitor.database.credentials import Gate
+from stemphony.monitor.intake.limits import RateLimit
+from stemphony.monitor.intake.writer import Writer
+from stemphony.monitor.state import STALE_AFTER_S
+
+TELL_AGAIN_S: Final = 60.0
+
+
+@dataclass
+class Services:
+    """One monitor.
+
+    Attributes
+    ----------
+    hosts : frozenset of str
+        Names that the header `Host` may have while there are no credentials: without this, a page of any web site
+        could be made to read a monitor on the loopback (DNS rebinding).
+    """
+
+    database: Database
+    writer: Writer
+    gate: Gate
+    rate: RateLimit = field(default_factory=RateLimit)
+    stale_after_s: float = STALE_AFTER_S
+    hosts: frozenset[str] = frozenset({"localhost", "127.0.0.1", "::1"})
+    clock: Callable[[], float] = time.time
+    say: Callable[[str], None] = lambda _: None
+    refusals: Counter[int] = field(default_factory=Counter)
+    _counting: threading.Lock = field(default_factory=threading.Lock)
+    _away_said_at: float | None = None
+
+    def count_refusal(self, status: int) -> None:
+        """Count a request that was answered with an error."""
+        with self._counting:
+            self.refusals[status] += 1
+
+    def note_away(self, what: str) -> None:
+        """Say that the database cannot be read, once a minute and not for each request."""
+        now = time.monotonic()
+        with self._counting:
+            if self._away_said_at is not None and now - self._away_said_at < TELL_AGAIN_S:
+                return
+            self._away_said_at = now
+        self.say(f"{self.database.name} cannot be read: {what}. Pages and the API answer 503.")
+
+    def note_read(self) -> None:
+        """Say so when it can be read again."""
+        if self._away_said_at is None:
+            return
+        with self._counting:
+            was_away, self._away_said_at = self._away_said_at is not None, None
+        if was_away:
+            self.say("the database can be read again")

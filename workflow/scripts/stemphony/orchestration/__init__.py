@@ -1,0 +1,1 @@
+"""Everything that meets Snakemake: rules, hooks, and jobs around their computation."""

@@ -1,0 +1,413 @@
+"""Everything that is checked, and said, before the first job is queued. Main process only.
+
+Config and input files in, a `Preflight` out: the campaign, its experiment, and the plan in words and numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stemphony import paths, provenance
+from stemphony.errors import ConfigError, StorageError
+from stemphony.experiment import campaign, configuration
+from stemphony.experiment.campaign import Campaign, InputFiles
+from stemphony.experiment.model import MRAD, NM, Experiment, detector_names, rounded_down
+from stemphony.status import settings as status_settings
+
+if TYPE_CHECKING:
+    from stemphony.compute.cost import WavePlan
+
+SINGLE_PRECISION = 5e-5
+"""What rounding in single precision does to the faintest signals, relative to themselves.
+
+Usual images move by some 2e-6. A detector in the hole of an annular aperture, which sees little of the wave, moves by
+3e-5 with multislice alone, and differs by up to 5e-5 between multislice and probe_basis.
+"""
+TAIL_WARNING = 0.02
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A validated config and the files it names.
+
+    Attributes
+    ----------
+    config : mapping
+        Complete, and without what may not be stored.
+    config_files : tuple of Path
+        Where http_reporting's secrets are, for the sender to read.
+    """
+
+    config: Mapping[str, Any]
+    config_files: tuple[Path, ...]
+    specimen_file: Path
+    snapshots_file: Path | None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """A campaign that has passed all checks.
+
+    Attributes
+    ----------
+    mem_mb, result_mb, cpu_hours : float
+        Memory of one job, size of the merged result, CPU time of all jobs.
+    tail : float
+        Share of the probe's intensity outside the cell at the worst defocus.
+    """
+
+    campaign: Campaign
+    inputs: Inputs
+    experiment: Experiment
+    atoms: int
+    specimen_format: str
+    mem_mb: int
+    budget_mb: float
+    result_mb: float
+    cpu_hours: float
+    runtime_min: int
+    tail: float
+    calibrated: bool
+    waves: WavePlan
+    notes: tuple[str, ...] = field(default=())
+
+    def lines(self) -> list[str]:
+        """The plan in words."""
+        e, c = self.experiment, self.campaign
+        lx, ly, lz = e.cell
+        nx, ny = e.grid.gpts
+        defoci = ", ".join(f"{defocus.value_nm:g}" for defocus in c.defoci[:9]) + (" …" if len(c.defoci) > 9 else "")
+        dx, dy = e.grid.sampling
+        origin = "measured on this machine" if self.calibrated else "typical machine; `stemphony check` measures"
+        detectors = [f"{name} {a / MRAD:g}–{b / MRAD:g} mrad" for name, (a, b) in e.rings.items()]
+        detectors += [f"{len(e.bins) - 1} radial bins"] if e.adf else []
+        detectors += ["CBED"] if e.cbed_max is not None else []
+        rows = [
+            ("simulation", f"{c.name}: {c.config['simulation']['title']}"),
+            ("specimen", f"{self.atoms} atoms in {lx:.5g} × {ly:.5g} × {lz:.5g} Å ({_unit(self.specimen_format)})"),
+            ("grid", f"{nx} × {ny} points of {dx:.4f} × {dy:.4f} Å, {e.precision} precision{self._windows()}"),
+            ("band limit", f"{e.band_limit_angle / MRAD:.2f} mrad"),
+            ("slices", f"{e.slices} of {e.slice_thickness:.4f} Å, {len(e.depth_slices)} depth(s) stored"),
+            ("scan", f"{len(e.scan_x)} × {len(e.scan_y)} positions"),
+            ("detectors", "; ".join(detectors)),
+            ("defoci", f"{len(c.defoci)}: {defoci} nm"),
+            ("jobs", f"{c.jobs} = {len(c.defoci)} defoci × {c.configurations} configurations"),
+            (f"probe outside the {'cell' if e.window is None else 'window'}", self._outside()),
+            ("memory of one job", f"about {self.mem_mb} MB"),
+            ("size of the result", f"about {self.result_mb:.3g} MB"),
+            ("algorithm", self._algorithm()),
+            ("computing time", f"about {_hours(self.cpu_hours)} of CPU in all ({origin})"),
+        ]  # fmt: skip
+        return [f"{name:<25}{text}" for name, text in rows] + [f"note: {note}" for note in self.notes]
+
+    def _windows(self) -> str:
+        from stemphony.compute.windows import windows
+
+        e = self.experiment
+        if e.window is None:
+            return ""
+        return f"; {len(list(windows(e)))} windows of {e.grid.extent[0]:.4g} × {e.grid.extent[1]:.4g} Å"
+
+    def _outside(self) -> str:
+        share = f"{100 * self.tail:.2f} %"
+        if self.experiment.window is None:
+            return f"{share} of its intensity at the worst defocus"
+        return (
+            f"{share} of the incident probe's intensity at the worst defocus; signals may deviate by several times "
+            "that, which each job measures"
+        )
+
+    def _algorithm(self) -> str:
+        """How the probes go through the specimen, in words."""
+        e, w = self.experiment, self.waves
+        chosen = " (chosen by auto)" if e.algorithm == "auto" else ""
+        if w.algorithm == "multislice":
+            return f"multislice, one wave for each of the {e.positions} probes of a job{chosen}"
+        if not w.shared:
+            return f"probe_basis{chosen}, up to {w.waves} waves for the {e.positions} probes of a job"
+        probes, n = e.positions * len(self.campaign.defoci), self.campaign.configurations
+        return (
+            f"probe_basis{chosen}, {w.waves} waves for the {probes} probes of a configuration at all defoci; "
+            f"{w.kept_mb * n:.3g} MB are kept for that (`stemphony clean` removes them)"
+        )
+
+    def plan(self, run: int, num_processors: int, jobs_to_run: int, created: str) -> dict[str, Any]:
+        """Content of plan.json: what this run computes, and what jobs cannot know by themselves."""
+        c, block = self.campaign, self.inputs.config["http_reporting"]
+        return {
+            "created": created,
+            "run": run,
+            "title": c.config["simulation"]["title"],
+            "num_defoci": len(c.defoci),
+            "num_configurations": c.configurations,
+            "num_processors": num_processors,
+            "threads": c.config["resources"]["threads"],
+            "jobs_to_run": jobs_to_run,
+            "defoci_ids": [defocus.id for defocus in c.defoci],
+            "defoci_nm": [defocus.value_nm for defocus in c.defoci],
+            "weights": [defocus.weight for defocus in c.defoci],
+            "keep_coordinates": self.keep_coordinates,
+            "reporting": bool(block["reporting"]),
+            "config_files": [str(file) for file in self.inputs.config_files],
+            "config": configuration.without_secrets(c.config),
+            "config_digest": provenance.digest(configuration.without_secrets(c.config)),
+            "merge_digest": provenance.digest(c.merge_params),
+            "specimen_digest": c.specimen_params["specimen_digest"],
+            "files": {"specimen_sha256": c.files.specimen_sha256, "snapshots_sha256": c.files.snapshots_sha256,
+                      "snapshots": c.files.snapshots},
+            "resources": {"mem_mb": self.mem_mb, "runtime_min": self.runtime_min},
+            "budget_mb": self.budget_mb,
+            "algorithm": self.waves.algorithm,
+            "shared_waves": self.waves.shared,
+            "cell_angstrom": list(self.experiment.cell),
+            "controller": provenance.environment(),
+            "plan": self.lines(),
+        }  # fmt: skip
+
+    @property
+    def keep_coordinates(self) -> bool:
+        """Whether jobs keep their displaced atoms."""
+        wanted = self.campaign.config["frozen_phonon"]["save_coordinates"]
+        return campaign.keeps_coordinates(wanted, self.campaign.jobs, self.atoms)
+
+
+def read_inputs(config: Mapping[str, Any], config_files: Sequence[Path]) -> Inputs:
+    """Validate a config, resolve its paths and its reporting block.
+
+    Raises
+    ------
+    ConfigError, SpecimenError
+        See `configuration.validate`; a file that is named and is not there.
+    """
+    files = tuple(Path(file).resolve() for file in config_files)
+    # Snakemake has read the files already, but takes the last of two equal keys without a word.
+    configuration.load(files)
+    complete = configuration.validate(config)
+    folder = files[-1].parent if files else Path.cwd()
+    reporting = status_settings.resolve(complete["http_reporting"], folder)
+    warnings = list(reporting.warnings)
+    if reporting.reporting and reporting.preview and not detector_names(complete["adf"]):
+        warnings.append("http_reporting.preview sends nothing: there is no named detector. Name one in adf.detectors.")
+    specimen = find_file("specimen.file", complete["specimen"]["file"], folder)
+    snapshots = complete["frozen_phonon"]["snapshots"]
+    return Inputs(
+        config=configuration.without_secrets(complete),
+        config_files=files,
+        specimen_file=specimen,
+        snapshots_file=None if snapshots is None else find_file("frozen_phonon.snapshots", snapshots, folder),
+        warnings=tuple(warnings),
+    )
+
+
+def find_file(where: str, name: str, folder: Path) -> Path:
+    """A file of the config: absolute, else below the config file's folder, else below the working directory."""
+    tried = [Path(name)] if Path(name).is_absolute() else [folder / name, Path.cwd() / name]
+    for candidate in tried:
+        try:
+            if candidate.exists():
+                return candidate.resolve()
+        except OSError as error:
+            raise ConfigError(where, f"{candidate} cannot be read: {error.strerror}. Correct the path.") from None
+    places = " and ".join(dict.fromkeys(str(candidate) for candidate in tried))
+    raise ConfigError(where, f"got {name!r}; there is no such file. Looked for {places}. Correct the path.")
+
+
+def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
+    """All cross-checks of a campaign, each with one clear message.
+
+    Raises
+    ------
+    ConfigError, SpecimenError, StorageError
+    """
+    from stemphony.compute.calibration import seconds_per_probe_slice
+    from stemphony.compute.cost import DEFAULT_BUDGET_MB, memory_mb, result_bytes, wave_plan
+    from stemphony.physics.scattering import elements
+    from stemphony.specimen import structures
+    from stemphony.store import ledger
+
+    result = paths.ResultPaths.of(inputs.config["simulation"]["name"], base)
+    require_writable(result.root)
+    if result.identity.exists():
+        ledger.identity(result, inputs.config["simulation"]["random_seed"])  # or the message that it is damaged
+    config = inputs.config
+    block = config["specimen"]
+    specimen = structures.read_specimen(
+        inputs.specimen_file, format=block["format"], supercell=block["supercell"], repeat=block["repeat"],
+        vacuum_angstrom=block["vacuum_angstrom"], u_iso_angstrom2=block["u_iso_angstrom2"],
+    )  # fmt: skip
+    file, parametrization = inputs.specimen_file, config["grating"]["parametrization"]
+    structures.require_elements(specimen, elements(parametrization), parametrization, file)
+    files = InputFiles(structures.content_sha256(file))
+    if inputs.snapshots_file is not None:
+        frames = len(structures.read_snapshots(inputs.snapshots_file, specimen))
+        files = InputFiles(files.specimen_sha256, structures.content_sha256(inputs.snapshots_file), frames)
+    elif config["frozen_phonon"]["enabled"]:
+        structures.require_u_iso(specimen, file)
+    planned = campaign.plan(config, files)
+    experiment = Experiment.of(planned.common_params, specimen.cell)
+    _require_points_in_aperture(experiment)
+    threads = config["resources"]["threads"]
+    atoms = len(specimen.symbols)
+    wanted_memory = config["resources"]["mem_mb"]
+    budget = DEFAULT_BUDGET_MB if wanted_memory == "auto" else _budget(experiment, atoms, threads, wanted_memory)
+    defoci = [defocus.value_nm for defocus in planned.defoci]
+    waves = wave_plan(experiment, defoci, planned.shares_configurations, budget)
+    memory = memory_mb(experiment, atoms, threads, budget, waves)
+    seconds, calibrated = seconds_per_probe_slice(experiment.grid.gpts, experiment.precision)
+    # A job may have to compute what is shared with the others by itself.
+    job_seconds = waves.work * seconds / (1 if waves.shared else len(defoci))
+    tail = _tail(experiment, planned)
+    runtime = config["resources"]["runtime_min"]
+    return Preflight(
+        campaign=planned,
+        inputs=inputs,
+        experiment=experiment,
+        atoms=atoms,
+        specimen_format=specimen.format,
+        mem_mb=wanted_memory if wanted_memory != "auto" else 100 * math.ceil(memory * 1.2 / 100),
+        budget_mb=budget,
+        result_mb=_result_mb(planned, atoms, result_bytes(experiment)),
+        cpu_hours=planned.configurations * waves.work * seconds / 3600,
+        runtime_min=runtime if runtime != "auto" else max(10, math.ceil(3 * job_seconds / threads / 60)),
+        tail=tail,
+        calibrated=calibrated,
+        waves=waves,
+        notes=(
+            *inputs.warnings,
+            *planned.notes,
+            *experiment.notes,
+            *_unused_u(block, specimen.symbols.tolist()),
+            *_hints(planned, experiment, tail),
+        ),
+    )
+
+
+def _require_points_in_aperture(experiment: Experiment) -> None:
+    """Refuse a hard annular aperture that falls between the points of a grid that waves are computed on."""
+    from stemphony.compute.windows import doubled_grid
+    from stemphony.physics.probe import outermost_angle
+
+    e = experiment
+    if e.soft_aperture or e.semiangle_inner == 0:
+        return  # either always holds a point
+    # The error of windows is measured on wider ones, whose points are others.
+    grids = [e.grid] if e.window is None else [e.grid, doubled_grid(e)]
+    outermost = min(outermost_angle(grid, e.wavelength, e.semiangle) for grid in grids)
+    if e.semiangle_inner > outermost:
+        largest = rounded_down(outermost / MRAD, 3)
+        wider = "cell (specimen.repeat)" if e.window is None else "grating.window_angstrom"
+        raise ConfigError(
+            "probe.semiangle_inner_mrad",
+            f"got {e.semiangle_inner / MRAD:g}; between it and semiangle_mrad = {e.semiangle / MRAD:g} lies no point "
+            f"of this grid, the nearest one inside is at {largest} mrad. Use at most {largest}, soft_aperture: true, "
+            f"or a wider {wider}.",
+        )
+
+
+def _budget(experiment: Experiment, atoms: int, threads: int, wanted_mb: float) -> float:
+    """Memory for waves and transmission functions in a job that may use `wanted_mb` in all."""
+    from stemphony.compute.cost import memory_mb
+
+    rest = memory_mb(experiment, atoms, threads, budget_mb=0.0)
+    wave = experiment.grid.gpts[0] * experiment.grid.gpts[1] * experiment.complex_dtype.itemsize / 1e6
+    least = rest + (threads + 2) * 2 * wave
+    if wanted_mb < least:
+        raise ConfigError(
+            "resources.mem_mb",
+            f"got {wanted_mb}; one job of this size needs at least {math.ceil(least)} MB. Use that, or auto.",
+        )
+    return wanted_mb - rest
+
+
+def _tail(experiment: Experiment, planned: Campaign) -> float:
+    from stemphony.physics.probe import Aberrations, probe_tail_fraction
+
+    worst = {max(planned.defoci, key=lambda d: d.value_nm), min(planned.defoci, key=lambda d: d.value_nm)}
+    return max(
+        probe_tail_fraction(
+            experiment.wavelength, experiment.semiangle, experiment.semiangle_inner,
+            Aberrations(C10=-defocus.value_nm * NM, **experiment.aberrations), experiment.room,
+        )
+        for defocus in worst
+    )  # fmt: skip
+
+
+def _result_mb(planned: Campaign, atoms: int, job_bytes: tuple[int, int]) -> float:
+    signals = 0
+    for block, size in zip(("adf", "cbed"), job_bytes, strict=True):
+        averages = planned.config[block]
+        configurations = 1 if averages["average_configurations"] else planned.configurations
+        signals += size * configurations * (1 if averages["average_defoci"] else len(planned.defoci))
+    wanted = planned.config["frozen_phonon"]["save_coordinates"]
+    frames = planned.jobs if campaign.keeps_coordinates(wanted, planned.jobs, atoms) else 1
+    return float(signals + frames * atoms * campaign.COORDINATES_BYTES) / 1e6
+
+
+def _unused_u(specimen: Mapping[str, Any], symbols: Sequence[str]) -> list[str]:
+    unused = sorted(set(specimen["u_iso_angstrom2"]) - set(symbols))
+    return [f"specimen.u_iso_angstrom2: there is no {', '.join(unused)} in the specimen."] if unused else []
+
+
+def _hints(planned: Campaign, experiment: Experiment, tail: float) -> list[str]:
+    hints = []
+    if tail > TAIL_WARNING:
+        hints.append(
+            f"{100 * tail:.1f} % of the probe's intensity lies outside the "
+            + ("cell" if experiment.window is None else "window")
+            + " at the worst defocus and is wrapped into it; a wider "
+            + ("cell (specimen.repeat)" if experiment.window is None else "grating.window_angstrom")
+            + " is needed for numbers better than "
+            + ("that." if experiment.window is None else "several times that; the log of each job says its error.")
+        )
+    if planned.config["frozen_phonon"]["enabled"] and planned.configurations == 1:
+        hints.append(
+            "one configuration scatters HAADF on a column by about 10 %; use several for an average and its standard "
+            "error."
+        )
+    source = planned.config["probe"]["source_fwhm_nm"]
+    if source and (planned.config["scan"]["x"] != [0, 1] or planned.config["scan"]["y"] != [0, 1]):
+        hints.append("source_fwhm_nm: the scan window is not the whole cell; its edges are continued by reflection.")
+    exact = experiment.algorithm == "multislice" or experiment.precision == "double"
+    if not exact and experiment.basis_tolerance < SINGLE_PRECISION:
+        hints.append(
+            f"simulation.basis_tolerance {experiment.basis_tolerance:g} is finer than single precision, which itself "
+            f"moves faint signals by up to {SINGLE_PRECISION:g}; simulation.precision: double keeps it."
+        )
+    if planned.config["adf"]["detectors"] is None and experiment.rings:
+        hints.append(
+            "adf.detectors is not given: bf, abf and haadf were derived from the semi-angle and the band limit."
+        )
+    return hints
+
+
+def _unit(name: str) -> str:
+    return "STEMsalabim's xyz: nm" if name == "stemsalabim" else "read by ASE: Å"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours * 3600:.0f} s" if hours < 0.05 else f"{hours:.2g} h" if hours < 100 else f"{hours:.0f} h"
+
+
+def require_writable(folder: Path) -> None:
+    """Raise StorageError unless files can be made in `folder`, or in what exists of its parents. Writes nothing."""
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    work, name = folder.parents[1], folder.name
+    below = ("", f"run_multislice/{name}", f"snakemake/{name}")
+    beside = (work / top / part for top in ("logs", "benchmarks") for part in below)
+    inside = (folder / name for name in ("jobs", "figures", "reports"))
+    places = (existing.resolve(), work, work / ".snakemake", *beside, *inside, *folder.glob("jobs/defocus_*"))
+    for place in dict.fromkeys(places):
+        if place.exists() and (not place.is_dir() or not os.access(place, os.W_OK | os.X_OK)):
+            what = "is not writable for you. Make it writable" if place.is_dir() else "is not a folder. Move it away"
+            raise StorageError(
+                f"results folder {folder}: {place.resolve()} {what}, or work in another folder "
+                "(snakemake --directory, stemphony run --directory)."
+            )

@@ -1,0 +1,45 @@
+"""The small image of a finished job, for status reports: one detector behind the whole specimen."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+
+from stemphony.compute.recorder import Signals
+from stemphony.experiment.model import Experiment
+from stemphony.status.events import PREVIEW_SIDE
+
+
+def preview_of(experiment: Experiment, signals: Signals) -> dict[str, Any]:
+    """Make the keys `preview…` of FINISH_FP_CONFIGURATION; none without named detectors.
+
+    The detector is the one with the largest inner angle, the depth the last one. Pixels are means over blocks of probe
+    positions, 8 bits from `preview_low` to `preview_high`, row by row from the top (largest y), x to the right.
+    """
+    if not experiment.adf or not experiment.rings:
+        return {}
+    names = list(experiment.rings)
+    detector = max(names, key=lambda name: experiment.rings[name][0])
+    positions = np.asarray(signals.rings[:, :, -1, names.index(detector)], dtype=float)
+    pixels = _reduced(_reduced(positions, 0), 1).T[::-1]
+    low, high = float(pixels.min()), float(pixels.max())
+    span = high - low or 1.0
+    gray = np.round(255 * (pixels - low) / span).astype(np.uint8)
+    return {
+        "preview": base64.b64encode(gray.tobytes()).decode("ascii"),
+        "preview_detector": detector,
+        "preview_width": gray.shape[1],
+        "preview_low": low,
+        "preview_high": high,
+    }
+
+
+def _reduced(values: np.ndarray, axis: int) -> np.ndarray:
+    """Means over blocks along one axis, so few that the image has at most `PREVIEW_SIDE`."""
+    number = values.shape[axis]
+    begins = np.arange(0, number, -(-number // PREVIEW_SIDE))
+    counts = np.diff([*begins, number])
+    sums: np.ndarray = np.add.reduceat(values, begins, axis=axis)
+    return sums / np.expand_dims(counts, 1 - axis)

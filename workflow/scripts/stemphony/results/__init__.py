@@ -1,0 +1,1 @@
+"""Files of results: one per job, and the merged one."""

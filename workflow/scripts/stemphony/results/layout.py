@@ -1,0 +1,313 @@
+"""Layout of the NetCDF-4 result files, one for a job and the same for the merged result.
+
+Groups are STEMsalabim's (`AMBER`, `runtime`, `params`, `adf`, `cbed`) and one of ours, `images`. Lengths are in nm
+and angles in mrad there, as its users expect. Floats have 4 bytes in single precision, 8 in double.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import netCDF4
+import numpy as np
+
+from stemphony.experiment.model import MRAD, NM, Experiment
+
+NM_PER_ANGSTROM = 1 / NM
+MRAD_PER_RAD = 1 / MRAD
+FILTERS: dict[str, Any] = {"zlib": True, "complevel": 1, "shuffle": True, "fletcher32": True}
+# Text filters: shuffle is of no use for bytes.
+TEXT_FILTERS: dict[str, Any] = {"zlib": True, "fletcher32": True}
+CHUNK_BYTES = 4_000_000
+STANDARD_ERROR = "_standard_error"
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The axes of the signals in one file.
+
+    Attributes
+    ----------
+    defocus_nm : sequence of float
+        Values of the defocus axis; one, the weighted mean, when defoci are averaged.
+    configurations : sequence of int
+        Indices of the phonon axis; one, 0, when configurations are averaged.
+    """
+
+    defocus_nm: Sequence[float]
+    configurations: Sequence[int]
+
+
+def add_attributes(group: netCDF4.Dataset, values: Mapping[str, Any]) -> None:
+    """Write attributes: bool as 0/1, null left out, lists and maps as JSON text."""
+    for key, value in values.items():
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            group.setncattr(key, np.int32(value))
+        elif isinstance(value, dict | list | tuple):
+            group.setncattr_string(key, json.dumps(value, ensure_ascii=False))
+        elif isinstance(value, str):
+            group.setncattr_string(key, value)
+        elif isinstance(value, int):
+            group.setncattr(key, np.int64(value))
+        else:
+            group.setncattr(key, value)
+
+
+def add_variable(
+    group: netCDF4.Dataset,
+    name: str,
+    dtype: Any,
+    dimensions: tuple[str, ...],
+    units: str,
+    long_name: str,
+    values: Any = None,
+    chunks: Sequence[int] | None = None,
+) -> netCDF4.Variable:
+    """Create a checked, compressed variable with units and long name, and fill it if `values` are given."""
+    variable = group.createVariable(name, dtype, dimensions, chunksizes=chunks, fill_value=False, **FILTERS)
+    variable.units = units
+    variable.long_name = long_name
+    if values is not None:
+        variable[...] = values
+    return variable
+
+
+def add_texts(group: netCDF4.Dataset, name: str, dimension: str, long_name: str, texts: Sequence[str]) -> None:
+    """Texts as a character array, which keeps the checksum that variable-length strings cannot have."""
+    encoded = [text.encode() for text in texts]
+    length = max([1, *map(len, encoded)])
+    group.createDimension(f"{name}_length", length)
+    variable = group.createVariable(name, "S1", (dimension, f"{name}_length"), **TEXT_FILTERS)
+    variable.units = "1"
+    variable.long_name = long_name
+    variable._Encoding = "utf-8"
+    variable.set_auto_chartostring(False)
+    variable[...] = np.array(encoded, dtype=f"S{length}").view("S1").reshape(len(texts), length)
+
+
+def read_texts(variable: netCDF4.Variable) -> list[str]:
+    """Texts written by `add_texts`."""
+    variable.set_auto_chartostring(False)
+    return [b"".join(row.tolist()).rstrip(b"\0").decode() for row in np.ma.filled(variable[...], b"")]
+
+
+def add_adf(root: netCDF4.Dataset, experiment: Experiment, axes: Axes) -> None:
+    """Create the groups `adf` and `images` with their coordinates; the signals are filled by the caller."""
+    real = experiment.real_dtype
+    adf = root.createGroup("adf")
+    _adf_axes(adf, experiment, axes)
+    bins = np.asarray(experiment.bins) * MRAD_PER_RAD
+    adf.createDimension("adf_plasmon_energies", 1)
+    adf.createDimension("adf_detector_angle", len(bins) - 1)
+    add_variable(adf, "adf_plasmon_energies", real, ("adf_plasmon_energies",), "eV", "energy loss", [0.0])
+    for name, long_name in (
+        ("adf_detector_angle", "lower edge of the radial bin"),
+        ("adf_detector_grid", "lower edges of the radial bins"),
+    ):
+        add_variable(adf, name, real, ("adf_detector_angle",), "mrad", long_name, bins[:-1])
+    add_variable(
+        adf, "adf_detector_upper_edge", real, ("adf_detector_angle",), "mrad", "upper edge of the radial bin", bins[1:]
+    )
+    dimensions = (
+        "adf_defocus", "adf_position_x", "adf_position_y", "adf_phonon", "adf_slice", "adf_plasmon_energies",
+        "adf_detector_angle",
+    )  # fmt: skip
+    x, y = len(experiment.scan_x), len(experiment.scan_y)
+    per_bin = add_variable(
+        adf, "adf_intensities", real, dimensions, "1", "fraction of the incident intensity in each radial bin",
+        chunks=_chunks((1, x, y, 1, 1, 1, len(bins) - 1), real.itemsize),
+    )  # fmt: skip
+    per_bin.edges = experiment.edges
+    if experiment.center_of_mass:
+        adf.createDimension("coordinate_dim", 2)
+        add_variable(
+            adf, "center_of_mass", real, (*dimensions[:-1], "coordinate_dim"), "mrad",
+            "centre of mass of the diffraction pattern along x and y (P14)",
+            chunks=_chunks((1, x, y, 1, 1, 1, 2), real.itemsize),
+        )  # fmt: skip
+    images = root.createGroup("images")
+    _adf_axes(images, experiment, axes)
+    for name, (inner, outer) in experiment.rings.items():
+        variable = _add_image(images, experiment, name, f"fraction of the incident intensity on detector {name}")
+        variable.inner_mrad, variable.outer_mrad = inner * MRAD_PER_RAD, outer * MRAD_PER_RAD
+        variable.edges = experiment.edges
+    _add_image(images, experiment, "total_intensity", "fraction of the incident intensity inside the band limit")
+
+
+def add_standard_errors(root: netCDF4.Dataset, experiment: Experiment) -> None:
+    """Create `<detector>_standard_error` beside each image."""
+    for name in experiment.rings:
+        _add_image(
+            root["images"],
+            experiment,
+            name + STANDARD_ERROR,
+            f"standard error of {name} over frozen-phonon configurations",
+        )
+
+
+def _add_image(images: netCDF4.Dataset, experiment: Experiment, name: str, long_name: str) -> netCDF4.Variable:
+    dimensions = ("adf_defocus", "adf_phonon", "adf_slice", "adf_position_x", "adf_position_y")
+    real = experiment.real_dtype
+    chunks = _chunks((1, 1, 1, len(experiment.scan_x), len(experiment.scan_y)), real.itemsize)
+    return add_variable(images, name, real, dimensions, "1", long_name, chunks=chunks)
+
+
+def _adf_axes(group: netCDF4.Dataset, experiment: Experiment, axes: Axes) -> None:
+    _scan_axes(group, experiment, axes, "adf")
+
+
+def _scan_axes(group: netCDF4.Dataset, experiment: Experiment, axes: Axes, prefix: str) -> None:
+    real = experiment.real_dtype
+    x = np.asarray(experiment.scan_x) * NM_PER_ANGSTROM
+    y = np.asarray(experiment.scan_y) * NM_PER_ANGSTROM
+    depths = np.asarray(experiment.depths) * NM_PER_ANGSTROM
+    for axis, values, units, long_name in (
+        ("defocus", axes.defocus_nm, "nm", "defocus, positive is underfocus"),
+        ("position_x", x, "nm", "probe position along x"),
+        ("position_y", y, "nm", "probe position along y"),
+        ("slice", depths, "nm", "depth below the entrance surface"),
+    ):
+        name = f"{prefix}_{axis}"
+        group.createDimension(name, len(values))
+        add_variable(group, name, real, (name,), units, long_name, values)
+    name = f"{prefix}_phonon"
+    group.createDimension(name, len(axes.configurations))
+    add_variable(group, name, "i4", (name,), "1", "index of the frozen-phonon configuration", axes.configurations)
+    for grid, axis, values in (
+        ("probe_x_grid", "position_x", x),
+        ("probe_y_grid", "position_y", y),
+        ("slice_coords", "slice", depths),
+    ):
+        add_variable(group, f"{prefix}_{grid}", real, (f"{prefix}_{axis}",), "nm", f"values of {prefix}_{axis}", values)
+
+
+def add_cbed(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, angles: tuple[np.ndarray, np.ndarray]) -> None:
+    """Create the group `cbed`, Eq. (P15); `angles` are its axes [rad]."""
+    real = experiment.real_dtype
+    cbed = root.createGroup("cbed")
+    _scan_axes(cbed, experiment, axes, "cbed")
+    cbed.createDimension("cbed_plasmon_energies", 1)
+    add_variable(cbed, "cbed_plasmon_energies", real, ("cbed_plasmon_energies",), "eV", "energy loss", [0.0])
+    for axis, values in zip("xy", angles, strict=True):
+        cbed.createDimension(f"cbed_k_{axis}", len(values))
+        for name in (f"cbed_k_{axis}", f"cbed_{axis}_grid"):
+            add_variable(
+                cbed, name, real, (f"cbed_k_{axis}",), "mrad", f"scattering angle along {axis}", values * MRAD_PER_RAD
+            )
+    dimensions = (
+        "cbed_defocus", "cbed_position_x", "cbed_position_y", "cbed_phonon", "cbed_slice", "cbed_plasmon_energies",
+        "cbed_k_x", "cbed_k_y",
+    )  # fmt: skip
+    pattern = (len(angles[0]), len(angles[1]))
+    add_variable(
+        cbed, "cbed_intensities", real, dimensions, "1", "fraction of the incident intensity per pixel (P15)",
+        chunks=_chunks((1, 1, 1, 1, 1, 1, *pattern), real.itemsize),
+    )  # fmt: skip
+
+
+def _chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Chunk shape: the given slab, its longest axes halved until it is at most CHUNK_BYTES."""
+    chunk = list(shape)
+    while int(np.prod(chunk)) * itemsize > CHUNK_BYTES:
+        longest = max(range(len(chunk)), key=lambda axis: chunk[axis])
+        chunk[longest] = (chunk[longest] + 1) // 2
+    return tuple(chunk)
+
+
+@dataclass(frozen=True)
+class AtomTable:
+    """Atoms at rest, as the AMBER convention wants them; lengths in Å here, in nm in the file.
+
+    Attributes
+    ----------
+    symbols, positions, slice_index, u_iso, radius : (N,), (N, 3), (N,), (N,), (N,)
+        Elements, positions, slices, mean square displacement per axis [Å²], covalent radius [Å].
+    slices : int
+        Number of slices of the cell.
+    """
+
+    cell: tuple[float, float, float]
+    symbols: np.ndarray
+    positions: np.ndarray
+    slice_index: np.ndarray
+    u_iso: np.ndarray
+    radius: np.ndarray
+    slices: int
+
+
+def add_atoms(root: netCDF4.Dataset, table: AtomTable, frames: int, real: np.dtype[Any]) -> None:
+    """Create the group `AMBER` and fill what all frames share; see `put_frame`.
+
+    With `frames` 0 the atoms at rest are the one frame, and the attribute `displaced` is 0.
+    """
+    displaced, frames = frames > 0, max(1, frames)
+    amber = root.createGroup("AMBER")
+    add_attributes(amber, {"displaced": displaced})
+    add_attributes(amber, {"Conventions": "AMBER", "ConventionVersion": "1.0", "program": "Stemphony"})
+    number = len(table.symbols)
+    types, element = np.unique(np.asarray(table.symbols, dtype=str), return_inverse=True)
+    for name, size in (
+        ("frame", frames), ("atom", number), ("spatial", 3), ("cell_spatial", 3), ("cell_angular", 3),
+        ("slices", table.slices), ("elements", len(types)),
+    ):  # fmt: skip
+        amber.createDimension(name, size)
+    add_texts(amber, "atom_types", "elements", "element symbols that `element` refers to", list(types))
+    add_texts(amber, "spatial", "spatial", "names of the coordinates", ["x", "y", "z"])
+    add_texts(amber, "cell_spatial", "cell_spatial", "names of the cell lengths", ["a", "b", "c"])
+    add_texts(amber, "cell_angular", "cell_angular", "names of the cell angles", ["alpha", "beta", "gamma"])
+    thickness = table.cell[2] / table.slices * NM_PER_ANGSTROM
+    add_variable(
+        amber,
+        "slice_coordinates",
+        real,
+        ("slices",),
+        "nm",
+        "upper face of each slice",
+        np.arange(table.slices) * thickness,
+    )
+    lengths = np.broadcast_to(np.asarray(table.cell) * NM_PER_ANGSTROM, (frames, 3))
+    add_variable(amber, "cell_lengths", real, ("frame", "cell_spatial"), "nm", "cell lengths", lengths)
+    add_variable(
+        amber, "cell_angles", real, ("frame", "cell_angular"), "degree", "cell angles", np.full((frames, 3), 90.0)
+    )
+    per_atom = ("frame", "atom")
+    chunk = (1, number)
+    for name, dtype, units, long_name, values in (
+        ("radius", real, "nm", "covalent radius, for viewers", table.radius * NM_PER_ANGSTROM),
+        ("msd", real, "nm2", "mean square displacement per axis", table.u_iso * NM_PER_ANGSTROM**2),
+        ("element", "i4", "1", "index into atom_types", element),
+    ):
+        add_variable(amber, name, dtype, per_atom, units, long_name, np.broadcast_to(values, (frames, number)), chunk)
+    add_variable(amber, "slice", "i4", per_atom, "1", "slice that the atom belongs to", chunks=chunk)
+    add_variable(
+        amber, "coordinates", real, ("frame", "atom", "spatial"), "nm", "atom positions", chunks=(1, number, 3)
+    )
+    if not displaced:
+        put_frame(root, 0, table.positions * NM_PER_ANGSTROM, table.slice_index)
+
+
+def put_frame(root: netCDF4.Dataset, frame: int, coordinates_nm: np.ndarray, slice_index: np.ndarray) -> None:
+    """Fill one frame of `AMBER`."""
+    root["AMBER"]["coordinates"][frame] = coordinates_nm
+    root["AMBER"]["slice"][frame] = slice_index
+
+
+def add_params(
+    root: netCDF4.Dataset,
+    defocus_nm: Sequence[float],
+    weights: Sequence[float],
+    blocks: Mapping[str, Any],
+    real: np.dtype[Any],
+) -> None:
+    """Group `params`: defoci, weights, and one subgroup per config block with its values as attributes."""
+    params = root.createGroup("params")
+    params.createDimension("defocus", len(defocus_nm))
+    add_variable(params, "defocus", real, ("defocus",), "nm", "defocus, positive is underfocus", defocus_nm)
+    add_variable(params, "defocus_weights", real, ("defocus",), "1", "weight of the defocus in averages", weights)
+    for block, values in blocks.items():
+        add_attributes(params.createGroup(block), values)

@@ -1,0 +1,200 @@
+"""Signals of job files on their way into the result: blocks of them that fit the memory, read, averaged, written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import netCDF4
+import numpy as np
+
+from stemphony.compute.recorder import cbed_geometry
+from stemphony.experiment.model import Experiment
+from stemphony.physics.source_size import blur
+from stemphony.results.averages import Place
+from stemphony.results.layout import STANDARD_ERROR
+
+BLOCK_BYTES = 256e6  # of the sums of one pass over the job files
+
+
+class Block(Protocol):
+    """A part of a group's signals.
+
+    Attributes
+    ----------
+    group : str
+        adf (with images) or cbed.
+    first : int
+        Number of quantities, the first ones on the last axis, that have a standard error.
+    bytes : float
+        Size of one sum.
+    """
+
+    @property
+    def group(self) -> str:
+        """Name of the group."""
+
+    @property
+    def first(self) -> int:
+        """Number of quantities with a standard error."""
+
+    @property
+    def bytes(self) -> float:
+        """Size of one sum."""
+
+    def read(self, job: netCDF4.Dataset) -> np.ndarray:
+        """What is averaged of a job."""
+
+    def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
+        """Write an average to its place in the result."""
+
+    def put_nothing(self, root: netCDF4.Dataset, place: Place) -> None:
+        """Write that there is no job for a place."""
+
+
+@dataclass(frozen=True)
+class Blurring:
+    """The source that images are convolved with: its width [Å], and whether the window repeats along x and y."""
+
+    fwhm: float
+    periodic: tuple[bool, bool]
+
+
+@dataclass(frozen=True)
+class AdfBlock:
+    """Radial bins of some depths; with the first of them images, their errors, and centres of mass of these depths."""
+
+    experiment: Experiment
+    blurring: Blurring
+    depths: slice
+    bins: slice
+    group: str = "adf"
+
+    @property
+    def names(self) -> list[str]:
+        """Images."""
+        return [*self.experiment.rings, "total_intensity"] if self.bins.start == 0 else []
+
+    @property
+    def first(self) -> int:
+        """Images that have a standard error."""
+        return max(0, len(self.names) - 1)
+
+    @property
+    def moments(self) -> int:
+        """The moments are averaged, not the centres: ⟨Σ λk I⟩/⟨ΣI⟩, Eq. (P14)."""
+        return 2 if self.names and self.experiment.center_of_mass else 0
+
+    @property
+    def bytes(self) -> float:
+        """Size of one sum."""
+        return float(math.prod(self._shape) * 8)
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        e = self.experiment
+        quantities = len(self.names) + self.moments + self.bins.stop - self.bins.start
+        return len(e.scan_x), len(e.scan_y), self.depths.stop - self.depths.start, quantities
+
+    def read(self, job: netCDF4.Dataset) -> np.ndarray:
+        """(x, y, depth, quantity): images, moments, bins."""
+        images, adf = job.groups["images"].variables, job.groups["adf"].variables
+        value = np.empty(self._shape)
+        n, e = len(self.names), self.experiment
+        for index, name in enumerate(self.names):
+            value[..., index] = np.moveaxis(_array(images[name], (0, 0, self.depths)), 0, 2)
+        if self.moments:
+            com = np.nan_to_num(_array(adf["center_of_mass"], (0, _ALL, _ALL, 0, self.depths, 0, _ALL)))
+            value[..., n : n + 2] = com * value[..., n - 1, None]
+        per_bin = _array(adf["adf_intensities"], (0, _ALL, _ALL, 0, self.depths, 0, self.bins))
+        value[..., n + self.moments :] = per_bin
+        if not self.blurring.fwhm:
+            return value
+        spacing = [float(s[1] - s[0]) if len(s) > 1 else 1.0 for s in (e.scan_x, e.scan_y)]
+        return blur(value, self.blurring.fwhm, (spacing[0], spacing[1]), self.blurring.periodic)
+
+    def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
+        """Write averages and standard errors."""
+        (d, c), n, images, adf = place, len(self.names), root["images"], root["adf"]
+        for index, name in enumerate(self.names):
+            images[name][d, c, self.depths] = np.moveaxis(value[..., index], 2, 0)
+        if self.moments:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                com = value[..., n : n + 2] / value[..., n - 1, None]
+            adf["center_of_mass"][d, :, :, c, self.depths, 0, :] = com
+        adf["adf_intensities"][d, :, :, c, self.depths, 0, self.bins] = value[..., n + self.moments :]
+        if error is not None:
+            for index, name in enumerate(self.names[: self.first]):
+                images[name + STANDARD_ERROR][d, 0, self.depths] = np.moveaxis(error[..., index], 2, 0)
+
+    def put_nothing(self, root: netCDF4.Dataset, place: Place) -> None:
+        """Not a number, everywhere."""
+        nothing = np.full(self._shape, np.nan)
+        with_errors = any(name.endswith(STANDARD_ERROR) for name in root["images"].variables)
+        self.put(root, place, nothing, nothing[..., : self.first] if with_errors and self.first else None)
+
+
+@dataclass(frozen=True)
+class CbedBlock:
+    """Diffraction patterns of some rows of positions at one depth."""
+
+    experiment: Experiment
+    rows: slice
+    depth: int
+    group: str = "cbed"
+    first: int = 0
+
+    @property
+    def bytes(self) -> float:
+        """Size of one sum."""
+        return float(math.prod(self._shape) * 8)
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return (self.rows.stop - self.rows.start, len(self.experiment.scan_y), *cbed_geometry(self.experiment).shape)
+
+    def read(self, job: netCDF4.Dataset) -> np.ndarray:
+        """(x, y, kx, ky)."""
+        variable = job.groups["cbed"].variables["cbed_intensities"]
+        return _array(variable, (0, self.rows, _ALL, 0, self.depth, 0))
+
+    def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
+        """Write averages."""
+        root["cbed"]["cbed_intensities"][place[0], self.rows, :, place[1], self.depth, 0] = value
+
+    def put_nothing(self, root: netCDF4.Dataset, place: Place) -> None:
+        """Not a number, everywhere."""
+        self.put(root, place, np.full(self._shape, np.nan), None)
+
+
+def blocks_of(experiment: Experiment, blurring: Blurring) -> Iterator[Block]:
+    """All signals of an experiment in blocks that fit the memory."""
+    if experiment.adf:
+        yield from _adf_blocks(experiment, blurring)
+    if experiment.cbed_max is not None:
+        pattern = math.prod(cbed_geometry(experiment).shape) * 8
+        step = max(1, int(BLOCK_BYTES / (len(experiment.scan_y) * pattern)))
+        for depth in range(len(experiment.depth_slices)):
+            for first in range(0, len(experiment.scan_x), step):
+                yield CbedBlock(experiment, slice(first, min(first + step, len(experiment.scan_x))), depth)
+
+
+def _adf_blocks(e: Experiment, blurring: Blurring) -> Iterator[Block]:
+    bins, images, numbers = len(e.bins) - 1, len(e.rings) + 3, BLOCK_BYTES / (e.positions * 8)
+    step = max(1, int(numbers / (images + bins)))
+    for first in range(0, len(e.depth_slices), step):
+        depths = slice(first, min(first + step, len(e.depth_slices)))
+        some = max(1, int(numbers / (depths.stop - depths.start)) - images)
+        for lower in range(0, bins, some):
+            yield AdfBlock(e, blurring, depths, slice(lower, min(lower + some, bins)))
+
+
+_ALL = slice(None)
+
+
+def _array(variable: netCDF4.Variable, where: Any) -> np.ndarray:
+    # Files of ours have no fill values; looking for them costs more than reading a small variable.
+    variable.set_auto_mask(False)
+    return np.asarray(variable[where], dtype=float)

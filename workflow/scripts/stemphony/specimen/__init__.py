@@ -1,0 +1,1 @@
+"""Structure files in, atoms in an orthogonal cell out."""

@@ -1,0 +1,186 @@
+"""`specimen.nc`: the atoms of a simulation, written once and read by every job without ASE."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+
+from stemphony.errors import DamagedResultError, SpecimenError
+from stemphony.specimen.structures import Specimen
+from stemphony.store.atomic import atomic_path
+
+CONTENT = "stemphony specimen"
+LAYOUT = 1
+# HDF5's checksums cover the chunks and not the index that finds them, so a digest covers what is read.
+DIGEST = "content_sha256"
+_OWN = ("content", "layout", "source_format", DIGEST)
+
+
+def write_specimen(file: Path, specimen: Specimen, attributes: Mapping[str, str]) -> None:
+    """Write a specimen as NetCDF-4, whole or not at all: the file appears under its name when it is complete.
+
+    Root attributes: those given and `content`, `layout`, `source_format`, `content_sha256`. Variables
+    `element(atom, label)`, `positions(atom, spatial)` [Å], `u_iso(atom)` [Å²], `radius(atom)` [Å],
+    `cell(spatial)` [Å], `vacuum(spatial)` [Å] and, with snapshots, `frames(frame, atom, spatial)` [Å].
+
+    Parameters
+    ----------
+    file : Path
+        In a folder that exists; replaced if it exists.
+    specimen : Specimen
+    attributes : mapping of str to str
+        Provenance, such as `specimen_digest`.
+
+    Raises
+    ------
+    StorageError
+        The folder cannot be written or the disk is full.
+    """
+    reserved = sorted(set(attributes) & set(_OWN))
+    if reserved:
+        raise ValueError(f"attributes {reserved} are written by write_specimen itself")
+    arrays = _arrays(specimen)
+    with atomic_path(file) as temporary, netCDF4.Dataset(temporary, "w", format="NETCDF4") as dataset:
+        dataset.setncatts(dict(attributes))
+        dataset.setncatts({"content": CONTENT, "layout": LAYOUT, "source_format": specimen.format})
+        dataset.setncattr(DIGEST, _digest(arrays, specimen.format, attributes))
+        dataset.createDimension("atom", len(specimen.positions))
+        dataset.createDimension("spatial", 3)
+        dataset.createDimension("label", 2)
+        _create(dataset, "element", "S1", ("atom", "label"), "1", "chemical symbol", arrays)
+        _create(dataset, "positions", "f8", ("atom", "spatial"), "angstrom", "coordinates at rest", arrays)
+        _create(
+            dataset, "u_iso", "f8", ("atom",), "angstrom2",
+            "mean square displacement per Cartesian axis, NaN where unknown", arrays,
+        )  # fmt: skip
+        _create(dataset, "radius", "f8", ("atom",), "angstrom", "covalent radius, for viewers", arrays)
+        _create(dataset, "cell", "f8", ("spatial",), "angstrom", "cell lengths along x, y, z", arrays)
+        _create(dataset, "vacuum", "f8", ("spatial",), "angstrom", "part of the cell added as vacuum", arrays)
+        if specimen.frames is not None:
+            dataset.createDimension("frame", len(specimen.frames))
+            dimensions = ("frame", "atom", "spatial")
+            _create(dataset, "frames", "f8", dimensions, "angstrom", "coordinates of the snapshots", arrays)
+
+
+def read_specimen_file(file: Path) -> Specimen:
+    """Specimen from a file that `write_specimen` wrote.
+
+    Raises
+    ------
+    DamagedResultError
+        The file is missing, truncated, damaged, or of another kind.
+    """
+    with _opened(file) as (dataset, found):
+        arrays = {name: np.asarray(variable[:]) for name, variable in dataset.variables.items()}
+        specimen = _specimen(arrays, str(found["source_format"]))
+        digest = _digest(_arrays(specimen), specimen.format, _given(found))
+        if digest != found.get(DIGEST):
+            raise _damaged(file, "is damaged: its content does not have the digest it was written with")
+    return specimen
+
+
+def read_attributes(file: Path) -> dict[str, str]:
+    """The attributes given to `write_specimen`; raises DamagedResultError like `read_specimen_file`."""
+    with _opened(file) as (_, found):
+        return _given(found)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """A specimen file and its attributes; whatever fails inside is a DamagedResultError."""
+    file = Path(file)
+    if not file.is_file():
+        raise DamagedResultError(f"{file}: there is no such file. Run again: rule prepare_specimen makes it.")
+    try:
+        with netCDF4.Dataset(file, "r") as dataset:
+            dataset.set_auto_maskandscale(False)
+            dataset.set_always_mask(False)
+            found = {name: dataset.getncattr(name) for name in dataset.ncattrs()}
+            if found.get("content") != CONTENT:
+                raise _damaged(file, "is not a specimen file of this program")
+            if int(found["layout"]) != LAYOUT:
+                raise _damaged(file, f"has layout {found['layout']}, this version reads layout {LAYOUT}")
+            yield dataset, found
+    except DamagedResultError:
+        raise
+    except PermissionError as error:
+        raise DamagedResultError(f"{file}: cannot be read ({error.strerror}). Check its mode.") from None
+    except Exception as error:  # HDF5's failures arrive as many types, missing variables as KeyError
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise _damaged(file, f"is truncated or damaged ({reason})") from error
+
+
+def _given(found: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in found.items() if name not in _OWN}
+
+
+def _damaged(file: Path, what: str) -> DamagedResultError:
+    return DamagedResultError(f"{file}: {what}. Delete it and run again: rule prepare_specimen makes it anew.")
+
+
+def _arrays(specimen: Specimen) -> dict[str, np.ndarray]:
+    """Variables of the file, as they are stored."""
+    if specimen.slice_id is not None:
+        raise SpecimenError("atoms", "custom slicing is not available in this version.")
+    arrays = {
+        "element": np.array(specimen.symbols, dtype="S2").view("S1").reshape(-1, 2),
+        "positions": np.ascontiguousarray(specimen.positions, dtype="<f8"),
+        "u_iso": np.ascontiguousarray(specimen.u_iso, dtype="<f8"),
+        "radius": np.ascontiguousarray(specimen.radius, dtype="<f8"),
+        "cell": np.array(specimen.cell, dtype="<f8"),
+        "vacuum": np.array(specimen.vacuum, dtype="<f8"),
+    }
+    if specimen.frames is not None:
+        arrays["frames"] = np.ascontiguousarray(specimen.frames, dtype="<f8")
+    return arrays
+
+
+def _specimen(arrays: Mapping[str, np.ndarray], source_format: str) -> Specimen:
+    labels = np.ascontiguousarray(arrays["element"], dtype="S1")
+    cell, vacuum = arrays["cell"].tolist(), arrays["vacuum"].tolist()
+    return Specimen(
+        symbols=labels.view("S2").ravel().astype("<U2"),
+        positions=arrays["positions"],
+        cell=(cell[0], cell[1], cell[2]),
+        u_iso=arrays["u_iso"],
+        slice_id=None,
+        format=source_format,
+        frames=arrays.get("frames"),
+        vacuum=(vacuum[0], vacuum[1], vacuum[2]),
+        radius=arrays["radius"],
+    )
+
+
+def _digest(arrays: Mapping[str, np.ndarray], source_format: str, attributes: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(repr((source_format, sorted(attributes.items()))).encode())
+    for name in sorted(arrays):
+        digest.update(f"{name}{arrays[name].shape}".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).data)
+    return digest.hexdigest()
+
+
+def _create(
+    dataset: Any,
+    name: str,
+    kind: str,
+    dimensions: tuple[str, ...],
+    units: str,
+    long_name: str,
+    arrays: Mapping[str, np.ndarray],
+) -> None:
+    values = arrays[name]
+    # One frame per chunk: a job reads one configuration.
+    chunks = (1, *values.shape[1:]) if name == "frames" else None
+    variable = dataset.createVariable(
+        name, kind, dimensions, compression="zlib", complevel=4, fletcher32=True, chunksizes=chunks
+    )
+    variable.set_auto_maskandscale(False)
+    variable.units = units
+    variable.long_name = long_name
+    variable[:] = values

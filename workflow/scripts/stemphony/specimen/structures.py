@@ -1,0 +1,438 @@
+"""Specimens made from structure files: atoms in an orthogonal cell, or a refusal that says what to do.
+
+`structure_formats` reads the files, `lattice` knows the geometry; callers import from here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemphony.errors import SpecimenError
+from stemphony.provenance import file_sha256
+from stemphony.specimen import lattice
+from stemphony.specimen.formats import (
+    Structure,
+    cannot_read,
+    covalent_radii,
+    detect_format,
+    read_first,
+    read_frames,
+    read_stemsalabim,
+)
+from stemphony.specimen.lattice import CELL_TOLERANCE as CELL_TOLERANCE
+from stemphony.specimen.lattice import CELL_TOLERANCE_RELATIVE as CELL_TOLERANCE_RELATIVE
+from stemphony.specimen.lattice import EXACT as EXACT
+from stemphony.specimen.lattice import SUPERCELL_LIMIT, Floats, orthogonal_supercell
+
+CLIP_Z = 1.0  # Å an atom may lie outside the cell along the beam
+MIN_DISTANCE = 0.3  # Å between two atoms
+MAX_ATOMS = 50_000_000  # some 10 GB while they are checked
+MIN_AXIS = 1.0  # Å; a shorter cell edge is a file in another unit or without a cell
+MAX_AXIS = 1e6  # Å; a longer one is a damaged number
+
+
+@dataclass(frozen=True, eq=False)
+class Specimen:
+    """Atoms at rest in an orthogonal cell, the beam along +z from z = 0.
+
+    Attributes
+    ----------
+    symbols : (N,) array of str
+        Element symbols.
+    positions : (N, 3) array
+        Cartesian coordinates [Å]; x and y in [0, Lx) and [0, Ly), z in [0, Lz].
+    cell : tuple of 3 floats
+        Lengths Lx, Ly, Lz [Å], vacuum included.
+    u_iso : (N,) array
+        Mean square displacement per Cartesian axis [Å²], Eq. (P12); NaN where none is known.
+    slice_id : None
+        STEMsalabim's custom slicing; no file that asks for it is accepted in this version.
+    format : str
+        What the file was read as, `ase` or `stemsalabim`.
+    frames : (F, N, 3) array or None
+        Complete configurations [Å] in the order of the trajectory.
+    vacuum : tuple of 3 floats
+        The part of `cell` that the config added [Å].
+    radius : (N,) array
+        Covalent radius [Å], for viewers of the result; zeros if not given.
+    """
+
+    symbols: NDArray[np.str_]
+    positions: Floats
+    cell: tuple[float, float, float]
+    u_iso: Floats
+    slice_id: NDArray[np.int64] | None
+    format: str
+    frames: Floats | None = None
+    vacuum: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    radius: Floats = field(default_factory=lambda: np.empty(0))
+
+    def __post_init__(self) -> None:
+        if not self.radius.size:
+            object.__setattr__(self, "radius", np.zeros(len(self.positions)))
+
+
+def read_specimen(
+    file: Path,
+    *,
+    format: str = "auto",
+    supercell: Sequence[Sequence[int]] | None = None,
+    repeat: Sequence[int] = (1, 1, 1),
+    vacuum_angstrom: Sequence[float] = (0.0, 0.0, 0.0),
+    u_iso_angstrom2: Mapping[str, float] | None = None,
+) -> Specimen:
+    """Atoms of a structure file in an orthogonal cell: supercell, then repeat, then vacuum.
+
+    A supercell's atoms are wrapped into it (along z only if it mixes c with a or b). A cell whose edges run
+    along x, y and z in any order or direction keeps its Cartesian coordinates, so the beam runs along the
+    file's z; any other orthogonal cell is turned until a, b, c run along x, y, z. `repeat` then counts along
+    x, y, z. Vacuum lengthens the cell behind the atoms, whose coordinates stay: along z it lies at the exit,
+    along x and y it does not matter where, the cell being periodic. Last, x and y are wrapped; z is clipped
+    where it lies less than 1 Å outside.
+
+    Parameters
+    ----------
+    file : Path
+        Any structure file that ASE reads (Å), or STEMsalabim's crystal file (nm, nm²). Of several frames the
+        first is the specimen. CIF coordinates are fractions of a lattice, so ASE places them in the cell.
+    format : {'auto', 'ase', 'stemsalabim'}
+        `auto` takes stemsalabim only for an .xyz file with 5 or 6 columns whose second line is three numbers
+        or a Lattice without Properties.
+    supercell : 3 × 3 integers or None
+        Rows are the new a, b, c in units of the file's.
+    repeat : 3 integers
+        Copies along x, y, z.
+    vacuum_angstrom : 3 floats
+        Added to the cell's lengths [Å].
+    u_iso_angstrom2 : mapping
+        Element symbol to U [Å²]. STEMsalabim's column, or `u_iso` (Å²) of an extended XYZ file, wins.
+        Other thermal columns (CIF, PDB, muSTEM) are not read.
+
+    Raises
+    ------
+    SpecimenError
+        The file cannot be read or cannot serve as a specimen; the text says why and what to do.
+    """
+    file = Path(file)
+    u_by_element = _checked_u_iso(file, u_iso_angstrom2 or {})
+    _require_numbers(file, repeat, vacuum_angstrom)
+    require_readable(file)
+    detected = detect_format(file, format)
+    raw = read_stemsalabim(file) if detected == "stemsalabim" else read_first(file)
+    _require_sound(file, raw, detected)
+
+    structure = raw if supercell is None else _apply_supercell(file, raw, supercell)
+    standard = lattice.orthogonal(structure.cell, structure.positions)
+    if standard is None:
+        raise SpecimenError(file, _not_orthogonal(raw, structure, supercell))
+    lengths, positions = standard
+
+    u_iso = structure.u_iso
+    if u_iso is None:
+        u_iso = np.array([u_by_element.get(symbol, np.nan) for symbol in structure.symbols.tolist()])
+    _require_possible(file, len(positions), repeat)
+    positions = lattice.repeated(lengths, positions, repeat)
+    cell = lengths * np.asarray(repeat) + np.asarray(vacuum_angstrom, dtype=float)
+    copies = len(positions) // len(structure.symbols)
+    symbols = np.tile(structure.symbols, copies)
+    specimen = Specimen(
+        symbols=symbols,
+        positions=_placed(file, symbols, positions, cell),
+        cell=(float(cell[0]), float(cell[1]), float(cell[2])),
+        u_iso=np.tile(u_iso, copies),
+        slice_id=None,
+        format=detected,
+        vacuum=(float(vacuum_angstrom[0]), float(vacuum_angstrom[1]), float(vacuum_angstrom[2])),
+        radius=covalent_radii(symbols.tolist()),
+    )
+    require_distances(specimen, file=file)
+    return specimen
+
+
+def read_snapshots(file: Path, specimen: Specimen) -> Floats:
+    """Configurations of a trajectory, (F, N, 3) in Å, wrapped in x and y and clipped in z like the specimen.
+
+    Every frame must hold the specimen's atoms in the specimen's order and the specimen's cell, with or
+    without the vacuum that the config adds. Atoms that a periodic z has carried to the other end stay there.
+
+    Parameters
+    ----------
+    file : Path
+        Any multi-frame format that ASE reads [Å].
+    specimen : Specimen
+        From `read_specimen` with neutral `repeat` and `supercell`.
+
+    Raises
+    ------
+    SpecimenError
+        The file cannot be read, or a frame does not fit; the text names the frame, counted from 0.
+    """
+    file = Path(file)
+    require_readable(file)
+    full = np.asarray(specimen.cell)
+    bare = full - np.asarray(specimen.vacuum)
+    frames: list[Floats] = []
+    for number, frame in enumerate(read_frames(file, ":")):
+        where = f"frame {number} (counted from 0)"
+        _require_same_atoms(file, where, frame.symbols, specimen.symbols)
+        _require_finite(file, frame, where)
+        _require_cell(file, frame.cell, where=where)
+        standard = lattice.orthogonal(frame.cell, frame.positions)
+        if standard is None or not any(lattice.same_lengths(standard[0], cell) for cell in (bare, full)):
+            got = _lengths(np.linalg.norm(frame.cell, axis=1)) if standard is None else _lengths(standard[0])
+            skew = " and edges that are not at right angles" if standard is None else ""
+            raise SpecimenError(
+                file,
+                f"{where} has a cell of {got} Å{skew}, the specimen one of {_lengths(bare)} Å. "
+                "All frames need the specimen's cell: use a trajectory at constant volume, or take the "
+                "specimen from the same run.",
+            )
+        frames.append(_placed(file, specimen.symbols, standard[1], full, where))
+    if not frames:
+        raise SpecimenError(file, "holds no frame. A trajectory with at least one configuration is needed.")
+    return np.stack(frames)
+
+
+def require_elements(
+    specimen: Specimen, supported: Collection[str], parametrization: str, file: Path | str = ""
+) -> None:
+    """Raise SpecimenError naming the elements that have no scattering factors in `parametrization`."""
+    missing = sorted(set(specimen.symbols.tolist()) - set(supported))
+    if missing:
+        raise SpecimenError(
+            file or "atoms",
+            f"{_listed(missing)}: no scattering factors in the parametrization '{parametrization}', which "
+            f"has {len(supported)} elements. Choose another `grating.parametrization` or replace the "
+            "element.",
+        )
+
+
+def require_u_iso(specimen: Specimen, file: Path | str = "") -> None:
+    """Raise SpecimenError naming the elements without a mean square displacement U."""
+    missing = sorted(set(specimen.symbols[np.isnan(specimen.u_iso)].tolist()))
+    if missing:
+        raise SpecimenError(
+            file or "atoms",
+            f"no mean square displacement U for {_listed(missing)}. Frozen phonons need one for every "
+            f"element: add {_listed([f'{symbol}: <Å²>' for symbol in missing])} to "
+            "`specimen.u_iso_angstrom2` (0 is allowed), or give each atom its own in a column u_iso of an "
+            "extended XYZ file.",
+        )
+
+
+def require_distances(specimen: Specimen, minimum: float = MIN_DISTANCE, file: Path | str = "") -> None:
+    """Raise SpecimenError with the first pair of atoms closer than `minimum` [Å], periodic in x and y."""
+    from scipy.spatial import cKDTree
+
+    symbols, positions, cell = specimen.symbols, specimen.positions, np.asarray(specimen.cell)
+    tree = cKDTree(positions, boxsize=[cell[0], cell[1], 0.0])  # 0: not periodic
+    pairs = tree.query_pairs(minimum, output_type="ndarray")
+    difference = positions[pairs[:, 0]] - positions[pairs[:, 1]]
+    difference[:, :2] -= cell[:2] * np.round(difference[:, :2] / cell[:2])
+    distance = np.linalg.norm(difference, axis=1)
+    close = np.flatnonzero(distance < minimum)
+    if not len(close):
+        return
+    first = close[np.lexsort((pairs[close, 1], pairs[close, 0]))[0]]
+    i, j = pairs[first]
+    raise SpecimenError(
+        file or "atoms",
+        f"atoms {i} ({symbols[i]}) and {j} ({symbols[j]}), counted from 0, are {distance[first]:.3f} Å apart "
+        f"at {_lengths(positions[i])} Å (pairs closer than {minimum:g} Å in all {len(symbols)} atoms: "
+        f"{len(close)}; x and y are periodic). Remove doubled atoms, or correct the cell or the unit (Å; "
+        "STEMsalabim: nm).",
+    )
+
+
+def content_sha256(file: Path) -> str:
+    """`provenance.file_sha256`, with a SpecimenError that says why an input file cannot be read."""
+    require_readable(file)
+    try:
+        return file_sha256(file)
+    except OSError as error:
+        raise SpecimenError(file, cannot_read(error)) from None
+
+
+def require_readable(file: Path) -> None:
+    """Raise SpecimenError unless `file` is an ordinary file that is not empty and may be read."""
+    file = Path(file)
+    try:
+        if file.is_dir():
+            raise SpecimenError(file, "is a folder. Name the structure file inside it.")
+        if not file.exists():
+            raise SpecimenError(file, "there is no such file. Check the path and the working directory.")
+        if not file.is_file():
+            raise SpecimenError(file, "is not an ordinary file. Copy the structure into one.")
+        with file.open("rb") as stream:
+            if not stream.read(1):
+                raise SpecimenError(file, "is empty. Export the structure again.")
+    except (OSError, ValueError) as error:
+        raise SpecimenError(file, cannot_read(error)) from None
+
+
+def _checked_u_iso(file: Path, u_iso: Mapping[str, float]) -> dict[str, float]:
+    for symbol, value in u_iso.items():
+        if not math.isfinite(value) or value < 0:
+            raise SpecimenError(
+                file,
+                f"`specimen.u_iso_angstrom2`: U of {symbol} is {value} Å², allowed are finite values from 0. "
+                "Correct it.",
+            )
+    return dict(u_iso)
+
+
+def _require_numbers(file: Path, repeat: Sequence[int], vacuum: Sequence[float]) -> None:
+    if len(repeat) != 3 or any(n != int(n) or n < 1 for n in repeat):
+        raise SpecimenError(file, f"`specimen.repeat` is {list(repeat)}; three integers from 1 are needed.")
+    if len(vacuum) != 3 or any(not math.isfinite(v) or v < 0 for v in vacuum):
+        raise SpecimenError(
+            file, f"`specimen.vacuum_angstrom` is {list(vacuum)}; three lengths in Å from 0 are needed."
+        )
+
+
+def _require_possible(file: Path, atoms: int, repeat: Sequence[int]) -> None:
+    number = atoms * math.prod(int(n) for n in repeat)
+    if number > MAX_ATOMS:
+        raise SpecimenError(
+            file,
+            f"`specimen.repeat` {list(repeat)} makes {number:,} atoms; at most {MAX_ATOMS:,} are possible. "
+            "Repeat it less often.",
+        )
+
+
+def _require_sound(file: Path, structure: Structure, detected: str) -> None:
+    """Atoms, finite coordinates, a cell with volume, and no negative U."""
+    if len(structure.symbols) == 0:
+        raise SpecimenError(file, "holds no atoms. A specimen needs at least one.")
+    _require_finite(file, structure)
+    _require_cell(file, structure.cell, " (the file was read in nm)" if detected == "stemsalabim" else "")
+    if structure.u_iso is not None:
+        bad = np.flatnonzero(~(np.isfinite(structure.u_iso) & (structure.u_iso >= 0)))
+        if len(bad):
+            raise SpecimenError(
+                file,
+                f"column u_iso: atom {bad[0]} (counted from 0, {structure.symbols[bad[0]]}) has "
+                f"{structure.u_iso[bad[0]]:g} Å², allowed are finite values from 0. Correct it.",
+            )
+
+
+def _require_cell(file: Path, cell: Floats, unit: str = "", where: str = "") -> None:
+    """Three edges of possible length [Å] that span a volume."""
+    place = f"{where}: " if where else ""
+    if not np.isfinite(cell).all() or np.abs(cell).max() > MAX_AXIS:
+        raise SpecimenError(
+            file,
+            f"{place}its cell is not finite, or longer than {MAX_AXIS:g} Å. Correct the cell's lengths and angles.",
+        )
+    if not cell.any():
+        raise SpecimenError(
+            file,
+            f"{place}has no cell. Write it in a format that keeps one (CIF, extended XYZ with Lattice=…, "
+            "POSCAR); for STEMsalabim's file set `specimen.format: stemsalabim`.",
+        )
+    lengths = np.linalg.norm(cell, axis=1)
+    short = np.flatnonzero(lengths < MIN_AXIS)
+    if len(short):
+        raise SpecimenError(
+            file,
+            f"{place}cell edge {'abc'[short[0]]} is {lengths[short[0]]:g} Å long{unit}; at least "
+            f"{MIN_AXIS:g} Å is needed along all three axes. Give the cell three edges, in the unit of the "
+            "format.",
+        )
+    if abs(np.linalg.det(cell)) < 1e-3 * np.prod(lengths):
+        raise SpecimenError(file, f"{place}its cell is flat: the edges lie in one plane. Correct the cell.")
+
+
+def _require_finite(file: Path, structure: Structure, where: str = "") -> None:
+    bad = np.flatnonzero(~np.isfinite(structure.positions).all(axis=1))
+    if len(bad):
+        first = bad[0]
+        place = f"{where}: " if where else ""
+        raise SpecimenError(
+            file,
+            f"{place}atom {first} (counted from 0, {structure.symbols[first]}) has the coordinates "
+            f"{_lengths(structure.positions[first])}, which are not finite. Correct or remove the atom.",
+        )
+
+
+def _require_same_atoms(file: Path, where: str, got: NDArray[np.str_], expected: NDArray[np.str_]) -> None:
+    do = "A snapshot needs the specimen file's atoms in the same order, with neutral `repeat` and `supercell`."
+    if len(got) != len(expected):
+        raise SpecimenError(file, f"{where} has {len(got)} atoms, the specimen {len(expected)}. {do}")
+    other = np.flatnonzero(got != expected)
+    if len(other):
+        first = other[0]
+        raise SpecimenError(
+            file,
+            f"{where}: atom {first} (counted from 0) is {got[first]}, in the specimen {expected[first]}; "
+            f"{len(other)} of {len(got)} differ. {do}",
+        )
+
+
+def _apply_supercell(file: Path, raw: Structure, supercell: Sequence[Sequence[int]]) -> Structure:
+    matrix = np.asarray(supercell)
+    if matrix.shape != (3, 3) or not np.array_equal(matrix, np.round(matrix.astype(float))):
+        raise SpecimenError(file, f"`specimen.supercell` is {supercell}; three rows of three integers are needed.")
+    matrix = matrix.astype(int)
+    volume = abs(round(float(np.linalg.det(matrix))))
+    if volume == 0:
+        raise SpecimenError(
+            file,
+            f"`specimen.supercell` {matrix.tolist()} has no volume (determinant 0). Its rows, the new edges "
+            "in units of the file's, must not lie in one plane.",
+        )
+    cell, positions = lattice.supercell(raw.cell, raw.positions, matrix)
+    copies = len(positions) // len(raw.symbols)
+    u_iso = None if raw.u_iso is None else np.tile(raw.u_iso, copies)
+    return Structure(np.tile(raw.symbols, copies), positions, cell, u_iso)
+
+
+def _not_orthogonal(raw: Structure, structure: Structure, supercell: object) -> str:
+    angles = ", ".join(f"{angle:.4g}" for angle in lattice.angles(structure.cell))
+    which = "the cell" if supercell is None else "the cell after `specimen.supercell`"
+    text = f"{which} is not orthogonal (angles {angles}°); the edges must be at right angles. "
+    matrix = orthogonal_supercell(raw.cell)
+    if matrix is None:
+        return text + (
+            f"No orthogonal supercell with integers up to {SUPERCELL_LIMIT} was found: write one with "
+            "another program, or build the specimen as a block in an orthogonal cell."
+        )
+    volume = round(float(np.linalg.det(matrix)))
+    text += f"Put this line into the config's `specimen:` block:\n  supercell: {matrix.tolist()}\n"
+    text += f"Its volume is {volume} times the file's cell: adapt `repeat`."
+    if matrix[2, :2].any():
+        text += f" The beam then runs along [{' '.join(str(n) for n in matrix[2])}] of the file's cell."
+    return text
+
+
+def _placed(file: Path, symbols: NDArray[np.str_], positions: Floats, cell: Floats, where: str = "") -> Floats:
+    """Coordinates wrapped in x and y, and clipped in z where they lie less than 1 Å outside the cell."""
+    result = lattice.wrapped(positions, cell)
+    z = result[:, 2]
+    outside = np.flatnonzero((z < -CLIP_Z) | (z > cell[2] + CLIP_Z))
+    if len(outside):
+        first = outside[0]
+        place = f"{where}: " if where else ""
+        raise SpecimenError(
+            file,
+            f"{place}atom {first} (counted from 0, {symbols[first]}) lies at z = {z[first]:.3f} Å, outside "
+            f"the cell from 0 to {cell[2]:.3f} Å, as do {len(outside)} atoms in all; z is never wrapped (up "
+            f"to {CLIP_Z:g} Å is clipped). Shift the atoms along z, wrap them into the cell with the program "
+            "that wrote the file, or make room with the third number of `specimen.vacuum_angstrom`.",
+        )
+    result[:, 2] = np.clip(z, 0.0, cell[2])
+    return result
+
+
+def _lengths(values: Floats) -> str:
+    return ", ".join(f"{value:.4f}" for value in np.asarray(values).tolist())
+
+
+def _listed(items: Sequence[str]) -> str:
+    return ", ".join(items)

@@ -1,0 +1,1 @@
+"""How files are kept: atomically, with claims, checkpoints and small JSON."""

@@ -1,0 +1,160 @@
+"""How far jobs are: one small file per job, and the sum of them over a run. Standard library only."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stemphony.paths import ResultPaths
+
+INTERVAL_S = 2.0
+RUNNING, FINISHED, FAILED = "running", "finished", "failed"
+
+
+class ProgressFile:
+    """State of one job in one run: done, total, running | finished | failed; rewritten every 2 s at most.
+
+    A disk that is full or a folder that is gone costs the display, never the job.
+    """
+
+    def __init__(self, file: Path, **about: Any) -> None:
+        self.file = file
+        self.state: dict[str, Any] = {
+            **about, "state": RUNNING, "done": 0, "total": 0, "host": socket.gethostname(), "pid": os.getpid(),
+            "started": time.time(), "updated": time.time(),
+        }  # fmt: skip
+        self.last = 0.0
+
+    def update(self, done: int, total: int) -> None:
+        """Note the progress; written if the last writing is 2 s ago."""
+        self.state.update(done=done, total=total)
+        if time.monotonic() - self.last >= INTERVAL_S:
+            self.write()
+
+    def end(self, state: str, message: str = "") -> None:
+        """Note that the job has finished or failed."""
+        self.state.update(state=state, message=message)
+        self.write()
+
+    def write(self) -> None:
+        """Write the state as it is."""
+        self.last = time.monotonic()
+        self.state["updated"] = time.time()
+        temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}")
+        try:
+            temporary.write_text(json.dumps(self.state), encoding="utf-8")
+            temporary.replace(self.file)
+        except OSError:
+            pass
+
+
+@dataclass(frozen=True)
+class Overall:
+    """Sum over a run: jobs to compute in it, finished and failed ones, running ones, and the share done (0…1)."""
+
+    jobs: int
+    finished: int
+    failed: int
+    running: int
+    share: float
+
+    def line(self, elapsed_s: float) -> str:
+        """One line for people: percentage, jobs, rate, and how long it will take."""
+        text = f"{100 * self.share:5.1f} %  {self.finished}/{self.jobs} jobs"
+        if self.running:
+            text += f", {self.running} running"
+        if self.failed:
+            text += f", {self.failed} failed"
+        if elapsed_s > 0 and self.share > 0:
+            rate = self.share * self.jobs / elapsed_s * 3600
+            text += f", {rate:.3g} jobs/h"
+            if self.share < 1:
+                text += f", {duration(elapsed_s * (1 - self.share) / self.share)} left"
+        return text
+
+
+class Watch:
+    """Progress of one run, looked at again and again: a job that has finished is not read a second time."""
+
+    def __init__(self, result: ResultPaths, run: int) -> None:
+        self.result, self.run = result, run
+        self.finished: dict[str, dict[str, Any]] = {}
+
+    def overall(self, jobs: int) -> Overall:
+        """The sum as it is now; `jobs` is how many the run set out to compute."""
+        others = []
+        for file in files(self.result, self.run):
+            if str(file) in self.finished:
+                continue
+            if state := _read(file):
+                if state["state"] == FINISHED:
+                    self.finished[str(file)] = state
+                else:
+                    others.append(state)
+        return _sum([*self.finished.values(), *others], jobs)
+
+
+def _sum(found: Iterable[dict[str, Any]], jobs: int) -> Overall:
+    finished = failed = running = 0
+    share = 0.0
+    for state in found:
+        if state["state"] == FINISHED:
+            finished += 1
+            share += 1.0
+        elif state["state"] == FAILED:
+            failed += 1
+        else:
+            running += 1
+            share += state["done"] / state["total"] if state["total"] else 0.0
+    return Overall(jobs, finished, failed, running, min(1.0, share / jobs) if jobs else 1.0)
+
+
+def states(result: ResultPaths, run: int) -> list[dict[str, Any]]:
+    """States of all jobs that a run has started."""
+    return [state for file in files(result, run) if (state := _read(file))]
+
+
+def state_of(result: ResultPaths, run: int, defocus: str, configuration: int) -> dict[str, Any]:
+    """State of one job in one run; empty if it has not started, or its file is not readable."""
+    return _read(result.progress(run, defocus, configuration))
+
+
+def files(result: ResultPaths, run: int) -> list[Path]:
+    """Progress files of a run, each named after its job."""
+    folder = result.run(run) / "progress"
+    return sorted(file for file in folder.rglob("*.json") if not file.name.startswith("."))
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) and "state" in state else {}
+
+
+def duration(seconds: float) -> str:
+    """Time span in words: `40 s`, `12 min`, `3 h 05 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class Tenths:
+    """Calls `say` once for each further tenth that is reached."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say, self.next = say, 1
+
+    def reached(self, share: float, text: str) -> None:
+        """Say `text` if `share` has passed another tenth."""
+        if share * 10 >= self.next - 1e-9:
+            self.say(text)
+            self.next = int(share * 10 + 1e-9) + 1
