@@ -13,27 +13,16 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stemphony.errors import SpecimenError
 from stemphony.specimen.lammps import require_lammps_elements, require_whole_lammps, scaled_lammps
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.sites import require_clear_cif, require_full_occupancy, unknown_symbol
-
-
-@dataclass(frozen=True, eq=False)
-class Structure:
-    """One structure as its file gives it: any cell, nothing wrapped; `u_iso` None without a column."""
-
-    symbols: NDArray[np.str_]
-    positions: Floats
-    cell: Floats
-    u_iso: Floats | None
+from stemphony.specimen.structure import Structure
 
 
 def detect_format(file: Path, requested: str) -> str:

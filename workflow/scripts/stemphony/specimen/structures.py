@@ -17,7 +17,6 @@ from stemphony.errors import SpecimenError
 from stemphony.provenance import file_sha256
 from stemphony.specimen import lattice
 from stemphony.specimen.formats import (
-    Structure,
     cannot_read,
     covalent_radii,
     detect_format,
@@ -29,6 +28,7 @@ from stemphony.specimen.lattice import CELL_TOLERANCE as CELL_TOLERANCE
 from stemphony.specimen.lattice import CELL_TOLERANCE_RELATIVE as CELL_TOLERANCE_RELATIVE
 from stemphony.specimen.lattice import EXACT as EXACT
 from stemphony.specimen.lattice import SUPERCELL_LIMIT, Floats, orthogonal_supercell
+from stemphony.specimen.structure import Structure
 
 CLIP_Z = 1.0  # Å an atom may lie outside the cell along the beam
 MIN_DISTANCE = 0.3  # Å between two atoms

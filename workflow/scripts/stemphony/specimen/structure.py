@@ -1,0 +1,62 @@
+"""A structure as its file gives it, between the readers of formats and the specimen that is built from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemphony.specimen.lattice import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """One structure as its file gives it: any cell, nothing wrapped, nothing moved.
+
+    Attributes
+    ----------
+    symbols : (N,) array of str
+        Element symbols, one per site.
+    positions : (N, 3) array
+        Cartesian coordinates [Å] from the corner of the cell.
+    cell : (3, 3) array
+        Edges a, b, c as rows [Å].
+    u_iso : (N,) array or None
+        Mean square displacement per Cartesian axis [Å²], NaN where the file gives none; None without any.
+    u_aniso : (N, 3, 3) array or None
+        Mean square displacements as Cartesian tensors [Å²], NaN for isotropic sites; None without any.
+    occupancy : (N,) array or None
+        Probability that the site holds this atom; None where all are 1.
+    disorder : (N,) array of int or None
+        Sites of equal numbers ≥ 0 exclude each other (one crystallographic site, or one disorder assembly with its
+        groups in `disorder_group`); −1: independent.
+    disorder_group : (N,) array of int or None
+        Sites of one assembly and one group are present together.
+    charge : (N,) array or None
+        Formal charge [e], NaN where the file gives none.
+    slice_id : (N,) array of int or None
+        Slice of each atom, from STEMsalabim's sixth column.
+    format, reader : str
+        What the file was read as (`cif`, `poscar`, `stemsalabim` …), and by which library.
+    notes : tuple of str
+        What a user must know: data that were found and not used, moved, merged or guessed.
+    stated : mapping
+        What the file states of itself, for comparison: `formula`, `z`, `density_g_cm3`, `space_group`, where given.
+    """
+
+    symbols: NDArray[np.str_]
+    positions: Floats
+    cell: Floats
+    u_iso: Floats | None = None
+    u_aniso: Floats | None = None
+    occupancy: Floats | None = None
+    disorder: NDArray[np.int64] | None = None
+    disorder_group: NDArray[np.int64] | None = None
+    charge: Floats | None = None
+    slice_id: NDArray[np.int64] | None = None
+    format: str = ""
+    reader: str = ""
+    notes: tuple[str, ...] = ()
+    stated: Mapping[str, str | float] = field(default_factory=dict)
