@@ -58,7 +58,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
             specimen.positions,
             specimen.u_iso,
             frame=None if specimen.frames is None or not phonons["enabled"] else specimen.frames[configuration],
-            displaced=seed is not None,
+            displaced=seed is not None and phonons["enabled"],
             random_seed=seed or 0,
             configuration=configuration,
             defocus_nm=defocus if phonons["independent_defoci"] else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -299,6 +300,34 @@ def test_content_of_the_files_decides():
     assert len({job_digest(base), job_digest(movie), job_digest(other)}) == 3
     assert movie.specimen_params != other.specimen_params
     assert job_digest(other) == job_digest(longer)
+
+
+def test_a_config_without_new_keys_keeps_the_digests_of_version_0_1():
+    moving, at_rest = planned(), planned(frozen_phonon={"enabled": False})
+    assert moving.specimen_params["specimen_digest"] == (
+        "0be29d3ccf546a8663d0c9bbd4ffe632770c4ec5a35bed7d695caa6ceb849780"
+    )
+    assert job_digest(moving) == "b41c2b359cccb856e197a7bcf94f982d4921bb257c8b84b99582c05c845ef0c7"
+    assert job_digest(at_rest) == "a24c18dd430f2d96b9a4dad8adcffe6bf9dd80ce36465c4c0864c37268f042d4"
+
+
+def test_what_the_reading_corrects_decides():
+    corrected = planned(InputFiles("5" * 64, reading=("thermal factors of the file",)), **BASE)
+    assert job_digest(corrected) != job_digest(planned(**BASE))
+
+
+def test_drawn_occupancies_make_the_seed_decide_for_atoms_at_rest_too():
+    files = InputFiles("5" * 64, occupancies_drawn=True)
+    first, second = (
+        planned(files, simulation={"random_seed": seed}, frozen_phonon={"enabled": False}) for seed in (1, 2)
+    )
+    assert first.configurations == 1
+    assert job_digest(first) != job_digest(second)
+    movie = replace(files, snapshots_sha256="6" * 64, snapshots=1)
+    one, other = (
+        planned(movie, simulation={"random_seed": seed}, frozen_phonon={"snapshots": "a.xyz"}) for seed in (1, 2)
+    )
+    assert job_digest(one) == job_digest(other)
 
 
 def test_each_job_differs_from_the_others():

@@ -61,6 +61,44 @@ def test_every_bit_comes_back(tmp_path, specimen):
     assert [path.name for path in tmp_path.iterdir()] == ["specimen.nc"]
 
 
+def test_thermal_tensors_occupancies_and_notes_come_back(tmp_path, specimen):
+    u_aniso = np.full((4, 3, 3), np.nan)
+    u_aniso[1] = [[0.03, 0.002, -0.001], [0.002, 0.02, 0.004], [-0.001, 0.004, 0.01]]
+    full = replace(
+        specimen,
+        u_aniso=u_aniso,
+        occupancy=np.array([1.0, 0.25, 0.5, 0.5]),
+        disorder=np.array([-1, -1, 0, 0]),
+        disorder_group=np.array([-1, -1, 0, 1]),
+        reader="gemmi 0.7",
+        formula="Sr1 Ti1 O3",
+        u_source="file (anisotropic): O; none: Sr",
+        notes=("the charges (±) are not used", "two blocks"),
+    )
+    write_specimen(tmp_path / "specimen.nc", full, ATTRIBUTES)
+    assert same(full, read_specimen_file(tmp_path / "specimen.nc"))
+    assert read_attributes(tmp_path / "specimen.nc") == ATTRIBUTES
+
+
+@pytest.mark.parametrize("changed", [{"notes": ("",)}, {"reader": "another"}, {"occupancy": np.full(4, 0.5)}])
+def test_the_digest_covers_what_only_some_specimens_have(tmp_path, specimen, changed):
+    digests = []
+    for one in (specimen, replace(specimen, **changed)):
+        write_specimen(tmp_path / "specimen.nc", one, ATTRIBUTES)
+        with netCDF4.Dataset(tmp_path / "specimen.nc") as dataset:
+            digests.append(dataset.content_sha256)
+    assert digests[0] != digests[1]
+
+
+def test_isotropic_fully_occupied_specimen_keeps_the_digest_and_variables_of_version_0_1(tmp_path, specimen):
+    plain = replace(specimen, positions=np.arange(12).reshape(4, 3) / 8)
+    write_specimen(tmp_path / "specimen.nc", plain, ATTRIBUTES)
+    with netCDF4.Dataset(tmp_path / "specimen.nc") as dataset:
+        assert dataset.content_sha256 == "dbfe9e2404fcc6bca394792f566407217c16079fdd277b915bc9405eff4611ed"
+        assert sorted(dataset.variables) == ["cell", "element", "positions", "radius", "u_iso", "vacuum"]
+        assert set(dataset.ncattrs()) == {"content", "layout", "source_format", "content_sha256", *ATTRIBUTES}
+
+
 def test_snapshots_come_back_in_order(tmp_path, specimen):
     frames = np.random.default_rng(8).uniform(0, 4, (3, 4, 3))
     write_specimen(tmp_path / "specimen.nc", replace(specimen, frames=frames), ATTRIBUTES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,13 @@ from stemphony.physics.constants import FWHM_PER_SIGMA
 
 COORDINATES_BYTES = 12  # of one atom, in single precision
 COORDINATES_LIMIT_BYTES = 1e9
+SPECIMEN_CHECKS = ("file", "occupancy", "accept")
+"""Keys of the block `specimen` that decide whether a specimen is accepted, and nothing of its content."""
+SPECIMEN_NEUTRAL: dict[str, Any] = {}
+"""Keys of the block `specimen` that version 0.1.0 did not know, with the value at which they decide nothing.
+
+They are left out of the params at this value, so that no simulation of that version is computed anew.
+"""
 
 
 @dataclass(frozen=True)
@@ -31,11 +38,21 @@ class Defocus:
 
 @dataclass(frozen=True)
 class InputFiles:
-    """What a campaign must know of its input files: content, never paths."""
+    """What a campaign must know of its input files: content, never paths.
+
+    Attributes
+    ----------
+    reading : sequence of str
+        `Specimen.reading`: what the reading of the file corrects or uses that version 0.1.0 did not.
+    occupancies_drawn : bool
+        Whether sites of the specimen are drawn in each configuration.
+    """
 
     specimen_sha256: str
     snapshots_sha256: str | None = None
     snapshots: int | None = None
+    reading: Sequence[str] = ()
+    occupancies_drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,12 +99,18 @@ class Campaign:
     @cached_property
     def specimen_params(self) -> dict[str, Any]:
         """Params of the rule prepare_specimen: everything that decides the content of specimen.nc."""
-        specimen = {key: value for key, value in self.config["specimen"].items() if key != "file"}
+        specimen = {
+            key: value
+            for key, value in self.config["specimen"].items()
+            if key not in SPECIMEN_CHECKS and not (key in SPECIMEN_NEUTRAL and value == SPECIMEN_NEUTRAL[key])
+        }
         content: dict[str, Any] = {
             "specimen": {"file_sha256": self.files.specimen_sha256, **specimen},
             "snapshots_sha256": self.files.snapshots_sha256,
             "physics_version": provenance.PHYSICS_VERSION,
         }
+        if self.files.reading:
+            content["reading"] = list(self.files.reading)
         return {**content, "specimen_digest": provenance.digest(content)}
 
     @cached_property
@@ -97,8 +120,10 @@ class Campaign:
             block: {key: self.config[block][key] for key in keys} for block, keys in JOB_KEYS.items()
         }
         if not blocks["frozen_phonon"]["enabled"] or self.files.snapshots_sha256:
-            # Nothing is drawn then: the seed and how it is used do not decide any number.
-            blocks["simulation"]["random_seed"] = None
+            # No displacement is drawn then: how it is drawn does not decide any number, nor does the seed, unless
+            # occupancies are drawn.
+            if self.files.snapshots_sha256 or not self.files.occupancies_drawn:
+                blocks["simulation"]["random_seed"] = None
             blocks["frozen_phonon"].update(independent_defoci=None, displace_z=None)
         # Keys that decide nothing at their neutral value: as before they existed, so that nothing recomputes.
         if blocks["simulation"]["algorithm"] != "multislice":

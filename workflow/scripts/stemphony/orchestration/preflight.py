@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,8 +159,7 @@ class Preflight:
             "config_digest": provenance.digest(configuration.without_secrets(c.config)),
             "merge_digest": provenance.digest(c.merge_params),
             "specimen_digest": c.specimen_params["specimen_digest"],
-            "files": {"specimen_sha256": c.files.specimen_sha256, "snapshots_sha256": c.files.snapshots_sha256,
-                      "snapshots": c.files.snapshots},
+            "files": asdict(c.files),
             "resources": {"mem_mb": self.mem_mb, "runtime_min": self.runtime_min},
             "budget_mb": self.budget_mb,
             "algorithm": self.waves.algorithm,
@@ -243,10 +242,15 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
     )  # fmt: skip
     file, parametrization = inputs.specimen_file, config["grating"]["parametrization"]
     structures.require_elements(specimen, elements(parametrization), parametrization, file)
-    files = InputFiles(structures.content_sha256(file))
+    files = InputFiles(
+        structures.content_sha256(file), reading=specimen.reading, occupancies_drawn=specimen.occupancy is not None
+    )
     if inputs.snapshots_file is not None:
         frames = len(structures.read_snapshots(inputs.snapshots_file, specimen))
-        files = InputFiles(files.specimen_sha256, structures.content_sha256(inputs.snapshots_file), frames)
+        files = replace(
+            files, snapshots_sha256=structures.content_sha256(inputs.snapshots_file), snapshots=frames,
+            occupancies_drawn=False,
+        )  # fmt: skip
     elif config["frozen_phonon"]["enabled"]:
         structures.require_u_iso(specimen, file)
     planned = campaign.plan(config, files)
@@ -282,6 +286,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
             *inputs.warnings,
             *planned.notes,
             *experiment.notes,
+            *specimen.notes,
             *_unused_u(block, specimen.symbols.tolist()),
             *_hints(planned, experiment, tail),
         ),

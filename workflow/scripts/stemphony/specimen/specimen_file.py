@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,15 +20,32 @@ CONTENT = "stemphony specimen"
 LAYOUT = 1
 # HDF5's checksums cover the chunks and not the index that finds them, so a digest covers what is read.
 DIGEST = "content_sha256"
-_OWN = ("content", "layout", "source_format", DIGEST)
+_TEXTS = ("reader", "formula", "u_source")  # attributes that only some specimens have
+_OWN = ("content", "layout", "source_format", "notes", *_TEXTS, DIGEST)
+# Upper triangle of a symmetric tensor, in the order of Voigt: xx, yy, zz, yz, xz, xy.
+_TENSOR = (np.array([0, 1, 2, 1, 0, 0]), np.array([0, 1, 2, 2, 2, 1]))
+# Variables that only some specimens have: kind, further dimensions, units, long name. Without them a file keeps the
+# digest that it had before they existed.
+_OPTIONAL: dict[str, tuple[str, tuple[str, ...], str, str]] = {
+    "u_aniso": (
+        "f8", ("tensor",), "angstrom2",
+        "mean square displacements xx, yy, zz, yz, xz, xy, NaN where u_iso alone is known",
+    ),
+    "occupancy": ("f8", (), "1", "probability that the site holds its atom"),
+    "disorder": ("i8", (), "1", "sites of equal numbers exclude each other, -1 for independent ones"),
+    "disorder_group": ("i8", (), "1", "sites of equal disorder and group are present together"),
+}  # fmt: skip
 
 
 def write_specimen(file: Path, specimen: Specimen, attributes: Mapping[str, str]) -> None:
     """Write a specimen as NetCDF-4, whole or not at all: the file appears under its name when it is complete.
 
-    Root attributes: those given and `content`, `layout`, `source_format`, `content_sha256`. Variables
-    `element(atom, label)`, `positions(atom, spatial)` [Å], `u_iso(atom)` [Å²], `radius(atom)` [Å],
-    `cell(spatial)` [Å], `vacuum(spatial)` [Å] and, with snapshots, `frames(frame, atom, spatial)` [Å].
+    Root attributes: those given and `content`, `layout`, `source_format`, `content_sha256`. Where the specimen has
+    them also `reader`, `formula`, `u_source` and `notes` (a JSON list).
+
+    Variables: `element(atom, label)`, `positions(atom, spatial)` [Å], `u_iso(atom)` [Å²], `radius(atom)` [Å],
+    `cell(spatial)` [Å] and `vacuum(spatial)` [Å]. Where the specimen has them also `u_aniso(atom, tensor)` [Å²],
+    `occupancy(atom)`, `disorder(atom)`, `disorder_group(atom)` and, with snapshots, `frames(frame, atom, spatial)` [Å].
 
     Parameters
     ----------
@@ -49,7 +67,10 @@ def write_specimen(file: Path, specimen: Specimen, attributes: Mapping[str, str]
     with atomic_path(file) as temporary, netCDF4.Dataset(temporary, "w", format="NETCDF4") as dataset:
         dataset.setncatts(dict(attributes))
         dataset.setncatts({"content": CONTENT, "layout": LAYOUT, "source_format": specimen.format})
-        dataset.setncattr(DIGEST, _digest(arrays, specimen.format, attributes))
+        texts = _texts(specimen)
+        for name, text in texts.items():
+            dataset.setncattr_string(name, text)
+        dataset.setncattr(DIGEST, _digest(arrays, specimen.format, {**attributes, **texts}))
         dataset.createDimension("atom", len(specimen.positions))
         dataset.createDimension("spatial", 3)
         dataset.createDimension("label", 2)
@@ -62,10 +83,15 @@ def write_specimen(file: Path, specimen: Specimen, attributes: Mapping[str, str]
         _create(dataset, "radius", "f8", ("atom",), "angstrom", "covalent radius, for viewers", arrays)
         _create(dataset, "cell", "f8", ("spatial",), "angstrom", "cell lengths along x, y, z", arrays)
         _create(dataset, "vacuum", "f8", ("spatial",), "angstrom", "part of the cell added as vacuum", arrays)
+        if "u_aniso" in arrays:
+            dataset.createDimension("tensor", len(_TENSOR[0]))
+        for name, (kind, dimensions, units, long_name) in _OPTIONAL.items():
+            if name in arrays:
+                _create(dataset, name, kind, ("atom", *dimensions), units, long_name, arrays)
         if specimen.frames is not None:
             dataset.createDimension("frame", len(specimen.frames))
-            dimensions = ("frame", "atom", "spatial")
-            _create(dataset, "frames", "f8", dimensions, "angstrom", "coordinates of the snapshots", arrays)
+            axes = ("frame", "atom", "spatial")
+            _create(dataset, "frames", "f8", axes, "angstrom", "coordinates of the snapshots", arrays)
 
 
 def read_specimen_file(file: Path) -> Specimen:
@@ -78,8 +104,8 @@ def read_specimen_file(file: Path) -> Specimen:
     """
     with _opened(file) as (dataset, found):
         arrays = {name: np.asarray(variable[:]) for name, variable in dataset.variables.items()}
-        specimen = _specimen(arrays, str(found["source_format"]))
-        digest = _digest(_arrays(specimen), specimen.format, _given(found))
+        specimen = _specimen(arrays, found)
+        digest = _digest(_arrays(specimen), specimen.format, {**_given(found), **_texts(specimen)})
         if digest != found.get(DIGEST):
             raise _damaged(file, "is damaged: its content does not have the digest it was written with")
     return specimen
@@ -120,6 +146,13 @@ def _given(found: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in found.items() if name not in _OWN}
 
 
+def _texts(specimen: Specimen) -> dict[str, str]:
+    """Attributes of the file that only some specimens have."""
+    texts = {name: getattr(specimen, name) for name in _TEXTS}
+    texts["notes"] = json.dumps(list(specimen.notes)) if specimen.notes else ""
+    return {name: text for name, text in texts.items() if text}
+
+
 def _damaged(file: Path, what: str) -> DamagedResultError:
     return DamagedResultError(f"{file}: {what}. Delete it and run again: rule prepare_specimen makes it anew.")
 
@@ -136,24 +169,42 @@ def _arrays(specimen: Specimen) -> dict[str, np.ndarray]:
         "cell": np.array(specimen.cell, dtype="<f8"),
         "vacuum": np.array(specimen.vacuum, dtype="<f8"),
     }
+    if specimen.u_aniso is not None:
+        arrays["u_aniso"] = np.ascontiguousarray(specimen.u_aniso[:, *_TENSOR], dtype="<f8")
+    for name in ("occupancy", "disorder", "disorder_group"):
+        values = getattr(specimen, name)
+        if values is not None:
+            arrays[name] = np.ascontiguousarray(values, dtype="<f8" if name == "occupancy" else "<i8")
     if specimen.frames is not None:
         arrays["frames"] = np.ascontiguousarray(specimen.frames, dtype="<f8")
     return arrays
 
 
-def _specimen(arrays: Mapping[str, np.ndarray], source_format: str) -> Specimen:
+def _specimen(arrays: Mapping[str, np.ndarray], found: Mapping[str, Any]) -> Specimen:
     labels = np.ascontiguousarray(arrays["element"], dtype="S1")
     cell, vacuum = arrays["cell"].tolist(), arrays["vacuum"].tolist()
+    u_aniso = None
+    if "u_aniso" in arrays:
+        u_aniso = np.empty((len(labels), 3, 3))
+        u_aniso[:, *_TENSOR] = u_aniso[:, *_TENSOR[::-1]] = arrays["u_aniso"]
     return Specimen(
         symbols=labels.view("S2").ravel().astype("<U2"),
         positions=arrays["positions"],
         cell=(cell[0], cell[1], cell[2]),
         u_iso=arrays["u_iso"],
         slice_id=None,
-        format=source_format,
+        format=str(found["source_format"]),
         frames=arrays.get("frames"),
         vacuum=(vacuum[0], vacuum[1], vacuum[2]),
         radius=arrays["radius"],
+        u_aniso=u_aniso,
+        occupancy=arrays.get("occupancy"),
+        disorder=arrays.get("disorder"),
+        disorder_group=arrays.get("disorder_group"),
+        notes=tuple(json.loads(found.get("notes", "[]"))),
+        reader=str(found.get("reader", "")),
+        formula=str(found.get("formula", "")),
+        u_source=str(found.get("u_source", "")),
     )
 
 

@@ -61,6 +61,23 @@ class Specimen:
         The part of `cell` that the config added [Å].
     radius : (N,) array
         Covalent radius [Å], for viewers of the result; zeros if not given.
+    u_aniso : (N, 3, 3) array or None
+        Mean square displacements as Cartesian tensors [Å²], NaN for atoms with `u_iso` alone; None without any.
+    occupancy : (N,) array or None
+        Probability that the site holds this atom; None where all are 1.
+    disorder, disorder_group : (N,) arrays of int or None
+        As in `Structure`, numbered anew in each copy of the cell: copies are independent of each other.
+    reader : str
+        The library that read the file.
+    notes : tuple of str
+        What a user must know of the reading: data that were found and not used, moved, merged or guessed.
+    formula : str
+        Formula of the file's cell.
+    u_source : str
+        Where U comes from, in words.
+    reading : tuple of str
+        What the reading corrects or uses that version 0.1.0 did not. It is part of the specimen's digest, so that
+        exactly the simulations of such files are computed anew. Not kept in `specimen.nc`.
     """
 
     symbols: NDArray[np.str_]
@@ -72,6 +89,15 @@ class Specimen:
     frames: Floats | None = None
     vacuum: tuple[float, float, float] = (0.0, 0.0, 0.0)
     radius: Floats = field(default_factory=lambda: np.empty(0))
+    u_aniso: Floats | None = None
+    occupancy: Floats | None = None
+    disorder: NDArray[np.int64] | None = None
+    disorder_group: NDArray[np.int64] | None = None
+    reader: str = ""
+    notes: tuple[str, ...] = ()
+    formula: str = ""
+    u_source: str = ""
+    reading: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.radius.size:
