@@ -36,6 +36,7 @@ def cancel(campaign: OnCluster, cluster: Cluster, configuration: int) -> str:
     return job
 
 
+@pytest.mark.failure("Slurm's accounting is away")
 def test_a_run_ends_though_slurmdbd_goes_away_in_its_midst(
     accounting: Cluster, clone: Path, undisturbed: Undisturbed, tmp_path: Path
 ):
@@ -54,6 +55,7 @@ def test_a_run_ends_though_slurmdbd_goes_away_in_its_midst(
     wait_for(lambda: [state for _, state in accounting.accounted(campaign.directory)] == told, "slurmctld to tell it")
 
 
+@pytest.mark.failure("Slurm's accounting is away")
 def test_who_prefers_sacct_waits_neither_for_a_cancelled_job_nor_for_slurmdbd(
     accounting: Cluster, clone: Path, undisturbed: Undisturbed, tmp_path: Path
 ):
@@ -77,6 +79,7 @@ def test_who_prefers_sacct_waits_neither_for_a_cancelled_job_nor_for_slurmdbd(
     assert_same_arrays(campaign.result.merged, undisturbed(2))
 
 
+@pytest.mark.failure("Slurm has forgotten a job")
 def test_of_a_cancelled_job_that_slurm_has_forgotten_the_accounting_tells_the_end(
     accounting: Cluster, clone: Path, undisturbed: Undisturbed, tmp_path: Path
 ):

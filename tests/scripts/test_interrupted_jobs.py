@@ -78,6 +78,7 @@ def progress_of(job: Job) -> dict[str, object]:
 # --- killed, and ended by a signal --------------------------------------------------------------------------------
 
 
+@pytest.mark.failure("job killed by SIGKILL")
 @pytest.mark.parametrize("algorithm", ["multislice", "probe_basis"])
 def test_a_killed_job_goes_on_from_its_last_checkpoint(tmp_path, env, undisturbed, algorithm):
     job = Job(tmp_path, env, algorithm=algorithm)
@@ -92,6 +93,7 @@ def test_a_killed_job_goes_on_from_its_last_checkpoint(tmp_path, env, undisturbe
     assert runtime(job.output)["resumed_at"] == pytest.approx(kept, abs=1e-4)
 
 
+@pytest.mark.failure("job killed by SIGTERM", "scheduler gets SIGINT", "terminal is closed, connection breaks (SIGHUP)")
 @pytest.mark.parametrize(
     ("number", "ends_with", "reason"),
     [
@@ -119,6 +121,7 @@ def test_a_job_that_is_told_to_end_keeps_what_is_done(job, undisturbed, number, 
     assert arrays(job.output) == undisturbed["multislice"]
 
 
+@pytest.mark.failure("job exits non-zero")
 def test_a_job_that_fails_by_itself_keeps_its_checkpoint(job, undisturbed):
     with job.start() as started:
         wait_for(lambda: job.kept > 0, "a checkpoint")
@@ -138,6 +141,7 @@ def test_a_job_that_fails_by_itself_keeps_its_checkpoint(job, undisturbed):
 # --- the time limit -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.failure("time limit")
 def test_a_job_ends_before_its_time_is_over_and_another_attempt_goes_on(job, undisturbed):
     # Of a hundred minutes one is kept back.
     limit = {"STEMPHONY_RUNTIME_MIN": "100", "STEMPHONY_CHECKPOINT_S": "1000"}
@@ -165,6 +169,7 @@ def test_without_a_cluster_runtime_ends_nothing(job, undisturbed):
     finish(job, undisturbed["multislice"], resumed=False, STEMPHONY_RUNTIME_MIN="0.0001")
 
 
+@pytest.mark.failure("clock jumps, or is ahead on another machine")
 @pytest.mark.parametrize("step_s", [86_400.0, -86_400.0])
 def test_a_clock_that_jumps_changes_nothing(job, undisturbed, step_s, tmp_path):
     jumping = tmp_path / "jumping" / "sitecustomize.py"
@@ -186,6 +191,7 @@ def test_a_clock_that_jumps_changes_nothing(job, undisturbed, step_s, tmp_path):
 # --- checkpoints that cannot be used or written -------------------------------------------------------------------
 
 
+@pytest.mark.failure("checkpoint damaged or foreign")
 @pytest.mark.parametrize("damage", ["cut off", "a bit flipped", "of another job"])
 def test_a_damaged_or_foreign_checkpoint_is_refused_with_one_line(job, undisturbed, damage):
     with job.start() as started:
@@ -230,6 +236,7 @@ def fill(folder: Path, leave: int = 0) -> Path:
     return file
 
 
+@pytest.mark.failure("disk full while a checkpoint writes")
 def test_a_full_disk_of_checkpoints_costs_one_line_and_the_job_goes_on(job, undisturbed, small_disk):
     job.result.checkpoints_folder.symlink_to(small_disk)
     filler = fill(small_disk)
@@ -242,6 +249,7 @@ def test_a_full_disk_of_checkpoints_costs_one_line_and_the_job_goes_on(job, undi
     assert job.leftovers() == []
 
 
+@pytest.mark.failure("disk full while a job writes")
 def test_a_disk_that_fills_up_while_a_job_writes_its_result(small_disk, env, undisturbed, tmp_path):
     job = Job(small_disk / "work", env, logs=tmp_path)
     # Room for the small files of the job, not for its result.
@@ -258,6 +266,7 @@ def test_a_disk_that_fills_up_while_a_job_writes_its_result(small_disk, env, und
     finish(job, undisturbed["multislice"], resumed=False)
 
 
+@pytest.mark.failure("a try fails and another one follows")
 def test_a_job_that_fails_notes_why_and_whether_it_has_another_try(job):
     os.truncate(job.result.specimen, 5000)
     for number, another_try in (("1", True), ("2", False)):
@@ -276,6 +285,7 @@ def test_notes_and_progress_at_the_end_of_a_log_are_no_last_word(job):
     assert last_word(job.logs / "1.log") == ""
 
 
+@pytest.mark.failure("read-only results folder")
 @pytest.mark.parametrize("known", [False, True])
 def test_a_results_folder_that_is_read_only_is_named_in_one_message(small_disk, env, undisturbed, tmp_path, known):
     job = Job(small_disk / "work", env, logs=tmp_path)
@@ -295,6 +305,7 @@ def test_a_results_folder_that_is_read_only_is_named_in_one_message(small_disk, 
 # --- started twice ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.failure("job started twice", "two stemphony run at once")
 def test_a_second_starter_waits_and_takes_the_result_of_the_first(job, undisturbed):
     with job.start() as first, job.prepare() as second:
         wait_for(job.claim.exists, "the claim")
@@ -315,6 +326,7 @@ def test_a_second_starter_waits_and_takes_the_result_of_the_first(job, undisturb
     assert progress_of(job)["state"] == "finished"
 
 
+@pytest.mark.failure("job started twice")
 def test_a_second_starter_takes_over_at_once_when_the_first_dies(job, undisturbed):
     with job.start() as first, job.prepare() as second:
         wait_for(lambda: job.kept > 0, "a checkpoint")

@@ -126,6 +126,7 @@ def test_as_a_process_without_a_screen(fake):
     assert fake.result.figure("haadf").read_bytes().startswith(PNG)
 
 
+@pytest.mark.failure("merged result truncated or damaged")
 def test_a_truncated_result_is_named_with_what_to_do(fake, tmp_path):
     merged = fake.result.merged
     merged.write_bytes(merged.read_bytes()[:2000])

@@ -146,6 +146,7 @@ def test_a_job_knows_from_the_plan_what_it_cannot_know_itself(job):
         assert root["AMBER"].displaced == 0
 
 
+@pytest.mark.failure("two snakemake with other configs in one simulation")
 def test_of_two_runs_at_once_each_job_follows_the_plan_of_its_own(job, monkeypatch):
     made = job()
     numbers = [ledger.claim_run(made.result) for _ in range(2)]

@@ -135,6 +135,7 @@ def test_every_rule_has_a_log_an_environment_and_a_script_of_its_name(rule: str)
     assert (REPOSITORY / "workflow" / "scripts" / f"{rule}.py").is_file()
 
 
+@pytest.mark.failure("two simulations in one folder")
 def test_more_than_one_campaign_may_live_in_a_folder(quiet_copy: Campaign):
     quiet_copy.change(simulation={"name": "another"})
     assert quiet_copy.to_run() == {"prepare_specimen", *TINY_JOBS, *AFTER_JOBS}

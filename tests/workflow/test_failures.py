@@ -70,6 +70,7 @@ def pairs(events: list[dict[str, Any]], name: str) -> set[tuple[float, int]]:
 # --- one job fails ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.failure("job exits non-zero")
 def test_a_job_that_fails_costs_itself_only(tiny: Reported, tmp_path: Path):
     campaign = tiny.copy(tmp_path / "copy")
     shutil.rmtree(campaign.result.root / "jobs")
@@ -150,6 +151,7 @@ def after_signals(
         return campaign, outcome, list(server.events)
 
 
+@pytest.mark.failure("job killed by SIGKILL", "job killed by SIGTERM")
 def test_the_others_finish_when_jobs_are_killed(after_signals: tuple[Campaign, Outcome, list[dict[str, Any]]]):
     campaign, outcome, events = after_signals
     assert outcome.status == 1
@@ -159,6 +161,7 @@ def test_the_others_finish_when_jobs_are_killed(after_signals: tuple[Campaign, O
     assert leftovers == []
 
 
+@pytest.mark.failure("job killed by SIGKILL", "job killed by SIGTERM")
 def test_every_killed_job_has_one_error(after_signals: tuple[Campaign, Outcome, list[dict[str, Any]]]):
     _, _, events = after_signals
     errors = {event["configuration_index"]: event for event in events if event["event"] == "ERROR"}
@@ -176,6 +179,7 @@ def test_every_killed_job_has_one_error(after_signals: tuple[Campaign, Outcome, 
     assert events[-1]["num_never_ran"] == 0
 
 
+@pytest.mark.failure("job killed by SIGKILL", "job killed by SIGTERM")
 def test_only_the_killed_jobs_run_again(slow: Finished, after_signals: tuple[Campaign, Outcome, list[dict[str, Any]]]):
     campaign, _, _ = after_signals
     before = campaign.written()
@@ -197,6 +201,7 @@ def slow_again(slow: Finished, tmp_path: Path) -> Campaign:
     return campaign
 
 
+@pytest.mark.failure("scheduler gets SIGINT")
 def test_ctrl_c_cancels_at_once_and_the_same_command_completes(slow: Finished, slow_again: Campaign):
     campaign = slow_again
     with receiver(campaign) as server:
@@ -216,6 +221,7 @@ def test_ctrl_c_cancels_at_once_and_the_same_command_completes(slow: Finished, s
     assert_same_arrays(campaign.result.merged, slow.arrays)
 
 
+@pytest.mark.failure("scheduler gets SIGINT")
 def test_ctrl_c_to_stemphony_run_is_one_message_and_the_same_command_completes(slow: Finished, slow_again: Campaign):
     campaign = slow_again
     with campaign.start_stemphony() as running:
@@ -232,6 +238,7 @@ def test_ctrl_c_to_stemphony_run_is_one_message_and_the_same_command_completes(s
     assert_same_arrays(campaign.result.merged, slow.arrays)
 
 
+@pytest.mark.failure("scheduler gets SIGTERM")
 def test_sigterm_lets_running_jobs_finish_and_the_same_command_completes(slow: Finished, slow_again: Campaign):
     campaign = slow_again
     with receiver(campaign) as server:
@@ -260,6 +267,7 @@ def holder_of(campaign: Campaign) -> Path:
     return file
 
 
+@pytest.mark.failure("scheduler gets SIGKILL, restart", "two stemphony run at once")
 def test_a_killed_run_is_unlocked_and_completed_and_a_living_one_is_respected(slow: Finished, slow_again: Campaign):
     campaign = slow_again
     locks = campaign.directory / ".snakemake" / "locks"
@@ -296,6 +304,7 @@ def test_a_killed_run_is_unlocked_and_completed_and_a_living_one_is_respected(sl
     assert not list(locks.glob("*"))
 
 
+@pytest.mark.failure("scheduler gets SIGKILL, restart")
 def test_a_run_that_was_killed_while_it_made_the_specimen_computes_everything_in_the_next(quiet_copy: Campaign):
     """And not the specimen alone, with a good end and no result."""
     shutil.rmtree(quiet_copy.result.root / "jobs")
@@ -323,6 +332,7 @@ def attempts(campaign: Campaign) -> dict[str, int]:
     return {job: attributes(campaign.job_file(job), "runtime")["attempt"] for job in SLOW_JOBS}
 
 
+@pytest.mark.failure("scheduler gets SIGKILL, restart", "job started twice")
 @pytest.mark.parametrize("when", ["after they have ended", "while they run"])
 def test_jobs_that_outlive_a_killed_snakemake_are_not_computed_again(slow: Finished, slow_again: Campaign, when: str):
     campaign = slow_again
@@ -354,6 +364,7 @@ def test_jobs_that_outlive_a_killed_snakemake_are_not_computed_again(slow: Finis
     assert not campaign.result.checkpoints_folder.exists()
 
 
+@pytest.mark.failure("time limit")
 def test_a_job_out_of_time_is_tried_again_and_goes_on(slow: Finished, slow_again: Campaign):
     campaign = slow_again
     campaign.job_file("p0d000/0001").parent.mkdir(parents=True)
@@ -413,6 +424,7 @@ def test_a_living_run_of_another_simulation_keeps_its_lock(quiet_copy: Campaign)
 # --- a config that is edited meanwhile ------------------------------------------------------------------------------
 
 
+@pytest.mark.failure("config edited while the run goes on")
 def test_a_config_edited_during_the_run_changes_nothing_before_the_next_one(slow: Finished, slow_again: Campaign):
     campaign = slow_again
     with campaign.start(cores=1) as running:
@@ -457,6 +469,7 @@ def damaged(slow: Finished, tiny: Reported, tmp_path_factory: pytest.TempPathFac
     return campaign, campaign.snakemake(), before
 
 
+@pytest.mark.failure("output truncated", "output bit-flipped", "output from another config")
 @pytest.mark.parametrize(
     ("job", "why"),
     [
@@ -478,11 +491,13 @@ def test_the_merge_names_each_file_that_it_refuses(damaged: tuple[Campaign, Outc
     assert "Traceback" not in log
 
 
+@pytest.mark.failure("output truncated")
 def test_a_refused_merge_deletes_and_changes_nothing(damaged: tuple[Campaign, Outcome, dict]):
     campaign, _, before = damaged
     assert {path: path.read_bytes() for path in campaign.result.root.rglob("*.nc*")} == before
 
 
+@pytest.mark.failure("output truncated")
 def test_deleting_the_refused_files_repairs_the_result(tiny: Reported, damaged: tuple[Campaign, Outcome, dict]):
     campaign, _, _ = damaged
     assert campaign.snakemake().status == 1, "it stays refused while they are there"

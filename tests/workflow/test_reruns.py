@@ -121,6 +121,7 @@ def test_what_concerns_the_physics_computes_every_job(campaign: Campaign, blocks
     assert campaign.to_run() == ALL_JOBS
 
 
+@pytest.mark.failure("specimen.nc lost, truncated or damaged")
 @pytest.mark.parametrize("size", [0, 5000])
 def test_a_damaged_specimen_file_is_made_anew_and_recomputes_no_configuration_that_is_there(
     tiny: Reported, quiet_copy: Campaign, size: int
@@ -138,6 +139,7 @@ def test_a_damaged_specimen_file_is_made_anew_and_recomputes_no_configuration_th
     assert quiet_copy.to_run() == set()
 
 
+@pytest.mark.failure("specimen.nc lost, truncated or damaged")
 @pytest.mark.parametrize("damage", ["lost", "cut off"])
 def test_a_specimen_file_that_is_no_more_of_the_crystal_computes_everything_in_one_run(
     quiet_copy: Campaign, damage: str
@@ -165,6 +167,7 @@ def test_an_edited_crystal_computes_everything(campaign: Campaign):
         crystal.write_text(before)
 
 
+@pytest.mark.failure("records of Snakemake lost, or results copied")
 @pytest.mark.parametrize(
     ("change", "jobs"),
     [({"energy_kev": 80.0}, ALL_JOBS), ({"source_fwhm_nm": 0.05}, AFTER_JOBS)],
@@ -187,6 +190,7 @@ def test_without_records_of_snakemake_files_tell_of_which_config_they_are(
     assert_same_arrays(campaign.result.merged, arrays(fresh.result.merged))
 
 
+@pytest.mark.failure("output from another version")
 def test_a_new_physics_version_computes_everything(tiny: Reported, tmp_path: Path):
     campaign = tiny.copy(tmp_path / "computed")
     campaign.change(http_reporting={"reporting": False})
@@ -270,6 +274,7 @@ def test_a_drawn_seed_is_kept(new_campaign: Callable[..., Campaign]):
     assert_same_arrays(campaign.result.merged, first)
 
 
+@pytest.mark.failure("specimen.nc lost, truncated or damaged")
 def test_a_lost_specimen_file_recomputes_no_configuration_that_is_there(tiny: Reported, tmp_path: Path):
     campaign = tiny.copy(tmp_path / "lost")
     campaign.change(http_reporting={"reporting": False})

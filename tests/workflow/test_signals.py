@@ -45,6 +45,7 @@ def pending(pid: int) -> set[signal.Signals]:
     return {number for number in signal.Signals for mask in masks if mask >> (number - 1) & 1}
 
 
+@pytest.mark.failure("signal to stemphony run alone")
 def test_sigint_to_the_command_alone_is_ctrl_c(slow: Finished, campaign: Campaign):
     """Of SIGINT to Snakemake alone it would wait for its jobs, and delete what they have computed."""
     with campaign.start_stemphony() as running:
@@ -66,6 +67,7 @@ def test_sigint_to_the_command_alone_is_ctrl_c(slow: Finished, campaign: Campaig
     assert_same_arrays(campaign.result.merged, slow.arrays)
 
 
+@pytest.mark.failure("signal to stemphony run alone")
 def test_sigterm_to_the_command_alone_lets_the_jobs_that_run_finish(slow: Finished, campaign: Campaign):
     with campaign.start_stemphony() as running:
         jobs = [state["pid"] for state in campaign.wait_for_jobs(2, 2).values()]
@@ -86,6 +88,7 @@ def test_sigterm_to_the_command_alone_lets_the_jobs_that_run_finish(slow: Finish
     assert_same_arrays(campaign.result.merged, slow.arrays)
 
 
+@pytest.mark.failure("signal to stemphony run alone")
 def test_a_run_in_the_background_of_a_script_outlasts_ctrl_c_at_the_script(
     slow: Finished, campaign: Campaign, tmp_path: Path
 ):
@@ -103,6 +106,7 @@ def test_a_run_in_the_background_of_a_script_outlasts_ctrl_c_at_the_script(
     assert_same_arrays(campaign.result.merged, slow.arrays)
 
 
+@pytest.mark.failure("terminal is closed, connection breaks (SIGHUP)")
 def test_a_terminal_that_is_closed_ends_the_run_and_the_same_command_goes_on(slow: Finished, campaign: Campaign):
     with heeding_hangup():
         wrapper, terminal = pty.fork()

@@ -116,6 +116,7 @@ def test_a_finished_simulation_is_done_and_merged(quiet_copy: Campaign):
     assert {path: path.stat().st_mtime_ns for path in quiet_copy.directory.rglob("*")} == before
 
 
+@pytest.mark.failure("run killed on another login node")
 def test_a_run_on_another_machine_is_told_with_what_was_last_heard_of_it(quiet_copy: Campaign):
     """Killed there, it would be alive for good to whoever looks from here."""
     folder = quiet_copy.directory / HOLDERS
@@ -144,6 +145,7 @@ def test_a_result_that_has_what_is_missing_now_is_not_said_to_be_merged_from_wha
     assert "stem.nc is merged from all of them, as they were before; no run is alive" in said
 
 
+@pytest.mark.failure("job exits non-zero")
 def test_what_failed_and_what_is_missing_is_told_with_reason_and_log(broken: Campaign):
     found = status(broken)
     assert found["counts"] == {"done": 2, "running": 0, "failed": 1, "missing": 1, "unusable": 0}
@@ -158,6 +160,7 @@ def test_what_failed_and_what_is_missing_is_told_with_reason_and_log(broken: Cam
     assert "stemphony rerun " in said
 
 
+@pytest.mark.failure("job killed by SIGKILL")
 def test_a_killed_job_is_failed_and_a_running_one_is_running(slow: Finished, tmp_path: Path):
     campaign = slow.copy(tmp_path / "slow campaign")
     for file in (campaign.result.root / "jobs").rglob("*.nc"):
@@ -180,6 +183,7 @@ def test_a_killed_job_is_failed_and_a_running_one_is_running(slow: Finished, tmp
     assert found["merged"] == "outdated"
 
 
+@pytest.mark.failure("output bit-flipped")
 def test_a_damaged_file_is_found_when_every_byte_is_looked_at(quiet_copy: Campaign):
     flip_one_bit(quiet_copy.job_file("p0d000/0000"))
     assert states(quiet_copy)["p0d000/0000"] == "done"
@@ -187,6 +191,7 @@ def test_a_damaged_file_is_found_when_every_byte_is_looked_at(quiet_copy: Campai
     assert "do not match" in quiet_copy.command("status", quiet_copy.result.root, "--verify").output
 
 
+@pytest.mark.failure("output truncated")
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [("all of it", "truncated: it is empty"), ("its end", "truncated: it has 5000 of "), ("its begin", "damaged: ")],
@@ -211,6 +216,7 @@ def test_a_file_that_was_cut_off_is_found_without_looking_at_every_byte(
     assert_same_arrays(quiet_copy.result.merged, tiny.arrays)
 
 
+@pytest.mark.failure("output from another config")
 def test_a_file_of_another_campaign_is_unusable(slow: Finished, quiet_copy: Campaign):
     foreign = slow.campaign.job_file("p0d000/0000")
     own = quiet_copy.job_file("p5d000/0001")
@@ -249,6 +255,7 @@ def note(campaign: Campaign, **state: Any) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **state}))
 
 
+@pytest.mark.failure("a try fails and another one follows")
 @pytest.mark.parametrize("left", [{"state": "failed", "message": "no luck"}, {"state": "running", "pid": 2**22 + 1}])
 def test_a_pair_whose_next_try_is_still_to_come_is_said_to_have_one(quiet_copy: Campaign, left: dict[str, Any]):
     why = left.get("message", "the job died without a word")
@@ -271,6 +278,7 @@ def test_the_last_try_is_not_said_to_have_another(quiet_copy: Campaign):
     assert "configuration 1, 1 attempts: no luck" in said
 
 
+@pytest.mark.failure("disk full while a job writes")
 @pytest.mark.parametrize(
     ("log", "reason"),
     [
@@ -357,6 +365,7 @@ def dated(files: list[Path], ahead_s: float) -> None:
         os.utime(file, (moment, moment))
 
 
+@pytest.mark.failure("clock jumps, or is ahead on another machine")
 def test_job_files_from_a_clock_that_is_ahead_are_merged(tiny: Reported, quiet_copy: Campaign):
     """Snakemake deletes an output that is older than its inputs, stem.nc among them."""
     files = sorted((quiet_copy.result.root / "jobs").rglob("*.nc"))
@@ -381,6 +390,7 @@ def test_job_files_from_a_clock_that_is_ahead_are_merged(tiny: Reported, quiet_c
     assert drawn.status == 0, drawn.output
 
 
+@pytest.mark.failure("merged result truncated or damaged")
 @pytest.mark.parametrize("damage", ["a byte of its superblock", "its end"])
 @pytest.mark.parametrize("command", ["stemphony rerun", "stemphony run", "snakemake"])
 def test_a_damaged_merged_result_is_merged_anew(tiny: Reported, quiet_copy: Campaign, damage: str, command: str):
@@ -405,6 +415,7 @@ def test_a_damaged_merged_result_is_merged_anew(tiny: Reported, quiet_copy: Camp
     assert quiet_copy.to_run() == set()
 
 
+@pytest.mark.failure("merged result truncated or damaged")
 def test_a_damaged_merged_result_is_in_the_plan_only_where_all_is_asked_for(quiet_copy: Campaign):
     os.truncate(quiet_copy.result.merged, 5000)
     assert quiet_copy.to_run() == AFTER_JOBS
@@ -414,6 +425,7 @@ def test_a_damaged_merged_result_is_in_the_plan_only_where_all_is_asked_for(quie
     assert quiet_copy.succeed("--dry-run", one).jobs == set()
 
 
+@pytest.mark.failure("merged result truncated or damaged")
 def test_a_changed_byte_of_the_merged_result_is_found_when_every_byte_is_looked_at(
     tiny: Reported, quiet_copy: Campaign
 ):
@@ -425,6 +437,7 @@ def test_a_changed_byte_of_the_merged_result_is_found_when_every_byte_is_looked_
     assert status(quiet_copy, "--verify")["merged"] == "current"
 
 
+@pytest.mark.failure("plan.json lost")
 def test_a_lost_plan_is_that_of_the_last_run(quiet_copy: Campaign):
     before = status(quiet_copy)
     quiet_copy.result.plan.unlink()
@@ -441,6 +454,7 @@ def test_after_nothing_to_compute_files_that_are_not_usable_are_told(quiet_copy:
     assert rerun(quiet_copy).status == 0
 
 
+@pytest.mark.failure("output truncated")
 def test_a_result_that_a_refused_merge_has_left_is_not_said_to_be_merged_from_what_is_there(
     tiny: Reported, quiet_copy: Campaign
 ):
@@ -456,8 +470,9 @@ def test_a_result_that_a_refused_merge_has_left_is_not_said_to_be_merged_from_wh
     assert quiet_copy.result.merged.read_bytes() == stem
     found = status(quiet_copy)
     assert (found["counts"]["done"], found["merged"]) == (4, "outdated")
+    assert "is from before, or damaged" in quiet_copy.command("status", quiet_copy.result.root).output
     again = rerun(quiet_copy)
-    assert again.status == 1
+    assert again.status == 1, again.output
     assert "then all pairs are merged anew" in again.output
     mended = rerun(quiet_copy, "--verify")
     assert mended.status == 0, mended.output
@@ -614,6 +629,7 @@ def test_a_kept_name_takes_the_place_of_what_has_it(tmp_path: Path, there: str):
     assert sorted(tmp_path.iterdir()) == [file, second]
 
 
+@pytest.mark.failure("output truncated")
 def test_a_damaged_pair_is_repaired(tiny: Reported, quiet_copy: Campaign):
     file = quiet_copy.job_file("p0d000/0000")
     file.write_bytes(file.read_bytes()[:5000])

@@ -61,6 +61,7 @@ def fill(folder: Path, room_kib: int) -> Path:
 # --- a full disk ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.failure("disk full while the merge writes")
 def test_a_disk_that_is_full_while_the_merge_writes_costs_the_merge_only(quiet_copy: Campaign, tiny: Reported):
     campaign = quiet_copy
     campaign.change(adf={"average_configurations": False})  # merged only
@@ -100,6 +101,7 @@ def test_a_working_directory_whose_disk_is_full_is_told_so(quiet_copy: Campaign,
         assert_same_arrays(campaign.result.merged, tiny.arrays)
 
 
+@pytest.mark.failure("disk full before a run begins")
 @pytest.mark.parametrize("left_kb", [0, 4, 8, 12])
 def test_a_disk_that_is_full_before_a_run_begins_is_one_message(quiet_copy: Campaign, left_kb: int):
     """Snakemake's lock, its marks and the note of the run are the first that find no room."""
@@ -119,6 +121,7 @@ def test_a_disk_that_is_full_before_a_run_begins_is_one_message(quiet_copy: Camp
         assert campaign.succeed().jobs == {"p0d000/0001"} | AFTER_JOBS
 
 
+@pytest.mark.failure("disk full while the merge writes")
 def test_a_disk_that_is_full_before_the_merge_begins_is_told_with_what_is_kept(quiet_copy: Campaign):
     """Snakemake copies the present stem.nc before the merge, and ends where it cannot."""
     campaign = quiet_copy
@@ -146,6 +149,7 @@ def test_a_disk_that_is_full_before_the_merge_begins_is_told_with_what_is_kept(q
 # --- a folder that cannot be written --------------------------------------------------------------------------------
 
 
+@pytest.mark.failure("read-only results folder")
 def test_a_read_only_results_folder_is_one_message_before_anything_runs(quiet_copy: Campaign):
     campaign = quiet_copy
     campaign.change(frozen_phonon={"configurations": 3})
@@ -195,6 +199,7 @@ def late(quiet_copy: Campaign, tmp_path: Path) -> Campaign:
     return Campaign(clone, quiet_copy.folder, quiet_copy.env)
 
 
+@pytest.mark.failure("output visible late (network file system)")
 def test_a_file_that_appears_late_is_waited_for(late: Campaign, tiny: Reported):
     outcome = late.stemphony("--latency-wait", "60")
     assert outcome.status == 0, outcome.output
@@ -202,6 +207,7 @@ def test_a_file_that_appears_late_is_waited_for(late: Campaign, tiny: Reported):
     assert late.states(2).keys() == {"p5d000/0000"}
 
 
+@pytest.mark.failure("output visible late (network file system)")
 def test_a_file_that_appears_later_than_that_fails_its_pair_alone(late: Campaign, quiet_copy: Campaign, tiny: Reported):
     before = late.written()
     outcome = late.snakemake("--latency-wait", "0", "--retries", "0")
@@ -218,6 +224,7 @@ def test_a_file_that_appears_later_than_that_fails_its_pair_alone(late: Campaign
 # --- two simulations in one folder ----------------------------------------------------------------------------------
 
 
+@pytest.mark.failure("two simulations in one folder")
 def test_two_simulations_run_in_one_folder_at_once(tiny: Reported, quiet_copy: Campaign):
     first = quiet_copy
     shutil.rmtree(first.result.root / "jobs")

@@ -9,6 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
 from stemphony.store.claims import process_start
 from stemphony.store.holders import HOLDERS
 from support.campaign import Running, assert_same_arrays, wait_for
@@ -16,6 +17,7 @@ from support.campaign import Running, assert_same_arrays, wait_for
 from workflow.conftest import Finished
 
 
+@pytest.mark.failure("two stemphony run at once")
 def test_of_two_runs_at_once_one_computes_and_the_other_says_so(slow: Finished, tmp_path: Path):
     campaign = slow.copy(tmp_path / "slow campaign")
     shutil.rmtree(campaign.result.root / "jobs")
@@ -33,6 +35,7 @@ def test_of_two_runs_at_once_one_computes_and_the_other_says_so(slow: Finished, 
     assert_same_arrays(campaign.result.merged, slow.arrays)
 
 
+@pytest.mark.failure("two snakemake with other configs in one simulation")
 def test_of_two_snakemake_that_want_the_same_files_the_second_is_refused(slow: Finished, tmp_path: Path):
     campaign = slow.copy(tmp_path / "slow campaign")
     shutil.rmtree(campaign.result.root / "jobs")
@@ -49,6 +52,7 @@ def test_of_two_snakemake_that_want_the_same_files_the_second_is_refused(slow: F
     assert_same_arrays(campaign.result.merged, slow.arrays)
 
 
+@pytest.mark.failure("only stemphony run is killed")
 def test_a_wrapper_that_is_killed_alone_leaves_a_snakemake_that_finishes(slow: Finished, tmp_path: Path):
     campaign = slow.copy(tmp_path / "slow campaign")
     shutil.rmtree(campaign.result.root / "jobs")

@@ -41,6 +41,7 @@ def test_a_lock_without_a_holder_is_waited_for_briefly_whatever_its_time(
     assert looks
 
 
+@pytest.mark.failure("run killed on another login node")
 def test_a_lock_of_a_run_on_another_machine_is_left_alone_with_what_to_do(tmp_path: Path):
     lock = tmp_path / ".snakemake" / "locks" / "0.output.lock"
     holder = tmp_path / HOLDERS / "login2.4711.json"
@@ -71,6 +72,7 @@ def child(monkeypatch: pytest.MonkeyPatch) -> run._Child:
     return child
 
 
+@pytest.mark.failure("signal to stemphony run alone")
 @pytest.mark.parametrize(
     ("number", "expected"), [(signal.SIGINT, [4711, 4712]), (signal.SIGTERM, [4711])], ids=["SIGINT", "SIGTERM"]
 )
@@ -84,6 +86,7 @@ def test_a_signal_to_the_command_alone_is_handed_on_once(child, monkeypatch, num
     assert child.sent == [(pid, number) for pid in expected]
 
 
+@pytest.mark.failure("signal to stemphony run alone")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_signal_that_reached_snakemake_is_not_handed_on(child, monkeypatch, number):
     monkeypatch.setattr(run, "HEARD_S", 0.0)

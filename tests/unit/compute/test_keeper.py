@@ -310,6 +310,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.failure("checkpoint damaged or foreign")
 @pytest.mark.parametrize("with_arrays", [True, False])
 @pytest.mark.parametrize("name", DAMAGES)
 def test_what_is_damaged_is_refused(written, name, with_arrays):

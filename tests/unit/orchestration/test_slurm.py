@@ -77,6 +77,7 @@ def test_a_cancelled_job_has_ended_whoever_cancelled_it(command: str):
     assert answers == [{"1": "CANCELLED"}]
 
 
+@pytest.mark.failure("a job makes room for another (preemption)")
 def test_a_job_that_made_room_for_others_and_is_not_queued_again_has_ended_and_is_told_once():
     requeued = [{"1": "PREEMPTED"}, {"1": "PREEMPTED"}, {"1": "PENDING"}]
     answers, said = looks(Slurm([*requeued, {"1": "PREEMPTED"}]), {"1"}, len(requeued) + ABSENT_LOOKS)
@@ -87,6 +88,7 @@ def test_a_job_that_made_room_for_others_and_is_not_queued_again_has_ended_and_i
     assert line.startswith("Slurm has ended the job 1 to make room for one of higher priority (PREEMPTED).")
 
 
+@pytest.mark.failure("Slurm has forgotten a job")
 def test_a_job_that_nobody_knows_any_more_has_ended():
     answers, _ = looks(Slurm([{"2": "RUNNING"}]), {"1", "2"}, ABSENT_LOOKS)
     assert [answer.get("1") for answer in answers] == [None] * (ABSENT_LOOKS - 1) + ["UNKNOWN"]
@@ -220,6 +222,7 @@ QUEUE = "cat <<'END'\n" + "\n".join(
 )
 
 
+@pytest.mark.failure("time limit above that of the partition")
 def test_jobs_that_never_start_are_cancelled_and_told_by_what_they_ask_and_what_is_allowed(commands: Path):
     answer(commands, "squeue", QUEUE)
     answer(commands, "sinfo", "echo 1:30:00; echo 1:30:00")
@@ -244,6 +247,7 @@ def test_a_job_that_cannot_be_cancelled_is_told_with_the_command(commands: Path)
     assert "more than its partition allows. To end this: scancel 5. " in line
 
 
+@pytest.mark.failure("a job that Slurm holds")
 def test_of_jobs_that_somebody_must_release_or_change_the_user_is_told_once(commands: Path):
     answer(
         commands,

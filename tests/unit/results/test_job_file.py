@@ -127,6 +127,7 @@ def test_a_second_writer_between_checksum_and_data_leaves_them_matching(fake, mo
     assert paths.checksum(file).read_text().split()[0] == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+@pytest.mark.failure("disk full while a job writes")
 def test_a_job_that_cannot_be_written_leaves_nothing_and_the_old_result(fake, monkeypatch):
     file = fake.write("p2d500", 1)
     before = file.read_bytes()

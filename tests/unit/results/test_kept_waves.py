@@ -147,6 +147,7 @@ def test_a_claim_without_heartbeat_is_taken_over(file, monkeypatch):
     assert said[0] == "waiting for the waves of this configuration, which another job computes"
 
 
+@pytest.mark.failure("dead claim that cannot be removed")
 def test_a_claim_that_stays_costs_time_and_not_the_result(file, monkeypatch):
     monkeypatch.setattr(claims, "POLL_S", 0.01)
     monkeypatch.setattr(claims, "STALE_S", 0.1)

@@ -187,6 +187,7 @@ def test_a_part_that_is_refused_in_another_process_is_refused(fake, monkeypatch)
     assert not fake.result.merged.exists()
 
 
+@pytest.mark.failure("a process of the merge is killed")
 def test_a_process_of_the_merge_that_is_killed_is_told_in_words(fake, monkeypatch):
     monkeypatch.setattr(module, "SEVERAL_PROCESSES_FROM_S", 0)
     monkeypatch.setattr(averages, "PART_UNITS", 2)
@@ -506,6 +507,7 @@ def test_missing_files(pair):
     refusal(pair, f"{first}: missing", f"{second}: missing", "2 of 2 job files")
 
 
+@pytest.mark.failure("output from another config")
 @pytest.mark.parametrize(
     "change",
     [{"defocus_nm": 1.0}, {"configuration": 0}, {"specimen_digest": "0" * 64}, {"scan": {"points": [4, 4]}}],
@@ -525,6 +527,7 @@ def test_files_of_two_jobs_that_were_swapped(pair):
     refusal(pair, f"{one}: foreign", f"{other}: foreign")
 
 
+@pytest.mark.failure("output from another version")
 def test_a_file_of_another_physics_version(pair, monkeypatch):
     monkeypatch.setattr(provenance, "PHYSICS_VERSION", provenance.PHYSICS_VERSION + 1)
     old = pair.pairs[0]
@@ -539,6 +542,7 @@ def test_files_of_different_seeds(pair):
     refusal(pair, "mixed", "random seed", "['1', '2']")
 
 
+@pytest.mark.failure("output truncated")
 def test_a_truncated_file(pair):
     file = pair.result.job("p0d000", 1)
     whole = file.read_bytes()
@@ -598,6 +602,7 @@ def test_a_file_whose_data_are_damaged_behind_an_intact_header(pair):
     refusal(pair, str(file), "damaged", "delete this file")
 
 
+@pytest.mark.failure("output bit-flipped")
 def test_every_flipped_byte_is_found_by_the_checksum(pair):
     file = pair.result.job("p0d000", 1)
     whole = file.read_bytes()

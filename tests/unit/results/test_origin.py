@@ -27,6 +27,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> Non
     monkeypatch.setattr(sys, "executable", str(program))
 
 
+@pytest.mark.failure("merged result truncated or damaged")
 @pytest.mark.parametrize("end", ["kill -SEGV $$", "exit 1", "sleep 100", "echo no JSON", "echo '{}'"])
 def test_a_file_that_ends_the_process_which_opens_it_is_damaged(
     unlike_any: Path, monkeypatch: pytest.MonkeyPatch, end: str

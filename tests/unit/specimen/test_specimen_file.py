@@ -188,6 +188,7 @@ def test_truncated_file(tmp_path, specimen, share):
     damaged(file)
 
 
+@pytest.mark.failure("specimen.nc lost, truncated or damaged")
 def test_edited_content_is_noticed(tmp_path, specimen):
     file = tmp_path / "specimen.nc"
     write_specimen(file, specimen, ATTRIBUTES)
@@ -374,6 +375,7 @@ def test_text_is_utf8_and_its_mode_follows_the_umask(tmp_path):
     assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.failure("disk full while the merge writes")
 def test_a_real_write_failure_of_hdf5_ends_as_a_storage_error(tmp_path):
     """A limit on the file's size stands for the full disk; in a child process, whose limit it is."""
     code = """

@@ -87,6 +87,7 @@ def test_a_number_that_was_given_to_another_process_is_not_taken_for_the_holder(
         other.kill()
 
 
+@pytest.mark.failure("job started twice")
 @pytest.mark.parametrize("other", [{"boot": "another machine"}, {"namespace": "a container's"}, {"boot": ""}])
 def test_of_another_machine_or_container_the_heartbeat_tells(file, other, monkeypatch):
     write(file, replace(Holder.here(), pid=dead_process(), **other))
@@ -114,6 +115,7 @@ def test_a_zombie_is_dead(file):
         assert holder.is_gone
 
 
+@pytest.mark.failure("clock jumps, or is ahead on another machine")
 @pytest.mark.parametrize("now", [lambda: 0.0, lambda: time.monotonic() * -1e6, lambda: 4e9])
 def test_the_heartbeat_is_seen_whatever_the_clock_says(file, monkeypatch, now):
     monkeypatch.setattr(time, "time", now)
@@ -255,6 +257,7 @@ def test_a_dead_claim_that_another_waiter_is_removing_is_waited_for(file):
     assert not file.exists()
 
 
+@pytest.mark.failure("dead claim that cannot be removed")
 def test_a_job_whose_claim_stays_computes_without_one_and_says_so_once(file, monkeypatch, capsys):
     file.mkdir(parents=True)
     monkeypatch.setattr(claims, "STALE_S", 0.1)

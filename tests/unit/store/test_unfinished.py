@@ -42,6 +42,7 @@ def begin(file: Path) -> tuple[subprocess.Popen[bytes], Path]:
     return process, begun
 
 
+@pytest.mark.failure("killed while it writes a file")
 def test_what_a_killed_process_has_begun_is_removed_and_what_a_living_one_writes_stays(result):
     (killed, of_killed), (living, of_living) = begin(result.job("p0d000", 0)), begin(result.merged)
     try:
@@ -60,6 +61,7 @@ def test_what_a_killed_process_has_begun_is_removed_and_what_a_living_one_writes
             process.wait()
 
 
+@pytest.mark.failure("killed while it writes a file")
 def test_those_of_other_machines_stay_and_are_named_by_clean(result, monkeypatch, capsys):
     monkeypatch.setattr(atomic, "place", lambda: "0123abcd")
     elsewhere = atomic.temporary_beside(result.merged)
