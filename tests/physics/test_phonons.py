@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from stemphony.physics.phonons import displacements
+from stemphony.physics.constants import DEBYE_PREFACTOR
+from stemphony.physics.phonons import cholesky, debye_u_iso, displacements, not_positive
 
 U = 0.01
 FIXED = (
@@ -81,3 +82,138 @@ def test_impossible_arguments_are_refused():
         displacements([0.01], -1, 0, None, True)
     with pytest.raises(ValueError, match="negative"):
         displacements([0.01], 1, -1, None, True)
+
+
+# --- anisotropic -------------------------------------------------------------------------------------------------
+
+TENSOR = np.array([[0.03, 0.012, -0.004], [0.012, 0.02, 0.006], [-0.004, 0.006, 0.01]])
+
+
+def turn(degrees, axis):
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    i, j = [n for n in range(3) if n != axis]
+    matrix = np.eye(3)
+    matrix[[i, i, j, j], [i, j, i, j]] = c, -s, s, c
+    return matrix
+
+
+def test_covariance_of_the_displacements_is_the_tensor():
+    moves = displacements(np.full(100_000, np.nan), 1, 0, None, True, np.broadcast_to(TENSOR, (100_000, 3, 3)))
+    # A sample covariance scatters by √((U_xx U_yy + U_xy²)/N); 4.5 sigma.
+    scatter = np.sqrt((np.outer(np.diag(TENSOR), np.diag(TENSOR)) + TENSOR**2) / 100_000)
+    assert (np.abs(np.cov(moves.T) - TENSOR) < 4.5 * scatter).all()
+
+
+def test_mean_phase_factor_is_the_anisotropic_debye_waller_factor():
+    # ⟨exp(2πi g·u)⟩ = exp(−2π² gᵀU g): a crystal that is turned with its tensor scatters as before.
+    g, rotation = np.array([0.8, -0.3, 0.5]), turn(35, 0) @ turn(-70, 2)
+    expected = np.exp(-2 * np.pi**2 * g @ TENSOR @ g)
+    for vector, tensor in ((g, TENSOR), (rotation @ g, rotation @ TENSOR @ rotation.T)):
+        moves = displacements(np.zeros(200_000), 3, 0, None, True, np.broadcast_to(tensor, (200_000, 3, 3)))
+        assert np.exp(2j * np.pi * moves @ vector).mean() == pytest.approx(expected, abs=5 / np.sqrt(200_000))
+
+
+def test_an_isotropic_tensor_moves_atoms_exactly_as_u_iso_does():
+    tensors = np.broadcast_to(U * np.eye(3), (500, 3, 3))
+    np.testing.assert_array_equal(
+        displacements(np.full(500, np.nan), 4, 2, 100, True, tensors), draw(2, 4, 100, atoms=500)
+    )
+
+
+def test_atoms_without_a_tensor_move_as_if_there_were_none():
+    tensors = np.full((500, 3, 3), np.nan)
+    tensors[::2] = TENSOR
+    mixed = displacements(np.full(500, U), 4, 2, None, True, tensors)
+    np.testing.assert_array_equal(mixed[1::2], draw(2, 4, atoms=500)[1::2])
+    assert not np.allclose(mixed[::2], draw(2, 4, atoms=500)[::2])
+    np.testing.assert_array_equal(
+        displacements(np.full(500, U), 4, 2, None, True, np.full_like(tensors, np.nan)), draw(2, 4, atoms=500)
+    )
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        TENSOR,
+        np.zeros((3, 3)),
+        np.diag([0.0, 0.01, 0.02]),
+        np.diag([0.01, 0.0, 0.02]),
+        0.01 * np.outer([1, -2, 3], [1, -2, 3]),
+        0.01 * np.outer([0, 1, 2], [0, 1, 2]),
+        turn(20, 2) @ np.diag([0.02, 0.0, 0.01]) @ turn(20, 2).T,
+    ],
+)
+def test_factor_of_a_semidefinite_tensor_gives_it_back(tensor):
+    factor = cholesky(tensor[None])[0]
+    np.testing.assert_allclose(factor @ factor.T, tensor, atol=1e-12)
+    assert not np.triu(factor, 1).any()
+
+
+def test_tensors_that_are_not_positive_are_named():
+    tensors = np.array(
+        [
+            TENSOR,
+            np.diag([0.01, -0.001, 0.01]),
+            np.full((3, 3), np.nan),
+            [[0.01, 0.02, 0], [0.02, 0.01, 0], [0, 0, 0.01]],
+        ]
+    )
+    assert not_positive(tensors).tolist() == [1, 3]
+    with pytest.raises(ValueError, match=r"tensor 1: .*positive"):
+        cholesky(tensors)
+    with pytest.raises(ValueError, match="positive"):
+        displacements(np.zeros(4), 1, 0, None, True, tensors)
+
+
+# --- Debye model -------------------------------------------------------------------------------------------------
+
+
+def b_factor(mass, debye_temperature, temperature):
+    return 8 * np.pi**2 * debye_u_iso(mass, debye_temperature, temperature)
+
+
+def test_zero_point_motion_and_classical_limit_of_the_debye_model():
+    assert debye_u_iso(50.0, 300.0, 0.0) == pytest.approx(DEBYE_PREFACTOR / (4 * 50.0 * 300.0), rel=1e-12)
+    # ⟨u_x²⟩ = 3ħ²T/(m k_B Θ²) · (1 + x²/36 − …) with x = Θ/T
+    x = 0.05
+    classical = DEBYE_PREFACTOR / (50.0 * 300.0) / x
+    assert debye_u_iso(50.0, 300.0, 300.0 / x) == pytest.approx(classical * (1 + x**2 / 36), rel=1e-7)
+    # The integral up to infinity is π²/6, so ⟨u_x²⟩ grows with T² above the zero-point motion.
+    assert debye_u_iso(50.0, 300.0, 3.0) == pytest.approx(
+        DEBYE_PREFACTOR / (50.0 * 300.0) * (0.25 + np.pi**2 / 6 * 1e-4), rel=1e-9
+    )
+
+
+def test_factors_of_the_formula_for_b_are_the_published_ones():
+    # International Tables and textbooks write B = 11 490 T φ(x)/(A Θ²) + 2 873/(A Θ), in Å², K and u.
+    assert 8 * np.pi**2 * DEBYE_PREFACTOR == pytest.approx(11_490, rel=1e-4)
+    assert b_factor(1.0, 1.0, 0.0) == pytest.approx(2_873, rel=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("mass", "debye_temperature", "published"),
+    [
+        (26.982, 390, 0.81),
+        (63.546, 310, 0.56),
+        (107.868, 221, 0.73),
+        (195.084, 225, 0.37),
+        (207.2, 87, 2.11),
+    ],
+    ids=["Al", "Cu", "Ag", "Pt", "Pb"],
+)
+def test_debye_model_gives_tabulated_b_of_five_elements_at_room_temperature(mass, debye_temperature, published):
+    # B: Sears & Shelley, Acta Cryst. A 47 (1991) 441. Θ from heat capacities at 298 K: Gschneidner, Solid State
+    # Physics 16 (1964) 275. Heat capacity and diffraction weigh the phonons differently, hence 12 %.
+    assert b_factor(mass, debye_temperature, 293) == pytest.approx(published, rel=0.12)
+
+
+@pytest.mark.parametrize(("temperature", "published"), [(85, 0.3301), (90, 0.3374), (280, 0.7460)])
+def test_debye_model_follows_aluminium_from_85_to_280_kelvin(temperature, published):
+    # Peng et al., Acta Cryst. A 52 (1996) 456, table 1. One Θ fits all temperatures.
+    assert b_factor(26.982, 411, temperature) == pytest.approx(published, rel=0.005)
+
+
+@pytest.mark.parametrize("arguments", [(0, 300, 300), (50, 0, 300), (50, 300, -1)])
+def test_impossible_debye_parameters_are_refused(arguments):
+    with pytest.raises(ValueError, match="above 0"):
+        debye_u_iso(*arguments)

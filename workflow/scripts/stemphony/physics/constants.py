@@ -43,3 +43,6 @@ BOHR_RADIUS: float = ELECTRIC_CONSTANT * PLANCK**2 / (pi * ELECTRON_MASS * ELEME
 
 FWHM_PER_SIGMA: float = 2 * sqrt(2 * log(2))
 """Full width at half maximum of a Gaussian of standard deviation 1 [1]."""
+
+DEBYE_PREFACTOR: float = 3 * codata.hbar**2 / (codata.atomic_mass * codata.k) * _ANGSTROM_PER_METRE**2
+"""3ħ²/(u k_B) [Å² K], which over a mass in atomic mass units and a Debye temperature is a mean square displacement."""
