@@ -312,7 +312,7 @@ def test_a_config_without_new_keys_keeps_the_digests_of_version_0_1():
 
 
 def test_what_the_reading_corrects_decides():
-    corrected = planned(InputFiles("5" * 64, reading=("thermal factors of the file",)), **BASE)
+    corrected = planned(InputFiles("5" * 64, revision=2), **BASE)
     assert job_digest(corrected) != job_digest(planned(**BASE))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -42,8 +42,8 @@ class InputFiles:
 
     Attributes
     ----------
-    reading : sequence of str
-        `Specimen.reading`: what the reading of the file corrects or uses that version 0.1.0 did not.
+    revision : int
+        Of the reading: 2 where version 0.1 read other atoms, U or coordinates from this file, else 1.
     occupancies_drawn : bool
         Whether sites of the specimen are drawn in each configuration.
     """
@@ -51,7 +51,7 @@ class InputFiles:
     specimen_sha256: str
     snapshots_sha256: str | None = None
     snapshots: int | None = None
-    reading: Sequence[str] = ()
+    revision: int = 1
     occupancies_drawn: bool = False
 
 
@@ -109,8 +109,8 @@ class Campaign:
             "snapshots_sha256": self.files.snapshots_sha256,
             "physics_version": provenance.PHYSICS_VERSION,
         }
-        if self.files.reading:
-            content["reading"] = list(self.files.reading)
+        if self.files.revision != 1:
+            content["revision"] = self.files.revision
         return {**content, "specimen_digest": provenance.digest(content)}
 
     @cached_property

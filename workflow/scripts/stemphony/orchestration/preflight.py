@@ -243,7 +243,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
     file, parametrization = inputs.specimen_file, config["grating"]["parametrization"]
     structures.require_elements(specimen, elements(parametrization), parametrization, file)
     files = InputFiles(
-        structures.content_sha256(file), reading=specimen.reading, occupancies_drawn=specimen.occupancy is not None
+        structures.content_sha256(file), revision=specimen.revision, occupancies_drawn=specimen.occupancy is not None
     )
     if inputs.snapshots_file is not None:
         frames = len(structures.read_snapshots(inputs.snapshots_file, specimen))

@@ -24,7 +24,8 @@ class Structure:
     cell : (3, 3) array
         Edges a, b, c as rows [Å].
     u_iso : (N,) array or None
-        Mean square displacement per Cartesian axis [Å²], NaN where the file gives none; None without any.
+        Mean square displacement per Cartesian axis [Å²], NaN where the file gives none; None without any. Where
+        `u_aniso` has a tensor, a third of its trace.
     u_aniso : (N, 3, 3) array or None
         Mean square displacements as Cartesian tensors [Å²], NaN for isotropic sites; None without any.
     occupancy : (N,) array or None
@@ -42,6 +43,9 @@ class Structure:
         What the file was read as (`cif`, `poscar`, `stemsalabim` …), and by which library.
     notes : tuple of str
         What a user must know: data that were found and not used, moved, merged or guessed.
+    revision : int
+        1, or 2 where the readers of version 0.1 made other atoms, U or coordinates of this file: it then enters the
+        digest of the specimen, so that old results are not mixed with new ones.
     stated : mapping
         What the file states of itself, for comparison: `formula`, `z`, `density_g_cm3`, `space_group`, where given.
     """
@@ -59,4 +63,5 @@ class Structure:
     format: str = ""
     reader: str = ""
     notes: tuple[str, ...] = ()
+    revision: int = 1
     stated: Mapping[str, str | float] = field(default_factory=dict)

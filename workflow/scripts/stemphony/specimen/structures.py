@@ -75,9 +75,8 @@ class Specimen:
         Formula of the file's cell.
     u_source : str
         Where U comes from, in words.
-    reading : tuple of str
-        What the reading corrects or uses that version 0.1.0 did not. It is part of the specimen's digest, so that
-        exactly the simulations of such files are computed anew. Not kept in `specimen.nc`.
+    revision : int
+        As in `Structure`; it is part of the specimen's digest and not kept in `specimen.nc`.
     """
 
     symbols: NDArray[np.str_]
@@ -97,7 +96,7 @@ class Specimen:
     notes: tuple[str, ...] = ()
     formula: str = ""
     u_source: str = ""
-    reading: tuple[str, ...] = ()
+    revision: int = 1
 
     def __post_init__(self) -> None:
         if not self.radius.size:
@@ -176,6 +175,9 @@ def read_specimen(
         format=detected,
         vacuum=(float(vacuum_angstrom[0]), float(vacuum_angstrom[1]), float(vacuum_angstrom[2])),
         radius=covalent_radii(symbols.tolist()),
+        revision=raw.revision,
+        notes=raw.notes,
+        reader=raw.reader,
     )
     require_distances(specimen, file=file)
     return specimen
