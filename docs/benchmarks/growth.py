@@ -19,9 +19,10 @@ import page
 from stemphony.commands import bench
 from stemphony.compute.atoms import Atoms, draw_atoms
 from stemphony.compute.cost import superposition_probe_slices
-from stemphony.compute.propagation import Passage, strip_plan
+from stemphony.compute.incident_basis import Basis
+from stemphony.compute.propagation import Propagation, strip_plan
 from stemphony.compute.simulation import simulate
-from stemphony.compute.superposition import Basis, Superposition
+from stemphony.compute.superposition import Superposition
 from stemphony.compute.wisdom import cpu_model, prepare_plans
 from stemphony.experiment.model import Experiment
 from stemphony.physics.multislice import propagate
@@ -128,14 +129,14 @@ def measured(settings: dict[str, Any]) -> list[str]:
 
 def _wave_seconds(e: Experiment, atoms: Atoms, flag: str) -> float:
     """CPU seconds of one wave through one slice."""
-    with Passage(e, atoms, 1, flag) as passage:
-        transmissions = passage.transmissions(range(min(10, e.slices)))
+    with Propagation(e, atoms, 1, flag) as propagation:
+        transmissions = propagation.transmissions(range(min(10, e.slices)))
         incident = np.zeros(e.grid.gpts, dtype=e.complex_dtype)
         incident[0, 0] = 1
-        with passage.plan() as plan:
+        with propagation.plan() as plan:
             begin = time.process_time()
             for _ in range(8):
-                for _wave in propagate(plan, incident, transmissions, passage.propagator, (len(transmissions),)):
+                for _wave in propagate(plan, incident, transmissions, propagation.propagator, (len(transmissions),)):
                     pass
             return (time.process_time() - begin) / 8 / len(transmissions)
 
@@ -152,8 +153,8 @@ def _superposed_seconds(e: Experiment, atoms: Atoms, defoci: list[float], flag: 
         if len(defoci) == 1:
             simulate(e, atoms, 0.0, threads=1, flag=flag, on_progress=silent)
             return
-        with Passage(e, atoms, 1, flag) as passage:
-            superposition = Superposition.of(passage, defoci, 4e9, silent)
+        with Propagation(e, atoms, 1, flag) as propagation:
+            superposition = Superposition.of(propagation, defoci, 4e9, silent)
         for defocus in defoci:
             superposition.signals(e, defocus)
 

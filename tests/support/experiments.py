@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from stemphony import provenance
 from stemphony.compute.atoms import Atoms
-from stemphony.compute.recorder import Signals, cbed_geometry
+from stemphony.compute.recorder import JobSignals, cbed_geometry
 from stemphony.experiment import campaign, configuration
 from stemphony.experiment.campaign import Campaign, InputFiles
 from stemphony.experiment.model import Experiment
@@ -69,7 +69,7 @@ def experiment(cell: Sequence[float] = CELL, **blocks: Mapping[str, Any]) -> Exp
     return Experiment.of(tiny(**blocks), cell)
 
 
-def signals(of: Experiment, seed: int | Sequence[int]) -> Signals:
+def signals(of: Experiment, seed: int | Sequence[int]) -> JobSignals:
     """Made-up signals with all that the experiment asks for."""
     rng = np.random.default_rng(seed)
     shape = (len(of.scan_x), len(of.scan_y), len(of.depth_slices))
@@ -78,7 +78,7 @@ def signals(of: Experiment, seed: int | Sequence[int]) -> Signals:
         geometry = cbed_geometry(of)
         angles = (geometry.angles_x, geometry.angles_y)
         cbed = rng.random((*shape, *geometry.shape))
-    return Signals(
+    return JobSignals(
         bins=rng.random((*shape, max(0, len(of.bins) - 1))),
         rings=rng.random((*shape, len(of.rings))),
         total=0.5 + 0.5 * rng.random(shape),
@@ -108,7 +108,7 @@ class FakeCampaign:
         """(Defocus id, configuration) of all jobs."""
         return [(d.id, c) for d in self.campaign.defoci for c in range(self.campaign.configurations)]
 
-    def signals(self, defocus: str, configuration: int) -> Signals:
+    def signals(self, defocus: str, configuration: int) -> JobSignals:
         """The signals of one job."""
         return signals(self.experiment, [self.campaign.defocus(defocus).index, configuration])
 

@@ -25,7 +25,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
         # After the thread limits and the first report: these imports take a while on a cold file system.
         from stemphony.compute.atoms import draw_atoms
         from stemphony.compute.cost import DEFAULT_BUDGET_MB
-        from stemphony.compute.propagation import Passage, strip_plan
+        from stemphony.compute.propagation import Propagation, strip_plan
         from stemphony.compute.recorder import window_errors
         from stemphony.compute.simulation import simulate
         from stemphony.compute.superposition import Superposition
@@ -69,12 +69,12 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
         budget_mb = scope.plan.get("budget_mb", DEFAULT_BUDGET_MB)
 
         def shared() -> Superposition:
-            with scope.keeping() as keeper, Passage(experiment, atoms, threads, flag) as passage:
-                return Superposition.of(passage, scope.plan["defoci_nm"], budget_mb * 1e6, keeper.report, keeper)
+            with scope.keeping() as keeper, Propagation(experiment, atoms, threads, flag) as propagation:
+                return Superposition.of(propagation, scope.plan["defoci_nm"], budget_mb * 1e6, keeper.report, keeper)
 
         if scope.plan.get("shared_waves"):
             superposition = shared_waves(
-                scope.result.waves(configuration), waves_digest(params, seed),
+                scope.result.waves(configuration), waves_digest(params, seed), Superposition,
                 serves=lambda kept: kept.serves(defocus), compute=shared, say=job.say, check=scope.check,
             )  # fmt: skip
             signals = superposition.signals(experiment, defocus)

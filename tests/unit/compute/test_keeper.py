@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from stemphony.compute.atoms import Atoms, draw_atoms
 from stemphony.compute.keeper import ASSUMED_RATE, COST, Keeper, Part
-from stemphony.compute.propagation import Passage
-from stemphony.compute.recorder import Signals
+from stemphony.compute.propagation import Propagation
+from stemphony.compute.recorder import JobSignals
 from stemphony.compute.simulation import simulate
-from stemphony.compute.superposition import Superposition, tiles
+from stemphony.compute.superposition import Superposition
+from stemphony.compute.tiled_scan import tiles
 from stemphony.errors import StorageError
 from stemphony.experiment.model import Experiment
 from stemphony.store import checkpoints
@@ -63,7 +64,7 @@ class Computation:
         self.of = experiment(specimen.cell, **{**BLOCKS, **blocks, "simulation": {"algorithm": algorithm}})
         self.atoms, self.file = atoms_of(self.of, specimen), folder / "c" / "one.checkpoint"
 
-    def attempt(self, steps: int, threads: int = 1) -> tuple[Signals | None, list[tuple[int, int]]]:
+    def attempt(self, steps: int, threads: int = 1) -> tuple[JobSignals | None, list[tuple[int, int]]]:
         """Go on for so many waves; returns the signals at the end, and the progress that was reported."""
         left, seen = [steps], []
 
@@ -91,7 +92,7 @@ class Computation:
         return signals, seen
 
 
-def same(one: Signals, other: Signals) -> bool:
+def same(one: JobSignals, other: JobSignals) -> bool:
     names = ("bins", "rings", "total", "center_of_mass", "cbed")
     about = ("algorithm", "waves", "window_check")
     return all(np.array_equal(getattr(one, n), getattr(other, n), equal_nan=True) for n in names) and all(
@@ -156,8 +157,8 @@ def test_waves_for_all_defoci_go_on_too(tmp_path):
             check,
         )
         try:
-            with Passage(of, atoms, 1, "FFTW_ESTIMATE") as passage:
-                return Superposition.of(passage, [0.0, 2.5], 0.5e6, keeper.report, keeper)
+            with Propagation(of, atoms, 1, "FFTW_ESTIMATE") as propagation:
+                return Superposition.of(propagation, [0.0, 2.5], 0.5e6, keeper.report, keeper)
         except Stopped:
             keeper.save()
             return None

@@ -10,7 +10,7 @@ import pytest
 from scipy import constants
 from stemphony.compute.atoms import Atoms, draw_atoms
 from stemphony.compute.cost import memory_mb, probe_slices, result_bytes
-from stemphony.compute.recorder import Signals
+from stemphony.compute.recorder import JobSignals
 from stemphony.compute.simulation import simulate
 from stemphony.experiment.model import Experiment
 from stemphony.physics.scattering import scattering_factor
@@ -45,12 +45,12 @@ def drawn(of: Experiment, specimen: Specimen, **settings: Any) -> Atoms:
     return draw_atoms(of, specimen.symbols, specimen.positions, specimen.u_iso, **{**usual, **settings})
 
 
-def computed(of: Experiment, atoms: Atoms, defocus_nm: float = 1.0, **settings: Any) -> Signals:
+def computed(of: Experiment, atoms: Atoms, defocus_nm: float = 1.0, **settings: Any) -> JobSignals:
     usual: dict[str, Any] = {"threads": 1, "flag": "FFTW_ESTIMATE", "on_progress": lambda done, total: None}
     return simulate(of, atoms, defocus_nm, **{**usual, **settings})
 
 
-def same(one: Signals, other: Signals) -> bool:
+def same(one: JobSignals, other: JobSignals) -> bool:
     """Whether all signals are equal bit for bit."""
     names = ("bins", "rings", "total", "center_of_mass", "cbed")
     return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in names)

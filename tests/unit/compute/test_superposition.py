@@ -10,24 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stemphony.compute import cost as cost_module
-from stemphony.compute import superposition as superposition_module
+from stemphony.compute import basis_memory, tiled_scan
 from stemphony.compute.atoms import Atoms, draw_atoms
+from stemphony.compute.basis_memory import beams, kept_bytes, most_waves, search_bytes, waves_bytes
 from stemphony.compute.cost import WavePlan, chosen_algorithm, memory_mb, superposition_probe_slices, wave_plan
-from stemphony.compute.propagation import Passage
-from stemphony.compute.recorder import Signals
+from stemphony.compute.exit_waves import ExitWaves, slice_blocks
+from stemphony.compute.incident_basis import Basis
+from stemphony.compute.propagation import Propagation
+from stemphony.compute.recorder import JobSignals
 from stemphony.compute.simulation import simulate
-from stemphony.compute.superposition import (
-    Basis,
-    Superposition,
-    beams,
-    kept_bytes,
-    most_waves,
-    search_bytes,
-    slice_blocks,
-    tiles,
-    waves_bytes,
-)
+from stemphony.compute.superposition import Superposition
+from stemphony.compute.tiled_scan import tiles
 from stemphony.experiment.model import Experiment
 from stemphony.physics import basis as basis_module
 from support.experiments import experiment
@@ -71,7 +64,7 @@ def atoms_of(of: Experiment) -> Atoms:
     )  # fmt: skip
 
 
-def computed(of: Experiment, defocus: float = 3.0, **settings: Any) -> Signals:
+def computed(of: Experiment, defocus: float = 3.0, **settings: Any) -> JobSignals:
     usual: dict[str, Any] = {"threads": 1, "flag": "FFTW_ESTIMATE", "on_progress": lambda done, total: None}
     return simulate(of, atoms_of(of), defocus, **{**usual, **settings})
 
@@ -81,7 +74,7 @@ def deviation(got: np.ndarray, exact: np.ndarray) -> float:
     return float(np.sqrt(np.mean((got - exact) ** 2) / np.mean(exact**2)))
 
 
-def assert_kept(got: Signals, exact: Signals, of: Experiment, tolerance: float) -> None:
+def assert_kept(got: JobSignals, exact: JobSignals, of: Experiment, tolerance: float) -> None:
     """Each image, the bins and the patterns to the tolerance; centres of mass to that of the semi-angle."""
     assert got.rings.shape == exact.rings.shape
     for image in range(exact.rings.shape[-1]):
@@ -194,8 +187,7 @@ def test_the_memory_of_the_search_for_a_basis_is_what_a_job_asks_for(monkeypatch
         adf={"max_mrad": 33.0, "bins": 5, "detectors": {"adf": [31, 33]}},
     )  # fmt: skip
     monkeypatch.setattr(basis_module, "_KEPT_BYTES", kept)
-    monkeypatch.setattr(superposition_module, "_BLOCK_BYTES", 2e6)
-    monkeypatch.setattr(cost_module, "_PROBES_BYTES", 2e6)
+    monkeypatch.setattr(basis_memory, "BLOCK_BYTES", 2e6)
     tracemalloc.start()
     rank = Basis.of(of, [0.0]).rank
     taken = tracemalloc.get_traced_memory()[1]
@@ -231,14 +223,14 @@ def test_the_waves_of_one_tile_are_gone_before_those_of_the_next_are_made(monkey
     alive = weakref.WeakSet()
     seen = []
 
-    class Watched(superposition_module.Crossing):
+    class Watched(ExitWaves):
         def __init__(self, *arguments):
             gc.collect()
             seen.append(len(alive))
             super().__init__(*arguments)
             alive.add(self)
 
-    monkeypatch.setattr(superposition_module, "Crossing", Watched)
+    monkeypatch.setattr(tiled_scan, "ExitWaves", Watched)
     of = made()
     computed(of, budget_mb=20 * waves_bytes(of, 1) / 1e6)
     assert len(seen) > 2
@@ -266,8 +258,8 @@ def test_blocks_of_slices_end_at_depths_and_fit():
 
 
 def shared(of: Experiment, defoci: list[float], threads: int = 1) -> Superposition:
-    with Passage(of, atoms_of(of), threads, "FFTW_ESTIMATE") as passage:
-        return Superposition.of(passage, defoci, 1e9, lambda done, total: None)
+    with Propagation(of, atoms_of(of), threads, "FFTW_ESTIMATE") as propagation:
+        return Superposition.of(propagation, defoci, 1e9, lambda done, total: None)
 
 
 @pytest.mark.parametrize("name", ["usual", "double precision", "soft edges", "every slice", "no detectors"])

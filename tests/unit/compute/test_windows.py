@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from stemphony.compute.atoms import Atoms, draw_atoms
 from stemphony.compute.cost import memory_mb, wave_plan
-from stemphony.compute.recorder import Signals
+from stemphony.compute.recorder import JobSignals
 from stemphony.compute.simulation import simulate
 from stemphony.compute.windows import doubled_grid, windows
 from stemphony.errors import ConfigError
@@ -38,7 +38,7 @@ def atoms_of(of: Experiment, specimen: Any = SPECIMEN) -> Atoms:
     )  # fmt: skip
 
 
-def computed(of: Experiment, atoms: Atoms, **settings: Any) -> Signals:
+def computed(of: Experiment, atoms: Atoms, **settings: Any) -> JobSignals:
     usual: dict[str, Any] = {"threads": 1, "flag": "FFTW_ESTIMATE", "on_progress": lambda done, total: None}
     return simulate(of, atoms, 0.0, **{**usual, **settings})
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from stemphony import paths
 from stemphony.cli import main
-from stemphony.compute.superposition import Basis, Superposition
+from stemphony.compute.incident_basis import Basis
+from stemphony.compute.superposition import Superposition
 from stemphony.physics.basis import signal_forms
 from stemphony.physics.detectors import Region
 from stemphony.results import kept_waves
@@ -54,7 +55,7 @@ def kept(file: Path) -> Path:
 
 def obtained(file: Path, compute=superposition, serves=lambda found: True, said: list[str] | None = None):
     said = [] if said is None else said
-    return shared_waves(file, DIGEST, serves, compute, said.append)
+    return shared_waves(file, DIGEST, Superposition, serves, compute, said.append)
 
 
 def test_whoever_computes_gets_the_bits_that_the_others_read(file):
@@ -66,13 +67,13 @@ def test_whoever_computes_gets_the_bits_that_the_others_read(file):
     computed = Superposition(basis, (0.0,), (signal_forms(exit_waves, regions),), ())
     file.parent.mkdir()
     write_waves(file, computed, DIGEST)
-    found = read_waves(file, DIGEST)
+    found = read_waves(file, DIGEST, Superposition)
     assert found is not None
     assert same(found, computed)
 
 
 def test_what_is_read_is_what_was_written(kept):
-    found = read_waves(kept, DIGEST)
+    found = read_waves(kept, DIGEST, Superposition)
     assert found is not None
     assert same(found, superposition())
 
@@ -92,7 +93,7 @@ def test_what_is_not_certain_is_not_read(kept, damage):
     elif damage == "empty":
         kept.write_bytes(b"")
         paths.checksum(kept).write_text("")
-    assert read_waves(kept, "e" * 64 if damage == "other params" else DIGEST) is None
+    assert read_waves(kept, "e" * 64 if damage == "other params" else DIGEST, Superposition) is None
 
 
 def test_the_first_computes_and_the_second_reads(file):
@@ -132,7 +133,7 @@ def test_of_many_at_once_one_computes(file, monkeypatch):
 def test_waves_that_do_not_serve_are_replaced(kept):
     new = superposition(1)
     assert same(obtained(kept, lambda: new, serves=lambda found: same(found, new)), new)
-    found = read_waves(kept, DIGEST)
+    found = read_waves(kept, DIGEST, Superposition)
     assert found is not None
     assert same(found, new)
 
@@ -157,7 +158,7 @@ def test_a_claim_that_stays_costs_time_and_not_the_result(file, monkeypatch):
     assert same(obtained(file, said=said), superposition())
     assert len(said) == 2
     assert f"{claim} has no heartbeat and cannot be removed" in said[1]
-    found = read_waves(file, DIGEST)
+    found = read_waves(file, DIGEST, Superposition)
     assert found is not None
 
 
@@ -218,7 +219,9 @@ def test_waves_of_another_drawn_seed_are_foreign():
 
 def test_waves_for_other_defoci_are_never_used(file):
     with pytest.raises(AssertionError, match="other defoci"):
-        shared_waves(file, DIGEST, serves=lambda kept: False, compute=superposition, say=lambda text: None)
+        shared_waves(
+            file, DIGEST, Superposition, serves=lambda kept: False, compute=superposition, say=lambda text: None
+        )
     assert not list(file.parent.glob("*"))
 
 

@@ -22,7 +22,7 @@ from stemphony.errors import DamagedResultError, StemphonyError
 from stemphony.paths import ResultPaths
 from stemphony.results import averages
 from stemphony.results import merge as module
-from stemphony.results import signals as block_module
+from stemphony.results import signal_blocks as block_module
 from stemphony.results.layout import read_texts
 from support.experiments import FILES, FakeCampaign, planned
 

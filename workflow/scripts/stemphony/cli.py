@@ -165,10 +165,10 @@ def _preview(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
     job.limit_threads(1)  # before numpy is imported
     from stemphony.commands import status as overview
-    from stemphony.results import partial_merge as partial
+    from stemphony.results.merge_finished import merge_finished
 
     result = overview.result_in(parsed.result)
-    partial.merge_finished(result, overview.planned_in(result), parsed.output or result.preview, print)
+    merge_finished(result, overview.planned_in(result), parsed.output or result.preview, print)
     return 0
 
 

@@ -31,9 +31,9 @@ import numpy as np
 from stemphony import provenance
 from stemphony.compute.atoms import Atoms, draw_atoms
 from stemphony.compute.cost import DEFAULT_BUDGET_MB, wave_plan
+from stemphony.compute.incident_basis import Basis
 from stemphony.compute.propagation import probe, strip_plan
-from stemphony.compute.recorder import Signals
-from stemphony.compute.superposition import Basis
+from stemphony.compute.recorder import JobSignals
 from stemphony.compute.wisdom import cpu_model, prepare_plans
 from stemphony.errors import StemphonyError, StorageError
 from stemphony.experiment.model import Experiment
@@ -345,7 +345,7 @@ class Bench:
             for index in np.flatnonzero(np.isfinite(self.images).any(axis=(1, 2))).tolist():
                 defocus = self.settings.defoci_nm[index]
                 rings = self.images[index, :, :, None, None]
-                signals = Signals(
+                signals = JobSignals(
                     bins=rings, rings=rings, total=self._totals[index, :, :, None],
                     center_of_mass=np.zeros((*self.settings.scan, 1, 0)), cbed=None, cbed_angles=None,
                 )  # fmt: skip

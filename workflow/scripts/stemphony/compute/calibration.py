@@ -1,4 +1,4 @@
-"""How long one wave takes through one slice on this machine: measured once by `stemphony check`, kept in the cache."""
+"""Time of one wave through one slice on this machine; `stemphony check` measures it once and keeps it in the cache."""
 
 from __future__ import annotations
 
@@ -14,18 +14,29 @@ from stemphony.physics.strips.one_array import plan_of_strips
 from stemphony.physics.strips.plan import padded_zeros
 from stemphony.store.atomic import write_text_atomic
 
-# Of a typical core: 1.5 ms at 512², in single precision; the work grows as N log N.
 TYPICAL_S = 1.5e-3
+"""Time of one wave through one slice at 512² in single precision on a typical core [s]; used without a measurement."""
+
 DOUBLE_FACTOR = 2.2
+"""Ratio of the time in double precision to that in single precision."""
 
 
 def _work(gpts: tuple[int, int]) -> float:
+    """Work of one wave and slice in arbitrary units; it grows as N log N."""
     pixels = gpts[0] * gpts[1]
     return pixels * math.log2(pixels)
 
 
 def seconds_per_probe_slice(gpts: tuple[int, int], precision: str) -> tuple[float, bool]:
-    """CPU seconds of one wave through one slice, and whether that was measured on this machine."""
+    """Return the CPU time of one wave through one slice [s], and whether it was measured on this machine.
+
+    Parameters
+    ----------
+    gpts : (int, int)
+        Grid points.
+    precision : str
+        single | double.
+    """
     factor = _work(gpts) / _work((512, 512)) * (DOUBLE_FACTOR if precision == "double" else 1.0)
     try:
         kept = json.loads((cache_folder() / "calibration.json").read_text(encoding="utf-8"))
@@ -38,7 +49,7 @@ def seconds_per_probe_slice(gpts: tuple[int, int], precision: str) -> tuple[floa
 
 
 def calibrate() -> float:
-    """Measure a few slices at 512², keep the result [s] in the cache if it can be written, and return it."""
+    """Measure the CPU time of one wave through one slice at 512² [s]; keep it in the cache if the disk allows."""
     shape = (512, 512)
     plan = plan_of_strips(shape, columns=171, dtype=np.complex64, flag="FFTW_MEASURE")
     rng = np.random.default_rng(0)
@@ -57,7 +68,7 @@ def calibrate() -> float:
         for _passed, _spectrum in propagate(plan, spectrum, [transmission] * slices, propagator, (slices,)):
             pass
         fastest = min(fastest, (time.process_time() - begin) / slices)
-    # Detection, potentials and start-up come on top of the loop.
+    # Detection, potentials and start-up add to the time of the loop.
     seconds = 1.15 * fastest
     file = cache_folder() / "calibration.json"
     try:
@@ -68,6 +79,6 @@ def calibrate() -> float:
             kept = {}
         others = kept if isinstance(kept, dict) else {}
         write_text_atomic(file, json.dumps({**others, cpu_model(): seconds}, indent=1))
-    except Exception:  # the cache is a convenience
+    except Exception:  # without a cache the next check measures again
         return seconds
     return seconds

@@ -1,4 +1,4 @@
-"""What a job costs before it runs: memory, work, and the size of its result."""
+"""Estimates before a job runs: its memory, its work, the size of its result, and the algorithm with less work."""
 
 from __future__ import annotations
 
@@ -8,12 +8,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from stemphony.compute import basis_memory
+from stemphony.compute.basis_memory import (
+    COPIES_WHILE_WRITING,
+    beams,
+    kept_bytes,
+    most_waves,
+    search_bytes,
+    waves_bytes,
+)
+from stemphony.compute.incident_basis import Basis
 from stemphony.compute.recorder import cbed_geometry
-from stemphony.compute.superposition import HELD, Basis, beams, kept_bytes, most_waves, search_bytes, waves_bytes
 from stemphony.compute.windows import doubled_grid, windows
 from stemphony.experiment.model import Experiment
 
 DEFAULT_BUDGET_MB = 4000.0
+"""Memory for transmission functions and waves of a job [MB], unless `resources.mem_mb` says otherwise."""
 
 
 def memory_mb(
@@ -23,9 +33,22 @@ def memory_mb(
     budget_mb: float = DEFAULT_BUDGET_MB,
     waves: WavePlan | None = None,
 ) -> float:
-    """Estimate of one job's peak memory [MB], on the safe side; a test compares it with what jobs really take."""
+    """Estimate the peak memory of one job [MB]; the estimate is rather too high than too low.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    atoms : int
+        Number of atoms of the specimen.
+    threads : int
+        Number of threads of the job.
+    budget_mb : float
+        Memory for transmission functions and waves [MB].
+    waves : WavePlan or None
+        The plan of the campaign; None for multislice.
+    """
     if experiment.window is not None:
-        # The error of windows is measured on one of twice the size.
+        # The job measures the error of its windows on a window of twice the size.
         wide = replace(experiment, window=None, grid=doubled_grid(experiment), algorithm="multislice", cbed_max=None)
         inside = replace(experiment, window=None)
         return max(memory_mb(inside, atoms, threads, budget_mb, waves), memory_mb(wide, atoms, threads, budget_mb))
@@ -33,26 +56,26 @@ def memory_mb(
     pixels = nx * ny
     wave = pixels * experiment.complex_dtype.itemsize
     interpreter = 120e6
-    # k, k², azimuth; probe; scattering factors of a few elements on half the grid and detector rows inside the band
-    # limit; band limit and propagator.
+    # Arrays on the grid: k, k² and azimuth; the probe; scattering factors of a few elements on half the grid and
+    # detector rows inside the band limit; band limit and propagator.
     constants = pixels * (3 * 8 + 16 + 24) + 2.0 * wave
-    # While apertures and detectors are made, before the first slice is.
+    # Peak while apertures and detectors are made, before the first slice.
     start = pixels * 80.0
     needed = float(experiment.slices * wave)
     if experiment.algorithm != "multislice":
-        constants += 8 * _PROBES_BYTES
-        # At the least as much as is searched before a tile is cut.
+        constants += 8 * basis_memory.BLOCK_BYTES
+        # A job always searches this far before it cuts a tile.
         start += search_bytes(experiment, 1)
     if waves is not None and waves.algorithm == "probe_basis":
         needed += waves_bytes(experiment, waves.waves) + 16 * beams(experiment) * waves.waves
         search = search_bytes(experiment, waves.waves)
         start = max(start, search if waves.shared else min(search, search_bytes(experiment, 1) + budget_mb * 1e6))
         if waves.shared:
-            needed += HELD * kept_bytes(experiment, waves.waves)
+            needed += COPIES_WHILE_WRITING * kept_bytes(experiment, waves.waves)
     transmissions = min(needed, budget_mb * 1e6)
-    # Phases exp(−2πi k·r) of one element's atoms in one slice; a slice on a lattice plane has more than the average.
+    # The phases exp(−2πi k·r) of one slice. A slice on a lattice plane holds more atoms than the average.
     in_slice = min(atoms, 2 * math.ceil(atoms / experiment.slices))
-    # The plan's buffers and an incident wave.
+    # Buffers of the FFT plan, an incident wave, and these phases.
     per_thread = 5 * wave + 3 * 16 * pixels + 40 * max(nx, ny) * in_slice
     return (
         interpreter
@@ -64,13 +87,13 @@ def memory_mb(
 
 
 def _signal_bytes(experiment: Experiment) -> int:
-    """Memory of one job's signals and of their copy that is written [bytes]; all but patterns are summed in double."""
+    """Memory of the signals of one job and of the copy that is written [bytes]; images and bins are in double."""
     images, patterns = result_bytes(experiment)
     return 2 * (images * 8 // experiment.real_dtype.itemsize + patterns)
 
 
 def result_bytes(experiment: Experiment) -> tuple[int, int]:
-    """Size of one job's signals before compression [bytes]: of bins, images and centre of mass, and of the CBED."""
+    """Return the size of the signals of one job before compression [bytes]: of the group adf, and of the group cbed."""
     stored = experiment.positions * len(experiment.depth_slices) * experiment.real_dtype.itemsize
     per_wave = len(experiment.bins) - 1 + len(experiment.rings) + 1 + 2 * experiment.center_of_mass
     pixels = 0 if experiment.cbed_max is None else math.prod(cbed_geometry(experiment).shape)
@@ -78,31 +101,41 @@ def result_bytes(experiment: Experiment) -> tuple[int, int]:
 
 
 def probe_slices(experiment: Experiment) -> int:
-    """Work of one job in units of one wave through one slice."""
+    """Return the work of one multislice job, in units of one wave through one slice."""
     return experiment.positions * experiment.depth_slices[-1]
 
 
 # --- the choice of the algorithm --------------------------------------------------------------------------------
 
-# Of a typical core, in single precision; only their ratios matter.
-_SECONDS_PER_PROBE_SLICE = 1.5e-3  # at 512²
-_SECONDS_PER_MULTIPLICATION = 1 / 8e9  # of complex numbers, in matrix products
+_SECONDS_PER_PROBE_SLICE = 1.5e-3
+"""Time of one wave through one slice at 512² [s], on a typical core in single precision. Only its ratio to
+`_SECONDS_PER_MULTIPLICATION` matters."""
+
+_SECONDS_PER_MULTIPLICATION = 1 / 8e9
+"""Time of one complex multiplication in a matrix product [s], on the same core."""
 
 _GAIN = 0.9
-"""The estimate must promise at least this for `auto` to leave multislice."""
+"""`auto` leaves multislice only if the estimated work falls below this share of it, because the estimate is rough."""
 
 
 def probe_slice_seconds(gpts: tuple[int, int]) -> float:
-    """Time of one wave through one slice on a typical core [s]; it grows as N log N."""
+    """Return the time of one wave through one slice of (nx, ny) points on a typical core [s]; it grows as N log N."""
     pixels = gpts[0] * gpts[1]
     return _SECONDS_PER_PROBE_SLICE * pixels * math.log2(pixels) / (512**2 * 18)
 
 
 def superposition_probe_slices(experiment: Experiment, rank: int, defoci: int) -> float:
-    """Work of `probe_basis` for all probes of some defoci, in units of one wave through one slice.
+    """Estimate the work of `probe_basis` for all probes of some defoci, in units of one wave through one slice.
 
-    The waves of the basis, loading and storing each at every depth, the matrices of the detectors and their
-    evaluation, and the search for the basis.
+    It includes the waves of the basis, loading and storing each of them at every depth, the matrices of the detectors
+    and their evaluation, and the search for the basis.
+
+    Parameters
+    ----------
+    rank : int
+        Number of basis waves.
+    defoci : int
+        Number of defoci that these waves serve.
     """
     nx, ny = experiment.grid.gpts
     inside = 0.25 * math.pi * experiment.bandlimit**2 * min(nx, ny) ** 2
@@ -110,10 +143,10 @@ def superposition_probe_slices(experiment: Experiment, rank: int, defoci: int) -
     regions = len(experiment.bins) + len(experiment.rings) + 2 * experiment.center_of_mass
     by_forms = 3 * inside * rank**2 + regions * rank**2 * probes
     detectors = min(by_forms, inside * rank * probes) if experiment.adf else 0.0
-    # At all their pixels: they are resized afterwards.
+    # Patterns are superposed at their native pixels and resized afterwards.
     patterns = 0.0 if experiment.cbed_max is None else cbed_geometry(experiment).native_pixels.size * rank * probes
-    search = 8 * beams(experiment) * probes * rank  # in double precision, several times over
-    # Half as much again for intensities, in double precision, and for what is moved about in the memory.
+    search = 8 * beams(experiment) * probes * rank  # several passes in double precision
+    # Intensities in double precision and copies in memory take half as much again.
     products = 1.5 * depths * (detectors + patterns) + search
     loading = 0.5 * rank * depths
     return (
@@ -124,10 +157,17 @@ def superposition_probe_slices(experiment: Experiment, rank: int, defoci: int) -
 
 
 def chosen_algorithm(experiment: Experiment, defocus_nm: float, budget_mb: float) -> str:
-    """What `auto` means for a job on its own: multislice, or probe_basis where that is less work.
+    """Return the algorithm of a job whose waves no other job shares: `multislice` or `probe_basis`.
 
-    From an estimate of the rank that costs little beside the job, whichever it is. A scan that would have to be cut
-    into tiles for lack of memory goes by multislice: what tiles have in common would be computed for each of them.
+    For `auto` the choice rests on an estimate of the rank, which costs little compared with the job. If the memory
+    would force the scan into tiles, the choice is multislice: each tile would compute the common waves again.
+
+    Parameters
+    ----------
+    defocus_nm : float
+        Defocus of the job [nm].
+    budget_mb : float
+        Memory for transmission functions and waves [MB].
     """
     if experiment.algorithm != "auto":
         return experiment.algorithm
@@ -136,7 +176,7 @@ def chosen_algorithm(experiment: Experiment, defocus_nm: float, budget_mb: float
 
 
 def _pays_alone(experiment: Experiment, rank: int, budget_mb: float) -> bool:
-    """Whether the basis of one job fits the memory and is clearly less work."""
+    """Whether the basis of one job fits the memory and is clearly less work than multislice."""
     fits = rank <= most_waves(experiment, budget_mb * 1e6)
     return fits and superposition_probe_slices(experiment, rank, 1) < _GAIN * probe_slices(experiment)
 
@@ -152,11 +192,11 @@ class WavePlan:
     shared : bool
         Whether one propagation serves all defoci of a configuration.
     waves : int
-        Waves of one propagation: of a job, or of a configuration where they are shared.
+        Number of waves of one propagation: of a configuration if its jobs share them, else of a job.
     work : float
-        Of the whole campaign per configuration, in units of one wave through one slice.
+        Work of all defoci of one configuration, in units of one wave through one slice.
     kept_mb : float
-        Size of what is kept for the other jobs of a configuration.
+        Size of the waves that the jobs of a configuration share [MB].
     """
 
     algorithm: str
@@ -169,16 +209,23 @@ class WavePlan:
 def wave_plan(
     experiment: Experiment, defoci_nm: Sequence[float], shares_configurations: bool, budget_mb: float
 ) -> WavePlan:
-    """Decide on the algorithm, and on sharing, before the first job.
+    """Choose the algorithm, and whether jobs share waves, before the first job.
 
-    The rank is taken from a thinned scan: a finer one adds next to nothing to it.
+    Parameters
+    ----------
+    defoci_nm : sequence of float
+        Defoci of the campaign [nm].
+    shares_configurations : bool
+        Whether all defoci see the same atoms.
+    budget_mb : float
+        Memory of one job for transmission functions and waves [MB].
     """
     exact = float(probe_slices(experiment) * len(defoci_nm))
     plain = WavePlan("multislice", False, experiment.positions, exact, 0.0)
     if experiment.algorithm == "multislice":
         return plain
     if experiment.window is not None:
-        # One tile's worth for each window, whichever the jobs choose there.
+        # The first window stands for all of them; jobs choose the algorithm again in each window.
         parts = list(windows(experiment))
         plans = [wave_plan(part.experiment, defoci_nm, False, budget_mb) for part in parts[:1]]
         return replace(plans[0], work=plans[0].work * len(parts))
@@ -194,9 +241,12 @@ def wave_plan(
     if shares_configurations:
         rank = _estimated_rank(experiment, defoci_nm)
         kept = kept_bytes(experiment, rank)
-        # Waves and matrices together must fit, with room for the transmission functions, and so must the search before.
+        # Waves and matrices must leave room for transmission functions. The search comes before both.
         room = budget_mb * 1e6
-        if waves_bytes(experiment, rank) + HELD * kept <= 0.75 * room and search_bytes(experiment, rank) <= room:
+        if (
+            waves_bytes(experiment, rank) + COPIES_WHILE_WRITING * kept <= 0.75 * room
+            and search_bytes(experiment, rank) <= room
+        ):
             work = superposition_probe_slices(experiment, rank, len(defoci_nm))
             together = WavePlan("probe_basis", True, rank, work, kept / 1e6)
             if experiment.algorithm == "probe_basis":
@@ -206,26 +256,24 @@ def wave_plan(
     return min(plans, key=lambda plan: plan.work)
 
 
-_PROBES_BYTES = 64e6
-"""Of a block of probes, in several copies while the basis is sought."""
-
-_THINNED = 24
-"""Positions along each axis of the scan, and defoci, that the rank is estimated from."""
+_SAMPLED = 24
+"""Largest number of scan positions along each axis, and of defoci, in the estimate of the rank. A finer sample adds
+next to nothing to the rank."""
 
 _MOST_NUMBERS = 8e6
-"""Of pixels of the aperture × probes in that estimate."""
+"""Largest size of the estimate of the rank, in pixels of the aperture × probes; it takes a second or two."""
 
 
 def _estimated_rank(experiment: Experiment, defoci_nm: Sequence[float]) -> int:
+    """Rank of the basis of these defoci [nm], from a sample of the scan positions and defoci."""
     nx, ny = len(experiment.scan_x), len(experiment.scan_y)
-    # No more probes than can be searched in a second or two.
-    most = max(2, min(_THINNED, int(math.sqrt(_MOST_NUMBERS / (beams(experiment) * min(len(defoci_nm), _THINNED))))))
+    most = max(2, min(_SAMPLED, int(math.sqrt(_MOST_NUMBERS / (beams(experiment) * min(len(defoci_nm), _SAMPLED))))))
     chosen = [np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)) for n in (nx, ny)]
     where = (chosen[0][:, None] * ny + chosen[1]).ravel()
-    some = np.unique(np.linspace(0, len(defoci_nm) - 1, min(len(defoci_nm), _THINNED)).astype(int))
+    some = np.unique(np.linspace(0, len(defoci_nm) - 1, min(len(defoci_nm), _SAMPLED)).astype(int))
     defoci = [defoci_nm[i] for i in some]
     rank = Basis.of(experiment, defoci, where).rank
     if rank < 0.9 * where.size * len(defoci):
         return rank
-    # The thinned scan is too coarse to tell: no more waves than probes, nor than beams in the aperture.
+    # The sample is too coarse to show the rank. Probes and beams in the aperture are upper bounds.
     return min(experiment.positions * len(defoci_nm), math.ceil(beams(experiment)))

@@ -1,8 +1,8 @@
-"""What a computation keeps of its work on the way, so that the next attempt at it goes on from there.
+"""When and what a job writes to its checkpoint, so that its next attempt continues from there.
 
-A computation tells its keeper what it has, as named arrays, and offers it after each wave. Every so often the keeper
-has them written; the computation finds them again in `found` when it starts. What is kept are finished waves, and each
-wave goes through the same operations whoever computes it: a job that went on has the bits of one that never stopped.
+A computation registers its work with a keeper as named arrays, and calls the keeper after each wave. From time to time
+the keeper writes these arrays. The next attempt finds them in `found`. Checkpoints hold finished waves only, and every
+attempt computes a wave by the same operations. So a resumed job gives the same bits as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -18,28 +18,32 @@ import numpy as np
 from stemphony.errors import StorageError
 
 INTERVAL_S = 60.0
-"""Between two checkpoints, at least."""
+"""Shortest time between two checkpoints [s]; an interruption costs about as much work."""
 
 COST = 0.01
-"""Share of the time that checkpoints may take: one of 2 s is written after 200 s, another after 400 s."""
+"""Largest share of the run time that checkpoints may take. A checkpoint of 2 s is written after 200 s, the next after
+400 s."""
 
 ASSUMED_RATE = 400e6
-"""Bytes per second that a disk is expected to take before the first checkpoint has shown it."""
+"""Speed of the disk [bytes/s] that the first checkpoint assumes; later ones use the measured speed."""
 
 SMALL_BYTES = 1_000_000
-"""What is smaller takes a disk as long as this: by the time of a few bytes a result would seem to take minutes."""
+"""Smaller checkpoints are timed as if they were this large [bytes], because latency dominates them. Otherwise a whole
+result would seem to take minutes."""
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Part:
-    """One array, handed out piece by piece along its first axis so that it is not in memory twice.
+    """One array of a checkpoint, written piece by piece along its first axis, so that it is not in memory twice.
 
     Attributes
     ----------
+    dtype, shape
+        Of the whole array.
     pieces : callable
-        Makes the pieces; they are asked for when the part is written, after those of the parts before it.
+        Returns the pieces. The writer calls it after it has written the parts before this one.
     """
 
     dtype: np.dtype[Any]
@@ -48,13 +52,13 @@ class Part:
 
     @classmethod
     def of(cls, values: Any) -> Self:
-        """Part of an array, or of a number or text."""
+        """Make a part from an array, a number or a text."""
         array = np.asarray(values)
         return cls(array.dtype, array.shape, lambda: iter((array,)))
 
     @property
     def nbytes(self) -> int:
-        """Size when written."""
+        """Size in a checkpoint [bytes]."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
 
@@ -62,20 +66,26 @@ Parts = Mapping[str, Part]
 
 
 class Keeper:
-    """Keeps the work of one job, or of a named part of it; does nothing by default. Thread-safe.
+    """Writes the work of one job, or of a named part of it, to checkpoints. Without arguments it does nothing.
+
+    It is thread-safe.
 
     Parameters
     ----------
     found : dict of str to ndarray
-        What an earlier attempt has kept. Whoever has taken what it needs clears it, to free the memory.
+        Arrays that an earlier attempt has kept. The computation clears it after use, to free the memory.
     write : callable or None
-        Writes parts, with how many waves are done and the total: `write(parts, done, total)`. Raises StorageError.
+        Called as `write(parts, done, total)` with numbers of waves; writes a checkpoint. May raise StorageError.
     check : callable
-        Called after each wave with the time that writing will take [s]; raises when the job has to end.
+        Called after each wave with the expected time of a checkpoint [s]; raises if the job has to end.
     progress : callable
         Called as `progress(done, total)`.
     say : callable
-        Tells the log what happens.
+        Writes a line to the log.
+    interval_s : float
+        Shortest time between two checkpoints [s].
+    clock : callable
+        Returns the time [s].
     """
 
     def __init__(
@@ -91,7 +101,7 @@ class Keeper:
         self.found = {} if found is None else found
         self.done = self.total = self.written = 0
         self.seconds = 0.0
-        """Time that writing has taken so far."""
+        """Time that checkpoints have taken so far [s]."""
         self._write, self._check, self._progress, self._say = write, check, progress, say
         self._interval_s, self._clock = interval_s, clock
         self._parts: Callable[[], Parts] = dict
@@ -104,24 +114,32 @@ class Keeper:
     # --- for the computation ------------------------------------------------------------------------------------
 
     def inside(self, name: str, around: Callable[[], Parts] = dict) -> Keeper:
-        """Keeper of a part of the computation; what is `around` it is kept together with what that part has."""
+        """Make a keeper for a part of the computation.
+
+        Parameters
+        ----------
+        name : str
+            Prefix of the part's arrays in the checkpoint.
+        around : callable
+            Returns further arrays that checkpoints of the part include.
+        """
         return _Inside(self, f"{name}/", around)
 
     def watch(self, parts: Callable[[], Parts]) -> None:
-        """From now on keep what `parts` returns; any thread may call it, at any moment."""
+        """Write what `parts` returns from now on; the keeper may call `parts` from any thread at any time."""
         self._parts = parts
 
     def report(self, done: int, total: int) -> None:
-        """Note and report how far the computation is."""
+        """Note and report the progress."""
         self.done, self.total = done, total
         self._progress(done, total)
 
     def offer(self) -> None:
-        """Write what there is, if the last time is long enough ago; to be called after each wave."""
+        """Write a checkpoint if one is due; the computation calls this after each wave."""
         self.tick()
         if self._write is None or self._has_failed or self._clock() < self._due:
             return
-        # The other threads go on meanwhile.
+        # One thread writes; the others continue to compute.
         if self._busy.acquire(blocking=False):
             try:
                 self._plan_next(self._due, self._expected_s())
@@ -131,14 +149,25 @@ class Keeper:
                 self._busy.release()
 
     def tick(self) -> None:
-        """Raise if the job has to end: to be called where something is finished that cannot be kept by itself."""
+        """Raise if the job has to end; the computation calls this after work that no checkpoint holds."""
         if not self._is_over:
             self._check(self._needed_s)
 
     # --- for the job --------------------------------------------------------------------------------------------
 
     def save(self, within_s: float = float("inf")) -> bool:
-        """Write what there is now, for the last time, unless that takes too long; returns whether it is kept."""
+        """Write the last checkpoint, unless it takes too long.
+
+        Parameters
+        ----------
+        within_s : float
+            Time that is left [s].
+
+        Returns
+        -------
+        bool
+            Whether the checkpoint was written.
+        """
         self._is_over = True
         with self._busy:
             if self._write is None or not self.done or self._expected_s() > within_s:
@@ -174,12 +203,12 @@ class Keeper:
 
 
 class _Inside(Keeper):
-    """A keeper whose parts are kept by another one, under a prefix."""
+    """A keeper that passes its parts to an outer keeper, under a prefix."""
 
     def __init__(self, outer: Keeper, prefix: str, around: Callable[[], Parts]) -> None:
         super().__init__()
         self._outer, self._prefix, self._around = outer, prefix, around
-        # Taken out of the outer one, so that nobody else holds the arrays.
+        # Moved from the outer keeper, so that the memory is free once this keeper drops the arrays.
         names = [name for name in outer.found if name.startswith(prefix)]
         self.found = {name[len(prefix) :]: outer.found.pop(name) for name in names}
 

@@ -1,10 +1,14 @@
-"""The specimen of one job as waves meet it: its slices, the way through them, and the threads that go it."""
+"""What waves need to go through the specimen of one job: transmission functions, propagator, FFT plans and threads.
+
+`physics.multislice.propagate` sends one wave through slices; a `Propagation` provides its arguments to all threads.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -20,11 +24,16 @@ from stemphony.physics.strips.one_array import plan_of_strips
 from stemphony.physics.strips.plan import StripPlan, Transmission, padded_zeros
 
 
-class Passage:
-    """What the threads of one job share; a context manager, as it owns them.
+class Propagation:
+    """Specimen, FFT plans and threads of one job; a context manager that ends the threads.
 
     Parameters
     ----------
+    experiment : Experiment
+    atoms : Atoms
+        The atoms of one configuration in their slices.
+    threads : int
+        Number of threads; each sends one wave at a time.
     flag : str
         Planner flag of the FFTs, see `fft.LineTransform`.
 
@@ -36,7 +45,7 @@ class Passage:
 
     def __init__(self, experiment: Experiment, atoms: Atoms, threads: int, flag: str) -> None:
         self.experiment, self.threads = experiment, threads
-        # Plans are made here, before any thread starts; each thread borrows one with its own buffers.
+        # FFTW must plan before any thread starts. Each thread borrows a plan with buffers of its own.
         self._plans = [strip_plan(experiment, flag) for _ in range(threads)]
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(threads)
@@ -53,19 +62,26 @@ class Passage:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)  # a terminated job must not finish its queue first
+        self._pool.shutdown(wait=False, cancel_futures=True)  # a terminated job must not compute the rest of its queue
 
-    def plan(self) -> Borrowed:
-        """Context manager: a plan that no other thread uses meanwhile."""
-        return Borrowed(self._plans, self._lock)
+    @contextmanager
+    def plan(self) -> Iterator[StripPlan]:
+        """Lend a plan that no other thread uses until the end of the block."""
+        with self._lock:
+            plan = self._plans.pop()
+        try:
+            yield plan
+        finally:
+            with self._lock:
+                self._plans.append(plan)
 
     def each(self, action: Callable[[Any], None], items: Iterable[Any]) -> None:
-        """Do `action` with every item, on all threads; the first error is raised."""
+        """Call `action` with every item, on all threads; raises the first error of a call."""
         for _ in self._pool.map(action, items):
             pass
 
     def transmissions(self, indices: Sequence[int]) -> list[Transmission]:
-        """Transmission functions of the given slices, Eqs. (P2), (P3) and (P5)."""
+        """Make the transmission functions of the given slices, Eqs. (P2), (P3) and (P5), on all threads."""
         e = self.experiment
         made = padded_zeros(e.grid.gpts, e.complex_dtype, len(indices))
 
@@ -79,30 +95,14 @@ class Passage:
             return [plan.transmission(values) for values in made]
 
 
-class Borrowed:
-    """A plan that is given back at the end of the block."""
-
-    def __init__(self, plans: list[StripPlan], lock: threading.Lock) -> None:
-        self._plans, self._lock = plans, lock
-
-    def __enter__(self) -> StripPlan:
-        with self._lock:
-            self._plan = self._plans.pop()
-        return self._plan
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._plans.append(self._plan)
-
-
 def strip_plan(experiment: Experiment, flag: str) -> StripPlan:
-    """Transforms of one wave of this experiment on one thread."""
+    """Return the transforms of one wave of this experiment on one thread; `flag` as for `fft.LineTransform`."""
     columns = band_limit_columns(experiment.grid, experiment.bandlimit)
     return plan_of_strips(experiment.grid.gpts, columns, experiment.complex_dtype, flag)
 
 
 def probe(experiment: Experiment, defocus_nm: float) -> np.ndarray:
-    """Spectrum of the probe at the origin, (nx, ny), Eqs. (P7) to (P9)."""
+    """Return the spectrum of the probe at the origin for one defocus [nm], (nx, ny), Eqs. (P7) to (P9)."""
     return probe_spectrum(
         experiment.grid, experiment.wavelength, experiment.semiangle, experiment.semiangle_inner,
         experiment.soft_aperture, Aberrations(C10=-defocus_nm * NM, **experiment.aberrations),

@@ -1,4 +1,4 @@
-"""The detectors of one job, and the arrays of signals that they fill."""
+"""The detectors of one job and the arrays of signals that they fill."""
 
 from __future__ import annotations
 
@@ -10,20 +10,36 @@ import numpy as np
 
 from stemphony.compute.keeper import Part, Parts
 from stemphony.experiment.model import Experiment
-from stemphony.physics.detectors import CbedGeometry, DetectorSet
-from stemphony.physics.detectors import Signals as WaveSignals
+from stemphony.physics.detectors import CbedGeometry, DetectorSet, WaveSignals
 from stemphony.physics.grid import band_limit_radius
 
 
 @dataclass
-class Signals:
-    """What the detectors of one job measured, fractions of the incident intensity; angles in rad.
+class JobSignals:
+    """Everything that the detectors of one job measured, as fractions of the incident intensity.
 
-    Axes: x, y, depth, then the signal's own: `bins` (…, n), `rings` (…, m), `total` (…), `center_of_mass` (…, 2),
-    `cbed` (…, kx, ky). A signal that was not asked for has length 0 or is None.
+    The first axes are x and y of the scan and depth. A signal that the config does not ask for has length 0 or is None.
 
-    `algorithm` says how, and `waves` how many waves went through the specimen for it;
-    `window_check` the error of windows, measured on some positions.
+    Attributes
+    ----------
+    bins : (nx, ny, depths, n) ndarray
+        Radial bins.
+    rings : (nx, ny, depths, m) ndarray
+        Named detectors.
+    total : (nx, ny, depths) ndarray
+        Intensity inside the band limit.
+    center_of_mass : (nx, ny, depths, 2) ndarray
+        Mean scattering angle along x and y [rad], Eq. (P14).
+    cbed : (nx, ny, depths, n_kx, n_ky) ndarray or None
+        Diffraction patterns, Eq. (P15).
+    cbed_angles : (n_kx,) and (n_ky,) ndarray or None
+        Axes of the patterns [rad].
+    algorithm : str
+        multislice | probe_basis.
+    waves : int
+        Number of waves that went through the specimen.
+    window_check : dict or None
+        Error of the windows, measured on some positions; see `windows.simulate_in_windows`.
     """
 
     bins: np.ndarray
@@ -38,11 +54,11 @@ class Signals:
 
 
 def window_errors(checks: Sequence[Mapping[str, Any]]) -> str:
-    """The largest deviation of each signal in the `window_check` of some jobs, in words."""
+    """Return the largest deviation of each signal in the `window_check` of some jobs, as text for the user."""
     largest: dict[str, float] = {}
     for check in checks:
         for name, deviation in check["relative_deviation"].items():
-            # That of a signal that is zero everywhere is no number, and hides no other.
+            # An all-zero signal gives NaN, which `fmax` ignores.
             largest[name] = float(np.fmax(largest.get(name, np.nan), deviation))
     return ", ".join(f"{name} {_percent(deviation)}" for name, deviation in largest.items())
 
@@ -53,21 +69,25 @@ def _percent(share: float) -> str:
     return f"{100 * share:.{3 if share >= 0.995 else 2}g} %"
 
 
-_KEPT = ("bins", "rings", "total", "center_of_mass", "cbed")
+_IN_CHECKPOINTS = ("bins", "rings", "total", "center_of_mass", "cbed")
+"""Fields of `JobSignals` that a checkpoint holds."""
+
 _PIECE_BYTES = 8e6
+"""Size of the pieces in which a checkpoint takes a signal [bytes]; each piece is copied once."""
 
 
 class Recorder:
-    """Detectors and what they have seen so far, by probe position and depth.
+    """The detectors of one job and their signals so far, by scan position and depth.
 
-    Thread-safe as long as no two threads record the same position and depth.
+    It is thread-safe if no two threads record the same position and depth.
 
     Attributes
     ----------
     detectors : DetectorSet
-        Bins and rings; its pixels are those inside the band limit, whatever is measured.
+        Bins and rings. Its pixels are those inside the band limit, also if only patterns are stored.
     cbed : CbedGeometry or None
-    signals : Signals
+        Pixels of the diffraction patterns; None if the config asks for none.
+    signals : JobSignals
     """
 
     def __init__(self, experiment: Experiment) -> None:
@@ -82,7 +102,7 @@ class Recorder:
         if self.cbed is not None:
             angles = (self.cbed.angles_x, self.cbed.angles_y)
             cbed = np.zeros((*shape, len(angles[0]), len(angles[1])), dtype=e.real_dtype)
-        self.signals = Signals(
+        self.signals = JobSignals(
             bins=np.zeros((*shape, max(0, len(e.bins) - 1))),
             rings=np.zeros((*shape, len(e.rings))),
             total=np.zeros(shape),
@@ -93,7 +113,7 @@ class Recorder:
         )
 
     def record_wave(self, position: tuple[int, int], depth: int, spectrum: np.ndarray) -> None:
-        """Measure one exit wave ψ(k), (nx, ny), of the probe at a scan position, at the depth of this index."""
+        """Measure the exit wave ψ(k), (nx, ny), of the probe at scan position (i, j), at the depth of this index."""
         at = (*position, depth)
         if self.experiment.adf:
             self.record(at, self.detectors.measure(spectrum))
@@ -101,7 +121,7 @@ class Recorder:
             self.signals.cbed[at] = self.cbed.pattern(spectrum)
 
     def record(self, at: tuple[int | np.ndarray, int | np.ndarray, int], seen: WaveSignals) -> None:
-        """Put signals of one position, or of arrays of positions, into their places."""
+        """Store signals at (i, j, depth index); i and j may be arrays of positions, as may the signals."""
         self.signals.bins[at] = seen.bins
         self.signals.rings[at] = seen.rings
         self.signals.total[at] = seen.total
@@ -109,17 +129,17 @@ class Recorder:
             self.signals.center_of_mass[at] = seen.center_of_mass
 
     def parts(self, positions: np.ndarray) -> Parts:
-        """Signals at some scan positions, for a checkpoint; `positions` is (nx, ny), true for those."""
+        """Return the signals of some scan positions as checkpoint arrays; `positions` (nx, ny) is true for these."""
         chosen = np.nonzero(positions)
         return {"positions": Part.of(positions), **{name: _some(values, chosen) for name, values in self._arrays()}}
 
     def restore(self, found: Mapping[str, np.ndarray]) -> None:
-        """Take signals from the arrays of a checkpoint."""
+        """Take signals from the arrays of a checkpoint that `fits`."""
         for name, values in self._arrays():
             values[found["positions"]] = found[name]
 
     def fits(self, found: Mapping[str, np.ndarray]) -> bool:
-        """Whether arrays of a checkpoint are signals of these detectors at these positions."""
+        """Whether the arrays of a checkpoint are signals of these detectors and this scan."""
         shape = self.signals.total.shape[:2]
         if found.get("positions") is None or found["positions"].shape != shape or found["positions"].dtype != bool:
             return False
@@ -130,7 +150,7 @@ class Recorder:
         )
 
     def _arrays(self) -> list[tuple[str, np.ndarray]]:
-        arrays = [(name, getattr(self.signals, name)) for name in _KEPT]
+        arrays = [(name, getattr(self.signals, name)) for name in _IN_CHECKPOINTS]
         return [(name, values) for name, values in arrays if values is not None]
 
 
@@ -147,5 +167,5 @@ def _some(values: np.ndarray, chosen: tuple[np.ndarray, ...]) -> Part:
 
 
 def cbed_geometry(experiment: Experiment) -> CbedGeometry:
-    """Pixels of the stored diffraction patterns, of an experiment that stores them."""
+    """Return the pixels of the stored diffraction patterns, for an experiment that stores them."""
     return CbedGeometry(experiment.grid, experiment.wavelength, experiment.cbed_max or 0.0, experiment.cbed_size)

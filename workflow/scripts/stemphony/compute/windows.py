@@ -1,9 +1,9 @@
-"""Small windows of a large specimen: each part of the scan on a potential cropped around it.
+"""Windows of a large specimen: each part of the scan is computed on the potential around it.
 
-ASSUME: what lies outside the window does not matter to its probes. A focused probe has slow tails, which the
-periodic window wraps, and scattering spreads it; so the user has to ask for windows (`grating.window_angstrom`),
-the plan says how much of the probe falls outside, and every job measures the error on some positions of its own
-specimen.
+ASSUME: the specimen outside a window does not affect the probes inside. This is an approximation: a focused probe has
+slow tails, which the periodic window wraps, and scattering spreads the probe. So the user has to ask for windows
+(`grating.window_angstrom`), the plan says how much of the probe falls outside, and every job measures the error on some
+positions of its own specimen.
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ import numpy as np
 
 from stemphony.compute.atoms import Atoms
 from stemphony.compute.keeper import Keeper, Part, Parts
-from stemphony.compute.recorder import Recorder, Signals
+from stemphony.compute.recorder import JobSignals, Recorder
 from stemphony.experiment.model import TILE_SHARE, Experiment
 from stemphony.physics.grid import Grid, fft_friendly_size
 
-Simulate = Callable[[Experiment, Atoms, Callable[[int, int], None], Keeper], Signals]
+Simulate = Callable[[Experiment, Atoms, Callable[[int, int], None], Keeper], JobSignals]
 
 _CHECKED = 3
-"""Positions along the diagonal of the scan on which the error is measured; the first is a corner of a tile."""
+"""Number of positions along the diagonal of the scan on which a job measures the error. The first lies in the corner of
+a tile, where the error is largest; more positions would cost more time."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """A part of the scan and the piece of the specimen that it is computed on.
+    """A part of the scan, and the piece of the specimen around it.
 
     Attributes
     ----------
     experiment : Experiment
-        On the window's own cell.
-    origin : (2,) tuple of float
-        Corner of the window in the specimen [Å].
+        The experiment on the cell of the window.
+    origin : (float, float)
+        Corner of the window in the specimen (x, y) [Å].
     rows, columns : (n,) ndarray of int
         Indices of the scan positions along x and y.
     """
@@ -46,19 +47,27 @@ class Window:
     columns: np.ndarray
 
     def cut(self, atoms: Atoms, cell: tuple[float, float, float]) -> Atoms:
-        """The atoms inside the window, in its coordinates; the specimen is periodic in x and y."""
+        """Return the atoms inside the window, in its coordinates.
+
+        Parameters
+        ----------
+        atoms : Atoms
+            All atoms of the specimen, which is periodic in x and y.
+        cell : (float, float, float)
+            Lengths of the specimen [Å].
+        """
         moved = atoms.positions.copy()
         inside = np.ones(len(moved), dtype=bool)
         for axis in (0, 1):
             moved[:, axis] = np.mod(moved[:, axis] - self.origin[axis], cell[axis])
-            # The remainder of an atom that rounding puts just below the origin is the whole length.
+            # Rounding may turn the remainder of an atom just below the origin into the whole length.
             moved[moved[:, axis] >= cell[axis], axis] = 0.0
             inside &= moved[:, axis] < self.experiment.cell[axis]
         return Atoms(atoms.symbols[inside], moved[inside], atoms.slice_index[inside])
 
 
 def windows(experiment: Experiment) -> Iterator[Window]:
-    """The windows of an experiment, each around one tile of the scan."""
+    """Iterate over the windows of an experiment, each around one tile of the scan."""
     for rows in _tiles(experiment.scan_x, experiment.grid.extent[0]):
         for columns in _tiles(experiment.scan_y, experiment.grid.extent[1]):
             yield _around(experiment, experiment.grid, rows, columns)
@@ -70,17 +79,26 @@ def simulate_in_windows(
     simulate: Simulate,
     on_progress: Callable[[int, int], None],
     keeper: Keeper | None = None,
-) -> Signals:
-    """Signals of all probe positions, window by window, and the error measured on some of them.
+) -> JobSignals:
+    """Compute the signals of all scan positions window by window, and measure the error on some positions.
 
     Parameters
     ----------
+    experiment : Experiment
+    atoms : Atoms
+        All atoms of the specimen.
     simulate : callable
         Computes one window: `simulate(experiment, atoms, on_progress, keeper)`.
     on_progress : callable
-        Called as `on_progress(done, total)` in units of probe positions.
+        Called as `on_progress(done, total)` in units of scan positions.
     keeper : Keeper or None
-        Keeps finished windows, and what the next one has finished.
+        Keeps finished windows and the work of the present one.
+
+    Returns
+    -------
+    JobSignals
+        `window_check` holds the sizes of window and reference [Å], the number of positions, and the relative RMS
+        deviation of each signal.
     """
     keeper = (keeper or Keeper()).inside("windows")
     recorder = Recorder(experiment)
@@ -119,8 +137,8 @@ def simulate_in_windows(
     return signals
 
 
-def _check(experiment: Experiment, atoms: Atoms, signals: Signals, simulate: Simulate) -> dict[str, Any]:
-    """Deviation of the signals from those in windows of twice the size, relative to the latter's RMS."""
+def _check(experiment: Experiment, atoms: Atoms, signals: JobSignals, simulate: Simulate) -> dict[str, Any]:
+    """Compare signals with those in windows of twice the size; the deviation is relative to the RMS of the latter."""
     sx, sy = len(experiment.scan_x), len(experiment.scan_y)
     places = sorted({((sx - 1) * i // (_CHECKED - 1), (sy - 1) * i // (_CHECKED - 1)) for i in range(_CHECKED)})
     grid = doubled_grid(experiment)
@@ -142,7 +160,7 @@ def _check(experiment: Experiment, atoms: Atoms, signals: Signals, simulate: Sim
 
 
 def doubled_grid(experiment: Experiment) -> Grid:
-    """Grid of a window of twice the size, at most the whole cell, at the same sampling."""
+    """Return the grid of windows of twice the size, at most the whole cell, at the same sampling."""
     sampling = experiment.grid.sampling
     gpts = [
         min(round(length / step), fft_friendly_size(2 * points))
@@ -159,7 +177,7 @@ def _around(experiment: Experiment, grid: Grid, rows: np.ndarray, columns: np.nd
         (experiment.scan_y, columns, grid.extent[1], grid.sampling[1]),
     ):
         chosen = [positions[index] for index in indices]
-        # On a point of the specimen's grid, so that atoms keep their places between the points.
+        # On a point of the specimen's grid, so that atoms keep their positions relative to the points.
         origins.append(round((0.5 * (chosen[0] + chosen[-1]) - 0.5 * length) / step) * step)
         scans.append(tuple(position - origins[-1] for position in chosen))
     cell = (grid.extent[0], grid.extent[1], experiment.cell[2])

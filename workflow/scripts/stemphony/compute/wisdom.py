@@ -1,4 +1,4 @@
-"""FFTW's plans on disk, per CPU model and FFTW version, so that they are made once and are the same for all jobs."""
+"""FFT plans on disk, one file per CPU model and FFTW version, so that one job makes the plans and all use them."""
 
 from __future__ import annotations
 
@@ -19,21 +19,30 @@ from stemphony.physics import fft
 from stemphony.physics.strips.plan import StripPlan
 from stemphony.store.atomic import atomic_path
 
-# Longer than the search for the plans of a grid of 2048² takes: whoever does not wait computes with other plans.
 LOCK_WAIT_S = 300.0
-LOCK_POLL_S = 0.05
+"""Longest wait for another process that plans [s]. Planning for a grid of 2048² is shorter. A process that gives up
+makes plans of its own, which may differ."""
 
-# FFTW measures each transform alone, in the cache and under the noise of the machine. Its plans for large grids differ
-# by a tenth of the time of a slice, so several are sought and the fastest is kept; those that it finds quickly hardly
-# differ.
+LOCK_POLL_S = 0.05
+"""Time between two attempts to get the lock [s]."""
+
+# FFTW times each transform alone, in the cache and with the noise of the machine. Its plans for large grids differ by a
+# tenth of the time of a slice. So several plans are made, and the fastest is kept.
 QUICK_S = 4.0
+"""Planning time [s] below which one plan is enough: plans that FFTW finds quickly hardly differ."""
+
 ENOUGH_S = 40.0
+"""Planning time [s] after which no further plan is made."""
+
 ROUNDS = 12
-TRIAL_BYTES = 131072  # plans of a dozen grids take half of that on disk
+"""Number of times that each plan is timed; the median counts."""
+
+TRIAL_BYTES = 131072
+"""Size of the trial file that shows whether the disk has room [bytes]; the plans of a dozen grids take half of it."""
 
 
 def cache_folder() -> Path:
-    """STEMPHONY_CACHE_DIR, else XDG_CACHE_HOME/stemphony, else ~/.cache/stemphony."""
+    """Return STEMPHONY_CACHE_DIR, else XDG_CACHE_HOME/stemphony, else ~/.cache/stemphony."""
     own = os.environ.get("STEMPHONY_CACHE_DIR")
     if own:
         return Path(own)
@@ -41,7 +50,7 @@ def cache_folder() -> Path:
 
 
 def cpu_model() -> str:
-    """Name of this machine's CPU; plans measured on one are not the best on another."""
+    """Return the name of this machine's CPU; the fastest plan differs between CPUs."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
@@ -52,28 +61,29 @@ def cpu_model() -> str:
 
 
 def wisdom_file(folder: Path | None = None) -> Path:
-    """The cache file of this CPU model and FFTW version."""
+    """Return the cache file of this CPU model and FFTW version, in the given folder or in `cache_folder()`."""
     key = hashlib.sha256(f"{cpu_model()}\n{fft.library_version()}".encode()).hexdigest()[:16]
     return (folder or cache_folder()) / f"fftw-{key}.json"
 
 
 def prepare_plans(plan: Callable[[str], object], folder: Path | None = None) -> tuple[str, str]:
-    """Make FFTW know the plans that `plan` makes, from the cache on disk if they are there.
+    """Give FFTW the plans that `plan` needs, from the cache on disk or by planning.
 
-    Must be called before threads start. Many jobs may call it at once: one plans, under a lock that dies with
-    its process, and the others wait for it, at most LOCK_WAIT_S.
+    It must run before threads start. Many jobs may call it at once: one job plans, under a lock that ends with its
+    process, and the others wait for it, at most LOCK_WAIT_S.
 
     Parameters
     ----------
     plan : callable
         Makes the transforms with the planner flag that it gets, for example a `strips.StripPlan`.
+    folder : Path or None
+        Folder of the cache; None for `cache_folder()`.
 
     Returns
     -------
     flag, source : str
-        The planner flag to use from now on, and where the plan came from: `cache`, `planned` (and kept),
-        or `planned, not kept: …` when the cache folder cannot be written or its disk is full, which costs speed
-        and no more.
+        The planner flag for all further plans, and the origin of the plans: `cache`, `planned` (and kept), or
+        `planned, not kept: …` if the cache folder cannot be written or its disk is full. The last costs only speed.
     """
     file = wisdom_file(folder)
     if _known(file, plan):
@@ -86,22 +96,22 @@ def prepare_plans(plan: Callable[[str], object], folder: Path | None = None) -> 
             _require_room(file.parent)
             _plan_well(plan)
             _keep(file)
-    except Exception as error:  # a cache must never cost the run
-        # Nothing may be kept, so a long search for the best plan would be repeated by every job.
+    except Exception as error:  # trouble with the cache must not stop the job
+        # Without a cache every job plans, so a long search for the best plan is not worth its time.
         return "FFTW_MEASURE", f"planned, not kept: {type(error).__name__}"
     return "FFTW_PATIENT", "planned"
 
 
 def _require_room(folder: Path) -> None:
-    """Raise OSError where plans could not be kept once they are found: the disk is full, the quota used up."""
-    with tempfile.TemporaryFile(dir=folder) as trial:  # has no name, so that nobody has to remove it
-        trial.write(os.urandom(TRIAL_BYTES))  # zeros take no room on a disk that compresses
+    """Raise OSError if plans could not be written, because the disk is full or the quota used up."""
+    with tempfile.TemporaryFile(dir=folder) as trial:  # it has no name, so a killed process leaves no file
+        trial.write(os.urandom(TRIAL_BYTES))  # zeros would take no room on a disk that compresses
         trial.flush()
-        os.fsync(trial.fileno())  # some file systems notice only here that they are full
+        os.fsync(trial.fileno())  # some file systems report a full disk only here
 
 
 def _plan_well(plan: Callable[[str], object]) -> None:
-    """Leave FFTW with the wisdom of the fastest of a few plans, where the transforms can be timed."""
+    """Make a few plans and leave FFTW with the wisdom of the fastest; only one if it cannot be timed."""
     before, begin = fft.wisdom(), time.monotonic()
     found: list[tuple[StripPlan, fft.Wisdom]] = []
     while True:
@@ -120,12 +130,12 @@ def _plan_well(plan: Callable[[str], object]) -> None:
 
 
 def _seconds(plans: Sequence[StripPlan]) -> list[float]:
-    """CPU time of a slice with each plan, in turns, so that what slows the machine for a while slows all of them."""
+    """CPU time of a slice with each plan [s]; the plans take turns, so that a busy machine slows all of them."""
     rehearsals = [plan.rehearsal() for plan in plans]
     times: list[list[float]] = [[] for _ in plans]
     for _ in range(ROUNDS):
         for rehearsal, own in zip(rehearsals, times, strict=True):
-            rehearsal()  # puts this plan's wave in the place of the other's in the cache
+            rehearsal()  # loads the wave of this plan into the processor's cache
             begin = time.process_time()
             rehearsal()
             own.append(time.process_time() - begin)
@@ -173,7 +183,7 @@ def _checksum(parts: fft.Wisdom) -> str:
 
 @contextmanager
 def _lock(file: Path) -> Iterator[None]:
-    """Exclusive lock; raises TimeoutError when another process keeps it longer than LOCK_WAIT_S."""
+    """Take an exclusive lock; raises TimeoutError if another process holds it longer than LOCK_WAIT_S."""
     with file.open("a") as stream:
         deadline = time.monotonic() + LOCK_WAIT_S
         while True:

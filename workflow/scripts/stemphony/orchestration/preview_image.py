@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from stemphony.compute.recorder import Signals
+from stemphony.compute.recorder import JobSignals
 from stemphony.experiment.model import Experiment
 from stemphony.status.events import PREVIEW_SIDE
 
 
-def preview_of(experiment: Experiment, signals: Signals) -> dict[str, Any]:
+def preview_of(experiment: Experiment, signals: JobSignals) -> dict[str, Any]:
     """Make the keys `preview…` of FINISH_FP_CONFIGURATION; none without named detectors.
 
     The detector is the one with the largest inner angle, the depth the last one. Pixels are means over blocks of probe

@@ -1,14 +1,14 @@
-"""Fewer waves than probes: every probe of a job as a superposition of a few orthonormal waves.
+"""Probes as superpositions of a few orthonormal basis waves, so that fewer waves than probes cross the specimen.
 
-Multislice is linear in the incident wave, so what costs is the number of linearly independent probes, not the
-number of probes. Those of a small scan, over all its defoci, differ little: 1792 probes (16 × 16 positions in a
-unit cell of SrTiO3, 7 defoci) have a numerical rank of 172. A finer scan adds nothing. With an orthonormal
-basis q of the incident probes p, pⱼ = Σ aᵣⱼ qᵣ, and φᵣ the wave that qᵣ becomes in the specimen, Eq. (P18):
+Multislice is linear in the incident wave. Its cost therefore depends on the number of linearly independent probes,
+not on the number of probes. The probes of a small scan differ little, over all defoci: 1792 probes (16 × 16 positions
+in a unit cell of SrTiO3, 7 defoci) have a numerical rank of 172. A finer scan does not raise it. With an orthonormal
+basis q of the incident probes p, pⱼ = Σ aᵣⱼ qᵣ, and φᵣ the exit wave of the incident wave qᵣ, Eq. (P18):
 
     ψⱼ = Σᵣ aᵣⱼ φᵣ          Iⱼ = aⱼᴴ H aⱼ,   Hᵣₛ = Σ_k w(k) φᵣ*(k) φₛ(k)
 
-with one small Hermitian matrix H per detector and depth. It is no interpolation: the only error is what the
-truncated basis leaves of the probes, and that is bounded by the user's tolerance.
+There is one small Hermitian matrix H per detector and depth. Nothing is interpolated: the only error is the part of
+the probes that the truncated basis misses, and the user's tolerance bounds it.
 
 C. Ophus, Adv. Struct. Chem. Imaging 3 (2017) 13 (the case of one basis wave for each beam of the aperture); N.
 Halko, P. G. Martinsson & J. A. Tropp, SIAM Review 53 (2011) 217 (the search for the basis).
@@ -26,25 +26,29 @@ from stemphony.physics.fft import ComplexArray
 from stemphony.physics.grid import FloatArray
 
 FIRST_RANK = 64
-"""Waves that are sought first; later a quarter more at a time, and no fewer."""
+"""Number of waves that the search finds first. Each further step adds a quarter of the waves found, at least as many
+as this."""
+
 _CHUNK_BYTES = 32e6
-"""Of exit waves, of which copies are made at a time."""
+"""Size of the exit waves that `signal_forms` copies at a time [bytes]; it limits the memory for the copies."""
 
 _KEPT_BYTES = 256e6
-"""Of what is left of the probes during the search, and what they have of each wave; beyond that both are made anew."""
+"""Largest size of the residuals of the probes and their products with the waves [bytes] that the search keeps in
+memory. Beyond this size it computes both again when it needs them."""
 
-_LITTLE = 1e-4
-"""Of the probes, as relative RMS. To make what is left of them costs more than to look at them."""
+_SMALL_RESIDUAL = 1e-4
+"""Relative RMS residual below which the search subtracts the waves found before it looks at the probes. Subtraction
+costs time, and above this residual rounding does not matter."""
 
 _ROUNDING = 1e-13
-"""Of the probes themselves: nothing smaller is sought."""
+"""Smallest relative tolerance of the search: rounding of the probes in double precision."""
 
 _SEED = 20170313
-"""Of the random combinations in which the basis is sought: fixed, so that the same probes give the same basis."""
+"""Seed of the random combinations of probes. It is fixed, so that the same probes give the same basis."""
 
 
 class ApertureWaves:
-    """Waves that are zero outside the aperture, by their values at its pixels.
+    """Probes as values at the pixels of the aperture; elsewhere they are zero.
 
     Parameters
     ----------
@@ -62,7 +66,7 @@ class ApertureWaves:
         self._values = spectra[:, self.rows, self.columns]
 
     def probes(self, kx: FloatArray, ky: FloatArray, positions: ArrayLike, defocus: int) -> NDArray[np.complex128]:
-        """Probes of one defocus at the given positions, Eq. (P9).
+        """Return the probes of one defocus at the given positions, Eq. (P9).
 
         Parameters
         ----------
@@ -76,9 +80,10 @@ class ApertureWaves:
         Returns
         -------
         (b, m) ndarray
+            One probe in each column.
         """
         x, y = np.asarray(positions, dtype=np.float64).T
-        # A scan has few different coordinates: each exponential is taken once.
+        # A scan has few different coordinates, so each exponential is computed once.
         (xs, at_x), (ys, at_y) = (np.unique(values, return_inverse=True) for values in (x, y))
         shift_x = np.exp(-2j * np.pi * np.outer(kx, xs))[self.rows][:, at_x]
         shift_y = np.exp(-2j * np.pi * np.outer(ky, ys))[self.columns][:, at_y]
@@ -88,21 +93,21 @@ class ApertureWaves:
 def probe_basis(
     probes: Collection[NDArray[np.complex128]], tolerance: float, most: int | None = None
 ) -> NDArray[np.complex128] | None:
-    """Orthonormal basis of a set of probes to a relative RMS error, as small as that allows, Eq. (P18).
+    """Find the smallest orthonormal basis of a set of probes within a relative RMS error, Eq. (P18).
 
     Parameters
     ----------
     probes : collection of (b, m) ndarray
-        Blocks of probes, in columns; it is gone through several times, and may make them each time.
+        Blocks of probes, one probe in each column. The search iterates over them several times.
     tolerance : float
-        Bound of √(Σ|pⱼ − QQᴴpⱼ|² / Σ|pⱼ|²) over the probes of each block: none may carry the error of the others.
+        Bound of √(Σ|pⱼ − QQᴴpⱼ|² / Σ|pⱼ|²) over the probes of each block. It holds for every block by itself.
     most : int or None
-        Give up as soon as it is certain that more waves than this are needed.
+        Largest rank. The search gives up as soon as it is certain that the basis needs more waves.
 
     Returns
     -------
     (b, r) ndarray or None
-        Orthonormal waves Q in columns, the most important first; None if there would be more than `most`.
+        Orthonormal waves Q in columns, the most important first; None if the basis needs more than `most`.
 
     Raises
     ------
@@ -115,10 +120,11 @@ def probe_basis(
     search = _Search(probes)
     while len(search.found) < search.full:
         search.go_on()
-        # Well below the tolerance, so that the best basis within what was found is hardly larger than the best of all.
+        # The search goes well below the tolerance. The best basis within its waves is then hardly larger than the best
+        # basis of all.
         if search.misses_at_most(0.3 * tolerance):
             break
-        # So many random waves miss hardly √2 times what the best `most` do.
+        # 2·most random waves miss hardly more than √2 times what the best `most` waves miss.
         if most is not None and len(search.found) >= 2 * most + FIRST_RANK and not search.misses_at_most(2 * tolerance):
             return None
     basis, tails = search.ordered()
@@ -128,19 +134,20 @@ def probe_basis(
 
 
 class _Search:
-    """The range of the probes, found from random combinations of what earlier waves leave of them.
+    """Search for the range of the probes, from random combinations of their residuals.
 
-    What is left is made probe by probe: the difference of two sums of squares is nothing but rounding below 10⁻⁸ of the
-    probes, and so are combinations of whole probes. Where it cannot be kept in memory, not before it is little.
+    The residual of a probe is what the waves found so far do not span. Below 10⁻⁸ of the probes it must be computed
+    probe by probe: a difference of two sums of squares would be mere rounding, as would combinations of whole probes.
+    If the residuals do not fit into memory, the search computes them only once they are small.
 
     Attributes
     ----------
     found : (r, b) ndarray
         Orthonormal waves so far.
     total, missed : (n,) ndarray
-        Σ|pⱼ|² of each block of probes, and what the waves found leave of it.
+        Σ|pⱼ|² of each block of probes, and the same sum of the residuals.
     full : int
-        No basis has more waves.
+        Number of waves that spans everything.
     """
 
     def __init__(self, probes: Collection[NDArray[np.complex128]]) -> None:
@@ -153,14 +160,14 @@ class _Search:
         self.missed = self.total.copy()
         self.found = np.empty((0, pixels), dtype=np.complex128)
         self._random = np.random.default_rng(_SEED)
-        # Kept where there is room: what is left of each block, and what it has of each wave found.
+        # Residuals of each block and its products with the waves, if they fit into memory.
         self._keeps = 16 * number * (pixels + self.full) <= _KEPT_BYTES
         self._left = list(probes) if self._keeps else []
         self._subtracts = self._keeps
         self._inner: list[list[NDArray[np.complex128]]] = [[] for _ in totals]
 
     def go_on(self) -> None:
-        """Find some more waves."""
+        """Find more waves."""
         pixels, known = self.found.shape[1], len(self.found)
         more = min(max(FIRST_RANK, known // 4), self.full - known)
         sample = np.zeros((pixels, more), dtype=np.complex128)
@@ -168,7 +175,7 @@ class _Search:
             combinations = self._random.standard_normal((block.shape[1], more))
             sample.real += block.real @ combinations
             sample.imag += block.imag @ combinations
-        # Each wave as long as the others, or rounding of the longest would be taken for the shortest.
+        # Without normalisation, rounding of the longest vectors would pass for the shortest ones.
         sample, _ = np.linalg.qr(sample)
         for _ in range(2):
             sample = sample - self.found.T @ (self.found.conj() @ sample)
@@ -185,28 +192,28 @@ class _Search:
             if self._keeps:
                 self._left[index] = left
         self.found = np.concatenate([self.found, sample.T])
-        if not self._subtracts and self.misses_at_most(_LITTLE):
+        if not self._subtracts and self.misses_at_most(_SMALL_RESIDUAL):
             self._subtracts = True
             self.missed = np.array([_squared(left) for left in self._blocks()])
 
     def misses_at_most(self, tolerance: float) -> bool:
-        """Whether of no block more is missed, as relative RMS."""
+        """Whether the relative RMS residual of every block is within a tolerance."""
         return bool((self.missed <= tolerance**2 * self.total).all())
 
     def ordered(self) -> tuple[NDArray[np.complex128], FloatArray]:
-        """The waves found, the most important first, (b, r), and what the first 1 … r miss of each block, (n, r)."""
+        """Return the waves, the most important first, (b, r), and what the first 1 … r miss of each block, (n, r)."""
         gram = np.zeros((len(self.found), len(self.found)), dtype=np.complex128)
         for inner in self._inners():
             gram += inner @ inner.conj().T
         _, vectors = np.linalg.eigh(gram)
         vectors = vectors[:, ::-1]
         shares = np.array([np.square(np.abs(vectors.conj().T @ inner)).sum(axis=1) for inner in self._inners()])
-        # Summed from the smallest: what the last waves hold is not lost in what the first ones do.
+        # Summed from the smallest, so that rounding of large shares does not hide small ones.
         last_first = np.concatenate([self.missed[:, None], shares[:, :0:-1]], axis=1)
         return self.found.T @ vectors, np.cumsum(last_first, axis=1)[:, ::-1]
 
     def _blocks(self) -> Iterable[NDArray[np.complex128]]:
-        """What is left of the probes; while that is much and cannot be kept, the probes themselves."""
+        """Residuals of the probes; the probes themselves while residuals are large and do not fit into memory."""
         if self._keeps:
             return iter(self._left)
         if not self._subtracts:
@@ -214,7 +221,7 @@ class _Search:
         return (block - self.found.T @ (self.found.conj() @ block) for block in self._probes)
 
     def _inners(self) -> Iterator[NDArray[np.complex128]]:
-        """Of the waves found and each block of probes, (r, m)."""
+        """Products of the waves with each block of probes, (r, m)."""
         if self._keeps:
             yield from map(np.concatenate, self._inner)
         else:
@@ -226,12 +233,12 @@ def _squared(values: NDArray[np.complex128]) -> float:
 
 
 def signal_forms(waves: ComplexArray, regions: Sequence[Region]) -> ComplexArray:
-    """Hermitian matrices of detector regions, H_rs = Σ_k w(k) φ_r*(k) φ_s(k), Eq. (P18).
+    """Compute the Hermitian matrices of detector regions, H_rs = Σ_k w(k) φ_r*(k) φ_s(k), Eq. (P18).
 
     Parameters
     ----------
     waves : (r, p) ndarray
-        Exit waves φ of the basis at the detectors' pixels.
+        Exit waves φ of the basis at the pixels of `DetectorSet.pixels`.
     regions : sequence of Region
         See `detectors.DetectorSet.regions`.
 
@@ -255,11 +262,11 @@ def signal_forms(waves: ComplexArray, regions: Sequence[Region]) -> ComplexArray
 
 
 def _products(waves: ComplexArray) -> ComplexArray:
-    """Σ_k φ_r*(k) φ_s(k) with half the multiplications of a complex product: its real part is symmetric."""
+    """Σ_k φ_r*(k) φ_s(k), with half the multiplications of a complex product because the real part is symmetric."""
     parts = np.concatenate([waves.real, waves.imag], axis=1)
     real, imag = np.split(parts, 2, axis=1)
     products = np.empty((len(waves), len(waves)), dtype=waves.dtype)
-    # NumPy takes the product of an array with its own transpose for what it is.
+    # NumPy computes only half of the product of an array with its own transpose.
     products.real = parts @ parts.T
     crossed = real @ imag.T
     products.imag = crossed - crossed.T
@@ -267,19 +274,22 @@ def _products(waves: ComplexArray) -> ComplexArray:
 
 
 def evaluate(forms: ComplexArray, coefficients: ComplexArray) -> FloatArray:
-    """Intensities aⱼᴴ H aⱼ of superpositions, Eq. (P18).
+    """Compute the intensities aⱼᴴ H aⱼ of superpositions, Eq. (P18).
 
     Parameters
     ----------
     forms : (n, r, r) ndarray
+        Matrices H of the regions, see `signal_forms`.
     coefficients : (r, m) ndarray
+        Coefficients a of the probes, one probe in each column.
 
     Returns
     -------
     (n, m) ndarray
+        Intensity of each probe in each region.
     """
     a = coefficients.astype(forms.dtype)
-    # Real and imaginary parts side by side; sums in double precision, as the terms of a weak signal cancel.
+    # Sums of real and imaginary parts side by side, in double precision because the terms of a weak signal cancel.
     parts = np.ascontiguousarray(coefficients, dtype=np.complex128).view(np.float64)
     result = np.empty((len(forms), a.shape[1]))
     for intensities, form in zip(result, forms, strict=True):

@@ -1,6 +1,6 @@
 """Physical constants in the units of this package: eV, Å, V.
 
-All are derived from the CODATA values that scipy carries; none is typed here.
+All values derive from the CODATA values in SciPy.
 """
 
 from __future__ import annotations

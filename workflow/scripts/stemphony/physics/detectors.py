@@ -1,4 +1,4 @@
-"""What is measured of an exit wave: rings, centre of mass, patterns, Eqs. (P10) and (P14) to (P16)."""
+"""Detectors of an exit wave: rings, centre of mass, diffraction patterns, Eqs. (P10) and (P14) to (P16)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ ComplexArray = NDArray[np.complexfloating]
 
 
 @dataclass(frozen=True)
-class Signals:
-    """What the detectors measure of one wave, or of several, with leading axes.
+class WaveSignals:
+    """Signals of one wave; several waves have leading axes.
 
     Attributes
     ----------
@@ -27,9 +27,9 @@ class Signals:
     rings : (…, m) ndarray
         Fraction of the incident intensity on each named detector.
     total : (…) ndarray
-        Intensity inside the band limit; what it lacks to 1 was scattered farther and is lost.
+        Intensity inside the band limit. The rest to 1 was scattered beyond it and is lost.
     center_of_mass : (…, 2) ndarray
-        Mean scattering angle (x, y) [rad]; nan if it was not asked for or nothing arrives.
+        Mean scattering angle (x, y) [rad]; NaN if it is switched off or no intensity arrives.
     """
 
     bins: FloatArray
@@ -40,14 +40,14 @@ class Signals:
 
 @dataclass(frozen=True)
 class Region:
-    """Pixels whose intensities are summed together, as a part of one or more signals.
+    """Pixels whose weighted intensities are summed; one or more signals include the sum.
 
     Attributes
     ----------
     pixels : (q,) ndarray of int
-        Places in `DetectorSet.pixels`.
+        Indices into `DetectorSet.pixels`.
     weights : (q,) ndarray or None
-        Their weights; None for 1 each.
+        Weights of the pixels; None for 1 each.
     """
 
     pixels: NDArray[np.int64]
@@ -55,9 +55,9 @@ class Region:
 
 
 class DetectorSet:
-    """Radial bins and named rings, as rows of a sparse matrix that acts on the intensities, Eq. (P10).
+    """Radial bins and named rings as rows of a sparse matrix that multiplies the intensities, Eq. (P10).
 
-    Thread-safe: `measure` changes nothing.
+    All methods are thread-safe, because none changes the object.
 
     Parameters
     ----------
@@ -69,14 +69,14 @@ class DetectorSet:
     rings : mapping of str to (float, float)
         Inner and outer angle of each named detector [rad].
     edges : str
-        "hard": a pixel counts if inner ≤ angle < outer. "area": an edge falls linearly over one angular
-        pixel, so that pixels which it cuts count by their share and neighbouring bins divide them; an inner
-        edge of 0 takes in the whole centre.
+        "hard": a pixel counts if inner ≤ angle < outer. "area": an edge falls linearly over one angular pixel. A
+        pixel that the edge cuts counts by its share, and neighbouring bins divide it. An inner edge of 0 includes the
+        whole central pixel.
     center_of_mass : bool
         Whether `measure` computes the centre of mass, Eq. (P14).
     band_limit_radius : float or None
-        Radius beyond which waves carry nothing [Å⁻¹], see `grid.band_limit_radius`; pixels there are left
-        out. None keeps the whole grid.
+        Radius beyond which waves are zero [Å⁻¹], see `grid.band_limit_radius`. Pixels beyond it are left out. None
+        keeps the whole grid.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class DetectorSet:
     matrix : (n + m, p) csr_array
         Weights of those pixels for all bins and, below them, all rings.
     ring_names : tuple of str
-        Names of the rings in the order of `Signals.rings`.
+        Names of the rings in the order of `WaveSignals.rings`.
 
     Raises
     ------
@@ -129,8 +129,8 @@ class DetectorSet:
             j, i = np.divmod(self.pixels, grid.gpts[0])
             self._angles = wavelength * grid.kx[i], wavelength * grid.ky[j]
 
-    def measure(self, spectrum: ComplexArray) -> Signals:
-        """Signals of one wave.
+    def measure(self, spectrum: ComplexArray) -> WaveSignals:
+        """Measure one wave.
 
         Parameters
         ----------
@@ -140,7 +140,7 @@ class DetectorSet:
         return self.signals(self.values(_intensity(at_pixels(spectrum, self.pixels))))
 
     def values(self, intensity: FloatArray) -> FloatArray:
-        """Bins, rings, total and, where it is measured, the moments Σ λk I of the centre of mass.
+        """Compute bins, rings, total and, if it is measured, the moments Σ λk I of the centre of mass.
 
         Parameters
         ----------
@@ -150,6 +150,7 @@ class DetectorSet:
         Returns
         -------
         (n, …) ndarray
+            One row for each value, in the order of the first line.
         """
         rows = [self.matrix @ intensity, intensity.sum(axis=0)[None]]
         if self._angles is not None:
@@ -157,18 +158,17 @@ class DetectorSet:
         return np.concatenate(rows)
 
     def regions(self) -> tuple[list[Region], csr_array]:
-        """Signals as sums over regions, as few as there are, for `basis.signal_forms`.
+        """Split the signals into sums over as few regions as possible, for `basis.signal_forms`.
 
         Returns
         -------
         regions : list of Region
-            With hard edges the parts into which all edges cut the plane, which no two signals need to sum twice.
+            With hard edges these are the pieces into which all edges cut the plane, so no pixel is summed twice.
         combination : (n, len(regions)) csr_array
-            Bins, rings, total and, where it is measured, the two moments Σ λk I of the centre of mass: rows of
-            the matrix that makes them from the regions' intensities.
+            Matrix that makes what `values` returns from the intensities of the regions.
         """
         if self.matrix.shape[0] and (self.matrix.data == 1).all():
-            # A key that is equal for pixels that belong to the same signals.
+            # Pixels that belong to the same signals get the same key.
             key = np.zeros(self.pixels.size, dtype=np.uint64)
             for number, (a, b) in zip(_random_keys(self.matrix.shape[0]), pairwise(self.matrix.indptr), strict=True):
                 key[self.matrix.indices[a:b]] += number
@@ -193,14 +193,14 @@ class DetectorSet:
             combination[-2, moments] = combination[-1, moments + 1] = 1
         return regions, csr_array(combination)
 
-    def signals(self, values: FloatArray) -> Signals:
-        """Signals of one wave or of several from what `values` returns, or `regions` combines to."""
+    def signals(self, values: FloatArray) -> WaveSignals:
+        """Make signals from what `values` returns, (n, …), or from the combined intensities of `regions`."""
         rings = self.number_of_bins + len(self.ring_names)
         total = values[rings]
         mean_angle = np.full((*total.shape, 2), np.nan)
         if self._angles is not None:
             np.divide(np.moveaxis(values[rings + 1 :], 0, -1), total[..., None], mean_angle, where=total[..., None] > 0)
-        return Signals(
+        return WaveSignals(
             np.moveaxis(values[: self.number_of_bins], 0, -1),
             np.moveaxis(values[self.number_of_bins : rings], 0, -1),
             total,
@@ -209,7 +209,7 @@ class DetectorSet:
 
 
 def bin_edges(minimum: float, maximum: float, bins: int, exponent: float = 1.0) -> FloatArray:
-    """Edges of radial bins, minimum + (maximum − minimum)·(i/n)^exponent, Eq. (P16).
+    """Compute the edges of radial bins, minimum + (maximum − minimum)·(i/n)^exponent, Eq. (P16).
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ def bin_edges(minimum: float, maximum: float, bins: int, exponent: float = 1.0) 
 
 
 class CbedGeometry:
-    """Pixels of a diffraction pattern (CBED), zero angle included, axes ascending, Eq. (P15).
+    """Pixels of a diffraction pattern (CBED) with ascending axes that contain zero, Eq. (P15).
 
     Parameters
     ----------
@@ -252,10 +252,10 @@ class CbedGeometry:
         Largest angle along each axis [rad]. Native pixels are all with |kx|λ and |ky|λ up to it, symmetric
         about zero and limited by the grid.
     size : tuple of int or None
-        Number of pixels (n_kx, n_ky) that the native ones are rebinned to, None to keep them. Pixel i is
-        centred at (i − size//2)·Δ' with Δ' = (native range)/size. A native pixel is a box that gives every
-        new pixel its share, so an odd size keeps the sum; an even one shifts the range by half a new pixel,
-        as zero must stay a centre.
+        Number of new pixels (n_kx, n_ky) after rebinning; None keeps the native ones. New pixel i is centred at
+        (i − size//2)·Δ' with Δ' = (native range)/size. A native pixel is a box that gives every new pixel its share.
+        An odd size therefore keeps the sum. An even size shifts the range by half a new pixel, because zero must
+        stay the centre of a pixel.
 
     Attributes
     ----------
@@ -276,7 +276,7 @@ class CbedGeometry:
         if size is not None and min(size) < 1:
             raise ValueError(f"size of the diffraction pattern = {size}: must be at least (1, 1)")
         steps = (wavelength / grid.extent[0], wavelength / grid.extent[1])
-        # Rounding must not drop the pixel that lies on the limit.
+        # Without the 1e-9, rounding could drop a pixel that lies on the limit.
         half_x, half_y = (
             min(floor(max_angle / step + 1e-9), (points - 1) // 2)
             for step, points in zip(steps, grid.gpts, strict=True)
@@ -298,7 +298,7 @@ class CbedGeometry:
         return len(self.angles_x), len(self.angles_y)
 
     def pattern(self, spectrum: ComplexArray) -> FloatArray:
-        """Diffraction pattern of one wave, Eq. (P15).
+        """Measure the diffraction pattern of one wave, Eq. (P15).
 
         Parameters
         ----------
@@ -313,7 +313,7 @@ class CbedGeometry:
         return self.resized(_intensity(at_pixels(spectrum, self.native_pixels)))
 
     def resized(self, intensity: FloatArray) -> FloatArray:
-        """Pattern from the intensities at `native_pixels`, (h_kx, h_ky) to (n_kx, n_ky)."""
+        """Rebin intensities at `native_pixels`, (h_kx, h_ky), to the new pixels, (n_kx, n_ky)."""
         if self._rebin is None:
             return intensity
         rebin_x, rebin_y = self._rebin
@@ -325,7 +325,7 @@ def _random_keys(number: int) -> NDArray[np.uint64]:
 
 
 def at_pixels(spectrum: ComplexArray, pixels: NDArray[np.int64]) -> ComplexArray:
-    """Values of a spectrum (nx, ny) at grid points (i, j) given as i + nx·j."""
+    """Return the values of a spectrum (nx, ny) at grid points (i, j), given as i + nx·j."""
     return spectrum.T.reshape(-1)[pixels]
 
 
@@ -336,7 +336,7 @@ def _intensity(amplitude: ComplexArray) -> FloatArray:
 
 
 def _weights(limits: list[tuple[float, float]], angle: FloatArray, ramp_width: FloatArray | None) -> csr_array:
-    """Weights of the pixels for each (inner, outer): the difference of two ramps, (len(limits), pixels)."""
+    """Weights of the pixels for each (inner, outer), as differences of two ramps, (len(limits), pixels)."""
     order = np.argsort(angle, kind="stable")
     sorted_angle = angle[order]
     sorted_width = None if ramp_width is None else ramp_width[order]
@@ -350,7 +350,7 @@ def _weights(limits: list[tuple[float, float]], angle: FloatArray, ramp_width: F
         width = None if sorted_width is None else sorted_width[near]
         weight = _share_beyond(inner, sorted_angle[near], width)
         weight -= _share_beyond(outer, sorted_angle[near], width)
-        # In the order of memory the product runs faster.
+        # The product with intensities is faster in the order of memory.
         counted = np.flatnonzero(weight)
         counted = counted[np.argsort(order[near][counted])]
         columns.append(order[near][counted].astype(np.int32))
@@ -360,7 +360,7 @@ def _weights(limits: list[tuple[float, float]], angle: FloatArray, ramp_width: F
 
 
 def _share_beyond(edge: float, angle: FloatArray, ramp_width: FloatArray | None) -> FloatArray:
-    """Share of each pixel at or beyond an edge: a ramp of the given width, a step without one."""
+    """Share of each pixel at or beyond an edge: a ramp of the given width, or a step."""
     if edge == 0:
         return np.ones_like(angle)
     if ramp_width is None:
@@ -369,7 +369,7 @@ def _share_beyond(edge: float, angle: FloatArray, ramp_width: FloatArray | None)
 
 
 def _rebinning(native: int, new: int) -> csr_array:
-    """Share of each native pixel that falls on each new one, boxes along one axis, (new, native)."""
+    """Share of each native pixel, a box along one axis, that falls on each new pixel, (new, native)."""
     width = native / new
     new_left = (np.arange(new) - new // 2 - 0.5) * width
     native_left = np.arange(native) - native // 2 - 0.5

@@ -41,8 +41,8 @@ def interaction_parameter(energy_ev: float) -> float:
     Returns
     -------
     float
-        Interaction parameter σ = 2π m e λ/h² with the relativistic mass m = γm₀ [rad/(V Å)], written here as
-        (2π/λE)·(E + m₀c²)/(E + 2m₀c²).
+        Interaction parameter σ = 2π m e λ/h² with the relativistic mass m = γm₀ [rad/(V Å)]. The code computes the
+        equal expression (2π/λE)·(E + m₀c²)/(E + 2m₀c²).
 
     Raises
     ------

@@ -1,8 +1,7 @@
-"""Fast Fourier transforms with FFTW: the one importer of pyfftw.
+"""Fast Fourier transforms with FFTW. No other module imports pyfftw.
 
-Planning well takes seconds, so its result, FFTW's "wisdom", is worth keeping. This module only hands it out
-and takes it in; where it is stored is not its concern. Take wisdom in before threads start: FFTW does not
-lock that.
+Planning a fast transform takes seconds, so FFTW's result, its "wisdom", is worth keeping. This module exports and
+imports wisdom; `compute.wisdom` stores it. Import wisdom before threads start, because FFTW does not lock it.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 ComplexArray = NDArray[np.complexfloating]
 
 CACHE_LINE = 64
-"""Alignment of every buffer [bytes], equal for all, so that wisdom fits all of them."""
+"""Alignment of every buffer [bytes]. All buffers share it, because wisdom holds for one alignment only."""
 
 _FLAGS = {
     "FFTW_PATIENT": ("FFTW_PATIENT",),
@@ -24,14 +23,14 @@ _FLAGS = {
 }
 
 Wisdom = tuple[bytes, bytes, bytes]
-"""FFTW's wisdom for double, single and long double precision."""
+"""Wisdom of FFTW for double, single and long double precision."""
 
 
 class LineTransform:
-    """Transform of all rows of one array into those of another, or in place, on one thread.
+    """Transform of all rows of one array into the rows of another, or in place, on one thread.
 
-    Plans made from the same wisdom give bit-identical results. One plan must not be run by two threads at a
-    time. Planning overwrites the arrays.
+    Plans from the same wisdom give bit-identical results. Two threads must not run one plan at the same time.
+    Planning overwrites the arrays.
 
     Parameters
     ----------
@@ -40,8 +39,8 @@ class LineTransform:
     direction : str
         "FFTW_FORWARD", Σ ψ(r) exp(−2πi k r), or "FFTW_BACKWARD", Σ ψ(k) exp(+2πi k r); neither is normalised.
     flag : str
-        Effort of planning: "FFTW_PATIENT", "FFTW_MEASURE" or "FFTW_ESTIMATE"; wisdom from more effort is used
-        where there is any. "FFTW_WISDOM_ONLY" takes a patient plan that is known and never plans.
+        Effort of planning: "FFTW_PATIENT", "FFTW_MEASURE" or "FFTW_ESTIMATE". FFTW prefers wisdom from more effort
+        if it has any. "FFTW_WISDOM_ONLY" takes a patient plan from the wisdom and never plans.
 
     Attributes
     ----------
@@ -51,9 +50,9 @@ class LineTransform:
     Raises
     ------
     ValueError
-        If dtype or flag is another.
+        If the dtype or the flag is not one of these.
     RuntimeError
-        If only wisdom was to be used and there is none.
+        If the flag is "FFTW_WISDOM_ONLY" and the wisdom has no such plan.
     """
 
     def __init__(self, source: ComplexArray, target: ComplexArray, direction: str, flag: str = "FFTW_PATIENT") -> None:
@@ -63,8 +62,8 @@ class LineTransform:
 class Plan2D:
     """Forward and inverse transform of one whole two-dimensional buffer, in place, on one thread.
 
-    The yardstick of the benchmarks; waves go through `strips.StripPlan`. What is said of `LineTransform` holds
-    here too; the buffer is set to zero after planning.
+    Benchmarks compare with this plan; waves use `strips.StripPlan`. The notes and errors of `LineTransform` hold here
+    too. The buffer is zero after planning.
 
     Parameters
     ----------
@@ -78,9 +77,9 @@ class Plan2D:
     Attributes
     ----------
     buffer : (nx, ny) ndarray
-        What the transforms read and overwrite.
+        Array that the transforms read and overwrite.
     size : int
-        Number of points nx·ny. Forward and inverse in turn multiply the buffer by it: neither is normalised.
+        Number of points nx·ny. A forward and an inverse transform multiply the buffer by it: neither is normalised.
     """
 
     def __init__(self, shape: tuple[int, int], dtype: DTypeLike, flag: str = "FFTW_PATIENT") -> None:
@@ -101,7 +100,7 @@ class Plan2D:
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> ComplexArray:
-    """Array of zeros that begins with a cache line.
+    """Return an array of zeros that begins at a cache line.
 
     Raises
     ------
@@ -114,14 +113,14 @@ def aligned_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> ComplexArray:
 
 
 def wisdom() -> Wisdom:
-    """Wisdom that this process has gathered or taken in."""
+    """Return the wisdom of this process."""
     return pyfftw.export_wisdom()
 
 
 def add_wisdom(wisdom: Wisdom) -> bool:
-    """Add wisdom to what this process has.
+    """Add wisdom to this process.
 
-    Damaged wisdom may be taken for good: whoever stores it keeps a checksum beside it.
+    FFTW may accept damaged wisdom, so stored wisdom needs a checksum.
 
     Returns
     -------
@@ -133,12 +132,12 @@ def add_wisdom(wisdom: Wisdom) -> bool:
 
 
 def forget_wisdom() -> None:
-    """Forget all wisdom of this process, so that plans are sought anew."""
+    """Forget all wisdom of this process, so that FFTW plans again."""
     pyfftw.forget_wisdom()
 
 
 def library_version() -> str:
-    """Versions of FFTW and pyfftw; wisdom is good for one FFTW version only."""
+    """Return the versions of FFTW and pyfftw; wisdom holds for one version of FFTW only."""
     return f"FFTW {pyfftw.fftw_version}, pyfftw {pyfftw.__version__}"
 
 

@@ -16,8 +16,8 @@ FloatArray = NDArray[np.float64]
 class Grid:
     """Periodic rectangular grid: point (i, j) lies at (i·Lx/nx, j·Ly/ny).
 
-    Arrays on the grid have shape (nx, ny), x first. Reciprocal arrays are in FFT order (zero first) with k =
-    1/d, no 2π. The arrays are computed once and read-only.
+    Arrays on the grid have shape (nx, ny), x first. Reciprocal arrays are in FFT order (zero first) with k = 1/d,
+    without 2π. The arrays are computed once and are read-only.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Grid:
 
     @property
     def nyquist(self) -> float:
-        """Largest frequency that both axes carry, 1/(2 max(dx, dy)) [Å⁻¹]."""
+        """Largest frequency that both axes represent, 1/(2 max(dx, dy)) [Å⁻¹]."""
         return 1.0 / (2.0 * max(self.sampling))
 
     @cached_property
@@ -94,8 +94,8 @@ def band_limit_radius(grid: Grid, bandlimit: float = 2 / 3) -> float:
     ----------
     grid : Grid
     bandlimit : float
-        Share of the Nyquist frequency that is kept. With at most 2/3 the product of two band-limited
-        functions aliases only outside the band.
+        Share of the Nyquist frequency inside the band limit. Up to 2/3, the product of two band-limited functions
+        aliases only outside the band.
 
     Returns
     -------
@@ -119,21 +119,21 @@ def band_limit_columns(grid: Grid, bandlimit: float = 2 / 3) -> int:
     ----------
     grid : Grid
     bandlimit : float
-        Share of the Nyquist frequency that is kept.
+        Share of the Nyquist frequency inside the band limit.
 
     Returns
     -------
     int
-        k_c·Ly rounded down, and one more: the soft edge of an aperture as wide as the band limit reaches half a
-        pixel farther.
+        k_c·Ly rounded down, plus one: the soft edge of an aperture as wide as the band limit reaches half a pixel
+        farther.
     """
     return min(grid.gpts[1] // 2, int(band_limit_radius(grid, bandlimit) * grid.extent[1] * (1 + 1e-9)) + 1)
 
 
 def pixels_inside(grid: Grid, radius: float) -> NDArray[np.int64]:
-    """Grid points (i, j) with |k| up to a radius [Å⁻¹], as i + nx·j: in the order in which plans keep a spectrum.
+    """Return the grid points (i, j) with |k| up to a radius [Å⁻¹], as i + nx·j, the memory order of a plan's spectrum.
 
-    The tolerance is that of `band_limit`: a pixel that carries intensity is never left out.
+    The tolerance for rounding includes every pixel where `band_limit` is not zero.
     """
     return np.flatnonzero(grid.k.T.ravel() <= radius * (1 + 1e-9))
 
@@ -164,7 +164,7 @@ def band_limit(grid: Grid, bandlimit: float = 2 / 3, taper: float = 0.02) -> Flo
     if not 0 <= width <= radius:
         raise ValueError(f"taper of the band limit = {taper} of Nyquist: must be between 0 and {bandlimit}")
     if width == 0:
-        # k_c falls on grid points when n is a multiple of 3: rounding must not decide which of them are kept.
+        # k_c falls on grid points if n is a multiple of 3. Rounding must not decide which of them are inside.
         return (grid.k <= radius * (1 + 1e-12)).astype(np.float64)
     depth = np.clip((grid.k - radius + width) / width, 0.0, 1.0)
     edge = 0.5 * (1.0 + np.cos(np.pi * depth))
@@ -190,7 +190,7 @@ def angular_pixel(grid: Grid, wavelength: float) -> FloatArray:
 
 
 def fft_friendly_size(n: int) -> int:
-    """Number of grid points that FFTs are fast for: the smallest product of 2, 3, 5 and 7 that is at least n.
+    """Return the next number of grid points with fast FFTs: the smallest product of 2, 3, 5 and 7 that is at least n.
 
     Raises
     ------

@@ -37,14 +37,14 @@ def transmission_function(
     plan : StripPlan
         Transforms on this grid; its wave is overwritten and its precision is that of the result.
     out : (nx, ny) ndarray or None
-        Where to put the result, from `strips.padded_zeros`; None for a new array.
+        Array for the result, from `strips.padded_zeros`; None for a new one.
 
     Returns
     -------
     (nx, ny) ndarray
         t(r), with the rows of `strips.padded_zeros`.
     """
-    # ASSUME: phase object: within one slice the electrons run straight on. Elastic scattering only.
+    # ASSUME: phase object: electrons run straight through one slice. Elastic scattering only.
     wave = plan.wave
     phase = (sigma * projected).astype(wave.real.dtype)
     np.cos(phase, out=wave.real)
@@ -67,19 +67,18 @@ def propagate(
 ) -> Iterator[tuple[int, ComplexArray]]:
     """Multislice wave after chosen numbers of slices, ψ ← F⁻¹[P·F[t ψ]] per slice, Eq. (P6).
 
-    The wave goes in and comes out as a spectrum, so that a wave that came out may go on through further
-    slices.
+    The wave enters and leaves as a spectrum, so an exit wave may go on through further slices.
 
     Parameters
     ----------
     plan : StripPlan
         Transforms on this grid; its buffers carry the wave.
     spectrum : (nx, ny) ndarray
-        Incident wave ψ(k), with Σ|ψ(k)|² = 1 for one electron; copied, not changed. The first slice meets it
-        as it is: only what follows is band-limited.
+        Incident wave ψ(k), with Σ|ψ(k)|² = 1 for one electron; it is copied, not changed. The first slice acts on it
+        as it is: the band limit begins after this slice.
     transmissions : sequence of Transmission
-        t(r) of each slice in the order of passage, see `transmission_function`, as `plan.transmission`. Repeated
-        slices may be one.
+        t(r) of each slice in the order of passage, see `transmission_function`, as `plan.transmission`. Equal slices
+        may share one.
     propagator : Factor
         P(k) over one slice, see `propagator.fresnel_propagator`, as `plan.factor`.
     store_after : sequence of int
@@ -90,8 +89,8 @@ def propagate(
     passed : int
         Number of slices passed, one of `store_after`.
     spectrum : (nx, ny) ndarray
-        ψ(k) behind the propagation over that slice. This is a buffer of the plan, which the next wave or depth
-        overwrites: copy it to keep it.
+        ψ(k) after the propagation over this slice. This is a buffer of the plan, and the next wave or depth overwrites
+        it: copy it to keep it.
 
     Raises
     ------

@@ -13,15 +13,17 @@ from stemphony.physics.constants import POTENTIAL_PREFACTOR
 from stemphony.physics.grid import FloatArray, Grid
 from stemphony.physics.scattering import scattering_factor
 
-FINE = 32  # frequencies that share a coarse factor in `_plane_waves`
+FINE = 32
+"""Number of frequencies that share one coarse factor in `_plane_waves`; near the square root of usual grid sizes."""
 
 
 class SlicePotentials:
     """Projected potentials of all slices of one configuration, Eq. (P2).
 
     With E_x[k, j] = exp(−2πi kx xⱼ) and E_y likewise, the structure factor of the atoms of one element in one
-    slice is the matrix product E_x·E_yᵀ: exact for atoms anywhere between the grid points, no interpolation,
-    no radius to cut at. Only kx ≥ 0 is computed, in real numbers: cosines and sines of ±kx are the same.
+    slice is the matrix product E_x·E_yᵀ. It is exact for atoms anywhere between the grid points, without
+    interpolation or cut-off radius. Only kx ≥ 0 is computed, in real numbers: the cosines of ±kx are equal, and the
+    sines differ only in sign.
 
     Parameters
     ----------
@@ -91,7 +93,7 @@ class SlicePotentials:
         Returns
         -------
         (nx, ny) ndarray
-            ∫V dz over the atoms of the slice [V Å], its average included, not band-limited.
+            ∫V dz over the atoms of the slice [V Å], with its average, without band limit.
 
         Raises
         ------
@@ -133,7 +135,8 @@ def _product_parts(grid: Grid, xy: FloatArray) -> FloatArray:
 def _plane_waves(fractions: FloatArray, number: int) -> FloatArray:
     """Real and imaginary parts of exp(−2πi n u) for n = 0 … number − 1 at each fraction u of the cell, (2, number, N).
 
-    With n = FINE·a + b the wave is exp(−2πi FINE·a u)·exp(−2πi b u): far fewer exponentials than frequencies.
+    With n = FINE·a + b the wave is exp(−2πi FINE·a u)·exp(−2πi b u), so there are far fewer exponentials than
+    frequencies.
     """
     phase = -2j * pi * fractions
     coarse = np.exp(np.arange(0, number, FINE)[:, None] * phase)
@@ -143,7 +146,7 @@ def _plane_waves(fractions: FloatArray, number: int) -> FloatArray:
 
 
 def _spectrum(parts: FloatArray, nx: int, ny: int) -> NDArray[np.complex128]:
-    """The spectrum for all kx and ky ≥ 0, (nx, ny//2 + 1), of products that are weighted by the scattering factors."""
+    """Spectrum for all kx and ky ≥ 0, (nx, ny//2 + 1), from the products weighted by the scattering factors."""
     (rr, ri), (ir, ii) = parts.transpose(0, 2, 1, 3)
     rows = nx // 2 + 1
     spectrum = np.empty((nx, ny // 2 + 1), dtype=np.complex128)
@@ -153,9 +156,8 @@ def _spectrum(parts: FloatArray, nx: int, ny: int) -> NDArray[np.complex128]:
     np.add(rr[mirrored], ii[mirrored], out=spectrum.real[rows:])
     np.subtract(ri[mirrored], ir[mirrored], out=spectrum.imag[rows:])
     if nx % 2 == 0:
-        # −kx_max stands for +kx_max as well. The real part of the inverse transform takes the mean of both,
-        # and the real inverse transform does that by itself only for the columns that are their own mirror
-        # image.
+        # The row −kx_max also stands for +kx_max. The potential is the mean of both, and the real inverse transform
+        # takes this mean only for columns that are their own mirror image.
         paired = (ny + 1) // 2
         spectrum[nx // 2, :paired] = rr[-1, :paired] + 1j * ri[-1, :paired]
     return spectrum

@@ -18,8 +18,8 @@ ComplexArray = NDArray[np.complex128]
 class Aberrations:
     """Aberration coefficients in Krivanek's notation, to fifth order.
 
-    Cnm in Å, phinm in rad: n is the order, m the multiplicity. C10 is minus the defocus: **positive defocus
-    is underfocus**, the probe is then narrowest inside the specimen.
+    Cnm is in Å and phinm in rad; n is the order, m the multiplicity. C10 is minus the defocus. **Positive defocus is
+    underfocus**: the probe is narrowest inside the specimen.
 
     References
     ----------
@@ -102,8 +102,8 @@ def aperture(
     semiangle_inner : float
         Inner semi-angle α₁ of an annular aperture [rad].
     soft : bool
-        Whether the edge falls over one angular pixel, so that the area hardly depends on the size of the
-        cell. Else 1 for α₁ ≤ α ≤ α₀.
+        Whether the edge falls linearly over one angular pixel, so that the area hardly depends on the size of the
+        cell. A hard aperture is 1 for α₁ ≤ α ≤ α₀.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def aperture(
     Raises
     ------
     ValueError
-        Unless 0 ≤ inner < outer, or if the grid does not carry the outer semi-angle.
+        Unless 0 ≤ inner < outer, or if the outer semi-angle exceeds the largest angle of the grid.
     """
     _check_semiangles(semiangle, semiangle_inner)
     if semiangle > wavelength * grid.nyquist:
@@ -133,10 +133,10 @@ def aperture(
 
 
 def outermost_angle(grid: Grid, wavelength: float, semiangle: float) -> float:
-    """Angle of the outermost grid point that a hard aperture lets through [rad]; 0 if it is the one in the middle.
+    """Angle of the outermost grid point inside a hard aperture [rad]; 0 if only the central point is inside.
 
-    A hard annular aperture whose inner semi-angle is larger holds no point of the grid. Only points inside the square
-    around the aperture are looked at.
+    A hard annular aperture with a larger inner semi-angle contains no grid point. The function computes only the points
+    inside the square around the aperture.
 
     Parameters
     ----------
@@ -145,6 +145,10 @@ def outermost_angle(grid: Grid, wavelength: float, semiangle: float) -> float:
         λ [Å].
     semiangle : float
         Outer semi-angle α₀ [rad].
+
+    Returns
+    -------
+    float
     """
     kx, ky = (k[wavelength * np.abs(k) <= semiangle] for k in (grid.kx, grid.ky))
     alpha = wavelength * np.sqrt(kx[:, None] ** 2 + ky[None, :] ** 2)
@@ -175,7 +179,7 @@ def probe_spectrum(
     Raises
     ------
     ValueError
-        If the aperture holds no point of the grid, or for the reasons of `aperture`.
+        If the aperture contains no grid point, or for the reasons of `aperture`.
     """
     amplitude = aperture(grid, wavelength, semiangle, semiangle_inner, soft)
     norm = float(np.sqrt(np.sum(amplitude**2)))
@@ -191,7 +195,7 @@ def probe_spectrum(
 def shift_factors(grid: Grid, position: tuple[float, float]) -> tuple[ComplexArray, ComplexArray]:
     """Factors exp(−2πi k·r₀) that move a probe from the origin to r₀, Eq. (P9).
 
-    Exact for any position, between the grid points as well. The moved probe is
+    The factors are exact for any position, also between grid points. The moved probe is
     ``spectrum * ex[:, None] * ey[None, :]``.
 
     Parameters
@@ -209,7 +213,7 @@ def shift_factors(grid: Grid, position: tuple[float, float]) -> tuple[ComplexArr
 
 
 class MovableProbe:
-    """A probe that is put at many positions, Eq. (P9): only the pixels of its aperture are touched.
+    """A probe that moves to many positions, Eq. (P9); it computes only the pixels of its aperture.
 
     Parameters
     ----------
@@ -217,7 +221,7 @@ class MovableProbe:
     spectrum : (nx, ny) ndarray
         The probe at the origin, see `probe_spectrum`.
     dtype : dtype
-        Of the waves that `at` returns; they are computed in double precision.
+        Type of the waves that `at` returns. The computation is in double precision.
     """
 
     def __init__(self, grid: Grid, spectrum: ComplexArray, dtype: DTypeLike = np.complex128) -> None:
@@ -226,7 +230,7 @@ class MovableProbe:
         self._values = spectrum[self._rows, self._columns]
 
     def at(self, position: tuple[float, float]) -> NDArray[np.complexfloating]:
-        """ψ(k) of the probe at r₀ = (x, y) [Å], (nx, ny), in the order of memory in which plans take it."""
+        """Return ψ(k) of the probe at r₀ = (x, y) [Å], (nx, ny), in the memory order of a plan's spectrum."""
         ex, ey = shift_factors(self._grid, position)
         wave = np.zeros(self._grid.gpts, dtype=self._dtype, order="F")
         wave[self._rows, self._columns] = self._values * ex[self._rows] * ey[self._columns]
@@ -240,12 +244,11 @@ def probe_tail_fraction(
     aberrations: Aberrations,
     extent: tuple[float, float],
 ) -> float:
-    """Share of the probe's intensity that a cell of this size cannot hold.
+    """Share of the probe's intensity that lies outside a rectangle of this size.
 
-    A hard-edged probe in an infinite plane has tails that fall slowly (outside a circle of radius r about
-    1/(π² k₀ r) of the intensity); in a periodic cell they overlap with the probe. The wave is integrated over
-    the aperture at points of the cell (there is no periodic box in this), and what its intensity lacks to 1
-    lies outside.
+    A hard-edged probe in an infinite plane has slow tails: about 1/(π² k₀ r) of the intensity lies outside a circle of
+    radius r. In a periodic cell these tails overlap with the probe. The function integrates the wave over the aperture
+    at points of the rectangle, without a periodic box; the share outside is 1 minus the intensity inside.
 
     Parameters
     ----------
@@ -270,8 +273,7 @@ def probe_tail_fraction(
     _check_semiangles(semiangle, semiangle_inner)
     k_outer, k_inner = semiangle / wavelength, semiangle_inner / wavelength
     reach = hypot(*extent) / 2 + _ray_radius(aberrations, semiangle)
-    # The phase of the integrand varies by ± 2π k₀·reach; Gauss quadrature needs half as many nodes, and some
-    # more.
+    # The phase of the integrand varies by ± 2π k₀·reach. Gauss quadrature needs half as many nodes, plus a margin.
     nodes = ceil(1.1 * pi * k_outer * reach) + 24
     if nodes**2 * 8 * k_outer * extent[1] > _MOST_TERMS:
         return _rays_and_tail_outside(wavelength, k_outer, k_inner, aberrations, extent)
@@ -286,7 +288,8 @@ def probe_tail_fraction(
 
 
 _MOST_TERMS = 4e8
-"""Terms of the integral (a second or two) beyond which rays and sharp edges describe cell and probe."""
+"""Largest number of terms in the integral of `probe_tail_fraction`; it takes a second or two. Larger problems use
+geometrical optics and diffraction at sharp edges."""
 
 
 def _check_semiangles(semiangle: float, semiangle_inner: float) -> None:
@@ -315,7 +318,7 @@ def _disc_wave(
     wavelength: float, k_max: float, aberrations: Aberrations, x: FloatArray, y: FloatArray, nodes: int
 ) -> ComplexArray:
     """∫ exp(−iχ(k) + 2πi k·r) d²k over |k| < k_max at the points x ⊗ y, y evenly spaced."""
-    # Chebyshev nodes across the disc take up the square root at its rim; Gauss nodes fill the chords.
+    # Chebyshev nodes across the disc handle the square root at its rim; Gauss nodes lie along the chords.
     theta = pi * np.arange(1, nodes + 1) / (nodes + 1)
     kx = k_max * np.cos(theta)
     half_chord = k_max * np.sin(theta)
@@ -336,7 +339,7 @@ def _disc_wave(
 def _rays_and_tail_outside(
     wavelength: float, k_outer: float, k_inner: float, aberrations: Aberrations, extent: tuple[float, float]
 ) -> float:
-    """Share of the aperture's rays that miss the rectangle, and of what its edges diffract out of it."""
+    """Share of the aperture's rays that miss the rectangle, plus what the aperture's edges diffract out of it."""
     # ASSUME: geometrical optics and diffraction at sharp edges, only where lengths are hundreds of λ/α₀.
     axis = np.linspace(-k_outer, k_outer, 513)
     k, azimuth = np.hypot(axis[:, None], axis), np.arctan2(axis[None, :], axis[:, None])
@@ -344,8 +347,8 @@ def _rays_and_tail_outside(
     gradient = np.gradient(aberration_phase(aberrations, wavelength, k, azimuth), axis, axis)
     misses = np.maximum(np.abs(gradient[0]) / extent[0], np.abs(gradient[1]) / extent[1]) > pi
     rays = float(np.mean(misses[(k >= k_inner) & (k <= k_outer)]))
-    # 1/(π² k r) of an Airy pattern, with 1/r averaged over the directions of the rectangle; an inner edge
-    # adds its own.
+    # The tail 1/(π² k r) of an Airy pattern, with 1/r averaged over the directions of the rectangle; an inner edge adds
+    # a tail of its own.
     mean_inverse_radius = 4 / pi * hypot(*extent) / (extent[0] * extent[1])
     tail = mean_inverse_radius / (pi**2 * (k_outer - k_inner))
     return rays + (1 - rays) * tail

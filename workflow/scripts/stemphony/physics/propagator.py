@@ -29,7 +29,7 @@ def fresnel_propagator(
     band_limit : (nx, ny) ndarray
         A_bl(k), see `grid.band_limit`.
     dtype : dtype
-        complex64 or complex128; computed in double precision either way.
+        complex64 or complex128; the computation is in double precision.
 
     Returns
     -------

@@ -27,7 +27,7 @@ REFERENCES: dict[str, str] = {
 
 
 def elements(parametrization: str) -> frozenset[str]:
-    """Chemical symbols that a parametrization has scattering factors for.
+    """Return the chemical symbols that have scattering factors in a parametrization.
 
     Raises
     ------
@@ -40,8 +40,8 @@ def elements(parametrization: str) -> frozenset[str]:
 def scattering_factor(symbol: str, k_squared: ArrayLike, parametrization: str) -> NDArray[np.float64]:
     """Electron scattering factor f_e of one neutral atom at rest, in the first Born approximation.
 
-    "kirkland": Σ aᵢ/(k² + bᵢ) + Σ cᵢ exp(−dᵢk²), three terms each. "lobato": Σ aᵢ(2 + bᵢk²)/(1 + bᵢk²)², five
-    terms, which falls as the nuclear charge demands for large k.
+    "kirkland" is Σ aᵢ/(k² + bᵢ) + Σ cᵢ exp(−dᵢk²) with three terms each. "lobato" is Σ aᵢ(2 + bᵢk²)/(1 + bᵢk²)² with
+    five terms; for large k it falls as the nuclear charge demands.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def scattering_factor(symbol: str, k_squared: ArrayLike, parametrization: str) -
     Returns
     -------
     ndarray
-        f_e without relativistic correction (that is in σ), in the shape of `k_squared` [Å].
+        f_e [Å] in the shape of `k_squared`, without relativistic correction, which σ contains.
 
     Raises
     ------

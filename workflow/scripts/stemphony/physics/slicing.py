@@ -7,11 +7,13 @@ from math import ceil, isfinite
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# Planes of a repeated crystal lie on slice boundaries up to rounding; this much of a slice settles the ties.
 _BOUNDARY = 1e-6
+"""Tolerance at slice boundaries, as a share of a slice. Atomic planes of a repeated crystal lie on slice boundaries up
+to rounding, and this tolerance decides for all of them alike."""
 
 _ALLOWED_OUTSIDE = 1.0
-"""Distance that atoms may lie outside the cell along z [Å]."""
+"""Largest distance of an atom outside the cell along z that is moved onto the surface [Å]: more than thermal motion,
+less than a wrong cell."""
 
 
 def number_of_slices(length_z: float, thickness: float) -> int:
@@ -22,7 +24,11 @@ def number_of_slices(length_z: float, thickness: float) -> int:
     length_z : float
         Length Lz of the cell along the beam [Å].
     thickness : float
-        Largest slice thickness t [Å]; the actual one is Lz divided by the number.
+        Largest slice thickness t [Å]; the actual thickness is Lz divided by the number.
+
+    Returns
+    -------
+    int
 
     Raises
     ------
@@ -88,7 +94,7 @@ def wrap_positions(positions: ArrayLike, cell: ArrayLike) -> NDArray[np.float64]
 
     for axis in (0, 1):
         inside = np.mod(wrapped[:, axis], lengths[axis])
-        # np.mod rounds −1e-20 up to the length itself, which is the same point as 0.
+        # np.mod rounds −1e-20 up to the length itself, which is the same position as 0.
         inside[inside >= lengths[axis]] = 0.0
         wrapped[:, axis] = inside
 

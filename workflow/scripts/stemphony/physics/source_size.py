@@ -1,4 +1,4 @@
-"""Partial spatial coherence: images convolved with the source's Gaussian."""
+"""Partial spatial coherence: convolution of images with a Gaussian source, Eq. (P13)."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ def blur(images: np.ndarray, fwhm: float, spacing: tuple[float, float], periodic
 
     Parameters
     ----------
-    images : (nx, ny, …)
+    images : (nx, ny, …) ndarray
         Signals on the scan grid; the trailing axes are independent.
     fwhm : float
-        Full width at half maximum of the source, in the units of `spacing`.
-    spacing : (2,)
+        Full width at half maximum of the source, in the unit of `spacing`.
+    spacing : (float, float)
         Distances of scan positions along x and y.
-    periodic : (2,)
-        Whether the window repeats along x and y (it is the whole cell); else its edges are reflected.
+    periodic : (bool, bool)
+        Whether the scan window is the whole cell along x and y, and so repeats. Otherwise its edges are reflected.
 
     Returns
     -------
-    (nx, ny, …) float64
-        The mean over x and y is that of `images`.
+    (nx, ny, …) ndarray
+        Blurred images in double precision; their mean over x and y is that of `images`.
 
     Notes
     -----
-    Done exactly, by the Gaussian's transfer function exp(−2π²σ²q²) on the window's Fourier series (periodic) or
-    cosine series (reflected), so a source narrower than a scan step is treated as well as a wide one.
+    The transfer function of the Gaussian, exp(−2π²σ²q²), multiplies the Fourier series (periodic) or cosine series
+    (reflected) of the window. This is exact for a source narrower than a scan step too.
     """
     blurred = np.asarray(images, dtype=float)
     sigma = fwhm / FWHM_PER_SIGMA

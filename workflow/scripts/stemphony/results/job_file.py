@@ -13,7 +13,7 @@ import numpy as np
 
 from stemphony import paths, provenance
 from stemphony.compute.atoms import Atoms
-from stemphony.compute.recorder import Signals
+from stemphony.compute.recorder import JobSignals
 from stemphony.errors import StorageError
 from stemphony.experiment.model import Experiment
 from stemphony.physics.slicing import slice_indices
@@ -60,7 +60,7 @@ def write_job(
     file: Path,
     experiment: Experiment,
     record: JobRecord,
-    signals: Signals,
+    signals: JobSignals,
     table: AtomTable,
     atoms: Atoms | None,
 ) -> None:
@@ -182,7 +182,7 @@ def effective_blocks(experiment: Experiment, blocks: Mapping[str, Any], seed: in
     return made
 
 
-def _put_signals(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, signals: Signals) -> None:
+def _put_signals(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, signals: JobSignals) -> None:
     if experiment.adf:
         add_adf(root, experiment, axes)
         # File axes: defocus, x, y, phonon, slice, plasmon energy, angle.

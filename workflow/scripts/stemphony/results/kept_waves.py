@@ -1,4 +1,4 @@
-"""What one propagation of a configuration leaves for all its defoci: kept on disk, made once, never trusted blindly."""
+"""Waves that the jobs of one configuration share: one job computes them and keeps them in a file for the others."""
 
 from __future__ import annotations
 
@@ -6,35 +6,51 @@ import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
 from stemphony import paths, provenance
-from stemphony.compute.superposition import Basis, Superposition
 from stemphony.errors import StorageError
 from stemphony.store import claims
 from stemphony.store.atomic import atomic_path, write_text_atomic
 
-Say = Callable[[str], None]
-
 _KEPT = re.compile(r"configuration_\d{4,}\.npz(\.sha256)?")
-# What a job that may be alive needs: its claim, and what it is writing.
-_OF_A_JOB = re.compile(r"\.configuration_\d{4,}\.npz\..*(claim|tmp)")
+_IN_USE = re.compile(r"\.configuration_\d{4,}\.npz\..*(claim|tmp)")
+"""Names of files that a running job may need: its claim, and the file that it is writing."""
+
+
+class Waves(Protocol):
+    """What a file of shared waves holds, for example `compute.superposition.Superposition`."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return named arrays; the name `digest` is taken."""
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Make the waves from what `arrays` returned. Raises KeyError, IndexError or ValueError on others."""
+
+
+W = TypeVar("W", bound=Waves)
 
 
 def kept_and_foreign(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The waves that are kept in a folder, with their checksums, and what else is there that no job has put there."""
+    """Return the files of kept waves in a folder, with their checksums, and the files that no job has made."""
     entries = sorted(folder.glob("*"))
     kept = [entry for entry in entries if _KEPT.fullmatch(entry.name) and not entry.is_dir()]
     known = set(kept)
-    return kept, [entry for entry in entries if entry not in known and not _OF_A_JOB.fullmatch(entry.name)]
+    return kept, [entry for entry in entries if entry not in known and not _IN_USE.fullmatch(entry.name)]
 
 
 def waves_digest(params: Mapping[str, Any], effective_seed: int | None) -> str:
-    """Digest of all that decides the waves of a configuration: a job's params without its defocus, and its seed.
+    """Return a digest of everything that decides the waves of a configuration.
 
-    A seed of 0 in the params means one that was drawn; only the effective one tells which atoms the waves met.
+    Parameters
+    ----------
+    params : mapping
+        Params of a job; its defocus does not enter.
+    effective_seed : int or None
+        Seed of the displacements. A seed of 0 in the params stands for a drawn one, which only this number tells.
     """
     decides = {key: value for key, value in params.items() if key != "defocus_nm"}
     return provenance.digest({**decides, "effective_seed": effective_seed})
@@ -43,34 +59,42 @@ def waves_digest(params: Mapping[str, Any], effective_seed: int | None) -> str:
 def shared_waves(
     file: Path,
     digest: str,
-    serves: Callable[[Superposition], bool],
-    compute: Callable[[], Superposition],
-    say: Say,
+    kind: type[W],
+    serves: Callable[[W], bool],
+    compute: Callable[[], W],
+    say: Callable[[str], None],
     check: Callable[[], None] = lambda: None,
-) -> Superposition:
-    """The superposition of a configuration: from its file, from a job that is just computing it, or computed here.
+) -> W:
+    """Return the waves of a configuration: from their file, from another job that computes them now, or computed here.
 
-    Of several jobs that want it at once one computes and the others wait. If that one dies another takes over. What
-    cannot be kept or waited for costs time, never the result.
+    If several jobs need the waves at once, one computes and the others wait. If that job dies, another job takes over.
+    Trouble with the file or the claim costs time, never the result.
 
     Parameters
     ----------
     file : Path
-        Where it is kept, see `paths.ResultPaths.waves`.
+        Where the waves are kept, see `paths.ResultPaths.waves`.
     digest : str
-        See `waves_digest`; a file with another is replaced.
+        See `waves_digest`; waves with another digest are replaced.
+    kind : type
+        Class of the waves.
     serves : callable
-        Whether a superposition was made for this job's probes: the list of defoci may have changed.
+        Whether waves are of use for this job: the list of defoci may have changed.
     compute : callable
-        Makes it.
+        Computes the waves.
     say : callable
-        Tells the log what happens.
+        Writes a line to the log.
     check : callable
-        Called while waiting; may raise to end it.
+        Called while the job waits; may raise to end it.
+
+    Raises
+    ------
+    AssertionError
+        The computed waves do not serve this job.
     """
     claim_file, waiting = file.with_name(f".{file.name}.claim"), False
     while True:
-        found = read_waves(file, digest)
+        found = read_waves(file, digest, kind)
         if found is not None and serves(found):
             say(f"waves of this configuration taken from {file.name}")
             return found
@@ -81,7 +105,7 @@ def shared_waves(
             return compute()
         if claim is not None:
             try:
-                return _kept_or_made(file, digest, serves, compute, say)
+                return _kept_or_computed(file, digest, kind, serves, compute, say)
             finally:
                 claim.release()
         if not waiting:
@@ -89,67 +113,47 @@ def shared_waves(
             waiting = True
         if not claims.wait(claim_file, check):
             say(claims.left_over(claim_file))
-            return _kept_or_made(file, digest, serves, compute, say)
+            return _kept_or_computed(file, digest, kind, serves, compute, say)
 
 
-def _kept_or_made(
-    file: Path, digest: str, serves: Callable[[Superposition], bool], compute: Callable[[], Superposition], say: Say
-) -> Superposition:
-    """The superposition, computed and kept unless whoever held the claim until now has finished in between."""
-    found = read_waves(file, digest)
+def _kept_or_computed(
+    file: Path,
+    digest: str,
+    kind: type[W],
+    serves: Callable[[W], bool],
+    compute: Callable[[], W],
+    say: Callable[[str], None],
+) -> W:
+    # Another job may have finished between the first look and the claim.
+    found = read_waves(file, digest, kind)
     if found is not None and serves(found):
         return found
-    made = compute()
-    if not serves(made):
+    computed = compute()
+    if not serves(computed):
         raise AssertionError("waves were computed for other defoci than this job's")
     try:
-        write_waves(file, made, digest)
+        write_waves(file, computed, digest)
     except (StorageError, OSError) as error:
         say(f"waves are not kept for other jobs: {error}")
-    return made
+    return computed
 
 
-def write_waves(file: Path, superposition: Superposition, digest: str) -> None:
-    """Write a superposition atomically, with the SHA-256 of its bytes beside it. Raises StorageError."""
-    basis = superposition.basis
-    upper = np.triu_indices(basis.rank)
-    arrays: dict[str, np.ndarray] = {
-        "rows": basis.rows,
-        "columns": basis.columns,
-        "vectors": basis.vectors,
-        "defoci_nm": np.array(superposition.defoci_nm),
-        "digest": np.array(digest),
-    }
-    for depth, forms in enumerate(superposition.forms):
-        arrays[f"forms_{depth:04d}"] = forms[:, upper[0], upper[1]]  # Hermitian: half is enough
-    for depth, patterns in enumerate(superposition.patterns):
-        arrays[f"patterns_{depth:04d}"] = patterns
+def write_waves(file: Path, waves: Waves, digest: str) -> None:
+    """Write waves atomically, with the SHA-256 of their bytes beside them. Raises StorageError."""
     with atomic_path(file) as temporary:
         with temporary.open("wb") as stream:
-            np.savez(stream, **arrays)  # type: ignore[arg-type]
+            np.savez(stream, **waves.arrays(), digest=np.array(digest))  # type: ignore[arg-type]
         write_text_atomic(paths.checksum(file), f"{provenance.file_sha256(temporary)}  {file.name}\n")
 
 
-def read_waves(file: Path, digest: str) -> Superposition | None:
-    """A superposition that was kept for these params; None if there is none or it is damaged or foreign."""
+def read_waves(file: Path, digest: str, kind: type[W]) -> W | None:
+    """Return the waves that were kept with this digest; None if there are none, or they are damaged or foreign."""
     try:
         if provenance.file_sha256(file) != paths.checksum(file).read_text(encoding="ascii").split()[0]:
             return None
         with np.load(file, allow_pickle=False) as kept:
             if str(kept["digest"]) != digest:
                 return None
-            basis = Basis(kept["rows"], kept["columns"], kept["vectors"])
-            names = sorted(kept.files)
-            forms = tuple(_whole(kept[name], basis.rank) for name in names if name.startswith("forms_"))
-            patterns = tuple(kept[name] for name in names if name.startswith("patterns_"))
-            return Superposition(basis, tuple(kept["defoci_nm"].tolist()), forms, patterns)
+            return kind.from_arrays({name: kept[name] for name in kept.files})
     except (OSError, ValueError, KeyError, IndexError, UnicodeDecodeError, zipfile.BadZipFile):
         return None
-
-
-def _whole(packed: np.ndarray, rank: int) -> np.ndarray:
-    forms = np.empty((len(packed), rank, rank), dtype=packed.dtype)
-    row, column = np.triu_indices(rank)
-    forms[:, column, row] = packed.conj()
-    forms[:, row, column] = packed
-    return forms

@@ -28,7 +28,7 @@ from stemphony.compute.recorder import cbed_geometry, window_errors
 from stemphony.errors import DamagedResultError, StemphonyError
 from stemphony.experiment import campaign
 from stemphony.experiment.model import Experiment
-from stemphony.results import signals
+from stemphony.results import signal_blocks
 from stemphony.results.averages import Average, Averaging, Merge, Part, Source, Sums, parts_of
 from stemphony.results.job_file import atom_table, effective_blocks, read_checksum
 from stemphony.results.layout import (
@@ -176,7 +176,7 @@ class _Making:
         self.averagings = dict(zip(("adf", "cbed"), Averaging.both(task), strict=True))
         scan = task.common["scan"]
         periodic = tuple([float(edge) for edge in scan[axis]] == [0.0, 1.0] for axis in "xy")
-        self.blurring = signals.Blurring(task.params["source_fwhm_nm"] * NM, (periodic[0], periodic[1]))
+        self.blurring = signal_blocks.Blurring(task.params["source_fwhm_nm"] * NM, (periodic[0], periodic[1]))
         if self.blurring.fwhm and not all(periodic):
             warn(
                 "source_fwhm_nm: the scan window is not the whole cell, so it is continued by reflection at its edges; "
@@ -254,15 +254,15 @@ class _Making:
                         block.put_nothing(root, place)
         return merged
 
-    def _passes(self) -> list[list[signals.Block]]:
+    def _passes(self) -> list[list[signal_blocks.Block]]:
         """Blocks that are read together: averaged in one order, their sums within the memory."""
-        passes: list[list[signals.Block]] = []
+        passes: list[list[signal_blocks.Block]] = []
         order, room = None, 0.0
-        blocks = list(signals.blocks_of(self.experiment, self.blurring))
+        blocks = list(signal_blocks.blocks_of(self.experiment, self.blurring))
         for block in sorted(blocks, key=lambda block: self.averagings[block.group].by_configuration):
             if self.averagings[block.group].by_configuration != order or block.bytes > room:
                 passes.append([])
-                order, room = self.averagings[block.group].by_configuration, signals.BLOCK_BYTES
+                order, room = self.averagings[block.group].by_configuration, signal_blocks.BLOCK_BYTES
             passes[-1].append(block)
             room -= block.bytes
         return passes
@@ -304,7 +304,7 @@ class _Making:
             )
 
 
-def _putter(block: signals.Block, root: netCDF4.Dataset) -> Callable[..., None]:
+def _putter(block: signal_blocks.Block, root: netCDF4.Dataset) -> Callable[..., None]:
     return lambda place, value, error: block.put(root, place, value, error)
 
 
@@ -322,7 +322,7 @@ class Wanted:
     """
 
     task: Merge
-    blocks: tuple[signals.Block, ...]
+    blocks: tuple[signal_blocks.Block, ...]
     by_configuration: bool
     check: bool
     frames: bool

@@ -1,10 +1,10 @@
 """Strips of a wave that lies in one array without the columns beyond the band limit, for grids beyond the cache.
 
-A wave of 2048² is 32 MB. What two arrays, the transmission function and the propagator take together is far more than
-the cache of a processor, and the memory sets the pace. Here ψ(x, ky) has two thirds of one array, cut into strips of ky
-of one width, each of them contiguous. Where a strip of ky crosses a strip of x lies a block. It holds its wave with ky
-running fastest after `transmit` and with x running fastest after `travel`: both passes read a block and write it to the
-same place. A strip of x is gathered from its blocks, and scattered into them, in the cache.
+A wave of 2048² takes 32 MB. Two such arrays, the transmission function and the propagator together exceed the cache of
+a processor by far, so the speed of the memory decides. Here ψ(x, ky) takes two thirds of one array. It consists of
+contiguous strips of ky of one width. A strip of ky and a strip of x cross in a block. After `transmit`, ky runs fastest
+in a block; after `travel`, x does. Both passes read a block and write it to the same place. A pass gathers a strip of x
+from its blocks, and scatters it into them, in the cache.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from stemphony.physics.strips.plan import ColumnStrip, StripPlan, Transmission, 
 from stemphony.physics.strips.two_arrays import StripsApart
 
 ROWS, COLUMNS = 32, 96
-"""Wanted width of the strips. At 2048² a strip of rows takes 0.5 MB and one of columns 1.4 MB."""
+"""Wanted width of the strips, so that they fit a core's cache: at 2048², a strip of rows takes 0.5 MB and a strip of
+columns 1.4 MB."""
 
 LARGE = 20e6
-"""From this size of a wave [bytes] one array is used. In `stemphony bench` 32 MB (2048², single precision) take three
-tenths less time than in two arrays, 8 MB (1024²) about the same, and 2 to 5 MB a tenth more."""
+"""Size of a wave [bytes] from which one array is used. Compared with two arrays in `stemphony bench`, one array takes
+three tenths less time for 32 MB (2048², single precision), about the same time for 8 MB (1024²), and a tenth more for
+2 to 5 MB."""
 
 
 def plan_of_strips(shape: tuple[int, int], columns: int, dtype: DTypeLike, flag: str = "FFTW_PATIENT") -> StripPlan:
-    """Transforms of one wave on one thread, in the layout that is faster for its size; see `strips.StripPlan`."""
+    """Make the transforms of one wave on one thread, in the layout that is faster for its size; see `StripPlan`."""
     large = shape[0] * shape[1] * np.dtype(dtype).itemsize >= LARGE
     if large and _Cut.of(columns, dtype).fits(shape[1]):
         return StripsCompact(shape, columns, dtype, flag)
@@ -41,7 +43,7 @@ class StripsCompact(StripPlan):
     Raises
     ------
     ValueError
-        Also if so many columns are kept that strips of one width do not fit the grid.
+        If strips of one width do not fit the grid, because `columns` is too large; and as for `StripPlan`.
     """
 
     def _lay_out(self, columns: int, flag: str) -> None:
@@ -52,12 +54,12 @@ class StripsCompact(StripPlan):
             raise ValueError(f"columns kept = {columns}: too many of {ny} for strips of one width")
         self._columns = cut.strips(ny)
         number, strips = nx // width, len(self._columns)
-        # Strips a few cache lines apart: else all of them would fall into the same few places of the cache.
+        # A few cache lines between the strips: otherwise all strips would share a few places of the cache.
         apart = 3 * CACHE_LINE // self.dtype.itemsize
         self._wave = aligned_zeros((strips, nx * cut.width + apart), self.dtype)
         strips_of_ky = self._wave[:, : nx * cut.width]
 
-        # A strip of x, with x and with y running fastest, and lines of one ky: these stay in the cache.
+        # These stay in the cache: a strip of x, with x and with y running fastest, and lines of one ky.
         self._gathered = aligned_zeros((ny, width), self.dtype)
         self._strip = padded_zeros((width, ny), self.dtype)
         self._flat_strip = flat(self._strip)
@@ -92,7 +94,7 @@ class StripsCompact(StripPlan):
             )
             for (start, stop), strip in zip(self._columns, strips_of_ky, strict=True)
         ]
-        # Planning overwrites them.
+        # Planning has overwritten the arrays.
         for array in (self._wave, self._gathered, self._strip, lines):
             array[...] = 0
 
@@ -116,13 +118,13 @@ class StripsCompact(StripPlan):
             self._scatter(strip)
 
     def _gather(self, strip: _RowStrip) -> None:
-        """From the blocks of a strip of x to its rows in real space."""
+        """Transform the blocks of a strip of x into its rows in real space."""
         for target, blocks in zip(self._in_gathered, strip.by_x, strict=True):
             np.copyto(target, blocks)
         self._to_rows()
 
     def _scatter(self, strip: _RowStrip) -> None:
-        """From rows in real space to the blocks of their strip of x."""
+        """Transform rows in real space into the blocks of their strip of x."""
         self._from_rows()
         for blocks, source in zip(strip.by_ky, self._in_strip, strict=True):
             np.copyto(blocks, source)
@@ -153,18 +155,18 @@ class _Cut(NamedTuple):
 
     @classmethod
     def of(cls, columns: int, dtype: DTypeLike) -> _Cut:
-        """The cut whose strips are about as wide as wanted, in whole cache lines."""
+        """Cut the columns into strips that are about COLUMNS wide, in whole cache lines."""
         unit = CACHE_LINE // np.dtype(dtype).itemsize
         positive = max(1, round((columns + 1) / COLUMNS))
         width = ceil((columns + 1) / (positive * unit)) * unit
         return cls(width, ceil((columns + 1) / width), ceil(columns / width))
 
     def fits(self, ny: int) -> bool:
-        """Whether the strips have room on the grid side by side, ending where the FFT's order ends."""
+        """Whether the strips for ky ≥ 0 and ky < 0 fit the grid without overlap."""
         return (self.positive + self.negative) * self.width <= ny
 
     def strips(self, ny: int) -> list[tuple[int, int]]:
-        """Strips (start, stop) of the columns, in the order of the FFT."""
+        """Return the strips (start, stop) of the columns, in FFT order."""
         firsts = [index * self.width for index in range(self.positive)]
         firsts += [ny - (self.negative - index) * self.width for index in range(self.negative)]
         return [(first, first + self.width) for first in firsts]

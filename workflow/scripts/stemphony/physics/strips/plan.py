@@ -1,18 +1,18 @@
 """The two Fourier transforms of a slice, strip by strip, so that each strip stays in the processor's cache.
 
-A slice takes the wave from reciprocal to real space, multiplies it, takes it back and multiplies it again, Eq.
-(P6). Done as whole transforms, the wave of 2 MB (512²) or 8 MB (1024²) passes through the cache eight times. A
-two-dimensional transform is one along y and one along x, so the same work falls into two passes:
+A slice takes the wave from reciprocal to real space, multiplies it, takes it back and multiplies it again, Eq. (P6).
+With whole transforms, a wave of 2 MB (512²) or 8 MB (1024²) passes through the cache eight times. A two-dimensional
+transform consists of transforms along y and along x, so two passes do the same work:
 
 - `transmit`, over strips of x: ky → y, times t(x, y), y → ky;
 - `travel`, over strips of ky: x → kx, times P(kx, ky), kx → x.
 
-Between the slices the wave is therefore ψ(x, ky). The columns beyond the band limit stay empty and are never
-touched, a sixth of the work. Transforms read across the memory and write along it, which is several times
-faster than the other way round.
+Between the slices the wave is therefore ψ(x, ky). The columns beyond the band limit stay empty and no pass touches
+them, which saves a sixth of the work. Transforms read across the memory and write along it; the other way round is
+several times slower.
 
-How ψ(x, ky) lies in the memory is the matter of two plans: `strips_apart` for waves that fit the cache,
-`strips_compact` for larger ones. `plan_of_strips` of the latter chooses.
+Two plans differ in how ψ(x, ky) lies in memory: `two_arrays` for waves that fit the cache, `one_array` for larger
+ones. `one_array.plan_of_strips` chooses.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from stemphony.physics.fft import CACHE_LINE, ComplexArray, aligned_zeros
 
 @dataclass(frozen=True)
 class Factor:
-    """A factor of the wave in reciprocal space, cut into the strips of one `StripPlan`, see `StripPlan.factor`."""
+    """A factor f(kx, ky) of the wave, cut into the strips of one `StripPlan`, see `StripPlan.factor`."""
 
     strips: tuple[ComplexArray, ...]
 
@@ -45,7 +45,21 @@ class Transmission:
 
 
 class ColumnStrip(NamedTuple):
-    """Lines of constant ky: x → kx, the lines, kx → x; the same lines by tiles, where they go to; their spectrum."""
+    """A strip of constant ky.
+
+    Attributes
+    ----------
+    forward, inverse : callable
+        Transform `lines` from x to kx and back.
+    lines : (columns, nx) ndarray
+        Buffer of the transforms.
+    lines_by_tiles : ndarray
+        View of `lines` in the shape of `tiles`.
+    tiles : ndarray
+        Where the strip lies in ψ(x, ky).
+    spectrum : (columns, nx) ndarray
+        Where the strip lies in ψ(kx, ky).
+    """
 
     forward: Callable[[], None]
     lines: ComplexArray
@@ -58,15 +72,14 @@ class ColumnStrip(NamedTuple):
 class StripPlan(ABC):
     """Transforms of one wave on one thread, and the buffers that carry it.
 
-    Plans made from the same wisdom give bit-identical results. One plan must not be used by two threads at a
-    time; each thread makes its own.
+    Plans from the same wisdom give bit-identical results. Two threads must not use one plan at the same time.
 
     Parameters
     ----------
     shape : tuple of int
         (nx, ny).
     columns : int
-        Largest |ky| that the wave keeps, as an index of the FFT, see `grid.band_limit_columns`.
+        Largest |ky| where the wave may be non-zero, as an index of the FFT, see `grid.band_limit_columns`.
     dtype : dtype
         complex64 or complex128.
     flag : str
@@ -79,14 +92,14 @@ class StripPlan(ABC):
     size : int
         nx·ny.
     wave : (nx, ny) ndarray
-        ψ(x, y), between `to_real_space` and `from_real_space`.
+        ψ(x, y); valid between `to_real_space` and `from_real_space`.
     spectrum : (nx, ny) ndarray
-        ψ(kx, ky) in FFT order, see `travel`; always zero beyond the columns kept.
+        ψ(kx, ky) in FFT order, see `travel`; always zero beyond `columns`.
 
     Raises
     ------
     ValueError
-        If dtype or flag is another, or the columns are not on the grid.
+        If the dtype or the flag is unknown, or the columns are not on the grid.
     """
 
     def __init__(self, shape: tuple[int, int], columns: int, dtype: DTypeLike, flag: str = "FFTW_PATIENT") -> None:
@@ -110,26 +123,26 @@ class StripPlan(ABC):
 
     @abstractmethod
     def transmit(self, transmission: Transmission) -> None:
-        """Multiply by t(x, y): for each strip of x from ky to y and back.
+        """Multiply by t(x, y): each strip of x goes from ky to y and back.
 
         Parameters
         ----------
         transmission : Transmission
-            Of this plan or one like it, see `transmission`.
+            Made by this plan or an equal one, see `transmission`.
         """
 
     @abstractmethod
     def to_real_space(self) -> None:
-        """From ψ(x, ky) to `wave`, ψ(x, y)."""
+        """Transform ψ(x, ky) into `wave`, ψ(x, y)."""
 
     @abstractmethod
     def from_real_space(self) -> None:
-        """From `wave`, ψ(x, y), to ψ(x, ky); `travel` must follow."""
+        """Transform `wave`, ψ(x, y), into ψ(x, ky); `travel` must follow."""
 
     def factor(self, values: NDArray[np.number]) -> Factor:
         """Cut a factor f(kx, ky) of the wave into strips, divided by nx·ny.
 
-        The transforms are not normalised: a factor makes up for the two that go with it.
+        The division normalises the two transforms that go with the factor.
 
         Parameters
         ----------
@@ -138,7 +151,7 @@ class StripPlan(ABC):
         Raises
         ------
         ValueError
-            If it has another shape, or lets pass what the plan does not carry.
+            If the shape is another, or the factor is not zero beyond `columns`.
         """
         self._require_kept("factor", values)
         return Factor(
@@ -149,17 +162,17 @@ class StripPlan(ABC):
         )
 
     def transmission(self, values: ComplexArray) -> Transmission:
-        """Cut a transmission function t(x, y) into strips. They are views: it may be filled afterwards.
+        """Cut a transmission function t(x, y) into strips. The strips are views: `values` may be filled afterwards.
 
         Parameters
         ----------
         values : (nx, ny) ndarray
-            From `padded_zeros`, so that its strips are contiguous like those of the wave.
+            Array from `padded_zeros`, whose strips are contiguous like those of the wave.
 
         Raises
         ------
         ValueError
-            If its shape or its rows are others.
+            If the array does not come from `padded_zeros` for this shape.
         """
         if values.shape != self.shape or values.strides != self.wave.strides:
             raise ValueError("transmission function: its shape and rows must be those of `padded_zeros`")
@@ -167,12 +180,12 @@ class StripPlan(ABC):
         return Transmission(tuple(whole[extent(values, rows)] for rows in self._rows))
 
     def load(self, spectrum: ComplexArray) -> None:
-        """Begin with the wave ψ(kx, ky), (nx, ny); it is copied.
+        """Copy the incident wave ψ(kx, ky), (nx, ny), into the plan.
 
         Raises
         ------
         ValueError
-            If it has another shape, or content beyond the columns kept.
+            If the shape is another, or the wave is not zero beyond `columns`.
         """
         self._require_kept("wave", spectrum)
         for (start, stop), strip in zip(self._columns, self._travel, strict=True):
@@ -181,15 +194,15 @@ class StripPlan(ABC):
             np.copyto(strip.tiles, strip.lines_by_tiles)
 
     def travel(self, factor: Factor, keep: bool = False, go_on: bool = True) -> None:
-        """Multiply by f(kx, ky): for each strip of ky from x to kx and back.
+        """Multiply by f(kx, ky): each strip of ky goes from x to kx and back.
 
         Parameters
         ----------
         factor : Factor
         keep : bool
-            Whether to put the product into `spectrum`.
+            Whether to copy the product into `spectrum`.
         go_on : bool
-            Whether the wave is needed in ψ(x, ky) again.
+            Whether to transform the product back to ψ(x, ky), for a further slice.
         """
         for strip, values in zip(self._travel, factor.strips, strict=True):
             strip.forward()
@@ -201,7 +214,7 @@ class StripPlan(ABC):
                 np.copyto(strip.tiles, strip.lines_by_tiles)
 
     def rehearsal(self) -> Callable[[], None]:
-        """What passes an empty wave through one slice of nothing, for whoever compares plans by time."""
+        """Return a function that sends an empty wave through one empty slice, to compare plans by their time."""
         nothing = padded_zeros(self.shape, self.dtype)
         factor, transmission = self.factor(nothing), self.transmission(nothing)
 
@@ -220,9 +233,9 @@ class StripPlan(ABC):
 
 
 def padded_zeros(shape: tuple[int, int], dtype: DTypeLike, count: int | None = None) -> ComplexArray:
-    """Waves or transmission functions on a grid, empty, with rows an odd number of cache lines apart.
+    """Make zero waves or transmission functions whose rows start an odd number of cache lines apart.
 
-    Rows of a power of two would all fall into the same few places of the cache.
+    Rows that start a power of two apart would share a few places of the cache.
 
     Parameters
     ----------
@@ -230,12 +243,12 @@ def padded_zeros(shape: tuple[int, int], dtype: DTypeLike, count: int | None = N
         (nx, ny).
     dtype : dtype
     count : int or None
-        Number of arrays, which get a leading axis; None for one without it.
+        Number of arrays, as a leading axis; None for one array without this axis.
 
     Returns
     -------
     (nx, ny) or (count, nx, ny) ndarray
-        A view of a longer array: it is not contiguous.
+        View of an array with longer rows, so it is not contiguous.
     """
     unit = CACHE_LINE // np.dtype(dtype).itemsize
     stride = (ceil(shape[1] / unit) | 1) * unit
@@ -243,16 +256,16 @@ def padded_zeros(shape: tuple[int, int], dtype: DTypeLike, count: int | None = N
 
 
 def flat(rows: ComplexArray) -> ComplexArray:
-    """Padded rows from the first element to the last in one piece, gaps included, which NumPy multiplies fastest."""
+    """View padded rows as one piece with their gaps, which NumPy multiplies fastest."""
     return np.lib.stride_tricks.as_strided(rows, ((extent(rows, slice(0, len(rows)))).stop,), rows.strides[1:])
 
 
 def extent(rows: ComplexArray, strip: slice) -> slice:
-    """Where a strip of padded rows lies in `flat` of all rows."""
+    """Return where a strip of padded rows lies in the flat view of all rows."""
     stride = rows.strides[0] // rows.itemsize
     return slice(strip.start * stride, (strip.stop - 1) * stride + rows.shape[1])
 
 
 def divisor(n: int, wanted: float) -> int:
-    """The divisor of n nearest to the wanted one in ratio."""
+    """Return the divisor of n whose ratio to `wanted` is nearest to 1."""
     return min((d for d in range(1, n + 1) if n % d == 0), key=lambda d: max(d / wanted, wanted / d))

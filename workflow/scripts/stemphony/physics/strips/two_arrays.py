@@ -1,7 +1,7 @@
 """Strips of a wave that lies in two arrays, for grids whose wave fits the cache.
 
-The one holds ψ(x, ky) in tiles, in which x runs fastest, the other row by row. Nothing is moved but by the transforms
-themselves; between them the arrays take twice the wave, which is read and written once per slice.
+One array holds ψ(x, ky) in tiles, in which x runs fastest; the other array holds it row by row. Only the transforms
+move data. The two arrays take twice the memory of the wave, and each slice reads and writes them once.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from stemphony.physics.fft import CACHE_LINE, ComplexArray, LineTransform, align
 from stemphony.physics.strips.plan import ColumnStrip, StripPlan, Transmission, divisor, flat, padded_zeros
 
 ROWS, COLUMNS = 128, 192
-"""Width of the strips where the cache allows it; rows take the divisor of the grid nearest to it. Every step of a strip
-is a call from Python, for which threads wait for each other: with strips four times narrower, which are no faster, two
-threads at 512² give 1.5 to 1.8 times the throughput of one, with these 1.85 to 1.95."""
+"""Width of the strips, if the cache allows it; rows take the nearest divisor of the grid. Every step of a strip is a
+call from Python, and threads wait for each other's calls. At 512², two threads reach 1.85 to 1.95 times the throughput
+of one with this width. Strips four times narrower are no faster on one thread, and two threads reach 1.5 to 1.8."""
 
 STRIP_OF_ROWS, STRIP_OF_COLUMNS = 0.5e6, 1.5e6
-"""Size of a wider strip [bytes], about what a processor's own cache and its share of the common one hold."""
+"""Largest size of a strip [bytes]: about what fits a core's own cache, and that plus its share of the common cache."""
 
 
 class StripsApart(StripPlan):
@@ -37,7 +37,7 @@ class StripsApart(StripPlan):
         self._tiles = aligned_zeros((nx // width, ny, width), self.dtype)
         lines = aligned_zeros((max(stop - start for start, stop in self._columns), nx), self.dtype)
 
-        # One strip of rows for all, which stays in the cache, as the lines of columns do.
+        # All steps share one strip of rows, which stays in the cache; so do the lines of columns.
         rows = self._strip = padded_zeros((width, ny), self.dtype)
         self._flat_strip = flat(rows)
         self._rows = [slice(first, first + width) for first in range(0, nx, width)]
@@ -60,7 +60,7 @@ class StripsApart(StripPlan):
             )
             for start, stop in self._columns
         ]
-        # Planning overwrites them.
+        # Planning has overwritten the arrays.
         for array in (self.wave, self._tiles, rows, lines):
             array[...] = 0
 
@@ -85,7 +85,7 @@ class StripsApart(StripPlan):
 
 
 class _RowStrip(NamedTuple):
-    """Rows of constant x: ky → y, y → ky, and where they lie in the wave."""
+    """A strip of constant x: transforms ky → y and y → ky, and where the rows lie in the wave."""
 
     inverse: Callable[[], None]
     forward: Callable[[], None]

@@ -1,0 +1,109 @@
+"""Signals of probes that are superpositions of basis waves, Eq. (P18)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from stemphony.compute import basis_memory
+from stemphony.compute.recorder import Recorder
+from stemphony.experiment.model import Experiment
+from stemphony.physics.basis import evaluate, signal_forms
+
+
+class SuperposedSignals:
+    """Records the signals of superposed probes, from detector matrices or from the probes' own exit waves.
+
+    Parameters
+    ----------
+    waves : int
+        Number of basis waves that go through the specimen; the result names it.
+    """
+
+    def __init__(self, experiment: Experiment, waves: int = 0) -> None:
+        recorder = self.recorder = Recorder(experiment)
+        recorder.signals.algorithm, recorder.signals.waves = "probe_basis", waves
+        self.pixels = recorder.detectors.pixels
+        if experiment.adf:
+            self.regions, self.combination = recorder.detectors.regions()
+        if recorder.cbed is not None:
+            native = recorder.cbed.native_pixels.ravel()
+            place = np.minimum(np.searchsorted(self.pixels, native), self.pixels.size - 1)
+            self.native, self.carried = place, self.pixels[place] == native
+
+    def forms(self, waves: np.ndarray) -> np.ndarray:
+        """Return the Hermitian matrices of the detector regions, (n, r, r), from exit waves (r, p) at `pixels`."""
+        return signal_forms(waves, self.regions)
+
+    def at_patterns(self, waves: np.ndarray) -> np.ndarray:
+        """Return exit waves (r, p) at the native pixels of the patterns, (r, h), zero beyond the band limit."""
+        return np.where(self.carried, waves[:, self.native], 0)
+
+    def record_waves(
+        self, where: np.ndarray, depth: int, waves: np.ndarray, coefficients: np.ndarray, budget_bytes: float
+    ) -> None:
+        """Record all signals of one depth, by matrices or by the probes' own exit waves, whichever is less work.
+
+        Parameters
+        ----------
+        where : (m,) ndarray of int
+            Flat indices of the scan positions, y fastest.
+        depth : int
+            Index of the depth.
+        waves : (r, p) ndarray
+            Exit waves of the basis at `pixels`.
+        coefficients : (r, m) ndarray
+            See `Basis.coefficients`.
+        budget_bytes : float
+            Memory of the job; matrices may take a quarter of it.
+        """
+        if self.recorder.experiment.adf:
+            if self._forms_are_cheaper(coefficients, budget_bytes):
+                self.record_forms(where, depth, self.forms(waves), coefficients)
+            else:
+                for some, exit_waves in _superpositions(coefficients, waves):
+                    values = self.recorder.detectors.values(_intensity(exit_waves).T)
+                    self.recorder.record((*self._at(where[some]), depth), self.recorder.detectors.signals(values))
+        if self.recorder.cbed is not None:
+            self.record_patterns(where, depth, self.at_patterns(waves), coefficients)
+
+    def record_forms(self, where: np.ndarray, depth: int, forms: np.ndarray, coefficients: np.ndarray) -> None:
+        """Record bins, rings, total and centre of mass from matrices (n, r, r); see `record_waves`."""
+        signals = self.recorder.detectors.signals(self.combination @ evaluate(forms, coefficients))
+        self.recorder.record((*self._at(where), depth), signals)
+
+    def record_patterns(self, where: np.ndarray, depth: int, waves: np.ndarray, coefficients: np.ndarray) -> None:
+        """Record diffraction patterns from exit waves (r, h) at their native pixels; see `record_waves`."""
+        geometry, cbed = self.recorder.cbed, self.recorder.signals.cbed
+        assert geometry is not None
+        assert cbed is not None
+        for some, exit_waves in _superpositions(coefficients, waves):
+            patterns = _intensity(exit_waves).reshape(-1, *geometry.native_pixels.shape)
+            for x, y, pattern in zip(*self._at(where[some]), patterns, strict=True):
+                cbed[x, y, depth] = geometry.resized(pattern)
+
+    def _at(self, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        x, y = np.divmod(where, len(self.recorder.experiment.scan_y))
+        return x, y
+
+    def _forms_are_cheaper(self, coefficients: np.ndarray, budget_bytes: float) -> bool:
+        """Whether matrices need fewer multiplications than exit waves and fit a quarter of the budget."""
+        rank, probes = coefficients.shape
+        pixels = sum(region.pixels.size for region in self.regions)
+        matrices = len(self.regions) * rank**2
+        fits = matrices * self.recorder.experiment.complex_dtype.itemsize <= 0.25 * budget_bytes
+        return fits and pixels * rank**2 + matrices * probes < self.pixels.size * rank * probes
+
+
+def _superpositions(coefficients: np.ndarray, waves: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Exit waves of the probes in blocks: which probes, and their waves (probes, pixels)."""
+    a = coefficients.astype(waves.dtype)
+    step = max(1, int(basis_memory.BLOCK_BYTES / (waves.shape[1] * waves.itemsize)))
+    for first in range(0, a.shape[1], step):
+        some = slice(first, min(first + step, a.shape[1]))
+        yield some, a[:, some].T @ waves
+
+
+def _intensity(waves: np.ndarray) -> np.ndarray:
+    return np.square(waves.real, dtype=np.float64) + np.square(waves.imag, dtype=np.float64)
