@@ -1,4 +1,4 @@
-"""Tables of docs/performance.md that commands make, each between two marks."""
+"""Tables that commands write into docs/performance.md and the README, each between two marks."""
 
 from __future__ import annotations
 
@@ -13,15 +13,26 @@ PAGE = Path(__file__).resolve().parents[1] / "performance.md"
 
 
 def rewrite(command: str, lines: Iterable[str], page: Path = PAGE) -> None:
-    """Replace what stands between `<!-- begin: COMMAND -->` and `<!-- end: COMMAND -->`, and print it."""
-    text, begin, end = page.read_text(encoding="utf-8"), f"<!-- begin: {command} -->", f"<!-- end: {command} -->"
-    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
-        raise SystemExit(f"{page}: it must have one line {begin} and, below it, one line {end}")
-    made = "\n".join(lines)
+    """Replace the text between `<!-- begin: COMMAND -->` and `<!-- end: COMMAND -->` in a page, and print it."""
+    text, made = page.read_text(encoding="utf-8"), "\n".join(lines)
+    begin, end = _marks(command, text, page)
     before, rest = text.split(begin)
     page.write_text(f"{before}{begin}\n{made}\n{end}{rest.split(end)[1]}", encoding="utf-8")
     print(made)
     print(f"\nwritten to {page.name} in {page.parent.name}/")
+
+
+def between(command: str, text: str) -> str:
+    """The lines that `rewrite` wrote for a command into the page with this text."""
+    begin, end = _marks(command, text, PAGE)
+    return text.split(begin)[1].split(end)[0].strip("\n")
+
+
+def _marks(command: str, text: str, page: Path) -> tuple[str, str]:
+    begin, end = f"<!-- begin: {command} -->", f"<!-- end: {command} -->"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise SystemExit(f"{page}: it must have one line {begin} and, below it, one line {end}")
+    return begin, end
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

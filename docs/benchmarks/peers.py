@@ -8,7 +8,7 @@ Counted on both sides: transmission functions with their band limit, incident wa
 counted: the potential, planning, start and imports. abTEM makes its transmission functions anew for every batch, which
 is its way; ours are made once, and all of that is added to our side.
 
-Rewrites its part of docs/performance.md.
+Rewrites its part of docs/performance.md, and the figures of the README that come from it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # befo
 
 import numpy as np
 import page
+import readme
 from stemphony.commands import bench
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -268,6 +269,7 @@ def main() -> None:
         f"abTEM takes {abtem.about['startup_cpu_s']:.1f} CPU s to start and import; not counted.",
     ]
     page.rewrite("make bench-peers", lines)
+    readme.main()
 
 
 if __name__ == "__main__":

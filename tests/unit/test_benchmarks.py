@@ -92,6 +92,14 @@ def test_only_what_stands_between_the_marks_is_replaced(page, tmp_path, capsys):
     )
 
 
+def test_the_figures_of_the_readme_are_those_of_the_newest_table(page, monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    expected = loaded("readme").sentences(page.PAGE.read_text(encoding="utf-8"))
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = page.between("make bench-peers", text).splitlines()
+    assert shown == expected, "run: python docs/benchmarks/readme.py"
+
+
 def test_a_page_without_marks_is_left_alone(page, tmp_path):
     file = tmp_path / "page.md"
     file.write_text("nothing here\n")
@@ -105,6 +113,6 @@ def test_every_result_of_the_command_is_explained_on_the_page(page, monkeypatch)
 
     monkeypatch.setattr(bench, "prepare_plans", lambda plan: ("FFTW_ESTIMATE", "none"))
     keys = bench.measure(bench.Settings.of(grid=96, slices=1, probes=1)).record().keys()
-    text = page.PAGE.read_text(encoding="utf-8")
+    text = (ROOT / "docs/explanation/performance.md").read_text(encoding="utf-8")
     arguments = {"grid", "slices", "threads", "algorithm", "defoci", "scan"}
     assert [key for key in keys - arguments if f"`{key}`" not in text] == []

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 import yaml
+from stemphony.experiment import configuration
+from stemphony.orchestration import preflight
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,4 +50,17 @@ def test_links_and_files_that_pages_name_exist():
 
 
 def test_the_readme_stays_short():
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_the_tutorial_shows_its_files_word_for_word():
+    folder = ROOT / "docs" / "tutorials" / "first-image"
+    page = folder.with_suffix(".md").read_text(encoding="utf-8")
+    for name in ("rutile.cif", "config.yaml", "figure.py"):
+        assert f"\n{(folder / name).read_text(encoding='utf-8')}```\n" in page, f"{folder.name}.md shows another {name}"
+
+
+def test_the_config_of_the_tutorial_is_valid():
+    files = [ROOT / "docs/tutorials/first-image/config.yaml"]
+    plan = preflight.check(preflight.read_inputs(configuration.load(files), files), Path("results"))
+    assert plan.lines()
