@@ -53,91 +53,119 @@ def _no_permission(error: PermissionError) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="stemphony", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="stemphony", description="Simulates images of a scanning transmission electron microscope."
+    )
     parser.add_argument("--version", action="version", version=f"stemphony {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    check = commands.add_parser("check", help="validate a config and say what it would compute")
+    check = commands.add_parser("check", help="check a config and show what it would compute")
     check.set_defaults(command=_check)
     check.add_argument("config", type=Path, metavar="CONFIG")
-    check.add_argument("--directory", type=Path, default=Path(), help="where `results` would be (default: here)")
+    check.add_argument(
+        "--directory", type=Path, default=Path(), help="folder that would contain `results` (default: here)"
+    )
     check.add_argument("--no-calibration", action="store_true", help="estimate times without measuring this machine")
 
-    init = commands.add_parser("init", help="write a commented config and a crystal to start from")
+    init = commands.add_parser("init", help="write a commented config and an example crystal")
     init.set_defaults(command=_init)
     init.add_argument("folder", type=Path, metavar="DIR")
 
     run = commands.add_parser(
-        "run", help="run a simulation", description="Runs Snakemake; further arguments are handed to it as they are."
+        "run",
+        help="run a simulation",
+        description="Runs Snakemake. Arguments that are not listed here are passed on to Snakemake.",
     )
     run.set_defaults(command=_run)
     run.add_argument("config", type=Path, metavar="CONFIG")
-    run.add_argument("--cores", type=int, default=None, metavar="N", help="cores to use (default: all of this machine)")
-    run.add_argument("--directory", type=Path, default=Path(), help="where `results` and `logs` go (default: here)")
+    run.add_argument(
+        "--cores", type=int, default=None, metavar="N", help="number of cores (default: all of this machine)"
+    )
+    run.add_argument("--directory", type=Path, default=Path(), help="folder for `results` and `logs` (default: here)")
     run.add_argument("--profile", default=None, help="Snakemake profile, for example slurm")
 
-    status = commands.add_parser("status", help="say which pairs of a simulation are done, running, failed, missing")
+    status = commands.add_parser("status", help="show which pairs are done, running, failed or missing")
     status.set_defaults(command=_status)
     status.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
-    status.add_argument("--json", action="store_true", help="print one JSON object with every pair")
+    status.add_argument("--json", action="store_true", help="print one JSON object with all pairs")
     status.add_argument("--verify", action="store_true", help="check every byte of the job files, as the merge does")
 
     rerun = commands.add_parser(
-        "rerun", help="compute some pairs of a simulation again, and merge",
-        description="Computes exactly the chosen pairs again, by default what is not done, and merges. Further "
-        "arguments are handed to Snakemake as they are.",
+        "rerun", help="compute some pairs again, and merge",
+        description="Computes exactly the chosen pairs again and merges. Default: all pairs that are not done. "
+        "Arguments that are not listed here are passed on to Snakemake.",
     )  # fmt: skip
     rerun.set_defaults(command=_rerun)
     rerun.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
-    rerun.add_argument("--failed", action="store_true", help="those that failed, or whose files the merge refuses")
+    rerun.add_argument("--failed", action="store_true", help="pairs that failed or whose files the merge refuses")
     rerun.add_argument("--defocus", type=float, nargs="+", default=[], metavar="NM", help="all pairs at these defoci")
     rerun.add_argument(
-        "--configuration", type=int, nargs="+", default=[], metavar="N", help="and of these configurations"
+        "--configuration", type=int, nargs="+", default=[], metavar="N", help="only these configurations"
     )
-    rerun.add_argument("--dry-run", action="store_true", help="only say what would be computed")
-    rerun.add_argument("--verify", action="store_true", help="check every byte of the job files first")
-    rerun.add_argument("--config", type=Path, metavar="FILE", help="config (default: that of the last run)")
-    rerun.add_argument("--cores", type=int, default=None, metavar="N", help="cores to use (default: all)")
+    rerun.add_argument("--dry-run", action="store_true", help="show what would be computed, compute nothing")
+    rerun.add_argument("--verify", action="store_true", help="first check every byte of the job files")
+    rerun.add_argument("--config", type=Path, metavar="FILE", help="config to use (default: config of the last run)")
+    rerun.add_argument("--cores", type=int, default=None, metavar="N", help="number of cores (default: all)")
     rerun.add_argument("--profile", default=None, help="Snakemake profile, for example slurm")
 
-    preview = commands.add_parser("preview", help="merge what is finished into a file of its own, while the rest runs")
+    preview = commands.add_parser("preview", help="merge the finished pairs into a separate file")
     preview.set_defaults(command=_preview)
     preview.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
     preview.add_argument("--output", type=Path, metavar="FILE", help="default: RESULT/preview.nc")
 
-    profile = commands.add_parser("profile", help="profiles of Snakemake: how jobs reach a cluster")
+    profile = commands.add_parser("profile", help="install Snakemake profiles, which tell how jobs reach a cluster")
     actions = profile.add_subparsers(required=True, metavar="ACTION")
-    install = actions.add_parser("install", help="copy a profile into a folder, where `snakemake --profile` finds it")
+    install = actions.add_parser("install", help="copy a profile to where `snakemake --profile` finds it")
     install.set_defaults(command=_profile_install)
-    install.add_argument("folder", type=Path, nargs="?", default=Path(), metavar="FOLDER", help="(default: here)")
-    install.add_argument("--name", default="slurm", metavar="NAME", help="which one (default: slurm)")
-    install.add_argument("--replace", action="store_true", help="also one that was edited; its text is kept beside it")
+    install.add_argument(
+        "folder", type=Path, nargs="?", default=Path(), metavar="FOLDER", help="where to copy it (default: here)"
+    )
+    install.add_argument("--name", default="slurm", metavar="NAME", help="name of the profile (default: slurm)")
+    install.add_argument(
+        "--replace", action="store_true", help="overwrite an edited profile; the old text is kept beside it"
+    )
 
-    clean = commands.add_parser("clean", help="remove kept waves, and what killed processes have begun; results stay")
+    clean = commands.add_parser("clean", help="remove kept waves and unfinished files; results stay")
     clean.set_defaults(command=_clean)
     clean.add_argument("result", type=Path, metavar="RESULT", help="folder of a simulation, results/<name>")
 
-    bench = commands.add_parser("bench", help="measure what a wave costs on this machine, in FFTs of its grid")
+    bench = commands.add_parser("bench", help="measure the cost of a wave on this machine, in FFTs of its grid")
     bench.set_defaults(command=_bench)
     bench.add_argument("--grid", type=int, default=512, metavar="N", help="N × N points (default: 512)")
-    bench.add_argument("--slices", type=int, default=50, metavar="N", help="slices of a/2 of SrTiO3 (default: 50)")
-    bench.add_argument("--probes", type=int, metavar="N", help="waves, evenly spread over the series (default: 64)")
-    bench.add_argument("--threads", type=int, default=1, metavar="N", help="threads (default: 1)")
+    bench.add_argument(
+        "--slices",
+        type=int,
+        default=50,
+        metavar="N",
+        help="number of slices, each half a unit cell of SrTiO3 (default: 50)",
+    )
+    bench.add_argument(
+        "--probes", type=int, metavar="N", help="number of waves, evenly spread over the series (default: 64)"
+    )
+    bench.add_argument("--threads", type=int, default=1, metavar="N", help="number of threads (default: 1)")
     bench.add_argument("--algorithm", choices=("multislice", "probe_basis", "auto"), default="multislice")
-    bench.add_argument("--defoci", type=int, default=1, metavar="N", help="defoci from −6 to 6 nm (default: 1, 0 nm)")
-    bench.add_argument("--scan", metavar="NXxNY", help="positions in one unit cell; all are measured without --probes")
+    bench.add_argument(
+        "--defoci", type=int, default=1, metavar="N", help="number of defoci from −6 to 6 nm (default: 1, at 0 nm)"
+    )
+    bench.add_argument(
+        "--scan", metavar="NXxNY", help="scan positions in one unit cell; without --probes all are measured"
+    )
     bench.add_argument("--json", action="store_true", help="print one JSON object")
 
-    report = commands.add_parser("report", help="try out where status reports go, or send those that were left")
+    report = commands.add_parser("report", help="test the receiver of status reports, or send undelivered reports")
     actions = report.add_subparsers(required=True, metavar="ACTION")
-    test = actions.add_parser("test", help="send one event to the receiver of a config and say what happened")
+    test = actions.add_parser("test", help="send one event to the receiver of a config and show the answer")
     test.set_defaults(command=_report_test)
     test.add_argument("config", type=Path, metavar="CONFIG")
-    replay = actions.add_parser("replay", help="send the status reports that runs could not deliver")
+    replay = actions.add_parser("replay", help="send the status reports that were not delivered")
     replay.set_defaults(command=_report_replay)
     replay.add_argument("result", type=Path, nargs="*", metavar="RESULT", help="results/<name> (default: all here)")
-    replay.add_argument("--config", type=Path, metavar="FILE", help="url and credentials (default: each run's config)")
-    replay.add_argument("--everything", action="store_true", help="once more what was taken, or refused for good")
+    replay.add_argument(
+        "--config", type=Path, metavar="FILE", help="config with url and credentials (default: config of each run)"
+    )
+    replay.add_argument(
+        "--everything", action="store_true", help="send all reports again, also those that were accepted or refused"
+    )
 
     monitor_command.add_parser(commands)
     return parser
