@@ -82,7 +82,7 @@ def displacements(
     """
     variance = np.asarray(u_iso, dtype=np.float64)
     tensors = np.zeros(variance.size, dtype=bool) if u_aniso is None else ~np.isnan(u_aniso[:, 0, 0])
-    wrong = ~(np.isfinite(variance) & (variance >= 0)) & ~tensors
+    wrong = np.asarray(~(np.isfinite(variance) & (variance >= 0)) & ~tensors)
     if wrong.any():
         atom = int(np.argmax(wrong))
         raise ValueError(f"atom {atom}: mean square displacement = {variance[atom]} Å², must not be negative")
@@ -106,7 +106,7 @@ def not_positive(u_aniso: NDArray[np.float64]) -> NDArray[np.int64]:
     """Indices of the tensors (N, 3, 3) [Å²] that are not positive semidefinite; NaN stands for no tensor."""
     known = np.flatnonzero(~np.isnan(u_aniso).all(axis=(1, 2)))
     tensors = u_aniso[known]
-    finite = np.isfinite(tensors).all(axis=(1, 2))
+    finite = np.asarray(np.isfinite(tensors).all(axis=(1, 2)))
     smallest = np.linalg.eigvalsh(np.where(finite[:, None, None], tensors, 0.0))[:, 0]
     return known[~finite | (smallest < -SMALLEST_EIGENVALUE)]
 

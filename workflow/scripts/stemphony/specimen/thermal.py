@@ -1,0 +1,223 @@
+"""Mean square displacements U of a structure: from its file, from the config, or from the Debye model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from stemphony.errors import ConfigError, SpecimenError
+from stemphony.physics.phonons import debye_u_iso, not_positive
+from stemphony.specimen.structure import Structure
+
+
+@dataclass(frozen=True)
+class ThermalSettings:
+    """The keys of the block `specimen` that decide U.
+
+    Attributes
+    ----------
+    u_iso_angstrom2 : mapping
+        Element symbol to U [Å²].
+    u_source : {'file', 'config'}
+        Which of the two wins where both give a value.
+    temperature_k : float or None
+        Temperature of the specimen [K] for the Debye model.
+    debye_temperature_k : float, mapping or None
+        Debye temperature [K], of all elements or by element symbol.
+    """
+
+    u_iso_angstrom2: Mapping[str, float] = field(default_factory=dict)
+    u_source: str = "file"
+    temperature_k: float | None = None
+    debye_temperature_k: float | Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Thermal:
+    """A structure with every U that is known, where they come from in words, and what was not used."""
+
+    structure: Structure
+    source: str
+    notes: tuple[str, ...]
+
+
+def with_displacements(file: Path, structure: Structure, settings: ThermalSettings) -> Thermal:
+    """Give every site its U: the value of the file, else of `u_iso_angstrom2`, else of the Debye model, Eq. (P19).
+
+    With `u_source: config` the file comes last. Where nothing gives a value, `u_iso` is NaN. Where a site has a tensor,
+    `u_iso` is a third of its trace.
+
+    Raises
+    ------
+    ConfigError
+        Only one of both temperatures is given.
+    SpecimenError
+        A U of the file that would be used is negative, infinite or not positive semidefinite; the text names the site.
+    """
+    _require_settings(settings)
+    symbols = structure.symbols
+    given, debye = _per_site(symbols, settings.u_iso_angstrom2), _debye(structure, settings)
+    in_file = _known_in_file(structure)
+    config_wins = settings.u_source == "config"
+    from_map = ~np.isnan(given) & (config_wins | ~in_file)
+    from_debye = ~np.isnan(debye) & ~from_map & (config_wins | ~in_file)
+    from_file = in_file & ~from_map & ~from_debye
+    _require_positive(file, structure, from_file)
+
+    u_iso = np.where(from_map, given, np.where(from_debye, debye, np.nan))
+    if structure.u_iso is not None:
+        u_iso[from_file] = structure.u_iso[from_file]
+    u_aniso, tensors = None, np.zeros(len(symbols), dtype=bool)
+    if structure.u_aniso is not None:
+        tensors = from_file & ~np.isnan(structure.u_aniso[:, 0, 0])
+        u_iso[tensors] = np.trace(structure.u_aniso[tensors], axis1=1, axis2=2) / 3
+        if tensors.any():
+            u_aniso = np.where(tensors[:, None, None], structure.u_aniso, np.nan)
+    origins = [
+        ("the file, anisotropic", tensors),
+        ("the file", from_file & ~tensors),
+        ("specimen.u_iso_angstrom2", from_map),
+        (f"Debye model at {settings.temperature_k or 0:g} K", from_debye),
+        ("not known", np.isnan(u_iso)),
+    ]
+    source = "; ".join(f"{where}: {_elements(symbols[sites])}" for where, sites in origins if sites.any())
+    notes = _unused(symbols, settings, in_file, from_map, from_debye)
+    return Thermal(replace(structure, u_iso=u_iso, u_aniso=u_aniso), source, tuple(notes))
+
+
+def lines_to_paste(elements: Sequence[str]) -> str:
+    """Lines of a config that give the U of elements, with a value or a Debye temperature to fill in."""
+    values, temperatures = (", ".join(f"{symbol}: <{unit}>" for symbol in elements) for unit in ("Å²", "K"))
+    return (
+        f"  u_iso_angstrom2: {{{values}}}\n"
+        "or, for the Debye model,\n"
+        f"  temperature_k: 300\n  debye_temperature_k: {{{temperatures}}}"
+    )
+
+
+def _require_settings(settings: ThermalSettings) -> None:
+    if (settings.temperature_k is None) != (settings.debye_temperature_k is None):
+        missing, has = "debye_temperature_k", "temperature_k"
+        if settings.temperature_k is None:
+            missing, has = has, missing
+        raise ConfigError(
+            f"specimen.{has}",
+            f"given without specimen.{missing}; the Debye model needs both. Add {missing}, or remove {has}.",
+        )
+
+
+def _per_site(symbols: np.ndarray, by_element: Mapping[str, float]) -> np.ndarray:
+    return np.array([by_element.get(symbol, np.nan) for symbol in symbols.tolist()], dtype=float)
+
+
+def _debye(structure: Structure, settings: ThermalSettings) -> np.ndarray:
+    """U of each site in the Debye model [Å²], NaN without a Debye temperature of its element."""
+    temperature, debye = settings.temperature_k, settings.debye_temperature_k
+    if temperature is None or debye is None:
+        return np.full(len(structure.symbols), np.nan)
+    from ase.data import atomic_masses, atomic_numbers
+
+    elements = dict.fromkeys(structure.symbols.tolist())
+    thetas = dict(debye) if isinstance(debye, Mapping) else dict.fromkeys(elements, debye)
+    values = {
+        symbol: debye_u_iso(float(atomic_masses[atomic_numbers[symbol]]), float(thetas[symbol]), temperature)
+        for symbol in elements
+        if symbol in thetas
+    }
+    return _per_site(structure.symbols, values)
+
+
+def _known_in_file(structure: Structure) -> np.ndarray:
+    known = np.zeros(len(structure.symbols), dtype=bool)
+    if structure.u_iso is not None:
+        known |= ~np.isnan(structure.u_iso)
+    if structure.u_aniso is not None:
+        known |= ~np.isnan(structure.u_aniso).all(axis=(1, 2))
+    return known
+
+
+def _require_positive(file: Path, structure: Structure, used: np.ndarray) -> None:
+    """Refuse a U of the file that no thermal motion has, where it would be used."""
+    way_out = (
+        "Correct it, or give the element another U in `specimen.u_iso_angstrom2` with `specimen.u_source: config`."
+    )
+    tensors = np.zeros(len(used), dtype=bool)
+    if structure.u_aniso is not None:
+        tensors = used & ~np.isnan(structure.u_aniso).all(axis=(1, 2))
+        wrong = [index for index in not_positive(structure.u_aniso) if used[index]]
+        if wrong:
+            tensor = structure.u_aniso[wrong[0]]
+            components = ", ".join(f"{value:.4g}" for value in tensor[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]])
+            smallest = float(np.linalg.eigvalsh(np.nan_to_num(tensor))[0])
+            raise SpecimenError(
+                file,
+                f"{_site(structure, wrong[0])}: its U tensor has a mean square displacement of {smallest:.4g} Å² along "
+                f"one direction, and none may be negative (Cartesian U11, U22, U33, U23, U13, U12: {components} Å²; "
+                f"sites with this fault: {len(wrong)}). {way_out}",
+            )
+    if structure.u_iso is not None:
+        bad = np.flatnonzero(used & ~tensors & ~(np.isfinite(structure.u_iso) & (structure.u_iso >= 0)))
+        if len(bad):
+            raise SpecimenError(
+                file,
+                f"{_site(structure, bad[0])}: its U is {structure.u_iso[bad[0]]:g} Å²; allowed are finite values from "
+                f"0. {way_out}",
+            )
+
+
+def _site(structure: Structure, index: int) -> str:
+    x, y, z = structure.positions[index]
+    return f"site {index} (counted from 0, {structure.symbols[index]} at {x:.4f}, {y:.4f}, {z:.4f} Å)"
+
+
+def _elements(symbols: np.ndarray) -> str:
+    return ", ".join(dict.fromkeys(symbols.tolist()))
+
+
+def _unused(
+    symbols: np.ndarray,
+    settings: ThermalSettings,
+    in_file: np.ndarray,
+    from_map: np.ndarray,
+    from_debye: np.ndarray,
+) -> list[str]:
+    """Notes on values of the config and of the file that are not used, or only for a part of an element's sites."""
+    notes = []
+    theta = settings.debye_temperature_k
+    entries = dict.fromkeys(symbols.tolist())
+    asked_debye = set(theta) if isinstance(theta, Mapping) else set(entries) if theta is not None else set()
+    for key, asked, used in (
+        ("u_iso_angstrom2", set(settings.u_iso_angstrom2), from_map),
+        ("debye_temperature_k", asked_debye, from_debye),
+    ):
+        for extent, chosen in (
+            ("no effect", [s for s in entries if s in asked and not used[symbols == s].any()]),
+            (
+                "an effect on a part of the sites alone",
+                [s for s in entries if s in asked and used[symbols == s].any() and not used[symbols == s].all()],
+            ),
+        ):
+            by_file = [s for s in chosen if in_file[symbols == s].any() and settings.u_source == "file"]
+            if by_file:
+                notes.append(
+                    f"specimen.{key} has {extent} for {', '.join(by_file)}: the structure file gives their U, which "
+                    "wins. `specimen.u_source: config` reverses that."
+                )
+            by_map = [s for s in chosen if s not in by_file]
+            if by_map and key == "debye_temperature_k":
+                notes.append(
+                    f"specimen.{key} has {extent} for {', '.join(by_map)}: specimen.u_iso_angstrom2 gives their U."
+                )
+    if isinstance(theta, Mapping):
+        absent = sorted(set(theta) - set(entries))
+        if absent:
+            notes.append(f"specimen.debye_temperature_k: there is no {', '.join(absent)} in the specimen.")
+    dropped = in_file & (from_map | from_debye)
+    if dropped.any():
+        notes.append(
+            f"the structure file's U of {_elements(symbols[dropped])} is not used, as specimen.u_source is config."
+        )
+    return notes
