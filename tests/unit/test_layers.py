@@ -151,7 +151,7 @@ ROOMS: dict[str, set[str]] = {
     "physics": set(),
     "store": {"errors", "paths"},
     "status": {"errors", "paths"},
-    "specimen": {"errors", "provenance", "store"},
+    "specimen": {"errors", "provenance", "physics", "store"},
     "experiment": {"errors", "paths", "provenance", "physics", "status"},
     "compute": {"errors", "paths", "physics", "store", "experiment"},
     "results": {"errors", "paths", "provenance", "physics", "store", "specimen", "experiment", "compute"},

@@ -23,7 +23,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
     watch = job.Stopwatch()
     with job.scope(output, params, threads) as scope:
         # After the thread limits and the first report: these imports take a while on a cold file system.
-        from stemphony.compute.atoms import draw_atoms
+        from stemphony.compute.atoms import Occupancies, draw_atoms
         from stemphony.compute.cost import DEFAULT_BUDGET_MB
         from stemphony.compute.propagation import Propagation, strip_plan
         from stemphony.compute.recorder import window_errors
@@ -64,12 +64,17 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
             defocus_nm=defocus if phonons["independent_defoci"] else None,
             displace_z=bool(phonons["displace_z"]),
             fixed_slicing=phonons["fixed_slicing"],
+            u_aniso=specimen.u_aniso,
+            occupancies=None
+            if specimen.occupancy is None
+            else Occupancies(specimen.occupancy, specimen.disorder, specimen.disorder_group),
         )
+        scattering = atoms.occupied()
         flag, plan_source = prepare_plans(partial(strip_plan, experiment))
         budget_mb = scope.plan.get("budget_mb", DEFAULT_BUDGET_MB)
 
         def shared() -> Superposition:
-            with scope.keeping() as keeper, Propagation(experiment, atoms, threads, flag) as propagation:
+            with scope.keeping() as keeper, Propagation(experiment, scattering, threads, flag) as propagation:
                 return Superposition.of(propagation, scope.plan["defoci_nm"], budget_mb * 1e6, keeper.report, keeper)
 
         if scope.plan.get("shared_waves"):
@@ -81,7 +86,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
         else:
             with scope.keeping() as keeper:
                 signals = simulate(
-                    experiment, atoms, defocus, threads=threads, flag=flag, on_progress=keeper.report,
+                    experiment, scattering, defocus, threads=threads, flag=flag, on_progress=keeper.report,
                     budget_mb=budget_mb, keeper=keeper,
                 )  # fmt: skip
         if signals.window_check is not None:

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stemphony import paths
 from stemphony.experiment.model import Experiment
-from stemphony.physics import phonons, slicing
+from stemphony.physics import occupancy, phonons, slicing
 
 
 @dataclass(frozen=True)
 class Atoms:
-    """The atoms of one configuration: positions (N, 3) [Å], slices (N,), and elements (N,)."""
+    """The atoms of one configuration: positions (N, 3) [Å], slices (N,), and elements (N,).
+
+    Attributes
+    ----------
+    present : (N,) array of bool or None
+        Which sites hold their atom; None where all do.
+    """
 
     symbols: np.ndarray
     positions: np.ndarray
     slice_index: np.ndarray
+    present: np.ndarray | None = None
+
+    def occupied(self) -> Atoms:
+        """The atoms that scatter, without the vacant sites."""
+        if self.present is None:
+            return self
+        there = self.present
+        return Atoms(self.symbols[there], self.positions[there], self.slice_index[there])
+
+
+@dataclass(frozen=True)
+class Occupancies:
+    """What `occupancy.present_sites` draws from: arrays (N,), `cluster` and `alternative` perhaps None."""
+
+    occupancy: np.ndarray
+    cluster: np.ndarray | None
+    alternative: np.ndarray | None
 
 
 def draw_atoms(
@@ -33,35 +56,46 @@ def draw_atoms(
     defocus_nm: float | None,
     displace_z: bool,
     fixed_slicing: bool,
+    u_aniso: np.ndarray | None = None,
+    occupancies: Occupancies | None = None,
 ) -> Atoms:
-    """Atoms of one frozen-phonon configuration, Eq. (P12), in their slices.
+    """Atoms of one frozen-phonon configuration, Eqs. (P12) and (P20), in their slices.
 
     Parameters
     ----------
     positions, u_iso : (N, 3), (N,)
         Atoms at rest [Å] and their mean square displacements per axis [Å²].
     frame : (N, 3) or None
-        A snapshot of molecular dynamics [Å], used as it is.
+        A snapshot of molecular dynamics [Å], used as it is: all its atoms are present.
     displaced : bool
-        False leaves the atoms at rest.
+        False leaves the atoms at rest. Occupancies are drawn all the same.
     defocus_nm : float or None
-        Given where each defocus draws its own displacements.
+        Given where each defocus draws its own displacements and occupancies.
+    u_aniso : (N, 3, 3) array or None
+        Tensors [Å²] that replace `u_iso`, NaN for atoms without one.
+    occupancies : Occupancies or None
+        None where every site is full.
 
     Notes
     -----
-    Atoms in = atoms out: x and y are wrapped into the cell, z is clipped to it (a displacement of the outermost
-    atoms must not lose them).
+    Sites in = sites out: x and y are wrapped into the cell, z is clipped to it (a displacement of the outermost
+    atoms must not lose them), and vacant sites stay, marked in `present`.
     """
     length_z = experiment.cell[2]
+    pm = None if defocus_nm is None else paths.defocus_pm(defocus_nm)
     if frame is not None:
         moved = np.array(frame, dtype=float)
     elif displaced:
-        pm = None if defocus_nm is None else paths.defocus_pm(defocus_nm)
-        moved = positions + phonons.displacements(u_iso, random_seed, configuration, pm, displace_z)
+        moved = positions + phonons.displacements(u_iso, random_seed, configuration, pm, displace_z, u_aniso)
     else:
         moved = np.array(positions, dtype=float)
     # ASSUME: thermal motion of the surface atoms beyond the cell's faces is cut off in z.
     moved[:, 2] = np.clip(moved[:, 2], 0.0, length_z)
     moved = slicing.wrap_positions(moved, experiment.cell)
     z = positions[:, 2] if fixed_slicing else moved[:, 2]
-    return Atoms(symbols, moved, slicing.slice_indices(z, length_z, experiment.slices))
+    atoms = Atoms(symbols, moved, slicing.slice_indices(z, length_z, experiment.slices))
+    if occupancies is None or frame is not None:
+        return atoms
+    o = occupancies
+    present = occupancy.present_sites(o.occupancy, o.cluster, o.alternative, random_seed, configuration, pm)
+    return replace(atoms, present=present)

@@ -46,3 +46,6 @@ FWHM_PER_SIGMA: float = 2 * sqrt(2 * log(2))
 
 DEBYE_PREFACTOR: float = 3 * codata.hbar**2 / (codata.atomic_mass * codata.k) * _ANGSTROM_PER_METRE**2
 """3ħ²/(u k_B) [Å² K], which over a mass in atomic mass units and a Debye temperature is a mean square displacement."""
+
+GRAM_PER_CM3: float = codata.atomic_mass * 1e3 / (codata.angstrom * 1e2) ** 3
+"""Density [g/cm³] of one atomic mass unit in one Å³."""

@@ -27,6 +27,7 @@ from stemphony.results.layout import (
     add_attributes,
     add_cbed,
     add_params,
+    elements_of_frame,
     put_frame,
 )
 from stemphony.specimen.structures import Specimen
@@ -92,7 +93,8 @@ def write_job(
             add_params(root, axes.defocus_nm, [1.0], _blocks(experiment, record), experiment.real_dtype)
             add_atoms(root, table, 1 if atoms is not None else 0, experiment.real_dtype)
             if atoms is not None:
-                put_frame(root, 0, atoms.positions * NM_PER_ANGSTROM, atoms.slice_index)
+                element = elements_of_frame(table, atoms.present)
+                put_frame(root, 0, atoms.positions * NM_PER_ANGSTROM, atoms.slice_index, element)
             _put_signals(root, experiment, axes, signals)
         checksum = _checksum(temporary, file.name, record.params)
         # Before the data: a data file without its own checksum must never be seen.
@@ -219,5 +221,14 @@ def atom_table(specimen: Specimen, experiment: Experiment) -> AtomTable:
         slice_index=slice_indices(specimen.positions[:, 2], specimen.cell[2], experiment.slices),
         u_iso=np.nan_to_num(specimen.u_iso),
         radius=specimen.radius,
+        u_aniso=specimen.u_aniso,
+        occupancy=specimen.occupancy,
+        texts={
+            "source_format": specimen.format,
+            "reader": specimen.reader,
+            "formula": specimen.formula,
+            "u_source": specimen.u_source,
+            "notes": list(specimen.notes),
+        },
         slices=experiment.slices,
     )

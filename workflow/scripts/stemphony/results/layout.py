@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import netCDF4
@@ -229,6 +229,12 @@ class AtomTable:
         Elements, positions, slices, mean square displacement per axis [Å²], covalent radius [Å].
     slices : int
         Number of slices of the cell.
+    u_aniso : (N, 3, 3) array or None
+        Tensors of the mean square displacements [Å²], NaN for atoms without one.
+    occupancy : (N,) array or None
+        Probability that each site holds its atom; None where every site is full, and nothing is drawn.
+    texts : mapping
+        Attributes on where the atoms come from; empty ones are left out.
     """
 
     cell: tuple[float, float, float]
@@ -238,6 +244,9 @@ class AtomTable:
     u_iso: np.ndarray
     radius: np.ndarray
     slices: int
+    u_aniso: np.ndarray | None = None
+    occupancy: np.ndarray | None = None
+    texts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def add_atoms(root: netCDF4.Dataset, table: AtomTable, frames: int, real: np.dtype[Any]) -> None:
@@ -249,8 +258,9 @@ def add_atoms(root: netCDF4.Dataset, table: AtomTable, frames: int, real: np.dty
     amber = root.createGroup("AMBER")
     add_attributes(amber, {"displaced": displaced})
     add_attributes(amber, {"Conventions": "AMBER", "ConventionVersion": "1.0", "program": "Stemphony"})
+    add_attributes(amber, {name: text for name, text in table.texts.items() if text})
     number = len(table.symbols)
-    types, element = np.unique(np.asarray(table.symbols, dtype=str), return_inverse=True)
+    types, element = _elements(table)
     for name, size in (
         ("frame", frames), ("atom", number), ("spatial", 3), ("cell_spatial", 3), ("cell_angular", 3),
         ("slices", table.slices), ("elements", len(types)),
@@ -287,14 +297,54 @@ def add_atoms(root: netCDF4.Dataset, table: AtomTable, frames: int, real: np.dty
     add_variable(
         amber, "coordinates", real, ("frame", "atom", "spatial"), "nm", "atom positions", chunks=(1, number, 3)
     )
+    _add_sites(amber, table, real)
     if not displaced:
         put_frame(root, 0, table.positions * NM_PER_ANGSTROM, table.slice_index)
 
 
-def put_frame(root: netCDF4.Dataset, frame: int, coordinates_nm: np.ndarray, slice_index: np.ndarray) -> None:
-    """Fill one frame of `AMBER`."""
+VACANT = "vacant"
+
+
+def _elements(table: AtomTable) -> tuple[list[str], np.ndarray]:
+    """Names that the variable `element` refers to, and its values; with drawn occupancies 0 is a vacant site."""
+    types, element = np.unique(np.asarray(table.symbols, dtype=str), return_inverse=True)
+    if table.occupancy is None:
+        return list(types), element
+    return [VACANT, *types], element + 1
+
+
+def _add_sites(amber: netCDF4.Dataset, table: AtomTable, real: np.dtype[Any]) -> None:
+    """What only some specimens have: occupancies and tensors of the mean square displacements."""
+    if table.occupancy is not None:
+        add_variable(
+            amber, "occupancy", real, ("atom",), "1", "probability that the site holds its atom", table.occupancy
+        )
+    if table.u_aniso is not None:
+        amber.createDimension("tensor", 6)
+        upper = table.u_aniso[:, [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] * NM_PER_ANGSTROM**2
+        add_variable(
+            amber, "msd_tensor", real, ("atom", "tensor"), "nm2",
+            "mean square displacements xx, yy, zz, yz, xz, xy; NaN for atoms that move isotropically", upper,
+        )  # fmt: skip
+
+
+def elements_of_frame(table: AtomTable, present: np.ndarray | None) -> np.ndarray | None:
+    """Values of `element` in a frame whose vacant sites are known; None where no site is drawn."""
+    return None if present is None else np.where(present, _elements(table)[1], 0)
+
+
+def put_frame(
+    root: netCDF4.Dataset,
+    frame: int,
+    coordinates_nm: np.ndarray,
+    slice_index: np.ndarray,
+    element: np.ndarray | None = None,
+) -> None:
+    """Fill one frame of `AMBER`; `element` only where occupancies are drawn."""
     root["AMBER"]["coordinates"][frame] = coordinates_nm
     root["AMBER"]["slice"][frame] = slice_index
+    if element is not None:
+        root["AMBER"]["element"][frame] = element
 
 
 def add_params(

@@ -343,7 +343,7 @@ class PartRead:
     records: dict[Source, dict[str, Any]] = field(default_factory=dict)
     wrong: list[tuple[Source, str]] = field(default_factory=list)
     stamps: dict[Source, Stamp] = field(default_factory=dict)
-    frames: list[tuple[Source, tuple[np.ndarray, np.ndarray] | None]] = field(default_factory=list)
+    frames: list[tuple[Source, tuple[np.ndarray, ...] | None]] = field(default_factory=list)
 
 
 _Make = Callable[[Wanted, Sequence[Part]], Iterator[PartRead]]
@@ -390,7 +390,8 @@ def _values(wanted: Wanted, source: Source, read: PartRead) -> list[np.ndarray] 
                 values = [block.read(job) for block in wanted.blocks]
                 if wanted.frames:
                     amber = job.groups["AMBER"].variables
-                    moved = (amber["coordinates"][0], amber["slice"][0]) if record["displaced"] else None
+                    names = ["coordinates", "slice", *(["element"] if "occupancy" in amber else [])]
+                    moved = tuple(amber[name][0] for name in names) if record["displaced"] else None
                     read.frames.append((source, moved))
             except (OSError, RuntimeError, LookupError, ValueError) as error:
                 raise DamagedResultError(

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from stemphony.errors import SpecimenError
 from stemphony.provenance import file_sha256
 from stemphony.specimen import lattice
+from stemphony.specimen.crystal import formula
+from stemphony.specimen.crystal import require_distances as require_distances
 from stemphony.specimen.formats import (
     cannot_read,
     covalent_radii,
@@ -24,14 +26,16 @@ from stemphony.specimen.formats import (
     read_frames,
     read_stemsalabim,
 )
+from stemphony.specimen.joint_sites import with_joint_sites
 from stemphony.specimen.lattice import CELL_TOLERANCE as CELL_TOLERANCE
 from stemphony.specimen.lattice import CELL_TOLERANCE_RELATIVE as CELL_TOLERANCE_RELATIVE
 from stemphony.specimen.lattice import EXACT as EXACT
 from stemphony.specimen.lattice import SUPERCELL_LIMIT, Floats, orthogonal_supercell
 from stemphony.specimen.structure import Structure
+from stemphony.specimen.thermal import ThermalSettings, lines_to_paste, with_displacements
 
 CLIP_Z = 1.0  # Å an atom may lie outside the cell along the beam
-MIN_DISTANCE = 0.3  # Å between two atoms
+CHECKS = ("density", "distance")  # what `specimen.accept` may switch off
 MAX_ATOMS = 50_000_000  # some 10 GB while they are checked
 MIN_AXIS = 1.0  # Å; a shorter cell edge is a file in another unit or without a cell
 MAX_AXIS = 1e6  # Å; a longer one is a damaged number
@@ -111,6 +115,11 @@ def read_specimen(
     repeat: Sequence[int] = (1, 1, 1),
     vacuum_angstrom: Sequence[float] = (0.0, 0.0, 0.0),
     u_iso_angstrom2: Mapping[str, float] | None = None,
+    u_source: str = "file",
+    temperature_k: float | None = None,
+    debye_temperature_k: float | Mapping[str, float] | None = None,
+    occupancy: str = "random",
+    accept: Collection[str] = (),
 ) -> Specimen:
     """Atoms of a structure file in an orthogonal cell: supercell, then repeat, then vacuum.
 
@@ -136,8 +145,13 @@ def read_specimen(
     vacuum_angstrom : 3 floats
         Added to the cell's lengths [Å].
     u_iso_angstrom2 : mapping
-        Element symbol to U [Å²]. STEMsalabim's column, or `u_iso` (Å²) of an extended XYZ file, wins.
-        Other thermal columns (CIF, PDB, muSTEM) are not read.
+        Element symbol to U [Å²]. A value of the file wins, unless `u_source` is `config`.
+    u_source, temperature_k, debye_temperature_k
+        See `thermal.ThermalSettings`.
+    occupancy : {'random', 'refuse'}
+        Whether partially occupied sites are accepted, to be drawn in each configuration.
+    accept : collection of str
+        Checks that are left out, of CHECKS.
 
     Raises
     ------
@@ -152,15 +166,14 @@ def read_specimen(
     raw = read_stemsalabim(file) if detected == "stemsalabim" else read_first(file)
     _require_sound(file, raw, detected)
 
+    thermal = with_displacements(file, raw, ThermalSettings(u_by_element, u_source, temperature_k, debye_temperature_k))
+    raw = thermal.structure
     structure = raw if supercell is None else _apply_supercell(file, raw, supercell)
     standard = lattice.orthogonal(structure.cell, structure.positions)
     if standard is None:
         raise SpecimenError(file, _not_orthogonal(raw, structure, supercell))
     lengths, positions = standard
 
-    u_iso = structure.u_iso
-    if u_iso is None:
-        u_iso = np.array([u_by_element.get(symbol, np.nan) for symbol in structure.symbols.tolist()])
     _require_possible(file, len(positions), repeat)
     positions = lattice.repeated(lengths, positions, repeat)
     cell = lengths * np.asarray(repeat) + np.asarray(vacuum_angstrom, dtype=float)
@@ -170,16 +183,20 @@ def read_specimen(
         symbols=symbols,
         positions=_placed(file, symbols, positions, cell),
         cell=(float(cell[0]), float(cell[1]), float(cell[2])),
-        u_iso=np.tile(u_iso, copies),
+        u_iso=np.tile(np.asarray(structure.u_iso), copies),
         slice_id=None,
         format=detected,
         vacuum=(float(vacuum_angstrom[0]), float(vacuum_angstrom[1]), float(vacuum_angstrom[2])),
         radius=covalent_radii(symbols.tolist()),
         revision=raw.revision,
-        notes=raw.notes,
+        notes=(*raw.notes, *thermal.notes),
         reader=raw.reader,
+        formula=formula(raw),
+        u_source=thermal.source,
     )
-    require_distances(specimen, file=file)
+    specimen = with_joint_sites(file, specimen, occupancy)
+    if "distance" not in accept:
+        require_distances(specimen, file=file)
     return specimen
 
 
@@ -248,34 +265,10 @@ def require_u_iso(specimen: Specimen, file: Path | str = "") -> None:
         raise SpecimenError(
             file or "atoms",
             f"no mean square displacement U for {_listed(missing)}. Frozen phonons need one for every "
-            f"element: add {_listed([f'{symbol}: <Å²>' for symbol in missing])} to "
-            "`specimen.u_iso_angstrom2` (0 is allowed), or give each atom its own in a column u_iso of an "
-            "extended XYZ file.",
+            "element. Put a line like this into the config's block `specimen:` (0 is allowed):\n"
+            f"{lines_to_paste(missing)}\n"
+            "or give each atom its own in the file (CIF: U or B; extended XYZ: a column u_iso in Å²).",
         )
-
-
-def require_distances(specimen: Specimen, minimum: float = MIN_DISTANCE, file: Path | str = "") -> None:
-    """Raise SpecimenError with the first pair of atoms closer than `minimum` [Å], periodic in x and y."""
-    from scipy.spatial import cKDTree
-
-    symbols, positions, cell = specimen.symbols, specimen.positions, np.asarray(specimen.cell)
-    tree = cKDTree(positions, boxsize=[cell[0], cell[1], 0.0])  # 0: not periodic
-    pairs = tree.query_pairs(minimum, output_type="ndarray")
-    difference = positions[pairs[:, 0]] - positions[pairs[:, 1]]
-    difference[:, :2] -= cell[:2] * np.round(difference[:, :2] / cell[:2])
-    distance = np.linalg.norm(difference, axis=1)
-    close = np.flatnonzero(distance < minimum)
-    if not len(close):
-        return
-    first = close[np.lexsort((pairs[close, 1], pairs[close, 0]))[0]]
-    i, j = pairs[first]
-    raise SpecimenError(
-        file or "atoms",
-        f"atoms {i} ({symbols[i]}) and {j} ({symbols[j]}), counted from 0, are {distance[first]:.3f} Å apart "
-        f"at {_lengths(positions[i])} Å (pairs closer than {minimum:g} Å in all {len(symbols)} atoms: "
-        f"{len(close)}; x and y are periodic). Remove doubled atoms, or correct the cell or the unit (Å; "
-        "STEMsalabim: nm).",
-    )
 
 
 def content_sha256(file: Path) -> str:
@@ -335,19 +328,11 @@ def _require_possible(file: Path, atoms: int, repeat: Sequence[int]) -> None:
 
 
 def _require_sound(file: Path, structure: Structure, detected: str) -> None:
-    """Atoms, finite coordinates, a cell with volume, and no negative U."""
+    """Atoms, finite coordinates and a cell with volume."""
     if len(structure.symbols) == 0:
         raise SpecimenError(file, "holds no atoms. A specimen needs at least one.")
     _require_finite(file, structure)
     _require_cell(file, structure.cell, " (the file was read in nm)" if detected == "stemsalabim" else "")
-    if structure.u_iso is not None:
-        bad = np.flatnonzero(~(np.isfinite(structure.u_iso) & (structure.u_iso >= 0)))
-        if len(bad):
-            raise SpecimenError(
-                file,
-                f"column u_iso: atom {bad[0]} (counted from 0, {structure.symbols[bad[0]]}) has "
-                f"{structure.u_iso[bad[0]]:g} Å², allowed are finite values from 0. Correct it.",
-            )
 
 
 def _require_cell(file: Path, cell: Floats, unit: str = "", where: str = "") -> None:

@@ -170,7 +170,7 @@ def _require_positive(file: Path, structure: Structure, used: np.ndarray) -> Non
 
 def _site(structure: Structure, index: int) -> str:
     x, y, z = structure.positions[index]
-    return f"site {index} (counted from 0, {structure.symbols[index]} at {x:.4f}, {y:.4f}, {z:.4f} Å)"
+    return f"atom {index} (counted from 0, {structure.symbols[index]} at {x:.4f}, {y:.4f}, {z:.4f} Å)"
 
 
 def _elements(symbols: np.ndarray) -> str:

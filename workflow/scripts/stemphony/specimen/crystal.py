@@ -1,0 +1,199 @@
+"""The crystal in numbers that show a wrong file at a glance: composition, density, shortest distance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stemphony.errors import SpecimenError
+from stemphony.physics.constants import GRAM_PER_CM3
+from stemphony.specimen.joint_sites import CLOSEST, close_pairs, exclusive
+from stemphony.specimen.lattice import Floats
+
+if TYPE_CHECKING:
+    from stemphony.specimen.structure import Structure
+    from stemphony.specimen.structures import Specimen
+
+DENSEST = 25.0
+"""g/cm³. Osmium, the densest element, has 22.6; more is a wrong unit, a wrong cell or doubled atoms."""
+
+THINNEST = 0.5
+"""g/cm³. Below the density of lithium (0.53), the lightest metal; less is a wrong unit or a lattice of gaps."""
+
+GAP = 3.0
+"""Å. Empty layers across the cell count for no more than this in the density without gaps."""
+
+_NEIGHBOURHOOD = 8.0  # Å; periodic cells that are narrower are repeated before distances are looked for
+
+
+@dataclass(frozen=True)
+class Crystal:
+    """What the plan shows of a specimen.
+
+    Attributes
+    ----------
+    atoms : mapping
+        Mean number of atoms by element, occupancies counted.
+    density : float
+        In g/cm³, without the vacuum that the config adds.
+    density_without_gaps : float
+        The same with every empty layer across x, y or z that is wider than GAP counted as GAP.
+    shortest : float or None
+        Smallest distance between two atoms that may be present together [Å], x and y periodic; None of a single atom.
+    pair : tuple of str
+        Elements of these two.
+    partial_sites : int
+        Sites whose occupancy is below 1.
+    """
+
+    atoms: Mapping[str, float]
+    density: float
+    density_without_gaps: float
+    shortest: float | None
+    pair: tuple[str, str]
+    partial_sites: int
+
+    @classmethod
+    def of(cls, specimen: Specimen) -> Crystal:
+        """The crystal of a specimen."""
+        occupancy = np.ones(len(specimen.symbols)) if specimen.occupancy is None else specimen.occupancy
+        atoms = _counts(specimen.symbols, occupancy)
+        mass = sum(number * _mass(symbol) for symbol, number in atoms.items())
+        bare = np.asarray(specimen.cell) - np.asarray(specimen.vacuum)
+        shortest, pair = _shortest(specimen)
+        return cls(
+            atoms=atoms,
+            density=mass / float(np.prod(bare)) * GRAM_PER_CM3,
+            density_without_gaps=mass / float(np.prod(_without_gaps(specimen.positions, bare))) * GRAM_PER_CM3,
+            shortest=shortest,
+            pair=pair,
+            partial_sites=int((occupancy < 1).sum()),
+        )
+
+    def text(self, formula: str) -> str:
+        """One line of the plan."""
+        counts = ", ".join(f"{_number(number)} {symbol}" for symbol, number in self.atoms.items())
+        parts = [f"{formula} in the file's cell", counts] if formula else [counts]
+        gaps = ""
+        if self.density_without_gaps > 1.02 * self.density:
+            gaps = f" ({self.density_without_gaps:.3g} without empty layers)"
+        parts.append(f"{self.density:.4g} g/cm³{gaps}")
+        if self.shortest is not None:
+            parts.append(f"shortest distance {self.shortest:.3f} Å ({self.pair[0]}–{self.pair[1]})")
+        return "; ".join(parts)
+
+    def notes(self) -> list[str]:
+        """What is unusual and may be meant."""
+        if self.density_without_gaps >= THINNEST:
+            return []
+        return [
+            f"the density is {self.density_without_gaps:.3g} g/cm³ without empty layers of more than {GAP:g} Å; solids "
+            f"have more than {THINNEST:g}. Check the cell and the unit of the structure file (Å; STEMsalabim: nm)."
+        ]
+
+    def require_density(self, file: Path | str) -> None:
+        """Raise SpecimenError where no crystal is as dense."""
+        if self.density > DENSEST:
+            raise SpecimenError(
+                file,
+                f"its density is {self.density:.4g} g/cm³; nothing has more than {DENSEST:g} (osmium: 22.6). Correct "
+                "the cell, the unit (Å; STEMsalabim: nm) or the elements, or remove doubled atoms. "
+                "`specimen.accept: [density]` uses it as it is.",
+            )
+
+
+def formula(structure: Structure) -> str:
+    """Formula of the file's cell, occupancies counted, elements in the order of the file: `Sr Ti O3`."""
+    occupancy = np.ones(len(structure.symbols)) if structure.occupancy is None else structure.occupancy
+    counts = _counts(structure.symbols, occupancy)
+    return " ".join(f"{symbol}{'' if abs(n - 1) < 1e-6 else _number(n)}" for symbol, n in counts.items())
+
+
+def require_distances(specimen: Specimen, minimum: float = CLOSEST, file: Path | str = "") -> None:
+    """Raise SpecimenError with the first pair of atoms closer than `minimum` [Å], periodic in x and y.
+
+    Pairs of which at most one atom is drawn into any configuration do not count.
+    """
+    pairs, lengths = close_pairs(specimen, minimum)
+    both = ~exclusive(specimen, pairs)
+    pairs, lengths = pairs[both], lengths[both]
+    if not len(pairs):
+        return
+    first = np.lexsort((pairs[:, 1], pairs[:, 0]))[0]
+    i, j = pairs[first]
+    symbols = specimen.symbols
+    x, y, z = specimen.positions[i]
+    raise SpecimenError(
+        file or "atoms",
+        f"atoms {i} ({symbols[i]}) and {j} ({symbols[j]}), counted from 0, are {lengths[first]:.3f} Å apart "
+        f"at {x:.4f}, {y:.4f}, {z:.4f} Å (pairs closer than {minimum:g} Å in all {len(symbols)} atoms: "
+        f"{len(pairs)}; x and y are periodic). Remove doubled atoms, or correct the cell or the unit (Å; "
+        "STEMsalabim: nm). `specimen.accept: [distance]` uses them as they are.",
+    )
+
+
+def _counts(symbols: np.ndarray, occupancy: Floats) -> dict[str, float]:
+    names, first, inverse = np.unique(symbols, return_index=True, return_inverse=True)
+    numbers = np.bincount(inverse.ravel(), weights=occupancy)
+    return {str(names[i]): float(numbers[i]) for i in np.argsort(first)}
+
+
+def _number(value: float) -> str:
+    whole = round(value)
+    return f"{whole}" if abs(value - whole) < 1e-6 * max(1.0, value) else f"{value:.6g}"
+
+
+def _mass(symbol: str) -> float:
+    from ase.data import atomic_masses, atomic_numbers
+
+    return float(atomic_masses[atomic_numbers[symbol]])
+
+
+def _without_gaps(positions: Floats, cell: Floats) -> Floats:
+    """Lengths of a cell [Å] in which every empty layer across it is at most GAP wide."""
+    lengths = []
+    for along, length in zip(positions.T, cell, strict=True):
+        planes = np.sort(along % length)
+        gaps = np.diff(np.append(planes, planes[0] + length))
+        lengths.append(length - np.maximum(gaps - GAP, 0.0).sum())
+    return np.array(lengths)
+
+
+def _shortest(specimen: Specimen) -> tuple[float | None, tuple[str, str]]:
+    """Smallest distance between atoms that may be present together, and their elements."""
+    from scipy.spatial import cKDTree
+
+    positions, cell = specimen.positions, np.asarray(specimen.cell)
+    sites = np.arange(len(positions))
+    # A periodic tree finds one image of each atom only, so narrow cells are repeated.
+    for axis in (0, 1):
+        copies = int(np.ceil(_NEIGHBOURHOOD / cell[axis])) if cell[axis] < _NEIGHBOURHOOD else 1
+        shift = np.zeros(3)
+        shift[axis] = cell[axis]
+        positions = (positions + np.arange(copies)[:, None, None] * shift).reshape(-1, 3)
+        sites, cell = np.tile(sites, copies), cell * np.where(np.arange(3) == axis, copies, 1)
+    if len(positions) < 2:
+        return None, ("", "")
+    tree = cKDTree(positions, boxsize=[cell[0], cell[1], 0.0])
+    best, pair = np.inf, (0, 0)
+    for neighbours in (2, 3, 5, 9, 17):
+        if neighbours > 2 and specimen.occupancy is None:
+            break
+        distances, found = tree.query(positions, k=min(neighbours, len(positions)))
+        for column in range(1, distances.shape[1]):
+            pairs = np.column_stack([sites, sites[found[:, column]]])
+            allowed = np.where(exclusive(specimen, pairs), np.inf, distances[:, column])
+            nearest = int(np.argmin(allowed))
+            if allowed[nearest] < best:
+                best, pair = float(allowed[nearest]), (int(pairs[nearest, 0]), int(pairs[nearest, 1]))
+        # Farther neighbours cannot be nearer than the last one that was looked at.
+        if best <= distances[:, -1].min() or distances.shape[1] == len(positions):
+            break
+    if not np.isfinite(best):
+        return None, ("", "")
+    first, second = (str(specimen.symbols[index]) for index in sorted(pair))
+    return best, (first, second)

@@ -1,0 +1,169 @@
+"""Sites that exclude each other: found in a specimen, checked, and numbered for `physics.occupancy`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemphony.errors import SpecimenError
+from stemphony.physics.occupancy import INDEPENDENT, alternatives
+from stemphony.specimen.lattice import Floats
+
+if TYPE_CHECKING:
+    from stemphony.specimen.structures import Specimen
+
+Pairs = NDArray[np.int64]
+
+CLOSEST = 0.7
+"""Å. Two atoms are never closer (the shortest bond, H2, is 0.74 Å long), so nearer sites exclude each other."""
+
+EXCESS = 0.02
+"""By which occupancies of sites that exclude each other may exceed 1: the rounding of two or three numbers."""
+
+
+def with_joint_sites(file: Path | str, specimen: Specimen, occupancy: str = "random") -> Specimen:
+    """The specimen with `disorder` and `disorder_group` numbered for drawing, and sums above 1 by rounding scaled to 1.
+
+    Drawn jointly are sites of one disorder assembly, sites of equal position, and all that are closer than CLOSEST
+    where one of both is partially occupied.
+
+    Parameters
+    ----------
+    occupancy : {'random', 'refuse'}
+        The key of the config.
+
+    Raises
+    ------
+    SpecimenError
+        An occupancy outside 0 to 1, sites that exclude each other and fill more than one site together, or
+        `occupancy: refuse` where any site is not full.
+    """
+    if specimen.occupancy is None:
+        return specimen
+    filled = _checked(file, specimen)
+    partial = filled < 1
+    if not partial.any():
+        return replace(specimen, occupancy=None, disorder=None, disorder_group=None)
+    if occupancy == "refuse":
+        first = int(np.flatnonzero(partial)[0])
+        raise SpecimenError(
+            file,
+            f"{_site(specimen, first)} has an occupancy of {filled[first]:g}, and so have {int(partial.sum())} of "
+            f"{len(filled)} sites one below 1, but `specimen.occupancy` is refuse. Use random to draw them in each "
+            "configuration, or write a supercell in which every site holds one atom.",
+        )
+    cluster, alternative = _clusters(specimen, partial)
+    names, unit = alternatives(len(filled), cluster, alternative)
+    largest = np.zeros(len(names))
+    np.maximum.at(largest, unit, filled)
+    total = np.zeros(len(filled))
+    np.add.at(total, names[:, 0], largest)  # an alternative's first number is the first site of its cluster
+    of_site = total[names[unit, 0]]
+    _require_room(file, specimen, filled, of_site)
+    over = of_site > 1
+    notes = specimen.notes
+    if over.any():
+        notes = (
+            *notes,
+            f"the occupancies of sites that exclude each other sum to up to {of_site.max():.4g}; as rounding explains "
+            f"that, they are scaled to 1 (first: {_site(specimen, int(np.flatnonzero(over)[0]))}).",
+        )
+        filled = np.where(over, filled / np.maximum(of_site, 1.0), filled)
+    return replace(specimen, occupancy=filled, disorder=cluster, disorder_group=alternative, notes=notes)
+
+
+def close_pairs(specimen: Specimen, distance: float) -> tuple[Pairs, Floats]:
+    """Pairs of sites closer than `distance` [Å], (P, 2), and their distances (P,); x and y are periodic."""
+    from scipy.spatial import cKDTree
+
+    positions, cell = specimen.positions, np.asarray(specimen.cell)
+    tree = cKDTree(positions, boxsize=[cell[0], cell[1], 0.0])  # 0: not periodic
+    pairs = np.asarray(tree.query_pairs(distance, output_type="ndarray"), dtype=np.int64).reshape(-1, 2)
+    apart = positions[pairs[:, 0]] - positions[pairs[:, 1]]
+    apart[:, :2] -= cell[:2] * np.round(apart[:, :2] / cell[:2])
+    lengths = np.linalg.norm(apart, axis=1)
+    return pairs[lengths < distance], lengths[lengths < distance]
+
+
+def exclusive(specimen: Specimen, pairs: Pairs) -> NDArray[np.bool_]:
+    """Whether the two sites of each pair are never present together."""
+    if specimen.occupancy is None or specimen.disorder is None:
+        return np.zeros(len(pairs), dtype=bool)
+    first, second = specimen.disorder[pairs].T
+    same = (first == second) & (first != INDEPENDENT)
+    if specimen.disorder_group is None:
+        return same
+    one, other = specimen.disorder_group[pairs].T
+    return np.asarray(same & (one != other))
+
+
+def _checked(file: Path | str, specimen: Specimen) -> Floats:
+    occupancy = np.asarray(specimen.occupancy, dtype=np.float64)
+    wrong = np.flatnonzero(~((occupancy >= 0) & (occupancy <= 1 + EXCESS)))
+    if len(wrong):
+        raise SpecimenError(
+            file,
+            f"{_site(specimen, int(wrong[0]))} has an occupancy of {occupancy[wrong[0]]:g}; allowed are 0 to 1. "
+            "Correct it.",
+        )
+    return np.minimum(occupancy, 1.0)
+
+
+def _clusters(specimen: Specimen, partial: NDArray[np.bool_]) -> tuple[Pairs, Pairs]:
+    """Numbers of what is drawn jointly, INDEPENDENT for single sites, and of what is present together within it."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    sites = len(partial)
+    assembly = np.full(sites, INDEPENDENT) if specimen.disorder is None else specimen.disorder
+    group = np.full(sites, -1) if specimen.disorder_group is None else specimen.disorder_group
+    pairs, _ = close_pairs(specimen, CLOSEST)
+    pairs = pairs[partial[pairs].any(axis=1)]
+    first, second = pairs.T
+    # Sites of one group are present together: that they are too close is for the check of distances to say.
+    together = (assembly[first] == assembly[second]) & (assembly[first] >= 0)
+    together &= (group[first] == group[second]) & (group[first] >= 0)
+    pairs = pairs[~together]
+    # Each site of an assembly with the assembly's first site.
+    members = np.flatnonzero(assembly >= 0)
+    _, begin, inverse = np.unique(assembly[members], return_index=True, return_inverse=True)
+    edges = np.concatenate([pairs, np.column_stack([members, members[begin[inverse.ravel()]]])])
+    graph = coo_matrix((np.ones(len(edges), dtype=bool), (edges[:, 0], edges[:, 1])), shape=(sites, sites))
+    _, component = connected_components(graph, directed=False)
+    cluster = np.where(np.bincount(component)[component] > 1, component, INDEPENDENT).astype(np.int64)
+    # Alternatives: the groups of the assemblies, and by itself each other site.
+    grouped = (assembly >= 0) & (group >= 0)
+    keys = np.column_stack([np.where(grouped, assembly, -1), np.where(grouped, group, np.arange(sites))])
+    _, alternative = np.unique(keys, axis=0, return_inverse=True)
+    return cluster, np.where(cluster == INDEPENDENT, -1, alternative.ravel()).astype(np.int64)
+
+
+def _require_room(file: Path | str, specimen: Specimen, filled: Floats, total: Floats) -> None:
+    """Refuse sites that exclude each other and hold more than one atom together."""
+    too_full = np.flatnonzero(total > 1 + EXCESS)
+    if not len(too_full):
+        return
+    first = int(too_full[0])
+    pairs, lengths = close_pairs(specimen, CLOSEST)
+    near = np.flatnonzero((pairs == first).any(axis=1))
+    why = "belong to one disorder assembly"
+    if len(near):
+        closest = near[np.argmin(lengths[near])]
+        other = int(pairs[closest].sum()) - first
+        why = f"are closer than {CLOSEST:g} Å, such as {_site(specimen, other)} with {filled[other]:g}"
+        why += f" at a distance of {lengths[closest]:.3f} Å"
+    raise SpecimenError(
+        file,
+        f"{_site(specimen, first)} has an occupancy of {filled[first]:g}, and the sites that exclude it {why}. "
+        f"Together they hold {total[first]:.4g} atoms; at most 1 can be present (sites concerned: {len(too_full)}). "
+        "Correct the occupancies, or remove doubled atoms.",
+    )
+
+
+def _site(specimen: Specimen, index: int) -> str:
+    x, y, z = specimen.positions[index]
+    return f"site {index} (counted from 0, {specimen.symbols[index]} at {x:.4f}, {y:.4f}, {z:.4f} Å)"
