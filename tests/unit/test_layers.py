@@ -87,6 +87,8 @@ NETCDF_FILES = ("stemphony/results/*.py", "stemphony/specimen/specimen_file.py")
     [
         ("snakemake", ()),
         ("ase", ("stemphony/specimen/*.py",)),
+        ("gemmi", ("stemphony/specimen/*.py",)),
+        ("spglib", ("stemphony/specimen/*.py",)),
         ("matplotlib", ("plot_results.py",)),
         ("requests", ("stemphony/status/transport.py",)),
         ("urllib3", ("stemphony/status/transport.py",)),
@@ -114,6 +116,8 @@ def test_a_package_is_imported_only_where_it_belongs(package, allowed):
     ("package", "allowed"),
     [
         ("ase", ()),
+        ("gemmi", ()),
+        ("spglib", ()),
         ("matplotlib", ()),
         ("jsonschema", ()),
         ("netCDF4", NETCDF_FILES),
@@ -255,7 +259,8 @@ def test_no_import_is_hidden_from_this_test():
 
 
 def test_standard_library_is_told_from_the_rest():
-    known = {"numpy", "scipy", "pyfftw", "netCDF4", "requests", "urllib3", "yaml", "jsonschema", "ase", "matplotlib"}
+    known = {"numpy", "scipy", "pyfftw", "netCDF4", "requests", "urllib3", "yaml", "jsonschema", "ase", "gemmi"}
+    known |= {"matplotlib", "spglib"}
     monitor = {"flask", "waitress", "sqlalchemy", "werkzeug", "markupsafe"}
     third_party = {found.top for found in IMPORTS} - set(sys.stdlib_module_names) - {"stemphony"}
     assert third_party <= known | monitor

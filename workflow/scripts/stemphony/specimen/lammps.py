@@ -1,48 +1,313 @@
-"""What ASE guesses where a LAMMPS file is silent. Functions take the file's text from its start."""
+"""LAMMPS' data files: atoms from the corner of the box, elements from labels, comments or masses."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from stemphony.errors import SpecimenError
+from stemphony.specimen import elements, source, table
+from stemphony.specimen.lattice import Floats
+from stemphony.specimen.statements import masses as standard_masses
+from stemphony.specimen.structure import Structure
+
+# Å per unit of length of LAMMPS' unit systems.
+LENGTHS = {"real": 1.0, "metal": 1.0, "nano": 10.0, "electron": 0.529177210544, "si": 1e10, "cgs": 1e8, "micro": 1e4}
+MASS_EXACT = 0.06  # u; tables of masses and isotopic mixtures differ by less
+MASS_ROUNDED = 0.3  # u; a mass rounded to a whole number differs by less, except of placeholders
+# Columns before x, by atom style; what stands behind z is not needed.
+STYLES = {
+    "angle": "id mol type", "atomic": "id type", "body": "id type bodyflag mass", "bond": "id mol type",
+    "charge": "id type q", "dipole": "id type q", "dpd": "id type theta", "electron": "id type q spin radius",
+    "ellipsoid": "id type flag density", "full": "id mol type q", "line": "id mol type flag density",
+    "molecular": "id mol type", "peri": "id type volume density", "smd": "id type mol volume mass kradius cradius",
+    "sphere": "id type diameter density", "bpm/sphere": "id mol type diameter density", "spin": "id type",
+    "template": "id type mol template atom", "tri": "id mol type flag density", "hybrid": "id type",
+    "amoeba": "id mol type q",
+}  # fmt: skip
+SECTIONS = re.compile(
+    r"(Atoms|Velocities|Masses|Ellipsoids|Lines|Triangles|Bodies|Bonds|Angles|Dihedrals|Impropers|"
+    r"(?:Atom|Bond|Angle|Dihedral|Improper) Type Labels|"
+    r"(?:PairIJ|Pair|Bond|Angle|Dihedral|Improper|BondBond|BondAngle|MiddleBondTorsion|EndBondTorsion|AngleTorsion|"
+    r"AngleAngleTorsion|BondBond13|AngleAngle) Coeffs)\s*(?:#\s*(.*))?$"
+)
 
 
-def require_lammps_elements(file: Path, lines: Iterator[str], format_ase: str) -> None:
-    """ASE takes LAMMPS' atom types for atomic numbers (1 = H, 2 = He) if the file does not name them."""
-    if format_ase == "lammps-data":
-        found = any(re.match(r"\s*(Masses|Atom Type Labels)\b", line) for line in lines)
-        need = "a section Masses"
-    else:
-        columns = _columns(lines)
-        found, need = not columns or bool({"element", "mass"} & set(columns)), "a column element"
-    if not found:
+@dataclass
+class _File:
+    """Header and the sections that are needed, as lines."""
+
+    title: str = ""
+    values: dict[str, list[float]] = field(default_factory=dict)
+    count: int = -1
+    style: str = ""
+    masses: list[str] = field(default_factory=list)
+    labels: dict[str, str] = field(default_factory=dict)
+    atoms: list[tuple[int, str]] = field(default_factory=list)
+
+
+def read_lammps_data(file: Path) -> Structure:
+    """The structure of a data file: coordinates from the lower corner of the box, image flags ignored.
+
+    Coordinates of a data file lie in the box, and the flags say how often an atom has crossed it. Elements come from
+    Atom Type Labels, from a comment behind each mass, else from the masses.
+
+    Raises
+    ------
+    SpecimenError
+        The file is truncated, or it does not say which element an atom type is.
+    """
+    found = _split(file)
+    length = _length(file, found.title)
+    cell, origin = _box(file, found.values)
+    columns = _columns(file, found)
+    ids, types, positions, flags = _atoms(file, found, columns)
+    symbols_of, notes, guessed = _elements(file, found)
+    order = np.argsort(ids, kind="stable")
+    names = []
+    for text in np.array(types)[order]:
+        if str(text) not in symbols_of:
+            raise SpecimenError(file, f"atom type {text} has no mass and no label. Add it to Masses.")
+        names.append(symbols_of[str(text)])
+    if length != 1:
+        notes.append(f"its lengths are multiplied by {length:g} to Å (units in line 1)")
+    if flags.any():
+        notes.append("image flags, which say how often an atom has crossed the box, are not used")
+    return Structure(
+        symbols=np.array(names, dtype="<U2"),
+        positions=length * (positions[order] - origin),
+        cell=length * cell,
+        format="lammps-data",
+        reader="Stemphony",
+        notes=tuple(notes),
+        revision=2 if origin.any() or flags.any() or guessed or length != 1 else 1,
+    )
+
+
+def _split(file: Path) -> _File:
+    lines = source.read_text(file).splitlines()
+    found = _File(title=lines[0] if lines else "")
+    section = ""
+    for number, line in enumerate(lines[1:], start=2):
+        text = line.strip()
+        match = SECTIONS.match(text)
+        if match is not None:
+            section = match[1]
+            if section == "Atoms":
+                found.style = (match[2] or "").split("#")[0].strip()
+            continue
+        if not text or text.startswith("#"):
+            continue
+        if not section:
+            _header(file, number, re.split("#", text)[0].strip(), found)
+        elif section == "Masses":
+            found.masses.append(text)
+        elif section == "Atom Type Labels":
+            words = text.split()
+            found.labels[words[0]] = words[1] if len(words) > 1 else ""
+        elif section == "Atoms":
+            found.atoms.append((number, re.split("#", text)[0].strip()))
+    if found.count < 0:
+        raise SpecimenError(file, "does not say how many atoms it has ('2 atoms'). Export it again.")
+    if len(found.atoms) != found.count:
         raise SpecimenError(
             file,
-            f"does not say which element an atom type is: a LAMMPS file needs {need}. Add it and write the file again.",
+            f"announces {found.count:,} atoms, but its section Atoms has {len(found.atoms):,}: it is truncated or "
+            "damaged. Export it again.",
         )
+    return found
 
 
-def require_whole_lammps(file: Path, lines: Iterator[str], count: int) -> None:
-    """ASE reads a dump that ends early as one with fewer atoms."""
-    for line in lines:
-        if line.startswith("ITEM: NUMBER OF ATOMS"):
-            stated = next(lines, "").strip()
-            if stated != str(count):
-                raise SpecimenError(
-                    file,
-                    f"announces {stated} atoms, but a frame has {count}: it is truncated, or the number "
-                    "of atoms changes. Export it again.",
-                )
-            return
+def _header(file: Path, number: int, text: str, found: _File) -> None:
+    match = re.match(r"(.*?)\s+(atoms|[xyz]lo [xyz]hi|xy xz yz|avec|bvec|cvec|abc origin)$", re.sub(r"\s+", " ", text))
+    if match is None:
+        return
+    if match[2] == "atoms":
+        if not match[1].isdigit():
+            raise SpecimenError(
+                file, f"line {number}: got {text[:60]!r}, expected a number of atoms. Correct the line."
+            )
+        found.count = int(match[1])
+    else:
+        found.values[match[2]] = table.row(file, number, match[1].split(), "numbers of the box")
 
 
-def scaled_lammps(lines: Iterator[str]) -> bool:
-    """Whether ASE made a dump's coordinates of fractions, which do not count from the box's origin."""
-    columns = _columns(lines)
-    return "x" not in columns and ("xs" in columns or "xu" not in columns)
+def _length(file: Path, title: str) -> float:
+    match = re.search(r"units\s*=\s*(\w+)", title)
+    if match is None:
+        return 1.0
+    if match[1] not in LENGTHS:
+        raise SpecimenError(
+            file,
+            f"its units are {match[1]!r} (line 1), which have no length in Å. Write it in units metal or real, or "
+            "multiply the lengths and correct line 1.",
+        )
+    return LENGTHS[match[1]]
 
 
-def _columns(lines: Iterator[str]) -> list[str]:
-    return next((line.split()[2:] for line in lines if line.startswith("ITEM: ATOMS")), [])
+def _box(file: Path, values: dict[str, list[float]]) -> tuple[Floats, Floats]:
+    """Edges as rows and the lower corner, in the file's unit."""
+    if all(name in values for name in ("avec", "bvec", "cvec")):
+        origin = np.array(values.get("abc origin", [0.0, 0.0, 0.0]))
+        return np.array([values["avec"], values["bvec"], values["cvec"]]), origin
+    bounds = [values.get(f"{axis}lo {axis}hi") for axis in "xyz"]
+    if any(bound is None or len(bound) != 2 for bound in bounds):
+        raise SpecimenError(file, "has no box (lines 'xlo xhi', 'ylo yhi', 'zlo zhi'). Export it again.")
+    low, high = np.array(bounds, dtype=float).T
+    tilts = values.get("xy xz yz", [0.0, 0.0, 0.0])
+    return box_edges(high - low, tilts), low
+
+
+def box_edges(lengths: Floats, tilts: Sequence[float]) -> Floats:
+    """Edges as rows of a box with the tilt factors xy, xz, yz."""
+    xy, xz, yz = tilts
+    return np.array([[lengths[0], 0.0, 0.0], [xy, lengths[1], 0.0], [xz, yz, lengths[2]]])
+
+
+def _columns(file: Path, found: _File) -> list[str]:
+    """Names of the columns before x."""
+    first = found.style.split()[0] if found.style else ""
+    if first in STYLES:
+        return STYLES[first].split()
+    widths = {len(text.split()) for _, text in found.atoms}
+    width = min(widths, default=0)
+    flags = _are_flags(found, width)
+    bare = width - 3 * flags
+    by_width = {5: "id type", 7: "id mol type q"}
+    if bare in by_width:
+        return by_width[bare].split()
+    if bare == 6:
+        third = [text.split()[2] for _, text in found.atoms]
+        # A molecule's number stands before the type; a charge behind it has a point or is not a type.
+        known = set(found.labels) | {line.split()[0] for line in found.masses} | set(found.labels.values())
+        if all(word in known for word in third) and not all(text.split()[1] in known for _, text in found.atoms):
+            return ["id", "mol", "type"]
+        if any("." in word for word in third):
+            return ["id", "type", "q"]
+    raise SpecimenError(
+        file,
+        f"does not say how its {width} columns are ordered. Write the style behind the name of the section, such as "
+        "'Atoms # full' or 'Atoms # charge'.",
+    )
+
+
+def _are_flags(found: _File, width: int) -> bool:
+    """Whether the last three columns are image flags: whole numbers without a point."""
+    if width < 8:
+        return False
+    return all(re.fullmatch(r"-?\d+", word) for _, text in found.atoms for word in text.split()[-3:])
+
+
+def _atoms(
+    file: Path, found: _File, columns: list[str]
+) -> tuple[NDArray[np.int64], list[str], Floats, NDArray[np.int64]]:
+    first = len(columns)
+    kind = columns.index("type")
+    ids, types, rows, flags = [], [], [], []
+    for number, text in found.atoms:
+        words = text.split()
+        if len(words) < first + 3 or not words[0].isdigit():
+            raise SpecimenError(
+                file,
+                f"line {number}: got {text[:60]!r}, expected {' '.join(columns)} x y z. Correct the line, or the style "
+                "behind 'Atoms #'.",
+            )
+        rows.append(table.row(file, number, words[first : first + 3], "three coordinates"))
+        ids.append(int(words[0]))
+        types.append(words[kind])
+        last = words[-3:] if len(words) >= first + 6 else []
+        flags.append(
+            [int(w) for w in last] if len(last) == 3 and all(re.fullmatch(r"-?\d+", w) for w in last) else [0] * 3
+        )
+    return np.array(ids), types, np.array(rows).reshape(-1, 3), np.array(flags)
+
+
+def _elements(file: Path, found: _File) -> tuple[dict[str, str], list[str], bool]:
+    """Element of each type and label, notes, and whether ASE would take other ones."""
+    numbers = {line.split()[0]: line for line in found.masses}
+    notes: list[str] = []
+    result: dict[str, str] = {}
+    pairs: list[tuple[str, float]] = []
+    for name in {*found.labels, *numbers}:
+        label = found.labels.get(name, "" if name.isdigit() else name)
+        comment = numbers[name].split("#", 1)[1].strip() if "#" in numbers.get(name, "") else ""
+        words = re.split("#", numbers.get(name, ""))[0].split()
+        mass = table.numbers(words[1], 1) if len(words) > 1 else None
+        known = next((symbol for text in (label, comment) if (symbol := _named(text, mass))), None)
+        if known is None:
+            if mass is None:
+                continue
+            pairs.append((name, mass[0]))
+        else:
+            result[name] = known
+    if not numbers and not result:
+        raise SpecimenError(
+            file,
+            "does not say which element an atom type is: a LAMMPS file needs a section Masses. Add it, or a section "
+            "Atom Type Labels with element symbols, and write the file again.",
+        )
+    by_mass = from_masses(file, dict(sorted(pairs)), "a section Atom Type Labels with element symbols")
+    if by_mass:
+        text = ", ".join(f"type {name} ({dict(pairs)[name]:g}) is {symbol}" for name, symbol in by_mass.items())
+        notes.append(f"elements are taken from the masses: {text}")
+    by_name = bool(result)
+    result.update(by_mass)
+    result.update({label: result[name] for name, label in found.labels.items() if name in result})
+    return result, notes, by_name and not found.labels
+
+
+def _named(text: str, mass: list[float] | None) -> str | None:
+    """Element that a label or a comment such as `Na` or `Na+` names; one that the mass contradicts is none."""
+    words = text.split()
+    found = elements.from_type(words[0]) if words else None
+    if found is None or (words and words[0][:1].islower()):
+        return None
+    symbol = "H" if found[0] in elements.ISOTOPES else found[0]
+    if mass is not None and symbol != "H" and abs(standard_masses()[symbol] - mass[0]) > 1.0:
+        return None
+    return symbol
+
+
+def from_masses(file: Path, values: dict[str, float], way_out: str) -> dict[str, str]:
+    """Element of each atom type by its mass [u].
+
+    Raises
+    ------
+    SpecimenError
+        A mass is that of no element, or lies between two: placeholders and reduced units have such masses.
+    """
+    result = {}
+    if values and all(value == index for index, value in enumerate(values.values(), start=1)):
+        raise _placeholder(file, next(iter(values)), 1.0, "masses that count 1, 2, … are", way_out)
+    symbols = [symbol for symbol in standard_masses() if symbol != "X"]
+    table_masses = np.array([standard_masses()[symbol] for symbol in symbols])
+    for name, value in values.items():
+        distance = np.abs(table_masses - value)
+        nearest, second = np.argsort(distance)[:2]
+        symbol = symbols[nearest]
+        if abs(value - 2.014) < 0.02 or abs(value - 3.016) < 0.02:
+            symbol = "H"  # deuterium or tritium
+        elif distance[nearest] > MASS_ROUNDED:
+            what = f"the nearest element is {symbol} ({table_masses[nearest]:.4g}); it is"
+            raise _placeholder(file, name, value, what, way_out)
+        elif distance[nearest] > MASS_EXACT / 2 and distance[second] < 4 * distance[nearest]:
+            raise SpecimenError(
+                file,
+                f"atom type {name} has the mass {value:g}, which may be {symbol} or {symbols[second]}. Write the mass "
+                f"with two decimals, or add {way_out}.",
+            )
+        result[name] = symbol
+    return result
+
+
+def _placeholder(file: Path, name: str, value: float, what: str, way_out: str) -> SpecimenError:
+    return SpecimenError(
+        file,
+        f"atom type {name} has the mass {value:g}: {what} a placeholder, which does not say which element it is. "
+        f"Write the real masses, or add {way_out}.",
+    )

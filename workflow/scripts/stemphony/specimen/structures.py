@@ -21,10 +21,8 @@ from stemphony.specimen.crystal import require_distances as require_distances
 from stemphony.specimen.formats import (
     cannot_read,
     covalent_radii,
-    detect_format,
-    read_first,
     read_frames,
-    read_stemsalabim,
+    read_structure,
 )
 from stemphony.specimen.joint_sites import with_joint_sites
 from stemphony.specimen.lattice import CELL_TOLERANCE as CELL_TOLERANCE
@@ -34,7 +32,7 @@ from stemphony.specimen.lattice import SUPERCELL_LIMIT, Floats, orthogonal_super
 from stemphony.specimen.structure import Structure
 from stemphony.specimen.thermal import ThermalSettings, lines_to_paste, with_displacements
 
-CLIP_Z = 1.0  # Å an atom may lie outside the cell along the beam
+MOTION_Z = 1.0  # Å; atoms of a snapshot may lie this far outside the cell along the beam by their thermal motion
 CHECKS = ("density", "distance")  # what `specimen.accept` may switch off
 MAX_ATOMS = 50_000_000  # some 10 GB while they are checked
 MIN_AXIS = 1.0  # Å; a shorter cell edge is a file in another unit or without a cell
@@ -81,6 +79,9 @@ class Specimen:
         Where U comes from, in words.
     revision : int
         As in `Structure`; it is part of the specimen's digest and not kept in `specimen.nc`.
+    shift_z, grown_z : float
+        How far all atoms were moved along z, and the cell lengthened [Å], because atoms lay outside it. Snapshots need
+        both; they are not kept in `specimen.nc`.
     """
 
     symbols: NDArray[np.str_]
@@ -101,6 +102,8 @@ class Specimen:
     formula: str = ""
     u_source: str = ""
     revision: int = 1
+    shift_z: float = 0.0
+    grown_z: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.radius.size:
@@ -127,17 +130,15 @@ def read_specimen(
     along x, y and z in any order or direction keeps its Cartesian coordinates, so the beam runs along the
     file's z; any other orthogonal cell is turned until a, b, c run along x, y, z. `repeat` then counts along
     x, y, z. Vacuum lengthens the cell behind the atoms, whose coordinates stay: along z it lies at the exit,
-    along x and y it does not matter where, the cell being periodic. Last, x and y are wrapped; z is clipped
-    where it lies less than 1 Å outside.
+    along x and y it does not matter where, the cell being periodic. Last, x and y are wrapped. Where z
+    lies outside the cell, all atoms move along z together, or the cell grows; a note says which.
 
     Parameters
     ----------
     file : Path
-        Any structure file that ASE reads (Å), or STEMsalabim's crystal file (nm, nm²). Of several frames the
-        first is the specimen. CIF coordinates are fractions of a lattice, so ASE places them in the cell.
-    format : {'auto', 'ase', 'stemsalabim'}
-        `auto` takes stemsalabim only for an .xyz file with 5 or 6 columns whose second line is three numbers
-        or a Lattice without Properties.
+        Any structure file of `formats`. Of several frames the first is the specimen, with a note.
+    format : str
+        One of `formats.FORMATS`. `auto` lets name and content decide; `ase` does the same and never takes nm.
     supercell : 3 × 3 integers or None
         Rows are the new a, b, c in units of the file's.
     repeat : 3 integers
@@ -162,8 +163,9 @@ def read_specimen(
     u_by_element = _checked_u_iso(file, u_iso_angstrom2 or {})
     _require_numbers(file, repeat, vacuum_angstrom)
     require_readable(file)
-    detected = detect_format(file, format)
-    raw = read_stemsalabim(file) if detected == "stemsalabim" else read_first(file)
+    raw = read_structure(file, format)
+    detected = "stemsalabim" if raw.format == "stemsalabim" else "ase"
+    _require_whole_atoms(file, raw)
     _require_sound(file, raw, detected)
 
     thermal = with_displacements(file, raw, ThermalSettings(u_by_element, u_source, temperature_k, debye_temperature_k))
@@ -179,20 +181,23 @@ def read_specimen(
     cell = lengths * np.asarray(repeat) + np.asarray(vacuum_angstrom, dtype=float)
     copies = len(positions) // len(structure.symbols)
     symbols = np.tile(structure.symbols, copies)
+    placed = _placed(file, symbols, positions, cell)
     specimen = Specimen(
         symbols=symbols,
-        positions=_placed(file, symbols, positions, cell),
-        cell=(float(cell[0]), float(cell[1]), float(cell[2])),
+        positions=placed.positions,
+        cell=(float(cell[0]), float(cell[1]), placed.length_z),
         u_iso=np.tile(np.asarray(structure.u_iso), copies),
         slice_id=None,
         format=detected,
         vacuum=(float(vacuum_angstrom[0]), float(vacuum_angstrom[1]), float(vacuum_angstrom[2])),
         radius=covalent_radii(symbols.tolist()),
-        revision=raw.revision,
-        notes=(*raw.notes, *thermal.notes),
+        revision=2 if placed.note else raw.revision,
+        notes=(*raw.notes, *thermal.notes, *([placed.note] if placed.note else [])),
         reader=raw.reader,
         formula=formula(raw),
         u_source=thermal.source,
+        shift_z=placed.shift,
+        grown_z=placed.grown,
     )
     specimen = with_joint_sites(file, specimen, occupancy)
     if "distance" not in accept:
@@ -201,7 +206,7 @@ def read_specimen(
 
 
 def read_snapshots(file: Path, specimen: Specimen) -> Floats:
-    """Configurations of a trajectory, (F, N, 3) in Å, wrapped in x and y and clipped in z like the specimen.
+    """Configurations of a trajectory, (F, N, 3) in Å, wrapped in x and y and moved along z like the specimen.
 
     Every frame must hold the specimen's atoms in the specimen's order and the specimen's cell, with or
     without the vacuum that the config adds. Atoms that a periodic z has carried to the other end stay there.
@@ -220,10 +225,10 @@ def read_snapshots(file: Path, specimen: Specimen) -> Floats:
     """
     file = Path(file)
     require_readable(file)
-    full = np.asarray(specimen.cell)
+    full = np.asarray(specimen.cell) - np.array([0.0, 0.0, specimen.grown_z])
     bare = full - np.asarray(specimen.vacuum)
     frames: list[Floats] = []
-    for number, frame in enumerate(read_frames(file, ":")):
+    for number, frame in enumerate(read_frames(file)):
         where = f"frame {number} (counted from 0)"
         _require_same_atoms(file, where, frame.symbols, specimen.symbols)
         _require_finite(file, frame, where)
@@ -238,7 +243,7 @@ def read_snapshots(file: Path, specimen: Specimen) -> Floats:
                 "All frames need the specimen's cell: use a trajectory at constant volume, or take the "
                 "specimen from the same run.",
             )
-        frames.append(_placed(file, specimen.symbols, standard[1], full, where))
+        frames.append(_placed_frame(file, specimen.symbols, standard[1], specimen, where))
     if not frames:
         raise SpecimenError(file, "holds no frame. A trajectory with at least one configuration is needed.")
     return np.stack(frames)
@@ -335,6 +340,19 @@ def _require_sound(file: Path, structure: Structure, detected: str) -> None:
     _require_cell(file, structure.cell, " (the file was read in nm)" if detected == "stemsalabim" else "")
 
 
+def _require_whole_atoms(file: Path, structure: Structure) -> None:
+    """Refuse sites that are not one whole atom."""
+    if structure.occupancy is None:
+        return
+    first = int(np.flatnonzero(structure.occupancy < 1)[0])
+    raise SpecimenError(
+        file,
+        f"atom {first} (counted from 0, {structure.symbols[first]}) has an occupancy of "
+        f"{structure.occupancy[first]:g}, only 1 is available. Write a supercell in which every site is one whole "
+        "atom.",
+    )
+
+
 def _require_cell(file: Path, cell: Floats, unit: str = "", where: str = "") -> None:
     """Three edges of possible length [Å] that span a volume."""
     place = f"{where}: " if where else ""
@@ -424,22 +442,68 @@ def _not_orthogonal(raw: Structure, structure: Structure, supercell: object) -> 
     return text
 
 
-def _placed(file: Path, symbols: NDArray[np.str_], positions: Floats, cell: Floats, where: str = "") -> Floats:
-    """Coordinates wrapped in x and y, and clipped in z where they lie less than 1 Å outside the cell."""
+@dataclass(frozen=True, eq=False)
+class _Placed:
+    """Atoms inside the cell.
+
+    `shift` [Å] moved all atoms along z together, `grown` [Å] is what the cell became longer, `note` says so.
+    """
+
+    positions: Floats
+    length_z: float
+    shift: float = 0.0
+    grown: float = 0.0
+    note: str = ""
+
+
+def _placed(file: Path, symbols: NDArray[np.str_], positions: Floats, cell: Floats) -> _Placed:
+    """Atoms wrapped in x and y. Where z lies outside the cell, all atoms move together, or the cell grows.
+
+    z is never wrapped and never clipped: distances along the beam stay as in the file.
+    """
     result = lattice.wrapped(positions, cell)
     z = result[:, 2]
-    outside = np.flatnonzero((z < -CLIP_Z) | (z > cell[2] + CLIP_Z))
-    if len(outside):
-        first = outside[0]
-        place = f"{where}: " if where else ""
+    length = float(cell[2])
+    low, high = float(z.min()), float(z.max())
+    if low >= -lattice.EXACT and high <= length + lattice.EXACT:
+        result[:, 2] = np.clip(z, 0.0, length)  # rounding alone
+        return _Placed(result, length)
+    shift = -low if low < 0 else max(length - high, -low)
+    grown = max(0.0, high + shift - length)
+    if grown > length:
+        first = int(np.flatnonzero((z < 0) | (z > length))[0])
         raise SpecimenError(
             file,
-            f"{place}atom {first} (counted from 0, {symbols[first]}) lies at z = {z[first]:.3f} Å, outside "
-            f"the cell from 0 to {cell[2]:.3f} Å, as do {len(outside)} atoms in all; z is never wrapped (up "
-            f"to {CLIP_Z:g} Å is clipped). Shift the atoms along z, wrap them into the cell with the program "
-            "that wrote the file, or make room with the third number of `specimen.vacuum_angstrom`.",
+            f"atom {first} (counted from 0, {symbols[first]}) lies at z = {z[first]:.3f} Å, outside "
+            f"the cell from 0 to {length:.3f} Å, as do {int(((z < 0) | (z > length)).sum())} atoms in all, which span "
+            f"{high - low:.3f} Å; z is never wrapped. Shift the atoms along z, wrap them into the cell with the "
+            "program that wrote the file, or make room with the third number of `specimen.vacuum_angstrom`.",
         )
-    result[:, 2] = np.clip(z, 0.0, cell[2])
+    result[:, 2] = np.clip(z + shift, 0.0, length + grown)  # rounding alone
+    outside = int(((z < -lattice.EXACT) | (z > length + lattice.EXACT)).sum())
+    note = f"{outside} atoms lie outside the cell in z"
+    if shift:
+        note += f": all atoms are moved by {shift:+.4f} Å along z, their distances stay"
+    if grown > lattice.EXACT:
+        note += f"{' and' if shift else ':'} the cell is lengthened from {length:.4f} to {length + grown:.4f} Å"
+    return _Placed(result, length + grown, shift, grown, note)
+
+
+def _placed_frame(file: Path, symbols: NDArray[np.str_], positions: Floats, specimen: Specimen, where: str) -> Floats:
+    """A frame's atoms wrapped in x and y and moved along z as the specimen's are; z may leave the cell by motion."""
+    result = lattice.wrapped(positions, np.asarray(specimen.cell))
+    result[:, 2] += specimen.shift_z
+    z = result[:, 2]
+    outside = np.flatnonzero((z < -MOTION_Z) | (z > specimen.cell[2] + MOTION_Z))
+    if len(outside):
+        first = outside[0]
+        raise SpecimenError(
+            file,
+            f"{where}: atom {first} (counted from 0, {symbols[first]}) lies at z = {z[first]:.3f} Å, outside "
+            f"the cell from 0 to {specimen.cell[2]:.3f} Å by more than {MOTION_Z:g} Å, as do {len(outside)} atoms in "
+            "all; z is never wrapped. Shift the atoms along z, wrap them into the cell with the program that wrote the "
+            "file, or make room with the third number of `specimen.vacuum_angstrom`.",
+        )
     return result
 
 

@@ -1,0 +1,231 @@
+"""Structures through ASE, whose exceptions, warnings and silent guesses end here."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stemphony.errors import SpecimenError
+from stemphony.specimen import columns, elements, source
+from stemphony.specimen.source import cannot_read
+from stemphony.specimen.structure import Structure
+
+# Keys of extended XYZ that hold a shift of the cell's corner, as OVITO writes it.
+ORIGIN_KEYS = ("Origin", "origin", "cell_origin")
+
+
+def known_format(file: Path) -> str | None:
+    """ASE's name of the format, None where it knows none."""
+    from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = filetype(str(file.absolute()))
+            get_ioformat(found)
+    except UnknownFileTypeError:
+        return None
+    except Exception as error:  # its failures have many types
+        raise SpecimenError(file, cannot_read(error)) from None
+    return str(found)
+
+
+def read_first(file: Path) -> tuple[Structure, int]:
+    """The first structure, and how many there are: counted up to 2 where that needs reading them."""
+    found = _format(file)
+    count = _require_whole_xyz(file) if found == "extxyz" else 0
+    frames = read_frames(file, "0:2" if _has_frames(found) and not count else 0)
+    first = next(frames, None)
+    if first is None:
+        raise SpecimenError(file, "ASE finds no structure in it. Export the structure again.")
+    return first, count or 1 + sum(1 for _ in frames)
+
+
+def read_frames(file: Path, index: int | str) -> Iterator[Structure]:
+    """Structures of a file.
+
+    Raises
+    ------
+    SpecimenError
+        A frame cannot be read; the text names it, counted from 0.
+    """
+    import ase.io
+
+    format_ase = _format(file)
+    if format_ase == "extxyz":
+        _require_whole_xyz(file)
+    # An absolute path: a relative one named postgres… would be opened as a database.
+    frames = ase.io.iread(str(file.absolute()), index, format_ase, parallel=False, do_not_split_by_at_sign=True)
+    number = -1
+    while True:
+        number += 1
+        # Per frame, since a generator that yields inside catch_warnings would change its caller's filters.
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                atoms = next(frames, None)
+            except Exception as error:
+                where = f"frame {number} (counted from 0): " if number or index == ":" else ""
+                raise SpecimenError(file, where + _failure(file, format_ase, error)) from None
+        if atoms is None:
+            return
+        for warning in caught:
+            text = str(warning.message)
+            # ASE goes on without the atom, or with half of the number
+            if text.startswith(("Wrong number", "Badly formed number", "Length of")):
+                raise SpecimenError(file, f"damaged: {text[:200]}. Correct the line.")
+        yield _structure(file, atoms, format_ase)
+
+
+def _format(file: Path) -> str:
+    found = known_format(file)
+    if found is None:
+        raise SpecimenError(
+            file,
+            "its format is not known to ASE, neither by its name nor by its content. Use a usual extension "
+            "(.cif, .xyz, .vasp, .pdb …), or convert the file with `ase convert`.",
+        )
+    return found
+
+
+def _has_frames(format_ase: str) -> bool:
+    from ase.io.formats import get_ioformat
+
+    return not get_ioformat(format_ase).single
+
+
+def _failure(file: Path, format_ase: str, error: Exception) -> str:
+    """Text for whatever an ASE reader raised, with the line of an unknown symbol if that was the cause."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    token = error.args[0] if isinstance(error, KeyError) and error.args else None
+    if isinstance(token, str) and re.fullmatch(r"[A-Z][a-z]?[a-z0-9+-]{0,5}", token):
+        with source.text(file) as stream:
+            for number, line in enumerate(stream, start=1):
+                if "=" not in line:
+                    for word in line.split():
+                        capital = re.search(r"[A-Z][a-z]?", word)
+                        if word.capitalize() == token or (capital is not None and capital[0] == token):
+                            return elements.unknown_symbol(word, f"line {number}")
+    if isinstance(error, UnicodeDecodeError):
+        return f"is not a text file, as ASE's format '{format_ase}' should be. Name the structure file itself."
+    cause = f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+    if isinstance(error, StopIteration | EOFError) or not text:
+        cause = "it ends before a complete structure"
+    return (
+        f"ASE cannot read it as '{format_ase}' ({cause}). The file is truncated, damaged or of another kind: "
+        "export it again, or give it the extension of its real format."
+    )
+
+
+def _structure(file: Path, atoms: Any, format_ase: str) -> Structure:
+    numbers = np.asarray(atoms.numbers)
+    unknown = np.flatnonzero((numbers < 1) | (numbers > len(elements.numbers())))
+    if len(unknown):
+        symbol = "X" if numbers[unknown[0]] == 0 else f"Z = {numbers[unknown[0]]}"
+        raise SpecimenError(file, elements.unknown_symbol(symbol, f"atom {unknown[0]} (counted from 0)"))
+    _require_whole_sites(file, atoms)
+    positions = np.array(atoms.get_positions(), dtype=np.float64)
+    origin = np.asarray(atoms.get_celldisp(), dtype=np.float64).ravel()
+    keyed = _origin(atoms) if format_ase == "extxyz" else np.zeros(3)
+    if origin.any() or keyed.any():
+        positions = positions - origin - keyed
+    quantities = columns.take({name: values for name, values in atoms.arrays.items() if name != "numbers"}, file)
+    notes = list(quantities.notes)
+    if format_ase == "extxyz":
+        notes.extend(_columns_without_names(file))
+    if keyed.any():
+        notes.append(f"the corner of the cell lies at {keyed.tolist()} Å (key Origin); atoms count from it")
+    return Structure(
+        symbols=np.array(atoms.get_chemical_symbols(), dtype="<U2"),
+        positions=positions,
+        cell=np.array(atoms.cell[:], dtype=np.float64),
+        u_iso=quantities.u_iso,
+        u_aniso=quantities.u_aniso,
+        occupancy=quantities.occupancy,
+        charge=quantities.charge,
+        format=format_ase,
+        reader="ASE",
+        notes=tuple(notes),
+        revision=2 if keyed.any() or quantities.changes_numbers else 1,
+    )
+
+
+def _origin(atoms: Any) -> np.ndarray:
+    for key in ORIGIN_KEYS:
+        value = np.asarray(atoms.info.get(key, ()))
+        if value.shape == (3,) and value.dtype.kind in "if":
+            return value.astype(float)
+    return np.zeros(3)
+
+
+def _columns_without_names(file: Path) -> list[str]:
+    """Columns behind the coordinates of an XYZ file whose second line does not name them."""
+    with source.text(file) as stream:
+        lines = list(itertools.islice(stream, 4))
+    if len(lines) < 3 or re.search(r"\bProperties\s*=", lines[1], re.IGNORECASE):
+        return []
+    words = lines[3 if len(lines) > 3 else 2].split()
+    if len(words) <= 4:
+        return []
+    return [
+        f"column{'s' if len(words) > 5 else ''} behind the coordinates (from the fifth) have no name and are not used; "
+        "name them in Properties=…, such as species:S:1:pos:R:3:u_iso:R:1"
+    ]
+
+
+def _require_whole_sites(file: Path, atoms: Any) -> None:
+    """Refuse shared sites that ASE keeps beside the atoms, as in files written from a CIF."""
+    sites = atoms.info.get("occupancy")
+    for site in sites.values() if isinstance(sites, dict) else ():
+        if isinstance(site, dict):
+            parts = {symbol: 1.0 if value in (".", "?") else value for symbol, value in site.items()}
+            if len(parts) > 1 or any(not isinstance(v, int | float) or not abs(v - 1) <= 1e-6 for v in parts.values()):
+                text = " + ".join(f"{symbol} {value}" for symbol, value in parts.items())
+                raise SpecimenError(
+                    file,
+                    f"a site has an occupancy of {text}, which this format cannot hold. Use the CIF that it was made "
+                    "from, or write a supercell in which every site is one whole atom.",
+                )
+
+
+def _require_whole_xyz(file: Path) -> int:
+    """Number of frames. ASE stops in silence at an empty line between frames, and trusts any number of atoms."""
+    with source.text(file) as stream:
+        number, frames = 1, 0
+        for line in stream:
+            if not line.strip():
+                rest = next((i for i, text in enumerate(stream, number + 1) if text.strip()), None)
+                if rest is not None:
+                    raise SpecimenError(
+                        file,
+                        f"line {number} is empty, but line {rest} goes on. Frames of an XYZ file follow each "
+                        "other without empty lines: remove it.",
+                    )
+                return frames
+            if line.lstrip().startswith("VEC"):
+                number += 1
+                continue
+            try:
+                count = int(line)
+            except ValueError:
+                raise SpecimenError(
+                    file,
+                    f"line {number}: got {line.strip()[:40]!r}, expected a frame's number of atoms. "
+                    "The file is damaged or no XYZ file: export it again.",
+                ) from None
+            got = sum(1 for _ in itertools.islice(stream, max(count, 0) + 1))
+            if got < count + 1:
+                raise SpecimenError(
+                    file,
+                    f"line {number} announces {count} atoms, the file ends after {max(got - 1, 0)} "
+                    f"(frame {frames}, counted from 0): it is truncated. Copy or export it again.",
+                )
+            number += max(count, 0) + 2
+            frames += 1
+        return frames

@@ -1,0 +1,158 @@
+"""AtomEye's configurations (standard and extended), and those of QSTEM, which add B, occupancy and charge."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from stemphony.errors import SpecimenError
+from stemphony.specimen import columns, elements, source
+from stemphony.specimen.lattice import Floats
+from stemphony.specimen.structure import Structure
+
+QSTEM_COLUMNS = ("B_iso", "occupancy", "charge")  # what its columns without names mean
+
+
+def read_cfg(file: Path) -> Structure:
+    """The structure of a CFG file: edges A · H0 · Transform as rows [Å], coordinates as fractions.
+
+    Raises
+    ------
+    SpecimenError
+        The file is damaged, has a strain (eta), or another number of atoms than it announces.
+    """
+    lines = [re.split(r"#", line)[0].strip() for line in source.read_text(file).splitlines()]
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line]
+    keys = {}
+    body: list[tuple[int, str]] = []
+    velocities = True
+    for number, line in numbered:
+        if line == ".NO_VELOCITY.":
+            velocities = False
+        elif "=" in line:
+            key, value = (part.strip() for part in line.split("=", 1))
+            keys[key] = value
+        else:
+            body.append((number, line))
+    cell = _cell(file, keys)
+    count = _count(file, keys)
+    extended = "entry_count" in keys
+    symbols, rows = _atoms(file, body, extended)
+    if len(rows) != count:
+        raise SpecimenError(
+            file, f"announces {count:,} atoms, but has {len(rows):,}: it is truncated or damaged. Export it again."
+        )
+    width = {len(row) for row in rows}
+    if len(width) > 1:
+        raise SpecimenError(file, f"its atoms have {sorted(width)} numbers; all need the same. Export it again.")
+    values = np.array(rows)
+    extra = values[:, 6 if velocities or not extended else 3 :]
+    named = _names(keys, extra.shape[1] if extended else 0)
+    quantities = columns.take({name: extra[:, i] for i, name in enumerate(named)}, file)
+    notes = list(quantities.notes)
+    if extended and named and "auxiliary[0]" not in keys:
+        notes.append(f"columns without names are QSTEM's: {', '.join(named)}")
+    if not np.array_equal(_matrix(keys, "Transform"), np.eye(3)):
+        notes.append("the matrix Transform is applied to the cell")
+    scaled = _scale(file, keys) != 1
+    return Structure(
+        symbols=symbols,
+        positions=values[:, :3] @ cell,
+        cell=cell,
+        u_iso=quantities.u_iso,
+        u_aniso=quantities.u_aniso,
+        occupancy=quantities.occupancy,
+        charge=quantities.charge,
+        format="cfg",
+        reader="Stemphony",
+        notes=tuple(notes),
+        revision=2 if scaled or quantities.changes_numbers or "Transform(1,1)" in keys else 1,
+    )
+
+
+def _scale(file: Path, keys: dict[str, str]) -> float:
+    """The length scale A [Å]."""
+    text = keys.get("A", "1")
+    match = re.match(r"[-+.\deE]+", text)
+    value = float(match[0]) if match else np.nan
+    if not value > 0:
+        raise SpecimenError(file, f"A = {text[:40]!r}; a positive length scale in Å is needed. Correct the line.")
+    unit = text[match.end() :].strip().lower() if match else ""
+    return value * (10.0 if unit.startswith(("nm", "nanom")) else 1.0)
+
+
+def _matrix(keys: dict[str, str], name: str, diagonal: float = 1.0) -> Floats:
+    result = diagonal * np.eye(3)
+    for i in range(3):
+        for j in range(3):
+            text = keys.get(f"{name}({i + 1},{j + 1})")
+            if text is not None:
+                result[i, j] = float(text.split()[0])
+    return result
+
+
+def _cell(file: Path, keys: dict[str, str]) -> Floats:
+    keys.update({re.sub(r"\s", "", key): value for key, value in list(keys.items()) if "(" in key})
+    if not all(f"H0({i},{i})" in keys for i in (1, 2, 3)):
+        raise SpecimenError(file, "lines H0(1,1) to H0(3,3) are missing: a CFG file needs the cell. Export it again.")
+    try:
+        strain = _matrix(keys, "eta", 0.0)
+        cell = _matrix(keys, "H0", 0.0) @ _matrix(keys, "Transform")
+    except (ValueError, IndexError):
+        raise SpecimenError(file, "a number of H0, Transform or eta cannot be read. Correct the line.") from None
+    if strain.any():
+        raise SpecimenError(file, "has a strain (eta), which is not available. Write the strained cell into H0.")
+    return np.asarray(cell * _scale(file, keys))
+
+
+def _count(file: Path, keys: dict[str, str]) -> int:
+    text = next((value for key, value in keys.items() if key.lower() == "number of particles"), "")
+    if not text.split() or not text.split()[0].isdigit():
+        raise SpecimenError(file, f"Number of particles = {text[:40]!r}; a whole number is needed. Export it again.")
+    return int(text.split()[0])
+
+
+def _atoms(file: Path, body: list[tuple[int, str]], extended: bool) -> tuple[np.ndarray, list[list[float]]]:
+    symbols: list[str] = []
+    rows: list[list[float]] = []
+    current = ""
+    for number, line in body:
+        words = line.split()
+        try:
+            if extended and len(words) == 1:
+                if not words[0][0].isalpha():
+                    float(words[0])  # the mass, which decides nothing
+                    continue
+                current = _element(file, words[0], number)
+            elif extended:
+                if not current:
+                    raise SpecimenError(file, f"line {number}: an atom stands before its element. Export it again.")
+                rows.append([float(word) for word in words])
+                symbols.append(current)
+            else:
+                symbols.append(_element(file, words[1], number))
+                rows.append([float(word) for word in words[2:]])
+        except (ValueError, IndexError):
+            raise SpecimenError(
+                file, f"line {number}: got {line[:60]!r}, expected numbers of an atom. Correct the line."
+            ) from None
+    if rows and min(len(row) for row in rows) < 3:
+        raise SpecimenError(file, "an atom has fewer than three coordinates. Export it again.")
+    return np.array(symbols, dtype="<U2"), rows
+
+
+def _element(file: Path, name: str, number: int) -> str:
+    found = elements.from_type(name)
+    if found is None:
+        raise SpecimenError(file, elements.unknown_symbol(name, f"line {number}"))
+    return "H" if found[0] in elements.ISOTOPES else found[0]
+
+
+def _names(keys: dict[str, str], count: int) -> list[str]:
+    """Names of the columns behind the coordinates."""
+    given = [keys.get(f"auxiliary[{i}]") for i in range(count)]
+    if any(given):
+        return [text.split()[0] if text else f"auxiliary[{i}]" for i, text in enumerate(given)]
+    return [QSTEM_COLUMNS[i] if i < len(QSTEM_COLUMNS) else f"column {i + 4}" for i in range(count)]

@@ -1,0 +1,230 @@
+"""CIF and mmCIF through gemmi: every atom of the cell, or a refusal that says what the file lacks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemphony.errors import SpecimenError
+from stemphony.specimen import cif_symmetry, orbits, statements
+from stemphony.specimen.cif_block import CifBlock, as_number, read_blocks, structure_block
+from stemphony.specimen.cif_sites import Sites, read_sites
+from stemphony.specimen.cif_symmetry import Symmetry
+from stemphony.specimen.disorder import exclusive_sites
+from stemphony.specimen.displacements import equivalent, turned
+from stemphony.specimen.lattice import Floats
+from stemphony.specimen.structure import Structure
+
+VOLUME_TOLERANCE = 0.01  # share by which _cell_volume may differ from the volume of lengths and angles
+_KEPT = 1e-9  # fraction; an image this close to 1 is at 0
+
+
+def read_cif(file: Path) -> Structure:
+    """The structure of a CIF: symmetry applied, U in Cartesian axes, statements of the file compared.
+
+    Raises
+    ------
+    SpecimenError
+        The file is no CIF, lacks information, or contradicts itself; the text says what to add or correct.
+    """
+    return read_block(file, structure_block(file, read_blocks(file)), "cif")
+
+
+def read_block(file: Path, block: CifBlock, format: str) -> Structure:
+    """The structure of one block, such as one that another format was turned into."""
+    cell = read_cell(file, block)
+    sites = read_sites(file, block, cell)
+    stated = _stated(block)
+    options = cif_symmetry.candidates(file, block, cell)
+    expanded = [_expanded(file, block, sites, symmetry, cell) for symmetry in options]
+    if format == "cif" and sites.cartesian is not None:
+        format = "mmcif"
+    structure = _chosen(file, block, options, expanded, stated)
+    return replace(structure, format=format, stated=stated)
+
+
+def read_cell(file: Path, block: CifBlock) -> Floats:
+    """Edges of the cell as rows [Å]: a along x, b in the plane of x and y."""
+    from ase.geometry import cellpar_to_cell
+
+    values = []
+    for tag in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"):
+        text = block.value(f"_cell_{tag}")
+        if text is None and tag.startswith("angle"):
+            values.append(90.0)  # the dictionary's default
+            continue
+        number = np.nan if text is None else as_number(text)
+        if not np.isfinite(number) or number <= 0:
+            raise SpecimenError(
+                file, f"_cell_{tag} is {text or 'missing'!r}; a positive number is needed. Correct the cell."
+            )
+        values.append(number)
+    try:
+        cell = np.asarray(cellpar_to_cell(values), dtype=float)
+    except AssertionError:
+        cell = np.full((3, 3), np.nan)
+    if not np.isfinite(cell).all():
+        raise SpecimenError(file, f"the cell's angles {values[3:]} cannot meet in a corner. Correct _cell_angle_….")
+    if values == [1.0, 1.0, 1.0, 90.0, 90.0, 90.0]:
+        raise SpecimenError(file, "has no cell (1 Å edges stand for none). Give the real cell in _cell_length_….")
+    stated = block.number("_cell_volume")
+    volume = abs(float(np.linalg.det(cell)))
+    if stated is not None and abs(stated - volume) > VOLUME_TOLERANCE * volume:
+        raise SpecimenError(
+            file,
+            f"contradicts itself: _cell_volume is {stated:g} Å³, the cell's lengths and angles make {volume:.2f} Å³. "
+            "Correct the lengths or angles, or remove _cell_volume.",
+        )
+    return cell
+
+
+def _stated(block: CifBlock) -> dict[str, str | float]:
+    """What the block says of itself."""
+    found: dict[str, str | float] = {}
+    formula = block.value("_chemical_formula_sum")
+    if formula is not None:
+        found["formula"] = formula.strip("'\" ")
+    z = block.number("_cell_formula_units_z")
+    if z is not None:
+        found["z"] = z
+    density = block.number("_exptl_crystal_density_diffrn")
+    if density is not None:
+        found["density_g_cm3"] = density
+    group = block.value(*cif_symmetry.HERMANN_MAUGUIN) or block.value(*cif_symmetry.HALL)
+    number = block.value(*cif_symmetry.NUMBER)
+    if group or number:
+        found["space_group"] = group or str(number)
+    return found
+
+
+def _expanded(file: Path, block: CifBlock, sites: Sites, symmetry: Symmetry, cell: Floats) -> Structure:
+    """All atoms of the cell under one set of operations."""
+    rotations, translations, revision = _ordered(block, symmetry)
+    found = orbits.expand(sites.fractions, rotations, translations, cell, sites.reach)
+    positions = found.fractions @ cell
+    if len(rotations) == 1 and sites.cartesian is not None:
+        positions = sites.cartesian.copy()
+    # An image whose fraction is 1 but for rounding belongs at 0, not at the far end of the cell.
+    positions -= np.where(np.abs(positions @ np.linalg.inv(cell) - 1) < _KEPT, 1.0, 0.0) @ cell
+    cartesian = cell.T @ rotations[found.operation] @ np.linalg.inv(cell.T)
+    u_aniso = None if sites.u_aniso is None else turned(sites.u_aniso[found.site], cartesian)
+    u_iso = None if sites.u_iso is None else sites.u_iso[found.site]
+    if u_aniso is not None:
+        mean = equivalent(u_aniso)
+        u_iso = mean if u_iso is None else np.where(np.isfinite(mean), mean, u_iso)
+    occupancy = sites.occupancy[found.site]
+    partial = bool((occupancy < 1).any())
+    disorder, group = exclusive_sites(file, sites, found, positions, cell)
+    notes = [*sites.notes, *symmetry.notes]
+    if found.merged:
+        names = ", ".join(f"{sites.labels[i]} ({apart:.4f} Å)" for i, apart in list(found.merged.items())[:5])
+        notes.append(
+            f"images of one site that few digits leave apart are one atom, at their mean: {names}"
+            f"{', …' if len(found.merged) > 5 else ''}"
+        )
+    return Structure(
+        symbols=sites.symbols[found.site],
+        positions=positions,
+        cell=cell,
+        u_iso=u_iso,
+        u_aniso=u_aniso,
+        occupancy=occupancy if partial else None,
+        disorder=disorder,
+        disorder_group=group,
+        charge=None if sites.charge is None else sites.charge[found.site],
+        reader="gemmi",
+        notes=tuple(notes),
+        revision=revision if u_iso is None else 2,
+    )
+
+
+def _ordered(block: CifBlock, symmetry: Symmetry) -> tuple[NDArray[np.int64], Floats, int]:
+    """Rotations, translations in ASE's order where ASE has the same group, and the revision of the reading."""
+    old = cif_symmetry.ase_operations(block)
+    if old is not None and cif_symmetry.triplets(*old) == symmetry.key:
+        return old[0], old[1], 1
+    return symmetry.rotations, symmetry.translations, 1 if old is None else 2
+
+
+def _chosen(
+    file: Path,
+    block: CifBlock,
+    options: Sequence[Symmetry],
+    expanded: Sequence[Structure],
+    stated: Mapping[str, str | float],
+) -> Structure:
+    """The structure that agrees with what the file states; a refusal where none does, or several do."""
+    verdicts = [_verdict(structure, stated) for structure in expanded]
+    fits = [i for i, verdict in enumerate(verdicts) if verdict.consistent]
+    if not fits:
+        raise SpecimenError(file, _contradiction(options, verdicts))
+    if len(fits) > 1 and not options[0].origin.startswith("operations"):
+        fits = _by_multiplicity(block, expanded, fits)
+        fits = [fits[0]] if all(_same_atoms(expanded[fits[0]], expanded[i]) for i in fits[1:]) else fits
+        if len(fits) > 1:
+            names = " or ".join(f"{len(expanded[i].symbols)} atoms" for i in fits)
+            raise SpecimenError(
+                file,
+                f"does not say which origin of the space group it uses ({options[0].origin}), and its own statements "
+                f"do not decide: the cell has {names}. Add the operations (_space_group_symop_operation_xyz), the "
+                "origin to the symbol (such as 'F d -3 m:2'), or _cell_formula_units_Z with _chemical_formula_sum.",
+            )
+    first = fits[0]
+    notes = list(expanded[first].notes)
+    if len(options) > 1 and options[first].notes:
+        why = sorted({"z": "Z", "density": "density", "formula": "formula"}[name] for name in verdicts[first].agrees)
+        notes.append(f"{options[first].origin}: chosen by the file's {', '.join(why) or 'multiplicities'}")
+    for name, text in verdicts[first].differs.items():
+        notes.append(f"{text}; the atoms agree with its {'density' if name == 'z' else 'formula units'}")
+    return replace(expanded[first], notes=tuple(dict.fromkeys(notes)))
+
+
+def _verdict(structure: Structure, stated: Mapping[str, str | float]) -> statements.Verdict:
+    counts = statements.counted(structure.symbols, structure.occupancy)
+    volume = abs(float(np.linalg.det(structure.cell)))
+    return statements.compare(counts, volume, stated, partial=structure.occupancy is not None)
+
+
+def _contradiction(options: Sequence[Symmetry], verdicts: Sequence[statements.Verdict]) -> str:
+    texts = [
+        f"{options[i].origin}: {'; '.join(verdict.differs.values())}" if len(options) > 1 else
+        "; ".join(verdict.differs.values())
+        for i, verdict in enumerate(verdicts)
+    ]  # fmt: skip
+    return (
+        f"{' | '.join(texts)} (symmetry: {options[0].origin}). Sites are missing, or the symmetry is not clear. "
+        "Export it again with all sites and all symmetry operations, or correct _chemical_formula_sum, "
+        "_cell_formula_units_Z or _exptl_crystal_density_diffrn."
+    )
+
+
+def _by_multiplicity(block: CifBlock, expanded: Sequence[Structure], fits: list[int]) -> list[int]:
+    """Of several options those whose numbers of images are the multiplicities that the file lists."""
+    listed = block.column("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")
+    numbers = [as_number(text) for text in listed or []]
+    if not numbers or not all(np.isfinite(numbers)):
+        return fits
+    agreeing = [i for i in fits if abs(sum(numbers) - len(expanded[i].symbols)) < 0.5]
+    return agreeing or fits
+
+
+def _same_atoms(first: Structure, second: Structure) -> bool:
+    """Whether both have the same elements at the same places, in any order."""
+    if len(first.symbols) != len(second.symbols):
+        return False
+    inverse = np.linalg.inv(first.cell)
+    rows = [
+        sorted(zip(s.symbols.tolist(), *np.round(s.positions @ inverse % 1.0 % 0.9999999, 5).T.tolist(), strict=True))
+        for s in (first, second)
+    ]
+    return rows[0] == rows[1]
+
+
+def looks_like_cif(head: str) -> bool:
+    """Whether a text begins as a CIF does: comments, then `data_` and names with an underscore."""
+    return re.search(r"^\s*data_\S*\s*$", head, re.MULTILINE | re.IGNORECASE) is not None

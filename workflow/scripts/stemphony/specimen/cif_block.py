@@ -1,0 +1,174 @@
+"""One data block of a CIF: values by name, whichever dictionary the name is from."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stemphony.errors import SpecimenError
+from stemphony.specimen import source
+
+# Names whose values decide the atoms.
+DECISIVE = ("_cell_", "_atom_site_", "_symmetry", "_space_group")
+COORDINATES = ("_atom_site_fract_x", "_atom_site_cartn_x")
+_UNCERTAINTY = re.compile(r"\(\d+\)$")
+
+
+@dataclass(frozen=True)
+class CifBlock:
+    """Values of one data block.
+
+    Names are in small letters with `_` for `.`, so that `_atom_site.fract_x` (DDLm), `_atom_site_fract_x` (DDL1) and
+    `_Atom_Site_Fract_X` are one name.
+
+    Attributes
+    ----------
+    name : str
+        Name of the block, without `data_`.
+    raw : mapping
+        One list of texts per name, quotes removed; `.` (not applicable) and `?` (unknown) as they are written.
+    written : mapping
+        The name in the file, in small letters, of each name.
+    """
+
+    name: str
+    raw: dict[str, list[str]]
+    written: dict[str, str]
+
+    def column(self, *names: str) -> list[str] | None:
+        """Values of the first of `names` that the block has."""
+        for name in names:
+            if name in self.raw:
+                return self.raw[name]
+        return None
+
+    def value(self, *names: str) -> str | None:
+        """The first known single value of `names`, else None."""
+        for name in names:
+            for text in self.raw.get(name, [])[:1]:
+                if text.strip() not in (".", "?", ""):
+                    return text.strip()
+        return None
+
+    def number(self, *names: str) -> float | None:
+        """`value` as a number, None where it is none."""
+        text = self.value(*names)
+        found = math.nan if text is None else as_number(text)
+        return None if math.isnan(found) else found
+
+    @property
+    def has_structure(self) -> bool:
+        """Whether it has a cell and sites."""
+        return "_cell_length_a" in self.raw and any(name in self.raw for name in COORDINATES)
+
+
+def as_number(text: str) -> float:
+    """A number as CIF writes it: `0.333(2)` without its uncertainty, `1/3` as a quotient; NaN of anything else."""
+    text = _UNCERTAINTY.sub("", text.strip())
+    try:
+        if "/" in text:
+            top, bottom = text.split("/")
+            return float(top) / float(bottom)
+        return float(text)
+    except (ValueError, ZeroDivisionError):
+        return math.nan
+
+
+def read_blocks(file: Path) -> list[CifBlock]:
+    """All data blocks of a CIF.
+
+    Raises
+    ------
+    SpecimenError
+        The file is no CIF; the text names the line.
+    """
+    import gemmi
+
+    text = source.read_text(file)
+    try:
+        document = gemmi.cif.read_string(text, check_level=0)  # programs write a column twice; `block_of` compares
+    except (ValueError, RuntimeError) as error:
+        detail = str(error).splitlines()[0].removeprefix("string:")
+        raise SpecimenError(
+            file,
+            f"cannot be read as CIF (line {_readable(detail)}). The file is truncated, damaged or of another kind: "
+            "export it again, or give it the extension of its real format.",
+        ) from None
+    return [block_of(file, block) for block in document]
+
+
+def _readable(detail: str) -> str:
+    return re.sub(r"^(\d+):(\d+)(\(\d+\))?:\s*", r"\1, column \2: ", detail)[:200]
+
+
+def block_of(file: Path, block: Any) -> CifBlock:
+    """Values of one block; a name that stands twice must have the same values."""
+    import gemmi
+
+    raw: dict[str, list[str]] = {}
+    written: dict[str, str] = {}
+
+    def take(tag: str, values: list[str], *, of_sites: bool = False) -> None:
+        name = _normal(tag)
+        written.setdefault(name, tag.lower())
+        known = raw.setdefault(name, values)
+        # Some programs list atom types under names of sites; only the loop with the coordinates counts then.
+        beside_sites = name.startswith("_atom_site_") and not of_sites
+        if known != values and name.startswith(DECISIVE) and not beside_sites:
+            raise SpecimenError(
+                file, f"block data_{block.name}: {tag} stands twice with different values. Remove one of them."
+            )
+
+    for item in sorted(block, key=_without_coordinates):
+        if item.pair is not None:
+            take(item.pair[0], [gemmi.cif.as_string(item.pair[1]) or item.pair[1]])
+        elif item.loop is not None:
+            width = item.loop.width()
+            values = list(item.loop.values)
+            for column, tag in enumerate(item.loop.tags):
+                texts = values[column::width]
+                if any(text[:1] in ("'", '"', ";") for text in texts):
+                    texts = [gemmi.cif.as_string(text) or text for text in texts]
+                take(tag, texts, of_sites=not _without_coordinates(item))
+    return CifBlock(block.name, raw, written)
+
+
+def _without_coordinates(item: Any) -> bool:
+    return item.loop is None or not any(_normal(tag) in COORDINATES for tag in item.loop.tags)
+
+
+def _normal(tag: str) -> str:
+    return tag.lower().replace(".", "_")
+
+
+def structure_block(file: Path, blocks: Sequence[CifBlock]) -> CifBlock:
+    """The one block with a structure.
+
+    Raises
+    ------
+    SpecimenError
+        No block has one, or several have different ones.
+    """
+    found = [block for block in blocks if block.has_structure]
+    if not found:
+        raise SpecimenError(
+            file,
+            "holds no structure: no block has a cell (_cell_length_a …) and sites (_atom_site_fract_x …). The file is "
+            "truncated, or it ends before a complete structure. Export it again.",
+        )
+    if len(found) > 1 and any(_content(block) != _content(found[0]) for block in found[1:]):
+        names = ", ".join(f"data_{block.name}" for block in found[:8])
+        raise SpecimenError(
+            file,
+            f"holds {len(found)} structures ({names}{', …' if len(found) > 8 else ''}). One is needed: copy the "
+            "block that you mean into a file of its own.",
+        )
+    return found[0]
+
+
+def _content(block: CifBlock) -> list[tuple[str, list[str]]]:
+    return sorted((name, values) for name, values in block.raw.items() if name.startswith(DECISIVE))

@@ -1,0 +1,360 @@
+"""Sites of the asymmetric unit of a CIF: elements, coordinates, occupancies, U, disorder, charges."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemphony.errors import SpecimenError
+from stemphony.specimen import displacements, elements, orbits
+from stemphony.specimen.cif_block import CifBlock, as_number
+from stemphony.specimen.lattice import Floats
+from stemphony.specimen.statements import parsed_formula
+
+FULL = 1e-6  # occupancies that differ from 1 by less are 1
+# Columns of a site that decide nothing in the simulation, or that are read below.
+_UNKNOWN = (".", "?", "")
+_MAGNETIC = "_atom_site_moment"
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Sites of the asymmetric unit, M in all.
+
+    Attributes
+    ----------
+    labels : list of str
+    symbols : (M,) array of str
+    fractions : (M, 3) array
+    occupancy : (M,) array
+        In (0, 1].
+    u_iso : (M,) array or None
+        [Å²], NaN where none is given.
+    u_aniso : (M, 3, 3) array or None
+        Cartesian [Å²], NaN where none is given.
+    assembly, group : list of str
+        Disorder assembly and group, empty where none.
+    charge : (M,) array or None
+        [e], NaN where none is given.
+    cartesian : (M, 3) array or None
+        Coordinates [Å] where the file gives them and no matrix of its own, in the axes of `read_cell`.
+    reach : list of float
+        Images of a site that are closer [Å] are one atom.
+    notes : list of str
+    """
+
+    labels: list[str]
+    symbols: NDArray[np.str_]
+    fractions: Floats
+    occupancy: Floats
+    u_iso: Floats | None
+    u_aniso: Floats | None
+    assembly: list[str]
+    group: list[str]
+    charge: Floats | None
+    cartesian: Floats | None
+    reach: list[float]
+    notes: list[str]
+
+
+def read_sites(file: Path, block: CifBlock, cell: Floats) -> Sites:
+    """All sites that are atoms; what is left out stands in the notes.
+
+    Raises
+    ------
+    SpecimenError
+        A site has an unknown element, coordinate or occupancy; the text names it.
+    """
+    notes: list[str] = []
+    names = _names(block)
+    keep = _kept(block, names, notes)
+    if not keep:
+        raise SpecimenError(file, "holds no atoms. A specimen needs at least one.")
+    labels = [names[i] for i in keep]
+    fractions, cartesian, digits = _fractions(file, block, cell, keep, labels, notes)
+    symbols, charge = _elements(file, block, keep, labels, notes)
+    occupancy = _occupancies(file, block, keep, labels, notes)
+    u_iso, u_aniso = _displacements(file, block, cell, keep, labels, notes)
+    present = np.flatnonzero(occupancy > 0)
+    if len(present) < len(keep):
+        gone = [labels[i] for i in np.flatnonzero(occupancy == 0)]
+        notes.append(f"sites with an occupancy of 0 are left out: {_few(gone)}")
+        if not len(present):
+            raise SpecimenError(file, "has an occupancy of 0 at every site. Correct _atom_site_occupancy.")
+    assembly, group = (
+        _texts(block, keep, f"_atom_site_disorder_{kind}", *extra)
+        for kind, extra in (("assembly", ()), ("group", ("_atom_site_label_alt_id",)))
+    )
+    if any(name.startswith(_MAGNETIC) for name in block.raw):
+        notes.append("has magnetic moments, which are not used: electrons of the beam scatter from the charge alone")
+    full = np.abs(occupancy - 1) <= FULL
+    edge = float(np.linalg.norm(cell, axis=1).max())
+    reach = [
+        orbits.MERGED_IMAGE if full[i] else min(orbits.MERGED_IMAGE, 2 * 10.0 ** -digits[i] * edge) for i in present
+    ]
+    return Sites(
+        labels=[labels[i] for i in present],
+        symbols=symbols[present],
+        fractions=fractions[present],
+        occupancy=np.where(full, 1.0, occupancy)[present],
+        u_iso=None if u_iso is None else u_iso[present],
+        u_aniso=None if u_aniso is None else u_aniso[present],
+        assembly=[assembly[i] for i in present],
+        group=[group[i] for i in present],
+        charge=None if charge is None else charge[present],
+        cartesian=None if cartesian is None else cartesian[present],
+        reach=reach,
+        notes=notes,
+    )
+
+
+def _few(names: Sequence[str], limit: int = 6) -> str:
+    unique = list(dict.fromkeys(names))
+    return ", ".join(unique[:limit]) + (f" and {len(unique) - limit} more" if len(unique) > limit else "")
+
+
+def _names(block: CifBlock) -> list[str]:
+    """One label per site; of mmCIF the name of the atom with its residue."""
+    length = len(block.column("_atom_site_fract_x", "_atom_site_cartn_x") or [])
+    label = block.column("_atom_site_label", "_atom_site_label_atom_id", "_atom_site_type_symbol")
+    if label is None or len(label) != length:
+        return [f"number {i + 1}" for i in range(length)]
+    sequence = block.raw.get("_atom_site_label_seq_id") or block.raw.get("_atom_site_auth_seq_id")
+    if "_atom_site_label" not in block.raw and sequence and len(sequence) == length:
+        return [f"{name}/{number}" for name, number in zip(label, sequence, strict=True)]
+    return list(label)
+
+
+def _texts(block: CifBlock, keep: Sequence[int], *names: str) -> list[str]:
+    """A column for the kept sites; empty texts where it is unknown."""
+    column = block.column(*names)
+    if column is None:
+        return [""] * len(keep)
+    return ["" if column[i] in _UNKNOWN else column[i] for i in keep]
+
+
+def _kept(block: CifBlock, labels: Sequence[str], notes: list[str]) -> list[int]:
+    """Sites that are atoms: no dummies, and of several models the first."""
+    keep = list(range(len(labels)))
+    flags = block.column("_atom_site_calc_flag")
+    if flags is not None:
+        dummies = [i for i in keep if flags[i].lower() in ("dum", "dummy")]
+        if dummies:
+            notes.append(f"dummies (calc_flag dum) are left out: {_few([labels[i] for i in dummies])}")
+            keep = [i for i in keep if i not in set(dummies)]
+    models = block.column("_atom_site_pdbx_pdb_model_num")
+    if models is not None and len(set(models)) > 1:
+        notes.append(f"holds {len(set(models))} models; the first ({models[0]}) is used")
+        keep = [i for i in keep if models[i] == models[0]]
+    return keep
+
+
+def _fractions(
+    file: Path, block: CifBlock, cell: Floats, keep: Sequence[int], labels: Sequence[str], notes: list[str]
+) -> tuple[Floats, Floats | None, list[int]]:
+    """(M, 3) fractions, orthogonal coordinates [Å] if those are given, and the decimal digits of each site."""
+    scaled = "_atom_site_fract_x" in block.raw
+    columns = [block.raw.get(f"_atom_site_{'fract' if scaled else 'cartn'}_{axis}") for axis in "xyz"]
+    values = np.empty((len(keep), 3))
+    digits = [3] * len(keep)
+    points: list[str] = []
+    for axis, column in zip(range(3), columns, strict=True):
+        if column is None:
+            raise SpecimenError(file, f"the column _atom_site_fract_{'xyz'[axis]} is missing. Export it again.")
+        for row, site in enumerate(keep):
+            text = column[site]
+            if text == "." and scaled:
+                points.append(labels[row])
+                values[row, axis] = 0.0
+                continue
+            number = as_number(text)
+            if np.isnan(number):
+                raise SpecimenError(
+                    file,
+                    f"site {labels[row]}: the coordinate {'xyz'[axis]} is {text!r}, which is no number. Write it, "
+                    "or delete the line if the atom's place is not known.",
+                )
+            values[row, axis] = number
+            if "." in text and (count := len(re.sub(r"\(\d+\)$", "", text).split(".")[-1])) > 0:
+                digits[row] = count if axis == 0 else max(digits[row], count)
+    if points:
+        notes.append(f"coordinates written as '.' are taken for 0: {_few(points)}")
+    if scaled:
+        return values, None, digits
+    return *_from_cartesian(block, values, cell), [6] * len(keep)
+
+
+def _from_cartesian(block: CifBlock, values: Floats, cell: Floats) -> tuple[Floats, Floats | None]:
+    """Fractions of orthogonal coordinates by the file's own matrix if it gives one, and the coordinates if not."""
+    matrix = [[block.number(f"_atom_sites_fract_transf_matrix[{i}][{j}]") for j in (1, 2, 3)] for i in (1, 2, 3)]
+    vector = [block.number(f"_atom_sites_fract_transf_vector[{i}]") for i in (1, 2, 3)]
+    if all(number is not None for row in matrix for number in row):
+        shift = np.array([0.0 if number is None else number for number in vector])
+        given = np.array(matrix, dtype=float)
+        if shift.any() or np.abs(given.T @ cell - np.eye(3)).max() > 1e-4:  # digits of the matrix
+            return np.asarray(values @ given.T + shift), None
+    return np.asarray(values @ np.linalg.inv(cell)), values
+
+
+def _elements(
+    file: Path, block: CifBlock, keep: Sequence[int], labels: Sequence[str], notes: list[str]
+) -> tuple[NDArray[np.str_], Floats | None]:
+    """Element and charge of every site: from its type, else from its label and the formula."""
+    types = block.column("_atom_site_type_symbol")
+    formula = parsed_formula(block.value("_chemical_formula_sum") or "") or {}
+    numbers = _oxidation_numbers(block)
+    known = {} if types is None else {name: elements.from_type(name) for name in set(types)}
+    by_label: dict[str, str] = {}
+    symbols, charges = [], []
+    for row, site in enumerate(keep):
+        name = "" if types is None or types[site] in _UNKNOWN else types[site]
+        if name:
+            found = known[name]
+            if found is None:
+                raise SpecimenError(file, elements.unknown_symbol(name, f"site {labels[row]}"))
+            symbol, charge = found
+            charge = numbers.get(name, charge)
+        else:
+            symbol, charge = _by_label(file, labels[row], formula), numbers.get(labels[row])
+            by_label[symbol] = labels[row]
+        symbols.append(symbol)
+        charges.append(np.nan if charge is None else charge)
+    isotopes = [f"{labels[i]} ({symbol})" for i, symbol in enumerate(symbols) if symbol in elements.ISOTOPES]
+    if isotopes:
+        notes.append(f"deuterium and tritium scatter electrons as hydrogen and become H: {_few(isotopes)}")
+    if by_label:
+        pairs = _few([f"{label} is {symbol}" for symbol, label in by_label.items()], 12)
+        notes.append(f"elements are taken from the labels, since _atom_site_type_symbol is missing: {pairs}")
+    array = np.array(["H" if symbol in elements.ISOTOPES else symbol for symbol in symbols], dtype="<U2")
+    values = np.array(charges)
+    return array, values if np.isfinite(values).any() else None
+
+
+def _by_label(file: Path, label: str, formula: dict[str, float]) -> str:
+    found = elements.from_label(label, formula)
+    if len(found) == 1 and (not formula or found[0] in formula or found[0] in elements.ISOTOPES):
+        return found[0]
+    if not found:
+        raise SpecimenError(file, elements.unknown_symbol(label, f"site {label}"))
+    if len(found) == 1:
+        raise SpecimenError(
+            file,
+            f"site {label}: its label names {found[0]}, which the formula does not have. Add the column "
+            "_atom_site_type_symbol, or correct _chemical_formula_sum.",
+        )
+    names = " or ".join(sorted(found))
+    raise SpecimenError(
+        file, f"site {label}: the label {label!r} could be {names}. Add the column _atom_site_type_symbol."
+    )
+
+
+def _oxidation_numbers(block: CifBlock) -> dict[str, float]:
+    names, values = block.raw.get("_atom_type_symbol"), block.raw.get("_atom_type_oxidation_number")
+    if names is None or values is None or len(names) != len(values):
+        return {}
+    pairs = {name: as_number(value) for name, value in zip(names, values, strict=True)}
+    return {name: value for name, value in pairs.items() if np.isfinite(value)}
+
+
+def _occupancies(file: Path, block: CifBlock, keep: Sequence[int], labels: Sequence[str], notes: list[str]) -> Floats:
+    """Occupancy of every site; 1 where it is not given."""
+    column = block.column("_atom_site_occupancy")
+    if column is None:
+        return np.ones(len(keep))
+    values = np.ones(len(keep))
+    unknown = []
+    for row, site in enumerate(keep):
+        text = column[site]
+        if text in _UNKNOWN:
+            if text == "?":
+                unknown.append(labels[row])
+            continue
+        values[row] = as_number(text)
+        if not -FULL <= values[row] <= 1.005:
+            raise SpecimenError(
+                file,
+                f"site {labels[row]} has an occupancy of {text}; 0 to 1 is allowed. Correct _atom_site_occupancy.",
+            )
+    if unknown:
+        notes.append(f"unknown occupancies ('?') are taken for 1: {_few(unknown)}")
+    over = values > 1 + FULL
+    if over.any():
+        notes.append(
+            f"occupancies up to 1.005 are taken for 1: {_few([labels[i] for i in np.flatnonzero(over).tolist()])}"
+        )
+    return np.clip(values, 0.0, 1.0)
+
+
+def _displacements(
+    file: Path, block: CifBlock, cell: Floats, keep: Sequence[int], labels: Sequence[str], notes: list[str]
+) -> tuple[Floats | None, Floats | None]:
+    """Isotropic U [Å²] and Cartesian tensors [Å²], NaN where the file has none."""
+    u = _numbers(block, keep, "_atom_site_u_iso_or_equiv", "_atom_site_u_equiv_geom_mean", "_atom_site_u_iso")
+    b = _numbers(block, keep, "_atom_site_b_iso_or_equiv", "_atom_site_b_equiv_geom_mean", "_atom_site_b_iso")
+    iso = None
+    if u is not None or b is not None:
+        iso = np.full(len(keep), np.nan)
+        if b is not None:
+            iso = displacements.from_b(b)
+        if u is not None:
+            iso = np.where(np.isfinite(u), u, iso)
+    aniso = _tensors(block, cell, keep, labels, notes)
+    unused = sorted({t for t in _texts(block, keep, "_atom_site_adp_type", "_atom_site_thermal_displace_type") if t})
+    strange = [text for text in unused if text.lower() not in ("uani", "uiso", "bani", "biso", "uovl", "bovl", "umpe",
+                                                               "bmpe")]  # fmt: skip
+    if strange:
+        notes.append(f"displacements of the kind {', '.join(strange)} are not available and not used")
+    if any(name.startswith(("_atom_site_anharm", "_atom_site_rot", "_atom_site_aniso_anharm")) for name in block.raw):
+        notes.append("has anharmonic displacement parameters, which are not used")
+    return (None if iso is None or not np.isfinite(iso).any() else iso), aniso
+
+
+def _numbers(block: CifBlock, keep: Sequence[int], *names: str) -> Floats | None:
+    column = block.column(*names)
+    return None if column is None else np.array([as_number(column[i]) for i in keep])
+
+
+def _tensors(
+    block: CifBlock, cell: Floats, keep: Sequence[int], labels: Sequence[str], notes: list[str]
+) -> Floats | None:
+    """(M, 3, 3) Cartesian U [Å²] from U, B or β, matched by label."""
+    found: dict[str, Floats] = {}
+    rows = block.column("_atom_site_aniso_label", "_atom_site_anisotrop_id")
+    names = block.column("_atom_site_label")
+    if "_atom_site_anisotrop_id" in block.raw and rows is block.raw["_atom_site_anisotrop_id"]:
+        names = block.column("_atom_site_id")
+    for kind in ("beta", "b", "u"):
+        columns = [_tensor_column(block, kind, pair) for pair in ("11", "22", "33", "12", "13", "23")]
+        if rows is None or any(column is None for column in columns):
+            continue
+        six = [np.array([as_number(text) for text in column or []]) for column in columns]
+        tensors = displacements.symmetric(*six)
+        if kind == "beta":
+            tensors = displacements.from_beta(tensors, cell)
+        elif kind == "b":
+            tensors = displacements.from_b(tensors)
+        whole = np.asarray(np.isfinite(tensors).all(axis=(1, 2)))
+        # mmCIF gives Cartesian tensors, the core dictionary those along the reciprocal edges.
+        turned = tensors if "_atom_site_anisotrop_id" in block.raw else displacements.cartesian(tensors, cell)
+        found.update((label, turned[i]) for i, label in enumerate(rows) if whole[i] and tensors[i].any())
+    if not found:
+        return None
+    identities = labels if names is None else [names[i] for i in keep]
+    lost = sorted(set(found) - set(identities))
+    if lost:
+        notes.append(f"anisotropic displacements of {_few(lost)} belong to no site and are not used")
+    empty = np.full((3, 3), np.nan)
+    result = np.array([found.get(name, empty) for name in identities])
+    return result if np.isfinite(result).any() else None
+
+
+def _tensor_column(block: CifBlock, kind: str, pair: str) -> list[str] | None:
+    short = f"_atom_site_aniso_{kind}_{pair}"
+    macro = f"_atom_site_anisotrop_{kind}[{pair[0]}][{pair[1]}]"
+    swapped = f"_atom_site_aniso_{kind}_{pair[::-1]}"
+    return block.column(short, macro, swapped)

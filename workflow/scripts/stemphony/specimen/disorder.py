@@ -1,0 +1,122 @@
+"""Which atoms of a cell exclude each other: shared sites and the groups of a disorder assembly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemphony.errors import SpecimenError
+from stemphony.specimen.cif_sites import Sites
+from stemphony.specimen.lattice import Floats
+from stemphony.specimen.orbits import Orbits
+
+SHARED = 0.1  # Å; atoms of different lines this close are on one site
+EXCESS = 0.02  # by which occupancies of one site may exceed 1: rounding of two or three numbers
+
+Integers = NDArray[np.int64]
+
+
+def exclusive_sites(
+    file: Path, sites: Sites, found: Orbits, positions: Floats, cell: Floats
+) -> tuple[Integers | None, Integers | None]:
+    """Numbers of what excludes each other, and of what is present together, for `Structure`; None without any.
+
+    Raises
+    ------
+    SpecimenError
+        Two lines put whole atoms on one place, or occupancies of one site exceed 1.
+    """
+    shared = _shared(file, sites, found, positions, cell)
+    disorder = np.full(len(positions), -1)
+    group = np.full(len(positions), -1)
+    number = 0
+    for members in shared:
+        disorder[members] = number
+        group[members] = np.arange(len(members))
+        number += 1
+    if any(sites.group):
+        number = _assemblies(sites, found, disorder, group, number)
+    return (disorder, group) if number else (None, None)
+
+
+def _shared(file: Path, sites: Sites, found: Orbits, positions: Floats, cell: Floats) -> list[list[int]]:
+    """Atoms of different lines on one place, as lists."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    pairs = _close_pairs(found.fractions, cell)
+    pairs = pairs[found.site[pairs[:, 0]] != found.site[pairs[:, 1]]] if len(pairs) else pairs
+    occupancy = sites.occupancy[found.site]
+    # Alternatives of one assembly may be as close as they like: their groups say how they exclude each other.
+    apart = np.array([sites.group[s] for s in found.site])
+    pairs = pairs[~((apart[pairs[:, 0]] != "") & (apart[pairs[:, 1]] != ""))] if len(pairs) else pairs
+    whole = np.flatnonzero((occupancy[pairs] == 1).any(axis=1)) if len(pairs) else np.empty(0, dtype=int)
+    if len(whole):
+        first, second = sorted(int(found.site[i]) for i in pairs[whole[0]])
+        raise SpecimenError(
+            file,
+            f"site {sites.labels[second]} is the same position as site {sites.labels[first]}, and their occupancies "
+            "exceed 1 together: keep one line per atom, or correct the occupancies.",
+        )
+    if not len(pairs):
+        return []
+    count = len(positions)
+    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    _, labels = connected_components(graph, directed=False)
+    members: dict[int, list[int]] = {}
+    for atom in np.unique(pairs):
+        members.setdefault(int(labels[atom]), []).append(int(atom))
+    for atoms in members.values():
+        total = float(occupancy[atoms].sum())
+        if total > 1 + EXCESS:
+            names = ", ".join(sites.labels[found.site[i]] for i in atoms)
+            raise SpecimenError(
+                file,
+                f"the occupancies of {names}, which share one site, are {total:.3f} together; at most 1 is possible. "
+                "Correct _atom_site_occupancy.",
+            )
+    return list(members.values())
+
+
+def _close_pairs(fractions: Floats, cell: Floats) -> Integers:
+    """Pairs of atoms closer than SHARED, periodic."""
+    from scipy.spatial import cKDTree
+
+    # In fractions the box is a cube; the longest distance of SHARED along an axis is by the reciprocal edge.
+    reach = SHARED * float(np.linalg.norm(np.linalg.inv(cell), axis=0).max()) * np.sqrt(3)
+    inside = np.where(fractions % 1.0 >= 1.0, 0.0, fractions % 1.0)
+    pairs = cKDTree(inside, boxsize=1.0).query_pairs(min(reach, 0.49), output_type="ndarray")
+    difference = inside[pairs[:, 0]] - inside[pairs[:, 1]]
+    difference -= np.rint(difference)
+    return np.asarray(pairs[np.linalg.norm(difference @ cell, axis=1) < SHARED], dtype=np.int64).reshape(-1, 2)
+
+
+def _assemblies(sites: Sites, found: Orbits, disorder: Integers, group: Integers, number: int) -> int:
+    """Number the images of each assembly: one operation makes one image, operations with a common atom the same one."""
+    key: dict[tuple[str, int], int] = {}
+    parent: dict[tuple[str, int], tuple[str, int]] = {}
+
+    def root(node: tuple[str, int]) -> tuple[str, int]:
+        while parent.setdefault(node, node) != node:
+            node = parent[node]
+        return node
+
+    for site, first, second in found.equal_operations:
+        if sites.group[site] and not sites.group[site].startswith("-"):
+            parent[root((sites.assembly[site], second))] = root((sites.assembly[site], first))
+    names: dict[str, int] = {}
+    for atom, (site, operation) in enumerate(zip(found.site.tolist(), found.operation.tolist(), strict=True)):
+        text = sites.group[site]
+        if not text or disorder[atom] >= 0:
+            continue
+        node = root((sites.assembly[site], operation))
+        if node not in key:
+            key[node] = number
+            number += 1
+        disorder[atom] = key[node]
+        # A negative group is disorder about a special position: its images exclude each other as well.
+        name = f"{text} {operation}" if text.startswith("-") else text
+        group[atom] = names.setdefault(name, len(names))
+    return number

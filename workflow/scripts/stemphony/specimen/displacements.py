@@ -1,0 +1,60 @@
+"""Mean square displacements in the forms of crystallography, as Cartesian ⟨u_x²⟩ [Å²].
+
+Source: R. T. Downs, Rev. Mineral. Geochem. 41 (2000) 61; International Tables D, section 1.9.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stemphony.specimen.lattice import Floats
+
+B_PER_U = 8 * np.pi**2  # B = 8π² U
+
+
+def from_b(b: Floats) -> Floats:
+    """U [Å²] of B [Å²]: U = B / 8π²."""
+    return np.asarray(b) / B_PER_U
+
+
+def symmetric(u11: Floats, u22: Floats, u33: Floats, u12: Floats, u13: Floats, u23: Floats) -> Floats:
+    """(N, 3, 3) tensors of their six components."""
+    rows = ((u11, u12, u13), (u12, u22, u23), (u13, u23, u33))
+    return np.stack([np.stack([np.asarray(value, dtype=float) for value in row], axis=-1) for row in rows], axis=-2)
+
+
+def cartesian(u: Floats, cell: Floats) -> Floats:
+    """Cartesian tensors of U^{ij} in the basis a* a, b* b, c* c, as CIF gives them: U_c = A N U Nᵀ Aᵀ.
+
+    A has the edges a, b, c as columns, N is the diagonal of the lengths a*, b*, c*.
+
+    Parameters
+    ----------
+    u : (N, 3, 3) array
+        [Å²].
+    cell : (3, 3) array
+        Edges as rows [Å].
+    """
+    edges = np.asarray(cell, dtype=float).T * reciprocal_lengths(cell)
+    return np.einsum("ik,nkl,jl->nij", edges, u, edges)
+
+
+def from_beta(beta: Floats, cell: Floats) -> Floats:
+    """U^{ij} [Å²] of β^{ij} (no unit): β^{ij} = 2π² a*_i a*_j U^{ij}."""
+    lengths = reciprocal_lengths(cell)
+    return np.asarray(beta) / (2 * np.pi**2 * np.outer(lengths, lengths))
+
+
+def reciprocal_lengths(cell: Floats) -> Floats:
+    """Lengths a*, b*, c* [1/Å] of the reciprocal edges."""
+    return np.asarray(np.linalg.norm(np.linalg.inv(np.asarray(cell, dtype=float)), axis=0))
+
+
+def turned(u: Floats, rotations: Floats) -> Floats:
+    """Tensors of the images under Cartesian rotations: U' = R U Rᵀ, one rotation per tensor."""
+    return np.einsum("nik,nkl,njl->nij", rotations, u, rotations)
+
+
+def equivalent(u: Floats) -> Floats:
+    """U_eq = trace/3 [Å²] of Cartesian tensors (N, 3, 3)."""
+    return np.asarray(np.trace(u, axis1=1, axis2=2) / 3)

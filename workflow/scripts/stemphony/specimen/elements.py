@@ -1,0 +1,74 @@
+"""Element symbols as files write them: with charges, in capitals, of isotopes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from functools import cache
+
+ISOTOPES = {"D": "deuterium", "T": "tritium"}  # scatter electrons as hydrogen does
+_TYPE = re.compile(r"([A-Za-z]{1,2})(?:(\d*\.?\d*)([+-])|([+-])(\d*\.?\d*)|(\d+))?")
+
+
+@cache
+def numbers() -> dict[str, int]:
+    """Atomic number of each element symbol."""
+    from ase.data import chemical_symbols
+
+    return {symbol: number for number, symbol in enumerate(chemical_symbols) if number > 0}
+
+
+@cache
+def symbols() -> tuple[str, ...]:
+    """Element symbols by atomic number; entry 0 is empty."""
+    return ("", *numbers())
+
+
+def unknown_symbol(symbol: str, where: str) -> str:
+    """Text for a symbol that is no element."""
+    place = f"{where}: " if where else ""
+    hint = {
+        "D": "deuterium scatters electrons as hydrogen: write H",
+        "T": "tritium scatters electrons as hydrogen: write H",
+        "X": "X is no element: replace it or delete the atom",
+    }.get(symbol, "use the symbols of the periodic table, such as Sr")
+    return f"{place}unknown element symbol '{symbol}'; {hint}."
+
+
+def from_type(name: str) -> tuple[str, float | None] | None:
+    """Element and charge [e] of an atom type such as `Sr`, `SR`, `Na1+`, `O2-`, `Fe+3`, `D`; None if it is none.
+
+    The second letter may be a capital, because an atom type names one element and nothing else.
+    """
+    match = _TYPE.fullmatch(name.strip())
+    if match is None:
+        return None
+    letters, before, sign_after, sign_before, after, _ = match.groups()
+    symbol = letters.capitalize()
+    if symbol not in numbers() and symbol not in ISOTOPES:
+        return None
+    sign, size = sign_after or sign_before, before or after
+    charge = None if sign is None else float(f"{sign}{size or 1}")
+    return symbol, charge
+
+
+def from_label(label: str, known: Collection[str] = ()) -> list[str]:
+    """Elements that a site's label such as `Sr1`, `O2a`, `CaM1` may mean, the most likely first.
+
+    Of the elements `known` from a formula, only those count. Two letters count before one, unless the second is a
+    capital, which may belong to the rest of the label.
+    """
+    match = re.match(r"[A-Za-z]+", label)
+    if match is None:
+        return []
+    letters = match[0]
+    two, one = letters[:2].capitalize(), letters[:1].upper()
+    order = [two, one] if len(letters) > 1 else [one]
+    valid = [symbol for symbol in order if symbol in numbers() or symbol in ISOTOPES]
+    if known:
+        hydrogen = "H" in known or "D" in known
+        named = [s for s in valid if s in known or (s in ISOTOPES and hydrogen)]
+        return named[:1] if named else valid
+    if len(letters) > 1 and letters[1].islower():
+        return valid[:1] if valid and valid[0] == two else []
+    return valid

@@ -1,0 +1,209 @@
+"""LAMMPS' dumps (text): frames of atoms from the corner of the box."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from stemphony.errors import SpecimenError
+from stemphony.specimen import elements, source, table
+from stemphony.specimen.lammps import LENGTHS, box_edges, from_masses
+from stemphony.specimen.lattice import Floats
+from stemphony.specimen.structure import Structure
+
+COORDINATES = (("x", "y", "z"), ("xs", "ys", "zs"), ("xu", "yu", "zu"), ("xsu", "ysu", "zsu"))
+FAR = 1.0  # Å; unwrapped coordinates that are farther outside have crossed the box
+
+
+def read_frames(file: Path) -> Iterator[Structure]:
+    """Frames of a dump, atoms in the order of their id.
+
+    Raises
+    ------
+    SpecimenError
+        A frame is truncated, or does not say which element its atoms are.
+    """
+    source.require_size(file)
+    with source.text(file) as stream:
+        lines = _Lines(file, stream)
+        number = -1
+        unit = "metal"
+        while (text := lines.next()) is not None:
+            if text.startswith("ITEM: UNITS"):
+                unit = (lines.next() or "").strip()
+            elif text.startswith("ITEM: TIMESTEP"):
+                number += 1
+                lines.next()
+                yield _frame(lines, number, _length(file, unit))
+            elif text.startswith("ITEM: TIME"):
+                lines.next()
+            elif text.strip():
+                raise SpecimenError(
+                    file, f"line {lines.number}: got {text.strip()[:60]!r}, expected 'ITEM: TIMESTEP'. Export it again."
+                )
+
+
+def count_frames(file: Path) -> int:
+    """Number of frames."""
+    with source.text(file) as stream:
+        return sum(line.startswith("ITEM: TIMESTEP") for line in stream)
+
+
+class _Lines:
+    def __init__(self, file: Path, stream: Iterator[str]) -> None:
+        self.file, self.stream, self.number = file, stream, 0
+
+    def next(self) -> str | None:
+        self.number += 1
+        return next(self.stream, None)
+
+
+def _length(file: Path, unit: str) -> float:
+    if unit not in LENGTHS:
+        raise SpecimenError(
+            file, f"its units are {unit!r}, which have no length in Å. Write it in units metal or real."
+        )
+    return LENGTHS[unit]
+
+
+def _frame(lines: _Lines, number: int, length: float) -> Structure:
+    file = lines.file
+    count, cell, origin, periodic = -1, None, np.zeros(3), [False] * 3
+    while True:
+        text = lines.next()
+        if text is None:
+            raise SpecimenError(file, f"frame {number} (counted from 0) ends before its atoms: it is truncated.")
+        if text.startswith("ITEM: NUMBER OF ATOMS"):
+            word = (lines.next() or "").strip()
+            if not word.isdigit():
+                raise SpecimenError(file, f"line {lines.number}: got {word[:40]!r}, expected a number of atoms.")
+            count = int(word)
+        elif text.startswith("ITEM: BOX BOUNDS"):
+            cell, origin, periodic = _box(lines, text.split()[3:])
+        elif text.startswith("ITEM: ATOMS"):
+            break
+        elif text.startswith(("ITEM: UNITS", "ITEM: TIME")):
+            lines.next()
+        else:
+            raise SpecimenError(
+                file, f"line {lines.number}: got {text.strip()[:60]!r}, expected 'ITEM: …'. Export it again."
+            )
+    if cell is None or count < 0:
+        raise SpecimenError(file, f"frame {number} (counted from 0) has no box or no number of atoms. Export it again.")
+    names = text.split()[2:]
+    rows: list[list[str]] = []
+    for _ in range(count):
+        line = lines.next()
+        words = [] if line is None else line.split()
+        if len(words) < len(names) or words[:1] == ["ITEM:"]:
+            raise SpecimenError(
+                file,
+                f"announces {count:,} atoms, but frame {number} (counted from 0) has {len(rows):,}: it is truncated, "
+                "or the number of atoms changes. Export it again.",
+            )
+        rows.append(words)
+    return _structure(file, names, rows, cell, origin, periodic, length)
+
+
+def _box(lines: _Lines, words: list[str]) -> tuple[Floats, Floats, list[bool]]:
+    values = []
+    for _ in range(3):
+        text = lines.next() or ""
+        values.append(table.row(lines.file, lines.number, text.split(), "bounds of the box"))
+    periodic = [word.lower().startswith("p") for word in words[-3:]] if len(words) >= 3 else [False] * 3
+    if words[:1] == ["abc"]:
+        data = np.array(values)
+        return data[:, :3], data[:, 3], periodic
+    tilts = [row[2] if len(row) > 2 else 0.0 for row in values]
+    if len(words) >= 3 and set(words[:3]) == {"xy", "xz", "yz"}:
+        by_name = dict(zip(words[:3], tilts, strict=True))
+        tilts = [by_name[name] for name in ("xy", "xz", "yz")]
+    low, high = np.array([row[:2] for row in values]).T
+    xy, xz, yz = tilts
+    # The bounds enclose the tilted box; its corner lies inside them.
+    low = low - np.array([min(0.0, xy, xz, xy + xz), min(0.0, yz), 0.0])
+    high = high - np.array([max(0.0, xy, xz, xy + xz), max(0.0, yz), 0.0])
+    return box_edges(high - low, tilts), low, periodic
+
+
+def _structure(
+    file: Path,
+    names: list[str],
+    rows: list[list[str]],
+    cell: Floats,
+    origin: Floats,
+    periodic: list[bool],
+    length: float,
+) -> Structure:
+    table_of = {name: [words[i] for words in rows] for i, name in enumerate(names)}
+    notes: list[str] = []
+    symbols = _elements(file, table_of, notes)
+    chosen = next((axes for axes in COORDINATES if axes[0] in table_of), None)
+    if chosen is None or any(axis not in table_of for axis in chosen):
+        raise SpecimenError(
+            file, f"has no coordinates (columns x y z or xs ys zs) in {' '.join(names)}. Export it again."
+        )
+    try:
+        given = np.array([table_of[axis] for axis in chosen], dtype=float).T.reshape(-1, 3)
+        order = (
+            np.argsort(np.array(table_of["id"], dtype=int), kind="stable") if "id" in table_of else np.arange(len(rows))
+        )
+    except ValueError:
+        raise SpecimenError(file, "a coordinate or an id is no number. Export it again.") from None
+    scaled = chosen[0].startswith("xs")
+    positions = given @ cell if scaled else given - origin
+    if chosen[0].endswith("u"):
+        positions = _wrapped(positions, cell, periodic, notes)
+    charge = None
+    if "q" in table_of:
+        charge = np.array([float(word) for word in table_of["q"]])[order]
+    skew = bool(cell[1, 0] * cell[2, 0] < 0)
+    return Structure(
+        symbols=np.array(symbols, dtype="<U2")[order],
+        positions=length * positions[order],
+        cell=length * cell,
+        charge=charge,
+        format="lammps-dump",
+        reader="Stemphony",
+        notes=tuple(notes),
+        revision=2 if skew or length != 1 or (chosen[0].endswith("u") and len(notes) > 0) else 1,
+    )
+
+
+def _elements(file: Path, columns: dict[str, list[str]], notes: list[str]) -> list[str]:
+    if "element" in columns:
+        known: dict[str, str] = {}
+        for name in dict.fromkeys(columns["element"]):
+            found = elements.from_type(name)
+            if found is None:
+                raise SpecimenError(file, elements.unknown_symbol(name, "column element"))
+            known[name] = "H" if found[0] in elements.ISOTOPES else found[0]
+        return [known[name] for name in columns["element"]]
+    if "mass" in columns:
+        values = {name: float(name) for name in dict.fromkeys(columns["mass"])}
+        known = from_masses(file, values, "a column element (dump_modify … element Sr Ti O)")
+        text = ", ".join(f"{name} is {symbol}" for name, symbol in known.items())
+        notes.append(f"elements are taken from the masses: {text}")
+        return [known[name] for name in columns["mass"]]
+    labels = columns.get("typelabel") or columns.get("type", [])
+    if labels and not any(label.isdigit() for label in set(labels)):
+        return _elements(file, {"element": labels}, notes)
+    raise SpecimenError(
+        file,
+        "does not say which element an atom type is: a LAMMPS file needs a column element. Add it (dump custom … "
+        "element, dump_modify … element Sr Ti O) and write the file again.",
+    )
+
+
+def _wrapped(positions: Floats, cell: Floats, periodic: list[bool], notes: list[str]) -> Floats:
+    """Unwrapped coordinates brought back by whole boxes along periodic edges, where they left it by more than FAR."""
+    fractions = positions @ np.linalg.inv(cell)
+    slack = FAR / np.linalg.norm(cell, axis=1)
+    whole = np.where((fractions < -slack) | (fractions >= 1 + slack), np.floor(fractions), 0.0)
+    whole[:, [i for i in range(3) if not periodic[i]]] = 0.0
+    moved = int(whole.any(axis=1).sum())
+    if moved:
+        notes.append(f"{moved} atoms with unwrapped coordinates are brought back into the periodic box")
+    return np.asarray(positions - whole @ cell)

@@ -1,0 +1,115 @@
+"""All atoms of a cell from the sites of its asymmetric unit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemphony.specimen.lattice import Floats
+
+# Images of a site that differ by less [fractions of the cell] are one atom. ASE's value; it keeps the order of atoms.
+SAME_IMAGE = 1e-3
+# Images of one fully occupied site that are closer [Å] are one atom: no two atoms are, and few digits leave them apart.
+MERGED_IMAGE = 0.4
+
+
+@dataclass(frozen=True)
+class Orbits:
+    """Images of all sites.
+
+    Attributes
+    ----------
+    site : (N,) array of int
+        The site that each atom is an image of.
+    operation : (N,) array of int
+        The first operation that makes it.
+    fractions : (N, 3) array
+        Coordinates in [0, 1).
+    merged : dict
+        Site → largest distance [Å] of images that were merged beyond SAME_IMAGE.
+    equal_operations : list of (site, operation, operation)
+        Operations that make the same image of a site.
+    """
+
+    site: NDArray[np.int64]
+    operation: NDArray[np.int64]
+    fractions: Floats
+    merged: dict[int, float]
+    equal_operations: list[tuple[int, int, int]]
+
+
+def expand(
+    sites: Floats, rotations: NDArray[np.int64], translations: Floats, cell: Floats, reach: Sequence[float]
+) -> Orbits:
+    """Images of `sites` (M, 3) [fractions] under x' = R x + t, each once.
+
+    Parameters
+    ----------
+    cell : (3, 3) array
+        Edges as rows [Å].
+    reach : (M,) sequence
+        Images of a site that are closer [Å] are one atom, at the mean of its images.
+    """
+    if len(rotations) == 1:
+        count = len(sites)
+        images = ((sites @ rotations[0].T) + translations[0] % 1.0) % 1.0
+        return Orbits(np.arange(count), np.zeros(count, dtype=int), images, {}, [])
+    site_numbers: list[int] = []
+    operations: list[int] = []
+    fractions: list[Floats] = []
+    merged: dict[int, float] = {}
+    equal: list[tuple[int, int, int]] = []
+    for number, site in enumerate(sites):
+        images = ((rotations @ site) + translations % 1.0) % 1.0
+        keep, owner = _distinct(images)
+        apart = _nearest(images[keep], cell)
+        if len(keep) > 1 and apart < reach[number]:
+            site = _on_special_position(site, rotations, translations, cell, reach[number])
+            images = ((rotations @ site) + translations % 1.0) % 1.0
+            keep, owner = _distinct(images)
+            if _nearest(images[keep], cell) >= reach[number]:
+                merged[number] = apart
+        equal.extend((number, int(owner[g]), g) for g in range(len(images)) if owner[g] != g)
+        site_numbers.extend([number] * len(keep))
+        operations.extend(keep)
+        fractions.extend(images[keep])
+    return Orbits(np.array(site_numbers), np.array(operations), np.array(fractions), merged, equal)
+
+
+def _distinct(images: Floats) -> tuple[list[int], NDArray[np.int64]]:
+    """Numbers of the images that differ, and for each image the number of the one it equals."""
+    keep = [0]
+    owner = np.zeros(len(images), dtype=int)
+    for number in range(1, len(images)):
+        difference = images[number] - images[keep]
+        difference -= np.rint(difference)
+        same = (np.abs(difference) < SAME_IMAGE).all(axis=1)
+        if same.any():
+            owner[number] = keep[int(same.argmax())]
+        else:
+            owner[number] = number
+            keep.append(number)
+    return keep, owner
+
+
+def _nearest(images: Floats, cell: Floats) -> float:
+    """Shortest distance [Å] between two of the images, periodic."""
+    if len(images) < 2:
+        return np.inf
+    difference = images[:, None] - images
+    difference -= np.rint(difference)
+    distance = np.linalg.norm(difference @ cell, axis=-1)
+    return float(distance[np.triu_indices(len(images), 1)].min())
+
+
+def _on_special_position(
+    site: Floats, rotations: NDArray[np.int64], translations: Floats, cell: Floats, reach: float
+) -> Floats:
+    """The mean of a site's images that lie within `reach` [Å] of it: the special position that it belongs to."""
+    difference = (rotations @ site) + translations - site
+    difference -= np.rint(difference)
+    near = np.linalg.norm(difference @ cell, axis=-1) < reach
+    return np.asarray(site + difference[near].mean(axis=0))

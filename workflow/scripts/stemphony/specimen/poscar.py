@@ -1,0 +1,187 @@
+"""VASP's POSCAR and CONTCAR, and the head of CHGCAR and its kin."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from stemphony.errors import SpecimenError
+from stemphony.specimen import elements, source
+from stemphony.specimen.lattice import Floats
+from stemphony.specimen.structure import Structure
+
+LAYOUT = (
+    "A POSCAR has a title, a scale, three edges, the elements, their numbers, Direct or Cartesian, and one line of "
+    "coordinates per atom."
+)
+LEAST_LINE = 6  # characters of a line of coordinates: three digits, two spaces and the end of the line
+
+
+def read_poscar(file: Path) -> Structure:
+    """The structure of a POSCAR.
+
+    A negative scale is the volume of the cell [Å³]; three scales multiply x, y, z. Names of potentials such as
+    `Sr_sv` or `O/3ba5b3e8` give their element. Without a line of elements (VASP 4), the title must name them.
+
+    Raises
+    ------
+    SpecimenError
+        A line is missing or damaged, or the elements are not given; the text names the line.
+    """
+    source.require_size(file)
+    size = file.stat().st_size
+    with source.text(file) as stream:
+        return _Reader(file, stream, size if file.suffix.lower() not in (".gz", ".bz2", ".xz") else None).structure()
+
+
+class _Reader:
+    """Lines of one file, counted from 1 for messages."""
+
+    def __init__(self, file: Path, lines: Iterator[str], size: int | None) -> None:
+        self.file, self.lines, self.size, self.number = file, lines, size, 0
+        self.notes: list[str] = []
+
+    def line(self, what: str) -> str:
+        try:
+            text = next(self.lines)
+        except StopIteration:
+            raise SpecimenError(
+                self.file, f"ends after line {self.number}, where {what} should follow: it is truncated. {LAYOUT}"
+            ) from None
+        self.number += 1
+        return text
+
+    def bad(self, got: str, expected: str) -> SpecimenError:
+        return SpecimenError(self.file, f"line {self.number}: got {got.strip()[:60]!r}, expected {expected}. {LAYOUT}")
+
+    def floats(self, what: str, count: int) -> list[float]:
+        text = self.line(what)
+        words = text.split()[:count]
+        try:
+            if len(words) < count:
+                raise ValueError
+            return [float(word) for word in words]
+        except ValueError:
+            raise self.bad(text, what) from None
+
+    def structure(self) -> Structure:
+        title = self.line("a title")
+        scale_text = self.line("the scale")
+        scales = _floats(scale_text.split("#")[0].split("!")[0].split())
+        if len(scales) not in (1, 3) or not all(np.isfinite(scales)) or 0 in scales:
+            raise self.bad(scale_text, "the scale: one number, or three positive ones")
+        cell = np.array([self.floats("three numbers of a cell edge [Å]", 3) for _ in range(3)])
+        scale = self._scale(scales, cell)
+        symbols, counts = self._elements(title)
+        total = sum(counts)
+        if self.size is not None and total * LEAST_LINE > self.size:
+            raise SpecimenError(
+                self.file,
+                f"line {self.number} announces {total:,} atoms, but the file has {self.size:,} bytes, too few "
+                "for their coordinates: it is truncated, or the number is wrong.",
+            )
+        mode = self.line("Direct or Cartesian").strip().lower()
+        if mode.startswith("s"):
+            mode = self.line("Direct or Cartesian").strip().lower()
+        # VASP takes any word that begins with c or k for Cartesian and everything else for Direct.
+        cartesian = mode[:1] in ("c", "k")
+        if not cartesian and mode[:1] != "d":
+            raise self.bad(mode, "Direct or Cartesian")
+        rows = [self.floats(f"the coordinates of atom {i} (counted from 0) of {total:,}", 3) for i in range(total)]
+        given = np.array(rows).reshape(-1, 3)
+        edges = cell * scale
+        return Structure(
+            symbols=np.repeat(np.array(symbols, dtype="<U2"), counts),
+            positions=given * scale if cartesian else given @ edges,
+            cell=edges,
+            format="poscar",
+            reader="Stemphony",
+            notes=tuple(self.notes),
+        )
+
+    def _scale(self, scales: Sequence[float], cell: Floats) -> Floats:
+        if len(scales) == 3:
+            if min(scales) <= 0:
+                raise self.bad(str(scales), "three positive scales")
+            return np.array(scales)
+        if scales[0] > 0:
+            return np.full(3, scales[0])
+        volume = abs(float(np.linalg.det(cell)))
+        if volume == 0:
+            raise SpecimenError(self.file, "its cell is flat: the edges lie in one plane. Correct the cell.")
+        return np.full(3, (-scales[0] / volume) ** (1 / 3))
+
+    def _elements(self, title: str) -> tuple[list[str], list[int]]:
+        text = self.line("the elements")
+        words = text.split()
+        if words and words[0].isdigit():
+            counts = self._counts(text)
+            return self._from_title(title, len(counts)), counts
+        names = list(words)
+        text = self.line("the number of atoms of each element")
+        while text.split() and not text.split()[0].isdigit():  # long lists go on in the next line
+            names += text.split()
+            text = self.line("the number of atoms of each element")
+        counts = self._counts(text)
+        while len(counts) < len(names):
+            counts += self._counts(self.line("the number of atoms of each element"))
+        if len(counts) != len(names):
+            raise self.bad(text, f"{len(names)} numbers, one for each of {' '.join(names)[:60]}")
+        return [self._element(name) for name in names], counts
+
+    def _counts(self, text: str) -> list[int]:
+        words = re.split(r"[#!]", text)[0].split()
+        if not words or not all(word.isdigit() for word in words):
+            raise self.bad(text, "whole numbers of atoms")
+        return [int(word) for word in words]
+
+    def _element(self, name: str) -> str:
+        """`Sr` of `Sr`, `Sr_sv`, `Sr/3ba5b3e8`, `Sr_sv_GW/abc`; hydrogen of fractional charge, `H.75`, is H."""
+        base = re.split(r"[_/]", name)[0]
+        match = re.fullmatch(r"([A-Za-z]{1,2})(\.\d+|\d\.\d+)?(\d*)", base)
+        symbol = "" if match is None or (match[3] and match[2] is None and match[1] != "H") else match[1].capitalize()
+        if symbol in elements.ISOTOPES:
+            self.notes.append("deuterium and tritium scatter electrons as hydrogen and become H")
+            return "H"
+        if symbol not in elements.numbers():
+            raise SpecimenError(self.file, elements.unknown_symbol(name, "line 6"))
+        if match is not None and match[2]:
+            self.notes.append(f"{name}, hydrogen of fractional charge, is taken for H")
+        return symbol
+
+    def _from_title(self, title: str, count: int) -> list[str]:
+        """Elements of a VASP 4 file: its title names one per number, such as `Sr Ti O`."""
+        words = [re.split(r"[_/]", word)[0] for word in re.split(r"[\s,;]+", title.strip()) if word]
+        named = [re.fullmatch(r"([A-Z][a-z]?)(\d*)", word) for word in words]
+        symbols = [match[1] for match in named if match is not None]
+        if (len(words) == 1 and count > 1) or len(symbols) != len(words):
+            joined = re.fullmatch(r"(?:[A-Z][a-z]?\d*)+", "".join(words)) if len(words) == 1 else None
+            symbols = re.findall(r"[A-Z][a-z]?", words[0]) if joined else []
+        if len(symbols) != count or any(symbol not in elements.numbers() for symbol in symbols):
+            raise SpecimenError(
+                self.file,
+                f"line 6 has numbers of atoms and no elements (VASP 4), and the title {title.strip()[:60]!r} does not "
+                f"name {count} of them. Add a line with the elements above line 6, such as 'Sr Ti O'.",
+            )
+        self.notes.append(f"the elements {' '.join(symbols)} are taken from the title (VASP 4 has no line for them)")
+        return symbols
+
+
+def _floats(words: Sequence[str]) -> list[float]:
+    try:
+        return [float(word) for word in words]
+    except ValueError:
+        return []
+
+
+def looks_like_poscar(head: str) -> bool:
+    """Whether line 2 is a scale, lines 3 to 5 are edges and line 6 or 7 is numbers of atoms."""
+    lines = head.splitlines()
+    if len(lines) < 7 or len(_floats(lines[1].split())) not in (1, 3):
+        return False
+    edges = all(len(_floats(line.split()[:3])) == 3 for line in lines[2:5])
+    numbers = any(line.split() and all(word.isdigit() for word in line.split()) for line in lines[5:9])
+    return edges and numbers

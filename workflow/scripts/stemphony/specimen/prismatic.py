@@ -1,0 +1,91 @@
+"""The XYZ of Prismatic, computem (temsim) and py_multislice: cell in Å; Z, x, y, z, occupancy, rms displacement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from stemphony.errors import SpecimenError
+from stemphony.specimen import source, table
+from stemphony.specimen.lattice import Floats
+from stemphony.specimen.structure import Structure
+
+CLOSE = 0.7  # Å; no two atoms are closer
+LAYOUT = "The file has a title, `a b c` [Å], one line `Z x y z occupancy rms` per atom, and -1."
+
+
+def looks_like_prismatic(lines: list[str]) -> bool:
+    """Whether line 2 is three lengths and line 3 begins with an atomic number and has five or six numbers."""
+    if len(lines) < 3 or table.numbers(lines[1], 3) is None:
+        return False
+    words = lines[2].split()
+    if len(words) not in (4, 5, 6) or table.numbers(" ".join(words), len(words)) is None:
+        return False
+    return float(words[0]) == int(float(words[0])) and 1 <= float(words[0]) <= 118
+
+
+def read_prismatic(file: Path) -> Structure:
+    """The structure; U = rms² [Å²], because the rms displacement is that of one axis.
+
+    Coordinates that are all from 0 to 1 are fractions if they put atoms closer than 0.7 Å when taken as Å and not when
+    taken as fractions.
+
+    Raises
+    ------
+    SpecimenError
+        The file is damaged; the text names the line.
+    """
+    lines = source.read_text(file).splitlines()
+    lengths = table.numbers(lines[1], 3) if len(lines) > 1 else None
+    if lengths is None:
+        got = lines[1].strip()[:60] if len(lines) > 1 else ""
+        raise SpecimenError(file, f"line 2: got {got!r}, expected the three lengths of the cell in Å. {LAYOUT}")
+    notes: set[str] = set()
+    symbols, rows = [], []
+    ended = False
+    for number, line in enumerate(lines[2:], start=3):
+        words = line.split()
+        if words[:1] == ["-1"]:
+            ended = True
+            break
+        if not words:
+            continue
+        symbols.append(table.element(file, words[0], number, notes))
+        values = table.row(file, number, words[1:6], "`Z x y z occupancy rms`")
+        if len(values) < 3:
+            raise SpecimenError(file, f"line {number}: got {line.strip()[:60]!r}, expected an atom. {LAYOUT}")
+        rows.append(values + [1.0, np.nan][len(values) - 3 :])
+    if not ended:
+        raise SpecimenError(file, f"ends after line {len(lines)} without -1: it is truncated. {LAYOUT}")
+    if not rows:
+        raise SpecimenError(file, "holds no atoms. A specimen needs at least one.")
+    table_of = np.array(rows)
+    cell = np.diag(lengths)
+    positions = table_of[:, :3]
+    if _fractional(positions, cell):
+        positions = positions @ cell
+        notes.add("its coordinates are fractions of the cell: taken as Å they would lie closer than atoms do")
+    u_iso = table_of[:, 4] ** 2
+    return Structure(
+        symbols=np.array(symbols, dtype="<U2"),
+        positions=positions,
+        cell=cell,
+        u_iso=u_iso if np.isfinite(u_iso).any() else None,
+        occupancy=table.checked_occupancy(file, table_of[:, 3]),
+        format="prismatic",
+        reader="Stemphony",
+        notes=tuple(sorted(notes)),
+        revision=2,
+    )
+
+
+def _fractional(positions: Floats, cell: Floats) -> bool:
+    if len(positions) < 2 or positions.min() < -0.001 or positions.max() > 1.001:
+        return False
+    return _shortest(positions) < CLOSE <= _shortest(positions @ cell)
+
+
+def _shortest(positions: Floats) -> float:
+    return float(cKDTree(positions).query(positions, k=2)[0][:, 1].min())

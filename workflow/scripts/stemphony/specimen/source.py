@@ -1,0 +1,129 @@
+"""Bytes of a structure file in, text out: encodings, packed files, and limits that are checked first."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from stemphony.errors import SpecimenError
+
+MAX_TEXT_BYTES = 4_000_000_000  # limits the memory for the text; 50 million atoms of 80 characters
+MAX_PACKING = 200  # unpacked size per packed byte; text of coordinates reaches 3 to 20
+PACKING_FREE_BYTES = 50_000_000  # below this size any packing is accepted
+_CHUNK = 1 << 20
+_OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_BYTE_ORDER_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+
+
+def cannot_read(error: Exception) -> str:
+    """Text for a file whose bytes cannot be read."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"cannot be read ({error.strerror}). Check the path and its permissions."
+    return f"cannot be read ({error}). It is damaged or truncated: copy it again."
+
+
+def suffix(file: Path) -> str:
+    """Extension in lower case, without that of a packed file."""
+    suffixes = [part.lower() for part in file.suffixes]
+    if suffixes and suffixes[-1] in _OPENERS:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def stem(file: Path) -> str:
+    """Name without the extension of a packed file, in capitals: `POSCAR.gz` is `POSCAR`."""
+    name = file.name
+    if file.suffix.lower() in _OPENERS:
+        name = name[: -len(file.suffix)]
+    return name.upper()
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[IO[bytes]]:
+    """Bytes of a file, unpacked if its name says so; failures become SpecimenError."""
+    try:
+        opener: Any = _OPENERS.get(file.suffix.lower(), open)
+        with opener(file, "rb") as stream:
+            yield stream
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise SpecimenError(file, cannot_read(error)) from None
+
+
+def require_size(file: Path) -> None:
+    """Raise SpecimenError if the file is larger than MAX_TEXT_BYTES, or unpacks to far more than it holds.
+
+    A packed file is read once in pieces, so that the memory stays small whatever it unpacks to.
+    """
+    packed = file.stat().st_size
+    size = packed
+    if file.suffix.lower() in _OPENERS:
+        size = 0
+        limit = min(MAX_TEXT_BYTES, max(PACKING_FREE_BYTES, MAX_PACKING * packed))
+        with opened(file) as stream:
+            while size <= limit and (chunk := stream.read(_CHUNK)):
+                size += len(chunk)
+        if size > limit:
+            raise SpecimenError(
+                file,
+                f"{packed:,} bytes unpack to more than {limit:,}; a structure file of this size has at most that. "
+                "Unpack it and check what it holds.",
+            )
+    if size > MAX_TEXT_BYTES:
+        raise SpecimenError(
+            file,
+            f"has {size:,} bytes; at most {MAX_TEXT_BYTES:,} can be read. Write a smaller cell and use "
+            "`specimen.repeat`.",
+        )
+
+
+@contextmanager
+def text(file: Path) -> Iterator[IO[str]]:
+    """Text of a file, unpacked if its name says so: as its byte order mark says, else UTF-8, else Latin-1."""
+    with opened(file) as stream, io.TextIOWrapper(stream, encoding=_encoding(file), errors="replace") as lines:
+        yield lines
+
+
+def read_text(file: Path) -> str:
+    """The whole text of a file, with `\\n` at the end of each line."""
+    require_size(file)
+    with text(file) as stream:
+        return stream.read()
+
+
+def head(file: Path, size: int = 4000) -> str:
+    """The first characters of a file."""
+    with text(file) as stream:
+        return stream.read(size)
+
+
+def _encoding(file: Path) -> str:
+    with opened(file) as stream:
+        start = stream.read(4)
+        for mark, name in _BYTE_ORDER_MARKS:
+            if start.startswith(mark):
+                return name
+        chunk = start + stream.read(_CHUNK)
+        while chunk:
+            if not chunk.isascii():
+                return "utf-8" if _is_utf8(chunk) else "latin-1"
+            chunk = stream.read(_CHUNK)
+    return "utf-8"
+
+
+def _is_utf8(piece: bytes) -> bool:
+    """Whether a piece of text is UTF-8; a letter may be cut at its start or its end."""
+    for start in range(4):
+        for end in range(4):
+            try:
+                piece[start : len(piece) - end].decode("utf-8")
+                return True
+            except UnicodeDecodeError:
+                continue
+    return False

@@ -1,0 +1,140 @@
+"""What a file states of its own structure, compared with the atoms that were read from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemphony.specimen.lattice import Floats
+
+GRAMS_PER_DALTON_A3 = 1.66053906892  # u/Å³ in g/cm³
+PROPORTION_TOLERANCE = 0.01  # share of an element by which a formula may differ: three digits of an occupancy
+PARTIAL_TOLERANCE = 0.05  # the same where sites are partly occupied and formulas are rounded
+DENSITY_TOLERANCE = 0.05  # share; wrong symmetry changes the density by a third or more
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which statements agree with the atoms, and how the others differ."""
+
+    agrees: frozenset[str]
+    differs: Mapping[str, str]
+
+    @property
+    def consistent(self) -> bool:
+        """Whether nothing speaks against the atoms that nothing stronger speaks for."""
+        # Z and density measure the same thing: where one of them fits, the other is a slip in the file.
+        remaining = set(self.differs)
+        if {"z", "density"} & self.agrees:
+            remaining -= {"z", "density"}
+        return not remaining
+
+
+@cache
+def masses() -> Mapping[str, float]:
+    """Standard atomic weight [u] of each element."""
+    from ase.data import atomic_masses, chemical_symbols
+
+    return dict(zip(chemical_symbols, atomic_masses.tolist(), strict=True))
+
+
+def density(counts: Mapping[str, float], volume: float) -> float:
+    """Mass density [g/cm³] of `counts` atoms in `volume` [Å³]."""
+    table = masses()
+    return GRAMS_PER_DALTON_A3 * sum(table[symbol] * number for symbol, number in counts.items()) / volume
+
+
+def counted(symbols: NDArray[np.str_], occupancy: Floats | None) -> dict[str, float]:
+    """Atoms of each element in the order of appearance; a partly occupied site counts with its occupancy."""
+    names, first, inverse = np.unique(symbols, return_index=True, return_inverse=True)
+    weights = np.ones(len(symbols)) if occupancy is None else occupancy
+    sums = np.bincount(inverse.ravel(), weights=weights, minlength=len(names))
+    return {str(names[i]): float(sums[i]) for i in np.argsort(first)}
+
+
+def formula_text(counts: Mapping[str, float]) -> str:
+    """`Sr1 Ti1 O3` of counts."""
+    return " ".join(f"{symbol}{_short(number)}" for symbol, number in counts.items())
+
+
+def _short(number: float) -> str:
+    return f"{number:.3f}".rstrip("0").rstrip(".")
+
+
+def parsed_formula(text: str) -> dict[str, float] | None:
+    """Atoms of each element of a formula such as `Sr Ti O3` or `SrTiO3`; D counts as H. None if it is none."""
+    from stemphony.specimen.elements import ISOTOPES, numbers
+
+    squeezed = re.sub(r"[\s'\"]", "", text)
+    if not re.fullmatch(r"(?:[A-Z][a-z]?\d*\.?\d*)+", squeezed):
+        return None
+    terms = text.strip("'\" ").split()
+    pattern = r"([A-Z][a-z]?)(\d*\.?\d*)"
+    pairs = [pair for term in terms for pair in re.findall(pattern, term)]
+    found: dict[str, float] = {}
+    for symbol, number in pairs:
+        element = "H" if symbol in ISOTOPES else symbol
+        if element not in numbers() or number == ".":
+            return None
+        found[element] = found.get(element, 0.0) + float(number or 1)
+    return found if sum(found.values()) > 0 else None
+
+
+def compare(
+    counts: Mapping[str, float], volume: float, stated: Mapping[str, str | float], *, partial: bool = False
+) -> Verdict:
+    """Compare atoms in a cell of `volume` [Å³] with the statements `formula`, `z`, `density_g_cm3`, `volume`."""
+    agrees: set[str] = set()
+    differs: dict[str, str] = {}
+    formula = parsed_formula(str(stated.get("formula", "")))
+    if formula is not None:
+        text = _formula_difference(counts, formula, PARTIAL_TOLERANCE if partial else PROPORTION_TOLERANCE)
+        if text is not None:
+            differs["formula"] = f"its formula is {stated['formula']}, but its atoms are {formula_text(counts)}{text}"
+        else:
+            agrees.add("formula")
+    z = stated.get("z")
+    if formula is not None and isinstance(z, float) and z > 0 and "formula" not in differs:
+        expected = {1.0, z, z / _common_factor(formula)}  # formula of the cell, of a unit, of several units
+        units = sum(counts.values()) / sum(formula.values())
+        if any(abs(units - n) <= 0.02 * n for n in expected):
+            agrees.add("z")
+        else:
+            differs["z"] = (
+                f"it states {z:g} formula units ({stated['formula']}) per cell, but the cell gets {units:.4g}"
+            )
+    measured = stated.get("density_g_cm3")
+    if isinstance(measured, float) and measured > 0.05:
+        found = density(counts, volume)
+        if abs(found - measured) <= DENSITY_TOLERANCE * measured:
+            agrees.add("density")
+        else:
+            differs["density"] = f"it states a density of {measured:g} g/cm³, but its atoms make {found:.3f} g/cm³"
+    return Verdict(frozenset(agrees), differs)
+
+
+def _formula_difference(counts: Mapping[str, float], formula: Mapping[str, float], tolerance: float) -> str | None:
+    """None where the proportions agree, else what a message adds to both formulas."""
+    # Only proportions: programs disagree on whether the sum counts the cell or the formula unit.
+    ratio = sum(counts.values()) / sum(formula.values())
+    missing = sorted(set(formula) - set(counts))
+    if missing:
+        return f" ({', '.join(missing)}: no site)"
+    if set(counts) - set(formula):
+        return f" ({', '.join(sorted(set(counts) - set(formula)))}: not in the formula)"
+    if any(abs(counts[s] - ratio * n) > tolerance * max(counts[s], ratio * n) for s, n in formula.items()):
+        return ""
+    return None
+
+
+def _common_factor(formula: Mapping[str, float]) -> float:
+    """Largest whole number that divides all counts: 4 of Sr4 Ti4 O12, which some programs write beside Z = 4."""
+    values = list(formula.values())
+    if any(value != int(value) for value in values):
+        return 1.0
+    return float(np.gcd.reduce(np.array(values, dtype=int)))

@@ -1,0 +1,65 @@
+"""Lines of numbers in simple text formats, with messages that name file and line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from stemphony.errors import SpecimenError
+from stemphony.specimen import elements
+from stemphony.specimen.lattice import Floats
+
+
+def numbers(text: str, count: int) -> list[float] | None:
+    """Exactly `count` numbers, None of anything else."""
+    words = text.replace(",", " ").split()
+    if len(words) != count:
+        return None
+    try:
+        return [float(word) for word in words]
+    except ValueError:
+        return None
+
+
+def row(file: Path, number: int, words: Sequence[str], what: str) -> list[float]:
+    """Words of line `number` as finite numbers."""
+    try:
+        values = [float(word) for word in words]
+    except ValueError:
+        values = [np.nan]
+    if not np.isfinite(values).all():
+        raise SpecimenError(file, f"line {number}: got {' '.join(words)[:60]!r}, expected {what}. Correct the line.")
+    return values
+
+
+def element(file: Path, name: str, number: int, notes: set[str]) -> str:
+    """Element of a symbol such as `Sr`, `Sr2+`, `D` or an atomic number such as `38` or `38.0`."""
+    try:
+        atomic = float(name)
+    except ValueError:
+        found = elements.from_type(name)
+        if found is None:
+            raise SpecimenError(file, elements.unknown_symbol(name, f"line {number}")) from None
+        if found[0] in elements.ISOTOPES:
+            notes.add("deuterium and tritium scatter electrons as hydrogen and become H")
+            return "H"
+        return found[0]
+    symbols = elements.symbols()
+    if atomic != int(atomic) or not 1 <= atomic < len(symbols):
+        raise SpecimenError(
+            file, f"line {number}: the atomic number {name} is none of 1 to {len(symbols) - 1}. Correct the line."
+        )
+    return symbols[int(atomic)]
+
+
+def checked_occupancy(file: Path, values: Floats) -> Floats | None:
+    """Occupancies from 0 to 1; None where all are 1."""
+    bad = np.flatnonzero(~((values >= 0) & (values <= 1)))
+    if len(bad):
+        raise SpecimenError(
+            file,
+            f"atom {bad[0]} (counted from 0) has an occupancy of {values[bad[0]]:g}; 0 to 1 is allowed. Correct it.",
+        )
+    return None if (values == 1).all() else values
