@@ -318,3 +318,11 @@ def test_an_angle_beyond_the_band_limit_is_refused_with_what_would_do(cell, bloc
     resolved(cell, grating=coarse, **beyond(block, key, largest))
     # Not more than needed: the points are at most what rounding to factors 2, 3, 5, 7 costs.
     assert finer.band_limit_angle < 1.25 * angle * MRAD
+
+
+def test_with_windows_the_hint_names_points_of_the_whole_cell():
+    cell, grating = (46.86, 46.86, 15.62), {"gpts": [384, 384], "window_angstrom": 24.0}
+    rings = {"detectors": {"haadf": [60.0, 95.0]}, "max_mrad": None}
+    text = refusal(cell, "adf.detectors.haadf", grating=grating, adf=rings)
+    assert "grating.gpts: [540, 540] (or sampling_angstrom: 0.0879)" in text
+    resolved(cell, grating={**grating, "gpts": [540, 540]}, adf=rings)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from stemphony import __version__
 from stemphony.errors import StemphonyError, StorageError
@@ -20,6 +21,10 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 SNAKEFILE = REPOSITORY / "Snakefile"
 DEMO = REPOSITORY / "config"
 SHOWN = 20
+CONFIG_OPTION: dict[str, Any] = {
+    "dest": "entries", "nargs": "+", "action": "extend", "default": [], "metavar": "KEY=VALUE",
+    "help": "override keys of the config, for example probe.energy_kev=100",
+}  # fmt: skip
 DEMO_FILES = ("config.yaml", "srtio3.cif")
 
 
@@ -65,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--directory", type=Path, default=Path(), help="folder that would contain `results` (default: here)"
     )
+    check.add_argument("--config", **CONFIG_OPTION)
     check.add_argument("--no-calibration", action="store_true", help="estimate times without measuring this machine")
 
     init = commands.add_parser("init", help="write a commented config and an example crystal")
@@ -83,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--directory", type=Path, default=Path(), help="folder for `results` and `logs` (default: here)")
     run.add_argument("--profile", default=None, help="Snakemake profile, for example slurm")
+    run.add_argument("--config", **CONFIG_OPTION)
 
     status = commands.add_parser("status", help="show which pairs are done, running, failed or missing")
     status.set_defaults(command=_status)
@@ -251,11 +258,11 @@ def _report_replay(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 def _check(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     from stemphony import paths
     from stemphony.compute import calibration
-    from stemphony.experiment import configuration
+    from stemphony.experiment import configuration, overrides
     from stemphony.orchestration import preflight
 
     files = [parsed.config]
-    inputs = preflight.read_inputs(configuration.load(files), files)
+    inputs = preflight.read_inputs(overrides.overridden(configuration.load(files), parsed.entries), files)
     if not parsed.no_calibration:
         calibration.calibrate()
     for line in preflight.check(inputs, parsed.directory / paths.RESULTS).lines():
@@ -314,7 +321,9 @@ def _run(parsed: argparse.Namespace, rest: Sequence[str]) -> int:
     from stemphony.commands import run as runner
 
     extra = [argument for argument in rest if argument != "--"]
-    return runner.run(SNAKEFILE, parsed.config, parsed.directory, _cores(parsed.cores), parsed.profile, extra)
+    return runner.run(
+        SNAKEFILE, parsed.config, parsed.directory, _cores(parsed.cores), parsed.profile, extra, parsed.entries
+    )
 
 
 def _cores(wanted: int | None) -> int:

@@ -22,7 +22,7 @@ from typing import Any
 from stemphony.commands import profiles
 from stemphony.commands.status import PairState, overview
 from stemphony.errors import ConfigError, StemphonyError, StorageError
-from stemphony.experiment import configuration
+from stemphony.experiment import configuration, overrides
 from stemphony.orchestration import slurm
 from stemphony.orchestration.hooks import LIVE_VARIABLE, OURS, heard
 from stemphony.orchestration.preflight import require_writable
@@ -61,15 +61,25 @@ NOISE = re.compile(
 )
 
 
-def run(snakefile: Path, config: Path, directory: Path, cores: int, profile: str | None, extra: Sequence[str]) -> int:
+def run(
+    snakefile: Path,
+    config: Path,
+    directory: Path,
+    cores: int,
+    profile: str | None,
+    extra: Sequence[str],
+    entries: Sequence[str] = (),
+) -> int:
     """Run a simulation and return Snakemake's exit status.
+
+    `entries` override keys of the config, as `probe.energy_kev=100`.
 
     Raises
     ------
     ConfigError, StorageError
         The config cannot be read; the folder is in use by another run.
     """
-    name = configuration.load([config]).get("simulation", {})
+    name = overrides.overridden(configuration.load([config]), entries).get("simulation", {})
     name = name.get("name") if isinstance(name, dict) else None
     if not isinstance(name, str):
         raise ConfigError("simulation.name", f"missing in {config}; it names the folder of the results.")
@@ -83,6 +93,7 @@ def run(snakefile: Path, config: Path, directory: Path, cores: int, profile: str
         str(Path(sys.executable).parent / "snakemake"), "--snakefile", str(snakefile), "--directory", str(directory),
         "--configfile", str(config.resolve()), *(["--profile", _profile(profile, snakefile)] if profile else []),
         *([] if profile else ["--cores", str(cores)]), *extra,
+        *(["--config", *overrides.nested(entries)] if entries else []),
     ]  # fmt: skip
     _free_lock(command, directory, name)
     if not DRY_RUN & set(extra):

@@ -60,6 +60,13 @@ def schema() -> dict[str, Any]:
     return loaded
 
 
+def accepts(rule: Mapping[str, Any], value: Any) -> bool:
+    """Whether a part of the schema accepts a value."""
+    import jsonschema
+
+    return bool(jsonschema.Draft202012Validator(rule).is_valid(value))
+
+
 def load(files: Sequence[Path]) -> dict[str, Any]:
     """Read config files as they are; of several, a later one overrides key by key.
 
@@ -94,6 +101,13 @@ def load(files: Sequence[Path]) -> dict[str, Any]:
             raise ConfigError("", f"{file} holds {_kind(content)} where a mapping of blocks is expected.")
         _update(merged, content)
     return merged
+
+
+def merged(config: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a config with the keys of another one in place of its own, block by block."""
+    whole: dict[str, Any] = copy.deepcopy(dict(config))
+    _update(whole, other)
+    return whole
 
 
 def _update(base: dict[str, Any], other: Mapping[str, Any]) -> None:

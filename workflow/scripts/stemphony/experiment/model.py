@@ -189,7 +189,7 @@ class Experiment:
                 )
             grid = _window_grid(grid, window)
         energy = probe["energy_kev"] * 1e3
-        limits = _BandLimit(grid, grating["bandlimit"], electron.wavelength(energy))
+        limits = _BandLimit(grid, (lx, ly), grating["bandlimit"], electron.wavelength(energy))
         semiangle = probe["semiangle_mrad"] * MRAD
         limits.require("probe.semiangle_mrad", semiangle)
         slices = _slices(grating["slice_thickness_angstrom"], lz)
@@ -228,6 +228,7 @@ class _BandLimit:
     """The largest angle of a grid, and how to say that something lies beyond it."""
 
     grid: Grid
+    cell: tuple[float, float]
     bandlimit: float
     wavelength: float
 
@@ -241,8 +242,9 @@ class _BandLimit:
         spacing = self.bandlimit * self.wavelength / (2 * angle)
         largest = rounded_down(self.angle / MRAD, 2)
         finer = ""
-        if max(self.grid.extent) / spacing <= MAX_POINTS:
-            nx, ny = (fft_friendly_size(math.ceil(length / spacing - 1e-9)) for length in self.grid.extent)
+        # With windows too, `grating.gpts` are the points of the whole cell.
+        if max(self.cell) / spacing <= MAX_POINTS:
+            nx, ny = (fft_friendly_size(math.ceil(length / spacing - 1e-9)) for length in self.cell)
             finer = f"grating.gpts: [{nx}, {ny}] (or sampling_angstrom: {rounded_down(spacing, 4)}), or "
         raise ConfigError(
             where,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stemphony import paths, provenance
 from stemphony.errors import ConfigError, StorageError
-from stemphony.experiment import campaign, configuration
+from stemphony.experiment import campaign, configuration, overrides
 from stemphony.experiment.campaign import Campaign, InputFiles
 from stemphony.experiment.model import MRAD, NM, Experiment, detector_names, rounded_down
 from stemphony.status import settings as status_settings
@@ -185,9 +185,8 @@ def read_inputs(config: Mapping[str, Any], config_files: Sequence[Path]) -> Inpu
         See `configuration.validate`; a file that is named and is not there.
     """
     files = tuple(Path(file).resolve() for file in config_files)
-    # Snakemake has read the files already, but takes the last of two equal keys without a word.
-    configuration.load(files)
-    complete = configuration.validate(config)
+    # Snakemake has read the files already, but of two equal keys it silently takes the last.
+    complete = configuration.validate(overrides.typed(config, configuration.load(files)))
     folder = files[-1].parent if files else Path.cwd()
     reporting = status_settings.resolve(complete["http_reporting"], folder)
     warnings = list(reporting.warnings)

@@ -1,0 +1,60 @@
+"""Values of the command line have the types that the config wants; values of the files stay as they are."""
+
+from __future__ import annotations
+
+import pytest
+from stemphony.errors import ConfigError
+from stemphony.experiment import configuration, overrides
+
+FILES = {"simulation": {"name": "x"}, "specimen": {"file": "x.cif"}, "probe": {"energy_kev": 200.0}}
+
+
+@pytest.mark.parametrize(
+    ("given", "block", "key", "value"),
+    [
+        ({"probe": {"energy_kev": "100"}}, "probe", "energy_kev", 100),
+        ({"adf": {"enabled": "false"}}, "adf", "enabled", False),
+        ({"simulation": {"random_seed": "5"}}, "simulation", "random_seed", 5),
+        ({"scan": {"points": ["4", "5"]}}, "scan", "points", [4, 5]),
+        ({"adf": {"detectors": {"bf": ["0", "10.5"]}}}, "adf", "detectors", {"bf": [0, 10.5]}),
+        ({"specimen": {"u_iso_angstrom2": {"Sr": "0.008"}}}, "specimen", "u_iso_angstrom2", {"Sr": 0.008}),
+        ({"simulation": {"name": "2024"}}, "simulation", "name", "2024"),
+        ({"depths": {"every_angstrom": "null"}}, "depths", "every_angstrom", None),
+    ],
+)
+def test_texts_of_the_command_line_become_what_the_key_takes(given, block, key, value):
+    made = overrides.typed(configuration.merged(FILES, given), FILES)
+    assert made[block][key] == value
+    assert type(made[block][key]) is type(value)
+
+
+def test_texts_of_the_files_stay_texts_so_that_they_are_refused():
+    files = configuration.merged(FILES, {"probe": {"energy_kev": "200"}})
+    with pytest.raises(ConfigError, match="got '200'; allowed is a number"):
+        configuration.validate(overrides.typed(files, files))
+
+
+def test_a_text_that_is_no_number_is_refused_with_the_key():
+    given = configuration.merged(FILES, {"probe": {"energy_kev": "much"}})
+    with pytest.raises(ConfigError, match=r"probe\.energy_kev.*got 'much'"):
+        configuration.validate(overrides.typed(given, FILES))
+
+
+def test_dotted_names_become_nested_ones():
+    assert overrides.nested(["probe.energy_kev=100", "adf.detectors.bf=[0, 10]", "simulation={name: y}"]) == [
+        'probe={"energy_kev": "100"}', 'adf={"detectors": {"bf": ["0", "10"]}}', "simulation={name: y}",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("entry", ["probe.energy_kev=100", 'probe={"energy_kev": 100}'])
+def test_both_ways_to_write_an_override_give_the_same_config(entry):
+    made = overrides.overridden(FILES, [entry, "scan.points=[8, 8]", "simulation.title=a = b"])
+    assert made["probe"]["energy_kev"] == 100
+    assert made["scan"]["points"] == [8, 8]
+    assert made["simulation"] == {"name": "x", "title": "a = b"}
+    assert FILES["probe"]["energy_kev"] == 200.0
+
+
+def test_an_entry_without_a_value_is_refused_with_an_example():
+    with pytest.raises(ConfigError, match=r"got 'energy_kev'; write name=value, for example probe\.energy_kev=100"):
+        overrides.overridden(FILES, ["energy_kev"])

@@ -1,0 +1,113 @@
+"""Values of a config that the command line overrides: `--config`, which Snakemake hands over as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from stemphony.errors import ConfigError
+from stemphony.experiment import configuration
+
+
+def typed(config: Mapping[str, Any], from_files: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with numbers, booleans and lists in place of their texts, wherever a value is not that of the files.
+
+    Snakemake 9 merges `--config 'probe={"energy_kev": 100}'` into the config of the files, with every value inside the
+    braces as text. A text that the schema accepts stays a text.
+
+    Parameters
+    ----------
+    config : mapping
+        Snakemake's config: files and command line.
+    from_files : mapping
+        The config of the files alone.
+    """
+    typed_config = _typed(config, from_files, configuration.schema())
+    assert isinstance(typed_config, dict)
+    return typed_config
+
+
+def _typed(value: Any, from_files: Any, rule: Mapping[str, Any]) -> Any:
+    if value == from_files:
+        return value
+    if isinstance(value, Mapping):
+        known = from_files if isinstance(from_files, Mapping) else {}
+        rules, other = rule.get("properties", {}), rule.get("additionalProperties")
+        return {
+            key: _typed(entry, known.get(key), rules.get(key) or (other if isinstance(other, Mapping) else {}))
+            for key, entry in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_typed(entry, None, rule.get("items") or {}) for entry in value]
+    if not isinstance(value, str) or configuration.accepts(rule, value):
+        return value
+    try:
+        parsed = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError):
+        return value
+    if isinstance(parsed, Mapping | list):
+        return _typed(parsed, None, rule)
+    return parsed if configuration.accepts(rule, parsed) or isinstance(parsed, bool | int | float) else value
+
+
+def nested(entries: Sequence[str]) -> list[str]:
+    """Entries of `--config` as Snakemake takes them: `probe.energy_kev=100` becomes `probe={"energy_kev": 100}`.
+
+    Parameters
+    ----------
+    entries : sequence of str
+        `name=value`, the name with a dot for each level of the config.
+
+    Raises
+    ------
+    ConfigError
+        An entry has no `=`.
+    """
+    made = []
+    for entry in entries:
+        name, equals, value = entry.partition("=")
+        if not equals:
+            raise ConfigError("--config", f"got {entry!r}; write name=value, for example probe.energy_kev=100.")
+        first, *rest = name.split(".")
+        made.append(entry if not rest else f"{first}={_braces(rest, value)}")
+    return made
+
+
+def _braces(names: Sequence[str], value: str) -> str:
+    """JSON text of nested blocks around one value, which stays as it was typed if it is YAML."""
+    try:
+        content = yaml.load(value, yaml.loader.BaseLoader) if value else None
+    except yaml.YAMLError:
+        content = value
+    for name in reversed(names):
+        content = {name: content}
+    return json.dumps(content, ensure_ascii=False)
+
+
+def overridden(config: Mapping[str, Any], entries: Sequence[str]) -> dict[str, Any]:
+    """A config of files with entries of `--config` merged into it, as Snakemake would.
+
+    Parameters
+    ----------
+    config : mapping
+        The config of the files.
+    entries : sequence of str
+        `name=value`, see `nested`.
+
+    Raises
+    ------
+    ConfigError
+        An entry has no `=`, or its value is not YAML.
+    """
+    merged: dict[str, Any] = configuration.merged(config, {})
+    for entry in nested(entries):
+        name, _, value = entry.partition("=")
+        try:
+            content = yaml.safe_load(value)
+        except (yaml.YAMLError, ValueError):
+            raise ConfigError("--config", f"got {entry!r}; its value is not YAML. Put text in quotes.") from None
+        merged = configuration.merged(merged, {name: content})
+    return typed(merged, config)
