@@ -14,7 +14,7 @@ from stemphony.paths import ResultPaths
 from stemphony.status.reporter import JobReporter
 from stemphony.status.settings import ReportingSettings
 
-from support.haste import make_haste
+from support.haste import HASTE
 
 TOTALS = {
     "id": "2c0b3d0e-2f0b-4a55-8a2e-0d6c0c6a2b11",
@@ -27,7 +27,6 @@ TOTALS = {
 
 def main(root: str, url: str, defocus: str, configuration: str, pause_s: str) -> None:
     """Report a whole job, percent by percent."""
-    make_haste()
     result, identifier = ResultPaths(Path(root)), paths.defocus_id(float(defocus))
     job = JobReporter(
         ReportingSettings(reporting=True, url=url),
@@ -41,6 +40,7 @@ def main(root: str, url: str, defocus: str, configuration: str, pause_s: str) ->
         reports_dir=result.events(1),
         marker_file=result.defocus_claim(1, identifier),
         warn=lambda text: print(text, file=sys.stderr, flush=True),  # noqa: T201
+        limits=HASTE,
     )
     job.start()
     _say(0)

@@ -17,13 +17,12 @@ from typing import Any
 import pytest
 from stemphony import paths
 from stemphony.paths import ResultPaths
-from stemphony.status import courier as courier_module
-from stemphony.status.courier import FEWEST_FOR_A_BATCH, Courier, left_in
+from stemphony.status.courier import Courier, left_in
 from stemphony.status.delivery import read_events
 from stemphony.status.orphans import orphans_of
 from stemphony.status.settings import ReportingSettings
 from support.fault_proxy import FAULTS, FaultProxy
-from support.haste import WAITS_S
+from support.haste import HASTE
 from support.receivers import DURABLE, MONITOR, SCRIPTS, TESTS, Receiver, has_monitor
 
 SEED = 20260301
@@ -103,23 +102,18 @@ def reported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 def send_through_faults(result: ResultPaths, proxy: FaultProxy) -> None:
     """Drain until enough has gone through and every fault was met; seldom to the end: the command is to have work."""
-    with pytest.MonkeyPatch.context() as patch:
-        for (module, name), seconds in WAITS_S.items():
-            patch.setattr(f"stemphony.status.{module}.{name}", seconds)
-        # In batches of a hundred a dozen requests would carry all.
-        patch.setattr(courier_module, "BATCH_EVENTS", FEWEST_FOR_A_BATCH)
-        deadline, arrived = time.monotonic() + 60, 0
-        while time.monotonic() < deadline:
-            # One after the other, as those of several runs: a redirect ends what the first can do.
-            courier = Courier(result, ReportingSettings(reporting=True, url=proxy.url), run=1)
-            courier.start()
-            complete = courier.drain(2.0)
-            courier.stop()
-            courier._thread.join(15)
-            arrived += courier.arrived
-            rarest = min(proxy.met[fault] for fault in (*FAULTS, "refuse"))
-            if complete or (arrived >= DRAINED and rarest >= FEWEST_OF_A_FAULT):
-                return
+    deadline, arrived = time.monotonic() + 60, 0
+    while time.monotonic() < deadline:
+        # One after the other, as those of several runs: a redirect ends what the first can do.
+        courier = Courier(result, ReportingSettings(reporting=True, url=proxy.url), run=1, limits=HASTE)
+        courier.start()
+        complete = courier.drain(2.0)
+        courier.stop()
+        courier._thread.join(15)
+        arrived += courier.arrived
+        rarest = min(proxy.met[fault] for fault in (*FAULTS, "refuse"))
+        if complete or (arrived >= DRAINED and rarest >= FEWEST_OF_A_FAULT):
+            return
 
 
 def events_in(file: Path) -> list[dict[str, Any]]:

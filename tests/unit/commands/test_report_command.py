@@ -13,10 +13,10 @@ from stemphony import cli
 from stemphony.commands import report
 from stemphony.paths import ResultPaths
 from stemphony.status import delivery
-from stemphony.status import transport as transport_module
 from stemphony.status.courier import left_in
+from stemphony.status.limits import Limits
 from stemphony.status.spool import Spool, spool_file_of
-from stemphony.status.transport import Trouble
+from stemphony.status.transport import Trouble, trouble_of
 from support.status_server import EchoServer, FaultServer, closed_port
 
 CANARY = "CANARY-7f3a"
@@ -33,6 +33,16 @@ def run(capsys, *arguments: str | Path) -> tuple[int, str]:
     captured = capsys.readouterr()
     assert "Traceback" not in captured.out + captured.err
     return status, captured.out + captured.err
+
+
+IMPATIENT = Limits(connect_s=0.5, read_s=0.5, answer_s=0.7, quiet_s=0.5)
+
+
+def ask(config: Path) -> tuple[int, str]:
+    """`stemphony report test` with short waits; its status and what it says."""
+    said: list[str] = []
+    status = report.try_receiver(config, said.append, IMPATIENT)
+    return status, "\n".join(said)
 
 
 # report test
@@ -69,21 +79,18 @@ def test_a_receiver_that_takes_the_event(tmp_path, capsys):
         ("drip", "no answer in time. Somebody listens there and does not answer"),
     ],
 )
-def test_a_receiver_that_does_not(tmp_path, capsys, monkeypatch, mode, words):
-    monkeypatch.setattr(transport_module, "READ_TIMEOUT_S", 0.5)
-    monkeypatch.setattr(transport_module, "ANSWER_DEADLINE_S", 0.7)
+def test_a_receiver_that_does_not(tmp_path, mode, words):
     with FaultServer(mode) as server:
-        status, said = run(capsys, "report", "test", config_for(tmp_path, f"{server.url}{CANARY}?q={CANARY}"))
+        status, said = ask(config_for(tmp_path, f"{server.url}{CANARY}?q={CANARY}"))
         assert len(server.received) == 1
     assert status == 1
     assert f": {words}" in said
     assert CANARY not in said
 
 
-def test_a_receiver_whose_answer_does_not_end(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(transport_module, "ANSWER_DEADLINE_S", 0.7)
+def test_a_receiver_whose_answer_does_not_end(tmp_path):
     with FaultServer("drip-body") as server:
-        status, said = run(capsys, "report", "test", config_for(tmp_path, server.url))
+        status, said = ask(config_for(tmp_path, server.url))
     assert status == 0
     assert "ok: status 200" in said
     assert "note: answer too slow. The receiver takes an event and does not end its answer" in said
@@ -139,19 +146,17 @@ def test_https_where_there_is_none(tmp_path, capsys):
     )
 
 
-def test_https_where_somebody_waits_for_a_line(tmp_path, capsys, monkeypatch):
+def test_https_where_somebody_waits_for_a_line(tmp_path):
     """Most servers of plain http take the first bytes of TLS for the beginning of a line, and wait for its end."""
-    monkeypatch.setattr(transport_module, "READ_TIMEOUT_S", 0.5)
-    monkeypatch.setattr(transport_module, "CONNECT_TIMEOUT_S", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
         config = config_for(tmp_path, f"https://127.0.0.1:{server.getsockname()[1]}/")
-        status, said = run(capsys, "report", "test", config)
+        status, said = ask(config)
     assert status == 1
     assert "no TLS handshake in time. Somebody listens there and does not begin to speak https" in said
 
 
 def test_certificates_are_judged(capsys, tmp_path):
-    trouble = transport_module.trouble_of(ssl.SSLCertVerificationError(1, "self-signed certificate"))
+    trouble = trouble_of(ssl.SSLCertVerificationError(1, "self-signed certificate"))
     assert trouble == Trouble.CERTIFICATE
     assert "ca_file" in report.advice_on_words(trouble)
 
@@ -242,11 +247,12 @@ def test_replay_of_all_results_here(tmp_path, capsys, monkeypatch):
     assert said.count("None is left.") == 2
 
 
-def test_replay_to_a_dead_receiver_says_what_is_left_and_why(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("stemphony.commands.report.QUIET_S", 0.5)
+def test_replay_to_a_dead_receiver_says_what_is_left_and_why(tmp_path):
     config = config_for(tmp_path, f"http://127.0.0.1:{closed_port()}/")
     result = left_behind(tmp_path / "results/x", config)
-    status, said = run(capsys, "report", "replay", result.root)
+    lines: list[str] = []
+    status = report.replay([result.root], None, lines.append, limits=IMPATIENT)
+    said = "\n".join(lines)
     assert status == 1
     assert "0 delivered, 3 left: connection refused. Nothing listens at that port." in said
     assert left_in(result) == 3

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from stemphony.paths import ResultPaths
-from stemphony.status import courier as courier_module
 from stemphony.status.courier import ANOTHER_SENDS, NO_TIME, THREAD_NAME, Courier, left_in, runs_of
+from stemphony.status.limits import Limits
 from stemphony.status.settings import ReportingSettings
 from stemphony.status.spool import Spool, claim, spool_file_of
 from stemphony.status.transport import Answer, Verdict, batch_url
@@ -134,12 +134,11 @@ def test_an_event_that_is_refused_for_good_does_not_hold_the_others(result):
     assert left_in(result) == 0
 
 
-def test_order_is_kept_while_the_receiver_fails(result, monkeypatch):
-    monkeypatch.setattr(courier_module, "backoff_s", lambda failures: 0.01)
+def test_order_is_kept_while_the_receiver_fails(result):
     write(result, 1, "a", *({"when": step} for step in range(5)))
     tries = iter(range(100))
     memory = Memory(lambda event: OK if next(tries) % 3 == 2 else Answer(Verdict.AGAIN, "status 500"))
-    courier = courier_of(result, memory)
+    courier = courier_of(result, memory, limits=Limits(backoff_base_s=0.01, backoff_cap_s=0.01))
     assert courier.drain(20.0)
     courier.stop()
     assert [event["seq"] for event in memory.taken] == list(range(5))
@@ -147,9 +146,9 @@ def test_order_is_kept_while_the_receiver_fails(result, monkeypatch):
 
 def test_a_dead_receiver_is_waited_for_a_bounded_time_and_named(result):
     write(result, 1, "a", {"when": 1}, {"when": 2})
-    courier = courier_of(result, url=f"http://127.0.0.1:{closed_port()}/")
+    courier = courier_of(result, url=f"http://127.0.0.1:{closed_port()}/", limits=Limits(quiet_s=0.3))
     began = time.monotonic()
-    assert not courier.drain(60.0, quiet_s=1.0)
+    assert not courier.drain(60.0)
     assert time.monotonic() - began < 5.0
     assert courier.trouble == "connection refused"
     courier.stop()
@@ -174,11 +173,10 @@ def test_a_receiver_that_takes_each_event_slowly_is_named(result):
     courier.stop()
 
 
-def test_a_receiver_that_has_not_answered_yet_is_named(result, monkeypatch):
-    monkeypatch.setattr(courier_module, "UNANSWERED_S", 0.1)
+def test_a_receiver_that_has_not_answered_yet_is_named(result):
     write(result, 1, "a", {"when": 1})
     with FaultServer("hang") as server:
-        courier = courier_of(result, url=server.url)
+        courier = courier_of(result, url=server.url, limits=Limits(unanswered_s=0.1))
         assert not courier.drain(0.5)
         assert courier.trouble == "no answer in time"
         courier.stop()
@@ -195,19 +193,21 @@ def test_many_events_and_quick_answers_are_called_so(result):
 def test_a_receiver_that_says_when_to_come_back_is_waited_for_although_it_takes_nothing(result):
     write(result, 1, "a", {"when": 1})
     asked: list[dict] = []
-    memory = Memory(lambda event: asked.append(event) or Answer(Verdict.AGAIN, "status 429", 0.2))
-    courier = courier_of(result, memory)
-    assert not courier.drain(4.0, quiet_s=0.3)
+    memory = Memory(lambda event: asked.append(event) or Answer(Verdict.AGAIN, "status 429", 0.1))
+    courier = courier_of(result, memory, limits=Limits(quiet_s=0.15))
+    assert not courier.drain(1.0)
     courier.stop()
-    assert len(asked) > 5, "with 0.3 s of silence it would have been asked twice"
+    assert len(asked) > 5, "with 0.15 s of silence it would have been asked twice"
     assert courier.trouble == "status 429"
 
 
 def test_a_receiver_that_wants_to_be_asked_after_the_wait_is_not_waited_for(result):
     write(result, 1, "a", {"when": 1})
-    courier = courier_of(result, Memory(lambda event: Answer(Verdict.AGAIN, "status 429", 50.0)))
+    courier = courier_of(
+        result, Memory(lambda event: Answer(Verdict.AGAIN, "status 429", 50.0)), limits=Limits(quiet_s=40.0)
+    )
     began = time.monotonic()
-    assert not courier.drain(40.0, quiet_s=40.0)
+    assert not courier.drain(40.0)
     assert time.monotonic() - began < 20.0
     courier.stop()
 

@@ -5,9 +5,8 @@ import threading
 import time
 
 import pytest
-from stemphony.status import sender as sender_module
-from stemphony.status import transport as transport_module
-from stemphony.status.sender import THREAD_NAME, Sender, backoff_s
+from stemphony.status.limits import LIMITS, Limits
+from stemphony.status.sender import THREAD_NAME, Sender
 from stemphony.status.settings import ReportingSettings
 from stemphony.status.transport import Answer, Verdict
 from support.status_server import EchoServer, FaultServer, closed_port
@@ -24,9 +23,7 @@ def _no_thread_stays():
             assert not thread.is_alive()
 
 
-@pytest.fixture
-def _quick(monkeypatch):
-    monkeypatch.setattr(sender_module, "BACKOFF_BASE_S", 0.01)
+QUICK = Limits(backoff_base_s=0.01)
 
 
 def settings_for(url: str, **values) -> ReportingSettings:
@@ -35,7 +32,7 @@ def settings_for(url: str, **values) -> ReportingSettings:
 
 def test_backoff_grows_to_a_minute_with_full_jitter():
     for failures, limit in [(1, 0.5), (2, 1.0), (4, 4.0), (8, 60.0), (10_000, 60.0)]:
-        drawn = [backoff_s(failures) for _ in range(500)]
+        drawn = [LIMITS.backoff_s(failures) for _ in range(500)]
         assert 0.0 <= min(drawn) < 0.2 * limit
         assert 0.8 * limit < max(drawn) <= limit
 
@@ -43,8 +40,8 @@ def test_backoff_grows_to_a_minute_with_full_jitter():
 # The thread.
 
 
-def filled(url: str, number: int = 3, **values) -> Sender:
-    sender = Sender(settings_for(url, **values))
+def filled(url: str, number: int = 3, limits: Limits = LIMITS, **values) -> Sender:
+    sender = Sender(settings_for(url, **values), limits=limits)
     for seq in range(number):
         sender.put(b'{"seq": %d}' % seq)
     return sender
@@ -59,10 +56,9 @@ def test_order_is_kept():
 
 
 @pytest.mark.parametrize("mode", ["500", "503", "429", "408", "stores-then-fails", "garbage"])
-@pytest.mark.usefixtures("_quick")
 def test_passing_fault_keeps_the_event_at_the_head(mode):
     with FaultServer(mode, mode, "ok", mode, "ok") as server:
-        sender = filled(server.url)
+        sender = filled(server.url, limits=QUICK)
         assert sender.flush(20.0, patient=True)
         sender.stop()
         assert [event["seq"] for event in server.events] == [0, 0, 0, 1, 1, 2]
@@ -108,10 +104,14 @@ def test_retry_after_is_obeyed_and_not_waited_for():
         assert len(server.received) == 1
 
 
-def test_patience_cuts_pauses_short(monkeypatch):
-    monkeypatch.setattr(sender_module, "backoff_s", lambda failures: 60.0)
+class AlwaysAMinute(Limits):
+    def backoff_s(self, failures: int) -> float:
+        return 60.0
+
+
+def test_patience_cuts_pauses_short():
     with FaultServer("500", "500", "ok") as server:
-        sender = filled(server.url, 1)
+        sender = filled(server.url, 1, AlwaysAMinute())
         assert server.wait_for(1)
         # Without patience the second attempt would be a minute away.
         assert sender.flush(5.0, patient=True)
@@ -127,16 +127,17 @@ def test_impatient_flush_returns_at_once_after_a_failure():
     sender.stop()
 
 
-def test_impatient_flush_leaves_an_unanswered_attempt_after_two_seconds():
+def test_impatient_flush_leaves_an_attempt_that_stays_unanswered():
+    assert LIMITS.unanswered_s == 2.0
     with FaultServer("hang") as server:
-        sender = filled(server.url)
+        sender = filled(server.url, limits=Limits(unanswered_s=0.3))
         began = time.monotonic()
         assert not sender.flush(30.0)
         first = time.monotonic() - began
         assert not sender.flush(30.0)
         second = time.monotonic() - began - first
         sender.stop()
-    assert first < 4.5
+    assert 0.3 <= first < 4.5
     assert second < 1.5
 
 
@@ -151,10 +152,9 @@ def test_flush_obeys_its_deadline():
         sender.stop()
 
 
-def test_an_answer_that_does_not_end_is_told_once(monkeypatch):
-    monkeypatch.setattr(transport_module, "ANSWER_DEADLINE_S", 0.4)
+def test_an_answer_that_does_not_end_is_told_once():
     with FaultServer("drip-body") as server:
-        sender = filled(server.url, 2)
+        sender = filled(server.url, 2, Limits(answer_s=0.4))
         assert sender.flush(20.0, patient=True)
         sender.stop()
     (notice,) = sender.notices()
@@ -168,10 +168,9 @@ def test_slow_answers_are_waited_for():
         sender.stop()
 
 
-def test_queue_is_bounded(monkeypatch):
-    monkeypatch.setattr(sender_module, "QUEUE_LENGTH", 5)
+def test_queue_is_bounded():
     with FaultServer("hang") as server:
-        sender = filled(server.url, 9)
+        sender = filled(server.url, 9, Limits(queue_length=5))
         assert len(sender._queue) == 5
         sender.stop()
     assert any("more than 5" in notice for notice in sender.notices())

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from stemphony.status import transport as transport_module
+from stemphony.status.limits import LIMITS, Limits
 from stemphony.status.settings import ReportingSettings
 from stemphony.status.transport import Answer, HttpTransport, Verdict, retry_after_s, verdict_on
 from support.status_server import EchoServer, FaultServer, closed_port
@@ -21,8 +21,11 @@ def settings_for(url: str, **values) -> ReportingSettings:
     return ReportingSettings(reporting=True, url=url, **values)
 
 
-def post(url: str, event=None, **values) -> Answer:
-    transport = HttpTransport(settings_for(url, **values))
+IMPATIENT = Limits(answer_s=0.7)
+
+
+def post(url: str, event=None, limits: Limits = LIMITS, **values) -> Answer:
+    transport = HttpTransport(settings_for(url, **values), limits)
     try:
         return transport.post(event or {"event": "FINISH"})
     finally:
@@ -126,15 +129,13 @@ def test_environment_is_ignored(monkeypatch, tmp_path):
     assert base64.b64decode(server.received[1].headers["authorization"].split()[1]) == b"u:p"
 
 
-def test_connection_is_used_again_and_not_after_a_pause(monkeypatch):
+@pytest.mark.parametrize(("idle_connection_s", "connections"), [(60.0, 1), (-1.0, 3)])
+def test_a_connection_is_used_again_until_it_was_idle_for_too_long(idle_connection_s, connections):
     with FaultServer("ok") as server:
-        transport = HttpTransport(settings_for(server.url))
+        transport = HttpTransport(settings_for(server.url), Limits(idle_connection_s=idle_connection_s))
         for _ in range(3):
             assert transport.post({}).verdict is Verdict.ARRIVED
-        assert server.connections == 1
-        monkeypatch.setattr(transport_module, "MAX_IDLE_CONNECTION_S", -1.0)
-        transport.post({})
-        assert server.connections == 2
+        assert server.connections == connections
         transport.close()
 
 
@@ -152,11 +153,10 @@ def test_refused_connection_is_tried_again():
 
 
 @pytest.mark.parametrize("mode", ["hang", "drip", "drip-body"])
-def test_answer_has_a_deadline(mode, monkeypatch):
-    monkeypatch.setattr(transport_module, "ANSWER_DEADLINE_S", 0.7)
+def test_answer_has_a_deadline(mode):
     began = time.monotonic()
     with FaultServer(mode) as server:
-        answer = post(server.url)
+        answer = post(server.url, limits=IMPATIENT)
         took = time.monotonic() - began
     assert answer.verdict is (Verdict.ARRIVED if mode == "drip-body" else Verdict.AGAIN)
     assert answer.slow is (mode == "drip-body")
@@ -234,12 +234,12 @@ def test_tls_is_verified(certificate):
     assert len(server.received) == 1
 
 
-def test_deadline_holds_over_tls(certificate, monkeypatch):
-    monkeypatch.setattr(transport_module, "ANSWER_DEADLINE_S", 0.7)
+def test_deadline_holds_over_tls(certificate):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
     with FaultServer("drip", tls=context) as server:
-        assert post(server.url, ca_file=str(certificate / "cert.pem")).verdict is Verdict.AGAIN
+        answer = post(server.url, limits=IMPATIENT, ca_file=str(certificate / "cert.pem"))
+        assert answer.verdict is Verdict.AGAIN
 
 
 def test_ca_file_that_vanished_is_not_fatal(tmp_path):

@@ -246,7 +246,7 @@ def _clean(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 def _report_test(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     from stemphony.commands import report
 
-    return report.test(parsed.config, print)
+    return report.try_receiver(parsed.config, print)
 
 
 def _report_replay(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:

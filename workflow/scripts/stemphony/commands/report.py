@@ -16,8 +16,8 @@ from stemphony.paths import ResultPaths
 from stemphony.status import delivery, stemsalabim
 from stemphony.status import settings as status_settings
 from stemphony.status.courier import ANOTHER_SENDS, Courier, left_in, runs_of, spools_of
+from stemphony.status.limits import LIMITS, Limits
 from stemphony.status.reporter import trial_event
-from stemphony.status.sender import QUIET_S
 from stemphony.status.settings import ReportingSettings
 from stemphony.status.transport import Answer, HttpTransport, Trouble, Verdict
 from stemphony.store import ledger
@@ -56,7 +56,7 @@ ADVICE_ON_STATUS = {
 }
 
 
-def test(config: Path, say: Callable[[str], None]) -> int:
+def try_receiver(config: Path, say: Callable[[str], None], limits: Limits = LIMITS) -> int:
     """Send one event to the receiver of a config and say what happened; returns the exit status.
 
     Raises
@@ -73,7 +73,7 @@ def test(config: Path, say: Callable[[str], None]) -> int:
     if not status_settings.load([config], reporting=None).reporting:
         say("note: http_reporting.reporting is false in this config: a run would send nothing.")
     say(f"sending one event, {_described(settings)}")
-    transport = HttpTransport(settings)
+    transport = HttpTransport(settings, limits)
     began = time.monotonic()
     answer = transport.post(trial_event())
     took_ms = 1000 * (time.monotonic() - began)
@@ -122,7 +122,13 @@ def advice_on_words(what: str) -> str:
     return "Check http_reporting.url and the receiver."
 
 
-def replay(results: Sequence[Path], config: Path | None, say: Callable[[str], None], everything: bool = False) -> int:
+def replay(
+    results: Sequence[Path],
+    config: Path | None,
+    say: Callable[[str], None],
+    everything: bool = False,
+    limits: Limits = LIMITS,
+) -> int:
     """Send what runs have left in their spools; returns the exit status, 0 if nothing is left.
 
     Parameters
@@ -134,6 +140,8 @@ def replay(results: Sequence[Path], config: Path | None, say: Callable[[str], No
     everything : bool
         Send all events once more, also those that a receiver has taken, or refused for good: to another receiver, or
         to one that was corrected. What a living process sends by itself is left to it.
+    limits : Limits
+        Waits for the receiver.
 
     Returns
     -------
@@ -165,7 +173,7 @@ def replay(results: Sequence[Path], config: Path | None, say: Callable[[str], No
         try:
             if everything:
                 _forget(result)
-            statuses.append(_replay(result, settings, say))
+            statuses.append(_replay(result, settings, say, limits))
         except StemphonyError as error:
             say(f"{result.root}: not sent. {error}")
             statuses.append(1)
@@ -209,15 +217,15 @@ def _say_that_nothing_is_left(result: ResultPaths, say: Callable[[str], None]) -
     say(f"{result.root}: nothing to send; all reports of {len(runs_of(result))} runs are delivered.")
 
 
-def _replay(result: ResultPaths, settings: ReportingSettings, say: Callable[[str], None]) -> int:
+def _replay(result: ResultPaths, settings: ReportingSettings, say: Callable[[str], None], limits: Limits) -> int:
     before = left_in(result)
     if not before:
         _say_that_nothing_is_left(result, say)
         return 0
     say(f"{result.root}: {before} reports are left, {_described(settings)}")
-    courier = Courier(result, settings)
+    courier = Courier(result, settings, limits=limits)
     courier.start()
-    complete = courier.drain(math.inf, QUIET_S, tell=_every(PROGRESS_S, lambda: say(f"  {courier.arrived} delivered")))
+    complete = courier.drain(math.inf, tell=_every(PROGRESS_S, lambda: say(f"  {courier.arrived} delivered")))
     courier.stop()
     said = f"{result.root}: {courier.arrived} delivered"
     if courier.refused:

@@ -21,7 +21,7 @@ from typing import Any, Final
 from stemphony.paths import ResultPaths
 from stemphony.status.delivery import Delivery, count_undelivered, delivered_until, is_being_sent, read_events
 from stemphony.status.events import Event
-from stemphony.status.sender import QUIET_S, UNANSWERED_S, backoff_s
+from stemphony.status.limits import LIMITS, Limits
 from stemphony.status.settings import VIA_SUBMIT_HOST, ReportingSettings
 from stemphony.status.spool import lock, spool_file_of
 from stemphony.status.transport import Answer, HttpTransport, Transport, Trouble, Verdict
@@ -38,7 +38,6 @@ STOPPED_PAUSE_S: Final = 300.0
 ANOTHER_SENDS: Final = "another process sends them just now"
 NO_TIME: Final = "there was no time for all"
 
-BATCH_EVENTS: Final = 100
 BATCH_BYTES: Final = 256 * 1024
 FEWEST_FOR_A_BATCH: Final = 10
 """Fewer go one by one, as every receiver takes them."""
@@ -136,8 +135,10 @@ class Courier:
         The run that is alive, 0 for none. Spools that its jobs send by themselves are left to them.
     interval_s : float
         Shortest time between two looks at the files.
-    transport : callable
-        Makes the transport, in the thread.
+    transport : callable, optional
+        Makes the transport, in the thread. Without it: `HttpTransport`.
+    limits : Limits
+        Waits, pauses, and the size of a batch.
 
     Attributes
     ----------
@@ -154,12 +155,14 @@ class Courier:
         *,
         run: int = 0,
         interval_s: float = SWEEP_INTERVAL_S,
-        transport: Callable[[ReportingSettings], Transport] = HttpTransport,
+        transport: Callable[[ReportingSettings], Transport] | None = None,
+        limits: Limits = LIMITS,
     ) -> None:
         self.arrived = self.refused = 0
         self.trouble = ""
         self._result, self._settings, self._run, self._interval_s = result, settings, run, interval_s
-        self._make_transport = transport
+        self._limits = limits
+        self._make_transport = transport or (lambda settings: HttpTransport(settings, limits))
         self._transport: Transport | None = None
         self._condition = threading.Condition()
         self._thread = threading.Thread(target=self._work, name=THREAD_NAME, daemon=True)
@@ -182,16 +185,13 @@ class Courier:
         except RuntimeError as error:
             self.trouble, self._broken = type(error).__name__, True
 
-    def drain(self, wait_s: float, quiet_s: float = QUIET_S, tell: Callable[[], None] = lambda: None) -> bool:
+    def drain(self, wait_s: float, tell: Callable[[], None] = lambda: None) -> bool:
         """Wait until everything that is in the files now is delivered.
 
         Parameters
         ----------
         wait_s : float
-            Longest wait [s].
-        quiet_s : float
-            Longest wait for a receiver that takes nothing [s], counted anew from each time at which it wants to be
-            asked again (`Retry-After`).
+            Longest wait [s]. It ends earlier for a receiver that takes nothing for `Limits.quiet_s`.
         tell : callable
             Called every second or so meanwhile.
 
@@ -209,7 +209,7 @@ class Courier:
             while self._done < wanted and not self._broken:
                 # Who says when to come back is alive.
                 heard = max(self._last_arrival, self._come_back)
-                left = min(began + wait_s, heard + quiet_s) - time.monotonic()
+                left = min(began + wait_s, heard + self._limits.quiet_s) - time.monotonic()
                 left = 0.0 if self._come_back > began + wait_s else left
                 if left <= 0:
                     self.trouble = self.trouble or self._why_not_yet()
@@ -224,7 +224,7 @@ class Courier:
         if self._slow:
             return Trouble.SLOW.value
         asked_at = self._asked_at
-        if asked_at is not None and time.monotonic() - asked_at > UNANSWERED_S:
+        if asked_at is not None and time.monotonic() - asked_at > self._limits.unanswered_s:
             return Trouble.NO_ANSWER.value
         return NO_TIME
 
@@ -377,7 +377,7 @@ class Courier:
         """Take the next events in order, as many as one request may hold."""
         taken: list[_Taken] = []
         size = 0
-        while readers and len(taken) < BATCH_EVENTS and size < BATCH_BYTES:
+        while readers and len(taken) < self._limits.batch_events and size < BATCH_BYTES:
             reader = readers[0]
             assert reader.event is not None  # by construction: a reader without an event is not in the heap
             taken.append((reader, reader.event, reader.end))
@@ -407,7 +407,7 @@ class Courier:
                 self._come_back = time.monotonic() + answer.retry_after_s
                 self._rest(answer.retry_after_s)
             else:
-                self._rest(backoff_s(self._failures), unless_wanted_after=self._wanted)
+                self._rest(self._limits.backoff_s(self._failures), unless_wanted_after=self._wanted)
         return None
 
     def _count(self, arrived: int) -> None:

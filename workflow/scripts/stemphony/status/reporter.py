@@ -30,6 +30,7 @@ from stemphony.status.events import (
     sanitize_message,
     timestamp,
 )
+from stemphony.status.limits import LIMITS, Limits
 from stemphony.status.sender import Sender
 from stemphony.status.settings import VIA_JOB, ReportingSettings
 from stemphony.status.spool import Spool, claim, spool_file_of
@@ -70,6 +71,8 @@ class Reporter:
         `emit`, `flush` and `close` in the thread that calls these.
     clock : callable
         Gives the time of an event.
+    limits : Limits
+        Waits of the sender.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Reporter:
         send: bool = True,
         warn: Callable[[str], None],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        limits: Limits = LIMITS,
     ) -> None:
         self._warn = warn
         self._clock = clock
@@ -103,7 +107,7 @@ class Reporter:
         try:
             self._secrets = _secrets_of(settings)
             self._spool = Spool(spool_file, hold=send) if spool_file is not None else None
-            self._sender = Sender(settings, settled=self._settled) if send else None
+            self._sender = Sender(settings, limits=limits, settled=self._settled) if send else None
         except Exception as error:
             self._tell_internal(error)
 
@@ -345,6 +349,8 @@ class JobReporter:
         As for `Reporter`.
     clock, monotonic : callable
         Time of an event, and seconds since some moment, for the pace of progress reports.
+    limits : Limits
+        As for `Reporter`.
     """
 
     def __init__(
@@ -363,6 +369,7 @@ class JobReporter:
         warn: Callable[[str], None],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
+        limits: Limits = LIMITS,
     ) -> None:
         settings = settings if settings is not None else ReportingSettings()
         self._progress_event = settings.progress_event
@@ -386,6 +393,7 @@ class JobReporter:
             send=settings.via == VIA_JOB,
             warn=warn,
             clock=clock,
+            limits=limits,
         )
 
     def __enter__(self) -> Self:

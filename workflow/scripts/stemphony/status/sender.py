@@ -8,34 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import random
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from stemphony.status.limits import LIMITS, Limits
 from stemphony.status.settings import ReportingSettings
-from stemphony.status.transport import RETRY_AFTER_CAP_S, Answer, HttpTransport, Transport, Trouble, Verdict
+from stemphony.status.transport import Answer, HttpTransport, Transport, Trouble, Verdict
 
-BACKOFF_BASE_S: Final = 0.5
-BACKOFF_CAP_S: Final = 60.0
-UNANSWERED_S: Final = 2.0
-"""An attempt that is older than this does not hold an impatient flush."""
-
-QUIET_S: Final = 10.0
-"""A receiver that takes nothing for so long, from when it wanted to be asked again, is not waited for any longer."""
-
-QUEUE_LENGTH: Final = 1000
 THREAD_NAME: Final = "stemphony-status"
 
 _STOP_JOIN_S: Final = 0.2
 _MAX_WAIT_S: Final = 3600.0
-
-
-def backoff_s(failures: int) -> float:
-    """Draw the pause after so many failures in a row: anything up to 0.5 s, 1 s, 2 s … 60 s (full jitter)."""
-    return random.uniform(0.0, min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2.0 ** min(failures - 1, 10)))
 
 
 class Sender:
@@ -45,8 +31,11 @@ class Sender:
     ----------
     settings : ReportingSettings
         Where to, and with what.
-    transport : callable
-        Makes the transport, in the thread; so a process that sends nothing never imports requests.
+    transport : callable, optional
+        Makes the transport, in the thread, so a process that sends nothing never imports requests. Without it:
+        `HttpTransport`.
+    limits : Limits
+        Waits, pauses, and the length of the queue.
     settled : callable
         Told, in the thread and in order, what became of each event that is done with: the event, where its line
         ends in the spool, and the answer, which says that it has arrived or that it never can.
@@ -55,11 +44,13 @@ class Sender:
     def __init__(
         self,
         settings: ReportingSettings,
-        transport: Callable[[ReportingSettings], Transport] = HttpTransport,
+        transport: Callable[[ReportingSettings], Transport] | None = None,
+        limits: Limits = LIMITS,
         settled: Callable[[Mapping[str, Any], int | None, Answer], None] = lambda event, end, answer: None,
     ) -> None:
         self._settings = settings
-        self._make_transport = transport
+        self._limits = limits
+        self._make_transport = transport or (lambda settings: HttpTransport(settings, limits))
         self._settled = settled
         self._condition = threading.Condition()
         self._queue: deque[tuple[bytes, int | None]] = deque()
@@ -94,10 +85,10 @@ class Sender:
             self._taken += 1
             if self._open_circuit or self._stopping or self._overflown:
                 return
-            if len(self._queue) >= QUEUE_LENGTH:
+            if len(self._queue) >= self._limits.queue_length:
                 # None that follows either: order is kept, and what is acknowledged is a beginning of the spool.
                 self._overflown = True
-                self._notice("queue", f"more than {QUEUE_LENGTH} wait; later ones stay in the spool")
+                self._notice("queue", f"more than {self._limits.queue_length} wait; later ones stay in the spool")
                 return
             if self._held_back is not None:
                 self._held_back.append((line, end))
@@ -186,11 +177,11 @@ class Sender:
                 return 0.0
             # Who says when to come back is alive.
             heard = max(self._last_arrival, self._next_attempt if self._told_to_wait else 0.0)
-            return min(deadline, heard + QUIET_S) - now
+            return min(deadline, heard + self._limits.quiet_s) - now
         if self._failures:
             return 0.0
         if self._attempt_since is not None:
-            deadline = min(deadline, self._attempt_since + UNANSWERED_S)
+            deadline = min(deadline, self._attempt_since + self._limits.unanswered_s)
         return deadline - now
 
     def _start(self) -> None:
@@ -269,13 +260,14 @@ class Sender:
 
     def _schedule(self, asked_s: float | None) -> None:
         now = time.monotonic()
-        pause = backoff_s(self._failures)
+        base_s = self._limits.backoff_base_s
+        pause = self._limits.backoff_s(self._failures)
         self._told_to_wait = asked_s is not None and asked_s > 0
         if asked_s is not None and self._told_to_wait:
-            pause = min(asked_s + min(pause, BACKOFF_BASE_S), RETRY_AFTER_CAP_S)
+            pause = min(asked_s + min(pause, base_s), self._limits.retry_after_cap_s)
         elif self._patient_until > now:
             # Who waits patiently gets tries until the end, not one that falls just behind it.
-            pause = min(pause, max(BACKOFF_BASE_S, (self._patient_until - now) / 2))
+            pause = min(pause, max(base_s, (self._patient_until - now) / 2))
         self._next_attempt = now + pause
 
     def _pause(self) -> None:

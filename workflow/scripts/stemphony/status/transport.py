@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
+from stemphony.status.limits import LIMITS, Limits
 from stemphony.status.settings import ReportingSettings
 
 if TYPE_CHECKING:
@@ -27,16 +28,8 @@ if TYPE_CHECKING:
 
     from requests.adapters import HTTPAdapter
 
-CONNECT_TIMEOUT_S: Final = 3.0
-READ_TIMEOUT_S: Final = 5.0
-ANSWER_DEADLINE_S: Final = 10.0
-"""From the last byte of a request to the end of its answer, however slowly that drips."""
-
 MAX_ANSWER_BYTES: Final = 4096
-MAX_IDLE_CONNECTION_S: Final = 10.0
-"""Older connections are not used again: firewalls forget them without a word."""
-
-RETRY_AFTER_CAP_S: Final = 60.0
+"""Longer answers are not read: a receiver has nothing to say that takes more."""
 
 _NO_ROUTE: Final = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
 _ENDLESS_HEADERS: Final = re.compile(r"more than \d+ (headers|bytes when reading header line)")
@@ -109,11 +102,13 @@ def verdict_on(status: int) -> Verdict:
     return Verdict.STOP
 
 
-def retry_after_s(header: str | None, now: datetime | None = None) -> float | None:
-    """Read a Retry-After header, seconds or a date, capped at a minute; None for none and for nonsense."""
+def retry_after_s(
+    header: str | None, now: datetime | None = None, cap_s: float = LIMITS.retry_after_cap_s
+) -> float | None:
+    """Read a Retry-After header, seconds or a date, as a pause of at most `cap_s`; None for none and for nonsense."""
     text = (header or "").strip()
     if re.fullmatch(r"[0-9]{1,18}", text):
-        return min(float(text), RETRY_AFTER_CAP_S)
+        return min(float(text), cap_s)
     from email.utils import parsedate_to_datetime
 
     try:
@@ -121,7 +116,7 @@ def retry_after_s(header: str | None, now: datetime | None = None) -> float | No
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return min(max((moment - (now or datetime.now(UTC))).total_seconds(), 0.0), RETRY_AFTER_CAP_S)
+    return min(max((moment - (now or datetime.now(UTC))).total_seconds(), 0.0), cap_s)
 
 
 def batch_url(url: str) -> str | None:
@@ -161,10 +156,18 @@ class HttpTransport:
     A transport adapter is used without a session: a session would follow redirects or at least read their
     bodies, keep cookies, and take credentials from `.netrc` and proxies and certificates from the
     environment.
+
+    Parameters
+    ----------
+    settings : ReportingSettings
+        Where to, and with what.
+    limits : Limits
+        Longest waits for a connection and an answer.
     """
 
-    def __init__(self, settings: ReportingSettings) -> None:
+    def __init__(self, settings: ReportingSettings, limits: Limits = LIMITS) -> None:
         _hush_library_logs()
+        self._limits = limits
         self._url = settings.url
         self._batch_url = batch_url(settings.url)
         self._parameters = dict(settings.parameters)
@@ -178,7 +181,7 @@ class HttpTransport:
         if settings.auth_user:
             credentials = f"{settings.auth_user}:{settings.auth_pass}".encode()
             self._headers["Authorization"] = "Basic " + base64.b64encode(credentials).decode("ascii")
-        self._adapter = _bounded_adapter()
+        self._adapter = _bounded_adapter(limits)
         self._last_used = time.monotonic()
 
     def post(self, event: Mapping[str, Any]) -> Answer:
@@ -231,7 +234,7 @@ class HttpTransport:
     def _post(self, url: str, body: bytes) -> Answer:
         import requests
 
-        if time.monotonic() - self._last_used > MAX_IDLE_CONNECTION_S:
+        if time.monotonic() - self._last_used > self._limits.idle_connection_s:
             self._adapter.close()
         try:
             request = requests.Request("POST", url, data=body, headers=self._headers).prepare()
@@ -241,7 +244,7 @@ class HttpTransport:
             response = self._adapter.send(
                 request,
                 stream=True,
-                timeout=(CONNECT_TIMEOUT_S, READ_TIMEOUT_S),
+                timeout=(self._limits.connect_s, self._limits.read_s),
                 verify=self._verify,
                 proxies={},
             )
@@ -252,7 +255,7 @@ class HttpTransport:
             answer = Answer(
                 verdict_on(response.status_code),
                 f"status {response.status_code}",
-                retry_after_s(response.headers.get("Retry-After")),
+                retry_after_s(response.headers.get("Retry-After"), cap_s=self._limits.retry_after_cap_s),
                 body,
                 slow,
             )
@@ -368,10 +371,11 @@ def _hush_library_logs() -> None:
 class _DeadlineReader(io.RawIOBase):
     """Bytes of one answer. Timeouts of sockets begin anew with each byte; this one does not."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, limits: Limits) -> None:
         self._connection = connection
         self._raw = connection.makefile("rb", buffering=0)
-        self._deadline = time.monotonic() + ANSWER_DEADLINE_S
+        self._read_s = limits.read_s
+        self._deadline = time.monotonic() + limits.answer_s
 
     def readable(self) -> bool:
         return True
@@ -380,7 +384,7 @@ class _DeadlineReader(io.RawIOBase):
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("the answer took too long")
-        self._connection.settimeout(min(left, READ_TIMEOUT_S))
+        self._connection.settimeout(min(left, self._read_s))
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
@@ -391,14 +395,15 @@ class _DeadlineReader(io.RawIOBase):
 class _DeadlineSocket:
     """What http.client wants of a socket when it reads an answer."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, limits: Limits) -> None:
         self._connection = connection
+        self._limits = limits
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_DeadlineReader(self._connection))
+        return io.BufferedReader(_DeadlineReader(self._connection, self._limits))
 
 
-def _bounded_adapter() -> HTTPAdapter:
+def _bounded_adapter(limits: Limits) -> HTTPAdapter:
     """Make an adapter without retries of its own, whose answers have a deadline."""
     from http.client import HTTPResponse
 
@@ -408,7 +413,7 @@ def _bounded_adapter() -> HTTPAdapter:
 
     class BoundedResponse(HTTPResponse):
         def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-            super().__init__(_DeadlineSocket(sock), *args, **kwargs)  # type: ignore[arg-type]
+            super().__init__(_DeadlineSocket(sock, limits), *args, **kwargs)  # type: ignore[arg-type]
 
     class BoundedConnection(HTTPConnection):
         response_class = BoundedResponse
