@@ -11,14 +11,14 @@ README = page.PAGE.parents[1] / "README.md"
 
 
 def sentences(performance: str) -> list[str]:
-    """Two lines for the README, from the table that `make bench-peers` wrote into the page."""
+    """Lines for the README, from the table that `make bench-peers` wrote into the page."""
     table = page.between(COMMAND, performance)
     small, large = (_figure(rf"^\| {grid}² \|.*\*\*([\d.]+)\*\*", table) for grid in (512, 1024))
     series = _figure(r"^\| Stemphony, probe_basis,.*\*\*([\d.]+)\*\*", table)
     return [
         f"On one core, Stemphony needs {small} times less CPU time than abTEM on a 512² grid and {large} times less on "
         "1024².",
-        f"For a series of 7 defoci × 256 positions, `probe_basis` needs {series} times less. "
+        f"For a series of 7 defoci × 256 positions, `probe_basis` needs {series} times less.",
         "[docs/performance.md](docs/performance.md) has the tables.",
     ]
 

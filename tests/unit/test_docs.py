@@ -6,6 +6,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 from stemphony.experiment import configuration
 from stemphony.orchestration import preflight
@@ -47,6 +48,14 @@ def test_links_and_files_that_pages_name_exist():
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name} links {target}"
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/physics.md", "docs/architecture.md"])
+def test_modules_that_pages_name_exist(name):
+    package = ROOT / "workflow/scripts/stemphony"
+    places = (ROOT, package, package / "physics", ROOT / "tests/physics")
+    for module in re.findall(r"`([\w/.-]+\.py)\b", (ROOT / name).read_text(encoding="utf-8")):
+        assert any((place / module).exists() for place in places), f"{name} names {module}, which does not exist"
 
 
 def test_the_readme_stays_short():
