@@ -1,4 +1,4 @@
-"""What checkpoints cost a job: `python docs/benchmarks/checkpoints.py [SECONDS]`; docs/explanation/performance.md has the reasons.
+"""What checkpoints cost a job: `python docs/benchmarks/checkpoints.py [SECONDS]`.
 
 Jobs of SrTiO3 compute for some seconds each with checkpoints on the disk of the repository, far more often than
 the once a minute of real jobs, and are then stopped. Shown is the share of the time that went into writing.

@@ -354,7 +354,7 @@ class Bench:
                 write_job(Path(folder, f"{index}.nc"), e, record, signals, table, self.atoms)
 
     def record(self) -> dict[str, Any]:
-        """Settings and results as one flat object, times of stages in CPU seconds; docs/explanation/performance.md explains it."""
+        """Settings and results as one flat object, in CPU seconds. docs/explanation/performance.md has the keys."""
         s, e = self.settings, self.experiment
         counted = ("transmission", "incident", "propagation", "detection")
         work, busy = self._measured * s.slices, min(s.threads, self._measured)
