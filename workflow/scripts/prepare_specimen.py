@@ -19,7 +19,7 @@ from stemphony.errors import SpecimenError, StemphonyError
 from stemphony.orchestration.script import run
 from stemphony.provenance import canonical_json
 from stemphony.specimen.specimen_file import write_specimen
-from stemphony.specimen.structures import content_sha256, read_snapshots, read_specimen
+from stemphony.specimen.structures import CHECKS, content_sha256, read_snapshots, read_specimen
 
 USAGE = "usage: prepare_specimen.py PARAMS_JSON OUTPUT"
 
@@ -31,7 +31,8 @@ def main(arguments: list[str]) -> None:
     params: dict[str, Any] = json.loads(arguments[0])
     settings = dict(params["specimen"])
     file = unchanged_file("STEMPHONY_SPECIMEN_FILE", settings.pop("file_sha256"))
-    specimen = read_specimen(file, **settings)
+    # The main process has checked density and distances, and knows what the config accepts.
+    specimen = read_specimen(file, **settings, accept=CHECKS)
     snapshots_sha256 = params.get("snapshots_sha256")
     if snapshots_sha256 is not None:
         trajectory = unchanged_file("STEMPHONY_SNAPSHOTS_FILE", snapshots_sha256)

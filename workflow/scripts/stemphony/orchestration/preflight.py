@@ -21,6 +21,8 @@ from stemphony.status import settings as status_settings
 
 if TYPE_CHECKING:
     from stemphony.compute.cost import WavePlan
+    from stemphony.specimen.crystal import Crystal
+    from stemphony.specimen.structures import Specimen
 
 SINGLE_PRECISION = 5e-5
 """What rounding in single precision does to the faintest signals, relative to themselves.
@@ -51,6 +53,16 @@ class Inputs:
 
 
 @dataclass(frozen=True)
+class Sources:
+    """Where the atoms come from, in words: reading of the file, formula of its cell, displacements, occupancies."""
+
+    reading: str
+    formula: str
+    displacements: str
+    occupancies: str
+
+
+@dataclass(frozen=True)
 class Preflight:
     """A campaign that has passed all checks.
 
@@ -67,6 +79,8 @@ class Preflight:
     experiment: Experiment
     atoms: int
     specimen_format: str
+    crystal: Crystal
+    sources: Sources
     mem_mb: int
     budget_mb: float
     result_mb: float
@@ -90,7 +104,10 @@ class Preflight:
         detectors += ["CBED"] if e.cbed_max is not None else []
         rows = [
             ("simulation", f"{c.name}: {c.config['simulation']['title']}"),
-            ("specimen", f"{self.atoms} atoms in {lx:.5g} × {ly:.5g} × {lz:.5g} Å ({_unit(self.specimen_format)})"),
+            ("specimen", f"{self.atoms} atoms in {lx:.5g} × {ly:.5g} × {lz:.5g} Å ({self.sources.reading})"),
+            ("crystal", self.crystal.text(self.sources.formula)),
+            ("thermal displacements", self.sources.displacements),
+            ("occupancies", self.sources.occupancies),
             ("grid", f"{nx} × {ny} points of {dx:.4f} × {dy:.4f} Å, {e.precision} precision{self._windows()}"),
             ("band limit", f"{e.band_limit_angle / MRAD:.2f} mrad"),
             ("slices", f"{e.slices} of {e.slice_thickness:.4f} Å, {len(e.depth_slices)} depth(s) stored"),
@@ -227,6 +244,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
     from stemphony.compute.cost import DEFAULT_BUDGET_MB, memory_mb, result_bytes, wave_plan
     from stemphony.physics.scattering import elements
     from stemphony.specimen import structures
+    from stemphony.specimen.crystal import Crystal
     from stemphony.store import ledger
 
     result = paths.ResultPaths.of(inputs.config["simulation"]["name"], base)
@@ -235,10 +253,11 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
         ledger.identity(result, inputs.config["simulation"]["random_seed"])  # or the message that it is damaged
     config = inputs.config
     block = config["specimen"]
-    specimen = structures.read_specimen(
-        inputs.specimen_file, format=block["format"], supercell=block["supercell"], repeat=block["repeat"],
-        vacuum_angstrom=block["vacuum_angstrom"], u_iso_angstrom2=block["u_iso_angstrom2"],
-    )  # fmt: skip
+    settings = {key: value for key, value in block.items() if key != "file"}
+    specimen = structures.read_specimen(inputs.specimen_file, **settings)
+    crystal = Crystal.of(specimen)
+    if "density" not in block["accept"]:
+        crystal.require_density(inputs.specimen_file)
     file, parametrization = inputs.specimen_file, config["grating"]["parametrization"]
     structures.require_elements(specimen, elements(parametrization), parametrization, file)
     files = InputFiles(
@@ -273,6 +292,8 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
         experiment=experiment,
         atoms=atoms,
         specimen_format=specimen.format,
+        crystal=crystal,
+        sources=_sources(config, specimen, crystal),
         mem_mb=wanted_memory if wanted_memory != "auto" else 100 * math.ceil(memory * 1.2 / 100),
         budget_mb=budget,
         result_mb=_result_mb(planned, atoms, result_bytes(experiment)),
@@ -287,6 +308,8 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
             *experiment.notes,
             *specimen.notes,
             *_unused_u(block, specimen.symbols.tolist()),
+            *crystal.notes(),
+            *_without_effect(config, specimen),
             *_hints(planned, experiment, tail),
         ),
     )
@@ -390,8 +413,52 @@ def _hints(planned: Campaign, experiment: Experiment, tail: float) -> list[str]:
     return hints
 
 
-def _unit(name: str) -> str:
-    return "STEMsalabim's xyz: nm" if name == "stemsalabim" else "read by ASE: Å"
+def _sources(config: Mapping[str, Any], specimen: Specimen, crystal: Crystal) -> Sources:
+    """Where the atoms of a specimen come from, as the plan says it."""
+    phonons = config["frozen_phonon"]
+    if not phonons["enabled"]:
+        displacements = "none: frozen_phonon.enabled is false"
+    elif _uses_snapshots(config):
+        displacements = "the snapshots"
+    else:
+        displacements = specimen.u_source
+    if not crystal.partial_sites:
+        occupancies = "every site is full"
+    elif _uses_snapshots(config):
+        occupancies = "the snapshots"
+    else:
+        occupancies = (
+            f"{crystal.partial_sites} of {len(specimen.symbols)} sites are partial by the file, and drawn in each "
+            "configuration"
+        )
+    unit = "nm" if specimen.format == "stemsalabim" else "Å"
+    reader = specimen.reader or ("Stemphony" if specimen.format == "stemsalabim" else "ASE")
+    kind = "STEMsalabim's xyz" if specimen.format == "stemsalabim" else specimen.format
+    reading = f"read by ASE: {unit}" if specimen.format == "ase" else f"{kind}, read by {reader}: {unit}"
+    return Sources(reading, specimen.formula, displacements, occupancies)
+
+
+def _uses_snapshots(config: Mapping[str, Any]) -> bool:
+    """Whether the configurations are the frames of a trajectory."""
+    return bool(config["frozen_phonon"]["enabled"] and config["frozen_phonon"]["snapshots"] is not None)
+
+
+def _without_effect(config: Mapping[str, Any], specimen: Specimen) -> list[str]:
+    """Notes on what snapshots, or atoms at rest, leave unused."""
+    block, notes = config["specimen"], []
+    if _uses_snapshots(config):
+        given = [key for key in ("u_iso_angstrom2", "temperature_k", "debye_temperature_k") if block[key]]
+        if given:
+            keys = ", ".join(f"specimen.{key}" for key in given)
+            notes.append(f"no effect: {keys}. The snapshots are complete configurations.")
+        if specimen.occupancy is not None:
+            notes.append("the occupancies of the structure file are not used: all atoms of the snapshots are present.")
+    elif specimen.occupancy is not None and not config["frozen_phonon"]["enabled"]:
+        notes.append(
+            "frozen_phonon.enabled is false, so the occupancies are drawn once: images show one arrangement of the "
+            "atoms, not the mean. Enable frozen phonons, with a U of 0 for atoms at rest, to average over arrangements."
+        )
+    return notes
 
 
 def _hours(hours: float) -> str:

@@ -27,6 +27,9 @@ THINNEST = 0.5
 GAP = 3.0
 """Å. Empty layers across the cell count for no more than this in the density without gaps."""
 
+LONGEST = 6.0
+"""Å. Neighbours in solids are nearer: 5.3 Å in caesium, the largest of all elements."""
+
 _NEIGHBOURHOOD = 8.0  # Å; periodic cells that are narrower are repeated before distances are looked for
 
 
@@ -88,12 +91,19 @@ class Crystal:
 
     def notes(self) -> list[str]:
         """What is unusual and may be meant."""
-        if self.density_without_gaps >= THINNEST:
-            return []
-        return [
-            f"the density is {self.density_without_gaps:.3g} g/cm³ without empty layers of more than {GAP:g} Å; solids "
-            f"have more than {THINNEST:g}. Check the cell and the unit of the structure file (Å; STEMsalabim: nm)."
-        ]
+        check = "Check the cell and the unit of the structure file (Å; STEMsalabim: nm)."
+        if self.density_without_gaps < THINNEST:
+            return [
+                f"the density is {self.density_without_gaps:.3g} g/cm³ without empty layers of more than {GAP:g} Å; "
+                f"solids have more than {THINNEST:g}. {check}"
+            ]
+        # Where every layer is empty, as in a crystal ten times too large, the density without them shows nothing.
+        if self.density < THINNEST and self.shortest is not None and self.shortest > LONGEST:
+            return [
+                f"the density is {self.density:.3g} g/cm³, and all atoms are at least {self.shortest:.3g} Å apart; in "
+                f"solids neighbours are nearer than {LONGEST:g} Å. {check}"
+            ]
+        return []
 
     def require_density(self, file: Path | str) -> None:
         """Raise SpecimenError where no crystal is as dense."""
