@@ -48,6 +48,11 @@ specimen:
   repeat: [1, 1, 1]
   vacuum_angstrom: [0.0, 0.0, 0.0]
   u_iso_angstrom2: {}
+  u_source: file
+  temperature_k: null
+  debye_temperature_k: null
+  occupancy: random
+  accept: []
 grating:
   gpts: null
   sampling_angstrom: 0.05

@@ -54,6 +54,7 @@ def present_sites(
     """
     if not ((occupancy >= 0) & (occupancy <= 1)).all():
         raise ValueError(f"occupancies from {occupancy.min()} to {occupancy.max()}: must lie between 0 and 1")
+    # ASSUME: clusters are occupied independently of each other; there is no short-range order.
     random = generator(random_seed, configuration, defocus_pm, _OCCUPANCY)
     names, unit = alternatives(len(occupancy), cluster, alternative)
     largest = np.zeros(len(names))
