@@ -1,19 +1,19 @@
 # The whole developer interface. `make run` and `make test` do their own set-up.
 .PHONY: help setup run demo-monitor test check format compare bench bench-peers bench-growth bench-reporting bench-scale regression soak
-help: ## this list
+help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
-setup: .venv/installed ## one environment, .venv, from the lock file
+setup: .venv/installed ## install into .venv from the lock file
 .venv/installed: envs/development.lock.txt pyproject.toml envs/install.sh
 	@sh envs/install.sh
-run: .venv/installed ## the demo: SrTiO3 with thermal motion, 3 defoci × 2 configurations
+run: .venv/installed ## run the demo: SrTiO3, 3 defoci × 2 configurations
 	@.venv/bin/stemphony run config/config.yaml
-demo-monitor: .venv/installed ## a monitor on http://127.0.0.1:8000/ with that simulation reporting to it
+demo-monitor: .venv/installed ## show a monitor on http://127.0.0.1:8000/ while the demo reports to it
 	@.venv/bin/stemphony monitor demo
 test: .venv/installed ## all tests
 	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest
-soak: .venv/installed ## random kills in simulations on a real Slurm cluster of our own: KILLS=50 SEED=1 (root; minutes)
+soak: .venv/installed ## kill processes at random on a Slurm test cluster: KILLS=50 SEED=1 (root; minutes)
 	@OMP_NUM_THREADS=1 .venv/bin/python tests/cluster/soak.py --kills $(or $(KILLS),50) --seed $(or $(SEED),1)
-check: .venv/installed ## lint, format, types
+check: .venv/installed ## check lint, format and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/snakefmt --check Snakefile workflow/rules
@@ -23,21 +23,21 @@ format: .venv/installed ## apply the formatters
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 	.venv/bin/snakefmt Snakefile workflow/rules
-compare: .venv/installed ## the comparison with abTEM of docs/abtem.md, in an environment of its own (minutes)
+compare: .venv/installed ## compare signals with abTEM, for docs/abtem.md (minutes)
 	@test -x .venv-abtem/bin/python || python3 -m venv .venv-abtem
 	@.venv-abtem/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/abtem.lock.txt
 	@.venv-abtem/bin/python docs/comparison/abtem_comparison.py
-bench: .venv/installed ## what a wave and a job cost on this machine, for docs/performance.md (minutes)
+bench: .venv/installed ## measure a wave and a job, for docs/performance.md (minutes)
 	@.venv/bin/python docs/benchmarks/ours.py
-bench-peers: .venv/installed ## the same work beside abTEM, in turns, for docs/performance.md (minutes)
+bench-peers: .venv/installed ## measure the same work with abTEM, for docs/performance.md (minutes)
 	@test -x .venv-abtem/bin/python || python3 -m venv .venv-abtem
 	@.venv-abtem/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/abtem.lock.txt
 	@.venv/bin/python docs/benchmarks/peers.py
-bench-growth: .venv/installed ## how the cost grows and where the algorithms cross, for docs/performance.md (minutes)
+bench-growth: .venv/installed ## measure how the cost grows, for docs/performance.md (minutes)
 	@OMP_NUM_THREADS=1 .venv/bin/python docs/benchmarks/growth.py
-regression: .venv/installed ## the loop's cost in FFTs of its grid has a bound
+regression: .venv/installed ## fail if a wave became more expensive
 	@.venv/bin/python docs/benchmarks/regression.py
-bench-scale: .venv/installed ## a campaign of 10,000 jobs whose physics is a copy of a file, for docs/performance.md (half an hour)
+bench-scale: .venv/installed ## run 10,000 jobs without physics, for docs/performance.md (half an hour)
 	@OMP_NUM_THREADS=1 .venv/bin/python docs/benchmarks/scale.py
-bench-reporting: .venv/installed ## what status reports cost a simulation, measured (minutes)
+bench-reporting: .venv/installed ## measure what status reports cost (minutes)
 	@.venv/bin/python docs/benchmarks/reporting.py

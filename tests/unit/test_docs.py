@@ -1,4 +1,4 @@
-"""What the pages say about the code is so."""
+"""The pages agree with the code."""
 
 from __future__ import annotations
 
