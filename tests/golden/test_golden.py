@@ -29,7 +29,7 @@ def test_the_kept_file_is_small():
 
 
 @pytest.mark.parametrize("size", [1e-9, 1e-6])
-def test_a_small_move_is_seen(size):
+def test_a_small_change_of_a_number_is_found(size):
     with np.load(make.FILE) as kept:
         for name in set(kept.files) - {"physics_version"}:
             values = kept[name]
@@ -40,7 +40,7 @@ def test_a_small_move_is_seen(size):
             assert make.difference(values, values * (1 + 1e-13)) < 1
 
 
-def test_every_signal_is_watched_at_every_depth():
+def test_every_signal_is_compared_at_every_depth():
     with np.load(make.FILE) as kept:
         assert kept["usual_rings"].shape == (2, 2, 3, 3)
         assert kept["other_rings"].shape == (2, 2, 2, 1)
@@ -49,7 +49,7 @@ def test_every_signal_is_watched_at_every_depth():
             assert np.count_nonzero(kept[name]) > 0.9 * kept[name].size or name.endswith(("bins", "atoms"))
 
 
-def test_numbers_are_kept_anew_only_under_a_new_version(tmp_path, monkeypatch):
+def test_the_golden_file_changes_only_with_a_new_version(tmp_path, monkeypatch):
     file = tmp_path / "jobs.npz"
     file.write_bytes(make.FILE.read_bytes())
     monkeypatch.setattr(make, "FILE", file)

@@ -62,7 +62,7 @@ def test_a_finer_scan_adds_next_to_nothing():
     assert ranks[0] <= ranks[1] <= ranks[0] + 3 < 130
 
 
-def test_all_beams_of_the_aperture_are_the_most_there_are():
+def test_no_basis_is_larger_than_the_number_of_beams_in_the_aperture():
     positions = [(x, y) for x in np.arange(30) * 0.5 for y in np.arange(32) * 0.5]
     aperture, blocks = probes((0.0,), positions)
     basis = probe_basis(blocks, 1e-10)
@@ -84,7 +84,7 @@ def test_blocks_and_order_of_the_probes_do_not_matter():
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-7, 1e-8, 1e-9, 1e-12, 1e-20])
 @pytest.mark.parametrize("width", [0.003, 0.03, 0.3])
 @pytest.mark.parametrize("room", [0.0, 1e9])
-def test_probes_that_hardly_differ_are_held_to_a_fine_tolerance(monkeypatch, tolerance, width, room):
+def test_probes_that_hardly_differ_keep_a_fine_tolerance(monkeypatch, tolerance, width, room):
     # After a few waves nothing is left of such probes but rounding, of which no wave may be made twice.
     monkeypatch.setattr(module, "_KEPT_BYTES", room)
     positions = [(3 + x, 2 + y) for x in np.linspace(0, width, 8) for y in np.linspace(0, width, 20)]
@@ -101,7 +101,7 @@ def test_probes_that_hardly_differ_are_held_to_a_fine_tolerance(monkeypatch, tol
 
 
 @pytest.mark.parametrize("tolerance", [1e-2, 1e-5])
-def test_a_basis_of_too_many_waves_is_given_up(monkeypatch, tolerance):
+def test_the_search_gives_up_a_basis_of_too_many_waves(monkeypatch, tolerance):
     positions = [(x, y) for x in np.linspace(0, 8, 20) for y in np.linspace(0, 8, 20)]
     _, blocks = probes((0.0, 50.0), positions)
     rank = probe_basis(blocks, tolerance).shape[1]
@@ -116,7 +116,7 @@ def test_a_basis_of_too_many_waves_is_given_up(monkeypatch, tolerance):
     assert steps[-1] <= 64
 
 
-def test_what_has_no_room_in_memory_is_made_again(monkeypatch):
+def test_residuals_that_do_not_fit_the_memory_give_the_same_basis(monkeypatch):
     _, blocks = probes()
     kept = probe_basis(blocks, 1e-8)
     monkeypatch.setattr(module, "_KEPT_BYTES", 0)
@@ -152,7 +152,7 @@ def test_one_probe_is_its_own_basis():
 
 
 @pytest.mark.parametrize(("blocks", "tolerance"), [([], 1e-4), ([np.ones((3, 2), complex)], 0.0)])
-def test_nothing_to_span_and_no_tolerance_are_refused(blocks, tolerance):
+def test_no_probes_or_no_tolerance_are_refused(blocks, tolerance):
     with pytest.raises(ValueError, match="need a positive one and probes"):
         probe_basis(blocks, tolerance)
 
@@ -189,7 +189,7 @@ def test_forms_measure_what_detectors_measure(edges, center_of_mass, bins):
     np.testing.assert_allclose(forms, np.conj(np.swapaxes(forms, 1, 2)), atol=1e-15)
 
 
-def test_hard_edges_make_as_few_regions_as_they_cut():
+def test_hard_edges_make_one_region_per_piece():
     detectors = DetectorSet(GRID, LAM, np.linspace(0, 0.045, 10), {"a": (0.01, 0.02)}, "hard", True, RADIUS)
     regions, combination = detectors.regions()
     # 9 bins that the ring does not cut, what lies beyond them, and two moments.
@@ -198,7 +198,7 @@ def test_hard_edges_make_as_few_regions_as_they_cut():
     assert combination.shape == (9 + 1 + 1 + 2, 12)
 
 
-def test_nothing_that_arrives_has_no_center_of_mass():
+def test_zero_intensity_has_no_center_of_mass():
     detectors = DetectorSet(GRID, LAM, None, RINGS, "hard", True, RADIUS)
     seen = detectors.signals(detectors.values(np.zeros((detectors.pixels.size, 2))))
     assert np.isnan(seen.center_of_mass).all()

@@ -143,7 +143,7 @@ def test_center_of_mass_is_the_mean_force_on_the_probe(make_plan):
     np.testing.assert_allclose(measured, expected, rtol=1e-10)
 
 
-def test_nothing_measured_has_no_center_of_mass():
+def test_without_intensity_there_is_no_center_of_mass():
     nothing = np.zeros(GRID.gpts, dtype=complex)
     signals = DetectorSet(GRID, LAM, [0.0, 0.05], {}, "hard", True, KC).measure(nothing)
     assert signals.total == 0

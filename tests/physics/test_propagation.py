@@ -66,7 +66,7 @@ def test_distances_add_up_and_cancel():
     np.testing.assert_allclose(step[12.5] * step[-12.5], 1, atol=1e-12)
 
 
-def test_single_precision_is_the_rounded_double_one():
+def test_single_precision_is_rounded_double_precision():
     arguments = GRID, LAM, 5000.0, band_limit(GRID)
     single = fresnel_propagator(*arguments, dtype=np.complex64)
     assert single.dtype == np.complex64

@@ -80,12 +80,12 @@ def test_an_atom_outside_along_the_beam_is_an_error_that_names_it(z):
         wrap_positions([[0, 0, 0], [1, 1, -0.9], [0, 0, z]], (5.0, 5.0, 30.0))
 
 
-def test_a_position_that_is_no_number_is_an_error_that_names_it():
+def test_a_position_that_is_not_finite_is_an_error_that_names_it():
     with pytest.raises(ValueError, match="atom 1"):
         wrap_positions([[0, 0, 0], [np.nan, 0, 0]], (5.0, 5.0, 5.0))
 
 
-def test_wrapping_leaves_its_argument_alone():
+def test_wrapping_does_not_change_its_argument():
     positions = np.array([[-1.0, 6.0, 5.5]])
     wrap_positions(positions, (5.0, 5.0, 5.0))
     assert positions.tolist() == [[-1.0, 6.0, 5.5]]

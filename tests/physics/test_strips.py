@@ -109,7 +109,7 @@ def test_a_wave_leaves_nothing_behind_for_the_next(layout):
     np.testing.assert_array_equal(through(first), alone)
 
 
-def test_what_the_plan_does_not_carry_is_refused(layout):
+def test_content_beyond_the_columns_of_the_plan_is_refused(layout):
     plan = layout((48, 120), 20, np.complex128, "FFTW_ESTIMATE")
     beyond = np.zeros((48, 120))
     beyond[3, 60] = 1e-30

@@ -21,8 +21,8 @@ from stemphony.experiment.campaign import Campaign, InputFiles
 from stemphony.experiment.model import Experiment
 from stemphony.paths import ResultPaths
 from stemphony.results import job_file
-from stemphony.results.averages import Merge
 from stemphony.results.merge import merge
+from stemphony.results.merge_task import MergeTask
 from stemphony.specimen.structures import Specimen
 
 from support.specimens import srtio3
@@ -166,7 +166,7 @@ class FakeCampaign:
         """Merge the job files into stem.nc."""
         blocks = {name: value for name, value in self.campaign.config.items() if isinstance(value, dict)}
         merge(
-            Merge(self.campaign.merge_params, self.result),
+            MergeTask(self.campaign.merge_params, self.result),
             self.result.merged,
             self.table,
             self.experiment,

@@ -19,12 +19,12 @@ from stemphony.orchestration import job, script
 
 def merge_results(params: dict[str, Any], specimen_file: Path, output: Path, processes: int = 1) -> None:
     """Check and merge the job files beside `output`."""
-    from stemphony.results.averages import Merge
     from stemphony.results.merge import merge_simulation
+    from stemphony.results.merge_task import MergeTask
     from stemphony.results.origin import write_checksum
     from stemphony.store.dates import date_not_ahead
 
-    task = Merge(params, paths.ResultPaths(output.parent))
+    task = MergeTask(params, paths.ResultPaths(output.parent))
 
     def note(text: str) -> None:
         print(f"note: {text}", file=sys.stderr)

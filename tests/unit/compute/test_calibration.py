@@ -26,7 +26,7 @@ def quick(monkeypatch):
     )
 
 
-def test_without_a_measurement_there_is_a_typical_machine(cache):
+def test_without_a_measurement_a_typical_machine_is_assumed(cache):
     seconds, measured = seconds_per_probe_slice((512, 512), "single")
     assert not measured
     assert 0.5e-3 < seconds < 10e-3
@@ -52,7 +52,7 @@ def test_a_measurement_is_kept_for_this_cpu(cache, quick):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"a": 1}', '"text"'])
-def test_a_damaged_cache_is_ignored_and_then_mended(cache, quick, content):
+def test_a_damaged_cache_is_ignored_and_then_replaced(cache, quick, content):
     cache.write_text(content)
     assert seconds_per_probe_slice((512, 512), "single")[1] is False
     calibrate()
@@ -60,14 +60,14 @@ def test_a_damaged_cache_is_ignored_and_then_mended(cache, quick, content):
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf"), "x", None])
-def test_a_senseless_measurement_is_ignored(cache, value):
+def test_an_impossible_measurement_is_ignored(cache, value):
     cache.write_text(json.dumps({cpu_model(): value}))
     seconds, measured = seconds_per_probe_slice((512, 512), "single")
     assert not measured
     assert seconds > 0
 
 
-def test_a_cache_that_cannot_be_written_costs_no_check(cache, quick, monkeypatch, tmp_path):
+def test_a_cache_that_cannot_be_written_does_not_stop_the_check(cache, quick, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("STEMPHONY_CACHE_DIR", str(tmp_path / "file"))
     assert calibrate() > 0

@@ -102,7 +102,7 @@ def same(one: JobSignals, other: JobSignals) -> bool:
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("steps", [1, 3])
-def test_attempt_after_attempt_ends_with_the_same_bits(name, steps, tmp_path):
+def test_interrupted_attempts_end_with_the_bits_of_an_undisturbed_job(name, steps, tmp_path):
     computation = Computation(name, tmp_path)
     if "batches" in name:
         steps *= 6  # a batch is kept when it is through: it takes five
@@ -123,7 +123,7 @@ def test_attempt_after_attempt_ends_with_the_same_bits(name, steps, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["multislice", "probe_basis in tiles and blocks"])
-def test_threads_that_were_stopped_in_the_middle_leave_whole_waves(name, tmp_path):
+def test_threads_stopped_in_the_middle_keep_whole_waves_only(name, tmp_path):
     computation = Computation(name, tmp_path)
     undisturbed, _ = computation.attempt(-1)
     signals = None
@@ -138,7 +138,7 @@ def test_the_case_of_tiles_has_tiles_and_blocks(tmp_path):
     assert len(tiles(computation.of, 1.0, computation.budget_mb * 1e6)) > 1
 
 
-def test_waves_for_all_defoci_go_on_too(tmp_path):
+def test_waves_for_all_defoci_resume_too(tmp_path):
     of = experiment(SPECIMEN.cell, **{**BLOCKS, "simulation": {"algorithm": "probe_basis"}})
     atoms, file = atoms_of(of, SPECIMEN), tmp_path / "waves.checkpoint"
 
@@ -218,12 +218,12 @@ def offered(seconds: float, writing_s: float = 0.0, size: int = 8, said: list[st
     return keeper, writer
 
 
-def test_a_short_job_writes_none_and_a_long_one_one_a_minute():
+def test_a_short_job_writes_no_checkpoint_and_a_long_job_one_a_minute():
     assert offered(59)[1].times == []
     assert len(offered(601)[1].times) == 10
 
 
-def test_writing_takes_less_than_its_share_however_slow_the_disk():
+def test_checkpoints_take_less_than_their_share_on_a_slow_disk():
     keeper, writer = offered(20_000, writing_s=3.0, size=int(3 * ASSUMED_RATE))
     assert len(writer.times) > 10
     assert keeper.seconds / 20_000 <= COST
@@ -231,7 +231,7 @@ def test_writing_takes_less_than_its_share_however_slow_the_disk():
     assert writer.times[0] >= 1000 + 3.0 / COST
 
 
-def test_a_disk_that_cannot_take_it_costs_one_line(tmp_path):
+def test_a_full_disk_costs_one_line_in_the_log(tmp_path):
     said: list[str] = []
     clock = Clock()
     writer = Writer(clock)
@@ -249,7 +249,7 @@ def test_a_disk_that_cannot_take_it_costs_one_line(tmp_path):
     assert keeper.save() is True, "the last moment is worth another try"
 
 
-def test_after_sigterm_only_what_is_quick_is_written():
+def test_after_sigterm_only_a_quick_checkpoint_is_written():
     clock = Clock()
     keeper = Keeper(write=Writer(clock), clock=clock)
     keeper.watch(lambda: {"a": Part(np.dtype("u1"), (int(5 * ASSUMED_RATE),), lambda: iter(()))})
@@ -258,7 +258,7 @@ def test_after_sigterm_only_what_is_quick_is_written():
     assert keeper.save() is True
 
 
-def test_the_time_of_a_few_bytes_says_nothing_of_a_whole_result():
+def test_latency_of_a_small_checkpoint_does_not_predict_a_large_one():
     """A disk takes its moment for any file; the first checkpoint of a quick job holds one wave."""
     clock = Clock()
     writer = Writer(clock, 0.01)
@@ -286,7 +286,7 @@ def written(tmp_path: Path) -> Path:
     return file
 
 
-def test_what_is_read_is_what_was_written(written):
+def test_a_checkpoint_is_read_as_it_was_written(written):
     found, refused = read_checkpoint(written, KEY)
     assert refused == ""
     assert found is not None
@@ -314,19 +314,19 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.failure("checkpoint damaged or foreign")
 @pytest.mark.parametrize("with_arrays", [True, False])
 @pytest.mark.parametrize("name", DAMAGES)
-def test_what_is_damaged_is_refused(written, name, with_arrays):
+def test_a_damaged_checkpoint_is_refused(written, name, with_arrays):
     written.write_bytes(DAMAGES[name](written.read_bytes()))
     found, refused = read_checkpoint(written, KEY, with_arrays)
     assert found is None
     assert "damaged" in refused
 
 
-def test_what_is_foreign_is_refused_and_what_is_missing_is_nothing(written, tmp_path):
+def test_a_foreign_checkpoint_is_refused_and_a_missing_one_is_none(written, tmp_path):
     assert read_checkpoint(written, "x" * 64) == (None, "it belongs to another job, config or version")
     assert read_checkpoint(tmp_path / "none", KEY) == (None, "")
 
 
-def test_an_error_while_writing_leaves_the_one_before(written):
+def test_an_error_while_writing_keeps_the_previous_checkpoint(written):
     before = written.read_bytes()
 
     def broken() -> Iterator[np.ndarray]:
@@ -339,7 +339,7 @@ def test_an_error_while_writing_leaves_the_one_before(written):
     assert [entry.name for entry in written.parent.iterdir()] == [written.name]
 
 
-def test_the_last_space_is_left_for_results(written, monkeypatch):
+def test_a_checkpoint_leaves_space_for_results(written, monkeypatch):
     usage = type("Usage", (), {"free": 100_000})
     monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(StorageError, match=r"would take 0.08 MB, and the disk has only 0.1 MB left"):

@@ -87,7 +87,7 @@ def test_displacements_have_their_variance_along_each_axis():
         assert chosen.var(axis=0) == pytest.approx(variance, rel=6 / np.sqrt(len(chosen)))
 
 
-def test_fixed_slicing_keeps_atoms_in_the_slices_they_rest_in(crystal):
+def test_fixed_slicing_keeps_atoms_in_the_slices_of_their_rest_positions(crystal):
     of = experiment()
     at_rest = drawn(of, crystal, displaced=False).slice_index
     # Planes at multiples of A/2, slices of A/2: half of the atoms fall back a slice unless slicing is fixed.
@@ -97,7 +97,7 @@ def test_fixed_slicing_keeps_atoms_in_the_slices_they_rest_in(crystal):
     assert 0.2 < np.mean(free.slice_index != at_rest) < 0.6
 
 
-def test_a_snapshot_is_taken_as_it_is():
+def test_a_snapshot_is_not_changed():
     movie = srtio3((2, 2, 2), frames=2)
     assert movie.frames is not None
     of = experiment()
@@ -128,7 +128,7 @@ def test_a_configuration_depends_on_seed_index_and_its_own_defocus_only(crystal)
     assert (drawn(of, crystal, configuration=3, defocus_nm=2.50004).positions == own).all()
 
 
-def test_atoms_may_be_kept_from_moving_along_the_beam(crystal):
+def test_displace_z_false_keeps_atoms_from_moving_along_the_beam(crystal):
     of = experiment()
     flat, free = drawn(of, crystal, displace_z=False), drawn(of, crystal)
     assert (flat.positions[:, 2] == crystal.positions[:, 2]).all()
@@ -170,13 +170,13 @@ WAVE_MB = 64 * 64 * 16 / 1e6
 
 @pytest.mark.parametrize("waves", [0.0, 1.0, 2.0, 3.9, 4.0, 6.0])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_memory_changes_nothing(everything, waves, threads):
+def test_the_memory_budget_changes_no_bit(everything, waves, threads):
     """The four transmission functions in blocks of one, two, three and all; probes in batches of one and more."""
     of, atoms, signals = everything
     assert same(computed(of, atoms, threads=threads, budget_mb=waves * WAVE_MB), signals)
 
 
-def test_single_precision_is_double_precision_to_rounding(everything, crystal):
+def test_single_precision_equals_double_precision_within_rounding(everything, crystal):
     _, atoms, signals = everything
     rough = computed(experiment(**{**EVERYTHING, "simulation": {"precision": "single"}}), atoms)
     assert rough.rings == pytest.approx(signals.rings, rel=1e-4, abs=1e-6)
@@ -187,7 +187,7 @@ def test_single_precision_is_double_precision_to_rounding(everything, crystal):
 
 
 @pytest.mark.parametrize(("place", "depth"), [(0, 3.9), (1, 5.9), (2, 7.81)])
-def test_each_depth_is_what_a_run_to_that_depth_alone_gives(everything, place, depth):
+def test_each_depth_equals_a_run_that_ends_there(everything, place, depth):
     _, atoms, signals = everything
     alone = computed(experiment(**{**EVERYTHING, "depths": {"every_angstrom": None, "at_angstrom": [depth]}}), atoms)
     for name in ("bins", "rings", "total", "center_of_mass", "cbed"):
@@ -210,7 +210,7 @@ def test_progress_counts_every_position_once():
         assert seen == [(done, 12) for done in range(13)]
 
 
-def test_what_is_switched_off_is_not_measured(crystal):
+def test_signals_that_are_switched_off_are_not_measured(crystal):
     of = experiment(adf={"enabled": False}, cbed={"enabled": True, "size": [5, 5]})
     signals = computed(of, drawn(of, crystal))
     assert signals.bins.shape[-1] == signals.rings.shape[-1] == signals.center_of_mass.shape[-1] == 0
@@ -278,7 +278,7 @@ def test_bins_add_up_to_the_total(crystal):
     assert (signals.total > 0.9).all()
 
 
-def test_multislice_written_down_from_the_equations(crystal):
+def test_signals_equal_a_plain_multislice_from_the_equations(crystal):
     """P2 to P10 for one probe position with NumPy's FFT, sharing nothing but the scattering factors."""
     of = experiment(
         simulation={"precision": "double"},
@@ -366,7 +366,7 @@ print(json.dumps([int(peak.split()[1]) * 1024 / 1e6, memory_mb(of, len(specimen.
         (512, "probe_basis", 20.0),
     ],
 )
-def test_memory_is_estimated_on_the_safe_side(n, algorithm, budget, tmp_path):
+def test_the_memory_estimate_is_a_little_too_high(n, algorithm, budget, tmp_path):
     tests = str(__file__).rsplit("/", 3)[0]
     file = str(tmp_path / "a.nc")
     code = PEAK.format(tests=tests, repeat=n // 64, n=n, file=file, algorithm=algorithm, budget=budget)
@@ -376,7 +376,7 @@ def test_memory_is_estimated_on_the_safe_side(n, algorithm, budget, tmp_path):
     assert real < estimate < 1.6 * real + allowance
 
 
-def test_memory_follows_what_is_asked_for():
+def test_the_memory_estimate_follows_the_settings():
     small = experiment(srtio3((2, 2, 8)).cell, grating={"gpts": [512, 512]})
     one = memory_mb(small, 320, 1)
     wave = 512 * 512 * 8 / 1e6

@@ -93,7 +93,7 @@ def assert_kept(got: JobSignals, exact: JobSignals, of: Experiment, tolerance: f
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_signals_are_those_of_multislice_to_the_tolerance(name):
+def test_probe_basis_equals_multislice_within_the_tolerance(name):
     of = made(1e-4, **CASES[name])
     got, exact = computed(of), computed(made(algorithm="multislice", **CASES[name]))
     assert_kept(got, exact, of, 1e-4)
@@ -104,7 +104,7 @@ def test_signals_are_those_of_multislice_to_the_tolerance(name):
 
 @pytest.mark.parametrize("tolerance", [3e-2, 1e-2, 1e-3, 1e-4, 1e-5, 1e-8])
 @pytest.mark.parametrize("defocus", [-8.0, 0.0, 12.0])
-def test_the_tolerance_is_the_users(tolerance, defocus):
+def test_every_tolerance_holds_at_every_defocus(tolerance, defocus):
     blocks: dict[str, Any] = {
         "simulation": {"precision": "double"},
         "scan": {"x": [0.0, 0.5], "y": [0.0, 0.5], "points": [12, 12]},
@@ -150,7 +150,7 @@ def test_an_outlier_among_shared_defoci_keeps_the_tolerance():
         assert_kept(superposition.signals(of, defocus), computed(made(algorithm="multislice"), defocus), of, 0.1)
 
 
-def test_fewer_waves_for_a_rougher_tolerance():
+def test_a_rougher_tolerance_needs_fewer_waves():
     blocks = {"scan": {"x": [0.0, 0.4], "y": [0.0, 0.4], "points": [12, 12]}}
     ranks = [Basis.of(made(tolerance, **blocks), [0.0]).rank for tolerance in (1e-1, 1e-2, 1e-4, 1e-6)]
     assert ranks == sorted(ranks)
@@ -180,7 +180,7 @@ def test_a_scan_that_does_not_fit_is_cut_into_tiles(waves):
 
 
 @pytest.mark.parametrize("kept", [0.0, 1e9])
-def test_the_memory_of_the_search_for_a_basis_is_what_a_job_asks_for(monkeypatch, kept):
+def test_the_search_for_a_basis_takes_the_estimated_memory(monkeypatch, kept):
     of = experiment(
         (40.0, 40.0, 20.0), simulation={"algorithm": "probe_basis"}, probe={"semiangle_mrad": 30.0},
         grating={"gpts": [160, 160]}, scan={"x": [0.0, 1.0], "y": [0.0, 1.0], "points": [24, 24]},
@@ -202,7 +202,7 @@ def test_the_memory_of_the_search_for_a_basis_is_what_a_job_asks_for(monkeypatch
     assert 0.35 * asked < taken - kept_bytes < asked
 
 
-def test_auto_stays_with_multislice_where_a_basis_does_not_fit():
+def test_auto_uses_multislice_if_a_basis_does_not_fit_the_memory():
     of = made(algorithm="auto", scan={"x": [0.0, 0.2], "y": [0.0, 0.2], "points": [24, 24]})
     rank = Basis.of(of, [0.0]).rank
     enough = 2.0 * max(waves_bytes(of, rank + 1), search_bytes(of, 2 * rank + 2)) / 1e6
@@ -214,12 +214,12 @@ def test_auto_stays_with_multislice_where_a_basis_does_not_fit():
     assert wave_plan(of, [0.0], False, few).algorithm == "multislice"
 
 
-def test_patterns_cost_what_they_have_before_they_are_resized():
+def test_the_cost_of_patterns_counts_their_native_pixels():
     whole, small = (made(cbed={"enabled": True, "max_mrad": 60.0, "size": size}) for size in (None, [4, 4]))
     assert superposition_probe_slices(small, 20, 1) == superposition_probe_slices(whole, 20, 1)
 
 
-def test_the_waves_of_one_tile_are_gone_before_those_of_the_next_are_made(monkeypatch):
+def test_a_tile_frees_its_waves_before_the_next_tile_begins(monkeypatch):
     alive = weakref.WeakSet()
     seen = []
 
@@ -282,7 +282,7 @@ def test_shared_waves_are_fewer_than_those_of_each_defocus_alone():
     assert max(alone) <= together < sum(alone)
 
 
-def test_what_is_kept_has_the_size_that_the_plan_says():
+def test_kept_waves_have_the_size_that_the_plan_says():
     for name in ("usual", "no detectors", "no patterns, no moments"):
         of = made(**CASES[name])
         kept = shared(of, DEFOCI)
@@ -294,7 +294,7 @@ def test_what_is_kept_has_the_size_that_the_plan_says():
 # --- the choice ---------------------------------------------------------------------------------------------------
 
 
-def test_auto_takes_the_basis_where_it_is_less_work_and_only_there():
+def test_auto_uses_the_basis_only_where_it_is_less_work():
     dense = {"scan": {"x": [0.0, 0.25], "y": [0.0, 0.25], "points": [16, 16]}}
     few = {"scan": {"x": [0.0, 1.0], "y": [0.0, 1.0], "points": [2, 2]}}
     assert computed(made(1e-3, "auto", **dense, cbed={"enabled": False})).algorithm == "probe_basis"
@@ -303,7 +303,7 @@ def test_auto_takes_the_basis_where_it_is_less_work_and_only_there():
     assert np.array_equal(got.rings, computed(made(algorithm="multislice", **few)).rings)
 
 
-def test_the_plan_shares_only_where_configurations_are_shared():
+def test_the_plan_shares_waves_only_if_configurations_are_shared():
     blocks = {
         "simulation": {"algorithm": "auto", "basis_tolerance": 1e-3},
         "scan": {"x": [0.0, 0.1], "y": [0.0, 0.1], "points": [16, 16]},

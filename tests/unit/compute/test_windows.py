@@ -59,7 +59,7 @@ def test_every_position_is_in_one_window_and_far_from_its_edges():
     assert (seen == 1).all()
 
 
-def test_a_window_holds_the_atoms_around_it_also_across_the_cells_edge():
+def test_a_window_holds_the_atoms_around_it_across_the_edge_of_the_cell():
     of = made(scan={"x": [0.0, 0.1], "y": [0.0, 0.1], "points": [1, 1]})
     atoms = atoms_of(of)
     (window,) = windows(of)
@@ -178,6 +178,6 @@ def test_memory_counts_the_reference_of_twice_the_size():
     assert memory_mb(alone, 1000, 1) < memory_mb(of, 1000, 1) == memory_mb(wide, 1000, 1)
 
 
-def test_windows_whose_error_nothing_would_measure_are_refused():
+def test_windows_without_adf_are_refused_because_their_error_is_not_measured():
     with pytest.raises(ConfigError, match=r"window_angstrom.*adf.enabled is false"):
         made(adf={"enabled": False}, cbed={"enabled": True})

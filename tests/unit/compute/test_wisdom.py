@@ -64,7 +64,7 @@ def test_two_processes_with_one_cache_compute_the_same_bits(cache):
     assert first[1] == second[1]
 
 
-def test_of_two_processes_at_once_one_plans(cache, tmp_path):
+def test_only_one_of_two_processes_plans(cache, tmp_path):
     imports = "import numpy as np\nfrom stemphony.physics.fft import Plan2D\n"
     imports += "from stemphony.compute.wisdom import prepare_plans"
     action = f"print(prepare_plans(lambda flag: Plan2D({SHAPE}, np.complex64, flag))[1])"
@@ -72,7 +72,7 @@ def test_of_two_processes_at_once_one_plans(cache, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "other cpu", "list", "binary"])
-def test_damaged_plans_are_made_anew_and_not_trusted(cache, damage):
+def test_damaged_plans_are_planned_again(cache, damage):
     planned()
     file = cache_file(cache)
     good = file.read_text()
@@ -89,7 +89,7 @@ def test_damaged_plans_are_made_anew_and_not_trusted(cache, damage):
     assert planned() == ("FFTW_PATIENT", "cache")
 
 
-def test_a_cache_that_cannot_be_written_costs_no_run(cache, monkeypatch, tmp_path):
+def test_a_cache_that_cannot_be_written_does_not_stop_the_job(cache, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("STEMPHONY_CACHE_DIR", str(tmp_path / "file" / "folder"))
     flag, source = planned()
@@ -98,7 +98,7 @@ def test_a_cache_that_cannot_be_written_costs_no_run(cache, monkeypatch, tmp_pat
     Plan2D(SHAPE, np.complex64, flag=flag).forward()
 
 
-def test_a_cache_on_a_full_disk_costs_no_run(cache, monkeypatch):
+def test_a_cache_on_a_full_disk_does_not_stop_the_job(cache, monkeypatch):
     def full(file: Path) -> None:
         raise OSError(28, "No space left on device")
 
@@ -106,7 +106,7 @@ def test_a_cache_on_a_full_disk_costs_no_run(cache, monkeypatch):
     assert planned() == ("FFTW_MEASURE", "planned, not kept: OSError")
 
 
-def test_nothing_is_sought_long_where_it_cannot_be_kept(cache):
+def test_planning_is_short_if_plans_cannot_be_kept(cache):
     """As on a full disk the folder, the lock and an empty file can be made, and nothing of some size be written."""
     code = f"""
 import resource
@@ -124,12 +124,12 @@ print(*prepare_plans(plan), *asked)
     assert [file.suffix for file in cache.iterdir()] == [".lock"]
 
 
-def test_the_trial_leaves_nothing_beside_the_plans(cache):
+def test_the_trial_file_is_removed(cache):
     planned()
     assert sorted(file.suffix for file in cache.iterdir()) == [".json", ".lock"]
 
 
-def test_the_lock_of_a_dead_process_blocks_nobody(cache):
+def test_the_lock_of_a_dead_process_is_free(cache):
     cache.mkdir(parents=True)
     lock = wisdom.wisdom_file().with_suffix(".lock")
     code = f"import fcntl, time; f = open({str(lock)!r}, 'a'); fcntl.flock(f, fcntl.LOCK_EX)"
@@ -143,7 +143,7 @@ def test_the_lock_of_a_dead_process_blocks_nobody(cache):
     assert time.monotonic() - begin < 20
 
 
-def test_the_lock_of_a_process_that_hangs_is_waited_for_in_bounds(cache, monkeypatch):
+def test_waiting_for_a_process_that_hangs_has_a_limit(cache, monkeypatch):
     cache.mkdir(parents=True)
     assert wisdom.LOCK_WAIT_S == 300
     monkeypatch.setattr(wisdom, "LOCK_WAIT_S", 0.2)
@@ -158,7 +158,7 @@ def test_plans_of_several_shapes_are_kept_together(cache):
         assert planned(shape)[1] == "cache"
 
 
-def test_where_the_cache_is(monkeypatch, tmp_path):
+def test_environment_variables_choose_the_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("STEMPHONY_CACHE_DIR", str(tmp_path / "own"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert wisdom.cache_folder() == tmp_path / "own"
@@ -178,7 +178,7 @@ def test_the_cache_knows_cpu_and_fftw(monkeypatch, tmp_path):
     assert wisdom.wisdom_file(tmp_path) != file
 
 
-def test_slow_plans_are_sought_several_times_and_the_fastest_is_kept(cache, monkeypatch):
+def test_slow_planning_is_repeated_and_the_fastest_plan_is_kept(cache, monkeypatch):
     sought: list[wisdom.fft.Wisdom] = []
 
     def plan(flag: str) -> StripPlan:
@@ -201,12 +201,12 @@ def test_slow_plans_are_sought_several_times_and_the_fastest_is_kept(cache, monk
     assert sorted(wisdom.fft.wisdom()[1].split()) == sorted(sought[1][1].split())
 
 
-def test_the_slower_of_two_plans_is_seen(monkeypatch):
+def test_timing_finds_the_slower_of_two_plans(monkeypatch):
     quick, slow = (StripsApart((n, n), n // 3, np.complex64, "FFTW_ESTIMATE") for n in (32, 256))
     assert np.argsort(wisdom._seconds([slow, quick, slow])).tolist()[0] == 1
 
 
-def test_quick_plans_and_others_are_sought_once(cache, monkeypatch):
+def test_quick_planning_is_not_repeated(cache, monkeypatch):
     calls: list[str] = []
 
     def plan(flag: str) -> object:

@@ -63,7 +63,7 @@ def test_generated_defoci_ascend_and_their_weights_sum_to_one(quadrature, count)
     assert math.fsum(defocus.weight for defocus in defoci) == pytest.approx(1.0, abs=1e-12)
 
 
-def test_one_defocus_is_the_mean_and_a_spread_then_earns_a_note():
+def test_one_defocus_is_the_mean_and_a_spread_gives_a_note():
     (only,) = probe(defocus_nm=3.5)
     assert (only.value_nm, only.weight) == (3.5, 1.0)
     (same,) = probe(defocus_nm=3.5, defocus_fwhm_nm=FWHM)
@@ -109,7 +109,7 @@ def test_a_list_wins_over_the_four_other_keys_with_a_note():
         {"defocus_weights": [1.0]},
     ],
 )
-def test_weights_that_fit_no_list_are_refused(keys):
+def test_weights_that_do_not_fit_their_list_are_refused(keys):
     with pytest.raises(ConfigError, match="defocus_weights"):
         probe(**keys)
 
@@ -278,7 +278,7 @@ def job_digest(of: Campaign) -> str:
     return provenance.digest(of.job_params("p0d000", 1))
 
 
-def test_every_key_has_been_judged():
+def test_every_key_is_known_to_decide_jobs_merge_or_nothing():
     keys = {
         f"{block}.{key}" for block, rule in configuration.schema()["properties"].items() for key in rule["properties"]
     }
@@ -292,11 +292,11 @@ def test_a_physical_key_changes_every_job(where):
 
 
 @pytest.mark.parametrize("where", DECIDES_NOTHING)
-def test_all_other_keys_leave_a_job_as_it_is(where):
+def test_all_other_keys_do_not_change_a_job(where):
     assert job_digest(changed(where, DECIDES_NOTHING[where])) == job_digest(planned(**BASE))
 
 
-def test_content_of_the_files_decides():
+def test_content_of_the_input_files_changes_params():
     base = planned(**BASE)
     assert job_digest(planned(InputFiles("7" * 64), **BASE)) != job_digest(base)
     movie = planned(InputFiles("5" * 64, "6" * 64, 4), **BASE)
@@ -341,7 +341,7 @@ def test_each_job_differs_from_the_others():
     assert len(digests) == made.jobs == 8
 
 
-def test_what_jobs_share_is_made_once_for_all_of_them(monkeypatch):
+def test_shared_params_are_made_once(monkeypatch):
     """Snakemake asks for the params of each of 10,000 jobs."""
     made, calls = planned(**BASE), []
     digest = provenance.digest
@@ -393,12 +393,12 @@ def test_the_seed_decides_nothing_when_nothing_is_drawn():
         ("frozen_phonon.configurations", 9),
     ],
 )
-def test_what_the_merge_decides_changes_the_merge(where, value):
+def test_keys_of_the_merge_change_only_the_merge(where, value):
     assert provenance.digest(changed(where, value).merge_params) != provenance.digest(planned(**BASE).merge_params)
 
 
 @pytest.mark.parametrize(("where", "value"), [("resources.threads", 8), ("http_reporting.url", "x")])
-def test_what_nobody_depends_on_changes_no_merge(where, value):
+def test_other_keys_do_not_change_the_merge(where, value):
     assert provenance.digest(changed(where, value).merge_params) == provenance.digest(planned(**BASE).merge_params)
 
 
@@ -426,5 +426,5 @@ def test_order_of_keys_in_the_config_decides_nothing():
         ({"adf": {"enabled": False}, "cbed": {"enabled": True}}, ("cbed_mean",)),
     ],
 )
-def test_one_figure_per_detector_and_what_else_there_is_to_show(blocks, expected):
+def test_figures_follow_detectors_depths_and_patterns(blocks, expected):
     assert planned(**blocks).figures == expected

@@ -311,7 +311,7 @@ def test_a_key_in_the_wrong_block_is_told_where_it_belongs(config, where, belong
         ("resources", "mem_mb", 0, "auto or a whole number"),
     ],
 )
-def test_a_wrong_value_is_told_with_what_is_allowed(block, key, value, allowed):
+def test_a_wrong_value_is_refused_with_the_allowed_ones(block, key, value, allowed):
     text = refusal(minimal(**{block: {key: value}}), f"`{block}.{key}", allowed)
     shown = {None: "null", True: "true"}.get(value) if isinstance(value, bool) else None
     if not isinstance(value, dict | list):
@@ -319,7 +319,7 @@ def test_a_wrong_value_is_told_with_what_is_allowed(block, key, value, allowed):
 
 
 @pytest.mark.parametrize("written", ["1e-4", "1e4", "1.5e3", "2.e3", "-3E5"])
-def test_a_number_that_yaml_reads_as_text_is_told_how_to_write_it(written):
+def test_a_number_that_yaml_reads_as_text_gets_advice(written):
     read = yaml.safe_load(f"a: {written}")["a"]
     assert isinstance(read, str)
     text = refusal(minimal(probe={"energy_kev": read}), f"YAML reads {written} as text")
@@ -341,7 +341,7 @@ def test_numbers_are_finite(value, place):
 @pytest.mark.parametrize(
     "name", ["../x", "a/b", "", ".", "..", "x" * 200, "-x", "_x", "a b", "a.b", "ä", "x\n", "x\0", "~", "a\\b"]
 )
-def test_a_name_that_is_no_plain_folder_name_is_refused(name):
+def test_a_name_that_is_not_a_plain_folder_name_is_refused(name):
     refusal(minimal(simulation={"name": name}), "`simulation.name`", "letters, digits, - and _")
 
 
@@ -375,7 +375,7 @@ def test_several_mistakes_are_listed_together():
         ("depths", {"every_angstrom": 2.0}, {"at_angstrom": [2.0]}),
     ],
 )
-def test_of_two_alternatives_the_one_given_wins_and_both_are_an_error(block, one, other):
+def test_one_of_two_alternatives_wins_and_both_are_an_error(block, one, other):
     ((first, first_value),), ((second, second_value),) = one.items(), other.items()
     refusal(minimal(**{block: one | other}), f"`{block}.{first}`", f"`{block}.{second}`", "give one of the two")
     for key, value, silent in ((first, first_value, second), (second, second_value, first)):
@@ -387,7 +387,7 @@ def test_of_two_alternatives_the_one_given_wins_and_both_are_an_error(block, one
 @pytest.mark.parametrize(
     ("block", "keys"), [("grating", ("gpts", "sampling_angstrom")), ("scan", ("points", "step_angstrom"))]
 )
-def test_neither_of_two_alternatives_is_an_error_where_one_is_needed(block, keys):
+def test_no_alternative_is_an_error_where_one_is_needed(block, keys):
     refusal(minimal(**{block: dict.fromkeys(keys)}), f"`{block}.{keys[0]}`", "give one of the two")
 
 
@@ -402,7 +402,7 @@ def test_neither_of_two_alternatives_is_an_error_where_one_is_needed(block, keys
         ({"plasmon_scattering": {"enabled": True}}, "plasmon_scattering.enabled"),
     ],
 )
-def test_a_feature_that_is_not_there_yet_is_refused_and_never_ignored(blocks, where):
+def test_a_missing_feature_is_refused_and_never_ignored(blocks, where):
     refusal(minimal(**blocks), f"`{where}`", "not available in this version")
 
 
@@ -534,14 +534,14 @@ def test_a_later_file_overrides_key_by_key(tmp_path):
         ("a: " + "9" * 5000, ("c.yaml",)),
     ],
 )
-def test_a_file_that_is_no_config_is_told_what_it_is(tmp_path, text, parts):
+def test_a_file_that_is_not_a_config_is_refused_with_what_it_is(tmp_path, text, parts):
     with pytest.raises(ConfigError) as caught:
         load([written(tmp_path, text)])
     for part in ("c.yaml", *parts):
         assert part in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"none.yaml cannot be read: No such file"):
         load([tmp_path / "none.yaml"])
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
@@ -549,7 +549,7 @@ def test_a_file_that_is_not_there_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("password", ["*CANARY-7f3a", "!CANARY-7f3a"])
-def test_a_password_that_yaml_takes_for_a_sign_of_its_own_is_not_shown(tmp_path, password):
+def test_a_password_that_yaml_cannot_parse_is_not_shown(tmp_path, password):
     file = tmp_path / "config.yaml"
     file.write_text(f"http_reporting:\n  auth_pass: {password}\n")
     with pytest.raises(ConfigError, match=r"in line 2: .*; text with \* or ! in front needs quotes\.") as caught:

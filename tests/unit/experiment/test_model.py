@@ -42,7 +42,7 @@ def refusal(cell: tuple[float, float, float], *parts: str, **blocks: Any) -> str
 # --- units --------------------------------------------------------------------------------------------------------
 
 
-def test_units_are_converted_once_and_here():
+def test_config_units_become_internal_units():
     made = resolved(
         (10.0, 10.0, 20.0),
         probe={
@@ -95,13 +95,13 @@ def test_order_of_keys_changes_nothing():
         ((0.3 * 10, 10.0, 10.0), 0.1, (30, 100)),  # 0.3·10/0.1 is above 30 by rounding only
     ],
 )
-def test_sampling_becomes_the_next_size_that_ffts_like(cell, sampling, gpts):
+def test_sampling_becomes_the_next_size_with_fast_ffts(cell, sampling, gpts):
     made = resolved(cell, grating={"sampling_angstrom": sampling}, probe={"semiangle_mrad": 5.0})
     assert made.grid.gpts == gpts
     assert max(made.grid.sampling) <= sampling * (1 + 1e-9)
 
 
-def test_given_points_are_kept_with_a_note_if_ffts_dislike_them():
+def test_given_points_are_kept_with_a_note_if_ffts_are_slow():
     made = resolved((10.0, 10.0, 10.0), grating={"gpts": [260, 256]})
     assert made.grid.gpts == (260, 256)
     (note,) = made.notes
@@ -155,7 +155,7 @@ def test_a_slice_thicker_than_the_cell_is_refused_with_a_thickness_that_is_not()
         ({"at_angstrom": [0.6, 1.4]}, [1]),
     ],
 )
-def test_depths_are_the_slice_boundaries_nearest_to_what_is_asked(depths, expected):
+def test_depths_are_the_nearest_slice_boundaries(depths, expected):
     made = resolved(
         (10.0, 10.0, 10.0), grating={"slice_thickness_angstrom": 1.0}, depths={"every_angstrom": None, **depths}
     )
@@ -164,7 +164,7 @@ def test_depths_are_the_slice_boundaries_nearest_to_what_is_asked(depths, expect
 
 
 @pytest.mark.parametrize("depth", [0.2, 10.2, 1000.0])
-def test_a_depth_that_no_slice_ends_at_is_refused(depth):
+def test_a_depth_outside_the_specimen_is_refused(depth):
     refusal(
         (10.0, 10.0, 10.0), "depths.at_angstrom", f"{depth:g}", "10 Å",
         grating={"slice_thickness_angstrom": 1.0}, depths={"every_angstrom": None, "at_angstrom": [5.0, depth]},
@@ -203,7 +203,7 @@ def test_a_step_that_does_not_divide_is_refused_with_the_nearest_that_do(step):
     assert min(steps) < step < max(steps) or step > 3.905
 
 
-def test_a_step_without_end_is_refused():
+def test_a_step_with_too_many_positions_is_refused():
     refusal((8.0, 8.0, 8.0), "scan.step_angstrom", "65536", scan={"points": None, "step_angstrom": 1e-9})
 
 
@@ -234,7 +234,7 @@ def test_bins_are_one_mrad_wide_from_wherever_they_begin():
         ({"max_mrad": 3.0}, [0, 1, 2, 3]),
     ],
 )
-def test_bins_as_asked(adf, expected):
+def test_bins_follow_the_config(adf, expected):
     made = resolved((10.0, 10.0, 10.0), grating={"gpts": [200, 200]}, adf=adf)
     assert np.array(made.bins) / MRAD == pytest.approx(expected)
 
@@ -278,7 +278,7 @@ def test_derived_detectors_are_rings_on_the_grid(semiangle):
     assert made.rings["haadf"][0] > made.semiangle
 
 
-def test_nothing_is_measured_that_is_switched_off():
+def test_switched_off_detectors_are_empty():
     made = experiment(adf={"enabled": False}, cbed={"enabled": True})
     assert not made.adf
     assert made.bins == ()
@@ -288,7 +288,7 @@ def test_nothing_is_measured_that_is_switched_off():
     assert experiment().cbed_max is None
 
 
-def test_an_angle_beyond_any_grid_is_refused_without_a_grid():
+def test_an_angle_beyond_any_grid_is_refused_without_a_suggested_grid():
     text = refusal((10.0, 10.0, 10.0), "adf.max_mrad", "at most", adf={"max_mrad": 1e12})
     assert "gpts" not in text
 
@@ -304,7 +304,7 @@ def beyond(block: str, key: str, angle: float) -> dict[str, Any]:
     [("probe", "semiangle_mrad"), ("adf", "detectors"), ("adf", "max_mrad"), ("cbed", "max_mrad")],
 )
 @pytest.mark.parametrize("angle", [120.0, 155.5, 211.0])
-def test_an_angle_beyond_the_band_limit_is_refused_with_what_would_do(cell, block, key, angle):
+def test_an_angle_beyond_the_band_limit_is_refused_with_a_way_out(cell, block, key, angle):
     """Each of the three ways out that the message names is tried, and leads out."""
     coarse = {"sampling_angstrom": 0.15}
     text = refusal(cell, f"{block}.{key}", f"got {angle:g} mrad", grating=coarse, **beyond(block, key, angle))

@@ -81,7 +81,7 @@ def test_reflected_edges_do_not_see_the_other_side():
 
 
 @pytest.mark.parametrize(("periodic", "mode"), [(PERIODIC, "wrap"), (REFLECTED, "reflect")])
-def test_a_wide_source_is_scipy_s(periodic, mode):
+def test_a_wide_source_blurs_as_scipy_does(periodic, mode):
     smooth = gaussian_filter(np.random.default_rng(1).random((40, 50)), 2.0, mode=mode)
     steps, fwhm = (0.1, 0.2), 0.9
     sigmas = tuple(fwhm / FWHM_OF_SIGMA / step for step in steps)
@@ -104,7 +104,7 @@ def test_one_line_of_positions_is_blurred_along_itself(image):
     assert blur(image[:1, :1], 0.4, (1.0, 1.0), PERIODIC) == pytest.approx(image[:1, :1])
 
 
-def test_what_comes_in_is_not_changed(image):
+def test_the_argument_is_not_changed(image):
     before = image.copy()
     blur(image, 0.5, (0.2, 0.3), PERIODIC)
     assert (image == before).all()

@@ -33,7 +33,7 @@ def arrays(file: Path) -> dict[str, bytes]:
         }
 
 
-def test_signals_come_back_at_their_place(fake):
+def test_signals_are_read_back_at_their_place(fake):
     file = fake.write("p2d500", 1)
     made = fake.signals("p2d500", 1)
     with netCDF4.Dataset(file) as root:
@@ -51,7 +51,7 @@ def test_signals_come_back_at_their_place(fake):
         assert root["adf"]["adf_defocus"][:].tolist() == [2.5]
 
 
-def test_a_job_says_what_it_was_computed_from(fake):
+def test_a_job_file_names_its_origin(fake):
     with netCDF4.Dataset(fake.write("p2d500", 3, seed=7)) as root:
         assert root.job_digest == provenance.digest(fake.campaign.job_params("p2d500", 3))
         assert root.physics_version == provenance.PHYSICS_VERSION
@@ -86,13 +86,13 @@ def test_two_attempts_of_a_job_write_the_same_arrays(fake):
         ({"adf": {"enabled": False}, **CBED}, {"AMBER", "runtime", "params", "cbed"}),
     ],
 )
-def test_only_what_was_measured_has_a_group(tmp_path, blocks, groups):
+def test_only_measured_signals_have_a_group(tmp_path, blocks, groups):
     fake = FakeCampaign.of(tmp_path, **blocks)
     with netCDF4.Dataset(fake.write("p0d000", 0)) as root:
         assert set(root.groups) == groups
 
 
-def test_without_center_of_mass_there_is_none(tmp_path):
+def test_without_center_of_mass_the_file_has_none(tmp_path):
     fake = FakeCampaign.of(tmp_path, adf={"center_of_mass": False})
     with netCDF4.Dataset(fake.write("p0d000", 0)) as root:
         assert "center_of_mass" not in root["adf"].variables

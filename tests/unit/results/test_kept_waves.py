@@ -58,7 +58,7 @@ def obtained(file: Path, compute=superposition, serves=lambda found: True, said:
     return shared_waves(file, DIGEST, Superposition, serves, compute, said.append)
 
 
-def test_whoever_computes_gets_the_bits_that_the_others_read(file):
+def test_the_computing_job_gets_the_bits_that_other_jobs_read(file):
     rng = np.random.default_rng(1)
     exit_waves = (rng.normal(size=(40, 3000)) + 1j * rng.normal(size=(40, 3000))).astype(np.complex64)
     weights = rng.random(3000)
@@ -72,14 +72,14 @@ def test_whoever_computes_gets_the_bits_that_the_others_read(file):
     assert same(found, computed)
 
 
-def test_what_is_read_is_what_was_written(kept):
+def test_waves_are_read_as_they_were_written(kept):
     found = read_waves(kept, DIGEST, Superposition)
     assert found is not None
     assert same(found, superposition())
 
 
 @pytest.mark.parametrize("damage", ["missing", "no checksum", "flipped", "truncated", "empty", "other params"])
-def test_what_is_not_certain_is_not_read(kept, damage):
+def test_damaged_or_foreign_waves_are_not_read(kept, damage):
     content = bytearray(kept.read_bytes())
     if damage == "missing":
         kept.unlink()
@@ -96,7 +96,7 @@ def test_what_is_not_certain_is_not_read(kept, damage):
     assert read_waves(kept, "e" * 64 if damage == "other params" else DIGEST, Superposition) is None
 
 
-def test_the_first_computes_and_the_second_reads(file):
+def test_the_first_job_computes_and_the_second_reads(file):
     calls: list[int] = []
 
     def compute() -> Superposition:
@@ -110,7 +110,7 @@ def test_the_first_computes_and_the_second_reads(file):
     assert not list(file.parent.glob(".*"))
 
 
-def test_of_many_at_once_one_computes(file, monkeypatch):
+def test_only_one_of_many_jobs_at_once_computes(file, monkeypatch):
     monkeypatch.setattr(claims, "POLL_S", 0.01)
     calls: list[int] = []
 
@@ -130,7 +130,7 @@ def test_of_many_at_once_one_computes(file, monkeypatch):
     assert all(same(one, found[0]) for one in found)
 
 
-def test_waves_that_do_not_serve_are_replaced(kept):
+def test_waves_for_other_defoci_are_replaced(kept):
     new = superposition(1)
     assert same(obtained(kept, lambda: new, serves=lambda found: same(found, new)), new)
     found = read_waves(kept, DIGEST, Superposition)
@@ -149,7 +149,7 @@ def test_a_claim_without_heartbeat_is_taken_over(file, monkeypatch):
 
 
 @pytest.mark.failure("dead claim that cannot be removed")
-def test_a_claim_that_stays_costs_time_and_not_the_result(file, monkeypatch):
+def test_a_claim_that_cannot_be_removed_costs_only_time(file, monkeypatch):
     monkeypatch.setattr(claims, "POLL_S", 0.01)
     monkeypatch.setattr(claims, "STALE_S", 0.1)
     claim = file.with_name(f".{file.name}.claim")
@@ -189,7 +189,7 @@ def test_an_error_while_computing_frees_the_claim(file):
     assert same(obtained(file), superposition())
 
 
-def test_what_cannot_be_kept_costs_time_and_not_the_result(file, monkeypatch):
+def test_waves_that_cannot_be_kept_cost_only_time(file, monkeypatch):
     said: list[str] = []
     file.parent.write_text("a file, no folder")
     assert same(obtained(file, said=said), superposition())
@@ -207,7 +207,7 @@ def test_what_cannot_be_kept_costs_time_and_not_the_result(file, monkeypatch):
     assert not list(file.parent.glob("*"))
 
 
-def test_the_digest_leaves_out_the_defocus_and_nothing_else():
+def test_the_digest_depends_on_all_params_but_the_defocus():
     params = {"defocus_nm": 1.0, "configuration": 0, "scan": {"x": [0, 1]}}
     assert waves_digest(params, 1) == waves_digest({**params, "defocus_nm": 2.0}, 1)
     assert waves_digest(params, 1) != waves_digest({**params, "configuration": 1}, 1)
@@ -238,7 +238,7 @@ def test_clean_removes_the_kept_waves_and_their_folder(file, tmp_path, capsys):
     assert "no waves were kept" in capsys.readouterr().out
 
 
-def test_clean_leaves_what_others_have_put_beside_the_waves_and_says_so(kept, tmp_path, capsys):
+def test_clean_keeps_and_names_foreign_files_beside_the_waves(kept, tmp_path, capsys):
     ledger.identity(paths.ResultPaths(tmp_path), 1)
     names = ("notes.txt", "measured.npz", "configuration_0000.npz.bak", "configuration_best.npz", ".hidden")
     foreign = sorted(kept.with_name(name) for name in names)

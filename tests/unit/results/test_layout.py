@@ -89,7 +89,7 @@ def test_every_axis_has_a_coordinate_of_its_name(opened, group):
         assert name in opened[group].dimensions
 
 
-def test_every_variable_says_what_it_is_and_is_compressed_and_checked(opened):
+def test_every_variable_has_a_description_compression_and_checksum(opened):
     assert len(variables(opened)) > 40
     for variable in variables(opened):
         assert variable.units
@@ -99,7 +99,7 @@ def test_every_variable_says_what_it_is_and_is_compressed_and_checked(opened):
         assert filters["fletcher32"], variable.name
 
 
-def test_nothing_is_left_unwritten(opened):
+def test_every_value_is_written(opened):
     for variable in variables(opened):
         variable.set_auto_mask(False)
         values = variable[...]
@@ -120,7 +120,7 @@ def test_width_of_floats_follows_the_precision(tmp_path, precision, size):
             assert set(floats.values()) == {size}
 
 
-def test_grids_are_those_of_the_experiment(opened):
+def test_axes_are_those_of_the_experiment(opened):
     adf, cbed = opened["adf"], opened["cbed"]
     assert adf["adf_probe_x_grid"][:] == pytest.approx([0.0, 0.781 / 3, 2 * 0.781 / 3])
     assert adf["adf_position_y"][:] == pytest.approx([0.0, 0.781 / 4, 2 * 0.781 / 4, 3 * 0.781 / 4])
@@ -187,7 +187,7 @@ def test_attribute_rules(tmp_path):
 
 
 @pytest.mark.parametrize("texts", [["a"], ["", "länger", "x" * 300], ["", ""]])
-def test_texts_come_back(tmp_path, texts):
+def test_texts_are_read_as_they_were_written(tmp_path, texts):
     with netCDF4.Dataset(tmp_path / "a.nc", "w") as root:
         root.createDimension("n", len(texts))
         add_texts(root, "t", "n", "some texts", texts)
@@ -196,7 +196,7 @@ def test_texts_come_back(tmp_path, texts):
 
 
 @pytest.mark.parametrize("shape", [(1, 3), (1, 4096, 4096, 7), (1, 1, 1, 65536), (10**9,)])
-def test_chunks_cover_their_slab_and_stay_small(shape):
+def test_chunks_cover_their_variable_and_stay_small(shape):
     chunks = _chunks(shape, 8)
     assert len(chunks) == len(shape)
     assert all(1 <= chunk <= length for chunk, length in zip(chunks, shape, strict=True))

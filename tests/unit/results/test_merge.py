@@ -20,7 +20,7 @@ import pytest
 from stemphony import paths, provenance
 from stemphony.errors import DamagedResultError, StemphonyError
 from stemphony.paths import ResultPaths
-from stemphony.results import averages
+from stemphony.results import averages, batch_processes
 from stemphony.results import merge as module
 from stemphony.results import signal_blocks as block_module
 from stemphony.results.layout import read_texts
@@ -106,7 +106,7 @@ def test_averages(tmp_path, over_configurations, over_defoci):
         assert root["params"]["defocus_weights"][:].tolist() == pytest.approx(WEIGHTS)
 
 
-def test_adf_and_cbed_are_averaged_each_as_it_says(tmp_path):
+def test_adf_and_cbed_have_averages_of_their_own(tmp_path):
     fake = campaign_of(
         tmp_path,
         adf={"average_configurations": True, "average_defoci": False},
@@ -150,9 +150,9 @@ def signals_of(file: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("cut", ["averaged", "configurations kept", "shared configurations"])
-def test_parts_made_side_by_side_give_the_same_result_bit_for_bit(tmp_path, monkeypatch, cut):
+def test_several_processes_give_the_same_result_bit_for_bit(tmp_path, monkeypatch, cut):
     monkeypatch.setattr(module, "SEVERAL_PROCESSES_FROM_S", 0)
-    monkeypatch.setattr(averages, "PART_UNITS", 3)
+    monkeypatch.setattr(averages, "BATCH_UNITS", 3)
     fake = campaign_of(tmp_path, cbed={"enabled": True, "size": [4, 5], "max_mrad": 20.0}, **CUTS[cut])
     fake.write_all()
     alone = signals_of(fake.merge())
@@ -163,19 +163,19 @@ def test_parts_made_side_by_side_give_the_same_result_bit_for_bit(tmp_path, monk
 
 
 @pytest.mark.parametrize("blocks", CUTS.values(), ids=CUTS.keys())
-def test_averages_of_small_parts_are_those_of_one(tmp_path, monkeypatch, blocks):
+def test_small_batches_give_the_same_averages_as_large_ones(tmp_path, monkeypatch, blocks):
     fake = campaign_of(tmp_path, cbed={"enabled": True, "size": [4, 5], "max_mrad": 20.0}, **blocks)
     fake.write_all()
     whole = signals_of(fake.merge())
-    monkeypatch.setattr(averages, "PART_UNITS", 2)
+    monkeypatch.setattr(averages, "BATCH_UNITS", 2)
     for name, values in signals_of(fake.merge()).items():
         if values.dtype.kind == "f":
             assert values == pytest.approx(whole[name], rel=1e-12, nan_ok=True), name
 
 
-def test_a_part_that_is_refused_in_another_process_is_refused(fake, monkeypatch):
+def test_a_bad_file_in_another_process_is_refused(fake, monkeypatch):
     monkeypatch.setattr(module, "SEVERAL_PROCESSES_FROM_S", 0)
-    monkeypatch.setattr(averages, "PART_UNITS", 2)
+    monkeypatch.setattr(averages, "BATCH_UNITS", 2)
     files = fake.write_all()
     files[5].write_bytes(files[5].read_bytes()[:1000])
     files[11].unlink()
@@ -188,10 +188,10 @@ def test_a_part_that_is_refused_in_another_process_is_refused(fake, monkeypatch)
 
 
 @pytest.mark.failure("a process of the merge is killed")
-def test_a_process_of_the_merge_that_is_killed_is_told_in_words(fake, monkeypatch):
+def test_a_killed_process_of_the_merge_gives_a_clear_error(fake, monkeypatch):
     monkeypatch.setattr(module, "SEVERAL_PROCESSES_FROM_S", 0)
-    monkeypatch.setattr(averages, "PART_UNITS", 2)
-    monkeypatch.setattr(module, "_end_with_parent", killed)
+    monkeypatch.setattr(averages, "BATCH_UNITS", 2)
+    monkeypatch.setattr(batch_processes, "_end_with_parent", killed)
     files = fake.write_all()
     fake.result.merged.write_bytes(b"of an earlier merge")
     with pytest.raises(StemphonyError) as caught:
@@ -205,21 +205,21 @@ def test_a_process_of_the_merge_that_is_killed_is_told_in_words(fake, monkeypatc
 
 @pytest.mark.parametrize(
     ("where", "setting", "value"),
-    [(module, "SEVERAL_PROCESSES_FROM_S", 1e3), (module, "AHEAD_BYTES", 1), (averages, "PART_UNITS", 1000)],
+    [(module, "SEVERAL_PROCESSES_FROM_S", 1e3), (batch_processes, "AHEAD_BYTES", 1), (averages, "BATCH_UNITS", 1000)],
 )
-def test_a_merge_that_gains_nothing_or_has_no_room_makes_no_processes(tmp_path, monkeypatch, where, setting, value):
+def test_a_small_merge_or_little_memory_starts_no_processes(tmp_path, monkeypatch, where, setting, value):
     fake = campaign_of(tmp_path, probe={"defoci_nm": [1.0], "defocus_weights": [2.0]})
-    monkeypatch.setattr(averages, "PART_UNITS", 1)
+    monkeypatch.setattr(averages, "BATCH_UNITS", 1)
     monkeypatch.setattr(module, "SEVERAL_PROCESSES_FROM_S", 0)
-    monkeypatch.setattr(module, "_end_with_parent", killed)
+    monkeypatch.setattr(batch_processes, "_end_with_parent", killed)
     monkeypatch.setattr(where, setting, value)
     fake.write_all()
     assert fake.merge(processes=2).exists()
 
 
-def test_what_a_merge_takes_goes_by_number_and_size_of_its_files(fake):
+def test_expected_time_grows_with_number_and_size_of_files(fake):
     files = fake.write_all()
-    task = module.Merge(fake.campaign.merge_params, fake.result)
+    task = module.MergeTask(fake.campaign.merge_params, fake.result)
     size = sum(file.stat().st_size for file in files)
     assert module.expected_seconds(task) == pytest.approx(len(files) * module.JOB_S + size * module.BYTE_S)
     with files[0].open("ab") as stream:
@@ -244,7 +244,7 @@ def test_center_of_mass_is_the_ratio_of_averaged_moments(fake):
     assert np.abs(naive - expected).max() > 0.01 * np.abs(expected).max()
 
 
-def test_order_of_defoci_is_the_config_s_and_not_that_of_files(tmp_path):
+def test_defoci_have_the_order_of_the_config(tmp_path):
     fake = campaign_of(tmp_path, adf={"average_configurations": False, "average_defoci": False})
     for defocus, configuration in reversed(fake.pairs):
         fake.write(defocus, configuration)
@@ -252,7 +252,7 @@ def test_order_of_defoci_is_the_config_s_and_not_that_of_files(tmp_path):
         assert image(root, "haadf") == pytest.approx(stack(fake, ring(1)))
 
 
-def test_a_source_size_is_applied_to_images_and_said(tmp_path):
+def test_a_source_size_is_applied_to_images_and_recorded(tmp_path):
     fake = campaign_of(tmp_path, probe={"source_fwhm_nm": 0.3}, cbed={"enabled": True, "size": [4, 5]})
     fake.write_all()
     with netCDF4.Dataset(fake.merge()) as root:
@@ -268,7 +268,7 @@ def test_a_source_size_is_applied_to_images_and_said(tmp_path):
 
 
 @pytest.mark.parametrize(("window", "warned"), [([0.0, 1.0], False), ([0.0, 0.5], True)])
-def test_a_source_on_a_part_of_the_cell_earns_a_warning(tmp_path, window, warned):
+def test_a_source_on_a_part_of_the_cell_gives_a_warning(tmp_path, window, warned):
     fake = campaign_of(tmp_path, probe={"source_fwhm_nm": 0.1}, scan={"x": window})
     fake.write_all()
     warnings: list[str] = []
@@ -374,7 +374,7 @@ def test_every_job_is_accounted_for(fake):
         assert root["params"]["simulation"].random_seed == 1
 
 
-def test_the_largest_error_of_the_windows_of_all_jobs_is_said(fake):
+def test_the_merge_reports_the_largest_error_of_the_windows(fake):
     for number, (defocus, configuration) in enumerate(fake.pairs):
         deviation = {"bf": 0.054 if number == 3 else 0.01, "haadf": 0.037 + 0.001 * number, "zero": float("nan")}
         deviation |= {"far": 1.234 if number == 2 else 0.996, "hole": 2e5}
@@ -389,7 +389,7 @@ def test_the_largest_error_of_the_windows_of_all_jobs_is_said(fake):
     ]
 
 
-def test_without_windows_the_merge_says_nothing_of_their_error(fake):
+def test_without_windows_the_merge_reports_no_error_of_windows(fake):
     fake.write_all()
     warnings: list[str] = []
     fake.merge(warnings)
@@ -399,7 +399,7 @@ def test_without_windows_the_merge_says_nothing_of_their_error(fake):
 @pytest.mark.parametrize(("wanted", "kept_by_jobs", "frames"), [
     (True, True, 12), ("auto", True, 12), (False, True, 1), (True, False, 1), ("auto", False, 1), (False, False, 1),
 ])  # fmt: skip
-def test_coordinates_are_kept_if_asked_and_there(tmp_path, wanted, kept_by_jobs, frames):
+def test_coordinates_are_kept_if_wanted_and_available(tmp_path, wanted, kept_by_jobs, frames):
     fake = campaign_of(tmp_path, frozen_phonon={"save_coordinates": wanted})
     fake.write_all(coordinates=kept_by_jobs)
     warnings: list[str] = []
@@ -414,7 +414,7 @@ def test_coordinates_are_kept_if_asked_and_there(tmp_path, wanted, kept_by_jobs,
     assert bool(warnings) is (wanted is True and not kept_by_jobs)
 
 
-def test_coordinates_without_end_are_kept_only_on_demand(tmp_path, monkeypatch):
+def test_large_coordinates_are_kept_only_on_demand(tmp_path, monkeypatch):
     monkeypatch.setattr(module.campaign, "COORDINATES_LIMIT_BYTES", 1000)
     fake = campaign_of(tmp_path)
     fake.write_all()
@@ -423,7 +423,7 @@ def test_coordinates_without_end_are_kept_only_on_demand(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_job_file_is_opened_once_for_all_that_is_wanted_of_it(tmp_path, monkeypatch, shared):
+def test_a_job_file_is_opened_only_once(tmp_path, monkeypatch, shared):
     fake = campaign_of(
         tmp_path,
         frozen_phonon={"save_coordinates": True, "independent_defoci": not shared},
@@ -553,14 +553,14 @@ def test_a_truncated_file(pair):
         refusal(pair, str(file))
 
 
-def test_a_file_that_is_no_netcdf(pair):
+def test_a_file_that_is_not_netcdf(pair):
     file = pair.result.job("p0d000", 1)
     file.write_text("not a NetCDF file")
     reseal(file)
     refusal(pair, f"{file}: truncated or damaged")
 
 
-def test_a_netcdf_file_that_is_no_job(pair):
+def test_a_netcdf_file_that_is_not_a_job_file(pair):
     file = pair.result.job("p0d000", 1)
     shutil.copy(pair.result.merged, file)
     reseal(file)
@@ -617,7 +617,7 @@ def test_every_flipped_byte_is_found_by_the_checksum(pair):
 
 
 @pytest.mark.parametrize("content", [None, "", "\n", "\xff\xfe"])
-def test_a_file_without_a_readable_checksum_is_refused_until_its_user_vouches_for_it(pair, content):
+def test_a_file_without_a_checksum_is_refused_until_the_user_writes_one(pair, content):
     file = pair.result.job("p0d000", 1)
     paths.checksum(file).unlink()
     if content is not None:
@@ -633,7 +633,7 @@ def test_a_wrong_checksum_is_refused(pair):
     refusal(pair, f"{file}: damaged", "sha256")
 
 
-def test_all_that_is_wrong_is_listed_at_once_and_not_without_end(tmp_path):
+def test_all_bad_files_are_listed_up_to_a_limit(tmp_path):
     fake = FakeCampaign.of(tmp_path, frozen_phonon={"configurations": 30})
     text = refusal_without_files(fake)
     assert text.count(": missing") == module.SHOWN
@@ -655,20 +655,20 @@ def test_several_kinds_of_damage_are_listed_together(tmp_path):
     refusal(fake, f"{files[0]}: missing", f"{files[1]}: damaged", f"{files[2]}: foreign", "3 of 3")
 
 
-def test_only_the_files_of_the_campaign_are_looked_at(pair):
+def test_only_files_of_the_campaign_are_read(pair):
     shutil.copy(pair.result.job("p0d000", 0), pair.result.job("p0d000", 7))
     pair.result.job("p9d000", 0).parent.mkdir()
     pair.result.job("p9d000", 0).write_text("rubbish")
     pair.merge()
 
 
-def test_a_merge_that_fails_half_way_leaves_the_old_result(pair, monkeypatch):
+def test_a_merge_that_fails_halfway_keeps_the_old_result(pair, monkeypatch):
     before = pair.result.merged.read_bytes()
 
     def broken(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_write_runtime", broken)
+    monkeypatch.setattr(module, "add_runtime", broken)
     with pytest.raises(KeyboardInterrupt):
         pair.merge()
     assert pair.result.merged.read_bytes() == before
@@ -693,7 +693,7 @@ def partial(fake: FakeCampaign, missing: set[tuple[int, int]]) -> Path:
         fake.result.job(fake.campaign.defoci[d].id, c).unlink()
     output = fake.result.preview
     module.merge(
-        averages.Merge(fake.campaign.merge_params, fake.result, partial=True), output, fake.table, fake.experiment,
+        module.MergeTask(fake.campaign.merge_params, fake.result, partial=True), output, fake.table, fake.experiment,
         root_attributes={"title": "a title"}, runtime_attributes=lambda: {"UUID": "an id"},
         blocks={}, warn=lambda text: None,
     )  # fmt: skip
@@ -701,11 +701,11 @@ def partial(fake: FakeCampaign, missing: set[tuple[int, int]]) -> Path:
 
 
 @pytest.mark.parametrize("change", ["replaced", "deleted"])
-def test_a_file_that_changes_between_two_passes_of_a_preview_is_told(fake, monkeypatch, change):
+def test_a_file_that_changes_between_two_passes_is_refused(fake, monkeypatch, change):
     """Else it would stand in a part of the result, or come from another config than the first pass has checked."""
     monkeypatch.setattr(block_module, "BLOCK_BYTES", 300.0)
     file, passes = fake.result.job(fake.campaign.defoci[1].id, 2), []
-    refuse = module._Making._refuse_what_is_wrong
+    refuse = module._ResultWriter._refuse_what_is_wrong
 
     def then_change(making: Any, merged: Any) -> None:
         refuse(making, merged)
@@ -717,13 +717,13 @@ def test_a_file_that_changes_between_two_passes_of_a_preview_is_told(fake, monke
             if change == "deleted":
                 file.unlink()
 
-    monkeypatch.setattr(module._Making, "_refuse_what_is_wrong", then_change)
+    monkeypatch.setattr(module._ResultWriter, "_refuse_what_is_wrong", then_change)
     with pytest.raises(DamagedResultError, match=r"configuration_0002\.nc was replaced or deleted while it was merged"):
         partial(fake, {(0, 1)})
     assert not fake.result.preview.exists()
 
 
-def test_a_partial_average_is_that_of_the_pairs_that_are_there(fake):
+def test_a_partial_average_is_the_average_of_the_finished_pairs(fake):
     missing = {(0, 1), (0, 3), (2, 0), (2, 1), (2, 2), (2, 3)}
     values = stack(fake, ring(1))
     means = [values[0, [0, 2]].mean(axis=0), values[1].mean(axis=0)]
@@ -747,7 +747,7 @@ def test_a_defocus_with_one_configuration_has_no_standard_error_yet(fake):
         assert np.isfinite(image(root, "haadf")).all()
 
 
-def test_what_is_kept_apart_and_not_there_is_not_a_number(tmp_path):
+def test_a_missing_pair_that_is_not_averaged_is_nan(tmp_path):
     fake = campaign_of(tmp_path, adf={"average_configurations": False, "average_defoci": False})
     with netCDF4.Dataset(partial(fake, {(1, 2)})) as root:
         shown = image(root, "haadf")
@@ -757,7 +757,7 @@ def test_what_is_kept_apart_and_not_there_is_not_a_number(tmp_path):
         assert shown == pytest.approx(stack(fake, ring(1)))
 
 
-def test_configurations_kept_apart_are_averaged_over_the_defoci_that_are_there(tmp_path):
+def test_each_configuration_is_averaged_over_its_finished_defoci(tmp_path):
     fake = campaign_of(tmp_path, adf={"average_configurations": False, "average_defoci": True})
     values = stack(fake, ring(0))
     with netCDF4.Dataset(partial(fake, {(1, 2), (2, 2)})) as root:
@@ -765,7 +765,7 @@ def test_configurations_kept_apart_are_averaged_over_the_defoci_that_are_there(t
         assert image(root, "bf")[0, 1] == pytest.approx(np.tensordot(WEIGHTS, values[:, 1], axes=1), rel=1e-12)
 
 
-def test_diffraction_patterns_kept_apart_do_not_change_how_images_are_averaged(tmp_path):
+def test_patterns_that_are_not_averaged_do_not_change_images(tmp_path):
     fake = campaign_of(
         tmp_path, frozen_phonon={"configurations": CONFIGURATIONS, "independent_defoci": False},
         cbed={"enabled": True, "average_configurations": False},
@@ -776,13 +776,13 @@ def test_diffraction_patterns_kept_apart_do_not_change_how_images_are_averaged(t
         assert image(root, "bf")[0, 0] == pytest.approx(np.tensordot(WEIGHTS, means, axes=1), rel=1e-12)
 
 
-def test_shared_configurations_have_no_standard_error_before_all_are_there(tmp_path):
+def test_shared_configurations_have_a_standard_error_only_when_complete(tmp_path):
     fake = campaign_of(tmp_path, frozen_phonon={"configurations": CONFIGURATIONS, "independent_defoci": False})
     with netCDF4.Dataset(partial(fake, {(1, 2)})) as root:
         assert not [name for name in root["images"].variables if "error" in name]
 
 
-def test_a_partial_merge_of_nothing_says_what_is_wrong_with_everything(fake):
+def test_a_partial_merge_without_good_files_lists_what_is_wrong(fake):
     with pytest.raises(DamagedResultError, match="12 of 12 job files are not usable"):
         partial(fake, {(d, c) for d in range(3) for c in range(CONFIGURATIONS)})
     assert not fake.result.preview.exists()
@@ -790,7 +790,7 @@ def test_a_partial_merge_of_nothing_says_what_is_wrong_with_everything(fake):
 
 def test_a_partial_merge_of_two_seeds_is_refused(fake):
     fake.write_all()
-    task = averages.Merge(fake.campaign.merge_params, fake.result, partial=True)
+    task = module.MergeTask(fake.campaign.merge_params, fake.result, partial=True)
     fake.write("p4d000", 1, seed=2)
     with pytest.raises(DamagedResultError, match="random seed"):
         module.merge(task, fake.result.preview, fake.table, fake.experiment, {}, dict, {}, print)

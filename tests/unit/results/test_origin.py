@@ -29,19 +29,17 @@ def answering(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> Non
 
 @pytest.mark.failure("merged result truncated or damaged")
 @pytest.mark.parametrize("end", ["kill -SEGV $$", "exit 1", "sleep 100", "echo no JSON", "echo '{}'"])
-def test_a_file_that_ends_the_process_which_opens_it_is_damaged(
-    unlike_any: Path, monkeypatch: pytest.MonkeyPatch, end: str
-):
+def test_a_file_that_crashes_its_reader_has_no_origin(unlike_any: Path, monkeypatch: pytest.MonkeyPatch, end: str):
     answering(monkeypatch, unlike_any.parent, end)
     monkeypatch.setattr(origin, "LONGEST_S", 2.0)
     assert origin_of(unlike_any) is None
 
 
-def test_what_is_not_there_is_from_nowhere(tmp_path: Path):
+def test_a_missing_file_has_no_origin(tmp_path: Path):
     assert origin_of(tmp_path / "stem.nc") is None
 
 
-def test_another_checksum_is_another_file(unlike_any: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_with_another_checksum_has_no_origin(unlike_any: Path, monkeypatch: pytest.MonkeyPatch):
     answering(monkeypatch, unlike_any.parent, """echo '{"merge_digest": "a", "job_sha256": null}'""")
     origin.write_checksum(unlike_any)
     assert origin_of(unlike_any, whole=True) == origin.Origin("a", None)

@@ -25,8 +25,8 @@ from stemphony.experiment.campaign import Campaign, Defocus, InputFiles
 from stemphony.orchestration.hooks import DIED
 from stemphony.orchestration.job import last_word
 from stemphony.paths import ResultPaths
+from stemphony.results.job_check import checked
 from stemphony.results.job_file import read_checksum
-from stemphony.results.merge import checked
 from stemphony.results.origin import origin_of
 from stemphony.store import ledger, progress
 from stemphony.store.claims import Holder

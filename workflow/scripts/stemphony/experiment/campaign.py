@@ -1,4 +1,4 @@
-"""A config as an ordered table of jobs: defoci with ids and weights, configurations, and each job's params. Pure."""
+"""The table of jobs of a config: defoci with ids and weights, configurations, and the params of each rule."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from stemphony.errors import ConfigError
 from stemphony.experiment.model import JOB_KEYS, detector_names
 from stemphony.physics.constants import FWHM_PER_SIGMA
 
-COORDINATES_BYTES = 12  # of one atom, in single precision
+COORDINATES_BYTES = 12
+"""Size of the coordinates of one atom in single precision [bytes]."""
+
 COORDINATES_LIMIT_BYTES = 1e9
+"""Largest size of all displaced atoms that `save_coordinates: auto` keeps [bytes]; larger results are slow to copy."""
+
 SPECIMEN_CHECKS = ("file", "occupancy", "accept")
 """Keys of the block `specimen` that decide whether a specimen is accepted, and nothing of its content."""
 SPECIMEN_NEUTRAL: dict[str, Any] = {"u_source": "file", "temperature_k": None, "debye_temperature_k": None}
@@ -28,7 +32,7 @@ They are left out of the params at this value, so that no simulation of that ver
 
 @dataclass(frozen=True)
 class Defocus:
-    """One defocus of the campaign: value [nm], id in file names, place on the defocus axis, weight."""
+    """One defocus: its value [nm], its id in file names, its place on the defocus axis, and its weight."""
 
     value_nm: float
     id: str
@@ -65,10 +69,12 @@ class Campaign:
         The validated config without secrets.
     defoci : tuple of Defocus
         In the order of the defocus axis.
+    files : InputFiles
+        Content of the input files.
     configurations : int
-        Per defocus.
+        Number of configurations per defocus.
     notes : tuple of str
-        What the user should know of the defoci.
+        Notes for the user about the defoci.
     """
 
     config: Mapping[str, Any]
@@ -88,10 +94,10 @@ class Campaign:
         return len(self.defoci) * self.configurations
 
     def defocus(self, identifier: str) -> Defocus:
-        """The defocus with this id."""
+        """Return the defocus with this id."""
         return self._defoci_by_id[identifier]
 
-    # Snakemake asks for the params of every job, so what jobs share is made once.
+    # Snakemake asks for the params of every job, so shared params are made once.
     @cached_property
     def _defoci_by_id(self) -> dict[str, Defocus]:
         return {defocus.id: defocus for defocus in self.defoci}
@@ -125,7 +131,7 @@ class Campaign:
             if self.files.snapshots_sha256 or not self.files.occupancies_drawn:
                 blocks["simulation"]["random_seed"] = None
             blocks["frozen_phonon"].update(independent_defoci=None, displace_z=None)
-        # Keys that decide nothing at their neutral value: as before they existed, so that nothing recomputes.
+        # Keys that did not exist in the first version are left out at their neutral value, so that no job runs again.
         if blocks["simulation"]["algorithm"] != "multislice":
             blocks["simulation"]["basis_tolerance"] = self.config["simulation"]["basis_tolerance"]
         if self.config["grating"]["window_angstrom"] is not None:
@@ -138,11 +144,14 @@ class Campaign:
 
     @property
     def shares_configurations(self) -> bool:
-        """Whether several defoci see the same atoms, so that one propagation could serve them all."""
+        """Whether several defoci see the same atoms, so that one propagation can serve them all."""
         return len(self.defoci) > 1 and not self.common_params["frozen_phonon"]["independent_defoci"]
 
     def job_params(self, defocus: str, configuration: int) -> dict[str, Any]:
-        """Params of one job of the rule run_multislice: its own numbers, nothing of others, nothing volatile."""
+        """Params of one job of the rule run_multislice.
+
+        They hold only what decides the numbers of this job: a change in them runs the job again.
+        """
         return job_params(self.common_params, self.defocus(defocus).value_nm, configuration)
 
     @property
@@ -174,14 +183,14 @@ class Campaign:
 
 
 def keeps_coordinates(save_coordinates: bool | str, jobs: int, atoms: int) -> bool:
-    """Whether the displaced atoms of all jobs are kept; `auto` keeps them below COORDINATES_LIMIT_BYTES in all."""
+    """Whether the result keeps the displaced atoms of all jobs; `auto` keeps up to COORDINATES_LIMIT_BYTES in all."""
     if save_coordinates == "auto":
         return jobs * atoms * COORDINATES_BYTES <= COORDINATES_LIMIT_BYTES
     return bool(save_coordinates)
 
 
 def ranges(configurations: Iterable[int]) -> str:
-    """Configurations in short: `0-3, 7`."""
+    """Write numbers of configurations as ranges: `0-3, 7`."""
     text: list[str] = []
     first = last = -1
     for number in [*sorted(configurations), -1]:
@@ -195,7 +204,7 @@ def ranges(configurations: Iterable[int]) -> str:
 
 
 def job_params(common: Mapping[str, Any], defocus_nm: float, configuration: int) -> dict[str, Any]:
-    """Params of one job from the part that all jobs share; the merge recomputes their digest from it."""
+    """Make the params of one job from the part that all jobs share; jobs and merge both use this function."""
     return {**common, "defocus_nm": defocus_nm, "configuration": configuration}
 
 
@@ -277,13 +286,22 @@ def _defoci(probe: Mapping[str, Any]) -> tuple[tuple[Defocus, ...], list[str]]:
 
 
 def focal_spread(mean_nm: float, fwhm_nm: float, count: int, quadrature: str) -> tuple[list[float], list[float]]:
-    """Defoci [nm], ascending, and weights that sample a Gaussian focal spread, Eq. (P11).
+    """Sample a Gaussian focal spread, Eq. (P11).
 
     Parameters
     ----------
+    mean_nm, fwhm_nm : float
+        Mean defocus and full width at half maximum of the focal spread [nm].
+    count : int
+        Number of defoci.
     quadrature : {'gauss_hermite', 'even_grid'}
-        Gauss–Hermite has the exact standard deviation for any count of at least 2; the even grid spans ±3σ and
-        is weighted by the density.
+        Gauss–Hermite has the exact standard deviation for any count of at least 2. The even grid spans ±3σ, and the
+        Gaussian's density weights it.
+
+    Returns
+    -------
+    defoci, weights : list of float
+        Ascending defoci [nm], and weights that sum to 1.
     """
     if count == 1:
         return [mean_nm], [1.0]
@@ -294,6 +312,6 @@ def focal_spread(mean_nm: float, fwhm_nm: float, count: int, quadrature: str) ->
     else:
         offsets = np.linspace(-3 * sigma, 3 * sigma, count)
         weights = np.exp(-0.5 * (offsets / sigma) ** 2)
-    # Rounded to 1e-9 nm, so that the last bits of a library's nodes never decide what is recomputed.
+    # Rounded to 1e-9 nm, so that the last bits of a library's nodes never make a job run again.
     values = [round(mean_nm + float(offset), 9) for offset in offsets]
     return values, [round(float(weight / weights.sum()), 15) for weight in weights]

@@ -1,7 +1,7 @@
-"""The experiment in the physics' own units, resolved on its specimen's cell.
+"""The experiment in internal units, on the cell of its specimen.
 
-This is the one place where config units (keV, mrad, nm, Å with the unit in the key) become internal ones
-(eV, rad, Å), and where optics, grid, slices, scan and detectors are checked against each other.
+Here, and nowhere else, the units of the config (keV, mrad, nm) become internal units (eV, rad, Å). Here optics, grid,
+slices, scan and detectors are checked against each other.
 """
 
 from __future__ import annotations
@@ -21,12 +21,22 @@ from stemphony.physics.grid import Grid, band_limit_radius, fft_friendly_size
 from stemphony.physics.slicing import number_of_slices
 
 MRAD = 1e-3
-NM = 10.0
-MAX_RELATIVE_MISFIT = 1e-6  # of a scan step in its window
-TILE_SHARE = 0.25  # width of the part of the scan that one window serves, of the window
-MAX_POINTS = 65536  # along one axis of the grid or of the scan
+"""One milliradian [rad]."""
 
-# The blocks and keys of a config that one job's numbers depend on; everything else belongs to the merge or to nobody.
+NM = 10.0
+"""One nanometre [Å]."""
+
+MAX_RELATIVE_MISFIT = 1e-6
+"""Largest difference between the scan window and a whole number of steps, as a share of the window. It covers rounding
+of a step with seven digits."""
+
+TILE_SHARE = 0.25
+"""Width of the part of the scan that one window serves, as a share of the window. A larger share needs fewer windows,
+but leaves less room around the outermost probes."""
+
+MAX_POINTS = 65536
+"""Largest number of points along one axis of the grid or of the scan; the schema has the same limit."""
+
 JOB_KEYS: dict[str, tuple[str, ...]] = {
     "simulation": ("random_seed", "precision", "algorithm"),
     "probe": ("energy_kev", "semiangle_mrad", "semiangle_inner_mrad", "soft_aperture", "aberrations", "tilt_mrad"),
@@ -40,11 +50,13 @@ JOB_KEYS: dict[str, tuple[str, ...]] = {
     "cbed": ("enabled", "max_mrad", "size"),
     "frozen_phonon": ("enabled", "independent_defoci", "fixed_slicing", "displace_z"),
 }  # fmt: skip
+"""Blocks and keys of the config that the numbers of one job depend on. Other keys belong to the specimen, to the merge,
+or change no number."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Optics, numerics, scan and detectors of one simulation on one cell; lengths in Å, angles in rad, energy in eV.
+    """Optics, numerics, scan and detectors of one simulation; lengths are in Å, angles in rad, energies in eV.
 
     Attributes
     ----------
@@ -54,12 +66,20 @@ class Experiment:
         Aperture [rad], Eq. (P8).
     aberrations : mapping
         Krivanek coefficients in Å and their angles in rad, without C10, Eq. (P7).
-    cell : tuple of float
-        Size of the specimen.
+    soft_aperture : bool
+        Whether the aperture has a soft edge, Eq. (P8).
+    cell : (float, float, float)
+        Lengths of the specimen [Å].
     window : float or None
-        Least size of the windows that waves are computed in, see `windows`; None for the whole cell.
+        Smallest size of the windows that waves are computed in [Å], see `compute.windows`; None for the whole cell.
     grid : Grid
-        Points and extent in x and y of the cell or, with windows, of each of them.
+        Points and extent of the cell or, with windows, of each window.
+    bandlimit, bandlimit_taper : float
+        Radius and edge width of the band limit as shares of the Nyquist frequency, Eq. (P5).
+    parametrization : str
+        Scattering factors: kirkland | lobato.
+    precision : str
+        single | double.
     algorithm : str
         multislice | probe_basis | auto.
     basis_tolerance : float
@@ -70,14 +90,22 @@ class Experiment:
         Numbers of slices after which signals are stored, ascending.
     scan_x, scan_y : tuple of float
         Probe positions [Å].
+    adf : bool
+        Whether bins, rings and centre of mass are measured.
     bins : tuple of float
         Edges of the radial bins [rad], empty without adf, Eq. (P16).
     rings : mapping
         Named annular detectors, (inner, outer) [rad].
-    cbed_max, cbed_size
-        Half width of the stored patterns [rad], or None; pixels, or None for the native ones.
+    edges : str
+        Edges of bins and rings: hard | area, Eq. (P10).
+    center_of_mass : bool
+        Whether the centre of mass is measured, Eq. (P14).
+    cbed_max : float or None
+        Half width of the stored patterns [rad]; None for no patterns.
+    cbed_size : (int, int) or None
+        Pixels of the stored patterns; None for the native ones.
     notes : tuple of str
-        What the user should know and need not act on.
+        Notes for the user that need no action.
     """
 
     energy: float
@@ -134,7 +162,7 @@ class Experiment:
 
     @property
     def room(self) -> tuple[float, float]:
-        """Rectangle centred on a probe that its cell or window certainly holds (x, y) [Å]."""
+        """Largest rectangle (x, y) [Å] that, centred on any probe, lies inside its cell or window."""
         lx, ly = self.grid.extent
         if self.window is None:
             return lx, ly
@@ -150,17 +178,17 @@ class Experiment:
 
     @property
     def real_dtype(self) -> np.dtype[Any]:
-        """Floats of the waves' parts and of the result files."""
+        """Type of the floats in result files; the parts of a wave have it too."""
         return np.dtype(np.float32 if self.precision == "single" else np.float64)
 
     @property
     def complex_dtype(self) -> np.dtype[Any]:
-        """Numbers of the waves."""
+        """Type of the waves."""
         return np.dtype(np.complex64 if self.precision == "single" else np.complex128)
 
     @classmethod
     def of(cls, blocks: Mapping[str, Any], cell: Sequence[float]) -> Experiment:
-        """Resolve validated config blocks on a cell.
+        """Make the experiment from validated blocks of the config and a cell.
 
         Parameters
         ----------
@@ -172,8 +200,8 @@ class Experiment:
         Raises
         ------
         ConfigError
-            Detector, CBED or aperture beyond the band limit; a scan step that does not divide its window; a depth
-            outside the specimen; a slice thicker than the cell.
+            A detector, pattern or aperture exceeds the band limit; a scan step does not divide its window; a depth
+            lies outside the specimen; a slice is thicker than the cell; or windows are used without adf.
         """
         probe, grating, adf, cbed = blocks["probe"], blocks["grating"], blocks["adf"], blocks["cbed"]
         lx, ly, lz = (float(length) for length in cell)
@@ -225,7 +253,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class _BandLimit:
-    """The largest angle of a grid, and how to say that something lies beyond it."""
+    """The largest scattering angle of a grid; refuses keys that exceed it."""
 
     grid: Grid
     cell: tuple[float, float]
@@ -255,7 +283,7 @@ class _BandLimit:
 
 
 def rounded_down(value: float, digits: int) -> str:
-    """A largest allowed value as text: what it says is allowed too."""
+    """Write a largest allowed value as text; the value that the text shows is allowed too."""
     return f"{math.floor(value * 10**digits + 1e-6) / 10**digits:.{digits}f}".rstrip("0").rstrip(".")
 
 
@@ -281,7 +309,10 @@ def _gpts(grating: Mapping[str, Any], lx: float, ly: float, notes: list[str]) ->
 
 
 def _window_grid(whole: Grid, window: float) -> Grid:
-    """Grid of windows of at least the given size, at the sampling of the whole, along axes that are longer."""
+    """Grid of windows of at least the given size [Å], at the sampling of the whole cell.
+
+    An axis that is not longer than a window keeps its whole length.
+    """
     chosen = []
     for points, length, step in zip(whole.gpts, whole.extent, whole.sampling, strict=True):
         few = fft_friendly_size(max(8, math.ceil(window / step - 1e-9)))
@@ -379,14 +410,14 @@ def _rings(adf: Mapping[str, Any], semiangle: float, limits: _BandLimit) -> dict
 
 
 def _usual_rings(semiangle: float, limits: _BandLimit) -> dict[str, tuple[float, float]]:
-    """The detectors of a config that names none: BF to α/2, ABF α/2 to α, HAADF from 3α to 10α or the band limit."""
+    """Detectors of a config that names none: BF to α/2, ABF from α/2 to α, HAADF from 3α to 10α or the band limit."""
     outer = min(10 * semiangle, limits.angle)
     inner = 3 * semiangle if 3 * semiangle < 0.9 * outer else 0.5 * (semiangle + outer)
     return {"bf": (0.0, semiangle / 2), "abf": (semiangle / 2, semiangle), "haadf": (inner, outer)}
 
 
 def detector_names(adf: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the annular detectors of a validated adf block, in the order of the result file."""
+    """Return the names of the annular detectors of a validated adf block, in the order of the result file."""
     if not adf["enabled"]:
         return ()
     return ("bf", "abf", "haadf") if adf["detectors"] is None else tuple(sorted(adf["detectors"]))

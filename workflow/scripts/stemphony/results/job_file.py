@@ -1,4 +1,4 @@
-"""The result file of one (defocus, configuration)."""
+"""The result file of one job: one defocus and one configuration."""
 
 from __future__ import annotations
 
@@ -34,19 +34,20 @@ from stemphony.specimen.structures import Specimen
 from stemphony.store.atomic import atomic_path, write_text_atomic
 from stemphony.store.checkpoints import take_back
 
-JOB_DIGEST = "# job_digest "  # in the file with the checksum
+JOB_DIGEST = "# job_digest "
+"""Begin of the line in the checksum file that holds the digest of the job's params."""
 
 
 @dataclass(frozen=True)
 class JobRecord:
-    """What a job file says of its origin.
+    """Origin of a job file.
 
     Attributes
     ----------
     params : mapping
-        The params of the rule; their digest is what the merge compares.
+        Params of the job. The merge compares their digest.
     effective_seed : int or None
-        The seed used, drawn or given; None where nothing was drawn.
+        The seed in use, drawn or given; None if nothing was drawn.
     root, runtime : mapping
         Attributes of the file and of its group `runtime`.
     """
@@ -65,12 +66,19 @@ def write_job(
     table: AtomTable,
     atoms: Atoms | None,
 ) -> None:
-    """Write a job's file atomically, and the SHA-256 of its bytes beside it.
+    """Write the file of a job atomically, with the SHA-256 of its bytes beside it.
 
     Parameters
     ----------
+    file : Path
+    experiment : Experiment
+    record : JobRecord
+        Origin of the file.
+    signals : JobSignals
+    table : AtomTable
+        The atoms at rest.
     atoms : Atoms or None
-        The displaced atoms, where coordinates are kept.
+        The displaced atoms; None if coordinates are not kept.
 
     Raises
     ------
@@ -97,28 +105,31 @@ def write_job(
                 put_frame(root, 0, atoms.positions * NM_PER_ANGSTROM, atoms.slice_index, element)
             _put_signals(root, experiment, axes, signals)
         checksum = _checksum(temporary, file.name, record.params)
-        # Before the data: a data file without its own checksum must never be seen.
+        # The checksum comes first, so that no data file exists without its checksum.
         write_text_atomic(paths.checksum(file), checksum)
-    # A second attempt of this job may have put its checksum there before our data replaced its data.
+    # A second attempt of this job may have written its checksum before this attempt replaced its data.
     if paths.checksum(file).read_text(encoding="ascii") != checksum:
         write_text_atomic(paths.checksum(file), _checksum(file, file.name, record.params))
 
 
 def _checksum(file: Path, name: str, params: Mapping[str, Any]) -> str:
-    """What `sha256sum --check` reads, and in a line that it skips whose file it is: nobody must open it for that."""
+    """Text of the checksum file: a line for `sha256sum --check`, and a comment with the digest of the params.
+
+    With the comment, a reader knows the job of a file without opening it.
+    """
     return f"{provenance.file_sha256(file)}  {name}\n{JOB_DIGEST}{provenance.digest(params)}\n"
 
 
 @dataclass(frozen=True)
 class Checksum:
-    """What stands beside a job file.
+    """Content of a checksum file.
 
     Attributes
     ----------
     sha256 : str
-        Of the bytes that its job has written.
+        SHA-256 of the bytes that the job wrote.
     job_digest : str
-        Digest of the params that it was computed from; empty where it is not told.
+        Digest of the job's params; empty if the file does not hold it.
     """
 
     sha256: str
@@ -126,7 +137,7 @@ class Checksum:
 
 
 def read_checksum(file: Path) -> Checksum | None:
-    """What stands beside a job file, None if there is nothing or it is not readable."""
+    """Read the checksum file of a job file or result; None if it is missing or unreadable."""
     try:
         first, *others = paths.checksum(file).read_text(encoding="ascii").splitlines()
         sha256 = first.split()[0]
@@ -137,7 +148,7 @@ def read_checksum(file: Path) -> Checksum | None:
 
 
 def is_result_of(file: Path, params: Mapping[str, Any], simulation_id: str) -> bool:
-    """Whether a file is the whole, undamaged result of these params in this simulation."""
+    """Whether a file is the undamaged result of a job with these params in the simulation with this id."""
     checksum = read_checksum(file)
     try:
         if checksum is None or provenance.file_sha256(file) != checksum.sha256:
@@ -149,8 +160,23 @@ def is_result_of(file: Path, params: Mapping[str, Any], simulation_id: str) -> b
 
 
 def take_finished(file: Path, aside: Path, params: Mapping[str, Any], simulation_id: str) -> bool:
-    """Whether another process has made a job's result, in its place or kept aside from Snakemake, see `put_aside`."""
-    # Opened anew, a folder of a network file system shows what others have put there.
+    """Take the result that another process has made for a job.
+
+    Parameters
+    ----------
+    file, aside : Path
+        Where the result belongs, and where it may lie because Snakemake would delete it, see `checkpoints.put_aside`.
+    params : mapping
+        Params of the job.
+    simulation_id : str
+        Id of the simulation.
+
+    Returns
+    -------
+    bool
+        Whether the result is in its place now.
+    """
+    # Listing a folder of a network file system makes files of other machines visible.
     with suppress(OSError):
         list(file.parent.iterdir())
     if is_result_of(file, params, simulation_id):
@@ -170,7 +196,7 @@ def _blocks(experiment: Experiment, record: JobRecord) -> dict[str, Any]:
 
 
 def effective_blocks(experiment: Experiment, blocks: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
-    """Config blocks with what was made of them: the seed used, the grid, and the reference of the potentials."""
+    """Return blocks of the config with derived values: seed in use, grid, and reference of the scattering factors."""
     from stemphony.physics.scattering import REFERENCES
 
     nx, ny = experiment.grid.gpts
@@ -202,7 +228,7 @@ def _put_signals(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, sign
 
 
 def recorded_identity(result: paths.ResultPaths) -> tuple[str, int] | None:
-    """Id and effective seed that a job file carries, None without a readable one in which a seed was used."""
+    """Return the simulation's id and effective seed from any job file; None if no readable file holds a seed."""
     for file in sorted(result.root.glob("jobs/defocus_*/configuration_*.nc")):
         try:
             with netCDF4.Dataset(file) as root:
@@ -213,7 +239,7 @@ def recorded_identity(result: paths.ResultPaths) -> tuple[str, int] | None:
 
 
 def atom_table(specimen: Specimen, experiment: Experiment) -> AtomTable:
-    """The atoms at rest, as result files keep them."""
+    """Return the atoms at rest as result files hold them."""
     return AtomTable(
         cell=specimen.cell,
         symbols=np.asarray(specimen.symbols),

@@ -1,7 +1,7 @@
-"""Layout of the NetCDF-4 result files, one for a job and the same for the merged result.
+"""Layout of the NetCDF-4 files: a job file and the merged result have the same groups.
 
-Groups are STEMsalabim's (`AMBER`, `runtime`, `params`, `adf`, `cbed`) and one of ours, `images`. Lengths are in nm
-and angles in mrad there, as its users expect. Floats have 4 bytes in single precision, 8 in double.
+The groups are those of STEMsalabim (`AMBER`, `runtime`, `params`, `adf`, `cbed`) and `images`. Lengths are in nm and
+angles in mrad, as users of STEMsalabim expect. Floats have 4 bytes in single precision and 8 in double precision.
 """
 
 from __future__ import annotations
@@ -19,10 +19,16 @@ from stemphony.experiment.model import MRAD, NM, Experiment
 NM_PER_ANGSTROM = 1 / NM
 MRAD_PER_RAD = 1 / MRAD
 FILTERS: dict[str, Any] = {"zlib": True, "complevel": 1, "shuffle": True, "fletcher32": True}
-# Text filters: shuffle is of no use for bytes.
+"""Filters of numbers. Higher compression levels take much longer and save little."""
+
 TEXT_FILTERS: dict[str, Any] = {"zlib": True, "fletcher32": True}
+"""Filters of texts; `shuffle` does not help for single bytes."""
+
 CHUNK_BYTES = 4_000_000
+"""Largest size of a chunk [bytes]. HDF5 reads whole chunks, so this limits the memory for reading a small part."""
+
 STANDARD_ERROR = "_standard_error"
+"""End of the names of variables that hold standard errors."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Axes:
 
 
 def add_attributes(group: netCDF4.Dataset, values: Mapping[str, Any]) -> None:
-    """Write attributes: bool as 0/1, null left out, lists and maps as JSON text."""
+    """Write attributes of a group: bool as 0 or 1, lists and mappings as JSON text; None is left out."""
     for key, value in values.items():
         if value is None:
             continue
@@ -68,7 +74,7 @@ def add_variable(
     values: Any = None,
     chunks: Sequence[int] | None = None,
 ) -> netCDF4.Variable:
-    """Create a checked, compressed variable with units and long name, and fill it if `values` are given."""
+    """Create a compressed variable with checksums, units and long name; fill it if `values` are given."""
     variable = group.createVariable(name, dtype, dimensions, chunksizes=chunks, fill_value=False, **FILTERS)
     variable.units = units
     variable.long_name = long_name
@@ -78,7 +84,7 @@ def add_variable(
 
 
 def add_texts(group: netCDF4.Dataset, name: str, dimension: str, long_name: str, texts: Sequence[str]) -> None:
-    """Texts as a character array, which keeps the checksum that variable-length strings cannot have."""
+    """Write texts as a character array of fixed length; variable-length strings cannot have checksums."""
     encoded = [text.encode() for text in texts]
     length = max([1, *map(len, encoded)])
     group.createDimension(f"{name}_length", length)
@@ -91,13 +97,13 @@ def add_texts(group: netCDF4.Dataset, name: str, dimension: str, long_name: str,
 
 
 def read_texts(variable: netCDF4.Variable) -> list[str]:
-    """Texts written by `add_texts`."""
+    """Read texts that `add_texts` wrote."""
     variable.set_auto_chartostring(False)
     return [b"".join(row.tolist()).rstrip(b"\0").decode() for row in np.ma.filled(variable[...], b"")]
 
 
 def add_adf(root: netCDF4.Dataset, experiment: Experiment, axes: Axes) -> None:
-    """Create the groups `adf` and `images` with their coordinates; the signals are filled by the caller."""
+    """Create the groups `adf` and `images` with their axes; the caller fills the signals."""
     real = experiment.real_dtype
     adf = root.createGroup("adf")
     _adf_axes(adf, experiment, axes)
@@ -187,7 +193,7 @@ def _scan_axes(group: netCDF4.Dataset, experiment: Experiment, axes: Axes, prefi
 
 
 def add_cbed(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, angles: tuple[np.ndarray, np.ndarray]) -> None:
-    """Create the group `cbed`, Eq. (P15); `angles` are its axes [rad]."""
+    """Create the group `cbed` with its axes, Eq. (P15); `angles` are kx and ky as angles [rad]."""
     real = experiment.real_dtype
     cbed = root.createGroup("cbed")
     _scan_axes(cbed, experiment, axes, "cbed")
@@ -211,7 +217,7 @@ def add_cbed(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, angles: 
 
 
 def _chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Chunk shape: the given slab, its longest axes halved until it is at most CHUNK_BYTES."""
+    """Shape of a chunk: the given shape, its longest axis halved until the size is at most CHUNK_BYTES."""
     chunk = list(shape)
     while int(np.prod(chunk)) * itemsize > CHUNK_BYTES:
         longest = max(range(len(chunk)), key=lambda axis: chunk[axis])
@@ -221,10 +227,12 @@ def _chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class AtomTable:
-    """Atoms at rest, as the AMBER convention wants them; lengths in Å here, in nm in the file.
+    """Atoms at rest for the group `AMBER`. Lengths are in Å here and in nm in the file.
 
     Attributes
     ----------
+    cell : (float, float, float)
+        Lengths of the cell [Å].
     symbols, positions, slice_index, u_iso, radius : (N,), (N, 3), (N,), (N,), (N,)
         Elements, positions, slices, mean square displacement per axis [Å²], covalent radius [Å].
     slices : int
@@ -250,9 +258,17 @@ class AtomTable:
 
 
 def add_atoms(root: netCDF4.Dataset, table: AtomTable, frames: int, real: np.dtype[Any]) -> None:
-    """Create the group `AMBER` and fill what all frames share; see `put_frame`.
+    """Create the group `AMBER` and fill everything but coordinates and slices, see `put_frame`.
 
-    With `frames` 0 the atoms at rest are the one frame, and the attribute `displaced` is 0.
+    Parameters
+    ----------
+    table : AtomTable
+        The atoms at rest.
+    frames : int
+        Number of frames of displaced atoms. With 0, the only frame holds the atoms at rest, and the attribute
+        `displaced` is 0.
+    real : dtype
+        Type of the floats in the file.
     """
     displaced, frames = frames > 0, max(1, frames)
     amber = root.createGroup("AMBER")
@@ -303,10 +319,11 @@ def add_atoms(root: netCDF4.Dataset, table: AtomTable, frames: int, real: np.dty
 
 
 VACANT = "vacant"
+"""Name that `element` 0 refers to if occupancies are drawn."""
 
 
 def _elements(table: AtomTable) -> tuple[list[str], np.ndarray]:
-    """Names that the variable `element` refers to, and its values; with drawn occupancies 0 is a vacant site."""
+    """Names that the variable `element` refers to, and its values (N,); with drawn occupancies 0 is a vacant site."""
     types, element = np.unique(np.asarray(table.symbols, dtype=str), return_inverse=True)
     if table.occupancy is None:
         return list(types), element
@@ -314,7 +331,7 @@ def _elements(table: AtomTable) -> tuple[list[str], np.ndarray]:
 
 
 def _add_sites(amber: netCDF4.Dataset, table: AtomTable, real: np.dtype[Any]) -> None:
-    """What only some specimens have: occupancies and tensors of the mean square displacements."""
+    """Create occupancies and tensors of the mean square displacements, if the specimen has them."""
     if table.occupancy is not None:
         add_variable(
             amber, "occupancy", real, ("atom",), "1", "probability that the site holds its atom", table.occupancy
@@ -329,7 +346,7 @@ def _add_sites(amber: netCDF4.Dataset, table: AtomTable, real: np.dtype[Any]) ->
 
 
 def elements_of_frame(table: AtomTable, present: np.ndarray | None) -> np.ndarray | None:
-    """Values of `element` in a frame whose vacant sites are known; None where no site is drawn."""
+    """Return `element` (N,) of a frame; `present` (N,) is false for vacant sites, and None if no site is drawn."""
     return None if present is None else np.where(present, _elements(table)[1], 0)
 
 
@@ -340,7 +357,15 @@ def put_frame(
     slice_index: np.ndarray,
     element: np.ndarray | None = None,
 ) -> None:
-    """Fill one frame of `AMBER`; `element` only where occupancies are drawn."""
+    """Fill one frame of `AMBER`.
+
+    Parameters
+    ----------
+    coordinates_nm, slice_index : (N, 3), (N,) ndarray
+        Positions [nm] and slices of the atoms.
+    element : (N,) ndarray or None
+        Values of `element`, see `elements_of_frame`; None if no occupancy is drawn.
+    """
     root["AMBER"]["coordinates"][frame] = coordinates_nm
     root["AMBER"]["slice"][frame] = slice_index
     if element is not None:
@@ -354,7 +379,7 @@ def add_params(
     blocks: Mapping[str, Any],
     real: np.dtype[Any],
 ) -> None:
-    """Group `params`: defoci, weights, and one subgroup per config block with its values as attributes."""
+    """Create the group `params`: defoci [nm], their weights, and a subgroup of attributes per block of the config."""
     params = root.createGroup("params")
     params.createDimension("defocus", len(defocus_nm))
     add_variable(params, "defocus", real, ("defocus",), "nm", "defocus, positive is underfocus", defocus_nm)

@@ -1,36 +1,32 @@
-"""Merge job files into one result, in one pass.
+"""Merge the job files of a simulation into one result.
 
-Each job file is checked and read while it is open once; if anything is wrong with any of them, what was written is
-thrown away, all that is wrong is listed, and nothing is deleted. The averages stream, in parts (see `averages`): memory
-holds one block of the result, whatever the number of jobs.
+The first pass opens each job file once: it checks the file and reads it. If any file is unusable, the merge discards
+what it has written, lists everything that is wrong, and deletes no job file. The averages stream in batches (see
+`averages`), so memory holds one block of the result, whatever the number of jobs.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import netCDF4
-import numpy as np
 
-from stemphony import paths, provenance
+from stemphony import provenance
 from stemphony.compute.recorder import cbed_geometry, window_errors
-from stemphony.errors import DamagedResultError, StemphonyError
+from stemphony.errors import DamagedResultError
 from stemphony.experiment import campaign
 from stemphony.experiment.model import Experiment
 from stemphony.results import signal_blocks
-from stemphony.results.averages import Average, Averaging, Merge, Part, Source, Sums, parts_of
-from stemphony.results.job_file import atom_table, effective_blocks, read_checksum
+from stemphony.results.averages import Batch, BlockAverage, batches_of
+from stemphony.results.batch_processes import ReadBatches, batch_reader
+from stemphony.results.batches import Reading, Request, Stamp, stamp_of
+from stemphony.results.job_file import atom_table, effective_blocks
+from stemphony.results.job_table import add_runtime, mark_as_partial
 from stemphony.results.layout import (
     NM,
     AtomTable,
@@ -40,33 +36,41 @@ from stemphony.results.layout import (
     add_cbed,
     add_params,
     add_standard_errors,
-    add_texts,
-    add_variable,
     put_frame,
 )
+from stemphony.results.merge_task import Averaging, MergeTask, Source
 from stemphony.specimen.specimen_file import read_specimen_file
 from stemphony.store import ledger
 from stemphony.store.atomic import atomic_path
 
-Stamp = tuple[int, int, int]
-"""Inode, size and time of a file, by which its second reading knows that it is the one that was checked."""
-SHOWN = 20  # files listed in a refusal
-SEVERAL_PROCESSES_FROM_S = 2.5  # of work; below that they take longer to start than they save
-JOB_S, BYTE_S = 4e-3, 1 / 120e6  # what a job file takes, and each byte of it: docs/performance.md
-# Sums of the parts that are made at a time or wait to be added, three for each: processes must not fill the memory.
-AHEAD_BYTES = 1e9
-# Attributes of a job's group `runtime` that the result keeps of each job.
-RECORDED = (
-    "time_start", "cpu_seconds", "wall_seconds", "peak_memory_mb", "host", "fft_plan_source", "git_commit", "versions",
-)  # fmt: skip
-# The same, where a job file has them: those of earlier versions do not, and not every job has windows.
-RECORDED_IF_THERE = ("algorithm", "window_check", "cpu_model", "instruction_sets")
+SHOWN = 20
+"""Number of files that a refusal lists; the others are counted."""
+
+SEVERAL_PROCESSES_FROM_S = 2.5
+"""Time of a merge in one process [s] from which several processes pay off; starting them takes about as long."""
+
+JOB_S, BYTE_S = 4e-3, 1 / 120e6
+"""Time that the merge takes for a job file and for each of its bytes [s], as docs/performance.md measures it."""
 
 
 def merge_simulation(
-    task: Merge, specimen_file: Path, output: Path, warn: Callable[[str], None], processes: int = 1, run: int = 0
-) -> Merged:
-    """Merge a simulation as the plan of a run (0: of the last), its specimen and identity say; see `merge`."""
+    task: MergeTask, specimen_file: Path, output: Path, warn: Callable[[str], None], processes: int = 1, run: int = 0
+) -> MergeOutcome:
+    """Merge a simulation with the title, config and identity that its folder holds; see `merge`.
+
+    Parameters
+    ----------
+    specimen_file : Path
+        File specimen.nc of the simulation.
+    output : Path
+        Where the result goes.
+    warn : callable
+        Called with each note for the user.
+    processes : int
+        Number of processes that read job files.
+    run : int
+        Number of the run whose plan holds title and config; 0 for the last run.
+    """
     plan = ledger.read_plan(task.result, run)
     identity = ledger.identity(task.result, task.common["simulation"]["random_seed"] or 0)
     specimen = read_specimen_file(specimen_file)
@@ -103,7 +107,7 @@ def _yaml(config: Mapping[str, Any]) -> str:
 
 
 def merge(
-    task: Merge,
+    task: MergeTask,
     output: Path,
     table: AtomTable,
     experiment: Experiment,
@@ -112,50 +116,75 @@ def merge(
     blocks: Mapping[str, Any],
     warn: Callable[[str], None],
     processes: int = 1,
-) -> Merged:
+) -> MergeOutcome:
     """Check and merge all job files, and write the result atomically.
 
     Parameters
     ----------
+    task : MergeTask
+    output : Path
+        Where the result goes.
+    table : AtomTable
+        The atoms at rest.
+    experiment : Experiment
+        The experiment of all jobs.
+    root_attributes : mapping
+        Attributes of the result's root.
+    runtime_attributes : callable
+        Returns attributes of the result's group `runtime`; called at the end, because one says when that was.
+    blocks : mapping
+        Blocks of the config.
+    warn : callable
+        Called with each note for the user.
     processes : int
-        How many make parts side by side; the result is the same bit for bit.
+        Number of processes that read job files; it does not change a bit of the result.
 
     Returns
     -------
-    Merged
-        Which job files are in it, and what is wrong with the others if a part is enough.
+    MergeOutcome
+        The job files in the result and, in a partial result, what is wrong with the others.
 
     Raises
     ------
     DamagedResultError
-        Files are missing, foreign, mixed, truncated or damaged; all of them are listed with what to do.
+        Files are missing, foreign, mixed, truncated or damaged. The message lists them and says what to do.
     StorageError
         The result cannot be written.
     StemphonyError
-        A process that makes parts was killed.
+        A process that reads job files was killed.
     """
     wanted = task.params["save_coordinates"]
     keep = not task.partial and campaign.keeps_coordinates(wanted, len(task.sources), len(table.symbols))
-    with _made_in(processes if expected_seconds(task) >= SEVERAL_PROCESSES_FROM_S else 1) as make:
-        made = _Making(task, table, experiment, warn, make)
+    with batch_reader(processes if expected_seconds(task) >= SEVERAL_PROCESSES_FROM_S else 1) as read:
+        writer = _ResultWriter(task, table, experiment, warn, read)
         try:
-            return made.write(output, root_attributes, runtime_attributes, blocks, keep)
+            return writer.write(output, root_attributes, runtime_attributes, blocks, keep)
         except _NoCoordinatesError:
             if wanted is True:
                 warn(
                     "save_coordinates: some jobs ran without keeping coordinates; the atoms at rest are stored instead."
                 )
-            return made.write(output, root_attributes, runtime_attributes, blocks, keep=False)
+            return writer.write(output, root_attributes, runtime_attributes, blocks, keep=False)
 
 
-def expected_seconds(task: Merge) -> float:
-    """About how long one process takes."""
-    return sum(JOB_S + BYTE_S * _stamp(source.file)[1] for source in task.sources)
+def expected_seconds(task: MergeTask) -> float:
+    """Estimate the time of a merge in one process [s]."""
+    return sum(JOB_S + BYTE_S * stamp_of(source.file)[1] for source in task.sources)
 
 
 @dataclass
-class Merged:
-    """What became of the job files: a record of each that is in the result, and what is wrong with others."""
+class MergeOutcome:
+    """What became of the job files.
+
+    Attributes
+    ----------
+    records : dict
+        Record of each job in the result, see `job_check.checked`.
+    wrong : list of (Source, str)
+        Job files that cannot be used, and why.
+    stamps : dict
+        Stamp of each job file in the result.
+    """
 
     records: dict[Source, dict[str, Any]] = field(default_factory=dict)
     wrong: list[tuple[Source, str]] = field(default_factory=list)
@@ -166,14 +195,20 @@ class _NoCoordinatesError(Exception):
     """A job file holds no displaced atoms."""
 
 
-class _Making:
-    """One merge: the result file is laid out, filled in passes over the job files, and then told where it is from."""
+class _ResultWriter:
+    """Writes one result: its layout, then its signals in passes over the job files, then its provenance."""
 
     def __init__(
-        self, task: Merge, table: AtomTable, experiment: Experiment, warn: Callable[[str], None], make: _Make
+        self,
+        task: MergeTask,
+        table: AtomTable,
+        experiment: Experiment,
+        warn: Callable[[str], None],
+        read_batches: ReadBatches,
     ) -> None:
-        self.task, self.table, self.experiment, self.warn, self.make = task, table, experiment, warn, make
-        self.averagings = dict(zip(("adf", "cbed"), Averaging.both(task), strict=True))
+        self.task, self.table, self.experiment, self.warn = task, table, experiment, warn
+        self.read_batches = read_batches
+        self.averagings = Averaging.of_groups(task)
         scan = task.common["scan"]
         periodic = tuple([float(edge) for edge in scan[axis]] == [0.0, 1.0] for axis in "xy")
         self.blurring = signal_blocks.Blurring(task.params["source_fwhm_nm"] * NM, (periodic[0], periodic[1]))
@@ -190,33 +225,34 @@ class _Making:
         runtime_attributes: Callable[[], Mapping[str, Any]],
         blocks: Mapping[str, Any],
         keep: bool,
-    ) -> Merged:
-        """Write the result; `keep` says whether the displaced atoms of all jobs are in it."""
+    ) -> MergeOutcome:
+        """Write the result; `keep` says whether it holds the displaced atoms of all jobs."""
         task, e = self.task, self.experiment
         with atomic_path(output) as temporary:
             with netCDF4.Dataset(temporary, "w", format="NETCDF4") as root:
                 add_attributes(root, root_attributes)
                 add_atoms(root, self.table, len(task.sources) if keep else 0, e.real_dtype)
                 self._add_signals(root)
-                merged = self._fill(root, keep)
-                records = [merged.records[source] for source in sorted(merged.records, key=lambda s: s.index)]
+                outcome = self._fill(root, keep)
+                records = [outcome.records[source] for source in sorted(outcome.records, key=lambda s: s.index)]
                 seed = records[0]["effective_seed"]
                 add_params(
                     root, task.params["defoci_nm"], task.weights, effective_blocks(e, blocks, seed), e.real_dtype
                 )
                 # Last, because it says how long the merge took.
-                _write_runtime(root, runtime_attributes(), merged, e.real_dtype)
+                add_runtime(root, runtime_attributes(), outcome.records, e.real_dtype)
                 if task.partial:
-                    _mark_as_partial(root, task, merged)
+                    mark_as_partial(root, task, outcome.records)
             _read_back(temporary)
         checks = [json.loads(record["window_check"]) for record in records if record["window_check"]]
         if checks:
             self.warn(
                 f"error of the windows, the largest that any of {len(checks)} jobs measured: {window_errors(checks)}"
             )
-        return merged
+        return outcome
 
     def _add_signals(self, root: netCDF4.Dataset) -> None:
+        """Create the variables of the signals."""
         e, task = self.experiment, self.task
         if e.adf:
             add_adf(root, e, task.axes("adf"))
@@ -231,31 +267,31 @@ class _Making:
             geometry = cbed_geometry(e)
             add_cbed(root, e, task.axes("cbed"), (geometry.angles_x, geometry.angles_y))
 
-    def _fill(self, root: netCDF4.Dataset, keep: bool) -> Merged:
-        """All passes over the job files; the first one checks them."""
-        merged = Merged()
+    def _fill(self, root: netCDF4.Dataset, keep: bool) -> MergeOutcome:
+        """Fill the signals in passes over the job files; the first pass checks the files."""
+        outcome = MergeOutcome()
         for number, blocks in enumerate(self._passes() or [[]]):
             averagings = [self.averagings[block.group] for block in blocks] or [self.averagings["adf"]]
             averages = [
-                Average(averaging, block.first, _putter(block, root))
+                BlockAverage(averaging, block.first, partial(block.put, root))
                 for averaging, block in zip(averagings, blocks, strict=False)
             ]
             first = number == 0
-            parts = parts_of(averagings, len(self.table.symbols) if keep else 0)
-            usable = None if first else merged.stamps
-            wanted = Wanted(self.task, tuple(blocks), averagings[0].by_configuration, first, keep and first, usable)
-            for part, read in zip(parts, self.make(wanted, parts), strict=True):
-                self._take(root, merged, part, read, averages)
-            self._refuse_what_is_wrong(merged)
+            batches = batches_of(averagings, len(self.table.symbols) if keep else 0)
+            usable = None if first else outcome.stamps
+            request = Request(self.task, tuple(blocks), averagings[0].by_configuration, first, keep and first, usable)
+            for batch, reading in zip(batches, self.read_batches(request, batches), strict=True):
+                self._take(root, outcome, batch, reading, averages)
+            self._refuse_what_is_wrong(outcome)
             for average, block in zip(averages, blocks, strict=True):
                 average.end()
                 for place in average.averaging.places():
                     if place not in average.done:
                         block.put_nothing(root, place)
-        return merged
+        return outcome
 
     def _passes(self) -> list[list[signal_blocks.Block]]:
-        """Blocks that are read together: averaged in one order, their sums within the memory."""
+        """Blocks for each pass: they need the same order of jobs, and their sums fit the memory together."""
         passes: list[list[signal_blocks.Block]] = []
         order, room = None, 0.0
         blocks = list(signal_blocks.blocks_of(self.experiment, self.blurring))
@@ -268,29 +304,33 @@ class _Making:
         return passes
 
     def _take(
-        self, root: netCDF4.Dataset, merged: Merged, part: Part, read: PartRead, averages: Sequence[Average]
+        self,
+        root: netCDF4.Dataset,
+        outcome: MergeOutcome,
+        batch: Batch,
+        reading: Reading,
+        averages: Sequence[BlockAverage],
     ) -> None:
-        merged.records.update(read.records)
-        merged.stamps.update(read.stamps)
-        merged.wrong += read.wrong
-        if merged.wrong and not self.task.partial:
+        outcome.records.update(reading.records)
+        outcome.stamps.update(reading.stamps)
+        outcome.wrong += reading.wrong
+        if outcome.wrong and not self.task.partial:
             return
-        for source, frame in read.frames:
+        for source, frame in reading.frames:
             if frame is None:
                 raise _NoCoordinatesError
-            # Already in nm, as stored.
-            put_frame(root, source.index, *frame)
-        for average, sums in zip(averages, read.sums, strict=True):
-            average.add(part, sums)
+            put_frame(root, source.index, *frame)  # a job file holds coordinates in nm, as the result does
+        for average, sums in zip(averages, reading.sums, strict=True):
+            average.add(batch, sums)
 
-    def _refuse_what_is_wrong(self, merged: Merged) -> None:
-        if self.task.partial and merged.records:
+    def _refuse_what_is_wrong(self, outcome: MergeOutcome) -> None:
+        if self.task.partial and outcome.records:
             wrong = []
         else:
-            wrong = [(source.file, what) for source, what in sorted(merged.wrong, key=lambda entry: entry[0].index)]
+            wrong = [(source.file, what) for source, what in sorted(outcome.wrong, key=lambda entry: entry[0].index)]
         if not wrong:
             for key, what in (("effective_seed", "random seed"), ("physics_version", "physics_version")):
-                values = {record[key] for record in merged.records.values()}
+                values = {record[key] for record in outcome.records.values()}
                 if len(values) > 1:
                     mixed = f"mixed: files with different {what}: {sorted(map(str, values))}"
                     wrong.append((self.task.result.root / "jobs", mixed))
@@ -304,318 +344,9 @@ class _Making:
             )
 
 
-def _putter(block: signal_blocks.Block, root: netCDF4.Dataset) -> Callable[..., None]:
-    return lambda place, value, error: block.put(root, place, value, error)
-
-
-# --- parts ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a pass takes of each job file.
-
-    Attributes
-    ----------
-    check : bool
-        Check the files; else only those in `usable` are read, if they are still what was checked.
-    """
-
-    task: Merge
-    blocks: tuple[signal_blocks.Block, ...]
-    by_configuration: bool
-    check: bool
-    frames: bool
-    usable: Mapping[Source, Stamp] | None = None
-
-    def of(self, part: Part) -> Wanted:
-        """The same for one part: what another process must know, and not the table of all jobs."""
-        here = [source for unit in part for source in unit]
-        usable = None if self.usable is None else {one: self.usable[one] for one in here if one in self.usable}
-        return replace(self, task=replace(self.task), usable=usable)
-
-
-@dataclass
-class PartRead:
-    """The sums of one part's blocks, and what came with them."""
-
-    sums: list[Sums]
-    records: dict[Source, dict[str, Any]] = field(default_factory=dict)
-    wrong: list[tuple[Source, str]] = field(default_factory=list)
-    stamps: dict[Source, Stamp] = field(default_factory=dict)
-    frames: list[tuple[Source, tuple[np.ndarray, ...] | None]] = field(default_factory=list)
-
-
-_Make = Callable[[Wanted, Sequence[Part]], Iterator[PartRead]]
-
-
-def read_part(wanted: Wanted, part: Part) -> PartRead:
-    """Check and read the job files of one part, one at a time."""
-    errors = [block.first if Averaging(wanted.task, block.group).with_standard_errors else 0 for block in wanted.blocks]
-    read = PartRead([Sums(first) for first in errors])
-    for unit in part:
-        whole: list[np.ndarray] = [np.zeros(()) for _ in wanted.blocks]
-        weights = 0.0
-        for source in unit:
-            values = _values(wanted, source, read)
-            if values is None:
-                continue
-            weight = wanted.task.weights[source.defocus_index] if wanted.by_configuration else 1.0
-            weights += weight
-            for index, value in enumerate(values):
-                whole[index] = whole[index] + weight * value if wanted.by_configuration else value
-        if weights:
-            share = weights if wanted.by_configuration and wanted.task.partial else 1.0
-            for sums, value in zip(read.sums, whole, strict=True):
-                sums.add(value / share if share != 1.0 else value)
-    return read
-
-
-def _values(wanted: Wanted, source: Source, read: PartRead) -> list[np.ndarray] | None:
-    """What the blocks take of one job; None if it cannot be used, or if nothing will come of it anyway."""
-    if wanted.usable is not None and source not in wanted.usable:
-        return None
-    stamp = _stamp(source.file)
-    if wanted.usable is not None and wanted.usable[source] != stamp:
-        # What is in the blocks of the passes before must not be missing in those of this one.
-        raise DamagedResultError(
-            f"{source.file} was replaced or deleted while it was merged. Nothing was written: do the same again."
-        )
-    try:
-        with _opened(source, wanted) as (job, record):
-            # A part of a partial result is worth its while whatever the others are like.
-            if read.wrong and not wanted.task.partial:
-                return None
-            try:
-                values = [block.read(job) for block in wanted.blocks]
-                if wanted.frames:
-                    amber = job.groups["AMBER"].variables
-                    names = ["coordinates", "slice", *(["element"] if "occupancy" in amber else [])]
-                    moved = tuple(amber[name][0] for name in names) if record["displaced"] else None
-                    read.frames.append((source, moved))
-            except (OSError, RuntimeError, LookupError, ValueError) as error:
-                raise DamagedResultError(
-                    f"damaged: its data cannot be read ({type(error).__name__}); delete this file"
-                ) from None
-    except DamagedResultError as error:
-        read.wrong.append((source, str(error)))
-        return None
-    if wanted.check:
-        read.records[source], read.stamps[source] = record, stamp
-    return values
-
-
-def _stamp(file: Path) -> Stamp:
-    """What changes when a file is replaced; zeros without one."""
-    try:
-        status = file.stat()
-    except OSError:
-        return (0, 0, 0)
-    return (status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-def _made_here(wanted: Wanted, parts: Sequence[Part]) -> Iterator[PartRead]:
-    return (read_part(wanted, part) for part in parts)
-
-
-@contextmanager
-def _made_in(processes: int) -> Iterator[_Make]:
-    """How parts are made: here, or side by side in processes of their own; they come in order."""
-    if processes <= 1:
-        yield _made_here
-        return
-    # Not forked: HDF5 keeps its state.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent) as pool:
-
-        def make(wanted: Wanted, parts: Sequence[Part]) -> Iterator[PartRead]:
-            ahead: deque[Future[PartRead]] = deque()
-            sums = sum(block.bytes for block in wanted.blocks)
-            most = min(2 * processes, int(AHEAD_BYTES / (3 * sums))) if sums else 2 * processes
-            if min(most, len(parts)) < 2:
-                yield from _made_here(wanted, parts)
-                return
-            for part in parts:
-                ahead.append(pool.submit(read_part, wanted.of(part), part))
-                if len(ahead) >= most:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-
-        try:
-            yield make
-        except BrokenProcessPool:
-            # Nobody but the system, or a person, ends one of them: it is the kernel's way to say out of memory.
-            raise StemphonyError(
-                f"cannot merge: one of the {processes} processes of the merge was killed, probably for lack of memory. "
-                "Nothing is lost: all job files are as they were. Run again with more memory, or with one process "
-                "(`--set-threads merge_results=1`)."
-            ) from None
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _end_with_parent() -> None:
-    """In a process that makes parts: end when the merge is killed."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-# --- checks ---------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _opened(source: Source, wanted: Wanted) -> Iterator[tuple[netCDF4.Dataset, dict[str, Any]]]:
-    """A job file that has passed the checks, with what the result tells of it."""
-    if not wanted.check:
-        try:
-            opened = netCDF4.Dataset(source.file)
-        except (OSError, RuntimeError) as error:
-            raise DamagedResultError(f"truncated or damaged: {type(error).__name__}") from None
-        with closing(opened) as job:
-            yield job, {}
-        return
-    expected = provenance.digest(campaign.job_params(wanted.task.common, source.defocus_nm, source.configuration))
-    with checked(source.file, expected) as (job, record):
-        yield job, record
-
-
-@contextmanager
-def checked(file: Path, expected_digest: str) -> Iterator[tuple[netCDF4.Dataset, dict[str, Any]]]:
-    """Open a job file whose bytes match their checksum and whose params are the expected ones.
-
-    Yields
-    ------
-    Dataset, dict
-        The open file, and the record that a result keeps of it.
-
-    Raises
-    ------
-    DamagedResultError
-        Says what is wrong with the file, without its name.
-    """
-    if not file.exists():
-        raise DamagedResultError("missing")
-    kept = read_checksum(file)
-    if kept is None:
-        # A single flipped byte in HDF5's own tables gives wrong numbers without an error, or ends the process.
-        sidecar = paths.checksum(file).name
-        raise DamagedResultError(
-            f"cannot be checked: {sidecar} is missing or unreadable (if you are sure of the file, write it: "
-            f"sha256sum {file.name} > {sidecar}, in its folder)"
-        )
-    try:
-        opened = _open_if_unchanged(file, kept.sha256)
-        with closing(opened) as root:
-            record = {**_record(root, expected_digest), "sha256": kept.sha256}
-            yield root, record
-    except (OSError, RuntimeError, KeyError, IndexError, AttributeError, ValueError) as error:
-        raise DamagedResultError(f"truncated or damaged: {type(error).__name__}") from None
-
-
-def _open_if_unchanged(file: Path, sha256: str) -> netCDF4.Dataset:
-    if provenance.file_sha256(file) != sha256:
-        raise DamagedResultError(f"damaged: its bytes do not match {paths.checksum(file).name}")
-    return netCDF4.Dataset(file)
-
-
-def _record(root: netCDF4.Dataset, expected_digest: str) -> dict[str, Any]:
-    attributes = root.ncattrs()
-    if "job_digest" not in attributes:
-        raise DamagedResultError("foreign: not a job file of this program")
-    version = int(root.physics_version)
-    if version != provenance.PHYSICS_VERSION:
-        raise DamagedResultError(
-            f"mixed: computed with physics_version {version}, this is {provenance.PHYSICS_VERSION}"
-        )
-    if root.job_digest != expected_digest:
-        raise DamagedResultError("foreign: computed with another config or specimen (job_digest differs)")
-    runtime = root.groups["runtime"]
-    return {
-        "effective_seed": int(root.effective_seed) if "effective_seed" in attributes else None,
-        "physics_version": version,
-        "displaced": bool(root.groups["AMBER"].displaced),
-        **{name: runtime.getncattr(name) for name in RECORDED},
-        **{name: getattr(runtime, name, "") for name in RECORDED_IF_THERE},
-    }
-
-
-def is_partial(file: Path) -> bool:
-    """Whether a file is a merge of some pairs only, by its own word; False for one that is not readable as a result."""
-    if not file.is_file():
-        return False
-    try:
-        with netCDF4.Dataset(file) as root:
-            return bool(root.partial == 1)
-    except (OSError, RuntimeError, AttributeError, ValueError):
-        return False
-
-
 def _read_back(file: Path) -> None:
     """Open what was written once more, so that a finished result is known to be readable."""
     with netCDF4.Dataset(file) as root:
         groups = list(root.groups)
     if "params" not in groups:
         raise DamagedResultError(f"{file} could not be read back after writing; is the disk failing?")
-
-
-# --- provenance -------------------------------------------------------------------------------------------------
-
-
-def _write_runtime(root: netCDF4.Dataset, attributes: Mapping[str, Any], merged: Merged, real: np.dtype[Any]) -> None:
-    runtime = root.createGroup("runtime")
-    sources = sorted(merged.records, key=lambda source: source.index)
-    records = [merged.records[source] for source in sources]
-    starts = [str(record["time_start"]) for record in records]
-    add_attributes(runtime, {**attributes, "time_start": min(starts)})
-    runtime.createDimension("job", len(records))
-    for name, dtype, units, long_name, values in (
-        ("defocus", real, "nm", "defocus of the job", [source.defocus_nm for source in sources]),
-        ("configuration", "i4", "1", "frozen-phonon configuration of the job", [s.configuration for s in sources]),
-        ("cpu_seconds", real, "s", "processor time of the job", [record["cpu_seconds"] for record in records]),
-        ("wall_seconds", real, "s", "elapsed time of the job", [record["wall_seconds"] for record in records]),
-        ("peak_memory_mb", real, "MB", "peak memory of the job", [record["peak_memory_mb"] for record in records]),
-    ):
-        add_variable(runtime, name, dtype, ("job",), units, long_name, values)
-    for name, long_name in (
-        ("host", "machine of the job"),
-        ("cpu_model", "processor of the job"),
-        ("instruction_sets", "instruction sets that NumPy used in the job"),
-        ("fft_plan_source", "where the FFT plans came from"),
-        ("git_commit", "commit of the program that ran the job"),
-        ("sha256", "SHA-256 of the job's file"),
-        ("versions", "library versions of the job, JSON"),
-        ("algorithm", "how the job's probes went through the specimen"),
-        ("window_check", "error of the job's windows, measured on some positions, JSON; empty without windows"),
-    ):
-        add_texts(runtime, f"job_{name}", "job", long_name, [str(record[name]) for record in records])
-
-
-def _mark_as_partial(root: netCDF4.Dataset, task: Merge, merged: Merged) -> None:
-    """Say in the attributes which pairs are in, and which are missing."""
-    missing = [source for source in task.sources if source not in merged.records]
-    add_attributes(
-        root,
-        {
-            "partial": True,
-            "num_pairs_in": len(merged.records),
-            "num_pairs_missing": len(missing),
-            "pairs_in": _pairs(merged.records),
-            "pairs_missing": _pairs(missing),
-        },
-    )
-
-
-def _pairs(sources: Iterable[Source]) -> dict[str, str]:
-    """Configurations by defocus id: `{"p2d500": "0-3, 7"}`."""
-    by_defocus: dict[str, list[int]] = {}
-    for source in sources:
-        by_defocus.setdefault(paths.defocus_id(source.defocus_nm), []).append(source.configuration)
-    return {identifier: campaign.ranges(numbers) for identifier, numbers in by_defocus.items()}

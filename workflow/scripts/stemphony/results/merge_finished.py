@@ -1,6 +1,6 @@
-"""`stemphony preview`: merge what is finished into a file of its own, while the rest runs.
+"""`stemphony preview`: merge the finished jobs into a file of its own while the others run.
 
-Not to be confused with `preview`, the small image that a finished job sends with its status report.
+The status report of a finished job also has a `preview`: a small image, which is something else.
 """
 
 from __future__ import annotations
@@ -13,26 +13,41 @@ from stemphony.errors import DamagedResultError, StorageError
 from stemphony.experiment import campaign
 from stemphony.experiment.campaign import Campaign
 from stemphony.paths import ResultPaths
-from stemphony.results.averages import Merge
-from stemphony.results.merge import Merged, is_partial, merge_simulation
+from stemphony.results.job_table import is_partial
+from stemphony.results.merge import MergeOutcome, merge_simulation
+from stemphony.results.merge_task import MergeTask
 
 SHOWN = 10
+"""Number of lines about missing or unusable jobs; further ones are counted or left out."""
 
 
 def merge_finished(
     result: ResultPaths, planned: Campaign, output: Path, say: Callable[[str], None], processes: int = 1
-) -> Merged:
-    """Merge the pairs of a campaign whose job files are there and good, and say which.
+) -> MergeOutcome:
+    """Merge the finished and undamaged job files of a campaign, and list the others.
 
-    The averages are those of the pairs that are in; a defocus (or a configuration) of which there is none yet holds NaN
-    where it is kept apart, and no weight where it is averaged.
+    Averages include the finished pairs only. A defocus or configuration without a finished pair has no weight in
+    averages, and holds NaN if it is not averaged.
+
+    Parameters
+    ----------
+    result : ResultPaths
+        Folder of the simulation.
+    planned : Campaign
+        All jobs of the simulation.
+    output : Path
+        File of the preview.
+    say : callable
+        Called with each line for the user.
+    processes : int
+        Number of processes that read job files.
 
     Raises
     ------
     DamagedResultError
         No pair is finished.
     StorageError
-        The file cannot be written, it is one of the simulation's own, or there is one of this name that is no preview.
+        `output` cannot be written, belongs to the simulation, or exists and is not a preview.
     """
     own = {result.merged, result.specimen, result.identity, result.plan}
     if output.resolve() in {file.resolve() for file in own} or (result.root / "jobs") in output.resolve().parents:
@@ -42,8 +57,7 @@ def merge_finished(
             f"{output} is there already and is no preview (a netCDF file whose root says partial = 1); nothing else is "
             "overwritten. Give the preview another name (--output FILE), or move that file away."
         )
-    # Whoever has only opened the folder of a preview is not to take it for the result.
-    task = Merge(planned.merge_params, result, partial=True)
+    task = MergeTask(planned.merge_params, result, partial=True)
     if not any(source.file.exists() for source in task.sources):
         raise DamagedResultError(
             f"{result.root}: none of {len(task.sources)} pairs is finished; there is nothing to see yet."

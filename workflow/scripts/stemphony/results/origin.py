@@ -1,6 +1,7 @@
-"""What a merged result says of where it is from, read by a process of its own.
+"""Origin of a merged result: the params and job files that it was merged from.
 
-Of a damaged file HDF5 may end the process that opens it. Whoever decides what runs must not end with it.
+A separate process reads the result. HDF5 may crash the process that opens a damaged file, and the process that decides
+which jobs run must survive.
 """
 
 from __future__ import annotations
@@ -22,20 +23,21 @@ from stemphony.store.atomic import write_text_atomic
 from stemphony.store.superblock import what_is_cut_off
 
 LONGEST_S = 600.0
-"""For a file that HDF5 does not come to an end with."""
+"""Time limit for reading one result [s]: HDF5 may loop forever on a damaged file. Reading every value of a large result
+takes less."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a merged result is from.
+    """Origin of a merged result.
 
     Attributes
     ----------
     merge_digest : str
-        Digest of the params that it was merged from.
+        Digest of the params of the rule merge_results.
     job_sha256 : list of str or None
-        SHA-256 of each job file, in the order of the plan; None where an earlier version wrote it. Two files with the
-        same numbers have two of them: a job notes when it ran.
+        SHA-256 of each job file, in the order of the plan; None in results of earlier versions. A job that runs again
+        gives another SHA-256 even if its numbers are the same, because its file holds the time.
     """
 
     merge_digest: str
@@ -43,12 +45,14 @@ class Origin:
 
 
 def origin_of(file: Path, *, whole: bool = False) -> Origin | None:
-    """Where a result is from; None for a file that is not there or not readable as a result.
+    """Return the origin of a result; None if the file does not exist or cannot be read as a result.
 
     Parameters
     ----------
+    file : Path
     whole : bool
-        None also for one whose bytes are not those that the merge has written.
+        Whether to return None also if the bytes differ from those that the merge wrote. Without a checksum file, every
+        value is read instead.
     """
     if not file.is_file() or what_is_cut_off(file):
         return None
@@ -68,12 +72,19 @@ def origin_of(file: Path, *, whole: bool = False) -> Origin | None:
 
 
 def write_checksum(file: Path) -> None:
-    """Keep the SHA-256 of a result that was just merged beside it, as `sha256sum -c` reads it."""
+    """Write the SHA-256 of a result beside it, in the format of `sha256sum --check`."""
     write_text_atomic(paths.checksum(file), f"{provenance.file_sha256(file)}  {file.name}\n")
 
 
 def tell(file: str, values: str = "") -> None:
-    """In the other process: print the origin as JSON, with `values` after every value was read."""
+    """Print the origin of a result as JSON; `origin_of` runs this in a separate process.
+
+    Parameters
+    ----------
+    file : str
+    values : str
+        Not empty: read every value first, to find damage.
+    """
     with netCDF4.Dataset(file) as root:
         if values:
             _read_all(root)
@@ -83,7 +94,7 @@ def tell(file: str, values: str = "") -> None:
 
 
 def _read_all(root: netCDF4.Dataset) -> None:
-    """Chunk by chunk, each of which HDF5 compares with its checksum."""
+    """Read every value, chunk by chunk; HDF5 compares each chunk with its checksum."""
     for variable in _variables(root):
         chunks = variable.chunking()
         if not isinstance(chunks, list):

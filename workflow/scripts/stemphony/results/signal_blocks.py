@@ -1,4 +1,4 @@
-"""Signals of job files on their way into the result: blocks of them that fit the memory, read, averaged, written."""
+"""Blocks of signals: pieces of the result that fit the memory; each is read from job files, averaged, and written."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ import numpy as np
 from stemphony.compute.recorder import cbed_geometry
 from stemphony.experiment.model import Experiment
 from stemphony.physics.source_size import blur
-from stemphony.results.averages import Place
 from stemphony.results.layout import STANDARD_ERROR
+from stemphony.results.merge_task import Place
 
-BLOCK_BYTES = 256e6  # of the sums of one pass over the job files
+BLOCK_BYTES = 256e6
+"""Size of the sums of one pass over the job files [bytes]. It limits the memory of the merge; a smaller size would need
+more passes."""
 
 
 class Block(Protocol):
-    """A part of a group's signals.
-
-    Attributes
-    ----------
-    group : str
-        adf (with images) or cbed.
-    first : int
-        Number of quantities, the first ones on the last axis, that have a standard error.
-    bytes : float
-        Size of one sum.
-    """
+    """A piece of the signals of one group."""
 
     @property
     def group(self) -> str:
-        """Name of the group."""
+        """Name of the group: adf (with images) or cbed."""
 
     @property
     def first(self) -> int:
-        """Number of quantities with a standard error."""
+        """Number of quantities, the first on the last axis, that have standard errors."""
 
     @property
     def bytes(self) -> float:
-        """Size of one sum."""
+        """Size of one sum [bytes]."""
 
     def read(self, job: netCDF4.Dataset) -> np.ndarray:
-        """What is averaged of a job."""
+        """Read the quantities to average from a job file, (x, y, …, quantity)."""
 
     def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
-        """Write an average to its place in the result."""
+        """Write an average of what `read` returns, and its standard errors if there are any, into the result."""
 
     def put_nothing(self, root: netCDF4.Dataset, place: Place) -> None:
-        """Write that there is no job for a place."""
+        """Write NaN to a place that no job contributes to."""
 
 
 @dataclass(frozen=True)
 class Blurring:
-    """The source that images are convolved with: its width [Å], and whether the window repeats along x and y."""
+    """Convolution with the source.
+
+    Attributes
+    ----------
+    fwhm : float
+        Full width at half maximum of the source [Å]; 0 for none.
+    periodic : (bool, bool)
+        Whether the scan window repeats along x and y.
+    """
 
     fwhm: float
     periodic: tuple[bool, bool]
@@ -64,7 +64,7 @@ class Blurring:
 
 @dataclass(frozen=True)
 class AdfBlock:
-    """Radial bins of some depths; with the first of them images, their errors, and centres of mass of these depths."""
+    """Some radial bins at some depths; the block with the first bin also holds images and centres of mass."""
 
     experiment: Experiment
     blurring: Blurring
@@ -74,22 +74,22 @@ class AdfBlock:
 
     @property
     def names(self) -> list[str]:
-        """Images."""
+        """Names of the images."""
         return [*self.experiment.rings, "total_intensity"] if self.bins.start == 0 else []
 
     @property
     def first(self) -> int:
-        """Images that have a standard error."""
+        """Number of images with standard errors: all but the total."""
         return max(0, len(self.names) - 1)
 
     @property
     def moments(self) -> int:
-        """The moments are averaged, not the centres: ⟨Σ λk I⟩/⟨ΣI⟩, Eq. (P14)."""
+        """Number of moments Σ λk I. Averages are taken of moments, not of centres: ⟨Σ λk I⟩/⟨ΣI⟩, Eq. (P14)."""
         return 2 if self.names and self.experiment.center_of_mass else 0
 
     @property
     def bytes(self) -> float:
-        """Size of one sum."""
+        """Size of one sum [bytes]."""
         return float(math.prod(self._shape) * 8)
 
     @property
@@ -99,7 +99,7 @@ class AdfBlock:
         return len(e.scan_x), len(e.scan_y), self.depths.stop - self.depths.start, quantities
 
     def read(self, job: netCDF4.Dataset) -> np.ndarray:
-        """(x, y, depth, quantity): images, moments, bins."""
+        """Read images, moments and bins, (x, y, depth, quantity)."""
         images, adf = job.groups["images"].variables, job.groups["adf"].variables
         value = np.empty(self._shape)
         n, e = len(self.names), self.experiment
@@ -116,7 +116,7 @@ class AdfBlock:
         return blur(value, self.blurring.fwhm, (spacing[0], spacing[1]), self.blurring.periodic)
 
     def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
-        """Write averages and standard errors."""
+        """Write averages (x, y, depth, quantity) and standard errors of the first quantities."""
         (d, c), n, images, adf = place, len(self.names), root["images"], root["adf"]
         for index, name in enumerate(self.names):
             images[name][d, c, self.depths] = np.moveaxis(value[..., index], 2, 0)
@@ -130,7 +130,7 @@ class AdfBlock:
                 images[name + STANDARD_ERROR][d, 0, self.depths] = np.moveaxis(error[..., index], 2, 0)
 
     def put_nothing(self, root: netCDF4.Dataset, place: Place) -> None:
-        """Not a number, everywhere."""
+        """Write NaN everywhere."""
         nothing = np.full(self._shape, np.nan)
         with_errors = any(name.endswith(STANDARD_ERROR) for name in root["images"].variables)
         self.put(root, place, nothing, nothing[..., : self.first] if with_errors and self.first else None)
@@ -138,7 +138,7 @@ class AdfBlock:
 
 @dataclass(frozen=True)
 class CbedBlock:
-    """Diffraction patterns of some rows of positions at one depth."""
+    """Diffraction patterns of some rows of scan positions at one depth."""
 
     experiment: Experiment
     rows: slice
@@ -148,7 +148,7 @@ class CbedBlock:
 
     @property
     def bytes(self) -> float:
-        """Size of one sum."""
+        """Size of one sum [bytes]."""
         return float(math.prod(self._shape) * 8)
 
     @property
@@ -156,21 +156,21 @@ class CbedBlock:
         return (self.rows.stop - self.rows.start, len(self.experiment.scan_y), *cbed_geometry(self.experiment).shape)
 
     def read(self, job: netCDF4.Dataset) -> np.ndarray:
-        """(x, y, kx, ky)."""
+        """Read patterns, (x, y, kx, ky)."""
         variable = job.groups["cbed"].variables["cbed_intensities"]
         return _array(variable, (0, self.rows, _ALL, 0, self.depth, 0))
 
     def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
-        """Write averages."""
+        """Write averages, (x, y, kx, ky)."""
         root["cbed"]["cbed_intensities"][place[0], self.rows, :, place[1], self.depth, 0] = value
 
     def put_nothing(self, root: netCDF4.Dataset, place: Place) -> None:
-        """Not a number, everywhere."""
+        """Write NaN everywhere."""
         self.put(root, place, np.full(self._shape, np.nan), None)
 
 
 def blocks_of(experiment: Experiment, blurring: Blurring) -> Iterator[Block]:
-    """All signals of an experiment in blocks that fit the memory."""
+    """Cut all signals of an experiment into blocks that fit the memory."""
     if experiment.adf:
         yield from _adf_blocks(experiment, blurring)
     if experiment.cbed_max is not None:
@@ -195,6 +195,6 @@ _ALL = slice(None)
 
 
 def _array(variable: netCDF4.Variable, where: Any) -> np.ndarray:
-    # Files of ours have no fill values; looking for them costs more than reading a small variable.
+    # Job files have no fill values, and the search for them would take longer than reading a small variable.
     variable.set_auto_mask(False)
     return np.asarray(variable[where], dtype=float)

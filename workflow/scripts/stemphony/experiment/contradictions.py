@@ -1,0 +1,111 @@
+"""Rules between the keys of a config that its schema cannot express."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from stemphony.errors import ConfigError
+from stemphony.experiment.mistakes import short
+
+TAKEN_NAMES = frozenset(
+    (
+        "total_intensity", "thickness_curves", "cbed_mean", "adf_defocus", "adf_phonon", "adf_slice", "adf_position_x",
+        "adf_position_y", "adf_probe_x_grid", "adf_probe_y_grid", "adf_slice_coords",
+    )
+)  # fmt: skip
+"""Variables of the group `images` and names of figures; no detector may have these names."""
+
+
+def refuse_contradictions(config: Mapping[str, Any]) -> None:
+    """Refuse a config whose keys contradict each other, or that asks for a feature that does not exist.
+
+    Parameters
+    ----------
+    config : mapping
+        A config that follows the schema, complete with the defaults.
+
+    Raises
+    ------
+    ConfigError
+        Names the first contradiction and says what to change.
+    """
+    _refuse_optics(config["probe"], config["grating"])
+    for axis in ("x", "y"):
+        begin, end = config["scan"][axis]
+        if end <= begin:
+            raise ConfigError(f"scan.{axis}", f"got [{begin}, {end}]; the window must end after it begins.")
+    for key in ("mem_mb", "runtime_min"):
+        value = config["resources"][key]
+        if value != "auto" and (isinstance(value, str) or value < 1):
+            raise ConfigError(
+                f"resources.{key}", f"got {short(value)}; allowed is auto or a whole number of at least 1."
+            )
+    _refuse_detectors(config["adf"])
+    if not config["adf"]["enabled"] and not config["cbed"]["enabled"]:
+        raise ConfigError("adf.enabled", "adf and cbed are both off, so nothing would be computed; enable one.")
+    _refuse_frames(config["frozen_phonon"], config["specimen"])
+    _refuse_unavailable(config)
+
+
+def _refuse_optics(probe: Mapping[str, Any], grating: Mapping[str, Any]) -> None:
+    aberrations = probe["aberrations"]
+    for key in aberrations:
+        if key.startswith("phi") and f"C{key[3:5]}_nm" not in aberrations:
+            raise ConfigError(
+                f"probe.aberrations.{key}", f"an angle without its coefficient; add C{key[3:5]}_nm or leave it out."
+            )
+    if probe["semiangle_inner_mrad"] >= probe["semiangle_mrad"]:
+        raise ConfigError(
+            "probe.semiangle_inner_mrad",
+            f"got {probe['semiangle_inner_mrad']}; it must be smaller than semiangle_mrad = {probe['semiangle_mrad']}.",
+        )
+    if grating["bandlimit_taper"] > grating["bandlimit"]:
+        raise ConfigError(
+            "grating.bandlimit_taper",
+            f"got {grating['bandlimit_taper']}; it must not be wider than bandlimit = {grating['bandlimit']}.",
+        )
+
+
+def _refuse_detectors(adf: Mapping[str, Any]) -> None:
+    for name, (inner, outer) in (adf["detectors"] or {}).items():
+        if outer <= inner:
+            raise ConfigError(f"adf.detectors.{name}", f"got [{inner}, {outer}]; inner must be smaller than outer.")
+        if name in TAKEN_NAMES or name.endswith("_standard_error"):
+            raise ConfigError(
+                f"adf.detectors.{name}", "this name is taken by a variable or figure of the result; choose another."
+            )
+    if adf["max_mrad"] is not None and adf["max_mrad"] <= adf["min_mrad"]:
+        raise ConfigError(
+            "adf.max_mrad", f"got {adf['max_mrad']}; it must be larger than min_mrad = {adf['min_mrad']}."
+        )
+
+
+def _refuse_frames(phonons: Mapping[str, Any], specimen: Mapping[str, Any]) -> None:
+    if phonons["snapshots"] is None:
+        if phonons["configurations"] is None:
+            raise ConfigError(
+                "frozen_phonon.configurations",
+                "null means all frames of a trajectory, but `snapshots` is not given; give a number.",
+            )
+        return
+    if not phonons["enabled"]:
+        raise ConfigError(
+            "frozen_phonon.snapshots", "given while frozen_phonon.enabled is false; remove one of the two."
+        )
+    if specimen["supercell"] is not None or specimen["repeat"] != [1, 1, 1] or any(specimen["vacuum_angstrom"]):
+        raise ConfigError(
+            "frozen_phonon.snapshots",
+            "frames of a trajectory are complete cells; remove specimen.supercell, repeat and vacuum_angstrom.",
+        )
+
+
+def _refuse_unavailable(config: Mapping[str, Any]) -> None:
+    neutral = {
+        "probe.tilt_mrad": ([0.0, 0.0], [float(t) for t in config["probe"]["tilt_mrad"]]),
+        "adf.segmented": ({}, config["adf"]["segmented"]),
+        "plasmon_scattering.enabled": (False, config["plasmon_scattering"]["enabled"]),
+    }
+    for where, (only, got) in neutral.items():
+        if got != only:
+            raise ConfigError(where, f"got {short(got)}; not available in this version; allowed is {only}.")

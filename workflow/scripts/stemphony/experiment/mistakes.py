@@ -1,0 +1,127 @@
+"""Words for mistakes that the schema finds in a config: where, what was found, what is allowed, what to do."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+TYPE_WORDS = {
+    "object": "a mapping", "array": "a list", "string": "text", "boolean": "true or false", "integer": "a whole number",
+    "number": "a number", "null": "null",
+}  # fmt: skip
+"""Words for the types of JSON Schema."""
+
+LIMIT_WORDS = {
+    "minimum": "at least", "maximum": "at most", "exclusiveMinimum": "more than", "exclusiveMaximum": "less than",
+    "minItems": "at least", "maxItems": "at most", "minLength": "at least", "maxLength": "at most",
+}  # fmt: skip
+"""Words for the limits of JSON Schema."""
+
+
+def dotted(path: Sequence[Any]) -> str:
+    """Write the path of a key as the user knows it: `probe.defoci_nm[2]`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def kind(value: Any) -> str:
+    """Name the kind of a value in words."""
+    names = {dict: "a mapping", list: "a list", str: "text", bool: "true/false", type(None): "nothing (null)"}
+    return names.get(type(value), "a number")
+
+
+def short(value: Any) -> str:
+    """Write a value as the config file has it, in at most 60 characters."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = repr(value) if isinstance(value, str | int | float | list | dict) else str(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _type_hint(value: Any, allowed: Sequence[str]) -> str:
+    """Advice for a value that YAML reads otherwise than the user meant it; empty for none."""
+    if value is None:
+        return " Give a value, or remove the line to use the default."
+    if "string" in allowed and not isinstance(value, dict | list):
+        return " Put it in quotes."
+    if isinstance(value, str) and {"number", "integer"} & set(allowed):
+        # YAML 1.1 reads a number with an exponent only if it has a point and a sign.
+        parts = re.fullmatch(r"([+-]?\d+)(\.\d*)?e([+-]?)(\d+)", value.strip(), re.IGNORECASE)
+        if parts:
+            number = f"{parts[1]}{parts[2] or '.0'}e{parts[3] or '+'}{parts[4]}"
+            return f" YAML reads {value} as text: write {number}."
+    return ""
+
+
+def explain(mistake: Any, blocks: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Explain one mistake to the user.
+
+    Parameters
+    ----------
+    mistake : jsonschema.ValidationError
+    blocks : mapping
+        Schema of each block of the config.
+
+    Yields
+    ------
+    where, what : str
+        Dotted path of the key, and a message about it. Text inside http_reporting is not shown: it may be a password.
+    """
+    path, value, rule = list(mistake.absolute_path), mistake.instance, mistake.schema
+    where, keyword = dotted(path), mistake.validator
+    secret = path[:1] == ["http_reporting"]
+    got = "" if secret and not isinstance(value, bool | int | float) else f"got {short(value)}; "
+    about = f" ({rule['description']})" if isinstance(rule, Mapping) and "description" in rule else ""
+    if keyword == "additionalProperties":
+        known = list(rule.get("properties", {}))
+        patterns = list(rule.get("patternProperties", {}))
+        for key in value:
+            if key in known or any(re.search(p, key) for p in patterns):
+                continue
+            yield dotted([*path, key]), _unknown_key(key, path, known, blocks)
+    elif keyword == "required":
+        for key in rule["required"]:
+            if key not in value:
+                yield dotted([*path, key]), "this key is required and missing; add it."
+    elif keyword == "type":
+        allowed = rule["type"] if isinstance(rule["type"], list) else [rule["type"]]
+        hint = "" if secret else _type_hint(value, allowed)
+        yield where, f"{got}allowed is {' or '.join(TYPE_WORDS[a] for a in allowed)}{about}.{hint}"
+    elif keyword == "enum":
+        known = ["null" if v is None else str(v).lower() if isinstance(v, bool) else str(v) for v in rule["enum"]]
+        near = difflib.get_close_matches(str(value), known, 1)
+        yield where, f"{got}allowed: {', '.join(known)}." + (f" Did you mean {near[0]}?" if near else "")
+    elif keyword == "pattern" and where == "simulation.name":
+        yield where, f"{got}allowed are 1 to 100 letters, digits, - and _, beginning with a letter or digit."
+    elif keyword == "pattern":
+        yield where, f"{got}allowed as a name are 1 to 60 letters, digits and _, beginning with a letter."
+    elif keyword in LIMIT_WORDS:
+        things = " values" if keyword.endswith("Items") else " characters" if keyword.endswith("Length") else ""
+        yield where, f"{got}allowed is {LIMIT_WORDS[keyword]} {rule[keyword]}{things}{about}."
+    else:
+        yield where, f"{got}{mistake.message if not secret else 'not valid'}."
+
+
+def _unknown_key(key: str, path: list[Any], known: list[str], blocks: Mapping[str, Any]) -> str:
+    if path == ["probe", "aberrations"]:
+        if key in {"C10_nm", "C10"}:
+            return "C10 is the defocus with the opposite sign; use probe.defocus_nm (positive is underfocus)."
+        orders = ("12", "21", "23", "30", "32", "34", "41", "43", "45", "50", "52", "54", "56")
+        coefficients = [f"C{order}_nm" for order in orders]
+        angles = [f"phi{order}_deg" for order in orders if order not in {"30", "50"}]
+        near = difflib.get_close_matches(key, coefficients + angles, 1, 0.5)
+        return (
+            f"unknown aberration; {f'did you mean `{near[0]}`? A' if near else 'a'}llowed: {', '.join(coefficients)} "
+            "and the angle of each but C30 and C50 as phi12_deg …"
+        )
+    near = difflib.get_close_matches(key, known, 1, 0.5)
+    where_else = [f"{block}.{key}" for block, rule in blocks.items() if key in rule["properties"] and [block] != path]
+    if where_else:
+        return f"unknown key here; it belongs to {' or '.join(where_else)}."
+    if near:
+        return f"unknown key; did you mean `{near[0]}`?"
+    return f"unknown key; allowed here: {', '.join(known)}."
