@@ -35,7 +35,7 @@ from typing import Any
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent / "workflow" / "scripts")]
 
-from stemphony.orchestration.job import CHECKPOINT_VARIABLE  # noqa: E402
+from stemphony.contract import CHECKPOINT_VARIABLE  # noqa: E402
 from stemphony.paths import ResultPaths  # noqa: E402
 from stemphony.store import claims  # noqa: E402
 from support.campaign import (  # noqa: E402

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from stemphony.orchestration.job import CHECKPOINT_VARIABLE
+from stemphony.contract import CHECKPOINT_VARIABLE
 from stemphony.store import claims
 from support.campaign import DEADLINE_S, Campaign, attributes, contents, wait_for
 from support.status_server import EchoServer

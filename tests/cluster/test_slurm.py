@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from stemphony.contract import signal_received
 from stemphony.orchestration import slurm
-from stemphony.orchestration.hooks import heard
 from stemphony.orchestration.snakefile import SNAKEMAKE_MB
 from support.campaign import DEADLINE_S, Outcome, Running, arrays, assert_same_arrays, attributes, changed, wait_for
 from support.status_server import EchoServer
@@ -251,7 +251,7 @@ def test_sigint_cancels_jobs_and_sigterm_lets_them_finish(
         running.process.send_signal(signal.SIGINT)  # to this one process of them all
         outcome = running.end()
     assert outcome.status == 1
-    assert outcome.output.count(heard(signal.SIGINT)) == 1
+    assert outcome.output.count(signal_received(signal.SIGINT)) == 1
     assert "cancelled. Nothing that was finished is lost" in outcome.output
     wait_for(lambda: not cluster.living(campaign.directory), "the jobs to be cancelled")
     assert {row[3] for _, row in campaign.submitted(cluster)} == {"CANCELLED"}

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 from stemphony import paths
+from stemphony.orchestration.orphaned_errors import orphans_of
 from stemphony.paths import ResultPaths
 from stemphony.status.courier import Courier, left_in
 from stemphony.status.delivery import read_events
-from stemphony.status.orphans import orphans_of
 from stemphony.status.settings import ReportingSettings
 from support.fault_proxy import FAULTS, FaultProxy
 from support.haste import HASTE

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from stemphony.orchestration.hooks import heard
+from stemphony.contract import signal_received
 from stemphony.store.claims import process_start
 from stemphony.store.holders import HOLDERS
 from support.campaign import Campaign, Running, assert_same_arrays, heeding_hangup, wait_for
@@ -59,7 +59,7 @@ def test_sigint_to_the_command_alone_is_ctrl_c(slow: Finished, campaign: Campaig
         outcome = running.end()
         assert not any(process_start(pid) for pid in jobs)
     assert outcome.status == 1
-    assert outcome.output.count(heard(signal.SIGINT)) == 1
+    assert outcome.output.count(signal_received(signal.SIGINT)) == 1
     assert "cancelled. Nothing that was finished is lost: run the same command to go on." in outcome.output
     assert {state["message"] for state in campaign.states(2).values()} == {"interrupted"}
     assert not list((campaign.directory / ".snakemake" / "locks").glob("*"))
@@ -74,13 +74,13 @@ def test_sigterm_to_the_command_alone_lets_the_jobs_that_run_finish(slow: Finish
         for pid in jobs:
             os.kill(pid, signal.SIGSTOP)
         running.process.send_signal(signal.SIGTERM)
-        wait_for(lambda: heard(signal.SIGTERM) in running.log.read_text(), "Snakemake to get it")
+        wait_for(lambda: signal_received(signal.SIGTERM) in running.log.read_text(), "Snakemake to get it")
         assert not any(signal.SIGTERM in pending(pid) for pid in jobs)
         for pid in jobs:
             os.kill(pid, signal.SIGCONT)
         outcome = running.end()
     assert outcome.status == 1
-    assert outcome.output.count(heard(signal.SIGTERM)) == 1
+    assert outcome.output.count(signal_received(signal.SIGTERM)) == 1
     kept = campaign.written()
     assert len(kept) == 2
     assert campaign.stemphony().status == 0

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from stemphony.contract import SNAPSHOTS_VARIABLE, SPECIMEN_VARIABLE
 from stemphony.errors import SpecimenError, StemphonyError
 from stemphony.orchestration.script import run
 from stemphony.provenance import canonical_json
@@ -30,12 +31,12 @@ def main(arguments: list[str]) -> None:
         sys.exit(USAGE)
     params: dict[str, Any] = json.loads(arguments[0])
     settings = dict(params["specimen"])
-    file = unchanged_file("STEMPHONY_SPECIMEN_FILE", settings.pop("file_sha256"))
+    file = unchanged_file(SPECIMEN_VARIABLE, settings.pop("file_sha256"))
     # The main process has checked density and distances, and knows what the config accepts.
     specimen = read_specimen(file, **settings, accept=CHECKS)
     snapshots_sha256 = params.get("snapshots_sha256")
     if snapshots_sha256 is not None:
-        trajectory = unchanged_file("STEMPHONY_SNAPSHOTS_FILE", snapshots_sha256)
+        trajectory = unchanged_file(SNAPSHOTS_VARIABLE, snapshots_sha256)
         specimen = replace(specimen, frames=read_snapshots(trajectory, specimen))
     write_specimen(
         Path(arguments[1]),

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from stemphony.commands import run
+from stemphony.contract import signal_received
 from stemphony.errors import StorageError
-from stemphony.orchestration.hooks import heard
 from stemphony.store.holders import HOLDERS
 from support.campaign import wait_for
 
@@ -91,7 +91,7 @@ def test_a_signal_to_the_command_alone_is_handed_on_once(child, monkeypatch, num
 def test_a_signal_that_reached_snakemake_is_not_handed_on(child, monkeypatch, number):
     monkeypatch.setattr(run, "HEARD_S", 0.0)
     child._note_signal(number, None)
-    child.lines.append(f"Finished jobid: 2stemphony: {heard(number)}")
+    child.lines.append(f"Finished jobid: 2stemphony: {signal_received(number)}")
     child._pass_on_signal()
     assert child.sent == []
     assert child.interrupted

@@ -10,9 +10,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from stemphony.orchestration import hooks, slurm
+from stemphony.orchestration import slurm
 from stemphony.orchestration.slurm import ABSENT_LOOKS, Lookout, QueuedJob
-from stemphony.paths import ResultPaths
 
 UUID = "0b3f2f0e-1111-2222-3333-444455556666"
 RUN = f"quick_22c72aa8_{UUID}"
@@ -356,9 +355,7 @@ def test_a_run_of_snakemake_by_itself_says_which_jobs_are_left(monkeypatch: pyte
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", str(squeue.parent), prepend=":")
     monkeypatch.chdir(tmp_path)
-    said: list[str] = []
-    hooks.Run._say_whose_jobs_are_queued(SimpleNamespace(result=ResultPaths.of("quick"), say=said.append))  # type: ignore
-    (line,) = said
+    line = slurm.queued_before_start(tmp_path, "quick")
     assert line.startswith("Slurm still has 1 job of this simulation, from a run that was killed (1 running).")
     assert line.endswith("scancel 17")
 

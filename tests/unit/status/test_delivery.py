@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from stemphony.paths import ResultPaths
 from stemphony.status.delivery import (
     Delivery,
     count_undelivered,
@@ -18,8 +17,7 @@ from stemphony.status.delivery import (
     last_event,
     read_events,
 )
-from stemphony.status.orphans import Orphan, orphans_of
-from stemphony.status.spool import Spool, spool_file_of
+from stemphony.status.spool import Spool
 
 SCRIPTS = Path(__file__).parents[3] / "workflow/scripts"
 
@@ -175,30 +173,3 @@ def test_without_locks_nobody_can_tell(tmp_path, monkeypatch):
     assert is_being_sent(file) is None
     assert Spool(tmp_path / "b.jsonl", hold=True).append(b"1")
     assert is_being_sent(tmp_path / "none.jsonl") is None
-
-
-# Attempts without an end.
-
-
-def attempt(result: ResultPaths, job: str, number: int, *events: str, torn: bool = False) -> None:
-    target = Spool(spool_file_of(result.events(3), job, number))
-    for event in events:
-        target.append(json.dumps({"event": event, "job": job, "attempt": number}).encode())
-    target.close()
-    if torn:
-        with target.path.open("ab") as file:
-            file.write(b'{"event": "FINISH_FP_CONF')
-
-
-def test_orphans_are_attempts_without_an_end(tmp_path):
-    result = ResultPaths(tmp_path / "results/x")
-    attempt(result, "finished", 1, "START_FP_CONFIGURATION", "FINISH_FP_CONFIGURATION")
-    attempt(result, "failed", 2, "START_FP_CONFIGURATION", "ERROR")
-    attempt(result, "killed", 1, "START_FP_CONFIGURATION", "PROGRESS", torn=True)
-    attempt(result, "retried", 4, "START_FP_CONFIGURATION", "PROGRESS")
-    attempt(result, "retried", 5, "START_FP_CONFIGURATION", "FINISH_FP_CONFIGURATION")
-    attempt(result, "told", 1, "START_FP_CONFIGURATION")
-    attempt(result, "told", 1, "ERROR")  # by a hook, in the file beside it
-    attempt(result, "empty", 1)
-    assert orphans_of(result, 3) == [Orphan("killed", 1, False), Orphan("retried", 4, True)]
-    assert orphans_of(result, 2) == []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from stemphony.commands import run as runner
-from stemphony.orchestration import hooks, slurm
+from stemphony.orchestration import slurm
 from stemphony.paths import ResultPaths
 from stemphony.store.claims import process_start
 from stemphony.store.holders import HOLDERS, forget_run, holders, note_run
@@ -27,10 +27,9 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def begin(said: list[str]) -> None:
-    run = hooks.Run.__new__(hooks.Run)
-    run.result, run.say = ResultPaths.of("tiny"), said.append
     note_run("tiny", Path.cwd(), os.getpid())
-    run._say_whose_jobs_are_queued()
+    if line := slurm.queued_before_start(Path.cwd(), "tiny"):
+        said.append(line)
 
 
 def note(**other: object) -> None:

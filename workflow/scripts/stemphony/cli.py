@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stemphony import __version__
+from stemphony.contract import RUN_PREFIX
 from stemphony.errors import StemphonyError, StorageError
 from stemphony.monitor import command as monitor_command
 
@@ -39,12 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(parsed.command(parsed, rest))
     except StemphonyError as error:
-        print(f"stemphony: {error}", file=sys.stderr)
+        print(f"{RUN_PREFIX}{error}", file=sys.stderr)
         return 1
     except PermissionError as error:
         if error.filename is None:
             raise  # nobody could say where
-        print(f"stemphony: {_no_permission(error)}", file=sys.stderr)
+        print(f"{RUN_PREFIX}{_no_permission(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stemphony import __version__
+from stemphony.contract import COMMIT_VARIABLE
 
 # Bumped in the commit that changes numbers: it is part of every job's params, so everything recomputes.
 # tests/golden fails when numbers move and this does not.
@@ -50,7 +51,7 @@ def git_commit() -> str:
             capture_output=True, text=True, timeout=10, check=True,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
-        return os.environ.get("STEMPHONY_GIT_COMMIT", "")
+        return os.environ.get(COMMIT_VARIABLE, "")
     return head.stdout.strip()
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from stemphony import paths
 from stemphony.commands import run
 from stemphony.commands.status import Overview, PairState, PairStatus, by_defocus, overview, planned_in, result_in
+from stemphony.contract import MERGE_RULE
 from stemphony.errors import ConfigError, StemphonyError, StorageError
 from stemphony.experiment import configuration
 from stemphony.experiment.campaign import Campaign
 from stemphony.orchestration import preflight
-from stemphony.orchestration.hooks import MERGE_RULE
 from stemphony.paths import ResultPaths
 from stemphony.store import ledger
 

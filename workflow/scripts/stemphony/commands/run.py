@@ -21,10 +21,10 @@ from typing import Any
 
 from stemphony.commands import profiles
 from stemphony.commands.status import PairState, overview
+from stemphony.contract import LIVE_VARIABLE, REFUSAL, RUN_PREFIX, signal_received
 from stemphony.errors import ConfigError, StemphonyError, StorageError
 from stemphony.experiment import configuration, overrides
 from stemphony.orchestration import slurm
-from stemphony.orchestration.hooks import LIVE_VARIABLE, OURS, heard
 from stemphony.orchestration.preflight import require_writable
 from stemphony.paths import RESULTS, ResultPaths
 from stemphony.status.courier import left_in
@@ -44,8 +44,6 @@ IN_USE = "{directory} is in use by a run that is alive (process {pid}). Wait for
 SHOWN_LOGS = 3
 SHOWN_LINES = 12
 FAILED_RULE_LOG = re.compile(r"^\s+log: (.+?) \(check log file")
-# In the log of a merge that refuses its inputs.
-REFUSAL = "job files are not usable"
 UNKNOWN_EXECUTOR = re.compile(r"argument --executor/-e: invalid choice: '([^']*)'")
 COMPLAINT = re.compile(r"error: |Error: |Exception: |Exception in |\[Errno|clock skew|sbatch")
 # The message that Python makes of ENOSPC and EDQUOT; the last file that it names is the one being written.
@@ -277,7 +275,7 @@ class _Child:
         if number is None or time.monotonic() - self.signalled < HEARD_S:
             return
         self.not_passed_on = None
-        if any(heard(number) in line for line in self.lines):
+        if any(signal_received(number) in line for line in self.lines):
             return
         # Of SIGINT to it alone Snakemake would wait for its jobs, and then delete what they have computed.
         for pid in _with_all_below(self.process.pid) if number == signal.SIGINT else [self.process.pid]:
@@ -296,8 +294,8 @@ class _Child:
 
     def _take(self, line: str) -> None:
         self.lines.append(line)
-        if line.startswith(OURS):
-            self._print(line[len(OURS) :])
+        if line.startswith(RUN_PREFIX):
+            self._print(line[len(RUN_PREFIX) :])
 
     def _print(self, text: str) -> None:
         with self.screen:
@@ -354,7 +352,7 @@ class _Child:
 
     def _say_failure(self, status: int) -> None:
         if any("Directory cannot be locked" in line for line in self.lines):
-            print(f"stemphony: {self._who_has_the_lock()}", file=sys.stderr)
+            print(f"{RUN_PREFIX}{self._who_has_the_lock()}", file=sys.stderr)
             return
         if self.interrupted:
             print(
@@ -364,7 +362,7 @@ class _Child:
             )
             return
         if unknown := next(filter(None, map(UNKNOWN_EXECUTOR.search, self.lines)), None):
-            print(f"stemphony: {profiles.missing_plugin(REPOSITORY, unknown[1])}", file=sys.stderr)
+            print(f"{RUN_PREFIX}{profiles.missing_plugin(REPOSITORY, unknown[1])}", file=sys.stderr)
             return
         if not self._has_begun:
             # Before the first job: a mistake in the config, or Snakemake's own message.
@@ -423,14 +421,14 @@ class _Child:
     @property
     def _has_begun(self) -> bool:
         """Whether the hook onstart of this very run has spoken; another run may have begun meanwhile."""
-        return any(line.startswith(OURS) for line in self.lines)
+        return any(line.startswith(RUN_PREFIX) for line in self.lines)
 
     def _what_snakemake_says(self) -> str:
         return "\n".join(line for line in self.lines if line.strip() and not NOISE.match(line))
 
     def _complaints(self) -> list[str]:
         """Lines in which Snakemake, or what submits its jobs, says what is wrong; for want of a job's own word."""
-        found = [line.strip() for line in self.lines if COMPLAINT.search(line) and not line.startswith(OURS)]
+        found = [line.strip() for line in self.lines if COMPLAINT.search(line) and not line.startswith(RUN_PREFIX)]
         return [f"Snakemake says: {line}" for line in dict.fromkeys(found)][-SHOWN_LINES:]
 
     def _full_disk(self, complaints: Sequence[str]) -> str:

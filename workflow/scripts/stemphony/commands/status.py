@@ -22,8 +22,8 @@ from stemphony import paths, provenance
 from stemphony.errors import DamagedResultError, StorageError
 from stemphony.experiment import campaign
 from stemphony.experiment.campaign import Campaign, Defocus, InputFiles
-from stemphony.orchestration.hooks import DIED
 from stemphony.orchestration.job import last_word
+from stemphony.orchestration.orphaned_errors import DIED, NEVER_BEGAN
 from stemphony.paths import ResultPaths
 from stemphony.results.job_check import checked
 from stemphony.results.job_file import read_checksum
@@ -363,7 +363,7 @@ class _Look:
             # The shell that starts a job opens its log.
             if self.run_is_alive:
                 return PairState.RUNNING, "", 0.0
-            return PairState.FAILED, last_word(Path(log)) or "the job failed before it began", 0.0
+            return PairState.FAILED, last_word(Path(log)) or NEVER_BEGAN, 0.0
         return PairState.MISSING, "", 0.0
 
     def _is_alive(self, noted: dict[str, Any], claim: Path) -> bool:

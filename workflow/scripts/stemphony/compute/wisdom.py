@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from stemphony.contract import CACHE_VARIABLE
 from stemphony.physics import fft
 from stemphony.physics.strips.plan import StripPlan
 from stemphony.store.atomic import atomic_path
@@ -43,7 +44,7 @@ TRIAL_BYTES = 131072
 
 def cache_folder() -> Path:
     """Return STEMPHONY_CACHE_DIR, else XDG_CACHE_HOME/stemphony, else ~/.cache/stemphony."""
-    own = os.environ.get("STEMPHONY_CACHE_DIR")
+    own = os.environ.get(CACHE_VARIABLE)
     if own:
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stemphony"

@@ -16,6 +16,16 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 from stemphony import paths, provenance
+from stemphony.contract import (
+    BEGAN_VARIABLE,
+    CHECKPOINT_VARIABLE,
+    CONFIG_VARIABLE,
+    NOTE_PREFIX,
+    PROGRESS_SUFFIX,
+    RUN_VARIABLE,
+    RUNTIME_VARIABLE,
+    TRY_VARIABLE,
+)
 from stemphony.errors import StemphonyError, TimeLimitError
 from stemphony.paths import ResultPaths
 from stemphony.status import settings as status_settings
@@ -24,18 +34,6 @@ from stemphony.store import checkpoints, claims, ledger, progress
 
 if TYPE_CHECKING:
     from stemphony.compute.keeper import Keeper
-
-RUN_VARIABLE = "STEMPHONY_RUN"
-TRY_VARIABLE = "STEMPHONY_TRY"
-CONFIG_VARIABLE = "STEMPHONY_CONFIG_FILES"
-RUNTIME_VARIABLE = "STEMPHONY_RUNTIME_MIN"
-BEGAN_VARIABLE = "STEMPHONY_JOB_BEGAN"
-"""When the cluster started the job, in seconds of the monotonic clock of its machine; only set where it ends jobs."""
-CHECKPOINT_VARIABLE = "STEMPHONY_CHECKPOINT_S"
-
-# Lines of a job's log that say how it goes, and not how it ended.
-NOTE = "Stemphony: "
-DONE = " % of the waves"
 
 QUICK_S = 2.0
 """Longest time that a checkpoint may take after SIGTERM: SIGKILL is not far behind."""
@@ -126,7 +124,7 @@ class JobScope:
         """Note and report how far the job is."""
         self.progress_file.update(done, total)
         self.reporter.progress(done / total if total else 1.0)
-        self.tenths.reached(done / total if total else 1.0, f"{100 * done / max(1, total):.0f}{DONE}")
+        self.tenths.reached(done / total if total else 1.0, f"{100 * done / max(1, total):.0f}{PROGRESS_SUFFIX}")
 
     @property
     def aside(self) -> Path:
@@ -409,7 +407,7 @@ def _ignore_stopping() -> None:
 
 def say(text: str) -> None:
     """A line for the job's log."""
-    print(f"{NOTE}{text}", file=sys.stderr, flush=True)
+    print(f"{NOTE_PREFIX}{text}", file=sys.stderr, flush=True)
 
 
 def last_word(log: Path) -> str:
@@ -422,7 +420,7 @@ def last_word(log: Path) -> str:
     except OSError:
         return ""
     last = lines[-1] if lines else ""
-    return "" if last[:1].isspace() or last.startswith(NOTE) or last.endswith(DONE) else last
+    return "" if last[:1].isspace() or last.startswith(NOTE_PREFIX) or last.endswith(PROGRESS_SUFFIX) else last
 
 
 class Stopwatch:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from stemphony.store.holders import holders
+
 PLUGIN = "snakemake_executor_plugin_slurm"
 ABSENT_LOOKS = 3
 """So many looks in a row that do not find a job make it one that Slurm has forgotten, and so many that find it
@@ -324,14 +326,34 @@ def of_a_killed_run(jobs: list[QueuedJob]) -> str:
     return f"Slurm still has {_counted(jobs)} of this simulation, from a run that was killed ({_states(jobs)})"
 
 
-def of_a_run_beside(jobs: list[QueuedJob], pid: int, host: str | None) -> str:
-    """Whose jobs are queued, in words; `host` is where the run beside this one cannot be seen from here."""
-    what = f"{_counted(jobs)} of this simulation ({_states(jobs)})"
-    if host is None:
-        return f"Slurm has {what}. Another run of it is alive (process {pid}): they are left to that one."
+def queued_before_start(directory: Path, simulation: str) -> str:
+    """Line about jobs of a simulation that Slurm has before a run submits its first one; empty without any.
+
+    They belong to a run that was killed, or to a run beside this one. `stemphony run` waits for the former and refuses
+    to start beside the latter. Snakemake alone does neither.
+
+    Parameters
+    ----------
+    directory : Path
+        Working directory of the run.
+    simulation : str
+    """
+    try:
+        queued = leftovers(directory, simulation)
+    except SlurmIsSilentError:
+        return ""
+    if not queued:
+        return ""
+    others = [one for one in holders(directory) if one.simulation == simulation and not one.is_this_process]
+    beside = next((one for one in others if one.is_alive), next((one for one in others if one.is_elsewhere), None))
+    if beside is None:
+        return f"{of_a_killed_run(queued)}. What they compute is computed twice, unless you end them: {cancel(queued)}"
+    what = f"Slurm has {_counted(queued)} of this simulation ({_states(queued)})"
+    if not beside.is_elsewhere:
+        return f"{what}. Another run of it is alive (process {beside.pid}): they are left to that one."
     return (
-        f"Slurm has {what}. Another run of it, on {host} (process {pid}), may be alive: then they are its own. "
-        f"If you know that it is dead, end them, or they are computed twice: {cancel(jobs)}"
+        f"{what}. Another run of it, on {beside.host} (process {beside.pid}), may be alive: then they are its own. "
+        f"If you know that it is dead, end them, or they are computed twice: {cancel(queued)}"
     )
 
 

@@ -6,7 +6,6 @@ import copy
 import gc
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -15,14 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from stemphony import paths, provenance
+from stemphony.contract import (
+    BEGAN_VARIABLE,
+    CONFIG_VARIABLE,
+    SCRIPTS_VARIABLE,
+    SNAPSHOTS_VARIABLE,
+    SPECIMEN_VARIABLE,
+)
 from stemphony.errors import StemphonyError
 from stemphony.experiment import campaign
 from stemphony.experiment.campaign import Campaign
-from stemphony.orchestration import hooks, preflight, slurm
-from stemphony.orchestration.job import BEGAN_VARIABLE, CONFIG_VARIABLE, run_number
+from stemphony.orchestration import dag, hooks, outdated, preflight, slurm
+from stemphony.orchestration.job import run_number
+from stemphony.orchestration.outdated import SCRIPTS
 from stemphony.store import ledger
 
-SCRIPTS = Path(__file__).resolve().parents[2]
 # In front of each rule's command: Snakemake's own, and behind the activation of a conda environment what that leaves
 # open. The environment replaces the one that was active, wherever in PATH it stood; and Python would also look into
 # the folder of `pip install --user`.
@@ -73,7 +79,7 @@ class Session:
     def jobs_to_merge(self, wildcards: Any) -> list[Path]:
         """Result files of all jobs. Snakemake asks for them before it decides what runs, when it may merge."""
         if self.run is not None:
-            self.run.force_what_snakemake_cannot_see()
+            self.run.force_outdated()
         return self.job_files
 
     @property
@@ -91,9 +97,7 @@ class Session:
             return False
         # One that is damaged and could not be made anew: the first job that needs it says so. As an ordinary input,
         # newer than the job files, it would have all of them deleted and computed again from nothing.
-        return hooks.record_of("incomplete", self.result.specimen).exists() or _is_of_another_specimen(
-            self.campaign, self.result
-        )
+        return dag.is_incomplete(self.result.specimen) or outdated.is_of_another_specimen(self.campaign, self.result)
 
     @property
     def threads(self) -> int:
@@ -140,9 +144,9 @@ def _open(given: Mapping[str, Any], files: list[Path], workflow: Any) -> Session
         os.environ.setdefault(BEGAN_VARIABLE, str(time.monotonic()))
     if workflow.is_main_process:
         checked = preflight.check(inputs)
-        notes = _restore_specimen(checked.campaign, result)
+        notes = outdated.restore_specimen(checked.campaign, result)
         slurm.adapt_executor(result.name, hooks.say)
-        run = hooks.Run(checked, workflow, hooks.say, notes)
+        run = hooks.Run(checked, dag.Graph(workflow), hooks.say, notes)
         return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, run)
     # A job's process computes what its main process planned, whatever became of the config file meanwhile, and whatever
     # another run plans in this folder.
@@ -155,48 +159,6 @@ def _open(given: Mapping[str, Any], files: list[Path], workflow: Any) -> Session
     return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, None)
 
 
-def _restore_specimen(planned: Campaign, result: paths.ResultPaths) -> list[str]:
-    """Make a damaged specimen.nc anew, with the rule's own script, and a lost one where job files are left.
-
-    Snakemake computes every job anew that hangs on a missing file, ancient or not, as soon as one of them has to run;
-    one that is there it takes for good. Returns what is to be said of it.
-    """
-    is_lost = not result.specimen.exists()
-    if is_lost and not any(result.root.glob("jobs/*/configuration_*.nc")):
-        return []
-    if not is_lost and not _is_damaged(result.specimen):
-        return []
-    if _is_of_another_specimen(planned, result):
-        return []  # the rule makes it, and all jobs run after it
-    params = provenance.canonical_json(planned.specimen_params)
-    command = [sys.executable, str(SCRIPTS / "prepare_specimen.py"), params, str(result.specimen)]
-    made = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode == 0
-    return [] if is_lost or not made else [f"{result.specimen} was damaged and is made anew; it decides no other file"]
-
-
-def _is_damaged(specimen: Path) -> bool:
-    """Whether a specimen.nc may be read and is not readable as one: the whole of it is for jobs to read."""
-    # The package netCDF4 is imported only where there is a file to read.
-    from stemphony.specimen.specimen_file import read_attributes
-
-    try:
-        read_attributes(specimen)
-    except (StemphonyError, OSError):
-        return os.access(specimen, os.R_OK)
-    return False
-
-
-def _is_of_another_specimen(planned: Campaign, result: paths.ResultPaths) -> bool:
-    """Whether specimen.nc, or what the last run had planned as such if it is not readable, is not the planned one."""
-    from stemphony.specimen.specimen_file import read_attributes
-
-    try:
-        made_from = read_attributes(result.specimen).get("specimen_digest")
-    except (StemphonyError, OSError):
-        made_from = ledger.read_plan(result).get("specimen_digest", planned.specimen_params["specimen_digest"])
-    return bool(made_from != planned.specimen_params["specimen_digest"])
-
-
 def shell_prefix(workflow: Any) -> str:
     """What stands in front of each rule's command."""
     methods = {method.name for method in workflow.deployment_settings.deployment_method}
@@ -206,8 +168,8 @@ def shell_prefix(workflow: Any) -> str:
 def prepare_environment(config_files: list[Path], inputs: preflight.Inputs) -> None:
     """Environment of the rules' shell commands: this Python first, and what must not stand in params or argv."""
     os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-    os.environ["STEMPHONY_SCRIPTS"] = str(SCRIPTS)
+    os.environ[SCRIPTS_VARIABLE] = str(SCRIPTS)
     os.environ[CONFIG_VARIABLE] = json.dumps([str(file) for file in config_files])
-    os.environ["STEMPHONY_SPECIMEN_FILE"] = str(inputs.specimen_file)
+    os.environ[SPECIMEN_VARIABLE] = str(inputs.specimen_file)
     if inputs.snapshots_file is not None:
-        os.environ["STEMPHONY_SNAPSHOTS_FILE"] = str(inputs.snapshots_file)
+        os.environ[SNAPSHOTS_VARIABLE] = str(inputs.snapshots_file)

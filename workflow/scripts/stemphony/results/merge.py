@@ -18,6 +18,7 @@ import netCDF4
 
 from stemphony import provenance
 from stemphony.compute.recorder import cbed_geometry, window_errors
+from stemphony.contract import REFUSAL
 from stemphony.errors import DamagedResultError
 from stemphony.experiment import campaign
 from stemphony.experiment.model import Experiment
@@ -338,8 +339,8 @@ class _ResultWriter:
             listed = "\n".join(f"  {file}: {what}" for file, what in wrong[:SHOWN])
             more = f"\n  … and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
             raise DamagedResultError(
-                f"cannot merge {self.task.result.root}: {len(wrong)} of {len(self.task.sources)} job files are not "
-                f"usable.\n{listed}{more}\nNothing was deleted. Delete (or move away) the files listed and run again: "
+                f"cannot merge {self.task.result.root}: {len(wrong)} of {len(self.task.sources)} {REFUSAL}.\n"
+                f"{listed}{more}\nNothing was deleted. Delete (or move away) the files listed and run again: "
                 "only they are computed again."
             )
 

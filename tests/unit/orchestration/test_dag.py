@@ -1,0 +1,86 @@
+"""Names of Snakemake that no documentation promises: the pinned version still has each of them."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stemphony.orchestration import dag
+
+ORCHESTRATION = Path(dag.__file__).parent
+
+
+def parts() -> list[tuple[str, str]]:
+    """Class and name of everything of Snakemake that `dag.py` touches."""
+    names = {
+        "Workflow": "dag dag_settings persistence scheduler rules resource_settings local_exec touch async_run "
+        "register_envvars",
+        "DAG": "needrun_jobs reason forcefiles priorityfiles update_priority",
+        "DAGSettings": "forceall forcerun",
+        "ResourceSettings": "nodes cores",
+        "PersistenceBase": "incomplete started",
+        "JobScheduler": "failed",
+        "Job": "rule output wildcards",
+        "Rule": "name restart_times",
+        "Reason": "missing_output",
+    }
+    return [(owner, name) for owner, listed in names.items() for name in listed.split()]
+
+
+@pytest.fixture(scope="module")
+def classes() -> dict[str, Any]:
+    # First, because snakemake.workflow and snakemake.dag import each other.
+    importlib.import_module("snakemake.cli")
+    from snakemake import dag as graph
+    from snakemake import jobs, persistence, rules, workflow
+    from snakemake.scheduling import job_scheduler
+    from snakemake.settings import types
+
+    return {
+        "Workflow": workflow.Workflow, "DAG": graph.DAG, "DAGSettings": types.DAGSettings,
+        "ResourceSettings": types.ResourceSettings, "PersistenceBase": persistence.PersistenceBase,
+        "JobScheduler": job_scheduler.JobScheduler, "Job": jobs.Job, "Rule": rules.Rule, "Reason": jobs.Reason(),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("owner", "name"), parts())
+def test_snakemake_still_has_the_name(classes: dict[str, Any], owner: str, name: str):
+    found = classes[owner]
+    set_by_itself = rf"self\.{name}\b.*=|^    {name}\s*[:=]"
+    assert hasattr(found, name) or re.search(set_by_itself, inspect.getsource(found), re.MULTILINE), (
+        f"snakemake's {owner} has no {name} any more: see orchestration/dag.py"
+    )
+
+
+def test_every_name_that_the_module_touches_is_checked():
+    source = inspect.getsource(dag.Graph)
+    pattern = r"\b(?:workflow|dag|graph|persistence|scheduler|settings|dag_settings|job|rule|wildcards)\.(\w+)"
+    used = set(re.findall(pattern, source)) - {"workflow", "Workflow", "configuration", "defocus"}
+    assert used <= {name for _, name in parts()}, used
+
+
+def test_a_record_is_where_snakemake_writes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from snakemake.persistence.file import FilePersistence
+
+    monkeypatch.chdir(tmp_path)
+    file = Path("results/tiny/specimen.nc")
+    writer = FilePersistence.__new__(FilePersistence)
+    writer._max_len = None
+    for kind, is_there in (("metadata", dag.has_record), ("incomplete", dag.is_incomplete)):
+        folder = dag.RECORDS / kind
+        folder.mkdir(parents=True)
+        assert not is_there(file)
+        Path(writer._record_path(str(folder), str(file))).touch()
+        assert is_there(file)
+
+
+def test_no_other_module_touches_the_graph():
+    for file in ORCHESTRATION.glob("*.py"):
+        if file.name != "dag.py":
+            found = re.findall(r"\.(?:dag|persistence|scheduler|dag_settings)\b", file.read_text(encoding="utf-8"))
+            found = [name for name in found if name != ".dag"] + re.findall(r"workflow\.dag\b", file.read_text())
+            assert not found, f"{file.name}: {found} belongs into dag.py"

@@ -1,0 +1,44 @@
+"""What the processes of a run say to each other stands in `contract.py` alone."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from stemphony import contract
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "workflow/scripts/stemphony"
+RULES = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "workflow/rules").glob("*.smk"))
+SHARED = {name: value for name, value in vars(contract).items() if name.isupper()}
+VARIABLES = {value for name, value in SHARED.items() if name.endswith("_VARIABLE")}
+
+
+def strings(file: Path) -> set[str]:
+    """Whole string constants of a file, and the constant pieces of its f-strings."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+@pytest.mark.parametrize(
+    "file",
+    [*PACKAGE.rglob("*.py"), *PACKAGE.parent.glob("*.py")],
+    ids=lambda file: file.relative_to(PACKAGE.parent).name,
+)
+def test_no_other_module_repeats_it(file: Path):
+    if file.name == "contract.py" or "monitor" in file.parts:
+        return
+    for text in strings(file):
+        assert not re.fullmatch(r"STEMPHONY_\w+", text), f"{text}: take the name from contract.py"
+        assert contract.RUN_PREFIX not in text, f"{text!r}: take the prefix from contract.py"
+
+
+def test_rules_use_variables_and_names_of_the_contract():
+    assert set(re.findall(r"STEMPHONY_\w+", RULES)) <= VARIABLES
+    assert {contract.MULTISLICE_RULE, contract.MERGE_RULE} <= set(re.findall(r"^rule (\w+):", RULES, re.MULTILINE))
+
+
+def test_prefixes_of_lines_differ_by_more_than_capitals():
+    assert contract.RUN_PREFIX.lower() != contract.NOTE_PREFIX.lower()

@@ -1,0 +1,66 @@
+"""What the processes of a run say to each other: environment variables, prefixes of lines, texts that are searched for.
+
+`stemphony run` starts Snakemake, Snakemake starts the jobs. Each reads the output and the environment of the others.
+A text that one process writes and another one looks for stands here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import Final
+
+# --- rules of the Snakefile -------------------------------------------------------------------------------------------
+
+MULTISLICE_RULE: Final = "run_multislice"
+MERGE_RULE: Final = "merge_results"
+
+# --- environment variables --------------------------------------------------------------------------------------------
+
+SCRIPTS_VARIABLE: Final = "STEMPHONY_SCRIPTS"
+"""Folder of the rules' scripts. The Snakefile sets it, the shell commands of the rules use it."""
+CONFIG_VARIABLE: Final = "STEMPHONY_CONFIG_FILES"
+"""Paths of the config files, a JSON list. A job reads url and credentials of http_reporting from these files."""
+SPECIMEN_VARIABLE: Final = "STEMPHONY_SPECIMEN_FILE"
+"""Path of the structure file, for rule prepare_specimen."""
+SNAPSHOTS_VARIABLE: Final = "STEMPHONY_SNAPSHOTS_FILE"
+"""Path of the trajectory file, for rule prepare_specimen; not set without snapshots."""
+RUN_VARIABLE: Final = "STEMPHONY_RUN"
+"""Number of the run that started a job."""
+TRY_VARIABLE: Final = "STEMPHONY_TRY"
+"""Which of Snakemake's tries of a job this is, from 1."""
+RUNTIME_VARIABLE: Final = "STEMPHONY_RUNTIME_MIN"
+"""Time limit that the batch system was asked for [min]."""
+BEGAN_VARIABLE: Final = "STEMPHONY_JOB_BEGAN"
+"""When the batch system started the job [s of the monotonic clock of its machine]. Not set without a batch system."""
+CHECKPOINT_VARIABLE: Final = "STEMPHONY_CHECKPOINT_S"
+"""Time between two checkpoints [s]. Users and tests may set it."""
+LIVE_VARIABLE: Final = "STEMPHONY_LIVE"
+"""Set by `stemphony run`, which shows the progress itself: the hooks of Snakemake then print none."""
+CACHE_VARIABLE: Final = "STEMPHONY_CACHE_DIR"
+"""Folder for FFT plans and calibrations. Users may set it."""
+COMMIT_VARIABLE: Final = "STEMPHONY_GIT_COMMIT"
+"""Commit of the code where there is no git, as in a container image."""
+
+# --- prefixes and ends of lines ---------------------------------------------------------------------------------------
+
+RUN_PREFIX: Final = "stemphony: "
+"""First characters of each line of the hooks. `stemphony run` finds these lines in the output of Snakemake."""
+NOTE_PREFIX: Final = "note: "
+"""First characters of a line in a job's log that is not the reason why the job ended."""
+PROGRESS_SUFFIX: Final = " % of the waves"
+"""Last characters of a line of progress in a job's log."""
+
+# --- texts that another process looks for -----------------------------------------------------------------------------
+
+REFUSAL: Final = "job files are not usable"
+"""The merge writes it when it refuses job files. `stemphony run` then recommends another command."""
+
+
+def signal_received(number: int) -> str:
+    """Line that the hooks write as soon as Snakemake receives SIGINT or SIGTERM.
+
+    `stemphony run` looks for it before it passes the signal on, because Snakemake must not receive it twice.
+    """
+    if number == signal.SIGINT:
+        return "SIGINT: the run is cancelled; what is finished is kept"
+    return "SIGTERM: no other pair is begun; the run ends when those that run now are finished"

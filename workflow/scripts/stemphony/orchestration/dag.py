@@ -1,0 +1,140 @@
+"""Snakemake's own objects: the graph of jobs, the records of outputs, the scheduler.
+
+Snakemake documents none of these names. No other module uses them, and `tests/unit/orchestration/test_dag.py` checks
+that the pinned version of Snakemake still has each of them.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from stemphony.contract import MERGE_RULE, MULTISLICE_RULE
+
+RECORDS = Path(".snakemake")
+"""Folder of Snakemake's records, below the working directory."""
+
+Pair = tuple[str, int]
+"""Id of a defocus and number of a configuration: one job."""
+
+
+class Graph:
+    """The jobs of one invocation of Snakemake.
+
+    Parameters
+    ----------
+    workflow : snakemake.workflow.Workflow
+        The object `workflow` of the Snakefile. Its graph exists from `onstart` on.
+    """
+
+    def __init__(self, workflow: Any) -> None:
+        self.workflow = workflow
+
+    @property
+    def only_touches(self) -> bool:
+        """Whether Snakemake only renews the times of files (`--touch`)."""
+        return bool(self.workflow.touch)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the jobs run on this machine."""
+        return bool(self.workflow.local_exec)
+
+    def number_of_jobs(self) -> int:
+        """Count the jobs of rule run_multislice that this invocation will start."""
+        return sum(1 for _ in self._multislice_jobs())
+
+    def retries(self) -> int:
+        """How often Snakemake tries a failed job of rule run_multislice again."""
+        return next((int(rule.restart_times) for rule in self.workflow.rules if rule.name == MULTISLICE_RULE), 0)
+
+    def parallel_jobs(self, threads: int) -> int:
+        """How many jobs of `threads` threads may run at once: cores / threads here, option `--jobs` on a cluster."""
+        settings = self.workflow.resource_settings
+        if settings.nodes is not None and not self.is_local:
+            return int(settings.nodes)
+        return max(1, int(settings.cores or 1) // threads)
+
+    def set_variable(self, name: str, value: str) -> None:
+        """Set an environment variable for all jobs, also where the executor does not pass the environment on."""
+        os.environ[name] = value
+        self.workflow.register_envvars(name)
+
+    def finished_unseen(self) -> Iterator[tuple[Pair, Path]]:
+        """Job files that exist and that Snakemake is about to delete, because it did not see their jobs end.
+
+        Jobs of a killed Snakemake write them. To the next Snakemake they are missing or incomplete.
+
+        Yields
+        ------
+        pair : (str, int)
+        file : Path
+        """
+        workflow, graph, settings = self.workflow, self.workflow.dag, self.workflow.dag_settings
+        for job in self._multislice_jobs():
+            file = Path(str(job.output[0]))
+            # The user wants these files to be computed again.
+            is_forced = settings.forceall or settings.forcerun & {MULTISLICE_RULE, str(file)}
+            if is_forced or not file.exists():
+                continue
+            # Not Snakemake's reason "forced": it calls incomplete files forced as well. Files of other params have
+            # neither of these two reasons, so they are not kept.
+            if graph.reason(job).missing_output or workflow.async_run(workflow.persistence.incomplete(job)):
+                yield _pair(job), file
+
+    def start_one_job_per_configuration(self) -> None:
+        """Give priority to one job of each configuration: it computes the waves that the other defoci use.
+
+        A dependency would be wrong: a lost job file would then recompute all other defoci, and one failed job would
+        stop them.
+        """
+        graph = self.workflow.dag
+        first: dict[int, Any] = {}
+        for job in sorted(self._multislice_jobs(), key=lambda job: str(job.output)):
+            first.setdefault(_pair(job)[1], job)
+        for job in first.values():
+            graph.priorityfiles.update(job.output)
+        graph.update_priority()
+
+    def force(self, files: Iterable[Path]) -> None:
+        """Make Snakemake compute `files` again. Effective until Snakemake has decided which jobs run."""
+        self.workflow.dag.forcefiles.update(map(str, files))
+
+    def failed_pairs(self) -> list[Pair]:
+        """Jobs of rule run_multislice that Snakemake counts as failed."""
+        return [_pair(job) for job in self.workflow.scheduler.failed if job.rule.name == MULTISLICE_RULE]
+
+    def repeat_failed_merge(self) -> None:
+        """Make the next run merge again if the merge of this run failed.
+
+        Snakemake puts the old stem.nc back, because the rule marks it `update`. It gives the file a new time and
+        records the params of the failed merge, so the next run would find it up to date. An incomplete file is merged
+        again.
+        """
+        for job in self.workflow.scheduler.failed:
+            if job.rule.name == MERGE_RULE:
+                self.workflow.persistence.started(job)
+
+    def _multislice_jobs(self) -> Iterator[Any]:
+        return (job for job in self.workflow.dag.needrun_jobs() if job.rule.name == MULTISLICE_RULE)
+
+
+def has_record(file: Path) -> bool:
+    """Whether Snakemake knows from what it made a file. `file` is relative to the working directory."""
+    return _record("metadata", file).exists()
+
+
+def is_incomplete(file: Path) -> bool:
+    """Whether Snakemake began to make a file and did not end. `file` is relative to the working directory."""
+    return _record("incomplete", file).exists()
+
+
+def _record(kind: str, file: Path) -> Path:
+    return RECORDS / kind / base64.urlsafe_b64encode(str(file).encode()).decode()
+
+
+def _pair(job: Any) -> Pair:
+    return job.wildcards.defocus, int(job.wildcards.configuration)

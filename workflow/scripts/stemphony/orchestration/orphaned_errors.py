@@ -1,0 +1,177 @@
+"""Errors of jobs that could not report them: killed, out of memory, on a node that failed, or never started.
+
+The process of Snakemake writes an ERROR event for each of them when the run ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from stemphony import paths
+from stemphony.experiment.campaign import Campaign, Defocus
+from stemphony.orchestration import job
+from stemphony.orchestration.dag import Pair
+from stemphony.paths import ResultPaths
+from stemphony.status.delivery import last_event
+from stemphony.status.events import Event, event_id, failure_keys
+from stemphony.status.reporter import Reporter
+from stemphony.status.settings import ReportingSettings
+from stemphony.status.spool import count_lines, spool_file_of
+from stemphony.store import ledger, progress
+
+DIED: Final = "the job died without a word (killed, out of memory, or its node failed)"
+NEVER_BEGAN: Final = "the job failed before it began"
+
+_ENDS: Final = (Event.FINISH_FP_CONFIGURATION, Event.ERROR)
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """An attempt at a job whose spool has no end.
+
+    Attributes
+    ----------
+    job : str
+        Name of the job, see `paths.job_name`.
+    was_retried : bool
+        Whether a later attempt at the same job began in the same run.
+    """
+
+    job: str
+    attempt: int
+    was_retried: bool
+
+
+def orphans_of(result: ResultPaths, run: int) -> list[Orphan]:
+    """Attempts of a run whose spool ends neither with FINISH_FP_CONFIGURATION nor with ERROR.
+
+    A running job looks like an orphan, so call this only after all jobs of the run have ended.
+    """
+    ended: dict[tuple[str, int], bool] = {}
+    for spool in result.events(run).rglob("*.attempt-*.jsonl"):
+        event = last_event(spool)
+        if event is not None and isinstance(event.get("job"), str) and isinstance(event.get("attempt"), int):
+            key = event["job"], event["attempt"]
+            ended[key] = ended.get(key, False) or event["event"] in _ENDS
+    newest: dict[str, int] = {}
+    for name, attempt in ended:
+        newest[name] = max(attempt, newest.get(name, 0))
+    return [Orphan(name, attempt, attempt < newest[name]) for (name, attempt), end in sorted(ended.items()) if not end]
+
+
+@dataclass(frozen=True)
+class FailedJobs:
+    """The jobs of one run that did not end well, after all of its jobs have ended.
+
+    Attributes
+    ----------
+    run, jobs : int
+        Number of the run, and how many jobs it had to compute.
+    failed : list of (str, int)
+        Jobs that Snakemake counts as failed, by defocus id and configuration.
+    """
+
+    campaign: Campaign
+    result: ResultPaths
+    run: int
+    jobs: int
+    failed: list[Pair]
+
+    def keys(self) -> dict[str, Any]:
+        """Keys `failed`, `num_failed` and `num_never_ran` of the events FAILED and CANCELLED."""
+        states = self._states()
+        bad = [state for state in states if state["state"] == progress.FAILED or state["died"]]
+        pairs = [(self._defocus(state).index, int(state["configuration"])) for state in bad]
+        never_began = [(defocus.index, configuration) for defocus, configuration in self._never_began()]
+        return failure_keys([*pairs, *never_began], max(0, self.jobs - len(states) - len(never_began)))
+
+    def write_errors(self, reporter: Reporter, settings: ReportingSettings, common: Mapping[str, Any]) -> None:
+        """Write an ERROR event for each attempt that ended without its own; the courier sends it after the others.
+
+        Among them are attempts that Snakemake tried again with success.
+
+        Parameters
+        ----------
+        reporter : Reporter
+            The reporter of the run. It sends an event that no disk has room for.
+        settings : ReportingSettings
+        common : mapping
+            Keys of every event of the run.
+        """
+        states = {self._attempt_of(state): state for state in self._states()}
+        silent = {(orphan.job, orphan.attempt): orphan.was_retried for orphan in orphans_of(self.result, self.run)}
+        # These have no spool, because the disk was full.
+        silent |= {key: False for key, state in states.items() if state["died"] and key not in silent}
+        errors: list[_Error] = []
+        for (name, attempt), was_retried in silent.items():
+            state = states.get((name, attempt), {})
+            if state.get("state") != progress.FINISHED:
+                defocus_id, configuration = paths.pair_of_job(name)
+                # The log and the state belong to the last attempt.
+                said = job.last_word(self.result.log(defocus_id, configuration)) if state else ""
+                message = str(state.get("message") or said or DIED)
+                errors.append(_Error(self.campaign.defocus(defocus_id), configuration, attempt, message, was_retried))
+        for defocus, configuration in self._never_began():
+            attempt = ledger.claim_attempt(self.result, defocus.id, configuration)
+            errors.append(_Error(defocus, configuration, attempt, NEVER_BEGAN, False))
+        for error in errors:
+            self._write(error, reporter, settings, common)
+
+    def _write(self, error: _Error, reporter: Reporter, settings: ReportingSettings, common: Mapping[str, Any]) -> None:
+        name = paths.job_name(error.defocus.id, error.configuration)
+        spool = spool_file_of(self.result.events(self.run), name, error.attempt)
+        of_job: dict[str, Any] = {"job": name, "attempt": error.attempt}
+        keys: dict[str, Any] = {
+            # The id that the job's own ERROR would have: a receiver never counts both.
+            "event_id": event_id(common["id"], self.run, Event.ERROR, name, error.attempt),
+            "defocus": error.defocus.value_nm,
+            "defocus_index": error.defocus.index,
+            "configuration_index": error.configuration,
+            "message": error.message,
+            "will_retry": error.will_retry,
+            # The last event of this attempt, after all that the job has written.
+            "seq": count_lines(spool),
+        }
+        writer = Reporter(settings, {**common, **of_job}, spool, send=False, warn=lambda text: None)
+        writer.emit(Event.ERROR, **keys)
+        writer.close(0.0)
+        if not writer.has_written_all:
+            # The disk is full: the run sends the event from memory, and warns.
+            reporter.emit(Event.ERROR, **of_job, **keys)
+
+    def _states(self) -> list[dict[str, Any]]:
+        """States of the run's jobs. A job that is still `running` here and has no result has died."""
+        found = progress.states(self.result, self.run)
+        for state in found:
+            file = self.result.job(paths.defocus_id(state["defocus_nm"]), state["configuration"])
+            state["died"] = state["state"] == progress.RUNNING and not file.exists()
+        return found
+
+    def _never_began(self) -> list[tuple[Defocus, int]]:
+        """Jobs that failed before they could write a progress file: not submitted, or killed while Python started."""
+        return [
+            (self.campaign.defocus(defocus), configuration)
+            for defocus, configuration in self.failed
+            if not self.result.progress(self.run, defocus, configuration).exists()
+        ]
+
+    def _defocus(self, state: Mapping[str, Any]) -> Defocus:
+        return self.campaign.defocus(paths.defocus_id(state["defocus_nm"]))
+
+    @staticmethod
+    def _attempt_of(state: Mapping[str, Any]) -> tuple[str, int]:
+        name = paths.job_name(paths.defocus_id(state["defocus_nm"]), int(state["configuration"]))
+        return name, int(state["attempt"])
+
+
+@dataclass(frozen=True)
+class _Error:
+    """One ERROR event."""
+
+    defocus: Defocus
+    configuration: int
+    attempt: int
+    message: str
+    will_retry: bool

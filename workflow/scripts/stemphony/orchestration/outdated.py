@@ -1,0 +1,113 @@
+"""Result files that Snakemake takes for current and that are not.
+
+Snakemake compares times and its own records. A damaged file looks current to it, and so does a file of another
+campaign when the records are gone.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from stemphony import provenance
+from stemphony.errors import StemphonyError
+from stemphony.experiment.campaign import Campaign
+from stemphony.orchestration import dag
+from stemphony.paths import ResultPaths
+from stemphony.store import ledger
+
+SCRIPTS = Path(__file__).resolve().parents[2]
+"""Folder of the rules' scripts."""
+
+# Each function imports the readers of NetCDF itself: netCDF4 takes 0.1 s to import, and most often there is no file.
+
+
+def foreign_job_files(planned: Campaign, result: ResultPaths) -> list[Path]:
+    """Job files without a record of Snakemake whose checksum files name another campaign than `planned`."""
+    pairs = [(defocus.id, number) for defocus in planned.defoci for number in range(planned.configurations)]
+    files = {pair: result.job(*pair) for pair in pairs}
+    unrecorded = {pair: file for pair, file in files.items() if file.exists() and not dag.has_record(file)}
+    if not unrecorded:
+        return []
+    from stemphony.results.job_file import read_checksum
+
+    found = []
+    for pair, file in unrecorded.items():
+        kept = read_checksum(file)
+        if kept is not None and kept.job_digest not in ("", provenance.digest(planned.job_params(*pair))):
+            found.append(file)
+    return found
+
+
+def why_merge_again(planned: Campaign, result: ResultPaths) -> str:
+    """Note for the user why a present stem.nc must be merged again; empty if it need not, or cannot be read."""
+    merged = result.merged
+    if not (merged.is_file() and os.access(merged, os.R_OK)):
+        return ""
+    from stemphony.results.origin import origin_of
+
+    origin = origin_of(merged)
+    if origin is None:
+        return f"{merged} is truncated or damaged: it is merged anew"
+    if not dag.has_record(merged) and origin.merge_digest != provenance.digest(planned.merge_params):
+        return f"{merged} is of another config: it is merged anew"
+    return ""
+
+
+def is_merged(planned: Campaign, result: ResultPaths) -> bool:
+    """Whether stem.nc is readable and was merged from the jobs of `planned`."""
+    from stemphony.results.origin import origin_of
+
+    origin = origin_of(result.merged)
+    return origin is not None and origin.merge_digest == provenance.digest(planned.merge_params)
+
+
+def is_of_another_specimen(planned: Campaign, result: ResultPaths) -> bool:
+    """Whether specimen.nc was made from another specimen than the planned one.
+
+    If the file cannot be read, the plan of the last run tells from which specimen it was made.
+    """
+    from stemphony.specimen.specimen_file import read_attributes
+
+    wanted = planned.specimen_params["specimen_digest"]
+    try:
+        made_from = read_attributes(result.specimen).get("specimen_digest")
+    except (StemphonyError, OSError):
+        made_from = ledger.read_plan(result).get("specimen_digest", wanted)
+    return bool(made_from != wanted)
+
+
+def restore_specimen(planned: Campaign, result: ResultPaths) -> list[str]:
+    """Make specimen.nc again with the script of its rule, if it is damaged, or lost while job files exist.
+
+    A missing input makes Snakemake compute every job of it again, `ancient` or not. A damaged one looks good to it.
+
+    Returns
+    -------
+    list of str
+        Notes for the user.
+    """
+    is_lost = not result.specimen.exists()
+    if is_lost and not any(result.root.glob("jobs/*/configuration_*.nc")):
+        return []
+    if not is_lost and not _is_damaged(result.specimen):
+        return []
+    if is_of_another_specimen(planned, result):
+        return []  # the rule makes it, and all jobs run after it
+    params = provenance.canonical_json(planned.specimen_params)
+    command = [sys.executable, str(SCRIPTS / "prepare_specimen.py"), params, str(result.specimen)]
+    made = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode == 0
+    return [] if is_lost or not made else [f"{result.specimen} was damaged and is made anew; it decides no other file"]
+
+
+def _is_damaged(specimen: Path) -> bool:
+    """Whether the user may read specimen.nc and its attributes are not readable. Only jobs read all of it."""
+    from stemphony.specimen.specimen_file import read_attributes
+
+    try:
+        read_attributes(specimen)
+    except (StemphonyError, OSError):
+        return os.access(specimen, os.R_OK)
+    return False

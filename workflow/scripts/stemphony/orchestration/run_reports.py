@@ -1,0 +1,146 @@
+"""Status events of one run, as the hooks of Snakemake send them: its start, errors of its jobs, its end.
+
+No method raises: whatever goes wrong with a report, the simulation goes on.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stemphony import provenance
+from stemphony.errors import StemphonyError
+from stemphony.orchestration.orphaned_errors import FailedJobs
+from stemphony.paths import ResultPaths
+from stemphony.status import settings as status_settings
+from stemphony.status.courier import SWEEP_INTERVAL_S, TAIL_INTERVAL_S, Courier, left_in
+from stemphony.status.events import Event
+from stemphony.status.reporter import ONSTART_WAIT_S, RUN_END_WAIT_S, Reporter
+
+LAST_EVENT_S = 5.0
+"""Part of the wait at the end of a run that is reserved for its last event [s]."""
+
+
+class RunReports:
+    """The reporter and the courier of one run.
+
+    Parameters
+    ----------
+    enabled : bool
+        `http_reporting.reporting`; without it every method returns at once.
+    config_files : sequence of Path
+        Where url, credentials and custom parameters are.
+    run : int
+        Number of the run.
+    common : mapping
+        Keys of every event: id, num_threads, num_processors, num_defoci, num_configurations, run.
+    say : callable
+        Prints a line for the user.
+    """
+
+    def __init__(
+        self,
+        enabled: bool,
+        config_files: Sequence[Path],
+        result: ResultPaths,
+        run: int,
+        common: Mapping[str, Any],
+        say: Callable[[str], None],
+    ) -> None:
+        self.enabled, self.config_files, self.result, self.run = enabled, config_files, result, run
+        self.common, self.say = common, say
+        self._courier: Courier | None = None
+        self._kept_reporter: Reporter | None = None
+        self._kept_settings: status_settings.ReportingSettings | None = None
+
+    def start(self, title: str, jobs: int) -> None:
+        """Send START_SIMULATION; wait at most 5 s. The reporter and the courier go on until `end`."""
+        self._guard("onstart", self._start, title, jobs)
+
+    def write_errors(self, hook: str, failed: FailedJobs) -> None:
+        """Write an ERROR event for each job that died without one."""
+        self._guard(hook, lambda: failed.write_errors(self._reporter(), self._settings(), self.common))
+
+    def end(self, hook: str, event: str, failed: FailedJobs | None = None, message: str = "") -> None:
+        """Deliver all events of the run, then send the last one, and say what is left; wait at most 60 s.
+
+        Parameters
+        ----------
+        hook : str
+            Name of the hook, for the line that says what went wrong with the report.
+        event : str
+            FINISH, FAILED or CANCELLED.
+        failed : FailedJobs or None
+            The jobs that FAILED and CANCELLED name.
+        message : str
+            Reason, for FAILED and CANCELLED.
+        """
+        self._guard(hook, self._end, event, failed, message)
+
+    def _guard(self, hook: str, send: Callable[..., None], *arguments: Any) -> None:
+        if not self.enabled:
+            return
+        try:
+            send(*arguments)
+        except Exception as error:
+            what = str(error) if isinstance(error, StemphonyError) else type(error).__name__
+            self.say(f"status reporting ({hook}): {what}")
+
+    def _start(self, title: str, jobs: int) -> None:
+        reporter = self._reporter()
+        reporter.emit(
+            Event.START_SIMULATION, version=provenance.VERSION, git_commit=provenance.git_commit(), title=title,
+            result_name=self.result.name, num_jobs=jobs,
+        )  # fmt: skip
+        reporter.flush(ONSTART_WAIT_S)
+        # The courier delivers what earlier runs left, and what jobs of this run leave.
+        settings = self._settings()
+        interval_s = TAIL_INTERVAL_S if settings.via == status_settings.VIA_SUBMIT_HOST else SWEEP_INTERVAL_S
+        self._courier = Courier(self.result, settings, run=self.run, interval_s=interval_s)
+        self._courier.start()
+
+    def _end(self, event: str, failed: FailedJobs | None, message: str) -> None:
+        began = time.monotonic()
+        reporter, courier = self._reporter(), self._courier
+        # The event is on disk first: it is not lost if the receiver does not answer.
+        reporter.hold_back()
+        reporter.emit(event, **({} if failed is None else {"message": message, **failed.keys()}))
+        try:
+            through = courier is None or courier.drain(RUN_END_WAIT_S - LAST_EVENT_S)
+            reporter.release()
+            reporter.close(max(LAST_EVENT_S, RUN_END_WAIT_S - (time.monotonic() - began)), patient=through)
+        except KeyboardInterrupt:
+            # The computation is over, so a user who interrupts only this wait loses no result.
+            self.say("status reporting: the wait for the receiver was interrupted, what is left stays in the spool")
+        if courier is not None:
+            courier.stop()
+        self._say_what_is_left()
+
+    def _say_what_is_left(self) -> None:
+        refused, trouble = (self._courier.refused, self._courier.trouble) if self._courier is not None else (0, "")
+        reports = self.result.reports
+        if refused:
+            self.say(f"status reporting: the receiver refused {refused} reports for good; {reports} has them")
+        if left := left_in(self.result):
+            why = f" ({trouble})" if trouble else ""
+            command = f"stemphony report replay {shlex.quote(str(self.result.root.resolve()))}"
+            self.say(
+                f"status reporting: {left} reports are not delivered{why} and stay in {reports}. "
+                f"The next run sends them, or do: {command}"
+            )
+
+    def _reporter(self) -> Reporter:
+        """The one reporter of the run, so that the events of the hooks keep their order."""
+        if self._kept_reporter is None:
+            file = self.result.hook_events(self.run)
+            self._kept_reporter = Reporter(self._settings(), self.common, file, warn=self.say)
+        return self._kept_reporter
+
+    def _settings(self) -> status_settings.ReportingSettings:
+        """Settings as they were when the run started: a later edit of the config belongs to the next run."""
+        if self._kept_settings is None:
+            self._kept_settings = status_settings.load(self.config_files)
+        return self._kept_settings
