@@ -264,7 +264,7 @@ def test_no_import_is_hidden_from_this_test():
 
 def test_standard_library_is_told_from_the_rest():
     known = {"numpy", "scipy", "pyfftw", "netCDF4", "requests", "urllib3", "yaml", "jsonschema", "ase", "gemmi"}
-    known |= {"matplotlib", "spglib"}
+    known |= {"matplotlib", "spglib", "psutil"}
     monitor = {"flask", "waitress", "sqlalchemy", "werkzeug", "markupsafe"}
     third_party = {found.top for found in IMPORTS} - set(sys.stdlib_module_names) - {"stemphony"}
     assert third_party <= known | monitor

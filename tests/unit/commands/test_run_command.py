@@ -11,9 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from stemphony.commands import run
+from stemphony.commands import locks, snakemake_process
+from stemphony.commands.outcome import Outcome
+from stemphony.commands.snakemake_process import SnakemakeProcess
 from stemphony.contract import signal_received
 from stemphony.errors import StorageError
+from stemphony.paths import ResultPaths
 from stemphony.store.holders import HOLDERS
 from support.campaign import wait_for
 
@@ -27,7 +30,7 @@ def test_a_lock_without_a_holder_is_waited_for_briefly_whatever_its_time(
     lock.parent.mkdir(parents=True)
     lock.write_text("results/tiny/stem.nc\n")
     os.utime(lock, (time.time() + ahead_s,) * 2)
-    monkeypatch.setattr(run, "LATE_HOLDER_S", 0.2)
+    monkeypatch.setattr(locks, "LATE_HOLDER_S", 0.2)
     sleep, looks = time.sleep, []
 
     def bounded(seconds: float) -> None:
@@ -37,7 +40,7 @@ def test_a_lock_without_a_holder_is_waited_for_briefly_whatever_its_time(
 
     monkeypatch.setattr(time, "sleep", bounded)
     with pytest.raises(StorageError, match="left no trace of its process"):
-        run._free_lock([], tmp_path, "tiny")
+        locks.free_lock([], tmp_path, "tiny")
     assert looks
 
 
@@ -50,7 +53,7 @@ def test_a_lock_of_a_run_on_another_machine_is_left_alone_with_what_to_do(tmp_pa
     lock.write_text("results/tiny/stem.nc\n")
     holder.write_text(json.dumps({"simulation": "tiny", "host": "login2", "pid": 4711, "started": "1"}))
     with pytest.raises(StorageError) as caught:
-        run._free_lock(["false"], tmp_path, "tiny")
+        locks.free_lock(["false"], tmp_path, "tiny")
     for part in ("is in use by a run on login2 (process 4711)", "run there", "If login2 is gone, unlock it: snakemake"):
         assert part in str(caught.value)
     assert lock.exists()
@@ -61,13 +64,13 @@ def test_a_lock_of_a_run_on_another_machine_is_left_alone_with_what_to_do(tmp_pa
 
 
 @pytest.fixture
-def child(monkeypatch: pytest.MonkeyPatch) -> run._Child:
-    """What waits for Snakemake, process 4711 with the job 4712; signals to them are noted in `sent`."""
-    child = run._Child.__new__(run._Child)
-    child.lines, child.interrupted, child.not_passed_on = ["stemphony: jobs  2"], False, None
+def child(monkeypatch: pytest.MonkeyPatch) -> SnakemakeProcess:
+    """Snakemake as process 4711 with the job 4712; signals to them are noted in `sent`."""
+    child = SnakemakeProcess.__new__(SnakemakeProcess)
+    child.lines, child.interrupted, child._not_passed_on = ["stemphony: jobs  2"], False, None
     child.process = type("Snakemake", (), {"pid": 4711})()
     child.sent = []
-    monkeypatch.setattr(run, "_with_all_below", lambda pid: [pid, 4712])
+    monkeypatch.setattr(snakemake_process, "with_descendants", lambda pid: [pid, 4712])
     monkeypatch.setattr(os, "kill", lambda pid, number: child.sent.append((pid, number)))
     return child
 
@@ -80,7 +83,7 @@ def test_a_signal_to_the_command_alone_is_handed_on_once(child, monkeypatch, num
     child._note_signal(number, None)
     child._pass_on_signal()
     assert child.sent == [], "Snakemake may be about to say that it has it"
-    monkeypatch.setattr(run, "HEARD_S", 0.0)
+    monkeypatch.setattr(snakemake_process, "HEARD_S", 0.0)
     for _ in range(2):
         child._pass_on_signal()
     assert child.sent == [(pid, number) for pid in expected]
@@ -89,7 +92,7 @@ def test_a_signal_to_the_command_alone_is_handed_on_once(child, monkeypatch, num
 @pytest.mark.failure("signal to stemphony run alone")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_signal_that_reached_snakemake_is_not_handed_on(child, monkeypatch, number):
-    monkeypatch.setattr(run, "HEARD_S", 0.0)
+    monkeypatch.setattr(snakemake_process, "HEARD_S", 0.0)
     child._note_signal(number, None)
     child.lines.append(f"Finished jobid: 2stemphony: {signal_received(number)}")
     child._pass_on_signal()
@@ -106,7 +109,7 @@ def test_those_below_a_process_are_found_as_long_as_they_are_in_our_group():
         try:
             with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as foreign:
                 wait_for(lambda: os.getpgid(far) == far, "the other one to leave the group")
-                assert run._with_all_below(shell.pid) == [shell.pid, near]
+                assert snakemake_process.with_descendants(shell.pid) == [shell.pid, near]
                 foreign.communicate(b"\n")
         finally:
             for pid in (near, far):
@@ -116,7 +119,8 @@ def test_those_below_a_process_are_found_as_long_as_they_are_in_our_group():
 # --- what Snakemake says ------------------------------------------------------------------------------------------
 
 
-def test_what_submits_the_jobs_is_heard_where_no_job_says_a_word(child):
+def test_what_submits_the_jobs_is_heard_where_no_job_says_a_word(tmp_path: Path):
     refused = "Exception in run_job for job 1: The given account nonsense appears to be invalid."
-    child.lines = ["Building DAG of jobs...", refused, "stemphony: Error: of ours", refused, "Exiting"]
-    assert child._complaints() == [f"Snakemake says: {refused}"]
+    lines = ["Building DAG of jobs...", refused, "stemphony: Error: of ours", refused, "Exiting"]
+    outcome = Outcome(1, lines, tmp_path / "log", tmp_path, ResultPaths.of("tiny", tmp_path), False, 1.0)
+    assert outcome.complaints() == [f"Snakemake says: {refused}"]

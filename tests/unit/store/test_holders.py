@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from stemphony.commands import run as runner
+from stemphony.commands.snakemake_process import SnakemakeProcess
 from stemphony.orchestration import slurm
 from stemphony.paths import ResultPaths
 from stemphony.store.claims import process_start
@@ -56,14 +56,14 @@ def test_of_a_snakemake_that_is_killed_before_it_notes_itself_the_note_is_there(
     """`stemphony run` notes the process that it starts; Snakemake takes its lock before it can do so itself."""
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # pytest keeps its own handlers
     result = ResultPaths.of("tiny", tmp_path / "results")
-    sleeping = runner._Child(["sleep", "100"], tmp_path, result, holds=True)
+    sleeping = SnakemakeProcess(["sleep", "100"], tmp_path, result, holds=True)
     (holder,) = holders(tmp_path)
     assert (holder.simulation, holder.pid, holder.is_alive) == ("tiny", sleeping.process.pid, True)
     sleeping.process.kill()
-    assert sleeping.wait() == 128 + signal.SIGKILL
+    assert sleeping.wait() == -signal.SIGKILL
     assert [(one.pid, one.is_alive) for one in holders(tmp_path)] == [(holder.pid, False)]
     holder.file.unlink()
-    assert runner._Child(["true"], tmp_path, result, holds=True).wait() == 0
+    assert SnakemakeProcess(["true"], tmp_path, result, holds=True).wait() == 0
     assert holders(tmp_path) == [], "it has ended by itself"
 
 

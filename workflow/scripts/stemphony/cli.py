@@ -1,4 +1,4 @@
-"""The command `stemphony`: check a config, write one to start from, run Snakemake, say how far it is, send reports."""
+"""The command `stemphony`: write and check a config, run it, show how far it is, compute parts of it again."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stemphony import __version__
 from stemphony.contract import RUN_PREFIX
 from stemphony.errors import StemphonyError, StorageError
 from stemphony.monitor import command as monitor_command
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SNAKEFILE = REPOSITORY / "Snakefile"
@@ -30,7 +33,18 @@ DEMO_FILES = ("config.yaml", "srtio3.cif")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status, and prints a message instead of a traceback for a user's mistake."""
+    """Run one command. A user's mistake ends with a message, not with a traceback.
+
+    Parameters
+    ----------
+    arguments : sequence of str or None
+        Arguments of the command line, by default those of this process.
+
+    Returns
+    -------
+    int
+        Exit status.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # Å and × on a terminal that has only ASCII
@@ -44,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except PermissionError as error:
         if error.filename is None:
-            raise  # nobody could say where
+            raise  # a message could not name the file
         print(f"{RUN_PREFIX}{_no_permission(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -64,7 +78,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"stemphony {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_config_commands(commands)
+    _add_result_commands(commands)
+    _add_profile(commands)
+    _add_bench(commands)
+    _add_report(commands)
+    monitor_command.add_parser(commands)
+    return parser
 
+
+def _add_config_commands(commands: Commands) -> None:
+    """Commands that begin with a config: check, init, run."""
     check = commands.add_parser("check", help="check a config and show what it would compute")
     check.set_defaults(command=_check)
     check.add_argument("config", type=Path, metavar="CONFIG")
@@ -92,6 +116,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--profile", default=None, help="Snakemake profile, for example slurm")
     run.add_argument("--config", **CONFIG_OPTION)
 
+
+def _add_result_commands(commands: Commands) -> None:
+    """Commands that begin with a result: status, rerun, preview, clean."""
     status = commands.add_parser("status", help="show which pairs are done, running, failed or missing")
     status.set_defaults(command=_status)
     status.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
@@ -121,6 +148,12 @@ def _parser() -> argparse.ArgumentParser:
     preview.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
     preview.add_argument("--output", type=Path, metavar="FILE", help="default: RESULT/preview.nc")
 
+    clean = commands.add_parser("clean", help="remove kept waves and unfinished files; results stay")
+    clean.set_defaults(command=_clean)
+    clean.add_argument("result", type=Path, metavar="RESULT", help="folder of a simulation, results/<name>")
+
+
+def _add_profile(commands: Commands) -> None:
     profile = commands.add_parser("profile", help="install Snakemake profiles, which tell how jobs reach a cluster")
     actions = profile.add_subparsers(required=True, metavar="ACTION")
     install = actions.add_parser("install", help="copy a profile to where `snakemake --profile` finds it")
@@ -133,10 +166,8 @@ def _parser() -> argparse.ArgumentParser:
         "--replace", action="store_true", help="overwrite an edited profile; the old text is kept beside it"
     )
 
-    clean = commands.add_parser("clean", help="remove kept waves and unfinished files; results stay")
-    clean.set_defaults(command=_clean)
-    clean.add_argument("result", type=Path, metavar="RESULT", help="folder of a simulation, results/<name>")
 
+def _add_bench(commands: Commands) -> None:
     bench = commands.add_parser("bench", help="measure the cost of a wave on this machine, in FFTs of its grid")
     bench.set_defaults(command=_bench)
     bench.add_argument("--grid", type=int, default=512, metavar="N", help="N × N points (default: 512)")
@@ -160,6 +191,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--json", action="store_true", help="print one JSON object")
 
+
+def _add_report(commands: Commands) -> None:
     report = commands.add_parser("report", help="test the receiver of status reports, or send undelivered reports")
     actions = report.add_subparsers(required=True, metavar="ACTION")
     test = actions.add_parser("test", help="send one event to the receiver of a config and show the answer")
@@ -174,9 +207,6 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument(
         "--everything", action="store_true", help="send all reports again, also those that were accepted or refused"
     )
-
-    monitor_command.add_parser(commands)
-    return parser
 
 
 def _status(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
@@ -227,8 +257,7 @@ def _clean(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     print(f"{parsed.result}: {kept}")
     if foreign:
         print(f"not made by this program, and left as they are: {len(foreign)} entries of {result.waves_folder}")
-        for file in foreign[:SHOWN]:
-            print(f"  {file}")
+        _print_some(foreign)
     removed, left = sweep_unfinished(result)
     with suppress(OSError):  # not empty
         result.waves_folder.rmdir()
@@ -238,10 +267,14 @@ def _clean(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
         print(
             f"{len(left)} unfinished files are of other machines, or from before this one was started anew, and stay:"
         )
-        for file in left[:SHOWN]:
-            print(f"  {file}")
+        _print_some(left)
         print("If nothing computes this simulation there any more, delete them.")
     return 0
+
+
+def _print_some(files: Sequence[Path]) -> None:
+    for file in files[:SHOWN]:
+        print(f"  {file}")
 
 
 def _report_test(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:

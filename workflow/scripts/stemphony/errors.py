@@ -1,10 +1,10 @@
-"""The errors that a user may meet. Each message says what, where, got, allowed and what to do.
+"""Errors that a user may meet. Each message says what is wrong, where, the value found, what is allowed, what to do.
 
 StemphonyError
-    ConfigError             a key of the config, with the place it stands at
+    ConfigError             a key of the config
     SpecimenError           a structure or trajectory file
-    DamagedResultError      a job file or merged file that is truncated, damaged, foreign or mixed
-    TimeLimitError          a job that ends before its cluster ends it; what is done is kept
+    DamagedResultError      a result file that is truncated, damaged, foreign or mixed
+    TimeLimitError          a job that ends before the batch system ends it; its finished waves are kept
     StorageError            a folder that cannot be written, a disk that is full
     MonitorError            the receiver of status events: its options, database, address
 
@@ -15,11 +15,19 @@ from __future__ import annotations
 
 
 class StemphonyError(Exception):
-    """An error whose text is meant for the user and complete without a traceback."""
+    """An error whose text is meant for the user. No traceback is printed."""
 
 
 class ConfigError(StemphonyError):
-    """A key of the config is misspelt, has a wrong value, or contradicts another."""
+    """A key of the config is misspelt, has a wrong value, or contradicts another key.
+
+    Parameters
+    ----------
+    where : str
+        The key, with its block; empty for the whole config.
+    what : str
+        What is wrong, and what to do.
+    """
 
     def __init__(self, where: str, what: str) -> None:
         super().__init__(f"config `{where}`: {what}" if where else f"config: {what}")
@@ -39,7 +47,7 @@ class DamagedResultError(StemphonyError):
 
 
 class TimeLimitError(StemphonyError):
-    """The time limit of a job is near; another attempt goes on from what is kept."""
+    """The time limit of a job is near. Another attempt goes on from the checkpoint."""
 
 
 class StorageError(StemphonyError):

@@ -1,4 +1,4 @@
-"""Every file name of a simulation, used by rules, scripts and tests. Pure: nothing here touches the disk."""
+"""Every file name of a simulation. Nothing here reads or writes the disk."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RESULTS = "results"
+"""Folder of all simulations, in the working directory."""
 
 
 def defocus_id(defocus_nm: float) -> str:
-    """Name of a defocus made from its value: +2.5 nm is `p2d500`, −10 nm `m10d000`, −0.0 `p0d000`."""
+    """Id of a defocus in file names: +2.5 nm is `p2d500`, −10 nm `m10d000`, −0.0 `p0d000`."""
     rounded = round(defocus_nm, 3) + 0.0
     sign = "m" if rounded < 0 else "p"
     return f"{sign}{abs(rounded):.3f}".replace(".", "d")
 
 
 def defocus_pm(defocus_nm: float) -> int:
-    """The defocus in whole picometres, the same rounding as its id; seeds are made from it."""
+    """The defocus [pm], rounded as in its id; random seeds depend on it."""
     return round(round(defocus_nm, 3) * 1000)
 
 
 @dataclass(frozen=True)
 class ResultPaths:
-    """Files of one simulation below its result folder, `results/<name>`."""
+    """Files of one simulation; `root` is its folder, `results/<name>`."""
 
     root: Path
 
@@ -43,16 +44,16 @@ class ResultPaths:
 
     @property
     def identity(self) -> Path:
-        """UUID, seed, time of creation; made once, never changed."""
+        """UUID, seed, time of creation. It is made once and never changed."""
         return self.root / "simulation.json"
 
     @property
     def plan(self) -> Path:
-        """What the last run computes, frozen when it started."""
+        """What the last run computes. It is written when the run starts."""
         return self.root / "plan.json"
 
     def plan_of(self, run: int) -> Path:
-        """What one run computes: two runs of Snakemake by itself may work in one simulation at once."""
+        """What one run computes, because two runs may work in one simulation at once."""
         return self.run(run) / "plan.json"
 
     @property
@@ -67,7 +68,7 @@ class ResultPaths:
 
     @property
     def preview(self) -> Path:
-        """What was finished when `stemphony preview` was called."""
+        """The pairs that were finished when `stemphony preview` ran, merged."""
         return self.root / "preview.nc"
 
     @property
@@ -91,24 +92,24 @@ class ResultPaths:
 
     @property
     def waves_folder(self) -> Path:
-        """What `probe_basis` keeps between the jobs of one configuration; may be deleted at any time."""
+        """Folder of the waves that `probe_basis` shares between jobs. It may be deleted at any time."""
         return self.root / "waves"
 
     def waves(self, configuration: int) -> Path:
-        """The waves of one configuration that serve all its defoci."""
+        """The waves of one configuration, which serve all its defoci."""
         return self.waves_folder / f"configuration_{configuration:04d}.npz"
 
     @property
     def checkpoints_folder(self) -> Path:
-        """What attempts at jobs keep on their way; empty once all is merged."""
+        """Folder of checkpoints and claims. It is empty once all jobs are merged."""
         return self.root / "checkpoints"
 
     def checkpoint(self, defocus: str, configuration: int) -> Path:
-        """Finished waves of a job that is not done yet."""
+        """Finished waves of a job that is not finished yet."""
         return self.checkpoints_folder / f"defocus_{defocus}" / f"configuration_{configuration:04d}.checkpoint"
 
     def waves_checkpoint(self, configuration: int) -> Path:
-        """Finished waves of a configuration's basis that serves all its defoci."""
+        """Finished waves of a configuration's basis, which serves all its defoci."""
         return self.checkpoints_folder / "waves" / f"configuration_{configuration:04d}.checkpoint"
 
     def claim(self, defocus: str, configuration: int) -> Path:
@@ -116,7 +117,7 @@ class ResultPaths:
         return self.checkpoint(defocus, configuration).with_suffix(".claim")
 
     def aside(self, defocus: str, configuration: int) -> Path:
-        """Second name of a finished job file that Snakemake is about to delete: it did not see the job's end."""
+        """Second name of a finished job file. Snakemake deletes the first name if it did not see the job's end."""
         return self.checkpoint(defocus, configuration).with_suffix(".nc")
 
     def run(self, number: int) -> Path:
@@ -124,12 +125,12 @@ class ResultPaths:
         return self.reports / f"run-{number}"
 
     def progress(self, run: int, defocus: str, configuration: int) -> Path:
-        """State of one job in one run: done, total, running | finished | failed."""
+        """State of one job in one run: done, total, and running, finished or failed."""
         name = job_name(defocus, configuration)
         return self.run(run) / "progress" / job_folder(name) / f"{name}.json"
 
     def log(self, defocus: str, configuration: int | str) -> Path:
-        """What one job said, beside the folder of results; written anew by each attempt."""
+        """Log of the last attempt at one job; its folder is beside the folder of results."""
         return self._beside("logs", defocus, configuration, "log")
 
     def benchmark(self, defocus: str, configuration: int | str) -> Path:
@@ -142,7 +143,7 @@ class ResultPaths:
         return folder / f"configuration_{number}.{suffix}"
 
     def events(self, run: int) -> Path:
-        """Folder of the status events of one run, one file per attempt of a job, in a folder for each defocus."""
+        """Folder of the status events of one run: a folder per defocus, in it a file per attempt at a job."""
         return self.run(run) / "events"
 
     def hook_events(self, run: int) -> Path:
@@ -150,16 +151,16 @@ class ResultPaths:
         return self.events(run) / "hooks.jsonl"
 
     def defocus_claim(self, run: int, defocus: str) -> Path:
-        """The START_DEFOCUS event of a run; whoever links it first sends it."""
+        """The START_DEFOCUS event of a run. The job that makes this file sends the event."""
         return self.run(run) / f"defocus_{defocus}.START_DEFOCUS.json"
 
     def attempt(self, defocus: str, configuration: int, number: int) -> Path:
-        """Claim of one attempt of one job, over all runs."""
+        """Claim of one attempt at one job; attempts are counted over all runs."""
         return self.reports / "attempts" / f"defocus_{defocus}" / f"configuration_{configuration:04d}.{number}"
 
 
 def checksum(file: Path) -> Path:
-    """File beside `file` that holds the SHA-256 of its bytes."""
+    """File beside `file` with the SHA-256 of its bytes."""
     return file.with_name(file.name + ".sha256")
 
 
@@ -169,11 +170,11 @@ def job_name(defocus: str, configuration: int) -> str:
 
 
 def job_folder(name: str) -> str:
-    """Folder for the files of a job with this name, one for each defocus, so that none of them grows without end."""
+    """Folder for the files of a job with this name, one per defocus, so that no folder has too many files."""
     return name.partition("_configuration_")[0] if "_configuration_" in name else ""
 
 
 def pair_of_job(name: str) -> tuple[str, int]:
-    """The defocus id and configuration that `job_name` made a name of."""
+    """The defocus id and the configuration of a job with this name; the inverse of `job_name`."""
     defocus, _, configuration = name.removeprefix("defocus_").partition("_configuration_")
     return defocus, int(configuration)

@@ -1,4 +1,4 @@
-"""Who computed what with which code: versions and digests."""
+"""Versions of the code that computed a result, and digests of what decides it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from typing import Any
 from stemphony import __version__
 from stemphony.contract import COMMIT_VARIABLE
 
-# Bumped in the commit that changes numbers: it is part of every job's params, so everything recomputes.
-# tests/golden fails when numbers move and this does not.
 PHYSICS_VERSION = 1
+"""Raise it in the commit that changes numbers. It is part of every job's params, so that all jobs run again.
+
+tests/golden fails if numbers change and this does not.
+"""
 
 PROGRAM = "Stemphony"
 VERSION = __version__
 
 
 def canonical_json(value: Any) -> str:
-    """JSON text that is equal for equal content: sorted keys, no spaces, no NaN."""
+    """JSON text that is the same for the same content: sorted keys, no spaces. Raises ValueError for NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
@@ -42,8 +44,10 @@ def file_sha256(file: Path) -> str:
 
 @cache
 def git_commit() -> str:
-    """Commit of the working copy that this package runs from, `-dirty` if edited; outside git, as in an image, that
-    which STEMPHONY_GIT_COMMIT names, else empty."""
+    """Commit of the working copy that this package runs from, with `-dirty` if it is edited.
+
+    Without git, as in a container image, the value of STEMPHONY_GIT_COMMIT; else empty.
+    """
     folder = Path(__file__).resolve().parent
     try:
         head = subprocess.run(
@@ -62,11 +66,11 @@ def host() -> str:
 
 @cache
 def packages() -> list[str]:
-    """Every package that this Python finds: `name=version=build` if conda installed it, `name==version` if pip did."""
-    # conda keeps a file for each of its packages, those that are not Python's (BLAS, HDF5 …) too.
+    """Every package that this Python finds: `name=version=build` from conda, `name==version` from pip."""
+    # conda has a file for each of its packages, also for libraries such as BLAS and HDF5.
     of_conda = [file.stem for file in Path(sys.prefix, "conda-meta").glob("*-*-*.json")]
     found = {"=".join(stem.rsplit("-", 2)) for stem in of_conda}
-    # By their folders' names: importlib.metadata opens every file, which takes each job a tenth of a second.
+    # By the names of folders: importlib.metadata opens every file, which costs each job 0.1 s.
     for folder in sys.path:
         for info in Path(folder).glob("*-*.dist-info"):
             name, _, version = info.stem.partition("-")
@@ -83,12 +87,12 @@ def _is_of_conda(info: Path) -> bool:
 
 
 def environment() -> dict[str, Any]:
-    """What a process runs in: Python, operating system, packages."""
+    """Environment of this process: Python, operating system, packages."""
     return {"python": platform.python_version(), "system": platform.platform(aliased=True), "packages": packages()}
 
 
 def runtime_attributes() -> dict[str, Any]:
-    """Program and library versions, as they stand in a result file's group `runtime`."""
+    """Versions of the program and of libraries: attributes of the group `runtime` of a result file."""
     import netCDF4
     import numpy
     import pyfftw
@@ -115,12 +119,12 @@ def runtime_attributes() -> dict[str, Any]:
                 "netCDF4": netCDF4.__version__,
                 "netcdf_c": netCDF4.__netcdf4libversion__,
                 "hdf5": netCDF4.__hdf5libversion__,
-                # Tells jobs of one simulation that ran in different environments.
+                # It shows whether jobs of one simulation ran in different environments.
                 "packages_digest": digest(packages()),
             }
         ),
         "system": platform.platform(aliased=True),
-        # Those of this CPU that NumPy has code for: where they differ, so do the last digits.
+        # Instruction sets of this CPU that NumPy uses. With other ones the last digits differ.
         "instruction_sets": " ".join([*simd["baseline"], *simd["found"]]),
         "packages": canonical_json(packages()),
     }

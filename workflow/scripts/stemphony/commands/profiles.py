@@ -1,4 +1,4 @@
-"""Profiles of Snakemake: those shipped in `profiles/`, and their copies in other folders. `stemphony profile`."""
+"""`stemphony profile`: the profiles of Snakemake in `profiles/`, and their copies in other folders."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from stemphony.errors import StorageError
 
 ALWAYS = "default"
-"""Snakemake applies this one by itself, from beside the Snakefile."""
+"""Snakemake applies this profile without being asked, because it is beside the Snakefile."""
 
 
 def searched() -> tuple[Path, ...]:
-    """Folders in which Snakemake looks for a profile's name, after the working directory."""
+    """Folders in which Snakemake looks for a profile by its name, after the working directory."""
     own = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     system = os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(os.pathsep)
     return tuple(folder / "snakemake" for folder in (own, *(Path(name) for name in system if name)))
@@ -32,7 +32,7 @@ def install(repository: Path, name: str, folder: Path, replace: bool, say: Calla
     Raises
     ------
     StorageError
-        There is no such profile; the one in the folder was edited and may not be replaced; the folder is not writable.
+        There is no such profile; its copy in the folder was edited and `replace` is False; the folder is not writable.
     """
     if name not in shipped(repository):
         raise StorageError(f"there is no profile {name!r}. Choose one of: {', '.join(shipped(repository))}.")

@@ -1,4 +1,4 @@
-"""`stemphony rerun`: exactly some pairs of a simulation are computed again, and the merge; nothing else."""
+"""`stemphony rerun`: compute the chosen pairs of a simulation again, and merge; compute nothing else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stemphony import paths
-from stemphony.commands import run
+from stemphony.commands.locks import require_free
+from stemphony.commands.run import run
 from stemphony.commands.status import Overview, PairState, PairStatus, by_defocus, overview, planned_in, result_in
 from stemphony.contract import MERGE_RULE
 from stemphony.errors import ConfigError, StemphonyError, StorageError
@@ -27,14 +28,14 @@ KEPT_SUFFIX = ".before-rerun"
 
 @dataclass(frozen=True)
 class Choice:
-    """Which pairs to compute again; nothing chosen means what is not done.
+    """Which pairs to compute again; by default those that are not done.
 
     Attributes
     ----------
     failed : bool
-        Those that failed, or whose files the merge refuses.
+        Choose pairs that failed, or whose files the merge refuses.
     defoci_nm, configurations : tuple
-        All pairs with one of these defoci and one of these configurations; an empty tuple stands for all.
+        Choose pairs with one of these defoci [nm] and one of these configurations; an empty tuple stands for all.
     """
 
     failed: bool = False
@@ -42,7 +43,7 @@ class Choice:
     configurations: tuple[int, ...] = ()
 
     def pairs(self, found: Overview) -> list[PairStatus]:
-        """The chosen pairs.
+        """Select the chosen pairs from all of a simulation.
 
         Raises
         ------
@@ -74,16 +75,16 @@ class Choice:
 
 @dataclass(frozen=True)
 class Order:
-    """What Snakemake is asked for.
+    """What Snakemake will compute.
 
     Attributes
     ----------
     pairs : list of PairStatus
-        Those to be computed.
+        The pairs to compute.
     waiting : list of PairStatus
-        Others that are not done: as long as they are not, nothing is merged.
+        Other pairs that are not done. With any of these, nothing is merged.
     merged : str
-        See `overview.Overview`.
+        State of stem.nc, see `status.Overview`.
     """
 
     result: ResultPaths
@@ -92,7 +93,7 @@ class Order:
     merged: str
 
     def lines(self) -> list[str]:
-        """What it comes to, in words."""
+        """Lines for the user: what will be computed."""
         replaced = [pair for pair in self.pairs if pair.state is PairState.DONE]
         lines = [f"computes {len(self.pairs)} pairs again, and no other:" if self.pairs else "computes no pair:"]
         lines += [f"  {text}" for text in by_defocus(self.pairs)]
@@ -107,17 +108,17 @@ class Order:
 
     @property
     def arguments(self) -> list[str]:
-        """Arguments for Snakemake."""
+        """Targets and options for Snakemake."""
         files = [self._file(pair) for pair in self.pairs]
-        # Snakemake computes a file that is missing by itself; it would keep one that the merge refuses.
+        # Snakemake computes a missing file without force. It would keep a file that the merge refuses.
         there = [file for file in files if (self.result.root.parents[1] / file).exists()]
-        # Also a merged result that is damaged, or older than a job file with the same content: it keeps such a one.
+        # Snakemake would also keep a damaged stem.nc, and one that is older than a job file with the same content.
         merge = [] if self.waiting or self.merged == "current" else [MERGE_RULE]
         forced = ["--forcerun", *there, *merge] if there or merge else []
         return [*(files if self.waiting else []), *forced]
 
     def _file(self, pair: PairStatus) -> str:
-        # As Snakemake knows it: below its working directory.
+        # Snakemake knows it relative to its working directory.
         own = ResultPaths.of(self.result.name)
         return str(own.job(paths.defocus_id(pair.defocus_nm), pair.configuration))
 
@@ -135,17 +136,35 @@ def rerun(
     dry_run: bool = False,
     extra: Sequence[str] = (),
 ) -> int:
-    """Say what will be computed, and compute it; returns the exit status.
+    """Say what will be computed, and compute it.
+
+    Parameters
+    ----------
+    given : Path
+        Folder of the simulation, or a file in it.
+    config : Path or None
+        Config file, by default that of the last run.
+    verify : bool
+        Check every byte of the job files before pairs are chosen.
+    dry_run : bool
+        Only say it.
+    snakefile, cores, profile, extra
+        See `run.run`.
+
+    Returns
+    -------
+    int
+        Exit status.
 
     Raises
     ------
     StemphonyError
-        It is no simulation, there is no such pair, `config` cannot be read, the config of the last run is gone, or has
-        changed so that more would be computed; a run of it is alive.
+        There is no such simulation or pair; the config cannot be read, is lost, or has changed so that more would be
+        computed; a run of the simulation is alive.
     """
     result = result_in(given)
     if config is not None:
-        configuration.load([config])  # also where nothing is to be computed: a misspelt name is told
+        configuration.load([config])  # a misspelt name is an error even if there is nothing to compute
     found = overview(result, verify)
     if result.root.parent.name != paths.RESULTS:
         raise StorageError(
@@ -165,18 +184,18 @@ def rerun(
             say(line)
         return 0
     directory = result.root.parents[1]
-    # Kept files belong to the run that is alive: they are touched only once it is known that there is none.
-    run.require_free(directory, result.name)
+    # A living run needs its kept files, so nothing is touched before it is certain that there is none.
+    require_free(directory, result.name)
     with _alone(result):
         for line in order.lines():
             say(line)
         with _kept(result, pairs):
-            return run.run(snakefile, file, directory, cores, profile, [*order.arguments, *extra])
+            return run(snakefile, file, directory, cores, profile, [*order.arguments, *extra])
 
 
 @contextmanager
 def _alone(result: ResultPaths) -> Iterator[None]:
-    """Of several reruns of a simulation at once one works, also before its Snakemake can be seen."""
+    """Let only one rerun of a simulation work at a time, even before its Snakemake is visible."""
     descriptor = os.open(result.root, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -213,7 +232,7 @@ def _config_of(result: ResultPaths) -> Path:
 
 
 def _require_same_plan(result: ResultPaths, planned: Campaign, file: Path) -> None:
-    """Refuse a config that would have Snakemake compute more than was asked for."""
+    """Refuse a config with which Snakemake would compute more than the chosen pairs."""
     inputs = preflight.read_inputs(configuration.load([file]), [file])
     if inputs.config["simulation"]["name"] != result.name:
         raise ConfigError(
@@ -236,17 +255,17 @@ def _require_same_plan(result: ResultPaths, planned: Campaign, file: Path) -> No
         )
 
 
-# --- old results are kept until there are new ones ------------------------------------------------------------------
+# --- old results stay until new ones exist --------------------------------------------------------------------------
 
 
 @contextmanager
 def _kept(result: ResultPaths, pairs: Sequence[PairStatus]) -> Iterator[None]:
-    """Snakemake deletes a job's file before it runs it again; a second name keeps it until the new one is there."""
+    """Keep job files under second names until the new ones exist: Snakemake deletes a file before it runs the job."""
     _put_back(result)
     for pair in pairs:
         file = result.job(paths.defocus_id(pair.defocus_nm), pair.configuration)
         if not file.is_file():
-            continue  # Snakemake leaves the checksum of a file it has deleted; alone it is of no use
+            continue  # Snakemake deletes a file without its checksum, which alone is useless
         for one in (file, paths.checksum(file)):
             if one.is_file():
                 _link(one, one.with_name(f".{one.name}{KEPT_SUFFIX}"))
@@ -257,7 +276,7 @@ def _kept(result: ResultPaths, pairs: Sequence[PairStatus]) -> Iterator[None]:
 
 
 def _link(file: Path, second: Path) -> None:
-    """Give a file a second name, in the place of what has it."""
+    """Give a file a second name; an old file with this name is replaced."""
     temporary = second.with_name(f"{second.name}.tmp")
     try:
         temporary.unlink(missing_ok=True)
@@ -266,7 +285,7 @@ def _link(file: Path, second: Path) -> None:
         # Renaming one of two names of a file to the other does nothing.
         temporary.unlink(missing_ok=True)
     except OSError as error:
-        # Some network file systems, FAT and exFAT have no such thing, and each has its own word for it.
+        # Some network file systems, FAT and exFAT have no hard links, and report this with different errors.
         without = error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
         why = "this file system gives no file a second name (hard link)" if without else error.strerror
         raise StorageError(
@@ -276,7 +295,7 @@ def _link(file: Path, second: Path) -> None:
 
 
 def _put_back(result: ResultPaths) -> None:
-    """Give kept files their names again where there is no new one; also those of a rerun that was killed."""
+    """Give kept files their names again if there is no new file; also those that a killed rerun kept."""
     jobs = result.root / "jobs"
     for kept in sorted(jobs.glob(f"*/.configuration_*.nc{KEPT_SUFFIX}")):
         file = kept.with_name(kept.name.removeprefix(".").removesuffix(KEPT_SUFFIX))
@@ -285,12 +304,12 @@ def _put_back(result: ResultPaths) -> None:
             kept_checksum.unlink(missing_ok=True)
             kept.unlink()
             continue
-        # The checksum first, as always: a data file without its own must never be seen.
+        # The checksum first: a data file must never exist without its checksum.
         if kept_checksum.exists():
             kept_checksum.replace(paths.checksum(file))
             # Renaming one of two names of a file to the other does nothing.
             kept_checksum.unlink(missing_ok=True)
         kept.replace(file)
-    # What is left has no data file with it: lone checksums, and names that a killed rerun was about to give.
+    # The rest has no data file: lone checksums, and temporary names of a killed rerun.
     for rest in sorted(jobs.glob(f"*/.configuration_*{KEPT_SUFFIX}*")):
         rest.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Where a simulation stands: which pairs of defocus and configuration are done, running, failed, missing.
+"""`stemphony status`: which pairs of defocus and configuration are done, running, failed, missing or unusable.
 
-`stemphony status`. What the last run planned is compared with the job files, the traces of their attempts and their
-logs; nothing is computed, and no Snakemake is asked.
+The plan of the last run is compared with the job files, their progress files and their logs. Nothing is computed, and
+Snakemake is not started.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from stemphony import paths, provenance
 from stemphony.errors import DamagedResultError, StorageError
@@ -34,13 +36,14 @@ from stemphony.store.holders import holders
 from stemphony.store.superblock import what_is_cut_off
 
 SILENT_S = 600.0
-"""A job on another machine that has not noted anything for so long may be dead, when no run is alive either."""
+"""If no run is alive, a job on another machine that has written nothing for so long counts as dead [s]."""
 SHOWN = 20
+"""Most failed pairs that are listed one by one."""
 TRIED_AGAIN = "is tried again by its run: "
 
 
 class PairState(StrEnum):
-    """What became of a pair."""
+    """State of a pair."""
 
     DONE = "done"
     RUNNING = "running"
@@ -55,13 +58,15 @@ class PairStatus:
 
     Attributes
     ----------
+    attempts : int
+        Number of attempts in all runs.
     reason : str
-        Why it failed, or what the merge has against its file; empty else. Says first of a failed one if the run that
-        is there tries it again.
+        Why it failed, or why the merge refuses its file; else empty. It begins with `TRIED_AGAIN` if the living run
+        tries the pair again.
     log : str
         Log of its last attempt, empty without one.
     progress : float
-        Done part of a running one.
+        Finished part of a running pair, 0 to 1.
     """
 
     defocus_nm: float
@@ -74,7 +79,7 @@ class PairStatus:
 
     @property
     def name(self) -> str:
-        """As the field says it."""
+        """Name for the user."""
         return f"defocus {self.defocus_nm:g} nm, configuration {self.configuration}"
 
 
@@ -85,7 +90,7 @@ class Elsewhere:
     Attributes
     ----------
     heard : float
-        When it, or a job of it, last wrote something down [s since 1970, by the clock of the file system].
+        When it, or one of its jobs, last wrote a file [s since 1970, clock of the file system].
     """
 
     host: str
@@ -93,7 +98,7 @@ class Elsewhere:
     heard: float
 
     def lines(self) -> list[str]:
-        """What is known of it, and what to do if it is dead."""
+        """Lines for the user: what is known of it, and what to do if it is dead."""
         since = datetime.fromtimestamp(self.heard).astimezone().isoformat(sep=" ", timespec="seconds")
         return [
             f"that run is on {self.host} (process {self.pid}) and cannot be seen from here; the last that was heard of "
@@ -110,15 +115,15 @@ class Overview:
     Attributes
     ----------
     merged : str
-        current, outdated (pairs or the plan have changed since, or it cannot be read) or missing.
+        State of stem.nc: current, missing, or outdated, if pairs or the plan have changed or it cannot be read.
     run : int
         Number of the last run.
     run_is_alive : bool
-        Whether a run of this simulation is there now, as far as can be seen from this machine.
+        Whether a run of this simulation is alive here, or may be alive on another machine.
     elsewhere : Elsewhere or None
-        The run that may be alive on another machine, where none is seen here.
+        The run that may be alive on another machine, if none is alive here.
     verified : bool
-        Whether every byte of the job files, and of the values in stem.nc, was checked.
+        Whether every byte of the job files and of stem.nc was checked.
     """
 
     result: ResultPaths
@@ -139,7 +144,7 @@ class Overview:
         return [pair for pair in self.pairs if pair.state is not PairState.DONE]
 
     def record(self) -> dict[str, Any]:
-        """As one JSON object."""
+        """The overview as one JSON object."""
         counts = {state.value: len(self.of(state)) for state in PairState}
         return {
             "result": str(self.result.root),
@@ -152,7 +157,7 @@ class Overview:
         }
 
     def lines(self) -> list[str]:
-        """In words."""
+        """The overview as lines for the user."""
         shown = _relative(self.result.root)
         counts = [f"{len(self.of(state))} {state}" for state in PairState if self.of(state)]
         merged = {
@@ -176,14 +181,14 @@ class Overview:
             lines += [f"… and {len(troubled) - SHOWN} more; --json lists all:"]
             lines += [f"{'':<10}{text}" for text in by_defocus(troubled[SHOWN:])]
         if not self.run_is_alive and (self.not_done or self.merged != "current"):
-            # What only the check of every byte has found, only that finds again.
+            # A rerun must check every byte as well, or it does not find these files.
             verify = "--verify " if self.verified and self.of(PairState.UNUSABLE) else ""
             lines.append(f"to compute what is not done, and merge: stemphony rerun {verify}{shown}")
         return lines
 
 
 def by_defocus(pairs: Iterable[PairStatus]) -> list[str]:
-    """Pairs in short: `defocus 2.5 nm: 0-3, 7`."""
+    """One short line per defocus: `defocus 2.5 nm: 0-3, 7`."""
     found: dict[float, list[int]] = {}
     for pair in pairs:
         found.setdefault(pair.defocus_nm, []).append(pair.configuration)
@@ -202,12 +207,12 @@ def _relative(path: Path) -> str:
 
 
 def result_in(given: Path) -> ResultPaths:
-    """The simulation that a folder `results/<name>`, or a file in it, belongs to.
+    """The simulation in a folder `results/<name>`, which is given by itself or by a file in it.
 
     Raises
     ------
     StorageError
-        It is none, or no run has planned it.
+        The folder has no simulation.json.
     """
     root = (given.parent if given.is_file() else given).resolve()
     result = ResultPaths(root)
@@ -232,8 +237,8 @@ def planned_in(result: ResultPaths) -> Campaign:
         return campaign.plan(plan["config"], InputFiles(**plan["files"]))
     except (KeyError, TypeError):
         raise DamagedResultError(
-            f"{result.plan} is missing or not readable, so nobody knows what belongs to this simulation. It is written "
-            "by every run that has something to compute: stemphony run CONFIG."
+            f"{result.plan} is missing or not readable, so it is not known what belongs to this simulation. Every run "
+            "that has something to compute writes it: stemphony run CONFIG."
         ) from None
 
 
@@ -241,13 +246,17 @@ def planned_in(result: ResultPaths) -> Campaign:
 
 
 def overview(result: ResultPaths, verify: bool = False) -> Overview:
-    """Look at all pairs of a simulation.
+    """Find the states of all pairs of a simulation.
 
     Parameters
     ----------
     verify : bool
-        Check every byte of the job files, as the merge does, and of stem.nc; else only whose they are, and their
-        length.
+        Check every byte of the job files, as the merge does, and of stem.nc; else only their lengths and digests.
+
+    Raises
+    ------
+    DamagedResultError
+        There is no readable plan.json.
     """
     planned = planned_in(result)
     look = _Look(result, planned, verify)
@@ -260,20 +269,19 @@ def overview(result: ResultPaths, verify: bool = False) -> Overview:
 
 
 class _Look:
-    """One look at the traces of a simulation; what many pairs need is read once."""
+    """One look at the files of a simulation. What many pairs need is read once."""
 
     def __init__(self, result: ResultPaths, planned: Campaign, verify: bool) -> None:
         self.result, self.planned, self.verify = result, planned, verify
         self.run = ledger.latest_run(result)
         self.holders = [holder for holder in holders(result.root.parents[1]) if holder.simulation == result.name]
         self.run_is_alive = any(holder.is_alive or holder.is_elsewhere for holder in self.holders)
-        self.newest_ns = 0
-        # SHA-256 of the good job files, by their place in the plan.
+        # SHA-256 of the good job files, by their places in the plan.
         self.files: dict[int, str] = {}
         self.attempts: dict[str, dict[int, int]] = {}
 
     def elsewhere(self) -> Elsewhere | None:
-        """The run on another machine that may be alive; None if one is seen here, or there is none."""
+        """The run that may be alive on another machine; None if a run is alive here, or there is none."""
         away = [holder for holder in self.holders if holder.is_elsewhere]
         if not away or any(holder.is_alive for holder in self.holders):
             return None
@@ -282,7 +290,7 @@ class _Look:
             files += progress.files(self.result, self.run)
         times = []
         for file in files:
-            with suppress(OSError):  # it has just ended
+            with suppress(OSError):  # the run has just ended and removed it
                 times.append(file.stat().st_mtime)
         return Elsewhere(away[-1].host, away[-1].pid, max(times, default=0.0))
 
@@ -291,7 +299,7 @@ class _Look:
         """The last run in which each pair was started."""
         found = {}
         for run in range(1, self.run + 1):
-            with suppress(PermissionError):  # of another user's run nothing is known
+            with suppress(PermissionError):  # another user's run
                 for file in progress.files(self.result, run):
                     found[paths.pair_of_job(file.stem)] = run
         return found
@@ -326,11 +334,9 @@ class _Look:
         return self.attempts[defocus]
 
     def _what_is_wrong_with(self, defocus: Defocus, configuration: int) -> str | None:
-        """Empty for a good job file, None without one."""
+        """What is wrong with a job file: empty if it is good, None if it does not exist."""
         file = self.result.job(defocus.id, configuration)
-        try:
-            written_ns = file.stat().st_mtime_ns
-        except OSError:
+        if not file.exists():
             return None
         if not self.verify and (cut_off := what_is_cut_off(file)):
             return cut_off
@@ -341,13 +347,12 @@ class _Look:
                     pass
         except DamagedResultError as error:
             return str(error)
-        self.newest_ns = max(self.newest_ns, written_ns)
         if checksum is not None:
             self.files[defocus.index * self.planned.configurations + configuration] = checksum.sha256
         return ""
 
     def _trace(self, defocus: str, configuration: int, log: str) -> tuple[PairState, str, float]:
-        """State, reason and progress by what the last attempt has noted."""
+        """State, reason and progress (0 to 1) from the files of the last attempt."""
         run = self.last_runs.get((defocus, configuration))
         noted = progress.state_of(self.result, run, defocus, configuration) if run else {}
         waits = self.run_is_alive and run == self.run and noted.get("another_try")
@@ -360,7 +365,7 @@ class _Look:
         if noted.get("state") == progress.FAILED:
             return PairState.FAILED, again + str(noted.get("message") or "no message"), 0.0
         if log and not noted:
-            # The shell that starts a job opens its log.
+            # The shell that starts a job makes its log, before the job makes its progress file.
             if self.run_is_alive:
                 return PairState.RUNNING, "", 0.0
             return PairState.FAILED, last_word(Path(log)) or NEVER_BEGAN, 0.0
@@ -372,29 +377,30 @@ class _Look:
             if holder is not None and holder.is_gone:
                 return False
         if noted.get("host") == socket.gethostname():
-            return Path(f"/proc/{noted.get('pid')}").exists()
+            return psutil.pid_exists(int(noted.get("pid", 0)))
         age_s = datetime.now(UTC).timestamp() - float(noted.get("updated", 0.0))
         return self.run_is_alive or age_s < SILENT_S
 
     def merged(self) -> str:
-        """Whether stem.nc is there, and made from what is there now."""
-        try:
-            written_ns = self.result.merged.stat().st_mtime_ns
-        except OSError:
+        """State of stem.nc: current if it was merged from the present plan and job files, outdated or missing."""
+        if not self.result.merged.exists():
             return "missing"
         origin = origin_of(self.result.merged, whole=self.verify)
         if origin is None or origin.merge_digest != provenance.digest(self.planned.merge_params):
             return "outdated"
-        files = origin.job_sha256
-        if files is None:
-            # By an earlier version. The time says less: Snakemake puts an old result back as of now.
-            return "current" if written_ns >= self.newest_ns else "outdated"
+        files = origin.job_sha256 or []
         is_current = all(files[place : place + 1] == [sha256] for place, sha256 in self.files.items())
         return "current" if is_current else "outdated"
 
 
 def show(given: Path, as_json: bool, verify: bool, say: Callable[[str], None]) -> int:
-    """`stemphony status`."""
+    """Print the overview, as lines or as one JSON object. Returns the exit status.
+
+    Raises
+    ------
+    StorageError, DamagedResultError
+        See `result_in` and `planned_in`.
+    """
     found = overview(result_in(given), verify)
     if as_json:
         say(json.dumps(found.record()))

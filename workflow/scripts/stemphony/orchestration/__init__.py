@@ -1,1 +1,1 @@
-"""Everything that meets Snakemake: rules, hooks, and jobs around their computation."""
+"""Everything that works with Snakemake: the Snakefile, checks before a run, hooks, and what surrounds a job."""

@@ -1,4 +1,4 @@
-"""What every job needs around its computation: its number in the campaign, progress, status events, a clean end."""
+"""What surrounds the computation of a job: its place in the campaign, progress, status events, claims, a clean end."""
 
 from __future__ import annotations
 
@@ -36,15 +36,13 @@ if TYPE_CHECKING:
     from stemphony.compute.keeper import Keeper
 
 QUICK_S = 2.0
-"""Longest time that a checkpoint may take after SIGTERM: SIGKILL is not far behind."""
-
-
+"""Longest time for a checkpoint after SIGTERM [s], because SIGKILL follows soon."""
 STOPPING = (signal.SIGTERM, signal.SIGHUP)
-"""What stops a job in good order, beside Ctrl-C: `kill`, a cluster, and a terminal that is closed."""
+"""Signals of `kill`, of a batch system and of a closed terminal. After them, and after Ctrl-C, a job ends cleanly."""
 
 
 class Terminated(SystemExit):
-    """A signal that stops the job, turned into an exception so that the job's end is reported."""
+    """A signal that stops the job, as an exception, so that the job reports its end."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
@@ -53,13 +51,14 @@ class Terminated(SystemExit):
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """The time after which a cluster ends a job.
+    """The time after which a batch system ends a job.
 
     Attributes
     ----------
     minutes : float
+        Length of the limit [min].
     ends : float
-        In seconds of the monotonic clock, which no correction of the time moves.
+        When it ends [s of the monotonic clock, which nobody sets].
     """
 
     minutes: float
@@ -67,23 +66,29 @@ class TimeLimit:
 
     @classmethod
     def of_environment(cls) -> Self | None:
-        """The limit of this job, None where nobody imposes one."""
+        """The limit of this job, None without a batch system."""
         try:
             minutes, began = float(os.environ[RUNTIME_VARIABLE]), float(os.environ[BEGAN_VARIABLE])
         except (KeyError, ValueError):
             return None
         now = time.monotonic()
-        # From another machine's clock, if the job was moved.
+        # The value comes from the clock of another machine if the job was moved.
         began = began if now - 60 * minutes < began <= now else now
         return cls(minutes, began + 60 * minutes) if minutes > 0 else None
 
     def check(self, reserve_s: float = 0.0) -> None:
-        """Raise TimeLimitError when only a tenth or 60 s remain, or not thrice the time for a last checkpoint."""
+        """Raise TimeLimitError when little time remains: less than a tenth, at most 60 s, or than three checkpoints.
+
+        Parameters
+        ----------
+        reserve_s : float
+            Time that one checkpoint takes [s].
+        """
         if self.ends - time.monotonic() < max(min(6 * self.minutes, 60.0), 3 * reserve_s):
             raise self.error("the job has waited for what another process computes")
 
     def error(self, what: str) -> TimeLimitError:
-        """The message with which a job ends."""
+        """Make the error with which a job ends; `what` says what is kept."""
         return TimeLimitError(
             f"The time limit of {self.minutes:g} min is near; {what}. Another attempt goes on from there: "
             "Snakemake's retries start one, else the same command does."
@@ -91,58 +96,195 @@ class TimeLimit:
 
 
 def limit_threads(threads: int) -> None:
-    """Keep libraries from starting threads of their own; must come before numpy is imported."""
+    """Limit the threads of numerical libraries. Call it before numpy is imported."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)
 
 
-@dataclass
-class JobScope:
-    """One attempt of one (defocus, configuration), as the rest of the campaign sees it."""
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt of one job: which job it is, which run started it, and what that run planned.
+
+    Attributes
+    ----------
+    params : mapping
+        The params of rule run_multislice.
+    number : int
+        Counts the attempts at this job in all runs, from 1.
+    """
 
     result: ResultPaths
-    defocus: str
-    configuration: int
+    params: Mapping[str, Any]
     identity: ledger.Identity
     plan: Mapping[str, Any]
     run: int
-    attempt: int
-    progress_file: progress.ProgressFile
-    reporter: JobReporter
-    tenths: progress.Tenths
-    limit: TimeLimit | None = None
-    checkpoint_file: Path = Path()
-    checkpoint_key: str = ""
-    may_be_done: bool = False
-    """Whether another process may have made the result since this job was started."""
-    resumed_at: float | None = None
-    checkpoint_seconds: float | None = None
-    wants_preview: bool = False
-    preview: Mapping[str, Any] = field(default_factory=dict)
+    number: int
 
-    def progress(self, done: int, total: int) -> None:
-        """Note and report how far the job is."""
-        self.progress_file.update(done, total)
-        self.reporter.progress(done / total if total else 1.0)
-        self.tenths.reached(done / total if total else 1.0, f"{100 * done / max(1, total):.0f}{PROGRESS_SUFFIX}")
+    @classmethod
+    def begin(cls, output: Path, params: Mapping[str, Any]) -> Self:
+        """Claim the next number of an attempt at the job that makes the file `output`.
+
+        Raises
+        ------
+        StorageError, DamagedResultError
+            The results folder cannot be written; simulation.json is damaged.
+        """
+        result = ResultPaths.of_job_file(output)
+        identity = ledger.identity(result, params["simulation"]["random_seed"] or 0)
+        run = run_number(result)
+        plan = ledger.read_plan(result, run)
+        number = ledger.claim_attempt(result, paths.defocus_id(params["defocus_nm"]), int(params["configuration"]))
+        return cls(result, params, identity, {**plan, "shared_waves": _shares_waves(plan, params)}, run, number)
+
+    @property
+    def defocus(self) -> str:
+        """Id of the defocus."""
+        return paths.defocus_id(self.params["defocus_nm"])
+
+    @property
+    def configuration(self) -> int:
+        """Number of the configuration."""
+        return int(self.params["configuration"])
 
     @property
     def aside(self) -> Path:
         """See `paths.ResultPaths.aside`."""
         return self.result.aside(self.defocus, self.configuration)
 
+    @property
+    def effective_seed(self) -> int | None:
+        """Seed of the displacements, None without displacements."""
+        seed = self.params["simulation"]["random_seed"]
+        return None if seed is None else self.identity.effective_seed(seed)
+
+    @property
+    def has_another_try(self) -> bool | None:
+        """Whether Snakemake tries the job again if this try fails and the run goes on; None if that is unknown."""
+        number, retries = os.environ.get(TRY_VARIABLE, ""), self.plan.get("retries")
+        return int(number) <= retries if number.isdigit() and isinstance(retries, int) else None
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """File of the job's checkpoint. Jobs that share the waves of a configuration share this file."""
+        if self.plan["shared_waves"]:
+            return self.result.waves_checkpoint(self.configuration)
+        return self.result.checkpoint(self.defocus, self.configuration)
+
+    @property
+    def checkpoint_key(self) -> str:
+        """Digest of everything that decides the content of the checkpoint."""
+        shared, of_job = self.plan["shared_waves"], dict(self.params)
+        if shared:
+            del of_job["defocus_nm"]  # the waves serve all defoci, so any job may go on from there
+        return provenance.digest(
+            {
+                "params": of_job,
+                "defoci_nm": self.plan["defoci_nm"] if shared else None,
+                "seed": self.effective_seed,
+                "budget_mb": self.plan.get("budget_mb"),
+                "version": provenance.VERSION,
+            }
+        )
+
+    def progress_file(self) -> progress.ProgressFile:
+        """Make the file that tells other processes how far this job is, and how it ended."""
+        file = self.result.progress(self.run, self.defocus, self.configuration)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return progress.ProgressFile(
+            file, defocus_nm=self.params["defocus_nm"], configuration=self.configuration, attempt=self.number,
+            another_try=self.has_another_try,
+        )  # fmt: skip
+
+    def reporter(self, settings: status_settings.ReportingSettings | None, threads: int) -> JobReporter:
+        """Make the reporter of this job; without settings it reports nothing."""
+        plan, defoci = self.plan, self.plan.get("defoci_ids", [])
+        return JobReporter(
+            settings,
+            {
+                "id": self.identity.id,
+                "num_threads": threads,
+                "num_processors": plan.get("num_processors", 1),
+                "num_defoci": plan.get("num_defoci", 1),
+                "num_configurations": plan.get("num_configurations", 1),
+            },
+            defocus_nm=self.params["defocus_nm"],
+            defocus_index=defoci.index(self.defocus) if self.defocus in defoci else 0,
+            configuration_index=self.configuration,
+            run=self.run,
+            attempt=self.number,
+            job=paths.job_name(self.defocus, self.configuration),
+            reports_dir=self.result.events(self.run),
+            marker_file=self.result.defocus_claim(self.run, self.defocus),
+            warn=say,
+        )
+
+
+@dataclass
+class JobScope:
+    """A job while it computes: what its script may ask, and must tell.
+
+    Attributes
+    ----------
+    attempt : Attempt
+    limit : TimeLimit or None
+    may_be_done : bool
+        Whether another process may have made the result since this job was started.
+    resumed_at : float or None
+        Share of the job that came from a checkpoint, 0 to 1.
+    checkpoint_seconds : float or None
+        Time that checkpoints took [s].
+    preview : mapping
+        Keys of the small image that goes with the event FINISH_FP_CONFIGURATION.
+    """
+
+    attempt: Attempt
+    progress_file: progress.ProgressFile
+    reporter: JobReporter
+    tenths: progress.Tenths
+    limit: TimeLimit | None
+    may_be_done: bool
+    wants_preview: bool
+    resumed_at: float | None = None
+    checkpoint_seconds: float | None = None
+    preview: Mapping[str, Any] = field(default_factory=dict)
+
+    def progress(self, done: int, total: int) -> None:
+        """Note and report that `done` of `total` waves are finished."""
+        self.progress_file.update(done, total)
+        self.reporter.progress(done / total if total else 1.0)
+        self.tenths.reached(done / total if total else 1.0, f"{100 * done / max(1, total):.0f}{PROGRESS_SUFFIX}")
+
     def check(self) -> None:
-        """Raise TimeLimitError when the cluster is about to end the job."""
+        """Raise TimeLimitError when the batch system is about to end the job."""
         if self.limit is not None:
             self.limit.check()
 
+    def show_earlier_progress(self) -> None:
+        """Report the progress of the checkpoint that an earlier attempt left."""
+        kept, _ = checkpoints.read_checkpoint(
+            self.attempt.checkpoint_file, self.attempt.checkpoint_key, with_arrays=False
+        )
+        if kept is not None:
+            self.progress_file.update(kept.done, kept.total)
+            self.progress_file.write()
+            self.tenths.next = int(10 * kept.share) + 1
+        self.reporter.progress(0.0 if kept is None else kept.share)
+
     @contextmanager
     def keeping(self) -> Iterator[Keeper]:
-        """Keeper of a computation, with what an earlier attempt has left; keeps what is done if it is stopped."""
+        """Yield the keeper of a computation, which begins with the checkpoint of an earlier attempt.
+
+        If the computation is stopped, its finished waves are kept.
+
+        Raises
+        ------
+        TimeLimitError
+            The time limit is near. The message says what is kept.
+        """
         from stemphony.compute.keeper import INTERVAL_S, Keeper
 
-        file, limit = self.checkpoint_file, self.limit
-        found, refused = checkpoints.read_checkpoint(file, self.checkpoint_key)
+        file, key, limit = self.attempt.checkpoint_file, self.attempt.checkpoint_key, self.limit
+        found, refused = checkpoints.read_checkpoint(file, key)
         if refused:
             say(f"checkpoint {file.name} is not used: {refused}. The job starts from the beginning.")
         if found is not None:
@@ -150,9 +292,7 @@ class JobScope:
             say(f"goes on from the checkpoint of an earlier attempt, at {100 * found.share:.0f} %")
         keeper = Keeper(
             found=None if found is None else found.arrays,
-            write=lambda parts, done, total: checkpoints.write_checkpoint(
-                file, self.checkpoint_key, parts, done, total
-            ),
+            write=lambda parts, done, total: checkpoints.write_checkpoint(file, key, parts, done, total),
             check=(lambda reserve_s: None) if limit is None else limit.check,
             progress=self.progress,
             say=say,
@@ -175,18 +315,18 @@ class JobScope:
             self.checkpoint_seconds = round(keeper.seconds, 3) if keeper.written else None
 
     def settle(self, output: Path) -> None:
-        """After the result is in place: forget checkpoints, and keep the result from a run that has begun since."""
-        _ignore_stopping()  # one that comes now must not make Snakemake delete the result
-        aside = self.aside
-        checkpoints.discard(self.checkpoint_file, self.result.checkpoint(self.defocus, self.configuration))
-        if ledger.latest_run(self.result) > self.run:
-            # Its Snakemake did not see this job end and deletes what it left.
+        """Clean up after the result is in place: remove checkpoints, and keep the result if a newer run has begun."""
+        _ignore_stopping()  # a signal that comes now must not make Snakemake delete the result
+        this, aside = self.attempt, self.attempt.aside
+        checkpoints.discard(this.checkpoint_file, this.result.checkpoint(this.defocus, this.configuration))
+        if ledger.latest_run(this.result) > this.run:
+            # The newer Snakemake did not see this job end, so it deletes the output. The second name stays.
             checkpoints.put_aside(output, aside)
         else:
             checkpoints.discard(aside, paths.checksum(aside))
 
     def show(self, make: Callable[[], Mapping[str, Any]]) -> None:
-        """Have an image sent with the job's end, if the config wants that. Trouble with it does not fail the job."""
+        """Send an image with the job's end if the config wants it. Trouble with it does not fail the job."""
         if not self.wants_preview:
             return
         try:
@@ -197,106 +337,69 @@ class JobScope:
 
 @contextmanager
 def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[JobScope]:
-    """Announce a job, and see that its end is known: FINISH_FP_CONFIGURATION, or ERROR with the reason.
+    """Announce a job, and report how it ends: FINISH_FP_CONFIGURATION, or ERROR with the reason.
 
     Parameters
     ----------
     output : Path
-        The job's result file; it tells which simulation this is.
+        The job's result file; its folder tells which simulation this is.
     params : mapping
-        The job's params.
+        The params of rule run_multislice.
+    threads : int
 
     Notes
     -----
-    Reports are sent after the result is in place, and nothing that a receiver does fails the job.
+    The end is reported after the result is in place. Nothing that a receiver does fails the job.
     """
-    result = ResultPaths.of_job_file(output)
-    seed = params["simulation"]["random_seed"]
-    identity = ledger.identity(result, seed or 0)
-    run = run_number(result)
-    plan = ledger.read_plan(result, run)
-    plan = {**plan, "shared_waves": _shares_waves(plan, params)}
-    identifier, configuration = paths.defocus_id(params["defocus_nm"]), int(params["configuration"])
-    attempt = ledger.claim_attempt(result, identifier, configuration)
-    name = paths.job_name(identifier, configuration)
-    progress_file = progress.ProgressFile(
-        result.progress(run, identifier, configuration),
-        defocus_nm=params["defocus_nm"], configuration=configuration, attempt=attempt,
-        another_try=_has_another_try(plan),
-    )  # fmt: skip
-    progress_file.file.parent.mkdir(parents=True, exist_ok=True)
-    defoci = plan.get("defoci_ids", [])
-    settings = _settings(plan)
-    reporter = JobReporter(
-        settings,
-        {
-            "id": identity.id,
-            "num_threads": threads,
-            "num_processors": plan.get("num_processors", 1),
-            "num_defoci": plan.get("num_defoci", 1),
-            "num_configurations": plan.get("num_configurations", 1),
-        },
-        defocus_nm=params["defocus_nm"],
-        defocus_index=defoci.index(identifier) if identifier in defoci else 0,
-        configuration_index=configuration,
-        run=run,
-        attempt=attempt,
-        job=name,
-        reports_dir=result.events(run),
-        marker_file=result.defocus_claim(run, identifier),
-        warn=say,
-    )
+    attempt = Attempt.begin(output, params)
+    progress_file = attempt.progress_file()
+    settings = _settings(attempt.plan)
+    reporter = attempt.reporter(settings, threads)
     tenths = progress.Tenths(lambda text: print(f"{ledger.now()}  {text}", flush=True))
-    # `nohup` has SIGHUP ignored, and it stays so.
-    heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
-    handlers = {number: signal.signal(number, _terminate) for number in heeded}
     limit, claim = TimeLimit.of_environment(), None
-    # Snakemake has deleted the output before it started this job: one that is there now is another process'.
-    may_be_done = TRY_VARIABLE in os.environ
-    try:
-        # Once this file is there, whatever ends the job is noted in it.
-        progress_file.write()
-        reporter.start(None)
-        claim, waited = _claimed(result.claim(identifier, configuration), limit)
-        kept_in, key = _checkpoint_of(result, identifier, params, identity, plan)
-        kept, _ = checkpoints.read_checkpoint(kept_in, key, with_arrays=False)
-        if kept is not None:
-            progress_file.update(kept.done, kept.total)
+    with _stopping_signals():
+        try:
+            # From here on, the file says how the job ended, whatever ends it.
             progress_file.write()
-            tenths.next = int(10 * kept.share) + 1
-        reporter.progress(0.0 if kept is None else kept.share)
-        wants_preview = settings is not None and settings.preview
-        this = JobScope(
-            result, identifier, configuration, identity, plan, run, attempt, progress_file, reporter, tenths, limit,
-            kept_in, key, may_be_done or waited, wants_preview=wants_preview,
-        )  # fmt: skip
-        yield this
-    except BaseException as error:
-        message = _reason(error)
-        progress_file.end(progress.FAILED, message)
-        reporter.error(message, _will_retry(error, plan))
-        raise
-    else:
-        progress_file.end(progress.FINISHED)
-        reporter.finish(**this.preview)
-    finally:
-        if claim is not None:
-            claim.release()
-        reporter.close()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+            reporter.start(None)
+            claim, waited = _claimed(attempt.result.claim(attempt.defocus, attempt.configuration), limit)
+            # Snakemake deletes the output before it starts a job. If it exists, another process made it.
+            may_be_done = TRY_VARIABLE in os.environ or waited
+            wants_preview = settings is not None and settings.preview
+            this = JobScope(attempt, progress_file, reporter, tenths, limit, may_be_done, wants_preview)
+            this.show_earlier_progress()
+            yield this
+        except BaseException as error:
+            message = _reason(error)
+            progress_file.end(progress.FAILED, message)
+            reporter.error(message, _will_retry(error, attempt))
+            raise
+        else:
+            progress_file.end(progress.FINISHED)
+            reporter.finish(**this.preview)
+        finally:
+            if claim is not None:
+                claim.release()
+            reporter.close()
 
 
 def run_number(result: ResultPaths) -> int:
-    """Number of the run that has started this process, the last one where the environment does not tell."""
+    """Number of the run that started this process; without an environment variable that of the last run."""
     told = os.environ.get(RUN_VARIABLE, "")
     return int(told) if told.isdigit() else ledger.latest_run(result)
 
 
 def _claimed(file: Path, limit: TimeLimit | None) -> tuple[claims.Claim | None, bool]:
-    """Claim of a job, and whether another process had it before; None where claims cannot be made or removed.
+    """Claim a job; wait while another process has it.
 
-    Snakemake may start a job twice: a new one does not know of the jobs that a killed one had started.
+    Snakemake may start a job twice: a new Snakemake does not know the jobs that a killed one started.
+
+    Returns
+    -------
+    claim : Claim or None
+        None if claims cannot be made or removed here.
+    waited : bool
+        Whether another process had the claim before.
     """
     waited = False
     while True:
@@ -316,10 +419,10 @@ def _claimed(file: Path, limit: TimeLimit | None) -> tuple[claims.Claim | None, 
 
 
 def _shares_waves(plan: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
-    """Whether this job's waves are to serve all defoci of the plan.
+    """Whether this job's waves serve all defoci of the plan.
 
-    Where a job does not know its run, the plan may be that of another one, with other defoci or another algorithm. A
-    job that the plan does not know computes its own waves.
+    A job that does not know its run may read the plan of another one, with other defoci or another algorithm. If the
+    plan does not contain the job, the job computes its own waves.
     """
     return (
         bool(plan.get("shared_waves"))
@@ -327,31 +430,6 @@ def _shares_waves(plan: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
         and not params["frozen_phonon"]["independent_defoci"]
         and paths.defocus_id(params["defocus_nm"]) in plan.get("defoci_ids", [])
     )
-
-
-def _checkpoint_of(
-    result: ResultPaths,
-    identifier: str,
-    params: Mapping[str, Any],
-    identity: ledger.Identity,
-    plan: Mapping[str, Any],
-) -> tuple[Path, str]:
-    """File of a job's checkpoint, and the digest of everything that decides what may stand in it."""
-    seed = params["simulation"]["random_seed"]
-    shared, of_job = bool(plan.get("shared_waves")), dict(params)
-    if shared:
-        # The waves serve all defoci: whichever job computes them goes on from there.
-        del of_job["defocus_nm"]
-    decides = {
-        "params": of_job,
-        "defoci_nm": plan["defoci_nm"] if shared else None,
-        "seed": None if seed is None else identity.effective_seed(seed),
-        "budget_mb": plan.get("budget_mb"),
-        "version": provenance.VERSION,
-    }
-    configuration = int(params["configuration"])
-    file = result.waves_checkpoint(configuration) if shared else result.checkpoint(identifier, configuration)
-    return file, provenance.digest(decides)
 
 
 def _seconds(variable: str, default: float) -> float:
@@ -362,7 +440,7 @@ def _seconds(variable: str, default: float) -> float:
 
 
 def _settings(plan: Mapping[str, Any]) -> status_settings.ReportingSettings | None:
-    """Url, credentials and custom parameters, read here from the config file and kept nowhere."""
+    """Url, credentials and custom parameters from the config files; None if the run does not report."""
     files = os.environ.get(CONFIG_VARIABLE)
     listed = json.loads(files) if files else plan.get("config_files", [])
     if not listed or not plan.get("reporting"):
@@ -370,19 +448,11 @@ def _settings(plan: Mapping[str, Any]) -> status_settings.ReportingSettings | No
     return status_settings.load_in_job([Path(file) for file in listed], say)
 
 
-def _will_retry(error: BaseException, plan: Mapping[str, Any]) -> bool | None:
-    """Whether Snakemake will try the job again; None where that is not known."""
-    another = _has_another_try(plan)
+def _will_retry(error: BaseException, attempt: Attempt) -> bool | None:
+    """Whether Snakemake will try the job again; None if that is unknown."""
+    another = attempt.has_another_try
     # A signal may have ended the whole run.
     return None if another and isinstance(error, Terminated | KeyboardInterrupt) else another
-
-
-def _has_another_try(plan: Mapping[str, Any]) -> bool | None:
-    """Whether a run that goes on tries the job again if this try fails; None where that is not known."""
-    number, retries = os.environ.get(TRY_VARIABLE, ""), plan.get("retries")
-    if not number.isdigit() or not isinstance(retries, int):
-        return None
-    return int(number) <= retries
 
 
 def _reason(error: BaseException) -> str:
@@ -395,8 +465,21 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if not isinstance(error, StemphonyError) else str(error)
 
 
+@contextmanager
+def _stopping_signals() -> Iterator[None]:
+    """Turn signals that stop the job into the exception Terminated; put the old handlers back at the end."""
+    # `nohup` makes its command ignore SIGHUP, and that stays so.
+    heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    handlers = {number: signal.signal(number, _terminate) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 def _terminate(number: int, _frame: FrameType | None) -> None:
-    _ignore_stopping()  # once is enough; the end must not be interrupted
+    _ignore_stopping()  # a second signal must not interrupt the end of the job
     raise Terminated(number)
 
 
@@ -406,14 +489,14 @@ def _ignore_stopping() -> None:
 
 
 def say(text: str) -> None:
-    """A line for the job's log."""
+    """Write a note into the job's log."""
     print(f"{NOTE_PREFIX}{text}", file=sys.stderr, flush=True)
 
 
 def last_word(log: Path) -> str:
-    """The message that a job's log ends with; empty where it ends with a note, the progress, or nothing.
+    """The error message at the end of a job's log; empty if the last line is a note, progress or a traceback's.
 
-    For a job that could note its end nowhere else: its disk was full, or it failed before it began.
+    It is the only trace of a job that failed before it began, or whose disk was full.
     """
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
@@ -424,7 +507,7 @@ def last_word(log: Path) -> str:
 
 
 class Stopwatch:
-    """CPU and elapsed time since it was made, and the process' peak memory."""
+    """Elapsed time since it was made, and CPU time and peak memory of the process."""
 
     def __init__(self) -> None:
         self.wall = time.monotonic()

@@ -15,8 +15,8 @@ from stemphony.status.events import PREVIEW_SIDE
 def preview_of(experiment: Experiment, signals: JobSignals) -> dict[str, Any]:
     """Make the keys `preview…` of FINISH_FP_CONFIGURATION; none without named detectors.
 
-    The detector is the one with the largest inner angle, the depth the last one. Pixels are means over blocks of probe
-    positions, 8 bits from `preview_low` to `preview_high`, row by row from the top (largest y), x to the right.
+    The image shows the detector with the largest inner angle, at the last depth. A pixel is the mean over a block of
+    probe positions, 8 bits from `preview_low` to `preview_high`. Rows go from the top (largest y), x to the right.
     """
     if not experiment.adf or not experiment.rings:
         return {}
@@ -37,7 +37,7 @@ def preview_of(experiment: Experiment, signals: JobSignals) -> dict[str, Any]:
 
 
 def _reduced(values: np.ndarray, axis: int) -> np.ndarray:
-    """Means over blocks along one axis, so few that the image has at most `PREVIEW_SIDE`."""
+    """Means over blocks along one axis; there are at most `PREVIEW_SIDE` blocks."""
     number = values.shape[axis]
     begins = np.arange(0, number, -(-number // PREVIEW_SIDE))
     counts = np.diff([*begins, number])

@@ -1,4 +1,4 @@
-"""Entry of the scripts: errors meant for the user end without a traceback, all others with one."""
+"""How the scripts of the rules start and end: an error meant for the user ends without a traceback."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ INTERRUPTED = 130  # 128 + SIGINT, as a shell counts
 def run(main: Callable[[list[str]], None]) -> None:
     """Call `main` with the arguments of the command line.
 
-    A StemphonyError goes to stderr as its text, exit status 1; Ctrl-C exits with 130; anything else is a
-    fault of the program and keeps its traceback.
+    A StemphonyError prints its text and exits with 1. Ctrl-C exits with 130. Any other exception is an error of the
+    program and keeps its traceback.
     """
     try:
         main(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Slurm as a run meets it: an executor that never waits in vain, jobs that never start or outlived their run."""
+"""Slurm: an executor that never waits in vain, jobs that never start, jobs that outlive their run."""
 
 from __future__ import annotations
 
@@ -21,29 +21,31 @@ from stemphony.store.holders import holders
 
 PLUGIN = "snakemake_executor_plugin_slurm"
 ABSENT_LOOKS = 3
-"""So many looks in a row that do not find a job make it one that Slurm has forgotten, and so many that find it
-PREEMPTED one that is not queued again."""
+"""After so many looks in a row without a job, Slurm has forgotten it. After so many looks that find it PREEMPTED, Slurm
+does not queue it again."""
 ALIVE = frozenset({"PENDING", "RUNNING", "SUSPENDED", "REQUEUED"})
 NO_ANSWER = "NO ANSWER"
 PREFIX_LENGTH = 50
-"""What the executor allows before the UUID of a job's name."""
+"""Most characters before the UUID in the name of a job; the executor sets this limit."""
 MARK_LENGTH = 8
+"""Hexadecimal digits in the name of a job that tell its simulation from others."""
 QUERY_S = 30.0
+"""Longest wait for one of Slurm's commands [s]."""
 PENDING_LOOKS = (2, 15)
-"""How often a job is seen waiting before it is asked why: the first time, and from then on again and again."""
+"""Looks at a waiting job until its reason is asked for the first time, and from then on each time."""
 NEVER: Final = {
     "PartitionTimeLimit": "its partition",
     "QOSMaxWallDurationPerJobLimit": "its QoS",
     "AssocMaxWallDurationPerJobLimit": "its account",
 }
-"""Reasons why a job waits for good, however long: its time limit is above that of what is named."""
+"""Reasons why a job waits forever: its time limit is above that of its partition, QoS or account."""
 HELD = re.compile(r"held", re.IGNORECASE)
-"""Reasons why a job waits until somebody releases it: JobHeldUser, JobHeldAdmin, "launch failed requeued held"."""
+"""Reasons why a job waits until a person releases it: JobHeldUser, JobHeldAdmin, "launch failed requeued held"."""
 UNFULFILLED: Final = frozenset(
     {"AccountNotAllowed", "BadConstraints", "DependencyNeverSatisfied", "InvalidAccount", "InvalidQOS", "PartitionDown",
      "PartitionInactive", "PartitionNodeLimit", "QOSNotAllowed"}
 )  # fmt: skip
-"""Reasons why a job waits until somebody changes the cluster, or the job."""
+"""Reasons why a job waits until a person changes the cluster, or the job."""
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 States = dict[str, str]
@@ -54,21 +56,28 @@ Query = Callable[[str, Any], Awaitable[tuple[States | None, float | None]]]
 
 
 def adapt_executor(simulation: str, say: Callable[[str], None]) -> None:
-    """Make Snakemake's Slurm executor dependable; without effect where it is not loaded.
+    """Make Snakemake's Slurm executor dependable; without effect if it is not loaded.
 
-    What its version 2.8.0 does by itself:
+    Its version 2.8.0 waits forever in these cases. Here they end:
 
-    - A status query that fails five times in a row (accounting is switched off) makes it forget its jobs, and the run
-      waits for good. Here they stay: the other of squeue and sacct is asked, and both again.
-    - While slurmctld is away it changes from squeue to sacct, with the same end. Here not.
-    - A job that Slurm has forgotten (MinJobAge) is waited for, for good. Here it has ended, and its files tell how. So
-      has one that only the accounting takes for alive.
-    - The time between two looks grows by 10 s with each look. Here it is `seconds-between-status-checks`, always.
-    - Of a cancelled job `sacct` says by whom ("CANCELLED by 1000"), which it takes for a job that runs. Here not.
-    - A job that made room for others and is not queued again (PREEMPTED) is waited for, for good. Here it has ended.
-    - A job with a time limit above that of its partition is waited for, for good. Here it is cancelled, with a message.
-      Of one that is held, or that the cluster cannot serve as it is, the user is told, once.
-    - Jobs are named by a UUID. Here the simulation's name and mark stand before it: for people, and for `leftovers`.
+    - A status query fails five times in a row, because the accounting is switched off or slurmctld is away: the
+      executor forgets its jobs. Here squeue and sacct are asked in turn, again and again.
+    - Slurm has forgotten a job (MinJobAge), or only the accounting takes it for alive. Here the job has ended, and its
+      files tell how.
+    - A job made room for others and is not queued again (PREEMPTED). Here it has ended.
+    - A cancelled job: `sacct` prints "CANCELLED by 1000", which the executor takes for a running job.
+    - A job has a time limit above that of its partition. Here it is cancelled, with a message. If it is held, or the
+      cluster cannot serve it, a message tells the user once.
+
+    Two more changes: the time between two looks is always `seconds-between-status-checks`, where the executor adds 10 s
+    with each look. And the name of a job begins with the simulation's name and mark, for people and for `leftovers`.
+
+    Parameters
+    ----------
+    simulation : str
+        Name of the simulation.
+    say : callable
+        Prints a line for the user.
     """
     plugin: Any = sys.modules.get(PLUGIN)
     if plugin is None:
@@ -100,14 +109,23 @@ def adapt_executor(simulation: str, say: Callable[[str], None]) -> None:
 
 
 class Lookout:
-    """Asks Slurm for the states of a run's jobs, and always has an answer.
+    """Asks Slurm for the states of a run's jobs, and always returns an answer.
+
+    Parameters
+    ----------
+    query : callable
+        Runs a command and gives the states by job id and the time it took [s], or None twice.
+    squeue, sacct : callable
+        Take the UUID of a run and give the command that asks for its jobs.
+    say : callable
+        Prints a line for the user.
 
     Attributes
     ----------
     watched : set of str
         Ids of the jobs that the executor waits for.
     end_stuck : callable
-        Takes ids of jobs that wait, and cancels those that Slurm will never start, see `end_stuck`.
+        Takes ids of waiting jobs, and cancels those that Slurm will never start, see `end_stuck`.
     """
 
     def __init__(
@@ -123,7 +141,10 @@ class Lookout:
         self.is_silent = False
 
     async def ask(self, command: str, logger: Any) -> tuple[States, float]:
-        """States by id, as `query_job_status` of the executor gives them; without an answer, jobs stay as they are."""
+        """States by job id and the time of the query [s], as `query_job_status` of the executor returns them.
+
+        If Slurm does not answer, all jobs have the state NO_ANSWER, for which the executor goes on waiting.
+        """
         run = shlex.split(command)[-1]
         ways = (self.squeue(run), self.sacct(run))
         states: States = {}
@@ -142,19 +163,19 @@ class Lookout:
             return dict.fromkeys(self.watched, NO_ANSWER), 0.0
         self._note_silence(False)
         await self._look_at_pending({job for job in self.watched if states.get(job) == "PENDING"})
-        # Tasks of job arrays are listed under other names while they wait.
+        # Waiting tasks of job arrays have other names.
         missing = {job for job in self.watched - states.keys() if "_" not in job}
         if queued is not None:
-            # The accounting was never told of their end; the controller, which would know them, does not.
+            # The controller does not know these jobs, so they have ended, and the accounting has missed it.
             missing |= {job for job in self.watched - queued.keys() if states.get(job) in ALIVE}
         self.absent = Counter({job: self.absent[job] + 1 for job in missing})
         forgotten = {job for job in missing if self.absent[job] >= ABSENT_LOOKS}
-        # UNKNOWN is what the executor takes for an end: Snakemake then looks for the output.
+        # The executor takes UNKNOWN for an end. Snakemake then looks for the output.
         states |= dict.fromkeys(forgotten, "UNKNOWN") | dict.fromkeys(self._made_room(states), "CANCELLED")
         return states, seconds
 
     def _made_room(self, states: States) -> list[str]:
-        """Jobs that Slurm has ended for others of higher priority and does not queue again, with a word on them."""
+        """Jobs that Slurm has ended for others of higher priority and does not queue again; say so."""
         now = {job for job in self.watched if states.get(job) == "PREEMPTED"}
         self.preempted = Counter({job: self.preempted[job] + 1 for job in now})
         ended = sorted(job for job in now if self.preempted[job] >= ABSENT_LOOKS)
@@ -166,7 +187,7 @@ class Lookout:
         return ended
 
     async def _look_at_pending(self, jobs: set[str]) -> None:
-        """Ask why jobs wait, now and then: it is one query more, for a controller that has many to answer."""
+        """Ask from time to time why jobs wait. It is not asked at each look, to spare the controller."""
         self.pending = Counter({job: self.pending[job] + 1 for job in jobs})
         first, again = PENDING_LOOKS
         if any(looks == first or looks % again == 0 for looks in self.pending.values()):
@@ -181,13 +202,13 @@ class Lookout:
 
 
 def name_prefix(simulation: str, wanted: str | None = None) -> str:
-    """What a simulation's jobs are named before their UUID: what the user's profile wants, the simulation, its mark."""
+    """First part of the names of a simulation's jobs: the prefix that the profile wants, the simulation, its mark."""
     readable = "_".join([*([wanted] if wanted else []), simulation])
     return f"{readable[-(PREFIX_LENGTH - MARK_LENGTH - 1) :]}_{_mark(simulation)}"
 
 
 def _mark(simulation: str) -> str:
-    """Digits that tell a simulation from others: its name may be the end of another's, or cut off."""
+    """Digits that tell a simulation from others, because its name may be cut off, or be the end of another name."""
     return hashlib.sha256(simulation.encode()).hexdigest()[:MARK_LENGTH]
 
 
@@ -195,17 +216,17 @@ def _mark(simulation: str) -> str:
 
 
 def end_stuck(jobs: Iterable[str], say: Callable[[str], None], told: set[str]) -> None:
-    """Cancel those of our jobs that wait for good because of their time limit, and say so; nothing if Slurm is silent.
+    """Cancel jobs that will never start because of their time limit, and say so. If Slurm does not answer, do nothing.
 
-    Nothing is lost: they have not begun. The run then sees them fail, goes on with the others, and ends. What somebody
-    may still change, such as a hold, is only said.
+    The jobs have not begun, so nothing is lost. The run sees them fail, goes on with the others, and ends. If a person
+    can still make a job start, for example by releasing it, the job is only mentioned.
 
     Parameters
     ----------
     jobs : iterable of str
-        Ids of jobs that wait.
+        Ids of waiting jobs.
     told : set of str
-        Ids of those of which it was said that somebody must act; added to.
+        Ids of jobs that were mentioned before; new ones are added.
     """
     asked = set(jobs)
     listed = _lines("squeue", f"--user={os.getuid()}", "--states=PENDING", "--format=%i|%l|%P|%r")
@@ -224,7 +245,7 @@ def end_stuck(jobs: Iterable[str], say: Callable[[str], None], told: set[str]) -
 
 
 def _what_it_waits_for(jobs: list[str], reason: str) -> str:
-    """Why jobs wait, and what their user can do."""
+    """Message: why jobs wait, and what the user can do."""
     several, numbers = len(jobs) > 1, " ".join(jobs)
     them, they_are = ("them", "they are") if several else ("it", "it is")
     release = f"To let {them} start: scontrol release {numbers}. " if HELD.search(reason) else ""
@@ -236,7 +257,7 @@ def _what_it_waits_for(jobs: list[str], reason: str) -> str:
 
 
 def _cancelled(jobs: list[str]) -> bool:
-    """Cancel jobs unless they have begun after all; whether Slurm has taken it."""
+    """Cancel jobs that have not begun. Returns whether Slurm accepted the command."""
     command = ["scancel", "--state=PENDING", *jobs]
     try:
         return subprocess.run(command, capture_output=True, timeout=QUERY_S).returncode == 0
@@ -245,7 +266,7 @@ def _cancelled(jobs: list[str]) -> bool:
 
 
 def _why_never(jobs: list[str], wanted: str, partition: str, reason: str, cancelled: bool) -> str:
-    """What jobs ask for, what they may, and what to do."""
+    """Message: the time that jobs ask for, the time that is allowed, and what to do."""
     allowed, most = f"more than {NEVER[reason]} allows", "a third of that"
     if reason == "PartitionTimeLimit":
         limits = [_minutes(line.strip()) for line in _lines("sinfo", f"--partition={partition}", "--format=%l")]
@@ -262,7 +283,7 @@ def _why_never(jobs: list[str], wanted: str, partition: str, reason: str, cancel
 
 
 def _lines(*command: str) -> list[str]:
-    """What one of Slurm's commands lists; nothing without an answer."""
+    """Lines of output of one of Slurm's commands; none if it fails."""
     try:
         line = [command[0], "--noheader", *command[1:]]
         return subprocess.run(line, capture_output=True, text=True, timeout=QUERY_S, check=True).stdout.splitlines()
@@ -271,7 +292,7 @@ def _lines(*command: str) -> list[str]:
 
 
 def _minutes(text: str) -> int | None:
-    """A time as Slurm writes it (`1-02:00:00`, `2:00:00`, `30:00`) in minutes; None for `infinite` and the like."""
+    """A time of Slurm (`1-02:00:00`, `2:00:00`, `30:00`) in minutes; None for other texts, such as `infinite`."""
     match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d\d)", text)
     if match is None:
         return None
@@ -291,11 +312,17 @@ class QueuedJob:
 
 
 class SlurmIsSilentError(Exception):
-    """Slurm is there and does not answer."""
+    """Slurm is installed and does not answer."""
 
 
 def leftovers(directory: Path, simulation: str) -> list[QueuedJob]:
-    """Slurm's jobs of a simulation in a working directory; those of a run that was killed, if none is alive.
+    """Jobs of a simulation in Slurm's queue. If no run of it is alive, a killed run left them.
+
+    Parameters
+    ----------
+    directory : Path
+        Working directory of the runs.
+    simulation : str
 
     Raises
     ------
@@ -322,7 +349,7 @@ def _of_simulation(lines: Iterable[str], directory: Path, simulation: str) -> li
 
 
 def of_a_killed_run(jobs: list[QueuedJob]) -> str:
-    """How many jobs are left, in words."""
+    """First part of a message: how many jobs a killed run left."""
     return f"Slurm still has {_counted(jobs)} of this simulation, from a run that was killed ({_states(jobs)})"
 
 
@@ -367,14 +394,24 @@ def _states(jobs: list[QueuedJob]) -> str:
 
 
 def cancel(jobs: list[QueuedJob]) -> str:
-    """The command that ends jobs."""
+    """The command that cancels jobs."""
     return f"scancel {' '.join(job.id for job in jobs)}"
 
 
 def wait_for(
     first: list[QueuedJob], look: Callable[[], list[QueuedJob]], pause: Callable[[], None], say: Callable[[str], None]
 ) -> None:
-    """Wait until jobs that outlived their run have ended, and say what else can be done."""
+    """Wait until jobs of a killed run have ended, and say what the user can do instead.
+
+    Parameters
+    ----------
+    first : list of QueuedJob
+        The jobs at the beginning; without any, nothing happens.
+    look : callable
+        Returns the jobs that are left; may raise SlurmIsSilentError.
+    pause : callable
+        Waits until the next look.
+    """
     if not first:
         return
     say(
@@ -385,7 +422,7 @@ def wait_for(
     while True:
         try:
             left = look()
-        except SlurmIsSilentError:  # they may be there still
+        except SlurmIsSilentError:  # the jobs may still be there
             if not is_silent:
                 say("Slurm does not answer (squeue): whether those jobs have ended is not known; this run asks again.")
             is_silent = True

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: a temporary name in the same folder, fsync, rename."""
+"""Write a file so that it appears whole or not at all: a temporary name in the same folder, fsync, rename."""
 
 from __future__ import annotations
 
@@ -31,31 +31,31 @@ _REASONS = {
 
 
 def temporary_beside(final: Path) -> Path:
-    """A name in the same folder that nothing has yet; it tells whose it is, see `unfinished`."""
+    """A new name in the same folder. It names the process that uses it, see `unfinished`."""
     return final.with_name(f".{final.name}.{place() or 'nowhere'}.{os.getpid()}-{secrets.token_hex(6)}.tmp")
 
 
 @contextmanager
 def atomic_path(final: Path) -> Iterator[Path]:
-    """Path to write to; at the end of the block it becomes `final`, after an error it is gone.
+    """Yield a temporary path; at the end of the block it is renamed to `final`, after an error it is removed.
 
-    The name is unique to the attempt, so that two processes that write the same file do not meet: the last
-    one wins with a whole file. An existing `final` stays untouched until the rename.
+    Two processes may write the same file: each has its own temporary name, and the last rename wins. An existing
+    `final` stays untouched until the rename.
 
     Parameters
     ----------
     final : Path
-        The file to be; its folder must exist.
+        The file to make; its folder must exist.
 
     Yields
     ------
     Path
-        A name in the same folder that nothing has yet.
+        A new name in the same folder.
 
     Raises
     ------
     StorageError
-        The folder cannot be written, or the disk is full; errors of other files pass unchanged.
+        The folder cannot be written, or the disk is full. Errors of other files pass unchanged.
     """
     final = Path(final)
     temporary = temporary_beside(final)
@@ -68,7 +68,7 @@ def atomic_path(final: Path) -> Iterator[Path]:
             raise
         raise _storage_error(final, error) from error
     except RuntimeError as error:
-        # netCDF4 has no other word for a full disk than "NetCDF: HDF error"
+        # netCDF4 reports a full disk as "NetCDF: HDF error".
         if not str(error).startswith("NetCDF:"):
             raise
         raise StorageError(
@@ -78,13 +78,13 @@ def atomic_path(final: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
-    # Without it a crash of the machine may forget the rename; some network file systems refuse it.
+    # Without this, a crash of the machine may undo the rename. Some network file systems refuse it.
     with contextlib.suppress(OSError):
         _fsync(final.parent)
 
 
 def write_text_atomic(path: Path, text: str, mode: int = 0o666) -> None:
-    """Write `text` as UTF-8 to `path`, whole or not at all; `mode` less the umask. Raises StorageError."""
+    """Write `text` as UTF-8 to `path` atomically; the umask restricts `mode`. Raises StorageError."""
     with atomic_path(path) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as stream:
@@ -100,7 +100,7 @@ def _fsync(path: Path) -> None:
 
 
 def _concerns(error: OSError, temporary: Path, final: Path) -> bool:
-    """Whether an error is about the file being written: one that names another file is its reader's."""
+    """Whether an error concerns the file being written. An error that names another file comes from reading it."""
     if error.errno not in _REASONS:
         return False
     if not isinstance(error.filename, str | bytes | os.PathLike):

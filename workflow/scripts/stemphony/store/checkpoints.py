@@ -1,8 +1,8 @@
-"""Checkpoints on disk: one file of arrays with its own digest, whole or not at all; and what goes with the claims.
+"""Checkpoints on disk: one file of arrays with its own digest. And second names that keep finished results.
 
-A file is one line of JSON (`format`, `key`, `done`, `total`, and of each array its name, dtype and shape), the arrays'
-bytes in that order, and the SHA-256 of all of it. `key` is the digest of everything that decides the job; a file with
-another one, or whose bytes do not match, is not used.
+A checkpoint is one line of JSON (`format`, `key`, `done`, `total`, and the name, dtype and shape of each array), then
+the bytes of the arrays in this order, then the SHA-256 of all of it. `key` is the digest of everything that decides the
+job. A file with another key or wrong bytes is not used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FREE_SHARE = 10
-"""A checkpoint is not written if it would take more than this part of the free space: results come first."""
+"""A checkpoint takes at most 1/10 of the free space, because results need the rest."""
 
 _DIGEST_BYTES = 64
 _LONGEST_HEADER = 1_000_000
@@ -37,7 +37,7 @@ _BLOCK_BYTES = 8_000_000
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint says: how many waves were done, and its arrays (without `with_arrays` none)."""
+    """Content of a checkpoint: `done` of `total` waves, and the arrays by name, if they were read."""
 
     done: int
     total: int
@@ -45,12 +45,21 @@ class Checkpoint:
 
     @property
     def share(self) -> float:
-        """Done part of the job, 0 to 1."""
+        """Finished part of the job, 0 to 1."""
         return min(1.0, self.done / self.total) if self.total else 0.0
 
 
 def write_checkpoint(file: Path, key: str, parts: Parts, done: int, total: int) -> None:
-    """Write a checkpoint atomically in place of the one before.
+    """Write a checkpoint atomically in place of the previous one.
+
+    Parameters
+    ----------
+    key : str
+        Digest of everything that decides the job.
+    parts : Parts
+        The arrays, by name.
+    done, total : int
+        Finished waves and all waves.
 
     Raises
     ------
@@ -85,7 +94,14 @@ def write_checkpoint(file: Path, key: str, parts: Parts, done: int, total: int) 
 
 
 def read_checkpoint(file: Path, key: str, with_arrays: bool = True) -> tuple[Checkpoint | None, str]:
-    """A checkpoint of this job, or None and why the file that is there is refused (empty without a file)."""
+    """Read the checkpoint of a job.
+
+    Returns
+    -------
+    checkpoint : Checkpoint or None
+    refused : str
+        Why the file is not used; empty if it is, or does not exist.
+    """
     try:
         with file.open("rb") as stream:
             return _read(stream, os.fstat(stream.fileno()).st_size, key, with_arrays)
@@ -129,13 +145,13 @@ def _read(stream: BinaryIO, size: int, key: str, with_arrays: bool) -> tuple[Che
     return Checkpoint(int(header["done"]), int(header["total"]), arrays), ""
 
 
-# --- results of attempts that nobody was waiting for ----------------------------------------------------------------
+# --- results that Snakemake did not see ------------------------------------------------------------------------------
 
 
 def put_aside(result: Path, aside: Path) -> None:
-    """Keep a finished job file, and its checksum, from Snakemake, which deletes outputs before it starts a job.
+    """Give a finished job file and its checksum second names, because Snakemake is about to delete them.
 
-    A second name for the same bytes: costs no space. Where the file system has no such thing nothing is kept.
+    A hard link takes no space. On a file system without hard links nothing is kept.
     """
     with suppress(OSError):
         aside.parent.mkdir(parents=True, exist_ok=True)
@@ -143,27 +159,27 @@ def put_aside(result: Path, aside: Path) -> None:
             temporary = temporary_beside(target)
             os.link(source, temporary)
             temporary.replace(target)
-            temporary.unlink(missing_ok=True)  # stays if both names were one file already
+            temporary.unlink(missing_ok=True)  # `replace` does nothing if both names are the same file already
 
 
 def take_back(aside: Path, result: Path) -> None:
-    """Put a file that was kept aside in its place. Raises StorageError."""
+    """Give a file that was put aside its name again, and its checksum. Raises StorageError."""
     for source, target in ((checksum(aside), checksum(result)), (aside, result)):
         with atomic_path(target) as temporary:
             os.link(source, temporary)
         with suppress(OSError):
-            os.utime(target)  # as of now, as Snakemake expects of what a job has made
+            os.utime(target)  # Snakemake expects outputs of a job to be new
 
 
 def discard(*files: Path) -> None:
-    """Remove files that have served; what cannot be removed does no harm."""
+    """Remove files that are not needed any more. A file that cannot be removed does no harm."""
     for file in files:
         with suppress(OSError):
             file.unlink(missing_ok=True)
 
 
 def sweep(result: ResultPaths) -> None:
-    """Remove what attempts have left, once all jobs are merged; claims of living processes stay."""
+    """Remove checkpoints and claims after all jobs are merged; claims of living processes stay."""
     if not result.checkpoints_folder.is_dir():
         return
     for folder in [*result.checkpoints_folder.iterdir(), result.checkpoints_folder]:

@@ -1,8 +1,11 @@
-"""Claims: of several processes that want the same thing computed, one computes and the others wait for it.
+"""Claims: if several processes need the same result, one computes it and the others wait.
 
-A claim is a small file that its holder touches every few seconds. Others see that it changes, whatever their clocks
-say. Where holder and waiter run on the same machine, a dead holder is known at once. A claim keeps work from being done
-twice; nothing is wrong when it fails to: results appear whole, and two processes compute the same one.
+A claim is a small file that its holder touches every few seconds. The others see that its time changes, whatever their
+clocks say. On the same machine they also see at once that the holder is dead. If a claim fails, the work is merely done
+twice: results appear atomically, and both processes compute the same one.
+
+Processes are identified by files below /proc. psutil gives the start of a process as a time of day, which changes when
+the clock is set, and it gives neither the id of the boot nor the namespace of process ids.
 """
 
 from __future__ import annotations
@@ -23,9 +26,11 @@ from pathlib import Path
 from typing import Self
 
 POLL_S = 0.5
+"""Time between two looks at a claim [s]."""
 HEARTBEAT_S = 5.0
+"""Time between two touches by the holder [s]."""
 STALE_S = 45.0
-"""A claim whose heartbeat is not seen for so long has lost its process (network file systems show it late)."""
+"""A claim without a heartbeat for so long is dead [s]. Network file systems show a new time up to 30 s late."""
 
 _BEAT_NS = 1_000_000_000
 
@@ -37,12 +42,12 @@ class Holder:
     Attributes
     ----------
     host, pid : str, int
-        For people.
+        Shown to the user.
     boot, namespace : str
-        Which kernel, since when, and which of its tables of processes: a number means nothing in another one, such as
-        that of a container or of a machine with the same name.
+        Id of the boot and of the namespace of process ids. `pid` has a meaning only there: containers, and machines
+        with the same name, have other ones.
     started : str
-        When the process started, in clock ticks: numbers are used again.
+        When the process started [clock ticks since the boot], because process ids are used again.
     token : str
         Different for each claim.
     """
@@ -62,7 +67,7 @@ class Holder:
 
     @classmethod
     def of(cls, content: bytes) -> Self | None:
-        """Who holds a claim with this content, None if it does not tell."""
+        """The holder that the content of a claim names, None if the content is damaged."""
         try:
             found = json.loads(content)
             texts = {name: str(found[name]) for name in ("host", "boot", "namespace", "started", "token")}
@@ -73,7 +78,7 @@ class Holder:
 
     @property
     def is_gone(self) -> bool:
-        """Whether it is certain that the process lives no more; False for those that cannot be seen from here."""
+        """Whether the process is certainly dead; False if it cannot be seen from here."""
         if not self.boot or not self.started or (self.boot, self.namespace) != (_boot(), _namespace()):
             return False
         try:
@@ -81,7 +86,7 @@ class Holder:
         except ProcessLookupError:
             return True
         except OSError:
-            return False  # another user's: the heartbeat tells
+            return False  # another user's process: only the heartbeat tells
         return process_start(self.pid) != self.started
 
     def __str__(self) -> str:
@@ -89,7 +94,7 @@ class Holder:
 
 
 class Claim:
-    """A claim that this process holds, with its heartbeat; see `take`."""
+    """A claim that this process holds, with a thread for its heartbeat. `take` makes it."""
 
     def __init__(self, file: Path, holder: Holder, descriptor: int) -> None:
         self.file, self.holder, self._descriptor = file, holder, descriptor
@@ -99,14 +104,14 @@ class Claim:
 
     def _beat(self, time_ns: int) -> None:
         while not self._over.wait(HEARTBEAT_S):
-            # Counted, not read from a clock: one that is set back, or stands still, must not look like death. By the
-            # open file: a claim that another process has taken over is not ours to touch.
+            # Counted and not read from a clock, because a clock that is set back must not look like death. By the open
+            # file and not by its name, because another process may have taken the claim over.
             time_ns += _BEAT_NS
             with suppress(OSError):
                 os.utime(self._descriptor, ns=(time_ns, time_ns))
 
     def release(self) -> None:
-        """Give the claim back, unless another process has taken it over."""
+        """Remove the claim, unless another process has taken it over."""
         self._over.set()
         self._thread.join()
         with suppress(OSError):
@@ -118,12 +123,17 @@ class Claim:
 
 
 def take(file: Path) -> Claim | None:
-    """Claim a file's name; None if another process holds it.
+    """Make the file of a claim.
+
+    Returns
+    -------
+    Claim or None
+        None if another process holds the claim.
 
     Raises
     ------
     OSError
-        The folder cannot be written, or the disk is full; no claim is left then.
+        The folder cannot be written, or the disk is full. No file is left then.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     holder = Holder.here()
@@ -135,7 +145,7 @@ def take(file: Path) -> Claim | None:
         content = (json.dumps(asdict(holder)) + "\n").encode()
         if os.write(descriptor, content) < len(content):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        os.fsync(descriptor)  # where the file system writes late, a full disk shows itself here
+        os.fsync(descriptor)  # some file systems report a full disk only here
         return Claim(file, holder, descriptor)
     except BaseException:
         os.close(descriptor)
@@ -145,7 +155,7 @@ def take(file: Path) -> Claim | None:
 
 
 def holder_of(file: Path) -> Holder | None:
-    """Who holds a claim; None if nobody does, or the file does not tell."""
+    """The holder of a claim; None without the file, or if it is damaged or not readable."""
     try:
         return Holder.of(file.read_bytes())
     except OSError:
@@ -153,17 +163,17 @@ def holder_of(file: Path) -> Holder | None:
 
 
 def wait(file: Path, check: Callable[[], None] = lambda: None) -> bool:
-    """Wait until a claim is given back or its process is dead; a dead one's is removed.
+    """Wait until a claim is released, or its process is dead; remove the claim of a dead process.
 
     Parameters
     ----------
     check : callable
-        Called at each look; may raise to end the waiting.
+        Called at each look; it may raise to end the wait.
 
     Returns
     -------
     bool
-        Whether it is worth while to claim again; False if a dead claim is there and cannot be removed.
+        Whether the caller should try `take` again; False if a dead claim cannot be removed.
     """
     seen, since = None, time.monotonic()
     while True:
@@ -172,7 +182,7 @@ def wait(file: Path, check: Callable[[], None] = lambda: None) -> bool:
         except FileNotFoundError:
             return True
         except OSError:
-            pass  # a network file system that has hiccups, a folder that was closed: neither free nor a heartbeat
+            pass  # a network file system fails for a moment: the claim is neither released nor alive
         else:
             now = (status.st_ino, status.st_mtime_ns)
             if now != seen:
@@ -192,7 +202,7 @@ def wait(file: Path, check: Callable[[], None] = lambda: None) -> bool:
 
 
 def _content(file: Path) -> bytes:
-    """What stands in a claim; nothing if it cannot be read (another user's): its heartbeat tells all the same."""
+    """Content of a claim; empty if it is another user's and not readable. Its heartbeat is visible all the same."""
     try:
         return file.read_bytes()
     except OSError:
@@ -200,18 +210,18 @@ def _content(file: Path) -> bytes:
 
 
 def _remove(file: Path, content: bytes) -> None:
-    """Remove the claim that was seen to be dead, not one that another waiter has made in its place meanwhile.
+    """Remove the dead claim with this content, and not a new one that another waiter has made meanwhile.
 
     Raises
     ------
     BlockingIOError
-        Another waiter is at it.
+        Another waiter is removing it.
     OSError
         It cannot be opened or removed.
     """
     with suppress(FileNotFoundError), file.open("rb") as stream:
         try:
-            # Of those who see it dead one at a time; the lock belongs to this file, not to one of the same name.
+            # One waiter at a time. The lock belongs to this file, not to a new one of the same name.
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise
@@ -222,7 +232,7 @@ def _remove(file: Path, content: bytes) -> None:
 
 
 def left_over(file: Path) -> str:
-    """What to say of a dead claim that cannot be removed; see `wait`."""
+    """Message about a dead claim that cannot be removed, see `wait`."""
     return (
         f"the claim {file} has no heartbeat and cannot be removed (owner or mode of it or its folder?): computing "
         "without a claim, so another process may compute the same. Remove it."
@@ -230,18 +240,18 @@ def left_over(file: Path) -> str:
 
 
 def process_start(pid: int) -> str:
-    """When a process started, in the kernel's clock ticks; empty if it does not live, or there is no /proc."""
+    """When a process started [clock ticks since the boot]; empty if it is dead, or without /proc."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
         return ""
     fields = stat.rsplit(")", 1)[1].split()
-    # A dead process stays in the table until its parent asks for it, in a container often for ever.
+    # A dead process stays in the table until its parent asks for its status; in a container that may never happen.
     return "" if fields[0] in "ZX" else fields[19]
 
 
 def place() -> str:
-    """Digits for the table of processes that this process is in; empty where there is no telling."""
+    """Eight hexadecimal digits for the boot and the namespace of process ids; empty if these are unknown."""
     return hashlib.sha256(f"{_boot()} {_namespace()}".encode()).hexdigest()[:8] if _boot() and _namespace() else ""
 
 

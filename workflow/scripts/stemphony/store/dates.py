@@ -1,4 +1,4 @@
-"""The times of files that another machine has written."""
+"""Times of files that another machine wrote."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 
 
 def date_not_ahead(inputs: Iterable[Path]) -> None:
-    """Give files the time of now if they are from a machine whose clock is ahead of ours.
+    """Set the times of files to now if they lie in the future, because another machine's clock is ahead.
 
-    Snakemake dates what a rule has made by now, takes it for failed where an input is of later, and deletes it.
+    If an input is newer than the output, Snakemake treats the job as failed and deletes the output.
     """
     for entry in inputs:
-        # Of a file that is another user's the time stays as it is, and Snakemake says so.
+        # The time of another user's file cannot be set; Snakemake then says what is wrong.
         with contextlib.suppress(OSError):
             if entry.stat().st_mtime > time.time():
                 os.utime(entry)

@@ -1,4 +1,4 @@
-"""Which runs hold a working directory: each notes its process in a file of its own, which goes when it ends."""
+"""Which runs hold a working directory: each run writes down its process in a file, and removes the file at its end."""
 
 from __future__ import annotations
 
@@ -12,12 +12,20 @@ from stemphony.store.atomic import write_text_atomic
 from stemphony.store.claims import process_start
 
 HOLDERS = Path(".snakemake") / "stemphony-runs"
-"""Folder of these files in the working directory; a file that is left tells of a run that was killed."""
+"""Folder of these files in the working directory. The file of a killed run stays."""
 
 
 @dataclass(frozen=True)
 class RunHolder:
-    """A run that holds, or held, a working directory."""
+    """A run that holds, or held, a working directory.
+
+    Attributes
+    ----------
+    simulation : str
+        Name of the simulation that it computes.
+    host, pid, started : str, int, str
+        Its process, see `claims.Holder`.
+    """
 
     file: Path
     simulation: str
@@ -27,22 +35,22 @@ class RunHolder:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether it ran on another machine, where its process cannot be seen from here."""
+        """Whether it runs on another machine, so that its process cannot be seen from here."""
         return self.host != socket.gethostname()
 
     @property
     def is_alive(self) -> bool:
-        """Whether its process is there: the same one, not another that got its number."""
+        """Whether its process lives here: the same process, not another one with the same id."""
         return not self.is_elsewhere and process_start(self.pid) == self.started
 
     @property
     def is_this_process(self) -> bool:
-        """Whether it is the run that asks."""
+        """Whether it is the run of this process."""
         return not self.is_elsewhere and self.pid == os.getpid()
 
 
 def note_run(simulation: str, directory: Path, pid: int) -> None:
-    """Note a process of this machine as a run of a simulation in a working directory."""
+    """Write down that process `pid` of this machine runs a simulation in `directory`. Raises StorageError."""
     content = {"simulation": simulation, "host": socket.gethostname(), "pid": pid, "started": process_start(pid)}
     file = _file_of(directory, pid)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +58,7 @@ def note_run(simulation: str, directory: Path, pid: int) -> None:
 
 
 def forget_run(directory: Path, pid: int) -> None:
-    """Take the note back: the run has ended in good order."""
+    """Remove the note of a run that has ended cleanly."""
     _file_of(directory, pid).unlink(missing_ok=True)
 
 
@@ -59,7 +67,7 @@ def _file_of(directory: Path, pid: int) -> Path:
 
 
 def holders(directory: Path) -> list[RunHolder]:
-    """Runs that hold a working directory, or held it and were killed."""
+    """Runs that hold `directory`, and runs that held it and were killed."""
     found = []
     for file in sorted((directory / HOLDERS).glob("*.json")):
         try:

@@ -1,4 +1,4 @@
-"""The small JSON files of a simulation: identity, plan, numbers of runs and attempts. Standard library only."""
+"""The small JSON files of a simulation: its identity, the plans, the numbers of runs and attempts."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ def now() -> str:
 
 @dataclass(frozen=True)
 class Identity:
-    """What a simulation keeps over all its runs.
+    """What stays the same in all runs of a simulation.
 
     Attributes
     ----------
     id : str
-        UUID, the same in every job and every rerun.
+        UUID.
     seed : int
-        Seed of the first run: that of the config, or drawn when it is 0.
+        Seed of the first run: `random_seed` of its config, or a drawn one if that is 0.
+    created : str
+        When the first run started (ISO 8601).
     """
 
     id: str
@@ -42,22 +44,24 @@ class Identity:
     created: str
 
     def effective_seed(self, random_seed: int) -> int:
-        """The seed to use for a config's `random_seed`; 0 means the one kept here."""
+        """The seed for a config's `random_seed`: 0 stands for the seed of the first run."""
         return random_seed or self.seed
 
 
 def identity(result: ResultPaths, random_seed: int, recorded: tuple[str, int] | None = None) -> Identity:
-    """The simulation's identity, made by link-or-fail by whoever comes first.
+    """Read simulation.json. The first process makes it, atomically, so that all processes read the same identity.
 
     Parameters
     ----------
     recorded : (str, int) or None
-        Id and seed that job files carry, for a simulation.json that was lost.
+        Id and seed from job files, if simulation.json was lost.
 
     Raises
     ------
-    StorageError, DamagedResultError
-        The folder cannot be written, or simulation.json may not be read; it is not readable as such.
+    StorageError
+        The folder cannot be written, or the user may not read simulation.json.
+    DamagedResultError
+        simulation.json is damaged.
     """
     if not result.identity.exists():
         fresh = {
@@ -92,7 +96,7 @@ def identity(result: ResultPaths, random_seed: int, recorded: tuple[str, int] | 
 
 
 def write_plan(result: ResultPaths, plan: Mapping[str, Any], run: int = 0) -> None:
-    """Write a plan atomically: in the folder of its run, if there is one, and as that of the last run.
+    """Write a plan atomically: into the folder of its run, if `run` is given, and as the plan of the last run.
 
     Raises
     ------
@@ -101,17 +105,16 @@ def write_plan(result: ResultPaths, plan: Mapping[str, Any], run: int = 0) -> No
     """
     text = json.dumps(plan, indent=1, ensure_ascii=False) + "\n"
     if run:
-        # On a full disk under the reports the other one serves, as long as no other run begins.
+        # If the disk of the reports is full, jobs read the other file, as long as no other run begins.
         with contextlib.suppress(StorageError):
             write_text_atomic(result.plan_of(run), text)
     write_text_atomic(result.plan, text)
 
 
 def read_plan(result: ResultPaths, run: int = 0) -> dict[str, Any]:
-    """The plan of a run, of the last one without a number; empty when there is none, or it is not readable.
+    """The plan of a run, or of the last run without `run`; empty if it is missing or not readable.
 
-    A run whose folder has none may have that of the last run, if that was its own; that of the last run stands in the
-    folder of its run as well.
+    Each plan is in two files: in the folder of its run, and, for the last run, in plan.json.
     """
     earlier = [result.plan_of(run)] if run else []
     later = [] if run else [result.plan_of(number) for number in range(latest_run(result), 0, -1)]
@@ -126,7 +129,7 @@ def read_plan(result: ResultPaths, run: int = 0) -> dict[str, Any]:
 
 
 def claim_run(result: ResultPaths) -> int:
-    """Number of this invocation of Snakemake: the first folder `reports/run-<n>` that could be made."""
+    """Claim the next number of a run by making the folder `reports/run-<n>`. Raises StorageError."""
     try:
         result.reports.mkdir(parents=True, exist_ok=True)
         number = latest_run(result) + 1
@@ -144,7 +147,7 @@ def claim_run(result: ResultPaths) -> int:
 
 
 def latest_run(result: ResultPaths) -> int:
-    """Number of the newest run, 0 without any."""
+    """Number of the last run, 0 without any."""
     try:
         names = [entry.name for entry in result.reports.iterdir()]
     except OSError:
@@ -153,7 +156,7 @@ def latest_run(result: ResultPaths) -> int:
 
 
 def claim_attempt(result: ResultPaths, defocus: str, configuration: int) -> int:
-    """Number of this attempt of a job: one more than the highest of all runs, claimed by creating a file."""
+    """Claim the next number of an attempt at a job, in all runs, by creating a file. Raises StorageError."""
     folder = result.attempt(defocus, configuration, 1).parent
     prefix = f"configuration_{configuration:04d}."
     try:

@@ -1,4 +1,4 @@
-"""How far jobs are: one small file per job, and the sum of them over a run. Standard library only."""
+"""How far jobs are: one small file per job, and their sum over a run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ from typing import Any
 from stemphony.paths import ResultPaths
 
 INTERVAL_S = 2.0
+"""Shortest time between two writings of a job's progress [s]."""
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
 
 
 class ProgressFile:
-    """State of one job in one run: done, total, running | finished | failed; rewritten every 2 s at most.
+    """State of one job in one run: done, total, and running, finished or failed.
 
-    A disk that is full or a folder that is gone costs the display, never the job.
+    If the file cannot be written, the display is wrong, but the job goes on.
+
+    Parameters
+    ----------
+    file : Path
+    **about
+        Further keys: what the job is.
     """
 
     def __init__(self, file: Path, **about: Any) -> None:
@@ -32,18 +39,18 @@ class ProgressFile:
         self.last = 0.0
 
     def update(self, done: int, total: int) -> None:
-        """Note the progress; written if the last writing is 2 s ago."""
+        """Note `done` of `total` waves; write it if the last writing is 2 s ago."""
         self.state.update(done=done, total=total)
         if time.monotonic() - self.last >= INTERVAL_S:
             self.write()
 
     def end(self, state: str, message: str = "") -> None:
-        """Note that the job has finished or failed."""
+        """Note that the job has finished or failed, with the reason, and write it."""
         self.state.update(state=state, message=message)
         self.write()
 
     def write(self) -> None:
-        """Write the state as it is."""
+        """Write the state."""
         self.last = time.monotonic()
         self.state["updated"] = time.time()
         temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}")
@@ -56,7 +63,7 @@ class ProgressFile:
 
 @dataclass(frozen=True)
 class Overall:
-    """Sum over a run: jobs to compute in it, finished and failed ones, running ones, and the share done (0…1)."""
+    """Sum over a run: its jobs, how many are finished, failed and running, and the finished share (0 to 1)."""
 
     jobs: int
     finished: int
@@ -65,7 +72,7 @@ class Overall:
     share: float
 
     def line(self, elapsed_s: float) -> str:
-        """One line for people: percentage, jobs, rate, and how long it will take."""
+        """One line of text: percentage, jobs, rate, and the time left, from the time so far [s]."""
         text = f"{100 * self.share:5.1f} %  {self.finished}/{self.jobs} jobs"
         if self.running:
             text += f", {self.running} running"
@@ -80,14 +87,14 @@ class Overall:
 
 
 class Watch:
-    """Progress of one run, looked at again and again: a job that has finished is not read a second time."""
+    """Progress of one run for many looks: the file of a finished job is read once."""
 
     def __init__(self, result: ResultPaths, run: int) -> None:
         self.result, self.run = result, run
         self.finished: dict[str, dict[str, Any]] = {}
 
     def overall(self, jobs: int) -> Overall:
-        """The sum as it is now; `jobs` is how many the run set out to compute."""
+        """The sum as it is now; `jobs` is the number of jobs in the run."""
         others = []
         for file in files(self.result, self.run):
             if str(file) in self.finished:
@@ -116,12 +123,12 @@ def _sum(found: Iterable[dict[str, Any]], jobs: int) -> Overall:
 
 
 def states(result: ResultPaths, run: int) -> list[dict[str, Any]]:
-    """States of all jobs that a run has started."""
+    """States of all jobs that a run has started, as dictionaries with the keys of `ProgressFile`."""
     return [state for file in files(result, run) if (state := _read(file))]
 
 
 def state_of(result: ResultPaths, run: int, defocus: str, configuration: int) -> dict[str, Any]:
-    """State of one job in one run; empty if it has not started, or its file is not readable."""
+    """State of one job in one run; empty if the job has not started, or its file is not readable."""
     return _read(result.progress(run, defocus, configuration))
 
 
@@ -140,7 +147,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def duration(seconds: float) -> str:
-    """Time span in words: `40 s`, `12 min`, `3 h 05 min`."""
+    """A time [s] in words: `40 s`, `12 min`, `3 h 05 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -148,13 +155,13 @@ def duration(seconds: float) -> str:
 
 
 class Tenths:
-    """Calls `say` once for each further tenth that is reached."""
+    """Call `say` once for each tenth of the work."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.say, self.next = say, 1
 
     def reached(self, share: float, text: str) -> None:
-        """Say `text` if `share` has passed another tenth."""
+        """Say `text` if `share` (0 to 1) has passed another tenth."""
         if share * 10 >= self.next - 1e-9:
             self.say(text)
             self.next = int(share * 10 + 1e-9) + 1

@@ -1,6 +1,7 @@
-"""What the first bytes of a NetCDF-4 file tell without opening it: whether it is as long as it was when it was closed.
+"""Whether a NetCDF-4 file has its full length, from its first bytes.
 
-NetCDF-4 is HDF5, whose superblock holds the address behind the file's last byte (HDF5 File Format Specification, II.A).
+NetCDF-4 is HDF5. Its superblock holds the address behind the last byte of the file (HDF5 File Format Specification,
+II.A).
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ _END = slice(28, 36)
 
 
 def what_is_cut_off(file: Path) -> str:
-    """What is wrong with the length of a NetCDF-4 file, or with its first bytes; empty where nothing is.
+    """Say what is wrong with the length or the first bytes of a NetCDF-4 file; empty if nothing is.
 
-    Empty as well for a file that may not be read, and for a superblock of another version: nothing is known then.
+    Also empty if nothing is known: the file may not be read, or its superblock has another version.
     """
     try:
         with file.open("rb") as stream:

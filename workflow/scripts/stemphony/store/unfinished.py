@@ -1,4 +1,4 @@
-"""Files that killed processes have begun and not finished: their names tell which process of which machine it was."""
+"""Temporary files of killed processes. Their names tell which process of which machine made them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from pathlib import Path
 from stemphony.paths import ResultPaths
 from stemphony.store.claims import place, process_start
 
-# As `atomic.temporary_beside` makes them.
+# Names that `atomic.temporary_beside` makes.
 _NAME = re.compile(r"\..+\.(?P<place>[0-9a-f]{8}|nowhere)\.(?P<pid>\d+)-[0-9a-f]{12}\.tmp")
 _PLACES = (".*.tmp", "jobs/*/.*.tmp", "waves/.*.tmp", "checkpoints/*/.*.tmp", "figures/.*.tmp", "reports/run-*/.*.tmp")
 
 
 def sweep_unfinished(result: ResultPaths) -> tuple[list[Path], list[Path]]:
-    """Remove what dead processes of this machine have begun; those of living ones and of other machines stay.
+    """Remove temporary files of dead processes of this machine.
 
     Returns
     -------
-    removed, left : list of Path
-        What was removed, and what other machines, or this one before it was started anew, have left: nobody can tell
-        from here whether it is still being written.
+    removed : list of Path
+    left : list of Path
+        Files of other machines, or of this one before its last boot. Their processes cannot be seen from here and may
+        still write them.
     """
     removed, left = [], []
     for file in sorted(file for pattern in _PLACES for file in result.root.glob(pattern)):

@@ -1,0 +1,140 @@
+"""Whether a run may start in a working directory: living runs, locks of killed ones, jobs that are left in Slurm."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from stemphony.errors import StorageError
+from stemphony.orchestration import slurm
+from stemphony.store.holders import RunHolder, holders
+
+POLL_S = 0.5
+"""Time between two looks for the process of a run [s]."""
+LEFTOVERS_S = 3.0
+"""Time between two looks at Slurm's queue [s]."""
+LATE_HOLDER_S = 5.0
+"""A run writes down its process at most this long after it takes Snakemake's lock [s]."""
+IN_USE = "{directory} is in use by a run that is alive (process {pid}). Wait for it, or end it first: kill {pid}"
+
+
+def free_lock(command: Sequence[str], directory: Path, name: str) -> None:
+    """Remove Snakemake's lock if all runs that may hold it are certainly dead.
+
+    Parameters
+    ----------
+    command : sequence of str
+        The command that starts Snakemake.
+    directory, name : Path, str
+        Working directory and name of the simulation.
+
+    Raises
+    ------
+    StorageError
+        See `require_free`.
+    """
+    killed = require_free(directory, name)
+    if not killed:
+        return
+    # A mistake in the config fails this as well; the run itself says what it is.
+    if subprocess.run([*command, "--unlock"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
+        pids = ", ".join(str(holder.pid) for holder in killed)
+        print(f"the last run here (process {pids}) was killed; its lock is removed and the work goes on.", flush=True)
+        for holder in killed:
+            holder.file.unlink(missing_ok=True)
+
+
+def require_free(directory: Path, name: str) -> list[RunHolder]:
+    """Refuse a working directory in which a run of the simulation `name` may be alive; change nothing.
+
+    Returns
+    -------
+    list of RunHolder
+        Killed runs whose lock still exists and may be removed.
+
+    Raises
+    ------
+    StorageError
+        A run of this simulation is alive or may be, or the holder of the lock is unknown.
+    """
+    locks = directory / ".snakemake" / "locks"
+    # The deadline as well, because a lock may have a time in the future.
+    deadline = time.monotonic() + LATE_HOLDER_S
+    while not (found := holders(directory)) and _seconds_since(locks) < LATE_HOLDER_S and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    alive = [holder for holder in found if holder.is_alive]
+    for holder in alive:
+        if holder.simulation == name:
+            raise StorageError(IN_USE.format(directory=directory, pid=holder.pid))
+    if not locks.is_dir() or not any(locks.iterdir()):
+        return []
+    by_hand = (
+        f"snakemake --unlock --directory {shlex.quote(str(directory))} (with the same --snakefile and --configfile)"
+    )
+    if not found:
+        raise StorageError(
+            f"{directory} is locked by a run of Snakemake that left no trace of its process. If you are sure that none "
+            f"runs there, unlock it: {by_hand}."
+        )
+    for holder in found:
+        if holder.is_elsewhere:
+            raise StorageError(
+                f"{directory} is in use by a run on {holder.host} (process {holder.pid}). Wait for it, or, if it is "
+                "gone, run there: stemphony run with the same arguments. "
+                f"If {holder.host} is gone, unlock it: {by_hand}."
+            )
+    # A living run here is of another simulation. Snakemake itself refuses a run that needs files of the other.
+    return [] if alive else found
+
+
+def who_holds_the_lock(directory: Path) -> str:
+    """Message for a run whose lock Snakemake refused: another run took it after `require_free` had looked."""
+    deadline = time.monotonic() + LATE_HOLDER_S
+    while time.monotonic() < deadline:
+        if alive := [holder for holder in holders(directory) if holder.is_alive]:
+            return IN_USE.format(directory=directory, pid=alive[0].pid)
+        time.sleep(POLL_S)
+    return f"{directory} is in use by another run. Wait for it, then run the same command again."
+
+
+def wait_for_leftovers(directory: Path, name: str, uses_slurm: bool) -> None:
+    """Wait for jobs in Slurm that a killed run left: a new run would compute their configurations a second time.
+
+    Parameters
+    ----------
+    uses_slurm : bool
+        Whether the new run may use Slurm; then a cluster that does not answer is worth a line.
+    """
+    try:
+        left = slurm.leftovers(directory, name)
+    except slurm.SlurmIsSilentError:
+        # Slurm's commands may be installed where there is no cluster.
+        if uses_slurm or (directory / ".snakemake" / "slurm_logs").is_dir():
+            print("Slurm does not answer (squeue): whether jobs of an earlier run are left is not known.", flush=True)
+        return
+
+    def say(text: str) -> None:
+        print(text, flush=True)
+
+    told: set[str] = set()
+
+    def look() -> list[slurm.QueuedJob]:
+        found = slurm.leftovers(directory, name)
+        waiting = {job.id for job in found if job.state == "PENDING"}
+        if waiting:
+            slurm.end_stuck(waiting, say, told)  # this run would wait for them forever
+        return found
+
+    slurm.wait_for(left, look, lambda: time.sleep(LEFTOVERS_S), say)
+
+
+def _seconds_since(locks: Path) -> float:
+    """Age of Snakemake's youngest lock [s]; infinite without one."""
+    try:
+        return min((time.time() - lock.stat().st_mtime for lock in locks.iterdir()), default=math.inf)
+    except OSError:
+        return math.inf

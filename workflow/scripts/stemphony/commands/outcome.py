@@ -1,0 +1,217 @@
+"""What `stemphony run` prints when Snakemake has ended: where the results are, or what failed and what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stemphony.commands import profiles
+from stemphony.commands.locks import who_holds_the_lock
+from stemphony.commands.status import PairState, overview
+from stemphony.contract import REFUSAL, RUN_PREFIX
+from stemphony.errors import StemphonyError
+from stemphony.paths import ResultPaths
+from stemphony.status.courier import left_in
+from stemphony.store import ledger, progress
+
+REPOSITORY = Path(__file__).resolve().parents[4]
+SHOWN_PAIRS = 20
+"""Most failed pairs that are listed."""
+SHOWN_LOGS = 3
+"""Most logs whose last lines are shown."""
+SHOWN_LINES = 12
+"""Last lines of a log that are shown."""
+
+FAILED_RULE_LOG = re.compile(r"^\s+log: (.+?) \(check log file")
+UNKNOWN_EXECUTOR = re.compile(r"argument --executor/-e: invalid choice: '([^']*)'")
+COMPLAINT = re.compile(r"error: |Error: |Exception: |Exception in |\[Errno|clock skew|sbatch")
+# Python's message for ENOSPC and EDQUOT. The last file that it names is the one being written.
+NO_ROOM = re.compile(rf"\[Errno (?:{errno.ENOSPC}|{errno.EDQUOT})\]")
+FULL_DISK = re.compile(rf"\[Errno (?:{errno.ENOSPC}|{errno.EDQUOT})\] .*'(.+)'$")
+# Lines that Snakemake always prints before the first job.
+NOISE = re.compile(
+    r"SNAKEMAKE$|=+$"
+    r"|  (Date|Workflow ID|Platform|Host|User|Snakemake version|Python version|Command|Snakefile|Base directory"
+    r"|Run directory|Working directory|Config file\(s\)|Config MD5): "
+    r"|(Using profile|Using workflow specific profile|Config file|host:|Building DAG|Assuming unrestricted|Using shell"
+    r"|Provided cores|Rules claiming)"
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A Snakemake that has ended.
+
+    Attributes
+    ----------
+    status : int
+        Its exit status, or minus the number of the signal that ended it.
+    lines : list of str
+        Its output.
+    log_file : Path
+        File with its output.
+    directory : Path
+        Working directory.
+    interrupted : bool
+        Whether the user cancelled it.
+    elapsed_s : float
+        How long it ran [s].
+    """
+
+    status: int
+    lines: list[str]
+    log_file: Path
+    directory: Path
+    result: ResultPaths
+    interrupted: bool
+    elapsed_s: float
+
+    def show(self) -> None:
+        """Print it: a success to stdout, a failure to stderr."""
+        if self.status == 0:
+            self._show_results()
+        else:
+            print(self._failure(), file=sys.stderr)
+
+    def _show_results(self) -> None:
+        if any("Nothing to be done" in line for line in self.lines):
+            print("nothing to compute: all results are up to date.")
+            self._warn_of_unusable_files()
+            # No hook has run, so none has delivered or mentioned these.
+            if left := left_in(self.result):
+                root = shlex.quote(_relative(self.result.root))
+                print(f"{left} status reports are not delivered: stemphony report replay {root}")
+        elif not self._has_begun:
+            # The user asked for something else, such as --dry-run.
+            print(self._lines_that_matter())
+            return
+        elif not self.result.merged.exists():
+            return
+        else:
+            print(f"finished in {progress.duration(self.elapsed_s)}.")
+        for name, place in (("result", self.result.merged), ("images", self.result.figures), ("log", self.log_file)):
+            if place.exists():
+                print(f"{name:<8}{_relative(place)}")
+
+    def _warn_of_unusable_files(self) -> None:
+        """Snakemake compares times only: a damaged job file that is newer than its inputs looks good to it."""
+        with suppress(StemphonyError):
+            found = overview(self.result)
+            if bad := len(found.of(PairState.UNUSABLE)):
+                place = shlex.quote(_relative(self.result.root))
+                print(
+                    f"But {bad} of {len(found.pairs)} job files are not usable: stemphony status {place} says why, "
+                    f"stemphony rerun {place} computes them again."
+                )
+
+    def _failure(self) -> str:
+        log = f"whole log: {_relative(self.log_file)}"
+        if any("Directory cannot be locked" in line for line in self.lines):
+            return f"{RUN_PREFIX}{who_holds_the_lock(self.directory)}"
+        if self.interrupted:
+            return f"\ncancelled. Nothing that was finished is lost: run the same command to go on.\n{log}"
+        if unknown := next(filter(None, map(UNKNOWN_EXECUTOR.search, self.lines)), None):
+            return f"{RUN_PREFIX}{profiles.missing_plugin(REPOSITORY, unknown[1])}"
+        if not self._has_begun:
+            # A mistake in the config, or Snakemake's own message.
+            is_full = any(map(NO_ROOM.search, self.lines))
+            return self._no_room() if is_full else self._lines_that_matter() or self._silence()
+        killed = ["\nSnakemake was killed."] if self.status < 0 or self.status > 128 else []
+        return "\n".join(
+            [*self._failed_jobs(), *killed, f"\nNothing that was computed is lost. {self._what_to_do()}", log]
+        )
+
+    def _failed_jobs(self) -> list[str]:
+        """The failed pairs and the ends of their logs; without either, what Snakemake says."""
+        states = progress.states(self.result, ledger.latest_run(self.result))
+        failed = [state for state in states if state["state"] == progress.FAILED]
+        logs = [log for log in self._failed_logs() if log.stat().st_size]
+        lines = [
+            f"failed: defocus {state['defocus_nm']:g} nm, configuration {state['configuration']}: {_first_line(state)}"
+            for state in failed[:SHOWN_PAIRS]
+        ]
+        for log in logs[:SHOWN_LOGS]:
+            text = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+            lines += [f"\nend of {_relative(log)}:", *(f"  {line}" for line in text[-SHOWN_LINES:])]
+        if not failed and not logs:
+            complaints = self.complaints()
+            lines += [self._full_disk(complaints)] if any(map(FULL_DISK.search, complaints)) else complaints
+        return lines
+
+    def _what_to_do(self) -> str:
+        if any(REFUSAL in log.read_text(encoding="utf-8", errors="replace") for log in self._failed_logs()):
+            # After the same command alone the merge would refuse the same files.
+            command = f"stemphony rerun --verify {shlex.quote(_relative(self.result.root))}"
+            return f"To have the files computed again that the merge refuses, and merge: {command}"
+        return "Run the same command again: only what is missing is computed."
+
+    @property
+    def _has_begun(self) -> bool:
+        """Whether the hook onstart of this run printed a line."""
+        return any(line.startswith(RUN_PREFIX) for line in self.lines)
+
+    def _lines_that_matter(self) -> str:
+        return "\n".join(line for line in self.lines if line.strip() and not NOISE.match(line))
+
+    def complaints(self) -> list[str]:
+        """Lines in which Snakemake, or the program that submits its jobs, says what is wrong; the last ones."""
+        found = [line.strip() for line in self.lines if COMPLAINT.search(line) and not line.startswith(RUN_PREFIX)]
+        return [f"Snakemake says: {line}" for line in dict.fromkeys(found)][-SHOWN_LINES:]
+
+    def _failed_logs(self) -> list[Path]:
+        found = (FAILED_RULE_LOG.match(line) for line in self.lines)
+        logs = dict.fromkeys(self.directory / match[1] for match in found if match)
+        return [log for log in logs if log.is_file()]
+
+    # --- full disks ---------------------------------------------------------------------------------------------------
+
+    def _full_disk(self, complaints: Sequence[str]) -> str:
+        """Message if Snakemake itself could not write, most often its copy of stem.nc before a merge."""
+        (*_, file) = [self.directory / match[1] for line in complaints if (match := FULL_DISK.search(line))]
+        folder = next(folder for folder in file.parents if folder.is_dir())
+        full = f"the disk of {folder} ({_free_mb(folder)} left), or your quota on it, is full"
+        merged = self.result.merged
+        if file.name != merged.name or not merged.exists():
+            return f"{full}: Snakemake could not write {file.name}. Make room there."
+        return (
+            f"{full}: Snakemake could not copy the present {merged.name} there, as it does before each merge. "
+            f"That one and all job files are as they were. Make room for {merged.stat().st_size / 1e6:.1f} MB there, "
+            f"and as much beside {_relative(merged)}."
+        )
+
+    def _no_room(self) -> str:
+        """Message if the disk had no room for Snakemake's lock or the note of the run."""
+        own = self.directory / ".snakemake"
+        folder = own if own.is_dir() else self.directory
+        return (
+            f"The run could not begin: the disk of {folder}, or your quota on it, is full ({_free_mb(folder)} left). "
+            "Nothing is lost. Make room there and run the same command again."
+        )
+
+    def _silence(self) -> str:
+        """Message if Snakemake wrote nothing; its log is on the disk of the working directory."""
+        return (
+            f"Snakemake ended before the first job and left no message. The disk of {self.directory} has "
+            f"{_free_mb(self.directory)} left; if that is nothing, make room and run the same command again."
+        )
+
+
+def _free_mb(folder: Path) -> str:
+    return f"{shutil.disk_usage(folder).free / 1e6:.1f} MB"
+
+
+def _relative(path: Path) -> str:
+    return os.path.relpath(path)
+
+
+def _first_line(state: dict[str, Any]) -> str:
+    return (str(state.get("message") or "no message").splitlines() or [""])[0]
