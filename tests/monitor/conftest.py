@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from stemphony.monitor.database.connection import Database
-from stemphony.monitor.database.credentials import Gate
-from stemphony.monitor.intake.limits import RateLimit
 from stemphony.monitor.intake.writer import Writer
 from stemphony.monitor.web.application import make_application
+from stemphony.monitor.web.gate import Gate
+from stemphony.monitor.web.rate_limit import RateLimit
 from stemphony.monitor.web.services import Services
 from support.monitor import missing
 

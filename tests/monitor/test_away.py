@@ -11,12 +11,11 @@ import pytest
 from sqlalchemy import func, select, text
 from stemphony.errors import MonitorError
 from stemphony.monitor import server
-from stemphony.monitor.database import reading, tables
+from stemphony.monitor.database import schema, simulations
 from stemphony.monitor.database.connection import Database
 from stemphony.monitor.intake import writer
 from stemphony.monitor.intake.writer import NotStored
-from stemphony.monitor.notify import notification
-from stemphony.monitor.notify.notification import Verdict
+from stemphony.monitor.notify.delivery import NextStep
 from support.campaign import wait_for
 from support.monitor import MonitorProcess, Reply, Story
 
@@ -30,8 +29,8 @@ ANOTHER = "another monitor serves it now; stop one of the two"
 def rows_of(database: Database) -> tuple[int, int, int]:
     """Events, numbers of events, and the events that the summaries have counted."""
     with database.reader.begin() as connection:
-        events = connection.execute(select(func.count(), func.count(tables.EVENT.c.key.distinct()))).one()
-        counted = connection.execute(select(func.sum(tables.SIMULATION.c.events))).scalar()
+        events = connection.execute(select(func.count(), func.count(schema.EVENT.c.key.distinct()))).one()
+        counted = connection.execute(select(func.sum(schema.SIMULATION.c.events))).scalar()
     return events[0], events[1], int(counted or 0)
 
 
@@ -150,20 +149,19 @@ def test_who_has_lost_the_database_leaves_notifications_to_the_other(
     postgresql_server: PostgresqlServer, postgresql_database: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(writer, "LOOK_S", SELDOM_S)
-    monkeypatch.setattr(notification, "CHECK_S", 0.05)
     with Database.open(postgresql_database) as database, Database.open(postgresql_database) as other:
         database.lock()
-        with Notified(database, "finished") as first:
+        with Notified(database, "finished", check_s=0.05) as first:
             postgresql_server.restart()
             other.lock()
             with pytest.raises(NotStored, match=ANOTHER):
                 first.store(Story().start())
-            with Notified(other, "finished", answer=Verdict.AGAIN) as second:
+            with Notified(other, "finished", answer=NextStep.RETRY, check_s=0.05) as second:
                 second.store(*Story().whole())
                 for _ in range(3):
                     wait_for(lambda: len(second.told) > 0, "a try")
                     second.told.clear()
-                    second.writer.run(lambda connection: connection.execute(tables.NOTIFICATION.update().values(due=0)))
+                    second.writer.run(lambda connection: connection.execute(schema.NOTIFICATION.update().values(due=0)))
             assert first.told == []
 
 
@@ -285,7 +283,7 @@ def test_a_full_disk_is_not_over_because_it_can_be_read(monitor: Inside, monkeyp
 
 def test_a_question_that_no_database_understands_is_our_fault(any_monitor: Inside, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
-        reading, "simulations", lambda connection, *_: connection.execute(text("SELECT nothing FROM nowhere"))
+        simulations, "listed", lambda connection, *_: connection.execute(text("SELECT nothing FROM nowhere"))
     )
     assert any_monitor.client.get("/api/simulations").status_code == 500
 

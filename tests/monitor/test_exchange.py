@@ -17,8 +17,11 @@ import pytest
 from stemphony.monitor.database.connection import Database
 from stemphony.monitor.intake.incoming import read_batch
 from stemphony.monitor.intake.writer import Writer
+from stemphony.monitor.notify.delivery import NextStep, Outcome, deliver
 from stemphony.monitor.notify.exchange import Exchange
-from stemphony.monitor.notify.notification import Notice, Notifier, Outcome, Settings, Target, Verdict, send
+from stemphony.monitor.notify.notice import Notice
+from stemphony.monitor.notify.notifier import Notifier
+from stemphony.monitor.notify.targets import Settings, Target
 from support.campaign import wait_for
 from support.monitor import MonitorProcess, Story
 from support.status_server import FaultServer
@@ -27,7 +30,7 @@ NOTICE = Notice(
     kind="finished", title="t", uid="u", row=1, run=1, percent=100, finished=1, total=1, num_failed=0, message="",
     silent_s=0.0, link="",
 )  # fmt: skip
-IN_TIME = Outcome(Verdict.AGAIN, "no answer in time")
+IN_TIME = Outcome(NextStep.RETRY, "no answer in time")
 
 PATIENCE_S = 10.0
 """Of tests, with a deadline of half a second; the servers below would go on for ever."""
@@ -111,7 +114,7 @@ def tell(target: Target) -> Outcome:
 
     def work() -> Outcome:
         with Exchange(0.5) as exchange:
-            return send(target, NOTICE, exchange)
+            return deliver(target, NOTICE, exchange)
 
     return within_patience(work)
 
@@ -125,7 +128,7 @@ def test_a_webhook_has_one_deadline(mode: str):
 @pytest.mark.parametrize("mode", ["drip", "drip-body"])
 def test_the_status_of_a_webhook_decides_however_slow_the_rest_is(mode: str):
     with FaultServer(mode) as server:
-        assert tell(webhook(server.url)) == Outcome(Verdict.TOLD)
+        assert tell(webhook(server.url)) == Outcome(NextStep.DONE)
 
 
 def test_a_server_that_drips_instead_of_tls_has_it_too():
@@ -157,7 +160,7 @@ def test_a_mail_server_has_one_deadline(security: str, replies: list[bytes]):
 def test_a_mail_that_was_taken_is_sent_however_slow_the_farewell():
     replies = [b"220 x\r\n", b"250 x\r\n", b"250 x\r\n", b"250 x\r\n", b"354 x\r\n", b"250 taken\r\n", b"221-"]
     with Dripper(*replies) as server:
-        assert tell(mailbox(server.port)) == Outcome(Verdict.TOLD)
+        assert tell(mailbox(server.port)) == Outcome(NextStep.DONE)
 
 
 def test_a_connection_that_is_never_taken_has_it_too(deaf_port: int):
@@ -172,7 +175,7 @@ def test_an_address_that_hangs_leaves_time_for_the_next(monkeypatch: pytest.Monk
         ]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
         with Exchange(4.0) as exchange:
-            assert send(webhook("http://two.example/"), NOTICE, exchange) == Outcome(Verdict.TOLD)
+            assert deliver(webhook("http://two.example/"), NOTICE, exchange) == Outcome(NextStep.DONE)
 
 
 def test_the_time_of_a_slow_resolver_counts(monkeypatch: pytest.MonkeyPatch):
@@ -196,11 +199,12 @@ def test_an_exchange_is_cut_from_another_thread(deaf_port: int):
                 clock = threading.Timer(0.3, exchange.cut)
                 clock.start()
                 assert (
-                    within_patience(lambda url=url, exchange=exchange: send(webhook(url), NOTICE, exchange)) == IN_TIME
+                    within_patience(lambda url=url, exchange=exchange: deliver(webhook(url), NOTICE, exchange))
+                    == IN_TIME
                 )
                 clock.join()
                 taken = server.connections
-                assert send(webhook(server.url), NOTICE, exchange) == IN_TIME
+                assert deliver(webhook(server.url), NOTICE, exchange) == IN_TIME
             assert server.connections == taken
 
 
@@ -270,7 +274,7 @@ def test_targets_that_hang_hold_up_no_other_and_not_the_end_and_are_told_by_the_
             begin = time.monotonic()
             assert monitor.end(signal.SIGTERM) == 0
             assert time.monotonic() - begin < PATIENCE_S
-            assert "all that was acknowledged is stored" in monitor.said()
+            assert "all acknowledged events are stored" in monitor.said()
             assert "notification" not in monitor.said()
         assert due(monitor.db) == [(target, 0) for target in ("dripping", "hanging", "mail") for _ in range(3)]
         with MonitorProcess(tmp_path, "--notify", str(file)) as monitor:

@@ -111,7 +111,7 @@ def test_sigterm_stores_what_was_taken(tmp_path: Path):
         stop.set()
         for thread in threads:
             thread.join()
-        assert "all that was acknowledged is stored" in monitor.said()
+        assert "all acknowledged events are stored" in monitor.said()
     with MonitorProcess(tmp_path) as again:
         assert set(acknowledged) <= set(stored_ids(again))
 
@@ -149,7 +149,7 @@ def test_a_full_disk_is_said_and_nothing_is_damaged(tmp_path: Path, small_disk: 
         assert (reply.status, reply.headers["retry-after"]) == (503, "5")
         assert "full" in reply.json["error"]
         assert monitor.get("/healthz").status == 503
-        assert "does not take events: database or disk is full. Senders are told to try again." in monitor.said()
+        assert "does not take events: database or disk is full. Senders get status 503 and try again." in monitor.said()
         # The page goes on.
         assert monitor.get("/").status == 200
         assert monitor.get("/simulations/1").status == 200

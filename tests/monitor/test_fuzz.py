@@ -20,7 +20,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 from sqlalchemy import select
 from stemphony import paths
-from stemphony.monitor.database import tables
+from stemphony.monitor.database import schema
 from stemphony.monitor.database.connection import Database
 from stemphony.status.events import EVENT_NAMES, RESERVED_KEYS
 from support.monitor import Story
@@ -75,9 +75,9 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
 
 def finished_in_all(monitor: Inside, row: int) -> int:
     """Finished pairs, those too that the latest run does again."""
-    column = tables.SIMULATION.c.finished
+    column = schema.SIMULATION.c.finished
     with monitor.database.reader.begin() as connection:
-        return int(connection.execute(select(column).where(tables.SIMULATION.c.row == row)).scalar() or 0)
+        return int(connection.execute(select(column).where(schema.SIMULATION.c.row == row)).scalar() or 0)
 
 
 def shown(monitor: Inside) -> None:

@@ -14,27 +14,16 @@ from typing import Any, Self
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
-from sqlalchemy import select, text
 from stemphony.errors import MonitorError
-from stemphony.monitor.database import migrations, tables
+from stemphony.monitor.database import outbox, schema
 from stemphony.monitor.database.connection import Database
 from stemphony.monitor.intake.incoming import read_batch, read_event
 from stemphony.monitor.intake.writer import Writer
-from stemphony.monitor.notify import notification
+from stemphony.monitor.notify.delivery import NextStep, Outcome, deliver
 from stemphony.monitor.notify.exchange import Exchange
-from stemphony.monitor.notify.notification import (
-    MAX_TARGETS,
-    Notice,
-    Notifier,
-    Outcome,
-    Settings,
-    Target,
-    Verdict,
-    body_for,
-    mail_for,
-    send,
-    waiting,
-)
+from stemphony.monitor.notify.notice import Notice, body_for, mail_for
+from stemphony.monitor.notify.notifier import CHECK_S, Notifier
+from stemphony.monitor.notify.targets import MAX_TARGETS, Settings, Target
 from support.campaign import wait_for
 from support.monitor import MonitorProcess, Story
 from support.status_server import FaultServer, closed_port
@@ -85,11 +74,11 @@ def mailbox() -> Iterator[tuple[Mailbox, int]]:
 
 def tell(target: Target, patience_s: float = 30.0) -> Outcome:
     with Exchange(patience_s) as exchange:
-        return send(target, NOTICE, exchange)
+        return deliver(target, NOTICE, exchange)
 
 
 def again(what: str) -> Outcome:
-    return Outcome(Verdict.AGAIN, what)
+    return Outcome(NextStep.RETRY, what)
 
 
 def mail_target(port: int, *recipients: str, **others: Any) -> Target:
@@ -176,7 +165,7 @@ def test_nothing_is_forgotten_by_a_crash_and_nothing_told_twice(tmp_path: Path):
 
             def tell(_target: Target, notice: Notice, _exchange: Exchange) -> Outcome:
                 told.append(notice.title)
-                return Outcome(Verdict.TOLD)
+                return Outcome(NextStep.DONE)
 
             notifier = Notifier(Settings((target,)), database, lambda _: None, send=tell)
             writer = Writer(database, notifier.rows)
@@ -201,7 +190,7 @@ def test_who_begins_to_be_told_is_not_told_of_old_silence(tmp_path: Path):
 
     def tell(_target: Target, notice: Notice, _exchange: Exchange) -> Outcome:
         told.append(notice.title)
-        return Outcome(Verdict.TOLD)
+        return Outcome(NextStep.DONE)
 
     target = Target("t", "json", frozenset({"stale"}), url="http://127.0.0.1:1/")
     with Database.open(str(tmp_path / "m.sqlite")) as database:
@@ -220,12 +209,14 @@ def test_who_begins_to_be_told_is_not_told_of_old_silence(tmp_path: Path):
 class Notified:
     """A monitor's writer and notifier with one target that remembers what it is told."""
 
-    def __init__(self, database: Database, *kinds: str, answer: Verdict = Verdict.TOLD) -> None:
+    def __init__(
+        self, database: Database, *kinds: str, answer: NextStep = NextStep.DONE, check_s: float = CHECK_S
+    ) -> None:
         self.told: list[Notice] = []
         self.answer = answer
         self.database = database
         target = Target("t", "json", frozenset(kinds), url="http://127.0.0.1:1/")
-        self.notifier = Notifier(Settings((target,)), database, lambda _: None, send=self._tell)
+        self.notifier = Notifier(Settings((target,)), database, lambda _: None, send=self._tell, check_s=check_s)
         self.writer = Writer(database, self.notifier.rows, noted=self.notifier.wake)
 
     def __enter__(self) -> Self:
@@ -238,7 +229,7 @@ class Notified:
 
     def _tell(self, _target: Target, notice: Notice, _exchange: Exchange) -> Outcome:
         self.told.append(notice)
-        return Outcome(self.answer, "" if self.answer is Verdict.TOLD else "away")
+        return Outcome(self.answer, "" if self.answer is NextStep.DONE else "away")
 
     def store(self, *events: dict[str, Any], ago_s: float = 0.0) -> None:
         self.writer.store(read_batch(json.dumps(events).encode(), time.time() - ago_s))
@@ -249,7 +240,7 @@ class Notified:
 
     def _waiting(self) -> int:
         with self.database.reader.begin() as connection:
-            return waiting(connection)
+            return outbox.waiting(connection)
 
 
 def original(event: str, second: int) -> dict[str, Any]:
@@ -275,11 +266,11 @@ def test_what_is_told_late_is_what_was_then(tmp_path: Path):
     """A run fails while the target is away; the next one runs when it is back."""
     with Database.open(str(tmp_path / "m.sqlite")) as database:
         story = Story()
-        with Notified(database, "failed", answer=Verdict.AGAIN) as notified:
+        with Notified(database, "failed", answer=NextStep.RETRY) as notified:
             notified.store(story.start(), *story.done(0, 0), story.failed((0, 1)))
             wait_for(lambda: notified.told, "the first try")
         with database.writer.begin() as connection:
-            connection.execute(tables.NOTIFICATION.update().values(due=0.0))
+            connection.execute(schema.NOTIFICATION.update().values(due=0.0))
         story.run, story.hook_seq = 2, 0
         with Notified(database, "failed") as notified:
             notified.store(story.start(), *(event for c in (1, 2, 3) for event in story.done(0, c, attempt=2)))
@@ -288,32 +279,28 @@ def test_what_is_told_late_is_what_was_then(tmp_path: Path):
         assert (notice.run, notice.finished, notice.percent, notice.message) == (1, 1, 8, "a job failed")
 
 
-def test_a_notification_goes_out_when_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """And not only when the next look at the database is due."""
-    monkeypatch.setattr(notification, "CHECK_S", 600.0)
-    with Database.open(str(tmp_path / "m.sqlite")) as database, Notified(database, "finished") as notified:
+def test_a_notification_goes_out_when_it_is_on_the_disk(tmp_path: Path):
+    """It does not wait for the next search."""
+    with Database.open(str(tmp_path / "m.sqlite")) as database, Notified(database, "finished", check_s=600) as notified:
         # By now the thread waits: it has told the first.
         for number in (1, 2, 3):
             notified.store(*Story().whole())
             wait_for(lambda number=number: len(notified.told) == number, "a notification")
 
 
-def test_a_run_that_goes_on_and_falls_silent_again_is_told_of_again_but_not_all_day(
-    any_database: str, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(notification, "CHECK_S", 0.1)
+def test_a_run_that_goes_on_and_falls_silent_again_is_told_of_again_but_not_all_day(any_database: str):
     story = Story()
     now = time.time()
 
     def found(ago_s: float) -> None:
         """The silences that are told were found so long ago."""
         with database.writer.begin() as connection:
-            connection.execute(tables.NOTIFICATION.update().values(created=now - ago_s))
+            connection.execute(schema.NOTIFICATION.update().values(created=now - ago_s))
 
     with Database.open(any_database) as database:
 
         def silent_since(ago_s: float, *events: dict[str, Any]) -> list[str]:
-            with Notified(database, "stale") as notified:
+            with Notified(database, "stale", check_s=0.1) as notified:
                 notified.store(*events, ago_s=ago_s)
                 time.sleep(0.5)
                 notified.settle()
@@ -333,38 +320,6 @@ def test_a_run_that_goes_on_and_falls_silent_again_is_told_of_again_but_not_all_
         assert silent_since(1 * hour, story.start()) == ["stale"], "another run"
 
 
-def test_notifications_of_an_earlier_version_are_kept(any_database: str):
-    """Of version 4, one told and one due: none is told twice, none is lost, and what follows is told."""
-    with Database.open(any_database) as database:
-        story = Story(title="kept")
-        with Notified(database) as notified:
-            notified.store(*story.whole(), original("START_SIMULATION", 1), original("FINISH", 2))
-        with database.writer.begin() as connection:
-            connection.execute(text("DROP TABLE notification"))
-            for statement in migrations.MIGRATIONS[1]:
-                connection.exec_driver_sql(statement)
-            connection.execute(text("DELETE FROM schema_version WHERE version > 4"))
-            insert = text("INSERT INTO notification VALUES (:row, :run, 'finished', 't', 1.7e9, :due, 3, :sent, '')")
-            for row, run, due, sent in ((1, 1, 1.0, None), (2, 0, None, 1.0)):
-                connection.execute(insert, {"row": row, "run": run, "due": due, "sent": sent})
-            # Earlier versions gave the runs of the original program no number.
-            connection.execute(text("UPDATE simulation SET run = 0 WHERE row = 2"))
-    with Database.open(any_database) as database:
-        database.migrate()
-        with database.reader.begin() as connection:
-            assert migrations.version_of(connection) == migrations.VERSION
-            kept = connection.execute(select(tables.NOTIFICATION).order_by(tables.NOTIFICATION.c.simulation)).all()
-            assert [(row.simulation, row.run, row.kind, row.tries) for row in kept] == [
-                (1, 1, "finished", 3), (2, 0, "finished", 3),
-            ]  # fmt: skip
-        with Notified(database, "finished") as notified:
-            notified.settle()
-            assert [(notice.title, notice.run) for notice in notified.told] == [("kept", 1)]
-            notified.store(original("START_SIMULATION", 11), original("FINISH", 12))
-            notified.settle()
-            assert [(notice.title, notice.run) for notice in notified.told] == [("kept", 1), ("t", 1)]
-
-
 @pytest.mark.parametrize(
     ("mode", "trouble"),
     [("ok", ""), ("500", "status 500"), ("302", "status 302"), ("404", "status 404"), ("garbage", "BadStatusLine")],
@@ -372,7 +327,7 @@ def test_notifications_of_an_earlier_version_are_kept(any_database: str):
 def test_what_a_webhook_answers(mode: str, trouble: str):
     with FaultServer(mode, headers=["Location: /elsewhere"]) as server:
         outcome = tell(Target("t", "json", frozenset(), url=f"{server.url}hook?secret"))
-        assert outcome == (again(trouble) if trouble else Outcome(Verdict.TOLD))
+        assert outcome == (again(trouble) if trouble else Outcome(NextStep.DONE))
         assert [(entry.method, entry.path) for entry in server.received] == [("POST", "/hook?secret")]
         assert server.received[0].headers["host"] == f"127.0.0.1:{server.port}"
 
@@ -427,19 +382,19 @@ def test_a_mail_that_is_refused_for_good_is_given_up_with_a_word(
 @pytest.mark.parametrize(
     ("answers", "outcome"),
     [
-        ({"x@y": "550 no"}, Outcome(Verdict.TOLD, "the mail server refuses x@y (550 no)")),
-        ({"x@y": "450 later"}, Outcome(Verdict.TOLD, "the mail server refuses x@y (450 later)")),
+        ({"x@y": "550 no"}, Outcome(NextStep.DONE, "the mail server refuses x@y (550 no)")),
+        ({"x@y": "450 later"}, Outcome(NextStep.DONE, "the mail server refuses x@y (450 later)")),
         (
             {"c@d": "550 no", "x@y": "553 no"},
-            Outcome(Verdict.NEVER, "the mail server refuses c@d (550 no), x@y (553 no)"),
+            Outcome(NextStep.GIVE_UP, "the mail server refuses c@d (550 no), x@y (553 no)"),
         ),
         ({"c@d": "550 no", "x@y": "450 later"}, again("the mail server refuses c@d (550 no), x@y (450 later)")),
         ({"c@d": "550 no", "x@y": "421 busy"}, again("the mail server refuses c@d (550 no), x@y (421 busy)")),
-        ({"MAIL": "550 not you"}, Outcome(Verdict.NEVER, "the mail is refused: 550 not you")),
+        ({"MAIL": "550 not you"}, Outcome(NextStep.GIVE_UP, "the mail is refused: 550 not you")),
         ({"MAIL": "451 later"}, again("the mail is refused: 451 later")),
-        ({"DATA": "554 spam"}, Outcome(Verdict.NEVER, "the mail is refused: 554 spam")),
+        ({"DATA": "554 spam"}, Outcome(NextStep.GIVE_UP, "the mail is refused: 554 spam")),
         ({"DATA": "452 full"}, again("the mail is refused: 452 full")),
-        ({"QUIT": "500 what?"}, Outcome(Verdict.TOLD)),
+        ({"QUIT": "500 what?"}, Outcome(NextStep.DONE)),
     ],
 )
 def test_what_a_mail_server_answers(mailbox: tuple[Mailbox, int], answers: dict[str, str], outcome: Outcome):
@@ -453,7 +408,7 @@ def test_of_many_who_are_refused_some_are_named(mailbox: tuple[Mailbox, int]):
     box, port = mailbox
     everybody = [f"p{number}@example.org" for number in range(9)]
     box.answers = dict.fromkeys(everybody[1:], "550 " + 400 * "x")
-    said = tell(mail_target(port, *everybody)).what
+    said = tell(mail_target(port, *everybody)).trouble
     assert said.count("@") == 5
     assert said.endswith(" and 3 more")
     assert len(said) < 1000
@@ -482,16 +437,16 @@ def test_titles_call_nobody_and_link_nowhere():
         ("targets: [{url: 'http://user:secret@x/'}]", "without a user name in it"),
         ("targets: [{url: 'http://x:port/'}]", "give the address"),
         (f"targets: [{', '.join(['{}'] * (MAX_TARGETS + 1))}]", "has 51 entries. Allowed: at most 50"),
-        ("targets: [{urls: x}]", "has no key 'urls'"),
+        ("targets: [{urls: x}]", "no key 'urls'"),
         ("targets: [{url: 'http://x', when: [started]}]", "`when` must be"),
-        ("targets: [{url_env: NOT_SET_ANYWHERE}]", "is not set or empty"),
+        ("targets: [{url_env: NOT_SET_ANYWHERE}]", "is not set or is empty"),
         ("targets: [{format: email, host: h, from: a@b}]", "`to` must be"),
         ("targets: [{format: email, to: a@b, from: a@b}]", "`host` is missing"),
         ("targets: [{format: email, to: a@b, from: a@b, host: h, port: x}]", "`port` must be"),
         ("targets: [{format: email, to: a@b, from: a@b, host: h, security: ssl}]", "`security` is 'ssl'"),
-        ("targets: [{url: 'http://x'}, {url: 'http://y'}]", "two targets have one name"),
+        ("targets: [{url: 'http://x'}, {url: 'http://y'}]", "two targets have the same name"),
         ("{targets: [], page: x}", "`page` must be"),
-        ("{targets: [], pages: x}", "has no key 'pages'"),
+        ("{targets: [], pages: x}", "no key 'pages'"),
     ],
 )
 def test_a_mistake_in_the_file_is_said(settings_file: Callable[[str], Path], text: str, words: str):

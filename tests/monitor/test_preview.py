@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from stemphony.monitor.database import reading
-from stemphony.monitor.intake import preview
+from stemphony.monitor.database import images, timeline
+from stemphony.monitor.intake.preview import KEPT_APART
 from stemphony.monitor.intake.retention import Retention
 from support.monitor import Story
 
@@ -33,7 +33,7 @@ def finished(story: Story, configuration: int, keys: dict[str, Any], attempt: in
 
 def mean(monitor: Inside, key: str = KEY) -> list[float]:
     with monitor.database.reader.begin() as connection:
-        average = preview.average_of(connection, 1, key)
+        average = images.mean_of(connection, 1, key)
         assert average is not None
         return [value / average.number for value in average.sums]
 
@@ -129,8 +129,8 @@ def test_the_image_is_stored_once_and_goes_with_its_simulation(any_monitor: Insi
     event = finished(story, 0, image(1, 2, 3, 4))[-1]
     any_monitor.store([event])
     with any_monitor.database.reader.begin() as connection:
-        (stored,) = reading.events(connection, 1)
-    assert stored.body["preview"] == preview.KEPT_APART
+        (stored,) = timeline.events(connection, 1)
+    assert stored.body["preview"] == KEPT_APART
     assert Retention(1, any_monitor.writer, any_monitor.said.append).sweep(event_time(any_monitor) + 3 * 86_400) == 1
     with any_monitor.database.reader.begin() as connection:
         for table in ("preview", "preview_sum"):
@@ -150,6 +150,6 @@ def test_an_image_that_is_not_there(monitor: Inside, address: str, status: int):
 
 
 def test_an_even_image_is_black():
-    average = preview.Average("bf", 2)
+    average = images.MeanImage("bf", 2)
     average.add(3.0, 3.0, bytes(4))
     assert pixels(average.png()) == [bytes(2), bytes(2)]

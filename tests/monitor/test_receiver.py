@@ -17,15 +17,16 @@ import yaml
 from sqlalchemy import inspect, text
 from stemphony.cli import main
 from stemphony.errors import MonitorError
-from stemphony.monitor.database import credentials, migrations, reading, tables
+from stemphony.monitor.database import credentials, migrations, schema, timeline
 from stemphony.monitor.database.backup import backup
 from stemphony.monitor.database.connection import Database, database_url, file_system_of
 from stemphony.monitor.database.credentials import Role
 from stemphony.monitor.intake import limits
-from stemphony.monitor.intake.incoming import HIDDEN
-from stemphony.monitor.intake.limits import RateLimit
 from stemphony.monitor.intake.retention import Retention
+from stemphony.monitor.records import HIDDEN
 from stemphony.monitor.server import CONNECTIONS, Monitor, Options
+from stemphony.monitor.web.gate import FRESH_S, Gate
+from stemphony.monitor.web.rate_limit import RateLimit
 from stemphony.status.reporter import trial_event
 from support.monitor import MonitorProcess, Story, program
 
@@ -109,16 +110,16 @@ def test_a_batch_is_stored_whole_or_not_at_all(any_monitor: Inside):
 
 def test_a_broken_event_does_not_take_others_with_it(monitor: Inside, monkeypatch: pytest.MonkeyPatch):
     """One request in a group meets an error that is its own; the others of the group are stored."""
-    from stemphony.monitor.intake import writer
+    from stemphony.monitor.intake import event_store
 
-    real = writer.update_simulation
+    real = event_store.update_simulation
 
     def update(simulation: Any, event: Any) -> Any:
         if event.name == "FINISH":
             raise ValueError("a bug")
         return real(simulation, event)
 
-    monkeypatch.setattr(writer, "update_simulation", update)
+    monkeypatch.setattr(event_store, "update_simulation", update)
     story, hold = Story(), threading.Event()
     blocked = threading.Thread(target=lambda: monitor.writer.run(lambda _: hold.wait(10)))
     blocked.start()
@@ -268,7 +269,7 @@ def test_secrets_are_not_even_stored(any_monitor: Inside, tmp_path: Path):
     for path in ("/", "/simulations/1", "/simulations/1/events", "/api/simulations/1/events", "/live"):
         assert "canary" not in any_monitor.client.get(path).text
     with any_monitor.database.reader.begin() as connection:
-        rows = [str(row) for table in tables.METADATA.tables.values() for row in connection.execute(table.select())]
+        rows = [str(row) for table in schema.METADATA.schema.values() for row in connection.execute(table.select())]
     assert rows
     assert not [row for row in rows if "canary" in row]
 
@@ -311,7 +312,7 @@ def test_the_name_of_the_latest_run_becomes_part_of_a_command(any_monitor: Insid
     """As its config says it, which may be anything that the schema of the config allows."""
     schema = yaml.safe_load((Path(__file__).parents[2] / "workflow/schemas/config.schema.yaml").read_text())
     allowed = schema["properties"]["simulation"]["properties"]["name"]["pattern"]
-    assert allowed.startswith(f"^{reading.RESULT_NAME.pattern}$")
+    assert allowed.startswith(f"^{timeline.RESULT_NAME.pattern}$")
     story = Story(result_name="a-B_7")
     any_monitor.store([story.start(), *story.job(0, 0, 0, end="out of memory")])
     assert "stemphony rerun results/a-B_7 --failed" in any_monitor.client.get("/simulations/1").text
@@ -370,14 +371,14 @@ def test_a_revoked_credential_ends_within_a_second(guarded: tuple[Inside, str, s
     assert monitor.client.post("/", json=GOOD, headers=basic("cluster", writer)).status_code == 200
     with monitor.database.writer.begin() as connection:
         credentials.revoke(connection, "cluster")
-    time.sleep(credentials.FRESH_S + 0.05)
+    time.sleep(FRESH_S + 0.05)
     assert monitor.client.post("/", json=GOOD, headers=basic("cluster", writer)).status_code == 401
 
 
 def test_a_monitor_whose_last_credential_is_revoked_lets_nobody_in(guarded: tuple[Inside, str, str]):
     monitor, writer, _ = guarded
     clock = [0.0]
-    monitor.services.gate = credentials.Gate(monitor.database, lambda: clock[0])
+    monitor.services.gate = Gate(monitor.database, lambda: clock[0])
     assert monitor.client.post("/", json=GOOD, headers=basic("cluster", writer)).status_code == 200
     with monitor.database.writer.begin() as connection:
         for credential in credentials.listed(connection):
@@ -391,7 +392,7 @@ def test_a_monitor_whose_last_credential_is_revoked_lets_nobody_in(guarded: tupl
 def test_the_secret_is_nowhere_in_the_database(guarded: tuple[Inside, str, str]):
     monitor, writer, reader = guarded
     with monitor.database.reader.begin() as connection:
-        rows = str(connection.execute(tables.CREDENTIAL.select()).all())
+        rows = str(connection.execute(schema.CREDENTIAL.select()).all())
     assert writer not in rows
     assert reader not in rows
     assert len(writer) >= 43
@@ -537,10 +538,10 @@ def test_urls_of_databases(monkeypatch: pytest.MonkeyPatch):
     assert database_url(None).database == "/tmp/x.sqlite"
 
 
-def test_the_migrated_schema_is_that_of_the_tables(any_database: str):
+def test_a_new_database_has_the_schema(any_database: str):
     with Database.open(any_database) as database, database.reader.begin() as connection:
         found = inspect(connection)
-        for table in tables.METADATA.sorted_tables:
+        for table in schema.METADATA.sorted_tables:
             columns = {column["name"]: column["nullable"] for column in found.get_columns(table.name)}
             assert columns.keys() == {column.name for column in table.columns}
             keys = found.get_pk_constraint(table.name)["constrained_columns"]
@@ -548,18 +549,18 @@ def test_the_migrated_schema_is_that_of_the_tables(any_database: str):
             assert {n for n, nullable in columns.items() if nullable} - set(keys) == {
                 column.name for column in table.columns if column.nullable
             }
-        assert migrations.version_of(connection) == migrations.VERSION
+        assert migrations.version_of(connection) == migrations.latest_version()
 
 
-def as_of_version(version: int, db: str) -> None:
-    """Make a database as an earlier version of the program would have, with one credential."""
-    with Database.open(db) as database, database.writer.begin() as connection:
-        for table in reversed(tables.METADATA.sorted_tables):
-            connection.execute(text(f"DROP TABLE {table.name}"))
-        connection.execute(text("DROP TABLE schema_version"))
-        migrations.migrate(connection, target=version)
-        assert migrations.version_of(connection) == version
+@pytest.fixture
+def database_of_version_1(any_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database with one credential, and a program whose schema has changed since."""
+    with Database.open(any_database) as database, database.writer.begin() as connection:
         credentials.add(connection, "kept", Role.READER, 0.0)
+    change = ("ALTER TABLE credential ADD COLUMN note TEXT NOT NULL DEFAULT ''", "CREATE TABLE later (x INTEGER)")
+    monkeypatch.setattr(migrations, "CHANGES", (change,))
+    assert migrations.latest_version() == 2
+    return any_database
 
 
 def version_in(db: str) -> int:
@@ -567,46 +568,46 @@ def version_in(db: str) -> int:
         return migrations.version_of(connection)
 
 
-def test_a_database_of_an_earlier_version_is_brought_up_to_date(any_database: str):
-    as_of_version(1, any_database)
-    monitor = Monitor(Options(port=0, database=any_database), lambda _: None)
-    try:
-        with monitor.database.reader.begin() as connection:
-            assert migrations.version_of(connection) == migrations.VERSION
-            assert [credential.name for credential in credentials.listed(connection)] == ["kept"]
-            assert connection.execute(tables.NOTIFICATION.select()).all() == []
-    finally:
-        monitor.close()
+def test_a_monitor_brings_a_database_of_an_earlier_version_up_to_date(database_of_version_1: str):
+    assert version_in(database_of_version_1) == 1
+    for _ in range(2):
+        monitor = Monitor(Options(port=0, database=database_of_version_1), lambda _: None)
+        try:
+            with monitor.database.reader.begin() as connection:
+                assert migrations.version_of(connection) == 2
+                assert [credential.name for credential in credentials.listed(connection)] == ["kept"]
+                assert connection.execute(text("SELECT note FROM credential")).all() == [("",)]
+                assert connection.execute(text("SELECT x FROM later")).all() == []
+        finally:
+            monitor.close()
 
 
-@pytest.mark.parametrize("version", range(1, migrations.VERSION))
 def test_commands_leave_the_schema_to_the_monitor_that_runs(
-    any_database: str, version: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    database_of_version_1: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """Else it could not start again, and a copy made before an update would be none of what was before."""
-    as_of_version(version, any_database)
-    here = ["--db", any_database]
+    """Otherwise the running monitor could not start again, and a backup before an update would not be one."""
+    here = ["--db", database_of_version_1]
     assert main(["monitor", "token", "list", *here]) == 0
     assert capsys.readouterr().out.startswith("kept\treader\t")
     assert main(["monitor", "token", "add", "late", "--role", "writer", *here]) == 0
     assert main(["monitor", "token", "revoke", "kept", *here]) == 0
-    if not any_database.startswith("postgresql:") or shutil.which("pg_dump"):
+    has_backup = not database_of_version_1.startswith("postgresql:") or shutil.which("pg_dump")
+    if has_backup:
         assert main(["monitor", "backup", str(tmp_path / "copy"), *here]) == 0
     capsys.readouterr()
     assert main(["monitor", "token", "list", *here]) == 0
     assert capsys.readouterr().out.startswith("late\twriter\t")
-    assert version_in(any_database) == version
-    if not any_database.startswith("postgresql:"):
-        assert version_in(str(tmp_path / "copy")) == version
+    assert version_in(database_of_version_1) == 1
+    if not database_of_version_1.startswith("postgresql:"):
+        assert version_in(str(tmp_path / "copy")) == 1
 
 
-def test_a_monitor_that_is_refused_leaves_the_schema_to_the_one_that_runs(any_database: str):
-    as_of_version(1, any_database)
-    with Database.open(any_database) as running:
+def test_a_monitor_that_is_refused_leaves_the_schema_to_the_one_that_runs(database_of_version_1: str):
+    with Database.open(database_of_version_1) as running:
         running.lock()
         with pytest.raises(MonitorError, match="served by another monitor"):
-            Monitor(Options(port=0, database=any_database), lambda _: None)
-    assert version_in(any_database) == 1
+            Monitor(Options(port=0, database=database_of_version_1), lambda _: None)
+    assert version_in(database_of_version_1) == 1
 
 
 @pytest.mark.parametrize("command", [["token", "list"], ["token", "revoke", "x"], ["backup", "copy"]])
@@ -757,7 +758,7 @@ def test_old_simulations_go_whole_and_new_ones_stay(any_monitor: Inside):
     assert Retention(5, any_monitor.writer, any_monitor.said.append).sweep(now) == 1
     assert [entry["id"] for entry in any_monitor.simulations()] == ["new"]
     with any_monitor.database.reader.begin() as connection:
-        for table in (tables.EVENT, tables.PAIR, tables.DEFOCUS, tables.PARAMETER):
+        for table in (schema.EVENT, schema.PAIR, schema.DEFOCUS, schema.PARAMETER):
             assert {row.simulation for row in connection.execute(table.select())} <= {2}
     # What the writer remembers of it went too: it can begin anew.
     any_monitor.store(Story(uid="old").whole())
@@ -773,7 +774,7 @@ def test_a_simulation_that_goes_on_while_it_is_deleted_keeps_what_is_new(any_mon
     remove = any_monitor.writer.run
 
     class Interrupted:
-        forget_after = staticmethod(any_monitor.writer.forget_after)
+        run_and_forget = staticmethod(any_monitor.writer.run_and_forget)
 
         @staticmethod
         def run(action: Any) -> Any:

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
-from stemphony.monitor.database import tables
+from stemphony.monitor.database import schema
 from stemphony.monitor.intake.incoming import read_event
+from stemphony.monitor.intake.summaries import update_pair, update_simulation
+from stemphony.monitor.records import PairSummary, SimulationSummary
 from stemphony.monitor.state import outlook_of, silence_allowed_s, state_of
-from stemphony.monitor.summaries import PairSummary, SimulationSummary, update_pair, update_simulation
 from support.monitor import Story
 
 from monitor.conftest import Inside
@@ -274,7 +275,7 @@ def test_each_start_of_the_original_program_is_a_run(monitor: Inside):
     assert shown("run", "state", "finished", "running", "progress") == (2, "running", 0, 1, 0.25)
     with monitor.database.reader.begin() as connection:
         # The rate is of what this run computes, not of what was there and is computed again.
-        assert connection.execute(select(tables.SIMULATION.c.run_work)).scalar() == 0.5
+        assert connection.execute(select(schema.SIMULATION.c.run_work)).scalar() == 0.5
     monitor.store(original_run(200, 0)[:1])
     assert shown("run", "state", "finished", "running", "progress") == (3, "running", 0, 0, 0.0)
     assert monitor.pairs()[3.0, 0]["state"] == "stopped"
@@ -283,7 +284,7 @@ def test_each_start_of_the_original_program_is_a_run(monitor: Inside):
     monitor.store([original("FINISH", 220)])
     assert shown("run", "state") == (3, "finished")
     with monitor.database.reader.begin() as connection:
-        column = tables.EVENT.c.run
+        column = schema.EVENT.c.run
         assert [run for (run,) in connection.execute(select(column).distinct().order_by(column))] == [1, 2, 3]
 
 

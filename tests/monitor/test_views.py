@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from stemphony.monitor.database.reading import Defocus, Pair
-from stemphony.monitor.state import PairState
-from stemphony.monitor.summaries import SimulationSummary
-from stemphony.monitor.web.views import duration, duration_range, grid, nanometres, rate, rerun_command
+from stemphony.monitor.database.pairs import Defocus, Pair
+from stemphony.monitor.records import SimulationSummary
+from stemphony.monitor.state import CellState
+from stemphony.monitor.web.views import grid, rerun_command
+from stemphony.monitor.words import nanometres, rate, time_span, time_span_range
 
 
 @pytest.mark.parametrize(
@@ -17,7 +18,7 @@ from stemphony.monitor.web.views import duration, duration_range, grid, nanometr
     ],
 )  # fmt: skip
 def test_durations(seconds: float, text: str):
-    assert duration(seconds) == text
+    assert time_span(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_durations(seconds: float, text: str):
     ],
 )
 def test_ranges(earliest: float, latest: float, text: str):
-    assert duration_range(earliest, latest) == text
+    assert time_span_range(earliest, latest) == text
 
 
 def test_rates():
@@ -48,7 +49,7 @@ def test_defoci_have_the_sign_of_the_field():
 
 
 def test_the_command_of_a_pair_computes_it_alone():
-    pair = Pair("m2d500", -2.5, 7, PairState.FAILED, 0.1, 1, 1, "defocus_m2d500_configuration_0007", "", 0.0, 0.0)
+    pair = Pair("m2d500", -2.5, 7, CellState.FAILED, 0.1, 1, 1, "defocus_m2d500_configuration_0007", "", 0.0, 0.0)
     assert rerun_command("a_b-1", pair) == "stemphony rerun results/a_b-1 --defocus -2.5 --configuration 7"
     assert rerun_command("", pair) == "stemphony rerun results/NAME --defocus -2.5 --configuration 7"
     assert rerun_command("a", failed=True) == "stemphony rerun results/a --failed"

@@ -1,26 +1,17 @@
-"""The receiver of status events and its page: `stemphony monitor`.
+"""The receiver of status events and its pages: `stemphony monitor`.
 
-command         the command line; imports nothing heavy before it knows that it is there
-server          from options to a process that serves: database, lock, threads, signals
-database        the database's URL, its settings, the disks that it refuses
-migrations      the schema, version by version
-tables          the tables as they are now
-incoming        JSON of a request → checked events
-limits          what one request may be, and how many may come
-summaries       what an event changes: pure, whatever the order of arrival
-writer          the one thread that writes; answers after the commit
-state           running, stale, failed, cancelled, finished; progress, end, rate
-reading         what pages and the API read
-application     the web application: headers, credentials, errors, routes of events
-api, pages      the routes that read
-openapi         the API's description
-credentials     who may send and who may look
-notification    whom to tell of what, and when: webhooks and mail
-exchange        one exchange by HTTP or SMTP, with one deadline
-metrics         Prometheus' text format
-retention       old simulations go
-backup          a copy of a live database
+command         the command line; loads Flask and SQLAlchemy only when a command of the monitor runs
+server          from options to a process that serves
 demonstration   `stemphony monitor demo`
+web/            application (admission, headers, routes of events), pages, api, openapi, metrics, gate, rate_limit, views
+notify/         notifier, messenger (one target), delivery (one try), exchange (HTTP and SMTP), notice, targets (the file)
+intake/         incoming (JSON → checked events), limits, writer (the one thread that writes), event_store, summaries
+                (what an event changes), summary_cache, preview, retention
+database/       schema, migrations, connection, credentials, backup; readers: simulations, pairs, timeline, images, outbox
+state           running, stale, failed, cancelled, finished; progress, rate, time of the end
+records         what these rooms hand to each other
+words           numbers as people read them
+static, templates
 
-Flask, waitress and SQLAlchemy are imported here and nowhere else; no job imports this package.
+No other part of Stemphony imports Flask, waitress or SQLAlchemy, and no job imports this package.
 """

@@ -1,4 +1,4 @@
-"""What a simulation's summary means now: its state, how far it is, when it may end, how fast it goes."""
+"""Interpret the summary of a simulation: its state, its progress, its rate and the time of its end."""
 
 from __future__ import annotations
 
@@ -8,32 +8,34 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from stemphony.monitor.summaries import FAILED, FINISHED, RUNNING, SimulationSummary
+from stemphony.monitor.records import FAILED, FINISHED, RUNNING, SimulationSummary
 from stemphony.status.events import Event
 
 STALE_AFTER_S: Final = 15 * 60.0
-"""Shortest silence after which a run counts as stale."""
+"""A run is not stale before a silence of this length, unless the command line gives another one."""
 
 STALE_PAUSES: Final = 5.0
-"""Nor is it stale before so many times the usual pause between its events."""
+"""A run is not stale before a silence of this many times its usual pause between events."""
 
 MAX_STALE_AFTER_S: Final = 24 * 3600.0
+"""The usual pause of a run cannot allow a longer silence than one day."""
 
 MIN_RUN_S: Final = 5.0
-"""No rate and no end is told of a run that is younger than this …"""
+"""A younger run gets no estimate, because its start-up dominates."""
 
 MIN_WORK: Final = 0.05
-"""… or has done less than this part of one configuration."""
+"""A run that has done less than this part of one configuration gets no estimate."""
 
 RECENT: Final = 0.25
-"""The recent rate is that of this last part of the run."""
+"""The recent rate is the mean over this last part of the run."""
 
 _SPREAD: Final = 0.08
 _SPREAD_OF_ONE: Final = 0.30
+"""Relative width of an estimate: the first for a long run, plus the second over √(1 + finished configurations)."""
 
 
 class State(StrEnum):
-    """Of a simulation; what its page and list show."""
+    """State of a simulation, as pages and the API show it."""
 
     RUNNING = "running"
     STALE = "stale"
@@ -42,8 +44,8 @@ class State(StrEnum):
     FINISHED = "finished"
 
 
-class PairState(StrEnum):
-    """Of one (defocus, configuration)."""
+class CellState(StrEnum):
+    """State of one pair (defocus, configuration), a cell of the grid on the page."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -52,11 +54,12 @@ class PairState(StrEnum):
     FINISHED = "finished"
 
 
-OF_END: Final = {
+END_STATES: Final = {
     Event.FINISH.value: State.FINISHED,
     Event.FAILED.value: State.FAILED,
     Event.CANCELLED.value: State.CANCELLED,
 }
+"""The events that end a run, with the state after each."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Outlook:
     Attributes
     ----------
     rate_per_s : float
-        Configurations per second, of late.
+        Recent rate [configurations per second].
     earliest_s, latest_s : float
         Seconds from now.
     """
@@ -77,69 +80,69 @@ class Outlook:
 
 
 def silence_allowed_s(simulation: SimulationSummary, stale_after_s: float = STALE_AFTER_S) -> float:
-    """How long a run may say nothing: 15 minutes, or five times its usual pause, at most a day."""
+    """Return the silence after which a run is stale [s]: 15 minutes, or five times its usual pause, at most a day."""
     usual = simulation.pauses_s / simulation.pauses if simulation.pauses else 0.0
     return max(stale_after_s, min(STALE_PAUSES * usual, MAX_STALE_AFTER_S))
 
 
 def state_of(simulation: SimulationSummary, now: float, stale_after_s: float = STALE_AFTER_S) -> State:
-    """State of a simulation now. Silence is measured by the receiver's clock alone."""
+    """Return the state of a simulation at the time `now`. Only the receiver's clock measures silence."""
     if simulation.ended:
-        return OF_END[simulation.ended]
+        return END_STATES[simulation.ended]
     silent = now - simulation.last_received > silence_allowed_s(simulation, stale_after_s)
     return State.STALE if silent else State.RUNNING
 
 
-def pair_state(state: str, pair_run: int, simulation: SimulationSummary) -> PairState:
-    """State of a pair: one that ran when its run ended, or in an earlier run, has stopped."""
+def cell_state(state: str, pair_run: int, simulation: SimulationSummary) -> CellState:
+    """Return the state of a pair. A pair that was running has stopped if its run has ended or is not the latest."""
     if state == FINISHED:
-        return PairState.FINISHED
+        return CellState.FINISHED
     if state == FAILED:
-        return PairState.FAILED
+        return CellState.FAILED
     if state == RUNNING and not simulation.ended and pair_run == simulation.run:
-        return PairState.RUNNING
-    return PairState.STOPPED
+        return CellState.RUNNING
+    return CellState.STOPPED
 
 
-def pairs(simulation: SimulationSummary) -> int:
-    """Pairs of the simulation; 0 if no event has told yet."""
+def pairs_of(simulation: SimulationSummary) -> int:
+    """Return the number of pairs of a simulation, 0 while no event has given it."""
     return simulation.num_defoci * simulation.num_configurations
 
 
 def finished_of(simulation: SimulationSummary) -> int:
-    """Configurations that are finished: in this run, and those of earlier ones that this run does not do again.
+    """Return the number of finished pairs: those of this run, and those of earlier runs that this run keeps.
 
-    Which these are no event says; how many jobs the run has to do its start says.
+    No event lists the pairs that a run keeps. The number of its jobs in START_SIMULATION gives their number.
     """
     earlier = max(0, simulation.finished - simulation.run_finished)
-    total = pairs(simulation)
+    total = pairs_of(simulation)
     if simulation.num_jobs and total:
         earlier = min(earlier, max(0, total - simulation.num_jobs))
     return earlier + simulation.run_finished
 
 
 def _done(simulation: SimulationSummary) -> float:
-    """The same with parts of configurations: those that run count by their own progress."""
+    """Return the finished pairs, where a running pair counts by its own progress."""
     return finished_of(simulation) - simulation.run_finished + simulation.run_work
 
 
 def progress_of(simulation: SimulationSummary) -> float:
-    """Done part of the simulation, 0 to 1: finished configurations, and those that run by their own progress."""
+    """Return the finished part of a simulation, 0 to 1. A running pair counts by its own progress."""
     if simulation.ended == Event.FINISH:
         return 1.0
-    total = pairs(simulation)
+    total = pairs_of(simulation)
     return min(1.0, max(0.0, _done(simulation) / total)) if total else 0.0
 
 
 def outlook_of(simulation: SimulationSummary, now: float) -> Outlook | None:
-    """When the run may end, as a range; None while nothing can be told, and when it has ended.
+    """Estimate when a run ends, as a range. None if it has ended, or if it is too young for an estimate.
 
-    Two rates are compared: that of the whole run, and that of its last quarter. The range goes from the faster to
-    the slower one, widened the more, the fewer configurations the run has finished.
+    One end of the range uses the mean rate of the whole run, the other one that of its last quarter. The range is
+    wider while the run has finished few configurations.
     """
-    total, done = pairs(simulation), _done(simulation)
+    total, done = pairs_of(simulation), _done(simulation)
     elapsed = simulation.latest_time - simulation.run_started
-    # What an attempt found in a checkpoint is done, and says nothing of how fast work is.
+    # Work from a checkpoint is finished, but it took no time in this run.
     worked = simulation.run_work - simulation.run_resumed
     if simulation.ended or not total or elapsed < MIN_RUN_S or worked < MIN_WORK:
         return None
@@ -148,7 +151,7 @@ def outlook_of(simulation: SimulationSummary, now: float) -> Outlook | None:
     left = max(0.0, total - done)
     spread = _SPREAD + _SPREAD_OF_ONE / math.sqrt(1 + simulation.run_finished)
     since = max(0.0, now - simulation.latest_time)
-    # At the end processors fall idle one after the other, over the time of one configuration.
+    # During the last configuration processors fall idle one after the other.
     side_by_side = max(1, simulation.running)
     tail = 0.5 * (side_by_side - 1) / whole
     earliest = left / (max(rates) * (1 + spread)) - since
@@ -157,7 +160,7 @@ def outlook_of(simulation: SimulationSummary, now: float) -> Outlook | None:
 
 
 def _recent_rate(simulation: SimulationSummary, elapsed: float) -> float:
-    """Work per second from the sample before the run's last quarter until now."""
+    """Return the mean rate since the last sample before the run's last quarter [configurations per second]."""
     begin = simulation.latest_time - RECENT * elapsed
     earlier: Sequence[list[float]] = [sample for sample in simulation.samples if sample[0] <= begin]
     time, work = earlier[-1] if earlier else (simulation.run_started, 0.0)

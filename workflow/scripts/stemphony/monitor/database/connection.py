@@ -152,7 +152,7 @@ class Database:
         _listen(database.writer, "connect", database._writer_connected)
         try:
             with database.reader.begin() as connection:
-                found = migrations.known_version_of(connection)
+                found = migrations.version_of(connection)
             if found == 0 and not create:
                 raise MonitorError(f"{database.name} is empty. Give the one that the monitor uses by --db.")
             if found == 0:

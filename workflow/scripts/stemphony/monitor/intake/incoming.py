@@ -1,8 +1,8 @@
-"""From the bytes of a request to checked events.
+"""Turn the bytes of a request into checked events.
 
-Names that this program does not know are accepted, and keys that it does not know are the user's own. A key that it
-does know must have its type: an event with `progress: "much"` is refused with a message, because whoever wrote that
-sender wants to be told. A time that cannot be read is replaced by that of arrival.
+Unknown event names are accepted, and unknown keys are custom parameters. A known key must have its type: an event with
+`progress: "much"` is refused with a message for the author of the sender. A time that cannot be read is replaced by the
+time of arrival.
 """
 
 from __future__ import annotations
@@ -11,17 +11,14 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
 from stemphony.monitor.intake import limits
-from stemphony.monitor.intake.preview import KEPT_APART, Preview, read_preview
+from stemphony.monitor.intake.preview import KEPT_APART, read_preview
+from stemphony.monitor.records import HIDDEN, IncomingEvent, event_key
 from stemphony.paths import defocus_id
 from stemphony.status.events import EVENT_NAMES, PROGRESS_EVENTS, RESERVED_KEYS, Event, clean_text, names_a_secret
-
-HIDDEN: Final = "<hidden>"
-"""What stands for a custom parameter whose name says that it is a secret. Its value is stored nowhere."""
 
 _NUMBERS: Final = (
     "num_threads", "num_processors", "num_defoci", "num_configurations", "num_jobs", "num_failed", "num_never_ran",
@@ -29,86 +26,31 @@ _NUMBERS: Final = (
 _MAX_DEFOCUS_NM: Final = 1e9
 _MS_PER_S: Final = 1000
 _FIRST_PLAUSIBLE_TIME: Final = 946_684_800.0
+"""The year 2000, in seconds since 1970. A clock that was never set gives an earlier time."""
 
 
 class Refused(Exception):
-    """A request that cannot be taken, with the status of the answer and a text for the sender's author."""
+    """A request that is not valid, with the HTTP status of the answer and a message for the author of the client."""
 
     def __init__(self, status: int, what: str) -> None:
         super().__init__(what)
         self.status = status
 
 
-@dataclass(slots=True)
-class IncomingEvent:
-    """One event, checked.
-
-    Attributes
-    ----------
-    simulation : str
-        `id` of the event, whatever text that is.
-    event_id : str
-        As sent; without one, as STEMsalabim's events are, made from the content.
-    key : bytes
-        What makes this event the same one when it comes again.
-    name : str
-        PROGRESS for both of its names.
-    time : float
-        Seconds since 1970; that of arrival if none can be read, and never later than that.
-    run, attempt : int
-        0 where there is none.
-    position : int
-        Orders events of an attempt: `seq`, or the time in milliseconds where there is none.
-    defocus_key : str
-        Name of the defocus; empty where the event has none.
-    foreign : bool
-        An event without `event_id`, such as one of STEMsalabim.
-    parameters : dict
-        Custom parameters as text, secrets hidden.
-    preview : Preview or None
-        The image of a finished job, if it sent one.
-    body : str
-        The event as JSON in ASCII, secrets hidden and without that image.
-    """
-
-    simulation: str
-    event_id: str
-    key: bytes
-    name: str
-    time: float
-    received: float
-    run: int
-    attempt: int
-    position: int
-    seq: int | None
-    job: str
-    defocus_key: str
-    defocus: float | None
-    defocus_index: int | None
-    configuration: int | None
-    progress: float | None
-    message: str
-    foreign: bool
-    body: str
-    numbers: dict[str, int]
-    texts: dict[str, str]
-    failed: list[tuple[int, int]]
-    parameters: dict[str, str] = field(default_factory=dict)
-    preview: Preview | None = None
-
-    @property
-    def is_progress(self) -> bool:
-        """Whether it is one of the many that tell a percent."""
-        return self.name == Event.PROGRESS
-
-
 def read_event(body: bytes, received: float) -> IncomingEvent:
-    """Read the one event of a request's body.
+    """Return the event in the body of a request, a JSON object.
+
+    Parameters
+    ----------
+    body : bytes
+        UTF-8.
+    received : float
+        Time of arrival, seconds since 1970.
 
     Raises
     ------
     Refused
-        With 413 or 400 and what is wrong.
+        With status 413 or 400 and a message.
     """
     if len(body) > limits.MAX_EVENT_BYTES:
         raise Refused(413, f"the event is {len(body)} bytes. Allowed: at most {limits.MAX_EVENT_BYTES}.")
@@ -116,12 +58,12 @@ def read_event(body: bytes, received: float) -> IncomingEvent:
 
 
 def read_batch(body: bytes, received: float) -> list[IncomingEvent]:
-    """Read the events of a request's body, a JSON array.
+    """Return the events in the body of a request, a JSON array. Parameters as for `read_event`.
 
     Raises
     ------
     Refused
-        With 413 or 400 and what is wrong, with the index of the event. Then none of the batch is taken.
+        With status 413 or 400 and a message that names the index of the event. One bad event refuses the whole batch.
     """
     content = _json(body)
     if not isinstance(content, list):
@@ -146,7 +88,7 @@ def _json(body: bytes) -> Any:
     except json.JSONDecodeError as error:
         raise Refused(400, f"the body is not JSON (line {error.lineno}, column {error.colno}).") from None
     except ValueError:
-        # Python's limit on the digits of a whole number.
+        # Python limits the digits of a whole number.
         raise Refused(400, "the body has a number of too many digits.") from None
     return content
 
@@ -201,7 +143,7 @@ def _event(content: Any, received: float, where: str) -> IncomingEvent:
     numbers = {key: value for key in _NUMBERS if (value := reader.integer(key, limits.MAX_COUNT)) is not None}
     if numbers.get("num_defoci", 1) * numbers.get("num_configurations", 1) > limits.MAX_PAIRS:
         raise Refused(400, f"{where}: num_defoci × num_configurations is more than {limits.MAX_PAIRS}.")
-    # Of any event: pages show what is stored.
+    # Checked in any event, because pages show the stored body.
     told_progress = reader.number("progress", 1.0, least=0.0)
     progress = told_progress if name == Event.PROGRESS else None
     if name == Event.PROGRESS and progress is None:
@@ -215,7 +157,7 @@ def _event(content: Any, received: float, where: str) -> IncomingEvent:
     return IncomingEvent(
         simulation=simulation,
         event_id=event_id,
-        key=key_of(simulation, event_id),
+        key=event_key(simulation, event_id),
         name=name,
         time=time,
         received=received,
@@ -243,7 +185,7 @@ def _event(content: Any, received: float, where: str) -> IncomingEvent:
 
 
 class _Reader:
-    """Known keys of one event; what has a wrong type is refused with its name."""
+    """Read known keys of one event. A wrong type raises `Refused` with the name of the key."""
 
     def __init__(self, content: Mapping[str, Any], where: str) -> None:
         self._content = content
@@ -253,7 +195,7 @@ class _Reader:
         raise Refused(400, f"{self._where}: `{key}` is {_kind(value)}. Allowed: {allowed}.")
 
     def name(self, key: str, required: bool = False) -> str:
-        """A short text; an identifier may also be a whole number."""
+        """Return a short text. An identifier may also be a whole number."""
         value = self._content.get(key)
         if value is None and not required:
             return ""
@@ -302,7 +244,7 @@ def _kind(value: Any) -> str:
 
 
 def _time(value: Any) -> float | None:
-    """Seconds since 1970 of ISO 8601 (without offset: UTC), or of a number of seconds; else None."""
+    """Return seconds since 1970 from ISO 8601 (UTC if it has no offset) or from a number of seconds, else None."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return _plausible(float(value)) if abs(value) < limits.MAX_INTEGER else None
     if not isinstance(value, str):
@@ -315,17 +257,11 @@ def _time(value: Any) -> float | None:
 
 
 def _plausible(seconds: float) -> float | None:
-    """A clock that was never set says 1970."""
     return seconds if seconds > _FIRST_PLAUSIBLE_TIME else None
 
 
-def key_of(simulation: str, event_id: str) -> bytes:
-    """What makes an event the same one when it comes again; by this the database finds it."""
-    return hashlib.sha256(f"{simulation}\n{event_id}".encode()).digest()[:16]
-
-
 def _defocus_key(defocus: float | None, index: int | None) -> str:
-    """The defocus' value names it, because its index moves when the next run has one more."""
+    """Name a defocus by its value, because its index changes when the next run has one more defocus."""
     if defocus is not None:
         return defocus_id(defocus)
     return "" if index is None else f"index-{index}"
@@ -341,7 +277,7 @@ def _pairs(value: Any, where: str) -> list[tuple[int, int]]:
         entries = pair if isinstance(pair, list) else []
         if len(entries) != 2 or not all(type(n) is int and 0 <= n <= limits.MAX_INDEX for n in entries):
             allowed = f"pairs of indices from 0 to {limits.MAX_INDEX}"
-            raise Refused(400, f"{where}: `failed` has an entry that is none. Allowed: {allowed}.")
+            raise Refused(400, f"{where}: `failed` has an entry that is not a pair of indices. Allowed: {allowed}.")
         pairs.append((pair[0], pair[1]))
     return pairs
 
@@ -354,7 +290,10 @@ def _shown(name: str, value: Any) -> str:
 
 
 def _stored(content: Mapping[str, Any]) -> str:
-    """The event as ASCII, so that every database takes it: zero characters and halves of pairs stay escaped."""
+    """Return the event as JSON in ASCII.
+
+    Zero characters and halves of character pairs stay escaped, for the database.
+    """
     kept = {
         key: HIDDEN if key not in RESERVED_KEYS and names_a_secret(key) else value for key, value in content.items()
     }
@@ -362,5 +301,5 @@ def _stored(content: Mapping[str, Any]) -> str:
 
 
 def is_known(name: str) -> bool:
-    """Whether an event is one of those that change a simulation's state; all others are only stored."""
+    """Return whether an event of this name changes the state of a simulation. Other events are only stored."""
     return name in EVENT_NAMES

@@ -1,4 +1,4 @@
-"""The web application: who may ask, what every answer carries, how errors look, and the routes that take events."""
+"""The web application: admission of requests, headers and errors of all answers, and the routes that take events."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from stemphony.monitor.web import api, pages
 from stemphony.monitor.web.services import Services
 
 TRY_AGAIN_S: Final = 5
+"""Value of `Retry-After` while the database does not answer [s]."""
+
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -30,14 +32,16 @@ HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-# The last one stands in the example of STEMsalabim's documentation.
 EVENT_PATHS: Final = ("/", "/events", "/stemsalabim-reporting")
+"""Addresses that take one event. The last one is the example in the documentation of STEMsalabim."""
+
 _FREE_PATHS: Final = ("/healthz", "/static/")
 
 
 def make_application(services: Services) -> Flask:
-    """Make the application of a monitor."""
-    app = Flask("stemphony.monitor")  # templates and static files lie in that folder
+    """Return the web application of a monitor."""
+    # Flask looks for templates and static files in the folder of this package.
+    app = Flask("stemphony.monitor")
     app.config["MAX_CONTENT_LENGTH"] = limits.MAX_BODY_BYTES
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
@@ -73,15 +77,20 @@ def make_application(services: Services) -> Flask:
         return response
 
     @app.errorhandler(Exception)
-    def our_fault(error: Exception) -> Response:
+    def internal_error(error: Exception) -> Response:
         if is_away(error):
             services.note_away(reason(error))
-            return _try_again("the database does not answer. Try again in some seconds; the monitor's log says why.")
+            return _try_again(
+                "the database does not answer. Try again in some seconds. The monitor's log has the reason."
+            )
         app.logger.error("%s %r: %s", request.method, request.path, type(error).__name__, exc_info=error)
-        return _error(500, "the monitor failed to answer this; its log says why.")
+        return _error(500, "the monitor failed to answer this. Its log has the reason.")
+
+    def event() -> Response:
+        return _receipt(services.writer.store([incoming.read_event(_body(), services.clock())]))
 
     for path in EVENT_PATHS:
-        app.add_url_rule(path, f"event_{path}", _one_event(services), methods=["POST"])
+        app.add_url_rule(path, f"event_{path}", event, methods=["POST"])
 
     @app.post("/events/batch")
     def batch() -> Response:
@@ -92,18 +101,11 @@ def make_application(services: Services) -> Flask:
     return app
 
 
-def _one_event(services: Services):  # type: ignore[no-untyped-def]
-    def event() -> Response:
-        return _receipt(services.writer.store([incoming.read_event(_body(), services.clock())]))
-
-    return event
-
-
 def _body() -> bytes:
     if request.mimetype != "application/json":
         raise Refused(415, "Content-Type must be application/json.")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise Refused(415, "Content-Encoding is not supported; send the JSON as it is.")
+        raise Refused(415, "Content-Encoding is not supported. Send the JSON without compression.")
     return request.get_data(cache=False)
 
 
@@ -113,41 +115,42 @@ def _receipt(receipt: Receipt) -> Response:
 
 
 def _admit(services: Services) -> Response | None:
-    """Let a request pass, or answer it: its rate, the name it asks for, its credential."""
+    """Return None for an admitted request, else the answer. It checks rate, header `Host` and credential."""
     if request.path.startswith(_FREE_PATHS):
         return None
     header = request.headers.get("Authorization", "")
-    credential = services.gate.who(header) if header else None
+    credential = services.gate.credential_of(header) if header else None
     client = credential.name if credential else f"address {request.remote_addr}"
     if (wait_s := services.rate.wait_s(client)) > 0:
         response = _error(429, "too many requests.")
         response.headers["Retry-After"] = str(max(1, round(wait_s + 0.5)))
         return response
     if services.gate.is_open:
-        return _admit_anybody(services)
+        return _admit_without_credentials(services)
     return _admit_role(credential)
 
 
-def _admit_anybody(services: Services) -> Response | None:
+def _admit_without_credentials(services: Services) -> Response | None:
     host = urlsplit(f"//{request.host}").hostname or ""
     if host not in services.hosts:
-        return _error(403, f"this monitor has no credentials and answers to {', '.join(sorted(services.hosts))} only.")
+        names = ", ".join(sorted(services.hosts))
+        return _error(403, f"this monitor has no credentials, so it only answers to {names}.")
     return None
 
 
 def _admit_role(credential: Credential | None) -> Response | None:
     if credential is None:
-        response = _error(401, "name and secret of a credential are needed: `stemphony monitor token add`.")
+        response = _error(401, "a credential is missing or wrong. `stemphony monitor token add` creates one.")
         response.headers["WWW-Authenticate"] = 'Basic realm="Stemphony monitor", charset="UTF-8"'
         return response
     wanted = Role.READER if request.method in ("GET", "HEAD", "OPTIONS") else Role.WRITER
     if credential.role is not wanted:
-        return _error(403, f"{credential.name} is a {credential.role.value}; this needs a {wanted.value}.")
+        return _error(403, f"{credential.name} is a {credential.role.value}. This needs a {wanted.value}.")
     return None
 
 
 def _error(status: int, what: str) -> Response:
-    """JSON for programs, a page for browsers."""
+    """Return an error as JSON, or as a page if a browser asks for one."""
     best = request.accept_mimetypes.best_match(["application/json", "text/html"], default="application/json")
     if best == "text/html" and request.method == "GET" and not request.path.startswith("/api/"):
         return Response(render_template("error.html", status=status, what=what), status, mimetype="text/html")

@@ -1,28 +1,27 @@
-"""The monitor about itself, in the text format of Prometheus."""
+"""Metrics of the monitor itself, in the text format of Prometheus."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Final
 
-from stemphony.monitor.database import reading
-from stemphony.monitor.notify import notification
+from stemphony.monitor.database import outbox, simulations
 from stemphony.monitor.web.services import Services
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def exposition(services: Services) -> str:
-    """Give all metrics."""
+    """Return all metrics."""
     counts = services.writer.counts
     with services.database.reader.begin() as connection:
-        states = reading.counts(connection, services.clock(), services.stale_after_s)
-        untold = notification.waiting(connection)
+        states = simulations.counts(connection, services.clock(), services.stale_after_s)
+        undelivered = outbox.waiting(connection)
     refusals = sorted(services.refusals.items())
     lines: list[str] = []
     for name, kind, what, values in (
         ("events_stored_total", "counter", "Events stored since the start.", [("", counts.stored)]),
-        ("events_duplicate_total", "counter", "Events that were known already.", [("", counts.duplicates)]),
+        ("events_duplicate_total", "counter", "Events that the database already had.", [("", counts.duplicates)]),
         (
             "requests_refused_total", "counter", "Requests answered with an error, by status.",
             [(f'{{status="{status}"}}', number) for status, number in refusals],
@@ -30,10 +29,10 @@ def exposition(services: Services) -> str:
         ("commits_total", "counter", "Transactions.", [("", counts.commits)]),
         ("commit_seconds_total", "counter", "Time spent in transactions.", [("", round(counts.commit_s, 6))]),
         ("commit_failures_total", "counter", "Transactions that the database refused.", [("", counts.failures)]),
-        ("last_commit_timestamp_seconds", "gauge", "Time of the last one.", [("", round(counts.last_commit, 3))]),
+        ("last_commit_timestamp_seconds", "gauge", "Time of the latest one.", [("", round(counts.last_commit, 3))]),
         ("requests_waiting", "gauge", "Requests that wait for the next transaction.", [("", services.writer.waiting)]),
         ("up", "gauge", "Whether the database takes events.", [("", int(services.writer.is_well))]),
-        ("notifications_waiting", "gauge", "Notifications that have not reached their target.", [("", untold)]),
+        ("notifications_waiting", "gauge", "Notifications that wait for delivery.", [("", undelivered)]),
         (
             "simulations", "gauge", "Simulations by state.",
             [(f'{{state="{state.value}"}}', number) for state, number in states.items()],

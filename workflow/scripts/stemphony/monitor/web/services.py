@@ -1,4 +1,4 @@
-"""What the routes share: the database and its writer, credentials, limits, the clock."""
+"""What all routes share: the database and its writer, credentials, limits, the clock."""
 
 from __future__ import annotations
 
@@ -10,23 +10,30 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from stemphony.monitor.database.connection import Database
-from stemphony.monitor.database.credentials import Gate
-from stemphony.monitor.intake.limits import RateLimit
 from stemphony.monitor.intake.writer import Writer
 from stemphony.monitor.state import STALE_AFTER_S
+from stemphony.monitor.web.gate import Gate
+from stemphony.monitor.web.rate_limit import RateLimit
 
 TELL_AGAIN_S: Final = 60.0
+"""The log repeats that the database cannot be read after this time [s]."""
 
 
 @dataclass
 class Services:
-    """One monitor.
+    """The parts of one monitor that its routes use.
 
     Attributes
     ----------
     hosts : frozenset of str
-        Names that the header `Host` may have while there are no credentials: without this, a page of any web site
-        could be made to read a monitor on the loopback (DNS rebinding).
+        Allowed values of the header `Host` while there are no credentials. Without this check, a page of any web site
+        could read a monitor on the loopback (DNS rebinding).
+    clock : callable
+        Seconds since 1970.
+    say : callable
+        Takes one line for the log.
+    refusals : Counter
+        Number of answers with each error status.
     """
 
     database: Database
@@ -47,7 +54,7 @@ class Services:
             self.refusals[status] += 1
 
     def note_away(self, what: str) -> None:
-        """Say that the database cannot be read, once a minute and not for each request."""
+        """Log that the database cannot be read, at most once a minute."""
         now = time.monotonic()
         with self._counting:
             if self._away_said_at is not None and now - self._away_said_at < TELL_AGAIN_S:
@@ -56,7 +63,7 @@ class Services:
         self.say(f"{self.database.name} cannot be read: {what}. Pages and the API answer 503.")
 
     def note_read(self) -> None:
-        """Say so when it can be read again."""
+        """Log that the database can be read again, if the log said that it could not."""
         if self._away_said_at is None:
             return
         with self._counting:

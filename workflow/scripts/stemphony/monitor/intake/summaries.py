@@ -1,9 +1,9 @@
-"""What an event changes in the summary of its simulation and of its pair of defocus and configuration.
+"""What an event changes in the summary of its simulation and of its pair (defocus, configuration).
 
-Pure, and as good as the same whatever the order of arrival: an event that is older than what a pair or a run shows
-changes no state. Only what FAILED says of a pair is lost if the pair's own first event comes later; its ERROR mends
-that. Pairs are ordered by (attempt, position), runs by their number; clocks of nodes decide nothing but how long
-something took.
+The functions are pure, and the order of arrival hardly matters: an event that is older than the state of a pair or a
+run changes no state. One case depends on the order. FAILED lists a pair before the first event of that pair has
+arrived; the pair then fails with its own ERROR. Pairs are ordered by (attempt, position) and runs by their number. The
+clocks of nodes only decide durations.
 """
 
 from __future__ import annotations
@@ -12,112 +12,46 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from stemphony.monitor.intake.incoming import IncomingEvent
+from stemphony.monitor.records import (
+    FAILED,
+    FINISHED,
+    RUNNING,
+    DefocusSummary,
+    IncomingEvent,
+    PairSummary,
+    SimulationSummary,
+)
 from stemphony.status.events import Event
 
-RUNNING: Final = "running"
-FINISHED: Final = "finished"
-FAILED: Final = "failed"
-
 ENDS: Final = (Event.FINISH.value, Event.FAILED.value, Event.CANCELLED.value)
-"""Events of which one ends a run."""
+"""Events that end a run."""
 
 PAUSE_S: Final = 1.0
-"""Events that arrive closer together than this belong to one burst, and say nothing of the usual pause."""
+"""Events that arrive closer together than this [s] belong to one burst. The usual pause ignores them."""
 
 SAMPLES: Final = 32
-"""Points of the curve of work over time that are kept for the rate."""
+"""Points of the curve of work over time that a summary keeps for the rate. They are stored with each event."""
 
 _LASTING: Final = ("num_threads", "num_processors", "num_defoci", "num_configurations")
-"""Numbers that every event tells; the others belong to the start or to the end of a run."""
+"""Numbers in every event. The others appear only at the start or the end of a run."""
 
 _LATEST_FIRST_PERCENT: Final = 2
-"""Number of the first percent in its attempt: at most START_DEFOCUS and START_FP_CONFIGURATION come first."""
+"""Largest `seq` of the first PROGRESS of an attempt: only START_DEFOCUS and START_FP_CONFIGURATION precede it."""
 
 _UNKNOWN: Final = -1.0
-"""Share that an attempt began with, before its first percent has arrived."""
-
-
-@dataclass(slots=True)
-class SimulationSummary:
-    """One simulation; the columns of its table."""
-
-    row: int
-    uid: str
-    title: str = ""
-    version: str = ""
-    git_commit: str = ""
-    num_threads: int = 0
-    num_processors: int = 0
-    num_defoci: int = 0
-    num_configurations: int = 0
-    run: int = -1
-    run_started: float = 0.0
-    start_told: int = 0
-    num_jobs: int = 0
-    latest_time: float = 0.0
-    ended: str = ""
-    ended_at: float | None = None
-    end_message: str = ""
-    num_failed: int = 0
-    num_never_ran: int = 0
-    first_received: float = 0.0
-    last_received: float = 0.0
-    pauses_s: float = 0.0
-    pauses: int = 0
-    finished: int = 0
-    failed: int = 0
-    running: int = 0
-    work: float = 0.0
-    run_work: float = 0.0
-    run_resumed: float = 0.0
-    run_finished: int = 0
-    samples: list[list[float]] = field(default_factory=list)
-    events: int = 0
-    revision: int = 0
-
-
-@dataclass(slots=True)
-class PairSummary:
-    """One (defocus, configuration): its latest attempt; the columns of its table."""
-
-    simulation: int
-    defocus_key: str
-    configuration: int
-    state: str = RUNNING
-    progress: float = 0.0
-    resumed: float = 0.0
-    run: int = 0
-    attempt: int = -1
-    position: int = -1
-    job: str = ""
-    message: str = ""
-    started: float = 0.0
-    updated: float = 0.0
-    revision: int = 0
-
-
-@dataclass(slots=True)
-class DefocusSummary:
-    """One defocus; the columns of its table."""
-
-    simulation: int
-    key: str
-    defocus: float | None = None
-    defocus_index: int | None = None
-    run: int = -1
+"""Value of `resumed` before the first PROGRESS of an attempt has arrived."""
 
 
 @dataclass(slots=True)
 class Change:
-    """What one event came to.
+    """What one event changed beyond the summary itself.
 
     Attributes
     ----------
     ended : str
-        The event that ended the latest run, if this was it: FINISH, FAILED or CANCELLED.
+        FINISH, FAILED or CANCELLED if this event ended the latest run, else empty.
     listed : list of (int, int)
-        Pairs of indices that FAILED lists, where it speaks of the latest run.
+        Pairs (defocus index, configuration index) that FAILED of the latest run lists.
     """
 
     ended: str = ""
@@ -125,16 +59,16 @@ class Change:
 
 
 def in_its_run(simulation: SimulationSummary, event: IncomingEvent) -> IncomingEvent:
-    """Give an event the run that it belongs to, if its program counts none, as STEMsalabim does not.
+    """Return an event with the number of its run. Events of STEMsalabim have none, so this function counts.
 
-    There each start begins the next run. One process sends all events, so its own clock tells which run an event
-    belongs to; what is older than the start of the latest run changes nothing of it. It sends an event once, whatever
-    becomes of it: an end that comes later than the end of the run is one whose start was lost.
+    Each START_SIMULATION begins the next run. One process of STEMsalabim sends all its events, so their times show to
+    which run an event belongs. STEMsalabim sends each event once: if an end is later than the end of the latest run,
+    the start of another run was lost.
 
     Returns
     -------
     IncomingEvent
-        The event itself if it has a run.
+        The same event if it has a run.
     """
     if event.run or not event.foreign:
         return event
@@ -152,7 +86,7 @@ def in_its_run(simulation: SimulationSummary, event: IncomingEvent) -> IncomingE
 
 
 def update_simulation(simulation: SimulationSummary, event: IncomingEvent) -> Change:
-    """Let a simulation know of an event, before its pair does."""
+    """Update the summary of a simulation. Call `update_pair` after this."""
     change = Change()
     _note_arrival(simulation, event.received)
     if event.run > simulation.run:
@@ -177,9 +111,9 @@ def update_simulation(simulation: SimulationSummary, event: IncomingEvent) -> Ch
 
 
 def _note_start(simulation: SimulationSummary, event: IncomingEvent) -> None:
-    """A run begins when its START_SIMULATION says; before that has arrived, with the earliest event of it.
+    """Set the start of a run: the time of START_SIMULATION, or of the earliest event until that has arrived.
 
-    So a node whose clock is years behind makes no run of years.
+    A node whose clock is years behind thus does not make a run of years.
     """
     tells = event.name == Event.START_SIMULATION
     if tells and not simulation.start_told:
@@ -192,7 +126,7 @@ def _note_start(simulation: SimulationSummary, event: IncomingEvent) -> None:
 
 
 def _jobs_told(simulation: SimulationSummary, event: IncomingEvent) -> int:
-    """Jobs that a run has to do, 0 if its start does not say. STEMsalabim computes all, each time."""
+    """Return the number of jobs of a run, 0 if it is not known. STEMsalabim computes all pairs in each run."""
     if event.foreign:
         return event.numbers.get("num_defoci", 0) * event.numbers.get("num_configurations", 0)
     return event.numbers.get("num_jobs", 0)
@@ -210,7 +144,7 @@ def _note_arrival(simulation: SimulationSummary, received: float) -> None:
 
 
 def _begin_run(simulation: SimulationSummary, event: IncomingEvent) -> None:
-    """What ran in the run before runs no more: its progress is lost, its results are not."""
+    """Begin the next run. Pairs that were running lose their progress, finished ones stay finished."""
     simulation.run, simulation.run_started = event.run, event.time
     simulation.start_told = int(event.name == Event.START_SIMULATION)
     simulation.latest_time = event.time
@@ -227,7 +161,7 @@ def _begin_run(simulation: SimulationSummary, event: IncomingEvent) -> None:
 
 
 def update_pair(simulation: SimulationSummary, pair: PairSummary, event: IncomingEvent) -> bool:
-    """Let a pair and the sums of its simulation know of an event. Gives whether anything changed.
+    """Update the summary of a pair and the sums of its simulation. Return whether anything changed.
 
     Call `update_simulation` first.
     """
@@ -270,18 +204,18 @@ def _advance(pair: PairSummary, event: IncomingEvent) -> None:
         pair.state, pair.message = FAILED, event.message
     elif event.name == Event.PROGRESS and event.progress is not None:
         if pair.resumed == _UNKNOWN:
-            # What the first percent of an attempt says was there before: it goes on from a checkpoint.
+            # The first PROGRESS of an attempt gives the part that came from a checkpoint.
             is_first = event.seq is not None and event.seq <= _LATEST_FIRST_PERCENT
             pair.resumed = event.progress if is_first else 0.0
         pair.progress = event.progress
-        # STEMsalabim tells the end of a configuration by this alone.
+        # STEMsalabim has no other sign for the end of a configuration.
         pair.state = FINISHED if event.foreign and event.progress >= 1 else RUNNING
     elif event.foreign and event.name == Event.START_FP_CONFIGURATION:
         pair.state, pair.progress, pair.message, pair.started = RUNNING, 0.0, "", event.time
 
 
 def fail_listed(simulation: SimulationSummary, pair: PairSummary) -> bool:
-    """Take it from FAILED that a pair failed whose own ERROR never came. Gives whether anything changed."""
+    """Mark a pair as failed that FAILED lists and whose own ERROR did not arrive. Return whether anything changed."""
     if pair.state != RUNNING or pair.run != simulation.run:
         return False
     before = _share(simulation, pair)
@@ -291,12 +225,12 @@ def fail_listed(simulation: SimulationSummary, pair: PairSummary) -> bool:
     simulation.run_work -= before[1]
     simulation.run_resumed -= before[4]
     pair.state = FAILED
-    pair.message = pair.message or "failed, as the end of the run says; its own message did not arrive"
+    pair.message = pair.message or "The run reports this pair as failed. The message of the job did not arrive."
     return True
 
 
 def _share(simulation: SimulationSummary, pair: PairSummary) -> tuple[int, float, int, int, float]:
-    """What a pair is to the sums: running, work, finished, failed, and what of the work its attempt began with."""
+    """Return what a pair adds to the sums: running, work, finished, failed, and work from a checkpoint."""
     resumed = max(0.0, pair.resumed)
     if pair.attempt < 0:
         return 0, 0.0, 0, 0, 0.0
@@ -310,7 +244,7 @@ def _share(simulation: SimulationSummary, pair: PairSummary) -> tuple[int, float
 
 
 def _sample(simulation: SimulationSummary, time: float) -> None:
-    """Keep the curve of work over time with few points: every other one goes when there are too many."""
+    """Add a point to the curve of work over time. If there are too many, drop every other one."""
     samples = simulation.samples
     span = simulation.latest_time - simulation.run_started
     if samples and time - samples[-1][0] < max(1.0, span / SAMPLES):
@@ -321,10 +255,21 @@ def _sample(simulation: SimulationSummary, time: float) -> None:
 
 
 def update_defocus(defocus: DefocusSummary, event: IncomingEvent) -> bool:
-    """Let a defocus know its value and its latest index. Gives whether anything changed."""
+    """Update the value and the index of a defocus. Return whether anything changed."""
     before = (defocus.defocus, defocus.defocus_index, defocus.run)
     if event.run >= defocus.run:
         defocus.run = event.run
         defocus.defocus = event.defocus if event.defocus is not None else defocus.defocus
         defocus.defocus_index = event.defocus_index if event.defocus_index is not None else defocus.defocus_index
     return (defocus.defocus, defocus.defocus_index, defocus.run) != before
+
+
+def note_unknown(simulation: SimulationSummary, event: IncomingEvent) -> Change:
+    """Update the summary for an event of an unknown name. It only shows that the simulation is alive."""
+    if not simulation.events:
+        simulation.first_received = event.received
+        simulation.run = max(simulation.run, event.run)
+        simulation.run_started = simulation.latest_time = event.time
+    simulation.events += 1
+    simulation.last_received = max(simulation.last_received, event.received)
+    return Change()

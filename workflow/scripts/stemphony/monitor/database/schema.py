@@ -1,22 +1,37 @@
-"""The tables as they are now; `migrations` makes them. Times are seconds since 1970, written by the receiver."""
+"""The schema of the database. `migrations` creates it. Times are seconds since 1970 by the receiver's clock."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Float, Integer, LargeBinary, MetaData, SmallInteger, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
 
 METADATA: Final = MetaData()
 
 NO_SIMULATION: Final = 0
-"""What the event of `stemphony report test` belongs to: it is stored, and shown nowhere."""
+"""Value of `event.simulation` for the event of `stemphony report test`. It is stored, and no page shows it."""
+
+# SQLite uses the column as its own row number only if the type is INTEGER.
+_ROW_NUMBER: Final = BigInteger().with_variant(Integer, "sqlite")
 
 SIMULATION: Final = Table(
     "simulation",
     METADATA,
-    Column("row", BigInteger, primary_key=True),
+    Column("row", _ROW_NUMBER, primary_key=True, autoincrement=False),
     Column("uid", Text, nullable=False, unique=True),
-    # As the latest event of the latest run says.
+    # From the latest event of the latest run.
     Column("title", Text, nullable=False),
     Column("version", Text, nullable=False),
     Column("git_commit", Text, nullable=False),
@@ -24,35 +39,39 @@ SIMULATION: Final = Table(
     Column("num_processors", Integer, nullable=False),
     Column("num_defoci", Integer, nullable=False),
     Column("num_configurations", Integer, nullable=False),
-    # The latest run and its end, if it has one.
+    # The latest run and its end. `ended` is empty while it has none.
     Column("run", Integer, nullable=False),
-    Column("run_started", Float, nullable=False),
-    # 1: by the run's own START_SIMULATION, 0: by the earliest event that has arrived.
+    Column("run_started", Double, nullable=False),
+    # 1: START_SIMULATION gave `run_started`. 0: the earliest event that has arrived gave it.
     Column("start_told", Integer, nullable=False),
-    # Jobs that the run has to do; 0 if nothing says so.
+    # Jobs of the run. 0 if no event gives the number.
     Column("num_jobs", Integer, nullable=False),
-    Column("latest_time", Float, nullable=False),
+    # Time of the latest event by the sender's clock.
+    Column("latest_time", Double, nullable=False),
     Column("ended", Text, nullable=False),
-    Column("ended_at", Float),
+    Column("ended_at", Double),
     Column("end_message", Text, nullable=False),
     Column("num_failed", Integer, nullable=False),
     Column("num_never_ran", Integer, nullable=False),
-    # Arrival, for what is inferred from silence.
-    Column("first_received", Float, nullable=False),
-    Column("last_received", Float, nullable=False),
-    Column("pauses_s", Float, nullable=False),
+    # Arrival times. A run is stale if they are too long ago.
+    Column("first_received", Double, nullable=False),
+    Column("last_received", Double, nullable=False),
+    # Sum and number of the pauses between events of the run.
+    Column("pauses_s", Double, nullable=False),
     Column("pauses", Integer, nullable=False),
-    # Sums over its pairs, kept up with each event.
+    # Sums over the pairs, updated with each event. `work` counts configurations, with parts.
     Column("finished", Integer, nullable=False),
     Column("failed", Integer, nullable=False),
     Column("running", Integer, nullable=False),
-    Column("work", Float, nullable=False),
-    Column("run_work", Float, nullable=False),
-    # What of it attempts began with, from their checkpoints.
-    Column("run_resumed", Float, nullable=False),
+    Column("work", Double, nullable=False),
+    Column("run_work", Double, nullable=False),
+    # Part of `run_work` that attempts took from their checkpoints.
+    Column("run_resumed", Double, nullable=False),
     Column("run_finished", Integer, nullable=False),
+    # JSON: points (time, work) of the run.
     Column("samples", Text, nullable=False),
     Column("events", Integer, nullable=False),
+    # Row of the latest event.
     Column("revision", BigInteger, nullable=False),
 )
 
@@ -61,7 +80,7 @@ DEFOCUS: Final = Table(
     METADATA,
     Column("simulation", BigInteger, primary_key=True),
     Column("key", Text, primary_key=True),
-    Column("defocus", Float),
+    Column("defocus", Double),
     Column("defocus_index", Integer),
     Column("run", Integer, nullable=False),
 )
@@ -73,17 +92,18 @@ PAIR: Final = Table(
     Column("defocus_key", Text, primary_key=True),
     Column("configuration", Integer, primary_key=True),
     Column("state", Text, nullable=False),
-    Column("progress", Float, nullable=False),
-    # What it began with, from a checkpoint; -1 before its first percent.
-    Column("resumed", Float, nullable=False),
+    Column("progress", Double, nullable=False),
+    # Part of the attempt that came from a checkpoint. −1 before its first PROGRESS.
+    Column("resumed", Double, nullable=False),
     Column("run", Integer, nullable=False),
     Column("attempt", BigInteger, nullable=False),
     Column("position", BigInteger, nullable=False),
     Column("job", Text, nullable=False),
     Column("message", Text, nullable=False),
-    Column("started", Float, nullable=False),
-    Column("updated", Float, nullable=False),
+    Column("started", Double, nullable=False),
+    Column("updated", Double, nullable=False),
     Column("revision", BigInteger, nullable=False),
+    Index("pair_changes", "simulation", "revision"),
 )
 
 PARAMETER: Final = Table(
@@ -92,6 +112,7 @@ PARAMETER: Final = Table(
     Column("simulation", BigInteger, primary_key=True),
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
+    Index("parameter_names", "name"),
 )
 
 PREVIEW: Final = Table(
@@ -100,12 +121,12 @@ PREVIEW: Final = Table(
     Column("simulation", BigInteger, primary_key=True),
     Column("defocus_key", Text, primary_key=True),
     Column("configuration", Integer, primary_key=True),
-    Column("low", Float, nullable=False),
-    Column("high", Float, nullable=False),
+    Column("low", Double, nullable=False),
+    Column("high", Double, nullable=False),
     Column("pixels", LargeBinary, nullable=False),
 )
 
-# The sum of the images of a defocus, all of one detector and one size.
+# The sum of the images of a defocus. All of them have one detector and one size.
 PREVIEW_SUM: Final = Table(
     "preview_sum",
     METADATA,
@@ -121,22 +142,24 @@ PREVIEW_SUM: Final = Table(
 EVENT: Final = Table(
     "event",
     METADATA,
-    Column("row", BigInteger, primary_key=True),
+    Column("row", _ROW_NUMBER, primary_key=True, autoincrement=False),
     Column("simulation", BigInteger, nullable=False),
     Column("key", LargeBinary, nullable=False, unique=True),
     Column("event_id", Text, nullable=False),
     Column("name", Text, nullable=False),
-    Column("time", Float, nullable=False),
-    Column("received", Float, nullable=False),
+    Column("time", Double, nullable=False),
+    Column("received", Double, nullable=False),
     Column("run", Integer, nullable=False),
     Column("job", Text, nullable=False),
     Column("attempt", BigInteger, nullable=False),
     Column("seq", BigInteger),
     Column("defocus_key", Text, nullable=False),
     Column("configuration", Integer),
-    # 0: one of the many that tell a percent.
+    # 0: a progress report.
     Column("notable", SmallInteger, nullable=False),
     Column("body", Text, nullable=False),
+    Index("event_order", "simulation", "row"),
+    Index("event_notable", "simulation", "row", sqlite_where=text("notable = 1"), postgresql_where=text("notable = 1")),
 )
 
 CREDENTIAL: Final = Table(
@@ -145,23 +168,25 @@ CREDENTIAL: Final = Table(
     Column("name", Text, primary_key=True),
     Column("role", Text, nullable=False),
     Column("digest", Text, nullable=False),
-    Column("created", Float, nullable=False),
+    Column("created", Double, nullable=False),
 )
 
 NOTIFICATION: Final = Table(
     "notification",
     METADATA,
     Column("simulation", BigInteger, primary_key=True),
-    # Row of the event that it is about: the end of a run, or the last one before a silence.
+    # Row of the event that caused it: the end of a run, or the last event before a silence.
     Column("event", BigInteger, primary_key=True),
     Column("kind", Text, primary_key=True),
     Column("target", Text, primary_key=True),
     Column("run", Integer, nullable=False),
-    Column("created", Float, nullable=False),
-    Column("due", Float),
+    Column("created", Double, nullable=False),
+    # Time of the next try. NULL after delivery, or if it was given up.
+    Column("due", Double),
     Column("tries", Integer, nullable=False),
-    Column("sent", Float),
+    Column("sent", Double),
     Column("trouble", Text, nullable=False),
-    # What is told, as it was when it was written down; JSON.
+    # JSON: the state of the simulation when the notification was created.
     Column("notice", Text, nullable=False),
+    Index("notification_due", "due", sqlite_where=text("due IS NOT NULL"), postgresql_where=text("due IS NOT NULL")),
 )

@@ -1,0 +1,140 @@
+"""Keep the small images of finished jobs, and their mean over the configurations of a defocus.
+
+This module uses no numpy, because the environment of a monitor does not have it.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, select
+
+from stemphony.monitor.database import schema
+from stemphony.monitor.records import PairSummary, Preview
+
+LISTED_IMAGES: Final = 24
+"""A page shows at most this many images. They are on screen at once."""
+
+_WHITE: Final = 255
+
+
+@dataclass(slots=True)
+class MeanImage:
+    """The mean of images of one detector and one size, kept as their sum."""
+
+    detector: str
+    width: int
+    number: int = 0
+    sums: array[float] = field(default_factory=lambda: array("d"))
+
+    @classmethod
+    def from_columns(cls, row: Any) -> Self:
+        """Make it of the columns `detector`, `width`, `number` and `sums`."""
+        image = cls(row.detector, row.width, row.number)
+        image.sums.frombytes(bytes(row.sums))
+        _swap_to_little_endian(image.sums)
+        return image
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns that `from_columns` reads."""
+        sums = array("d", self.sums)
+        _swap_to_little_endian(sums)
+        return {"detector": self.detector, "width": self.width, "number": self.number, "sums": sums.tobytes()}
+
+    def fits(self, image: Preview) -> bool:
+        """Return whether an image has the same detector and size."""
+        return (self.detector, self.width, len(self.sums)) == (image.detector, image.width, len(image.pixels))
+
+    def add(self, low: float, high: float, pixels: bytes, times: int = 1) -> None:
+        """Add an image. With `times` −1, remove it."""
+        step = (high - low) / _WHITE
+        sums = self.sums or array("d", bytes(8 * len(pixels)))
+        self.sums = array(
+            "d", (before + times * (low + step * gray) for before, gray in zip(sums, pixels, strict=True))
+        )
+        self.number += times
+
+    def gray(self) -> bytes:
+        """Return 8-bit pixels, row by row: 0 for the smallest value, 255 for the largest."""
+        low, high = min(self.sums), max(self.sums)
+        span = high - low
+        # The order of operations matters: the inverse of a very small span is infinite.
+        return bytes(round(_WHITE * ((value - low) / span)) if span > 0 else 0 for value in self.sums)
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """What a page needs about the mean image of a defocus before it loads the image."""
+
+    defocus_key: str
+    defocus: float | None
+    detector: str
+    number: int
+    revision: int
+    width: int
+    height: int
+
+
+def keep(connection: Connection, pair: PairSummary, image: Preview) -> None:
+    """Add the image of a pair to the mean of its defocus. It replaces an earlier image of the same pair."""
+    one = schema.PREVIEW
+    of_defocus = and_(one.c.simulation == pair.simulation, one.c.defocus_key == pair.defocus_key)
+    own = and_(of_defocus, one.c.configuration == pair.configuration)
+    mean = mean_of(connection, pair.simulation, pair.defocus_key)
+    if mean is None or not mean.fits(image):
+        # Images of another detector or size come from another config, so they are not part of this mean.
+        mean = MeanImage(image.detector, image.width)
+        connection.execute(delete(one).where(of_defocus))
+    before = connection.execute(select(one.c.low, one.c.high, one.c.pixels).where(own)).first()
+    if before is not None:
+        mean.add(before.low, before.high, bytes(before.pixels), -1)
+        connection.execute(delete(one).where(own))
+    mean.add(image.low, image.high, image.pixels)
+    place = {"simulation": pair.simulation, "defocus_key": pair.defocus_key}
+    levels = {"low": image.low, "high": image.high, "pixels": image.pixels}
+    connection.execute(one.insert(), {**place, "configuration": pair.configuration, **levels})
+    connection.execute(delete(schema.PREVIEW_SUM).where(_sum_at(pair.simulation, pair.defocus_key)))
+    connection.execute(schema.PREVIEW_SUM.insert(), {**place, **mean.columns, "revision": pair.revision})
+
+
+def mean_of(connection: Connection, simulation: int, defocus_key: str) -> MeanImage | None:
+    """Return the mean image of a defocus, or None if none of its jobs has sent an image."""
+    found = connection.execute(select(schema.PREVIEW_SUM).where(_sum_at(simulation, defocus_key))).first()
+    return MeanImage.from_columns(found) if found else None
+
+
+def _sum_at(simulation: int, defocus_key: str) -> ColumnElement[bool]:
+    table = schema.PREVIEW_SUM
+    return and_(table.c.simulation == simulation, table.c.defocus_key == defocus_key)
+
+
+def listed(connection: Connection, simulation: int) -> list[ImageEntry]:
+    """Return the mean images of a simulation, ordered by defocus, at most `LISTED_IMAGES`."""
+    table, defocus = schema.PREVIEW_SUM, schema.DEFOCUS
+    here = and_(defocus.c.simulation == table.c.simulation, defocus.c.key == table.c.defocus_key)
+    own = table.c
+    columns = (own.defocus_key, defocus.c.defocus, own.detector, own.number, own.revision, own.width)
+    question = (
+        select(*columns, func.length(own.sums).label("size"))
+        .select_from(table.outerjoin(defocus, here))
+        .where(table.c.simulation == simulation)
+        .order_by(defocus.c.defocus, table.c.defocus_key)
+        .limit(LISTED_IMAGES)
+    )
+    # A sum has 8 bytes for each pixel.
+    return [
+        ImageEntry(
+            row.defocus_key, row.defocus, row.detector, row.number, row.revision, row.width, row.size // 8 // row.width
+        )
+        for row in connection.execute(question)
+    ]
+
+
+def _swap_to_little_endian(values: array[float]) -> None:
+    """Swap bytes between the order of this machine and that of the database, in either direction."""
+    if sys.byteorder == "big":
+        values.byteswap()

@@ -1,0 +1,62 @@
+"""Notifications that wait for delivery, in the table `notification`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, func, select, update
+
+from stemphony.monitor.database import schema
+from stemphony.monitor.state import State
+
+DUE_AT_ONCE: Final = 50
+"""A target reads at most this many notifications at once, so that it notices soon when the monitor stops."""
+
+_TABLE: Final = schema.NOTIFICATION
+
+
+def due(connection: Connection, target: str, now: float) -> list[Mapping[str, Any]]:
+    """Return the notifications of a target that are due at the time `now`, the oldest first."""
+    question = select(_TABLE).where(_TABLE.c.target == target, _TABLE.c.due <= now)
+    rows = connection.execute(question.order_by(_TABLE.c.created).limit(DUE_AT_ONCE)).mappings()
+    return [dict(row) for row in rows]
+
+
+def note(row: Mapping[str, Any], values: Mapping[str, Any], connection: Connection) -> None:
+    """Write what became of a notification."""
+    keys = (column == row[column.name] for column in _TABLE.primary_key)
+    connection.execute(update(_TABLE).where(*keys).values(**values))
+
+
+def add(rows: Sequence[Mapping[str, Any]], connection: Connection) -> None:
+    """Insert notifications."""
+    connection.execute(_TABLE.insert(), rows)
+
+
+def has_strangers(connection: Connection, targets: Sequence[str]) -> bool:
+    """Return whether notifications wait for targets that are not listed."""
+    question = select(_TABLE.c.target).where(_TABLE.c.due.is_not(None), _TABLE.c.target.not_in(targets))
+    return connection.execute(question.limit(1)).first() is not None
+
+
+def drop_strangers(targets: Sequence[str], connection: Connection) -> None:
+    """Give up the notifications that wait for targets that are not listed."""
+    strangers = _TABLE.c.due.is_not(None), _TABLE.c.target.not_in(targets)
+    values = {"due": None, "trouble": "the target is no longer configured"}
+    connection.execute(update(_TABLE).where(*strangers).values(**values))
+
+
+def noted_silences(connection: Connection, simulations: Sequence[int]) -> dict[int, tuple[float, int]]:
+    """Return the latest notification about a silence of each simulation: its time and run."""
+    question = select(_TABLE.c.simulation, _TABLE.c.created, _TABLE.c.run)
+    question = question.where(_TABLE.c.simulation.in_(simulations), _TABLE.c.kind == State.STALE.value)
+    found: dict[int, tuple[float, int]] = {}
+    for simulation, created, run in connection.execute(question):
+        found[simulation] = max((created, run), found.get(simulation, (created, run)))
+    return found
+
+
+def waiting(connection: Connection) -> int:
+    """Return the number of notifications that wait for delivery."""
+    return int(connection.execute(select(func.count()).where(_TABLE.c.due.is_not(None))).scalar() or 0)

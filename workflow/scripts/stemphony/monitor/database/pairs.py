@@ -1,0 +1,136 @@
+"""Read pairs (defocus, configuration): the cells of the grid, and the lists of failed and running ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Select, and_, func, select
+
+from stemphony.monitor.database import schema
+from stemphony.monitor.records import FAILED, RUNNING, SimulationSummary
+from stemphony.monitor.state import CellState, cell_state
+
+LISTED_FAILED: Final = 200
+LISTED_RUNNING: Final = 50
+"""A page lists at most this many pairs. The grid beside the lists shows all."""
+
+LETTERS: Final = {
+    CellState.PENDING: "p",
+    CellState.RUNNING: "r",
+    CellState.STOPPED: "s",
+    CellState.FAILED: "e",
+    CellState.FINISHED: "f",
+}
+"""One character for each state. The grid and its updates have thousands of cells, so they use these."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One pair of which an event has arrived. Times are seconds since 1970, `defocus` is in nm."""
+
+    defocus_key: str
+    defocus: float | None
+    configuration: int
+    state: CellState
+    progress: float
+    run: int
+    attempt: int
+    job: str
+    message: str
+    started: float
+    updated: float
+
+
+@dataclass(frozen=True)
+class Defocus:
+    """One row of the grid. `defocus` is in nm."""
+
+    key: str
+    defocus: float | None
+    index: int | None
+
+
+def defoci(connection: Connection, simulation: int) -> list[Defocus]:
+    """Return the defoci that events have named, ordered by value."""
+    table = schema.DEFOCUS
+    question = select(table.c.key, table.c.defocus, table.c.defocus_index).where(table.c.simulation == simulation)
+    found = [Defocus(*row) for row in connection.execute(question)]
+    return sorted(found, key=lambda entry: (entry.defocus is None, entry.defocus or 0.0, entry.index or 0, entry.key))
+
+
+def cells(
+    connection: Connection, simulation: SimulationSummary, since: int = 0
+) -> list[tuple[str, int, str, int, int]]:
+    """Return the pairs that changed after a revision: defocus key, configuration, letter, percent, attempt."""
+    columns = schema.PAIR.c
+    question = select(
+        columns.defocus_key, columns.configuration, columns.state, columns.progress, columns.attempt, columns.run
+    ).where(columns.simulation == simulation.row)
+    if since:
+        question = question.where(columns.revision > since)
+    return [
+        (key, configuration, LETTERS[cell_state(state, run, simulation)], int(100 * progress + 1e-9), attempt)
+        for key, configuration, state, progress, attempt, run in connection.execute(question)
+    ]
+
+
+def pair(connection: Connection, simulation: SimulationSummary, key: str, configuration: int) -> Pair | None:
+    """Return one pair, or None if no event has named it."""
+    table = schema.PAIR
+    question = _question(simulation).where(table.c.defocus_key == key, table.c.configuration == configuration)
+    return next(iter(_pairs(connection, simulation, question)), None)
+
+
+def failed_pairs(connection: Connection, simulation: SimulationSummary) -> list[Pair]:
+    """Return the pairs whose latest attempt failed, the latest first, at most `LISTED_FAILED`."""
+    table = schema.PAIR
+    question = _question(simulation).where(table.c.state == FAILED).order_by(table.c.updated.desc())
+    return _pairs(connection, simulation, question.limit(LISTED_FAILED))
+
+
+def failed_earlier(connection: Connection, simulation: SimulationSummary) -> int:
+    """Return how many pairs failed in an earlier run and were not tried again in the latest one."""
+    if not simulation.failed:
+        return 0
+    table = schema.PAIR
+    here = and_(table.c.simulation == simulation.row, table.c.state == FAILED, table.c.run < simulation.run)
+    return int(connection.execute(select(func.count()).select_from(table).where(here)).scalar() or 0)
+
+
+def running_pairs(connection: Connection, simulation: SimulationSummary) -> list[Pair]:
+    """Return the pairs that run now, the most advanced first, at most `LISTED_RUNNING`."""
+    if simulation.ended:
+        return []
+    table = schema.PAIR
+    question = _question(simulation).where(table.c.state == RUNNING, table.c.run == simulation.run)
+    question = question.order_by(table.c.progress.desc(), table.c.started).limit(LISTED_RUNNING)
+    return _pairs(connection, simulation, question)
+
+
+def _question(simulation: SimulationSummary) -> Select[Any]:
+    table, defocus = schema.PAIR, schema.DEFOCUS
+    here = and_(defocus.c.simulation == table.c.simulation, defocus.c.key == table.c.defocus_key)
+    joined = table.outerjoin(defocus, here)
+    return select(table, defocus.c.defocus).select_from(joined).where(table.c.simulation == simulation.row)
+
+
+def _pairs(connection: Connection, simulation: SimulationSummary, question: Select[Any]) -> list[Pair]:
+    return [_pair(simulation, row) for row in connection.execute(question).mappings()]
+
+
+def _pair(simulation: SimulationSummary, row: Mapping[Any, Any]) -> Pair:
+    same = (
+        "defocus_key",
+        "defocus",
+        "configuration",
+        "progress",
+        "run",
+        "attempt",
+        "job",
+        "message",
+        "started",
+        "updated",
+    )
+    return Pair(state=cell_state(row["state"], row["run"], simulation), **{name: row[name] for name in same})

@@ -1,0 +1,126 @@
+"""Read simulations, their custom parameters, and how many are in each state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Select, and_, case, exists, func, or_, select
+
+from stemphony.monitor.database import schema
+from stemphony.monitor.records import HIDDEN, SimulationSummary
+from stemphony.monitor.state import END_STATES, STALE_AFTER_S, State, state_of
+
+PER_PAGE: Final = 200
+"""Simulations of one page of the list."""
+
+PARAMETER_NAMES: Final = 30
+PARAMETER_VALUES: Final = 50
+"""The filters offer this many names, and this many values of each. Longer lists do not fit on a page."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which simulations to list.
+
+    Attributes
+    ----------
+    state : str
+        A value of `State`. Empty: any state.
+    text : str
+        Part of the title or the id. Upper and lower case are equal.
+    parameters : tuple of (str, str)
+        Names of custom parameters with their values.
+    page : int
+        Page of the list, from 0. A page has `PER_PAGE` simulations.
+    """
+
+    state: str = ""
+    text: str = ""
+    parameters: tuple[tuple[str, str], ...] = ()
+    page: int = 0
+
+
+def listed(
+    connection: Connection, wanted: Filter, now: float, stale_after_s: float = STALE_AFTER_S
+) -> list[SimulationSummary]:
+    """Return one page of the simulations that a filter selects. Those without an end come first, then the latest."""
+    table = schema.SIMULATION
+    question = select(table).order_by(case((table.c.ended == "", 0), else_=1), table.c.row.desc())
+    if wanted.text:
+        part = "%" + wanted.text.lower().replace("!", "!!").replace("%", "!%").replace("_", "!_") + "%"
+        columns = (func.lower(table.c.title), func.lower(table.c.uid))
+        question = question.where(or_(*(column.like(part, escape="!") for column in columns)))
+    for name, value in wanted.parameters:
+        own = schema.PARAMETER.c
+        question = question.where(
+            exists().where(and_(own.simulation == table.c.row, own.name == name, own.value == value))
+        )
+    first = wanted.page * PER_PAGE
+    if wanted.state not in (State.RUNNING, State.STALE):
+        if wanted.state:
+            ends = [name for name, state in END_STATES.items() if state == wanted.state]
+            question = question.where(table.c.ended.in_(ends))
+        return _summaries(connection, question.limit(PER_PAGE).offset(first))
+    # SQL cannot tell running from stale: the allowed silence depends on the usual pause of each run.
+    found = _summaries(connection, question.where(table.c.ended == ""))
+    fitting = [entry for entry in found if state_of(entry, now, stale_after_s) == wanted.state]
+    return fitting[first : first + PER_PAGE]
+
+
+def simulation(connection: Connection, row: int) -> SimulationSummary | None:
+    """Return one simulation, or None if there is no such row."""
+    table = schema.SIMULATION
+    return next(iter(_summaries(connection, select(table).where(table.c.row == row))), None)
+
+
+def unended(connection: Connection) -> list[SimulationSummary]:
+    """Return the simulations whose latest run has no end yet."""
+    table = schema.SIMULATION
+    return _summaries(connection, select(table).where(table.c.ended == ""))
+
+
+def _summaries(connection: Connection, question: Select[Any]) -> list[SimulationSummary]:
+    return [SimulationSummary.from_columns(row) for row in connection.execute(question).mappings()]
+
+
+def counts(connection: Connection, now: float, stale_after_s: float = STALE_AFTER_S) -> dict[State, int]:
+    """Return how many simulations are in each state."""
+    table = schema.SIMULATION
+    found = dict.fromkeys(State, 0)
+    for ended, number in connection.execute(select(table.c.ended, func.count()).group_by(table.c.ended)):
+        if ended:
+            found[END_STATES[ended]] = number
+    for running in unended(connection):
+        found[state_of(running, now, stale_after_s)] += 1
+    return found
+
+
+def parameters(connection: Connection, rows: Sequence[int]) -> dict[int, dict[str, str]]:
+    """Return the custom parameters of simulations, by row."""
+    table = schema.PARAMETER
+    found: dict[int, dict[str, str]] = {row: {} for row in rows}
+    question = select(table).where(table.c.simulation.in_(rows)).order_by(table.c.name)
+    for row, name, value in connection.execute(question):
+        found[row][name] = value
+    return found
+
+
+def parameter_choices(connection: Connection) -> dict[str, list[str]]:
+    """Return names of custom parameters with their values, for the filters. The most used ones are chosen."""
+    table = schema.PARAMETER
+    question = (
+        select(table.c.name, table.c.value, func.count().label("number"))
+        .where(table.c.value != HIDDEN)
+        .group_by(table.c.name, table.c.value)
+        .order_by(func.count().desc())
+        .limit(PARAMETER_NAMES * PARAMETER_VALUES)
+    )
+    found: dict[str, list[str]] = {}
+    for name, value, _ in connection.execute(question):
+        if name in found or len(found) < PARAMETER_NAMES:
+            values = found.setdefault(name, [])
+            if len(values) < PARAMETER_VALUES:
+                values.append(value)
+    return {name: sorted(found[name]) for name in sorted(found)}

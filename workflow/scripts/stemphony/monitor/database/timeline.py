@@ -1,0 +1,93 @@
+"""Read the stored events of a simulation."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import Connection, and_, select
+
+from stemphony.monitor.database import schema
+from stemphony.monitor.records import SimulationSummary, event_key
+from stemphony.status.events import Event, clean_text, event_id
+
+EVENTS_PER_PAGE: Final = 100
+
+RESULT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+"""Allowed values of `simulation.name` in a config. Pages show commands to paste, and no other name gets into them."""
+
+
+@dataclass(frozen=True)
+class TimelineEvent:
+    """One stored event. `defocus` is in nm, times are seconds since 1970."""
+
+    row: int
+    name: str
+    event_id: str
+    time: float
+    received: float
+    run: int
+    attempt: int
+    seq: int | None
+    job: str
+    defocus: float | None
+    configuration: int | None
+    message: str = ""
+    progress: float | None = None
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+def events(
+    connection: Connection, simulation: int, before: int = 0, all_of_them: bool = False, most: int = EVENTS_PER_PAGE
+) -> list[TimelineEvent]:
+    """Return events of a simulation in reverse order of arrival.
+
+    Parameters
+    ----------
+    before : int
+        Only events with a smaller row. 0: all rows.
+    all_of_them : bool
+        False leaves out progress reports.
+    most : int
+        Length of the list at most.
+    """
+    table, defocus = schema.EVENT, schema.DEFOCUS
+    here = and_(defocus.c.simulation == table.c.simulation, defocus.c.key == table.c.defocus_key)
+    question = (
+        select(table, defocus.c.defocus)
+        .select_from(table.outerjoin(defocus, here))
+        .where(table.c.simulation == simulation)
+        .order_by(table.c.row.desc())
+        .limit(most)
+    )
+    if before:
+        question = question.where(table.c.row < before)
+    if not all_of_them:
+        question = question.where(table.c.notable == 1)
+    return [_event(row, json.loads(row["body"])) for row in connection.execute(question).mappings()]
+
+
+def _event(row: Mapping[Any, Any], body: dict[str, Any]) -> TimelineEvent:
+    progress, message = body.get("progress"), body.get("message")
+    same = (
+        "row", "name", "event_id", "time", "received", "run", "attempt", "seq", "job", "defocus", "configuration",
+    )  # fmt: skip
+    return TimelineEvent(
+        **{name: row[name] for name in same},
+        # The body is stored as it came. Half of a character pair in it would break the page.
+        message=clean_text(message) if isinstance(message, str) else "",
+        progress=float(progress) if isinstance(progress, int | float) and 0 <= progress <= 1 else None,
+        body=body,
+    )
+
+
+def result_name(connection: Connection, simulation: SimulationSummary) -> str:
+    """Return the name of the result folder from START_SIMULATION of the latest run. Empty if it is not known."""
+    table = schema.EVENT
+    start = event_id(simulation.uid, simulation.run, Event.START_SIMULATION)
+    body = connection.execute(select(table.c.body).where(table.c.key == event_key(simulation.uid, start))).scalar()
+    name = json.loads(body).get("result_name") if body else None
+    return name if isinstance(name, str) and RESULT_NAME.fullmatch(name) else ""

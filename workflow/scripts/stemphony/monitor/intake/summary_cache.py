@@ -1,0 +1,135 @@
+"""Summaries in memory, between the events that change them and the tables of the database."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import Connection, Table, func, select
+
+from stemphony.monitor.database import schema
+from stemphony.monitor.database.connection import Database
+from stemphony.monitor.database.upsert import Upsert
+from stemphony.monitor.records import DefocusSummary, PairSummary, SimulationSummary, columns_of
+
+KEPT_SIMULATIONS: Final = 500
+KEPT_PAIRS: Final = 50_000
+"""Summaries that stay in memory after a group of events, some tens of megabytes. The longest unused ones go first."""
+
+_TABLES: Final = (schema.SIMULATION, schema.DEFOCUS, schema.PAIR, schema.PARAMETER)
+
+
+class SummaryCache:
+    """Read summaries when an event needs them, and write the changed ones after each group of events.
+
+    `changed` marks a summary for the next `flush`. The caller changes summaries only inside the transaction that ends
+    with `flush`. If that transaction fails, the caller calls `forget`.
+    """
+
+    def __init__(self, connection: Connection, database: Database) -> None:
+        self._next_event = next_row(connection, schema.EVENT)
+        self._next_simulation = next_row(connection, schema.SIMULATION)
+        self._simulations: OrderedDict[str, SimulationSummary] = OrderedDict()
+        self._pairs: OrderedDict[tuple[int, str, int], PairSummary] = OrderedDict()
+        self._defoci: dict[int, dict[str, DefocusSummary]] = {}
+        self._parameters: dict[int, dict[str, str]] = {}
+        self._changed: dict[str, dict[Any, Any]] = {table.name: {} for table in _TABLES}
+        self._upserts = {table.name: Upsert(database, table) for table in _TABLES}
+
+    def forget(self) -> None:
+        """Drop everything in memory. It may differ from the database after a failed transaction or a deletion."""
+        everything: list[dict[Any, Any]] = [
+            self._simulations, self._pairs, self._defoci, self._parameters, *self._changed.values(),
+        ]  # fmt: skip
+        for kept in everything:
+            kept.clear()
+
+    def begin_anew(self, connection: Connection) -> None:
+        """Drop everything and read the row numbers again, because another monitor may have written meanwhile.
+
+        Row numbers never become smaller: a page asks for the events after the last one that it knows.
+        """
+        self.forget()
+        self._next_event = max(self._next_event, next_row(connection, schema.EVENT))
+        self._next_simulation = max(self._next_simulation, next_row(connection, schema.SIMULATION))
+
+    def new_event_row(self) -> int:
+        """Return the row of the next event to be inserted."""
+        self._next_event += 1
+        return self._next_event - 1
+
+    def changed(self, summary: SimulationSummary | PairSummary | DefocusSummary) -> None:
+        """Mark a summary for the next `flush`."""
+        if isinstance(summary, SimulationSummary):
+            self._changed["simulation"][summary.row] = summary
+        elif isinstance(summary, PairSummary):
+            self._changed["pair"][summary.simulation, summary.defocus_key, summary.configuration] = summary
+        else:
+            self._changed["defocus"][summary.simulation, summary.key] = summary
+
+    def set_parameter(self, simulation: int, name: str, value: str) -> None:
+        """Change a custom parameter, and mark it for the next `flush`."""
+        self._parameters[simulation][name] = value
+        self._changed["parameter"][simulation, name] = {"simulation": simulation, "name": name, "value": value}
+
+    def flush(self, connection: Connection) -> None:
+        """Write the changed summaries, and drop the longest unused ones from memory."""
+        for name, upsert in self._upserts.items():
+            if changed := self._changed[name].values():
+                upsert.execute(connection, (each if isinstance(each, dict) else columns_of(each) for each in changed))
+            self._changed[name].clear()
+        while len(self._simulations) > KEPT_SIMULATIONS:
+            _, oldest = self._simulations.popitem(last=False)
+            self._defoci.pop(oldest.row, None)
+            self._parameters.pop(oldest.row, None)
+        while len(self._pairs) > KEPT_PAIRS:
+            self._pairs.popitem(last=False)
+
+    def simulation(self, connection: Connection, uid: str) -> SimulationSummary:
+        """Return the summary of a simulation, a new one if the database has none."""
+        if uid in self._simulations:
+            self._simulations.move_to_end(uid)
+            return self._simulations[uid]
+        table = schema.SIMULATION
+        found = connection.execute(select(table).where(table.c.uid == uid)).mappings().first()
+        if found is None:
+            simulation = SimulationSummary(self._next_simulation, uid)
+            self._next_simulation += 1
+        else:
+            simulation = SimulationSummary.from_columns(found)
+        self._simulations[uid] = simulation
+        return simulation
+
+    def pair(self, connection: Connection, place: tuple[int, str, int]) -> PairSummary:
+        """Return the summary of a pair (simulation, defocus key, configuration), a new one if there is none."""
+        if place in self._pairs:
+            self._pairs.move_to_end(place)
+            return self._pairs[place]
+        table = schema.PAIR
+        keys = zip(table.primary_key, place, strict=True)
+        question = select(table).where(*(column == value for column, value in keys))
+        found = connection.execute(question).mappings().first()
+        self._pairs[place] = PairSummary(*place) if found is None else PairSummary(**found)
+        return self._pairs[place]
+
+    def defoci(self, connection: Connection, simulation: int) -> dict[str, DefocusSummary]:
+        """Return the defoci of a simulation, by key. A caller that adds one also calls `changed`."""
+        if simulation not in self._defoci:
+            table = schema.DEFOCUS
+            found = connection.execute(select(table).where(table.c.simulation == simulation)).mappings()
+            self._defoci[simulation] = {row["key"]: DefocusSummary(**row) for row in found}
+        return self._defoci[simulation]
+
+    def parameters(self, connection: Connection, simulation: int) -> Mapping[str, str]:
+        """Return the custom parameters of a simulation; `set_parameter` changes them."""
+        if simulation not in self._parameters:
+            table = schema.PARAMETER
+            question = select(table.c.name, table.c.value).where(table.c.simulation == simulation)
+            self._parameters[simulation] = {name: value for name, value in connection.execute(question)}
+        return self._parameters[simulation]
+
+
+def next_row(connection: Connection, table: Table) -> int:
+    """Return the number after the largest row of a table."""
+    return int(connection.execute(select(func.max(table.c.row))).scalar() or 0) + 1

@@ -1,0 +1,98 @@
+"""Deliver one notification to one target."""
+
+from __future__ import annotations
+
+import enum
+import http.client
+import smtplib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from stemphony.monitor.notify.exchange import Exchange, mail, post
+from stemphony.monitor.notify.notice import Notice, body_for, mail_for
+from stemphony.monitor.notify.targets import Target
+from stemphony.status.events import clean_text
+
+NAMED: Final = 5
+"""A message names at most this many refused recipients."""
+
+SAID_CHARACTERS: Final = 120
+"""A message quotes at most this many characters of a mail server's answer."""
+
+
+class NextStep(enum.Enum):
+    """What follows after one try."""
+
+    DONE = "done"
+    RETRY = "retry"
+    GIVE_UP = "give up"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of one try.
+
+    Attributes
+    ----------
+    next_step : NextStep
+        What follows.
+    trouble : str
+        What went wrong, without the address of a webhook. Empty after a complete delivery.
+    """
+
+    next_step: NextStep
+    trouble: str = ""
+
+
+def deliver(target: Target, notice: Notice, exchange: Exchange) -> Outcome:
+    """Send a notification to a target within the time of the exchange.
+
+    Returns
+    -------
+    Outcome
+        DONE also if the mail server refused some recipients: a second try would reach the others twice. GIVE_UP if
+        the mail server refuses the mail for good. RETRY otherwise.
+    """
+    try:
+        if target.format == "email":
+            return _deliver_mail(target, notice, exchange)
+        headers = {"Content-Type": "application/json", "User-Agent": "stemphony-monitor"}
+        status = post(exchange, target.url, body_for(target, notice), headers, target.ca_file)
+    except smtplib.SMTPRecipientsRefused as error:
+        # A single 421 ends the connection, so the server never saw the recipients behind it.
+        final = all(_is_final(code) for code, _ in error.recipients.values())
+        return Outcome(NextStep.GIVE_UP if final else NextStep.RETRY, _refusals(error.recipients))
+    except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
+        next_step = NextStep.GIVE_UP if _is_final(error.smtp_code) else NextStep.RETRY
+        return Outcome(next_step, f"the mail is refused: {_answer(error.smtp_code, error.smtp_error)}")
+    except (OSError, smtplib.SMTPException, http.client.HTTPException, ValueError) as error:
+        if exchange.is_cut or isinstance(error, TimeoutError):
+            return Outcome(NextStep.RETRY, "no answer in time")
+        code = f" {error.smtp_code}" if isinstance(error, smtplib.SMTPResponseException) else ""
+        return Outcome(NextStep.RETRY, type(error).__name__ + code)
+    return Outcome(NextStep.DONE) if 200 <= status < 300 else Outcome(NextStep.RETRY, f"status {status}")
+
+
+def _deliver_mail(target: Target, notice: Notice, exchange: Exchange) -> Outcome:
+    refused = mail(
+        exchange, mail_for(target, notice), target.sender, target.recipients, target.host, target.port,
+        target.security, target.user, target.password, target.ca_file,
+    )  # fmt: skip
+    return Outcome(NextStep.DONE, _refusals(refused) if refused else "")
+
+
+def _is_final(code: int) -> bool:
+    """Return whether a mail server would refuse the same mail again."""
+    return 500 <= code < 600
+
+
+def _refusals(refused: Mapping[str, tuple[int, bytes]]) -> str:
+    named = [f"{clean_text(recipient)} ({_answer(*answer)})" for recipient, answer in list(refused.items())[:NAMED]]
+    more = f" and {len(refused) - NAMED} more" if len(refused) > NAMED else ""
+    return f"the mail server refuses {', '.join(named)}{more}"
+
+
+def _answer(code: int, text: bytes | str) -> str:
+    words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    return f"{code} {clean_text(' '.join(words.split()))[:SAID_CHARACTERS]}".rstrip()

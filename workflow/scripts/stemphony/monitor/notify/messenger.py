@@ -1,0 +1,154 @@
+"""Deliver the notifications of one target from a thread."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from stemphony.monitor.database import outbox
+from stemphony.monitor.database.connection import Database
+from stemphony.monitor.intake.writer import NotStored, Writer
+from stemphony.monitor.notify.delivery import NextStep, Outcome
+from stemphony.monitor.notify.exchange import Exchange
+from stemphony.monitor.notify.notice import Notice
+from stemphony.monitor.notify.targets import Target
+
+DEADLINE_S: Final = 20.0
+"""Time of one try [s], from the name resolution to the last byte of the answer."""
+
+FIRST_PAUSE_S: Final = 10.0
+LONGEST_PAUSE_S: Final = 3600.0
+"""Pauses between tries [s]: the first one, and the longest one after doubling."""
+
+GIVE_UP_S: Final = 2 * 86_400.0
+"""After two days a notification is given up. The page shows the state of the simulation anyway."""
+
+Deliver = Callable[[Target, Notice, Exchange], Outcome]
+
+
+class Messenger:
+    """Deliver what is due to one target. Each target has its own thread, so a slow one delays no other.
+
+    Parameters
+    ----------
+    say : callable
+        Takes one line for the log about trouble with the target.
+    deliver : callable
+        Sends one notification.
+    check_s : float
+        Time between two searches for due notifications [s]. `wake` starts one at once.
+    """
+
+    def __init__(
+        self, target: Target, database: Database, say: Callable[[str], None], deliver: Deliver, check_s: float
+    ) -> None:
+        self._target = target
+        self._database = database
+        self._say = say
+        self._deliver = deliver
+        self._check_s = check_s
+        self._stop = threading.Event()
+        self._soon = threading.Event()
+        self._lock = threading.Lock()
+        self._exchange: Exchange | None = None
+        self._to_note: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
+        self._thread: threading.Thread | None = None
+
+    def start(self, writer: Writer) -> None:
+        """Start the thread. It writes through `writer`."""
+        name = f"stemphony-notify-{self._target.name}"
+        self._thread = threading.Thread(target=self._run, args=(writer,), name=name, daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Search for due notifications now."""
+        self._soon.set()
+
+    def stop(self) -> None:
+        """End the thread after the present delivery."""
+        self._stop.set()
+        self._soon.set()
+
+    def join(self, end: float) -> None:
+        """Wait for the end of the thread, at most until `end` on the monotonic clock [s]."""
+        if self._thread is not None:
+            self._thread.join(max(0.0, end - time.monotonic()))
+
+    def cut(self) -> None:
+        """Break off the present delivery, if there is one."""
+        with self._lock:
+            if self._exchange is not None:
+                self._exchange.cut()
+
+    def _run(self, writer: Writer) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(NotStored, SQLAlchemyError):
+                self._note(writer)
+                # If another monitor serves the database, that one delivers.
+                if not writer.is_displaced:
+                    self._deliver_due(writer)
+            self._soon.wait(self._check_s)
+            self._soon.clear()
+
+    def _deliver_due(self, writer: Writer) -> None:
+        with self._database.reader.begin() as connection:
+            due = outbox.due(connection, self._target.name, time.time())
+        for row in due:
+            if self._stop.is_set():
+                return
+            outcome = self._try(Notice(**json.loads(row["notice"])))
+            if self._stop.is_set() and outcome.next_step is NextStep.RETRY:
+                # Perhaps `cut` broke it off, so the target is not at fault. It stays due.
+                return
+            self._to_note.append((row, self._after(row, outcome)))
+            self._note(writer)
+
+    def _try(self, notice: Notice) -> Outcome:
+        try:
+            with Exchange(DEADLINE_S) as exchange:
+                self._set_exchange(exchange)
+                return self._deliver(self._target, notice, exchange)
+        except Exception as error:
+            # An unexpected error must not end the thread without a message.
+            return Outcome(NextStep.RETRY, type(error).__name__)
+        finally:
+            self._set_exchange(None)
+
+    def _set_exchange(self, exchange: Exchange | None) -> None:
+        with self._lock:
+            self._exchange = exchange
+
+    def _note(self, writer: Writer) -> None:
+        """Write the results before the next delivery. On a full disk, the same mail would go out repeatedly."""
+        while self._to_note:
+            writer.run(partial(outbox.note, *self._to_note[0]))
+            del self._to_note[0]
+
+    def _after(self, row: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
+        """Return the new columns of a notification after one try."""
+        now, tries, trouble = time.time(), row["tries"] + 1, outcome.trouble
+        columns = {"due": None, "tries": tries, "trouble": trouble}
+        if outcome.next_step is NextStep.DONE:
+            if trouble:
+                self._report(f"{trouble}; all others have the mail")
+            return {**columns, "sent": now}
+        if outcome.next_step is NextStep.GIVE_UP:
+            self._report(f"{trouble}; it is not tried again")
+            return columns
+        if now - row["created"] > GIVE_UP_S:
+            self._report(f"{trouble}; given up after two days")
+            return columns
+        if tries == 1:
+            self._report(f"{trouble}; it is tried again for two days")
+        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(row["tries"], 10))
+        return {**columns, "due": now + pause}
+
+    def _report(self, what: str) -> None:
+        self._say(f"notification {self._target.name!r}: {what}")

@@ -1,0 +1,123 @@
+"""What a notification says, as a webhook or a mail."""
+
+from __future__ import annotations
+
+import email.policy
+import email.utils
+import json
+from dataclasses import asdict, dataclass
+from email.message import EmailMessage
+from typing import Any, Self
+
+from stemphony.monitor.notify.targets import Target
+from stemphony.monitor.records import SimulationSummary
+from stemphony.monitor.state import State, finished_of, pairs_of, progress_of
+from stemphony.monitor.words import time_span
+from stemphony.status.events import clean_text
+
+
+@dataclass(frozen=True)
+class Notice:
+    """The facts of one notification, as they were when the event arrived.
+
+    A delayed notification still describes the state at that time. `percent` is the finished part of the simulation,
+    `silent_s` the time since the last event [s].
+    """
+
+    kind: str
+    title: str
+    uid: str
+    row: int
+    run: int
+    percent: int
+    finished: int
+    total: int
+    num_failed: int
+    message: str
+    silent_s: float
+    link: str
+
+    @classmethod
+    def of(cls, simulation: SimulationSummary, kind: str, page: str, now: float) -> Self:
+        """Collect the facts about a simulation. `page` is the address of the monitor, or empty."""
+        return cls(
+            kind=kind,
+            title=simulation.title or simulation.uid,
+            uid=simulation.uid,
+            row=simulation.row,
+            run=simulation.run,
+            percent=int(100 * progress_of(simulation) + 1e-9),
+            finished=finished_of(simulation),
+            total=pairs_of(simulation),
+            num_failed=max(simulation.num_failed, simulation.failed),
+            message=simulation.end_message,
+            silent_s=round(max(0.0, now - simulation.last_received), 1),
+            link=f"{page}/simulations/{simulation.row}" if page else "",
+        )
+
+    @property
+    def headline(self) -> str:
+        """What happened, in one line."""
+        what = {
+            State.FINISHED.value: "has finished",
+            State.FAILED.value: f"has failed at {self.percent} %",
+            State.CANCELLED.value: f"was cancelled at {self.percent} %",
+            State.STALE.value: f"is stale at {self.percent} %: no event for {time_span(self.silent_s)}",
+        }[self.kind]
+        return f"{self.title} {what}"
+
+    @property
+    def details(self) -> str:
+        """Numbers and the message of the run, in one line."""
+        if self.kind == State.FINISHED:
+            return f"{self.total} configurations, run {self.run}."
+        parts = [f"{self.finished} of {self.total} configurations are finished, run {self.run}."]
+        if self.num_failed:
+            parts.append(f"{self.num_failed} failed.")
+        if self.message:
+            parts.append(f"{self.message}.")
+        return " ".join(parts)
+
+
+def body_for(target: Target, notice: Notice) -> bytes:
+    """Return the JSON for a webhook.
+
+    Titles come from users of other simulations. Escapes keep them from mentioning people in a chat or becoming links.
+    """
+    if target.format == "json":
+        content: dict[str, Any] = asdict(notice) | {"id": notice.uid, "text": notice.headline}
+        del content["uid"], content["row"]
+    else:
+        escape = _slack if target.format == "slack" else _mattermost
+        text = f"{escape(notice.headline)}\n{escape(notice.details)}"
+        if notice.link:
+            text += f"\n<{notice.link}>"
+        content = {"text": text}
+        if target.format == "slack":
+            content["unfurl_links"] = False
+    return json.dumps(content).encode("ascii")
+
+
+def _slack(text: str) -> str:
+    # Slack also turns bare addresses into links. A word joiner after the colon prevents that.
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return text.replace("://", ":\u2060//")
+
+
+def _mattermost(text: str) -> str:
+    # A word joiner after @ keeps @all and @channel from mentioning people. The other characters are Markdown.
+    escaped = "".join(f"\\{letter}" if letter in "\\`*_{}[]()#+!|~<>" else letter for letter in text)
+    return escaped.replace("@", "@\u2060").replace("://", ":\u2060//")
+
+
+def mail_for(target: Target, notice: Notice) -> EmailMessage:
+    """Return the mail, in plain text."""
+    mail = EmailMessage(policy=email.policy.SMTP)
+    mail["Subject"] = f"[Stemphony] {clean_text(notice.headline)}"[:200]
+    mail["From"], mail["To"] = target.sender, ", ".join(target.recipients)
+    mail["Date"] = email.utils.localtime()
+    mail["Message-ID"] = email.utils.make_msgid(domain="stemphony.invalid")
+    mail["Auto-Submitted"] = "auto-generated"
+    lines = [notice.headline, notice.details, notice.link, f"id {notice.uid}"]
+    mail.set_content("\n".join(line for line in lines if line) + "\n")
+    return mail

@@ -1,0 +1,197 @@
+"""What the rooms of the monitor hand to each other: a checked event, its image, and the summaries made of events."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+from stemphony.status.events import Event
+
+HIDDEN: Final = "<hidden>"
+"""Replaces the value of a custom parameter whose name marks it as a secret. The value itself is stored nowhere."""
+
+RUNNING: Final = "running"
+FINISHED: Final = "finished"
+FAILED: Final = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """One image: 8-bit pixels, row by row from the top. 0 means `low`, 255 means `high`."""
+
+    detector: str
+    width: int
+    low: float
+    high: float
+    pixels: bytes
+
+
+@dataclass(slots=True)
+class IncomingEvent:
+    """One checked event.
+
+    Attributes
+    ----------
+    simulation : str
+        `id` of the event, any text.
+    event_id : str
+        As sent. An event without one, such as an event of STEMsalabim, gets a hash of its content.
+    key : bytes
+        Equal for two copies of the same event; see `event_key`.
+    name : str
+        PROGRESS for both names of a progress report.
+    time : float
+        Seconds since 1970 by the sender's clock, never later than the arrival. The arrival if it is not readable.
+    received : float
+        Arrival, seconds since 1970 by the receiver's clock.
+    run, attempt : int
+        0 if the event has none.
+    position : int
+        Orders the events of an attempt: `seq`, or the time in milliseconds if there is no `seq`.
+    defocus_key : str
+        Name of the defocus. Empty if the event has none.
+    defocus : float or None
+        Defocus [nm].
+    progress : float or None
+        Finished part of the attempt, 0 to 1. Only PROGRESS has it.
+    foreign : bool
+        The event has no `event_id`, so another program sent it.
+    body : str
+        The event as JSON in ASCII, with secrets hidden and without its image.
+    numbers, texts : dict
+        Known keys with values of these types.
+    failed : list of (int, int)
+        Pairs (defocus index, configuration index) that FAILED lists.
+    parameters : dict
+        Custom parameters as text, with secrets hidden.
+    preview : Preview or None
+        The image of a finished job.
+    """
+
+    simulation: str
+    event_id: str
+    key: bytes
+    name: str
+    time: float
+    received: float
+    run: int
+    attempt: int
+    position: int
+    seq: int | None
+    job: str
+    defocus_key: str
+    defocus: float | None
+    defocus_index: int | None
+    configuration: int | None
+    progress: float | None
+    message: str
+    foreign: bool
+    body: str
+    numbers: dict[str, int]
+    texts: dict[str, str]
+    failed: list[tuple[int, int]]
+    parameters: dict[str, str] = field(default_factory=dict)
+    preview: Preview | None = None
+
+    @property
+    def is_progress(self) -> bool:
+        """Whether the event reports a percentage. Most events of a simulation do."""
+        return self.name == Event.PROGRESS
+
+
+@dataclass(slots=True)
+class SimulationSummary:
+    """One simulation. The attributes are the columns of the table; `database/schema.py` explains them."""
+
+    row: int
+    uid: str
+    title: str = ""
+    version: str = ""
+    git_commit: str = ""
+    num_threads: int = 0
+    num_processors: int = 0
+    num_defoci: int = 0
+    num_configurations: int = 0
+    run: int = -1
+    run_started: float = 0.0
+    start_told: int = 0
+    num_jobs: int = 0
+    latest_time: float = 0.0
+    ended: str = ""
+    ended_at: float | None = None
+    end_message: str = ""
+    num_failed: int = 0
+    num_never_ran: int = 0
+    first_received: float = 0.0
+    last_received: float = 0.0
+    pauses_s: float = 0.0
+    pauses: int = 0
+    finished: int = 0
+    failed: int = 0
+    running: int = 0
+    work: float = 0.0
+    run_work: float = 0.0
+    run_resumed: float = 0.0
+    run_finished: int = 0
+    samples: list[list[float]] = field(default_factory=list)
+    events: int = 0
+    revision: int = 0
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[Any, Any]) -> Self:
+        """Make a summary of a row of the table, by column name."""
+        return cls(**{**columns, "samples": json.loads(columns["samples"])})
+
+
+@dataclass(slots=True)
+class PairSummary:
+    """The latest attempt of one pair (defocus, configuration). The attributes are the columns of the table."""
+
+    simulation: int
+    defocus_key: str
+    configuration: int
+    state: str = RUNNING
+    progress: float = 0.0
+    resumed: float = 0.0
+    run: int = 0
+    attempt: int = -1
+    position: int = -1
+    job: str = ""
+    message: str = ""
+    started: float = 0.0
+    updated: float = 0.0
+    revision: int = 0
+
+
+@dataclass(slots=True)
+class DefocusSummary:
+    """One defocus. The attributes are the columns of the table."""
+
+    simulation: int
+    key: str
+    defocus: float | None = None
+    defocus_index: int | None = None
+    run: int = -1
+
+
+_COLUMNS: Final = {
+    kind: tuple(attribute.name for attribute in dataclasses.fields(kind))
+    for kind in (SimulationSummary, PairSummary, DefocusSummary)
+}
+
+
+def columns_of(summary: SimulationSummary | PairSummary | DefocusSummary) -> dict[str, Any]:
+    """Give the row of the table for a summary, by column name."""
+    columns = {name: getattr(summary, name) for name in _COLUMNS[type(summary)]}
+    if isinstance(summary, SimulationSummary):
+        columns["samples"] = json.dumps(summary.samples)
+    return columns
+
+
+def event_key(simulation: str, event_id: str) -> bytes:
+    """Give 16 bytes that are equal for two copies of the same event. The database finds duplicates by them."""
+    return hashlib.sha256(f"{simulation}\n{event_id}".encode()).digest()[:16]

@@ -1,0 +1,79 @@
+"""Find out which credential a request has."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from stemphony.monitor.database.connection import Database
+from stemphony.monitor.database.credentials import Credential, digest, listed
+
+FRESH_S: Final = 1.0
+"""A running monitor notices an added or revoked credential after this time [s]."""
+
+_MAX_HEADER_CHARACTERS: Final = 1000
+
+
+class Gate:
+    """Find the credential that the header `Authorization` of a request proves.
+
+    While the database has no credential, the gate is open to everyone. It stays closed once it has seen a credential:
+    revoking the last one must not open a monitor to the network.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
+        self._database = database
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._known: list[Credential] = []
+        self._ever_closed = False
+        self._read_at = -FRESH_S
+
+    def credentials(self) -> list[Credential]:
+        """Return the credentials, read from the database at most `FRESH_S` ago."""
+        with self._lock:
+            if self._clock() - self._read_at >= FRESH_S:
+                with self._database.reader.begin() as connection:
+                    self._known = listed(connection)
+                self._read_at = self._clock()
+                self._ever_closed = self._ever_closed or bool(self._known)
+            return self._known
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the database has no credential, and had none since this monitor started."""
+        return not self.credentials() and not self._ever_closed
+
+    def credential_of(self, header: str) -> Credential | None:
+        """Return the credential that a header proves, `Basic name:secret` or `Bearer secret`, or None."""
+        name, secret = _read(header)
+        if secret is None:
+            return None
+        hashed, found = digest(secret), None
+        for credential in self.credentials():
+            # The loop compares all secrets, so that its duration reveals nothing.
+            same = hmac.compare_digest(credential.digest, hashed)
+            if same and name in (None, credential.name):
+                found = credential
+        return found
+
+
+def _read(header: str) -> tuple[str | None, str | None]:
+    scheme, _, rest = header.strip().partition(" ")
+    if len(header) > _MAX_HEADER_CHARACTERS:
+        return None, None
+    if scheme.lower() == "bearer":
+        return None, rest.strip() or None
+    if scheme.lower() != "basic":
+        return None, None
+    try:
+        decoded = base64.b64decode(rest.strip(), validate=True).decode("utf-8")
+    except (binascii.Error, ValueError):
+        return None, None
+    name, colon, secret = decoded.partition(":")
+    return (name, secret) if colon and secret else (None, None)

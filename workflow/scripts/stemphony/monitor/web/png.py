@@ -1,0 +1,18 @@
+"""Write a PNG file without an image library."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+
+def gray_png(gray: bytes, width: int) -> bytes:
+    """Return a PNG file of 8-bit gray pixels, given row by row from the top."""
+    rows = [gray[begin : begin + width] for begin in range(0, len(gray), width)]
+    header = struct.pack(">IIBBBBB", width, len(rows), 8, 0, 0, 0, 0)
+    body = zlib.compress(b"".join(b"\0" + row for row in rows))
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

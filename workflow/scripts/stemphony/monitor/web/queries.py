@@ -1,0 +1,70 @@
+"""Read and check what the address of a request asks for."""
+
+from __future__ import annotations
+
+from flask import request
+from sqlalchemy import Connection
+
+from stemphony.monitor.database import simulations
+from stemphony.monitor.intake.incoming import Refused
+from stemphony.monitor.intake.limits import MAX_INTEGER, MAX_TEXT_CHARACTERS
+from stemphony.monitor.records import SimulationSummary
+from stemphony.monitor.state import State
+
+MAX_PAGE = 100_000
+
+
+def simulation_of_request(connection: Connection, row: int) -> SimulationSummary:
+    """Return the simulation with this row.
+
+    Raises
+    ------
+    Refused
+        With status 404, if there is no such simulation. PostgreSQL would refuse a larger row with an error.
+    """
+    found = simulations.simulation(connection, row) if row <= MAX_INTEGER else None
+    if found is None:
+        raise Refused(404, "there is no such simulation.")
+    return found
+
+
+def number_of_request(name: str, most: int = MAX_INTEGER) -> int:
+    """Return a whole number of the query, 0 if it is missing. Raises `Refused` if it is not one from 0 to `most`."""
+    text = request.args.get(name, "")
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= most):
+        raise Refused(400, f"`{name}` must be a whole number from 0 to {most}.")
+    return int(text)
+
+
+def flag_of_request(name: str) -> bool:
+    """Return a flag of the query, `1` or `0`. Raises `Refused` for anything else."""
+    text = request.args.get(name, "")
+    if text not in ("", "0", "1"):
+        raise Refused(400, f"`{name}` must be 0 or 1.")
+    return text == "1"
+
+
+def filter_of_request() -> simulations.Filter:
+    """Return the filter of the query: `state`, `text`, `page`, and custom parameters as `p.NAME=VALUE`.
+
+    Raises
+    ------
+    Refused
+        With status 400, if a value is not allowed.
+    """
+    state = request.args.get("state", "")
+    if state and state not in {known.value for known in State}:
+        raise Refused(400, f"`state` must be one of {', '.join(State)}.")
+    parameters = [
+        (name.removeprefix("p."), value)
+        for name, value in request.args.items(multi=True)
+        if name.startswith("p.") and value
+    ]
+    texts = [request.args.get("text", ""), *(part for pair in parameters for part in pair)]
+    if any("\0" in text or len(text) > MAX_TEXT_CHARACTERS for text in texts):
+        raise Refused(400, f"a filter has a zero character, or more than {MAX_TEXT_CHARACTERS} characters.")
+    if len(parameters) > 10:
+        raise Refused(400, "the filter has more than 10 parameters. Allowed: at most 10.")
+    return simulations.Filter(state, texts[0].strip(), tuple(parameters), number_of_request("page", MAX_PAGE))
