@@ -177,7 +177,7 @@ FOR_PROGRAMS = (
 
 def require_away(reply: Reply) -> None:
     assert (reply.status, reply.headers["retry-after"]) == (503, "5")
-    assert "the database does not answer. Try again in some seconds; the monitor" in reply.text
+    assert "the database does not answer. Try again in some seconds. The monitor" in reply.text
 
 
 def require_polite_while_away(monitor: MonitorProcess, story: Story) -> None:

@@ -66,11 +66,11 @@ def test_the_demonstration_runs_to_its_end_and_goes_on_showing_it(tmp_path: Path
         demo = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=env, start_new_session=True)
     try:
         deadline = time.monotonic() + PLENTY_S
-        while "goes on showing it" not in (said := log.read_text(errors="replace")):
+        while "still shows it" not in (said := log.read_text(errors="replace")):
             assert demo.poll() is None, said
             assert time.monotonic() < deadline, said
             time.sleep(0.2)
-        assert "the simulation is through" in said
+        assert "the simulation has finished" in said
         address = re.search(r"open (http://127\.0\.0\.1:[0-9]+/) in a browser", said)
         assert address is not None, said
         with urllib.request.urlopen(f"{address[1]}api/simulations", timeout=10) as answer:

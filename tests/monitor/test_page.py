@@ -306,14 +306,14 @@ def test_a_list_that_is_cut_says_so(browser: Browser, tmp_path: Path):
             failures, working = page.locator(".failures"), page.locator('[data-section="working"]')
             expect(failures.locator("tbody tr")).to_have_count(200)
             expect(working.locator("li")).to_have_count(50)
-            expect(page.get_by_text("are listed")).to_have_count(0)
+            expect(page.get_by_text("The list has the")).to_have_count(0)
             expect(failures).to_contain_text(
-                "stemphony rerun results/focal_series --failed computes again all that failed"
+                "stemphony rerun results/focal_series --failed computes all failed pairs again"
             )
             monitor.store([event for c in range(200, 300) for event in story.job(0, c, 3, end="out of memory")])
             monitor.store(story.job(1, 50, 3))
-            expect(failures).to_contain_text("200 of 300 are listed, the latest.", timeout=POLL_MS)
-            expect(working).to_contain_text("50 of 51 are listed, the furthest.")
+            expect(failures).to_contain_text("The list has the latest 200 of 300.", timeout=POLL_MS)
+            expect(working).to_contain_text("The list has the most advanced 50 of 51.")
             expect(failures.locator("tbody tr")).to_have_count(200)
             assert fits(page)
 
@@ -327,15 +327,14 @@ def test_what_failed_in_a_run_and_before_it_is_told_apart(browser: Browser, tmp_
         monitor.store([story.start(), *done, *bad, story.failed((0, 1), (1, 1), never_ran=2)])
         with opened(browser, f"{monitor.url}simulations/1") as page:
             note, facts = page.locator(".note.failed"), page.locator(".facts")
-            expect(note).to_have_text("The run ended without its result: a job failed. 2 failed, 2 never ran.")
+            expect(note).to_have_text("The run ended without a result: a job failed. 2 failed, 2 never ran.")
             expect(facts).to_contain_text("4 of 8 2 failed")
             story.run, story.hook_seq = 2, 0
             message = "the run ended without a merged result"
             monitor.store([story.start(), *story.done(0, 1, attempt=2), story.failed(message=message)])
             expect(facts).to_contain_text("5 of 8 1 failed", timeout=POLL_MS)
             expect(note).to_have_text(
-                f"The run ended without its result: {message}. In this run 0 failed; 1 pair of an earlier run is still"
-                " failed."
+                f"The run ended without a result: {message}. In this run 0 failed; 1 pair failed in an earlier run."
             )
             # One that fails again has failed in this run, and one without any event is counted all the same.
             story.run, story.hook_seq = 3, 0

@@ -1,4 +1,4 @@
-"""The command line of the monitor. The packages that it needs are imported when one of its commands runs."""
+"""The command line of the monitor. It imports Flask and SQLAlchemy only when one of its commands runs."""
 
 from __future__ import annotations
 
@@ -18,61 +18,73 @@ DATABASE_HELP: Final = (
 
 
 def add_parser(commands: Any) -> None:
-    """Register `stemphony monitor` and what stands behind it."""
+    """Register `stemphony monitor` and its actions.
+
+    Parameters
+    ----------
+    commands : argparse action
+        Takes the parsers of the commands of `stemphony`.
+    """
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--db", default=argparse.SUPPRESS, metavar="URL", help=DATABASE_HELP)
     monitor = commands.add_parser(
         "monitor", parents=[shared], help="receive status reports and show them on a page",
-        description="Receives status reports of simulations and shows them on a page. docs/monitor.md has the details.",
+        description="Receive status reports of simulations and show them on a page. See docs/monitor.md.",
     )  # fmt: skip
     monitor.set_defaults(command=_serve)
     monitor.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
     monitor.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     monitor.add_argument(
-        "--keep-days", type=float, default=0.0, metavar="N", help="delete simulations silent for so many days"
+        "--keep-days", type=float, default=0.0, metavar="N", help="delete simulations that are silent for N days"
     )
     monitor.add_argument(
-        "--stale-after", type=float, default=15.0, metavar="MIN", help="minutes of silence at least (default: 15)"
+        "--stale-after",
+        type=float,
+        default=15.0,
+        metavar="MIN",
+        help="shortest silence of a stale simulation, in minutes (default: 15)",
     )
-    monitor.add_argument("--notify", type=Path, metavar="FILE", help="whom to tell of ends and silence, YAML")
+    monitor.add_argument("--notify", type=Path, metavar="FILE", help="YAML file with the targets of notifications")
     monitor.add_argument(
         "--rate",
         type=float,
         default=1000.0,
         metavar="N",
-        help="requests per second of one sender (0: any; default: 1000)",
+        help="requests per second of one sender (default: 1000; 0: no limit)",
     )
     actions = monitor.add_subparsers(metavar="[ACTION]")
 
-    token = actions.add_parser("token", help="credentials of those who send and those who look")
+    token = actions.add_parser("token", help="manage the credentials of senders and readers")
     tokens = token.add_subparsers(required=True, metavar="ACTION")
-    add = tokens.add_parser("add", parents=[shared], help="make one; its secret is shown once")
+    add = tokens.add_parser("add", parents=[shared], help="create a credential and show its secret once")
     add.set_defaults(command=_add_token)
     add.add_argument("name", metavar="NAME")
-    add.add_argument("--role", choices=("writer", "reader"), required=True, help="writers send, readers look")
-    revoke = tokens.add_parser("revoke", parents=[shared], help="remove one")
+    add.add_argument(
+        "--role", choices=("writer", "reader"), required=True, help="writers send events, readers see pages"
+    )
+    revoke = tokens.add_parser("revoke", parents=[shared], help="remove a credential")
     revoke.set_defaults(command=_revoke_token)
     revoke.add_argument("name", metavar="NAME")
-    listing = tokens.add_parser("list", parents=[shared], help="names and roles")
+    listing = tokens.add_parser("list", parents=[shared], help="list names and roles")
     listing.set_defaults(command=_list_tokens)
 
-    backup = actions.add_parser("backup", parents=[shared], help="copy the database, also while a monitor runs")
+    backup = actions.add_parser("backup", parents=[shared], help="copy the database, even while a monitor runs")
     backup.set_defaults(command=_backup)
     backup.add_argument("file", type=Path, metavar="FILE")
 
-    demo = actions.add_parser("demo", parents=[shared], help="a monitor with a small simulation that reports to it")
-    demo.set_defaults(command=_demo)
-    demo.add_argument(
-        "--port", type=int, default=argparse.SUPPRESS, help="port to listen on, or the next free one (default: 8000)"
+    demo = actions.add_parser(
+        "demo", parents=[shared], help="start a monitor and a small simulation that reports to it"
     )
+    demo.set_defaults(command=_demo)
+    demo.add_argument("--port", type=int, default=argparse.SUPPRESS, help="first port to try (default: 8000)")
 
 
 def _require_packages() -> None:
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise MonitorError(
-            f"the monitor needs {', '.join(missing)}, not installed here. In a clone, `make setup` installs all;"
-            " elsewhere: pip install --require-hashes -r envs/monitor.lock.txt"
+            f"the monitor needs {', '.join(missing)}, not installed here. In a clone, run `make setup`; elsewhere, run:"
+            " pip install --require-hashes -r envs/monitor.lock.txt"
         )
 
 
@@ -111,19 +123,19 @@ def _add_token(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     from stemphony.monitor.database.connection import Database
 
     role = credentials.Role(parsed.role)
-    # What is refused leaves no new database behind.
+    # A refused name must leave no new database behind.
     credentials.require_name(parsed.name)
     with Database.open(_given(parsed)) as database, database.writer.begin() as connection:
         secret = credentials.add(connection, parsed.name, role, time.time())
-    print(f"{parsed.name} is a {role.value} now. Its secret, shown this once:\n\n  {secret}\n")
+    print(f"{parsed.name} is now a {role.value}. This is its secret, which is not shown again:\n\n  {secret}\n")
     if role is credentials.Role.WRITER:
         print(
-            "Export it as an environment variable where simulations are started, and put into their config:\n\n"
+            "Export it as an environment variable where you start simulations, and add to their config:\n\n"
             f"http_reporting:\n  reporting: true\n  url: http://…\n  auth_user: {parsed.name}\n"
             "  auth_pass_env: STEM_PASSWORD"
         )
     else:
-        print(f"The page asks for it: user {parsed.name}, the secret as the password.")
+        print(f"The page asks for a user and a password: {parsed.name} and the secret.")
     return 0
 
 
@@ -134,7 +146,7 @@ def _revoke_token(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
     with Database.open(_given(parsed), create=False) as database, database.writer.begin() as connection:
         credentials.revoke(connection, parsed.name)
-    print(f"{parsed.name} is refused from now on")
+    print(f"the monitor now refuses {parsed.name}")
     return 0
 
 

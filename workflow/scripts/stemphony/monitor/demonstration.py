@@ -1,4 +1,4 @@
-"""`make demo-monitor`: a monitor on the loopback, and the small simulation that reports to it."""
+"""`make demo-monitor`: a monitor on the loopback, and a small simulation that reports to it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,28 @@ from stemphony.monitor.server import Monitor, Options, say
 REPOSITORY: Final = Path(__file__).resolve().parents[4]
 FOLDER: Final = REPOSITORY / "build" / "demo-monitor"
 _END_S: Final = 30
+"""After Ctrl-C the simulation has this time to end [s]. Then it is killed."""
 
 
 def demonstrate(port: int, database: str | None) -> int:
-    """Start a monitor, run the simulation of `make run` against it, and go on serving until Ctrl-C.
+    """Start a monitor, run the simulation of `make run` with reports to it, and serve until Ctrl-C.
 
     Parameters
     ----------
     port : int
-        Where to listen; if it is taken, at the next that is free.
+        Port to listen on. If it is taken, the next free one.
     database : str or None
-        File or URL of a database; None: one that all demonstrations share.
+        File or URL of a database. None: a file that all demonstrations share.
+
+    Returns
+    -------
+    int
+        Exit status.
+
+    Raises
+    ------
+    MonitorError
+        The folder of the demonstration cannot be written, or the monitor cannot start.
     """
     folder = FOLDER / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     try:
@@ -43,8 +54,8 @@ def demonstrate(port: int, database: str | None) -> int:
     simulation = _simulate(folder, config)
     try:
         status = simulation.wait()
-        what = "is through" if status == 0 else f"ended with status {status}"
-        say(f"the simulation {what}; {monitor.url} goes on showing it. Ctrl-C ends the monitor.")
+        what = "has finished" if status == 0 else f"ended with status {status}"
+        say(f"the simulation {what}; {monitor.url} still shows it. Ctrl-C ends the monitor.")
         signal.pause()
     except KeyboardInterrupt:
         _stop(simulation)
@@ -53,7 +64,10 @@ def demonstrate(port: int, database: str | None) -> int:
 
 
 def _config(folder: Path, url: str) -> Path:
-    """The config of `make run`, with its own name, a draw of its own and this monitor's address."""
+    """Write the config of `make run` with the address of this monitor, and copy its structure file.
+
+    Return the config.
+    """
     import yaml
 
     source = REPOSITORY / "config"
@@ -66,7 +80,7 @@ def _config(folder: Path, url: str) -> Path:
 
 
 def _simulate(folder: Path, config: Path) -> subprocess.Popen[bytes]:
-    # A program of that name need not be installed, nor be this package's.
+    # `stemphony` in PATH may be missing, or belong to another installation.
     command = [sys.executable, "-m", "stemphony", "run", str(config), "--directory", str(folder)]
     return subprocess.Popen(command, start_new_session=True)
 

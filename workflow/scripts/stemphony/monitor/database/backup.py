@@ -1,4 +1,4 @@
-"""A copy of a live database, in one command."""
+"""Copy a live database."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ from stemphony.monitor.database.connection import Database
 
 
 def backup(database: Database, file: Path) -> str:
-    """Copy a database while a monitor writes to it, and check the copy. Gives a line that says what is there now.
+    """Copy a database, even while a monitor writes to it, and check the copy.
+
+    Returns
+    -------
+    str
+        A line for the user about the new file.
 
     Raises
     ------
     MonitorError
-        The copy exists already, cannot be written, or is damaged; then there is none.
+        The file exists already or cannot be written, or the copy is damaged. There is no new file then.
     """
     if file.exists():
-        raise MonitorError(f"backup: {file} is there already, and nothing is overwritten. Give another name.")
+        raise _exists(file)
     partial = file.with_name(f".{file.name}.partial")
     try:
         os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
@@ -32,24 +37,28 @@ def backup(database: Database, file: Path) -> str:
             _dump_postgresql(database, partial)
         os.link(partial, file)
     except FileExistsError:
-        raise MonitorError(f"backup: {file} is there already, and nothing is overwritten. Give another name.") from None
+        raise _exists(file) from None
     except OSError as error:
         raise MonitorError(f"backup: {file} cannot be written: {error.strerror}.") from None
     except sqlite3.Error as error:
         raise MonitorError(f"backup: {database.name} cannot be copied: {error}.") from None
     finally:
         partial.unlink(missing_ok=True)
-    how = "a database as it is" if database.is_sqlite else "for pg_restore"
+    how = "a database for --db" if database.is_sqlite else "for pg_restore"
     return f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB, {how})"
 
 
+def _exists(file: Path) -> MonitorError:
+    return MonitorError(f"backup: {file} exists already. A backup overwrites nothing. Give another name.")
+
+
 def _copy_sqlite(source: Path, copy: Path) -> None:
-    with contextlib.closing(sqlite3.connect(source)) as reading, contextlib.closing(sqlite3.connect(copy)) as writing:
-        reading.backup(writing)
-        writing.execute("PRAGMA journal_mode=DELETE")
-        (verdict,) = writing.execute("PRAGMA integrity_check").fetchone()
-    if verdict != "ok":
-        raise MonitorError(f"backup: the copy is damaged ({verdict}); the database itself may be too.")
+    with contextlib.closing(sqlite3.connect(source)) as old, contextlib.closing(sqlite3.connect(copy)) as new:
+        old.backup(new)
+        new.execute("PRAGMA journal_mode=DELETE")
+        (answer,) = new.execute("PRAGMA integrity_check").fetchone()
+    if answer != "ok":
+        raise MonitorError(f"backup: the copy is damaged ({answer}). The database itself may be damaged, too.")
 
 
 def _dump_postgresql(database: Database, copy: Path) -> None:

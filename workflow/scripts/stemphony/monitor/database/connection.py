@@ -1,4 +1,4 @@
-"""The database: SQLite in a file on a local disk, or PostgreSQL by URL."""
+"""Open the database: SQLite in a file on a local disk, or PostgreSQL by URL."""
 
 from __future__ import annotations
 
@@ -21,13 +21,20 @@ from stemphony.errors import MonitorError
 from stemphony.monitor.database import migrations
 
 DATABASE_VARIABLE: Final = "STEMPHONY_MONITOR_DB"
-"""Where a database URL with a password is given, so that it is in no list of processes."""
+"""Environment variable with the URL of the database. A password in it does not appear in the list of processes."""
 
 BUSY_TIMEOUT_S: Final = 10
+"""SQLite waits this long for a lock of another process, such as `stemphony monitor token` [s]."""
+
 CONNECT_TIMEOUT_S: Final = 5
+"""A connection to PostgreSQL may take this long [s]. A URL with its own `connect_timeout` overrides it."""
+
 READERS: Final = 8
-# "STEM" in ASCII: two monitors of one PostgreSQL database would count twice.
+"""Connections for reading."""
+
 _LOCK_NUMBER: Final = 0x5354454D
+"""Number of the advisory lock in PostgreSQL, "STEM" in ASCII. Only one monitor may write to a database."""
+
 _NETWORK_FILE_SYSTEMS: Final = frozenset(
     {
         "9p", "acfs", "afs", "afpfs", "beegfs", "ceph", "cifs", "davfs", "fuse.ceph", "fuse.glusterfs", "fuse.s3fs",
@@ -38,32 +45,33 @@ _NETWORK_FILE_SYSTEMS: Final = frozenset(
 
 
 class ServedByAnother(Exception):
-    """Another monitor has the lock of the database; nothing may be written."""
+    """Another monitor has the lock of the database, so this one must not write."""
 
     def __init__(self) -> None:
         super().__init__("another monitor serves it now; stop one of the two")
 
 
 class FileGone(Exception):
-    """Where the file of SQLite was there is none, or another one: what was written now would be in no database."""
+    """The file of SQLite is missing, or another file has its name. Events written now would be lost."""
 
     def __init__(self) -> None:
-        super().__init__("its file is not there any more, or another one is in its place; put it back, or start again")
+        super().__init__("its file is missing, or another file is in its place; put it back, or restart the monitor")
 
 
 def default_file() -> Path:
-    """Where the database is when nothing else is said."""
+    """Return the default file of the database, below XDG_DATA_HOME or ~/.local/share."""
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(base) / "stemphony" / "monitor.sqlite"
 
 
 def database_url(given: str | None) -> URL:
-    """Read the URL of a database: that given, else that of the environment, else the default file.
+    """Return the URL of a database: the given one, else that of the environment, else the default file.
 
     Raises
     ------
     MonitorError
-        It is neither a file nor a URL of SQLite or PostgreSQL. The text is in no message: it may hold a password.
+        It is neither a file nor a URL of SQLite or PostgreSQL. The message does not show it, because it may contain a
+        password.
     """
     wanted = given or os.environ.get(DATABASE_VARIABLE) or str(default_file())
     allowed = "Give a file, sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/DATABASE."
@@ -76,7 +84,7 @@ def database_url(given: str | None) -> URL:
     kind = url.get_backend_name()
     if kind == "sqlite":
         if not url.database or url.database == ":memory:":
-            raise MonitorError("--db names no file, and events in memory alone would be lost. Give sqlite:///FILE.")
+            raise MonitorError("--db names no file, and a database in memory loses its events. Give sqlite:///FILE.")
         return URL.create("sqlite", database=str(Path(url.database).absolute()))
     if kind in ("postgresql", "postgres"):
         return url.set(drivername="postgresql+psycopg")
@@ -84,7 +92,10 @@ def database_url(given: str | None) -> URL:
 
 
 def file_system_of(path: Path, mounts: str) -> str:
-    """Type of the file system that a path is on, from the text of /proc/self/mountinfo; empty if it does not say."""
+    """Return the type of the file system of a path.
+
+    `mounts` is the text of /proc/self/mountinfo. Empty if not found.
+    """
     best, kind = "", ""
     for line in mounts.splitlines():
         left, _, right = line.partition(" - ")
@@ -98,7 +109,13 @@ def file_system_of(path: Path, mounts: str) -> str:
 
 
 def refuse_network_file_system(file: Path) -> None:
-    """SQLite's write-ahead log needs memory that processes share, which no network file system has."""
+    """Refuse a file on a network file system, which does not have the shared memory of SQLite's write-ahead log.
+
+    Raises
+    ------
+    MonitorError
+        The file is on such a file system.
+    """
     try:
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
@@ -114,14 +131,14 @@ def refuse_network_file_system(file: Path) -> None:
 
 @dataclass
 class Database:
-    """An open database whose schema is of this version or an earlier one.
+    """An open database whose schema has this version or an earlier one.
 
     Attributes
     ----------
     reader, writer : Engine
-        Connections for reading, and the one for writing.
+        Connections for reading, and one connection for writing.
     writer_connections : int
-        How often the latter was made. Before another one others may have written, after it nobody else does.
+        How often the connection for writing was made. Another monitor may have written before each one, but not after.
     """
 
     url: URL
@@ -133,20 +150,27 @@ class Database:
 
     @classmethod
     def open(cls, given: str | None, create: bool = True) -> Self:
-        """Open a database. An empty one gets the schema, if `create`; one that has a schema is left as it is.
+        """Open a database.
+
+        Parameters
+        ----------
+        given : str or None
+            File or URL; see `database_url`.
+        create : bool
+            Whether to create the schema in an empty database. An existing schema stays unchanged.
 
         Raises
         ------
         MonitorError
-            It cannot be opened, is none of ours or of a later version, or its place is not fit for it; or it is empty,
-            and nothing is to be created.
+            The database cannot be opened, belongs to another program or a later version, or is on a network file
+            system. Or it is empty and `create` is False.
         """
         url = database_url(given)
         if url.get_backend_name() == "sqlite":
             _prepare_file(Path(str(url.database)), create)
         elif importlib.util.find_spec("psycopg") is None:
             raise MonitorError(
-                "PostgreSQL needs the package psycopg, not installed here. Do: pip install psycopg[binary]"
+                "PostgreSQL needs the package psycopg, not installed here. Run: pip install psycopg[binary]"
             )
         database = cls(url, _engine(url, READERS, "BEGIN"), _engine(url, 1, "BEGIN IMMEDIATE"))
         _listen(database.writer, "connect", database._writer_connected)
@@ -166,12 +190,12 @@ class Database:
         return database
 
     def migrate(self) -> None:
-        """Bring the schema to this version; whoever serves a database does so, once it is locked.
+        """Bring the schema to the latest version. A monitor calls this when it has the lock.
 
         Raises
         ------
         MonitorError
-            It cannot be written, or is of a later version.
+            The database cannot be written, or has a later version.
         """
         try:
             with self.writer.begin() as connection:
@@ -181,30 +205,30 @@ class Database:
 
     @staticmethod
     def exists(given: str | None) -> bool:
-        """Whether there may be something to open: a file of SQLite is there, or a server has it."""
+        """Return whether the file of SQLite exists. True for PostgreSQL, where only the server knows."""
         url = database_url(given)
         return url.get_backend_name() != "sqlite" or Path(str(url.database)).exists()
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether it is a file of SQLite."""
+        """Whether the database is a file of SQLite."""
         return self.url.get_backend_name() == "sqlite"
 
     @property
     def name(self) -> str:
-        """What messages call it; without a password."""
+        """The name in messages, without a password."""
         return f"the database {self.url.database if self.is_sqlite else self.url.render_as_string(hide_password=True)}"
 
     def lock(self) -> None:
-        """See that no second monitor writes to this database as long as this process lives.
+        """Keep other monitors from writing to this database while this process lives.
 
-        The lock of PostgreSQL lasts as long as the connection that has it, so it is the writer's own that takes it,
-        each time that it is made: whoever cannot have the lock has nothing to write with, and gets ServedByAnother.
+        A lock in PostgreSQL lasts as long as its connection. So the connection for writing itself takes the lock, each
+        time that it is made. If another monitor has the lock, this connection fails with `ServedByAnother`.
 
         Raises
         ------
         MonitorError
-            Another one does.
+            Another monitor has the lock.
         """
         taken = False
         if self.is_sqlite:
@@ -218,7 +242,7 @@ class Database:
                 self._lock = held
         else:
             self._is_locked = True
-            # The connection that there may be is one without the lock.
+            # A present connection does not have the lock.
             self.writer.dispose()
             try:
                 self.writer.connect().close()
@@ -227,7 +251,9 @@ class Database:
             except DBAPIError as error:
                 raise MonitorError(f"{self.name} cannot be used: {reason(error)}.") from None
         if taken:
-            raise MonitorError(f"{self.name} is served by another monitor. Stop that one, or give another by --db.")
+            raise MonitorError(
+                f"{self.name} is served by another monitor. Stop that one, or give another database by --db."
+            )
 
     def _writer_connected(self, connection: Any, _record: Any) -> None:
         if self._is_locked:
@@ -242,7 +268,7 @@ class Database:
         self.writer_connections += 1
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close all connections and give up the lock."""
         self.reader.dispose()
         self.writer.dispose()
         if self._lock is not None:
@@ -259,7 +285,7 @@ class Database:
 
 
 def reason(error: Exception) -> str:
-    """The first line of what a database says, without SQL and values."""
+    """Return the first line of an error of the database, without SQL and values."""
     if isinstance(error, ServedByAnother | FileGone):
         return str(error)
     if isinstance(error, NoConnectionFree):
@@ -271,9 +297,9 @@ def reason(error: Exception) -> str:
 
 
 def is_away(error: Exception) -> bool:
-    """Whether the database itself is in trouble, and not what was asked of it: the same may succeed later."""
+    """Return whether the database itself failed and not the statement, so that the same may succeed later."""
     if isinstance(error, OperationalError | InterfaceError):
-        # SQLite says this also of statements that it does not understand.
+        # SQLite also raises these for statements that it does not understand.
         return getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
     if isinstance(error, DBAPIError):
         return error.connection_invalidated
@@ -286,7 +312,7 @@ def _prepare_file(file: Path, create: bool) -> None:
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         refuse_network_file_system(file)
-        # Made here, so that neither it nor the files that SQLite puts beside it can be read by others.
+        # With this mode, other users can read neither this file nor those that SQLite creates beside it.
         os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise MonitorError(f"{file} cannot be written: {error.strerror}. Give another file by --db.") from None
@@ -297,7 +323,7 @@ _listen: Callable[..., None] = event.listen
 
 def _engine(url: URL, connections: int, begin: str) -> Engine:
     if url.get_backend_name() != "sqlite":
-        # A lock lasts as long as its connection, which is not made anew without need therefore.
+        # The lock ends with the connection for writing, so this one is not recycled.
         recycle = 1800 if connections > 1 else -1
         limit = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT_S}
         return create_engine(
@@ -312,17 +338,17 @@ def _engine(url: URL, connections: int, begin: str) -> Engine:
 
     def make() -> sqlite3.Connection:
         require_file()
-        # `rw`: a file that went away just now is not made anew, empty.
+        # `rw` does not create a file that has just disappeared.
         return sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
 
     def connect(connection: sqlite3.Connection, _record: Any) -> None:
-        # The driver's own idea of when a transaction begins leaves SELECTs outside.
+        # The driver's own transactions would not include SELECT.
         connection.isolation_level = None
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY", "cache_size=-16000"):
             connection.execute(f"PRAGMA {pragma}")
 
     def start(connection: Connection) -> None:
-        # A connection outlives the name of its file. It is kept, so that the number of the file is given to no other.
+        # A connection outlives the name of its file. It stays open, so that no other file gets the same number.
         require_file()
         connection.exec_driver_sql(begin)
 

@@ -1,4 +1,4 @@
-"""One exchange with one server, by HTTP or SMTP, with one deadline for all of it."""
+"""Talk to one server by HTTP or SMTP, with one deadline for the whole exchange."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from urllib.parse import urlsplit
 
 
 class Exchange:
-    """A connection that is cut when its time is over, or when nobody can wait for it any longer.
+    """A connection that another thread can end, and that ends by itself at its deadline.
 
-    The timeout of a socket begins anew with each byte, and a server that drips its answer outlasts any. So a second
-    handle on the connection is kept, through which another thread shuts it down: TLS and the libraries above it see
-    a connection that has ended. Only the resolver of names cannot be interrupted; its time is counted all the same.
+    The timeout of a socket starts again with each byte, so a server that sends one byte at a time outlasts any timeout.
+    This class keeps a second handle on the connection. `cut` shuts the connection down through it, and the libraries
+    above see a closed connection. The name resolution cannot be interrupted, but its time counts.
 
     Parameters
     ----------
     seconds : float
-        From the resolving of the name to the last byte [s].
+        Time from the name resolution to the last byte [s].
     """
 
     def __init__(self, seconds: float) -> None:
@@ -49,7 +49,7 @@ class Exchange:
 
     @property
     def is_cut(self) -> bool:
-        """Whether it was ended from outside; what then went wrong says nothing of the server."""
+        """Whether `cut` ended the exchange, so that a later error is not the server's."""
         return self._cut
 
     def cut(self) -> None:
@@ -61,7 +61,7 @@ class Exchange:
                     self._handle.shutdown(socket.SHUT_RDWR)
 
     def connect(self, host: str, port: int) -> socket.socket:
-        """Connect to the first address that answers; each has its part of the time that is left.
+        """Connect to the first address that answers. Each address gets an equal part of the remaining time.
 
         Returns
         -------
@@ -71,7 +71,7 @@ class Exchange:
         Raises
         ------
         OSError
-            The name is not known, no address answers, or the time is over.
+            The name is unknown, no address answers, or the time is over.
         """
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         trouble: OSError = TimeoutError()
@@ -88,13 +88,13 @@ class Exchange:
                 connection.close()
                 trouble = error
             else:
-                # From here the cut is its end, and the only one.
+                # From here on only `cut` limits the time.
                 connection.settimeout(None)
                 return connection
         raise trouble
 
     def _watch(self, connection: socket.socket | None) -> None:
-        """Keep a handle of our own: the one of the caller is closed, or becomes that of TLS, when it likes."""
+        """Keep a second handle. The caller may close its own one, or hand it to TLS."""
         with self._lock:
             if self._handle is not None:
                 self._handle.close()
@@ -104,17 +104,17 @@ class Exchange:
 
 
 def post(exchange: Exchange, url: str, body: bytes, headers: Mapping[str, str], ca_file: str = "") -> int:
-    """POST to a URL. Redirects are not followed: a redirected POST would become a GET and look delivered.
+    """Send a POST request, and do not follow redirects. A redirected POST would become a GET and look delivered.
 
     Returns
     -------
     int
-        Status of the answer, whose body is not read.
+        Status of the answer. Its body is not read.
 
     Raises
     ------
     OSError, http.client.HTTPException, ValueError
-        There is no answer, or the URL is none.
+        There is no answer, or the URL is not valid.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -139,7 +139,7 @@ def post(exchange: Exchange, url: str, body: bytes, headers: Mapping[str, str], 
 
 
 class _Smtp(smtplib.SMTP):
-    """SMTP over the connection of an exchange; `tls`, if given, from the first byte."""
+    """SMTP over the connection of an exchange, with TLS from the first byte if `tls` is given."""
 
     def __init__(self, exchange: Exchange, host: str, port: int, tls: ssl.SSLContext | None) -> None:
         self._exchange = exchange
@@ -161,7 +161,7 @@ def mail(
     exchange: Exchange, message: EmailMessage, sender: str, recipients: Sequence[str], host: str, port: int,
     security: str, user: str = "", password: str = "", ca_file: str = "",
 ) -> dict[str, tuple[int, bytes]]:  # fmt: skip
-    """Hand a mail to a server.
+    """Hand a mail to a mail server.
 
     Parameters
     ----------
@@ -171,12 +171,12 @@ def mail(
     Returns
     -------
     dict
-        Recipients that the server has refused, with code and text; all others get the mail.
+        The refused recipients with code and text of the server. All others get the mail.
 
     Raises
     ------
     OSError, smtplib.SMTPException, ValueError
-        The server has not taken it, for anybody.
+        The server accepts the mail for no recipient.
     """
     context = ssl.create_default_context(cafile=ca_file or None)
     connection = _Smtp(exchange, host, port, context if security == "tls" else None)
@@ -185,9 +185,9 @@ def mail(
             connection.starttls(context=context)
         if user:
             connection.login(user, password)
-        # One address twice would hide from smtplib that all are refused.
+        # With a repeated address, smtplib would not notice that the server refuses all.
         refused = connection.send_message(message, sender, list(dict.fromkeys(recipients)))
-        # The server has it by now, however it takes the farewell.
+        # The server already has the mail, so an error here does not matter.
         with contextlib.suppress(OSError, smtplib.SMTPException):
             connection.quit()
     finally:

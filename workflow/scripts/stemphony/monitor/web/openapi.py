@@ -1,4 +1,4 @@
-"""The API's description, OpenAPI 3.1; a test plays it against the monitor."""
+"""The description of the API in OpenAPI 3.1. A test checks the monitor against it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _TIME = {"type": "number", "description": "seconds since 1970"}
 
 _EVENT = {
     "type": "object",
-    "description": "One status event; docs/status-api.md. Keys that are not listed are custom parameters.",
+    "description": "One status event, see docs/status-api.md. Other keys are custom parameters.",
     "required": ["id", "event"],
     "maxProperties": limits.MAX_KEYS,
     "properties": {
@@ -123,85 +123,17 @@ _STORED_EVENT = _object(
     {
         "row": {"type": "integer"},
         "received": _TIME,
-        "event": {"type": "object", "description": "The event as it came, secrets hidden"},
+        "event": {"type": "object", "description": "The event as sent, with secrets hidden"},
     }
 )
 
 
 def description() -> dict[str, Any]:
-    """Give the whole description."""
-    receipt = _json(_schema("Receipt"))
-    one = {
-        "summary": "Store one event; answered after the commit",
-        "requestBody": {"required": True, "content": {"application/json": {"schema": _schema("Event")}}},
-        "responses": {"200": receipt, **_REFUSALS},
-    }  # fmt: skip
-    batch = {"type": "array", "items": _schema("Event"), "maxItems": limits.MAX_BATCH_EVENTS}
+    """Return the whole description."""
     return {
         "openapi": "3.1.0",
         "info": {"title": "Stemphony monitor", "version": __version__},
-        "paths": {
-            "/": {"post": one},
-            "/events": {"post": one},
-            "/events/batch": {
-                "post": {
-                    "summary": "Store many events, all or none; answered after the commit",
-                    "requestBody": {"required": True, "content": {"application/json": {"schema": batch}}},
-                    "responses": {"200": receipt, **_REFUSALS},
-                }
-            },
-            "/api/simulations": {
-                "get": {
-                    "summary": "Simulations: those without an end first, then the latest",
-                    "parameters": [
-                        {"name": "state", "in": "query", "schema": {"enum": [state.value for state in State]}},
-                        {"name": "text", "in": "query", "schema": {"type": "string", "maxLength": 200}},
-                        _PAGE,
-                    ],
-                    "responses": {
-                        "200": _json(_object({"simulations": {"type": "array", "items": _schema("Simulation")}})),
-                        **_READ_REFUSALS,
-                    },
-                }
-            },
-            "/api/simulations/{row}": {
-                "get": {
-                    "summary": "One simulation",
-                    "parameters": [_ROW],
-                    "responses": {"200": _json(_schema("Simulation")), **_READ_REFUSALS},
-                }
-            },
-            "/api/simulations/{row}/pairs": {
-                "get": {
-                    "summary": "Pairs of defocus and configuration that changed after a revision",
-                    "parameters": [_ROW, {**_BEFORE, "name": "since"}],
-                    "responses": {
-                        "200": _json(_object({"revision": _COUNT, "pairs": {"type": "array", "items": _PAIR}})),
-                        **_READ_REFUSALS,
-                    },
-                }
-            },
-            "/api/simulations/{row}/events": {
-                "get": {
-                    "summary": "Events as they arrived, the latest first",
-                    "parameters": [
-                        _ROW,
-                        _BEFORE,
-                        {"name": "all", "in": "query", "schema": {"enum": ["0", "1"]}, "description": "with progress"},
-                    ],
-                    "responses": {
-                        "200": _json(_object({"events": {"type": "array", "items": _STORED_EVENT}})),
-                        **_READ_REFUSALS,
-                    },
-                }
-            },
-            "/healthz": {
-                "get": {
-                    "summary": "Whether events are being stored",
-                    "responses": {"200": _json({"type": "object"}), "503": _json({"type": "object"})},
-                }
-            },
-        },
+        "paths": {**_paths_of_events(), **_paths_of_reading()},
         "components": {
             "schemas": {
                 "Event": _EVENT,
@@ -212,4 +144,50 @@ def description() -> dict[str, Any]:
             "securitySchemes": {scheme: {"type": "http", "scheme": scheme} for scheme in ("basic", "bearer")},
         },
         "security": [{"basic": []}, {"bearer": []}, {}],
+    }
+
+
+def _paths_of_events() -> dict[str, Any]:
+    receipt = _json(_schema("Receipt"))
+    one = {
+        "summary": "Store one event. The answer comes after the commit.",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _schema("Event")}}},
+        "responses": {"200": receipt, **_REFUSALS},
+    }  # fmt: skip
+    many = {"type": "array", "items": _schema("Event"), "maxItems": limits.MAX_BATCH_EVENTS}
+    batch = {
+        "summary": "Store many events, all or none. The answer comes after the commit.",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": many}}},
+        "responses": {"200": receipt, **_REFUSALS},
+    }
+    return {"/": {"post": one}, "/events": {"post": one}, "/events/batch": {"post": batch}}
+
+
+def _reading(summary: str, answer: dict[str, Any], *parameters: dict[str, Any]) -> dict[str, Any]:
+    responses = {"200": _json(answer), **_READ_REFUSALS}
+    return {"get": {"summary": summary, "parameters": list(parameters), "responses": responses}}
+
+
+def _paths_of_reading() -> dict[str, Any]:
+    many = {"type": "array", "items": _schema("Simulation")}
+    states = {"name": "state", "in": "query", "schema": {"enum": [state.value for state in State]}}
+    text = {"name": "text", "in": "query", "schema": {"type": "string", "maxLength": 200}}
+    progress = {"name": "all", "in": "query", "schema": {"enum": ["0", "1"]}, "description": "1: with progress reports"}
+    health = {"200": _json({"type": "object"}), "503": _json({"type": "object"})}
+    return {
+        "/api/simulations": _reading(
+            "List simulations, those without an end first, then the latest",
+            _object({"simulations": many}), states, text, _PAGE,
+        ),
+        "/api/simulations/{row}": _reading("Return one simulation", _schema("Simulation"), _ROW),
+        "/api/simulations/{row}/pairs": _reading(
+            "List the pairs (defocus, configuration) that changed after a revision",
+            _object({"revision": _COUNT, "pairs": {"type": "array", "items": _PAIR}}),
+            _ROW, {**_BEFORE, "name": "since"},
+        ),
+        "/api/simulations/{row}/events": _reading(
+            "List events in reverse order of arrival",
+            _object({"events": {"type": "array", "items": _STORED_EVENT}}), _ROW, _BEFORE, progress,
+        ),
+        "/healthz": {"get": {"summary": "Return whether the database takes events", "responses": health}},
     }  # fmt: skip
