@@ -104,8 +104,10 @@ def _stated(block: CifBlock) -> dict[str, str | float]:
 
 def _expanded(file: Path, block: CifBlock, sites: Sites, symmetry: Symmetry, cell: Floats) -> Structure:
     """All atoms of the cell under one set of operations."""
-    rotations, translations, revision = _ordered(block, symmetry)
-    found = orbits.expand(sites.fractions, rotations, translations, cell, sites.reach)
+    rotations, translations, as_ase = _ordered(block, symmetry)
+    # ASE goes from fractions to Cartesian coordinates and back: the same rounding gives the same bits as version 0.1.
+    fractions = np.linalg.solve(cell.T, (sites.fractions @ cell).T).T if as_ase else sites.fractions
+    found = orbits.expand(fractions, rotations, translations, cell, sites.reach)
     positions = found.fractions @ cell
     if len(rotations) == 1 and sites.cartesian is not None:
         positions = sites.cartesian.copy()
@@ -139,16 +141,16 @@ def _expanded(file: Path, block: CifBlock, sites: Sites, symmetry: Symmetry, cel
         charge=None if sites.charge is None else sites.charge[found.site],
         reader="gemmi",
         notes=tuple(notes),
-        revision=revision if u_iso is None else 2,
+        revision=1 if as_ase and u_iso is None else 2,
     )
 
 
-def _ordered(block: CifBlock, symmetry: Symmetry) -> tuple[NDArray[np.int64], Floats, int]:
-    """Rotations, translations in ASE's order where ASE has the same group, and the revision of the reading."""
+def _ordered(block: CifBlock, symmetry: Symmetry) -> tuple[NDArray[np.int64], Floats, bool]:
+    """Rotations and translations, in ASE's order where ASE has the same group, and whether it has."""
     old = cif_symmetry.ase_operations(block)
     if old is not None and cif_symmetry.triplets(*old) == symmetry.key:
-        return old[0], old[1], 1
-    return symmetry.rotations, symmetry.translations, 1 if old is None else 2
+        return *old, True
+    return symmetry.rotations, symmetry.translations, False
 
 
 def _chosen(

@@ -94,9 +94,7 @@ def read_sites(file: Path, block: CifBlock, cell: Floats) -> Sites:
         notes.append("has magnetic moments, which are not used: electrons of the beam scatter from the charge alone")
     full = np.abs(occupancy - 1) <= FULL
     edge = float(np.linalg.norm(cell, axis=1).max())
-    reach = [
-        orbits.MERGED_IMAGE if full[i] else min(orbits.MERGED_IMAGE, 2 * 10.0 ** -digits[i] * edge) for i in present
-    ]
+    reach = [min(orbits.MERGED_IMAGE, 3 * 10.0 ** -digits[i] * edge) for i in present]
     return Sites(
         labels=[labels[i] for i in present],
         symbols=symbols[present],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -321,7 +322,9 @@ def _full_symbols() -> dict[str, str]:
 
     found: dict[str, str] = {}
     for hall_number in range(1, 531):
-        kind = spglib.get_spacegroup_type(hall_number)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # its error handling announces a change
+            kind = spglib.get_spacegroup_type(hall_number)
         if kind is None:
             continue
         # `P 2_1/c = P 1 2_1/n 1`: what follows the sign is the symbol of this setting.
@@ -358,8 +361,6 @@ def ase_operations(block: CifBlock) -> tuple[NDArray[np.int64], Floats] | None:
     The order decides the numbers of the atoms, and so the displacement that each one draws. A structure that ASE
     reads right keeps that order.
     """
-    import warnings
-
     from ase.io.cif import CIFBlock
 
     names = (*OPERATIONS, *HERMANN_MAUGUIN, *NUMBER, "_symmetry_space_group_setting", "_symmetry_cell_setting")

@@ -282,8 +282,9 @@ def from_masses(file: Path, values: dict[str, float], way_out: str) -> dict[str,
         A mass is that of no element, or lies between two: placeholders and reduced units have such masses.
     """
     result = {}
-    if values and all(value == index for index, value in enumerate(values.values(), start=1)):
-        raise _placeholder(file, next(iter(values)), 1.0, "masses that count 1, 2, … are", way_out)
+    given = list(values.values())
+    if given and (given == list(range(1, len(given) + 1)) or set(given) == {1.0}):
+        raise _placeholder(file, next(iter(values)), given[0], "masses of 1, or that count 1, 2, …, are", way_out)
     symbols = [symbol for symbol in standard_masses() if symbol != "X"]
     table_masses = np.array([standard_masses()[symbol] for symbol in symbols])
     for name, value in values.items():

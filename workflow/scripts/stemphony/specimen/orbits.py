@@ -12,7 +12,7 @@ from stemphony.specimen.lattice import Floats
 
 # Images of a site that differ by less [fractions of the cell] are one atom. ASE's value; it keeps the order of atoms.
 SAME_IMAGE = 1e-3
-# Images of one fully occupied site that are closer [Å] are one atom: no two atoms are, and few digits leave them apart.
+# Images of one site that few digits leave apart are never farther apart [Å]; no two atoms are closer.
 MERGED_IMAGE = 0.4
 
 

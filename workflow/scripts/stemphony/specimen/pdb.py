@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from stemphony.errors import SpecimenError
 from stemphony.specimen import source
@@ -28,11 +29,7 @@ def read_pdb(file: Path) -> Structure:
     text = source.read_text(file)
     _require_cell(file, text)
     notes = _element_notes(text)
-    try:
-        model = gemmi.read_pdb_string(text)
-        model.setup_entities()
-    except (ValueError, RuntimeError) as error:
-        raise SpecimenError(file, f"cannot be read as PDB ({str(error)[:200]}). Export it again.") from None
+    model = _parsed(file, text)
     if not len(model) or not any(True for _ in model[0].all()):
         raise SpecimenError(file, "holds no atoms. A specimen needs at least one.")
     for found in model[0].all():
@@ -56,6 +53,22 @@ def read_pdb(file: Path) -> Structure:
     # ASE, the reader of version 0.1, knows no symmetry and guesses elements from names.
     revision = 2 if structure.revision == 2 or copies != 1 or notes else 1
     return replace(structure, notes=(*notes, *structure.notes), revision=revision)
+
+
+def _parsed(file: Path, text: str) -> Any:
+    """gemmi's structure. Files before 1996 have the entry's name and a line number in columns 73 to 80."""
+    import gemmi
+
+    pruned = "\n".join(line[:72] for line in text.splitlines())
+    failure = ""
+    for version in (text, pruned) if re.search(r"^.{72}\w{4} {0,3}\d{1,4}\s*$", text, re.MULTILINE) else (text,):
+        try:
+            model = gemmi.read_pdb_string(version)
+            model.setup_entities()
+            return model
+        except (ValueError, RuntimeError) as error:
+            failure = failure or str(error)[:200]
+    raise SpecimenError(file, f"cannot be read as PDB ({failure}). Export it again.")
 
 
 def _require_cell(file: Path, text: str) -> None:

@@ -14,11 +14,25 @@ from stemphony.specimen.structure import Structure
 
 CLOSE = 0.7  # Å; no two atoms are closer
 LAYOUT = "The file has a title, `a b c` [Å], one line `Z x y z occupancy rms` per atom, and -1."
+SMALL_RMS = 0.03  # Å; zero-point motion alone reaches this in crystals of all but the heaviest, stiffest elements
+
+
+def _cell(line: str) -> Floats | None:
+    """Edges as rows [Å] of three lengths, or of three lengths and three angles [°] as py_multislice has them."""
+    lengths = table.numbers(line, 3)
+    if lengths is not None:
+        return np.diag(lengths)
+    parameters = table.numbers(line, 6)
+    if parameters is None:
+        return None
+    from ase.geometry import cellpar_to_cell
+
+    return np.asarray(cellpar_to_cell(parameters), dtype=float)
 
 
 def looks_like_prismatic(lines: list[str]) -> bool:
-    """Whether line 2 is three lengths and line 3 begins with an atomic number and has five or six numbers."""
-    if len(lines) < 3 or table.numbers(lines[1], 3) is None:
+    """Whether line 2 is a cell and line 3 begins with an atomic number and has five or six numbers."""
+    if len(lines) < 3 or _cell(lines[1]) is None:
         return False
     words = lines[2].split()
     if len(words) not in (4, 5, 6) or table.numbers(" ".join(words), len(words)) is None:
@@ -38,8 +52,8 @@ def read_prismatic(file: Path) -> Structure:
         The file is damaged; the text names the line.
     """
     lines = source.read_text(file).splitlines()
-    lengths = table.numbers(lines[1], 3) if len(lines) > 1 else None
-    if lengths is None:
+    cell = _cell(lines[1]) if len(lines) > 1 else None
+    if cell is None:
         got = lines[1].strip()[:60] if len(lines) > 1 else ""
         raise SpecimenError(file, f"line 2: got {got!r}, expected the three lengths of the cell in Å. {LAYOUT}")
     notes: set[str] = set()
@@ -57,17 +71,24 @@ def read_prismatic(file: Path) -> Structure:
         if len(values) < 3:
             raise SpecimenError(file, f"line {number}: got {line.strip()[:60]!r}, expected an atom. {LAYOUT}")
         rows.append(values + [1.0, np.nan][len(values) - 3 :])
-    if not ended:
+    if not ended and len(lines[-1].split()) != len(lines[2].split()):
         raise SpecimenError(file, f"ends after line {len(lines)} without -1: it is truncated. {LAYOUT}")
+    if not ended:
+        notes.add(f"ends after line {len(lines)} without the line -1: check that no atom is missing")
     if not rows:
         raise SpecimenError(file, "holds no atoms. A specimen needs at least one.")
     table_of = np.array(rows)
-    cell = np.diag(lengths)
     positions = table_of[:, :3]
     if _fractional(positions, cell):
         positions = positions @ cell
         notes.add("its coordinates are fractions of the cell: taken as Å they would lie closer than atoms do")
     u_iso = table_of[:, 4] ** 2
+    largest = np.nanmax(table_of[:, 4], initial=0.0)
+    if 0 < largest < SMALL_RMS:
+        notes.add(
+            f"its last column reaches {largest:g} Å and is the rms displacement of this format, so U is at most "
+            f"{largest**2:.2g} Å²; if the column holds U itself, set specimen.u_source: config and u_iso_angstrom2"
+        )
     return Structure(
         symbols=np.array(symbols, dtype="<U2"),
         positions=positions,

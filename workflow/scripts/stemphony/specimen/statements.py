@@ -100,7 +100,7 @@ def compare(
             agrees.add("formula")
     z = stated.get("z")
     if formula is not None and isinstance(z, float) and z > 0 and "formula" not in differs:
-        expected = {1.0, z, z / _common_factor(formula)}  # formula of the cell, of a unit, of several units
+        expected = (z, z / _common_factor(formula))  # the formula of a unit, or of the whole cell
         units = sum(counts.values()) / sum(formula.values())
         if any(abs(units - n) <= 0.02 * n for n in expected):
             agrees.add("z")
