@@ -106,7 +106,7 @@ def _expanded(file: Path, block: CifBlock, sites: Sites, symmetry: Symmetry, cel
     """All atoms of the cell under one set of operations."""
     rotations, translations, as_ase = _ordered(block, symmetry)
     # ASE goes from fractions to Cartesian coordinates and back: the same rounding gives the same bits as version 0.1.
-    fractions = np.linalg.solve(cell.T, (sites.fractions @ cell).T).T if as_ase else sites.fractions
+    fractions = np.asarray(np.linalg.solve(cell.T, (sites.fractions @ cell).T).T if as_ase else sites.fractions)
     found = orbits.expand(fractions, rotations, translations, cell, sites.reach)
     positions = found.fractions @ cell
     if len(rotations) == 1 and sites.cartesian is not None:
