@@ -48,6 +48,14 @@ def test_elements_that_share_a_position_are_drawn_jointly():
     assert found[:, 2].all()
 
 
+def test_shortest_distance_leaves_out_elements_at_one_position():
+    rows = [("Ga", x, 0, 0, 0.6) for x in (0, 4)] + [("Al", x, 0, 0, 0.4) for x in (0, 4)]
+    crystal = Crystal.of(with_joint_sites("f", specimen(rows)))
+    assert crystal.shortest == pytest.approx(4.0)
+    assert crystal.atoms == pytest.approx({"Ga": 1.2, "Al": 0.8})
+    assert crystal.partial_sites == 4
+
+
 def test_sites_closer_than_two_atoms_can_be_are_drawn_jointly_also_across_the_cell_face():
     found = drawn(with_joint_sites("f", specimen([("O", 0.1, 4, 4, 0.5), ("O", 7.8, 4, 4, 0.5), ("O", 4, 4, 4, 0.5)])))
     np.testing.assert_array_equal(found[:, 0], ~found[:, 1])

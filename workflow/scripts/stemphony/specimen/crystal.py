@@ -194,9 +194,11 @@ def _shortest(specimen: Specimen) -> tuple[float | None, tuple[str, str]]:
         if neighbours > 2 and specimen.occupancy is None:
             break
         distances, found = tree.query(positions, k=min(neighbours, len(positions)))
-        for column in range(1, distances.shape[1]):
+        # An atom itself is among its neighbours, and of atoms at one place not always the first.
+        for column in range(distances.shape[1]):
             pairs = np.column_stack([sites, sites[found[:, column]]])
-            allowed = np.where(exclusive(specimen, pairs), np.inf, distances[:, column])
+            itself = found[:, column] == np.arange(len(positions))
+            allowed = np.where(itself | exclusive(specimen, pairs), np.inf, distances[:, column])
             nearest = int(np.argmin(allowed))
             if allowed[nearest] < best:
                 best, pair = float(allowed[nearest]), (int(pairs[nearest, 0]), int(pairs[nearest, 1]))
