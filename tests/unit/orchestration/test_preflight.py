@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from stemphony import provenance
 from stemphony.compute import propagation
-from stemphony.errors import ConfigError
+from stemphony.errors import ConfigError, SpecimenError
 from stemphony.experiment.model import Experiment
 from stemphony.orchestration import preflight
 from stemphony.orchestration.preflight import Preflight
@@ -52,7 +53,7 @@ def row(of: Preflight, name: str) -> str:
 
 def test_the_plan_in_words(checked):
     made = checked()
-    assert row(made, "specimen") == "40 atoms in 7.81 × 7.81 × 7.81 Å (read by ASE: Å)"
+    assert row(made, "specimen") == "40 atoms in 7.81 × 7.81 × 7.81 Å (extxyz, read by ASE: Å)"
     assert row(made, "jobs") == "4 = 2 defoci × 2 configurations"
     assert row(made, "scan") == "3 × 4 positions"
     assert row(made, "slices").startswith("4 of 1.9525 Å, 2 depth(s)")
@@ -267,3 +268,104 @@ def test_files_are_found_by_absolute_path_beside_the_config_or_here(tmp_path, mo
 def test_checking_writes_nothing(checked, tmp_path):
     checked()
     assert {entry.name for entry in tmp_path.iterdir()} == {"tiny.xyz", "config.yaml"}
+
+
+# --- the crystal -------------------------------------------------------------------------------------------------
+
+CIF = """data_x
+_cell_length_a 3.905
+_cell_length_b 3.905
+_cell_length_c 3.905
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_symmetry_space_group_name_H-M 'P m -3 m'
+_symmetry_Int_Tables_number 221
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_B_iso_or_equiv
+_atom_site_adp_type
+Sr1 Sr 0 0 0 0.62 Biso
+Ti1 Ti 0.5 0.5 0.5 0.44 Biso
+O1 O 0.5 0.5 0 0.73 Biso
+"""
+STEMSALABIM = """5
+0.3905 0.3905 0.3905
+Sr 0 0 0 7.87e-05
+Ti 0.19525 0.19525 0.19525 5.57e-05
+O 0.19525 0.19525 0 9.275e-05
+O 0 0.19525 0.19525 9.275e-05
+O 0.19525 0 0.19525 9.275e-05
+"""
+
+
+def test_the_plan_shows_the_crystal(checked):
+    made = checked()
+    assert row(made, "crystal") == (
+        "Sr8 Ti8 O24 in the file's cell; 8 Sr, 8 Ti, 24 O; 5.117 g/cm³; shortest distance 1.952 Å (Ti–O)"
+    )
+    assert row(made, "thermal displacements") == "specimen.u_iso_angstrom2: Sr, Ti, O"
+    assert row(made, "occupancies") == "every site is full"
+
+
+def test_thermal_factors_of_a_cif_are_used_and_the_map_is_said_to_have_no_effect(checked, tmp_path):
+    (tmp_path / "biso.cif").write_text(CIF)
+    made = checked(
+        specimen={"file": "biso.cif", "repeat": [2, 2, 2], "u_iso_angstrom2": {"Sr": 0.5, "Ti": 0.5, "O": 0.5}}
+    )
+    assert row(made, "specimen").endswith("(cif, read by gemmi: Å)")
+    assert row(made, "thermal displacements") == "the file: Sr, Ti, O"
+    assert any("u_iso_angstrom2 has no effect for Sr, Ti, O" in note for note in made.notes)
+    assert any("u_iso_angstrom2 has no effect" in line for line in made.plan(1, 1, 1, "")["plan"])
+
+
+def test_map_beside_the_fifth_column_of_stemsalabim_is_said_to_have_no_effect(checked, tmp_path):
+    (tmp_path / "cell.xyz").write_text(STEMSALABIM)
+    made = checked(
+        specimen={"file": "cell.xyz", "repeat": [2, 2, 2], "u_iso_angstrom2": {"Sr": 0.5, "Ti": 0.5, "O": 0.5}}
+    )
+    (note,) = [note for note in made.notes if "has no effect" in note]
+    assert "specimen.u_iso_angstrom2 has no effect for Sr, Ti, O" in note
+
+
+def test_an_element_without_u_gets_the_lines_to_paste_and_the_debye_model_gives_it(checked):
+    with pytest.raises(SpecimenError, match=r"(?s)u_iso_angstrom2: \{O: <Å²>\}.*debye_temperature_k: \{O: <K>\}"):
+        checked(specimen={"u_iso_angstrom2": {"Sr": 0.008, "Ti": 0.006}})
+    made = checked(
+        specimen={
+            "u_iso_angstrom2": {"Sr": 0.008, "Ti": 0.006},
+            "temperature_k": 300,
+            "debye_temperature_k": {"O": 600},
+        }
+    )
+    assert row(made, "thermal displacements").endswith("Debye model at 300 K: O")
+
+
+@pytest.mark.parametrize(("stretch", "check"), [(0.5, "density"), (0.3, "distance")])
+def test_an_impossible_crystal_is_refused_unless_the_config_accepts_it(checked, tmp_path, stretch, check):
+    plain = srtio3((4, 4, 4))
+    write_xyz(
+        tmp_path / "small.xyz",
+        replace(plain, positions=stretch * plain.positions, cell=tuple(stretch * length for length in plain.cell)),
+    )
+    blocks = {"grating": {"slice_thickness_angstrom": 1.0}, "depths": {"every_angstrom": None}}
+    with pytest.raises(SpecimenError, match=rf"specimen\.accept: \[{check}\]"):
+        checked(specimen={"file": "small.xyz"}, **blocks)
+    accepted = checked(specimen={"file": "small.xyz", "accept": ["density", "distance"]}, **blocks)
+    # What is accepted decides no number: jobs of this crystal have the params that they would have without the check.
+    assert "accept" not in accepted.campaign.specimen_params["specimen"]
+
+
+def test_snapshots_win_and_the_plan_says_what_they_leave_unused(checked, tmp_path):
+    write_xyz(tmp_path / "movie.xyz", srtio3((2, 2, 2), frames=2))
+    made = checked(frozen_phonon={"snapshots": "movie.xyz"})
+    assert row(made, "thermal displacements") == "the snapshots"
+    assert any("no effect: specimen.u_iso_angstrom2. The snapshots" in note for note in made.notes)
+
+
+def test_atoms_at_rest_have_no_thermal_displacements(checked):
+    assert row(checked(frozen_phonon={"enabled": False}), "thermal displacements").startswith("none")

@@ -143,7 +143,7 @@ def test_vacuum_keeps_an_atom_left_of_the_origin_beside_its_neighbour(tmp_path):
 def test_stemsalabim_file_in_nm_equals_the_cif_in_angstrom():
     cif = read_specimen(SRTIO3, u_iso_angstrom2={"Sr": 0.00787, "Ti": 0.00557, "O": 0.009275})
     nm = read_specimen(STEMSALABIM)
-    assert (cif.format, nm.format) == ("ase", "stemsalabim")
+    assert (cif.format, nm.format) == ("cif", "stemsalabim")
     np.testing.assert_array_equal(nm.symbols, cif.symbols)
     np.testing.assert_allclose(nm.positions, cif.positions, atol=1e-12)
     np.testing.assert_allclose(nm.cell, cif.cell, atol=1e-12)
@@ -172,7 +172,7 @@ def test_stemsalabim_file_with_a_lattice_is_detected(tmp_path, name):
 )
 def test_extended_xyz_is_not_taken_for_stemsalabims(tmp_path, header, row):
     specimen = read_specimen(write(tmp_path, "a.xyz", f"1\n{header}\n{row}\n"))
-    assert specimen.format == "ase"
+    assert specimen.format == "extxyz"
     assert specimen.cell == (4.0, 4.0, 4.0)
 
 

@@ -31,6 +31,7 @@ Usual images move by some 2e-6. A detector in the hole of an annular aperture, w
 3e-5 with multislice alone, and differs by up to 5e-5 between multislice and probe_basis.
 """
 TAIL_WARNING = 0.02
+NM_FORMATS = ("stemsalabim", "cel")  # formats whose lengths are in nm
 
 
 @dataclass(frozen=True)
@@ -431,10 +432,8 @@ def _sources(config: Mapping[str, Any], specimen: Specimen, crystal: Crystal) ->
             f"{crystal.partial_sites} of {len(specimen.symbols)} sites are partial by the file, and drawn in each "
             "configuration"
         )
-    unit = "nm" if specimen.format == "stemsalabim" else "Å"
-    reader = specimen.reader or ("Stemphony" if specimen.format == "stemsalabim" else "ASE")
-    kind = "STEMsalabim's xyz" if specimen.format == "stemsalabim" else specimen.format
-    reading = f"read by ASE: {unit}" if specimen.format == "ase" else f"{kind}, read by {reader}: {unit}"
+    unit = "nm" if specimen.format in NM_FORMATS else "Å"
+    reading = f"{specimen.format}, read by {specimen.reader}: {unit}" if specimen.reader else f"read by ASE: {unit}"
     return Sources(reading, specimen.formula, displacements, occupancies)
 
 

@@ -56,7 +56,7 @@ class Specimen:
     slice_id : None
         STEMsalabim's custom slicing; no file that asks for it is accepted in this version.
     format : str
-        What the file was read as, `ase` or `stemsalabim`.
+        What the file was read as, see `Structure`.
     frames : (F, N, 3) array or None
         Complete configurations [Å] in the order of the trajectory.
     vacuum : tuple of 3 floats
@@ -188,7 +188,7 @@ def read_specimen(
         cell=(float(cell[0]), float(cell[1]), placed.length_z),
         u_iso=np.tile(np.asarray(structure.u_iso), copies),
         slice_id=None,
-        format=detected,
+        format=raw.format,
         vacuum=(float(vacuum_angstrom[0]), float(vacuum_angstrom[1]), float(vacuum_angstrom[2])),
         radius=covalent_radii(symbols.tolist()),
         revision=2 if placed.note else raw.revision,
