@@ -235,17 +235,20 @@ def find_file(where: str, name: str, folder: Path) -> Path:
 
 
 def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
-    """All cross-checks of a campaign, each with one clear message.
+    """Check a whole campaign before its first job, and estimate its cost.
+
+    Parameters
+    ----------
+    base : Path
+        Folder of all results.
 
     Raises
     ------
     ConfigError, SpecimenError, StorageError
+        The first check that fails.
     """
     from stemphony.compute.calibration import seconds_per_probe_slice
     from stemphony.compute.cost import DEFAULT_BUDGET_MB, memory_mb, result_bytes, wave_plan
-    from stemphony.physics.scattering import elements
-    from stemphony.specimen import structures
-    from stemphony.specimen.crystal import Crystal
     from stemphony.store import ledger
 
     result = paths.ResultPaths.of(inputs.config["simulation"]["name"], base)
@@ -253,25 +256,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
     if result.identity.exists():
         ledger.identity(result, inputs.config["simulation"]["random_seed"])  # or the message that it is damaged
     config = inputs.config
-    block = config["specimen"]
-    settings = {key: value for key, value in block.items() if key != "file"}
-    specimen = structures.read_specimen(inputs.specimen_file, **settings)
-    crystal = Crystal.of(specimen)
-    if "density" not in block["accept"]:
-        crystal.require_density(inputs.specimen_file)
-    file, parametrization = inputs.specimen_file, config["grating"]["parametrization"]
-    structures.require_elements(specimen, elements(parametrization), parametrization, file)
-    files = InputFiles(
-        structures.content_sha256(file), revision=specimen.revision, occupancies_drawn=specimen.occupancy is not None
-    )
-    if inputs.snapshots_file is not None:
-        frames = len(structures.read_snapshots(inputs.snapshots_file, specimen))
-        files = replace(
-            files, snapshots_sha256=structures.content_sha256(inputs.snapshots_file), snapshots=frames,
-            occupancies_drawn=False,
-        )  # fmt: skip
-    elif config["frozen_phonon"]["enabled"]:
-        structures.require_u_iso(specimen, file)
+    specimen, crystal, files = _read_specimen(inputs)
     planned = campaign.plan(config, files)
     experiment = Experiment.of(planned.common_params, specimen.cell)
     _require_points_in_aperture(experiment)
@@ -308,12 +293,40 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
             *planned.notes,
             *experiment.notes,
             *specimen.notes,
-            *_unused_u(block, specimen.symbols.tolist()),
+            *_unused_u(config["specimen"], specimen.symbols.tolist()),
             *crystal.notes(),
             *_without_effect(config, specimen),
             *_hints(planned, experiment, tail),
         ),
     )
+
+
+def _read_specimen(inputs: Inputs) -> tuple[Specimen, Crystal, InputFiles]:
+    """Read the structure and the trajectory, and check that they have all that the config needs."""
+    from stemphony.physics.scattering import elements
+    from stemphony.specimen import structures
+    from stemphony.specimen.crystal import Crystal
+
+    config, block, file = inputs.config, inputs.config["specimen"], inputs.specimen_file
+    settings = {key: value for key, value in block.items() if key != "file"}
+    specimen = structures.read_specimen(file, **settings)
+    crystal = Crystal.of(specimen)
+    if "density" not in block["accept"]:
+        crystal.require_density(file)
+    parametrization = config["grating"]["parametrization"]
+    structures.require_elements(specimen, elements(parametrization), parametrization, file)
+    files = InputFiles(
+        structures.content_sha256(file), revision=specimen.revision, occupancies_drawn=specimen.occupancy is not None
+    )
+    if inputs.snapshots_file is not None:
+        frames = len(structures.read_snapshots(inputs.snapshots_file, specimen))
+        files = replace(
+            files, snapshots_sha256=structures.content_sha256(inputs.snapshots_file), snapshots=frames,
+            occupancies_drawn=False,
+        )  # fmt: skip
+    elif config["frozen_phonon"]["enabled"]:
+        structures.require_u_iso(specimen, file)
+    return specimen, crystal, files
 
 
 def _require_points_in_aperture(experiment: Experiment) -> None:
