@@ -103,6 +103,7 @@ NETCDF_FILES = ("stemphony/results/*.py", "stemphony/specimen/specimen_file.py")
         ),
         ("pyfftw", ("stemphony/physics/fft.py", "stemphony/provenance.py")),
         ("jsonschema", ("stemphony/experiment/configuration.py",)),
+        ("libconf", ("stemphony/experiment/stemsalabim_parameters.py", "stemphony/status/stemsalabim.py")),
         ("flask", ("stemphony/monitor/web/*.py",)),
         ("sqlalchemy", tuple(f"stemphony/monitor/{room}/*.py" for room in ("database", "intake", "notify", "web"))),
         ("waitress", ("stemphony/monitor/server.py",)),
@@ -290,7 +291,7 @@ def test_no_import_is_hidden_from_this_test():
 
 def test_standard_library_is_told_from_the_rest():
     known = {"numpy", "scipy", "pyfftw", "netCDF4", "requests", "urllib3", "yaml", "jsonschema", "ase", "gemmi"}
-    known |= {"matplotlib", "spglib", "psutil"}
+    known |= {"matplotlib", "spglib", "psutil", "libconf"}
     monitor = {"flask", "waitress", "sqlalchemy", "werkzeug", "markupsafe"}
     third_party = {found.top for found in IMPORTS} - set(sys.stdlib_module_names) - {"stemphony"}
     assert third_party <= known | monitor

@@ -98,6 +98,10 @@ def _add_config_commands(commands: Commands) -> None:
     check.add_argument("--config", **CONFIG_OPTION)
     check.add_argument("--no-calibration", action="store_true", help="estimate times without measuring this machine")
 
+    conversion = commands.add_parser("convert", help="print a parameter file of STEMsalabim as a config")
+    conversion.set_defaults(command=_convert)
+    conversion.add_argument("file", type=Path, metavar="FILE.cfg")
+
     init = commands.add_parser("init", help="write a commented config and an example crystal")
     init.set_defaults(command=_init)
     init.add_argument("folder", type=Path, metavar="DIR")
@@ -291,16 +295,24 @@ def _report_replay(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
 def _check(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     from stemphony import paths
+    from stemphony.commands import convert
     from stemphony.compute import calibration
     from stemphony.experiment import configuration, overrides
     from stemphony.orchestration import preflight
 
-    files = [parsed.config]
+    files = [convert.as_config(parsed.config, print)]
     inputs = preflight.read_inputs(overrides.overridden(configuration.load(files), parsed.entries), files)
     if not parsed.no_calibration:
         calibration.calibrate()
     for line in preflight.check(inputs, parsed.directory / paths.RESULTS).lines():
         print(line)
+    return 0
+
+
+def _convert(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from stemphony.commands import convert
+
+    print(convert.converted(parsed.file, Path()).yaml(parsed.file.name), end="")
     return 0
 
 
@@ -352,11 +364,18 @@ def _bench(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
 
 def _run(parsed: argparse.Namespace, rest: Sequence[str]) -> int:
+    from stemphony.commands import convert
     from stemphony.commands import run as runner
 
     extra = [argument for argument in rest if argument != "--"]
     return runner.run(
-        SNAKEFILE, parsed.config, parsed.directory, _cores(parsed.cores), parsed.profile, extra, parsed.entries
+        SNAKEFILE,
+        convert.as_config(parsed.config, print),
+        parsed.directory,
+        _cores(parsed.cores),
+        parsed.profile,
+        extra,
+        parsed.entries,
     )
 
 

@@ -18,6 +18,7 @@ import yaml
 from stemphony.errors import ConfigError
 from stemphony.experiment.contradictions import refuse_contradictions
 from stemphony.experiment.mistakes import dotted, explain, kind
+from stemphony.experiment.stemsalabim_parameters import is_parameter_file
 from stemphony.status import stemsalabim
 
 SCHEMA_FILE = Path(__file__).resolve().parents[3] / "schemas" / "config.schema.yaml"
@@ -76,6 +77,12 @@ def load(files: Sequence[Path]) -> dict[str, Any]:
     for file in files:
         try:
             text = Path(file).read_text(encoding="utf-8")
+            if is_parameter_file(text):
+                raise ConfigError(
+                    "",
+                    f"{file} is a parameter file of STEMsalabim. `stemphony run {file}` runs it, and "
+                    f"`stemphony convert {file}` prints it as a config.",
+                )
             stemsalabim.refuse(file, text)
             content = yaml.load(text, _Loader)
         except yaml.YAMLError as error:

@@ -112,7 +112,7 @@ class Preflight:
             ("grid", f"{nx} × {ny} points of {dx:.4f} × {dy:.4f} Å, {e.precision} precision{self._windows()}"),
             ("band limit", f"{e.band_limit_angle / MRAD:.2f} mrad"),
             ("slices", f"{e.slices} of {e.slice_thickness:.4f} Å, {len(e.depth_slices)} depth(s) stored"),
-            ("scan", f"{len(e.scan_x)} × {len(e.scan_y)} positions"),
+            ("scan", f"{len(e.scan_x)} × {len(e.scan_y)} positions, {_steps(e)} Å apart"),
             ("detectors", "; ".join(detectors)),
             ("defoci", f"{len(c.defoci)}: {defoci} nm"),
             ("jobs", f"{c.jobs} = {len(c.defoci)} defoci × {c.configurations} configurations"),
@@ -219,6 +219,11 @@ def read_inputs(config: Mapping[str, Any], config_files: Sequence[Path]) -> Inpu
         snapshots_file=None if snapshots is None else find_file("frozen_phonon.snapshots", snapshots, folder),
         warnings=tuple(warnings),
     )
+
+
+def _steps(e: Experiment) -> str:
+    """Distances of scan positions along x and y [Å]; a dash where there is one position."""
+    return " × ".join(f"{axis[1] - axis[0]:.4g}" if len(axis) > 1 else "–" for axis in (e.scan_x, e.scan_y))
 
 
 def find_file(where: str, name: str, folder: Path) -> Path:

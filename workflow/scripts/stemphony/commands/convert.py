@@ -1,0 +1,86 @@
+"""`stemphony convert`: a parameter file of STEMsalabim becomes a config, beside it or printed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from stemphony.errors import ConfigError, StorageError
+from stemphony.experiment import stemsalabim_parameters as parameter_file
+from stemphony.experiment.stemsalabim_parameters import Translation
+from stemphony.specimen.structures import read_specimen
+
+MARK = "# Made from "
+"""The first line of a converted file begins with this; only such files are replaced."""
+
+
+def converted(file: Path, folder: Path) -> Translation:
+    """A parameter file of STEMsalabim as a config that will lie in `folder`.
+
+    Parameters
+    ----------
+    file : Path
+        The parameter file; its crystal file is relative to it, or to the working directory.
+    folder : Path
+        Where the config will lie: the crystal's path is relative to it where that needs no `..`.
+
+    Raises
+    ------
+    ConfigError, SpecimenError
+        The file, or the crystal file that it names, cannot be read.
+    """
+    parameters = parameter_file.read_parameters(file)
+    named = parameter_file.crystal_file(parameters, file)
+    crystal = next((place for place in (file.parent / named, Path(named)) if place.exists()), None)
+    if crystal is None:
+        raise ConfigError(
+            "specimen.crystal_file",
+            f"got {named!r}; it is neither in {file.parent.resolve()} nor in {Path.cwd()}. Correct the path.",
+        )
+    cell = read_specimen(crystal, format="stemsalabim").cell
+    made = parameter_file.translate(parameters, cell, file.stem)
+    absolute, base = crystal.resolve(), folder.resolve()
+    inside = absolute.is_relative_to(base)
+    made.put("specimen.file", str(absolute.relative_to(base) if inside else absolute))
+    return made
+
+
+def write_converted(file: Path, say: Callable[[str], None]) -> Path:
+    """Write the config of a parameter file beside it, as `<name>.stemphony.yaml`, and return its path.
+
+    The file is readable by its owner alone if it holds a password.
+
+    Raises
+    ------
+    StorageError
+        A file of that name is there that was not made from a parameter file, or it cannot be written.
+    """
+    target = file.with_suffix(".stemphony.yaml")
+    made = converted(file, target.parent)
+    text = made.yaml(file.name)
+    say(f"{file.name} is a parameter file of STEMsalabim; as a config it is {target}")
+    for entry in made.without_counterpart:
+        say(f"note: {entry}")
+    try:
+        if target.exists():
+            present = target.read_text(encoding="utf-8")
+            if not present.startswith(MARK):
+                raise StorageError(f"{target} is not made from a parameter file, so it is not replaced. Rename it.")
+            if present == text:
+                return target
+        mode = 0o600 if "auth_pass:" in text else 0o666
+        with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise StorageError(f"{target} cannot be written: {error.strerror}. Copy {file} to your folder.") from None
+    return target
+
+
+def as_config(file: Path, say: Callable[[str], None]) -> Path:
+    """A config file as it is, or the converted one of a parameter file of STEMsalabim."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return file  # the reader of configs says what is wrong with it
+    return write_converted(file, say) if parameter_file.is_parameter_file(text) else file
