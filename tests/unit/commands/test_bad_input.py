@@ -243,8 +243,10 @@ def test_coordinates_that_are_not_finite(refused):
     refused("bad.xyz", "atom 1", "not finite", **with_atoms("Sr 0 0 0", "Ti nan 2 2"))
 
 
-def test_atoms_outside_the_cell_along_the_beam(refused):
-    refused("bad.xyz", "atom 1", "z = 9.5", "vacuum_angstrom", **with_atoms("Sr 0 0 0", "Ti 2 2 9.5"))
+def test_atoms_outside_the_cell_along_the_beam_lengthen_it_and_the_plan_says_so(check):
+    status, out, _ = check(**with_atoms("Sr 0 0 0", "Ti 2 2 9.5"))
+    assert status == 0
+    assert "lie outside the cell in z: the cell is lengthened from 8.0000 to 9.5000 Å" in out
 
 
 def test_negative_u_in_the_config(refused):
