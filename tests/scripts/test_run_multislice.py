@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,61 @@ def test_a_snapshot_is_the_configuration_of_every_defocus(job):
     for defocus in ("p2d500", "p0d000"):
         with netCDF4.Dataset(made.run(defocus, 2)) as root:
             assert np.asarray(root["AMBER"]["coordinates"][0]) == pytest.approx(expected / 10, abs=1e-6)
+
+
+DRAWN = InputFiles("5" * 64, occupancies_drawn=True)
+
+
+def half_strontium() -> Specimen:
+    plain = srtio3((2, 2, 2))
+    return replace(plain, occupancy=np.where(plain.symbols == "Sr", 0.5, 1.0))
+
+
+def elements(file: Path) -> list[int]:
+    with netCDF4.Dataset(file) as root:
+        return np.asarray(root["AMBER"]["element"][0]).tolist()
+
+
+def test_each_configuration_and_defocus_draws_its_sites_and_a_rerun_draws_the_same(job):
+    made = job(files=DRAWN, specimen=half_strontium())
+    found = {(d, c): elements(made.run(d, c)) for d in ("p2d500", "p0d000") for c in (0, 1)}
+    assert len({tuple(values) for values in found.values()}) == 4
+    strontium = half_strontium().symbols == "Sr"
+    for values in found.values():
+        assert all(np.asarray(values)[~strontium])
+    assert elements(made.run("p0d000", 0)) == found["p0d000", 0]
+
+
+def test_all_defoci_of_a_shared_configuration_see_the_same_sites(job):
+    made = job(files=DRAWN, specimen=half_strontium(), frozen_phonon={"independent_defoci": False})
+    assert elements(made.run("p2d500", 1)) == elements(made.run("p0d000", 1)) != elements(made.run("p0d000", 0))
+
+
+def test_defoci_that_share_their_waves_share_the_drawn_sites(job):
+    blocks = {
+        "simulation": {"algorithm": "probe_basis", "basis_tolerance": 1e-4},
+        "frozen_phonon": {"independent_defoci": False},
+    }
+    alone = job(files=DRAWN, specimen=half_strontium(), **blocks)
+    signals = {}
+    for shared in (False, True):
+        plan = {"shared_waves": shared, "defoci_nm": [2.5, 0.0], "defoci_ids": ["p2d500", "p0d000"]}
+        ledger.write_plan(alone.result, plan)
+        for defocus in ("p2d500", "p0d000"):
+            file = alone.run(defocus, 0)
+            with netCDF4.Dataset(file) as root:
+                signals[shared, defocus] = np.asarray(root["images"]["haadf"][...])
+            file.unlink()
+    for defocus in ("p2d500", "p0d000"):
+        np.testing.assert_allclose(signals[True, defocus], signals[False, defocus], rtol=1e-3)
+
+
+def test_atoms_at_rest_are_drawn_with_the_seed_that_the_result_names(job):
+    resting = job(files=DRAWN, specimen=half_strontium(), frozen_phonon={"enabled": False})
+    with netCDF4.Dataset(resting.run("p2d500", 0)) as root:
+        assert np.asarray(root["AMBER"]["coordinates"][0]) == pytest.approx(srtio3((2, 2, 2)).positions / 10, abs=1e-7)
+        assert (np.asarray(root["AMBER"]["element"][0]) == 0).any()
+        assert root.effective_seed == 1
 
 
 def test_another_specimen_is_refused(job):
