@@ -2,8 +2,8 @@
 
     .venv/bin/python docs/benchmarks/browser_benchmark.py [--runs 3] [--seconds 20]
 
-Prints the table of docs/monitor.md. Needs Chromium; it draws without a graphics card, on the cores that the monitor and
-the sender of events use too.
+Rewrites its table in docs/monitor.md. Needs Chromium. Chromium draws without a graphics card, on the cores that the
+monitor and the sender of events use too.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import argparse
 import http.client
 import itertools
 import json
-import os
-import platform
 import shutil
 import statistics
 import tempfile
@@ -24,7 +22,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from monitor_benchmark import CONFIGURATIONS, DEFOCI, PORT, Monitor, get, job_events, post
+import page as tables
+from monitor_benchmark import (
+    CONFIGURATIONS,
+    DEFOCI,
+    MONITOR_PAGE,
+    PORT,
+    Monitor,
+    circumstances,
+    get,
+    job_events,
+    post,
+)
 from playwright.sync_api import Page, sync_playwright
 
 SIMULATIONS = 200
@@ -93,7 +102,7 @@ def watch(page: Page, key: str, seconds: float) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, and rewrite the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20.0)
@@ -101,7 +110,7 @@ def main() -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
         raise SystemExit("there is no program chromium here")
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {EVENTS_PER_S} events/s")
+    columns: dict[str, list[dict[str, float]]] = {}
     grid, others = str(uuid.uuid4()), [str(uuid.uuid4()) for _ in range(SIMULATIONS - 1)]
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, Monitor(str(Path(folder) / "monitor.sqlite")):
         fill(grid, others)
@@ -124,14 +133,17 @@ def main() -> None:
                         page.locator('[role="gridcell"]').nth(DEFOCI // 2 * CONFIGURATIONS).click()
                     found.append(watch(page, key, given.seconds))
                     page.close()
-                print(name)
-                for quantity in found[0]:
-                    values = [run[quantity] for run in found]
-                    every = ", ".join(f"{value:.1f}" for value in values)
-                    print(f"| {quantity} | {statistics.median(values):.1f} ({every}) |")
+                columns[name] = found
             browser.close()
         stop.set()
         sender.join()
+    quantities = next(iter(columns.values()))[0]
+    rows = [
+        [quantity, *(f"{statistics.median(run[quantity] for run in runs):.1f}" for runs in columns.values())]
+        for quantity in quantities
+    ]
+    lines = [circumstances(), "", *tables.table(["", *columns], rows)]
+    tables.rewrite("python docs/benchmarks/browser_benchmark.py", lines, MONITOR_PAGE)
 
 
 if __name__ == "__main__":

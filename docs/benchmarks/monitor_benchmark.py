@@ -2,7 +2,7 @@
 
     .venv/bin/python docs/benchmarks/monitor_benchmark.py [--runs 3] [--events 1000000] [--db URL]
 
-Prints the tables of docs/monitor.md. Clients are processes on the same machine; every answer comes after the commit.
+Rewrites its tables in docs/monitor.md. Clients are processes on the same machine. Every answer comes after the commit.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import page as tables
+
+MONITOR_PAGE = tables.PAGE.with_name("monitor.md")
 PORT = 8799
 CLIENTS = 4
 SINGLE_S = 8.0
@@ -134,11 +137,11 @@ def pages(row: int, repeat: int = 30) -> dict[str, float]:
     paths = {
         "list, API": "/api/simulations",
         "list, page": "/",
-        "one, API": f"/api/simulations/{row}",
-        "one, 10,000 pairs, API": f"/api/simulations/{row}/pairs",
-        "one, events, API": f"/api/simulations/{row}/events",
-        "one, page with 10,000 cells": f"/simulations/{row}",
-        "one, what a poll asks": f"/simulations/{row}/live?since={{revision}}&run=1%20&shape={{shape}}",
+        "one simulation, API": f"/api/simulations/{row}",
+        "its 10,000 pairs, API": f"/api/simulations/{row}/pairs",
+        "its latest 100 events, API": f"/api/simulations/{row}/events",
+        "its page with 10,000 cells": f"/simulations/{row}",
+        "the request of its page every 2 s": f"/simulations/{row}/live?since={{revision}}&run=1%20&shape={{shape}}",
     }
     for name, path in paths.items():
         if "{" in path:
@@ -186,33 +189,48 @@ class Monitor:
         self.process.wait()
 
 
+def circumstances() -> str:
+    """Date, machine and load, for the first line of a table."""
+    return (
+        f"Made {datetime.now(UTC).date()} on {platform.machine()}, {os.cpu_count()} cores, Python "
+        f"{platform.python_version()}, load average {tables.LOAD_BEFORE:.1f} before."
+    )
+
+
+def ingest_table(runs: int) -> list[str]:
+    """Events per second and time of an answer: median of all runs, and the rate of each run."""
+    rows = []
+    for name, size in (("single events", 1), *((f"batches of {size}", size) for size in BATCHES)):
+        found = [ingest(size) for _ in range(runs)]
+        rate, median, high = (statistics.median(values) for values in zip(*found, strict=True))
+        rates = ", ".join(f"{entry[0]:,.0f}" for entry in found)
+        rows.append([name, f"{rate:,.0f} ({rates})", f"{median:.1f} ms", f"{high:.1f} ms"])
+        print(rows[-1], file=sys.stderr, flush=True)
+    return tables.table(["", "events/s", "median", "99th percentile"], rows)
+
+
+def pages_table(events: int, runs: int) -> list[str]:
+    """Time of each answer with so many further events stored: median of all runs."""
+    fill(events)
+    answer = get(http.client.HTTPConnection("127.0.0.1", PORT), "/api/simulations")
+    row = max(json.loads(answer)["simulations"], key=lambda entry: entry["finished"])["row"]
+    found = [pages(row) for _ in range(runs)]
+    rows = [[name, f"{statistics.median(run[name] for run in found):.1f} ms"] for name in found[0]]
+    return tables.table([f"answer, with more than {events:,} events stored", "median"], rows)
+
+
 def main() -> None:
-    """Measure and print."""
+    """Measure, and rewrite the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--db", default="", help="URL; a new SQLite file without it")
     given = parser.parse_args()
-    load = os.getloadavg()[0]
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, load {load:.1f}")
     with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
         database = given.db or str(Path(folder) / "monitor.sqlite")
         with Monitor(database):
-            for name, size in (("single events", 1), *((f"batches of {size}", size) for size in BATCHES)):
-                found = [ingest(size) for _ in range(given.runs)]
-                rate, median, high = (statistics.median(values) for values in zip(*found, strict=True))
-                rates = ", ".join(f"{entry[0]:.0f}" for entry in found)
-                print(f"| {name} | {rate:.0f} events/s ({rates}) | {median:.1f} ms | {high:.1f} ms |")
-            if given.events:
-                begin = time.perf_counter()
-                fill(given.events)
-                print(f"{given.events} more events stored in {time.perf_counter() - begin:.0f} s")
-                answer = get(http.client.HTTPConnection("127.0.0.1", PORT), "/api/simulations")
-                listed = json.loads(answer)["simulations"]
-                row = max(listed, key=lambda entry: entry["finished"])["row"]
-                runs = [pages(row) for _ in range(given.runs)]
-                for name in runs[0]:
-                    print(f"| {name} | {statistics.median(run[name] for run in runs):.1f} ms |")
+            lines = [circumstances(), "", *ingest_table(given.runs), "", *pages_table(given.events, given.runs)]
+    tables.rewrite("python docs/benchmarks/monitor_benchmark.py", lines, MONITOR_PAGE)
 
 
 if __name__ == "__main__":
