@@ -45,7 +45,14 @@ specimen:
   file: x.cif
   format: auto
   supercell: null
+  zone_axis: null
+  up: null
+  max_strain: 0.0
   repeat: [1, 1, 1]
+  size_nm: null
+  thickness_nm: null
+  origin: null
+  termination: null
   vacuum_angstrom: [0.0, 0.0, 0.0]
   u_iso_angstrom2: {}
   u_source: file
@@ -421,6 +428,15 @@ def test_defocus_has_one_name(key):
     refusal(minimal(probe={"aberrations": {key: 5.0}}), "defocus_nm")
 
 
+def test_sizes_stand_in_for_the_number_of_cells():
+    complete = validate(minimal(specimen={"size_nm": [2, 3], "thickness_nm": 4}))["specimen"]
+    assert (complete["repeat"], complete["size_nm"], complete["thickness_nm"]) == (None, [2.0, 3.0], 4.0)
+    assert validate({**minimal(), "specimen": {**complete, "file": "x.cif"}})["specimen"] == {
+        **complete,
+        "file": "x.cif",
+    }
+
+
 def test_an_angle_needs_its_coefficient():
     refusal(minimal(probe={"aberrations": {"C30_nm": 1.0, "phi12_deg": 30.0}}), "phi12_deg", "C12_nm")
     validate(minimal(probe={"aberrations": {"C12_nm": 0.0, "phi12_deg": 30.0}}))
@@ -442,6 +458,13 @@ def test_every_aberration_to_fifth_order_is_known():
         ({"frozen_phonon": {"configurations": None}}, ("frozen_phonon.configurations", "snapshots")),
         ({"frozen_phonon": {"snapshots": "a.xyz", "enabled": False}}, ("frozen_phonon.snapshots", "enabled")),
         ({"frozen_phonon": {"snapshots": "a.xyz"}, "specimen": {"repeat": [2, 1, 1]}}, ("snapshots", "repeat")),
+        ({"frozen_phonon": {"snapshots": "a.xyz"}, "specimen": {"zone_axis": [1, 1, 0]}}, ("snapshots", "zone_axis")),
+        ({"frozen_phonon": {"snapshots": "a.xyz"}, "specimen": {"size_nm": [1, 1]}}, ("snapshots", "size_nm")),
+        ({"specimen": {"repeat": [2, 1, 1], "thickness_nm": 3.0}}, ("specimen.thickness_nm", "repeat")),
+        ({"specimen": {"repeat": None}}, ("specimen.repeat", "size_nm")),
+        ({"specimen": {"zone_axis": [1, 0, 0], "supercell": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]}}, ("zone_axis", "one")),
+        ({"specimen": {"up": [1, 0, 0]}}, ("specimen.up", "zone_axis")),
+        ({"specimen": {"max_strain": 0.01}}, ("specimen.max_strain", "zone_axis")),
         (
             {"frozen_phonon": {"snapshots": "a.xyz"}, "specimen": {"supercell": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]}},
             ("snapshots", "supercell"),

@@ -380,7 +380,7 @@ def test_supercell_in_the_plane_leaves_z_alone(tmp_path):
 
 def test_cell_without_an_orthogonal_supercell_is_told_so(tmp_path):
     file = write(tmp_path, "triclinic.xyz", xyz(["C 0 0 0"], "5 0 0 0.31 6.1 0 1.13 0.77 7.3"))
-    refusal(file, "not orthogonal", "No orthogonal supercell", "write one with another program")
+    refusal(file, "not orthogonal", "No orthogonal supercell", "zone_axis", "max_strain")
 
 
 def test_supercell_that_is_not_orthogonal_gets_the_right_one_named(tmp_path):
@@ -690,13 +690,17 @@ def test_partial_occupancy_in_pdb(tmp_path):
         "ATOM      1   Au MOL     1       0.000   0.000   0.000  1.00  0.00          AU  \n"
         "ATOM      2   Au MOL     1       2.000   2.000   2.000  0.50  0.00          AU  \nENDMDL\n"
     )
-    refusal(write(tmp_path, "a.pdb", text), "atom 1", "occupancy of 0.5", "supercell")
+    file = write(tmp_path, "a.pdb", text)
+    assert read_specimen(file, repeat=(1, 1, 2)).occupancy.tolist() == [1.0, 0.5, 1.0, 0.5]
+    refusal(file, "site 1", "occupancy of 0.5", "supercell", occupancy="refuse")
     assert len(read_specimen(write(tmp_path, "b.pdb", text.replace("0.50", "1.00"))).positions) == 2
 
 
 def test_partial_occupancy_in_mustem(tmp_path):
     text = "gold\n4 4 4 90 90 90\n200\n1\nAu\n1 79 0.8 0.005\n0 0 0\nOrientation\n1 0 0\n0 1 0\n0 0 1\n"
-    refusal(write(tmp_path, "a.xtl", text), "occupancy of 0.8", "supercell")
+    file = write(tmp_path, "a.xtl", text)
+    assert read_specimen(file).occupancy.tolist() == [0.8]
+    refusal(file, "occupancy of 0.8", "supercell", occupancy="refuse")
 
 
 def test_lammps_types_without_elements(tmp_path):

@@ -23,7 +23,18 @@ COORDINATES_LIMIT_BYTES = 1e9
 
 SPECIMEN_CHECKS = ("file", "occupancy", "accept")
 """Keys of the block `specimen` that decide whether a specimen is accepted, and nothing of its content."""
-SPECIMEN_NEUTRAL: dict[str, Any] = {"u_source": "file", "temperature_k": None, "debye_temperature_k": None}
+SPECIMEN_NEUTRAL: dict[str, Any] = {
+    "u_source": "file",
+    "temperature_k": None,
+    "debye_temperature_k": None,
+    "zone_axis": None,
+    "up": None,
+    "max_strain": 0.0,
+    "size_nm": None,
+    "thickness_nm": None,
+    "origin": None,
+    "termination": None,
+}
 """Keys of the block `specimen` that version 0.1.0 did not know, with the value at which they decide nothing.
 
 They are left out of the params at this value, so that no simulation of that version is computed anew.

@@ -156,8 +156,11 @@ def validate(config: Mapping[str, Any]) -> dict[str, Any]:
         first, *rest = messages
         raise ConfigError(first[0], "\n".join([first[1], *(f"config `{where}`: {what}" for where, what in rest)]))
     _refuse_both_alternatives(plain)
+    _refuse_two_sizes(plain.get("specimen") or {})
     complete = _completed(plain, schema())
     _keep_one_alternative(complete)
+    if (complete["specimen"]["size_nm"], complete["specimen"]["thickness_nm"]) != (None, None):
+        complete["specimen"]["repeat"] = None
     refuse_contradictions(complete)
     phonons = complete["frozen_phonon"]
     if phonons["snapshots"] is not None and "configurations" not in (plain.get("frozen_phonon") or {}):
@@ -249,6 +252,17 @@ def _refuse_both_alternatives(plain: Mapping[str, Any]) -> None:
         given = plain.get(block) or {}
         if given.get(one) is not None and given.get(other) is not None:
             raise ConfigError(f"{block}.{one}", f"given together with `{block}.{other}`; give one of the two.")
+
+
+def _refuse_two_sizes(given: Mapping[str, Any]) -> None:
+    """Refuse a number of cells beside a size; checked before `repeat` gets its default."""
+    for key in ("size_nm", "thickness_nm"):
+        if given.get(key) is not None and given.get("repeat") is not None:
+            raise ConfigError(
+                f"specimen.{key}",
+                "given together with `specimen.repeat`; give either the number of cells or sizes (size_nm and "
+                "thickness_nm).",
+            )
 
 
 def without_secrets(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,12 @@ TAKEN_NAMES = frozenset(
 )  # fmt: skip
 """Variables of the group `images` and names of figures; no detector may have these names."""
 
+NEUTRAL_BUILDING = {
+    "supercell": None, "zone_axis": None, "up": None, "max_strain": 0.0, "repeat": [1, 1, 1], "size_nm": None,
+    "thickness_nm": None, "origin": None, "termination": None, "vacuum_angstrom": [0.0, 0.0, 0.0],
+}  # fmt: skip
+"""Keys of the block `specimen` that build other atoms from those of the file, where they build nothing."""
+
 
 def refuse_contradictions(config: Mapping[str, Any]) -> None:
     """Refuse a config whose keys contradict each other, or that asks for a feature that does not exist.
@@ -44,6 +50,7 @@ def refuse_contradictions(config: Mapping[str, Any]) -> None:
     _refuse_detectors(config["adf"])
     if not config["adf"]["enabled"] and not config["cbed"]["enabled"]:
         raise ConfigError("adf.enabled", "adf and cbed are both off, so nothing would be computed; enable one.")
+    _refuse_building(config["specimen"])
     _refuse_frames(config["frozen_phonon"], config["specimen"])
     _refuse_unavailable(config)
 
@@ -81,6 +88,21 @@ def _refuse_detectors(adf: Mapping[str, Any]) -> None:
         )
 
 
+def _refuse_building(specimen: Mapping[str, Any]) -> None:
+    if specimen["zone_axis"] is not None and specimen["supercell"] is not None:
+        raise ConfigError(
+            "specimen.zone_axis",
+            "given together with `specimen.supercell`; both choose the edges of the cell. Give one of the two.",
+        )
+    for key in ("up", "max_strain"):
+        if specimen[key] and specimen["zone_axis"] is None:
+            raise ConfigError(
+                f"specimen.{key}", "has no effect without `specimen.zone_axis`; give the zone axis, or remove it."
+            )
+    if all(specimen[key] is None for key in ("repeat", "size_nm", "thickness_nm")):
+        raise ConfigError("specimen.repeat", "is null, and so are size_nm and thickness_nm; give one of them.")
+
+
 def _refuse_frames(phonons: Mapping[str, Any], specimen: Mapping[str, Any]) -> None:
     if phonons["snapshots"] is None:
         if phonons["configurations"] is None:
@@ -93,10 +115,10 @@ def _refuse_frames(phonons: Mapping[str, Any], specimen: Mapping[str, Any]) -> N
         raise ConfigError(
             "frozen_phonon.snapshots", "given while frozen_phonon.enabled is false; remove one of the two."
         )
-    if specimen["supercell"] is not None or specimen["repeat"] != [1, 1, 1] or any(specimen["vacuum_angstrom"]):
+    changed = [f"specimen.{key}" for key, neutral in NEUTRAL_BUILDING.items() if specimen[key] != neutral]
+    if changed:
         raise ConfigError(
-            "frozen_phonon.snapshots",
-            "frames of a trajectory are complete cells; remove specimen.supercell, repeat and vacuum_angstrom.",
+            "frozen_phonon.snapshots", f"frames of a trajectory are complete cells; remove {', '.join(changed)}."
         )
 
 

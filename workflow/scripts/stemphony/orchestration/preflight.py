@@ -21,6 +21,7 @@ from stemphony.status import settings as status_settings
 
 if TYPE_CHECKING:
     from stemphony.compute.cost import WavePlan
+    from stemphony.specimen.building import Building
     from stemphony.specimen.crystal import Crystal
     from stemphony.specimen.structures import Specimen
 
@@ -91,6 +92,7 @@ class Preflight:
     calibrated: bool
     waves: WavePlan
     notes: tuple[str, ...] = field(default=())
+    building: Building | None = None
 
     def lines(self) -> list[str]:
         """The plan in words."""
@@ -109,6 +111,7 @@ class Preflight:
             ("crystal", self.crystal.text(self.sources.formula)),
             ("thermal displacements", self.sources.displacements),
             ("occupancies", self.sources.occupancies),
+            *(self.building.lines() if self.building else ()),
             ("grid", f"{nx} × {ny} points of {dx:.4f} × {dy:.4f} Å, {e.precision} precision{self._windows()}"),
             ("band limit", f"{e.band_limit_angle / MRAD:.2f} mrad"),
             ("slices", f"{e.slices} of {e.slice_thickness:.4f} Å, {len(e.depth_slices)} depth(s) stored"),
@@ -293,6 +296,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
         tail=tail,
         calibrated=calibrated,
         waves=waves,
+        building=specimen.building,
         notes=(
             *inputs.warnings,
             *planned.notes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +18,18 @@ EXACT = 1e-9  # Å; coordinates that differ by less are rounding of one number
 SUPERCELL_LIMIT = 6  # largest integer tried in a suggested supercell
 
 
-def supercell(cell: Floats, positions: Floats, matrix: NDArray[np.int64]) -> tuple[Floats, Floats]:
+def supercell(
+    cell: Floats, positions: Floats, matrix: NDArray[np.int64], *, wrap_z: bool = False
+) -> tuple[Floats, Floats]:
     """Edges `matrix @ cell` and the |det| copies of all atoms [Å], each copy in the given order.
 
-    Atoms are wrapped into the new cell, along z only if `matrix` mixes c with a or b, or turns it round.
+    Atoms are wrapped into the new cell, along z only if `matrix` mixes c with a or b or turns it round, or if `wrap_z`
+    asks for it.
     """
     points = _lattice_points(matrix)
     copies = ((points @ cell)[:, None, :] + positions).reshape(-1, 3)
     edges = matrix @ cell
-    mixes_z = bool(matrix[2, :2].any() or matrix[:2, 2].any() or matrix[2, 2] < 0)
+    mixes_z = wrap_z or bool(matrix[2, :2].any() or matrix[:2, 2].any() or matrix[2, 2] < 0)
     fractions = copies @ np.linalg.inv(edges)
     whole = np.floor(fractions + 1e-7)
     if not mixes_z:
@@ -69,30 +72,79 @@ def _shear(first: Floats, second: Floats) -> float:
     return abs(float(first @ second)) / short - float(_allowed(long))
 
 
-def orthogonal(cell: Floats, positions: Floats) -> tuple[Floats, Floats] | None:
-    """Lengths [Å] along x, y, z and coordinates [Å] of an orthogonal cell in standard form, None of another.
+class Standard(NamedTuple):
+    """An orthogonal cell in standard form: edges along x, y and z.
+
+    Attributes
+    ----------
+    lengths : (3,) array
+        Of the edges [Å].
+    positions : (N, 3) array
+        Coordinates [Å].
+    rows : (3, 3) array of int
+        Edges along x, y, z in units of those that were given.
+    """
+
+    lengths: Floats
+    positions: Floats
+    rows: NDArray[np.int64]
+
+
+def orthogonal(cell: Floats, positions: Floats) -> Standard | None:
+    """The standard form of an orthogonal cell as a file has it, None of another cell.
 
     A lattice does not know the order or the sign of its edges, so edges along the axes leave the coordinates
     alone; only an edge along −z moves the atoms, by its length. Else a proper rotation, never a mirror.
     """
-    if any(_shear(cell[i], cell[j]) > 0 for i, j in ((0, 1), (0, 2), (1, 2))):
+    if not is_orthogonal(cell):
         return None
     edges = np.linalg.norm(cell, axis=1)
     axes = np.abs(cell).argmax(axis=1)
+    if sorted(axes) != [0, 1, 2] or not _along_axes(cell, axes):
+        return along_rows(cell, positions)
+    rows = np.zeros((3, 3), dtype=np.int64)
+    rows[axes, np.arange(3)] = np.sign(cell[np.arange(3), axes])
+    target = rows.T * edges[:, None]
+    positions = _straightened(cell, positions, target)
+    backwards = target[:, 2].min()
+    if backwards < 0:
+        positions = positions - np.array([0.0, 0.0, backwards])
+    return Standard(edges[np.argsort(axes)], positions, rows)
+
+
+def along_rows(cell: Floats, positions: Floats) -> Standard | None:
+    """An orthogonal cell turned until its first edge runs along x, the third along z; None of another cell.
+
+    The second edge runs along y, or along −y where the edges are left-handed: a rotation, never a mirror.
+    """
+    if not is_orthogonal(cell):
+        return None
+    edges = np.linalg.norm(cell, axis=1)
+    rows = np.eye(3, dtype=np.int64)
+    if (np.diagonal(cell) > 0).all() and _along_axes(cell, np.arange(3)):
+        return Standard(edges, _straightened(cell, positions, np.diag(edges)), rows)
+    if np.linalg.det(cell) < 0:
+        rows[1, 1] = -1
+    return Standard(edges, positions @ np.linalg.inv(rows @ cell) @ np.diag(edges), rows)
+
+
+def is_orthogonal(cell: Floats) -> bool:
+    """Whether all edges are at right angles, within what files round."""
+    return all(_shear(cell[i], cell[j]) <= 0 for i, j in ((0, 1), (0, 2), (1, 2)))
+
+
+def _along_axes(cell: Floats, axes: NDArray[np.intp]) -> bool:
+    """Whether each edge runs along the axis that is named for it, within what files round."""
     off_axis = np.abs(cell).copy()
     off_axis[np.arange(3), axes] = 0.0
-    if sorted(axes) == [0, 1, 2] and (off_axis <= _allowed(edges)[:, None]).all():
-        target = np.zeros((3, 3))
-        target[np.arange(3), axes] = np.sign(cell[np.arange(3), axes]) * edges
-        if off_axis.max() > EXACT:
-            positions = positions @ np.linalg.inv(cell) @ target
-        backwards = target[:, 2].min()
-        if backwards < 0:
-            positions = positions - np.array([0.0, 0.0, backwards])
-        return edges[np.argsort(axes)], positions
-    if np.linalg.det(cell) < 0:
-        cell = cell * np.array([[1.0], [-1.0], [1.0]])
-    return edges, positions @ np.linalg.inv(cell) @ np.diag(edges)
+    return bool((off_axis <= _allowed(np.linalg.norm(cell, axis=1))[:, None]).all())
+
+
+def _straightened(cell: Floats, positions: Floats, target: Floats) -> Floats:
+    """Coordinates in the `target` cell, which differs from `cell` by rounding alone."""
+    if np.abs(cell - target).max() <= EXACT:
+        return positions
+    return np.asarray(positions @ np.linalg.inv(cell) @ target)
 
 
 def orthogonal_supercell(cell: Floats, limit: int = SUPERCELL_LIMIT) -> NDArray[np.int64] | None:

@@ -20,7 +20,7 @@ CONTENT = "stemphony specimen"
 LAYOUT = 1
 # HDF5's checksums cover the chunks and not the index that finds them, so a digest covers what is read.
 DIGEST = "content_sha256"
-_TEXTS = ("reader", "formula", "u_source")  # attributes that only some specimens have
+_TEXTS = ("reader", "formula", "u_source", "orientation")  # attributes that only some specimens have
 _OWN = ("content", "layout", "source_format", "notes", *_TEXTS, DIGEST)
 # Upper triangle of a symmetric tensor, in the order of Voigt: xx, yy, zz, yz, xz, xy.
 _TENSOR = (np.array([0, 1, 2, 1, 0, 0]), np.array([0, 1, 2, 2, 2, 1]))
@@ -41,7 +41,7 @@ def write_specimen(file: Path, specimen: Specimen, attributes: Mapping[str, str]
     """Write a specimen as NetCDF-4, whole or not at all: the file appears under its name when it is complete.
 
     Root attributes: those given and `content`, `layout`, `source_format`, `content_sha256`. Where the specimen has
-    them also `reader`, `formula`, `u_source` and `notes` (a JSON list).
+    them also `reader`, `formula`, `u_source`, `orientation` and `notes` (a JSON list).
 
     Variables: `element(atom, label)`, `positions(atom, spatial)` [Å], `u_iso(atom)` [Å²], `radius(atom)` [Å],
     `cell(spatial)` [Å] and `vacuum(spatial)` [Å]. Where the specimen has them also `u_aniso(atom, tensor)` [Å²],
@@ -205,6 +205,7 @@ def _specimen(arrays: Mapping[str, np.ndarray], found: Mapping[str, Any]) -> Spe
         reader=str(found.get("reader", "")),
         formula=str(found.get("formula", "")),
         u_source=str(found.get("u_source", "")),
+        orientation=str(found.get("orientation", "")),
     )
 
 

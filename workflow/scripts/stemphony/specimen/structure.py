@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,3 +66,43 @@ class Structure:
     notes: tuple[str, ...] = ()
     revision: int = 1
     stated: Mapping[str, str | float] = field(default_factory=dict)
+
+
+_PER_ATOM = ("symbols", "u_iso", "u_aniso", "occupancy", "disorder", "disorder_group", "charge", "slice_id")
+
+
+def chosen(structure: Structure, atoms: NDArray[np.intp] | NDArray[np.bool_]) -> Structure:
+    """The structure with these atoms only, in this order."""
+    columns = {name: getattr(structure, name) for name in _PER_ATOM}
+    kept: dict[str, Any] = {name: values[atoms] for name, values in columns.items() if values is not None}
+    return replace(structure, positions=structure.positions[atoms], **kept)
+
+
+def copied(structure: Structure, positions: Floats, cell: Floats) -> Structure:
+    """Copies of all atoms at `positions` (n·N, 3) [Å], copy by copy, in another cell.
+
+    Disorder assemblies get numbers of their own in each copy: what is drawn in one decides nothing in another.
+    """
+    copies = len(positions) // len(structure.symbols)
+    columns = {name: getattr(structure, name) for name in _PER_ATOM}
+    tiled: dict[str, Any] = {
+        name: np.tile(values, (copies, *(1,) * (values.ndim - 1)))
+        for name, values in columns.items()
+        if values is not None
+    }
+    if structure.disorder is not None:
+        number = np.repeat(np.arange(copies), len(structure.symbols)) * (int(structure.disorder.max()) + 1)
+        tiled["disorder"] = np.where(tiled["disorder"] >= 0, tiled["disorder"] + number, -1)
+    return replace(structure, positions=positions, cell=cell, **tiled)
+
+
+def turned(structure: Structure, positions: Floats, cell: Floats, rotation: Floats) -> Structure:
+    """The same atoms at `positions` in another `cell`; tensors U are turned with the crystal: U' = Rᵀ U R for r' = r R.
+
+    Parameters
+    ----------
+    rotation : (3, 3) array
+        Proper rotation R of row vectors.
+    """
+    u_aniso = None if structure.u_aniso is None else rotation.T @ structure.u_aniso @ rotation
+    return replace(structure, positions=positions, cell=cell, u_aniso=u_aniso)

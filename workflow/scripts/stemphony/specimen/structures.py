@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from stemphony.errors import SpecimenError
 from stemphony.provenance import file_sha256
 from stemphony.specimen import lattice
+from stemphony.specimen.building import Build, Building, oriented, repeated, shifted, whole_cells
 from stemphony.specimen.crystal import formula
 from stemphony.specimen.crystal import require_distances as require_distances
 from stemphony.specimen.formats import (
@@ -28,7 +30,8 @@ from stemphony.specimen.joint_sites import with_joint_sites
 from stemphony.specimen.lattice import CELL_TOLERANCE as CELL_TOLERANCE
 from stemphony.specimen.lattice import CELL_TOLERANCE_RELATIVE as CELL_TOLERANCE_RELATIVE
 from stemphony.specimen.lattice import EXACT as EXACT
-from stemphony.specimen.lattice import SUPERCELL_LIMIT, Floats, orthogonal_supercell
+from stemphony.specimen.lattice import Floats
+from stemphony.specimen.lattice import orthogonal_supercell as orthogonal_supercell
 from stemphony.specimen.structure import Structure
 from stemphony.specimen.thermal import ThermalSettings, lines_to_paste, with_displacements
 
@@ -79,6 +82,10 @@ class Specimen:
         Where U comes from, in words.
     revision : int
         As in `Structure`; it is part of the specimen's digest and not kept in `specimen.nc`.
+    orientation : str
+        Lattice directions of the file's cell along x, y and the beam, in words.
+    building : Building or None
+        How it was built, for the plan and the drawing; not kept in `specimen.nc`.
     shift_z, grown_z : float
         How far all atoms were moved along z, and the cell lengthened [Å], because atoms lay outside it. Snapshots need
         both; they are not kept in `specimen.nc`.
@@ -102,6 +109,8 @@ class Specimen:
     formula: str = ""
     u_source: str = ""
     revision: int = 1
+    orientation: str = ""
+    building: Building | None = None
     shift_z: float = 0.0
     grown_z: float = 0.0
 
@@ -114,8 +123,6 @@ def read_specimen(
     file: Path,
     *,
     format: str = "auto",
-    supercell: Sequence[Sequence[int]] | None = None,
-    repeat: Sequence[int] = (1, 1, 1),
     vacuum_angstrom: Sequence[float] = (0.0, 0.0, 0.0),
     u_iso_angstrom2: Mapping[str, float] | None = None,
     u_source: str = "file",
@@ -123,15 +130,21 @@ def read_specimen(
     debye_temperature_k: float | Mapping[str, float] | None = None,
     occupancy: str = "random",
     accept: Collection[str] = (),
+    **build: Any,
 ) -> Specimen:
-    """Atoms of a structure file in an orthogonal cell: supercell, then repeat, then vacuum.
+    """Atoms of a structure file in an orthogonal cell, in stages:
 
-    A supercell's atoms are wrapped into it (along z only if it mixes c with a or b). A cell whose edges run
-    along x, y and z in any order or direction keeps its Cartesian coordinates, so the beam runs along the
-    file's z; any other orthogonal cell is turned until a, b, c run along x, y, z. `repeat` then counts along
-    x, y, z. Vacuum lengthens the cell behind the atoms, whose coordinates stay: along z it lies at the exit,
-    along x and y it does not matter where, the cell being periodic. Last, x and y are wrapped. Where z
-    lies outside the cell, all atoms move along z together, or the cell grows; a note says which.
+    1. read the file;
+    2. orient: `zone_axis` and `up`, or the rows of `supercell` along x, y, z. Without either, a cell whose edges run
+       along x, y and z in any order or direction keeps its Cartesian coordinates, so the beam runs along the file's z;
+       any other orthogonal cell is turned until a, b, c run along x, y, z;
+    3. shift: `origin` to x = y = 0, the first layer behind `termination` to z = 0;
+    4. repeat: `repeat` along x, y, z, or as many whole cells as `size_nm` and `thickness_nm` need;
+    5. fill in U where the file has none;
+    6. place: vacuum lengthens the cell behind the atoms, whose coordinates stay. Along z it lies at the exit; along x
+       and y it does not matter where, the cell being periodic. x and y are wrapped. Where z lies outside the cell, all
+       atoms move along z together, or the cell grows; a note says which;
+    7. number the sites that are drawn, and check distances.
 
     Parameters
     ----------
@@ -139,10 +152,6 @@ def read_specimen(
         Any structure file of `formats`. Of several frames the first is the specimen, with a note.
     format : str
         One of `formats.FORMATS`. `auto` lets name and content decide; `ase` does the same and never takes nm.
-    supercell : 3 × 3 integers or None
-        Rows are the new a, b, c in units of the file's.
-    repeat : 3 integers
-        Copies along x, y, z.
     vacuum_angstrom : 3 floats
         Added to the cell's lengths [Å].
     u_iso_angstrom2 : mapping
@@ -153,6 +162,8 @@ def read_specimen(
         Whether partially occupied sites are accepted, to be drawn in each configuration.
     accept : collection of str
         Checks that are left out, of CHECKS.
+    **build
+        Fields of `building.Build`: keys of the config's block `specimen` with the same meaning.
 
     Raises
     ------
@@ -160,49 +171,60 @@ def read_specimen(
         The file cannot be read or cannot serve as a specimen; the text says why and what to do.
     """
     file = Path(file)
-    u_by_element = _checked_u_iso(file, u_iso_angstrom2 or {})
-    _require_numbers(file, repeat, vacuum_angstrom)
-    require_readable(file)
-    raw = read_structure(file, format)
-    detected = "stemsalabim" if raw.format == "stemsalabim" else "ase"
-    _require_whole_atoms(file, raw)
-    _require_sound(file, raw, detected)
-
-    thermal = with_displacements(file, raw, ThermalSettings(u_by_element, u_source, temperature_k, debye_temperature_k))
-    raw = thermal.structure
-    structure = raw if supercell is None else _apply_supercell(file, raw, supercell)
-    standard = lattice.orthogonal(structure.cell, structure.positions)
-    if standard is None:
-        raise SpecimenError(file, _not_orthogonal(raw, structure, supercell))
-    lengths, positions = standard
-
-    _require_possible(file, len(positions), repeat)
-    positions = lattice.repeated(lengths, positions, repeat)
-    cell = lengths * np.asarray(repeat) + np.asarray(vacuum_angstrom, dtype=float)
-    copies = len(positions) // len(structure.symbols)
-    symbols = np.tile(structure.symbols, copies)
-    placed = _placed(file, symbols, positions, cell)
-    specimen = Specimen(
-        symbols=symbols,
-        positions=placed.positions,
-        cell=(float(cell[0]), float(cell[1]), placed.length_z),
-        u_iso=np.tile(np.asarray(structure.u_iso), copies),
-        slice_id=None,
-        format=raw.format,
-        vacuum=(float(vacuum_angstrom[0]), float(vacuum_angstrom[1]), float(vacuum_angstrom[2])),
-        radius=covalent_radii(symbols.tolist()),
-        revision=2 if placed.note else raw.revision,
-        notes=(*raw.notes, *thermal.notes, *([placed.note] if placed.note else [])),
-        reader=raw.reader,
+    wanted = Build(**build)
+    settings = ThermalSettings(
+        _checked_u_iso(file, u_iso_angstrom2 or {}), u_source, temperature_k, debye_temperature_k
+    )
+    _require_vacuum(file, vacuum_angstrom)
+    raw = _read(file, format)
+    crystal = shifted(file, oriented(file, raw, wanted), raw, wanted)
+    repeat = whole_cells(file, crystal, wanted)
+    _require_possible(file, len(crystal.structure.symbols), repeat)
+    thermal = with_displacements(file, repeated(crystal, repeat), settings)
+    specimen = replace(
+        _in_cell(file, thermal.structure, vacuum_angstrom, thermal.notes),
         formula=formula(raw),
         u_source=thermal.source,
-        shift_z=placed.shift,
-        grown_z=placed.grown,
+        orientation=str(crystal.orientation),
+        building=Building.of(crystal, wanted, repeat),
     )
     specimen = with_joint_sites(file, specimen, occupancy)
     if "distance" not in accept:
         require_distances(specimen, file=file)
     return specimen
+
+
+def _read(file: Path, format: str) -> Structure:
+    """The structure as the file has it."""
+    require_readable(file)
+    raw = read_structure(file, format)
+    _require_sound(file, raw, raw.format)
+    return raw
+
+
+def _in_cell(file: Path, block: Structure, vacuum_angstrom: Sequence[float], notes: Sequence[str]) -> Specimen:
+    """The atoms of a block, with every U that is known, in their cell with its vacuum."""
+    cell = np.diagonal(block.cell) + np.asarray(vacuum_angstrom, dtype=float)
+    placed = _placed(file, block.symbols, block.positions, cell)
+    return Specimen(
+        symbols=block.symbols,
+        positions=placed.positions,
+        cell=(float(cell[0]), float(cell[1]), placed.length_z),
+        u_iso=np.asarray(block.u_iso),
+        slice_id=None,
+        format=block.format,
+        vacuum=(float(vacuum_angstrom[0]), float(vacuum_angstrom[1]), float(vacuum_angstrom[2])),
+        radius=covalent_radii(block.symbols.tolist()),
+        u_aniso=block.u_aniso,
+        occupancy=block.occupancy,
+        disorder=block.disorder,
+        disorder_group=block.disorder_group,
+        revision=2 if placed.note else block.revision,
+        notes=(*block.notes, *notes, *([placed.note] if placed.note else [])),
+        reader=block.reader,
+        shift_z=placed.shift,
+        grown_z=placed.grown,
+    )
 
 
 def read_snapshots(file: Path, specimen: Specimen) -> Floats:
@@ -313,9 +335,7 @@ def _checked_u_iso(file: Path, u_iso: Mapping[str, float]) -> dict[str, float]:
     return dict(u_iso)
 
 
-def _require_numbers(file: Path, repeat: Sequence[int], vacuum: Sequence[float]) -> None:
-    if len(repeat) != 3 or any(n != int(n) or n < 1 for n in repeat):
-        raise SpecimenError(file, f"`specimen.repeat` is {list(repeat)}; three integers from 1 are needed.")
+def _require_vacuum(file: Path, vacuum: Sequence[float]) -> None:
     if len(vacuum) != 3 or any(not math.isfinite(v) or v < 0 for v in vacuum):
         raise SpecimenError(
             file, f"`specimen.vacuum_angstrom` is {list(vacuum)}; three lengths in Å from 0 are needed."
@@ -328,7 +348,7 @@ def _require_possible(file: Path, atoms: int, repeat: Sequence[int]) -> None:
         raise SpecimenError(
             file,
             f"`specimen.repeat` {list(repeat)} makes {number:,} atoms; at most {MAX_ATOMS:,} are possible. "
-            "Repeat it less often.",
+            "Repeat it less often, or ask for a smaller size.",
         )
 
 
@@ -338,19 +358,6 @@ def _require_sound(file: Path, structure: Structure, detected: str) -> None:
         raise SpecimenError(file, "holds no atoms. A specimen needs at least one.")
     _require_finite(file, structure)
     _require_cell(file, structure.cell, " (the file was read in nm)" if detected == "stemsalabim" else "")
-
-
-def _require_whole_atoms(file: Path, structure: Structure) -> None:
-    """Refuse sites that are not one whole atom."""
-    if structure.occupancy is None:
-        return
-    first = int(np.flatnonzero(structure.occupancy < 1)[0])
-    raise SpecimenError(
-        file,
-        f"atom {first} (counted from 0, {structure.symbols[first]}) has an occupancy of "
-        f"{structure.occupancy[first]:g}, only 1 is available. Write a supercell in which every site is one whole "
-        "atom.",
-    )
 
 
 def _require_cell(file: Path, cell: Floats, unit: str = "", where: str = "") -> None:
@@ -404,42 +411,6 @@ def _require_same_atoms(file: Path, where: str, got: NDArray[np.str_], expected:
             f"{where}: atom {first} (counted from 0) is {got[first]}, in the specimen {expected[first]}; "
             f"{len(other)} of {len(got)} differ. {do}",
         )
-
-
-def _apply_supercell(file: Path, raw: Structure, supercell: Sequence[Sequence[int]]) -> Structure:
-    matrix = np.asarray(supercell)
-    if matrix.shape != (3, 3) or not np.array_equal(matrix, np.round(matrix.astype(float))):
-        raise SpecimenError(file, f"`specimen.supercell` is {supercell}; three rows of three integers are needed.")
-    matrix = matrix.astype(int)
-    volume = abs(round(float(np.linalg.det(matrix))))
-    if volume == 0:
-        raise SpecimenError(
-            file,
-            f"`specimen.supercell` {matrix.tolist()} has no volume (determinant 0). Its rows, the new edges "
-            "in units of the file's, must not lie in one plane.",
-        )
-    cell, positions = lattice.supercell(raw.cell, raw.positions, matrix)
-    copies = len(positions) // len(raw.symbols)
-    u_iso = None if raw.u_iso is None else np.tile(raw.u_iso, copies)
-    return Structure(np.tile(raw.symbols, copies), positions, cell, u_iso)
-
-
-def _not_orthogonal(raw: Structure, structure: Structure, supercell: object) -> str:
-    angles = ", ".join(f"{angle:.4g}" for angle in lattice.angles(structure.cell))
-    which = "the cell" if supercell is None else "the cell after `specimen.supercell`"
-    text = f"{which} is not orthogonal (angles {angles}°); the edges must be at right angles. "
-    matrix = orthogonal_supercell(raw.cell)
-    if matrix is None:
-        return text + (
-            f"No orthogonal supercell with integers up to {SUPERCELL_LIMIT} was found: write one with "
-            "another program, or build the specimen as a block in an orthogonal cell."
-        )
-    volume = round(float(np.linalg.det(matrix)))
-    text += f"Put this line into the config's `specimen:` block:\n  supercell: {matrix.tolist()}\n"
-    text += f"Its volume is {volume} times the file's cell: adapt `repeat`."
-    if matrix[2, :2].any():
-        text += f" The beam then runs along [{' '.join(str(n) for n in matrix[2])}] of the file's cell."
-    return text
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,373 @@
+"""From the cell of a structure file to a block of whole cells: orient, choose corner and first layer, repeat."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from stemphony.errors import SpecimenError
+from stemphony.specimen import lattice
+from stemphony.specimen.lattice import SUPERCELL_LIMIT, Floats, orthogonal_supercell
+from stemphony.specimen.orientation import LISTED, Candidate, Orientation, View, stretch, three_indices, written
+from stemphony.specimen.primitive import Lattice, primitive_lattice
+from stemphony.specimen.structure import Structure, chosen, copied, turned
+
+NM = 10.0
+SAME_LAYER = 0.05
+"""Å: atoms this far in front of `specimen.termination` belong to the layer that begins there: fractions are rounded."""
+ROUNDING = 1e-6
+"""Of a cell: what a size may exceed a whole number of cells by without another cell."""
+UNSTRAINED = 1e-9
+"""Largest principal strain that is not worth a word."""
+
+
+@dataclass(frozen=True, eq=False)
+class Oriented:
+    """A structure in an orthogonal cell, and how it lies in the lattice of its file.
+
+    Attributes
+    ----------
+    structure : Structure
+        Its cell is diagonal: edges along x, y and z.
+    orientation : Orientation
+    """
+
+    structure: Structure
+    orientation: Orientation
+
+    @property
+    def lengths(self) -> Floats:
+        """Edges along x, y, z [Å]."""
+        return np.diagonal(self.structure.cell)
+
+
+@dataclass(frozen=True)
+class Build:
+    """How a specimen is cut from the crystal: keys of the block `specimen`, neutral where not given.
+
+    `repeat` None means that `size_nm` and `thickness_nm` decide. See the schema for what each key means.
+    """
+
+    supercell: Sequence[Sequence[int]] | None = None
+    zone_axis: Sequence[int] | None = None
+    up: Sequence[int] | None = None
+    max_strain: float = 0.0
+    origin: str | Sequence[float] | None = None
+    termination: float | None = None
+    repeat: Sequence[int] | None = (1, 1, 1)
+    size_nm: Sequence[float] | None = None
+    thickness_nm: float | None = None
+
+
+def oriented(file: Path, structure: Structure, build: Build) -> Oriented:
+    """The crystal in an orthogonal cell: along `zone_axis`, or along the rows of `supercell`, or as the file has it.
+
+    Raises
+    ------
+    SpecimenError
+        There is no such cell; the text lists those that come near.
+    """
+    if build.zone_axis is not None:
+        return _along_zone_axis(file, structure, build)
+    if build.supercell is not None:
+        return _along_rows(file, structure, build.supercell)
+    standard = lattice.orthogonal(structure.cell, structure.positions)
+    if standard is None:
+        raise SpecimenError(file, _not_orthogonal(structure.cell, structure.cell, "the cell"))
+    orientation = Orientation(standard.rows.astype(float), standard.lengths, hexagonal=_is_hexagonal(structure.cell))
+    # Edges that lie along the axes in another order are renamed; any others turn the crystal.
+    rotation = np.eye(3)
+    if (standard.rows == np.diag(np.diagonal(standard.rows))).all():
+        rotation = _rotation(standard.rows @ structure.cell)
+    return Oriented(turned(structure, standard.positions, np.diag(standard.lengths), rotation), orientation)
+
+
+def _rotation(edges: Floats) -> Floats:
+    """The proper rotation that brings right-handed orthogonal edges along x, y, z; unity where they are there."""
+    rotation = stretch(edges)[0]
+    return np.eye(3) if np.abs(rotation - np.eye(3)).max() < 1e-6 else rotation
+
+
+def _along_rows(file: Path, structure: Structure, supercell: Sequence[Sequence[int]]) -> Oriented:
+    """The rows of `supercell` along x, y and z."""
+    matrix = np.asarray(supercell)
+    if matrix.shape != (3, 3) or not np.array_equal(matrix, np.round(matrix.astype(float))):
+        raise SpecimenError(file, f"`specimen.supercell` is {supercell}; three rows of three integers are needed.")
+    matrix = matrix.astype(np.int64)
+    if round(float(np.linalg.det(matrix))) == 0:
+        raise SpecimenError(
+            file,
+            f"`specimen.supercell` {matrix.tolist()} has no volume (determinant 0). Its rows, the new edges "
+            "in units of the file's, must not lie in one plane.",
+        )
+    cell, positions = lattice.supercell(structure.cell, structure.positions, matrix)
+    standard = lattice.along_rows(cell, positions)
+    if standard is None:
+        raise SpecimenError(file, _not_orthogonal(structure.cell, cell, "the cell after `specimen.supercell`"))
+    before = lattice.orthogonal(cell, positions)
+    follows = before is not None and np.array_equal(before.rows, standard.rows)
+    left_handed = standard.rows[1, 1] < 0
+    orientation = Orientation(
+        (standard.rows @ matrix).astype(float), standard.lengths, hexagonal=_is_hexagonal(structure.cell)
+    )
+    note = (
+        f"the rows of `specimen.supercell` are left-handed: y runs against the second row, along "
+        f"{orientation.direction(1)}. The crystal is turned, never mirrored."
+    )
+    block = copied(structure, standard.positions, np.diag(standard.lengths))
+    block = turned(block, standard.positions, block.cell, _rotation(standard.rows @ cell))
+    block = replace(
+        block,
+        notes=(*structure.notes, note) if left_handed else structure.notes,
+        # Version 0.1 left edges along other axes where they were.
+        revision=structure.revision if follows else max(2, structure.revision),
+    )
+    return Oriented(block, orientation)
+
+
+def _along_zone_axis(file: Path, structure: Structure, build: Build) -> Oriented:
+    """The smallest orthogonal cell with the zone axis along −z."""
+    hexagonal = _is_hexagonal(structure.cell)
+    zone = _direction(file, "zone_axis", build.zone_axis or (), hexagonal)
+    up = None if build.up is None else _direction(file, "up", build.up, hexagonal)
+    if up is not None and not np.cross(zone, up).any():
+        raise SpecimenError(
+            file,
+            f"`specimen.up` {written(up.tolist())} lies along the zone axis, so its projection has no direction. "
+            "Name a direction across it.",
+        )
+    found = primitive_lattice(structure)
+    candidate = _accepted(file, found, zone, up, build)
+    matrix = candidate.matrix
+    cell, positions = lattice.supercell(found.cell, structure.positions[found.atoms], matrix, wrap_z=True)
+    lengths = np.linalg.norm(cell, axis=1)
+    rotation, strain = stretch(cell)
+    block = copied(chosen(structure, found.atoms), positions, cell)
+    block = turned(block, positions @ np.linalg.inv(cell) @ np.diag(lengths), np.diag(lengths), rotation)
+    rows = np.linalg.solve(found.index.T.astype(float), matrix.T.astype(float)).T
+    small = np.abs(strain).max() <= UNSTRAINED
+    return Oriented(block, Orientation(rows, lengths, None if small else strain, hexagonal))
+
+
+def _direction(file: Path, key: str, given: Sequence[int], hexagonal: bool) -> np.ndarray:
+    if len(given) == 4 and not hexagonal:
+        raise SpecimenError(
+            file,
+            f"`specimen.{key}` {written(given)} has four indices, which only a hexagonal cell (a = b, γ = 120°) has. "
+            "Give three.",
+        )
+    try:
+        return np.array(three_indices(given), dtype=np.int64)
+    except ValueError as error:
+        raise SpecimenError(file, f"`specimen.{key}`: {error}. Correct it.") from None
+
+
+def _accepted(file: Path, found: Lattice, zone: np.ndarray, up: np.ndarray | None, build: Build) -> Candidate:
+    """The smallest cell within `max_strain`, or the message that lists those that come near."""
+    ideal = found.index @ found.ideal_cell
+    primitive_zone = zone @ found.index
+    primitive_zone = primitive_zone // math.gcd(*primitive_zone.tolist())
+    primitive_up = None if up is None else up @ found.index
+    upward = _upright(ideal, zone) if up is None else up @ ideal
+    candidates = View(found.ideal_cell, primitive_zone, upward, primitive_up).candidates()
+    for candidate in candidates:
+        if candidate.strain <= max(build.max_strain, 0.0):
+            return candidate
+    named = written(zone.tolist())
+    text = f"no orthogonal cell with the zone axis {named} lies within `specimen.max_strain` {build.max_strain:g}"
+    text += ". " if up is None else f" and has y along the projection of `up` {written(up.tolist())}. "
+    if not candidates:
+        return _refused(file, f"{text}None comes near. Choose another zone axis{'' if up is None else ' or `up`'}.")
+    atoms = len(found.atoms)
+    best = sorted(_listed(candidates), key=lambda one: one.strain)
+    lines = [
+        f"  strain {candidate.strain:.5f}, {candidate.cells * atoms} atoms: "
+        + ", ".join(f"{name} along {_named(candidate, found, axis)}" for axis, name in enumerate("xy"))
+        for candidate in best
+    ]
+    return _refused(
+        file,
+        f"{text}The best are (largest principal strain, atoms of the cell):\n" + "\n".join(lines) + "\n"
+        f"Accept one with `max_strain: {math.ceil(best[-1].strain * 1e3 + 1e-9) / 1e3:g}` or less, or choose another "
+        "direction.",
+    )
+
+
+def _refused(file: Path, text: str) -> Candidate:
+    raise SpecimenError(file, text)
+
+
+def _listed(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Three candidates: of growing size, those that a strain of at most 5 % makes, else the least strained ones."""
+    usable = [candidate for candidate in candidates if candidate.strain <= 0.05]
+    return usable[:LISTED] if len(usable) >= LISTED else list(candidates[-LISTED:])
+
+
+def _named(candidate: Candidate, found: Lattice, axis: int) -> str:
+    rows = np.linalg.solve(found.index.T.astype(float), candidate.matrix.T.astype(float)).T
+    return Orientation(rows, np.ones(3)).direction(axis)
+
+
+def _upright(cell: Floats, zone: np.ndarray) -> Floats:
+    """What points up where the user names nothing: c; seen along c, the normal of c and a (b of a cubic crystal)."""
+    beam = zone @ cell
+    along = abs(float(cell[2] @ beam)) / float(np.linalg.norm(cell[2]) * np.linalg.norm(beam))
+    return np.asarray(cell[2] if along < 0.94 else np.cross(cell[2], cell[0]) * np.sign(np.linalg.det(cell)))
+
+
+def _is_hexagonal(cell: Floats) -> bool:
+    """Whether a = b and γ = 120° to what files round, α and β being right angles."""
+    a, b, _ = np.linalg.norm(cell, axis=1)
+    angles = np.array(lattice.angles(cell))
+    return bool(abs(a - b) < 1e-3 and (np.abs(angles - [90, 90, 120]) < 0.02).all())
+
+
+def _not_orthogonal(cell: Floats, edges: Floats, which: str) -> str:
+    angles = ", ".join(f"{angle:.4g}" for angle in lattice.angles(edges))
+    text = f"{which} is not orthogonal (angles {angles}°); the edges must be at right angles. "
+    matrix = orthogonal_supercell(cell)
+    if matrix is None:
+        return text + (
+            f"No orthogonal supercell with integers up to {SUPERCELL_LIMIT} was found. Name a zone axis instead "
+            "(`zone_axis: [0, 0, 1]`): the message then lists the orthogonal cells that come nearest, and "
+            "`max_strain` accepts one."
+        )
+    volume = round(float(np.linalg.det(matrix)))
+    text += f"Put this line into the config's `specimen:` block:\n  supercell: {matrix.tolist()}\n"
+    text += f"Its volume is {volume} times the file's cell: adapt `repeat`."
+    if matrix[2, :2].any():
+        text += f" The beam then runs along [{' '.join(str(n) for n in matrix[2])}] of the file's cell."
+    return text + " Or name a zone axis (`zone_axis: [0, 0, 1]`) and the cell is found."
+
+
+def shifted(file: Path, crystal: Oriented, raw: Structure, build: Build) -> Oriented:
+    """The crystal with `origin` at x = y = 0 and the first layer behind `termination` at z = 0.
+
+    Parameters
+    ----------
+    raw : Structure
+        What the file holds: `origin` names a site of it.
+    """
+    positions = crystal.structure.positions
+    if build.origin is not None:
+        point = _origin(file, crystal, raw, build.origin)
+        positions = positions - np.array([point[0], point[1], 0.0])
+    if build.termination is not None:
+        positions = _terminated(positions, float(crystal.lengths[2]), build.termination)
+    return replace(crystal, structure=replace(crystal.structure, positions=positions))
+
+
+def _origin(file: Path, crystal: Oriented, raw: Structure, origin: str | Sequence[float]) -> Floats:
+    """The point [Å] of the oriented cell that `origin` names: an element's first site, or fractions of the file's cell.
+
+    The edges D along x, y, z are the rows M of the file's edges, so fractions f of the file's cell become f M⁻¹ D.
+    """
+    if isinstance(origin, str):
+        sites = np.flatnonzero(raw.symbols == origin)
+        if not len(sites):
+            raise SpecimenError(
+                file,
+                f"`specimen.origin` names {origin}, and the file holds "
+                f"{', '.join(dict.fromkeys(raw.symbols.tolist()))}. Use one of these, or three fractions of the cell.",
+            )
+        fractions = raw.positions[sites[0]] @ np.linalg.inv(raw.cell)
+    else:
+        fractions = np.asarray(origin, dtype=float)
+    return np.asarray(fractions @ np.linalg.inv(crystal.orientation.rows) * crystal.lengths)
+
+
+def _terminated(positions: Floats, period: float, termination: float) -> Floats:
+    """Coordinates with the first layer at or behind this fraction of the cell at z = 0, all others behind it."""
+    start = termination * period
+    height = np.mod(positions[:, 2] - start + SAME_LAYER, period)
+    # A layer that rounding puts at the end of the cell is the first one.
+    height = np.where(height > period - lattice.EXACT, 0.0, height)
+    result = positions.copy()
+    result[:, 2] = height - height.min()
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class Building:
+    """How a specimen was built, for the plan and the drawing.
+
+    Attributes
+    ----------
+    orientation : Orientation
+    repeat : tuple of 3 ints
+        Copies of the oriented cell along x, y, z.
+    asked : tuple of 3 floats or None
+        Size along x, y, z that was asked for [nm], None where it was not.
+    origin, termination : str
+        What lies at x = y = 0 and which layer comes first, in words; empty where nothing was asked for.
+    """
+
+    orientation: Orientation
+    repeat: tuple[int, int, int]
+    asked: tuple[float | None, float | None, float | None] = (None, None, None)
+    origin: str = ""
+    termination: str = ""
+
+    @classmethod
+    def of(cls, crystal: Oriented, build: Build, repeat: tuple[int, int, int]) -> Building:
+        """What was built of a crystal."""
+        origin = ""
+        if build.origin is not None:
+            where = f"the first {build.origin} of the file" if isinstance(build.origin, str) else list(build.origin)
+            origin = f"{where} at x = y = 0"
+        termination = ""
+        if build.termination is not None:
+            height = crystal.structure.positions[:, 2]
+            first = sorted(set(crystal.structure.symbols[height < height.min() + SAME_LAYER].tolist()))
+            termination = f"first layer {', '.join(first)}, behind {build.termination:g} of the cell"
+        return cls(crystal.orientation, repeat, _asked(build), origin, termination)
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Rows of the plan: name and text."""
+        lengths, orientation = self.orientation.lengths, self.orientation
+        rows = [("orientation", str(orientation))]
+        cell = " × ".join(f"{length:.5g}" for length in lengths)
+        text = f"{' × '.join(str(n) for n in self.repeat)} of {cell} Å"
+        sizes = [
+            f"{name} {n * length / NM:.4g} nm for {size:g} asked"
+            for name, n, length, size in zip("xyz", self.repeat, lengths, self.asked, strict=True)
+            if size is not None
+        ]
+        rows.append(("cells", text + (f"; whole cells: {', '.join(sizes)}" if sizes else "")))
+        if orientation.strain is not None:
+            rows.append(
+                ("strain", f"largest principal {100 * orientation.largest_strain:.4f} %; {orientation.strain_text()}")
+            )
+        if self.origin:
+            rows.append(("origin", self.origin))
+        if self.termination:
+            rows.append(("termination", self.termination))
+        return rows
+
+
+def _asked(build: Build) -> tuple[float | None, float | None, float | None]:
+    x, y = (None, None) if build.size_nm is None else (float(build.size_nm[0]), float(build.size_nm[1]))
+    return x, y, build.thickness_nm
+
+
+def whole_cells(file: Path, crystal: Oriented, build: Build) -> tuple[int, int, int]:
+    """Copies of the oriented cell along x, y, z: `repeat`, or as many as the sizes need, never fewer."""
+    repeat = build.repeat
+    if repeat is not None and (len(repeat) != 3 or any(n != int(n) or n < 1 for n in repeat)):
+        raise SpecimenError(file, f"`specimen.repeat` is {list(repeat)}; three integers from 1 are needed.")
+    x, y, z = (int(n) for n in repeat or (1, 1, 1))
+    given = [x, y, z]
+    for axis, size in enumerate(_asked(build)):
+        if size is not None:
+            given[axis] = max(1, math.ceil(size * NM / crystal.lengths[axis] - ROUNDING))
+    return given[0], given[1], given[2]
+
+
+def repeated(crystal: Oriented, repeat: Sequence[int]) -> Structure:
+    """Whole cells side by side, the last axis fastest."""
+    positions = lattice.repeated(crystal.lengths, crystal.structure.positions, repeat)
+    return copied(crystal.structure, positions, np.diag(crystal.lengths * np.asarray(repeat)))

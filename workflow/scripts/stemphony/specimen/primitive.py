@@ -1,0 +1,125 @@
+"""The lattice of a structure: its shortest translations, and its edges without the rounding of a file."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemphony.specimen.lattice import Floats
+from stemphony.specimen.structure import Structure
+
+SAME_SITE = 1e-4
+"""Å: atoms that a translation brings this near to each other are equal. Files with four digits stay within it."""
+MOST_SITES = 5000
+"""Sites up to which translations are searched: the search grows with the square of their number."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lattice:
+    """A structure's primitive lattice.
+
+    Attributes
+    ----------
+    cell : (3, 3) array
+        Primitive edges as rows [Å], right-handed, in the axes of the file.
+    ideal_cell : (3, 3) array
+        The same edges with the metric that the crystal's symmetry asks for exactly, in axes of their own.
+    index : (3, 3) array of int
+        The file's edges in units of the primitive ones.
+    atoms : (N,) array of int
+        Atoms of the file that make up one primitive cell.
+    """
+
+    cell: Floats
+    ideal_cell: Floats
+    index: NDArray[np.int64]
+    atoms: NDArray[np.intp]
+
+
+def primitive_lattice(structure: Structure) -> Lattice:
+    """The primitive lattice of a structure's atoms, with elements, occupancies, U and charges, by spglib.
+
+    spglib finds translations and rotations to `SAME_SITE`. Translations are snapped on the fractions that the file's
+    cell allows, so a smaller cell repeats exactly. The metric G (Gᵢⱼ = aᵢ·aⱼ) of the file's edges is averaged over
+    the rotations W, G' = ⟨Wᵀ G W⟩, which takes the rounding of the file's numbers out of right and equal angles.
+    Source: Togo, Shinohara & Tanaka, Sci. Technol. Adv. Mater. Meth. 4 (2024) 2384822 (spglib).
+
+    Structures of more than `MOST_SITES` sites, and those in which sites of one disorder assembly lie apart, keep their
+    cell; the metric is then that of the lattice alone.
+    """
+    site = _joint_sites(structure)
+    own = np.eye(3, dtype=np.int64) * int(np.sign(np.linalg.det(structure.cell)))
+    everything = np.arange(len(structure.symbols))
+    representatives = np.unique(site) if site is not None else everything
+    if site is None or len(representatives) > MOST_SITES:
+        dataset = _dataset(structure.cell, np.zeros((1, 3)), np.ones(1, dtype=np.intc))
+        return _lattice(structure.cell, own, dataset, everything)
+    kinds = _kinds(structure, site)
+    _, numbers = np.unique([kinds[i] for i in representatives.tolist()], return_inverse=True)
+    dataset = _dataset(structure.cell, structure.positions[representatives], numbers + 1)
+    if dataset is None:
+        return _lattice(structure.cell, own, None, everything)
+    found = np.asarray(dataset.primitive_lattice, dtype=float)
+    found = found * np.sign(np.linalg.det(found))
+    index = np.rint(structure.cell @ np.linalg.inv(found)).astype(np.int64)
+    copies = abs(round(float(np.linalg.det(index))))
+    _, first, count = np.unique(np.asarray(dataset.mapping_to_primitive), return_index=True, return_counts=True)
+    misfit = float(np.abs(structure.cell - index @ found).max())
+    if copies < 2 or (count != copies).any() or misfit > 10 * SAME_SITE:
+        return _lattice(structure.cell, own, dataset, everything)
+    return _lattice(structure.cell, index, dataset, np.flatnonzero(np.isin(site, representatives[first])))
+
+
+def _lattice(cell: Floats, index: NDArray[np.int64], dataset: Any, atoms: NDArray[np.intp]) -> Lattice:
+    metric = cell @ cell.T
+    if dataset is not None:
+        metric = np.mean([w.T @ metric @ w for w in np.unique(dataset.rotations, axis=0)], axis=0)
+    # Cholesky's edges are right-handed; the inverted ones have the same metric.
+    ideal = np.linalg.cholesky(metric) * np.sign(np.linalg.det(cell))
+    whole = index.astype(float)
+    return Lattice(np.linalg.solve(whole, cell), np.linalg.solve(whole, ideal), index, atoms)
+
+
+def _dataset(cell: Floats, positions: Floats, numbers: NDArray[Any]) -> Any:
+    """spglib's dataset, or None where it finds no symmetry (atoms that lie on each other, for example)."""
+    import spglib
+
+    sites: Any = (cell, positions @ np.linalg.inv(cell), numbers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return spglib.get_symmetry_dataset(sites, symprec=SAME_SITE)
+        except spglib.SpglibError:
+            return None
+
+
+def _joint_sites(structure: Structure) -> NDArray[np.intp] | None:
+    """First atom of the disorder assembly that each atom belongs to, or None where such atoms lie apart."""
+    site = np.arange(len(structure.symbols))
+    if structure.disorder is None:
+        return site
+    joint = np.flatnonzero(structure.disorder >= 0)
+    _, first, inverse = np.unique(structure.disorder[joint], return_index=True, return_inverse=True)
+    site[joint] = joint[first][inverse]
+    if np.abs(structure.positions - structure.positions[site]).max(initial=0.0) > SAME_SITE:
+        return None
+    return site
+
+
+def _kinds(structure: Structure, site: NDArray[np.intp]) -> list[str]:
+    """What each atom is, in words; of a joint site, the first atom's word holds all of its atoms."""
+    columns = [np.asarray(structure.symbols)]
+    trace = None if structure.u_aniso is None else np.trace(structure.u_aniso, axis1=1, axis2=2)
+    for values in (structure.occupancy, structure.u_iso, trace, structure.charge, structure.slice_id):
+        if values is not None:
+            columns.append(np.round(np.asarray(values, dtype=float), 6).astype(str))
+    words = [" ".join(row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+    joint = list(words)
+    for i in np.flatnonzero(site != np.arange(len(site))).tolist():
+        first = int(site[i])
+        joint[first] = " + ".join(sorted([*joint[first].split(" + "), words[i]]))
+    return joint
