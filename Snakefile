@@ -29,7 +29,7 @@ rule all:
     input:
         FILES.merged,
         [FILES.figure(name) for name in CAMPAIGN.figures],
-        # Named here as well, because a lost file behind a present result would not be missed.
+        # Snakemake does not notice a lost job file behind a present result, unless it is a target.
         JOB_FILES,
 
 

@@ -13,9 +13,8 @@ CAMPAIGN = SESSION.campaign
 FILES = SESSION.result
 JOB_FILES = SESSION.job_files
 
-# `ancient`: the specimen's digest is in the params of its jobs, its time of writing decides nothing. But not while it
-# is about to be made anew: Snakemake does not look at the params of jobs behind one that runs, and would leave out
-# those that hang on it by nothing but an ancient file.
+# `ancient`, because the params of the jobs have the specimen's digest, so its time does not matter. But not if it will be
+# made again: if an input is made in this run, Snakemake does not compare params, and an ancient input starts no job.
 SPECIMEN = FILES.specimen if SESSION.specimen_is_outdated else ancient(FILES.specimen)
 
 

@@ -1,4 +1,4 @@
-"""From the jobs' files to one result and its figures."""
+"""Merge the job files into one result, and draw its figures."""
 
 
 rule merge_results:
@@ -6,7 +6,7 @@ rule merge_results:
         specimen=SPECIMEN,
         jobs=SESSION.jobs_to_merge,
     output:
-        # `update`: Snakemake would delete the present result before a merge that may refuse its inputs.
+        # Without `update` Snakemake deletes the present result before the merge, which may refuse its inputs.
         nc=update(FILES.merged),
     log:
         f"logs/merge_results/{CAMPAIGN.name}/stem.log",
@@ -14,11 +14,11 @@ rule merge_results:
         f"benchmarks/merge_results/{CAMPAIGN.name}/stem.tsv"
     conda:
         "../../envs/simulation.yaml"
-    # Large campaigns are merged in parts, side by side; it decides no bit of the result.
+    # Large campaigns are merged in parallel parts. The number of threads does not change the result.
     threads: 4
     params:
         merge=SESSION.merge_params,
-    # The job files are not on the command line, which has a limited length: the params say which they are.
+    # The params say which job files to read. On the command line they could exceed its length limit.
     shell:
         'python "$STEMPHONY_SCRIPTS/merge_results.py" {params.merge:q} {input.specimen:q} {output.nc:q} {threads}'
         " > {log:q} 2>&1"

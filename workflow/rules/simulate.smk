@@ -1,9 +1,8 @@
-"""From the structure file to one result file per defocus and configuration."""
+"""Make one result file per defocus and configuration from the structure file."""
 
 
 rule prepare_specimen:
-    # The structure file is no `input`: what counts is its content, whose hash is in `params`, so that moving or
-    # touching it recomputes nothing.
+    # The structure file is no `input`. Its hash is in `params`, so that only a new content runs the rule again.
     output:
         specimen=FILES.specimen,
     log:
@@ -31,8 +30,8 @@ rule run_multislice:
     resources:
         mem_mb=SESSION.mem_mb,
         runtime=SESSION.runtime,
-        # No need of the job: Snakemake tells only resources which try this is, and a job that fails reports whether
-        # it has another one.
+        # Not a resource: Snakemake gives the number of the try only to resources, and a job that fails reports whether
+        # another try follows.
         try_number=SESSION.try_number,
     params:
         job=SESSION.job_params,

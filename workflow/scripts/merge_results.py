@@ -2,8 +2,8 @@
 
     python merge_results.py PARAMS SPECIMEN OUTPUT [PROCESSES]
 
-PARAMS is the JSON text of the rule's params; it says which job files belong to the result. All of them are checked. On
-any doubt nothing is merged, the files are named, and nothing is deleted. PROCESSES make parts of it side by side.
+PARAMS is the JSON text of the rule's params, which say what job files belong to the result. The script checks all of
+them. If one is not usable, it merges nothing, deletes nothing, and names the file. PROCESSES work in parallel.
 """
 
 from __future__ import annotations

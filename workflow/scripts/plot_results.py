@@ -2,7 +2,7 @@
 
     python plot_results.py RESULT FIGURE…
 
-A figure is named after what it shows: a detector (its image at the last depth), `thickness_curves`, or `cbed_mean`.
+The name of a figure says what it shows: a detector (its image at the last depth), `thickness_curves`, or `cbed_mean`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ DOTS_PER_INCH = 160
 
 
 def plot_results(result_file: Path, figures: Sequence[Path]) -> None:
-    """Draw each of `figures` from the merged result."""
+    """Draw each of `figures` from the merged result.
+
+    Raises
+    ------
+    DamagedResultError
+        The merged result is truncated or damaged.
+    """
     import matplotlib as mpl
     import netCDF4
     from stemphony.store.dates import date_not_ahead
@@ -55,7 +61,7 @@ def _figure() -> tuple[Any, Any]:
 
 
 def _mean(values: Any, weights: Any) -> Any:
-    """Over configurations, and over defoci with their weights, where the file keeps them apart."""
+    """Mean over configurations and over defoci with their weights, (defocus, configuration, …) to (…)."""
     import numpy as np
 
     values = np.asarray(values, dtype=float)
@@ -64,7 +70,7 @@ def _mean(values: Any, weights: Any) -> Any:
 
 
 def _edges(centres: Any, window: float) -> tuple[float, float]:
-    """Extent of a row of pixels whose centres are given, one pixel being `window` / number wide."""
+    """Outer edges of a row of pixels with these centres; a pixel is `window` / number of pixels wide."""
     pixel = window / len(centres)
     return float(centres[0] - pixel / 2), float(centres[-1] + pixel / 2)
 
@@ -75,7 +81,7 @@ def _image(root: Any, name: str, weights: Any) -> Any:
     values = _mean(images[name][:, :, -1], weights)
     x, y = 10 * images["adf_position_x"][:], 10 * images["adf_position_y"][:]
     extent = (*_edges(x, _window(root, "x")), *_edges(y, _window(root, "y")))
-    # Arrays are (x, y); a picture has its rows along y.
+    # The arrays are (x, y), and the rows of a picture run along y.
     shown = axes.imshow(values.T, origin="lower", extent=extent, cmap="gray", interpolation="nearest")
     variable = images[name]
     depth = 10 * float(images["adf_slice"][-1])
@@ -122,7 +128,7 @@ def _cbed_mean(root: Any, weights: Any) -> Any:
     variable = cbed["cbed_intensities"]
     total = np.zeros(variable.shape[-2:])
     over_defoci = weights if variable.shape[0] == len(weights) else np.ones(1)
-    # Row by row: all patterns together may be larger than the memory.
+    # Row by row, because all patterns together may not fit into memory.
     for defocus, weight in enumerate(over_defoci):
         for x in range(variable.shape[1]):
             total += (

@@ -1,9 +1,9 @@
-"""Rule prepare_specimen: one structure file, and its snapshots, become `specimen.nc`.
+"""Rule prepare_specimen: make `specimen.nc` from a structure file, and a trajectory file with snapshots.
 
     python prepare_specimen.py PARAMS_JSON OUTPUT
 
-Params carry the SHA-256 of the files' content, so that a moved folder reruns nothing; the paths come in
-STEMPHONY_SPECIMEN_FILE and STEMPHONY_SNAPSHOTS_FILE.
+The params have the SHA-256 of the files, so that moving them runs nothing again. The paths are in the environment
+variables STEMPHONY_SPECIMEN_FILE and STEMPHONY_SNAPSHOTS_FILE.
 """
 
 from __future__ import annotations
@@ -51,7 +51,15 @@ def main(arguments: list[str]) -> None:
 
 
 def unchanged_file(variable: str, sha256: str) -> Path:
-    """The file that an environment variable names, if its content is still the planned one."""
+    """The file that an environment variable names, if its content is the planned one.
+
+    Raises
+    ------
+    StemphonyError
+        The variable is not set.
+    SpecimenError
+        The file was edited after the campaign was planned.
+    """
     value = os.environ.get(variable)
     if not value:
         raise StemphonyError(f"{variable} is not set. Start this script through rule prepare_specimen, which sets it.")

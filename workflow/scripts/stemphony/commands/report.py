@@ -1,4 +1,4 @@
-"""`stemphony report`: try out where status reports go, and send those that were left."""
+"""`stemphony report`: test the receiver of status reports, and send reports that were not delivered."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def try_receiver(config: Path, say: Callable[[str], None], limits: Limits = LIMI
     ConfigError
         The block http_reporting is not valid, or STEMsalabim's, or its password is not there.
     """
-    # A file that cannot be read is the settings' to speak of.
+    # If the file cannot be read, `status_settings.load` raises the error.
     with contextlib.suppress(OSError, UnicodeDecodeError):
         stemsalabim.refuse(config, config.read_text(encoding="utf-8"))
     settings = status_settings.load([config], reporting=True)
@@ -88,7 +88,7 @@ def try_receiver(config: Path, say: Callable[[str], None], limits: Limits = LIMI
 
 
 def _described(settings: ReportingSettings) -> str:
-    # Path and query may hold tokens, and what a terminal shows is easily passed on.
+    # Path and query may hold tokens, which must not appear on a terminal.
     parts = urlsplit(settings.url)
     words = [f"to {parts.scheme}://{parts.netloc}", "with basic auth" if settings.auth_user else "without credentials"]
     if settings.parameters:
@@ -99,12 +99,12 @@ def _described(settings: ReportingSettings) -> str:
 
 
 def advice_on(answer: Answer) -> str:
-    """What to do about an answer that is none."""
+    """Advice for the user about an answer that is not a success."""
     return advice_on_words(answer.what)
 
 
 def advice_on_words(what: str) -> str:
-    """What to do about a `Trouble` or a status."""
+    """Advice for the user about a `Trouble`, or about a text such as `status 404`."""
     if what in ADVICE_ON_TROUBLE:
         return ADVICE_ON_TROUBLE[Trouble(what)]
     status = int(what.removeprefix("status ")) if what.removeprefix("status ").isdigit() else 0
@@ -129,36 +129,36 @@ def replay(
     everything: bool = False,
     limits: Limits = LIMITS,
 ) -> int:
-    """Send what runs have left in their spools; returns the exit status, 0 if nothing is left.
+    """Send the events that runs could not deliver.
 
     Parameters
     ----------
     results : sequence of Path
-        Folders of results; empty: all in `results` of the working directory.
+        Folders of results; by default all in `results` of the working directory.
     config : Path or None
-        Where url and credentials are; None: in the config files that each run had.
+        Config with url and credentials; by default the config files of each run.
     everything : bool
-        Send all events once more, also those that a receiver has taken, or refused for good: to another receiver, or
-        to one that was corrected. What a living process sends by itself is left to it.
+        Send all events again, also those that a receiver accepted or refused for good. This is for a new receiver, or
+        for one that was corrected. Events of a living process are left to that process.
     limits : Limits
         Waits for the receiver.
 
     Returns
     -------
     int
-        0 if all of every result is delivered, 1 if something is left or a result could not be sent: its config file is
-        gone or not valid, or its notes cannot be changed. That is said, and the other results are sent all the same.
+        0 if all events are delivered. 1 if some are left, or a result could not be sent because its config file is
+        missing or not valid, or its notes cannot be changed. The other results are sent all the same.
 
     Raises
     ------
     StemphonyError
-        A folder is not that of a result, or `config` is gone or not valid: nothing was sent and nothing forgotten.
+        A folder is not that of a result, or `config` is missing or not valid. Nothing was sent.
     """
     found = [_result_in(folder) for folder in results] if results else _results_here()
     given = status_settings.load([config], reporting=True) if config is not None else None
     statuses = [0]
-    # All settings before the first of the notes is touched: what is forgotten and then not sent, a later replay without
-    # --everything would send twice.
+    # All settings are read before the first note is removed. If events were forgotten and then not sent, a later replay
+    # without --everything would send them twice.
     ready: list[tuple[ResultPaths, ReportingSettings]] = []
     for result in found:
         if not (spools_of(result) if everything else left_in(result)):
@@ -244,7 +244,7 @@ def _replay(result: ResultPaths, settings: ReportingSettings, say: Callable[[str
 
 
 def _settings_of(result: ResultPaths) -> ReportingSettings:
-    """Read where the config files of a run sent its reports."""
+    """Url and credentials from the config files of the last run."""
     files = ledger.read_plan(result).get("config_files")
     again = f"stemphony report replay --config FILE {shlex.quote(str(result.root))}"
     if not isinstance(files, list) or not files:
@@ -256,7 +256,7 @@ def _settings_of(result: ResultPaths) -> ReportingSettings:
 
 
 def _every(seconds: float, act: Callable[[], None]) -> Callable[[], None]:
-    """A function that acts when it is called and the last time is so long ago."""
+    """Make a function that calls `act`, but not more often than once in this time [s]."""
     last = time.monotonic()
 
     def call() -> None:

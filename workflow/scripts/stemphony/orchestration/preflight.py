@@ -1,6 +1,6 @@
-"""Everything that is checked, and said, before the first job is queued. Main process only.
+"""All checks before the first job: from a config and its input files to a `Preflight`, which holds the plan.
 
-Config and input files in, a `Preflight` out: the campaign, its experiment, and the plan in words and numbers.
+Only the main process checks. Jobs read the plan.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from stemphony.specimen.structures import Specimen
 
 SINGLE_PRECISION = 5e-5
-"""What rounding in single precision does to the faintest signals, relative to themselves.
+"""Relative error of the faintest signals through single precision.
 
-Usual images move by some 2e-6. A detector in the hole of an annular aperture, which sees little of the wave, moves by
+Usual images change by about 2e-6. A detector in the hole of an annular aperture sees little of the wave: it changes by
 3e-5 with multislice alone, and differs by up to 5e-5 between multislice and probe_basis.
 """
 TAIL_WARNING = 0.02
+"""Share of the probe's intensity outside the cell from which on the plan warns."""
 NM_FORMATS = ("stemsalabim", "cel")  # formats whose lengths are in nm
 
 
@@ -42,9 +43,11 @@ class Inputs:
     Attributes
     ----------
     config : mapping
-        Complete, and without what may not be stored.
+        Complete, with defaults, and without secrets.
     config_files : tuple of Path
-        Where http_reporting's secrets are, for the sender to read.
+        The files. The sender of status events reads its secrets from them.
+    warnings : tuple of str
+        Notes for the user.
     """
 
     config: Mapping[str, Any]
@@ -95,7 +98,7 @@ class Preflight:
     building: Building | None = None
 
     def lines(self) -> list[str]:
-        """The plan in words."""
+        """Lines of the plan for the user."""
         e, c = self.experiment, self.campaign
         lx, ly, lz = e.cell
         nx, ny = e.grid.gpts
@@ -145,7 +148,7 @@ class Preflight:
         )
 
     def _algorithm(self) -> str:
-        """How the probes go through the specimen, in words."""
+        """Text: how the probes go through the specimen."""
         e, w = self.experiment, self.waves
         chosen = " (chosen by auto)" if e.algorithm == "auto" else ""
         if w.algorithm == "multislice":
@@ -159,7 +162,19 @@ class Preflight:
         )
 
     def plan(self, run: int, num_processors: int, jobs_to_run: int, created: str) -> dict[str, Any]:
-        """Content of plan.json: what this run computes, and what jobs cannot know by themselves."""
+        """Content of plan.json: what this run computes, and what a job cannot find out itself.
+
+        Parameters
+        ----------
+        run : int
+            Number of the run.
+        num_processors : int
+            Jobs that may run at once.
+        jobs_to_run : int
+            Jobs that this run will start.
+        created : str
+            Time of the plan (ISO 8601).
+        """
         c, block = self.campaign, self.inputs.config["http_reporting"]
         return {
             "created": created,
@@ -198,12 +213,19 @@ class Preflight:
 
 
 def read_inputs(config: Mapping[str, Any], config_files: Sequence[Path]) -> Inputs:
-    """Validate a config, resolve its paths and its reporting block.
+    """Validate a config, and find the files that it names.
+
+    Parameters
+    ----------
+    config : mapping
+        The config as Snakemake merged it.
+    config_files : sequence of Path
+        The files that it came from. Relative paths are relative to the folder of the last one.
 
     Raises
     ------
-    ConfigError, SpecimenError
-        See `configuration.validate`; a file that is named and is not there.
+    ConfigError
+        The config is not valid, or a file that it names does not exist.
     """
     files = tuple(Path(file).resolve() for file in config_files)
     # Snakemake has read the files already, but of two equal keys it silently takes the last.
@@ -230,7 +252,13 @@ def _steps(e: Experiment) -> str:
 
 
 def find_file(where: str, name: str, folder: Path) -> Path:
-    """A file of the config: absolute, else below the config file's folder, else below the working directory."""
+    """Find a file that the key `where` names: in the folder of the config file, else in the working directory.
+
+    Raises
+    ------
+    ConfigError
+        There is no such file.
+    """
     tried = [Path(name)] if Path(name).is_absolute() else [folder / name, Path.cwd() / name]
     for candidate in tried:
         try:
@@ -276,7 +304,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
     waves = wave_plan(experiment, defoci, planned.shares_configurations, budget)
     memory = memory_mb(experiment, atoms, threads, budget, waves)
     seconds, calibrated = seconds_per_probe_slice(experiment.grid.gpts, experiment.precision)
-    # A job may have to compute what is shared with the others by itself.
+    # A job may have to compute the shared waves itself.
     job_seconds = waves.work * seconds / (1 if waves.shared else len(defoci))
     tail = _tail(experiment, planned)
     runtime = config["resources"]["runtime_min"]
@@ -339,14 +367,14 @@ def _read_specimen(inputs: Inputs) -> tuple[Specimen, Crystal, InputFiles]:
 
 
 def _require_points_in_aperture(experiment: Experiment) -> None:
-    """Refuse a hard annular aperture that falls between the points of a grid that waves are computed on."""
+    """Refuse a hard annular aperture that contains no point of the grid."""
     from stemphony.compute.windows import doubled_grid
     from stemphony.physics.probe import outermost_angle
 
     e = experiment
     if e.soft_aperture or e.semiangle_inner == 0:
-        return  # either always holds a point
-    # The error of windows is measured on wider ones, whose points are others.
+        return  # such an aperture always contains a point
+    # The error of windows is measured on wider windows, which have other points.
     grids = [e.grid] if e.window is None else [e.grid, doubled_grid(e)]
     outermost = min(outermost_angle(grid, e.wavelength, e.semiangle) for grid in grids)
     if e.semiangle_inner > outermost:
@@ -361,7 +389,7 @@ def _require_points_in_aperture(experiment: Experiment) -> None:
 
 
 def _budget(experiment: Experiment, atoms: int, threads: int, wanted_mb: float) -> float:
-    """Memory for waves and transmission functions in a job that may use `wanted_mb` in all."""
+    """Memory for waves and transmission functions [MB] in a job that may use `wanted_mb` in all."""
     from stemphony.compute.cost import memory_mb
 
     rest = memory_mb(experiment, atoms, threads, budget_mb=0.0)
@@ -487,7 +515,13 @@ def _hours(hours: float) -> str:
 
 
 def require_writable(folder: Path) -> None:
-    """Raise StorageError unless files can be made in `folder`, or in what exists of its parents. Writes nothing."""
+    """Check that files can be made in `folder`, or in its first parent that exists. Write nothing.
+
+    Raises
+    ------
+    StorageError
+        A folder is not writable, or a file has its name.
+    """
     existing = folder
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent

@@ -1,4 +1,4 @@
-"""What the Snakefile calls: a campaign from Snakemake's config, in the main process and in those of its jobs."""
+"""What the Snakefile calls: it plans a campaign from Snakemake's config, in the main process and in each job."""
 
 from __future__ import annotations
 
@@ -29,30 +29,29 @@ from stemphony.orchestration.job import run_number
 from stemphony.orchestration.outdated import SCRIPTS
 from stemphony.store import ledger
 
-# In front of each rule's command: Snakemake's own, and behind the activation of a conda environment what that leaves
-# open. The environment replaces the one that was active, wherever in PATH it stood; and Python would also look into
-# the folder of `pip install --user`.
+# These stand before the command of each rule. The first is Snakemake's own. The second follows the activation of a
+# conda environment. It puts the environment first in PATH, and switches off packages of `pip install --user`.
 STRICT = "set -euo pipefail; "
 ONLY_THIS_CONDA = 'export PYTHONNOUSERSITE=1 PATH="$CONDA_PREFIX/bin:$PATH"; '
-# Snakemake's graph of 10,000 jobs is millions of objects that live to the end. At Python's own threshold of 700 a
-# fifth of a dry run went into looking through them for garbage.
 GARBAGE_THRESHOLD = 100_000
-# Set in the jobs of batch systems that end them after the `runtime` that was asked for: Slurm, LSF, PBS, Grid Engine.
+"""New objects between two garbage collections. The graph of 10,000 jobs has millions of objects that live to the end.
+At Python's default of 700, garbage collection takes a fifth of a dry run."""
+# One of these is set in a job of Slurm, LSF, PBS or Grid Engine, which end it after the `runtime` that it asked for.
 BATCH_SYSTEMS = ("SLURM_JOB_ID", "LSB_JOBID", "PBS_JOBID", "JOB_ID")
 SNAKEMAKE_MB = 300
-"""What a cluster's job needs beside the computation: Snakemake runs twice in it."""
+"""Memory for the two Snakemake processes of a job on a cluster [MB]."""
 
 
 @dataclass(frozen=True)
 class Session:
-    """A planned campaign, as rules and hooks use it.
+    """A planned campaign for the rules and hooks.
 
     Attributes
     ----------
     base_mem_mb, base_runtime_min : int
-        Memory and time of one job at its first attempt.
+        Memory [MB] and time [min] of one job at its first try.
     run : Run or None
-        The invocation that the hooks report on; None in the process of a job.
+        This invocation of Snakemake; None in the process of a job.
     """
 
     campaign: Campaign
@@ -77,7 +76,7 @@ class Session:
         return [self.result.job(d.id, index) for d in campaign.defoci for index in range(campaign.configurations)]
 
     def jobs_to_merge(self, wildcards: Any) -> list[Path]:
-        """Result files of all jobs. Snakemake asks for them before it decides what runs, when it may merge."""
+        """Result files of all jobs, the input of the merge. Snakemake calls this before it decides which jobs run."""
         if self.run is not None:
             self.run.force_outdated()
         return self.job_files
@@ -89,14 +88,11 @@ class Session:
 
     @property
     def specimen_is_outdated(self) -> bool:
-        """Whether specimen.nc was made from something else than this campaign's specimen, or by a run that was killed.
-
-        Snakemake notes what it is about to make, and makes it again if it was killed meanwhile.
-        """
+        """Whether Snakemake will make specimen.nc again: it is of another specimen, or a killed run was making it."""
         if not self.result.specimen.exists():
             return False
-        # One that is damaged and could not be made anew: the first job that needs it says so. As an ordinary input,
-        # newer than the job files, it would have all of them deleted and computed again from nothing.
+        # False for a damaged file that could not be made again. As an ordinary input, newer than the job files, it
+        # would make Snakemake delete all of them. The first job that needs the file says that it is damaged.
         return dag.is_incomplete(self.result.specimen) or outdated.is_of_another_specimen(self.campaign, self.result)
 
     @property
@@ -105,22 +101,28 @@ class Session:
         return int(self.campaign.config["resources"]["threads"])
 
     def mem_mb(self, wildcards: Any, attempt: int) -> int:
-        """Memory that a cluster is asked for, for one job; more at each attempt."""
+        """Memory of one job on a cluster [MB]; the second try gets twice as much, the third three times."""
         return (self.base_mem_mb + SNAKEMAKE_MB) * attempt
 
     def runtime(self, wildcards: Any, attempt: int) -> int:
-        """Minutes of one job, more at each attempt."""
+        """Time limit of one job [min]; the second try gets twice as much, the third three times."""
         return self.base_runtime_min * attempt
 
     def try_number(self, wildcards: Any, attempt: int) -> int:
-        """Which of Snakemake's tries at a job this is in this run, from 1."""
+        """Which of Snakemake's tries of a job this is in this run, from 1."""
         return attempt
 
 
 def open_session(config: dict[str, Any], workflow: Any) -> Session:
-    """Plan the campaign of Snakemake's `config`; ends with a message, not a traceback, when it cannot be.
+    """Plan the campaign of Snakemake's `config`. An error ends the process with its message.
 
-    Takes the block http_reporting out of `config`: Snakemake would store it, and custom parameters may be tokens.
+    The block http_reporting is removed from `config`, because Snakemake stores it and its parameters may be secret.
+
+    Parameters
+    ----------
+    config : dict
+        The object `config` of the Snakefile.
+    workflow : snakemake.workflow.Workflow
     """
     files = [Path(file).resolve() for file in workflow.overwrite_configfiles] or [
         Path(workflow.basedir) / "config" / "config.yaml"
@@ -140,7 +142,7 @@ def _open(given: Mapping[str, Any], files: list[Path], workflow: Any) -> Session
     result = paths.ResultPaths.of(inputs.config["simulation"]["name"])
     prepare_environment(files, inputs)
     if workflow.remote_exec and any(name in os.environ for name in BATCH_SYSTEMS):
-        # The first of a job's processes: the one that it starts in its turn inherits this.
+        # This is the first process of the job. Its child inherits the variable and does not change it.
         os.environ.setdefault(BEGAN_VARIABLE, str(time.monotonic()))
     if workflow.is_main_process:
         checked = preflight.check(inputs)
@@ -148,25 +150,27 @@ def _open(given: Mapping[str, Any], files: list[Path], workflow: Any) -> Session
         slurm.adapt_executor(result.name, hooks.say)
         run = hooks.Run(checked, dag.Graph(workflow), hooks.say, notes)
         return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, run)
-    # A job's process computes what its main process planned, whatever became of the config file meanwhile, and whatever
-    # another run plans in this folder.
+    # A job computes what its run planned, even if the config file has changed or another run has planned since.
     plan = ledger.read_plan(result, run_number(result))
     if plan:
         known = campaign.InputFiles(**plan["files"])
         need = plan["resources"]
         return Session(campaign.plan(plan["config"], known), result, need["mem_mb"], need["runtime_min"], None)
-    checked = preflight.check(inputs)  # no plan was left: hooks are switched off
+    checked = preflight.check(inputs)  # there is no plan, because the hooks did not run
     return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, None)
 
 
 def shell_prefix(workflow: Any) -> str:
-    """What stands in front of each rule's command."""
+    """Shell code before the command of each rule."""
     methods = {method.name for method in workflow.deployment_settings.deployment_method}
     return STRICT + (ONLY_THIS_CONDA if "CONDA" in methods else "")
 
 
 def prepare_environment(config_files: list[Path], inputs: preflight.Inputs) -> None:
-    """Environment of the rules' shell commands: this Python first, and what must not stand in params or argv."""
+    """Set the environment of the rules' shell commands: this Python first in PATH, and paths of input files.
+
+    The paths are not in the params of the rules, because moving a file must not run its jobs again.
+    """
     os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     os.environ[SCRIPTS_VARIABLE] = str(SCRIPTS)
     os.environ[CONFIG_VARIABLE] = json.dumps([str(file) for file in config_files])
