@@ -80,10 +80,9 @@ def kind(file: Path, requested: str = "auto") -> str:
         return signed if signed is not None and named != "xtl" else named
     if signed is not None:
         return signed
-    known = ase_reader.known_format(file)
-    if known is None and poscar.looks_like_poscar(head):
+    if poscar.looks_like_poscar(lines):
         return "poscar"
-    if known is None and prismatic.looks_like_prismatic(lines):
+    if ase_reader.known_format(file) is None and prismatic.looks_like_prismatic(lines):
         return "prismatic"
     return "ase"
 
@@ -91,11 +90,11 @@ def kind(file: Path, requested: str = "auto") -> str:
 def _signature(lines: Sequence[str]) -> str | None:
     """Formats that show themselves by words at places where no title stands."""
     first = next((line for line in lines if line.strip()), "").strip()
-    if first.startswith("ITEM: "):
-        return "lammps-dump"
-    if re.match(r"Number of particles\s*=", next((line for line in lines if line[:1] not in "#" and line.strip()), "")):
-        return "cfg"
     body = "\n".join(lines[1:])
+    if first.startswith("ITEM: ") and re.search(r"^ITEM: ", body, re.MULTILINE):
+        return "lammps-dump"
+    if re.search(r"^Number of particles\s*=", "\n".join(lines), re.MULTILINE) and "H0(1,1)" in body:
+        return "cfg"
     if re.search(r"^\s*\d+\s+atoms\s*(#.*)?$", body, re.MULTILINE) and re.search(
         r"^\s*[-+.\deE]+\s+[-+.\deE]+\s+xlo\s+xhi\b|^[^#\n]*\bavec\s*(#.*)?$", body, re.MULTILINE
     ):
@@ -105,7 +104,7 @@ def _signature(lines: Sequence[str]) -> str | None:
         r"^\s*_[A-Za-z]+[._]", text, re.MULTILINE
     ):
         return "cif"
-    if re.search(r"^(ATOM  |HETATM).{24}", text, re.MULTILINE) and re.match(r"[A-Z]{3,6}\s|[A-Z]{6}", first):
+    if re.search(r"^(ATOM  |HETATM).{24}", text, re.MULTILINE) and re.match(r"[A-Z]{3,6}\d?\s", first):
         return "pdb"
     return None
 

@@ -177,11 +177,13 @@ def _floats(words: Sequence[str]) -> list[float]:
         return []
 
 
-def looks_like_poscar(head: str) -> bool:
-    """Whether line 2 is a scale, lines 3 to 5 are edges and line 6 or 7 is numbers of atoms."""
-    lines = head.splitlines()
-    if len(lines) < 7 or len(_floats(lines[1].split())) not in (1, 3):
+def looks_like_poscar(lines: Sequence[str]) -> bool:
+    """Whether line 2 is a scale, lines 3 to 5 are edges, and numbers of atoms and the kind of coordinates follow."""
+    if len(lines) < 8 or len(_floats(lines[1].split())) not in (1, 3):
         return False
-    edges = all(len(_floats(line.split()[:3])) == 3 for line in lines[2:5])
-    numbers = any(line.split() and all(word.isdigit() for word in line.split()) for line in lines[5:9])
-    return edges and numbers
+    if not all(len(_floats(line.split()[:3])) == 3 for line in lines[2:5]):
+        return False
+    numbers = next((i for i in range(5, 8) if lines[i].split() and all(w.isdigit() for w in lines[i].split())), None)
+    return (
+        numbers is not None and lines[numbers + 1 : numbers + 2] != [] and lines[numbers + 1].strip()[:1] in "sSdDcCkK"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from stemphony.specimen import source, table
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.structure import Structure
 
-CLOSE = 0.7  # Å; no two atoms are closer
+CLOSE = 1.0  # Å; no two atoms are closer,
+CLOSE_TO_HYDROGEN = 0.7  # or this where there is hydrogen
 LAYOUT = "The file has a title, `a b c` [Å], one line `Z x y z occupancy rms` per atom, and -1."
 SMALL_RMS = 0.03  # Å; zero-point motion alone reaches this in crystals of all but the heaviest, stiffest elements
 
@@ -43,8 +45,8 @@ def looks_like_prismatic(lines: list[str]) -> bool:
 def read_prismatic(file: Path) -> Structure:
     """The structure; U = rms² [Å²], because the rms displacement is that of one axis.
 
-    Coordinates that are all from 0 to 1 are fractions if they put atoms closer than 0.7 Å when taken as Å and not when
-    taken as fractions.
+    Coordinates that are all from 0 to 1 are fractions if they put atoms closer than atoms are when taken as Å and not
+    when taken as fractions.
 
     Raises
     ------
@@ -79,7 +81,7 @@ def read_prismatic(file: Path) -> Structure:
         raise SpecimenError(file, "holds no atoms. A specimen needs at least one.")
     table_of = np.array(rows)
     positions = table_of[:, :3]
-    if _fractional(positions, cell):
+    if _fractional(symbols, positions, cell):
         positions = positions @ cell
         notes.add("its coordinates are fractions of the cell: taken as Å they would lie closer than atoms do")
     u_iso = table_of[:, 4] ** 2
@@ -102,10 +104,11 @@ def read_prismatic(file: Path) -> Structure:
     )
 
 
-def _fractional(positions: Floats, cell: Floats) -> bool:
+def _fractional(symbols: Sequence[str], positions: Floats, cell: Floats) -> bool:
     if len(positions) < 2 or positions.min() < -0.001 or positions.max() > 1.001:
         return False
-    return _shortest(positions) < CLOSE <= _shortest(positions @ cell)
+    closest = CLOSE_TO_HYDROGEN if "H" in symbols else CLOSE
+    return _shortest(positions) < closest <= _shortest(positions @ cell)
 
 
 def _shortest(positions: Floats) -> float:
