@@ -1,4 +1,4 @@
-"""The jobs whose numbers must not move unnoticed: `python tests/golden/make.py` computes and keeps them anew."""
+"""Golden jobs, whose numbers must not change unnoticed. Run as `python tests/golden/make.py`, it stores them again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COMMON: dict[str, dict[str, Any]] = {
     "scan": {"x": [0.0, 0.5], "y": [0.0, 0.5], "points": [2, 2]},
 }
 JOBS: dict[str, dict[str, dict[str, Any]]] = {
-    # The defaults as far as 64 points allow.
+    # The defaults, as far as 64 points allow them.
     "usual": {
         "grating": {"gpts": [64, 64], "slice_thickness_angstrom": 1.96},
         "depths": {"every_angstrom": 3.9},
@@ -107,14 +107,14 @@ def compute() -> dict[str, np.ndarray]:
 
 
 def difference(kept: np.ndarray, now: np.ndarray) -> float:
-    """Largest deviation in units of what rounding on another machine may do, 1e-10 of a value or 1e-14 of the beam."""
+    """Largest deviation in units of the allowed rounding between machines: 1e-10 of a value or 1e-14 of the beam."""
     if kept.shape != now.shape:
         return float("inf")
     return float(np.max(np.abs(now - kept) / (1e-10 * np.abs(kept) + 1e-14)))
 
 
 def moved() -> list[str]:
-    """Names of the signals whose numbers are not the kept ones."""
+    """Names of the signals whose numbers differ from the stored ones."""
     now = compute()
     with np.load(FILE) as kept:
         names = set(kept.files) - {"physics_version"}
@@ -124,13 +124,13 @@ def moved() -> list[str]:
 
 
 def kept_version() -> int:
-    """The physics_version that the kept numbers were made with."""
+    """The physics_version of the stored numbers."""
     with np.load(FILE) as kept:
         return int(kept["physics_version"])
 
 
 def main() -> None:
-    """Keep the numbers of today, unless they moved under the same physics_version."""
+    """Store the present numbers; refuse if they changed under the same physics_version."""
     if FILE.exists() and kept_version() == provenance.PHYSICS_VERSION and moved():
         sys.exit(
             f"numbers moved ({', '.join(moved())}), but physics_version is still {provenance.PHYSICS_VERSION}: "

@@ -15,7 +15,7 @@ def make_plan() -> Callable[..., StripPlan]:
 
     @cache
     def plan(shape: tuple[int, int], dtype: type = np.complex128) -> StripPlan:
-        # Planning a large transform well costs less than running an unplanned one a hundred times.
+        # A patient plan of a large transform costs less than a hundred slow transforms.
         flag = "FFTW_MEASURE" if shape[0] * shape[1] > 400**2 else "FFTW_ESTIMATE"
         return plan_of_strips(shape, shape[1] // 3 + 1, dtype, flag)
 

@@ -1,4 +1,4 @@
-"""Crystals and thin specimens that several tests look at."""
+"""Crystals and thin specimens that several tests use."""
 
 from __future__ import annotations
 

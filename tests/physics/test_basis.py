@@ -1,4 +1,4 @@
-"""Probes as superpositions: the basis holds them to the tolerance, and detectors cannot tell the difference."""
+"""Probes as superpositions: the basis keeps the tolerance, and detectors measure the same."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_blocks_and_order_of_the_probes_do_not_matter():
 @pytest.mark.parametrize("width", [0.003, 0.03, 0.3])
 @pytest.mark.parametrize("room", [0.0, 1e9])
 def test_probes_that_hardly_differ_keep_a_fine_tolerance(monkeypatch, tolerance, width, room):
-    # After a few waves nothing is left of such probes but rounding, of which no wave may be made twice.
+    # After a few waves the residuals of such probes are mere rounding. The search must not find a wave twice in it.
     monkeypatch.setattr(module, "_KEPT_BYTES", room)
     positions = [(3 + x, 2 + y) for x in np.linspace(0, width, 8) for y in np.linspace(0, width, 20)]
     _, blocks = probes((-200.0, -8.0, 0.0, 300.0), positions)
@@ -96,7 +96,7 @@ def test_probes_that_hardly_differ_keep_a_fine_tolerance(monkeypatch, tolerance,
     if tolerance >= 1e-7:
         singular = np.linalg.svd(np.hstack(blocks), compute_uv=False)
         left = np.sqrt(np.cumsum(singular[::-1] ** 2)[::-1] / np.sum(singular**2))
-        # Each block for itself needs some more than all together.
+        # The tolerance for each block needs more waves than one for all blocks together.
         assert basis.shape[1] <= 1.2 * np.argmax(left <= tolerance / 2) + 2
 
 
@@ -108,7 +108,7 @@ def test_the_search_gives_up_a_basis_of_too_many_waves(monkeypatch, tolerance):
     assert rank > 100
     assert probe_basis(blocks, tolerance, most=rank).shape[1] == rank
     assert probe_basis(blocks, tolerance, most=rank - 1) is None
-    # Long before it is found.
+    # The search gives up long before it has found the basis.
     steps = []
     go_on = module._Search.go_on
     monkeypatch.setattr(module._Search, "go_on", lambda search: (steps.append(len(search.found)), go_on(search)))
@@ -132,7 +132,7 @@ def test_the_same_probes_give_the_same_bits():
 
 
 class iterated:
-    """Blocks that are made anew each time."""
+    """Blocks that each iteration makes again."""
 
     def __init__(self, blocks):
         self.blocks = blocks

@@ -1,4 +1,4 @@
-"""The strip-wise transforms are the whole ones, on any grid, and carry exactly the columns they promise."""
+"""Transforms strip by strip equal whole transforms on any grid, and keep exactly their columns."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from stemphony.physics.grid import Grid, band_limit, band_limit_columns
 from stemphony.physics.probe import aperture
 from stemphony.physics.strips import two_arrays
-from stemphony.physics.strips.one_array import LARGE, StripsCompact, plan_of_strips
+from stemphony.physics.strips.one_array import LARGE, OneArrayPlan, plan_of_strips
 from stemphony.physics.strips.plan import StripPlan, padded_zeros
-from stemphony.physics.strips.two_arrays import StripsApart
+from stemphony.physics.strips.two_arrays import TwoArrayPlan
 
 RNG = np.random.default_rng(0)
 # Even, odd, prime, a single strip, several of unequal width, a power of two, rows that need no padding.
@@ -20,16 +20,16 @@ SHAPES = [(96, 90), (30, 31), (13, 8), (64, 512), (512, 24), (40, 504), (2, 2), 
 
 
 def plans(shape, columns, dtype):
-    """Every plan for such a wave, the first one with many narrow strips too."""
-    made = [StripsApart(shape, columns, dtype, "FFTW_ESTIMATE")]
+    """Every plan for such a wave, and the first with many narrow strips too."""
+    made = [TwoArrayPlan(shape, columns, dtype, "FFTW_ESTIMATE")]
     with mock.patch.multiple(two_arrays, ROWS=16, COLUMNS=24):
-        made.append(StripsApart(shape, columns, dtype, "FFTW_ESTIMATE"))
-    with suppress(ValueError):  # so many columns that there is no room for strips of one width
-        made.append(StripsCompact(shape, columns, dtype, "FFTW_ESTIMATE"))
+        made.append(TwoArrayPlan(shape, columns, dtype, "FFTW_ESTIMATE"))
+    with suppress(ValueError):  # too many columns for strips of one width
+        made.append(OneArrayPlan(shape, columns, dtype, "FFTW_ESTIMATE"))
     return made
 
 
-@pytest.fixture(params=[StripsApart, StripsCompact])
+@pytest.fixture(params=[TwoArrayPlan, OneArrayPlan])
 def layout(request) -> type[StripPlan]:
     return request.param
 
@@ -65,12 +65,12 @@ def test_slices_are_those_of_whole_transforms(shape, dtype, accuracy, share):
 
 def test_the_layout_follows_the_size_of_the_wave():
     side = int((LARGE / 8) ** 0.5) // 32 * 32
-    for n, columns, layout in ((side, side // 3, StripsApart), (side + 32, side // 3, StripsCompact)):
+    for n, columns, layout in ((side, side // 3, TwoArrayPlan), (side + 32, side // 3, OneArrayPlan)):
         assert type(plan_of_strips((n, n), columns, np.complex64, "FFTW_ESTIMATE")) is layout
-    # All columns kept: strips of one width may have no room, and the other layout serves.
-    assert type(plan_of_strips((1000, 1000), 500, np.complex64, "FFTW_ESTIMATE")) is StripsApart
+    # With all columns, strips of one width may not fit the grid, so the other layout is used.
+    assert type(plan_of_strips((1000, 1000), 500, np.complex64, "FFTW_ESTIMATE")) is TwoArrayPlan
     with pytest.raises(ValueError, match="too many of 1000"):
-        StripsCompact((1000, 1000), 500, np.complex64)
+        OneArrayPlan((1000, 1000), 500, np.complex64)
 
 
 def test_at_usual_band_limits_there_is_room_for_the_compact_layout():
@@ -130,7 +130,7 @@ def test_content_beyond_the_columns_of_the_plan_is_refused(layout):
 
 @pytest.mark.parametrize("shape", [*SHAPES, (512, 512), (800, 800), (64, 1024)])
 def test_rows_lie_an_odd_number_of_cache_lines_apart(shape):
-    # Rows of a power of two would all fall into the same few places of the cache.
+    # Rows a power of two apart would share a few places of the cache.
     for dtype in (np.complex64, np.complex128):
         array = padded_zeros(shape, dtype, 2)
         assert array.shape == (2, *shape)
@@ -152,5 +152,5 @@ def test_columns_hold_the_band_and_an_aperture_that_fills_it(gpts, bandlimit, ex
         assert not limit[:, beyond].any()
     edge = 0.0251 * bandlimit * grid.nyquist
     assert not aperture(grid, 0.0251, edge)[:, beyond].any()
-    # And hardly more: two columns of the band's own number.
+    # The plan keeps hardly more: at most two further columns.
     assert columns <= bandlimit * grid.nyquist * extent[1] + 2

@@ -1,4 +1,4 @@
-"""The multislice functions on plain arrays: factors and transmission functions are cut into the plan's strips here."""
+"""The multislice functions on plain arrays: this module cuts factors and transmission functions into strips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configs, campaigns and job files that take no time to compute, and processes that race."""
+"""Small configs, campaigns and job files, and processes that start together."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def experiment(cell: Sequence[float] = CELL, **blocks: Mapping[str, Any]) -> Exp
 
 
 def signals(of: Experiment, seed: int | Sequence[int]) -> JobSignals:
-    """Made-up signals with all that the experiment asks for."""
+    """Random signals with everything that the experiment asks for."""
     rng = np.random.default_rng(seed)
     shape = (len(of.scan_x), len(of.scan_y), len(of.depth_slices))
     cbed = angles = None
@@ -122,7 +122,7 @@ class FakeCampaign:
         params: Mapping[str, Any] | None = None,
         runtime: Mapping[str, Any] | None = None,
     ) -> Path:
-        """Write one job file; `params` override single ones of the rule's, `runtime` what it tells of its run."""
+        """Write one job file; `params` and `runtime` override single entries."""
         file = self.result.job(defocus, configuration)
         file.parent.mkdir(parents=True, exist_ok=True)
         record = job_file.JobRecord(
@@ -180,7 +180,7 @@ class FakeCampaign:
 
 
 def start(code: str, **environment: str) -> subprocess.Popen[str]:
-    """Start a Python process that knows the package."""
+    """Start a Python process that can import the package."""
     return subprocess.Popen(
         [sys.executable, "-c", code],
         stdout=subprocess.PIPE,
@@ -191,14 +191,14 @@ def start(code: str, **environment: str) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    """What a process prints; fails if it fails."""
+    """Return what a process prints; raises if the process fails."""
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     return out.strip()
 
 
 def race(imports: str, action: str, number: int, folder: Path) -> list[str]:
-    """What `number` processes print that do the same at the same moment."""
+    """Return what `number` processes print that do the same at the same moment."""
     code = f"""
 import pathlib, os, time
 {imports}

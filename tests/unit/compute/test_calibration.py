@@ -1,4 +1,4 @@
-"""What a wave through a slice costs: a constant, or measured on this machine and kept."""
+"""Time of one wave through one slice: measured on this machine and kept, or a typical value."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Calibration on a grid of 16 points, which takes no time and measures nothing."""
+    """Calibration on a grid of 16 points, which is fast and measures nothing useful."""
     plan = calibration.plan_of_strips
     monkeypatch.setattr(
         calibration, "plan_of_strips", lambda shape, columns, dtype, flag: plan(shape, columns, dtype, "FFTW_ESTIMATE")

@@ -1,4 +1,4 @@
-"""Attempts that are stopped go on where they were: the same bits, no wave twice, and next to no cost."""
+"""Interrupted attempts resume from checkpoints: the same bits, no wave twice, and little cost."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WINDOWS: dict[str, Any] = {
     "adf": {"bins": 5, "max_mrad": 50.0, "detectors": {"bf": [0.0, 10.0], "haadf": [30.0, 50.0]}},
 }
 WAVE_MB = 64 * 64 * 8 / 1e6
-# What is computed, and the memory for it: enough for all, or for so little that there are batches, tiles, blocks.
+# Cases with their memory budget: enough for everything, or so little that there are batches, tiles and blocks.
 CASES: dict[str, tuple[str, float, dict[str, Any]]] = {
     "multislice": ("multislice", 1000.0, {}),
     "multislice in batches": ("multislice", 3 * WAVE_MB, {}),
@@ -45,7 +45,7 @@ CASES: dict[str, tuple[str, float, dict[str, Any]]] = {
 
 
 class Stopped(Exception):
-    """An attempt that ends like one whose time is over."""
+    """Raised where an attempt would end because its time is over."""
 
 
 def atoms_of(of: Experiment, specimen: Any) -> Atoms:
@@ -65,7 +65,7 @@ class Computation:
         self.atoms, self.file = atoms_of(self.of, specimen), folder / "c" / "one.checkpoint"
 
     def attempt(self, steps: int, threads: int = 1) -> tuple[JobSignals | None, list[tuple[int, int]]]:
-        """Go on for so many waves; returns the signals at the end, and the progress that was reported."""
+        """Run for so many waves; return the signals if the job ended, and the reported progress."""
         left, seen = [steps], []
 
         def check(_: float) -> None:
@@ -105,7 +105,7 @@ def same(one: JobSignals, other: JobSignals) -> bool:
 def test_interrupted_attempts_end_with_the_bits_of_an_undisturbed_job(name, steps, tmp_path):
     computation = Computation(name, tmp_path)
     if "batches" in name:
-        steps *= 6  # a batch is kept when it is through: it takes five
+        steps *= 6  # a checkpoint holds whole batches, and a batch takes five steps
     undisturbed, seen = computation.attempt(-1)
     assert undisturbed is not None
     total, signals, attempts, last = seen[-1][1], None, 0, 0
@@ -114,7 +114,7 @@ def test_interrupted_attempts_end_with_the_bits_of_an_undisturbed_job(name, step
         signals, seen = computation.attempt(steps)
         attempts += 1
         assert attempts < 400
-        # Nothing that was kept is computed twice; a wave that was on its way when the attempt ended may be.
+        # No wave in a checkpoint is computed twice. A wave that was unfinished when the attempt ended may be.
         assert (0 if kept is None else kept.done) <= seen[0][0] <= last
         assert seen[0][1] == total
         last = seen[-1][0]
@@ -180,7 +180,7 @@ def test_waves_for_all_defoci_resume_too(tmp_path):
 
 
 class Clock:
-    """Time that passes when somebody says so."""
+    """A clock that a test moves by hand."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -190,7 +190,7 @@ class Clock:
 
 
 class Writer:
-    """Takes its time, and may fail."""
+    """Writes checkpoints: takes a given time, or fails."""
 
     def __init__(self, clock: Clock, seconds: float = 0.0) -> None:
         self.clock, self.seconds, self.error = clock, seconds, None
@@ -204,7 +204,7 @@ class Writer:
 
 
 def offered(seconds: float, writing_s: float = 0.0, size: int = 8, said: list[str] | None = None, **settings: Any):
-    """A keeper that is offered something each second for so long."""
+    """Run a keeper for some seconds, with an offer each second."""
     clock = Clock()
     writer = Writer(clock, writing_s)
     say = (lambda text: None) if said is None else said.append
@@ -227,7 +227,7 @@ def test_checkpoints_take_less_than_their_share_on_a_slow_disk():
     keeper, writer = offered(20_000, writing_s=3.0, size=int(3 * ASSUMED_RATE))
     assert len(writer.times) > 10
     assert keeper.seconds / 20_000 <= COST
-    # Also the first one, whose time is not known yet.
+    # This holds for the first checkpoint too, whose time is not known before.
     assert writer.times[0] >= 1000 + 3.0 / COST
 
 
@@ -246,7 +246,7 @@ def test_a_full_disk_costs_one_line_in_the_log(tmp_path):
         "no checkpoint is kept, the job goes on without: x.checkpoint: cannot be written: the disk is full."
     ]
     writer.error = None
-    assert keeper.save() is True, "the last moment is worth another try"
+    assert keeper.save() is True, "the last checkpoint is tried even after a failure"
 
 
 def test_after_sigterm_only_a_quick_checkpoint_is_written():
@@ -259,7 +259,7 @@ def test_after_sigterm_only_a_quick_checkpoint_is_written():
 
 
 def test_latency_of_a_small_checkpoint_does_not_predict_a_large_one():
-    """A disk takes its moment for any file; the first checkpoint of a quick job holds one wave."""
+    """Latency dominates the time of a small file, and the first checkpoint of a quick job holds one wave."""
     clock = Clock()
     writer = Writer(clock, 0.01)
     keeper = Keeper(write=writer, clock=clock, interval_s=0.0)

@@ -1,4 +1,4 @@
-"""One job: its atoms, its waves, and that neither threads nor memory change a bit of the result."""
+"""One job: its atoms and waves; neither threads nor memory change a bit of the result."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def crystal() -> Specimen:
 
 
 def drawn(of: Experiment, specimen: Specimen, **settings: Any) -> Atoms:
-    """Atoms of configuration 0 of seed 1, unless `settings` say otherwise."""
+    """Atoms of configuration 0 with seed 1; `settings` override this."""
     usual: dict[str, Any] = {
         "frame": None,
         "displaced": True,
@@ -123,7 +123,7 @@ def test_a_configuration_depends_on_seed_index_and_its_own_defocus_only(crystal)
     ]
     everything = [usual, *(atoms.positions for atoms in others)]
     assert len({positions.tobytes() for positions in everything}) == 5
-    # The same to the picometre that the id of a defocus has.
+    # Defoci with the same id, which is in picometres, give the same atoms.
     own = drawn(of, crystal, configuration=3, defocus_nm=2.5).positions
     assert (drawn(of, crystal, configuration=3, defocus_nm=2.50004).positions == own).all()
 
@@ -272,14 +272,14 @@ def test_vacuum_keeps_all_of_a_soft_probe_whatever_its_aberrations():
 def test_bins_add_up_to_the_total(crystal):
     of = experiment(simulation={"precision": "double"}, adf={"max_mrad": None, "bins": 30, "detectors": {"a": [0, 68]}})
     signals = computed(of, drawn(of, crystal))
-    # The last bin ends at the band limit, where hardly anything is left.
+    # The last bin ends at the band limit, where little intensity is left.
     assert signals.bins.sum(axis=-1) == pytest.approx(signals.total, rel=1e-6)
     assert (signals.total < 1).all()
     assert (signals.total > 0.9).all()
 
 
 def test_signals_equal_a_plain_multislice_from_the_equations(crystal):
-    """P2 to P10 for one probe position with NumPy's FFT, sharing nothing but the scattering factors."""
+    """Eqs. P2 to P10 for one scan position with NumPy's FFT; only the scattering factors are shared code."""
     of = experiment(
         simulation={"precision": "double"},
         probe={"soft_aperture": False, "aberrations": {"C30_nm": 500.0}},
@@ -327,7 +327,7 @@ def test_signals_equal_a_plain_multislice_from_the_equations(crystal):
 
 # --- memory -------------------------------------------------------------------------------------------------------
 
-# VmHWM and not getrusage: that counts what the parent had when it started the process.
+# VmHWM, because getrusage includes the memory of the parent when it started the process.
 PEAK = """
 import json, sys
 sys.path.insert(0, {tests!r})
@@ -371,7 +371,7 @@ def test_the_memory_estimate_is_a_little_too_high(n, algorithm, budget, tmp_path
     file = str(tmp_path / "a.nc")
     code = PEAK.format(tests=tests, repeat=n // 64, n=n, file=file, algorithm=algorithm, budget=budget)
     real, estimate = json.loads(finish(start(code)))
-    # The search for a basis is given the memory of the largest block of probes, which so few do not fill.
+    # The estimate includes the largest block of probes, which these few probes do not fill.
     allowance = 0.0 if algorithm == "multislice" else 512.0
     assert real < estimate < 1.6 * real + allowance
 

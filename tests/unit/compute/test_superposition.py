@@ -1,4 +1,4 @@
-"""`probe_basis` gives what `multislice` gives, to the user's tolerance, with fewer waves."""
+"""`probe_basis` gives the signals of `multislice` within the user's tolerance, with fewer waves."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def deviation(got: np.ndarray, exact: np.ndarray) -> float:
 
 
 def assert_kept(got: JobSignals, exact: JobSignals, of: Experiment, tolerance: float) -> None:
-    """Each image, the bins and the patterns to the tolerance; centres of mass to that of the semi-angle."""
+    """Compare images, bins and patterns within the tolerance; for centres of mass it is a share of the semi-angle."""
     assert got.rings.shape == exact.rings.shape
     for image in range(exact.rings.shape[-1]):
         for depth in range(exact.rings.shape[2]):
@@ -119,7 +119,7 @@ def test_every_tolerance_holds_at_every_defocus(tolerance, defocus):
     [
         (5.0, 3.5, 0.1, 8, 3e-3, 3.0),  # the bright field lies in the hole of the aperture
         (5.0, 3.5, 0.25, 8, 0.1, 3.0),
-        (20.0, 0.0, 0.01, 8, 1e-4, 3.0),  # positions much nearer to each other than the probe is wide
+        (20.0, 0.0, 0.01, 8, 1e-4, 3.0),  # the distance of positions is much smaller than the probe
         (25.0, 0.0, 0.03, 5, 1e-2, 50.0),
         (20.0, 0.0, 0.1, 10, 1e-2, -10.0),
     ],
@@ -196,7 +196,7 @@ def test_the_search_for_a_basis_takes_the_estimated_memory(monkeypatch, kept):
     plan = WavePlan("probe_basis", True, rank, 0.0, 0.0)
     without = memory_mb(replace(of, algorithm="multislice"), 0, 1, 0.0)
     asked = 1e6 * (memory_mb(of, 0, 1, 0.0, plan) - without)
-    # What is kept has its room in that of large blocks of probes, which these are not.
+    # The estimate takes kept residuals from the room for large blocks of probes; these blocks are small.
     kept_bytes = 16 * of.positions * (beams(of) + rank) if kept else 0.0
     assert search_bytes(of, rank) > 0.8 * asked
     assert 0.35 * asked < taken - kept_bytes < asked
@@ -315,7 +315,7 @@ def test_the_plan_shares_waves_only_if_configurations_are_shared():
     alone = wave_plan(of, DEFOCI, False, 4000.0)
     assert (alone.algorithm, alone.shared) == ("probe_basis", False)
     assert plan.work < alone.work < 256 * 3 * of.slices
-    # Waves and matrices that do not fit into the memory are not shared.
+    # The plan does not share waves and matrices that exceed the memory.
     assert not wave_plan(of, DEFOCI, True, 0.1).shared
     exact = wave_plan(made(algorithm="multislice"), DEFOCI, True, 4000.0)
     assert (exact.algorithm, exact.shared, exact.waves, exact.work) == ("multislice", False, 42, 42 * 8 * 3)

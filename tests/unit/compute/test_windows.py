@@ -1,4 +1,4 @@
-"""Windows of a large specimen: the same numbers where nothing is cut, and an error that is never silent."""
+"""Windows of a large specimen: exact if nothing is cut, and otherwise with a measured error."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_no_atom_is_lost_at_the_edge_of_an_axis_that_is_not_cut():
         adf={"max_mrad": 30.0, "detectors": {"bf": [0, 10]}},
     )
     (window,) = windows(of)
-    # By rounding, a lattice plane lies less than 1e-15 Å below the window's origin.
+    # Rounding puts a lattice plane less than 1e-15 Å below the window's origin.
     assert (np.mod(specimen.positions[:, 1] - window.origin[1], specimen.cell[1]) == specimen.cell[1]).any()
     atoms = Atoms(specimen.symbols, specimen.positions, np.zeros(len(specimen.symbols), dtype=int))
     inside = window.cut(atoms, of.cell)
@@ -103,7 +103,7 @@ def test_a_window_of_the_whole_cell_is_the_whole_cell():
     whole, window = made(grating={"gpts": [216, 162]}), made(grating={"gpts": [216, 162], "window_angstrom": 100.0})
     assert window.grid.gpts == whole.grid.gpts
     exact, got = computed(whole, atoms_of(whole)), computed(window, atoms_of(window))
-    # Probes and atoms are moved together: rounding.
+    # Probes and atoms move together, so only rounding differs.
     for name in ("bins", "rings", "total", "center_of_mass"):
         np.testing.assert_allclose(getattr(got, name), getattr(exact, name), rtol=1e-9, atol=1e-12)
     assert got.window_check is not None
@@ -133,7 +133,7 @@ def test_the_error_falls_with_the_window_and_is_measured(algorithm):
     assert (errors[0] > errors[1]).all()
     assert (errors[1] > errors[2]).all()
     assert errors[2].max() < 0.1
-    # What three positions say is the error of the images to a factor of a few.
+    # Three positions give the error of the images within a small factor.
     ratio = np.array(measured) / np.array(errors)
     assert (ratio > 0.2).all()
     assert (ratio < 5).all()

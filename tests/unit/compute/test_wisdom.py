@@ -1,4 +1,4 @@
-"""FFTW's plans on disk: made once, shared by all jobs, never trusted when damaged, never in the way."""
+"""FFT plans on disk: made once, shared by all jobs, and never a reason for a job to fail."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pytest
 from stemphony.compute import wisdom
 from stemphony.physics.fft import Plan2D
 from stemphony.physics.strips.plan import StripPlan
-from stemphony.physics.strips.two_arrays import StripsApart
+from stemphony.physics.strips.two_arrays import TwoArrayPlan
 from support.experiments import finish, race, start
 
 SHAPE = (8, 12)
-LARGER = (40, 42)  # takes FFTW half a second to plan, and there is more than one good plan
+LARGER = (40, 42)  # FFTW plans for half a second, and there are several good plans
 
 TRANSFORM = f"""
 import hashlib
@@ -43,7 +43,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def planned(shape: tuple[int, int] = SHAPE) -> tuple[str, str]:
-    """Flag and source of the plans of a process that knows nothing yet."""
+    """Flag and source of the plans in a new process."""
     pyfftw.forget_wisdom()
     return wisdom.prepare_plans(partial(Plan2D, shape, np.complex64))
 
@@ -107,7 +107,7 @@ def test_a_cache_on_a_full_disk_does_not_stop_the_job(cache, monkeypatch):
 
 
 def test_planning_is_short_if_plans_cannot_be_kept(cache):
-    """As on a full disk the folder, the lock and an empty file can be made, and nothing of some size be written."""
+    """Behave like a full disk: folders and empty files can be made, but no data can be written."""
     code = f"""
 import resource
 import numpy as np
@@ -182,7 +182,7 @@ def test_slow_planning_is_repeated_and_the_fastest_plan_is_kept(cache, monkeypat
     sought: list[wisdom.fft.Wisdom] = []
 
     def plan(flag: str) -> StripPlan:
-        made = StripsApart((48, 64), 20, np.complex64, flag)
+        made = TwoArrayPlan((48, 64), 20, np.complex64, flag)
         if flag == "FFTW_PATIENT":
             sought.append(wisdom.fft.wisdom())
             if len(sought) == 3:
@@ -202,7 +202,7 @@ def test_slow_planning_is_repeated_and_the_fastest_plan_is_kept(cache, monkeypat
 
 
 def test_timing_finds_the_slower_of_two_plans(monkeypatch):
-    quick, slow = (StripsApart((n, n), n // 3, np.complex64, "FFTW_ESTIMATE") for n in (32, 256))
+    quick, slow = (TwoArrayPlan((n, n), n // 3, np.complex64, "FFTW_ESTIMATE") for n in (32, 256))
     assert np.argsort(wisdom._seconds([slow, quick, slow])).tolist()[0] == 1
 
 
@@ -210,7 +210,7 @@ def test_quick_planning_is_not_repeated(cache, monkeypatch):
     calls: list[str] = []
 
     def plan(flag: str) -> object:
-        made = StripsApart((16, 16), 5, np.complex64, flag)
+        made = TwoArrayPlan((16, 16), 5, np.complex64, flag)
         calls.append(flag)
         return made
 

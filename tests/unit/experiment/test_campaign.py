@@ -1,4 +1,4 @@
-"""A config as a table of jobs: defoci and their weights, ids, and what decides a job's params."""
+"""The table of jobs of a config: defoci with weights and ids, and which keys decide the params of a job."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stemphony.experiment.campaign import Campaign, InputFiles, focal_spread
 from support.experiments import FILES, planned, tiny
 
 FWHM = 5.0
-SIGMA = 2.1233045  # of that FWHM, in nm: 5 / 2.3548200
+SIGMA = 2.1233045  # standard deviation of the focal spread with FWHM 5 nm: 5 / 2.3548200
 
 
 def probe(**keys: Any) -> tuple[campaign.Defocus, ...]:
@@ -179,7 +179,7 @@ def test_more_configurations_than_frames_are_refused():
 
 # --- what decides a job's params ----------------------------------------------------------------------------------
 
-# A changed value for every key of a config whose change must recompute all jobs, …
+# A changed value for every key of a config whose change must recompute all jobs.
 DECIDES: dict[str, Any] = {
     "simulation.random_seed": 2,
     "simulation.precision": "double",
@@ -235,7 +235,7 @@ DECIDES: dict[str, Any] = {
     "frozen_phonon.fixed_slicing": False,
     "frozen_phonon.displace_z": False,
 }
-# … and for every other: what belongs to other jobs, to the merge, or to nobody.
+# A changed value for every other key: it belongs to other jobs, to the merge, or decides no number.
 DECIDES_NOTHING: dict[str, Any] = {
     "simulation.name": "other",
     "simulation.title": "another",
@@ -256,7 +256,7 @@ DECIDES_NOTHING: dict[str, Any] = {
     "cbed.average_defoci": False,
     "frozen_phonon.configurations": 9,
     "frozen_phonon.save_coordinates": True,
-    "frozen_phonon.snapshots": "elsewhere.xyz",  # its content decides, not its path
+    "frozen_phonon.snapshots": "elsewhere.xyz",  # the content decides, not the path
     "plasmon_scattering.enabled": True,
     "resources.threads": 8,
     "resources.mem_mb": 5000,
@@ -274,7 +274,7 @@ BASE = {"probe": {"defoci_nm": [0.0, 1.0]}, "simulation": {"random_seed": 1}}
 
 
 def changed(where: str, value: Any) -> Campaign:
-    """The campaign of a config with one value put in its place, valid or not in this version."""
+    """The campaign of a config with one changed value, even if this version does not accept it."""
     config = copy.deepcopy(tiny(**BASE))
     block, key = where.split(".")
     config[block][key] = value

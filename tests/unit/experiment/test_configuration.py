@@ -1,4 +1,4 @@
-"""The config contract: names, defaults, and what is said about mistakes."""
+"""The config contract: names, defaults, and messages about mistakes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 DEMO = ROOT / "config/config.yaml"
 SHIPPED = [DEMO, *sorted((ROOT / "config/examples").glob("*.yaml"))]
 
-# The contract's block of defaults, word for word; `x` and `x.cif` are what the minimal config gives.
+# The defaults of the contract, word for word; `x` and `x.cif` come from the minimal config.
 DEFAULTS = """
 simulation:
   name: x
@@ -121,7 +121,7 @@ http_reporting:
 
 
 def refusal(config: Any, *parts: str) -> str:
-    """The message about a config; it must hold `parts`."""
+    """Return the message about a config; it must contain `parts`."""
     with pytest.raises(ConfigError) as caught:
         validate(config)
     text = str(caught.value)
@@ -160,7 +160,7 @@ def test_shipped_configs_are_valid(file):
 
 def test_demo_shows_every_key():
     shown = {where for where, _ in leaves(load([DEMO]))}
-    hidden = {"grating.sampling_angstrom", "http_reporting.auth_pass"}  # other half of a pair; a bad habit
+    hidden = {"grating.sampling_angstrom", "http_reporting.auth_pass"}  # an alternative, and a discouraged key
     assert {where for where, _ in leaves(yaml.safe_load(DEFAULTS))} == shown | hidden
 
 
@@ -205,7 +205,7 @@ def test_ordered_dictionaries_are_configs():
     ],
 )
 def test_two_ways_to_write_a_number_are_one_config(block, key, written, meant):
-    # repr, because 200 == 200.0 and −0.0 == 0.0, but not so in a digest of the config.
+    # repr, because 200 == 200.0 and −0.0 == 0.0 in Python, but their digests differ.
     got = validate(minimal(**{block: {key: written}}))[block][key]
     if meant is None:
         meant = {name: float(value) for name, value in written.items()}

@@ -1,4 +1,4 @@
-"""Config units become internal units, and what does not fit on the specimen's cell is refused."""
+"""Config units become internal units, and settings that do not fit the cell are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WAVELENGTH = 0.0250793  # Å, at 200 keV
 
 
 def resolved(cell: tuple[float, float, float], **blocks: Any) -> Experiment:
-    """An experiment with the contract's defaults where nothing is given, and not those of the tiny campaign."""
+    """An experiment with the defaults of the contract instead of those of the tiny campaign."""
     free: dict[str, dict[str, Any]] = {
         "grating": {"gpts": None, "slice_thickness_angstrom": 2.0},
         "scan": {"points": [1, 1]},
@@ -305,7 +305,7 @@ def beyond(block: str, key: str, angle: float) -> dict[str, Any]:
 )
 @pytest.mark.parametrize("angle", [120.0, 155.5, 211.0])
 def test_an_angle_beyond_the_band_limit_is_refused_with_a_way_out(cell, block, key, angle):
-    """Each of the three ways out that the message names is tried, and leads out."""
+    """The test tries each of the three ways out that the message names."""
     coarse = {"sampling_angstrom": 0.15}
     text = refusal(cell, f"{block}.{key}", f"got {angle:g} mrad", grating=coarse, **beyond(block, key, angle))
     points = [int(n) for n in re.search(r"grating\.gpts: \[(\d+), (\d+)\]", text).groups()]  # type: ignore[union-attr]
@@ -316,7 +316,7 @@ def test_an_angle_beyond_the_band_limit_is_refused_with_a_way_out(cell, block, k
     assert finer.band_limit_angle >= angle * MRAD * (1 - 1e-9)
     resolved(cell, grating={"sampling_angstrom": sampling}, **beyond(block, key, angle))
     resolved(cell, grating=coarse, **beyond(block, key, largest))
-    # Not more than needed: the points are at most what rounding to factors 2, 3, 5, 7 costs.
+    # The suggested points are not more than rounding up to factors 2, 3, 5, 7 needs.
     assert finer.band_limit_angle < 1.25 * angle * MRAD
 
 

@@ -1,4 +1,4 @@
-"""Partial spatial coherence, Eq. (P13), against what a Gaussian does analytically."""
+"""Partial spatial coherence, Eq. (P13), against analytic results for a Gaussian."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_periodic_images_wrap():
 @pytest.mark.parametrize("fwhm", [0.01, 0.05, 0.4, 1.0])
 @pytest.mark.parametrize(("wave_x", "wave_y"), [(1, 0), (0, 2), (3, 1)])
 def test_a_cosine_keeps_its_shape_and_loses_amplitude_exactly(fwhm, wave_x, wave_y):
-    """Also for a source much narrower than a scan step, 0.25 here."""
+    """This also holds for a source much narrower than the scan step of 0.25."""
     step, nx, ny = 0.25, 10, 12
     x, y = np.meshgrid(np.arange(nx) * step, np.arange(ny) * step, indexing="ij")
     qx, qy = wave_x / (nx * step), wave_y / (ny * step)
@@ -76,7 +76,7 @@ def test_reflected_edges_do_not_see_the_other_side():
     image[0] = 1.0
     blurred = blur(image, 0.5, (0.2, 1.0), REFLECTED)
     assert abs(blurred[-1, 0]) < 1e-6
-    # What leaves over the edge comes back: the sum of the two halves of the Gaussian.
+    # Intensity that leaves over one edge enters over the other: the sum of the two halves of the Gaussian.
     assert blurred[0, 0] > blur(image, 0.5, (0.2, 1.0), PERIODIC)[0, 0]
 
 

@@ -1,4 +1,4 @@
-"""A job's result file: what is in it, whose it is, and that it appears whole or not at all."""
+"""The file of a job: its content, its origin, and that it appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -103,20 +103,20 @@ def test_the_digest_of_the_bytes_stands_beside_the_file(fake):
     checksum, whose = paths.checksum(file).read_text().splitlines()
     assert checksum == f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}"
     assert whose == f"# job_digest {provenance.digest(fake.campaign.job_params('p2d500', 1))}"
-    # What the program of that name makes of it.
+    # The program sha256sum accepts the file.
     subprocess.run(["sha256sum", "--check", "--strict", paths.checksum(file).name], cwd=file.parent, check=True)
     assert sorted(entry.name for entry in file.parent.iterdir()) == [file.name, file.name + ".sha256"]
 
 
 def test_a_second_writer_between_checksum_and_data_leaves_them_matching(fake, monkeypatch):
-    """Two attempts of one job end at once: the other's checksum and data come between ours."""
+    """Two attempts of one job end together: one writes checksum and data between those of the other."""
     rename = Path.replace
     raced = []
 
     def replace(source: Path, target: Path) -> Path:
         if target.suffix == ".nc" and not raced:
             raced.append(source)
-            fake.write("p2d500", 1, seed=99)  # other bytes than ours, as times and hosts make them
+            fake.write("p2d500", 1, seed=99)  # a seed that makes other bytes, as times and hosts would
         return rename(source, target)
 
     monkeypatch.setattr(Path, "replace", replace)

@@ -1,4 +1,4 @@
-"""Waves that jobs of one configuration share: kept whole or not at all, made by one, waited for in bounds."""
+"""Waves that the jobs of one configuration share: one job computes them, others wait with a limit, damage is found."""
 
 from __future__ import annotations
 

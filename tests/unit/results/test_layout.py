@@ -58,7 +58,7 @@ COORDINATES = {
 
 @pytest.fixture(scope="module", params=["job", "merged"])
 def opened(request, tmp_path_factory):
-    """A job's file and the merged one, which have the same layout."""
+    """A job file and the merged result, which have the same layout."""
     fake = FakeCampaign.of(tmp_path_factory.mktemp(request.param), frozen_phonon={"configurations": 2}, **ALL)
     job = fake.write_all()[1]
     with netCDF4.Dataset(job if request.param == "job" else fake.merge()) as root:
@@ -139,7 +139,7 @@ def test_parameters_stand_in_one_subgroup_per_block(opened):
     params = opened["params"]
     assert {"simulation", "probe", "grating", "scan", "depths", "adf", "cbed", "frozen_phonon"} <= set(params.groups)
     assert params["probe"].energy_kev == 200.0
-    assert params["simulation"].random_seed == 1  # the one used
+    assert params["simulation"].random_seed == 1  # the seed in use
     assert (params["grating"].nx, params["grating"].ny) == (64, 64)
     assert "Kirkland" in params["grating"].parametrization_reference
     assert params["defocus"][:] == pytest.approx([2.5])

@@ -130,7 +130,7 @@ def test_averages_do_not_depend_on_the_blocks_they_are_made_in(fake, tmp_path, m
             assert (image(root, name) == values).all()
 
 
-# What is averaged decides in which order the jobs are read, and what a part is.
+# Averages decide the order in which jobs are read, and the size of a batch.
 CUTS = {
     "averaged": {},
     "configurations kept": {"adf": {"average_configurations": False}},
@@ -228,7 +228,7 @@ def test_expected_time_grows_with_number_and_size_of_files(fake):
 
 
 def killed() -> None:
-    """In the place of what a process of the merge does first."""
+    """Replaces the first function that a process of the merge calls."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -331,7 +331,7 @@ def test_standard_error_is_that_of_the_blurred_image(tmp_path):
     fake = campaign_of(tmp_path, probe={"source_fwhm_nm": 5.0})
     fake.write_all()
     with netCDF4.Dataset(fake.merge()) as root:
-        # A source much wider than the cell leaves the mean over the scan, and its error.
+        # A source much wider than the cell leaves only the mean over the scan and its error.
         means = stack(fake, ring(1)).mean(axis=(2, 3))
         expected = np.sqrt(np.tensordot(WEIGHTS**2, np.var(means, axis=1, ddof=1), axes=1) / CONFIGURATIONS)
         got = standard_error(root, "haadf")[0]
@@ -370,7 +370,7 @@ def test_every_job_is_accounted_for(fake):
         assert read_texts(runtime["job_sha256"]) == [
             hashlib.sha256(fake.result.job(*pair).read_bytes()).hexdigest() for pair in fake.pairs
         ]
-        assert runtime.time_start == "2026-01-01T00:00:00+00:00"  # of the first job
+        assert runtime.time_start == "2026-01-01T00:00:00+00:00"  # the start of the first job
         assert root["params"]["simulation"].random_seed == 1
 
 
@@ -450,7 +450,7 @@ def test_a_job_file_is_opened_only_once(tmp_path, monkeypatch, shared):
 
 
 def test_memory_does_not_grow_with_the_number_of_jobs(tmp_path):
-    """Forty jobs whose signals are far larger than what else a merge has in memory."""
+    """Forty jobs whose signals are far larger than everything else in the memory of a merge."""
     peaks = {}
     for number in (4, 40):
         fake = FakeCampaign.of(
@@ -473,7 +473,7 @@ def test_memory_does_not_grow_with_the_number_of_jobs(tmp_path):
 
 
 def refusal(fake: FakeCampaign, *parts: str) -> str:
-    """The message of a merge that must fail, change nothing and delete nothing."""
+    """Return the message of a merge that must fail without changing or deleting a file."""
     before = {file: file.read_bytes() for file in fake.result.root.rglob("*") if file.is_file()}
     with pytest.raises(DamagedResultError) as caught:
         fake.merge()
@@ -493,7 +493,7 @@ def pair(tmp_path):
 
 
 def reseal(file: Path) -> None:
-    """Give a file that was tampered with a fitting checksum."""
+    """Write a valid checksum for a changed file."""
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     paths.checksum(file).write_text(f"{digest}  {file.name}\n")
 
@@ -586,13 +586,13 @@ def test_a_job_file_without_a_variable(pair, group, name):
 
 
 def test_a_file_whose_data_are_damaged_behind_an_intact_header(pair):
-    """HDF5's own checksums find what is damaged after the checksum beside the file was made."""
+    """The checksums of HDF5 find damage even if the checksum file matches the damaged bytes."""
     file = pair.result.job("p0d000", 1)
     with netCDF4.Dataset(file) as root:
         values = np.asarray(root["adf"]["adf_intensities"][...])
     content = bytearray(file.read_bytes())
     assert values.size
-    # Signals are random numbers, which do not compress: the largest stretch without zeros is theirs.
+    # Signals are random numbers, which do not compress, so they are the largest stretch without zeros.
     runs = [len(run) for run in bytes(content).split(b"\0\0\0\0")]
     longest = max(bytes(content).split(b"\0\0\0\0"), key=len)
     at = bytes(content).index(longest) + max(runs) // 2
@@ -687,7 +687,7 @@ def test_the_result_is_where_its_folder_is(pair, tmp_path):
 
 
 def partial(fake: FakeCampaign, missing: set[tuple[int, int]]) -> Path:
-    """Merge what is there without some (defocus index, configuration)."""
+    """Make a preview while some (defocus index, configuration) are missing."""
     fake.write_all()
     for d, c in missing:
         fake.result.job(fake.campaign.defoci[d].id, c).unlink()
@@ -702,7 +702,7 @@ def partial(fake: FakeCampaign, missing: set[tuple[int, int]]) -> Path:
 
 @pytest.mark.parametrize("change", ["replaced", "deleted"])
 def test_a_file_that_changes_between_two_passes_is_refused(fake, monkeypatch, change):
-    """Else it would stand in a part of the result, or come from another config than the first pass has checked."""
+    """Otherwise only some blocks of the result would hold it, or its content would be unchecked."""
     monkeypatch.setattr(block_module, "BLOCK_BYTES", 300.0)
     file, passes = fake.result.job(fake.campaign.defoci[1].id, 2), []
     refuse = module._ResultWriter._refuse_what_is_wrong

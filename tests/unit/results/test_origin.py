@@ -1,4 +1,4 @@
-"""Where a merged result is from, asked of a process that a damaged file may end."""
+"""Origin of a merged result, read by a separate process that a damaged file may crash."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from stemphony.store.superblock import SIGNATURE
 
 @pytest.fixture
 def unlike_any(tmp_path: Path) -> Path:
-    """A file that begins as NetCDF-4 does, of a superblock that tells no length."""
+    """A file that begins like NetCDF-4, with a superblock that holds no length."""
     file = tmp_path / "stem.nc"
     file.write_bytes(SIGNATURE + bytes(100))
     return file
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
-    """Have the other process do something else."""
+    """Make the separate process run another command."""
     program = folder / "python"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)

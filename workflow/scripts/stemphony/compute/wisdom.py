@@ -76,7 +76,7 @@ def prepare_plans(plan: Callable[[str], object], folder: Path | None = None) -> 
     Parameters
     ----------
     plan : callable
-        Makes the transforms with the planner flag that it gets, for example a `strips.StripPlan`.
+        Makes the transforms with the planner flag that it gets, for example a `StripPlan`.
     folder : Path or None
         Folder of the cache; None for `cache_folder()`.
 

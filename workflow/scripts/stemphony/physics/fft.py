@@ -62,7 +62,7 @@ class LineTransform:
 class Plan2D:
     """Forward and inverse transform of one whole two-dimensional buffer, in place, on one thread.
 
-    Benchmarks compare with this plan; waves use `strips.StripPlan`. The notes and errors of `LineTransform` hold here
+    Benchmarks compare with this plan; waves use `StripPlan`. The notes and errors of `LineTransform` hold here
     too. The buffer is zero after planning.
 
     Parameters

@@ -37,12 +37,12 @@ def transmission_function(
     plan : StripPlan
         Transforms on this grid; its wave is overwritten and its precision is that of the result.
     out : (nx, ny) ndarray or None
-        Array for the result, from `strips.padded_zeros`; None for a new one.
+        Array for the result, from `padded_zeros`; None for a new one.
 
     Returns
     -------
     (nx, ny) ndarray
-        t(r), with the rows of `strips.padded_zeros`.
+        t(r), with the rows of `padded_zeros`.
     """
     # ASSUME: phase object: electrons run straight through one slice. Elastic scattering only.
     wave = plan.wave

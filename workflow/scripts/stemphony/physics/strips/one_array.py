@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 
 from stemphony.physics.fft import CACHE_LINE, ComplexArray, LineTransform, aligned_zeros
 from stemphony.physics.strips.plan import ColumnStrip, StripPlan, Transmission, divisor, flat, padded_zeros
-from stemphony.physics.strips.two_arrays import StripsApart
+from stemphony.physics.strips.two_arrays import TwoArrayPlan
 
 ROWS, COLUMNS = 32, 96
 """Wanted width of the strips, so that they fit a core's cache: at 2048², a strip of rows takes 0.5 MB and a strip of
@@ -33,12 +33,12 @@ def plan_of_strips(shape: tuple[int, int], columns: int, dtype: DTypeLike, flag:
     """Make the transforms of one wave on one thread, in the layout that is faster for its size; see `StripPlan`."""
     large = shape[0] * shape[1] * np.dtype(dtype).itemsize >= LARGE
     if large and _Cut.of(columns, dtype).fits(shape[1]):
-        return StripsCompact(shape, columns, dtype, flag)
-    return StripsApart(shape, columns, dtype, flag)
+        return OneArrayPlan(shape, columns, dtype, flag)
+    return TwoArrayPlan(shape, columns, dtype, flag)
 
 
-class StripsCompact(StripPlan):
-    """Transforms of one wave in one array; see `strips.StripPlan`.
+class OneArrayPlan(StripPlan):
+    """Transforms of one wave in one array; see `StripPlan`.
 
     Raises
     ------
@@ -75,7 +75,7 @@ class StripsCompact(StripPlan):
         by_ky = strips_of_ky.reshape(strips, number, width, cut.width)
         self._rows = [slice(first, first + width) for first in range(0, nx, width)]
         self._transmit = [
-            _RowStrip(
+            _BlockedRows(
                 [by_x[half, index] for half in halves],
                 [by_ky[half, index] for half in halves],
                 self.wave[place],
@@ -99,38 +99,38 @@ class StripsCompact(StripPlan):
             array[...] = 0
 
     def transmit(self, transmission: Transmission) -> None:
-        """See `strips.StripPlan`."""
+        """See `StripPlan`."""
         for strip, values in zip(self._transmit, transmission.strips, strict=True):
             self._gather(strip)
             np.multiply(self._flat_strip, values, out=self._flat_strip)
             self._scatter(strip)
 
     def to_real_space(self) -> None:
-        """See `strips.StripPlan`."""
+        """See `StripPlan`."""
         for strip in self._transmit:
             self._gather(strip)
             np.copyto(strip.rows, self._strip)
 
     def from_real_space(self) -> None:
-        """See `strips.StripPlan`."""
+        """See `StripPlan`."""
         for strip in self._transmit:
             np.copyto(self._strip, strip.rows)
             self._scatter(strip)
 
-    def _gather(self, strip: _RowStrip) -> None:
+    def _gather(self, strip: _BlockedRows) -> None:
         """Transform the blocks of a strip of x into its rows in real space."""
         for target, blocks in zip(self._in_gathered, strip.by_x, strict=True):
             np.copyto(target, blocks)
         self._to_rows()
 
-    def _scatter(self, strip: _RowStrip) -> None:
+    def _scatter(self, strip: _BlockedRows) -> None:
         """Transform rows in real space into the blocks of their strip of x."""
         self._from_rows()
         for blocks, source in zip(strip.by_ky, self._in_strip, strict=True):
             np.copyto(blocks, source)
 
 
-class _RowStrip(NamedTuple):
+class _BlockedRows(NamedTuple):
     """Rows of constant x.
 
     Attributes

@@ -24,8 +24,8 @@ STRIP_OF_ROWS, STRIP_OF_COLUMNS = 0.5e6, 1.5e6
 """Largest size of a strip [bytes]: about what fits a core's own cache, and that plus its share of the common cache."""
 
 
-class StripsApart(StripPlan):
-    """Transforms of one wave in two arrays; see `strips.StripPlan`."""
+class TwoArrayPlan(StripPlan):
+    """Transforms of one wave in two arrays; see `StripPlan`."""
 
     def _lay_out(self, columns: int, flag: str) -> None:
         nx, ny = self.shape
@@ -65,20 +65,20 @@ class StripsApart(StripPlan):
             array[...] = 0
 
     def transmit(self, transmission: Transmission) -> None:
-        """See `strips.StripPlan`."""
+        """See `StripPlan`."""
         for strip, values in zip(self._transmit, transmission.strips, strict=True):
             strip.inverse()
             np.multiply(self._flat_strip, values, out=self._flat_strip)
             strip.forward()
 
     def to_real_space(self) -> None:
-        """See `strips.StripPlan`."""
+        """See `StripPlan`."""
         for strip in self._transmit:
             strip.inverse()
             np.copyto(strip.rows, self._strip)
 
     def from_real_space(self) -> None:
-        """See `strips.StripPlan`."""
+        """See `StripPlan`."""
         for strip in self._transmit:
             np.copyto(self._strip, strip.rows)
             strip.forward()
