@@ -13,12 +13,18 @@ from stemphony.physics import occupancy, phonons, slicing
 
 @dataclass(frozen=True)
 class Atoms:
-    """The atoms of one configuration: positions (N, 3) [Å], slices (N,), and elements (N,).
+    """The atoms of one configuration.
 
     Attributes
     ----------
-    present : (N,) array of bool or None
-        Which sites hold their atom; None where all do.
+    symbols : (N,) ndarray of str
+        Chemical symbols.
+    positions : (N, 3) ndarray
+        Positions [Å].
+    slice_index : (N,) ndarray of int
+        Slice of each atom.
+    present : (N,) ndarray of bool or None
+        Which sites hold their atom; None if all sites do.
     """
 
     symbols: np.ndarray
@@ -27,7 +33,7 @@ class Atoms:
     present: np.ndarray | None = None
 
     def occupied(self) -> Atoms:
-        """The atoms that scatter, without the vacant sites."""
+        """Return the atoms without the vacant sites."""
         if self.present is None:
             return self
         there = self.present
@@ -36,7 +42,7 @@ class Atoms:
 
 @dataclass(frozen=True)
 class Occupancies:
-    """What `occupancy.present_sites` draws from: arrays (N,), `cluster` and `alternative` perhaps None."""
+    """Arguments of `occupancy.present_sites` for all sites: arrays (N,); `cluster` and `alternative` may be None."""
 
     occupancy: np.ndarray
     cluster: np.ndarray | None
@@ -59,27 +65,34 @@ def draw_atoms(
     u_aniso: np.ndarray | None = None,
     occupancies: Occupancies | None = None,
 ) -> Atoms:
-    """Atoms of one frozen-phonon configuration, Eqs. (P12) and (P20), in their slices.
+    """Draw the atoms of one frozen-phonon configuration, Eqs. (P12) and (P20), and sort them into slices.
 
     Parameters
     ----------
-    positions, u_iso : (N, 3), (N,)
-        Atoms at rest [Å] and their mean square displacements per axis [Å²].
-    frame : (N, 3) or None
-        A snapshot of molecular dynamics [Å], used as it is: all its atoms are present.
+    symbols, positions, u_iso : (N,), (N, 3), (N,) ndarray
+        Elements, positions at rest [Å], and mean square displacements per axis [Å²].
+    frame : (N, 3) ndarray or None
+        A snapshot of molecular dynamics [Å], which replaces the positions; all its atoms are present.
     displaced : bool
-        False leaves the atoms at rest. Occupancies are drawn all the same.
+        False leaves the atoms at rest. Occupancies are drawn in any case.
+    random_seed, configuration : int
+        Seed of the simulation and index of the configuration.
     defocus_nm : float or None
-        Given where each defocus draws its own displacements and occupancies.
-    u_aniso : (N, 3, 3) array or None
-        Tensors [Å²] that replace `u_iso`, NaN for atoms without one.
+        Defocus [nm] if each defocus draws its own displacements and occupancies, else None.
+    displace_z : bool
+        Whether atoms also move along the beam.
+    fixed_slicing : bool
+        Whether an atom stays in the slice of its rest position.
+    u_aniso : (N, 3, 3) ndarray or None
+        Tensors [Å²] that replace `u_iso`; NaN for atoms without one.
     occupancies : Occupancies or None
-        None where every site is full.
+        None if every site is full.
 
-    Notes
-    -----
-    Sites in = sites out: x and y are wrapped into the cell, z is clipped to it (a displacement of the outermost
-    atoms must not lose them), and vacant sites stay, marked in `present`.
+    Returns
+    -------
+    Atoms
+        All sites in the order of the arguments. x and y are wrapped into the cell and z is clipped to it, so that no
+        displaced surface atom is lost. Vacant sites stay and are false in `present`.
     """
     length_z = experiment.cell[2]
     pm = None if defocus_nm is None else paths.defocus_pm(defocus_nm)

@@ -100,41 +100,64 @@ def simulate_in_windows(
         `window_check` holds the sizes of window and reference [Å], the number of positions, and the relative RMS
         deviation of each signal.
     """
-    keeper = (keeper or Keeper()).inside("windows")
-    recorder = Recorder(experiment)
-    signals, found = recorder.signals, keeper.found
-    finished = np.zeros(signals.total.shape[:2], dtype=bool)
-    about: dict[str, Any] = {"passed": 0, "waves": 0, "algorithm": signals.algorithm}
-    if recorder.fits(found):
-        recorder.restore(found)
-        finished = found["positions"].copy()
-        about = {name: found[name].item() for name in about}
+    return _WindowedScan(experiment, atoms, simulate, on_progress, (keeper or Keeper()).inside("windows")).signals()
 
-    def parts() -> Parts:
-        return {**recorder.parts(finished), **{name: Part.of(value) for name, value in about.items()}}
 
-    before = 0
-    for number, window in enumerate(windows(experiment)):
-        size = len(window.rows) * len(window.columns)
-        if number >= about["passed"]:
+class _WindowedScan:
+    """One job window by window; parameters as for `simulate_in_windows`."""
 
-            def report(done: int, total: int, before: int = before, size: int = size) -> None:
-                on_progress(before + size * done // max(1, total), experiment.positions)
+    def __init__(
+        self,
+        experiment: Experiment,
+        atoms: Atoms,
+        simulate: Simulate,
+        on_progress: Callable[[int, int], None],
+        keeper: Keeper,
+    ) -> None:
+        self.experiment, self.atoms, self.simulate = experiment, atoms, simulate
+        self.on_progress, self.keeper = on_progress, keeper
+        self.recorder, found = Recorder(experiment), keeper.found
+        self.finished = np.zeros(self.recorder.signals.total.shape[:2], dtype=bool)
+        self.passed, self.waves, self.algorithm = 0, 0, self.recorder.signals.algorithm
+        if self.recorder.fits(found):
+            self.recorder.restore(found)
+            self.finished = found["positions"].copy()
+            self.passed, self.waves = int(found["passed"]), int(found["waves"])
+            self.algorithm = found["algorithm"].item()
 
-            inner = keeper.inside(str(number), around=parts)
-            part = simulate(window.experiment, window.cut(atoms, experiment.cell), report, inner)
-            at = np.ix_(window.rows, window.columns)
-            for name in ("bins", "rings", "total", "center_of_mass"):
-                getattr(signals, name)[at] = getattr(part, name)
-            if signals.cbed is not None and part.cbed is not None:
-                signals.cbed[at] = part.cbed
-            finished[at] = True
-            about = {"passed": number + 1, "waves": about["waves"] + part.waves, "algorithm": part.algorithm}
-            keeper.watch(parts)
-        before += size
-    signals.algorithm, signals.waves = about["algorithm"], about["waves"]
-    signals.window_check = _check(experiment, atoms, signals, simulate)
-    return signals
+    def signals(self) -> JobSignals:
+        """Compute the windows that an earlier attempt has not finished, and measure the error."""
+        before = 0
+        for number, window in enumerate(windows(self.experiment)):
+            if number >= self.passed:
+                self._compute(number, window, before)
+            before += len(window.rows) * len(window.columns)
+        signals = self.recorder.signals
+        signals.algorithm, signals.waves = self.algorithm, self.waves
+        signals.window_check = _check(self.experiment, self.atoms, signals, self.simulate)
+        return signals
+
+    def _compute(self, number: int, window: Window, before: int) -> None:
+        """Compute one window after `before` scan positions."""
+        signals, size = self.recorder.signals, len(window.rows) * len(window.columns)
+
+        def report(done: int, total: int) -> None:
+            self.on_progress(before + size * done // max(1, total), self.experiment.positions)
+
+        inner = self.keeper.inside(str(number), around=self._parts)
+        part = self.simulate(window.experiment, window.cut(self.atoms, self.experiment.cell), report, inner)
+        at = np.ix_(window.rows, window.columns)
+        for name in ("bins", "rings", "total", "center_of_mass"):
+            getattr(signals, name)[at] = getattr(part, name)
+        if signals.cbed is not None and part.cbed is not None:
+            signals.cbed[at] = part.cbed
+        self.finished[at] = True
+        self.passed, self.waves, self.algorithm = number + 1, self.waves + part.waves, part.algorithm
+        self.keeper.watch(self._parts)
+
+    def _parts(self) -> Parts:
+        about = {"passed": self.passed, "waves": self.waves, "algorithm": self.algorithm}
+        return {**self.recorder.parts(self.finished), **{name: Part.of(value) for name, value in about.items()}}
 
 
 def _check(experiment: Experiment, atoms: Atoms, signals: JobSignals, simulate: Simulate) -> dict[str, Any]:

@@ -22,7 +22,8 @@ COORDINATES_LIMIT_BYTES = 1e9
 """Largest size of all displaced atoms that `save_coordinates: auto` keeps [bytes]; larger results are slow to copy."""
 
 SPECIMEN_CHECKS = ("file", "occupancy", "accept")
-"""Keys of the block `specimen` that decide whether a specimen is accepted, and nothing of its content."""
+"""Keys of the block `specimen` that decide whether a specimen is accepted but do not change its content."""
+
 SPECIMEN_NEUTRAL: dict[str, Any] = {
     "u_source": "file",
     "temperature_k": None,
@@ -35,9 +36,9 @@ SPECIMEN_NEUTRAL: dict[str, Any] = {
     "origin": None,
     "termination": None,
 }
-"""Keys of the block `specimen` that version 0.1.0 did not know, with the value at which they decide nothing.
+"""Keys of the block `specimen` that version 0.1.0 did not know, with the value that changes nothing.
 
-They are left out of the params at this value, so that no simulation of that version is computed anew.
+At this value they are left out of the params, so that no job of that version runs again.
 """
 
 
@@ -53,14 +54,20 @@ class Defocus:
 
 @dataclass(frozen=True)
 class InputFiles:
-    """What a campaign must know of its input files: content, never paths.
+    """Content of the input files, as far as a campaign depends on it; paths never matter.
 
     Attributes
     ----------
+    specimen_sha256 : str
+        SHA-256 of the structure file.
+    snapshots_sha256 : str or None
+        SHA-256 of the trajectory; None without one.
+    snapshots : int or None
+        Number of frames of the trajectory.
     revision : int
-        Of the reading: 2 where version 0.1 read other atoms, U or coordinates from this file, else 1.
+        Revision of the reader: 2 if version 0.1 read other atoms, U or coordinates from this file, else 1.
     occupancies_drawn : bool
-        Whether sites of the specimen are drawn in each configuration.
+        Whether each configuration draws which sites hold their atom.
     """
 
     specimen_sha256: str

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from stemphony.physics.phonons import generator
 
 _OCCUPANCY = 2
-"""Marks the random numbers of occupancies; those of displacements carry no mark or 1."""
+"""Number of this purpose for `phonons.generator`; displacements use none, or 1 with a defocus."""
 
 INDEPENDENT = -1
-"""In place of the number of a cluster: a site that is drawn by itself."""
+"""Number of a cluster that stands for no cluster: the site is drawn by itself."""
 
 
 def present_sites(
@@ -22,25 +22,27 @@ def present_sites(
     configuration: int,
     defocus_pm: int | None,
 ) -> NDArray[np.bool_]:
-    """Whether each site holds its atom in one configuration, Eq. (P20).
+    """Draw which sites hold their atom in one configuration, Eq. (P20).
 
-    One uniform number per cluster chooses one of its alternatives, or none: the cluster is then vacant. The sites of
-    the chosen alternative are present together. Like displacements, the result depends on the arguments only.
+    One uniform random number per cluster chooses one of its alternatives, or none; without one the cluster is vacant.
+    The sites of the chosen alternative are present together. The result depends on the arguments only.
 
     Parameters
     ----------
-    occupancy : (N,) array
+    occupancy : (N,) ndarray
         Probability that the site holds its atom, 0 to 1.
-    cluster : (N,) array of int or None
-        Sites with equal numbers ≥ 0 are drawn jointly; INDEPENDENT ones, and all without this array, by themselves.
-    alternative : (N,) array of int or None
-        Sites of a cluster with equal numbers are present together; without this array each excludes the others.
+    cluster : (N,) ndarray of int or None
+        Sites with equal numbers ≥ 0 are drawn jointly. Sites with INDEPENDENT are drawn by themselves; None stands for
+        INDEPENDENT everywhere.
+    alternative : (N,) ndarray of int or None
+        Sites of a cluster with equal numbers are present together. With None each site excludes the others.
     random_seed, configuration, defocus_pm
         As for `phonons.displacements`.
 
     Returns
     -------
-    (N,) array of bool
+    (N,) ndarray of bool
+        Whether each site holds its atom.
 
     Raises
     ------
@@ -49,8 +51,8 @@ def present_sites(
 
     Notes
     -----
-    Where the sites of one alternative have different occupancies, the alternative is drawn with the largest of them,
-    and each of its sites with its share of it. So the mean over configurations is the occupancy of every site.
+    If the sites of one alternative differ in occupancy, the alternative is drawn with the largest occupancy, and each
+    site then with its share. So the mean over configurations is the occupancy of every site.
     """
     if not ((occupancy >= 0) & (occupancy <= 1)).all():
         raise ValueError(f"occupancies from {occupancy.min()} to {occupancy.max()}: must lie between 0 and 1")
@@ -72,21 +74,28 @@ def present_sites(
     present = chosen[unit]
     if (share < 1).any():
         present &= random.random(len(occupancy)) < share
-    # A full site must not be lost to the rounding of a sum.
+    # Rounding of the sums must not remove a full site.
     return present | (occupancy == 1)
 
 
 def alternatives(
     sites: int, cluster: NDArray[np.int64] | None, alternative: NDArray[np.int64] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
-    """The alternatives of all clusters, (A, 2) numbers sorted by cluster, and the alternative of each site, (N,).
+    """Number the alternatives of all clusters.
 
-    Clusters are numbered in the order of their first site, so that numbers of any size draw the same.
+    Clusters are numbered in the order of their first site, so only the grouping matters and not the given numbers.
+
+    Returns
+    -------
+    names : (A, 2) ndarray of int
+        Cluster and alternative, sorted by cluster.
+    unit : (N,) ndarray of int
+        Row of `names` for each site.
     """
     alone = np.arange(sites)
     clusters = np.full(sites, INDEPENDENT) if cluster is None else cluster
     joint = clusters != INDEPENDENT
-    # A number of its own for each independent site, above those of the clusters.
+    # Each independent site gets a number of its own, above those of the clusters.
     numbers = np.where(joint, clusters, clusters.max(initial=0) + 1 + alone)
     _, begin, inverse = np.unique(numbers, return_index=True, return_inverse=True)
     numbers = begin[inverse]

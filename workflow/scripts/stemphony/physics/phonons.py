@@ -8,20 +8,22 @@ from numpy.typing import ArrayLike, NDArray
 from stemphony.physics.constants import DEBYE_PREFACTOR
 
 _OWN_DEFOCUS = 1
-"""Marks seeds that depend on the defocus, so that they never coincide with those that do not."""
+"""Marker in the seeds that depend on the defocus, so that they differ from all other seeds."""
 
 
 def generator(random_seed: int, configuration: int, defocus_pm: int | None, *purpose: int) -> np.random.Generator:
-    """Random numbers of one configuration, the same whatever else is drawn, in any order, on any machine.
+    """Make the generator of random numbers of one configuration.
+
+    The numbers depend on the arguments only, not on what else is drawn, in which order or on which machine.
 
     Parameters
     ----------
     random_seed, configuration : int
         Seed of the simulation and index of the configuration, not negative.
     defocus_pm : int or None
-        Defocus rounded to 1 pm when each defocus draws its own numbers, else None.
+        Defocus rounded to 1 pm if each defocus draws its own numbers, else None.
     purpose : int
-        What is drawn; nothing for displacements. Streams of different purposes are independent.
+        Number of the quantity that is drawn; none for displacements. Different purposes give independent streams.
 
     Raises
     ------
@@ -32,7 +34,7 @@ def generator(random_seed: int, configuration: int, defocus_pm: int | None, *pur
         raise ValueError(f"random seed = {random_seed}, configuration = {configuration}: neither may be negative")
     key: tuple[int, ...] = (configuration, *purpose)
     if defocus_pm is not None:
-        # Seeds are not negative: 0, −1, 1, −2, 2 … become 0, 1, 2, 3, 4 …
+        # Seeds must not be negative, so 0, −1, 1, −2, 2 … become 0, 1, 2, 3, 4 …
         key += (_OWN_DEFOCUS, 2 * defocus_pm if defocus_pm >= 0 else -2 * defocus_pm - 1)
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(random_seed, spawn_key=key)))
 
@@ -47,8 +49,8 @@ def displacements(
 ) -> NDArray[np.float64]:
     """Displacements of all atoms in one frozen-phonon configuration, Eq. (P12).
 
-    They depend on the arguments only: not on the order or number of configurations, on the host or on other
-    jobs. An atom's normal numbers do not depend on whether its U is isotropic.
+    They depend on the arguments only, not on the number or order of configurations, the host or other jobs. The normal
+    numbers of an atom are the same for an isotropic and an anisotropic U.
 
     Parameters
     ----------
@@ -59,11 +61,11 @@ def displacements(
     configuration : int
         Index of the configuration, from 0.
     defocus_pm : int or None
-        Defocus rounded to 1 pm when each defocus draws its own displacements, else None.
+        Defocus rounded to 1 pm if each defocus draws its own displacements, else None.
     displace_z : bool
         Whether atoms also move along the beam. The displacements along x and y are the same either way.
-    u_aniso : (N, 3, 3) array or None
-        Tensors U [Å²] in Cartesian axes, which replace `u_iso`; NaN for atoms that have none.
+    u_aniso : (N, 3, 3) ndarray or None
+        Tensors U [Å²] in Cartesian axes, which replace `u_iso`; NaN for atoms without a tensor.
 
     Returns
     -------
@@ -88,7 +90,7 @@ def displacements(
         raise ValueError(f"atom {atom}: mean square displacement = {variance[atom]} Å², must not be negative")
 
     # ASSUME: atoms vibrate independently of each other and harmonically (Einstein model).
-    # All three components are drawn in any case, so that x and y do not change with displace_z.
+    # All three components are always drawn, so that x and y do not change with displace_z.
     normal = generator(random_seed, configuration, defocus_pm).standard_normal((variance.size, 3))
     moves = normal * np.sqrt(np.where(tensors, 0.0, variance))[:, None]
     if u_aniso is not None and tensors.any():
@@ -99,11 +101,12 @@ def displacements(
 
 
 SMALLEST_EIGENVALUE = 1e-9
-"""Å² by which an eigenvalue of U may be negative: the rounding of a product of rotations, far below any real U."""
+"""Largest amount by which an eigenvalue of U may be negative [Å²]: rounding of products of rotations, far below any
+real U."""
 
 
 def not_positive(u_aniso: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Indices of the tensors (N, 3, 3) [Å²] that are not positive semidefinite; NaN stands for no tensor."""
+    """Return the indices of the tensors (N, 3, 3) [Å²] that are not positive semidefinite; NaN means no tensor."""
     known = np.flatnonzero(~np.isnan(u_aniso).all(axis=(1, 2)))
     tensors = u_aniso[known]
     finite = np.asarray(np.isfinite(tensors).all(axis=(1, 2)))
@@ -112,10 +115,10 @@ def not_positive(u_aniso: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def cholesky(u_aniso: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Lower triangles L with L Lᵀ = U of symmetric positive semidefinite tensors (N, 3, 3).
+    """Compute the lower triangles L with L Lᵀ = U of symmetric positive semidefinite tensors U (N, 3, 3).
 
-    In closed form and not by LAPACK, which refuses zero eigenvalues: an atom may be at rest along one direction. For
-    U = u·1 the diagonal is √u, so an isotropic tensor moves an atom exactly as `u_iso` does.
+    The closed form allows zero eigenvalues, which LAPACK refuses: an atom may be at rest along one direction. For
+    U = u·1 the diagonal of L is √u, so an isotropic tensor moves an atom exactly as `u_iso` does.
 
     Raises
     ------
@@ -133,20 +136,22 @@ def cholesky(u_aniso: NDArray[np.float64]) -> NDArray[np.float64]:
                 factor[:, row, row] = np.sqrt(np.maximum(rest, 0.0))
             else:
                 pivot = factor[:, column, column]
-                # Of a semidefinite tensor the rest of the column is zero where the pivot is.
+                # In a semidefinite tensor, the column is zero below a zero pivot.
                 factor[:, row, column] = np.divide(rest, pivot, out=np.zeros_like(rest), where=pivot**2 > 1e-12)
     return factor
 
 
 def debye_u_iso(mass: float, debye_temperature: float, temperature: float) -> float:
-    """Mean square displacement ⟨u_x²⟩ [Å²] of an atom in the Debye model, Eq. (P19), zero-point motion included.
+    """Compute the mean square displacement ⟨u_x²⟩ [Å²] of an atom in the Debye model, Eq. (P19).
+
+    It includes the zero-point motion.
 
     Parameters
     ----------
     mass : float
         Mass of the atom [u].
     debye_temperature : float
-        Θ [K], above 0. The one that fits diffraction, which differs from the calorimetric one by some per cent.
+        Θ [K] from diffraction, above 0; Θ from heat capacities differs by some per cent.
     temperature : float
         T [K], at least 0.
 
@@ -162,7 +167,7 @@ def debye_u_iso(mass: float, debye_temperature: float, temperature: float) -> fl
     thermal = 0.0
     if temperature > 0:
         upper = debye_temperature / temperature
-        # Beyond x = 700 exp overflows, and the integrand is zero long before.
+        # For x above 700, exp overflows; the integrand vanishes long before.
         integral, _ = quad(lambda x: x / np.expm1(x) if x > 0 else 1.0, 0.0, min(upper, 700.0), epsabs=0, epsrel=1e-10)
         thermal = integral / upper**2
     return float(DEBYE_PREFACTOR / (mass * debye_temperature) * (0.25 + thermal))
