@@ -308,7 +308,7 @@ def test_the_plan_shows_the_crystal(checked):
     assert row(made, "crystal") == (
         "Sr8 Ti8 O24 in the file's cell; 8 Sr, 8 Ti, 24 O; 5.117 g/cm³; shortest distance 1.952 Å (Ti–O)"
     )
-    assert row(made, "thermal displacements") == "specimen.u_iso_angstrom2: Sr, Ti, O"
+    assert row(made, "thermal displacements") == "specimen.u_iso_angstrom2: Sr 0.008, Ti 0.006, O 0.01 Å²"
     assert row(made, "occupancies") == "every site is full"
 
 
@@ -318,7 +318,7 @@ def test_thermal_factors_of_a_cif_are_used_and_the_map_is_said_to_have_no_effect
         specimen={"file": "biso.cif", "repeat": [2, 2, 2], "u_iso_angstrom2": {"Sr": 0.5, "Ti": 0.5, "O": 0.5}}
     )
     assert row(made, "specimen").endswith("(cif, read by gemmi: Å)")
-    assert row(made, "thermal displacements") == "the file: Sr, Ti, O"
+    assert row(made, "thermal displacements") == "the file: Sr 0.007852, Ti 0.005573, O 0.009246 Å²"
     assert any("u_iso_angstrom2 has no effect for Sr, Ti, O" in note for note in made.notes)
     assert any("u_iso_angstrom2 has no effect" in line for line in made.plan(1, 1, 1, "")["plan"])
 
@@ -342,7 +342,7 @@ def test_an_element_without_u_gets_the_lines_to_paste_and_the_debye_model_gives_
             "debye_temperature_k": {"O": 600},
         }
     )
-    assert row(made, "thermal displacements").endswith("Debye model at 300 K: O")
+    assert row(made, "thermal displacements").endswith("Debye model at 300 K: O 0.008391 Å²")
 
 
 @pytest.mark.parametrize(("stretch", "check"), [(0.5, "density"), (0.3, "distance")])

@@ -40,7 +40,7 @@ def u(found: Thermal) -> list[float]:
 def test_a_value_of_the_file_wins_and_the_config_fills_what_is_missing():
     found = resolved([0.01, NAN, 0.02, NAN, 0.02], u_iso_angstrom2={"Ti": 0.005, "O": 0.5})
     assert u(found) == [0.01, 0.005, 0.02, 0.5, 0.02]
-    assert found.source == "the file: Sr, O; specimen.u_iso_angstrom2: Ti, O"
+    assert found.source == "the file: Sr 0.01, O 0.02 Å²; specimen.u_iso_angstrom2: Ti 0.005, O 0.5 Å²"
     (note,) = found.notes
     assert "an effect on a part of the sites alone for O" in note
     assert "specimen.u_source: config" in note
@@ -64,7 +64,7 @@ def test_tensors_win_over_isotropic_values_and_are_kept_apart():
     found = resolved([0.01, 0.02, 0.03, 0.04, 0.05], tensors)
     assert u(found) == pytest.approx([0.01, 0.02, 0.02, 0.04, 0.05])
     np.testing.assert_array_equal(found.structure.u_aniso, tensors)
-    assert found.source == "the file, anisotropic: O; the file: Sr, Ti, O"
+    assert found.source == "the file, anisotropic: O 0.02 Å²; the file: Sr 0.01, Ti 0.02, O 0.04–0.05 Å²"
 
 
 def test_a_tensor_that_the_config_replaces_is_neither_used_nor_checked():
@@ -88,7 +88,7 @@ def test_debye_model_gives_what_neither_file_nor_map_gives():
         [0.01, NAN, NAN, NAN, NAN], u_iso_angstrom2={"O": 0.02}, temperature_k=300.0, debye_temperature_k={"Ti": 420.0}
     )
     assert u(found) == pytest.approx([0.01, debye_u_iso(47.867, 420.0, 300.0), 0.02, 0.02, 0.02])
-    assert "Debye model at 300 K: Ti" in found.source
+    assert "Debye model at 300 K: Ti 0.00" in found.source
     assert not found.notes
 
 
@@ -120,7 +120,7 @@ def test_one_of_both_temperatures_is_refused(settings, where):
 def test_what_nothing_gives_is_not_known():
     found = resolved(u_iso_angstrom2={"O": 0.01})
     assert np.isnan(u(found)[:2]).all()
-    assert found.source == "specimen.u_iso_angstrom2: O; not known: Sr, Ti"
+    assert found.source == "specimen.u_iso_angstrom2: O 0.01 Å²; not known: Sr, Ti"
 
 
 def test_map_beside_the_column_of_stemsalabim_is_named(tmp_path):

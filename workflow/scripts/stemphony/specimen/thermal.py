@@ -83,7 +83,7 @@ def with_displacements(file: Path, structure: Structure, settings: ThermalSettin
         (f"Debye model at {settings.temperature_k or 0:g} K", from_debye),
         ("not known", np.isnan(u_iso)),
     ]
-    source = "; ".join(f"{where}: {_elements(symbols[sites])}" for where, sites in origins if sites.any())
+    source = "; ".join(f"{where}: {_values(symbols[sites], u_iso[sites])}" for where, sites in origins if sites.any())
     notes = _unused(symbols, settings, in_file, from_map, from_debye)
     return Thermal(replace(structure, u_iso=u_iso, u_aniso=u_aniso), source, tuple(notes))
 
@@ -175,6 +175,16 @@ def _site(structure: Structure, index: int) -> str:
 
 def _elements(symbols: np.ndarray) -> str:
     return ", ".join(dict.fromkeys(symbols.tolist()))
+
+
+def _values(symbols: np.ndarray, u_iso: np.ndarray) -> str:
+    """Elements with their U, or its range, in Å²; of tensors a third of the trace."""
+    texts = []
+    for symbol in dict.fromkeys(symbols.tolist()):
+        values = u_iso[symbols == symbol]
+        low, high = (f"{value:.4g}" for value in (values.min(), values.max()))
+        texts.append(symbol if low == "nan" else f"{symbol} {low}" if low == high else f"{symbol} {low}–{high}")
+    return ", ".join(texts) + ("" if np.isnan(u_iso).all() else " Å²")
 
 
 def _unused(
