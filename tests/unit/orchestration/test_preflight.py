@@ -55,7 +55,7 @@ def test_the_plan_in_words(checked):
     made = checked()
     assert row(made, "specimen") == "40 atoms in 7.81 × 7.81 × 7.81 Å (extxyz, read by ASE: Å)"
     assert row(made, "jobs") == "4 = 2 defoci × 2 configurations"
-    assert row(made, "scan") == "3 × 4 positions"
+    assert row(made, "scan") == "3 × 4 positions, 2.603 × 1.952 Å apart"
     assert row(made, "slices").startswith("4 of 1.9525 Å, 2 depth(s)")
     assert row(made, "band limit").startswith("68.5")
     assert "haadf 40–60" in row(made, "detectors")

@@ -108,9 +108,10 @@ class Preflight:
         detectors = [f"{name} {a / MRAD:g}–{b / MRAD:g} mrad" for name, (a, b) in e.rings.items()]
         detectors += [f"{len(e.bins) - 1} radial bins"] if e.adf else []
         detectors += ["CBED"] if e.cbed_max is not None else []
+        what = "sites" if self.crystal.partial_sites else "atoms"
         rows = [
             ("simulation", f"{c.name}: {c.config['simulation']['title']}"),
-            ("specimen", f"{self.atoms} atoms in {lx:.5g} × {ly:.5g} × {lz:.5g} Å ({self.sources.reading})"),
+            ("specimen", f"{self.atoms} {what} in {lx:.5g} × {ly:.5g} × {lz:.5g} Å ({self.sources.reading})"),
             ("crystal", self.crystal.text(self.sources.formula)),
             ("thermal displacements", self.sources.displacements),
             ("occupancies", self.sources.occupancies),

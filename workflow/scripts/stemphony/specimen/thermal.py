@@ -75,7 +75,9 @@ def with_displacements(file: Path, structure: Structure, settings: ThermalSettin
         tensors = from_file & ~np.isnan(structure.u_aniso[:, 0, 0])
         u_iso[tensors] = np.trace(structure.u_aniso[tensors], axis1=1, axis2=2) / 3
         if tensors.any():
-            u_aniso = np.where(tensors[:, None, None], structure.u_aniso, np.nan)
+            # Symmetric to the last bit, which a product of rotations is not.
+            symmetric = (structure.u_aniso + structure.u_aniso.transpose(0, 2, 1)) / 2
+            u_aniso = np.where(tensors[:, None, None], symmetric, np.nan)
     origins = [
         ("the file, anisotropic", tensors),
         ("the file", from_file & ~tensors),
