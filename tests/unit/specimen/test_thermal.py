@@ -123,6 +123,17 @@ def test_what_nothing_gives_is_not_known():
     assert found.source == "specimen.u_iso_angstrom2: O 0.01 Å²; not known: Sr, Ti"
 
 
+def test_charges_of_the_file_are_said_not_to_be_used(tmp_path):
+    header = 'Lattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3:initial_charges:R:1'
+    notes = {}
+    for charge in (0.0, 0.5):
+        file = tmp_path / f"{charge}.xyz"
+        file.write_text(f"1\n{header}\nC 1 1 1 {charge}\n")
+        notes[charge] = [note for note in read_specimen(file).notes if "charges" in note]
+    assert notes[0.0] == []
+    assert notes[0.5] == ["the charges of the structure file are not used: every atom scatters as a neutral one."]
+
+
 def test_map_beside_the_column_of_stemsalabim_is_named(tmp_path):
     file = tmp_path / "cell.xyz"
     file.write_text(

@@ -199,6 +199,9 @@ def _read(file: Path, format: str) -> Structure:
     require_readable(file)
     raw = read_structure(file, format)
     _require_sound(file, raw, raw.format)
+    if raw.charge is not None and np.nan_to_num(raw.charge).any():
+        note = "the charges of the structure file are not used: every atom scatters as a neutral one."
+        raw = replace(raw, notes=(*raw.notes, note))
     return raw
 
 
