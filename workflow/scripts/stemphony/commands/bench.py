@@ -1,12 +1,12 @@
 """`stemphony bench`: what a wave costs on this machine, in units of one Fourier transform of its grid.
 
-Seconds say more of the machine, and of who else uses it, than of the program. So every few tenths of a second the
-waves stop for some whole transforms of the same grid, FFTW's best, on the same thread: whatever slows the machine
-slows both, and their ratio stays.
+Seconds depend on the machine and on its other users. So the thread that propagates waves also times some whole
+transforms of the same grid, every few tenths of a second, with FFTW's best plan. Whatever slows the machine slows both,
+and their ratio stays.
 
-The specimen is strontium titanate [001], 8 × 8 unit cells, one frozen-phonon configuration of a fixed seed. Counted is
-what is paid per wave or per series: transmission functions with their band limit, incident waves, propagation, one
-annular detector. Apart are the potential, planning of the transforms, imports and the writing of job files.
+The specimen is strontium titanate [001], 8 × 8 unit cells, one frozen-phonon configuration of a fixed seed. The cost of
+a wave includes transmission functions with their band limit, incident waves, propagation and one annular detector. The
+potential, planning of the transforms, imports and the writing of job files are listed separately.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from stemphony.results.job_file import JobRecord, atom_table, write_job
 from stemphony.specimen.structures import Specimen
 
 LATTICE = 3.905
-"""Of strontium titanate [Å]."""
+"""Lattice parameter of strontium titanate [Å]."""
 CELLS = 8
 SITES = (
     ("Sr", (0.0, 0.0, 0.0)),
@@ -66,18 +66,18 @@ SEED = 1
 ENERGY_KEV, SEMIANGLE_MRAD = 200.0, 20.0
 BANDLIMIT = 0.6666666
 OUTER_MRAD = 100.0
-"""Of the annular detector; its inner angle is six tenths of that. A coarse grid has a smaller one."""
+"""Outer angle of the annular detector [mrad]; the inner angle is 0.6 times that. A coarse grid has a smaller one."""
 FARTHEST_DEFOCUS_NM = 6.0
 
 DEFAULT_PROBES = 64
 MOST_WAVES = 1_000_000
 FFTS = 8
-"""Whole transforms after each wave, an even number."""
+"""Whole transforms that are timed after each wave; an even number."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured: `probes` waves, evenly spread over the series of all defoci × scan positions.
+    """What is measured: `probes` waves, evenly spread over the series of all defoci and scan positions.
 
     Attributes
     ----------
@@ -114,7 +114,8 @@ class Settings:
     ) -> Settings:
         """Settings from the arguments of the command.
 
-        Without a scan there are as many positions as the probes need, without probes the whole series is measured.
+        Without `scan` there are as many positions as the probes need. With `scan` and without `probes`, the whole
+        series is measured.
 
         Raises
         ------
@@ -217,8 +218,8 @@ def _multislice(settings: Settings) -> Bench:
 
 
 def _probe_basis(settings: Settings) -> Bench:
-    """The whole series by an orthonormal basis of its waves, as jobs that share a configuration compute it."""
-    # All probes come out at once: there is no sample of them that would cost in proportion.
+    """Compute the whole series by an orthonormal basis of its waves, as jobs that share a configuration do."""
+    # Not a sample of the probes: the basis gives all of them at once, so the cost is not proportional to their number.
     bench = Bench(settings)
     bench.make_transmissions()
     bench.superpose()
@@ -226,16 +227,16 @@ def _probe_basis(settings: Settings) -> Bench:
 
 
 class Bench:
-    """One series: its waves one by one, and what each stage of them took.
+    """One series: its waves, and the time of each stage.
 
-    The steps are those of a job (`simulation.simulate`) with a clock between them; a test compares their images.
+    The stages are those of a job (`simulation.simulate`) with a clock between them. A test compares the images of both.
 
     Attributes
     ----------
     settings : Settings
     experiment : Experiment
     images : (defoci, x, y) ndarray
-        Signal of the annular detector, nan where no wave was measured.
+        Signal of the annular detector; NaN if the wave was not measured.
     cpu_s, wall_s : dict of str to float
         Seconds of each stage, summed over threads.
     fft_s : list of float
@@ -256,7 +257,7 @@ class Bench:
         flag, self.plan_source = prepare_plans(lambda flag: strip_plan(e, flag))
         prepare_plans(self._yardstick)
         self._lock = threading.Lock()
-        # As in a job, plans are made before any thread starts.
+        # A job also makes its plans before it starts threads.
         self._kits = [(strip_plan(e, flag), self._yardstick("FFTW_PATIENT")) for _ in range(settings.threads)]
         self.planning_cpu_s = time.process_time() - begin
 
@@ -264,7 +265,7 @@ class Bench:
         limit = band_limit(e.grid, e.bandlimit, e.bandlimit_taper)
         self._limit = plan.factor(limit)
         self._propagator = plan.factor(fresnel_propagator(e.grid, e.wavelength, e.slice_thickness, limit))
-        # As jobs do, once per defocus; waves come defocus by defocus.
+        # Once per defocus, as in a job; the waves are ordered by defocus.
         self._probe = lru_cache(maxsize=settings.threads)(self._probe_at)
         self._detectors = DetectorSet(
             e.grid, e.wavelength, bin_edges=None, rings=dict(e.rings), edges=e.edges, center_of_mass=False,
@@ -278,12 +279,12 @@ class Bench:
         self.basis_rank: int | None = None
 
     def potentials(self) -> Iterator[FloatArray]:
-        """Projected potentials of the slices [V Å], in the order of passage."""
+        """Projected potentials of the slices [V Å], from the entrance to the exit surface."""
         made = self._slice_potentials()
         yield from (made.projected(index) for index in range(self.settings.slices))
 
     def make_transmissions(self) -> None:
-        """Potential and transmission function of every slice."""
+        """Make the potential and the transmission function of every slice."""
         potentials, sigma = self._slice_potentials(), self.experiment.interaction
 
         def one(index: int) -> None:
@@ -296,7 +297,7 @@ class Bench:
         self._in_threads(one, range(self.settings.slices))
 
     def pass_waves(self, waves: Sequence[tuple[int, int, int]]) -> None:
-        """Propagate and measure waves, given by defocus, x and y; after each its thread times whole transforms."""
+        """Propagate and measure waves, given by the indices of defocus, x and y; after each, time whole transforms."""
         self._in_threads(self._pass, waves)
         self._measured += len(waves)
 
@@ -332,7 +333,7 @@ class Bench:
         self._measured = s.waves
 
     def write_job_files(self) -> None:
-        """Write and remove the file of each defocus that was measured, as its job does."""
+        """Write the job file of each defocus that was measured, and remove it. Raises StorageError."""
         e = self.experiment
         try:
             temporary = tempfile.TemporaryDirectory()
@@ -424,7 +425,7 @@ class Bench:
 
     @contextmanager
     def _kit(self) -> Iterator[tuple[StripPlan, Plan2D]]:
-        """Transforms that no other thread uses meanwhile."""
+        """Yield transforms that no other thread uses."""
         with self._lock:
             kit = self._kits.pop()
         try:
@@ -435,7 +436,7 @@ class Bench:
 
     @contextmanager
     def _clock(self, stage: str) -> Iterator[None]:
-        """Add this thread's time to a stage."""
+        """Add the time of this thread in the block to a stage."""
         wall, cpu = time.perf_counter(), time.thread_time()
         yield
         cpu, wall = time.thread_time() - cpu, time.perf_counter() - wall
@@ -445,7 +446,7 @@ class Bench:
 
 
 def strontium_titanate(cells_z: int) -> Specimen:
-    """SrTiO3 [001], 8 × 8 unit cells wide; the Sr–O plane is in the first slice."""
+    """SrTiO3 [001], 8 × 8 unit cells wide and `cells_z` high; the Sr–O plane is in the first slice."""
     cells = np.array(list(np.ndindex(CELLS, CELLS, cells_z)), dtype=float)
     symbols = np.repeat([symbol for symbol, _ in SITES], len(cells))
     return Specimen(
@@ -459,7 +460,7 @@ def strontium_titanate(cells_z: int) -> Specimen:
 
 
 def _atoms(experiment: Experiment, specimen: Specimen) -> Atoms:
-    """The one frozen-phonon configuration."""
+    """The frozen-phonon configuration of the series."""
     return draw_atoms(
         experiment, specimen.symbols, specimen.positions, specimen.u_iso, frame=None, displaced=True,
         random_seed=SEED, configuration=0, defocus_nm=None, displace_z=True, fixed_slicing=True,
@@ -515,7 +516,7 @@ def _time_transforms(yardstick: Plan2D) -> list[float]:
 
 
 def table(record: dict[str, Any]) -> Iterator[str]:
-    """The lines that `stemphony bench` prints without --json."""
+    """Lines of the table that `stemphony bench` prints."""
     settings = ["grid", "slices", "probes", "threads", "algorithm", "defoci", "scan", "series_probes"]
     yield "  ".join(f"{key} {record[key]}" for key in settings)
     yield f"{record['cpu_model']}, {record['fftw']}, plans: {record['fft_plan_source']}"

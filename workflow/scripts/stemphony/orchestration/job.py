@@ -15,17 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
-from stemphony import paths, provenance
-from stemphony.contract import (
-    BEGAN_VARIABLE,
-    CHECKPOINT_VARIABLE,
-    CONFIG_VARIABLE,
-    NOTE_PREFIX,
-    PROGRESS_SUFFIX,
-    RUN_VARIABLE,
-    RUNTIME_VARIABLE,
-    TRY_VARIABLE,
-)
+from stemphony import contract, paths, provenance
 from stemphony.errors import StemphonyError, TimeLimitError
 from stemphony.paths import ResultPaths
 from stemphony.status import settings as status_settings
@@ -68,7 +58,7 @@ class TimeLimit:
     def of_environment(cls) -> Self | None:
         """The limit of this job, None without a batch system."""
         try:
-            minutes, began = float(os.environ[RUNTIME_VARIABLE]), float(os.environ[BEGAN_VARIABLE])
+            minutes, began = float(os.environ[contract.RUNTIME_VARIABLE]), float(os.environ[contract.BEGAN_VARIABLE])
         except (KeyError, ValueError):
             return None
         now = time.monotonic()
@@ -160,7 +150,7 @@ class Attempt:
     @property
     def has_another_try(self) -> bool | None:
         """Whether Snakemake tries the job again if this try fails and the run goes on; None if that is unknown."""
-        number, retries = os.environ.get(TRY_VARIABLE, ""), self.plan.get("retries")
+        number, retries = os.environ.get(contract.TRY_VARIABLE, ""), self.plan.get("retries")
         return int(number) <= retries if number.isdigit() and isinstance(retries, int) else None
 
     @property
@@ -197,26 +187,17 @@ class Attempt:
 
     def reporter(self, settings: status_settings.ReportingSettings | None, threads: int) -> JobReporter:
         """Make the reporter of this job; without settings it reports nothing."""
-        plan, defoci = self.plan, self.plan.get("defoci_ids", [])
+        defoci = self.plan.get("defoci_ids", [])
+        keys = ("num_processors", "num_defoci", "num_configurations")
         return JobReporter(
             settings,
-            {
-                "id": self.identity.id,
-                "num_threads": threads,
-                "num_processors": plan.get("num_processors", 1),
-                "num_defoci": plan.get("num_defoci", 1),
-                "num_configurations": plan.get("num_configurations", 1),
-            },
+            {"id": self.identity.id, "num_threads": threads, **{key: self.plan.get(key, 1) for key in keys}},
             defocus_nm=self.params["defocus_nm"],
             defocus_index=defoci.index(self.defocus) if self.defocus in defoci else 0,
-            configuration_index=self.configuration,
-            run=self.run,
-            attempt=self.number,
-            job=paths.job_name(self.defocus, self.configuration),
-            reports_dir=self.result.events(self.run),
-            marker_file=self.result.defocus_claim(self.run, self.defocus),
-            warn=say,
-        )
+            configuration_index=self.configuration, run=self.run, attempt=self.number,
+            job=paths.job_name(self.defocus, self.configuration), reports_dir=self.result.events(self.run),
+            marker_file=self.result.defocus_claim(self.run, self.defocus), warn=say,
+        )  # fmt: skip
 
 
 @dataclass
@@ -252,7 +233,9 @@ class JobScope:
         """Note and report that `done` of `total` waves are finished."""
         self.progress_file.update(done, total)
         self.reporter.progress(done / total if total else 1.0)
-        self.tenths.reached(done / total if total else 1.0, f"{100 * done / max(1, total):.0f}{PROGRESS_SUFFIX}")
+        self.tenths.reached(
+            done / total if total else 1.0, f"{100 * done / max(1, total):.0f}{contract.PROGRESS_SUFFIX}"
+        )
 
     def check(self) -> None:
         """Raise TimeLimitError when the batch system is about to end the job."""
@@ -296,7 +279,7 @@ class JobScope:
             check=(lambda reserve_s: None) if limit is None else limit.check,
             progress=self.progress,
             say=say,
-            interval_s=_seconds(CHECKPOINT_VARIABLE, INTERVAL_S),
+            interval_s=_seconds(contract.CHECKPOINT_VARIABLE, INTERVAL_S),
         )
         del found
         try:
@@ -364,7 +347,7 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
             reporter.start(None)
             claim, waited = _claimed(attempt.result.claim(attempt.defocus, attempt.configuration), limit)
             # Snakemake deletes the output before it starts a job. If it exists, another process made it.
-            may_be_done = TRY_VARIABLE in os.environ or waited
+            may_be_done = contract.TRY_VARIABLE in os.environ or waited
             wants_preview = settings is not None and settings.preview
             this = JobScope(attempt, progress_file, reporter, tenths, limit, may_be_done, wants_preview)
             this.show_earlier_progress()
@@ -385,7 +368,7 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
 
 def run_number(result: ResultPaths) -> int:
     """Number of the run that started this process; without an environment variable that of the last run."""
-    told = os.environ.get(RUN_VARIABLE, "")
+    told = os.environ.get(contract.RUN_VARIABLE, "")
     return int(told) if told.isdigit() else ledger.latest_run(result)
 
 
@@ -441,7 +424,7 @@ def _seconds(variable: str, default: float) -> float:
 
 def _settings(plan: Mapping[str, Any]) -> status_settings.ReportingSettings | None:
     """Url, credentials and custom parameters from the config files; None if the run does not report."""
-    files = os.environ.get(CONFIG_VARIABLE)
+    files = os.environ.get(contract.CONFIG_VARIABLE)
     listed = json.loads(files) if files else plan.get("config_files", [])
     if not listed or not plan.get("reporting"):
         return None
@@ -490,7 +473,7 @@ def _ignore_stopping() -> None:
 
 def say(text: str) -> None:
     """Write a note into the job's log."""
-    print(f"{NOTE_PREFIX}{text}", file=sys.stderr, flush=True)
+    print(f"{contract.NOTE_PREFIX}{text}", file=sys.stderr, flush=True)
 
 
 def last_word(log: Path) -> str:
@@ -503,7 +486,11 @@ def last_word(log: Path) -> str:
     except OSError:
         return ""
     last = lines[-1] if lines else ""
-    return "" if last[:1].isspace() or last.startswith(NOTE_PREFIX) or last.endswith(PROGRESS_SUFFIX) else last
+    return (
+        ""
+        if last[:1].isspace() or last.startswith(contract.NOTE_PREFIX) or last.endswith(contract.PROGRESS_SUFFIX)
+        else last
+    )
 
 
 class Stopwatch:

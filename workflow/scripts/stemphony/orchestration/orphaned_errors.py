@@ -104,7 +104,7 @@ class FailedJobs:
         silent = {(orphan.job, orphan.attempt): orphan.was_retried for orphan in orphans_of(self.result, self.run)}
         # These have no spool, because the disk was full.
         silent |= {key: False for key, state in states.items() if state["died"] and key not in silent}
-        errors: list[_Error] = []
+        errors: list[tuple[Defocus, int, int, str, bool]] = []
         for (name, attempt), was_retried in silent.items():
             state = states.get((name, attempt), {})
             if state.get("state") != progress.FINISHED:
@@ -112,34 +112,28 @@ class FailedJobs:
                 # The log and the state belong to the last attempt.
                 said = job.last_word(self.result.log(defocus_id, configuration)) if state else ""
                 message = str(state.get("message") or said or DIED)
-                errors.append(_Error(self.campaign.defocus(defocus_id), configuration, attempt, message, was_retried))
+                errors.append((self.campaign.defocus(defocus_id), configuration, attempt, message, was_retried))
         for defocus, configuration in self._never_began():
             attempt = ledger.claim_attempt(self.result, defocus.id, configuration)
-            errors.append(_Error(defocus, configuration, attempt, NEVER_BEGAN, False))
-        for error in errors:
-            self._write(error, reporter, settings, common)
-
-    def _write(self, error: _Error, reporter: Reporter, settings: ReportingSettings, common: Mapping[str, Any]) -> None:
-        name = paths.job_name(error.defocus.id, error.configuration)
-        spool = spool_file_of(self.result.events(self.run), name, error.attempt)
-        of_job: dict[str, Any] = {"job": name, "attempt": error.attempt}
-        keys: dict[str, Any] = {
-            # The id that the job's own ERROR would have: a receiver never counts both.
-            "event_id": event_id(common["id"], self.run, Event.ERROR, name, error.attempt),
-            "defocus": error.defocus.value_nm,
-            "defocus_index": error.defocus.index,
-            "configuration_index": error.configuration,
-            "message": error.message,
-            "will_retry": error.will_retry,
-            # The last event of this attempt, after all that the job has written.
-            "seq": count_lines(spool),
-        }
-        writer = Reporter(settings, {**common, **of_job}, spool, send=False, warn=lambda text: None)
-        writer.emit(Event.ERROR, **keys)
-        writer.close(0.0)
-        if not writer.has_written_all:
-            # The disk is full: the run sends the event from memory, and warns.
-            reporter.emit(Event.ERROR, **of_job, **keys)
+            errors.append((defocus, configuration, attempt, NEVER_BEGAN, False))
+        for defocus, configuration, attempt, message, will_retry in errors:
+            name = paths.job_name(defocus.id, configuration)
+            of_job: dict[str, Any] = {"job": name, "attempt": attempt}
+            spool = spool_file_of(self.result.events(self.run), name, attempt)
+            keys: dict[str, Any] = {
+                # The id that the job's own ERROR would have: a receiver never counts both.
+                "event_id": event_id(common["id"], self.run, Event.ERROR, name, attempt),
+                "defocus": defocus.value_nm, "defocus_index": defocus.index, "configuration_index": configuration,
+                "message": message, "will_retry": will_retry,
+                # The last event of this attempt, after all that the job has written.
+                "seq": count_lines(spool),
+            }  # fmt: skip
+            writer = Reporter(settings, {**common, **of_job}, spool, send=False, warn=lambda text: None)
+            writer.emit(Event.ERROR, **keys)
+            writer.close(0.0)
+            if not writer.has_written_all:
+                # The disk is full: the run sends the event from memory, and warns.
+                reporter.emit(Event.ERROR, **of_job, **keys)
 
     def _states(self) -> list[dict[str, Any]]:
         """States of the run's jobs. A job that is still `running` here and has no result has died."""
@@ -164,14 +158,3 @@ class FailedJobs:
     def _attempt_of(state: Mapping[str, Any]) -> tuple[str, int]:
         name = paths.job_name(paths.defocus_id(state["defocus_nm"]), int(state["configuration"]))
         return name, int(state["attempt"])
-
-
-@dataclass(frozen=True)
-class _Error:
-    """One ERROR event."""
-
-    defocus: Defocus
-    configuration: int
-    attempt: int
-    message: str
-    will_retry: bool

@@ -13,14 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stemphony import paths, provenance
-from stemphony.contract import (
-    BEGAN_VARIABLE,
-    CONFIG_VARIABLE,
-    SCRIPTS_VARIABLE,
-    SNAPSHOTS_VARIABLE,
-    SPECIMEN_VARIABLE,
-)
+from stemphony import contract, paths, provenance
 from stemphony.errors import StemphonyError
 from stemphony.experiment import campaign
 from stemphony.experiment.campaign import Campaign
@@ -143,7 +136,7 @@ def _open(given: Mapping[str, Any], files: list[Path], workflow: Any) -> Session
     prepare_environment(files, inputs)
     if workflow.remote_exec and any(name in os.environ for name in BATCH_SYSTEMS):
         # This is the first process of the job. Its child inherits the variable and does not change it.
-        os.environ.setdefault(BEGAN_VARIABLE, str(time.monotonic()))
+        os.environ.setdefault(contract.BEGAN_VARIABLE, str(time.monotonic()))
     if workflow.is_main_process:
         checked = preflight.check(inputs)
         notes = outdated.restore_specimen(checked.campaign, result)
@@ -172,8 +165,8 @@ def prepare_environment(config_files: list[Path], inputs: preflight.Inputs) -> N
     The paths are not in the params of the rules, because moving a file must not run its jobs again.
     """
     os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-    os.environ[SCRIPTS_VARIABLE] = str(SCRIPTS)
-    os.environ[CONFIG_VARIABLE] = json.dumps([str(file) for file in config_files])
-    os.environ[SPECIMEN_VARIABLE] = str(inputs.specimen_file)
+    os.environ[contract.SCRIPTS_VARIABLE] = str(SCRIPTS)
+    os.environ[contract.CONFIG_VARIABLE] = json.dumps([str(file) for file in config_files])
+    os.environ[contract.SPECIMEN_VARIABLE] = str(inputs.specimen_file)
     if inputs.snapshots_file is not None:
-        os.environ[SNAPSHOTS_VARIABLE] = str(inputs.snapshots_file)
+        os.environ[contract.SNAPSHOTS_VARIABLE] = str(inputs.snapshots_file)
