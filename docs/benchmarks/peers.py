@@ -225,9 +225,10 @@ def defocus_series(abtem: Abtem, setting: Setting, folder: Path) -> Iterator[str
     theirs, ours = large.theirs_s * whole, large.ours_s * whole + once
     yield (
         f"Seven defoci from −6 to 6 nm, 16 × 16 positions: {settings.waves} waves at 512², {settings.slices} slices. "
-        f"Both passed {large.waves} of them one by one, evenly spread, and their CPU seconds here are {whole:g} times "
-        f"those: they grow with the waves, {1e3 * small.theirs_s / small.waves:.0f} ms per wave of abTEM's for "
-        f"{small.waves} waves and {1e3 * large.theirs_s / large.waves:.0f} ms for {large.waves}."
+        f"Both programs computed {large.waves} of these waves, evenly spread. The table shows {whole:g} times their "
+        "CPU seconds, because the cost is proportional to the waves: abTEM needs "
+        f"{1e3 * small.theirs_s / small.waves:.0f} ms per wave for {small.waves} waves and "
+        f"{1e3 * large.theirs_s / large.waves:.0f} ms for {large.waves}."
     )
     yield ""
     rows = [
