@@ -10,7 +10,8 @@ from stemphony.physics.basis import FIRST_RANK
 from stemphony.physics.grid import band_limit_radius, pixels_inside
 
 BLOCK_BYTES = 64e6
-"""Size of one block of incident probes or of their exit waves [bytes]. Larger blocks are no faster."""
+"""Size of one block of incident probes or of their exit waves [bytes]; it limits the memory for
+copies of them."""
 
 COPIES_WHILE_WRITING = 3
 """Memory of a `Superposition` while it is written, in units of its size on disk: whole matrices and their packed

@@ -19,7 +19,7 @@ COORDINATES_BYTES = 12
 """Size of the coordinates of one atom in single precision [bytes]."""
 
 COORDINATES_LIMIT_BYTES = 1e9
-"""Largest size of all displaced atoms that `save_coordinates: auto` keeps [bytes]; larger results are slow to copy."""
+"""Largest size of all displaced atoms that `save_coordinates: auto` keeps [bytes], so that results stay small."""
 
 SPECIMEN_CHECKS = ("file", "occupancy", "accept")
 """Keys of the block `specimen` that decide whether a specimen is accepted but do not change its content."""

@@ -19,7 +19,7 @@ from stemphony.experiment.model import MRAD, NM, Experiment
 NM_PER_ANGSTROM = 1 / NM
 MRAD_PER_RAD = 1 / MRAD
 FILTERS: dict[str, Any] = {"zlib": True, "complevel": 1, "shuffle": True, "fletcher32": True}
-"""Filters of numbers. Higher compression levels take much longer and save little."""
+"""Filters of numbers. Level 1 is the fastest compression."""
 
 TEXT_FILTERS: dict[str, Any] = {"zlib": True, "fletcher32": True}
 """Filters of texts; `shuffle` does not help for single bytes."""

@@ -23,8 +23,7 @@ from stemphony.store.atomic import write_text_atomic
 from stemphony.store.superblock import what_is_cut_off
 
 LONGEST_S = 600.0
-"""Time limit for reading one result [s]: HDF5 may loop forever on a damaged file. Reading every value of a large result
-takes less."""
+"""Time limit for reading one result [s]: HDF5 may loop forever on a damaged file."""
 
 
 @dataclass(frozen=True)
