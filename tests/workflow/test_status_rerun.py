@@ -745,7 +745,7 @@ def test_a_preview_replaces_an_earlier_one_and_nothing_else(quiet_copy: Campaign
         refused = quiet_copy.command("preview", quiet_copy.result.root, "--output", file)
         assert refused.status == 1
         assert len(refused.output.splitlines()) == 1
-        assert f"{file} is there already and is no preview" in refused.output
+        assert f"{file} exists and is not a preview" in refused.output
         assert file.read_bytes() == before
     for _ in range(2):
         assert quiet_copy.command("preview", quiet_copy.result.root).status == 0

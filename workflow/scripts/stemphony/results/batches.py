@@ -128,7 +128,7 @@ def _values(request: Request, source: Source, reading: Reading) -> list[np.ndarr
     if request.usable is not None and request.usable[source] != stamp:
         # The blocks of earlier passes hold this job, so those of this pass must not lack it.
         raise DamagedResultError(
-            f"{source.file} was replaced or deleted while it was merged. Nothing was written: do the same again."
+            f"{source.file} was replaced or deleted while it was merged. Nothing was written. Start the merge again."
         )
     try:
         with _opened(source, request) as (job, record):

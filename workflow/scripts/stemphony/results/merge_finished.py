@@ -54,13 +54,14 @@ def merge_finished(
         raise StorageError(f"{output} is a file of the simulation itself. Give a preview another name (--output FILE).")
     if os.path.lexists(output) and not is_partial(output):
         raise StorageError(
-            f"{output} is there already and is no preview (a netCDF file whose root says partial = 1); nothing else is "
+            f"{output} exists and is not a preview (a netCDF file whose root has partial = 1), so it is not "
             "overwritten. Give the preview another name (--output FILE), or move that file away."
         )
     task = MergeTask(planned.merge_params, result, partial=True)
     if not any(source.file.exists() for source in task.sources):
         raise DamagedResultError(
-            f"{result.root}: none of {len(task.sources)} pairs is finished; there is nothing to see yet."
+            f"{result.root}: none of {len(task.sources)} pairs is finished. Wait for the "
+            "first job file, then make the preview again."
         )
     merged = merge_simulation(task, result.specimen, output, lambda text: say(f"note: {text}"), processes)
     missing = [source for source in task.sources if source not in merged.records]
