@@ -200,6 +200,8 @@ DECIDES: dict[str, Any] = {
     "specimen.thickness_nm": 2.0,
     "specimen.origin": "Ti",
     "specimen.termination": 0.5,
+    "specimen.substitutions": [{"element": "Sr", "by": "La", "fraction": 0.1}],
+    "specimen.amorphous_layers": {"exit_nm": 1.0, "element": "C", "density_g_cm3": 2.0},
     "specimen.vacuum_angstrom": [0.0, 0.0, 1.0],
     "specimen.u_iso_angstrom2": {"Sr": 0.02},
     "grating.gpts": [72, 72],

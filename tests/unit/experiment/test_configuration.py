@@ -53,6 +53,8 @@ specimen:
   thickness_nm: null
   origin: null
   termination: null
+  substitutions: []
+  amorphous_layers: null
   vacuum_angstrom: [0.0, 0.0, 0.0]
   u_iso_angstrom2: {}
   u_source: file

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stemphony import paths
 from stemphony.experiment.model import Experiment
-from stemphony.physics import occupancy, phonons, slicing
+from stemphony.physics import occupancy, phonons, random_film, slicing
+from stemphony.physics.random_film import Film
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def draw_atoms(
     fixed_slicing: bool,
     u_aniso: np.ndarray | None = None,
     occupancies: Occupancies | None = None,
+    films: Sequence[Film] = (),
 ) -> Atoms:
     """Draw the atoms of one frozen-phonon configuration, Eqs. (P12) and (P20), and sort them into slices.
 
@@ -87,6 +90,8 @@ def draw_atoms(
         Tensors [Å²] that replace `u_iso`; NaN for atoms without one.
     occupancies : Occupancies or None
         None if every site is full.
+    films : sequence of Film
+        Amorphous films, some of which each configuration draws anew.
 
     Returns
     -------
@@ -96,6 +101,9 @@ def draw_atoms(
     """
     length_z = experiment.cell[2]
     pm = None if defocus_nm is None else paths.defocus_pm(defocus_nm)
+    if films and frame is None:
+        random = phonons.generator(random_seed, configuration, pm, random_film.FILM)
+        positions = random_film.redrawn(films, positions, experiment.cell, random)
     if frame is not None:
         moved = np.array(frame, dtype=float)
     elif displaced:

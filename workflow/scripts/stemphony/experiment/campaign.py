@@ -35,6 +35,8 @@ SPECIMEN_NEUTRAL: dict[str, Any] = {
     "thickness_nm": None,
     "origin": None,
     "termination": None,
+    "substitutions": [],
+    "amorphous_layers": None,
 }
 """Keys of the block `specimen` that version 0.1.0 did not know, with the value that changes nothing.
 
@@ -67,7 +69,7 @@ class InputFiles:
     revision : int
         Revision of the reader: 2 if version 0.1 read other atoms, U or coordinates from this file, else 1.
     occupancies_drawn : bool
-        Whether each configuration draws which sites hold their atom.
+        Whether each configuration draws which sites hold their atom, or the atoms of amorphous films.
     """
 
     specimen_sha256: str

@@ -18,7 +18,8 @@ TAKEN_NAMES = frozenset(
 
 NEUTRAL_BUILDING = {
     "supercell": None, "zone_axis": None, "up": None, "max_strain": 0.0, "repeat": [1, 1, 1], "size_nm": None,
-    "thickness_nm": None, "origin": None, "termination": None, "vacuum_angstrom": [0.0, 0.0, 0.0],
+    "thickness_nm": None, "origin": None, "termination": None, "vacuum_angstrom": [0.0, 0.0, 0.0], "substitutions": [],
+    "amorphous_layers": None,
 }  # fmt: skip
 """Keys of the block `specimen` that build other atoms from those of the file, where they build nothing."""
 
@@ -99,6 +100,13 @@ def _refuse_building(specimen: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"specimen.{key}", "has no effect without `specimen.zone_axis`; give the zone axis, or remove it."
             )
+    for number, item in enumerate(specimen["substitutions"]):
+        where = f"specimen.substitutions[{number}]"
+        if (item["fraction"] is None) == (item["count"] is None):
+            raise ConfigError(where, "give one of `fraction` and `count`.")
+        for key, pair in (item["region"] or {}).items():
+            if pair is not None and pair[1] <= pair[0]:
+                raise ConfigError(f"{where}.region.{key}", f"got {pair}; the region must end after it begins.")
     if all(specimen[key] is None for key in ("repeat", "size_nm", "thickness_nm")):
         raise ConfigError("specimen.repeat", "is null, and so are size_nm and thickness_nm; give one of them.")
 

@@ -353,9 +353,8 @@ def _read_specimen(inputs: Inputs) -> tuple[Specimen, Crystal, InputFiles]:
         crystal.require_density(file)
     parametrization = config["grating"]["parametrization"]
     structures.require_elements(specimen, elements(parametrization), parametrization, file)
-    files = InputFiles(
-        structures.content_sha256(file), revision=specimen.revision, occupancies_drawn=specimen.occupancy is not None
-    )
+    drawn = specimen.occupancy is not None or any(film.redrawn for film in specimen.films)
+    files = InputFiles(structures.content_sha256(file), revision=specimen.revision, occupancies_drawn=drawn)
     if inputs.snapshots_file is not None:
         frames = len(structures.read_snapshots(inputs.snapshots_file, specimen))
         files = replace(
@@ -480,8 +479,7 @@ def _sources(config: Mapping[str, Any], specimen: Specimen, crystal: Crystal) ->
         occupancies = "the snapshots"
     else:
         occupancies = (
-            f"{crystal.partial_sites} of {len(specimen.symbols)} sites are partial by the file, and drawn in each "
-            "configuration"
+            f"{crystal.partial_sites} of {len(specimen.symbols)} sites are partial, and drawn in each configuration"
         )
     unit = "nm" if specimen.format in NM_FORMATS else "Å"
     reading = f"{specimen.format}, read by {specimen.reader}: {unit}" if specimen.reader else f"read by ASE: {unit}"

@@ -304,6 +304,8 @@ class Building:
         Size along x, y, z that was asked for [nm], None where it was not.
     origin, termination : str
         What lies at x = y = 0 and which layer comes first, in words; empty where nothing was asked for.
+    substitutions, films : tuple of str, str
+        Dopants, vacancies and amorphous films, in words.
     """
 
     orientation: Orientation
@@ -311,6 +313,8 @@ class Building:
     asked: tuple[float | None, float | None, float | None] = (None, None, None)
     origin: str = ""
     termination: str = ""
+    substitutions: tuple[str, ...] = ()
+    films: str = ""
 
     @classmethod
     def of(cls, crystal: Oriented, build: Build, repeat: tuple[int, int, int]) -> Building:
@@ -346,6 +350,9 @@ class Building:
             rows.append(("origin", self.origin))
         if self.termination:
             rows.append(("termination", self.termination))
+        rows += [("substitution", line) for line in self.substitutions]
+        if self.films:
+            rows.append(("amorphous layers", self.films))
         return rows
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import netCDF4
 import numpy as np
 
 from stemphony.errors import DamagedResultError, SpecimenError
+from stemphony.physics.random_film import Film
 from stemphony.specimen.structures import Specimen
 from stemphony.store.atomic import atomic_path
 
@@ -21,7 +23,7 @@ LAYOUT = 1
 # HDF5's checksums cover the chunks and not the index that finds them, so a digest covers what is read.
 DIGEST = "content_sha256"
 _TEXTS = ("reader", "formula", "u_source", "orientation")  # attributes that only some specimens have
-_OWN = ("content", "layout", "source_format", "notes", *_TEXTS, DIGEST)
+_OWN = ("content", "layout", "source_format", "notes", "films", *_TEXTS, DIGEST)
 # Upper triangle of a symmetric tensor, in the order of Voigt: xx, yy, zz, yz, xz, xy.
 _TENSOR = (np.array([0, 1, 2, 1, 0, 0]), np.array([0, 1, 2, 2, 2, 1]))
 # Variables that only some specimens have: kind, further dimensions, units, long name. Without them a file keeps the
@@ -41,7 +43,7 @@ def write_specimen(file: Path, specimen: Specimen, attributes: Mapping[str, str]
     """Write a specimen as NetCDF-4, whole or not at all: the file appears under its name when it is complete.
 
     Root attributes: those given and `content`, `layout`, `source_format`, `content_sha256`. Where the specimen has
-    them also `reader`, `formula`, `u_source`, `orientation` and `notes` (a JSON list).
+    them also `reader`, `formula`, `u_source`, `orientation`, `notes` and `films` (JSON lists).
 
     Variables: `element(atom, label)`, `positions(atom, spatial)` [Å], `u_iso(atom)` [Å²], `radius(atom)` [Å],
     `cell(spatial)` [Å] and `vacuum(spatial)` [Å]. Where the specimen has them also `u_aniso(atom, tensor)` [Å²],
@@ -150,6 +152,7 @@ def _texts(specimen: Specimen) -> dict[str, str]:
     """Attributes of the file that only some specimens have."""
     texts = {name: getattr(specimen, name) for name in _TEXTS}
     texts["notes"] = json.dumps(list(specimen.notes)) if specimen.notes else ""
+    texts["films"] = json.dumps([asdict(film) for film in specimen.films]) if specimen.films else ""
     return {name: text for name, text in texts.items() if text}
 
 
@@ -206,6 +209,7 @@ def _specimen(arrays: Mapping[str, np.ndarray], found: Mapping[str, Any]) -> Spe
         formula=str(found.get("formula", "")),
         u_source=str(found.get("u_source", "")),
         orientation=str(found.get("orientation", "")),
+        films=tuple(Film(**film) for film in json.loads(found.get("films", "[]"))),
     )
 
 

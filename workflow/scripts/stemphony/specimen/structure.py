@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -106,3 +106,16 @@ def turned(structure: Structure, positions: Floats, cell: Floats, rotation: Floa
     """
     u_aniso = None if structure.u_aniso is None else rotation.T @ structure.u_aniso @ rotation
     return replace(structure, positions=positions, cell=cell, u_aniso=u_aniso)
+
+
+def appended(structure: Structure, symbols: Sequence[str], positions: Floats, cell: Floats) -> Structure:
+    """The structure with further atoms of which nothing but element and place is known, in another cell [Å]."""
+    number = len(symbols)
+    unknown = {"u_iso": np.nan, "u_aniso": np.nan, "charge": np.nan, "occupancy": 1.0}
+    longer: dict[str, Any] = {"symbols": np.concatenate([structure.symbols, np.array(symbols, dtype="<U2")])}
+    for name in _PER_ATOM[1:]:
+        values = getattr(structure, name)
+        if values is not None:
+            more = np.full((number, *values.shape[1:]), unknown.get(name, -1), dtype=values.dtype)
+            longer[name] = np.concatenate([values, more])
+    return replace(structure, positions=np.concatenate([structure.positions, positions]), cell=cell, **longer)

@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemphony.errors import SpecimenError
+from stemphony.physics.random_film import Film
 from stemphony.provenance import file_sha256
 from stemphony.specimen import lattice
+from stemphony.specimen.amorphous import with_films
 from stemphony.specimen.building import Build, Building, oriented, repeated, shifted, whole_cells
 from stemphony.specimen.crystal import formula
 from stemphony.specimen.crystal import require_distances as require_distances
@@ -33,6 +35,7 @@ from stemphony.specimen.lattice import EXACT as EXACT
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.lattice import orthogonal_supercell as orthogonal_supercell
 from stemphony.specimen.structure import Structure
+from stemphony.specimen.substitutions import substituted
 from stemphony.specimen.thermal import ThermalSettings, lines_to_paste, with_displacements
 
 MOTION_Z = 1.0  # Å; atoms of a snapshot may lie this far outside the cell along the beam by their thermal motion
@@ -86,6 +89,8 @@ class Specimen:
         Lattice directions of the file's cell along x, y and the beam, in words.
     building : Building or None
         How it was built, for the plan and the drawing; not kept in `specimen.nc`.
+    films : tuple of Film
+        Amorphous films on its faces.
     shift_z, grown_z : float
         How far all atoms were moved along z, and the cell lengthened [Å], because atoms lay outside it. Snapshots need
         both; they are not kept in `specimen.nc`.
@@ -111,6 +116,7 @@ class Specimen:
     revision: int = 1
     orientation: str = ""
     building: Building | None = None
+    films: tuple[Film, ...] = ()
     shift_z: float = 0.0
     grown_z: float = 0.0
 
@@ -130,6 +136,8 @@ def read_specimen(
     debye_temperature_k: float | Mapping[str, float] | None = None,
     occupancy: str = "random",
     accept: Collection[str] = (),
+    substitutions: Sequence[Mapping[str, Any]] = (),
+    amorphous_layers: Mapping[str, Any] | None = None,
     **build: Any,
 ) -> Specimen:
     """Atoms of a structure file in an orthogonal cell, in stages:
@@ -140,11 +148,12 @@ def read_specimen(
        any other orthogonal cell is turned until a, b, c run along x, y, z;
     3. shift: `origin` to x = y = 0, the first layer behind `termination` to z = 0;
     4. repeat: `repeat` along x, y, z, or as many whole cells as `size_nm` and `thickness_nm` need;
-    5. fill in U where the file has none;
-    6. place: vacuum lengthens the cell behind the atoms, whose coordinates stay. Along z it lies at the exit; along x
+    5. put in `substitutions`, and `amorphous_layers` on the faces;
+    6. fill in U where the file has none;
+    7. place: vacuum lengthens the cell behind the atoms, whose coordinates stay. Along z it lies at the exit; along x
        and y it does not matter where, the cell being periodic. x and y are wrapped. Where z lies outside the cell, all
        atoms move along z together, or the cell grows; a note says which;
-    7. number the sites that are drawn, and check distances.
+    8. number the sites that are drawn, and check distances.
 
     Parameters
     ----------
@@ -162,6 +171,8 @@ def read_specimen(
         Whether partially occupied sites are accepted, to be drawn in each configuration.
     accept : collection of str
         Checks that are left out, of CHECKS.
+    substitutions, amorphous_layers
+        See `substitutions.substituted` and `amorphous.with_films`.
     **build
         Fields of `building.Build`: keys of the config's block `specimen` with the same meaning.
 
@@ -180,13 +191,16 @@ def read_specimen(
     crystal = shifted(file, oriented(file, raw, wanted), raw, wanted)
     repeat = whole_cells(file, crystal, wanted)
     _require_possible(file, len(crystal.structure.symbols), repeat)
-    thermal = with_displacements(file, repeated(crystal, repeat), settings)
+    block, dopants = substituted(file, repeated(crystal, repeat), substitutions)
+    block, films, film = with_films(file, block, amorphous_layers)
+    thermal = with_displacements(file, block, settings)
     specimen = replace(
         _in_cell(file, thermal.structure, vacuum_angstrom, thermal.notes),
         formula=formula(raw),
         u_source=thermal.source,
         orientation=str(crystal.orientation),
-        building=Building.of(crystal, wanted, repeat),
+        building=replace(Building.of(crystal, wanted, repeat), substitutions=tuple(dopants), films=film),
+        films=films,
     )
     specimen = with_joint_sites(file, specimen, occupancy)
     if "distance" not in accept:
