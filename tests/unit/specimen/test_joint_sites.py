@@ -77,6 +77,27 @@ def test_an_assembly_and_a_site_close_to_it_are_one_cluster():
     np.testing.assert_array_equal(found.sum(axis=1), 1)
 
 
+def test_molecules_that_share_group_numbers_without_a_named_assembly_are_told_apart_by_their_occupancies():
+    rows = [("C", 0, 0, 0, 0.7), ("N", 2, 0, 0, 0.3), ("C", 0, 4, 4, 0.4), ("N", 2, 4, 4, 0.6)]
+    joint = with_joint_sites("f", specimen(rows, disorder=[0, 0, 0, 0], disorder_group=[1, 2, 1, 2]))
+    found = drawn(joint)
+    np.testing.assert_array_equal(found[:, 0], ~found[:, 1])
+    np.testing.assert_array_equal(found[:, 2], ~found[:, 3])
+    assert found.mean(axis=0) == pytest.approx([0.7, 0.3, 0.4, 0.6], abs=0.11)
+    assert any("assembly of their own" in note for note in joint.notes)
+
+
+def test_an_assembly_that_is_too_full_by_itself_is_refused():
+    rows = [("C", 0, 0, 0, 0.7), ("N", 2, 0, 0, 0.7)]
+    with pytest.raises(SpecimenError, match=r"one disorder assembly.*1\.4 atoms"):
+        with_joint_sites("f", specimen(rows, disorder=[0, 0], disorder_group=[1, 2]))
+
+
+def test_three_sites_of_0_34_are_rounded_thirds():
+    joint = with_joint_sites("f", specimen([("O", x, 0, 0, 0.34) for x in (0, 0.2, 0.4)]))
+    np.testing.assert_array_equal(drawn(joint).sum(axis=1), 1)
+
+
 def test_copies_of_the_cell_are_independent():
     rows = [("Ga", x, 0, 0, 0.5) for x in (0, 4)] + [("Al", x, 0, 0, 0.5) for x in (0, 4)]
     found = drawn(with_joint_sites("f", specimen(rows)))

@@ -21,7 +21,7 @@ Pairs = NDArray[np.int64]
 CLOSEST = 0.7
 """Å. Two atoms are never closer (the shortest bond, H2, is 0.74 Å long), so nearer sites exclude each other."""
 
-EXCESS = 0.02
+EXCESS = 0.02 + 1e-9
 """By which occupancies of sites that exclude each other may exceed 1: the rounding of two or three numbers."""
 
 
@@ -56,6 +56,7 @@ def with_joint_sites(file: Path | str, specimen: Specimen, occupancy: str = "ran
             f"{len(filled)} sites one below 1, but `specimen.occupancy` is refuse. Use random to draw them in each "
             "configuration, or write a supercell in which every site holds one atom.",
         )
+    specimen = _with_separate_assemblies(specimen, filled)
     cluster, alternative = _clusters(specimen, partial)
     names, unit = alternatives(len(filled), cluster, alternative)
     largest = np.zeros(len(names))
@@ -111,6 +112,34 @@ def _checked(file: Path | str, specimen: Specimen) -> Floats:
             "Correct it.",
         )
     return np.minimum(occupancy, 1.0)
+
+
+def _with_separate_assemblies(specimen: Specimen, filled: Floats) -> Specimen:
+    """The specimen with assemblies that are too full split into those whose occupancies complement each other.
+
+    Programs for refinement often give the groups 1 and 2 to several disordered molecules and name no assembly. Where
+    one has occupancies of 0.7 and 0.3, and another 0.6 and 0.4, they are not one assembly.
+    """
+    if specimen.disorder is None or specimen.disorder_group is None:
+        return specimen
+    names, unit = alternatives(len(filled), specimen.disorder, specimen.disorder_group)
+    largest = np.zeros(len(names))
+    np.maximum.at(largest, unit, filled)
+    total = np.zeros(len(filled))
+    np.add.at(total, names[:, 0], largest)
+    too_full = (total[names[unit, 0]] > 1 + EXCESS) & (specimen.disorder >= 0)
+    if not too_full.any():
+        return specimen
+    # 0.7 and 0.3 are of one kind: both are 0.3 away from 0 or 1.
+    kind = np.where(too_full, np.round(1000 * np.minimum(filled, 1 - filled)).astype(np.int64), 0)
+    _, number = np.unique(np.column_stack([specimen.disorder, kind]), axis=0, return_inverse=True)
+    disorder = np.where(specimen.disorder >= 0, number.ravel(), INDEPENDENT).astype(np.int64)
+    note = (
+        "groups of one disorder assembly hold more than one atom per site together. Sites whose occupancies add up to "
+        "1 are taken for an assembly of their own; if that is wrong, name the assemblies in the structure file "
+        "(_atom_site_disorder_assembly)."
+    )
+    return replace(specimen, disorder=disorder, notes=(*specimen.notes, note))
 
 
 def _clusters(specimen: Specimen, partial: NDArray[np.bool_]) -> tuple[Pairs, Pairs]:
