@@ -1,5 +1,5 @@
 # The whole developer interface. `make run` and `make test` do their own set-up.
-.PHONY: help setup run demo-monitor test check format compare bench bench-peers bench-growth bench-reporting bench-scale regression soak
+.PHONY: help setup run demo-monitor test quick check format compare bench bench-peers bench-growth bench-reporting bench-scale regression soak
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 setup: .venv/installed ## install into .venv from the lock file
@@ -9,8 +9,13 @@ run: .venv/installed ## run the demo: SrTiO3, 3 defoci × 2 configurations
 	@.venv/bin/stemphony run config/config.yaml
 demo-monitor: .venv/installed ## show a monitor on http://127.0.0.1:8000/ while the demo reports to it
 	@.venv/bin/stemphony monitor demo
-test: .venv/installed ## all tests
-	@OMP_NUM_THREADS=1 .venv/bin/python -m pytest
+# One process more than processors, because the tests of Slurm mostly wait. tests/conftest.py says what runs side by side.
+WORKERS = $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n + 1 : 4)))
+PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
+test: .venv/installed ## run all tests, side by side: WORKERS=3
+	@$(PYTEST)
+quick: .venv/installed ## run the tests that need no Snakemake
+	@$(PYTEST) -m "not workflow and not slow" tests/unit tests/physics tests/scripts tests/golden
 soak: .venv/installed ## kill processes at random on a Slurm test cluster: KILLS=50 SEED=1 (root; minutes)
 	@OMP_NUM_THREADS=1 .venv/bin/python tests/cluster/soak.py --kills $(or $(KILLS),50) --seed $(or $(SEED),1)
 check: .venv/installed ## check lint, format and types

@@ -250,7 +250,7 @@ def test_sigint_cancels_jobs_and_sigterm_lets_them_finish(
         wait_for(lambda: len(list(campaign.gates.glob("*.reached.*"))) >= 2, "two jobs", DEADLINE_S)
         running.process.send_signal(signal.SIGINT)  # to this one process of them all
         outcome = running.end()
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     assert outcome.output.count(signal_received(signal.SIGINT)) == 1
     assert "cancelled. Nothing that was finished is lost" in outcome.output
     wait_for(lambda: not cluster.living(campaign.directory), "the jobs to be cancelled")
@@ -266,7 +266,7 @@ def test_sigint_cancels_jobs_and_sigterm_lets_them_finish(
         wait_for(lambda: "Will exit after finishing" in running.log.read_text(), "Snakemake to take notice")
         campaign.open_gate(0, 1, 2)
         outcome = running.end()
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     kept = campaign.written()
     assert len(kept) == 2
     assert campaign.typed().status == 0
@@ -305,7 +305,7 @@ def test_a_partition_that_does_not_exist_is_named(cluster: Cluster, clone: Path,
     campaign = make_campaign(cluster, clone, tmp_path, 1)
     arguments = ("--profile", "slurm", "--retries", "0", "--default-resources", "slurm_partition='nosuch'")
     outcome = campaign.stemphony(*arguments)
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     said = [line for line in outcome.output.splitlines() if line.startswith("Snakemake says: ")]
     assert any("invalid partition specified: nosuch" in line for line in said)
     assert campaign.submitted(cluster) == []

@@ -145,7 +145,7 @@ def test_ctrl_c_deletes_the_jobs_of_the_queue(clone: Path, env: dict[str, str], 
         wait_for(lambda: running.log.read_text().count("external jobid") == len(SMALL_JOBS), "jobs to be submitted")
         running.signal_all(signal.SIGINT)
         outcome = running.end()
-    assert outcome.status != 0
+    assert outcome.status != 0, outcome.output
     deleted = {number for call in grid_engine.calls(records, "qdel") for number in call}
     assert deleted == {file.name.removeprefix("pid-") for file in records.glob("pid-*")}
 

@@ -21,6 +21,7 @@ from stemphony.store import checkpoints, ledger, progress
 from support.campaign import heeding_hangup, wait_for
 from support.interrupted import Job
 
+pytestmark = pytest.mark.slow
 RESUMED = "goes on from the checkpoint of an earlier attempt, at "
 
 
@@ -130,7 +131,7 @@ def test_a_job_that_fails_by_itself_keeps_its_checkpoint(job, undisturbed):
     in_the_way = paths.checksum(job.output)
     in_the_way.mkdir()
     status, log = job.run()
-    assert status == 1
+    assert status == 1, log
     assert len([line for line in log.splitlines() if "cannot be written" in line]) == 1
     assert "Traceback" not in log
     assert job.kept > 0
@@ -150,7 +151,7 @@ def test_a_job_ends_before_its_time_is_over_and_another_attempt_goes_on(job, und
         assert started.end()[0] == 0
     job.output.unlink()
     status, log = job.run(**limit, STEMPHONY_JOB_BEGAN=str(time.monotonic() - 5945.0))
-    assert status == 1
+    assert status == 1, log
     (line,) = [line for line in log.splitlines() if "time limit" in line]
     # One more wave may be finished before the clock is looked at.
     assert re.sub(r"\d+ %", "0 %", line) == (
@@ -255,7 +256,7 @@ def test_a_disk_that_fills_up_while_a_job_writes_its_result(small_disk, env, und
     # Room for the small files of the job, not for its result.
     filler = fill(small_disk, leave=24_000)
     status, log = job.run()
-    assert status == 1
+    assert status == 1, log
     (said,) = [line for line in log.splitlines() if "configuration_0000.nc: cannot be written" in line]
     assert re.search(r"The file system has \d+\.\d MB left", said)
     assert "Traceback" not in log
@@ -271,7 +272,7 @@ def test_a_job_that_fails_notes_why_and_whether_it_has_another_try(job):
     os.truncate(job.result.specimen, 5000)
     for number, another_try in (("1", True), ("2", False)):
         status, log = job.run(STEMPHONY_TRY=number)
-        assert status == 1
+        assert status == 1, log
         noted = progress.state_of(job.result, 0, "p0d000", 0)
         assert (noted["state"], noted["another_try"]) == (progress.FAILED, another_try)
         assert "specimen.nc: is truncated or damaged" in noted["message"]
@@ -294,7 +295,7 @@ def test_a_results_folder_that_is_read_only_is_named_in_one_message(small_disk, 
     remount = ["mount", "-o", "remount,{}", str(small_disk)]
     subprocess.run([word.format("ro") for word in remount], check=True)
     status, log = job.run()
-    assert status == 1
+    assert status == 1, log
     assert "Traceback" not in log
     assert len(log.strip().splitlines()) == 1
     assert "cannot be written" in log
@@ -347,7 +348,7 @@ def test_a_waiting_job_ends_before_its_time_is_over(job):
         first.process.send_signal(signal.SIGSTOP)
         limit = {"STEMPHONY_RUNTIME_MIN": "100", "STEMPHONY_JOB_BEGAN": str(time.monotonic() - 5945.0)}
         status, log = job.run(**limit)
-        assert status == 1
+        assert status == 1, log
         assert "waited for what another process computes" in log
         assert "Traceback" not in log
         assert job.claim.exists()

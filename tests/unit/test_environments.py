@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 # Distributions whose modules have another name, and modules that come with another distribution.
 MODULES = {
     "yaml": "pyyaml", "netCDF4": "netcdf4", "urllib3": "requests", "werkzeug": "flask", "markupsafe": "flask",
+    "xdist": "pytest-xdist",
 }  # fmt: skip
 
 
@@ -103,56 +103,19 @@ def test_a_pin_file_without_a_checksum_or_with_another_version_is_noticed(tmp_pa
 
 # --- containers -----------------------------------------------------------------------------------------------------
 
-DOCKERFILE = (ENVS / "Dockerfile").read_text(encoding="utf-8")
-APPTAINER = (ENVS / "apptainer.def").read_text(encoding="utf-8")
-INSTALL = re.compile(r"^(?:RUN|   ) ?(python -m pip install .+)$", re.MULTILINE)
 
-
-def test_both_images_install_the_hashed_locks_and_nothing_else():
-    (of_docker,), (of_apptainer,) = INSTALL.findall(DOCKERFILE), INSTALL.findall(APPTAINER)
-    assert of_docker == of_apptainer
-    assert "--require-hashes" in of_docker.split()
-    assert re.findall(r"-r (\S+)", of_docker) == [f"envs/{name}.lock.txt" for name in NAMES]
-    assert len(re.findall(r"^RUN ", DOCKERFILE, re.MULTILINE)) == 1
-
-
-def test_both_images_have_the_python_of_the_conda_environments():
-    (base,), (bootstrap,) = re.findall(r"^FROM (\S+)$", DOCKERFILE, re.M), re.findall(r"^From: (\S+)$", APPTAINER, re.M)
-    assert base == bootstrap
-    assert base.startswith(f"python:{of_conda(ENVS / 'simulation.yaml')['python']}-")
-
-
-def test_both_images_hold_the_same_files_which_are_there():
-    of_docker = {word for line in re.findall(r"^COPY (.+) \S+$", DOCKERFILE, re.MULTILINE) for word in line.split()}
-    of_apptainer = dict(re.findall(r"^    (\S+) /opt/stemphony/(\S+)$", APPTAINER, re.MULTILINE))
-    # Docker copies the locks before the rest, so that an edit of that installs nothing anew.
-    assert of_apptainer == {name: name for name in of_docker if not name.startswith("envs/")}
-    for name in of_docker:
-        assert (ROOT / name).exists(), name
-    assert {"Snakefile", "workflow", "envs", "profiles", "config"} <= of_docker
-
-
-def test_both_images_start_the_same_program_with_the_same_variables():
-    (entry,), (script,) = (
-        re.findall(r"^ENTRYPOINT (.+)$", DOCKERFILE, re.M),
-        re.findall(r'^    exec (.+) "\$@"$', APPTAINER, re.M),
-    )
-    assert " ".join(json.loads(entry)) == script
-    lines = "\n".join(re.findall(r"^ENV (.+)$", DOCKERFILE, re.MULTILINE))
-    of_docker = dict(re.findall(r'(\w+)="([^"]*)"', lines))
-    of_apptainer = dict(re.findall(r'^    export (\w+)="?([^"\n]*)"?$', APPTAINER, re.MULTILINE))
-    # Apptainer keeps the user's name, home and folder, and with the home what `pip install --user` left there.
-    assert of_docker.keys() - of_apptainer.keys() == {"HOME", "USER", "STEMPHONY_CACHE_DIR"}
-    assert of_apptainer.keys() - of_docker.keys() == {"PYTHONNOUSERSITE"}
-    both = of_docker.keys() & of_apptainer.keys()
-    assert {name: of_docker[name].replace("$COMMIT", "{{ COMMIT }}") for name in both} == {
-        name: of_apptainer[name] for name in both
-    }
-
-
-def test_images_are_marked_as_not_built():
-    assert "NOT BUILT BY US" in DOCKERFILE
-    assert "NOT BUILT BY US" in APPTAINER
+def test_the_apptainer_image_is_made_as_the_docker_image():
+    """tests/environments/test_image.py runs the steps of the Dockerfile; no test runs those of the Apptainer image."""
+    docker = (ENVS / "Dockerfile").read_text(encoding="utf-8")
+    apptainer = (ENVS / "apptainer.def").read_text(encoding="utf-8")
+    (base,), (install,) = re.findall(r"^FROM (\S+)$", docker, re.M), re.findall(r"^RUN (.+)$", docker, re.M)
+    assert f"\nFrom: {base}\n" in apptainer
+    assert f"\n    {install}\n" in apptainer
+    copied = {word for line in re.findall(r"^COPY (.+) \S+$", docker, re.M) for word in line.split()}
+    # Docker copies the locks before the rest, so an edit of the rest installs nothing anew.
+    of_apptainer = dict(re.findall(r"^    (\S+) /opt/stemphony/(\S+)$", apptainer, re.M))
+    assert of_apptainer == {name: name for name in copied if not name.startswith("envs/")}
+    assert [name for name in copied if not (ROOT / name).exists()] == []
 
 
 # --- what is imported ------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.campaign import TINY, Campaign, Outcome, arrays, changed, clean_environment, make_clone
+from support.shared import made_once
 from support.status_server import EchoServer
 
 HERE = Path(__file__).parent
@@ -46,13 +47,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Environment of all processes: one thread per library, one cache of FFT plans for the whole session."""
-    return clean_environment(tmp_path_factory.mktemp("cache"))
+    return made_once(tmp_path_factory, "cache", clean_environment)
 
 
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone of the repository, in a folder with a space in its name."""
-    return make_clone(tmp_path_factory.mktemp("clone") / "a clone of it")
+    return made_once(tmp_path_factory, "clone", lambda folder: make_clone(folder / "a clone of it"))
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,11 @@ class Reported(Finished):
 @pytest.fixture(scope="session")
 def tiny(clone: Path, env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Reported:
     """TINY, computed once with status reports to the receiver of STEMsalabim's documentation."""
-    folder = tmp_path_factory.mktemp("tiny") / "tiny campaign"
+    return made_once(tmp_path_factory, "tiny", lambda folder: compute_tiny(clone, env, folder / "tiny campaign"))
+
+
+def compute_tiny(clone: Path, env: dict[str, str], folder: Path) -> Reported:
+    """Compute TINY, record what the receiver gets, and look at all command lines meanwhile."""
     with EchoServer() as server:
         # The original's receiver has the one route `/`: the token stands in the query.
         block = {"reporting": True, "url": f"{server.url}?token={PATH_TOKEN}", "auth_user": USER, "auth_pass": PASSWORD}
@@ -119,9 +124,12 @@ def command_lines() -> set[str]:
 @pytest.fixture(scope="session")
 def slow(clone: Path, env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """SLOW, computed once without any disturbance."""
-    campaign = Campaign.make(clone, tmp_path_factory.mktemp("slow") / "slow campaign", SLOW, env)
-    outcome = campaign.succeed()
-    return Finished(campaign, outcome, arrays(campaign.result.merged))
+
+    def compute(folder: Path) -> Finished:
+        campaign = Campaign.make(clone, folder / "slow campaign", SLOW, env)
+        return Finished(campaign, campaign.succeed(), arrays(campaign.result.merged))
+
+    return made_once(tmp_path_factory, "slow", compute)
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def test_run_says_the_progress_once_per_tenth_without_a_terminal(run: tuple[Camp
 def test_run_again_has_nothing_to_compute(run: tuple[Campaign, Outcome]):
     campaign, _ = run
     outcome = campaign.stemphony()
-    assert outcome.status == 0
+    assert outcome.status == 0, outcome.output
     assert "nothing to compute: all results are up to date." in outcome.output
     assert outcome.output.splitlines()[-3].startswith("result")
 
@@ -142,7 +142,7 @@ def test_run_says_which_job_failed_and_the_end_of_its_log(quiet_copy: Campaign):
     checksum.unlink()
     checksum.mkdir()
     outcome = quiet_copy.stemphony()
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     assert "failed: defocus 5 nm, configuration 1: " in outcome.output
     assert re.search(r"end of .*defocus_p5d000/configuration_0001\.log:", outcome.output)
     assert "Run the same command again: only what is missing is computed." in outcome.output
@@ -152,7 +152,7 @@ def test_run_says_which_job_failed_and_the_end_of_its_log(quiet_copy: Campaign):
 def test_run_hands_further_arguments_to_snakemake_and_shows_what_it_says_to_them(quiet_copy: Campaign):
     quiet_copy.job_file("p5d000/0001").unlink()
     outcome = quiet_copy.stemphony("--dry-run")
-    assert outcome.status == 0
+    assert outcome.status == 0, outcome.output
     assert "--dry-run" in outcome.output.splitlines()[0]
     assert outcome.jobs == {"p5d000/0001"} | AFTER_JOBS
     assert "finished" not in outcome.output
@@ -174,7 +174,7 @@ def test_a_mistake_in_the_config_is_one_message(
     campaign = Campaign.make(tiny.campaign.clone, tmp_path / "mistaken", tiny.campaign.settings, tiny.campaign.env)
     campaign.change(**block)
     outcome = campaign.stemphony()
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     assert message in outcome.output
     assert "Traceback" not in outcome.output
     command, *message_lines = [line for line in outcome.output.splitlines() if line.strip()]
@@ -196,7 +196,7 @@ def test_snakemake_by_itself_shows_the_same_message(tiny: Reported, tmp_path: Pa
     campaign = Campaign.make(tiny.campaign.clone, tmp_path / "mistaken", tiny.campaign.settings, tiny.campaign.env)
     campaign.change(probe={"energy_kv": 200.0})
     outcome = campaign.snakemake()
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     assert "energy_kev" in outcome.output
     assert "Traceback" not in outcome.output
 
@@ -213,7 +213,7 @@ def test_a_profile_whose_plugin_is_not_installed_is_one_message_with_what_to_do(
     if importlib.util.find_spec(f"snakemake_executor_plugin_{executor.replace('-', '_')}"):
         pytest.skip(f"the plugin for {executor} is installed")
     outcome = quiet_copy.stemphony("--profile", profile)
-    assert outcome.status != 0
+    assert outcome.status != 0, outcome.output
     (message,) = said_of_the_executor(outcome)
     assert message.startswith(f"stemphony: the executor '{executor}' needs Snakemake's plugin ")
     lock = quiet_copy.clone / "envs" / "executors.lock.txt"
@@ -225,7 +225,7 @@ def test_a_profile_whose_plugin_is_not_installed_is_one_message_with_what_to_do(
 
 def test_an_executor_that_does_not_exist_is_one_message(quiet_copy: Campaign):
     outcome = quiet_copy.stemphony("--executor", "slrum")
-    assert outcome.status != 0
+    assert outcome.status != 0, outcome.output
     (message,) = said_of_the_executor(outcome)
     assert message.startswith("stemphony: Snakemake has no executor 'slrum'")
 

@@ -145,7 +145,7 @@ def test_a_key_that_stands_twice_is_refused_by_snakemake_too(tiny: Reported, tmp
     campaign = tiny.copy(tmp_path / "twice")
     campaign.config.write_text(campaign.config.read_text() + "\nscan: {points: [7, 7]}\n")
     outcome = campaign.snakemake("--dry-run")
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     assert "scan" in outcome.output
     assert "second time" in outcome.output
     assert "Traceback" not in outcome.output

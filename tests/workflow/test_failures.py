@@ -83,7 +83,7 @@ def test_a_job_that_fails_costs_itself_only(tiny: Reported, tmp_path: Path):
     with receiver(campaign) as server:
         outcome = campaign.snakemake()
         events = list(server.events)
-        assert outcome.status == 1
+        assert outcome.status == 1, outcome.output
         assert outcome.jobs == TINY_JOBS
         others = TINY_JOBS - {"p5d000/0000"}
         for job in others:
@@ -228,7 +228,7 @@ def test_ctrl_c_to_stemphony_run_is_one_message_and_the_same_command_completes(s
         campaign.wait_for_jobs(2, 2)
         running.signal_all(signal.SIGINT)
         outcome = running.end()
-    assert outcome.status != 0
+    assert outcome.status != 0, outcome.output
     assert "cancelled. Nothing that was finished is lost: run the same command to go on." in outcome.output
     assert "Traceback" not in outcome.output
     assert "failed: " not in outcome.output
@@ -247,7 +247,7 @@ def test_sigterm_lets_running_jobs_finish_and_the_same_command_completes(slow: F
             (job,) = campaign.states(2)
             running.process.send_signal(signal.SIGTERM)
             outcome = running.end()
-        assert outcome.status == 1
+        assert outcome.status == 1, outcome.output
         assert "stemphony: SIGTERM: no other pair is begun" in outcome.output
         events = list(server.events)
         assert ends(events) == ["CANCELLED"]
@@ -289,7 +289,7 @@ def test_a_killed_run_is_unlocked_and_completed_and_a_living_one_is_respected(sl
     noted = holder_of(campaign).read_text()
     holder_of(campaign).write_text(json.dumps({**json.loads(noted), "host": "another-machine"}))
     refused = campaign.stemphony()
-    assert refused.status == 1
+    assert refused.status == 1, refused.output
     assert "another-machine" in refused.output
     assert "Traceback" not in refused.output
     assert sorted(locks.iterdir()) == held
@@ -399,7 +399,7 @@ def test_a_lock_without_a_trace_is_left_alone(quiet_copy: Campaign):
     locks.mkdir(exist_ok=True)
     (locks / "0.output.lock").write_text("results/tiny/stem.nc\n")
     outcome = quiet_copy.stemphony()
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     assert "left no trace of its process" in outcome.output
     assert "snakemake --unlock" in outcome.output
     assert (locks / "0.output.lock").exists()
@@ -511,7 +511,7 @@ def test_a_damaged_identity_stops_the_run_with_a_message(quiet_copy: Campaign):
     quiet_copy.result.identity.write_text("{")
     quiet_copy.job_file("p0d000/0000").unlink()
     outcome = quiet_copy.snakemake()
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     assert "simulation.json is damaged" in outcome.output
 
 

@@ -58,7 +58,7 @@ def test_sigint_to_the_command_alone_is_ctrl_c(slow: Finished, campaign: Campaig
             os.kill(pid, signal.SIGCONT)
         outcome = running.end()
         assert not any(process_start(pid) for pid in jobs)
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     assert outcome.output.count(signal_received(signal.SIGINT)) == 1
     assert "cancelled. Nothing that was finished is lost: run the same command to go on." in outcome.output
     assert {state["message"] for state in campaign.states(2).values()} == {"interrupted"}
@@ -79,7 +79,7 @@ def test_sigterm_to_the_command_alone_lets_the_jobs_that_run_finish(slow: Finish
         for pid in jobs:
             os.kill(pid, signal.SIGCONT)
         outcome = running.end()
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     assert outcome.output.count(signal_received(signal.SIGTERM)) == 1
     kept = campaign.written()
     assert len(kept) == 2

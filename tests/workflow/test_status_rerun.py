@@ -228,7 +228,7 @@ def test_a_file_of_another_campaign_is_unusable(slow: Finished, quiet_copy: Camp
 @pytest.mark.parametrize("command", ["status", "rerun", "preview"])
 def test_a_folder_that_is_no_result_is_one_message(quiet_copy: Campaign, command: str):
     outcome = quiet_copy.command(command, quiet_copy.folder)
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     assert outcome.output.startswith("stemphony: ")
     assert len(outcome.output.splitlines()) == 1
     assert "is no result of a simulation" in outcome.output
@@ -353,7 +353,7 @@ def test_what_is_not_done_is_computed_and_merged(tiny: Reported, broken: Campaig
     assert broken.written().items() > before.items()
     assert_same_arrays(broken.result.merged, tiny.arrays)
     again = rerun(broken)
-    assert again.status == 0
+    assert again.status == 0, again.output
     assert "nothing to compute: all 4 pairs are done and merged" in again.output
     assert broken.to_run() == set()
 
@@ -448,7 +448,7 @@ def test_after_nothing_to_compute_files_that_are_not_usable_are_told(quiet_copy:
     os.truncate(quiet_copy.job_file("p0d000/0001"), 5000)
     dated([quiet_copy.job_file("p0d000/0001")], -3600)
     outcome = quiet_copy.stemphony()
-    assert outcome.status == 0
+    assert outcome.status == 0, outcome.output
     assert "nothing to compute" in outcome.output
     assert "But 1 of 4 job files are not usable: stemphony status" in outcome.output
     assert rerun(quiet_copy).status == 0
@@ -463,7 +463,7 @@ def test_a_result_that_a_refused_merge_has_left_is_not_said_to_be_merged_from_wh
     quiet_copy.job_file("p0d000/0001").unlink()
     flip_one_bit(quiet_copy.job_file("p5d000/0000"))
     refused = quiet_copy.stemphony()
-    assert refused.status == 1
+    assert refused.status == 1, refused.output
     assert "1 of 4 job files are not usable" in refused.output
     assert "that the merge refuses, and merge: stemphony rerun --verify " in refused.output
     assert "Run the same command again" not in refused.output
@@ -504,7 +504,7 @@ def test_a_second_rerun_that_begins_at_the_same_moment_touches_nothing(quiet_cop
         outcome = rerun(quiet_copy, "--defocus", "5", "--configuration", "1")
     finally:
         os.close(descriptor)
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     (line,) = outcome.output.splitlines()
     assert "another `stemphony rerun`" in line
     assert "Wait for it, or end it first" in line
@@ -539,7 +539,7 @@ def test_a_rerun_that_fails_keeps_the_old_result(tiny: Reported, quiet_copy: Cam
     with netCDF4.Dataset(quiet_copy.result.specimen, "a") as root:
         root["positions"][0, 0] += 0.1  # every job refuses it
     outcome = rerun(quiet_copy, "--defocus", "5")
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     quiet_copy.result.specimen.write_bytes(specimen)
     assert quiet_copy.written() == before
     assert checksum.read_text() == kept
@@ -565,7 +565,7 @@ def test_a_rerun_beside_a_living_one_is_refused_and_leaves_its_kept_files(slow: 
         wait_for(lambda: not file.exists(), "Snakemake to delete the old file")
         os.kill(job["pid"], signal.SIGSTOP)
         refused = rerun(campaign, *chosen)
-        assert refused.status == 1
+        assert refused.status == 1, refused.output
         assert "is in use by a run that is alive (process " in refused.output
         assert len(refused.output.splitlines()) == 1
         assert kept_of(file).read_bytes() == before
@@ -640,7 +640,7 @@ def test_a_damaged_pair_is_repaired(tiny: Reported, quiet_copy: Campaign):
 def test_a_dry_run_says_it_and_does_nothing(broken: Campaign):
     before = {path: path.stat().st_mtime_ns for path in broken.directory.rglob("*")}
     outcome = rerun(broken, "--dry-run")
-    assert outcome.status == 0
+    assert outcome.status == 0, outcome.output
     assert "computes 2 pairs again" in outcome.output
     assert {path: path.stat().st_mtime_ns for path in broken.directory.rglob("*")} == before
 
@@ -649,7 +649,7 @@ def test_a_dry_run_says_it_and_does_nothing(broken: Campaign):
 def test_a_config_that_is_not_there_is_refused_also_when_there_is_nothing_to_do(quiet_copy: Campaign, dry: tuple):
     assert "nothing to compute" in rerun(quiet_copy, *dry).output
     outcome = rerun(quiet_copy, *dry, "--config", "nope.yaml")
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     (line,) = outcome.output.splitlines()
     assert "nope.yaml cannot be read: No such file or directory." in line
 
@@ -657,7 +657,7 @@ def test_a_config_that_is_not_there_is_refused_also_when_there_is_nothing_to_do(
 def test_an_edited_config_is_refused_because_it_would_compute_more(broken: Campaign):
     broken.change(probe={"semiangle_mrad": 19.0})
     outcome = rerun(broken)
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     assert "was edited since the last run (physics, optics, specimen or scan)" in outcome.output
     assert "stemphony run " in outcome.output
     assert "Traceback" not in outcome.output
@@ -666,7 +666,7 @@ def test_an_edited_config_is_refused_because_it_would_compute_more(broken: Campa
 def test_a_copy_elsewhere_is_refused_because_a_run_would_begin_from_nothing(broken: Campaign):
     elsewhere = shutil.copytree(broken.result.root, broken.folder / "kept" / "tiny")
     outcome = broken.command("rerun", elsewhere)
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     assert "so it is a copy, and a run would begin from nothing" in outcome.output
     assert "4 pairs: 2 done, " in broken.command("status", elsewhere).output
 
@@ -680,7 +680,7 @@ def test_a_copy_elsewhere_is_refused_because_a_run_would_begin_from_nothing(brok
 )
 def test_a_pair_that_is_none_is_one_message(quiet_copy: Campaign, arguments: list[str], message: str):
     outcome = rerun(quiet_copy, *arguments)
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     assert message in outcome.output
     assert len(outcome.output.splitlines()) == 1
 
@@ -725,12 +725,12 @@ def test_a_preview_of_all_pairs_is_the_result(tiny: Reported, quiet_copy: Campai
 def test_a_preview_of_nothing_or_over_the_result_is_refused(quiet_copy: Campaign):
     stem = quiet_copy.result.merged.read_bytes()
     over = quiet_copy.command("preview", quiet_copy.result.root, "--output", quiet_copy.result.merged)
-    assert over.status == 1
+    assert over.status == 1, over.output
     assert "is a file of the simulation itself" in over.output
     for job in TINY_JOBS:
         quiet_copy.job_file(job).unlink()
     nothing = quiet_copy.command("preview", quiet_copy.result.root)
-    assert nothing.status == 1
+    assert nothing.status == 1, nothing.output
     assert "none of 4 pairs is finished" in nothing.output
     assert quiet_copy.result.merged.read_bytes() == stem
     assert not quiet_copy.result.preview.exists()
@@ -743,7 +743,7 @@ def test_a_preview_replaces_an_earlier_one_and_nothing_else(quiet_copy: Campaign
     for file in precious:
         before = file.read_bytes()
         refused = quiet_copy.command("preview", quiet_copy.result.root, "--output", file)
-        assert refused.status == 1
+        assert refused.status == 1, refused.output
         assert len(refused.output.splitlines()) == 1
         assert f"{file} exists and is not a preview" in refused.output
         assert file.read_bytes() == before

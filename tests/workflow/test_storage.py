@@ -70,7 +70,7 @@ def test_a_disk_that_is_full_while_the_merge_writes_costs_the_merge_only(quiet_c
         before = campaign.written()
         ballast = fill(campaign.result.root, 40)
         outcome = campaign.stemphony()
-        assert outcome.status == 1
+        assert outcome.status == 1, outcome.output
         assert "Traceback" not in outcome.output
         assert outcome.output.count("stem.nc: cannot be written") == 1, outcome.output
         assert re.search(r"The file system has \d+\.\d MB left", outcome.output)
@@ -92,7 +92,7 @@ def test_a_working_directory_whose_disk_is_full_is_told_so(quiet_copy: Campaign,
         before = campaign.written()
         ballast = fill(campaign.directory, 0)
         outcome = campaign.stemphony()
-        assert outcome.status == 1
+        assert outcome.status == 1, outcome.output
         assert "disk" in outcome.output.partition("--cores")[2], outcome.output
         assert "Traceback" not in outcome.output
         assert campaign.written() == before
@@ -110,7 +110,7 @@ def test_a_disk_that_is_full_before_a_run_begins_is_one_message(quiet_copy: Camp
     with disk_under(campaign.directory / ".snakemake"):
         ballast = fill(campaign.directory / ".snakemake", left_kb)
         outcome = campaign.stemphony()
-        assert outcome.status == 1
+        assert outcome.status == 1, outcome.output
         assert "Traceback" not in outcome.output
         assert "Errno" not in outcome.output
         (line,) = [
@@ -131,7 +131,7 @@ def test_a_disk_that_is_full_before_the_merge_begins_is_told_with_what_is_kept(q
         before = campaign.written()
         ballast = fill(campaign.directory / ".snakemake", 60)
         outcome = campaign.stemphony()
-        assert outcome.status == 1
+        assert outcome.status == 1, outcome.output
         (line,) = [line for line in outcome.output.splitlines() if line.startswith("the disk of ")]
         assert f"{campaign.directory}/.snakemake/" in line
         assert "MB left), or your quota on it, is full" in line
@@ -211,7 +211,7 @@ def test_a_file_that_appears_late_is_waited_for(late: Campaign, tiny: Reported):
 def test_a_file_that_appears_later_than_that_fails_its_pair_alone(late: Campaign, quiet_copy: Campaign, tiny: Reported):
     before = late.written()
     outcome = late.snakemake("--latency-wait", "0", "--retries", "0")
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     assert "latency-wait" in outcome.output
     assert late.written().items() >= before.items()
     wait_for(late.job_file("p5d000/0000").exists, "the file")

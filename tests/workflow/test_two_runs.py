@@ -44,7 +44,7 @@ def test_of_two_snakemake_that_want_the_same_files_the_second_is_refused(slow: F
         os.kill(job["pid"], signal.SIGSTOP)
         first.log = first.log.rename(tmp_path / "first.out")
         second = campaign.snakemake()
-        assert second.status == 1
+        assert second.status == 1, second.output
         assert "Directory cannot be locked" in second.output
         os.kill(job["pid"], signal.SIGCONT)
         outcome = first.end()
@@ -64,7 +64,7 @@ def test_a_wrapper_that_is_killed_alone_leaves_a_snakemake_that_finishes(slow: F
         os.kill(running.process.pid, signal.SIGKILL)
         running.end()
         refused = campaign.stemphony()
-        assert refused.status == 1
+        assert refused.status == 1, refused.output
         assert f"in use by a run that is alive (process {pid})" in refused.output
         wait_for(lambda: not process_start(pid), "Snakemake to finish by itself")
     assert campaign.result.merged.stat().st_mtime_ns > before

@@ -53,7 +53,7 @@ def test_a_receiver_that_takes_the_event(tmp_path, capsys):
         config = config_for(tmp_path, server.url, auth_user="u", auth_pass=CANARY, parameters={"token": CANARY})
         status, said = run(capsys, "report", "test", config)
         (event,) = [entry.json for entry in server.received]
-    assert status == 0
+    assert status == 0, said
     assert "ok: status 200" in said
     assert CANARY not in said
     assert event["event"] == "TEST"
@@ -83,7 +83,7 @@ def test_a_receiver_that_does_not(tmp_path, mode, words):
     with FaultServer(mode) as server:
         status, said = ask(config_for(tmp_path, f"{server.url}{CANARY}?q={CANARY}"))
         assert len(server.received) == 1
-    assert status == 1
+    assert status == 1, said
     assert f": {words}" in said
     assert CANARY not in said
 
@@ -91,14 +91,14 @@ def test_a_receiver_that_does_not(tmp_path, mode, words):
 def test_a_receiver_whose_answer_does_not_end(tmp_path):
     with FaultServer("drip-body") as server:
         status, said = ask(config_for(tmp_path, server.url))
-    assert status == 0
+    assert status == 0, said
     assert "ok: status 200" in said
     assert "note: answer too slow. The receiver takes an event and does not end its answer" in said
 
 
 def test_a_port_where_nobody_listens(tmp_path, capsys):
     status, said = run(capsys, "report", "test", config_for(tmp_path, f"http://127.0.0.1:{closed_port()}/"))
-    assert status == 1
+    assert status == 1, said
     assert "connection refused. Nothing listens at that port." in said
 
 
@@ -108,7 +108,7 @@ def test_a_host_that_does_not_exist(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     status, said = run(capsys, "report", "test", config_for(tmp_path, "http://nowhere.invalid/"))
-    assert status == 1
+    assert status == 1, said
     assert "no such host. DNS does not know the host." in said
 
 
@@ -119,7 +119,7 @@ def test_a_host_without_a_route(tmp_path, capsys, monkeypatch, code, words):
 
     monkeypatch.setattr(socket.socket, "connect", connect)
     status, said = run(capsys, "report", "test", config_for(tmp_path, "http://127.0.0.1:1/"))
-    assert status == 1
+    assert status == 1, said
     assert words in said
 
 
@@ -130,7 +130,7 @@ def test_packets_that_vanish(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", connect)
     status, said = run(capsys, "report", "test", config_for(tmp_path, "http://127.0.0.1:1/"))
-    assert status == 1
+    assert status == 1, said
     assert "no connection in time. Nothing answers at that address" in said
 
 
@@ -139,7 +139,7 @@ def test_https_where_there_is_none(tmp_path, capsys):
         config = config_for(tmp_path, server.url.replace("http://", "https://"))
         # The handshake of a client looks to this server like half a request.
         status, said = run(capsys, "report", "test", config)
-    assert status == 1
+    assert status == 1, said
     assert any(
         f": {word}. {report.ADVICE_ON_TROUBLE[word]}" in said
         for word in (Trouble.NO_TLS, Trouble.CLOSED, Trouble.NO_HANDSHAKE)
@@ -151,7 +151,7 @@ def test_https_where_somebody_waits_for_a_line(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as server:
         config = config_for(tmp_path, f"https://127.0.0.1:{server.getsockname()[1]}/")
         status, said = ask(config)
-    assert status == 1
+    assert status == 1, said
     assert "no TLS handshake in time. Somebody listens there and does not begin to speak https" in said
 
 
@@ -171,7 +171,7 @@ def test_every_trouble_has_its_advice():
 def test_a_config_that_reports_nothing_is_tested_all_the_same(tmp_path, capsys):
     with EchoServer() as server:
         status, said = run(capsys, "report", "test", config_for(tmp_path, server.url, reporting=False))
-    assert status == 0
+    assert status == 0, said
     assert "reporting is false" in said
 
 
@@ -186,7 +186,7 @@ def test_a_config_that_reports_nothing_is_tested_all_the_same(tmp_path, capsys):
 )
 def test_mistakes_in_the_config_have_messages(tmp_path, capsys, block, words):
     status, said = run(capsys, "report", "test", config_for(tmp_path, **{"url": "http://127.0.0.1:1/", **block}))
-    assert status == 1
+    assert status == 1, said
     assert words in said
 
 
@@ -210,11 +210,11 @@ def test_replay_takes_url_and_credentials_from_the_config_of_the_run(tmp_path, c
         status, said = run(capsys, "report", "replay", result.root)
         assert [(entry.json["seq"], entry.json["group"]) for entry in server.received] == [(n, "em") for n in range(3)]
         assert all("authorization" in entry.headers for entry in server.received)
-        assert status == 0
+        assert status == 0, said
         assert "3 delivered. None is left." in said
         assert CANARY not in said
         status, said = run(capsys, "report", "replay", result.root)
-        assert status == 0
+        assert status == 0, said
         assert "nothing to send" in said
         assert len(server.received) == 3
 
@@ -222,19 +222,19 @@ def test_replay_takes_url_and_credentials_from_the_config_of_the_run(tmp_path, c
 def test_replay_from_another_config(tmp_path, capsys):
     result = left_behind(tmp_path / "results/x", tmp_path / "is gone.yaml")
     status, said = run(capsys, "report", "replay", result.root)
-    assert status == 1
+    assert status == 1, said
     assert "is gone.yaml" in said
     assert "--config FILE" in said
     with EchoServer() as server:
         status, said = run(capsys, "report", "replay", "--config", config_for(tmp_path, server.url), result.root)
-        assert status == 0
+        assert status == 0, said
         assert len(server.received) == 3
 
 
 def test_replay_of_all_results_here(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, said = run(capsys, "report", "replay")
-    assert status == 1
+    assert status == 1, said
     assert "there is no result with status reports" in said
     with EchoServer() as server:
         config = config_for(tmp_path, server.url)
@@ -242,7 +242,7 @@ def test_replay_of_all_results_here(tmp_path, capsys, monkeypatch):
             left_behind(tmp_path / "results" / name, config)
         (tmp_path / "results/c").mkdir()
         status, said = run(capsys, "report", "replay")
-        assert status == 0
+        assert status == 0, said
         assert len(server.received) == 6
     assert said.count("None is left.") == 2
 
@@ -260,14 +260,14 @@ def test_replay_to_a_dead_receiver_says_what_is_left_and_why(tmp_path):
 
 def test_replay_of_what_is_no_result(tmp_path, capsys):
     status, said = run(capsys, "report", "replay", tmp_path)
-    assert status == 1
+    assert status == 1, said
     assert "Give the folder of a result" in said
 
 
 def test_replay_without_a_known_config(tmp_path, capsys):
     result = left_behind(tmp_path / "results/x", None)
     status, said = run(capsys, "report", "replay", result.root)
-    assert status == 1
+    assert status == 1, said
     assert "names no config file" in said
 
 
@@ -275,7 +275,7 @@ def test_replay_says_what_was_refused_for_good(tmp_path, capsys):
     with FaultServer("ok", "422", "ok") as server:
         result = left_behind(tmp_path / "results/x", config_for(tmp_path, server.url))
         status, said = run(capsys, "report", "replay", result.root)
-    assert status == 0
+    assert status == 0, said
     assert "2 delivered, 1 refused for good and put aside" in said
 
 
@@ -334,7 +334,7 @@ def test_notes_that_cannot_be_removed_are_said_and_hold_no_other_result(tmp_path
         monkeypatch.setattr(delivery, "forget", refuse)
         status, said = run(capsys, "report", "replay", "--everything", kept.root, fine.root)
         assert len(server.received) == 3
-    assert status == 1
+    assert status == 1, said
     assert "the notes of what was delivered cannot be removed (PermissionError)" in said
 
 
@@ -350,7 +350,7 @@ def test_a_result_that_cannot_be_sent_holds_no_other(tmp_path, capsys, monkeypat
         delivered.plan.write_text(json.dumps({"config_files": ["is not needed any more.yaml"]}))
         status, said = run(capsys, "report", "replay")
         assert len(server.received) == 6
-    assert status == 1
+    assert status == 1, said
     assert "results/a: not sent. config: the file" in said
     assert f"results/b: not sent. {ResultPaths(Path('results/b')).plan} names no config file" in said
     assert "results/c: 3 delivered. None is left." in said

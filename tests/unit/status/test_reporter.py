@@ -399,7 +399,7 @@ def test_process_ends_under_faults(tmp_path, mode):
     with FaultServer(mode) as server:
         command = [sys.executable, "-c", EXIT, server.url, str(tmp_path)]
         result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
-    assert result.returncode == 0
+    assert result.returncode == 0, result.stdout + result.stderr
     assert "Traceback" not in result.stderr
     assert "Fatal" not in result.stderr
 

@@ -1,0 +1,43 @@
+"""Which tests run beside which, where pytest-xdist runs several processes of pytest, as `make test` does.
+
+All tests of one file run in one process, so its module fixtures are made once. All tests that use one service of the
+whole machine run in one process, one after the other. Long groups start first, so that short ones fill the gaps.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+ALONE = ("cluster", "environments")
+"""Folders whose tests share one service: the Slurm cluster, and conda with its channels and package cache."""
+
+LONGEST_FIRST = ("cluster", "environments", "workflow", "monitor", "scripts", "physics", "unit", "golden")
+"""Folders of `tests` by what one of their files costs."""
+
+
+def group_of(nodeid: str) -> str:
+    """Name of the group of a test ``tests/folder/…/test_file.py::test_…``; one group runs in one process."""
+    file = nodeid.partition("::")[0]
+    folder = file.split("/")[1]
+    return folder if folder in ALONE else file
+
+
+class Groups(LoadScopeScheduling):
+    """Hands whole groups to processes, in the order in which they were collected."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+# Groups by markers (`--dist loadgroup`) do nothing here: pytest-xdist 3.8 notes them where pytest 9.2 does not look.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return Groups(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {folder: number for number, folder in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.nodeid.split("/")[1], len(rank)))
