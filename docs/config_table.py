@@ -1,4 +1,4 @@
-"""Write the table of config keys in config/README.md from the schema: `python docs/config_table.py`."""
+"""Write the table of config keys in config/README.md from the schemas: `python docs/config_table.py`."""
 
 from __future__ import annotations
 
@@ -9,21 +9,27 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
+SCHEMAS = ROOT / "workflow" / "schemas"
 PAGE = ROOT / "config" / "README.md"
 BEGIN, END = "<!-- keys: begin -->\n", "<!-- keys: end -->\n"
 
 
 def table() -> str:
     """Markdown table of every key with its default and meaning."""
-    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    schema = _schema("config.schema.yaml")
     rows = ["| key | default | allowed, meaning |", "|---|---|---|"]
     for block, rule in schema["properties"].items():
+        rule = _schema(rule["$ref"]) if "$ref" in rule else rule
         for key, sub in rule["properties"].items():
             required = key in rule.get("required", ())
             default = "**required**" if required else f"`{json.dumps(sub.get('default'), ensure_ascii=False)}`"
             rows.append(f"| `{block}.{key}` | {default} | {_meaning(sub)} |")
     return "\n".join(rows) + "\n"
+
+
+def _schema(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((SCHEMAS / name).read_text(encoding="utf-8"))
+    return content
 
 
 def _meaning(rule: dict[str, Any]) -> str:

@@ -817,7 +817,7 @@ def test_a_backup_of_a_live_database_is_whole(tmp_path: Path, capsys: pytest.Cap
         assert sums[0] == sums[1] > 0
     connection.close()
     assert main(["monitor", "backup", str(copy), "--db", running.db]) == 1
-    assert "nothing is overwritten" in capsys.readouterr().err
+    assert "A backup overwrites nothing" in capsys.readouterr().err
     with MonitorProcess(tmp_path, db=str(copy)) as restored:
         assert restored.get("/api/simulations").json["simulations"]
 

@@ -118,6 +118,7 @@ def test_a_package_is_imported_only_where_it_belongs(package, allowed):
     [
         ("ase", ()),
         ("gemmi", ()),
+        ("libconf", ()),
         ("spglib", ()),
         ("matplotlib", ()),
         ("jsonschema", ()),

@@ -181,7 +181,7 @@ def test_a_config_that_reports_nothing_is_tested_all_the_same(tmp_path, capsys):
         ({"url": ""}, "http_reporting.url`: is empty"),
         ({"ca_file": __file__}, "http_reporting.ca_file`: holds no certificate that can be read"),
         ({"auth_user": "u", "auth_pass_env": "NO_SUCH_VARIABLE_HERE"}, "is not set or empty"),
-        ({"urll": "x"}, "Do you mean `url`?"),
+        ({"urll": "x"}, "did you mean `url`?"),
     ],
 )
 def test_mistakes_in_the_config_have_messages(tmp_path, capsys, block, words):

@@ -521,10 +521,17 @@ def test_a_number_that_may_be_secret_is_in_no_hint():
 
 def test_only_two_keys_of_the_reporting_block_may_be_stored():
     complete = validate(
-        minimal(http_reporting={"reporting": True, "url": SECRET, "auth_pass": SECRET, "parameters": {"t": SECRET}})
+        minimal(
+            http_reporting={
+                "reporting": True,
+                "url": f"http://{SECRET}",
+                "auth_pass": SECRET,
+                "parameters": {"t": SECRET},
+            }
+        )
     )
     assert without_secrets(complete)["http_reporting"] == {"reporting": True, "via": "job"}
-    assert complete["http_reporting"]["url"] == SECRET
+    assert complete["http_reporting"]["url"] == f"http://{SECRET}"
     assert SECRET not in str(without_secrets(complete))
 
 

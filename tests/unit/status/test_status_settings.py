@@ -11,7 +11,8 @@ from pathlib import Path
 import certifi
 import pytest
 from stemphony.errors import ConfigError
-from stemphony.status.settings import DEFAULTS, load, load_in_job, resolve
+from stemphony.status.block import completed
+from stemphony.status.settings import ReportingSettings, load, load_in_job, resolve
 
 CANARY = "CANARY-7f3a"
 ON = {"reporting": True, "url": "http://127.0.0.1:5000/"}
@@ -35,8 +36,9 @@ def test_empty_block_is_off():
 
 
 def test_block_may_have_its_defaults_filled_in():
-    assert resolve(DEFAULTS, Path()) == resolve({}, Path())
-    assert resolve({**DEFAULTS, **ON, "auth_user": None}, Path()) == resolve(ON, Path())
+    defaults = completed({})
+    assert resolve(defaults, Path()) == resolve({}, Path()) == ReportingSettings()
+    assert resolve({**defaults, **ON, "auth_user": None}, Path()) == resolve(ON, Path())
 
 
 def test_off_demands_nothing_but_still_checks(tmp_path):
@@ -209,7 +211,10 @@ BAD = [
     ({**ON, "auth_pass": CANARY, "auth_pass_env": "X"}, "http_reporting.auth_pass_env"),
     ({**ON, "auth_pass_env": "X", "auth_pass_file": CANARY}, "http_reporting.auth_pass_file"),
     ({**ON, "ca_file": "missing.pem"}, "http_reporting.ca_file"),
-    ({**ON, "via": "pigeon"}, "http_reporting.via"),
+    ({**ON, "via": CANARY}, "http_reporting.via"),
+    ({**ON, "progress_event": CANARY}, "http_reporting.progress_event"),
+    ([CANARY], "http_reporting"),
+    (CANARY, "http_reporting"),
     ({**ON, "via": ["job"]}, "http_reporting.via"),
     ({**ON, "progress_event": "PERCENT"}, "http_reporting.progress_event"),
     ({**ON, "progress_min_interval_s": -1}, "http_reporting.progress_min_interval_s"),

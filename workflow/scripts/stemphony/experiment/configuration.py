@@ -19,6 +19,7 @@ from stemphony.errors import ConfigError
 from stemphony.experiment.contradictions import refuse_contradictions
 from stemphony.experiment.mistakes import dotted, explain, kind
 from stemphony.experiment.stemsalabim_parameters import is_parameter_file
+from stemphony.status import block as reporting_block
 from stemphony.status import stemsalabim
 
 SCHEMA_FILE = Path(__file__).resolve().parents[3] / "schemas" / "config.schema.yaml"
@@ -55,6 +56,7 @@ class _Loader(yaml.SafeLoader):
 def schema() -> dict[str, Any]:
     """Return the JSON Schema (Draft 2020-12) of a config file."""
     loaded: dict[str, Any] = yaml.safe_load(SCHEMA_FILE.read_text(encoding="utf-8"))
+    loaded["properties"][reporting_block.BLOCK] = reporting_block.schema()
     return loaded
 
 
@@ -147,14 +149,18 @@ def validate(config: Mapping[str, Any]) -> dict[str, Any]:
     numbers = list(_not_finite(plain, ()))
     if numbers:
         raise ConfigError(dotted(numbers[0]), "got a number that is not finite; write a finite one.")
+    # `status.block` checks its block itself, so that jobs need no jsonschema and messages show no secret.
+    rules = {**schema(), "properties": {**schema()["properties"], reporting_block.BLOCK: True}}
     mistakes = sorted(
-        jsonschema.Draft202012Validator(schema()).iter_errors(plain), key=lambda e: [str(p) for p in e.absolute_path]
+        jsonschema.Draft202012Validator(rules).iter_errors(plain), key=lambda e: [str(p) for p in e.absolute_path]
     )
     if mistakes:
         blocks = schema()["properties"]
         messages = list(dict.fromkeys(text for mistake in mistakes for text in explain(mistake, blocks)))
         first, *rest = messages
         raise ConfigError(first[0], "\n".join([first[1], *(f"config `{where}`: {what}" for where, what in rest)]))
+    reporting = plain.get(reporting_block.BLOCK)
+    reporting_block.completed({} if reporting is None else reporting)
     _refuse_both_alternatives(plain)
     _refuse_two_sizes(plain.get("specimen") or {})
     complete = _completed(plain, schema())

@@ -69,12 +69,11 @@ def explain(mistake: Any, blocks: Mapping[str, Any]) -> Iterator[tuple[str, str]
     Yields
     ------
     where, what : str
-        Dotted path of the key, and a message about it. Text inside http_reporting is not shown: it may be a password.
+        Dotted path of the key, and a message about it.
     """
     path, value, rule = list(mistake.absolute_path), mistake.instance, mistake.schema
     where, keyword = dotted(path), mistake.validator
-    secret = path[:1] == ["http_reporting"]
-    got = "" if secret and not isinstance(value, bool | int | float) else f"got {short(value)}; "
+    got = f"got {short(value)}; "
     about = f" ({rule['description']})" if isinstance(rule, Mapping) and "description" in rule else ""
     if keyword == "additionalProperties":
         known = list(rule.get("properties", {}))
@@ -89,7 +88,7 @@ def explain(mistake: Any, blocks: Mapping[str, Any]) -> Iterator[tuple[str, str]
                 yield dotted([*path, key]), "this key is required and missing; add it."
     elif keyword == "type":
         allowed = rule["type"] if isinstance(rule["type"], list) else [rule["type"]]
-        hint = "" if secret else _type_hint(value, allowed)
+        hint = _type_hint(value, allowed)
         yield where, f"{got}allowed is {' or '.join(TYPE_WORDS[a] for a in allowed)}{about}.{hint}"
     elif keyword == "enum":
         known = ["null" if v is None else str(v).lower() if isinstance(v, bool) else str(v) for v in rule["enum"]]
@@ -103,7 +102,7 @@ def explain(mistake: Any, blocks: Mapping[str, Any]) -> Iterator[tuple[str, str]
         things = " values" if keyword.endswith("Items") else " characters" if keyword.endswith("Length") else ""
         yield where, f"{got}allowed is {LIMIT_WORDS[keyword]} {rule[keyword]}{things}{about}."
     else:
-        yield where, f"{got}{mistake.message if not secret else 'not valid'}."
+        yield where, f"{got}{mistake.message}."
 
 
 def _unknown_key(key: str, path: list[Any], known: list[str], blocks: Mapping[str, Any]) -> str:

@@ -86,34 +86,26 @@ def blueprint(services: Services) -> Blueprint:
     return routes
 
 
+_GIVEN_AS_STORED = (
+    "row", "title", "run", "num_defoci", "num_configurations", "num_threads", "num_processors", "failed",
+    "num_never_ran", "run_started", "last_received", "ended_at", "version", "events", "revision",
+)  # fmt: skip
+
+
 def _simulation(
     simulation: SimulationSummary, parameters: dict[str, str], now: float, stale_after_s: float
 ) -> dict[str, Any]:
     outlook = outlook_of(simulation, now)
     return {
-        "row": simulation.row,
+        **{name: getattr(simulation, name) for name in _GIVEN_AS_STORED},
         "id": simulation.uid,
-        "title": simulation.title,
+        "message": simulation.end_message,
         "state": state_of(simulation, now, stale_after_s).value,
         "progress": progress_of(simulation),
-        "run": simulation.run,
-        "num_defoci": simulation.num_defoci,
-        "num_configurations": simulation.num_configurations,
-        "num_threads": simulation.num_threads,
-        "num_processors": simulation.num_processors,
         "finished": finished_of(simulation),
-        "failed": simulation.failed,
         "running": 0 if simulation.ended else simulation.running,
-        "num_never_ran": simulation.num_never_ran,
-        "run_started": simulation.run_started,
-        "last_received": simulation.last_received,
-        "ended_at": simulation.ended_at,
-        "message": simulation.end_message,
         "rate_per_s": outlook.rate_per_s if outlook else None,
         "earliest_end_s": round(outlook.earliest_s) if outlook else None,
         "latest_end_s": round(outlook.latest_s) if outlook else None,
-        "version": simulation.version,
-        "events": simulation.events,
-        "revision": simulation.revision,
         "parameters": parameters,
     }

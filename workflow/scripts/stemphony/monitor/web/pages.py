@@ -71,7 +71,7 @@ def blueprint(services: Services) -> Blueprint:
                 "revision": summary.revision,
                 "run": f"{summary.run} {summary.ended}",
                 "over": bool(summary.ended),
-                "title": f"{content['simulation'].percent} % {content['simulation'].title}",
+                "title": "{percent} % {title}".format(**content["simulation"]),
                 "sections": _sections(SIMULATION_SECTIONS, content),
                 "cells": [] if grid else changed,
                 "grid": grid,

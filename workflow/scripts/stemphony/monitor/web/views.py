@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from markupsafe import Markup, escape
 
@@ -44,39 +44,9 @@ def moment(seconds: float, now: float) -> Moment:
     return Moment(at.isoformat(timespec="seconds"), at.strftime("%Y-%m-%d %H:%M:%S UTC"), ago)
 
 
-@dataclass(frozen=True)
-class SimulationView:
-    """One simulation as pages show it."""
-
-    row: int
-    uid: str
-    title: str
-    state: State
-    progress: float
-    percent: int
-    finished: int
-    failed: int
-    failed_earlier: int
-    running: int
-    total: int
-    eta: str
-    rate: str
-    run: int
-    elapsed: str
-    started: Moment
-    last: Moment
-    ended: Moment | None
-    message: str
-    silence: str
-    num_defoci: int
-    num_configurations: int
-    num_threads: int
-    num_processors: int
-    num_never_ran: int
-    version: str
-    events: int
-    result_name: str
-    parameters: dict[str, str]
+_SHOWN_AS_STORED: Final = (
+    "row", "uid", "run", "num_threads", "num_processors", "num_never_ran", "version", "events",
+)  # fmt: skip
 
 
 def simulation_view(
@@ -86,8 +56,8 @@ def simulation_view(
     stale_after_s: float,
     failed_earlier: int = 0,
     result_name: str = "",
-) -> SimulationView:
-    """Return what templates show of a simulation.
+) -> dict[str, Any]:
+    """Return what templates show of a simulation, by name.
 
     Parameters
     ----------
@@ -105,38 +75,28 @@ def simulation_view(
     outlook = outlook_of(simulation, now) if state is State.RUNNING else None
     end = simulation.ended_at if simulation.ended_at is not None else now
     total = pairs_of(simulation)
-    return SimulationView(
-        row=simulation.row,
-        uid=simulation.uid,
-        title=simulation.title or simulation.uid,
-        state=state,
-        progress=progress,
-        percent=100 if progress >= 1 else min(99, int(100 * progress + 1e-9)),
-        finished=total if state is State.FINISHED else finished_of(simulation),
+    return {
+        **{name: getattr(simulation, name) for name in _SHOWN_AS_STORED},
+        "title": simulation.title or simulation.uid,
+        "message": simulation.end_message,
+        "state": state,
+        "percent": 100 if progress >= 1 else min(99, int(100 * progress + 1e-9)),
+        "finished": total if state is State.FINISHED else finished_of(simulation),
         # FAILED counts the pairs of its run only, but includes those of which no event has arrived.
-        failed=max(simulation.failed, failed_earlier + (simulation.num_failed if state is State.FAILED else 0)),
-        failed_earlier=failed_earlier,
-        running=0 if simulation.ended else simulation.running,
-        total=total,
-        eta=time_span_range(outlook.earliest_s, outlook.latest_s) if outlook else "",
-        rate=rate(outlook.rate_per_s) if outlook else "",
-        run=simulation.run,
-        elapsed=time_span(end - simulation.run_started),
-        started=moment(simulation.run_started, now),
-        last=moment(simulation.last_received, now),
-        ended=moment(simulation.ended_at, now) if simulation.ended_at is not None else None,
-        message=simulation.end_message,
-        silence=time_span(silence_allowed_s(simulation, stale_after_s)),
-        num_defoci=simulation.num_defoci,
-        num_configurations=simulation.num_configurations,
-        num_threads=simulation.num_threads,
-        num_processors=simulation.num_processors,
-        num_never_ran=simulation.num_never_ran,
-        version=simulation.version,
-        events=simulation.events,
-        result_name=result_name,
-        parameters=parameters,
-    )
+        "failed": max(simulation.failed, failed_earlier + (simulation.num_failed if state is State.FAILED else 0)),
+        "failed_earlier": failed_earlier,
+        "running": 0 if simulation.ended else simulation.running,
+        "total": total,
+        "eta": time_span_range(outlook.earliest_s, outlook.latest_s) if outlook else "",
+        "rate": rate(outlook.rate_per_s) if outlook else "",
+        "elapsed": time_span(end - simulation.run_started),
+        "started": moment(simulation.run_started, now),
+        "last": moment(simulation.last_received, now),
+        "ended": moment(simulation.ended_at, now) if simulation.ended_at is not None else None,
+        "silence": time_span(silence_allowed_s(simulation, stale_after_s)),
+        "result_name": result_name,
+        "parameters": parameters,
+    }
 
 
 def rerun_command(result_name: str, pair: Pair | None = None, failed: bool = False) -> str:
