@@ -61,6 +61,11 @@ def test_the_readme_stays_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
 
 
+def test_the_page_on_occupancy_shows_its_example_word_for_word():
+    page = (ROOT / "docs/how-to/thermal-motion-and-occupancy.md").read_text(encoding="utf-8")
+    assert f"\n{(ROOT / 'config/examples/algan.yaml').read_text(encoding='utf-8')}```\n" in page
+
+
 def test_the_tutorial_shows_its_files_word_for_word():
     folder = ROOT / "docs" / "tutorials" / "first-image"
     page = folder.with_suffix(".md").read_text(encoding="utf-8")
