@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -199,6 +201,7 @@ class Preflight:
             "files": asdict(c.files),
             "resources": {"mem_mb": self.mem_mb, "runtime_min": self.runtime_min},
             "budget_mb": self.budget_mb,
+            "program_arguments": _program_arguments(),
             "algorithm": self.waves.algorithm,
             "shared_waves": self.waves.shared,
             "cell_angstrom": list(self.experiment.cell),
@@ -245,6 +248,11 @@ def read_inputs(config: Mapping[str, Any], config_files: Sequence[Path]) -> Inpu
         snapshots_file=None if snapshots is None else find_file("frozen_phonon.snapshots", snapshots, folder),
         warnings=tuple(warnings),
     )
+
+
+def _program_arguments() -> str:
+    """The command line of this process; the block http_reporting stays out, it may hold secrets."""
+    return shlex.join("http_reporting=…" if "http_reporting" in word else word for word in sys.argv[1:])
 
 
 def _steps(e: Experiment) -> str:

@@ -14,10 +14,12 @@ from typing import Any
 import netCDF4
 import numpy as np
 
+from stemphony import provenance
 from stemphony.experiment.model import MRAD, NM, Experiment
 
 NM_PER_ANGSTROM = 1 / NM
 MRAD_PER_RAD = 1 / MRAD
+AMBER_PROGRAM = {"program": provenance.PROGRAM, "programVersion": provenance.VERSION}
 FILTERS: dict[str, Any] = {"zlib": True, "complevel": 1, "shuffle": True, "fletcher32": True}
 """Filters of numbers. Level 1 is the fastest compression."""
 
@@ -62,6 +64,12 @@ def add_attributes(group: netCDF4.Dataset, values: Mapping[str, Any]) -> None:
             group.setncattr(key, np.int64(value))
         else:
             group.setncattr(key, value)
+
+
+def add_characters(group: netCDF4.Dataset, texts: Mapping[str, str]) -> None:
+    """Write text attributes of a group as characters; viewers of the AMBER convention read no strings."""
+    for name, text in texts.items():
+        group.setncattr(name, np.bytes_(text.encode()) if text else "")
 
 
 def add_variable(
@@ -273,8 +281,8 @@ def add_atoms(root: netCDF4.Dataset, table: AtomTable, frames: int, real: np.dty
     displaced, frames = frames > 0, max(1, frames)
     amber = root.createGroup("AMBER")
     add_attributes(amber, {"displaced": displaced})
-    add_attributes(amber, {"Conventions": "AMBER", "ConventionVersion": "1.0", "program": "Stemphony"})
-    add_attributes(amber, {name: text for name, text in table.texts.items() if text})
+    add_characters(amber, {"Conventions": "AMBER", "ConventionVersion": "1.0", **AMBER_PROGRAM})
+    add_characters(amber, {name: str(text) for name, text in table.texts.items() if text})
     number = len(table.symbols)
     types, element = _elements(table)
     for name, size in (
@@ -316,6 +324,30 @@ def add_atoms(root: netCDF4.Dataset, table: AtomTable, frames: int, real: np.dty
     _add_sites(amber, table, real)
     if not displaced:
         put_frame(root, 0, table.positions * NM_PER_ANGSTROM, table.slice_index)
+
+
+def add_lattice(root: netCDF4.Dataset, table: AtomTable, title: str, real: np.dtype[Any]) -> None:
+    """Add to `AMBER` what STEMsalabim has beyond the convention: atoms at rest in each frame, and the cell at rest.
+
+    Parameters
+    ----------
+    table : AtomTable
+        The atoms at rest.
+    title : str
+        Title of the simulation.
+    real : dtype
+        Type of the floats in the file.
+    """
+    amber, cell = root["AMBER"], np.asarray(table.cell) * NM_PER_ANGSTROM
+    add_characters(amber, {"title": title})
+    add_variable(amber, "system_lengths", real, ("cell_spatial",), "nm", "cell lengths of the specimen", cell)
+    add_variable(amber, "system_angles", real, ("cell_angular",), "degree", "cell angles", np.full(3, 90.0))
+    dimensions, number = ("frame", "atom", "spatial"), len(table.symbols)
+    rest = add_variable(
+        amber, "lattice_coordinates", real, dimensions, "nm", "positions of the atoms at rest", chunks=(1, number, 3)
+    )
+    for frame in range(len(amber.dimensions["frame"])):
+        rest[frame] = table.positions * NM_PER_ANGSTROM
 
 
 VACANT = "vacant"
@@ -378,9 +410,11 @@ def add_params(
     weights: Sequence[float],
     blocks: Mapping[str, Any],
     real: np.dtype[Any],
+    attributes: Mapping[str, Any] | None = None,
 ) -> None:
     """Create the group `params`: defoci [nm], their weights, and a subgroup of attributes per block of the config."""
     params = root.createGroup("params")
+    add_attributes(params, attributes or {})
     params.createDimension("defocus", len(defocus_nm))
     add_variable(params, "defocus", real, ("defocus",), "nm", "defocus, positive is underfocus", defocus_nm)
     add_variable(params, "defocus_weights", real, ("defocus",), "1", "weight of the defocus in averages", weights)

@@ -35,11 +35,13 @@ from stemphony.results.layout import (
     add_atoms,
     add_attributes,
     add_cbed,
+    add_lattice,
     add_params,
     add_standard_errors,
     put_frame,
 )
 from stemphony.results.merge_task import Averaging, MergeTask, Source
+from stemphony.results.original_names import with_original_names
 from stemphony.specimen.specimen_file import read_specimen_file
 from stemphony.store import ledger
 from stemphony.store.atomic import atomic_path
@@ -78,6 +80,7 @@ def merge_simulation(
     experiment = Experiment.of(task.common, specimen.cell)
     blocks = {name: value for name, value in task.common.items() if isinstance(value, dict)}
     config = plan.get("config", blocks)
+    text = _yaml(config)
     return merge(
         task,
         output,
@@ -86,7 +89,7 @@ def merge_simulation(
         root_attributes={
             "title": plan.get("title", task.result.name), "id": identity.id, "Conventions": "AMBER",
             "program": provenance.PROGRAM, "version": provenance.VERSION, "git_commit": provenance.git_commit(),
-            "config_yaml": _yaml(config), "config_digest": provenance.digest(config),
+            "config_yaml": text, "config_digest": provenance.digest(config),
             "merge_digest": provenance.digest(task.params), "physics_version": provenance.PHYSICS_VERSION,
             "created": identity.created,
         },
@@ -97,6 +100,10 @@ def merge_simulation(
         blocks={name: value for name, value in config.items() if isinstance(value, dict)},
         warn=warn,
         processes=processes,
+        # STEMsalabim's names for the same.
+        params_attributes={
+            "config_file_contents": text, "program_arguments": plan.get("program_arguments", ""),
+        },
     )  # fmt: skip
 
 
@@ -117,6 +124,7 @@ def merge(
     blocks: Mapping[str, Any],
     warn: Callable[[str], None],
     processes: int = 1,
+    params_attributes: Mapping[str, Any] | None = None,
 ) -> MergeOutcome:
     """Check and merge all job files, and write the result atomically.
 
@@ -139,6 +147,8 @@ def merge(
         Called with each note for the user.
     processes : int
         Number of processes that read job files; it does not change a bit of the result.
+    params_attributes : mapping or None
+        Attributes of the result's group `params`.
 
     Returns
     -------
@@ -155,17 +165,18 @@ def merge(
         A process that reads job files was killed.
     """
     wanted = task.params["save_coordinates"]
+    params_attributes = params_attributes or {}
     keep = not task.partial and campaign.keeps_coordinates(wanted, len(task.sources), len(table.symbols))
     with batch_reader(processes if expected_seconds(task) >= SEVERAL_PROCESSES_FROM_S else 1) as read:
         writer = _ResultWriter(task, table, experiment, warn, read)
         try:
-            return writer.write(output, root_attributes, runtime_attributes, blocks, keep)
+            return writer.write(output, root_attributes, params_attributes, runtime_attributes, blocks, keep)
         except _NoCoordinatesError:
             if wanted is True:
                 warn(
                     "save_coordinates: some jobs ran without keeping coordinates; the atoms at rest are stored instead."
                 )
-            return writer.write(output, root_attributes, runtime_attributes, blocks, keep=False)
+            return writer.write(output, root_attributes, params_attributes, runtime_attributes, blocks, keep=False)
 
 
 def expected_seconds(task: MergeTask) -> float:
@@ -223,6 +234,7 @@ class _ResultWriter:
         self,
         output: Path,
         root_attributes: Mapping[str, Any],
+        params_attributes: Mapping[str, Any],
         runtime_attributes: Callable[[], Mapping[str, Any]],
         blocks: Mapping[str, Any],
         keep: bool,
@@ -233,13 +245,17 @@ class _ResultWriter:
             with netCDF4.Dataset(temporary, "w", format="NETCDF4") as root:
                 add_attributes(root, root_attributes)
                 add_atoms(root, self.table, len(task.sources) if keep else 0, e.real_dtype)
+                add_lattice(root, self.table, str(root_attributes.get("title", "")), e.real_dtype)
                 self._add_signals(root)
                 outcome = self._fill(root, keep)
                 records = [outcome.records[source] for source in sorted(outcome.records, key=lambda s: s.index)]
                 seed = records[0]["effective_seed"]
+                defoci_nm = task.params["defoci_nm"]
+                effective = with_original_names(e, effective_blocks(e, blocks, seed), defoci_nm)
                 add_params(
-                    root, task.params["defoci_nm"], task.weights, effective_blocks(e, blocks, seed), e.real_dtype
-                )
+                    root, defoci_nm, task.weights, effective, e.real_dtype,
+                    params_attributes,
+                )  # fmt: skip
                 # Last, because it says how long the merge took.
                 add_runtime(root, runtime_attributes(), outcome.records, e.real_dtype)
                 if task.partial:
