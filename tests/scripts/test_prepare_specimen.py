@@ -59,6 +59,30 @@ def files(monkeypatch):
     return name
 
 
+def test_what_the_main_process_has_accepted_is_written(tmp_path, files):
+    close = tmp_path / "close.xyz"
+    close.write_text('2\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3\nC 0 0 0\nC 0.5 0 0\n')
+    files(close)
+    prepare_specimen.main([parameters(close), str(tmp_path / "specimen.nc")])
+    assert len(read_specimen_file(tmp_path / "specimen.nc").positions) == 2
+
+
+def test_debye_model_and_source_of_u_reach_the_specimen(tmp_path, files):
+    columns = tmp_path / "columns.xyz"
+    columns.write_text(
+        '2\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3:u_iso:R:1\nCu 0 0 0 0.01\nAu 2 2 2 0.02\n'
+    )
+    files(columns)
+    settings = {"u_source": "config", "u_iso_angstrom2": {"Cu": 0.005}, "temperature_k": 300.0}
+    prepare_specimen.main(
+        [parameters(columns, debye_temperature_k={"Au": 165.0}, **settings), str(tmp_path / "specimen.nc")]
+    )
+    found = read_specimen_file(tmp_path / "specimen.nc")
+    assert found.u_iso[0] == 0.005
+    assert 8 * np.pi**2 * found.u_iso[1] == pytest.approx(0.65, abs=0.02)  # Å², gold at room temperature: 0.62
+    assert found.u_source == "specimen.u_iso_angstrom2: Cu 0.005 Å²; Debye model at 300 K: Au 0.00821 Å²"
+
+
 def test_specimen_is_read_and_written(tmp_path, files):
     files(SRTIO3)
     params = parameters(SRTIO3, repeat=[2, 2, 3], u_iso_angstrom2={"Sr": 0.01})

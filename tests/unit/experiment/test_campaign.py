@@ -325,6 +325,14 @@ def test_a_config_without_new_keys_keeps_the_digests_of_version_0_1():
     assert job_digest(at_rest) == "a24c18dd430f2d96b9a4dad8adcffe6bf9dd80ce36465c4c0864c37268f042d4"
 
 
+def test_a_plan_of_version_0_1_without_the_new_keys_has_the_same_digests():
+    config = copy.deepcopy(tiny())
+    for key in [*campaign.SPECIMEN_NEUTRAL, *campaign.SPECIMEN_CHECKS]:
+        if key != "file":
+            del config["specimen"][key]
+    assert campaign.plan(config, FILES).specimen_params == planned().specimen_params
+
+
 def test_what_the_reading_corrects_decides():
     corrected = planned(InputFiles("5" * 64, revision=2), **BASE)
     assert job_digest(corrected) != job_digest(planned(**BASE))
