@@ -35,7 +35,7 @@ def test_the_block_of_the_documentation_is_understood(tmp_path, monkeypatch):
     assert status_settings.resolve(block, tmp_path).auth_pass == "my_pass"
 
 
-@pytest.mark.parametrize("before", ["", "simulation: {name: mine}\n", 'other = {\n  title = "a";\n}\n'])
+@pytest.mark.parametrize("before", ["", "resources: {threads: 2}\n", 'other = {\n  title = "a";\n}\n'])
 def test_check_prints_the_yaml_to_use_in_its_place(tmp_path, before):
     file = tmp_path / "config.yaml"
     file.write_text(before + BLOCK)
