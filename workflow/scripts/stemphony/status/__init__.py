@@ -1,11 +1,15 @@
-"""Status reporting by HTTP: what happens in a simulation, told to whoever listens.
+"""Status reporting: send events of a simulation to a receiver by HTTP.
 
-events      the names of the events, their keys, their ids
-settings    the block `http_reporting` of the config, with its secrets
-spool       events on disk, one line each
-sender      events over HTTP, in a thread of its own; the one importer of requests
-reporter    what jobs and Snakemake hooks call
+events        names, keys and ids of events; error messages without secrets
+block         check the config block `http_reporting` against its schema
+settings      read the block from config files · secret_files: the password and certificates that it names
+stemsalabim   translate the block of STEMsalabim
+spool         events on disk, one line each · delivery: how far a spool is delivered
+sender        send events from a thread · transport: one HTTP request; the one importer of requests
+courier       deliver the spools of a run from its main process
+reporter      what jobs and Snakemake hooks call
+limits        times and sizes of all of these
 
-Nothing in here fails a simulation or holds it longer than the waits named in `reporter`; only
-`settings.resolve` and `settings.load` raise, and they are for the moment before any job is queued.
+A failure in here never fails a simulation, and never delays it longer than `limits` says. Only `settings.resolve` and
+`settings.load` raise. They run before Snakemake starts a job.
 """

@@ -1,8 +1,8 @@
-"""How far a spool file is delivered: what is acknowledged, what was refused for good, and what is left.
+"""How far a spool file is delivered.
 
-Beside each spool ``name.jsonl`` stand ``name.delivered``, where in it the first line begins that no receiver has
-taken, and ``name.dead_letters``, the events that a receiver will never take. Who sends notes both; a crash in
-between costs nothing but an event that is sent twice, which a receiver recognises by its id.
+Two files stand beside each spool ``name.jsonl``. ``name.delivered`` holds the position of the first line that no
+receiver has acknowledged. ``name.dead_letters`` holds the events that a receiver refused for good. The sender writes
+both. After a crash it may send an event twice, and the receiver recognises it by its id.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ DEAD_LETTERS_SUFFIX: Final = ".dead_letters"
 _READ_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _DIGITS: Final = 20
-# Enough to see what a file begins with; then larger pieces.
 _FIRST_PIECE_BYTES: Final = 4096
 _PIECE_BYTES: Final = 65536
+"""Sizes of reads [bytes]. The first one is small, because most reads find one new event."""
 
 
 class Delivery:
-    """Note what became of the events of one spool file. No method raises; what cannot be noted is sent again.
+    """Record the delivery of one spool file. No method raises. An event without a record is sent again.
 
     Parameters
     ----------
     spool_file : Path
-        The file in use, which exists.
+        An existing spool file.
     """
 
     def __init__(self, spool_file: Path) -> None:
@@ -45,20 +45,20 @@ class Delivery:
         self._lock = threading.Lock()
 
     def acknowledge(self, end: int) -> None:
-        """Note that all lines up to this place are done with."""
+        """Record that all lines up to the position `end` [bytes] need no further delivery."""
         with self._lock:
             if self._closed:
                 return
             try:
                 if self._descriptor is None:
                     self._descriptor = os.open(self._delivered_file, _WRITE_FLAGS, 0o600)
-                # In place and of one length: no name to replace, and nothing of an older number left.
+                # A fixed length, written in place, overwrites the older number completely.
                 os.pwrite(self._descriptor, b"%0*d\n" % (_DIGITS, end), 0)
             except OSError:
                 return
 
     def put_aside(self, event: Mapping[str, Any], what: str) -> None:
-        """Keep an event that a receiver refused for good, with its reason."""
+        """Record an event that a receiver refused for good, with the reason `what`."""
         line = json.dumps({"refused": what, "event": dict(event)}, ensure_ascii=True).encode("ascii") + b"\n"
         try:
             descriptor = os.open(self._dead_letters_file, _WRITE_FLAGS | os.O_APPEND, 0o600)
@@ -67,11 +67,11 @@ class Delivery:
             finally:
                 os.close(descriptor)
         except OSError:
-            # It is in the spool all the same.
+            # The event is still in the spool.
             return
 
     def close(self) -> None:
-        """Let go of the file; nothing is noted any more."""
+        """Close the files. Later calls record nothing."""
         with self._lock:
             self._closed = True
             if self._descriptor is not None:
@@ -80,7 +80,7 @@ class Delivery:
 
 
 def delivered_until(spool_file: Path) -> int:
-    """Where in a spool file the first line begins that is not delivered; 0 if nothing readable says so."""
+    """Return the position of the first undelivered line of a spool file [bytes], 0 if there is no readable record."""
     try:
         noted = _read(spool_file.with_suffix(DELIVERED_SUFFIX), 0, _DIGITS + 1)
     except OSError:
@@ -89,21 +89,21 @@ def delivered_until(spool_file: Path) -> int:
 
 
 def forget(spool_file: Path) -> None:
-    """Take all events of a spool file for undelivered, those refused too. A receiver of ours knows what it has.
+    """Mark all events of a spool file as undelivered, refused ones too. A monitor recognises those that it has.
 
     Raises
     ------
     OSError
-        The notes cannot be removed.
+        The records cannot be removed.
     """
     for suffix in (DELIVERED_SUFFIX, DEAD_LETTERS_SUFFIX):
         spool_file.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def is_being_sent(spool_file: Path) -> bool | None:
-    """Tell whether the process that writes this spool is alive and sends it by itself; None: no way to tell."""
+    """Return whether the process that writes this spool is alive and sends it itself. None: it cannot be determined."""
     try:
-        # Locks of network file systems want a file that may be written.
+        # Locks on network file systems need a file that is open for writing.
         descriptor = os.open(spool_file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return None
@@ -115,19 +115,19 @@ def is_being_sent(spool_file: Path) -> bool | None:
 
 
 def read_events(spool_file: Path, begin: int = 0) -> Iterator[tuple[dict[str, Any] | None, int]]:
-    """Read the complete lines of a spool file from a place on, those too that come while this reads.
+    """Read the complete lines of a spool file from a position on, including lines that are appended meanwhile.
 
     Yields
     ------
     event : dict or None
-        None for a line that is no event: a disk was full there, or a process died.
+        None for a line that is not an event, because the disk was full or a process died.
     end : int
-        Where the line ends.
+        Position of the end of the line [bytes].
 
     Raises
     ------
     OSError
-        The file is gone, a link, or somebody else's.
+        The file is missing, a link, or belongs to another user.
     """
     size = _FIRST_PIECE_BYTES
     while True:
@@ -145,7 +145,7 @@ def read_events(spool_file: Path, begin: int = 0) -> Iterator[tuple[dict[str, An
 
 
 def last_event(spool_file: Path) -> dict[str, Any] | None:
-    """The last complete event of a spool file; None if there is none, or the file cannot be read."""
+    """Return the last complete event of a spool file, or None if there is none or the file is not readable."""
     try:
         size = spool_file.stat().st_size
         for piece in (_FIRST_PIECE_BYTES, _PIECE_BYTES):
@@ -158,7 +158,7 @@ def last_event(spool_file: Path) -> dict[str, Any] | None:
 
 
 def count_undelivered(spool_file: Path) -> int:
-    """Number of lines that are not delivered; 0 for a file that cannot be read."""
+    """Return the number of undelivered lines, 0 for a file that is not readable."""
     begin, number = delivered_until(spool_file), 0
     try:
         while piece := _read(spool_file, begin, 16 * _PIECE_BYTES):
@@ -170,7 +170,7 @@ def count_undelivered(spool_file: Path) -> int:
 
 
 def _read(file: Path, begin: int, size: int) -> bytes:
-    # Opened anew for each piece: a network file system then looks at the server for what was appended meanwhile.
+    # Opening the file for each piece makes a network file system ask its server for appended lines.
     descriptor = os.open(file, _READ_FLAGS)
     try:
         status = os.fstat(descriptor)

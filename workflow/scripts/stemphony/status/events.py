@@ -1,4 +1,4 @@
-"""The events of a simulation: names, reserved keys, ids, times, and error texts that give nothing away."""
+"""The events of a simulation: names, reserved keys, ids, times, and error messages without secrets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCHEMA: Final = 1
 
 
 class Event(StrEnum):
-    """Every event there is. The first four and FINISH are STEMsalabim's, the others ours."""
+    """All event names. The first four and FINISH also exist in STEMsalabim."""
 
     START_SIMULATION = "START_SIMULATION"
     START_DEFOCUS = "START_DEFOCUS"
@@ -32,15 +32,15 @@ class Event(StrEnum):
 
 
 START_CONFIGURATION: Final = "START_CONFIGURATION"
-"""What STEMsalabim's page prints as the event code of a progress report."""
+"""Name of a progress report in the documentation of STEMsalabim."""
 
 PROGRESS_EVENTS: Final = (Event.PROGRESS.value, START_CONFIGURATION)
-"""The two names that a progress report may have on the wire (`http_reporting.progress_event`)."""
+"""The two names that a progress report may have in a request (`http_reporting.progress_event`)."""
 
 EVENT_NAMES: Final = frozenset(member.value for member in Event) | {START_CONFIGURATION}
 
 DURABLE_EVENTS: Final = frozenset(member.value for member in Event if member is not Event.PROGRESS)
-"""Events whose spool line is synced to the disk: a handful per job, each worth some milliseconds."""
+"""Events whose spool line is synced to the disk. A job has a handful, and each sync takes some milliseconds."""
 
 COMMON_KEYS: Final = (
     "time",
@@ -51,16 +51,16 @@ COMMON_KEYS: Final = (
     "num_configurations",
     "event",
 )
-"""STEMsalabim's keys of every request, in its order."""
+"""Keys of every request that STEMsalabim also has, in its order."""
 
 OWN_KEYS: Final = ("schema", "event_id", "run", "job", "attempt", "seq")
-"""Our keys of every request (those sent by hooks have no job and no attempt)."""
+"""Further keys of every request. Events of hooks have no job and no attempt."""
 
 PREVIEW_KEYS: Final = ("preview", "preview_detector", "preview_width", "preview_low", "preview_high")
 """Keys of FINISH_FP_CONFIGURATION with `http_reporting.preview`, see `orchestration/preview_image.py`."""
 
 PREVIEW_SIDE: Final = 64
-"""Most rows and most columns of that image."""
+"""Largest number of rows and of columns of that image [pixels]."""
 
 RESERVED_KEYS: Final = (
     frozenset(COMMON_KEYS)
@@ -83,7 +83,7 @@ RESERVED_KEYS: Final = (
         "num_never_ran",
     }
 )
-"""Every key that an event may have, and so no key of `http_reporting.parameters`."""
+"""Every key that an event may have. None of them can be a key of `http_reporting.parameters`."""
 
 _TOLD_APART_BY: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("START_SIMULATION", "FINISH", "FAILED", "CANCELLED"), ()),
@@ -99,7 +99,7 @@ _NAMESPACE: Final = uuid.UUID("6b1e4f0e-6f0e-5d0c-9c53-1b7a3c0e7f11").bytes
 _MESSAGE_INPUT_CHARACTERS: Final = 20_000
 
 _SECRET_NAME: Final = re.compile(r"token|password|passwd|passphrase|secret|key|credential|authorization", re.IGNORECASE)
-# Too short to be looked for inside of words: bandpass and author are none.
+# Only whole words count here, because bandpass and author are not secrets.
 _SECRET_WORDS: Final = frozenset(("pass", "pwd", "pw", "auth", "oauth", "bearer", "cookie", "cookies"))
 _BETWEEN_WORDS: Final = re.compile(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _ASSIGNED_SECRET: Final = re.compile(
@@ -115,13 +115,13 @@ _RATIO: Final = re.compile(r"\w{1,3}/\w{1,3}")
 
 
 def timestamp(moment: datetime | None = None) -> str:
-    """Give a time as ISO 8601 in UTC with its offset and milliseconds; now, if none is given."""
+    """Return a time as ISO 8601 in UTC with offset and milliseconds. The default is now."""
     moment = moment or datetime.now(UTC)
     return (moment if moment.tzinfo is UTC else moment.astimezone(UTC)).isoformat(timespec="milliseconds")
 
 
 def event_id(simulation_id: str, run: int, event: str, *discriminators: object) -> str:
-    """Compute the id of an event that exists once, so that a receiver can recognise it when it comes again.
+    """Return the id of an event. A receiver recognises a repeated event by it.
 
     Parameters
     ----------
@@ -130,9 +130,9 @@ def event_id(simulation_id: str, run: int, event: str, *discriminators: object) 
     run : int
         Number of the Snakemake invocation.
     event : str
-        Name of the event; the two names of a progress report give the same id.
+        Name of the event. The two names of a progress report give the same id.
     *discriminators
-        What tells it from others of its name in the run: nothing for START_SIMULATION, FINISH, FAILED and
+        What distinguishes events of one name in a run: nothing for START_SIMULATION, FINISH, FAILED and
         CANCELLED; the defocus for START_DEFOCUS; (job, attempt) for START_FP_CONFIGURATION,
         FINISH_FP_CONFIGURATION and ERROR; (job, attempt, percent) for PROGRESS.
 
@@ -148,7 +148,7 @@ def event_id(simulation_id: str, run: int, event: str, *discriminators: object) 
         text = f'["{text}"]'
     else:
         text = json.dumps(parts)
-    # What uuid.uuid5 does, without its detours: this was the dearest step of reporting an event.
+    # The same as uuid.uuid5, but faster. uuid.uuid5 would be the slowest step of reporting an event.
     digest = bytearray(hashlib.sha1(_NAMESPACE + text.encode(), usedforsecurity=False).digest()[:16])
     digest[6] = digest[6] & 0x0F | 0x50
     digest[8] = digest[8] & 0x3F | 0x80
@@ -157,7 +157,7 @@ def event_id(simulation_id: str, run: int, event: str, *discriminators: object) 
 
 
 def event_id_of(event: Mapping[str, Any]) -> str:
-    """Compute the id of a complete event from its own keys; a random one where these are not unique."""
+    """Return the id of a complete event from its own keys, or a random id if these are not unique."""
     name = Event.PROGRESS.value if event["event"] in PROGRESS_EVENTS else event["event"]
     try:
         told_apart = [event[key] for key in _TOLD_APART_BY[name]]
@@ -169,14 +169,14 @@ def event_id_of(event: Mapping[str, Any]) -> str:
 
 
 def failure_keys(failed: Iterable[tuple[int, int]], num_never_ran: int) -> dict[str, Any]:
-    """Give the keys of FAILED: which pairs failed (the first thousand), how many, and how many never ran.
+    """Return the keys of FAILED: the failed pairs (at most 1,000), their number, and how many pairs never ran.
 
     Parameters
     ----------
     failed : iterable of (int, int)
         Defocus index and configuration index of each job that failed.
     num_never_ran : int
-        Jobs of the run that were wanted and never started.
+        Jobs of the run that did not start.
     """
     pairs = sorted({(int(defocus), int(configuration)) for defocus, configuration in failed})
     return {
@@ -187,12 +187,12 @@ def failure_keys(failed: Iterable[tuple[int, int]], num_never_ran: int) -> dict[
 
 
 def names_a_secret(name: str) -> bool:
-    """Tell whether the name of a custom parameter says that its value is a secret.
+    """Return whether the name of a custom parameter marks its value as a secret.
 
     Parameters
     ----------
     name : str
-        Its words end at what is no letter, such as `_`, `-` and `.`, and where small letters turn into capitals.
+        A word of it ends at a character that is not a letter, and where a capital follows a small letter.
 
     Returns
     -------
@@ -206,17 +206,17 @@ def names_a_secret(name: str) -> bool:
 
 
 def clean_text(text: str) -> str:
-    """Replace control, format and surrogate characters by spaces: every receiver can store the text."""
+    """Replace control, format and surrogate characters by spaces, so that every receiver can store the text."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(" " if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") else letter for letter in text)
 
 
 def sanitize_message(text: object) -> str:
-    """Make the text of an error fit to leave the machine.
+    """Return an error message that may be sent to a receiver.
 
-    At most 2048 bytes of UTF-8 in one line, without control characters, URLs and credentials. Of a path
-    only the last part stays.
+    It has at most 2048 bytes of UTF-8 in one line, without control characters, URLs and credentials. Only the last part
+    of a path stays.
 
     Parameters
     ----------
@@ -225,7 +225,7 @@ def sanitize_message(text: object) -> str:
     """
     message = str(text)
     if len(message) > _MESSAGE_INPUT_CHARACTERS:
-        # The last word goes: half a URL or half a password would not be recognised.
+        # The last word is dropped, because half a URL or half a password would not be recognised.
         message = message[:_MESSAGE_INPUT_CHARACTERS].rpartition(" ")[0]
     message = clean_text(message)
     message = _ASSIGNED_SECRET.sub(r"\1=<hidden>", message)

@@ -1,7 +1,7 @@
-"""Events on disk: one file of JSON lines per writer, and the marker that decides who reports a defocus.
+"""Events on disk: one file of JSON lines for each writer, and the marker that decides which job reports a defocus.
 
-The lines hold neither the URL nor credentials nor custom parameters. Whoever reads a spool skips a line
-that is not complete JSON: the last one of a process that was killed, or one that met a full disk.
+The lines hold neither the URL nor credentials nor custom parameters. A reader of a spool skips a line that is not
+complete JSON. A killed process or a full disk leaves such a line.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ _LOCK_TRIES: Final = 5
 
 
 def spool_file_of(reports_dir: Path, job: str, attempt: int) -> Path:
-    """Name the spool of one attempt of a job: ``<job>.attempt-<a>.jsonl``, slashes turned to dots, by defocus."""
+    """Return the spool of one attempt of a job: ``<job>.attempt-<a>.jsonl``, with dots for slashes."""
     name = re.sub(r"[^A-Za-z0-9_-]+", ".", job)
     return reports_dir / job_folder(name) / f"{name}.attempt-{attempt}.jsonl"
 
 
 class Spool:
-    """Append lines to a file that only this object writes. No method raises; what goes wrong is counted.
+    """Append lines to a file that only this object writes. No method raises; `failures` counts errors.
 
-    The file is made at the first line, with mode 0600 and never over an existing one: then ``name.1.jsonl``
-    and so on are tried, because two writers of one file would tear each other's lines.
+    The first line creates the file with mode 0600. If the file exists, the spool is ``name.1.jsonl`` and so on, because
+    two writers of one file would damage each other's lines.
 
     Parameters
     ----------
     path : Path
-        Wanted name. A missing folder is made, with mode 0700.
+        Wanted name. A missing folder is created with mode 0700.
     hold : bool
-        Hold a lock on the file for as long as it is open: this process sends what is in it.
+        Hold a lock on the file while it is open. It shows that this process sends the events itself.
 
     Attributes
     ----------
     path : Path
         Name of the file in use.
     end : int
-        Where the last line ends [bytes].
+        Position of the end of the last line [bytes].
     failures : int
-        Lines that are not, or not completely, on disk.
+        Number of lines that are not completely on the disk.
     trouble : str
         Class and code of the first error, without the path.
     """
@@ -72,13 +72,13 @@ class Spool:
         line : bytes
             Without its line end.
         durable : bool
-            Wait until the disk has it.
+            Wait until the line is on the disk.
 
         Returns
         -------
         bool
-            False if it could not be written. A full disk is tried again with the next line, anything else
-            is not.
+            False if the line was not written. After a full disk the next line is tried again. After any other error
+            it is not.
         """
         if self._given_up:
             self.failures += 1
@@ -97,7 +97,7 @@ class Spool:
         return True
 
     def close(self) -> None:
-        """Close the file; later lines are counted as failures."""
+        """Close the file. Later lines count as failures."""
         self._given_up = True
         if self._descriptor is not None:
             try:
@@ -108,7 +108,7 @@ class Spool:
 
     @property
     def met_full_disk(self) -> bool:
-        """Whether lines are missing because there was no room for them, and not for another reason."""
+        """Whether lines are missing only because the disk was full."""
         return self.failures > 0 and not self._given_up
 
     def _open(self) -> int:
@@ -127,7 +127,7 @@ class Spool:
             for _ in range(_LOCK_TRIES):
                 if lock(descriptor) is not False:
                     break
-                # Somebody looks just now whether the file is held.
+                # Another process is just testing the lock.
                 time.sleep(0.001)
         return descriptor
 
@@ -143,12 +143,12 @@ class Spool:
 
 
 def lock(descriptor: int) -> bool | None:
-    """Lock an open file without waiting; the lock ends with the process, however that ends.
+    """Lock an open file without waiting. The lock ends with the process, even after SIGKILL.
 
     Returns
     -------
     bool or None
-        True: locked. False: another process holds it. None: the file system knows no locks.
+        True: locked. False: another process holds it. None: the file system has no locks.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -160,7 +160,7 @@ def lock(descriptor: int) -> bool | None:
 
 
 def count_lines(spool_file: Path) -> int:
-    """Number of events in a spool file, 0 without one; a torn last line is none."""
+    """Return the number of complete lines in a spool file, 0 if there is no file."""
     try:
         return spool_file.read_bytes().count(b"\n")
     except OSError:
@@ -168,22 +168,22 @@ def count_lines(spool_file: Path) -> int:
 
 
 def claim(marker_file: Path, line: bytes) -> bool | None:
-    """Claim an event that must be reported once, by linking a file that holds the event to the marker's name.
+    """Claim an event that only one process may report. The marker is a hard link to a file with the event.
 
-    The link appears complete or not at all, on NFS too, and still tells the event if the claimant dies
+    The link appears with the complete event or not at all, also on NFS. So the event is not lost if this process dies
     right after.
 
     Parameters
     ----------
     marker_file : Path
-        The same for all who may claim.
+        The same path for all processes that may claim the event.
     line : bytes
         The event.
 
     Returns
     -------
     bool or None
-        True: this process reports it. False: another one does. None: the file system does not say.
+        True: this process reports it. False: another one does. None: it cannot be determined.
     """
     temporary = marker_file.with_name(f".{marker_file.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -194,10 +194,10 @@ def claim(marker_file: Path, line: bytes) -> bool | None:
             _create(temporary, line)
             os.link(temporary, marker_file)
         except FileExistsError:
-            # An NFS server that lost its first answer says so of our own link.
+            # An NFS server whose first answer was lost reports our own link as existing.
             return temporary.stat().st_nlink == 2
         except OSError:
-            # No hard links here, or a full disk, where an empty marker still fits.
+            # The file system has no hard links, or the disk is full. An empty marker still fits.
             return _claim_without_link(marker_file, line)
         return True
     except OSError:
