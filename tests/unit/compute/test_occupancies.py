@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def mixed(repeat: tuple[int, int, int] = (2, 2, 2)) -> Specimen:
         slice_id=None,
         format="cif",
         occupancy=np.array([shares[symbol] for symbol in symbols]),
-        notes=("made up",),
+        notes=("made up: Å²",),
         reader="gemmi",
     )
     return with_joint_sites("f", specimen)
@@ -186,7 +187,7 @@ def test_amber_keeps_every_site_with_0_for_a_vacant_one(tmp_path):
             names = np.where(present, fake.specimen.symbols, "vacant")
             assert element_names(amber, frame) == names.tolist()
         assert amber.reader == "gemmi"
-        assert "made up" in amber.notes
+        assert json.loads(amber.notes) == ["made up: Å²"]
 
 
 def test_without_coordinates_the_frame_at_rest_shows_every_site(tmp_path):

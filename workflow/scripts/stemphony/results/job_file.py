@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -254,7 +255,7 @@ def atom_table(specimen: Specimen, experiment: Experiment) -> AtomTable:
             "reader": specimen.reader,
             "formula": specimen.formula,
             "u_source": specimen.u_source,
-            "notes": list(specimen.notes),
+            "notes": json.dumps(list(specimen.notes), ensure_ascii=False) if specimen.notes else "",
         },
         slices=experiment.slices,
     )
