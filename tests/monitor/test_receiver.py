@@ -269,7 +269,7 @@ def test_secrets_are_not_even_stored(any_monitor: Inside, tmp_path: Path):
     for path in ("/", "/simulations/1", "/simulations/1/events", "/api/simulations/1/events", "/live"):
         assert "canary" not in any_monitor.client.get(path).text
     with any_monitor.database.reader.begin() as connection:
-        rows = [str(row) for table in schema.METADATA.schema.values() for row in connection.execute(table.select())]
+        rows = [str(row) for table in schema.METADATA.tables.values() for row in connection.execute(table.select())]
     assert rows
     assert not [row for row in rows if "canary" in row]
 
