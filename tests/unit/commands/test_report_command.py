@@ -71,12 +71,12 @@ def test_a_receiver_that_takes_the_event(tmp_path, capsys):
         ("422", "status 422. The receiver does not take this event"),
         ("429", "status 429. The receiver is there and has had enough"),
         ("500", "status 500. The receiver is there and fails"),
-        ("stores-then-fails", "connection closed without an answer. Somebody listens there and hangs up"),
-        ("garbage", "answer is not HTTP. Somebody listens there who does not speak HTTP"),
+        ("stores-then-fails", "connection closed without an answer. A service listens there and hangs up"),
+        ("garbage", "answer is not HTTP. A service listens there that does not speak HTTP"),
         ("endless-headers", "headers of the answer do not end. Somebody answers there with more headers"),
         ("endless-header", "headers of the answer do not end. Somebody answers there with more headers"),
-        ("hang", "no answer in time. Somebody listens there and does not answer"),
-        ("drip", "no answer in time. Somebody listens there and does not answer"),
+        ("hang", "no answer in time. A service listens there and does not answer"),
+        ("drip", "no answer in time. A service listens there and does not answer"),
     ],
 )
 def test_a_receiver_that_does_not(tmp_path, mode, words):
@@ -152,7 +152,7 @@ def test_https_where_somebody_waits_for_a_line(tmp_path):
         config = config_for(tmp_path, f"https://127.0.0.1:{server.getsockname()[1]}/")
         status, said = ask(config)
     assert status == 1, said
-    assert "no TLS handshake in time. Somebody listens there and does not begin to speak https" in said
+    assert "no TLS handshake in time. A service listens there and does not begin to speak https" in said
 
 
 def test_certificates_are_judged(capsys, tmp_path):

@@ -34,13 +34,13 @@ ADVICE_ON_TROUBLE = {
     Trouble.CERTIFICATE: "It is expired, for another host name, or of an authority that is not known here. For one of "
     "your own give its certificates as http_reporting.ca_file; there is no switch to trust any.",
     Trouble.NO_TLS: "The server does not speak https at that port. Check http:// or https:// and the port.",
-    Trouble.NO_HANDSHAKE: "Somebody listens there and does not begin to speak https: it knows http:// only, or it "
+    Trouble.NO_HANDSHAKE: "A service listens there and does not begin to speak https: it knows http:// only, or it "
     "hangs. Check http:// or https:// and the port.",
-    Trouble.NO_ANSWER: "Somebody listens there and does not answer: a receiver that hangs, or another service. A run "
+    Trouble.NO_ANSWER: "A service listens there and does not answer: a receiver that hangs, or another service. A run "
     "would go on and keep its reports until it answers.",
-    Trouble.CLOSED: "Somebody listens there and hangs up: a service that wants https, or not a web server.",
-    Trouble.NOT_HTTP: "Somebody listens there who does not speak HTTP. Check the port.",
-    Trouble.ENDLESS: "Somebody answers there with more headers than any receiver has (100, or 64 KiB in one): a "
+    Trouble.CLOSED: "A service listens there and hangs up: a service that wants https, or not a web server.",
+    Trouble.NOT_HTTP: "A service listens there that does not speak HTTP. Check the port.",
+    Trouble.ENDLESS: "A service answers there with more headers than any receiver has (100, or 64 KiB in one): a "
     "receiver that is broken, or another service. Check the port.",
     Trouble.SLOW: "The receiver takes an event and does not end its answer: it announces a body (Content-Length) that "
     "comes too slowly or never. Each event waits for it, so a run cannot send all in its time. Correct the receiver; "

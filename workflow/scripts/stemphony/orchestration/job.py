@@ -48,7 +48,7 @@ class TimeLimit:
     minutes : float
         Length of the limit [min].
     ends : float
-        When it ends [s of the monotonic clock, which nobody sets].
+        When it ends [s of the monotonic clock, which is never set].
     """
 
     minutes: float

@@ -1,7 +1,7 @@
 """Result files that Snakemake takes for current and that are not.
 
 Snakemake compares times and its own records. A damaged file looks current to it, and so does a file of another
-campaign when the records are gone.
+campaign when the records are lost.
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class RunReports:
             reporter.release()
             reporter.close(max(LAST_EVENT_S, RUN_END_WAIT_S - (time.monotonic() - began)), patient=through)
         except KeyboardInterrupt:
-            # The computation is over, so a user who interrupts only this wait loses no result.
+            # The computation is over, so an interrupt ends only this wait.
             self.say("status reporting: the wait for the receiver was interrupted, what is left stays in the spool")
         if courier is not None:
             courier.stop()
