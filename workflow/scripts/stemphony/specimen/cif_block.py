@@ -15,6 +15,7 @@ from stemphony.specimen import source
 # Names whose values decide the atoms.
 DECISIVE = ("_cell_", "_atom_site_", "_symmetry", "_space_group")
 COORDINATES = ("_atom_site_fract_x", "_atom_site_cartn_x")
+_UNQUOTED = re.compile(r"^\s*(_\S+)\s+([^\s'\";#]\S*[ \t]+[^#'\"\n]*?)\s*(?:#.*)?$")
 _UNCERTAINTY = re.compile(r"\(\d+\)$")
 
 
@@ -86,11 +87,10 @@ def read_blocks(file: Path) -> list[CifBlock]:
     SpecimenError
         The file is no CIF; the text names the line.
     """
-    import gemmi
 
     text = source.read_text(file)
     try:
-        document = gemmi.cif.read_string(text, check_level=0)  # programs write a column twice; `block_of` compares
+        document = _document(text)
     except (ValueError, RuntimeError) as error:
         detail = str(error).splitlines()[0].removeprefix("string:")
         raise SpecimenError(
@@ -99,6 +99,36 @@ def read_blocks(file: Path) -> list[CifBlock]:
             "export it again, or give it the extension of its real format.",
         ) from None
     return [block_of(file, block) for block in document]
+
+
+def _document(text: str) -> Any:
+    """gemmi's document. Some programs write a column twice, which `block_of` compares, or values without quotes."""
+    import gemmi
+
+    try:
+        return gemmi.cif.read_string(text, check_level=0)
+    except (ValueError, RuntimeError):
+        quoted = _quoted(text)
+        if quoted == text:
+            raise
+        try:
+            return gemmi.cif.read_string(quoted, check_level=0)
+        except (ValueError, RuntimeError):
+            pass
+        raise
+
+
+def _quoted(text: str) -> str:
+    """Quotes around values of several words, such as `_symmetry_space_group_name_H-M P m -3 m`."""
+    lines = text.split("\n")
+    inside = False
+    for number, line in enumerate(lines):
+        if line.startswith(";"):
+            inside = not inside
+        match = None if inside else _UNQUOTED.match(line)
+        if match is not None:
+            lines[number] = f"{match[1]} '{match[2].rstrip()}'"
+    return "\n".join(lines)
 
 
 def _readable(detail: str) -> str:

@@ -75,7 +75,8 @@ def kind(file: Path, requested: str = "auto") -> str:
     signed = _signature(lines)
     if suffix in (".xyz", ".extxyz"):
         return signed if signed in ("lammps-dump", "cif") else _xyz_kind(file, lines, requested)
-    if suffix in SUFFIXES or POSCAR_NAMES.search(source.stem(file)):
+    marked = head.lstrip()[:1] in ("<", "{")  # XML and JSON, whatever their name
+    if not marked and (suffix in SUFFIXES or POSCAR_NAMES.search(source.stem(file))):
         named = SUFFIXES.get(suffix, "poscar")
         return signed if signed is not None and named != "xtl" else named
     if signed is not None:
