@@ -42,7 +42,10 @@ for name in sys.stdin.read().splitlines():
         if ".cif" in name:
             structure = CifParser(name).parse_structures(primitive=False)[0]
         else:
-            structure = Poscar.from_file(name, check_for_potcar=False).structure
+            poscar = Poscar.from_file(name, check_for_potcar=False)
+            if not poscar.true_names:
+                continue  # elements made up for a file without a line of them
+            structure = poscar.structure
     except Exception:
         continue
     counts = {}
@@ -165,6 +168,8 @@ def _gemmi(file: Path, structure: Structure) -> Reference | None:
         return _macromolecule(gemmi.make_structure_from_block(document[0]))
     block = next((b for b in document if b.find_loop("_atom_site_fract_x") or b.find_loop("_atom_site.fract_x")), None)
     small = gemmi.SmallStructure() if block is None else gemmi.make_small_structure_from_block(block)
+    if small.sites and small.spacegroup is None:
+        small.determine_and_set_spacegroup("S2HN")
     if not small.sites or small.spacegroup is None:
         return None
     counts: dict[str, float] = {}
@@ -200,6 +205,8 @@ def _macromolecule(model: object) -> Reference | None:
     for found in model[0].all():
         name = "H" if found.atom.element.name == "D" else found.atom.element.name
         equal = 1 + model.cell.is_special_position(found.atom.pos, ON_AXIS)
+        if found.atom.occ * equal < 1.01:
+            equal = 1  # PDB gives an atom on an axis the occupancy of one of its images
         counts[name] = counts.get(name, 0.0) + found.atom.occ * operations * copies / equal
     return Reference("gemmi", counts, volume=model.cell.volume)
 
@@ -246,6 +253,7 @@ ANNOUNCED: dict[str, Callable[[list[str]], int]] = {
     "stemsalabim": lambda lines: int(lines[0]),
     "prismatic": lambda lines: sum(len(t.split()) >= 4 for t in lines[2:]),
     "cel": lambda lines: sum(len(t.split()) >= 6 for t in lines[2:]),
+    "poscar": lambda lines: sum(next([int(w) for w in t.split()] for t in lines[5:] if re.match(r"\s*\d+[\s\d]*$", t))),
     "mustem": lambda lines: sum(len(t.split()) == 3 for t in lines[2:]),
 }
 
