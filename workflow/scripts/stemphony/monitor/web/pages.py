@@ -95,9 +95,10 @@ def blueprint(services: Services) -> Blueprint:
 
         The page adds a `revision` to the address, so that browsers load changes.
         """
+        key = _defocus_of_request()
         with services.database.reader.begin() as connection:
             simulation_of_request(connection, row)
-            image = images.mean_of(connection, row, _defocus_of_request())
+            image = images.mean_of(connection, row, key)
         if image is None:
             raise Refused(404, "there is no such image.")
         return Response(gray_png(image.gray(), image.width), mimetype="image/png")
