@@ -197,39 +197,41 @@ def _unused(
     from_debye: np.ndarray,
 ) -> list[str]:
     """Notes on values of the config and of the file that are not used, or only for a part of an element's sites."""
-    notes = []
     theta = settings.debye_temperature_k
-    entries = dict.fromkeys(symbols.tolist())
-    asked_debye = set(theta) if isinstance(theta, Mapping) else set(entries) if theta is not None else set()
-    for key, asked, used in (
-        ("u_iso_angstrom2", set(settings.u_iso_angstrom2), from_map),
-        ("debye_temperature_k", asked_debye, from_debye),
-    ):
-        for extent, chosen in (
-            ("no effect", [s for s in entries if s in asked and not used[symbols == s].any()]),
-            (
-                "an effect on a part of the sites alone",
-                [s for s in entries if s in asked and used[symbols == s].any() and not used[symbols == s].all()],
-            ),
-        ):
-            by_file = [s for s in chosen if in_file[symbols == s].any() and settings.u_source == "file"]
-            if by_file:
-                notes.append(
-                    f"specimen.{key} has {extent} for {', '.join(by_file)}: the structure file gives their U, which "
-                    "wins. `specimen.u_source: config` reverses that."
-                )
-            by_map = [s for s in chosen if s not in by_file]
-            if by_map and key == "debye_temperature_k":
-                notes.append(
-                    f"specimen.{key} has {extent} for {', '.join(by_map)}: specimen.u_iso_angstrom2 gives their U."
-                )
-    if isinstance(theta, Mapping):
-        absent = sorted(set(theta) - set(entries))
-        if absent:
-            notes.append(f"specimen.debye_temperature_k: there is no {', '.join(absent)} in the specimen.")
+    elements = list(dict.fromkeys(symbols.tolist()))
+    named = elements if theta is None or not isinstance(theta, Mapping) else list(theta)
+    notes = [
+        *_shadowed("u_iso_angstrom2", list(settings.u_iso_angstrom2), symbols, from_map, in_file, settings.u_source),
+        *_shadowed("debye_temperature_k", named if theta else [], symbols, from_debye, in_file, settings.u_source),
+    ]
+    absent = sorted(set(named) - set(elements))
+    if absent:
+        notes.append(f"specimen.debye_temperature_k: there is no {', '.join(absent)} in the specimen.")
     dropped = in_file & (from_map | from_debye)
     if dropped.any():
         notes.append(
             f"the structure file's U of {_elements(symbols[dropped])} is not used, as specimen.u_source is config."
         )
     return notes
+
+
+def _shadowed(
+    key: str, asked: Sequence[str], symbols: np.ndarray, used: np.ndarray, in_file: np.ndarray, u_source: str
+) -> list[str]:
+    """Notes on entries of a key of the config that another source overrides on all or some sites of an element."""
+    by_file: dict[str, list[str]] = {}
+    by_map: dict[str, list[str]] = {}
+    for symbol in dict.fromkeys(symbols.tolist()):
+        sites = symbols == symbol
+        if symbol not in asked or used[sites].all():
+            continue
+        extent = "an effect on a part of the sites alone" if used[sites].any() else "no effect"
+        winner = by_file if u_source == "file" and in_file[sites].any() else by_map
+        winner.setdefault(extent, []).append(symbol)
+    why_file = "the structure file gives their U, which wins. `specimen.u_source: config` reverses that."
+    why_map = "specimen.u_iso_angstrom2 gives their U."
+    return [
+        f"specimen.{key} has {extent} for {', '.join(chosen)}: {why}"
+        for winner, why in ((by_file, why_file), (by_map, why_map))
+        for extent, chosen in winner.items()
+    ]
