@@ -18,7 +18,7 @@ def sentences(performance: str) -> list[str]:
     return [
         f"On one core, Stemphony needs {small} times less CPU time than abTEM on a 512² grid and {large} times less on "
         "1024².",
-        f"For a series of 7 defoci × 256 positions, `probe_basis` needs {series} times less.",
+        f"For a series of 7 defoci × 256 positions, the algorithm `probe_basis` needs {series} times less than abTEM.",
         "[docs/performance.md](docs/performance.md) has the tables.",
     ]
 
