@@ -102,6 +102,13 @@ def _add_config_commands(commands: Commands) -> None:
     conversion.set_defaults(command=_convert)
     conversion.add_argument("file", type=Path, metavar="FILE.cfg")
 
+    show = commands.add_parser("show", help="draw the specimen of a config: atoms, cell, scan and probe")
+    show.set_defaults(command=_show)
+    show.add_argument("config", type=Path, metavar="CONFIG")
+    show.add_argument("--config", **CONFIG_OPTION)
+    show.add_argument("--output", type=Path, metavar="PNG", help="picture (default: CONFIG_specimen.png here)")
+    show.add_argument("--xyz", action="store_true", help="also write the atoms, as extended XYZ beside the picture")
+
     init = commands.add_parser("init", help="write a commented config and an example crystal")
     init.set_defaults(command=_init)
     init.add_argument("folder", type=Path, metavar="DIR")
@@ -306,6 +313,7 @@ def _check(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
         calibration.calibrate()
     for line in preflight.check(inputs, parsed.directory / paths.RESULTS).lines():
         print(line)
+    print(f"{'picture of the specimen':<25}stemphony show {shlex.quote(str(parsed.config))}")
     return 0
 
 
@@ -313,6 +321,16 @@ def _convert(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     from stemphony.commands import convert
 
     print(convert.converted(parsed.file, Path()).yaml(parsed.file.name), end="")
+    return 0
+
+
+def _show(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from stemphony.commands import convert, show
+    from stemphony.experiment import configuration, overrides
+
+    file = convert.as_config(parsed.config, print)
+    config = overrides.overridden(configuration.load([file]), parsed.entries)
+    show.show(config, file, parsed.output, parsed.xyz, print)
     return 0
 
 

@@ -1,0 +1,70 @@
+"""The shipped examples of built specimens run, at a small size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import netCDF4
+import numpy as np
+import pytest
+from support.campaign import REPOSITORY
+
+from workflow.test_command import stemphony
+
+SMALL = (
+    "grating.sampling_angstrom=0.2", "scan.points=[2, 2]", "adf.detectors={haadf: [20, 35]}",
+    "frozen_phonon.configurations=2", "specimen.thickness_nm=0.9", "probe.semiangle_mrad=10",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "size"), [("gan_1120", [1.1, 1.0]), ("srtio3_doped", [1.5, 2.3])])
+def test_an_example_runs_at_a_small_size(name: str, size: list[float], env: Mapping[str, str], tmp_path: Path):
+    config = REPOSITORY / "config/examples" / f"{name}.yaml"
+    outcome = stemphony(
+        "run", config, "--cores", "2", "--config", f"specimen.size_nm={size}", *SMALL, cwd=tmp_path, env=env
+    )
+    assert outcome.status == 0, outcome.output
+    result = tmp_path / "results" / name
+    with netCDF4.Dataset(result / "stem.nc") as merged:
+        image = np.asarray(merged["images/haadf"][:])
+        assert np.isfinite(image).all()
+        assert (image > 0).all()
+    frames = []
+    for job in sorted(result.glob("jobs/*/configuration_*.nc")):
+        with netCDF4.Dataset(job) as file:
+            frames.append(10 * np.asarray(file["AMBER/coordinates"][0]))
+    assert len(frames) == 2
+    moved = np.linalg.norm(frames[0] - frames[1], axis=1)
+    if name == "srtio3_doped":
+        carbon = slice(-100, None)  # films come last, and each configuration draws its own
+        assert np.median(moved[carbon]) > 1.0
+        with netCDF4.Dataset(job) as file:
+            assert 0 in np.asarray(file["AMBER/element"][:])  # an oxygen vacancy
+    else:
+        assert np.median(moved) < 0.5
+
+
+def test_show_draws_the_specimen_and_its_atoms_read_back(env: Mapping[str, str], tmp_path: Path):
+    import matplotlib.image
+    from stemphony.specimen.structures import read_specimen
+
+    config = REPOSITORY / "config/examples/gan_1120.yaml"
+    outcome = stemphony("show", config, "--xyz", "--config", "specimen.size_nm=[1.5, 1.5]", cwd=tmp_path, env=env)
+    assert outcome.status == 0, outcome.output
+    assert "x along [1 -1 0 0], y along [0 0 0 1], beam along [-1 -1 2 0]" in outcome.output
+    picture = matplotlib.image.imread(tmp_path / "gan_1120_specimen.png")
+    assert min(picture.shape[:2]) > 700
+    assert len(np.unique(picture.reshape(-1, picture.shape[2]).round(2), axis=0)) > 50
+    again = read_specimen(tmp_path / "gan_1120_specimen.xyz")
+    first = read_specimen(
+        REPOSITORY / "config/examples/gan.cif", zone_axis=[1, 1, -2, 0], up=[0, 0, 0, 1], repeat=None,
+        size_nm=[1.5, 1.5], thickness_nm=5.0, origin="N", u_iso_angstrom2={"Ga": 0.0042, "N": 0.0051},
+    )  # fmt: skip
+    np.testing.assert_array_equal(again.symbols, first.symbols)
+    np.testing.assert_allclose(again.positions, first.positions, atol=1e-8)
+    np.testing.assert_allclose(again.u_iso, first.u_iso, atol=1e-9)
+    refused = stemphony("show", config, "--output", tmp_path / "none" / "a.png", cwd=tmp_path, env=env)
+    assert refused.status == 1
+    assert "cannot be written" in refused.output
+    assert "Traceback" not in refused.output

@@ -1,0 +1,101 @@
+"""`stemphony show`: the specimen of a config as a picture and, if asked for, as a file of atoms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stemphony.errors import StorageError
+from stemphony.experiment.model import MRAD, NM
+from stemphony.orchestration import preflight
+from stemphony.physics.electron import wavelength
+from stemphony.specimen.drawing import Scene, draw
+from stemphony.specimen.structures import Specimen, read_specimen
+
+DOTS_PER_INCH = 150
+"""Of the picture: some 1700 pixels wide, enough for a slide."""
+
+
+def picture_name(config: Path) -> str:
+    """Name of the picture of a config, written into the working directory."""
+    return f"{config.stem}_specimen.png"
+
+
+def show(config: Mapping[str, Any], file: Path, output: Path | None, xyz: bool, say: Callable[[str], None]) -> None:
+    """Draw the specimen of a config into `output`, and with `xyz` write its atoms beside it.
+
+    Parameters
+    ----------
+    config : mapping
+        As the user wrote it, with entries of the command line.
+    file : Path
+        Where it was read from.
+    output : Path or None
+        The picture; None: `picture_name` in the working directory.
+
+    Raises
+    ------
+    ConfigError, SpecimenError
+        The config or the specimen is refused, as by `stemphony check`.
+    StorageError
+        A file cannot be written.
+    """
+    inputs = preflight.read_inputs(config, [file])
+    block = inputs.config["specimen"]
+    specimen = read_specimen(inputs.specimen_file, **{key: value for key, value in block.items() if key != "file"})
+    picture = output or Path(picture_name(file))
+    atoms = picture.with_suffix(".xyz")
+    try:
+        draw(specimen, _scene(inputs.config, specimen)).savefig(picture, dpi=DOTS_PER_INCH)
+        if xyz:
+            atoms.write_text(extended_xyz(specimen), encoding="utf-8")
+    except OSError as error:
+        raise StorageError(
+            f"{error.filename or picture} cannot be written: {error.strerror}. Choose another place with --output."
+        ) from None
+    building = specimen.building
+    for name, text in building.lines() if building is not None else ():
+        say(f"{name:<25}{text}")
+    for note in specimen.notes:
+        say(f"note: {note}")
+    say(f"wrote {picture}")
+    if xyz:
+        tensors = " Tensors U are not in it; u_iso is a third of their trace." if specimen.u_aniso is not None else ""
+        say(f"wrote {atoms}: {len(specimen.symbols)} sites at rest, Å.{tensors}")
+
+
+def _scene(config: Mapping[str, Any], specimen: Specimen) -> Scene:
+    """Scan window and probe of a validated config; of several defoci their mean."""
+    probe, scan = config["probe"], config["scan"]
+    (x0, x1), (y0, y1) = scan["x"], scan["y"]
+    lx, ly, _ = specimen.cell
+    return Scene(
+        title=config["simulation"]["title"],
+        window=((x0 * lx, x1 * lx), (y0 * ly, y1 * ly)),
+        semiangle=probe["semiangle_mrad"] * MRAD,
+        wavelength=wavelength(probe["energy_kev"] * 1e3),
+        defocus=float(np.mean(probe["defoci_nm"] or [probe["defocus_nm"]])) * NM,
+    )
+
+
+def extended_xyz(specimen: Specimen) -> str:
+    """The atoms of a specimen in extended XYZ: element, coordinates [Å], U [Å²] and, where it has any, occupancies."""
+    lx, ly, lz = specimen.cell
+    columns = [specimen.positions, np.where(np.isnan(specimen.u_iso), 0.0, specimen.u_iso)[:, None]]
+    properties = "species:S:1:pos:R:3:u_iso:R:1"
+    if np.isnan(specimen.u_iso).any():
+        columns.pop()
+        properties = "species:S:1:pos:R:3"
+    if specimen.occupancy is not None:
+        columns.append(specimen.occupancy[:, None])
+        properties += ":occupancy:R:1"
+    rows = np.concatenate(columns, axis=1)
+    head = f'{len(rows)}\nLattice="{lx:.9f} 0 0 0 {ly:.9f} 0 0 0 {lz:.9f}" Properties={properties} pbc="T T F"\n'
+    lines = (
+        f"{symbol:<2} " + " ".join(f"{value:.9f}" for value in row) + "\n"
+        for symbol, row in zip(specimen.symbols.tolist(), rows.tolist(), strict=True)
+    )
+    return head + "".join(lines)
