@@ -529,6 +529,16 @@ def test_pdb_applies_its_symmetry_and_its_b(tmp_path):
     assert any("P 21 21 21" in note for note in structure.notes)
 
 
+def test_atom_of_a_pdb_on_an_axis_has_the_share_of_one_image(tmp_path):
+    file = pdb(tmp_path, "' CA  '' O   '", "P 1 2 1")
+    text = file.read_text().replace("   2.000   3.000   3.000  1.00", "   0.000   3.000   0.000  0.50")
+    file.write_text(text)
+    structure = read_structure(file)
+    assert sorted(structure.symbols) == ["C", "O", "O"]
+    assert structure.occupancy is None
+    assert any("one image" in note for note in structure.notes)
+
+
 def test_pdb_without_a_cell_is_refused(tmp_path):
     file = pdb(tmp_path, "' CA  '")
     file.write_text(file.read_text().replace("20.000   21.000   22.000", " 1.000    1.000    1.000"))

@@ -220,7 +220,7 @@ def test_x_and_y_are_wrapped_and_z_keeps_every_distance(tmp_path):
     np.testing.assert_allclose(specimen.positions, [[3, 1, 0], [3, 0, 3.9], [0, 0, 2.9]], atol=1e-12)
     assert (specimen.positions[:, :2] < specimen.cell[:2]).all()
     assert specimen.cell[2] == 4.0
-    assert any("moved by +0.9000 Å along z" in note for note in specimen.notes)
+    assert any("1 atoms lie outside the cell in z: all atoms are moved by +0.9000" in n for n in specimen.notes)
     assert specimen.revision == 2
 
 

@@ -21,6 +21,7 @@ from stemphony.specimen.lattice import Floats
 from stemphony.specimen.structure import Structure
 
 VOLUME_TOLERANCE = 0.01  # share by which _cell_volume may differ from the volume of lengths and angles
+SHARE_TOLERANCE = 0.01  # by which the images of an atom on an axis may exceed one atom: two digits of an occupancy
 _KEPT = 1e-9  # fraction; an image this close to 1 is at 0
 
 
@@ -119,10 +120,9 @@ def _expanded(file: Path, block: CifBlock, sites: Sites, symmetry: Symmetry, cel
     if u_aniso is not None:
         mean = equivalent(u_aniso)
         u_iso = mean if u_iso is None else np.where(np.isfinite(mean), mean, u_iso)
-    occupancy = sites.occupancy[found.site]
+    occupancy = _whole_images(sites, found, len(rotations), notes := [*sites.notes, *symmetry.notes])[found.site]
     partial = bool((occupancy < 1).any())
     disorder, group = exclusive_sites(file, sites, found, positions, cell)
-    notes = [*sites.notes, *symmetry.notes]
     if found.merged:
         names = ", ".join(f"{sites.labels[i]} ({apart:.4f} Å)" for i, apart in list(found.merged.items())[:5])
         notes.append(
@@ -143,6 +143,17 @@ def _expanded(file: Path, block: CifBlock, sites: Sites, symmetry: Symmetry, cel
         notes=tuple(notes),
         revision=1 if as_ase and u_iso is None else 2,
     )
+
+
+def _whole_images(sites: Sites, found: orbits.Orbits, operations: int, notes: list[str]) -> Floats:
+    """Occupancy of each site. PDB and mmCIF give an atom on an axis the share of one image; its images add up."""
+    if sites.cartesian is None:
+        return sites.occupancy
+    equal = operations / np.bincount(found.site, minlength=len(sites.labels))
+    shared = (equal > 1) & (sites.occupancy * equal < 1 + SHARE_TOLERANCE)
+    if shared.any():
+        notes.append(f"{int(shared.sum())} atoms on axes have the occupancy of one image: their images are added")
+    return np.where(shared, np.minimum(sites.occupancy * equal, 1.0), sites.occupancy)
 
 
 def _ordered(block: CifBlock, symmetry: Symmetry) -> tuple[NDArray[np.int64], Floats, bool]:

@@ -456,6 +456,7 @@ def _placed(file: Path, symbols: NDArray[np.str_], positions: Floats, cell: Floa
     if low >= -lattice.EXACT and high <= length + lattice.EXACT:
         result[:, 2] = np.clip(z, 0.0, length)  # rounding alone
         return _Placed(result, length)
+    outside = int(((z < -lattice.EXACT) | (z > length + lattice.EXACT)).sum())
     shift = -low if low < 0 else max(length - high, -low)
     grown = max(0.0, high + shift - length)
     if grown > length:
@@ -468,7 +469,6 @@ def _placed(file: Path, symbols: NDArray[np.str_], positions: Floats, cell: Floa
             "program that wrote the file, or make room with the third number of `specimen.vacuum_angstrom`.",
         )
     result[:, 2] = np.clip(z + shift, 0.0, length + grown)  # rounding alone
-    outside = int(((z < -lattice.EXACT) | (z > length + lattice.EXACT)).sum())
     note = f"{outside} atoms lie outside the cell in z"
     if shift:
         note += f": all atoms are moved by {shift:+.4f} Å along z, their distances stay"
