@@ -52,8 +52,8 @@ def with_joint_sites(file: Path | str, specimen: Specimen, occupancy: str = "ran
         first = int(np.flatnonzero(partial)[0])
         raise SpecimenError(
             file,
-            f"{_site(specimen, first)} has an occupancy of {filled[first]:g}, and so have {int(partial.sum())} of "
-            f"{len(filled)} sites one below 1, but `specimen.occupancy` is refuse. Use random to draw them in each "
+            f"{_site(specimen, first)} has an occupancy of {filled[first]:g} (partial are {int(partial.sum())} of "
+            f"{len(filled)} sites), and `specimen.occupancy` is refuse. Use random to draw partial sites in each "
             "configuration, or write a supercell in which every site holds one atom.",
         )
     specimen = _with_separate_assemblies(specimen, filled)
