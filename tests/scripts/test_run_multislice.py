@@ -255,6 +255,18 @@ def elements(file: Path) -> list[int]:
         return np.asarray(root["AMBER"]["element"][0]).tolist()
 
 
+def test_atoms_move_along_the_axes_of_their_tensors(job):
+    plain = srtio3((2, 2, 2))
+    along_y = np.where(plain.symbols[:, None, None] == "O", np.diag([0.0, 0.02, 0.0]), np.nan)
+    with netCDF4.Dataset(job(specimen=replace(plain, u_aniso=along_y)).run()) as root:
+        moved = 10 * np.asarray(root["AMBER"]["coordinates"][0]) - plain.positions
+    moved[:, :2] -= 7.81 * np.round(moved[:, :2] / 7.81)
+    oxygen = plain.symbols == "O"
+    assert np.abs(moved[oxygen][:, [0, 2]]).max() < 1e-5
+    assert 0.08 < moved[oxygen][:, 1].std() < 0.22  # √0.02 Å is 0.14 Å; 24 atoms
+    assert np.abs(moved[~oxygen]).max(axis=0).min() > 0.05
+
+
 def test_each_configuration_and_defocus_draws_its_sites_and_a_rerun_draws_the_same(job):
     made = job(files=DRAWN, specimen=half_strontium())
     found = {(d, c): elements(made.run(d, c)) for d in ("p2d500", "p0d000") for c in (0, 1)}
