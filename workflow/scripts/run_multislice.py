@@ -89,6 +89,7 @@ def draw_configuration(attempt: job.Attempt, experiment: Experiment, specimen: S
         defocus_nm=attempt.params["defocus_nm"] if phonons["independent_defoci"] else None,
         displace_z=bool(phonons["displace_z"]),
         fixed_slicing=phonons["fixed_slicing"],
+        films=specimen.films,
         u_aniso=specimen.u_aniso,
         occupancies=None
         if specimen.occupancy is None
