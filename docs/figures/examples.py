@@ -37,7 +37,7 @@ def main(result: Path, name: str, times: tuple[int, int]) -> None:
         axes[1].plot([x, x + BAR], [y, y], color="white", lw=3, solid_capstyle="butt")
         axes[1].text(x + BAR / 2, y + 0.02 * extent[3], "5 Å", color="white", ha="center", va="bottom", fontsize=9)
     figure.tight_layout(pad=0.4)
-    figure.savefig(Path(__file__).with_name(f"{name}.png"), dpi=110)
+    figure.savefig(Path(__file__).with_name(f"{name}.png"), dpi=110, bbox_inches="tight", pad_inches=0.03)
 
 
 if __name__ == "__main__":

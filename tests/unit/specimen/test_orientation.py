@@ -215,6 +215,7 @@ def test_monoclinic_zirconia_is_accepted_with_the_tensor_that_it_states(cif):
     found = np.sort(cKDTree(everything).query(own, k=9)[0][:, 1:].ravel())
     expected = np.sort(np.tile(neighbours_of_file("zirconia", 8)[:, 1:], (2, 1)).ravel())
     np.testing.assert_allclose(found, expected, atol=1e-9)
+    assert specimen.orientation.startswith("x along [1 0 1], y along [-1 0 1], beam along [0 -1 0]; strain xx ")
     text = dict(specimen.building.lines())["strain"]
     assert f"largest principal {100 * orientation.largest_strain:.4f} %" in text
 

@@ -93,6 +93,7 @@ def film_positions(
     """
     from scipy.spatial import cKDTree
 
+    # ASSUME: an amorphous film has a density and a smallest distance, but no bonds and no short-range order.
     lengths = np.array([cell[0], cell[1], 0.0])
     near = others[(others[:, 2] > bottom - distance) & (others[:, 2] < top + distance)]
     placed = np.concatenate([_wrapped(near, lengths), np.empty((0, 3))])

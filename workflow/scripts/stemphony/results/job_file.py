@@ -255,6 +255,7 @@ def atom_table(specimen: Specimen, experiment: Experiment) -> AtomTable:
             "reader": specimen.reader,
             "formula": specimen.formula,
             "u_source": specimen.u_source,
+            "orientation": specimen.orientation,
             "notes": json.dumps(list(specimen.notes), ensure_ascii=False) if specimen.notes else "",
         },
         slices=experiment.slices,

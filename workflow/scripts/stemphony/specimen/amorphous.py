@@ -40,7 +40,7 @@ def with_films(
     The number of formula units is n = ρ V N_A / M, rounded. Positions are those of `film_positions`, away from the
     crystal's atoms too.
 
-    ASSUME: the film has the density and a smallest distance, but no bonds and no short-range order. Random carbon
+    The film has the density and a smallest distance, but no bonds and no short-range order. Random carbon
     scatters more strongly at low angles than a relaxed network of bonds: good for the background and the blur that a
     film adds, not for the structure of the film itself. Source: Ricolleau et al., J. Appl. Phys. 114 (2013) 213504.
 

@@ -63,6 +63,10 @@ class Orientation:
         """The three directions in words."""
         return f"x along {self.direction(0)}, y along {self.direction(1)}, beam along {self.direction(2)}"
 
+    def recorded(self) -> str:
+        """The three directions and the strain in words, for files."""
+        return str(self) if self.strain is None else f"{self}; strain {self.strain_text()}"
+
     @property
     def largest_strain(self) -> float:
         """Largest principal strain, |ε|."""

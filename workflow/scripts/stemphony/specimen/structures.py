@@ -86,7 +86,7 @@ class Specimen:
     revision : int
         As in `Structure`; it is part of the specimen's digest and not kept in `specimen.nc`.
     orientation : str
-        Lattice directions of the file's cell along x, y and the beam, in words.
+        Lattice directions of the file's cell along x, y and the beam, and the strain if there is any, in words.
     building : Building or None
         How it was built, for the plan and the drawing; not kept in `specimen.nc`.
     films : tuple of Film
@@ -198,7 +198,7 @@ def read_specimen(
         _in_cell(file, thermal.structure, vacuum_angstrom, thermal.notes),
         formula=formula(raw),
         u_source=thermal.source,
-        orientation=str(crystal.orientation),
+        orientation=crystal.orientation.recorded(),
         building=replace(Building.of(crystal, wanted, repeat), substitutions=tuple(dopants), films=film),
         films=films,
     )
