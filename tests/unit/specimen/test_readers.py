@@ -543,3 +543,24 @@ def test_pdb_without_a_cell_is_refused(tmp_path):
     file = pdb(tmp_path, "' CA  '")
     file.write_text(file.read_text().replace("20.000   21.000   22.000", " 1.000    1.000    1.000"))
     refusal(file, "no cell", "CRYST1")
+
+
+# Damaged files
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.cel", "x\n0 0.4 0.4 0.4 10 10 170\nSr 0 0 0 1 0.006\n*\n"),
+        ("a.xyz", "x\n4 4 4 10 10 170\n38 0 0 0 1 0.08\n-1\n"),
+        ("a.xyz", "x\n4 4 4\n38 0 0 0 1 0.08\ninf 0 0 0 1 0.08\n-1\n"),
+        ("a.xyz", "99999999999999999999\nx\nC 0 0 0\n"),
+        ("a.xtl", "x\n4 4 4 10 10 170\n1\nSr\n1 38 1 0.01\n0 0 0\n"),
+        ("a.xtl", "x\n4 4 4 90 90 90\n1\nSr\n2 38 1 0.01\n0 0 0\n0 0\n"),
+        ("a.cfg", "Number of particles = 1\nA = .\n" + H0 + "\n.NO_VELOCITY.\nentry_count = 3\n27\nAl\n0 0 0\n"),
+        ("a.dump", "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n1\nITEM: BOX BOUNDS pp pp pp\n0 5\n0\n"
+         "0 5\nITEM: ATOMS id\n1\n"),
+    ],
+)  # fmt: skip
+def test_damaged_numbers_are_refused_with_a_message(tmp_path, name, text):
+    refusal(written(tmp_path, name, text))

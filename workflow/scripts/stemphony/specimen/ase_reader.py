@@ -16,6 +16,7 @@ from stemphony.specimen import columns, elements, source
 from stemphony.specimen.source import cannot_read
 from stemphony.specimen.structure import Structure
 
+MOST_LINES = 10**12  # more than any file has; Python counts lines up to its largest integer
 # Keys of extended XYZ that hold a shift of the cell's corner, as OVITO writes it.
 ORIGIN_KEYS = ("Origin", "origin", "cell_origin")
 
@@ -219,7 +220,7 @@ def _require_whole_xyz(file: Path) -> int:
                     f"line {number}: got {line.strip()[:40]!r}, expected a frame's number of atoms. "
                     "The file is damaged or no XYZ file: export it again.",
                 ) from None
-            got = sum(1 for _ in itertools.islice(stream, max(count, 0) + 1))
+            got = sum(1 for _ in itertools.islice(stream, min(max(count, 0), MOST_LINES) + 1))
             if got < count + 1:
                 raise SpecimenError(
                     file,

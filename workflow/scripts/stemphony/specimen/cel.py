@@ -26,8 +26,6 @@ def read_cel(file: Path) -> Structure:
     SpecimenError
         The file is damaged or ends without `*`; the text names the line.
     """
-    from ase.geometry import cellpar_to_cell
-
     lines = source.read_text(file).splitlines()
     head = lines[1].split() if len(lines) > 1 else []
     parameters = table.numbers(" ".join(head[1:7]), 6)
@@ -53,7 +51,7 @@ def read_cel(file: Path) -> Structure:
     if not ended:
         raise SpecimenError(file, f"ends after line {len(lines)} without `*`: it is truncated. {LAYOUT}")
     values = np.array(rows).reshape(-1, 5)
-    cell = np.asarray(cellpar_to_cell([NM * p for p in parameters[:3]] + parameters[3:]), dtype=float)
+    cell = table.required_cell(file, 2, [NM * p for p in parameters[:3]] + parameters[3:])
     return Structure(
         symbols=np.array(symbols, dtype="<U2"),
         positions=values[:, :3] @ cell,

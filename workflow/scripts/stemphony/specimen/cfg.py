@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stemphony.errors import SpecimenError
-from stemphony.specimen import columns, elements, source
+from stemphony.specimen import columns, elements, source, table
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.structure import Structure
 
@@ -76,7 +76,8 @@ def _scale(file: Path, keys: dict[str, str]) -> float:
     """The length scale A [Å]."""
     text = keys.get("A", "1")
     match = re.match(r"[-+.\deE]+", text)
-    value = float(match[0]) if match else np.nan
+    number = table.numbers(match[0], 1) if match else None
+    value = np.nan if number is None else number[0]
     if not value > 0:
         raise SpecimenError(file, f"A = {text[:40]!r}; a positive length scale in Å is needed. Correct the line.")
     unit = text[match.end() :].strip().lower() if match else ""

@@ -137,8 +137,6 @@ def _readable(detail: str) -> str:
 
 def block_of(file: Path, block: Any) -> CifBlock:
     """Values of one block; a name that stands twice must have the same values."""
-    import gemmi
-
     raw: dict[str, list[str]] = {}
     written: dict[str, str] = {}
 
@@ -155,16 +153,25 @@ def block_of(file: Path, block: Any) -> CifBlock:
 
     for item in sorted(block, key=_without_coordinates):
         if item.pair is not None:
-            take(item.pair[0], [gemmi.cif.as_string(item.pair[1]) or item.pair[1]])
+            take(item.pair[0], [_plain(item.pair[1])])
         elif item.loop is not None:
             width = item.loop.width()
             values = list(item.loop.values)
             for column, tag in enumerate(item.loop.tags):
                 texts = values[column::width]
                 if any(text[:1] in ("'", '"', ";") for text in texts):
-                    texts = [gemmi.cif.as_string(text) or text for text in texts]
+                    texts = [_plain(text) for text in texts]
                 take(tag, texts, of_sites=not _without_coordinates(item))
     return CifBlock(block.name, raw, written)
+
+
+def _plain(text: str) -> str:
+    """A value without its quotes; `.` and `?` as they are written."""
+    import gemmi
+
+    if len(text) < 2:
+        return text
+    return gemmi.cif.as_string(text) or text
 
 
 def _without_coordinates(item: Any) -> bool:

@@ -171,7 +171,7 @@ def _fractions(
                 values[row, axis] = 0.0
                 continue
             number = as_number(text)
-            if np.isnan(number):
+            if not np.isfinite(number):
                 raise SpecimenError(
                     file,
                     f"site {labels[row]}: the coordinate {'xyz'[axis]} is {text!r}, which is no number. Write it, "
@@ -331,6 +331,9 @@ def _tensors(
         if rows is None or any(column is None for column in columns):
             continue
         six = [np.array([as_number(text) for text in column or []]) for column in columns]
+        if any(len(column) != len(rows) for column in six):
+            notes.append("columns of anisotropic displacements have other lengths than their labels and are not used")
+            continue
         tensors = displacements.symmetric(*six)
         if kind == "beta":
             tensors = displacements.from_beta(tensors, cell)

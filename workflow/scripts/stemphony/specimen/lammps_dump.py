@@ -111,7 +111,9 @@ def _box(lines: _Lines, words: list[str]) -> tuple[Floats, Floats, list[bool]]:
     values = []
     for _ in range(3):
         text = lines.next() or ""
-        values.append(table.row(lines.file, lines.number, text.split(), "bounds of the box"))
+        values.append(
+            table.row(lines.file, lines.number, text.split(), "bounds of the box", 4 if words[:1] == ["abc"] else 2)
+        )
     periodic = [word.lower().startswith("p") for word in words[-3:]] if len(words) >= 3 else [False] * 3
     if words[:1] == ["abc"]:
         data = np.array(values)

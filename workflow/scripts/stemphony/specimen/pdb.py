@@ -26,7 +26,8 @@ def read_pdb(file: Path) -> Structure:
     """
     import gemmi
 
-    text = source.read_text(file)
+    # A letter of several bytes would move the columns behind it.
+    text = source.read_text(file).encode("ascii", "replace").decode("ascii")
     _require_cell(file, text)
     notes = _element_notes(text)
     model = _parsed(file, text)

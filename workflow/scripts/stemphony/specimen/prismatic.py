@@ -27,9 +27,7 @@ def _cell(line: str) -> Floats | None:
     parameters = table.numbers(line, 6)
     if parameters is None:
         return None
-    from ase.geometry import cellpar_to_cell
-
-    return np.asarray(cellpar_to_cell(parameters), dtype=float)
+    return table.cell_of(parameters)
 
 
 def looks_like_prismatic(lines: list[str]) -> bool:

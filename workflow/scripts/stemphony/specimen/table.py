@@ -23,13 +23,36 @@ def numbers(text: str, count: int) -> list[float] | None:
         return None
 
 
-def row(file: Path, number: int, words: Sequence[str], what: str) -> list[float]:
-    """Words of line `number` as finite numbers."""
+def cell_of(parameters: Sequence[float]) -> Floats | None:
+    """Edges as rows of a, b, c and α, β, γ [°]: a along x, b in the plane of x and y. None of impossible ones."""
+    from ase.geometry import cellpar_to_cell
+
+    if not np.isfinite(parameters).all() or min(parameters) <= 0:
+        return None
+    try:
+        cell = np.asarray(cellpar_to_cell(list(parameters)), dtype=float)
+    except AssertionError:  # the angles do not meet in a corner
+        return None
+    return cell if np.isfinite(cell).all() else None
+
+
+def required_cell(file: Path, number: int, parameters: Sequence[float]) -> Floats:
+    """`cell_of`, or a SpecimenError that names line `number`."""
+    cell = cell_of(parameters)
+    if cell is None:
+        raise SpecimenError(
+            file, f"line {number}: lengths and angles {list(parameters)} make no cell. Correct the line."
+        )
+    return cell
+
+
+def row(file: Path, number: int, words: Sequence[str], what: str, least: int = 0) -> list[float]:
+    """Words of line `number` as finite numbers, `least` of them or more."""
     try:
         values = [float(word) for word in words]
     except ValueError:
         values = [np.nan]
-    if not np.isfinite(values).all():
+    if not np.isfinite(values).all() or len(values) < least:
         raise SpecimenError(file, f"line {number}: got {' '.join(words)[:60]!r}, expected {what}. Correct the line.")
     return values
 
@@ -47,7 +70,7 @@ def element(file: Path, name: str, number: int, notes: set[str]) -> str:
             return "H"
         return found[0]
     symbols = elements.symbols()
-    if atomic != int(atomic) or not 1 <= atomic < len(symbols):
+    if not np.isfinite(atomic) or atomic != int(atomic) or not 1 <= atomic < len(symbols):
         raise SpecimenError(
             file, f"line {number}: the atomic number {name} is none of 1 to {len(symbols) - 1}. Correct the line."
         )

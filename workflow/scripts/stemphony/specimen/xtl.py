@@ -37,8 +37,6 @@ def read_xtl(file: Path) -> Structure:
 
 
 def _mustem(file: Path, lines: list[str]) -> Structure:
-    from ase.geometry import cellpar_to_cell
-
     def line(number: int) -> str:
         if number >= len(lines):
             raise SpecimenError(file, f"ends after line {len(lines)}: it is truncated. {LAYOUT}")
@@ -71,13 +69,13 @@ def _mustem(file: Path, lines: list[str]) -> Structure:
             notes.add(f"columns behind U in line {number + 2} are not used")
         symbol = table.element(file, head[1], number + 2, notes)
         for i in range(number + 2, number + 2 + count):
-            rows.append(table.row(file, i + 1, line(i).split()[:3], "three fractions"))
+            rows.append(table.row(file, i + 1, line(i).split()[:3], "three fractions", 3))
         symbols += [symbol] * count
         occupancy += [values[2]] * count
         u_iso += [values[3]] * count
         number += 2 + count
     _require_standard_orientation(file, lines[number:])
-    cell = np.asarray(cellpar_to_cell(parameters), dtype=float)
+    cell = table.required_cell(file, 2, parameters)
     return Structure(
         symbols=np.array(symbols, dtype="<U2"),
         positions=np.array(rows) @ cell,
