@@ -5,7 +5,7 @@ annular detector. They take turns of a second or two, so that whatever else the 
 settings the best of a few is found first, for each grid; its plans are made before the clock starts, as ours are.
 
 Counted on both sides: transmission functions with their band limit, incident waves, propagation, detection. Not
-counted: the potential, planning, start and imports. abTEM makes its transmission functions anew for every batch, which
+counted: the potential, planning, start and imports. abTEM makes its transmission functions again for every batch, which
 is its way; ours are made once, and all of that is added to our side.
 
 Rewrites its part of docs/performance.md, and the figures of the README that come from it.

@@ -2,7 +2,7 @@
 
 One probe and slice at 512² must cost less than BOUND whole transforms of the grid. Both are timed in turns on the same
 thread, so that a busy machine slows both; a ratio that is too high all the same is measured again, with plans sought
-anew in case a disturbed search found bad ones. Only if every repeat lies above the bound is the loop dearer.
+again in case a disturbed search found bad ones. Only if every repeat lies above the bound is the loop dearer.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def test_a_job_that_exits_non_zero_is_tried_three_times_and_told_once(night: Nig
     assert said.startswith("failed: defocus 0 nm, configuration 1: ")
     assert "configuration_0001.nc" in said
     assert re.search(r"end of .*defocus_p0d000/configuration_0001\.log:", night.outcome.output)
-    assert "Run the same command again: only what is missing is computed." in night.outcome.output
+    assert "Run the same command again. It computes only what is missing." in night.outcome.output
     errors = night.errors(FAILS)
     assert [error["will_retry"] for error in errors] == [True, True, False]
     assert all("configuration_0001.nc" in error["message"] for error in errors)
@@ -179,7 +179,7 @@ def test_a_job_whose_node_died_is_queued_again_by_slurm(night: Night):
     ((_, _, _, state, _),) = night.jobs(REQUEUED)
     assert state == "COMPLETED"
     (error,) = night.errors(REQUEUED)
-    assert error["message"].startswith("the job died without a word")
+    assert error["message"].startswith("the job ended without a message")
     assert error["will_retry"]
     assert "configuration 5" not in night.outcome.output
     assert attributes(night.campaign.job_file(f"p0d000/{REQUEUED:04d}"), "runtime")["attempt"] == 2
@@ -331,7 +331,7 @@ def test_a_job_above_the_limit_of_its_partition_is_cancelled_and_the_others_fini
     ]  # fmt: skip
     ((_, (stuck, *_)),) = [job for job in jobs if job[1][3] == "CANCELLED"]
     (said,) = [line for line in outcome.output.splitlines() if line.startswith("Slurm will never start")]
-    assert f"the job {stuck} (PartitionTimeLimit): asked for are 40 min, and partition other allows 30. Cancel" in said
+    assert f"the job {stuck} (PartitionTimeLimit): the request is 40 min, and partition other allows 30. Cancel" in said
     assert "Set resources.runtime_min to 10 at most" in said
     assert set(campaign.written()) == {"defocus_p0d000/configuration_0000.nc"}
 

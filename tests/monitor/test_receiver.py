@@ -760,7 +760,7 @@ def test_old_simulations_go_whole_and_new_ones_stay(any_monitor: Inside):
     with any_monitor.database.reader.begin() as connection:
         for table in (schema.EVENT, schema.PAIR, schema.DEFOCUS, schema.PARAMETER):
             assert {row.simulation for row in connection.execute(table.select())} <= {2}
-    # What the writer remembers of it went too: it can begin anew.
+    # What the writer remembers of it went too: it can begin again.
     any_monitor.store(Story(uid="old").whole())
     assert {entry["id"]: entry["finished"] for entry in any_monitor.simulations()} == {"new": 12, "old": 12}
 

@@ -32,7 +32,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     name : str
         Name of the thing, and of its folder.
     make : callable
-        Takes an empty folder for the files of the thing. If it raises, the next process begins anew.
+        Takes an empty folder for the files of the thing. If it raises, the next process begins again.
     """
     top = shared_folder(factory) / "shared"
     top.mkdir(exist_ok=True)

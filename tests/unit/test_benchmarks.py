@@ -36,7 +36,7 @@ def outcome(costs: list[float], monkeypatch: pytest.MonkeyPatch) -> tuple[int, i
 
     def cost(cache: str) -> float:
         if cache not in caches:
-            assert not any(Path(cache).iterdir())  # plans are sought anew
+            assert not any(Path(cache).iterdir())  # plans are sought again
             caches.append(cache)
             return 99.0
         runs[0] += 1

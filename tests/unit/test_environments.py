@@ -112,7 +112,7 @@ def test_the_apptainer_image_is_made_as_the_docker_image():
     assert f"\nFrom: {base}\n" in apptainer
     assert f"\n    {install}\n" in apptainer
     copied = {word for line in re.findall(r"^COPY (.+) \S+$", docker, re.M) for word in line.split()}
-    # Docker copies the locks before the rest, so an edit of the rest installs nothing anew.
+    # Docker copies the locks before the rest, so an edit of the rest installs nothing again.
     of_apptainer = dict(re.findall(r"^    (\S+) /opt/stemphony/(\S+)$", apptainer, re.M))
     assert of_apptainer == {name: name for name in copied if not name.startswith("envs/")}
     assert [name for name in copied if not (ROOT / name).exists()] == []

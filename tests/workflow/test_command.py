@@ -145,7 +145,7 @@ def test_run_says_which_job_failed_and_the_end_of_its_log(quiet_copy: Campaign):
     assert outcome.status == 1, outcome.output
     assert "failed: defocus 5 nm, configuration 1: " in outcome.output
     assert re.search(r"end of .*defocus_p5d000/configuration_0001\.log:", outcome.output)
-    assert "Run the same command again: only what is missing is computed." in outcome.output
+    assert "Run the same command again. It computes only what is missing." in outcome.output
     assert "Traceback" not in outcome.output
 
 

@@ -237,7 +237,7 @@ def test_a_killed_attempt_has_its_error_although_the_next_one_succeeds(slow: Fin
         events = without_repetitions(server.events)
     assert outcome.status == 0, outcome.output
     (error,) = [event for event in events if event["event"] == "ERROR"]
-    assert "died without a word" in error["message"]
+    assert "ended without a message" in error["message"]
     assert (error["attempt"], error["will_retry"]) == (2, True)
     finished = [event for event in events if event["event"] == "FINISH_FP_CONFIGURATION"]
     assert [(event["job"], event["attempt"]) for event in finished] == [(error["job"], 3)]

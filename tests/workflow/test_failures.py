@@ -166,7 +166,7 @@ def test_every_killed_job_has_one_error(after_signals: tuple[Campaign, Outcome, 
     _, _, events = after_signals
     errors = {event["configuration_index"]: event for event in events if event["event"] == "ERROR"}
     assert len([event for event in events if event["event"] == "ERROR"]) == 2
-    assert "died without a word" in errors[0]["message"]
+    assert "ended without a message" in errors[0]["message"]
     assert errors[1]["message"] == "terminated (SIGTERM)"
     assert {(event["run"], event["attempt"]) for event in errors.values()} == {(2, 2)}
     jobs = {
@@ -248,7 +248,7 @@ def test_sigterm_lets_running_jobs_finish_and_the_same_command_completes(slow: F
             running.process.send_signal(signal.SIGTERM)
             outcome = running.end()
         assert outcome.status == 1, outcome.output
-        assert "stemphony: SIGTERM: no other pair is begun" in outcome.output
+        assert "stemphony: SIGTERM: no further pair starts" in outcome.output
         events = list(server.events)
         assert ends(events) == ["CANCELLED"]
         assert events[-1]["event"] == "CANCELLED"

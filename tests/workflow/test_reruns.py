@@ -123,7 +123,7 @@ def test_what_concerns_the_physics_computes_every_job(campaign: Campaign, blocks
 
 @pytest.mark.failure("specimen.nc lost, truncated or damaged")
 @pytest.mark.parametrize("size", [0, 5000])
-def test_a_damaged_specimen_file_is_made_anew_and_recomputes_no_configuration_that_is_there(
+def test_a_damaged_specimen_file_is_made_again_and_recomputes_no_configuration_that_is_there(
     tiny: Reported, quiet_copy: Campaign, size: int
 ):
     os.truncate(quiet_copy.result.specimen, size)
@@ -132,7 +132,7 @@ def test_a_damaged_specimen_file_is_made_anew_and_recomputes_no_configuration_th
     quiet_copy.job_file("p0d000/0001").unlink()
     outcome = quiet_copy.stemphony()
     assert outcome.status == 0, outcome.output
-    assert "specimen.nc was damaged and is made anew" in outcome.output
+    assert "specimen.nc was damaged and is made again" in outcome.output
     assert quiet_copy.written().items() > before.items()
     assert quiet_copy.states(2).keys() == {"p0d000/0001"}
     assert_same_arrays(quiet_copy.result.merged, tiny.arrays)

@@ -128,7 +128,7 @@ def test_a_run_on_another_machine_is_told_with_what_was_last_heard_of_it(quiet_c
         os.utime(file, (heard.timestamp(), heard.timestamp()))
     said = quiet_copy.command("status", quiet_copy.result.root).output
     assert "; a run on login2 may be alive\n" in said
-    assert "that run is on login2 (process 4711) and cannot be seen from here; the last that was heard of it" in said
+    assert "that run is on login2 (process 4711) and cannot be seen from here; the last sign of life of it" in said
     assert f" is of {heard}\n" in said
     assert "if login2 is gone: snakemake --unlock" in said
     found = status(quiet_copy)
@@ -179,7 +179,7 @@ def test_a_killed_job_is_failed_and_a_running_one_is_running(slow: Finished, tmp
     found = status(campaign)
     assert found["counts"] == {"done": 1, "running": 0, "failed": 1, "missing": 0, "unusable": 0}
     (failed,) = [pair for pair in found["pairs"] if pair["state"] == "failed"]
-    assert "died without a word" in failed["reason"]
+    assert "ended without a message" in failed["reason"]
     assert found["merged"] == "outdated"
 
 
@@ -258,13 +258,13 @@ def note(campaign: Campaign, **state: Any) -> None:
 @pytest.mark.failure("a try fails and another one follows")
 @pytest.mark.parametrize("left", [{"state": "failed", "message": "no luck"}, {"state": "running", "pid": 2**22 + 1}])
 def test_a_pair_whose_next_try_is_still_to_come_is_said_to_have_one(quiet_copy: Campaign, left: dict[str, Any]):
-    why = left.get("message", "the job died without a word")
+    why = left.get("message", "the job ended without a message")
     note(quiet_copy, **left, another_try=True)
     with alive(quiet_copy):
         found = status(quiet_copy)
         assert found["counts"] == {"done": 3, "running": 0, "failed": 1, "missing": 0, "unusable": 0}
         said = quiet_copy.command("status", quiet_copy.result.root).output
-    assert f"failed    defocus 0 nm, configuration 1, 1 attempts: is tried again by its run: {why}" in said
+    assert f"failed    defocus 0 nm, configuration 1, 1 attempts: its run tries it again: {why}" in said
     assert "stemphony rerun" not in said
     said = quiet_copy.command("status", quiet_copy.result.root).output
     assert f"configuration 1, 1 attempts: {why}" in said, "no run is left that would"
@@ -284,9 +284,9 @@ def test_the_last_try_is_not_said_to_have_another(quiet_copy: Campaign):
     [
         ("2026-11-27T10:00:00.000+00:00  10 % of the waves\n/x/y.nc: cannot be written: the disk is full.\n",
          "/x/y.nc: cannot be written: the disk is full."),
-        ("2026-11-27T10:00:00.000+00:00  10 % of the waves\n", "the job died without a word"),
-        ("note: no checkpoint is kept, the job goes on without\n", "the job died without a word"),
-        ("", "the job died without a word"),
+        ("2026-11-27T10:00:00.000+00:00  10 % of the waves\n", "the job ended without a message"),
+        ("note: no checkpoint is kept, the job goes on without\n", "the job ended without a message"),
+        ("", "the job ended without a message"),
     ],
 )  # fmt: skip
 def test_a_job_that_could_not_note_its_end_has_the_message_of_its_log(quiet_copy: Campaign, log: str, reason: str):
@@ -348,7 +348,7 @@ def test_what_is_not_done_is_computed_and_merged(tiny: Reported, broken: Campaig
     outcome = broken.command("rerun", broken.result.root, "--cores", "2")
     assert outcome.status == 0, outcome.output
     assert "computes 2 pairs again, and no other:\n  defocus 0 nm: 1\n  defocus 5 nm: 0\n" in outcome.output
-    assert "then all pairs are merged anew" in outcome.output
+    assert "then all pairs are merged again" in outcome.output
     assert computed(broken, 3) == {"p0d000/0001", "p5d000/0000"}
     assert broken.written().items() > before.items()
     assert_same_arrays(broken.result.merged, tiny.arrays)
@@ -393,7 +393,7 @@ def test_job_files_from_a_clock_that_is_ahead_are_merged(tiny: Reported, quiet_c
 @pytest.mark.failure("merged result truncated or damaged")
 @pytest.mark.parametrize("damage", ["a byte of its superblock", "its end"])
 @pytest.mark.parametrize("command", ["stemphony rerun", "stemphony run", "snakemake"])
-def test_a_damaged_merged_result_is_merged_anew(tiny: Reported, quiet_copy: Campaign, damage: str, command: str):
+def test_a_damaged_merged_result_is_merged_again(tiny: Reported, quiet_copy: Campaign, damage: str, command: str):
     before = quiet_copy.written()
     with quiet_copy.result.merged.open("r+b") as stream:
         if damage == "its end":
@@ -405,11 +405,11 @@ def test_a_damaged_merged_result_is_merged_anew(tiny: Reported, quiet_copy: Camp
     assert "is from before, or damaged: they are not merged yet" in said
     if command == "stemphony rerun":
         outcome = rerun(quiet_copy)
-        assert "computes no pair:\nthen all pairs are merged anew." in outcome.output
+        assert "computes no pair:\nthen all pairs are merged again." in outcome.output
     else:
         outcome = quiet_copy.stemphony() if command == "stemphony run" else quiet_copy.snakemake()
     assert outcome.status == 0, outcome.output
-    assert "stem.nc is truncated or damaged: it is merged anew" in outcome.output
+    assert "stem.nc is truncated or damaged: it is merged again" in outcome.output
     assert_same_arrays(quiet_copy.result.merged, tiny.arrays)
     assert quiet_copy.written() == before
     assert quiet_copy.to_run() == set()
@@ -473,7 +473,7 @@ def test_a_result_that_a_refused_merge_has_left_is_not_said_to_be_merged_from_wh
     assert "is from before, or damaged" in quiet_copy.command("status", quiet_copy.result.root).output
     again = rerun(quiet_copy)
     assert again.status == 1, again.output
-    assert "then all pairs are merged anew" in again.output
+    assert "then all pairs are merged again" in again.output
     mended = rerun(quiet_copy, "--verify")
     assert mended.status == 0, mended.output
     assert_same_arrays(quiet_copy.result.merged, tiny.arrays)

@@ -101,7 +101,7 @@ def test_a_working_directory_whose_disk_is_full_is_told_so(quiet_copy: Campaign,
         assert_same_arrays(campaign.result.merged, tiny.arrays)
 
 
-@pytest.mark.failure("disk full before a run begins")
+@pytest.mark.failure("disk full before a run starts")
 @pytest.mark.parametrize("left_kb", [0, 4, 8, 12])
 def test_a_disk_that_is_full_before_a_run_begins_is_one_message(quiet_copy: Campaign, left_kb: int):
     """Snakemake's lock, its marks and the note of the run are the first that find no room."""
@@ -114,7 +114,7 @@ def test_a_disk_that_is_full_before_a_run_begins_is_one_message(quiet_copy: Camp
         assert "Traceback" not in outcome.output
         assert "Errno" not in outcome.output
         (line,) = [
-            line for line in outcome.output.splitlines() if line.startswith("The run could not begin: the disk of ")
+            line for line in outcome.output.splitlines() if line.startswith("The run could not start: the disk of ")
         ]
         assert f"{campaign.directory}/.snakemake, or your quota on it, is full" in line
         ballast.unlink()
@@ -135,7 +135,7 @@ def test_a_disk_that_is_full_before_the_merge_begins_is_told_with_what_is_kept(q
         (line,) = [line for line in outcome.output.splitlines() if line.startswith("the disk of ")]
         assert f"{campaign.directory}/.snakemake/" in line
         assert "MB left), or your quota on it, is full" in line
-        assert "That one and all job files are as they were" in line
+        assert "That file and all job files are unchanged" in line
         assert f"Make room for {len(stem) / 1e6:.1f} MB there" in line
         assert "Errno" not in outcome.output
         assert campaign.result.merged.read_bytes() == stem

@@ -37,7 +37,7 @@ def plot_results(result_file: Path, figures: Sequence[Path]) -> None:
     except OSError as error:
         raise DamagedResultError(
             f"{result_file} is truncated or damaged ({error.strerror or error}). Delete it and run again: it is merged "
-            "anew, and no configuration is computed again."
+            "again, and no configuration is computed again."
         ) from None
     date_not_ahead([result_file])
     with opened as root:

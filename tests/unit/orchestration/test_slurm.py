@@ -231,10 +231,10 @@ def test_jobs_that_never_start_are_cancelled_and_told_by_what_they_ask_and_what_
     assert (commands / "cancelled").read_text().split("\n")[:-1] == ["--state=PENDING 5 6", "--state=PENDING 7"]
     partition, qos = said
     assert partition.startswith(
-        "Slurm will never start the jobs 5, 6 (PartitionTimeLimit): asked for are 120 min, and partition other allows "
-        "90. Cancelled, nothing was computed in vain. Set resources.runtime_min to 30 at most"
+        "Slurm will never start the jobs 5, 6 (PartitionTimeLimit): the request is 120 min, and partition other allows "
+        "90. Cancelled before the start, so no work is lost. Set resources.runtime_min to 30 at most"
     )
-    assert "the job 7 (QOSMaxWallDurationPerJobLimit): asked for are 1440 min, more than its QoS allows. " in qos
+    assert "the job 7 (QOSMaxWallDurationPerJobLimit): the request is 1440 min, more than its QoS allows. " in qos
     assert "to a third of that at most" in qos
 
 
@@ -261,10 +261,10 @@ def test_of_jobs_that_somebody_must_release_or_change_the_user_is_told_once(comm
     for _ in range(2):
         slurm.end_stuck({"1", "2", "3", "4", "5"}, said.append, told)
     held, requeued, unfulfilled = said
-    assert "the job 1 as it is (JobHeldUser); the run waits. To let it start: scontrol release 1. " in held
-    assert "the jobs 2, 3 as they are (job requeued in held state); the run waits. " in requeued
-    assert "scontrol release 2 3. To give them up, so that they are tried again: scancel 2 3. " in requeued
-    assert "job 4 as it is (BadConstraints)" in unfulfilled
+    assert "the job 1 (JobHeldUser); the run waits. To let it start: scontrol release 1. " in held
+    assert "the jobs 2, 3 (job requeued in held state); the run waits. " in requeued
+    assert "scontrol release 2 3. To cancel them, so that the run tries again: scancel 2 3. " in requeued
+    assert "job 4 (BadConstraints)" in unfulfilled
     assert "release" not in unfulfilled
     assert not (commands / "cancelled").exists(), "a hold may be wanted"
 

@@ -255,7 +255,7 @@ def test_clean_keeps_and_names_foreign_files_beside_the_waves(kept, tmp_path, ca
     assert not paths.checksum(kept).exists()
     assert all(one.read_text() == "mine" for one in foreign)
     assert all(one.exists() for one in of_jobs)
-    assert "not made by this program, and left as they are: 7 entries" in said
+    assert "kept: 7 entries" in said
     named = [*foreign, kept.with_name("folder"), kept.with_name("configuration_0001.npz")]
     assert all(f"  {one}\n" in said for one in named)
     assert f"{of_jobs[0]}\n" not in said

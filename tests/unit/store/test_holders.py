@@ -82,7 +82,7 @@ def test_jobs_of_a_living_run_are_its_own(said: list[str]):
     begin(said)
     assert said == [
         "Slurm has 2 jobs of this simulation (1 pending, 1 running). Another run of it is alive "
-        f"(process {os.getppid()}): they are left to that one."
+        f"(process {os.getppid()}), and the jobs belong to that run."
     ]
 
 
@@ -90,7 +90,7 @@ def test_of_a_run_on_another_machine_nobody_knows(said: list[str]):
     note(host="login2", pid=4711)
     begin(said)
     (line,) = said
-    assert "Another run of it, on login2 (process 4711), may be alive: then they are its own." in line
+    assert "Another run of it, on login2 (process 4711), may be alive; then they belong to it." in line
     assert "If you know that it is dead" in line
     assert line.endswith(": scancel 7 8")
 

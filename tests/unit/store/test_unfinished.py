@@ -73,7 +73,7 @@ def test_those_of_other_machines_stay_and_are_named_by_clean(result, monkeypatch
     assert sweep_unfinished(result) == ([], sorted((elsewhere, nowhere)))
     assert main(["clean", str(result.root)]) == 0
     said = capsys.readouterr().out
-    assert "2 unfinished files are of other machines" in said
+    assert "2 unfinished files that other machines made" in said
     assert str(elsewhere) in said
     assert all(file.exists() for file in (elsewhere, nowhere, *foreign))
 

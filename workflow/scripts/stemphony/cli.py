@@ -267,7 +267,7 @@ def _clean(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     kept = "no waves were kept" if not files else f"removed the kept waves, {size / 1e6:.3g} MB; results stay"
     print(f"{parsed.result}: {kept}")
     if foreign:
-        print(f"not made by this program, and left as they are: {len(foreign)} entries of {result.waves_folder}")
+        print(f"kept: {len(foreign)} entries of {result.waves_folder} that Stemphony did not make")
         _print_some(foreign)
     removed, left = sweep_unfinished(result)
     with suppress(OSError):  # not empty
@@ -275,11 +275,9 @@ def _clean(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     if removed:
         print(f"removed {len(removed)} unfinished files of processes that were killed")
     if left:
-        print(
-            f"{len(left)} unfinished files are of other machines, or from before this one was started anew, and stay:"
-        )
+        print(f"kept: {len(left)} unfinished files that other machines made, or this machine before its last start:")
         _print_some(left)
-        print("If nothing computes this simulation there any more, delete them.")
+        print("If no process computes this simulation there any more, delete them.")
     return 0
 
 

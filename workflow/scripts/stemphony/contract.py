@@ -1,4 +1,4 @@
-"""What the processes of a run say to each other: environment variables, prefixes of lines, texts that are searched for.
+"""Names and texts that several processes of a run use: environment variables, prefixes of lines, texts to search for.
 
 `stemphony run` starts Snakemake, Snakemake starts the jobs. Each reads the output and the environment of the others.
 A text that one process writes and another one looks for stands here, and nowhere else.
@@ -63,4 +63,4 @@ def signal_received(number: int) -> str:
     """
     if number == signal.SIGINT:
         return "SIGINT: the run is cancelled; what is finished is kept"
-    return "SIGTERM: no other pair is begun; the run ends when those that run now are finished"
+    return "SIGTERM: no further pair starts; the run ends when the running pairs are finished"

@@ -151,8 +151,8 @@ class Outcome:
         if any(REFUSAL in log.read_text(encoding="utf-8", errors="replace") for log in self._failed_logs()):
             # After the same command alone the merge would refuse the same files.
             command = f"stemphony rerun --verify {shlex.quote(_relative(self.result.root))}"
-            return f"To have the files computed again that the merge refuses, and merge: {command}"
-        return "Run the same command again: only what is missing is computed."
+            return f"To compute the files again that the merge refuses, and to merge: {command}"
+        return "Run the same command again. It computes only what is missing."
 
     @property
     def _has_begun(self) -> bool:
@@ -184,7 +184,7 @@ class Outcome:
             return f"{full}: Snakemake could not write {file.name}. Make room there."
         return (
             f"{full}: Snakemake could not copy the present {merged.name} there, as it does before each merge. "
-            f"That one and all job files are as they were. Make room for {merged.stat().st_size / 1e6:.1f} MB there, "
+            f"That file and all job files are unchanged. Make room for {merged.stat().st_size / 1e6:.1f} MB there, "
             f"and as much beside {_relative(merged)}."
         )
 
@@ -193,7 +193,7 @@ class Outcome:
         own = self.directory / ".snakemake"
         folder = own if own.is_dir() else self.directory
         return (
-            f"The run could not begin: the disk of {folder}, or your quota on it, is full ({_free_mb(folder)} left). "
+            f"The run could not start: the disk of {folder}, or your quota on it, is full ({_free_mb(folder)} left). "
             "Nothing is lost. Make room there and run the same command again."
         )
 

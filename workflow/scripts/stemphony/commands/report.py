@@ -138,8 +138,8 @@ def replay(
     config : Path or None
         Config with url and credentials; by default the config files of each run.
     everything : bool
-        Send all events again, also those that a receiver accepted or refused for good. This is for a new receiver, or
-        for one that was corrected. Events of a living process are left to that process.
+        Send all events again, also those that a receiver accepted or refused permanently. This is for a new receiver,
+        or for one that was corrected. Events of a living process are left to that process.
     limits : Limits
         Waits for the receiver.
 
@@ -230,8 +230,8 @@ def _replay(result: ResultPaths, settings: ReportingSettings, say: Callable[[str
     said = f"{result.root}: {courier.arrived} delivered"
     if courier.refused:
         said += (
-            f", {courier.refused} refused for good and put aside in {result.reports} (to a receiver that was corrected:"
-            f" stemphony report replay --everything {shlex.quote(str(result.root))})"
+            f", {courier.refused} refused permanently and kept in {result.reports} (after the receiver was corrected,"
+            f" send them with: stemphony report replay --everything {shlex.quote(str(result.root))})"
         )
     if complete:
         say(f"{said}. None is left.")

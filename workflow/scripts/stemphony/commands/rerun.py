@@ -103,7 +103,7 @@ class Order:
             lines.append(f"nothing is merged, because {len(self.waiting)} other pairs are not done:")
             lines += [f"  {text}" for text in by_defocus(self.waiting)]
         else:
-            lines.append("then all pairs are merged anew.")
+            lines.append("then all pairs are merged again.")
         return lines
 
     @property
@@ -290,7 +290,7 @@ def _link(file: Path, second: Path) -> None:
         why = "this file system gives no file a second name (hard link)" if without else error.strerror
         raise StorageError(
             f"{file} cannot be kept while it is computed again: {why}. Copy it if you want to keep it, then "
-            "delete it to compute it anew: stemphony rerun computes what is missing."
+            "delete it to compute it again: stemphony rerun computes what is missing."
         ) from None
 
 

@@ -73,7 +73,7 @@ def run(
     free_lock(command, directory, name)
     if not is_dry:
         wait_for_leftovers(directory, name, uses_slurm=profile is not None)
-        free_lock(command, directory, name)  # another run may have begun meanwhile
+        free_lock(command, directory, name)  # another run may have started meanwhile
     print(shlex.join(command), flush=True)
     result = ResultPaths(directory / RESULTS / name)
     process = SnakemakeProcess(command, directory, result, holds=not is_dry)

@@ -39,7 +39,7 @@ SILENT_S = 600.0
 """If no run is alive, a job on another machine that has written nothing for so long counts as dead [s]."""
 SHOWN = 20
 """Most failed pairs that are listed one by one."""
-TRIED_AGAIN = "is tried again by its run: "
+TRIED_AGAIN = "its run tries it again: "
 
 
 class PairState(StrEnum):
@@ -101,10 +101,10 @@ class Elsewhere:
         """Lines for the user: what is known of it, and what to do if it is dead."""
         since = datetime.fromtimestamp(self.heard).astimezone().isoformat(sep=" ", timespec="seconds")
         return [
-            f"that run is on {self.host} (process {self.pid}) and cannot be seen from here; the last that was heard of "
-            f"it, or of a job of it, is of {since}",
-            f"if it is dead: give the same command on {self.host}, which goes on; if {self.host} is gone: snakemake "
-            "--unlock, then the same command here",
+            f"that run is on {self.host} (process {self.pid}) and cannot be seen from here; the last sign of life of "
+            f"it or of its jobs is of {since}",
+            f"if it is dead: run the same command on {self.host}; if {self.host} is gone: snakemake --unlock, then "
+            "the same command here",
         ]
 
 

@@ -91,7 +91,7 @@ def draw_atoms(
     occupancies : Occupancies or None
         None if every site is full.
     films : sequence of Film
-        Amorphous films, some of which each configuration draws anew.
+        Amorphous films, some of which each configuration draws again.
 
     Returns
     -------

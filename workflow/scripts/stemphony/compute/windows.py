@@ -161,7 +161,7 @@ class _WindowedScan:
 
 
 def _check(experiment: Experiment, atoms: Atoms, signals: JobSignals, simulate: Simulate) -> dict[str, Any]:
-    """Compare signals with those in windows of twice the size; the deviation is relative to the RMS of the latter."""
+    """Compare signals with those in windows of twice the size. Deviations are relative to the RMS there."""
     sx, sy = len(experiment.scan_x), len(experiment.scan_y)
     places = sorted({((sx - 1) * i // (_CHECKED - 1), (sy - 1) * i // (_CHECKED - 1)) for i in range(_CHECKED)})
     grid = doubled_grid(experiment)

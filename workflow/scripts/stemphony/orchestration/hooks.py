@@ -66,7 +66,7 @@ class Run:
         self.is_forced = True
         if foreign := outdated.foreign_job_files(self.campaign, self.result):
             self.graph.force(foreign)
-            self.notes.append(f"{len(foreign)} job files are of another config: they are computed anew")
+            self.notes.append(f"{len(foreign)} job files are of another config: they are computed again")
         if note := outdated.why_merge_again(self.campaign, self.result):
             self.graph.force([self.result.merged])
             self.notes.append(note)

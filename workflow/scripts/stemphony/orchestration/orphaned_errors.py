@@ -21,7 +21,7 @@ from stemphony.status.settings import ReportingSettings
 from stemphony.status.spool import count_lines, spool_file_of
 from stemphony.store import ledger, progress
 
-DIED: Final = "the job died without a word (killed, out of memory, or its node failed)"
+DIED: Final = "the job ended without a message (killed, out of memory, or its node failed)"
 NEVER_BEGAN: Final = "the job failed before it began"
 
 _ENDS: Final = (Event.FINISH_FP_CONFIGURATION, Event.ERROR)

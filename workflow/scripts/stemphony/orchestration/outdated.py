@@ -50,9 +50,9 @@ def why_merge_again(planned: Campaign, result: ResultPaths) -> str:
 
     origin = origin_of(merged)
     if origin is None:
-        return f"{merged} is truncated or damaged: it is merged anew"
+        return f"{merged} is truncated or damaged: it is merged again"
     if not dag.has_record(merged) and origin.merge_digest != provenance.digest(planned.merge_params):
-        return f"{merged} is of another config: it is merged anew"
+        return f"{merged} is of another config: it is merged again"
     return ""
 
 
@@ -99,7 +99,7 @@ def restore_specimen(planned: Campaign, result: ResultPaths) -> list[str]:
     params = provenance.canonical_json(planned.specimen_params)
     command = [sys.executable, str(SCRIPTS / "prepare_specimen.py"), params, str(result.specimen)]
     made = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode == 0
-    return [] if is_lost or not made else [f"{result.specimen} was damaged and is made anew; it decides no other file"]
+    return [] if is_lost or not made else [f"{result.specimen} was damaged and is made again; it decides no other file"]
 
 
 def _is_damaged(specimen: Path) -> bool:

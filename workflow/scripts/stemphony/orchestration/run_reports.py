@@ -123,7 +123,7 @@ class RunReports:
         refused, trouble = (self._courier.refused, self._courier.trouble) if self._courier is not None else (0, "")
         reports = self.result.reports
         if refused:
-            self.say(f"status reporting: the receiver refused {refused} reports for good; {reports} has them")
+            self.say(f"status reporting: the receiver refused {refused} reports permanently; {reports} has them")
         if left := left_in(self.result):
             why = f" ({trouble})" if trouble else ""
             command = f"stemphony report replay {shlex.quote(str(self.result.root.resolve()))}"

@@ -70,7 +70,7 @@ def adapt_executor(simulation: str, say: Callable[[str], None]) -> None:
       cluster cannot serve it, a message tells the user once.
 
     Two more changes: the time between two looks is always `seconds-between-status-checks`, where the executor adds 10 s
-    with each look. And the name of a job begins with the simulation's name and mark, for people and for `leftovers`.
+    with each look. The name of a job begins with the simulation's name and mark, so that users and `leftovers` find it.
 
     Parameters
     ----------
@@ -218,8 +218,8 @@ def _mark(simulation: str) -> str:
 def end_stuck(jobs: Iterable[str], say: Callable[[str], None], told: set[str]) -> None:
     """Cancel jobs that will never start because of their time limit, and say so. If Slurm does not answer, do nothing.
 
-    The jobs have not begun, so nothing is lost. The run sees them fail, goes on with the others, and ends. If a person
-    can still make a job start, for example by releasing it, the job is only mentioned.
+    The jobs have not started, so nothing is lost. The run sees them fail, continues with the others, and ends. If a
+    user can still make a job start, for example by releasing it, the function prints a message and does not cancel it.
 
     Parameters
     ----------
@@ -247,17 +247,16 @@ def end_stuck(jobs: Iterable[str], say: Callable[[str], None], told: set[str]) -
 def _what_it_waits_for(jobs: list[str], reason: str) -> str:
     """Message: why jobs wait, and what the user can do."""
     several, numbers = len(jobs) > 1, " ".join(jobs)
-    them, they_are = ("them", "they are") if several else ("it", "it is")
+    them = "them" if several else "it"
     release = f"To let {them} start: scontrol release {numbers}. " if HELD.search(reason) else ""
     return (
-        f"Slurm does not start the job{'s' if several else ''} {', '.join(jobs)} as {they_are} ({reason}); the run "
-        f"waits. {release}To give {them} up, so that {they_are} tried again: scancel {numbers}. Those who run the "
-        "cluster can tell why."
+        f"Slurm does not start the job{'s' if several else ''} {', '.join(jobs)} ({reason}); the run waits. {release}"
+        f"To cancel {them}, so that the run tries again: scancel {numbers}. Ask the administrators of the cluster why."
     )
 
 
 def _cancelled(jobs: list[str]) -> bool:
-    """Cancel jobs that have not begun. Returns whether Slurm accepted the command."""
+    """Cancel jobs that have not started. Returns whether Slurm accepted the command."""
     command = ["scancel", "--state=PENDING", *jobs]
     try:
         return subprocess.run(command, capture_output=True, timeout=QUERY_S).returncode == 0
@@ -274,11 +273,16 @@ def _why_never(jobs: list[str], wanted: str, partition: str, reason: str, cancel
             allowed, most = f"and partition {partition} allows {minutes}", f"{max(1, minutes // 3)}"
     plural = "s" if len(jobs) > 1 else ""
     return (
-        f"Slurm will never start the job{plural} {', '.join(jobs)} ({reason}): asked for are {_minutes(wanted)} min, "
+        f"Slurm will never start the job{plural} {', '.join(jobs)} ({reason}): the request is {_minutes(wanted)} min, "
         f"{allowed}. "
-        + ("Cancelled, nothing was computed in vain. " if cancelled else f"To end this: scancel {' '.join(jobs)}. ")
+        + (
+            "Cancelled before the start, so no work is lost. "
+            if cancelled
+            else f"To end this: scancel {' '.join(jobs)}. "
+        )
         + f"Set resources.runtime_min to {most} at most, because the second and third try of a job ask for two and "
-        "three times as much, or name another partition in the profile (slurm_partition); then the same command again."
+        "three times as much. Or name another partition in the profile (slurm_partition). Then run the same "
+        "command again."
     )
 
 
@@ -356,8 +360,8 @@ def of_a_killed_run(jobs: list[QueuedJob]) -> str:
 def queued_before_start(directory: Path, simulation: str) -> str:
     """Line about jobs of a simulation that Slurm has before a run submits its first one; empty without any.
 
-    They belong to a run that was killed, or to a run beside this one. `stemphony run` waits for the former and refuses
-    to start beside the latter. Snakemake alone does neither.
+    They belong to a run that was killed, or to a living run. `stemphony run` waits for jobs of a killed run, and
+    refuses to start beside a living run. Snakemake alone does neither.
 
     Parameters
     ----------
@@ -374,13 +378,13 @@ def queued_before_start(directory: Path, simulation: str) -> str:
     others = [one for one in holders(directory) if one.simulation == simulation and not one.is_this_process]
     beside = next((one for one in others if one.is_alive), next((one for one in others if one.is_elsewhere), None))
     if beside is None:
-        return f"{of_a_killed_run(queued)}. What they compute is computed twice, unless you end them: {cancel(queued)}"
+        return f"{of_a_killed_run(queued)}. Their pairs are computed twice, unless you cancel them: {cancel(queued)}"
     what = f"Slurm has {_counted(queued)} of this simulation ({_states(queued)})"
     if not beside.is_elsewhere:
-        return f"{what}. Another run of it is alive (process {beside.pid}): they are left to that one."
+        return f"{what}. Another run of it is alive (process {beside.pid}), and the jobs belong to that run."
     return (
-        f"{what}. Another run of it, on {beside.host} (process {beside.pid}), may be alive: then they are its own. "
-        f"If you know that it is dead, end them, or they are computed twice: {cancel(queued)}"
+        f"{what}. Another run of it, on {beside.host} (process {beside.pid}), may be alive; then they belong to it. "
+        f"If you know that it is dead, cancel them, or their pairs are computed twice: {cancel(queued)}"
     )
 
 
@@ -415,8 +419,8 @@ def wait_for(
     if not first:
         return
     say(
-        f"{of_a_killed_run(first)}. Waiting for them, so that nothing is computed twice; what they finish is kept. "
-        f"To end them instead, in another terminal: {cancel(first)}"
+        f"{of_a_killed_run(first)}. Waiting for them, so that nothing is computed twice. Results that they finish "
+        f"are kept. To end them instead, in another terminal: {cancel(first)}"
     )
     is_silent = False
     while True:

@@ -14,8 +14,8 @@ def original_parameters(
 ) -> dict[str, dict[str, Any]]:
     """Attributes of the group `params` under STEMsalabim's names, by its blocks.
 
-    Lengths are in nm, angles in mrad, energies in keV, densities in 1/nm, as in its parameter file. What has no
-    counterpart is left out, such as the cut-off of potentials.
+    Lengths are in nm, angles in mrad, energies in keV, densities in 1/nm, as in its parameter file. Keys
+    without a counterpart, such as the cut-off of potentials, are left out.
 
     Parameters
     ----------

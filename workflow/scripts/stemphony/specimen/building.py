@@ -18,11 +18,12 @@ from stemphony.specimen.structure import Structure, chosen, copied, turned
 
 NM = 10.0
 SAME_LAYER = 0.05
-"""Å: atoms this far in front of `specimen.termination` belong to the layer that begins there: fractions are rounded."""
+"""Atoms this far [Å] in front of `specimen.termination` belong to the layer that begins there, because fractions in
+files are rounded."""
 ROUNDING = 1e-6
-"""Of a cell: what a size may exceed a whole number of cells by without another cell."""
+"""A size may exceed a whole number of cells by this fraction of a cell; no further cell is added then."""
 UNSTRAINED = 1e-9
-"""Largest principal strain that is not worth a word."""
+"""Largest principal strain that counts as none; it is not reported."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -318,7 +319,7 @@ class Building:
 
     @classmethod
     def of(cls, crystal: Oriented, build: Build, repeat: tuple[int, int, int]) -> Building:
-        """What was built of a crystal."""
+        """Summarise what was built from a crystal."""
         origin = ""
         if build.origin is not None:
             where = f"the first {build.origin} of the file" if isinstance(build.origin, str) else list(build.origin)

@@ -217,7 +217,7 @@ def _contradiction(options: Sequence[Symmetry], verdicts: Sequence[statements.Ve
 
 
 def _by_multiplicity(block: CifBlock, expanded: Sequence[Structure], fits: list[int]) -> list[int]:
-    """Of several options those whose numbers of images are the multiplicities that the file lists."""
+    """Choose the options whose numbers of images agree with the multiplicities in the file; all if none agrees."""
     listed = block.column("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")
     numbers = [as_number(text) for text in listed or []]
     if not numbers or not all(np.isfinite(numbers)):

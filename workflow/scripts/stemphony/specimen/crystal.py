@@ -90,14 +90,14 @@ class Crystal:
         return "; ".join(parts)
 
     def notes(self) -> list[str]:
-        """What is unusual and may be meant."""
+        """Notes on values that are unusual and may be intended."""
         check = "Check the cell and the unit of the structure file (Å; STEMsalabim: nm)."
         if self.density_without_gaps < THINNEST:
             return [
                 f"the density is {self.density_without_gaps:.3g} g/cm³ without empty layers of more than {GAP:g} Å; "
                 f"solids have more than {THINNEST:g}. {check}"
             ]
-        # Where every layer is empty, as in a crystal ten times too large, the density without them shows nothing.
+        # If a crystal is ten times too large, every layer is empty, and the density without empty layers says nothing.
         if self.density < THINNEST and self.shortest is not None and self.shortest > LONGEST:
             return [
                 f"the density is {self.density:.3g} g/cm³, and all atoms are at least {self.shortest:.3g} Å apart; in "
@@ -106,7 +106,7 @@ class Crystal:
         return []
 
     def require_density(self, file: Path | str) -> None:
-        """Raise SpecimenError where no crystal is as dense."""
+        """Raise SpecimenError if no real crystal is as dense."""
         if self.density > DENSEST:
             raise SpecimenError(
                 file,

@@ -55,8 +55,8 @@ def from_type(name: str) -> tuple[str, float | None] | None:
 def from_label(label: str, known: Collection[str] = ()) -> list[str]:
     """Elements that a site's label such as `Sr1`, `O2a`, `CaM1` may mean, the most likely first.
 
-    Of the elements `known` from a formula, only those count. Two letters count before one, unless the second is a
-    capital, which may belong to the rest of the label.
+    If a formula gives the elements `known`, no other elements count. Two letters count before one, unless the second
+    is a capital, which may belong to the rest of the label.
     """
     match = re.match(r"[A-Za-z]+", label)
     if match is None:

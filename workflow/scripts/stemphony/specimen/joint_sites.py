@@ -117,8 +117,8 @@ def _checked(file: Path | str, specimen: Specimen) -> Floats:
 def _with_separate_assemblies(specimen: Specimen, filled: Floats) -> Specimen:
     """The specimen with assemblies that are too full split into those whose occupancies complement each other.
 
-    Programs for refinement often give the groups 1 and 2 to several disordered molecules and name no assembly. Where
-    one has occupancies of 0.7 and 0.3, and another 0.6 and 0.4, they are not one assembly.
+    Programs for refinement often give the groups 1 and 2 to several disordered molecules and name no assembly. If one
+    molecule has occupancies of 0.7 and 0.3, and another one 0.6 and 0.4, they are not one assembly.
     """
     if specimen.disorder is None or specimen.disorder_group is None:
         return specimen

@@ -251,7 +251,7 @@ class View:
         most = int(longest / (0.86 * np.linalg.norm(short))) + 1, int(longest / height) + 1
         grid = np.meshgrid(np.arange(-most[0], most[0] + 1), np.arange(most[1] + 1), indexing="ij")
         i, j = grid[0].ravel(), grid[1].ravel()
-        # Of each pair ±v one. A multiple of an edge can only be flatter than the edge, never at a better angle.
+        # Keep one direction of each pair ±v. A multiple of an edge is flatter, and never at a better angle.
         half = (j > 0) | (i > 0)
         i, j = i[half], j[half]
         lengths = np.linalg.norm(i[:, None] * short + j[:, None] * long, axis=1)

@@ -42,11 +42,11 @@ _OPTIONAL: dict[str, tuple[str, tuple[str, ...], str, str]] = {
 def write_specimen(file: Path, specimen: Specimen, attributes: Mapping[str, str]) -> None:
     """Write a specimen as NetCDF-4, whole or not at all: the file appears under its name when it is complete.
 
-    Root attributes: those given and `content`, `layout`, `source_format`, `content_sha256`. Where the specimen has
-    them also `reader`, `formula`, `u_source`, `orientation`, `notes` and `films` (JSON lists).
+    Root attributes: those given and `content`, `layout`, `source_format`, `content_sha256`. If the specimen has
+    them, also `reader`, `formula`, `u_source`, `orientation`, `notes` and `films` (JSON lists).
 
     Variables: `element(atom, label)`, `positions(atom, spatial)` [Å], `u_iso(atom)` [Å²], `radius(atom)` [Å],
-    `cell(spatial)` [Å] and `vacuum(spatial)` [Å]. Where the specimen has them also `u_aniso(atom, tensor)` [Å²],
+    `cell(spatial)` [Å] and `vacuum(spatial)` [Å]. If the specimen has them, also `u_aniso(atom, tensor)` [Å²],
     `occupancy(atom)`, `disorder(atom)`, `disorder_group(atom)` and, with snapshots, `frames(frame, atom, spatial)` [Å].
 
     Parameters
@@ -157,7 +157,7 @@ def _texts(specimen: Specimen) -> dict[str, str]:
 
 
 def _damaged(file: Path, what: str) -> DamagedResultError:
-    return DamagedResultError(f"{file}: {what}. Delete it and run again: rule prepare_specimen makes it anew.")
+    return DamagedResultError(f"{file}: {what}. Delete it and run again: rule prepare_specimen makes it again.")
 
 
 def _arrays(specimen: Specimen) -> dict[str, np.ndarray]:

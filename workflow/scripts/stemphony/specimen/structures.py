@@ -74,7 +74,7 @@ class Specimen:
     occupancy : (N,) array or None
         Probability that the site holds this atom; None where all are 1.
     disorder, disorder_group : (N,) arrays of int or None
-        As in `Structure`, numbered anew in each copy of the cell: copies are independent of each other.
+        As in `Structure`, numbered again in each copy of the cell: copies are independent of each other.
     reader : str
         The library that read the file.
     notes : tuple of str

@@ -47,7 +47,7 @@ class Thermal:
 def with_displacements(file: Path, structure: Structure, settings: ThermalSettings) -> Thermal:
     """Give every site its U: the value of the file, else of `u_iso_angstrom2`, else of the Debye model, Eq. (P19).
 
-    With `u_source: config` the file comes last. Where nothing gives a value, `u_iso` is NaN. Where a site has a tensor,
+    With `u_source: config` the file comes last. If nothing gives a value, `u_iso` is NaN. If a site has a tensor,
     `u_iso` is a third of its trace.
 
     Raises

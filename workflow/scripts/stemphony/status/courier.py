@@ -143,7 +143,7 @@ class Courier:
     Attributes
     ----------
     arrived, refused : int
-        Events that were delivered, and those that the receiver refused for good.
+        Events that were delivered, and those that the receiver refused permanently.
     trouble : str
         What keeps the rest from being delivered; empty if nothing does. What has ended a `drain` stays until the next.
     """
@@ -198,7 +198,7 @@ class Courier:
         Returns
         -------
         bool
-            True if all has arrived or was refused for good. False: `trouble` says why.
+            True if all has arrived or was refused permanently. False: `trouble` says why.
         """
         began = time.monotonic()
         with self._condition:
@@ -362,7 +362,7 @@ class Courier:
         return True
 
     def _sent(self, reader: _Reader, event: Mapping[str, Any], end: int) -> bool:
-        """Send one event; False if it has neither arrived nor was refused for good."""
+        """Send one event; False if it has neither arrived nor was refused permanently."""
         answer = self._until_answered(lambda transport: transport.post(event))
         if answer is None or answer.verdict not in (Verdict.ARRIVED, Verdict.NEVER):
             return False

@@ -1,7 +1,7 @@
 """How far a spool file is delivered.
 
 Two files stand beside each spool ``name.jsonl``. ``name.delivered`` holds the position of the first line that no
-receiver has acknowledged. ``name.dead_letters`` holds the events that a receiver refused for good. The sender writes
+receiver has acknowledged. ``name.dead_letters`` holds the events that a receiver refused permanently. The sender writes
 both. After a crash it may send an event twice, and the receiver recognises it by its id.
 """
 
@@ -58,7 +58,7 @@ class Delivery:
                 return
 
     def put_aside(self, event: Mapping[str, Any], what: str) -> None:
-        """Record an event that a receiver refused for good, with the reason `what`."""
+        """Record an event that a receiver refused permanently, with the reason `what`."""
         line = json.dumps({"refused": what, "event": dict(event)}, ensure_ascii=True).encode("ascii") + b"\n"
         try:
             descriptor = os.open(self._dead_letters_file, _WRITE_FLAGS | os.O_APPEND, 0o600)

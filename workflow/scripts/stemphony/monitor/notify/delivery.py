@@ -52,7 +52,7 @@ def deliver(target: Target, notice: Notice, exchange: Exchange) -> Outcome:
     -------
     Outcome
         DONE also if the mail server refused some recipients: a second try would reach the others twice. GIVE_UP if
-        the mail server refuses the mail for good. RETRY otherwise.
+        the mail server refuses the mail permanently. RETRY otherwise.
     """
     try:
         if target.format == "email":
