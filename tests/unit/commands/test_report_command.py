@@ -276,7 +276,7 @@ def test_replay_says_what_was_refused_for_good(tmp_path, capsys):
         result = left_behind(tmp_path / "results/x", config_for(tmp_path, server.url))
         status, said = run(capsys, "report", "replay", result.root)
     assert status == 0, said
-    assert "2 delivered, 1 refused permanently and put aside" in said
+    assert "2 delivered, 1 refused permanently and kept in" in said
 
 
 def test_replay_of_everything_sends_again_what_was_taken_and_what_was_refused(tmp_path, capsys):
