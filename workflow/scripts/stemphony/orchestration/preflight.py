@@ -387,7 +387,7 @@ def _require_points_in_aperture(experiment: Experiment) -> None:
     outermost = min(outermost_angle(grid, e.wavelength, e.semiangle) for grid in grids)
     if e.semiangle_inner > outermost:
         largest = rounded_down(outermost / MRAD, 3)
-        wider = "cell (specimen.repeat)" if e.window is None else "grating.window_angstrom"
+        wider = "cell (specimen.repeat or size_nm)" if e.window is None else "grating.window_angstrom"
         raise ConfigError(
             "probe.semiangle_inner_mrad",
             f"got {e.semiangle_inner / MRAD:g}; between it and semiangle_mrad = {e.semiangle / MRAD:g} lies no point "
@@ -447,7 +447,7 @@ def _hints(planned: Campaign, experiment: Experiment, tail: float) -> list[str]:
             f"{100 * tail:.1f} % of the probe's intensity lies outside the "
             + ("cell" if experiment.window is None else "window")
             + " at the worst defocus and is wrapped into it; a wider "
-            + ("cell (specimen.repeat)" if experiment.window is None else "grating.window_angstrom")
+            + ("cell (specimen.repeat or size_nm)" if experiment.window is None else "grating.window_angstrom")
             + " is needed for numbers better than "
             + ("that." if experiment.window is None else "several times that; the log of each job says its error.")
         )

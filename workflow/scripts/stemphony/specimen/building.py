@@ -345,7 +345,7 @@ class Building:
         rows.append(("cells", text + (f"; whole cells: {', '.join(sizes)}" if sizes else "")))
         if orientation.strain is not None:
             rows.append(
-                ("strain", f"largest principal {100 * orientation.largest_strain:.4f} %; {orientation.strain_text()}")
+                ("strain", f"largest principal {100 * orientation.largest_strain:.4g} %; {orientation.strain_text()}")
             )
         if self.origin:
             rows.append(("origin", self.origin))

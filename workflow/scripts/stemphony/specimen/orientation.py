@@ -77,7 +77,12 @@ class Orientation:
         if self.strain is None:
             return "none"
         names = (("xx", 0, 0), ("yy", 1, 1), ("zz", 2, 2), ("yz", 1, 2), ("xz", 0, 2), ("xy", 0, 1))
-        return ", ".join(f"{name} {100 * self.strain[i, j] + 0.0:.4f}" for name, i, j in names) + " %"
+        return ", ".join(f"{name} {_percent(self.strain[i, j])}" for name, i, j in names) + " %"
+
+
+def _percent(strain: float) -> str:
+    """A strain in per cent to four digits; what rounding leaves of a zero is 0."""
+    return "0" if abs(strain) < 1e-12 else f"{100 * strain:.4g}"
 
 
 @dataclass(frozen=True, eq=False)

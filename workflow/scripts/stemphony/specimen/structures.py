@@ -140,20 +140,17 @@ def read_specimen(
     amorphous_layers: Mapping[str, Any] | None = None,
     **build: Any,
 ) -> Specimen:
-    """Atoms of a structure file in an orthogonal cell, in stages:
+    """Build the atoms of a structure file in an orthogonal cell, in stages.
 
-    1. read the file;
-    2. orient: `zone_axis` and `up`, or the rows of `supercell` along x, y, z. Without either, a cell whose edges run
-       along x, y and z in any order or direction keeps its Cartesian coordinates, so the beam runs along the file's z;
-       any other orthogonal cell is turned until a, b, c run along x, y, z;
-    3. shift: `origin` to x = y = 0, the first layer behind `termination` to z = 0;
-    4. repeat: `repeat` along x, y, z, or as many whole cells as `size_nm` and `thickness_nm` need;
-    5. put in `substitutions`, and `amorphous_layers` on the faces;
-    6. fill in U where the file has none;
-    7. place: vacuum lengthens the cell behind the atoms, whose coordinates stay. Along z it lies at the exit; along x
-       and y it does not matter where, the cell being periodic. x and y are wrapped. Where z lies outside the cell, all
-       atoms move along z together, or the cell grows; a note says which;
-    8. number the sites that are drawn, and check distances.
+    1. Read the file.
+    2. Orient: `zone_axis`, or the rows of `supercell` along x, y, z. Without either, a cell with edges along x, y and z
+       in any order keeps its coordinates, and any other orthogonal cell is turned until a, b, c run along x, y, z.
+    3. Shift: `origin` to x = y = 0, the first layer behind `termination` to z = 0.
+    4. Repeat along x, y, z, or as often as `size_nm` and `thickness_nm` need.
+    5. Put in `substitutions`, and `amorphous_layers` on the faces. Fill in U where the file has none.
+    6. Place: vacuum lengthens the cell behind the atoms; x and y are wrapped. Where z lies outside the cell, all atoms
+       move together or the cell grows, with a note.
+    7. Number the sites that are drawn, and check distances.
 
     Parameters
     ----------
@@ -188,18 +185,14 @@ def read_specimen(
     )
     _require_vacuum(file, vacuum_angstrom)
     raw = _read(file, format)
-    crystal = shifted(file, oriented(file, raw, wanted), raw, wanted)
-    repeat = whole_cells(file, crystal, wanted)
-    _require_possible(file, len(crystal.structure.symbols), repeat)
-    block, dopants = substituted(file, repeated(crystal, repeat), substitutions)
-    block, films, film = with_films(file, block, amorphous_layers)
+    block, building, films = _built(file, raw, wanted, substitutions, amorphous_layers)
     thermal = with_displacements(file, block, settings)
     specimen = replace(
         _in_cell(file, thermal.structure, vacuum_angstrom, thermal.notes),
         formula=formula(raw),
         u_source=thermal.source,
-        orientation=crystal.orientation.recorded(),
-        building=replace(Building.of(crystal, wanted, repeat), substitutions=tuple(dopants), films=film),
+        orientation=building.orientation.recorded(),
+        building=building,
         films=films,
     )
     specimen = with_joint_sites(file, specimen, occupancy)
@@ -217,6 +210,23 @@ def _read(file: Path, format: str) -> Structure:
         note = "the charges of the structure file are not used: every atom scatters as a neutral one."
         raw = replace(raw, notes=(*raw.notes, note))
     return raw
+
+
+def _built(
+    file: Path,
+    raw: Structure,
+    wanted: Build,
+    substitutions: Sequence[Mapping[str, Any]],
+    amorphous_layers: Mapping[str, Any] | None,
+) -> tuple[Structure, Building, tuple[Film, ...]]:
+    """The block of atoms, how it was built, and its films: stages 2 to 5 of `read_specimen`."""
+    crystal = shifted(file, oriented(file, raw, wanted), raw, wanted)
+    repeat = whole_cells(file, crystal, wanted)
+    _require_possible(file, len(crystal.structure.symbols), repeat)
+    block, dopants = substituted(file, repeated(crystal, repeat), substitutions)
+    block, films, film = with_films(file, block, amorphous_layers)
+    building = replace(Building.of(crystal, wanted, repeat), substitutions=tuple(dopants), films=film)
+    return block, building, films
 
 
 def _in_cell(file: Path, block: Structure, vacuum_angstrom: Sequence[float], notes: Sequence[str]) -> Specimen:
