@@ -148,9 +148,7 @@ def read_specimen(
     3. Shift: `origin` to x = y = 0, the first layer behind `termination` to z = 0.
     4. Repeat along x, y, z, or as often as `size_nm` and `thickness_nm` need.
     5. Put in `substitutions`, and `amorphous_layers` on the faces. Fill in U where the file has none.
-    6. Place: vacuum lengthens the cell behind the atoms; x and y are wrapped. Where z lies outside the cell, all atoms
-       move together or the cell grows, with a note.
-    7. Number the sites that are drawn, and check distances.
+    6. Place: vacuum lengthens the cell behind the atoms, x and y are wrapped. Then check distances.
 
     Parameters
     ----------
@@ -164,14 +162,10 @@ def read_specimen(
         Element symbol to U [Å²]. A value of the file wins, unless `u_source` is `config`.
     u_source, temperature_k, debye_temperature_k
         See `thermal.ThermalSettings`.
-    occupancy : {'random', 'refuse'}
-        Whether partially occupied sites are accepted, to be drawn in each configuration.
-    accept : collection of str
-        Checks that are left out, of CHECKS.
-    substitutions, amorphous_layers
-        See `substitutions.substituted` and `amorphous.with_films`.
-    **build
-        Fields of `building.Build`: keys of the config's block `specimen` with the same meaning.
+    occupancy, accept
+        `refuse` accepts full sites only; checks that are left out, of CHECKS.
+    substitutions, amorphous_layers, **build
+        See `substitutions.substituted`, `amorphous.with_films` and `building.Build`.
 
     Raises
     ------
