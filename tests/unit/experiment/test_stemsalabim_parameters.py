@@ -187,3 +187,11 @@ def test_convert_prints_a_config(tmp_path, capsys, monkeypatch):
 def test_a_parameter_file_given_to_snakemake_is_one_message(tmp_path):
     with pytest.raises(ConfigError, match=r"`stemphony run .*` runs it"):
         configuration.load([EXAMPLES / "stemsalabim.cfg"])
+
+
+def test_yaml_with_braces_and_a_pasted_block_is_no_parameter_file():
+    pasted = "simulation: {name: x}\nspecimen: {file: x.cif}\n" + BLOCK
+    assert not parameter_file.is_parameter_file(pasted)
+    assert parameter_file.is_parameter_file((EXAMPLES / "stemsalabim.cfg").read_text(encoding="utf-8"))
+    commented = "probe = {\n  # the beam\n  // of it\n  max_apert = 24;\n}\ngrating:\n{\n  density = 100.0;\n}\n"
+    assert parameter_file.is_parameter_file(commented)

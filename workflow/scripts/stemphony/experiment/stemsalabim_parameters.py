@@ -52,7 +52,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Blocks and keys of the file with the values that STEMsalabim takes where a key is missing."""
 
-_BLOCK = re.compile(rf"^[ \t]*({'|'.join(DEFAULTS)})\s*[:=]\s*\{{", re.MULTILINE)
+_BLOCK = re.compile(rf"^[ \t]*({'|'.join(DEFAULTS)})\s*[:=]\s*\{{\s*(?:(?:\#|//)[^\n]*\n\s*)*\w+\s*=", re.MULTILINE)
+"""The beginning of a block with its first setting. YAML has braces too, but no `=` in them."""
 
 
 @dataclass
@@ -106,8 +107,7 @@ class Translation:
 
 def is_parameter_file(text: str) -> bool:
     """Whether a text is a parameter file of STEMsalabim: at least two of its blocks, in libconfig's syntax."""
-    settings = re.search(r"^[ \t]*\w+\s*=\s*[^=\n]+;", text, re.MULTILINE)
-    return settings is not None and len(set(_BLOCK.findall(text))) >= 2
+    return len(set(_BLOCK.findall(text))) >= 2
 
 
 def read_parameters(file: Path) -> dict[str, dict[str, Any]]:
