@@ -140,7 +140,9 @@ def test_ctrl_c_deletes_the_jobs_of_the_queue(clone: Path, env: dict[str, str], 
     snakemake_for("cluster-generic")
     records = tmp_path / "records"
     grid_engine.install(records)
-    campaign = Campaign.make(clone, tmp_path / "simulation", SMALL, env)
+    # Jobs that take long: none ends by itself before the signal, on a busy machine either.
+    long = changed(SMALL, grating={"gpts": [96, 96], "slice_thickness_angstrom": 0.02}, scan={"points": [40, 40]})
+    campaign = Campaign.make(clone, tmp_path / "simulation", long, env)
     with start(campaign, records) as running:
         wait_for(lambda: running.log.read_text().count("external jobid") == len(SMALL_JOBS), "jobs to be submitted")
         running.signal_all(signal.SIGINT)
