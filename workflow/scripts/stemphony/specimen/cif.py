@@ -191,7 +191,8 @@ def _chosen(
     notes = list(expanded[first].notes)
     if len(options) > 1 and options[first].notes:
         why = sorted({"z": "Z", "density": "density", "formula": "formula"}[name] for name in verdicts[first].agrees)
-        notes.append(f"{options[first].origin}: chosen by the file's {', '.join(why) or 'multiplicities'}")
+        if why or not options[0].origin.startswith("operations"):
+            notes.append(f"{options[first].origin}: chosen by the file's {', '.join(why) or 'multiplicities'}")
     for name, text in verdicts[first].differs.items():
         notes.append(f"{text}; the atoms agree with its {'density' if name == 'z' else 'formula units'}")
     return replace(expanded[first], notes=tuple(dict.fromkeys(notes)))

@@ -51,7 +51,7 @@ class CifBlock:
         """The first known single value of `names`, else None."""
         for name in names:
             for text in self.raw.get(name, [])[:1]:
-                if text.strip() not in (".", "?", ""):
+                if text.strip() not in (".", "?", "", "''", '""'):
                     return text.strip()
         return None
 

@@ -20,6 +20,7 @@ FULL = 1e-6  # occupancies that differ from 1 by less are 1
 # Columns of a site that decide nothing in the simulation, or that are read below.
 _UNKNOWN = (".", "?", "")
 _MAGNETIC = "_atom_site_moment"
+ISOTROPIC_NAMES = ("iso_or_equiv", "equiv_geom_mean", "iso")
 
 
 @dataclass(frozen=True)
@@ -292,8 +293,9 @@ def _displacements(
     file: Path, block: CifBlock, cell: Floats, keep: Sequence[int], labels: Sequence[str], notes: list[str]
 ) -> tuple[Floats | None, Floats | None]:
     """Isotropic U [Å²] and Cartesian tensors [Å²], NaN where the file has none."""
-    u = _numbers(block, keep, "_atom_site_u_iso_or_equiv", "_atom_site_u_equiv_geom_mean", "_atom_site_u_iso")
-    b = _numbers(block, keep, "_atom_site_b_iso_or_equiv", "_atom_site_b_equiv_geom_mean", "_atom_site_b_iso")
+    u, b = (
+        _numbers(file, block, keep, labels, *(f"_atom_site_{kind}_{name}" for name in ISOTROPIC_NAMES)) for kind in "ub"
+    )
     iso = None
     if u is not None or b is not None:
         iso = np.full(len(keep), np.nan)
@@ -301,7 +303,7 @@ def _displacements(
             iso = displacements.from_b(b)
         if u is not None:
             iso = np.where(np.isfinite(u), u, iso)
-    aniso = _tensors(block, cell, keep, labels, notes)
+    aniso = _tensors(file, block, cell, keep, labels, notes)
     unused = sorted({t for t in _texts(block, keep, "_atom_site_adp_type", "_atom_site_thermal_displace_type") if t})
     strange = [text for text in unused if text.lower() not in ("uani", "uiso", "bani", "biso", "uovl", "bovl", "umpe",
                                                                "bmpe")]  # fmt: skip
@@ -312,13 +314,29 @@ def _displacements(
     return (None if iso is None or not np.isfinite(iso).any() else iso), aniso
 
 
-def _numbers(block: CifBlock, keep: Sequence[int], *names: str) -> Floats | None:
+def _numbers(file: Path, block: CifBlock, keep: Sequence[int], labels: Sequence[str], *names: str) -> Floats | None:
+    """A column of numbers, NaN where the file has none; a text that is no number is refused."""
     column = block.column(*names)
-    return None if column is None else np.array([as_number(column[i]) for i in keep])
+    if column is None:
+        return None
+    texts = [column[i] for i in keep]
+    values = np.array([as_number(text) for text in texts])
+    _require_numbers(file, next(name for name in names if name in block.raw), labels, texts, values)
+    return values
+
+
+def _require_numbers(file: Path, name: str, labels: Sequence[str], texts: Sequence[str], values: Floats) -> None:
+    bad = next((i for i, text in enumerate(texts) if not np.isfinite(values[i]) and text not in _UNKNOWN), None)
+    if bad is not None:
+        raise SpecimenError(
+            file,
+            f"site {labels[bad]}: {name} is {texts[bad]!r}, which is no number. Write it, such as 0.005, or '?' if it "
+            "is not known.",
+        )
 
 
 def _tensors(
-    block: CifBlock, cell: Floats, keep: Sequence[int], labels: Sequence[str], notes: list[str]
+    file: Path, block: CifBlock, cell: Floats, keep: Sequence[int], labels: Sequence[str], notes: list[str]
 ) -> Floats | None:
     """(M, 3, 3) Cartesian U [Å²] from U, B or β, matched by label."""
     found: dict[str, Floats] = {}
@@ -331,6 +349,8 @@ def _tensors(
         if rows is None or any(column is None for column in columns):
             continue
         six = [np.array([as_number(text) for text in column or []]) for column in columns]
+        for pair, column, values in zip(("11", "22", "33", "12", "13", "23"), columns, six, strict=True):
+            _require_numbers(file, f"_atom_site_aniso_{kind}_{pair}", rows, column or [], values)
         if any(len(column) != len(rows) for column in six):
             notes.append("columns of anisotropic displacements have other lengths than their labels and are not used")
             continue

@@ -92,7 +92,10 @@ def candidates(file: Path, block: CifBlock, cell: Floats) -> list[Symmetry]:
             "describes a modulated structure (superspace operations), whose atoms no unit cell repeats. Write a "
             "supercell approximant with another program.",
         )
-    found = _listed(file, block) or _from_hall(block) or _from_symbol(file, block, cell) or _from_number(file, block)
+    found = _listed(file, block)
+    if not found and (found := _from_hall(block)):
+        _require_agreement(file, block, found)
+    found = found or _from_symbol(file, block, cell) or _from_number(file, block)
     if not found:
         symbols = [block.value(*names) for names in (HALL, HERMANN_MAUGUIN, NUMBER, MAGNETIC_NAMES)]
         if any(symbols):
@@ -146,23 +149,53 @@ def _listed(file: Path, block: CifBlock) -> list[Symmetry]:
             file,
             f"the symmetry operation {bad!r} cannot be read ({str(error)[:80]}). Correct it, such as 'x,1/2+y,-z'.",
         ) from None
-    if len(made.operations) == 1:
-        return _identity_alone(block, made)
-    return [_closed(file, made)]
+    return _beside_names(block, made if len(made.operations) == 1 else _closed(file, made), magnetic is not None)
 
 
-def _identity_alone(block: CifBlock, made: Symmetry) -> list[Symmetry]:
-    """P 1, unless a symbol beside a lone `x,y,z` says more: then both are possible."""
-    name = block.value(*HERMANN_MAUGUIN)
-    other = [] if name is None else _by_symbol(name, None, None)
-    if not other or all(len(symmetry.operations) == 1 for symmetry in other):
+def _beside_names(block: CifBlock, made: Symmetry, magnetic: bool) -> list[Symmetry]:
+    """The listed operations. If they are a part of those of the named group, as without centring, both are possible."""
+    name, other = _named(block)
+    if name is None or magnetic:
         return [made]
-    note = f"lists x,y,z alone, but names the space group {name}: the listed operation is used"
-    symbol_note = f"lists x,y,z alone; the operations of {name} are used, because the file's own statements need them"
+    listed = "x,y,z alone" if len(made.operations) == 1 else f"{len(made.operations)} symmetry operations"
+    if not other:
+        if len(made.operations) > 1:
+            return [made]  # names of settings that no table has are common beside a complete list
+        note = f"lists {listed}, but names the space group {name}, which is not known: the listed operation is used"
+        return [Symmetry(made.operations, made.origin, (*made.notes, note))]
+    if any(len(made.operations) == len(s.operations) and _number_of(made) in (None, s.number) for s in other):
+        return [made]
+    are = "operation is" if len(made.operations) == 1 else "operations are"
+    note = f"lists {listed}, but names the space group {name}: the listed {are} used"
+    symbol_note = f"lists {listed}; the operations of {name} are used, because the file's own statements need them"
     return [
-        Symmetry(made.operations, made.origin, (note,)),
-        *(Symmetry(s.operations, f"symbol {name}", (symbol_note, *s.notes)) for s in other),
+        Symmetry(made.operations, made.origin, (*made.notes, note)),
+        *(Symmetry(s.operations, f"symbol {name}", (symbol_note, *s.notes)) for s in other if made.key < s.key),
     ]
+
+
+def _named(block: CifBlock) -> tuple[str | None, list[Symmetry]]:
+    """The space group that the block names beside a list of operations, and the settings that it may mean."""
+    symbol, hall, number = block.value(*HERMANN_MAUGUIN), block.value(*HALL), block.number(*NUMBER)
+    if symbol is not None:
+        return symbol, _by_symbol(symbol, None, None)
+    if hall is not None:
+        return hall, _from_hall(block)
+    return (None, []) if number is None else (f"number {number:g}", _of_number(int(number)))
+
+
+def _of_number(number: int) -> list[Symmetry]:
+    import gemmi
+
+    return [_of_group(s, f"number {number}") for s in gemmi.spacegroup_table_itb() if s.number == number]
+
+
+def _number_of(symmetry: Symmetry) -> int | None:
+    """Number of the space group of operations; None for a setting that no table has."""
+    import gemmi
+
+    group = gemmi.find_spacegroup_by_ops(gemmi.GroupOps(list(symmetry.operations)))
+    return None if group is None else int(group.number)
 
 
 def _closed(file: Path, made: Symmetry) -> Symmetry:
@@ -215,7 +248,26 @@ def _from_hall(block: CifBlock) -> list[Symmetry]:
         group = gemmi.symops_from_hall(name.replace("_", " "))
     except (ValueError, RuntimeError):
         return []
-    return [_made([op.triplet() for op in group], f"Hall symbol {name}")]
+    made = _made([op.triplet() for op in group], f"Hall symbol {name}")
+    return [Symmetry(made.operations, made.origin, number=_number_of(made))]
+
+
+def _require_agreement(file: Path, block: CifBlock, found: Sequence[Symmetry]) -> None:
+    """Raise SpecimenError if the symbol or the number names another space group than the Hall symbol."""
+    symbol, number, hall = block.value(*HERMANN_MAUGUIN), block.number(*NUMBER), found[0].number
+    numbers = {s.number for s in _by_symbol(symbol, None, None)} if symbol is not None else set()
+    named: list[tuple[str, set[int | None]]] = [
+        (repr(symbol), numbers),
+        (f"number {number}", set() if number is None else {int(number)}),
+    ]
+    for name, others in named:
+        if hall is not None and others and hall not in others:
+            raise SpecimenError(
+                file,
+                f"contradicts itself: the {found[0].origin} is space group {hall}, but {name} is space group "
+                f"{min(n or 0 for n in others)}. Correct one of them, or add the symmetry operations "
+                "(_space_group_symop_operation_xyz).",
+            )
 
 
 def _from_symbol(file: Path, block: CifBlock, cell: Floats) -> list[Symmetry]:
@@ -280,7 +332,8 @@ def _split(name: str) -> tuple[str, str]:
         r"(?::\s*|\(\s*origin choice\s*|\s+)([12HRSZ]|(?<=:)-?[ABC][-ABC]*[123]?)\s*\)?$", text, re.IGNORECASE
     )
     if match is None:
-        return text, ""
+        attached = re.fullmatch(r"([A-Z].*[a-z\d])([ZS])", text) if " " not in text else None
+        return (attached[1], ORIGIN_LETTERS[attached[2]]) if attached else (text, "")
     letter = match[1].upper()
     separated = match[0].strip()[0] in ":("
     if not separated and letter.isdigit():

@@ -87,6 +87,11 @@ def take(arrays: Mapping[str, Any], file: Path) -> Quantities:
     return Quantities(u_iso, found.get("tensor"), found.get("occupancy"), found.get("charge"), notes, tuple(used))
 
 
+def has_meaning(name: str) -> bool:
+    """Whether a column of this name says something of U, occupancy or charge."""
+    return _kind(_plain(name)) is not None
+
+
 def _plain(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "").replace(" ", "")
 

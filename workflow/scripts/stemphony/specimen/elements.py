@@ -38,13 +38,16 @@ def unknown_symbol(symbol: str, where: str) -> str:
 def from_type(name: str) -> tuple[str, float | None] | None:
     """Element and charge [e] of an atom type such as `Sr`, `SR`, `Na1+`, `O2-`, `Fe+3`, `D`; None if it is none.
 
-    The second letter may be a capital, because an atom type names one element and nothing else.
+    The second letter may be a capital, because an atom type names one element and nothing else. A number behind two
+    capitals that are elements themselves (`CO3`, `PO4`) may count the atoms of a group: that is none.
     """
     match = _TYPE.fullmatch(name.strip())
     if match is None:
         return None
-    letters, before, sign_after, sign_before, after, _ = match.groups()
+    letters, before, sign_after, sign_before, after, count = match.groups()
     symbol = letters.capitalize()
+    if count and letters.isupper() and len(letters) == 2 and all(letter in numbers() for letter in letters):
+        return None  # a group such as CO3, NH4, NO3 or PO4, not Co, Nh, No or Po
     if symbol not in numbers() and symbol not in ISOTOPES:
         return None
     sign, size = sign_after or sign_before, before or after

@@ -25,10 +25,11 @@ STYLES = {
     "angle": "id mol type", "atomic": "id type", "body": "id type bodyflag mass", "bond": "id mol type",
     "charge": "id type q", "dipole": "id type q", "dpd": "id type theta", "electron": "id type q spin radius",
     "ellipsoid": "id type flag density", "full": "id mol type q", "line": "id mol type flag density",
-    "molecular": "id mol type", "peri": "id type volume density", "smd": "id type mol volume mass kradius cradius",
+    "molecular": "id mol type", "peri": "id type volume density",
+    "smd": "id type mol volume mass kradius cradius x0 y0 z0",
     "sphere": "id type diameter density", "bpm/sphere": "id mol type diameter density", "spin": "id type",
     "template": "id type mol template atom", "tri": "id mol type flag density", "hybrid": "id type",
-    "amoeba": "id mol type q",
+    "amoeba": "id mol type q", "dielectric": "id mol type q", "mdpd": "id type rho", "edpd": "id type t cv",
 }  # fmt: skip
 SECTIONS = re.compile(
     r"(Atoms|Velocities|Masses|Ellipsoids|Lines|Triangles|Bodies|Bonds|Angles|Dihedrals|Impropers|"
@@ -174,6 +175,12 @@ def _columns(file: Path, found: _File) -> list[str]:
     first = found.style.split()[0] if found.style else ""
     if first in STYLES:
         return STYLES[first].split()
+    if first:
+        raise SpecimenError(
+            file,
+            f"its atom style is {first!r}, whose columns are not known. Write it with another style, such as "
+            "'Atoms # atomic' or 'Atoms # full'.",
+        )
     widths = {len(text.split()) for _, text in found.atoms}
     width = min(widths, default=0)
     flags = _are_flags(found, width)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stemphony.errors import SpecimenError
-from stemphony.specimen import elements, source, table
+from stemphony.specimen import columns, elements, source, table
 from stemphony.specimen.lammps import LENGTHS, box_edges, from_masses
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.structure import Structure
@@ -154,13 +154,19 @@ def _structure(
         )
     except ValueError:
         raise SpecimenError(file, "a coordinate or an id is no number. Export it again.") from None
+    ids = table_of.get("id", [])
+    if len(set(ids)) < len(ids):
+        raise SpecimenError(file, "two atoms have the same id. Correct the column id, or export the file again.")
+    unused = [name for name in names if columns.has_meaning(name) and name not in ("q", "element", *chosen)]
+    if unused:
+        notes.append(f"columns that are not used: {', '.join(unused)}")
     scaled = chosen[0].startswith("xs")
     positions = given @ cell if scaled else given - origin
     if chosen[0].endswith("u"):
         positions = _wrapped(positions, cell, periodic, notes)
     charge = None
     if "q" in table_of:
-        charge = np.array([float(word) for word in table_of["q"]])[order]
+        charge = _column(file, "q", table_of["q"])[order]
     skew = bool(cell[1, 0] * cell[2, 0] < 0)
     return Structure(
         symbols=np.array(symbols, dtype="<U2")[order],
@@ -174,22 +180,34 @@ def _structure(
     )
 
 
-def _elements(file: Path, columns: dict[str, list[str]], notes: list[str]) -> list[str]:
-    if "element" in columns:
+def _column(file: Path, name: str, words: list[str]) -> Floats:
+    """A column as finite numbers."""
+    try:
+        values = np.array(words, dtype=float)
+    except ValueError:
+        values = np.array([np.nan])
+    if not np.isfinite(values).all():
+        raise SpecimenError(file, f"a value of the column {name} is no number. Correct it, or export the file again.")
+    return values
+
+
+def _elements(file: Path, table_of: dict[str, list[str]], notes: list[str]) -> list[str]:
+    if "element" in table_of:
         known: dict[str, str] = {}
-        for name in dict.fromkeys(columns["element"]):
+        for name in dict.fromkeys(table_of["element"]):
             found = elements.from_type(name)
             if found is None:
                 raise SpecimenError(file, elements.unknown_symbol(name, "column element"))
             known[name] = "H" if found[0] in elements.ISOTOPES else found[0]
-        return [known[name] for name in columns["element"]]
-    if "mass" in columns:
-        values = {name: float(name) for name in dict.fromkeys(columns["mass"])}
+        return [known[name] for name in table_of["element"]]
+    if "mass" in table_of:
+        names = list(dict.fromkeys(table_of["mass"]))
+        values = dict(zip(names, _column(file, "mass", names).tolist(), strict=True))
         known = from_masses(file, values, "a column element (dump_modify … element Sr Ti O)")
         text = ", ".join(f"{name} is {symbol}" for name, symbol in known.items())
         notes.append(f"elements are taken from the masses: {text}")
-        return [known[name] for name in columns["mass"]]
-    labels = columns.get("typelabel") or columns.get("type", [])
+        return [known[name] for name in table_of["mass"]]
+    labels = table_of.get("typelabel") or table_of.get("type", [])
     if labels and not any(label.isdigit() for label in set(labels)):
         return _elements(file, {"element": labels}, notes)
     raise SpecimenError(

@@ -84,14 +84,13 @@ class _Reader:
                 "for their coordinates: it is truncated, or the number is wrong.",
             )
         mode = self.line("Direct or Cartesian").strip().lower()
-        if mode.startswith("s"):
+        selective = mode.startswith("s")
+        if selective:
             mode = self.line("Direct or Cartesian").strip().lower()
-        # VASP takes any word that begins with c or k for Cartesian and everything else for Direct.
-        cartesian = mode[:1] in ("c", "k")
-        if not cartesian and mode[:1] != "d":
-            raise self.bad(mode, "Direct or Cartesian")
-        rows = [self.floats(f"the coordinates of atom {i} (counted from 0) of {total:,}", 3) for i in range(total)]
-        given = np.array(rows).reshape(-1, 3)
+        cartesian = self._is_cartesian(mode)
+        given = self._coordinates(
+            [symbol for symbol, n in zip(symbols, counts, strict=True) for _ in range(n)], selective
+        )
         edges = cell * scale
         return Structure(
             symbols=np.repeat(np.array(symbols, dtype="<U2"), counts),
@@ -101,6 +100,33 @@ class _Reader:
             reader="Stemphony",
             notes=tuple(self.notes),
         )
+
+    def _is_cartesian(self, mode: str) -> bool:
+        # VASP takes any word that begins with c or k for Cartesian and everything else for Direct.
+        if mode[:1] not in ("c", "k", "d"):
+            raise self.bad(mode, "Direct or Cartesian")
+        return mode[:1] in ("c", "k")
+
+    def _coordinates(self, symbols: Sequence[str], selective: bool) -> Floats:
+        """(N, 3) coordinates. Names behind them decide nothing; a note says where they differ from the elements."""
+        rows, other = [], ""
+        for i, symbol in enumerate(symbols):
+            text = self.line(f"the coordinates of atom {i} (counted from 0) of {len(symbols):,}")
+            words = text.split()
+            row = _floats(words[:3])
+            if len(row) < 3:
+                raise self.bad(text, f"the coordinates of atom {i} (counted from 0) of {len(symbols):,}")
+            rows.append(row)
+            name = re.match(r"[A-Z][a-z]?(?![a-z])", " ".join(words[6 if selective else 3 :][:1]))
+            if name is not None and name[0] in elements.numbers() and name[0] != symbol and not other:
+                other = f"line {self.number} names {name[0]} behind the coordinates of an atom that is {symbol}"
+        if other:
+            self.notes.append(f"{other} by the list of elements: the list is used. Check the order of the elements")
+        if len(_floats(next(self.lines, "").split())) >= 3:
+            self.notes.append(
+                f"line {self.number + 1} has more coordinates than the {len(symbols):,} atoms announced: not used"
+            )
+        return np.array(rows).reshape(-1, 3)
 
     def _scale(self, scales: Sequence[float], cell: Floats) -> Floats:
         if len(scales) == 3:

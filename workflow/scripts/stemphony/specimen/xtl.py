@@ -99,7 +99,7 @@ def _require_standard_orientation(file: Path, rest: list[str]) -> None:
     if len(directions) < 3:
         return
     lengths = np.linalg.norm(directions, axis=1)
-    if not lengths.all() or not np.allclose(np.abs(directions / lengths[:, None]), np.eye(3), atol=1e-9):
+    if not lengths.all() or not np.allclose(directions / lengths[:, None], np.eye(3), atol=1e-9):
         raise SpecimenError(
             file,
             f"its block Orientation turns the crystal ({directions.tolist()}), which is not available. Set "

@@ -1,0 +1,142 @@
+"""Files that contradict themselves, or hold a number that cannot be read: named or refused, never passed over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from stemphony.errors import SpecimenError
+from stemphony.specimen.elements import from_type
+from stemphony.specimen.formats import read_structure
+from stemphony.specimen.structure import Structure
+
+LOOP = "label type_symbol fract_x fract_y fract_z"
+BOX = "0 4 xlo xhi\n0 4 ylo yhi\n0 6 zlo zhi"
+
+
+def read(folder: Path, name: str, text: str) -> Structure:
+    file = folder / name
+    file.write_text(text)
+    return read_structure(file)
+
+
+def cif(folder: Path, symmetry: str, row: str = "Al1 Al 0 0 0", loop: str = LOOP) -> Structure:
+    names = [f"length_{axis} 4.05" for axis in "abc"] + [f"angle_{name} 90" for name in ("alpha", "beta", "gamma")]
+    columns = "\n".join(f"_atom_site_{name}" for name in loop.split())
+    cell = "\n".join(f"_cell_{name}" for name in names)
+    return read(folder, "a.cif", f"data_a\n{cell}\n{symmetry}\nloop_\n{columns}\n{row}\n")
+
+
+@pytest.mark.parametrize(
+    "name", ["_space_group_IT_number 225", "_space_group_name_Hall '-F 4 2 3'", "_space_group_name_H-M_alt 'Q q q'"]
+)
+def test_a_lone_identity_beside_another_group_is_named(tmp_path, name):
+    operations = "loop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'"
+    structure = cif(tmp_path, f"{name}\n{operations}")
+    assert any("lists x,y,z alone, but names the space group" in note for note in structure.notes)
+
+
+def test_operations_without_centring_are_completed_where_z_needs_it(tmp_path):
+    import gemmi
+
+    triplets = [op.triplet() for op in gemmi.find_spacegroup_by_name("P m -3 m").operations()]
+    operations = "loop_\n_symmetry_equiv_pos_as_xyz\n" + "\n".join(f"'{text}'" for text in triplets)
+    named = "_space_group_name_H-M_alt 'F m -3 m'"
+    stated = "_cell_formula_units_Z 4\n_chemical_formula_sum Al"
+    assert len(cif(tmp_path, f"{named}\n{stated}\n{operations}").symbols) == 4
+    silent = cif(tmp_path, f"{named}\n{operations}")
+    assert len(silent.symbols) == 1
+    assert any("lists 48 symmetry operations, but names" in note for note in silent.notes)
+    assert not any("chosen by" in note for note in silent.notes)
+
+
+@pytest.mark.parametrize("other", ["_space_group_name_H-M_alt 'F m -3 m'", "_space_group_IT_number 225"])
+def test_a_hall_symbol_of_another_group_is_refused(tmp_path, other):
+    with pytest.raises(SpecimenError, match="contradicts itself"):
+        cif(tmp_path, f"_space_group_name_Hall 'P 1'\n{other}")
+
+
+@pytest.mark.parametrize(("symbol", "x", "count"), [("Fd-3mZ", "0.125", 8), ("Fd-3mS", "0.0", 8)])
+def test_the_origin_letter_of_a_symbol_without_spaces_counts(tmp_path, symbol, x, count):
+    structure = cif(tmp_path, f"_symmetry_space_group_name_H-M '{symbol}'", f"Si1 Si {x} {x} {x}")
+    assert len(structure.symbols) == count
+
+
+@pytest.mark.parametrize("text", ["1.0D-02", "0,005", "0.010(", "inf", "abc"])
+@pytest.mark.parametrize("column", ["U_iso_or_equiv", "B_iso_or_equiv"])
+def test_a_displacement_that_is_no_number_is_refused(tmp_path, column, text):
+    with pytest.raises(SpecimenError, match=r"site Al1: .*no number"):
+        cif(tmp_path, "_space_group_IT_number 225", f"Al1 Al 0 0 0 {text}", f"{LOOP} {column}")
+
+
+@pytest.mark.parametrize("group", ["CO3", "NH4", "NO3", "PO4"])
+def test_a_group_of_atoms_is_no_element(group):
+    assert from_type(group) is None
+    assert from_type("Co3") == ("Co", None)
+    assert from_type("CO2+") == ("Co", 2.0)
+
+
+def lammps(folder: Path, style: str, *rows: str) -> Structure:
+    atoms = "\n".join(rows)
+    masses = "1 87.62\n2 47.867\n"
+    text = f"title\n\n{len(rows)} atoms\n2 atom types\n{BOX}\n\nMasses\n\n{masses}\nAtoms # {style}\n\n{atoms}\n"
+    return read(folder, "a.data", text)
+
+
+def test_columns_of_rare_atom_styles(tmp_path):
+    edpd = lammps(tmp_path, "edpd", "1 1 1 2 0.1 0.2 0.3", "2 2 1 2 2.1 2.2 3.3")
+    assert edpd.symbols.tolist() == ["Sr", "Ti"]
+    smd = lammps(tmp_path, "smd", "1 1 1 1 1 1 1 9 9 9 0.1 0.2 0.3")
+    assert smd.positions[0].tolist() == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_an_unknown_atom_style_is_not_guessed(tmp_path):
+    with pytest.raises(SpecimenError, match="atom style is 'rheo'"):
+        lammps(tmp_path, "rheo", "1 1 1 2 0.1 0.2 0.3")
+
+
+def dump(folder: Path, columns: str, *rows: str) -> Structure:
+    head = f"ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n{len(rows)}\nITEM: BOX BOUNDS pp pp pp\n0 4\n0 4\n0 6\n"
+    return read(folder, "a.dump", f"{head}ITEM: ATOMS {columns}\n" + "\n".join(rows) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "text"),
+    [
+        ("id element x y z q", ["1 Sr 0 0 0 abc"], "column q"),
+        ("id mass x y z", ["1 abc 0 0 0"], "column mass"),
+        ("id element x y z", ["1 Sr 0 0 0", "1 Ti 2 2 2"], "same id"),
+    ],
+)
+def test_damaged_columns_of_a_dump_are_refused(tmp_path, columns, rows, text):
+    with pytest.raises(SpecimenError, match=text):
+        dump(tmp_path, columns, *rows)
+
+
+def test_unused_columns_of_a_dump_are_named(tmp_path):
+    structure = dump(tmp_path, "id element x y z occupancy msd vx", "1 Sr 0 0 0 0.5 0.01 3")
+    assert "columns that are not used: occupancy, msd" in structure.notes
+
+
+def test_names_and_atoms_that_a_poscar_does_not_announce_are_named(tmp_path):
+    head = "t\n1.0\n4 0 0\n0 4 0\n0 0 4\nSr Ti\n1 1\n"
+    other = read(tmp_path, "POSCAR", f"{head}Direct\n0 0 0 Ba\n.5 .5 .5 Ti\n")
+    assert any("line 9 names Ba" in note for note in other.notes)
+    more = read(tmp_path, "POSCAR", f"{head}Direct\n0 0 0\n.5 .5 .5\n.2 .2 .2\n")
+    assert any("line 11 has more coordinates" in note for note in more.notes)
+    flags = read(tmp_path, "POSCAR", f"{head}Selective\nDirect\n0 0 0 F F F\n.5 .5 .5 T T T\n\n0 0 0\n0 0 0\n")
+    assert flags.notes == ()
+
+
+def test_a_pdb_without_a_space_group_is_p1(tmp_path):
+    cell = "CRYST1    4.000    4.000    4.000  90.00  90.00  90.00\n"
+    atom = "HETATM    1 SR   UNK A   1       1.000   1.000   1.000  1.00  0.50          SR\n"
+    structure = read(tmp_path, "a.pdb", f"{cell}{atom}END\n")
+    assert structure.symbols.tolist() == ["Sr"]
+    assert any("gives no symmetry" in note for note in structure.notes)
+
+
+def test_a_mirrored_orientation_of_mustem_is_refused(tmp_path):
+    atoms = "Sr\n1 38 1.0 0.005\n0 0 0\n"
+    with pytest.raises(SpecimenError, match="Orientation"):
+        read(tmp_path, "a.xtl", f"t\n4 4 4 90 90 90\n200\n1\n{atoms}Orientation\n-1 0 0\n0 1 0\n0 0 1\n")
