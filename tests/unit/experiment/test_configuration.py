@@ -466,6 +466,14 @@ def test_every_aberration_to_fifth_order_is_known():
         ({"specimen": {"repeat": None}}, ("specimen.repeat", "size_nm")),
         ({"specimen": {"zone_axis": [1, 0, 0], "supercell": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]}}, ("zone_axis", "one")),
         ({"specimen": {"up": [1, 0, 0]}}, ("specimen.up", "zone_axis")),
+        (
+            {"specimen": {"amorphous_layers": {"element": "C", "density_g_cm3": 2.0}}},
+            ("specimen.amorphous_layers", "no thickness", "entrance_nm"),
+        ),
+        (
+            {"specimen": {"substitutions": [{"element": "Sr", "by": "Sr", "fraction": 0.5}]}},
+            ("specimen.substitutions[0].by", "got Sr"),
+        ),
         ({"specimen": {"max_strain": 0.01}}, ("specimen.max_strain", "zone_axis")),
         (
             {"frozen_phonon": {"snapshots": "a.xyz"}, "specimen": {"supercell": [[1, 0, 0], [0, 1, 0], [0, 0, 1]]}},

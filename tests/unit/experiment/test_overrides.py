@@ -58,3 +58,13 @@ def test_both_ways_to_write_an_override_give_the_same_config(entry):
 def test_an_entry_without_a_value_is_refused_with_an_example():
     with pytest.raises(ConfigError, match=r"got 'energy_kev'; write name=value, for example probe\.energy_kev=100"):
         overrides.overridden(FILES, ["energy_kev"])
+
+
+def test_an_entry_for_a_map_keeps_the_other_keys_of_the_file_as_snakemake_does():
+    file = {"specimen": {"file": "a.cif", "u_iso_angstrom2": {"Ga": 0.0035, "N": 0.004}}}
+    from snakemake.utils import update_config
+
+    merged = overrides.overridden(file, ["specimen.u_iso_angstrom2={Ga: 0.003}"])
+    assert merged["specimen"]["u_iso_angstrom2"] == {"Ga": 0.003, "N": 0.004}
+    update_config(file, {"specimen": {"u_iso_angstrom2": {"Ga": 0.003}}})
+    assert merged == file

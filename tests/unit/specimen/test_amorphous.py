@@ -21,8 +21,10 @@ CARBON = {
 }  # fmt: skip
 
 
-def covered(repeat=(8, 8, 4), **changes):
-    return read_specimen(SRTIO3, repeat=repeat, amorphous_layers={**CARBON, **changes})
+def covered(repeat=(8, 8, 4), vacuum_angstrom=(0.0, 0.0, 0.0), origin=None, **changes):
+    return read_specimen(
+        SRTIO3, repeat=repeat, vacuum_angstrom=vacuum_angstrom, origin=origin, amorphous_layers={**CARBON, **changes}
+    )
 
 
 def test_films_have_their_density_and_thickness():
@@ -77,7 +79,7 @@ def test_each_configuration_has_a_film_of_its_own_and_the_crystal_stays():
 
     def drawn(configuration: int) -> np.ndarray:
         random = generator(3, configuration, None, FILM)
-        return redrawn(specimen.films, specimen.positions, specimen.cell, random)
+        return redrawn(specimen.films, specimen.positions, random)
 
     first, second, again = drawn(0), drawn(1), drawn(0)
     np.testing.assert_array_equal(first, again)
@@ -90,7 +92,7 @@ def test_each_configuration_has_a_film_of_its_own_and_the_crystal_stays():
 
 def test_a_film_that_is_drawn_once_stays():
     specimen = covered(draw="once")
-    assert redrawn(specimen.films, specimen.positions, specimen.cell, generator(3, 0, None, FILM)) is specimen.positions
+    assert redrawn(specimen.films, specimen.positions, generator(3, 0, None, FILM)) is specimen.positions
     np.testing.assert_array_equal(specimen.positions, covered(draw="once").positions)
     assert (covered(draw="once", seed=2).positions[-1] != specimen.positions[-1]).any()
 
@@ -99,6 +101,29 @@ def test_vacuum_lies_behind_the_exit_film():
     specimen = read_specimen(SRTIO3, repeat=(4, 4, 2), amorphous_layers=CARBON, vacuum_angstrom=(0.0, 0.0, 5.0))
     assert specimen.cell[2] == pytest.approx(2 * 3.905 + 30 + 5)
     assert specimen.positions[:, 2].max() <= specimen.cell[2] - 5
+
+
+@pytest.mark.parametrize("origin", [None, [0.3, 0.7, 0.0]])
+def test_films_and_crystal_stay_beside_lateral_vacuum(origin):
+    """A film over the vacuum would have less than its density: here 37 %."""
+    specimen = covered(repeat=(4, 4, 2), vacuum_angstrom=(10.0, 10.0, 5.0), origin=origin)
+    drawn = redrawn(specimen.films, specimen.positions, generator(3, 0, None, FILM))
+    for positions in (specimen.positions, drawn):
+        assert (positions[:, :2] >= 0).all()
+        assert (positions[:, :2] < 4 * 3.905).all()
+    film = specimen.films[0]
+    assert np.ptp(drawn[film.first : film.last, 0]) > 0.95 * 4 * 3.905
+
+
+def test_a_film_with_hydrogen_passes_the_check_of_distances():
+    specimen = covered(repeat=(2, 2, 1), element=None, formula="H2O", density_g_cm3=1.0)
+    assert specimen.films[0].distance == pytest.approx(0.7)
+
+
+def test_a_film_beyond_the_jamming_density_is_refused_without_a_search():
+    """(π/6)·n·d³ = 0.45 at 0.1755 atoms per Å³ and 1.7 Å; the generator is not asked."""
+    with pytest.raises(ValueError, match=r"at most some \d+ of 17550 atoms have room"):
+        film_positions(None, 17550, (50.0, 50.0), 0.0, 40.0, 1.7, np.empty((0, 3)))
 
 
 def test_films_survive_the_specimen_file(tmp_path):
@@ -114,6 +139,8 @@ def test_films_survive_the_specimen_file(tmp_path):
         ({"element": None}, ("element", "formula")),
         ({"formula": "SiO2"}, ("one of",)),
         ({"element": "Xy"}, ("no formula",)),
+        ({"element": None, "formula": ""}, ("no formula",)),
+        ({"element": None, "formula": "SiC0"}, ("no formula",)),
         ({"exit_nm": 1e-5}, ("holds no atom",)),
     ],
 )

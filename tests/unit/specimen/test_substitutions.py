@@ -28,7 +28,17 @@ def test_a_fraction_that_is_drawn_once_is_an_exact_number():
     specimen = doped({"element": "Sr", "by": "La", "fraction": 0.1})
     assert counts(specimen) == {"Sr": 216 - 22, "La": 22, "Ti": 216, "O": 648}
     np.testing.assert_array_equal(specimen.positions, read_specimen(SRTIO3, repeat=(6, 6, 6)).positions)
-    assert "22 of 216 Sr (10.2 %) are La, drawn once with seed 1" in dict(specimen.building.lines())["substitution"]
+    assert (
+        "22 of 216 Sr (10.2 %, rounded from 10 %) are La, drawn once with seed 1"
+        in dict(specimen.building.lines())["substitution"]
+    )
+
+
+def test_a_rounded_fraction_is_said_beside_the_one_that_was_asked():
+    line = dict(doped({"element": "Sr", "by": "La", "fraction": 0.2}, repeat=(2, 2, 2)).building.lines())
+    assert line["substitution"].startswith("2 of 8 Sr (25 %, rounded from 20 %) are La")
+    line = dict(doped({"element": "Sr", "by": "La", "fraction": 0.25}, repeat=(2, 2, 2)).building.lines())
+    assert line["substitution"].startswith("2 of 8 Sr (25 %) are La")
 
 
 def test_a_count_of_vacancies_takes_that_many_atoms_away():
@@ -107,6 +117,14 @@ def test_vacancies_of_each_configuration_lower_the_occupancy_alone():
         ({"element": "Sr", "by": "La", "count": 9}, ("count is 9", "8 Sr")),
         ({"element": "Sr", "by": "La", "fraction": 0.01}, ("rounds to none", "draw: configuration")),
         ({"element": "Sr", "by": "La", "count": 1, "draw": "configuration"}, ("count is exact", "fraction")),
+        (
+            {"element": "Sr", "by": "La", "count": 1, "region": {"x_nm": [-0.3, 0.3]}},
+            ("x from -0.3 to 0.3 nm", "from 0 to 0.7810 nm", "two items"),
+        ),
+        (
+            {"element": "Sr", "by": "La", "count": 1, "region": {"y_nm": [0.3, 0.9]}},
+            ("y from 0.3 to 0.9 nm", "Stay inside"),
+        ),
         (
             {"element": "Sr", "by": "La", "count": 1, "region": {"depth_nm": [5.0, 6.0]}},
             ("no Sr at depth 5–6 nm", "no atom"),

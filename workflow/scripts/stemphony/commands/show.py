@@ -48,8 +48,15 @@ def show(config: Mapping[str, Any], file: Path, output: Path | None, xyz: bool, 
     specimen = read_specimen(inputs.specimen_file, **{key: value for key, value in block.items() if key != "file"})
     picture = output or Path(picture_name(file))
     atoms = picture.with_suffix(".xyz")
+    if picture.suffix.lower() != ".png":
+        raise StorageError(f"--output: got {picture}; the picture is a PNG file. Name it {picture.name}.png.")
+    if xyz and atoms.exists() and atoms.samefile(inputs.specimen_file):
+        raise StorageError(
+            f"--xyz would overwrite the structure file {atoms} with the atoms built from it. Give the picture another "
+            "name with --output; the atoms go beside it."
+        )
     try:
-        draw(specimen, _scene(inputs.config, specimen)).savefig(picture, dpi=DOTS_PER_INCH)
+        draw(specimen, _scene(inputs.config, specimen)).savefig(picture, dpi=DOTS_PER_INCH, format="png")
         if xyz:
             atoms.write_text(extended_xyz(specimen), encoding="utf-8")
     except OSError as error:

@@ -103,7 +103,7 @@ def draw_atoms(
     pm = None if defocus_nm is None else paths.defocus_pm(defocus_nm)
     if films and frame is None:
         random = phonons.generator(random_seed, configuration, pm, random_film.FILM)
-        positions = random_film.redrawn(films, positions, experiment.cell, random)
+        positions = random_film.redrawn(films, positions, random)
     if frame is not None:
         moved = np.array(frame, dtype=float)
     elif displaced:

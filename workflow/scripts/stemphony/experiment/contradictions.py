@@ -104,9 +104,16 @@ def _refuse_building(specimen: Mapping[str, Any]) -> None:
         where = f"specimen.substitutions[{number}]"
         if (item["fraction"] is None) == (item["count"] is None):
             raise ConfigError(where, "give one of `fraction` and `count`.")
+        if item["by"] == item["element"]:
+            raise ConfigError(f"{where}.by", f"got {item['by']}, the element that it replaces; give another one.")
         for key, pair in (item["region"] or {}).items():
             if pair is not None and pair[1] <= pair[0]:
                 raise ConfigError(f"{where}.region.{key}", f"got {pair}; the region must end after it begins.")
+    layers = specimen["amorphous_layers"]
+    if layers is not None and layers["entrance_nm"] + layers["exit_nm"] == 0:
+        raise ConfigError(
+            "specimen.amorphous_layers", "has no thickness; give `entrance_nm`, `exit_nm` or both, or remove it."
+        )
     if all(specimen[key] is None for key in ("repeat", "size_nm", "thickness_nm")):
         raise ConfigError("specimen.repeat", "is null, and so are size_nm and thickness_nm; give one of them.")
 

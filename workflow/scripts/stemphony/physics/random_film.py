@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ FILM = 4
 MOST_ROUNDS = 2000
 """Rounds of candidates after which a film counts as too dense; one that is possible needs some tens."""
 
+JAMMED = 0.384
+"""Packing fraction at which random sequential addition jams (Zhang & Torquato, Phys. Rev. E 88 (2013) 053312)."""
+
 
 @dataclass(frozen=True)
 class Film:
@@ -29,6 +33,8 @@ class Film:
         Smallest distance of its atoms to any others [Å].
     redrawn : bool
         Whether each configuration has positions of its own.
+    length_x, length_y : float
+        How far it reaches from x = y = 0 [Å]: as far as the crystal, without the vacuum beside it.
     """
 
     bottom: float
@@ -37,9 +43,11 @@ class Film:
     last: int
     distance: float
     redrawn: bool
+    length_x: float
+    length_y: float
 
 
-def redrawn(films: Sequence[Film], positions: Floats, cell: Sequence[float], generator: np.random.Generator) -> Floats:
+def redrawn(films: Sequence[Film], positions: Floats, generator: np.random.Generator) -> Floats:
     """Atoms at rest (N, 3) [Å] with new positions in the films that each configuration draws; all others stay."""
     moving = [film for film in films if film.redrawn]
     if not moving:
@@ -49,8 +57,9 @@ def redrawn(films: Sequence[Film], positions: Floats, cell: Sequence[float], gen
     result = positions.copy()
     for film in moving:
         result[film.first : film.last] = film_positions(
-            generator, film.last - film.first, (cell[0], cell[1]), film.bottom, film.top, film.distance, others
-        )
+            generator, film.last - film.first, (film.length_x, film.length_y), film.bottom, film.top, film.distance,
+            others,
+        )  # fmt: skip
         others = np.concatenate([others, result[film.first : film.last]])
     return result
 
@@ -93,6 +102,10 @@ def film_positions(
     """
     from scipy.spatial import cKDTree
 
+    # Spheres of diameter d around the atoms of the film reach half a distance beyond each of its faces.
+    room = JAMMED * cell[0] * cell[1] * (top - bottom + distance) / (math.pi / 6 * distance**3)
+    if number > max(1.0, 1.05 * room):
+        raise ValueError(f"at most some {room:.0f} of {number} atoms have room")
     # ASSUME: an amorphous film has a density and a smallest distance, but no bonds and no short-range order.
     lengths = np.array([cell[0], cell[1], 0.0])
     near = others[(others[:, 2] > bottom - distance) & (others[:, 2] < top + distance)]

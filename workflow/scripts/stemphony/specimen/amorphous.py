@@ -13,6 +13,7 @@ import numpy as np
 from stemphony.errors import SpecimenError
 from stemphony.physics.random_film import FILM, Film, film_positions
 from stemphony.specimen.building import NM
+from stemphony.specimen.joint_sites import CLOSEST
 from stemphony.specimen.structure import Structure, appended
 
 AVOGADRO_PER_CUBIC_ANGSTROM = 0.602214076
@@ -92,7 +93,18 @@ def with_films(
                 " Use a smaller minimum_distance_angstrom or density_g_cm3.",
             ) from None
         begin = len(crystal) + len(symbols)
-        films.append(Film(bottom, top, begin, begin + len(own), distance, layers["draw"] == "configuration"))
+        films.append(
+            Film(
+                float(bottom),
+                float(top),
+                begin,
+                begin + len(own),
+                distance,
+                layers["draw"] == "configuration",
+                float(lx),
+                float(ly),
+            )
+        )
         symbols += own
         positions = np.concatenate([positions, new])
     whole = appended(replace(block, positions=crystal), symbols, positions, np.diag([lx, ly, lz]))
@@ -108,6 +120,8 @@ def _formula(file: Path, layers: Mapping[str, Any]) -> dict[str, int]:
         raise SpecimenError(file, f"{where} needs one of `element` and `formula`, such as `element: C`.")
     try:
         counts = dict(Formula(str(given[0])).count())
+        if not counts or min(counts.values()) < 1:
+            raise ValueError
         _mass(counts)
     except (ValueError, KeyError):
         raise SpecimenError(
@@ -130,6 +144,7 @@ def _distance(counts: Mapping[str, int], number_density: float) -> float:
     from ase.data import atomic_numbers, covalent_radii
 
     bond = BOND_SHARE * min(float(covalent_radii[atomic_numbers[symbol]]) for symbol in counts)
+    bond = max(bond, CLOSEST)  # hydrogen's is 0.59 Å; atoms nearer than CLOSEST are refused as doubled ones
     return float(min(bond, (PACKING * 6 / (math.pi * number_density)) ** (1 / 3)))
 
 

@@ -256,7 +256,8 @@ def shifted(file: Path, crystal: Oriented, raw: Structure, build: Build) -> Orie
     positions = crystal.structure.positions
     if build.origin is not None:
         point = _origin(file, crystal, raw, build.origin)
-        positions = positions - np.array([point[0], point[1], 0.0])
+        # Wrapped, so that the crystal begins at x = y = 0 even where vacuum lies beside it.
+        positions = lattice.wrapped(positions - np.array([point[0], point[1], 0.0]), crystal.lengths)
     if build.termination is not None:
         positions = _terminated(positions, float(crystal.lengths[2]), build.termination)
     return replace(crystal, structure=replace(crystal.structure, positions=positions))

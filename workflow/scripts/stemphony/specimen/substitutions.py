@@ -63,6 +63,7 @@ def substituted(file: Path, block: Structure, items: Sequence[Mapping[str, Any]]
         where = f"`specimen.substitutions[{number}]`"
         region = Region(**(item.get("region") or {}))
         held = region.holds(block.positions, np.diagonal(block.cell))
+        _require_inside(file, where, region, np.diagonal(block.cell))
         sites = np.flatnonzero((block.symbols == item["element"]) & held)
         if not len(sites):
             elements = ", ".join(dict.fromkeys(block.symbols[held].tolist())) or "no atom"
@@ -76,6 +77,17 @@ def substituted(file: Path, block: Structure, items: Sequence[Mapping[str, Any]]
             block, line = _drawn_once(file, where, block, sites, item, number)
         lines.append(f"{line}{region}")
     return block, lines
+
+
+def _require_inside(file: Path, where: str, region: Region, lengths: NDArray[np.float64]) -> None:
+    """Refuse a region of which a part would be left out: along x and y it must lie inside the crystal."""
+    for name, pair, length in zip("xy", (region.x_nm, region.y_nm), lengths / NM, strict=False):
+        if pair is not None and (pair[0] < -1e-6 or pair[1] > length + 1e-6):
+            raise SpecimenError(
+                file,
+                f"{where}: the region has {name} from {pair[0]:g} to {pair[1]:g} nm, and the crystal reaches from 0 "
+                f"to {length:.4f} nm. Stay inside; a region across its periodic edge needs two items.",
+            )
 
 
 def _require_element(file: Path, where: str, symbol: str | None) -> None:
@@ -104,7 +116,10 @@ def _drawn_once(
     # The sites with the smallest of one random number each: a choice without repetition.
     taken = np.sort(sites[np.argsort(random.random(len(sites)), kind="stable")[:wanted]])
     by = item.get("by")
-    text = f"{wanted} of {len(sites)} {item['element']} ({100 * wanted / len(sites):.3g} %)"
+    share = 100 * wanted / len(sites)
+    rounded = fraction is not None and abs(share - 100 * fraction) > 1e-6
+    asked = f", rounded from {100 * fraction:.3g} %" if fraction is not None and rounded else ""
+    text = f"{wanted} of {len(sites)} {item['element']} ({share:.3g} %{asked})"
     if by is None:
         kept = np.ones(len(block.symbols), dtype=bool)
         kept[taken] = False
