@@ -86,7 +86,7 @@ class Row:
         """The row in Markdown."""
         if self.refused:
             return f"| `{self.file}` | | | | | | | | refused: {self.refused} |"
-        result = "; ".join(self.differences) or "agrees"
+        result = "; ".join(self.differences) or ("agrees" if self.compared else "read, nothing to compare with")
         cells = [
             f"`{self.file}`", self.format, str(self.atoms), self.formula, f"{self.density:.3f}", self.u, self.occupancy,
             ", ".join(self.compared), result,
