@@ -483,6 +483,12 @@ def test_primitive_cells_keep_occupancies_and_tensors_apart():
     assert len(primitive_lattice(same).atoms) == 1
     other = Structure(np.array(["Cu", "Cu"]), positions, edges, occupancy=np.array([1.0, 0.5]))
     assert len(primitive_lattice(other).atoms) == 2
+    # Tensors of one trace that point along different axes.
+    tensors = np.array([np.diag([0.01, 0.02, 0.03]), np.diag([0.03, 0.02, 0.01])])
+    turned_u = Structure(np.array(["Cu", "Cu"]), positions, edges, u_iso=np.full(2, 0.02), u_aniso=tensors)
+    assert len(primitive_lattice(turned_u).atoms) == 2
+    equal_u = Structure(np.array(["Cu", "Cu"]), positions, edges, u_iso=np.full(2, 0.02), u_aniso=tensors[[0, 0]])
+    assert len(primitive_lattice(equal_u).atoms) == 1
 
 
 def test_mixed_sites_stay_whole_in_the_primitive_cell():

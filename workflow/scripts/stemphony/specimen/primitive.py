@@ -67,9 +67,12 @@ def primitive_lattice(structure: Structure) -> Lattice:
     found = found * np.sign(np.linalg.det(found))
     index = np.rint(structure.cell @ np.linalg.inv(found)).astype(np.int64)
     copies = abs(round(float(np.linalg.det(index))))
-    _, first, count = np.unique(np.asarray(dataset.mapping_to_primitive), return_index=True, return_counts=True)
+    _, first, inverse, count = np.unique(
+        np.asarray(dataset.mapping_to_primitive), return_index=True, return_inverse=True, return_counts=True
+    )
     misfit = float(np.abs(structure.cell - index @ found).max())
-    if copies < 2 or (count != copies).any() or misfit > 10 * SAME_SITE:
+    alike = _same_tensors(structure, representatives, representatives[first][inverse.ravel()])
+    if copies < 2 or (count != copies).any() or misfit > 10 * SAME_SITE or not alike:
         return _lattice(structure.cell, own, dataset, everything)
     return _lattice(structure.cell, index, dataset, np.flatnonzero(np.isin(site, representatives[first])))
 
@@ -108,6 +111,13 @@ def _joint_sites(structure: Structure) -> NDArray[np.intp] | None:
     if np.abs(structure.positions - structure.positions[site]).max(initial=0.0) > SAME_SITE:
         return None
     return site
+
+
+def _same_tensors(structure: Structure, atoms: NDArray[np.intp], others: NDArray[np.intp]) -> bool:
+    """Whether atoms that a translation brings onto others have their tensors U too; `_kinds` compares traces alone."""
+    if structure.u_aniso is None:
+        return True
+    return bool(np.allclose(structure.u_aniso[atoms], structure.u_aniso[others], rtol=0, atol=1e-6, equal_nan=True))
 
 
 def _kinds(structure: Structure, site: NDArray[np.intp]) -> list[str]:
