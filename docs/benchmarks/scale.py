@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 from stemphony import paths, provenance  # noqa: E402
 from stemphony.experiment import campaign  # noqa: E402
 from stemphony.experiment.campaign import Campaign, InputFiles  # noqa: E402
-from stemphony.status.courier import spools_of  # noqa: E402
+from stemphony.status.backlog import spools_of  # noqa: E402
 from stemphony.status.delivery import read_events  # noqa: E402
 from stemphony.store import ledger  # noqa: E402
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stemphony.status.courier import left_in
+from stemphony.status.backlog import left_in
 from support import slurm
 from support.campaign import TINY, Campaign, Outcome, arrays, assert_same_arrays, changed, edit, wait_for
 from support.status_server import EchoServer, closed_port

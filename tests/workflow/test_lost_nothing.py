@@ -18,7 +18,8 @@ import pytest
 from stemphony import paths
 from stemphony.orchestration.orphaned_errors import orphans_of
 from stemphony.paths import ResultPaths
-from stemphony.status.courier import Courier, left_in
+from stemphony.status.backlog import left_in
+from stemphony.status.courier import Courier
 from stemphony.status.delivery import read_events
 from stemphony.status.settings import ReportingSettings
 from support.fault_proxy import FAULTS, FaultProxy

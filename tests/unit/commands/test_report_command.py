@@ -13,7 +13,7 @@ from stemphony import cli
 from stemphony.commands import report
 from stemphony.paths import ResultPaths
 from stemphony.status import delivery
-from stemphony.status.courier import left_in
+from stemphony.status.backlog import left_in
 from stemphony.status.limits import Limits
 from stemphony.status.spool import Spool, spool_file_of
 from stemphony.status.transport import Trouble, trouble_of

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from stemphony.paths import ResultPaths
-from stemphony.status.courier import ANOTHER_SENDS, NO_TIME, THREAD_NAME, Courier, left_in, runs_of
+from stemphony.status.backlog import left_in, runs_of
+from stemphony.status.courier import ANOTHER_SENDS, NO_TIME, THREAD_NAME, Courier
 from stemphony.status.limits import Limits
 from stemphony.status.settings import ReportingSettings
 from stemphony.status.spool import Spool, claim, spool_file_of

@@ -20,7 +20,7 @@ from stemphony.commands.status import PairState, overview
 from stemphony.contract import REFUSAL, RUN_PREFIX
 from stemphony.errors import StemphonyError
 from stemphony.paths import ResultPaths
-from stemphony.status.courier import left_in
+from stemphony.status.backlog import left_in
 from stemphony.store import ledger, progress
 
 REPOSITORY = Path(__file__).resolve().parents[4]

@@ -15,7 +15,8 @@ from stemphony.errors import ConfigError, StemphonyError
 from stemphony.paths import ResultPaths
 from stemphony.status import delivery, stemsalabim
 from stemphony.status import settings as status_settings
-from stemphony.status.courier import ANOTHER_SENDS, Courier, left_in, runs_of, spools_of
+from stemphony.status.backlog import left_in, runs_of, spools_of
+from stemphony.status.courier import ANOTHER_SENDS, Courier
 from stemphony.status.limits import LIMITS, Limits
 from stemphony.status.reporter import trial_event
 from stemphony.status.settings import ReportingSettings

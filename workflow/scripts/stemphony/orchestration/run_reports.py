@@ -16,7 +16,8 @@ from stemphony.errors import StemphonyError
 from stemphony.orchestration.orphaned_errors import FailedJobs
 from stemphony.paths import ResultPaths
 from stemphony.status import settings as status_settings
-from stemphony.status.courier import SWEEP_INTERVAL_S, TAIL_INTERVAL_S, Courier, left_in
+from stemphony.status.backlog import left_in
+from stemphony.status.courier import SWEEP_INTERVAL_S, TAIL_INTERVAL_S, Courier
 from stemphony.status.events import Event
 from stemphony.status.reporter import ONSTART_WAIT_S, RUN_END_WAIT_S, Reporter
 

@@ -67,6 +67,10 @@ class Build:
 def oriented(file: Path, structure: Structure, build: Build) -> Oriented:
     """The crystal in an orthogonal cell: along `zone_axis`, or along the rows of `supercell`, or as the file has it.
 
+    Without `zone_axis` and `supercell`, a cell whose edges run along x, y and z in any order or direction keeps its
+    Cartesian coordinates, so the beam runs along the file's z. Any other orthogonal cell is turned until a, b, c run
+    along x, y, z.
+
     Raises
     ------
     SpecimenError

@@ -1,7 +1,7 @@
-"""Events over HTTP, in order, from a thread that nobody has to wait for.
+"""Send events over HTTP, in order, from a thread, so that the computation does not wait.
 
-The sender takes events from a reporter and decides after each answer whether the event has arrived, is to be
-tried again, or can never arrive.
+The sender takes events from a reporter. After each answer it decides whether the event has arrived, needs another try,
+or can never arrive.
 """
 
 from __future__ import annotations
@@ -24,6 +24,29 @@ _STOP_JOIN_S: Final = 0.2
 _MAX_WAIT_S: Final = 3600.0
 
 
+class _Notices:
+    """What went wrong, each kind of trouble once. The caller holds the lock of the sender."""
+
+    def __init__(self) -> None:
+        self._texts: deque[str] = deque()
+        self._kinds: set[str] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._texts)
+
+    def add(self, kind: str, text: str) -> None:
+        """Keep a text for the user, unless there was one of this kind before."""
+        if kind not in self._kinds:
+            self._kinds.add(kind)
+            self._texts.append(f"status reports: {text}. The simulation goes on.")
+
+    def take(self) -> list[str]:
+        """Return the texts since the last call."""
+        taken = list(self._texts)
+        self._texts.clear()
+        return taken
+
+
 class Sender:
     """Deliver events in order from a daemon thread.
 
@@ -32,13 +55,13 @@ class Sender:
     settings : ReportingSettings
         Where to, and with what.
     transport : callable, optional
-        Makes the transport, in the thread, so a process that sends nothing never imports requests. Without it:
+        Makes the transport. The thread calls it, so a process that sends nothing never imports requests. Default:
         `HttpTransport`.
     limits : Limits
         Waits, pauses, and the length of the queue.
     settled : callable
-        Told, in the thread and in order, what became of each event that is done with: the event, where its line
-        ends in the spool, and the answer, which says that it has arrived or that it never can.
+        The thread calls it in order for each event that has arrived or can never arrive: with the event, the place
+        where its line ends in the spool, and the answer.
     """
 
     def __init__(
@@ -56,8 +79,7 @@ class Sender:
         self._queue: deque[tuple[bytes, int | None]] = deque()
         self._held_back: list[tuple[bytes, int | None]] | None = None
         self._thread: threading.Thread | None = None
-        self._notices: deque[str] = deque()
-        self._noticed: set[str] = set()
+        self._notices = _Notices()
         self._taken = 0
         self._arrived = 0
         self._failures = 0
@@ -86,9 +108,9 @@ class Sender:
             if self._open_circuit or self._stopping or self._overflown:
                 return
             if len(self._queue) >= self._limits.queue_length:
-                # None that follows either: order is kept, and what is acknowledged is a beginning of the spool.
+                # Later events are not taken either: the events that a receiver has must be the first ones of the spool.
                 self._overflown = True
-                self._notice("queue", f"more than {self._limits.queue_length} wait; later ones stay in the spool")
+                self._notices.add("queue", f"more than {self._limits.queue_length} wait; later ones stay in the spool")
                 return
             if self._held_back is not None:
                 self._held_back.append((line, end))
@@ -97,16 +119,16 @@ class Sender:
             if self._thread is None:
                 self._start()
             elif self._idle:
-                # A thread in an attempt or in a pause looks by itself; waking it is half the cost of this call.
+                # A thread in an attempt or in a pause looks at the queue afterwards. Waking it costs half of this call.
                 self._condition.notify_all()
 
     def hold_back(self) -> None:
-        """Keep the events that are put from now on, until `release`; those before go on being sent."""
+        """Keep the events that are put from now on until `release`. Earlier events are still sent."""
         with self._condition:
             self._held_back = self._held_back or []
 
     def release(self) -> None:
-        """Send what was held back."""
+        """Send the events that were held back."""
         with self._condition:
             held_back, self._held_back = self._held_back or [], None
             if held_back and not (self._open_circuit or self._stopping):
@@ -116,15 +138,15 @@ class Sender:
                 self._condition.notify_all()
 
     def flush(self, wait_s: float, patient: bool = False) -> bool:
-        """Wait until all events have arrived, at most so long.
+        """Wait until all events have arrived, at most for `wait_s`.
 
         Parameters
         ----------
         wait_s : float
             Longest wait [s].
         patient : bool
-            False: return at once when the last attempt failed or is unanswered for 2 s. True: keep trying,
-            until nothing has arrived for 10 s, counted anew from each time at which the receiver wants to be asked.
+            False: return at once when the last attempt failed or has no answer after `Limits.unanswered_s`. True: try
+            until no event has arrived for `Limits.quiet_s`. A pause that the receiver asks for restarts this time.
 
         Returns
         -------
@@ -149,7 +171,7 @@ class Sender:
             return self._taken == self._arrived
 
     def stop(self) -> None:
-        """End the thread after the attempt it is in, if any. What waits stays unsent."""
+        """End the thread after its present attempt, if any. Waiting events are not sent."""
         with self._condition:
             self._stopping = True
             self._condition.notify_all()
@@ -158,24 +180,22 @@ class Sender:
             thread.join(_STOP_JOIN_S)
 
     def notices(self) -> list[str]:
-        """Hand over what went wrong since the last call, each kind of trouble once, without secrets.
+        """Return what went wrong since the last call, each kind of trouble once, without secrets.
 
-        They are collected and not printed by the thread: a daemon thread that holds the lock of stderr
-        while the interpreter ends would abort the process.
+        The thread does not print the notices: a daemon thread that holds the lock of stderr while the interpreter ends
+        would abort the process.
         """
         if not self._notices:
             return []
         with self._condition:
-            taken = list(self._notices)
-            self._notices.clear()
-        return taken
+            return self._notices.take()
 
     def _worth_waiting_s(self, deadline: float, patient: bool) -> float:
         now = time.monotonic()
         if patient:
             if self._next_attempt > deadline:
                 return 0.0
-            # Who says when to come back is alive.
+            # A receiver that asks for a pause is alive.
             heard = max(self._last_arrival, self._next_attempt if self._told_to_wait else 0.0)
             return min(deadline, heard + self._limits.quiet_s) - now
         if self._failures:
@@ -206,7 +226,7 @@ class Sender:
                 self._settle(answer)
                 self._pause()
         except Exception as error:
-            # Among them: requests cannot be imported.
+            # For example: requests cannot be imported.
             self._settle(Answer(Verdict.STOP, type(error).__name__))
         finally:
             if transport is not None:
@@ -222,7 +242,7 @@ class Sender:
             if self._stopping or self._open_circuit:
                 return None
             self._attempt_since = time.monotonic()
-            # Whoever flushes gives this attempt two seconds from now.
+            # `flush` waits for the answer to this attempt for a limited time, which starts now.
             self._condition.notify_all()
             return self._queue[0]
 
@@ -232,7 +252,7 @@ class Sender:
             if answer.verdict is Verdict.ARRIVED:
                 self._arrived += 1
                 if answer.slow:
-                    self._notice(
+                    self._notices.add(
                         "slow", f"{Trouble.SLOW}, though it says {answer.what}; those that wait stay in the spool"
                     )
                 self._last_arrival = time.monotonic()
@@ -241,15 +261,17 @@ class Sender:
                 self._failures += 1
                 self._schedule(answer.retry_after_s)
                 kind = "status" if answer.what.startswith("status") else "connection"
-                self._notice(kind, f"{answer.what}; they stay in the spool and are tried again")
+                self._notices.add(kind, f"{answer.what}; they stay in the spool and are tried again")
             elif answer.verdict is Verdict.NEVER:
                 self._done_with_head()
-                self._notice("refused", f"{answer.what} for one event; it is put aside, not sent again")
+                self._notices.add("refused", f"{answer.what} for one event; it is put aside, not sent again")
             else:
                 self._open_circuit = True
                 self._stopping = True
                 self._queue.clear()
-                self._notice("stop", f"{answer.what}; nothing more is sent by this process, they stay in the spool")
+                self._notices.add(
+                    "stop", f"{answer.what}; nothing more is sent by this process, they stay in the spool"
+                )
             self._condition.notify_all()
 
     def _done_with_head(self) -> None:
@@ -266,7 +288,7 @@ class Sender:
         if asked_s is not None and self._told_to_wait:
             pause = min(asked_s + min(pause, base_s), self._limits.retry_after_cap_s)
         elif self._patient_until > now:
-            # Who waits patiently gets tries until the end, not one that falls just behind it.
+            # A patient `flush` gets tries until its end. The last pause must not exceed the time that is left.
             pause = min(pause, max(base_s, (self._patient_until - now) / 2))
         self._next_attempt = now + pause
 
@@ -274,8 +296,3 @@ class Sender:
         with self._condition:
             while not self._stopping and (left := self._next_attempt - time.monotonic()) > 0:
                 self._condition.wait(left)
-
-    def _notice(self, kind: str, text: str) -> None:
-        if kind not in self._noticed:
-            self._noticed.add(kind)
-            self._notices.append(f"status reports: {text}. The simulation goes on.")

@@ -32,6 +32,14 @@ SHORT_TIMELINE: Final = 15
 def blueprint(services: Services) -> Blueprint:
     """Return the routes of the pages of a monitor."""
     routes = Blueprint("pages", __name__)
+    _add_list(routes, services)
+    _add_simulation(routes, services)
+    _add_details(routes, services)
+    return routes
+
+
+def _add_list(routes: Blueprint, services: Services) -> None:
+    """Add the list of simulations and its changes."""
 
     @routes.get("/")
     def list_page() -> str:
@@ -43,6 +51,10 @@ def blueprint(services: Services) -> Blueprint:
     def list_changes() -> Response:
         content = _list(services)
         return json_response({"sections": _sections(LIST_SECTIONS, content)})
+
+
+def _add_simulation(routes: Blueprint, services: Services) -> None:
+    """Add the page of one simulation and its changes."""
 
     @routes.get("/simulations/<int:row>")
     def simulation_page(row: int) -> str:
@@ -77,6 +89,10 @@ def blueprint(services: Services) -> Blueprint:
                 "grid": grid,
             }
         )
+
+
+def _add_details(routes: Blueprint, services: Services) -> None:
+    """Add what the page of a simulation loads or links: a cell of the grid, a mean image, all events."""
 
     @routes.get("/simulations/<int:row>/cell")
     def cell_detail(row: int) -> str:
@@ -116,8 +132,6 @@ def blueprint(services: Services) -> Blueprint:
             "events.html", simulation=view, events=found, older=older, before=before, all_of_them=all_of_them,
             **_words(now),
         )  # fmt: skip
-
-    return routes
 
 
 def _defocus_of_request() -> str:

@@ -1,0 +1,196 @@
+"""The undelivered events of a simulation: which spool files hold some, and in which order they are sent.
+
+The order is that in which the events happened, so that a receiver sees a simulation start, run and end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from stemphony.paths import ResultPaths
+from stemphony.status.delivery import Delivery, count_undelivered, delivered_until, is_being_sent, read_events
+from stemphony.status.events import Event
+from stemphony.status.spool import spool_file_of
+
+FRESH_S: Final = 10.0
+"""Age [s] below which the marker of a defocus is left alone. Its job may still write the event into its own spool."""
+
+_ENDS_OF_A_RUN: Final = (Event.FINISH, Event.FAILED, Event.CANCELLED)
+
+
+@dataclass(frozen=True)
+class SpoolFile:
+    """One file with events, and the run that they belong to."""
+
+    path: Path
+    run: int
+
+
+def spools_of(result: ResultPaths) -> list[SpoolFile]:
+    """Spool files of all runs of a simulation. Markers of defoci whose claiming job died count as spool files."""
+    found = []
+    for run in runs_of(result):
+        files = [*result.events(run).rglob("*.jsonl"), *_orphaned_markers(result, run)]
+        found += [SpoolFile(file, run) for file in sorted(files)]
+    return found
+
+
+def runs_of(result: ResultPaths) -> list[int]:
+    """Numbers of the runs that have a folder."""
+    names = [entry.name for entry in result.reports.glob("run-*")]
+    return sorted(int(name[4:]) for name in names if re.fullmatch(r"run-[0-9]{1,9}", name))
+
+
+def _orphaned_markers(result: ResultPaths, run: int) -> Iterator[Path]:
+    """Markers whose event is not in the spool of the claiming job, because the job was killed between both writes."""
+    for marker in result.run(run).glob("*.START_DEFOCUS.json"):
+        with contextlib.suppress(OSError, KeyError, TypeError):
+            for event, _ in read_events(marker):
+                if event is None:
+                    continue
+                spool = spool_file_of(result.events(run), event["job"], event["attempt"])
+                first = next(read_events(spool), (None, 0))[0] if spool.exists() else None
+                if first is None or first.get("event_id") != event["event_id"]:
+                    yield marker
+
+
+class Reader:
+    """The undelivered events of one spool file, one after the other, and its place among the other files."""
+
+    def __init__(self, spool: SpoolFile) -> None:
+        self.spool = spool
+        self.delivery = Delivery(spool.path)
+        self.begin = delivered_until(spool.path)
+        self.event: dict[str, Any] | None = None
+        self.end = self.begin
+        self._events = read_events(spool.path, self.begin)
+
+    def advance(self) -> bool:
+        """Go to the next event. Returns False at the end of the file."""
+        for event, end in self._events:
+            self.end = end
+            if event is not None:
+                self.event = event
+                return True
+        self.event = None
+        return False
+
+    @property
+    def rank(self) -> tuple[int, int, str, str]:
+        """Key of the order: by run. In a run the start comes first, the end last, and the rest is sorted by time."""
+        event = self.event or {}
+        name = event.get("event")
+        phase = 0 if name == Event.START_SIMULATION else 2 if name in _ENDS_OF_A_RUN else 1
+        return self.spool.run, phase, str(event.get("time")), self.spool.path.name
+
+    def __lt__(self, other: Reader) -> bool:
+        return self.rank < other.rank
+
+
+Taken = tuple[Reader, Mapping[str, Any], int]
+"""An event: the reader of its file, the event, and the place where its line ends in the file."""
+
+
+class Backlog:
+    """The undelivered events that this process may send.
+
+    Parameters
+    ----------
+    result : ResultPaths
+        The simulation.
+    run : int
+        The run that is alive, 0 for none.
+    jobs_send : bool
+        Whether the jobs of this run send their own events.
+    """
+
+    def __init__(self, result: ResultPaths, run: int, jobs_send: bool) -> None:
+        self._result, self._run, self._jobs_send = result, run, jobs_send
+        self._readers: list[Reader] = []
+        self._settled: dict[Path, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._readers)
+
+    def look(self, draining: Callable[[], bool], is_over: Callable[[], bool]) -> None:
+        """Open the files that have undelivered events.
+
+        Parameters
+        ----------
+        draining : callable
+            Returns whether the run has ended, so that files of jobs in doubt are sent too.
+        is_over : callable
+            Returns whether to stop looking.
+        """
+        self._readers = []
+        for spool in spools_of(self._result):
+            if is_over():
+                break
+            with contextlib.suppress(OSError):
+                is_settled = self._settled.get(spool.path) == spool.path.stat().st_size
+                if is_settled or self._belongs_to_another(spool, draining):
+                    continue
+                reader = Reader(spool)
+                if reader.advance():
+                    self._readers.append(reader)
+                else:
+                    self._note_as_settled(reader)
+        heapq.heapify(self._readers)
+
+    def take(self, most: int, most_bytes: int) -> list[Taken]:
+        """Take the next events in order, as many as one request may hold."""
+        taken: list[Taken] = []
+        size = 0
+        while self._readers and len(taken) < most and size < most_bytes:
+            reader = self._readers[0]
+            assert reader.event is not None  # by construction: a reader without an event is not in the heap
+            taken.append((reader, reader.event, reader.end))
+            size += len(str(reader.event))
+            if reader.advance():
+                heapq.heapreplace(self._readers, reader)
+            else:
+                heapq.heappop(self._readers)
+        return taken
+
+    def settle(self, taken: list[Taken]) -> None:
+        """Note the files of delivered events that have no further event."""
+        for reader in dict.fromkeys(reader for reader, _, _ in taken):
+            if reader.event is None:
+                self._note_as_settled(reader)
+
+    def close(self) -> None:
+        """Close the files that still have events."""
+        for reader in self._readers:
+            reader.delivery.close()
+
+    def _belongs_to_another(self, spool: SpoolFile, draining: Callable[[], bool]) -> bool:
+        if spool.run != self._run:
+            return bool(is_being_sent(spool.path))
+        if spool.path == self._result.hook_events(spool.run):
+            return True
+        if spool.path.suffix == ".json":
+            return not draining() and time.time() - spool.path.stat().st_mtime < FRESH_S
+        if not self._jobs_send:
+            return False
+        held = is_being_sent(spool.path)
+        # If the file system has no locks, the files of jobs are sent when the run ends.
+        return not draining() if held is None else held
+
+    def _note_as_settled(self, reader: Reader) -> None:
+        self._settled[reader.spool.path] = reader.end
+        if reader.end > reader.begin:
+            # This also acknowledges lines that are no events.
+            reader.delivery.acknowledge(reader.end)
+        reader.delivery.close()
+
+
+def left_in(result: ResultPaths) -> int:
+    """Number of events of a simulation that are written down and not delivered."""
+    return sum(count_undelivered(spool.path) for spool in spools_of(result))
