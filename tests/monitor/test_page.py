@@ -280,7 +280,7 @@ def test_a_failed_cell_tells_its_message_and_the_command(browser: Browser, many:
 def test_a_command_with_a_name_to_be_put_in_says_which(browser: Browser, tmp_path: Path):
     """Of a program that does not tell the name of the result."""
     story = Story(title="Of old", result_name="")
-    explained = "NAME is the folder of the result, simulation.name of the config."
+    explained = "NAME is the folder of the result, simulation.name in the config."
     with MonitorProcess(tmp_path) as monitor:
         monitor.store([story.start(), *story.job(0, 1, 3, end="out of memory")])
         with opened(browser, f"{monitor.url}simulations/1") as page:

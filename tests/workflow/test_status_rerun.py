@@ -465,7 +465,7 @@ def test_a_result_that_a_refused_merge_has_left_is_not_said_to_be_merged_from_wh
     refused = quiet_copy.stemphony()
     assert refused.status == 1, refused.output
     assert "1 of 4 job files are not usable" in refused.output
-    assert "that the merge refuses, and merge: stemphony rerun --verify " in refused.output
+    assert "that the merge refuses, and to merge: stemphony rerun --verify " in refused.output
     assert "Run the same command again" not in refused.output
     assert quiet_copy.result.merged.read_bytes() == stem
     found = status(quiet_copy)
