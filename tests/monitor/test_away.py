@@ -256,7 +256,7 @@ def test_a_file_in_the_place_of_the_database_is_not_touched(
     before = file.read_bytes()
     answer = monitor.client.post("/", json=Story().start())
     assert answer.status_code == 503
-    assert "another one is in its place; put it back, or start again" in answer.json["error"]
+    assert "another file is in its place; put it back, or restart the monitor" in answer.json["error"]
     opened: list[str] = []
     monkeypatch.setattr(sqlite3, "connect", lambda name, **_: opened.append(name))
     monitor.database.reader.dispose()

@@ -16,6 +16,7 @@ import pytest
 from stemphony.status import reporter as reporter_module
 from stemphony.status import sender as sender_module
 from stemphony.status import spool as spool_module
+from stemphony.status.delivery import count_undelivered, delivered_until
 from stemphony.status.events import COMMON_KEYS, RESERVED_KEYS, Event, failure_keys
 from stemphony.status.reporter import JOB_END_WAIT_S, ONSTART_WAIT_S, RUN_END_WAIT_S, JobReporter, Reporter
 from stemphony.status.sender import THREAD_NAME
@@ -652,3 +653,24 @@ def test_examples_of_the_page_are_valid_and_complete():
     assert {example["event"] for example in examples} == set(Event)
     for key in RESERVED_KEYS:
         assert f"`{key}`" in page
+
+
+def test_an_event_that_a_signal_keeps_from_the_sender_is_never_acknowledged(tmp_path, warnings, monkeypatch):
+    """SIGTERM between the spool and the sender: the courier sends the event, whatever was sent after it."""
+    with EchoServer() as server:
+        job = job_reporter(settings_for(server.url), tmp_path, warnings)
+        put = job._reporter._sender.put
+
+        def interrupted(line, end):
+            monkeypatch.setattr(job._reporter._sender, "put", put)
+            raise SystemExit(143)
+
+        monkeypatch.setattr(job._reporter._sender, "put", interrupted)
+        with pytest.raises(SystemExit):
+            job.start()
+        job.error("terminated by signal 15")
+        assert job.close(20.0)
+    assert server.events[-1]["event"] == "ERROR"
+    (file,) = tmp_path.rglob("*.jsonl")
+    assert delivered_until(file) == 0, "the skipped event is before all that was sent"
+    assert count_undelivered(file) == len(spooled(tmp_path)) >= 2

@@ -98,6 +98,7 @@ class Reporter:
         self._closed = False
         self._complete = True
         self._spool: Spool | None = None
+        self._handed_over = 0  # end of the last line in the spool that the sender has [bytes]
         self._delivery: Delivery | None = None
         self._sender: Sender | None = None
         self._secrets: tuple[str, ...] = ()
@@ -244,10 +245,15 @@ class Reporter:
 
     def _write_down(self, line: bytes, *, durable: bool) -> None:
         end = None
-        if self._spool is not None and self._spool.append(line, durable=durable):
-            end = self._spool.end
+        if self._spool is not None:
+            begin = self._spool.end
+            # A signal may end an event between the spool and the sender. From that gap on, nothing is acknowledged:
+            # the courier sends it all, and receivers recognise repeats by `event_id`.
+            if self._spool.append(line, durable=durable) and begin == self._handed_over:
+                end = self._spool.end
         if self._sender is not None:
             self._sender.put(line, end)
+            self._handed_over = self._handed_over if end is None else end
 
     def _settled(self, event: Mapping[str, Any], end: int | None, answer: Answer) -> None:
         """Note what became of an event; called by the sender's thread."""
