@@ -220,9 +220,10 @@ def test_number_of_atoms_that_a_poscar_cannot_hold(tmp_path, count):
         read_structure(file)
 
 
-def test_packed_poscar_that_announces_too_much_ends_at_its_last_line(tmp_path):
+@pytest.mark.parametrize("count", ["2000000000", "99999999999999999999"])
+def test_packed_poscar_that_announces_too_much_ends_at_its_last_line(tmp_path, count):
     file = tmp_path / "POSCAR.gz"
-    file.write_bytes(gzip.compress(b"x\n1.0\n4 0 0\n0 4 0\n0 0 4\nSi\n2000000000\nDirect\n0 0 0\n"))
+    file.write_bytes(gzip.compress(f"x\n1.0\n4 0 0\n0 4 0\n0 0 4\nSi\n{count}\nDirect\n0 0 0\n".encode()))
     with pytest.raises(SpecimenError, match=r"ends after line 9"):
         read_structure(file)
 

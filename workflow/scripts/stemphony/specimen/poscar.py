@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -88,9 +88,9 @@ class _Reader:
         if selective:
             mode = self.line("Direct or Cartesian").strip().lower()
         cartesian = self._is_cartesian(mode)
-        given = self._coordinates(
-            [symbol for symbol, n in zip(symbols, counts, strict=True) for _ in range(n)], selective
-        )
+        # One element at a time: a wrong number of atoms must not fill the memory before the file ends.
+        each = (symbol for symbol, n in zip(symbols, counts, strict=True) for _ in range(n))
+        given = self._coordinates(each, total, selective)
         edges = cell * scale
         return Structure(
             symbols=np.repeat(np.array(symbols, dtype="<U2"), counts),
@@ -107,15 +107,15 @@ class _Reader:
             raise self.bad(mode, "Direct or Cartesian")
         return mode[:1] in ("c", "k")
 
-    def _coordinates(self, symbols: Sequence[str], selective: bool) -> Floats:
+    def _coordinates(self, symbols: Iterable[str], total: int, selective: bool) -> Floats:
         """(N, 3) coordinates. Names behind them decide nothing; a note says where they differ from the elements."""
         rows, other = [], ""
         for i, symbol in enumerate(symbols):
-            text = self.line(f"the coordinates of atom {i} (counted from 0) of {len(symbols):,}")
+            text = self.line(f"the coordinates of atom {i} (counted from 0) of {total:,}")
             words = text.split()
             row = _floats(words[:3])
             if len(row) < 3:
-                raise self.bad(text, f"the coordinates of atom {i} (counted from 0) of {len(symbols):,}")
+                raise self.bad(text, f"the coordinates of atom {i} (counted from 0) of {total:,}")
             rows.append(row)
             name = re.match(r"[A-Z][a-z]?(?![a-z])", " ".join(words[6 if selective else 3 :][:1]))
             if name is not None and name[0] in elements.numbers() and name[0] != symbol and not other:
@@ -124,7 +124,7 @@ class _Reader:
             self.notes.append(f"{other} by the list of elements: the list is used. Check the order of the elements")
         if len(_floats(next(self.lines, "").split())) >= 3:
             self.notes.append(
-                f"line {self.number + 1} has more coordinates than the {len(symbols):,} atoms announced: not used"
+                f"line {self.number + 1} has more coordinates than the {total:,} atoms announced: not used"
             )
         return np.array(rows).reshape(-1, 3)
 
