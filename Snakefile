@@ -17,6 +17,11 @@ include: "workflow/rules/simulate.smk"
 include: "workflow/rules/merge.smk"
 
 
+if CAMPAIGN.goal is not None:
+
+    include: "workflow/rules/rounds.smk"
+
+
 localrules:
     all,
     prepare_specimen,
@@ -30,7 +35,7 @@ rule all:
         FILES.merged,
         [FILES.figure(name) for name in CAMPAIGN.figures],
         # Snakemake does not notice a lost job file behind a present result, unless it is a target.
-        JOB_FILES,
+        JOB_FILES if CAMPAIGN.goal is None else lambda wildcards: SESSION.planned_jobs(checkpoints),
 
 
 onstart:

@@ -4,7 +4,7 @@
 rule merge_results:
     input:
         specimen=SPECIMEN,
-        jobs=SESSION.jobs_to_merge,
+        jobs=lambda wildcards: SESSION.jobs_to_merge(wildcards, checkpoints),
     output:
         # Without `update` Snakemake deletes the present result before the merge, which may refuse its inputs.
         nc=update(FILES.merged),

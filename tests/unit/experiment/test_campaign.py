@@ -445,3 +445,52 @@ def test_order_of_keys_in_the_config_decides_nothing():
 )
 def test_figures_follow_detectors_depths_and_patterns(blocks, expected):
     assert planned(**blocks).figures == expected
+
+
+GOAL = {"until": 0.02, "detectors": ["haadf"], "min": 5, "max": 40}
+
+
+def test_a_goal_plans_its_first_round_and_decides_no_job():
+    given, goal = planned(), planned(frozen_phonon={"configurations": GOAL})
+    assert goal.configurations == 5
+    assert goal.extended(9).jobs == 9 * len(goal.defoci)
+    assert goal.common_params == given.common_params
+
+
+def test_the_present_round_of_a_plan_replaces_the_first():
+    config = tiny(frozen_phonon={"configurations": GOAL})
+    assert campaign.plan(config, FILES, 17).configurations == 17
+
+
+def test_without_names_all_detectors_must_reach_the_goal():
+    goal = planned(frozen_phonon={"configurations": {"until": 0.02}}).goal
+    assert goal is not None
+    assert goal.detectors == ("bf", "haadf")
+    assert (goal.fewest, goal.most) == (4, 200)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "where"),
+    [
+        ({"detectors": ["nothing"]}, r"configurations\.detectors.*allowed: bf, haadf"),
+        ({"max": 4}, r"configurations\.max.*less than min = 5"),
+    ],
+)
+def test_a_goal_that_cannot_be_reached_is_refused(wrong: dict[str, Any], where: str):
+    with pytest.raises(ConfigError, match=where):
+        planned(frozen_phonon={"configurations": {**GOAL, **wrong}})
+
+
+def test_a_goal_needs_named_detectors():
+    with pytest.raises(ConfigError, match="needs named detectors"):
+        planned(frozen_phonon={"configurations": GOAL}, adf={"detectors": {}})
+
+
+def test_a_trajectory_limits_the_rounds():
+    frames = InputFiles("5" * 64, "6" * 64, 12)
+    made = planned(frames, frozen_phonon={"configurations": GOAL})
+    assert made.goal is not None
+    assert made.goal.most == 12
+    assert any("12 frames" in note for note in made.notes)
+    with pytest.raises(ConfigError, match="trajectory has 3 frames"):
+        planned(InputFiles("5" * 64, "6" * 64, 3), frozen_phonon={"configurations": GOAL})

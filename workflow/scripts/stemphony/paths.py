@@ -61,6 +61,11 @@ class ResultPaths:
         """The normalised atoms."""
         return self.root / "specimen.nc"
 
+    def round(self, number: int | str) -> Path:
+        """What was decided after a round of configurations; `number` from 0, or a wildcard."""
+        text = number if isinstance(number, str) else f"{number:02d}"
+        return self.root / "rounds" / f"round_{text}.json"
+
     @property
     def merged(self) -> Path:
         """The merged result."""

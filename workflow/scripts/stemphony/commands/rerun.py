@@ -19,6 +19,7 @@ from stemphony.contract import MERGE_RULE
 from stemphony.errors import ConfigError, StemphonyError, StorageError
 from stemphony.experiment import configuration
 from stemphony.experiment.campaign import Campaign
+from stemphony.experiment.stopping import Goal
 from stemphony.orchestration import preflight
 from stemphony.paths import ResultPaths
 from stemphony.store import ledger
@@ -244,7 +245,7 @@ def _require_same_plan(result: ResultPaths, planned: Campaign, file: Path) -> No
         for what, differs in (
             ("physics, optics, specimen or scan", now.common_params != planned.common_params),
             ("defoci", [d.id for d in now.defoci] != [d.id for d in planned.defoci]),
-            ("number of configurations", now.configurations != planned.configurations),
+            ("number of configurations", _configurations(now) != _configurations(planned)),
         )
         if differs
     ]
@@ -253,6 +254,11 @@ def _require_same_plan(result: ResultPaths, planned: Campaign, file: Path) -> No
             f"{file} was edited since the last run ({', '.join(edited)}), so more than the chosen pairs would be "
             f"computed. Compute all that the edit concerns: stemphony run {shlex.quote(str(file))}; or undo the edit."
         )
+
+
+def _configurations(planned: Campaign) -> int | Goal:
+    """What decides the number of configurations."""
+    return planned.configurations if planned.goal is None else planned.goal
 
 
 # --- old results stay until new ones exist --------------------------------------------------------------------------

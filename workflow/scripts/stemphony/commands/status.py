@@ -234,7 +234,7 @@ def planned_in(result: ResultPaths) -> Campaign:
     """
     plan = ledger.read_plan(result)
     try:
-        return campaign.plan(plan["config"], InputFiles(**plan["files"]))
+        return campaign.plan(plan["config"], InputFiles(**plan["files"]), plan["num_configurations"])
     except (KeyError, TypeError):
         raise DamagedResultError(
             f"{result.plan} is missing or not readable, so it is not known what belongs to this simulation. Every run "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from stemphony import paths, provenance
 from stemphony.errors import ConfigError
 from stemphony.experiment.model import JOB_KEYS, detector_names
+from stemphony.experiment.stopping import Goal
 from stemphony.physics.constants import FWHM_PER_SIGMA
 
 COORDINATES_BYTES = 12
@@ -92,9 +93,11 @@ class Campaign:
     files : InputFiles
         Content of the input files.
     configurations : int
-        Number of configurations per defocus.
+        Number of configurations per defocus; with a goal, the total of the present round.
     notes : tuple of str
         Notes for the user about the defoci.
+    goal : Goal or None
+        Accuracy that decides the number of configurations.
     """
 
     config: Mapping[str, Any]
@@ -102,6 +105,7 @@ class Campaign:
     defoci: tuple[Defocus, ...]
     configurations: int
     notes: tuple[str, ...]
+    goal: Goal | None = None
 
     @property
     def name(self) -> str:
@@ -112,6 +116,15 @@ class Campaign:
     def jobs(self) -> int:
         """Number of (defocus, configuration) pairs."""
         return len(self.defoci) * self.configurations
+
+    @property
+    def most_jobs(self) -> int:
+        """Largest number of pairs that this simulation may get."""
+        return self.jobs if self.goal is None else len(self.defoci) * max(self.goal.most, self.configurations)
+
+    def extended(self, configurations: int) -> Campaign:
+        """Return this campaign with another number of configurations: a further round of a goal."""
+        return replace(self, configurations=configurations)
 
     def defocus(self, identifier: str) -> Defocus:
         """Return the defocus with this id."""
@@ -188,6 +201,7 @@ class Campaign:
             "adf": {key: self.config["adf"][key] for key in averages},
             "cbed": {key: self.config["cbed"][key] for key in averages},
             "save_coordinates": self.config["frozen_phonon"]["save_coordinates"],
+            **({} if self.goal is None else {"goal": asdict(self.goal)}),
         }
 
     @property
@@ -228,8 +242,13 @@ def job_params(common: Mapping[str, Any], defocus_nm: float, configuration: int)
     return {**common, "defocus_nm": defocus_nm, "configuration": configuration}
 
 
-def plan(config: Mapping[str, Any], files: InputFiles) -> Campaign:
+def plan(config: Mapping[str, Any], files: InputFiles, configurations: int | None = None) -> Campaign:
     """Plan the campaign of a validated config.
+
+    Parameters
+    ----------
+    configurations : int or None
+        Total of the present round, if a goal decides it. The default is the first round.
 
     Raises
     ------
@@ -237,7 +256,40 @@ def plan(config: Mapping[str, Any], files: InputFiles) -> Campaign:
         Defoci that contradict each other or share an id; more configurations than frames.
     """
     defoci, notes = _defoci(config["probe"])
-    return Campaign(config, files, defoci, _configurations(config["frozen_phonon"], files), tuple(notes))
+    goal = _goal(config, files, notes)
+    if goal is None:
+        number = _configurations(config["frozen_phonon"], files)
+    else:
+        number = goal.fewest if configurations is None else configurations
+    return Campaign(config, files, defoci, number, tuple(notes), goal)
+
+
+def _goal(config: Mapping[str, Any], files: InputFiles, notes: list[str]) -> Goal | None:
+    """The goal of `frozen_phonon.configurations`; None if it is a number."""
+    phonons = config["frozen_phonon"]
+    where, wanted = "frozen_phonon.configurations", phonons["configurations"]
+    if not (phonons["enabled"] and isinstance(wanted, Mapping)):
+        return None
+    known = detector_names(config["adf"])
+    detectors = known if wanted["detectors"] is None else wanted["detectors"]
+    if not known:
+        raise ConfigError(where, "needs named detectors, whose errors decide; name them in adf.detectors.")
+    if unknown := [name for name in detectors if name not in known]:
+        raise ConfigError(f"{where}.detectors", f"got {', '.join(unknown)}; allowed: {', '.join(known)}.")
+    goal = Goal.of({**wanted, "detectors": detectors})
+    if goal.most < goal.fewest:
+        raise ConfigError(
+            f"{where}.max", f"got {goal.most}, less than min = {goal.fewest}; use at least {goal.fewest}."
+        )
+    if files.snapshots is None or goal.most <= files.snapshots:
+        return goal
+    if goal.fewest > files.snapshots:
+        raise ConfigError(
+            f"{where}.min",
+            f"got {goal.fewest}, but the trajectory has {files.snapshots} frames; use at most {files.snapshots}.",
+        )
+    notes.append(f"{where}.max is {goal.most}; the trajectory has {files.snapshots} frames, so at most these are used.")
+    return replace(goal, most=files.snapshots)
 
 
 def _configurations(phonons: Mapping[str, Any], files: InputFiles) -> int:

@@ -99,6 +99,10 @@ class Graph:
             graph.priorityfiles.update(job.output)
         graph.update_priority()
 
+    def prefer(self, files: Iterable[Path]) -> None:
+        """Give priority to the jobs that make `files`. Effective until Snakemake has decided which jobs run."""
+        self.workflow.dag.priorityfiles.update(map(str, files))
+
     def force(self, files: Iterable[Path]) -> None:
         """Make Snakemake compute `files` again. Effective until Snakemake has decided which jobs run."""
         self.workflow.dag.forcefiles.update(map(str, files))

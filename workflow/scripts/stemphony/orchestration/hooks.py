@@ -19,7 +19,7 @@ from stemphony import paths
 from stemphony.contract import LIVE_VARIABLE, RUN_PREFIX, RUN_VARIABLE, signal_received
 from stemphony.errors import StemphonyError
 from stemphony.orchestration import outdated, slurm
-from stemphony.orchestration.dag import Graph
+from stemphony.orchestration.dag import Graph, is_incomplete
 from stemphony.orchestration.orphaned_errors import FailedJobs
 from stemphony.orchestration.preflight import Preflight
 from stemphony.orchestration.run_reports import RunReports
@@ -27,6 +27,7 @@ from stemphony.status.events import Event
 from stemphony.store import ledger, progress
 from stemphony.store.checkpoints import put_aside, sweep
 from stemphony.store.holders import forget_run, note_run
+from stemphony.store.rounds import in_words, last_round
 from stemphony.store.unfinished import sweep_unfinished
 
 WATCH_S = 5.0
@@ -70,6 +71,37 @@ class Run:
         if note := outdated.why_merge_again(self.campaign, self.result):
             self.graph.force([self.result.merged])
             self.notes.append(note)
+
+    def extend(self, configurations: int) -> None:
+        """Take the total of a further round. Call before Snakemake decides which of its jobs run."""
+        before = self.campaign.configurations
+        if configurations <= before:
+            return
+        self.checked = self.checked.extended(configurations)
+        self.campaign = self.checked.campaign
+        if foreign := outdated.foreign_job_files(self.campaign, self.result, before):
+            self.graph.force(foreign)
+            self.notes.append(f"{len(foreign)} job files are of another config: they are computed again")
+        if self.number:
+            self._begin_round(before)
+
+    def _begin_round(self, before: int) -> None:
+        """Tell the jobs and the receiver of a round that begins in this run; `before` configurations exist."""
+        pairs = [(d.id, index) for d in self.campaign.defoci for index in range(before, self.campaign.configurations)]
+        for pair in pairs:
+            file = self.result.job(*pair)
+            if file.exists() and is_incomplete(file):
+                # A killed run was making it, and its job has finished it since. Snakemake will delete it.
+                put_aside(file, self.result.aside(*pair))
+        self.jobs += sum(not self.result.job(*pair).exists() for pair in pairs)
+        plan = self._write_plan()
+        if plan["shared_waves"]:
+            self.graph.prefer(self.result.job(*pair) for pair in pairs if pair[0] == self.campaign.defoci[0].id)
+        if self.reports is not None:
+            self.reports.extend(self.campaign.configurations)
+        content = last_round(self.result, before)
+        if content is not None:
+            self.say(in_words(content))
 
     # --- onstart ------------------------------------------------------------------------------------------------------
 
@@ -173,6 +205,8 @@ class Run:
         failed = self._write_errors("onsuccess", self.reports)
         if outdated.is_merged(self.campaign, self.result):
             sweep(self.result)
+            if self.campaign.goal is not None and (content := last_round(self.result, self.campaign.configurations)):
+                self.say(in_words(content))
             self.reports.end("onsuccess", Event.FINISH)
         else:
             self.reports.end("onsuccess", Event.FAILED, failed, "the run ended without a merged result")

@@ -24,9 +24,15 @@ SCRIPTS = Path(__file__).resolve().parents[2]
 # Each function imports the readers of NetCDF itself: netCDF4 takes 0.1 s to import, and most often there is no file.
 
 
-def foreign_job_files(planned: Campaign, result: ResultPaths) -> list[Path]:
-    """Job files without a record of Snakemake whose checksum files name another campaign than `planned`."""
-    pairs = [(defocus.id, number) for defocus in planned.defoci for number in range(planned.configurations)]
+def foreign_job_files(planned: Campaign, result: ResultPaths, first: int = 0) -> list[Path]:
+    """Job files without a record of Snakemake whose checksum files name another campaign than `planned`.
+
+    Parameters
+    ----------
+    first : int
+        Configuration from which on files are looked at.
+    """
+    pairs = [(defocus.id, number) for defocus in planned.defoci for number in range(first, planned.configurations)]
     files = {pair: result.job(*pair) for pair in pairs}
     unrecorded = {pair: file for pair, file in files.items() if file.exists() and not dag.has_record(file)}
     if not unrecorded:

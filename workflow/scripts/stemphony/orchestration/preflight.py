@@ -99,6 +99,11 @@ class Preflight:
     notes: tuple[str, ...] = field(default=())
     building: Building | None = None
 
+    def extended(self, configurations: int) -> Preflight:
+        """Return this plan with another number of configurations: a further round of a goal."""
+        scale = configurations / self.campaign.configurations
+        return replace(self, campaign=self.campaign.extended(configurations), cpu_hours=scale * self.cpu_hours)
+
     def lines(self) -> list[str]:
         """Lines of the plan for the user."""
         e, c = self.experiment, self.campaign
@@ -124,14 +129,28 @@ class Preflight:
             ("scan", f"{len(e.scan_x)} × {len(e.scan_y)} positions, {_steps(e)} Å apart"),
             ("detectors", "; ".join(detectors)),
             ("defoci", f"{len(c.defoci)}: {defoci} nm"),
-            ("jobs", f"{c.jobs} = {len(c.defoci)} defoci × {c.configurations} configurations"),
+            ("jobs", f"{c.jobs} = {len(c.defoci)} defoci × {c.configurations} configurations{self._goal()}"),
             (f"probe outside the {'cell' if e.window is None else 'window'}", self._outside()),
             ("memory of one job", f"about {self.mem_mb} MB"),
             ("size of the result", f"about {self.result_mb:.3g} MB"),
             ("algorithm", self._algorithm()),
-            ("computing time", f"about {_hours(self.cpu_hours)} of CPU in all ({origin})"),
+            ("computing time", f"about {_hours(self.cpu_hours)} of CPU in all{self._longest()} ({origin})"),
         ]  # fmt: skip
         return [f"{name:<25}{text}" for name, text in rows] + [f"note: {note}" for note in self.notes]
+
+    def _goal(self) -> str:
+        """Text: the accuracy that decides the number of configurations."""
+        goal = self.campaign.goal
+        if goal is None:
+            return ""
+        names = ", ".join(goal.detectors)
+        return f" so far; more until the error of {names} is {100 * goal.until:.3g} %, at most {goal.most}"
+
+    def _longest(self) -> str:
+        c = self.campaign
+        if c.most_jobs == c.jobs:
+            return ""
+        return f" so far, at most {_hours(self.cpu_hours * c.most_jobs / c.jobs)}"
 
     def _windows(self) -> str:
         from stemphony.compute.windows import windows
@@ -213,7 +232,7 @@ class Preflight:
     def keep_coordinates(self) -> bool:
         """Whether jobs keep their displaced atoms."""
         wanted = self.campaign.config["frozen_phonon"]["save_coordinates"]
-        return campaign.keeps_coordinates(wanted, self.campaign.jobs, self.atoms)
+        return campaign.keeps_coordinates(wanted, self.campaign.most_jobs, self.atoms)
 
 
 def read_inputs(config: Mapping[str, Any], config_files: Sequence[Path]) -> Inputs:
@@ -431,7 +450,7 @@ def _result_mb(planned: Campaign, atoms: int, job_bytes: tuple[int, int]) -> flo
         configurations = 1 if averages["average_configurations"] else planned.configurations
         signals += size * configurations * (1 if averages["average_defoci"] else len(planned.defoci))
     wanted = planned.config["frozen_phonon"]["save_coordinates"]
-    frames = planned.jobs if campaign.keeps_coordinates(wanted, planned.jobs, atoms) else 1
+    frames = planned.jobs if campaign.keeps_coordinates(wanted, planned.most_jobs, atoms) else 1
     return float(signals + frames * atoms * campaign.COORDINATES_BYTES) / 1e6
 
 

@@ -61,6 +61,12 @@ class RunReports:
         """Send START_SIMULATION; wait at most 5 s. The reporter and the courier go on until `end`."""
         self._guard("onstart", self._start, title, jobs)
 
+    def extend(self, configurations: int) -> None:
+        """Let later events carry the total of a further round of configurations."""
+        self.common = {**self.common, "num_configurations": configurations}
+        if self._kept_reporter is not None:
+            self._kept_reporter.extend(configurations)
+
     def write_errors(self, hook: str, failed: FailedJobs) -> None:
         """Write an ERROR event for each job that died without one."""
         self._guard(hook, lambda: failed.write_errors(self._reporter(), self._settings(), self.common))

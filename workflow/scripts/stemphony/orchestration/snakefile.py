@@ -17,7 +17,8 @@ from stemphony import contract, paths, provenance
 from stemphony.errors import StemphonyError
 from stemphony.experiment import campaign
 from stemphony.experiment.campaign import Campaign
-from stemphony.orchestration import dag, hooks, outdated, preflight, slurm
+from stemphony.experiment.stopping import Goal
+from stemphony.orchestration import dag, extension, hooks, outdated, preflight, slurm
 from stemphony.orchestration.job import run_number
 from stemphony.orchestration.outdated import SCRIPTS
 from stemphony.store import ledger
@@ -47,11 +48,16 @@ class Session:
         This invocation of Snakemake; None in the process of a job.
     """
 
-    campaign: Campaign
+    planned: Campaign
     result: paths.ResultPaths
     base_mem_mb: int
     base_runtime_min: int
     run: hooks.Run | None
+
+    @property
+    def campaign(self) -> Campaign:
+        """The campaign, with the configurations of the present round."""
+        return self.planned if self.run is None else self.run.campaign
 
     @property
     def specimen_params(self) -> str:
@@ -68,14 +74,43 @@ class Session:
         campaign = self.campaign
         return [self.result.job(d.id, index) for d in campaign.defoci for index in range(campaign.configurations)]
 
-    def jobs_to_merge(self, wildcards: Any) -> list[Path]:
-        """Result files of all jobs, the input of the merge. Snakemake calls this before it decides which jobs run."""
+    def jobs_to_merge(self, wildcards: Any, checkpoints: Any) -> list[Path]:
+        """Result files of all jobs, the input of the merge. Snakemake calls this before it decides which jobs run.
+
+        Parameters
+        ----------
+        checkpoints : snakemake.checkpoints.Checkpoints
+            The object `checkpoints` of the Snakefile.
+        """
         if self.run is not None:
             self.run.force_outdated()
+        return self.planned_jobs(checkpoints)
+
+    def planned_jobs(self, checkpoints: Any) -> list[Path]:
+        """Result files of all jobs. With a goal, Snakemake learns here of each further round."""
+        if self.campaign.goal is not None and self.run is not None:
+            self.run.extend(extension.last_total(self.campaign.goal, self.result, checkpoints))
         return self.job_files
 
+    def jobs_of_round(self, wildcards: Any, checkpoints: Any) -> list[Path]:
+        """Result files that a round judges, the input of judge_round."""
+        total = extension.total_of(int(wildcards.round), self._goal, self.result, checkpoints)
+        if self.run is not None:
+            self.run.extend(total)
+        return [self.result.job(d.id, index) for d in self.campaign.defoci for index in range(total)]
+
+    def judge_params(self, wildcards: Any) -> str:
+        """Params of judge_round as one JSON text."""
+        number = int(wildcards.round)
+        total = extension.total_of(number, self._goal, self.result)
+        return provenance.canonical_json({"merge": self.campaign.extended(total).merge_params, "round": number})
+
     @property
-    def merge_params(self) -> str:
+    def _goal(self) -> Goal:
+        assert self.campaign.goal is not None  # the rule judge_round exists only with a goal
+        return self.campaign.goal
+
+    def merge_params(self, wildcards: Any) -> str:
         """Params of merge_results as one JSON text."""
         return provenance.canonical_json(self.campaign.merge_params)
 
@@ -148,7 +183,8 @@ def _open(given: Mapping[str, Any], files: list[Path], workflow: Any) -> Session
     if plan:
         known = campaign.InputFiles(**plan["files"])
         need = plan["resources"]
-        return Session(campaign.plan(plan["config"], known), result, need["mem_mb"], need["runtime_min"], None)
+        planned = campaign.plan(plan["config"], known, plan["num_configurations"])
+        return Session(planned, result, need["mem_mb"], need["runtime_min"], None)
     checked = preflight.check(inputs)  # there is no plan, because the hooks did not run
     return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, None)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import netCDF4
+import numpy as np
 
 from stemphony import provenance
 from stemphony.compute.recorder import cbed_geometry, window_errors
@@ -22,6 +23,7 @@ from stemphony.contract import REFUSAL
 from stemphony.errors import DamagedResultError
 from stemphony.experiment import campaign
 from stemphony.experiment.model import Experiment
+from stemphony.experiment.stopping import interval95
 from stemphony.results import signal_blocks
 from stemphony.results.averages import Batch, BlockAverage, batches_of
 from stemphony.results.batch_processes import ReadBatches, batch_reader
@@ -29,7 +31,7 @@ from stemphony.results.batches import Reading, Request, Stamp, stamp_of
 from stemphony.results.job_file import atom_table, effective_blocks
 from stemphony.results.job_table import add_runtime, mark_as_partial
 from stemphony.results.layout import (
-    NM,
+    STANDARD_ERROR,
     AtomTable,
     add_adf,
     add_atoms,
@@ -45,6 +47,7 @@ from stemphony.results.original_names import with_original_names
 from stemphony.specimen.specimen_file import read_specimen_file
 from stemphony.store import ledger
 from stemphony.store.atomic import atomic_path
+from stemphony.store.rounds import last_round
 
 SHOWN = 20
 """Number of files that a refusal lists; the others are counted."""
@@ -166,7 +169,7 @@ def merge(
     """
     wanted = task.params["save_coordinates"]
     params_attributes = params_attributes or {}
-    keep = not task.partial and campaign.keeps_coordinates(wanted, len(task.sources), len(table.symbols))
+    keep = not task.partial and campaign.keeps_coordinates(wanted, task.most_jobs, len(table.symbols))
     with batch_reader(processes if expected_seconds(task) >= SEVERAL_PROCESSES_FROM_S else 1) as read:
         writer = _ResultWriter(task, table, experiment, warn, read)
         try:
@@ -221,10 +224,8 @@ class _ResultWriter:
         self.task, self.table, self.experiment, self.warn = task, table, experiment, warn
         self.read_batches = read_batches
         self.averagings = Averaging.of_groups(task)
-        scan = task.common["scan"]
-        periodic = tuple([float(edge) for edge in scan[axis]] == [0.0, 1.0] for axis in "xy")
-        self.blurring = signal_blocks.Blurring(task.params["source_fwhm_nm"] * NM, (periodic[0], periodic[1]))
-        if self.blurring.fwhm and not all(periodic):
+        self.blurring = signal_blocks.blurring_of(task)
+        if self.blurring.fwhm and not all(self.blurring.periodic):
             warn(
                 "source_fwhm_nm: the scan window is not the whole cell, so it is continued by reflection at its edges; "
                 "pixels within about one source width of the edges are approximate."
@@ -275,6 +276,7 @@ class _ResultWriter:
             add_adf(root, e, task.axes("adf"))
             if self.averagings["adf"].with_standard_errors:
                 add_standard_errors(root, e)
+                self._add_intervals(root)
             if self.blurring.fwhm:
                 images = [variable for variable in root["images"].variables.values() if variable.ndim > 1]
                 centers = [root["adf"]["center_of_mass"]] if e.center_of_mass else []
@@ -283,6 +285,20 @@ class _ResultWriter:
         if e.cbed_max is not None:
             geometry = cbed_geometry(e)
             add_cbed(root, e, task.axes("cbed"), (geometry.angles_x, geometry.angles_y))
+
+    def _add_intervals(self, root: netCDF4.Dataset) -> None:
+        """Say what half width of a 95 % interval the standard errors stand for, and whether a goal was reached."""
+        task, number, goal = self.task, int(self.task.params["configurations"]), self.task.params.get("goal")
+        first_round = None if goal is None else int(goal["fewest"])
+        factor = interval95(number, first_round, self.experiment.positions)
+        for name, variable in root["images"].variables.items():
+            if name.endswith(STANDARD_ERROR):
+                variable.interval95_factor = factor
+        if goal is not None and (judged := last_round(task.result, number)) is not None:
+            root["images"].setncatts({
+                "until": goal["until"], "until_reached": np.int32(judged["reached"]),
+                "largest_relative_error": judged["largest"]["relative_error"] or np.nan,
+            })  # fmt: skip
 
     def _fill(self, root: netCDF4.Dataset, keep: bool) -> MergeOutcome:
         """Fill the signals in passes over the job files; the first pass checks the files."""

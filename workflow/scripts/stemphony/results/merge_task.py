@@ -80,6 +80,13 @@ class MergeTask:
             for configuration in range(number)
         )  # fmt: skip
 
+    @property
+    def most_jobs(self) -> int:
+        """Largest number of jobs that this simulation may get; it decides whether displaced atoms are kept."""
+        number = self.params["configurations"]
+        goal = self.params.get("goal")
+        return len(self.weights) * (number if goal is None else max(number, goal["most"]))
+
     def axes(self, group: str) -> Axes:
         """Return the axes of a group of the result (adf or cbed), after averaging."""
         averages = self.params[group]

@@ -58,7 +58,7 @@ def original_parameters(
             **{key: blocks.get("adf", {}).get(key) for key in averages},
         },
         "cbed": {**window, **{key: blocks.get("cbed", {}).get(key) for key in averages}},
-        "frozen_phonon": {"number_configurations": phonons.get("configurations")},
+        "frozen_phonon": {"number_configurations": _number(phonons.get("configurations"))},
     }  # fmt: skip
 
 
@@ -68,6 +68,11 @@ def with_original_names(
     """Blocks of the config with STEMsalabim's names beside ours; a name that both have keeps our value."""
     original = original_parameters(experiment, blocks, defoci_nm)
     return {name: {**original.get(name, {}), **blocks.get(name, {})} for name in [*blocks, *original]}
+
+
+def _number(configurations: Any) -> int | None:
+    """A number of configurations; None for a goal, which STEMsalabim does not have."""
+    return configurations if isinstance(configurations, int) else None
 
 
 def _pair(window: Any) -> str | None:

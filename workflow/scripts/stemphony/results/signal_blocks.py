@@ -11,10 +11,10 @@ import netCDF4
 import numpy as np
 
 from stemphony.compute.recorder import cbed_geometry
-from stemphony.experiment.model import Experiment
+from stemphony.experiment.model import NM, Experiment
 from stemphony.physics.source_size import blur
 from stemphony.results.layout import STANDARD_ERROR
-from stemphony.results.merge_task import Place
+from stemphony.results.merge_task import MergeTask, Place
 
 BLOCK_BYTES = 256e6
 """Size of the sums of one pass over the job files [bytes]. It limits the memory of the merge; a smaller size would need
@@ -60,6 +60,13 @@ class Blurring:
 
     fwhm: float
     periodic: tuple[bool, bool]
+
+
+def blurring_of(task: MergeTask) -> Blurring:
+    """Return how the images of a task are convolved with the source."""
+    scan = task.common["scan"]
+    periodic = tuple([float(edge) for edge in scan[axis]] == [0.0, 1.0] for axis in "xy")
+    return Blurring(task.params["source_fwhm_nm"] * NM, (periodic[0], periodic[1]))
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,10 @@ class Reporter:
         except Exception as error:
             self._tell_internal(error)
 
+    def extend(self, configurations: int) -> None:
+        """Let later events carry this total of configurations."""
+        self._common["num_configurations"] = configurations
+
     def emit(self, event: str, *, event_id: str | None = None, **keys: Any) -> None:
         """Record an event. Adds the common keys, time, seq, schema and the id.
 

@@ -1,0 +1,60 @@
+"""What was decided after each round of configurations: one small JSON file per round."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from stemphony.errors import DamagedResultError
+from stemphony.paths import ResultPaths
+
+
+def read_round(result: ResultPaths, number: int) -> dict[str, Any]:
+    """Read the file of a round.
+
+    Raises
+    ------
+    DamagedResultError
+        It is missing or damaged.
+    """
+    file = result.round(number)
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return {**content, "configurations": int(content["configurations"]), "next": content["next"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DamagedResultError(
+            f"{file} is missing or damaged. Delete it and run again: the round is judged again, and no configuration "
+            "is computed again."
+        ) from None
+
+
+def last_round(result: ResultPaths, configurations: int) -> dict[str, Any] | None:
+    """Return the file of the round after which there were so many configurations; None if there is none."""
+    for number in range(len(list(result.round(0).parent.glob("round_*.json")))):
+        content = read_round(result, number)
+        if content["configurations"] == configurations:
+            return content
+    return None
+
+
+def in_words(content: Mapping[str, Any]) -> str:
+    """Text of a round for the user: its worst error, and what follows.
+
+    Parameters
+    ----------
+    content : mapping
+        Content of the round's file.
+    """
+    worst = content["largest"]
+    error = worst["relative_error"]
+    what = "no intensity" if error is None else f"{100 * error:.2g} %"
+    text = (
+        f"{content['configurations']} configurations: the largest error of an image is {what} ({worst['detector']} at "
+        f"{worst['depth_nm']:.4g} nm); the goal is {100 * content['until']:.3g} %"
+    )
+    if content["next"] is not None:
+        return f"{text}; the next round has {content['next']} configurations"
+    if content["reached"]:
+        return f"{text}, which is reached"
+    return f"{text}, which was not reached with the largest number of configurations (frozen_phonon.configurations.max)"
