@@ -41,6 +41,19 @@ def test_grating_repeats_itself_after_the_talbot_length():
     np.testing.assert_allclose(travelled(period**2 / LAM), np.roll(wave, 180 // 10, axis=0), atol=1e-12)
 
 
+def test_a_beam_runs_over_half_of_its_cell_at_most_before_it_comes_back_on_the_other_side():
+    # A beam of angle θ moves by Δz·θ; the longest distance is half of the cell divided by its angle.
+    k = 60 / 40.0
+    longest = 40.0 / (2 * k * LAM)
+    x = GRID.x[:, None] - 20.0
+    beam = np.exp(-((x / 4.0) ** 2) + 2j * np.pi * k * x) * np.ones(GRID.gpts)
+    for share, centre in ((0.5, 10.0), (0.8, 16.0), (1.2, -16.0)):
+        propagator = fresnel_propagator(GRID, LAM, share * longest, np.ones(GRID.gpts))
+        spot = np.abs(np.fft.ifft2(np.fft.fft2(beam) * propagator)) ** 2
+        mean = np.angle(np.sum(spot * np.exp(2j * np.pi * x / 40.0))) * 40.0 / (2 * np.pi)
+        assert mean == pytest.approx(centre, abs=1e-6)
+
+
 def test_wave_behind_the_focus_curves_outwards():
     # Behind a point the phase grows with the distance from the axis (k·r² /2z, a forward wave is exp(+2πi
     # k·r)).

@@ -344,7 +344,8 @@ def test_a_cell_too_small_for_the_probe_earns_a_note(check):
     wide = check(adf={"detectors": {"bf": [0.0, 10.0]}})[1]
     assert not notes(wide)
     _, out, _ = check(adf={"detectors": {"bf": [0.0, 10.0]}}, probe={"defocus_nm": 60.0})
-    (note,) = notes(out)
+    note, focus = sorted(notes(out), key=lambda text: "the focus at" in text)
+    assert "the focus at 60 nm" in focus
     assert "outside the cell" in note
     assert "specimen.repeat" in note
     share = float(re.search(r"([\d.]+) % of the probe", note)[1])

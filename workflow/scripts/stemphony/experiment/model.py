@@ -34,6 +34,9 @@ TILE_SHARE = 0.25
 """Width of the part of the scan that one window serves, as a share of the window. A larger share needs fewer windows,
 but leaves less room around the outermost probes."""
 
+HAADF_SHARE = 0.9
+"""Largest inner angle of the HAADF detector that is derived, as a share of its outer one."""
+
 MAX_POINTS = 65536
 """Largest number of points along one axis of the grid or of the scan; the schema has the same limit."""
 
@@ -412,8 +415,14 @@ def _rings(adf: Mapping[str, Any], semiangle: float, limits: _BandLimit) -> dict
 def _usual_rings(semiangle: float, limits: _BandLimit) -> dict[str, tuple[float, float]]:
     """Detectors of a config that names none: BF to α/2, ABF from α/2 to α, HAADF from 3α to 10α or the band limit."""
     outer = min(10 * semiangle, limits.angle)
-    inner = 3 * semiangle if 3 * semiangle < 0.9 * outer else 0.5 * (semiangle + outer)
+    # A new run is refused where HAADF does not fit. Results that have this ring can still be merged.
+    inner = 3 * semiangle if haadf_fits(semiangle, limits.angle) else 0.5 * (semiangle + outer)
     return {"bf": (0.0, semiangle / 2), "abf": (semiangle / 2, semiangle), "haadf": (inner, outer)}
+
+
+def haadf_fits(semiangle: float, largest_angle: float) -> bool:
+    """Whether the ring from 3α to 10α, or to the largest angle [rad] of the grid, has a width that deserves a name."""
+    return 3 * semiangle < HAADF_SHARE * min(10 * semiangle, largest_angle)
 
 
 def detector_names(adf: Mapping[str, Any]) -> tuple[str, ...]:

@@ -18,7 +18,8 @@ from stemphony import paths, provenance
 from stemphony.errors import ConfigError, StorageError
 from stemphony.experiment import campaign, configuration, overrides
 from stemphony.experiment.campaign import Campaign, InputFiles
-from stemphony.experiment.model import MRAD, NM, Experiment, detector_names, rounded_down
+from stemphony.experiment.doubts import Atoms, doubts, probe_outside, refuse_false_haadf
+from stemphony.experiment.model import MRAD, Experiment, detector_names, rounded_down
 from stemphony.status import settings as status_settings
 
 if TYPE_CHECKING:
@@ -27,14 +28,6 @@ if TYPE_CHECKING:
     from stemphony.specimen.crystal import Crystal
     from stemphony.specimen.structures import Specimen
 
-SINGLE_PRECISION = 5e-5
-"""Relative error of the faintest signals through single precision.
-
-Usual images change by about 2e-6. A detector in the hole of an annular aperture sees little of the wave: it changes by
-3e-5 with multislice alone, and differs by up to 5e-5 between multislice and probe_basis.
-"""
-TAIL_WARNING = 0.02
-"""Share of the probe's intensity outside the cell from which on the plan warns."""
 NM_FORMATS = ("stemsalabim", "cel")  # formats whose lengths are in nm
 
 
@@ -324,6 +317,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
     planned = campaign.plan(config, files)
     experiment = Experiment.of(planned.common_params, specimen.cell)
     _require_points_in_aperture(experiment)
+    refuse_false_haadf(config["adf"], experiment)
     threads = config["resources"]["threads"]
     atoms = len(specimen.symbols)
     wanted_memory = config["resources"]["mem_mb"]
@@ -334,7 +328,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
     seconds, calibrated = seconds_per_probe_slice(experiment.grid.gpts, experiment.precision)
     # A job may have to compute the shared waves itself.
     job_seconds = waves.work * seconds / (1 if waves.shared else len(defoci))
-    tail = _tail(experiment, planned)
+    tail = probe_outside(planned, experiment)
     runtime = config["resources"]["runtime_min"]
     return Preflight(
         campaign=planned,
@@ -361,7 +355,8 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
             *_unused_u(config["specimen"], specimen.symbols.tolist()),
             *crystal.notes(),
             *_without_effect(config, specimen),
-            *_hints(planned, experiment, tail),
+            *_choices(planned, experiment),
+            *doubts(planned, experiment, _doubtful(specimen, config), tail),
         ),
     )
 
@@ -430,19 +425,6 @@ def _budget(experiment: Experiment, atoms: int, threads: int, wanted_mb: float) 
     return wanted_mb - rest
 
 
-def _tail(experiment: Experiment, planned: Campaign) -> float:
-    from stemphony.physics.probe import Aberrations, probe_tail_fraction
-
-    worst = {max(planned.defoci, key=lambda d: d.value_nm), min(planned.defoci, key=lambda d: d.value_nm)}
-    return max(
-        probe_tail_fraction(
-            experiment.wavelength, experiment.semiangle, experiment.semiangle_inner,
-            Aberrations(C10=-defocus.value_nm * NM, **experiment.aberrations), experiment.room,
-        )
-        for defocus in worst
-    )  # fmt: skip
-
-
 def _result_mb(planned: Campaign, atoms: int, job_bytes: tuple[int, int]) -> float:
     signals = 0
     for block, size in zip(("adf", "cbed"), job_bytes, strict=True):
@@ -459,36 +441,23 @@ def _unused_u(specimen: Mapping[str, Any], symbols: Sequence[str]) -> list[str]:
     return [f"specimen.u_iso_angstrom2: there is no {', '.join(unused)} in the specimen."] if unused else []
 
 
-def _hints(planned: Campaign, experiment: Experiment, tail: float) -> list[str]:
-    hints = []
-    if tail > TAIL_WARNING:
-        hints.append(
-            f"{100 * tail:.1f} % of the probe's intensity lies outside the "
-            + ("cell" if experiment.window is None else "window")
-            + " at the worst defocus and is wrapped into it; a wider "
-            + ("cell (specimen.repeat or size_nm)" if experiment.window is None else "grating.window_angstrom")
-            + " is needed for numbers better than "
-            + ("that." if experiment.window is None else "several times that; the log of each job says its error.")
-        )
-    if planned.config["frozen_phonon"]["enabled"] and planned.configurations == 1:
-        hints.append(
-            "one configuration scatters HAADF on a column by about 10 %; use several for an average and its standard "
-            "error."
-        )
+def _choices(planned: Campaign, experiment: Experiment) -> list[str]:
+    """Notes on what was chosen in place of the user, and may be chosen otherwise."""
+    notes = []
     source = planned.config["probe"]["source_fwhm_nm"]
     if source and (planned.config["scan"]["x"] != [0, 1] or planned.config["scan"]["y"] != [0, 1]):
-        hints.append("source_fwhm_nm: the scan window is not the whole cell; its edges are continued by reflection.")
-    exact = experiment.algorithm == "multislice" or experiment.precision == "double"
-    if not exact and experiment.basis_tolerance < SINGLE_PRECISION:
-        hints.append(
-            f"simulation.basis_tolerance {experiment.basis_tolerance:g} is finer than single precision, which itself "
-            f"moves faint signals by up to {SINGLE_PRECISION:g}; simulation.precision: double keeps it."
-        )
+        notes.append("source_fwhm_nm: the scan window is not the whole cell; its edges are continued by reflection.")
     if planned.config["adf"]["detectors"] is None and experiment.rings:
-        hints.append(
+        notes.append(
             "adf.detectors is not given: bf, abf and haadf were derived from the semi-angle and the band limit."
         )
-    return hints
+    return notes
+
+
+def _doubtful(specimen: Specimen, config: Mapping[str, Any]) -> Atoms:
+    """The specimen as doubts see it."""
+    draws = config["frozen_phonon"]["enabled"] and not _uses_snapshots(config)
+    return Atoms(specimen.symbols, specimen.positions[:, 2], specimen.u_iso if draws else None)
 
 
 def _sources(config: Mapping[str, Any], specimen: Specimen, crystal: Crystal) -> Sources:

@@ -1,0 +1,198 @@
+"""Settings that can hardly be meant earn a note with the number and a better value; those that are meant earn none."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from stemphony.errors import ConfigError
+from stemphony.experiment import campaign, configuration
+from stemphony.experiment.campaign import Campaign, InputFiles
+from stemphony.experiment.doubts import Atoms, doubts, probe_outside, refuse_false_haadf
+from stemphony.experiment.model import MRAD, Experiment
+from stemphony.orchestration import preflight
+from support.experiments import minimal
+
+ROOT = Path(__file__).parents[3]
+CELL = (15.62, 15.62, 50.765)
+"""4 × 4 × 13 unit cells of strontium titanate [Å]; λ is 0.0250793 Å at 200 keV."""
+
+SANE: dict[str, dict[str, Any]] = {
+    "probe": {"energy_kev": 200.0, "semiangle_mrad": 20.0},
+    "grating": {"gpts": [128, 128]},
+    "scan": {"x": [0.0, 0.25], "y": [0.0, 0.25], "points": [16, 16]},
+    "adf": {"detectors": {"bf": [0.0, 10.0]}},
+    "frozen_phonon": {"configurations": 4},
+}
+PLANES = np.arange(0, 50.7, 1.9525)
+ATOMS = Atoms(np.array(["Sr", "O"] * 13), PLANES, np.array([0.008, 0.01] * 13))
+
+
+def made(cell: tuple[float, float, float] = CELL, **blocks: Any) -> tuple[Campaign, Experiment]:
+    joined = {name: {**SANE.get(name, {}), **blocks.get(name, {})} for name in SANE.keys() | blocks.keys()}
+    planned = campaign.plan(configuration.validate(minimal(**joined)), InputFiles("5" * 64))
+    return planned, Experiment.of(planned.common_params, cell)
+
+
+def notes(cell: tuple[float, float, float] = CELL, atoms: Atoms = ATOMS, **blocks: Any) -> list[str]:
+    planned, experiment = made(cell, **blocks)
+    return doubts(planned, experiment, atoms, probe_outside(planned, experiment))
+
+
+def test_a_sane_config_earns_none():
+    assert notes() == []
+
+
+@pytest.mark.parametrize(
+    "config", [ROOT / "config/config.yaml", *sorted((ROOT / "config/examples").glob("*.yaml"))], ids=lambda f: f.stem
+)
+def test_the_demo_and_the_examples_earn_none(config, monkeypatch, tmp_path):
+    monkeypatch.setattr(preflight, "_choices", lambda *_: [])
+    monkeypatch.setenv("STEMPHONY_CACHE_DIR", str(tmp_path))
+    given = configuration.load([config])
+    # No doubt depends on the algorithm, and the rank of a basis takes seconds.
+    given["simulation"]["algorithm"] = "multislice"
+    assert preflight.check(preflight.read_inputs(given, [config]), tmp_path / "results").notes == ()
+
+
+# --- one note for each case, with its number and the better value --------------------------------------------------
+
+
+def test_values_of_b_given_as_u():
+    b_as_u = Atoms(ATOMS.symbols, ATOMS.z, np.array([0.62, 0.73] * 13))
+    (note,) = notes(atoms=b_as_u)
+    assert "U of O 0.73, Sr 0.62 Å² is above 0.05 Å²" in note
+    assert f"by {math.sqrt(0.73):.2f} Å" in note
+    # B/(8π²): the published U of both.
+    assert "give U: O 0.0092, Sr 0.0079 Å²" in note
+    assert notes(atoms=Atoms(ATOMS.symbols, ATOMS.z, None)) == []
+    assert notes(atoms=Atoms(ATOMS.symbols, ATOMS.z, np.full(26, np.nan))) == []
+
+
+def test_one_slice_for_many_layers():
+    (note,) = notes(grating={"slice_thickness_angstrom": 25.4})
+    assert "slices of 25.38 Å hold atoms up to 23.43 Å apart" in note  # 13 planes, 12 distances of 1.9525 Å
+    assert "slice_thickness_angstrom: 2 or less" in note
+    (note,) = notes(grating={"slice_thickness_angstrom": 3.905})
+    assert "slices of 3.905 Å hold atoms up to 1.95 Å apart" in note
+
+
+def test_a_thick_slice_that_holds_one_layer_earns_none():
+    bilayers = np.sort(np.concatenate([PLANES[::2] + 0.2, PLANES[::2] + 0.85]))
+    assert notes(atoms=Atoms(ATOMS.symbols, bilayers, None), grating={"slice_thickness_angstrom": 3.905}) == []
+
+
+def test_a_band_limit_that_aliases():
+    (note,) = notes(grating={"bandlimit": 1.0})
+    assert "all angles above 0 mrad" in note
+    assert "carries 68.51 mrad on this grid and 102.8 mrad with grating.gpts: [192, 192]" in note
+    # 2·(1 − 0.8) of Nyquist, 102.76 mrad.
+    (note,) = notes(grating={"bandlimit": 0.8})
+    assert "all angles above 41.1 mrad" in note
+    assert notes(grating={"bandlimit": 0.6667}) != []
+    assert notes(grating={"bandlimit": 0.6666666}) == []
+
+
+def test_a_scan_that_does_not_resolve_the_image():
+    (note,) = notes(scan={"x": [0.0, 1.0], "y": [0.0, 1.0]})
+    assert "scan steps of 0.9762 × 0.9762 Å are coarser than λ/(4α) = 0.3135 Å" in note
+    assert "scan.points: [50, 50]" in note
+    assert notes(scan={"x": [0.0, 1.0], "y": [0.0, 1.0], "points": [50, 50]}) == []
+    (line,) = notes(scan={"x": [0.0, 1.0], "y": [0.0, 1.0], "points": [49, 1]})
+    assert "steps of 0.3188 Å" in line
+    assert "scan.points: [50, 1]" in line
+
+
+def test_a_few_chosen_positions_need_not_resolve_the_image():
+    assert notes(scan={"points": [2, 2], "x": [0.0, 1.0]}) == []
+
+
+def test_a_probe_wider_than_the_cell():
+    cell = (7.81, 7.81, 50.765)
+    (note,) = notes(cell=cell, grating={"gpts": [64, 64]})
+    planned, experiment = made(cell=cell, grating={"gpts": [64, 64]})
+    assert f"{100 * probe_outside(planned, experiment):.1f} % of the probe's intensity" in note
+    advised = float(note.split("about ")[1].split(" × ")[0])
+    assert 7.81 < advised < 3 * 7.81
+    assert notes(cell=(advised, advised, 50.765), scan={"points": [30, 30]}) == []
+
+
+@pytest.mark.parametrize(
+    ("probe", "words"),
+    [
+        # Twice λ/α² is 12.5 nm, more than the specimen.
+        ({"defocus_nm": -20.0}, "at -20 nm lies up to 20 nm outside the specimen, which is 4.88 nm thick"),
+        ({"defocus_nm": 20.0}, "at 20 nm lies up to 15.1 nm outside"),
+        ({"defoci_nm": [-2.0, 3.0, 4000.0]}, "probe.defoci_nm: the focus at 4000 nm"),
+        ({"defocus_nm": -2.0}, ""),
+        ({"defocus_nm": 12.0}, ""),
+        # A focal spread is meant to reach outside.
+        ({"defocus_fwhm_nm": 40.0, "defocus_count": 5}, ""),
+        # Scherzer's focus of an uncorrected lens, 61 nm at 1 mm, lies at the specimen for its rays of 8 mrad.
+        ({"defocus_nm": 61.0, "aberrations": {"C30_nm": 1e6}, "semiangle_mrad": 10.0}, ""),
+        ({"defocus_nm": -61.0, "aberrations": {"C30_nm": 1e6}, "semiangle_mrad": 10.0}, "61 nm outside"),
+    ],
+)
+def test_a_focus_outside_the_specimen(probe, words):
+    blocks = {"cell": (62.48, 62.48, 50.765), "grating": {"gpts": [512, 512]}, "scan": {"points": [64, 64]}}
+    found = [note for note in notes(probe=probe, **blocks) if "the focus at" in note]
+    assert [words in note for note in found] == ([True] if words else [])
+
+
+def test_the_advised_defoci_focus_on_the_faces():
+    (note,) = [n for n in notes(probe={"defocus_nm": -20.0}) if "the focus at" in n]
+    assert "0 nm focuses on its entrance, 4.88 nm on its exit" in note
+
+
+def test_empty_space_that_one_propagation_cannot_cross():
+    # Half of 15.62 Å at 68.51 mrad, the band limit, is 114 Å away.
+    cell, atoms = (15.62, 15.62, 500.0), Atoms(np.array(["Sr"]), np.array([1.0]), None)
+    (note,) = notes(cell=cell, atoms=atoms, grating={"slice_thickness_angstrom": 500.0})
+    assert "over one slice of 500 Å waves at the band limit, 68.51 mrad" in note
+    assert "over at most 114 Å" in note
+    assert notes(cell=cell, atoms=atoms, grating={"slice_thickness_angstrom": 113.0}) == []
+
+
+# --- detectors that are not given -----------------------------------------------------------------------------------
+
+
+def refusal(gpts: int, semiangle: float = 20.0) -> str:
+    planned, experiment = made(grating={"gpts": [gpts, gpts]}, probe={"semiangle_mrad": semiangle},
+                               adf={"detectors": None})  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        refuse_false_haadf(planned.config["adf"], experiment)
+    return str(caught.value)
+
+
+def test_a_dark_field_below_three_semiangles_is_not_called_haadf():
+    # 72 points carry 38.5 mrad; the ring would run from 29 mrad.
+    text = refusal(72)
+    assert "`adf.detectors`: not given, and HAADF begins at three times the semi-angle, 60 mrad" in text
+    assert "only to 38.5 mrad" in text
+    assert "adf.detectors: {bf: [0, 10], abf: [10, 20], adf: [30, 38.5]}" in text
+
+
+@pytest.mark.parametrize("gpts", [72, 100, 120])
+def test_both_ways_out_are_accepted(gpts):
+    text = refusal(gpts)
+    advised = int(text.split("gpts: [")[1].split(",")[0])
+    planned, experiment = made(grating={"gpts": [advised, advised]}, adf={"detectors": None})
+    refuse_false_haadf(planned.config["adf"], experiment)
+    assert experiment.rings["haadf"][0] / MRAD == pytest.approx(60.0)
+    spacing = float(text.split("sampling_angstrom: ")[1].split(")")[0])
+    planned, experiment = made(grating={"gpts": None, "sampling_angstrom": spacing}, adf={"detectors": None})
+    refuse_false_haadf(planned.config["adf"], experiment)
+    named = text.split("adf.detectors: {")[1].rstrip(".}")
+    rings = {ring.split(": [")[0]: [float(x) for x in ring.split(": [")[1].strip("],").split(", ")]
+             for ring in named.split("], ")}  # fmt: skip
+    planned, experiment = made(grating={"gpts": [gpts, gpts]}, adf={"detectors": rings})
+    refuse_false_haadf(planned.config["adf"], experiment)
+
+
+def test_given_detectors_and_patterns_alone_are_never_refused():
+    for adf in ({"detectors": {"haadf": [29.0, 38.0]}}, {"enabled": False}):
+        planned, experiment = made(grating={"gpts": [72, 72]}, adf=adf, cbed={"enabled": True})
+        refuse_false_haadf(planned.config["adf"], experiment)

@@ -1,0 +1,287 @@
+"""Settings that are possible and can hardly be meant: a note for each, with its number and a better value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemphony.errors import ConfigError
+from stemphony.experiment.campaign import Campaign
+from stemphony.experiment.model import HAADF_SHARE, MRAD, NM, Experiment, haadf_fits, rounded_down
+from stemphony.physics.grid import fft_friendly_size
+from stemphony.physics.probe import Aberrations, probe_tail_fraction
+from stemphony.physics.slicing import slice_indices
+
+SINGLE_PRECISION = 5e-5
+"""Relative error of the faintest signals through single precision.
+
+Usual images change by about 2e-6. A detector in the hole of an annular aperture sees little of the wave: it changes by
+3e-5 with multislice alone, and differs by up to 5e-5 between multislice and probe_basis.
+"""
+
+LARGEST_TAIL = 0.02
+"""Share of the probe's intensity outside the cell from which on the plan warns. At 2 % all signals are wrong by about
+as much."""
+
+LARGEST_U = 0.05
+"""Å². Metals and oxides have 0.003 to 0.02 Å² at room temperature, so their B = 8π²U is above 0.2 Å²."""
+
+FEWEST_OF_AN_IMAGE = 5
+"""Positions along one axis. Fewer are taken for chosen positions, which need not resolve anything."""
+
+THICKEST_SLICE = 2.0
+"""Å, the default thickness. Thinner slices earn no doubt, whatever they hold."""
+
+ONE_LAYER = 1.0
+"""Å. Atoms of one slice that lie nearer along the beam are one layer, for example of GaN [0001] (0.6 Å)."""
+
+ALIAS_FREE = 2 / 3
+"""Largest band limit, as a share of Nyquist, at which a product of two waves aliases only outside the band."""
+
+
+@dataclass(frozen=True)
+class Atoms:
+    """What doubts are decided on, of the specimen at rest.
+
+    Attributes
+    ----------
+    symbols : (N,) ndarray of str
+    z : (N,) ndarray
+        Coordinates along the beam [Å].
+    u_iso : (N,) ndarray or None
+        Mean square displacements [Å²]; None where no displacements are drawn.
+    """
+
+    symbols: NDArray[np.str_]
+    z: NDArray[np.float64]
+    u_iso: NDArray[np.float64] | None
+
+
+def doubts(planned: Campaign, experiment: Experiment, atoms: Atoms, tail: float) -> list[str]:
+    """Notes on settings that can hardly be meant.
+
+    Parameters
+    ----------
+    tail : float
+        Share of the probe's intensity outside the cell at the worst defocus, see `probe_outside`.
+    """
+    return [
+        *_large_u(atoms),
+        *_thick_slices(experiment, atoms),
+        *_wide_band(experiment),
+        *_long_propagation(experiment),
+        *_coarse_scan(experiment),
+        *_far_focus(planned, experiment, atoms),
+        *_wide_probe(planned, experiment, tail),
+        *_too_few_of_them(planned, experiment),
+    ]
+
+
+def refuse_false_haadf(adf: Mapping[str, Any], experiment: Experiment) -> None:
+    """Refuse default detectors on a grid whose band limit leaves no room for one that is rightly called HAADF.
+
+    Raises
+    ------
+    ConfigError
+        `adf.detectors` is not given, and the largest angle is hardly above three times the semi-angle.
+    """
+    e = experiment
+    if not e.adf or adf["detectors"] is not None or haadf_fits(e.semiangle, e.band_limit_angle):
+        return
+    wanted = 3 * e.semiangle / HAADF_SHARE
+    # A thousandth finer: the condition excludes its limit.
+    spacing = e.bandlimit * e.wavelength / (2 * wanted) * 0.999
+    nx, ny = (fft_friendly_size(math.ceil(length / spacing)) for length in e.cell[:2])
+    alpha, largest = e.semiangle / MRAD, rounded_down(e.band_limit_angle / MRAD, 1)
+    rings = {"bf": (0.0, alpha / 2), "abf": (alpha / 2, alpha)}
+    if (middle := math.ceil((alpha + float(largest)) / 2)) < float(largest):
+        rings["adf"] = (float(middle), float(largest))
+    named = ", ".join(f"{name}: [{inner:g}, {outer:g}]" for name, (inner, outer) in rings.items())
+    raise ConfigError(
+        "adf.detectors",
+        f"not given, and HAADF begins at three times the semi-angle, {3 * alpha:g} mrad; this grid carries scattering "
+        f"only to {largest} mrad, which leaves no room for it. Use grating.gpts: [{nx}, {ny}] (or sampling_angstrom: "
+        f"{rounded_down(spacing, 4)}), or name the detectors: adf.detectors: {{{named}}}.",
+    )
+
+
+def probe_outside(planned: Campaign, experiment: Experiment, scale: float = 1.0) -> float:
+    """Share of the probe's intensity outside the cell or window at the worst defocus.
+
+    Parameters
+    ----------
+    scale : float
+        Factor by which the cell or window is wider than that of `experiment`.
+    """
+    e = experiment
+    worst = {max(planned.defoci, key=lambda d: d.value_nm), min(planned.defoci, key=lambda d: d.value_nm)}
+    room = (e.room[0] * scale, e.room[1] * scale)
+    return max(
+        probe_tail_fraction(
+            e.wavelength, e.semiangle, e.semiangle_inner, Aberrations(C10=-defocus.value_nm * NM, **e.aberrations), room
+        )
+        for defocus in worst
+    )
+
+
+def _large_u(atoms: Atoms) -> Iterator[str]:
+    if atoms.u_iso is None:
+        return
+    large = atoms.u_iso > LARGEST_U
+    if not large.any():
+        return
+    symbols, values = atoms.symbols[large], atoms.u_iso[large]
+    largest = {str(symbol): float(values[symbols == symbol].max()) for symbol in np.unique(symbols)}
+    given = ", ".join(f"{symbol} {u:.3g}" for symbol, u in largest.items())
+    as_b = ", ".join(f"{symbol} {u / (8 * math.pi**2):.4f}" for symbol, u in largest.items())
+    yield (
+        f"U of {given} Å² is above {LARGEST_U:g} Å²: atoms would move by {math.sqrt(max(largest.values())):.2f} Å (RMS "
+        f"along each axis). If these are values of B = 8π²U, give U: {as_b} Å²."
+    )
+
+
+def _thick_slices(experiment: Experiment, atoms: Atoms) -> Iterator[str]:
+    e = experiment
+    if e.slice_thickness <= THICKEST_SLICE * (1 + 1e-6) or not len(atoms.z):
+        return
+    index = slice_indices(atoms.z, e.cell[2], e.slices)
+    first, last = np.full(e.slices, np.inf), np.full(e.slices, -np.inf)
+    np.minimum.at(first, index, atoms.z)
+    np.maximum.at(last, index, atoms.z)
+    spread = float((last - first).max())
+    if spread > ONE_LAYER:
+        yield (
+            f"slices of {e.slice_thickness:.4g} Å hold atoms up to {spread:.2f} Å apart along the beam and project "
+            f"them on one plane; use grating.slice_thickness_angstrom: {THICKEST_SLICE:g} or less, so that each layer "
+            "has its own."
+        )
+
+
+def _wide_band(experiment: Experiment) -> Iterator[str]:
+    e = experiment
+    if e.bandlimit <= ALIAS_FREE * (1 + 1e-6):
+        return
+    nyquist = e.grid.nyquist * e.wavelength
+    clean = max(0.0, 2 * (1 - e.bandlimit)) * nyquist / MRAD
+    factor = e.bandlimit / ALIAS_FREE
+    nx, ny = (fft_friendly_size(math.ceil(factor * n - 1e-6)) for n in _points(e))
+    yield (
+        f"grating.bandlimit {e.bandlimit:g} is above 2/3: products of wave and potential alias into all angles above "
+        f"{clean:.4g} mrad. Use 0.6666666, which carries {ALIAS_FREE * nyquist / MRAD:.4g} mrad on this grid and "
+        f"{e.band_limit_angle / MRAD:.4g} mrad with grating.gpts: [{nx}, {ny}]."
+    )
+
+
+def _points(e: Experiment) -> tuple[int, int]:
+    """Points of the whole cell at the sampling of the grid, which may be that of a window."""
+    return (round(e.cell[0] / e.grid.sampling[0]), round(e.cell[1] / e.grid.sampling[1]))
+
+
+def _long_propagation(experiment: Experiment) -> Iterator[str]:
+    """Note where the propagator, Eq. (P4), turns by more than π between neighbouring frequencies at the band limit."""
+    e = experiment
+    longest = min(e.grid.extent) / (2 * e.band_limit_angle)
+    if e.slice_thickness > longest:
+        yield (
+            f"over one slice of {e.slice_thickness:.4g} Å waves at the band limit, {e.band_limit_angle / MRAD:.4g} "
+            f"mrad, run farther than half of the {'cell' if e.window is None else 'window'} and come back on its other "
+            f"side; the grid propagates them over at most {longest:.4g} Å. Use thinner slices, less empty space along "
+            "the beam, or a wider cell."
+        )
+
+
+def _coarse_scan(experiment: Experiment) -> Iterator[str]:
+    e = experiment
+    limit = e.wavelength / (4 * e.semiangle)
+    axes = (e.scan_x, e.scan_y)
+    steps = [axis[1] - axis[0] if len(axis) > 1 else 0.0 for axis in axes]
+    if not any(
+        step > limit * (1 + 1e-6) and len(axis) >= FEWEST_OF_AN_IMAGE for axis, step in zip(axes, steps, strict=True)
+    ):
+        return
+    points = [max(len(axis), math.ceil(len(axis) * step / limit)) for axis, step in zip(axes, steps, strict=True)]
+    yield (
+        f"scan steps of {' × '.join(f'{step:.4g}' for step in steps if step)} Å are coarser than λ/(4α) = {limit:.4g} "
+        f"Å: images hold finer detail, which these steps alias. Use scan.points: [{points[0]}, {points[1]}] or a "
+        "smaller window."
+    )
+
+
+def _far_focus(planned: Campaign, experiment: Experiment, atoms: Atoms) -> Iterator[str]:
+    """Note on defoci at which no ray of the aperture crosses the axis near the specimen."""
+    e, probe = experiment, planned.config["probe"]
+    entrance, leaving = float(atoms.z.min()), float(atoms.z.max())
+    # Within λ/α² on both sides of its focus a probe is hardly wider than there.
+    allowed = max(leaving - entrance, 2 * e.wavelength / e.semiangle**2)
+    # A ray of angle α crosses the axis at the depth defocus − C30 α² − C50 α⁴.
+    angles = np.linspace(e.semiangle_inner, e.semiangle, 33)
+    moved = -e.aberrations.get("C30", 0.0) * angles**2 - e.aberrations.get("C50", 0.0) * angles**4
+    # The outermost nodes of a focal spread have little weight: its mean is what was asked for.
+    chosen = [d.value_nm for d in planned.defoci] if probe["defoci_nm"] is not None else [probe["defocus_nm"]]
+
+    def outside(defocus_nm: float) -> float:
+        low, high = defocus_nm * NM + float(moved.min()), defocus_nm * NM + float(moved.max())
+        return max(entrance - high, low - leaving, 0.0)
+
+    far = [value for value in chosen if outside(value) > allowed]
+    if far:
+        distance = max(outside(value) for value in far) / NM
+        best = (entrance - float(moved.mean())) / NM, (leaving - float(moved.mean())) / NM
+        key = "defoci_nm" if probe["defoci_nm"] is not None else "defocus_nm"
+        yield (
+            f"probe.{key}: the focus at {_few(far)} nm lies up to {distance:.3g} nm outside the specimen, which is "
+            f"{(leaving - entrance) / NM:.3g} nm thick; {best[0]:.3g} nm focuses on its entrance, {best[1]:.3g} nm on "
+            "its exit (positive is underfocus)."
+        )
+
+
+def _few(values: list[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values[:3]) + (" …" if len(values) > 3 else "")
+
+
+def _wide_probe(planned: Campaign, experiment: Experiment, tail: float) -> Iterator[str]:
+    e = experiment
+    if tail <= LARGEST_TAIL:
+        return
+    whole = e.window is None
+    place = "cell" if whole else "window"
+    needed = _width(planned, e, tail)
+    width = "" if needed is None else f", about {needed[0]:.3g} × {needed[1]:.3g} Å"
+    advice = f"{'specimen.repeat or size_nm' if whole else 'grating.window_angstrom'}{width}"
+    yield (
+        f"{100 * tail:.1f} % of the probe's intensity lies outside the {place} at the worst defocus and is wrapped "
+        f"into it; a wider {place} ({advice}) is needed for numbers better than "
+        + ("that." if whole else "several times that; the log of each job says its error.")
+    )
+
+
+def _width(planned: Campaign, e: Experiment, tail: float) -> tuple[float, float] | None:
+    """Size of the cell or window [Å] at which the tail is small enough; None if none up to eight times is."""
+    # The share outside falls as 1/width where the probe is narrow.
+    scale = tail / LARGEST_TAIL
+    while scale < 8:
+        if probe_outside(planned, e, scale) <= LARGEST_TAIL:
+            return e.grid.extent[0] * scale, e.grid.extent[1] * scale
+        scale *= 1.25
+    return None
+
+
+def _too_few_of_them(planned: Campaign, experiment: Experiment) -> Iterator[str]:
+    """Notes on numbers that are too small for what is asked: configurations, and the tolerance of probe_basis."""
+    e = experiment
+    if planned.config["frozen_phonon"]["enabled"] and planned.configurations == 1:
+        yield (
+            "one configuration scatters HAADF on a column by about 10 %; use several for an average and its standard "
+            "error."
+        )
+    exact = e.algorithm == "multislice" or e.precision == "double"
+    if not exact and e.basis_tolerance < SINGLE_PRECISION:
+        yield (
+            f"simulation.basis_tolerance {e.basis_tolerance:g} is finer than single precision, which itself "
+            f"moves faint signals by up to {SINGLE_PRECISION:g}; simulation.precision: double keeps it."
+        )
