@@ -152,6 +152,7 @@ def _structure(file: Path, atoms: Any, format_ase: str) -> Structure:
         charge=quantities.charge,
         format=format_ase,
         reader="ASE",
+        periodic=bool(atoms.pbc[2]),
         notes=tuple(notes),
         revision=2 if keyed.any() or quantities.changes_numbers else 1,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from stemphony.errors import SpecimenError
-from stemphony.specimen import lattice
+from stemphony.specimen import lattice, layers
 from stemphony.specimen.lattice import SUPERCELL_LIMIT, Floats, orthogonal_supercell
 from stemphony.specimen.orientation import LISTED, Candidate, Orientation, View, stretch, three_indices, written
 from stemphony.specimen.primitive import Lattice, primitive_lattice
@@ -35,10 +35,13 @@ class Oriented:
     structure : Structure
         Its cell is diagonal: edges along x, y and z.
     orientation : Orientation
+    start : float
+        Height [Å] of the oriented cell that was moved to z = 0, because the face there cut a layer apart.
     """
 
     structure: Structure
     orientation: Orientation
+    start: float = 0.0
 
     @property
     def lengths(self) -> Floats:
@@ -262,9 +265,65 @@ def shifted(file: Path, crystal: Oriented, raw: Structure, build: Build) -> Orie
         point = _origin(file, crystal, raw, build.origin)
         # Wrapped, so that the crystal begins at x = y = 0 even where vacuum lies beside it.
         positions = lattice.wrapped(positions - np.array([point[0], point[1], 0.0]), crystal.lengths)
-    if build.termination is not None:
-        positions = _terminated(positions, float(crystal.lengths[2]), build.termination)
+    shifted_block = replace(crystal, structure=replace(crystal.structure, positions=positions))
+    if build.termination is None:
+        return _with_whole_plane(_with_whole_layers(shifted_block, build), build)
+    positions = _terminated(positions, float(crystal.lengths[2]), build.termination)
     return replace(crystal, structure=replace(crystal.structure, positions=positions))
+
+
+def _with_whole_layers(crystal: Oriented, build: Build) -> Oriented:
+    """The crystal with the layer whole that the face at z = 0 cuts apart, where the cell is periodic along the beam.
+
+    Programs that simulate a beam write z as the beam meets it, and z outside the cell is never wrapped. Such
+    structures stay, with a note.
+    """
+    structure, period = crystal.structure, float(crystal.lengths[2])
+    heights = structure.positions[:, 2]
+    found = layers.cut(heights, period)
+    # Atoms that lie outside the cell on one side, beside their neighbours, are whole as they are.
+    if found is None or np.ptp(heights) <= period - found.empty + SAME_LAYER:
+        return crystal
+    what = (
+        f"atoms on both sides of the cell's face at z = 0 are {found.across:.2f} Å apart across it, and the cell has "
+        f"{found.empty:.2f} Å without atoms inside"
+    )
+    inside = heights.min() >= -lattice.EXACT and heights.max() <= period + lattice.EXACT
+    if not (structure.periodic and inside or _mixes_z(build)):
+        note = (
+            f"{what}. If they are one layer, `specimen.termination: {found.middle:.2f}` keeps it together; now its "
+            "parts lie at the entrance and at the exit"
+        )
+        return replace(crystal, structure=replace(structure, notes=(*structure.notes, note)))
+    positions = structure.positions.copy()
+    positions[:, 2] = layers.begun(positions[:, 2], period, found.start)
+    note = (
+        f"{what}: the layer is kept together. Its first atoms, which were at z = {found.start:.4f} Å, are at z = 0; "
+        "`specimen.termination: 0` cuts it at the face instead"
+    )
+    whole = replace(structure, positions=positions, notes=(*structure.notes, note), revision=2)
+    return replace(crystal, structure=whole, start=found.start)
+
+
+def _with_whole_plane(crystal: Oriented, build: Build) -> Oriented:
+    """The crystal with its first plane of atoms whole, where the rounding of a file's fractions split it.
+
+    An oriented cell is wrapped along the beam, and of one plane some atoms may then lie at 0 and others just below the
+    length of the cell.
+    """
+    positions, period = crystal.structure.positions, float(crystal.lengths[2])
+    last = positions[:, 2] > period - SAME_LAYER
+    if not _mixes_z(build) or not last.any() or not (positions[:, 2] < SAME_LAYER).any():
+        return crystal
+    positions = positions.copy()
+    positions[:, 2] = layers.begun(positions[:, 2], period, float(positions[last, 2].min()))
+    return replace(crystal, structure=replace(crystal.structure, positions=positions, revision=2))
+
+
+def _mixes_z(build: Build) -> bool:
+    """Whether the crystal is turned so that c or its opposite no longer runs along the beam."""
+    matrix = np.asarray(build.supercell) if build.supercell is not None else np.eye(3)
+    return build.zone_axis is not None or bool(matrix[2, :2].any() or matrix[:2, 2].any())
 
 
 def _origin(file: Path, crystal: Oriented, raw: Structure, origin: str | Sequence[float]) -> Floats:
@@ -312,6 +371,8 @@ class Building:
         What lies at x = y = 0 and which layer comes first, in words; empty where nothing was asked for.
     substitutions, films : tuple of str, str
         Dopants, vacancies and amorphous films, in words.
+    start : float
+        As in `Oriented`.
     """
 
     orientation: Orientation
@@ -321,6 +382,7 @@ class Building:
     termination: str = ""
     substitutions: tuple[str, ...] = ()
     films: str = ""
+    start: float = 0.0
 
     @classmethod
     def of(cls, crystal: Oriented, build: Build, repeat: tuple[int, int, int]) -> Building:
@@ -334,7 +396,7 @@ class Building:
             height = crystal.structure.positions[:, 2]
             first = sorted(set(crystal.structure.symbols[height < height.min() + SAME_LAYER].tolist()))
             termination = f"first layer {', '.join(first)}, behind {build.termination:g} of the cell"
-        return cls(crystal.orientation, repeat, _asked(build), origin, termination)
+        return cls(crystal.orientation, repeat, _asked(build), origin, termination, start=crystal.start)
 
     def lines(self) -> list[tuple[str, str]]:
         """Rows of the plan: name and text."""

@@ -60,5 +60,6 @@ def read_cel(file: Path) -> Structure:
         occupancy=table.checked_occupancy(file, values[:, 3]),
         format="cel",
         reader="Stemphony",
+        periodic=False,
         notes=tuple(sorted(notes)),
     )

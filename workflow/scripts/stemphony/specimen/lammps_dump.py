@@ -175,6 +175,7 @@ def _structure(
         charge=charge,
         format="lammps-dump",
         reader="Stemphony",
+        periodic=periodic[2],
         notes=tuple(notes),
         revision=2 if skew or length != 1 or (chosen[0].endswith("u") and len(notes) > 0) else 1,
     )

@@ -97,6 +97,7 @@ def read_prismatic(file: Path) -> Structure:
         occupancy=table.checked_occupancy(file, table_of[:, 3]),
         format="prismatic",
         reader="Stemphony",
+        periodic=False,
         notes=tuple(sorted(notes)),
         revision=2,
     )

@@ -130,6 +130,7 @@ def read_stemsalabim(file: Path) -> Structure:
         slice_id=np.array(slices) if slices else None,
         format="stemsalabim",
         reader="Stemphony",
+        periodic=False,
         notes=(SLICES_NOTE,) if slices else (),
     )
 

@@ -47,6 +47,8 @@ class Structure:
     revision : int
         1, or 2 where the readers of version 0.1 made other atoms, U or coordinates of this file: it then enters the
         digest of the specimen, so that old results are not mixed with new ones.
+    periodic : bool
+        Whether the cell repeats along c. Not so where a program writes z as the beam meets it, or the file says so.
     stated : mapping
         What the file states of itself, for comparison: `formula`, `z`, `density_g_cm3`, `space_group`, where given.
     """
@@ -65,6 +67,7 @@ class Structure:
     reader: str = ""
     notes: tuple[str, ...] = ()
     revision: int = 1
+    periodic: bool = True
     stated: Mapping[str, str | float] = field(default_factory=dict)
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stemphony.errors import SpecimenError
 from stemphony.physics.random_film import Film
 from stemphony.provenance import file_sha256
-from stemphony.specimen import lattice
+from stemphony.specimen import lattice, layers
 from stemphony.specimen.amorphous import with_films
 from stemphony.specimen.building import Build, Building, oriented, repeated, shifted, whole_cells
 from stemphony.specimen.crystal import formula
@@ -226,6 +226,7 @@ def _built(
 def _in_cell(file: Path, block: Structure, vacuum_angstrom: Sequence[float], notes: Sequence[str]) -> Specimen:
     """The atoms of a block, with every U that is known, in their cell with its vacuum."""
     cell = np.diagonal(block.cell) + np.asarray(vacuum_angstrom, dtype=float)
+    notes = [*notes, *_beside_vacuum(block, vacuum_angstrom)]
     placed = _placed(file, block.symbols, block.positions, cell)
     return Specimen(
         symbols=block.symbols,
@@ -246,6 +247,32 @@ def _in_cell(file: Path, block: Structure, vacuum_angstrom: Sequence[float], not
         shift_z=placed.shift,
         grown_z=placed.grown,
     )
+
+
+def _beside_vacuum(block: Structure, vacuum_angstrom: Sequence[float]) -> list[str]:
+    """Notes on atoms that vacuum beside the crystal parts from their neighbours, or moves to the other side."""
+    notes = []
+    for axis, name in enumerate("xy"):
+        length, places = float(block.cell[axis, axis]), block.positions[:, axis]
+        if vacuum_angstrom[axis] <= 0:
+            continue
+        outside = int(((places < -lattice.CELL_TOLERANCE) | (places >= length + lattice.CELL_TOLERANCE)).sum())
+        if outside:
+            notes.append(
+                f"{outside} atoms lie outside the cell along {name}: they stay beside their neighbours, in the "
+                f"{vacuum_angstrom[axis]:g} Å that specimen.vacuum_angstrom adds, or at the other end of the cell, "
+                "which is periodic"
+            )
+            continue
+        found = layers.cut(places, length)
+        if found is not None:
+            notes.append(
+                f"specimen.vacuum_angstrom puts {vacuum_angstrom[axis]:g} Å between atoms that are {found.across:.2f} "
+                f"Å apart across {name} = 0, though the cell has {found.empty:.2f} Å without atoms inside: a particle "
+                f"or a layer may be torn. Leave out this vacuum, or move {name} = 0 into the empty part with "
+                "specimen.origin"
+            )
+    return notes
 
 
 def read_snapshots(file: Path, specimen: Specimen) -> Floats:
@@ -485,6 +512,11 @@ def _placed_frame(file: Path, symbols: NDArray[np.str_], positions: Floats, spec
     """A frame's atoms wrapped in x and y and moved along z as the specimen's are; z may leave the cell by motion."""
     result = lattice.wrapped(positions, np.asarray(specimen.cell))
     result[:, 2] += specimen.shift_z
+    if specimen.building is not None and specimen.building.start:
+        # The specimen's cell begins at another height, so each atom takes the image beside its place in the specimen.
+        period = specimen.building.orientation.lengths[2]
+        result[:, 2] -= specimen.building.start
+        result[:, 2] -= period * np.rint((result[:, 2] - specimen.positions[:, 2]) / period)
     z = result[:, 2]
     outside = np.flatnonzero((z < -MOTION_Z) | (z > specimen.cell[2] + MOTION_Z))
     if len(outside):

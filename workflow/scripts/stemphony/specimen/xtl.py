@@ -84,6 +84,7 @@ def _mustem(file: Path, lines: list[str]) -> Structure:
         occupancy=table.checked_occupancy(file, np.array(occupancy)),
         format="mustem",
         reader="Stemphony",
+        periodic=False,
         notes=tuple(sorted(notes)),
         revision=2,
     )
