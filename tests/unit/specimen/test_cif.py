@@ -229,6 +229,71 @@ def test_open_origin_of_anatase_is_decided_by_its_formula_units(tmp_path):
     assert counts(structure) == {"Ti": 4, "O": 8}
 
 
+MONOCLINIC = (5, 6, 7, 90, 101, 90)
+
+
+@pytest.mark.parametrize(
+    ("number", "cell", "settings"),
+    [(14, MONOCLINIC, ["P 1 21/c 1", "P 1 21/n 1", "P 1 21/a 1"]), (62, (5, 6, 7, 90, 90, 90), ["P n m a", "P b n m"]),
+     (15, (9, 6, 7, 90, 101, 90), ["C 1 2/c 1", "I 1 2/a 1"]), (48, (5, 6, 7, 90, 90, 90), ["P n n n:1", "P n n n:2"])],
+)  # fmt: skip
+def test_a_number_with_several_settings_is_refused_with_a_line_to_add(tmp_path, number, cell, settings):
+    sites = "Si1 Si 0.0723 0.1861 0.3456"
+    file = cif(tmp_path, sites, symmetry=f"_space_group_IT_number {number}", cell=cell)
+    text = refusal(file, f"number {number}", *settings, f"_space_group_name_H-M_alt '{settings[0]}'")
+    assert "P 1 1 21/" not in text  # the cell rules out another unique axis
+    line = f"_space_group_name_H-M_alt '{settings[0]}'\n_space_group_IT_number {number}"
+    assert len(read_cif(cif(tmp_path, sites, symmetry=line, cell=cell)).symbols) == (8 if number in (15, 62, 48) else 4)
+
+
+def test_a_number_whose_settings_the_atoms_decide_is_read(tmp_path):
+    # Forsterite: in all settings of group 62 but one, images of atoms lie on each other.
+    sites = (
+        "Mg1 Mg 0 0 0\nMg2 Mg 0.9915 0.2774 0.25\nSi1 Si 0.4262 0.094 0.25\nO1 O 0.7657 0.0913 0.25\n"
+        "O2 O 0.2215 0.4474 0.25\nO3 O 0.2777 0.1628 0.0331"
+    )
+    cell = (4.756, 10.207, 5.98, 90, 90, 90)
+    wanted = read_cif(cif(tmp_path, sites, symmetry="_space_group_name_H-M_alt 'P b n m'", cell=cell, name="b.cif"))
+    found = read_cif(cif(tmp_path, sites, symmetry="_space_group_IT_number 62", cell=cell))
+    np.testing.assert_allclose(np.sort(found.positions, axis=0), np.sort(wanted.positions, axis=0), atol=1e-9)
+    assert density(found) == pytest.approx(3.22, abs=0.01)
+    assert any("chosen by the file's distances between atoms" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("statement", ["", "_chemical_formula_sum Si\n_cell_formula_units_Z 8"])
+def test_a_number_with_two_origins_is_decided_by_statements_alone(tmp_path, statement):
+    symmetry = f"_space_group_IT_number 227\n{statement}"
+    file = cif(tmp_path, "Si1 Si 0.125 0.125 0.125", symmetry=symmetry, cell=SILICON)
+    if statement:
+        assert len(read_cif(file).symbols) == 8
+    else:
+        refusal(file, "which origin", "F d -3 m:1, F d -3 m:2", "_cell_formula_units_Z")
+
+
+@pytest.mark.parametrize(("code", "atoms"), [("1", 16), ("2", 8)])
+def test_a_number_with_a_code_of_its_origin_is_read(tmp_path, code, atoms):
+    symmetry = f"_space_group_IT_number 227\n_space_group_IT_coordinate_system_code {code}"
+    file = cif(tmp_path, "Si1 Si 0.125 0.125 0.125", symmetry=symmetry, cell=SILICON)
+    assert len(read_cif(file).symbols) == atoms
+
+
+@pytest.mark.parametrize(
+    ("symbol", "cell", "atoms"),
+    [("R -3 m H", (4, 4, 9, 90, 90, 120), 3), ("R -3 m HR", (4, 4, 9, 90, 90, 120), 3),
+     ("R-3mH", (4, 4, 9, 90, 90, 120), 3), ("R -3 m :H", (4, 4, 9, 90, 90, 120), 3),
+     ("R -3 m RS", (4, 4, 4, 50, 50, 50), 1), ("R-3mR", (4, 4, 4, 50, 50, 50), 1),
+     ("R -3 m R", (4, 4, 4, 50, 50, 50), 1)],
+)  # fmt: skip
+def test_letters_of_icsd_name_the_axes(tmp_path, symbol, cell, atoms):
+    symmetry = f"_symmetry_space_group_name_H-M '{symbol}'"
+    assert len(read_cif(cif(tmp_path, "Bi1 Bi 0 0 0", symmetry=symmetry, cell=cell)).symbols) == atoms
+
+
+def test_exponents_of_fortran_are_numbers(tmp_path):
+    structure = read_cif(cif(tmp_path, "Si1 Si 2.5D-1 1.25d-1 0.0D+00"))
+    np.testing.assert_allclose(fractions(structure), [[0.25, 0.125, 0.0]])
+
+
 def test_open_origin_without_a_statement_is_refused(tmp_path):
     file = cif(tmp_path, "Si1 Si 0.125 0.125 0.125", symmetry="_symmetry_space_group_name_H-M 'F d -3 m'", cell=SILICON)
     refusal(file, "which origin", "16 atoms or 8 atoms", "_cell_formula_units_Z")
@@ -504,7 +569,7 @@ def test_tensors_of_a_cubic_orbit_follow_the_bond(tmp_path):
 # Files
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "latin-1"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_encodings_and_ends_of_lines(tmp_path, encoding, end):
     file = cif(tmp_path, PEROVSKITE, symmetry="_journal_name 'Zeitschrift für Kristallographie'", encoding="utf-8")
@@ -570,9 +635,8 @@ def test_order_and_bits_of_a_group_by_number_are_those_of_ase(tmp_path, number):
         139: (4, 4, 9, 90, 90, 90),
     }
     cell = cells.get(number, (4, 4, 9, 90, 90, 120) if number < 195 else (6, 6, 6, 90, 90, 90))
-    name = {227: "_exptl_crystal_density_diffrn 0"}.get(number, "")
-    symbol = "F d -3 m:1" if number == 227 else ""
-    symmetry = f"_symmetry_Int_Tables_number {number}\n{name}"
+    symbol = {14: "P 1 21/c 1", 62: "P n m a", 227: "F d -3 m:1"}.get(number, "")  # groups of several settings
+    symmetry = f"_symmetry_Int_Tables_number {number}"
     if symbol:
         symmetry += f"\n_symmetry_space_group_name_H-M '{symbol}'"
     file = cif(tmp_path, "Si1 Si 0.0723 0.1861 0.3456\nO1 O 0 0 0", symmetry=symmetry, cell=cell)

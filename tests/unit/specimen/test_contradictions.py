@@ -62,7 +62,7 @@ def test_the_origin_letter_of_a_symbol_without_spaces_counts(tmp_path, symbol, x
     assert len(structure.symbols) == count
 
 
-@pytest.mark.parametrize("text", ["1.0D-02", "0,005", "0.010(", "inf", "abc"])
+@pytest.mark.parametrize("text", ["1.0X-02", "0,005", "0.010(", "inf", "abc"])
 @pytest.mark.parametrize("column", ["U_iso_or_equiv", "B_iso_or_equiv"])
 def test_a_displacement_that_is_no_number_is_refused(tmp_path, column, text):
     with pytest.raises(SpecimenError, match=r"site Al1: .*no number"):
@@ -140,3 +140,147 @@ def test_a_mirrored_orientation_of_mustem_is_refused(tmp_path):
     atoms = "Sr\n1 38 1.0 0.005\n0 0 0\n"
     with pytest.raises(SpecimenError, match="Orientation"):
         read(tmp_path, "a.xtl", f"t\n4 4 4 90 90 90\n200\n1\n{atoms}Orientation\n-1 0 0\n0 1 0\n0 0 1\n")
+
+
+# Elements that are given twice
+
+
+EXTENDED = '2\nLattice="4 0 0 0 4 0 0 0 4" Properties={}\n{}\n'
+
+
+@pytest.mark.parametrize(
+    ("properties", "rows"),
+    [("species:S:1:pos:R:3:Z:I:1", "Sr 0 0 0 38\nTi 2 2 2 38"),
+     ("Z:I:1:species:S:1:pos:R:3", "38 Sr 0 0 0\n8 Ti 2 2 2"),
+     ("species:S:1:pos:R:3:forces:R:3:numbers:I:1", "Sr 0 0 0 1 2 3 38\nTi 2 2 2 1 2 3 23")],
+)  # fmt: skip
+def test_a_symbol_and_an_atomic_number_of_two_elements_are_refused(tmp_path, properties, rows):
+    with pytest.raises(SpecimenError, match="line 4: contradicts itself: its symbol is Ti"):
+        read(tmp_path, "a.xyz", EXTENDED.format(properties, rows))
+
+
+def test_a_symbol_and_its_atomic_number_are_read(tmp_path):
+    text = EXTENDED.format("species:S:1:pos:R:3:Z:I:1", "Sr 0 0 0 38\nTi 2 2 2 22")
+    assert read(tmp_path, "a.xyz", text).symbols.tolist() == ["Sr", "Ti"]
+
+
+@pytest.mark.parametrize("name", ["charge", "charges", "initial_charges", "q"])
+def test_charges_of_an_extended_xyz_are_named(tmp_path, name):
+    from stemphony.specimen.structures import read_specimen
+
+    file = tmp_path / "a.xyz"
+    file.write_text(EXTENDED.format(f"species:S:1:pos:R:3:{name}:R:1", "Na 0 0 0 1\nCl 2 2 2 -1"))
+    assert any("charges" in note and "not used" in note for note in read_specimen(file).notes)
+
+
+CFG = "Number of particles = 1\nA = 1.0\n" + "\n".join(f"H0({i},{i}) = 4" for i in (1, 2, 3)) + "\n"
+CFG += "\n".join(f"H0({i},{j}) = 0" for i in (1, 2, 3) for j in (1, 2, 3) if i != j) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("mass", "note"),
+    [("63.546", "is that of Cu, not of Sr"), ("63.5", "is that of Cu, not of Sr"), ("300", "is not that of Sr"),
+     ("87.62", ""), ("87.6", ""), ("76", ""), ("1.0", ""), ("0", "")],
+)  # fmt: skip
+@pytest.mark.parametrize("extended", [True, False])
+def test_a_mass_in_a_cfg_that_its_element_does_not_have_is_named(tmp_path, mass, note, extended):
+    atoms = f".NO_VELOCITY.\nentry_count = 3\n{mass}\nSr\n0 0 0\n" if extended else f"{mass} Sr 0 0 0 0 0 0\n"
+    structure = read(tmp_path, "a.cfg", CFG + atoms)
+    assert structure.symbols.tolist() == ["Sr"]
+    assert [note in text for text in structure.notes] == ([True] if note else [])
+
+
+MUSTEM = "title\n4 4 4 90 90 90\n200\n1\n{}\n1 38 1.0 0.005\n0 0 0\nOrientation\n0 0 1\n1 0 0\n0 1 0\n"
+
+
+def test_a_symbol_of_mustem_of_another_element_is_refused(tmp_path):
+    text = MUSTEM.rsplit("Orientation", 1)[0]
+    with pytest.raises(SpecimenError, match="it names Ti, and the atomic number in line 6 is that of Sr"):
+        read(tmp_path, "a.xtl", text.format("Ti"))
+    for name in ("Sr", "strontium", "Strontium", "Sr2+", "A site"):
+        assert read(tmp_path, "a.xtl", text.format(name)).symbols.tolist() == ["Sr"]
+
+
+def typed(folder: Path, sections: str) -> Structure:
+    return read(folder, "a.data", f"title\n\n1 atoms\n1 atom types\n{BOX}\n\n{sections}\nAtoms # atomic\n\n1 1 0 0 0\n")
+
+
+def test_a_label_of_lammps_with_the_mass_of_another_element_is_refused(tmp_path):
+    with pytest.raises(SpecimenError, match=r"its label is Na .* and its mass is 35.453 u"):
+        typed(tmp_path, "Atom Type Labels\n\n1 Na\n\nMasses\n\n1 35.453\n")
+
+
+@pytest.mark.parametrize("name", ["CA", "Ca"])
+def test_a_comment_of_lammps_that_the_mass_contradicts_is_named(tmp_path, name):
+    structure = typed(tmp_path, f"Masses\n\n1 12.011 # {name}\n")
+    assert structure.symbols.tolist() == ["C"]
+    assert any("type 1 is named Ca" in note for note in structure.notes) == (name == "Ca")
+
+
+def test_an_element_and_the_mass_of_another_one_in_a_dump_are_named(tmp_path):
+    head = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n1\nITEM: BOX BOUNDS pp pp pp\n0 4\n0 4\n0 4\n"
+    assert not read(tmp_path, "a.dump", f"{head}ITEM: ATOMS id element mass x y z\n1 Sr 87.62 0 0 0\n").notes
+    other = read(tmp_path, "a.dump", f"{head}ITEM: ATOMS id element mass x y z\n1 Sr 47.867 0 0 0\n")
+    assert any("is that of Ti, not of Sr" in note for note in other.notes)
+
+
+# Displacements and labels
+
+
+def test_two_tensors_of_one_label_are_refused(tmp_path):
+    names = "\n".join(
+        f"_atom_site_aniso_{name}" for name in ("label", *(f"U_{p}" for p in ["11", "22", "33", "12", "13", "23"]))
+    )
+    row, other = "Al1 .01 .01 .01 0 0 0", "Al1 .02 .01 .01 0 0 0"
+    assert cif(tmp_path, f"loop_\n{names}\n{row}\n{row}").u_aniso is not None
+    with pytest.raises(SpecimenError, match=r"site Al1: .* two lines with different tensors"):
+        cif(tmp_path, f"loop_\n{names}\n{row}\n{other}")
+
+
+def test_a_label_of_another_element_is_named(tmp_path):
+    assert any("Sr1 is Al" in note for note in cif(tmp_path, "", "Sr1 Al 0 0 0").notes)
+    for label in ("Al1", "A1", "M1", "AlA"):
+        assert not any("labels name" in note for note in cif(tmp_path, "", f"{label} Al 0 0 0").notes)
+
+
+@pytest.mark.parametrize("u", [50.0, 4.1])
+def test_a_displacement_beyond_all_solids_is_refused(tmp_path, u):
+    from stemphony.specimen.structures import read_specimen
+
+    file = tmp_path / "a.xyz"
+    file.write_text(EXTENDED.format("species:S:1:pos:R:3:u_iso:R:1", f"C 0 0 0 {u}\nC 2 2 2 {u}"))
+    with pytest.raises(SpecimenError, match="at most 4 Å² is possible") as caught:
+        read_specimen(file)
+    assert "specimen.u_source: config" in str(caught.value)
+    settings = {"u_source": "config", "u_iso_angstrom2": {"C": 0.01}}
+    assert read_specimen(file, **settings).u_iso.tolist() == [0.01, 0.01]
+
+
+# Crystallographic XTL
+
+
+def xtl(folder: Path, symmetry: str, header: str, row: str) -> Structure:
+    text = f"TITLE a\nDIMENSION 3\nCELL\n5.4309 5.4309 5.4309 90 90 90\n{symmetry}\n\nATOMS\n{header}\n{row}\nEOF\n"
+    return read(folder, "a.xtl", text)
+
+
+SIESTA = "NAME       X          Y          Z         CHARGE   TEMP    OCCUP   SCAT"
+
+
+@pytest.mark.parametrize(("origin", "atoms"), [("origin_1", 16), ("ORIGIN_2", 8)])
+def test_symmetry_of_an_xtl_on_one_line(tmp_path, origin, atoms):
+    symmetry = f"SYMMETRY  NUMBER 227  LABEL FD-3M  QUALIFIER {origin}"
+    structure = xtl(tmp_path, symmetry, SIESTA, "X1 0.125 0.125 0.125 0.0 0.0 1.0 Si0+")
+    assert structure.symbols.tolist() == ["Si"] * atoms
+
+
+def test_zero_temperature_factors_of_an_xtl_are_no_values(tmp_path):
+    structure = xtl(tmp_path, "SYMMETRY NUMBER 1 LABEL P1", SIESTA, "Si1 0 0 0 0.0 0.0 1.0 Si")
+    assert structure.u_iso is None
+
+
+def test_columns_of_an_xtl_that_are_not_used_are_named(tmp_path):
+    header = "NAME X Y Z CHARGE TEMP OCCUP SCAT MOMENT"
+    structure = xtl(tmp_path, "SYMMETRY NUMBER 1 LABEL P1", header, "Si1 0 0 0 1.5 0.4 1.0 Si up")
+    assert "columns that are not used: CHARGE, MOMENT" in structure.notes
+    assert any("TEMP is taken for B" in note for note in structure.notes)

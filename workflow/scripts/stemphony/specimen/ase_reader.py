@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stemphony.errors import SpecimenError
-from stemphony.specimen import columns, elements, source
+from stemphony.specimen import columns, elements, source, xyz_columns
 from stemphony.specimen.source import cannot_read
 from stemphony.specimen.structure import Structure
 
@@ -138,6 +138,9 @@ def _structure(file: Path, atoms: Any, format_ase: str) -> Structure:
         positions = positions - origin - keyed
     quantities = columns.take({name: values for name, values in atoms.arrays.items() if name != "numbers"}, file)
     notes = list(quantities.notes)
+    computed = getattr(atoms.calc, "results", {}).get("charges")  # where ASE keeps the columns charge and charges
+    if computed is not None and quantities.charge is None and np.any(computed):
+        notes.append(columns.CHARGES_NOTE)
     if format_ase == "extxyz":
         notes.extend(_columns_without_names(file))
     if keyed.any():
@@ -196,6 +199,16 @@ def _require_whole_sites(file: Path, atoms: Any) -> None:
                 )
 
 
+def _count_rows(file: Path, header: str, stream: Iterator[str], count: int, number: int) -> int:
+    """How many of `count` rows of atoms follow a header; line `number` announces them."""
+    names = {name.lower() for name, _, _ in xyz_columns.named(header)}
+    if not names & set(xyz_columns.SYMBOLS) or not names & set(xyz_columns.NUMBERS):
+        return sum(1 for _ in itertools.islice(stream, count))
+    rows = list(itertools.islice(stream, count))
+    xyz_columns.require_one_element(file, header, rows, number + 2)
+    return len(rows)
+
+
 def _require_whole_xyz(file: Path) -> int:
     """Number of frames. ASE stops in silence at an empty line between frames, and trusts any number of atoms."""
     with source.text(file) as stream:
@@ -221,7 +234,8 @@ def _require_whole_xyz(file: Path) -> int:
                     f"line {number}: got {line.strip()[:40]!r}, expected a frame's number of atoms. "
                     "The file is damaged or no XYZ file: export it again.",
                 ) from None
-            got = sum(1 for _ in itertools.islice(stream, min(max(count, 0), MOST_LINES) + 1))
+            header = next(stream, None)
+            got = 0 if header is None else 1 + _count_rows(file, header, stream, min(max(count, 0), MOST_LINES), number)
             if got < count + 1:
                 raise SpecimenError(
                     file,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from stemphony.errors import SpecimenError
-from stemphony.specimen import lattice, layers
+from stemphony.specimen import cut_layers, lattice
 from stemphony.specimen.lattice import SUPERCELL_LIMIT, Floats, orthogonal_supercell
 from stemphony.specimen.orientation import LISTED, Candidate, Orientation, View, stretch, three_indices, written
 from stemphony.specimen.primitive import Lattice, primitive_lattice
@@ -280,7 +280,7 @@ def _with_whole_layers(crystal: Oriented, build: Build) -> Oriented:
     """
     structure, period = crystal.structure, float(crystal.lengths[2])
     heights = structure.positions[:, 2]
-    found = layers.cut(heights, period)
+    found = cut_layers.cut(heights, period)
     # Atoms that lie outside the cell on one side, beside their neighbours, are whole as they are.
     if found is None or np.ptp(heights) <= period - found.empty + SAME_LAYER:
         return crystal
@@ -289,14 +289,14 @@ def _with_whole_layers(crystal: Oriented, build: Build) -> Oriented:
         f"{found.empty:.2f} Å without atoms inside"
     )
     inside = heights.min() >= -lattice.EXACT and heights.max() <= period + lattice.EXACT
-    if not (structure.periodic and inside or _mixes_z(build)):
+    if not ((structure.periodic and inside) or _mixes_z(build)):
         note = (
             f"{what}. If they are one layer, `specimen.termination: {found.middle:.2f}` keeps it together; now its "
             "parts lie at the entrance and at the exit"
         )
         return replace(crystal, structure=replace(structure, notes=(*structure.notes, note)))
     positions = structure.positions.copy()
-    positions[:, 2] = layers.begun(positions[:, 2], period, found.start)
+    positions[:, 2] = cut_layers.begun(positions[:, 2], period, found.start)
     note = (
         f"{what}: the layer is kept together. Its first atoms, which were at z = {found.start:.4f} Å, are at z = 0; "
         "`specimen.termination: 0` cuts it at the face instead"
@@ -316,7 +316,7 @@ def _with_whole_plane(crystal: Oriented, build: Build) -> Oriented:
     if not _mixes_z(build) or not last.any() or not (positions[:, 2] < SAME_LAYER).any():
         return crystal
     positions = positions.copy()
-    positions[:, 2] = layers.begun(positions[:, 2], period, float(positions[last, 2].min()))
+    positions[:, 2] = cut_layers.begun(positions[:, 2], period, float(positions[last, 2].min()))
     return replace(crystal, structure=replace(crystal.structure, positions=positions, revision=2))
 
 

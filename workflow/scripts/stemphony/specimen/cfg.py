@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stemphony.errors import SpecimenError
-from stemphony.specimen import columns, elements, source, table
+from stemphony.specimen import columns, elements, source, statements, table
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.structure import Structure
 
@@ -39,7 +39,8 @@ def read_cfg(file: Path) -> Structure:
     cell = _cell(file, keys)
     count = _count(file, keys)
     extended = "entry_count" in keys
-    symbols, rows = _atoms(file, body, extended)
+    notes: list[str] = []
+    symbols, rows = _atoms(file, body, extended, notes)
     if len(rows) != count:
         raise SpecimenError(
             file, f"announces {count:,} atoms, but has {len(rows):,}: it is truncated or damaged. Export it again."
@@ -51,7 +52,7 @@ def read_cfg(file: Path) -> Structure:
     extra = values[:, 6 if velocities or not extended else 3 :]
     named = _names(keys, extra.shape[1] if extended else 0)
     quantities = columns.take({name: extra[:, i] for i, name in enumerate(named)}, file)
-    notes = list(quantities.notes)
+    notes += quantities.notes
     if extended and named and "auxiliary[0]" not in keys:
         notes.append(f"columns without names are QSTEM's: {', '.join(named)}")
     if not np.array_equal(_matrix(keys, "Transform"), np.eye(3)):
@@ -115,18 +116,23 @@ def _count(file: Path, keys: dict[str, str]) -> int:
     return int(text.split()[0])
 
 
-def _atoms(file: Path, body: list[tuple[int, str]], extended: bool) -> tuple[np.ndarray, list[list[float]]]:
+def _atoms(
+    file: Path, body: list[tuple[int, str]], extended: bool, notes: list[str]
+) -> tuple[np.ndarray, list[list[float]]]:
     symbols: list[str] = []
     rows: list[list[float]] = []
-    current = ""
+    current, mass = "", 0.0
+    pairs: dict[tuple[str, float], int] = {}
     for number, line in body:
         words = line.split()
         try:
             if extended and len(words) == 1:
                 if not words[0][0].isalpha():
-                    float(words[0])  # the mass, which decides nothing
+                    mass = float(words[0])
                     continue
                 current = _element(file, words[0], number)
+                pairs.setdefault((current, mass), number)
+                mass = 0.0  # each element has its own, or none
             elif extended:
                 if not current:
                     raise SpecimenError(file, f"line {number}: an atom stands before its element. Export it again.")
@@ -134,6 +140,7 @@ def _atoms(file: Path, body: list[tuple[int, str]], extended: bool) -> tuple[np.
                 symbols.append(current)
             else:
                 symbols.append(_element(file, words[1], number))
+                pairs.setdefault((symbols[-1], float(words[0])), number)
                 rows.append([float(word) for word in words[2:]])
         except (ValueError, IndexError):
             raise SpecimenError(
@@ -141,6 +148,9 @@ def _atoms(file: Path, body: list[tuple[int, str]], extended: bool) -> tuple[np.
             ) from None
     if rows and min(len(row) for row in rows) < 3:
         raise SpecimenError(file, "an atom has fewer than three coordinates. Export it again.")
+    for (symbol, mass), number in pairs.items():
+        note = statements.mass_difference(f"line {number}", symbol, mass)
+        notes += [note] if note else []
     return np.array(symbols, dtype="<U2"), rows
 
 

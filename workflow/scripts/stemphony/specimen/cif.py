@@ -15,7 +15,7 @@ from stemphony.specimen import cif_symmetry, orbits, statements
 from stemphony.specimen.cif_block import CifBlock, as_number, read_blocks, structure_block
 from stemphony.specimen.cif_sites import Sites, read_sites
 from stemphony.specimen.cif_symmetry import Symmetry
-from stemphony.specimen.disorder import exclusive_sites
+from stemphony.specimen.disorder import exclusive_sites, overlapping
 from stemphony.specimen.displacements import equivalent, turned
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.structure import Structure
@@ -176,26 +176,50 @@ def _chosen(
     fits = [i for i, verdict in enumerate(verdicts) if verdict.consistent]
     if not fits:
         raise SpecimenError(file, _contradiction(options, verdicts))
+    decided = ""
     if len(fits) > 1 and not options[0].origin.startswith("operations"):
-        fits = _by_multiplicity(block, expanded, fits)
-        fits = [fits[0]] if all(_same_atoms(expanded[fits[0]], expanded[i]) for i in fits[1:]) else fits
+        fits, decided = _narrowed(block, expanded, fits)
         if len(fits) > 1:
-            names = " or ".join(f"{len(expanded[i].symbols)} atoms" for i in fits)
-            raise SpecimenError(
-                file,
-                f"does not say which origin of the space group it uses ({options[0].origin}), and its own statements "
-                f"do not decide: the cell has {names}. Add the operations (_space_group_symop_operation_xyz), the "
-                "origin to the symbol (such as 'F d -3 m:2'), or _cell_formula_units_Z with _chemical_formula_sum.",
-            )
+            raise SpecimenError(file, _open_setting([options[i] for i in fits], [expanded[i] for i in fits]))
     first = fits[0]
     notes = list(expanded[first].notes)
     if len(options) > 1 and options[first].notes:
         why = sorted({"z": "Z", "density": "density", "formula": "formula"}[name] for name in verdicts[first].agrees)
         if why or not options[0].origin.startswith("operations"):
-            notes.append(f"{options[first].origin}: chosen by the file's {', '.join(why) or 'multiplicities'}")
+            why = [*why, decided] if decided else why
+            notes.append(f"{options[first].origin}: chosen by the file's {', '.join(why) or 'cell'}")
     for name, text in verdicts[first].differs.items():
         notes.append(f"{text}; the atoms agree with its {'density' if name == 'z' else 'formula units'}")
     return replace(expanded[first], notes=tuple(dict.fromkeys(notes)))
+
+
+def _narrowed(block: CifBlock, expanded: Sequence[Structure], fits: list[int]) -> tuple[list[int], str]:
+    """Options that give different atoms, and what ruled out the others: multiplicities, or atoms on each other."""
+    why = ""
+    for rule, name in ((_by_multiplicity, "multiplicities"), (_without_overlaps, "distances between atoms")):
+        left = rule(block, expanded, fits)
+        why = name if len(left) < len(fits) else why
+        fits = left
+    if all(_same_atoms(expanded[fits[0]], expanded[i]) for i in fits[1:]):
+        fits = fits[:1]
+    return fits, why
+
+
+def _open_setting(options: Sequence[Symmetry], expanded: Sequence[Structure]) -> str:
+    """Text for a file that leaves open which setting or origin of its space group it uses."""
+    counts = " or ".join(f"{n} atoms" for n in dict.fromkeys(len(structure.symbols) for structure in expanded))
+    settings = [option.setting for option in options]
+    origins = len({name.split(":")[0] for name in settings}) == 1
+    where, also = "numbers of atoms", " _cell_formula_units_Z with _chemical_formula_sum may decide as well."
+    if len({len(structure.symbols) for structure in expanded}) == 1:
+        where, also = "places", ""
+    return (
+        f"does not say which {'origin' if origins else 'setting'} of the space group it uses ({options[0].origin}; "
+        f"possible are {', '.join(settings)}), and its own statements do not decide: the cell has {counts}, and the "
+        f"{where} differ. Add the one that you mean, such as\n"
+        f"_space_group_name_H-M_alt '{settings[0]}'\n"
+        f"or the operations (_space_group_symop_operation_xyz).{also}"
+    )
 
 
 def _verdict(structure: Structure, stated: Mapping[str, str | float]) -> statements.Verdict:
@@ -225,6 +249,12 @@ def _by_multiplicity(block: CifBlock, expanded: Sequence[Structure], fits: list[
         return fits
     agreeing = [i for i in fits if abs(sum(numbers) - len(expanded[i].symbols)) < 0.5]
     return agreeing or fits
+
+
+def _without_overlaps(block: CifBlock, expanded: Sequence[Structure], fits: list[int]) -> list[int]:
+    """Choose the options that put no two whole atoms on each other; all if none does."""
+    apart = [i for i in fits if not overlapping(expanded[i])]
+    return apart or fits
 
 
 def _same_atoms(first: Structure, second: Structure) -> bool:

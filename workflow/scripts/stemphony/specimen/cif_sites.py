@@ -223,6 +223,13 @@ def _elements(
             by_label[symbol] = labels[row]
         symbols.append(symbol)
         charges.append(np.nan if charge is None else charge)
+    other = [
+        f"{labels[row]} is {symbol}"
+        for row, symbol in enumerate(symbols)
+        if by_label.get(symbol) != labels[row] and _names_another(labels[row], symbol)
+    ]
+    if other:
+        notes.append(f"labels name other elements than _atom_site_type_symbol, which is used: {_few(other)}")
     isotopes = [f"{labels[i]} ({symbol})" for i, symbol in enumerate(symbols) if symbol in elements.ISOTOPES]
     if isotopes:
         notes.append(f"deuterium and tritium scatter electrons as hydrogen and become H: {_few(isotopes)}")
@@ -232,6 +239,12 @@ def _elements(
     array = np.array(["H" if symbol in elements.ISOTOPES else symbol for symbol in symbols], dtype="<U2")
     values = np.array(charges)
     return array, values if np.isfinite(values).any() else None
+
+
+def _names_another(label: str, symbol: str) -> bool:
+    """Whether a label such as `Sr1` is an element's symbol, and a number, of another element than this."""
+    match = re.fullmatch(r"([A-Z][a-z]?)\d*", label)
+    return match is not None and match[1] != symbol and match[1] in elements.numbers() and match[1][0] != symbol[0]
 
 
 def _by_label(file: Path, label: str, formula: dict[str, float]) -> str:
@@ -362,6 +375,7 @@ def _tensors(
         whole = np.asarray(np.isfinite(tensors).all(axis=(1, 2)))
         # mmCIF gives Cartesian tensors, the core dictionary those along the reciprocal edges.
         turned = tensors if "_atom_site_anisotrop_id" in block.raw else displacements.cartesian(tensors, cell)
+        _require_one_tensor(file, rows, tensors)
         found.update((label, turned[i]) for i, label in enumerate(rows) if whole[i] and tensors[i].any())
     if not found:
         return None
@@ -372,6 +386,19 @@ def _tensors(
     empty = np.full((3, 3), np.nan)
     result = np.array([found.get(name, empty) for name in identities])
     return result if np.isfinite(result).any() else None
+
+
+def _require_one_tensor(file: Path, rows: Sequence[str], tensors: Floats) -> None:
+    """Refuse a label with two different tensors: nothing says which of its sites has which."""
+    first: dict[str, int] = {}
+    for i, label in enumerate(rows):
+        known = first.setdefault(label, i)
+        if not np.array_equal(tensors[i], tensors[known], equal_nan=True):
+            raise SpecimenError(
+                file,
+                f"site {label}: _atom_site_aniso_label has two lines with different tensors for it. Remove one of "
+                "them, or give each site a label of its own.",
+            )
 
 
 def _tensor_column(block: CifBlock, kind: str, pair: str) -> list[str] | None:

@@ -32,8 +32,9 @@ HERMANN_MAUGUIN = (
 )  # fmt: skip
 NUMBER = ("_space_group_it_number", "_symmetry_int_tables_number")
 CODE = ("_space_group_it_coordinate_system_code", "_symmetry_space_group_setting")
-# ICSD appends Z or S to the symbol of a group with two origins: at the centre of inversion, or at another point.
-ORIGIN_LETTERS = {"Z": "2", "S": "1"}
+# ICSD appends Z or S to the symbol of a group with two origins (at the centre of inversion, or at another point), and
+# H, HR, R or RS to the symbol of a rhombohedral group in hexagonal or rhombohedral axes.
+ICSD_LETTERS = {"Z": "2", "S": "1", "HR": "H", "RS": "R"}
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,15 @@ class Symmetry:
         Where they come from, in words.
     notes : tuple of str
         What was assumed.
+    number, setting : int or None, str
+        Of the space group: its number, and its symbol with setting and origin, where they are known.
     """
 
     operations: tuple[Any, ...]
     origin: str
     notes: tuple[str, ...] = ()
     number: int | None = field(default=None, compare=False)
+    setting: str = field(default="", compare=False)
 
     @property
     def key(self) -> frozenset[str]:
@@ -322,23 +326,23 @@ def _by_symbol(name: str, cell: Floats | None, code: str | None) -> list[Symmetr
 
 def _of_group(group: Any, origin: str, notes: tuple[str, ...] = ()) -> Symmetry:
     made = _made([op.triplet() for op in group.operations()], origin, notes)
-    return Symmetry(made.operations, origin, notes, group.number)
+    return Symmetry(made.operations, origin, notes, group.number, group.xhm())
 
 
 def _split(name: str) -> tuple[str, str]:
     """A symbol without underscores and brackets, and its extension: origin (1, 2), axes (H, R) or setting (b1, cab)."""
     text = re.sub(r"\((\d)\)", r"\1", name.strip(" '\"").replace("_", "")).strip()
     match = re.search(
-        r"(?::\s*|\(\s*origin choice\s*|\s+)([12HRSZ]|(?<=:)-?[ABC][-ABC]*[123]?)\s*\)?$", text, re.IGNORECASE
+        r"(?::\s*|\(\s*origin choice\s*|\s+)(HR|RS|[12HRSZ]|(?<=:)-?[ABC][-ABC]*[123]?)\s*\)?$", text, re.IGNORECASE
     )
     if match is None:
-        attached = re.fullmatch(r"([A-Z].*[a-z\d])([ZS])", text) if " " not in text else None
-        return (attached[1], ORIGIN_LETTERS[attached[2]]) if attached else (text, "")
+        attached = re.fullmatch(r"([A-Z].*[a-z\d])(HR|RS|[ZSHR])", text) if " " not in text else None
+        return (attached[1], ICSD_LETTERS.get(attached[2], attached[2])) if attached else (text, "")
     letter = match[1].upper()
     separated = match[0].strip()[0] in ":("
     if not separated and letter.isdigit():
         return text, ""  # the last part of a symbol such as `P 2 2 2`
-    return text[: match.start()].strip(), ORIGIN_LETTERS.get(letter, letter)
+    return text[: match.start()].strip(), ICSD_LETTERS.get(letter, letter)
 
 
 def _code_extension(code: str | None) -> str:
@@ -400,12 +404,19 @@ def _from_number(file: Path, block: CifBlock) -> list[Symmetry]:
     settings = [s for s in gemmi.spacegroup_table_itb() if s.number == number]
     if not settings:
         raise SpecimenError(file, f"states the space group number {value:g}; 1 to 230 exist. Correct it.")
-    reference = gemmi.find_spacegroup_by_number(number)
-    same = [s for s in settings if s.hm == reference.hm]
-    names = {s.hm for s in settings}
-    note = f"gives the space group by its number {number} alone: the setting {reference.hm} is taken"
-    notes = (note,) if len(names) > 1 or len(same) > 1 else ()
-    return [_of_group(s, f"number {number}", (f"{note}, {s.xhm()}",) if len(same) > 1 else notes) for s in same]
+    settings = _coded(settings, block.value(*CODE))
+    note = f"gives the space group by its number {number} alone"
+    return [
+        _of_group(s, f"number {number}", (f"{note}: the setting {s.xhm()} is taken",) if len(settings) > 1 else ())
+        for s in settings
+    ]
+
+
+def _coded(settings: Sequence[Any], code: str | None) -> list[Any]:
+    """The settings that a code such as `2`, `r`, `b1` or `b` (unique axis) names; all where it names none."""
+    name = _code_extension(code)
+    named = [s for s in settings if name and name in (s.ext.upper(), s.qualifier.upper())]
+    return named or [s for s in settings if name and s.qualifier.upper().rstrip("123") == name] or list(settings)
 
 
 def ase_operations(block: CifBlock) -> tuple[NDArray[np.int64], Floats] | None:

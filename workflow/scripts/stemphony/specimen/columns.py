@@ -18,8 +18,21 @@ U_NAMES = ("uiso", "uisoorequiv", "uequiv", "ueq", "msd", "meansquaredisplacemen
 B_NAMES = ("biso", "bisoorequiv", "bequiv", "beq", "bfactor", "bfactors", "debyewallerfactor", "debyewallerfactors",
            "debyewaller", "dw", "tempfactor", "temperaturefactor", "tempfactors")  # fmt: skip
 TENSOR_NAMES = ("uaniso", "uij", "adp", "adps", "ucart", "anisou")
+# What columns mean whose names do not say it; a note says so.
+MEANINGS = {
+    **dict.fromkeys(
+        ("msd", "meansquaredisplacement"),
+        "⟨u_x²⟩ along one axis in Å²; if it is the sum over the three axes, divide it by 3",
+    ),
+    **dict.fromkeys(
+        ("debyewallerfactor", "debyewallerfactors", "debyewaller", "dw", "bfactor", "bfactors", "tempfactor",
+         "temperaturefactor", "tempfactors"),
+        "B = 8π²⟨u_x²⟩ in Å²; if it is U, name it u_iso",
+    ),
+}  # fmt: skip
 OCCUPANCY_NAMES = ("occupancy", "occupancies", "occ", "siteoccupancy")
 CHARGE_NAMES = ("charge", "charges", "initialcharges", "q", "formalcharge")
+CHARGES_NOTE = "the charges of the structure file are not used: every atom scatters as a neutral one."
 # Columns that no simulation of elastic scattering uses: motion, forces, names and drawing.
 WITHOUT_MEANING = frozenset(
     [
@@ -83,8 +96,11 @@ def take(arrays: Mapping[str, Any], file: Path) -> Quantities:
     if found.get("tensor") is not None:
         mean = displacements.equivalent(found["tensor"])
         u_iso = mean if u_iso is None else np.where(np.isfinite(mean), mean, u_iso)
-    notes = (f"columns that are not used: {', '.join(unused)}",) if unused else ()
-    return Quantities(u_iso, found.get("tensor"), found.get("occupancy"), found.get("charge"), notes, tuple(used))
+    notes = [f"columns that are not used: {', '.join(unused)}"] if unused else []
+    notes += [f"column {name} is taken for {MEANINGS[_plain(name)]}" for name in used if _plain(name) in MEANINGS]
+    return Quantities(
+        u_iso, found.get("tensor"), found.get("occupancy"), found.get("charge"), tuple(notes), tuple(used)
+    )
 
 
 def has_meaning(name: str) -> bool:

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from stemphony.errors import SpecimenError
 from stemphony.specimen.cif_sites import Sites
+from stemphony.specimen.joint_sites import CLOSEST, EXCESS
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.orbits import Orbits
+from stemphony.specimen.structure import Structure
 
 SHARED = 0.1  # Å; atoms of different lines this close are on one site
-EXCESS = 0.02  # by which occupancies of one site may exceed 1: rounding of two or three numbers
 
 Integers = NDArray[np.int64]
 
@@ -80,17 +81,26 @@ def _shared(file: Path, sites: Sites, found: Orbits, positions: Floats, cell: Fl
     return list(members.values())
 
 
-def _close_pairs(fractions: Floats, cell: Floats) -> Integers:
-    """Pairs of atoms closer than SHARED, periodic."""
+def overlapping(structure: Structure) -> bool:
+    """Whether two whole atoms of a periodic cell are closer than atoms are."""
+    whole = np.arange(len(structure.symbols))
+    if structure.occupancy is not None:
+        whole = np.flatnonzero(structure.occupancy == 1)
+    fractions = structure.positions[whole] @ np.linalg.inv(structure.cell)
+    return len(_close_pairs(fractions, structure.cell, CLOSEST)) > 0
+
+
+def _close_pairs(fractions: Floats, cell: Floats, distance: float = SHARED) -> Integers:
+    """Pairs of atoms closer than `distance` [Å], periodic."""
     from scipy.spatial import cKDTree
 
-    # In fractions the box is a cube; the longest distance of SHARED along an axis is by the reciprocal edge.
-    reach = SHARED * float(np.linalg.norm(np.linalg.inv(cell), axis=0).max()) * np.sqrt(3)
+    # In fractions the box is a cube; the longest way of this distance along an axis is by the reciprocal edge.
+    reach = distance * float(np.linalg.norm(np.linalg.inv(cell), axis=0).max()) * np.sqrt(3)
     inside = np.where(fractions % 1.0 >= 1.0, 0.0, fractions % 1.0)
     pairs = cKDTree(inside, boxsize=1.0).query_pairs(min(reach, 0.49), output_type="ndarray")
     difference = inside[pairs[:, 0]] - inside[pairs[:, 1]]
     difference -= np.rint(difference)
-    return np.asarray(pairs[np.linalg.norm(difference @ cell, axis=1) < SHARED], dtype=np.int64).reshape(-1, 2)
+    return np.asarray(pairs[np.linalg.norm(difference @ cell, axis=1) < distance], dtype=np.int64).reshape(-1, 2)
 
 
 def _assemblies(sites: Sites, found: Orbits, disorder: Integers, group: Integers, number: int) -> int:

@@ -246,6 +246,8 @@ def _elements(file: Path, found: _File) -> tuple[dict[str, str], list[str], bool
         words = re.split("#", numbers.get(name, ""))[0].split()
         mass = table.numbers(words[1], 1) if len(words) > 1 else None
         known = next((symbol for text in (label, comment) if (symbol := _named(text, mass))), None)
+        if known is None and mass is not None:
+            notes += _contradicted(file, name, label, comment, mass[0])
         if known is None:
             if mass is None:
                 continue
@@ -278,6 +280,26 @@ def _named(text: str, mass: list[float] | None) -> str | None:
     if mass is not None and symbol != "H" and abs(standard_masses()[symbol] - mass[0]) > 1.0:
         return None
     return symbol
+
+
+def _contradicted(file: Path, name: str, label: str, comment: str, mass: float) -> list[str]:
+    """Refuse a label that is an element's symbol and has the mass of another element; note it of a comment.
+
+    Names of force fields, such as CA for a carbon, look like symbols in capitals and may stand in comments.
+    """
+    for text, is_label in ((label, True), (comment, False)):
+        word = text.split()[0] if text.split() else ""
+        if word not in elements.numbers():
+            continue
+        own = standard_masses()[word]
+        if is_label:
+            raise SpecimenError(
+                file,
+                f"atom type {name} contradicts itself: its label is {word} ({own:.4g} u), and its mass is {mass:g} u. "
+                "Correct one of them.",
+            )
+        return [f"atom type {name} is named {word} ({own:.4g} u), but its mass is {mass:g} u: the mass is used"]
+    return []
 
 
 def from_masses(file: Path, values: dict[str, float], way_out: str) -> dict[str, str]:

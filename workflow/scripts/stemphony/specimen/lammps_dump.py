@@ -11,6 +11,7 @@ from stemphony.errors import SpecimenError
 from stemphony.specimen import columns, elements, source, table
 from stemphony.specimen.lammps import LENGTHS, box_edges, from_masses
 from stemphony.specimen.lattice import Floats
+from stemphony.specimen.statements import mass_difference
 from stemphony.specimen.structure import Structure
 
 COORDINATES = (("x", "y", "z"), ("xs", "ys", "zs"), ("xu", "yu", "zu"), ("xsu", "ysu", "zsu"))
@@ -200,6 +201,9 @@ def _elements(file: Path, table_of: dict[str, list[str]], notes: list[str]) -> l
             if found is None:
                 raise SpecimenError(file, elements.unknown_symbol(name, "column element"))
             known[name] = "H" if found[0] in elements.ISOTOPES else found[0]
+        for name, mass in dict.fromkeys(zip(table_of["element"], table_of.get("mass", []), strict=False)):
+            note = mass_difference(f"element {name}", known[name], float(_column(file, "mass", [mass])[0]))
+            notes += [note] if note else []
         return [known[name] for name in table_of["element"]]
     if "mass" in table_of:
         names = list(dict.fromkeys(table_of["mass"]))

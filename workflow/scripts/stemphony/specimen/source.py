@@ -17,6 +17,7 @@ from stemphony.errors import SpecimenError
 MAX_TEXT_BYTES = 4_000_000_000  # limits the memory for the text; 50 million atoms of 80 characters
 MAX_PACKING = 200  # unpacked size per packed byte; text of coordinates reaches 3 to 20
 PACKING_FREE_BYTES = 50_000_000  # below this size any packing is accepted
+UTF16_ZEROS = 0.45  # share of zero bytes, of at most one half, that UTF-16 of mostly plain text has
 _CHUNK = 1 << 20
 _OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _BYTE_ORDER_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
@@ -110,6 +111,10 @@ def _encoding(file: Path) -> str:
             if start.startswith(mark):
                 return name
         chunk = start + stream.read(_CHUNK)
+        # UTF-16 without a mark: every second byte of plain text is 0.
+        for first, name in ((0, "utf-16-be"), (1, "utf-16-le")):
+            if chunk[first::2].count(0) > UTF16_ZEROS * len(chunk) and 0 not in chunk[1 - first :: 2]:
+                return name
         while chunk:
             if not chunk.isascii():
                 return "utf-8" if _is_utf8(chunk) else "latin-1"

@@ -10,11 +10,15 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from stemphony.specimen.elements import ISOTOPES, numbers
 from stemphony.specimen.lattice import Floats
 
 GRAMS_PER_DALTON_A3 = 1.66053906892  # u/Å³ in g/cm³
 PROPORTION_TOLERANCE = 0.01  # share of an element by which a formula may differ: three digits of an occupancy
 PARTIAL_TOLERANCE = 0.05  # the same where sites are partly occupied and formulas are rounded
+PLACEHOLDER_MASS = 1.1  # u; programs write 0 or 1 where they know no mass
+MASS_TOLERANCE = 0.03  # share by which isotopes differ from the standard weight
+SAME_MASS = 0.003  # share by which tables of standard weights differ
 DENSITY_TOLERANCE = 0.05  # share; wrong symmetry changes the density by a third or more
 
 
@@ -43,6 +47,20 @@ def masses() -> Mapping[str, float]:
     return dict(zip(chemical_symbols, atomic_masses.tolist(), strict=True))
 
 
+def mass_difference(where: str, symbol: str, mass: float) -> str | None:
+    """What a note says of a mass [u] that is not the one of its element; None where it is, or stands for none.
+
+    QSTEM writes 2 Z for the mass, and other programs 0 or 1 where they know none.
+    """
+    own = masses()[symbol]
+    placeholder = mass <= PLACEHOLDER_MASS or mass == 2 * numbers()[symbol]
+    if placeholder or abs(mass - own) <= MASS_TOLERANCE * own or (symbol == "H" and mass < 3.1):
+        return None
+    others = [name for name, value in masses().items() if name != "X" and abs(value - mass) <= SAME_MASS * mass]
+    what = f"that of {' or '.join(others)}, not" if others else "not that"
+    return f"{where}: the mass {mass:g} u is {what} of {symbol} ({own:.4g} u); the element is used. Check it"
+
+
 def density(counts: Mapping[str, float], volume: float) -> float:
     """Mass density [g/cm³] of `counts` atoms in `volume` [Å³]."""
     table = masses()
@@ -68,8 +86,6 @@ def _short(number: float) -> str:
 
 def parsed_formula(text: str) -> dict[str, float] | None:
     """Atoms of each element of a formula such as `Sr Ti O3` or `SrTiO3`; D counts as H. None if it is none."""
-    from stemphony.specimen.elements import ISOTOPES, numbers
-
     squeezed = re.sub(r"[\s'\"]", "", text)
     if not re.fullmatch(r"(?:[A-Z][a-z]?\d*\.?\d*)+", squeezed):
         return None

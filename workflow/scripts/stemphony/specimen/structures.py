@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from stemphony.errors import SpecimenError
 from stemphony.physics.random_film import Film
 from stemphony.provenance import file_sha256
-from stemphony.specimen import lattice, layers
+from stemphony.specimen import cut_layers, lattice
 from stemphony.specimen.amorphous import with_films
 from stemphony.specimen.building import Build, Building, oriented, repeated, shifted, whole_cells
+from stemphony.specimen.columns import CHARGES_NOTE
 from stemphony.specimen.crystal import formula
 from stemphony.specimen.crystal import require_distances as require_distances
 from stemphony.specimen.formats import (
@@ -201,8 +202,7 @@ def _read(file: Path, format: str) -> Structure:
     raw = read_structure(file, format)
     _require_sound(file, raw, raw.format)
     if raw.charge is not None and np.nan_to_num(raw.charge).any():
-        note = "the charges of the structure file are not used: every atom scatters as a neutral one."
-        raw = replace(raw, notes=(*raw.notes, note))
+        raw = replace(raw, notes=(*raw.notes, CHARGES_NOTE))
     return raw
 
 
@@ -264,7 +264,7 @@ def _beside_vacuum(block: Structure, vacuum_angstrom: Sequence[float]) -> list[s
                 "which is periodic"
             )
             continue
-        found = layers.cut(places, length)
+        found = cut_layers.cut(places, length)
         if found is not None:
             notes.append(
                 f"specimen.vacuum_angstrom puts {vacuum_angstrom[axis]:g} Å between atoms that are {found.across:.2f} "

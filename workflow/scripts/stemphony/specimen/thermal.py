@@ -12,6 +12,9 @@ from stemphony.errors import ConfigError, SpecimenError
 from stemphony.physics.phonons import debye_u_iso, not_positive
 from stemphony.specimen.structure import Structure
 
+LARGEST_U = 4.0
+"""Å². An atom would move by 2 Å along each axis (RMS), farther than to its neighbours; B would be 316 Å²."""
+
 
 @dataclass(frozen=True)
 class ThermalSettings:
@@ -168,6 +171,24 @@ def _require_positive(file: Path, structure: Structure, used: np.ndarray) -> Non
                 f"{_site(structure, bad[0])}: its U is {structure.u_iso[bad[0]]:g} Å²; allowed are finite values from "
                 f"0. {way_out}",
             )
+    _require_possible(file, structure, used, tensors, way_out)
+
+
+def _require_possible(file: Path, structure: Structure, used: np.ndarray, tensors: np.ndarray, way_out: str) -> None:
+    """Refuse a U that no atom of a solid has: another unit, or another quantity."""
+    largest = np.zeros(len(used))
+    if structure.u_iso is not None:
+        largest = np.where(used & ~tensors, structure.u_iso, 0.0)
+    if structure.u_aniso is not None and tensors.any():
+        largest[tensors] = np.linalg.eigvalsh(structure.u_aniso[tensors]).max(axis=1)
+    bad = np.flatnonzero(largest > LARGEST_U)
+    if len(bad):
+        raise SpecimenError(
+            file,
+            f"{_site(structure, bad[0])}: its U is {largest[bad[0]]:g} Å², so it would move by "
+            f"{np.sqrt(largest[bad[0]]):.2g} Å along an axis (RMS); at most {LARGEST_U:g} Å² is possible (sites with "
+            f"this fault: {len(bad)}). Perhaps it is B = 8π²U, or in another unit. {way_out}",
+        )
 
 
 def _site(structure: Structure, index: int) -> str:

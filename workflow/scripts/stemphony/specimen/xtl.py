@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from stemphony.errors import SpecimenError
-from stemphony.specimen import source, table
+from stemphony.specimen import elements, source, table
 from stemphony.specimen.cif import read_block
 from stemphony.specimen.cif_block import CifBlock
 from stemphony.specimen.structure import Structure
@@ -68,6 +69,7 @@ def _mustem(file: Path, lines: list[str]) -> Structure:
         if len(head) > 4:
             notes.add(f"columns behind U in line {number + 2} are not used")
         symbol = table.element(file, head[1], number + 2, notes)
+        _require_same_element(file, line(number), number + 1, symbol)
         for i in range(number + 2, number + 2 + count):
             rows.append(table.row(file, i + 1, line(i).split()[:3], "three fractions", 3))
         symbols += [symbol] * count
@@ -88,6 +90,18 @@ def _mustem(file: Path, lines: list[str]) -> Structure:
         notes=tuple(sorted(notes)),
         revision=2,
     )
+
+
+def _require_same_element(file: Path, name: str, number: int, symbol: str) -> None:
+    """Refuse a name that is the symbol of another element than its atomic number; other names say nothing."""
+    words = name.split()
+    found = elements.from_type(words[0]) if words and words[0][:1].isupper() else None
+    if found is not None and found[0] not in (symbol, *elements.ISOTOPES):
+        raise SpecimenError(
+            file,
+            f"line {number}: contradicts itself: it names {found[0]}, and the atomic number in line {number + 1} is "
+            f"that of {symbol}. Correct one of them.",
+        )
 
 
 def _require_standard_orientation(file: Path, rest: list[str]) -> None:
@@ -112,6 +126,7 @@ def _crystallographic(file: Path, lines: list[str]) -> Structure:
     """TITLE, CELL, SYMMETRY and ATOMS of the XTL of crystallographic programs, read as the CIF of the same content."""
     raw: dict[str, list[str]] = {}
     operations: list[str] = []
+    notes: list[str] = []
     number = 0
     while number < len(lines):
         words = lines[number].split()
@@ -121,26 +136,38 @@ def _crystallographic(file: Path, lines: list[str]) -> Structure:
             for name, value in zip(("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"),
                                    text.split(), strict=False):  # fmt: skip
                 raw[f"_cell_{name}"] = [value]
-        elif key in ("SYMMETRY", "SYM") and len(words) > 2:
-            value = " ".join(words[2:])
-            kind = words[1].upper()
-            if kind == "NUMBER":
-                raw["_space_group_it_number"] = [words[2]]
-            elif kind == "LABEL":
-                raw["_space_group_name_h-m_alt"] = [value]
-            elif kind == "QUALIFIER":
-                raw["_space_group_it_coordinate_system_code"] = [_qualifier(file, value)]
-            elif kind == "MAT":
-                operations.append(_operation(file, number + 1, words[2:]))
+        elif key in ("SYMMETRY", "SYM"):
+            _symmetry(file, number + 1, words[1:], raw, operations)
+        elif key == "DIMENSION" and words[1:2] != ["3"]:
+            raise SpecimenError(
+                file, f"line {number + 1}: DIMENSION {' '.join(words[1:])}; a crystal has 3 dimensions."
+            )
         elif key == "ATOMS":
-            _sites(file, lines, number + 1, raw)
+            _sites(file, lines, number + 1, raw, notes)
             break
         number += 1
     if operations:
         raw["_space_group_symop_operation_xyz"] = list(dict.fromkeys(["x,y,z", *operations]))
-    if "_cell_length_a" not in raw or "_atom_site_fract_x" not in raw:
+    if "_cell_length_a" not in raw or not {"_atom_site_fract_x", "_atom_site_cartn_x"} & set(raw):
         raise SpecimenError(file, "has no CELL or no ATOMS: it is truncated or of another kind. Export it again.")
-    return read_block(file, CifBlock("xtl", raw, {name: name for name in raw}), "xtl")
+    structure = read_block(file, CifBlock("xtl", raw, {name: name for name in raw}), "xtl")
+    return replace(structure, notes=(*notes, *structure.notes))
+
+
+def _symmetry(file: Path, number: int, words: list[str], raw: dict[str, list[str]], operations: list[str]) -> None:
+    """One line SYMMETRY, which may hold several pairs: `NUMBER 227 LABEL FD-3M QUALIFIER origin_2`."""
+    text = " ".join(words)
+    keys = "NUMBER|LABEL|QUALIFIER|MAT"
+    for key, value in re.findall(rf"\b({keys})\s+(.*?)\s*(?=\b(?:{keys})\s|$)", text, re.IGNORECASE):
+        kind = key.upper()
+        if kind == "NUMBER":
+            raw["_space_group_it_number"] = value.split()[:1]
+        elif kind == "LABEL":
+            raw["_space_group_name_h-m_alt"] = [value]
+        elif kind == "QUALIFIER":
+            raw["_space_group_it_coordinate_system_code"] = [_qualifier(file, value)]
+        else:
+            operations.append(_operation(file, number, value.split()))
 
 
 def _qualifier(file: Path, text: str) -> str:
@@ -168,17 +195,21 @@ def _operation(file: Path, number: int, words: list[str]) -> str:
     return ",".join(parts)
 
 
-def _sites(file: Path, lines: list[str], start: int, raw: dict[str, list[str]]) -> None:
-    """Columns of ATOMS under the names of CIF."""
+def _sites(file: Path, lines: list[str], start: int, raw: dict[str, list[str]], notes: list[str]) -> None:
+    """Columns of ATOMS under the names of CIF; a note names those that are not used."""
     names_of = {
         **{axis: f"_atom_site_fract_{axis}" for axis in "xyz"},
+        **{f"car{axis}": f"_atom_site_cartn_{axis}" for axis in "xyz"},
         **dict.fromkeys(("occup", "occ", "occupancy"), "_atom_site_occupancy"),
-        **dict.fromkeys(("scatter", "element", "type"), "_atom_site_type_symbol"),
-        "name": "_atom_site_label",
-        "temp": "_atom_site_b_iso_or_equiv",
+        **dict.fromkeys(("scatter", "scat", "element", "type"), "_atom_site_type_symbol"),
+        **dict.fromkeys(("name", "label"), "_atom_site_label"),
+        **dict.fromkeys(("temp", "biso", "b_iso"), "_atom_site_b_iso_or_equiv"),
+        **dict.fromkeys(("uiso", "u_iso"), "_atom_site_u_iso_or_equiv"),
     }
+    while start < len(lines) and not lines[start].strip():
+        start += 1
     header = lines[start].split() if start < len(lines) else []
-    names = [names_of.get(word.lower()) for word in header]
+    columns: list[list[str]] = [[] for _ in header]
     for number, line in enumerate(lines[start + 1 :], start=start + 2):
         words = line.split()
         if not words:
@@ -187,6 +218,20 @@ def _sites(file: Path, lines: list[str], start: int, raw: dict[str, list[str]]) 
             break
         if len(words) < len(header):
             raise SpecimenError(file, f"line {number}: {len(header)} columns are needed. Correct the line.")
-        for name, word in zip(names, words, strict=False):
-            if name is not None:
-                raw.setdefault(name, []).append(word)
+        for column, word in zip(columns, words, strict=False):
+            column.append(word)
+    unused = []
+    for title, column in zip(header, columns, strict=True):
+        name = names_of.get(title.lower())
+        values = table.numbers(" ".join(column), len(column))
+        empty = values is not None and not any(values)
+        if name is None or name in raw:
+            unused += [] if empty else [title]
+        elif title.lower() == "temp":
+            if not empty:  # programs write 0 where they have no value
+                raw[name] = column
+                notes.append("column TEMP is taken for B = 8π²⟨u_x²⟩ in Å²; if it is U, name it UISO")
+        else:
+            raw[name] = column
+    if unused:
+        notes.append(f"columns that are not used: {', '.join(unused)}")

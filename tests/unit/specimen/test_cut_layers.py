@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stemphony.specimen.layers import begun, cut
+from stemphony.specimen.cut_layers import begun, cut
 from stemphony.specimen.structures import Specimen, read_snapshots, read_specimen
 
 HALF = 0.078 * 20.0  # Å between the planes of molybdenum and sulphur
