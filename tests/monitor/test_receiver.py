@@ -33,6 +33,7 @@ from support.monitor import MonitorProcess, Story, program
 from monitor.conftest import Inside, inside
 
 JSON = {"content_type": "application/json"}
+NOW = migrations.latest_version()
 GOOD = {"id": "a simulation", "event": "START_SIMULATION"}
 
 
@@ -553,14 +554,46 @@ def test_a_new_database_has_the_schema(any_database: str):
 
 
 @pytest.fixture
-def database_of_version_1(any_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
+def older_database(any_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """A database with one credential, and a program whose schema has changed since."""
     with Database.open(any_database) as database, database.writer.begin() as connection:
         credentials.add(connection, "kept", Role.READER, 0.0)
     change = ("ALTER TABLE credential ADD COLUMN note TEXT NOT NULL DEFAULT ''", "CREATE TABLE later (x INTEGER)")
-    monkeypatch.setattr(migrations, "CHANGES", (change,))
-    assert migrations.latest_version() == 2
+    monkeypatch.setattr(migrations, "CHANGES", (*migrations.CHANGES, change))
+    assert migrations.latest_version() == NOW + 1
     return any_database
+
+
+def test_a_database_of_version_1_becomes_one_of_today(any_database: str):
+    """Its events stay duplicates when they are sent again, whoever sends them."""
+    story = Story()
+    with Database.open(any_database) as database:
+        made = inside(database)
+        made.store(story.whole())
+        made.writer.close()
+        with database.writer.begin() as connection:
+            for statement in (
+                "DROP INDEX event_held", "DROP TABLE moved", "DROP TABLE audit",
+                *(f"ALTER TABLE simulation DROP COLUMN {name}" for name in ("owner", "shared", "held")),
+                *(f"ALTER TABLE event DROP COLUMN {name}" for name in ("sender", "content", "held")),
+                "DELETE FROM schema_version", "INSERT INTO schema_version VALUES (1)",
+            ):  # fmt: skip
+                connection.execute(text(statement))
+    monitor = Monitor(Options(port=0, database=any_database), lambda _: None)
+    try:
+        with monitor.database.reader.begin() as connection:
+            found = inspect(connection)
+            for table in schema.METADATA.sorted_tables:
+                names = {column["name"] for column in found.get_columns(table.name)}
+                assert names == {column.name for column in table.columns}
+    finally:
+        monitor.close()
+    with Database.open(any_database) as database:
+        made = inside(database)
+        assert made.store(story.whole())["stored"] == 0
+        story.run = 2
+        assert made.store(story.whole())["duplicates"] == 0
+        made.writer.close()
 
 
 def version_in(db: str) -> int:
@@ -568,13 +601,13 @@ def version_in(db: str) -> int:
         return migrations.version_of(connection)
 
 
-def test_a_monitor_brings_a_database_of_an_earlier_version_up_to_date(database_of_version_1: str):
-    assert version_in(database_of_version_1) == 1
+def test_a_monitor_brings_a_database_of_an_earlier_version_up_to_date(older_database: str):
+    assert version_in(older_database) == NOW
     for _ in range(2):
-        monitor = Monitor(Options(port=0, database=database_of_version_1), lambda _: None)
+        monitor = Monitor(Options(port=0, database=older_database), lambda _: None)
         try:
             with monitor.database.reader.begin() as connection:
-                assert migrations.version_of(connection) == 2
+                assert migrations.version_of(connection) == NOW + 1
                 assert [credential.name for credential in credentials.listed(connection)] == ["kept"]
                 assert connection.execute(text("SELECT note FROM credential")).all() == [("",)]
                 assert connection.execute(text("SELECT x FROM later")).all() == []
@@ -583,31 +616,31 @@ def test_a_monitor_brings_a_database_of_an_earlier_version_up_to_date(database_o
 
 
 def test_commands_leave_the_schema_to_the_monitor_that_runs(
-    database_of_version_1: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    older_database: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     """Otherwise the running monitor could not start again, and a backup before an update would not be one."""
-    here = ["--db", database_of_version_1]
+    here = ["--db", older_database]
     assert main(["monitor", "token", "list", *here]) == 0
     assert capsys.readouterr().out.startswith("kept\treader\t")
     assert main(["monitor", "token", "add", "late", "--role", "writer", *here]) == 0
     assert main(["monitor", "token", "revoke", "kept", *here]) == 0
-    has_backup = not database_of_version_1.startswith("postgresql:") or shutil.which("pg_dump")
+    has_backup = not older_database.startswith("postgresql:") or shutil.which("pg_dump")
     if has_backup:
         assert main(["monitor", "backup", str(tmp_path / "copy"), *here]) == 0
     capsys.readouterr()
     assert main(["monitor", "token", "list", *here]) == 0
     assert capsys.readouterr().out.startswith("late\twriter\t")
-    assert version_in(database_of_version_1) == 1
-    if not database_of_version_1.startswith("postgresql:"):
-        assert version_in(str(tmp_path / "copy")) == 1
+    assert version_in(older_database) == NOW
+    if not older_database.startswith("postgresql:"):
+        assert version_in(str(tmp_path / "copy")) == NOW
 
 
-def test_a_monitor_that_is_refused_leaves_the_schema_to_the_one_that_runs(database_of_version_1: str):
-    with Database.open(database_of_version_1) as running:
+def test_a_monitor_that_is_refused_leaves_the_schema_to_the_one_that_runs(older_database: str):
+    with Database.open(older_database) as running:
         running.lock()
         with pytest.raises(MonitorError, match="served by another monitor"):
-            Monitor(Options(port=0, database=database_of_version_1), lambda _: None)
-    assert version_in(database_of_version_1) == 1
+            Monitor(Options(port=0, database=older_database), lambda _: None)
+    assert version_in(older_database) == NOW
 
 
 @pytest.mark.parametrize("command", [["token", "list"], ["token", "revoke", "x"], ["backup", "copy"]])
@@ -710,7 +743,8 @@ def test_filters_and_pages(any_monitor: Inside):
 
 def test_metrics_are_those_of_prometheus(monitor: Inside):
     story = Story()
-    monitor.store([story.start(), story.start()])
+    start = story.start()
+    monitor.store([start, start])
     monitor.client.post("/", json={})
     lines = monitor.client.get("/metrics").text.splitlines()
     assert all(re.fullmatch(r"# (HELP|TYPE) \w+ .+|\w+(\{\w+=\"\w+\"\})? -?[\d.e+-]+", line) for line in lines)
@@ -837,3 +871,16 @@ def test_the_limits_are_those_of_the_page():
     page = (Path(__file__).parents[2] / "docs" / "monitor.md").read_text(encoding="utf-8")
     for number in (limits.MAX_EVENT_BYTES, limits.MAX_BATCH_EVENTS, limits.MAX_DEPTH, limits.MAX_KEYS, CONNECTIONS):
         assert str(number) in page.replace(",", "")
+
+
+def test_the_limit_of_an_event_also_holds_inside_a_batch(monitor: Inside):
+    large = {**Story().start(), "note": "x" * limits.MAX_EVENT_BYTES}
+    assert monitor.client.post("/", json=large).status_code == 413
+    answer = monitor.client.post("/events/batch", json=[Story().start(), large])
+    assert answer.status_code == 413
+    assert "event 1 of the batch is 6" in answer.json["error"]
+    assert monitor.simulations() == []
+
+
+def test_pages_cannot_be_framed(monitor: Inside):
+    assert monitor.client.get("/").headers["X-Frame-Options"] == "DENY"

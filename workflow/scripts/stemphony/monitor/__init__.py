@@ -1,15 +1,16 @@
 """The receiver of status events and its pages: `stemphony monitor`.
 
-command         the command line; loads Flask and SQLAlchemy only when a command of the monitor runs server
-from options to a process that serves demonstration   `stemphony monitor demo` web/            application (admission,
-headers, routes of events), pages, views, api, openapi, metrics, gate, rate_limit,
-                queries, responses, services, png
-notify/         notifier, messenger (one target), delivery (one try), exchange (HTTP and SMTP), notice, targets
-intake/         incoming (JSON → checked events), limits, writer (the one thread that writes), event_store, summaries
-                (what an event changes), summary_cache, preview, retention
-database/       schema, migrations, connection, upsert, credentials, backup, simulations, pairs, timeline, images,
-outbox state           running, stale, failed, cancelled, finished; progress, rate, time of the end records         what
-these rooms hand to each other words           numbers as people read them static, templates
+- command, simulation_command: the command lines. They load Flask and SQLAlchemy only when a command of the monitor runs.
+- server: from options to a process that serves. demonstration: `stemphony monitor demo`.
+- operators: what `stemphony monitor simulation` does.
+- web/: application (admission, headers, routes of events), pages, views, api, openapi, metrics, gate, rate_limit, queries,
+  responses, services, png.
+- notify/: notifier, messenger (one target), delivery (one try), exchange (HTTP and SMTP), notice, targets.
+- intake/: incoming (JSON → checked events), limits, judgement (which events count), writer (the one thread that writes),
+  event_store, stored_events, summaries (what an event changes), summary_cache, preview, retention.
+- database/: schema, migrations, connection, upsert, credentials, audit, backup, simulations, pairs, timeline, images, outbox.
+- state: running, stale, failed, cancelled, finished; progress, rate, time of the end.
+- records: what these rooms hand to each other. words: numbers as people read them. static, templates.
 
 No other part of Stemphony imports Flask, waitress or SQLAlchemy, and no job imports this package.
 """

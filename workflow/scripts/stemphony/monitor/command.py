@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stemphony.errors import MonitorError
+from stemphony.monitor import simulation_command
 
 PACKAGES: Final = ("flask", "waitress", "sqlalchemy", "yaml")
 DATABASE_HELP: Final = (
@@ -68,6 +69,8 @@ def add_parser(commands: Any) -> None:
     listing = tokens.add_parser("list", parents=[shared], help="list names and roles")
     listing.set_defaults(command=_list_tokens)
 
+    simulation_command.add_parser(actions, shared)
+
     backup = actions.add_parser("backup", parents=[shared], help="copy the database, even while a monitor runs")
     backup.set_defaults(command=_backup)
     backup.add_argument("file", type=Path, metavar="FILE")
@@ -79,7 +82,14 @@ def add_parser(commands: Any) -> None:
     demo.add_argument("--port", type=int, default=argparse.SUPPRESS, help="first port to try (default: 8000)")
 
 
-def _require_packages() -> None:
+def require_packages() -> None:
+    """Check that the packages of the monitor are installed.
+
+    Raises
+    ------
+    MonitorError
+        Some are not.
+    """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise MonitorError(
@@ -99,7 +109,7 @@ def _given(parsed: argparse.Namespace) -> str | None:
 
 
 def _serve(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    _require_packages()
+    require_packages()
     for name, value, least, most in (
         ("--port", parsed.port, 0, 65_535),
         ("--keep-days", parsed.keep_days, 0, 1e6),
@@ -118,7 +128,7 @@ def _serve(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
 
 def _add_token(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    _require_packages()
+    require_packages()
     from stemphony.monitor.database import credentials
     from stemphony.monitor.database.connection import Database
 
@@ -140,7 +150,7 @@ def _add_token(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
 
 def _revoke_token(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    _require_packages()
+    require_packages()
     from stemphony.monitor.database import credentials
     from stemphony.monitor.database.connection import Database
 
@@ -151,7 +161,7 @@ def _revoke_token(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
 
 def _list_tokens(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    _require_packages()
+    require_packages()
     from stemphony.monitor.database import credentials
     from stemphony.monitor.database.connection import Database
 
@@ -163,7 +173,7 @@ def _list_tokens(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
 
 def _backup(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    _require_packages()
+    require_packages()
     from stemphony.monitor.database.backup import backup
     from stemphony.monitor.database.connection import Database
 
@@ -173,7 +183,7 @@ def _backup(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
 
 def _demo(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    _require_packages()
+    require_packages()
     _require_between("--port", parsed.port, 0, 65_535)
     from stemphony.monitor.demonstration import demonstrate
 

@@ -70,6 +70,11 @@ class IncomingEvent:
         Custom parameters as text, with secrets hidden.
     preview : Preview or None
         The image of a finished job.
+    content : bytes
+        Hash of what the sender's program wrote. Custom parameters are not part of it, because they are read again from
+        the config when an event is sent again.
+    sender : str
+        Name of the credential that sent it. Empty on a monitor without credentials.
     """
 
     simulation: str
@@ -96,6 +101,8 @@ class IncomingEvent:
     failed: list[tuple[int, int]]
     parameters: dict[str, str] = field(default_factory=dict)
     preview: Preview | None = None
+    content: bytes = b""
+    sender: str = ""
 
     @property
     def is_progress(self) -> bool:
@@ -140,11 +147,23 @@ class SimulationSummary:
     samples: list[list[float]] = field(default_factory=list)
     events: int = 0
     revision: int = 0
+    owner: str = ""
+    shared: list[str] = field(default_factory=list)
+    held: int = 0
 
     @classmethod
     def from_columns(cls, columns: Mapping[Any, Any]) -> Self:
         """Make a summary of a row of the table, by column name."""
-        return cls(**{**columns, "samples": json.loads(columns["samples"])})
+        lists = {name: json.loads(columns[name]) for name in _LISTS}
+        return cls(**{**columns, **lists})
+
+    def takes_from(self, sender: str) -> bool:
+        """Return whether a credential may change this simulation.
+
+        A simulation belongs to the credential that sent its START_SIMULATION. A monitor without credentials has no
+        names of senders, and so no owners.
+        """
+        return not self.owner or not sender or sender == self.owner or sender in self.shared
 
 
 @dataclass(slots=True)
@@ -178,6 +197,9 @@ class DefocusSummary:
     run: int = -1
 
 
+_LISTS: Final = ("samples", "shared")
+"""Attributes of a simulation that are stored as JSON."""
+
 _COLUMNS: Final = {
     kind: tuple(attribute.name for attribute in dataclasses.fields(kind))
     for kind in (SimulationSummary, PairSummary, DefocusSummary)
@@ -188,10 +210,16 @@ def columns_of(summary: SimulationSummary | PairSummary | DefocusSummary) -> dic
     """Give the row of the table for a summary, by column name."""
     columns = {name: getattr(summary, name) for name in _COLUMNS[type(summary)]}
     if isinstance(summary, SimulationSummary):
-        columns["samples"] = json.dumps(summary.samples)
+        columns |= {name: json.dumps(columns[name]) for name in _LISTS}
     return columns
 
 
 def event_key(simulation: str, event_id: str) -> bytes:
     """Give 16 bytes that are equal for two copies of the same event. The database finds duplicates by them."""
     return hashlib.sha256(f"{simulation}\n{event_id}".encode()).digest()[:16]
+
+
+def held_key(event: IncomingEvent) -> bytes:
+    """Give 16 bytes for an event that is kept but not counted. It never takes the place of a counted event."""
+    parts = (event.simulation, event.event_id, event.sender, event.content.hex())
+    return hashlib.sha256("\n".join(("held", *parts)).encode()).digest()[:16]

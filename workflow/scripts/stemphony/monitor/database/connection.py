@@ -203,6 +203,21 @@ class Database:
         except DBAPIError as error:
             raise MonitorError(f"{self.name} cannot be used: {reason(error)}.") from None
 
+    def require_present_schema(self) -> None:
+        """Check that the schema has the latest version.
+
+        Raises
+        ------
+        MonitorError
+            It has an earlier one. A monitor of this version brings it up to date.
+        """
+        with self.reader.begin() as connection:
+            found = migrations.version_of(connection)
+        if found < migrations.latest_version():
+            raise MonitorError(
+                f"{self.name} belongs to an earlier version of Stemphony. Start the monitor of this version once."
+            )
+
     @staticmethod
     def exists(given: str | None) -> bool:
         """Return whether the file of SQLite exists. True for PostgreSQL, where only the server knows."""

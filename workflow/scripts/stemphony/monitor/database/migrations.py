@@ -10,12 +10,30 @@ from sqlalchemy import Connection, inspect, text
 from stemphony.errors import MonitorError
 from stemphony.monitor.database import schema
 
-CHANGES: Final[Sequence[Sequence[str]]] = ()
+CHANGES: Final[Sequence[Sequence[str]]] = (
+    (
+        "ALTER TABLE simulation ADD COLUMN owner TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE simulation ADD COLUMN shared TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE simulation ADD COLUMN held INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE event ADD COLUMN sender TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE event ADD COLUMN content {bytes}",
+        "ALTER TABLE event ADD COLUMN held TEXT NOT NULL DEFAULT ''",
+        "CREATE INDEX event_held ON event (simulation, row) WHERE held <> ''",
+        "CREATE TABLE moved (uid TEXT NOT NULL, sender TEXT NOT NULL, target TEXT NOT NULL, PRIMARY KEY (uid, sender))",
+        "CREATE TABLE audit (row {row} NOT NULL, time DOUBLE PRECISION NOT NULL, operator TEXT NOT NULL,"
+        " action TEXT NOT NULL, uid TEXT NOT NULL, details TEXT NOT NULL, PRIMARY KEY (row))",
+    ),
+)
 """SQL statements that lead from each version of the schema to the next one, beginning at version 1.
 
 A change of `schema` adds one entry here. An entry that was released is never edited. The statements must run on both
-SQLite and PostgreSQL.
+SQLite and PostgreSQL. `{bytes}` and `{row}` stand for the types that differ.
 """
+
+_TYPES: Final = {
+    "sqlite": {"bytes": "BLOB", "row": "INTEGER"},
+    "postgresql": {"bytes": "BYTEA", "row": "BIGINT"},
+}
 
 
 def latest_version() -> int:
@@ -66,7 +84,7 @@ def migrate(connection: Connection) -> int:
         connection.execute(text("CREATE TABLE schema_version (version INTEGER PRIMARY KEY)"))
     else:
         for statement in (statement for change in CHANGES[found - 1 :] for statement in change):
-            connection.exec_driver_sql(statement)
+            connection.exec_driver_sql(statement.format(**_TYPES[connection.dialect.name]))
     if found < latest_version():
         connection.execute(text("INSERT INTO schema_version VALUES (:version)"), {"version": latest_version()})
     return found

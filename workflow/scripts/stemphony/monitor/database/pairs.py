@@ -70,6 +70,7 @@ def cells(
     ).where(columns.simulation == simulation.row)
     if since:
         question = question.where(columns.revision > since)
+    question = question.order_by(columns.defocus_key, columns.configuration)
     return [
         (key, configuration, LETTERS[cell_state(state, run, simulation)], int(100 * progress + 1e-9), attempt)
         for key, configuration, state, progress, attempt, run in connection.execute(question)

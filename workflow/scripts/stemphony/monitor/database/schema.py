@@ -73,6 +73,12 @@ SIMULATION: Final = Table(
     Column("events", Integer, nullable=False),
     # Row of the latest event.
     Column("revision", BigInteger, nullable=False),
+    # Name of the credential that sent START_SIMULATION. Empty: not known yet, or a monitor without credentials.
+    Column("owner", Text, nullable=False, server_default=""),
+    # JSON: names of further credentials that may send events of it.
+    Column("shared", Text, nullable=False, server_default="[]"),
+    # Events that are kept and not counted.
+    Column("held", Integer, nullable=False, server_default="0"),
 )
 
 DEFOCUS: Final = Table(
@@ -158,7 +164,14 @@ EVENT: Final = Table(
     # 0: a progress report.
     Column("notable", SmallInteger, nullable=False),
     Column("body", Text, nullable=False),
+    # Name of the credential that sent it. Empty on a monitor without credentials.
+    Column("sender", Text, nullable=False, server_default=""),
+    # Hash of what its program wrote. NULL: stored before this column existed.
+    Column("content", LargeBinary),
+    # Why the event is kept but not counted: a value of `Held`. Empty: it is counted.
+    Column("held", Text, nullable=False, server_default=""),
     Index("event_order", "simulation", "row"),
+    Index("event_held", "simulation", "row", sqlite_where=text("held <> ''"), postgresql_where=text("held <> ''")),
     Index("event_notable", "simulation", "row", sqlite_where=text("notable = 1"), postgresql_where=text("notable = 1")),
 )
 
@@ -169,6 +182,27 @@ CREDENTIAL: Final = Table(
     Column("role", Text, nullable=False),
     Column("digest", Text, nullable=False),
     Column("created", Double, nullable=False),
+)
+
+# Events that a sender has under one id go to another one. `stemphony monitor simulation move` writes this.
+MOVED: Final = Table(
+    "moved",
+    METADATA,
+    Column("uid", Text, primary_key=True),
+    Column("sender", Text, primary_key=True),
+    Column("target", Text, nullable=False),
+)
+
+# What `stemphony monitor simulation` changed. A running monitor reads everything again when this has a new row.
+AUDIT: Final = Table(
+    "audit",
+    METADATA,
+    Column("row", _ROW_NUMBER, primary_key=True, autoincrement=False),
+    Column("time", Double, nullable=False),
+    Column("operator", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("uid", Text, nullable=False),
+    Column("details", Text, nullable=False),
 )
 
 NOTIFICATION: Final = Table(

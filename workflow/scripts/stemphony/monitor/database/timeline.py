@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, and_, func, select
 
 from stemphony.monitor.database import schema
 from stemphony.monitor.records import SimulationSummary, event_key
@@ -35,13 +35,20 @@ class TimelineEvent:
     job: str
     defocus: float | None
     configuration: int | None
+    sender: str = ""
+    held: str = ""
     message: str = ""
     progress: float | None = None
     body: dict[str, Any] = field(default_factory=dict)
 
 
 def events(
-    connection: Connection, simulation: int, before: int = 0, all_of_them: bool = False, most: int = EVENTS_PER_PAGE
+    connection: Connection,
+    simulation: int,
+    before: int = 0,
+    all_of_them: bool = False,
+    most: int = EVENTS_PER_PAGE,
+    held: bool = False,
 ) -> list[TimelineEvent]:
     """Return events of a simulation in reverse order of arrival.
 
@@ -53,6 +60,8 @@ def events(
         False leaves out progress reports.
     most : int
         Length of the list at most.
+    held : bool
+        Only events that are kept and not counted.
     """
     table, defocus = schema.EVENT, schema.DEFOCUS
     here = and_(defocus.c.simulation == table.c.simulation, defocus.c.key == table.c.defocus_key)
@@ -65,6 +74,8 @@ def events(
     )
     if before:
         question = question.where(table.c.row < before)
+    if held:
+        question = question.where(table.c.held != "")
     if not all_of_them:
         question = question.where(table.c.notable == 1)
     return [_event(row, json.loads(row["body"])) for row in connection.execute(question).mappings()]
@@ -74,6 +85,7 @@ def _event(row: Mapping[Any, Any], body: dict[str, Any]) -> TimelineEvent:
     progress, message = body.get("progress"), body.get("message")
     same = (
         "row", "name", "event_id", "time", "received", "run", "attempt", "seq", "job", "defocus", "configuration",
+        "sender", "held",
     )  # fmt: skip
     return TimelineEvent(
         **{name: row[name] for name in same},
@@ -82,6 +94,27 @@ def _event(row: Mapping[Any, Any], body: dict[str, Any]) -> TimelineEvent:
         progress=float(progress) if isinstance(progress, int | float) and 0 <= progress <= 1 else None,
         body=body,
     )
+
+
+@dataclass(frozen=True)
+class HeldEvents:
+    """Events of one sender that are kept and not counted, for one reason. `reason` is a value of `Held`."""
+
+    sender: str
+    reason: str
+    number: int
+
+
+def held_events(connection: Connection, simulation: SimulationSummary) -> list[HeldEvents]:
+    """Return how many events of a simulation are kept and not counted, by sender and reason."""
+    if not simulation.held:
+        return []
+    table = schema.EVENT.c
+    question = select(table.sender, table.held, func.count()).where(
+        table.simulation == simulation.row, table.held != ""
+    )
+    found = connection.execute(question.group_by(table.sender, table.held).order_by(table.sender, table.held))
+    return [HeldEvents(*row) for row in found]
 
 
 def result_name(connection: Connection, simulation: SimulationSummary) -> str:

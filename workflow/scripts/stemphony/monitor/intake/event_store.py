@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Sequence
+from enum import Enum
 from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
 from stemphony.monitor.database import images, schema
-from stemphony.monitor.intake import limits
-from stemphony.monitor.intake.incoming import is_known
+from stemphony.monitor.intake import limits, stored_events
+from stemphony.monitor.intake.incoming import Refused, is_known
+from stemphony.monitor.intake.judgement import (
+    FINAL,
+    Held,
+    contradicts_end,
+    contradicts_run,
+    judge,
+    judge_attempt,
+    judge_pair,
+)
 from stemphony.monitor.intake.summaries import (
+    ENDS,
     Change,
     fail_listed,
     in_its_run,
@@ -21,11 +32,19 @@ from stemphony.monitor.intake.summaries import (
     update_simulation,
 )
 from stemphony.monitor.intake.summary_cache import SummaryCache
-from stemphony.monitor.records import DefocusSummary, IncomingEvent, SimulationSummary
+from stemphony.monitor.records import DefocusSummary, IncomingEvent, SimulationSummary, event_key, held_key
 from stemphony.status.events import Event
 
-_KEYS_PER_QUESTION: Final = 500
-"""Keys in one query for duplicates. SQLite limits the number of bound values."""
+MAX_REBUILT_EVENTS: Final = 20_000
+"""A larger simulation is put in order by `stemphony monitor simulation repair` only, because senders wait meanwhile."""
+
+
+class Fate(Enum):
+    """What became of one event of a request."""
+
+    COUNTED = "counted"
+    HELD = "held"
+    DUPLICATE = "duplicate"
 
 
 class EventStore:
@@ -33,50 +52,81 @@ class EventStore:
 
     def __init__(self, cache: SummaryCache) -> None:
         self._cache = cache
+        self._keys_changed = False
 
-    def new_events(self, connection: Connection, events: Iterable[IncomingEvent]) -> dict[bytes, IncomingEvent]:
-        """Return the events that the database does not have yet, by key. A duplicate appears once."""
-        wanted: dict[bytes, IncomingEvent] = {}
-        for event in events:
-            wanted.setdefault(event.key, event)
-        keys = list(wanted)
-        for start in range(0, len(keys), _KEYS_PER_QUESTION):
-            column = schema.EVENT.c.key
-            question = select(column).where(column.in_(keys[start : start + _KEYS_PER_QUESTION]))
-            for (key,) in connection.execute(question):
-                del wanted[bytes(key)]
-        return wanted
+    def store(
+        self, connection: Connection, events: Sequence[IncomingEvent]
+    ) -> tuple[list[Fate], list[tuple[SimulationSummary, str]]]:
+        """Insert events and update the summaries.
 
-    def store(self, connection: Connection, events: Iterable[IncomingEvent]) -> list[tuple[SimulationSummary, str]]:
-        """Insert new events and update the summaries.
+        An event that the database has is a duplicate. An event that must not change its simulation is inserted, but
+        not counted.
 
         Returns
         -------
+        list of Fate
+            What became of each event.
         list of (SimulationSummary, str)
             The runs that ended: a copy of the summary at that moment, and the name of the event.
         """
-        ends: list[tuple[SimulationSummary, str]] = []
+        moved = [self._moved(event) for event in events]
+        known = stored_events.contents_of(connection, (event.key for event in moved))
+        fates: list[Fate] = []
         rows: list[dict[str, Any]] = []
-        for event in events:
-            row = self._cache.new_event_row()
+        ends: list[tuple[SimulationSummary, str]] = []
+        for event in moved:
+            if self._keys_changed:
+                _insert(connection, rows)
+                known = stored_events.contents_of(connection, (event.key for event in moved))
+                self._keys_changed = False
             if event.name == Event.TEST:
-                rows.append(_columns(event, row, schema.NO_SIMULATION))
+                fates.append(Fate.DUPLICATE if event.key in known else Fate.COUNTED)
+                if event.key not in known:
+                    known[event.key] = event.content
+                    rows.append(_columns(event, self._cache.new_event_row(), schema.NO_SIMULATION))
                 continue
             simulation = self._cache.simulation(connection, event.simulation)
+            counted = known.get(event.key)
+            if counted is not None and counted in (stored_events.ANY_CONTENT, event.content):
+                fates.append(Fate.DUPLICATE)
+                continue
             event = in_its_run(simulation, event)
-            change = self._update(connection, simulation, event, row)
-            if change.ended:
-                # A copy: a later event of the group may begin the next run.
-                ends.append((dataclasses.replace(simulation), change.ended))
+            reason = Held.CONTENT if counted is not None else self._judge(connection, simulation, event)
+            if not reason and self._needs_order(simulation, event):
+                _insert(connection, rows)
+                simulation = self._put_in_order(connection, simulation, event)
+            if reason:
+                fates.append(self._hold(connection, simulation, event, reason, rows))
+                continue
+            known[event.key] = event.content
+            row = self._cache.new_event_row()
             rows.append(_columns(event, row, simulation.row))
-        if rows:
-            connection.execute(schema.EVENT.insert(), rows)
+            ends += self._count(connection, simulation, event, row)
+            fates.append(Fate.COUNTED)
+        _insert(connection, rows)
+        self._keys_changed = False
         self._cache.flush(connection)
+        return fates, ends
+
+    # --- events that count ----------------------------------------------------------------------------------------
+
+    def _count(
+        self, connection: Connection, simulation: SimulationSummary, event: IncomingEvent, row: int
+    ) -> list[tuple[SimulationSummary, str]]:
+        """Update all summaries. Return the run that ended, as `store` does, or nothing."""
+        begins = event.run > simulation.run
+        change = self._update(connection, simulation, event, row)
+        # A copy: a later event of the group may begin the next run.
+        ends = [(dataclasses.replace(simulation), change.ended)] if change.ended else []
+        if begins and simulation.held:
+            ends += self._release(connection, simulation, row)
         return ends
 
     def _update(self, connection: Connection, simulation: SimulationSummary, event: IncomingEvent, row: int) -> Change:
         known = is_known(event.name)
         change = update_simulation(simulation, event) if known else note_unknown(simulation, event)
+        if event.name == Event.START_SIMULATION and not simulation.owner:
+            simulation.owner = event.sender
         simulation.revision = row
         self._cache.changed(simulation)
         if known and event.defocus_key:
@@ -119,17 +169,173 @@ class EventStore:
     def _update_parameters(self, connection: Connection, simulation: SimulationSummary, event: IncomingEvent) -> None:
         known = self._cache.parameters(connection, simulation.row)
         for name, value in event.parameters.items():
-            has_room = name in known or len(known) < limits.MAX_KEYS
-            if known.get(name) != value and event.run >= simulation.run and has_room:
-                self._cache.set_parameter(simulation.row, name, value)
+            if known.get(name) == value or event.run < simulation.run:
+                continue
+            if name not in known and len(known) >= limits.MAX_KEYS:
+                # A program sends its parameters with each event, so one that this event lacks is no longer in use.
+                unused = next((other for other in known if other not in event.parameters), None)
+                if unused is None:
+                    continue
+                self._cache.drop_parameter(connection, simulation.row, unused)
+            self._cache.set_parameter(simulation.row, name, value)
+
+    # --- events that are kept and do not count --------------------------------------------------------------------
+
+    def _moved(self, event: IncomingEvent) -> IncomingEvent:
+        target = self._cache.target(event.simulation, event.sender)
+        if target == event.simulation:
+            return event
+        return dataclasses.replace(event, simulation=target, key=event_key(target, event.event_id))
+
+    def _judge(self, connection: Connection, simulation: SimulationSummary, event: IncomingEvent) -> str:
+        reason = judge(simulation, event)
+        if reason or not event.defocus_key:
+            return reason
+        if reason := judge_pair(simulation, self._cache.defoci(connection, simulation.row), event):
+            return reason
+        if event.configuration is None or not event.attempt:
+            return ""
+        place = (simulation.row, event.defocus_key, event.configuration)
+        return judge_attempt(self._cache.pair(connection, place), event)
+
+    def _hold(
+        self, connection: Connection, simulation: SimulationSummary, event: IncomingEvent, reason: str,
+        rows: list[dict[str, Any]],
+    ) -> Fate:  # fmt: skip
+        key = held_key(event)
+        if any(row["key"] == key for row in rows) or stored_events.contents_of(connection, [key]):
+            return Fate.DUPLICATE
+        row = self._cache.new_event_row()
+        rows.append({**_columns(event, row, simulation.row), "key": key, "held": reason})
+        if not simulation.events:
+            simulation.first_received = simulation.first_received or event.received
+            simulation.last_received = max(simulation.last_received, event.received)
+        simulation.held += 1
+        self._cache.changed(simulation)
+        return Fate.HELD
+
+    def _release(
+        self, connection: Connection, simulation: SimulationSummary, row: int
+    ) -> list[tuple[SimulationSummary, str]]:
+        """Count the ends of the present run that arrived before its begin."""
+        table = schema.EVENT
+        question = select(table).where(
+            table.c.simulation == simulation.row, table.c.held == Held.EARLY, table.c.run == simulation.run
+        )
+        ends: list[tuple[SimulationSummary, str]] = []
+        for stored in connection.execute(question.order_by(table.c.row)).mappings().all():
+            event = stored_events.event_of(stored, simulation.uid)
+            if judge(simulation, event) or not stored_events.count(connection, stored, simulation.uid):
+                continue
+            simulation.held -= 1
+            self._keys_changed = True
+            ends += self._count(connection, simulation, event, row)
+        return ends
+
+    # --- a simulation whose events contradict each other ----------------------------------------------------------
+
+    @staticmethod
+    def _needs_order(simulation: SimulationSummary, event: IncomingEvent) -> bool:
+        if simulation.events > MAX_REBUILT_EVENTS:
+            return False
+        takes_ownership = event.name == Event.START_SIMULATION and bool(event.sender) and not simulation.owner
+        return (
+            contradicts_end(simulation, event)
+            or contradicts_run(simulation, event)
+            or (takes_ownership and simulation.events > 0)
+        )
+
+    def _put_in_order(
+        self, connection: Connection, simulation: SimulationSummary, event: IncomingEvent
+    ) -> SimulationSummary:
+        """Stop counting the events that a start contradicts, and those of others before their simulation was known."""
+        table = schema.EVENT
+        counted = (table.c.simulation == simulation.row, table.c.held == "")
+        if event.name == Event.START_SIMULATION and not simulation.owner:
+            simulation.owner = event.sender
+        wrong: list[tuple[Any, Held]] = [
+            (table.c.sender.not_in(["", simulation.owner, *simulation.shared]), Held.SENDER)
+        ]
+        if contradicts_end(simulation, event):
+            wrong.append(((table.c.run == event.run) & table.c.name.in_(ENDS), Held.CONTRADICTED))
+        if contradicts_run(simulation, event):
+            wrong.append((table.c.run > event.run, Held.CONTRADICTED))
+        changed = 0
+        for condition, reason in wrong if simulation.owner else wrong[1:]:
+            question = select(table).where(*counted, condition)
+            for stored in connection.execute(question).mappings().all():
+                changed += stored_events.hold(connection, stored, simulation.uid, reason)
+        if not changed:
+            return simulation
+        self._keys_changed = True
+        self._cache.flush(connection)
+        return self.rebuild(connection, simulation)
+
+    def rebuild(
+        self, connection: Connection, simulation: SimulationSummary, judge_again: bool = False
+    ) -> SimulationSummary:
+        """Make the summaries of a simulation again from its events. Return the new one.
+
+        Images are not made again. They are not part of the stored events.
+
+        Parameters
+        ----------
+        judge_again : bool
+            Whether to decide anew which events count. Events that a start contradicts or an operator rejected do not.
+        """
+        self._cache.forget_simulation(simulation)
+        for table in (schema.PAIR, schema.DEFOCUS, schema.PARAMETER):
+            connection.execute(table.delete().where(table.c.simulation == simulation.row))
+        fresh = SimulationSummary(
+            simulation.row, simulation.uid, owner=simulation.owner, shared=simulation.shared,
+            first_received=simulation.first_received, last_received=simulation.last_received,
+        )  # fmt: skip
+        self._cache.take(fresh)
+        for stored in stored_events.events_of(connection, fresh.row):
+            if stored["held"] and not (judge_again and stored["held"] not in FINAL):
+                continue
+            event = self._event_again(connection, fresh, stored, judge_again)
+            if event is not None:
+                self._update(connection, fresh, event, stored["row"])
+        fresh.held = stored_events.number_held(connection, fresh.row)
+        # The page of the simulation must notice.
+        fresh.revision = max(fresh.revision, simulation.revision)
+        self._cache.flush(connection)
+        return fresh
+
+    def _event_again(
+        self, connection: Connection, simulation: SimulationSummary, stored: Any, judge_again: bool
+    ) -> IncomingEvent | None:
+        """Return a stored event if it counts, and note if it did not before. Else note why it does not."""
+        try:
+            event = in_its_run(simulation, stored_events.event_of(stored, simulation.uid))
+        except Refused:
+            # An earlier version took it. It keeps its key, so that it stays a duplicate when it is sent again.
+            stored_events.note_reason(connection, stored, Held.TOTALS)
+            return None
+        reason = self._judge(connection, simulation, event) if judge_again else ""
+        if reason and not stored["held"]:
+            stored_events.hold(connection, stored, simulation.uid, Held(reason))
+        elif reason:
+            stored_events.note_reason(connection, stored, reason)
+        elif stored["held"] and not stored_events.count(connection, stored, simulation.uid):
+            stored_events.note_reason(connection, stored, Held.CONTENT)
+            return None
+        return None if reason else event
+
+
+def _insert(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(schema.EVENT.insert(), rows)
+        rows.clear()
 
 
 _SAME_NAMES: Final = (
     "key", "event_id", "name", "time", "received", "run", "job", "attempt", "seq", "defocus_key", "configuration",
-    "body",
+    "body", "sender", "content",
 )  # fmt: skip
 
 
 def _columns(event: IncomingEvent, row: int, simulation: int) -> dict[str, Any]:
     same = {name: getattr(event, name) for name in _SAME_NAMES}
-    return {"row": row, "simulation": simulation, "notable": int(not event.is_progress), **same}
+    return {"row": row, "simulation": simulation, "notable": int(not event.is_progress), "held": "", **same}

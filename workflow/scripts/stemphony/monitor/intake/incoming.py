@@ -7,6 +7,7 @@ time of arrival.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -18,11 +19,20 @@ from stemphony.monitor.intake import limits
 from stemphony.monitor.intake.preview import KEPT_APART, read_preview
 from stemphony.monitor.records import HIDDEN, IncomingEvent, event_key
 from stemphony.paths import defocus_id
-from stemphony.status.events import EVENT_NAMES, PROGRESS_EVENTS, RESERVED_KEYS, Event, clean_text, names_a_secret
+from stemphony.status.events import (
+    EVENT_NAMES,
+    PREVIEW_KEYS,
+    PROGRESS_EVENTS,
+    RESERVED_KEYS,
+    Event,
+    clean_text,
+    names_a_secret,
+)
 
 _NUMBERS: Final = (
     "num_threads", "num_processors", "num_defoci", "num_configurations", "num_jobs", "num_failed", "num_never_ran",
 )  # fmt: skip
+_OWN_CONTENT: Final = RESERVED_KEYS - {"event", "event_id", *PREVIEW_KEYS}
 _MAX_DEFOCUS_NM: Final = 1e9
 _MS_PER_S: Final = 1000
 _FIRST_PLAUSIBLE_TIME: Final = 946_684_800.0
@@ -37,7 +47,7 @@ class Refused(Exception):
         self.status = status
 
 
-def read_event(body: bytes, received: float) -> IncomingEvent:
+def read_event(body: bytes, received: float, sender: str = "") -> IncomingEvent:
     """Return the event in the body of a request, a JSON object.
 
     Parameters
@@ -46,18 +56,19 @@ def read_event(body: bytes, received: float) -> IncomingEvent:
         UTF-8.
     received : float
         Time of arrival, seconds since 1970.
+    sender : str
+        Name of the credential of the request. Empty if the monitor has no credentials.
 
     Raises
     ------
     Refused
         With status 413 or 400 and a message.
     """
-    if len(body) > limits.MAX_EVENT_BYTES:
-        raise Refused(413, f"the event is {len(body)} bytes. Allowed: at most {limits.MAX_EVENT_BYTES}.")
-    return _event(_json(body), received, "the body")
+    _refuse_large(len(body), "the event")
+    return _event(_json(body), received, "the body", sender)
 
 
-def read_batch(body: bytes, received: float) -> list[IncomingEvent]:
+def read_batch(body: bytes, received: float, sender: str = "") -> list[IncomingEvent]:
     """Return the events in the body of a request, a JSON array. Parameters as for `read_event`.
 
     Raises
@@ -70,7 +81,28 @@ def read_batch(body: bytes, received: float) -> list[IncomingEvent]:
         raise Refused(400, f"the body is {_kind(content)}. Allowed: an array of events. One event goes to /events.")
     if len(content) > limits.MAX_BATCH_EVENTS:
         raise Refused(413, f"the batch has {len(content)} events. Allowed: at most {limits.MAX_BATCH_EVENTS}.")
-    return [_event(entry, received, f"event {index} of the batch") for index, entry in enumerate(content)]
+    names = [f"event {index} of the batch" for index in range(len(content))]
+    if len(body) > limits.MAX_EVENT_BYTES:
+        for entry, where in zip(content, names, strict=True):
+            _refuse_large(_utf8_bytes(entry), where)
+    return [_event(entry, received, where, sender) for entry, where in zip(content, names, strict=True)]
+
+
+def read_stored(body: str, received: float, event_id: str, sender: str) -> IncomingEvent:
+    """Return an event as it was when it arrived, from what is stored of it. Its image is not part of it.
+
+    Raises
+    ------
+    Refused
+        An earlier version stored it, and this one would refuse it.
+    """
+    event = _event(json.loads(body), received, "the event", sender)
+    return dataclasses.replace(event, event_id=event_id, key=event_key(event.simulation, event_id))
+
+
+def _refuse_large(size: int, where: str) -> None:
+    if size > limits.MAX_EVENT_BYTES:
+        raise Refused(413, f"{where} is {size} bytes. Allowed: at most {limits.MAX_EVENT_BYTES}.")
 
 
 # --- JSON -----------------------------------------------------------------------------------------------------------
@@ -118,7 +150,7 @@ def _check_shape(value: Any, where: str, depth: int = 1) -> None:
 # --- an event -------------------------------------------------------------------------------------------------------
 
 
-def _event(content: Any, received: float, where: str) -> IncomingEvent:
+def _event(content: Any, received: float, where: str, sender: str = "") -> IncomingEvent:
     if not isinstance(content, dict):
         raise Refused(400, f"{where} is {_kind(content)}. Allowed: one JSON object, an event.")
     if len(content) > limits.MAX_KEYS:
@@ -148,6 +180,9 @@ def _event(content: Any, received: float, where: str) -> IncomingEvent:
     progress = told_progress if name == Event.PROGRESS else None
     if name == Event.PROGRESS and progress is None:
         raise Refused(400, f"{where}: `progress` is missing. Allowed: a number from 0 to 1.")
+    configuration = reader.integer("configuration_index", limits.MAX_INDEX)
+    _refuse_beyond(where, "defocus_index", defocus_index, "num_defoci", numbers)
+    _refuse_beyond(where, "configuration_index", configuration, "num_configurations", numbers)
     parameters = {
         clean_text(key)[: limits.MAX_NAME_CHARACTERS]: _shown(key, value)
         for key, value in content.items()
@@ -169,11 +204,11 @@ def _event(content: Any, received: float, where: str) -> IncomingEvent:
         defocus_key=_defocus_key(defocus, defocus_index),
         defocus=defocus,
         defocus_index=defocus_index,
-        configuration=reader.integer("configuration_index", limits.MAX_INDEX),
+        configuration=configuration,
         progress=progress,
         message=reader.text("message", limits.MAX_TEXT_CHARACTERS),
         foreign=foreign,
-        body=_stored({**content, "preview": KEPT_APART} if preview else content),
+        body=_stored({**content, "preview": KEPT_APART}) if preview else _stored(content),
         numbers=numbers,
         texts={key: reader.text(key, limits.MAX_TEXT_CHARACTERS) for key in ("title", "version", "git_commit")}
         if name == Event.START_SIMULATION
@@ -181,7 +216,25 @@ def _event(content: Any, received: float, where: str) -> IncomingEvent:
         failed=_pairs(content.get("failed"), where) if name == Event.FAILED else [],
         parameters=parameters,
         preview=preview,
+        content=_content(content, name),
+        sender=sender,
     )
+
+
+def _refuse_beyond(where: str, key: str, index: int | None, total: str, numbers: Mapping[str, int]) -> None:
+    if index is not None and index >= numbers.get(total, index + 1):
+        raise Refused(400, f"{where}: `{key}` is {index}, and `{total}` is {numbers[total]}. Indices begin at 0.")
+
+
+def _utf8_bytes(content: Any) -> int:
+    return len(json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+
+
+def _content(content: Mapping[str, Any], name: str) -> bytes:
+    """Return 16 bytes that are equal if a program wrote the same event. Parameters are added anew when it is sent."""
+    own = {key: value for key, value in content.items() if key in _OWN_CONTENT}
+    canonical = json.dumps({**own, "event": name}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("ascii")).digest()[:16]
 
 
 class _Reader:

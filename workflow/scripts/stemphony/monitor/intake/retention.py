@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -74,10 +75,10 @@ class Retention:
             row = self._writer.run(partial(_oldest, before))
             if row is None:
                 break
-            while not self._stop.is_set() and self._writer.run(partial(_delete_events, row, before)):
+            while not self._stop.is_set() and self._writer.run(partial(delete_events, row, before=before)):
                 continue
             if not self._stop.is_set():
-                self._writer.run_and_forget(partial(_delete_summary, row, before))
+                self._writer.run_and_forget(partial(delete_summary, row, before=before))
                 number += 1
         if number:
             self._say(f"deleted {number} simulations that were silent for more than {self._keep_s / _DAY_S:g} days")
@@ -95,13 +96,16 @@ def _delete_trials(before: float, connection: Connection) -> None:
     connection.execute(delete(table).where(table.c.simulation == schema.NO_SIMULATION, table.c.received < before))
 
 
-def _delete_events(simulation: int, before: float, connection: Connection) -> int:
+def delete_events(simulation: int, connection: Connection, before: float = math.inf) -> int:
+    """Delete a portion of a simulation's events that arrived before a time. Return their number."""
     table = schema.EVENT
-    some = select(table.c.row).where(table.c.simulation == simulation, table.c.received < before).limit(PORTION)
-    return connection.execute(delete(table).where(table.c.row.in_(some.scalar_subquery()))).rowcount
+    some = select(table.c.row).where(table.c.simulation == simulation)
+    if before < math.inf:
+        some = some.where(table.c.received < before)
+    return connection.execute(delete(table).where(table.c.row.in_(some.limit(PORTION).scalar_subquery()))).rowcount
 
 
-def _delete_summary(simulation: int, before: float, connection: Connection) -> None:
+def delete_summary(simulation: int, connection: Connection, before: float = math.inf) -> None:
     """Delete the rest of a simulation, unless new events have arrived between two portions."""
     last = select(schema.SIMULATION.c.last_received).where(schema.SIMULATION.c.row == simulation)
     if connection.execute(last).scalar_one() >= before:

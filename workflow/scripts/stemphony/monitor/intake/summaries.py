@@ -38,6 +38,9 @@ _LASTING: Final = ("num_threads", "num_processors", "num_defoci", "num_configura
 _LATEST_FIRST_PERCENT: Final = 2
 """Largest `seq` of the first PROGRESS of an attempt: only START_DEFOCUS and START_FP_CONFIGURATION precede it."""
 
+_JOB_ENDS: Final = (Event.FINISH_FP_CONFIGURATION.value, Event.ERROR.value)
+"""The last event of an attempt, whatever numbers the others have."""
+
 _UNKNOWN: Final = -1.0
 """Value of `resumed` before the first PROGRESS of an attempt has arrived."""
 
@@ -176,8 +179,8 @@ def update_pair(simulation: SimulationSummary, pair: PairSummary, event: Incomin
         pair.state, pair.progress, pair.message, pair.resumed = RUNNING, 0.0, "", _UNKNOWN
     elif event.time < pair.started:
         pair.started = event.time
-    if event.position >= pair.position:
-        pair.position = event.position
+    if event.position >= pair.position or (event.name in _JOB_ENDS and pair.state == RUNNING and not event.foreign):
+        pair.position = max(pair.position, event.position)
         pair.run = event.run
         pair.job = event.job or pair.job
         pair.updated = max(pair.updated, event.time)
@@ -202,6 +205,8 @@ def _advance(pair: PairSummary, event: IncomingEvent) -> None:
         pair.state, pair.progress, pair.message = FINISHED, 1.0, ""
     elif event.name == Event.ERROR:
         pair.state, pair.message = FAILED, event.message
+    elif pair.state != RUNNING and not event.foreign:
+        return
     elif event.name == Event.PROGRESS and event.progress is not None:
         if pair.resumed == _UNKNOWN:
             # The first PROGRESS of an attempt gives the part that came from a checkpoint.

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, delete, func, select
 
 from stemphony.monitor.database import schema
 from stemphony.monitor.database.connection import Database
@@ -30,6 +30,8 @@ class SummaryCache:
     def __init__(self, connection: Connection, database: Database) -> None:
         self._next_event = next_row(connection, schema.EVENT)
         self._next_simulation = next_row(connection, schema.SIMULATION)
+        self._moved = _moved(connection)
+        self._audited = next_row(connection, schema.AUDIT)
         self._simulations: OrderedDict[str, SimulationSummary] = OrderedDict()
         self._pairs: OrderedDict[tuple[int, str, int], PairSummary] = OrderedDict()
         self._defoci: dict[int, dict[str, DefocusSummary]] = {}
@@ -53,6 +55,35 @@ class SummaryCache:
         self.forget()
         self._next_event = max(self._next_event, next_row(connection, schema.EVENT))
         self._next_simulation = max(self._next_simulation, next_row(connection, schema.SIMULATION))
+        self._moved = _moved(connection)
+
+    def follow_operators(self, connection: Connection) -> None:
+        """Begin anew if `stemphony monitor simulation` has changed something. Call it first in each transaction."""
+        audited = next_row(connection, schema.AUDIT)
+        if audited != self._audited:
+            self.begin_anew(connection)
+            self._audited = audited
+
+    def forget_simulation(self, simulation: SimulationSummary) -> None:
+        """Drop what is known of one simulation, before it is built again from its events."""
+        self._simulations.pop(simulation.uid, None)
+        self._defoci.pop(simulation.row, None)
+        self._parameters.pop(simulation.row, None)
+        for place in [place for place in self._pairs if place[0] == simulation.row]:
+            del self._pairs[place]
+        for name in ("defocus", "pair", "parameter"):
+            changed = self._changed[name]
+            for key in [key for key, value in changed.items() if _simulation_of(value) == simulation.row]:
+                del changed[key]
+
+    def take(self, simulation: SimulationSummary) -> None:
+        """Use this summary instead of the one in the database."""
+        self._simulations[simulation.uid] = simulation
+        self.changed(simulation)
+
+    def target(self, uid: str, sender: str) -> str:
+        """Return the id under which the events of a sender are kept: `uid`, unless an operator has moved them."""
+        return self._moved.get((uid, sender), uid)
 
     def new_event_row(self) -> int:
         """Return the row of the next event to be inserted."""
@@ -72,6 +103,13 @@ class SummaryCache:
         """Change a custom parameter, and mark it for the next `flush`."""
         self._parameters[simulation][name] = value
         self._changed["parameter"][simulation, name] = {"simulation": simulation, "name": name, "value": value}
+
+    def drop_parameter(self, connection: Connection, simulation: int, name: str) -> None:
+        """Delete a custom parameter."""
+        del self._parameters[simulation][name]
+        self._changed["parameter"].pop((simulation, name), None)
+        own = schema.PARAMETER.c
+        connection.execute(delete(schema.PARAMETER).where(own.simulation == simulation, own.name == name))
 
     def flush(self, connection: Connection) -> None:
         """Write the changed summaries, and drop the longest unused ones from memory."""
@@ -128,6 +166,16 @@ class SummaryCache:
             question = select(table.c.name, table.c.value).where(table.c.simulation == simulation)
             self._parameters[simulation] = {name: value for name, value in connection.execute(question)}
         return self._parameters[simulation]
+
+
+def _moved(connection: Connection) -> dict[tuple[str, str], str]:
+    table = schema.MOVED.c
+    found = connection.execute(select(table.uid, table.sender, table.target))
+    return {(uid, sender): target for uid, sender, target in found}
+
+
+def _simulation_of(changed: Any) -> int:
+    return int(changed["simulation"] if isinstance(changed, dict) else changed.simulation)
 
 
 def next_row(connection: Connection, table: Table) -> int:

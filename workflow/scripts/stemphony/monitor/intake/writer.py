@@ -10,6 +10,7 @@ import contextlib
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -17,10 +18,10 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import OperationalError
 
-from stemphony.monitor.database import schema
+from stemphony.monitor.database import audit, schema
 from stemphony.monitor.database.connection import Database, ServedByAnother, is_away, reason
 from stemphony.monitor.database.upsert import insert
-from stemphony.monitor.intake.event_store import EventStore
+from stemphony.monitor.intake.event_store import EventStore, Fate
 from stemphony.monitor.intake.summary_cache import SummaryCache
 from stemphony.monitor.records import IncomingEvent, SimulationSummary
 
@@ -48,10 +49,14 @@ class NotStored(Exception):
 
 @dataclass(frozen=True)
 class Receipt:
-    """How many events of a request are new, and how many the database already had."""
+    """How many events of a request are new, and how many the database already had.
+
+    `conflicts` is the part of the new ones that is kept and not counted.
+    """
 
     stored: int
     duplicates: int
+    conflicts: int = 0
 
 
 @dataclass
@@ -60,6 +65,7 @@ class Counts:
 
     stored: int = 0
     duplicates: int = 0
+    conflicts: int = 0
     commits: int = 0
     failures: int = 0
     last_commit: float = 0.0
@@ -108,6 +114,7 @@ class Writer:
         self._closed = threading.Event()
         self._is_away = self._is_displaced = self._is_reached = False
         with database.writer.begin() as connection:
+            audit.share_with_operators(connection)
             self._cache = SummaryCache(connection, database)
         self._store = EventStore(self._cache)
         self._connections = database.writer_connections
@@ -225,6 +232,8 @@ class Writer:
                 # Another monitor may have written before this connection was made.
                 self._cache.begin_anew(connection)
                 self._connections = self._database.writer_connections
+            audit.share_with_operators(connection)
+            self._cache.follow_operators(connection)
             yield connection
 
     def _write(self, group: Sequence[_Task]) -> None:
@@ -251,16 +260,15 @@ class Writer:
 
     def _store_group(self, connection: Connection, group: Sequence[_Task]) -> bool:
         """Store the events of a group. Returns whether it also wrote notifications."""
-        new = self._store.new_events(connection, (event for task in group for event in task.events))
-        ends = self._store.store(connection, new.values())
+        fates, ends = self._store.store(connection, [event for task in group for event in task.events])
         rows = [row for simulation, event in ends for row in self._notify(simulation, event, time.time())]
         if rows:
             connection.execute(insert(self._database, schema.NOTIFICATION).on_conflict_do_nothing(), rows)
-        left = set(new)
+        begin = 0
         for task in group:
-            first = {event.key for event in task.events} & left
-            left -= first
-            task.result = Receipt(len(first), len(task.events) - len(first))
+            own = Counter(fates[begin : begin + len(task.events)])
+            begin += len(task.events)
+            task.result = Receipt(own[Fate.COUNTED] + own[Fate.HELD], own[Fate.DUPLICATE], own[Fate.HELD])
         return bool(rows)
 
     def _succeed(self, group: Sequence[_Task], seconds: float) -> None:
@@ -273,6 +281,7 @@ class Writer:
             if isinstance(task.result, Receipt):
                 counts.stored += task.result.stored
                 counts.duplicates += task.result.duplicates
+                counts.conflicts += task.result.conflicts
             task.done.set()
 
     def _fail(self, group: Sequence[_Task], error: Exception) -> None:

@@ -63,7 +63,16 @@ def blueprint(services: Services) -> Blueprint:
         with services.database.reader.begin() as connection:
             simulation_of_request(connection, row)
             found = timeline.events(connection, row, before, flag_of_request("all"))
-        listed = [{"row": entry.row, "received": entry.received, "event": entry.body} for entry in found]
+        listed = [
+            {
+                "row": entry.row,
+                "received": entry.received,
+                "sender": entry.sender,
+                "held": entry.held,
+                "event": entry.body,
+            }
+            for entry in found
+        ]
         return json_response({"events": listed})
 
     @routes.get("/api/openapi.json")
@@ -107,5 +116,7 @@ def _simulation(
         "rate_per_s": outlook.rate_per_s if outlook else None,
         "earliest_end_s": round(outlook.earliest_s) if outlook else None,
         "latest_end_s": round(outlook.latest_s) if outlook else None,
+        "owner": simulation.owner,
+        "conflicts": simulation.held,
         "parameters": parameters,
     }

@@ -6,7 +6,7 @@ import json
 from typing import Final
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, render_template, request
+from flask import Flask, Response, g, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from stemphony.monitor.database.connection import is_away, reason
@@ -26,6 +26,8 @@ POLICY: Final = (
 )
 HEADERS: Final = {
     "Content-Security-Policy": POLICY,
+    # For browsers that do not know `frame-ancestors`.
+    "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -87,14 +89,14 @@ def make_application(services: Services) -> Flask:
         return _error(500, "the monitor failed to answer this. Its log has the reason.")
 
     def event() -> Response:
-        return _receipt(services.writer.store([incoming.read_event(_body(), services.clock())]))
+        return _receipt(services.writer.store([incoming.read_event(_body(), services.clock(), _sender())]))
 
     for path in EVENT_PATHS:
         app.add_url_rule(path, f"event_{path}", event, methods=["POST"])
 
     @app.post("/events/batch")
     def batch() -> Response:
-        return _receipt(services.writer.store(incoming.read_batch(_body(), services.clock())))
+        return _receipt(services.writer.store(incoming.read_batch(_body(), services.clock(), _sender())))
 
     app.register_blueprint(api.blueprint(services))
     app.register_blueprint(pages.blueprint(services))
@@ -109,9 +111,16 @@ def _body() -> bytes:
     return request.get_data(cache=False)
 
 
+def _sender() -> str:
+    """Return the name of the credential of this request. Empty if the monitor has none."""
+    return str(g.get("sender", ""))
+
+
 def _receipt(receipt: Receipt) -> Response:
-    body = f'{{"stored": {receipt.stored}, "duplicates": {receipt.duplicates}}}\n'
-    return Response(body, mimetype="application/json")
+    content = {"stored": receipt.stored, "duplicates": receipt.duplicates}
+    if receipt.conflicts:
+        content["conflicts"] = receipt.conflicts
+    return Response(json.dumps(content) + "\n", mimetype="application/json")
 
 
 def _admit(services: Services) -> Response | None:
@@ -125,6 +134,7 @@ def _admit(services: Services) -> Response | None:
         response = _error(429, "too many requests.")
         response.headers["Retry-After"] = str(max(1, round(wait_s + 0.5)))
         return response
+    g.sender = credential.name if credential else ""
     if services.gate.is_open:
         return _admit_without_credentials(services)
     return _admit_role(credential)

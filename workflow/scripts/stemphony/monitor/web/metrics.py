@@ -26,6 +26,7 @@ def exposition(services: Services) -> str:
             "requests_refused_total", "counter", "Requests answered with an error, by status.",
             [(f'{{status="{status}"}}', number) for status, number in refusals],
         ),
+        ("events_conflicting_total", "counter", "Events kept and not counted.", [("", counts.conflicts)]),
         ("commits_total", "counter", "Transactions.", [("", counts.commits)]),
         ("commit_seconds_total", "counter", "Time spent in transactions.", [("", round(counts.commit_s, 6))]),
         ("commit_failures_total", "counter", "Transactions that the database refused.", [("", counts.failures)]),

@@ -6,6 +6,7 @@ from typing import Any
 
 from stemphony import __version__
 from stemphony.monitor.intake import limits
+from stemphony.monitor.intake.judgement import Held
 from stemphony.monitor.state import State
 
 
@@ -104,6 +105,8 @@ _SIMULATION = _object(
         "version": {"type": "string"},
         "events": _COUNT,
         "revision": _COUNT,
+        "owner": {"type": "string", "description": "the credential that sent START_SIMULATION"},
+        "conflicts": {**_COUNT, "description": "events that are kept and not counted"},
         "parameters": {"type": "object", "additionalProperties": {"type": "string"}},
     }
 )
@@ -123,9 +126,15 @@ _STORED_EVENT = _object(
     {
         "row": {"type": "integer"},
         "received": _TIME,
+        "sender": {"type": "string", "description": "the credential of its request"},
+        "held": {"enum": ["", *Held], "description": "why it is kept and not counted; empty if it counts"},
         "event": {"type": "object", "description": "The event as sent, with secrets hidden"},
     }
 )
+
+
+_RECEIPT = _object({"stored": _COUNT, "duplicates": _COUNT})
+_RECEIPT["properties"]["conflicts"] = {**_COUNT, "description": "stored events that are not counted"}
 
 
 def description() -> dict[str, Any]:
@@ -137,7 +146,7 @@ def description() -> dict[str, Any]:
         "components": {
             "schemas": {
                 "Event": _EVENT,
-                "Receipt": _object({"stored": _COUNT, "duplicates": _COUNT}),
+                "Receipt": _RECEIPT,
                 "Error": _object({"error": {"type": "string"}}),
                 "Simulation": _SIMULATION,
             },

@@ -13,6 +13,7 @@ from flask import Blueprint, Response, render_template, request
 
 from stemphony.monitor.database import images, pairs, simulations, timeline
 from stemphony.monitor.intake.incoming import Refused
+from stemphony.monitor.intake.judgement import REASONS
 from stemphony.monitor.intake.limits import MAX_INDEX, MAX_TEXT_CHARACTERS
 from stemphony.monitor.records import SimulationSummary
 from stemphony.monitor.state import State
@@ -181,6 +182,7 @@ def _one(services: Services, row: int) -> dict[str, Any]:
         name = timeline.result_name(connection, summary)
         working = pairs.running_pairs(connection, summary)
         previews = images.listed(connection, row)
+        conflicts = timeline.held_events(connection, summary)
         latest = timeline.events(connection, row, most=SHORT_TIMELINE)
     return {
         "summary": summary,
@@ -189,6 +191,7 @@ def _one(services: Services, row: int) -> dict[str, Any]:
         "working": working,
         "previews": previews,
         "timeline": latest,
+        "conflicts": conflicts,
         **_words(now, name),
     }
 
@@ -198,6 +201,7 @@ def _words(now: float, result_name: str = "") -> dict[str, Any]:
         "moment": lambda seconds: views.moment(seconds, now),
         "nm": nanometres,
         "time_span": time_span,
+        "reasons": REASONS,
         "command": partial(views.rerun_command, result_name),
         "result_name": result_name,
         "link_with": _link_with,

@@ -45,7 +45,7 @@ def moment(seconds: float, now: float) -> Moment:
 
 
 _SHOWN_AS_STORED: Final = (
-    "row", "uid", "run", "num_threads", "num_processors", "num_never_ran", "version", "events",
+    "row", "uid", "run", "num_threads", "num_processors", "num_never_ran", "version", "events", "owner", "held",
 )  # fmt: skip
 
 
@@ -131,12 +131,15 @@ class PairGrid:
         CSS class for the size of the cells.
     left_out : int
         Number of cells beyond `MAX_CELLS` or `MAX_ROWS`, which are not drawn.
+    beyond : int
+        Number of cells whose configuration is beyond the announced number. They are not drawn either.
     """
 
     html: Markup
     shape: str
     size: str
     left_out: int
+    beyond: int
 
 
 def grid(
@@ -152,10 +155,14 @@ def grid(
         As `pairs.cells` returns them.
     """
     by_row: dict[str, dict[int, tuple[str, int, int]]] = {}
-    columns = simulation.num_configurations
+    columns, beyond = simulation.num_configurations, 0
+    if not columns:
+        columns = max((configuration + 1 for _, configuration, *_ in cells), default=0)
     for key, configuration, letter, percent, attempt in cells:
-        by_row.setdefault(key, {})[configuration] = (letter, percent, attempt)
-        columns = max(columns, configuration + 1)
+        if configuration < columns:
+            by_row.setdefault(key, {})[configuration] = (letter, percent, attempt)
+        else:
+            beyond += 1
     rows = [(entry.key, nanometres(entry.defocus, entry.index)) for entry in defoci]
     rows += [("", "not started")] * max(0, simulation.num_defoci - len(rows))
     drawn = min(len(rows), MAX_ROWS, MAX_CELLS // columns if columns else 0)
@@ -165,7 +172,7 @@ def grid(
     ]
     size = "large" if columns <= LARGE_CELLS else "medium" if columns <= MEDIUM_CELLS else "small"
     shape = f"{columns}:{drawn}:" + ",".join(key for key, _ in rows[:drawn])
-    return PairGrid(Markup("".join(parts)), shape, size, (len(rows) - drawn) * columns)
+    return PairGrid(Markup("".join(parts)), shape, size, (len(rows) - drawn) * columns, beyond)
 
 
 def _row(key: str, name: str, columns: int, cells: dict[int, tuple[str, int, int]], first: bool) -> str:

@@ -1,0 +1,92 @@
+"""Events that are in the database already: read them again, and change whether they count."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from sqlalchemy import Connection, func, select, update
+
+from stemphony.monitor.database import schema
+from stemphony.monitor.intake.incoming import read_stored
+from stemphony.monitor.intake.judgement import Held
+from stemphony.monitor.records import IncomingEvent, event_key, held_key
+
+KEYS_PER_QUESTION: Final = 500
+"""Keys in one query for duplicates. SQLite limits the number of bound values."""
+
+ANY_CONTENT: Final = b""
+"""Content of an event that an earlier version stored. It counts as equal to any other."""
+
+_EVENTS_AT_ONCE: Final = 2000
+
+
+def contents_of(connection: Connection, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+    """Return the contents of those events that the database has, by key."""
+    wanted, table = list(dict.fromkeys(keys)), schema.EVENT
+    found: dict[bytes, bytes] = {}
+    for start in range(0, len(wanted), KEYS_PER_QUESTION):
+        part = wanted[start : start + KEYS_PER_QUESTION]
+        question = select(table.c.key, table.c.content).where(table.c.key.in_(part))
+        found |= {bytes(key): bytes(content or ANY_CONTENT) for key, content in connection.execute(question)}
+    return found
+
+
+def events_of(connection: Connection, simulation: int) -> Iterator[Any]:
+    """Give the rows of a simulation's events in the order of arrival. The caller may change them meanwhile."""
+    table, last = schema.EVENT, 0
+    while True:
+        question = select(table).where(table.c.simulation == simulation, table.c.row > last).order_by(table.c.row)
+        found = connection.execute(question.limit(_EVENTS_AT_ONCE)).mappings().all()
+        yield from found
+        if len(found) < _EVENTS_AT_ONCE:
+            return
+        last = found[-1]["row"]
+
+
+def event_of(stored: Any, uid: str) -> IncomingEvent:
+    """Return a stored event as it was when it arrived, as an event of the simulation `uid`.
+
+    Raises
+    ------
+    Refused
+        An earlier version took it, and this one would refuse it.
+    """
+    event = read_stored(stored["body"], stored["received"], stored["event_id"], stored["sender"])
+    return dataclasses.replace(
+        event, simulation=uid, key=event_key(uid, stored["event_id"]), run=stored["run"],
+        content=bytes(stored["content"]) if stored["content"] else event.content,
+    )  # fmt: skip
+
+
+def hold(connection: Connection, stored: Any, uid: str, reason: Held) -> bool:
+    """Stop counting one event. Return False if the same one is held already, so that this one is deleted."""
+    table, key = schema.EVENT, held_key(event_of(stored, uid))
+    here = table.c.row == stored["row"]
+    if contents_of(connection, [key]):
+        connection.execute(table.delete().where(here))
+        return False
+    connection.execute(update(table).where(here).values(held=reason, key=key))
+    return True
+
+
+def note_reason(connection: Connection, stored: Any, reason: str) -> None:
+    """Give an event another reason why it does not count. Its key stays."""
+    connection.execute(update(schema.EVENT).where(schema.EVENT.c.row == stored["row"]).values(held=reason))
+
+
+def count(connection: Connection, stored: Any, uid: str) -> bool:
+    """Count one held event from now on. Return False if another event with its id is counted."""
+    table, key = schema.EVENT, event_key(uid, stored["event_id"])
+    if contents_of(connection, [key]):
+        return False
+    connection.execute(update(table).where(table.c.row == stored["row"]).values(held="", key=key))
+    return True
+
+
+def number_held(connection: Connection, simulation: int) -> int:
+    """Return how many events of a simulation are kept and not counted."""
+    table = schema.EVENT.c
+    question = select(func.count()).where(table.simulation == simulation, table.held != "")
+    return int(connection.execute(question).scalar() or 0)

@@ -1,0 +1,189 @@
+"""What operators do to one simulation: repair, share, give, move, delete. Each change is noted in the audit.
+
+The commands work beside a running monitor. They write in transactions of their own, and the monitor reads its
+summaries again when the audit has a new entry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import Connection, delete, select, update
+from sqlalchemy.exc import DBAPIError
+
+from stemphony.errors import MonitorError
+from stemphony.monitor.database import audit, credentials, schema, simulations
+from stemphony.monitor.database.connection import Database, reason
+from stemphony.monitor.database.credentials import Role
+from stemphony.monitor.database.upsert import insert
+from stemphony.monitor.intake import limits, retention, stored_events
+from stemphony.monitor.intake.event_store import EventStore
+from stemphony.monitor.intake.judgement import Held
+from stemphony.monitor.intake.summary_cache import SummaryCache
+from stemphony.monitor.records import SimulationSummary
+
+
+@contextlib.contextmanager
+def _writing(database: Database) -> Iterator[tuple[Connection, SummaryCache, EventStore]]:
+    try:
+        with database.writer.begin() as connection:
+            audit.share_with_operators(connection)
+            cache = SummaryCache(connection, database)
+            yield connection, cache, EventStore(cache)
+    except DBAPIError as error:
+        raise MonitorError(f"{database.name} cannot be changed: {reason(error)}. Try again.") from None
+
+
+def find(connection: Connection, which: str) -> SimulationSummary:
+    """Return the simulation of a row or an id.
+
+    Raises
+    ------
+    MonitorError
+        There is none.
+    """
+    table = schema.SIMULATION
+    row = connection.execute(select(table.c.row).where(table.c.uid == which)).scalar()
+    if row is None and which.isascii() and which.isdigit() and len(which) < 16:
+        row = int(which)
+    found = simulations.simulation(connection, row) if row is not None else None
+    if found is None:
+        raise MonitorError(
+            f"simulation {which!r}: there is none. Give its id, or the number at the end of its page's address."
+        )
+    return found
+
+
+def repair(database: Database, which: str, reject: Sequence[int] = ()) -> SimulationSummary:
+    """Decide again which events of a simulation count, and make its summaries again.
+
+    Parameters
+    ----------
+    reject : sequence of int
+        Rows of events that must not count, whatever else is decided.
+
+    Raises
+    ------
+    MonitorError
+        There is no such simulation or event.
+    """
+    with _writing(database) as (connection, cache, store):
+        simulation = find(connection, which)
+        for row in reject:
+            table = schema.EVENT
+            here = table.c.row == row, table.c.simulation == simulation.row
+            stored = connection.execute(select(table).where(*here)).mappings().first()
+            if stored is None:
+                raise MonitorError(f"event {row}: simulation {which} has none of this number. `show` lists them.")
+            if stored["held"]:
+                stored_events.note_reason(connection, stored, Held.REJECTED)
+            else:
+                stored_events.hold(connection, stored, simulation.uid, Held.REJECTED)
+        details = f"rejected {', '.join(map(str, reject))}" if reject else ""
+        audit.note(connection, time.time(), "repair", simulation.uid, details)
+        return _decide_again(connection, cache, store, simulation)
+
+
+def share(database: Database, which: str, name: str, is_shared: bool = True) -> SimulationSummary:
+    """Let another credential send events of a simulation, or no longer."""
+    with _writing(database) as (connection, cache, store):
+        simulation = find(connection, which)
+        _require_writer(connection, name, is_shared)
+        others = [other for other in simulation.shared if other != name]
+        simulation.shared = [*others, name] if is_shared else others
+        audit.note(connection, time.time(), "share" if is_shared else "unshare", simulation.uid, name)
+        return _decide_again(connection, cache, store, simulation)
+
+
+def give(database: Database, which: str, name: str) -> SimulationSummary:
+    """Make a simulation belong to another credential."""
+    with _writing(database) as (connection, cache, store):
+        simulation = find(connection, which)
+        _require_writer(connection, name)
+        audit.note(connection, time.time(), "give", simulation.uid, f"from {simulation.owner or 'nobody'} to {name}")
+        simulation.owner = name
+        return _decide_again(connection, cache, store, simulation)
+
+
+def move(database: Database, which: str, sender: str, target: str) -> SimulationSummary:
+    """Move the events of one sender, present and future ones, to a simulation of their own. Return that one.
+
+    Parameters
+    ----------
+    target : str
+        Its id. Empty: the id of the old one with the name of the sender.
+
+    Raises
+    ------
+    MonitorError
+        The sender owns the simulation or has sent nothing, or the new id is not allowed.
+    """
+    with _writing(database) as (connection, cache, store):
+        simulation = find(connection, which)
+        if sender == simulation.owner:
+            raise MonitorError(f"move: {which} belongs to {sender}. Use `give` first, or name another sender.")
+        uid = target or f"{simulation.uid}@{sender}"
+        if uid == simulation.uid or len(uid) > limits.MAX_NAME_CHARACTERS:
+            raise MonitorError(f"move: {uid!r} cannot be the new id. Give another one by --to.")
+        new = cache.simulation(connection, uid)
+        cache.changed(new)
+        cache.flush(connection)
+        table = schema.EVENT
+        own = table.c.simulation == simulation.row, table.c.sender == sender
+        rows = connection.execute(select(table).where(*own).order_by(table.c.row)).mappings().all()
+        if not rows:
+            raise MonitorError(f"move: {sender} has sent no event of {which}. `show` lists the senders.")
+        for stored in rows:
+            connection.execute(update(table).where(table.c.row == stored["row"]).values(simulation=new.row))
+            if stored["held"]:
+                if not stored_events.count(connection, stored, uid):
+                    stored_events.note_reason(connection, stored, Held.CONTENT)
+            else:
+                stored_events.hold(connection, stored, uid, Held.EARLY)
+        moved = insert(database, schema.MOVED).values(uid=simulation.uid, sender=sender, target=uid)
+        connection.execute(moved.on_conflict_do_update(index_elements=["uid", "sender"], set_={"target": uid}))
+        new.owner = sender
+        new.first_received, new.last_received = rows[0]["received"], rows[-1]["received"]
+        audit.note(connection, time.time(), "move", simulation.uid, f"{len(rows)} events of {sender} to {uid}")
+        _decide_again(connection, cache, store, simulation)
+        return _decide_again(connection, cache, store, new)
+
+
+def delete_simulation(database: Database, which: str) -> int:
+    """Delete a simulation with all its events, in portions. Return the number of events."""
+    with _writing(database) as (connection, _, _):
+        simulation = find(connection, which)
+        audit.note(connection, time.time(), "delete", simulation.uid, f"{simulation.events} events")
+    number = 0
+    while True:
+        with _writing(database) as (connection, _, _):
+            deleted = retention.delete_events(simulation.row, connection)
+            number += deleted
+            if deleted:
+                continue
+            retention.delete_summary(simulation.row, connection)
+            connection.execute(delete(schema.MOVED).where(schema.MOVED.c.uid == simulation.uid))
+            audit.note(connection, time.time(), "deleted", simulation.uid, f"{number} events")
+            return number
+
+
+def _decide_again(
+    connection: Connection, cache: SummaryCache, store: EventStore, simulation: SimulationSummary
+) -> SimulationSummary:
+    """Hold what credentials sent that may not, then judge all events in the order of arrival."""
+    if simulation.owner:
+        for stored in stored_events.events_of(connection, simulation.row):
+            if not stored["held"] and not simulation.takes_from(stored["sender"]):
+                stored_events.hold(connection, stored, simulation.uid, Held.SENDER)
+    made = store.rebuild(connection, simulation, judge_again=True)
+    cache.flush(connection)
+    return made
+
+
+def _require_writer(connection: Connection, name: str, must_exist: bool = True) -> None:
+    writers = {entry.name for entry in credentials.listed(connection) if entry.role is Role.WRITER}
+    if must_exist and name not in writers:
+        known = ", ".join(sorted(writers)) or "none"
+        raise MonitorError(f"{name!r} is not the name of a writer. Writers: {known}.")

@@ -1,0 +1,156 @@
+"""`stemphony monitor simulation`: look at one simulation of a monitor, and put it in order."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from stemphony.errors import MonitorError
+
+LISTED_HELD: Final = 50
+"""`show` lists at most this many events that are kept and not counted."""
+
+
+def add_parser(actions: Any, shared: argparse.ArgumentParser) -> None:
+    """Register `simulation` and its actions.
+
+    Parameters
+    ----------
+    actions : argparse action
+        Takes the parsers of the actions of `stemphony monitor`.
+    shared : argparse.ArgumentParser
+        Has `--db`.
+    """
+    simulation = actions.add_parser(
+        "simulation", help="look at one simulation, repair, share, give, move or delete it",
+        description="Look at one simulation, and put it in order. Works beside a running monitor. docs/monitor.md"
+        " explains when.",
+    )  # fmt: skip
+    own = simulation.add_subparsers(required=True, metavar="ACTION")
+
+    def action(name: str, run: Any, what: str, has_simulation: bool = True) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = own.add_parser(name, parents=[shared], help=what, description=what)
+        parser.set_defaults(command=run)
+        if has_simulation:
+            parser.add_argument("simulation", metavar="SIMULATION", help="id, or the number in its page's address")
+        return parser
+
+    action("show", _show, "show state, owner, senders, and events that are kept and not counted")
+    repair = action("repair", _repair, "decide again which events count, and compute state and grid again")
+    repair.add_argument(
+        "--reject",
+        type=int,
+        action="append",
+        default=[],
+        metavar="EVENT",
+        help="an event that must not count",
+    )
+    share = action("share", _share, "let another credential send events of it")
+    share.add_argument("name", metavar="NAME")
+    share.add_argument("--stop", action="store_true", help="no longer let it")
+    action("give", _give, "make it belong to another credential").add_argument("name", metavar="NAME")
+    move = action("move", _move, "move what one credential sends to a simulation of its own")
+    move.add_argument("--sender", required=True, metavar="NAME", help="the credential")
+    move.add_argument("--to", default="", metavar="ID", help="id of the new simulation (default: ID@NAME)")
+    remove = action("delete", _delete, "delete it with all its events")
+    remove.add_argument("--yes", action="store_true", help="really delete it")
+    action("log", _log, "list what operators changed", has_simulation=False)
+
+
+def _open(parsed: argparse.Namespace) -> Any:
+    from stemphony.monitor.command import require_packages
+    from stemphony.monitor.database.connection import Database
+
+    require_packages()
+    database = Database.open(getattr(parsed, "db", None), create=False)
+    try:
+        # A running monitor of an earlier version could not use a newer schema.
+        database.require_present_schema()
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(max(0.0, seconds)))
+
+
+def _show(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from stemphony.monitor import operators
+    from stemphony.monitor.database import audit, timeline
+    from stemphony.monitor.intake.judgement import REASONS
+    from stemphony.monitor.state import finished_of, pairs_of, state_of
+
+    with _open(parsed) as database, database.reader.begin() as connection:
+        found = operators.find(connection, parsed.simulation)
+        print(f"{found.title or 'no title'}\nid         {found.uid}\nnumber     {found.row}")
+        print(f"state      {state_of(found, time.time()).value}, run {found.run}")
+        print(f"finished   {finished_of(found)} of {pairs_of(found)} configurations")
+        print(f"owner      {found.owner or 'none'}{', shared with ' + ', '.join(found.shared) if found.shared else ''}")
+        print(f"events     {found.events}, the last one {_moment(found.last_received)}")
+        for entry in timeline.held_events(connection, found):
+            print(f"not counted: {entry.number} of {entry.sender or 'no credential'}: {REASONS[entry.reason]}")
+        for event in timeline.events(connection, found.row, held=True, all_of_them=True, most=LISTED_HELD):
+            where = f" {event.job} attempt {event.attempt}" if event.job else ""
+            print(f"  event {event.row}  {_moment(event.time)}  {event.name} run {event.run}{where}  {event.sender}")
+        for done in audit.listed(connection, found.uid):
+            print(f"{_moment(done.time)}  {done.operator}: {done.action} {done.details}".rstrip())
+    return 0
+
+
+def _said(found: Any) -> int:
+    held = f", {found.held} kept and not counted" if found.held else ""
+    print(f"{found.uid}: owner {found.owner or 'none'}, run {found.run}, {found.events} events count{held}")
+    return 0
+
+
+def _repair(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from stemphony.monitor import operators
+
+    with _open(parsed) as database:
+        return _said(operators.repair(database, parsed.simulation, parsed.reject))
+
+
+def _share(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from stemphony.monitor import operators
+
+    with _open(parsed) as database:
+        return _said(operators.share(database, parsed.simulation, parsed.name, not parsed.stop))
+
+
+def _give(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from stemphony.monitor import operators
+
+    with _open(parsed) as database:
+        return _said(operators.give(database, parsed.simulation, parsed.name))
+
+
+def _move(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from stemphony.monitor import operators
+
+    with _open(parsed) as database:
+        return _said(operators.move(database, parsed.simulation, parsed.sender, parsed.to))
+
+
+def _delete(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from stemphony.monitor import operators
+
+    with _open(parsed) as database:
+        with database.reader.begin() as connection:
+            found = operators.find(connection, parsed.simulation)
+        if not parsed.yes:
+            raise MonitorError(f"delete: {found.uid} has {found.events} events. Add --yes to delete all of them.")
+        print(f"deleted {found.uid} with {operators.delete_simulation(database, parsed.simulation)} events")
+    return 0
+
+
+def _log(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from stemphony.monitor.database import audit
+
+    with _open(parsed) as database, database.reader.begin() as connection:
+        for done in audit.listed(connection):
+            print(f"{_moment(done.time)}  {done.operator}: {done.action} {done.uid} {done.details}".rstrip())
+    return 0
