@@ -1,14 +1,15 @@
 """The receiver of status events and its pages: `stemphony monitor`.
 
-- command, simulation_command: the command lines. They load Flask and SQLAlchemy only when a command of the monitor runs.
+- command, simulation_command: the command lines. They load Flask and SQLAlchemy only when one of them runs.
 - server: from options to a process that serves. demonstration: `stemphony monitor demo`.
-- operators: what `stemphony monitor simulation` does.
-- web/: application (admission, headers, routes of events), pages, views, api, openapi, metrics, gate, rate_limit, queries,
-  responses, services, png.
+- web/: application (admission, headers, routes of events), lanes (threads and connections), pages, views, api,
+  openapi, metrics, gate, rate_limit, queries, responses, bounds (lengths of answers), services, png.
 - notify/: notifier, messenger (one target), delivery (one try), exchange (HTTP and SMTP), notice, targets.
-- intake/: incoming (JSON → checked events), limits, judgement (which events count), writer (the one thread that writes),
-  event_store, stored_events, summaries (what an event changes), summary_cache, preview, retention.
-- database/: schema, migrations, connection, upsert, credentials, audit, backup, simulations, pairs, timeline, images, outbox.
+- intake/: incoming (JSON → checked events), limits, judgement (which events count), writer (the one thread that
+  writes), event_store, stored_events, summaries (what an event changes), summary_cache, preview, retention,
+  operators (what `stemphony monitor simulation` does).
+- database/: schema, migrations, connection, upsert, credentials, audit, backup, simulations, pairs, timeline, images,
+  outbox.
 - state: running, stale, failed, cancelled, finished; progress, rate, time of the end.
 - records: what these rooms hand to each other. words: numbers as people read them. static, templates.
 

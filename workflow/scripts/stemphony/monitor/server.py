@@ -14,14 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
-
-import waitress.server
+from typing import Final
 
 from stemphony.errors import MonitorError
 from stemphony.monitor.database.connection import Database
 from stemphony.monitor.database.credentials import Credential, Role
-from stemphony.monitor.intake import limits
 from stemphony.monitor.intake.retention import Retention
 from stemphony.monitor.intake.writer import Writer
 from stemphony.monitor.notify.notifier import Notifier
@@ -29,17 +26,12 @@ from stemphony.monitor.notify.targets import Settings
 from stemphony.monitor.state import STALE_AFTER_S
 from stemphony.monitor.web.application import make_application
 from stemphony.monitor.web.gate import Gate
+from stemphony.monitor.web.lanes import make_server
 from stemphony.monitor.web.rate_limit import REQUESTS_PER_S, RateLimit
 from stemphony.monitor.web.services import Services
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8000
-THREADS: Final = 16
-"""Threads that answer requests.
-
-A request with events waits for the disk, and with more threads more share one commit.
-"""
-
 CONNECTIONS: Final = 5000
 """Connections at once. A job that reports every few seconds holds one. Further clients wait for a free one."""
 
@@ -102,7 +94,9 @@ class Monitor:
             self.database, self.writer, gate, RateLimit(options.requests_per_s), options.stale_after_s,
             frozenset(hosts), say=say,
         )  # fmt: skip
-        self._server = _server(listener, make_application(self.services), _room_for_connections(say))
+        self._server = make_server(
+            listener, make_application(self.services), _room_for_connections(say), SILENT_CONNECTION_S
+        )
         self._closing = threading.Lock()
         self._closed = False
         self.url = f"http://{_shown(options.host)}:{self.port}/"
@@ -233,16 +227,3 @@ def _room_for_connections(say: Callable[[str], None]) -> int:
         " more jobs report to it, raise its hard limit (`ulimit -Hn`, or LimitNOFILE of its service)."
     )
     return room
-
-
-def _server(listener: socket.socket, application: Any, connections: int) -> Any:
-    return waitress.server.create_server(
-        application, sockets=[listener], threads=THREADS, connection_limit=connections,
-        # select cannot handle descriptors above 1023.
-        asyncore_use_poll=True,
-        channel_timeout=SILENT_CONNECTION_S, cleanup_interval=5, ident="stemphony",
-        max_request_body_size=limits.MAX_BODY_BYTES, max_request_header_size=32_768,
-        # Bodies stay in memory, so that a full disk does not prevent an answer.
-        inbuf_overflow=2 * limits.MAX_BODY_BYTES, outbuf_overflow=64 * limits.MAX_BODY_BYTES,
-        clear_untrusted_proxy_headers=True,
-    )  # fmt: skip

@@ -79,8 +79,8 @@ def _moment(seconds: float) -> str:
 
 
 def _show(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    from stemphony.monitor import operators
     from stemphony.monitor.database import audit, timeline
+    from stemphony.monitor.intake import operators
     from stemphony.monitor.intake.judgement import REASONS
     from stemphony.monitor.state import finished_of, pairs_of, state_of
 
@@ -108,35 +108,35 @@ def _said(found: Any) -> int:
 
 
 def _repair(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    from stemphony.monitor import operators
+    from stemphony.monitor.intake import operators
 
     with _open(parsed) as database:
         return _said(operators.repair(database, parsed.simulation, parsed.reject))
 
 
 def _share(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    from stemphony.monitor import operators
+    from stemphony.monitor.intake import operators
 
     with _open(parsed) as database:
         return _said(operators.share(database, parsed.simulation, parsed.name, not parsed.stop))
 
 
 def _give(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    from stemphony.monitor import operators
+    from stemphony.monitor.intake import operators
 
     with _open(parsed) as database:
         return _said(operators.give(database, parsed.simulation, parsed.name))
 
 
 def _move(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    from stemphony.monitor import operators
+    from stemphony.monitor.intake import operators
 
     with _open(parsed) as database:
         return _said(operators.move(database, parsed.simulation, parsed.sender, parsed.to))
 
 
 def _delete(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    from stemphony.monitor import operators
+    from stemphony.monitor.intake import operators
 
     with _open(parsed) as database:
         with database.reader.begin() as connection:

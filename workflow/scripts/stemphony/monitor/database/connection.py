@@ -23,13 +23,22 @@ from stemphony.monitor.database import migrations
 DATABASE_VARIABLE: Final = "STEMPHONY_MONITOR_DB"
 """Environment variable with the URL of the database. A password in it does not appear in the list of processes."""
 
-BUSY_TIMEOUT_S: Final = 10
-"""SQLite waits this long for a lock of another process, such as `stemphony monitor token` [s]."""
+BUSY_TIMEOUT_S: Final = 2
+"""A statement waits this long for a lock of another process, such as `stemphony monitor token` [s].
+
+Less than the 5 s after which a sender gives up, so that it gets status 503.
+"""
+
+STATEMENT_S: Final = 10
+"""PostgreSQL ends a question that takes longer than this [s]."""
+
+FREE_CONNECTION_S: Final = 2
+"""A request waits this long for a free connection for reading [s]."""
 
 CONNECT_TIMEOUT_S: Final = 5
 """A connection to PostgreSQL may take this long [s]. A URL with its own `connect_timeout` overrides it."""
 
-READERS: Final = 8
+READERS: Final = 12
 """Connections for reading."""
 
 _LOCK_NUMBER: Final = 0x5354454D
@@ -341,9 +350,20 @@ def _engine(url: URL, connections: int, begin: str) -> Engine:
         # The lock ends with the connection for writing, so this one is not recycled.
         recycle = 1800 if connections > 1 else -1
         limit = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT_S}
-        return create_engine(
-            url, pool_size=connections, max_overflow=0, pool_pre_ping=True, pool_recycle=recycle, connect_args=limit
-        )
+        engine = create_engine(
+            url, pool_size=connections, max_overflow=0, pool_pre_ping=True, pool_recycle=recycle, connect_args=limit,
+            pool_timeout=FREE_CONNECTION_S,
+        )  # fmt: skip
+
+        def limit_waits(connection: Any, _record: Any) -> None:
+            connection.execute(f"SET lock_timeout = '{BUSY_TIMEOUT_S}s'")
+            if connections > 1:
+                # A change of the schema, through the connection for writing, may take longer.
+                connection.execute(f"SET statement_timeout = '{STATEMENT_S}s'")
+            connection.commit()
+
+        _listen(engine, "connect", limit_waits)
+        return engine
     file = Path(str(url.database))
     known = _identity(file)
 
@@ -367,7 +387,9 @@ def _engine(url: URL, connections: int, begin: str) -> Engine:
         require_file()
         connection.exec_driver_sql(begin)
 
-    engine = create_engine(url, pool_size=connections, max_overflow=0, creator=make)
+    engine = create_engine(
+        url, pool_size=connections, max_overflow=0, creator=make, pool_timeout=FREE_CONNECTION_S
+    )  # fmt: skip
     _listen(engine, "connect", connect)
     _listen(engine, "begin", start)
     return engine

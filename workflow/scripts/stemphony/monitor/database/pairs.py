@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, and_, func, select
+from sqlalchemy import Connection, Select, and_, func, or_, select
 
 from stemphony.monitor.database import schema
 from stemphony.monitor.records import FAILED, RUNNING, SimulationSummary
@@ -61,16 +61,35 @@ def defoci(connection: Connection, simulation: int) -> list[Defocus]:
 
 
 def cells(
-    connection: Connection, simulation: SimulationSummary, since: int = 0
+    connection: Connection,
+    simulation: SimulationSummary,
+    since: int = 0,
+    after: tuple[str, int] | None = None,
+    most: int | None = None,
 ) -> list[tuple[str, int, str, int, int]]:
-    """Return the pairs that changed after a revision: defocus key, configuration, letter, percent, attempt."""
+    """Return pairs by defocus key and configuration: defocus key, configuration, letter, percent, attempt.
+
+    Parameters
+    ----------
+    since : int
+        Only pairs that changed after this revision.
+    after : (str, int) or None
+        Only pairs behind this one: its defocus key and configuration.
+    most : int or None
+        Length of the list at most.
+    """
     columns = schema.PAIR.c
     question = select(
         columns.defocus_key, columns.configuration, columns.state, columns.progress, columns.attempt, columns.run
     ).where(columns.simulation == simulation.row)
     if since:
         question = question.where(columns.revision > since)
+    if after is not None:
+        same_defocus = and_(columns.defocus_key == after[0], columns.configuration > after[1])
+        question = question.where(or_(columns.defocus_key > after[0], same_defocus))
     question = question.order_by(columns.defocus_key, columns.configuration)
+    if most is not None:
+        question = question.limit(most)
     return [
         (key, configuration, LETTERS[cell_state(state, run, simulation)], int(100 * progress + 1e-9), attempt)
         for key, configuration, state, progress, attempt, run in connection.execute(question)

@@ -17,7 +17,8 @@ PER_PAGE: Final = 200
 
 PARAMETER_NAMES: Final = 30
 PARAMETER_VALUES: Final = 50
-"""The filters offer this many names, and this many values of each. Longer lists do not fit on a page."""
+CHOICE_CHARACTERS: Final = 60
+"""The filters offer this many names, this many values of each, and names and values of at most this length."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,11 @@ def parameter_choices(connection: Connection) -> dict[str, list[str]]:
     table = schema.PARAMETER
     question = (
         select(table.c.name, table.c.value, func.count().label("number"))
-        .where(table.c.value != HIDDEN)
+        .where(
+            table.c.value != HIDDEN,
+            func.length(table.c.value) <= CHOICE_CHARACTERS,
+            func.length(table.c.name) <= CHOICE_CHARACTERS,
+        )
         .group_by(table.c.name, table.c.value)
         .order_by(func.count().desc())
         .limit(PARAMETER_NAMES * PARAMETER_VALUES)

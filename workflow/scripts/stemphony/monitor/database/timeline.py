@@ -40,6 +40,8 @@ class TimelineEvent:
     message: str = ""
     progress: float | None = None
     body: dict[str, Any] = field(default_factory=dict)
+    size: int = 0
+    """Length of the stored event [bytes]."""
 
 
 def events(
@@ -93,6 +95,7 @@ def _event(row: Mapping[Any, Any], body: dict[str, Any]) -> TimelineEvent:
         message=clean_text(message) if isinstance(message, str) else "",
         progress=float(progress) if isinstance(progress, int | float) and 0 <= progress <= 1 else None,
         body=body,
+        size=len(row["body"]),
     )
 
 

@@ -91,7 +91,9 @@ class EventStore:
                 fates.append(Fate.DUPLICATE)
                 continue
             event = in_its_run(simulation, event)
-            reason = Held.CONTENT if counted is not None else self._judge(connection, simulation, event)
+            reason = self._judge(connection, simulation, event)
+            if counted is not None and reason != Held.SENDER:
+                reason = Held.CONTENT
             if not reason and self._needs_order(simulation, event):
                 _insert(connection, rows)
                 simulation = self._put_in_order(connection, simulation, event)

@@ -28,8 +28,20 @@ from stemphony.monitor.records import IncomingEvent, SimulationSummary
 GROUP_EVENTS: Final = 2000
 """Events of one transaction at most. A single batch is not divided, even if it is larger."""
 
-ANSWER_DEADLINE_S: Final = 20.0
-"""A request waits this long for its commit [s]. If the commit comes later, the sender's next try is a duplicate."""
+ANSWER_DEADLINE_S: Final = 4.0
+"""A request waits this long for its commit [s], less than a sender waits for an answer.
+
+If the commit comes later, the sender's next try is a duplicate.
+"""
+
+TROUBLED_DEADLINE_S: Final = 0.25
+"""The same while the database does not answer [s]. Many senders share the threads, and all must hear it in time."""
+
+ACTION_DEADLINE_S: Final = 30.0
+"""Another action of the monitor itself waits this long [s]."""
+
+STUCK_S: Final = 3.0
+"""A transaction that takes longer than this [s] means that the database does not answer."""
 
 LOOK_S: Final = 5.0
 """After this time without events [s] the thread checks that the database is there and still locked by this monitor."""
@@ -112,6 +124,7 @@ class Writer:
         self._said_at = 0.0
         self._tasks: queue.Queue[_Task | None] = queue.Queue(_QUEUE)
         self._closed = threading.Event()
+        self._begun: float | None = None
         self._is_away = self._is_displaced = self._is_reached = False
         with database.writer.begin() as connection:
             audit.share_with_operators(connection)
@@ -123,8 +136,10 @@ class Writer:
 
     @property
     def is_well(self) -> bool:
-        """Whether the thread lives and its last transaction succeeded."""
-        return self._thread.is_alive() and not self.counts.trouble
+        """Whether the thread lives, its last transaction succeeded, and no present one takes long."""
+        begun = self._begun
+        is_stuck = begun is not None and time.monotonic() - begun > STUCK_S
+        return self._thread.is_alive() and not self.counts.trouble and not is_stuck
 
     @property
     def is_displaced(self) -> bool:
@@ -166,17 +181,19 @@ class Writer:
         if not self._closed.is_set():
             self._closed.set()
             self._tasks.put(None)
-            self._thread.join(ANSWER_DEADLINE_S)
+            self._thread.join(ACTION_DEADLINE_S)
 
     def _wait_for(self, task: _Task) -> Any:
         if self._closed.is_set():
             raise NotStored("the monitor is stopping")
+        patience = ANSWER_DEADLINE_S if self.is_well else TROUBLED_DEADLINE_S
+        until = time.monotonic() + (patience if task.action is None else ACTION_DEADLINE_S)
         try:
-            self._tasks.put(task, timeout=ANSWER_DEADLINE_S)
+            self._tasks.put(task, timeout=max(0.0, until - time.monotonic()))
         except queue.Full:
-            raise NotStored("the database is too slow") from None
-        if not task.done.wait(ANSWER_DEADLINE_S):
-            raise NotStored("the database is too slow")
+            raise NotStored(self.counts.trouble or "the database is too slow") from None
+        if not task.done.wait(max(0.0, until - time.monotonic())):
+            raise NotStored(self.counts.trouble or "the database is too slow")
         if task.error is not None:
             raise task.error
         return task.result
@@ -226,6 +243,15 @@ class Writer:
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[Connection]:
         self._is_reached = False
+        self._begun = time.monotonic()
+        try:
+            with self._begin() as connection:
+                yield connection
+        finally:
+            self._begun = None
+
+    @contextlib.contextmanager
+    def _begin(self) -> Iterator[Connection]:
         with self._database.writer.begin() as connection:
             self._is_reached = True
             if self._connections != self._database.writer_connections:

@@ -10,8 +10,14 @@ from flask import Blueprint, Response
 from stemphony.monitor.database import pairs, simulations, timeline
 from stemphony.monitor.records import SimulationSummary
 from stemphony.monitor.state import finished_of, outlook_of, progress_of, state_of
-from stemphony.monitor.web import metrics, openapi
-from stemphony.monitor.web.queries import filter_of_request, flag_of_request, number_of_request, simulation_of_request
+from stemphony.monitor.web import bounds, metrics, openapi
+from stemphony.monitor.web.queries import (
+    filter_of_request,
+    flag_of_request,
+    number_of_request,
+    place_of_request,
+    simulation_of_request,
+)
 from stemphony.monitor.web.responses import json_response
 from stemphony.monitor.web.services import Services
 
@@ -26,23 +32,25 @@ def blueprint(services: Services) -> Blueprint:
         with services.database.reader.begin() as connection:
             found = simulations.listed(connection, wanted, now, services.stale_after_s)
             parameters = simulations.parameters(connection, [entry.row for entry in found])
-        listed = [_simulation(entry, parameters[entry.row], now, services.stale_after_s) for entry in found]
-        return json_response({"simulations": listed})
+        listed = [_listed(entry, parameters[entry.row], now, services.stale_after_s) for entry in found]
+        following = wanted.page + 1 if len(found) == simulations.PER_PAGE else None
+        return json_response({"simulations": listed, "next": following})
 
     @routes.get("/api/simulations/<int:row>")
     def one_simulation(row: int) -> Response:
         with services.database.reader.begin() as connection:
             found = simulation_of_request(connection, row)
             parameters = simulations.parameters(connection, [row])[row]
-        return json_response(_simulation(found, parameters, services.clock(), services.stale_after_s))
+        shown = bounds.fitting_parameters(parameters, bounds.ALL_PARAMETERS_BYTES)
+        return json_response(_simulation(found, shown, services.clock(), services.stale_after_s))
 
     @routes.get("/api/simulations/<int:row>/pairs")
     def list_pairs(row: int) -> Response:
-        since = number_of_request("since")
+        since, after = number_of_request("since"), place_of_request("after")
         with services.database.reader.begin() as connection:
             found = simulation_of_request(connection, row)
             values = {entry.key: entry.defocus for entry in pairs.defoci(connection, row)}
-            cells = pairs.cells(connection, found, since)
+            cells = pairs.cells(connection, found, since, after, bounds.PAIRS_PER_PAGE + 1)
         states = {letter: state.value for state, letter in pairs.LETTERS.items()}
         listed = [
             {
@@ -53,9 +61,11 @@ def blueprint(services: Services) -> Blueprint:
                 "percent": percent,
                 "attempt": attempt,
             }
-            for key, configuration, letter, percent, attempt in cells
+            for key, configuration, letter, percent, attempt in cells[: bounds.PAIRS_PER_PAGE]
         ]
-        return json_response({"revision": found.revision, "pairs": listed})
+        last = listed[-1] if len(cells) > len(listed) else None
+        following = f"{last['defocus_key']}:{last['configuration']}" if last else None
+        return json_response({"revision": found.revision, "pairs": listed, "next": following})
 
     @routes.get("/api/simulations/<int:row>/events")
     def list_events(row: int) -> Response:
@@ -63,6 +73,8 @@ def blueprint(services: Services) -> Blueprint:
         with services.database.reader.begin() as connection:
             simulation_of_request(connection, row)
             found = timeline.events(connection, row, before, flag_of_request("all"))
+        whole = len(found) < timeline.EVENTS_PER_PAGE
+        shown = list(bounds.fitting(((entry, entry.size) for entry in found), bounds.EVENTS_BYTES))
         listed = [
             {
                 "row": entry.row,
@@ -71,9 +83,10 @@ def blueprint(services: Services) -> Blueprint:
                 "held": entry.held,
                 "event": entry.body,
             }
-            for entry in found
+            for entry in shown
         ]
-        return json_response({"events": listed})
+        following = None if whole and len(shown) == len(found) else shown[-1].row
+        return json_response({"events": listed, "next": following})
 
     @routes.get("/api/openapi.json")
     def description() -> Response:
@@ -99,6 +112,20 @@ _GIVEN_AS_STORED = (
     "row", "title", "run", "num_defoci", "num_configurations", "num_threads", "num_processors", "failed",
     "num_never_ran", "run_started", "last_received", "ended_at", "version", "events", "revision",
 )  # fmt: skip
+
+
+def _listed(
+    simulation: SimulationSummary, parameters: dict[str, str], now: float, stale_after_s: float
+) -> dict[str, Any]:
+    """Return what the list has of a simulation. Long texts are cut, and `/api/simulations/ROW` has all of them."""
+    shown = bounds.fitting_parameters(parameters, bounds.LISTED_JSON_BYTES)
+    found = _simulation(simulation, shown, now, stale_after_s)
+    return {
+        **found,
+        "title": bounds.cut(simulation.title, bounds.LISTED_TITLE),
+        "message": bounds.cut(simulation.end_message, bounds.LISTED_MESSAGE),
+        "version": bounds.cut(simulation.version, bounds.LISTED_NAME),
+    }
 
 
 def _simulation(

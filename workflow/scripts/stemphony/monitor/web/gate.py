@@ -10,11 +10,19 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from sqlalchemy.exc import TimeoutError as NoConnectionFree
+
 from stemphony.monitor.database.connection import Database
 from stemphony.monitor.database.credentials import Credential, digest, listed
 
 FRESH_S: Final = 1.0
 """A running monitor notices an added or revoked credential after this time [s]."""
+
+PATIENCE_S: Final = 0.5
+"""A request waits this long for fresh credentials [s]. Then it uses those that were read last."""
+
+FIRST_PATIENCE_S: Final = 10.0
+"""The same before any were read."""
 
 _MAX_HEADER_CHARACTERS: Final = 1000
 
@@ -30,19 +38,46 @@ class Gate:
         self._database = database
         self._clock = clock
         self._lock = threading.Lock()
-        self._known: list[Credential] = []
+        self._known: list[Credential] | None = None
         self._ever_closed = False
         self._read_at = -FRESH_S
+        self._reading: threading.Thread | None = None
+        self._trouble: Exception | None = None
 
     def credentials(self) -> list[Credential]:
-        """Return the credentials, read from the database at most `FRESH_S` ago."""
+        """Return the credentials, read from the database at most `FRESH_S` ago.
+
+        If the database does not answer, they are those that were read before. Nothing can be read or stored meanwhile.
+
+        Raises
+        ------
+        Exception
+            The database does not answer, and never did.
+        """
         with self._lock:
-            if self._clock() - self._read_at >= FRESH_S:
-                with self._database.reader.begin() as connection:
-                    self._known = listed(connection)
-                self._read_at = self._clock()
-                self._ever_closed = self._ever_closed or bool(self._known)
-            return self._known
+            if self._reading is None and self._clock() - self._read_at >= FRESH_S:
+                # In a thread of its own: a database that does not answer must not hold the request.
+                self._reading = threading.Thread(target=self._read_again, name="stemphony-gate", daemon=True)
+                self._reading.start()
+            reading = self._reading
+        if reading is not None:
+            reading.join(PATIENCE_S if self._known is not None else FIRST_PATIENCE_S)
+        if self._known is None:
+            raise self._trouble or NoConnectionFree("the credentials cannot be read")
+        return self._known
+
+    def _read_again(self) -> None:
+        known, trouble = None, None
+        try:
+            with self._database.reader.begin() as connection:
+                known = listed(connection)
+        except Exception as error:
+            trouble = error
+        with self._lock:
+            if known is not None:
+                self._known = known
+                self._ever_closed = self._ever_closed or bool(known)
+            self._trouble, self._read_at, self._reading = trouble, self._clock(), None
 
     @property
     def is_open(self) -> bool:

@@ -29,6 +29,14 @@ _PAGE = {"name": "page", "in": "query", "schema": {"type": "integer", "minimum":
 _BEFORE = {"name": "before", "in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 2**53}}
 
 
+_AFTER = {
+    "name": "after",
+    "in": "query",
+    "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,30}:[0-9]{1,7}$"},
+    "description": "`next` of the answer before",
+}
+
+
 def _object(properties: dict[str, Any], open_ended: bool = False) -> dict[str, Any]:
     return {
         "type": "object",
@@ -39,6 +47,7 @@ def _object(properties: dict[str, Any], open_ended: bool = False) -> dict[str, A
 
 
 _NUMBER_OR_NULL = {"type": ["number", "null"]}
+_NEXT_NUMBER = {"type": ["integer", "null"], "description": "`page` or `before` of the next answer; null: this is all"}
 _TIME = {"type": "number", "description": "seconds since 1970"}
 
 _EVENT = {
@@ -186,17 +195,20 @@ def _paths_of_reading() -> dict[str, Any]:
     return {
         "/api/simulations": _reading(
             "List simulations, those without an end first, then the latest",
-            _object({"simulations": many}), states, text, _PAGE,
+            _object({"simulations": many, "next": _NEXT_NUMBER}), states, text, _PAGE,
         ),
         "/api/simulations/{row}": _reading("Return one simulation", _schema("Simulation"), _ROW),
         "/api/simulations/{row}/pairs": _reading(
             "List the pairs (defocus, configuration) that changed after a revision",
-            _object({"revision": _COUNT, "pairs": {"type": "array", "items": _PAIR}}),
-            _ROW, {**_BEFORE, "name": "since"},
+            _object(
+                {"revision": _COUNT, "pairs": {"type": "array", "items": _PAIR}, "next": {"type": ["string", "null"]}}
+            ),
+            _ROW, {**_BEFORE, "name": "since"}, _AFTER,
         ),
         "/api/simulations/{row}/events": _reading(
             "List events in reverse order of arrival",
-            _object({"events": {"type": "array", "items": _STORED_EVENT}}), _ROW, _BEFORE, progress,
+            _object({"events": {"type": "array", "items": _STORED_EVENT}, "next": _NEXT_NUMBER}),
+            _ROW, _BEFORE, progress,
         ),
         "/healthz": {"get": {"summary": "Return whether the database takes events", "responses": health}},
     }  # fmt: skip

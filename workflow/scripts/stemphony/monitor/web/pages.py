@@ -18,11 +18,15 @@ from stemphony.monitor.intake.limits import MAX_INDEX, MAX_TEXT_CHARACTERS
 from stemphony.monitor.records import SimulationSummary
 from stemphony.monitor.state import State
 from stemphony.monitor.web import views
+from stemphony.monitor.web.bounds import EVENTS_BYTES, FAILURE_CHARACTERS, cut, fitting
 from stemphony.monitor.web.png import gray_png
 from stemphony.monitor.web.queries import filter_of_request, flag_of_request, number_of_request, simulation_of_request
 from stemphony.monitor.web.responses import json_response
 from stemphony.monitor.web.services import Services
 from stemphony.monitor.words import nanometres, time_span
+
+LIST_CHARACTERS: Final = 400_000
+"""A longer list is drawn without custom parameters. In JSON each character takes up to two bytes, in links three."""
 
 LIST_SECTIONS: Final = ("counts", "simulations")
 SIMULATION_SECTIONS: Final = ("summary", "previews", "failures", "working", "timeline")
@@ -46,7 +50,11 @@ def _add_list(routes: Blueprint, services: Services) -> None:
     def list_page() -> str:
         with services.database.reader.begin() as connection:
             choices = simulations.parameter_choices(connection)
-        return render_template("simulations.html", choices=choices, **_list(services))
+        content = _list(services)
+        page = render_template("simulations.html", choices=choices, **content)
+        if len(page) > LIST_CHARACTERS:
+            page = render_template("simulations.html", choices={}, **_without_parameters(content))
+        return page
 
     @routes.get("/live")
     def list_changes() -> Response:
@@ -73,10 +81,11 @@ def _add_simulation(routes: Blueprint, services: Services) -> None:
         summary: SimulationSummary = content["summary"]
         with services.database.reader.begin() as connection:
             defoci = pairs.defoci(connection, row)
-            changed = pairs.cells(connection, summary, since if _is_same_run(summary) else 0)
+            known = since if _is_same_run(summary) else 0
+            changed = pairs.cells(connection, summary, known, most=views.MAX_CHANGED + 1)
             drawn = views.grid(summary, defoci, [])
             grid = {}
-            if drawn.shape != shape:
+            if drawn.shape != shape or len(changed) > views.MAX_CHANGED:
                 drawn = views.grid(summary, defoci, pairs.cells(connection, summary))
                 grid = {"html": drawn.html, "shape": drawn.shape, "size": drawn.size}
         return json_response(
@@ -128,9 +137,11 @@ def _add_details(routes: Blueprint, services: Services) -> None:
             found = timeline.events(connection, row, before, all_of_them)
         now = services.clock()
         view = views.simulation_view(summary, {}, now, services.stale_after_s)
-        older = found[-1].row if len(found) == timeline.EVENTS_PER_PAGE else 0
+        sized = ((entry, 5 * len(entry.message) + 2000) for entry in found)
+        shown = list(fitting(sized, EVENTS_BYTES))
+        older = shown[-1].row if len(shown) < len(found) or len(found) == timeline.EVENTS_PER_PAGE else 0
         return render_template(
-            "events.html", simulation=view, events=found, older=older, before=before, all_of_them=all_of_them,
+            "events.html", simulation=view, events=shown, older=older, before=before, all_of_them=all_of_them,
             **_words(now),
         )  # fmt: skip
 
@@ -158,7 +169,8 @@ def _list(services: Services) -> dict[str, Any]:
         counts = simulations.counts(connection, now, services.stale_after_s)
     return {
         "simulations": [
-            views.simulation_view(entry, parameters[entry.row], now, services.stale_after_s) for entry in found
+            views.simulation_view(entry, parameters[entry.row], now, services.stale_after_s, is_listed=True)
+            for entry in found
         ],
         "counts": counts,
         "states": list(State),
@@ -201,6 +213,7 @@ def _words(now: float, result_name: str = "") -> dict[str, Any]:
         "moment": lambda seconds: views.moment(seconds, now),
         "nm": nanometres,
         "time_span": time_span,
+        "short": lambda text: cut(text, FAILURE_CHARACTERS),
         "reasons": REASONS,
         "command": partial(views.rerun_command, result_name),
         "result_name": result_name,
@@ -209,7 +222,15 @@ def _words(now: float, result_name: str = "") -> dict[str, Any]:
 
 
 def _sections(names: tuple[str, ...], content: dict[str, Any]) -> dict[str, str]:
-    return {name: render_template(f"_{name}.html", **content) for name in names}
+    found = {name: render_template(f"_{name}.html", **content) for name in names}
+    if "simulations" in names and sum(map(len, found.values())) > LIST_CHARACTERS:
+        found["simulations"] = render_template("_simulations.html", **_without_parameters(content))
+    return found
+
+
+def _without_parameters(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of a list without custom parameters, which senders can make long."""
+    return {**content, "simulations": [{**view, "parameters": {}} for view in content["simulations"]]}
 
 
 def _links(wanted: simulations.Filter) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from stemphony.monitor.database import simulations
 from stemphony.monitor.intake.incoming import Refused
-from stemphony.monitor.intake.limits import MAX_INTEGER, MAX_TEXT_CHARACTERS
+from stemphony.monitor.intake.limits import MAX_INTEGER, MAX_NAME_CHARACTERS, MAX_TEXT_CHARACTERS
 from stemphony.monitor.records import SimulationSummary
 from stemphony.monitor.state import State
 
@@ -36,6 +36,17 @@ def number_of_request(name: str, most: int = MAX_INTEGER) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= most):
         raise Refused(400, f"`{name}` must be a whole number from 0 to {most}.")
     return int(text)
+
+
+def place_of_request(name: str) -> tuple[str, int] | None:
+    """Return a pair of the query, `DEFOCUS_KEY:CONFIGURATION`, None if it is missing. Raises `Refused` otherwise."""
+    text = request.args.get(name, "")
+    if not text:
+        return None
+    key, _, number = text.rpartition(":")
+    if len(key) > MAX_NAME_CHARACTERS or "\0" in key or not (number.isascii() and number.isdigit() and len(number) < 8):
+        raise Refused(400, f"`{name}` must be the `next` of an earlier answer.")
+    return key, int(number)
 
 
 def flag_of_request(name: str) -> bool:

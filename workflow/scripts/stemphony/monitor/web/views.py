@@ -11,13 +11,28 @@ from markupsafe import Markup, escape
 
 from stemphony import paths
 from stemphony.monitor.database.pairs import Defocus, Pair
+from stemphony.monitor.intake.limits import MAX_TEXT_CHARACTERS
 from stemphony.monitor.records import SimulationSummary
 from stemphony.monitor.state import State, finished_of, outlook_of, pairs_of, progress_of, silence_allowed_s, state_of
+from stemphony.monitor.web.bounds import (
+    LISTED_MESSAGE,
+    LISTED_PARAMETERS,
+    LISTED_TITLE,
+    cut,
+    cut_parameters,
+    fitting_parameters,
+)
 from stemphony.monitor.words import nanometres, rate, time_span, time_span_range
 
-MAX_CELLS: Final = 20_000
+MAX_CELLS: Final = 12_000
 MAX_ROWS: Final = 500
-"""A browser becomes slow with a larger grid."""
+"""A browser becomes slow with a larger grid, and an answer with it would exceed 1 MB."""
+
+PAGE_PARAMETERS: Final = 20_000
+"""Custom parameters on the page of a simulation [bytes of JSON]. As HTML with links they have ten times this length."""
+
+MAX_CHANGED: Final = 5000
+"""If more cells have changed, a page gets the whole grid."""
 
 LARGE_CELLS: Final = 30
 MEDIUM_CELLS: Final = 80
@@ -56,6 +71,7 @@ def simulation_view(
     stale_after_s: float,
     failed_earlier: int = 0,
     result_name: str = "",
+    is_listed: bool = False,
 ) -> dict[str, Any]:
     """Return what templates show of a simulation, by name.
 
@@ -69,6 +85,8 @@ def simulation_view(
         Pairs that failed in earlier runs. Only the page of one simulation shows it.
     result_name : str
         Name of the result folder, empty if it is not known.
+    is_listed : bool
+        It is one of many, so long texts are cut.
     """
     state = state_of(simulation, now, stale_after_s)
     progress = progress_of(simulation)
@@ -77,8 +95,8 @@ def simulation_view(
     total = pairs_of(simulation)
     return {
         **{name: getattr(simulation, name) for name in _SHOWN_AS_STORED},
-        "title": simulation.title or simulation.uid,
-        "message": simulation.end_message,
+        "title": cut(simulation.title or simulation.uid, LISTED_TITLE if is_listed else MAX_TEXT_CHARACTERS),
+        "message": cut(simulation.end_message, LISTED_MESSAGE if is_listed else MAX_TEXT_CHARACTERS),
         "state": state,
         "percent": 100 if progress >= 1 else min(99, int(100 * progress + 1e-9)),
         "finished": total if state is State.FINISHED else finished_of(simulation),
@@ -95,7 +113,8 @@ def simulation_view(
         "ended": moment(simulation.ended_at, now) if simulation.ended_at is not None else None,
         "silence": time_span(silence_allowed_s(simulation, stale_after_s)),
         "result_name": result_name,
-        "parameters": parameters,
+        "parameters": cut_parameters(parameters) if is_listed else fitting_parameters(parameters, PAGE_PARAMETERS),
+        "more_parameters": max(0, len(parameters) - LISTED_PARAMETERS) if is_listed else 0,
     }
 
 

@@ -1,0 +1,141 @@
+"""The HTTP server: threads of their own for health, events and pages, and connections that do not read are closed.
+
+waitress reads and writes all connections in one thread and hands complete requests to others. A request for a page may
+wait for the database. It must not take the thread that a sender, or a program that watches the monitor, needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from typing import Any, Final
+
+import waitress.server
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.task import ThreadedTaskDispatcher
+
+from stemphony.monitor.intake import limits
+
+THREADS: Final = {"health": 2, "events": 16, "pages": 8}
+"""Threads of each lane. A request with events waits for the disk, and with more threads more share one commit."""
+
+HEALTH_PATH: Final = "/healthz"
+
+TAKE_ANSWER_S: Final = 60.0
+"""A client that has not taken its answer after this time [s] loses its connection."""
+
+MAX_UNREAD_BYTES: Final = 2 * limits.MAX_BODY_BYTES
+"""A connection with more unread answers gets no further ones. Only a client that asks without reading has so many."""
+
+MAX_UNREAD_OF_ALL_BYTES: Final = 256 * limits.MAX_BODY_BYTES
+"""If all connections together have more unread answers, those with the most are closed first."""
+
+MAX_LENGTH_DIGITS: Final = 16
+"""Digits of a Content-Length. Python refuses to read whole numbers of thousands of digits."""
+
+_CLEANUP_S: Final = 1
+
+
+class Lanes:
+    """Hand each request to the threads of its lane."""
+
+    def __init__(self) -> None:
+        self._lanes = {name: ThreadedTaskDispatcher() for name in THREADS}
+        for name, lane in self._lanes.items():
+            lane.set_thread_count(THREADS[name])
+
+    def add_task(self, task: Any) -> None:
+        """Queue a connection whose first request is complete."""
+        self._lanes[_lane_of(task)].add_task(task)
+
+    def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
+        """End all threads."""
+        return all([lane.shutdown(cancel_pending, timeout) for lane in self._lanes.values()])
+
+
+def _lane_of(channel: Any) -> str:
+    request = channel.requests[0] if channel.requests else None
+    if request is None or request.error:
+        return "pages"
+    if request.path == HEALTH_PATH:
+        return "health"
+    return "events" if request.command == "POST" else "pages"
+
+
+class _Parser(HTTPRequestParser):
+    """Refuse a length of very many digits as any other wrong length, with status 400."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        try:
+            super().parse_header(header_plus)
+        except ParsingError:
+            raise
+        except ValueError:
+            raise ParsingError("Content-Length is invalid") from None
+        if len(self.headers.get("CONTENT_LENGTH", "")) > MAX_LENGTH_DIGITS:
+            raise ParsingError("Content-Length is invalid")
+
+
+class _Channel(HTTPChannel):
+    """One connection. It notes since when its client has an answer to take."""
+
+    parser_class = _Parser
+    answered_at = 0.0
+
+    def service(self) -> None:
+        if self.total_outbufs_len > MAX_UNREAD_BYTES:
+            self.cut()
+            return
+        if not self.total_outbufs_len:
+            self.answered_at = time.monotonic()
+        super().service()
+
+    def cut(self) -> None:
+        """Close the connection, even if its client takes no byte."""
+        self.will_close = True
+        with contextlib.suppress(OSError, AttributeError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+
+class Server(waitress.server.TcpWSGIServer):
+    """The server of one listening socket."""
+
+    channel_class = _Channel
+
+    def maintenance(self, now: float) -> None:
+        """Close connections that are silent, and those whose clients do not take their answers."""
+        super().maintenance(now)
+        unread = [channel for channel in list(self.active_channels.values()) if channel.total_outbufs_len]
+        late = time.monotonic() - TAKE_ANSWER_S
+        total = 0
+        for channel in sorted(unread, key=lambda channel: int(channel.total_outbufs_len)):
+            total += channel.total_outbufs_len
+            if channel.answered_at < late or total > MAX_UNREAD_OF_ALL_BYTES:
+                channel.cut()
+
+
+def make_server(listener: socket.socket, application: Any, connections: int, silent_s: float) -> Server:
+    """Return a server for a listening socket. Its `run` serves in the calling thread.
+
+    Parameters
+    ----------
+    connections : int
+        Connections at once. Further clients wait.
+    silent_s : float
+        A connection that is silent for this time is closed [s].
+    """
+    adjustments = waitress.server.Adjustments(
+        sockets=[listener], connection_limit=connections,
+        # select cannot handle descriptors above 1023.
+        asyncore_use_poll=True,
+        channel_timeout=silent_s, cleanup_interval=_CLEANUP_S, ident="stemphony",
+        max_request_body_size=limits.MAX_BODY_BYTES, max_request_header_size=32_768,
+        # Bodies stay in memory, so that a full disk does not prevent an answer. No thread waits for a client to read.
+        inbuf_overflow=2 * limits.MAX_BODY_BYTES, outbuf_overflow=64 * limits.MAX_BODY_BYTES,
+        outbuf_high_watermark=64 * limits.MAX_BODY_BYTES,
+        clear_untrusted_proxy_headers=True,
+    )  # fmt: skip
+    place = (listener.family, listener.type, listener.proto, listener.getsockname())
+    return Server(application, _sock=listener, dispatcher=Lanes(), adj=adjustments, bind_socket=False, sockinfo=place)
