@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from stemphony.monitor.database.connection import Database
+from stemphony.monitor.intake.retention import Retention
 from stemphony.monitor.intake.writer import Writer
 from stemphony.monitor.web.application import make_application
 from stemphony.monitor.web.gate import Gate
@@ -64,6 +65,15 @@ def inside(database: Database) -> Inside:
     clock = services.clock
     services.clock = lambda: clock() + made.ahead_s
     return made
+
+
+def sweep_twice(monitor: Inside, keep_days: float, now: float, writer: Any = None) -> int:
+    """Mark what is old, let the monitor run for eight days by its own clock, and delete. Returns the number."""
+    own = [0.0]
+    retention = Retention(keep_days, writer or monitor.writer, monitor.said.append, lambda: own[0])
+    assert retention.sweep(now) == 0
+    own[0] += 8 * 86_400
+    return retention.sweep(now)
 
 
 @pytest.fixture

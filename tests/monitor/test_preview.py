@@ -11,11 +11,10 @@ import pytest
 from sqlalchemy import text
 from stemphony.monitor.database import images, timeline
 from stemphony.monitor.intake.preview import KEPT_APART
-from stemphony.monitor.intake.retention import Retention
 from stemphony.monitor.web.png import gray_png
 from support.monitor import Story
 
-from monitor.conftest import Inside
+from monitor.conftest import Inside, sweep_twice
 
 KEY = "m2d500"
 
@@ -132,7 +131,7 @@ def test_the_image_is_stored_once_and_goes_with_its_simulation(any_monitor: Insi
     with any_monitor.database.reader.begin() as connection:
         (stored,) = timeline.events(connection, 1)
     assert stored.body["preview"] == KEPT_APART
-    assert Retention(1, any_monitor.writer, any_monitor.said.append).sweep(event_time(any_monitor) + 3 * 86_400) == 1
+    assert sweep_twice(any_monitor, 1, event_time(any_monitor) + 3 * 86_400) == 1
     with any_monitor.database.reader.begin() as connection:
         for table in ("preview", "preview_sum"):
             assert connection.execute(text(f"SELECT count(*) FROM {table}")).scalar() == 0

@@ -30,7 +30,7 @@ from stemphony.monitor.web.rate_limit import RateLimit
 from stemphony.status.reporter import trial_event
 from support.monitor import MonitorProcess, Story, program
 
-from monitor.conftest import Inside, inside
+from monitor.conftest import Inside, inside, sweep_twice
 
 JSON = {"content_type": "application/json"}
 NOW = migrations.latest_version()
@@ -573,7 +573,7 @@ def test_a_database_of_version_1_becomes_one_of_today(any_database: str):
         made.writer.close()
         with database.writer.begin() as connection:
             for statement in (
-                "DROP INDEX event_held", "DROP TABLE moved", "DROP TABLE audit",
+                "DROP INDEX event_held", "DROP TABLE moved", "DROP TABLE audit", "DROP TABLE old", "DROP TABLE uptime",
                 *(f"ALTER TABLE simulation DROP COLUMN {name}" for name in ("owner", "shared", "held")),
                 *(f"ALTER TABLE event DROP COLUMN {name}" for name in ("sender", "content", "held")),
                 "DELETE FROM schema_version", "INSERT INTO schema_version VALUES (1)",
@@ -788,8 +788,8 @@ def test_old_simulations_go_whole_and_new_ones_stay(any_monitor: Inside):
     any_monitor.ahead_s = 10 * 86_400
     any_monitor.store(Story(uid="new").whole())
     now = any_monitor.services.clock()
-    assert Retention(20, any_monitor.writer, any_monitor.said.append).sweep(now) == 0
-    assert Retention(5, any_monitor.writer, any_monitor.said.append).sweep(now) == 1
+    assert sweep_twice(any_monitor, 20, now) == 0
+    assert sweep_twice(any_monitor, 5, now) == 1
     assert [entry["id"] for entry in any_monitor.simulations()] == ["new"]
     with any_monitor.database.reader.begin() as connection:
         for table in (schema.EVENT, schema.PAIR, schema.DEFOCUS, schema.PARAMETER):
@@ -817,8 +817,7 @@ def test_a_simulation_that_goes_on_while_it_is_deleted_keeps_what_is_new(any_mon
                 any_monitor.store([later.pop()])
             return result
 
-    sweep = Retention(5, Interrupted(), any_monitor.said.append).sweep  # type: ignore[arg-type]
-    sweep(time.time() + 10 * 86_400)
+    sweep_twice(any_monitor, 5, time.time() + 10 * 86_400, Interrupted())
     assert later == []
     assert any_monitor.simulation["state"] == "running"
     events = any_monitor.client.get("/api/simulations/1/events?all=1").json["events"]

@@ -1,20 +1,32 @@
-"""Copy a live database."""
+"""Copy a live database, and check the copy before it gets its name."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 from pathlib import Path
+from typing import Final
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError
 
 from stemphony.errors import MonitorError
-from stemphony.monitor.database.connection import Database
+from stemphony.monitor.database import schema
+from stemphony.monitor.database.connection import Database, reason
+
+_NO_HARD_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 def backup(database: Database, file: Path) -> str:
     """Copy a database, even while a monitor writes to it, and check the copy.
+
+    The copy grows in a new folder that only this user can enter. When it is complete and checked, it gets its name,
+    unless there is something of this name by then, even a link.
 
     Returns
     -------
@@ -24,56 +36,125 @@ def backup(database: Database, file: Path) -> str:
     Raises
     ------
     MonitorError
-        The file exists already or cannot be written, or the copy is damaged. There is no new file then.
+        The file exists already or cannot be written, or the copy is damaged or lacks events. There is no new file then.
     """
-    if file.exists():
+    if os.path.lexists(file):
         raise _exists(file)
-    partial = file.with_name(f".{file.name}.partial")
     try:
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
-        if database.is_sqlite:
-            _copy_sqlite(Path(str(database.url.database)), partial)
-        else:
-            _dump_postgresql(database, partial)
-        os.link(partial, file)
+        with tempfile.TemporaryDirectory(prefix=".stemphony-backup-", dir=file.parent) as private:
+            copy = Path(private) / "copy"
+            os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            latest, before = _events(database, None)
+            if database.is_sqlite:
+                number, copied = _copy_sqlite(Path(str(database.url.database)), copy, latest)
+            else:
+                number, copied = _dump_postgresql(database, copy, latest)
+            # Later events have larger rows, so only a deletion can make this number smaller meanwhile.
+            _, after = _events(database, latest)
+            if not after <= copied <= before:
+                raise MonitorError(f"backup: the copy has {copied} of {before} events. It was not kept. Try again.")
+            _name(copy, file)
     except FileExistsError:
         raise _exists(file) from None
     except OSError as error:
-        raise MonitorError(f"backup: {file} cannot be written: {error.strerror}.") from None
+        raise MonitorError(f"backup: {file} cannot be written: {error.strerror or error}.") from None
     except sqlite3.Error as error:
         raise MonitorError(f"backup: {database.name} cannot be copied: {error}.") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    except DBAPIError as error:
+        raise MonitorError(f"backup: {database.name} cannot be read: {reason(error)}.") from None
     how = "a database for --db" if database.is_sqlite else "for pg_restore"
-    return f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB, {how})"
+    return f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB, {number} events, {how})"
 
 
 def _exists(file: Path) -> MonitorError:
     return MonitorError(f"backup: {file} exists already. A backup overwrites nothing. Give another name.")
 
 
-def _copy_sqlite(source: Path, copy: Path) -> None:
+def _name(copy: Path, file: Path) -> None:
+    """Give a complete file its name, and fail if something has the name."""
+    with copy.open("rb") as complete:
+        os.fsync(complete.fileno())
+    try:
+        os.link(copy, file, follow_symlinks=False)
+        return
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as target, copy.open("rb") as complete:
+            shutil.copyfileobj(complete, target)
+            target.flush()
+            os.fsync(target.fileno())
+    except BaseException:
+        file.unlink(missing_ok=True)
+        raise
+
+
+def _events(database: Database, until: int | None) -> tuple[int, int]:
+    """Return the largest row of an event, and how many events have at most the row `until`, all if it is None."""
+    table = schema.EVENT.c
+    with database.reader.begin() as connection:
+        latest = int(connection.execute(select(func.max(table.row))).scalar() or 0)
+        question = (
+            select(func.count()).select_from(schema.EVENT).where(table.row <= (latest if until is None else until))
+        )
+        return latest, int(connection.execute(question).scalar() or 0)
+
+
+def _copy_sqlite(source: Path, copy: Path, latest: int) -> tuple[int, int]:
+    """Copy and check. Return the number of all events, and of those up to the row `latest`."""
     with contextlib.closing(sqlite3.connect(source)) as old, contextlib.closing(sqlite3.connect(copy)) as new:
         old.backup(new)
         new.execute("PRAGMA journal_mode=DELETE")
         (answer,) = new.execute("PRAGMA integrity_check").fetchone()
-    if answer != "ok":
-        raise MonitorError(f"backup: the copy is damaged ({answer}). The database itself may be damaged, too.")
+        if answer != "ok":
+            raise MonitorError(f"backup: the copy is damaged ({answer}). The database itself may be damaged, too.")
+        (number,) = new.execute("SELECT count(*) FROM event").fetchone()
+        (copied,) = new.execute("SELECT count(*) FROM event WHERE row <= ?", (latest,)).fetchone()
+    return int(number), int(copied)
 
 
-def _dump_postgresql(database: Database, copy: Path) -> None:
-    program = shutil.which("pg_dump")
-    if program is None:
-        raise MonitorError("backup: pg_dump is not installed here. Install PostgreSQL's client programs.")
+def _program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise MonitorError(f"backup: {name} is not installed here. Install PostgreSQL's client programs.")
+    return found
+
+
+def _dump_postgresql(database: Database, copy: Path, latest: int) -> tuple[int, int]:
+    """Dump, and read the events out of the dump again. Returns what `_copy_sqlite` returns."""
     url = database.url
     environment = dict(os.environ)
     if url.password:
         environment["PGPASSWORD"] = str(url.password)
-    address = url.set(drivername="postgresql", password=None).render_as_string(hide_password=False)
+    address = url.set(drivername="postgresql", password=None)
+    if "password" in address.query:
+        environment["PGPASSWORD"] = str(address.query["password"])
+        address = address.difference_update_query(["password"])
     done = subprocess.run(
-        [program, "--format=custom", f"--file={copy}", f"--dbname={address}"],
+        [
+            _program("pg_dump"), "--format=custom", f"--file={copy}",
+            f"--dbname={address.render_as_string(hide_password=False)}",
+        ],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:
         said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
         raise MonitorError(f"backup: pg_dump says: {said[-1]}")
+    read = [_program("pg_restore"), "--data-only", "--table=event", "--file=-", str(copy)]
+    number = copied = 0
+    is_data = False
+    with subprocess.Popen(read, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if not is_data:
+                is_data = line.startswith(b"COPY ")
+            elif line == b"\\.\n":
+                is_data = False
+            else:
+                number += 1
+                copied += int(line.split(b"\t", 1)[0]) <= latest
+    if process.returncode != 0:
+        raise MonitorError("backup: pg_restore cannot read the dump. It was not kept. Try again.")
+    return number, copied

@@ -23,6 +23,11 @@ CHANGES: Final[Sequence[Sequence[str]]] = (
         "CREATE TABLE audit (row {row} NOT NULL, time DOUBLE PRECISION NOT NULL, operator TEXT NOT NULL,"
         " action TEXT NOT NULL, uid TEXT NOT NULL, details TEXT NOT NULL, PRIMARY KEY (row))",
     ),
+    (
+        "CREATE TABLE old (simulation BIGINT NOT NULL, events INTEGER NOT NULL, marked DOUBLE PRECISION NOT NULL,"
+        " uptime DOUBLE PRECISION NOT NULL, PRIMARY KEY (simulation))",
+        "CREATE TABLE uptime (row INTEGER NOT NULL, seconds DOUBLE PRECISION NOT NULL, PRIMARY KEY (row))",
+    ),
 )
 """SQL statements that lead from each version of the schema to the next one, beginning at version 1.
 

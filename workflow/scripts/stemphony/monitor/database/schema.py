@@ -205,6 +205,24 @@ AUDIT: Final = Table(
     Column("details", Text, nullable=False),
 )
 
+# Simulations that `--keep-days` will delete. `marked` is the time by the clock, `uptime` the running time of monitors.
+OLD: Final = Table(
+    "old",
+    METADATA,
+    Column("simulation", BigInteger, primary_key=True),
+    Column("events", Integer, nullable=False),
+    Column("marked", Double, nullable=False),
+    Column("uptime", Double, nullable=False),
+)
+
+# How long monitors of this database have run [s], by a clock that is never set. One row.
+UPTIME: Final = Table(
+    "uptime",
+    METADATA,
+    Column("row", Integer, primary_key=True, autoincrement=False),
+    Column("seconds", Double, nullable=False),
+)
+
 NOTIFICATION: Final = Table(
     "notification",
     METADATA,

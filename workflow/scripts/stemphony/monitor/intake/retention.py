@@ -1,4 +1,9 @@
-"""Delete old simulations in small portions, between two groups of events."""
+"""Delete old simulations in small portions, between two groups of events.
+
+A clock may be wrong. So nothing is deleted because the clock says once that it is old: the monitor marks it, and
+deletes it after it has run for some time since. It measures that time by a clock that nobody can set, and adds it up
+over its starts. Each sweep deletes a small share at most, and each deletion is in the log.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +12,11 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
 from stemphony.monitor.database import schema
@@ -22,14 +28,44 @@ PORTION: Final = 2000
 CHECK_S: Final = 3600.0
 """Time between two searches for old simulations [s]."""
 
+RIPE_S: Final = 86_400.0
+"""The monitor runs this long between the mark and the deletion of a simulation that has ended [s]."""
+
+RIPE_UNENDED_S: Final = 7 * 86_400.0
+"""The same for a simulation without an end [s]. An event in this time shows that it runs."""
+
+SHARE: Final = 0.1
+SHARE_AT_LEAST: Final = 5
+"""One sweep deletes at most this share of all simulations, or this number if that is more."""
+
+FUTURE_S: Final = 60.0
+"""An arrival that is later than the present by more than this [s] was noted by a wrong clock."""
+
+LONGEST_DUE_S: Final = 2 * 3600.0
+"""No notification waits longer for its next try [s]."""
+
+NAMED: Final = 5
+"""The log names at most this many deleted simulations of one sweep."""
+
 _DAY_S: Final = 86_400.0
 _OF_SIMULATIONS: Final = (
     schema.PAIR, schema.DEFOCUS, schema.PARAMETER, schema.NOTIFICATION, schema.PREVIEW, schema.PREVIEW_SUM,
+    schema.OLD,
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _Old:
+    """A marked simulation that may be deleted."""
+
+    row: int
+    uid: str
+    title: str
+    last_received: float
+
+
 class Retention:
-    """Delete simulations whose last event arrived more than `keep_days` ago.
+    """Delete simulations whose last event arrived more than `keep_days` ago, and correct times from the future.
 
     Parameters
     ----------
@@ -38,21 +74,30 @@ class Retention:
     writer : Writer
         Deletes in its own thread.
     say : callable
-        Takes one line for the log after a deletion.
+        Takes one line for the log about marks and deletions.
+    monotonic : callable
+        Seconds on a clock that is never set.
     """
 
-    def __init__(self, keep_days: float, writer: Writer, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        keep_days: float,
+        writer: Writer,
+        say: Callable[[str], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._keep_s = keep_days * _DAY_S
         self._writer = writer
         self._say = say
+        self._monotonic = monotonic
+        self._counted_until = monotonic()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Search now, and then once an hour, in a thread."""
-        if self._keep_s > 0:
-            self._thread = threading.Thread(target=self._run, name="stemphony-retention", daemon=True)
-            self._thread.start()
+        self._thread = threading.Thread(target=self._run, name="stemphony-retention", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
         """End the thread after the present portion."""
@@ -67,28 +112,109 @@ class Retention:
             self._stop.wait(CHECK_S)
 
     def sweep(self, now: float) -> int:
-        """Delete what is too old at the time `now`. Return the number of simulations."""
-        number = 0
+        """Correct, mark and delete at the time `now`. Return the number of deleted simulations."""
+        corrected = self._writer.run_and_forget(partial(_correct_future, now))
+        if corrected:
+            self._say(f"{corrected} simulations had arrivals in the future; the clock was wrong, and they are now")
+        ran_s, until = self._monotonic() - self._counted_until, self._monotonic()
+        uptime = self._writer.run(partial(_count_uptime, ran_s))
+        self._counted_until = until
+        if self._keep_s <= 0:
+            return 0
         before = now - self._keep_s
         self._writer.run(partial(_delete_trials, before))
-        while not self._stop.is_set():
-            row = self._writer.run(partial(_oldest, before))
-            if row is None:
-                break
-            while not self._stop.is_set() and self._writer.run(partial(delete_events, row, before=before)):
+        if marked := self._writer.run(partial(_mark, before, now, uptime)):
+            self._say(
+                f"{marked} simulations are silent for more than {self._keep_s / _DAY_S:g} days by the clock of this"
+                f" machine ({time.strftime('%Y-%m-%d', time.gmtime(now))}). They are deleted when the monitor has run"
+                f" {RIPE_S / _DAY_S:g} day more, those without an end after {RIPE_UNENDED_S / _DAY_S:g} days"
+            )
+        deleted = []
+        for old in self._writer.run(partial(_ripe, before, now, uptime)):
+            while not self._stop.is_set() and self._writer.run(partial(delete_events, old.row, before=before)):
                 continue
-            if not self._stop.is_set():
-                self._writer.run_and_forget(partial(delete_summary, row, before=before))
-                number += 1
-        if number:
-            self._say(f"deleted {number} simulations that were silent for more than {self._keep_s / _DAY_S:g} days")
-        return number
+            if self._stop.is_set():
+                break
+            if self._writer.run_and_forget(partial(delete_summary, old.row, before=before)):
+                deleted.append(old)
+        if deleted:
+            named = ", ".join(f"{old.title or old.uid} ({_day(old.last_received)})" for old in deleted[:NAMED])
+            more = f" and {len(deleted) - NAMED} more" if len(deleted) > NAMED else ""
+            self._say(
+                f"deleted {len(deleted)} simulations that were silent for more than the days to keep: {named}{more}"
+            )
+        return len(deleted)
 
 
-def _oldest(before: float, connection: Connection) -> int | None:
-    table = schema.SIMULATION
-    question = select(table.c.row).where(table.c.last_received < before).order_by(table.c.row).limit(1)
-    return connection.execute(question).scalar()
+def _day(seconds: float) -> str:
+    return "last event " + time.strftime("%Y-%m-%d", time.gmtime(max(0.0, seconds)))
+
+
+def _correct_future(now: float, connection: Connection) -> int:
+    """Set arrivals and waits that a wrong clock noted in the future to the present. Return how many simulations."""
+    simulation, event, note = schema.SIMULATION, schema.EVENT, schema.NOTIFICATION
+    latest = now + FUTURE_S
+    rows = [row for (row,) in connection.execute(select(simulation.c.row).where(simulation.c.last_received > latest))]
+    for row in rows:
+        own = simulation.c.row == row
+        connection.execute(update(simulation).where(own).values(last_received=now))
+        connection.execute(
+            update(simulation).where(own, simulation.c.first_received > latest).values(first_received=now)
+        )
+        connection.execute(
+            update(event).where(event.c.simulation == row, event.c.received > latest).values(received=now)
+        )
+    connection.execute(update(note).where(note.c.due > now + LONGEST_DUE_S).values(due=now))
+    connection.execute(update(note).where(note.c.created > latest).values(created=now))
+    return len(rows)
+
+
+def _count_uptime(seconds: float, connection: Connection) -> float:
+    """Add to the time that monitors of this database have run. Return the sum [s]."""
+    table = schema.UPTIME
+    before = connection.execute(select(table.c.seconds)).scalar()
+    if before is None:
+        connection.execute(insert(table), {"row": 1, "seconds": seconds})
+        return seconds
+    connection.execute(update(table).values(seconds=before + seconds))
+    return float(before) + seconds
+
+
+def _mark(before: float, now: float, uptime: float, connection: Connection) -> int:
+    """Mark what is old, and drop marks of simulations that had an event since or that a wrong clock made.
+
+    Return the number of new marks.
+    """
+    simulation, old = schema.SIMULATION.c, schema.OLD
+    mine = simulation.row == old.c.simulation
+    alive = select(simulation.row).where(mine, simulation.events == old.c.events, simulation.last_received < before)
+    connection.execute(delete(old).where(or_(~alive.exists(), old.c.marked > now)))
+    new = select(simulation.row, simulation.events).where(
+        simulation.last_received < before, simulation.row.not_in(select(old.c.simulation))
+    )
+    rows = [
+        {"simulation": row, "events": events, "marked": now, "uptime": uptime}
+        for row, events in connection.execute(new)
+    ]
+    if rows:
+        connection.execute(insert(old), rows)
+    return len(rows)
+
+
+def _ripe(before: float, now: float, uptime: float, connection: Connection) -> list[_Old]:
+    """Return the marked simulations that may be deleted now, the oldest first."""
+    simulation, old = schema.SIMULATION, schema.OLD.c
+    total = int(connection.execute(select(func.count()).select_from(simulation)).scalar() or 0)
+    ended = and_(simulation.c.ended != "", old.uptime <= uptime - RIPE_S)
+    unended = old.uptime <= uptime - RIPE_UNENDED_S
+    question = (
+        select(simulation.c.row, simulation.c.uid, simulation.c.title, simulation.c.last_received)
+        .join(schema.OLD, old.simulation == simulation.c.row)
+        .where(simulation.c.last_received < before, old.marked <= now, or_(ended, unended))
+        .order_by(simulation.c.last_received)
+        .limit(max(SHARE_AT_LEAST, int(SHARE * total)))
+    )
+    return [_Old(*row) for row in connection.execute(question)]
 
 
 def _delete_trials(before: float, connection: Connection) -> None:
@@ -105,11 +231,12 @@ def delete_events(simulation: int, connection: Connection, before: float = math.
     return connection.execute(delete(table).where(table.c.row.in_(some.limit(PORTION).scalar_subquery()))).rowcount
 
 
-def delete_summary(simulation: int, connection: Connection, before: float = math.inf) -> None:
-    """Delete the rest of a simulation, unless new events have arrived between two portions."""
+def delete_summary(simulation: int, connection: Connection, before: float = math.inf) -> bool:
+    """Delete the rest of a simulation. Return False if new events have arrived between two portions."""
     last = select(schema.SIMULATION.c.last_received).where(schema.SIMULATION.c.row == simulation)
     if connection.execute(last).scalar_one() >= before:
-        return
+        return False
     for table in _OF_SIMULATIONS:
         connection.execute(delete(table).where(table.c.simulation == simulation))
     connection.execute(delete(schema.SIMULATION).where(schema.SIMULATION.c.row == simulation))
+    return True

@@ -1,0 +1,137 @@
+"""A backup follows no link, overwrites nothing, and is checked before it gets its name."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stemphony.errors import MonitorError
+from stemphony.monitor.database import backup as module
+from stemphony.monitor.database.backup import backup
+from support.monitor import Story, program
+
+from monitor.conftest import Inside
+
+
+@pytest.fixture
+def filled(any_monitor: Inside) -> Inside:
+    if not any_monitor.database.is_sqlite:
+        program("pg_dump")
+    any_monitor.store(Story().whole())
+    return any_monitor
+
+
+def content(folder: Path) -> set[str]:
+    return {entry.name for entry in folder.iterdir() if not entry.name.startswith("monitor.sqlite")}
+
+
+def test_a_backup_says_how_many_events_it_has(filled: Inside, tmp_path: Path):
+    number = filled.simulation["events"]
+    assert f", {number} events, " in backup(filled.database, tmp_path / "copy")
+    assert content(tmp_path) == {"copy"}
+    assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_planted_link_is_not_followed(filled: Inside, tmp_path: Path):
+    """Of the name of the backup, of the temporary name of earlier versions, to a file and to nothing."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / ".copy.partial").symlink_to(victim)
+    backup(filled.database, tmp_path / "copy")
+    for name, target in (("link", victim), ("dangling", tmp_path / "nothing")):
+        (tmp_path / name).symlink_to(target)
+        with pytest.raises(MonitorError, match="exists already"):
+            backup(filled.database, tmp_path / name)
+    assert victim.read_text() == "precious"
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("has_hard_links", [True, False])
+def test_a_link_that_is_planted_during_the_backup_is_not_followed(
+    filled: Inside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_hard_links: bool
+):
+    victim, copy = tmp_path / "victim", tmp_path / "copy"
+    victim.write_text("precious")
+    name = module._name
+
+    def plant(partial: Path, file: Path) -> None:
+        copy.symlink_to(victim)
+        name(partial, file)
+
+    monkeypatch.setattr(module, "_name", plant)
+    if not has_hard_links:
+        monkeypatch.setattr(os, "link", refuse_links)
+    with pytest.raises(MonitorError, match="exists already"):
+        backup(filled.database, copy)
+    assert victim.read_text() == "precious"
+    assert content(tmp_path) == {"copy", "victim"}
+
+
+def refuse_links(*_: Any, **__: Any) -> None:
+    raise PermissionError(1, "Operation not permitted")
+
+
+def test_a_disk_without_hard_links_gets_a_whole_backup(filled: Inside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "link", refuse_links)
+    said = backup(filled.database, tmp_path / "copy")
+    assert "wrote" in said
+    assert (tmp_path / "copy").stat().st_size > 1000
+    assert content(tmp_path) == {"copy"}
+
+
+def test_of_backups_to_one_name_at_the_same_time_one_is_whole(filled: Inside, tmp_path: Path):
+    said: list[str] = []
+    refused: list[str] = []
+
+    def run() -> None:
+        try:
+            said.append(backup(filled.database, tmp_path / "copy"))
+        except MonitorError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=run) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(said), len(refused)) == (1, 5)
+    assert all("exists already" in text for text in refused)
+    assert content(tmp_path) == {"copy"}
+    if filled.database.is_sqlite:
+        with sqlite3.connect(tmp_path / "copy") as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        connection.close()
+
+
+def test_a_copy_that_lacks_events_is_not_kept(filled: Inside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    name = "_copy_sqlite" if filled.database.is_sqlite else "_dump_postgresql"
+    real = getattr(module, name)
+
+    def lossy(*arguments: Any) -> tuple[int, int]:
+        number, copied = real(*arguments)
+        return number, copied - 1
+
+    monkeypatch.setattr(module, name, lossy)
+    with pytest.raises(MonitorError, match="It was not kept"):
+        backup(filled.database, tmp_path / "copy")
+    assert content(tmp_path) == set()
+
+
+def test_a_damaged_copy_is_not_kept(monitor: Inside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monitor.store(Story().whole())
+    database = monitor.database
+    real = sqlite3.connect
+
+    class Damaging(sqlite3.Connection):
+        def backup(self, target: sqlite3.Connection, **_: Any) -> None:  # type: ignore[override]
+            super().backup(target)
+            target.execute("DROP TABLE event")
+
+    monkeypatch.setattr(sqlite3, "connect", lambda name, **keys: real(name, factory=Damaging, **keys))
+    with pytest.raises(MonitorError, match="cannot be copied"):
+        backup(database, tmp_path / "copy")
+    assert content(tmp_path) == set()

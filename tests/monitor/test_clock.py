@@ -1,0 +1,142 @@
+"""A clock that is wrong deletes nothing, and what it noted is corrected when it is right again."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from sqlalchemy import select, update
+from stemphony.monitor.database import schema
+from stemphony.monitor.intake.retention import RIPE_S, SHARE_AT_LEAST, Retention
+from support.monitor import Story
+
+from monitor.conftest import Inside, sweep_twice
+
+DAY_S = 86_400.0
+YEAR_S = 365 * DAY_S
+
+
+class Run:
+    """A start of a monitor that keeps 30 days, with a clock that is set and one that is not."""
+
+    def __init__(self, monitor: Inside, ahead_s: float = 0.0) -> None:
+        self.own_s = 0.0
+        self.ahead_s = ahead_s
+        self.retention = Retention(30, monitor.writer, monitor.said.append, lambda: self.own_s)
+
+    def sweep(self, after_s: float = 0.0) -> int:
+        self.own_s += after_s
+        return self.retention.sweep(time.time() + self.ahead_s + self.own_s)
+
+
+def fill(monitor: Inside, number: int = 3) -> None:
+    for n in range(number):
+        story = Story(title=f"series {n}")
+        monitor.store(story.whole() if n else [story.start(), *story.done(0, 0)])
+
+
+def test_starts_with_a_wrong_clock_delete_nothing(any_monitor: Inside):
+    fill(any_monitor)
+    for _ in range(3):
+        assert Run(any_monitor, YEAR_S).sweep() == 0
+    assert "They are deleted when the monitor has run 1 day more" in any_monitor.said[0]
+    # The clock is right again. The marks are gone, however long the monitor runs.
+    right = Run(any_monitor)
+    assert [right.sweep(hours * 3600) for hours in (0, 23, 2, 24 * 7)] == [0, 0, 0, 0]
+    assert len(any_monitor.simulations()) == 3
+
+
+def test_a_running_simulation_is_not_deleted_however_long_the_clock_is_wrong(any_monitor: Inside):
+    story = Story()
+    any_monitor.store([story.start()])
+    wrong = Run(any_monitor, YEAR_S)
+    for n in range(20):
+        assert wrong.sweep(DAY_S) == 0
+        any_monitor.ahead_s = wrong.ahead_s + wrong.own_s
+        any_monitor.store([story.hook(f"NOTE {n}")])
+    assert len(any_monitor.simulations()) == 1
+
+
+def test_what_is_old_is_deleted_after_a_day_of_running_also_over_restarts(any_monitor: Inside):
+    fill(any_monitor)
+    later = 40 * DAY_S
+    first = Run(any_monitor, later)
+    assert [first.sweep(), first.sweep(0.6 * RIPE_S)] == [0, 0]
+    second = Run(any_monitor, later + RIPE_S)
+    assert second.sweep() == 0
+    assert second.sweep(0.6 * RIPE_S) == 2
+    assert "deleted 2 simulations" in any_monitor.said[-1]
+    assert "series 1 (last event 20" in any_monitor.said[-1]
+    # The one without an end waits longer.
+    assert [entry["title"] for entry in any_monitor.simulations()] == ["series 0"]
+    assert second.sweep(7 * RIPE_S) == 1
+
+
+def test_one_sweep_deletes_a_small_share(any_monitor: Inside):
+    for n in range(3 * SHARE_AT_LEAST):
+        story = Story(title=str(n))
+        any_monitor.store([story.start(), story.finish()])
+    run = Run(any_monitor, 40 * DAY_S)
+    run.sweep()
+    assert run.sweep(2 * RIPE_S) == SHARE_AT_LEAST
+    assert run.sweep(3600) == SHARE_AT_LEAST
+
+
+def test_a_simulation_that_goes_on_loses_its_mark(any_monitor: Inside):
+    story = Story()
+    any_monitor.store([story.start(), story.finish()])
+    run = Run(any_monitor, 40 * DAY_S)
+    run.sweep()
+    any_monitor.store([Story(uid=story.uid, run=2).start()])
+    assert run.sweep(2 * RIPE_S) == 0
+    assert run.sweep(RIPE_S / 2) == 0
+
+
+def test_arrivals_from_the_future_become_present_when_the_clock_is_right_again(any_monitor: Inside):
+    """Otherwise a dead run would run for a year, and old simulations would stay for one more."""
+    story = Story()
+    any_monitor.ahead_s = YEAR_S
+    any_monitor.store([story.start(), *story.done(0, 0)])
+    any_monitor.ahead_s = 0.0
+    now = time.time()
+    assert any_monitor.simulation["last_received"] > now + YEAR_S / 2
+    Retention(0, any_monitor.writer, any_monitor.said.append).sweep(now)
+    assert abs(any_monitor.simulation["last_received"] - now) < 2
+    assert "the clock was wrong" in any_monitor.said[-1]
+    any_monitor.ahead_s = 3600
+    assert any_monitor.simulation["state"] == "stale"
+    events = any_monitor.client.get("/api/simulations/1/events?all=1").json["events"]
+    assert all(abs(entry["received"] - now) < 2 for entry in events)
+    any_monitor.ahead_s = 0.0
+    any_monitor.store([story.hook("NOTE")])
+    assert any_monitor.simulation["last_received"] < now + 60
+
+
+def test_notifications_from_the_future_are_sent_when_the_clock_is_right_again(any_monitor: Inside):
+    any_monitor.store([Story().start()])
+    later = time.time() + YEAR_S
+    row = {
+        "simulation": 1, "event": 1, "kind": "stale", "target": "chat", "run": 1, "created": later, "due": later,
+        "tries": 1, "sent": None, "trouble": "", "notice": json.dumps({}),
+    }  # fmt: skip
+    any_monitor.writer.run(lambda connection: connection.execute(schema.NOTIFICATION.insert(), row))
+    Retention(0, any_monitor.writer, any_monitor.said.append).sweep(time.time())
+    with any_monitor.database.reader.begin() as connection:
+        created, due = connection.execute(select(schema.NOTIFICATION.c.created, schema.NOTIFICATION.c.due)).one()
+    assert created <= time.time()
+    assert due <= time.time()
+
+
+def test_a_sweep_that_could_be_a_mistake_needs_marks(any_monitor: Inside):
+    fill(any_monitor, 1)
+    assert sweep_twice(any_monitor, 30, time.time()) == 0
+    any_monitor.writer.run(lambda connection: connection.execute(update(schema.SIMULATION).values(last_received=0.0)))
+    assert Retention(30, any_monitor.writer, any_monitor.said.append).sweep(time.time()) == 0
+
+
+@pytest.mark.parametrize("keep_days", [0, 30])
+def test_the_thread_of_retention_ends_with_the_monitor(any_monitor: Inside, keep_days: float):
+    retention = Retention(keep_days, any_monitor.writer, any_monitor.said.append)
+    retention.start()
+    retention.close()
