@@ -106,7 +106,7 @@ NETCDF_FILES = ("stemphony/results/*.py", "stemphony/specimen/specimen_file.py")
         ("libconf", ("stemphony/experiment/stemsalabim_parameters.py", "stemphony/status/stemsalabim.py")),
         ("flask", ("stemphony/monitor/web/*.py",)),
         ("sqlalchemy", tuple(f"stemphony/monitor/{room}/*.py" for room in ("database", "intake", "notify", "web"))),
-        ("waitress", ("stemphony/monitor/server.py",)),
+        ("waitress", ("stemphony/monitor/web/lanes.py",)),
     ],
 )
 def test_a_package_is_imported_only_where_it_belongs(package, allowed):
