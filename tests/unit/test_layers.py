@@ -185,6 +185,7 @@ ROOMS: dict[str, set[str]] = {
 MONITOR_ROOMS: dict[str, set[str]] = {
     "__init__": set(),
     "words": set(),
+    "packages": set(),
     "records": set(),
     "state": {"records"},
     "database": {"records", "state"},
@@ -193,7 +194,8 @@ MONITOR_ROOMS: dict[str, set[str]] = {
     "web": {"records", "state", "words", "database", "intake"},
     "server": {"state", "database", "intake", "notify", "web"},
     "demonstration": {"server"},
-    "command": {"database", "server", "demonstration"},
+    "simulation_command": {"packages", "state", "database", "intake"},
+    "command": {"packages", "database", "server", "demonstration", "simulation_command"},
 }
 TABLES = {"stemphony": ROOMS, "stemphony.monitor": MONITOR_ROOMS}
 
@@ -261,8 +263,11 @@ def test_the_monitor_is_imported_by_the_command_line_alone():
     outside_it = {f for f in IMPORTS if ".monitor" in f.module and not f.file.startswith("stemphony/monitor/")}
     assert {(found.file, found.module) for found in outside_it} == {("stemphony/cli.py", "stemphony.monitor.command")}
     at_once = {f.module for f in IMPORTS if f.file == "stemphony/monitor/command.py" and f.at_once}
+    at_once |= {f.module for f in IMPORTS if f.file == "stemphony/monitor/simulation_command.py" and f.at_once}
     light = {name for name in at_once if name.split(".")[0] in sys.stdlib_module_names | {"__future__"}}
-    assert at_once - light == {"stemphony.errors"}
+    assert at_once - light == {
+        "stemphony.errors", "stemphony.monitor.packages", "stemphony.monitor.simulation_command",
+    }  # fmt: skip
     assert not {f for f in IMPORTS if f.file == "stemphony/monitor/__init__.py"}
 
 

@@ -1,6 +1,7 @@
 """The receiver of status events and its pages: `stemphony monitor`.
 
 - command, simulation_command: the command lines. They load Flask and SQLAlchemy only when one of them runs.
+- packages: checks that those of the monitor are installed.
 - server: from options to a process that serves. demonstration: `stemphony monitor demo`.
 - web/: application (admission, headers, routes of events), lanes (threads and connections), pages, views, api,
   openapi, metrics, gate, rate_limit, queries, responses, bounds (lengths of answers), services, png.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any, Final
 
 from stemphony.errors import MonitorError
 from stemphony.monitor import simulation_command
+from stemphony.monitor.packages import require_packages
 
-PACKAGES: Final = ("flask", "waitress", "sqlalchemy", "yaml")
 DATABASE_HELP: Final = (
     "SQLite file or postgresql://… (default: $STEMPHONY_MONITOR_DB, else a file below ~/.local/share)"
 )
@@ -80,22 +79,6 @@ def add_parser(commands: Any) -> None:
     )
     demo.set_defaults(command=_demo)
     demo.add_argument("--port", type=int, default=argparse.SUPPRESS, help="first port to try (default: 8000)")
-
-
-def require_packages() -> None:
-    """Check that the packages of the monitor are installed.
-
-    Raises
-    ------
-    MonitorError
-        Some are not.
-    """
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MonitorError(
-            f"the monitor needs {', '.join(missing)}, not installed here. In a clone, run `make setup`; elsewhere, run:"
-            " pip install --require-hashes -r envs/monitor.lock.txt"
-        )
 
 
 def _require_between(name: str, value: float, least: float, most: float) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from stemphony.errors import MonitorError
+from stemphony.monitor.packages import require_packages
 
 LISTED_HELD: Final = 50
 """`show` lists at most this many events that are kept and not counted."""
@@ -60,7 +61,6 @@ def add_parser(actions: Any, shared: argparse.ArgumentParser) -> None:
 
 
 def _open(parsed: argparse.Namespace) -> Any:
-    from stemphony.monitor.command import require_packages
     from stemphony.monitor.database.connection import Database
 
     require_packages()
