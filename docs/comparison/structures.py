@@ -157,6 +157,8 @@ def _gemmi(file: Path, structure: Structure) -> Reference | None:
             return _macromolecule(gemmi.read_pdb_string(text))
         except RuntimeError:
             return None
+    if structure.format == "xtl":
+        return _general_positions(text)
     if structure.format not in ("cif", "mmcif"):
         return None
     document = gemmi.cif.Document()
@@ -182,6 +184,18 @@ def _gemmi(file: Path, structure: Structure) -> Reference | None:
         elif site.u_iso:
             u.append(site.u_iso)
     return Reference("gemmi", counts, volume=small.cell.volume, u=float(np.mean(u)) if u else None)
+
+
+def _general_positions(text: str) -> Reference | None:
+    """Lines of atoms of a keyword XTL times the operations of its group by gemmi, where its atoms lie on no axis."""
+    import gemmi
+
+    label = re.search(r"\bLABEL\s+(\S+)", text)
+    group = None if label is None else gemmi.find_spacegroup_by_name(label[1])
+    if group is None:
+        return None
+    listed = text.split("ATOMS", 1)[1].split("EOF")[0].strip().splitlines()[1:]
+    return Reference("gemmi's operations", atoms=len(listed) * len(list(group.operations())))
 
 
 def _equivalent(cell: object, aniso: object) -> float:

@@ -352,6 +352,15 @@ def test_few_digits_make_one_atom_on_its_special_position(tmp_path):
         assert bool(structure.notes) == (x != "1/3")
 
 
+@pytest.mark.parametrize(("x", "y"), [("0.33", "0.67"), ("0.33", "0.66"), ("0.3333", "0.6667")])
+def test_digits_of_thirds_count_and_not_those_along_the_axis(tmp_path, x, y):
+    cell = (3.25, 3.25, 5.2, 90, 90, 120)
+    sites = f"Zn1 Zn {x} {y} 0\nO1 O {x} {y} 0.38210"
+    structure = read_cif(cif(tmp_path, sites, symmetry="_space_group_name_H-M_alt 'P 63 m c'", cell=cell))
+    assert counts(structure) == {"Zn": 2, "O": 2}
+    assert density(structure) == pytest.approx(5.68, abs=0.01)
+
+
 def test_four_digits_stay_as_they_are(tmp_path):
     symmetry = "_symmetry_space_group_name_H-M 'P 63/m m c'"
     file = cif(tmp_path, "Ti1 Ti 0.3333 0.6667 0.25", symmetry=symmetry, cell=(2.95, 2.95, 4.68, 90, 90, 120))

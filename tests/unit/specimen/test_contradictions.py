@@ -284,3 +284,11 @@ def test_columns_of_an_xtl_that_are_not_used_are_named(tmp_path):
     structure = xtl(tmp_path, "SYMMETRY NUMBER 1 LABEL P1", header, "Si1 0 0 0 1.5 0.4 1.0 Si up")
     assert "columns that are not used: CHARGE, MOMENT" in structure.notes
     assert any("TEMP is taken for B" in note for note in structure.notes)
+
+
+def test_types_of_cerius2_and_surfaces(tmp_path):
+    structure = xtl(tmp_path, "SYMMETRY NUMBER 1 LABEL P1", SIESTA, "X1 0 0 0 0.0 0.0 1.0 NA 0+")
+    assert structure.symbols.tolist() == ["Na"]
+    text = "TITLE a\nDIMENSION 2\nCELL\n5 5 90\nATOMS\nNAME X Y Z\nSi 0 0 0\nEOF\n"
+    with pytest.raises(SpecimenError, match="DIMENSION 2 has no third edge"):
+        read(tmp_path, "a.xtl", text)

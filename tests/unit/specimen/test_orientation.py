@@ -503,6 +503,29 @@ def test_mixed_sites_stay_whole_in_the_primitive_cell():
     assert len(set(structure.disorder[found.atoms])) == 1
 
 
+@pytest.mark.parametrize("second", ["equal", "other"])
+def test_tensors_of_every_atom_of_a_mixed_site_count(second):
+    """Gold at the second site may move along another axis although copper, the first atom of the site, does not."""
+    positions = np.tile([[0, 0, 0], [0, 0, 3.0]], (2, 1))
+    along_x, along_y = np.diag([0.03, 0.01, 0.01]), np.diag([0.01, 0.03, 0.01])
+    tensors = np.array([along_x, along_x, along_x, along_x if second == "equal" else along_y])
+    structure = Structure(
+        np.array(["Cu", "Cu", "Au", "Au"]), positions, np.diag([3.0, 3.0, 6.0]), u_iso=np.full(4, 0.05 / 3),
+        u_aniso=tensors, occupancy=np.array([0.7, 0.7, 0.3, 0.3]), disorder=np.array([0, 1, 0, 1]),
+    )  # fmt: skip
+    assert len(primitive_lattice(structure).atoms) == (2 if second == "equal" else 4)
+
+
+def test_a_search_for_translations_that_is_left_out_is_said(cif, monkeypatch):
+    from stemphony.specimen import primitive
+
+    assert not any("not searched" in note for note in read_specimen(cif("gold"), zone_axis=[0, 0, 1]).notes)
+    monkeypatch.setattr(primitive, "MOST_SITES", 3)
+    specimen = read_specimen(cif("gold"), zone_axis=[0, 0, 1])
+    assert any("more than 3 sites, translations shorter" in note for note in specimen.notes)
+    assert len(specimen.symbols) == 4
+
+
 def test_principal_strain_of_a_sheared_square():
     """Unit edges at 90° + δ: principal strains are 1/√(1 ± sin δ) − 1."""
     delta = 0.03

@@ -47,7 +47,7 @@ def poscar(folder: Path, **lines: str) -> Path:
 
 @pytest.mark.parametrize(
     "names", ["Sr Ti O", "Sr_sv Ti_pv O", "Sr/3ba5b3e8 Ti/1234abcd O/deadbeef", "Sr_sv/3ba5 Ti_sv_GW O_s_GW", "SR TI O",
-              "Sr  Ti\tO  "],
+              "Sr:PAW_PBE:07Sep2000 Ti O", "Sr  Ti\tO  "],
 )  # fmt: skip
 def test_names_of_potentials_give_their_elements(tmp_path, names):
     assert read_structure(poscar(tmp_path, names=names)).symbols.tolist() == ["Sr", "Ti", "O", "O", "O"]
@@ -480,6 +480,12 @@ def test_example_of_stemsalabims_documentation(tmp_path):
     assert structure.u_iso is not None
     np.testing.assert_allclose(structure.u_iso, [1e-3, 2e-3, 1e-3, 2e-3, 0])
     assert any("outside the cell" in note for note in structure.notes)
+    # Its second P lies outside and on the first one. The refusal has the line that uses both, as STEMsalabim does.
+    with pytest.raises(SpecimenError, match=r"\n  accept: \[distance\]$"):
+        read_specimen(file)
+    specimen = read_specimen(file, accept=["distance"])
+    np.testing.assert_allclose(specimen.positions[3], [2.0, 1.0, 0.0], atol=1e-9)
+    assert specimen.positions[4, 2] == 100.0
 
 
 def test_sixth_column_is_the_slice(tmp_path):

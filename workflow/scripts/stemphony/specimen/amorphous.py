@@ -14,6 +14,7 @@ from stemphony.errors import SpecimenError
 from stemphony.physics.random_film import FILM, Film, film_positions
 from stemphony.specimen.building import NM
 from stemphony.specimen.joint_sites import CLOSEST
+from stemphony.specimen.lattice import Floats
 from stemphony.specimen.structure import Structure, appended
 
 AVOGADRO_PER_CUBIC_ANGSTROM = 0.602214076
@@ -74,41 +75,49 @@ def with_films(
     for name, bottom, top in (("entrance", 0.0, entrance), ("exit", lz - behind, lz)):
         if top - bottom <= 0:
             continue
-        units = round(units_per_volume * lx * ly * (top - bottom))
-        if units == 0:
-            raise SpecimenError(
-                file,
-                f"`specimen.amorphous_layers`: {name}_nm of {(top - bottom) / NM:g} holds no atom at this density. Use "
-                "a thicker film, or 0 for none.",
-            )
-        own = [symbol for symbol, n in counts.items() for _ in range(n * units)]
-        try:
-            new = film_positions(
-                random, len(own), (lx, ly), bottom, top, distance, np.concatenate([crystal, positions])
-            )
-        except ValueError as error:
-            raise SpecimenError(
-                file,
-                f"`specimen.amorphous_layers`: {error} in the {name} film with a smallest distance of {distance:.3g} Å."
-                " Use a smaller minimum_distance_angstrom or density_g_cm3.",
-            ) from None
+        own = _atoms(file, name, counts, units_per_volume * lx * ly * (top - bottom), top - bottom)
+        others = np.concatenate([crystal, positions])
+        new = _places(file, name, random, len(own), (lx, ly), bottom, top, distance, others)
         begin = len(crystal) + len(symbols)
-        films.append(
-            Film(
-                float(bottom),
-                float(top),
-                begin,
-                begin + len(own),
-                distance,
-                layers["draw"] == "configuration",
-                float(lx),
-                float(ly),
-            )
-        )
+        redrawn = layers["draw"] == "configuration"
+        films.append(Film(float(bottom), float(top), begin, begin + len(own), distance, redrawn, float(lx), float(ly)))
         symbols += own
         positions = np.concatenate([positions, new])
     whole = appended(replace(block, positions=crystal), symbols, positions, np.diag([lx, ly, lz]))
     return whole, tuple(films), _line(layers, counts, distance)
+
+
+def _atoms(file: Path, name: str, counts: Mapping[str, int], units: float, thickness: float) -> list[str]:
+    """Symbols of a film of this many formula units, rounded."""
+    if round(units) == 0:
+        raise SpecimenError(
+            file,
+            f"`specimen.amorphous_layers`: {name}_nm of {thickness / NM:g} holds no atom at this density. Use a "
+            "thicker film, or 0 for none.",
+        )
+    return [symbol for symbol, n in counts.items() for _ in range(n * round(units))]
+
+
+def _places(
+    file: Path,
+    name: str,
+    random: np.random.Generator,
+    number: int,
+    cell: tuple[float, float],
+    bottom: float,
+    top: float,
+    distance: float,
+    others: Floats,
+) -> Floats:
+    """`film_positions`, or a SpecimenError that names the film."""
+    try:
+        return film_positions(random, number, cell, bottom, top, distance, others)
+    except ValueError as error:
+        raise SpecimenError(
+            file,
+            f"`specimen.amorphous_layers`: {error} in the {name} film with a smallest distance of {distance:.3g} Å."
+            " Use a smaller minimum_distance_angstrom or density_g_cm3.",
+        ) from None
 
 
 def _formula(file: Path, layers: Mapping[str, Any]) -> dict[str, int]:

@@ -156,6 +156,9 @@ def _along_zone_axis(file: Path, structure: Structure, build: Build) -> Oriented
     rotation, strain = stretch(cell)
     block = copied(chosen(structure, found.atoms), positions, cell)
     block = turned(block, positions @ np.linalg.inv(cell) @ np.diag(lengths), np.diag(lengths), rotation)
+    if found.note:
+        note = f"{found.note}, translations shorter than its edges are not searched: a smaller oriented cell may exist"
+        block = replace(block, notes=(*block.notes, note))
     rows = np.linalg.solve(found.index.T.astype(float), matrix.T.astype(float)).T
     small = np.abs(strain).max() <= UNSTRAINED
     return Oriented(block, Orientation(rows, lengths, None if small else strain, hexagonal))

@@ -161,6 +161,7 @@ def _fractions(
     columns = [block.raw.get(f"_atom_site_{'fract' if scaled else 'cartn'}_{axis}") for axis in "xyz"]
     values = np.empty((len(keep), 3))
     digits = [3] * len(keep)
+    thirds: dict[int, int] = {}
     points: list[str] = []
     for axis, column in zip(range(3), columns, strict=True):
         if column is None:
@@ -181,11 +182,20 @@ def _fractions(
             values[row, axis] = number
             if "." in text and (count := len(re.sub(r"\(\d+\)$", "", text).split(".")[-1])) > 0:
                 digits[row] = count if axis == 0 else max(digits[row], count)
+                if count > 1 and _is_rounded_third(number, count):
+                    thirds[row] = min(thirds.get(row, count), count)
     if points:
         notes.append(f"coordinates written as '.' are taken for 0: {_few(points)}")
     if scaled:
-        return values, None, digits
+        # A site on an axis has the digits of its thirds, however many the coordinate along the axis has.
+        return values, None, [min(count, thirds.get(row, count)) for row, count in enumerate(digits)]
     return *_from_cartesian(block, values, cell), [6] * len(keep)
+
+
+def _is_rounded_third(value: float, digits: int) -> bool:
+    """Whether a fraction is 1/6, 1/3, 2/3 or 5/6 rounded or cut to this many digits."""
+    scaled = (value % 1.0) * 10**digits
+    return any(abs(scaled - n / 6 * 10**digits) < 1.0 for n in (1, 2, 4, 5))
 
 
 def _from_cartesian(block: CifBlock, values: Floats, cell: Floats) -> tuple[Floats, Floats | None]:

@@ -112,7 +112,8 @@ class Crystal:
                 file,
                 f"its density is {self.density:.4g} g/cm³; nothing has more than {DENSEST:g} (osmium: 22.6). Correct "
                 "the cell, the unit (Å; STEMsalabim: nm) or the elements, or remove doubled atoms. "
-                "`specimen.accept: [density]` uses it as it is.",
+                "`specimen.accept: [density]` uses it as it is: put this line into the config's `specimen:` block\n"
+                "  accept: [density]",
             )
 
 
@@ -142,7 +143,9 @@ def require_distances(specimen: Specimen, minimum: float = CLOSEST, file: Path |
         f"atoms {i} ({symbols[i]}) and {j} ({symbols[j]}), counted from 0, are {lengths[first]:.3f} Å apart "
         f"at {x:.4f}, {y:.4f}, {z:.4f} Å (pairs closer than {minimum:g} Å in all {len(symbols)} atoms: "
         f"{len(pairs)}; x and y are periodic). Remove doubled atoms, or correct the cell or the unit (Å; "
-        "STEMsalabim: nm). `specimen.accept: [distance]` uses them as they are.",
+        "STEMsalabim: nm). `specimen.accept: [distance]` uses them as they are: put this line into the config's "
+        "`specimen:` block\n"
+        "  accept: [distance]",
     )
 
 

@@ -166,7 +166,7 @@ class _Reader:
 
     def _element(self, name: str) -> str:
         """`Sr` of `Sr`, `Sr_sv`, `Sr/3ba5b3e8`, `Sr_sv_GW/abc`; hydrogen of fractional charge, `H.75`, is H."""
-        base = re.split(r"[_/]", name)[0]
+        base = re.split(r"[_/:]", name)[0]
         match = re.fullmatch(r"([A-Za-z]{1,2})(\.\d+|\d\.\d+)?(\d*)", base)
         symbol = "" if match is None or (match[3] and match[2] is None and match[1] != "H") else match[1].capitalize()
         if symbol in elements.ISOTOPES:

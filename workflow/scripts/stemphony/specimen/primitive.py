@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,12 +32,15 @@ class Lattice:
         The file's edges in units of the primitive ones.
     atoms : (N,) array of int
         Atoms of the file that make up one primitive cell.
+    note : str
+        Why shorter translations than the file's edges were not searched; empty where they were.
     """
 
     cell: Floats
     ideal_cell: Floats
     index: NDArray[np.int64]
     atoms: NDArray[np.intp]
+    note: str = ""
 
 
 def primitive_lattice(structure: Structure) -> Lattice:
@@ -57,7 +60,8 @@ def primitive_lattice(structure: Structure) -> Lattice:
     representatives = np.unique(site) if site is not None else everything
     if site is None or len(representatives) > MOST_SITES:
         dataset = _dataset(structure.cell, np.zeros((1, 3)), np.ones(1, dtype=np.intc))
-        return _lattice(structure.cell, own, dataset, everything)
+        why = "sites of one disorder assembly lie apart" if site is None else f"it has more than {MOST_SITES:,} sites"
+        return replace(_lattice(structure.cell, own, dataset, everything), note=f"as {why}")
     kinds = _kinds(structure, site)
     _, numbers = np.unique([kinds[i] for i in representatives.tolist()], return_inverse=True)
     dataset = _dataset(structure.cell, structure.positions[representatives], numbers + 1)
@@ -71,7 +75,7 @@ def primitive_lattice(structure: Structure) -> Lattice:
         np.asarray(dataset.mapping_to_primitive), return_index=True, return_inverse=True, return_counts=True
     )
     misfit = float(np.abs(structure.cell - index @ found).max())
-    alike = _same_tensors(structure, representatives, representatives[first][inverse.ravel()])
+    alike = _same_tensors(structure, site, representatives, representatives[first][inverse.ravel()])
     if copies < 2 or (count != copies).any() or misfit > 10 * SAME_SITE or not alike:
         return _lattice(structure.cell, own, dataset, everything)
     return _lattice(structure.cell, index, dataset, np.flatnonzero(np.isin(site, representatives[first])))
@@ -113,11 +117,27 @@ def _joint_sites(structure: Structure) -> NDArray[np.intp] | None:
     return site
 
 
-def _same_tensors(structure: Structure, atoms: NDArray[np.intp], others: NDArray[np.intp]) -> bool:
-    """Whether atoms that a translation brings onto others have their tensors U too; `_kinds` compares traces alone."""
+def _same_tensors(
+    structure: Structure, site: NDArray[np.intp], atoms: NDArray[np.intp], others: NDArray[np.intp]
+) -> bool:
+    """Whether atoms that a translation brings onto others have their tensors U too; `_kinds` compares traces alone.
+
+    Of a joint site all atoms count, in the order of their kinds, which are equal.
+    """
     if structure.u_aniso is None:
         return True
-    return bool(np.allclose(structure.u_aniso[atoms], structure.u_aniso[others], rtol=0, atol=1e-6, equal_nan=True))
+    words = _kinds(structure, np.arange(len(site)))
+    order = np.lexsort((np.array(words), site))  # the atoms of each site side by side
+    start = np.searchsorted(site[order], atoms)
+    other = np.searchsorted(site[order], others)
+    size = np.bincount(site, minlength=len(site))
+    if (size[atoms] != size[others]).any():
+        return False
+    pairs = [
+        (order[start[size[atoms] > k] + k], order[other[size[atoms] > k] + k]) for k in range(int(size[atoms].max()))
+    ]
+    tensors = structure.u_aniso
+    return all(np.allclose(tensors[one], tensors[two], rtol=0, atol=1e-6, equal_nan=True) for one, two in pairs)
 
 
 def _kinds(structure: Structure, site: NDArray[np.intp]) -> list[str]:
