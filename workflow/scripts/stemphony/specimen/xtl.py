@@ -140,7 +140,9 @@ def _crystallographic(file: Path, lines: list[str]) -> Structure:
             _symmetry(file, number + 1, words[1:], raw, operations)
         elif key == "DIMENSION" and words[1:2] != ["3"]:
             raise SpecimenError(
-                file, f"line {number + 1}: DIMENSION {' '.join(words[1:])}; a crystal has 3 dimensions."
+                file,
+                f"line {number + 1}: DIMENSION {' '.join(words[1:])} has no third edge of the cell. Write DIMENSION 3 "
+                "with six numbers in CELL, and fractions of that cell.",
             )
         elif key == "ATOMS":
             _sites(file, lines, number + 1, raw, notes)
