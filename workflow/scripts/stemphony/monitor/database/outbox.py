@@ -5,28 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, case, func, select, update
 
 from stemphony.monitor.database import schema
 from stemphony.monitor.state import State
 
-DUE_AT_ONCE: Final = 50
-"""A target reads at most this many notifications at once, so that it notices soon when the monitor stops."""
+DUE_AT_ONCE: Final = 1000
+"""A target reads at most this many notifications at once. Many of them become one message."""
+
+URGENCY: Final = (State.FAILED.value, State.STALE.value, State.CANCELLED.value, State.FINISHED.value)
+"""Kinds of notifications, what needs somebody first."""
 
 _TABLE: Final = schema.NOTIFICATION
 
 
 def due(connection: Connection, target: str, now: float) -> list[Mapping[str, Any]]:
-    """Return the notifications of a target that are due at the time `now`, the oldest first."""
+    """Return the notifications of a target that are due at the time `now`: failures first, then the oldest."""
     question = select(_TABLE).where(_TABLE.c.target == target, _TABLE.c.due <= now)
-    rows = connection.execute(question.order_by(_TABLE.c.created).limit(DUE_AT_ONCE)).mappings()
-    return [dict(row) for row in rows]
+    urgency = case({kind: number for number, kind in enumerate(URGENCY)}, value=_TABLE.c.kind, else_=len(URGENCY))
+    rows = connection.execute(question.order_by(urgency, _TABLE.c.created, _TABLE.c.event).limit(DUE_AT_ONCE))
+    return [dict(row) for row in rows.mappings()]
 
 
-def note(row: Mapping[str, Any], values: Mapping[str, Any], connection: Connection) -> None:
-    """Write what became of a notification."""
-    keys = (column == row[column.name] for column in _TABLE.primary_key)
-    connection.execute(update(_TABLE).where(*keys).values(**values))
+def targets_with_due(connection: Connection, now: float) -> set[str]:
+    """Return the names of targets for which something is due."""
+    question = select(_TABLE.c.target).where(_TABLE.c.due.is_not(None), _TABLE.c.due <= now).distinct()
+    return set(connection.execute(question).scalars())
+
+
+def note(results: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], connection: Connection) -> None:
+    """Write what became of notifications: their rows with the new values."""
+    for row, values in results:
+        keys = (column == row[column.name] for column in _TABLE.primary_key)
+        connection.execute(update(_TABLE).where(*keys).values(**values))
 
 
 def add(rows: Sequence[Mapping[str, Any]], connection: Connection) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, and_, case, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, exists, func, not_, or_, select
 
 from stemphony.monitor.database import schema
 from stemphony.monitor.records import HIDDEN, SimulationSummary
-from stemphony.monitor.state import END_STATES, STALE_AFTER_S, State, state_of
+from stemphony.monitor.state import END_STATES, MAX_STALE_AFTER_S, STALE_AFTER_S, STALE_PAUSES, State
 
 PER_PAGE: Final = 200
 """Simulations of one page of the list."""
@@ -64,10 +65,18 @@ def listed(
             ends = [name for name, state in END_STATES.items() if state == wanted.state]
             question = question.where(table.c.ended.in_(ends))
         return _summaries(connection, question.limit(PER_PAGE).offset(first))
-    # SQL cannot tell running from stale: the allowed silence depends on the usual pause of each run.
-    found = _summaries(connection, question.where(table.c.ended == ""))
-    fitting = [entry for entry in found if state_of(entry, now, stale_after_s) == wanted.state]
-    return fitting[first : first + PER_PAGE]
+    silent = _is_silent(now, stale_after_s)
+    question = question.where(table.c.ended == "", silent if wanted.state == State.STALE else not_(silent))
+    return _summaries(connection, question.limit(PER_PAGE).offset(first))
+
+
+def _is_silent(now: float, stale_after_s: float) -> ColumnElement[bool]:
+    """Return the condition that a run without an end is stale, as `state.state_of` decides it."""
+    own = schema.SIMULATION.c
+    usual = case((own.pauses > 0, STALE_PAUSES * own.pauses_s / own.pauses), else_=0.0)
+    capped = case((usual > MAX_STALE_AFTER_S, MAX_STALE_AFTER_S), else_=usual)
+    allowed = case((capped > stale_after_s, capped), else_=stale_after_s)
+    return now - own.last_received > allowed
 
 
 def simulation(connection: Connection, row: int) -> SimulationSummary | None:
@@ -76,10 +85,15 @@ def simulation(connection: Connection, row: int) -> SimulationSummary | None:
     return next(iter(_summaries(connection, select(table).where(table.c.row == row))), None)
 
 
-def unended(connection: Connection) -> list[SimulationSummary]:
-    """Return the simulations whose latest run has no end yet."""
+def stale(
+    connection: Connection, now: float, stale_after_s: float = STALE_AFTER_S, silent_at_most_s: float = math.inf
+) -> list[SimulationSummary]:
+    """Return the simulations without an end that are silent for too long, but at most for `silent_at_most_s` [s]."""
     table = schema.SIMULATION
-    return _summaries(connection, select(table).where(table.c.ended == ""))
+    question = select(table).where(table.c.ended == "", _is_silent(now, stale_after_s))
+    if silent_at_most_s < math.inf:
+        question = question.where(table.c.last_received > now - silent_at_most_s)
+    return _summaries(connection, question)
 
 
 def _summaries(connection: Connection, question: Select[Any]) -> list[SimulationSummary]:
@@ -93,8 +107,12 @@ def counts(connection: Connection, now: float, stale_after_s: float = STALE_AFTE
     for ended, number in connection.execute(select(table.c.ended, func.count()).group_by(table.c.ended)):
         if ended:
             found[END_STATES[ended]] = number
-    for running in unended(connection):
-        found[state_of(running, now, stale_after_s)] += 1
+    own = table.c
+    silent = case((_is_silent(now, stale_after_s), 1), else_=0)
+    question = select(func.count(), func.sum(silent)).where(own.ended == "")
+    unended, number = connection.execute(question).one()
+    found[State.STALE] = int(number or 0)
+    found[State.RUNNING] = int(unended) - found[State.STALE]
     return found
 
 

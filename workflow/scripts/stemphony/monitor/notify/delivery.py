@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from stemphony.monitor.notify.exchange import Exchange, mail, post
-from stemphony.monitor.notify.notice import Notice, body_for, mail_for
+from stemphony.monitor.notify.notice import Message, body_for, mail_for
 from stemphony.monitor.notify.targets import Target
 from stemphony.status.events import clean_text
 
@@ -45,7 +45,7 @@ class Outcome:
     trouble: str = ""
 
 
-def deliver(target: Target, notice: Notice, exchange: Exchange) -> Outcome:
+def deliver(target: Target, notice: Message, exchange: Exchange) -> Outcome:
     """Send a notification to a target within the time of the exchange.
 
     Returns
@@ -74,7 +74,7 @@ def deliver(target: Target, notice: Notice, exchange: Exchange) -> Outcome:
     return Outcome(NextStep.DONE) if 200 <= status < 300 else Outcome(NextStep.RETRY, f"status {status}")
 
 
-def _deliver_mail(target: Target, notice: Notice, exchange: Exchange) -> Outcome:
+def _deliver_mail(target: Target, notice: Message, exchange: Exchange) -> Outcome:
     refused = mail(
         exchange, mail_for(target, notice), target.sender, target.recipients, target.host, target.port,
         target.security, target.user, target.password, target.ca_file,

@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from stemphony.monitor.database.connection import Database
 from stemphony.monitor.intake.writer import NotStored, Writer
 from stemphony.monitor.notify.delivery import NextStep, Outcome
 from stemphony.monitor.notify.exchange import Exchange
-from stemphony.monitor.notify.notice import Notice
+from stemphony.monitor.notify.notice import Digest, Message, Notice
 from stemphony.monitor.notify.targets import Target
 
 DEADLINE_S: Final = 20.0
@@ -30,7 +30,20 @@ LONGEST_PAUSE_S: Final = 3600.0
 GIVE_UP_S: Final = 2 * 86_400.0
 """After two days a notification is given up. The page shows the state of the simulation anyway."""
 
-Deliver = Callable[[Target, Notice, Exchange], Outcome]
+DIGEST_ABOVE: Final = 5
+"""If more simulations than this are due for one target, they become one message."""
+
+BURST: Final = 10
+REFILL_S: Final = 10.0
+"""A target gets at most this many messages in a row, and then one in this time [s]."""
+
+REPLACED: Final = "a later notification about the same simulation replaces it"
+"""Noted for a notification that is not sent."""
+
+IDLE_S: Final = 3600.0
+"""Without anything due, a thread sleeps until `wake`, or this long [s]."""
+
+Deliver = Callable[[Target, Message, Exchange], Outcome]
 
 
 class Messenger:
@@ -43,7 +56,7 @@ class Messenger:
     deliver : callable
         Sends one notification.
     check_s : float
-        Time between two searches for due notifications [s]. `wake` starts one at once.
+        Pause after the database did not answer [s]. `wake` starts a search for due notifications at once.
     """
 
     def __init__(
@@ -59,7 +72,14 @@ class Messenger:
         self._lock = threading.Lock()
         self._exchange: Exchange | None = None
         self._to_note: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
+        self._tokens = float(BURST)
+        self._refilled_at = time.monotonic()
         self._thread: threading.Thread | None = None
+
+    @property
+    def target_name(self) -> str:
+        """Name of its target."""
+        return self._target.name
 
     def start(self, writer: Writer) -> None:
         """Start the thread. It writes through `writer`."""
@@ -89,28 +109,48 @@ class Messenger:
 
     def _run(self, writer: Writer) -> None:
         while not self._stop.is_set():
+            pause = self._check_s
             with contextlib.suppress(NotStored, SQLAlchemyError):
                 self._note(writer)
                 # If another monitor serves the database, that one delivers.
                 if not writer.is_displaced:
-                    self._deliver_due(writer)
-            self._soon.wait(self._check_s)
+                    pause = self._deliver_due(writer)
+            self._soon.wait(pause)
             self._soon.clear()
 
-    def _deliver_due(self, writer: Writer) -> None:
-        with self._database.reader.begin() as connection:
-            due = outbox.due(connection, self._target.name, time.time())
-        for row in due:
-            if self._stop.is_set():
-                return
-            outcome = self._try(Notice(**json.loads(row["notice"])))
+    def _deliver_due(self, writer: Writer) -> float:
+        """Deliver what is due, as far as the limit of messages allows. Return the time until the next search [s]."""
+        while not self._stop.is_set():
+            with self._database.reader.begin() as connection:
+                due = outbox.due(connection, self._target.name, time.time())
+            rows, replaced = _latest_of_each(due)
+            self._to_note += [(row, {"due": None, "trouble": REPLACED}) for row in replaced]
+            self._note(writer)
+            if not rows:
+                return IDLE_S
+            if (wait_s := self._take_token()) > 0:
+                return wait_s
+            together = rows if len(rows) > DIGEST_ABOVE else rows[:1]
+            notices = tuple(Notice(**json.loads(row["notice"])) for row in together)
+            outcome = self._try(notices[0] if len(notices) == 1 else Digest(notices))
             if self._stop.is_set() and outcome.next_step is NextStep.RETRY:
                 # Perhaps `cut` broke it off, so the target is not at fault. It stays due.
-                return
-            self._to_note.append((row, self._after(row, outcome)))
+                break
+            self._to_note += [(row, self._after(row, outcome, number == 0)) for number, row in enumerate(together)]
             self._note(writer)
+        return 0.0
 
-    def _try(self, notice: Notice) -> Outcome:
+    def _take_token(self) -> float:
+        """Return 0 if a message may go out now, else the time until one may [s]."""
+        now = time.monotonic()
+        self._tokens = min(float(BURST), self._tokens + (now - self._refilled_at) / REFILL_S)
+        self._refilled_at = now
+        if self._tokens < 1:
+            return (1 - self._tokens) * REFILL_S
+        self._tokens -= 1
+        return 0.0
+
+    def _try(self, notice: Message) -> Outcome:
         try:
             with Exchange(DEADLINE_S) as exchange:
                 self._set_exchange(exchange)
@@ -127,28 +167,41 @@ class Messenger:
 
     def _note(self, writer: Writer) -> None:
         """Write the results before the next delivery. On a full disk, the same mail would go out repeatedly."""
-        while self._to_note:
-            writer.run(partial(outbox.note, *self._to_note[0]))
-            del self._to_note[0]
+        if self._to_note:
+            writer.run(partial(outbox.note, tuple(self._to_note)))
+            self._to_note.clear()
 
-    def _after(self, row: Mapping[str, Any], outcome: Outcome) -> dict[str, Any]:
-        """Return the new columns of a notification after one try."""
+    def _after(self, row: Mapping[str, Any], outcome: Outcome, is_first: bool = True) -> dict[str, Any]:
+        """Return the new columns of a notification after one try. The log has only the first one of a message."""
         now, tries, trouble = time.time(), row["tries"] + 1, outcome.trouble
         columns = {"due": None, "tries": tries, "trouble": trouble}
         if outcome.next_step is NextStep.DONE:
-            if trouble:
+            if trouble and is_first:
                 self._report(f"{trouble}; all others have the mail")
             return {**columns, "sent": now}
         if outcome.next_step is NextStep.GIVE_UP:
-            self._report(f"{trouble}; it is not tried again")
+            if is_first:
+                self._report(f"{trouble}; it is not tried again")
             return columns
         if now - row["created"] > GIVE_UP_S:
-            self._report(f"{trouble}; given up after two days")
+            if is_first:
+                self._report(f"{trouble}; given up after two days")
             return columns
-        if tries == 1:
+        if tries == 1 and is_first:
             self._report(f"{trouble}; it is tried again for two days")
         pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(row["tries"], 10))
         return {**columns, "due": now + pause}
 
     def _report(self, what: str) -> None:
         self._say(f"notification {self._target.name!r}: {what}")
+
+
+def _latest_of_each(due: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Divide due notifications into the latest one of each simulation and those that it replaces."""
+    latest: dict[int, Mapping[str, Any]] = {}
+    for row in due:
+        known = latest.get(row["simulation"])
+        if known is None or (row["event"], row["created"]) > (known["event"], known["created"]):
+            latest[row["simulation"]] = row
+    keep = {id(row) for row in latest.values()}
+    return [row for row in due if id(row) in keep], [row for row in due if id(row) not in keep]

@@ -5,15 +5,20 @@ from __future__ import annotations
 import email.policy
 import email.utils
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 from email.message import EmailMessage
-from typing import Any, Self
+from typing import Any, Final, Self
 
+from stemphony.monitor.database.outbox import URGENCY
 from stemphony.monitor.notify.targets import Target
 from stemphony.monitor.records import SimulationSummary
 from stemphony.monitor.state import State, finished_of, pairs_of, progress_of
 from stemphony.monitor.words import time_span
 from stemphony.status.events import clean_text
+
+DIGEST_NAMES: Final = 20
+"""A message about many simulations names at most this many."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Notice:
     message: str
     silent_s: float
     link: str
+    owner: str = ""
 
     @classmethod
     def of(cls, simulation: SimulationSummary, kind: str, page: str, now: float) -> Self:
@@ -53,6 +59,7 @@ class Notice:
             message=simulation.end_message,
             silent_s=round(max(0.0, now - simulation.last_received), 1),
             link=f"{page}/simulations/{simulation.row}" if page else "",
+            owner=simulation.owner,
         )
 
     @property
@@ -78,15 +85,80 @@ class Notice:
             parts.append(f"{self.message}.")
         return " ".join(parts)
 
+    @property
+    def content(self) -> dict[str, Any]:
+        """The JSON for a webhook."""
+        hidden = {"uid", "row", "owner"}
+        facts = {name: value for name, value in asdict(self).items() if name not in hidden}
+        return facts | {"id": self.uid, "text": self.headline}
 
-def body_for(target: Target, notice: Notice) -> bytes:
+
+@dataclass(frozen=True)
+class Digest:
+    """Many notifications in one message, what needs somebody first."""
+
+    notices: tuple[Notice, ...]
+
+    @property
+    def headline(self) -> str:
+        """How many simulations did what, in one line."""
+        counts = Counter(notice.kind for notice in self.notices)
+        return f"{len(self.notices)} simulations: " + ", ".join(
+            f"{counts[kind]} {kind}" for kind in URGENCY if counts[kind]
+        )
+
+    @property
+    def details(self) -> str:
+        """The most urgent ones in one line each. If there are many, each sender has a few of them."""
+        named = self._named()
+        lines = [f"{notice.headline}." for notice in named]
+        if len(named) < len(self.notices):
+            lines.append(f"{len(self.notices) - len(named)} more are on the page of the monitor.")
+        return "\n".join(lines)
+
+    def _named(self) -> list[Notice]:
+        """Choose notices: of each kind the first one of each sender, then the second ones, and so on."""
+        ordered: list[tuple[int, int, int]] = []
+        seen: Counter[tuple[str, str]] = Counter()
+        for number, notice in enumerate(self.notices):
+            turn = seen[notice.kind, notice.owner]
+            seen[notice.kind, notice.owner] += 1
+            ordered.append((URGENCY.index(notice.kind), turn, number))
+        return [self.notices[number] for _, _, number in sorted(ordered)[:DIGEST_NAMES]]
+
+    @property
+    def link(self) -> str:
+        """The address of the list."""
+        return self.notices[0].link.partition("/simulations/")[0]
+
+    @property
+    def uid(self) -> str:
+        """Ids of the named simulations."""
+        return ", ".join(notice.uid for notice in self._named())
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The JSON for a webhook."""
+        return {
+            "kind": "digest",
+            "text": self.headline,
+            "link": self.link,
+            "number": len(self.notices),
+            "notices": [notice.content for notice in self._named()],
+        }
+
+
+Message = Notice | Digest
+"""What one message is about."""
+
+
+def body_for(target: Target, notice: Message) -> bytes:
     """Return the JSON for a webhook.
 
     Titles come from users of other simulations. Escapes keep them from mentioning people in a chat or becoming links.
     """
     if target.format == "json":
-        content: dict[str, Any] = asdict(notice) | {"id": notice.uid, "text": notice.headline}
-        del content["uid"], content["row"]
+        content: dict[str, Any] = notice.content
     else:
         escape = _slack if target.format == "slack" else _mattermost
         text = f"{escape(notice.headline)}\n{escape(notice.details)}"
@@ -110,7 +182,7 @@ def _mattermost(text: str) -> str:
     return escaped.replace("@", "@\u2060").replace("://", ":\u2060//")
 
 
-def mail_for(target: Target, notice: Notice) -> EmailMessage:
+def mail_for(target: Target, notice: Message) -> EmailMessage:
     """Return the mail, in plain text."""
     mail = EmailMessage(policy=email.policy.SMTP)
     mail["Subject"] = f"[Stemphony] {clean_text(notice.headline)}"[:200]

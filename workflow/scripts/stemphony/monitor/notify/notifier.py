@@ -25,7 +25,7 @@ from stemphony.monitor.notify.messenger import Deliver, Messenger
 from stemphony.monitor.notify.notice import Notice
 from stemphony.monitor.notify.targets import Settings
 from stemphony.monitor.records import SimulationSummary
-from stemphony.monitor.state import END_STATES, MAX_STALE_AFTER_S, STALE_AFTER_S, State, state_of
+from stemphony.monitor.state import END_STATES, MAX_STALE_AFTER_S, STALE_AFTER_S, State
 
 GRACE_S: Final = 1.0
 """A monitor that stops waits this long for present deliveries [s]."""
@@ -126,7 +126,16 @@ class Notifier:
             with contextlib.suppress(NotStored, SQLAlchemyError):
                 self._drop_strangers(writer)
                 self._note_silences(writer)
+                self._wake_due()
             self._stop.wait(self._check_s)
+
+    def _wake_due(self) -> None:
+        """Wake the messengers whose targets have something due. The others sleep."""
+        with self._database.reader.begin() as connection:
+            due = outbox.targets_with_due(connection, time.time())
+        for messenger in self._messengers:
+            if messenger.target_name in due:
+                messenger.wake()
 
     def _drop_strangers(self, writer: Writer) -> None:
         """Give up notifications for targets that the file no longer has."""
@@ -139,12 +148,7 @@ class Notifier:
     def _note_silences(self, writer: Writer) -> None:
         now = time.time()
         with self._database.reader.begin() as connection:
-            silent = [
-                simulation
-                for simulation in simulations.unended(connection)
-                if state_of(simulation, now, self._stale_after_s) is State.STALE
-                and now - simulation.last_received < MAX_STALE_AFTER_S + OLD_NEWS_S
-            ]
+            silent = simulations.stale(connection, now, self._stale_after_s, MAX_STALE_AFTER_S + OLD_NEWS_S)
             noted = outbox.noted_silences(connection, [simulation.row for simulation in silent])
         new = [simulation for simulation in silent if _is_news(simulation, noted.get(simulation.row), now)]
         rows = [row for simulation in new for row in self._rows(simulation, State.STALE.value, now)]

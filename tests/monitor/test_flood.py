@@ -1,0 +1,147 @@
+"""Many notifications at once: few messages, and what failed is not hidden behind the rest."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from stemphony.monitor.database import outbox
+from stemphony.monitor.database.connection import Database
+from stemphony.monitor.intake.incoming import read_batch
+from stemphony.monitor.notify import messenger
+from stemphony.monitor.notify.delivery import NextStep
+from stemphony.monitor.notify.messenger import BURST, DIGEST_ABOVE
+from stemphony.monitor.notify.notice import DIGEST_NAMES, Digest, Notice, body_for, mail_for
+from stemphony.monitor.notify.targets import Target
+from support.campaign import wait_for
+from support.monitor import Story
+
+from monitor.test_notification import Notified
+
+
+def ended(number: int, name: str = "FINISH", title: str = "", sender: str = "") -> list[dict[str, Any]]:
+    stories = [Story(title=f"{title or name} {n}") for n in range(number)]
+    return [event for story in stories for event in (story.start(), story.hook(name))]
+
+
+def named(told: list[Any]) -> list[str]:
+    return [
+        title for message in told for title in ([message.title] if isinstance(message, Notice) else titles(message))
+    ]
+
+
+def titles(message: Digest) -> list[str]:
+    return [notice["title"] for notice in message.content["notices"]]
+
+
+def test_500_ends_in_one_request_are_one_message(any_database: str):
+    with Database.open(any_database) as database, Notified(database, "finished", "failed") as notified:
+        events = ended(499) + ended(1, "FAILED")
+        notified.store(*events[:1000])
+        notified.settle()
+        (message,) = notified.told
+        assert message.headline == "500 simulations: 1 failed, 499 finished"
+        assert titles(message)[0] == "FAILED 0"
+        assert len(titles(message)) == DIGEST_NAMES
+
+
+def test_a_failure_behind_a_flood_is_told_at_once(any_database: str):
+    with Database.open(any_database) as database, Notified(database, "finished", "failed") as notified:
+        for _ in range(8):
+            notified.store(*ended(60))
+        begin = time.monotonic()
+        notified.store(*ended(1, "FAILED", title="real"))
+        wait_for(lambda: "real 0" in named(notified.told), "the failure")
+        assert time.monotonic() - begin < 2 * messenger.REFILL_S
+        assert len(notified.told) <= BURST
+
+
+def test_few_simulations_have_a_message_each_failures_first(any_database: str):
+    with Database.open(any_database) as database:
+        notified = Notified(database, "finished", "failed")
+        notified.store(*ended(2), *ended(DIGEST_ABOVE - 3, "FAILED"))
+        with notified:
+            notified.settle()
+        assert [message.kind for message in notified.told] == ["failed", "failed", "finished", "finished"]
+
+
+def test_of_one_simulation_the_latest_is_told(any_database: str):
+    with Database.open(any_database) as database:
+        notified = Notified(database, "finished", "failed")
+        story = Story()
+        for run in range(1, 51):
+            story.run = run
+            notified.store(story.start(), story.hook("FAILED"))
+        with notified:
+            notified.settle()
+        assert [(message.kind, message.run) for message in notified.told] == [("failed", 50)]
+
+
+def test_messages_to_one_target_are_limited(any_database: str):
+    with Database.open(any_database) as database, Notified(database, "finished") as notified:
+        for number in range(3 * BURST):
+            notified.store(*ended(1, title=f"t{number}"))
+            time.sleep(0.02)
+        time.sleep(0.5)
+        assert len(notified.told) <= BURST + 1
+        with database.reader.begin() as connection:
+            assert outbox.waiting(connection) >= 3 * BURST - len(named(notified.told))
+
+
+def test_a_digest_that_is_not_delivered_is_tried_again(any_database: str):
+    with Database.open(any_database) as database:
+        with Notified(database, "finished", answer=NextStep.RETRY) as away:
+            away.store(*ended(30))
+            wait_for(lambda: away.told, "a try")
+        with database.reader.begin() as connection:
+            assert outbox.waiting(connection) == 30
+
+
+def test_in_a_digest_each_sender_has_its_turn(any_database: str):
+    """One sender's failures, however many, do not push out those of others."""
+    with Database.open(any_database) as database, Notified(database, "failed") as notified:
+        flood = read_batch(json.dumps(ended(300, "FAILED", title="flood")).encode(), time.time(), "mallory")
+        real = read_batch(json.dumps(ended(2, "FAILED", title="real")).encode(), time.time(), "ada")
+        notified.writer.store([*flood, *real])
+        notified.settle()
+        (message,) = notified.told
+        assert {"real 0", "real 1"} <= set(titles(message))
+
+
+def test_a_digest_reads_well_in_all_formats():
+    notices = tuple(
+        Notice("failed", f"@all {n}", f"id {n}", n, 1, 5, 0, 10, 1, "", 0.0, f"https://m.example/simulations/{n}")
+        for n in range(30)
+    )
+    digest = Digest(notices)
+    assert json.loads(body_for(Target("t", "json", frozenset()), digest))["link"] == "https://m.example"
+    for kind in ("slack", "mattermost"):
+        text = json.loads(body_for(Target("t", kind, frozenset()), digest))["text"]
+        assert "30 simulations: 30 failed" in text
+        assert "10 more are on the page of the monitor" in text.replace("\\", "")
+    assert "@all" not in json.loads(body_for(Target("t", "mattermost", frozenset()), digest))["text"]
+    mail = mail_for(Target("t", "email", frozenset(), sender="a@b.c", recipients=("d@e.f",)), digest)
+    assert mail["Subject"] == "[Stemphony] 30 simulations: 30 failed"
+    assert "@all 3 has failed at 5 %." in mail.get_content()
+
+
+def test_idle_messengers_ask_the_database_nothing(any_database: str):
+    with Database.open(any_database) as database, Notified(database, "finished", check_s=0.05) as notified:
+        asked: list[str] = []
+        real = outbox.due
+
+        def due(*arguments: Any) -> Any:
+            asked.append("due")
+            return real(*arguments)
+
+        time.sleep(0.3)
+        outbox.due = due  # type: ignore[assignment]
+        try:
+            time.sleep(0.5)
+            assert asked == []
+            notified.store(*ended(1))
+            notified.settle()
+        finally:
+            outbox.due = real  # type: ignore[assignment]
+        assert len(notified.told) == 1
