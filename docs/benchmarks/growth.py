@@ -78,7 +78,7 @@ def experiment(settings: dict[str, Any]) -> tuple[Experiment, Specimen]:
         },
         "cbed": {"enabled": False, "max_mrad": None, "size": None},
     }  # fmt: skip
-    return Experiment.of(blocks, specimen.cell), specimen
+    return Experiment.of(blocks, specimen.cell, specimen.layers), specimen
 
 
 def crystal(cells: int, cells_z: int) -> Specimen:
@@ -131,12 +131,13 @@ def _wave_seconds(e: Experiment, atoms: Atoms, flag: str) -> float:
     """CPU seconds of one wave through one slice."""
     with Propagation(e, atoms, 1, flag) as propagation:
         transmissions = propagation.transmissions(range(min(10, e.slices)))
+        propagators = propagation.propagators[: len(transmissions)]
         incident = np.zeros(e.grid.gpts, dtype=e.complex_dtype)
         incident[0, 0] = 1
         with propagation.plan() as plan:
             begin = time.process_time()
             for _ in range(8):
-                for _wave in propagate(plan, incident, transmissions, propagation.propagator, (len(transmissions),)):
+                for _wave in propagate(plan, incident, transmissions, propagators, (len(transmissions),)):
                     pass
             return (time.process_time() - begin) / 8 / len(transmissions)
 

@@ -12,6 +12,7 @@ from stemphony.compute.atoms import draw_atoms
 from stemphony.compute.simulation import simulate
 from stemphony.experiment.configuration import validate
 from stemphony.experiment.model import Experiment
+from stemphony.physics.periods import Layers, find_periods
 
 FILE = Path(__file__).with_name("jobs.npz")
 
@@ -31,7 +32,7 @@ COMMON: dict[str, dict[str, Any]] = {
 JOBS: dict[str, dict[str, dict[str, Any]]] = {
     # The defaults, as far as 64 points allow them.
     "usual": {
-        "grating": {"gpts": [64, 64], "slice_thickness_angstrom": 1.96},
+        "grating": {"gpts": [64, 64]},
         "depths": {"every_angstrom": 3.9},
         "adf": {"bins": 12, "max_mrad": 60.0, "detectors": {"bf": [0, 10], "abf": [10, 20], "haadf": [40, 65]}},
         "cbed": {"enabled": True, "max_mrad": 25.0},
@@ -82,7 +83,8 @@ def compute() -> dict[str, np.ndarray]:
     results: dict[str, np.ndarray] = {}
     for name, blocks in JOBS.items():
         config = validate({**COMMON, **blocks})
-        experiment = Experiment.of(config, CELL)
+        layers = Layers(positions[:, 2], find_periods(positions[:-2], symbols[:-2], CELL))
+        experiment = Experiment.of(config, CELL, layers)
         phonons, defocus = config["frozen_phonon"], 3.0
         atoms = draw_atoms(
             experiment,

@@ -9,7 +9,7 @@ from stemphony.physics.grid import Grid, band_limit, band_limit_radius
 from stemphony.physics.potential import SlicePotentials
 from stemphony.physics.probe import Aberrations, probe_spectrum, shift_factors
 from stemphony.physics.propagator import fresnel_propagator
-from stemphony.physics.slicing import number_of_slices, slice_indices
+from stemphony.physics.slicing import equal_slices, number_of_slices
 
 from physics.specimens import LATTICE, crystal
 from physics.waves import propagate, transmission_function
@@ -179,7 +179,7 @@ def test_thinner_slices_converge_for_atoms_anywhere(make_plan):
     positions = np.random.default_rng(5).uniform(0, 1, (60, 3)) * (12, 12, 32)
 
     def exit_wave(count):
-        index = slice_indices(positions[:, 2], 32.0, count)
+        index = equal_slices(32.0, count).index(positions[:, 2])
         potentials = SlicePotentials(grid, positions, ["Si"] * 60, index, count, "kirkland")
         slices = [transmission_function(potentials.projected(i), SIGMA, limit, plan) for i in range(count)]
         propagator = fresnel_propagator(grid, LAM, 32.0 / count, limit)
@@ -197,7 +197,7 @@ def test_finer_sampling_converges(make_plan):
     specimen = crystal("Si", (2, 2, 1))
     length, a = specimen.cell[2], LATTICE["Si"]
     n = number_of_slices(length, a / 4)
-    index = slice_indices(specimen.positions[:, 2], length, n)
+    index = equal_slices(length, n).index(specimen.positions[:, 2])
 
     def bright_field(points):
         grid = Grid((points, points), specimen.cell[:2])
@@ -219,7 +219,7 @@ def test_finer_sampling_converges(make_plan):
 def test_single_precision_agrees_with_double(make_plan):
     specimen = crystal("SrTiO3", (4, 4, 1))
     grid = Grid((192, 192), specimen.cell[:2])
-    index = slice_indices(specimen.positions[:, 2], 3.905, 2)
+    index = equal_slices(3.905, 2).index(specimen.positions[:, 2])
     potentials = SlicePotentials(grid, specimen.positions, specimen.symbols, index, 2, "kirkland")
     limit = band_limit(grid)
     patterns = []

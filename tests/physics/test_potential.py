@@ -9,7 +9,7 @@ from stemphony.physics.grid import Grid
 from stemphony.physics.phonons import displacements
 from stemphony.physics.potential import SlicePotentials
 from stemphony.physics.scattering import scattering_factor
-from stemphony.physics.slicing import number_of_slices, slice_indices
+from stemphony.physics.slicing import equal_slices, number_of_slices
 
 from physics.specimens import LATTICE, crystal
 
@@ -71,7 +71,7 @@ def test_mean_inner_potential_of_crystals(name, volts):
     length = specimen.cell[2]
     n = number_of_slices(length, LATTICE[name] / 4)
     grid = Grid((32, 32), specimen.cell[:2])
-    slices = slice_indices(specimen.positions[:, 2], length, n)
+    slices = equal_slices(length, n).index(specimen.positions[:, 2])
     potentials = SlicePotentials(grid, specimen.positions, specimen.symbols, slices, n, "kirkland")
     mean = sum(potentials.projected(i).mean() for i in range(n)) / length
     # half a unit of the last digit; that is 0.02 % of the lattice parameter cubed

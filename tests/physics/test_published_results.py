@@ -10,7 +10,7 @@ from stemphony.physics.grid import Grid, band_limit, band_limit_radius
 from stemphony.physics.potential import SlicePotentials
 from stemphony.physics.probe import Aberrations, aberration_phase, probe_spectrum, shift_factors
 from stemphony.physics.propagator import fresnel_propagator
-from stemphony.physics.slicing import number_of_slices, slice_indices
+from stemphony.physics.slicing import equal_slices, number_of_slices
 
 from physics.specimens import crystal
 from physics.waves import propagate, transmission_function
@@ -67,7 +67,7 @@ def test_strontium_titanate_scatters_as_in_the_reference_table(make_plan):
     grid = Grid((800, 800), cell.cell[:2])
     plan, limit = make_plan(grid.gpts), band_limit(grid)
     n = number_of_slices(a, a / 2)
-    index = slice_indices(cell.positions[:, 2], a, n)
+    index = equal_slices(a, n).index(cell.positions[:, 2])
     potentials = SlicePotentials(grid, cell.positions, cell.symbols, index, n, "kirkland")
     period = [transmission_function(potentials.projected(i), sigma, limit, plan) for i in range(n)]
     propagator = fresnel_propagator(grid, lam, a / n, limit)

@@ -62,7 +62,7 @@ class Job:
 
     @property
     def experiment(self) -> Experiment:
-        return Experiment.of(self.campaign.common_params, self.specimen.cell)
+        return Experiment.of(self.campaign.common_params, self.specimen.cell, self.specimen.layers)
 
     def run(self, defocus: str = "p2d500", configuration: int = 1, threads: int = 1) -> Path:
         file = self.result.job(defocus, configuration)

@@ -42,7 +42,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
             scope.settle(output)
             return
         specimen = read_specimen(specimen_file, params)
-        experiment = Experiment.of(params, specimen.cell)
+        experiment = Experiment.of(params, specimen.cell, specimen.layers)
         atoms = draw_configuration(scope.attempt, experiment, specimen)
         signals, plan_source = compute_signals(scope, experiment, atoms.occupied(), threads)
         root, runtime = describe(scope, signals, watch, threads, plan_source)
@@ -90,6 +90,8 @@ def draw_configuration(attempt: job.Attempt, experiment: Experiment, specimen: S
         displace_z=bool(phonons["displace_z"]),
         fixed_slicing=phonons["fixed_slicing"],
         films=specimen.films,
+        heights=None if specimen.frames is None else specimen.layers.heights,
+        slice_id=specimen.slice_id,
         u_aniso=specimen.u_aniso,
         occupancies=None
         if specimen.occupancy is None

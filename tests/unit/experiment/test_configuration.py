@@ -65,7 +65,8 @@ specimen:
 grating:
   gpts: null
   sampling_angstrom: 0.05
-  slice_thickness_angstrom: 2.0
+  slice_thickness_angstrom: auto
+  slice_boundaries_angstrom: null
   parametrization: kirkland
   bandlimit: 0.6666666
   bandlimit_taper: 0.02
@@ -297,6 +298,8 @@ def test_a_key_in_the_wrong_block_is_told_where_it_belongs(config, where, belong
         ("probe", "semiangle_mrad", 0, "at least 0.001"),
         ("probe", "aberrations", {"C30_nm": 1e299}, "at most"),
         ("grating", "slice_thickness_angstrom", 1e-9, "at least 0.01"),
+        ("grating", "slice_thickness_angstrom", "thin", "auto or a thickness"),
+        ("grating", "slice_boundaries_angstrom", 2.0, "a list"),
         ("scan", "step_angstrom", 0, "more than 0"),
         ("probe", "soft_aperture", "yes please", "true or false"),
         ("probe", "defocus_count", 0, "at least 1"),

@@ -155,8 +155,8 @@ def test_a_job_killed_while_writing_leaves_the_old_result(fake, monkeypatch):
 
 def test_the_table_of_atoms_has_their_slices(fake):
     table = fake.table
-    assert table.slices == 4
-    # Sr–O planes lie on slice boundaries and belong to the slice that begins there.
+    assert table.faces == pytest.approx([0.0, 1.9525, 3.905, 5.8575])
+    # Each plane of atoms lies in the middle of its slice.
     expected = np.round(fake.specimen.positions[:, 2] / (7.81 / 4)).astype(int)
     assert (table.slice_index == expected).all()
     assert json.dumps(sorted(set(table.slice_index.tolist()))) == "[0, 1, 2, 3]"

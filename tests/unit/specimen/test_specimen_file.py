@@ -13,7 +13,8 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 import pytest
-from stemphony.errors import DamagedResultError, SpecimenError, StorageError
+from stemphony.errors import DamagedResultError, StorageError
+from stemphony.physics.periods import Periods
 from stemphony.specimen.specimen_file import read_attributes, read_specimen_file, write_specimen
 from stemphony.specimen.structures import Specimen
 from stemphony.store import atomic
@@ -142,9 +143,12 @@ def test_own_attributes_cannot_be_given(tmp_path, specimen):
         write_specimen(tmp_path / "specimen.nc", specimen, {"layout": "3"})
 
 
-def test_custom_slicing_is_refused_and_not_lost(tmp_path, specimen):
-    with pytest.raises(SpecimenError, match="custom slicing"):
-        write_specimen(tmp_path / "specimen.nc", replace(specimen, slice_id=np.arange(4)), ATTRIBUTES)
+def test_slices_of_the_file_and_periods_are_kept(tmp_path, specimen):
+    periods = Periods(2, 3, (4, 6), 0.5, 7.0, 3.5, 7.0, True)
+    write_specimen(tmp_path / "specimen.nc", replace(specimen, slice_id=np.arange(4), periods=periods), ATTRIBUTES)
+    read = read_specimen_file(tmp_path / "specimen.nc")
+    assert read.slice_id.tolist() == [0, 1, 2, 3]
+    assert read.periods == periods
 
 
 def damaged(file: Path) -> str:

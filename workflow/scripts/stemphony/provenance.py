@@ -16,7 +16,7 @@ from typing import Any
 from stemphony import __version__
 from stemphony.contract import COMMIT_VARIABLE
 
-PHYSICS_VERSION = 1
+PHYSICS_VERSION = 2
 """Raise it in the commit that changes numbers. It is part of every job's params, so that all jobs run again.
 
 tests/golden fails if numbers change and this does not.

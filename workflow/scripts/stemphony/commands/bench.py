@@ -32,7 +32,7 @@ from stemphony import provenance
 from stemphony.compute.atoms import Atoms, draw_atoms
 from stemphony.compute.cost import DEFAULT_BUDGET_MB, wave_plan
 from stemphony.compute.incident_basis import Basis
-from stemphony.compute.propagation import probe, strip_plan
+from stemphony.compute.propagation import probe, propagators, strip_plan
 from stemphony.compute.recorder import JobSignals
 from stemphony.compute.wisdom import cpu_model, prepare_plans
 from stemphony.errors import StemphonyError, StorageError
@@ -46,7 +46,6 @@ from stemphony.physics.grid import FloatArray, band_limit, band_limit_radius
 from stemphony.physics.multislice import propagate, transmission_function
 from stemphony.physics.potential import SlicePotentials
 from stemphony.physics.probe import MovableProbe
-from stemphony.physics.propagator import fresnel_propagator
 from stemphony.physics.strips.plan import Factor, StripPlan, Transmission, padded_zeros
 from stemphony.results.job_file import JobRecord, atom_table, write_job
 from stemphony.specimen.structures import Specimen
@@ -201,7 +200,8 @@ def measure(settings: Settings) -> Bench:
         If the algorithm is not available, or no job file can be written to the folder of temporary files.
     """
     if settings.algorithm == "auto":
-        experiment = Experiment.of(_blocks(settings), strontium_titanate(math.ceil(settings.slices / 2)).cell)
+        specimen = strontium_titanate(math.ceil(settings.slices / 2))
+        experiment = Experiment.of(_blocks(settings), specimen.cell, specimen.layers)
         chosen = wave_plan(experiment, settings.defoci_nm, settings.defoci > 1, DEFAULT_BUDGET_MB).algorithm
         settings = replace(settings, algorithm=chosen)
     bench = _probe_basis(settings) if settings.algorithm == "probe_basis" else _multislice(settings)
@@ -250,7 +250,7 @@ class Bench:
         self.wall_s = dict(self.cpu_s)
         self.fft_s: list[float] = []
         self.specimen = strontium_titanate(math.ceil(settings.slices / 2))
-        self.experiment = e = Experiment.of(_blocks(settings), self.specimen.cell)
+        self.experiment = e = Experiment.of(_blocks(settings), self.specimen.cell, self.specimen.layers)
         self.atoms = _atoms(e, self.specimen)
 
         begin = time.process_time()
@@ -264,7 +264,7 @@ class Bench:
         plan = self._kits[0][0]
         limit = band_limit(e.grid, e.bandlimit, e.bandlimit_taper)
         self._limit = plan.factor(limit)
-        self._propagator = plan.factor(fresnel_propagator(e.grid, e.wavelength, e.slice_thickness, limit))
+        self._propagators = propagators(e, plan, limit)[: settings.slices]
         # Once per defocus, as in a job; the waves are ordered by defocus.
         self._probe = lru_cache(maxsize=settings.threads)(self._probe_at)
         self._detectors = DetectorSet(
@@ -316,7 +316,7 @@ class Bench:
                     incident = np.zeros(e.grid.gpts, dtype=e.complex_dtype, order="F")
                     incident[basis.rows, basis.columns] = basis.vectors[:, index]
                 with self._clock("propagation"):
-                    spectrum = _exit_wave(plan, incident, self._transmissions, self._propagator)
+                    spectrum = _exit_wave(plan, incident, self._transmissions, self._propagators)
                     waves[index] = at_pixels(spectrum, pixels)
                 times = _time_transforms(yardstick)
             with self._lock:
@@ -399,7 +399,7 @@ class Bench:
             with self._clock("incident"):
                 incident = self._probe(defocus).at((e.scan_x[x], e.scan_y[y]))
             with self._clock("propagation"):
-                spectrum = _exit_wave(plan, incident, self._transmissions, self._propagator)
+                spectrum = _exit_wave(plan, incident, self._transmissions, self._propagators)
             with self._clock("detection"):
                 seen = self._detectors.measure(spectrum)
                 self.images[wave], self._totals[wave] = seen.rings[0], seen.total
@@ -495,10 +495,10 @@ def _blocks(settings: Settings) -> dict[str, dict[str, Any]]:
 
 
 def _exit_wave(
-    plan: StripPlan, incident: ComplexArray, transmissions: list[Transmission], propagator: Factor
+    plan: StripPlan, incident: ComplexArray, transmissions: list[Transmission], propagators: list[Factor]
 ) -> ComplexArray:
     """ψ(k) behind the last slice, in the plan's buffer."""
-    ((_, spectrum),) = propagate(plan, incident, transmissions, propagator, (len(transmissions),))
+    ((_, spectrum),) = propagate(plan, incident, transmissions, propagators, (len(transmissions),))
     return spectrum
 
 

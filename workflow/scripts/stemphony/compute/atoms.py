@@ -67,6 +67,8 @@ def draw_atoms(
     u_aniso: np.ndarray | None = None,
     occupancies: Occupancies | None = None,
     films: Sequence[Film] = (),
+    heights: np.ndarray | None = None,
+    slice_id: np.ndarray | None = None,
 ) -> Atoms:
     """Draw the atoms of one frozen-phonon configuration, Eqs. (P12) and (P20), and sort them into slices.
 
@@ -85,13 +87,17 @@ def draw_atoms(
     displace_z : bool
         Whether atoms also move along the beam.
     fixed_slicing : bool
-        Whether an atom stays in the slice of its rest position.
+        Whether an atom stays in the slice of its undisplaced position.
     u_aniso : (N, 3, 3) ndarray or None
         Tensors [Å²] that replace `u_iso`; NaN for atoms without one.
     occupancies : Occupancies or None
         None if every site is full.
     films : sequence of Film
         Amorphous films, some of which each configuration draws again.
+    heights : (N,) ndarray or None
+        Undisplaced heights [Å] if they are not those of `positions`: with snapshots, the means of the frames.
+    slice_id : (N,) ndarray of int or None
+        Slice of each atom that the structure file names; it holds if slicing is fixed.
 
     Returns
     -------
@@ -113,8 +119,11 @@ def draw_atoms(
     # ASSUME: thermal motion of the surface atoms beyond the cell's faces is cut off in z.
     moved[:, 2] = np.clip(moved[:, 2], 0.0, length_z)
     moved = slicing.wrap_positions(moved, experiment.cell)
-    z = positions[:, 2] if fixed_slicing else moved[:, 2]
-    atoms = Atoms(symbols, moved, slicing.slice_indices(z, length_z, experiment.slices))
+    undisplaced = positions[:, 2] if heights is None else heights
+    index = experiment.slicing.index(undisplaced if fixed_slicing else moved[:, 2])
+    if slice_id is not None and fixed_slicing and experiment.slices_of_file:
+        index = np.asarray(slice_id, dtype=np.int64)
+    atoms = Atoms(symbols, moved, index)
     if occupancies is None or frame is not None:
         return atoms
     o = occupancies

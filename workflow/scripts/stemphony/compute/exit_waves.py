@@ -94,14 +94,13 @@ class ExitWaves:
 
     def _through_block(self, propagation: Propagation, number: int, waiting: list[int], counter: StepCounter) -> None:
         # A function of its own frees the transmission functions of one block before the next block makes its own.
-        transmissions = propagation.transmissions(range(*self.blocks[number]))
+        begin, end = self.blocks[number]
+        transmissions, propagators = propagation.transmissions(range(begin, end)), propagation.propagators[begin:end]
 
         def through(index: int) -> None:
             spectrum = self._incident(index)
             with propagation.plan() as plan:
-                for _, behind in propagate(
-                    plan, spectrum, transmissions, propagation.propagator, (len(transmissions),)
-                ):
+                for _, behind in propagate(plan, spectrum, transmissions, propagators, (len(transmissions),)):
                     self._put(index, at_pixels(behind, self.pixels))
             counter.count()
 

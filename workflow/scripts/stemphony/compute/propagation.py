@@ -1,4 +1,4 @@
-"""What waves need to go through the specimen of one job: transmission functions, propagator, FFT plans and threads.
+"""What waves need to go through the specimen of one job: transmission functions, propagators, FFT plans and threads.
 
 `physics.multislice.propagate` sends one wave through slices; a `Propagation` provides its arguments to all threads.
 """
@@ -15,13 +15,13 @@ import numpy as np
 
 from stemphony.compute.atoms import Atoms
 from stemphony.experiment.model import NM, Experiment
-from stemphony.physics.grid import band_limit, band_limit_columns
+from stemphony.physics.grid import FloatArray, band_limit, band_limit_columns
 from stemphony.physics.multislice import transmission_function
 from stemphony.physics.potential import SlicePotentials
 from stemphony.physics.probe import Aberrations, probe_spectrum
 from stemphony.physics.propagator import fresnel_propagator
 from stemphony.physics.strips.one_array import plan_of_strips
-from stemphony.physics.strips.plan import StripPlan, Transmission, padded_zeros
+from stemphony.physics.strips.plan import Factor, StripPlan, Transmission, padded_zeros
 
 
 class Propagation:
@@ -39,8 +39,8 @@ class Propagation:
 
     Attributes
     ----------
-    propagator : Factor
-        P(k) over one slice, Eq. (P4).
+    propagators : list of Factor
+        P(k) over each slice, Eq. (P4); slices of equal thickness share one.
     """
 
     def __init__(self, experiment: Experiment, atoms: Atoms, threads: int, flag: str) -> None:
@@ -51,8 +51,8 @@ class Propagation:
         self._pool = ThreadPoolExecutor(threads)
         grid = experiment.grid
         limit = band_limit(grid, experiment.bandlimit, experiment.bandlimit_taper)
-        propagator = fresnel_propagator(grid, experiment.wavelength, experiment.slice_thickness, limit)
-        self._limit, self.propagator = self._plans[0].factor(limit), self._plans[0].factor(propagator)
+        self._limit = self._plans[0].factor(limit)
+        self.propagators = propagators(experiment, self._plans[0], limit)
         self._potentials = SlicePotentials(
             grid, atoms.positions, atoms.symbols.tolist(), atoms.slice_index, experiment.slices,
             experiment.parametrization,
@@ -93,6 +93,16 @@ class Propagation:
         self.each(one, range(len(indices)))
         with self.plan() as plan:
             return [plan.transmission(values) for values in made]
+
+
+def propagators(experiment: Experiment, plan: StripPlan, limit: FloatArray) -> list[Factor]:
+    """Return P(k) over each slice, Eq. (P4), as factors of a plan; `limit` is the band limit, (nx, ny)."""
+    thicknesses = experiment.slicing.thicknesses
+    made = {
+        dz: plan.factor(fresnel_propagator(experiment.grid, experiment.wavelength, dz, limit))
+        for dz in set(thicknesses)
+    }
+    return [made[dz] for dz in thicknesses]
 
 
 def strip_plan(experiment: Experiment, flag: str) -> StripPlan:

@@ -136,8 +136,9 @@ class _ScanByProbes:
         incident = self._incident(position)
         with self.propagation.plan() as plan:
             for passed, spectrum in propagate(
-                plan, incident, transmissions, self.propagation.propagator, self.experiment.depth_slices
-            ):
+                plan, incident, transmissions, self.propagation.propagators[: len(transmissions)],
+                self.experiment.depth_slices,
+            ):  # fmt: skip
                 self._record(position, passed, spectrum)
         self._finish([position])
 
@@ -153,13 +154,12 @@ class _ScanByProbes:
         # A function of its own frees the transmission functions of one block before the next block makes its own.
         depths = self.experiment.depth_slices
         transmissions = self.propagation.transmissions(range(begin, end))
+        propagators = self.propagation.propagators[begin:end]
         stops = [depth - begin for depth in depths if begin < depth < end] + [end - begin]
 
         def through(position: tuple[int, int]) -> None:
             with self.propagation.plan() as plan:
-                for passed, spectrum in propagate(
-                    plan, waves[position], transmissions, self.propagation.propagator, stops
-                ):
+                for passed, spectrum in propagate(plan, waves[position], transmissions, propagators, stops):
                     if begin + passed in depths:
                         self._record(position, begin + passed, spectrum)
                     if passed == stops[-1]:

@@ -48,6 +48,11 @@ def refuse_contradictions(config: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"resources.{key}", f"got {short(value)}; allowed is auto or a whole number of at least 1."
             )
+    thickness = config["grating"]["slice_thickness_angstrom"]
+    if isinstance(thickness, str) and thickness != "auto":
+        raise ConfigError(
+            "grating.slice_thickness_angstrom", f"got {short(thickness)}; allowed is auto or a thickness in Å."
+        )
     _refuse_detectors(config["adf"])
     if not config["adf"]["enabled"] and not config["cbed"]["enabled"]:
         raise ConfigError("adf.enabled", "adf and cbed are both off, so nothing would be computed; enable one.")

@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 
 from stemphony.errors import ConfigError
+from stemphony.experiment.grid_choice import MAX_POINTS, chosen_gpts, points_at
+from stemphony.experiment.slice_choice import chosen_slices, stored_depths
 from stemphony.physics import electron
 from stemphony.physics.detectors import bin_edges
 from stemphony.physics.grid import Grid, band_limit_radius, fft_friendly_size
-from stemphony.physics.slicing import number_of_slices
+from stemphony.physics.periods import Layers, Periods
+from stemphony.physics.slicing import Slices
 
 MRAD = 1e-3
 """One milliradian [rad]."""
@@ -37,14 +40,12 @@ but leaves less room around the outermost probes."""
 HAADF_SHARE = 0.9
 """Largest inner angle of the HAADF detector that is derived, as a share of its outer one."""
 
-MAX_POINTS = 65536
-"""Largest number of points along one axis of the grid or of the scan; the schema has the same limit."""
-
 JOB_KEYS: dict[str, tuple[str, ...]] = {
     "simulation": ("random_seed", "precision", "algorithm"),
     "probe": ("energy_kev", "semiangle_mrad", "semiangle_inner_mrad", "soft_aperture", "aberrations", "tilt_mrad"),
     "grating": (
-        "gpts", "sampling_angstrom", "slice_thickness_angstrom", "parametrization", "bandlimit", "bandlimit_taper",
+        "gpts", "sampling_angstrom", "slice_thickness_angstrom", "slice_boundaries_angstrom", "parametrization",
+        "bandlimit", "bandlimit_taper",
     ),
     "scan": ("x", "y", "points", "step_angstrom"),
     "depths": ("every_angstrom", "at_angstrom"),
@@ -87,8 +88,10 @@ class Experiment:
         multislice | probe_basis | auto.
     basis_tolerance : float
         Relative RMS error that probe_basis may have.
-    slices, slice_thickness : int, float
-        Number and thickness [Å] of the slices.
+    slicing : Slices
+        The slices of the cell.
+    slices_of_file : bool
+        Whether the structure file names the slice of each atom.
     depth_slices : tuple of int
         Numbers of slices after which signals are stored, ascending.
     scan_x, scan_y : tuple of float
@@ -125,7 +128,8 @@ class Experiment:
     precision: str
     algorithm: str
     basis_tolerance: float
-    slices: int
+    slicing: Slices
+    slices_of_file: bool
     depth_slices: tuple[int, ...]
     scan_x: tuple[float, ...]
     scan_y: tuple[float, ...]
@@ -149,14 +153,19 @@ class Experiment:
         return electron.interaction_parameter(self.energy)
 
     @property
+    def slices(self) -> int:
+        """Number of slices."""
+        return len(self.slicing)
+
+    @property
     def slice_thickness(self) -> float:
-        """Thickness of every slice [Å]."""
-        return self.cell[2] / self.slices
+        """Thickness of most slices [Å]; films, vacuum and slices that the user chose may have others."""
+        return self.slicing.usual_thickness
 
     @property
     def depths(self) -> tuple[float, ...]:
         """Stored depths below the entrance surface [Å]."""
-        return tuple(n * self.slice_thickness for n in self.depth_slices)
+        return tuple(self.slicing.depths[n - 1] for n in self.depth_slices)
 
     @property
     def band_limit_angle(self) -> float:
@@ -190,7 +199,7 @@ class Experiment:
         return np.dtype(np.complex64 if self.precision == "single" else np.complex128)
 
     @classmethod
-    def of(cls, blocks: Mapping[str, Any], cell: Sequence[float]) -> Experiment:
+    def of(cls, blocks: Mapping[str, Any], cell: Sequence[float], layers: Layers | None = None) -> Experiment:
         """Make the experiment from validated blocks of the config and a cell.
 
         Parameters
@@ -199,6 +208,8 @@ class Experiment:
             The blocks of `JOB_KEYS`, in config units, complete.
         cell : (3,)
             Lengths of the orthogonal cell, vacuum included [Å].
+        layers : Layers or None
+            The undisplaced atoms, which slices and grid follow; None for an empty cell.
 
         Raises
         ------
@@ -209,8 +220,9 @@ class Experiment:
         probe, grating, adf, cbed = blocks["probe"], blocks["grating"], blocks["adf"], blocks["cbed"]
         lx, ly, lz = (float(length) for length in cell)
         notes: list[str] = []
+        layers = layers or Layers()
         window = grating.get("window_angstrom")
-        grid = Grid(_gpts(grating, lx, ly, notes), (lx, ly))
+        grid = Grid(chosen_gpts(grating, lx, ly, layers.periods, notes), (lx, ly))
         if window is not None:
             if not adf["enabled"]:
                 raise ConfigError(
@@ -220,10 +232,11 @@ class Experiment:
                 )
             grid = _window_grid(grid, window)
         energy = probe["energy_kev"] * 1e3
-        limits = _BandLimit(grid, (lx, ly), grating["bandlimit"], electron.wavelength(energy))
+        limits = _BandLimit(grid, (lx, ly), grating["bandlimit"], electron.wavelength(energy), layers.periods)
         semiangle = probe["semiangle_mrad"] * MRAD
         limits.require("probe.semiangle_mrad", semiangle)
-        slices = _slices(grating["slice_thickness_angstrom"], lz)
+        choice = chosen_slices(grating, layers, lz, electron.wavelength(energy))
+        notes += choice.notes
         return cls(
             energy=energy,
             semiangle=semiangle,
@@ -239,8 +252,9 @@ class Experiment:
             precision=blocks["simulation"]["precision"],
             algorithm=blocks["simulation"]["algorithm"],
             basis_tolerance=blocks["simulation"].get("basis_tolerance", 0.0),
-            slices=slices,
-            depth_slices=_depth_slices(blocks["depths"], lz, slices),
+            slicing=choice.slices,
+            slices_of_file=choice.of_file,
+            depth_slices=stored_depths(blocks["depths"], choice.slices),
             scan_x=_scan(blocks["scan"], 0, lx),
             scan_y=_scan(blocks["scan"], 1, ly),
             adf=adf["enabled"],
@@ -262,6 +276,7 @@ class _BandLimit:
     cell: tuple[float, float]
     bandlimit: float
     wavelength: float
+    periods: Periods
 
     @property
     def angle(self) -> float:
@@ -275,7 +290,7 @@ class _BandLimit:
         finer = ""
         # With windows too, `grating.gpts` are the points of the whole cell.
         if max(self.cell) / spacing <= MAX_POINTS:
-            nx, ny = (fft_friendly_size(math.ceil(length / spacing - 1e-9)) for length in self.cell)
+            nx, ny = points_at(spacing, self.cell, self.periods)
             finer = f"grating.gpts: [{nx}, {ny}] (or sampling_angstrom: {rounded_down(spacing, 4)}), or "
         raise ConfigError(
             where,
@@ -290,27 +305,6 @@ def rounded_down(value: float, digits: int) -> str:
     return f"{math.floor(value * 10**digits + 1e-6) / 10**digits:.{digits}f}".rstrip("0").rstrip(".")
 
 
-def _gpts(grating: Mapping[str, Any], lx: float, ly: float, notes: list[str]) -> tuple[int, int]:
-    if grating["gpts"] is None:
-        spacing = grating["sampling_angstrom"]
-        if max(lx, ly) / spacing > MAX_POINTS:
-            raise ConfigError(
-                "grating.sampling_angstrom",
-                f"got {spacing:g} Å; the cell of {lx:.6g} × {ly:.6g} Å would need more than {MAX_POINTS} points along "
-                f"one axis. Use at least {max(lx, ly) / MAX_POINTS:.4g} Å.",
-            )
-        nx, ny = (fft_friendly_size(max(8, math.ceil(length / spacing - 1e-9))) for length in (lx, ly))
-        return nx, ny
-    nx, ny = grating["gpts"]
-    for n in sorted({nx, ny}):
-        if fft_friendly_size(n) != n:
-            notes.append(
-                f"grating.gpts: {n} has a prime factor above 7, which slows the FFTs; {fft_friendly_size(n)} is the "
-                "next good size."
-            )
-    return nx, ny
-
-
 def _window_grid(whole: Grid, window: float) -> Grid:
     """Grid of windows of at least the given size [Å], at the sampling of the whole cell.
 
@@ -321,37 +315,6 @@ def _window_grid(whole: Grid, window: float) -> Grid:
         few = fft_friendly_size(max(8, math.ceil(window / step - 1e-9)))
         chosen.append((few, few * step) if few < points else (points, length))
     return Grid((chosen[0][0], chosen[1][0]), (chosen[0][1], chosen[1][1]))
-
-
-def _slices(thickness: float, lz: float) -> int:
-    if thickness > lz * (1 + 1e-6):
-        raise ConfigError(
-            "grating.slice_thickness_angstrom",
-            f"got {thickness:g} Å; the cell is only {rounded_down(lz, 6)} Å thick. Use a thickness of at most that.",
-        )
-    return number_of_slices(lz, thickness)
-
-
-def _depth_slices(depths: Mapping[str, Any], lz: float, slices: int) -> tuple[int, ...]:
-    thickness = lz / slices
-    if depths["every_angstrom"] is not None:
-        step = depths["every_angstrom"]
-        if step <= thickness:
-            return tuple(range(1, slices + 1))
-        multiples = range(1, math.floor(lz / step + 1e-9) + 1)
-        return tuple(sorted({round(m * step / thickness) for m in multiples} | {slices}))
-    if depths["at_angstrom"] is None:
-        return (slices,)
-    chosen = set()
-    for depth in depths["at_angstrom"]:
-        nearest = round(depth / thickness)
-        if not 1 <= nearest <= slices or depth > lz + 1e-6:
-            raise ConfigError(
-                "depths.at_angstrom",
-                f"got {depth:g} Å; allowed is {thickness:.6g} (one slice) to {rounded_down(lz, 6)} Å (exit).",
-            )
-        chosen.add(nearest)
-    return tuple(sorted(chosen))
 
 
 def _scan(scan: Mapping[str, Any], axis: int, length: float) -> tuple[float, ...]:

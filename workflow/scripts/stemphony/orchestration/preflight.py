@@ -315,7 +315,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
     config = inputs.config
     specimen, crystal, files = _read_specimen(inputs)
     planned = campaign.plan(config, files)
-    experiment = Experiment.of(planned.common_params, specimen.cell)
+    experiment = Experiment.of(planned.common_params, specimen.cell, specimen.layers)
     _require_points_in_aperture(experiment)
     refuse_false_haadf(config["adf"], experiment)
     threads = config["resources"]["threads"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
@@ -203,6 +204,39 @@ def fft_friendly_size(n: int) -> int:
     while not _is_7_smooth(size):
         size += 1
     return size
+
+
+def cheapest_size(least: int, multiple_of: int = 1) -> int:
+    """Return the number of grid points, at least `least`, whose FFTs are cheapest among multiples of a number.
+
+    Raises
+    ------
+    ValueError
+        If a number is below 1.
+    """
+    if least < 1 or multiple_of < 1:
+        raise ValueError(f"number of grid points = {least}, multiple of {multiple_of}: must be at least 1")
+    first = -(-least // multiple_of)
+    # Twice as many points always cost more; of 7-smooth numbers one lies nearer.
+    candidates = (multiple_of * many for many in range(first, 2 * first + 1))
+    return min(candidates, key=transform_cost)
+
+
+def transform_cost(n: int) -> float:
+    """Return the work of n transforms of n points in arbitrary units: n² times a sum over the prime factors of n.
+
+    FFTW computes each prime factor up to 13 by a routine of its own; larger ones cost as much as several times their
+    logarithm.
+    """
+    work, rest, factor = 0.0, n, 2
+    while rest > 1:
+        while rest % factor == 0:
+            work += math.log2(factor) if factor <= 7 else 1.5 * math.log2(factor) if factor <= 13 else factor
+            rest //= factor
+        factor += 1
+        if factor * factor > rest > 1:
+            factor = rest
+    return n * n * work
 
 
 def _is_7_smooth(n: int) -> bool:

@@ -11,6 +11,7 @@ Microscopy (2010).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +63,7 @@ def propagate(
     plan: StripPlan,
     spectrum: ComplexArray,
     transmissions: Sequence[Transmission],
-    propagator: Factor,
+    propagators: Factor | Sequence[Factor],
     store_after: Sequence[int],
 ) -> Iterator[tuple[int, ComplexArray]]:
     """Multislice wave after chosen numbers of slices, ψ ← F⁻¹[P·F[t ψ]] per slice, Eq. (P6).
@@ -79,8 +80,8 @@ def propagate(
     transmissions : sequence of Transmission
         t(r) of each slice in the order of passage, see `transmission_function`, as `plan.transmission`. Equal slices
         may share one.
-    propagator : Factor
-        P(k) over one slice, see `propagator.fresnel_propagator`, as `plan.factor`.
+    propagators : Factor or sequence of Factor
+        P(k) over each slice, see `propagator.fresnel_propagator`, as `plan.factor`; one alone holds for all slices.
     store_after : sequence of int
         Numbers of slices passed, ascending, from 1. The wave stops after the last of them.
 
@@ -95,15 +96,19 @@ def propagate(
     Raises
     ------
     ValueError
-        If `store_after` is not ascending within 1 … number of slices, or the wave is not zero beyond the band
+        If `store_after` is not ascending within 1 … number of slices, the numbers of transmissions and propagators
+        differ, or the wave is not zero beyond the band
         limit of the plan.
     """
+    if not isinstance(propagators, Factor) and len(propagators) != len(transmissions):
+        raise ValueError(f"{len(transmissions)} transmissions and {len(propagators)} propagators: must be equally many")
     stops = list(store_after)
     if stops != sorted(set(stops)) or (stops and not (stops[0] >= 1 and stops[-1] <= len(transmissions))):
         raise ValueError(f"store after slices {stops}: must ascend from 1 to at most {len(transmissions)}")
 
+    each = repeat(propagators) if isinstance(propagators, Factor) else propagators
     plan.load(spectrum)
-    for passed, transmission in zip(range(1, max(stops, default=0) + 1), transmissions, strict=False):
+    for passed, transmission, propagator in zip(range(1, max(stops, default=0) + 1), transmissions, each, strict=False):
         plan.transmit(transmission)
         plan.travel(propagator, keep=passed in stops, go_on=passed < stops[-1])
         if passed in stops:

@@ -17,7 +17,6 @@ from stemphony.compute.atoms import Atoms
 from stemphony.compute.recorder import JobSignals
 from stemphony.errors import StorageError
 from stemphony.experiment.model import Experiment
-from stemphony.physics.slicing import slice_indices
 from stemphony.results.layout import (
     MRAD_PER_RAD,
     NM_PER_ANGSTROM,
@@ -205,7 +204,8 @@ def effective_blocks(experiment: Experiment, blocks: Mapping[str, Any], seed: in
     made.setdefault("simulation", {})["random_seed"] = seed
     made.setdefault("grating", {}).update(
         nx=nx, ny=ny, sampling_x_angstrom=experiment.grid.sampling[0], sampling_y_angstrom=experiment.grid.sampling[1],
-        slices=experiment.slices, band_limit_mrad=experiment.band_limit_angle * MRAD_PER_RAD,
+        slices=experiment.slices, slice_offset_angstrom=experiment.slicing.offset,
+        band_limit_mrad=experiment.band_limit_angle * MRAD_PER_RAD,
         parametrization_reference=REFERENCES[experiment.parametrization],
     )  # fmt: skip
     return made
@@ -245,7 +245,7 @@ def atom_table(specimen: Specimen, experiment: Experiment) -> AtomTable:
         cell=specimen.cell,
         symbols=np.asarray(specimen.symbols),
         positions=specimen.positions,
-        slice_index=slice_indices(specimen.positions[:, 2], specimen.cell[2], experiment.slices),
+        slice_index=_slices_at_rest(specimen, experiment),
         u_iso=np.nan_to_num(specimen.u_iso),
         radius=specimen.radius,
         u_aniso=specimen.u_aniso,
@@ -258,5 +258,11 @@ def atom_table(specimen: Specimen, experiment: Experiment) -> AtomTable:
             "orientation": specimen.orientation,
             "notes": json.dumps(list(specimen.notes), ensure_ascii=False) if specimen.notes else "",
         },
-        slices=experiment.slices,
+        faces=np.asarray(experiment.slicing.faces),
     )
+
+
+def _slices_at_rest(specimen: Specimen, experiment: Experiment) -> np.ndarray:
+    if experiment.slices_of_file and specimen.slice_id is not None:
+        return specimen.slice_id
+    return experiment.slicing.index(specimen.layers.heights)

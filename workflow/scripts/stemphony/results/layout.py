@@ -243,8 +243,8 @@ class AtomTable:
         Lengths of the cell [Å].
     symbols, positions, slice_index, u_iso, radius : (N,), (N, 3), (N,), (N,), (N,)
         Elements, positions, slices, mean square displacement per axis [Å²], covalent radius [Å].
-    slices : int
-        Number of slices of the cell.
+    faces : (S,) ndarray
+        Upper face of each slice [Å].
     u_aniso : (N, 3, 3) array or None
         Tensors of the mean square displacements [Å²], NaN for atoms without one.
     occupancy : (N,) array or None
@@ -259,7 +259,7 @@ class AtomTable:
     slice_index: np.ndarray
     u_iso: np.ndarray
     radius: np.ndarray
-    slices: int
+    faces: np.ndarray
     u_aniso: np.ndarray | None = None
     occupancy: np.ndarray | None = None
     texts: Mapping[str, Any] = field(default_factory=dict)
@@ -287,14 +287,13 @@ def add_atoms(root: netCDF4.Dataset, table: AtomTable, frames: int, real: np.dty
     types, element = _elements(table)
     for name, size in (
         ("frame", frames), ("atom", number), ("spatial", 3), ("cell_spatial", 3), ("cell_angular", 3),
-        ("slices", table.slices), ("elements", len(types)),
+        ("slices", len(table.faces)), ("elements", len(types)),
     ):  # fmt: skip
         amber.createDimension(name, size)
     add_texts(amber, "atom_types", "elements", "element symbols that `element` refers to", list(types))
     add_texts(amber, "spatial", "spatial", "names of the coordinates", ["x", "y", "z"])
     add_texts(amber, "cell_spatial", "cell_spatial", "names of the cell lengths", ["a", "b", "c"])
     add_texts(amber, "cell_angular", "cell_angular", "names of the cell angles", ["alpha", "beta", "gamma"])
-    thickness = table.cell[2] / table.slices * NM_PER_ANGSTROM
     add_variable(
         amber,
         "slice_coordinates",
@@ -302,7 +301,7 @@ def add_atoms(root: netCDF4.Dataset, table: AtomTable, frames: int, real: np.dty
         ("slices",),
         "nm",
         "upper face of each slice",
-        np.arange(table.slices) * thickness,
+        table.faces * NM_PER_ANGSTROM,
     )
     lengths = np.broadcast_to(np.asarray(table.cell) * NM_PER_ANGSTROM, (frames, 3))
     add_variable(amber, "cell_lengths", real, ("frame", "cell_spatial"), "nm", "cell lengths", lengths)

@@ -80,7 +80,7 @@ def merge_simulation(
     plan = ledger.read_plan(task.result, run)
     identity = ledger.identity(task.result, task.common["simulation"]["random_seed"] or 0)
     specimen = read_specimen_file(specimen_file)
-    experiment = Experiment.of(task.common, specimen.cell)
+    experiment = Experiment.of(task.common, specimen.cell, specimen.layers)
     blocks = {name: value for name, value in task.common.items() if isinstance(value, dict)}
     config = plan.get("config", blocks)
     text = _yaml(config)

@@ -448,4 +448,9 @@ def whole_cells(file: Path, crystal: Oriented, build: Build) -> tuple[int, int, 
 def repeated(crystal: Oriented, repeat: Sequence[int]) -> Structure:
     """Whole cells side by side, the last axis fastest."""
     positions = lattice.repeated(crystal.lengths, crystal.structure.positions, repeat)
-    return copied(crystal.structure, positions, np.diag(crystal.lengths * np.asarray(repeat)))
+    block = copied(crystal.structure, positions, np.diag(crystal.lengths * np.asarray(repeat)))
+    if block.slice_id is None:
+        return block
+    # Copies along the beam have slices of their own.
+    copy = np.repeat(np.arange(math.prod(repeat)), len(crystal.structure.symbols)) % repeat[2]
+    return replace(block, slice_id=block.slice_id + copy * (int(block.slice_id.max()) + 1))

@@ -13,7 +13,8 @@ from typing import Any
 import netCDF4
 import numpy as np
 
-from stemphony.errors import DamagedResultError, SpecimenError
+from stemphony.errors import DamagedResultError
+from stemphony.physics.periods import Periods
 from stemphony.physics.random_film import Film
 from stemphony.specimen.structures import Specimen
 from stemphony.store.atomic import atomic_path
@@ -23,7 +24,7 @@ LAYOUT = 1
 # HDF5's checksums cover the chunks and not the index that finds them, so a digest covers what is read.
 DIGEST = "content_sha256"
 _TEXTS = ("reader", "formula", "u_source", "orientation")  # attributes that only some specimens have
-_OWN = ("content", "layout", "source_format", "notes", "films", *_TEXTS, DIGEST)
+_OWN = ("content", "layout", "source_format", "notes", "films", "periods", *_TEXTS, DIGEST)
 # Upper triangle of a symmetric tensor, in the order of Voigt: xx, yy, zz, yz, xz, xy.
 _TENSOR = (np.array([0, 1, 2, 1, 0, 0]), np.array([0, 1, 2, 2, 2, 1]))
 # Variables that only some specimens have: kind, further dimensions, units, long name. Without them a file keeps the
@@ -36,6 +37,7 @@ _OPTIONAL: dict[str, tuple[str, tuple[str, ...], str, str]] = {
     "occupancy": ("f8", (), "1", "probability that the site holds its atom"),
     "disorder": ("i8", (), "1", "sites of equal numbers exclude each other, -1 for independent ones"),
     "disorder_group": ("i8", (), "1", "sites of equal disorder and group are present together"),
+    "slice_id": ("i8", (), "1", "slice of the atom that the structure file names"),
 }  # fmt: skip
 
 
@@ -43,11 +45,12 @@ def write_specimen(file: Path, specimen: Specimen, attributes: Mapping[str, str]
     """Write a specimen as NetCDF-4, whole or not at all: the file appears under its name when it is complete.
 
     Root attributes: those given and `content`, `layout`, `source_format`, `content_sha256`. If the specimen has
-    them, also `reader`, `formula`, `u_source`, `orientation`, `notes` and `films` (JSON lists).
+    them, also `reader`, `formula`, `u_source`, `orientation`, `notes`, `films` and `periods` (JSON).
 
     Variables: `element(atom, label)`, `positions(atom, spatial)` [Å], `u_iso(atom)` [Å²], `radius(atom)` [Å],
     `cell(spatial)` [Å] and `vacuum(spatial)` [Å]. If the specimen has them, also `u_aniso(atom, tensor)` [Å²],
-    `occupancy(atom)`, `disorder(atom)`, `disorder_group(atom)` and, with snapshots, `frames(frame, atom, spatial)` [Å].
+    `occupancy(atom)`, `disorder(atom)`, `disorder_group(atom)`, `slice_id(atom)` and, with snapshots,
+    `frames(frame, atom, spatial)` [Å].
 
     Parameters
     ----------
@@ -153,6 +156,7 @@ def _texts(specimen: Specimen) -> dict[str, str]:
     texts = {name: getattr(specimen, name) for name in _TEXTS}
     texts["notes"] = json.dumps(list(specimen.notes)) if specimen.notes else ""
     texts["films"] = json.dumps([asdict(film) for film in specimen.films]) if specimen.films else ""
+    texts["periods"] = json.dumps(asdict(specimen.periods)) if specimen.periods is not None else ""
     return {name: text for name, text in texts.items() if text}
 
 
@@ -162,8 +166,6 @@ def _damaged(file: Path, what: str) -> DamagedResultError:
 
 def _arrays(specimen: Specimen) -> dict[str, np.ndarray]:
     """Variables of the file, as they are stored."""
-    if specimen.slice_id is not None:
-        raise SpecimenError("atoms", "custom slicing is not available in this version.")
     arrays = {
         "element": np.array(specimen.symbols, dtype="S2").view("S1").reshape(-1, 2),
         "positions": np.ascontiguousarray(specimen.positions, dtype="<f8"),
@@ -174,7 +176,7 @@ def _arrays(specimen: Specimen) -> dict[str, np.ndarray]:
     }
     if specimen.u_aniso is not None:
         arrays["u_aniso"] = np.ascontiguousarray(specimen.u_aniso[:, *_TENSOR], dtype="<f8")
-    for name in ("occupancy", "disorder", "disorder_group"):
+    for name in ("occupancy", "disorder", "disorder_group", "slice_id"):
         values = getattr(specimen, name)
         if values is not None:
             arrays[name] = np.ascontiguousarray(values, dtype="<f8" if name == "occupancy" else "<i8")
@@ -195,7 +197,7 @@ def _specimen(arrays: Mapping[str, np.ndarray], found: Mapping[str, Any]) -> Spe
         positions=arrays["positions"],
         cell=(cell[0], cell[1], cell[2]),
         u_iso=arrays["u_iso"],
-        slice_id=None,
+        slice_id=arrays.get("slice_id"),
         format=str(found["source_format"]),
         frames=arrays.get("frames"),
         vacuum=(vacuum[0], vacuum[1], vacuum[2]),
@@ -210,7 +212,15 @@ def _specimen(arrays: Mapping[str, np.ndarray], found: Mapping[str, Any]) -> Spe
         u_source=str(found.get("u_source", "")),
         orientation=str(found.get("orientation", "")),
         films=tuple(Film(**film) for film in json.loads(found.get("films", "[]"))),
+        periods=_periods(found.get("periods", "")),
     )
+
+
+def _periods(text: str) -> Periods | None:
+    if not text:
+        return None
+    values = json.loads(text)
+    return Periods(**{**values, "columns": tuple(values["columns"])})
 
 
 def _digest(arrays: Mapping[str, np.ndarray], source_format: str, attributes: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemphony.errors import SpecimenError
+from stemphony.physics.periods import Layers, Periods
 from stemphony.physics.random_film import Film
 from stemphony.provenance import file_sha256
 from stemphony.specimen import cut_layers, lattice
@@ -35,6 +37,7 @@ from stemphony.specimen.lattice import CELL_TOLERANCE_RELATIVE as CELL_TOLERANCE
 from stemphony.specimen.lattice import EXACT as EXACT
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.lattice import orthogonal_supercell as orthogonal_supercell
+from stemphony.specimen.periodicity import block_periods, layers_of
 from stemphony.specimen.structure import Structure
 from stemphony.specimen.substitutions import substituted
 from stemphony.specimen.thermal import ThermalSettings, lines_to_paste, with_displacements
@@ -60,8 +63,8 @@ class Specimen:
         Lengths Lx, Ly, Lz [Å], vacuum included.
     u_iso : (N,) array
         Mean square displacement per Cartesian axis [Å²], Eq. (P12); NaN where none is known.
-    slice_id : None
-        STEMsalabim's custom slicing; no file that asks for it is accepted in this version.
+    slice_id : (N,) array of int or None
+        Slice of each atom, from 0, where the file names one.
     format : str
         What the file was read as, see `Structure`.
     frames : (F, N, 3) array or None
@@ -95,6 +98,8 @@ class Specimen:
     shift_z, grown_z : float
         How far all atoms were moved along z, and the cell lengthened [Å], because atoms lay outside it. Snapshots need
         both; they are not kept in `specimen.nc`.
+    periods : Periods or None
+        Periods of the crystal that the specimen was built from; None to find them in the atoms.
     """
 
     symbols: NDArray[np.str_]
@@ -120,6 +125,12 @@ class Specimen:
     films: tuple[Film, ...] = ()
     shift_z: float = 0.0
     grown_z: float = 0.0
+    periods: Periods | None = None
+
+    @cached_property
+    def layers(self) -> Layers:
+        """What slices and grid follow, see `periodicity.layers_of`."""
+        return layers_of(self)
 
     def __post_init__(self) -> None:
         if not self.radius.size:
@@ -180,7 +191,7 @@ def read_specimen(
     )
     _require_vacuum(file, vacuum_angstrom)
     raw = _read(file, format)
-    block, building, films = _built(file, raw, wanted, substitutions, amorphous_layers)
+    block, building, films, periods = _built(file, raw, wanted, substitutions, amorphous_layers, vacuum_angstrom)
     thermal = with_displacements(file, block, settings)
     specimen = replace(
         _in_cell(file, thermal.structure, vacuum_angstrom, thermal.notes),
@@ -190,6 +201,7 @@ def read_specimen(
         building=building,
         films=films,
     )
+    specimen = replace(specimen, periods=periods.moved(specimen.shift_z) if periods.slab else periods)
     specimen = with_joint_sites(file, specimen, occupancy)
     if "distance" not in accept:
         require_distances(specimen, file=file)
@@ -212,15 +224,17 @@ def _built(
     wanted: Build,
     substitutions: Sequence[Mapping[str, Any]],
     amorphous_layers: Mapping[str, Any] | None,
-) -> tuple[Structure, Building, tuple[Film, ...]]:
-    """The block of atoms, how it was built, and its films: stages 2 to 5 of `read_specimen`."""
+    vacuum: Sequence[float],
+) -> tuple[Structure, Building, tuple[Film, ...], Periods]:
+    """The block of atoms, how it was built, its films and its periods: stages 2 to 5 of `read_specimen`."""
     crystal = shifted(file, oriented(file, raw, wanted), raw, wanted)
     repeat = whole_cells(file, crystal, wanted)
     _require_possible(file, len(crystal.structure.symbols), repeat)
     block, dopants = substituted(file, repeated(crystal, repeat), substitutions)
     block, films, film = with_films(file, block, amorphous_layers)
     building = replace(Building.of(crystal, wanted, repeat), substitutions=tuple(dopants), films=film)
-    return block, building, films
+    entrance = max((film.top for film in films if film.bottom == 0.0), default=0.0)
+    return block, building, films, block_periods(crystal.structure, repeat, entrance, vacuum)
 
 
 def _in_cell(file: Path, block: Structure, vacuum_angstrom: Sequence[float], notes: Sequence[str]) -> Specimen:
@@ -233,7 +247,7 @@ def _in_cell(file: Path, block: Structure, vacuum_angstrom: Sequence[float], not
         positions=placed.positions,
         cell=(float(cell[0]), float(cell[1]), placed.length_z),
         u_iso=np.asarray(block.u_iso),
-        slice_id=None,
+        slice_id=_slices(block),
         format=block.format,
         vacuum=(float(vacuum_angstrom[0]), float(vacuum_angstrom[1]), float(vacuum_angstrom[2])),
         radius=covalent_radii(block.symbols.tolist()),
@@ -273,6 +287,13 @@ def _beside_vacuum(block: Structure, vacuum_angstrom: Sequence[float]) -> list[s
                 "specimen.origin"
             )
     return notes
+
+
+def _slices(block: Structure) -> NDArray[np.int64] | None:
+    """Slice of each atom that the file names, from 0; None where some atoms have none."""
+    if block.slice_id is None or block.slice_id.min() < 0:
+        return None
+    return block.slice_id - block.slice_id.min()
 
 
 def read_snapshots(file: Path, specimen: Specimen) -> Floats:
