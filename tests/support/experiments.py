@@ -101,7 +101,12 @@ class FakeCampaign:
     def of(cls, folder: Path, **blocks: Mapping[str, Any]) -> FakeCampaign:
         """A campaign whose results are below `folder`; nothing is written yet."""
         made, specimen = planned(**blocks), srtio3((2, 2, 2))
-        return cls(made, Experiment.of(made.common_params, specimen.cell, specimen.layers), specimen, ResultPaths.of("tiny", folder))
+        return cls(
+            made,
+            Experiment.of(made.common_params, specimen.cell, specimen.layers),
+            specimen,
+            ResultPaths.of("tiny", folder),
+        )
 
     @property
     def pairs(self) -> list[tuple[str, int]]:

@@ -74,7 +74,7 @@ def chosen_slices(grating: Mapping[str, Any], layers: Layers, length_z: float, w
             THICKNESS, f"got {thickness:g} Å; the cell is only {largest:.9g} Å thick. Use a thickness of at most that."
         )
     chosen = _Equal(layers, length_z, None if thickness == "auto" else float(thickness))
-    notes = [*chosen.notes, *_crowded(chosen.slices, layers, chosen.has_gaps)]
+    notes = [*chosen.notes, *chosen.crowded()]
     if thickness != "auto":
         notes += chosen.beat(wavelength)
         if layers.slice_id is not None:
@@ -111,7 +111,7 @@ class _Equal:
     def _crystal(self) -> tuple[float, float]:
         """Where the equal slices of the crystal begin and end [Å]."""
         periods, z, lz = self.layers.periods, self.layers.heights, self.length_z
-        if not z.size or periods.length == 0:
+        if not z.size or (periods.length == 0 and not periods.slab):
             return 0.0, lz
         if periods.slab:
             low, high = float(z.min()), float(z.max())
@@ -166,6 +166,12 @@ class _Equal:
         )
         return Stretch(begin, number, length / number)
 
+    def crowded(self) -> list[str]:
+        """Note on boundaries in the crystal with atoms near both sides; films are cut anyhow."""
+        z, main = self.layers.heights, self.main
+        crystal = z[(z >= main.begin - NEAR) & (z <= main.end + NEAR)]
+        return _crowded(self.slices, crystal) if self.has_gaps else []
+
     def beat(self, wavelength: float) -> list[str]:
         """Note on a thickness that does not fit the lattice, with the angle of the false zone √(2λ/period)."""
         periods, dz = self.layers.periods, self.main.thickness
@@ -173,7 +179,8 @@ class _Equal:
             return []
         ratio = periods.lattice / dz
         beats = Fraction(ratio).limit_denominator(_MOST_PERIODS)
-        if beats.denominator == 1 and abs(ratio - float(beats)) * periods.length / periods.lattice < NEAR:
+        drift = abs(ratio - float(beats)) * periods.length / periods.lattice
+        if 1 in (beats.numerator, beats.denominator) and drift < NEAR:
             return []
         period = periods.lattice * max(2, beats.denominator)
         angle = 1e3 * math.sqrt(2 * wavelength / period)
@@ -188,19 +195,23 @@ class _Equal:
 def auto_thickness(periods: Periods) -> float | None:
     """Thickness of slices of at most `MOST` that have the periods of the planes of atoms [Å]; None without periods.
 
-    Several planes share a slice only if their number divides that of a lattice period. So the slices repeat with the
-    crystal.
+    Several planes share a slice only if equally many share every slice, and slices and lattice fit into each other. So
+    the slices have no period longer than the lattice's or their own thickness.
     """
-    spacing, lattice = periods.spacing, periods.lattice
+    spacing, lattice, length = periods.spacing, periods.lattice, periods.length
     if spacing <= 0:
         return None
     if spacing > MOST * (1 + 1e-6):
         return spacing / number_of_slices(spacing, MOST)
-    planes = max(1, round(lattice / spacing))
-    together = max(m for m in range(1, planes + 1) if planes % m == 0 and (m == 1 or m * spacing <= MOST))
-    if together * spacing < THIN and lattice > THIN:
-        return lattice / number_of_slices(lattice, MOST)
-    return together * spacing
+    of_lattice, of_crystal = (max(1, round(whole / spacing)) for whole in (lattice, length))
+    fitting = [
+        m
+        for m in range(1, math.floor(MOST / spacing + 1e-6) + 1)
+        if (of_lattice % m == 0 or m % of_lattice == 0) and (periods.slab or of_crystal % m == 0)
+    ]
+    if fitting[-1] * spacing < THIN < length:
+        return length / number_of_slices(length, MOST)
+    return fitting[-1] * spacing
 
 
 def _without_empty_ends(slices: Slices, heights: np.ndarray) -> Slices:
@@ -220,9 +231,9 @@ def _without_empty_ends(slices: Slices, heights: np.ndarray) -> Slices:
     return Slices(tuple(faces), tuple(thicknesses), tuple(edges))
 
 
-def _crowded(slices: Slices, layers: Layers, has_gaps: bool) -> list[str]:
+def _crowded(slices: Slices, heights: np.ndarray) -> list[str]:
     """Note on atoms near both sides of a boundary, where rounding or motion may put them into the other slice."""
-    crowded = slices.crowded_edges(layers.heights) if has_gaps else ()
+    crowded = slices.crowded_edges(heights)
     if not crowded:
         return []
     return [
@@ -243,7 +254,7 @@ def _between(boundaries: Sequence[float], layers: Layers, length_z: float) -> Sl
             f"got {len(boundaries)} boundaries, and {what}; allowed are ascending values from 0 to {length_z:.6g} Å.",
         )
     slices, moved = slicing.slices_between([0.0, *inner, length_z], layers.heights)
-    notes = _crowded(slices, layers, has_gaps=True)
+    notes = _crowded(slices, layers.heights)
     if moved:
         notes.append(
             f"slices: {moved} boundaries lie up to {2 * NO_GAP:g} Å behind a layer of atoms; that layer belongs to the "

@@ -113,7 +113,7 @@ def find_periods(
     cell : (3,) array_like
         Lengths of the cell [Å].
     tolerance : float
-        Largest distance of equivalent atoms after a translation [Å].
+        Largest distance of equivalent atoms after a translation, and of neighbouring atoms in one plane [Å].
     stacked : bool
         Whether cells will be stacked along z, so that no face of this one is a surface.
     """
@@ -137,8 +137,8 @@ def find_periods(
     return replace(periods, length=lz, spacing=lz / repeats, lattice=lattice)
 
 
-def planes(heights: Floats, length: float | None = None) -> tuple[Labels, Floats]:
-    """Planes of atoms: gaps above `SAME_PLANE` in the sorted heights separate them.
+def planes(heights: Floats, length: float | None = None, gap: float = SAME_PLANE) -> tuple[Labels, Floats]:
+    """Planes of atoms, which wider gaps in the sorted heights separate.
 
     Parameters
     ----------
@@ -146,6 +146,8 @@ def planes(heights: Floats, length: float | None = None) -> tuple[Labels, Floats
         Coordinates along one axis [Å].
     length : float or None
         Period of the axis [Å]; None if it has none.
+    gap : float
+        Largest distance of neighbouring heights in one plane [Å].
 
     Returns
     -------
@@ -156,10 +158,10 @@ def planes(heights: Floats, length: float | None = None) -> tuple[Labels, Floats
     """
     z = heights if length is None else np.mod(heights, length)
     order = np.argsort(z, kind="stable")
-    number = np.concatenate([[0], np.cumsum(np.diff(z[order]) > SAME_PLANE)])
+    number = np.concatenate([[0], np.cumsum(np.diff(z[order]) > gap)])
     label = np.empty(len(z), dtype=np.int64)
     label[order] = number
-    if length is not None and number[-1] > 0 and z[order[0]] + length - z[order[-1]] <= SAME_PLANE:
+    if length is not None and number[-1] > 0 and z[order[0]] + length - z[order[-1]] <= gap:
         # One plane on both sides of the cell's face.
         last = label == number[-1]
         z = np.where(last, z - length, z)
@@ -180,7 +182,7 @@ class _Crystal:
         self._trees: list[cKDTree] | None = None
 
     def planes(self, axis: int) -> tuple[Labels, Floats]:
-        return planes(self.atoms[:, axis], float(self.lengths[axis]))
+        return planes(self.atoms[:, axis], float(self.lengths[axis]), self.tolerance)
 
     def repeats(self, axis: int, found: tuple[Labels, Floats] | None = None) -> int:
         """How often the planes along an axis repeat; by their distances alone if their composition never does."""
@@ -229,7 +231,7 @@ class _Crystal:
 def _slab_spacing(atoms: Floats, labels: Labels, lengths: Floats, tolerance: float) -> tuple[float, float]:
     """Distances along the beam after which planes, and the whole structure, repeat in a slab; else its thickness."""
     z = atoms[:, 2]
-    label, height = planes(z)
+    label, height = planes(z, gap=tolerance)
     extent = float(height[-1] - height[0])
     counts = np.zeros((len(height), int(labels.max()) + 1), dtype=np.int64)
     np.add.at(counts, (label, labels), 1)

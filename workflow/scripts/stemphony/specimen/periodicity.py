@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,9 +15,8 @@ from stemphony.specimen.structure import Structure
 if TYPE_CHECKING:
     from stemphony.specimen.structures import Specimen
 
-AMONG_FRAMES = 0.3
-"""Largest distance [Å] of equivalent atoms where the specimen is known by the mean of few snapshots, whose thermal
-motion does not average out."""
+DISPLACED = 0.5
+"""Largest distance [Å] of equivalent atoms, and of neighbours in a plane, where heat or relaxation displaces atoms."""
 
 
 def block_periods(cell: Structure, repeat: Sequence[int], film: float, vacuum: Sequence[float]) -> Periods:
@@ -33,9 +33,26 @@ def block_periods(cell: Structure, repeat: Sequence[int], film: float, vacuum: S
         Vacuum that the config adds to the cell [Å].
     """
     lengths = np.diagonal(cell.cell)
-    found = find_periods(cell.positions, kinds(cell), lengths, stacked=repeat[2] > 1)
+    found = periods_of(cell.positions, kinds(cell), lengths, repeat[2] > 1)
     block = found.repeated(repeat).moved(film)
     return block.without_lateral(vacuum[0] > 0, vacuum[1] > 0)
+
+
+def periods_of(positions: Floats, labels: list[str], cell: Sequence[float] | Floats, stacked: bool = False) -> Periods:
+    """Periods of atoms; where they have none along the beam, those of their layers, as if nothing were displaced.
+
+    Parameters
+    ----------
+    positions, labels, cell, stacked
+        See `find_periods`.
+    """
+    found = find_periods(positions, labels, cell, stacked=stacked)
+    if found.spacing < found.length:
+        return found
+    rough = find_periods(positions, labels, cell, DISPLACED, stacked)
+    if rough.slab != found.slab or rough.spacing >= rough.length:
+        return found
+    return replace(found, spacing=rough.spacing, lattice=rough.lattice)
 
 
 def kinds(structure: Structure | Specimen) -> list[str]:
@@ -51,10 +68,8 @@ def layers_of(specimen: Specimen) -> Layers:
     positions, periods = specimen.positions, specimen.periods
     if specimen.frames is not None:
         positions = mean_positions(specimen)
-    if periods is None:
-        periods = find_periods(positions, kinds(specimen), specimen.cell)
-    if specimen.frames is not None and periods.spacing >= periods.length and not periods.slab:
-        periods = find_periods(positions, kinds(specimen), specimen.cell, AMONG_FRAMES)
+    if periods is None or (specimen.frames is not None and periods.spacing >= periods.length):
+        periods = periods_of(positions, kinds(specimen), specimen.cell)
     return Layers(positions[:, 2], periods, specimen.slice_id)
 
 
