@@ -122,7 +122,7 @@ def test_a_thickness_by_hand_is_kept_and_a_beat_named_with_its_zone():
 def test_layers_that_a_thickness_cuts_are_named():
     z = np.arange(0.0, 42.0, 0.125)
     made = choice(Layers(z, Periods(length=42.0, spacing=42.0, lattice=42.0)), 42.0, 2.0)
-    assert "on both sides of 21 of 21 boundaries" in made.notes[0]
+    assert "on both sides of 20 of 20 boundaries" in made.notes[0]
 
 
 def test_boundaries_of_the_user():

@@ -810,11 +810,14 @@ def test_bad_stemsalabim_file(tmp_path, old, new, parts):
     refusal(edited(tmp_path, STEMSALABIM, old, new), *parts, format="stemsalabim")
 
 
-def test_sixth_column_is_read_and_named(tmp_path):
-    text = re.sub(r"(e-05)$", r"\1 0", STEMSALABIM.read_text(), flags=re.MULTILINE)
-    specimen = read_specimen(write(tmp_path, "slices.xyz", text))
-    np.testing.assert_array_equal(specimen.positions, read_specimen(STEMSALABIM).positions)
-    assert any("sixth column" in note for note in specimen.notes)
+def test_sixth_column_names_slices_that_follow_each_other_in_copies(tmp_path):
+    lines = STEMSALABIM.read_text().splitlines()
+    rows = [f"{line} {3 + round(float(line.split()[3]) / 0.19525)}" for line in lines[2:]]
+    specimen = read_specimen(write(tmp_path, "slices.xyz", "\n".join([*lines[:2], *rows, ""])), repeat=[2, 1, 3])
+    plain = read_specimen(STEMSALABIM, repeat=[2, 1, 3])
+    np.testing.assert_array_equal(specimen.positions, plain.positions)
+    np.testing.assert_array_equal(specimen.slice_id, np.round(plain.positions[:, 2] / 1.9525))
+    assert plain.slice_id is None
 
 
 def test_frames_behind_an_empty_line_are_not_lost_in_silence(tmp_path):

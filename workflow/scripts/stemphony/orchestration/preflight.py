@@ -9,6 +9,7 @@ import math
 import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from stemphony.status import settings as status_settings
 
 if TYPE_CHECKING:
     from stemphony.compute.cost import WavePlan
+    from stemphony.physics.slicing import Slices
     from stemphony.specimen.building import Building
     from stemphony.specimen.crystal import Crystal
     from stemphony.specimen.structures import Specimen
@@ -118,7 +120,7 @@ class Preflight:
             *(self.building.lines() if self.building else ()),
             ("grid", f"{nx} × {ny} points of {dx:.4f} × {dy:.4f} Å, {e.precision} precision{self._windows()}"),
             ("band limit", f"{e.band_limit_angle / MRAD:.2f} mrad"),
-            ("slices", f"{e.slices} of {e.slice_thickness:.4f} Å, {len(e.depth_slices)} depth(s) stored"),
+            ("slices", _slices(e.slicing, len(e.depth_slices))),
             ("scan", f"{len(e.scan_x)} × {len(e.scan_y)} positions, {_steps(e)} Å apart"),
             ("detectors", "; ".join(detectors)),
             ("defoci", f"{len(c.defoci)}: {defoci} nm"),
@@ -210,6 +212,7 @@ class Preflight:
             "config_digest": provenance.digest(configuration.without_secrets(c.config)),
             "merge_digest": provenance.digest(c.merge_params),
             "specimen_digest": c.specimen_params["specimen_digest"],
+            "physics_version": provenance.PHYSICS_VERSION,
             "files": asdict(c.files),
             "resources": {"mem_mb": self.mem_mb, "runtime_min": self.runtime_min},
             "budget_mb": self.budget_mb,
@@ -265,6 +268,18 @@ def read_inputs(config: Mapping[str, Any], config_files: Sequence[Path]) -> Inpu
 def _program_arguments() -> str:
     """The command line of this process; the block http_reporting stays out, it may hold secrets."""
     return shlex.join("http_reporting=…" if "http_reporting" in word else word for word in sys.argv[1:])
+
+
+def _slices(slices: Slices, depths: int) -> str:
+    """Numbers and thicknesses of the slices, number of stored depths, and where the boundaries lie."""
+    counts = Counter(round(thickness, 4) for thickness in slices.thicknesses)
+    exit_surface = counts.pop(0.0, 0)
+    text = ", ".join(f"{count} of {thickness:.4f} Å" for thickness, count in counts.most_common(4))
+    text += f" and {len(counts) - 4} other thicknesses" if len(counts) > 4 else ""
+    text += " and one for the exit surface" if exit_surface else ""
+    text += f", {depths} depth(s) stored"
+    moved = slices.offset < 0  # false for NaN
+    return f"{text}; atoms up to {-slices.offset:.4f} Å in front of a slice belong to it" if moved else text
 
 
 def _steps(e: Experiment) -> str:
@@ -357,6 +372,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
             *_without_effect(config, specimen),
             *_choices(planned, experiment),
             *doubts(planned, experiment, _doubtful(specimen, config), tail),
+            *_of_another_version(result, planned.jobs),
         ),
     )
 
@@ -434,6 +450,22 @@ def _result_mb(planned: Campaign, atoms: int, job_bytes: tuple[int, int]) -> flo
     wanted = planned.config["frozen_phonon"]["save_coordinates"]
     frames = planned.jobs if campaign.keeps_coordinates(wanted, planned.most_jobs, atoms) else 1
     return float(signals + frames * atoms * campaign.COORDINATES_BYTES) / 1e6
+
+
+def _of_another_version(result: paths.ResultPaths, jobs: int) -> list[str]:
+    """Note on finished results of another physics_version, which new ones replace."""
+    from stemphony.results.job_check import recorded_version
+
+    job = next(iter(sorted(result.root.glob("jobs/defocus_*/configuration_*.nc"))), None)
+    for file in (result.merged, job):
+        version = None if file is None else recorded_version(file)
+        if version is not None and version != provenance.PHYSICS_VERSION:
+            return [
+                f"{file} was computed with physics_version {version}, this program has {provenance.PHYSICS_VERSION} "
+                f"(CHANGELOG says what changed). All {jobs} jobs are computed again and replace the files of "
+                f"{result.root}; to keep these, move the folder away first."
+            ]
+    return []
 
 
 def _unused_u(specimen: Mapping[str, Any], symbols: Sequence[str]) -> list[str]:

@@ -64,6 +64,15 @@ def checked(file: Path, expected_digest: str) -> Iterator[tuple[netCDF4.Dataset,
         raise DamagedResultError(f"truncated or damaged: {type(error).__name__}") from None
 
 
+def recorded_version(file: Path) -> int | None:
+    """Return the physics_version of a job file or result; None if the file is missing or cannot be read."""
+    try:
+        with closing(netCDF4.Dataset(file)) as root:
+            return int(root.physics_version)
+    except (OSError, RuntimeError, AttributeError, ValueError):
+        return None
+
+
 def _record(root: netCDF4.Dataset, expected_digest: str) -> dict[str, Any]:
     attributes = root.ncattrs()
     if "job_digest" not in attributes:

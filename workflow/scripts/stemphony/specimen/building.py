@@ -453,4 +453,4 @@ def repeated(crystal: Oriented, repeat: Sequence[int]) -> Structure:
         return block
     # Copies along the beam have slices of their own.
     copy = np.repeat(np.arange(math.prod(repeat)), len(crystal.structure.symbols)) % repeat[2]
-    return replace(block, slice_id=block.slice_id + copy * (int(block.slice_id.max()) + 1))
+    return replace(block, slice_id=block.slice_id + copy * (int(np.ptp(block.slice_id)) + 1))

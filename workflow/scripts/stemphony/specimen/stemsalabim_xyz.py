@@ -17,7 +17,6 @@ LAYOUT = "STEMsalabim's lines are `element x y z msd [slice]` in nm and nm²."
 DENSEST = 25.0
 # nm². Larger means an rms displacement of 0.45 Å per axis, which no crystal survives; U of an Å file is larger.
 LARGEST_MSD = 2e-3
-SLICES_NOTE = "the sixth column (slice of each atom) is not used: slices follow from grating.slice_thickness_angstrom"
 
 
 def lattice_values(header: str) -> list[float] | None:
@@ -131,7 +130,6 @@ def read_stemsalabim(file: Path) -> Structure:
         format="stemsalabim",
         reader="Stemphony",
         periodic=False,
-        notes=(SLICES_NOTE,) if slices else (),
     )
 
 
