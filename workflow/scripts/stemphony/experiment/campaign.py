@@ -167,8 +167,9 @@ class Campaign:
         # Keys that did not exist in the first version are left out at their neutral value, so that no job runs again.
         if blocks["simulation"]["algorithm"] != "multislice":
             blocks["simulation"]["basis_tolerance"] = self.config["simulation"]["basis_tolerance"]
-        if self.config["grating"]["window_angstrom"] is not None:
-            blocks["grating"]["window_angstrom"] = self.config["grating"]["window_angstrom"]
+        for key in ("window_angstrom", "slice_boundaries_angstrom"):
+            if self.config["grating"][key] is not None:
+                blocks["grating"][key] = self.config["grating"][key]
         return {
             **blocks,
             "specimen_digest": self.specimen_params["specimen_digest"],

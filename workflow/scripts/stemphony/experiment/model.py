@@ -44,8 +44,7 @@ JOB_KEYS: dict[str, tuple[str, ...]] = {
     "simulation": ("random_seed", "precision", "algorithm"),
     "probe": ("energy_kev", "semiangle_mrad", "semiangle_inner_mrad", "soft_aperture", "aberrations", "tilt_mrad"),
     "grating": (
-        "gpts", "sampling_angstrom", "slice_thickness_angstrom", "slice_boundaries_angstrom", "parametrization",
-        "bandlimit", "bandlimit_taper",
+        "gpts", "sampling_angstrom", "slice_thickness_angstrom", "parametrization", "bandlimit", "bandlimit_taper",
     ),
     "scan": ("x", "y", "points", "step_angstrom"),
     "depths": ("every_angstrom", "at_angstrom"),
