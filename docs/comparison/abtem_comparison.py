@@ -24,6 +24,7 @@ import page
 from stemphony.compute.atoms import Atoms, draw_atoms
 from stemphony.compute.simulation import simulate
 from stemphony.experiment.model import Experiment
+from stemphony.physics.periods import Layers, find_periods
 from stemphony.physics.potential import SlicePotentials
 
 LATTICE = 3.905
@@ -98,7 +99,8 @@ def main() -> None:
     """Run both programs and rewrite the table."""
     abtem.config.set({"precision": "float64", "local_diagnostics.progress_bar": False})
     symbols, positions, cell = crystal()
-    experiment = Experiment.of(BLOCKS, cell)
+    layers = Layers(positions[:, 2], find_periods(positions, symbols, cell))
+    experiment = Experiment.of(BLOCKS, cell, layers)
     u_iso = np.array([U_ISO[symbol] for symbol in symbols])
     atoms = draw_atoms(
         experiment, symbols, positions, u_iso, frame=None, displaced=True, random_seed=1, configuration=0,

@@ -66,7 +66,7 @@ def planned(files: InputFiles = FILES, **blocks: Mapping[str, Any]) -> Campaign:
 
 def experiment(cell: Sequence[float] = CELL, **blocks: Mapping[str, Any]) -> Experiment:
     """The experiment of `tiny(**blocks)` on a cell."""
-    return Experiment.of(tiny(**blocks), cell)
+    return Experiment.of(tiny(**blocks), cell, None)
 
 
 def signals(of: Experiment, seed: int | Sequence[int]) -> JobSignals:

@@ -31,7 +31,8 @@ def judge_round(params: dict[str, Any], specimen_file: Path, output: Path, proce
     merge = params["merge"]
     task = MergeTask(merge, paths.ResultPaths(output.parents[1]))
     goal = Goal(**{**merge["goal"], "detectors": tuple(merge["goal"]["detectors"])})
-    experiment = Experiment.of(task.common, read_specimen_file(specimen_file).cell)
+    specimen = read_specimen_file(specimen_file)
+    experiment = Experiment.of(task.common, specimen.cell, specimen.layers)
     errors = round_errors.image_errors(task, experiment, blurring_of(task), goal.detectors, processes)
     content = round_errors.decision(goal, params["round"], merge["configurations"], experiment.positions, errors)
     write_text_atomic(output, json.dumps(content, indent=1) + "\n")

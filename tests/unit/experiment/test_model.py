@@ -78,7 +78,7 @@ def test_order_of_keys_changes_nothing():
         return {k: reversed_keys(v) for k, v in reversed(value.items())} if isinstance(value, dict) else value
 
     config = tiny(adf={"detectors": {"b": [0.0, 10.0], "a": [10.0, 20.0]}}, probe={"aberrations": {"C30_nm": 1.0}})
-    one, other = Experiment.of(config, (8, 8, 8)), Experiment.of(reversed_keys(config), (8, 8, 8))
+    one, other = (Experiment.of(keys, (8, 8, 8), None) for keys in (config, reversed_keys(config)))
     assert one == other
     assert list(one.rings) == list(other.rings)
 

@@ -78,7 +78,7 @@ def test_densities_become_points_on_the_crystals_cell(tmp_path):
 
 def test_stored_slices_become_depths(tmp_path):
     made = config(tmp_path, CRYSTAL + "grating: { slice_thickness = 0.2; }\nadf: { save_slices_every = 4; }")
-    experiment = Experiment.of({**made, "adf": {**made["adf"], "max_mrad": 50.0, "bins": 50}}, CELL)
+    experiment = Experiment.of({**made, "adf": {**made["adf"], "max_mrad": 50.0, "bins": 50}}, CELL, None)
     assert experiment.slices == 26
     assert experiment.depth_slices == (4, 8, 12, 16, 20, 24, 26)
     assert config(tmp_path, CRYSTAL + "adf: { save_slices_every = 0; }")["depths"]["every_angstrom"] is None

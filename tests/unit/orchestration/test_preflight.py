@@ -215,7 +215,7 @@ def test_a_hard_ring_between_the_points_of_the_grid_is_refused(checked, inner, o
 def test_a_hard_ring_that_no_window_of_the_reference_holds_is_refused(checked):
     """The reference of windows of 5 Å is the whole cell of 7.81 Å, whose points are not among those of a window."""
     ring = {"semiangle_mrad": 5.1, "semiangle_inner_mrad": 4.8, "soft_aperture": False}
-    propagation.probe(Experiment.of(tiny(probe=ring, grating={"window_angstrom": 5.0}), CELL), 0.0)
+    propagation.probe(Experiment.of(tiny(probe=ring, grating={"window_angstrom": 5.0}), CELL, None), 0.0)
     with pytest.raises(ConfigError, match=r"at 4.541 mrad. Use .*a wider grating.window_angstrom"):
         checked(probe=ring, grating={"window_angstrom": 5.0})
 

@@ -198,7 +198,7 @@ class Experiment:
         return np.dtype(np.complex64 if self.precision == "single" else np.complex128)
 
     @classmethod
-    def of(cls, blocks: Mapping[str, Any], cell: Sequence[float], layers: Layers | None = None) -> Experiment:
+    def of(cls, blocks: Mapping[str, Any], cell: Sequence[float], layers: Layers | None) -> Experiment:
         """Make the experiment from validated blocks of the config and a cell.
 
         Parameters
