@@ -15,7 +15,6 @@ from stemphony.experiment.campaign import Campaign
 from stemphony.experiment.model import HAADF_SHARE, MRAD, NM, Experiment, haadf_fits, rounded_down
 from stemphony.physics.grid import fft_friendly_size
 from stemphony.physics.probe import Aberrations, probe_tail_fraction
-from stemphony.physics.slicing import slice_indices
 
 SINGLE_PRECISION = 5e-5
 """Relative error of the faintest signals through single precision.
@@ -147,9 +146,9 @@ def _large_u(atoms: Atoms) -> Iterator[str]:
 
 def _thick_slices(experiment: Experiment, atoms: Atoms) -> Iterator[str]:
     e = experiment
-    if e.slice_thickness <= THICKEST_SLICE * (1 + 1e-6) or not len(atoms.z):
+    if max(e.slicing.thicknesses) <= THICKEST_SLICE * (1 + 1e-6) or not len(atoms.z):
         return
-    index = slice_indices(atoms.z, e.cell[2], e.slices)
+    index = e.slicing.index(atoms.z)
     first, last = np.full(e.slices, np.inf), np.full(e.slices, -np.inf)
     np.minimum.at(first, index, atoms.z)
     np.maximum.at(last, index, atoms.z)
@@ -186,9 +185,10 @@ def _long_propagation(experiment: Experiment) -> Iterator[str]:
     """Note where the propagator, Eq. (P4), turns by more than π between neighbouring frequencies at the band limit."""
     e = experiment
     longest = min(e.grid.extent) / (2 * e.band_limit_angle)
-    if e.slice_thickness > longest:
+    thickest = max(e.slicing.thicknesses)
+    if thickest > longest:
         yield (
-            f"over one slice of {e.slice_thickness:.4g} Å waves at the band limit, {e.band_limit_angle / MRAD:.4g} "
+            f"over one slice of {thickest:.4g} Å waves at the band limit, {e.band_limit_angle / MRAD:.4g} "
             f"mrad, run farther than half of the {'cell' if e.window is None else 'window'} and come back on its other "
             f"side; the grid propagates them over at most {longest:.4g} Å. Use thinner slices, less empty space along "
             "the beam, or a wider cell."
