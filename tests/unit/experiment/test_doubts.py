@@ -34,7 +34,7 @@ ATOMS = Atoms(np.array(["Sr", "O"] * 13), PLANES, np.array([0.008, 0.01] * 13))
 def made(cell: tuple[float, float, float] = CELL, **blocks: Any) -> tuple[Campaign, Experiment]:
     joined = {name: {**SANE.get(name, {}), **blocks.get(name, {})} for name in SANE.keys() | blocks.keys()}
     planned = campaign.plan(configuration.validate(minimal(**joined)), InputFiles("5" * 64))
-    return planned, Experiment.of(planned.common_params, cell)
+    return planned, Experiment.of(planned.common_params, cell, None)
 
 
 def notes(cell: tuple[float, float, float] = CELL, atoms: Atoms = ATOMS, **blocks: Any) -> list[str]:

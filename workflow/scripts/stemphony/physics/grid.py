@@ -216,10 +216,13 @@ def cheapest_size(least: int, multiple_of: int = 1) -> int:
     """
     if least < 1 or multiple_of < 1:
         raise ValueError(f"number of grid points = {least}, multiple of {multiple_of}: must be at least 1")
-    first = -(-least // multiple_of)
-    # Twice as many points always cost more; of 7-smooth numbers one lies nearer.
-    candidates = (multiple_of * many for many in range(first, 2 * first + 1))
-    return min(candidates, key=transform_cost)
+    size = multiple_of * -(-least // multiple_of)
+    best, lowest = size, transform_cost(size)
+    # No size costs less than one whose prime factors are all small.
+    while (size := size + multiple_of) ** 2 * math.log2(size) < lowest:
+        if transform_cost(size) < lowest:
+            best, lowest = size, transform_cost(size)
+    return best
 
 
 def transform_cost(n: int) -> float:
