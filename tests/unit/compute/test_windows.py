@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from stemphony.compute.simulation import simulate
 from stemphony.compute.windows import doubled_grid, windows
 from stemphony.errors import ConfigError
 from stemphony.experiment.model import Experiment
+from stemphony.specimen.structures import read_specimen
 from support.experiments import experiment
 from support.specimens import srtio3
 
@@ -108,6 +110,32 @@ def test_a_window_of_the_whole_cell_is_the_whole_cell():
         np.testing.assert_allclose(getattr(got, name), getattr(exact, name), rtol=1e-9, atol=1e-12)
     assert got.window_check is not None
     assert max(got.window_check["relative_deviation"].values()) < 1e-9
+
+
+def test_a_window_holds_the_amorphous_films_of_its_configuration():
+    films = {
+        "entrance_nm": 0.5, "exit_nm": 0.0, "element": "C", "formula": None, "density_g_cm3": 2.0,
+        "minimum_distance_angstrom": None, "draw": "configuration", "seed": 1,
+    }  # fmt: skip
+    source = Path(__file__).parents[3] / "config/srtio3.cif"
+    covered = read_specimen(
+        source, repeat=(8, 6, 1), amorphous_layers=films,
+        u_iso_angstrom2=dict.fromkeys(("Sr", "Ti", "O", "C"), 0.005),
+    )  # fmt: skip
+
+    def signals(window: float | None) -> JobSignals:
+        grating = {"gpts": [216, 162]} if window is None else {"gpts": [216, 162], "window_angstrom": window}
+        of = experiment(covered.cell, **{**USUAL, "grating": grating})
+        atoms = draw_atoms(
+            of, covered.symbols, covered.positions, covered.u_iso, frame=None, displaced=True, random_seed=1,
+            configuration=2, defocus_nm=None, displace_z=True, fixed_slicing=True, films=covered.films,
+        )  # fmt: skip
+        return computed(of, atoms)
+
+    exact = signals(None)
+    np.testing.assert_allclose(signals(100.0).rings, exact.rings, rtol=1e-9, atol=1e-12)
+    near = signals(20.0).rings
+    assert np.sqrt(np.mean((near - exact.rings) ** 2) / np.mean(exact.rings**2)) < 0.1
 
 
 @pytest.mark.parametrize("algorithm", ["multislice", "probe_basis"])

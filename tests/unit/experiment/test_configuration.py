@@ -488,6 +488,13 @@ def test_keys_that_contradict_each_other_are_refused(blocks, parts):
     refusal(minimal(**blocks), *parts)
 
 
+@pytest.mark.parametrize("size", [{"size_nm": [1, 1]}, {"thickness_nm": 5}])
+def test_snapshots_beside_sizes_ask_to_remove_what_was_given_alone(size):
+    with pytest.raises(ConfigError) as caught:
+        validate(minimal(frozen_phonon={"snapshots": "a.xyz"}, specimen=size))
+    assert f"remove specimen.{next(iter(size))}." in str(caught.value)
+
+
 def test_snapshots_without_a_number_mean_all_frames():
     assert validate(minimal(frozen_phonon={"snapshots": "a.xyz"}))["frozen_phonon"]["configurations"] is None
     given = validate(minimal(frozen_phonon={"snapshots": "a.xyz", "configurations": 2}))

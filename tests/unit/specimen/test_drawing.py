@@ -49,6 +49,16 @@ def test_the_picture_has_the_cell_the_scan_the_probe_and_the_films():
     assert {"Sr", "Ti", "O", "C", "amorphous layer", "vacuum"} <= set(labels)
 
 
+@pytest.mark.parametrize("repeat", [(4, 4, 3), (4, 6, 10), (8, 4, 20), (6, 2, 2)])
+def test_both_panels_have_one_scale(repeat):
+    figure = draw(read_specimen(SRTIO3, repeat=repeat), SCENE)
+    figure.draw_without_rendering()
+    scales = [axes.get_window_extent().width / np.ptp(axes.get_xlim()) for axes in figure.axes]
+    heights = [axes.get_window_extent().height / abs(np.ptp(axes.get_ylim())) for axes in figure.axes]
+    assert scales[0] == pytest.approx(scales[1], rel=0.01)
+    assert heights == pytest.approx(scales, rel=0.01)
+
+
 def test_atoms_that_coincide_in_a_projection_are_drawn_once():
     specimen = read_specimen(SRTIO3, repeat=(1, 1, 50))
     top = draw(specimen, SCENE).axes[0]

@@ -135,7 +135,12 @@ def _refuse_frames(phonons: Mapping[str, Any], specimen: Mapping[str, Any]) -> N
         raise ConfigError(
             "frozen_phonon.snapshots", "given while frozen_phonon.enabled is false; remove one of the two."
         )
-    changed = [f"specimen.{key}" for key, neutral in NEUTRAL_BUILDING.items() if specimen[key] != neutral]
+    # `repeat` is null where sizes stand instead of it; the sizes are what the user gave.
+    changed = [
+        f"specimen.{key}"
+        for key, neutral in NEUTRAL_BUILDING.items()
+        if specimen[key] != neutral and not (key == "repeat" and specimen[key] is None)
+    ]
     if changed:
         raise ConfigError(
             "frozen_phonon.snapshots", f"frames of a trajectory are complete cells; remove {', '.join(changed)}."

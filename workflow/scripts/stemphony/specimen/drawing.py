@@ -65,13 +65,29 @@ def draw(specimen: Specimen, scene: Scene) -> Any:
     # Both panels have one scale. Specimens thicker than three times their width are compressed, and the title says so.
     across = 4.6 * min(1.0, 7.0 / (4.6 * max(ly, min(lz, 3 * lx)) / lx))
     heights = [max(across * length / lx, 1.6) for length in (ly, min(lz, 3 * lx))]
+    # The legend needs 8.5 inches.
     figure = Figure(figsize=(max(2 * across + 2.6, 8.5), max(heights) + 1.7), layout="constrained")
     top, side = figure.subplots(1, 2)
     _seen_along_beam(top, specimen, scene)
     _seen_from_side(side, specimen, scene)
     figure.suptitle(scene.title, fontsize=12)
     _legend(figure, specimen)
+    _with_one_scale(figure, top, side)
     return figure
+
+
+def _with_one_scale(figure: Any, top: Any, side: Any) -> None:
+    """Shrink the panel whose ångströms the layout made longer, about its centre."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    scales = [axes.get_window_extent().width / np.ptp(axes.get_xlim()) for axes in (top, side)]
+    for axes, scale in zip((top, side), scales, strict=True):
+        share = min(scales) / scale
+        box = axes.get_position()
+        axes.set_position(
+            [box.x0 + (1 - share) * box.width / 2, box.y0 + (1 - share) * box.height / 2, share * box.width,
+             share * box.height]
+        )  # fmt: skip
 
 
 def _seen_along_beam(axes: Any, specimen: Specimen, scene: Scene) -> None:
