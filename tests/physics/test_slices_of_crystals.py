@@ -104,4 +104,5 @@ def test_with_phonons_too_a_rounded_file_gives_the_signals_of_the_exact_one(tmp_
         file.write_text(comparison.as_xyz(CASES[name]))
         found.append(signals(read_specimen(file, u_iso_angstrom2=U_ISO)))
     np.testing.assert_allclose(found[0], [0.077064, 0.131517, 0.070414], atol=2e-6)
-    np.testing.assert_allclose(found[0], found[1], atol=2e-6)
+    # Coordinates of four decimals differ by up to 5e-5 Å, which moves the signals by some 1e-6 of the beam.
+    np.testing.assert_allclose(found[0], found[1], atol=5e-6)
