@@ -35,7 +35,7 @@ sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
 from stemphony import paths, provenance  # noqa: E402
 from stemphony.experiment import campaign  # noqa: E402
-from stemphony.experiment.campaign import Campaign, InputFiles  # noqa: E402
+from stemphony.experiment.campaign import Campaign  # noqa: E402
 from stemphony.status.backlog import spools_of  # noqa: E402
 from stemphony.status.delivery import read_events  # noqa: E402
 from stemphony.store import ledger  # noqa: E402
@@ -119,7 +119,7 @@ class Bench:
     def planned(self) -> Campaign:
         """The campaign as the last run planned it."""
         plan = ledger.read_plan(self.result)
-        return campaign.plan(plan["config"], InputFiles(**plan["files"]))
+        return campaign.of_plan(plan)
 
     @property
     def environment(self) -> dict[str, str]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from stemphony.compute.recorder import JobSignals, cbed_geometry
 from stemphony.experiment import campaign, configuration
 from stemphony.experiment.campaign import Campaign, InputFiles
 from stemphony.experiment.model import Experiment
+from stemphony.experiment.scan_edges import ScanEdges
 from stemphony.paths import ResultPaths
 from stemphony.results import job_file
 from stemphony.results.merge import merge
@@ -98,9 +99,9 @@ class FakeCampaign:
     result: ResultPaths
 
     @classmethod
-    def of(cls, folder: Path, **blocks: Mapping[str, Any]) -> FakeCampaign:
+    def of(cls, folder: Path, edges: ScanEdges | None = None, **blocks: Mapping[str, Any]) -> FakeCampaign:
         """A campaign whose results are below `folder`; nothing is written yet."""
-        made, specimen = planned(**blocks), srtio3((2, 2, 2))
+        made, specimen = replace(planned(**blocks), edges=edges or ScanEdges()), srtio3((2, 2, 2))
         return cls(
             made,
             Experiment.of(made.common_params, specimen.cell, specimen.layers),

@@ -40,6 +40,20 @@ def srtio3(repeat: Sequence[int] = (1, 1, 1), frames: int = 0) -> Specimen:
     )
 
 
+def crystal(lengths: tuple[float, float, float], sites: Sequence[tuple[str, tuple[float, float, float]]]) -> Specimen:
+    """A cell with these lengths [Å] and sites in fractions of it, repeated 2 × 2 × 2."""
+    cells = np.array(list(np.ndindex(2, 2, 2)), dtype=float)
+    positions = np.concatenate([(cells + site) * lengths for _, site in sites])
+    symbols = np.repeat([symbol for symbol, _ in sites], len(cells))
+    cell = (2 * lengths[0], 2 * lengths[1], 2 * lengths[2])
+    return Specimen(symbols, positions, cell, np.full(len(symbols), 0.01), None, "ase")
+
+
+def aluminium() -> Specimen:
+    """Two face-centred cubic cells along each edge, 8.1 Å long."""
+    return crystal((4.05, 4.05, 4.05), [("Al", s) for s in ((0, 0, 0), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5))])
+
+
 def xyz(atoms: Sequence[str], cell: str = "8 0 0 0 8 0 0 0 8", properties: str = "species:S:1:pos:R:3") -> str:
     """Text of an extended XYZ file; each atom is a line `Sr 0 0 0`."""
     return f'{len(atoms)}\nLattice="{cell}" Properties={properties}\n' + "\n".join(atoms) + "\n"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import netCDF4
 import pytest
+from stemphony.paths import ResultPaths
 from support.campaign import (
     AFTER_JOBS,
     TINY,
@@ -150,6 +153,24 @@ def test_a_specimen_file_that_is_no_more_of_the_crystal_computes_everything_in_o
     else:
         os.truncate(quiet_copy.result.specimen, 5000)
     assert quiet_copy.to_run() == EVERYTHING
+
+
+def test_the_margin_of_the_first_run_stays_when_the_source_changes(quiet_copy: Campaign, tmp_path: Path):
+    scan = {"x": [0.0, 0.4], "y": [0.0, 1.0], "points": [4, 2]}
+    quiet_copy.change(simulation={"name": "widened"}, scan=scan, probe={"source_fwhm_nm": 0.05})
+    quiet_copy.succeed()
+    result = ResultPaths.of("widened", quiet_copy.directory / "results")
+    kept = json.loads(result.identity.read_text())["scan"]["margin_nm"]
+    assert kept == pytest.approx(0.05 * 3 / 2.354820045)
+    jobs = {file: file.stat().st_mtime_ns for file in result.root.glob("jobs/*/*.nc")}
+    quiet_copy.change(probe={"source_fwhm_nm": 0.2})
+    outcome = quiet_copy.succeed()
+    assert outcome.jobs == AFTER_JOBS
+    assert "scan.margin_nm: 0.255 would do" in outcome.output
+    assert {file: file.stat().st_mtime_ns for file in jobs} == jobs
+    assert json.loads(result.identity.read_text())["scan"]["margin_nm"] == kept
+    with netCDF4.Dataset(result.merged) as root:
+        assert root["images"]["source_is_cut"][:].any()
 
 
 def test_another_thermal_motion_computes_everything(campaign: Campaign):

@@ -79,25 +79,53 @@ def _image(root: Any, name: str, weights: Any) -> Any:
     figure, axes = _figure()
     images = root["images"]
     values = _mean(images[name][:, :, -1], weights)
-    x, y = 10 * images["adf_position_x"][:], 10 * images["adf_position_y"][:]
-    extent = (*_edges(x, _window(root, "x")), *_edges(y, _window(root, "y")))
-    # The arrays are (x, y), and the rows of a picture run along y.
-    shown = axes.imshow(values.T, origin="lower", extent=extent, cmap="gray", interpolation="nearest")
     variable = images[name]
     depth = 10 * float(images["adf_slice"][-1])
+    title = ""
     if "inner_mrad" in variable.ncattrs():
-        axes.set_title(f"{name}, {variable.inner_mrad:.4g}–{variable.outer_mrad:.4g} mrad, {depth:.5g} Å", fontsize=10)
+        title = f"{name}, {variable.inner_mrad:.4g}–{variable.outer_mrad:.4g} mrad, {depth:.5g} Å"
+    axes.set_title(title + _what_is_cut(images), fontsize=10)
+    if "adf_probe_x" in images.variables:
+        _curve(axes, images, values)
+        return figure
+    x, y = 10 * images["adf_position_x"][:], 10 * images["adf_position_y"][:]
+    extent = (*_edges(x, _width(root, "x", x)), *_edges(y, _width(root, "y", y)))
+    # The arrays are (x, y), and the rows of a picture run along y.
+    shown = axes.imshow(values.T, origin="lower", extent=extent, cmap="gray", interpolation="nearest")
     axes.set_xlabel("x / Å")
     axes.set_ylabel("y / Å")
     figure.colorbar(shown, ax=axes, shrink=0.8, label="fraction of the incident beam")
     return figure
 
 
-def _window(root: Any, axis: str) -> float:
+def _what_is_cut(images: Any) -> str:
+    """A line of the title: how many pixels the blur lacks positions for."""
+    if "source_is_cut" not in images.variables:
+        return ""
+    cut = images["source_is_cut"][:]
+    return f"\n{int(cut.sum())} of {cut.size} pixels are approximate: source over the edge" if cut.any() else ""
+
+
+def _curve(axes: Any, images: Any, values: Any) -> None:
+    """Draw the signal of a line or list."""
+    along = images["adf_position_x"]
+    is_line = along.units == "nm"
+    axes.plot((10 if is_line else 1) * along[:], values[:, 0], marker="o", markersize=3, ls="-" if is_line else "")
+    axes.set_xlabel("distance along the line / Å" if is_line else "number of the position")
+    axes.set_ylabel("fraction of the incident beam")
+
+
+def _width(root: Any, axis: str, centres: Any) -> float:
+    """Width of the scan window [Å]."""
     import json
 
-    begin, end = json.loads(root["params"]["scan"].getncattr(axis))
-    return (end - begin) * 10 * float(root["AMBER"]["cell_lengths"][0]["xy".index(axis)])
+    if len(centres) > 1:
+        return len(centres) * _step(centres)
+    scan = root["params"]["scan"]
+    begin, end = json.loads(scan.getncattr(axis))
+    unit = getattr(scan, "unit", "cell")
+    scale = 10 * float(root["AMBER"]["cell_lengths"][0]["xy".index(axis)])
+    return float((end - begin) * {"angstrom": 1.0, "nm": 10.0}.get(unit, scale))
 
 
 def _thickness_curves(root: Any, weights: Any) -> Any:

@@ -219,6 +219,10 @@ DECIDES: dict[str, Any] = {
     "scan.y": [0.0, 0.5],
     "scan.points": [3, 5],
     "scan.step_angstrom": 0.5,
+    "scan.unit": "nm",
+    "scan.origin": [0.1, 0.0],
+    "scan.line": {"begin": [0.0, 0.0], "end": [0.5, 0.5], "points": 5},
+    "scan.positions": [[0.0, 0.0], [0.5, 0.5]],
     "depths.every_angstrom": 2.0,
     "depths.at_angstrom": [2.0],
     "adf.enabled": False,
@@ -250,6 +254,7 @@ DECIDES_NOTHING: dict[str, Any] = {
     "probe.defoci_nm": [2.0, 1.0, 0.0],
     "probe.defocus_weights": [3.0, 1.0],
     "probe.source_fwhm_nm": 0.1,
+    "scan.margin_nm": 0.2,  # the positions that it adds decide, see below
     "specimen.file": "/elsewhere/tiny.xyz",
     "specimen.occupancy": "refuse",
     "specimen.accept": ["density", "distance"],

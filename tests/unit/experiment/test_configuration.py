@@ -76,6 +76,11 @@ scan:
   y: [0.0, 1.0]
   points: [16, 16]
   step_angstrom: null
+  unit: cell
+  origin: [0.0, 0.0]
+  line: null
+  positions: null
+  margin_nm: auto
 depths:
   every_angstrom: null
   at_angstrom: null
@@ -311,7 +316,8 @@ def test_a_key_in_the_wrong_block_is_told_where_it_belongs(config, where, belong
         ("specimen", "supercell", [[1, 0, 0], [0, 1, 0]], "at least 3 values"),
         ("specimen", "file", "", "at least 1"),
         ("grating", "gpts", 512, "a list"),
-        ("scan", "x", [0.0, 1.5], "at most 1"),
+        ("scan", "x", [0.0, 1.5e6], "at most 1000000"),
+        ("scan", "margin_nm", -0.1, "at least 0"),
         ("scan", "x", [0.5, 0.5], "end after it begins"),
         ("adf", "detectors", {"haadf": [60.0]}, "at least 2 values"),
         ("adf", "detectors", {"haadf": [60.0, 40.0]}, "inner must be smaller"),

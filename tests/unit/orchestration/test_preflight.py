@@ -164,6 +164,37 @@ def test_a_literal_password_earns_a_note_without_it(checked):
     assert SECRET not in "".join(notes)
 
 
+def test_a_period_and_a_margin_are_named_in_the_plan(checked):
+    source = {"defoci_nm": [0.0, 1.0], "source_fwhm_nm": 0.1}
+    period = checked(probe=source, scan={"x": [0.0, 0.5], "y": [0.0, 0.5], "points": [5, 5]})
+    assert "repeats with the specimen along x and along y, so the blur there is exact" in row(period, "source size")
+    assert period.experiment.positions == 25
+    wide = checked(probe=source, scan={"x": [0.0, 0.4], "y": [0.0, 0.5], "points": [8, 5]})
+    assert "adds 4 along x on each side, so 80 positions are computed for 40" in row(wide, "source size")
+    assert row(wide, "scan").startswith("8 × 5 positions")
+    assert wide.plan(1, 1, 1, "")["scan_edges"]["margin"] == (4, 0)
+    line = checked(scan={"points": None, "line": {"begin": [0, 0], "end": [0.5, 0], "points": 11}})
+    assert row(line, "scan") == "11 positions on a line, 0.3905 Å apart"
+    assert row(checked(scan={"points": None, "positions": [[0, 0]]}), "scan") == "1 listed positions"
+
+
+def test_a_finished_simulation_without_a_margin_gets_none(checked):
+    source = {"defoci_nm": [0.0, 1.0], "source_fwhm_nm": 0.1}
+    scan = {"x": [0.0, 0.4], "points": [8, 4]}
+    result = ResultPaths.of("tiny", Path("results"))
+    ledger.identity(result, 1)  # as an earlier version writes it
+    before = checked(scan=scan)
+    again = checked(probe=source, scan=scan)
+    assert again.campaign.common_params == before.campaign.common_params
+    assert any("scan.margin_nm: 0.128 would do" in note for note in again.notes)
+    result.merged.write_bytes(b"")
+    ledger.write_plan(result, {"config": {"probe": source}})
+    assert not any("mirrored" in note for note in checked(probe=source, scan=scan).notes)  # all jobs run again
+    ledger.write_plan(result, {"config": {"probe": source}, "physics_version": provenance.PHYSICS_VERSION})
+    notes = checked(probe=source, scan=scan).notes
+    assert any("with mirrored edges. It is merged again, and no job runs again" in note for note in notes)
+
+
 def test_a_preview_of_no_detector_earns_a_note(checked):
     block = {"reporting": True, "url": "http://127.0.0.1/", "preview": True}
     assert not any("preview" in note for note in checked(http_reporting=block).notes)
@@ -175,7 +206,11 @@ def test_a_preview_of_no_detector_earns_a_note(checked):
     [
         ({"frozen_phonon": {"configurations": 1}}, "one configuration"),
         ({"adf": {"detectors": None}}, "bf, abf and haadf"),
-        ({"probe": {"source_fwhm_nm": 0.1}, "scan": {"x": [0.0, 0.5]}}, "reflection"),
+        (
+            {"probe": {"source_fwhm_nm": 0.1}, "scan": {"x": [0.0, 0.4], "margin_nm": 0}},
+            "scan.margin_nm: 0.128 would do",
+        ),
+        ({"probe": {"source_fwhm_nm": 0.1}, "scan": {"x": [0.0, 0.5], "margin_nm": 0.2}}, "has no effect"),
         ({"grating": {"gpts": [62, 64]}}, "prime factor"),
         ({"probe": {"defocus_count": 3}}, "ignored"),
         ({"simulation": {"algorithm": "probe_basis", "basis_tolerance": 4e-5}}, "precision: double"),

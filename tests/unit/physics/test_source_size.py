@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from stemphony.physics.source_size import blur
+from stemphony.physics.source_size import blur, is_cut, reach
 
-PERIODIC, REFLECTED = (True, True), (False, False)
+PERIODIC, OPEN = (0, 0), (None, None)
 FWHM_OF_SIGMA = 2.354820045
 
 
@@ -18,17 +18,17 @@ def image():
     return np.random.default_rng(2).random((12, 15))
 
 
-@pytest.mark.parametrize("periodic", [PERIODIC, REFLECTED, (True, False)])
+@pytest.mark.parametrize("repeats", [PERIODIC, (0, 4), (5, 0)])
 @pytest.mark.parametrize("fwhm", [0.01, 0.3, 2.0, 50.0])
-def test_the_mean_is_conserved(image, periodic, fwhm):
-    blurred = blur(image, fwhm, (0.2, 0.3), periodic)
+def test_the_mean_of_a_window_that_repeats_is_conserved(image, repeats, fwhm):
+    blurred = blur(image, fwhm, (0.2, 0.3), repeats)
     assert blurred.mean() == pytest.approx(image.mean(), rel=1e-12)
     assert blurred.std() < image.std()
 
 
-@pytest.mark.parametrize("periodic", [PERIODIC, REFLECTED])
-def test_a_point_source_does_nothing(image, periodic):
-    assert (blur(image, 0.0, (0.2, 0.3), periodic) == image).all()
+@pytest.mark.parametrize("repeats", [PERIODIC, OPEN, (3, 0)])
+def test_a_point_source_does_nothing(image, repeats):
+    assert (blur(image, 0.0, (0.2, 0.3), repeats) == image).all()
 
 
 def test_a_point_becomes_a_gaussian_of_the_given_fwhm():
@@ -65,35 +65,70 @@ def test_a_cosine_keeps_its_shape_and_loses_amplitude_exactly(fwhm, wave_x, wave
     assert blur(image, fwhm, (step, step), PERIODIC) == pytest.approx(2.0 + (image - 2.0) * kept, abs=1e-10)
 
 
-def test_reflected_edges_are_symmetric_and_keep_a_constant(image):
-    blurred = blur(image, 0.7, (0.2, 0.3), REFLECTED)
-    assert blur(image[::-1, ::-1], 0.7, (0.2, 0.3), REFLECTED) == pytest.approx(blurred[::-1, ::-1])
-    assert blur(np.full((5, 6), 3.0), 0.7, (0.2, 0.3), REFLECTED) == pytest.approx(3.0)
+@pytest.mark.parametrize("copies", [(3, 1), (1, 2), (4, 5)])
+@pytest.mark.parametrize("fwhm", [0.05, 0.4, 1.5])
+def test_a_period_is_the_cut_of_the_whole_blurred_scan(image, copies, fwhm):
+    whole = blur(np.tile(image, copies), fwhm, (0.2, 0.3), PERIODIC)
+    assert blur(image, fwhm, (0.2, 0.3), PERIODIC) == pytest.approx(whole[:12, :15], abs=1e-13)
 
 
-def test_reflected_edges_do_not_see_the_other_side():
+@pytest.mark.parametrize("fwhm", [0.05, 0.4, 1.5])
+@pytest.mark.parametrize("shift", [5, 1, 10, 14])
+def test_half_a_centred_cell_is_the_cut_of_the_whole_blurred_scan(image, shift, fwhm):
+    """The next copy along one axis is moved along the other one: f(x + w, y + s) = f(x, y)."""
+    copies = 15
+    whole = np.concatenate([np.roll(image, copy * shift, axis=1) for copy in range(copies)], axis=0)
+    expected = blur(whole, fwhm, (0.2, 0.3), PERIODIC)[:12]
+    assert blur(image, fwhm, (0.2, 0.3), (shift, 0)) == pytest.approx(expected, abs=1e-13)
+    turned = blur(image.T, fwhm, (0.3, 0.2), (0, shift))
+    assert turned == pytest.approx(expected.T, abs=1e-13)
+
+
+@pytest.mark.parametrize("fwhm", [0.1, 0.5, 1.0])
+def test_inside_the_reach_of_the_source_an_open_scan_is_the_cut_of_a_larger_one(fwhm):
+    large = gaussian_filter(np.random.default_rng(3).random((120, 120)), 2.0, mode="wrap")
+    margin = math.ceil(reach(fwhm) / 0.1)
+    expected = blur(large, fwhm, (0.1, 0.1), PERIODIC)[40:80, 40:80]
+    wider = slice(40 - margin, 80 + margin)
+    inner = slice(margin, margin + 40)
+    got = blur(large[wider, wider], fwhm, (0.1, 0.1), OPEN)[inner, inner]
+    assert np.abs(got - expected).max() < 3e-3 * np.ptp(large)
+
+
+def test_open_edges_keep_a_constant_and_the_symmetry(image):
+    assert blur(np.full((5, 6), 3.0), 0.7, (0.2, 0.3), OPEN) == pytest.approx(3.0)
+    blurred = blur(image, 0.7, (0.2, 0.3), OPEN)
+    assert blur(image[::-1, ::-1], 0.7, (0.2, 0.3), OPEN) == pytest.approx(blurred[::-1, ::-1])
+
+
+def test_open_edges_see_neither_the_other_side_nor_a_mirror_image():
+    step, fwhm = 0.1, 0.6
     image = np.zeros((20, 1))
-    image[0] = 1.0
-    blurred = blur(image, 0.5, (0.2, 1.0), REFLECTED)
+    image[1] = 1.0
+    blurred = blur(image, fwhm, (step, 1.0), (None, 0))
     assert abs(blurred[-1, 0]) < 1e-6
-    # Intensity that leaves over one edge enters over the other: the sum of the two halves of the Gaussian.
-    assert blurred[0, 0] > blur(image, 0.5, (0.2, 1.0), PERIODIC)[0, 0]
+    # At a distance of one step from both, the Gaussian alone gives equal values; a mirror image would add to pixel 0.
+    weights = 0.5 ** ((2 * np.arange(-40, 41) * step / fwhm) ** 2)
+    for pixel in (0, 2):
+        seen = weights[40 - pixel : 60 - pixel].sum()
+        assert blurred[pixel, 0] == pytest.approx(weights[41] / seen, rel=1e-3)
 
 
-@pytest.mark.parametrize(("periodic", "mode"), [(PERIODIC, "wrap"), (REFLECTED, "reflect")])
-def test_a_wide_source_blurs_as_scipy_does(periodic, mode):
-    smooth = gaussian_filter(np.random.default_rng(1).random((40, 50)), 2.0, mode=mode)
+@pytest.mark.parametrize(("repeats", "mode"), [(PERIODIC, "wrap"), (OPEN, "constant")])
+def test_a_wide_source_blurs_as_scipy_does(repeats, mode):
+    smooth = gaussian_filter(np.random.default_rng(1).random((40, 50)), 2.0, mode="wrap")
     steps, fwhm = (0.1, 0.2), 0.9
     sigmas = tuple(fwhm / FWHM_OF_SIGMA / step for step in steps)
-    expected = gaussian_filter(smooth, sigmas, mode=mode, truncate=10.0)
-    assert blur(smooth, fwhm, steps, periodic) == pytest.approx(expected, abs=1e-6)
+    expected, weights = (gaussian_filter(one, sigmas, mode=mode, truncate=10.0) for one in (smooth, np.ones((40, 50))))
+    assert blur(smooth, fwhm, steps, repeats) == pytest.approx(expected / weights, abs=1e-4)
 
 
 def test_further_axes_are_independent(image):
     stack = np.stack([image, image[::-1], 2 * image], axis=-1)
-    blurred = blur(stack, 0.4, (0.2, 0.3), (True, False))
-    for index in range(3):
-        assert blurred[..., index] == pytest.approx(blur(stack[..., index], 0.4, (0.2, 0.3), (True, False)))
+    for repeats in ((0, None), (4, 0)):
+        blurred = blur(stack, 0.4, (0.2, 0.3), repeats)
+        for index in range(3):
+            assert blurred[..., index] == pytest.approx(blur(stack[..., index], 0.4, (0.2, 0.3), repeats))
 
 
 def test_one_line_of_positions_is_blurred_along_itself(image):
@@ -101,10 +136,22 @@ def test_one_line_of_positions_is_blurred_along_itself(image):
     blurred = blur(line, 0.4, (0.2, 1.0), PERIODIC)
     assert blurred.std() < line.std()
     assert blurred == pytest.approx(blur(np.repeat(line, 7, axis=1), 0.4, (0.2, 1.0), PERIODIC)[:, :1])
-    assert blur(image[:1, :1], 0.4, (1.0, 1.0), PERIODIC) == pytest.approx(image[:1, :1])
+    assert blur(image[:1, :1], 0.4, (1.0, 1.0), OPEN) == pytest.approx(image[:1, :1])
 
 
 def test_the_argument_is_not_changed(image):
     before = image.copy()
-    blur(image, 0.5, (0.2, 0.3), PERIODIC)
+    for repeats in (PERIODIC, OPEN, (3, 0)):
+        blur(image, 0.5, (0.2, 0.3), repeats)
     assert (image == before).all()
+
+
+def test_pixels_are_marked_up_to_the_reach_of_the_source():
+    fwhm = FWHM_OF_SIGMA  # a standard deviation of 1, a reach of 3
+    assert reach(fwhm) == pytest.approx(3.0)
+    marks = is_cut((12, 9), fwhm, (1.0, 0.5), (None, 0))
+    assert marks[:, 0].tolist() == [True] * 3 + [False] * 6 + [True] * 3
+    assert (marks == marks[:, :1]).all()
+    assert is_cut((12, 9), fwhm, (1.0, 0.5), (0, None)).all()
+    assert not is_cut((12, 9), fwhm, (1.0, 0.5), PERIODIC).any()
+    assert not is_cut((12, 9), 0.0, (1.0, 0.5), OPEN).any()

@@ -273,7 +273,7 @@ def test_a_source_on_a_part_of_the_cell_gives_a_warning(tmp_path, window, warned
     fake.write_all()
     warnings: list[str] = []
     fake.merge(warnings)
-    assert any("reflection" in text for text in warnings) is warned
+    assert any("scan.margin_nm: 0.128 would compute" in text for text in warnings) is warned
 
 
 # --- standard errors ----------------------------------------------------------------------------------------------

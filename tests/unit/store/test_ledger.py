@@ -34,6 +34,13 @@ def racing(result: ResultPaths, expression: str) -> list[str]:
 # --- identity -----------------------------------------------------------------------------------------------------
 
 
+def test_the_margin_of_the_first_run_is_kept(tmp_path):
+    result = ResultPaths(tmp_path / "new")
+    assert ledger.identity(result, 5, margin_nm=0.25).margin_nm == 0.25
+    assert ledger.identity(result, 5, margin_nm=0.5).margin_nm == 0.25
+    assert ledger.identity(ResultPaths(tmp_path / "old"), 5).margin_nm is None
+
+
 def test_racing_processes_make_one_identity(result):
     seen = racing(result, "[(i.id, i.seed, i.created) for i in [ledger.identity(result, 0)]]")
     assert len(seen) == PROCESSES

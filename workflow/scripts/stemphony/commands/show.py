@@ -10,6 +10,7 @@ import numpy as np
 
 from stemphony.errors import StorageError
 from stemphony.experiment.model import MRAD, NM
+from stemphony.experiment.scan import Scan, bounds
 from stemphony.orchestration import preflight
 from stemphony.physics.electron import wavelength
 from stemphony.specimen.drawing import Scene, draw
@@ -75,13 +76,12 @@ def show(config: Mapping[str, Any], file: Path, output: Path | None, xyz: bool, 
 
 
 def _scene(config: Mapping[str, Any], specimen: Specimen) -> Scene:
-    """Scan window and probe of a validated config; of several defoci their mean."""
-    probe, scan = config["probe"], config["scan"]
-    (x0, x1), (y0, y1) = scan["x"], scan["y"]
-    lx, ly, _ = specimen.cell
+    """Scan and probe of a validated config; of several defoci their mean."""
+    probe, lengths = config["probe"], specimen.cell[:2]
     return Scene(
         title=config["simulation"]["title"],
-        window=((x0 * lx, x1 * lx), (y0 * ly, y1 * ly)),
+        window=bounds(config["scan"], lengths),
+        places=Scan.of(config["scan"], lengths).places,
         semiangle=probe["semiangle_mrad"] * MRAD,
         wavelength=wavelength(probe["energy_kev"] * 1e3),
         defocus=float(np.mean(probe["defoci_nm"] or [probe["defocus_nm"]])) * NM,

@@ -23,7 +23,7 @@ import psutil
 from stemphony import paths, provenance
 from stemphony.errors import DamagedResultError, StorageError
 from stemphony.experiment import campaign
-from stemphony.experiment.campaign import Campaign, Defocus, InputFiles
+from stemphony.experiment.campaign import Campaign, Defocus
 from stemphony.orchestration.job import last_word
 from stemphony.orchestration.orphaned_errors import DIED, NEVER_BEGAN
 from stemphony.paths import ResultPaths
@@ -234,7 +234,7 @@ def planned_in(result: ResultPaths) -> Campaign:
     """
     plan = ledger.read_plan(result)
     try:
-        return campaign.plan(plan["config"], InputFiles(**plan["files"]), plan["num_configurations"])
+        return campaign.of_plan(plan)
     except (KeyError, TypeError):
         raise DamagedResultError(
             f"{result.plan} is missing or not readable, so it is not known what belongs to this simulation. Every run "

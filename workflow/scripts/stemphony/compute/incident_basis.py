@@ -89,8 +89,7 @@ class _Probes(Collection[np.ndarray]):
     def __init__(self, experiment: Experiment, defoci_nm: Sequence[float], where: np.ndarray | None) -> None:
         self.grid = experiment.grid
         self.aperture = ApertureWaves(np.stack([probe(experiment, defocus) for defocus in defoci_nm]))
-        x, y = np.meshgrid(experiment.scan_x, experiment.scan_y, indexing="ij")
-        positions = np.stack([x.ravel(), y.ravel()], axis=1)
+        positions = experiment.probe_positions.reshape(-1, 2)
         self.positions = positions if where is None else positions[where]
         self.defoci = len(defoci_nm)
         self.step = max(1, int(basis_memory.BLOCK_BYTES / (16 * len(self.aperture.rows))))

@@ -130,7 +130,8 @@ class _ScanByProbes:
         return self.recorder.parts(finished)
 
     def _incident(self, position: tuple[int, int]) -> np.ndarray:
-        return self.probe.at((self.experiment.scan_x[position[0]], self.experiment.scan_y[position[1]]))
+        x, y = self.experiment.probe_positions[position]
+        return self.probe.at((float(x), float(y)))
 
     def _whole_specimen(self, position: tuple[int, int], transmissions: list[Transmission]) -> None:
         incident = self._incident(position)

@@ -38,13 +38,22 @@ class Window:
     origin : (float, float)
         Corner of the window in the specimen (x, y) [Å].
     rows, columns : (n,) ndarray of int
-        Indices of the scan positions along x and y.
+        Indices of the scan positions along the two axes of the scan. A window on a line or list holds the pairs
+        (row, column), on a grid each row with each column.
     """
 
     experiment: Experiment
     origin: tuple[float, float]
     rows: np.ndarray
     columns: np.ndarray
+
+    @property
+    def at(self) -> tuple[np.ndarray, np.ndarray]:
+        """Index of its scan positions in arrays (nx, ny, …), of the shape of its own signals."""
+        if self.experiment.places is not None:
+            return self.rows[:, None], self.columns[:, None]
+        rows, columns = np.ix_(self.rows, self.columns)
+        return rows, columns
 
     def cut(self, atoms: Atoms, cell: tuple[float, float, float]) -> Atoms:
         """Return the atoms inside the window, in its coordinates.
@@ -68,6 +77,10 @@ class Window:
 
 def windows(experiment: Experiment) -> Iterator[Window]:
     """Iterate over the windows of an experiment, each around one tile of the scan."""
+    if experiment.places is not None:
+        for rows, columns in _groups(experiment):
+            yield _around(experiment, experiment.grid, rows, columns)
+        return
     for rows in _tiles(experiment.scan_x, experiment.grid.extent[0]):
         for columns in _tiles(experiment.scan_y, experiment.grid.extent[1]):
             yield _around(experiment, experiment.grid, rows, columns)
@@ -131,7 +144,7 @@ class _WindowedScan:
         for number, window in enumerate(windows(self.experiment)):
             if number >= self.passed:
                 self._compute(number, window, before)
-            before += len(window.rows) * len(window.columns)
+            before += window.experiment.positions
         signals = self.recorder.signals
         signals.algorithm, signals.waves = self.algorithm, self.waves
         signals.window_check = _check(self.experiment, self.atoms, signals, self.simulate)
@@ -139,14 +152,14 @@ class _WindowedScan:
 
     def _compute(self, number: int, window: Window, before: int) -> None:
         """Compute one window after `before` scan positions."""
-        signals, size = self.recorder.signals, len(window.rows) * len(window.columns)
+        signals, size = self.recorder.signals, window.experiment.positions
 
         def report(done: int, total: int) -> None:
             self.on_progress(before + size * done // max(1, total), self.experiment.positions)
 
         inner = self.keeper.inside(str(number), around=self._parts)
         part = self.simulate(window.experiment, window.cut(self.atoms, self.experiment.cell), report, inner)
-        at = np.ix_(window.rows, window.columns)
+        at = window.at
         for name in ("bins", "rings", "total", "center_of_mass"):
             getattr(signals, name)[at] = getattr(part, name)
         if signals.cbed is not None and part.cbed is not None:
@@ -194,6 +207,8 @@ def doubled_grid(experiment: Experiment) -> Grid:
 
 def _around(experiment: Experiment, grid: Grid, rows: np.ndarray, columns: np.ndarray) -> Window:
     """A window of the given grid with the scan positions in its middle."""
+    if experiment.places is not None:
+        return _around_places(experiment, grid, rows, columns)
     scans, origins = [], []
     for positions, indices, length, step in (
         (experiment.scan_x, rows, grid.extent[0], grid.sampling[0]),
@@ -204,8 +219,35 @@ def _around(experiment: Experiment, grid: Grid, rows: np.ndarray, columns: np.nd
         origins.append(round((0.5 * (chosen[0] + chosen[-1]) - 0.5 * length) / step) * step)
         scans.append(tuple(position - origins[-1] for position in chosen))
     cell = (grid.extent[0], grid.extent[1], experiment.cell[2])
-    inside = replace(experiment, grid=grid, cell=cell, scan_x=scans[0], scan_y=scans[1], window=None)
+    inside = replace(experiment, grid=grid, cell=cell, scan_x=scans[0], scan_y=scans[1], window=None, margin=(0, 0))
     return Window(inside, (origins[0], origins[1]), rows, columns)
+
+
+def _around_places(experiment: Experiment, grid: Grid, rows: np.ndarray, columns: np.ndarray) -> Window:
+    """A window of the given grid with positions of a line or list in its middle."""
+    chosen = experiment.probe_positions[rows, columns]
+    extent, sampling = np.asarray(grid.extent), np.asarray(grid.sampling)
+    middle = 0.5 * (chosen.min(axis=0) + chosen.max(axis=0))
+    # On a point of the specimen's grid, so that atoms keep their positions relative to the points.
+    origin = np.rint((middle - 0.5 * extent) / sampling) * sampling
+    places = tuple((float(x), float(y)) for x, y in chosen - origin)
+    cell = (grid.extent[0], grid.extent[1], experiment.cell[2])
+    inside = replace(
+        experiment, grid=grid, cell=cell, scan_x=tuple(map(float, range(len(places)))), scan_y=(0.0,), places=places,
+        window=None, margin=(0, 0),
+    )  # fmt: skip
+    return Window(inside, (float(origin[0]), float(origin[1])), rows, columns)
+
+
+def _groups(experiment: Experiment) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rows and columns of the positions of a line or list, in groups no wider than the window's tile."""
+    places = experiment.probe_positions
+    tile = TILE_SHARE * np.asarray(experiment.grid.extent)
+    number = np.floor((places - places.reshape(-1, 2).min(axis=0)) / tile + 1e-9).astype(int)
+    _, group = np.unique(number.reshape(-1, 2), axis=0, return_inverse=True)
+    columns = places.shape[1]
+    members = [np.flatnonzero(group.reshape(-1) == value) for value in range(int(group.max()) + 1)]
+    return [np.divmod(flat, columns) for flat in members]
 
 
 def _tiles(positions: tuple[float, ...], length: float) -> list[np.ndarray]:

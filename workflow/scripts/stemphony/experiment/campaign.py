@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,8 @@ import numpy as np
 from stemphony import paths, provenance
 from stemphony.errors import ConfigError
 from stemphony.experiment.model import JOB_KEYS, detector_names
+from stemphony.experiment.scan import NEUTRAL as SCAN_NEUTRAL
+from stemphony.experiment.scan_edges import ScanEdges, is_whole_cell
 from stemphony.experiment.stopping import Goal
 from stemphony.physics.constants import FWHM_PER_SIGMA
 
@@ -98,6 +100,8 @@ class Campaign:
         Notes for the user about the defoci.
     goal : Goal or None
         Accuracy that decides the number of configurations.
+    edges : ScanEdges
+        How the scan goes on behind its edges.
     """
 
     config: Mapping[str, Any]
@@ -106,6 +110,7 @@ class Campaign:
     configurations: int
     notes: tuple[str, ...]
     goal: Goal | None = None
+    edges: ScanEdges = field(default_factory=ScanEdges)
 
     @property
     def name(self) -> str:
@@ -170,6 +175,9 @@ class Campaign:
         for key in ("window_angstrom", "slice_boundaries_angstrom"):
             if self.config["grating"][key] is not None:
                 blocks["grating"][key] = self.config["grating"][key]
+        scan = self.config["scan"]
+        blocks["scan"] |= {key: scan[key] for key, neutral in SCAN_NEUTRAL.items() if scan.get(key, neutral) != neutral}
+        blocks["scan"] |= self.edges.job_keys
         return {
             **blocks,
             "specimen_digest": self.specimen_params["specimen_digest"],
@@ -193,6 +201,7 @@ class Campaign:
         """Params of the rule merge_results."""
         averages = ("average_configurations", "average_defoci")
         return {
+            **self._repeats,
             "common": self.common_params,
             "defoci_nm": [defocus.value_nm for defocus in self.defoci],
             "weights": [defocus.weight for defocus in self.defoci],
@@ -204,6 +213,18 @@ class Campaign:
             "save_coordinates": self.config["frozen_phonon"]["save_coordinates"],
             **({} if self.goal is None else {"goal": asdict(self.goal)}),
         }
+
+    @property
+    def _repeats(self) -> dict[str, Any]:
+        """Param of the merge with a source, where more than the whole cell repeats or the scan is no whole cell.
+
+        It is left out for the whole cell, so that no such result of version 0.1 is merged again.
+        """
+        repeats, scan = self.edges.repeats, self.config["scan"]
+        is_needed = repeats is not None and self.config["probe"]["source_fwhm_nm"] > 0
+        if not is_needed or (repeats == (0, 0) and is_whole_cell(scan, 0) and is_whole_cell(scan, 1)):
+            return {}
+        return {"scan_repeats": list(repeats or ())}
 
     @property
     def figures(self) -> tuple[str, ...]:
@@ -243,13 +264,32 @@ def job_params(common: Mapping[str, Any], defocus_nm: float, configuration: int)
     return {**common, "defocus_nm": defocus_nm, "configuration": configuration}
 
 
-def plan(config: Mapping[str, Any], files: InputFiles, configurations: int | None = None) -> Campaign:
+def of_plan(plan_file: Mapping[str, Any]) -> Campaign:
+    """Return the campaign that a plan.json holds.
+
+    Raises
+    ------
+    KeyError, TypeError
+        The plan is incomplete.
+    """
+    files, edges = InputFiles(**plan_file["files"]), ScanEdges.of_plan(plan_file)
+    return plan(plan_file["config"], files, plan_file["num_configurations"], edges)
+
+
+def plan(
+    config: Mapping[str, Any],
+    files: InputFiles,
+    configurations: int | None = None,
+    edges: ScanEdges | None = None,
+) -> Campaign:
     """Plan the campaign of a validated config.
 
     Parameters
     ----------
     configurations : int or None
         Total of the present round, if a goal decides it. The default is the first round.
+    edges : ScanEdges or None
+        How the scan goes on behind its edges; None for no margin.
 
     Raises
     ------
@@ -262,7 +302,7 @@ def plan(config: Mapping[str, Any], files: InputFiles, configurations: int | Non
         number = _configurations(config["frozen_phonon"], files)
     else:
         number = goal.fewest if configurations is None else configurations
-    return Campaign(config, files, defoci, number, tuple(notes), goal)
+    return Campaign(config, files, defoci, number, tuple(notes), goal, edges or ScanEdges())
 
 
 def _goal(config: Mapping[str, Any], files: InputFiles, notes: list[str]) -> Goal | None:

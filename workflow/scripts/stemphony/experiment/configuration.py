@@ -163,6 +163,7 @@ def validate(config: Mapping[str, Any]) -> dict[str, Any]:
     reporting_block.completed({} if reporting is None else reporting)
     _refuse_both_alternatives(plain)
     _refuse_two_sizes(plain.get("specimen") or {})
+    _refuse_two_scans(plain.get("scan") or {})
     complete = _completed(plain, schema())
     _keep_one_alternative(complete)
     if (complete["specimen"]["size_nm"], complete["specimen"]["thickness_nm"]) != (None, None):
@@ -249,8 +250,13 @@ def _keep_one_alternative(config: dict[str, Any]) -> None:
         if values[one] is not None and values[other] is not None:
             default = schema()["properties"][block]["properties"][one]["default"]
             values[one if default is not None else other] = None
-        elif block != "depths" and values[one] is None and values[other] is None:
+        elif block != "depths" and values[one] is None and values[other] is None and not _has_own_points(values):
             raise ConfigError(f"{block}.{one}", f"is null, and so is `{block}.{other}`; give one of the two.")
+
+
+def _has_own_points(values: Mapping[str, Any]) -> bool:
+    """Whether a block is a scan along a line or a list, which need neither of the two alternatives of a window."""
+    return values.get("line") is not None or values.get("positions") is not None
 
 
 def _refuse_both_alternatives(plain: Mapping[str, Any]) -> None:
@@ -269,6 +275,20 @@ def _refuse_two_sizes(given: Mapping[str, Any]) -> None:
                 "given together with `specimen.repeat`; give either the number of cells or sizes (size_nm and "
                 "thickness_nm).",
             )
+
+
+def _refuse_two_scans(given: Mapping[str, Any]) -> None:
+    """Refuse a window beside a line or a list; checked before the window gets its defaults."""
+    chosen = [key for key in ("line", "positions") if given.get(key) is not None]
+    if len(chosen) == 2:
+        raise ConfigError("scan.line", "given together with `scan.positions`; give one of the two.")
+    extra = [key for key in ("x", "y", "points", "step_angstrom") if given.get(key) is not None]
+    if chosen and extra:
+        raise ConfigError(
+            f"scan.{chosen[0]}",
+            f"given together with {' and '.join(f'`scan.{key}`' for key in extra)} of a window; remove the window, or "
+            f"`scan.{chosen[0]}`.",
+        )
 
 
 def without_secrets(config: Mapping[str, Any]) -> dict[str, Any]:

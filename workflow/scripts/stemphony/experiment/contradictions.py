@@ -11,7 +11,8 @@ from stemphony.experiment.mistakes import short
 TAKEN_NAMES = frozenset(
     (
         "total_intensity", "thickness_curves", "cbed_mean", "adf_defocus", "adf_phonon", "adf_slice", "adf_position_x",
-        "adf_position_y", "adf_probe_x_grid", "adf_probe_y_grid", "adf_slice_coords",
+        "adf_position_y", "adf_probe_x_grid", "adf_probe_y_grid", "adf_slice_coords", "adf_probe_x", "adf_probe_y",
+        "source_is_cut",
     )
 )  # fmt: skip
 """Variables of the group `images` and names of figures; no detector may have these names."""
@@ -38,10 +39,7 @@ def refuse_contradictions(config: Mapping[str, Any]) -> None:
         Names the first contradiction and says what to change.
     """
     _refuse_optics(config["probe"], config["grating"])
-    for axis in ("x", "y"):
-        begin, end = config["scan"][axis]
-        if end <= begin:
-            raise ConfigError(f"scan.{axis}", f"got [{begin}, {end}]; the window must end after it begins.")
+    _refuse_scan(config["scan"], config["probe"])
     for key in ("mem_mb", "runtime_min"):
         value = config["resources"][key]
         if value != "auto" and (isinstance(value, str) or value < 1):
@@ -59,6 +57,21 @@ def refuse_contradictions(config: Mapping[str, Any]) -> None:
     _refuse_building(config["specimen"])
     _refuse_frames(config["frozen_phonon"], config["specimen"])
     _refuse_unavailable(config)
+
+
+def _refuse_scan(scan: Mapping[str, Any], probe: Mapping[str, Any]) -> None:
+    for axis in ("x", "y"):
+        begin, end = scan[axis]
+        if end <= begin:
+            raise ConfigError(f"scan.{axis}", f"got [{begin}, {end}]; the window must end after it begins.")
+    if isinstance(scan["margin_nm"], str) and scan["margin_nm"] != "auto":
+        raise ConfigError("scan.margin_nm", f"got {short(scan['margin_nm'])}; allowed is auto or a width in nm.")
+    if scan["positions"] is not None and probe["source_fwhm_nm"] > 0:
+        raise ConfigError(
+            "probe.source_fwhm_nm",
+            f"got {probe['source_fwhm_nm']:g} with `scan.positions`; a list has no neighbours to blur with. Use 0, or "
+            "`scan.line` or a window.",
+        )
 
 
 def _refuse_optics(probe: Mapping[str, Any], grating: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stemphony.errors import ConfigError
 from stemphony.experiment.campaign import Campaign
 from stemphony.experiment.model import HAADF_SHARE, MRAD, NM, Experiment, haadf_fits, rounded_down
+from stemphony.experiment.scan import LINE, LIST
 from stemphony.physics.grid import fft_friendly_size
 from stemphony.physics.probe import Aberrations, probe_tail_fraction
 
@@ -196,7 +197,9 @@ def _long_propagation(experiment: Experiment) -> Iterator[str]:
 
 
 def _coarse_scan(experiment: Experiment) -> Iterator[str]:
-    e = experiment
+    e = experiment.stored
+    if e.scan_kind == LIST:
+        return  # positions without steps
     limit = e.wavelength / (4 * e.semiangle)
     axes = (e.scan_x, e.scan_y)
     steps = [axis[1] - axis[0] if len(axis) > 1 else 0.0 for axis in axes]
@@ -205,10 +208,11 @@ def _coarse_scan(experiment: Experiment) -> Iterator[str]:
     ):
         return
     points = [max(len(axis), math.ceil(len(axis) * step / limit)) for axis, step in zip(axes, steps, strict=True)]
+    finer = f"scan.line.points: {points[0]}" if e.scan_kind == LINE else f"scan.points: [{points[0]}, {points[1]}]"
     yield (
         f"scan steps of {' × '.join(f'{step:.4g}' for step in steps if step)} Å are coarser than λ/(4α) = {limit:.4g} "
-        f"Å: images hold finer detail, which these steps alias. Use scan.points: [{points[0]}, {points[1]}] or a "
-        "smaller window."
+        f"Å: images hold finer detail, which these steps alias. Use {finer} or a "
+        "smaller scan."
     )
 
 

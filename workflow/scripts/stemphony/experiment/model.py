@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from stemphony.errors import ConfigError
 from stemphony.experiment.grid_choice import MAX_POINTS, chosen_gpts, points_at
+from stemphony.experiment.scan import WINDOW, Scan
 from stemphony.experiment.slice_choice import chosen_slices, stored_depths
 from stemphony.physics import electron
 from stemphony.physics.detectors import bin_edges
@@ -28,10 +29,6 @@ MRAD = 1e-3
 
 NM = 10.0
 """One nanometre [Å]."""
-
-MAX_RELATIVE_MISFIT = 1e-6
-"""Largest difference between the scan window and a whole number of steps, as a share of the window. It covers rounding
-of a step with seven digits."""
 
 TILE_SHARE = 0.25
 """Width of the part of the scan that one window serves, as a share of the window. A larger share needs fewer windows,
@@ -94,7 +91,7 @@ class Experiment:
     depth_slices : tuple of int
         Numbers of slices after which signals are stored, ascending.
     scan_x, scan_y : tuple of float
-        Probe positions [Å].
+        Coordinates of the computed positions along the two axes of the scan [Å]: x and y of a window, see `Scan.along`.
     adf : bool
         Whether bins, rings and centre of mass are measured.
     bins : tuple of float
@@ -111,6 +108,12 @@ class Experiment:
         Pixels of the stored patterns; None for the native ones.
     notes : tuple of str
         Notes for the user that need no action.
+    scan_kind : str
+        window | line | positions.
+    places : tuple of (float, float) or None
+        Probe positions (x, y) of a line or list [Å], the second axis fastest; None for a window.
+    margin : (int, int)
+        Positions on each side along the two axes that jobs compute and the result does not hold.
     """
 
     energy: float
@@ -140,6 +143,9 @@ class Experiment:
     cbed_max: float | None
     cbed_size: tuple[int, int] | None
     notes: tuple[str, ...] = field(default=())
+    scan_kind: str = WINDOW
+    places: tuple[tuple[float, float], ...] | None = None
+    margin: tuple[int, int] = (0, 0)
 
     @cached_property
     def wavelength(self) -> float:
@@ -184,8 +190,32 @@ class Experiment:
 
     @property
     def positions(self) -> int:
-        """Number of probe positions."""
+        """Number of computed probe positions."""
         return len(self.scan_x) * len(self.scan_y)
+
+    @cached_property
+    def probe_positions(self) -> np.ndarray:
+        """Computed probe positions (x, y) [Å], (nx, ny, 2)."""
+        if self.places is not None:
+            return np.array(self.places, dtype=float).reshape(len(self.scan_x), len(self.scan_y), 2)
+        return np.stack(np.meshgrid(self.scan_x, self.scan_y, indexing="ij"), axis=-1)
+
+    @property
+    def kept(self) -> tuple[slice, slice]:
+        """Where the positions of the result lie among the computed ones, along the two axes of the scan."""
+        along, across = (slice(number, -number if number else None) for number in self.margin)
+        return along, across
+
+    @cached_property
+    def stored(self) -> Experiment:
+        """The experiment with the positions of the result alone, without the margin."""
+        if self.margin == (0, 0):
+            return self
+        along, across = self.kept
+        places = None
+        if self.places is not None:
+            places = tuple((float(x), float(y)) for x, y in self.probe_positions[along, across].reshape(-1, 2))
+        return replace(self, scan_x=self.scan_x[along], scan_y=self.scan_y[across], places=places, margin=(0, 0))
 
     @property
     def real_dtype(self) -> np.dtype[Any]:
@@ -236,6 +266,7 @@ class Experiment:
         limits.require("probe.semiangle_mrad", semiangle)
         choice = chosen_slices(grating, layers, lz, electron.wavelength(energy))
         notes += choice.notes
+        scan = Scan.of(blocks["scan"], (lx, ly))
         return cls(
             energy=energy,
             semiangle=semiangle,
@@ -254,8 +285,8 @@ class Experiment:
             slicing=choice.slices,
             slices_of_file=choice.of_file,
             depth_slices=stored_depths(blocks["depths"], choice.slices),
-            scan_x=_scan(blocks["scan"], 0, lx),
-            scan_y=_scan(blocks["scan"], 1, ly),
+            scan_x=scan.along[0],
+            scan_y=scan.along[1],
             adf=adf["enabled"],
             bins=_bins(adf, limits) if adf["enabled"] else (),
             rings=_rings(adf, semiangle, limits) if adf["enabled"] else {},
@@ -264,6 +295,9 @@ class Experiment:
             cbed_max=_cbed_max(cbed, limits) if cbed["enabled"] else None,
             cbed_size=tuple(cbed["size"]) if cbed["enabled"] and cbed["size"] else None,
             notes=tuple(notes),
+            scan_kind=scan.kind,
+            places=scan.places,
+            margin=scan.margin,
         )
 
 
@@ -314,31 +348,6 @@ def _window_grid(whole: Grid, window: float) -> Grid:
         few = fft_friendly_size(max(8, math.ceil(window / step - 1e-9)))
         chosen.append((few, few * step) if few < points else (points, length))
     return Grid((chosen[0][0], chosen[1][0]), (chosen[0][1], chosen[1][1]))
-
-
-def _scan(scan: Mapping[str, Any], axis: int, length: float) -> tuple[float, ...]:
-    begin, end = (float(edge) for edge in scan["xy"[axis]])
-    window = (end - begin) * length
-    if scan["step_angstrom"] is None:
-        points = scan["points"][axis]
-    else:
-        step = scan["step_angstrom"]
-        if window / step > MAX_POINTS:
-            raise ConfigError(
-                "scan.step_angstrom",
-                f"got {step:g} Å; the window of {window:.6g} Å along {'xy'[axis]} would have more than {MAX_POINTS} "
-                f"positions. Use at least {window / MAX_POINTS:.4g} Å.",
-            )
-        points = max(1, round(window / step))
-        if abs(points * step - window) > MAX_RELATIVE_MISFIT * window:
-            fewer = max(1, math.floor(window / step))
-            raise ConfigError(
-                "scan.step_angstrom",
-                f"got {step:g} Å; it does not divide the window of {window:.6g} Å along {'xy'[axis]}. "
-                f"The nearest steps that do: {window / (fewer + 1):.10g} ({fewer + 1} points) and "
-                f"{window / fewer:.10g} ({fewer} points). Use one of them, or scan.points.",
-            )
-    return tuple((begin + (end - begin) * i / points) * length for i in range(points))
 
 
 def _bins(adf: Mapping[str, Any], limits: _BandLimit) -> tuple[float, ...]:

@@ -118,7 +118,7 @@ class Run:
 
     def _start(self) -> None:
         seed = self.campaign.config["simulation"]["random_seed"]
-        identity = ledger.identity(self.result, seed, self._recorded_identity())
+        identity = ledger.identity(self.result, seed, self._recorded_identity(), self.campaign.edges.margin_nm)
         self.number = ledger.claim_run(self.result)
         self.jobs = self.graph.number_of_jobs()
         plan = self._write_plan()

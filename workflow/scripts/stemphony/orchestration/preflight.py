@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +21,13 @@ from stemphony.experiment import campaign, configuration, overrides
 from stemphony.experiment.campaign import Campaign, InputFiles
 from stemphony.experiment.doubts import Atoms, doubts, probe_outside, refuse_false_haadf
 from stemphony.experiment.model import MRAD, Experiment, detector_names, rounded_down
+from stemphony.experiment.scan_edges import ScanEdges, margin_in_effect
+from stemphony.orchestration.scan_plan import merged_again, scan_hints, scan_rows
 from stemphony.status import settings as status_settings
 
 if TYPE_CHECKING:
     from stemphony.compute.cost import WavePlan
+    from stemphony.experiment.scan_edges import Lattice
     from stemphony.physics.slicing import Slices
     from stemphony.specimen.building import Building
     from stemphony.specimen.crystal import Crystal
@@ -121,7 +124,7 @@ class Preflight:
             ("grid", f"{nx} × {ny} points of {dx:.4f} × {dy:.4f} Å, {e.precision} precision{self._windows()}"),
             ("band limit", f"{e.band_limit_angle / MRAD:.2f} mrad"),
             ("slices", _slices(e.slicing, len(e.depth_slices))),
-            ("scan", f"{len(e.scan_x)} × {len(e.scan_y)} positions, {_steps(e)} Å apart"),
+            *scan_rows(c, e),
             ("detectors", "; ".join(detectors)),
             ("defoci", f"{len(c.defoci)}: {defoci} nm"),
             ("jobs", f"{c.jobs} = {len(c.defoci)} defoci × {c.configurations} configurations{self._goal()}"),
@@ -211,6 +214,7 @@ class Preflight:
             "config": configuration.without_secrets(c.config),
             "config_digest": provenance.digest(configuration.without_secrets(c.config)),
             "merge_digest": provenance.digest(c.merge_params),
+            "scan_edges": c.edges.in_plan(),
             "specimen_digest": c.specimen_params["specimen_digest"],
             "physics_version": provenance.PHYSICS_VERSION,
             "files": asdict(c.files),
@@ -282,11 +286,6 @@ def _slices(slices: Slices, depths: int) -> str:
     return f"{text}; atoms up to {-slices.offset:.4f} Å in front of a slice belong to it" if moved else text
 
 
-def _steps(e: Experiment) -> str:
-    """Distances of scan positions along x and y [Å]; a dash where there is one position."""
-    return " × ".join(f"{axis[1] - axis[0]:.4g}" if len(axis) > 1 else "–" for axis in (e.scan_x, e.scan_y))
-
-
 def find_file(where: str, name: str, folder: Path) -> Path:
     """Find a file that the key `where` names: in the folder of the config file, else in the working directory.
 
@@ -325,11 +324,18 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
 
     result = paths.ResultPaths.of(inputs.config["simulation"]["name"], base)
     require_writable(result.root)
-    if result.identity.exists():
-        ledger.identity(result, inputs.config["simulation"]["random_seed"])  # or the message that it is damaged
     config = inputs.config
-    specimen, crystal, files = _read_specimen(inputs)
-    planned = campaign.plan(config, files)
+    kept_nm, earlier = None, ledger.read_plan(result)
+    if result.identity.exists():
+        kept_nm = ledger.identity(result, config["simulation"]["random_seed"]).margin_nm  # or that it is damaged
+    elif earlier:
+        kept_nm = ScanEdges.of_plan(earlier).margin_nm  # simulation.json was lost
+    specimen, crystal, files, lattice = _read_specimen(inputs)
+    is_first_run = not result.identity.exists()
+    source_nm, wanted = config["probe"]["source_fwhm_nm"], config["scan"]["margin_nm"]
+    margin_nm = margin_in_effect(wanted, kept_nm, is_first_run, source_nm)
+    edges = ScanEdges.of(config["scan"], specimen.cell[:2], source_nm, margin_nm, lattice)
+    planned = campaign.plan(config, files, edges=edges)
     experiment = Experiment.of(planned.common_params, specimen.cell, specimen.layers)
     _require_points_in_aperture(experiment)
     refuse_false_haadf(config["adf"], experiment)
@@ -355,7 +361,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
         sources=_sources(config, specimen, crystal),
         mem_mb=wanted_memory if wanted_memory != "auto" else 100 * math.ceil(memory * 1.2 / 100),
         budget_mb=budget,
-        result_mb=_result_mb(planned, atoms, result_bytes(experiment)),
+        result_mb=_result_mb(planned, atoms, result_bytes(experiment.stored)),
         cpu_hours=planned.configurations * waves.work * seconds / 3600,
         runtime_min=runtime if runtime != "auto" else max(10, math.ceil(3 * job_seconds / threads / 60)),
         tail=tail,
@@ -371,17 +377,23 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
             *crystal.notes(),
             *_without_effect(config, specimen),
             *_choices(planned, experiment),
+            *scan_hints(planned, experiment),
+            *merged_again(planned, earlier, result.merged.exists()),
             *doubts(planned, experiment, _doubtful(specimen, config), tail),
             *_of_another_version(result, planned.jobs),
         ),
     )
 
 
-def _read_specimen(inputs: Inputs) -> tuple[Specimen, Crystal, InputFiles]:
-    """Read the structure and the trajectory, and check that they have all that the config needs."""
+def _read_specimen(inputs: Inputs) -> tuple[Specimen, Crystal, InputFiles, Callable[[], Lattice]]:
+    """Read the structure and the trajectory, and check that they have all that the config needs.
+
+    The last item makes the translations that the specimen repeats under.
+    """
     from stemphony.physics.scattering import elements
     from stemphony.specimen import structures
     from stemphony.specimen.crystal import Crystal
+    from stemphony.specimen.translations import Translations
 
     config, block, file = inputs.config, inputs.config["specimen"], inputs.specimen_file
     settings = {key: value for key, value in block.items() if key != "file"}
@@ -393,15 +405,16 @@ def _read_specimen(inputs: Inputs) -> tuple[Specimen, Crystal, InputFiles]:
     structures.require_elements(specimen, elements(parametrization), parametrization, file)
     drawn = specimen.occupancy is not None or any(film.redrawn for film in specimen.films)
     files = InputFiles(structures.content_sha256(file), revision=specimen.revision, occupancies_drawn=drawn)
+    frames = None
     if inputs.snapshots_file is not None:
-        frames = len(structures.read_snapshots(inputs.snapshots_file, specimen))
+        frames = structures.read_snapshots(inputs.snapshots_file, specimen)
         files = replace(
-            files, snapshots_sha256=structures.content_sha256(inputs.snapshots_file), snapshots=frames,
+            files, snapshots_sha256=structures.content_sha256(inputs.snapshots_file), snapshots=len(frames),
             occupancies_drawn=False,
         )  # fmt: skip
     elif config["frozen_phonon"]["enabled"]:
         structures.require_u_iso(specimen, file)
-    return specimen, crystal, files
+    return specimen, crystal, files, lambda: Translations(specimen, frames)
 
 
 def _require_points_in_aperture(experiment: Experiment) -> None:
@@ -476,9 +489,6 @@ def _unused_u(specimen: Mapping[str, Any], symbols: Sequence[str]) -> list[str]:
 def _choices(planned: Campaign, experiment: Experiment) -> list[str]:
     """Notes on what was chosen in place of the user, and may be chosen otherwise."""
     notes = []
-    source = planned.config["probe"]["source_fwhm_nm"]
-    if source and (planned.config["scan"]["x"] != [0, 1] or planned.config["scan"]["y"] != [0, 1]):
-        notes.append("source_fwhm_nm: the scan window is not the whole cell; its edges are continued by reflection.")
     if planned.config["adf"]["detectors"] is None and experiment.rings:
         notes.append(
             "adf.detectors is not given: bf, abf and haadf were derived from the semi-angle and the band limit."

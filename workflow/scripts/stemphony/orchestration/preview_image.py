@@ -22,7 +22,8 @@ def preview_of(experiment: Experiment, signals: JobSignals) -> dict[str, Any]:
         return {}
     names = list(experiment.rings)
     detector = max(names, key=lambda name: experiment.rings[name][0])
-    positions = np.asarray(signals.rings[:, :, -1, names.index(detector)], dtype=float)
+    of_detector = signals.rings[:, :, -1, names.index(detector)]
+    positions = np.asarray(of_detector[experiment.kept], dtype=float)
     pixels = _reduced(_reduced(positions, 0), 1).T[::-1]
     low, high = float(pixels.min()), float(pixels.max())
     span = high - low or 1.0

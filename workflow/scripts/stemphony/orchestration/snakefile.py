@@ -181,10 +181,8 @@ def _open(given: Mapping[str, Any], files: list[Path], workflow: Any) -> Session
     # A job computes what its run planned, even if the config file has changed or another run has planned since.
     plan = ledger.read_plan(result, run_number(result))
     if plan:
-        known = campaign.InputFiles(**plan["files"])
         need = plan["resources"]
-        planned = campaign.plan(plan["config"], known, plan["num_configurations"])
-        return Session(planned, result, need["mem_mb"], need["runtime_min"], None)
+        return Session(campaign.of_plan(plan), result, need["mem_mb"], need["runtime_min"], None)
     checked = preflight.check(inputs)  # there is no plan, because the hooks did not run
     return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, None)
 

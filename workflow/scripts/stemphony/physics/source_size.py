@@ -9,8 +9,18 @@ from scipy import fft
 
 from stemphony.physics.constants import FWHM_PER_SIGMA
 
+REACH_SIGMAS = 3.0
+"""Reach of the source in standard deviations. Beyond it on one side lie 0.13 % of the source."""
 
-def blur(images: np.ndarray, fwhm: float, spacing: tuple[float, float], periodic: tuple[bool, bool]) -> np.ndarray:
+Repeats = tuple[int | None, int | None]
+"""How a scan window goes on behind its edges along x and along y.
+
+None: it does not repeat. A number: its next copy along this axis is the same image, moved by as many scan steps along
+the other axis; 0 for a straight copy. At most one of the two numbers differs from 0, and then both are numbers.
+"""
+
+
+def blur(images: np.ndarray, fwhm: float, spacing: tuple[float, float], repeats: Repeats) -> np.ndarray:
     """Convolve images with a Gaussian source, Eq. (P13).
 
     Parameters
@@ -21,34 +31,108 @@ def blur(images: np.ndarray, fwhm: float, spacing: tuple[float, float], periodic
         Full width at half maximum of the source, in the unit of `spacing`.
     spacing : (float, float)
         Distances of scan positions along x and y.
-    periodic : (bool, bool)
-        Whether the scan window is the whole cell along x and y, and so repeats. Otherwise its edges are reflected.
+    repeats : (int or None, int or None)
+        How the images go on behind their edges, see `Repeats`.
 
     Returns
     -------
     (nx, ny, …) ndarray
-        Blurred images in double precision; their mean over x and y is that of `images`.
+        Blurred images in double precision.
 
     Notes
     -----
-    The transfer function of the Gaussian, exp(−2π²σ²q²), multiplies the Fourier series (periodic) or cosine series
-    (reflected) of the window. This is exact for a source narrower than a scan step too.
+    Along axes that repeat, the transfer function of the Gaussian, exp(−2π²σ²q²), multiplies the Fourier series of the
+    window. This is exact, for a source narrower than a scan step too, and keeps the mean. Along other axes the same
+    Gaussian weighs the positions that exist, and the sum is divided by the sum of the weights. Pixels that are
+    farther than `reach` from the edge are those of a larger image within 0.3 %; `is_cut` marks the others.
     """
     blurred = np.asarray(images, dtype=float)
     sigma = fwhm / FWHM_PER_SIGMA
+    if sigma == 0:
+        return blurred
+    for axis in (0, 1):
+        shift = repeats[axis]
+        if shift:
+            return _blur_sheared(blurred, sigma, spacing, axis, shift)
     for axis in (0, 1):
         n = blurred.shape[axis]
-        if n == 1 or sigma == 0:
+        if n == 1:
             continue
-        if periodic[axis]:
-            q = fft.rfftfreq(n, spacing[axis])
-            transfer = _along(np.exp(-2 * (math.pi * sigma * q) ** 2), axis, blurred.ndim)
-            blurred = fft.irfft(fft.rfft(blurred, axis=axis) * transfer, n, axis=axis)
+        if repeats[axis] is None:
+            blurred = _blur_open(blurred, sigma, spacing[axis], axis)
         else:
-            q = np.arange(n) / (2 * n * spacing[axis])
-            transfer = _along(np.exp(-2 * (math.pi * sigma * q) ** 2), axis, blurred.ndim)
-            blurred = fft.idct(fft.dct(blurred, axis=axis) * transfer, axis=axis)
+            transfer = _along(_transfer(fft.rfftfreq(n, spacing[axis]), sigma), axis, blurred.ndim)
+            blurred = fft.irfft(fft.rfft(blurred, axis=axis) * transfer, n, axis=axis)
     return blurred
+
+
+def reach(fwhm: float) -> float:
+    """Return the distance up to which a source of this FWHM counts: three standard deviations, in the same unit."""
+    return REACH_SIGMAS * fwhm / FWHM_PER_SIGMA
+
+
+def is_cut(shape: tuple[int, int], fwhm: float, spacing: tuple[float, float], repeats: Repeats) -> np.ndarray:
+    """Mark the pixels whose source reaches over an edge behind which nothing is known.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Numbers of positions along x and y.
+    fwhm, spacing, repeats
+        As in `blur`.
+
+    Returns
+    -------
+    (nx, ny) ndarray of bool
+    """
+    cut = np.zeros(shape, dtype=bool)
+    for axis in (0, 1):
+        if repeats[axis] is None and fwhm > 0:
+            place = np.arange(shape[axis])
+            room = np.minimum(place, place[::-1]) * spacing[axis]
+            cut |= _along(room < reach(fwhm) * (1 - 1e-9), axis, 2)
+    return cut
+
+
+def _transfer(q: np.ndarray, sigma: float) -> np.ndarray:
+    return np.asarray(np.exp(-2 * (math.pi * sigma * q) ** 2))
+
+
+def _blur_open(images: np.ndarray, sigma: float, spacing: float, axis: int) -> np.ndarray:
+    """Convolve along an axis that does not repeat: the weighted mean over the positions that exist."""
+    n = images.shape[axis]
+    # Zeros behind the image keep its two ends apart.
+    whole = fft.next_fast_len(2 * n + math.ceil(8 * sigma / spacing), real=True)
+    transfer = _transfer(fft.rfftfreq(whole, spacing), sigma)
+    weights = fft.irfft(fft.rfft(np.ones(n), whole) * transfer, whole)[:n]
+    spread = fft.irfft(fft.rfft(images, whole, axis=axis) * _along(transfer, axis, images.ndim), whole, axis=axis)
+    kept = np.take(spread, np.arange(n), axis=axis)
+    return np.asarray(kept / _along(weights, axis, images.ndim))
+
+
+def _blur_sheared(images: np.ndarray, sigma: float, spacing: tuple[float, float], axis: int, shift: int) -> np.ndarray:
+    """Convolve an image whose next copy along `axis` is moved by `shift` positions along the other axis.
+
+    With f(x + w, y + s) = f(x, y), a Fourier coefficient along y changes by the phase exp(−2πi q_y s) from copy to
+    copy. Without this phase, spread evenly over the window, it is periodic along x. So the frequencies along x are
+    those of the window, moved by −q_y s / w.
+    """
+    if axis == 1:
+        swapped = _blur_sheared(np.swapaxes(images, 0, 1), sigma, spacing[::-1], 0, shift)
+        return np.swapaxes(swapped, 0, 1)
+    nx, ny = images.shape[:2]
+    waves = fft.fftfreq(ny) * ny
+    # Phase of one copy in turns; the nearest to zero, so that frequencies stay in the band of the scan.
+    turns = waves * shift / ny
+    turns = turns - np.rint(turns)
+    shape = (nx, ny) + (1,) * (images.ndim - 2)
+    untwist = np.exp(2j * np.pi * np.outer(np.arange(nx) / nx, turns)).reshape(shape)
+    qx = (fft.fftfreq(nx)[:, None] - turns / nx) / spacing[0]
+    qx = (np.mod(qx * spacing[0] + 0.5, 1.0) - 0.5) / spacing[0]
+    qy = waves / (ny * spacing[1])
+    transfer = np.exp(-2 * (math.pi * sigma) ** 2 * (qx**2 + qy**2)).reshape(shape)
+    coefficients = fft.fft(fft.fft(images, axis=1) * untwist, axis=0) * transfer
+    return np.asarray(fft.ifft(fft.ifft(coefficients, axis=0) * untwist.conj(), axis=1).real)
 
 
 def _along(values: np.ndarray, axis: int, dimensions: int) -> np.ndarray:

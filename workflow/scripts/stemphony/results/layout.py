@@ -16,6 +16,7 @@ import numpy as np
 
 from stemphony import provenance
 from stemphony.experiment.model import MRAD, NM, Experiment
+from stemphony.experiment.scan import LINE, LIST, WINDOW
 
 NM_PER_ANGSTROM = 1 / NM
 MRAD_PER_RAD = 1 / MRAD
@@ -31,6 +32,10 @@ CHUNK_BYTES = 4_000_000
 
 STANDARD_ERROR = "_standard_error"
 """End of the names of variables that hold standard errors."""
+
+
+SOURCE_IS_CUT = "source_is_cut"
+"""Variable of `images` that marks pixels whose source reaches over the edge of the computed positions."""
 
 
 @dataclass(frozen=True)
@@ -164,11 +169,30 @@ def add_standard_errors(root: netCDF4.Dataset, experiment: Experiment) -> None:
         )
 
 
+def add_source_is_cut(root: netCDF4.Dataset, cut: np.ndarray) -> None:
+    """Create the marks of edge pixels; `cut` (nx, ny) is true where the source lacks computed positions."""
+    variable = add_variable(
+        root["images"], SOURCE_IS_CUT, "i1", ("adf_position_x", "adf_position_y"), "1",
+        "1 where the source reaches over the edge of the computed positions, so blurred values are approximate",
+        cut.astype(np.int8),
+    )  # fmt: skip
+    variable.flag_values = np.array([0, 1], dtype=np.int8)
+    variable.flag_meanings = "complete approximate"
+
+
 def _add_image(images: netCDF4.Dataset, experiment: Experiment, name: str, long_name: str) -> netCDF4.Variable:
     dimensions = ("adf_defocus", "adf_phonon", "adf_slice", "adf_position_x", "adf_position_y")
     real = experiment.real_dtype
     chunks = _chunks((1, 1, 1, len(experiment.scan_x), len(experiment.scan_y)), real.itemsize)
     return add_variable(images, name, real, dimensions, "1", long_name, chunks=chunks)
+
+
+_AXIS_NAMES = {
+    WINDOW: (("nm", "probe position along x"), ("nm", "probe position along y")),
+    LINE: (("nm", "distance along the line"), ("nm", "distance across the line")),
+    LIST: (("1", "number of the position in the list"), ("1", "not used")),
+}
+"""Units and long names of the two axes of each kind of scan."""
 
 
 def _adf_axes(group: netCDF4.Dataset, experiment: Experiment, axes: Axes) -> None:
@@ -177,13 +201,14 @@ def _adf_axes(group: netCDF4.Dataset, experiment: Experiment, axes: Axes) -> Non
 
 def _scan_axes(group: netCDF4.Dataset, experiment: Experiment, axes: Axes, prefix: str) -> None:
     real = experiment.real_dtype
-    x = np.asarray(experiment.scan_x) * NM_PER_ANGSTROM
-    y = np.asarray(experiment.scan_y) * NM_PER_ANGSTROM
+    # The axis of a list counts its positions.
+    scale = 1.0 if experiment.scan_kind == LIST else NM_PER_ANGSTROM
+    x, y = np.asarray(experiment.scan_x) * scale, np.asarray(experiment.scan_y) * scale
     depths = np.asarray(experiment.depths) * NM_PER_ANGSTROM
     for axis, values, units, long_name in (
         ("defocus", axes.defocus_nm, "nm", "defocus, positive is underfocus"),
-        ("position_x", x, "nm", "probe position along x"),
-        ("position_y", y, "nm", "probe position along y"),
+        ("position_x", x, *_AXIS_NAMES[experiment.scan_kind][0]),
+        ("position_y", y, *_AXIS_NAMES[experiment.scan_kind][1]),
         ("slice", depths, "nm", "depth below the entrance surface"),
     ):
         name = f"{prefix}_{axis}"
@@ -197,7 +222,18 @@ def _scan_axes(group: netCDF4.Dataset, experiment: Experiment, axes: Axes, prefi
         ("probe_y_grid", "position_y", y),
         ("slice_coords", "slice", depths),
     ):
-        add_variable(group, f"{prefix}_{grid}", real, (f"{prefix}_{axis}",), "nm", f"values of {prefix}_{axis}", values)
+        add_variable(
+            group, f"{prefix}_{grid}", real, (f"{prefix}_{axis}",), group[f"{prefix}_{axis}"].units,
+            f"values of {prefix}_{axis}", values,
+        )  # fmt: skip
+    if experiment.places is not None:
+        places = experiment.probe_positions * NM_PER_ANGSTROM
+        dimensions = (f"{prefix}_position_x", f"{prefix}_position_y")
+        for index, axis in enumerate("xy"):
+            add_variable(
+                group, f"{prefix}_probe_{axis}", real, dimensions, "nm", f"probe position along {axis}",
+                places[..., index],
+            )  # fmt: skip
 
 
 def add_cbed(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, angles: tuple[np.ndarray, np.ndarray]) -> None:

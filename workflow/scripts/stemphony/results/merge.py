@@ -31,6 +31,7 @@ from stemphony.results.batches import Reading, Request, Stamp, stamp_of
 from stemphony.results.job_file import atom_table, effective_blocks
 from stemphony.results.job_table import add_runtime, mark_as_partial
 from stemphony.results.layout import (
+    SOURCE_IS_CUT,
     STANDARD_ERROR,
     AtomTable,
     add_adf,
@@ -39,6 +40,7 @@ from stemphony.results.layout import (
     add_cbed,
     add_lattice,
     add_params,
+    add_source_is_cut,
     add_standard_errors,
     put_frame,
 )
@@ -224,11 +226,14 @@ class _ResultWriter:
         self.task, self.table, self.experiment, self.warn = task, table, experiment, warn
         self.read_batches = read_batches
         self.averagings = Averaging.of_groups(task)
+        self.stored = experiment.stored
         self.blurring = signal_blocks.blurring_of(task)
-        if self.blurring.fwhm and not all(self.blurring.periodic):
+        self.cut = self.blurring.is_cut(experiment)
+        if self.cut.any():
             warn(
-                "source_fwhm_nm: the scan window is not the whole cell, so it is continued by reflection at its edges; "
-                "pixels within about one source width of the edges are approximate."
+                f"probe.source_fwhm_nm: the source reaches over the edge of what was computed in {self.cut.sum()} of "
+                f"{self.cut.size} pixels, which are marked in `images/{SOURCE_IS_CUT}`. scan.margin_nm: "
+                f"{self.blurring.margin_nm:g} would compute what they lack."
             )
 
     def write(
@@ -241,7 +246,7 @@ class _ResultWriter:
         keep: bool,
     ) -> MergeOutcome:
         """Write the result; `keep` says whether it holds the displaced atoms of all jobs."""
-        task, e = self.task, self.experiment
+        task, e = self.task, self.stored
         with atomic_path(output) as temporary:
             with netCDF4.Dataset(temporary, "w", format="NETCDF4") as root:
                 add_attributes(root, root_attributes)
@@ -271,7 +276,7 @@ class _ResultWriter:
 
     def _add_signals(self, root: netCDF4.Dataset) -> None:
         """Create the variables of the signals."""
-        e, task = self.experiment, self.task
+        e, task = self.stored, self.task
         if e.adf:
             add_adf(root, e, task.axes("adf"))
             if self.averagings["adf"].with_standard_errors:
@@ -282,6 +287,7 @@ class _ResultWriter:
                 centers = [root["adf"]["center_of_mass"]] if e.center_of_mass else []
                 for variable in (*images, root["adf"]["adf_intensities"], *centers):
                     variable.source_fwhm_nm = task.params["source_fwhm_nm"]
+                add_source_is_cut(root, self.cut)
         if e.cbed_max is not None:
             geometry = cbed_geometry(e)
             add_cbed(root, e, task.axes("cbed"), (geometry.angles_x, geometry.angles_y))

@@ -12,7 +12,8 @@ import numpy as np
 
 from stemphony.compute.recorder import cbed_geometry
 from stemphony.experiment.model import NM, Experiment
-from stemphony.physics.source_size import blur
+from stemphony.experiment.scan_edges import repeats_of
+from stemphony.physics.source_size import Repeats, blur, is_cut, reach
 from stemphony.results.layout import STANDARD_ERROR
 from stemphony.results.merge_task import MergeTask, Place
 
@@ -54,19 +55,39 @@ class Blurring:
     ----------
     fwhm : float
         Full width at half maximum of the source [Å]; 0 for none.
-    periodic : (bool, bool)
-        Whether the scan window repeats along x and y.
+    repeats : (int or None, int or None)
+        How the scan window repeats, see `source_size.Repeats`.
     """
 
     fwhm: float
-    periodic: tuple[bool, bool]
+    repeats: Repeats
+
+    @property
+    def margin_nm(self) -> float:
+        """Width of the margin that this source needs [nm], rounded up."""
+        return math.ceil(reach(self.fwhm) / NM * 1e3 - 1e-9) / 1e3
+
+    def applied(self, experiment: Experiment, images: np.ndarray) -> np.ndarray:
+        """Blur images of the computed positions, (x, y, …), and cut off their margin."""
+        if self.fwhm:
+            images = blur(images, self.fwhm, _spacing(experiment), self.repeats)
+        return images[experiment.kept]
+
+    def is_cut(self, experiment: Experiment) -> np.ndarray:
+        """Whether the source reaches over the edge of what was computed, for each position of the result (nx, ny)."""
+        shape = len(experiment.scan_x), len(experiment.scan_y)
+        return is_cut(shape, self.fwhm, _spacing(experiment), self.repeats)[experiment.kept]
+
+
+def _spacing(experiment: Experiment) -> tuple[float, float]:
+    """Distances of scan positions [Å]; 1 along an axis with a single one."""
+    x, y = (axis[1] - axis[0] if len(axis) > 1 else 1.0 for axis in (experiment.scan_x, experiment.scan_y))
+    return x, y
 
 
 def blurring_of(task: MergeTask) -> Blurring:
     """Return how the images of a task are convolved with the source."""
-    scan = task.common["scan"]
-    periodic = tuple([float(edge) for edge in scan[axis]] == [0.0, 1.0] for axis in "xy")
-    return Blurring(task.params["source_fwhm_nm"] * NM, (periodic[0], periodic[1]))
+    return Blurring(task.params["source_fwhm_nm"] * NM, repeats_of(task.params))
 
 
 @dataclass(frozen=True)
@@ -105,11 +126,16 @@ class AdfBlock:
         quantities = len(self.names) + self.moments + self.bins.stop - self.bins.start
         return len(e.scan_x), len(e.scan_y), self.depths.stop - self.depths.start, quantities
 
+    @property
+    def _stored_shape(self) -> tuple[int, ...]:
+        e = self.experiment.stored
+        return len(e.scan_x), len(e.scan_y), *self._shape[2:]
+
     def read(self, job: netCDF4.Dataset) -> np.ndarray:
-        """Read images, moments and bins, (x, y, depth, quantity)."""
+        """Read images, moments and bins, (x, y, depth, quantity), blurred and without the margin."""
         images, adf = job.groups["images"].variables, job.groups["adf"].variables
         value = np.empty(self._shape)
-        n, e = len(self.names), self.experiment
+        n = len(self.names)
         for index, name in enumerate(self.names):
             value[..., index] = np.moveaxis(_array(images[name], (0, 0, self.depths)), 0, 2)
         if self.moments:
@@ -117,10 +143,7 @@ class AdfBlock:
             value[..., n : n + 2] = com * value[..., n - 1, None]
         per_bin = _array(adf["adf_intensities"], (0, _ALL, _ALL, 0, self.depths, 0, self.bins))
         value[..., n + self.moments :] = per_bin
-        if not self.blurring.fwhm:
-            return value
-        spacing = [float(s[1] - s[0]) if len(s) > 1 else 1.0 for s in (e.scan_x, e.scan_y)]
-        return blur(value, self.blurring.fwhm, (spacing[0], spacing[1]), self.blurring.periodic)
+        return self.blurring.applied(self.experiment, value)
 
     def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
         """Write averages (x, y, depth, quantity) and standard errors of the first quantities."""
@@ -138,14 +161,14 @@ class AdfBlock:
 
     def put_nothing(self, root: netCDF4.Dataset, place: Place) -> None:
         """Write NaN everywhere."""
-        nothing = np.full(self._shape, np.nan)
+        nothing = np.full(self._stored_shape, np.nan)
         with_errors = any(name.endswith(STANDARD_ERROR) for name in root["images"].variables)
         self.put(root, place, nothing, nothing[..., : self.first] if with_errors and self.first else None)
 
 
 @dataclass(frozen=True)
 class CbedBlock:
-    """Diffraction patterns of some rows of scan positions at one depth."""
+    """Diffraction patterns of some rows of stored scan positions at one depth."""
 
     experiment: Experiment
     rows: slice
@@ -160,12 +183,15 @@ class CbedBlock:
 
     @property
     def _shape(self) -> tuple[int, ...]:
-        return (self.rows.stop - self.rows.start, len(self.experiment.scan_y), *cbed_geometry(self.experiment).shape)
+        columns = len(self.experiment.stored.scan_y)
+        return (self.rows.stop - self.rows.start, columns, *cbed_geometry(self.experiment).shape)
 
     def read(self, job: netCDF4.Dataset) -> np.ndarray:
         """Read patterns, (x, y, kx, ky)."""
         variable = job.groups["cbed"].variables["cbed_intensities"]
-        return _array(variable, (0, self.rows, _ALL, 0, self.depth, 0))
+        first, columns = self.experiment.margin[0], self.experiment.kept[1]
+        rows = slice(self.rows.start + first, self.rows.stop + first)
+        return _array(variable, (0, rows, columns, 0, self.depth, 0))
 
     def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
         """Write averages, (x, y, kx, ky)."""
@@ -182,10 +208,11 @@ def blocks_of(experiment: Experiment, blurring: Blurring) -> Iterator[Block]:
         yield from _adf_blocks(experiment, blurring)
     if experiment.cbed_max is not None:
         pattern = math.prod(cbed_geometry(experiment).shape) * 8
-        step = max(1, int(BLOCK_BYTES / (len(experiment.scan_y) * pattern)))
+        rows, columns = len(experiment.stored.scan_x), len(experiment.stored.scan_y)
+        step = max(1, int(BLOCK_BYTES / (columns * pattern)))
         for depth in range(len(experiment.depth_slices)):
-            for first in range(0, len(experiment.scan_x), step):
-                yield CbedBlock(experiment, slice(first, min(first + step, len(experiment.scan_x))), depth)
+            for first in range(0, rows, step):
+                yield CbedBlock(experiment, slice(first, min(first + step, rows)), depth)
 
 
 def _adf_blocks(e: Experiment, blurring: Blurring) -> Iterator[Block]:

@@ -37,7 +37,9 @@ class Scene:
     ----------
     title : str
     window : ((x0, x1), (y0, y1))
-        Scan window.
+        Scan window, or the extent of a line or list.
+    places : tuple of (float, float) or None
+        Positions of a line or list; None for a window.
     semiangle : float
         Of the probe [rad].
     wavelength : float
@@ -51,6 +53,7 @@ class Scene:
     semiangle: float
     wavelength: float
     defocus: float
+    places: tuple[tuple[float, float], ...] | None = None
 
     def probe_radius(self, depth: float) -> float:
         """Radius of the probe at a depth [Å]: √((0.61 λ/α)² + (α·(z − Δf))²), no aberrations, no specimen."""
@@ -101,7 +104,12 @@ def _seen_along_beam(axes: Any, specimen: Specimen, scene: Scene) -> None:
         a, b, _ = building.orientation.lengths
         axes.add_patch(Rectangle((0, 0), a, b, fill=False, ec=CELL_COLOUR, lw=1.6, ls="--", zorder=6))
     (x0, x1), (y0, y1) = scene.window
-    axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fc=SCAN_COLOUR, alpha=0.22, ec=SCAN_COLOUR, lw=1.4, zorder=6))
+    if scene.places is not None:
+        axes.plot(*np.transpose(scene.places), ls="", marker=".", ms=4, color=SCAN_COLOUR, zorder=6)
+    else:
+        axes.add_patch(
+            Rectangle((x0, y0), x1 - x0, y1 - y0, fc=SCAN_COLOUR, alpha=0.22, ec=SCAN_COLOUR, lw=1.4, zorder=6)
+        )
     centre = ((x0 + x1) / 2, (y0 + y1) / 2)
     for depth, style in ((0.0, "-"), (lz, "--")):
         axes.add_patch(

@@ -37,24 +37,34 @@ class Identity:
         Seed of the first run: `random_seed` of its config, or a drawn one if that is 0.
     created : str
         When the first run started (ISO 8601).
+    margin_nm : float or None
+        Width of the margin around the scan at the first run [nm], see `scan.margin_nm`; None if it was not recorded.
     """
 
     id: str
     seed: int
     created: str
+    margin_nm: float | None = None
 
     def effective_seed(self, random_seed: int) -> int:
         """The seed for a config's `random_seed`: 0 stands for the seed of the first run."""
         return random_seed or self.seed
 
 
-def identity(result: ResultPaths, random_seed: int, recorded: tuple[str, int] | None = None) -> Identity:
+def identity(
+    result: ResultPaths,
+    random_seed: int,
+    recorded: tuple[str, int] | None = None,
+    margin_nm: float | None = None,
+) -> Identity:
     """Read simulation.json. The first process makes it, atomically, so that all processes read the same identity.
 
     Parameters
     ----------
     recorded : (str, int) or None
         Id and seed from job files, if simulation.json was lost.
+    margin_nm : float or None
+        Width of the margin around the scan [nm] that the first process records.
 
     Raises
     ------
@@ -64,11 +74,13 @@ def identity(result: ResultPaths, random_seed: int, recorded: tuple[str, int] | 
         simulation.json is damaged.
     """
     if not result.identity.exists():
-        fresh = {
+        fresh: dict[str, Any] = {
             "id": recorded[0] if recorded else str(uuid.uuid4()),
             "seed": random_seed or (recorded[1] if recorded else 1 + secrets.randbelow(LARGEST_SEED)),
             "created": now(),
         }
+        if margin_nm is not None:
+            fresh["scan"] = {"margin_nm": margin_nm}
         temporary = temporary_beside(result.identity)
         try:
             result.root.mkdir(parents=True, exist_ok=True)
@@ -83,12 +95,16 @@ def identity(result: ResultPaths, random_seed: int, recorded: tuple[str, int] | 
             raise _not_writable(result.root, error) from None
     try:
         kept = json.loads(result.identity.read_text(encoding="utf-8"))
-        return Identity(str(uuid.UUID(kept["id"])), int(kept["seed"]), str(kept["created"]))
+        margin = kept.get("scan", {}).get("margin_nm")
+        return Identity(
+            str(uuid.UUID(kept["id"])), int(kept["seed"]), str(kept["created"]),
+            None if margin is None else float(margin),
+        )  # fmt: skip
     except PermissionError:
         raise StorageError(
             f"{result.identity} may not be read by this user. Ask its owner for access, or work as its owner."
         ) from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise DamagedResultError(
             f"{result.identity} is damaged, and with it the simulation's id and seed. Restore it, or give the "
             "simulation another name."

@@ -1,0 +1,208 @@
+"""How a scan goes on behind its edges, where the source of the microscope reaches over them, Eq. (P13)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from stemphony.experiment.scan import LIST, UNITS, WINDOW, Scan, spacing_of
+from stemphony.physics.source_size import REACH_SIGMAS, Repeats, reach
+
+NM = UNITS["nm"]
+
+OPEN: Repeats = (None, None)
+"""A scan that does not repeat along either axis."""
+
+
+class Lattice(Protocol):
+    """The translations that a specimen repeats under; see `specimen.translations`."""
+
+    def repeat(self, x: float, y: float) -> bool:
+        """Whether it repeats under the translation (x, y) [Å]."""
+
+    def along(self, axis: int, length: float) -> list[float]:
+        """Shifts along the other axis [Å] with which a step of `length` [Å] along `axis` may repeat."""
+
+
+@dataclass(frozen=True)
+class ScanEdges:
+    """What is computed and assumed behind the edges of a scan.
+
+    Attributes
+    ----------
+    repeats : (int or None, int or None) or None
+        How the window repeats along its axes, see `physics.source_size.Repeats`. None if it was not asked: there is no
+        source and no margin, or the plan is of version 0.1, which took only the whole cell as repeating.
+    margin : (int, int)
+        Positions that are computed on each side along the two axes, and cut off after the blur.
+    margin_nm : float
+        Width of the margin [nm] that they were chosen for.
+    spacing_angstrom : float or None
+        Distance of the margin's positions around a single position [Å].
+    """
+
+    repeats: Repeats | None = None
+    margin: tuple[int, int] = (0, 0)
+    margin_nm: float = 0.0
+    spacing_angstrom: float | None = None
+
+    @classmethod
+    def of(
+        cls,
+        scan: Mapping[str, Any],
+        lengths: Sequence[float],
+        source_nm: float,
+        margin_nm: float,
+        lattice: Callable[[], Lattice],
+    ) -> ScanEdges:
+        """Decide how a validated block `scan` goes on behind its edges.
+
+        Parameters
+        ----------
+        lengths : (float, float)
+            Cell along x and y [Å].
+        source_nm, margin_nm : float
+            FWHM of the source, and width of the margin in effect [nm].
+        lattice : callable
+            Makes the translations of the specimen; called only if they matter.
+        """
+        made = Scan.of(scan, lengths)
+        if made.kind == LIST or (source_nm == 0 and margin_nm == 0):
+            return cls(margin_nm=margin_nm)
+        repeats = window_repeats(scan, lengths, lattice) if made.kind == WINDOW else OPEN
+        spacing = spacing_of(scan, lengths)
+        single = margin_nm * NM / REACH_SIGMAS if spacing[0] is None and margin_nm else None
+        margin = [
+            math.ceil(margin_nm * NM / (step or single or math.inf) - 1e-9) if repeat is None else 0
+            for repeat, step in zip(repeats, spacing, strict=True)
+        ]
+        return cls(repeats, (margin[0], margin[1]), margin_nm, single)
+
+    @classmethod
+    def of_plan(cls, plan: Mapping[str, Any]) -> ScanEdges:
+        """Read the edges from a plan; those of version 0.1 have none."""
+        kept = plan.get("scan_edges")
+        if not kept:
+            return cls()
+        repeats = kept["repeats"]
+        return cls(
+            None if repeats is None else (repeats[0], repeats[1]),
+            (kept["margin"][0], kept["margin"][1]),
+            kept["margin_nm"],
+            kept["spacing_angstrom"],
+        )
+
+    def in_plan(self) -> dict[str, Any]:
+        """Content for a plan."""
+        return asdict(self)
+
+    @property
+    def job_keys(self) -> dict[str, Any]:
+        """Keys of the block `scan` that jobs need: the margin's positions; none without a margin."""
+        if self.margin == (0, 0):
+            return {}
+        keys: dict[str, Any] = {"margin_positions": list(self.margin)}
+        if self.spacing_angstrom is not None:
+            keys["margin_spacing_angstrom"] = self.spacing_angstrom
+        return keys
+
+
+def repeats_of(params: Mapping[str, Any]) -> Repeats:
+    """How the window of a merge repeats, from the params of the rule merge_results.
+
+    Without `scan_repeats` only the whole cell repeats.
+    """
+    given = params.get("scan_repeats")
+    if given is not None:
+        return given[0], given[1]
+    scan = params["common"]["scan"]
+    if scan.get("line") is not None or scan.get("positions") is not None:
+        return OPEN
+    x, y = (0 if is_whole_cell(scan, axis) else None for axis in (0, 1))
+    return x, y
+
+
+def is_whole_cell(scan: Mapping[str, Any], axis: int) -> bool:
+    """Whether a window is [0, 1] in fractions of the cell."""
+    return scan.get("unit", "cell") == "cell" and [float(edge) for edge in scan["xy"[axis]]] == [0.0, 1.0]
+
+
+def window_repeats(scan: Mapping[str, Any], lengths: Sequence[float], lattice: Callable[[], Lattice]) -> Repeats:
+    """How a scan window repeats along x and y, as far as the specimen repeats.
+
+    A window with a single position along an axis does not repeat along it: one position says nothing about what lies
+    between it and its copy.
+
+    Parameters
+    ----------
+    scan : mapping
+        Validated block of a window.
+    lengths : (float, float)
+        Cell along x and y [Å].
+    lattice : callable
+        Makes the translations of the specimen.
+    """
+    made = Scan.of({**scan, "margin_positions": (0, 0)}, lengths)
+    counts = made.shape
+    steps = [axis[1] - axis[0] if len(axis) > 1 else None for axis in made.along]
+    widths = [0.0 if step is None else step * count for step, count in zip(steps, counts, strict=True)]
+    whole = [
+        step is not None and _fits(width, length) for step, width, length in zip(steps, widths, lengths, strict=True)
+    ]
+    found: list[int | None] = [0 if fits else None for fits in whole]
+    if all(fits or step is None for fits, step in zip(whole, steps, strict=True)):
+        return found[0], found[1]
+    translations = lattice()
+    for axis in (0, 1):
+        if steps[axis] is not None and not whole[axis]:
+            offset = (widths[0], 0.0) if axis == 0 else (0.0, widths[1])
+            found[axis] = 0 if translations.repeat(*offset) else None
+    for axis in (0, 1):
+        other = 1 - axis
+        step = steps[other]
+        if found[axis] is None and found[other] == 0 and steps[axis] is not None and step is not None:
+            found[axis] = _shifted(translations, axis, widths, step, counts[other])
+    return found[0], found[1]
+
+
+def _fits(width: float, length: float) -> bool:
+    """Whether a width is a whole number of cells [Å]."""
+    return abs(width - round(width / length) * length) < 1e-6 and width > 0.5 * length
+
+
+def _shifted(translations: Lattice, axis: int, widths: Sequence[float], step: float, count: int) -> int | None:
+    """Number of steps along the other axis that move the next copy of a window along `axis`; None for no copy."""
+    tried = set()
+    for shift in translations.along(axis, widths[axis]):
+        steps = round(shift / step)
+        number = steps % count
+        if number == 0 or number in tried:
+            continue
+        tried.add(number)
+        exact = number * step
+        if translations.repeat(*((widths[0], exact) if axis == 0 else (exact, widths[1]))):
+            return number
+    return None
+
+
+def margin_in_effect(wanted: float | str, kept_nm: float | None, is_first_run: bool, source_nm: float) -> float:
+    """Width of the margin [nm].
+
+    Parameters
+    ----------
+    wanted : float or str
+        `scan.margin_nm`: a width, or `auto`.
+    kept_nm : float or None
+        The width that the simulation keeps; None where none was chosen.
+    is_first_run : bool
+        Whether the simulation has never run. Then `auto` chooses the reach of the source.
+    source_nm : float
+        FWHM of the source [nm].
+    """
+    if wanted != "auto":
+        return float(wanted)
+    if kept_nm is not None:
+        return kept_nm
+    return round(reach(source_nm), 9) if is_first_run else 0.0

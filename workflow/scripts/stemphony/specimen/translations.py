@@ -1,0 +1,109 @@
+"""Whether a translation along x and y brings the atoms of a specimen onto each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemphony.specimen.lattice import Floats
+from stemphony.specimen.structures import Specimen
+
+SAME_PLACE = 0.02
+"""Å: atoms that a translation brings this near to equal atoms repeat. Files with three digits stay within it."""
+
+SAME_MEAN = 0.1
+"""Å: the same for mean positions of snapshots, which scatter."""
+
+SAME_U = 2e-4
+"""Å²: U of two sites that count as equal; structure files round U to about that."""
+
+FIRST_LOOK = 64
+"""Atoms that are compared first; most translations that do not repeat fail on them."""
+
+
+class Translations:
+    """The translations along x and y that a specimen repeats under, as the mean over its configurations.
+
+    Elements, occupancies, U and mean positions decide. Atoms of amorphous films do not repeat.
+
+    Parameters
+    ----------
+    specimen : Specimen
+    frames : (F, N, 3) array or None
+        Snapshots [Å] that take the place of the atoms at rest.
+    """
+
+    def __init__(self, specimen: Specimen, frames: Floats | None = None) -> None:
+        from scipy.spatial import cKDTree
+
+        self.specimen, self.cell = specimen, np.asarray(specimen.cell, dtype=float)
+        self.near = SAME_PLACE if frames is None else SAME_MEAN
+        self.has_frames = frames is not None
+        self.positions = _wrapped(specimen.positions if frames is None else _mean(frames, self.cell), self.cell)
+        kinds = np.unique(specimen.symbols, return_inverse=True)[1].reshape(-1)
+        # Elements are far apart on a fourth axis, so that only equal ones are near.
+        apart = 10.0 + float(np.ptp(self.positions[:, 2])) if len(kinds) else 10.0
+        self.points = np.column_stack([self.positions, kinds * apart])
+        self.tree = cKDTree(self.points, boxsize=[self.cell[0], self.cell[1], 0.0, 0.0])
+
+    def repeat(self, x: float, y: float) -> bool:
+        """Whether the specimen repeats under the translation (x, y) [Å]."""
+        offset = np.array([x, y])
+        if (np.abs(offset - np.rint(offset / self.cell[:2]) * self.cell[:2]) < 1e-6).all():
+            return True
+        if self.specimen.films or not len(self.points):
+            return False
+        first = np.linspace(0, len(self.points) - 1, min(FIRST_LOOK, len(self.points))).astype(int)
+        return self._repeat(offset, first) and self._repeat(offset, np.arange(len(self.points)))
+
+    def along(self, axis: int, length: float) -> list[float]:
+        """Shifts along the other axis [Å] with which a step of `length` [Å] along `axis` may repeat.
+
+        They lead from one atom of the rarest element to the others; `repeat` tells which do.
+        """
+        other = 1 - axis
+        kinds, count = np.unique(self.points[:, 3], return_counts=True)
+        some = self.points[self.points[:, 3] == kinds[count.argmin()]]
+        apart = some - some[0]
+        miss = apart[:, axis] - length
+        miss = miss - np.rint(miss / self.cell[axis]) * self.cell[axis]
+        near = (np.abs(miss) < self.near) & (np.abs(apart[:, 2]) < self.near)
+        return [float(shift) for shift in np.mod(apart[near, other], self.cell[other])]
+
+    def _repeat(self, offset: Floats, atoms: NDArray[np.intp]) -> bool:
+        moved = self.points[atoms].copy()
+        moved[:, :2] = _wrapped(moved[:, :2] + offset, self.cell)
+        distance, onto = self.tree.query(moved, distance_upper_bound=self.near)
+        if not np.isfinite(distance).all():
+            return False
+        return self._alike(atoms, np.asarray(onto))
+
+    def _alike(self, atoms: NDArray[np.intp], onto: NDArray[np.intp]) -> bool:
+        """Whether atoms have the occupancies and U of those that they come onto; snapshots need neither."""
+        specimen = self.specimen
+        if self.has_frames:
+            return True
+        pairs = [(specimen.occupancy, 1e-6), (specimen.u_iso, SAME_U), (specimen.u_aniso, SAME_U)]
+        return all(
+            values is None or np.allclose(values[atoms], values[onto], rtol=0, atol=allowed, equal_nan=True)
+            for values, allowed in pairs
+        )
+
+
+def _mean(frames: Floats, cell: Floats) -> Floats:
+    """Mean positions of the atoms over all frames (N, 3); x and y are periodic."""
+    apart = frames - frames[0]
+    apart[..., :2] -= np.rint(apart[..., :2] / cell[:2]) * cell[:2]
+    return np.asarray(frames[0] + apart.mean(axis=0))
+
+
+def _wrapped(positions: Floats, cell: Sequence[float] | Floats) -> Floats:
+    """x and y in [0, L)."""
+    result = np.array(positions, dtype=float)
+    lengths = np.asarray(cell)[:2]
+    result[:, :2] = np.mod(result[:, :2], lengths)
+    # Rounding may turn the remainder of a coordinate just below zero into the whole length.
+    result[:, :2][result[:, :2] >= lengths] = 0.0
+    return result
