@@ -39,7 +39,7 @@ bench-peers: .venv/installed ## measure the same work with abTEM, for docs/perfo
 	@test -x .venv-abtem/bin/python || python3 -m venv .venv-abtem
 	@.venv-abtem/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/abtem.lock.txt
 	@.venv/bin/python docs/benchmarks/peers.py
-bench-growth: .venv/installed ## measure how the cost grows, for docs/performance.md (minutes)
+bench-growth: .venv/installed ## measure how the cost grows, for docs/explanation/performance.md (minutes)
 	@OMP_NUM_THREADS=1 .venv/bin/python docs/benchmarks/growth.py
 regression: .venv/installed ## fail if a wave became more expensive
 	@.venv/bin/python docs/benchmarks/regression.py
