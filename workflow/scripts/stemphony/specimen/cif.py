@@ -267,8 +267,3 @@ def _same_atoms(first: Structure, second: Structure) -> bool:
         for s in (first, second)
     ]
     return rows[0] == rows[1]
-
-
-def looks_like_cif(head: str) -> bool:
-    """Whether a text begins as a CIF does: comments, then `data_` and names with an underscore."""
-    return re.search(r"^\s*data_\S*\s*$", head, re.MULTILINE | re.IGNORECASE) is not None

@@ -60,19 +60,16 @@ class Reporter:
     settings : ReportingSettings or None
         None or ``reporting=False``: every method returns at once and nothing is made, no thread and no file.
     common : mapping
-        Keys of every event: id, num_threads, num_processors, num_defoci, num_configurations, run, and in a
-        job job and attempt.
+        Keys of every event: id, num_threads, num_processors, num_defoci, num_configurations, run; for a job also job
+        and attempt.
     spool_file : Path or None
-        Where events are written down; None: nowhere.
+        The file of the events. None: events are not written.
     send : bool
-        False: write only, as ``via: submit_host`` asks of jobs.
+        False: only write events. The jobs of ``via: submit_host`` do this.
     warn : callable
-        Takes one line for the log, at most once per kind of trouble and without secrets. It is called by
-        `emit`, `flush` and `close` in the thread that calls these.
-    clock : callable
-        Gives the time of an event.
-    limits : Limits
-        Waits of the sender.
+        Prints one line to the log. It gets each kind of trouble once, without secrets, in the caller's thread.
+    clock, limits
+        The time of an event, and the waits of the sender.
     """
 
     def __init__(
@@ -238,7 +235,7 @@ class Reporter:
                 line = _TO_JSON.encode(self._record(str(event), event_id, keys)).encode("ascii")
                 if marker_file is not None and claim(marker_file, line) is False:
                     return False
-                # A number is used up only by an event that exists: a receiver takes gaps for losses.
+                # An event that failed gets no number, because a receiver counts a gap as a lost event.
                 self._seq += "seq" not in keys
                 self._write_down(line, durable=event in DURABLE_EVENTS)
             self._tell_trouble()
@@ -275,12 +272,10 @@ class Reporter:
         if "message" in keys:
             further["message"] = sanitize_message(self._without_secrets(str(keys["message"])))
         seq = further.pop("seq", self._seq)
-        # In the order that it has on the wire.
+        # The keys have the order of the request.
         record: dict[str, Any] = {"time": timestamp(self._clock()), **self._common, "event": event, **further}
         record |= {"schema": SCHEMA, "event_id": event_id, **self._own, "seq": seq}
-        if event_id is None:
-            record["event_id"] = event_id_of(record)
-        return record
+        return record if event_id is not None else record | {"event_id": event_id_of(record)}
 
     def _without_secrets(self, message: str) -> str:
         for secret in self._secrets:
@@ -309,8 +304,7 @@ class Reporter:
         try:
             self._warn(text)
         except Exception:
-            # Nobody is left to be told.
-            return
+            return  # the log cannot be written; there is no other place for the text
 
 
 def trial_event() -> dict[str, Any]:
