@@ -270,17 +270,12 @@ class Reporter:
     def _record(self, event: str, event_id: str | None, keys: Mapping[str, Any]) -> dict[str, Any]:
         further = {key: plain for key, value in keys.items() if (plain := _plain(value)) is not None}
         if "message" in keys:
-            further["message"] = sanitize_message(self._without_secrets(str(keys["message"])))
+            further["message"] = sanitize_message(_without_secrets(str(keys["message"]), self._secrets))
         seq = further.pop("seq", self._seq)
         # The keys have the order of the request.
         record: dict[str, Any] = {"time": timestamp(self._clock()), **self._common, "event": event, **further}
         record |= {"schema": SCHEMA, "event_id": event_id, **self._own, "seq": seq}
         return record if event_id is not None else record | {"event_id": event_id_of(record)}
-
-    def _without_secrets(self, message: str) -> str:
-        for secret in self._secrets:
-            message = message.replace(secret, "<hidden>")
-        return message
 
     def _tell_trouble(self) -> None:
         if self._spool is not None and self._spool.failures:
@@ -479,6 +474,12 @@ class JobReporter:
     def close(self, wait_s: float = JOB_END_WAIT_S) -> bool:
         """Wait for the delivery of the last events and close the reporter; see `Reporter.close`."""
         return self._reporter.close(wait_s)
+
+
+def _without_secrets(message: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        message = message.replace(secret, "<hidden>")
+    return message
 
 
 def _plain(value: Any) -> Any:
