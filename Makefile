@@ -11,7 +11,8 @@ demo-monitor: .venv/installed ## show a monitor on http://127.0.0.1:8000/ while 
 	@.venv/bin/stemphony monitor demo
 # One process more than processors, because the tests of Slurm mostly wait. tests/conftest.py says what runs side by side.
 WORKERS = $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n + 1 : 4)))
-PYTEST = OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
+# Python keeps compiled modules (an empty PYTHONDONTWRITEBYTECODE), because the tests start it hundreds of times.
+PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
 test: .venv/installed ## run all tests, side by side: WORKERS=3
 	@$(PYTEST)
 quick: .venv/installed ## run the tests that need no Snakemake
@@ -38,7 +39,7 @@ bench-peers: .venv/installed ## measure the same work with abTEM, for docs/perfo
 	@test -x .venv-abtem/bin/python || python3 -m venv .venv-abtem
 	@.venv-abtem/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/abtem.lock.txt
 	@.venv/bin/python docs/benchmarks/peers.py
-bench-growth: .venv/installed ## measure how the cost grows, for docs/performance.md (minutes)
+bench-growth: .venv/installed ## measure how the cost grows, for docs/explanation/performance.md (minutes)
 	@OMP_NUM_THREADS=1 .venv/bin/python docs/benchmarks/growth.py
 regression: .venv/installed ## fail if a wave became more expensive
 	@.venv/bin/python docs/benchmarks/regression.py

@@ -191,7 +191,7 @@ def main() -> None:
     ]
     head = ["changed", "to", "probes", "rank", "multislice", "probe_basis", "ratio", "cross at", "estimated"]
     lines += page.table(head, rows())
-    page.rewrite("make bench-growth", lines)
+    page.rewrite("make bench-growth", lines, page.METHOD)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tables that commands write into docs/performance.md and the README, each between two marks."""
+"""Tables that commands write into the pages on performance and the README, each between two marks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 LOAD_BEFORE = os.getloadavg()[0]
 PAGE = Path(__file__).resolve().parents[1] / "performance.md"
+METHOD = PAGE.parent / "explanation" / "performance.md"
 
 
 def rewrite(command: str, lines: Iterable[str], page: Path = PAGE) -> None:

@@ -130,7 +130,7 @@ class Abtem:
 
 
 def take_turns(series: bench.Bench, abtem: Abtem, waves: Sequence[Wave], setting: Setting, turn: int) -> Score:
-    """Pass the same waves through both programs, a turn of one defocus at a time; who begins alternates."""
+    """Pass the same waves through both programs, a turn of one defocus at a time; the programs begin in turns."""
     score = Score(series.settings.slices)
     for number, chosen in enumerate(_turns(waves, turn)):
         for side in ("ours", "theirs") if number % 2 else ("theirs", "ours"):

@@ -80,7 +80,7 @@ def receiver(kind: str) -> Iterator[str]:
             process.join()
             return
         if kind == "hanging":
-            # The kernel takes the connection, and nobody ever answers.
+            # The kernel accepts the connection, and no answer ever comes.
             yield url
             return
     yield url

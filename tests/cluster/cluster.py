@@ -35,7 +35,7 @@ class Cluster:
     Attributes
     ----------
     env : mapping
-        Environment of whoever uses it.
+        Environment for the commands that use the cluster.
     """
 
     folder: Path
@@ -112,7 +112,7 @@ class Cluster:
         file.unlink()
 
     def _begin(self, daemon: str, *words: str | Path) -> None:
-        # A child of a shell that is gone, as up.sh has it: nobody here has to wait for its end.
+        # As in up.sh, the shell ends at once, so this process need not wait for the daemon's end.
         begin = 'out=$1; shift; setsid "$@" </dev/null >>"$out" 2>&1 & echo $!'
         pid = self.run("sh", "-c", begin, "sh", self.folder / "log" / f"{daemon}.out", daemon, *words)
         (self.folder / "pids" / daemon).write_text(pid)
@@ -124,7 +124,7 @@ class Cluster:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has asked for yet counts as ended."""
+    """Whether a process has ended. A zombie, whose parent has not read its exit status yet, counts as ended."""
     return state_of(pid) in "ZX"
 
 

@@ -140,7 +140,7 @@ def test_jobs_whose_node_dies_go_on_whoever_submits_them_again(
 def test_a_job_whose_minute_is_not_enough_ends_by_itself_and_goes_on_when_it_is_submitted_again(
     cluster: Cluster, clone: Path, expected: Expected, tmp_path: Path
 ):
-    """Of one minute a tenth is kept back. So that nobody waits for it, the job's clock runs ahead by a minute."""
+    """A job keeps back a tenth of its minute. Its clock runs a minute ahead, so that the test need not wait."""
     with EchoServer() as server:
         reporting = {"reporting": True, "url": server.url}
         blocks = {"resources": {"runtime_min": 1}, "http_reporting": reporting}

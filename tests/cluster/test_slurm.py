@@ -171,7 +171,7 @@ def test_a_cancelled_job_is_tried_again(night: Night):
     assert [state for _, _, _, state, _ in night.jobs(CANCELLED)] == ["CANCELLED", "COMPLETED"]
     (error,) = night.errors(CANCELLED)
     assert error["message"] == "terminated (SIGTERM)"
-    assert "will_retry" not in error  # it cannot know who sent the signal
+    assert "will_retry" not in error  # it cannot know where the signal came from
 
 
 @pytest.mark.failure("node dies, Slurm requeues")

@@ -86,7 +86,7 @@ def monitor(tmp_path: Path) -> Iterator[Inside]:
 
 @dataclass(frozen=True)
 class PostgresqlServer:
-    """A PostgreSQL that tests may stop and start; whoever stops it starts it again."""
+    """A PostgreSQL that tests may stop. A test that stops it starts it again."""
 
     url: str
     _control: list[str]
@@ -121,7 +121,7 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
         missing("there is no user postgres, and PostgreSQL does not run as root")
     prefix = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"] if os.geteuid() == 0 else []
     programs = Path(found).parent
-    # Not below pytest's folder, which nobody but its owner may enter.
+    # Not below pytest's folder, which only its owner may enter.
     folder = Path(tempfile.mkdtemp(prefix="stemphony-postgresql-"))
     try:
         if prefix:

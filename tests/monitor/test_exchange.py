@@ -1,4 +1,4 @@
-"""Servers that hang or drip hold up nobody but themselves, and nobody for long."""
+"""A server that hangs or drips delays only its own target, and only for a limited time."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ TMPFS_BYTES = 3_000_000
 def send_until(
     monitor: MonitorProcess, stop: threading.Event, sender: int, acknowledged: list[str], sent: list[str]
 ) -> None:
-    """Send single events and batches until told to stop, or nobody answers; notes ids of both kinds."""
+    """Send single events and batches until `stop` is set or no answer comes; note the ids of both kinds."""
     story = Story(uid=f"sender {sender}", configurations=1000)
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", monitor.port, timeout=20)) as connection:
         for number in range(1_000_000):
@@ -80,7 +80,7 @@ def test_sigkill_in_the_middle_of_writes_loses_nothing_that_was_acknowledged(
         for simulation in again.get("/api/simulations").json["simulations"]:
             cells = again.get(f"/api/simulations/{simulation['row']}/pairs").json["pairs"]
             assert simulation["running"] == len(cells)
-        # And it goes on, for those who send again what was not answered.
+        # Senders repeat what was not answered, and the monitor accepts it.
         again.store([Story().start()])
 
 
@@ -184,7 +184,7 @@ def test_a_database_that_goes_away_comes_back(tmp_path: Path, postgresql: str, p
 def test_restarts_of_postgresql_under_load_lose_nothing(
     tmp_path: Path, postgresql_server: PostgresqlServer, postgresql_database: str
 ):
-    """Who sends and who looks is told to try again, in the middle of transactions too; the log has no tracebacks."""
+    """Senders and browsers get an answer to try again, in the middle of transactions too; the log has no tracebacks."""
     acknowledged: list[str] = []
     statuses: set[int] = set()
     stop = threading.Event()

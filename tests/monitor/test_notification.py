@@ -339,7 +339,7 @@ def test_a_webhook_that_is_away_and_a_wrong_password(mailbox: tuple[Mailbox, int
     assert tell(away) == again("ConnectionRefusedError")
     _, port = mailbox
     assert tell(mail_target(port, password="wrong")) == again("SMTPAuthenticationError 535")
-    # A server without TLS never sees the password of who asked for it.
+    # If the settings ask for TLS, a server without TLS never sees the password.
     assert tell(mail_target(port, security="starttls")) == again("SMTPNotSupportedError")
 
 

@@ -1,4 +1,4 @@
-"""What is taken, what is refused and how; who may send and look; schema, limits, retention, backup."""
+"""What is accepted and refused, and how; permission to send and to look; schema, limits, retention, backup."""
 
 from __future__ import annotations
 
@@ -318,7 +318,7 @@ def test_the_name_of_the_latest_run_becomes_part_of_a_command(any_monitor: Insid
     any_monitor.store([story.start(), *story.job(0, 0, 0, end="out of memory")])
     assert "stemphony rerun results/a-B_7 --failed" in any_monitor.client.get("/simulations/1").text
     story.run, story.hook_seq, story.result_name = 2, 0, "moved"
-    # Before the start of a run has come nobody knows.
+    # The new name is unknown until the start of the run has arrived.
     any_monitor.store(story.job(0, 1, 3))
     assert "stemphony rerun results/NAME --failed" in any_monitor.client.get("/simulations/1").text
     any_monitor.store([story.start()])

@@ -49,7 +49,7 @@ def runtime(file: Path) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, env: dict[str, str]) -> dict[str, dict[str, bytes]]:
-    """The arrays of jobs that nobody stopped and that kept nothing."""
+    """The arrays of jobs that ran without a stop and kept nothing."""
     found = {}
     for algorithm in ("multislice", "probe_basis"):
         job = Job(tmp_path_factory.mktemp(algorithm), env, algorithm=algorithm)

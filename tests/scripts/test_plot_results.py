@@ -40,9 +40,11 @@ def mean(fake: FakeCampaign, of: Any) -> np.ndarray:
     return np.tensordot(WEIGHTS, np.mean(stacks, axis=1), axes=1)
 
 
-@pytest.fixture(params=["averaged", "kept apart"])
-def fake(request, tmp_path) -> FakeCampaign:
-    return result_of(tmp_path, **(KEPT if request.param == "kept apart" else {}))
+@pytest.fixture(scope="module", params=["averaged", "kept apart"])
+def fake(request, tmp_path_factory) -> FakeCampaign:
+    """A campaign and its result, which the tests only read."""
+    folder = tmp_path_factory.mktemp("campaign")
+    return result_of(folder, **(KEPT if request.param == "kept apart" else {}))
 
 
 def drawn(fake: FakeCampaign, draw: Any, *arguments: Any) -> Any:
@@ -116,7 +118,8 @@ def test_patterns_alone_are_drawn_too(tmp_path):
     assert fake.result.figure("cbed_mean").read_bytes().startswith(PNG)
 
 
-def test_as_a_process_without_a_screen(fake):
+def test_as_a_process_without_a_screen(tmp_path):
+    fake = result_of(tmp_path)
     environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
     done = subprocess.run(
         [sys.executable, script.__file__, str(fake.result.merged), str(fake.result.figure("haadf"))],
@@ -127,8 +130,8 @@ def test_as_a_process_without_a_screen(fake):
 
 
 @pytest.mark.failure("merged result truncated or damaged")
-def test_a_truncated_result_is_named_with_what_to_do(fake, tmp_path):
-    merged = fake.result.merged
-    merged.write_bytes(merged.read_bytes()[:2000])
+def test_a_truncated_result_is_named_with_what_to_do(tmp_path):
+    merged = tmp_path / "stem.nc"
+    merged.write_bytes(result_of(tmp_path).result.merged.read_bytes()[:2000])
     with pytest.raises(DamagedResultError, match=r"stem\.nc is truncated or damaged.*Delete it and run again"):
         script.plot_results(merged, [tmp_path / "haadf.png"])

@@ -17,6 +17,7 @@ import pytest
 from stemphony.errors import SpecimenError, StemphonyError
 from stemphony.orchestration.script import run
 from stemphony.specimen.specimen_file import read_attributes, read_specimen_file
+from support.scripts import refusal
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "workflow/scripts/prepare_specimen.py"
@@ -141,45 +142,35 @@ def test_unset_environment_is_told(tmp_path, monkeypatch):
         prepare_specimen.main([parameters(SRTIO3), str(tmp_path / "specimen.nc")])
 
 
-def launch(arguments: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
-        env={**os.environ, **environment}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-
-
 def test_script_runs_without_an_installed_package(tmp_path):
-    done = launch(
-        [parameters(SRTIO3), str(tmp_path / "specimen.nc")],
-        STEMPHONY_SPECIMEN_FILE=str(SRTIO3),
-        PYTHONPATH="",
-    )
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), parameters(SRTIO3), str(tmp_path / "specimen.nc")],
+        env={**os.environ, "STEMPHONY_SPECIMEN_FILE": str(SRTIO3), "PYTHONPATH": ""},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert len(read_specimen_file(tmp_path / "specimen.nc").positions) == 5
 
 
-def test_script_tells_a_bad_specimen_without_a_traceback(tmp_path):
+def test_script_tells_a_bad_specimen_without_a_traceback(tmp_path, files):
     bad = tmp_path / "bad.cif"
     bad.write_text(SRTIO3.read_text().replace("Sr1  Sr", "Sr1  X "))
-    done = launch([parameters(bad), str(tmp_path / "specimen.nc")], STEMPHONY_SPECIMEN_FILE=str(bad))
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert str(bad) in done.stderr
-    assert "'X'" in done.stderr
+    files(bad)
+    message = refusal(prepare_specimen.main, parameters(bad), str(tmp_path / "specimen.nc"))
+    assert str(bad) in message
+    assert "'X'" in message
     assert not (tmp_path / "specimen.nc").exists()
 
 
-def test_script_tells_a_folder_that_is_missing(tmp_path):
-    done = launch([parameters(SRTIO3), str(tmp_path / "no" / "specimen.nc")], STEMPHONY_SPECIMEN_FILE=str(SRTIO3))
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert "folder does not exist" in done.stderr
+def test_script_tells_a_folder_that_is_missing(tmp_path, files):
+    files(SRTIO3)
+    message = refusal(prepare_specimen.main, parameters(SRTIO3), str(tmp_path / "no" / "specimen.nc"))
+    assert "folder does not exist" in message
 
 
 def test_script_without_arguments_prints_its_usage():
-    done = launch([])
-    assert done.returncode != 0
-    assert "usage" in done.stderr
+    with pytest.raises(SystemExit, match="usage"):  # Python prints such a text and exits with 1
+        prepare_specimen.main([])
 
 
 def test_scripts_end_as_their_errors_say(capsys):

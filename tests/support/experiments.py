@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +33,9 @@ from support.specimens import srtio3
 SCRIPTS = Path(__file__).parents[2] / "workflow/scripts"
 CELL = (7.81, 7.81, 7.81)
 FILES = InputFiles("5" * 64)
+_FOLDER = tempfile.TemporaryDirectory(prefix="stemphony-jobs-")  # deleted when the process ends
+WRITTEN = Path(_FOLDER.name)
+"""Job files of all campaigns that `FakeCampaign.write_all` wrote in this process."""
 
 # 64 points on 7.81 Å carry angles up to 68.5 mrad.
 TINY: dict[str, dict[str, Any]] = {
@@ -160,8 +165,15 @@ class FakeCampaign:
         return file
 
     def write_all(self, **settings: Any) -> list[Path]:
-        """Write all job files."""
-        return [self.write(defocus, configuration, **settings) for defocus, configuration in self.pairs]
+        """Write all job files. Those of a campaign that this process wrote before are copied."""
+        params = [self.campaign.job_params(*pair) for pair in self.pairs]
+        kept = WRITTEN / provenance.digest([params, settings, provenance.PHYSICS_VERSION])
+        if not kept.exists():
+            elsewhere = replace(self, result=ResultPaths(kept))
+            for pair in self.pairs:
+                elsewhere.write(*pair, **settings)
+        shutil.copytree(kept, self.result.root, copy_function=shutil.copyfile, dirs_exist_ok=True)
+        return [self.result.job(*pair) for pair in self.pairs]
 
     @property
     def table(self) -> job_file.AtomTable:

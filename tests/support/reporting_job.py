@@ -1,6 +1,6 @@
 """A job that only reports: python -m support.reporting_job RESULT URL DEFOCUS CONFIGURATION PAUSE_S
 
-It prints one line after each report that has returned, so that who kills it knows what was reported.
+It prints one line after each report that has returned. The test that kills it therefore knows what was reported.
 """
 
 from __future__ import annotations

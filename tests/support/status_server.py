@@ -249,6 +249,6 @@ class FaultServer:
 
 
 def closed_port() -> int:
-    """Find a port of the loopback that nobody listens on."""
+    """Find a port of the loopback on which no process listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])

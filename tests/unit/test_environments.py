@@ -82,7 +82,7 @@ def test_all_environments_share_their_versions():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_pin_files_hold_every_version_of_their_environment(name):
-    """None is in the repository, see docs/environments.md; who makes one may add it."""
+    """The repository has none. docs/environments.md says how to make one and add it."""
     for file in ENVS.glob(f"{name}.*.pin.txt"):
         assert missing_from(of_conda(ENVS / f"{name}.yaml"), of_pin_file(file)) == {}, file
 

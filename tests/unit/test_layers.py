@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -56,11 +57,16 @@ def imports(file: Path) -> Iterator[Import]:
 
 
 FILES = [*sorted(SCRIPTS.glob("*.py")), *sorted(PACKAGE.rglob("*.py"))]
-IMPORTS = [found for file in FILES for found in imports(file)]
+
+
+@cache
+def all_imports() -> list[Import]:
+    """Imports of all files. Read once, by the first test that needs them and not while tests are collected."""
+    return [found for file in FILES for found in imports(file)]
 
 
 def importers(top: str, at_once: bool = False) -> set[str]:
-    return {found.file for found in IMPORTS if found.top == top and (found.at_once or not at_once)}
+    return {found.file for found in all_imports() if found.top == top and (found.at_once or not at_once)}
 
 
 def outside(files: set[str], *allowed: str) -> set[str]:
@@ -70,11 +76,14 @@ def outside(files: set[str], *allowed: str) -> set[str]:
 def test_the_walk_sees_imports_of_all_kinds():
     assert importers("numpy")
     assert importers("netCDF4") - importers("netCDF4", at_once=True)
-    assert any(found == Import("stemphony/results/merge.py", "stemphony.experiment.model", True) for found in IMPORTS)
     assert any(
-        found.module == "stemphony.store.ledger" and found.file == "stemphony/orchestration/job.py" for found in IMPORTS
+        found == Import("stemphony/results/merge.py", "stemphony.experiment.model", True) for found in all_imports()
     )
-    assert any(found.file == "run_multislice.py" and not found.at_once for found in IMPORTS)
+    assert any(
+        found.module == "stemphony.store.ledger" and found.file == "stemphony/orchestration/job.py"
+        for found in all_imports()
+    )
+    assert any(found.file == "run_multislice.py" and not found.at_once for found in all_imports())
 
 
 NETCDF_FILES = ("stemphony/results/*.py", "stemphony/specimen/specimen_file.py")
@@ -138,7 +147,7 @@ def test_physics_knows_numbers_only():
     allowed = {
         "__future__", "abc", "collections", "dataclasses", "functools", "itertools", "math", "typing", "numpy", "scipy",
     }  # fmt: skip
-    for found in IMPORTS:
+    for found in all_imports():
         if not found.file.startswith("stemphony/physics/"):
             continue
         extra = {"fft": {"pyfftw"}, "scattering": {"json", "importlib"}}.get(Path(found.file).stem, set())
@@ -209,7 +218,7 @@ def room(module: str, package: str = "stemphony") -> str:
 def imported_by(upper: str, package: str) -> set[str]:
     """Rooms of a package that the files of one of its rooms import."""
     folder = package.replace(".", "/") + "/"
-    seen = [found for found in IMPORTS if found.file.startswith(folder) and room(found.file, package) == upper]
+    seen = [found for found in all_imports() if found.file.startswith(folder) and room(found.file, package) == upper]
     return {room(found.module, package) for found in seen if f"{found.module}.".startswith(f"{package}.")} - {upper}
 
 
@@ -236,7 +245,7 @@ def test_rooms_are_listed_from_the_ground_up(package):
 def test_modules_have_no_circle():
     """Within rooms too: what a module imports as it is imported never leads back to it."""
     arrows: dict[str, set[str]] = {}
-    for found in IMPORTS:
+    for found in all_imports():
         if found.top == "stemphony" and found.at_once:
             module = found.file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
             arrows.setdefault(module, set()).add(found.module)
@@ -260,25 +269,25 @@ def test_the_monitor_hides_no_circle_from_this_test():
 
 def test_the_monitor_is_imported_by_the_command_line_alone():
     """And that one imports only what is light: other commands, and jobs, never load Flask and SQLAlchemy."""
-    outside_it = {f for f in IMPORTS if ".monitor" in f.module and not f.file.startswith("stemphony/monitor/")}
+    outside_it = {f for f in all_imports() if ".monitor" in f.module and not f.file.startswith("stemphony/monitor/")}
     assert {(found.file, found.module) for found in outside_it} == {("stemphony/cli.py", "stemphony.monitor.command")}
-    at_once = {f.module for f in IMPORTS if f.file == "stemphony/monitor/command.py" and f.at_once}
-    at_once |= {f.module for f in IMPORTS if f.file == "stemphony/monitor/simulation_command.py" and f.at_once}
+    at_once = {f.module for f in all_imports() if f.file == "stemphony/monitor/command.py" and f.at_once}
+    at_once |= {f.module for f in all_imports() if f.file == "stemphony/monitor/simulation_command.py" and f.at_once}
     light = {name for name in at_once if name.split(".")[0] in sys.stdlib_module_names | {"__future__"}}
     assert at_once - light == {
         "stemphony.errors", "stemphony.monitor.packages", "stemphony.monitor.simulation_command",
     }  # fmt: skip
-    assert not {f for f in IMPORTS if f.file == "stemphony/monitor/__init__.py"}
+    assert not {f for f in all_imports() if f.file == "stemphony/monitor/__init__.py"}
 
 
 def test_the_monitor_shares_only_names_of_events_with_status():
-    assert {f.module for f in IMPORTS if f.file.startswith("stemphony/monitor/") and room(f.module) == "status"} == {
-        "stemphony.status.events"
-    }
+    assert {
+        f.module for f in all_imports() if f.file.startswith("stemphony/monitor/") and room(f.module) == "status"
+    } == {"stemphony.status.events"}
 
 
 def test_jobs_never_check_the_plan_again():
-    scripts = {found for found in IMPORTS if "/" not in found.file and found.top == "stemphony"}
+    scripts = {found for found in all_imports() if "/" not in found.file and found.top == "stemphony"}
     upper = {found.module for found in scripts if room(found.module) in {"orchestration", "commands", "cli", "monitor"}}
     assert upper == {f"stemphony.orchestration.{name}" for name in ("job", "script", "preview_image")}
 
@@ -299,5 +308,5 @@ def test_standard_library_is_told_from_the_rest():
     known = {"numpy", "scipy", "pyfftw", "netCDF4", "requests", "urllib3", "yaml", "jsonschema", "ase", "gemmi"}
     known |= {"matplotlib", "spglib", "psutil", "libconf"}
     monitor = {"flask", "waitress", "sqlalchemy", "werkzeug", "markupsafe"}
-    third_party = {found.top for found in IMPORTS} - set(sys.stdlib_module_names) - {"stemphony"}
+    third_party = {found.top for found in all_imports()} - set(sys.stdlib_module_names) - {"stemphony"}
     assert third_party <= known | monitor

@@ -1,4 +1,4 @@
-"""Digests: equal for equal content, different for different content; and who computed what."""
+"""Digests are equal exactly for equal content; versions and the commit are recorded."""
 
 from __future__ import annotations
 

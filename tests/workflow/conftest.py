@@ -1,4 +1,4 @@
-"""Campaigns that many tests share; whoever changes one works on a copy of its folder."""
+"""Campaigns that many tests share. A test that changes one works on a copy of its folder."""
 
 from __future__ import annotations
 

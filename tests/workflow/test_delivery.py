@@ -333,7 +333,7 @@ def test_a_full_disk_under_the_reports_costs_no_simulation_and_no_report_that_ca
         whole = [event for line in lines if (event := parsed(line)) is not None]
     assert outcome.status == 0, outcome.output
     assert_same_arrays(campaign.result.merged, tiny.arrays)
-    # What no longer fitted on the disk went out from memory, START_DEFOCUS from whoever could not claim it.
+    # Events that no longer fitted on the disk were sent from memory; START_DEFOCUS by each job that could not claim it.
     counted = Counter({event["event_id"]: event["event"] for event in events}.values())
     assert counted == WHOLE
     assert events[-1]["event"] == "FINISH"

@@ -285,7 +285,7 @@ def test_a_killed_run_is_unlocked_and_completed_and_a_living_one_is_respected(sl
     assert sorted(locks.iterdir()) == held
     assert campaign.written() == {}
 
-    # As if it had been killed on another machine, where nobody here can see whether it is gone.
+    # As if it had been killed on another machine: no process here can see whether it is gone.
     noted = holder_of(campaign).read_text()
     holder_of(campaign).write_text(json.dumps({**json.loads(noted), "host": "another-machine"}))
     refused = campaign.stemphony()

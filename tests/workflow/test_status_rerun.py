@@ -21,7 +21,7 @@ import netCDF4
 import numpy as np
 import pytest
 from stemphony import cli
-from stemphony.commands import status as overview
+from stemphony.commands import status as status_command
 from stemphony.commands.rerun import KEPT_SUFFIX, _link
 from stemphony.errors import StorageError
 from stemphony.store.claims import process_start
@@ -78,7 +78,7 @@ def broken_once(tiny: Reported, tmp_path_factory: pytest.TempPathFactory) -> Cam
     checksum_of(campaign, "p5d000/0000").mkdir()  # its result cannot be put there
     assert rerun(campaign, "--defocus", "5", "--configuration", "0").status == 1
     checksum_of(campaign, "p5d000/0000").rmdir()
-    # As if nobody had tried the other one yet.
+    # As if the other job had not started yet.
     for trace in campaign.result.reports.rglob("*p0d000_configuration_0001*"):
         trace.unlink()
     campaign.result.log("p0d000", 1).unlink()
@@ -118,7 +118,7 @@ def test_a_finished_simulation_is_done_and_merged(quiet_copy: Campaign):
 
 @pytest.mark.failure("run killed on another login node")
 def test_a_run_on_another_machine_is_told_with_what_was_last_heard_of_it(quiet_copy: Campaign):
-    """Killed there, it would be alive for good to whoever looks from here."""
+    """If it is killed there, it looks alive forever from this machine."""
     folder = quiet_copy.directory / HOLDERS
     folder.mkdir(parents=True, exist_ok=True)
     noted = {"simulation": quiet_copy.result.name, "host": "login2", "pid": 4711, "started": "1"}
@@ -297,8 +297,8 @@ def test_a_job_that_could_not_note_its_end_has_the_message_of_its_log(quiet_copy
 
 
 @contextmanager
-def nobody() -> Iterator[None]:
-    """As a user who owns nothing, where the tests are root; for others the modes of files are enough."""
+def without_rights() -> Iterator[None]:
+    """As a user that owns nothing, if the tests run as root. For other users the modes of files are enough."""
     is_root = os.geteuid() == 0
     if is_root:
         os.seteuid(65534)
@@ -315,12 +315,12 @@ def test_what_another_user_may_not_read_of_the_runs_is_not_known(tiny: Reported,
         Path(open_to_all).chmod(0o755)
         campaign = tiny.copy(Path(open_to_all) / "campaign")
         campaign.job_file("p5d000/0001").unlink()
-        before = overview.overview(campaign.result)
+        before = status_command.status_of(campaign.result)
         closed = campaign.result.root / folder
         closed.chmod(0)
         try:
-            with nobody():
-                found = overview.overview(campaign.result)
+            with without_rights():
+                found = status_command.status_of(campaign.result)
         finally:
             closed.chmod(0o700)
     assert [pair.name for pair in found.not_done] == [pair.name for pair in before.not_done]
@@ -333,7 +333,7 @@ def test_a_result_that_may_not_be_read_is_one_message(
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied", str(quiet_copy.result.identity))
 
-    monkeypatch.setattr(overview, "result_in", refuse)
+    monkeypatch.setattr(status_command, "result_in", refuse)
     assert cli.main(["status", str(quiet_copy.result.root)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"stemphony: {quiet_copy.result.identity}: permission denied")

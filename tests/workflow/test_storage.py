@@ -85,7 +85,7 @@ def test_a_disk_that_is_full_while_the_merge_writes_costs_the_merge_only(quiet_c
 
 
 def test_a_working_directory_whose_disk_is_full_is_told_so(quiet_copy: Campaign, tiny: Reported):
-    """Snakemake's own folders and logs are on it too: nobody but us is left to say a word."""
+    """Snakemake's own folders and logs are on this disk too, so only Stemphony can still print a message."""
     campaign = quiet_copy
     campaign.job_file("p0d000/0001").unlink()
     with disk_under(campaign.directory):

@@ -131,16 +131,16 @@ def test_probe_basis_equals_multislice_through_amorphous_films(draw):
     assert deviation(signals("multislice", 1).bins, exact.bins) > 1e-3
 
 
-@pytest.mark.parametrize("tolerance", [3e-2, 1e-2, 1e-3, 1e-4, 1e-5, 1e-8])
 @pytest.mark.parametrize("defocus", [-8.0, 0.0, 12.0])
-def test_every_tolerance_holds_at_every_defocus(tolerance, defocus):
+def test_every_tolerance_holds_at_every_defocus(defocus):
     blocks: dict[str, Any] = {
         "simulation": {"precision": "double"},
         "scan": {"x": [0.0, 0.5], "y": [0.0, 0.5], "points": [12, 12]},
     }
-    of = made(tolerance, **blocks)
     exact = computed(made(algorithm="multislice", **blocks), defocus)
-    assert_kept(computed(of, defocus), exact, of, tolerance)
+    for tolerance in (3e-2, 1e-2, 1e-3, 1e-4, 1e-5, 1e-8):
+        of = made(tolerance, **blocks)
+        assert_kept(computed(of, defocus), exact, of, tolerance)
 
 
 @pytest.mark.parametrize(
@@ -211,17 +211,17 @@ def test_a_scan_that_does_not_fit_is_cut_into_tiles(waves):
 @pytest.mark.parametrize("kept", [0.0, 1e9])
 def test_the_search_for_a_basis_takes_the_estimated_memory(monkeypatch, kept):
     of = experiment(
-        (40.0, 40.0, 20.0), simulation={"algorithm": "probe_basis"}, probe={"semiangle_mrad": 30.0},
-        grating={"gpts": [160, 160]}, scan={"x": [0.0, 1.0], "y": [0.0, 1.0], "points": [24, 24]},
+        (30.0, 30.0, 20.0), simulation={"algorithm": "probe_basis"}, probe={"semiangle_mrad": 30.0},
+        grating={"gpts": [120, 120]}, scan={"x": [0.0, 1.0], "y": [0.0, 1.0], "points": [18, 18]},
         adf={"max_mrad": 33.0, "bins": 5, "detectors": {"adf": [31, 33]}},
     )  # fmt: skip
     monkeypatch.setattr(basis_module, "_KEPT_BYTES", kept)
-    monkeypatch.setattr(basis_memory, "BLOCK_BYTES", 2e6)
+    monkeypatch.setattr(basis_memory, "BLOCK_BYTES", 1e6)
     tracemalloc.start()
     rank = Basis.of(of, [0.0]).rank
     taken = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert rank > 500
+    assert rank > 250
     plan = WavePlan("probe_basis", True, rank, 0.0, 0.0)
     without = memory_mb(replace(of, algorithm="multislice"), 0, 1, 0.0)
     asked = 1e6 * (memory_mb(of, 0, 1, 0.0, plan) - without)

@@ -194,7 +194,7 @@ def test_jobs_that_wait_are_asked_why_now_and_then_and_others_never():
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A folder of Slurm's commands, first in PATH: empty, so that nobody answers."""
+    """A folder of Slurm's commands, first in PATH: empty, so that no command of Slurm is found."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder), prepend=":")

@@ -642,7 +642,7 @@ def test_second_attempt_writes_beside_the_first(tmp_path, warnings):
     assert len(list(tmp_path.rglob("*.jsonl"))) == 3
 
 
-# The page for those who write receivers.
+# The page for authors of receivers.
 
 
 def test_examples_of_the_page_are_valid_and_complete():

@@ -199,7 +199,7 @@ def test_library_logs_say_nothing_of_the_url(caplog):
         assert transport.post({}).verdict is Verdict.ARRIVED
         assert transport.post({}).verdict is Verdict.ARRIVED
         transport.close()
-    logging.getLogger("urllib3.connectionpool").debug("of somebody else")
+    logging.getLogger("urllib3.connectionpool").debug("of another client")
     assert CANARY not in caplog.text
     assert "urllib3" in caplog.text
 

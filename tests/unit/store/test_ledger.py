@@ -1,4 +1,4 @@
-"""Identity, runs and attempts: each made once, whoever comes first."""
+"""Identity, runs and attempts: the first process makes each of them, and only once."""
 
 from __future__ import annotations
 

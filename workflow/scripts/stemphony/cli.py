@@ -221,9 +221,9 @@ def _add_report(commands: Commands) -> None:
 
 
 def _status(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    from stemphony.commands import status as overview
+    from stemphony.commands import status
 
-    return overview.show(parsed.result, parsed.json, parsed.verify, print)
+    return status.show(parsed.result, parsed.json, parsed.verify, print)
 
 
 def _rerun(parsed: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -241,11 +241,11 @@ def _preview(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     from stemphony.orchestration import job
 
     job.limit_threads(1)  # before numpy is imported
-    from stemphony.commands import status as overview
+    from stemphony.commands import status
     from stemphony.results.merge_finished import merge_finished
 
-    result = overview.result_in(parsed.result)
-    merge_finished(result, overview.planned_in(result), parsed.output or result.preview, print)
+    result = status.result_in(parsed.result)
+    merge_finished(result, status.planned_in(result), parsed.output or result.preview, print)
     return 0
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from stemphony.commands import profiles
 from stemphony.commands.locks import who_holds_the_lock
-from stemphony.commands.status import PairState, overview
+from stemphony.commands.status import PairState, status_of
 from stemphony.contract import REFUSAL, RUN_PREFIX
 from stemphony.errors import StemphonyError
 from stemphony.paths import ResultPaths
@@ -105,7 +105,7 @@ class Outcome:
     def _warn_of_unusable_files(self) -> None:
         """Snakemake compares times only: a damaged job file that is newer than its inputs looks good to it."""
         with suppress(StemphonyError):
-            found = overview(self.result)
+            found = status_of(self.result)
             if bad := len(found.of(PairState.UNUSABLE)):
                 place = shlex.quote(_relative(self.result.root))
                 print(

@@ -14,7 +14,15 @@ from pathlib import Path
 from stemphony import paths
 from stemphony.commands.locks import require_free
 from stemphony.commands.run import run
-from stemphony.commands.status import Overview, PairState, PairStatus, by_defocus, overview, planned_in, result_in
+from stemphony.commands.status import (
+    PairState,
+    PairStatus,
+    SimulationStatus,
+    by_defocus,
+    planned_in,
+    result_in,
+    status_of,
+)
 from stemphony.contract import MERGE_RULE
 from stemphony.errors import ConfigError, StemphonyError, StorageError
 from stemphony.experiment import configuration
@@ -43,7 +51,7 @@ class Choice:
     defoci_nm: tuple[float, ...] = ()
     configurations: tuple[int, ...] = ()
 
-    def pairs(self, found: Overview) -> list[PairStatus]:
+    def pairs(self, found: SimulationStatus) -> list[PairStatus]:
         """Select the chosen pairs from all of a simulation.
 
         Raises
@@ -85,7 +93,7 @@ class Order:
     waiting : list of PairStatus
         Other pairs that are not done. With any of these, nothing is merged.
     merged : str
-        State of stem.nc, see `status.Overview`.
+        State of stem.nc, see `status.SimulationStatus`.
     """
 
     result: ResultPaths
@@ -166,7 +174,7 @@ def rerun(
     result = result_in(given)
     if config is not None:
         configuration.load([config])  # a misspelt name is an error even if there is nothing to compute
-    found = overview(result, verify)
+    found = status_of(result, verify)
     if result.root.parent.name != paths.RESULTS:
         raise StorageError(
             f"{result.root} is not in a folder `{paths.RESULTS}`, so it is a copy, and a run would begin from nothing. "
@@ -213,7 +221,7 @@ def _alone(result: ResultPaths) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _why_nothing(choice: Choice, found: Overview) -> str:
+def _why_nothing(choice: Choice, found: SimulationStatus) -> str:
     if choice.failed:
         return "no pair has failed."
     if not found.not_done:

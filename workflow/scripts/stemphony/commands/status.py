@@ -109,7 +109,7 @@ class Elsewhere:
 
 
 @dataclass(frozen=True)
-class Overview:
+class SimulationStatus:
     """All pairs of a simulation, and its merged result.
 
     Attributes
@@ -144,7 +144,7 @@ class Overview:
         return [pair for pair in self.pairs if pair.state is not PairState.DONE]
 
     def record(self) -> dict[str, Any]:
-        """The overview as one JSON object."""
+        """This status as one JSON object."""
         counts = {state.value: len(self.of(state)) for state in PairState}
         return {
             "result": str(self.result.root),
@@ -157,7 +157,7 @@ class Overview:
         }
 
     def lines(self) -> list[str]:
-        """The overview as lines for the user."""
+        """This status as lines for the user."""
         shown = _relative(self.result.root)
         counts = [f"{len(self.of(state))} {state}" for state in PairState if self.of(state)]
         merged = {
@@ -245,7 +245,7 @@ def planned_in(result: ResultPaths) -> Campaign:
 # --- states -----------------------------------------------------------------------------------------------------------
 
 
-def overview(result: ResultPaths, verify: bool = False) -> Overview:
+def status_of(result: ResultPaths, verify: bool = False) -> SimulationStatus:
     """Find the states of all pairs of a simulation.
 
     Parameters
@@ -265,7 +265,7 @@ def overview(result: ResultPaths, verify: bool = False) -> Overview:
         for defocus in planned.defoci
         for configuration in range(planned.configurations)
     )
-    return Overview(result, pairs, look.merged(), look.run, look.run_is_alive, look.elsewhere(), verify)
+    return SimulationStatus(result, pairs, look.merged(), look.run, look.run_is_alive, look.elsewhere(), verify)
 
 
 class _Look:
@@ -394,14 +394,14 @@ class _Look:
 
 
 def show(given: Path, as_json: bool, verify: bool, say: Callable[[str], None]) -> int:
-    """Print the overview, as lines or as one JSON object. Returns the exit status.
+    """Print the status of a simulation, as lines or as one JSON object. Returns the exit status.
 
     Raises
     ------
     StorageError, DamagedResultError
         See `result_in` and `planned_in`.
     """
-    found = overview(result_in(given), verify)
+    found = status_of(result_in(given), verify)
     if as_json:
         say(json.dumps(found.record()))
     else:

@@ -24,6 +24,7 @@ from stemphony.experiment.model import MRAD, Experiment, detector_names, rounded
 from stemphony.experiment.scan_edges import ScanEdges, margin_in_effect
 from stemphony.orchestration.scan_plan import merged_again, scan_hints, scan_rows
 from stemphony.status import settings as status_settings
+from stemphony.store.progress import duration
 
 if TYPE_CHECKING:
     from stemphony.compute.cost import WavePlan
@@ -132,7 +133,7 @@ class Preflight:
             ("memory of one job", f"about {self.mem_mb} MB"),
             ("size of the result", f"about {self.result_mb:.3g} MB"),
             ("algorithm", self._algorithm()),
-            ("computing time", f"about {_hours(self.cpu_hours)} of CPU in all{self._longest()} ({origin})"),
+            ("computing time", f"about {duration(3600 * self.cpu_hours)} of CPU in all{self._longest()} ({origin})"),
         ]  # fmt: skip
         return [f"{name:<25}{text}" for name, text in rows] + [f"note: {note}" for note in self.notes]
 
@@ -148,7 +149,7 @@ class Preflight:
         c = self.campaign
         if c.most_jobs == c.jobs:
             return ""
-        return f" so far, at most {_hours(self.cpu_hours * c.most_jobs / c.jobs)}"
+        return f" so far, at most {duration(3600 * self.cpu_hours * c.most_jobs / c.jobs)}"
 
     def _windows(self) -> str:
         from stemphony.compute.windows import windows
@@ -545,10 +546,6 @@ def _without_effect(config: Mapping[str, Any], specimen: Specimen) -> list[str]:
             "atoms, not the mean. Enable frozen phonons, with a U of 0 for atoms at rest, to average over arrangements."
         )
     return notes
-
-
-def _hours(hours: float) -> str:
-    return f"{hours * 3600:.0f} s" if hours < 0.05 else f"{hours:.2g} h" if hours < 100 else f"{hours:.0f} h"
 
 
 def require_writable(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -267,8 +266,3 @@ def _same_atoms(first: Structure, second: Structure) -> bool:
         for s in (first, second)
     ]
     return rows[0] == rows[1]
-
-
-def looks_like_cif(head: str) -> bool:
-    """Whether a text begins as a CIF does: comments, then `data_` and names with an underscore."""
-    return re.search(r"^\s*data_\S*\s*$", head, re.MULTILINE | re.IGNORECASE) is not None

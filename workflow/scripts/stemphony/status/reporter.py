@@ -1,7 +1,7 @@
-"""What jobs and Snakemake hooks call: emit an event and go on computing.
+"""Record events of jobs and of Snakemake's hooks without delaying the computation.
 
-An event is first a line in the spool, then in the hands of the sender. No method raises, and none waits for
-the receiver except `flush` and `close`, which wait as long as they are told.
+An event is written to the spool first. The sender delivers it afterwards. No method raises. Only `flush` and `close`
+wait for the receiver, at most for the time that the caller gives.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from stemphony.status.spool import Spool, claim, spool_file_of
 from stemphony.status.transport import Answer, Verdict
 
 ONSTART_WAIT_S: Final = 5.0
-"""Longest wait of the hook that starts a run, for START_SIMULATION."""
+"""Longest wait of the hook that starts a run for the delivery of START_SIMULATION [s]."""
 
 JOB_END_WAIT_S: Final = 2.0
-"""Longest wait of a job that ends."""
+"""Longest wait of a job for the delivery of its events before it ends [s]."""
 
 RUN_END_WAIT_S: Final = 60.0
-"""Longest wait of the hooks that end a run, for all that is left.
+"""Longest wait of the hooks that end a run for the delivery of all events [s].
 
-It ends after 10 s without an arrival, unless the receiver has said when to come back (`Retry-After`).
+The wait ends after 10 s without an arrival, unless the receiver asked for a pause (`Retry-After`).
 """
 
 _MIN_SECRET_CHARACTERS: Final = 4
@@ -53,26 +53,23 @@ _TO_JSON: Final = json.JSONEncoder(ensure_ascii=True, allow_nan=False)
 
 
 class Reporter:
-    """Record events and have them sent.
+    """Record events and pass them to the sender.
 
     Parameters
     ----------
     settings : ReportingSettings or None
         None or ``reporting=False``: every method returns at once and nothing is made, no thread and no file.
     common : mapping
-        Keys of every event: id, num_threads, num_processors, num_defoci, num_configurations, run, and in a
-        job job and attempt.
+        Keys of every event: id, num_threads, num_processors, num_defoci, num_configurations, run; for a job also job
+        and attempt.
     spool_file : Path or None
-        Where events are written down; None: nowhere.
+        The file of the events. None: events are not written.
     send : bool
-        False: write only, as ``via: submit_host`` asks of jobs.
+        False: only write events. The jobs of ``via: submit_host`` do this.
     warn : callable
-        Takes one line for the log, at most once per kind of trouble and without secrets. It is called by
-        `emit`, `flush` and `close` in the thread that calls these.
-    clock : callable
-        Gives the time of an event.
-    limits : Limits
-        Waits of the sender.
+        Prints one line to the log. It gets each kind of trouble once, without secrets, in the caller's thread.
+    clock, limits
+        The time of an event, and the waits of the sender.
     """
 
     def __init__(
@@ -131,7 +128,7 @@ class Reporter:
         self._emit(event, event_id, keys, None)
 
     def emit_once(self, event: str, marker_file: Path, *, event_id: str | None = None, **keys: Any) -> bool:
-        """Record an event that many processes meet and only one may report.
+        """Record an event that many processes notice and only one may report.
 
         Parameters
         ----------
@@ -154,7 +151,7 @@ class Reporter:
         return self._spool is not None and not self._spool.failures
 
     def flush(self, wait_s: float, patient: bool = False) -> bool:
-        """Wait for the receiver to have acknowledged every event so far, and stay usable.
+        """Wait until the receiver has acknowledged every event so far. The reporter stays usable.
 
         Parameters
         ----------
@@ -180,12 +177,12 @@ class Reporter:
         return complete
 
     def hold_back(self) -> None:
-        """Write further events down and keep them from the receiver until `release`: others must come first."""
+        """Record further events but do not send them before `release`, because other events must arrive first."""
         if self._sender is not None:
             self._sender.hold_back()
 
     def release(self) -> None:
-        """Send what was held back."""
+        """Send the events that were held back."""
         if self._sender is not None:
             self._sender.release()
 
@@ -208,7 +205,7 @@ class Reporter:
         return self._complete
 
     def prepare(self, event: str, **keys: Any) -> str:
-        """Make everything of an event but its time and its number, for `emit_prepared`. Empty if nobody reports."""
+        """Return an event without its time and number, for `emit_prepared`; an empty text without reporting."""
         if not self.enabled:
             return ""
         record = self._record(event, None, keys)
@@ -216,7 +213,7 @@ class Reporter:
         return _TO_JSON.encode(record)[1:-1]
 
     def emit_prepared(self, prepared: str) -> None:
-        """Record an event that `prepare` has made; in the middle of a computation this takes a third of `emit`."""
+        """Record an event that `prepare` has made. This takes a third of the time of `emit`."""
         if not self.enabled or self._closed or not prepared:
             return
         try:
@@ -238,7 +235,7 @@ class Reporter:
                 line = _TO_JSON.encode(self._record(str(event), event_id, keys)).encode("ascii")
                 if marker_file is not None and claim(marker_file, line) is False:
                     return False
-                # A number is used up only by an event that exists: a receiver takes gaps for losses.
+                # An event that failed gets no number, because a receiver counts a gap as a lost event.
                 self._seq += "seq" not in keys
                 self._write_down(line, durable=event in DURABLE_EVENTS)
             self._tell_trouble()
@@ -260,7 +257,7 @@ class Reporter:
             self._handed_over = self._handed_over if end is None else end
 
     def _settled(self, event: Mapping[str, Any], end: int | None, answer: Answer) -> None:
-        """Note what became of an event; called by the sender's thread."""
+        """Record the final answer to an event. The sender's thread calls this."""
         if self._spool is None:
             return
         if self._delivery is None:
@@ -273,19 +270,12 @@ class Reporter:
     def _record(self, event: str, event_id: str | None, keys: Mapping[str, Any]) -> dict[str, Any]:
         further = {key: plain for key, value in keys.items() if (plain := _plain(value)) is not None}
         if "message" in keys:
-            further["message"] = sanitize_message(self._without_secrets(str(keys["message"])))
+            further["message"] = sanitize_message(_without_secrets(str(keys["message"]), self._secrets))
         seq = further.pop("seq", self._seq)
-        # In the order that it has on the wire.
+        # The keys have the order of the request.
         record: dict[str, Any] = {"time": timestamp(self._clock()), **self._common, "event": event, **further}
         record |= {"schema": SCHEMA, "event_id": event_id, **self._own, "seq": seq}
-        if event_id is None:
-            record["event_id"] = event_id_of(record)
-        return record
-
-    def _without_secrets(self, message: str) -> str:
-        for secret in self._secrets:
-            message = message.replace(secret, "<hidden>")
-        return message
+        return record if event_id is not None else record | {"event_id": event_id_of(record)}
 
     def _tell_trouble(self) -> None:
         if self._spool is not None and self._spool.failures:
@@ -309,12 +299,11 @@ class Reporter:
         try:
             self._warn(text)
         except Exception:
-            # Nobody is left to be told.
-            return
+            return  # the log cannot be written; there is no other place for the text
 
 
 def trial_event() -> dict[str, Any]:
-    """Make an event that belongs to no simulation, to find out whether a receiver takes events."""
+    """Make an event that belongs to no simulation, to test whether a receiver accepts events."""
     return {
         "time": timestamp(),
         "id": str(uuid.UUID(int=0)),
@@ -333,7 +322,7 @@ def trial_event() -> dict[str, Any]:
 class JobReporter:
     """Report one attempt of one job: one frozen-phonon configuration of one defocus.
 
-    Usable as a context manager: leaving the block by an exception reports ERROR, leaving it at all closes.
+    It is a context manager. An exception in the block reports ERROR, and the end of the block closes the reporter.
 
     Parameters
     ----------
@@ -417,12 +406,12 @@ class JobReporter:
         self.close()
 
     def start(self, progress: float | None = 0.0) -> None:
-        """Report START_DEFOCUS unless another job has, START_FP_CONFIGURATION, and progress.
+        """Report START_DEFOCUS (unless another job has done so), START_FP_CONFIGURATION and the progress.
 
         Parameters
         ----------
         progress : float or None
-            Done part of the work: not 0 if an earlier attempt has left some. None to report it later.
+            Finished part of the work, above 0 if the job resumes a checkpoint. None: report no progress yet.
         """
         self._reporter.emit_once(Event.START_DEFOCUS, self._marker_file, **self._defocus)
         self._reporter.emit(Event.START_FP_CONFIGURATION, **self._pair)
@@ -430,10 +419,10 @@ class JobReporter:
             self.progress(progress)
 
     def progress(self, fraction: float) -> None:
-        """Report the integer percent that is reached, unless it or a higher one has been reported.
+        """Report the progress in whole percent, unless this or a higher percentage was reported before.
 
-        Percents that a step jumps over are not made up. Those that follow too fast on the one before
-        (`progress_min_interval_s`) are left out, except the first and the last.
+        Percentages that a step skips are not reported. A report that follows the one before in less than
+        `progress_min_interval_s` is left out, except for 0 % and 100 %.
 
         Parameters
         ----------
@@ -456,7 +445,7 @@ class JobReporter:
         self._reporter.emit_prepared(self._percents[percent])
 
     def finish(self, **preview: Any) -> None:
-        """Report progress 1, if it has not been, and FINISH_FP_CONFIGURATION.
+        """Report progress 1, unless this was reported before, and FINISH_FP_CONFIGURATION.
 
         Parameters
         ----------
@@ -469,12 +458,12 @@ class JobReporter:
             self._reporter.emit(Event.FINISH_FP_CONFIGURATION, **self._pair, **preview)
 
     def error(self, exception_text: str, will_retry: bool | None = None) -> None:
-        """Report ERROR, once, and not after `finish`.
+        """Report ERROR once, but not after `finish`.
 
         Parameters
         ----------
         exception_text : str
-            Class and text of the exception; sanitised before it goes anywhere.
+            Class and text of the exception. The reporter removes paths and secrets before it writes or sends them.
         will_retry : bool, optional
             Whether the job will be tried again, where that is known.
         """
@@ -483,12 +472,18 @@ class JobReporter:
             self._reporter.emit(Event.ERROR, **self._pair, message=exception_text, will_retry=will_retry)
 
     def close(self, wait_s: float = JOB_END_WAIT_S) -> bool:
-        """Wait a moment for what is left, as `Reporter.close` does, never patiently."""
+        """Wait for the delivery of the last events and close the reporter; see `Reporter.close`."""
         return self._reporter.close(wait_s)
 
 
+def _without_secrets(message: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        message = message.replace(secret, "<hidden>")
+    return message
+
+
 def _plain(value: Any) -> Any:
-    """Turn a value into what JSON can say; None for what it cannot, such as NaN or a path."""
+    """Convert a value to one that JSON can hold; None for other values, such as NaN or a path."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):

@@ -1,6 +1,7 @@
-"""One event, or a few, over HTTP, and what became of them. The one importer of requests.
+"""Send one event or a batch over HTTP and classify the answer.
 
-The URL, the credentials and the custom parameters meet an event here and nowhere else.
+Only this module imports requests. Only this module adds the URL, the credentials and the custom parameters to an
+event.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ if TYPE_CHECKING:
     from requests.adapters import HTTPAdapter
 
 MAX_ANSWER_BYTES: Final = 4096
-"""Longer answers are not read: a receiver has nothing to say that takes more."""
+"""Size of the longest answer that is read [bytes]. The answers of receivers are much shorter."""
 
 _NO_ROUTE: Final = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
 _ENDLESS_HEADERS: Final = re.compile(r"more than \d+ (headers|bytes when reading header line)")
 
 
 class Verdict(enum.Enum):
-    """What an answer means for the event and for those behind it."""
+    """What follows from an answer for the event and for later events."""
 
     ARRIVED = "arrived"
     AGAIN = "again"
@@ -45,7 +46,7 @@ class Verdict(enum.Enum):
 
 
 class Trouble(enum.StrEnum):
-    """Why there was no answer, or none that ended (SLOW), in the words of a log."""
+    """Why there was no answer, or no complete one (SLOW), as the log says it."""
 
     NO_SUCH_HOST = "no such host"
     REFUSED = "connection refused"
@@ -63,20 +64,20 @@ class Trouble(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of one request.
+    """The result of one request.
 
     Attributes
     ----------
     verdict : Verdict
-        What follows.
+        What follows from the answer.
     what : str
-        Status, a `Trouble`, or the class of the exception; nothing that the receiver or the config wrote.
+        The status, a `Trouble`, or the class of the exception. It contains no text of the receiver or the config.
     retry_after_s : float or None
-        How long the receiver wants to be left alone, capped.
+        The pause that the receiver asks for, capped [s].
     body : bytes
-        Beginning of a short answer.
+        The body of a short answer.
     slow : bool
-        The status came and decides; the body that was announced did not come in time.
+        Whether the body did not come in time. The status came, and it decides.
     """
 
     verdict: Verdict
@@ -89,9 +90,10 @@ class Answer:
 def verdict_on(status: int) -> Verdict:
     """Decide by the status of an answer.
 
-    2xx and 409 (known already) say that the event has arrived; 408, 425, 429 and 5xx may pass; 400, 413,
-    415 and 422 are about this event; everything else, redirects too, is about the configuration and would
-    meet every event.
+    - 2xx and 409 (the receiver has the event already): the event has arrived.
+    - 408, 425, 429 and 5xx: the trouble may pass, so the event is sent again.
+    - 400, 413, 415 and 422: the receiver refuses this event only.
+    - Any other status, redirects too: the configuration is wrong, and every event would get this answer.
     """
     if 200 <= status < 300 or status == 409:
         return Verdict.ARRIVED
@@ -120,7 +122,7 @@ def retry_after_s(
 
 
 def batch_url(url: str) -> str | None:
-    """Where a receiver at `url` would take several events at once; None if no receiver of ours has that path.
+    """Return the URL for batches of a receiver at `url`; None if the path is not one of Stemphony's monitor.
 
     ``https://host/prefix/`` and ``https://host/prefix/events`` have ``https://host/prefix/events/batch``.
     """
@@ -141,21 +143,20 @@ class Transport(Protocol):
     """Something that delivers events."""
 
     def post(self, event: Mapping[str, Any]) -> Answer:
-        """Deliver one event and report what became of it."""
+        """Deliver one event and return the result."""
 
     def post_batch(self, events: Sequence[Mapping[str, Any]]) -> Answer | None:
-        """Deliver several events, all or none; None if that cannot be done in one request."""
+        """Deliver several events, all or none; None if they must be sent one by one."""
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
 
 
 class HttpTransport:
     """One POST per event, or per batch of events.
 
-    A transport adapter is used without a session: a session would follow redirects or at least read their
-    bodies, keep cookies, and take credentials from `.netrc` and proxies and certificates from the
-    environment.
+    The class uses a transport adapter of requests without a session. A session would follow redirects and keep cookies.
+    It would also read credentials from `.netrc`, and proxies and certificates from the environment.
 
     Parameters
     ----------
@@ -185,17 +186,17 @@ class HttpTransport:
         self._last_used = time.monotonic()
 
     def post(self, event: Mapping[str, Any]) -> Answer:
-        """Deliver one event with the custom parameters added, and report what became of it. Never raises."""
+        """Deliver one event together with the custom parameters. Never raises."""
         return self._deliver(self._url, lambda: self._with_parameters(event))
 
     def post_batch(self, events: Sequence[Mapping[str, Any]]) -> Answer | None:
-        """Deliver several events in one request, to a receiver that takes batches.
+        """Deliver several events in one request to a receiver that accepts batches.
 
         Returns
         -------
         Answer or None
-            None when each event has to go alone: the URL is not one of ours, the receiver has no place for
-            batches (asked once), or it refuses this one for the sake of one of its events.
+            None if each event must be sent alone. This is so if the URL is not that of a monitor of Stemphony, if the
+            receiver knows no batches (it is asked once), or if it refuses this batch because of one event.
         """
         if self._batch_url is None:
             return None
@@ -207,7 +208,7 @@ class HttpTransport:
         if answer.what in ("status 401", "status 403"):
             return answer
         if answer.verdict is not Verdict.NEVER:
-            # It knows no batches, or says yes to everything without knowing what it got.
+            # The receiver knows no batches, or it accepts everything without reading it.
             self._batch_url = None
         return None
 
@@ -266,14 +267,14 @@ class HttpTransport:
 
     @staticmethod
     def _read_short(response: Any) -> tuple[bytes, bool]:
-        """Read a short body, so that the connection serves again; a long or endless one is cut off unread.
+        """Read a short body, so that the connection can be used again. A long or endless body is not read.
 
         Returns
         -------
         body : bytes
-            Empty if it is not read, or did not come whole.
+            Empty if the body was not read or is incomplete.
         slow : bool
-            It did not come in time.
+            Whether the body did not come in time.
         """
         length = response.headers.get("Content-Length", "")
         if re.fullmatch(r"[0-9]{1,5}", length) and int(length) <= MAX_ANSWER_BYTES:
@@ -286,7 +287,7 @@ class HttpTransport:
 
 
 def _counted(body: bytes) -> int:
-    """How many events the answer to a batch says are safe; −1 if it says nothing of the kind."""
+    """Number of events that are stored according to the answer to a batch; −1 if the answer does not say it."""
     try:
         said = json.loads(body)
         return int(said["stored"]) + int(said["duplicates"])
@@ -295,7 +296,7 @@ def _counted(body: bytes) -> int:
 
 
 def trouble_of(error: BaseException) -> str:
-    """Say why a request had no answer: a `Trouble`, or the class of the exception. Addresses are not in it."""
+    """Return why a request had no answer: a `Trouble`, or the class of the exception. It contains no address."""
     import socket
     import ssl
     from http.client import HTTPException
@@ -307,7 +308,7 @@ def trouble_of(error: BaseException) -> str:
         return Trouble.UNREACHABLE.value
     if any(type(cause) is exceptions.ConnectTimeoutError for cause in chain):
         return Trouble.NO_CONNECTION.value
-    # The ssl module has no class of its own for it.
+    # The ssl module has no class of its own for a handshake that takes too long.
     if any(isinstance(cause, TimeoutError) and "handshake" in str(cause) for cause in chain):
         return Trouble.NO_HANDSHAKE.value
     for kind, word in (
@@ -322,7 +323,7 @@ def trouble_of(error: BaseException) -> str:
     ):
         if any(isinstance(cause, kind) for cause in chain):
             return word.value
-    # http.client counts headers, and the bytes of each; it has one class for too many and for whatever else.
+    # http.client uses one class of exception for too many headers and for other errors; the text tells them apart.
     if any(isinstance(cause, HTTPException) and _ENDLESS_HEADERS.search(str(cause)) for cause in chain):
         return Trouble.ENDLESS.value
     if any(type(cause).__name__ in ("BadStatusLine", "LineTooLong", "UnknownProtocol") for cause in chain):
@@ -331,7 +332,7 @@ def trouble_of(error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception and all that it was made of: requests wraps what urllib3 wraps what the socket said."""
+    """An exception and its causes. requests wraps the exceptions of urllib3, which wrap those of the socket."""
     seen: set[int] = set()
     waiting = [error]
     while waiting:
@@ -362,14 +363,17 @@ def _not_in_transport(record: logging.LogRecord) -> bool:
 
 
 def _hush_library_logs() -> None:
-    """Keep urllib3 from logging path and query of our URL, which may hold a token; others' records pass."""
+    """Keep urllib3 from logging path and query of the receiver's URL, which may hold a token.
+
+    Records of other requests of this process pass.
+    """
     for name in _LIBRARY_LOGGERS:
         # Adding the same filter twice has no effect.
         logging.getLogger(name).addFilter(_not_in_transport)
 
 
 class _DeadlineReader(io.RawIOBase):
-    """Bytes of one answer. Timeouts of sockets begin anew with each byte; this one does not."""
+    """Read one answer with a deadline. The timeout of a socket starts again with each byte; the deadline does not."""
 
     def __init__(self, connection: socket.socket, limits: Limits) -> None:
         self._connection = connection
@@ -393,7 +397,7 @@ class _DeadlineReader(io.RawIOBase):
 
 
 class _DeadlineSocket:
-    """What http.client wants of a socket when it reads an answer."""
+    """A socket as far as http.client uses it to read an answer."""
 
     def __init__(self, connection: socket.socket, limits: Limits) -> None:
         self._connection = connection

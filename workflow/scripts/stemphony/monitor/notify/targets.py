@@ -1,4 +1,4 @@
-"""Read the file of `--notify`: who gets notifications, about what, and how."""
+"""Read the file of `--notify`: the recipients of notifications, their events and their channels."""
 
 from __future__ import annotations
 
