@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from stemphony.compute.simulation import simulate
 from stemphony.experiment.model import Experiment
 from stemphony.physics.scattering import scattering_factor
 from stemphony.specimen.structures import Specimen
-from support.experiments import experiment, finish, start
+from support.experiments import experiment, finish, start, tiny
 from support.specimens import A, srtio3
 
 EVERYTHING: dict[str, Any] = {
@@ -402,3 +403,74 @@ def test_work_is_counted_in_waves_through_slices():
     assert probe_slices(experiment(**EVERYTHING)) == 12 * 4
     shallow = experiment(depths={"every_angstrom": None, "at_angstrom": [2.0]})
     assert probe_slices(shallow) == 12
+
+
+# --- slices of unequal thickness ----------------------------------------------------------------------------------
+
+
+def sliced(specimen: Specimen, cell: tuple[float, float, float], **grating: Any) -> Experiment:
+    """The usual experiment with a hard band limit, so that several propagations equal one of their length."""
+    blocks = {**EVERYTHING, "grating": {"slice_thickness_angstrom": "auto", "bandlimit_taper": 0.0, **grating}}
+    blocks["depths"] = {"every_angstrom": None}
+    return Experiment.of(tiny(**blocks), cell, specimen.layers)
+
+
+def test_vacuum_in_one_propagation_equals_vacuum_in_many(crystal):
+    cell = (crystal.cell[0], crystal.cell[1], crystal.cell[2] + 12.0)
+    one = sliced(replace(crystal, periods=crystal.layers.periods), cell)
+    faces = [*(i * A / 2 for i in range(4)), *(2 * A + 1.5 * i for i in range(8))]
+    many = sliced(crystal, cell, slice_boundaries_angstrom=faces[1:])
+    assert one.slicing.thicknesses == pytest.approx((A / 2,) * 4 + (12.0,))
+    assert len(many.slicing) == 12
+    found = [computed(of, drawn(of, crystal)) for of in (one, many)]
+    for name in ("rings", "bins", "cbed", "center_of_mass"):
+        np.testing.assert_allclose(getattr(found[0], name), getattr(found[1], name), atol=1e-12)
+
+
+@pytest.mark.parametrize("algorithm", ["multislice", "probe_basis"])
+def test_memory_changes_nothing_with_unequal_slices(crystal, algorithm):
+    of = sliced(crystal, crystal.cell, slice_boundaries_angstrom=[1.0, 3.0, 5.0, 6.5])
+    of = replace(of, algorithm=algorithm, basis_tolerance=1e-9)
+    atoms = drawn(of, crystal)
+    assert len(set(of.slicing.thicknesses)) == 4
+    roomy, tight = computed(of, atoms), computed(of, atoms, budget_mb=0.3)
+    np.testing.assert_allclose(roomy.rings, tight.rings, atol=1e-10)
+    if algorithm == "probe_basis":
+        np.testing.assert_allclose(roomy.rings, computed(replace(of, algorithm="multislice"), atoms).rings, atol=1e-7)
+
+
+def test_atoms_of_the_exit_surface_scatter_and_travel_no_further(crystal):
+    top = crystal.positions[:, 2] < 0.1
+    both = replace(
+        crystal,
+        symbols=np.concatenate([crystal.symbols, crystal.symbols[top]]),
+        positions=np.concatenate([crystal.positions, crystal.positions[top] + [0, 0, crystal.cell[2]]]),
+        u_iso=np.concatenate([crystal.u_iso, crystal.u_iso[top]]),
+        radius=np.empty(0),
+    )
+    of = sliced(both, both.cell)
+    atoms = drawn(of, both, displaced=False)
+    assert of.slicing.thicknesses[-1] == 0.0
+    assert np.bincount(atoms.slice_index)[-1] == top.sum()
+    assert of.depths == (crystal.cell[2],)
+    found, bare = computed(of, atoms), computed(of, atoms_without(atoms, len(of.slicing) - 1))
+    assert np.abs(found.rings - bare.rings).max() > 1e-4
+
+
+def atoms_without(atoms: Atoms, slice_index: int) -> Atoms:
+    kept = atoms.slice_index != slice_index
+    return Atoms(atoms.symbols[kept], atoms.positions[kept], atoms.slice_index[kept])
+
+
+def test_slices_of_the_file_and_mean_heights_decide_where_slicing_is_fixed(crystal):
+    named = np.round(crystal.positions[:, 2] / (A / 2)).astype(int) // 2
+    specimen = replace(crystal, slice_id=named)
+    of = Experiment.of(tiny(grating={"slice_thickness_angstrom": "auto"}), crystal.cell, specimen.layers)
+    assert of.slices_of_file
+    assert (drawn(of, specimen, slice_id=named).slice_index == named).all()
+    assert len(set(drawn(of, specimen, slice_id=named, fixed_slicing=False).slice_index.tolist())) == 2
+    other = experiment(grating={"slice_thickness_angstrom": A / 2})
+    shifted = crystal.positions[:, 2] + A / 2
+    moved = drawn(other, crystal, heights=shifted, frame=crystal.positions, displaced=False)
+    assert (moved.slice_index == other.slicing.index(shifted)).all()
+    assert (moved.slice_index != other.slicing.index(crystal.positions[:, 2])).any()
