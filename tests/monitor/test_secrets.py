@@ -17,6 +17,7 @@ from sqlalchemy import text
 from stemphony.cli import main
 from stemphony.monitor.database import audit
 from stemphony.monitor.database.connection import Database, database_url
+from stemphony.monitor.intake.incoming import Refused, read_event
 from support.monitor import Story
 
 from monitor.conftest import Inside
@@ -65,12 +66,15 @@ nested = st.recursive(
 @given(where=st.lists(st.text(min_size=1, max_size=5), max_size=3), name=st.sampled_from(NAMES), value=nested)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_secrets_planted_anywhere_below_a_secret_name_are_hidden(where: list[str], name: str, value: Any):
-    from stemphony.monitor.intake.incoming import read_event
-
     content: Any = {name: value}
     for key in where:
         content = {key: content}
-    event = read_event(json.dumps({"id": "i", "event": "START_SIMULATION", "custom": content}).encode(), 1e9)
+    body = json.dumps({"id": "i", "event": "START_SIMULATION", "custom": content}).encode()
+    try:
+        event = read_event(body, 1e9)
+    except Refused:
+        # An event that is nested too deep. Nothing of it is stored.
+        return
     assert SECRET not in event.body
     assert SECRET not in json.dumps(event.parameters)
 

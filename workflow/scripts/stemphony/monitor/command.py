@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -111,29 +110,15 @@ def _serve(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     )  # fmt: skip
 
 
-@contextlib.contextmanager
-def _changing(parsed: argparse.Namespace, create: bool) -> Iterator[Any]:
-    """Give a connection whose changes are stored at the end of the block."""
-    from sqlalchemy.exc import DBAPIError
-
-    from stemphony.monitor.database.connection import Database, reason
-
-    with Database.open(_given(parsed), create=create) as database:
-        try:
-            with database.writer.begin() as connection:
-                yield connection
-        except DBAPIError as error:
-            raise MonitorError(f"{database.name} cannot be changed: {reason(error)}. Nothing was changed.") from None
-
-
 def _add_token(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     require_packages()
     from stemphony.monitor.database import credentials
+    from stemphony.monitor.database.connection import Database
 
     role = credentials.Role(parsed.role)
     # A refused name must leave no new database behind.
     credentials.require_name(parsed.name)
-    with _changing(parsed, create=True) as connection:
+    with Database.open(_given(parsed)) as database, database.changing() as connection:
         secret = credentials.add(connection, parsed.name, role, time.time())
     print(f"{parsed.name} is now a {role.value}. This is its secret, which is not shown again:\n\n  {secret}\n")
     if role is credentials.Role.WRITER:
@@ -150,8 +135,9 @@ def _add_token(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 def _revoke_token(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     require_packages()
     from stemphony.monitor.database import credentials
+    from stemphony.monitor.database.connection import Database
 
-    with _changing(parsed, create=False) as connection:
+    with Database.open(_given(parsed), create=False) as database, database.changing() as connection:
         credentials.revoke(connection, parsed.name)
     print(f"the monitor now refuses {parsed.name}")
     return 0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.util
 import os
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -255,6 +256,21 @@ class Database:
         return (
             f"the PostgreSQL database {self.url.database or ''} on {host}{f':{self.url.port}' if self.url.port else ''}"
         )
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[Connection]:
+        """Give a connection whose changes are stored at the end of the block.
+
+        Raises
+        ------
+        MonitorError
+            The database does not take them.
+        """
+        try:
+            with self.writer.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise MonitorError(f"{self.name} cannot be changed: {reason(error)}. Nothing was changed.") from None
 
     def lock(self) -> None:
         """Keep other monitors from writing to this database while this process lives.
