@@ -154,6 +154,36 @@ def test_readers_that_read_nothing_stop_neither_events_nor_health(large: Monitor
             connection.close()
 
 
+def test_answers_larger_than_all_buffers_hold_no_thread_of_events_and_health():
+    """Even if an answer were unbounded: the threads of pages alone wait for readers."""
+    body = b"x" * 20_000_000
+
+    def application(environment: Any, start_response: Any) -> list[bytes]:
+        answer = body if environment["PATH_INFO"] == "/large" else b"ok"
+        start_response("200 OK", [("Content-Length", str(len(answer)))])
+        return [answer]
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        server = lanes.make_server(listener, application, 100, 30.0)
+        threading.Thread(target=server.run, daemon=True).start()
+        connections = []
+        for _ in range(20):
+            connections.append(socket.create_connection(("127.0.0.1", port)))
+            connections[-1].sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
+        time.sleep(2)
+        try:
+            for _ in range(5):
+                assert ask(port, "/healthz")[0] == 200
+                assert ask(port, "/", {})[0] == 200
+                assert ask(port, "/page")[0] == 200
+        finally:
+            for connection in connections:
+                connection.close()
+            server.task_dispatcher.shutdown()
+            server.close()
+
+
 def test_a_reader_that_takes_no_answer_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(lanes, "TAKE_ANSWER_S", 1.0)
     body = b"x" * 20_000_000

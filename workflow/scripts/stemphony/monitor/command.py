@@ -118,7 +118,7 @@ def _add_token(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     role = credentials.Role(parsed.role)
     # A refused name must leave no new database behind.
     credentials.require_name(parsed.name)
-    with Database.open(_given(parsed)) as database, database.writer.begin() as connection:
+    with Database.open(_given(parsed)) as database, database.changing() as connection:
         secret = credentials.add(connection, parsed.name, role, time.time())
     print(f"{parsed.name} is now a {role.value}. This is its secret, which is not shown again:\n\n  {secret}\n")
     if role is credentials.Role.WRITER:
@@ -137,7 +137,7 @@ def _revoke_token(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     from stemphony.monitor.database import credentials
     from stemphony.monitor.database.connection import Database
 
-    with Database.open(_given(parsed), create=False) as database, database.writer.begin() as connection:
+    with Database.open(_given(parsed), create=False) as database, database.changing() as connection:
         credentials.revoke(connection, parsed.name)
     print(f"the monitor now refuses {parsed.name}")
     return 0

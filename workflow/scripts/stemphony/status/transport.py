@@ -184,10 +184,14 @@ class HttpTransport:
             self._headers["Authorization"] = "Basic " + base64.b64encode(credentials).decode("ascii")
         self._adapter = _bounded_adapter(limits)
         self._last_used = time.monotonic()
+        self._counts = False
 
     def post(self, event: Mapping[str, Any]) -> Answer:
-        """Deliver one event together with the custom parameters. Never raises."""
-        return self._deliver(self._url, lambda: self._with_parameters(event))
+        """Deliver one event with the custom parameters added, and report what became of it. Never raises."""
+        answer = self._deliver(self._url, lambda: self._with_parameters(event))
+        if answer.verdict is Verdict.ARRIVED and answer.body:
+            self._counts = _counted(answer.body) == 1
+        return answer
 
     def post_batch(self, events: Sequence[Mapping[str, Any]]) -> Answer | None:
         """Deliver several events in one request to a receiver that accepts batches.
@@ -200,8 +204,12 @@ class HttpTransport:
         """
         if self._batch_url is None:
             return None
+        if not self._counts:
+            # Before an answer to a single event has shown that the receiver counts, a batch could arrive uncounted, and
+            # its events once more.
+            return None
         answer = self._deliver(self._batch_url, lambda: [self._with_parameters(event) for event in events])
-        if answer.verdict is Verdict.ARRIVED and _counted(answer.body) == len(events):
+        if answer.verdict is Verdict.ARRIVED and (answer.slow or _counted(answer.body) == len(events)):
             return answer
         if answer.verdict is Verdict.AGAIN and answer.what != "status 501":
             return answer

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.util
 import os
 import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -69,8 +70,13 @@ class FileGone(Exception):
 
 def default_file() -> Path:
     """Return the default file of the database, below XDG_DATA_HOME or ~/.local/share."""
-    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    return Path(base) / "stemphony" / "monitor.sqlite"
+    base = os.environ.get("XDG_DATA_HOME")
+    try:
+        folder = Path(base) if base else Path.home() / ".local" / "share"
+    except RuntimeError:
+        # A container may run under a number for which the system has no user.
+        raise MonitorError("this user has no home folder. Give the file of the database by --db.") from None
+    return folder / "stemphony" / "monitor.sqlite"
 
 
 def database_url(given: str | None) -> URL:
@@ -85,7 +91,10 @@ def database_url(given: str | None) -> URL:
     wanted = given or os.environ.get(DATABASE_VARIABLE) or str(default_file())
     allowed = "Give a file, sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/DATABASE."
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", wanted):
-        return URL.create("sqlite", database=str(Path(wanted).expanduser().absolute()))
+        try:
+            return URL.create("sqlite", database=str(Path(wanted).expanduser().absolute()))
+        except RuntimeError:
+            raise MonitorError(f"--db {wanted}: there is no such home folder. Give the whole path.") from None
     try:
         url = make_url(wanted)
     except (ArgumentError, ValueError):
@@ -240,8 +249,28 @@ class Database:
 
     @property
     def name(self) -> str:
-        """The name in messages, without a password."""
-        return f"the database {self.url.database if self.is_sqlite else self.url.render_as_string(hide_password=True)}"
+        """The name in messages. A password may stand in several parts of a URL, so only host and database are shown."""
+        if self.is_sqlite:
+            return f"the database {self.url.database}"
+        host = self.url.host or "local socket"
+        return (
+            f"the PostgreSQL database {self.url.database or ''} on {host}{f':{self.url.port}' if self.url.port else ''}"
+        )
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[Connection]:
+        """Give a connection whose changes are stored at the end of the block.
+
+        Raises
+        ------
+        MonitorError
+            The database does not take them.
+        """
+        try:
+            with self.writer.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise MonitorError(f"{self.name} cannot be changed: {reason(error)}. Nothing was changed.") from None
 
     def lock(self) -> None:
         """Keep other monitors from writing to this database while this process lives.

@@ -19,7 +19,9 @@ PER_PAGE: Final = 200
 PARAMETER_NAMES: Final = 30
 PARAMETER_VALUES: Final = 50
 CHOICE_CHARACTERS: Final = 60
-"""The filters offer this many names, this many values of each, and names and values of at most this length."""
+CHOICE_SIMULATIONS: Final = 1000
+"""The filters offer this many names, this many values of each, and names and values of at most this length,
+and those of this many latest simulations."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +130,11 @@ def parameters(connection: Connection, rows: Sequence[int]) -> dict[int, dict[st
 
 def parameter_choices(connection: Connection) -> dict[str, list[str]]:
     """Return names of custom parameters with their values, for the filters. The most used ones are chosen."""
-    table = schema.PARAMETER
+    table, newest = schema.PARAMETER, schema.SIMULATION.c.row
     question = (
         select(table.c.name, table.c.value, func.count().label("number"))
         .where(
+            table.c.simulation > select(func.coalesce(func.max(newest), 0) - CHOICE_SIMULATIONS).scalar_subquery(),
             table.c.value != HIDDEN,
             func.length(table.c.value) <= CHOICE_CHARACTERS,
             func.length(table.c.name) <= CHOICE_CHARACTERS,

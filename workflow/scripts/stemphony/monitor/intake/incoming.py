@@ -338,7 +338,7 @@ def _pairs(value: Any, where: str) -> list[tuple[int, int]]:
 def _shown(name: str, value: Any) -> str:
     if names_a_secret(name):
         return HIDDEN
-    text = value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) else json.dumps(_without_secrets(value))
     return clean_text(text[: limits.MAX_TEXT_CHARACTERS])
 
 
@@ -347,10 +347,16 @@ def _stored(content: Mapping[str, Any]) -> str:
 
     Zero characters and halves of character pairs stay escaped, for the database.
     """
-    kept = {
-        key: HIDDEN if key not in RESERVED_KEYS and names_a_secret(key) else value for key, value in content.items()
-    }
-    return json.dumps(kept, ensure_ascii=True, separators=(",", ":"))
+    own = {key: value for key, value in content.items() if key in RESERVED_KEYS}
+    others = {key: value for key, value in content.items() if key not in RESERVED_KEYS}
+    return json.dumps({**own, **_without_secrets(others)}, ensure_ascii=True, separators=(",", ":"))
+
+
+def _without_secrets(value: Any) -> Any:
+    """Return a value in which each entry whose name marks a secret is hidden, at any depth."""
+    if isinstance(value, dict):
+        return {key: HIDDEN if names_a_secret(key) else _without_secrets(entry) for key, entry in value.items()}
+    return [_without_secrets(entry) for entry in value] if isinstance(value, list) else value
 
 
 def is_known(name: str) -> bool:
