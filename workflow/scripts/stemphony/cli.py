@@ -6,7 +6,9 @@ import argparse
 import io
 import json
 import os
+import re
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,6 +19,7 @@ from stemphony import __version__
 from stemphony.contract import RUN_PREFIX
 from stemphony.errors import StemphonyError, StorageError
 from stemphony.monitor import command as monitor_command
+from stemphony.store import hdf5_locks
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -48,11 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # Å and × on a terminal that has only ASCII
+    hdf5_locks.do_without()
     parsed, rest = _parser().parse_known_args(arguments)
     if rest and parsed.command not in (_run, _rerun):
         _parser().error(f"unknown arguments: {' '.join(rest)}")
     try:
-        return int(parsed.command(parsed, rest))
+        status = int(parsed.command(parsed, rest))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # The reader has enough, as `head` has. Python would complain once more when it flushes stdout at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except StemphonyError as error:
         print(f"{RUN_PREFIX}{error}", file=sys.stderr)
         return 1
@@ -143,7 +153,9 @@ def _add_result_commands(commands: Commands) -> None:
     )  # fmt: skip
     rerun.set_defaults(command=_rerun)
     rerun.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
-    rerun.add_argument("--failed", action="store_true", help="pairs that failed or whose files the merge refuses")
+    rerun.add_argument(
+        "--failed", action="store_true", help="pairs that failed, were interrupted, or whose files the merge refuses"
+    )
     rerun.add_argument("--defocus", type=float, nargs="+", default=[], metavar="NM", help="all pairs at these defoci")
     rerun.add_argument(
         "--configuration", type=int, nargs="+", default=[], metavar="N", help="only these configurations"
@@ -332,6 +344,23 @@ def _show(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     return 0
 
 
+def _simulation_name(folder: Path) -> str:
+    """Name of a simulation after a folder: what a name may not hold becomes _."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", folder.resolve().name).lstrip("_-")
+    return name[:100] or "srtio3"
+
+
+def _renamed(text: bytes, name: str) -> bytes:
+    """The demo config with another name of its simulation; other files are not changed."""
+    import yaml
+
+    if not isinstance(yaml.safe_load(name), str):
+        name = f'"{name}"'  # 2024 and true are no texts
+    given = b"  name: srtio3 "
+    # The comment beside the name keeps its place where the name is not longer.
+    return text.replace(given.ljust(35), f"  name: {name} ".encode().ljust(35), 1)
+
+
 def _init(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     folder: Path = parsed.folder
     there = [name for name in DEMO_FILES if (folder / name).exists()]
@@ -339,14 +368,15 @@ def _init(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
         raise StorageError(
             f"{folder} has {' and '.join(there)} already, and nothing is overwritten. Choose another folder."
         )
+    name = _simulation_name(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in DEMO_FILES:
-            (folder / name).write_bytes((DEMO / name).read_bytes())
+        for file in DEMO_FILES:
+            (folder / file).write_bytes(_renamed((DEMO / file).read_bytes(), name))
     except OSError as error:
         raise StorageError(f"{folder} cannot be written: {error.strerror}. Choose another folder.") from None
     config = folder / "config.yaml"
-    print(f"wrote {config} and the crystal it uses. Edit it, then:")
+    print(f"wrote {config} of the simulation {name}, and the crystal it uses. Edit it, then:")
     print(f"  stemphony check {shlex.quote(str(config))}")
     print(f"  stemphony run {shlex.quote(str(config))}")
     return 0

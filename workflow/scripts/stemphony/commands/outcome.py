@@ -8,17 +8,20 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stemphony import paths
 from stemphony.commands import profiles
 from stemphony.commands.locks import who_holds_the_lock
 from stemphony.commands.status import PairState, overview
 from stemphony.contract import REFUSAL, RUN_PREFIX
 from stemphony.errors import StemphonyError
+from stemphony.orchestration.job import last_word
+from stemphony.orchestration.orphaned_errors import DIED, NEVER_BEGAN
 from stemphony.paths import ResultPaths
 from stemphony.status.backlog import left_in
 from stemphony.store import ledger, progress
@@ -45,6 +48,16 @@ NOISE = re.compile(
     r"|(Using profile|Using workflow specific profile|Config file|host:|Building DAG|Assuming unrestricted|Using shell"
     r"|Provided cores|Rules claiming)"
 )
+
+
+@dataclass(frozen=True)
+class FailedPair:
+    """A pair that has no result: its defocus [nm] and configuration, why, and where its log is or would be."""
+
+    defocus_nm: float
+    configuration: int
+    reason: str
+    log: Path
 
 
 @dataclass(frozen=True)
@@ -118,34 +131,70 @@ class Outcome:
         if any("Directory cannot be locked" in line for line in self.lines):
             return f"{RUN_PREFIX}{who_holds_the_lock(self.directory)}"
         if self.interrupted:
-            return f"\ncancelled. Nothing that was finished is lost: run the same command to go on.\n{log}"
+            return f"\ninterrupted. Nothing that was finished is lost: run the same command to go on.\n{log}"
         if unknown := next(filter(None, map(UNKNOWN_EXECUTOR.search, self.lines)), None):
             return f"{RUN_PREFIX}{profiles.missing_plugin(REPOSITORY, unknown[1])}"
         if not self._has_begun:
             # A mistake in the config, or Snakemake's own message.
             is_full = any(map(NO_ROOM.search, self.lines))
             return self._no_room() if is_full else self._lines_that_matter() or self._silence()
-        killed = ["\nSnakemake was killed."] if self.status < 0 or self.status > 128 else []
+        killed = ["\nSnakemake was killed."] if self._was_killed else []
         return "\n".join(
             [*self._failed_jobs(), *killed, f"\nNothing that was computed is lost. {self._what_to_do()}", log]
         )
 
     def _failed_jobs(self) -> list[str]:
         """The failed pairs and the ends of their logs; without either, what Snakemake says."""
-        states = progress.states(self.result, ledger.latest_run(self.result))
-        failed = [state for state in states if state["state"] == progress.FAILED]
+        failed = self._failed_pairs()
         logs = [log for log in self._failed_logs() if log.stat().st_size]
-        lines = [
-            f"failed: defocus {state['defocus_nm']:g} nm, configuration {state['configuration']}: {_first_line(state)}"
-            for state in failed[:SHOWN_PAIRS]
-        ]
-        for log in logs[:SHOWN_LOGS]:
+        ends = logs[:SHOWN_LOGS]
+        lines = []
+        for pair in failed[:SHOWN_PAIRS]:
+            lines.append(f"failed: defocus {pair.defocus_nm:g} nm, configuration {pair.configuration}: {pair.reason}")
+            if pair.log not in ends:
+                lines.append(f"        log: {_relative(pair.log)}")
+        if len(failed) > SHOWN_PAIRS:
+            root = shlex.quote(_relative(self.result.root))
+            lines.append(f"… and {len(failed) - SHOWN_PAIRS} more pairs: stemphony status {root}")
+        for log in ends:
             text = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
             lines += [f"\nend of {_relative(log)}:", *(f"  {line}" for line in text[-SHOWN_LINES:])]
-        if not failed and not logs:
+        if not logs and all(pair.reason in (DIED, NEVER_BEGAN) for pair in failed):
             complaints = self.complaints()
             lines += [self._full_disk(complaints)] if any(map(FULL_DISK.search, complaints)) else complaints
         return lines
+
+    def _failed_pairs(self) -> list[FailedPair]:
+        """Pairs of this run that ended without a result, also those that could not note how."""
+        run = ledger.latest_run(self.result)
+        found, seen = [], set()
+        for state in progress.states(self.result, run):
+            pair = paths.defocus_id(state["defocus_nm"]), int(state["configuration"])
+            seen.add(pair)
+            log = self.directory / self.result.log(*pair)
+            if state["state"] == progress.FAILED:
+                found.append(FailedPair(state["defocus_nm"], pair[1], _first_line(state), log))
+            elif self._died(state, self.result.job(*pair)):
+                found.append(FailedPair(state["defocus_nm"], pair[1], last_word(log) or DIED, log))
+        # Killed while Python started, or never submitted: such a job has no state, but Snakemake names its log.
+        named = set(self._failed_logs(existing=False))
+        plan = ledger.read_plan(self.result, run)
+        for defocus_nm, identifier in zip(plan.get("defoci_nm", []), plan.get("defoci_ids", []), strict=False):
+            for configuration in range(plan.get("num_configurations", 0)):
+                log = self.directory / self.result.log(identifier, configuration)
+                if log in named and (identifier, configuration) not in seen:
+                    found.append(FailedPair(defocus_nm, configuration, last_word(log) or NEVER_BEGAN, log))
+        return found
+
+    def _died(self, state: Mapping[str, Any], file: Path) -> bool:
+        """Whether a job ended without noting how. Only a Snakemake that was killed leaves jobs that are alive."""
+        if state["state"] != progress.RUNNING or file.exists():
+            return False
+        return progress.has_died(state) or not self._was_killed
+
+    @property
+    def _was_killed(self) -> bool:
+        return self.status < 0 or self.status > 128
 
     def _what_to_do(self) -> str:
         if any(REFUSAL in log.read_text(encoding="utf-8", errors="replace") for log in self._failed_logs()):
@@ -167,10 +216,11 @@ class Outcome:
         found = [line.strip() for line in self.lines if COMPLAINT.search(line) and not line.startswith(RUN_PREFIX)]
         return [f"Snakemake says: {line}" for line in dict.fromkeys(found)][-SHOWN_LINES:]
 
-    def _failed_logs(self) -> list[Path]:
+    def _failed_logs(self, existing: bool = True) -> list[Path]:
+        """Logs that Snakemake names for failed jobs, in its order."""
         found = (FAILED_RULE_LOG.match(line) for line in self.lines)
         logs = dict.fromkeys(self.directory / match[1] for match in found if match)
-        return [log for log in logs if log.is_file()]
+        return [log for log in logs if log.is_file() or not existing]
 
     # --- full disks ---------------------------------------------------------------------------------------------------
 

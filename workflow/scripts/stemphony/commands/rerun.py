@@ -51,7 +51,8 @@ class Choice:
         StemphonyError
             The simulation has no such defocus or configuration.
         """
-        chosen = found.of(PairState.FAILED, PairState.UNUSABLE) if self.failed else list(found.pairs)
+        troubled = found.of(PairState.FAILED, PairState.INTERRUPTED, PairState.UNUSABLE)
+        chosen = troubled if self.failed else list(found.pairs)
         if not (self.failed or self.defoci_nm or self.configurations):
             return found.not_done
         known = {paths.defocus_id(pair.defocus_nm): pair.defocus_nm for pair in found.pairs}

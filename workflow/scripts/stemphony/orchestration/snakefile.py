@@ -21,7 +21,7 @@ from stemphony.experiment.stopping import Goal
 from stemphony.orchestration import dag, extension, hooks, outdated, preflight, slurm
 from stemphony.orchestration.job import run_number
 from stemphony.orchestration.outdated import SCRIPTS
-from stemphony.store import ledger
+from stemphony.store import hdf5_locks, ledger
 
 # These stand before the command of each rule. The first is Snakemake's own. The second follows the activation of a
 # conda environment. It puts the environment first in PATH, and switches off packages of `pip install --user`.
@@ -200,6 +200,7 @@ def prepare_environment(config_files: list[Path], inputs: preflight.Inputs) -> N
 
     The paths are not in the params of the rules, because moving a file must not run its jobs again.
     """
+    hdf5_locks.do_without()
     os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     os.environ[contract.SCRIPTS_VARIABLE] = str(SCRIPTS)
     os.environ[contract.CONFIG_VARIABLE] = json.dumps([str(file) for file in config_files])
