@@ -11,7 +11,6 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[3]
 SNAKEFILE = REPOSITORY / "Snakefile"
 DEMO = REPOSITORY / "config"
-SHOWN = 20
 CONFIG_OPTION: dict[str, Any] = {
     "dest": "entries", "nargs": "+", "action": "extend", "default": [], "metavar": "KEY=VALUE",
     "help": "override keys of the config, for example probe.energy_kev=100",
@@ -135,11 +133,14 @@ def _add_config_commands(commands: Commands) -> None:
     )
     run.add_argument("--directory", type=Path, default=Path(), help="folder for `results` and `logs` (default: here)")
     run.add_argument("--profile", default=None, help="Snakemake profile, for example slurm")
+    run.add_argument(
+        "--replace", action="store_true", help="compute finished pairs of another config again, and replace them"
+    )
     run.add_argument("--config", **CONFIG_OPTION)
 
 
 def _add_result_commands(commands: Commands) -> None:
-    """Commands that begin with a result: status, rerun, preview, clean."""
+    """Commands that begin with a result: status, rerun, preview, converge, clean."""
     status = commands.add_parser("status", help="show which pairs are done, running, failed or missing")
     status.set_defaults(command=_status)
     status.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
@@ -171,9 +172,20 @@ def _add_result_commands(commands: Commands) -> None:
     preview.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
     preview.add_argument("--output", type=Path, metavar="FILE", help="default: RESULT/preview.nc")
 
+    converge = commands.add_parser("converge", help="say how many configurations a smaller statistical error needs")
+    converge.set_defaults(command=_converge)
+    converge.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
+    converge.add_argument("--output", type=Path, metavar="FILE", help="picture (default: RESULT/convergence.png)")
+    converge.add_argument("--json", action="store_true", help="print one JSON object; draw only with --output")
+
     clean = commands.add_parser("clean", help="remove kept waves and unfinished files; results stay")
     clean.set_defaults(command=_clean)
     clean.add_argument("result", type=Path, metavar="RESULT", help="folder of a simulation, results/<name>")
+    clean.add_argument(
+        "--leftovers",
+        action="store_true",
+        help="also remove finished job files that belong to no pair of the last plan",
+    )
 
 
 def _add_profile(commands: Commands) -> None:
@@ -261,41 +273,17 @@ def _preview(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     return 0
 
 
+def _converge(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from stemphony.commands import converge
+
+    return converge.converge(parsed.result, parsed.output, parsed.json, print)
+
+
 def _clean(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    from stemphony.paths import ResultPaths
-    from stemphony.results.kept_waves import kept_and_foreign
-    from stemphony.store.unfinished import sweep_unfinished
+    from stemphony.commands import clean
 
-    result = ResultPaths(parsed.result)
-    if not result.identity.exists():
-        raise StorageError(f"{parsed.result} is no result of a simulation: it has no {result.identity.name}.")
-    files, foreign = kept_and_foreign(result.waves_folder)
-    size = sum(file.lstat().st_size for file in files)
-    try:
-        for file in files:
-            file.unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(f"{result.waves_folder} cannot be emptied: {error.strerror}. Make it writable.") from None
-    kept = "no waves were kept" if not files else f"removed the kept waves, {size / 1e6:.3g} MB; results stay"
-    print(f"{parsed.result}: {kept}")
-    if foreign:
-        print(f"kept: {len(foreign)} entries of {result.waves_folder} that Stemphony did not make")
-        _print_some(foreign)
-    removed, left = sweep_unfinished(result)
-    with suppress(OSError):  # not empty
-        result.waves_folder.rmdir()
-    if removed:
-        print(f"removed {len(removed)} unfinished files of processes that were killed")
-    if left:
-        print(f"kept: {len(left)} unfinished files that other machines made, or this machine before its last start:")
-        _print_some(left)
-        print("If no process computes this simulation there any more, delete them.")
+    clean.clean(parsed.result, parsed.leftovers, print)
     return 0
-
-
-def _print_some(files: Sequence[Path]) -> None:
-    for file in files[:SHOWN]:
-        print(f"  {file}")
 
 
 def _report_test(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
@@ -422,6 +410,7 @@ def _run(parsed: argparse.Namespace, rest: Sequence[str]) -> int:
         parsed.profile,
         extra,
         parsed.entries,
+        parsed.replace,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 import shlex
@@ -12,25 +13,31 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stemphony import paths
 from stemphony.commands import profiles
 from stemphony.commands.locks import who_holds_the_lock
 from stemphony.commands.status import PairState, overview
-from stemphony.contract import REFUSAL, RUN_PREFIX
+from stemphony.contract import REFUSAL, REPLACES, RUN_PREFIX
 from stemphony.errors import StemphonyError
 from stemphony.orchestration.job import last_word
 from stemphony.orchestration.orphaned_errors import DIED, NEVER_BEGAN
+from stemphony.orchestration.preflight import hours
 from stemphony.paths import ResultPaths
 from stemphony.status.backlog import left_in
 from stemphony.store import ledger, progress
+
+if TYPE_CHECKING:
+    from stemphony.results.precision import Precision
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 SHOWN_PAIRS = 20
 """Most failed pairs that are listed."""
 SHOWN_LOGS = 3
 """Most logs whose last lines are shown."""
+ROUND_NUMBERS = (10, 30, 100, 300, 1000, 3000, 9999)
+"""Numbers of configurations that a summary proposes."""
 SHOWN_LINES = 12
 """Last lines of a log that are shown."""
 
@@ -110,10 +117,39 @@ class Outcome:
         elif not self.result.merged.exists():
             return
         else:
-            print(f"finished in {progress.duration(self.elapsed_s)}.")
+            print(f"finished in {progress.duration(self.elapsed_s)}{self._cpu()}.")
         for name, place in (("result", self.result.merged), ("images", self.result.figures), ("log", self.log_file)):
             if place.exists():
                 print(f"{name:<8}{_relative(place)}")
+
+        if self.result.merged.exists():
+            for line in self._precision():
+                print(line)
+
+    def _cpu(self) -> str:
+        """CPU time of the jobs of this run against its estimate, as the end of a sentence."""
+        run = ledger.latest_run(self.result)
+        used = sum(state.get("cpu_s", 0.0) for state in progress.states(self.result, run)) / 3600
+        if not used:
+            return ""
+        plan = ledger.read_plan(self.result, run)
+        estimated = plan.get("cpu_hours")
+        # With a goal, the last plan is that of the last round alone.
+        has_rounds = isinstance(plan.get("config", {}).get("frozen_phonon", {}).get("configurations"), Mapping)
+        text = f", with {hours(used)} of CPU in the jobs"
+        if has_rounds or not isinstance(estimated, int | float):
+            return text
+        return f"{text} (estimated: {hours(estimated)})"
+
+    def _precision(self) -> list[str]:
+        """The statistical errors in words, and what to do next."""
+        from stemphony.results.precision import precisions
+
+        with suppress(StemphonyError):
+            found = [one for one in precisions(self.result.merged) if math.isfinite(one.median)]
+            if found:
+                return [*map(_in_words, found), f"more: stemphony converge {shlex.quote(_relative(self.result.root))}"]
+        return []
 
     def _warn_of_unusable_files(self) -> None:
         """Snakemake compares times only: a damaged job file that is newer than its inputs looks good to it."""
@@ -130,6 +166,9 @@ class Outcome:
         log = f"whole log: {_relative(self.log_file)}"
         if any("Directory cannot be locked" in line for line in self.lines):
             return f"{RUN_PREFIX}{who_holds_the_lock(self.directory)}"
+        if any(line.startswith(f"{RUN_PREFIX}config") and REPLACES in line for line in self.lines):
+            # The display has shown it already.
+            return f"\nNothing was computed or replaced.\n{log}"
         if self.interrupted:
             return f"\ninterrupted. Nothing that was finished is lost: run the same command to go on.\n{log}"
         if unknown := next(filter(None, map(UNKNOWN_EXECUTOR.search, self.lines)), None):
@@ -253,6 +292,25 @@ class Outcome:
             f"Snakemake ended before the first job and left no message. The disk of {self.directory} has "
             f"{_free_mb(self.directory)} left; if that is nothing, make room and run the same command again."
         )
+
+
+def _in_words(one: Precision) -> str:
+    """Standard errors of a detector, and what more configurations would give."""
+    more = next(number for number in ROUND_NUMBERS if number >= 4 * one.configurations or number == ROUND_NUMBERS[-1])
+    uncertain = ", uncertain" if one.is_uncertain else ""
+    text = (
+        f"error   {one.detector}: {_percent(one.median)} at the median, {_percent(one.brightest)} at the brightest "
+        f"pixel ({one.configurations} configurations{uncertain})"
+    )
+    return (
+        text
+        if more <= one.configurations
+        else (f"{text}; {more} configurations would give {_percent(one.median * one.after(more))}")
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
 
 
 def _free_mb(folder: Path) -> str:

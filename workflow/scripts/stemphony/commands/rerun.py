@@ -192,7 +192,7 @@ def rerun(
         for line in order.lines():
             say(line)
         with _kept(result, pairs):
-            return run(snakefile, file, directory, cores, profile, [*order.arguments, *extra])
+            return run(snakefile, file, directory, cores, profile, [*order.arguments, *extra], may_replace=True)
 
 
 @contextmanager

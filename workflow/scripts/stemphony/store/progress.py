@@ -49,7 +49,7 @@ class ProgressFile:
 
     def end(self, state: str, message: str = "") -> None:
         """Note how the job has ended, with the reason, and write it."""
-        self.state.update(state=state, message=message)
+        self.state.update(state=state, message=message, cpu_s=round(time.process_time(), 2))
         self.write()
 
     def write(self) -> None:
