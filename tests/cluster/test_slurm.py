@@ -252,7 +252,7 @@ def test_sigint_cancels_jobs_and_sigterm_lets_them_finish(
         outcome = running.end()
     assert outcome.status == 1, outcome.output
     assert outcome.output.count(signal_received(signal.SIGINT)) == 1
-    assert "cancelled. Nothing that was finished is lost" in outcome.output
+    assert "interrupted. Nothing that was finished is lost" in outcome.output
     wait_for(lambda: not cluster.living(campaign.directory), "the jobs to be cancelled")
     assert {row[3] for _, row in campaign.submitted(cluster)} == {"CANCELLED"}
     assert not list(locks.glob("*"))

@@ -98,7 +98,7 @@ NETCDF_FILES = ("stemphony/results/*.py", "stemphony/specimen/specimen_file.py")
         ("ase", ("stemphony/specimen/*.py",)),
         ("gemmi", ("stemphony/specimen/*.py",)),
         ("spglib", ("stemphony/specimen/*.py",)),
-        ("matplotlib", ("plot_results.py", "stemphony/specimen/drawing.py")),
+        ("matplotlib", ("plot_results.py", "stemphony/specimen/drawing.py", "stemphony/results/convergence_figure.py")),
         ("requests", ("stemphony/status/transport.py",)),
         ("urllib3", ("stemphony/status/transport.py",)),
         (

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stemphony.store import progress
 from stemphony.store.claims import process_start
 from stemphony.store.holders import HOLDERS
 from support.campaign import (
@@ -229,13 +230,30 @@ def test_ctrl_c_to_stemphony_run_is_one_message_and_the_same_command_completes(s
         running.signal_all(signal.SIGINT)
         outcome = running.end()
     assert outcome.status != 0, outcome.output
-    assert "cancelled. Nothing that was finished is lost: run the same command to go on." in outcome.output
+    assert "interrupted. Nothing that was finished is lost: run the same command to go on." in outcome.output
     assert "Traceback" not in outcome.output
     assert "failed: " not in outcome.output
     again = campaign.stemphony()
     assert again.status == 0, again.output
     assert "its lock is removed" not in again.output
     assert_same_arrays(campaign.result.merged, slow.arrays)
+
+
+@pytest.mark.failure("job killed by SIGKILL")
+def test_stemphony_run_names_a_killed_job_with_reason_and_log(slow_again: Campaign):
+    campaign = slow_again
+    with campaign.start_stemphony() as running:
+        campaign.wait_for_jobs(2, 2)
+        os.kill(campaign.states(2)["p0d000/0000"]["pid"], signal.SIGKILL)
+        wait_for(lambda: progress.Watch(campaign.result, 2).overall(2).failed == 1, "the killed job to count as failed")
+        assert progress.Watch(campaign.result, 2).overall(2).running <= 1
+        outcome = running.end()
+    assert outcome.status == 1, outcome.output
+    expected = "failed: defocus 0 nm, configuration 0: the job ended without a message (killed, out of memory, or its"
+    assert outcome.output.count("failed: ") == 1
+    assert expected in outcome.output
+    named = outcome.output.partition(expected)[2]
+    assert "defocus_p0d000/configuration_0000.log" in named
 
 
 @pytest.mark.failure("scheduler gets SIGTERM")

@@ -203,12 +203,34 @@ def test_without_records_of_snakemake_files_tell_of_which_config_they_are(
     assert campaign.succeed("--dry-run").jobs == set()
     campaign.change(probe=change)
     assert campaign.succeed("--dry-run").jobs == jobs
-    outcome = campaign.stemphony()
+    if jobs == ALL_JOBS:
+        refused = campaign.stemphony()
+        assert refused.status == 1, refused.output
+        assert "holds results of another config" in refused.output
+    outcome = campaign.stemphony("--replace")
     assert outcome.status == 0, outcome.output
     assert "of another config" in outcome.output
     fresh = Campaign.make(campaign.clone, tmp_path / "fresh", campaign.settings, campaign.env)
     fresh.succeed()
     assert_same_arrays(campaign.result.merged, arrays(fresh.result.merged))
+
+
+def test_finished_pairs_are_replaced_only_with_leave(tiny: Reported, tmp_path: Path):
+    campaign = tiny.copy(tmp_path / "edited")
+    campaign.change(probe={"energy_kev": 100.0}, http_reporting={"reporting": False})
+    before, stem = campaign.written(), campaign.result.merged.read_bytes()
+    for refused in (campaign.snakemake(), campaign.stemphony()):
+        assert refused.status == 1, refused.output
+        assert "holds results of another config" in refused.output
+        assert "probe.energy_kev: 200.0 → 100.0" in refused.output
+        assert "4 of 4 pairs would be computed again" in refused.output
+        assert "Traceback" not in refused.output
+    assert "Nothing was computed or replaced." in refused.output
+    assert campaign.written() == before
+    assert campaign.result.merged.read_bytes() == stem
+    assert not list((campaign.directory / ".snakemake" / "locks").glob("*"))
+    assert campaign.succeed("--config", "replace=true").jobs == ALL_JOBS
+    assert campaign.to_run() == set()
 
 
 @pytest.mark.failure("output from another version")

@@ -60,7 +60,7 @@ def test_sigint_to_the_command_alone_is_ctrl_c(slow: Finished, campaign: Campaig
         assert not any(process_start(pid) for pid in jobs)
     assert outcome.status == 1, outcome.output
     assert outcome.output.count(signal_received(signal.SIGINT)) == 1
-    assert "cancelled. Nothing that was finished is lost: run the same command to go on." in outcome.output
+    assert "interrupted. Nothing that was finished is lost: run the same command to go on." in outcome.output
     assert {state["message"] for state in campaign.states(2).values()} == {"interrupted"}
     assert not list((campaign.directory / ".snakemake" / "locks").glob("*"))
     assert campaign.stemphony().status == 0

@@ -11,12 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
-from stemphony.commands import locks, snakemake_process
+from stemphony.commands import locks, outcome, snakemake_process
 from stemphony.commands.outcome import Outcome
 from stemphony.commands.snakemake_process import SnakemakeProcess
 from stemphony.contract import signal_received
 from stemphony.errors import StorageError
 from stemphony.paths import ResultPaths
+from stemphony.store import ledger, progress
 from stemphony.store.holders import HOLDERS
 from support.campaign import wait_for
 
@@ -124,3 +125,81 @@ def test_what_submits_the_jobs_is_heard_where_no_job_says_a_word(tmp_path: Path)
     lines = ["Building DAG of jobs...", refused, "stemphony: Error: of ours", refused, "Exiting"]
     outcome = Outcome(1, lines, tmp_path / "log", tmp_path, ResultPaths.of("tiny", tmp_path), False, 1.0)
     assert outcome.complaints() == [f"Snakemake says: {refused}"]
+
+
+# --- which pairs have no result -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> ResultPaths:
+    """A simulation of the defoci −1.5 and 3 nm with two configurations, in its first run."""
+    made = ResultPaths.of("tiny", tmp_path / "results")
+    made.run(1).mkdir(parents=True)
+    plan = {"defoci_nm": [-1.5, 3.0], "defoci_ids": ["m1d500", "p3d000"], "num_configurations": 2}
+    ledger.write_plan(made, plan, 1)
+    return made
+
+
+def job(result: ResultPaths, defocus_nm: float, configuration: int, state: str, message: str = "") -> None:
+    """The traces of a job: its state, and a log."""
+    identifier = {-1.5: "m1d500", 3.0: "p3d000"}[defocus_nm]
+    file = result.progress(1, identifier, configuration)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    noted = progress.ProgressFile(file, defocus_nm=defocus_nm, configuration=configuration)
+    noted.state["message"] = message
+    noted.state["state"] = state
+    noted.write()
+    log = result.log(identifier, configuration)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("2026-01-01  10 % of the waves\n")
+
+
+def said(result: ResultPaths, *lines: str, status: int = 1) -> str:
+    folder = result.root.parents[1]
+    shown = Outcome(status, ["stemphony: jobs", *lines], folder / "log", folder, result, False, 1.0)
+    return shown._failure()
+
+
+@pytest.mark.failure("job killed by SIGKILL")
+def test_a_job_that_died_without_a_message_is_named_with_its_log(result: ResultPaths):
+    job(result, -1.5, 0, progress.RUNNING)
+    job(result, 3.0, 1, progress.FINISHED)
+    text = said(result)
+    assert (
+        "failed: defocus -1.5 nm, configuration 0: the job ended without a message (killed, out of memory, or its node "
+        "failed)\n        log: "
+    ) in text
+    assert "log: " + os.path.relpath(result.log("m1d500", 0)) in text
+    assert text.count("failed: ") == 1
+
+
+def test_a_job_of_a_killed_snakemake_may_be_alive(result: ResultPaths):
+    job(result, -1.5, 0, progress.RUNNING)
+    assert "failed: " not in said(result, status=-9)
+
+
+def test_a_job_that_left_only_a_log_is_named(result: ResultPaths):
+    job(result, 3.0, 0, progress.FINISHED)
+    log = result.log("m1d500", 1)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("")
+    text = said(result, f"    log: {log} (check log file(s) for error details)")
+    assert "failed: defocus -1.5 nm, configuration 1: the job failed before it began" in text
+
+
+def test_interrupted_jobs_are_not_said_to_have_failed(result: ResultPaths):
+    job(result, -1.5, 0, progress.INTERRUPTED, "interrupted")
+    assert "failed: " not in said(result)
+    folder = result.root.parents[1]
+    text = Outcome(1, ["stemphony: jobs"], folder / "log", folder, result, True, 1.0)._failure()
+    assert text.startswith("\ninterrupted. Nothing that was finished is lost")
+
+
+def test_many_failed_pairs_are_counted(result: ResultPaths, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(outcome, "SHOWN_PAIRS", 2)
+    for defocus_nm in (-1.5, 3.0):
+        for configuration in (0, 1):
+            job(result, defocus_nm, configuration, progress.FAILED, "why")
+    text = said(result)
+    assert text.count("failed: ") == 2
+    assert "… and 2 more pairs: stemphony status " in text

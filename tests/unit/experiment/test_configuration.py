@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -261,7 +262,6 @@ def test_a_value_left_out_after_its_key_is_told_as_such():
         ({**minimal(), "frozen_phonons": {}}, "frozen_phonons", "frozen_phonon"),
         (minimal(simulation={"titel": "a"}), "simulation.titel", "title"),
         (minimal(probe={"energy_keV": 200}), "probe.energy_keV", "energy_kev"),
-        (minimal(probe={"aberrations": {"C30": 1}}), "probe.aberrations.C30", "C30_nm"),
         (minimal(probe={"aberrations": {"phi12": 1}}), "probe.aberrations.phi12", "phi12_deg"),
         (minimal(specimen={"repeats": [1, 1, 1]}), "specimen.repeats", "repeat"),
         (minimal(grating={"slice_thickness": 2}), "grating.slice_thickness", "slice_thickness_angstrom"),
@@ -277,6 +277,34 @@ def test_a_value_left_out_after_its_key_is_told_as_such():
 )
 def test_an_unknown_key_is_told_with_the_nearest_known_one(config, where, near):
     refusal(config, f"`{where}`", "unknown", f"did you mean `{near}`?")
+
+
+@pytest.mark.parametrize(
+    ("probe", "where", "written"),
+    [
+        ({"aberrations": {"C3_nm": 1000}}, "aberrations.C3_nm", "write `C30_nm: 1000`."),
+        ({"aberrations": {"Cs_mm": 1.2}}, "aberrations.Cs_mm", "write `C30_nm: 1200000` (from 1.2 mm)."),
+        ({"aberrations": {"C5_mm": -2.0}}, "aberrations.C5_mm", "write `C50_nm: -2000000` (from -2 mm)."),
+        ({"aberrations": {"C12_angstrom": 25}}, "aberrations.C12_angstrom", "write `C12_nm: 2.5` (from 25 angstrom)."),
+        ({"aberrations": {"A1_nm": 2}}, "aberrations.A1_nm", "write `C12_nm: 2`."),
+        ({"aberrations": {"C30": 1}}, "aberrations.C30", "write `C30_nm: 1` (the value is in nm)."),
+        ({"aberrations": {"Cs_mm": "1,2"}}, "aberrations.Cs_mm", "use `C30_nm`, in nm."),
+        ({"Cs_mm": 0.0012}, "Cs_mm", "write `aberrations: {C30_nm: 1200}` (from 0.0012 mm)."),
+        ({"aberrations": {"C1_nm": 5}}, "aberrations.C1_nm", "use probe.defocus_nm (positive is underfocus)"),
+    ],
+)
+def test_an_aberration_with_another_name_or_unit_is_written_out(probe, where, written):
+    refusal(minimal(probe=probe), f"`probe.{where}`", written)
+
+
+def test_the_line_that_is_written_out_is_a_number_in_yaml():
+    text = refusal(minimal(probe={"aberrations": {"Cs_m": 3e14}}), "`C30_nm")
+    (line,) = re.findall(r"`(C30_nm: [^`]+)`", text)
+    assert yaml.safe_load(line) == {"C30_nm": pytest.approx(3e23)}
+
+
+def test_a_scan_window_in_other_units_is_told_that_it_is_a_fraction():
+    refusal(minimal(scan={"x": [0.0, 3.905]}), "`scan.x[1]`", "got 3.905", "fractions of the cell")
 
 
 @pytest.mark.parametrize(

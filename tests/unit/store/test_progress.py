@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+from dataclasses import asdict, replace
 
 import pytest
 from stemphony.paths import ResultPaths
 from stemphony.store import progress
+from stemphony.store.claims import Holder, process_start
 from stemphony.store.progress import Overall, ProgressFile, Tenths, Watch
 
 
@@ -31,6 +35,29 @@ def test_jobs_are_summed_up(result):
     note(result, 1, 5, 10)
     note(result, 2, 9, 10, progress.FAILED)
     assert Watch(result, 1).overall(4) == Overall(jobs=4, finished=1, failed=1, running=1, share=1.5 / 4)
+
+
+def test_interrupted_jobs_and_jobs_whose_process_is_dead_do_not_count_as_running(result):
+    note(result, 0, 5, 10)
+    note(result, 1, 5, 10, progress.INTERRUPTED)
+    dead = note(result, 2, 5, 10)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        dead.state["holder"] = asdict(replace(Holder.here(), pid=process.pid, started=process_start(process.pid)))
+        dead.write()
+        alive = Watch(result, 1).overall(3)
+        process.kill()
+    assert (alive.running, alive.failed, alive.interrupted) == (2, 0, 1)
+    now = Watch(result, 1).overall(3)
+    assert (now.running, now.failed, now.interrupted) == (1, 1, 1)
+    assert "1 running, 1 failed, 1 interrupted" in now.line(10.0)
+
+
+def test_a_job_that_cannot_be_seen_from_here_counts_as_running(result):
+    away = note(result, 0, 5, 10)
+    for holder in (asdict(replace(Holder.here(), boot="another machine")), None, "damaged"):
+        away.state["holder"] = holder
+        away.write()
+        assert Watch(result, 1).overall(1).running == 1
 
 
 def test_a_run_without_jobs_is_complete_and_one_without_files_is_not_begun(result):

@@ -6,10 +6,11 @@ import argparse
 import io
 import json
 import os
+import re
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from stemphony import __version__
 from stemphony.contract import RUN_PREFIX
 from stemphony.errors import StemphonyError, StorageError
 from stemphony.monitor import command as monitor_command
+from stemphony.store import hdf5_locks
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[3]
 SNAKEFILE = REPOSITORY / "Snakefile"
 DEMO = REPOSITORY / "config"
-SHOWN = 20
 CONFIG_OPTION: dict[str, Any] = {
     "dest": "entries", "nargs": "+", "action": "extend", "default": [], "metavar": "KEY=VALUE",
     "help": "override keys of the config, for example probe.energy_kev=100",
@@ -48,11 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # Å and × on a terminal that has only ASCII
+    hdf5_locks.do_without()
     parsed, rest = _parser().parse_known_args(arguments)
     if rest and parsed.command not in (_run, _rerun):
         _parser().error(f"unknown arguments: {' '.join(rest)}")
     try:
-        return int(parsed.command(parsed, rest))
+        status = int(parsed.command(parsed, rest))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # The reader has enough, as `head` has. Python would complain once more when it flushes stdout at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except StemphonyError as error:
         print(f"{RUN_PREFIX}{error}", file=sys.stderr)
         return 1
@@ -125,11 +133,14 @@ def _add_config_commands(commands: Commands) -> None:
     )
     run.add_argument("--directory", type=Path, default=Path(), help="folder for `results` and `logs` (default: here)")
     run.add_argument("--profile", default=None, help="Snakemake profile, for example slurm")
+    run.add_argument(
+        "--replace", action="store_true", help="compute finished pairs of another config again, and replace them"
+    )
     run.add_argument("--config", **CONFIG_OPTION)
 
 
 def _add_result_commands(commands: Commands) -> None:
-    """Commands that begin with a result: status, rerun, preview, clean."""
+    """Commands that begin with a result: status, rerun, preview, converge, clean."""
     status = commands.add_parser("status", help="show which pairs are done, running, failed or missing")
     status.set_defaults(command=_status)
     status.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
@@ -143,7 +154,9 @@ def _add_result_commands(commands: Commands) -> None:
     )  # fmt: skip
     rerun.set_defaults(command=_rerun)
     rerun.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
-    rerun.add_argument("--failed", action="store_true", help="pairs that failed or whose files the merge refuses")
+    rerun.add_argument(
+        "--failed", action="store_true", help="pairs that failed, were interrupted, or whose files the merge refuses"
+    )
     rerun.add_argument("--defocus", type=float, nargs="+", default=[], metavar="NM", help="all pairs at these defoci")
     rerun.add_argument(
         "--configuration", type=int, nargs="+", default=[], metavar="N", help="only these configurations"
@@ -159,9 +172,20 @@ def _add_result_commands(commands: Commands) -> None:
     preview.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
     preview.add_argument("--output", type=Path, metavar="FILE", help="default: RESULT/preview.nc")
 
+    converge = commands.add_parser("converge", help="say how many configurations a smaller statistical error needs")
+    converge.set_defaults(command=_converge)
+    converge.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
+    converge.add_argument("--output", type=Path, metavar="FILE", help="picture (default: RESULT/convergence.png)")
+    converge.add_argument("--json", action="store_true", help="print one JSON object; draw only with --output")
+
     clean = commands.add_parser("clean", help="remove kept waves and unfinished files; results stay")
     clean.set_defaults(command=_clean)
     clean.add_argument("result", type=Path, metavar="RESULT", help="folder of a simulation, results/<name>")
+    clean.add_argument(
+        "--leftovers",
+        action="store_true",
+        help="also remove finished job files that belong to no pair of the last plan",
+    )
 
 
 def _add_profile(commands: Commands) -> None:
@@ -249,41 +273,17 @@ def _preview(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     return 0
 
 
+def _converge(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from stemphony.commands import converge
+
+    return converge.converge(parsed.result, parsed.output, parsed.json, print)
+
+
 def _clean(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
-    from stemphony.paths import ResultPaths
-    from stemphony.results.kept_waves import kept_and_foreign
-    from stemphony.store.unfinished import sweep_unfinished
+    from stemphony.commands import clean
 
-    result = ResultPaths(parsed.result)
-    if not result.identity.exists():
-        raise StorageError(f"{parsed.result} is no result of a simulation: it has no {result.identity.name}.")
-    files, foreign = kept_and_foreign(result.waves_folder)
-    size = sum(file.lstat().st_size for file in files)
-    try:
-        for file in files:
-            file.unlink(missing_ok=True)
-    except OSError as error:
-        raise StorageError(f"{result.waves_folder} cannot be emptied: {error.strerror}. Make it writable.") from None
-    kept = "no waves were kept" if not files else f"removed the kept waves, {size / 1e6:.3g} MB; results stay"
-    print(f"{parsed.result}: {kept}")
-    if foreign:
-        print(f"kept: {len(foreign)} entries of {result.waves_folder} that Stemphony did not make")
-        _print_some(foreign)
-    removed, left = sweep_unfinished(result)
-    with suppress(OSError):  # not empty
-        result.waves_folder.rmdir()
-    if removed:
-        print(f"removed {len(removed)} unfinished files of processes that were killed")
-    if left:
-        print(f"kept: {len(left)} unfinished files that other machines made, or this machine before its last start:")
-        _print_some(left)
-        print("If no process computes this simulation there any more, delete them.")
+    clean.clean(parsed.result, parsed.leftovers, print)
     return 0
-
-
-def _print_some(files: Sequence[Path]) -> None:
-    for file in files[:SHOWN]:
-        print(f"  {file}")
 
 
 def _report_test(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
@@ -332,6 +332,23 @@ def _show(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     return 0
 
 
+def _simulation_name(folder: Path) -> str:
+    """Name of a simulation after a folder: what a name may not hold becomes _."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", folder.resolve().name).lstrip("_-")
+    return name[:100] or "srtio3"
+
+
+def _renamed(text: bytes, name: str) -> bytes:
+    """The demo config with another name of its simulation; other files are not changed."""
+    import yaml
+
+    if not isinstance(yaml.safe_load(name), str):
+        name = f'"{name}"'  # 2024 and true are no texts
+    given = b"  name: srtio3 "
+    # The comment beside the name keeps its place where the name is not longer.
+    return text.replace(given.ljust(35), f"  name: {name} ".encode().ljust(35), 1)
+
+
 def _init(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     folder: Path = parsed.folder
     there = [name for name in DEMO_FILES if (folder / name).exists()]
@@ -339,14 +356,15 @@ def _init(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
         raise StorageError(
             f"{folder} has {' and '.join(there)} already, and nothing is overwritten. Choose another folder."
         )
+    name = _simulation_name(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in DEMO_FILES:
-            (folder / name).write_bytes((DEMO / name).read_bytes())
+        for file in DEMO_FILES:
+            (folder / file).write_bytes(_renamed((DEMO / file).read_bytes(), name))
     except OSError as error:
         raise StorageError(f"{folder} cannot be written: {error.strerror}. Choose another folder.") from None
     config = folder / "config.yaml"
-    print(f"wrote {config} and the crystal it uses. Edit it, then:")
+    print(f"wrote {config} of the simulation {name}, and the crystal it uses. Edit it, then:")
     print(f"  stemphony check {shlex.quote(str(config))}")
     print(f"  stemphony run {shlex.quote(str(config))}")
     return 0
@@ -392,6 +410,7 @@ def _run(parsed: argparse.Namespace, rest: Sequence[str]) -> int:
         parsed.profile,
         extra,
         parsed.entries,
+        parsed.replace,
     )
 
 

@@ -41,6 +41,9 @@ CACHE_VARIABLE: Final = "STEMPHONY_CACHE_DIR"
 COMMIT_VARIABLE: Final = "STEMPHONY_GIT_COMMIT"
 """Commit of the code where there is no git, as in a container image."""
 
+REPLACE_KEY: Final = "replace"
+"""Entry of Snakemake's `--config` that lets a run replace finished pairs. It is no key of a config file."""
+
 # --- prefixes and ends of lines ---------------------------------------------------------------------------------------
 
 RUN_PREFIX: Final = "stemphony: "
@@ -52,6 +55,9 @@ PROGRESS_SUFFIX: Final = " % of the waves"
 
 # --- texts that another process looks for -----------------------------------------------------------------------------
 
+REPLACES: Final = "holds results of"
+"""A run that would replace finished pairs without leave writes it. `stemphony run` then does not advise the same
+command again."""
 REFUSAL: Final = "job files are not usable"
 """The merge writes it when it refuses job files. `stemphony run` then recommends another command."""
 

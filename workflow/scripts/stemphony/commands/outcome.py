@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from stemphony import paths
 from stemphony.commands import profiles
 from stemphony.commands.locks import who_holds_the_lock
 from stemphony.commands.status import PairState, status_of
-from stemphony.contract import REFUSAL, RUN_PREFIX
+from stemphony.contract import REFUSAL, REPLACES, RUN_PREFIX
 from stemphony.errors import StemphonyError
+from stemphony.orchestration.job import last_word
+from stemphony.orchestration.orphaned_errors import DIED, NEVER_BEGAN
 from stemphony.paths import ResultPaths
 from stemphony.status.backlog import left_in
 from stemphony.store import ledger, progress
+
+if TYPE_CHECKING:
+    from stemphony.results.precision import Precision
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 SHOWN_PAIRS = 20
 """Most failed pairs that are listed."""
 SHOWN_LOGS = 3
 """Most logs whose last lines are shown."""
+ROUND_NUMBERS = (10, 30, 100, 300, 1000, 3000, 9999)
+"""Numbers of configurations that a summary proposes."""
 SHOWN_LINES = 12
 """Last lines of a log that are shown."""
 
@@ -45,6 +54,16 @@ NOISE = re.compile(
     r"|(Using profile|Using workflow specific profile|Config file|host:|Building DAG|Assuming unrestricted|Using shell"
     r"|Provided cores|Rules claiming)"
 )
+
+
+@dataclass(frozen=True)
+class FailedPair:
+    """A pair that has no result: its defocus [nm] and configuration, why, and where its log is or would be."""
+
+    defocus_nm: float
+    configuration: int
+    reason: str
+    log: Path
 
 
 @dataclass(frozen=True)
@@ -97,10 +116,39 @@ class Outcome:
         elif not self.result.merged.exists():
             return
         else:
-            print(f"finished in {progress.duration(self.elapsed_s)}.")
+            print(f"finished in {progress.duration(self.elapsed_s)}{self._cpu()}.")
         for name, place in (("result", self.result.merged), ("images", self.result.figures), ("log", self.log_file)):
             if place.exists():
                 print(f"{name:<8}{_relative(place)}")
+
+        if self.result.merged.exists():
+            for line in self._precision():
+                print(line)
+
+    def _cpu(self) -> str:
+        """CPU time of the jobs of this run against its estimate, as the end of a sentence."""
+        run = ledger.latest_run(self.result)
+        used = sum(state.get("cpu_s", 0.0) for state in progress.states(self.result, run)) / 3600
+        if not used:
+            return ""
+        plan = ledger.read_plan(self.result, run)
+        estimated = plan.get("cpu_hours")
+        # With a goal, the last plan is that of the last round alone.
+        has_rounds = isinstance(plan.get("config", {}).get("frozen_phonon", {}).get("configurations"), Mapping)
+        text = f", with {progress.duration(3600 * used)} of CPU in the jobs"
+        if has_rounds or not isinstance(estimated, int | float):
+            return text
+        return f"{text} (estimated: {progress.duration(3600 * estimated)})"
+
+    def _precision(self) -> list[str]:
+        """The statistical errors in words, and what to do next."""
+        from stemphony.results.precision import precisions
+
+        with suppress(StemphonyError):
+            found = [one for one in precisions(self.result.merged) if math.isfinite(one.median)]
+            if found:
+                return [*map(_in_words, found), f"more: stemphony converge {shlex.quote(_relative(self.result.root))}"]
+        return []
 
     def _warn_of_unusable_files(self) -> None:
         """Snakemake compares times only: a damaged job file that is newer than its inputs looks good to it."""
@@ -117,35 +165,74 @@ class Outcome:
         log = f"whole log: {_relative(self.log_file)}"
         if any("Directory cannot be locked" in line for line in self.lines):
             return f"{RUN_PREFIX}{who_holds_the_lock(self.directory)}"
+        if any(line.startswith(f"{RUN_PREFIX}config") and REPLACES in line for line in self.lines):
+            # The display has shown it already.
+            return f"\nNothing was computed or replaced.\n{log}"
         if self.interrupted:
-            return f"\ncancelled. Nothing that was finished is lost: run the same command to go on.\n{log}"
+            return f"\ninterrupted. Nothing that was finished is lost: run the same command to go on.\n{log}"
         if unknown := next(filter(None, map(UNKNOWN_EXECUTOR.search, self.lines)), None):
             return f"{RUN_PREFIX}{profiles.missing_plugin(REPOSITORY, unknown[1])}"
         if not self._has_begun:
             # A mistake in the config, or Snakemake's own message.
             is_full = any(map(NO_ROOM.search, self.lines))
             return self._no_room() if is_full else self._lines_that_matter() or self._silence()
-        killed = ["\nSnakemake was killed."] if self.status < 0 or self.status > 128 else []
+        killed = ["\nSnakemake was killed."] if self._was_killed else []
         return "\n".join(
             [*self._failed_jobs(), *killed, f"\nNothing that was computed is lost. {self._what_to_do()}", log]
         )
 
     def _failed_jobs(self) -> list[str]:
         """The failed pairs and the ends of their logs; without either, what Snakemake says."""
-        states = progress.states(self.result, ledger.latest_run(self.result))
-        failed = [state for state in states if state["state"] == progress.FAILED]
+        failed = self._failed_pairs()
         logs = [log for log in self._failed_logs() if log.stat().st_size]
-        lines = [
-            f"failed: defocus {state['defocus_nm']:g} nm, configuration {state['configuration']}: {_first_line(state)}"
-            for state in failed[:SHOWN_PAIRS]
-        ]
-        for log in logs[:SHOWN_LOGS]:
+        ends = logs[:SHOWN_LOGS]
+        lines = []
+        for pair in failed[:SHOWN_PAIRS]:
+            lines.append(f"failed: defocus {pair.defocus_nm:g} nm, configuration {pair.configuration}: {pair.reason}")
+            if pair.log not in ends:
+                lines.append(f"        log: {_relative(pair.log)}")
+        if len(failed) > SHOWN_PAIRS:
+            root = shlex.quote(_relative(self.result.root))
+            lines.append(f"… and {len(failed) - SHOWN_PAIRS} more pairs: stemphony status {root}")
+        for log in ends:
             text = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
             lines += [f"\nend of {_relative(log)}:", *(f"  {line}" for line in text[-SHOWN_LINES:])]
-        if not failed and not logs:
+        if not logs and all(pair.reason in (DIED, NEVER_BEGAN) for pair in failed):
             complaints = self.complaints()
             lines += [self._full_disk(complaints)] if any(map(FULL_DISK.search, complaints)) else complaints
         return lines
+
+    def _failed_pairs(self) -> list[FailedPair]:
+        """Pairs of this run that ended without a result, also those that could not note how."""
+        run = ledger.latest_run(self.result)
+        found, seen = [], set()
+        for state in progress.states(self.result, run):
+            pair = paths.defocus_id(state["defocus_nm"]), int(state["configuration"])
+            seen.add(pair)
+            log = self.directory / self.result.log(*pair)
+            if state["state"] == progress.FAILED:
+                found.append(FailedPair(state["defocus_nm"], pair[1], _first_line(state), log))
+            elif self._died(state, self.result.job(*pair)):
+                found.append(FailedPair(state["defocus_nm"], pair[1], last_word(log) or DIED, log))
+        # Killed while Python started, or never submitted: such a job has no state, but Snakemake names its log.
+        named = set(self._failed_logs(existing=False))
+        plan = ledger.read_plan(self.result, run)
+        for defocus_nm, identifier in zip(plan.get("defoci_nm", []), plan.get("defoci_ids", []), strict=False):
+            for configuration in range(plan.get("num_configurations", 0)):
+                log = self.directory / self.result.log(identifier, configuration)
+                if log in named and (identifier, configuration) not in seen:
+                    found.append(FailedPair(defocus_nm, configuration, last_word(log) or NEVER_BEGAN, log))
+        return found
+
+    def _died(self, state: Mapping[str, Any], file: Path) -> bool:
+        """Whether a job ended without noting how. Only a Snakemake that was killed leaves jobs that are alive."""
+        if state["state"] != progress.RUNNING or file.exists():
+            return False
+        return progress.has_died(state) or not self._was_killed
+
+    @property
+    def _was_killed(self) -> bool:
+        return self.status < 0 or self.status > 128
 
     def _what_to_do(self) -> str:
         if any(REFUSAL in log.read_text(encoding="utf-8", errors="replace") for log in self._failed_logs()):
@@ -167,10 +254,11 @@ class Outcome:
         found = [line.strip() for line in self.lines if COMPLAINT.search(line) and not line.startswith(RUN_PREFIX)]
         return [f"Snakemake says: {line}" for line in dict.fromkeys(found)][-SHOWN_LINES:]
 
-    def _failed_logs(self) -> list[Path]:
+    def _failed_logs(self, existing: bool = True) -> list[Path]:
+        """Logs that Snakemake names for failed jobs, in its order."""
         found = (FAILED_RULE_LOG.match(line) for line in self.lines)
         logs = dict.fromkeys(self.directory / match[1] for match in found if match)
-        return [log for log in logs if log.is_file()]
+        return [log for log in logs if log.is_file() or not existing]
 
     # --- full disks ---------------------------------------------------------------------------------------------------
 
@@ -203,6 +291,25 @@ class Outcome:
             f"Snakemake ended before the first job and left no message. The disk of {self.directory} has "
             f"{_free_mb(self.directory)} left; if that is nothing, make room and run the same command again."
         )
+
+
+def _in_words(one: Precision) -> str:
+    """Standard errors of a detector, and what more configurations would give."""
+    more = next(number for number in ROUND_NUMBERS if number >= 4 * one.configurations or number == ROUND_NUMBERS[-1])
+    uncertain = ", uncertain" if one.is_uncertain else ""
+    text = (
+        f"error   {one.detector}: {_percent(one.median)} at the median, {_percent(one.brightest)} at the brightest "
+        f"pixel ({one.configurations} configurations{uncertain})"
+    )
+    return (
+        text
+        if more <= one.configurations
+        else (f"{text}; {more} configurations would give {_percent(one.median * one.after(more))}")
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
 
 
 def _free_mb(folder: Path) -> str:

@@ -59,7 +59,8 @@ class Choice:
         StemphonyError
             The simulation has no such defocus or configuration.
         """
-        chosen = found.of(PairState.FAILED, PairState.UNUSABLE) if self.failed else list(found.pairs)
+        troubled = found.of(PairState.FAILED, PairState.INTERRUPTED, PairState.UNUSABLE)
+        chosen = troubled if self.failed else list(found.pairs)
         if not (self.failed or self.defoci_nm or self.configurations):
             return found.not_done
         known = {paths.defocus_id(pair.defocus_nm): pair.defocus_nm for pair in found.pairs}
@@ -199,7 +200,7 @@ def rerun(
         for line in order.lines():
             say(line)
         with _kept(result, pairs):
-            return run(snakefile, file, directory, cores, profile, [*order.arguments, *extra])
+            return run(snakefile, file, directory, cores, profile, [*order.arguments, *extra], may_replace=True)
 
 
 @contextmanager

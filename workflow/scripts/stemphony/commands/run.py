@@ -11,6 +11,7 @@ from stemphony.commands import profiles
 from stemphony.commands.locks import free_lock, wait_for_leftovers
 from stemphony.commands.outcome import Outcome
 from stemphony.commands.snakemake_process import SnakemakeProcess
+from stemphony.contract import REPLACE_KEY
 from stemphony.errors import ConfigError, StorageError
 from stemphony.experiment import configuration, overrides
 from stemphony.orchestration.preflight import require_writable
@@ -27,6 +28,7 @@ def run(
     profile: str | None,
     extra: Sequence[str],
     entries: Sequence[str] = (),
+    may_replace: bool = False,
 ) -> int:
     """Run a simulation.
 
@@ -42,6 +44,8 @@ def run(
         Further arguments for Snakemake.
     entries : sequence of str
         Keys that override those of the config, for example `probe.energy_kev=100`.
+    may_replace : bool
+        Whether finished pairs of another config may be computed again and replaced.
 
     Returns
     -------
@@ -63,11 +67,12 @@ def run(
         raise StorageError(f"{directory} cannot be made: {error.strerror}. Choose another folder.") from None
     directory = directory.resolve()
     require_writable(directory / RESULTS / name)
+    given = [*overrides.nested(entries), *([f"{REPLACE_KEY}=true"] if may_replace else [])]
     command = [
         str(Path(sys.executable).parent / "snakemake"), "--snakefile", str(snakefile), "--directory", str(directory),
         "--configfile", str(config.resolve()), *(["--profile", _profile(profile, snakefile)] if profile else []),
         *([] if profile else ["--cores", str(cores)]), *extra,
-        *(["--config", *overrides.nested(entries)] if entries else []),
+        *(["--config", *given] if given else []),
     ]  # fmt: skip
     is_dry = bool(DRY_RUN & set(extra))
     free_lock(command, directory, name)

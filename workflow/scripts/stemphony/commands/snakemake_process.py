@@ -158,14 +158,19 @@ class _Display:
 
     def __init__(self) -> None:
         self.is_live = sys.stderr.isatty()
-        self._tenths = progress.Tenths(lambda text: print(text, flush=True))
+        self._tenths = progress.Tenths(self._print_tenth)
         self._drawn = 0
         self._lock = threading.Lock()
 
     def print(self, text: str) -> None:
         """Print a line above the progress."""
-        with self._lock:
+        with self._lock, suppress(BrokenPipeError):  # the run goes on when its reader has enough
             self._clear()
+            print(text, flush=True)
+
+    @staticmethod
+    def _print_tenth(text: str) -> None:
+        with suppress(BrokenPipeError):
             print(text, flush=True)
 
     def progress(self, share: float, line: str, last: bool) -> None:

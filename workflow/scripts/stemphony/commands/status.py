@@ -1,4 +1,4 @@
-"""`stemphony status`: which pairs of defocus and configuration are done, running, failed, missing or unusable.
+"""`stemphony status`: in which state each pair of defocus and configuration is.
 
 The plan of the last run is compared with the job files, their progress files and their logs. Nothing is computed, and
 Snakemake is not started.
@@ -48,6 +48,7 @@ class PairState(StrEnum):
     DONE = "done"
     RUNNING = "running"
     FAILED = "failed"
+    INTERRUPTED = "interrupted"
     MISSING = "missing"
     UNUSABLE = "unusable"
 
@@ -170,11 +171,11 @@ class SimulationStatus:
         alive = alive if self.elsewhere is None else f"a run on {self.elsewhere.host} may be alive"
         lines = [f"{shown}: {len(self.pairs)} pairs: {', '.join(counts)}; {merged}; {alive}"]
         lines += [] if self.elsewhere is None else self.elsewhere.lines()
-        for state in (PairState.RUNNING, PairState.MISSING):
-            lines += [f"{state:<10}{text}" for text in by_defocus(self.of(state))]
+        for state in (PairState.RUNNING, PairState.INTERRUPTED, PairState.MISSING):
+            lines += [f"{state:<9} {text}" for text in by_defocus(self.of(state))]
         troubled = self.of(PairState.FAILED, PairState.UNUSABLE)
         for pair in troubled[:SHOWN]:
-            lines.append(f"{pair.state:<10}{pair.name}, {pair.attempts} attempts: {_first_line(pair.reason)}")
+            lines.append(f"{pair.state:<9} {pair.name}, {pair.attempts} attempts: {_first_line(pair.reason)}")
             if pair.log:
                 lines.append(f"{'':<10}log: {_relative(Path(pair.log))}")
         if len(troubled) > SHOWN:
@@ -362,6 +363,8 @@ class _Look:
             if self._is_alive(noted, self.result.claim(defocus, configuration)):
                 return PairState.RUNNING, "", share
             return PairState.FAILED, again + ((log and last_word(Path(log))) or DIED), share
+        if noted.get("state") == progress.INTERRUPTED:
+            return PairState.INTERRUPTED, "", 0.0
         if noted.get("state") == progress.FAILED:
             return PairState.FAILED, again + str(noted.get("message") or "no message"), 0.0
         if log and not noted:

@@ -57,6 +57,18 @@ def _type_hint(value: Any, allowed: Sequence[str]) -> str:
     return ""
 
 
+def _about(place: list[Any], rule: Any, blocks: Mapping[str, Any]) -> str:
+    """Description of the rule at a place of the schema, in brackets; of its list if the rule is one of items."""
+    if isinstance(rule, Mapping) and "description" in rule:
+        return f" ({rule['description']})"
+    if "items" not in place or place[:1] != ["properties"]:
+        return ""
+    whole: Any = blocks
+    for part in place[1 : len(place) - place[::-1].index("items") - 1]:
+        whole = whole[part]
+    return f" ({whole['description']})" if "description" in whole else ""
+
+
 def explain(mistake: Any, blocks: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Explain one mistake to the user.
 
@@ -74,14 +86,14 @@ def explain(mistake: Any, blocks: Mapping[str, Any]) -> Iterator[tuple[str, str]
     path, value, rule = list(mistake.absolute_path), mistake.instance, mistake.schema
     where, keyword = dotted(path), mistake.validator
     got = f"got {short(value)}; "
-    about = f" ({rule['description']})" if isinstance(rule, Mapping) and "description" in rule else ""
+    about = _about(list(mistake.absolute_schema_path), rule, blocks)
     if keyword == "additionalProperties":
         known = list(rule.get("properties", {}))
         patterns = list(rule.get("patternProperties", {}))
         for key in value:
             if key in known or any(re.search(p, key) for p in patterns):
                 continue
-            yield dotted([*path, key]), _unknown_key(key, path, known, blocks)
+            yield dotted([*path, key]), _unknown_key(key, value[key], path, known, blocks)
     elif keyword == "required":
         for key in rule["required"]:
             if key not in value:
@@ -105,10 +117,10 @@ def explain(mistake: Any, blocks: Mapping[str, Any]) -> Iterator[tuple[str, str]
         yield where, f"{got}{mistake.message}."
 
 
-def _unknown_key(key: str, path: list[Any], known: list[str], blocks: Mapping[str, Any]) -> str:
+def _unknown_key(key: str, value: Any, path: list[Any], known: list[str], blocks: Mapping[str, Any]) -> str:
+    if path in (["probe"], ["probe", "aberrations"]) and (meant := _meant_aberration(key, value, path)):
+        return meant
     if path == ["probe", "aberrations"]:
-        if key in {"C10_nm", "C10"}:
-            return "C10 is the defocus with the opposite sign; use probe.defocus_nm (positive is underfocus)."
         orders = ("12", "21", "23", "30", "32", "34", "41", "43", "45", "50", "52", "54", "56")
         coefficients = [f"C{order}_nm" for order in orders]
         angles = [f"phi{order}_deg" for order in orders if order not in {"30", "50"}]
@@ -124,3 +136,34 @@ def _unknown_key(key: str, path: list[Any], known: list[str], blocks: Mapping[st
     if near:
         return f"unknown key; did you mean `{near[0]}`?"
     return f"unknown key; allowed here: {', '.join(known)}."
+
+
+_OTHER_NAMES = {
+    "cs": "C30", "c3": "C30", "c5": "C50", "a1": "C12", "a2": "C23", "a3": "C34", "a4": "C45", "a5": "C56",
+}  # fmt: skip
+"""Usual names of aberrations whose value is that of Krivanek's coefficient."""
+
+_IN_NM = {"": 1.0, "nm": 1.0, "mm": 1e6, "um": 1e3, "µm": 1e3, "angstrom": 0.1, "a": 0.1, "m": 1e9}
+"""Units of lengths that users append to names [nm]; without one the value is not converted."""
+
+
+def _meant_aberration(key: str, value: Any, path: list[Any]) -> str:
+    """Advice for an aberration with another name, unit or place than it has here; empty if it is none."""
+    name, _, unit = key.partition("_")
+    name, unit = name.lower(), unit.lower()
+    if unit not in _IN_NM:
+        return ""
+    if name in {"c1", "c10", "df"}:
+        return "C10 is the defocus with the opposite sign; use probe.defocus_nm (positive is underfocus)."
+    symbol = _OTHER_NAMES.get(name, name.upper())
+    if not re.fullmatch(r"C(12|21|23|3[024]|4[135]|5[0246])", symbol):
+        return ""
+    here = "" if path[-1:] == ["aberrations"] else "probe.aberrations: "
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f"unknown key; use `{here}{symbol}_nm`, in nm."
+    converted = f"{float(value) * _IN_NM[unit]:.12g}"
+    # YAML reads 1e+20 as text.
+    converted = converted if "e" not in converted or "." in converted else converted.replace("e", ".0e")
+    given = f" (from {value:g} {unit})" if _IN_NM[unit] != 1.0 else " (the value is in nm)" if not unit else ""
+    line = f"{symbol}_nm: {converted}"
+    return f"unknown key; write `{f'aberrations: {{{line}}}' if here else line}`{given}."

@@ -47,6 +47,10 @@ class Graph:
         """Count the jobs of rule run_multislice that this invocation will start."""
         return sum(1 for _ in self._multislice_jobs())
 
+    def pairs(self) -> list[Pair]:
+        """The jobs of rule run_multislice that this invocation will start."""
+        return [_pair(job) for job in self._multislice_jobs()]
+
     def retries(self) -> int:
         """How often Snakemake tries a failed job of rule run_multislice again."""
         return next((int(rule.restart_times) for rule in self.workflow.rules if rule.name == MULTISLICE_RULE), 0)

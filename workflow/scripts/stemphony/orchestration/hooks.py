@@ -47,10 +47,20 @@ class Run:
         Prints a line for the user.
     notes : sequence of str
         Lines for the user, printed when the run starts.
+    may_replace : bool
+        Whether files of finished pairs may be replaced by those of another config.
     """
 
-    def __init__(self, checked: Preflight, graph: Graph, say: Callable[[str], None], notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        checked: Preflight,
+        graph: Graph,
+        say: Callable[[str], None],
+        notes: Sequence[str] = (),
+        may_replace: bool = False,
+    ) -> None:
         self.checked, self.graph, self.say, self.notes = checked, graph, say, [*notes]
+        self.may_replace = may_replace
         self.campaign = checked.campaign
         self.result = paths.ResultPaths.of(self.campaign.name)
         self.number = 0
@@ -117,6 +127,8 @@ class Run:
             sys.exit(1)
 
     def _start(self) -> None:
+        if not self.may_replace and self.checked.standing is not None:
+            self.checked.standing.require_leave(self.graph.pairs(), self.checked.replacement_cost)
         seed = self.campaign.config["simulation"]["random_seed"]
         identity = ledger.identity(self.result, seed, self._recorded_identity(), self.campaign.edges.margin_nm)
         self.number = ledger.claim_run(self.result)

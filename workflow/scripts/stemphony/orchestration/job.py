@@ -355,7 +355,9 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
             yield this
         except BaseException as error:
             message = _reason(error)
-            progress_file.end(progress.FAILED, message)
+            # Ctrl-C ends the whole run: this job has not failed.
+            ended = progress.INTERRUPTED if isinstance(error, KeyboardInterrupt) else progress.FAILED
+            progress_file.end(ended, message)
             reporter.error(message, _will_retry(error, attempt))
             raise
         else:

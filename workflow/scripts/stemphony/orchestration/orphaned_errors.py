@@ -82,7 +82,7 @@ class FailedJobs:
     def keys(self) -> dict[str, Any]:
         """Keys `failed`, `num_failed` and `num_never_ran` of the events FAILED and CANCELLED."""
         states = self._states()
-        bad = [state for state in states if state["state"] == progress.FAILED or state["died"]]
+        bad = [state for state in states if state["state"] in progress.NOT_WELL or state["died"]]
         pairs = [(self._defocus(state).index, int(state["configuration"])) for state in bad]
         never_began = [(defocus.index, configuration) for defocus, configuration in self._never_began()]
         return failure_keys([*pairs, *never_began], max(0, self.jobs - len(states) - len(never_began)))

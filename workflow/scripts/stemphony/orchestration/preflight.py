@@ -23,6 +23,7 @@ from stemphony.experiment.doubts import Atoms, doubts, probe_outside, refuse_fal
 from stemphony.experiment.model import MRAD, Experiment, detector_names, rounded_down
 from stemphony.experiment.scan_edges import ScanEdges, margin_in_effect
 from stemphony.orchestration.scan_plan import merged_again, scan_hints, scan_rows
+from stemphony.orchestration.standing import Standing
 from stemphony.status import settings as status_settings
 from stemphony.store.progress import duration
 
@@ -97,11 +98,14 @@ class Preflight:
     waves: WavePlan
     notes: tuple[str, ...] = field(default=())
     building: Building | None = None
+    standing: Standing | None = None
 
     def extended(self, configurations: int) -> Preflight:
         """Return this plan with another number of configurations: a further round of a goal."""
         scale = configurations / self.campaign.configurations
-        return replace(self, campaign=self.campaign.extended(configurations), cpu_hours=scale * self.cpu_hours)
+        planned = self.campaign.extended(configurations)
+        standing = None if self.standing is None else Standing.of(planned, self.standing.result)
+        return replace(self, campaign=planned, cpu_hours=scale * self.cpu_hours, standing=standing)
 
     def lines(self) -> list[str]:
         """Lines of the plan for the user."""
@@ -133,7 +137,7 @@ class Preflight:
             ("memory of one job", f"about {self.mem_mb} MB"),
             ("size of the result", f"about {self.result_mb:.3g} MB"),
             ("algorithm", self._algorithm()),
-            ("computing time", f"about {duration(3600 * self.cpu_hours)} of CPU in all{self._longest()} ({origin})"),
+            ("computing time", f"{self._cost()} ({origin})"),
         ]  # fmt: skip
         return [f"{name:<25}{text}" for name, text in rows] + [f"note: {note}" for note in self.notes]
 
@@ -167,6 +171,29 @@ class Preflight:
             f"{share} of the incident probe's intensity at the worst defocus; signals may deviate by several times "
             "that, which each job measures"
         )
+
+    @property
+    def hours_to_do(self) -> float:
+        """CPU time of the pairs that must be computed [h]."""
+        return self.cpu_hours * (1.0 if self.standing is None else self.standing.share(self.waves.shared))
+
+    @property
+    def replacement_cost(self) -> str:
+        """CPU time of the pairs that would be replaced, in words."""
+        if self.standing is None:
+            return ""
+        share = self.standing.share(self.waves.shared, self.standing.replaced)
+        return f"about {duration(3600 * self.cpu_hours * share)} of CPU"
+
+    def _cost(self) -> str:
+        """Text: the CPU time of what is still to do, and of the whole."""
+        whole, standing = f"about {duration(3600 * self.cpu_hours)} of CPU in all{self._longest()}", self.standing
+        if standing is None or len(standing.missing) == standing.pairs:
+            return whole
+        if not standing.to_do:
+            return f"nothing is to do; {whole}"
+        part = f"{len(standing.to_do)} of {standing.pairs} pairs"
+        return f"about {duration(3600 * self.hours_to_do)} of CPU for {part}; {whole}"
 
     def _algorithm(self) -> str:
         """Text: how the probes go through the specimen."""
@@ -226,6 +253,7 @@ class Preflight:
             "shared_waves": self.waves.shared,
             "cell_angstrom": list(self.experiment.cell),
             "controller": provenance.environment(),
+            "cpu_hours": self.hours_to_do,
             "plan": self.lines(),
         }  # fmt: skip
 
@@ -352,7 +380,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
     job_seconds = waves.work * seconds / (1 if waves.shared else len(defoci))
     tail = probe_outside(planned, experiment)
     runtime = config["resources"]["runtime_min"]
-    return Preflight(
+    made = Preflight(
         campaign=planned,
         inputs=inputs,
         experiment=experiment,
@@ -369,6 +397,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
         calibrated=calibrated,
         waves=waves,
         building=specimen.building,
+        standing=Standing.of(planned, result),
         notes=(
             *inputs.warnings,
             *planned.notes,
@@ -384,6 +413,8 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
             *_of_another_version(result, planned.jobs),
         ),
     )
+    assert made.standing is not None
+    return replace(made, notes=(*made.notes, *made.standing.notes(made.replacement_cost)))
 
 
 def _read_specimen(inputs: Inputs) -> tuple[Specimen, Crystal, InputFiles, Callable[[], Lattice]]:

@@ -21,7 +21,7 @@ from stemphony.experiment.stopping import Goal
 from stemphony.orchestration import dag, extension, hooks, outdated, preflight, slurm
 from stemphony.orchestration.job import run_number
 from stemphony.orchestration.outdated import SCRIPTS
-from stemphony.store import ledger
+from stemphony.store import hdf5_locks, ledger
 
 # These stand before the command of each rule. The first is Snakemake's own. The second follows the activation of a
 # conda environment. It puts the environment first in PATH, and switches off packages of `pip install --user`.
@@ -156,16 +156,22 @@ def open_session(config: dict[str, Any], workflow: Any) -> Session:
         Path(workflow.basedir) / "config" / "config.yaml"
     ]
     gc.set_threshold(GARBAGE_THRESHOLD)
+    may_replace = _is_true(config.pop(contract.REPLACE_KEY, False))
     given = copy.deepcopy(config)
     config.pop("http_reporting", None)
     try:
-        return _open(given, files, workflow)
+        return _open(given, files, workflow, may_replace)
     except StemphonyError as error:
         print(f"\n{error}\n", file=sys.stderr)
         sys.exit(1)
 
 
-def _open(given: Mapping[str, Any], files: list[Path], workflow: Any) -> Session:
+def _is_true(value: Any) -> bool:
+    """Whether a value of `--config` is true; Snakemake hands some over as text."""
+    return value is True or str(value).lower() == "true"
+
+
+def _open(given: Mapping[str, Any], files: list[Path], workflow: Any, may_replace: bool) -> Session:
     inputs = preflight.read_inputs(given, files)
     result = paths.ResultPaths.of(inputs.config["simulation"]["name"])
     prepare_environment(files, inputs)
@@ -176,7 +182,7 @@ def _open(given: Mapping[str, Any], files: list[Path], workflow: Any) -> Session
         checked = preflight.check(inputs)
         notes = outdated.restore_specimen(checked.campaign, result)
         slurm.adapt_executor(result.name, hooks.say)
-        run = hooks.Run(checked, dag.Graph(workflow), hooks.say, notes)
+        run = hooks.Run(checked, dag.Graph(workflow), hooks.say, notes, may_replace)
         return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, run)
     # A job computes what its run planned, even if the config file has changed or another run has planned since.
     plan = ledger.read_plan(result, run_number(result))
@@ -198,6 +204,7 @@ def prepare_environment(config_files: list[Path], inputs: preflight.Inputs) -> N
 
     The paths are not in the params of the rules, because moving a file must not run its jobs again.
     """
+    hdf5_locks.do_without()
     os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     os.environ[contract.SCRIPTS_VARIABLE] = str(SCRIPTS)
     os.environ[contract.CONFIG_VARIABLE] = json.dumps([str(file) for file in config_files])

@@ -13,7 +13,12 @@ from pathlib import Path
 
 from stemphony.errors import StorageError
 from stemphony.store.claims import place
+from stemphony.store.hdf5_locks import VARIABLE as HDF5_LOCKS
+from stemphony.store.hdf5_locks import refused_in
 
+_NO_LOCKS = (
+    f"its file system refuses file locks, and {HDF5_LOCKS}={{}} asks for them. Set {HDF5_LOCKS}=FALSE and run again"
+)
 _REASONS = {
     errno.ENOSPC: "the disk is full. Free some space and run again",
     errno.EDQUOT: "the disk quota is used up. Free some space and run again",
@@ -116,6 +121,8 @@ def _storage_error(final: Path, error: OSError) -> StorageError:
         reason = "nothing was written under its temporary name. Run again"
     elif error.errno == errno.EACCES and _is_full(final.parent):
         reason = _REASONS[errno.ENOSPC]  # netCDF4 calls this permission denied, too
+    elif error.errno == errno.EACCES and os.access(final.parent, os.W_OK | os.X_OK) and refused_in(final.parent):
+        reason = _NO_LOCKS.format(os.environ.get(HDF5_LOCKS, ""))  # netCDF4 calls this permission denied, too
     free = _free_space(final.parent) if reason in (_REASONS[errno.ENOSPC], _REASONS[errno.EDQUOT]) else ""
     return StorageError(f"{final}: cannot be written: {reason}. {free}".rstrip())
 

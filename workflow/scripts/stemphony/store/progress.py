@@ -6,20 +6,23 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from stemphony.paths import ResultPaths
+from stemphony.store.claims import Holder
 
 INTERVAL_S = 2.0
 """Shortest time between two writings of a job's progress [s]."""
-RUNNING, FINISHED, FAILED = "running", "finished", "failed"
+RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
+NOT_WELL = frozenset((FAILED, INTERRUPTED))
+"""States of jobs that ended without a result."""
 
 
 class ProgressFile:
-    """State of one job in one run: done, total, and running, finished or failed.
+    """State of one job in one run: done, total, and running, finished, failed or interrupted.
 
     If the file cannot be written, the display is wrong, but the job goes on.
 
@@ -34,7 +37,7 @@ class ProgressFile:
         self.file = file
         self.state: dict[str, Any] = {
             **about, "state": RUNNING, "done": 0, "total": 0, "host": socket.gethostname(), "pid": os.getpid(),
-            "started": time.time(), "updated": time.time(),
+            "started": time.time(), "updated": time.time(), "holder": asdict(Holder.here()),
         }  # fmt: skip
         self.last = 0.0
 
@@ -45,8 +48,8 @@ class ProgressFile:
             self.write()
 
     def end(self, state: str, message: str = "") -> None:
-        """Note that the job has finished or failed, with the reason, and write it."""
-        self.state.update(state=state, message=message)
+        """Note how the job has ended, with the reason, and write it."""
+        self.state.update(state=state, message=message, cpu_s=round(time.process_time(), 2))
         self.write()
 
     def write(self) -> None:
@@ -63,13 +66,17 @@ class ProgressFile:
 
 @dataclass(frozen=True)
 class Overall:
-    """Sum over a run: its jobs, how many are finished, failed and running, and the finished share (0 to 1)."""
+    """Sum over a run: its jobs, how many are in each state, and the finished share (0 to 1).
+
+    A job whose process died without noting how it ended counts as failed.
+    """
 
     jobs: int
     finished: int
     failed: int
     running: int
     share: float
+    interrupted: int = 0
 
     def line(self, elapsed_s: float) -> str:
         """One line of text: percentage, jobs, rate, and the time left, from the time so far [s]."""
@@ -78,6 +85,8 @@ class Overall:
             text += f", {self.running} running"
         if self.failed:
             text += f", {self.failed} failed"
+        if self.interrupted:
+            text += f", {self.interrupted} interrupted"
         if elapsed_s > 0 and self.share > 0:
             rate = self.share * self.jobs / elapsed_s * 3600
             text += f", {rate:.3g} jobs/h"
@@ -108,18 +117,28 @@ class Watch:
 
 
 def _sum(found: Iterable[dict[str, Any]], jobs: int) -> Overall:
-    finished = failed = running = 0
+    finished = failed = running = interrupted = 0
     share = 0.0
     for state in found:
         if state["state"] == FINISHED:
             finished += 1
             share += 1.0
-        elif state["state"] == FAILED:
+        elif state["state"] == INTERRUPTED:
+            interrupted += 1
+        elif state["state"] == FAILED or has_died(state):
             failed += 1
         else:
             running += 1
             share += state["done"] / state["total"] if state["total"] else 0.0
-    return Overall(jobs, finished, failed, running, min(1.0, share / jobs) if jobs else 1.0)
+    return Overall(jobs, finished, failed, running, min(1.0, share / jobs) if jobs else 1.0, interrupted)
+
+
+def has_died(state: Mapping[str, Any]) -> bool:
+    """Whether a job that is `running` in its file is certainly dead; False if its process cannot be seen from here."""
+    if state["state"] != RUNNING:
+        return False
+    holder = Holder.of(json.dumps(state.get("holder")).encode())
+    return holder is not None and holder.is_gone
 
 
 def states(result: ResultPaths, run: int) -> list[dict[str, Any]]:

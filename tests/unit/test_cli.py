@@ -1,0 +1,46 @@
+"""The command line itself: what it writes, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from stemphony.cli import main
+from support.experiments import SCRIPTS
+
+
+def test_a_reader_that_has_enough_ends_a_command_quietly(tmp_path: Path):
+    assert main(["init", str(tmp_path)]) == 0
+    reader, writer = os.pipe()
+    os.close(reader)  # as `head` does when it has its lines
+    with os.fdopen(writer, "wb") as gone:
+        ended = subprocess.run(
+            [sys.executable, "-m", "stemphony", "check", "config.yaml", "--no-calibration"],
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
+            stdout=gone, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert ended.stderr == ""
+    assert ended.returncode == 141  # as a process that SIGPIPE ends
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("mycrystal", "mycrystal"), ("GaN [11-20], 5 nm", "GaN_11-20_5_nm"), ("2024", "2024"), ("-_", "srtio3"),
+     ("yes", "yes"), ("é", "srtio3")],
+)  # fmt: skip
+def test_init_names_the_simulation_after_the_folder(folder: str, name: str, tmp_path: Path, capsys):
+    assert main(["init", str(tmp_path / folder)]) == 0
+    text = (tmp_path / folder / "config.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(text)["simulation"]["name"] == name
+    assert f"of the simulation {name}, " in capsys.readouterr().out
+
+
+def test_init_here_takes_the_name_of_the_present_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["init", "."]) == 0
+    assert yaml.safe_load(Path("config.yaml").read_text(encoding="utf-8"))["simulation"]["name"] == "here"

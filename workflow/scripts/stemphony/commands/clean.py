@@ -1,0 +1,101 @@
+"""`stemphony clean`: remove what no result needs: kept waves, unfinished files and, if asked, files of older plans."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from stemphony import paths
+from stemphony.commands.locks import require_free
+from stemphony.commands.status import planned_in
+from stemphony.errors import DamagedResultError, StorageError
+from stemphony.orchestration.standing import leftovers_of
+from stemphony.paths import ResultPaths
+from stemphony.results.kept_waves import kept_and_foreign
+from stemphony.store.unfinished import sweep_unfinished
+
+SHOWN = 20
+"""Most files that are listed one by one."""
+
+
+def clean(given: Path, with_leftovers: bool, say: Callable[[str], None]) -> None:
+    """Remove kept waves and unfinished files of a simulation, and name finished files of older plans.
+
+    Parameters
+    ----------
+    with_leftovers : bool
+        Remove the job files that belong to no pair of the last plan.
+
+    Raises
+    ------
+    StorageError
+        There is no such simulation, or a file cannot be removed.
+    DamagedResultError
+        There is no readable plan.json, which tells what belongs to the simulation.
+    """
+    result = ResultPaths(given)
+    if not result.identity.exists():
+        raise StorageError(f"{given} is no result of a simulation: it has no {result.identity.name}.")
+    _remove_waves(result, given, say)
+    removed, left = sweep_unfinished(result)
+    with suppress(OSError):  # not empty
+        result.waves_folder.rmdir()
+    if removed:
+        say(f"removed {len(removed)} unfinished files of processes that were killed")
+    if left:
+        say(f"kept: {len(left)} unfinished files that other machines made, or this machine before its last start:")
+        _list(left, say)
+        say("If no process computes this simulation there any more, delete them.")
+    _leftovers(result, given, with_leftovers, say)
+
+
+def _remove_waves(result: ResultPaths, given: Path, say: Callable[[str], None]) -> None:
+    files, foreign = kept_and_foreign(result.waves_folder)
+    size = sum(file.lstat().st_size for file in files)
+    _unlink(files)
+    kept = "no waves were kept" if not files else f"removed the kept waves, {size / 1e6:.3g} MB; results stay"
+    say(f"{given}: {kept}")
+    if foreign:
+        say(f"kept: {len(foreign)} entries of {result.waves_folder} that Stemphony did not make")
+        _list(foreign, say)
+
+
+def _leftovers(result: ResultPaths, given: Path, remove: bool, say: Callable[[str], None]) -> None:
+    try:
+        found = leftovers_of(planned_in(result), result)
+    except DamagedResultError:
+        if remove:
+            raise
+        return
+    if not found:
+        return
+    size = sum(file.lstat().st_size for file in found) / 1e6
+    if not remove:
+        say(f"kept: {len(found)} finished job files of an older plan, {size:.3g} MB:")
+        _list(found, say)
+        say(f"To remove them: stemphony clean --leftovers {shlex.quote(str(given))}")
+        return
+    require_free(result.root.resolve().parents[1], result.name)
+    # The checksum goes last: a data file without one would be taken for damaged.
+    _unlink([file for data in found for file in (data, paths.checksum(data))])
+    for folder in {file.parent for file in found}:
+        with suppress(OSError):  # not empty
+            folder.rmdir()
+    say(f"removed {len(found)} job files of an older plan, {size:.3g} MB")
+
+
+def _unlink(files: Sequence[Path]) -> None:
+    for file in files:
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"{file.parent} cannot be emptied: {error.strerror}. Make it writable.") from None
+
+
+def _list(files: Sequence[Path], say: Callable[[str], None]) -> None:
+    for file in files[:SHOWN]:
+        say(f"  {file}")
+    if len(files) > SHOWN:
+        say(f"  … and {len(files) - SHOWN} more")

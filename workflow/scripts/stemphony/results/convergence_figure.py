@@ -1,0 +1,56 @@
+"""Figure of the statistical error against the number of configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from stemphony.results.precision import Precision
+
+
+def draw(
+    file: Path,
+    found: Sequence[Precision],
+    measured: Mapping[str, Mapping[int, float]],
+    targets: Sequence[float],
+    title: str,
+) -> None:
+    """Draw errors of all detectors on double logarithmic axes.
+
+    Parameters
+    ----------
+    file : Path
+        Picture to write; its suffix decides the format.
+    found : sequence of Precision
+        The line of each detector: its error, continued as 1/√N.
+    measured : mapping
+        Detector to errors of the first k configurations, which are dots.
+    targets : sequence of float
+        Errors that are marked by horizontal lines.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.6, 3.8))
+    axes = figure.subplots()
+    largest = max(10, *(one.needed(min(targets)) for one in found))
+    numbers = np.geomspace(2, 1.5 * largest, 200)
+    for index, one in enumerate(found):
+        colour = f"C{index}"
+        axes.plot(numbers, [100 * one.error * one.after(n) for n in numbers], color=colour, lw=1.2, label=one.detector)
+        dots = measured.get(one.detector, {})
+        axes.plot([*dots], [100 * value for value in dots.values()], "o", ms=3, color=colour, alpha=0.6)
+        axes.plot(one.configurations, 100 * one.error, "s", ms=6, color=colour)
+    for target in targets:
+        axes.axhline(100 * target, color="0.6", lw=0.8, ls="--")
+        axes.text(numbers[-1], 100 * target, f" {100 * target:g} %", va="center", fontsize=9)
+    axes.set(xscale="log", yscale="log", xlabel="configurations", ylabel="standard error (%)", title=title)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+    axes.set_xlim(1.8, numbers[-1])
+    axes.legend(frameon=False, fontsize=9)
+    figure.savefig(file, dpi=160, bbox_inches="tight")

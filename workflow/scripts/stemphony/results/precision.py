@@ -1,0 +1,165 @@
+"""Statistical precision of a result: relative standard errors, and how many configurations a smaller one needs.
+
+The error of a detector is the root mean square over positions of the standard error, relative to the mean of the image.
+It falls as 1/√N with the number N of configurations.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+from numpy.typing import NDArray
+
+from stemphony.errors import DamagedResultError
+from stemphony.paths import ResultPaths, defocus_id
+from stemphony.results.layout import STANDARD_ERROR
+
+FEWEST = 8
+"""Configurations from which on an error counts as known: the standard error itself is then known to 27 %."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Relative standard errors of one detector, at the depth where they are largest.
+
+    Attributes
+    ----------
+    configurations : int
+        Number N of configurations that were averaged.
+    error : float
+        Root mean square over positions of the standard error, divided by the mean of the image.
+    median, brightest : float
+        Standard error divided by the signal: median over positions, and at the brightest position.
+    depth_nm : float
+    place : (int, int)
+        Index of the defocus and of the depth.
+    """
+
+    detector: str
+    configurations: int
+    error: float
+    median: float
+    brightest: float
+    depth_nm: float
+    place: tuple[int, int]
+
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether the error comes from so few configurations that it is hardly known itself."""
+        return self.configurations < FEWEST
+
+    @property
+    def uncertainty(self) -> float:
+        """Relative standard deviation of the standard error of one position, 1/√(2(N − 1)) for Gaussian signals."""
+        return 1 / math.sqrt(2 * (self.configurations - 1))
+
+    def needed(self, target: float) -> int:
+        """Smallest number of configurations whose error is at most `target`."""
+        return max(2, math.ceil(self.configurations * (self.error / target) ** 2 - 1e-9))
+
+    def after(self, configurations: int) -> float:
+        """Factor by which errors shrink with another number of configurations."""
+        return math.sqrt(self.configurations / configurations)
+
+
+def precisions(file: Path) -> list[Precision]:
+    """Precision of each detector of a merged result; empty if it has no standard errors.
+
+    Raises
+    ------
+    DamagedResultError
+        The file cannot be read as a result.
+    """
+    try:
+        with netCDF4.Dataset(file) as root:
+            root.set_auto_mask(False)
+            if "images" not in root.groups:
+                return []
+            images = root["images"]
+            number = len(np.unique(root["runtime"]["configuration"][:]))
+            depths = np.asarray(images["adf_slice"][:], dtype=float)
+            names = [name for name in images.variables if name + STANDARD_ERROR in images.variables]
+            return [_worst(images, name, number, depths) for name in names]
+    except (OSError, RuntimeError, KeyError, IndexError) as error:
+        raise DamagedResultError(f"{file}: cannot be read as a result ({error}).") from None
+
+
+def _worst(images: Any, name: str, number: int, depths: NDArray[np.float64]) -> Precision:
+    values = np.asarray(images[name][:, 0], dtype=float)  # (defocus, depth, x, y)
+    errors = np.asarray(images[name + STANDARD_ERROR][:, 0], dtype=float)
+    means = values.mean(axis=(2, 3))
+    relative = np.sqrt((errors**2).mean(axis=(2, 3))) / np.where(means > 0, means, np.nan)
+    place = np.unravel_index(int(np.nanargmax(relative)) if np.isfinite(relative).any() else 0, relative.shape)
+    image, error = values[place], errors[place]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        local = np.where(image > 0, error / image, np.nan)
+    brightest = np.unravel_index(int(np.argmax(image)), image.shape)
+    return Precision(
+        detector=name,
+        configurations=number,
+        error=float(relative[place]),
+        median=float(np.nanmedian(local)) if np.isfinite(local).any() else math.nan,
+        brightest=float(local[brightest]),
+        depth_nm=float(depths[place[1]]),
+        place=(int(place[0]), int(place[1])),
+    )
+
+
+def measured_errors(result: ResultPaths, plan: Mapping[str, Any], of: Precision) -> dict[int, float]:
+    """Error of the first k configurations, from the job files, for each k from 2 on.
+
+    Parameters
+    ----------
+    plan : mapping
+        Content of plan.json: defoci, weights, config.
+    of : Precision
+        The detector, and the depth that is looked at.
+
+    Returns
+    -------
+    dict
+        Number of configurations to error, see `Precision`. Empty if a job file is missing, if the result keeps defoci
+        apart, or if it is blurred by a source, which job files are not.
+    """
+    config = plan.get("config", {})
+    if config.get("probe", {}).get("source_fwhm_nm") or not config.get("adf", {}).get("average_defoci"):
+        return {}
+    stacks = []
+    for value in plan.get("defoci_nm", []):
+        images = []
+        for configuration in range(of.configurations):
+            file = result.job(defocus_id(value), configuration)
+            try:
+                with netCDF4.Dataset(file) as root:
+                    images.append(np.asarray(root["images"][of.detector][0, 0, of.place[1]], dtype=float))
+            except (OSError, RuntimeError, KeyError, IndexError):
+                return {}
+        stacks.append(images)
+    signals = np.array(stacks)  # (defocus, configuration, x, y)
+    weights = np.asarray(plan["weights"], dtype=float)
+    if not config["frozen_phonon"]["independent_defoci"]:
+        # All defoci of a configuration see the same atoms: their weighted mean is one sample.
+        signals, weights = np.tensordot(weights, signals, axes=1)[None], np.ones(1)
+    found = {}
+    for k in range(2, of.configurations + 1):
+        first = signals[:, :k]
+        variance = np.tensordot(weights**2, first.var(axis=1, ddof=1) / k, axes=1)
+        mean = float(np.tensordot(weights, first.mean(axis=1), axes=1).mean())
+        found[k] = math.sqrt(float(variance.mean())) / mean if mean > 0 else math.nan
+    return found
+
+
+def record(of: Precision, targets: tuple[float, ...]) -> dict[str, Any]:
+    """A precision as a JSON object."""
+    keys = ("detector", "configurations", "error", "median", "brightest", "depth_nm", "is_uncertain")
+    numbers = {key: getattr(of, key) for key in keys}
+    needed = {f"{target:g}": of.needed(target) if math.isfinite(of.error) else None for target in targets}
+    content: dict[str, Any] = json.loads(json.dumps({**numbers, "needed": needed}))
+    return content

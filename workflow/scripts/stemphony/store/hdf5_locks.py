@@ -1,0 +1,36 @@
+"""Locks that HDF5 puts on its files, and that some file systems refuse."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+VARIABLE: Final = "HDF5_USE_FILE_LOCKING"
+"""Environment variable that HDF5 reads when it is loaded."""
+
+
+def do_without() -> None:
+    """Let HDF5 open files without locks, unless the user's environment decides otherwise; call before it is loaded.
+
+    NFS without a lock service answers ENOLCK, and HDF5 then opens no file. Stemphony needs no locks: each process
+    writes a file of its own under a temporary name, and renames it when it is complete.
+    """
+    os.environ.setdefault(VARIABLE, "FALSE")
+
+
+def refused_in(folder: Path) -> bool:
+    """Whether files in a folder cannot be locked because their file system refuses locks."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in (errno.ENOLCK, errno.ENOTSUP)
+    finally:
+        os.close(descriptor)
+    return False
