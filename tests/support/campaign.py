@@ -275,13 +275,14 @@ class Campaign:
 
 def clean_environment(cache: Path, *foreign: str) -> dict[str, str]:
     """Environment of all processes of a test: one thread per library, caches in a folder, nothing foreign."""
-    prefixes = ("STEMPHONY_", "SNAKEMAKE", "PYTEST", "PYTHONPATH", "XDG_", *foreign)
+    prefixes = ("STEMPHONY_", "SNAKEMAKE", "PYTEST", "PYTHONPATH", "PYTHONSAFEPATH", "XDG_", *foreign)
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(prefixes)},
         "OMP_NUM_THREADS": "1",
         "STEMPHONY_CACHE_DIR": str(cache / "plans"),
         "XDG_CACHE_HOME": str(cache),
         "XDG_CONFIG_HOME": str(cache / "no-profiles"),
+        "XDG_STATE_HOME": str(cache / "state"),
     }
 
 

@@ -9,9 +9,13 @@ its checksum beside it, and reports its status.
 from __future__ import annotations
 
 import json
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+# PYTHONSAFEPATH keeps the working directory out of the path, and this folder with it.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from stemphony import provenance
 from stemphony.errors import DamagedResultError

@@ -24,7 +24,7 @@ from stemphony.orchestration.orphaned_errors import FailedJobs
 from stemphony.orchestration.preflight import Preflight
 from stemphony.orchestration.run_reports import RunReports
 from stemphony.status.events import Event
-from stemphony.store import ledger, progress
+from stemphony.store import ledger, own_runs, progress
 from stemphony.store.checkpoints import put_aside, sweep
 from stemphony.store.holders import forget_run, note_run
 from stemphony.store.rounds import in_words, last_round
@@ -135,6 +135,7 @@ class Run:
             self.say(line)
         if not self.graph.is_local and (queued := slurm.queued_before_start(Path.cwd(), self.result.name)):
             self.say(queued)
+        recorded = own_runs.note_run(identity.id, self.checked.inputs.config_files)
         common = {"id": identity.id, "num_threads": plan["threads"], "run": self.number}
         common |= {key: plan[key] for key in ("num_processors", "num_defoci", "num_configurations")}
         inputs = self.checked.inputs
@@ -145,6 +146,7 @@ class Run:
             self.number,
             common,
             self.say,
+            recorded,
         )
         try:
             self.reports.start(plan["title"], self.jobs)

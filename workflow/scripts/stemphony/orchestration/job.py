@@ -425,7 +425,8 @@ def _seconds(variable: str, default: float) -> float:
 def _settings(plan: Mapping[str, Any]) -> status_settings.ReportingSettings | None:
     """Url, credentials and custom parameters from the config files; None if the run does not report."""
     files = os.environ.get(contract.CONFIG_VARIABLE)
-    listed = json.loads(files) if files else plan.get("config_files", [])
+    # Not those of the plan: a results folder may come from somebody else.
+    listed = json.loads(files) if files else []
     if not listed or not plan.get("reporting"):
         return None
     return status_settings.load_in_job([Path(file) for file in listed], say)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from stemphony.errors import StemphonyError
+from stemphony.interpreters import import_nothing_from_here
 
 USER_ERROR = 1
 INTERRUPTED = 130  # 128 + SIGINT, as a shell counts
@@ -17,6 +18,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     A StemphonyError prints its text and exits with 1. Ctrl-C exits with 130. Any other exception is an error of the
     program and keeps its traceback.
     """
+    import_nothing_from_here()
     try:
         main(sys.argv[1:])
     except StemphonyError as error:

@@ -59,6 +59,12 @@ class ReportingSettings:
     parameters: Mapping[str, Scalar] = field(default_factory=dict, repr=False, hash=False)
     warnings: tuple[str, ...] = ()
 
+    @property
+    def address(self) -> str:
+        """Scheme, host and port of the receiver; path and query may hold tokens, so they are not in it."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}"
+
 
 def resolve(block: Mapping[str, Any], config_folder: Path) -> ReportingSettings:
     """Check the block `http_reporting` and find its secrets.
