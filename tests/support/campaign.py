@@ -154,7 +154,16 @@ class Campaign:
         return campaign
 
     def copy(self, folder: Path) -> Campaign:
-        """Copy config, results and Snakemake's memory, with their times."""
+        """Copy config, results and Snakemake's memory, with their times. The copy is the simulation, as if moved."""
+        moved = self.copy_as_users_do(folder)
+        for identity in moved.directory.glob("results/*/simulation.json"):
+            content = json.loads(identity.read_text())
+            if isinstance(content, dict) and "folder" in content:
+                identity.write_text(json.dumps({**content, "folder": str(identity.parent)}))
+        return moved
+
+    def copy_as_users_do(self, folder: Path) -> Campaign:
+        """Copy everything and change nothing: for the next run, the original is still there."""
         shutil.copytree(self.folder, folder, symlinks=True)
         return replace(self, folder=folder)
 

@@ -41,7 +41,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
         from stemphony.store.dates import date_not_ahead
 
         date_not_ahead([specimen_file])
-        if scope.may_be_done and take_finished(output, scope.attempt.aside, params, scope.attempt.identity.id):
+        if scope.may_be_done and take_finished(output, scope.attempt.aside, params, scope.attempt.identity.ids):
             job.say("another process has finished this job meanwhile: its result is checked and taken")
             scope.settle(output)
             return

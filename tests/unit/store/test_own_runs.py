@@ -28,7 +28,7 @@ def simulation(root: Path, number: str) -> ResultPaths:
 def test_a_moved_folder_is_found_by_its_id(tmp_path):
     number = str(uuid.uuid4())
     files = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
-    assert own_runs.note_run(number, files)
+    assert own_runs.note_run(number, files, tmp_path)
     assert own_runs.config_files_of(simulation(tmp_path / "moved", number)) == [
         tmp_path / "a.yaml",
         tmp_path / "b.yaml",
@@ -58,7 +58,7 @@ def test_without_a_home_nothing_is_noted_and_nothing_fails(monkeypatch, tmp_path
 
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setattr(Path, "home", homeless)
-    assert not own_runs.note_run(str(uuid.uuid4()), [])
+    assert not own_runs.note_run(str(uuid.uuid4()), [], tmp_path)
     own_runs.note_receiver(ADDRESS)
     assert not own_runs.knows_receiver(ADDRESS)
 
@@ -66,4 +66,4 @@ def test_without_a_home_nothing_is_noted_and_nothing_fails(monkeypatch, tmp_path
 def test_a_folder_that_cannot_be_made_is_no_error(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file" / "below"))
-    assert not own_runs.note_run(str(uuid.uuid4()), [])
+    assert not own_runs.note_run(str(uuid.uuid4()), [], tmp_path)

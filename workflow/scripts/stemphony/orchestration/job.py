@@ -191,7 +191,10 @@ class Attempt:
         keys = ("num_processors", "num_defoci", "num_configurations")
         return JobReporter(
             settings,
-            {"id": self.identity.id, "num_threads": threads, **{key: self.plan.get(key, 1) for key in keys}},
+            {
+                "id": self.identity.id, "instance": self.identity.instance, "num_threads": threads,
+                **{key: self.plan.get(key, 1) for key in keys},
+            },
             defocus_nm=self.params["defocus_nm"],
             defocus_index=defoci.index(self.defocus) if self.defocus in defoci else 0,
             configuration_index=self.configuration, run=self.run, attempt=self.number,

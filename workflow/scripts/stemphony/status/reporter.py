@@ -61,7 +61,7 @@ class Reporter:
         None or ``reporting=False``: every method returns at once and nothing is made, no thread and no file.
     common : mapping
         Keys of every event: id, num_threads, num_processors, num_defoci, num_configurations, run, and in a
-        job job and attempt.
+        job job and attempt. `instance` is part of the ids of events and is not sent.
     spool_file : Path or None
         Where events are written down; None: nowhere.
     send : bool
@@ -93,6 +93,7 @@ class Reporter:
         self._lock = threading.RLock()
         plain = {key: value for key, given in common.items() if (value := _plain(given)) is not None}
         self._common: dict[str, Any] = {key: plain[key] for key in COMMON_KEYS if key in plain}
+        self._instance = str(plain.pop("instance", ""))
         self._own = {key: value for key, value in plain.items() if key not in COMMON_KEYS}
         self._seq = 0
         self._closed = False
@@ -279,7 +280,7 @@ class Reporter:
         record: dict[str, Any] = {"time": timestamp(self._clock()), **self._common, "event": event, **further}
         record |= {"schema": SCHEMA, "event_id": event_id, **self._own, "seq": seq}
         if event_id is None:
-            record["event_id"] = event_id_of(record)
+            record["event_id"] = event_id_of(record, self._instance)
         return record
 
     def _without_secrets(self, message: str) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,11 +38,22 @@ class Identity:
         Seed of the first run: `random_seed` of its config, or a drawn one if that is 0.
     created : str
         When the first run started (ISO 8601).
+    copied_from : str
+        Id of the simulation that this one is a copy of, else empty.
+    instance : str
+        What tells events of this folder from those of another one with the same id, see `copies`; mostly empty.
     """
 
     id: str
     seed: int
     created: str
+    copied_from: str = ""
+    instance: str = ""
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """Ids that job files of this simulation may have."""
+        return frozenset(filter(None, (self.id, self.copied_from)))
 
     def effective_seed(self, random_seed: int) -> int:
         """The seed for a config's `random_seed`: 0 stands for the seed of the first run."""
@@ -68,7 +80,12 @@ def identity(result: ResultPaths, random_seed: int, recorded: tuple[str, int] | 
             "id": recorded[0] if recorded else str(uuid.uuid4()),
             "seed": random_seed or (recorded[1] if recorded else 1 + secrets.randbelow(LARGEST_SEED)),
             "created": now(),
+            "folder": str(result.root.resolve()),
+            "host": socket.gethostname(),
         }
+        if recorded:
+            # Nothing shows whether another folder goes on with the same id.
+            fresh["instance"] = uuid.uuid4().hex
         temporary = temporary_beside(result.identity)
         try:
             result.root.mkdir(parents=True, exist_ok=True)
@@ -83,12 +100,13 @@ def identity(result: ResultPaths, random_seed: int, recorded: tuple[str, int] | 
             raise _not_writable(result.root, error) from None
     try:
         kept = json.loads(result.identity.read_text(encoding="utf-8"))
-        return Identity(str(uuid.UUID(kept["id"])), int(kept["seed"]), str(kept["created"]))
+        further = (str(kept.get(key, "")) for key in ("copied_from", "instance"))
+        return Identity(str(uuid.UUID(kept["id"])), int(kept["seed"]), str(kept["created"]), *further)
     except PermissionError:
         raise StorageError(
             f"{result.identity} may not be read by this user. Ask its owner for access, or work as its owner."
         ) from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DamagedResultError(
             f"{result.identity} is damaged, and with it the simulation's id and seed. Restore it, or give the "
             "simulation another name."

@@ -41,9 +41,16 @@ def state_folder() -> Path | None:
         return None
 
 
-def note_run(simulation_id: str, config_files: Sequence[Path]) -> bool:
-    """Note with which config files this user runs a simulation; return False if that cannot be written."""
-    return _write("simulations", simulation_id, {"config_files": [str(file) for file in config_files]})
+def note_run(simulation_id: str, config_files: Sequence[Path], folder: Path) -> bool:
+    """Note where and with which config files this user runs a simulation; return False if that cannot be written."""
+    content = {"config_files": [str(file) for file in config_files], "folder": str(folder)}
+    return _write("simulations", simulation_id, content)
+
+
+def folder_of(simulation_id: str) -> Path | None:
+    """Folder of the last run of a simulation by this user; None if there is no record of one."""
+    folder = _read("simulations", simulation_id).get("folder")
+    return Path(folder) if isinstance(folder, str) else None
 
 
 def config_files_of(result: ResultPaths) -> list[Path]:
