@@ -204,7 +204,7 @@ def _block_of(config_file: Path) -> Mapping[str, Any] | None:
         config = read_yaml(config_file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError("", f"the file {config_file} cannot be read ({type(error).__name__}).") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         # The parser's own text quotes the line, which may hold the password.
         mark = getattr(error, "problem_mark", None)
         line = f" (line {mark.line + 1})" if mark is not None else ""

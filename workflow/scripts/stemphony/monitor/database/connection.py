@@ -241,7 +241,9 @@ class Database:
     @property
     def name(self) -> str:
         """The name in messages, without a password."""
-        return f"the database {self.url.database if self.is_sqlite else self.url.render_as_string(hide_password=True)}"
+        # What follows the `?` may be a password as well.
+        shown = self.url.database if self.is_sqlite else self.url.set(query={}).render_as_string(hide_password=True)
+        return f"the database {shown}"
 
     def lock(self) -> None:
         """Keep other monitors from writing to this database while this process lives.
