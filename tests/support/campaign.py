@@ -146,7 +146,7 @@ class Campaign:
     @classmethod
     def make(cls, clone: Path, folder: Path, config: Mapping[str, Any], env: Mapping[str, str]) -> Campaign:
         """Write a config, its crystal and an empty working directory."""
-        campaign = cls(clone, folder, env)
+        campaign = cls(clone, folder, _with_records_in(folder, env))
         campaign.config.parent.mkdir(parents=True)
         campaign.directory.mkdir()
         shutil.copy(REPOSITORY / "config" / "srtio3.cif", campaign.config.parent)
@@ -154,9 +154,18 @@ class Campaign:
         return campaign
 
     def copy(self, folder: Path) -> Campaign:
-        """Copy config, results and Snakemake's memory, with their times."""
+        """Copy config, results and Snakemake's memory, with their times. The copy is the simulation, as if moved."""
+        moved = self.copy_as_users_do(folder)
+        for identity in moved.directory.glob("results/*/simulation.json"):
+            content = json.loads(identity.read_text())
+            if isinstance(content, dict) and "folder" in content:
+                identity.write_text(json.dumps({**content, "folder": str(identity.parent)}))
+        return moved
+
+    def copy_as_users_do(self, folder: Path) -> Campaign:
+        """Copy everything and change nothing: for the next run, the original is still there."""
         shutil.copytree(self.folder, folder, symlinks=True)
-        return replace(self, folder=folder)
+        return replace(self, folder=folder, env=_with_records_in(folder, self.env))
 
     @property
     def config(self) -> Path:
@@ -273,9 +282,17 @@ class Campaign:
         return {str(file.relative_to(root)): file.stat().st_mtime_ns for file in sorted(root.glob("*/*.nc"))}
 
 
+def _with_records_in(folder: Path, env: Mapping[str, str]) -> dict[str, str]:
+    """An environment with the user's record of runs in the folder of a campaign: a copy has its own.
+
+    Tests that run side by side copy one campaign, so their copies have one id and would share its entry.
+    """
+    return {**env, "XDG_STATE_HOME": str(folder / "state of the user")}
+
+
 def clean_environment(cache: Path, *foreign: str) -> dict[str, str]:
     """Environment of all processes of a test: one thread per library, caches in a folder, nothing foreign."""
-    prefixes = ("STEMPHONY_", "SNAKEMAKE", "PYTEST", "PYTHONPATH", "XDG_", *foreign)
+    prefixes = ("STEMPHONY_", "SNAKEMAKE", "PYTEST", "PYTHONPATH", "PYTHONSAFEPATH", "XDG_", *foreign)
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(prefixes)},
         "OMP_NUM_THREADS": "1",

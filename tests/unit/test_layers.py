@@ -163,30 +163,33 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "paths": set(),
     "contract": set(),
+    "interpreters": set(),
+    "bounded_yaml": set(),
     "provenance": {"__init__", "contract"},
     "physics": set(),
     "store": {"errors", "paths"},
-    "status": {"errors", "paths"},
+    "status": {"errors", "paths", "bounded_yaml"},
     "specimen": {"errors", "provenance", "physics", "store"},
-    "experiment": {"errors", "paths", "provenance", "physics", "status"},
+    "experiment": {"errors", "paths", "bounded_yaml", "provenance", "physics", "status"},
     "compute": {"errors", "paths", "contract", "physics", "store", "experiment"},
     "results": {
-        "errors", "paths", "contract", "provenance", "physics", "store", "specimen", "experiment", "compute",
+        "errors", "paths", "contract", "interpreters", "provenance", "physics", "store", "specimen", "experiment",
+        "compute",
     },
     "orchestration": {
-        "errors", "paths", "contract", "provenance", "physics", "store", "status", "specimen", "experiment", "compute",
-        "results",
+        "errors", "paths", "contract", "interpreters", "provenance", "physics", "store", "status", "specimen",
+        "experiment", "compute", "results",
     },
     "commands": {
         "errors", "paths", "contract", "provenance", "physics", "store", "status", "specimen", "experiment", "compute",
         "results", "orchestration",
     },
-    "monitor": {"__init__", "errors", "paths", "status"},
+    "monitor": {"__init__", "errors", "paths", "interpreters", "status"},
     "cli": {
-        "__init__", "errors", "paths", "contract", "store", "experiment", "compute", "results", "orchestration",
-        "commands", "monitor",
+        "__init__", "errors", "paths", "contract", "interpreters", "store", "experiment", "compute", "results",
+        "orchestration", "commands", "monitor",
     },
-    "__main__": {"cli"},
+    "__main__": {"interpreters", "cli"},
 }  # fmt: skip
 
 

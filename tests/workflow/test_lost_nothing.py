@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -93,8 +92,7 @@ def reported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         proxy.faulty = False
         config = folder / "config.yaml"
         config.write_text(f"http_reporting:\n  reporting: false\n  url: '{proxy.url}'\n")
-        result.plan.write_text(json.dumps({"config_files": [str(config)]}))
-        command = [sys.executable, "-m", "stemphony", "report", "replay", str(result.root)]
+        command = [sys.executable, "-m", "stemphony", "report", "replay", "--config", str(config), str(result.root)]
         replayed = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
         stored = receiver.stored(folder)
     spooled = {file.name.partition(".")[0]: events_in(file) for file in result.events(1).rglob("*.jsonl")}

@@ -7,9 +7,13 @@ The name of a figure says what it shows: a detector (its image at the last depth
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+# PYTHONSAFEPATH keeps the working directory out of the path, and this folder with it.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from stemphony.errors import DamagedResultError
 from stemphony.orchestration import script

@@ -15,6 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+# PYTHONSAFEPATH keeps the working directory out of the path, and this folder with it.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
 from stemphony.contract import SNAPSHOTS_VARIABLE, SPECIMEN_VARIABLE
 from stemphony.errors import SpecimenError, StemphonyError
 from stemphony.orchestration.script import run

@@ -9,9 +9,13 @@ its checksum beside it, and reports its status.
 from __future__ import annotations
 
 import json
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+# PYTHONSAFEPATH keeps the working directory out of the path, and this folder with it.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from stemphony import provenance
 from stemphony.errors import DamagedResultError
@@ -37,7 +41,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
         from stemphony.store.dates import date_not_ahead
 
         date_not_ahead([specimen_file])
-        if scope.may_be_done and take_finished(output, scope.attempt.aside, params, scope.attempt.identity.id):
+        if scope.may_be_done and take_finished(output, scope.attempt.aside, params, scope.attempt.identity.ids):
             job.say("another process has finished this job meanwhile: its result is checked and taken")
             scope.settle(output)
             return

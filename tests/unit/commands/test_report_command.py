@@ -6,6 +6,7 @@ import json
 import socket
 import ssl
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from stemphony.status.backlog import left_in
 from stemphony.status.limits import Limits
 from stemphony.status.spool import Spool, spool_file_of
 from stemphony.status.transport import Trouble, trouble_of
+from stemphony.store import own_runs
 from support.status_server import EchoServer, FaultServer, closed_port
 
 CANARY = "CANARY-7f3a"
@@ -199,8 +201,16 @@ def left_behind(root: Path, config: Path | None, number: int = 3) -> ResultPaths
     for seq in range(number):
         target.append(json.dumps({"event": "PROGRESS", "time": f"{seq:03d}", "seq": seq}).encode())
     target.close()
-    result.plan.write_text(json.dumps({"config_files": [str(config)] if config else []}))
+    recorded(result, config)
     return result
+
+
+def recorded(result: ResultPaths, config: Path | None) -> None:
+    """Note that this user ran the simulation with this config."""
+    simulation = str(uuid.uuid4())
+    result.identity.write_text(json.dumps({"id": simulation, "seed": 1, "created": "now"}))
+    if config is not None:
+        own_runs.note_run(simulation, [config], result.root)
 
 
 def test_replay_takes_url_and_credentials_from_the_config_of_the_run(tmp_path, capsys):
@@ -264,11 +274,61 @@ def test_replay_of_what_is_no_result(tmp_path, capsys):
     assert "Give the folder of a result" in said
 
 
-def test_replay_without_a_known_config(tmp_path, capsys):
-    result = left_behind(tmp_path / "results/x", None)
-    status, said = run(capsys, "report", "replay", result.root)
-    assert status == 1, said
-    assert "names no config file" in said
+@pytest.mark.parametrize("place", ["in the folder", "elsewhere", "relative"])
+def test_replay_of_a_received_folder_sends_nothing_where_the_folder_says(tmp_path, capsys, monkeypatch, place):
+    """The attack: plan.json names a config of the sender, with an address and a variable of this user in it."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CANARY)
+    monkeypatch.chdir(tmp_path)
+    result = left_behind(tmp_path / "results/received", None)
+    with EchoServer() as theirs, EchoServer() as ours:
+        folder = result.root if place == "in the folder" else tmp_path
+        evil = config_for(folder, theirs.url, auth_user="u", auth_pass_env="AWS_SECRET_ACCESS_KEY")
+        named = "config.yaml" if place == "relative" else str(evil)
+        for plan in (result.plan, result.plan_of(1)):
+            plan.write_text(json.dumps({"config_files": [named], "reporting": True}))
+        status, said = run(capsys, "report", "replay", result.root)
+        assert status == 1, said
+        assert "there is no record that you ran this simulation" in said
+        assert "stemphony report replay --config FILE" in said
+        own = config_for(tmp_path / "results", ours.url)
+        status, said = run(capsys, "report", "replay", "--config", own, result.root)
+        assert status == 0, said
+        assert (len(theirs.received), len(ours.received)) == (0, 3)
+
+
+def test_an_address_is_shown_before_the_first_report_goes_there(tmp_path, capsys):
+    with FaultServer("500") as server:
+        config = config_for(tmp_path, f"{server.url}{CANARY}?token={CANARY}")
+        new = f"note: {server.url.rstrip('/')} is new: you have sent no reports there before."
+        result = left_behind(tmp_path / "results/x", config)
+        lines: list[str] = []
+        report.replay(
+            [result.root], None, lambda line: lines.append(f"{len(server.received)} {line}"), limits=IMPATIENT
+        )
+        assert f"0 {new}" in lines
+        lines.clear()
+        report.replay([result.root], None, lines.append, limits=IMPATIENT)
+    assert new not in lines
+    assert CANARY not in "".join(lines)
+
+
+def test_replay_sends_no_file_that_a_link_in_the_folder_leads_to(tmp_path, capsys):
+    private = tmp_path / "credentials.json"
+    private.write_text(json.dumps({"auths": CANARY, "event": "PROGRESS"}) + "\n")
+    with EchoServer() as server:
+        result = left_behind(tmp_path / "results/x", config_for(tmp_path, server.url))
+        (result.events(1) / "more.jsonl").symlink_to(private)
+        run(capsys, "report", "replay", result.root)
+        assert [entry.json["seq"] for entry in server.received] == [0, 1, 2]
+
+
+def test_a_record_that_another_user_could_write_is_not_used(tmp_path, capsys):
+    with EchoServer() as server:
+        result = left_behind(tmp_path / "results/x", config_for(tmp_path, server.url))
+        for file in (own_runs.state_folder() / "simulations").iterdir():
+            file.chmod(0o666)
+        status, said = run(capsys, "report", "replay", result.root)
+        assert (status, server.received) == (1, []), said
 
 
 def test_replay_says_what_was_refused_for_good(tmp_path, capsys):
@@ -313,7 +373,7 @@ def test_replay_of_everything_forgets_nothing_that_it_cannot_send(tmp_path, caps
         assert len(server.received) == 6
         assert run(capsys, "report", "replay", "--everything", "--config", gone, lost.root)[0] == 1
         assert left_in(lost) == 0
-        lost.plan.write_text(json.dumps({"config_files": [str(gone)]}))
+        recorded(lost, gone)
         status, said = run(capsys, "report", "replay", "--everything", lost.root, fine.root)
         assert (status, left_in(lost), len(server.received)) == (1, 0, 9)
     assert f"{lost.root}: not sent. config: the file {gone} cannot be read" in said
@@ -347,11 +407,11 @@ def test_a_result_that_cannot_be_sent_holds_no_other(tmp_path, capsys, monkeypat
         left_behind(tmp_path / "results/c", config)
         delivered = left_behind(tmp_path / "results/d", config)
         run(capsys, "report", "replay", delivered.root)
-        delivered.plan.write_text(json.dumps({"config_files": ["is not needed any more.yaml"]}))
+        recorded(delivered, Path("is not needed any more.yaml"))
         status, said = run(capsys, "report", "replay")
         assert len(server.received) == 6
     assert status == 1, said
     assert "results/a: not sent. config: the file" in said
-    assert f"results/b: not sent. {ResultPaths(Path('results/b')).plan} names no config file" in said
+    assert "results/b: not sent. there is no record that you ran this simulation" in said
     assert "results/c: 3 delivered. None is left." in said
     assert "results/d: nothing to send" in said

@@ -49,6 +49,6 @@ def test_a_file_with_another_checksum_has_no_origin(unlike_any: Path, monkeypatc
 
 
 def test_without_a_checksum_every_value_is_read(unlike_any: Path, monkeypatch: pytest.MonkeyPatch):
-    answering(monkeypatch, unlike_any.parent, """[ -z "$5" ] && echo '{"merge_digest": "a", "job_sha256": null}'""")
+    answering(monkeypatch, unlike_any.parent, """[ -z "$6" ] && echo '{"merge_digest": "a", "job_sha256": null}'""")
     assert origin_of(unlike_any) is not None
     assert origin_of(unlike_any, whole=True) is None

@@ -26,10 +26,10 @@ def test_the_block_of_the_documentation_is_understood(tmp_path, monkeypatch):
     block = block_of(BLOCK)
     assert block == {
         "reporting": True,
-        "url": "http://my_api_endpoint:8000/stemsalabim-reporting",
-        "auth_user": "my_user",
+        "url": "http://my_api_endpoint:8000/…",
+        "auth_user": "…",
         "auth_pass_env": PASSWORD_VARIABLE,
-        "parameters": {"simulation_category": "suitable for many Nature papers"},
+        "parameters": {"simulation_category": "…"},
     }
     monkeypatch.setenv(PASSWORD_VARIABLE, "my_pass")
     assert status_settings.resolve(block, tmp_path).auth_pass == "my_pass"
@@ -70,9 +70,9 @@ def test_what_libconfig_allows():
         };
     """)
     assert block["reporting"] is True
-    assert block["url"] == "http://a:1/b"
+    assert block["url"] == "http://a:1/…"
     assert block["progress_min_interval_s"] == 0.5
-    assert block["parameters"] == {"n": 31, "big": 5_000_000_000, "x": -1500.0, "q": 'a "b" A\n', "my_token": "…"}
+    assert block["parameters"] == dict.fromkeys(("n", "big", "x", "q", "my_token"), "…")
     assert not {"REPORTING", "unknown"} & set(block)
 
 
@@ -80,21 +80,22 @@ def test_secrets_are_not_printed():
     text = f"""http_reporting: {{ reporting = true; url = "http://a/"; auth_user = "u"; auth_pass = "{CANARY}";
                parameters: {{ api_key = "{CANARY}"; pwd = "{CANARY}"; sample = "S1"; }} }}"""
     assert CANARY not in yaml_in_place_of(text)
-    assert "S1" in yaml_in_place_of(text)
+    assert "S1" not in yaml_in_place_of(text)
+    assert "sample: " in yaml_in_place_of(text)
 
 
 @pytest.mark.parametrize(
     ("address", "url"),
     [
-        ("https://a:1/b?token=CANARY-7f3a&run=CANARY-7f3a", "https://a:1/b?token=…&run=…"),
-        ("https://a/b?CANARY-7f3a", "https://a/b?…"),
-        ("https://a/b#CANARY-7f3a", "https://a/b#…"),
-        ("a/b?key=CANARY-7f3a", "a/b?key=…"),
-        ("http://u:CANARY-7f3a@a/b", "http://a/b"),
-        ("http://CANARY-7f3a@a/b", "http://a/b"),
-        ("http://u:CANARY/7f3a@a/b?c=CANARY-7f3a", "http://…@a/b?c=…"),
-        ("u:CANARY-7f3a@a/b", "…@a/b"),
-        ("http://a/b", "http://a/b"),
+        ("https://a:1/b?token=CANARY-7f3a&run=CANARY-7f3a", "https://a:1/…"),
+        ("https://a/b?CANARY-7f3a", "https://a/…"),
+        ("https://a/b#CANARY-7f3a", "https://a/…"),
+        ("a/b?key=CANARY-7f3a", "…"),
+        ("http://u:CANARY-7f3a@a/b", "http://a/…"),
+        ("http://CANARY-7f3a@a/b", "http://a/…"),
+        ("http://u:CANARY/7f3a@a/b?c=CANARY-7f3a", "…"),
+        ("u:CANARY-7f3a@a/b", "…"),
+        ("http://a/b", "http://a/…"),
     ],
 )
 def test_of_an_address_no_secret_is_printed(tmp_path, capsys, address, url):
@@ -108,7 +109,7 @@ def test_of_an_address_no_secret_is_printed(tmp_path, capsys, address, url):
     block = block_of(file.read_text())
     assert block["url"] == url
     assert ("auth_pass_env" in block) == (address == "http://u:CANARY-7f3a@a/b")
-    assert ("not shown here" in said) == ("CANARY" in address)
+    assert "not shown here" in said
 
 
 @pytest.mark.parametrize(

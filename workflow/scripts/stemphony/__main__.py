@@ -1,7 +1,12 @@
-"""`python -m stemphony`."""
+"""`python -m stemphony`, best as `python -P -m stemphony`: without -P, Python itself reads the working directory."""
 
 import sys
+from pathlib import Path
 
-from stemphony.cli import main
+from stemphony.interpreters import leave_out_working_directory
+
+leave_out_working_directory(Path(__file__).parent)
+
+from stemphony.cli import main  # noqa: E402  not before the path is clean
 
 sys.exit(main())

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from stemphony import __version__
 from stemphony.contract import RUN_PREFIX
 from stemphony.errors import StemphonyError, StorageError
+from stemphony.interpreters import import_nothing_from_here
 from stemphony.monitor import command as monitor_command
 from stemphony.store import hdf5_locks
 
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # Å and × on a terminal that has only ASCII
     hdf5_locks.do_without()
+    import_nothing_from_here()
     parsed, rest = _parser().parse_known_args(arguments)
     if rest and parsed.command not in (_run, _rerun):
         _parser().error(f"unknown arguments: {' '.join(rest)}")
@@ -163,7 +165,7 @@ def _add_result_commands(commands: Commands) -> None:
     )
     rerun.add_argument("--dry-run", action="store_true", help="show what would be computed, compute nothing")
     rerun.add_argument("--verify", action="store_true", help="first check every byte of the job files")
-    rerun.add_argument("--config", type=Path, metavar="FILE", help="config to use (default: config of the last run)")
+    rerun.add_argument("--config", type=Path, metavar="FILE", help="config to use (default: that of your last run)")
     rerun.add_argument("--cores", type=int, default=None, metavar="N", help="number of cores (default: all)")
     rerun.add_argument("--profile", default=None, help="Snakemake profile, for example slurm")
 
@@ -237,7 +239,7 @@ def _add_report(commands: Commands) -> None:
     replay.set_defaults(command=_report_replay)
     replay.add_argument("result", type=Path, nargs="*", metavar="RESULT", help="results/<name> (default: all here)")
     replay.add_argument(
-        "--config", type=Path, metavar="FILE", help="config with url and credentials (default: config of each run)"
+        "--config", type=Path, metavar="FILE", help="config with url and credentials (default: those of your runs)"
     )
     replay.add_argument(
         "--everything", action="store_true", help="send all reports again, also those that were accepted or refused"

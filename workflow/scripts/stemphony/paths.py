@@ -44,7 +44,7 @@ class ResultPaths:
 
     @property
     def identity(self) -> Path:
-        """UUID, seed, time of creation. It is made once and never changed."""
+        """UUID, seed, time of creation, and where the last run was."""
         return self.root / "simulation.json"
 
     @property

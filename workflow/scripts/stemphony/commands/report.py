@@ -8,7 +8,6 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from stemphony import paths
 from stemphony.errors import ConfigError, StemphonyError
@@ -21,7 +20,7 @@ from stemphony.status.limits import LIMITS, Limits
 from stemphony.status.reporter import trial_event
 from stemphony.status.settings import ReportingSettings
 from stemphony.status.transport import Answer, HttpTransport, Trouble, Verdict
-from stemphony.store import ledger
+from stemphony.store import own_runs
 
 PROGRESS_S = 5.0
 
@@ -73,6 +72,7 @@ def try_receiver(config: Path, say: Callable[[str], None], limits: Limits = LIMI
         say(f"note: {warning}")
     if not status_settings.load([config], reporting=None).reporting:
         say("note: http_reporting.reporting is false in this config: a run would send nothing.")
+    _say_if_new(settings, say)
     say(f"sending one event, {_described(settings)}")
     transport = HttpTransport(settings, limits)
     began = time.monotonic()
@@ -80,6 +80,7 @@ def try_receiver(config: Path, say: Callable[[str], None], limits: Limits = LIMI
     took_ms = 1000 * (time.monotonic() - began)
     transport.close()
     if answer.verdict is Verdict.ARRIVED:
+        own_runs.note_receiver(settings.address)
         say(f"ok: {answer.what} after {took_ms:.0f} ms. Runs with this config report there.")
         if answer.slow:
             say(f"note: {Trouble.SLOW}. {ADVICE_ON_TROUBLE[Trouble.SLOW]}")
@@ -89,14 +90,17 @@ def try_receiver(config: Path, say: Callable[[str], None], limits: Limits = LIMI
 
 
 def _described(settings: ReportingSettings) -> str:
-    # Path and query may hold tokens, which must not appear on a terminal.
-    parts = urlsplit(settings.url)
-    words = [f"to {parts.scheme}://{parts.netloc}", "with basic auth" if settings.auth_user else "without credentials"]
+    words = [f"to {settings.address}", "with basic auth" if settings.auth_user else "without credentials"]
     if settings.parameters:
         words.append(f"with {len(settings.parameters)} custom parameters")
     if settings.ca_file:
         words.append(f"trusting {settings.ca_file}")
     return ", ".join(words)
+
+
+def _say_if_new(settings: ReportingSettings, say: Callable[[str], None]) -> None:
+    if not own_runs.knows_receiver(settings.address):
+        say(f"note: {settings.address} is new: you have sent no reports there before.")
 
 
 def advice_on(answer: Answer) -> str:
@@ -137,7 +141,7 @@ def replay(
     results : sequence of Path
         Folders of results; by default all in `results` of the working directory.
     config : Path or None
-        Config with url and credentials; by default the config files of each run.
+        Config with url and credentials; by default the config with which this user ran each simulation.
     everything : bool
         Send all events again, also those that a receiver accepted or refused permanently. This is for a new receiver,
         or for one that was corrected. Events of a living process are left to that process.
@@ -223,7 +227,9 @@ def _replay(result: ResultPaths, settings: ReportingSettings, say: Callable[[str
     if not before:
         _say_that_nothing_is_left(result, say)
         return 0
+    _say_if_new(settings, say)
     say(f"{result.root}: {before} reports are left, {_described(settings)}")
+    own_runs.note_receiver(settings.address)
     courier = Courier(result, settings, limits=limits)
     courier.start()
     complete = courier.drain(math.inf, tell=_every(PROGRESS_S, lambda: say(f"  {courier.arrived} delivered")))
@@ -245,13 +251,16 @@ def _replay(result: ResultPaths, settings: ReportingSettings, say: Callable[[str
 
 
 def _settings_of(result: ResultPaths) -> ReportingSettings:
-    """Url and credentials from the config files of the last run."""
-    files = ledger.read_plan(result).get("config_files")
+    """Url and credentials from the config files with which this user ran the simulation, never those of its plan."""
     again = f"stemphony report replay --config FILE {shlex.quote(str(result.root))}"
-    if not isinstance(files, list) or not files:
-        raise StemphonyError(f"{result.plan} names no config file with url and credentials. Give one: {again}.")
+    files = own_runs.config_files_of(result)
+    if not files:
+        raise StemphonyError(
+            "there is no record that you ran this simulation. The address and password that its folder names may be "
+            f"somebody else's, so they are not used. Give a config of yours: {again}."
+        )
     try:
-        return status_settings.load([Path(file) for file in files], reporting=True)
+        return status_settings.load(files, reporting=True)
     except ConfigError as error:
         raise StemphonyError(f"{error} To take url and credentials from another file: {again}.") from None
 

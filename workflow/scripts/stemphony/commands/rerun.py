@@ -30,7 +30,7 @@ from stemphony.experiment.campaign import Campaign
 from stemphony.experiment.stopping import Goal
 from stemphony.orchestration import preflight
 from stemphony.paths import ResultPaths
-from stemphony.store import ledger
+from stemphony.store import own_runs
 
 KEPT_SUFFIX = ".before-rerun"
 
@@ -153,7 +153,7 @@ def rerun(
     given : Path
         Folder of the simulation, or a file in it.
     config : Path or None
-        Config file, by default that of the last run.
+        Config file, by default that with which this user ran the simulation last.
     verify : bool
         Check every byte of the job files before pairs are chosen.
     dry_run : bool
@@ -231,11 +231,17 @@ def _why_nothing(choice: Choice, found: SimulationStatus) -> str:
 
 
 def _config_of(result: ResultPaths) -> Path:
-    files = ledger.read_plan(result).get("config_files")
+    """The config with which this user ran a simulation last, never the one that its plan names."""
+    files = own_runs.config_files_of(result)
     again = f"stemphony rerun --config FILE {shlex.quote(os.path.relpath(result.root))}"
-    if not isinstance(files, list) or len(files) != 1:
-        raise StemphonyError(f"{result.plan} names no single config file. Give it: {again}.")
-    file = Path(files[0])
+    if not files:
+        raise StemphonyError(
+            f"there is no record that you ran {result.name}. The config that its folder names may be somebody else's, "
+            f"and it decides where reports are sent, so it is not used. Give a config of yours: {again}."
+        )
+    if len(files) != 1:
+        raise StemphonyError(f"the last run of {result.name} had {len(files)} config files. Give one: {again}.")
+    file = files[0]
     if not file.is_file():
         raise StemphonyError(f"{file}, the config of the last run, is gone. If it was moved: {again}.")
     return file

@@ -79,7 +79,7 @@ def run(
     if not is_dry:
         wait_for_leftovers(directory, name, uses_slurm=profile is not None)
         free_lock(command, directory, name)  # another run may have started meanwhile
-    print(shlex.join(command), flush=True)
+    print(shlex.join(map(overrides.shown, command)), flush=True)
     result = ResultPaths(directory / RESULTS / name)
     process = SnakemakeProcess(command, directory, result, holds=not is_dry)
     status = process.wait()

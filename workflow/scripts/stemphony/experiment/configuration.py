@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from stemphony import bounded_yaml
 from stemphony.errors import ConfigError
 from stemphony.experiment.contradictions import refuse_contradictions
 from stemphony.experiment.mistakes import dotted, explain, kind
@@ -86,7 +87,7 @@ def load(files: Sequence[Path]) -> dict[str, Any]:
                     f"`stemphony convert {file}` prints it as a config.",
                 )
             stemsalabim.refuse(file, text)
-            content = yaml.load(text, _Loader)
+            content = bounded_yaml.load(text, _Loader)
         except yaml.YAMLError as error:
             place = getattr(error, "problem_mark", None)
             line = f" in line {place.line + 1}" if place else ""
@@ -99,10 +100,6 @@ def load(files: Sequence[Path]) -> dict[str, Any]:
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
             raise ConfigError("", f"{file} cannot be read: {reason}.") from None
-        except ValueError as error:  # a date that no calendar has, a number of thousands of digits
-            raise ConfigError(
-                "", f"{file} holds a value that cannot be: {error}. Put it in quotes if it is text."
-            ) from None
         if not isinstance(content, dict):
             raise ConfigError("", f"{file} holds {kind(content)} where a mapping of blocks is expected.")
         _update(merged, content)

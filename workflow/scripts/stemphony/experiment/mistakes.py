@@ -35,7 +35,15 @@ def kind(value: Any) -> str:
 
 
 def short(value: Any) -> str:
-    """Write a value as the config file has it, in at most 60 characters."""
+    """Write a value as the config file has it, in at most 60 characters; of a mapping only its keys.
+
+    The values of a mapping at a wrong place may be passwords.
+    """
+    if isinstance(value, dict):
+        value = f"a mapping with {', '.join(map(str, value)) or 'no key'}"
+        return value if len(value) <= 60 else value[:57] + "…"
+    if isinstance(value, list) and any(isinstance(entry, dict | list) for entry in value):
+        return f"a list of {len(value)}"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     text = repr(value) if isinstance(value, str | int | float | list | dict) else str(value)
@@ -114,7 +122,8 @@ def explain(mistake: Any, blocks: Mapping[str, Any]) -> Iterator[tuple[str, str]
         things = " values" if keyword.endswith("Items") else " characters" if keyword.endswith("Length") else ""
         yield where, f"{got}allowed is {LIMIT_WORDS[keyword]} {rule[keyword]}{things}{about}."
     else:
-        yield where, f"{got}{mistake.message}."
+        # The validator's own message quotes the whole value.
+        yield where, f"{got}not allowed by `{keyword}: {short(rule.get(keyword))}`{about}."
 
 
 def _unknown_key(key: str, value: Any, path: list[Any], known: list[str], blocks: Mapping[str, Any]) -> str:

@@ -8,8 +8,10 @@ from typing import Any
 
 import yaml
 
+from stemphony import bounded_yaml
 from stemphony.errors import ConfigError
 from stemphony.experiment import configuration
+from stemphony.status import block as reporting_block
 
 
 def typed(config: Mapping[str, Any], from_files: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,8 +47,8 @@ def _typed(value: Any, from_files: Any, rule: Mapping[str, Any]) -> Any:
     if not isinstance(value, str) or configuration.accepts(rule, value):
         return value
     try:
-        parsed = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):
+        parsed = bounded_yaml.load(value)
+    except yaml.YAMLError:
         return value
     if isinstance(parsed, Mapping | list):
         return _typed(parsed, None, rule)
@@ -70,16 +72,21 @@ def nested(entries: Sequence[str]) -> list[str]:
     for entry in entries:
         name, equals, value = entry.partition("=")
         if not equals:
-            raise ConfigError("--config", f"got {entry!r}; write name=value, for example probe.energy_kev=100.")
+            raise ConfigError("--config", f"got {shown(entry)!r}; write name=value, for example probe.energy_kev=100.")
         first, *rest = name.split(".")
         made.append(entry if not rest else f"{first}={_braces(rest, value)}")
     return made
 
 
+def shown(entry: str) -> str:
+    """An entry of `--config` for a message or log; of http_reporting nothing but the name, because it may be secret."""
+    return f"{reporting_block.BLOCK}=…" if reporting_block.BLOCK in entry else entry
+
+
 def _braces(names: Sequence[str], value: str) -> str:
     """JSON text of nested blocks around one value, which stays as it was typed if it is YAML."""
     try:
-        content = yaml.load(value, yaml.loader.BaseLoader) if value else None
+        content = bounded_yaml.load(value, yaml.loader.BaseLoader) if value else None
     except yaml.YAMLError:
         content = value
     for name in reversed(names):
@@ -106,8 +113,8 @@ def overridden(config: Mapping[str, Any], entries: Sequence[str]) -> dict[str, A
     for entry in nested(entries):
         name, _, value = entry.partition("=")
         try:
-            content = yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError):
-            raise ConfigError("--config", f"got {entry!r}; its value is not YAML. Put text in quotes.") from None
+            content = bounded_yaml.load(value)
+        except yaml.YAMLError:
+            raise ConfigError("--config", f"got {shown(entry)!r}; its value is not YAML. Put text in quotes.") from None
         merged = configuration.merged(merged, {name: content})
     return typed(merged, config)

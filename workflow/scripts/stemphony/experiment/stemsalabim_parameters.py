@@ -126,7 +126,7 @@ def read_parameters(file: Path) -> dict[str, dict[str, Any]]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
         raise ConfigError("", f"{file} cannot be read: {reason}.") from None
-    except libconf.ConfigParseError as error:
+    except (libconf.ConfigParseError, ValueError, RecursionError) as error:
         # Its message quotes the text, which may be a password.
         place = re.search(r"line (\d+)|row (\d+)", str(error))
         line = f" near line {place[1] or place[2]}" if place else ""

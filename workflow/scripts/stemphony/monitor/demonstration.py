@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from stemphony.errors import MonitorError
+from stemphony.interpreters import KEEP_OUT, PATH_VARIABLE
 from stemphony.monitor.server import Monitor, Options, say
 
-REPOSITORY: Final = Path(__file__).resolve().parents[4]
+PACKAGES: Final = Path(__file__).resolve().parents[2]
+REPOSITORY: Final = PACKAGES.parents[1]
 FOLDER: Final = REPOSITORY / "build" / "demo-monitor"
 _END_S: Final = 30
 """After Ctrl-C the simulation has this time to end [s]. Then it is killed."""
@@ -81,8 +83,9 @@ def _config(folder: Path, url: str) -> Path:
 
 def _simulate(folder: Path, config: Path) -> subprocess.Popen[bytes]:
     # `stemphony` in PATH may be missing, or belong to another installation.
-    command = [sys.executable, "-m", "stemphony", "run", str(config), "--directory", str(folder)]
-    return subprocess.Popen(command, start_new_session=True)
+    command = [sys.executable, KEEP_OUT, "-m", "stemphony", "run", str(config), "--directory", str(folder)]
+    path = os.pathsep.join(filter(None, (str(PACKAGES), os.environ.get(PATH_VARIABLE))))
+    return subprocess.Popen(command, start_new_session=True, env={**os.environ, PATH_VARIABLE: path})
 
 
 def _stop(simulation: subprocess.Popen[bytes]) -> None:

@@ -24,7 +24,7 @@ from stemphony.orchestration.orphaned_errors import FailedJobs
 from stemphony.orchestration.preflight import Preflight
 from stemphony.orchestration.run_reports import RunReports
 from stemphony.status.events import Event
-from stemphony.store import ledger, progress
+from stemphony.store import copies, ledger, own_runs, progress
 from stemphony.store.checkpoints import put_aside, sweep
 from stemphony.store.holders import forget_run, note_run
 from stemphony.store.rounds import in_words, last_round
@@ -130,7 +130,11 @@ class Run:
         if not self.may_replace and self.checked.standing is not None:
             self.checked.standing.require_leave(self.graph.pairs(), self.checked.replacement_cost)
         seed = self.campaign.config["simulation"]["random_seed"]
-        identity = ledger.identity(self.result, seed, self._recorded_identity(), self.campaign.edges.margin_nm)
+        margin = self.campaign.edges.margin_nm
+        identity = ledger.identity(self.result, seed, self._recorded_identity(), margin)
+        if note := copies.settle_identity(self.result, own_runs.folder_of(identity.id)):
+            self.notes.append(note)
+        identity = ledger.identity(self.result, seed)
         self.number = ledger.claim_run(self.result)
         self.jobs = self.graph.number_of_jobs()
         plan = self._write_plan()
@@ -147,7 +151,8 @@ class Run:
             self.say(line)
         if not self.graph.is_local and (queued := slurm.queued_before_start(Path.cwd(), self.result.name)):
             self.say(queued)
-        common = {"id": identity.id, "num_threads": plan["threads"], "run": self.number}
+        recorded = own_runs.note_run(identity.id, self.checked.inputs.config_files, self.result.root.resolve())
+        common = {"id": identity.id, "instance": identity.instance, "num_threads": plan["threads"], "run": self.number}
         common |= {key: plan[key] for key in ("num_processors", "num_defoci", "num_configurations")}
         inputs = self.checked.inputs
         self.reports = RunReports(
@@ -157,6 +162,7 @@ class Run:
             self.number,
             common,
             self.say,
+            recorded,
         )
         try:
             self.reports.start(plan["title"], self.jobs)

@@ -192,7 +192,10 @@ class Attempt:
         keys = ("num_processors", "num_defoci", "num_configurations")
         return JobReporter(
             settings,
-            {"id": self.identity.id, "num_threads": threads, **{key: self.plan.get(key, 1) for key in keys}},
+            {
+                "id": self.identity.id, "instance": self.identity.instance, "num_threads": threads,
+                **{key: self.plan.get(key, 1) for key in keys},
+            },
             defocus_nm=self.params["defocus_nm"],
             defocus_index=defoci.index(self.defocus) if self.defocus in defoci else 0,
             configuration_index=self.configuration, run=self.run, attempt=self.number,
@@ -428,7 +431,8 @@ def _seconds(variable: str, default: float) -> float:
 def _settings(plan: Mapping[str, Any]) -> status_settings.ReportingSettings | None:
     """Url, credentials and custom parameters from the config files; None if the run does not report."""
     files = os.environ.get(contract.CONFIG_VARIABLE)
-    listed = json.loads(files) if files else plan.get("config_files", [])
+    # Not those of the plan: a results folder may come from somebody else.
+    listed = json.loads(files) if files else []
     if not listed or not plan.get("reporting"):
         return None
     return status_settings.load_in_job([Path(file) for file in listed], say)

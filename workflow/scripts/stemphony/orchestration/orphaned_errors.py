@@ -15,7 +15,7 @@ from stemphony.orchestration import job
 from stemphony.orchestration.dag import Pair
 from stemphony.paths import ResultPaths
 from stemphony.status.delivery import last_event
-from stemphony.status.events import Event, event_id, failure_keys
+from stemphony.status.events import Event, event_id_of, failure_keys
 from stemphony.status.reporter import Reporter
 from stemphony.status.settings import ReportingSettings
 from stemphony.status.spool import count_lines, spool_file_of
@@ -122,7 +122,9 @@ class FailedJobs:
             spool = spool_file_of(self.result.events(self.run), name, attempt)
             keys: dict[str, Any] = {
                 # The id that the job's own ERROR would have: a receiver never counts both.
-                "event_id": event_id(common["id"], self.run, Event.ERROR, name, attempt),
+                "event_id": event_id_of(
+                    {"id": common["id"], "run": self.run, "event": Event.ERROR, **of_job}, common.get("instance", "")
+                ),
                 "defocus": defocus.value_nm, "defocus_index": defocus.index, "configuration_index": configuration,
                 "message": message, "will_retry": will_retry,
                 # The last event of this attempt, after all that the job has written.

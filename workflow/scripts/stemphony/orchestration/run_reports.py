@@ -20,6 +20,7 @@ from stemphony.status.backlog import left_in
 from stemphony.status.courier import SWEEP_INTERVAL_S, TAIL_INTERVAL_S, Courier
 from stemphony.status.events import Event
 from stemphony.status.reporter import ONSTART_WAIT_S, RUN_END_WAIT_S, Reporter
+from stemphony.store import own_runs
 
 LAST_EVENT_S = 5.0
 """Part of the wait at the end of a run that is reserved for its last event [s]."""
@@ -40,6 +41,8 @@ class RunReports:
         Keys of every event: id, num_threads, num_processors, num_defoci, num_configurations, run.
     say : callable
         Prints a line for the user.
+    recorded : bool
+        Whether the config files are recorded for `stemphony report replay`.
     """
 
     def __init__(
@@ -50,9 +53,10 @@ class RunReports:
         run: int,
         common: Mapping[str, Any],
         say: Callable[[str], None],
+        recorded: bool = True,
     ) -> None:
         self.enabled, self.config_files, self.result, self.run = enabled, config_files, result, run
-        self.common, self.say = common, say
+        self.common, self.say, self.recorded = common, say, recorded
         self._courier: Courier | None = None
         self._kept_reporter: Reporter | None = None
         self._kept_settings: status_settings.ReportingSettings | None = None
@@ -97,6 +101,10 @@ class RunReports:
             self.say(f"status reporting ({hook}): {what}")
 
     def _start(self, title: str, jobs: int) -> None:
+        settings = self._settings()
+        if not own_runs.knows_receiver(settings.address):
+            self.say(f"status reporting: to {settings.address}, where you have sent no reports before")
+            own_runs.note_receiver(settings.address)
         reporter = self._reporter()
         reporter.emit(
             Event.START_SIMULATION, version=provenance.VERSION, git_commit=provenance.git_commit(), title=title,
@@ -104,7 +112,6 @@ class RunReports:
         )  # fmt: skip
         reporter.flush(ONSTART_WAIT_S)
         # The courier delivers what earlier runs left, and what jobs of this run leave.
-        settings = self._settings()
         interval_s = TAIL_INTERVAL_S if settings.via == status_settings.VIA_SUBMIT_HOST else SWEEP_INTERVAL_S
         self._courier = Courier(self.result, settings, run=self.run, interval_s=interval_s)
         self._courier.start()
@@ -133,7 +140,8 @@ class RunReports:
             self.say(f"status reporting: the receiver refused {refused} reports permanently; {reports} has them")
         if left := left_in(self.result):
             why = f" ({trouble})" if trouble else ""
-            command = f"stemphony report replay {shlex.quote(str(self.result.root.resolve()))}"
+            with_config = "" if self.recorded else "--config FILE "
+            command = f"stemphony report replay {with_config}{shlex.quote(str(self.result.root.resolve()))}"
             self.say(
                 f"status reporting: {left} reports are not delivered{why} and stay in {reports}. "
                 f"The next run sends them, or do: {command}"

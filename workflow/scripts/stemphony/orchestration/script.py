@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from stemphony.errors import StemphonyError
+from stemphony.interpreters import import_nothing_from_here
 from stemphony.store import hdf5_locks
 
 USER_ERROR = 1
@@ -19,6 +20,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     program and keeps its traceback.
     """
     hdf5_locks.do_without()
+    import_nothing_from_here()
     try:
         main(sys.argv[1:])
     except StemphonyError as error:

@@ -18,6 +18,7 @@ from stemphony.errors import StemphonyError
 from stemphony.experiment import campaign
 from stemphony.experiment.campaign import Campaign
 from stemphony.experiment.stopping import Goal
+from stemphony.interpreters import SAFE_PATH_VARIABLE, import_nothing_from_here
 from stemphony.orchestration import dag, extension, hooks, outdated, preflight, slurm
 from stemphony.orchestration.job import run_number
 from stemphony.orchestration.outdated import SCRIPTS
@@ -155,6 +156,9 @@ def open_session(config: dict[str, Any], workflow: Any) -> Session:
     files = [Path(file).resolve() for file in workflow.overwrite_configfiles] or [
         Path(workflow.basedir) / "config" / "config.yaml"
     ]
+    import_nothing_from_here()
+    # Executors that do not pass the environment on set this variable before they start Snakemake in the job.
+    workflow.register_envvars(SAFE_PATH_VARIABLE)
     gc.set_threshold(GARBAGE_THRESHOLD)
     may_replace = _is_true(config.pop(contract.REPLACE_KEY, False))
     given = copy.deepcopy(config)

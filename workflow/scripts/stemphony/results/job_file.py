@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,19 +147,19 @@ def read_checksum(file: Path) -> Checksum | None:
     return Checksum(sha256, told[0] if told else "")
 
 
-def is_result_of(file: Path, params: Mapping[str, Any], simulation_id: str) -> bool:
-    """Whether a file is the undamaged result of a job with these params in the simulation with this id."""
+def is_result_of(file: Path, params: Mapping[str, Any], ids: Collection[str]) -> bool:
+    """Whether a file is the undamaged result of a job with these params in a simulation with one of these ids."""
     checksum = read_checksum(file)
     try:
         if checksum is None or provenance.file_sha256(file) != checksum.sha256:
             return False
         with netCDF4.Dataset(file) as root:
-            return bool(root.job_digest == provenance.digest(params) and root.id == simulation_id)
+            return bool(root.job_digest == provenance.digest(params) and root.id in ids)
     except (OSError, RuntimeError, AttributeError):
         return False
 
 
-def take_finished(file: Path, aside: Path, params: Mapping[str, Any], simulation_id: str) -> bool:
+def take_finished(file: Path, aside: Path, params: Mapping[str, Any], ids: Collection[str]) -> bool:
     """Take the result that another process has made for a job.
 
     Parameters
@@ -168,8 +168,8 @@ def take_finished(file: Path, aside: Path, params: Mapping[str, Any], simulation
         Where the result belongs, and where it may lie because Snakemake would delete it, see `checkpoints.put_aside`.
     params : mapping
         Params of the job.
-    simulation_id : str
-        Id of the simulation.
+    ids : collection of str
+        Id of the simulation, and of that of which it is a copy.
 
     Returns
     -------
@@ -179,9 +179,9 @@ def take_finished(file: Path, aside: Path, params: Mapping[str, Any], simulation
     # Listing a folder of a network file system makes files of other machines visible.
     with suppress(OSError):
         list(file.parent.iterdir())
-    if is_result_of(file, params, simulation_id):
+    if is_result_of(file, params, ids):
         return True
-    if not is_result_of(aside, params, simulation_id):
+    if not is_result_of(aside, params, ids):
         return False
     try:
         take_back(aside, file)

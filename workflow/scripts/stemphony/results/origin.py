@@ -17,6 +17,7 @@ import netCDF4
 import numpy as np
 
 from stemphony import paths, provenance
+from stemphony.interpreters import KEEP_OUT
 from stemphony.results.job_file import read_checksum
 from stemphony.results.layout import read_texts
 from stemphony.store.atomic import write_text_atomic
@@ -62,7 +63,7 @@ def origin_of(file: Path, *, whole: bool = False) -> Origin | None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from stemphony.results import origin; origin.tell(*sys.argv[2:])"
     )
-    words = [sys.executable, "-c", code, str(Path(__file__).resolve().parents[2]), str(file), values]
+    words = [sys.executable, KEEP_OUT, "-c", code, str(Path(__file__).resolve().parents[2]), str(file), values]
     try:
         told = subprocess.run(words, capture_output=True, text=True, timeout=LONGEST_S, check=True).stdout
         return Origin(**json.loads(told))

@@ -38,7 +38,8 @@ def spools_of(result: ResultPaths) -> list[SpoolFile]:
     found = []
     for run in runs_of(result):
         files = [*result.events(run).rglob("*.jsonl"), *_orphaned_markers(result, run)]
-        found += [SpoolFile(file, run) for file in sorted(files)]
+        # A link in a folder from somebody else may lead to a private file of this user.
+        found += [SpoolFile(file, run) for file in sorted(files) if not file.is_symlink()]
     return found
 
 

@@ -156,13 +156,23 @@ def event_id(simulation_id: str, run: int, event: str, *discriminators: object) 
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def event_id_of(event: Mapping[str, Any]) -> str:
-    """Return the id of a complete event from its own keys, or a random id if these are not unique."""
+def event_id_of(event: Mapping[str, Any], instance: str = "") -> str:
+    """Return the id of a complete event from its own keys, or a random id if these are not unique.
+
+    Parameters
+    ----------
+    event : mapping
+    instance : str
+        What tells two folders with one simulation id apart. The id of START_SIMULATION does not depend on it: a
+        receiver finds the start of a run by it.
+    """
     name = Event.PROGRESS.value if event["event"] in PROGRESS_EVENTS else event["event"]
     try:
         told_apart = [event[key] for key in _TOLD_APART_BY[name]]
         if name == Event.PROGRESS:
             told_apart[-1] = round(100 * told_apart[-1])
+        if instance and name != Event.START_SIMULATION:
+            told_apart.append(instance)
         return event_id(event["id"], event["run"], name, *told_apart)
     except KeyError:
         return str(uuid.uuid4())

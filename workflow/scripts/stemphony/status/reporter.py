@@ -61,7 +61,7 @@ class Reporter:
         None or ``reporting=False``: every method returns at once and nothing is made, no thread and no file.
     common : mapping
         Keys of every event: id, num_threads, num_processors, num_defoci, num_configurations, run; for a job also job
-        and attempt.
+        and attempt. `instance` is part of the ids of events and is not sent.
     spool_file : Path or None
         The file of the events. None: events are not written.
     send : bool
@@ -90,6 +90,7 @@ class Reporter:
         self._lock = threading.RLock()
         plain = {key: value for key, given in common.items() if (value := _plain(given)) is not None}
         self._common: dict[str, Any] = {key: plain[key] for key in COMMON_KEYS if key in plain}
+        self._instance = str(plain.pop("instance", ""))
         self._own = {key: value for key, value in plain.items() if key not in COMMON_KEYS}
         self._seq = 0
         self._closed = False
@@ -275,7 +276,9 @@ class Reporter:
         # The keys have the order of the request.
         record: dict[str, Any] = {"time": timestamp(self._clock()), **self._common, "event": event, **further}
         record |= {"schema": SCHEMA, "event_id": event_id, **self._own, "seq": seq}
-        return record if event_id is not None else record | {"event_id": event_id_of(record)}
+        if event_id is None:
+            record["event_id"] = event_id_of(record, self._instance)
+        return record
 
     def _tell_trouble(self) -> None:
         if self._spool is not None and self._spool.failures:

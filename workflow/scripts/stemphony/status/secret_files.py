@@ -102,8 +102,8 @@ def _find_file(name: str, config_folder: Path) -> Path | None:
 def _existing_file(key: str, name: str, config_folder: Path) -> Path:
     path = _find_file(name, config_folder)
     if path is None or not path.is_file() or not os.access(path, os.R_OK):
-        places = " and ".join(dict.fromkeys((str(config_folder.resolve() / name), str(Path.cwd() / name))))
-        raise refusal(key, f"is no readable file; tried {places}. Give a file of certificates in PEM format.")
+        places = " and ".join(dict.fromkeys((str(config_folder.resolve()), str(Path.cwd()))))
+        raise refusal(key, f"names no readable file; tried in {places}. Give a file of certificates in PEM format.")
     return path
 
 

@@ -59,6 +59,12 @@ class ReportingSettings:
     parameters: Mapping[str, Scalar] = field(default_factory=dict, repr=False, hash=False)
     warnings: tuple[str, ...] = ()
 
+    @property
+    def address(self) -> str:
+        """Scheme, host and port of the receiver; path and query may hold tokens, so they are not in it."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}"
+
 
 def resolve(block: Mapping[str, Any], config_folder: Path) -> ReportingSettings:
     """Check the block `http_reporting` and find its secrets.
@@ -198,7 +204,7 @@ def _block_of(config_file: Path) -> Mapping[str, Any] | None:
         config = read_yaml(config_file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError("", f"the file {config_file} cannot be read ({type(error).__name__}).") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError) as error:
         # The parser's own text quotes the line, which may hold the password.
         mark = getattr(error, "problem_mark", None)
         line = f" (line {mark.line + 1})" if mark is not None else ""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from stemphony.errors import ConfigError
 from stemphony.status.block import BLOCK, keys
-from stemphony.status.events import RESERVED_KEYS, names_a_secret
+from stemphony.status.events import RESERVED_KEYS
 
 PASSWORD_VARIABLE: Final = "STEM_PASSWORD"
 """Name of an environment variable. The YAML contains it instead of a password."""
@@ -42,8 +44,7 @@ def refuse(file: Path, text: str) -> None:
 def yaml_in_place_of(text: str) -> str | None:
     """Find the block of STEMsalabim in a config file and translate it to YAML for a message.
 
-    The translation shows no password, nothing behind the `?` of an address, and no custom parameter whose name marks it
-    as a secret.
+    Of an address the translation shows host and port, of credentials and custom parameters only the names.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def _yaml(group: dict[str, Any]) -> str:
         elif name == "auth_pass":
             lines += _password(value)
         elif name in keys() and not isinstance(value, dict):
-            lines.append(f"  {name}: {_shown(value, is_address=name == 'url')}")
+            lines.append(f"  {name}: {_shown(name, value)}")
         else:
             lines.append(f"  # {name}: not a key of Stemphony, left out")
     return "\n".join(lines) + "\n"
@@ -111,25 +112,39 @@ def _password(value: Any) -> list[str]:
 def _parameter(name: str, value: Any) -> str:
     if isinstance(value, dict) or name in RESERVED_KEYS:
         return f"    # {name}: cannot be a custom parameter, left out"
-    if names_a_secret(name):
-        return f'    {_key(name)}: "{HIDDEN}"  # your value, which is not shown here'
-    return f"    {_key(name)}: {_shown(value)}"
+    return f'    {_key(name)}: "{HIDDEN}"  # your value, which is not shown here'
 
 
-def _shown(value: Any, is_address: bool = False) -> str:
-    """Return a value without secrets: of an address, the parts before `@` and behind `?` or `#` are hidden."""
-    shown = _address(value) if isinstance(value, str) and (is_address or "://" in value) else value
-    remark = f"  # put your value for {HIDDEN}, which is not shown here" if HIDDEN in str(shown) else ""
-    return _quoted(shown) + remark
+def _shown(name: str, value: Any) -> str:
+    """Return a value of the block as YAML: numbers, true, false and words of the schema; the rest may be secret."""
+    if name == "url":
+        value = _address(str(value))
+    elif not _is_harmless(value, keys()[name]):
+        value = HIDDEN
+    remark = f"  # put your value for {HIDDEN}, which is not shown here" if HIDDEN in str(value) else ""
+    return _quoted(value) + remark
+
+
+def _is_harmless(value: Any, rule: Mapping[str, Any]) -> bool:
+    """Whether a value is one that no password can be where the schema wants such a value."""
+    if isinstance(value, str):
+        return value in rule.get("enum", ())
+    return isinstance(value, bool) or (isinstance(value, int | float) and rule.get("type") == "number")
 
 
 def _address(value: str) -> str:
-    value = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*://)?.*@", rf"\1{HIDDEN}@", value, flags=re.DOTALL)
-    begin = re.search(r"[?#]", value)
-    if begin is None:
-        return value
-    entries = (entry.partition("=") for entry in value[begin.end() :].split("&"))
-    return value[: begin.end()] + "&".join(f"{name}={HIDDEN}" if equals else HIDDEN for name, equals, _ in entries)
+    """Scheme, host and port of an address. What follows may be a token."""
+    try:
+        parts = urlsplit(value)
+        is_plain = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in value
+        # Raises ValueError where a part of a password is taken for the port.
+        is_plain = (is_plain and parts.port is not None) or (":" not in parts.netloc and is_plain)
+    except ValueError:
+        is_plain = False
+    if not is_plain:
+        return HIDDEN
+    begin = f"{parts.scheme}://{parts.netloc}/"
+    return begin if value.rstrip("/") == begin.rstrip("/") else begin + HIDDEN
 
 
 def _key(name: str) -> str:

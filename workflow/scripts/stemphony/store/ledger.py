@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import secrets
+import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,12 +40,23 @@ class Identity:
         When the first run started (ISO 8601).
     margin_nm : float or None
         Width of the margin around the scan at the first run [nm], see `scan.margin_nm`; None if it was not recorded.
+    copied_from : str
+        Id of the simulation that this one is a copy of, else empty.
+    instance : str
+        What tells events of this folder from those of another one with the same id, see `copies`; mostly empty.
     """
 
     id: str
     seed: int
     created: str
     margin_nm: float | None = None
+    copied_from: str = ""
+    instance: str = ""
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """Ids that job files of this simulation may have."""
+        return frozenset(filter(None, (self.id, self.copied_from)))
 
     def effective_seed(self, random_seed: int) -> int:
         """The seed for a config's `random_seed`: 0 stands for the seed of the first run."""
@@ -78,9 +90,14 @@ def identity(
             "id": recorded[0] if recorded else str(uuid.uuid4()),
             "seed": random_seed or (recorded[1] if recorded else 1 + secrets.randbelow(LARGEST_SEED)),
             "created": now(),
+            "folder": str(result.root.resolve()),
+            "host": socket.gethostname(),
         }
         if margin_nm is not None:
             fresh["scan"] = {"margin_nm": margin_nm}
+        if recorded:
+            # Nothing shows whether another folder goes on with the same id.
+            fresh["instance"] = uuid.uuid4().hex
         temporary = temporary_beside(result.identity)
         try:
             result.root.mkdir(parents=True, exist_ok=True)
@@ -98,13 +115,13 @@ def identity(
         margin = kept.get("scan", {}).get("margin_nm")
         return Identity(
             str(uuid.UUID(kept["id"])), int(kept["seed"]), str(kept["created"]),
-            None if margin is None else float(margin),
+            None if margin is None else float(margin), str(kept.get("copied_from", "")), str(kept.get("instance", "")),
         )  # fmt: skip
     except PermissionError:
         raise StorageError(
             f"{result.identity} may not be read by this user. Ask its owner for access, or work as its owner."
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DamagedResultError(
             f"{result.identity} is damaged, and with it the simulation's id and seed. Restore it, or give the "
             "simulation another name."

@@ -1,0 +1,61 @@
+"""A small YAML file cannot fill the memory, and a mistake in it quotes no value."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from stemphony import bounded_yaml, cli
+
+SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+DEEP = "[" * 60 + "]" * 60
+VERY_DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 1\nb: [2, {c: d}]\n", "x: &x {a: 1}\ny: {<<: *x, b: 2}\nz: [*x, *x]\n", "", "# no\n"]
+)
+def test_what_it_reads_is_what_pyyaml_reads(text):
+    assert bounded_yaml.load(text) == bounded_yaml.load(text, yaml.SafeLoader) == yaml.safe_load(text)
+
+
+@pytest.mark.parametrize("text", [BOMB, DEEP, VERY_DEEP, "a: &a [*a]", "x" * (bounded_yaml.LARGEST_CHARACTERS + 1)])
+def test_what_is_too_large_is_no_yaml(text):
+    with pytest.raises(yaml.YAMLError):
+        bounded_yaml.load(text)
+    with pytest.raises(yaml.YAMLError):
+        bounded_yaml.load(text, yaml.SafeLoader)
+
+
+@pytest.mark.parametrize("command", [("check",), ("report", "test"), ("run",)])
+@pytest.mark.parametrize(
+    "text", [BOMB, f"simulation: {{title: {DEEP}}}", f"a: {VERY_DEEP}"], ids=["bomb", "deep", "deeper"]
+)
+def test_a_command_refuses_it_with_a_message(tmp_path, capsys, monkeypatch, command, text):
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text(text)
+    assert cli.main([*command, "config.yaml"]) == 1
+    said = capsys.readouterr().err
+    assert "config.yaml is not " in said
+    assert "YAML" in said
+
+
+def test_a_bomb_needs_no_memory(tmp_path):
+    """Before, `stemphony check` of these 500 bytes took 2.3 GB."""
+    file = tmp_path / "config.yaml"
+    file.write_text(BOMB)
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from stemphony import cli; sys.exit(cli.main())"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, str(SCRIPTS), "check", str(file)],
+        capture_output=True, text=True, timeout=60,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1_500_000_000, 1_500_000_000)),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "aliases written out" in done.stderr

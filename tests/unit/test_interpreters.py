@@ -1,0 +1,74 @@
+"""No Python that Stemphony starts imports a file of the folder that the user stands in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from stemphony.interpreters import import_nothing_from_here
+from support.hostile import imported, plant
+
+SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
+
+
+def environment(**further: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return {**kept, "PYTHONPATH": str(SCRIPTS), **further}
+
+
+def run(folder: Path, *words: str | Path, **further: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *map(str, words)]
+    return subprocess.run(command, cwd=folder, env=environment(**further), capture_output=True, text=True)
+
+
+POOL = """
+import multiprocessing
+from stemphony.interpreters import import_nothing_from_here
+
+if __name__ == "__main__":
+    import_nothing_from_here()
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(pool.apply(abs, (-3,)))
+"""
+
+
+def test_a_process_of_a_pool_imports_nothing_from_here(tmp_path):
+    """As the merge starts them: multiprocessing uses `python -c`."""
+    plant(tmp_path / "here", tmp_path / "trace")
+    script = tmp_path / "script.py"
+    script.write_text(POOL)
+    done = run(tmp_path / "here", script)
+    assert imported(tmp_path / "trace") == []
+    assert done.stdout.strip() == "3", done.stderr
+
+
+def test_the_package_as_a_program_imports_nothing_from_here(tmp_path):
+    """Names that Python itself does not need before the package begins; for those there is `python -P -m`."""
+    plant(tmp_path / "here", tmp_path / "trace", ("json", "random", "numpy", "yaml", "argparse", "shlex", "psutil"))
+    done = run(tmp_path / "here", "-m", "stemphony", "--version")
+    assert imported(tmp_path / "trace") == []
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_package_as_a_program_with_the_option_imports_nothing_at_all_from_here(tmp_path):
+    plant(tmp_path / "here", tmp_path / "trace")
+    done = run(tmp_path / "here", "-P", "-m", "stemphony", "--version")
+    assert imported(tmp_path / "trace") == []
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_package_is_found_where_it_is_not_installed():
+    """`python -m stemphony` in its own parent folder."""
+    done = run(SCRIPTS, "-S", "-m", "stemphony", "--version", PYTHONPATH="")
+    assert done.stdout.startswith("stemphony "), done.stderr
+
+
+def test_empty_and_relative_entries_of_the_path_are_dropped(monkeypatch):
+    """`PYTHONPATH=$PYTHONPATH:/lab/python` with nothing before it begins with an empty entry: the folder here."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(("", "/lab/python", "mine", ".", "/other")))
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    import_nothing_from_here()
+    assert os.environ["PYTHONPATH"] == os.pathsep.join(("/lab/python", "/other"))
+    assert os.environ["PYTHONSAFEPATH"] == "1"

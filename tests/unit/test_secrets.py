@@ -1,0 +1,138 @@
+"""Secrets that are planted anywhere in a config appear in no message, whatever else is wrong with the config."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from stemphony import cli
+from stemphony.errors import ConfigError
+from stemphony.experiment import overrides
+from stemphony.monitor.database.connection import Database, database_url
+
+CANARY = "hunter2canary"
+DIGITS = "98765432123456"
+BASE = "simulation: {name: x}\nspecimen: {file: none.cif, repeat: [1, 1, 1]}\n"
+
+# How a secret may be written: rightly, as a number, with a quote missing, with a tag, an alias, as a block, as a list.
+VALUES = [
+    f'"{CANARY}"', CANARY, DIGITS, f"{DIGITS}.5", f"-{DIGITS}", f'"{CANARY}', f"'{CANARY}", f'{CANARY}"',
+    f'!!int "{CANARY}"',
+    f'!!float "{CANARY}"', f'!!timestamp "{CANARY}"', f'!!bool "{CANARY}"', f"!{CANARY}", f"*{CANARY}", f"`{CANARY}",
+    f'"\\{CANARY}"', f"{{password: {CANARY}}}", f"{{login: {{password: {CANARY}}}}}", f"[{CANARY}]", f"[[{DIGITS}]]",
+    f"{CANARY}: {CANARY}", f"[{CANARY}", f"{{a: {CANARY}", f"@{CANARY}", f"%{CANARY}", f"&a {CANARY} x: y",
+]  # fmt: skip
+KEYS = [
+    "http_reporting.auth_pass", "http_reporting.auth_user", "http_reporting.url", "http_reporting.auth_pass_env",
+    "http_reporting.auth_pass_file", "http_reporting.ca_file", "http_reporting.via", "http_reporting.progress_event",
+    "http_reporting.parameters", "http_reporting.parameters.login", "http_reporting.parameters.note",
+    "http_reporting.parameters.run", "http_reporting.auth_psas", "http_reporting.reporting", "http_reporting.preview",
+    "http_reporting.progress_min_interval_s", "http_report.auth_pass", "http_reporting", "auth_pass",
+    "simulation.http_reporting.auth_pass", "probe.auth_pass",
+]  # fmt: skip
+COMMANDS = [
+    ("check", "{}", "--no-calibration"),
+    ("report", "test", "{}"),
+    ("convert", "{}"),
+    ("run", "{}", "-n"),
+    ("show", "{}"),
+]
+
+
+def yaml_of(key: str, value: str) -> str:
+    """The key with its blocks, below a config that is valid so far."""
+    *blocks, last = key.split(".")
+    lines = [f"{'  ' * depth}{name}:" for depth, name in enumerate(blocks)]
+    text = "\n".join([*lines, f"{'  ' * len(blocks)}{last}: {value}"]) + "\n"
+    begin = "" if blocks[:1] == ["simulation"] else BASE
+    sends = blocks[:1] == ["http_reporting"] and last not in ("reporting", "url")
+    return begin + text + ("  reporting: true\n  url: http://127.0.0.1:9/\n" if sends else "")
+
+
+def libconfig_of(key: str, value: str) -> str:
+    """The same in the language of STEMsalabim."""
+    *blocks, last = key.split(".")
+    whole = "".join(f"{name}: {{ " for name in blocks) + f"{last} = {value};" + " }; " * len(blocks)
+    return 'application: { random_seed = 0; };\nsimulation: { title = "x"; };\n' + whole
+
+
+def said_by(words: list[str]) -> str:
+    """All that a command prints. A traceback is none of it: an exception that leaves the command fails the test."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out), contextlib.suppress(SystemExit):
+        cli.main(words)
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("secrets")
+
+
+@given(
+    key=st.sampled_from(KEYS), value=st.sampled_from(VALUES), write=st.sampled_from([yaml_of, libconfig_of]),
+    command=st.sampled_from(COMMANDS),
+)  # fmt: skip
+@settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_no_command_prints_a_planted_secret(
+    folder: Path, key: str, value: str, write: Callable[[str, str], str], command: tuple[str, ...]
+):
+    file = folder / "config.yaml"
+    file.write_text(write(key, value))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        said = said_by([word.format(file) for word in command])
+    # An unknown key is shown, so that it can be found.
+    said = said.replace(f"`http_reporting.{CANARY}`", "")
+    assert CANARY not in said, (key, value)
+    assert DIGITS not in said, (key, value)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [f"http_reporting.auth_pass={DIGITS}", f"http_reporting={{auth_pass: [{CANARY}", f"http_reporting.x={CANARY}: ]"],
+)
+def test_an_entry_of_the_command_line_is_shown_by_its_name(entry):
+    assert overrides.shown(entry) == "http_reporting=…"
+
+
+@pytest.mark.parametrize("value", [f"{{auth_pass: [{CANARY}", f'{{auth_pass: "{CANARY}'])
+def test_a_wrong_entry_of_the_command_line_is_not_quoted(value):
+    with pytest.raises(ConfigError) as caught:
+        overrides.overridden({}, [f"http_reporting={value}"])
+    assert CANARY not in str(caught.value)
+    assert "http_reporting=…" in str(caught.value)
+
+
+def test_a_mapping_at_a_wrong_place_is_shown_by_its_keys(folder: Path):
+    file = folder / "config.yaml"
+    file.write_text(f"simulation: {{name: x, title: {{password: {CANARY}, login: [{{password: {CANARY}}}]}}}}\n")
+    said = said_by(["check", str(file)])
+    assert CANARY not in said
+    assert "a mapping with password, login" in said
+
+
+@pytest.mark.parametrize(
+    "address", [f"postgresql://host/db?password={CANARY}", f"postgresql://u:{CANARY}@host/db?sslpassword={CANARY}"]
+)
+def test_a_database_is_shown_without_what_follows_the_question_mark(address):
+    shown = Database.name.fget(type("Fake", (), {"url": database_url(address), "is_sqlite": False}))
+    assert CANARY not in shown
+    assert "host/db" in shown
+
+
+def test_the_translation_of_a_block_shows_custom_parameters_by_their_names(folder: Path):
+    file = folder / "config.yaml"
+    file.write_text(f'http_reporting: {{ reporting = true; parameters: {{ sample = "{CANARY}"; n = {DIGITS}; }}; }};')
+    said = said_by(["check", str(file)])
+    assert "sample:" in said
+    assert CANARY not in said + json.dumps(said)
+    assert DIGITS not in said

@@ -1,0 +1,39 @@
+"""Two copies of a results folder go on as two simulations; the work of both counts, and no report vanishes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from support.campaign import assert_same_arrays, attributes
+from support.status_server import EchoServer
+
+from workflow.conftest import Reported
+
+LOST = "p5d000/0001"
+
+
+def test_two_copies_report_as_two_simulations(tiny: Reported, tmp_path: Path):
+    """A backup and a colleague's copy compute the same job again: before, the second one's events were duplicates."""
+    known = tiny.events[0]["id"]
+    with EchoServer() as server:
+        for name in ("backup", "colleague"):
+            campaign = tiny.campaign.copy_as_users_do(tmp_path / name)
+            campaign.change(http_reporting={"reporting": True, "url": server.url, "parameters": {}})
+            campaign.job_file(LOST).unlink()
+            outcome = campaign.succeed()
+            assert outcome.jobs == {LOST, "merge_results", "plot_results"}, outcome.output
+            assert f"this folder is a copy of {tiny.campaign.result.root.resolve()}: it has a new id" in outcome.output
+            identity = json.loads(campaign.result.identity.read_text())
+            assert identity["copied_from"] == known
+            assert attributes(campaign.result.merged)["id"] == identity["id"]
+            assert_same_arrays(campaign.result.merged, tiny.arrays)
+            # At its next run it is the simulation that it has become.
+            campaign.job_file(LOST).unlink()
+            assert "is a copy of" not in campaign.succeed().output
+            assert json.loads(campaign.result.identity.read_text()) == identity
+        events = server.events
+    assert len({event["id"] for event in events} - {known}) == 2
+    assert known not in {event["id"] for event in events}
+    assert len({event["event_id"] for event in events}) == len(events)
+    assert [event["event"] for event in events].count("FINISH") == 4

@@ -1,0 +1,91 @@
+"""YAML of bounded size: aliases and nesting cannot make a small file fill the memory."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, Final
+
+import yaml
+
+LARGEST_CHARACTERS: Final = 5_000_000
+"""Limit for the text of a config; the largest real ones have some 100 kB."""
+LARGEST_NODES: Final = 200_000
+"""Limit for the values and keys of a file, with each alias counted as what it stands for."""
+DEEPEST: Final = 50
+"""Limit for the nesting; a config has at most 5 levels."""
+
+
+def load(text: str, loader: type[Any] | None = None) -> Any:
+    """Return the content of a YAML text.
+
+    Parameters
+    ----------
+    text : str
+    loader : class, optional
+        Loader of PyYAML; by default the safe one, in C where PyYAML has it.
+
+    Raises
+    ------
+    yaml.YAMLError
+        The text is no YAML, or is larger, deeper or, with its aliases written out, longer than the limits. The
+        attribute `problem` quotes no value.
+    """
+    if len(text) > LARGEST_CHARACTERS:
+        raise yaml.MarkedYAMLError(problem=f"it has {len(text)} characters; allowed are {LARGEST_CHARACTERS}")
+    fastest: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    kind: Any = loader or fastest
+    _refuse_depth(text, fastest)
+    reader = kind(text)
+    try:
+        node = reader.get_single_node()
+        if node is None:
+            return None
+        _nodes(node, {}, 0)
+        return reader.construct_document(node)
+    except RecursionError:
+        raise yaml.MarkedYAMLError(problem=_too_deep()) from None
+    except yaml.YAMLError:
+        raise
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError):
+        # For example: no such date, a number of thousands of digits. The error may quote the value.
+        raise yaml.MarkedYAMLError(
+            problem="a value cannot be what it looks like, such as a date or a number. Put it in quotes if it is text"
+        ) from None
+    finally:
+        reader.dispose()
+
+
+def _refuse_depth(text: str, loader: Any) -> None:
+    """Refuse deep nesting before nodes are made of it: the loader in C recurses and would crash the process."""
+    depth = 0
+    with suppress(yaml.YAMLError):  # other mistakes are found by the loader in use
+        for event in yaml.parse(text, loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                break
+    if depth > DEEPEST:
+        raise yaml.MarkedYAMLError(problem=_too_deep())
+
+
+def _nodes(node: Any, known: dict[int, int], depth: int) -> int:
+    """Number of values below a node, each alias counted anew."""
+    if depth > DEEPEST:
+        raise yaml.MarkedYAMLError(problem=_too_deep(), problem_mark=node.start_mark)
+    if id(node) in known:
+        return known[id(node)]
+    total = 1
+    if isinstance(node, yaml.MappingNode):
+        total += sum(_nodes(part, known, depth + 1) for pair in node.value for part in pair)
+    elif isinstance(node, yaml.SequenceNode):
+        total += sum(_nodes(part, known, depth + 1) for part in node.value)
+    if total > LARGEST_NODES:
+        raise yaml.MarkedYAMLError(
+            problem=f"with its aliases written out it has more than {LARGEST_NODES} values",
+            problem_mark=node.start_mark,
+        )
+    known[id(node)] = total
+    return total
+
+
+def _too_deep() -> str:
+    return f"its blocks are nested more than {DEEPEST} deep"

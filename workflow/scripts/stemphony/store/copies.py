@@ -1,0 +1,102 @@
+"""Whether a results folder is a copy of another one, so that two copies do not go on as one simulation.
+
+simulation.json records the folder and the machine of the last run. A run that finds itself elsewhere looks there.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import uuid
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from stemphony.paths import ResultPaths
+from stemphony.store.atomic import write_text_atomic
+
+
+class Other(Enum):
+    """What is in the folder that a simulation was in."""
+
+    ITSELF = "the same folder, under another path"
+    THE_SAME_SIMULATION = "the same simulation in another folder"
+    GONE = "no such simulation"
+    UNSEEN = "cannot be seen from here"
+
+
+def settle_identity(result: ResultPaths, further_place: Path | None = None) -> str:
+    """Give a copy an id of its own, and note where the simulation is. Call it once, when a run starts.
+
+    Parameters
+    ----------
+    result : ResultPaths
+        A simulation that has its simulation.json.
+    further_place : Path or None
+        Another folder that the simulation was in, as far as this user knows.
+
+    Returns
+    -------
+    str
+        A line for the user; empty if there is nothing to say.
+
+    Notes
+    -----
+    If the simulation is still in the other folder, this one is a copy: it gets a new id and the key `copied_from`. Its
+    seed stays, so what is computed stays valid. If it is gone from there, it was moved, and its id stays. If the other
+    folder cannot be seen, the id stays as well. The key `instance` then makes the ids of its events different.
+
+    Raises
+    ------
+    StorageError
+        simulation.json cannot be written.
+    """
+    kept: dict[str, Any] = json.loads(result.identity.read_text(encoding="utf-8"))
+    place = {"folder": str(result.root.resolve()), "host": socket.gethostname()}
+    if {key: kept.get(key) for key in place} == place:
+        return ""
+    was, host = kept.get("folder"), kept.get("host")
+    if not isinstance(was, str):  # made by an earlier version
+        _write(result, {**kept, **place})
+        return ""
+    found = {
+        Path(folder): _look(Path(folder), result, kept, host)
+        for folder in (was, further_place)
+        if folder is not None and str(folder) != place["folder"]
+    }
+    for folder, other in found.items():
+        if other is Other.THE_SAME_SIMULATION:
+            fresh = {key: value for key, value in kept.items() if key != "instance"}
+            _write(result, {**fresh, "id": str(uuid.uuid4()), "copied_from": kept["id"], **place})
+            return f"this folder is a copy of {folder}: it has a new id now. What is computed stays valid."
+    if not found or Other.UNSEEN in found.values():
+        # Without `found`, the same path on another machine: either one disk for both, or a copy.
+        _write(result, {**kept, **(place if not found else {}), "instance": uuid.uuid4().hex})
+        if found:
+            return (
+                f"the last run was in {was} on {host}, which cannot be seen from here. If that is another copy of this "
+                "simulation, both report with one id."
+            )
+        return ""
+    if Other.GONE in found.values():
+        _write(result, {**kept, **place})
+    return ""
+
+
+def _look(folder: Path, result: ResultPaths, kept: Mapping[str, Any], host: object) -> Other:
+    try:
+        if folder.samefile(result.root):
+            return Other.ITSELF
+        there = json.loads(ResultPaths(folder).identity.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        # On another machine a folder may be missing because its disk is.
+        return Other.GONE if host == socket.gethostname() else Other.UNSEEN
+    except (OSError, ValueError, RecursionError):
+        return Other.UNSEEN
+    is_same = isinstance(there, dict) and there.get("id") == kept["id"]
+    return Other.THE_SAME_SIMULATION if is_same else Other.GONE
+
+
+def _write(result: ResultPaths, content: Mapping[str, Any]) -> None:
+    write_text_atomic(result.identity, json.dumps(content, indent=1) + "\n")

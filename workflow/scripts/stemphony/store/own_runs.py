@@ -1,0 +1,110 @@
+"""What this user ran and where this user sent reports, in the user's own folder.
+
+A results folder may come from somebody else. The config files that its plan names decide neither where reports go nor
+which password is read: only this record does, or a config that the user names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from stemphony.errors import StorageError
+from stemphony.paths import ResultPaths
+from stemphony.store.atomic import write_text_atomic
+
+LARGEST_BYTES = 1_000_000
+"""Limit for a file of the record [bytes]; it holds a few paths."""
+
+
+def state_folder() -> Path | None:
+    """Folder of this user for records: `$XDG_STATE_HOME/stemphony`, by default `~/.local/state/stemphony`.
+
+    Returns
+    -------
+    Path or None
+        None for a user without a home folder.
+    """
+    given = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if given.is_absolute():
+        return given / "stemphony"
+    try:
+        return Path.home() / ".local" / "state" / "stemphony"
+    except RuntimeError:
+        return None
+
+
+def note_run(simulation_id: str, config_files: Sequence[Path], folder: Path) -> bool:
+    """Note where and with which config files this user runs a simulation; return False if that cannot be written."""
+    content = {"config_files": [str(file) for file in config_files], "folder": str(folder)}
+    return _write("simulations", simulation_id, content)
+
+
+def folder_of(simulation_id: str) -> Path | None:
+    """Folder of the last run of a simulation by this user; None if there is no record of one."""
+    folder = _read("simulations", simulation_id).get("folder")
+    return Path(folder) if isinstance(folder, str) else None
+
+
+def config_files_of(result: ResultPaths) -> list[Path]:
+    """Config files of the last run of a simulation by this user; empty if this user has no record of one.
+
+    The simulation is found by its id, so a folder that was moved is found as well.
+    """
+    try:
+        kept = json.loads(result.identity.read_text(encoding="utf-8"))
+        simulation_id = str(uuid.UUID(kept["id"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return []
+    files = _read("simulations", simulation_id).get("config_files")
+    return [Path(file) for file in files] if isinstance(files, list) else []
+
+
+def note_receiver(address: str) -> None:
+    """Note that this user sends reports to an address, `scheme://host:port`."""
+    _write("receivers", address, {"address": address})
+
+
+def knows_receiver(address: str) -> bool:
+    """Whether this user sent reports to an address before."""
+    return _read("receivers", address).get("address") == address
+
+
+def _file(kind: str, name: str) -> Path | None:
+    folder = state_folder()
+    # An address has characters that no file name may have.
+    return None if folder is None else folder / kind / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
+
+
+def _write(kind: str, name: str, content: dict[str, Any]) -> bool:
+    file = _file(kind, name)
+    if file is None:
+        return False
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_text_atomic(file, json.dumps(content) + "\n", 0o600)
+    except (OSError, StorageError):
+        return False
+    return True
+
+
+def _read(kind: str, name: str) -> dict[str, Any]:
+    """One file of the record; empty if it is missing, damaged, or could have been written by another user."""
+    file = _file(kind, name)
+    with suppress(OSError, ValueError, RecursionError):
+        if file is not None:
+            descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, encoding="utf-8") as stream:
+                status = os.fstat(descriptor)
+                is_own = status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+                if is_own and stat.S_ISREG(status.st_mode) and status.st_size <= LARGEST_BYTES:
+                    content = json.loads(stream.read())
+                    return content if isinstance(content, dict) else {}
+    return {}
