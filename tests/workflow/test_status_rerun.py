@@ -107,7 +107,7 @@ def flip_one_bit(file: Path) -> None:
 def test_a_finished_simulation_is_done_and_merged(quiet_copy: Campaign):
     before = {path: path.stat().st_mtime_ns for path in quiet_copy.directory.rglob("*")}
     found = status(quiet_copy)
-    assert found["counts"] == {"done": 4, "running": 0, "failed": 0, "missing": 0, "unusable": 0}
+    assert found["counts"] == {"done": 4, "running": 0, "failed": 0, "interrupted": 0, "missing": 0, "unusable": 0}
     assert (found["merged"], found["run"], found["run_is_alive"]) == ("current", 1, False)
     assert {pair["attempts"] for pair in found["pairs"]} == {1}
     said = quiet_copy.command("status", quiet_copy.result.merged).output
@@ -148,7 +148,7 @@ def test_a_result_that_has_what_is_missing_now_is_not_said_to_be_merged_from_wha
 @pytest.mark.failure("job exits non-zero")
 def test_what_failed_and_what_is_missing_is_told_with_reason_and_log(broken: Campaign):
     found = status(broken)
-    assert found["counts"] == {"done": 2, "running": 0, "failed": 1, "missing": 1, "unusable": 0}
+    assert found["counts"] == {"done": 2, "running": 0, "failed": 1, "interrupted": 0, "missing": 1, "unusable": 0}
     (failed,) = [pair for pair in found["pairs"] if pair["state"] == "failed"]
     assert (failed["defocus_nm"], failed["configuration"], failed["attempts"]) == (5.0, 0, 2)
     assert "configuration_0000.nc" in failed["reason"]
@@ -177,7 +177,7 @@ def test_a_killed_job_is_failed_and_a_running_one_is_running(slow: Finished, tmp
             os.kill(pid, signal.SIGCONT)
         assert running.end().status == 1
     found = status(campaign)
-    assert found["counts"] == {"done": 1, "running": 0, "failed": 1, "missing": 0, "unusable": 0}
+    assert found["counts"] == {"done": 1, "running": 0, "failed": 1, "interrupted": 0, "missing": 0, "unusable": 0}
     (failed,) = [pair for pair in found["pairs"] if pair["state"] == "failed"]
     assert "ended without a message" in failed["reason"]
     assert found["merged"] == "outdated"
@@ -205,7 +205,7 @@ def test_a_file_that_was_cut_off_is_found_without_looking_at_every_byte(
     if damage == "its begin":
         os.truncate(file, size)  # zeros, as some file systems leave them after a failure of power
     found = status(quiet_copy)
-    assert found["counts"] == {"done": 3, "running": 0, "failed": 0, "missing": 0, "unusable": 1}
+    assert found["counts"] == {"done": 3, "running": 0, "failed": 0, "interrupted": 0, "missing": 0, "unusable": 1}
     (pair,) = [pair for pair in found["pairs"] if pair["state"] == "unusable"]
     assert pair["reason"].startswith(reason)
     said = quiet_copy.command("status", quiet_copy.result.root).output
@@ -262,7 +262,7 @@ def test_a_pair_whose_next_try_is_still_to_come_is_said_to_have_one(quiet_copy: 
     note(quiet_copy, **left, another_try=True)
     with alive(quiet_copy):
         found = status(quiet_copy)
-        assert found["counts"] == {"done": 3, "running": 0, "failed": 1, "missing": 0, "unusable": 0}
+        assert found["counts"] == {"done": 3, "running": 0, "failed": 1, "interrupted": 0, "missing": 0, "unusable": 0}
         said = quiet_copy.command("status", quiet_copy.result.root).output
     assert f"failed    defocus 0 nm, configuration 1, 1 attempts: its run tries it again: {why}" in said
     assert "stemphony rerun" not in said

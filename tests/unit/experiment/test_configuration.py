@@ -303,10 +303,6 @@ def test_the_line_that_is_written_out_is_a_number_in_yaml():
     assert yaml.safe_load(line) == {"C30_nm": pytest.approx(3e23)}
 
 
-def test_a_scan_window_in_other_units_is_told_that_it_is_a_fraction():
-    refusal(minimal(scan={"x": [0.0, 3.905]}), "`scan.x[1]`", "got 3.905", "fractions of the cell")
-
-
 @pytest.mark.parametrize(
     ("config", "where", "belongs"),
     [

@@ -127,7 +127,8 @@ def _require_window(scan: Mapping[str, Any], lengths: Sequence[float]) -> None:
             raise ConfigError(
                 f"scan.{name}",
                 f"got {scan[name]} in unit {scan.get('unit', 'cell')}: {width:.6g} Å, wider than the cell, which is "
-                f"periodic and {lengths[axis]:.6g} Å long. Use a narrower window, or correct `scan.unit`.",
+                f"periodic and {lengths[axis]:.6g} Å long. Use a narrower window, or correct `scan.unit` (`cell` means "
+                "fractions of the cell).",
             )
         begin, end = _edges(scan, axis, lengths)
         corners = [(begin, 0.0), (end, 0.0)] if axis == 0 else [(0.0, begin), (0.0, end)]
