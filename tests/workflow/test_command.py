@@ -66,8 +66,8 @@ def test_run_says_its_command_the_plan_and_where_everything_is(run: tuple[Campai
     assert shlex.split(lines[0])[0] == str(PROGRAMS / "snakemake")
     assert f"--configfile '{campaign.config}'" in lines[0]
     assert any(line.startswith("jobs  ") and "2 = 1 defoci × 2 configurations" in line for line in lines)
-    places = dict(line.split(None, 1) for line in lines[-3:])
-    assert places.keys() == {"result", "images", "log"}
+    said = dict(line.split(None, 1) for line in lines[-5:])
+    places = {name: said[name] for name in ("result", "images", "log")}
     # As seen from where the command was given.
     shown = {name: (campaign.scripts / place).resolve() for name, place in places.items()}
     assert shown["result"] == campaign.result.merged.resolve()
@@ -92,7 +92,7 @@ def test_run_again_has_nothing_to_compute(run: tuple[Campaign, Outcome]):
     outcome = campaign.stemphony()
     assert outcome.status == 0, outcome.output
     assert "nothing to compute: all results are up to date." in outcome.output
-    assert outcome.output.splitlines()[-3].startswith("result")
+    assert any(line.startswith("result ") for line in outcome.output.splitlines()[-5:])
 
 
 def on_a_terminal(command: list[str], env: Mapping[str, str], cwd: Path) -> Outcome:
