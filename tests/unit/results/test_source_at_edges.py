@@ -10,11 +10,11 @@ import pytest
 from stemphony.compute.atoms import draw_atoms
 from stemphony.compute.recorder import JobSignals
 from stemphony.compute.simulation import simulate
+from stemphony.experiment.blurring import Blurring
 from stemphony.experiment.campaign import plan
 from stemphony.experiment.model import Experiment
 from stemphony.experiment.scan_edges import ScanEdges
 from stemphony.orchestration.preview_image import preview_of
-from stemphony.results.signal_blocks import Blurring
 from stemphony.specimen.structures import Specimen
 from stemphony.specimen.translations import Translations
 from support.experiments import FILES, FakeCampaign, tiny

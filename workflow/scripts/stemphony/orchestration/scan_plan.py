@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from stemphony import provenance
+from stemphony.experiment.blurring import Blurring
 from stemphony.experiment.campaign import Campaign
 from stemphony.experiment.model import NM, Experiment
 from stemphony.experiment.scan import LINE, LIST
 from stemphony.experiment.scan_edges import repeats_of
-from stemphony.physics.source_size import Repeats, is_cut, reach
-
-SHOWN_DIGITS = 1e3
-"""A margin that would do is shown in steps of 0.001 nm, rounded up."""
+from stemphony.physics.source_size import Repeats
 
 
 def scan_rows(planned: Campaign, experiment: Experiment) -> list[tuple[str, str]]:
@@ -48,7 +45,7 @@ def _edges(planned: Campaign, e: Experiment) -> list[str]:
             f"a margin of {planned.edges.margin_nm:.3g} nm adds {' and '.join(added)} on each side, so "
             f"{e.positions} positions are computed for {e.stored.positions} stored ones ({share:.3g} times)"
         )
-    cut = _number_cut(e, source_nm, repeats)
+    cut = int(Blurring(source_nm * NM, repeats).is_cut(e).sum())
     if cut:
         texts.append(f"{cut} of {e.stored.positions} pixels are too near to the edge, and marked")
     return texts
@@ -58,10 +55,10 @@ def scan_hints(planned: Campaign, experiment: Experiment) -> list[str]:
     """Notes on pixels that the source reaches from outside, and on a margin without effect."""
     config, hints = planned.config, []
     source_nm, wanted = config["probe"]["source_fwhm_nm"], config["scan"].get("margin_nm", "auto")
-    repeats = _repeats(planned)
-    cut = _number_cut(experiment, source_nm, repeats)
+    blurring = Blurring(source_nm * NM, _repeats(planned))
+    cut = int(blurring.is_cut(experiment).sum())
     if cut:
-        needed = math.ceil(reach(source_nm) * SHOWN_DIGITS - 1e-9) / SHOWN_DIGITS
+        needed = blurring.margin_nm
         hints.append(
             f"probe.source_fwhm_nm: the source reaches {needed:g} nm, and positions are computed only "
             f"{planned.edges.margin_nm:g} nm beyond the scan. {cut} of {experiment.stored.positions} pixels are "
@@ -99,15 +96,6 @@ def _repeats(planned: Campaign) -> Repeats:
     if planned.edges.repeats is not None:
         return planned.edges.repeats
     return repeats_of({"common": planned.common_params})
-
-
-def _number_cut(e: Experiment, source_nm: float, repeats: Repeats) -> int:
-    """Number of stored pixels whose source lacks computed positions."""
-    if not source_nm:
-        return 0
-    x, y = (axis[1] - axis[0] if len(axis) > 1 else 1.0 for axis in (e.scan_x, e.scan_y))
-    marks = is_cut((len(e.scan_x), len(e.scan_y)), source_nm * NM, (x, y), repeats)
-    return int(marks[e.kept].sum())
 
 
 def _steps(e: Experiment) -> str:

@@ -11,9 +11,9 @@ import netCDF4
 import numpy as np
 
 from stemphony.compute.recorder import cbed_geometry
+from stemphony.experiment.blurring import Blurring
 from stemphony.experiment.model import NM, Experiment
 from stemphony.experiment.scan_edges import repeats_of
-from stemphony.physics.source_size import Repeats, blur, is_cut, reach
 from stemphony.results.layout import STANDARD_ERROR
 from stemphony.results.merge_task import MergeTask, Place
 
@@ -45,44 +45,6 @@ class Block(Protocol):
 
     def put_nothing(self, root: netCDF4.Dataset, place: Place) -> None:
         """Write NaN to a place that no job contributes to."""
-
-
-@dataclass(frozen=True)
-class Blurring:
-    """Convolution with the source.
-
-    Attributes
-    ----------
-    fwhm : float
-        Full width at half maximum of the source [Å]; 0 for none.
-    repeats : (int or None, int or None)
-        How the scan window repeats, see `source_size.Repeats`.
-    """
-
-    fwhm: float
-    repeats: Repeats
-
-    @property
-    def margin_nm(self) -> float:
-        """Width of the margin that this source needs [nm], rounded up."""
-        return math.ceil(reach(self.fwhm) / NM * 1e3 - 1e-9) / 1e3
-
-    def applied(self, experiment: Experiment, images: np.ndarray) -> np.ndarray:
-        """Blur images of the computed positions, (x, y, …), and cut off their margin."""
-        if self.fwhm:
-            images = blur(images, self.fwhm, _spacing(experiment), self.repeats)
-        return images[experiment.kept]
-
-    def is_cut(self, experiment: Experiment) -> np.ndarray:
-        """Whether the source reaches over the edge of what was computed, for each position of the result (nx, ny)."""
-        shape = len(experiment.scan_x), len(experiment.scan_y)
-        return is_cut(shape, self.fwhm, _spacing(experiment), self.repeats)[experiment.kept]
-
-
-def _spacing(experiment: Experiment) -> tuple[float, float]:
-    """Distances of scan positions [Å]; 1 along an axis with a single one."""
-    x, y = (axis[1] - axis[0] if len(axis) > 1 else 1.0 for axis in (experiment.scan_x, experiment.scan_y))
-    return x, y
 
 
 def blurring_of(task: MergeTask) -> Blurring:
