@@ -11,7 +11,7 @@ import pytest
 from stemphony.errors import ConfigError
 from stemphony.experiment import campaign, configuration
 from stemphony.experiment.campaign import Campaign, InputFiles
-from stemphony.experiment.doubts import Atoms, doubts, probe_outside, refuse_false_haadf
+from stemphony.experiment.doubts import AtomsAtRest, doubts, probe_outside, refuse_false_haadf
 from stemphony.experiment.model import MRAD, Experiment
 from stemphony.orchestration import preflight
 from support.experiments import minimal
@@ -28,7 +28,7 @@ SANE: dict[str, dict[str, Any]] = {
     "frozen_phonon": {"configurations": 4},
 }
 PLANES = np.arange(0, 50.7, 1.9525)
-ATOMS = Atoms(np.array(["Sr", "O"] * 13), PLANES, np.array([0.008, 0.01] * 13))
+ATOMS = AtomsAtRest(np.array(["Sr", "O"] * 13), PLANES, np.array([0.008, 0.01] * 13))
 
 
 def made(cell: tuple[float, float, float] = CELL, **blocks: Any) -> tuple[Campaign, Experiment]:
@@ -37,7 +37,7 @@ def made(cell: tuple[float, float, float] = CELL, **blocks: Any) -> tuple[Campai
     return planned, Experiment.of(planned.common_params, cell, None)
 
 
-def notes(cell: tuple[float, float, float] = CELL, atoms: Atoms = ATOMS, **blocks: Any) -> list[str]:
+def notes(cell: tuple[float, float, float] = CELL, atoms: AtomsAtRest = ATOMS, **blocks: Any) -> list[str]:
     planned, experiment = made(cell, **blocks)
     return doubts(planned, experiment, atoms, probe_outside(planned, experiment))
 
@@ -63,14 +63,14 @@ def test_the_demo_and_the_examples_earn_none(config, monkeypatch, tmp_path):
 
 
 def test_values_of_b_given_as_u():
-    b_as_u = Atoms(ATOMS.symbols, ATOMS.z, np.array([0.62, 0.73] * 13))
+    b_as_u = AtomsAtRest(ATOMS.symbols, ATOMS.z, np.array([0.62, 0.73] * 13))
     (note,) = notes(atoms=b_as_u)
     assert "U of O 0.73, Sr 0.62 Å² is above 0.05 Å²" in note
     assert f"by {math.sqrt(0.73):.2f} Å" in note
     # B/(8π²): the published U of both.
     assert "give U: O 0.0092, Sr 0.0079 Å²" in note
-    assert notes(atoms=Atoms(ATOMS.symbols, ATOMS.z, None)) == []
-    assert notes(atoms=Atoms(ATOMS.symbols, ATOMS.z, np.full(26, np.nan))) == []
+    assert notes(atoms=AtomsAtRest(ATOMS.symbols, ATOMS.z, None)) == []
+    assert notes(atoms=AtomsAtRest(ATOMS.symbols, ATOMS.z, np.full(26, np.nan))) == []
 
 
 def test_one_slice_for_many_layers():
@@ -83,7 +83,7 @@ def test_one_slice_for_many_layers():
 
 def test_a_thick_slice_that_holds_one_layer_earns_none():
     bilayers = np.sort(np.concatenate([PLANES[::2] + 0.2, PLANES[::2] + 0.85]))
-    assert notes(atoms=Atoms(ATOMS.symbols, bilayers, None), grating={"slice_thickness_angstrom": 3.905}) == []
+    assert notes(atoms=AtomsAtRest(ATOMS.symbols, bilayers, None), grating={"slice_thickness_angstrom": 3.905}) == []
 
 
 def test_a_band_limit_that_aliases():
@@ -150,7 +150,7 @@ def test_the_advised_defoci_focus_on_the_faces():
 
 def test_empty_space_that_one_propagation_cannot_cross():
     # Half of 15.62 Å at 68.51 mrad, the band limit, is 114 Å away.
-    cell, atoms = (15.62, 15.62, 500.0), Atoms(np.array(["Sr"]), np.array([1.0]), None)
+    cell, atoms = (15.62, 15.62, 500.0), AtomsAtRest(np.array(["Sr"]), np.array([1.0]), None)
     (note,) = notes(cell=cell, atoms=atoms, grating={"slice_thickness_angstrom": 500.0})
     assert "over one slice of 500 Å waves at the band limit, 68.51 mrad" in note
     assert "over at most 114 Å" in note

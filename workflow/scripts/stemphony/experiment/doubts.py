@@ -38,14 +38,14 @@ THICKEST_SLICE = 2.0
 """Å, the default thickness. Thinner slices earn no doubt, whatever they hold."""
 
 ONE_LAYER = 1.0
-"""Å. Atoms of one slice that lie nearer along the beam are one layer, for example of GaN [0001] (0.6 Å)."""
+"""Å. AtomsAtRest of one slice that lie nearer along the beam are one layer, for example of GaN [0001] (0.6 Å)."""
 
 ALIAS_FREE = 2 / 3
 """Largest band limit, as a share of Nyquist, at which a product of two waves aliases only outside the band."""
 
 
 @dataclass(frozen=True)
-class Atoms:
+class AtomsAtRest:
     """What doubts are decided on, of the specimen at rest.
 
     Attributes
@@ -62,7 +62,7 @@ class Atoms:
     u_iso: NDArray[np.float64] | None
 
 
-def doubts(planned: Campaign, experiment: Experiment, atoms: Atoms, tail: float) -> list[str]:
+def doubts(planned: Campaign, experiment: Experiment, atoms: AtomsAtRest, tail: float) -> list[str]:
     """Notes on settings that can hardly be meant.
 
     Parameters
@@ -129,7 +129,7 @@ def probe_outside(planned: Campaign, experiment: Experiment, scale: float = 1.0)
     )
 
 
-def _large_u(atoms: Atoms) -> Iterator[str]:
+def _large_u(atoms: AtomsAtRest) -> Iterator[str]:
     if atoms.u_iso is None:
         return
     large = atoms.u_iso > LARGEST_U
@@ -145,7 +145,7 @@ def _large_u(atoms: Atoms) -> Iterator[str]:
     )
 
 
-def _thick_slices(experiment: Experiment, atoms: Atoms) -> Iterator[str]:
+def _thick_slices(experiment: Experiment, atoms: AtomsAtRest) -> Iterator[str]:
     e = experiment
     if max(e.slicing.thicknesses) <= THICKEST_SLICE * (1 + 1e-6) or not len(atoms.z):
         return
@@ -216,7 +216,7 @@ def _coarse_scan(experiment: Experiment) -> Iterator[str]:
     )
 
 
-def _far_focus(planned: Campaign, experiment: Experiment, atoms: Atoms) -> Iterator[str]:
+def _far_focus(planned: Campaign, experiment: Experiment, atoms: AtomsAtRest) -> Iterator[str]:
     """Note on defoci at which no ray of the aperture crosses the axis near the specimen."""
     e, probe = experiment, planned.config["probe"]
     entrance, leaving = float(atoms.z.min()), float(atoms.z.max())

@@ -19,7 +19,7 @@ from stemphony import paths, provenance
 from stemphony.errors import ConfigError, StorageError
 from stemphony.experiment import campaign, configuration, overrides
 from stemphony.experiment.campaign import Campaign, InputFiles
-from stemphony.experiment.doubts import Atoms, doubts, probe_outside, refuse_false_haadf
+from stemphony.experiment.doubts import AtomsAtRest, doubts, probe_outside, refuse_false_haadf
 from stemphony.experiment.model import MRAD, Experiment, detector_names, rounded_down
 from stemphony.experiment.scan_edges import ScanEdges, margin_in_effect
 from stemphony.orchestration.scan_plan import merged_again, scan_hints, scan_rows
@@ -528,10 +528,10 @@ def _choices(planned: Campaign, experiment: Experiment) -> list[str]:
     return notes
 
 
-def _doubtful(specimen: Specimen, config: Mapping[str, Any]) -> Atoms:
+def _doubtful(specimen: Specimen, config: Mapping[str, Any]) -> AtomsAtRest:
     """The specimen as doubts see it."""
     draws = config["frozen_phonon"]["enabled"] and not _uses_snapshots(config)
-    return Atoms(specimen.symbols, specimen.positions[:, 2], specimen.u_iso if draws else None)
+    return AtomsAtRest(specimen.symbols, specimen.positions[:, 2], specimen.u_iso if draws else None)
 
 
 def _sources(config: Mapping[str, Any], specimen: Specimen, crystal: Crystal) -> Sources:
