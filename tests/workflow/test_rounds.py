@@ -61,6 +61,15 @@ def test_a_goal_that_the_first_round_reaches_ends_there(four: Campaign):
     assert stored == pytest.approx(np.sqrt((error**2).mean()) / value.mean(), rel=1e-6)
 
 
+def test_a_damaged_round_is_judged_again(four: Campaign, tmp_path: Path):
+    campaign = four.copy(tmp_path / "damaged")
+    campaign.result.round(0).write_text("{", encoding="utf-8")
+    outcome = campaign.succeed()
+    assert "round_00.json was damaged and is deleted: the round is judged again" in outcome.output
+    assert not {job for job in outcome.jobs if "/" in job}  # no configuration is computed again
+    assert rounds(campaign) == rounds(four)
+
+
 def test_a_raised_goal_extends_a_finished_simulation(
     four: Campaign, new_campaign: Callable[..., Campaign], tmp_path: Path
 ):

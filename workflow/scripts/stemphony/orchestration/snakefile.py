@@ -22,7 +22,7 @@ from stemphony.interpreters import SAFE_PATH_VARIABLE, import_nothing_from_here
 from stemphony.orchestration import dag, extension, hooks, outdated, preflight, slurm
 from stemphony.orchestration.job import run_number
 from stemphony.orchestration.outdated import SCRIPTS
-from stemphony.store import hdf5_locks, ledger
+from stemphony.store import hdf5_locks, ledger, rounds
 
 # These stand before the command of each rule. The first is Snakemake's own. The second follows the activation of a
 # conda environment. It puts the environment first in PATH, and switches off packages of `pip install --user`.
@@ -184,7 +184,7 @@ def _open(given: Mapping[str, Any], files: list[Path], workflow: Any, may_replac
         os.environ.setdefault(contract.BEGAN_VARIABLE, str(time.monotonic()))
     if workflow.is_main_process:
         checked = preflight.check(inputs)
-        notes = outdated.restore_specimen(checked.campaign, result)
+        notes = [*outdated.restore_specimen(checked.campaign, result), *rounds.delete_damaged(result)]
         slurm.adapt_executor(result.name, hooks.say)
         run = hooks.Run(checked, dag.Graph(workflow), hooks.say, notes, may_replace)
         return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, run)

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from stemphony.errors import DamagedResultError
 from stemphony.paths import ResultPaths
+
+_WRONG = (OSError, ValueError, KeyError, TypeError)
+
+
+def _content(file: Path) -> dict[str, Any]:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    following = content["next"]
+    numbers = {"configurations": int(content["configurations"]), "next": None if following is None else int(following)}
+    return {**content, **numbers}
 
 
 def read_round(result: ResultPaths, number: int) -> dict[str, Any]:
@@ -20,13 +30,27 @@ def read_round(result: ResultPaths, number: int) -> dict[str, Any]:
     """
     file = result.round(number)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return {**content, "configurations": int(content["configurations"]), "next": content["next"]}
-    except (OSError, ValueError, KeyError, TypeError):
+        return _content(file)
+    except _WRONG:
         raise DamagedResultError(
             f"{file} is missing or damaged. Delete it and run again: the round is judged again, and no configuration "
             "is computed again."
         ) from None
+
+
+def delete_damaged(result: ResultPaths) -> list[str]:
+    """Delete files of rounds that cannot be read, so that their rounds are judged again; return a note for each.
+
+    Nothing is lost: a round is judged from job files.
+    """
+    notes = []
+    for file in sorted(result.round(0).parent.glob("round_*.json")):
+        try:
+            _content(file)
+        except _WRONG:
+            file.unlink(missing_ok=True)
+            notes.append(f"{file} was damaged and is deleted: the round is judged again, from its job files")
+    return notes
 
 
 def last_round(result: ResultPaths, configurations: int) -> dict[str, Any] | None:
