@@ -15,6 +15,7 @@ from stemphony.commands import converge
 from stemphony.compute.recorder import JobSignals
 from stemphony.errors import StemphonyError, StorageError
 from stemphony.experiment.campaign import Campaign
+from stemphony.experiment.scan_edges import ScanEdges
 from stemphony.results.precision import Precision, measured_errors, precisions
 from stemphony.store import ledger
 from support.experiments import FakeCampaign
@@ -92,6 +93,18 @@ def test_errors_of_all_configurations_measured_from_job_files_are_those_of_the_r
         assert list(measured) == [2, 3, 4, 5, 6]
         assert measured[6] == pytest.approx(one.error, rel=1e-4)
         assert measured[2] > measured[6]
+
+
+def test_the_margin_of_a_scan_has_no_part_in_the_errors(tmp_path: Path):
+    edges = ScanEdges((None, 0), (2, 0), 0.1)
+    made = FakeCampaign.of(
+        tmp_path, edges=edges, scan={"x": [0.25, 0.4], "points": [3, 4]}, frozen_phonon={"configurations": 4}
+    )
+    made.write_all(coordinates=False)
+    made.merge()
+    plan = {**plan_of(made.campaign), "scan_edges": edges.in_plan()}
+    for one in precisions(made.result.merged):
+        assert measured_errors(made.result, plan, one)[4] == pytest.approx(one.error, rel=1e-5)
 
 
 def test_nothing_is_measured_from_job_files_that_the_source_does_not_blur(tmp_path: Path):

@@ -75,9 +75,7 @@ class Run:
         if self.is_forced:
             return
         self.is_forced = True
-        if foreign := outdated.foreign_job_files(self.campaign, self.result):
-            self.graph.force(foreign)
-            self.notes.append(f"{len(foreign)} job files are of another config: they are computed again")
+        self._force_foreign()
         if note := outdated.why_merge_again(self.campaign, self.result):
             self.graph.force([self.result.merged])
             self.notes.append(note)
@@ -89,11 +87,22 @@ class Run:
             return
         self.checked = self.checked.extended(configurations)
         self.campaign = self.checked.campaign
-        if foreign := outdated.foreign_job_files(self.campaign, self.result, before):
-            self.graph.force(foreign)
-            self.notes.append(f"{len(foreign)} job files are of another config: they are computed again")
+        self._force_foreign(before)
         if self.number:
             self._begin_round(before)
+
+    def _force_foreign(self, first: int = 0) -> None:
+        """Make Snakemake compute job files of another config again, from configuration `first` on, and say so."""
+        foreign = outdated.foreign_job_files(self.campaign, self.result, first)
+        if not foreign:
+            return
+        self.graph.force(foreign)
+        note = f"{len(foreign)} job files are of another config: they are computed again"
+        # The notes are printed when the run starts, and a further round begins after that.
+        if self.number:
+            self.say(note)
+        else:
+            self.notes.append(note)
 
     def _begin_round(self, before: int) -> None:
         """Tell the jobs and the receiver of a round that begins in this run; `before` configurations exist."""

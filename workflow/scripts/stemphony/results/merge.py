@@ -296,14 +296,15 @@ class _ResultWriter:
         """Say what half width of a 95 % interval the standard errors stand for, and whether a goal was reached."""
         task, number, goal = self.task, int(self.task.params["configurations"]), self.task.params.get("goal")
         first_round = None if goal is None else int(goal["fewest"])
-        factor = interval95(number, first_round, self.experiment.positions)
+        factor = interval95(number, first_round, self.experiment.stored.positions)
         for name, variable in root["images"].variables.items():
             if name.endswith(STANDARD_ERROR):
                 variable.interval95_factor = factor
         if goal is not None and (judged := last_round(task.result, number)) is not None:
+            largest = judged["largest"]["relative_error"]
             root["images"].setncatts({
                 "until": goal["until"], "until_reached": np.int32(judged["reached"]),
-                "largest_relative_error": judged["largest"]["relative_error"] or np.nan,
+                "largest_relative_error": np.nan if largest is None else largest,
             })  # fmt: skip
 
     def _fill(self, root: netCDF4.Dataset, keep: bool) -> MergeOutcome:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemphony.errors import DamagedResultError
+from stemphony.experiment.scan_edges import ScanEdges
 from stemphony.paths import ResultPaths, defocus_id
 from stemphony.results.layout import STANDARD_ERROR
 
@@ -69,6 +70,24 @@ class Precision:
         return math.sqrt(self.configurations / configurations)
 
 
+def relative_error(images: NDArray[np.float64], errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return √⟨error²⟩/⟨image⟩, with averages over the positions.
+
+    Parameters
+    ----------
+    images, errors : array, shape (…, x, y)
+        Signals and their standard errors.
+
+    Returns
+    -------
+    array, shape (…)
+        NaN where an image has no intensity.
+    """
+    means = images.mean(axis=(-2, -1))
+    found: NDArray[np.float64] = np.sqrt((errors**2).mean(axis=(-2, -1))) / np.where(means > 0, means, np.nan)
+    return found
+
+
 def precisions(file: Path) -> list[Precision]:
     """Precision of each detector of a merged result; empty if it has no standard errors.
 
@@ -94,8 +113,7 @@ def precisions(file: Path) -> list[Precision]:
 def _worst(images: Any, name: str, number: int, depths: NDArray[np.float64]) -> Precision:
     values = np.asarray(images[name][:, 0], dtype=float)  # (defocus, depth, x, y)
     errors = np.asarray(images[name + STANDARD_ERROR][:, 0], dtype=float)
-    means = values.mean(axis=(2, 3))
-    relative = np.sqrt((errors**2).mean(axis=(2, 3))) / np.where(means > 0, means, np.nan)
+    relative = relative_error(values, errors)
     place = np.unravel_index(int(np.nanargmax(relative)) if np.isfinite(relative).any() else 0, relative.shape)
     image, error = values[place], errors[place]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -132,13 +150,14 @@ def measured_errors(result: ResultPaths, plan: Mapping[str, Any], of: Precision)
     if config.get("probe", {}).get("source_fwhm_nm") or not config.get("adf", {}).get("average_defoci"):
         return {}
     stacks = []
+    kept = tuple(slice(number, -number or None) for number in ScanEdges.of_plan(plan).margin)
     for value in plan.get("defoci_nm", []):
         images = []
         for configuration in range(of.configurations):
             file = result.job(defocus_id(value), configuration)
             try:
                 with netCDF4.Dataset(file) as root:
-                    images.append(np.asarray(root["images"][of.detector][0, 0, of.place[1]], dtype=float))
+                    images.append(np.asarray(root["images"][of.detector][0, 0, of.place[1]], dtype=float)[kept])
             except (OSError, RuntimeError, KeyError, IndexError):
                 return {}
         stacks.append(images)
@@ -151,8 +170,7 @@ def measured_errors(result: ResultPaths, plan: Mapping[str, Any], of: Precision)
     for k in range(2, of.configurations + 1):
         first = signals[:, :k]
         variance = np.tensordot(weights**2, first.var(axis=1, ddof=1) / k, axes=1)
-        mean = float(np.tensordot(weights, first.mean(axis=1), axes=1).mean())
-        found[k] = math.sqrt(float(variance.mean())) / mean if mean > 0 else math.nan
+        found[k] = float(relative_error(np.tensordot(weights, first.mean(axis=1), axes=1), np.sqrt(variance)))
     return found
 
 

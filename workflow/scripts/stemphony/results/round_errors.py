@@ -15,13 +15,15 @@ import numpy as np
 
 from stemphony.contract import REFUSAL
 from stemphony.errors import DamagedResultError
+from stemphony.experiment.blurring import Blurring
 from stemphony.experiment.model import NM, Experiment
 from stemphony.experiment.stopping import Goal
 from stemphony.results.averages import BlockAverage, batches_of
 from stemphony.results.batch_processes import batch_reader
 from stemphony.results.batches import Request
 from stemphony.results.merge_task import Averaging, MergeTask, Place
-from stemphony.results.signal_blocks import BLOCK_BYTES, AdfBlock, Blurring
+from stemphony.results.precision import relative_error
+from stemphony.results.signal_blocks import BLOCK_BYTES, AdfBlock
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,7 @@ class ImageError:
     depth_nm, defocus_nm : float
         Depth below the entrance surface, and defocus (the weighted mean if defoci are averaged) [nm].
     relative : float
-        Root mean square over the scan positions of the standard error, divided by the mean of the image; infinite if
-        the image has no intensity.
+        See `precision.relative_error`; infinite if the image has no intensity.
     """
 
     detector: str
@@ -75,8 +76,9 @@ def image_errors(
         for detector in detectors:
             index = block.names.index(detector)
             for at, depth in enumerate(experiment.depths[block.depths]):
-                relative = _relative(value[:, :, at, index], error[:, :, at, index])
-                found.append(ImageError(detector, float(depth) / NM, float(defocus), relative))
+                relative = float(relative_error(value[:, :, at, index], error[:, :, at, index]))
+                shown = relative if math.isfinite(relative) else math.inf
+                found.append(ImageError(detector, float(depth) / NM, float(defocus), shown))
 
     with batch_reader(processes) as read:
         for block in _blocks(experiment, blurring):
@@ -93,11 +95,6 @@ def image_errors(
                 average.add(batch, reading.sums[0])
             average.end()
     return found
-
-
-def _relative(image: np.ndarray, error: np.ndarray) -> float:
-    mean = float(image.mean())
-    return math.sqrt(float(np.mean(error**2))) / mean if mean > 0 else math.inf
 
 
 def _blocks(experiment: Experiment, blurring: Blurring) -> Iterator[AdfBlock]:
