@@ -102,10 +102,9 @@ def draw_atoms(
     Returns
     -------
     Atoms
-        All sites in the order of the arguments. x and y are wrapped into the cell and z is clipped to it, so that no
-        displaced surface atom is lost. Vacant sites stay and are false in `present`.
+        All sites in the order of the arguments. x and y are wrapped into the cell; z may leave it, and the atom then
+        belongs to the first or the last slice. Vacant sites stay and are false in `present`.
     """
-    length_z = experiment.cell[2]
     pm = None if defocus_nm is None else paths.defocus_pm(defocus_nm)
     if films and frame is None:
         random = phonons.generator(random_seed, configuration, pm, random_film.FILM)
@@ -116,8 +115,6 @@ def draw_atoms(
         moved = positions + phonons.displacements(u_iso, random_seed, configuration, pm, displace_z, u_aniso)
     else:
         moved = np.array(positions, dtype=float)
-    # ASSUME: thermal motion of the surface atoms beyond the cell's faces is cut off in z.
-    moved[:, 2] = np.clip(moved[:, 2], 0.0, length_z)
     moved = slicing.wrap_positions(moved, experiment.cell)
     undisplaced = positions[:, 2] if heights is None else heights
     index = experiment.slicing.index(undisplaced if fixed_slicing else moved[:, 2])

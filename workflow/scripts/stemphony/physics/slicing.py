@@ -30,10 +30,6 @@ boundaries could lie in."""
 _SAME_GAP = 0.01
 """Gaps that differ by less than this [Å] are equally wide, so that rounding in a file never chooses between them."""
 
-_ALLOWED_OUTSIDE = 1.0
-"""Largest distance of an atom outside the cell along z that is moved onto the surface [Å]: more than thermal motion,
-less than a wrong cell."""
-
 
 @dataclass(frozen=True)
 class Slices:
@@ -83,7 +79,7 @@ class Slices:
     def index(self, z: ArrayLike) -> NDArray[np.int64]:
         """Index of the slice that holds each atom; an atom on an edge belongs to the slice that begins there.
 
-        No atom is ever lost.
+        No atom is ever lost: one that thermal motion carries out of the cell belongs to the first or the last slice.
 
         Parameters
         ----------
@@ -304,7 +300,7 @@ def slices_of_atoms(slice_id: NDArray[np.int64], heights: ArrayLike, length_z: f
 
 
 def wrap_positions(positions: ArrayLike, cell: ArrayLike) -> NDArray[np.float64]:
-    """Positions of the atoms inside the cell: x and y are periodic, z is not.
+    """Positions of the atoms with x and y inside the periodic cell; z is not periodic and stays as it is.
 
     Parameters
     ----------
@@ -316,12 +312,12 @@ def wrap_positions(positions: ArrayLike, cell: ArrayLike) -> NDArray[np.float64]
     Returns
     -------
     (N, 3) ndarray
-        x in [0, Lx), y in [0, Ly), z in [0, Lz]: atoms up to 1 Å outside are moved onto the surface.
+        x in [0, Lx), y in [0, Ly).
 
     Raises
     ------
     ValueError
-        If an atom lies farther outside along z (the message names it), or a coordinate is not finite.
+        If a coordinate is not finite.
     """
     lengths = np.asarray(cell, dtype=np.float64)
     wrapped = np.array(positions, dtype=np.float64).reshape(-1, 3)
@@ -335,15 +331,4 @@ def wrap_positions(positions: ArrayLike, cell: ArrayLike) -> NDArray[np.float64]
         # np.mod rounds −1e-20 up to the length itself, which is the same position as 0.
         inside[inside >= lengths[axis]] = 0.0
         wrapped[:, axis] = inside
-
-    z = wrapped[:, 2]
-    outside = np.maximum(-z, z - lengths[2])
-    if outside.size and outside.max() > _ALLOWED_OUTSIDE:
-        atom = int(np.argmax(outside))
-        raise ValueError(
-            f"atom {atom}: z = {z[atom]:.4f} Å lies {outside[atom]:.4f} Å outside the cell "
-            f"(0 to {lengths[2]:.4f} Å); z is not periodic, and at most {_ALLOWED_OUTSIDE:g} Å is moved onto "
-            "the surface. Shift the atoms or lengthen the cell."
-        )
-    np.clip(z, 0.0, lengths[2], out=z)
     return wrapped
