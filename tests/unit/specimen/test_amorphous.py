@@ -20,6 +20,12 @@ CARBON = {
     "minimum_distance_angstrom": None, "draw": "configuration", "seed": 1,
 }  # fmt: skip
 
+KEPT = [
+    [25.003818664, 26.916414029, 15.513713805],
+    [27.489044304, 2.603684669, 19.240151729],
+    [38.507183333, 10.336454497, 12.23184806],
+]
+
 
 def covered(repeat=(8, 8, 4), vacuum_angstrom=(0.0, 0.0, 0.0), origin=None, **changes):
     return read_specimen(
@@ -120,10 +126,74 @@ def test_a_film_with_hydrogen_passes_the_check_of_distances():
     assert specimen.films[0].distance == pytest.approx(0.7)
 
 
-def test_a_film_beyond_the_jamming_density_is_refused_without_a_search():
-    """(π/6)·n·d³ = 0.45 at 0.1755 atoms per Å³ and 1.7 Å; the generator is not asked."""
+@pytest.mark.parametrize(
+    ("material", "density", "distance", "packing"),
+    [
+        ({"element": "C"}, 2.0, 1.42, 0.15),  # the bond of graphite
+        ({"element": "Si"}, 2.3, 2.3, 0.31),
+        ({"element": "Ge"}, 5.3, 2.4, 0.32),
+        ({"element": None, "formula": "SiO2"}, 2.2, 1.6, 0.14),
+        ({"element": "Au"}, 19.3, 2.4, 0.43),
+    ],
+)
+def test_usual_materials_have_room_for_their_bond_lengths(material, density, distance, packing):
+    specimen = covered(
+        repeat=(6, 6, 1), entrance_nm=0.0, exit_nm=3.0, density_g_cm3=density, minimum_distance_angstrom=distance,
+        **material,
+    )  # fmt: skip
+    film = specimen.films[0]
+    atoms = specimen.positions[film.first : film.last]
+    assert np.pi / 6 * distance**3 * len(atoms) / (6 * 3.905) ** 2 / 30.0 == pytest.approx(packing, abs=0.01)
+    tree = cKDTree(specimen.positions, boxsize=[*specimen.cell[:2], 0])
+    assert tree.query(atoms, k=2)[0][:, 1].min() >= distance
+    assert film.bottom <= atoms[:, 2].min() < atoms[:, 2].max() <= film.top
+
+
+def test_a_dense_film_is_even_and_has_no_order_beyond_its_neighbours():
+    """Packing 0.45. Clipping at the faces would pile atoms up there; crystals would have peaks at three distances."""
+    side, depth, distance = 40.0, 40.0, 2.2
+    number = round(0.45 / (np.pi / 6 * distance**3) * side * side * depth)
+    atoms = film_positions(np.random.default_rng(5), number, (side, side), 0.0, depth, distance, np.empty((0, 3)))
+    assert len(atoms) == number
+    histogram, _ = np.histogram(atoms[:, 2], 10, (0, depth))
+    assert np.abs(histogram / number * 10 - 1).max() < 0.1
+    inner = atoms[(atoms[:, 2] > 9) & (atoms[:, 2] < depth - 9)]
+    tree, own = cKDTree(atoms, boxsize=[side, side, 0]), cKDTree(inner, boxsize=[side, side, 0])
+    edges = np.array([5.5, 6.5, 7.5, 8.5])
+    pairs = np.diff(own.count_neighbors(tree, edges)) / len(inner)
+    shells = 4 / 3 * np.pi * np.diff(edges**3) * number / (side * side * depth)
+    np.testing.assert_allclose(pairs / shells, 1.0, atol=0.06)
+
+
+def test_atoms_beside_a_dense_film_keep_their_places_and_their_distance():
+    cell, distance = (30.0, 30.0), 2.2
+    x, y = np.meshgrid(np.arange(0, 30, 2.5), np.arange(0, 30, 2.5))
+    others = np.column_stack([x.ravel(), y.ravel(), np.full(x.size, 10.0)])
+    number = round(0.4 / (np.pi / 6 * distance**3) * 30 * 30 * 10)
+    atoms = film_positions(np.random.default_rng(2), number, cell, 0.0, 10.0, distance, others)
+    assert cKDTree(others, boxsize=[*cell, 0]).query(atoms)[0].min() >= distance
+
+
+@pytest.mark.parametrize("packing", [0.15, 0.28, 0.36])
+def test_the_same_generator_gives_the_same_film(packing):
+    number = round(packing / (np.pi / 6 * 2.0**3) * 30 * 30 * 20)
+    first, again = (
+        film_positions(np.random.default_rng(9), number, (30.0, 30.0), 0.0, 20.0, 2.0, np.empty((0, 3)))
+        for _ in range(2)
+    )
+    np.testing.assert_array_equal(first, again)
+
+
+def test_films_of_random_addition_keep_their_random_numbers():
+    """Configurations that were drawn before belong to those that follow; a film at 0.2 of an earlier version."""
+    atoms = film_positions(np.random.default_rng(7), 900, (40.0, 30.0), 0.0, 20.0, 2.0, np.empty((0, 3)))
+    np.testing.assert_allclose(atoms[[0, 450, 899]], KEPT, atol=1e-9)
+
+
+def test_a_film_that_would_crystallise_is_refused_without_a_search():
+    """(π/6)·n·d³ = 0.63 at 0.1755 atoms per Å³ and 1.9 Å; the generator is not asked."""
     with pytest.raises(ValueError, match=r"at most some \d+ of 17550 atoms have room"):
-        film_positions(None, 17550, (50.0, 50.0), 0.0, 40.0, 1.7, np.empty((0, 3)))
+        film_positions(None, 17550, (50.0, 50.0), 0.0, 40.0, 1.9, np.empty((0, 3)))
 
 
 def test_films_survive_the_specimen_file(tmp_path):
@@ -135,7 +205,7 @@ def test_films_survive_the_specimen_file(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        ({"minimum_distance_angstrom": 2.2}, ("have room", "minimum_distance_angstrom")),
+        ({"minimum_distance_angstrom": 2.6}, ("have room", "minimum_distance_angstrom")),
         ({"element": None}, ("element", "formula")),
         ({"formula": "SiO2"}, ("one of",)),
         ({"element": "Xy"}, ("no formula",)),

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 Floats = NDArray[np.float64]
 
@@ -15,10 +19,34 @@ FILM = 4
 """Marks the random numbers of films among those of a configuration."""
 
 MOST_ROUNDS = 2000
-"""Rounds of candidates after which a film counts as too dense; one that is possible needs some tens."""
+"""Rounds of candidates after which random addition gives up; a film below ADDITION needs less than some hundred."""
 
-JAMMED = 0.384
-"""Packing fraction at which random sequential addition jams (Zhang & Torquato, Phys. Rev. E 88 (2013) 053312)."""
+ADDITION = 0.3
+"""Packing fraction up to which a film is made by random sequential addition alone, which becomes slow above it and jams
+at 0.384 (Zhang & Torquato, Phys. Rev. E 88 (2013) 053312)."""
+
+DENSEST = 0.5
+"""Largest packing fraction: spheres begin to crystallise at 0.494, so a denser random film would have order."""
+
+MOST_STEPS = 2000
+"""Steps after which repulsion gives up; a film at DENSEST needs some hundred."""
+
+LATEST = 0.1
+"""Share of the places taken that may lie outside the large tree; making that one again costs more than asking two."""
+
+ROUNDING = 1e-9
+"""Share of the smallest distance by which atoms stay beyond it, so that wrapping them brings none below it."""
+
+TINY = 1e-6
+"""Smallest distance [Å] by which a push is divided; two atoms drawn on one place have no direction to part in."""
+
+AHEAD = 0.01
+"""Share of the smallest distance by which repulsion aims beyond it, so that it gets there in a finite number of steps.
+"""
+
+SKIN = 0.3
+"""Share of the smallest distance that the list of neighbours of repulsion reaches beyond it. The list is made again
+once an atom has moved by half of it."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +103,12 @@ def film_positions(
 ) -> Floats:
     """Random positions in a layer, none nearer than `distance` to another one or to `others`.
 
-    Random sequential addition: positions are drawn evenly and kept where they have room, until there are enough. It
-    gives the density exactly and no order beyond the smallest distance. It jams at a packing fraction
-    (π/6)·n·d³ of 0.384 (Widom, J. Chem. Phys. 44 (1966) 3888; Zhang & Torquato, Phys. Rev. E 88 (2013) 053312).
+    The density is exact, and there is no order beyond the smallest distance. Up to a packing fraction (π/6)·n·d³ of
+    ADDITION, positions are added one after the other where they have room: random sequential addition (Widom, J. Chem.
+    Phys. 44 (1966) 3888). Denser films begin with all atoms evenly at random, and atoms that are too near repel each
+    other until none is: the force-biased algorithm (Jodrey & Tory, Phys. Rev. A 32 (1985) 2347; Bezrukov, Bargieł &
+    Stoyan, Part. Part. Syst. Charact. 19 (2002) 111) with diameters that stay. Nearest neighbours then crowd at the
+    smallest distance, up to AHEAD beyond it.
 
     Parameters
     ----------
@@ -100,30 +131,117 @@ def film_positions(
     ValueError
         The film is too dense for the distance.
     """
-    from scipy.spatial import cKDTree
-
     # Spheres of diameter d around the atoms of the film reach half a distance beyond each of its faces.
-    room = JAMMED * cell[0] * cell[1] * (top - bottom + distance) / (math.pi / 6 * distance**3)
-    if number > max(1.0, 1.05 * room):
-        raise ValueError(f"at most some {room:.0f} of {number} atoms have room")
+    sphere = math.pi / 6 * distance**3 / (cell[0] * cell[1] * (top - bottom + distance))
+    if number > max(1.0, DENSEST / sphere):
+        raise ValueError(f"at most some {DENSEST / sphere:.0f} of {number} atoms have room")
     # ASSUME: an amorphous film has a density and a smallest distance, but no bonds and no short-range order.
     lengths = np.array([cell[0], cell[1], 0.0])
-    near = others[(others[:, 2] > bottom - distance) & (others[:, 2] < top + distance)]
-    placed = np.concatenate([_wrapped(near, lengths), np.empty((0, 3))])
-    start = len(placed)
+    near = _wrapped(others[(others[:, 2] > bottom - distance) & (others[:, 2] < top + distance)], lengths)
+    if number * sphere <= ADDITION:
+        placed = _added(generator, number, lengths, bottom, top, distance, near)
+        if len(placed) == number:
+            return placed
+    return _repelled(generator, number, lengths, bottom, top, distance, near)
+
+
+def _added(
+    generator: np.random.Generator, number: int, lengths: Floats, bottom: float, top: float, distance: float,
+    near: Floats,
+) -> Floats:  # fmt: skip
+    """Random sequential addition of up to `number` positions beside those of `near`."""
+    room = _Room(lengths, distance, near)
+    placed = np.empty((0, 3))
     for _ in range(MOST_ROUNDS):
-        missing = number - (len(placed) - start)
+        missing = number - len(placed)
         if missing <= 0:
             break
-        drawn = generator.random((max(2 * missing, 64), 3))
-        candidates = _wrapped(drawn * [cell[0], cell[1], top - bottom] + [0.0, 0.0, bottom], lengths)
-        if len(placed):
-            room = cKDTree(placed, boxsize=lengths).query(candidates)[0] >= distance
-            candidates = candidates[room]
-        placed = np.concatenate([placed, candidates[_apart(candidates, lengths, distance)][:missing]])
-    if len(placed) - start < number:
-        raise ValueError(f"{len(placed) - start} of {number} atoms have room")
-    return placed[start:]
+        candidates = room.left_of(_drawn(generator, max(2 * missing, 64), lengths, bottom, top))
+        kept = candidates[_apart(candidates, lengths, distance)][:missing]
+        room.take(kept)
+        placed = np.concatenate([placed, kept])
+    return placed
+
+
+class _Room:
+    """The places that are not nearer than a distance to those taken.
+
+    A tree holds most of them and is seldom made again; a small one holds the latest.
+    """
+
+    def __init__(self, lengths: Floats, distance: float, taken: Floats) -> None:
+        self.lengths, self.distance = lengths, distance
+        self.old, self.latest = taken, np.empty((0, 3))
+        self.trees = [self._tree(taken)]
+
+    def _tree(self, positions: Floats) -> cKDTree:
+        from scipy.spatial import cKDTree
+
+        return cKDTree(positions, boxsize=self.lengths)
+
+    def take(self, positions: Floats) -> None:
+        self.latest = np.concatenate([self.latest, positions])
+        if len(self.latest) > LATEST * len(self.old):
+            self.old, self.latest = np.concatenate([self.old, self.latest]), np.empty((0, 3))
+            self.trees = [self._tree(self.old)]
+        else:
+            self.trees = [self.trees[0], self._tree(self.latest)]
+
+    def left_of(self, candidates: Floats) -> Floats:
+        for tree in self.trees:
+            nearest = tree.query(candidates, distance_upper_bound=self.distance)[0]
+            candidates = candidates[nearest >= self.distance]
+        return candidates
+
+
+def _repelled(
+    generator: np.random.Generator, number: int, lengths: Floats, bottom: float, top: float, distance: float,
+    near: Floats,
+) -> Floats:  # fmt: skip
+    """Positions evenly at random, moved apart until none is nearer than `distance`; those of `near` stay."""
+    from scipy.spatial import cKDTree
+
+    positions = _drawn(generator, number, lengths, bottom, top)
+    periods = np.where(lengths > 0, lengths, np.inf)
+    aim, anchor, pairs = (1 + AHEAD) * distance, None, np.empty((0, 2), dtype=np.intp)
+    too_near = number
+    for _ in range(MOST_STEPS):
+        if anchor is None or np.abs(positions - anchor).max() > SKIN * distance / (2 * math.sqrt(3)):
+            positions = _wrapped(positions, lengths)
+            anchor = positions.copy()
+            tree = cKDTree(np.concatenate([positions, near]), boxsize=lengths)
+            pairs = tree.query_pairs((1 + SKIN) * distance, output_type="ndarray")
+            pairs = pairs[pairs[:, 0] < number]  # query_pairs gives first < second
+        whole = np.concatenate([positions, near])
+        apart = whole[pairs[:, 0]] - whole[pairs[:, 1]]
+        apart -= lengths * np.rint(apart / periods)
+        far = np.linalg.norm(apart, axis=1)
+        too_near = int((far < (1 + ROUNDING) * distance).sum())
+        if not too_near:
+            return _wrapped(positions, lengths)
+        touching = far < aim
+        first, second = pairs[touching].T
+        fixed = second >= number
+        # Each goes half of the way; an atom beside the film stays, and the other one goes it alone.
+        push = apart[touching] * (np.where(fixed, 1.0, 0.5) * (aim / np.maximum(far[touching], TINY) - 1))[:, None]
+        for axis in range(3):
+            moved = np.bincount(first, push[:, axis], number)
+            moved -= np.bincount(second[~fixed], push[~fixed, axis], number)
+            positions[:, axis] += moved
+        positions[:, 2] = _reflected(positions[:, 2], bottom, top)
+    raise ValueError(f"{too_near} pairs of {number} atoms stay too near to each other")
+
+
+def _reflected(z: Floats, bottom: float, top: float) -> Floats:
+    """Heights turned back at the faces of the film, where clipping would pile them up."""
+    inside = np.where(z < bottom, 2 * bottom - z, np.where(z > top, 2 * top - z, z))
+    return np.clip(inside, bottom, top)
+
+
+def _drawn(generator: np.random.Generator, number: int, lengths: Floats, bottom: float, top: float) -> Floats:
+    """Positions evenly at random in the layer."""
+    drawn = generator.random((number, 3)) * [lengths[0], lengths[1], top - bottom]
+    return _wrapped(drawn + np.array([0.0, 0.0, bottom]), lengths)
 
 
 def _wrapped(positions: Floats, lengths: Floats) -> Floats:

@@ -24,7 +24,7 @@ BOND_SHARE = 1.9
 """Smallest distance of a film in covalent radii of its smallest element: nearly a bond length, 1.44 Å for carbon."""
 
 PACKING = 0.25
-"""Packing fraction (π/6)·n·d³ that the chosen distance never exceeds; random addition jams at 0.38."""
+"""Packing fraction (π/6)·n·d³ that the distance never exceeds where the config gives none; 0.5 is possible."""
 
 
 def _thicknesses(layers: Mapping[str, Any] | None) -> tuple[float, float]:
