@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from stemphony.cli import main
+from support.campaign import REPOSITORY
 from support.experiments import SCRIPTS
 
 
@@ -25,6 +27,16 @@ def test_a_reader_that_has_enough_ends_a_command_quietly(tmp_path: Path):
         )  # fmt: skip
     assert ended.stderr == ""
     assert ended.returncode == 141  # as a process that SIGPIPE ends
+
+
+def test_the_line_of_the_docs_completes_every_command(capsys: pytest.CaptureFixture[str]):
+    page = (REPOSITORY / "docs/environments.md").read_text(encoding="utf-8")
+    words = re.search(r'^complete -o default -W "(.*)" stemphony$', page, re.MULTILINE)
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    listed = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
+    assert words is not None
+    assert words[1].split() == listed
 
 
 @pytest.mark.parametrize(

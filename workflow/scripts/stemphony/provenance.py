@@ -46,9 +46,15 @@ def file_sha256(file: Path) -> str:
 def git_commit() -> str:
     """Commit of the working copy that this package runs from, with `-dirty` if it is edited.
 
-    Without git, as in a container image, the value of STEMPHONY_GIT_COMMIT; else empty.
+    An installed wheel has a file that names its commit. Without either, as in a container image, the value of
+    STEMPHONY_GIT_COMMIT; else empty.
     """
-    folder = Path(__file__).resolve().parent
+    folder = Path(__file__).resolve().parents[3]
+    if not (folder / ".git").exists():
+        # A repository further up is somebody else's, in which Stemphony is installed.
+        recorded = folder / "COMMIT"
+        text = recorded.read_text(encoding="utf-8").strip() if recorded.is_file() else ""
+        return text or os.environ.get(COMMIT_VARIABLE, "")
     try:
         head = subprocess.run(
             ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],

@@ -12,7 +12,7 @@ from stemphony.commands.locks import free_lock, wait_for_leftovers
 from stemphony.commands.outcome import Outcome
 from stemphony.commands.snakemake_process import SnakemakeProcess
 from stemphony.contract import REPLACE_KEY
-from stemphony.errors import ConfigError, StorageError
+from stemphony.errors import ConfigError, StemphonyError, StorageError
 from stemphony.experiment import configuration, overrides
 from stemphony.orchestration.preflight import require_writable
 from stemphony.paths import RESULTS, ResultPaths
@@ -56,6 +56,8 @@ def run(
     ------
     ConfigError, StorageError
         The config cannot be read; the folder is not writable, or in use by another run.
+    StemphonyError
+        Snakemake is not installed beside this Python.
     """
     name = overrides.overridden(configuration.load([config]), entries).get("simulation", {})
     name = name.get("name") if isinstance(name, dict) else None
@@ -69,7 +71,7 @@ def run(
     require_writable(directory / RESULTS / name)
     given = [*overrides.nested(entries), *([f"{REPLACE_KEY}=true"] if may_replace else [])]
     command = [
-        str(Path(sys.executable).parent / "snakemake"), "--snakefile", str(snakefile), "--directory", str(directory),
+        str(_program()), "--snakefile", str(snakefile), "--directory", str(directory),
         "--configfile", str(config.resolve()), *(["--profile", _profile(profile, snakefile)] if profile else []),
         *([] if profile else ["--cores", str(cores)]), *extra,
         *(["--config", *given] if given else []),
@@ -85,6 +87,15 @@ def run(
     status = process.wait()
     Outcome(status, process.lines, process.log_file, directory, result, process.interrupted, process.elapsed_s).show()
     return status if status >= 0 else 128 - status
+
+
+def _program() -> Path:
+    """Snakemake of this Python's environment; another one in PATH may not have our packages."""
+    program = Path(sys.executable).parent / "snakemake"
+    if not program.exists():
+        install = shlex.join([sys.executable, "-m", "pip", "install", "snakemake>=9.27"])
+        raise StemphonyError(f"Snakemake is not installed beside {sys.executable}. Do: {install}")
+    return program
 
 
 def _profile(profile: str, snakefile: Path) -> str:

@@ -17,7 +17,8 @@ from stemphony.monitor.server import Monitor, Options, say
 
 PACKAGES: Final = Path(__file__).resolve().parents[2]
 REPOSITORY: Final = PACKAGES.parents[1]
-FOLDER: Final = REPOSITORY / "build" / "demo-monitor"
+FOLDER: Final = Path("build") / "demo-monitor"
+"""In the working directory, because an installed package cannot be written to."""
 _END_S: Final = 30
 """After Ctrl-C the simulation has this time to end [s]. Then it is killed."""
 
@@ -42,7 +43,7 @@ def demonstrate(port: int, database: str | None) -> int:
     MonitorError
         The folder of the demonstration cannot be written, or the monitor cannot start.
     """
-    folder = FOLDER / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    folder = FOLDER.resolve() / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     try:
         folder.mkdir(parents=True)
         options = Options(port=port, database=database or str(FOLDER / "monitor.sqlite"), any_port=True)
