@@ -219,6 +219,7 @@ DECIDES: dict[str, Any] = {
     "scan.y": [0.0, 0.5],
     "scan.points": [3, 5],
     "scan.step_angstrom": 0.5,
+    "scan.step": "at_most",
     "scan.unit": "nm",
     "scan.origin": [0.1, 0.0],
     "scan.line": {"begin": [0.0, 0.0], "end": [0.5, 0.5], "points": 5},

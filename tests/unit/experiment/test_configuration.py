@@ -77,6 +77,7 @@ scan:
   y: [0.0, 1.0]
   points: [16, 16]
   step_angstrom: null
+  step: exact
   unit: cell
   origin: [0.0, 0.0]
   line: null

@@ -203,6 +203,27 @@ def test_a_step_that_does_not_divide_is_refused_with_the_nearest_that_do(step):
     assert min(steps) < step < max(steps) or step > 3.905
 
 
+@pytest.mark.parametrize(
+    ("step", "shape"),
+    [(0.3, (14, 27)), ([0.3, 1.0], (14, 8)), (3.905, (1, 2)), (5.0, (1, 2)), (3.905 / 7, (7, 14)), (0.2441, (16, 32))],
+)
+def test_a_step_that_is_a_limit_is_rounded_down_to_divide_each_axis(step, shape):
+    cell = (31.24, 31.24, 10.0)
+    window = {"x": [0.0, 0.125], "y": [0.5, 0.75], "points": None, "step": "at_most"}
+    made = resolved(cell, scan={**window, "step_angstrom": step})
+    assert (len(made.scan_x), len(made.scan_y)) == shape
+    limits = step if isinstance(step, list) else [step, step]
+    for width, count, limit in zip((3.905, 7.81), shape, limits, strict=True):
+        assert width / count <= limit * (1 + 1e-4)
+        assert count == 1 or width / (count - 1) > limit
+
+
+def test_a_step_may_differ_along_the_axes():
+    made = resolved((31.24, 31.24, 10.0), scan={"points": None, "step_angstrom": [3.905, 7.81]})
+    assert (len(made.scan_x), len(made.scan_y)) == (8, 4)
+    refusal((31.24, 31.24, 10.0), "scan.step_angstrom", "along y", scan={"points": None, "step_angstrom": [3.905, 7.0]})
+
+
 def test_a_step_with_too_many_positions_is_refused():
     refusal((8.0, 8.0, 8.0), "scan.step_angstrom", "65536", scan={"points": None, "step_angstrom": 1e-9})
 

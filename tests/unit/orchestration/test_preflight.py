@@ -211,6 +211,7 @@ def test_a_preview_of_no_detector_earns_a_note(checked):
             "scan.margin_nm: 0.128 would do",
         ),
         ({"probe": {"source_fwhm_nm": 0.1}, "scan": {"x": [0.0, 0.5], "margin_nm": 0.2}}, "has no effect"),
+        ({"scan": {"step": "at_most"}}, "scan.step: at_most has no effect"),
         ({"grating": {"gpts": [62, 64]}}, "prime factor"),
         ({"probe": {"defocus_count": 3}}, "ignored"),
         ({"simulation": {"algorithm": "probe_basis", "basis_tolerance": 4e-5}}, "precision: double"),

@@ -20,8 +20,11 @@ UNITS = {"angstrom": 1.0, "nm": 10.0}
 WINDOW, LINE, LIST = "window", "line", "positions"
 """Kinds of scans."""
 
-NEUTRAL: dict[str, Any] = {"unit": "cell", "origin": [0.0, 0.0], "line": None, "positions": None}
+NEUTRAL: dict[str, Any] = {"unit": "cell", "origin": [0.0, 0.0], "line": None, "positions": None, "step": "exact"}
 """Keys of the block `scan` that version 0.1 did not have, with the value that changes nothing."""
+
+AT_MOST = "at_most"
+"""Value of `scan.step` that rounds a step down to what divides the window."""
 
 Pair = tuple[float, float]
 
@@ -193,13 +196,16 @@ def _points(scan: Mapping[str, Any], axis: int, edges: Pair) -> int:
     if scan["step_angstrom"] is None:
         return int(scan["points"][axis])
     window = edges[1] - edges[0]
-    step = scan["step_angstrom"]
+    given = scan["step_angstrom"]
+    step = float(given[axis] if isinstance(given, list | tuple) else given)
     if window / step > MAX_POINTS:
         raise ConfigError(
             "scan.step_angstrom",
             f"got {step:g} Å; the window of {window:.6g} Å along {'xy'[axis]} would have more than {MAX_POINTS} "
             f"positions. Use at least {window / MAX_POINTS:.4g} Å.",
         )
+    if scan.get("step", "exact") == AT_MOST:
+        return max(1, math.ceil(window / step * (1 - MAX_RELATIVE_MISFIT)))
     points = max(1, round(window / step))
     if abs(points * step - window) > MAX_RELATIVE_MISFIT * window:
         fewer = max(1, math.floor(window / step))
@@ -207,6 +213,7 @@ def _points(scan: Mapping[str, Any], axis: int, edges: Pair) -> int:
             "scan.step_angstrom",
             f"got {step:g} Å; it does not divide the window of {window:.6g} Å along {'xy'[axis]}. "
             f"The nearest steps that do: {window / (fewer + 1):.10g} ({fewer + 1} points) and "
-            f"{window / fewer:.10g} ({fewer} points). Use one of them, or scan.points.",
+            f"{window / fewer:.10g} ({fewer} points). Use one of them, or scan.points, or "
+            "`scan.step: at_most`, which takes the next smaller step along each axis.",
         )
     return points

@@ -9,7 +9,7 @@ from stemphony import provenance
 from stemphony.experiment.blurring import Blurring
 from stemphony.experiment.campaign import Campaign
 from stemphony.experiment.model import NM, Experiment
-from stemphony.experiment.scan import LINE, LIST
+from stemphony.experiment.scan import AT_MOST, LINE, LIST
 from stemphony.experiment.scan_edges import repeats_of
 from stemphony.physics.source_size import Repeats
 
@@ -23,6 +23,10 @@ def scan_rows(planned: Campaign, experiment: Experiment) -> list[tuple[str, str]
         positions = f"{e.positions} positions on a line, {_steps(e).split(' ')[0]} Å apart"
     else:
         positions = f"{len(e.scan_x)} × {len(e.scan_y)} positions, {_steps(e)} Å apart"
+        asked = planned.config["scan"]["step_angstrom"]
+        if asked is not None and planned.config["scan"].get("step") == AT_MOST:
+            steps = asked if isinstance(asked, list) else [asked]
+            positions += f" (at most {' × '.join(f'{step:g}' for step in steps)} Å, rounded to divide the window)"
     rows = [("scan", positions)]
     source_nm, edges = planned.config["probe"]["source_fwhm_nm"], planned.edges
     if source_nm or edges.margin != (0, 0):
@@ -65,6 +69,8 @@ def scan_hints(planned: Campaign, experiment: Experiment) -> list[str]:
             f"approximate and marked in images/source_is_cut. scan.margin_nm: {needed:g} would do; it computes all "
             "jobs again."
         )
+    if config["scan"].get("step") == AT_MOST and config["scan"]["step_angstrom"] is None:
+        hints.append("scan.step: at_most has no effect without scan.step_angstrom.")
     if wanted not in ("auto", 0) and planned.edges.margin == (0, 0):
         why = "a list has no margin" if experiment.scan_kind == LIST else "the window repeats with the specimen"
         hints.append(f"scan.margin_nm: {wanted:g} has no effect, because {why}.")
