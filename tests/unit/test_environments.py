@@ -148,7 +148,7 @@ def third_party(files: list[Path]) -> set[str]:
 
 def test_every_import_of_the_package_is_installed_by_an_environment():
     package = ROOT / "workflow/scripts"
-    files = [file for file in package.rglob("*.py") if "monitor" not in file.parts]
+    files = [file for file in package.rglob("*.py") if not {"monitor", "interface"} & set(file.parts)]
     asked_for = of_pip(ENVS / "controller.in") | of_pip(ENVS / "simulation.in")
     missing = {module for module in third_party(files) if canonical(MODULES.get(module, module)) not in asked_for}
     assert not missing
@@ -172,6 +172,14 @@ def test_every_import_of_the_tests_is_installed_for_development():
     assert not {
         module for module in needed if canonical(MODULES.get(module, module).replace("_", "-")) not in installed
     }
+
+
+def test_every_import_of_the_interface_is_installed_by_an_environment_or_the_extra_for_notebooks():
+    text = (ROOT / "pyproject.toml").read_text()
+    extra = set(re.findall(r'"([^"]+)"', re.search(r"^notebook = \[(.*?)\]", text, re.MULTILINE)[1]))
+    assert extra <= of_pip(ENVS / "development.in").keys()
+    needed = third_party([*(ROOT / "workflow/scripts/stemphony/interface").rglob("*.py")])
+    assert needed <= extra | of_pip(ENVS / "simulation.in").keys()
 
 
 def test_the_project_names_what_it_imports_without_versions_of_its_own():

@@ -1,3 +1,38 @@
-"""Frozen-phonon multislice simulation of STEM, orchestrated by Snakemake."""
+"""Frozen-phonon multislice simulation of STEM, orchestrated by Snakemake.
 
-__version__ = "0.1.0"
+    import stemphony as st
+    result = st.open("results/gan")
+    result.image("haadf", depth_nm=10).plot()
+
+`open` gives a `Result`. Mistakes raise `StemphonyError`, whose text says what to do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stemphony.errors import StemphonyError
+from stemphony.version import __version__
+
+if TYPE_CHECKING:
+    from stemphony.interface.result import Result
+    from stemphony.interface.result import open_result as open
+
+__all__ = ["Result", "StemphonyError", "__version__", "open"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, so that jobs, which import this package too, load nothing of it."""
+    if name == "open":
+        from stemphony.interface.result import open_result
+
+        return open_result
+    if name == "Result":
+        from stemphony.interface.result import Result
+
+        return Result
+    raise AttributeError(f"module 'stemphony' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

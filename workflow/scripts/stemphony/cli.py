@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stemphony import __version__
 from stemphony.contract import RUN_PREFIX
 from stemphony.errors import StemphonyError, StorageError
 from stemphony.interpreters import import_nothing_from_here
 from stemphony.monitor import command as monitor_command
 from stemphony.store import hdf5_locks
+from stemphony.version import __version__
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]

@@ -4,6 +4,7 @@ StemphonyError
     ConfigError             a key of the config
     SpecimenError           a structure or trajectory file
     DamagedResultError      a result file that is truncated, damaged, foreign or mixed
+    ResultError             something is asked of a result that it does not hold
     TimeLimitError          a job that ends before the batch system ends it; its finished waves are kept
     StorageError            a folder that cannot be written, a disk that is full
     MonitorError            the receiver of status events: its options, database, address
@@ -44,6 +45,10 @@ class SpecimenError(StemphonyError):
 
 class DamagedResultError(StemphonyError):
     """Result files cannot be merged; nothing was deleted."""
+
+
+class ResultError(StemphonyError):
+    """Something is asked of a result that it does not hold, or that it cannot answer."""
 
 
 class TimeLimitError(StemphonyError):

@@ -13,8 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stemphony import __version__
 from stemphony.contract import COMMIT_VARIABLE
+from stemphony.version import __version__
 
 PHYSICS_VERSION = 2
 """Raise it in the commit that changes numbers. It is part of every job's params, so that all jobs run again.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from stemphony import __version__
 from stemphony.monitor.intake import limits
 from stemphony.monitor.intake.judgement import Held
 from stemphony.monitor.state import State
+from stemphony.version import __version__
 
 
 def _schema(name: str) -> dict[str, Any]:

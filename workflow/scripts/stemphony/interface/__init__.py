@@ -1,0 +1,1 @@
+"""What `import stemphony` gives: results as labelled arrays, checks and runs from Python."""

@@ -1,0 +1,219 @@
+"""Results for notebooks and scripts: labelled arrays in nm, mrad and fractions of the beam."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stemphony.errors import ResultError
+from stemphony.paths import ResultPaths
+from stemphony.results.line_profile import profile
+from stemphony.results.opened import Detector, OpenedResult, Signal
+from stemphony.results.patterns import pattern
+from stemphony.results.thickness_curve import thickness_curve
+
+if TYPE_CHECKING:
+    from xarray import DataArray, DataTree
+
+Place = tuple[float, float]
+
+
+def open_result(path: str | Path) -> Result:
+    """Open a merged result.
+
+    Parameters
+    ----------
+    path : str or Path
+        Folder `results/<name>`, or a file: `stem.nc`, or `preview.nc` of an unfinished run.
+
+    Raises
+    ------
+    StemphonyError
+        There is no result, or it is damaged. The text says what to do.
+    """
+    given = Path(path)
+    return Result(ResultPaths(given).merged if given.is_dir() else given)
+
+
+class Result:
+    """A merged result. Arrays are labelled: x, y and depths in nm, angles in mrad, signals in fractions of the beam.
+
+    A detector is a name, or two angles in mrad: `(80, 120)` makes a ring of the stored radial bins. Without `depth_nm`
+    the exit surface is meant. Without `defocus_nm` the mean over the defoci is meant. Depths, defoci and positions are
+    the nearest stored ones, and the array says which. If none is near, an error lists what is stored.
+
+    Parameters
+    ----------
+    file : Path
+        The merged file.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._opened = OpenedResult(file)
+
+    def __repr__(self) -> str:
+        return f"<stemphony.Result {self._opened.file}: {self._opened.title}; detectors {', '.join(self.detectors)}>"
+
+    @property
+    def detectors(self) -> dict[str, tuple[float, float]]:
+        """Named detectors with their inner and outer angles [mrad]."""
+        return dict(self._opened.detectors)
+
+    @property
+    def depths_nm(self) -> list[float]:
+        """Stored depths below the entrance surface [nm]."""
+        return [float(depth) for depth in self._opened.depths_nm]
+
+    @property
+    def tree(self) -> DataTree:
+        """The whole file as an `xarray.DataTree`, with the names of docs/output.md."""
+        xarray: Any = _xarray()
+        tree: DataTree = xarray.open_datatree(self._opened.file)
+        return tree
+
+    def image(self, detector: Detector, depth_nm: float | None = None, defocus_nm: float | None = None) -> DataArray:
+        """Image of a detector, (y, x): `.plot()` draws x to the right and y upwards.
+
+        A line scan gives (distance), a list of positions (position).
+        """
+        signal = self._opened.signal(detector, depth_nm, defocus_nm)
+        return self._image(signal, signal.values, signal.name, "signal")
+
+    def standard_error(
+        self, detector: Detector, depth_nm: float | None = None, defocus_nm: float | None = None
+    ) -> DataArray:
+        """Standard error over configurations of each pixel of `image`.
+
+        Raises
+        ------
+        StemphonyError
+            The result has none: it has only one configuration, or a ring of bins that were averaged.
+        """
+        signal = self._opened.signal(detector, depth_nm, defocus_nm)
+        if signal.errors is None:
+            raise no_errors(signal.name)
+        return self._image(signal, signal.errors, f"{signal.name}_standard_error", "standard error")
+
+    def profile(
+        self,
+        detector: Detector,
+        begin_nm: Place | None = None,
+        end_nm: Place | None = None,
+        *,
+        depth_nm: float | None = None,
+        defocus_nm: float | None = None,
+        points: int | None = None,
+    ) -> DataArray:
+        """Signal along the line between two places (x, y), interpolated between the positions.
+
+        If the result has standard errors, they are the coordinate `standard_error`. A line scan needs no places.
+        """
+        signal = self._opened.signal(detector, depth_nm, defocus_nm)
+        line = profile(self._opened.positions, signal, begin_nm, end_nm, points)
+        return self._line(signal, "distance", line.distance_nm, "distance along the line", line.values, line.errors)
+
+    def curve(self, detector: Detector, at_nm: Place | None = None, *, defocus_nm: float | None = None) -> DataArray:
+        """Signal against the depth: mean over the scan, or at the position nearest to `at_nm`.
+
+        The coordinate `standard_error` of the mean is the mean of the positions' errors, an upper limit.
+        """
+        signal = self._opened.signal(detector, defocus_nm=defocus_nm)
+        curve = thickness_curve(self._opened, detector, at_nm, defocus_nm)
+        return self._line(
+            signal, "depth_nm", curve.depths_nm, "depth below the entrance surface", curve.values, curve.errors
+        )
+
+    def pattern(
+        self, at_nm: Place | None = None, *, depth_nm: float | None = None, defocus_nm: float | None = None
+    ) -> DataArray:
+        """Diffraction pattern (ky, kx) of the position nearest to `at_nm`, or the mean over the scan (PACBED)."""
+        found = pattern(self._opened, at_nm, depth_nm, defocus_nm)
+        place = {} if found.at_nm is None else {"x": _nm("probe position along x", found.at_nm[0]),
+                                                "y": _nm("probe position along y", found.at_nm[1])}  # fmt: skip
+        angles = {
+            f"k{axis}": (f"k{axis}", values, {"units": "mrad", "long_name": f"scattering angle along {axis}"})
+            for axis, values in (("x", found.kx_mrad), ("y", found.ky_mrad))
+        }
+        return _xarray().DataArray(
+            found.values.T, dims=("ky", "kx"), name="cbed" if place else "pacbed",
+            coords={**angles, **place, "depth_nm": _nm("depth below the entrance surface", found.depth_nm)},
+            attrs={"long_name": "fraction of the incident intensity per pixel", "units": "1"},
+        )  # fmt: skip
+
+    def center_of_mass(self, depth_nm: float | None = None, defocus_nm: float | None = None) -> DataArray:
+        """Centre of mass of the diffraction patterns [mrad], (component, y, x) with the components x and y."""
+        values, depth = self._opened.center_of_mass(depth_nm, defocus_nm)
+        signal = Signal("center_of_mass", None, values, None, depth, self._opened.mean.defocus(defocus_nm), 0.0)
+        parts = [self._image(signal, values[..., axis], "center_of_mass", "") for axis in (0, 1)]
+        both = _xarray().concat(parts, "component").assign_coords(component=["x", "y"])
+        both.attrs = {"long_name": "centre of mass of the diffraction pattern", "units": "mrad"}
+        return both
+
+    def _image(self, signal: Signal, values: Any, name: str, what: str) -> DataArray:
+        positions = self._opened.positions
+        dims: tuple[str, ...]
+        if positions.kind == "positions":
+            number = {"long_name": "number of the position", "units": "1"}
+            axes, dims, values = {"position": ("position", positions.x_nm, number)}, ("position",), values[:, 0]
+        elif positions.kind == "line":
+            attributes = {"long_name": "distance along the line", "units": "nm"}
+            axes, dims, values = {"distance": ("distance", positions.x_nm, attributes)}, ("distance",), values[:, 0]
+        else:
+            axes = {
+                axis: (axis, along, {"long_name": f"probe position along {axis}", "units": "nm"})
+                for axis, along in (("x", positions.x_nm), ("y", positions.y_nm))
+            }
+            dims, values = ("y", "x"), values.T
+        return _xarray().DataArray(
+            values, dims=dims, name=name, coords={**axes, **_scalars(signal)}, attrs=_attributes(signal, what)
+        )
+
+    @staticmethod
+    def _line(signal: Signal, dimension: str, along: Any, long_name: str, values: Any, errors: Any) -> DataArray:
+        coords = {**_scalars(signal), dimension: (dimension, along, {"long_name": long_name, "units": "nm"})}
+        if errors is not None:
+            coords["standard_error"] = (dimension, errors, _attributes(signal, "standard error"))
+        return _xarray().DataArray(
+            values, dims=(dimension,), name=signal.name, coords=coords, attrs=_attributes(signal, "signal")
+        )
+
+
+def no_errors(name: str) -> ResultError:
+    """The error for a signal without standard errors."""
+    return ResultError(
+        f"{name} has no standard errors. They need two or more configurations: a named detector, or configurations "
+        "that are kept apart (adf.average_configurations: false). If defoci that share their configurations are kept "
+        "apart, choose one defocus."
+    )
+
+
+def _scalars(signal: Signal) -> dict[str, Any]:
+    found = {"depth_nm": _nm("depth below the entrance surface", signal.depth_nm)}
+    if signal.defocus_nm is not None:
+        found["defocus_nm"] = _nm("defocus, positive is underfocus", signal.defocus_nm)
+    return found
+
+
+def _nm(long_name: str, value: float) -> tuple[tuple[()], float, dict[str, str]]:
+    return (), value, {"long_name": long_name, "units": "nm"}
+
+
+def _attributes(signal: Signal, what: str) -> dict[str, Any]:
+    found: dict[str, Any] = {"long_name": f"{signal.name}, {what}, fraction of the incident intensity", "units": "1"}
+    if signal.ring_mrad is not None:
+        found["inner_mrad"], found["outer_mrad"] = signal.ring_mrad
+    if signal.source_nm:
+        found["source_fwhm_nm"] = signal.source_nm
+    return found
+
+
+def _xarray() -> Any:
+    """The package xarray, which only notebooks and scripts need."""
+    try:
+        import xarray
+    except ImportError:
+        raise ResultError(
+            "labelled arrays need the package xarray, which this environment does not have. Install it there: "
+            "python -m pip install xarray"
+        ) from None
+    return xarray

@@ -1,0 +1,27 @@
+"""Noise of counted electrons."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def counted(fractions: Floats, electrons: float, seed: int) -> Floats:
+    """Return what a detector measures that counts single electrons, as fractions of the incident ones.
+
+    Each pixel is a Poisson number with the mean `electrons` × fraction, divided by `electrons`. So its mean is the
+    fraction f, and its variance f / electrons.
+
+    Parameters
+    ----------
+    fractions : array
+        Fractions of the incident electrons. Interpolation may make values slightly below zero; they count as zero.
+    electrons : float
+        Incident electrons for each pixel: dose [1/Å²] × area of a pixel [Å²].
+    seed : int
+        The same seed gives the same noise.
+    """
+    rng = np.random.default_rng(seed)
+    return np.asarray(rng.poisson(np.maximum(fractions, 0.0) * electrons) / electrons)

@@ -1,0 +1,108 @@
+"""Means of stored signals over configurations and defoci, as far as a result keeps them apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemphony.errors import ResultError
+
+Floats = NDArray[np.float64]
+
+NEAR_NM = 0.01
+"""A stored defocus is taken for the wanted one up to this distance [nm]."""
+
+
+@dataclass(frozen=True)
+class DefocusMean:
+    """The defoci of a result, and whether it averages them.
+
+    Attributes
+    ----------
+    defoci_nm, weights : (D,) array
+        All defoci that were computed, and their weights in averages.
+    is_averaged : bool
+        Whether the result keeps only the weighted mean over the defoci.
+    are_independent : bool
+        Whether each defocus has its own configurations.
+    """
+
+    defoci_nm: Floats
+    weights: Floats
+    is_averaged: bool
+    are_independent: bool
+
+    @classmethod
+    def of(cls, root: Any) -> DefocusMean:
+        """Read them from an open result."""
+        params = root["params"]
+        group, name = ("images", "adf_defocus") if "images" in root.groups else ("cbed", "cbed_defocus")
+        frozen = params["frozen_phonon"]
+        defoci = np.asarray(params["defocus"][:], dtype=float)
+        return cls(
+            defoci_nm=defoci,
+            weights=np.asarray(params["defocus_weights"][:], dtype=float),
+            is_averaged=len(root[group][name]) < len(defoci),
+            are_independent=bool(getattr(frozen, "independent_defoci", 1)) and not getattr(frozen, "snapshots", None),
+        )
+
+    def defocus(self, wanted_nm: float | None) -> float | None:
+        """The defocus of what is read; None for the mean over several."""
+        if wanted_nm is not None:
+            return float(self.defoci_nm[self._index(wanted_nm)])
+        return float(self.defoci_nm[0]) if len(self.defoci_nm) == 1 else None
+
+    def values(self, stack: Floats, wanted_nm: float | None = None) -> Floats:
+        """Mean of signals (defocus, configuration, …) at one defocus, or weighted over all."""
+        means = stack.mean(axis=1)
+        if wanted_nm is not None:
+            return np.asarray(means[self._index(wanted_nm)])
+        return np.asarray(np.tensordot(self._weights(stack), means, axes=1))
+
+    def errors(self, stack: Floats, kept: Floats | None, wanted_nm: float | None = None) -> Floats | None:
+        """Standard error of `values`: the stored one, or from the spread over configurations that are kept apart.
+
+        Parameters
+        ----------
+        stack : (defocus, configuration, …) array
+        kept : array of the same shape, or None
+            Stored standard errors.
+
+        Returns
+        -------
+        array or None
+            None if there is only one configuration, or if errors of several defoci would have to be combined that share
+            their configurations.
+        """
+        if wanted_nm is not None:
+            index = self._index(wanted_nm)
+            stack, kept = stack[index : index + 1], None if kept is None else kept[index : index + 1]
+        weights = self._weights(stack)
+        if kept is not None:
+            if len(kept) > 1 and not self.are_independent:
+                return None
+            return np.asarray(np.sqrt(np.tensordot(weights**2, kept[:, 0] ** 2, axes=1)))
+        number = stack.shape[1]
+        if number < 2:
+            return None
+        if not self.are_independent:
+            stack, weights = np.tensordot(weights, stack, axes=1)[None], np.ones(1)
+        return np.asarray(np.sqrt(np.tensordot(weights**2, stack.var(axis=1, ddof=1) / number, axes=1)))
+
+    def _weights(self, stack: Floats) -> Floats:
+        return self.weights if len(stack) == len(self.weights) else np.ones(1)
+
+    def _index(self, wanted_nm: float) -> int:
+        index = int(np.abs(self.defoci_nm - wanted_nm).argmin())
+        listed = ", ".join(f"{value:g}" for value in self.defoci_nm)
+        if abs(self.defoci_nm[index] - wanted_nm) > NEAR_NM:
+            raise ResultError(f"the result has no defocus of {wanted_nm:g} nm; it has {listed} nm.")
+        if self.is_averaged:
+            raise ResultError(
+                f"the result keeps only the mean over the defoci {listed} nm. With `adf: {{average_defoci: false}}` "
+                "(for patterns `cbed`) they are merged again one by one, and no job is computed again."
+            )
+        return index
