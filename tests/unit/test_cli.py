@@ -51,6 +51,13 @@ def test_init_names_the_simulation_after_the_folder(folder: str, name: str, tmp_
     assert f"of the simulation {name}, " in capsys.readouterr().out
 
 
+def test_a_check_that_takes_longer_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    assert main(["init", str(tmp_path)]) == 0
+    monkeypatch.setattr("stemphony.cli.PATIENCE_S", 0.0)
+    assert main(["check", str(tmp_path / "config.yaml"), "--no-calibration"]) == 0
+    assert "srtio3.cif and planning …" in capsys.readouterr().err
+
+
 def test_init_here_takes_the_name_of_the_present_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")

@@ -10,6 +10,7 @@ import re
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parents[3]
 SNAKEFILE = REPOSITORY / "Snakefile"
 DEMO = REPOSITORY / "config"
+PATIENCE_S = 3.0
+"""Time after which `stemphony check` says that it is still at work [s]."""
 CONFIG_OPTION: dict[str, Any] = {
     "dest": "entries", "nargs": "+", "action": "extend", "default": [], "metavar": "KEY=VALUE",
     "help": "override keys of the config, for example probe.energy_kev=100",
@@ -300,6 +303,11 @@ def _report_replay(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     return report.replay(parsed.result, parsed.config, print, parsed.everything)
 
 
+def _say_that_it_takes_longer(file: Path) -> None:
+    sys.stderr.write(f"still reading {file} and planning …\n")
+    sys.stderr.flush()
+
+
 def _check(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     from stemphony import paths
     from stemphony.commands import convert
@@ -309,9 +317,16 @@ def _check(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
     files = [convert.as_config(parsed.config, print)]
     inputs = preflight.read_inputs(overrides.overridden(configuration.load(files), parsed.entries), files)
-    if not parsed.no_calibration:
-        calibration.calibrate()
-    for line in preflight.check(inputs, parsed.directory / paths.RESULTS).lines():
+    patience = threading.Timer(PATIENCE_S, _say_that_it_takes_longer, [inputs.specimen_file])
+    patience.daemon = True
+    patience.start()
+    try:
+        if not parsed.no_calibration:
+            calibration.calibrate()
+        checked = preflight.check(inputs, parsed.directory / paths.RESULTS)
+    finally:
+        patience.cancel()
+    for line in checked.lines():
         print(line)
     print(f"{'picture of the specimen':<25}stemphony show {shlex.quote(str(parsed.config))}")
     return 0

@@ -22,6 +22,7 @@ from stemphony.experiment.campaign import Campaign, InputFiles
 from stemphony.experiment.doubts import AtomsAtRest, doubts, probe_outside, refuse_false_haadf
 from stemphony.experiment.model import MRAD, Experiment, detector_names, rounded_down
 from stemphony.experiment.scan_edges import ScanEdges, margin_in_effect
+from stemphony.orchestration.advice import job_row, resolution_rows, window_hint
 from stemphony.orchestration.scan_plan import merged_again, scan_hints, scan_rows
 from stemphony.orchestration.standing import Standing
 from stemphony.status import settings as status_settings
@@ -130,11 +131,13 @@ class Preflight:
             ("band limit", f"{e.band_limit_angle / MRAD:.2f} mrad"),
             ("slices", _slices(e.slicing, len(e.depth_slices))),
             *scan_rows(c, e),
+            *resolution_rows(e),
             ("detectors", "; ".join(detectors)),
             ("defoci", f"{len(c.defoci)}: {defoci} nm"),
             ("jobs", f"{c.jobs} = {len(c.defoci)} defoci × {c.configurations} configurations{self._goal()}"),
             (f"probe outside the {'cell' if e.window is None else 'window'}", self._outside()),
             ("memory of one job", f"about {self.mem_mb} MB"),
+            job_row(3600 * self.cpu_hours / c.jobs, int(c.config["resources"]["threads"]), self.runtime_min),
             ("size of the result", f"about {self.result_mb:.3g} MB"),
             ("algorithm", self._algorithm()),
             ("computing time", f"{self._cost()} ({origin})"),
@@ -380,6 +383,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
     job_seconds = waves.work * seconds / (1 if waves.shared else len(defoci))
     tail = probe_outside(planned, experiment)
     runtime = config["resources"]["runtime_min"]
+    cpu_hours = planned.configurations * waves.work * seconds / 3600
     made = Preflight(
         campaign=planned,
         inputs=inputs,
@@ -391,7 +395,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
         mem_mb=wanted_memory if wanted_memory != "auto" else 100 * math.ceil(memory * 1.2 / 100),
         budget_mb=budget,
         result_mb=_result_mb(planned, atoms, result_bytes(experiment.stored)),
-        cpu_hours=planned.configurations * waves.work * seconds / 3600,
+        cpu_hours=cpu_hours,
         runtime_min=runtime if runtime != "auto" else max(10, math.ceil(3 * job_seconds / threads / 60)),
         tail=tail,
         calibrated=calibrated,
@@ -410,6 +414,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
             *scan_hints(planned, experiment),
             *merged_again(planned, earlier, result.merged.exists()),
             *doubts(planned, experiment, _doubtful(specimen, config), tail),
+            *window_hint(planned, experiment, cpu_hours),
             *_of_another_version(result, planned.jobs),
         ),
     )

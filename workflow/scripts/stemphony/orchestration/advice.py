@@ -1,0 +1,61 @@
+"""What the plan says beside the settings: what one job needs, what a scan and a pattern resolve, and a cheaper way."""
+
+from __future__ import annotations
+
+import math
+
+from stemphony.experiment.campaign import Campaign
+from stemphony.experiment.doubts import LARGEST_TAIL, probe_outside
+from stemphony.experiment.model import MRAD, TILE_SHARE, Experiment
+from stemphony.store.progress import duration
+
+LONG_H = 0.5
+"""CPU time of a simulation [h] from which on a window is proposed. Below that the exact way costs little."""
+
+WINDOW_SHARES = (0.5, 0.6, 0.7)
+"""Widths of proposed windows, as shares of the cell; a wider one saves too little."""
+
+
+def job_row(cpu_s: float, threads: int, runtime_min: int) -> tuple[str, str]:
+    """Row of the plan: CPU time, threads and time limit of one job."""
+    time = f"about {duration(cpu_s)} of CPU with {threads} thread{'s' if threads > 1 else ''}"
+    return "time of one job", f"{time}; on a cluster it asks for {runtime_min} min"
+
+
+def resolution_rows(e: Experiment) -> list[tuple[str, str]]:
+    """Rows of the plan: the scan step that an image needs, and the pixels of patterns."""
+    rows = [("step without loss", f"{e.wavelength / (4 * e.semiangle):.4f} Å = λ/(4α), the Nyquist step of images")]
+    if e.cbed_max is None:
+        return rows
+    from stemphony.compute.recorder import cbed_geometry
+
+    geometry = cbed_geometry(e)
+    angles = (geometry.angles_x, geometry.angles_y)
+    steps = [axis[1] - axis[0] if len(axis) > 1 else 2 * e.cbed_max for axis in angles]
+    shape, pixels = " × ".join(str(len(axis)) for axis in angles), " × ".join(f"{step / MRAD:.3g}" for step in steps)
+    disk = " × ".join(f"{2 * e.semiangle / step:.1f}" for step in steps)
+    text = f"{shape} pixels of {pixels} mrad; {disk} pixels across the bright-field disk"
+    return [*rows, ("diffraction patterns", text)]
+
+
+def window_hint(planned: Campaign, e: Experiment, cpu_hours: float) -> list[str]:
+    """Note on windows for a long simulation in a wide cell, with their cost and what they leave out.
+
+    The cost of a wave grows as N log N with the number N of grid points.
+    """
+    if e.window is not None or cpu_hours < LONG_H or planned.config["simulation"]["algorithm"] != "multislice":
+        return []
+    for share in WINDOW_SHARES:
+        # A probe at the edge of a tile has less room than the window is wide; see `Experiment.room`.
+        tail = probe_outside(planned, e, share * (1 - TILE_SHARE))
+        if tail > LARGEST_TAIL:
+            continue
+        points = math.prod(e.grid.gpts)
+        cost = share**2 * math.log(share**2 * points) / math.log(points)
+        widths = [math.ceil(share * length) for length in e.grid.extent]
+        return [
+            f"grating.window_angstrom: {max(widths)} would cost about {100 * cost:.0f} % of the CPU time. It is an "
+            f"approximation: {100 * tail:.1f} % of the incident probe's intensity would lie outside the window, and "
+            "signals may deviate by several times that, which each job measures."
+        ]
+    return []
