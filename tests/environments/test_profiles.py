@@ -139,17 +139,19 @@ def test_a_job_without_our_environment_follows_the_plan_of_its_own_run(
 def test_ctrl_c_deletes_the_jobs_of_the_queue(clone: Path, env: dict[str, str], tmp_path: Path):
     snakemake_for("cluster-generic")
     records = tmp_path / "records"
-    grid_engine.install(records)
+    grid_engine.install(records, qstat_s=2.0)
     # Jobs that take long: none ends by itself before the signal, on a busy machine either.
     long = changed(SMALL, grating={"gpts": [96, 96], "slice_thickness_angstrom": 0.02}, scan={"points": [40, 40]})
     campaign = Campaign.make(clone, tmp_path / "simulation", long, env)
     with start(campaign, records) as running:
-        wait_for(lambda: running.log.read_text().count("external jobid") == len(SMALL_JOBS), "jobs to be submitted")
+        # The hardest moment: Snakemake asks for the states of its jobs. It has asked for one and asks for the other.
+        asked = lambda: {call[-1] for call in grid_engine.calls(records, "qstat")}  # noqa: E731
+        wait_for(lambda: len(asked()) == len(SMALL_JOBS), "questions for the states of all jobs")
         running.signal_all(signal.SIGINT)
         outcome = running.end()
     assert outcome.status != 0, outcome.output
     deleted = {number for call in grid_engine.calls(records, "qdel") for number in call}
-    assert deleted == {file.name.removeprefix("pid-") for file in records.glob("pid-*")}
+    assert deleted == {file.name.removeprefix("pid-") for file in records.glob("pid-*")}, outcome.output
 
 
 @pytest.fixture

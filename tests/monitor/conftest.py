@@ -56,6 +56,11 @@ class Inside:
         listed = self.client.get(f"/api/simulations/{row}/pairs").json["pairs"]
         return {(pair["defocus"], pair["configuration"]): pair for pair in listed}
 
+    def close(self) -> None:
+        """End the threads, so that no connection is in use when the database is closed."""
+        self.writer.close()
+        self.services.gate.close()
+
 
 def inside(database: Database) -> Inside:
     said: list[str] = []
@@ -81,7 +86,7 @@ def monitor(tmp_path: Path) -> Iterator[Inside]:
     with Database.open(str(tmp_path / "monitor.sqlite")) as database:
         made = inside(database)
         yield made
-        made.writer.close()
+        made.close()
 
 
 @dataclass(frozen=True)
@@ -178,4 +183,4 @@ def any_monitor(any_database: str) -> Iterator[Inside]:
     with Database.open(any_database) as database:
         made = inside(database)
         yield made
-        made.writer.close()
+        made.close()

@@ -66,7 +66,7 @@ def test_a_monitor_that_lost_its_database_to_another_writes_nothing(
             # Who reads is answered, and the second is not disturbed.
             assert len(first.simulations()) == 2
             second.store([*story.done(0, 3)])
-            second.writer.close()
+            second.close()
         later = story.done(0, 2)
         wait_for(lambda: first.client.post("/events/batch", json=later).status_code == 200, "the lock")
         assert first.said[1:] == ["the database takes events again"]
@@ -77,7 +77,7 @@ def test_a_monitor_that_lost_its_database_to_another_writes_nothing(
         assert {entry["id"]: entry["finished"] for entry in first.simulations()} == {
             story.uid: 5, others.uid: 12, "new": 0,
         }  # fmt: skip
-        first.writer.close()
+        first.close()
 
 
 def test_what_another_wrote_meanwhile_is_known_though_it_was_never_in_the_way(
@@ -97,7 +97,7 @@ def test_what_another_wrote_meanwhile_is_known_though_it_was_never_in_the_way(
             other.lock()
             second = inside(other)
             second.store([*story.done(0, 1), *story.done(1, 1)])
-            second.writer.close()
+            second.close()
         # Its connection is ended when the server has seen that it is.
         with psycopg.connect(postgresql_database, autocommit=True) as asking:
             held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
@@ -107,7 +107,7 @@ def test_what_another_wrote_meanwhile_is_known_though_it_was_never_in_the_way(
         assert (first.simulation["finished"], first.simulation["running"]) == (4, 0)
         events, keys, counted = rows_of(database)
         assert events == keys == counted
-        first.writer.close()
+        first.close()
 
 
 def test_the_lock_is_taken_again_before_an_event_needs_it(
@@ -128,7 +128,7 @@ def test_the_lock_is_taken_again_before_an_event_needs_it(
         with pytest.raises(MonitorError, match="served by another monitor"):
             other.lock()
         assert first.said[-1] == "the database takes events again"
-        first.writer.close()
+        first.close()
 
 
 def test_the_connection_that_has_the_lock_is_not_made_anew_for_its_age(

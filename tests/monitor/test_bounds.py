@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import text
 from stemphony.monitor.database import simulations
 from stemphony.monitor.web import bounds, lanes
+from support.campaign import wait_for
 from support.monitor import MonitorProcess, Story
 
 from monitor.conftest import Inside
@@ -311,6 +312,28 @@ def test_credentials_that_cannot_be_read_hold_no_request(any_monitor: Inside, mo
     assert any_monitor.client.post("/", json=Story().start()).status_code == 200
     assert time.monotonic() - begin < 20
     free.set()
+
+
+def test_a_monitor_that_ends_waits_for_credentials_that_are_being_read(
+    any_monitor: Inside, monkeypatch: pytest.MonkeyPatch
+):
+    """A connection in use when the database is closed would stay open."""
+    from stemphony.monitor.web import gate
+
+    free = threading.Event()
+    monkeypatch.setattr(gate, "listed", lambda _: free.wait(30) and [])
+    keeper = any_monitor.services.gate
+    request = threading.Thread(target=keeper.credentials)
+    request.start()
+    wait_for(lambda: any_monitor.database.reader.pool.checkedout() == 1, "the connection")  # type: ignore[attr-defined]
+    end = threading.Thread(target=keeper.close)
+    end.start()
+    end.join(0.1)
+    assert end.is_alive()
+    free.set()
+    for thread in (end, request):
+        thread.join(10)
+    assert any_monitor.database.reader.pool.checkedout() == 0  # type: ignore[attr-defined]
 
 
 def test_readers_of_postgresql_have_a_time_limit(any_monitor: Inside):

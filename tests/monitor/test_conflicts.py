@@ -49,7 +49,7 @@ def group(any_database: str) -> Iterator[Group]:
             }
         made = inside(database)
         yield Group(made, found)
-        made.writer.close()
+        made.close()
 
 
 def running(story: Story) -> list[dict[str, Any]]:

@@ -70,7 +70,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
         made = inside(database)
         made.client.application.testing = False
         yield made
-        made.writer.close()
+        made.close()
 
 
 def finished_in_all(monitor: Inside, row: int) -> int:
@@ -189,7 +189,7 @@ def description(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         made.store(Story().whole())
         made.store(Story(title="Half way").job(0, 0, 0, 50))
         yield schemathesis.openapi.from_wsgi("/api/openapi.json", made.client.application)
-        made.writer.close()
+        made.close()
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
@@ -215,6 +215,6 @@ def test_the_description_names_every_route_of_programs(tmp_path: Path):
         made = inside(database)
         rules = {rule.rule.replace("<int:row>", "{row}") for rule in made.client.application.url_map.iter_rules()}
         described_paths = set(made.client.get("/api/openapi.json").json["paths"])
-        made.writer.close()
+        made.close()
     assert described_paths <= rules
     assert {rule for rule in rules if rule.startswith("/api/simulations")} <= described_paths

@@ -77,7 +77,7 @@ def test_many_senders_at_once(any_database: str):
         for thread in threads:
             thread.join()
         assert (sum(stored), len(stored)) == (200, 3200)
-        made.writer.close()
+        made.close()
 
 
 @pytest.mark.parametrize("text", ["zero \0 character", "half \ud800 pair", "\u202eturned", "Å × 日本 🎉", "a" * 4000])
@@ -570,7 +570,7 @@ def test_a_database_of_version_1_becomes_one_of_today(any_database: str):
     with Database.open(any_database) as database:
         made = inside(database)
         made.store(story.whole())
-        made.writer.close()
+        made.close()
         with database.writer.begin() as connection:
             for statement in (
                 "DROP INDEX event_held", "DROP TABLE moved", "DROP TABLE audit", "DROP TABLE old", "DROP TABLE uptime",
@@ -593,7 +593,7 @@ def test_a_database_of_version_1_becomes_one_of_today(any_database: str):
         assert made.store(story.whole())["stored"] == 0
         story.run = 2
         assert made.store(story.whole())["duplicates"] == 0
-        made.writer.close()
+        made.close()
 
 
 def version_in(db: str) -> int:
@@ -694,7 +694,7 @@ def test_the_database_can_be_read_by_its_owner_only(tmp_path: Path):
         made = inside(database)
         made.store([Story().start()])
         modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()}
-        made.writer.close()
+        made.close()
     assert {"m.sqlite", "m.sqlite-wal"} <= modes.keys()
     assert set(modes.values()) == {0o600}
 
@@ -861,7 +861,7 @@ def test_a_backup_of_postgresql(postgresql_database: str, tmp_path: Path):
         made = inside(database)
         made.store(Story().whole())
         said = backup(database, tmp_path / "dump")
-        made.writer.close()
+        made.close()
     assert "for pg_restore" in said
     assert (tmp_path / "dump").read_bytes().startswith(b"PGDMP")
 

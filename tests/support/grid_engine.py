@@ -18,7 +18,9 @@ COMMANDS: Final = ("qsub", "qstat", "qacct", "qdel")
 _PROGRAM: Final = """
 import json, os, pathlib, signal, subprocess, sys, time
 folder, name, arguments = pathlib.Path({folder!r}), sys.argv[1], sys.argv[2:]
-(folder / f"call-{{time.time_ns()}}-{{os.getpid()}}.json").write_text(json.dumps([name, *arguments]))
+call = folder / f"new-{{time.time_ns()}}-{{os.getpid()}}"
+call.write_text(json.dumps([name, *arguments]))
+call.rename(folder / f"call-{{call.name.removeprefix('new-')}}.json")
 
 def runs(number):
     try:
@@ -42,6 +44,7 @@ if name == "qsub":
     (folder / f"pid-{{number}}").write_text(str(job.pid))
     print(number)
 elif name == "qstat":
+    time.sleep(float((folder / "qstat_s").read_text()))
     if not runs(arguments[-1]):
         sys.exit("Following jobs do not exist: " + arguments[-1])
     print("job_number:                 " + arguments[-1])
@@ -55,10 +58,19 @@ elif name == "qdel":
 """
 
 
-def install(folder: Path, kills: int = 0) -> Path:
-    """Write the commands into a folder of programs, and return it; their records go to `folder`."""
+def install(folder: Path, kills: int = 0, qstat_s: float = 0.0) -> Path:
+    """Write the commands into a folder of programs, and return it; their records go to `folder`.
+
+    Parameters
+    ----------
+    kills : int
+        So many jobs are killed before they do anything.
+    qstat_s : float
+        Time until `qstat` answers [s].
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "kills").write_text(str(kills))
+    (folder / "qstat_s").write_text(str(qstat_s))
     return stand_ins.install(folder, "grid_engine", _PROGRAM, COMMANDS)
 
 

@@ -75,14 +75,15 @@ class Monitor:
         except MonitorError:
             listener.close()
             raise
+        gate = Gate(self.database)
         try:
-            gate = Gate(self.database)
             _refuse_open_door(options.host, gate.credentials())
             self.database.lock()
             # Only under the lock: another running monitor may have an earlier version, which could not start again.
             self.database.migrate()
         except BaseException:
             listener.close()
+            gate.close()
             self.database.close()
             raise
         self.port = int(listener.getsockname()[1])
@@ -123,6 +124,7 @@ class Monitor:
         self.retention.close()
         self.notifier.close()
         self.writer.close()
+        self.services.gate.close()
         self.database.close()
 
 

@@ -19,7 +19,7 @@ from stemphony.experiment import campaign
 from stemphony.experiment.campaign import Campaign
 from stemphony.experiment.stopping import Goal
 from stemphony.interpreters import SAFE_PATH_VARIABLE, import_nothing_from_here
-from stemphony.orchestration import dag, extension, hooks, outdated, preflight, slurm
+from stemphony.orchestration import cancelling, dag, extension, hooks, outdated, preflight, slurm
 from stemphony.orchestration.job import run_number
 from stemphony.orchestration.outdated import SCRIPTS
 from stemphony.store import hdf5_locks, ledger, rounds
@@ -186,6 +186,7 @@ def _open(given: Mapping[str, Any], files: list[Path], workflow: Any, may_replac
         checked = preflight.check(inputs)
         notes = [*outdated.restore_specimen(checked.campaign, result), *rounds.delete_damaged(result)]
         slurm.adapt_executor(result.name, hooks.say)
+        cancelling.cancel_every_job()
         run = hooks.Run(checked, dag.Graph(workflow), hooks.say, notes, may_replace)
         return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, run)
     # A job computes what its run planned, even if the config file has changed or another run has planned since.

@@ -79,6 +79,13 @@ class Gate:
                 self._ever_closed = self._ever_closed or bool(known)
             self._trouble, self._read_at, self._reading = trouble, self._clock(), None
 
+    def close(self) -> None:
+        """Wait until no thread reads credentials, because closing the database leaves a connection in use open."""
+        with self._lock:
+            reading = self._reading
+        if reading is not None:
+            reading.join(FIRST_PATIENCE_S)
+
     @property
     def is_open(self) -> bool:
         """Whether the database has no credential, and had none since this monitor started."""
