@@ -184,6 +184,11 @@ def test_the_same_generator_gives_the_same_film(packing):
     np.testing.assert_array_equal(first, again)
 
 
+def test_only_films_that_changed_are_computed_again():
+    assert covered(repeat=(3, 3, 1)).revision == 1
+    assert covered(repeat=(3, 3, 1), density_g_cm3=2.2, minimum_distance_angstrom=1.85).revision == 3
+
+
 def test_films_of_random_addition_keep_their_random_numbers():
     """Configurations that were drawn before belong to those that follow; a film at 0.2 of an earlier version."""
     atoms = film_positions(np.random.default_rng(7), 900, (40.0, 30.0), 0.0, 20.0, 2.0, np.empty((0, 3)))

@@ -653,3 +653,35 @@ def test_order_and_bits_of_a_group_by_number_are_those_of_ase(tmp_path, number):
     assert structure.symbols.tolist() == atoms.get_chemical_symbols()
     np.testing.assert_array_equal(structure.positions, atoms.positions)
     assert structure.revision == 1
+
+
+# What the file says beside its sites
+
+
+@pytest.mark.parametrize("name", ["U_iso_or_equiv", "B_iso_or_equiv"])
+def test_factors_that_are_all_zero_stand_for_none(tmp_path, name):
+    columns = f"label type_symbol fract_x fract_y fract_z {name}"
+    structure = read_cif(cif(tmp_path, "Cs1 Cs 0 0 0 0.0000\nCl1 Cl .5 .5 .5 0.00", columns=columns))
+    assert structure.u_iso is None
+    assert any("stands for none" in note for note in structure.notes)
+    some = read_cif(cif(tmp_path, "Cs1 Cs 0 0 0 0.0000\nCl1 Cl .5 .5 .5 0.01", columns=columns)).u_iso
+    assert some is not None
+    assert some[0] == 0
+
+
+def test_hydrogen_without_sites_is_said(tmp_path):
+    columns = "label type_symbol fract_x fract_y fract_z attached_hydrogens"
+    structure = read_cif(cif(tmp_path, "O1 O 0 0 0 2\nCl1 Cl .5 .5 .5 0", columns=columns))
+    assert any("hydrogen attached to O1 " in note for note in structure.notes)
+    with_sites = read_cif(cif(tmp_path, "O1 O 0 0 0 2\nH1 H .2 .2 .2 0", columns=columns))
+    assert not any("hydrogen" in note for note in with_sites.notes)
+
+
+def test_multiplicity_that_the_symmetry_does_not_make_is_said(tmp_path):
+    columns = "label type_symbol fract_x fract_y fract_z symmetry_multiplicity"
+    sites = "Sr1 Sr 0 0 0 1\nTi1 Ti .5 .5 .5 1\nO1 O .5 .5 0 {}"
+    symmetry = "_space_group_name_H-M_alt 'P m -3 m'"
+    right = read_cif(cif(tmp_path, sites.format(3), columns=columns, symmetry=symmetry))
+    assert not right.notes
+    wrong = read_cif(cif(tmp_path, sites.format(6), columns=columns, symmetry=symmetry))
+    assert any("O1 6 and 3" in note for note in wrong.notes)

@@ -85,6 +85,31 @@ def test_negative_scale_is_the_volume(tmp_path):
     np.testing.assert_allclose(structure.cell, A * np.eye(3))
 
 
+def test_exponents_of_fortran_and_comments(tmp_path):
+    plain = read_structure(poscar(tmp_path))
+    cell = f"{A}D0 0 0\n0 {A}D+00 0\n0 0 {A / 10!r}d1"
+    rows = "0 0 0\n5.0D-1 5.0d-01 .5\n.5 .5 0\n.5 0 .5\n0 .5 .5"
+    parts = {"scale": "1.0D0 ! a", "names": "Sr Ti O ! b", "counts": "1 1 3 # c", "mode": "Direct ! d"}
+    other = read_structure(poscar(tmp_path, cell=cell, rows=rows, **parts))
+    np.testing.assert_allclose(other.positions, plain.positions, atol=1e-12)
+    assert other.symbols.tolist() == plain.symbols.tolist()
+
+
+def test_charged_names_and_digits_that_are_none(tmp_path):
+    assert read_structure(poscar(tmp_path, names="Sr2+ Ti4+ O2-")).symbols.tolist() == ["Sr", "Ti", "O", "O", "O"]
+    refusal(poscar(tmp_path, counts="1 1 \u00b2"), "line 7", "whole numbers")
+    refusal(poscar(tmp_path, scale="-1 -1 -1"), "line 2", "positive")
+
+
+def test_trajectory_of_vasp_is_not_taken_for_its_first_frame(tmp_path):
+    frame = "Direct configuration= {}\n0 0 0\n.5 .5 .5\n"
+    text = f"CsCl\n1\n4 0 0\n0 4 0\n0 0 4\nCs Cl\n1 1\n{frame.format(1)}{frame.format(2)}"
+    file = written(tmp_path, "XDATCAR", text)
+    assert any("several frames" in note for note in read_structure(file).notes)
+    assert len(list(read_frames(file))) == 2
+    refusal(written(tmp_path, "md.vasp", text), "line 8", "XDATCAR")
+
+
 def test_three_scales_multiply_the_axes(tmp_path):
     structure = read_structure(poscar(tmp_path, scale=f"{A} {A} {2 * A}", cell="1 0 0\n0 1 0\n0 0 1"))
     np.testing.assert_allclose(np.diag(structure.cell), [A, A, 2 * A])
@@ -173,6 +198,14 @@ def test_columns_that_two_styles_may_mean_are_refused(tmp_path):
     refusal(data(tmp_path, style="Atoms", atoms="1 1 1 0.1 0.1 0.1\n2 2 2 2.1 2.1 2.1"), "columns", "Atoms # full")
 
 
+def test_charges_of_a_data_file_are_kept_and_two_equal_numbers_refused(tmp_path):
+    rows = "2 2 -1.0 2.92 2.92 2.92\n1 1 1.0 0.1 0.1 0.1"
+    charge = read_structure(data(tmp_path, style="Atoms # charge", atoms=rows)).charge
+    assert charge is not None
+    assert charge.tolist() == [1, -1]
+    refusal(data(tmp_path, atoms="1 1 0.1 0.1 0.1\n1 2 2.92 2.92 2.92"), "same number")
+
+
 def test_atoms_are_sorted_by_their_number(tmp_path):
     structure = read_structure(data(tmp_path, atoms="2 2 2.1 2.1 2.1\n1 1 0.1 0.1 0.1"))
     assert structure.symbols.tolist() == ["Na", "Cl"]
@@ -206,6 +239,11 @@ def test_placeholder_masses_are_refused(tmp_path, masses):
 
 def test_mass_between_two_elements_is_refused(tmp_path):
     refusal(data(tmp_path, masses="Masses\n\n1 40\n2 35.45"), "Ar", "Ca", "two decimals")
+
+
+@pytest.mark.parametrize(("mass", "names"), [("59", ("Co", "Ni")), ("59.0", ("Co", "Ni"))])
+def test_rounded_mass_of_two_elements_is_refused(tmp_path, mass, names):
+    refusal(data(tmp_path, masses=f"Masses\n\n1 {mass}\n2 16"), *names)
 
 
 def test_reduced_units_are_refused(tmp_path):
@@ -296,7 +334,15 @@ H0 = "\n".join(f"H0({i},{j}) = {2.0 if i == j else 0} A" for i in (1, 2, 3) for 
 
 @pytest.mark.parametrize(
     ("scale", "length"),
-    [("A = 1.0 Angstrom (basic length-scale)", 2.0), ("A = 2.0 Angstrom", 4.0), ("A = 0.2 nm", 4.0), ("", 2.0)],
+    [
+        ("A = 1.0 Angstrom (basic length-scale)", 2.0),
+        ("A = 2.0 Angstrom", 4.0),
+        ("A = 0.2 nm", 4.0),
+        ("", 2.0),
+        ("A = 0.2d1", 4.0),
+        ("A = 20.0D-01 Angstrom", 4.0),
+        ("A = 2.0(Angstrom)", 4.0),
+    ],
 )
 def test_length_scale_multiplies_the_cell(tmp_path, scale, length):
     file = cfg(tmp_path, f"{scale}\n{H0}\n.NO_VELOCITY.\nentry_count = 3", "27\nAl\n0 0 0\n.5 .5 .5", 2)
@@ -321,6 +367,15 @@ def test_auxiliary_columns_keep_their_names(tmp_path):
     assert structure.u_iso is not None
     assert structure.u_iso.tolist() == [0.01]
     assert structure.notes == ("columns that are not used: strain",)
+
+
+def test_units_of_the_cell_and_of_its_columns_hold(tmp_path):
+    lengths = H0.replace("2.0", "0.2").replace(" A", " nm")
+    head = f"{lengths}\n.NO_VELOCITY.\nentry_count = 4\nauxiliary[0] = u_iso [nm^2]"
+    structure = read_structure(cfg(tmp_path, head, "27\nAl\n0 0 0 5.0D-05", 1))
+    np.testing.assert_allclose(structure.cell, 2.0 * np.eye(3))
+    assert structure.u_iso is not None
+    np.testing.assert_allclose(structure.u_iso, [5e-3])
 
 
 def test_standard_configuration_has_mass_and_symbol_in_each_line(tmp_path):
@@ -518,6 +573,31 @@ def test_place_of_a_name_tells_its_element(tmp_path):
     structure = read_structure(pdb(tmp_path, "' CA  ''CA   '' CD  '' NE  '' HG  ''HG   ''HG11 ''1HB  '"))
     assert structure.symbols.tolist() == ["C", "Ca", "C", "N", "H", "Hg", "H", "H"]
     assert any("columns 77" in note for note in structure.notes)
+
+
+def test_small_letters_and_residues_of_ions_leave_no_doubt(tmp_path):
+    """` Sr ` alone, by its place, would be sulphur; an ion's residue has its name."""
+    file = pdb(tmp_path, "' Sr  ''Ti1  '' ZN  '")
+    file.write_text(file.read_text().replace(" ZN  LYS", " ZN   ZN"))
+    structure = read_structure(file)
+    assert structure.symbols.tolist() == ["Sr", "Ti", "Zn"]
+    assert any("Sr is Sr, Ti1 is Ti, ZN is Zn" in note for note in structure.notes)
+    assert structure.revision == 3
+    assert read_structure(pdb(tmp_path, "' CA  '' N   '", b=1.0)).revision == 2
+
+
+def test_blank_occupancies_are_1_and_blank_factors_none(tmp_path):
+    file = pdb(tmp_path, "' CA  '' N   '")
+    whole = file.read_text()
+    for keep in (54, 80):  # lines that end, or go on, behind the coordinates
+        rows = [line[:54].ljust(keep) if line.startswith("ATOM") else line for line in whole.splitlines()]
+        file.write_text("\n".join(rows) + "\n")
+        structure = read_structure(file)
+        assert structure.symbols.tolist() == ["C", "N"]
+        assert structure.occupancy is None
+        assert structure.u_iso is None
+    file.write_text(pdb(tmp_path, "' CA  '' N   '", b=5.0).read_text().replace("  5.00", "      ", 1))
+    refusal(file, "1 of 2 atoms have no temperature factor")
 
 
 def test_pdb_keeps_its_coordinates(tmp_path):

@@ -92,6 +92,14 @@ def redrawn(films: Sequence[Film], positions: Floats, generator: np.random.Gener
     return result
 
 
+def packing(number: int, cell: tuple[float, float], bottom: float, top: float, distance: float) -> float:
+    """Packing fraction (π/6)·n·d³ of a film.
+
+    The volume is that of spheres of diameter d around its atoms, which reach half a distance beyond each face.
+    """
+    return math.pi / 6 * distance**3 * number / (cell[0] * cell[1] * (top - bottom + distance))
+
+
 def film_positions(
     generator: np.random.Generator,
     number: int,
@@ -131,14 +139,13 @@ def film_positions(
     ValueError
         The film is too dense for the distance.
     """
-    # Spheres of diameter d around the atoms of the film reach half a distance beyond each of its faces.
-    sphere = math.pi / 6 * distance**3 / (cell[0] * cell[1] * (top - bottom + distance))
-    if number > max(1.0, DENSEST / sphere):
-        raise ValueError(f"at most some {DENSEST / sphere:.0f} of {number} atoms have room")
+    filled = packing(number, cell, bottom, top, distance)
+    if filled > DENSEST and number > 1:
+        raise ValueError(f"at most some {DENSEST / filled * number:.0f} of {number} atoms have room")
     # ASSUME: an amorphous film has a density and a smallest distance, but no bonds and no short-range order.
     lengths = np.array([cell[0], cell[1], 0.0])
     near = _wrapped(others[(others[:, 2] > bottom - distance) & (others[:, 2] < top + distance)], lengths)
-    if number * sphere <= ADDITION:
+    if filled <= ADDITION:
         placed = _added(generator, number, lengths, bottom, top, distance, near)
         if len(placed) == number:
             return placed

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stemphony.errors import SpecimenError
-from stemphony.physics.random_film import FILM, Film, film_positions
+from stemphony.physics.random_film import ADDITION, FILM, Film, film_positions, packing
 from stemphony.specimen.building import NM
 from stemphony.specimen.joint_sites import CLOSEST
 from stemphony.specimen.lattice import Floats
@@ -71,7 +71,7 @@ def with_films(
     random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([layers["seed"], FILM])))
     symbols: list[str] = []
     positions = np.empty((0, 3))
-    films = []
+    films, dense = [], False
     for name, bottom, top in (("entrance", 0.0, entrance), ("exit", lz - behind, lz)):
         if top - bottom <= 0:
             continue
@@ -83,7 +83,10 @@ def with_films(
         films.append(Film(float(bottom), float(top), begin, begin + len(own), distance, redrawn, float(lx), float(ly)))
         symbols += own
         positions = np.concatenate([positions, new])
-    whole = appended(replace(block, positions=crystal), symbols, positions, np.diag([lx, ly, lz]))
+        dense = dense or packing(len(own), (lx, ly), bottom, top, distance) > ADDITION
+    # Dense films have other places than those that random addition gave them.
+    revision = max(3, block.revision) if dense else block.revision
+    whole = appended(replace(block, positions=crystal, revision=revision), symbols, positions, np.diag([lx, ly, lz]))
     return whole, tuple(films), _line(layers, counts, distance)
 
 

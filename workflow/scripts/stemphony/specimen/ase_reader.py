@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import itertools
 import re
+import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stemphony.errors import SpecimenError
-from stemphony.specimen import columns, elements, source, xyz_columns
+from stemphony.specimen import ase_gaps, columns, elements, source, table, xyz_columns
 from stemphony.specimen.source import cannot_read
 from stemphony.specimen.structure import Structure
 
@@ -28,7 +31,8 @@ def known_format(file: Path) -> str | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = filetype(str(file.absolute()))
+            with _as_plain_text(file) as plain:
+                found = filetype(str(plain.absolute()))
             get_ioformat(found)
     except UnknownFileTypeError:
         return None
@@ -61,8 +65,16 @@ def read_frames(file: Path, index: int | str) -> Iterator[Structure]:
     format_ase = _format(file)
     if format_ase == "extxyz":
         _require_whole_xyz(file)
-    # An absolute path: a relative one named postgres… would be opened as a database.
-    frames = ase.io.iread(str(file.absolute()), index, format_ase, parallel=False, do_not_split_by_at_sign=True)
+    said = ase_gaps.notes_of(file, format_ase)
+    with _as_plain_text(file) as plain:
+        # An absolute path: a relative one named postgres… would be opened as a database.
+        frames = ase.io.iread(str(plain.absolute()), index, format_ase, parallel=False, do_not_split_by_at_sign=True)
+        for structure in _structures(file, format_ase, frames, index):
+            yield replace(structure, notes=(*structure.notes, *said)) if said else structure
+
+
+def _structures(file: Path, format_ase: str, frames: Iterator[Any], index: int | str) -> Iterator[Structure]:
+    """What ASE's reader yields, with its failures and warnings as refusals."""
     number = -1
     while True:
         number += 1
@@ -93,6 +105,21 @@ def _format(file: Path) -> str:
             "(.cif, .xyz, .vasp, .pdb …), or convert the file with `ase convert`.",
         )
     return found
+
+
+@contextmanager
+def _as_plain_text(file: Path) -> Iterator[Path]:
+    """The file, or a copy that ASE can read: UTF-8 without a byte order mark, and exponents of C in an XYZ file."""
+    marked = source.is_marked(file)
+    fortran = source.suffix(file) in (".xyz", ".extxyz") and table.has_fortran(source.head(file))
+    if not marked and not fortran:
+        yield file
+        return
+    text = source.read_text(file)
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / source.unpacked_name(file)
+        copy.write_text(table.in_c(text) if fortran else text, encoding="utf-8")
+        yield copy
 
 
 def _has_frames(format_ase: str) -> bool:
@@ -134,6 +161,8 @@ def _structure(file: Path, atoms: Any, format_ase: str) -> Structure:
     positions = np.array(atoms.get_positions(), dtype=np.float64)
     origin = np.asarray(atoms.get_celldisp(), dtype=np.float64).ravel()
     keyed = _origin(atoms) if format_ase == "extxyz" else np.zeros(3)
+    if format_ase == "cube":
+        keyed = ase_gaps.cube_origin(file)
     if origin.any() or keyed.any():
         positions = positions - origin - keyed
     quantities = columns.take({name: values for name, values in atoms.arrays.items() if name != "numbers"}, file)
@@ -144,7 +173,8 @@ def _structure(file: Path, atoms: Any, format_ase: str) -> Structure:
     if format_ase == "extxyz":
         notes.extend(_columns_without_names(file))
     if keyed.any():
-        notes.append(f"the corner of the cell lies at {keyed.tolist()} Å (key Origin); atoms count from it")
+        corner = np.round(keyed, 6).tolist()
+        notes.append(f"the corner of the cell lies at {corner} Å (Origin in the file); atoms count from it")
     return Structure(
         symbols=np.array(atoms.get_chemical_symbols(), dtype="<U2"),
         positions=positions,
@@ -157,7 +187,7 @@ def _structure(file: Path, atoms: Any, format_ase: str) -> Structure:
         reader="ASE",
         periodic=bool(atoms.pbc[2]),
         notes=tuple(notes),
-        revision=2 if keyed.any() or quantities.changes_numbers else 1,
+        revision=3 if format_ase == "cube" and keyed.any() else 2 if keyed.any() or quantities.changes_numbers else 1,
     )
 
 
@@ -179,7 +209,7 @@ def _columns_without_names(file: Path) -> list[str]:
     if len(words) <= 4:
         return []
     return [
-        f"column{'s' if len(words) > 5 else ''} behind the coordinates (from the fifth) have no name and are not used; "
+        "what stands behind the coordinates (from the fifth column) has no name and is not used; "
         "name them in Properties=…, such as species:S:1:pos:R:3:u_iso:R:1"
     ]
 

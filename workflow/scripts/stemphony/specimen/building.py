@@ -304,7 +304,7 @@ def _with_whole_layers(crystal: Oriented, build: Build) -> Oriented:
         f"{what}: the layer is kept together. Its first atoms, which were at z = {found.start:.4f} Å, are at z = 0; "
         "`specimen.termination: 0` cuts it at the face instead"
     )
-    whole = replace(structure, positions=positions, notes=(*structure.notes, note), revision=2)
+    whole = replace(structure, positions=positions, notes=(*structure.notes, note), revision=max(2, structure.revision))
     return replace(crystal, structure=whole, start=found.start)
 
 
@@ -320,7 +320,9 @@ def _with_whole_plane(crystal: Oriented, build: Build) -> Oriented:
         return crystal
     positions = positions.copy()
     positions[:, 2] = cut_layers.begun(positions[:, 2], period, float(positions[last, 2].min()))
-    return replace(crystal, structure=replace(crystal.structure, positions=positions, revision=2))
+    return replace(
+        crystal, structure=replace(crystal.structure, positions=positions, revision=max(2, crystal.structure.revision))
+    )
 
 
 def _mixes_z(build: Build) -> bool:

@@ -51,13 +51,17 @@ def read_cfg(file: Path) -> Structure:
     values = np.array(rows)
     extra = values[:, 6 if velocities or not extended else 3 :]
     named = _names(keys, extra.shape[1] if extended else 0)
-    quantities = columns.take({name: extra[:, i] for i, name in enumerate(named)}, file)
+    quantities = columns.take(
+        {name: _unit(keys, i) * extra[:, i] if columns.has_meaning(name) else extra[:, i]
+         for i, name in enumerate(named)}, file,
+    )  # fmt: skip
     notes += quantities.notes
     if extended and named and "auxiliary[0]" not in keys:
         notes.append(f"columns without names are QSTEM's: {', '.join(named)}")
     if not np.array_equal(_matrix(keys, "Transform"), np.eye(3)):
         notes.append("the matrix Transform is applied to the cell")
     scaled = _scale(file, keys) != 1
+    in_nm = any("nm" in value for key, value in keys.items() if key.startswith(("H0(", "auxiliary[")))
     return Structure(
         symbols=symbols,
         positions=values[:, :3] @ cell,
@@ -69,20 +73,29 @@ def read_cfg(file: Path) -> Structure:
         format="cfg",
         reader="Stemphony",
         notes=tuple(notes),
-        revision=2 if scaled or quantities.changes_numbers or "Transform(1,1)" in keys else 1,
+        revision=3 if in_nm else 2 if scaled or quantities.changes_numbers or "Transform(1,1)" in keys else 1,
     )
 
 
 def _scale(file: Path, keys: dict[str, str]) -> float:
     """The length scale A [Å]."""
     text = keys.get("A", "1")
-    match = re.match(r"[-+.\deE]+", text)
-    number = table.numbers(match[0], 1) if match else None
-    value = np.nan if number is None else number[0]
+    try:
+        value = _length(text)
+    except ValueError:
+        value = np.nan
     if not value > 0:
         raise SpecimenError(file, f"A = {text[:40]!r}; a positive length scale in Å is needed. Correct the line.")
-    unit = text[match.end() :].strip().lower() if match else ""
-    return value * (10.0 if unit.startswith(("nm", "nanom")) else 1.0)
+    return value
+
+
+def _length(text: str) -> float:
+    """A number in its unit, Å or nm, such as `4.05`, `4.05 Angstrom (basic length-scale)`, `0.405 nm` [Å]."""
+    match = re.match(r"[-+.\d]+(?:[eEdD][-+]?\d+)?", text)
+    if match is None:
+        raise ValueError(text)
+    unit = text[match.end() :].strip(" ([").lower()
+    return table.number(match[0]) * (10.0 if unit.startswith(("nm", "nanom")) else 1.0)
 
 
 def _matrix(keys: dict[str, str], name: str, diagonal: float = 1.0) -> Floats:
@@ -91,7 +104,7 @@ def _matrix(keys: dict[str, str], name: str, diagonal: float = 1.0) -> Floats:
         for j in range(3):
             text = keys.get(f"{name}({i + 1},{j + 1})")
             if text is not None:
-                result[i, j] = float(text.split()[0])
+                result[i, j] = _length(text)
     return result
 
 
@@ -128,7 +141,7 @@ def _atoms(
         try:
             if extended and len(words) == 1:
                 if not words[0][0].isalpha():
-                    mass = float(words[0])
+                    mass = table.number(words[0])
                     continue
                 current = _element(file, words[0], number)
                 pairs.setdefault((current, mass), number)
@@ -136,12 +149,12 @@ def _atoms(
             elif extended:
                 if not current:
                     raise SpecimenError(file, f"line {number}: an atom stands before its element. Export it again.")
-                rows.append([float(word) for word in words])
+                rows.append([table.number(word) for word in words])
                 symbols.append(current)
             else:
                 symbols.append(_element(file, words[1], number))
-                pairs.setdefault((symbols[-1], float(words[0])), number)
-                rows.append([float(word) for word in words[2:]])
+                pairs.setdefault((symbols[-1], table.number(words[0])), number)
+                rows.append([table.number(word) for word in words[2:]])
         except (ValueError, IndexError):
             raise SpecimenError(
                 file, f"line {number}: got {line[:60]!r}, expected numbers of an atom. Correct the line."
@@ -159,6 +172,11 @@ def _element(file: Path, name: str, number: int) -> str:
     if found is None:
         raise SpecimenError(file, elements.unknown_symbol(name, f"line {number}"))
     return "H" if found[0] in elements.ISOTOPES else found[0]
+
+
+def _unit(keys: dict[str, str], column: int) -> float:
+    """Å² per unit of a column that is an area, such as `auxiliary[0] = u_iso [nm^2]`; else 1."""
+    return 100.0 if re.search(r"[\[(]\s*nm\s*\^?\s*(2|²)", keys.get(f"auxiliary[{column}]", "")) else 1.0
 
 
 def _names(keys: dict[str, str], count: int) -> list[str]:

@@ -119,7 +119,10 @@ def _expanded(file: Path, block: CifBlock, sites: Sites, symmetry: Symmetry, cel
     if u_aniso is not None:
         mean = equivalent(u_aniso)
         u_iso = mean if u_iso is None else np.where(np.isfinite(mean), mean, u_iso)
-    occupancy = _whole_images(sites, found, len(rotations), notes := [*sites.notes, *symmetry.notes])[found.site]
+    notes_of_images = _other_multiplicities(block, sites, found)
+    occupancy = _whole_images(sites, found, len(rotations), notes := [*sites.notes, *symmetry.notes, *notes_of_images])[
+        found.site
+    ]
     partial = bool((occupancy < 1).any())
     disorder, group = exclusive_sites(file, sites, found, positions, cell)
     if found.merged:
@@ -142,6 +145,26 @@ def _expanded(file: Path, block: CifBlock, sites: Sites, symmetry: Symmetry, cel
         notes=tuple(notes),
         revision=1 if as_ase and u_iso is None else 2,
     )
+
+
+def _other_multiplicities(block: CifBlock, sites: Sites, found: orbits.Orbits) -> list[str]:
+    """A note on sites whose number of images is not the multiplicity that the file states."""
+    listed = block.column("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")
+    if listed is None or len(listed) != len(sites.labels):
+        return []
+    images = np.bincount(found.site, minlength=len(sites.labels))
+    other = [
+        f"{label} {listed[i]} and {images[i]}"
+        for i, label in enumerate(sites.labels)
+        if np.isfinite(as_number(listed[i])) and as_number(listed[i]) != images[i]
+    ]
+    if not other:
+        return []
+    more = f" and {len(other) - 5} more" if len(other) > 5 else ""
+    return [
+        "stated multiplicities differ from the numbers of images that the symmetry makes: "
+        f"{', '.join(other[:5])}{more}. Check the coordinates and the setting"
+    ]
 
 
 def _whole_images(sites: Sites, found: orbits.Orbits, operations: int, notes: list[str]) -> Floats:

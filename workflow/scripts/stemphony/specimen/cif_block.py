@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from stemphony.errors import SpecimenError
-from stemphony.specimen import source
+from stemphony.specimen import source, table
 
 # Names whose values decide the atoms.
 DECISIVE = ("_cell_", "_atom_site_", "_symmetry", "_space_group")
 COORDINATES = ("_atom_site_fract_x", "_atom_site_cartn_x")
 _UNQUOTED = re.compile(r"^\s*(_\S+)\s+([^\s'\";#]\S*[ \t]+[^#'\"\n]*?)\s*(?:#.*)?$")
-_FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[-+]?\d+$)")  # the exponent of 1.0D-3
 _UNCERTAINTY = re.compile(r"\(\d+\)$")
 
 
@@ -70,12 +69,12 @@ class CifBlock:
 
 def as_number(text: str) -> float:
     """A number as CIF and Fortran write it: `0.333(2)`, `1/3`, `1.0D-3`; NaN of anything else."""
-    text = _FORTRAN.sub("e", _UNCERTAINTY.sub("", text.strip()))
+    text = _UNCERTAINTY.sub("", text.strip())
     try:
         if "/" in text:
             top, bottom = text.split("/")
             return float(top) / float(bottom)
-        return float(text)
+        return table.number(text)
     except (ValueError, ZeroDivisionError):
         return math.nan
 

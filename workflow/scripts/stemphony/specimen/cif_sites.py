@@ -79,6 +79,7 @@ def read_sites(file: Path, block: CifBlock, cell: Floats) -> Sites:
     labels = [names[i] for i in keep]
     fractions, cartesian, digits = _fractions(file, block, cell, keep, labels, notes)
     symbols, charge = _elements(file, block, keep, labels, notes)
+    notes += _without_sites(block, keep, labels, symbols.tolist())
     occupancy = _occupancies(file, block, keep, labels, notes)
     u_iso, u_aniso = _displacements(file, block, cell, keep, labels, notes)
     present = np.flatnonzero(occupancy > 0)
@@ -110,6 +111,17 @@ def read_sites(file: Path, block: CifBlock, cell: Floats) -> Sites:
         reach=reach,
         notes=notes,
     )
+
+
+def _without_sites(block: CifBlock, keep: Sequence[int], labels: Sequence[str], symbols: Sequence[str]) -> list[str]:
+    """A note on hydrogen that the file attaches to other atoms and gives no sites."""
+    column = block.column("_atom_site_attached_hydrogens")
+    if column is None:
+        return []
+    with_hydrogen = [labels[row] for row, site in enumerate(keep) if np.nan_to_num(as_number(column[site])) > 0]
+    if not with_hydrogen or "H" in symbols:
+        return []
+    return [f"hydrogen attached to {_few(with_hydrogen)} (_atom_site_attached_hydrogens) has no sites: it is left out"]
 
 
 def _few(names: Sequence[str], limit: int = 6) -> str:
@@ -327,6 +339,10 @@ def _displacements(
         if u is not None:
             iso = np.where(np.isfinite(u), u, iso)
     aniso = _tensors(file, block, cell, keep, labels, notes)
+    if iso is not None and aniso is None and not np.nan_to_num(iso).any():
+        # Programs for models write 0 where they know none; an atom at rest does not exist.
+        notes.append("the U or B of every site is 0, which stands for none: they are not used")
+        iso = None
     unused = sorted({t for t in _texts(block, keep, "_atom_site_adp_type", "_atom_site_thermal_displace_type") if t})
     strange = [text for text in unused if text.lower() not in ("uani", "uiso", "bani", "biso", "uovl", "bovl", "umpe",
                                                                "bmpe")]  # fmt: skip

@@ -68,6 +68,10 @@ def read_lammps_data(file: Path) -> Structure:
     cell, origin = _box(file, found.values)
     columns = _columns(file, found)
     ids, types, positions, flags = _atoms(file, found, columns)
+    if len(np.unique(ids)) < len(ids):
+        raise SpecimenError(
+            file, "two atoms have the same number. Correct the section Atoms, or export the file again."
+        )
     symbols_of, notes, guessed = _elements(file, found)
     order = np.argsort(ids, kind="stable")
     names = []
@@ -85,6 +89,7 @@ def read_lammps_data(file: Path) -> Structure:
         cell=length * cell,
         format="lammps-data",
         reader="Stemphony",
+        charge=_charges(file, found, columns)[order] if "q" in columns else None,
         notes=tuple(notes),
         revision=2 if origin.any() or flags.any() or guessed or length != 1 else 1,
     )
@@ -234,6 +239,12 @@ def _atoms(
     return np.array(ids), types, np.array(rows).reshape(-1, 3), np.array(flags)
 
 
+def _charges(file: Path, found: _File, columns: list[str]) -> Floats:
+    """Charge of each atom [e], in the order of the file."""
+    place = columns.index("q")
+    return np.array([table.row(file, number, [text.split()[place]], "a charge")[0] for number, text in found.atoms])
+
+
 def _elements(file: Path, found: _File) -> tuple[dict[str, str], list[str], bool]:
     """Element of each type and label, notes, and whether ASE would take other ones."""
     numbers = {line.split()[0]: line for line in found.masses}
@@ -325,7 +336,7 @@ def from_masses(file: Path, values: dict[str, float], way_out: str) -> dict[str,
         elif distance[nearest] > MASS_ROUNDED:
             what = f"the nearest element is {symbol} ({table_masses[nearest]:.4g}); it is"
             raise _placeholder(file, name, value, what, way_out)
-        elif distance[nearest] > MASS_EXACT / 2 and distance[second] < 4 * distance[nearest]:
+        elif _is_ambiguous(value, table_masses, distance[nearest], distance[second]):
             raise SpecimenError(
                 file,
                 f"atom type {name} has the mass {value:g}, which may be {symbol} or {symbols[second]}. Write the mass "
@@ -333,6 +344,16 @@ def from_masses(file: Path, values: dict[str, float], way_out: str) -> dict[str,
             )
         result[name] = symbol
     return result
+
+
+def _is_ambiguous(value: float, masses: Floats, nearest: float, second: float) -> bool:
+    """Whether a mass lies between two elements, or is what both are rounded to, as 59 is for Co and Ni."""
+    if nearest > MASS_EXACT / 2 and second < 4 * nearest:
+        return True
+    stable = masses[
+        : elements.numbers()["Bi"]
+    ]  # nothing heavier is in LAMMPS files with rounded masses, except Th and U
+    return bool(value == round(value) and (np.rint(stable) == value).sum() > 1)
 
 
 def _placeholder(file: Path, name: str, value: float, what: str, way_out: str) -> SpecimenError:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from stemphony.errors import SpecimenError
-from stemphony.specimen import source
+from stemphony.specimen import elements, source
 from stemphony.specimen.cif import read_block
 from stemphony.specimen.cif_block import block_of
 from stemphony.specimen.structure import Structure
 
+NAME_COLUMNS = slice(12, 16)
+RESIDUE_COLUMNS = slice(17, 20)
+OCCUPANCY_COLUMNS = slice(54, 60)
+FACTOR_COLUMNS = slice(60, 66)
 ELEMENT_COLUMNS = slice(76, 78)
 
 
@@ -29,8 +34,10 @@ def read_pdb(file: Path) -> Structure:
     # A letter of several bytes would move the columns behind it.
     text = source.read_text(file).encode("ascii", "replace").decode("ascii")
     _require_cell(file, text)
-    notes = _element_notes(text)
-    model = _parsed(file, text)
+    has_factors = _has_factors(file, text)
+    completed, without = _completed(text)
+    model = _parsed(file, completed)
+    otherwise = not has_factors or _sites(model) != _sites(_parsed(file, text))
     if not len(model) or not any(True for _ in model[0].all()):
         raise SpecimenError(file, "holds no atoms. A specimen needs at least one.")
     for found in model[0].all():
@@ -40,20 +47,26 @@ def read_pdb(file: Path) -> Structure:
                 f"atom {found.atom.serial} ({found.atom.name}): its element is not known. Write it in the columns 77 "
                 "and 78.",
             )
+    notes = _element_notes(model, without)
     if any(not ncs.given and not ncs.tr.is_identity() for ncs in model.ncs):
         before = model[0].count_atom_sites()
         model.expand_ncs(gemmi.HowToNameCopiedChain.Short)
         notes.append(f"MTRIX records repeat the listed atoms: {before} become {model[0].count_atom_sites()}")
     block = block_of(file, model.make_mmcif_block())
-    if all(float(b) == 0 for b in block.raw.get("_atom_site_b_iso_or_equiv", [])):
-        del block.raw["_atom_site_b_iso_or_equiv"]  # programs write 0.00 where they have no value
+    if not has_factors or all(float(b) == 0 for b in block.raw.get("_atom_site_b_iso_or_equiv", [])):
+        block.raw.pop("_atom_site_b_iso_or_equiv", None)  # programs write 0.00 where they have no value
     structure = read_block(file, block, "pdb")
     copies = len(structure.symbols) / len(block.raw["_atom_site_cartn_x"])
     if copies > 1 and "_atom_site_cartn_x" in block.raw:
         notes.append(f"the symmetry {structure.stated.get('space_group', '')} of CRYST1 is applied")
-    # ASE, the reader of version 0.1, knows no symmetry and guesses elements from names.
-    revision = 2 if structure.revision == 2 or copies != 1 or notes else 1
+    # ASE, the first reader, knows no symmetry and guesses elements. The second one left blank columns to gemmi.
+    revision = 3 if otherwise else 2 if structure.revision == 2 or copies != 1 or notes else 1
     return replace(structure, notes=(*notes, *structure.notes), revision=revision)
+
+
+def _sites(model: Any) -> list[tuple[str, float]]:
+    """Element and occupancy of each atom."""
+    return [(found.atom.element.name, found.atom.occ) for first in model for found in first.all()]
 
 
 def _parsed(file: Path, text: str) -> Any:
@@ -84,9 +97,57 @@ def _require_cell(file: Path, text: str) -> None:
         )
 
 
-def _element_notes(text: str) -> list[str]:
-    records = [line for line in text.splitlines() if line.startswith(("ATOM  ", "HETATM"))]
-    missing = sum(not line[ELEMENT_COLUMNS].strip() for line in records)
-    if not missing:
+def _records(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith(("ATOM  ", "HETATM"))]
+
+
+def _completed(text: str) -> tuple[str, list[int]]:
+    """The text with occupancies of 1 where none is written, and with elements in their columns where names leave no
+    doubt; and the numbers of the records that have no element there.
+
+    No doubt leave names such as `Sr1`, whose second letter is small, and those of ions, such as CA in the residue CA.
+    The place of all other names tells: a carbon is ` CA `, calcium `CA  `.
+    """
+    lines, without, count = [], [], 0
+    for line in text.splitlines():
+        if not line.startswith(("ATOM  ", "HETATM")):
+            lines.append(line)
+            continue
+        if not line[OCCUPANCY_COLUMNS].strip():  # which gemmi takes for 0 in lines that go on
+            line = f"{line[:54]:54}  1.00{line[60:66] or '  0.00'}{line[66:]}"
+        if not line[ELEMENT_COLUMNS].strip():
+            without.append(count)
+            name, residue = line[NAME_COLUMNS].strip(), line[RESIDUE_COLUMNS].strip()
+            match = re.fullmatch(r"([A-Z][a-z])\d*", name)
+            symbol = match[1] if match is not None else name.capitalize() if name == residue and len(name) == 2 else ""
+            if symbol in elements.numbers():
+                line = f"{line[:76]:76}{symbol.upper():>2}{line[78:]}"
+        lines.append(line)
+        count += 1
+    return "\n".join(lines) + "\n", without
+
+
+def _has_factors(file: Path, text: str) -> bool:
+    """Whether the atoms have temperature factors; gemmi takes 20 Å² where these columns are blank."""
+    given = [bool(line[FACTOR_COLUMNS].strip()) for line in _records(text)]
+    if any(given) and not all(given):
+        raise SpecimenError(
+            file,
+            f"{given.count(False)} of {len(given)} atoms have no temperature factor (columns 61 to 66). Write one for "
+            "each atom, or 0.00 for all if none is known.",
+        )
+    return any(given)
+
+
+def _element_notes(model: Any, without: Sequence[int]) -> list[str]:
+    """Which elements the names of atoms without one in columns 77 and 78 were taken for."""
+    if not without:
         return []
-    return [f"{missing} of {len(records)} atoms have no element in columns 77 and 78: the place of their name tells it"]
+    atoms = [found.atom for first in model for found in first.all()]
+    taken = {atoms[i].name: atoms[i].element.name for i in without if i < len(atoms)}
+    pairs = ", ".join(f"{name} is {symbol}" for name, symbol in list(taken.items())[:12])
+    more = f" and {len(taken) - 12} more" if len(taken) > 12 else ""
+    return [
+        f"{len(without)} of {len(atoms)} atoms have no element in columns 77 and 78: the place of their name tells it "
+        f"({pairs}{more})"
+    ]

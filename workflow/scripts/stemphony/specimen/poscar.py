@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from stemphony.errors import SpecimenError
-from stemphony.specimen import elements, source
+from stemphony.specimen import elements, source, table
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.structure import Structure
 
@@ -63,7 +63,7 @@ class _Reader:
         try:
             if len(words) < count:
                 raise ValueError
-            return [float(word) for word in words]
+            return [table.number(word) for word in words]
         except ValueError:
             raise self.bad(text, what) from None
 
@@ -73,6 +73,8 @@ class _Reader:
         scales = _floats(scale_text.split("#")[0].split("!")[0].split())
         if len(scales) not in (1, 3) or not all(np.isfinite(scales)) or 0 in scales:
             raise self.bad(scale_text, "the scale: one number, or three positive ones")
+        if len(scales) == 3 and min(scales) <= 0:
+            raise self.bad(scale_text, "three positive scales")
         cell = np.array([self.floats("three numbers of a cell edge [Å]", 3) for _ in range(3)])
         scale = self._scale(scales, cell)
         symbols, counts = self._elements(title)
@@ -105,6 +107,12 @@ class _Reader:
         # VASP takes any word that begins with c or k for Cartesian and everything else for Direct.
         if mode[:1] not in ("c", "k", "d"):
             raise self.bad(mode, "Direct or Cartesian")
+        if "configuration" in mode:
+            raise SpecimenError(
+                self.file,
+                f"line {self.number} begins one of several configurations: this is a trajectory (XDATCAR). Name it "
+                "XDATCAR, or write the frame that you mean as a POSCAR.",
+            )
         return mode[:1] in ("c", "k")
 
     def _coordinates(self, symbols: Iterable[str], total: int, selective: bool) -> Floats:
@@ -130,8 +138,6 @@ class _Reader:
 
     def _scale(self, scales: Sequence[float], cell: Floats) -> Floats:
         if len(scales) == 3:
-            if min(scales) <= 0:
-                raise self.bad(str(scales), "three positive scales")
             return np.array(scales)
         if scales[0] > 0:
             return np.full(3, scales[0])
@@ -142,14 +148,14 @@ class _Reader:
 
     def _elements(self, title: str) -> tuple[list[str], list[int]]:
         text = self.line("the elements")
-        words = text.split()
-        if words and words[0].isdigit():
+        words = _without_comment(text)
+        if words and words[0].isdecimal():
             counts = self._counts(text)
             return self._from_title(title, len(counts)), counts
         names = list(words)
         text = self.line("the number of atoms of each element")
-        while text.split() and not text.split()[0].isdigit():  # long lists go on in the next line
-            names += text.split()
+        while _without_comment(text) and not text.split()[0].isdecimal():  # long lists go on in the next line
+            names += _without_comment(text)
             text = self.line("the number of atoms of each element")
         counts = self._counts(text)
         while len(counts) < len(names):
@@ -159,14 +165,17 @@ class _Reader:
         return [self._element(name) for name in names], counts
 
     def _counts(self, text: str) -> list[int]:
-        words = re.split(r"[#!]", text)[0].split()
-        if not words or not all(word.isdigit() for word in words):
+        words = _without_comment(text)
+        if not words or not all(word.isdecimal() for word in words):
             raise self.bad(text, "whole numbers of atoms")
         return [int(word) for word in words]
 
     def _element(self, name: str) -> str:
         """`Sr` of `Sr`, `Sr_sv`, `Sr/3ba5b3e8`, `Sr_sv_GW/abc`; hydrogen of fractional charge, `H.75`, is H."""
         base = re.split(r"[_/:]", name)[0]
+        charged = elements.from_type(base)
+        if charged is not None and charged[1] is not None:  # Sr2+, which some programs write
+            base = charged[0]
         match = re.fullmatch(r"([A-Za-z]{1,2})(\.\d+|\d\.\d+)?(\d*)", base)
         symbol = "" if match is None or (match[3] and match[2] is None and match[1] != "H") else match[1].capitalize()
         if symbol in elements.ISOTOPES:
@@ -198,9 +207,13 @@ class _Reader:
 
 def _floats(words: Sequence[str]) -> list[float]:
     try:
-        return [float(word) for word in words]
+        return [table.number(word) for word in words]
     except ValueError:
         return []
+
+
+def _without_comment(text: str) -> list[str]:
+    return re.split(r"[#!]", text)[0].split()
 
 
 def looks_like_poscar(lines: Sequence[str]) -> bool:
@@ -209,7 +222,8 @@ def looks_like_poscar(lines: Sequence[str]) -> bool:
         return False
     if not all(len(_floats(line.split()[:3])) == 3 for line in lines[2:5]):
         return False
-    numbers = next((i for i in range(5, 8) if lines[i].split() and all(w.isdigit() for w in lines[i].split())), None)
-    return (
-        numbers is not None and lines[numbers + 1 : numbers + 2] != [] and lines[numbers + 1].strip()[:1] in "sSdDcCkK"
-    )
+    numbers = next((i for i in range(5, 8) if lines[i].split() and all(w.isdecimal() for w in lines[i].split())), None)
+    if numbers is None or numbers + 1 >= len(lines):
+        return False
+    mode = lines[numbers + 1].strip().lower()
+    return mode[:1] in "sdck" and "configuration" not in mode  # which begins a frame of an XDATCAR

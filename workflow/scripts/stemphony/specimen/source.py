@@ -40,10 +40,17 @@ def suffix(file: Path) -> str:
 
 def stem(file: Path) -> str:
     """Name without the extension of a packed file, in capitals: `POSCAR.gz` is `POSCAR`."""
-    name = file.name
-    if file.suffix.lower() in _OPENERS:
-        name = name[: -len(file.suffix)]
-    return name.upper()
+    return unpacked_name(file).upper()
+
+
+def unpacked_name(file: Path) -> str:
+    """Name without the extension of a packed file."""
+    return file.name[: -len(file.suffix)] if file.suffix.lower() in _OPENERS else file.name
+
+
+def is_marked(file: Path) -> bool:
+    """Whether it is text that programs for plain UTF-8 cannot read: with a byte order mark, or in UTF-16."""
+    return _encoding(file) not in ("utf-8", "latin-1")
 
 
 @contextmanager

@@ -45,7 +45,7 @@ class Structure:
     notes : tuple of str
         What a user must know: data that were found and not used, moved, merged or guessed.
     revision : int
-        1, or 2 where the readers of version 0.1 made other atoms, U or coordinates of this file: it then enters the
+        1, or the number of the readers before which this file gave other atoms, U or coordinates: it then enters the
         digest of the specimen, so that old results are not mixed with new ones.
     periodic : bool
         Whether the cell repeats along c. Not so where a program writes z as the beam meets it, or the file says so.

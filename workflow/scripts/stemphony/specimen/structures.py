@@ -255,7 +255,7 @@ def _in_cell(file: Path, block: Structure, vacuum_angstrom: Sequence[float], not
         occupancy=block.occupancy,
         disorder=block.disorder,
         disorder_group=block.disorder_group,
-        revision=2 if placed.note else block.revision,
+        revision=max(2, block.revision) if placed.note else block.revision,
         notes=(*block.notes, *notes, *([placed.note] if placed.note else [])),
         reader=block.reader,
         shift_z=placed.shift,

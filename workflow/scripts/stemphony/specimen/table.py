@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,28 @@ from stemphony.errors import SpecimenError
 from stemphony.specimen import elements
 from stemphony.specimen.lattice import Floats
 
+_FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[-+]?\d+$)")  # the exponent of 1.0D-3
+
+
+_FORTRAN_IN_TEXT = re.compile(r"(?<=\d)[dD](?=[-+]?\d+(?:\s|$))|(?<=\d\.)[dD](?=[-+]?\d+(?:\s|$))")
+
+
+def has_fortran(text: str) -> bool:
+    """Whether numbers of a text have Fortran's exponents."""
+    return _FORTRAN_IN_TEXT.search(text) is not None
+
+
+def in_c(text: str) -> str:
+    """The text with the exponents of C in its numbers."""
+    return _FORTRAN_IN_TEXT.sub("e", text)
+
+
+def number(word: str) -> float:
+    """A number as programs in C or Fortran write it: `0.1e-2`, `1.0D-3`. ValueError of anything else."""
+    if "_" in word:  # which Python allows between digits
+        raise ValueError(word)
+    return float(_FORTRAN.sub("e", word))
+
 
 def numbers(text: str, count: int) -> list[float] | None:
     """Exactly `count` numbers, None of anything else."""
@@ -18,7 +41,7 @@ def numbers(text: str, count: int) -> list[float] | None:
     if len(words) != count:
         return None
     try:
-        return [float(word) for word in words]
+        return [number(word) for word in words]
     except ValueError:
         return None
 
@@ -46,14 +69,14 @@ def required_cell(file: Path, number: int, parameters: Sequence[float]) -> Float
     return cell
 
 
-def row(file: Path, number: int, words: Sequence[str], what: str, least: int = 0) -> list[float]:
-    """Words of line `number` as finite numbers, `least` of them or more."""
+def row(file: Path, line: int, words: Sequence[str], what: str, least: int = 0) -> list[float]:
+    """Words of line `line` as finite numbers, `least` of them or more."""
     try:
-        values = [float(word) for word in words]
+        values = [number(word) for word in words]
     except ValueError:
         values = [np.nan]
     if not np.isfinite(values).all() or len(values) < least:
-        raise SpecimenError(file, f"line {number}: got {' '.join(words)[:60]!r}, expected {what}. Correct the line.")
+        raise SpecimenError(file, f"line {line}: got {' '.join(words)[:60]!r}, expected {what}. Correct the line.")
     return values
 
 
