@@ -122,7 +122,7 @@ class FaultServer:
     def events(self) -> list[dict[str, Any]]:
         return [entry.json for entry in list(self.received)]
 
-    def wait_for(self, requests: int, timeout_s: float = 10.0) -> bool:
+    def wait_for(self, requests: int, timeout_s: float = 60.0) -> bool:
         """Wait until so many requests have been read."""
         deadline = time.monotonic() + timeout_s
         while len(self.received) < requests and time.monotonic() < deadline:

@@ -24,6 +24,7 @@ CUSTOM = {
     "charge": 3,
     "good": True,
     "dose": 0.5,
+    "detectors": "canary-detectors-1802",
 }
 
 # Long enough to be hit by a signal while it computes: 2 jobs of one or two seconds. It has no figures.

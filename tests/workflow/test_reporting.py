@@ -18,6 +18,7 @@ import jsonschema
 import numpy as np
 import pytest
 from stemphony.paths import defocus_id
+from stemphony.status.events import DESCRIPTION_KEYS
 from support.campaign import (
     REPOSITORY,
     TINY,
@@ -118,6 +119,17 @@ def test_the_id_is_that_of_the_result(tiny: Reported):
     assert {event["attempt"] for event in tiny.events if "attempt" in event} == {1}
     assert of(tiny.events, "START_SIMULATION")[0]["title"] == "Tiny campaign"
     assert of(tiny.events, "START_SIMULATION")[0]["result_name"] == tiny.campaign.result.name
+
+
+def test_the_first_event_says_what_is_simulated_unless_a_parameter_of_the_user_does(tiny: Reported):
+    (start,) = of(tiny.events, "START_SIMULATION")
+    assert {key: start[key] for key in DESCRIPTION_KEYS} == {
+        "specimen_formula": "Sr Ti O3", "beam_energy_kev": 200.0, "thickness_nm": 0.3905,
+        "detectors": CUSTOM["detectors"],
+    }  # fmt: skip
+    said = "parameters.detectors takes the place of the value from the config"
+    assert said in tiny.first.output
+    assert not set(DESCRIPTION_KEYS) - {"detectors"} & of(tiny.events, "FINISH")[0].keys()
 
 
 def test_events_of_the_run_carry_no_job(tiny: Reported):

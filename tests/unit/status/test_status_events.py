@@ -19,7 +19,7 @@ SIMULATION = "2c0b3d0e-2f0b-4a55-8a2e-0d6c0c6a2b11"
 
 def test_schema_and_code_agree_on_names_and_keys():
     schema = json.loads(SCHEMA_FILE.read_text())
-    assert set(schema["properties"]) == events.RESERVED_KEYS
+    assert set(schema["properties"]) == events.RESERVED_KEYS | set(events.DESCRIPTION_KEYS)
     assert set(schema["properties"]["event"]["enum"]) == events.EVENT_NAMES
     assert schema["properties"]["schema"]["const"] == events.SCHEMA
 

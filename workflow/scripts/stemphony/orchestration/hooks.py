@@ -174,7 +174,7 @@ class Run:
             recorded,
         )
         try:
-            self.reports.start(plan["title"], self.jobs)
+            self.reports.start(plan["title"], self.jobs, self.checked.description)
         except KeyboardInterrupt:
             self.error()  # Snakemake calls no further hook then
             raise

@@ -20,7 +20,7 @@ from stemphony.errors import ConfigError, StorageError
 from stemphony.experiment import campaign, configuration, overrides
 from stemphony.experiment.campaign import Campaign, InputFiles
 from stemphony.experiment.doubts import AtomsAtRest, doubts, probe_outside, refuse_false_haadf
-from stemphony.experiment.model import MRAD, Experiment, detector_names, rounded_down
+from stemphony.experiment.model import MRAD, NM, Experiment, detector_names, rounded_down
 from stemphony.experiment.scan_edges import ScanEdges, margin_in_effect
 from stemphony.orchestration.advice import job_row, resolution_rows, window_hint
 from stemphony.orchestration.scan_plan import merged_again, scan_hints, scan_rows
@@ -211,6 +211,19 @@ class Preflight:
             f"probe_basis{chosen}, {w.waves} waves for the {probes} probes of a configuration at all defoci; "
             f"{w.kept_mb * n:.3g} MB are kept for that (`stemphony clean` removes them)"
         )
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """What is simulated, for START_SIMULATION; see `status.events.DESCRIPTION_KEYS`."""
+        specimen, e = self.campaign.config["specimen"], self.experiment
+        rings = ", ".join(f"{name} {a / MRAD:g}–{b / MRAD:g} mrad" for name, (a, b) in e.rings.items())
+        described = {
+            "specimen_formula": self.sources.formula or self.crystal.formula,
+            "beam_energy_kev": self.campaign.config["probe"]["energy_kev"],
+            "thickness_nm": round((e.cell[2] - specimen["vacuum_angstrom"][2]) / NM, 4),
+            "detectors": rings or None,
+        }
+        return {key: value for key, value in described.items() if value is not None}
 
     def plan(self, run: int, num_processors: int, jobs_to_run: int, created: str) -> dict[str, Any]:
         """Content of plan.json: what this run computes, and what a job cannot find out itself.

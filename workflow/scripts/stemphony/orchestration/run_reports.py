@@ -61,9 +61,17 @@ class RunReports:
         self._kept_reporter: Reporter | None = None
         self._kept_settings: status_settings.ReportingSettings | None = None
 
-    def start(self, title: str, jobs: int) -> None:
-        """Send START_SIMULATION; wait at most 5 s. The reporter and the courier go on until `end`."""
-        self._guard("onstart", self._start, title, jobs)
+    def start(self, title: str, jobs: int, description: Mapping[str, Any]) -> None:
+        """Send START_SIMULATION; wait at most 5 s. The reporter and the courier go on until `end`.
+
+        Parameters
+        ----------
+        jobs : int
+            Jobs that the run has to do.
+        description : mapping
+            Values of `events.DESCRIPTION_KEYS`.
+        """
+        self._guard("onstart", self._start, title, jobs, description)
 
     def extend(self, configurations: int) -> None:
         """Let later events carry the total of a further round of configurations."""
@@ -100,15 +108,19 @@ class RunReports:
             what = str(error) if isinstance(error, StemphonyError) else type(error).__name__
             self.say(f"status reporting ({hook}): {what}")
 
-    def _start(self, title: str, jobs: int) -> None:
+    def _start(self, title: str, jobs: int, description: Mapping[str, Any]) -> None:
         settings = self._settings()
         if not own_runs.knows_receiver(settings.address):
             self.say(f"status reporting: to {settings.address}, where you have sent no reports before")
             own_runs.note_receiver(settings.address)
         reporter = self._reporter()
+        if own := [key for key in description if key in settings.parameters]:
+            named = " and ".join(f"parameters.{key}" for key in own)
+            self.say(f"status reporting: {named} takes the place of the value from the config")
+        description = {key: value for key, value in description.items() if key not in own}
         reporter.emit(
             Event.START_SIMULATION, version=provenance.VERSION, git_commit=provenance.git_commit(), title=title,
-            result_name=self.result.name, num_jobs=jobs,
+            result_name=self.result.name, num_jobs=jobs, **description,
         )  # fmt: skip
         reporter.flush(ONSTART_WAIT_S)
         # The courier delivers what earlier runs left, and what jobs of this run leave.

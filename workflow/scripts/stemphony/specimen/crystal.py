@@ -77,6 +77,11 @@ class Crystal:
             partial_sites=int((occupancy < 1).sum()),
         )
 
+    @property
+    def formula(self) -> str:
+        """Formula of all atoms, occupancies counted: `Sr832 Ti832 O2496`."""
+        return _formula(self.atoms)
+
     def text(self, formula: str) -> str:
         """One line of the plan."""
         counts = ", ".join(f"{_number(number)} {symbol}" for symbol, number in self.atoms.items())
@@ -120,7 +125,10 @@ class Crystal:
 def formula(structure: Structure) -> str:
     """Formula of the file's cell, occupancies counted, elements in the order of the file: `Sr Ti O3`."""
     occupancy = np.ones(len(structure.symbols)) if structure.occupancy is None else structure.occupancy
-    counts = _counts(structure.symbols, occupancy)
+    return _formula(_counts(structure.symbols, occupancy))
+
+
+def _formula(counts: Mapping[str, float]) -> str:
     return " ".join(f"{symbol}{'' if abs(n - 1) < 1e-6 else _number(n)}" for symbol, n in counts.items())
 
 

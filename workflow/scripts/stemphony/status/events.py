@@ -85,6 +85,10 @@ RESERVED_KEYS: Final = (
 )
 """Every key that an event may have. None of them can be a key of `http_reporting.parameters`."""
 
+DESCRIPTION_KEYS: Final = ("specimen_formula", "beam_energy_kev", "thickness_nm", "detectors")
+"""Further keys of START_SIMULATION, which say what is simulated. A custom parameter of the same name takes the place of
+such a key, so they are not among `RESERVED_KEYS`."""
+
 _TOLD_APART_BY: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("START_SIMULATION", "FINISH", "FAILED", "CANCELLED"), ()),
     "START_DEFOCUS": ("defocus_index",),
