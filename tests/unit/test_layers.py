@@ -166,12 +166,13 @@ ROOMS: dict[str, set[str]] = {
     "paths": set(),
     "contract": set(),
     "interpreters": set(),
+    "terminal": set(),
     "bounded_yaml": set(),
     "provenance": {"version", "contract"},
     "physics": set(),
     "store": {"errors", "paths"},
     "status": {"errors", "paths", "bounded_yaml"},
-    "specimen": {"errors", "provenance", "physics", "store"},
+    "specimen": {"errors", "interpreters", "provenance", "physics", "store"},
     "experiment": {"errors", "paths", "bounded_yaml", "provenance", "physics", "status"},
     "compute": {"errors", "paths", "contract", "physics", "store", "experiment"},
     "results": {
@@ -179,8 +180,8 @@ ROOMS: dict[str, set[str]] = {
         "compute",
     },
     "orchestration": {
-        "errors", "paths", "contract", "interpreters", "provenance", "physics", "store", "status", "specimen",
-        "experiment", "compute", "results",
+        "errors", "paths", "contract", "interpreters", "terminal", "provenance", "physics", "store", "status",
+        "specimen", "experiment", "compute", "results",
     },
     "commands": {
         "errors", "paths", "contract", "provenance", "physics", "store", "status", "specimen", "experiment", "compute",
@@ -191,8 +192,8 @@ ROOMS: dict[str, set[str]] = {
     # Imported by notebooks and scripts, and by nothing in the package.
     "__init__": {"errors", "version", "interface"},
     "cli": {
-        "version", "errors", "paths", "contract", "interpreters", "store", "experiment", "compute", "results",
-        "orchestration", "commands", "monitor",
+        "version", "errors", "paths", "contract", "interpreters", "terminal", "store", "experiment", "compute",
+        "results", "orchestration", "commands", "monitor",
     },
     "__main__": {"interpreters", "cli"},
 }  # fmt: skip

@@ -20,6 +20,7 @@ from stemphony.errors import StemphonyError, StorageError
 from stemphony.interpreters import import_nothing_from_here
 from stemphony.monitor import command as monitor_command
 from stemphony.store import hdf5_locks
+from stemphony.terminal import write_plainly
 from stemphony.version import __version__
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # Å and × on a terminal that has only ASCII
+            write_plainly(stream)
     hdf5_locks.do_without()
     import_nothing_from_here()
     parsed, rest = _parser().parse_known_args(arguments)

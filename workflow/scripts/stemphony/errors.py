@@ -14,6 +14,9 @@ Errors of status reporting are not in this tree: they never leave `status/`.
 
 from __future__ import annotations
 
+LONGEST = 4000
+"""Most characters of a message about a structure file."""
+
 
 class StemphonyError(Exception):
     """An error whose text is meant for the user. No traceback is printed."""
@@ -39,8 +42,10 @@ class SpecimenError(StemphonyError):
     """A structure or trajectory file cannot serve as a specimen."""
 
     def __init__(self, file: object, what: str) -> None:
+        # A word of a file may be as long as the file.
+        what = what if len(what) <= LONGEST else f"{what[:LONGEST]} …"
         super().__init__(f"specimen {file}: {what}")
-        self.file = str(file)
+        self.file, self.what = str(file), what
 
 
 class DamagedResultError(StemphonyError):

@@ -181,15 +181,20 @@ class _Display:
         with self._lock:
             self._clear()
             line = line[: max(20, os.get_terminal_size(sys.stderr.fileno()).columns - 1)]
-            sys.stderr.write(line + ("\n" if last else ""))
-            sys.stderr.flush()
+            self._draw(line + ("\n" if last else ""))
             self._drawn = 0 if last else len(line)
 
     def _clear(self) -> None:
         if self._drawn:
-            sys.stderr.write("\r" + " " * self._drawn + "\r")
-            sys.stderr.flush()
+            self._draw("\r" + " " * self._drawn + "\r")
             self._drawn = 0
+
+    @staticmethod
+    def _draw(text: str) -> None:
+        # Not through `terminal`, which shows a carriage return instead of doing it.
+        sys.stderr.flush()
+        sys.stderr.buffer.write(text.encode(errors="replace"))
+        sys.stderr.buffer.flush()
 
 
 def with_descendants(pid: int) -> list[int]:

@@ -29,6 +29,7 @@ from stemphony.store.checkpoints import put_aside, sweep
 from stemphony.store.holders import forget_run, note_run
 from stemphony.store.rounds import in_words, last_round
 from stemphony.store.unfinished import sweep_unfinished
+from stemphony.terminal import plain
 
 WATCH_S = 5.0
 """Time between two looks at the progress [s]; a run prints at most one line per tenth of its work."""
@@ -259,4 +260,4 @@ class Run:
 
 def say(text: str) -> None:
     """Print a line for the user, among those of Snakemake."""
-    print(f"{RUN_PREFIX}{text}", file=sys.stderr, flush=True)
+    print(f"{RUN_PREFIX}{plain(text)}", file=sys.stderr, flush=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from stemphony.errors import StemphonyError
 from stemphony.interpreters import import_nothing_from_here
 from stemphony.store import hdf5_locks
+from stemphony.terminal import plain
 
 USER_ERROR = 1
 INTERRUPTED = 130  # 128 + SIGINT, as a shell counts
@@ -24,7 +25,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     try:
         main(sys.argv[1:])
     except StemphonyError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{plain(str(error))}\n")
         sys.exit(USER_ERROR)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

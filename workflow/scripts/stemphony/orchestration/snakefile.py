@@ -23,6 +23,7 @@ from stemphony.orchestration import cancelling, dag, extension, hooks, outdated,
 from stemphony.orchestration.job import run_number
 from stemphony.orchestration.outdated import SCRIPTS
 from stemphony.store import hdf5_locks, ledger, rounds
+from stemphony.terminal import plain
 
 # These stand before the command of each rule. The first is Snakemake's own. The second follows the activation of a
 # conda environment. It puts the environment first in PATH, and switches off packages of `pip install --user`.
@@ -166,7 +167,7 @@ def open_session(config: dict[str, Any], workflow: Any) -> Session:
     try:
         return _open(given, files, workflow, may_replace)
     except StemphonyError as error:
-        print(f"\n{error}\n", file=sys.stderr)
+        print(f"\n{plain(str(error))}\n", file=sys.stderr)
         sys.exit(1)
 
 

@@ -20,6 +20,7 @@ from stemphony.specimen.source import cannot_read
 from stemphony.specimen.structure import Structure
 
 MOST_LINES = 10**12  # more than any file has; Python counts lines up to its largest integer
+MOST_COLUMNS = 1000  # of an extended XYZ file without atoms; with atoms their lines decide
 # Keys of extended XYZ that hold a shift of the cell's corner, as OVITO writes it.
 ORIGIN_KEYS = ("Origin", "origin", "cell_origin")
 
@@ -41,39 +42,34 @@ def known_format(file: Path) -> str | None:
     return str(found)
 
 
-def read_first(file: Path) -> tuple[Structure, int]:
-    """The first structure, and how many there are: counted up to 2 where that needs reading them."""
-    found = _format(file)
-    count = _require_whole_xyz(file) if found == "extxyz" else 0
-    frames = read_frames(file, "0:2" if _has_frames(found) and not count else 0)
-    first = next(frames, None)
-    if first is None:
-        raise SpecimenError(file, "ASE finds no structure in it. Export the structure again.")
-    return first, count or 1 + sum(1 for _ in frames)
+def load() -> None:
+    """Import what reading needs."""
+    import ase.io as _  # noqa: F401
 
 
-def read_frames(file: Path, index: int | str) -> Iterator[Structure]:
-    """Structures of a file.
+def frames(file: Path, index: str, format_ase: str) -> Iterator[Structure]:
+    """Structures of a file, read in this process.
 
     Raises
     ------
     SpecimenError
         A frame cannot be read; the text names it, counted from 0.
+    MemoryError
+        A frame needs more memory than there is.
     """
     import ase.io
 
-    format_ase = _format(file)
     if format_ase == "extxyz":
-        _require_whole_xyz(file)
+        require_whole_xyz(file)
     said = ase_gaps.notes_of(file, format_ase)
     with _as_plain_text(file) as plain:
         # An absolute path: a relative one named postgres… would be opened as a database.
-        frames = ase.io.iread(str(plain.absolute()), index, format_ase, parallel=False, do_not_split_by_at_sign=True)
-        for structure in _structures(file, format_ase, frames, index):
+        found = ase.io.iread(str(plain.absolute()), index, format_ase, parallel=False, do_not_split_by_at_sign=True)
+        for structure in _structures(file, format_ase, found, index):
             yield replace(structure, notes=(*structure.notes, *said)) if said else structure
 
 
-def _structures(file: Path, format_ase: str, frames: Iterator[Any], index: int | str) -> Iterator[Structure]:
+def _structures(file: Path, format_ase: str, found: Iterator[Any], index: str) -> Iterator[Structure]:
     """What ASE's reader yields, with its failures and warnings as refusals."""
     number = -1
     while True:
@@ -82,7 +78,9 @@ def _structures(file: Path, format_ase: str, frames: Iterator[Any], index: int |
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                atoms = next(frames, None)
+                atoms = next(found, None)
+            except MemoryError:
+                raise
             except Exception as error:
                 where = f"frame {number} (counted from 0): " if number or index == ":" else ""
                 raise SpecimenError(file, where + _failure(file, format_ase, error)) from None
@@ -96,7 +94,8 @@ def _structures(file: Path, format_ase: str, frames: Iterator[Any], index: int |
         yield _structure(file, atoms, format_ase)
 
 
-def _format(file: Path) -> str:
+def required_format(file: Path) -> str:
+    """`known_format`, or a SpecimenError that says what to do."""
     found = known_format(file)
     if found is None:
         raise SpecimenError(
@@ -122,7 +121,8 @@ def _as_plain_text(file: Path) -> Iterator[Path]:
         yield copy
 
 
-def _has_frames(format_ase: str) -> bool:
+def has_frames(format_ase: str) -> bool:
+    """Whether a file of this format may hold several structures."""
     from ase.io.formats import get_ioformat
 
     return not get_ioformat(format_ase).single
@@ -231,6 +231,9 @@ def _require_whole_sites(file: Path, atoms: Any) -> None:
 
 def _count_rows(file: Path, header: str, stream: Iterator[str], count: int, number: int) -> int:
     """How many of `count` rows of atoms follow a header; line `number` announces them."""
+    first = next(stream, "") if count else ""
+    _require_columns(file, header, first, number + 2)
+    stream = itertools.chain([first] if first else [], stream)
     names = {name.lower() for name, _, _ in xyz_columns.named(header)}
     if not names & set(xyz_columns.SYMBOLS) or not names & set(xyz_columns.NUMBERS):
         return sum(1 for _ in itertools.islice(stream, count))
@@ -239,7 +242,26 @@ def _count_rows(file: Path, header: str, stream: Iterator[str], count: int, numb
     return len(rows)
 
 
-def _require_whole_xyz(file: Path) -> int:
+def _require_columns(file: Path, header: str, first: str, number: int) -> None:
+    """Refuse a header that names more columns than line `number` has, because ASE makes room for all that it names."""
+    from ase.io.extxyz import key_val_str_to_dict
+
+    if "Properties" not in header:
+        return
+    try:
+        counts = str(key_val_str_to_dict(header).get("Properties", "")).split(":")[2::3]
+        named = sum(max(int(count), 0) for count in counts)
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+        return  # ASE says what is wrong
+    if named > (len(first.split()) if first.strip() else MOST_COLUMNS):
+        raise SpecimenError(
+            file,
+            f"line {number}: has {len(first.split())} columns, but Properties in line {number - 1} names {named}. "
+            "Correct one of them, or export the file again.",
+        )
+
+
+def require_whole_xyz(file: Path) -> int:
     """Number of frames. ASE stops in silence at an empty line between frames, and trusts any number of atoms."""
     with source.text(file) as stream:
         number, frames = 1, 0

@@ -124,7 +124,7 @@ def _cell(file: Path, keys: dict[str, str]) -> Floats:
 
 def _count(file: Path, keys: dict[str, str]) -> int:
     text = next((value for key, value in keys.items() if key.lower() == "number of particles"), "")
-    if not text.split() or not text.split()[0].isdigit():
+    if not text.split() or not table.is_count(text.split()[0]):
         raise SpecimenError(file, f"Number of particles = {text[:40]!r}; a whole number is needed. Export it again.")
     return int(text.split()[0])
 

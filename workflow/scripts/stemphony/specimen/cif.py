@@ -41,6 +41,8 @@ def read_block(file: Path, block: CifBlock, format: str) -> Structure:
     sites = read_sites(file, block, cell)
     stated = _stated(block)
     options = cif_symmetry.candidates(file, block, cell)
+    for symmetry in options:
+        orbits.require_few_images(file, len(sites.symbols), len(symmetry.operations))
     expanded = [_expanded(file, block, sites, symmetry, cell) for symmetry in options]
     if format == "cif" and sites.cartesian is not None:
         format = "mmcif"

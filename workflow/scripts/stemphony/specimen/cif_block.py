@@ -59,7 +59,7 @@ class CifBlock:
         """`value` as a number, None where it is none."""
         text = self.value(*names)
         found = math.nan if text is None else as_number(text)
-        return None if math.isnan(found) else found
+        return found if math.isfinite(found) else None
 
     @property
     def has_structure(self) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemphony.errors import SpecimenError
+from stemphony.specimen import orbits
 from stemphony.specimen.cif_block import CifBlock
 from stemphony.specimen.lattice import Floats
 
@@ -145,6 +146,7 @@ def _listed(file: Path, block: CifBlock) -> list[Symmetry]:
         made = _made([_triplet(text) for text in texts], "operations listed in the file")
         if magnetic and (centring := block.column(*CENTERING)):
             shifts = _made([_triplet(text) for text in centring if text.strip() not in (".", "?")], "")
+            orbits.require_few_images(file, 1, len(shifts.operations) * len(made.operations))
             products = [shift * op for shift in shifts.operations for op in made.operations]
             made = _made([op.triplet() for op in products], made.origin)
     except (ValueError, RuntimeError) as error:
@@ -153,6 +155,7 @@ def _listed(file: Path, block: CifBlock) -> list[Symmetry]:
             file,
             f"the symmetry operation {bad!r} cannot be read ({str(error)[:80]}). Correct it, such as 'x,1/2+y,-z'.",
         ) from None
+    orbits.require_few_images(file, 1, len(made.operations))
     return _beside_names(block, made if len(made.operations) == 1 else _closed(file, made), magnetic is not None)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stemphony.errors import SpecimenError
 from stemphony.specimen.cif_sites import Sites
-from stemphony.specimen.joint_sites import CLOSEST, EXCESS
+from stemphony.specimen.joint_sites import CLOSEST, EXCESS, require_few_pairs
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.orbits import Orbits
 from stemphony.specimen.structure import Structure
@@ -97,7 +97,9 @@ def _close_pairs(fractions: Floats, cell: Floats, distance: float = SHARED) -> I
     # In fractions the box is a cube; the longest way of this distance along an axis is by the reciprocal edge.
     reach = distance * float(np.linalg.norm(np.linalg.inv(cell), axis=0).max()) * np.sqrt(3)
     inside = np.where(fractions % 1.0 >= 1.0, 0.0, fractions % 1.0)
-    pairs = cKDTree(inside, boxsize=1.0).query_pairs(min(reach, 0.49), output_type="ndarray")
+    tree, reach = cKDTree(inside, boxsize=1.0), min(reach, 0.49)
+    require_few_pairs(inside, reach)
+    pairs = tree.query_pairs(reach, output_type="ndarray")
     difference = inside[pairs[:, 0]] - inside[pairs[:, 1]]
     difference -= np.rint(difference)
     return np.asarray(pairs[np.linalg.norm(difference @ cell, axis=1) < distance], dtype=np.int64).reshape(-1, 2)

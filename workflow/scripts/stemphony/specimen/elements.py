@@ -32,7 +32,7 @@ def unknown_symbol(symbol: str, where: str) -> str:
         "T": "tritium scatters electrons as hydrogen: write H",
         "X": "X is no element: replace it or delete the atom",
     }.get(symbol, "use the symbols of the periodic table, such as Sr")
-    return f"{place}unknown element symbol '{symbol}'; {hint}."
+    return f"{place}unknown element symbol '{symbol[:40]}'; {hint}."
 
 
 def from_type(name: str) -> tuple[str, float | None] | None:

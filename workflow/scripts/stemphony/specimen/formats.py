@@ -1,7 +1,7 @@
 """Structure files in, structures out: which format a file has, and which reader reads it.
 
 A format with a reader of this package has it where ASE reads it otherwise than its program means it. ASE reads the
-rest (`ase_reader`). ASE is imported inside functions: jobs and merge read `specimen.nc` and never load it.
+rest (`ase_process`). ASE is imported inside functions: jobs and merge read `specimen.nc` and never load it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from stemphony.errors import SpecimenError
 from stemphony.specimen import (
+    ase_process,
     ase_reader,
     cel,
     cfg,
@@ -139,7 +140,7 @@ def read_structure(file: Path, requested: str = "auto") -> Structure:
             raise SpecimenError(file, "holds no atoms. A specimen needs at least one.")
         structure = _with_frames(first, lammps_dump.count_frames(file))
     else:
-        structure = _with_frames(*ase_reader.read_first(file))
+        structure = _with_frames(*ase_process.read_first(file))
         if requested == "auto" and source.suffix(file) == ".xyz" and _has_stemsalabims_layout(file):
             structure = replace(structure, revision=2)  # version 0.1 took it for nm
     return _with_outside(structure)
@@ -159,7 +160,7 @@ def read_frames(file: Path) -> Iterator[Structure]:
         return lammps_dump.read_frames(file)
     if found in READERS:
         return iter([READERS[found](file)])
-    return ase_reader.read_frames(file, ":")
+    return ase_process.read_frames(file, ":")
 
 
 def _has_stemsalabims_layout(file: Path) -> bool:

@@ -21,6 +21,9 @@ Pairs = NDArray[np.int64]
 CLOSEST = 0.7
 """Å. Two atoms are never closer (the shortest bond, H2, is 0.74 Å long), so nearer sites exclude each other."""
 
+MOST_PAIRS = 5_000_000
+"""Pairs that lie on each other; they take up to 1 GB. Crystals have none, shared sites a few for each."""
+
 EXCESS = 0.02 + 1e-9
 """By which occupancies of sites that exclude each other may exceed 1: the rounding of two or three numbers."""
 
@@ -82,12 +85,26 @@ def close_pairs(specimen: Specimen, distance: float) -> tuple[Pairs, Floats]:
     from scipy.spatial import cKDTree
 
     positions, cell = specimen.positions, np.asarray(specimen.cell)
+    require_few_pairs(positions, distance)
     tree = cKDTree(positions, boxsize=[cell[0], cell[1], 0.0])  # 0: not periodic
     pairs = np.asarray(tree.query_pairs(distance, output_type="ndarray"), dtype=np.int64).reshape(-1, 2)
     apart = positions[pairs[:, 0]] - positions[pairs[:, 1]]
     apart[:, :2] -= cell[:2] * np.round(apart[:, :2] / cell[:2])
     lengths = np.linalg.norm(apart, axis=1)
     return pairs[lengths < distance], lengths[lengths < distance]
+
+
+def require_few_pairs(points: Floats, distance: float) -> None:
+    """Raise MemoryError if more than MOST_PAIRS pairs of points, (N, 3), share a cube whose diagonal is `distance`."""
+    cubes = np.floor(points * (np.sqrt(3) / distance)).astype(np.int64)
+    # One number for each cube; by chance two cubes may share it, which needs more cubes than there are.
+    _, counts = np.unique(cubes @ np.array([1, 2_000_003, 4_000_037_000_009]), return_counts=True)
+    pairs = int((counts * (counts - 1) // 2).sum())
+    if pairs > MOST_PAIRS:
+        raise MemoryError(
+            f"{pairs:,} pairs of its atoms lie on each other; at most {MOST_PAIRS:,} are possible. Remove doubled "
+            "atoms, or correct the cell or the unit"
+        )
 
 
 def exclusive(specimen: Specimen, pairs: Pairs) -> NDArray[np.bool_]:

@@ -134,7 +134,7 @@ def _header(file: Path, number: int, text: str, found: _File) -> None:
     if match is None:
         return
     if match[2] == "atoms":
-        if not match[1].isdigit():
+        if not table.is_count(match[1]):
             raise SpecimenError(
                 file, f"line {number}: got {text[:60]!r}, expected a number of atoms. Correct the line."
             )
@@ -223,7 +223,7 @@ def _atoms(
     ids, types, rows, flags = [], [], [], []
     for number, text in found.atoms:
         words = text.split()
-        if len(words) < first + 3 or not words[0].isdigit():
+        if len(words) < first + 3 or not table.is_count(words[0]):
             raise SpecimenError(
                 file,
                 f"line {number}: got {text[:60]!r}, expected {' '.join(columns)} x y z. Correct the line, or the style "
@@ -234,7 +234,9 @@ def _atoms(
         types.append(words[kind])
         last = words[-3:] if len(words) >= first + 6 else []
         flags.append(
-            [int(w) for w in last] if len(last) == 3 and all(re.fullmatch(r"-?\d+", w) for w in last) else [0] * 3
+            [int(w) for w in last]
+            if len(last) == 3 and all(re.fullmatch(r"-?[0-9]{1,18}", w) for w in last)
+            else [0] * 3
         )
     return np.array(ids), types, np.array(rows).reshape(-1, 3), np.array(flags)
 

@@ -78,7 +78,7 @@ def _frame(lines: _Lines, number: int, length: float) -> Structure:
             raise SpecimenError(file, f"frame {number} (counted from 0) ends before its atoms: it is truncated.")
         if text.startswith("ITEM: NUMBER OF ATOMS"):
             word = (lines.next() or "").strip()
-            if not word.isdigit():
+            if not table.is_count(word):
                 raise SpecimenError(file, f"line {lines.number}: got {word[:40]!r}, expected a number of atoms.")
             count = int(word)
         elif text.startswith("ITEM: BOX BOUNDS"):
@@ -153,7 +153,7 @@ def _structure(
         order = (
             np.argsort(np.array(table_of["id"], dtype=int), kind="stable") if "id" in table_of else np.arange(len(rows))
         )
-    except ValueError:
+    except (ValueError, OverflowError):
         raise SpecimenError(file, "a coordinate or an id is no number. Export it again.") from None
     ids = table_of.get("id", [])
     if len(set(ids)) < len(ids):

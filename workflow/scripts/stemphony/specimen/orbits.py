@@ -4,16 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stemphony.errors import SpecimenError
 from stemphony.specimen.lattice import Floats
 
 # Images of a site that differ by less [fractions of the cell] are one atom. ASE's value; it keeps the order of atoms.
 SAME_IMAGE = 1e-3
 # Images of one site that few digits leave apart are never farther apart [Å]; no two atoms are closer.
 MERGED_IMAGE = 0.4
+
+
+# A virus has some ten million atoms; images of more take several GB.
+MOST_IMAGES = 10_000_000
+# A space group has at most 192 operations in its cell. Eight such cells are the largest supercell of a list.
+MOST_OPERATIONS = 8 * 192
+
+
+def require_few_images(file: Path, sites: int, operations: int) -> None:
+    """Raise SpecimenError before images of `sites` are made under more `operations` than any file needs."""
+    if operations > MOST_OPERATIONS or (operations > 1 and sites * operations > MOST_IMAGES):
+        raise SpecimenError(
+            file,
+            f"has {operations:,} symmetry operations and {sites:,} sites; possible are {MOST_OPERATIONS:,} operations "
+            f"and {MOST_IMAGES:,} images. It is damaged: export it again, or write all atoms without symmetry.",
+        )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stemphony.errors import SpecimenError
-from stemphony.specimen import elements, source
+from stemphony.specimen import elements, orbits, source
 from stemphony.specimen.cif import read_block
 from stemphony.specimen.cif_block import block_of
 from stemphony.specimen.structure import Structure
@@ -50,6 +50,7 @@ def read_pdb(file: Path) -> Structure:
     notes = _element_notes(model, without)
     if any(not ncs.given and not ncs.tr.is_identity() for ncs in model.ncs):
         before = model[0].count_atom_sites()
+        orbits.require_few_images(file, before, 1 + sum(not ncs.given for ncs in model.ncs))
         model.expand_ncs(gemmi.HowToNameCopiedChain.Short)
         notes.append(f"MTRIX records repeat the listed atoms: {before} become {model[0].count_atom_sites()}")
     block = block_of(file, model.make_mmcif_block())

@@ -17,6 +17,7 @@ LAYOUT = (
     "A POSCAR has a title, a scale, three edges, the elements, their numbers, Direct or Cartesian, and one line of "
     "coordinates per atom."
 )
+DIGITS = 40  # of a number of atoms; that it exceeds the file is said later
 LEAST_LINE = 6  # characters of a line of coordinates: three digits, two spaces and the end of the line
 
 
@@ -149,12 +150,14 @@ class _Reader:
     def _elements(self, title: str) -> tuple[list[str], list[int]]:
         text = self.line("the elements")
         words = _without_comment(text)
-        if words and words[0].isdecimal():
+        if words and table.is_count(words[0], DIGITS):
             counts = self._counts(text)
             return self._from_title(title, len(counts)), counts
         names = list(words)
         text = self.line("the number of atoms of each element")
-        while _without_comment(text) and not text.split()[0].isdecimal():  # long lists go on in the next line
+        while _without_comment(text) and not table.is_count(
+            text.split()[0], DIGITS
+        ):  # long lists go on in the next line
             names += _without_comment(text)
             text = self.line("the number of atoms of each element")
         counts = self._counts(text)
@@ -166,7 +169,7 @@ class _Reader:
 
     def _counts(self, text: str) -> list[int]:
         words = _without_comment(text)
-        if not words or not all(word.isdecimal() for word in words):
+        if not words or not all(table.is_count(word, DIGITS) for word in words):
             raise self.bad(text, "whole numbers of atoms")
         return [int(word) for word in words]
 
@@ -222,7 +225,9 @@ def looks_like_poscar(lines: Sequence[str]) -> bool:
         return False
     if not all(len(_floats(line.split()[:3])) == 3 for line in lines[2:5]):
         return False
-    numbers = next((i for i in range(5, 8) if lines[i].split() and all(w.isdecimal() for w in lines[i].split())), None)
+    numbers = next(
+        (i for i in range(5, 8) if lines[i].split() and all(table.is_count(w, DIGITS) for w in lines[i].split())), None
+    )
     if numbers is None or numbers + 1 >= len(lines):
         return False
     mode = lines[numbers + 1].strip().lower()

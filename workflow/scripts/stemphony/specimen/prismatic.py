@@ -37,7 +37,7 @@ def looks_like_prismatic(lines: list[str]) -> bool:
     words = lines[2].split()
     if len(words) not in (4, 5, 6) or table.numbers(" ".join(words), len(words)) is None:
         return False
-    return float(words[0]) == int(float(words[0])) and 1 <= float(words[0]) <= 118
+    return float(words[0]).is_integer() and 1 <= float(words[0]) <= 118
 
 
 def read_prismatic(file: Path) -> Structure:

@@ -64,8 +64,8 @@ def opened(file: Path) -> Iterator[IO[bytes]]:
         raise SpecimenError(file, cannot_read(error)) from None
 
 
-def require_size(file: Path) -> None:
-    """Raise SpecimenError if the file is larger than MAX_TEXT_BYTES, or unpacks to far more than it holds.
+def require_size(file: Path) -> int:
+    """The size of the unpacked file. Raise SpecimenError if it exceeds MAX_TEXT_BYTES, or far exceeds the packed one.
 
     A packed file is read once in pieces, so that the memory stays small whatever it unpacks to.
     """
@@ -89,6 +89,18 @@ def require_size(file: Path) -> None:
             f"has {size:,} bytes; at most {MAX_TEXT_BYTES:,} can be read. Write a smaller cell and use "
             "`specimen.repeat`.",
         )
+    return size
+
+
+@contextmanager
+def memory(file: Path) -> Iterator[None]:
+    """Where the memory is not enough, SpecimenError; the text of the MemoryError says for what, if it is ours."""
+    try:
+        yield
+    except MemoryError as error:
+        why = str(error) if type(error) is MemoryError and "bad_alloc" not in str(error) else ""
+        why = why or "needs more memory than there is. Use a machine with more, or write a smaller cell"
+        raise SpecimenError(file, f"{why}.") from None
 
 
 @contextmanager

@@ -29,7 +29,7 @@ def lattice_values(header: str) -> list[float] | None:
 
 def has_layout(lines: list[str]) -> bool:
     """Whether the lines are those of STEMsalabim: a count, a cell, and an element with four or five numbers."""
-    if len(lines) < 3 or not lines[0].strip().isdigit():
+    if len(lines) < 3 or not table.is_count(lines[0].strip()):
         return False
     words = lines[2].split()
     cell = table.numbers(lines[1], 3) is not None or lattice_values(lines[1]) is not None
@@ -134,10 +134,7 @@ def read_stemsalabim(file: Path) -> Structure:
 
 
 def _count(file: Path, lines: list[str]) -> int:
-    try:
-        count = int(lines[0]) if lines else -1
-    except ValueError:
-        count = -1
+    count = int(lines[0]) if lines and table.is_count(lines[0].strip()) else -1
     if count < 1:
         got = lines[0].strip()[:40] if lines else ""
         raise SpecimenError(
@@ -170,6 +167,6 @@ def _atom(file: Path, number: int, line: str, words: list[str]) -> list[float]:
 
 def _slice(file: Path, number: int, word: str) -> int:
     value = table.numbers(word, 1)
-    if value is None or value[0] != int(value[0]) or value[0] < 0:
+    if value is None or not value[0].is_integer() or value[0] < 0:
         raise SpecimenError(file, f"line {number}: the slice is {word!r}; a whole number from 0 is needed. Correct it.")
     return int(value[0])

@@ -19,7 +19,7 @@ from stemphony.errors import SpecimenError
 from stemphony.physics.periods import Layers, Periods
 from stemphony.physics.random_film import Film
 from stemphony.provenance import file_sha256
-from stemphony.specimen import cut_layers, lattice
+from stemphony.specimen import cut_layers, lattice, source
 from stemphony.specimen.amorphous import with_films
 from stemphony.specimen.building import Build, Building, oriented, repeated, shifted, whole_cells
 from stemphony.specimen.columns import CHARGES_NOTE
@@ -190,22 +190,23 @@ def read_specimen(
         _checked_u_iso(file, u_iso_angstrom2 or {}), u_source, temperature_k, debye_temperature_k
     )
     _require_vacuum(file, vacuum_angstrom)
-    raw = _read(file, format)
-    block, building, films, periods = _built(file, raw, wanted, substitutions, amorphous_layers, vacuum_angstrom)
-    thermal = with_displacements(file, block, settings)
-    specimen = replace(
-        _in_cell(file, thermal.structure, vacuum_angstrom, thermal.notes),
-        formula=formula(raw),
-        u_source=thermal.source,
-        orientation=building.orientation.recorded(),
-        building=building,
-        films=films,
-    )
-    specimen = replace(specimen, periods=periods.moved(specimen.shift_z) if periods.slab else periods)
-    specimen = with_joint_sites(file, specimen, occupancy)
-    if "distance" not in accept:
-        require_distances(specimen, file=file)
-    return specimen
+    with source.memory(file):
+        raw = _read(file, format)
+        block, building, films, periods = _built(file, raw, wanted, substitutions, amorphous_layers, vacuum_angstrom)
+        thermal = with_displacements(file, block, settings)
+        specimen = replace(
+            _in_cell(file, thermal.structure, vacuum_angstrom, thermal.notes),
+            formula=formula(raw),
+            u_source=thermal.source,
+            orientation=building.orientation.recorded(),
+            building=building,
+            films=films,
+        )
+        specimen = replace(specimen, periods=periods.moved(specimen.shift_z) if periods.slab else periods)
+        specimen = with_joint_sites(file, specimen, occupancy)
+        if "distance" not in accept:
+            require_distances(specimen, file=file)
+        return specimen
 
 
 def _read(file: Path, format: str) -> Structure:
@@ -319,25 +320,26 @@ def read_snapshots(file: Path, specimen: Specimen) -> Floats:
     full = np.asarray(specimen.cell) - np.array([0.0, 0.0, specimen.grown_z])
     bare = full - np.asarray(specimen.vacuum)
     frames: list[Floats] = []
-    for number, frame in enumerate(read_frames(file)):
-        where = f"frame {number} (counted from 0)"
-        _require_same_atoms(file, where, frame.symbols, specimen.symbols)
-        _require_finite(file, frame, where)
-        _require_cell(file, frame.cell, where=where)
-        standard = lattice.orthogonal(frame.cell, frame.positions)
-        if standard is None or not any(lattice.same_lengths(standard[0], cell) for cell in (bare, full)):
-            got = _lengths(np.linalg.norm(frame.cell, axis=1)) if standard is None else _lengths(standard[0])
-            skew = " and edges that are not at right angles" if standard is None else ""
-            raise SpecimenError(
-                file,
-                f"{where} has a cell of {got} Å{skew}, the specimen one of {_lengths(bare)} Å. "
-                "All frames need the specimen's cell: use a trajectory at constant volume, or take the "
-                "specimen from the same run.",
-            )
-        frames.append(_placed_frame(file, specimen.symbols, standard[1], specimen, where))
-    if not frames:
-        raise SpecimenError(file, "holds no frame. A trajectory with at least one configuration is needed.")
-    return np.stack(frames)
+    with source.memory(file):
+        for number, frame in enumerate(read_frames(file)):
+            where = f"frame {number} (counted from 0)"
+            _require_same_atoms(file, where, frame.symbols, specimen.symbols)
+            _require_finite(file, frame, where)
+            _require_cell(file, frame.cell, where=where)
+            standard = lattice.orthogonal(frame.cell, frame.positions)
+            if standard is None or not any(lattice.same_lengths(standard[0], cell) for cell in (bare, full)):
+                got = _lengths(np.linalg.norm(frame.cell, axis=1)) if standard is None else _lengths(standard[0])
+                skew = " and edges that are not at right angles" if standard is None else ""
+                raise SpecimenError(
+                    file,
+                    f"{where} has a cell of {got} Å{skew}, the specimen one of {_lengths(bare)} Å. "
+                    "All frames need the specimen's cell: use a trajectory at constant volume, or take the "
+                    "specimen from the same run.",
+                )
+            frames.append(_placed_frame(file, specimen.symbols, standard[1], specimen, where))
+        if not frames:
+            raise SpecimenError(file, "holds no frame. A trajectory with at least one configuration is needed.")
+        return np.stack(frames)
 
 
 def require_elements(

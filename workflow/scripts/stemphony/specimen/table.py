@@ -12,6 +12,8 @@ from stemphony.errors import SpecimenError
 from stemphony.specimen import elements
 from stemphony.specimen.lattice import Floats
 
+MOST_DIGITS = 18  # of a whole number, so that it fits into 64 bits
+
 _FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[-+]?\d+$)")  # the exponent of 1.0D-3
 
 
@@ -44,6 +46,11 @@ def numbers(text: str, count: int) -> list[float] | None:
         return [number(word) for word in words]
     except ValueError:
         return None
+
+
+def is_count(word: str, digits: int = MOST_DIGITS) -> bool:
+    """Whether a word is a whole number from 0: plain digits, and at most so many."""
+    return word.isascii() and word.isdigit() and len(word) <= digits
 
 
 def cell_of(parameters: Sequence[float]) -> Floats | None:

@@ -49,7 +49,7 @@ def _mustem(file: Path, lines: list[str]) -> Structure:
     # Line 4 is a symbol if line 3 is the number of elements, and that number if line 3 is the energy.
     start = 3 if table.numbers(line(3), 1) is not None and not line(3).strip().isalpha() else 2
     kinds = table.numbers(" ".join(line(start).split()[:1]), 1)
-    if kinds is None or kinds[0] != int(kinds[0]) or kinds[0] < 1:
+    if kinds is None or not kinds[0].is_integer() or kinds[0] < 1:
         raise SpecimenError(
             file, f"line {start + 1}: got {line(start).strip()[:60]!r}, expected the number of elements. {LAYOUT}"
         )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stemphony.errors import SpecimenError
-from stemphony.specimen import elements
+from stemphony.specimen import elements, table
 
 SYMBOLS = ("species", "symbols", "element", "elements")
 NUMBERS = ("z", "numbers", "atomic_numbers")
@@ -20,7 +20,7 @@ def named(header: str) -> list[tuple[str, int, int]]:
     found = []
     column = 0
     for name, count in zip(parts[::3], parts[2::3], strict=False):
-        if not count.isdigit():
+        if not table.is_count(count):
             return []
         found.append((name, column, int(count)))
         column += int(count)
@@ -44,7 +44,7 @@ def require_one_element(file: Path, header: str, rows: Sequence[str], first_line
         return
     for line, row in enumerate(rows, start=first_line):
         words = row.split()
-        if len(words) <= max(symbol, number) or not words[number].isdigit():
+        if len(words) <= max(symbol, number) or not table.is_count(words[number]):
             continue  # its reader says what is wrong
         name, of_number = words[symbol].capitalize(), elements.symbols()[int(words[number]) % len(elements.symbols())]
         if name != of_number:
