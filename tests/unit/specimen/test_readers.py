@@ -600,6 +600,28 @@ def test_blank_occupancies_are_1_and_blank_factors_none(tmp_path):
     refusal(file, "1 of 2 atoms have no temperature factor")
 
 
+def test_occupancies_that_are_all_zero_stand_for_none(tmp_path):
+    file = pdb(tmp_path, "' CA  '' N   '")
+    file.write_text(file.read_text().replace("  1.00", "  0.00"))
+    structure = read_structure(file)
+    assert structure.occupancy is None
+    assert any("taken for 1" in note for note in structure.notes)
+
+
+@pytest.mark.parametrize(("begin", "end"), [("MODEL        1\n", "ENDMDL\n"), ("", "END\n")])
+def test_each_model_of_a_pdb_has_its_own_cell(tmp_path, begin, end):
+    """gemmi gives the first model the last cell; programs for trajectories separate models by END."""
+    first = pdb(tmp_path, "' CA  '' N   '").read_text().replace("END\n", "")
+    second = first.replace("20.000   21.000", "30.000   31.000").replace("   2.000", "   2.500")
+    file = written(tmp_path, "md.pdb", "".join(f"{begin}{text}{end}" for text in (first, second)))
+    structure = read_structure(file)
+    np.testing.assert_allclose(np.diag(structure.cell), [20, 21, 22])
+    assert any("2 models" in note for note in structure.notes)
+    frames = list(read_frames(file))
+    np.testing.assert_allclose([frame.cell[0, 0] for frame in frames], [20, 30])
+    np.testing.assert_allclose([frame.positions[0, 0] for frame in frames], [2.0, 2.5])
+
+
 def test_pdb_keeps_its_coordinates(tmp_path):
     structure = read_structure(pdb(tmp_path, "' CA  '' N   '", element="C"))
     np.testing.assert_array_equal(structure.positions, [[2, 3, 3], [3.5, 3, 3]])

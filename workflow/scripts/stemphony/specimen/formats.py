@@ -158,6 +158,8 @@ def read_frames(file: Path) -> Iterator[Structure]:
     found = kind(file, "ase")
     if found == "lammps-dump":
         return lammps_dump.read_frames(file)
+    if found == "pdb":
+        return pdb.read_models(file)
     if found in READERS:
         return iter([READERS[found](file)])
     return ase_process.read_frames(file, ":")

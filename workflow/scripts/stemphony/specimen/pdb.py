@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from stemphony.specimen.cif import read_block
 from stemphony.specimen.cif_block import block_of
 from stemphony.specimen.structure import Structure
 
+ATOMS = ("ATOM  ", "HETATM")
 NAME_COLUMNS = slice(12, 16)
 RESIDUE_COLUMNS = slice(17, 20)
 OCCUPANCY_COLUMNS = slice(54, 60)
@@ -29,10 +30,49 @@ def read_pdb(file: Path) -> Structure:
     SpecimenError
         The file is damaged or has no cell, or an element is not known.
     """
+    text = _text(file)
+    structure = _structure(file, next(_models(text), text))
+    models = sum(1 for _ in _models(text))
+    if models < 2:
+        return structure
+    note = f"holds {models} models; the first is used"
+    cells = set(re.findall(r"^CRYST1.{48}", text, re.MULTILINE))
+    # gemmi, asked for the whole file, gives the first model the last cell.
+    return replace(structure, notes=(note, *structure.notes), revision=3 if len(cells) > 1 else structure.revision)
+
+
+def read_models(file: Path) -> Iterator[Structure]:
+    """All models, one after the other: the frames of a trajectory."""
+    text = _text(file)
+    return (_structure(file, model) for model in _models(text))
+
+
+def _text(file: Path) -> str:
+    # A letter of several bytes would move the columns behind it.
+    return source.read_text(file).encode("ascii", "replace").decode("ascii")
+
+
+def _models(text: str) -> Iterator[str]:
+    """The text of each model with the records of the whole file; lines ENDMDL, or END, stand between models."""
+    head: list[str] = []
+    body: list[str] = []
+    for line in [*text.splitlines(), "END"]:
+        if line.startswith(("ENDMDL", "END   ")) or line.strip() == "END":
+            if any(record.startswith(ATOMS) for record in body):
+                yield "\n".join([*head, *body, "END", ""])
+            body = []
+        elif line.startswith((*ATOMS, "ANISOU", "TER")):
+            body.append(line)
+        elif not line.startswith(("MODEL", "CONECT", "MASTER")):
+            if line.startswith("CRYST1"):  # each frame of a trajectory may have its own
+                head = [record for record in head if not record.startswith(("CRYST1", "SCALE", "ORIGX"))]
+            head.append(line)
+
+
+def _structure(file: Path, text: str) -> Structure:
+    """The structure of one model."""
     import gemmi
 
-    # A letter of several bytes would move the columns behind it.
-    text = source.read_text(file).encode("ascii", "replace").decode("ascii")
     _require_cell(file, text)
     has_factors = _has_factors(file, text)
     completed, without = _completed(text)
@@ -48,6 +88,8 @@ def read_pdb(file: Path) -> Structure:
                 "and 78.",
             )
     notes = _element_notes(model, without)
+    if _are_zero(text):
+        notes.append("the occupancy of every atom is 0.00, which programs write where they have none: taken for 1")
     if any(not ncs.given and not ncs.tr.is_identity() for ncs in model.ncs):
         before = model[0].count_atom_sites()
         orbits.require_few_images(file, before, 1 + sum(not ncs.given for ncs in model.ncs))
@@ -99,7 +141,13 @@ def _require_cell(file: Path, text: str) -> None:
 
 
 def _records(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.startswith(("ATOM  ", "HETATM"))]
+    return [line for line in text.splitlines() if line.startswith(ATOMS)]
+
+
+def _are_zero(text: str) -> bool:
+    """Whether the occupancies of all atoms are written as 0."""
+    fields = {line[OCCUPANCY_COLUMNS].strip() for line in _records(text)}
+    return bool(fields) and all(field and not field.strip("0.") for field in fields)
 
 
 def _completed(text: str) -> tuple[str, list[int]]:
@@ -109,12 +157,13 @@ def _completed(text: str) -> tuple[str, list[int]]:
     No doubt leave names such as `Sr1`, whose second letter is small, and those of ions, such as CA in the residue CA.
     The place of all other names tells: a carbon is ` CA `, calcium `CA  `.
     """
+    zero = _are_zero(text)
     lines, without, count = [], [], 0
     for line in text.splitlines():
-        if not line.startswith(("ATOM  ", "HETATM")):
+        if not line.startswith(ATOMS):
             lines.append(line)
             continue
-        if not line[OCCUPANCY_COLUMNS].strip():  # which gemmi takes for 0 in lines that go on
+        if zero or not line[OCCUPANCY_COLUMNS].strip():  # which gemmi takes for 0 in lines that go on
             line = f"{line[:54]:54}  1.00{line[60:66] or '  0.00'}{line[66:]}"
         if not line[ELEMENT_COLUMNS].strip():
             without.append(count)
