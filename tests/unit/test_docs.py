@@ -69,7 +69,7 @@ def test_the_page_on_occupancy_shows_its_example_word_for_word():
 def test_the_tutorial_shows_its_files_word_for_word():
     folder = ROOT / "docs" / "tutorials" / "first-image"
     page = folder.with_suffix(".md").read_text(encoding="utf-8")
-    for name in ("rutile.cif", "config.yaml", "figure.py"):
+    for name in ("rutile.cif", "config.yaml"):
         assert f"\n{(folder / name).read_text(encoding='utf-8')}```\n" in page, f"{folder.name}.md shows another {name}"
 
 

@@ -98,7 +98,15 @@ NETCDF_FILES = ("stemphony/results/*.py", "stemphony/specimen/specimen_file.py")
         ("ase", ("stemphony/specimen/*.py",)),
         ("gemmi", ("stemphony/specimen/*.py",)),
         ("spglib", ("stemphony/specimen/*.py",)),
-        ("matplotlib", ("plot_results.py", "stemphony/specimen/drawing.py", "stemphony/results/convergence_figure.py")),
+        (
+            "matplotlib",
+            (
+                "stemphony/figures/*.py",
+                "stemphony/specimen/drawing.py",
+                "stemphony/results/convergence_figure.py",
+                "stemphony/commands/plot.py",
+            ),
+        ),
         ("requests", ("stemphony/status/transport.py",)),
         ("urllib3", ("stemphony/status/transport.py",)),
         (
@@ -107,7 +115,6 @@ NETCDF_FILES = ("stemphony/results/*.py", "stemphony/specimen/specimen_file.py")
                 "stemphony/results/*.py",
                 "stemphony/specimen/specimen_file.py",
                 "stemphony/provenance.py",
-                "plot_results.py",
             ),
         ),
         ("pyfftw", ("stemphony/physics/fft.py", "stemphony/provenance.py")),
@@ -179,21 +186,22 @@ ROOMS: dict[str, set[str]] = {
         "errors", "paths", "contract", "interpreters", "provenance", "physics", "store", "specimen", "experiment",
         "compute",
     },
+    "figures": {"errors", "physics", "specimen", "experiment", "results"},
     "orchestration": {
         "errors", "paths", "contract", "interpreters", "terminal", "provenance", "physics", "store", "status",
         "specimen", "experiment", "compute", "results",
     },
     "commands": {
         "errors", "paths", "contract", "provenance", "physics", "store", "status", "specimen", "experiment", "compute",
-        "results", "orchestration",
+        "results", "figures", "orchestration",
     },
     "monitor": {"version", "errors", "paths", "interpreters", "status"},
-    "interface": {"errors", "paths", "results"},
+    "interface": {"errors", "paths", "results", "figures"},
     # Imported by notebooks and scripts, and by nothing in the package.
     "__init__": {"errors", "version", "interface"},
     "cli": {
         "version", "errors", "paths", "contract", "interpreters", "terminal", "store", "experiment", "compute",
-        "results", "orchestration", "commands", "monitor",
+        "results", "figures", "orchestration", "commands", "monitor",
     },
     "__main__": {"interpreters", "cli"},
 }  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stemphony.specimen.drawing import ALIKE, Scene, _colours, draw
+from stemphony.specimen.drawing import ALIKE, Scene, draw, element_colours
 from stemphony.specimen.structures import read_specimen
 
 SRTIO3 = Path(__file__).parents[3] / "config/srtio3.cif"
@@ -68,6 +68,6 @@ def test_atoms_that_coincide_in_a_projection_are_drawn_once():
 
 
 def test_elements_never_look_alike():
-    colours = _colours(np.array(["Ga", "In", "N", "C", "Ti"]))
+    colours = element_colours(np.array(["Ga", "In", "N", "C", "Ti"]))
     distance = np.linalg.norm(colours[:, None, :3] - colours[None, :, :3], axis=2)
     assert distance[np.triu_indices(5, 1)].min() >= ALIKE - 1e-9

@@ -147,7 +147,7 @@ def _add_config_commands(commands: Commands) -> None:
 
 
 def _add_result_commands(commands: Commands) -> None:
-    """Commands that begin with a result: status, rerun, preview, converge, clean."""
+    """Commands that begin with a result: status, rerun, preview, converge, plot, clean."""
     status = commands.add_parser("status", help="show which pairs are done, running, failed or missing")
     status.set_defaults(command=_status)
     status.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
@@ -185,6 +185,8 @@ def _add_result_commands(commands: Commands) -> None:
     converge.add_argument("--output", type=Path, metavar="FILE", help="picture (default: RESULT/convergence.png)")
     converge.add_argument("--json", action="store_true", help="print one JSON object; draw only with --output")
 
+    _add_plot(commands)
+
     clean = commands.add_parser("clean", help="remove kept waves and unfinished files; results stay")
     clean.set_defaults(command=_clean)
     clean.add_argument("result", type=Path, metavar="RESULT", help="folder of a simulation, results/<name>")
@@ -193,6 +195,41 @@ def _add_result_commands(commands: Commands) -> None:
         action="store_true",
         help="also remove finished job files that belong to no pair of the last plan",
     )
+
+
+def _add_plot(commands: Commands) -> None:
+    plot = commands.add_parser(
+        "plot", help="draw a figure of a result: images, thickness curves, profiles, patterns, centre of mass",
+        description="Draws a figure for a slide or a paper. docs/how-to/figures.md shows each kind.",
+    )  # fmt: skip
+    plot.set_defaults(command=_plot)
+    plot.add_argument("result", type=Path, metavar="RESULT", help="results/<name>, or a merged file")
+    plot.add_argument(
+        "kind", nargs="?", default="images", choices=("images", "curves", "profile", "pattern", "com"),
+        help="what to draw (default: images); com is the centre of mass",
+    )  # fmt: skip
+    place: dict[str, Any] = {"type": float, "nargs": 2, "metavar": ("X", "Y")}
+    add = plot.add_argument
+    add("--detector", nargs="+", default=[], metavar="NAME", help="names, or rings such as 80-120 mrad (default: all)")
+    add("--depth", type=float, nargs="+", default=[], metavar="NM", help="stored depths (default: the exit surface)")
+    add("--defocus", type=float, metavar="NM", help="one defocus, if they are kept apart (default: their mean)")
+    add("--tile", default="1x1", metavar="NXxNY", help="copies of the scan window side by side, for example 3x3")
+    add("--interpolate", type=int, nargs="?", const=8, default=1, metavar="N", help="N times finer pixels (8)")
+    add("--source", type=float, metavar="NM", help="blur images up to this FWHM of the source")
+    add("--dose", type=float, metavar="N", help="noise of N electrons per Å²")
+    add("--seed", type=int, default=1, metavar="N", help="of the noise (default: 1)")
+    add("--standard-error", action="store_true", help="draw the standard error of the images")
+    add("--atoms", action="store_true", help="draw the atoms over images")
+    add("--periodic", action="store_true", help="take the scan window for a period of the specimen")
+    add("--at", **place, help="position of a curve or a pattern, nm (default: mean over the scan)")
+    add("--from", **place, dest="begin", help="where a profile begins, nm")
+    add("--to", **place, dest="end", help="where a profile ends, nm")
+    add("--linear", action="store_true", help="linear scale of a pattern (default: logarithmic)")
+    add("--size", choices=("slide", "page", "column"), default="slide", help="width of the figure (default: slide)")
+    add("--dark", action="store_true", help="for a dark background")
+    add("--style", type=Path, metavar="FILE", help="style file of matplotlib, which comes on top")
+    add("--output", type=Path, metavar="FILE", help=".png, .pdf or .svg (default: <name>_<kind>.png here)")
+    add("--json", action="store_true", help="print the numbers as one JSON object; draw only with --output")
 
 
 def _add_profile(commands: Commands) -> None:
@@ -284,6 +321,25 @@ def _converge(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     from stemphony.commands import converge
 
     return converge.converge(parsed.result, parsed.output, parsed.json, print)
+
+
+def _plot(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from stemphony.commands import plot
+    from stemphony.figures.pictures import Treatment
+    from stemphony.figures.request import Request
+    from stemphony.figures.style import DARK, LIGHT, Style
+
+    treatment = Treatment(
+        tile=plot.copies(parsed.tile), finer=parsed.interpolate, source_nm=parsed.source, dose=parsed.dose,
+        seed=parsed.seed, shows_errors=parsed.standard_error, is_periodic=parsed.periodic,
+    )  # fmt: skip
+    request = Request(
+        kind=parsed.kind, detectors=[plot.detector(name) for name in parsed.detector], depths_nm=parsed.depth,
+        defocus_nm=parsed.defocus, at_nm=plot.pair(parsed.at), begin_nm=plot.pair(parsed.begin),
+        end_nm=plot.pair(parsed.end), shows_atoms=parsed.atoms, is_linear=parsed.linear, treatment=treatment,
+    )  # fmt: skip
+    style = Style(parsed.size, DARK if parsed.dark else LIGHT, parsed.style)
+    return plot.plot(parsed.result, request, style, parsed.output, parsed.json, print)
 
 
 def _clean(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:

@@ -62,8 +62,10 @@ def linear_weights(number: int, places: Floats, is_periodic: bool) -> Floats:
     return np.asarray(np.maximum(0.0, 1.0 - apart))
 
 
-def interpolated(image: Floats, finer: int, periodic: tuple[bool, bool]) -> Floats:
+def interpolated(image: Floats, finer: int, periodic: tuple[bool, bool], linear: bool = False) -> Floats:
     """Interpolate an image to `finer` times as many samples along each axis, see `weights`.
+
+    `linear` takes linear interpolation, which never leaves the range of the samples.
 
     Returns
     -------
@@ -74,7 +76,7 @@ def interpolated(image: Floats, finer: int, periodic: tuple[bool, bool]) -> Floa
     for axis in (0, 1):
         number = image.shape[axis]
         count = finer * number if periodic[axis] else finer * (number - 1) + 1
-        matrix = weights(number, np.arange(count) / finer, periodic[axis])
+        matrix = (linear_weights if linear else weights)(number, np.arange(count) / finer, periodic[axis])
         image = matrix @ image if axis == 0 else image @ matrix.T
     return image
 

@@ -34,6 +34,8 @@ class RestAtoms:
         Mean square displacement of each atom along one axis.
     msd_tensor_nm2 : (N, 3, 3) array or None
         The same as tensors, NaN for atoms that move isotropically.
+    radius_nm : (N,) array
+        Covalent radii.
     occupancy : (N,) array or None
         Probability that a site holds its atom.
     scan : mapping
@@ -47,6 +49,7 @@ class RestAtoms:
     cell_nm: Floats
     msd_nm2: Floats
     msd_tensor_nm2: Floats | None
+    radius_nm: Floats
     occupancy: Floats | None
     scan: dict[str, Any]
     is_crystal: bool
@@ -70,6 +73,7 @@ class RestAtoms:
             cell_nm=np.asarray(amber["cell_lengths"][0], dtype=float),
             msd_nm2=np.asarray(amber["msd"][0], dtype=float),
             msd_tensor_nm2=_tensors(amber["msd_tensor"][:]) if "msd_tensor" in variables else None,
+            radius_nm=np.asarray(amber["radius"][0], dtype=float),
             occupancy=np.asarray(amber["occupancy"][:], dtype=float) if "occupancy" in variables else None,
             scan=_values(params.groups["scan"]),
             is_crystal=not (frozen.get("snapshots") or specimen.get("amorphous_layers")),

@@ -166,7 +166,7 @@ def _atoms(axes: Any, specimen: Specimen, plane: tuple[int, int], wraps: tuple[b
     kept = order[_distinct(specimen, order, plane)]
     flat, lengths = specimen.positions[kept][:, plane], np.array(specimen.cell)[list(plane)]
     diameters = 2 * ATOM_SHARE * np.where(specimen.radius[kept] > 0, specimen.radius[kept], 1.0)
-    colours = _colours(specimen.symbols)[kept]
+    colours = element_colours(specimen.symbols)[kept]
     if specimen.occupancy is not None:
         colours[:, 3] = 0.25 + 0.75 * specimen.occupancy[kept]
     if along == 2:  # a film must not hide the crystal behind it
@@ -198,7 +198,7 @@ def _distinct(specimen: Specimen, order: NDArray[np.intp], plane: tuple[int, int
     return np.sort(len(order) - 1 - last)
 
 
-def _colours(symbols: NDArray[np.str_]) -> NDArray[np.float64]:
+def element_colours(symbols: NDArray[np.str_]) -> NDArray[np.float64]:
     """Colour of each atom, opaque (N, 4): Jmol's, or a spare one where two elements would look alike."""
     from ase.data import atomic_numbers
     from ase.data.colors import jmol_colors
@@ -225,7 +225,7 @@ def _legend(figure: Any, specimen: Specimen) -> None:
     names = list(dict.fromkeys(specimen.symbols.tolist()))
     handles: list[Any] = [
         Line2D([], [], marker="o", ls="", ms=8, mfc=colour, mec="black", mew=0.5, label=name)
-        for name, colour in zip(names, _colours(np.array(names)), strict=True)
+        for name, colour in zip(names, element_colours(np.array(names)), strict=True)
     ]
     handles += [
         Line2D([], [], color="black", lw=1.2, label="cell, periodic in x and y"),

@@ -1,0 +1,258 @@
+"""What a figure shows is what the result says, the right way round, with its scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from stemphony.errors import ResultError
+from stemphony.figures.images import bar_length, bar_text
+from stemphony.figures.pictures import Treatment
+from stemphony.figures.request import KINDS, Drawn, Request, draw
+from stemphony.figures.style import SIZES, Style, save
+from stemphony.results.opened import OpenedResult
+from support.experiments import FakeCampaign
+
+WEIGHTS = np.array([0.25, 0.75])
+STEP_X, STEP_Y = 0.781 / 3, 0.781 / 4
+ARGUMENTS: dict[str, dict[str, Any]] = {"profile": {"begin_nm": (0.0, 0.0), "end_nm": (0.4, 0.4)}}
+
+
+def merged(folder: Path, **blocks: Any) -> FakeCampaign:
+    fake = FakeCampaign.of(
+        folder,
+        **{
+            "probe": {"defoci_nm": [2.5, 0.0], "defocus_weights": [1.0, 3.0]},
+            "frozen_phonon": {"configurations": 2},
+            "cbed": {"enabled": True, "size": [4, 5], "max_mrad": 20.0},
+            **blocks,
+        },
+    )
+    fake.write_all()
+    fake.merge()
+    return fake
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory) -> FakeCampaign:
+    return merged(tmp_path_factory.mktemp("figures"))
+
+
+@pytest.fixture
+def result(fake) -> Iterator[OpenedResult]:
+    return OpenedResult(fake.result.merged)
+
+
+def mean(fake: FakeCampaign, of: Any) -> np.ndarray:
+    stacks = [[of(fake.signals(d.id, c)) for c in range(2)] for d in fake.campaign.defoci]
+    return np.tensordot(WEIGHTS, np.mean(stacks, axis=1), axes=1)
+
+
+def drawn(result: OpenedResult, kind: str = "images", **request: Any) -> Drawn:
+    return draw(result, Request(kind, **{**ARGUMENTS.get(kind, {}), **request}), Style("column"))
+
+
+def images_of(figure: Any) -> list[Any]:
+    return [axes.images[0] for axes in figure.axes if axes.images]
+
+
+def test_an_image_has_x_to_the_right_y_up_and_percent_of_the_beam(fake, result):
+    (image,) = images_of(drawn(result, detectors=["haadf"]).figure)
+    expected = mean(fake, lambda s: s.rings[:, :, -1, 1])
+    assert np.asarray(image.get_array()) == pytest.approx(100 * expected.T, rel=1e-5)
+    assert image.origin == "lower"
+    left, right, bottom, top = image.get_extent()
+    # Pixels are centred on positions.
+    assert (left, right) == pytest.approx((-STEP_X / 2, 0.781 - STEP_X / 2), rel=1e-5)
+    assert (bottom, top) == pytest.approx((-STEP_Y / 2, 0.781 - STEP_Y / 2), rel=1e-5)
+
+
+def test_detectors_and_depths_stand_side_by_side(fake, result):
+    found = drawn(result, depths_nm=[0.39, 0.78])
+    assert [(panel["detector"], round(panel["depth_nm"], 2)) for panel in found.records] == [
+        ("bf", 0.39), ("haadf", 0.39), ("bf", 0.78), ("haadf", 0.78),
+    ]  # fmt: skip
+    assert len(images_of(found.figure)) == 4
+    titles = [axes.get_title() for axes in found.figure.axes if axes.images]
+    assert titles[3] == "HAADF, 0.781 nm\n40–60 mrad"
+
+
+def test_tiles_are_interpolated_through_the_positions(fake, result):
+    (panel,) = drawn(result, detectors=["haadf"], treatment=Treatment((2, 3), 4)).records
+    values = np.array(panel["values"]).T
+    assert values.shape == (2 * 3 * 4, 3 * 4 * 4)
+    expected = mean(fake, lambda s: s.rings[:, :, -1, 1])
+    assert values[::4, ::4] == pytest.approx(np.tile(expected, (2, 3)), rel=1e-5)
+    assert panel["x_nm"][4] == pytest.approx(STEP_X, rel=1e-5)
+
+
+def test_copies_without_a_period_are_refused_unless_the_user_knows_better(tmp_path):
+    part = OpenedResult(merged(tmp_path, scan={"x": [0.0, 0.3]}).result.merged)
+    with pytest.raises(ResultError, match=r"--tile: the scan window does not repeat along x.*--periodic"):
+        drawn(part, treatment=Treatment((2, 1)))
+    assert drawn(part, treatment=Treatment((2, 1), is_periodic=True)).records
+    (panel, _) = drawn(part, treatment=Treatment((1, 2), 4)).records
+    assert np.shape(panel["values"]) == (2 * 4 * 4, 4 * 2 + 1)
+    assert panel["notes"] == ["spline along x, where the window does not repeat"]
+
+
+def test_a_source_at_plot_time_is_the_source_of_a_merge(tmp_path, result):
+    blurred = merged(
+        tmp_path,
+        probe={"defoci_nm": [2.5, 0.0], "defocus_weights": [1.0, 3.0], "source_fwhm_nm": 0.2},
+    )
+    stored = OpenedResult(blurred.result.merged)
+    (first, _), (second, _) = drawn(stored).records, drawn(result, treatment=Treatment(source_nm=0.2)).records
+    assert np.array(first["values"]) == pytest.approx(np.array(second["values"]), rel=1e-5)
+    # Squares of widths add, so a blurred result can be blurred further.
+    (third, _), (fourth, _) = (drawn(one, treatment=Treatment(source_nm=0.3)).records for one in (stored, result))
+    assert np.array(third["values"]) == pytest.approx(np.array(fourth["values"]), rel=1e-5)
+    with pytest.raises(ResultError, match=r"--source: got 0\.1 nm; the result is blurred with 0\.2 nm already"):
+        drawn(stored, treatment=Treatment(source_nm=0.1))
+
+
+def test_a_dose_counts_whole_electrons_in_each_scan_step(fake, result):
+    dose = 20.0
+    (panel,) = drawn(result, detectors=["haadf"], treatment=Treatment((4, 4), dose=dose, seed=2)).records
+    counts = np.array(panel["values"]) * dose * STEP_X * STEP_Y * 100
+    assert counts == pytest.approx(np.rint(counts), abs=1e-4)
+    expected = mean(fake, lambda s: s.rings[:, :, -1, 1]).mean() * dose * STEP_X * STEP_Y * 100
+    assert counts.mean() == pytest.approx(expected, abs=5 * np.sqrt(expected / counts.size))
+    assert "20 electrons per Å²" in panel["notes"][0]
+
+
+def test_standard_errors_are_drawn_on_request(result):
+    (panel,) = drawn(result, detectors=["haadf"], treatment=Treatment(shows_errors=True)).records
+    assert pytest.approx(result.signal("haadf").errors) == np.array(panel["values"]).T
+    with pytest.raises(ResultError, match="cannot be combined"):
+        drawn(result, treatment=Treatment(shows_errors=True, dose=5.0))
+
+
+def test_atoms_lie_where_they_are(fake, result):
+    figure = drawn(result, detectors=["haadf"], shows_atoms=True).figure
+    offsets = np.asarray(figure.axes[0].collections[0].get_offsets())
+    columns = np.unique(np.round(np.mod(fake.specimen.positions[:, :2] / 10, 0.781), 3), axis=0)
+    apart = offsets[:, None] - columns
+    apart -= 0.781 * np.rint(apart / 0.781)
+    assert np.hypot(*np.moveaxis(apart, -1, 0)).min(axis=1).max() < 2e-3
+    left, right, bottom, top = images_of(figure)[0].get_extent()
+    assert (offsets >= [left, bottom]).all()
+    assert (offsets <= [right, top]).all()
+    (legend,) = figure.legends
+    assert {text.get_text() for text in legend.get_texts()} == {"Sr", "Ti", "O"}
+
+
+def test_curves_have_a_panel_for_each_detector_with_bands(fake, result):
+    found = drawn(result, "curves")
+    assert [axes.get_title() for axes in found.figure.axes] == ["BF, 0–10 mrad", "HAADF, 40–60 mrad"]
+    for index, (axes, panel) in enumerate(zip(found.figure.axes, found.records, strict=True)):
+        signals = mean(fake, lambda s, index=index: s.rings[..., index])
+        (line,) = axes.get_lines()
+        assert np.asarray(line.get_xdata()) == pytest.approx([0.3905, 0.781], rel=1e-5)
+        assert np.asarray(line.get_ydata()) == pytest.approx(100 * signals.mean(axis=(0, 1)), rel=1e-5)
+        assert panel["smallest"] == pytest.approx(signals.min(axis=(0, 1)), rel=1e-5)
+        errors = [signal.errors.mean() for signal in result.signals(["bf", "haadf"][index])]
+        assert panel["standard_errors"] == pytest.approx(errors)
+        assert len(axes.collections) == 2
+
+
+def test_a_profile_has_its_error_band(result):
+    found = drawn(result, "profile", detectors=["haadf"], begin_nm=(0.0, 0.0), end_nm=(0.0, 0.781))
+    (panel,) = found.records
+    image = result.signal("haadf")
+    assert panel["values"][0] == pytest.approx(image.values[0, 0])
+    assert panel["standard_errors"][0] == pytest.approx(image.errors[0, 0])
+    assert panel["x"][-1] == pytest.approx(0.781)
+    assert len(found.figure.axes[0].collections) == 1
+
+
+def test_a_pattern_has_kx_to_the_right_in_mrad_and_a_scale_of_its_data(fake, result):
+    found = drawn(result, "pattern")
+    (image,) = images_of(found.figure)
+    expected = 100 * mean(fake, lambda s: s.cbed[:, :, -1]).mean(axis=(0, 1)).T
+    assert np.asarray(image.get_array()) == pytest.approx(expected, rel=1e-5)
+    assert (image.norm.vmin, image.norm.vmax) == pytest.approx(
+        (min(expected.min(), expected.max() / 2), expected.max())
+    )
+    left, right, bottom, top = image.get_extent()
+    kx = found.records[0]["kx_mrad"]
+    assert left < kx[0] < kx[-1] < right
+    assert found.figure.axes[0].get_xlabel() == "kx (mrad)"
+    # The ring of the bright-field detector, and none of the one beyond the pattern.
+    radii = {round(float(np.hypot(*line.get_data()).max()), 6) for line in found.figure.axes[0].get_lines()}
+    assert 10.0 in radii
+    assert 40.0 not in radii
+    assert bottom < top
+
+
+def test_the_centre_of_mass_is_drawn_with_its_direction(fake, result):
+    (panel,) = drawn(result, "com").records
+    moments = mean(fake, lambda s: 1e3 * s.center_of_mass[:, :, -1] * s.total[:, :, -1, None])
+    expected = moments / mean(fake, lambda s: s.total[:, :, -1, None])
+    # The merge averages the centres of the patterns, weighted with their intensity.
+    assert pytest.approx(expected[..., 0], rel=1e-4) == np.array(panel["x_mrad"]).T
+    assert pytest.approx(expected[..., 1], rel=1e-4) == np.array(panel["y_mrad"]).T
+
+
+def test_colours_of_directions():
+    from stemphony.figures.deflections import colours
+
+    vectors = np.array([[1.0, 0.0], [0.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    red, black, cyan, up, down = colours(vectors, 1.0)
+    assert red == pytest.approx([1, 0, 0])
+    assert black == pytest.approx([0, 0, 0])
+    assert cyan == pytest.approx([0, 1, 1])
+    assert up == pytest.approx([0.5, 1, 0])
+    assert down == pytest.approx([0.5, 0, 1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("size", "background", "end"), [("slide", "light", "pdf"), ("column", "dark", "svg")])
+def test_every_kind_is_written_in_every_format(result, tmp_path, kind, size, background, end):
+    request = Request(kind, **ARGUMENTS.get(kind, {}))
+    file = tmp_path / f"figure.{end}"
+    figure = draw(result, request, Style(size, background)).figure
+    save(figure, file)
+    assert file.read_bytes()[:5] == {"pdf": b"%PDF-", "svg": b"<?xml"}[end]
+    assert figure.get_figwidth() <= SIZES[size][0] / 2.54 * (1 + 1e-9)
+
+
+def test_a_style_file_comes_on_top(result, tmp_path):
+    style = tmp_path / "mine.mplstyle"
+    style.write_text("figure.facecolor: 00ff00\n")
+    figure = draw(result, Request(), Style("column", "dark", style)).figure
+    assert figure.get_facecolor() == (0.0, 1.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "request_", "option"),
+    [
+        ("curves", {"treatment": Treatment((2, 2))}, "--tile"),
+        ("pattern", {"detectors": ["bf"]}, "--detector"),
+        ("images", {"at_nm": (0.0, 0.0)}, "--at"),
+        ("images", {"is_linear": True}, "--linear"),
+        ("profile", {"treatment": Treatment(dose=1.0)}, "--dose"),
+    ],
+)
+def test_an_option_without_effect_is_refused(result, kind, request_, option):
+    with pytest.raises(ResultError, match=f"{option} has no effect on {kind}"):
+        drawn(result, kind, **request_)
+
+
+@pytest.mark.parametrize(
+    ("width", "length", "text"), [(0.39, 0.1, "1 Å"), (1.17, 0.5, "5 Å"), (2.3, 1.0, "1 nm"), (50.0, 20.0, "20 nm")]
+)
+def test_a_scale_bar_has_a_round_length(width, length, text):
+    assert bar_length(width) == pytest.approx(length)
+    assert bar_text(bar_length(width)) == text
+
+
+def test_the_scale_bar_is_as_long_as_it_says(result):
+    axes = drawn(result, detectors=["haadf"]).figure.axes[0]
+    (bar,) = axes.get_lines()
+    (text,) = [text.get_text() for text in axes.texts]
+    assert text == "2 Å"
+    assert np.ptp(bar.get_xdata()) == pytest.approx(0.2)

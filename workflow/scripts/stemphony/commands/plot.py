@@ -1,0 +1,89 @@
+"""`stemphony plot`: a figure of a finished result for a slide or a paper, and the numbers behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from stemphony.errors import ResultError
+from stemphony.figures.request import Request, draw
+from stemphony.figures.style import Style, save
+from stemphony.paths import ResultPaths
+from stemphony.results.opened import Detector, OpenedResult
+
+
+def plot(
+    given: Path, request: Request, style: Style, output: Path | None, as_json: bool, say: Callable[[str], None]
+) -> int:
+    """Draw a figure.
+
+    Parameters
+    ----------
+    given : Path
+        Folder of a simulation, or a merged file.
+    output : Path or None
+        Figure to write; None: `<name>_<kind>.png` in the working directory.
+    as_json : bool
+        Print the numbers as one JSON object, and draw only if `output` is given.
+
+    Returns
+    -------
+    int
+        Exit status.
+
+    Raises
+    ------
+    StemphonyError
+        The result does not hold what is asked for, or a file cannot be written.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    file = ResultPaths(given).merged if given.is_dir() else given
+    result = OpenedResult(file)
+    drawn = draw(result, request, style)
+    if as_json:
+        say(json.dumps({"result": str(file), "title": result.title, "figure": request.kind, "panels": drawn.records}))
+    if output is None and as_json:
+        return 0
+    place = output or Path(f"{file.resolve().parent.name}_{request.kind}.png")
+    save(drawn.figure, place)
+    if not as_json:
+        say(f"wrote {os.path.relpath(place)}")
+    return 0
+
+
+def detector(text: str) -> Detector:
+    """A named detector, or two angles as `60-120` [mrad]."""
+    inner, dash, outer = text.partition("-")
+    try:
+        return (float(inner), float(outer)) if dash else text
+    except ValueError:
+        return text
+
+
+def copies(text: str) -> tuple[int, int]:
+    """Copies along x and y, as `3x2`.
+
+    Raises
+    ------
+    ResultError
+        The text is something else.
+    """
+    x, _, y = text.lower().replace("×", "x").partition("x")
+    if not (x.isdecimal() and y.isdecimal() and int(x) > 0 and int(y) > 0):
+        raise ResultError(f"--tile: got {text!r}; give copies along x and y, for example 3x3.")
+    if int(x) * int(y) > MOST_COPIES:
+        raise ResultError(f"--tile: got {text}; at most {MOST_COPIES} copies are drawn.")
+    return int(x), int(y)
+
+
+MOST_COPIES = 400
+"""A drawn image stays below some ten megapixels."""
+
+
+def pair(values: list[float] | None) -> tuple[float, float] | None:
+    """Two numbers of the command line as a place."""
+    return None if values is None else (values[0], values[1])

@@ -1,0 +1,157 @@
+"""The centre of mass of diffraction patterns: direction as colour, and arrows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemphony.errors import ResultError
+from stemphony.experiment.scan import WINDOW
+from stemphony.figures.atoms import draw_atoms
+from stemphony.figures.grid import grid_of
+from stemphony.figures.images import scale_bar
+from stemphony.figures.pictures import Treatment, copies, finer
+from stemphony.figures.style import Style, colour
+from stemphony.results.opened import Positions
+from stemphony.results.rest_atoms import RestAtoms
+
+Floats = NDArray[np.float64]
+
+ARROWS = 15
+"""Arrows along the longer side of a map."""
+
+
+@dataclass(frozen=True)
+class Deflection:
+    """The centre of mass at each drawn pixel.
+
+    Attributes
+    ----------
+    values_mrad : (nx, ny, 2) array
+        Along x and y.
+    origin_nm, step_nm : (float, float)
+        Place of the first pixel, and distances of pixels.
+    depth_nm : float
+    """
+
+    values_mrad: Floats
+    origin_nm: tuple[float, float]
+    step_nm: tuple[float, float]
+    depth_nm: float
+
+    @property
+    def places_nm(self) -> tuple[Floats, Floats]:
+        """Coordinates of the pixels along x and y."""
+        nx, ny = self.values_mrad.shape[:2]
+        x = np.asarray(self.origin_nm[0] + self.step_nm[0] * np.arange(nx), dtype=float)
+        y = np.asarray(self.origin_nm[1] + self.step_nm[1] * np.arange(ny), dtype=float)
+        return x, y
+
+    @property
+    def extent_nm(self) -> tuple[float, float, float, float]:
+        """Left, right, bottom and top edge."""
+        (x, y), (dx, dy) = self.places_nm, self.step_nm
+        return float(x[0] - dx / 2), float(x[-1] + dx / 2), float(y[0] - dy / 2), float(y[-1] + dy / 2)
+
+    def record(self) -> dict[str, Any]:
+        """The numbers as a JSON object; `x_mrad` and `y_mrad` have a row for each y."""
+        x, y = self.places_nm
+        return {
+            "what": "centre of mass", "depth_nm": self.depth_nm, "x_nm": x.tolist(), "y_nm": y.tolist(),
+            "x_mrad": self.values_mrad[..., 0].T.tolist(), "y_mrad": self.values_mrad[..., 1].T.tolist(),
+        }  # fmt: skip
+
+
+def deflection(positions: Positions, values_mrad: Floats, depth_nm: float, treatment: Treatment) -> Deflection:
+    """Prepare a centre of mass (nx, ny, 2) for drawing: copies and interpolation, as of images."""
+    if positions.kind != WINDOW:
+        raise ResultError("the scan is a line or a list, not a window: it has no map of the centre of mass.")
+    repeats = treatment.repeats(positions)
+    parts = [
+        finer(copies(values_mrad[..., axis], treatment, repeats), values_mrad.shape[:2], treatment, repeats)
+        for axis in (0, 1)
+    ]
+    step = (positions.step_nm[0] / treatment.finer, positions.step_nm[1] / treatment.finer)
+    origin = (float(positions.x_nm[0]), float(positions.y_nm[0]))
+    return Deflection(np.stack(parts, axis=-1), origin, step, depth_nm)
+
+
+def colours(values: Floats, largest: float) -> Floats:
+    """RGB colours (…, 3) of vectors (…, 2): hue for the direction (red to +x, then counter-clockwise through yellow and
+    green to +y), brightness for the length."""
+    from matplotlib.colors import hsv_to_rgb
+
+    length = np.hypot(values[..., 0], values[..., 1]) / (largest or 1.0)
+    hue = np.mod(np.arctan2(values[..., 1], values[..., 0]) / (2 * math.pi), 1.0)
+    hsv = np.stack([hue, np.ones_like(hue), np.clip(length, 0, 1)], axis=-1)
+    return np.asarray(hsv_to_rgb(hsv))
+
+
+def draw(fields: Sequence[Deflection], style: Style, atoms: RestAtoms | None = None) -> Any:
+    """Draw two panels for each depth: colours with a wheel, and arrows over the length."""
+    left, right, bottom, top = fields[0].extent_nm
+    with style.applied():
+        notes = ["centre of mass: mean scattering angle of the electrons"]
+        if len(fields) == 1:
+            notes.insert(0, f"depth {fields[0].depth_nm:.3g} nm")
+        grid = grid_of(
+            2 * len(fields), 2, (top - bottom) / (right - left), 1, notes, style, has_legend=atoms is not None
+        )
+        for index, one in enumerate(fields):
+            first, second = grid.panels[2 * index : 2 * index + 2]
+            depth = f", {one.depth_nm:.3g} nm" if len(fields) > 1 else ""
+            _colour_panel(first, one, f"direction{depth}")
+            _arrow_panel(second, one, f"length{depth}")
+        scale_bar(grid.panels[0].axes, style.points)
+        if atoms is not None:
+            draw_atoms(grid, atoms)
+    return grid.figure
+
+
+def _bare(axes: Any, title: str) -> None:
+    axes.set_title(title)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def _colour_panel(panel: Any, one: Deflection, title: str) -> None:
+    largest = float(np.hypot(*np.moveaxis(one.values_mrad, -1, 0)).max())
+    rgb = colours(one.values_mrad, largest)
+    panel.axes.imshow(np.swapaxes(rgb, 0, 1), origin="lower", extent=one.extent_nm)
+    _bare(panel.axes, title)
+    # The wheel takes the place of the colour bar.
+    box = panel.bar.get_position()
+    figure = panel.axes.figure
+    panel.bar.set_axis_off()
+    width, height = figure.get_size_inches()
+    side = 2.9 * box.width * width
+    wheel = figure.add_axes([box.x0, box.y1 - side / height, side / width, side / height])
+    x, y = np.meshgrid(np.linspace(-1, 1, 201), np.linspace(-1, 1, 201))
+    disk = colours(np.stack([x, y], axis=-1), 1.0)
+    shown = np.concatenate([disk, (np.hypot(x, y) <= 1)[..., None].astype(float)], axis=-1)
+    wheel.imshow(shown, origin="lower", extent=(-1, 1, -1, 1))
+    wheel.set_axis_off()
+    wheel.text(0, -1.15, f"{largest:.3g}\nmrad", ha="center", va="top", fontsize="small")
+
+
+def _arrow_panel(panel: Any, one: Deflection, title: str) -> None:
+    axes, (x, y) = panel.axes, one.places_nm
+    length = np.hypot(*np.moveaxis(one.values_mrad, -1, 0))
+    image = axes.imshow(length.T, origin="lower", extent=one.extent_nm, cmap="gray")
+    each = max(1, math.ceil(max(len(x), len(y)) / ARROWS))
+    some = (slice(each // 2, None, each), slice(each // 2, None, each))
+    chosen = one.values_mrad[some]
+    axes.quiver(
+        x[some[0]], y[some[1]], chosen[..., 0].T, chosen[..., 1].T, color=colour(1), pivot="mid", angles="xy",
+        scale_units="xy", scale=(length.max() or 1.0) / (1.6 * each * max(one.step_nm)), width=0.006,
+    )  # fmt: skip
+    _bare(axes, title)
+    bar = axes.figure.colorbar(image, cax=panel.bar)
+    bar.outline.set_visible(False)
+    if panel.is_last_of_row:
+        bar.set_label("mrad")

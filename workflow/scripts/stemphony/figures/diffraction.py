@@ -1,0 +1,112 @@
+"""Diffraction patterns with axes in mrad and the rings of the detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stemphony.figures.grid import grid_of
+from stemphony.figures.style import Style, colour, label
+from stemphony.results.patterns import Pattern
+
+FAINTEST = 1e-6
+"""The logarithmic scale begins at the smallest value of the pattern, but not below this share of the largest."""
+TICKS_LINES = 2
+"""Room below a panel for ticks and the name of its axis, in lines of text."""
+
+
+def draw(
+    patterns: Sequence[Pattern],
+    style: Style,
+    detectors: Mapping[str, tuple[float, float]],
+    semiangle_mrad: float,
+    is_linear: bool = False,
+) -> Any:
+    """Draw patterns of one position at several depths, kx to the right and ky upwards.
+
+    Parameters
+    ----------
+    detectors : mapping
+        Name to inner and outer angle [mrad]; rings beyond the pattern are left out.
+    semiangle_mrad : float
+        Of the probe: the edge of the bright-field disk, dashed.
+    is_linear : bool
+        Linear in place of logarithmic.
+    """
+    from matplotlib.lines import Line2D
+
+    extent = _extent(patterns[0])
+    corner = max(map(abs, extent))
+    shown = {name: ring for name, ring in detectors.items() if ring[0] < corner}
+    with style.applied():
+        notes = [_place(patterns[0])]
+        left_out = [label(name) for name in detectors if name not in shown]
+        if left_out:
+            notes.append(f"beyond this pattern: {', '.join(left_out)}")
+        columns = min(3, len(patterns))
+        aspect = (extent[3] - extent[2]) / (extent[1] - extent[0])
+        grid = grid_of(len(patterns), columns, aspect, 1, notes, style, has_legend=bool(shown), axis_lines=TICKS_LINES)
+        for panel, pattern in zip(grid.panels, patterns, strict=True):
+            _pattern(panel, pattern, extent, is_linear)
+            panel.axes.set_title(f"{'PACBED' if pattern.at_nm is None else 'CBED'}, {pattern.depth_nm:.3g} nm")
+            for index, ring in enumerate(shown.values()):
+                _circles(panel.axes, ring, colour(index), "-")
+            _circles(panel.axes, (semiangle_mrad,), "white", "--")
+            panel.axes.set(xlim=extent[:2], ylim=extent[2:])
+        if shown:
+            handles = [Line2D([], [], color=colour(index), label=label(name)) for index, name in enumerate(shown)]
+            grid.figure.legend(
+                handles=handles, loc="center", bbox_to_anchor=(0.5, grid.legend_height), ncols=min(5, len(handles))
+            )
+    return grid.figure
+
+
+def _pattern(panel: Any, pattern: Pattern, extent: tuple[float, float, float, float], is_linear: bool) -> None:
+    from matplotlib.colors import LogNorm, Normalize
+
+    percent = 100 * pattern.values.T
+    high = float(percent.max()) or 1.0
+    positive = percent[percent > 0]
+    low = max(FAINTEST * high, float(positive.min()) if len(positive) else FAINTEST * high)
+    norm = Normalize(0, high) if is_linear else LogNorm(min(low, 0.5 * high), high, clip=True)
+    image = panel.axes.imshow(percent, origin="lower", extent=extent, cmap="inferno", norm=norm)
+    panel.axes.set(xlabel="kx (mrad)", ylabel="ky (mrad)" if panel.is_first_of_row else "")
+    if not panel.is_first_of_row:
+        panel.axes.tick_params(labelleft=False)
+    panel.axes.spines[:].set_visible(False)
+    bar = panel.axes.figure.colorbar(image, cax=panel.bar)
+    bar.outline.set_visible(False)
+    if panel.is_last_of_row:
+        bar.set_label("% per pixel")
+
+
+def _extent(pattern: Pattern) -> tuple[float, float, float, float]:
+    edges = []
+    for angles in (pattern.kx_mrad, pattern.ky_mrad):
+        half = (angles[1] - angles[0]) / 2 if len(angles) > 1 else 0.5
+        edges += [float(angles[0] - half), float(angles[-1] + half)]
+    return edges[0], edges[1], edges[2], edges[3]
+
+
+def _circles(axes: Any, radii: Sequence[float], ink: str, dashes: str) -> None:
+    turn = np.linspace(0, 2 * np.pi, 361)
+    for radius in radii:
+        if radius > 0:
+            axes.plot(radius * np.cos(turn), radius * np.sin(turn), color=ink, ls=dashes, lw=1.0)
+
+
+def _place(pattern: Pattern) -> str:
+    if pattern.at_nm is None:
+        return "mean over the scan; dashed: edge of the bright-field disk"
+    return f"probe at ({pattern.at_nm[0]:.3g}, {pattern.at_nm[1]:.3g}) nm; dashed: edge of the bright-field disk"
+
+
+def record(pattern: Pattern) -> dict[str, Any]:
+    """The numbers of a pattern as a JSON object; `values` has a row for each ky."""
+    return {
+        "what": "cbed" if pattern.at_nm else "pacbed", "at_nm": pattern.at_nm, "depth_nm": pattern.depth_nm,
+        "unit": "fraction of the incident beam per pixel", "kx_mrad": pattern.kx_mrad.tolist(),
+        "ky_mrad": pattern.ky_mrad.tolist(), "values": pattern.values.T.tolist(),
+    }  # fmt: skip

@@ -1,0 +1,91 @@
+"""Where images and their colour bars stand in a figure."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stemphony.figures.style import Style
+
+FEW = {1: 0.42, 2: 0.75}
+"""Share of a slide's width that one or two images side by side take; they would be higher than the slide else."""
+
+# Lengths in heights of the text.
+BAR, BAR_GAP, NUMBERS, COLUMN_GAP, BAR_LABEL, LINE, PAD = 0.9, 0.4, 2.7, 0.7, 1.4, 1.25, 0.5
+NOTE_SIZE = 0.8
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One image of a figure, and the axes of its colour bar."""
+
+    axes: Any
+    bar: Any
+    is_first_of_row: bool
+    is_last_of_row: bool
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A figure with panels of one shape, lines of notes and perhaps a legend below them."""
+
+    figure: Any
+    panels: list[Panel]
+    legend_height: float
+    """Height of the legend's middle in the figure, as a fraction of it."""
+
+
+def grid_of(
+    number: int,
+    columns: int,
+    aspect: float,
+    title_lines: int,
+    notes: Sequence[str],
+    style: Style,
+    has_legend: bool,
+    axis_lines: int = 0,
+) -> Grid:
+    """Make a figure; call it inside `style.applied`.
+
+    Parameters
+    ----------
+    number, columns : int
+        Panels in all, and in one row.
+    aspect : float
+        Height of an image divided by its width.
+    title_lines : int
+        Lines above each panel.
+    notes : sequence of str
+        Written below the panels.
+    has_legend : bool
+        Whether there is a line for a legend below the panels.
+    axis_lines : int
+        Lines of text that ticks and names of axes need below each panel, and left of each row.
+    """
+    text, rows = style.points / 72, math.ceil(number / columns)
+    width = style.width * (FEW.get(columns, 1.0) if style.size == "slide" else 1.0)
+    beside = (BAR_GAP + BAR + NUMBERS) * text
+    left_of_row = (PAD + (1 + axis_lines if axis_lines else 0)) * text
+    image = (width - left_of_row - (BAR_LABEL + PAD) * text - (columns - 1) * COLUMN_GAP * text) / columns - beside
+    letters = int(width / (0.5 * NOTE_SIZE * text))
+    lines = textwrap.wrap("; ".join(notes), letters) if notes else []
+    above = (LINE * title_lines + PAD) * text
+    below = (NOTE_SIZE * LINE * len(lines) + (1.8 * LINE if has_legend else 0.0) + PAD) * text
+    pitch = above + image * aspect + (PAD + LINE * axis_lines) * text
+    height = rows * pitch + below
+    figure = style.figure(height, width, layout=None)
+    panels = []
+    for index in range(number):
+        row, column = divmod(index, columns)
+        left = left_of_row + column * (image + beside + COLUMN_GAP * text)
+        bottom = height - row * pitch - above - image * aspect
+        box = [left / width, bottom / height, image / width, image * aspect / height]
+        bar = [(left + image + BAR_GAP * text) / width, box[1], BAR * text / width, box[3]]
+        is_last = column == columns - 1 or index == number - 1
+        panels.append(Panel(figure.add_axes(box), figure.add_axes(bar), column == 0, is_last))
+    note_height = PAD * text / 2 / height
+    figure.text(0.5, note_height, "\n".join(lines), ha="center", va="bottom", fontsize=NOTE_SIZE * style.points)
+    return Grid(figure, panels, note_height + (NOTE_SIZE * LINE * len(lines) + 0.9 * LINE) * text / height)

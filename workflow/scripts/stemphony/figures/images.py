@@ -1,0 +1,115 @@
+"""Images side by side: detectors along the rows, depths down the columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from stemphony.figures.atoms import draw_atoms
+from stemphony.figures.grid import Panel, grid_of
+from stemphony.figures.pictures import Picture
+from stemphony.figures.style import Style
+from stemphony.results.rest_atoms import RestAtoms
+
+MOST_COLUMNS = 4
+"""Images in one row, if all have the same depth."""
+
+
+def draw(pictures: Sequence[Picture], style: Style, atoms: RestAtoms | None = None) -> Any:
+    """Draw images with one scale bar, and a colour bar in % of the beam for each.
+
+    Parameters
+    ----------
+    pictures : sequence of Picture
+        Ordered by depth, then by detector.
+    atoms : RestAtoms or None
+        Atoms to draw over the images.
+    """
+    left, right, bottom, top = pictures[0].extent_nm
+    titles = [_title(picture, pictures) for picture in pictures]
+    with style.applied():
+        grid = grid_of(
+            len(pictures), _columns(pictures), (top - bottom) / (right - left),
+            1 + max(title.count("\n") for title in titles), _notes(pictures), style, atoms is not None,
+        )  # fmt: skip
+        for panel, picture, title in zip(grid.panels, pictures, titles, strict=True):
+            _image(panel, picture, title)
+        scale_bar(grid.panels[0].axes, style.points)
+        if atoms is not None:
+            draw_atoms(grid, atoms)
+    return grid.figure
+
+
+def _notes(pictures: Sequence[Picture]) -> list[str]:
+    """What all images have in common, and what a reader must know."""
+    first = pictures[0]
+    same_depth = len({picture.depth_nm for picture in pictures}) == 1 and len(pictures) > 1
+    notes = [f"depth {first.depth_nm:.3g} nm"] if same_depth else []
+    if first.defocus_nm is not None:
+        notes.append(f"defocus {first.defocus_nm:g} nm")
+    return [*notes, *dict.fromkeys(note for picture in pictures for note in picture.notes)]
+
+
+def _columns(pictures: Sequence[Picture]) -> int:
+    """Number of images in a row: the detectors of one depth."""
+    depths = {picture.depth_nm for picture in pictures}
+    detectors = len({picture.name for picture in pictures})
+    return detectors if len(depths) > 1 and detectors > 1 else min(len(pictures), MOST_COLUMNS)
+
+
+def _title(picture: Picture, pictures: Sequence[Picture]) -> str:
+    """The detector with its angles, and its depth if the depths differ; a note names a common depth."""
+    depth = f"{picture.depth_nm:.3g} nm"
+    if len({other.depth_nm for other in pictures}) == 1 and len(pictures) > 1:
+        return picture.title
+    name, _, angles = picture.title.partition("\n")
+    return f"{name}, {depth}\n{angles}" if angles else f"{name}\n{depth}"
+
+
+def _image(panel: Panel, picture: Picture, title: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes, is_signal = panel.axes, picture.what == "signal"
+    shown = axes.imshow(
+        100 * picture.values.T, origin="lower", extent=picture.extent_nm, cmap=None if is_signal else "viridis"
+    )
+    axes.set_title(title)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    bar = axes.figure.colorbar(shown, cax=panel.bar)
+    bar.outline.set_visible(False)
+    bar.ax.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
+    if panel.is_last_of_row:
+        bar.set_label("% of the beam" if is_signal else "error (% of the beam)")
+
+
+def bar_length(width_nm: float) -> float:
+    """Length of a scale bar [nm]: 1, 2 or 5 times a power of ten, at most 45 % of the image."""
+    most = 0.45 * width_nm
+    power = 10.0 ** math.floor(math.log10(most))
+    return next(step * power for step in (5.0, 2.0, 1.0) if step * power <= most * (1 + 1e-9))
+
+
+def bar_text(length_nm: float) -> str:
+    """Length of a scale bar in words, in Å below 1 nm."""
+    return f"{length_nm:g} nm" if length_nm > 0.999 else f"{10 * length_nm:g} Å"
+
+
+def scale_bar(axes: Any, points: float) -> None:
+    """Draw a scale bar into the lower left corner; white with a black rim, so that any image may be behind it."""
+    from matplotlib.patheffects import withStroke
+
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    length = bar_length(right - left)
+    x, y = left + 0.05 * (right - left), bottom + 0.06 * (top - bottom)
+    rim = points / 5
+    axes.plot(
+        [x, x + length], [y, y], color="white", lw=points / 3.5, solid_capstyle="butt",
+        path_effects=[withStroke(linewidth=points / 3.5 + rim, foreground="black")],
+    )  # fmt: skip
+    axes.annotate(
+        bar_text(length), (x, y), (0, points / 4), textcoords="offset points", ha="left", va="bottom",
+        color="white", fontsize=points, path_effects=[withStroke(linewidth=rim, foreground="black")],
+    )  # fmt: skip
+    axes.set(xlim=(left, right), ylim=(bottom, top))

@@ -1,0 +1,152 @@
+"""Curves with error bands: signals against the depth, or along a line; one panel for each detector."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemphony.figures.style import Style, colour, label
+from stemphony.results.line_profile import Place, Profile
+from stemphony.results.opened import Signal
+from stemphony.results.thickness_curve import ThicknessCurve
+
+Floats = NDArray[np.float64]
+
+MOST_COLUMNS = {"slide": 3, "page": 3, "column": 1}
+"""Panels in one row."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One panel.
+
+    Attributes
+    ----------
+    title, x_label : str
+    x_nm, values : (P,) array
+        Fractions of the beam.
+    errors : (P,) array or None
+        Standard error of the values.
+    smallest, largest : (P,) array or None
+        Range over the scan.
+    has_dots : bool
+        Whether each value is one that was stored.
+    note : str
+        What the band is.
+    """
+
+    title: str
+    x_label: str
+    x_nm: Floats
+    values: Floats
+    errors: Floats | None
+    smallest: Floats | None
+    largest: Floats | None
+    has_dots: bool
+    note: str
+
+    def record(self) -> dict[str, Any]:
+        """The numbers as a JSON object."""
+        arrays = {"values": self.values, "standard_errors": self.errors, "smallest": self.smallest,
+                  "largest": self.largest}  # fmt: skip
+        return {
+            "title": self.title, "x_label": self.x_label, "x": self.x_nm.tolist(),
+            "unit": "fraction of the incident beam", "note": self.note,
+            **{name: None if values is None else values.tolist() for name, values in arrays.items()},
+        }  # fmt: skip
+
+
+def of_curve(curve: ThicknessCurve, at_nm: Place | None) -> Line:
+    """The panel of a thickness curve."""
+    has_range = at_nm is None
+    parts = ["mean over the scan" if has_range else f"position ({at_nm[0]:g}, {at_nm[1]:g}) nm" if at_nm else ""]
+    if curve.errors is not None:
+        parts.append("dark band: standard error" + (", an upper limit" if has_range else ""))
+    if has_range:
+        parts.append("light band: smallest to largest of the scan")
+    return Line(
+        _title(curve.name, curve.ring_mrad), "depth (nm)", curve.depths_nm, curve.values, curve.errors,
+        curve.smallest if has_range else None, curve.largest if has_range else None, True, "; ".join(parts),
+    )  # fmt: skip
+
+
+def of_profile(signal: Signal, along: Profile, begin: Place | None, end: Place | None) -> Line:
+    """The panel of a line profile."""
+    parts = (
+        [] if begin is None or end is None else [f"from ({begin[0]:g}, {begin[1]:g}) to ({end[0]:g}, {end[1]:g}) nm"]
+    )
+    if along.errors is not None:
+        parts.append("band: standard error")
+    return Line(
+        f"{_title(signal.name, signal.ring_mrad)}, {signal.depth_nm:.3g} nm", "distance (nm)", along.distance_nm,
+        along.values, along.errors, None, None, len(along.values) <= 40, "; ".join(parts),
+    )  # fmt: skip
+
+
+def of_list(signal: Signal) -> Line:
+    """The panel of a list of positions; `x_nm` are their numbers."""
+    errors = None if signal.errors is None else signal.errors[:, 0]
+    return Line(
+        f"{_title(signal.name, signal.ring_mrad)}, {signal.depth_nm:.3g} nm", "number of the position",
+        np.arange(len(signal.values), dtype=float), signal.values[:, 0], errors, None, None, True,
+        "" if errors is None else "band: standard error",
+    )  # fmt: skip
+
+
+def draw(lines: Sequence[Line], style: Style) -> Any:
+    """Draw the panels with common axes along x, in % of the beam."""
+    from matplotlib.ticker import MaxNLocator
+
+    columns = min(len(lines), MOST_COLUMNS[style.size])
+    rows = math.ceil(len(lines) / columns)
+    with style.applied():
+        whole = style.width * ({1: 0.5, 2: 0.8}.get(columns, 1.0) if style.size == "slide" else 1.0)
+        panel = whole / columns * (0.62 if style.size == "column" else 0.8)
+        figure = style.figure(rows * (panel + 1.2 * style.points / 72) + 2 * style.points / 72, whole)
+        grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
+        for axes in grid.flat[len(lines) :]:
+            axes.set_axis_off()
+        for index, (axes, line) in enumerate(zip(grid.flat, lines, strict=False)):
+            _panel(axes, line, colour(index))
+            if index + columns >= len(lines):
+                axes.set_xlabel(line.x_label)
+                axes.xaxis.set_tick_params(labelbottom=True)
+            if index % columns == 0:
+                axes.set_ylabel("% of the beam")
+            axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
+        note = lines[0].note
+        if note:
+            letters = int(whole * 72 / (0.42 * style.points))
+            figure.supxlabel(_wrapped(note, letters), fontsize=0.8 * style.points)
+        figure.draw_without_rendering()
+    return figure
+
+
+def _panel(axes: Any, line: Line, ink: str) -> None:
+    if line.smallest is not None and line.largest is not None:
+        axes.fill_between(line.x_nm, 100 * line.smallest, 100 * line.largest, color=ink, alpha=0.15, lw=0)
+    if line.errors is not None:
+        low, high = line.values - line.errors, line.values + line.errors
+        axes.fill_between(line.x_nm, 100 * low, 100 * high, color=ink, alpha=0.4, lw=0)
+    axes.plot(line.x_nm, 100 * line.values, color=ink, marker="o" if line.has_dots else "", markersize=3)
+    axes.set_title(line.title)
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0.02)
+
+
+def _title(name: str, ring: tuple[float, float] | None) -> str:
+    if ring is None:
+        return label(name)
+    angles = f"{ring[0]:.4g}–{ring[1]:.4g} mrad"
+    return angles if name == angles else f"{label(name)}, {angles}"
+
+
+def _wrapped(text: str, letters: int) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text, letters))

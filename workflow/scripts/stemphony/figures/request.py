@@ -1,0 +1,171 @@
+"""What a figure shows, and the figure itself: the same for the command, for Python and for the rule plot_results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from stemphony.errors import ResultError
+from stemphony.experiment.scan import LIST
+from stemphony.figures import deflections, diffraction, images, lines
+from stemphony.figures.pictures import Treatment, picture
+from stemphony.figures.style import Style
+from stemphony.results.line_profile import Place, profile
+from stemphony.results.opened import Detector, OpenedResult
+from stemphony.results.patterns import pattern
+from stemphony.results.rest_atoms import RestAtoms
+from stemphony.results.thickness_curve import thickness_curve
+
+IMAGES, CURVES, PROFILE, PATTERN, DEFLECTION = "images", "curves", "profile", "pattern", "com"
+KINDS = (IMAGES, CURVES, PROFILE, PATTERN, DEFLECTION)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a figure shows.
+
+    Attributes
+    ----------
+    kind : str
+        One of `KINDS`.
+    detectors : sequence of Detector
+        None: all named detectors.
+    depths_nm : sequence of float
+        Empty: the exit surface.
+    defocus_nm : float or None
+        None: the mean over the defoci.
+    at_nm : (float, float) or None
+        Position of a curve or pattern; None for the mean over the scan.
+    begin_nm, end_nm : (float, float) or None
+        Places of a profile.
+    shows_atoms : bool
+    is_linear : bool
+        Draw a pattern with a linear scale.
+    treatment : Treatment
+        Of images.
+    """
+
+    kind: str = IMAGES
+    detectors: Sequence[Detector] = ()
+    depths_nm: Sequence[float] = ()
+    defocus_nm: float | None = None
+    at_nm: Place | None = None
+    begin_nm: Place | None = None
+    end_nm: Place | None = None
+    shows_atoms: bool = False
+    is_linear: bool = False
+    treatment: Treatment = field(default_factory=Treatment)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure, and the numbers behind it as JSON objects, one for each panel."""
+
+    figure: Any
+    records: list[dict[str, Any]]
+
+
+def draw(result: OpenedResult, request: Request, style: Style) -> Drawn:
+    """Draw what is asked for.
+
+    Raises
+    ------
+    ResultError
+        The result does not hold it, or an option does not belong to this kind of figure.
+    """
+    if request.kind not in _DRAW:
+        raise ResultError(f"got {request.kind!r}; a figure shows one of {', '.join(KINDS)}.")
+    _refuse_unused(request)
+    return _DRAW[request.kind](result, request, style)
+
+
+def _refuse_unused(request: Request) -> None:
+    """Refuse options that would have no effect."""
+    neutral, treatment, kind = Treatment(), request.treatment, request.kind
+    given = {
+        "--detector": (request.detectors, (IMAGES, CURVES, PROFILE)),
+        "--depth": (request.depths_nm, (IMAGES, PROFILE, PATTERN, DEFLECTION)),
+        "--at": (request.at_nm, (CURVES, PATTERN)),
+        "--from and --to": (request.begin_nm or request.end_nm, (PROFILE,)),
+        "--atoms": (request.shows_atoms, (IMAGES, DEFLECTION)),
+        "--linear": (request.is_linear, (PATTERN,)),
+        "--tile": (treatment.tile != neutral.tile, (IMAGES, DEFLECTION)),
+        "--interpolate": (treatment.finer != neutral.finer, (IMAGES, DEFLECTION)),
+        "--periodic": (treatment.is_periodic, (IMAGES, DEFLECTION)),
+        "--source": (treatment.source_nm is not None, (IMAGES,)),
+        "--dose": (treatment.dose is not None, (IMAGES,)),
+        "--standard-error": (treatment.shows_errors, (IMAGES,)),
+    }
+    for option, (is_given, kinds) in given.items():
+        if is_given and kind not in kinds:
+            raise ResultError(f"{option} has no effect on {kind}; it belongs to {' and '.join(kinds)}.")
+
+
+def _detectors(result: OpenedResult, request: Request) -> Sequence[Detector]:
+    named: list[Detector] = [name for name, _ in sorted(result.detectors.items(), key=lambda entry: entry[1])]
+    found = request.detectors or named
+    if not found:
+        raise ResultError(f"{result.file} has no named detectors. Give two angles in mrad, for example 60-120.")
+    return found
+
+
+def _depths(request: Request) -> Sequence[float | None]:
+    return request.depths_nm or (None,)
+
+
+def _atoms(result: OpenedResult, request: Request) -> RestAtoms | None:
+    if request.shows_atoms and result.atoms is None:
+        raise ResultError(f"{result.file} does not hold the atoms at rest, so they cannot be drawn.")
+    return result.atoms if request.shows_atoms else None
+
+
+def _images(result: OpenedResult, request: Request, style: Style) -> Drawn:
+    pictures = [
+        picture(result.positions, result.signal(detector, depth, request.defocus_nm), request.treatment)
+        for depth in _depths(request)
+        for detector in _detectors(result, request)
+    ]
+    figure = images.draw(pictures, style, _atoms(result, request))
+    return Drawn(figure, [each.record() for each in pictures])
+
+
+def _curves(result: OpenedResult, request: Request, style: Style) -> Drawn:
+    curves = [
+        thickness_curve(result, detector, request.at_nm, request.defocus_nm) for detector in _detectors(result, request)
+    ]
+    found = [lines.of_curve(curve, request.at_nm) for curve in curves]
+    return Drawn(lines.draw(found, style), [each.record() for each in found])
+
+
+def _profiles(result: OpenedResult, request: Request, style: Style) -> Drawn:
+    found = []
+    for depth in _depths(request):
+        for detector in _detectors(result, request):
+            signal = result.signal(detector, depth, request.defocus_nm)
+            if result.positions.kind == LIST:
+                found.append(lines.of_list(signal))
+                continue
+            along = profile(result.positions, signal, request.begin_nm, request.end_nm, None)
+            found.append(lines.of_profile(signal, along, request.begin_nm, request.end_nm))
+    return Drawn(lines.draw(found, style), [each.record() for each in found])
+
+
+def _patterns(result: OpenedResult, request: Request, style: Style) -> Drawn:
+    patterns = [pattern(result, request.at_nm, depth, request.defocus_nm) for depth in _depths(request)]
+    figure = diffraction.draw(patterns, style, result.detectors, result.semiangle_mrad, request.is_linear)
+    return Drawn(figure, [diffraction.record(each) for each in patterns])
+
+
+def _deflections(result: OpenedResult, request: Request, style: Style) -> Drawn:
+    fields = [
+        deflections.deflection(result.positions, *result.center_of_mass(depth, request.defocus_nm), request.treatment)
+        for depth in _depths(request)
+    ]
+    figure = deflections.draw(fields, style, _atoms(result, request))
+    return Drawn(figure, [each.record() for each in fields])
+
+
+_DRAW: dict[str, Callable[[OpenedResult, Request, Style], Drawn]] = {
+    IMAGES: _images, CURVES: _curves, PROFILE: _profiles, PATTERN: _patterns, DEFLECTION: _deflections,
+}  # fmt: skip

@@ -1,0 +1,137 @@
+"""Size, fonts and colours of figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from stemphony.errors import ResultError, StorageError
+
+HERE = Path(__file__).parent
+LIGHT, DARK = "light", "dark"
+CM_PER_INCH = 2.54
+DOTS_PER_INCH = 200
+"""Of PNG files: a slide is then 1900 pixels wide."""
+
+SIZES: dict[str, tuple[float, float]] = {"slide": (24.0, 14.0), "page": (17.8, 9.0), "column": (8.6, 7.5)}
+"""Width [cm] and size of text [pt]: a 16:9 slide with margins; two columns and one column of a journal."""
+
+FORMATS = (".png", ".pdf", ".svg")
+
+
+@dataclass(frozen=True)
+class Style:
+    """How figures look.
+
+    Attributes
+    ----------
+    size : str
+        A key of `SIZES`.
+    background : str
+        `light` or `dark`: the style file that is used.
+    file : Path or None
+        A style file of matplotlib that comes on top.
+    """
+
+    size: str = "slide"
+    background: str = LIGHT
+    file: Path | None = None
+
+    @property
+    def width(self) -> float:
+        """Width of a whole figure [inch]."""
+        return SIZES[self.size][0] / CM_PER_INCH
+
+    @property
+    def points(self) -> float:
+        """Size of text [pt]."""
+        return SIZES[self.size][1]
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Draw in this style.
+
+        Raises
+        ------
+        StorageError
+            The style file cannot be read.
+        """
+        import matplotlib.style
+
+        small = 0.85 * self.points
+        own = {
+            "font.size": self.points, "axes.titlesize": self.points, "axes.labelsize": self.points,
+            "xtick.labelsize": small, "ytick.labelsize": small, "legend.fontsize": small,
+            "axes.titlepad": 0.4 * self.points, "lines.linewidth": self.points / 8, "axes.linewidth": self.points / 14,
+            "xtick.major.width": self.points / 14, "ytick.major.width": self.points / 14,
+        }  # fmt: skip
+        styles: list[Any] = [HERE / f"{self.background}.mplstyle", own]
+        if self.file is not None:
+            if not self.file.is_file():
+                raise StorageError(f"--style: {self.file} does not exist. Copy and edit {styles[0]}.")
+            styles.append(self.file)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(matplotlib.style.context(styles))
+            except (OSError, ValueError) as error:
+                raise StorageError(f"--style: {self.file} cannot be used as a style file ({error}).") from None
+            yield
+
+    def figure(self, height: float, width: float | None = None, layout: str | None = "constrained") -> Any:
+        """An empty figure [inch]; call it inside `applied`."""
+        return _figure_class()(figsize=(width or self.width, height), layout=layout)
+
+
+def _figure_class() -> Any:
+    from matplotlib.figure import Figure
+
+    class Drawing(Figure):
+        """A figure that notebooks show by themselves."""
+
+        def _repr_png_(self) -> bytes:
+            buffer = BytesIO()
+            self.savefig(buffer, format="png", dpi=100, bbox_inches="tight")
+            return buffer.getvalue()
+
+    return Drawing
+
+
+def colour(index: int) -> str:
+    """One of the colours of the style; call it inside `applied`, because figures are written outside of it."""
+    from matplotlib import rcParams
+    from matplotlib.colors import to_hex
+
+    colours = rcParams["axes.prop_cycle"].by_key()["color"]
+    return str(to_hex(colours[index % len(colours)]))
+
+
+def save(figure: Any, file: Path) -> None:
+    """Write a figure as PNG, PDF or SVG; the end of the name decides.
+
+    Raises
+    ------
+    ResultError
+        The name has another end.
+    StorageError
+        The file cannot be written.
+    """
+    if file.suffix.lower() not in FORMATS:
+        raise ResultError(f"got {file}; figures are {', '.join(FORMATS)} files. Name it {file.stem}.png.")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(file, dpi=DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.04)
+    except OSError as error:
+        raise StorageError(f"{file} cannot be written: {error.strerror or error}. Choose another --output.") from None
+
+
+KNOWN_NAMES = frozenset({"bf", "abf", "adf", "df", "laadf", "maadf", "haadf"})
+"""Names of detectors that the field writes in capitals."""
+
+
+def label(name: str) -> str:
+    """Name of a detector in a figure."""
+    return name.upper() if name in KNOWN_NAMES else name
