@@ -73,6 +73,16 @@ def test_the_tutorial_shows_its_files_word_for_word():
         assert f"\n{(folder / name).read_text(encoding='utf-8')}```\n" in page, f"{folder.name}.md shows another {name}"
 
 
+def test_the_page_for_users_of_abtem_shows_its_files_word_for_word():
+    folder = ROOT / "docs" / "tutorials" / "from-abtem"
+    page = folder.with_suffix(".md").read_text(encoding="utf-8")
+    for name in ("abtem_script.py", "config.yaml"):
+        assert f"\n{(folder / name).read_text(encoding='utf-8')}```\n" in page, f"{folder.name}.md shows another {name}"
+    files = [folder / "config.yaml"]
+    plan = preflight.check(preflight.read_inputs(configuration.load(files), files), Path("results"))
+    assert any(line.endswith("400 atoms in 15.62 × 15.62 × 19.525 Å (cif, read by gemmi: Å)") for line in plan.lines())
+
+
 def test_the_config_of_the_tutorial_is_valid():
     files = [ROOT / "docs/tutorials/first-image/config.yaml"]
     plan = preflight.check(preflight.read_inputs(configuration.load(files), files), Path("results"))
