@@ -3,6 +3,7 @@ from __future__ import annotations
 from math import pi
 
 import pytest
+import scipy.constants
 from stemphony.physics import constants
 from stemphony.physics.electron import interaction_parameter, wavelength
 
@@ -47,6 +48,18 @@ def test_potential_prefactor_and_bohr_radius_belong_together():
     expected = 2 * pi * constants.BOHR_RADIUS * constants.COULOMB_POTENTIAL
     assert pytest.approx(expected, rel=1e-9) == constants.POTENTIAL_PREFACTOR
     assert pytest.approx(14.399645, abs=1e-6) == constants.COULOMB_POTENTIAL
+
+
+@pytest.mark.parametrize(
+    ("name", "scipys", "tolerance"),
+    [
+        # Defined numbers of the SI, and measured ones, which each release of CODATA changes by some 1e-10.
+        ("PLANCK", "h", 0.0), ("SPEED_OF_LIGHT", "c", 0.0), ("ELEMENTARY_CHARGE", "e", 0.0), ("BOLTZMANN", "k", 0.0),
+        ("ELECTRON_MASS", "m_e", 2e-9), ("ELECTRIC_CONSTANT", "epsilon_0", 2e-9), ("ATOMIC_MASS", "atomic_mass", 2e-9),
+    ],
+)  # fmt: skip
+def test_constants_are_those_of_codata(name: str, scipys: str, tolerance: float):
+    assert getattr(constants, name) == pytest.approx(getattr(scipy.constants, scipys), rel=tolerance, abs=0.0)
 
 
 @pytest.mark.parametrize("energy", [0.0, -1.0, float("nan"), float("inf")])

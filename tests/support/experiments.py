@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import os
 import shutil
@@ -33,7 +34,8 @@ from support.specimens import srtio3
 SCRIPTS = Path(__file__).parents[2] / "workflow/scripts"
 CELL = (7.81, 7.81, 7.81)
 FILES = InputFiles("5" * 64)
-_FOLDER = tempfile.TemporaryDirectory(prefix="stemphony-jobs-")  # deleted when the process ends
+_FOLDER = tempfile.TemporaryDirectory(prefix="stemphony-jobs-")
+atexit.register(_FOLDER.cleanup)
 WRITTEN = Path(_FOLDER.name)
 """Job files of all campaigns that `FakeCampaign.write_all` wrote in this process."""
 

@@ -142,6 +142,7 @@ def test_a_package_is_imported_only_where_it_belongs(package, allowed):
         ("xarray", ()),
         ("netCDF4", NETCDF_FILES),
         ("pyfftw", ("stemphony/physics/fft.py",)),
+        ("scipy", ("stemphony/physics/potential.py",)),
     ],
 )
 def test_a_slow_package_is_imported_when_it_is_used(package, allowed):

@@ -56,7 +56,7 @@ class _Loader(yaml.SafeLoader):
 @cache
 def schema() -> dict[str, Any]:
     """Return the JSON Schema (Draft 2020-12) of a config file."""
-    loaded: dict[str, Any] = yaml.safe_load(SCHEMA_FILE.read_text(encoding="utf-8"))
+    loaded: dict[str, Any] = bounded_yaml.load(SCHEMA_FILE.read_text(encoding="utf-8"))
     loaded["properties"][reporting_block.BLOCK] = reporting_block.schema()
     return loaded
 

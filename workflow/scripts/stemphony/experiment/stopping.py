@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.special import stdtrit
-
 FEWEST = 4
 """Fewest configurations after which the error is judged. The spread of fewer is too uncertain to stop at it."""
 
@@ -94,6 +92,8 @@ def interval95(configurations: int, first_round: int | None = None, positions: i
     positions : int
         Number of scan positions whose errors decided the stop.
     """
+    from scipy.special import stdtrit
+
     t = float(stdtrit(configurations - 1, 0.975))
     if first_round is None or configurations <= first_round:
         return t

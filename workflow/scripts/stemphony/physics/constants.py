@@ -1,30 +1,36 @@
 """Physical constants in the units of this package: eV, Å, V.
 
-All values derive from the CODATA values in SciPy.
+All values derive from those that CODATA recommends (2022). They stand here, because a later release of SciPy must not
+change results, and because importing SciPy's takes longer than most commands. A test compares them with SciPy's.
 """
 
 from __future__ import annotations
 
 from math import log, pi, sqrt
 
-import scipy.constants as codata
-
-PLANCK: float = codata.h
+PLANCK: float = 6.62607015e-34
 """Planck constant h [J s]."""
 
-SPEED_OF_LIGHT: float = codata.c
+SPEED_OF_LIGHT: float = 299792458.0
 """Speed of light in vacuum c [m/s]."""
 
-ELECTRON_MASS: float = codata.m_e
+ELECTRON_MASS: float = 9.1093837139e-31
 """Rest mass of the electron m₀ [kg]."""
 
-ELEMENTARY_CHARGE: float = codata.e
+ELEMENTARY_CHARGE: float = 1.602176634e-19
 """Elementary charge e [C]."""
 
-ELECTRIC_CONSTANT: float = codata.epsilon_0
+ELECTRIC_CONSTANT: float = 8.8541878188e-12
 """Permittivity of vacuum ε₀ [F/m]."""
 
-_ANGSTROM_PER_METRE = 1.0 / codata.angstrom
+ATOMIC_MASS: float = 1.66053906892e-27
+"""Atomic mass unit u [kg]."""
+
+BOLTZMANN: float = 1.380649e-23
+"""Boltzmann constant k_B [J/K]."""
+
+_ANGSTROM = 1e-10
+_ANGSTROM_PER_METRE = 1.0 / _ANGSTROM
 
 REST_ENERGY: float = ELECTRON_MASS * SPEED_OF_LIGHT**2 / ELEMENTARY_CHARGE
 """Rest energy of the electron m₀c² [eV]."""
@@ -44,8 +50,8 @@ BOHR_RADIUS: float = ELECTRIC_CONSTANT * PLANCK**2 / (pi * ELECTRON_MASS * ELEME
 FWHM_PER_SIGMA: float = 2 * sqrt(2 * log(2))
 """Full width at half maximum of a Gaussian of standard deviation 1 [1]."""
 
-DEBYE_PREFACTOR: float = 3 * codata.hbar**2 / (codata.atomic_mass * codata.k) * _ANGSTROM_PER_METRE**2
+DEBYE_PREFACTOR: float = 3 * (PLANCK / (2 * pi)) ** 2 / (ATOMIC_MASS * BOLTZMANN) * _ANGSTROM_PER_METRE**2
 """3ħ²/(u k_B) [Å² K], which over a mass in atomic mass units and a Debye temperature is a mean square displacement."""
 
-GRAM_PER_CM3: float = codata.atomic_mass * 1e3 / (codata.angstrom * 1e2) ** 3
+GRAM_PER_CM3: float = ATOMIC_MASS * 1e3 / (_ANGSTROM * 1e2) ** 3
 """Density [g/cm³] of one atomic mass unit in one Å³."""

@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from math import floor
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_array
 
 from stemphony.physics.grid import FloatArray, Grid, angular_pixel, pixels_inside
+
+# SciPy is imported where it is used: it doubles the time that a command takes to start.
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 ComplexArray = NDArray[np.complexfloating]
 
@@ -191,6 +195,8 @@ class DetectorSet:
         combination = np.vstack([np.pad(row, ((0, 0), (0, width - row.shape[1]))) for row in rows])
         if self._angles is not None:
             combination[-2, moments] = combination[-1, moments + 1] = 1
+        from scipy.sparse import csr_array
+
         return regions, csr_array(combination)
 
     def signals(self, values: FloatArray) -> WaveSignals:
@@ -356,6 +362,8 @@ def _weights(limits: list[tuple[float, float]], angle: FloatArray, ramp_width: F
         columns.append(order[near][counted].astype(np.int32))
         weights.append(weight[counted])
         row_starts[row + 1] = row_starts[row] + counted.size
+    from scipy.sparse import csr_array
+
     return csr_array((np.concatenate(weights), np.concatenate(columns), row_starts), shape=(len(limits), angle.size))
 
 
@@ -375,4 +383,6 @@ def _rebinning(native: int, new: int) -> csr_array:
     native_left = np.arange(native) - native // 2 - 0.5
     overlap = np.minimum(new_left[:, None] + width, native_left + 1)
     overlap -= np.maximum(new_left[:, None], native_left)
+    from scipy.sparse import csr_array
+
     return csr_array(np.clip(overlap, 0.0, None))

@@ -7,7 +7,6 @@ from math import ceil, hypot, isfinite, pi
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
-from scipy.special import roots_legendre
 
 from stemphony.physics.grid import FloatArray, Grid, angular_pixel
 
@@ -318,6 +317,8 @@ def _disc_wave(
     wavelength: float, k_max: float, aberrations: Aberrations, x: FloatArray, y: FloatArray, nodes: int
 ) -> ComplexArray:
     """∫ exp(−iχ(k) + 2πi k·r) d²k over |k| < k_max at the points x ⊗ y, y evenly spaced."""
+    from scipy.special import roots_legendre
+
     # Chebyshev nodes across the disc handle the square root at its rim; Gauss nodes lie along the chords.
     theta = pi * np.arange(1, nodes + 1) / (nodes + 1)
     kx = k_max * np.cos(theta)

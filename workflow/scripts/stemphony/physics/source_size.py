@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import fft
 
 from stemphony.physics.constants import FWHM_PER_SIGMA
 
@@ -61,6 +60,8 @@ def blur(images: np.ndarray, fwhm: float, spacing: tuple[float, float], repeats:
         if repeats[axis] is None:
             blurred = _blur_open(blurred, sigma, spacing[axis], axis)
         else:
+            from scipy import fft
+
             transfer = _along(_transfer(fft.rfftfreq(n, spacing[axis]), sigma), axis, blurred.ndim)
             blurred = fft.irfft(fft.rfft(blurred, axis=axis) * transfer, n, axis=axis)
     return blurred
@@ -100,6 +101,8 @@ def _transfer(q: np.ndarray, sigma: float) -> np.ndarray:
 
 def _blur_open(images: np.ndarray, sigma: float, spacing: float, axis: int) -> np.ndarray:
     """Convolve along an axis that does not repeat: the weighted mean over the positions that exist."""
+    from scipy import fft
+
     n = images.shape[axis]
     # Zeros behind the image keep its two ends apart.
     whole = fft.next_fast_len(2 * n + math.ceil(8 * sigma / spacing), real=True)
@@ -120,6 +123,8 @@ def _blur_sheared(images: np.ndarray, sigma: float, spacing: tuple[float, float]
     if axis == 1:
         swapped = _blur_sheared(np.swapaxes(images, 0, 1), sigma, spacing[::-1], 0, shift)
         return np.swapaxes(swapped, 0, 1)
+    from scipy import fft
+
     nx, ny = images.shape[:2]
     waves = fft.fftfreq(ny) * ny
     # Phase of one copy in turns; the nearest to zero, so that frequencies stay in the band of the scan.

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from stemphony.errors import SpecimenError
 from stemphony.specimen import source, table
@@ -111,4 +110,6 @@ def _fractional(symbols: Sequence[str], positions: Floats, cell: Floats) -> bool
 
 
 def _shortest(positions: Floats) -> float:
+    from scipy.spatial import cKDTree
+
     return float(cKDTree(positions).query(positions, k=2)[0][:, 1].min())
