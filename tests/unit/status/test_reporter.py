@@ -500,8 +500,8 @@ def test_no_secret_on_disk_in_reprs_or_messages(tmp_path, warnings):
     assert "p4ssw0rd" not in shown
 
 
-def test_spool_and_marker_are_private(tmp_path, warnings):
-    before = os.umask(0)
+def test_spool_and_marker_follow_the_umask(tmp_path, warnings):
+    before = os.umask(0o027)
     try:
         job = job_reporter(settings_for("", via="submit_host"), tmp_path, warnings)
         job.start()
@@ -510,7 +510,7 @@ def test_spool_and_marker_are_private(tmp_path, warnings):
         os.umask(before)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) == 2
-    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o640}
 
 
 # The job's own logic.

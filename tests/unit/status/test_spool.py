@@ -18,8 +18,8 @@ SCRIPTS = Path(__file__).parents[3] / "workflow/scripts"
 
 
 @pytest.fixture
-def loose_umask():
-    before = os.umask(0)
+def strict_umask():
+    before = os.umask(0o027)
     yield
     os.umask(before)
 
@@ -28,14 +28,14 @@ def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_lines_are_appended_to_a_private_file_in_a_private_folder(tmp_path, loose_umask):
+def test_lines_are_appended_to_a_file_whose_mode_follows_the_umask(tmp_path, strict_umask):
     target = Spool(tmp_path / "run-1/job.jsonl")
     assert target.append(b'{"a": 1}')
     assert target.append(b'{"a": 2}', durable=True)
     target.close()
     assert target.path.read_bytes() == b'{"a": 1}\n{"a": 2}\n'
-    assert mode_of(target.path) == 0o600
-    assert mode_of(target.path.parent) == 0o700
+    assert mode_of(target.path) == 0o640
+    assert mode_of(target.path.parent) == 0o750
     assert target.failures == 0
 
 
@@ -158,12 +158,12 @@ def test_name_of_a_spool_has_no_folders(tmp_path):
     assert spool_file_of(tmp_path, "../../x", 1).parent == tmp_path
 
 
-def test_claim_is_won_once_and_holds_the_event(tmp_path, loose_umask):
+def test_claim_is_won_once_and_holds_the_event(tmp_path, strict_umask):
     marker = tmp_path / "run-1/defocus_0d000.START_DEFOCUS.json"
     assert claim(marker, b'{"event": "START_DEFOCUS"}') is True
     assert claim(marker, b'{"event": "of another"}') is False
     assert json.loads(marker.read_text()) == {"event": "START_DEFOCUS"}
-    assert mode_of(marker) == 0o600
+    assert mode_of(marker) == 0o640
     assert list(marker.parent.iterdir()) == [marker]
 
 

@@ -20,7 +20,7 @@ from stemphony.status.limits import LIMITS, Limits
 from stemphony.status.reporter import trial_event
 from stemphony.status.settings import ReportingSettings
 from stemphony.status.transport import Answer, HttpTransport, Trouble, Verdict
-from stemphony.store import own_runs
+from stemphony.store import own_runs, sharing
 
 PROGRESS_S = 5.0
 
@@ -175,6 +175,7 @@ def replay(
             say(f"{result.root}: not sent. {error}")
             statuses.append(1)
     for result, settings in ready:
+        sharing.follow(result.root)
         try:
             if everything:
                 _forget(result)

@@ -72,7 +72,7 @@ def calibrate() -> float:
     seconds = 1.15 * fastest
     file = cache_folder() / "calibration.json"
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             kept = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):

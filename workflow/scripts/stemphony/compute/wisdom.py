@@ -90,7 +90,7 @@ def prepare_plans(plan: Callable[[str], object], folder: Path | None = None) -> 
     if _known(file, plan):
         return "FFTW_PATIENT", "cache"
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _lock(file.with_suffix(".lock")):
             if _known(file, plan):
                 return "FFTW_PATIENT", "cache"

@@ -22,7 +22,7 @@ from stemphony.interpreters import SAFE_PATH_VARIABLE, import_nothing_from_here
 from stemphony.orchestration import cancelling, dag, extension, hooks, outdated, preflight, slurm
 from stemphony.orchestration.job import run_number
 from stemphony.orchestration.outdated import SCRIPTS
-from stemphony.store import hdf5_locks, ledger, rounds
+from stemphony.store import hdf5_locks, ledger, rounds, sharing
 from stemphony.terminal import plain
 
 # These stand before the command of each rule. The first is Snakemake's own. The second follows the activation of a
@@ -179,6 +179,7 @@ def _is_true(value: Any) -> bool:
 def _open(given: Mapping[str, Any], files: list[Path], workflow: Any, may_replace: bool) -> Session:
     inputs = preflight.read_inputs(given, files)
     result = paths.ResultPaths.of(inputs.config["simulation"]["name"])
+    sharing.follow(Path.cwd(), result.root)
     prepare_environment(files, inputs)
     if workflow.remote_exec and any(name in os.environ for name in BATCH_SYSTEMS):
         # This is the first process of the job. Its child inherits the variable and does not change it.

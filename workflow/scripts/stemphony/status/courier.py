@@ -193,7 +193,7 @@ class Courier:
             return True
         try:
             file = self._result.reports / _LOCK_NAME
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         except OSError:
             return True
         if lock(descriptor) is False:

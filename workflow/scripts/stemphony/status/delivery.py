@@ -51,7 +51,7 @@ class Delivery:
                 return
             try:
                 if self._descriptor is None:
-                    self._descriptor = os.open(self._delivered_file, _WRITE_FLAGS, 0o600)
+                    self._descriptor = os.open(self._delivered_file, _WRITE_FLAGS, 0o666)
                 # A fixed length, written in place, overwrites the older number completely.
                 os.pwrite(self._descriptor, b"%0*d\n" % (_DIGITS, end), 0)
             except OSError:
@@ -61,7 +61,7 @@ class Delivery:
         """Record an event that a receiver refused permanently, with the reason `what`."""
         line = json.dumps({"refused": what, "event": dict(event)}, ensure_ascii=True).encode("ascii") + b"\n"
         try:
-            descriptor = os.open(self._dead_letters_file, _WRITE_FLAGS | os.O_APPEND, 0o600)
+            descriptor = os.open(self._dead_letters_file, _WRITE_FLAGS | os.O_APPEND, 0o666)
             try:
                 os.write(descriptor, line)
             finally:
@@ -127,7 +127,7 @@ def read_events(spool_file: Path, begin: int = 0) -> Iterator[tuple[dict[str, An
     Raises
     ------
     OSError
-        The file is missing, a link, or belongs to another user.
+        The file is missing, a link, or no ordinary file.
     """
     size = _FIRST_PIECE_BYTES
     while True:
@@ -174,8 +174,8 @@ def _read(file: Path, begin: int, size: int) -> bytes:
     descriptor = os.open(file, _READ_FLAGS)
     try:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
-            raise PermissionError(f"{file} is not a file of this user")
+        if not stat.S_ISREG(status.st_mode):
+            raise PermissionError(f"{file} is no ordinary file")
         return os.pread(descriptor, size, begin)
     finally:
         os.close(descriptor)

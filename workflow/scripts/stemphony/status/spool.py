@@ -32,13 +32,13 @@ def spool_file_of(reports_dir: Path, job: str, attempt: int) -> Path:
 class Spool:
     """Append lines to a file that only this object writes. No method raises; `failures` counts errors.
 
-    The first line creates the file with mode 0600. If the file exists, the spool is ``name.1.jsonl`` and so on, because
+    The first line creates the file. If the file exists, the spool is ``name.1.jsonl`` and so on, because
     two writers of one file would damage each other's lines.
 
     Parameters
     ----------
     path : Path
-        Wanted name. A missing folder is created with mode 0700.
+        Wanted name. A missing folder is created.
     hold : bool
         Hold a lock on the file while it is open. It shows that this process sends the events itself.
 
@@ -112,7 +112,7 @@ class Spool:
         return self.failures > 0 and not self._given_up
 
     def _open(self) -> int:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         wanted = self.path
         for namesake in range(1, _MAX_NAMESAKES + 1):
             try:
@@ -122,7 +122,7 @@ class Spool:
         return self._create(self.path)
 
     def _create(self, path: Path) -> int:
-        descriptor = os.open(path, _FILE_FLAGS, 0o600)
+        descriptor = os.open(path, _FILE_FLAGS, 0o666)
         if self._hold:
             for _ in range(_LOCK_TRIES):
                 if lock(descriptor) is not False:
@@ -189,7 +189,7 @@ def claim(marker_file: Path, line: bytes) -> bool | None:
     try:
         if marker_file.exists():
             return False
-        marker_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        marker_file.parent.mkdir(parents=True, exist_ok=True)
         try:
             _create(temporary, line)
             os.link(temporary, marker_file)
@@ -215,7 +215,7 @@ def _claim_without_link(marker_file: Path, line: bytes) -> bool:
 
 
 def _create(path: Path, line: bytes) -> None:
-    descriptor = os.open(path, _FILE_FLAGS, 0o600)
+    descriptor = os.open(path, _FILE_FLAGS, 0o666)
     try:
         rest = memoryview(line + b"\n")
         while rest:

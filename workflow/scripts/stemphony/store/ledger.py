@@ -168,7 +168,7 @@ def claim_run(result: ResultPaths) -> int:
         number = latest_run(result) + 1
         while True:
             try:
-                result.run(number).mkdir(mode=0o700)
+                result.run(number).mkdir()
             except FileExistsError:
                 number += 1
             else:

@@ -1,0 +1,38 @@
+"""A results folder that several users share: what one of them makes, the others can use.
+
+The umask of a user often takes the right to write from the group. In a folder that belongs to the group, and that the
+group may write, this would keep the next user from going on. Secrets have modes of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+_GROUP: Final = stat.S_IRWXG
+
+
+def follow(*folders: Path) -> None:
+    """Let the group use what this process and its children make, if all these folders are shared with one group.
+
+    A folder is shared if its group may write it, and new files get this group: it has the set-group-ID bit, or the
+    group is that of the process. For a folder that does not exist yet, the one above it counts.
+    """
+    groups = {_group_of(folder) for folder in folders}
+    if len(groups) == 1 and None not in groups:
+        os.umask(os.umask(0o077) & ~_GROUP)
+
+
+def _group_of(folder: Path) -> int | None:
+    """The group that shares a folder; None if none does."""
+    try:
+        place = folder.absolute()
+        while not place.exists():
+            place = place.parent
+        status = place.stat()
+    except OSError:
+        return None
+    kept = status.st_mode & stat.S_ISGID or status.st_gid == os.getegid()
+    return status.st_gid if kept and status.st_mode & stat.S_IWGRP and stat.S_ISDIR(status.st_mode) else None
