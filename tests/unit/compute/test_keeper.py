@@ -32,6 +32,7 @@ WINDOWS: dict[str, Any] = {
     "scan": {"x": [0.3, 0.7], "y": [0.2, 0.6], "points": [4, 3]},
     "adf": {"bins": 5, "max_mrad": 50.0, "detectors": {"bf": [0.0, 10.0], "haadf": [30.0, 50.0]}},
 }
+PRECESSION: dict[str, Any] = {"probe": {"precession": {"angle_mrad": 5.0, "steps": 3}, "descan": True}}
 WAVE_MB = 64 * 64 * 8 / 1e6
 # Cases with their memory budget: enough for everything, or so little that there are batches, tiles and blocks.
 CASES: dict[str, tuple[str, float, dict[str, Any]]] = {
@@ -41,6 +42,9 @@ CASES: dict[str, tuple[str, float, dict[str, Any]]] = {
     "probe_basis in tiles and blocks": ("probe_basis", 0.1, {"scan": {"points": [8, 6]}}),
     "windows": ("multislice", 1000.0, WINDOWS),
     "windows with a basis": ("probe_basis", 1000.0, WINDOWS),
+    "precession": ("multislice", 1000.0, PRECESSION),
+    "precession with a basis": ("probe_basis", 1000.0, PRECESSION),
+    "precession in windows": ("multislice", 1000.0, {**WINDOWS, **PRECESSION}),
 }
 
 
@@ -60,7 +64,7 @@ class Computation:
 
     def __init__(self, name: str, folder: Path) -> None:
         algorithm, self.budget_mb, blocks = CASES[name]
-        specimen = WIDE if blocks is WINDOWS else SPECIMEN
+        specimen = WIDE if "grating" in blocks else SPECIMEN
         self.of = experiment(specimen.cell, **{**BLOCKS, **blocks, "simulation": {"algorithm": algorithm}})
         self.atoms, self.file = atoms_of(self.of, specimen), folder / "c" / "one.checkpoint"
 

@@ -190,6 +190,8 @@ DECIDES: dict[str, Any] = {
     "probe.soft_aperture": False,
     "probe.aberrations": {"C30_nm": 1.0},
     "probe.tilt_mrad": [1.0, 0.0],
+    "probe.precession": {"angle_mrad": 5.0, "steps": 8},
+    "specimen.tilt_mrad": [0.0, 5.0],
     "specimen.format": "stemsalabim",
     "specimen.supercell": [[1, 0, 0], [0, 1, 0], [0, 0, 2]],
     "specimen.zone_axis": [1, 1, 0],
@@ -255,6 +257,7 @@ DECIDES_NOTHING: dict[str, Any] = {
     "probe.defoci_nm": [2.0, 1.0, 0.0],
     "probe.defocus_weights": [3.0, 1.0],
     "probe.source_fwhm_nm": 0.1,
+    "probe.descan": True,  # decides with a tilt only, see below
     "scan.margin_nm": 0.2,  # the positions that it adds decide, see below
     "specimen.file": "/elsewhere/tiny.xyz",
     "specimen.occupancy": "refuse",
@@ -312,6 +315,24 @@ def test_all_other_keys_do_not_change_a_job(where):
     assert job_digest(changed(where, DECIDES_NOTHING[where])) == job_digest(planned(**BASE))
 
 
+def test_descan_decides_with_a_tilted_beam_only():
+    for probe in ({"tilt_mrad": [1.0, 0.0]}, {"precession": {"angle_mrad": 5.0, "steps": 8}}):
+        kept, descanned = (planned(probe={**BASE["probe"], **probe, "descan": value}) for value in (False, True))
+        assert job_digest(kept) != job_digest(descanned)
+
+
+def test_a_tilt_of_zero_is_no_tilt():
+    zero = planned(probe={**BASE["probe"], "tilt_mrad": [0, -0.0]}, specimen={"tilt_mrad": [-0.0, 0]})
+    assert job_digest(zero) == job_digest(planned(**BASE))
+    assert zero.specimen_params == planned(**BASE).specimen_params
+
+
+def test_a_tilt_of_the_specimen_leaves_its_atoms_alone():
+    tilted = planned(specimen={"tilt_mrad": [5.0, 0.0]})
+    assert tilted.specimen_params == planned().specimen_params
+    assert tilted.common_params["specimen"] == {"tilt_mrad": [5.0, 0.0]}
+
+
 def test_content_of_the_input_files_changes_params():
     base = planned(**BASE)
     assert job_digest(planned(InputFiles("7" * 64), **BASE)) != job_digest(base)
@@ -335,7 +356,7 @@ def test_a_config_without_new_keys_keeps_the_digests_of_version_0_1(monkeypatch)
 
 def test_a_plan_of_version_0_1_without_the_new_keys_has_the_same_digests():
     config = copy.deepcopy(tiny())
-    for key in [*campaign.SPECIMEN_NEUTRAL, *campaign.SPECIMEN_CHECKS]:
+    for key in [*campaign.SPECIMEN_NEUTRAL, *campaign.SPECIMEN_CHECKS, campaign.SPECIMEN_TILT]:
         if key != "file":
             del config["specimen"][key]
     assert campaign.plan(config, FILES).specimen_params == planned().specimen_params

@@ -41,6 +41,8 @@ probe:
   defocus_weights: null
   aberrations: {}
   tilt_mrad: [0.0, 0.0]
+  precession: null
+  descan: false
   source_fwhm_nm: 0.0
 specimen:
   file: x.cif
@@ -56,6 +58,7 @@ specimen:
   termination: null
   substitutions: []
   amorphous_layers: null
+  tilt_mrad: [0.0, 0.0]
   vacuum_angstrom: [0.0, 0.0, 0.0]
   u_iso_angstrom2: {}
   u_source: file
@@ -440,7 +443,6 @@ def test_no_alternative_is_an_error_where_one_is_needed(block, keys):
 @pytest.mark.parametrize(
     ("blocks", "where"),
     [
-        ({"probe": {"tilt_mrad": [0.0, 1.0]}}, "probe.tilt_mrad"),
         ({"adf": {"segmented": {"dpc": {"inner_mrad": 0, "outer_mrad": 9, "segments": 4}}}}, "adf.segmented"),
         ({"plasmon_scattering": {"enabled": True}}, "plasmon_scattering.enabled"),
     ],
@@ -452,7 +454,6 @@ def test_a_missing_feature_is_refused_and_never_ignored(blocks, where):
 def test_neutral_values_of_such_features_are_accepted():
     validate(
         minimal(
-            probe={"tilt_mrad": [0, 0]},
             adf={"segmented": {}},
             plasmon_scattering={"enabled": False},
         )

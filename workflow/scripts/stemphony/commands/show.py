@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stemphony.errors import StorageError
+from stemphony.experiment.campaign import SPECIMEN_TILT
 from stemphony.experiment.model import MRAD, NM
 from stemphony.experiment.scan import Scan, bounds
 from stemphony.orchestration import preflight
@@ -46,7 +47,8 @@ def show(config: Mapping[str, Any], file: Path, output: Path | None, xyz: bool, 
     """
     inputs = preflight.read_inputs(config, [file])
     block = inputs.config["specimen"]
-    specimen = read_specimen(inputs.specimen_file, **{key: value for key, value in block.items() if key != "file"})
+    of_others = ("file", SPECIMEN_TILT)
+    specimen = read_specimen(inputs.specimen_file, **{key: block[key] for key in block if key not in of_others})
     picture = output or Path(picture_name(file))
     atoms = picture.with_suffix(".xyz")
     if picture.suffix.lower() != ".png":

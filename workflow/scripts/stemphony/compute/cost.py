@@ -53,6 +53,10 @@ def memory_mb(
         inside = replace(experiment, window=None)
         return max(memory_mb(inside, atoms, threads, budget_mb, waves), memory_mb(wide, atoms, threads, budget_mb))
     nx, ny = experiment.grid.gpts
+    if experiment.precession is not None:
+        # The mean over the tilts so far, beside the signals of the present one.
+        one = memory_mb(replace(experiment, precession=None), atoms, threads, budget_mb, waves)
+        return one + _signal_bytes(experiment) / 1e6
     pixels = nx * ny
     wave = pixels * experiment.complex_dtype.itemsize
     interpreter = 120e6
@@ -102,7 +106,7 @@ def result_bytes(experiment: Experiment) -> tuple[int, int]:
 
 def probe_slices(experiment: Experiment) -> int:
     """Return the work of one multislice job, in units of one wave through one slice."""
-    return experiment.positions * experiment.depth_slices[-1]
+    return experiment.positions * experiment.depth_slices[-1] * len(experiment.tilts)
 
 
 # --- the choice of the algorithm --------------------------------------------------------------------------------
@@ -220,6 +224,11 @@ def wave_plan(
     budget_mb : float
         Memory of one job for transmission functions and waves [MB].
     """
+    if experiment.precession is not None:
+        # The first tilt stands for all of them.
+        tilts = experiment.tilts
+        first = wave_plan(replace(experiment, tilt=tilts[0], precession=None), defoci_nm, False, budget_mb)
+        return replace(first, work=first.work * len(tilts))
     exact = float(probe_slices(experiment) * len(defoci_nm))
     plain = WavePlan("multislice", False, experiment.positions, exact, 0.0)
     if experiment.algorithm == "multislice":

@@ -96,10 +96,10 @@ class Propagation:
 
 
 def propagators(experiment: Experiment, plan: StripPlan, limit: FloatArray) -> list[Factor]:
-    """Return P(k) over each slice, Eq. (P4), as factors of a plan; `limit` is the band limit, (nx, ny)."""
-    thicknesses = experiment.slicing.thicknesses
+    """Return P(k) over each slice, Eqs. (P4) and (P22), as factors of a plan; `limit` is the band limit, (nx, ny)."""
+    e, thicknesses = experiment, experiment.slicing.thicknesses
     made = {
-        dz: plan.factor(fresnel_propagator(experiment.grid, experiment.wavelength, dz, limit))
+        dz: plan.factor(fresnel_propagator(e.grid, e.wavelength, dz, limit, tilt=e.specimen_tilt))
         for dz in set(thicknesses)
     }
     return [made[dz] for dz in thicknesses]
@@ -112,8 +112,8 @@ def strip_plan(experiment: Experiment, flag: str) -> StripPlan:
 
 
 def probe(experiment: Experiment, defocus_nm: float) -> np.ndarray:
-    """Return the spectrum of the probe at the origin for one defocus [nm], (nx, ny), Eqs. (P7) to (P9)."""
+    """Return the spectrum of the probe at the origin for one defocus [nm], (nx, ny), Eqs. (P7) to (P9) and (P21)."""
     return probe_spectrum(
         experiment.grid, experiment.wavelength, experiment.semiangle, experiment.semiangle_inner,
-        experiment.soft_aperture, Aberrations(C10=-defocus_nm * NM, **experiment.aberrations),
+        experiment.soft_aperture, Aberrations(C10=-defocus_nm * NM, **experiment.aberrations), experiment.beam,
     )  # fmt: skip

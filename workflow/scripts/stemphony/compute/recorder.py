@@ -95,6 +95,7 @@ class Recorder:
         self.detectors = DetectorSet(
             e.grid, e.wavelength, bin_edges=e.bins or None, rings=dict(e.rings), edges=e.edges,
             center_of_mass=e.center_of_mass, band_limit_radius=band_limit_radius(e.grid, e.bandlimit),
+            center=e.detector_center,
         )  # fmt: skip
         self.cbed = None if e.cbed_max is None else cbed_geometry(e)
         shape = (len(e.scan_x), len(e.scan_y), len(e.depth_slices))
@@ -168,4 +169,5 @@ def _some(values: np.ndarray, chosen: tuple[np.ndarray, ...]) -> Part:
 
 def cbed_geometry(experiment: Experiment) -> CbedGeometry:
     """Return the pixels of the stored diffraction patterns, for an experiment that stores them."""
-    return CbedGeometry(experiment.grid, experiment.wavelength, experiment.cbed_max or 0.0, experiment.cbed_size)
+    e = experiment
+    return CbedGeometry(e.grid, e.wavelength, e.cbed_max or 0.0, e.cbed_size, e.detector_center)

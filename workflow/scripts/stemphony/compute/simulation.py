@@ -10,6 +10,7 @@ import numpy as np
 from stemphony.compute.atoms import Atoms
 from stemphony.compute.cost import DEFAULT_BUDGET_MB, chosen_algorithm
 from stemphony.compute.keeper import Keeper, Parts
+from stemphony.compute.precession import simulate_precessed
 from stemphony.compute.propagation import Propagation, probe
 from stemphony.compute.recorder import JobSignals, Recorder
 from stemphony.compute.tiled_scan import TiledScan
@@ -46,7 +47,7 @@ def simulate(
         Planner flag of the FFTs, see `fft.LineTransform`.
     on_progress : callable
         Called as `on_progress(done, total)`, one thread at a time; the unit is a wave (multislice), a wave through
-        a block of slices (probe_basis) or a scan position (windows).
+        a block of slices (probe_basis), or a scan position (windows and precession).
     budget_mb : float
         Memory for transmission functions and waves [MB]. If the transmission functions of all slices fit, each is
         made once. Otherwise waves go through the specimen in batches, block of slices by block.
@@ -64,17 +65,17 @@ def simulate(
     `auto`, `budget_mb` may decide which of the two algorithms runs.
     """
     keeper = keeper or Keeper()
+
+    def part_of(part: Experiment, inside: Atoms, report: Callable[[int, int], None], keeper: Keeper) -> JobSignals:
+        return simulate(
+            part, inside, defocus_nm, threads=threads, flag=flag, on_progress=report, budget_mb=budget_mb,
+            keeper=keeper,
+        )  # fmt: skip
+
     if experiment.window is not None:
-
-        def in_window(
-            part: Experiment, inside: Atoms, report: Callable[[int, int], None], keeper: Keeper
-        ) -> JobSignals:
-            return simulate(
-                part, inside, defocus_nm, threads=threads, flag=flag, on_progress=report, budget_mb=budget_mb,
-                keeper=keeper,
-            )  # fmt: skip
-
-        return simulate_in_windows(experiment, atoms, in_window, on_progress, keeper)
+        return simulate_in_windows(experiment, atoms, part_of, on_progress, keeper)
+    if experiment.precession is not None:
+        return simulate_precessed(experiment, atoms, part_of, on_progress, keeper)
     algorithm = chosen_algorithm(experiment, defocus_nm, budget_mb)
     compute = _ScanByProbes if algorithm == "multislice" else TiledScan
     with Propagation(experiment, atoms, threads, flag) as propagation:

@@ -27,6 +27,12 @@ COORDINATES_LIMIT_BYTES = 1e9
 SPECIMEN_CHECKS = ("file", "occupancy", "accept")
 """Keys of the block `specimen` that decide whether a specimen is accepted but do not change its content."""
 
+SPECIMEN_TILT = "tilt_mrad"
+"""Key of the block `specimen` that acts on waves and leaves the atoms alone: it belongs to the jobs."""
+
+NO_TILT = [0.0, 0.0]
+"""Neutral tilt of beam and specimen."""
+
 SPECIMEN_NEUTRAL: dict[str, Any] = {
     "u_source": "file",
     "temperature_k": None,
@@ -146,7 +152,8 @@ class Campaign:
         specimen = {
             key: value
             for key, value in self.config["specimen"].items()
-            if key not in SPECIMEN_CHECKS and not (key in SPECIMEN_NEUTRAL and value == SPECIMEN_NEUTRAL[key])
+            if key not in (*SPECIMEN_CHECKS, SPECIMEN_TILT)
+            and not (key in SPECIMEN_NEUTRAL and value == SPECIMEN_NEUTRAL[key])
         }
         content: dict[str, Any] = {
             "specimen": {"file_sha256": self.files.specimen_sha256, **specimen},
@@ -175,6 +182,9 @@ class Campaign:
         for key in ("window_angstrom", "slice_boundaries_angstrom"):
             if self.config["grating"][key] is not None:
                 blocks["grating"][key] = self.config["grating"][key]
+        blocks["probe"] |= self._tilts_of_beam
+        if (tilt := self.config["specimen"].get(SPECIMEN_TILT, NO_TILT)) != NO_TILT:
+            blocks["specimen"] = {SPECIMEN_TILT: tilt}
         scan = self.config["scan"]
         blocks["scan"] |= {key: scan[key] for key, neutral in SCAN_NEUTRAL.items() if scan.get(key, neutral) != neutral}
         blocks["scan"] |= self.edges.job_keys
@@ -185,9 +195,23 @@ class Campaign:
         }
 
     @property
+    def _tilts_of_beam(self) -> dict[str, Any]:
+        """Keys of a tilted beam that version 0.1.0 did not know, where they decide a number."""
+        probe = self.config["probe"]
+        precession = probe.get("precession")
+        keys = {} if precession is None else {"precession": precession}
+        is_tilted = precession is not None or probe["tilt_mrad"] != NO_TILT
+        return {**keys, "descan": True} if is_tilted and probe.get("descan") else keys
+
+    @property
     def shares_configurations(self) -> bool:
-        """Whether several defoci see the same atoms, so that one propagation can serve them all."""
-        return len(self.defoci) > 1 and not self.common_params["frozen_phonon"]["independent_defoci"]
+        """Whether several defoci see the same atoms, so that one propagation can serve them all.
+
+        With precession each job has many beams, whose waves would not fit the memory together.
+        """
+        common = self.common_params
+        shared = not common["frozen_phonon"]["independent_defoci"] and "precession" not in common["probe"]
+        return len(self.defoci) > 1 and shared
 
     def job_params(self, defocus: str, configuration: int) -> dict[str, Any]:
         """Params of one job of the rule run_multislice.

@@ -31,6 +31,10 @@ as much."""
 LARGEST_U = 0.05
 """Å². Metals and oxides have 0.003 to 0.02 Å² at room temperature, so their B = 8π²U is above 0.2 Å²."""
 
+LARGEST_DRIFT = 0.02
+"""Share of a window by which a tilted beam may move sideways without a note. Beside the outermost probes, windows hold
+three eighths of their size."""
+
 FEWEST_OF_AN_IMAGE = 5
 """Positions along one axis. Fewer are taken for chosen positions, which need not resolve anything."""
 
@@ -78,6 +82,7 @@ def doubts(planned: Campaign, experiment: Experiment, atoms: AtomsAtRest, tail: 
         *_coarse_scan(experiment),
         *_far_focus(planned, experiment, atoms),
         *_wide_probe(planned, experiment, tail),
+        *_drifting(planned, experiment),
         *_too_few_of_them(planned, experiment),
     ]
 
@@ -91,13 +96,13 @@ def refuse_false_haadf(adf: Mapping[str, Any], experiment: Experiment) -> None:
         `adf.detectors` is not given, and the largest angle is hardly above three times the semi-angle.
     """
     e = experiment
-    if not e.adf or adf["detectors"] is not None or haadf_fits(e.semiangle, e.band_limit_angle):
+    if not e.adf or adf["detectors"] is not None or haadf_fits(e.semiangle, e.detected_angle):
         return
-    wanted = 3 * e.semiangle / HAADF_SHARE
+    wanted = 3 * e.semiangle / HAADF_SHARE + (e.band_limit_angle - e.detected_angle)
     # A thousandth finer: the condition excludes its limit.
     spacing = e.bandlimit * e.wavelength / (2 * wanted) * 0.999
     nx, ny = (fft_friendly_size(math.ceil(length / spacing)) for length in e.cell[:2])
-    alpha, largest = e.semiangle / MRAD, rounded_down(e.band_limit_angle / MRAD, 1)
+    alpha, largest = e.semiangle / MRAD, rounded_down(e.detected_angle / MRAD, 1)
     rings = {"bf": (0.0, alpha / 2), "abf": (alpha / 2, alpha)}
     if (middle := math.ceil((alpha + float(largest)) / 2)) < float(largest):
         rings["adf"] = (float(middle), float(largest))
@@ -262,6 +267,24 @@ def _wide_probe(planned: Campaign, experiment: Experiment, tail: float) -> Itera
         f"into it; a wider {place} ({advice}) is needed for numbers better than "
         + ("that." if whole else "several times that; the log of each job says its error.")
     )
+
+
+def _drifting(planned: Campaign, experiment: Experiment) -> Iterator[str]:
+    """Notes on a tilted beam: where it leaves the atoms that its window holds, and what is measured from where."""
+    e = experiment
+    sideways = max(
+        math.hypot(*(beam - math.tan(lean) for beam, lean in zip(tilt, e.specimen_tilt, strict=True)))
+        for tilt in e.tilts
+    )
+    drift = e.depths[-1] * sideways
+    if e.window is not None and drift > LARGEST_DRIFT * min(e.grid.extent):
+        yield (
+            f"the tilted beam moves {drift:.3g} Å sideways through the specimen, and windows of "
+            f"{e.grid.extent[0]:.4g} × {e.grid.extent[1]:.4g} Å hold the atoms around its entrance; the log of each "
+            f"job says its error. Use grating.window_angstrom: null, or windows wider by {2 * drift:.3g} Å."
+        )
+    if planned.config["probe"]["descan"] and not any(any(tilt) for tilt in e.tilts):
+        yield "probe.descan has no effect: the beam is not tilted."
 
 
 def _width(planned: Campaign, e: Experiment, tail: float) -> tuple[float, float] | None:

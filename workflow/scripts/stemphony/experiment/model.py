@@ -37,6 +37,25 @@ but leaves less room around the outermost probes."""
 HAADF_SHARE = 0.9
 """Largest inner angle of the HAADF detector that is derived, as a share of its outer one."""
 
+
+@dataclass(frozen=True)
+class Precession:
+    """Tilts on a cone about the mean tilt, Eq. (P23): half-angle [rad] and number."""
+
+    angle: float
+    steps: int
+
+    @classmethod
+    def of(cls, block: Mapping[str, Any] | None) -> Precession | None:
+        """Make it from the config's block; None for none."""
+        return None if block is None else cls(block["angle_mrad"] * MRAD, block["steps"])
+
+    def about(self, tilt: tuple[float, float]) -> tuple[tuple[float, float], ...]:
+        """Return the tilts (x, y) [rad] about a mean one."""
+        turns = [2 * math.pi * step / self.steps for step in range(self.steps)]
+        return tuple((tilt[0] + self.angle * math.cos(t), tilt[1] + self.angle * math.sin(t)) for t in turns)
+
+
 JOB_KEYS: dict[str, tuple[str, ...]] = {
     "simulation": ("random_seed", "precision", "algorithm"),
     "probe": ("energy_kev", "semiangle_mrad", "semiangle_inner_mrad", "soft_aperture", "aberrations", "tilt_mrad"),
@@ -114,6 +133,14 @@ class Experiment:
         Probe positions (x, y) of a line or list [Å], the second axis fastest; None for a window.
     margin : (int, int)
         Positions on each side along the two axes that jobs compute and the result does not hold.
+    tilt : (float, float)
+        Tilt of the beam [rad], Eq. (P21).
+    precession : Precession or None
+        Tilts that the signals are averaged over, Eq. (P23).
+    descan : bool
+        Whether angles count from the tilted beam, not from the optic axis.
+    specimen_tilt : (float, float)
+        Tilt of the specimen [rad], Eq. (P22).
     """
 
     energy: float
@@ -146,6 +173,10 @@ class Experiment:
     scan_kind: str = WINDOW
     places: tuple[tuple[float, float], ...] | None = None
     margin: tuple[int, int] = (0, 0)
+    tilt: tuple[float, float] = (0.0, 0.0)
+    precession: Precession | None = None
+    descan: bool = False
+    specimen_tilt: tuple[float, float] = (0.0, 0.0)
 
     @cached_property
     def wavelength(self) -> float:
@@ -156,6 +187,26 @@ class Experiment:
     def interaction(self) -> float:
         """σ [rad/(V·Å)]."""
         return electron.interaction_parameter(self.energy)
+
+    @property
+    def beam(self) -> tuple[float, float]:
+        """Axis k₀ of the beam [Å⁻¹], Eq. (P21)."""
+        return self.tilt[0] / self.wavelength, self.tilt[1] / self.wavelength
+
+    @property
+    def detector_center(self) -> tuple[float, float]:
+        """Frequency that all angles count from [Å⁻¹]: the beam if it is descanned, else the optic axis."""
+        return self.beam if self.descan else (0.0, 0.0)
+
+    @property
+    def tilts(self) -> tuple[tuple[float, float], ...]:
+        """Tilts of the beam that the signals are averaged over [rad]; one without precession."""
+        return (self.tilt,) if self.precession is None else self.precession.about(self.tilt)
+
+    @property
+    def is_tilted(self) -> bool:
+        """Whether beam or specimen is tilted."""
+        return any(any(tilt) for tilt in (*self.tilts, self.specimen_tilt))
 
     @property
     def slices(self) -> int:
@@ -176,6 +227,11 @@ class Experiment:
     def band_limit_angle(self) -> float:
         """Largest scattering angle that the grid carries, k_c·λ [rad]."""
         return band_limit_radius(self.grid, self.bandlimit) * self.wavelength
+
+    @property
+    def detected_angle(self) -> float:
+        """Largest angle that detectors may reach [rad]; a descanned beam brings them nearer to the band limit."""
+        return self.band_limit_angle - _reach(self.tilts, self.descan)
 
     @property
     def room(self) -> tuple[float, float]:
@@ -264,6 +320,11 @@ class Experiment:
         limits = _BandLimit(grid, (lx, ly), grating["bandlimit"], electron.wavelength(energy), layers.periods)
         semiangle = probe["semiangle_mrad"] * MRAD
         limits.require("probe.semiangle_mrad", semiangle)
+        tilt, precession = _pair(probe["tilt_mrad"]), Precession.of(probe.get("precession"))
+        descan, tilts = bool(probe.get("descan")), (tilt,) if precession is None else precession.about(tilt)
+        farthest = _reach(tilts, True)
+        limits.require("probe.tilt_mrad" if any(tilt) else "probe.precession", semiangle, farthest)
+        limits = replace(limits, shift=_reach(tilts, descan))
         choice = chosen_slices(grating, layers, lz, electron.wavelength(energy))
         notes += choice.notes
         scan = Scan.of(blocks["scan"], (lx, ly))
@@ -298,27 +359,48 @@ class Experiment:
             scan_kind=scan.kind,
             places=scan.places,
             margin=scan.margin,
+            tilt=tilt,
+            precession=precession,
+            descan=descan,
+            specimen_tilt=_pair(blocks.get("specimen", {}).get("tilt_mrad", (0.0, 0.0))),
         )
+
+
+def _pair(mrad: Sequence[float]) -> tuple[float, float]:
+    return float(mrad[0]) * MRAD, float(mrad[1]) * MRAD
+
+
+def _reach(tilts: Sequence[tuple[float, float]], descan: bool) -> float:
+    """Largest angle between the optic axis and the zero of the detectors [rad]."""
+    return max(math.hypot(*tilt) for tilt in tilts) if descan else 0.0
 
 
 @dataclass(frozen=True)
 class _BandLimit:
-    """The largest scattering angle of a grid; refuses keys that exceed it."""
+    """The largest scattering angle of a grid; refuses keys that exceed it.
+
+    `shift` is the angle between the optic axis, which the band limit is centred on, and the zero of the detectors
+    [rad].
+    """
 
     grid: Grid
     cell: tuple[float, float]
     bandlimit: float
     wavelength: float
     periods: Periods
+    shift: float = 0.0
 
     @property
     def angle(self) -> float:
-        return band_limit_radius(self.grid, self.bandlimit) * self.wavelength
+        return band_limit_radius(self.grid, self.bandlimit) * self.wavelength - self.shift
 
-    def require(self, where: str, angle: float) -> None:
+    def require(self, where: str, angle: float, tilt: float | None = None) -> None:
+        """Refuse an angle [rad] about an axis with this tilt [rad]; without a tilt about the zero of the detectors."""
+        if tilt is not None:
+            angle += tilt
         if angle <= self.angle * (1 + 1e-9):
             return
-        spacing = self.bandlimit * self.wavelength / (2 * angle)
+        spacing = self.bandlimit * self.wavelength / (2 * (angle + self.shift))
         largest = rounded_down(self.angle / MRAD, 2)
         finer = ""
         # With windows too, `grating.gpts` are the points of the whole cell.
@@ -327,7 +409,8 @@ class _BandLimit:
             finer = f"grating.gpts: [{nx}, {ny}] (or sampling_angstrom: {rounded_down(spacing, 4)}), or "
         raise ConfigError(
             where,
-            f"got {angle / MRAD:g} mrad; this grid carries scattering only to {largest} mrad "
+            f"got {angle / MRAD:g} mrad{' with the semi-angle' if tilt else ''}; this grid carries scattering only to "
+            f"{largest} mrad {'about the tilted beam ' if self.shift else ''}"
             f"({self.grid.gpts[0]} × {self.grid.gpts[1]} points of {max(self.grid.sampling):.4f} Å, band limit "
             f"{self.bandlimit:.4g} of Nyquist). Use {finer}an angle of at most {largest} mrad.",
         )

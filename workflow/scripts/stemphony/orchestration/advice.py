@@ -38,11 +38,30 @@ def resolution_rows(e: Experiment) -> list[tuple[str, str]]:
     return [*rows, ("diffraction patterns", text)]
 
 
+def tilt_rows(e: Experiment) -> list[tuple[str, str]]:
+    """Rows of the plan: tilts of beam and specimen, and what angles count from; none without a tilt."""
+    rows = []
+
+    def mrad(tilt: tuple[float, float]) -> str:
+        return f"({tilt[0] / MRAD:g}, {tilt[1] / MRAD:g}) mrad"
+
+    if any(any(tilt) for tilt in e.tilts):
+        text = mrad(e.tilt)
+        if e.precession is not None:
+            text += f", and {e.precession.steps} tilts on a cone of {e.precession.angle / MRAD:g} mrad about it"
+        rows.append(("tilt of the beam", f"{text}; angles count from the {'beam' if e.descan else 'optic axis'}"))
+    if any(e.specimen_tilt):
+        rows.append(("tilt of the specimen", mrad(e.specimen_tilt)))
+    return rows
+
+
 def window_hint(planned: Campaign, e: Experiment, cpu_hours: float) -> list[str]:
     """Note on windows for a long simulation in a wide cell, with their cost and what they leave out.
 
     The cost of a wave grows as N log N with the number N of grid points.
     """
+    if e.is_tilted:
+        return []  # a tilted beam leaves the atoms around its entrance
     if e.window is not None or cpu_hours < LONG_H or planned.config["simulation"]["algorithm"] != "multislice":
         return []
     for share in WINDOW_SHARES:

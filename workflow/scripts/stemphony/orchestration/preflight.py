@@ -22,7 +22,7 @@ from stemphony.experiment.campaign import Campaign, InputFiles
 from stemphony.experiment.doubts import AtomsAtRest, doubts, probe_outside, refuse_false_haadf
 from stemphony.experiment.model import MRAD, NM, Experiment, detector_names, rounded_down
 from stemphony.experiment.scan_edges import ScanEdges, margin_in_effect
-from stemphony.orchestration.advice import job_row, resolution_rows, window_hint
+from stemphony.orchestration.advice import job_row, resolution_rows, tilt_rows, window_hint
 from stemphony.orchestration.scan_plan import merged_again, scan_hints, scan_rows
 from stemphony.orchestration.standing import Standing
 from stemphony.status import settings as status_settings
@@ -132,6 +132,7 @@ class Preflight:
             ("slices", _slices(e.slicing, len(e.depth_slices))),
             *scan_rows(c, e),
             *resolution_rows(e),
+            *tilt_rows(e),
             ("detectors", "; ".join(detectors)),
             ("defoci", f"{len(c.defoci)}: {defoci} nm"),
             ("jobs", f"{c.jobs} = {len(c.defoci)} defoci × {c.configurations} configurations{self._goal()}"),
@@ -202,10 +203,11 @@ class Preflight:
         """Text: how the probes go through the specimen."""
         e, w = self.experiment, self.waves
         chosen = " (chosen by auto)" if e.algorithm == "auto" else ""
+        tilts = "" if e.precession is None else f" at each of {e.precession.steps} tilts"
         if w.algorithm == "multislice":
-            return f"multislice, one wave for each of the {e.positions} probes of a job{chosen}"
+            return f"multislice, one wave for each of the {e.positions} probes of a job{tilts}{chosen}"
         if not w.shared:
-            return f"probe_basis{chosen}, up to {w.waves} waves for the {e.positions} probes of a job"
+            return f"probe_basis{chosen}, up to {w.waves} waves for the {e.positions} probes of a job{tilts}"
         probes, n = e.positions * len(self.campaign.defoci), self.campaign.configurations
         return (
             f"probe_basis{chosen}, {w.waves} waves for the {probes} probes of a configuration at all defoci; "
@@ -446,7 +448,7 @@ def _read_specimen(inputs: Inputs) -> tuple[Specimen, Crystal, InputFiles, Calla
     from stemphony.specimen.translations import Translations
 
     config, block, file = inputs.config, inputs.config["specimen"], inputs.specimen_file
-    settings = {key: value for key, value in block.items() if key != "file"}
+    settings = {key: value for key, value in block.items() if key not in ("file", campaign.SPECIMEN_TILT)}
     specimen = structures.read_specimen(file, **settings)
     crystal = Crystal.of(specimen)
     if "density" not in block["accept"]:
@@ -477,7 +479,11 @@ def _require_points_in_aperture(experiment: Experiment) -> None:
         return  # such an aperture always contains a point
     # The error of windows is measured on wider windows, which have other points.
     grids = [e.grid] if e.window is None else [e.grid, doubled_grid(e)]
-    outermost = min(outermost_angle(grid, e.wavelength, e.semiangle) for grid in grids)
+    outermost = min(
+        outermost_angle(grid, e.wavelength, e.semiangle, replace(e, tilt=tilt).beam)
+        for grid in grids
+        for tilt in e.tilts
+    )
     if e.semiangle_inner > outermost:
         largest = rounded_down(outermost / MRAD, 3)
         wider = "cell (specimen.repeat or size_nm)" if e.window is None else "grating.window_angstrom"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stemphony.physics.grid import FloatArray, Grid, angular_pixel, pixels_inside
+from stemphony.physics.grid import UNTILTED, FloatArray, Grid, angular_pixel, frequencies_about, pixels_inside
 
 # SciPy is imported where it is used: it doubles the time that a command takes to start.
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ class DetectorSet:
     band_limit_radius : float or None
         Radius beyond which waves are zero [Å⁻¹], see `grid.band_limit_radius`. Pixels beyond it are left out. None
         keeps the whole grid.
+    center : tuple of float
+        k₀ [Å⁻¹] that all angles count from: the axis of a tilted beam that is descanned, Eq. (P21).
 
     Attributes
     ----------
@@ -106,6 +108,7 @@ class DetectorSet:
         edges: str,
         center_of_mass: bool,
         band_limit_radius: float | None = None,
+        center: tuple[float, float] = UNTILTED,
     ) -> None:
         if edges not in ("hard", "area"):
             raise ValueError(f"edges of the detectors = {edges!r}: must be 'hard' or 'area'")
@@ -122,16 +125,16 @@ class DetectorSet:
                 )
         self.ring_names = tuple(rings)
 
-        k = grid.k.T.ravel()
+        k = frequencies_about(grid, center).k.T.ravel()
         self.pixels = pixels_inside(grid, np.inf if band_limit_radius is None else band_limit_radius)
         angle = wavelength * k[self.pixels]
-        ramp_width = angular_pixel(grid, wavelength).T.ravel()[self.pixels] if edges == "area" else None
+        ramp_width = angular_pixel(grid, wavelength, center).T.ravel()[self.pixels] if edges == "area" else None
         self.matrix = _weights([(inner, outer) for _, inner, outer in limits], angle, ramp_width)
 
         self._angles: tuple[FloatArray, FloatArray] | None = None
         if center_of_mass:
             j, i = np.divmod(self.pixels, grid.gpts[0])
-            self._angles = wavelength * grid.kx[i], wavelength * grid.ky[j]
+            self._angles = wavelength * (grid.kx[i] - center[0]), wavelength * (grid.ky[j] - center[1])
 
     def measure(self, spectrum: ComplexArray) -> WaveSignals:
         """Measure one wave.
@@ -262,6 +265,9 @@ class CbedGeometry:
         (i − size//2)·Δ' with Δ' = (native range)/size. A native pixel is a box that gives every new pixel its share.
         An odd size therefore keeps the sum. An even size shifts the range by half a new pixel, because zero must
         stay the centre of a pixel.
+    center : tuple of float
+        k₀ [Å⁻¹] that angles count from, Eq. (P21). If it lies between frequencies of the grid, each native pixel gives
+        new pixels their shares, so that zero is the centre of a pixel.
 
     Attributes
     ----------
@@ -276,7 +282,14 @@ class CbedGeometry:
         If the angle or a size is not positive.
     """
 
-    def __init__(self, grid: Grid, wavelength: float, max_angle: float, size: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        wavelength: float,
+        max_angle: float,
+        size: tuple[int, int] | None = None,
+        center: tuple[float, float] = UNTILTED,
+    ) -> None:
         if not max_angle > 0:
             raise ValueError(f"largest angle of the diffraction pattern = {1e3 * max_angle} mrad: must be positive")
         if size is not None and min(size) < 1:
@@ -287,13 +300,22 @@ class CbedGeometry:
             min(floor(max_angle / step + 1e-9), (points - 1) // 2)
             for step, points in zip(steps, grid.gpts, strict=True)
         )
-        rows, columns = (np.arange(-half, half + 1) % n for half, n in zip((half_x, half_y), grid.gpts, strict=True))
+        # The pixel nearest to k₀, and how far k₀ lies beyond it, in pixels.
+        places = [k * length for k, length in zip(center, grid.extent, strict=True)]
+        nearest = [round(place) for place in places]
+        beyond = [_without_rounding(place - middle) for place, middle in zip(places, nearest, strict=True)]
+        # A pixel more on each side completes the outermost new pixels.
+        reaches = [half + bool(part) for half, part in zip((half_x, half_y), beyond, strict=True)]
+        rows, columns = (
+            (np.arange(-reach, reach + 1) + middle) % n
+            for reach, middle, n in zip(reaches, nearest, grid.gpts, strict=True)
+        )
         self.native_pixels = rows[:, None] + grid.gpts[0] * columns
-        native = self.native_pixels.shape
+        native = (2 * half_x + 1, 2 * half_y + 1)
         new = native if size is None else (int(size[0]), int(size[1]))
         self._rebin: tuple[csr_array, csr_array] | None = None
-        if new != native:
-            self._rebin = _rebinning(native[0], new[0]), _rebinning(native[1], new[1])
+        if new != native or any(beyond):
+            self._rebin = _rebinning(native[0], new[0], beyond[0]), _rebinning(native[1], new[1], beyond[1])
         self.angles_x, self.angles_y = (
             (np.arange(new[axis]) - new[axis] // 2) * (steps[axis] * native[axis] / new[axis]) for axis in (0, 1)
         )
@@ -376,11 +398,20 @@ def _share_beyond(edge: float, angle: FloatArray, ramp_width: FloatArray | None)
     return np.clip((angle - edge) / ramp_width + 0.5, 0.0, 1.0)
 
 
-def _rebinning(native: int, new: int) -> csr_array:
-    """Share of each native pixel, a box along one axis, that falls on each new pixel, (new, native)."""
+def _without_rounding(pixels: float) -> float:
+    return 0.0 if abs(pixels) < 1e-9 else pixels
+
+
+def _rebinning(native: int, new: int, beyond: float = 0.0) -> csr_array:
+    """Share of each native pixel, a box along one axis, that falls on each new pixel, (new, native).
+
+    Zero of the new axis lies `beyond` native pixels above the middle of the native one. Unless it is 0, the native
+    axis has a pixel more on each side.
+    """
     width = native / new
-    new_left = (np.arange(new) - new // 2 - 0.5) * width
-    native_left = np.arange(native) - native // 2 - 0.5
+    reach = native // 2 + bool(beyond)
+    new_left = (np.arange(new) - new // 2 - 0.5) * width + beyond
+    native_left = np.arange(-reach, reach + 1) - 0.5
     overlap = np.minimum(new_left[:, None] + width, native_left + 1)
     overlap -= np.maximum(new_left[:, None], native_left)
     from scipy.sparse import csr_array

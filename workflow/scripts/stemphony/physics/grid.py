@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
+UNTILTED = (0.0, 0.0)
+"""Centre k₀ of an aperture or detector on the optic axis [Å⁻¹]."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -173,21 +176,40 @@ def band_limit(grid: Grid, bandlimit: float = 2 / 3, taper: float = 0.02) -> Flo
     return edge
 
 
-def angular_pixel(grid: Grid, wavelength: float) -> FloatArray:
-    """Width δα of one reciprocal pixel along the direction of its k, Eq. (P8).
+@dataclass(frozen=True)
+class Frequencies:
+    """Length [Å⁻¹] and direction [rad] of k − k₀ on a grid, (nx, ny) each."""
+
+    k: FloatArray
+    azimuth: FloatArray
+
+
+def frequencies_about(grid: Grid, center: tuple[float, float]) -> Frequencies:
+    """Return |k − k₀| and the direction of k − k₀; k₀ [Å⁻¹] may lie between the frequencies of the grid."""
+    if center == UNTILTED:
+        return Frequencies(grid.k, grid.azimuth)
+    kx, ky = grid.kx[:, None] - center[0], grid.ky[None, :] - center[1]
+    return Frequencies(np.sqrt(kx**2 + ky**2), np.arctan2(ky, kx))
+
+
+def angular_pixel(grid: Grid, wavelength: float, center: tuple[float, float] = UNTILTED) -> FloatArray:
+    """Width δα of one reciprocal pixel along the direction of its k − k₀, Eq. (P8).
 
     Parameters
     ----------
     grid : Grid
     wavelength : float
         λ [Å].
+    center : tuple of float
+        k₀ [Å⁻¹].
 
     Returns
     -------
     (nx, ny) ndarray
         λ·√((cos φ/Lx)² + (sin φ/Ly)²) [rad].
     """
-    return wavelength * np.hypot(np.cos(grid.azimuth) / grid.extent[0], np.sin(grid.azimuth) / grid.extent[1])
+    azimuth = frequencies_about(grid, center).azimuth
+    return wavelength * np.hypot(np.cos(azimuth) / grid.extent[0], np.sin(azimuth) / grid.extent[1])
 
 
 def fft_friendly_size(n: int) -> int:

@@ -8,7 +8,7 @@ from math import ceil, hypot, isfinite, pi
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from stemphony.physics.grid import FloatArray, Grid, angular_pixel
+from stemphony.physics.grid import UNTILTED, FloatArray, Grid, angular_pixel, frequencies_about
 
 ComplexArray = NDArray[np.complex128]
 
@@ -87,9 +87,14 @@ def aberration_phase(aberrations: Aberrations, wavelength: float, k: ArrayLike, 
 
 
 def aperture(
-    grid: Grid, wavelength: float, semiangle: float, semiangle_inner: float = 0.0, soft: bool = True
+    grid: Grid,
+    wavelength: float,
+    semiangle: float,
+    semiangle_inner: float = 0.0,
+    soft: bool = True,
+    center: tuple[float, float] = UNTILTED,
 ) -> FloatArray:
-    """Probe-forming aperture A(k), Eq. (P8), not normalised.
+    """Probe-forming aperture A(k − k₀), Eqs. (P8) and (P21), not normalised.
 
     Parameters
     ----------
@@ -103,6 +108,8 @@ def aperture(
     soft : bool
         Whether the edge falls linearly over one angular pixel, so that the area hardly depends on the size of the
         cell. A hard aperture is 1 for α₁ ≤ α ≤ α₀.
+    center : tuple of float
+        Centre k₀ of the aperture [Å⁻¹], anywhere between the grid points: the axis of a tilted beam.
 
     Returns
     -------
@@ -112,26 +119,28 @@ def aperture(
     Raises
     ------
     ValueError
-        Unless 0 ≤ inner < outer, or if the outer semi-angle exceeds the largest angle of the grid.
+        Unless 0 ≤ inner < outer, or if the aperture exceeds the largest angle of the grid.
     """
     _check_semiangles(semiangle, semiangle_inner)
-    if semiangle > wavelength * grid.nyquist:
+    farthest = semiangle + wavelength * hypot(*center)
+    if farthest > wavelength * grid.nyquist:
         raise ValueError(
-            f"semi-angle of the aperture = {1e3 * semiangle:.3f} mrad: this grid carries only "
-            f"{1e3 * wavelength * grid.nyquist:.3f} mrad; use a finer sampling"
+            f"{'semi-angle' if center == UNTILTED else 'largest angle'} of the aperture = {1e3 * farthest:.3f} mrad: "
+            f"this grid carries only {1e3 * wavelength * grid.nyquist:.3f} mrad; use a finer sampling"
         )
-    alpha = wavelength * grid.k
+    about = frequencies_about(grid, center)
+    alpha = wavelength * about.k
     if not soft:
         return ((semiangle_inner <= alpha) & (alpha <= semiangle)).astype(np.float64)
-    pixel = angular_pixel(grid, wavelength)
+    pixel = angular_pixel(grid, wavelength, center)
     amplitude = np.clip((semiangle - alpha) / pixel + 0.5, 0.0, 1.0)
-    amplitude[0, 0] = 1.0
+    amplitude[alpha == 0] = 1.0
     if semiangle_inner > 0:
         amplitude *= np.clip((alpha - semiangle_inner) / pixel + 0.5, 0.0, 1.0)
     return amplitude
 
 
-def outermost_angle(grid: Grid, wavelength: float, semiangle: float) -> float:
+def outermost_angle(grid: Grid, wavelength: float, semiangle: float, center: tuple[float, float] = UNTILTED) -> float:
     """Angle of the outermost grid point inside a hard aperture [rad]; 0 if only the central point is inside.
 
     A hard annular aperture with a larger inner semi-angle contains no grid point. The function computes only the points
@@ -144,14 +153,17 @@ def outermost_angle(grid: Grid, wavelength: float, semiangle: float) -> float:
         λ [Å].
     semiangle : float
         Outer semi-angle α₀ [rad].
+    center : tuple of float
+        Centre k₀ of the aperture [Å⁻¹]; angles count from there.
 
     Returns
     -------
     float
     """
-    kx, ky = (k[wavelength * np.abs(k) <= semiangle] for k in (grid.kx, grid.ky))
+    relative = (k - middle for k, middle in zip((grid.kx, grid.ky), center, strict=True))
+    kx, ky = (k[wavelength * np.abs(k) <= semiangle] for k in relative)
     alpha = wavelength * np.sqrt(kx[:, None] ** 2 + ky[None, :] ** 2)
-    return float(alpha[alpha <= semiangle].max())
+    return float(alpha[alpha <= semiangle].max(initial=0.0))
 
 
 def probe_spectrum(
@@ -161,14 +173,20 @@ def probe_spectrum(
     semiangle_inner: float,
     soft: bool,
     aberrations: Aberrations,
+    center: tuple[float, float] = UNTILTED,
 ) -> ComplexArray:
-    """Spectrum of the probe at the origin, A(k) exp(−iχ(k)), Eqs. (P7) to (P9).
+    """Spectrum of the probe at the origin, A(k − k₀) exp(−iχ(k − k₀)), Eqs. (P7) to (P9) and (P21).
+
+    The grid samples the continuous spectrum of the tilted probe. In real space, this is exp(+2πi k₀·r) times the
+    untilted probe of an infinite plane, whose tails the cell wraps. So the wave has no jump at the edge of the cell,
+    also where k₀ is no frequency of the grid.
 
     Parameters
     ----------
-    grid, wavelength, semiangle, semiangle_inner, soft
+    grid, wavelength, semiangle, semiangle_inner, soft, center
         See `aperture`.
     aberrations : Aberrations
+        About the axis of the tilted beam: the focus is as sharp as that of the untilted beam.
 
     Returns
     -------
@@ -180,7 +198,7 @@ def probe_spectrum(
     ValueError
         If the aperture contains no grid point, or for the reasons of `aperture`.
     """
-    amplitude = aperture(grid, wavelength, semiangle, semiangle_inner, soft)
+    amplitude = aperture(grid, wavelength, semiangle, semiangle_inner, soft, center)
     norm = float(np.sqrt(np.sum(amplitude**2)))
     if norm == 0:
         raise ValueError(
@@ -188,7 +206,9 @@ def probe_spectrum(
             f"grid points, which are {1e3 * wavelength / max(grid.extent):.3f} mrad apart; use a larger cell"
         )
     # ASSUME: coherent point source and one energy; source size and focal spread are averaged over afterwards.
-    return amplitude / norm * np.exp(-1j * aberration_phase(aberrations, wavelength, grid.k, grid.azimuth))
+    # ASSUME: aberrations are those about the axis of the beam; a tilt does not add coma or astigmatism.
+    about = frequencies_about(grid, center)
+    return amplitude / norm * np.exp(-1j * aberration_phase(aberrations, wavelength, about.k, about.azimuth))
 
 
 def shift_factors(grid: Grid, position: tuple[float, float]) -> tuple[ComplexArray, ComplexArray]:
