@@ -460,6 +460,12 @@ def test_neutral_values_of_such_features_are_accepted():
     )
 
 
+@pytest.mark.parametrize("tilt", [[50.1, 0.0], [-36.0, 36.0]])
+def test_a_specimen_tilt_beyond_the_range_of_the_propagator_is_refused(tilt):
+    refusal(minimal(specimen={"tilt_mrad": tilt}), "specimen.tilt_mrad", "at most 50 mrad", "zone_axis")
+    validate(minimal(specimen={"tilt_mrad": [30.0, 40.0]}))
+
+
 @pytest.mark.parametrize("key", ["C10_nm", "C10"])
 def test_defocus_has_one_name(key):
     refusal(minimal(probe={"aberrations": {key: 5.0}}), "defocus_nm")

@@ -111,6 +111,26 @@ def test_a_few_chosen_positions_need_not_resolve_the_image():
     assert notes(scan={"points": [2, 2], "x": [0.0, 1.0]}) == []
 
 
+def test_a_tilted_beam_that_leaves_its_window():
+    wide = (62.48, 62.48, 50.765)
+    blocks = {
+        "grating": {"gpts": [512, 512], "window_angstrom": 31.0},
+        "scan": {"x": [0.0, 0.0625], "y": [0.0, 0.0625]},
+    }
+    (note,) = notes(cell=wide, **blocks, probe={"tilt_mrad": [20.0, 0.0]})
+    assert "moves 1.02 Å sideways" in note  # 50.765 Å · 20 mrad
+    (note,) = notes(cell=wide, **blocks, specimen={"tilt_mrad": [0.0, -20.0]})
+    assert "windows wider by 2.03 Å" in note
+    assert notes(cell=wide, **blocks, probe={"tilt_mrad": [5.0, 0.0]}) == []
+    assert notes(probe={"tilt_mrad": [20.0, 0.0]}) == []
+
+
+def test_descan_without_a_tilt():
+    (note,) = notes(probe={"descan": True})
+    assert "probe.descan has no effect" in note
+    assert notes(probe={"descan": True, "precession": {"angle_mrad": 2.0, "steps": 4}}) == []
+
+
 def test_a_probe_wider_than_the_cell():
     cell = (7.81, 7.81, 50.765)
     (note,) = notes(cell=cell, grating={"gpts": [64, 64]})

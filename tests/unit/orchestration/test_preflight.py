@@ -65,6 +65,19 @@ def test_the_plan_in_words(checked):
         assert re.search(r"\d", row(made, name))
 
 
+def test_tilts_are_named_and_counted(checked):
+    tilted = checked(probe={"tilt_mrad": [3.0, -1.5], "descan": True}, specimen={"file": "tiny.xyz", "tilt_mrad": [0, 9]})
+    assert row(tilted, "tilt of the beam") == "(3, -1.5) mrad; angles count from the beam"
+    assert row(tilted, "tilt of the specimen") == "(0, 9) mrad"
+    cone = checked(probe={"precession": {"angle_mrad": 4.0, "steps": 6}})
+    assert row(cone, "tilt of the beam") == (
+        "(0, 0) mrad, and 6 tilts on a cone of 4 mrad about it; angles count from the optic axis"
+    )
+    assert "12 probes of a job at each of 6 tilts" in row(cone, "algorithm")
+    assert cone.cpu_hours == pytest.approx(6 * checked().cpu_hours)
+    assert not any("tilt of" in line for line in checked().lines())
+
+
 def test_the_probe_outside_a_window_is_not_said_to_be_the_error_of_signals(checked):
     cell, window = checked(), checked(grating={"window_angstrom": 5.0})
     words = r"\d+\.\d\d % of its intensity at the worst defocus"
