@@ -66,7 +66,8 @@ def test_the_plan_in_words(checked):
 
 
 def test_tilts_are_named_and_counted(checked):
-    tilted = checked(probe={"tilt_mrad": [3.0, -1.5], "descan": True}, specimen={"file": "tiny.xyz", "tilt_mrad": [0, 9]})
+    beam, specimen = {"tilt_mrad": [3.0, -1.5], "descan": True}, {"tilt_mrad": [0, 9]}
+    tilted = checked(probe=beam, specimen=specimen)
     assert row(tilted, "tilt of the beam") == "(3, -1.5) mrad; angles count from the beam"
     assert row(tilted, "tilt of the specimen") == "(0, 9) mrad"
     cone = checked(probe={"precession": {"angle_mrad": 4.0, "steps": 6}})
