@@ -36,7 +36,7 @@ def main(results: list[Path]) -> None:
             axis.imshow(values.T, origin="lower", cmap="gray", vmin=low, vmax=high, interpolation="bicubic")
             axis.set_title(f"{name}, {title}", fontsize=7.5)
             axis.set_axis_off()
-    figure.tight_layout(pad=0.4)
+    figure.tight_layout(pad=0.4, h_pad=1.4)
     figure.savefig(Path(__file__).with_name("tilt.png"), dpi=110, bbox_inches="tight", pad_inches=0.03)
 
 

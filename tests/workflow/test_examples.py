@@ -45,6 +45,20 @@ def test_an_example_runs_at_a_small_size(name: str, size: list[float], env: Mapp
         assert np.median(moved) < 0.5
 
 
+def test_the_example_of_a_tilt_runs_at_a_small_size_with_precession(env: Mapping[str, str], tmp_path: Path):
+    config = REPOSITORY / "config/examples/srtio3_tilt.yaml"
+    small = ("specimen.repeat=[3, 3, 3]", "grating.gpts=[108, 108]", "scan.points=[2, 2]", "scan.x=[0, 0.5]",
+             "adf.detectors={abf: [10, 20]}", "probe.precession={angle_mrad: 4.0, steps: 3}",
+             "probe.descan=true")  # fmt: skip
+    outcome = stemphony("run", config, "--cores", "2", "--config", *small, cwd=tmp_path, env=env)
+    assert outcome.status == 0, outcome.output
+    assert "3 tilts on a cone of 4 mrad about it; angles count from the beam" in outcome.output
+    with netCDF4.Dataset(tmp_path / "results/srtio3_tilt/stem.nc") as merged:
+        assert (np.asarray(merged["images/abf"][:]) > 0).all()
+        assert "angle_mrad" in merged["params/probe"].precession
+        assert merged["params/specimen"].tilt_mrad == "[8.0, 0.0]"
+
+
 def test_show_draws_the_specimen_and_its_atoms_read_back(env: Mapping[str, str], tmp_path: Path):
     import matplotlib.image
     from stemphony.specimen.structures import read_specimen
