@@ -48,7 +48,7 @@ def test_an_example_runs_at_a_small_size(name: str, size: list[float], env: Mapp
 def test_the_example_of_a_tilt_runs_at_a_small_size_with_precession(env: Mapping[str, str], tmp_path: Path):
     config = REPOSITORY / "config/examples/srtio3_tilt.yaml"
     small = ("specimen.repeat=[3, 3, 3]", "grating.gpts=[108, 108]", "scan.points=[2, 2]", "scan.x=[0, 0.5]",
-             "adf.detectors={abf: [10, 20]}", "probe.precession={angle_mrad: 4.0, steps: 3}",
+             "adf.detectors={haadf: [40, 60]}", "probe.precession={angle_mrad: 4.0, steps: 3}",
              "probe.descan=true")  # fmt: skip
     outcome = stemphony("run", config, "--cores", "2", "--config", *small, cwd=tmp_path, env=env)
     assert outcome.status == 0, outcome.output
