@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stemphony.physics.slicing import wrap_positions
+
 if TYPE_CHECKING:
     from scipy.spatial import cKDTree
 
@@ -238,7 +240,7 @@ def _slab_spacing(atoms: Floats, labels: Labels, lengths: Floats, tolerance: flo
     if extent == 0:
         return 0.0, 0.0
     lateral = np.array([lengths[0], lengths[1], 0.0])
-    trees = [_tree(_laterally_wrapped(atoms[labels == kind], lengths), lateral) for kind in range(labels.max() + 1)]
+    trees = [_tree(wrap_positions(atoms[labels == kind], lengths), lateral) for kind in range(labels.max() + 1)]
     spacing = 0.0
     for period in range(1, len(height) // 2 + 1):
         steps = height[period:] - height[:-period]
@@ -249,7 +251,7 @@ def _slab_spacing(atoms: Floats, labels: Labels, lengths: Floats, tolerance: flo
         here, there = np.flatnonzero(label == 0), np.flatnonzero(label == period)
         first = here[0]
         for other in there[labels[there] == labels[first]]:
-            moved = _laterally_wrapped(atoms + (atoms[other] - atoms[first]), lengths)
+            moved = wrap_positions(atoms + (atoms[other] - atoms[first]), lengths)
             kept = label < len(height) - period
             if all(_all_found(tree, moved[kept & (labels == kind)], tolerance) for kind, tree in enumerate(trees)):
                 return spacing, step
@@ -270,13 +272,6 @@ def _tree(atoms: Floats, lengths: Floats) -> cKDTree:
     from scipy.spatial import cKDTree
 
     return cKDTree(atoms, boxsize=lengths)
-
-
-def _laterally_wrapped(atoms: Floats, lengths: Floats) -> Floats:
-    wrapped = atoms.copy()
-    wrapped[:, :2] = np.mod(wrapped[:, :2], lengths[:2])
-    wrapped[:, :2][wrapped[:, :2] >= lengths[:2]] = 0.0
-    return wrapped
 
 
 def _all_found(tree: cKDTree, points: Floats, tolerance: float) -> bool:

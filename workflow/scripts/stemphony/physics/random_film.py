@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from stemphony.physics.slicing import wrap_positions
+
 if TYPE_CHECKING:
     from scipy.spatial import cKDTree
 
@@ -144,7 +146,7 @@ def film_positions(
         raise ValueError(f"at most some {DENSEST / filled * number:.0f} of {number} atoms have room")
     # ASSUME: an amorphous film has a density and a smallest distance, but no bonds and no short-range order.
     lengths = np.array([cell[0], cell[1], 0.0])
-    near = _wrapped(others[(others[:, 2] > bottom - distance) & (others[:, 2] < top + distance)], lengths)
+    near = wrap_positions(others[(others[:, 2] > bottom - distance) & (others[:, 2] < top + distance)], lengths)
     if filled <= ADDITION:
         placed = _added(generator, number, lengths, bottom, top, distance, near)
         if len(placed) == number:
@@ -214,7 +216,7 @@ def _repelled(
     too_near = number
     for _ in range(MOST_STEPS):
         if anchor is None or np.abs(positions - anchor).max() > SKIN * distance / (2 * math.sqrt(3)):
-            positions = _wrapped(positions, lengths)
+            positions = wrap_positions(positions, lengths)
             anchor = positions.copy()
             tree = cKDTree(np.concatenate([positions, near]), boxsize=lengths)
             pairs = tree.query_pairs((1 + SKIN) * distance, output_type="ndarray")
@@ -225,7 +227,7 @@ def _repelled(
         far = np.linalg.norm(apart, axis=1)
         too_near = int((far < (1 + ROUNDING) * distance).sum())
         if not too_near:
-            return _wrapped(positions, lengths)
+            return wrap_positions(positions, lengths)
         touching = far < aim
         first, second = pairs[touching].T
         fixed = second >= number
@@ -248,15 +250,7 @@ def _reflected(z: Floats, bottom: float, top: float) -> Floats:
 def _drawn(generator: np.random.Generator, number: int, lengths: Floats, bottom: float, top: float) -> Floats:
     """Positions evenly at random in the layer."""
     drawn = generator.random((number, 3)) * [lengths[0], lengths[1], top - bottom]
-    return _wrapped(drawn + np.array([0.0, 0.0, bottom]), lengths)
-
-
-def _wrapped(positions: Floats, lengths: Floats) -> Floats:
-    """x and y inside the periodic cell, which the search for neighbours asks for."""
-    result = np.array(positions, dtype=float).reshape(-1, 3)
-    result[:, :2] = np.mod(result[:, :2], lengths[:2])
-    result[:, :2][result[:, :2] >= lengths[:2]] = 0.0
-    return result
+    return wrap_positions(drawn + np.array([0.0, 0.0, bottom]), lengths)
 
 
 def _apart(candidates: Floats, lengths: Floats, distance: float) -> NDArray[np.bool_]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
+from stemphony.physics.slicing import wrap_positions
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.structures import Specimen
 
@@ -41,7 +40,7 @@ class Translations:
         self.specimen, self.cell = specimen, np.asarray(specimen.cell, dtype=float)
         self.near = SAME_PLACE if frames is None else SAME_MEAN
         self.has_frames = frames is not None
-        self.positions = _wrapped(specimen.positions if frames is None else _mean(frames, self.cell), self.cell)
+        self.positions = wrap_positions(specimen.positions if frames is None else _mean(frames, self.cell), self.cell)
         kinds = np.unique(specimen.symbols, return_inverse=True)[1].reshape(-1)
         # Elements are far apart on a fourth axis, so that only equal ones are near.
         apart = 10.0 + float(np.ptp(self.positions[:, 2])) if len(kinds) else 10.0
@@ -74,7 +73,7 @@ class Translations:
 
     def _repeat(self, offset: Floats, atoms: NDArray[np.intp]) -> bool:
         moved = self.points[atoms].copy()
-        moved[:, :2] = _wrapped(moved[:, :2] + offset, self.cell)
+        moved[:, :3] = wrap_positions(moved[:, :3] + [*offset, 0.0], self.cell)
         distance, onto = self.tree.query(moved, distance_upper_bound=self.near)
         if not np.isfinite(distance).all():
             return False
@@ -97,13 +96,3 @@ def _mean(frames: Floats, cell: Floats) -> Floats:
     apart = frames - frames[0]
     apart[..., :2] -= np.rint(apart[..., :2] / cell[:2]) * cell[:2]
     return np.asarray(frames[0] + apart.mean(axis=0))
-
-
-def _wrapped(positions: Floats, cell: Sequence[float] | Floats) -> Floats:
-    """x and y in [0, L)."""
-    result = np.array(positions, dtype=float)
-    lengths = np.asarray(cell)[:2]
-    result[:, :2] = np.mod(result[:, :2], lengths)
-    # Rounding may turn the remainder of a coordinate just below zero into the whole length.
-    result[:, :2][result[:, :2] >= lengths] = 0.0
-    return result
