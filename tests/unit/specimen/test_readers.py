@@ -451,7 +451,7 @@ def test_crystallographic_xtl_is_read_with_its_symmetry(tmp_path):
 def test_crystallographic_xtl_names_its_origin(tmp_path):
     file = written(
         tmp_path, "a.xtl",
-        "TITLE Si\nCELL\n5.4309 5.4309 5.4309 90 90 90\nSYMMETRY NUMBER 227\nSYMMETRY LABEL F d -3 m\n"
+        "TITLE Si\nCELL\n\n5.4309 5.4309 5.4309 90 90 90\nSYMMETRY NUMBER 227\nSYMMETRY LABEL F d -3 m\n"
         "SYMMETRY QUALIFIER origin_2\nATOMS\nNAME X Y Z\nSi 0.125 0.125 0.125\nEOF\n",
     )  # fmt: skip
     assert len(read_structure(file).symbols) == 8
@@ -663,6 +663,7 @@ def test_pdb_without_a_cell_is_refused(tmp_path):
         ("a.xyz", "x\n4 4 4 10 10 170\n38 0 0 0 1 0.08\n-1\n"),
         ("a.xyz", "x\n4 4 4\n38 0 0 0 1 0.08\ninf 0 0 0 1 0.08\n-1\n"),
         ("a.xyz", "99999999999999999999\nx\nC 0 0 0\n"),
+        ("a.xyz", "x\n4 4 4\n38, 0, 0, 0, 1, 0.08\n-1\n"),
         ("a.xtl", "x\n4 4 4 10 10 170\n1\nSr\n1 38 1 0.01\n0 0 0\n"),
         ("a.xtl", "x\n4 4 4 90 90 90\n1\nSr\n2 38 1 0.01\n0 0 0\n0 0\n"),
         ("a.cfg", "Number of particles = 1\nA = .\n" + H0 + "\n.NO_VELOCITY.\nentry_count = 3\n27\nAl\n0 0 0\n"),

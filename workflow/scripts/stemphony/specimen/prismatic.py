@@ -34,9 +34,10 @@ def looks_like_prismatic(lines: list[str]) -> bool:
     if len(lines) < 3 or _cell(lines[1]) is None:
         return False
     words = lines[2].split()
-    if len(words) not in (4, 5, 6) or table.numbers(" ".join(words), len(words)) is None:
+    values = table.numbers(" ".join(words), len(words))
+    if values is None or len(words) not in (4, 5, 6):
         return False
-    return float(words[0]).is_integer() and 1 <= float(words[0]) <= 118
+    return values[0].is_integer() and 1 <= values[0] <= 118
 
 
 def read_prismatic(file: Path) -> Structure:

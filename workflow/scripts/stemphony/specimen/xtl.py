@@ -132,7 +132,7 @@ def _crystallographic(file: Path, lines: list[str]) -> Structure:
         words = lines[number].split()
         key = words[0].upper() if words else ""
         if key == "CELL":
-            text = " ".join(words[1:]) or (lines[number + 1] if number + 1 < len(lines) else "")
+            text = " ".join(words[1:]) or next((line for line in lines[number + 1 :] if line.strip()), "")
             for name, value in zip(("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"),
                                    text.split(), strict=False):  # fmt: skip
                 raw[f"_cell_{name}"] = [value]
