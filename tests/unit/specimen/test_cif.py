@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import gemmi
 import numpy as np
 import pytest
+from ase.geometry import cellpar_to_cell
 from stemphony.errors import SpecimenError
 from stemphony.specimen import statements
 from stemphony.specimen.cif import read_cif
@@ -685,3 +687,39 @@ def test_multiplicity_that_the_symmetry_does_not_make_is_said(tmp_path):
     assert not right.notes
     wrong = read_cif(cif(tmp_path, sites.format(6), columns=columns, symmetry=symmetry))
     assert any("O1 6 and 3" in note for note in wrong.notes)
+
+
+# Every setting
+
+
+def _edges(group: gemmi.SpaceGroup) -> tuple[float, ...]:
+    """Lengths and angles that the operations of a setting keep."""
+    hexagonal, unique = (5.1, 5.1, 7.7, 90, 90, 120), (5.1, 6.3, 7.7)
+    choices = [(*unique, 83, 97, 101), (*unique, 90, 97, 90), (*unique, 90, 90, 97), (*unique, 97, 90, 90),
+               (*unique, 90, 90, 90), (5.1, 5.1, 7.7, 90, 90, 90), hexagonal, (6.1, 6.1, 6.1, 75, 75, 75),
+               (7.1, 7.1, 7.1, 90, 90, 90)]  # fmt: skip
+    for edges in choices:
+        cell = cellpar_to_cell(edges)
+        metric = cell @ cell.T
+        if all(np.allclose((r := np.array(op.rot) // 24).T @ metric @ r, metric) for op in group.operations()):
+            return edges
+    raise AssertionError(group.xhm())
+
+
+@pytest.mark.parametrize("first", range(0, 48, 8))
+def test_settings_have_the_positions_of_gemmi(tmp_path, first):
+    """Every 48th setting from `first` on, by its symbol with extension, by its Hall symbol, and by operations."""
+    site = [0.1234, 0.2718, 0.3615]
+    for group in list(gemmi.spacegroup_table())[first::48]:
+        listed = "\n".join(f"'{op.triplet()}'" for op in group.operations())
+        expected = np.array([op.apply_to_xyz(site) for op in group.operations()])
+        for symmetry in (
+            f"_space_group_name_H-M_alt '{group.xhm()}'", f"_space_group_name_Hall '{group.hall}'",
+            f"loop_\n_space_group_symop_operation_xyz\n{listed}",
+        ):  # fmt: skip
+            sites = "Sr1 Sr " + " ".join(str(x) for x in site)
+            structure = read_cif(cif(tmp_path, sites, symmetry=symmetry, cell=_edges(group)))
+            apart = (structure.positions @ np.linalg.inv(structure.cell))[:, None] - expected
+            nearest = np.abs(apart - np.rint(apart)).max(axis=2).min(axis=1)
+            assert len(structure.symbols) == len(expected), (group.xhm(), symmetry[:40])
+            assert nearest.max() < 1e-9, (group.xhm(), symmetry[:40])
