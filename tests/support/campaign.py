@@ -28,7 +28,11 @@ NOT_CLONED = frozenset({"results", "logs", "benchmarks", "build", "tests", "docs
 SIGNAL_GROUPS = ("adf", "images", "cbed")
 RULE = re.compile(r"^(?:local)?rule (\w+):\n((?: {4}.*\n)*)", re.MULTILINE)
 WILDCARDS = re.compile(r"wildcards: defocus=(\w+), configuration=(\w+)")
-DEADLINE_S = 120
+DEADLINE_S = 300
+"""Longest wait of a test for a process, or for something that a process does [s].
+
+It is long, because a machine that runs several tests at once is slow. Only a failing test waits so long.
+"""
 
 # 2 defoci × 2 configurations of 45 atoms: a job computes for milliseconds.
 TINY: dict[str, Any] = {
@@ -312,7 +316,7 @@ def heeding_hangup() -> Iterator[None]:
         signal.signal(signal.SIGHUP, before)
 
 
-def wait_for(ready: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:
+def wait_for(ready: Callable[[], object], what: str, timeout_s: float = DEADLINE_S) -> None:
     """Wait until `ready` is true."""
     deadline = time.monotonic() + timeout_s
     while not ready():

@@ -20,7 +20,7 @@ from support.experiments import SCRIPTS
 from support.specimens import srtio3
 
 SCRIPT = SCRIPTS / "run_multislice.py"
-DEADLINE_S = 120
+DEADLINE_S = 300
 # A second or two of waves, so that it can be hit by a signal.
 SLOW: dict[str, dict[str, Any]] = {
     "simulation": {"name": "slow"},

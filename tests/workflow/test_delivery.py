@@ -18,7 +18,17 @@ from typing import Any
 import pytest
 from stemphony.status.backlog import left_in
 from support import slurm
-from support.campaign import TINY, Campaign, Outcome, arrays, assert_same_arrays, changed, edit, wait_for
+from support.campaign import (
+    DEADLINE_S,
+    TINY,
+    Campaign,
+    Outcome,
+    arrays,
+    assert_same_arrays,
+    changed,
+    edit,
+    wait_for,
+)
 from support.status_server import EchoServer, closed_port
 
 from workflow.conftest import CUSTOM, PATH_TOKEN, Finished, Reported
@@ -107,7 +117,7 @@ def test_the_command_that_the_run_has_named_sends_them(undelivered: tuple[Campai
         done = subprocess.run(
             [sys.executable, "-m", "stemphony", *words],
             cwd=campaign.directory, env={**campaign.env, "PYTHONPATH": str(campaign.scripts)},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=DEADLINE_S,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout
         events = server.events

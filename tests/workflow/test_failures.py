@@ -21,6 +21,7 @@ from stemphony.store.claims import process_start
 from stemphony.store.holders import HOLDERS
 from support.campaign import (
     AFTER_JOBS,
+    DEADLINE_S,
     TINY_JOBS,
     Campaign,
     Outcome,
@@ -340,7 +341,7 @@ def second_run(campaign: Campaign) -> Outcome:
             "--directory", str(campaign.directory), "--cores", "1",
         ],
         cwd=campaign.scripts, env=dict(campaign.env), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        timeout=60,
+        timeout=DEADLINE_S,
     )  # fmt: skip
     return Outcome(done.returncode, done.stdout)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from support.campaign import (
     AFTER_JOBS,
+    DEADLINE_S,
     TINY_JOBS,
     Campaign,
     assert_same_arrays,
@@ -249,5 +250,5 @@ def _run_beside(campaign: Campaign, config: Path) -> subprocess.CompletedProcess
     words = ["run", str(config), "--directory", str(campaign.directory), "--cores", "1"]
     return subprocess.run(
         [sys.executable, "-m", "stemphony", *words], cwd=campaign.scripts, env=dict(campaign.env),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=DEADLINE_S,
     )  # fmt: skip
