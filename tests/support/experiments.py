@@ -123,7 +123,7 @@ class FakeCampaign:
 
     def signals(self, defocus: str, configuration: int) -> JobSignals:
         """The signals of one job."""
-        return signals(self.experiment, [self.campaign.defocus(defocus).index, configuration])
+        return signals(self.experiment.computed, [self.campaign.defocus(defocus).index, configuration])
 
     def write(
         self,
@@ -163,7 +163,9 @@ class FakeCampaign:
         if coordinates:
             moved = self.specimen.positions + 0.01 * (1 + configuration)
             atoms = Atoms(self.specimen.symbols, moved, self.table.slice_index)
-        job_file.write_job(file, self.experiment, record, self.signals(defocus, configuration), self.table, atoms)
+        job_file.write_job(
+            file, self.experiment.computed, record, self.signals(defocus, configuration), self.table, atoms
+        )
         return file
 
     def write_all(self, **settings: Any) -> list[Path]:

@@ -34,8 +34,8 @@ def judge_round(params: dict[str, Any], specimen_file: Path, output: Path, proce
     specimen = read_specimen_file(specimen_file)
     experiment = Experiment.of(task.common, specimen.cell, specimen.layers)
     errors = round_errors.image_errors(task, experiment, blurring_of(task), goal.detectors, processes)
-    positions = experiment.stored.positions
-    content = round_errors.decision(goal, params["round"], merge["configurations"], positions, errors)
+    number = merge["configurations"]
+    content = round_errors.decision(goal, params["round"], number, experiment.distinct, errors)
     write_text_atomic(output, json.dumps(content, indent=1) + "\n")
     print(in_words(content), file=sys.stderr)
     date_not_ahead([specimen_file, *(source.file for source in task.sources)])

@@ -46,7 +46,8 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
             scope.settle(output)
             return
         specimen = read_specimen(specimen_file, params)
-        experiment = Experiment.of(params, specimen.cell, specimen.layers)
+        whole = Experiment.of(params, specimen.cell, specimen.layers)
+        experiment = whole.computed
         atoms = draw_configuration(scope.attempt, experiment, specimen)
         signals, plan_source = compute_signals(scope, experiment, atoms.occupied(), threads)
         root, runtime = describe(scope, signals, watch, threads, plan_source)
@@ -54,7 +55,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
         keep = scope.attempt.plan.get("keep_coordinates", True)
         write_job(output, experiment, record, signals, atom_table(specimen, experiment), atoms if keep else None)
         scope.settle(output)
-        scope.show(lambda: preview_of(experiment, signals))
+        scope.show(lambda: preview_of(whole, signals))
 
 
 def read_specimen(file: Path, params: dict[str, Any]) -> Specimen:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from stemphony import provenance
 from stemphony.errors import ConfigError
 from stemphony.experiment import campaign, configuration
 from stemphony.experiment.campaign import Campaign, InputFiles, focal_spread
+from stemphony.physics.plane_symmetry import PlaneGroup
 from support.experiments import FILES, planned, tiny
 
 FWHM = 5.0
@@ -259,6 +261,7 @@ DECIDES_NOTHING: dict[str, Any] = {
     "probe.source_fwhm_nm": 0.1,
     "probe.descan": True,  # decides with a tilt only, see below
     "scan.margin_nm": 0.2,  # the positions that it adds decide, see below
+    "scan.symmetry": "auto",  # the operations that it finds decide, see below
     "specimen.file": "/elsewhere/tiny.xyz",
     "specimen.occupancy": "refuse",
     "specimen.accept": ["density", "distance"],
@@ -331,6 +334,20 @@ def test_a_tilt_of_the_specimen_leaves_its_atoms_alone():
     tilted = planned(specimen={"tilt_mrad": [5.0, 0.0]})
     assert tilted.specimen_params == planned().specimen_params
     assert tilted.common_params["specimen"] == {"tilt_mrad": [5.0, 0.0]}
+
+
+def test_operations_that_reduce_the_scan_change_every_job_and_the_plan_keeps_them():
+    base = planned(**BASE)
+    group = PlaneGroup.of({((-1, 0), (0, 1)): [(0, 0)]}, (64, 64))
+    reduced = replace(base, symmetry=group)
+    assert job_digest(reduced) != job_digest(base)
+    assert "symmetry_group" not in base.common_params["scan"]
+    kept = {
+        "config": base.config, "files": asdict(FILES), "num_configurations": base.configurations,
+        "scan_symmetry": group.in_params(),
+    }  # fmt: skip
+    assert job_digest(campaign.of_plan(json.loads(json.dumps(kept)))) == job_digest(reduced)
+    assert job_digest(campaign.of_plan({**kept, "scan_symmetry": None})) == job_digest(base)
 
 
 def test_content_of_the_input_files_changes_params():

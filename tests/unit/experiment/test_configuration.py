@@ -86,6 +86,7 @@ scan:
   line: null
   positions: null
   margin_nm: auto
+  symmetry: "off"
 depths:
   every_angstrom: null
   at_angstrom: null
@@ -150,6 +151,13 @@ def leaves(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 # --- defaults -----------------------------------------------------------------------------------------------------
+
+
+def test_off_without_quotes_is_the_word():
+    written = yaml.safe_load("{symmetry: off}")
+    assert written == {"symmetry": False}
+    assert validate(minimal(scan=written))["scan"]["symmetry"] == "off"
+    assert validate(minimal(scan={"symmetry": "auto"}))["scan"]["symmetry"] == "auto"
 
 
 def test_minimal_config_gets_the_defaults_of_the_contract():
@@ -346,6 +354,8 @@ def test_a_key_in_the_wrong_block_is_told_where_it_belongs(config, where, belong
         ("grating", "gpts", 512, "a list"),
         ("scan", "x", [0.0, 1.5e6], "at most 1000000"),
         ("scan", "margin_nm", -0.1, "at least 0"),
+        ("scan", "symmetry", "on", "auto"),
+        ("scan", "symmetry", True, "auto"),
         ("scan", "x", [0.5, 0.5], "end after it begins"),
         ("adf", "detectors", {"haadf": [60.0]}, "at least 2 values"),
         ("adf", "detectors", {"haadf": [60.0, 40.0]}, "inner must be smaller"),

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from stemphony.orchestration.preview_image import preview_of
+from stemphony.physics.plane_symmetry import PlaneGroup
 from stemphony.status.events import PREVIEW_KEYS, RESERVED_KEYS
 from support.experiments import experiment, signals
 
@@ -50,6 +51,19 @@ def test_an_even_image_is_an_image():
     pixels, keys = sent(np.full((4, 4), 0.25))
     assert keys["preview_low"] == keys["preview_high"] == 0.25
     assert (pixels == 0.25).all()
+
+
+def test_copies_by_symmetry_are_in_the_image():
+    group = PlaneGroup.of({((-1, 0), (0, 1)): [(0, 0)]}, (64, 64))
+    of = replace(experiment(scan={"points": [4, 4]}), rings=RINGS, symmetry=group)
+    values = np.arange(12.0)
+    rings = np.zeros((12, 1, 3, 2))
+    rings[:, 0, -1, 0] = values
+    keys = preview_of(of, replace(signals(of.computed, 1), rings=rings))
+    gray = np.frombuffer(base64.b64decode(keys["preview"]), np.uint8).reshape(4, 4)
+    # Rows of x = 0, 1, 2, and of 3, which is that of 1.
+    expected = np.concatenate([values, values[4:8]]).reshape(4, 4).T[::-1]
+    assert gray / 255.0 * 11 == pytest.approx(expected, abs=0.05)
 
 
 def test_without_named_detectors_there_is_none():

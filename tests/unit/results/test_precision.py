@@ -16,6 +16,7 @@ from stemphony.compute.recorder import JobSignals
 from stemphony.errors import StemphonyError, StorageError
 from stemphony.experiment.campaign import Campaign
 from stemphony.experiment.scan_edges import ScanEdges
+from stemphony.physics.plane_symmetry import PlaneGroup
 from stemphony.results.precision import Precision, measured_errors, precisions
 from stemphony.store import ledger
 from support.experiments import FakeCampaign
@@ -103,6 +104,19 @@ def test_the_margin_of_a_scan_has_no_part_in_the_errors(tmp_path: Path):
     made.write_all(coordinates=False)
     made.merge()
     plan = {**plan_of(made.campaign), "scan_edges": edges.in_plan()}
+    for one in precisions(made.result.merged):
+        assert measured_errors(made.result, plan, one)[4] == pytest.approx(one.error, rel=1e-5)
+
+
+def test_copies_have_the_part_of_their_position_in_the_errors(tmp_path: Path):
+    group = PlaneGroup.of({((-1, 0), (0, 1)): [(0, 0)]}, (64, 64))
+    made = FakeCampaign.of(tmp_path, scan={"points": [8, 4]}, frozen_phonon={"configurations": 4})
+    planned = replace(made.campaign, symmetry=group)
+    made = replace(made, campaign=planned, experiment=replace(made.experiment, symmetry=group))
+    assert made.experiment.computed.positions == 20
+    made.write_all(coordinates=False)
+    made.merge()
+    plan = {**plan_of(made.campaign), "scan_symmetry": group.in_params()}
     for one in precisions(made.result.merged):
         assert measured_errors(made.result, plan, one)[4] == pytest.approx(one.error, rel=1e-5)
 

@@ -277,7 +277,9 @@ def _estimated_rank(experiment: Experiment, defoci_nm: Sequence[float]) -> int:
     """Rank of the basis of these defoci [nm], from a sample of the scan positions and defoci."""
     nx, ny = len(experiment.scan_x), len(experiment.scan_y)
     most = max(2, min(_SAMPLED, int(math.sqrt(_MOST_NUMBERS / (beams(experiment) * min(len(defoci_nm), _SAMPLED))))))
-    chosen = [np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)) for n in (nx, ny)]
+    # A list has one axis, which then gets the positions of both.
+    along = most if ny > 1 else most**2
+    chosen = [np.unique(np.linspace(0, n - 1, min(n, limit)).astype(int)) for n, limit in ((nx, along), (ny, most))]
     where = (chosen[0][:, None] * ny + chosen[1]).ravel()
     some = np.unique(np.linspace(0, len(defoci_nm) - 1, min(len(defoci_nm), _SAMPLED)).astype(int))
     defoci = [defoci_nm[i] for i in some]

@@ -17,6 +17,7 @@ from stemphony.experiment.scan import NEUTRAL as SCAN_NEUTRAL
 from stemphony.experiment.scan_edges import ScanEdges, is_whole_cell
 from stemphony.experiment.stopping import Goal
 from stemphony.physics.constants import FWHM_PER_SIGMA
+from stemphony.physics.plane_symmetry import PlaneGroup
 
 COORDINATES_BYTES = 12
 """Size of the coordinates of one atom in single precision [bytes]."""
@@ -108,6 +109,8 @@ class Campaign:
         Accuracy that decides the number of configurations.
     edges : ScanEdges
         How the scan goes on behind its edges.
+    symmetry : PlaneGroup or None
+        Operations that reduce the scan to distinct positions; None if jobs compute every position.
     """
 
     config: Mapping[str, Any]
@@ -117,6 +120,7 @@ class Campaign:
     notes: tuple[str, ...]
     goal: Goal | None = None
     edges: ScanEdges = field(default_factory=ScanEdges)
+    symmetry: PlaneGroup | None = None
 
     @property
     def name(self) -> str:
@@ -188,6 +192,8 @@ class Campaign:
         scan = self.config["scan"]
         blocks["scan"] |= {key: scan[key] for key, neutral in SCAN_NEUTRAL.items() if scan.get(key, neutral) != neutral}
         blocks["scan"] |= self.edges.job_keys
+        if self.symmetry is not None:
+            blocks["scan"]["symmetry_group"] = self.symmetry.in_params()
         return {
             **blocks,
             "specimen_digest": self.specimen_params["specimen_digest"],
@@ -297,7 +303,8 @@ def of_plan(plan_file: Mapping[str, Any]) -> Campaign:
         The plan is incomplete.
     """
     files, edges = InputFiles(**plan_file["files"]), ScanEdges.of_plan(plan_file)
-    return plan(plan_file["config"], files, plan_file["num_configurations"], edges)
+    planned = plan(plan_file["config"], files, plan_file["num_configurations"], edges)
+    return replace(planned, symmetry=PlaneGroup.of_params(plan_file.get("scan_symmetry")))
 
 
 def plan(

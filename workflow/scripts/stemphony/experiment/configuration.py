@@ -208,10 +208,18 @@ def _without_empty_blocks(plain: dict[str, Any]) -> dict[str, Any]:
             kept[block] = {}
         elif isinstance(value, dict):
             rules = rule.get("properties", {})
-            kept[block] = {key: {} if v is None and is_map(rules.get(key, {})) else v for key, v in value.items()}
+            kept[block] = {
+                key: {} if v is None and is_map(rules.get(key, {})) else _word(v, rules.get(key, {}))
+                for key, v in value.items()
+            }
         else:
             kept[block] = value
     return kept
+
+
+def _word(value: Any, rule: Mapping[str, Any]) -> Any:
+    """The word `off`, which YAML reads as false, where the schema knows it."""
+    return "off" if value is False and "off" in rule.get("enum", ()) else value
 
 
 def _completed(value: Any, rule: Mapping[str, Any]) -> Any:

@@ -13,7 +13,7 @@ TAKEN_NAMES = frozenset(
     (
         "total_intensity", "thickness_curves", "cbed_mean", "adf_defocus", "adf_phonon", "adf_slice", "adf_position_x",
         "adf_position_y", "adf_probe_x_grid", "adf_probe_y_grid", "adf_slice_coords", "adf_probe_x", "adf_probe_y",
-        "source_is_cut",
+        "source_is_cut", "orbit",
     )
 )  # fmt: skip
 """Variables of the group `images` and names of figures; no detector may have these names."""

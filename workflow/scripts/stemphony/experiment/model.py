@@ -16,12 +16,13 @@ import numpy as np
 
 from stemphony.errors import ConfigError
 from stemphony.experiment.grid_choice import MAX_POINTS, chosen_gpts, points_at
-from stemphony.experiment.scan import WINDOW, Scan
+from stemphony.experiment.scan import LIST, WINDOW, Scan
 from stemphony.experiment.slice_choice import chosen_slices, stored_depths
 from stemphony.physics import electron
 from stemphony.physics.detectors import bin_edges
 from stemphony.physics.grid import Grid, band_limit_radius, fft_friendly_size
 from stemphony.physics.periods import Layers, Periods
+from stemphony.physics.plane_symmetry import Orbits, PlaneGroup
 from stemphony.physics.slicing import Slices
 
 MRAD = 1e-3
@@ -141,6 +142,8 @@ class Experiment:
         Whether angles count from the tilted beam, not from the optic axis.
     specimen_tilt : (float, float)
         Tilt of the specimen [rad], Eq. (P22).
+    symmetry : PlaneGroup or None
+        Operations that positions with equal signals share; None if every position is computed.
     """
 
     energy: float
@@ -177,6 +180,7 @@ class Experiment:
     precession: Precession | None = None
     descan: bool = False
     specimen_tilt: tuple[float, float] = (0.0, 0.0)
+    symmetry: PlaneGroup | None = None
 
     @cached_property
     def wavelength(self) -> float:
@@ -246,12 +250,12 @@ class Experiment:
 
     @property
     def positions(self) -> int:
-        """Number of computed probe positions."""
+        """Number of probe positions, those of the margin included."""
         return len(self.scan_x) * len(self.scan_y)
 
     @cached_property
     def probe_positions(self) -> np.ndarray:
-        """Computed probe positions (x, y) [Å], (nx, ny, 2)."""
+        """Probe positions (x, y) [Å], (nx, ny, 2)."""
         if self.places is not None:
             return np.array(self.places, dtype=float).reshape(len(self.scan_x), len(self.scan_y), 2)
         return np.stack(np.meshgrid(self.scan_x, self.scan_y, indexing="ij"), axis=-1)
@@ -262,16 +266,54 @@ class Experiment:
         along, across = (slice(number, -number if number else None) for number in self.margin)
         return along, across
 
+    @property
+    def cell_gpts(self) -> tuple[int, int]:
+        """Points of the grid over the whole cell, also with windows."""
+        nx, ny = (round(length / step) for length, step in zip(self.cell[:2], self.grid.sampling, strict=True))
+        return nx, ny
+
+    @cached_property
+    def orbits(self) -> Orbits | None:
+        """Which positions have equal signals; None if every position is computed."""
+        if self.symmetry is None:
+            return None
+        return self.symmetry.orbits(self.probe_positions.reshape(-1, 2) / self.grid.sampling)
+
+    @cached_property
+    def computed(self) -> Experiment:
+        """The experiment with the positions that jobs compute: with symmetry a list, one of each orbit."""
+        if self.orbits is None:
+            return self
+        places = self.probe_positions.reshape(-1, 2)[self.orbits.computed]
+        return replace(
+            self, scan_x=tuple(float(number) for number in range(len(places))), scan_y=(0.0,), scan_kind=LIST,
+            places=tuple((float(x), float(y)) for x, y in places), margin=(0, 0), symmetry=None,
+        )  # fmt: skip
+
+    @property
+    def orbit(self) -> np.ndarray | None:
+        """Orbit of each position of the result (nx, ny): the number of the position that jobs compute; or None."""
+        if self.orbits is None:
+            return None
+        return self.orbits.orbit.reshape(len(self.scan_x), len(self.scan_y))[self.kept]
+
+    @property
+    def distinct(self) -> int:
+        """Number of positions of the result whose signals are not copies of each other."""
+        return self.stored.positions if self.orbit is None else len(np.unique(self.orbit))
+
     @cached_property
     def stored(self) -> Experiment:
-        """The experiment with the positions of the result alone, without the margin."""
-        if self.margin == (0, 0):
+        """The experiment with the positions of the result alone, without the margin, as if each were computed."""
+        if self.margin == (0, 0) and self.symmetry is None:
             return self
         along, across = self.kept
         places = None
         if self.places is not None:
             places = tuple((float(x), float(y)) for x, y in self.probe_positions[along, across].reshape(-1, 2))
-        return replace(self, scan_x=self.scan_x[along], scan_y=self.scan_y[across], places=places, margin=(0, 0))
+        return replace(
+            self, scan_x=self.scan_x[along], scan_y=self.scan_y[across], places=places, margin=(0, 0), symmetry=None
+        )
 
     @property
     def real_dtype(self) -> np.dtype[Any]:
@@ -363,6 +405,7 @@ class Experiment:
             precession=precession,
             descan=descan,
             specimen_tilt=_pair(blocks.get("specimen", {}).get("tilt_mrad", (0.0, 0.0))),
+            symmetry=PlaneGroup.of_params(blocks["scan"].get("symmetry_group")),
         )
 
 

@@ -25,6 +25,7 @@ from stemphony.experiment.scan_edges import ScanEdges, margin_in_effect
 from stemphony.orchestration.advice import job_row, resolution_rows, tilt_rows, window_hint
 from stemphony.orchestration.scan_plan import merged_again, scan_hints, scan_rows
 from stemphony.orchestration.standing import Standing
+from stemphony.orchestration.symmetry_choice import SymmetryChoice
 from stemphony.status import settings as status_settings
 from stemphony.store.progress import duration
 
@@ -97,6 +98,7 @@ class Preflight:
     tail: float
     calibrated: bool
     waves: WavePlan
+    symmetry: SymmetryChoice
     notes: tuple[str, ...] = field(default=())
     building: Building | None = None
     standing: Standing | None = None
@@ -133,6 +135,7 @@ class Preflight:
             *scan_rows(c, e),
             *resolution_rows(e),
             *tilt_rows(e),
+            *self.symmetry.rows(e, c.configurations if c.config["frozen_phonon"]["enabled"] else 0),
             ("detectors", "; ".join(detectors)),
             ("defoci", f"{len(c.defoci)}: {defoci} nm"),
             ("jobs", f"{c.jobs} = {len(c.defoci)} defoci × {c.configurations} configurations{self._goal()}"),
@@ -165,7 +168,7 @@ class Preflight:
         e = self.experiment
         if e.window is None:
             return ""
-        return f"; {len(list(windows(e)))} windows of {e.grid.extent[0]:.4g} × {e.grid.extent[1]:.4g} Å"
+        return f"; {len(list(windows(e.computed)))} windows of {e.grid.extent[0]:.4g} × {e.grid.extent[1]:.4g} Å"
 
     def _outside(self) -> str:
         share = f"{100 * self.tail:.2f} %"
@@ -201,7 +204,7 @@ class Preflight:
 
     def _algorithm(self) -> str:
         """Text: how the probes go through the specimen."""
-        e, w = self.experiment, self.waves
+        e, w = self.experiment.computed, self.waves
         chosen = " (chosen by auto)" if e.algorithm == "auto" else ""
         tilts = "" if e.precession is None else f" at each of {e.precession.steps} tilts"
         if w.algorithm == "multislice":
@@ -261,6 +264,7 @@ class Preflight:
             "config_digest": provenance.digest(configuration.without_secrets(c.config)),
             "merge_digest": provenance.digest(c.merge_params),
             "scan_edges": c.edges.in_plan(),
+            "scan_symmetry": None if c.symmetry is None else c.symmetry.in_params(),
             "specimen_digest": c.specimen_params["specimen_digest"],
             "physics_version": provenance.PHYSICS_VERSION,
             "files": asdict(c.files),
@@ -384,15 +388,18 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
     edges = ScanEdges.of(config["scan"], specimen.cell[:2], source_nm, margin_nm, lattice)
     planned = campaign.plan(config, files, edges=edges)
     experiment = Experiment.of(planned.common_params, specimen.cell, specimen.layers)
+    symmetry = SymmetryChoice.of(planned, experiment, specimen)
+    planned, experiment = replace(planned, symmetry=symmetry.used), replace(experiment, symmetry=symmetry.used)
+    computed = experiment.computed
     _require_points_in_aperture(experiment)
     refuse_false_haadf(config["adf"], experiment)
     threads = config["resources"]["threads"]
     atoms = len(specimen.symbols)
     wanted_memory = config["resources"]["mem_mb"]
-    budget = DEFAULT_BUDGET_MB if wanted_memory == "auto" else _budget(experiment, atoms, threads, wanted_memory)
+    budget = DEFAULT_BUDGET_MB if wanted_memory == "auto" else _budget(computed, atoms, threads, wanted_memory)
     defoci = [defocus.value_nm for defocus in planned.defoci]
-    waves = wave_plan(experiment, defoci, planned.shares_configurations, budget)
-    memory = memory_mb(experiment, atoms, threads, budget, waves)
+    waves = wave_plan(computed, defoci, planned.shares_configurations, budget)
+    memory = memory_mb(computed, atoms, threads, budget, waves)
     seconds, calibrated = seconds_per_probe_slice(experiment.grid.gpts, experiment.precision)
     # A job may have to compute the shared waves itself.
     job_seconds = waves.work * seconds / (1 if waves.shared else len(defoci))
@@ -415,6 +422,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
         tail=tail,
         calibrated=calibrated,
         waves=waves,
+        symmetry=symmetry,
         building=specimen.building,
         standing=Standing.of(planned, result),
         notes=(

@@ -23,7 +23,10 @@ def preview_of(experiment: Experiment, signals: JobSignals) -> dict[str, Any]:
     names = list(experiment.rings)
     detector = max(names, key=lambda name: experiment.rings[name][0])
     of_detector = signals.rings[:, :, -1, names.index(detector)]
-    positions = np.asarray(of_detector[experiment.kept], dtype=float)
+    if experiment.orbit is None:
+        positions = np.asarray(of_detector[experiment.kept], dtype=float)
+    else:
+        positions = np.asarray(of_detector[experiment.orbit, 0], dtype=float)
     pixels = _reduced(_reduced(positions, 0), 1).T[::-1]
     low, high = float(pixels.min()), float(pixels.max())
     span = high - low or 1.0

@@ -245,7 +245,7 @@ def atom_table(specimen: Specimen, experiment: Experiment) -> AtomTable:
         cell=specimen.cell,
         symbols=np.asarray(specimen.symbols),
         positions=specimen.positions,
-        slice_index=_slices_at_rest(specimen, experiment),
+        slice_index=slices_at_rest(specimen, experiment),
         u_iso=np.nan_to_num(specimen.u_iso),
         radius=specimen.radius,
         u_aniso=specimen.u_aniso,
@@ -262,7 +262,8 @@ def atom_table(specimen: Specimen, experiment: Experiment) -> AtomTable:
     )
 
 
-def _slices_at_rest(specimen: Specimen, experiment: Experiment) -> np.ndarray:
+def slices_at_rest(specimen: Specimen, experiment: Experiment) -> np.ndarray:
+    """Return the slice of each atom at rest (N,)."""
     if experiment.slices_of_file and specimen.slice_id is not None:
         return specimen.slice_id
     return experiment.slicing.index(specimen.layers.heights)

@@ -38,6 +38,10 @@ SOURCE_IS_CUT = "source_is_cut"
 """Variable of `images` that marks pixels whose source reaches over the edge of the computed positions."""
 
 
+ORBIT = "orbit"
+"""Variable that says which positions share their signals. It is in `images`, or in `cbed` if there are no images."""
+
+
 @dataclass(frozen=True)
 class Axes:
     """The axes of the signals in one file.
@@ -178,6 +182,16 @@ def add_source_is_cut(root: netCDF4.Dataset, cut: np.ndarray) -> None:
     )  # fmt: skip
     variable.flag_values = np.array([0, 1], dtype=np.int8)
     variable.flag_meanings = "complete approximate"
+
+
+def add_orbit(root: netCDF4.Dataset, orbit: np.ndarray) -> None:
+    """Store which computed position each position (nx, ny) has its signals from."""
+    name, prefix = ("images", "adf") if "images" in root.groups else ("cbed", "cbed")
+    add_variable(
+        root[name], ORBIT, "i4", (f"{prefix}_position_x", f"{prefix}_position_y"), "1",
+        "number of the computed position that the signals come from; equal numbers share their statistical error",
+        orbit,
+    )  # fmt: skip
 
 
 def _add_image(images: netCDF4.Dataset, experiment: Experiment, name: str, long_name: str) -> netCDF4.Variable:

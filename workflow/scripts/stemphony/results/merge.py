@@ -39,6 +39,7 @@ from stemphony.results.layout import (
     add_attributes,
     add_cbed,
     add_lattice,
+    add_orbit,
     add_params,
     add_source_is_cut,
     add_standard_errors,
@@ -291,12 +292,14 @@ class _ResultWriter:
         if e.cbed_max is not None:
             geometry = cbed_geometry(e)
             add_cbed(root, e, task.axes("cbed"), (geometry.angles_x, geometry.angles_y))
+        if self.experiment.orbit is not None:
+            add_orbit(root, self.experiment.orbit)
 
     def _add_intervals(self, root: netCDF4.Dataset) -> None:
         """Say what half width of a 95 % interval the standard errors stand for, and whether a goal was reached."""
         task, number, goal = self.task, int(self.task.params["configurations"]), self.task.params.get("goal")
         first_round = None if goal is None else int(goal["fewest"])
-        factor = interval95(number, first_round, self.experiment.stored.positions)
+        factor = interval95(number, first_round, self.experiment.distinct)
         for name, variable in root["images"].variables.items():
             if name.endswith(STANDARD_ERROR):
                 variable.interval95_factor = factor

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from stemphony.errors import DamagedResultError
 from stemphony.experiment.scan_edges import ScanEdges
 from stemphony.paths import ResultPaths, defocus_id
-from stemphony.results.layout import STANDARD_ERROR
+from stemphony.results.layout import ORBIT, STANDARD_ERROR
 
 FEWEST = 8
 """Configurations from which on an error counts as known: the standard error itself is then known to 27 %."""
@@ -150,6 +150,7 @@ def measured_errors(result: ResultPaths, plan: Mapping[str, Any], of: Precision)
     if config.get("probe", {}).get("source_fwhm_nm") or not config.get("adf", {}).get("average_defoci"):
         return {}
     stacks = []
+    orbit = _orbit_of(result.merged) if plan.get("scan_symmetry") else None
     kept = tuple(slice(number, -number or None) for number in ScanEdges.of_plan(plan).margin)
     for value in plan.get("defoci_nm", []):
         images = []
@@ -157,7 +158,8 @@ def measured_errors(result: ResultPaths, plan: Mapping[str, Any], of: Precision)
             file = result.job(defocus_id(value), configuration)
             try:
                 with netCDF4.Dataset(file) as root:
-                    images.append(np.asarray(root["images"][of.detector][0, 0, of.place[1]], dtype=float)[kept])
+                    image = np.asarray(root["images"][of.detector][0, 0, of.place[1]], dtype=float)
+                images.append(image[kept] if orbit is None else image[orbit, 0])
             except (OSError, RuntimeError, KeyError, IndexError):
                 return {}
         stacks.append(images)
@@ -172,6 +174,13 @@ def measured_errors(result: ResultPaths, plan: Mapping[str, Any], of: Precision)
         variance = np.tensordot(weights**2, first.var(axis=1, ddof=1) / k, axes=1)
         found[k] = float(relative_error(np.tensordot(weights, first.mean(axis=1), axes=1), np.sqrt(variance)))
     return found
+
+
+def _orbit_of(merged: Path) -> NDArray[np.int64] | None:
+    """Which position of the job files each position of the result comes from; None if each is its own."""
+    with netCDF4.Dataset(merged) as root:
+        stored = root["images"].variables.get(ORBIT)
+        return None if stored is None else np.asarray(stored[:], dtype=np.int64)
 
 
 def record(of: Precision, targets: tuple[float, ...]) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def decision(
     configurations : int
         Configurations per defocus so far.
     positions : int
-        Scan positions of each image.
+        Scan positions of each image whose signals are not copies of each other.
     """
     worst = max(errors, key=lambda error: error.relative)
     return {

@@ -14,6 +14,7 @@ from stemphony.compute.recorder import cbed_geometry
 from stemphony.experiment.blurring import Blurring
 from stemphony.experiment.model import NM, Experiment
 from stemphony.experiment.scan_edges import repeats_of
+from stemphony.physics.plane_symmetry import turned_pattern
 from stemphony.results.layout import STANDARD_ERROR
 from stemphony.results.merge_task import MergeTask, Place
 
@@ -96,7 +97,8 @@ class AdfBlock:
     def read(self, job: netCDF4.Dataset) -> np.ndarray:
         """Read images, moments and bins, (x, y, depth, quantity), blurred and without the margin."""
         images, adf = job.groups["images"].variables, job.groups["adf"].variables
-        value = np.empty(self._shape)
+        computed = self.experiment.computed
+        value = np.empty((len(computed.scan_x), len(computed.scan_y), *self._shape[2:]))
         n = len(self.names)
         for index, name in enumerate(self.names):
             value[..., index] = np.moveaxis(_array(images[name], (0, 0, self.depths)), 0, 2)
@@ -105,7 +107,18 @@ class AdfBlock:
             value[..., n : n + 2] = com * value[..., n - 1, None]
         per_bin = _array(adf["adf_intensities"], (0, _ALL, _ALL, 0, self.depths, 0, self.bins))
         value[..., n + self.moments :] = per_bin
-        return self.blurring.applied(self.experiment, value)
+        return self.blurring.applied(self.experiment, self._unfolded(value))
+
+    def _unfolded(self, value: np.ndarray) -> np.ndarray:
+        """Quantities of all positions (x, y, …) from those of the computed ones; moments turn with the operation."""
+        orbits, n = self.experiment.orbits, len(self.names)
+        if orbits is None:
+            return value
+        unfolded: np.ndarray = value[:, 0][orbits.orbit]
+        moments = slice(n, n + self.moments)
+        if self.moments:
+            unfolded[..., moments] = orbits.turned_vectors(unfolded[..., moments])
+        return unfolded.reshape(self._shape)
 
     def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
         """Write averages (x, y, depth, quantity) and standard errors of the first quantities."""
@@ -150,10 +163,18 @@ class CbedBlock:
 
     def read(self, job: netCDF4.Dataset) -> np.ndarray:
         """Read patterns, (x, y, kx, ky)."""
-        variable = job.groups["cbed"].variables["cbed_intensities"]
-        first, columns = self.experiment.margin[0], self.experiment.kept[1]
+        e, variable = self.experiment, job.groups["cbed"].variables["cbed_intensities"]
+        first, columns = e.margin[0], e.kept[1]
         rows = slice(self.rows.start + first, self.rows.stop + first)
-        return _array(variable, (0, rows, columns, 0, self.depth, 0))
+        if e.orbits is None:
+            return _array(variable, (0, rows, columns, 0, self.depth, 0))
+        shape = len(e.scan_x), len(e.scan_y)
+        operation = e.orbits.operation.reshape(shape)[rows, columns]
+        needed, orbit = np.unique(e.orbits.orbit.reshape(shape)[rows, columns], return_inverse=True)
+        computed = _array(variable, (0, needed, 0, 0, self.depth, 0))[orbit.reshape(operation.shape)]
+        for number, matrix in enumerate(e.orbits.matrices):
+            computed[operation == number] = turned_pattern(computed[operation == number], matrix)
+        return computed
 
     def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
         """Write averages, (x, y, kx, ky)."""

@@ -1,0 +1,71 @@
+"""When equivalent scan positions may share their signals. tests/physics/test_scan_symmetry.py shows that they do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from stemphony.experiment.campaign import InputFiles
+from stemphony.experiment.scan_symmetry import hindrance, shared_operations
+from stemphony.physics.plane_symmetry import MATRICES, PlaneGroup
+from support.experiments import FILES, experiment, tiny
+
+GROUP = PlaneGroup.of({matrix: [(0, 0)] for matrix in MATRICES}, (64, 64))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "files", "why"),
+    [
+        ({}, FILES, ""),
+        ({"frozen_phonon": {"snapshots": "x"}}, InputFiles("5" * 64, "6" * 64, 4), "snapshots"),
+        ({}, replace(FILES, occupancies_drawn=True), "occupancies"),
+        ({"specimen": {"substitutions": [{"element": "Sr", "by": "La", "fraction": 0.1}]}}, FILES, "substituted"),
+        (
+            {"specimen": {"amorphous_layers": {"exit_nm": 1.0, "element": "C", "density_g_cm3": 2.0}}},
+            FILES,
+            "amorphous",
+        ),
+        ({"adf": {"average_configurations": False}}, FILES, "adf.average_configurations"),
+        ({"cbed": {"average_configurations": False}}, FILES, ""),
+        ({"cbed": {"enabled": True, "average_configurations": False}}, FILES, "cbed.average_configurations"),
+        ({"adf": {"average_configurations": False}, "frozen_phonon": {"enabled": False}}, FILES, ""),
+        ({"adf": {"average_defoci": False}}, FILES, ""),
+    ],
+)
+def test_what_keeps_equivalent_positions_apart(blocks, files, why):
+    said = hindrance(tiny(**blocks), files)
+    assert (why in said) if why else not said
+
+
+def test_windows_that_are_no_squares_have_no_quarter_turn():
+    of = experiment(scan={"points": [8, 8]})
+    square = replace(of, grid=replace(of.grid, gpts=(32, 32), extent=(3.905, 3.905)), window=3.9)
+    assert square.cell_gpts == (64, 64)
+    assert len(shared_operations(GROUP, square).group.operations) == 8
+    oblong = replace(of, grid=replace(of.grid, gpts=(32, 64), extent=(3.905, 7.81)), window=3.9)
+    shared = shared_operations(GROUP, oblong)
+    assert len(shared.group.operations) == 4
+    assert shared.broken == ("the grid of a wave is not square",)
+
+
+def test_lines_and_lists_are_reduced_too():
+    no_window = {"points": None}
+    along = experiment(scan={**no_window, "line": {"begin": [0.25, 0.0], "end": [0.75, 0.0], "points": 5}})
+    group = shared_operations(GROUP, along).group
+    line = replace(along, symmetry=group)
+    assert line.orbit[:, 0].tolist() == [0, 1, 2, 1, 0]
+    assert line.computed.probe_positions[:, 0] == pytest.approx(along.probe_positions[:3, 0])
+    listed = experiment(scan={**no_window, "positions": [[0.1, 0.2], [0.3, 0.3], [0.8, 0.1], [0.5, 0.2]]})
+    assert replace(listed, symmetry=GROUP).orbit[:, 0].tolist() == [0, 1, 0, 2]
+
+
+def test_positions_that_are_computed_and_stored():
+    of = replace(experiment(scan={"points": [6, 6]}), margin=(1, 2), symmetry=GROUP)
+    assert (of.positions, of.computed.positions, of.stored.positions) == (36, 10, 8)
+    assert of.orbit.shape == (4, 2)
+    assert of.distinct == len(np.unique(of.orbit))
+    assert of.stored.symmetry is None
+    np.testing.assert_allclose(of.stored.probe_positions, of.probe_positions[1:-1, 2:-2])
+    without = replace(of, symmetry=None)
+    assert (without.orbit, without.computed, without.distinct) == (None, without, 8)

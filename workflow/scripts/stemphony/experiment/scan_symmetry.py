@@ -1,0 +1,97 @@
+"""Which operations of a specimen its experiment shares, so that equivalent scan positions have equal signals.
+
+Everything that can break the symmetry is named here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stemphony.experiment.campaign import InputFiles
+from stemphony.experiment.model import Experiment
+from stemphony.physics.detectors import CbedGeometry
+from stemphony.physics.plane_symmetry import Operation, PlaneGroup, keeps_aberrations, keeps_points, maps_axes
+
+AUTO, OFF = "auto", "off"
+"""Values of `scan.symmetry`."""
+
+
+def hindrance(config: Mapping[str, Any], files: InputFiles) -> str:
+    """Say why equivalent positions of this config have no equal signals or must be kept apart; empty if they need not.
+
+    Parameters
+    ----------
+    config : mapping
+        A validated config.
+    files : InputFiles
+    """
+    specimen, phonons = config["specimen"], config["frozen_phonon"]
+    if files.snapshots_sha256 is not None:
+        return "snapshots are not symmetric"
+    if specimen["amorphous_layers"] is not None:
+        return "amorphous layers are not symmetric"
+    if specimen["substitutions"]:
+        return "substituted atoms are drawn, so the specimen is not symmetric"
+    if files.occupancies_drawn:
+        return "drawn occupancies are not symmetric"
+    single = [
+        name for name in ("adf", "cbed") if config[name]["enabled"] and not config[name]["average_configurations"]
+    ]
+    if phonons["enabled"] and single:
+        return f"{single[0]}.average_configurations is false, and one configuration is not symmetric"
+    return ""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The operations that a specimen and its experiment share.
+
+    Attributes
+    ----------
+    group : PlaneGroup or None
+        None if no two positions of the scan are equivalent.
+    broken : tuple of str
+        What leaves out operations of the specimen.
+    """
+
+    group: PlaneGroup | None
+    broken: tuple[str, ...] = ()
+
+
+def shared_operations(group: PlaneGroup, experiment: Experiment) -> Shared:
+    """Keep the operations that grid, probe and detectors comply with, if they make positions of the scan equivalent.
+
+    Parameters
+    ----------
+    group : PlaneGroup
+        Operations that map atoms, slices and grid points on themselves.
+    experiment : Experiment
+        Without symmetry.
+    """
+    broken = []
+    for what, complies in _conditions(experiment):
+        kept = group.only(complies)
+        if len(kept.operations) < len(group.operations):
+            broken.append(what)
+        group = kept
+    orbits = group.orbits(experiment.probe_positions.reshape(-1, 2) / experiment.grid.sampling)
+    return Shared(group if len(orbits.computed) < experiment.positions else None, tuple(broken))
+
+
+def _conditions(e: Experiment) -> list[tuple[str, Callable[[Operation], bool]]]:
+    """What an operation must comply with, by name. Rings and radial bins comply with every one, Eq. (P10)."""
+    (nx, ny), (lx, ly) = e.grid.gpts, e.grid.extent
+    is_square = nx == ny and abs(lx - ly) < 1e-9 * lx
+    conditions: list[tuple[str, Callable[[Operation], bool]]] = [
+        ("the grid of a wave is not square", lambda one: is_square or not one.swaps),
+        ("probe.aberrations", lambda one: keeps_aberrations(one.matrix, e.aberrations)),
+        ("probe.tilt_mrad" if e.precession is None else "probe.precession", lambda one: keeps_points(one.matrix, e.tilts)),
+        ("specimen.tilt_mrad", lambda one: keeps_points(one.matrix, [e.specimen_tilt])),
+    ]
+    if e.cbed_max is not None:
+        pixels = CbedGeometry(e.grid, e.wavelength, e.cbed_max, e.cbed_size)
+        axes = pixels.angles_x, pixels.angles_y
+        conditions.append(("the pixels of cbed (an even size)", lambda one: maps_axes(one.matrix, *axes)))
+    return conditions
