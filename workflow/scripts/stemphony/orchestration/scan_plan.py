@@ -47,7 +47,7 @@ def _edges(planned: Campaign, e: Experiment) -> list[str]:
         share = e.positions / e.stored.positions
         texts.append(
             f"a margin of {planned.edges.margin_nm:.3g} nm adds {' and '.join(added)} on each side, so "
-            f"{e.positions} positions are computed for {e.stored.positions} stored ones ({share:.3g} times)"
+            f"{e.positions} positions are {'needed' if e.symmetry else 'computed'} for {e.stored.positions} stored ones ({share:.3g} times)"
         )
     cut = int(Blurring(source_nm * NM, repeats).is_cut(e).sum())
     if cut:
