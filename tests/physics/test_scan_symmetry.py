@@ -47,7 +47,7 @@ class Simulation(FakeCampaign):
         )
 
 
-def prepared(folder: Path, specimen: Specimen, is_reduced: bool, **blocks: Any) -> tuple[Simulation, Shared]:
+def prepared(folder: Path, specimen: Specimen, is_reduced: bool, /, **blocks: Any) -> tuple[Simulation, Shared]:
     edges = ScanEdges(margin=blocks.pop("margin", (0, 0)))
     given = {
         "simulation": {"precision": "double"},
@@ -67,7 +67,7 @@ def prepared(folder: Path, specimen: Specimen, is_reduced: bool, **blocks: Any) 
     return Simulation(planned, experiment, specimen, ResultPaths.of("tiny", folder)), shared
 
 
-def merged(folder: Path, specimen: Specimen, is_reduced: bool, **blocks: Any) -> dict[str, np.ndarray]:
+def merged(folder: Path, specimen: Specimen, is_reduced: bool, /, **blocks: Any) -> dict[str, np.ndarray]:
     made, _ = prepared(folder, specimen, is_reduced, **blocks)
     for pair in made.pairs:
         made.write(*pair, coordinates=False)
@@ -231,7 +231,9 @@ def test_a_tilt_leaves_the_operations_that_keep_it(tmp_path):
         for key in ("tilt", "specimen_tilt"):
             found = shared_operations(shared.group, replace(straight, **{key: tilt}))
             assert len(found.group.operations) == operations
-            assert found.broken == (() if operations == 8 else (f"{'probe' if key == 'tilt' else 'specimen'}.tilt_mrad",))
+            assert found.broken == (
+                () if operations == 8 else (f"{'probe' if key == 'tilt' else 'specimen'}.tilt_mrad",)
+            )
 
 
 def test_patterns_of_even_size_leave_what_maps_pixels_on_pixels(tmp_path):

@@ -87,11 +87,14 @@ def _conditions(e: Experiment) -> list[tuple[str, Callable[[Operation], bool]]]:
     conditions: list[tuple[str, Callable[[Operation], bool]]] = [
         ("the grid of a wave is not square", lambda one: is_square or not one.swaps),
         ("probe.aberrations", lambda one: keeps_aberrations(one.matrix, e.aberrations)),
-        ("probe.tilt_mrad" if e.precession is None else "probe.precession", lambda one: keeps_points(one.matrix, e.tilts)),
+        (
+            "probe.tilt_mrad" if e.precession is None else "probe.precession",
+            lambda one: keeps_points(one.matrix, e.tilts),
+        ),
         ("specimen.tilt_mrad", lambda one: keeps_points(one.matrix, [e.specimen_tilt])),
     ]
     if e.cbed_max is not None:
         pixels = CbedGeometry(e.grid, e.wavelength, e.cbed_max, e.cbed_size)
-        axes = pixels.angles_x, pixels.angles_y
-        conditions.append(("the pixels of cbed (an even size)", lambda one: maps_axes(one.matrix, *axes)))
+        axes = pixels.angles_x.astype(float), pixels.angles_y.astype(float)
+        conditions.append(("the pixels of cbed (an even size)", lambda one: maps_axes(one.matrix, axes[0], axes[1])))
     return conditions

@@ -44,10 +44,10 @@ def _edges(planned: Campaign, e: Experiment) -> list[str]:
         texts.append(f"the window repeats with the specimen {' and '.join(periodic)}, so the blur there is exact")
     added = [f"{number} {name}" for name, number in zip(names, margin, strict=True) if number]
     if added:
-        share = e.positions / e.stored.positions
+        share, verb = e.positions / e.stored.positions, "needed" if e.symmetry else "computed"
         texts.append(
             f"a margin of {planned.edges.margin_nm:.3g} nm adds {' and '.join(added)} on each side, so "
-            f"{e.positions} positions are {'needed' if e.symmetry else 'computed'} for {e.stored.positions} stored ones ({share:.3g} times)"
+            f"{e.positions} positions are {verb} for {e.stored.positions} stored ones ({share:.3g} times)"
         )
     cut = int(Blurring(source_nm * NM, repeats).is_cut(e).sum())
     if cut:
