@@ -61,7 +61,8 @@ def read_cfg(file: Path) -> Structure:
     if not np.array_equal(_matrix(keys, "Transform"), np.eye(3)):
         notes.append("the matrix Transform is applied to the cell")
     scaled = _scale(file, keys) != 1
-    in_nm = any("nm" in value for key, value in keys.items() if key.startswith(("H0(", "auxiliary[")))
+    lengths = [value for key, value in keys.items() if key.startswith(("H0(", "auxiliary["))]
+    read_otherwise = any("nm" in value for value in lengths) or re.search(r"\d\.?[dD]", keys.get("A", "")) is not None
     return Structure(
         symbols=symbols,
         positions=values[:, :3] @ cell,
@@ -73,7 +74,7 @@ def read_cfg(file: Path) -> Structure:
         format="cfg",
         reader="Stemphony",
         notes=tuple(notes),
-        revision=3 if in_nm else 2 if scaled or quantities.changes_numbers or "Transform(1,1)" in keys else 1,
+        revision=3 if read_otherwise else 2 if scaled or quantities.changes_numbers or "Transform(1,1)" in keys else 1,
     )
 
 
