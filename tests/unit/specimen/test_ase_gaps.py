@@ -68,6 +68,10 @@ def test_names_of_gromacs_without_doubt_are_noted(tmp_path):
     assert any("OW is O, HW1 is H" in note for note in structure.notes)
 
 
+def test_several_frames_of_gromacs_are_refused(tmp_path):
+    refusal(written(tmp_path, "a.gro", 2 * GRO.format("OW", "HW1")), "announces 2 atoms", "several frames")
+
+
 @pytest.mark.parametrize("group", ["P1", "P 1"])
 def test_archives_of_all_atoms_are_read(tmp_path, group):
     assert read_structure(written(tmp_path, "a.xsd", XSD.format(group))).symbols.tolist() == ["Cs"]
