@@ -689,6 +689,18 @@ def test_multiplicity_that_the_symmetry_does_not_make_is_said(tmp_path):
     assert any("O1 6 and 3" in note for note in wrong.notes)
 
 
+@pytest.mark.parametrize("listed", ["_symmetry_equiv_pos_as_xyz\n'x, y, z'", "_space_group_symop_operation_xyz\nx,y,z"])
+def test_all_atoms_beside_a_name_that_would_double_them_are_read_as_listed(tmp_path, listed):
+    """Programs that expand a cell often keep the name of its group."""
+    halves = ((0, 0, 0), (0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0))
+    rows = [f"Na{i} Na {x} {y} {z}" for i, (x, y, z) in enumerate(halves)]
+    rows += [f"Cl{i} Cl {(x + 0.5) % 1} {y} {z}" for i, (x, y, z) in enumerate(halves)]
+    symmetry = f"_space_group_name_H-M_alt 'F m -3 m'\nloop_\n{listed}"
+    structure = read_cif(cif(tmp_path, "\n".join(rows), symmetry=symmetry))
+    assert structure.symbols.tolist() == ["Na"] * 4 + ["Cl"] * 4
+    assert any("F m -3 m: not used" in note for note in structure.notes), structure.notes
+
+
 # Every setting
 
 

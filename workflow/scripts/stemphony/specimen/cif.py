@@ -43,11 +43,32 @@ def read_block(file: Path, block: CifBlock, format: str) -> Structure:
     options = cif_symmetry.candidates(file, block, cell)
     for symmetry in options:
         orbits.require_few_images(file, len(sites.symbols), len(symmetry.operations))
-    expanded = [_expanded(file, block, sites, symmetry, cell) for symmetry in options]
+    options, expanded = _possible(file, block, sites, options, cell)
     if format == "cif" and sites.cartesian is not None:
         format = "mmcif"
     structure = _chosen(file, block, options, expanded, stated)
     return replace(structure, format=format, stated=stated)
+
+
+def _possible(
+    file: Path, block: CifBlock, sites: Sites, options: Sequence[Symmetry], cell: Floats
+) -> tuple[list[Symmetry], list[Structure]]:
+    """The options that put no line's atoms on those of another line, with their structures; a refusal if all do."""
+    possible: list[Symmetry] = []
+    expanded: list[Structure] = []
+    failures: list[tuple[str, SpecimenError]] = []
+    for symmetry in options:
+        try:
+            expanded.append(_expanded(file, block, sites, symmetry, cell))
+            possible.append(symmetry)
+        except SpecimenError as error:
+            failures.append((symmetry.origin, error))
+    if not possible:
+        raise failures[0][1]
+    if failures:
+        note = f"{failures[0][0]}: not used, because it would put atoms of two lines on one place"
+        expanded = [replace(structure, notes=(*structure.notes, note)) for structure in expanded]
+    return possible, expanded
 
 
 def read_cell(file: Path, block: CifBlock) -> Floats:
