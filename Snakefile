@@ -15,6 +15,7 @@ if not workflow.overwrite_configfiles:
 include: "workflow/rules/common.smk"
 include: "workflow/rules/simulate.smk"
 include: "workflow/rules/merge.smk"
+include: "workflow/rules/accuracy.smk"
 
 
 if CAMPAIGN.goal is not None:

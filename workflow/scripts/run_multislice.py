@@ -79,29 +79,9 @@ def read_specimen(file: Path, params: dict[str, Any]) -> Specimen:
 
 def draw_configuration(attempt: job.Attempt, experiment: Experiment, specimen: Specimen) -> Atoms:
     """Displace the atoms of the job's frozen-phonon configuration, or take them from its snapshot."""
-    from stemphony.compute.atoms import Occupancies, draw_atoms
+    from stemphony.orchestration.configuration_atoms import configuration_atoms
 
-    phonons, seed = attempt.params["frozen_phonon"], attempt.effective_seed
-    return draw_atoms(
-        experiment,
-        specimen.symbols,
-        specimen.positions,
-        specimen.u_iso,
-        frame=None if specimen.frames is None or not phonons["enabled"] else specimen.frames[attempt.configuration],
-        displaced=seed is not None and phonons["enabled"],
-        random_seed=seed or 0,
-        configuration=attempt.configuration,
-        defocus_nm=attempt.params["defocus_nm"] if phonons["independent_defoci"] else None,
-        displace_z=bool(phonons["displace_z"]),
-        fixed_slicing=phonons["fixed_slicing"],
-        films=specimen.films,
-        heights=None if specimen.frames is None else specimen.layers.heights,
-        slice_id=specimen.slice_id,
-        u_aniso=specimen.u_aniso,
-        occupancies=None
-        if specimen.occupancy is None
-        else Occupancies(specimen.occupancy, specimen.disorder, specimen.disorder_group),
-    )
+    return configuration_atoms(attempt.params, attempt.effective_seed, attempt.configuration, experiment, specimen)
 
 
 def compute_signals(scope: job.JobScope, experiment: Experiment, atoms: Atoms, threads: int) -> tuple[JobSignals, str]:

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     hdf5_locks.do_without()
     import_nothing_from_here()
     parsed, rest = _parser().parse_known_args(arguments)
-    if rest and parsed.command not in (_run, _rerun):
+    if rest and parsed.command not in (_run, _rerun, _accuracy):
         _parser().error(f"unknown arguments: {' '.join(rest)}")
     try:
         status = int(parsed.command(parsed, rest))
@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_config_commands(commands: Commands) -> None:
-    """Commands that begin with a config: check, init, run."""
+    """Commands that begin with a config: check, init, run, accuracy."""
     check = commands.add_parser("check", help="check a config and show what it would compute")
     check.set_defaults(command=_check)
     check.add_argument("config", type=Path, metavar="CONFIG")
@@ -144,6 +144,34 @@ def _add_config_commands(commands: Commands) -> None:
         "--replace", action="store_true", help="compute finished pairs of another config again, and replace them"
     )
     run.add_argument("--config", **CONFIG_OPTION)
+
+    accuracy = commands.add_parser(
+        "accuracy",
+        help="say how much each choice of a config changes its result",
+        description="Computes a few positions with each numerical choice refined once, and prints an error budget. "
+        "Arguments that are not listed here are passed on to Snakemake.",
+    )
+    accuracy.set_defaults(command=_accuracy)
+    accuracy.add_argument("config", type=Path, metavar="CONFIG")
+    accuracy.add_argument(
+        "--target", type=_share, default=None, metavar="PERCENT", help="recommend a config of this accuracy, such as 1%%"
+    )
+    accuracy.add_argument("--json", action="store_true", help="print one JSON object")
+    accuracy.add_argument("--cores", type=int, default=None, metavar="N", help="number of cores (default: all)")
+    accuracy.add_argument("--directory", type=Path, default=Path(), help="folder for `results` (default: here)")
+    accuracy.add_argument("--profile", default=None, help="Snakemake profile, for example slurm")
+    accuracy.add_argument("--config", **CONFIG_OPTION)
+
+
+def _share(text: str) -> float:
+    """A share that is written in per cent: `1%` or `1`."""
+    try:
+        value = float(text.strip().removesuffix("%")) / 100
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}; write per cent above 0 and below 100, for example 1%")
+    return value
 
 
 def _add_result_commands(commands: Commands) -> None:
@@ -487,6 +515,16 @@ def _run(parsed: argparse.Namespace, rest: Sequence[str]) -> int:
         parsed.entries,
         parsed.replace,
     )
+
+
+def _accuracy(parsed: argparse.Namespace, rest: Sequence[str]) -> int:
+    from stemphony.commands import accuracy, convert
+
+    return accuracy.accuracy(
+        SNAKEFILE, convert.as_config(parsed.config, lambda text: print(text, file=sys.stderr)), parsed.directory,
+        _cores(parsed.cores), parsed.profile, [argument for argument in rest if argument != "--"], parsed.entries,
+        parsed.target, parsed.json, print,
+    )  # fmt: skip
 
 
 def _cores(wanted: int | None) -> int:

@@ -13,6 +13,8 @@ from typing import Final
 
 MULTISLICE_RULE: Final = "run_multislice"
 MERGE_RULE: Final = "merge_results"
+ACCURACY_RULES: Final = frozenset({"accuracy", "prepare_accuracy", "run_variant", "merge_accuracy"})
+"""Rules of an error budget. A run of these alone is no run of the simulation."""
 
 # --- environment variables --------------------------------------------------------------------------------------------
 
@@ -26,6 +28,8 @@ SNAPSHOTS_VARIABLE: Final = "STEMPHONY_SNAPSHOTS_FILE"
 """Path of the trajectory file, for rule prepare_specimen; not set without snapshots."""
 RUN_VARIABLE: Final = "STEMPHONY_RUN"
 """Number of the run that started a job."""
+PLAN_VARIABLE: Final = "STEMPHONY_PLAN"
+"""Path of the plan of an error budget, for the processes of its jobs. Not set in a run of a simulation."""
 TRY_VARIABLE: Final = "STEMPHONY_TRY"
 """Which of Snakemake's tries of a job this is, from 1."""
 RUNTIME_VARIABLE: Final = "STEMPHONY_RUNTIME_MIN"

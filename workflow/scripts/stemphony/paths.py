@@ -77,6 +77,35 @@ class ResultPaths:
         return self.root / "preview.nc"
 
     @property
+    def accuracy(self) -> Path:
+        """The error budget of a config."""
+        return self.root / "accuracy.json"
+
+    @property
+    def accuracy_figure(self) -> Path:
+        """Picture of the error budget."""
+        return self.root / "accuracy.png"
+
+    @property
+    def accuracy_folder(self) -> Path:
+        """Folder of what the error budget is made from. It may be deleted at any time."""
+        return self.root / "accuracy"
+
+    @property
+    def accuracy_plan(self) -> Path:
+        """What the last error budget computes; `plan` stays that of the last run."""
+        return self.accuracy_folder / "plan.json"
+
+    @property
+    def accuracy_specimens(self) -> tuple[Path, Path]:
+        """Atoms of the error budget in the cell of the config, and in a larger one."""
+        return self.accuracy_folder / "specimen.nc", self.accuracy_folder / "larger_cell.nc"
+
+    def variant(self, name: str) -> Path:
+        """Signals of one variant of the error budget; `name` may be a wildcard."""
+        return self.accuracy_folder / "variants" / f"{name}.json"
+
+    @property
     def figures(self) -> Path:
         """Folder of the images."""
         return self.root / "figures"
@@ -133,6 +162,10 @@ class ResultPaths:
         """State of one job in one run: done, total, and running, finished or failed."""
         name = job_name(defocus, configuration)
         return self.run(run) / "progress" / job_folder(name) / f"{name}.json"
+
+    def variant_log(self, name: str) -> Path:
+        """Log of one variant of the error budget, beside the folder of results."""
+        return self.root.parents[1] / "logs" / "run_variant" / self.name / f"{name}.log"
 
     def log(self, defocus: str, configuration: int | str) -> Path:
         """Log of the last attempt at one job; its folder is beside the folder of results."""

@@ -94,6 +94,11 @@ class Outcome:
     interrupted: bool
     elapsed_s: float
 
+    @property
+    def exit_status(self) -> int:
+        """Exit status of Snakemake, or 128 + the number of the signal that ended it."""
+        return self.status if self.status >= 0 else 128 - self.status
+
     def show(self) -> None:
         """Print it: a success to stdout, a failure to stderr."""
         if self.status == 0:

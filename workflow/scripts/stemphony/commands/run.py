@@ -30,7 +30,29 @@ def run(
     entries: Sequence[str] = (),
     may_replace: bool = False,
 ) -> int:
-    """Run a simulation.
+    """Run a simulation, and say how it ended; see `started`.
+
+    Returns
+    -------
+    int
+        Exit status of Snakemake, or 128 + the number of the signal that ended it.
+    """
+    outcome = started(snakefile, config, directory, cores, profile, extra, entries, may_replace)
+    outcome.show()
+    return outcome.exit_status
+
+
+def started(
+    snakefile: Path,
+    config: Path,
+    directory: Path,
+    cores: int,
+    profile: str | None,
+    extra: Sequence[str],
+    entries: Sequence[str] = (),
+    may_replace: bool = False,
+) -> Outcome:
+    """Run Snakemake for a config until it ends.
 
     Parameters
     ----------
@@ -46,11 +68,6 @@ def run(
         Keys that override those of the config, for example `probe.energy_kev=100`.
     may_replace : bool
         Whether finished pairs of another config may be computed again and replaced.
-
-    Returns
-    -------
-    int
-        Exit status of Snakemake, or 128 + the number of the signal that ended it.
 
     Raises
     ------
@@ -85,8 +102,7 @@ def run(
     result = ResultPaths(directory / RESULTS / name)
     process = SnakemakeProcess(command, directory, result, holds=not is_dry)
     status = process.wait()
-    Outcome(status, process.lines, process.log_file, directory, result, process.interrupted, process.elapsed_s).show()
-    return status if status >= 0 else 128 - status
+    return Outcome(status, process.lines, process.log_file, directory, result, process.interrupted, process.elapsed_s)
 
 
 def _program() -> Path:

@@ -28,6 +28,10 @@ _ROUNDING = 1e-4
 _MOST_PERIODS = 100
 """Largest number of lattice periods of a beat that is looked for; a longer one has its false zone within the probe."""
 
+DIVIDED = "slices_divided"
+"""Key of `grating` that no config has: a number of equal parts that each slice is cut into, to measure what the
+thickness costs. The boundaries follow the atoms as ever."""
+
 THICKNESS = "grating.slice_thickness_angstrom"
 BOUNDARIES = "grating.slice_boundaries_angstrom"
 
@@ -47,7 +51,7 @@ def chosen_slices(grating: Mapping[str, Any], layers: Layers, length_z: float, w
     Parameters
     ----------
     grating : mapping
-        Block of the config with `slice_thickness_angstrom` and `slice_boundaries_angstrom`.
+        Block of the config with `slice_thickness_angstrom` and `slice_boundaries_angstrom`, perhaps with `DIVIDED`.
     layers : Layers
         The undisplaced atoms along the beam.
     length_z : float
@@ -62,18 +66,23 @@ def chosen_slices(grating: Mapping[str, Any], layers: Layers, length_z: float, w
         of the structure file do not follow each other.
     """
     thickness, boundaries = grating["slice_thickness_angstrom"], grating.get("slice_boundaries_angstrom")
+    divided = grating.get(DIVIDED, 1)
     if boundaries is not None:
         if thickness != "auto":
             raise ConfigError(BOUNDARIES, f"given together with {THICKNESS}: {thickness:g}; give one of the two.")
-        return _between(boundaries, layers, length_z)
+        return _between(_divided(boundaries, length_z, divided), layers, length_z)
     if thickness == "auto" and layers.slice_id is not None:
-        return _of_file(layers, length_z)
+        found = _of_file(layers, length_z)
+        if divided == 1:
+            return found
+        # The file names no slices this thin, so the heights of the atoms decide.
+        thickness, divided = length_z / (divided * len(found.slices)), 1
     if thickness != "auto" and thickness > length_z * (1 + 1e-6):
         largest = math.floor(length_z * 1e6 + 1e-6) / 1e6
         raise ConfigError(
             THICKNESS, f"got {thickness:g} Å; the cell is only {largest:.9g} Å thick. Use a thickness of at most that."
         )
-    chosen = _Equal(layers, length_z, None if thickness == "auto" else float(thickness))
+    chosen = _Equal(layers, length_z, None if thickness == "auto" else float(thickness), divided)
     notes = [*chosen.notes, *chosen.crowded()]
     if thickness != "auto":
         notes += chosen.beat(wavelength)
@@ -96,8 +105,8 @@ class _Equal:
         Whether the heights of the crystal's atoms leave room for boundaries.
     """
 
-    def __init__(self, layers: Layers, length_z: float, thickness: float | None) -> None:
-        self.layers, self.length_z, self.thickness = layers, length_z, thickness
+    def __init__(self, layers: Layers, length_z: float, thickness: float | None, divided: int = 1) -> None:
+        self.layers, self.length_z, self.thickness, self.divided = layers, length_z, thickness, divided
         self.notes: list[str] = []
         self.has_gaps = True
         begin, end = self._crystal()
@@ -143,6 +152,7 @@ class _Equal:
             dz = auto_thickness(periods) or length / number_of_slices(length, MOST)
             number = max(1, round(length / dz))
             dz = length / number
+        number, dz = number * self.divided, dz / self.divided
         z = self.layers.heights
         inside = z[(z >= begin - _ROUNDING) & (z <= begin + number * dz + _ROUNDING)]
         offset = slicing.edge_offset(inside - begin, dz)
@@ -159,7 +169,7 @@ class _Equal:
         z, length = self.layers.heights, end - begin
         if not ((z > begin + NEAR) & (z < end - NEAR)).any():
             return Stretch(begin, 1, length)
-        number = number_of_slices(length, self.thickness or MOST)
+        number = number_of_slices(length, self.thickness or MOST) * self.divided
         self.notes.append(
             f"slices: the amorphous film from {begin:.4g} to {end:.4g} Å has {number} slices of "
             f"{length / number:.4f} Å; their boundaries cut through it."
@@ -240,6 +250,16 @@ def _crowded(slices: Slices, heights: np.ndarray) -> list[str]:
         f"slices: atoms lie within {NEAR:g} Å on both sides of {len(crowded)} of {len(slices) - 1} boundaries, first "
         f"at {crowded[0]:.4f} Å, so layers of atoms are cut. Choose a thickness that fits the layers (auto), or "
         f"{BOUNDARIES}."
+    ]
+
+
+def _divided(boundaries: Sequence[float], length_z: float, parts: int) -> Sequence[float]:
+    """Boundaries with further ones that cut each slice into equal parts; the faces of the cell are among them."""
+    if parts == 1:
+        return boundaries
+    inner = [float(b) for b in boundaries if _ROUNDING < b < length_z - _ROUNDING]
+    return [
+        begin + (end - begin) * part / parts for begin, end in pairwise([0.0, *inner, length_z]) for part in range(parts)
     ]
 
 

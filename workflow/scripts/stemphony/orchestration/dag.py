@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from stemphony.contract import MERGE_RULE, MULTISLICE_RULE
+from stemphony.contract import ACCURACY_RULES, MERGE_RULE, MULTISLICE_RULE
 
 RECORDS = Path(".snakemake")
 """Folder of Snakemake's records, below the working directory."""
@@ -42,6 +42,11 @@ class Graph:
     def is_local(self) -> bool:
         """Whether the jobs run on this machine."""
         return bool(self.workflow.local_exec)
+
+    @property
+    def only_budgets(self) -> bool:
+        """Whether all jobs of this invocation belong to an error budget, so that it is no run of the simulation."""
+        return {job.rule.name for job in self.workflow.dag.needrun_jobs()} <= ACCURACY_RULES
 
     def number_of_jobs(self) -> int:
         """Count the jobs of rule run_multislice that this invocation will start."""

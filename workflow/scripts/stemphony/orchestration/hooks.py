@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stemphony import paths
-from stemphony.contract import LIVE_VARIABLE, RUN_PREFIX, RUN_VARIABLE, signal_received
+from stemphony.contract import LIVE_VARIABLE, PLAN_VARIABLE, RUN_PREFIX, RUN_VARIABLE, signal_received
 from stemphony.errors import StemphonyError
 from stemphony.orchestration import outdated, slurm
 from stemphony.orchestration.dag import Graph, is_incomplete
@@ -126,11 +126,17 @@ class Run:
     # --- onstart ------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Make the identity, the run's number and plan.json, then send START_SIMULATION."""
+        """Make the identity, the run's number and plan.json, then send START_SIMULATION.
+
+        An error budget is no run of the simulation: it has a plan of its own, and sends no events.
+        """
         if self.graph.only_touches:
             return
         try:
-            self._start()
+            if self.graph.only_budgets:
+                self._start_budget()
+            else:
+                self._start()
         except StemphonyError as error:
             # Snakemake would print a traceback.
             self.say(str(error))
@@ -182,6 +188,12 @@ class Run:
         if not os.environ.get(LIVE_VARIABLE):
             threading.Thread(target=self._watch, daemon=True).start()
 
+    def _start_budget(self) -> None:
+        ledger.write_budget_plan(self.result, self.checked.plan(0, 1, 0, ledger.now()))
+        self.graph.set_variable(PLAN_VARIABLE, str(self.result.accuracy_plan.resolve()))
+        note_run(self.result.name, Path.cwd(), os.getpid())
+        self._listen_for_cancel()
+
     def _write_plan(self) -> Mapping[str, Any]:
         processors = self.graph.parallel_jobs(int(self.campaign.config["resources"]["threads"]))
         plan = self.checked.plan(self.number, processors, self.jobs, ledger.now()) | {"retries": self.graph.retries()}
@@ -229,6 +241,7 @@ class Run:
     def success(self) -> None:
         """Send FINISH if the merged result is complete; else FAILED, because the user asked for a part only."""
         if self.reports is None:
+            forget_run(Path.cwd(), os.getpid())
             return
         failed = self._write_errors("onsuccess", self.reports)
         if outdated.is_merged(self.campaign, self.result):
@@ -243,6 +256,7 @@ class Run:
     def error(self) -> None:
         """Send ERROR for jobs that died without their own, then FAILED or CANCELLED."""
         if self.reports is None:
+            forget_run(Path.cwd(), os.getpid())
             return
         self.graph.repeat_failed_merge()
         failed = self._write_errors("onerror", self.reports)

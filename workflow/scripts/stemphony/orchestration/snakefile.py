@@ -15,7 +15,7 @@ from typing import Any
 
 from stemphony import contract, paths, provenance
 from stemphony.errors import StemphonyError
-from stemphony.experiment import campaign
+from stemphony.experiment import campaign, refinements
 from stemphony.experiment.campaign import Campaign
 from stemphony.experiment.stopping import Goal
 from stemphony.interpreters import SAFE_PATH_VARIABLE, import_nothing_from_here
@@ -117,6 +117,41 @@ class Session:
         return provenance.canonical_json(self.campaign.merge_params)
 
     @property
+    def accuracy_params(self) -> str:
+        """Params of prepare_accuracy as one JSON text."""
+        return provenance.canonical_json(self.campaign.accuracy_params)
+
+    def variant_params(self, wildcards: Any) -> str:
+        """Params of run_variant as one JSON text."""
+        return provenance.canonical_json({"variant": wildcards.variant, **self.campaign.accuracy_params})
+
+    @property
+    def budget_params(self) -> str:
+        """Params of merge_accuracy as one JSON text."""
+        config, params = self.campaign.config, self.campaign.accuracy_params
+        return provenance.canonical_json(
+            {
+                "common": params["common"],
+                "defocus_nm": params["defocus_nm"],
+                "title": config["simulation"]["title"],
+                "without": refinements.not_applicable(config),
+            }
+        )
+
+    @property
+    def variant_files(self) -> list[Path]:
+        """Files of all variants of the error budget."""
+        return [self.result.variant(name) for name in refinements.variants(self.campaign.config)]
+
+    def variant_mem_mb(self, wildcards: Any, attempt: int) -> int:
+        """Memory of one variant on a cluster [MB]: the finest grid has five times the points of the config's."""
+        return (4 * self.base_mem_mb + SNAKEMAKE_MB) * attempt
+
+    def variant_runtime(self, wildcards: Any, attempt: int) -> int:
+        """Time limit of one variant [min]: a scan of a few positions on the finest grid."""
+        return 4 * self.base_runtime_min * attempt
+
+    @property
     def specimen_is_outdated(self) -> bool:
         """Whether Snakemake will make specimen.nc again: it is of another specimen, or a killed run was making it."""
         if not self.result.specimen.exists():
@@ -192,7 +227,8 @@ def _open(given: Mapping[str, Any], files: list[Path], workflow: Any, may_replac
         run = hooks.Run(checked, dag.Graph(workflow), hooks.say, notes, may_replace)
         return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, run)
     # A job computes what its run planned, even if the config file has changed or another run has planned since.
-    plan = ledger.read_plan(result, run_number(result))
+    budget = os.environ.get(contract.PLAN_VARIABLE)
+    plan = ledger.read_plan_file(Path(budget)) if budget else ledger.read_plan(result, run_number(result))
     if plan:
         need = plan["resources"]
         return Session(campaign.of_plan(plan), result, need["mem_mb"], need["runtime_min"], None)

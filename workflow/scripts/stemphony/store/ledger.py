@@ -144,6 +144,15 @@ def write_plan(result: ResultPaths, plan: Mapping[str, Any], run: int = 0) -> No
     write_text_atomic(result.plan, text)
 
 
+def write_budget_plan(result: ResultPaths, plan: Mapping[str, Any]) -> None:
+    """Write the plan of an error budget atomically; `plan.json` stays that of the last run. Raises StorageError."""
+    try:
+        result.accuracy_folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(result.accuracy_folder, error) from None
+    write_text_atomic(result.accuracy_plan, json.dumps(plan, indent=1, ensure_ascii=False) + "\n")
+
+
 def read_plan(result: ResultPaths, run: int = 0) -> dict[str, Any]:
     """The plan of a run, or of the last run without `run`; empty if it is missing or not readable.
 
@@ -152,13 +161,19 @@ def read_plan(result: ResultPaths, run: int = 0) -> dict[str, Any]:
     earlier = [result.plan_of(run)] if run else []
     later = [] if run else [result.plan_of(number) for number in range(latest_run(result), 0, -1)]
     for file in (*earlier, result.plan, *later):
-        try:
-            plan = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(plan, dict) and (not run or plan.get("run", run) == run):
+        plan = read_plan_file(file)
+        if plan and (not run or plan.get("run", run) == run):
             return plan
     return {}
+
+
+def read_plan_file(file: Path) -> dict[str, Any]:
+    """The plan in a file; empty if it is missing or not readable."""
+    try:
+        plan = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return plan if isinstance(plan, dict) else {}
 
 
 def claim_run(result: ResultPaths) -> int:

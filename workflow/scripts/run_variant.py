@@ -1,0 +1,42 @@
+"""Rule run_variant: the signals of an error budget's positions in one variant of the config.
+
+    python run_variant.py PARAMS_JSON SPECIMEN LARGER OUTPUT THREADS
+
+PARAMS_JSON holds the name of the variant and the params of prepare_accuracy; SPECIMEN and LARGER are the files of that
+rule. OUTPUT is JSON. A variant that cannot be computed says so in its file, and the others are computed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+# PYTHONSAFEPATH keeps the working directory out of the path, and this folder with it.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from stemphony.orchestration import job, script
+
+
+def main(arguments: list[str]) -> None:
+    """Run from a shell rule."""
+    text, specimen, larger, output, threads = arguments
+    job.limit_threads(1)
+    from stemphony.errors import ConfigError, SpecimenError
+    from stemphony.experiment.refinements import REFERENCE
+    from stemphony.orchestration.variant import run_variant
+    from stemphony.store.atomic import write_text_atomic
+
+    params: dict[str, Any] = json.loads(text)
+    try:
+        record = run_variant(params, Path(specimen), Path(larger), int(threads))
+    except (ConfigError, SpecimenError) as error:
+        if params["variant"] == REFERENCE:
+            raise
+        record = {"variant": params["variant"], "reason": str(error)}
+    write_text_atomic(Path(output), json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    script.run(main)

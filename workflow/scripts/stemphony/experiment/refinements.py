@@ -1,0 +1,268 @@
+"""What an error budget refines: variants of a config, each with one choice changed.
+
+A budget compares a few probes through one configuration of atoms, computed with the choices of the config, with the
+same probes after one choice was refined. The atoms and their displacements stay the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from stemphony.errors import ConfigError
+from stemphony.experiment.grid_choice import points_at
+from stemphony.experiment.model import MRAD, Experiment
+from stemphony.experiment.slice_choice import DIVIDED
+from stemphony.physics.grid import cheapest_size
+from stemphony.physics.periods import Periods
+
+FINER = 2 / 3
+"""Spacing of the grid's points in the refined variant, as a share of that of the config."""
+
+LARGER = 1.5
+"""Size of the cell or window in the refined variant, in that of the config."""
+
+U_CHANGE = 0.1
+"""One standard deviation of U, as a share of U; measured values differ by about as much between laboratories."""
+
+ALIASING = 2 / 3
+"""Largest share of the Nyquist frequency inside the band limit without aliasing, Eq. (P5)."""
+
+_SAME_SHARE = 0.005
+"""Shares of the Nyquist frequency that differ by less are equal, as 0.6666666 and 0.667."""
+
+NUMERICAL, MODEL, INPUT = "numerical", "model", "input"
+"""Kinds of terms: choices that can be refined at a cost, and what no computing time makes better."""
+
+REFERENCE = "reference"
+"""The variant with the choices of the config."""
+
+BASIS_POSITIONS = 256
+"""Most scan positions in the variant with probe_basis, whose error belongs to the whole set of probes."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One line of the budget.
+
+    Attributes
+    ----------
+    name : str
+    kind : str
+        NUMERICAL, MODEL or INPUT.
+    variants : tuple of str
+        Variants that measure it; a second numerical one is refined further.
+    """
+
+    name: str
+    kind: str
+    variants: tuple[str, ...]
+
+
+TERMS = (
+    Term("slices", NUMERICAL, ("slices", "slices_further")),
+    Term("sampling", NUMERICAL, ("sampling", "sampling_further")),
+    Term("band_limit", NUMERICAL, ("band_limit",)),
+    Term("cell", NUMERICAL, ("cell",)),
+    Term("window", NUMERICAL, ("window",)),
+    Term("basis", NUMERICAL, ("basis",)),
+    Term("precision", NUMERICAL, ("precision",)),
+    Term("parametrization", MODEL, ("parametrization",)),
+    Term("u", INPUT, ("u_more", "u_less")),
+)
+"""All terms, in the order of the table."""
+
+
+def not_applicable(config: Mapping[str, Any]) -> dict[str, str]:
+    """Terms that a validated config leaves out, each with the reason."""
+    reasons = {}
+    phonons, specimen = config["frozen_phonon"], config["specimen"]
+    snapshots = phonons["enabled"] and phonons["snapshots"] is not None
+    window, bandlimit = config["grating"]["window_angstrom"], config["grating"]["bandlimit"]
+    if abs(bandlimit - ALIASING) < _SAME_SHARE:
+        reasons["band_limit"] = (
+            f"grating.bandlimit is {bandlimit:.4g}: more needs a finer grid, or functions of the grid alias; see the "
+            "term sampling"
+        )
+    if window is None:
+        reasons["window"] = "grating.window_angstrom is null: waves fill the whole cell"
+    for applies, reason in (
+        (window is not None, "waves fill a window and not the cell; see the term window"),
+        (snapshots, "the snapshots have one size"),
+        (bool(specimen["amorphous_layers"]), "amorphous layers are drawn for one size of the cell"),
+        (bool(specimen["substitutions"]), "dopants and vacancies are drawn for one size of the cell"),
+        (any(specimen["vacuum_angstrom"][:2]), "the specimen ends inside the cell; vary vacuum_angstrom by hand"),
+    ):
+        if applies:
+            reasons.setdefault("cell", reason)
+    if config["simulation"]["algorithm"] == "multislice":
+        reasons["basis"] = "simulation.algorithm is multislice: each probe is a wave of its own"
+    if config["simulation"]["precision"] == "double":
+        reasons["precision"] = "it is double"
+    if not phonons["enabled"]:
+        reasons["u"] = "frozen_phonon.enabled is false: the atoms are at rest"
+    elif snapshots:
+        reasons["u"] = "the snapshots are complete configurations"
+    return reasons
+
+
+def variants(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of all variants that a validated config needs, the reference first."""
+    without = not_applicable(config)
+    return (REFERENCE, *(variant for term in TERMS if term.name not in without for variant in term.variants))
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What all variants share.
+
+    Attributes
+    ----------
+    common : mapping
+        Blocks of the config that the jobs of the campaign share, `Campaign.common_params`.
+    experiment : Experiment
+        The experiment of the campaign, on its own cell.
+    periods : Periods
+        Periods of the specimen.
+    places : sequence of (float, float)
+        Positions of the budget [Å].
+    others : sequence of (float, float)
+        Further positions of the scan [Å], for the variant with probe_basis.
+    """
+
+    common: Mapping[str, Any]
+    experiment: Experiment
+    periods: Periods
+    places: Sequence[tuple[float, float]]
+    others: Sequence[tuple[float, float]] = ()
+
+    def blocks(self, variant: str, repeats: tuple[float, float] = (1.0, 1.0)) -> dict[str, Any]:
+        """Blocks of the config for one variant, with everything that its choice does not decide as it is.
+
+        Parameters
+        ----------
+        variant : str
+            One of `variants`.
+        repeats : (float, float)
+            Size of the larger cell along x and y in that of the config; for the variant `cell`.
+
+        Raises
+        ------
+        ConfigError
+            The choice cannot be refined any further.
+        """
+        made = self._reference()
+        if variant in ("slices", "slices_further"):
+            made["grating"][DIVIDED] = 2 if variant == "slices" else 4
+        elif variant in ("sampling", "sampling_further"):
+            self._sample(made["grating"], FINER if variant == "sampling" else FINER**2)
+        elif variant == "band_limit":
+            made["grating"]["bandlimit"] = ALIASING
+        elif variant == "cell":
+            self._enlarge(made["grating"], repeats)
+        elif variant == "window":
+            made["grating"]["window_angstrom"] = self._larger_window()
+        elif variant == "basis":
+            made["simulation"]["algorithm"] = "probe_basis"
+            made["scan"] = _listed([*self.places, *self.others])
+        elif variant == "precision":
+            made["simulation"]["precision"] = "double"
+        elif variant == "parametrization":
+            other = {"kirkland": "lobato", "lobato": "kirkland"}
+            made["grating"]["parametrization"] = other[self.experiment.parametrization]
+        return made
+
+    @property
+    def points(self) -> tuple[int, int]:
+        """Points of the grid over the whole cell, with windows too."""
+        e = self.experiment
+        nx, ny = (round(length / step) for length, step in zip(e.cell[:2], e.grid.sampling, strict=True))
+        return nx, ny
+
+    def finer_points(self, share: float) -> tuple[int, int]:
+        """Points of a grid with at most this share of the spacing, in step with the lattice."""
+        nx, ny = self.points
+        lengths = self.experiment.cell[:2]
+        x, y = (
+            points_at(share * length / n * (1 + 1e-9), lengths, self.periods)[axis]
+            for axis, (length, n) in enumerate(zip(lengths, (nx, ny), strict=True))
+        )
+        return x, y
+
+    def _reference(self) -> dict[str, Any]:
+        """The choices of the config as numbers, so that they do not follow from a choice that a variant changes."""
+        e = self.experiment
+        made = {name: deepcopy(dict(block)) for name, block in self.common.items() if isinstance(block, Mapping)}
+        made["simulation"]["algorithm"] = "multislice"
+        made["grating"] |= {"gpts": list(self.points), "sampling_angstrom": None}
+        made["scan"] = _listed(self.places)
+        made["depths"] = {"every_angstrom": None, "at_angstrom": list(e.depths)}
+        rings = {name: [inner / MRAD, outer / MRAD] for name, (inner, outer) in e.rings.items()}
+        # Radial bins may end at the band limit, which variants change; only named detectors are compared.
+        made["adf"] |= {
+            "detectors": made["adf"]["detectors"] or rings,
+            "min_mrad": 0.0,
+            "max_mrad": max(outer for _, outer in e.rings.values()) / MRAD * (1 - 1e-9),
+            "bins": 1,
+            "interval_exponent": 1.0,
+        }
+        made["cbed"] = {"enabled": False, "max_mrad": None, "size": None}
+        return made
+
+    def _sample(self, grating: dict[str, Any], share: float) -> None:
+        """Make the grid finer. The band limit is a share of its Nyquist frequency, so it grows with it."""
+        points = self.finer_points(share)
+        if points == self.points:
+            raise ConfigError("grating", "the grid cannot be made finer in steps of its lattice.")
+        grating["gpts"] = list(points)
+
+    def _enlarge(self, grating: dict[str, Any], repeats: tuple[float, float]) -> None:
+        """Keep spacing and band limit in a larger cell."""
+        lengths = [length * repeat for length, repeat in zip(self.experiment.cell[:2], repeats, strict=True)]
+        wanted = [n * repeat for n, repeat in zip(self.points, repeats, strict=True)]
+        points = [
+            round(n) if abs(n - round(n)) < 1e-6 and round(n) % 2 == 0 else cheapest_size(math.ceil(n - 1e-6), 2)
+            for n in wanted
+        ]
+        # Where the spacing cannot stay to the last digit, the band limit k_c does.
+        spacing = max(length / n for length, n in zip(lengths, points, strict=True))
+        share = spacing / max(self.experiment.grid.sampling)
+        grating |= {
+            "gpts": points,
+            "bandlimit": self.experiment.bandlimit * share,
+            "bandlimit_taper": self.experiment.bandlimit_taper * share,
+        }
+
+    def _larger_window(self) -> float:
+        e = self.experiment
+        wanted = LARGER * max(e.grid.extent)
+        if all(own >= whole * (1 - 1e-9) for own, whole in zip(e.grid.extent, e.cell[:2], strict=True)):
+            raise ConfigError("grating.window_angstrom", "the windows are as large as the cell.")
+        return wanted
+
+
+def _listed(places: Sequence[tuple[float, float]]) -> dict[str, Any]:
+    """Block `scan` of a list of positions [Å]."""
+    return {
+        "x": [0.0, 1.0], "y": [0.0, 1.0], "points": [1, 1], "step_angstrom": None, "unit": "angstrom",
+        "positions": [list(place) for place in places],
+    }  # fmt: skip
+
+
+def larger_specimen(settings: Mapping[str, Any], repeat: Sequence[int] | None) -> dict[str, Any]:
+    """Settings of the block `specimen` for the next larger cell of whole repeats.
+
+    Parameters
+    ----------
+    settings : mapping
+        Keys of the block.
+    repeat : 3 ints or None
+        Copies of the oriented cell along x, y and z that the specimen was built of.
+    """
+    x, y, z = repeat or settings["repeat"] or (1, 1, 1)
+    larger = [math.ceil(LARGER * n - 1e-9) for n in (x, y)]
+    made = {key: value for key, value in settings.items() if key not in ("size_nm", "thickness_nm")}
+    return {**made, "repeat": [*larger, int(z)]}

@@ -1,0 +1,99 @@
+"""The atoms and positions of an error budget, from the specimen of its config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from stemphony import paths
+from stemphony.contract import SPECIMEN_VARIABLE
+from stemphony.experiment.model import Experiment
+from stemphony.experiment.refinements import BASIS_POSITIONS, larger_specimen
+from stemphony.experiment.telling_positions import telling_positions
+from stemphony.orchestration.configuration_atoms import configuration_atoms
+from stemphony.orchestration.planned_specimen import unchanged_file
+from stemphony.physics.occupancy import present_sites
+from stemphony.physics.phonons import displacements
+from stemphony.specimen.larger_cell import partners
+from stemphony.specimen.structures import CHECKS, Specimen, read_specimen
+
+ATTRIBUTE = "accuracy"
+"""Attribute of the files of prepare_accuracy, JSON: positions [Å] of the budget, or why there is no larger cell."""
+
+CONFIGURATION = 0
+"""Index of the frozen-phonon configuration of a budget."""
+
+_OUTSIDE = 2**31
+"""Index of the configuration that displaces the atoms that only the larger cell has. No campaign has so many, so these
+displacements are independent of all others."""
+
+POSITIONS = 4
+"""Positions of a budget: with the largest and smallest potential, and two between them."""
+
+Places = list[list[float]]
+
+
+def seed_of(common: Mapping[str, Any]) -> int | None:
+    """Seed of a budget: that of the config; 1 where the first run of the simulation draws one."""
+    seed = common["simulation"]["random_seed"]
+    return None if seed is None else seed or 1
+
+
+def chosen_places(experiment: Experiment, specimen: Specimen) -> tuple[Places, Places]:
+    """Choose the positions of the budget, and the scan positions nearest to them, (x, y) [Å]."""
+    every = experiment.probe_positions.reshape(-1, 2)
+    chosen = telling_positions(
+        every, specimen.symbols.tolist(), specimen.positions, experiment.cell[:2],
+        experiment.parametrization, POSITIONS,
+    )  # fmt: skip
+    distance = np.hypot(*(every - every[chosen].mean(axis=0)).T)
+    distance[chosen] = np.inf
+    nearest = np.argsort(distance, kind="stable")[: max(0, min(BASIS_POSITIONS, len(every)) - len(chosen))]
+    return every[chosen].tolist(), every[np.sort(nearest)].tolist()
+
+
+def in_larger_cell(
+    params: Mapping[str, Any], experiment: Experiment, specimen: Specimen, places: Sequence[Sequence[float]]
+) -> Specimen:
+    """Build the next larger cell with the atoms of the budget's configuration, as its only snapshot.
+
+    Atoms of the config's cell keep displacement and presence; its middle is the middle of the positions. The others are
+    drawn.
+
+    Raises
+    ------
+    SpecimenError
+        The larger cell does not continue the smaller one.
+    """
+    settings = dict(params["specimen"]["specimen"])
+    file = unchanged_file(SPECIMEN_VARIABLE, settings.pop("file_sha256"))
+    repeat = None if specimen.building is None else specimen.building.repeat
+    large = read_specimen(file, **larger_specimen(settings, repeat), accept=CHECKS)
+    partner = partners(specimen, large, np.mean(places, axis=0).tolist())
+    common, shared = params["common"], partner >= 0
+    phonons, defocus = common["frozen_phonon"], params["defocus_nm"]
+    job, seed = {**common, "defocus_nm": defocus}, seed_of(common)
+    small = configuration_atoms(job, seed, CONFIGURATION, experiment, specimen)
+    pm = paths.defocus_pm(defocus) if phonons["independent_defoci"] else None
+    moves = np.zeros_like(large.positions)
+    if phonons["enabled"]:
+        displace_z = bool(phonons["displace_z"])
+        moves = displacements(large.u_iso, seed or 0, _OUTSIDE, pm, displace_z, large.u_aniso)
+    moves[shared] = _least(small.positions - specimen.positions, specimen.cell)[partner[shared]]
+    occupancy = None
+    if large.occupancy is not None:
+        present = present_sites(large.occupancy, large.disorder, large.disorder_group, seed or 0, _OUTSIDE, pm)
+        if small.present is not None:
+            present[shared] = small.present[partner[shared]]
+        occupancy = present.astype(float)
+    frames = (large.positions + moves)[None]
+    return replace(large, frames=frames, occupancy=occupancy, disorder=None, disorder_group=None)
+
+
+def _least(step: np.ndarray, cell: Sequence[float]) -> np.ndarray:
+    """Displacements without the lengths of the cell that wrapping adds along x and y."""
+    lengths = np.array([cell[0], cell[1], np.inf])
+    return np.asarray(step - np.where(np.isfinite(lengths), lengths, 0.0) * np.round(step / lengths))

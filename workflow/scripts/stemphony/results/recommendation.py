@@ -1,0 +1,139 @@
+"""Which choices a config must refine for a wanted accuracy, from its error budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from stemphony.experiment.refinements import ALIASING
+from stemphony.results.accuracy import Budget, Line
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """Refinements that a target needs.
+
+    Attributes
+    ----------
+    levels : mapping
+        Term to how often it is refined.
+    before, after : float
+        Largest sum of the numerical changes of an image, of the config and with these refinements.
+    unmeasured : tuple of str
+        Terms that are refined so far that the budget does not say what is left.
+    target : float
+        Wanted accuracy.
+    beyond : tuple of str
+        Terms above the target that no computing time makes smaller.
+    """
+
+    levels: Mapping[str, int]
+    before: float
+    after: float
+    unmeasured: tuple[str, ...]
+    target: float
+    beyond: tuple[str, ...]
+
+    @property
+    def reached(self) -> bool:
+        """Whether the numerical changes are below the target."""
+        return self.after <= self.target
+
+
+def recommend(budget: Budget, target: float) -> Recommendation:
+    """Refine the term that matters most for the worst image, until all images reach the target or nothing is left.
+
+    The numerical changes of an image are added as if all had the same sign. A change that is not known counts as zero,
+    and the term is named.
+    """
+    lines = {line.name: line for line in budget.numerical}
+    levels = dict.fromkeys(lines, 0)
+
+    def total(detector: str, depth: int) -> float:
+        return math.fsum(_left(line, detector, depth, levels[name]) or 0.0 for name, line in lines.items())
+
+    images = [(detector, depth) for detector in budget.detectors for depth in range(len(budget.depths_nm))]
+    before = max(total(*image) for image in images) if lines else 0.0
+    after = before
+    while after > target:
+        detector, depth = max(images, key=lambda image: total(*image))
+        # What a refinement saves, by term; one that is refined to the end saves nothing more.
+        gains = {
+            name: (_left(line, detector, depth, levels[name]) or 0.0)
+            for name, line in lines.items()
+            if levels[name] < len(line.choices)
+        }
+        name = max(gains, key=lambda term: gains[term], default="")
+        if not name or gains[name] == 0.0:
+            break
+        levels[name] += 1
+        after = max(total(*image) for image in images)
+    unmeasured = tuple(
+        name for name, line in lines.items()
+        if levels[name] and _left(line, next(iter(budget.detectors)), 0, levels[name]) is None
+    )  # fmt: skip
+    beyond = tuple(line.name for line in budget.lines if line.name not in lines and line.largest() > target)
+    return Recommendation(
+        {name: level for name, level in levels.items() if level}, before, after, unmeasured, target, beyond
+    )
+
+
+def _left(line: Line, detector: str, depth: int, level: int) -> float | None:
+    """Change of an image that a term still makes after `level` refinements; None if it is not known."""
+    change = line.changes[detector][depth]
+    if level == 0:
+        return abs(change.image)
+    return change.left if level == 1 else None
+
+
+def refined(config: Mapping[str, Any], budget: Budget, levels: Mapping[str, int]) -> dict[str, Any]:
+    """Return a config with refined choices; it need not be complete.
+
+    Parameters
+    ----------
+    config : mapping
+        The config of the budget, as the user wrote it.
+    levels : mapping
+        Term to how often it is refined.
+    """
+    made: dict[str, Any] = deepcopy(dict(config))
+    grating, specimen = dict(made.get("grating") or {}), dict(made.get("specimen") or {})
+    simulation = dict(made.get("simulation") or {})
+    lines = {line.name: line for line in budget.lines}
+    chosen = {name: lines[name].choices[level - 1] for name, level in levels.items()}
+    gpts = list(chosen.get("sampling", budget.choices)["gpts"])
+    if "cell" in chosen:
+        larger = chosen["cell"]["extent_angstrom"]
+        ratio = [new / old for new, old in zip(larger, budget.choices["extent_angstrom"], strict=True)]
+        gpts = [2 * math.ceil(n * r / 2 - 1e-6) for n, r in zip(gpts, ratio, strict=True)]
+        if specimen.get("size_nm"):
+            specimen["size_nm"] = [size * r for size, r in zip(specimen["size_nm"], ratio, strict=True)]
+        else:
+            x, y, z = specimen.get("repeat") or (1, 1, 1)
+            specimen["repeat"] = [round(x * ratio[0]), round(y * ratio[1]), z]
+    if {"cell", "sampling"} & chosen.keys():
+        if "window" in lines or grating.get("sampling_angstrom"):
+            # Rounded up, so that the number of points stays.
+            spacing = chosen.get("sampling", budget.choices)["spacing_angstrom"]
+            grating |= {"sampling_angstrom": math.ceil(spacing * 1e6) / 1e6, "gpts": None}
+        else:
+            grating["gpts"] = gpts
+    if "slices" in chosen:
+        # Rounded up, so that the number of slices stays.
+        grating["slice_thickness_angstrom"] = math.ceil(chosen["slices"]["slice_angstrom"] * 1e6) / 1e6
+        grating.pop("slice_boundaries_angstrom", None)
+    if "band_limit" in chosen:
+        grating["bandlimit"] = ALIASING
+    if "window" in chosen:
+        grating["window_angstrom"] = max(chosen["window"]["extent_angstrom"])
+    if "precision" in chosen:
+        simulation["precision"] = "double"
+    if "basis" in chosen:
+        simulation["basis_tolerance"] = budget.choices["basis_tolerance"] / 10
+    for name, block in (("grating", grating), ("specimen", specimen), ("simulation", simulation)):
+        if block:
+            made[name] = block
+    return made
