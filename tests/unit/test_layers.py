@@ -103,6 +103,7 @@ NETCDF_FILES = ("stemphony/results/*.py", "stemphony/specimen/specimen_file.py")
             (
                 "stemphony/figures/*.py",
                 "stemphony/specimen/drawing.py",
+                "stemphony/accuracy/figure.py",
                 "stemphony/results/convergence_figure.py",
                 "stemphony/commands/plot.py",
             ),
@@ -183,18 +184,19 @@ ROOMS: dict[str, set[str]] = {
     "specimen": {"errors", "interpreters", "provenance", "physics", "store"},
     "experiment": {"errors", "paths", "bounded_yaml", "provenance", "physics", "status"},
     "compute": {"errors", "paths", "contract", "physics", "store", "experiment"},
+    "accuracy": {"errors", "paths", "physics", "store", "specimen", "experiment", "compute"},
     "results": {
         "errors", "paths", "contract", "interpreters", "provenance", "physics", "store", "specimen", "experiment",
-        "compute",
+        "compute", "accuracy",
     },
     "figures": {"errors", "physics", "specimen", "experiment", "results"},
     "orchestration": {
         "errors", "paths", "contract", "interpreters", "terminal", "provenance", "physics", "store", "status",
-        "specimen", "experiment", "compute", "results",
+        "specimen", "experiment", "compute", "accuracy", "results",
     },
     "commands": {
         "errors", "paths", "contract", "provenance", "physics", "store", "status", "specimen", "experiment", "compute",
-        "results", "figures", "orchestration",
+        "accuracy", "results", "figures", "orchestration",
     },
     "monitor": {"version", "errors", "paths", "interpreters", "status"},
     "interface": {"errors", "paths", "results", "figures"},

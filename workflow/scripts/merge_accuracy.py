@@ -22,12 +22,12 @@ def main(arguments: list[str]) -> None:
     """Run from a shell rule."""
     text, output, picture, *files = arguments
     job.limit_threads(1)
+    from stemphony.accuracy import figure
+    from stemphony.accuracy.atoms import seed_of
+    from stemphony.accuracy.budget import budget_of
+    from stemphony.accuracy.positions import RULE
     from stemphony.errors import DamagedResultError
-    from stemphony.experiment.telling_positions import RULE
-    from stemphony.orchestration.accuracy_atoms import seed_of
     from stemphony.provenance import digest
-    from stemphony.results import accuracy_figure
-    from stemphony.results.accuracy import budget_of
     from stemphony.store.atomic import write_text_atomic
 
     params: dict[str, Any] = json.loads(text)
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
         raise DamagedResultError(
             f"{Path(files[0]).parent}: a variant of the budget is damaged ({error}). Delete the folder, and run again."
         ) from None
-    accuracy_figure.draw(Path(picture), budget, params["title"])
+    figure.draw(Path(picture), budget, params["title"])
     write_text_atomic(Path(output), json.dumps(budget.record(), indent=1) + "\n")
 
 

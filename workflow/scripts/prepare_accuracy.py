@@ -1,9 +1,9 @@
-"""Rule prepare_accuracy: the atoms of an error budget, in the cell of the config and in a larger one, and its positions.
+"""Rule prepare_accuracy: positions and atoms of an error budget, in the cell of the config and in a larger one.
 
     python prepare_accuracy.py PARAMS_JSON OUTPUT LARGER
 
-The params are those of `Campaign.accuracy_params`. The paths of the structure file and of the trajectory are in the
-environment variables STEMPHONY_SPECIMEN_FILE and STEMPHONY_SNAPSHOTS_FILE.
+The params are those of `accuracy.refinements.params_of`. The paths of the structure file and of the trajectory are
+in the environment variables STEMPHONY_SPECIMEN_FILE and STEMPHONY_SNAPSHOTS_FILE.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ from typing import Any
 # PYTHONSAFEPATH keeps the working directory out of the path, and this folder with it.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from stemphony.contract import SNAPSHOTS_VARIABLE, SPECIMEN_VARIABLE
 from stemphony.orchestration import job, script
 from stemphony.provenance import canonical_json
 
 
 def prepare_accuracy(params: dict[str, Any], output: Path, larger: Path) -> None:
     """Write both specimens. Where the cell cannot be made larger, the second file says why."""
+    from stemphony.accuracy.atoms import ATTRIBUTE, chosen_places, in_larger_cell
     from stemphony.errors import ConfigError, SpecimenError
     from stemphony.experiment.model import Experiment
-    from stemphony.orchestration.accuracy_atoms import ATTRIBUTE, chosen_places, in_larger_cell
-    from stemphony.orchestration.planned_specimen import attributes_of, planned_specimen
+    from stemphony.specimen.planned import attributes_of, planned_specimen
     from stemphony.specimen.specimen_file import write_specimen
 
-    specimen = planned_specimen(params["specimen"])
+    file = script.named_file(SPECIMEN_VARIABLE)
+    trajectory = script.named_file(SNAPSHOTS_VARIABLE) if params["specimen"].get("snapshots_sha256") else None
+    specimen = planned_specimen(params["specimen"], file, trajectory)
     experiment = Experiment.of(params["common"], specimen.cell, specimen.layers).stored
     if not experiment.rings:
         raise ConfigError(
@@ -41,7 +44,7 @@ def prepare_accuracy(params: dict[str, Any], output: Path, larger: Path) -> None
     reason = params["no_larger_cell"]
     if not reason:
         try:
-            grown = in_larger_cell(params, experiment, specimen, places)
+            grown = in_larger_cell(params, experiment, specimen, file, places)
         except (ConfigError, SpecimenError) as error:
             reason = str(error)
     content = {"reason": reason}

@@ -16,8 +16,9 @@ from typing import Any
 # PYTHONSAFEPATH keeps the working directory out of the path, and this folder with it.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from stemphony.orchestration.planned_specimen import attributes_of, planned_specimen
-from stemphony.orchestration.script import run
+from stemphony.contract import SNAPSHOTS_VARIABLE, SPECIMEN_VARIABLE
+from stemphony.orchestration.script import named_file, run
+from stemphony.specimen.planned import attributes_of, planned_specimen
 from stemphony.specimen.specimen_file import write_specimen
 
 USAGE = "usage: prepare_specimen.py PARAMS_JSON OUTPUT"
@@ -28,7 +29,9 @@ def main(arguments: list[str]) -> None:
     if len(arguments) != 2:
         sys.exit(USAGE)
     params: dict[str, Any] = json.loads(arguments[0])
-    write_specimen(Path(arguments[1]), planned_specimen(params), attributes_of(params))
+    trajectory = named_file(SNAPSHOTS_VARIABLE) if params.get("snapshots_sha256") else None
+    specimen = planned_specimen(params, named_file(SPECIMEN_VARIABLE), trajectory)
+    write_specimen(Path(arguments[1]), specimen, attributes_of(params))
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def read_specimen(file: Path, params: dict[str, Any]) -> Specimen:
 
 def draw_configuration(attempt: job.Attempt, experiment: Experiment, specimen: Specimen) -> Atoms:
     """Displace the atoms of the job's frozen-phonon configuration, or take them from its snapshot."""
-    from stemphony.orchestration.configuration_atoms import configuration_atoms
+    from stemphony.compute.configuration import configuration_atoms
 
     return configuration_atoms(attempt.params, attempt.effective_seed, attempt.configuration, experiment, specimen)
 

@@ -23,9 +23,9 @@ def main(arguments: list[str]) -> None:
     """Run from a shell rule."""
     text, specimen, larger, output, threads = arguments
     job.limit_threads(1)
+    from stemphony.accuracy.refinements import REFERENCE
+    from stemphony.accuracy.variant import run_variant
     from stemphony.errors import ConfigError, SpecimenError
-    from stemphony.experiment.refinements import REFERENCE
-    from stemphony.orchestration.variant import run_variant
     from stemphony.store.atomic import write_text_atomic
 
     params: dict[str, Any] = json.loads(text)

@@ -154,7 +154,11 @@ def _add_config_commands(commands: Commands) -> None:
     accuracy.set_defaults(command=_accuracy)
     accuracy.add_argument("config", type=Path, metavar="CONFIG")
     accuracy.add_argument(
-        "--target", type=_share, default=None, metavar="PERCENT", help="recommend a config of this accuracy, such as 1%%"
+        "--target",
+        type=_share,
+        default=None,
+        metavar="PERCENT",
+        help="recommend a config of this accuracy, such as 1%%",
     )
     accuracy.add_argument("--json", action="store_true", help="print one JSON object")
     accuracy.add_argument("--cores", type=int, default=None, metavar="N", help="number of cores (default: all)")

@@ -9,15 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stemphony.accuracy import figure, refinements
+from stemphony.accuracy.budget import Budget
+from stemphony.accuracy.recommendation import Recommendation, recommend, refined
 from stemphony.commands import run as runner
 from stemphony.errors import ConfigError, DamagedResultError, StorageError
-from stemphony.experiment import configuration, overrides, refinements
+from stemphony.experiment import configuration, overrides
 from stemphony.experiment.model import detector_names
 from stemphony.orchestration import preflight
 from stemphony.paths import RESULTS, ResultPaths
-from stemphony.results import accuracy_figure
-from stemphony.results.accuracy import Budget
-from stemphony.results.recommendation import Recommendation, recommend, refined
 from stemphony.store.atomic import write_text_atomic
 from stemphony.store.progress import duration
 
@@ -85,7 +85,7 @@ def accuracy(
     found = None if target is None else recommend(budget, target)
     lines = [] if found is None else _recommended(given, inputs, budget, found, result)
     if target is not None:
-        accuracy_figure.draw(result.accuracy_figure, budget, title, target)
+        figure.draw(result.accuracy_figure, budget, title, target)
     if as_json:
         content: dict[str, Any] = json.loads(result.accuracy.read_text(encoding="utf-8"))
         if found is not None:
@@ -115,7 +115,7 @@ def table(budget: Budget) -> list[str]:
     lines = [
         f"positions {positions}",
         f"  chosen {budget.origin['positions']}",
-        f"configuration 0 at defocus {budget.origin['defocus_nm']:g} nm; atoms and displacements are the same in all rows",
+        f"configuration 0 at defocus {budget.origin['defocus_nm']:g} nm; the atoms are the same in all rows",
         "change of the image: root mean square over the positions, relative to their mean signal",
         "last column: largest change of one position, relative to its own signal",
     ]
@@ -125,7 +125,7 @@ def table(budget: Budget) -> list[str]:
         for line in budget.lines:
             changes = line.changes[detector]
             worst = max(changes, key=lambda change: abs(change.worst))
-            name = f"{accuracy_figure.NAMES[line.name]}: {line.what}"
+            name = f"{figure.NAMES[line.name]}: {line.what}"
             orders = "*" if any(change.order for change in changes) else ""
             values = "".join(f"{_percent(abs(changes[depth].image)):>11}" for depth in depths)
             lines.append(f"  {name + orders:<52}{values}{f'{_percent(worst.worst, sign=True)} at {worst.at}':>20}")
@@ -135,7 +135,7 @@ def table(budget: Budget) -> list[str]:
     if any(change.order for line in budget.lines for changes in line.changes.values() for change in changes):
         lines += ["", "* extrapolated where a third point confirms the order of convergence"]
     lines += ["", "left out:"] if budget.without else []
-    lines += [f"  {accuracy_figure.NAMES[name]}: {reason}" for name, reason in budget.without.items()]
+    lines += [f"  {figure.NAMES[name]}: {reason}" for name, reason in budget.without.items()]
     lines += [f"computing time of the budget: {duration(budget.cpu_seconds)} of CPU"]
     return lines
 
@@ -158,7 +158,7 @@ def _recommended(
     given: Mapping[str, Any], inputs: preflight.Inputs, budget: Budget, found: Recommendation, result: ResultPaths
 ) -> list[str]:
     """Write the recommended config, and say what it changes and costs."""
-    names = accuracy_figure.NAMES
+    names = figure.NAMES
     target = _percent(found.target)
     lines = ["", f"target {target}: the numerical choices change an image by at most {_percent(found.before)}"]
     for name in found.beyond:
@@ -182,7 +182,9 @@ def _recommended(
     lines.append(f"  refine {steps}: then at most {_percent(found.after)}")
     if found.unmeasured:
         unmeasured = ", ".join(names[term] for term in found.unmeasured)
-        lines.append(f"  not measured, and taken as 0: what is left of {unmeasured}. A budget of the new config says it.")
+        lines.append(
+            f"  not measured, and taken as 0: what is left of {unmeasured}. A budget of the new config says it."
+        )
     if not found.reached:
         lines.append(f"  that is above {target}: make a budget of the new config, which refines it further")
     file = result.root / f"{name}.yaml"

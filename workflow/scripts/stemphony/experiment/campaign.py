@@ -12,7 +12,6 @@ import numpy as np
 
 from stemphony import paths, provenance
 from stemphony.errors import ConfigError
-from stemphony.experiment import refinements
 from stemphony.experiment.model import JOB_KEYS, detector_names
 from stemphony.experiment.scan import NEUTRAL as SCAN_NEUTRAL
 from stemphony.experiment.scan_edges import ScanEdges, is_whole_cell
@@ -226,22 +225,6 @@ class Campaign:
         They hold only what decides the numbers of this job: a change in them runs the job again.
         """
         return job_params(self.common_params, self.defocus(defocus).value_nm, configuration)
-
-    @property
-    def accuracy_params(self) -> dict[str, Any]:
-        """Params of the rules of an error budget: everything that decides its numbers."""
-        return {
-            "common": self.common_params,
-            "specimen": self.specimen_params,
-            "defocus_nm": self.middle_defocus.value_nm,
-            "no_larger_cell": refinements.not_applicable(self.config).get("cell", ""),
-        }
-
-    @property
-    def middle_defocus(self) -> Defocus:
-        """The defocus nearest to the weighted mean of all."""
-        mean = math.fsum(defocus.weight * defocus.value_nm for defocus in self.defoci)
-        return min(self.defoci, key=lambda defocus: abs(defocus.value_nm - mean))
 
     @property
     def merge_params(self) -> dict[str, Any]:

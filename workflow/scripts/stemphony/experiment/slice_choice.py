@@ -259,7 +259,9 @@ def _divided(boundaries: Sequence[float], length_z: float, parts: int) -> Sequen
         return boundaries
     inner = [float(b) for b in boundaries if _ROUNDING < b < length_z - _ROUNDING]
     return [
-        begin + (end - begin) * part / parts for begin, end in pairwise([0.0, *inner, length_z]) for part in range(parts)
+        begin + (end - begin) * part / parts
+        for begin, end in pairwise([0.0, *inner, length_z])
+        for part in range(parts)
     ]
 
 

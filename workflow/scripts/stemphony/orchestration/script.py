@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from stemphony.errors import StemphonyError
 from stemphony.interpreters import import_nothing_from_here
@@ -29,3 +31,14 @@ def run(main: Callable[[list[str]], None]) -> None:
         sys.exit(USER_ERROR)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+
+
+def named_file(variable: str) -> Path:
+    """The file that an environment variable names. Raises StemphonyError if it is not set."""
+    value = os.environ.get(variable)
+    if not value:
+        raise StemphonyError(
+            f"{variable} is not set. Start this script through rule prepare_specimen or rule prepare_accuracy, which "
+            "set it."
+        )
+    return Path(value)

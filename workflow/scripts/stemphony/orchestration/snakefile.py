@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from stemphony import contract, paths, provenance
+from stemphony.accuracy import refinements
 from stemphony.errors import StemphonyError
-from stemphony.experiment import campaign, refinements
+from stemphony.experiment import campaign
 from stemphony.experiment.campaign import Campaign
 from stemphony.experiment.stopping import Goal
 from stemphony.interpreters import SAFE_PATH_VARIABLE, import_nothing_from_here
@@ -119,16 +120,16 @@ class Session:
     @property
     def accuracy_params(self) -> str:
         """Params of prepare_accuracy as one JSON text."""
-        return provenance.canonical_json(self.campaign.accuracy_params)
+        return provenance.canonical_json(refinements.params_of(self.campaign))
 
     def variant_params(self, wildcards: Any) -> str:
         """Params of run_variant as one JSON text."""
-        return provenance.canonical_json({"variant": wildcards.variant, **self.campaign.accuracy_params})
+        return provenance.canonical_json({"variant": wildcards.variant, **refinements.params_of(self.campaign)})
 
     @property
     def budget_params(self) -> str:
         """Params of merge_accuracy as one JSON text."""
-        config, params = self.campaign.config, self.campaign.accuracy_params
+        config, params = self.campaign.config, refinements.params_of(self.campaign)
         return provenance.canonical_json(
             {
                 "common": params["common"],

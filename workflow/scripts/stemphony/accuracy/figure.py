@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stemphony.experiment.refinements import INPUT, MODEL, NUMERICAL
-from stemphony.results.accuracy import Budget
+from stemphony.accuracy.budget import Budget
+from stemphony.accuracy.refinements import INPUT, MODEL, NUMERICAL
 
 LEAST = 1e-3
 """Smallest change that the axis shows [%]; smaller ones are drawn at its left edge."""
 
 NAMES = {
-    "slices": "slice thickness", "sampling": "grid spacing", "band_limit": "band limit", "cell": "cell size",
-    "window": "window size", "basis": "basis tolerance", "precision": "precision", "parametrization": "scattering table",
+    "slices": "slice thickness",
+    "sampling": "grid spacing",
+    "band_limit": "band limit",
+    "cell": "cell size",
+    "window": "window size",
+    "basis": "basis tolerance",
+    "precision": "precision",
+    "parametrization": "scattering table",
     "u": "thermal motion U",
-}  # fmt: skip
+}
 """Terms in words."""
 
 _KINDS = {NUMERICAL: "numerical choices", MODEL: "model", INPUT: "input"}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stemphony.errors import ConfigError
+from stemphony.experiment.campaign import Campaign
 from stemphony.experiment.grid_choice import points_at
 from stemphony.experiment.model import MRAD, Experiment
 from stemphony.experiment.slice_choice import DIVIDED
@@ -113,6 +114,18 @@ def variants(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of all variants that a validated config needs, the reference first."""
     without = not_applicable(config)
     return (REFERENCE, *(variant for term in TERMS if term.name not in without for variant in term.variants))
+
+
+def params_of(campaign: Campaign) -> dict[str, Any]:
+    """Params that the rules of a campaign's error budget share: everything that decides its numbers."""
+    mean = math.fsum(defocus.weight * defocus.value_nm for defocus in campaign.defoci)
+    middle = min(campaign.defoci, key=lambda defocus: abs(defocus.value_nm - mean))
+    return {
+        "common": campaign.common_params,
+        "specimen": campaign.specimen_params,
+        "defocus_nm": middle.value_nm,
+        "no_larger_cell": not_applicable(campaign.config).get("cell", ""),
+    }
 
 
 @dataclass(frozen=True)

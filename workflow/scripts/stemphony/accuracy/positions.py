@@ -65,10 +65,7 @@ def telling_positions(
     free = near.copy()
     free[chosen[0]] = False
     while len(chosen) < number and free.any():
-        if len(chosen) == 1:
-            gain = -values
-        else:
-            gain = np.min([np.abs(values - values[index]) for index in chosen], axis=0)
+        gain = -values if len(chosen) == 1 else np.min([np.abs(values - values[index]) for index in chosen], axis=0)
         chosen.append(int(np.argmax(np.where(free, gain, -np.inf))))
         free[chosen[-1]] = False
     return chosen

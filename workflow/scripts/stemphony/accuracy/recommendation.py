@@ -8,8 +8,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from stemphony.experiment.refinements import ALIASING
-from stemphony.results.accuracy import Budget, Line
+from stemphony.accuracy.budget import Budget, Line
+from stemphony.accuracy.refinements import ALIASING
 
 
 @dataclass(frozen=True)

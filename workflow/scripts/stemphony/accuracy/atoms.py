@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stemphony import paths
-from stemphony.contract import SPECIMEN_VARIABLE
+from stemphony.accuracy.positions import telling_positions
+from stemphony.accuracy.refinements import BASIS_POSITIONS, larger_specimen
+from stemphony.compute.configuration import configuration_atoms
 from stemphony.experiment.model import Experiment
-from stemphony.experiment.refinements import BASIS_POSITIONS, larger_specimen
-from stemphony.experiment.telling_positions import telling_positions
-from stemphony.orchestration.configuration_atoms import configuration_atoms
-from stemphony.orchestration.planned_specimen import unchanged_file
 from stemphony.physics.occupancy import present_sites
 from stemphony.physics.phonons import displacements
 from stemphony.specimen.larger_cell import partners
-from stemphony.specimen.structures import CHECKS, Specimen, read_specimen
+from stemphony.specimen.planned import read_planned
+from stemphony.specimen.structures import Specimen
 
 ATTRIBUTE = "accuracy"
 """Attribute of the files of prepare_accuracy, JSON: positions [Å] of the budget, or why there is no larger cell."""
@@ -56,7 +56,11 @@ def chosen_places(experiment: Experiment, specimen: Specimen) -> tuple[Places, P
 
 
 def in_larger_cell(
-    params: Mapping[str, Any], experiment: Experiment, specimen: Specimen, places: Sequence[Sequence[float]]
+    params: Mapping[str, Any],
+    experiment: Experiment,
+    specimen: Specimen,
+    file: Path,
+    places: Sequence[Sequence[float]],
 ) -> Specimen:
     """Build the next larger cell with the atoms of the budget's configuration, as its only snapshot.
 
@@ -68,10 +72,8 @@ def in_larger_cell(
     SpecimenError
         The larger cell does not continue the smaller one.
     """
-    settings = dict(params["specimen"]["specimen"])
-    file = unchanged_file(SPECIMEN_VARIABLE, settings.pop("file_sha256"))
     repeat = None if specimen.building is None else specimen.building.repeat
-    large = read_specimen(file, **larger_specimen(settings, repeat), accept=CHECKS)
+    large = read_planned(larger_specimen(params["specimen"]["specimen"], repeat), file)
     partner = partners(specimen, large, np.mean(places, axis=0).tolist())
     common, shared = params["common"], partner >= 0
     phonons, defocus = common["frozen_phonon"], params["defocus_nm"]

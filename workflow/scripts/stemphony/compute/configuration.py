@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stemphony.compute.atoms import Atoms, Occupancies, draw_atoms
 from stemphony.experiment.model import Experiment
-from stemphony.specimen.structures import Specimen
+
+if TYPE_CHECKING:
+    from stemphony.specimen.structures import Specimen
 
 
 def configuration_atoms(

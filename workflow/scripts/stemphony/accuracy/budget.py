@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemphony.experiment.refinements import NUMERICAL, REFERENCE, TERMS, U_CHANGE, Term
+from stemphony.accuracy.refinements import NUMERICAL, REFERENCE, TERMS, U_CHANGE, Term
 
 Floats = NDArray[np.float64]
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from stemphony.accuracy.atoms import ATTRIBUTE, CONFIGURATION, seed_of
+from stemphony.accuracy.refinements import U_CHANGE, Fixed
 from stemphony.compute.atoms import Atoms, draw_atoms
+from stemphony.compute.configuration import configuration_atoms
 from stemphony.compute.simulation import simulate
 from stemphony.errors import SpecimenError
 from stemphony.experiment.model import MRAD, NM, Experiment
-from stemphony.experiment.refinements import U_CHANGE, Fixed
-from stemphony.orchestration.accuracy_atoms import ATTRIBUTE, CONFIGURATION, seed_of
-from stemphony.orchestration.configuration_atoms import configuration_atoms
 from stemphony.specimen.specimen_file import read_attributes, read_specimen_file
 from stemphony.specimen.structures import Specimen
 

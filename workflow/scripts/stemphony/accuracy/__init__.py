@@ -1,0 +1,1 @@
+"""How wrong a result is: error budgets of configs."""

@@ -1,0 +1,62 @@
+"""The specimen that the params of a rule describe, read from the files that were planned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from stemphony.errors import SpecimenError
+from stemphony.provenance import canonical_json
+from stemphony.specimen.structures import CHECKS, Specimen, content_sha256, read_snapshots, read_specimen
+
+
+def planned_specimen(params: Mapping[str, Any], file: Path, trajectory: Path | None) -> Specimen:
+    """Read, check and build the specimen of `Campaign.specimen_params`.
+
+    Parameters
+    ----------
+    params : mapping
+        Params of the specimen, with the SHA-256 of its files.
+    file, trajectory : Path
+        Structure file, and trajectory; None without snapshots.
+
+    Raises
+    ------
+    SpecimenError
+        A file was edited after the campaign was planned, or cannot be read.
+    """
+    specimen = read_planned(params["specimen"], file)
+    if trajectory is None:
+        return specimen
+    _require_unchanged(trajectory, params["snapshots_sha256"])
+    return replace(specimen, frames=read_snapshots(trajectory, specimen))
+
+
+def read_planned(settings: Mapping[str, Any], file: Path) -> Specimen:
+    """Read the specimen of a block `specimen` with `file_sha256` in place of `file`; see `planned_specimen`."""
+    _require_unchanged(file, settings["file_sha256"])
+    keys = {key: value for key, value in settings.items() if key != "file_sha256"}
+    # The main process has checked density and distances, and knows what the config accepts.
+    return read_specimen(file, **keys, accept=CHECKS)
+
+
+def attributes_of(params: Mapping[str, Any]) -> dict[str, str]:
+    """Provenance of this specimen in its file."""
+    return {
+        "specimen_digest": params["specimen_digest"],
+        "physics_version": str(params["physics_version"]),
+        "specimen_params": canonical_json(params["specimen"]),
+        "snapshots_sha256": params.get("snapshots_sha256") or "",
+    }
+
+
+def _require_unchanged(file: Path, sha256: str) -> None:
+    found = content_sha256(file)
+    if found != sha256:
+        raise SpecimenError(
+            file,
+            f"was edited after the campaign was planned (SHA-256 {found[:12]}…, planned {sha256[:12]}…). "
+            "Run Snakemake again.",
+        )
