@@ -34,7 +34,7 @@ rule run_variant:
     output:
         signals=FILES.variant("{variant}"),
     log:
-        FILES.variant_log("{variant}"),
+        f"logs/run_variant/{CAMPAIGN.name}/{{variant}}.log",
     conda:
         "../../envs/simulation.yaml"
     threads: SESSION.threads

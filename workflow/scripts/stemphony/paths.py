@@ -163,10 +163,6 @@ class ResultPaths:
         name = job_name(defocus, configuration)
         return self.run(run) / "progress" / job_folder(name) / f"{name}.json"
 
-    def variant_log(self, name: str) -> Path:
-        """Log of one variant of the error budget, beside the folder of results."""
-        return self.root.parents[1] / "logs" / "run_variant" / self.name / f"{name}.log"
-
     def log(self, defocus: str, configuration: int | str) -> Path:
         """Log of the last attempt at one job; its folder is beside the folder of results."""
         return self._beside("logs", defocus, configuration, "log")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,9 @@ def accuracy(
     if not as_json:
         number = len(refinements.variants(inputs.config))
         say(f"error budget of {inputs.config['simulation']['name']}: {number} small runs of a few positions …")
-    outcome = runner.started(snakefile, config, directory, cores, profile, [*extra, "accuracy"], entries)
+    # With --json, stdout holds the object alone.
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        outcome = runner.started(snakefile, config, directory, cores, profile, [*extra, "accuracy"], entries)
     if outcome.status != 0:
         outcome.show()
         return outcome.exit_status
@@ -161,6 +165,11 @@ def _recommended(
     names = figure.NAMES
     target = _percent(found.target)
     lines = ["", f"target {target}: the numerical choices change an image by at most {_percent(found.before)}"]
+    if inputs.config["frozen_phonon"]["enabled"]:
+        lines.append(
+            "  the statistical error comes on top; frozen_phonon.configurations: "
+            f"{{until: {found.target:g}}} computes as many configurations as it needs"
+        )
     for name in found.beyond:
         line = next(line for line in budget.lines if line.name == name)
         lines.append(
@@ -179,12 +188,12 @@ def _recommended(
     before = preflight.check(inputs, base)
     after = preflight.check(preflight.read_inputs(content, inputs.config_files), base)
     steps = ", ".join(f"{names[term]}{' twice' if level == 2 else ''}" for term, level in found.levels.items())
-    lines.append(f"  refine {steps}: then at most {_percent(found.after)}")
     if found.unmeasured:
         unmeasured = ", ".join(names[term] for term in found.unmeasured)
-        lines.append(
-            f"  not measured, and taken as 0: what is left of {unmeasured}. A budget of the new config says it."
-        )
+        lines.append(f"  refine {steps}; what is then left of {unmeasured} is not measured (a budget of the new config")
+        lines.append(f"  says it), the other choices change an image by at most {_percent(found.after)}")
+    else:
+        lines.append(f"  refine {steps}: then at most {_percent(found.after)}")
     if not found.reached:
         lines.append(f"  that is above {target}: make a budget of the new config, which refines it further")
     file = result.root / f"{name}.yaml"

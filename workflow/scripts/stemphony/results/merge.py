@@ -25,6 +25,7 @@ from stemphony.experiment import campaign
 from stemphony.experiment.model import Experiment
 from stemphony.experiment.stopping import interval95
 from stemphony.results import signal_blocks
+from stemphony.results.accuracy_group import add_accuracy
 from stemphony.results.averages import Batch, BlockAverage, batches_of
 from stemphony.results.batch_processes import ReadBatches, batch_reader
 from stemphony.results.batches import Reading, Request, Stamp, stamp_of
@@ -265,6 +266,8 @@ class _ResultWriter:
                 )  # fmt: skip
                 # Last, because it says how long the merge took.
                 add_runtime(root, runtime_attributes(), outcome.records, e.real_dtype)
+                if note := add_accuracy(root, task.result.accuracy, task.common):
+                    self.warn(note)
                 if task.partial:
                     mark_as_partial(root, task, outcome.records)
             _read_back(temporary)

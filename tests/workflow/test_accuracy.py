@@ -1,0 +1,80 @@
+"""The target `accuracy`: a campaign of its own beside the simulation, and its budget in the simulation's result."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import netCDF4
+import pytest
+from support.campaign import TINY, Campaign, changed
+
+from workflow.conftest import Reported
+
+VARIANTS = {
+    "reference", "slices", "slices_further", "sampling", "sampling_further", "cell", "precision", "parametrization",
+    "u_more", "u_less",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def budget(clone: Path, env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Campaign:
+    """A tiny campaign of which nothing but the budget was computed."""
+    config = changed(TINY, simulation={"name": "tiny"}, grating={"gpts": [96, 96]}, cbed={"enabled": False})
+    campaign = Campaign.make(clone, tmp_path_factory.mktemp("budget"), config, env)
+    outcome = campaign.snakemake("accuracy")
+    assert outcome.status == 0, outcome.output
+    return campaign
+
+
+def test_the_target_computes_a_budget_and_nothing_of_the_simulation(budget: Campaign):
+    root = budget.result.root
+    record = json.loads(budget.result.accuracy.read_text())
+    assert {file.stem for file in (root / "accuracy/variants").iterdir()} == VARIANTS
+    assert {line["name"] for line in record["lines"]} == {
+        "slices", "sampling", "cell", "precision", "parametrization", "u",
+    }  # fmt: skip
+    assert set(record["without"]) == {"band_limit", "window", "basis"}
+    assert budget.result.accuracy_figure.read_bytes().startswith(b"\x89PNG")
+    # It is no run of the simulation: no plan, identity, events or results of one.
+    for file in (budget.result.plan, budget.result.identity, budget.result.merged, budget.result.reports):
+        assert not file.exists(), file
+
+
+def test_a_second_time_there_is_nothing_to_do_and_a_changed_choice_computes_it_again(budget: Campaign, tmp_path: Path):
+    copy = budget.copy(tmp_path / "copy")
+    assert "Nothing to be done" in copy.snakemake("accuracy").output
+    copy.change(probe={"semiangle_mrad": 19.0})
+    outcome = copy.snakemake("accuracy", "--dry-run")
+    assert outcome.output.count("rule run_variant:") == len(VARIANTS)
+
+
+def test_the_result_of_a_later_run_holds_the_budget_of_its_config_only(budget: Campaign, tmp_path: Path):
+    copy = budget.copy(tmp_path / "copy")
+    outcome = copy.snakemake()
+    assert outcome.status == 0, outcome.output
+    record = json.loads(copy.result.accuracy.read_text())
+    with netCDF4.Dataset(copy.result.merged) as root:
+        group = root["accuracy"]
+        assert group.digest == record["digest"]
+        names = ["".join(row.astype(str)).strip("\0") for row in group["term"][:].filled(b"")]
+        assert names == [line["name"] for line in record["lines"]]
+        row = names.index("sampling")
+        found = [change["image"] for change in record["lines"][row]["changes"]["haadf"]]
+        assert group["haadf_image"][row].tolist() == pytest.approx(found)
+    copy.change(probe={"semiangle_mrad": 19.0})
+    outcome = copy.snakemake("--config", "replace=true")
+    assert outcome.status == 0, outcome.output
+    with netCDF4.Dataset(copy.result.merged) as root:
+        assert "accuracy" not in root.groups
+    assert "of another config" in (copy.folder / "work/logs/merge_results/tiny/stem.log").read_text()
+
+
+def test_a_budget_of_a_config_without_detectors_says_so(tiny: Reported, tmp_path: Path):
+    campaign = tiny.copy(tmp_path / "copy")
+    campaign.change(adf={"enabled": False})
+    outcome = campaign.snakemake("accuracy")
+    assert outcome.status != 0
+    assert "no named detector" in "".join(
+        log.read_text() for log in campaign.folder.rglob("logs/prepare_accuracy/*/atoms.log")
+    )
