@@ -199,7 +199,9 @@ ROOMS: dict[str, set[str]] = {
         "accuracy", "results", "figures", "orchestration",
     },
     "monitor": {"version", "errors", "paths", "interpreters", "status"},
-    "interface": {"errors", "paths", "results", "figures"},
+    "interface": {
+        "errors", "paths", "store", "experiment", "compute", "results", "figures", "orchestration", "commands",
+    },
     # Imported by notebooks and scripts, and by nothing in the package.
     "__init__": {"errors", "version", "interface"},
     "cli": {

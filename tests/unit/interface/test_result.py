@@ -202,3 +202,22 @@ def test_the_interface_is_small():
     public = [name for name in vars(st.Result) if not name.startswith("_")]
     assert len(public) <= 10
     assert all(getattr(st.Result, name).__doc__ for name in public)
+
+
+def test_a_figure_is_the_one_of_the_command(fake, tmp_path):
+    result = st.open(fake.result.root)
+    file = tmp_path / "figure.pdf"
+    figure = result.plot(detector="haadf", depth_nm=0.39, tile=(2, 2), interpolate=4, output=file)
+    assert file.read_bytes().startswith(b"%PDF")
+    (image,) = [axes.images[0] for axes in figure.axes if axes.images]
+    expected = 100 * result.image("haadf", depth_nm=0.39).values
+    assert np.asarray(image.get_array())[::4, ::4] == pytest.approx(np.tile(expected, (2, 2)))
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    rings = result.plot(detector=(12, 48))
+    assert rings.axes[0].get_title().startswith("12–48 mrad")
+    both = result.plot("curves", detector=["bf", (12.0, 48.0)], at_nm=(0.0, 0.0))
+    assert len(both.axes) == 2
+    with pytest.raises(st.StemphonyError, match="size: got 'huge'"):
+        result.plot(size="huge")
+    with pytest.raises(st.StemphonyError, match="got 'picture'; a figure shows one of images, curves"):
+        result.plot("picture")

@@ -4,7 +4,8 @@
     result = st.open("results/gan")
     result.image("haadf", depth_nm=10).plot()
 
-`open` gives a `Result`. Mistakes raise `StemphonyError`, whose text says what to do.
+`open` gives a `Result`. `check` returns the plan of a config, and `run` runs it. Mistakes raise `StemphonyError`, whose
+text says what to do.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from stemphony.version import __version__
 if TYPE_CHECKING:
     from stemphony.interface.result import Result
     from stemphony.interface.result import open_result as open
+    from stemphony.interface.simulation import check, run
 
-__all__ = ["Result", "StemphonyError", "__version__", "open"]
+__all__ = ["Result", "StemphonyError", "__version__", "check", "open", "run"]
 
 
 def __getattr__(name: str) -> Any:
@@ -31,6 +33,10 @@ def __getattr__(name: str) -> Any:
         from stemphony.interface.result import Result
 
         return Result
+    if name in ("check", "run"):
+        from stemphony.interface import simulation
+
+        return getattr(simulation, name)
     raise AttributeError(f"module 'stemphony' has no attribute {name!r}")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from stemphony.figures.style import Style
 
 FEW = {1: 0.42, 2: 0.75}
-"""Share of a slide's width that one or two images side by side take; they would be higher than the slide else."""
+"""Share of the width of a slide or page that one or two images side by side take; wider ones would be too high."""
 
 # Lengths in heights of the text.
 BAR, BAR_GAP, NUMBERS, COLUMN_GAP, BAR_LABEL, LINE, PAD = 0.9, 0.4, 2.7, 0.7, 1.4, 1.25, 0.5
@@ -66,7 +66,7 @@ def grid_of(
         Lines of text that ticks and names of axes need below each panel, and left of each row.
     """
     text, rows = style.points / 72, math.ceil(number / columns)
-    width = style.width * (FEW.get(columns, 1.0) if style.size == "slide" else 1.0)
+    width = style.width * (1.0 if style.size == "column" else FEW.get(columns, 1.0))
     beside = (BAR_GAP + BAR + NUMBERS) * text
     left_of_row = (PAD + (1 + axis_lines if axis_lines else 0)) * text
     image = (width - left_of_row - (BAR_LABEL + PAD) * text - (columns - 1) * COLUMN_GAP * text) / columns - beside

@@ -105,7 +105,7 @@ def draw(lines: Sequence[Line], style: Style) -> Any:
     columns = min(len(lines), MOST_COLUMNS[style.size])
     rows = math.ceil(len(lines) / columns)
     with style.applied():
-        whole = style.width * ({1: 0.5, 2: 0.8}.get(columns, 1.0) if style.size == "slide" else 1.0)
+        whole = style.width * (1.0 if style.size == "column" else {1: 0.5, 2: 0.8}.get(columns, 1.0))
         panel = whole / columns * (0.62 if style.size == "column" else 0.8)
         figure = style.figure(rows * (panel + 1.2 * style.points / 72) + 2 * style.points / 72, whole)
         grid = figure.subplots(rows, columns, squeeze=False, sharex=True)

@@ -41,6 +41,10 @@ class Style:
     background: str = LIGHT
     file: Path | None = None
 
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise ResultError(f"size: got {self.size!r}; allowed are {', '.join(SIZES)}.")
+
     @property
     def width(self) -> float:
         """Width of a whole figure [inch]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from stemphony.results.patterns import pattern
 from stemphony.results.thickness_curve import thickness_curve
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from xarray import DataArray, DataTree
 
 Place = tuple[float, float]
@@ -149,6 +151,64 @@ class Result:
         both.attrs = {"long_name": "centre of mass of the diffraction pattern", "units": "mrad"}
         return both
 
+    def plot(
+        self,
+        kind: str = "images",
+        *,
+        detector: Detector | Sequence[Detector] = (),
+        depth_nm: float | Sequence[float] = (),
+        defocus_nm: float | None = None,
+        at_nm: Place | None = None,
+        begin_nm: Place | None = None,
+        end_nm: Place | None = None,
+        tile: tuple[int, int] = (1, 1),
+        interpolate: int = 1,
+        source_nm: float | None = None,
+        dose: float | None = None,
+        seed: int = 1,
+        standard_error: bool = False,
+        atoms: bool = False,
+        periodic: bool = False,
+        linear: bool = False,
+        size: str = "page",
+        dark: bool = False,
+        style: str | Path | None = None,
+        output: str | Path | None = None,
+    ) -> Figure:
+        """Draw a figure, as `stemphony plot` does; docs/how-to/figures.md explains each option.
+
+        Parameters
+        ----------
+        kind : str
+            `images`, `curves`, `profile`, `pattern`, or `com` for the centre of mass.
+        output : str or Path or None
+            File to write: PNG, PDF or SVG.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Notebooks show it by themselves.
+        """
+        from stemphony.figures.pictures import Treatment
+        from stemphony.figures.request import Request, draw
+        from stemphony.figures.style import DARK, LIGHT, Style, save
+
+        request = Request(
+            kind=kind, detectors=_listed(detector),
+            depths_nm=[depth_nm] if isinstance(depth_nm, int | float) else list(depth_nm), defocus_nm=defocus_nm,
+            at_nm=at_nm, begin_nm=begin_nm, end_nm=end_nm, shows_atoms=atoms, is_linear=linear,
+            treatment=Treatment(
+                tile=tile, finer=interpolate, source_nm=source_nm, dose=dose, seed=seed, shows_errors=standard_error,
+                is_periodic=periodic,
+            ),
+        )  # fmt: skip
+        figure: Figure = draw(
+            self._opened, request, Style(size, DARK if dark else LIGHT, None if style is None else Path(style))
+        ).figure
+        if output is not None:
+            save(figure, Path(output))
+        return figure
+
     def _image(self, signal: Signal, values: Any, name: str, what: str) -> DataArray:
         positions = self._opened.positions
         dims: tuple[str, ...]
@@ -176,6 +236,18 @@ class Result:
         return _xarray().DataArray(
             values, dims=(dimension,), name=signal.name, coords=coords, attrs=_attributes(signal, "signal")
         )
+
+
+def _listed(detector: Detector | Sequence[Detector]) -> list[Detector]:
+    """One detector or several as a list; two numbers are the angles of one ring."""
+    if isinstance(detector, str):
+        return [detector]
+    found: list[Detector] = []
+    numbers = [float(one) for one in detector if isinstance(one, int | float)]
+    if numbers:
+        return [(numbers[0], numbers[1])]
+    found.extend(one for one in detector if isinstance(one, str | tuple))
+    return found
 
 
 def no_errors(name: str) -> ResultError:
