@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -299,10 +300,8 @@ class Reporter:
         if kind in self._warned:
             return
         self._warned.add(kind)
-        try:
+        with suppress(Exception):  # the log cannot be written, and there is no other place for the text
             self._warn(text)
-        except Exception:
-            return  # the log cannot be written; there is no other place for the text
 
 
 def trial_event() -> dict[str, Any]:

@@ -91,10 +91,10 @@ class EventStore:
                 fates.append(Fate.DUPLICATE)
                 continue
             event = in_its_run(simulation, event)
-            reason = self._judge(connection, simulation, event)
+            reason = _judge(self._cache, connection, simulation, event)
             if counted is not None and reason != Held.SENDER:
                 reason = Held.CONTENT
-            if not reason and self._needs_order(simulation, event):
+            if not reason and _needs_order(simulation, event):
                 _insert(connection, rows)
                 simulation = self._put_in_order(connection, simulation, event)
             if reason:
@@ -135,7 +135,7 @@ class EventStore:
             self._update_pair(connection, simulation, event, row)
         self._update_parameters(connection, simulation, event)
         for indices in change.listed:
-            self._fail_listed(connection, simulation, indices, row)
+            _fail_listed(self._cache, connection, simulation, indices, row)
         return change
 
     def _update_pair(
@@ -158,16 +158,6 @@ class EventStore:
             if event.preview is not None and pair.attempt == event.attempt:
                 images.keep(connection, pair, event.preview)
 
-    def _fail_listed(
-        self, connection: Connection, simulation: SimulationSummary, indices: tuple[int, int], row: int
-    ) -> None:
-        for defocus in self._cache.defoci(connection, simulation.row).values():
-            if defocus.defocus_index == indices[0] and defocus.run == simulation.run:
-                pair = self._cache.pair(connection, (simulation.row, defocus.key, indices[1]))
-                if pair.attempt >= 0 and fail_listed(simulation, pair):
-                    pair.revision = row
-                    self._cache.changed(pair)
-
     def _update_parameters(self, connection: Connection, simulation: SimulationSummary, event: IncomingEvent) -> None:
         known = self._cache.parameters(connection, simulation.row)
         for name, value in event.parameters.items():
@@ -188,17 +178,6 @@ class EventStore:
         if target == event.simulation:
             return event
         return dataclasses.replace(event, simulation=target, key=event_key(target, event.event_id))
-
-    def _judge(self, connection: Connection, simulation: SimulationSummary, event: IncomingEvent) -> str:
-        reason = judge(simulation, event)
-        if reason or not event.defocus_key:
-            return reason
-        if reason := judge_pair(simulation, self._cache.defoci(connection, simulation.row), event):
-            return reason
-        if event.configuration is None or not event.attempt:
-            return ""
-        place = (simulation.row, event.defocus_key, event.configuration)
-        return judge_attempt(self._cache.pair(connection, place), event)
 
     def _hold(
         self, connection: Connection, simulation: SimulationSummary, event: IncomingEvent, reason: str,
@@ -235,17 +214,6 @@ class EventStore:
         return ends
 
     # --- a simulation whose events contradict each other ----------------------------------------------------------
-
-    @staticmethod
-    def _needs_order(simulation: SimulationSummary, event: IncomingEvent) -> bool:
-        if simulation.events > MAX_REBUILT_EVENTS:
-            return False
-        takes_ownership = event.name == Event.START_SIMULATION and bool(event.sender) and not simulation.owner
-        return (
-            contradicts_end(simulation, event)
-            or contradicts_run(simulation, event)
-            or (takes_ownership and simulation.events > 0)
-        )
 
     def _put_in_order(
         self, connection: Connection, simulation: SimulationSummary, event: IncomingEvent
@@ -315,7 +283,7 @@ class EventStore:
             # An earlier version took it. It keeps its key, so that it stays a duplicate when it is sent again.
             stored_events.note_reason(connection, stored, Held.TOTALS)
             return None
-        reason = self._judge(connection, simulation, event) if judge_again else ""
+        reason = _judge(self._cache, connection, simulation, event) if judge_again else ""
         if reason and not stored["held"]:
             stored_events.hold(connection, stored, simulation.uid, Held(reason))
         elif reason:
@@ -324,6 +292,43 @@ class EventStore:
             stored_events.note_reason(connection, stored, Held.CONTENT)
             return None
         return None if reason else event
+
+
+def _judge(cache: SummaryCache, connection: Connection, simulation: SimulationSummary, event: IncomingEvent) -> str:
+    """Return why an event must not change its simulation, one of `Held`, or an empty text."""
+    reason = judge(simulation, event)
+    if reason or not event.defocus_key:
+        return reason
+    if reason := judge_pair(simulation, cache.defoci(connection, simulation.row), event):
+        return reason
+    if event.configuration is None or not event.attempt:
+        return ""
+    place = (simulation.row, event.defocus_key, event.configuration)
+    return judge_attempt(cache.pair(connection, place), event)
+
+
+def _needs_order(simulation: SimulationSummary, event: IncomingEvent) -> bool:
+    """Return whether a start contradicts events that count, so that the summaries must be made again."""
+    if simulation.events > MAX_REBUILT_EVENTS:
+        return False
+    takes_ownership = event.name == Event.START_SIMULATION and bool(event.sender) and not simulation.owner
+    return (
+        contradicts_end(simulation, event)
+        or contradicts_run(simulation, event)
+        or (takes_ownership and simulation.events > 0)
+    )
+
+
+def _fail_listed(
+    cache: SummaryCache, connection: Connection, simulation: SimulationSummary, indices: tuple[int, int], row: int
+) -> None:
+    """Let a pair have failed that the end of a run lists: its defocus and configuration are `indices`."""
+    for defocus in cache.defoci(connection, simulation.row).values():
+        if defocus.defocus_index == indices[0] and defocus.run == simulation.run:
+            pair = cache.pair(connection, (simulation.row, defocus.key, indices[1]))
+            if pair.attempt >= 0 and fail_listed(simulation, pair):
+                pair.revision = row
+                cache.changed(pair)
 
 
 def _insert(connection: Connection, rows: list[dict[str, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Blueprint, Response
@@ -51,18 +52,7 @@ def blueprint(services: Services) -> Blueprint:
             found = simulation_of_request(connection, row)
             values = {entry.key: entry.defocus for entry in pairs.defoci(connection, row)}
             cells = pairs.cells(connection, found, since, after, bounds.PAIRS_PER_PAGE + 1)
-        states = {letter: state.value for state, letter in pairs.LETTERS.items()}
-        listed = [
-            {
-                "defocus_key": key,
-                "defocus": values.get(key),
-                "configuration": configuration,
-                "state": states[letter],
-                "percent": percent,
-                "attempt": attempt,
-            }
-            for key, configuration, letter, percent, attempt in cells[: bounds.PAIRS_PER_PAGE]
-        ]
+        listed = [_pair(cell, values) for cell in cells[: bounds.PAIRS_PER_PAGE]]
         last = listed[-1] if len(cells) > len(listed) else None
         following = f"{last['defocus_key']}:{last['configuration']}" if last else None
         return json_response({"revision": found.revision, "pairs": listed, "next": following})
@@ -75,16 +65,7 @@ def blueprint(services: Services) -> Blueprint:
             found = timeline.events(connection, row, before, flag_of_request("all"))
         whole = len(found) < timeline.EVENTS_PER_PAGE
         shown = list(bounds.fitting(((entry, entry.size) for entry in found), bounds.EVENTS_BYTES))
-        listed = [
-            {
-                "row": entry.row,
-                "received": entry.received,
-                "sender": entry.sender,
-                "held": entry.held,
-                "event": entry.body,
-            }
-            for entry in shown
-        ]
+        listed = [{**{name: getattr(entry, name) for name in _OF_AN_EVENT}, "event": entry.body} for entry in shown]
         following = None if whole and len(shown) == len(found) else shown[-1].row
         return json_response({"events": listed, "next": following})
 
@@ -108,10 +89,24 @@ def blueprint(services: Services) -> Blueprint:
     return routes
 
 
+_OF_AN_EVENT = ("row", "received", "sender", "held")
+_STATES = {letter: state.value for state, letter in pairs.LETTERS.items()}
 _GIVEN_AS_STORED = (
     "row", "title", "run", "num_defoci", "num_configurations", "num_threads", "num_processors", "failed",
     "num_never_ran", "run_started", "last_received", "ended_at", "version", "events", "revision",
 )  # fmt: skip
+
+
+def _pair(cell: tuple[str, int, str, int, int], defoci: Mapping[str, float | None]) -> dict[str, Any]:
+    key, configuration, letter, percent, attempt = cell
+    return {
+        "defocus_key": key,
+        "defocus": defoci.get(key),
+        "configuration": configuration,
+        "state": _STATES[letter],
+        "percent": percent,
+        "attempt": attempt,
+    }
 
 
 def _listed(
