@@ -117,6 +117,14 @@ def test_a_curve_is_the_mean_over_the_scan_or_one_position(fake):
     assert one["depth_nm"].units == "nm"
 
 
+def test_a_region_is_a_mean_with_its_errors(fake):
+    result = st.open(fake.result.root)
+    found = result.region("haadf", (0.0, 0.6), (0.1, 0.7))
+    assert float(found) == pytest.approx(mean(fake, lambda s: s.rings[..., 1])[:, 1:4, -1].mean(), rel=1e-5)
+    assert found["positions"] == found["distinct_positions"] == 9
+    assert 0 < found["standard_error"] < found["largest_error"]
+
+
 def test_patterns_have_ky_and_kx_in_mrad(fake):
     result = st.open(fake.result.root)
     signals = mean(fake, lambda s: s.cbed[:, :, -1])

@@ -11,6 +11,7 @@ from stemphony.paths import ResultPaths
 from stemphony.results.line_profile import profile
 from stemphony.results.opened import Detector, OpenedResult, Signal
 from stemphony.results.patterns import pattern
+from stemphony.results.region_mean import region_mean
 from stemphony.results.thickness_curve import thickness_curve
 
 if TYPE_CHECKING:
@@ -123,6 +124,30 @@ class Result:
         curve = thickness_curve(self._opened, detector, at_nm, defocus_nm)
         return self._line(
             signal, "depth_nm", curve.depths_nm, "depth below the entrance surface", curve.values, curve.errors
+        )
+
+    def region(
+        self,
+        detector: Detector,
+        x_nm: Place | None = None,
+        y_nm: Place | None = None,
+        *,
+        depth_nm: float | None = None,
+        defocus_nm: float | None = None,
+    ) -> DataArray:
+        """Mean over the positions with x and y in the ranges [from, to); without a range, over the whole scan.
+
+        Copies by symmetry count once in the coordinate `standard_error`, which takes other positions as independent.
+        They see the same atoms, so the true error lies between it and `largest_error`. `positions` and
+        `distinct_positions` count them.
+        """
+        found = region_mean(self._opened, detector, x_nm, y_nm, depth_nm, defocus_nm)
+        coords: dict[str, Any] = {**_scalars(found.signal), "positions": found.positions}
+        coords["distinct_positions"] = found.distinct
+        if found.error is not None:
+            coords |= {"standard_error": found.error, "largest_error": found.largest_error}
+        return _xarray().DataArray(
+            found.value, name=found.signal.name, coords=coords, attrs=_attributes(found.signal, "mean over a region")
         )
 
     def pattern(
