@@ -79,12 +79,13 @@ def test_snakemake_accepts_the_profile(profile: str, clone: Path, env: dict[str,
 # --- cluster-generic --------------------------------------------------------------------------------------------------
 
 
-def start(campaign: Campaign, records: Path) -> Running:
+def start(campaign: Campaign, records: Path, *targets: str) -> Running:
     """Snakemake with the profile as it is, but for how often it asks."""
     command = [
         snakemake_for("cluster-generic"), "--snakefile", campaign.clone / "Snakefile",
         "--directory", campaign.directory, "--configfile", campaign.config,
         "--profile", campaign.clone / "profiles/cluster-generic", "--seconds-between-status-checks", "1",
+        *targets,
     ]  # fmt: skip
     env = {**campaign.env, "PATH": f"{records / 'bin'}:{campaign.env['PATH']}"}
     return Running(command, campaign.folder / "snakemake.out", env, cwd=campaign.folder)
@@ -114,6 +115,29 @@ def test_jobs_go_through_the_submit_command_and_a_killed_one_is_tried_with_twice
     assert seconds == [60 * needs["runtime_min"]] * 2 + [120 * needs["runtime_min"]]
     assert memory == [needs["mem_mb"] + SNAKEMAKE_MB + 1] * 2 + [2 * (needs["mem_mb"] + SNAKEMAKE_MB) + 1]
     assert all(call[call.index("-pe") + 1 : call.index("-pe") + 3] == ["smp", "1"] for call in submitted)
+
+
+def test_the_variants_of_an_error_budget_go_through_the_submit_command(
+    clone: Path, env: dict[str, str], tmp_path: Path
+):
+    """Their processes read the plan of the budget, and not the one that an earlier run of the simulation left."""
+    snakemake_for("cluster-generic")
+    records = tmp_path / "records"
+    grid_engine.install(records)
+    few = changed(
+        SMALL, simulation={"precision": "double"}, frozen_phonon={"enabled": False}, grating={"gpts": [96, 96]}
+    )
+    campaign = Campaign.make(clone, tmp_path / "simulation", few, env)
+    campaign.result.root.mkdir(parents=True)
+    campaign.result.plan.write_text('{"run": 1, "config": {}}')
+    with start(campaign, records, "accuracy") as running:
+        outcome = running.end()
+    assert outcome.status == 0, outcome.output
+    assert {line["name"] for line in json.loads(campaign.result.accuracy.read_text())["lines"]} == {
+        "slices", "sampling", "cell", "parametrization",
+    }  # fmt: skip
+    # The reference, two refinements of slices and of the grid, a larger cell, and the other scattering table.
+    assert len(grid_engine.calls(records, "qsub")) == 7
 
 
 def test_a_job_without_our_environment_follows_the_plan_of_its_own_run(

@@ -61,7 +61,10 @@ def draw(file: Path, budget: Budget, title: str, target: float | None = None) ->
             axes.axhline(row - 0.5, color="0.9", lw=0.6)
     if target is not None:
         axes.axvline(100 * target, color="0.3", lw=1, ls="--")
-        axes.text(100 * target, -0.5, f"{100 * target:g} %", ha="center", va="bottom", fontsize=9, color="0.3")
+        axes.annotate(
+            f"{100 * target:g} %", (100 * target, 1), xycoords=("data", "axes fraction"), xytext=(3, -3),
+            textcoords="offset points", ha="left", va="top", fontsize=9, color="0.3",
+        )  # fmt: skip
     axes.set(
         xscale="log", xlim=(LEAST, max(2.0, 2 * largest)), ylim=(len(rows) - 0.5, -0.5),
         xlabel="change of the image (%, root mean square over the positions)",
