@@ -26,6 +26,9 @@ from stemphony.store.progress import duration
 SHOWN_DEPTHS = 4
 """Most depths in the table; accuracy.json has all."""
 
+TOGETHER = "numerical choices together"
+"""Name of the row with the sum of the numerical changes."""
+
 SUFFIX = "_accurate"
 """End of the name of the recommended simulation, so that it replaces no result."""
 
@@ -116,6 +119,8 @@ def table(budget: Budget) -> list[str]:
     """The budget as lines for the user: a block for each detector, a column for each depth."""
     depths = _shown(len(budget.depths_nm))
     positions = ", ".join(f"{n}: ({x:.4g}, {y:.4g}) Å" for n, (x, y) in enumerate(budget.places))
+    names = {line.name: f"{figure.NAMES[line.name]}: {line.what}" for line in budget.lines}
+    width = 3 + max([len(name) for name in names.values()] + [len(TOGETHER)])
     lines = [
         f"positions {positions}",
         f"  chosen {budget.origin['positions']}",
@@ -125,17 +130,17 @@ def table(budget: Budget) -> list[str]:
     ]
     for detector, (inner, outer) in budget.detectors.items():
         head = "".join(f"{budget.depths_nm[depth]:>8.4g} nm" for depth in depths)
-        lines += ["", f"{f'{detector} ({inner:g}–{outer:g} mrad)':<54}{head}{'one position':>20}"]
+        lines += ["", f"{f'{detector} ({inner:g}–{outer:g} mrad)':<{width + 2}}{head}{'one position':>20}"]
         for line in budget.lines:
             changes = line.changes[detector]
             worst = max(changes, key=lambda change: abs(change.worst))
-            name = f"{figure.NAMES[line.name]}: {line.what}"
             orders = "*" if any(change.order for change in changes) else ""
             values = "".join(f"{_percent(abs(changes[depth].image)):>11}" for depth in depths)
-            lines.append(f"  {name + orders:<52}{values}{f'{_percent(worst.worst, sign=True)} at {worst.at}':>20}")
+            one = f"{_percent(worst.worst, sign=True)} at {worst.at}"
+            lines.append(f"  {names[line.name] + orders:<{width}}{values}{one:>20}")
         most = "".join(f"{budget.matters_most(detector, depth).name[:10]:>11}" for depth in depths)
         total = "".join(f"{_percent(budget.total(detector, depth)):>11}" for depth in depths)
-        lines += [f"  {'numerical choices together':<52}{total}", f"  {'matters most':<52}{most}"]
+        lines += [f"  {TOGETHER:<{width}}{total}", f"  {'matters most':<{width}}{most}"]
     if any(change.order for line in budget.lines for changes in line.changes.values() for change in changes):
         lines += ["", "* extrapolated where a third point confirms the order of convergence"]
     lines += ["", "left out:"] if budget.without else []
