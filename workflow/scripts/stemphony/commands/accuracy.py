@@ -68,12 +68,7 @@ def accuracy(
     """
     given = overrides.overridden(configuration.load([config]), entries)
     inputs = preflight.read_inputs(given, [config])
-    if not detector_names(inputs.config["adf"]):
-        raise ConfigError(
-            "adf.enabled",
-            "is false, or there is no named detector; an error budget compares the signals of named detectors. Enable "
-            "adf, and name detectors or leave adf.detectors null.",
-        )
+    _require_detectors(inputs.config)
     if not as_json:
         number = len(refinements.variants(inputs.config))
         say(f"error budget of {inputs.config['simulation']['name']}: {number} small runs of a few positions …")
@@ -103,6 +98,15 @@ def accuracy(
         say(line)
     say(f"figure: {os.path.relpath(result.accuracy_figure)}   numbers: {os.path.relpath(result.accuracy)}")
     return 0
+
+
+def _require_detectors(config: Mapping[str, Any]) -> None:
+    if not detector_names(config["adf"]):
+        raise ConfigError(
+            "adf.enabled",
+            "is false, or there is no named detector; an error budget compares the signals of named detectors. Enable "
+            "adf, and name detectors or leave adf.detectors null.",
+        )
 
 
 def read_budget(result: ResultPaths) -> Budget:
