@@ -19,6 +19,8 @@ FILES = {"simulation": {"name": "x"}, "specimen": {"file": "x.cif"}, "probe": {"
         ({"adf": {"detectors": {"bf": ["0", "10.5"]}}}, "adf", "detectors", {"bf": [0, 10.5]}),
         ({"specimen": {"u_iso_angstrom2": {"Sr": "0.008"}}}, "specimen", "u_iso_angstrom2", {"Sr": 0.008}),
         ({"simulation": {"name": "2024"}}, "simulation", "name", "2024"),
+        ({"probe": {"aberrations": {"C30_nm": "1000"}}}, "probe", "aberrations", {"C30_nm": 1000}),
+        ({"specimen": {"debye_temperature_k": {"Sr": "300"}}}, "specimen", "debye_temperature_k", {"Sr": 300}),
         ({"depths": {"every_angstrom": "null"}}, "depths", "every_angstrom", None),
     ],
 )

@@ -735,3 +735,77 @@ def test_settings_have_the_positions_of_gemmi(tmp_path, first):
             nearest = np.abs(apart - np.rint(apart)).max(axis=2).min(axis=1)
             assert len(structure.symbols) == len(expected), (group.xhm(), symmetry[:40])
             assert nearest.max() < 1e-9, (group.xhm(), symmetry[:40])
+
+
+# --- forms of published files ---------------------------------------------------------------------------------------
+
+WITH_U = "label type_symbol fract_x fract_y fract_z U_iso_or_equiv adp_type"
+
+
+@pytest.mark.parametrize(
+    ("value", "u", "words"),
+    [("0.61", 0.61 / B_PER_U, "are taken for B"), ("0.0061", 0.0061, "taken for U")],
+)
+def test_a_column_of_u_whose_type_is_biso_is_b_where_its_size_says_so(tmp_path: Path, value, u, words):
+    sites = "\n".join(f"{line} {value} Biso" for line in PEROVSKITE.splitlines())
+    made = read_cif(cif(tmp_path, sites, columns=WITH_U))
+    assert made.u_iso == pytest.approx(u)
+    assert any(words in note for note in made.notes)
+
+
+def test_a_column_without_a_value_for_each_site_is_named_and_not_used(tmp_path: Path):
+    made = read_cif(cif(tmp_path, PEROVSKITE, more="_atom_site_U_iso_or_equiv 0.01\n_atom_site_occupancy 0.5"))
+    assert (made.u_iso, made.occupancy) == (None, None)
+    (note,) = [note for note in made.notes if "not used" in note]
+    assert "_atom_site_occupancy (1)" in note
+    assert "_atom_site_u_iso_or_equiv (1)" in note
+
+
+def test_a_tensor_with_three_elements_is_named_and_not_used(tmp_path: Path):
+    tensor = "loop_\n" + "\n".join(f"_atom_site_aniso_{name}" for name in ("label", "U_11", "U_22", "U_33"))
+    made = read_cif(cif(tmp_path, PEROVSKITE, more=f"{tensor}\nSr1 0.01 0.01 0.01"))
+    assert made.u_aniso is None
+    assert any("lacks _atom_site_aniso_u_12, _atom_site_aniso_u_13" in note for note in made.notes)
+
+
+@pytest.mark.parametrize(
+    "tag", ["_cell_modulation_dimension 1", "_cell_wave_vector_x 0.28", "_atom_site_displace_Fourier_id 1"]
+)
+def test_a_modulation_without_superspace_operations_is_refused(tmp_path: Path, tag: str):
+    refusal(cif(tmp_path, PEROVSKITE, more=tag), "modulated", tag.split()[0].lower())
+
+
+def test_a_hall_symbol_of_another_setting_than_the_name_is_refused(tmp_path: Path):
+    names = "_symmetry_space_group_name_H-M 'P 1 21/n 1'\n_symmetry_space_group_name_Hall '{}'"
+    cell = (5.0, 6.0, 7.0, 90, 95, 90)
+    refusal(cif(tmp_path, "Fe1 Fe 0.1 0.2 0.3", symmetry=names.format("-P 2ybc"), cell=cell), "different settings")
+    assert len(read_cif(cif(tmp_path, "Fe1 Fe 0.1 0.2 0.3", symmetry=names.format("-P 2yn"), cell=cell)).symbols) == 4
+
+
+def test_bytes_that_are_no_ascii_in_a_title_spoil_no_structure(tmp_path: Path):
+    more = "_citation_title Zürich\u2013Basel"
+    assert len(read_cif(cif(tmp_path, PEROVSKITE, more=more, encoding="cp1252")).symbols) == 3
+    assert len(read_cif(cif(tmp_path, PEROVSKITE, more=more)).symbols) == 3
+
+
+def test_hydrogen_without_sites_is_a_note_and_other_elements_are_not(tmp_path: Path):
+    salt = "Cl1 Cl 0 0 0\nN1 N 0.5 0.5 0.5"
+    made = read_cif(cif(tmp_path, salt, more="_chemical_formula_sum 'Cl H4 N'\n_cell_formula_units_Z 1"))
+    assert len(made.symbols) == 2
+    assert any("4 of its 4 hydrogen atoms in the cell have no site" in note for note in made.notes)
+    refusal(cif(tmp_path, salt, more="_chemical_formula_sum 'Cl H4 N O'"), "O: no site")
+    refusal(cif(tmp_path, salt, more="_chemical_formula_sum 'Cl H4 N'\n_cell_formula_units_Z 2"), "formula units")
+
+
+def test_orders_of_site_symmetries_in_place_of_multiplicities_earn_no_note(tmp_path: Path):
+    columns = "label type_symbol fract_x fract_y fract_z symmetry_multiplicity"
+    symmetry = "_symmetry_space_group_name_Hall '-P 1'"
+    made = read_cif(cif(tmp_path, "Sr1 Sr 0 0 0 2\nO1 O 0.1 0.2 0.3 1", symmetry=symmetry, columns=columns))
+    assert not any("multiplicities" in note for note in made.notes)
+    other = read_cif(cif(tmp_path, "Sr1 Sr 0 0 0 2\nO1 O 0.1 0.2 0.3 2", symmetry=symmetry, columns=columns))
+    assert any("multiplicities" in note for note in other.notes)
+
+
+def test_types_of_valence_factors_are_elements(tmp_path: Path):
+    made = read_cif(cif(tmp_path, "C1 Cval 0 0 0\nSi1 Siva 0.5 0.5 0.5"))
+    assert made.symbols.tolist() == ["C", "Si"]

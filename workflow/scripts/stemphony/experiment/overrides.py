@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,11 +38,7 @@ def _typed(value: Any, from_files: Any, rule: Mapping[str, Any]) -> Any:
         return value
     if isinstance(value, Mapping):
         known = from_files if isinstance(from_files, Mapping) else {}
-        rules, other = rule.get("properties", {}), rule.get("additionalProperties")
-        return {
-            key: _typed(entry, known.get(key), rules.get(key) or (other if isinstance(other, Mapping) else {}))
-            for key, entry in value.items()
-        }
+        return {key: _typed(entry, known.get(key), _rule_of(rule, key)) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_typed(entry, None, rule.get("items") or {}) for entry in value]
     if not isinstance(value, str) or configuration.accepts(rule, value):
@@ -53,6 +50,16 @@ def _typed(value: Any, from_files: Any, rule: Mapping[str, Any]) -> Any:
     if isinstance(parsed, Mapping | list):
         return _typed(parsed, None, rule)
     return parsed if configuration.accepts(rule, parsed) or isinstance(parsed, bool | int | float) else value
+
+
+def _rule_of(rule: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """The schema of one key of a map, also of a map that is one of several possibilities; empty if it has none."""
+    for one in (rule, *rule.get("oneOf", ()), *rule.get("anyOf", ())):
+        patterns = (kept for pattern, kept in one.get("patternProperties", {}).items() if re.search(pattern, key))
+        found = one.get("properties", {}).get(key) or next(patterns, None) or one.get("additionalProperties")
+        if isinstance(found, Mapping):
+            return found
+    return {}
 
 
 def nested(entries: Sequence[str]) -> list[str]:

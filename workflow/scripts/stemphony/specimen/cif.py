@@ -142,7 +142,7 @@ def _expanded(file: Path, block: CifBlock, sites: Sites, symmetry: Symmetry, cel
     if u_aniso is not None:
         mean = equivalent(u_aniso)
         u_iso = mean if u_iso is None else np.where(np.isfinite(mean), mean, u_iso)
-    notes_of_images = _other_multiplicities(block, sites, found)
+    notes_of_images = _other_multiplicities(block, sites, found, len(rotations))
     occupancy = _whole_images(sites, found, len(rotations), notes := [*sites.notes, *symmetry.notes, *notes_of_images])[
         found.site
     ]
@@ -170,12 +170,14 @@ def _expanded(file: Path, block: CifBlock, sites: Sites, symmetry: Symmetry, cel
     )
 
 
-def _other_multiplicities(block: CifBlock, sites: Sites, found: orbits.Orbits) -> list[str]:
+def _other_multiplicities(block: CifBlock, sites: Sites, found: orbits.Orbits, operations: int) -> list[str]:
     """A note on sites whose number of images is not the multiplicity that the file states."""
     listed = block.column("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")
     if listed is None or len(listed) != len(sites.labels):
         return []
     images = np.bincount(found.site, minlength=len(sites.labels))
+    if all(as_number(text) * number == operations for text, number in zip(listed, images, strict=True)):
+        return []  # SHELXL-97 wrote the order of the site's symmetry
     other = [
         f"{label} {listed[i]} and {images[i]}"
         for i, label in enumerate(sites.labels)
@@ -234,6 +236,9 @@ def _chosen(
             why = [*why, decided] if decided else why
             notes.append(f"{options[first].origin}: chosen by the file's {', '.join(why) or 'cell'}")
     for name, text in verdicts[first].differs.items():
+        if name == statements.HYDROGEN:
+            notes.append(text)
+            continue
         notes.append(f"{text}; the atoms agree with its {'density' if name == 'z' else 'formula units'}")
     return replace(expanded[first], notes=tuple(dict.fromkeys(notes)))
 

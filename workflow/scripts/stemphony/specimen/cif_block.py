@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,14 +109,15 @@ def _document(text: str) -> Any:
     try:
         return gemmi.cif.read_string(text, check_level=0)
     except (ValueError, RuntimeError):
-        quoted = _quoted(text)
-        if quoted == text:
-            raise
-        try:
-            return gemmi.cif.read_string(quoted, check_level=0)
-        except (ValueError, RuntimeError):
-            pass
+        # Names and titles have letters that the syntax does not allow; what decides the atoms is ASCII.
+        for mended in (_quoted(text), ascii_text := _in_ascii(text), _quoted(ascii_text)):
+            with suppress(ValueError, RuntimeError):
+                return gemmi.cif.read_string(mended, check_level=0)
         raise
+
+
+def _in_ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode("ascii")
 
 
 def _quoted(text: str) -> str:

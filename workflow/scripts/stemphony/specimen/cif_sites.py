@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +12,26 @@ from numpy.typing import NDArray
 
 from stemphony.errors import SpecimenError
 from stemphony.specimen import displacements, elements, orbits
-from stemphony.specimen.cif_block import CifBlock, as_number
+from stemphony.specimen.cif_block import COORDINATES, CifBlock, as_number
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.statements import parsed_formula
 
+PAIRS = ("11", "22", "33", "12", "13", "23")  # elements of a symmetric tensor, as CIF writes them
 FULL = 1e-6  # occupancies that differ from 1 by less are 1
 # Columns of a site that decide nothing in the simulation, or that are read below.
 _UNKNOWN = (".", "?", "")
 _MAGNETIC = "_atom_site_moment"
 ISOTROPIC_NAMES = ("iso_or_equiv", "equiv_geom_mean", "iso")
+_OF_EACH_SITE = (
+    "_atom_site_type_symbol", "_atom_site_occupancy", "_atom_site_calc_flag", "_atom_site_attached_hydrogens",
+    "_atom_site_disorder_assembly", "_atom_site_disorder_group", "_atom_site_label_alt_id", "_atom_site_adp_type",
+    "_atom_site_thermal_displace_type", "_atom_site_pdbx_pdb_model_num", "_atom_site_label_atom_id",
+    *(f"_atom_site_{kind}_{name}" for kind in "ub" for name in ISOTROPIC_NAMES),
+)  # fmt: skip
+"""Columns that have one value for each site."""
+
+SMALLEST_B = 0.15
+"""Å². Hardly any crystal has a smaller B at room temperature (diamond: 0.14 Å²), and hardly any a larger U."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,7 @@ def read_sites(file: Path, block: CifBlock, cell: Floats) -> Sites:
         A site has an unknown element, coordinate or occupancy; the text names it.
     """
     notes: list[str] = []
+    block = _with_whole_columns(block, notes)
     names = _names(block)
     keep = _kept(block, names, notes)
     if not keep:
@@ -111,6 +123,17 @@ def read_sites(file: Path, block: CifBlock, cell: Floats) -> Sites:
         reach=reach,
         notes=notes,
     )
+
+
+def _with_whole_columns(block: CifBlock, notes: list[str]) -> CifBlock:
+    """The block without columns that have another number of values than there are sites; a note names them."""
+    sites = len(block.column(*COORDINATES) or [])
+    other = [name for name in _OF_EACH_SITE if len(block.raw.get(name, [None] * sites)) != sites]
+    if not other:
+        return block
+    texts = [f"{block.written[name]} ({len(block.raw[name])})" for name in other]
+    notes.append(f"columns without one value for each of the {sites} sites are not used: {', '.join(texts)}")
+    return replace(block, raw={name: values for name, values in block.raw.items() if name not in other})
 
 
 def _without_sites(block: CifBlock, keep: Sequence[int], labels: Sequence[str], symbols: Sequence[str]) -> list[str]:
@@ -331,6 +354,8 @@ def _displacements(
     u, b = (
         _numbers(file, block, keep, labels, *(f"_atom_site_{kind}_{name}" for name in ISOTROPIC_NAMES)) for kind in "ub"
     )
+    if u is not None and b is None:
+        u, b = _by_kind(block, keep, u, notes)
     iso = None
     if u is not None or b is not None:
         iso = np.full(len(keep), np.nan)
@@ -351,6 +376,19 @@ def _displacements(
     if any(name.startswith(("_atom_site_anharm", "_atom_site_rot", "_atom_site_aniso_anharm")) for name in block.raw):
         notes.append("has anharmonic displacement parameters, which are not used")
     return (None if iso is None or not np.isfinite(iso).any() else iso), aniso
+
+
+def _by_kind(block: CifBlock, keep: Sequence[int], u: Floats, notes: list[str]) -> tuple[Floats, Floats | None]:
+    """U and B of a column of U whose sites may be said to have B; old programs wrote B into it."""
+    kinds = _texts(block, keep, "_atom_site_adp_type", "_atom_site_thermal_displace_type")
+    said = np.array([kind.lower() in ("biso", "bovl") for kind in kinds]) & np.isfinite(u)
+    if not said.any():
+        return u, None
+    if np.median(u[said]) < SMALLEST_B:
+        notes.append("the type of displacements is Biso, but the column has the name and the size of U: taken for U")
+        return u, None
+    notes.append("the type of displacements is Biso: the values of the column of U are taken for B = 8π²U")
+    return np.where(said, np.nan, u), np.where(said, u, np.nan)
 
 
 def _numbers(file: Path, block: CifBlock, keep: Sequence[int], labels: Sequence[str], *names: str) -> Floats | None:
@@ -384,11 +422,16 @@ def _tensors(
     if "_atom_site_anisotrop_id" in block.raw and rows is block.raw["_atom_site_anisotrop_id"]:
         names = block.column("_atom_site_id")
     for kind in ("beta", "b", "u"):
-        columns = [_tensor_column(block, kind, pair) for pair in ("11", "22", "33", "12", "13", "23")]
-        if rows is None or any(column is None for column in columns):
+        columns = [_tensor_column(block, kind, pair) for pair in PAIRS]
+        if rows is None or all(column is None for column in columns):
+            continue
+        lacking = [pair for pair, column in zip(PAIRS, columns, strict=True) if column is None]
+        if lacking:
+            texts = ", ".join(f"_atom_site_aniso_{kind}_{pair}" for pair in lacking)
+            notes.append(f"anisotropic displacements are not used, because the file lacks {texts}")
             continue
         six = [np.array([as_number(text) for text in column or []]) for column in columns]
-        for pair, column, values in zip(("11", "22", "33", "12", "13", "23"), columns, six, strict=True):
+        for pair, column, values in zip(PAIRS, columns, six, strict=True):
             _require_numbers(file, f"_atom_site_aniso_{kind}_{pair}", rows, column or [], values)
         if any(len(column) != len(rows) for column in six):
             notes.append("columns of anisotropic displacements have other lengths than their labels and are not used")

@@ -24,6 +24,11 @@ OPERATIONS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz", 
 MAGNETIC = ("_space_group_symop_magn_operation_xyz",)
 CENTERING = ("_space_group_symop_magn_centering_xyz",)
 MODULATED = ("_space_group_symop_ssg_operation_algebraic", "_space_group_symop_magn_ssg_operation_algebraic")
+MODULATING = (
+    "_cell_wave_vector", "_cell_subsystem_", "_atom_site_displace_", "_atom_site_occ_fourier", "_atom_site_occ_special",
+    "_atom_site_u_fourier", "_atom_site_u_special",
+)  # fmt: skip
+"""Beginnings of the names of what varies from cell to cell."""
 MAGNETIC_NAMES = ("_space_group_magn_name_bns", "_space_group_magn_name_og", "_space_group_magn_number_bns")
 HALL = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
 HERMANN_MAUGUIN = (
@@ -91,10 +96,11 @@ def candidates(file: Path, block: CifBlock, cell: Floats) -> list[Symmetry]:
     SpecimenError
         The block gives symmetry that cannot be read, or that contradicts itself or the cell.
     """
-    if block.column(*MODULATED):
+    if block.column(*MODULATED) or (name := _modulation(block)):
+        why = "superspace operations" if block.column(*MODULATED) else name
         raise SpecimenError(
             file,
-            "describes a modulated structure (superspace operations), whose atoms no unit cell repeats. Write a "
+            f"describes a modulated structure ({why}), whose atoms no unit cell repeats. Write a "
             "supercell approximant with another program.",
         )
     found = _listed(file, block)
@@ -119,6 +125,14 @@ def candidates(file: Path, block: CifBlock, cell: Floats) -> list[Symmetry]:
             "Correct the symmetry, its setting, or _cell_length and _cell_angle.",
         )
     return _distinct(allowed)
+
+
+def _modulation(block: CifBlock) -> str:
+    """Name of the first value that describes a modulation; empty if there is none."""
+    named = next((block.written[name] for name in block.raw if name.startswith(MODULATING)), "")
+    if not named and (block.number("_cell_modulation_dimension") or 0) > 0:
+        named = "_cell_modulation_dimension"
+    return named
 
 
 def _distinct(found: Sequence[Symmetry]) -> list[Symmetry]:
@@ -275,6 +289,14 @@ def _require_agreement(file: Path, block: CifBlock, found: Sequence[Symmetry]) -
                 f"{min(n or 0 for n in others)}. Correct one of them, or add the symmetry operations "
                 "(_space_group_symop_operation_xyz).",
             )
+    settings = [] if symbol is None else _by_symbol(symbol, None, None)
+    has_own_origin = "(" in (block.value(*HALL) or "")
+    if settings and not has_own_origin and all(s.key != found[0].key for s in settings):
+        raise SpecimenError(
+            file,
+            f"contradicts itself: the {found[0].origin} and {symbol!r} are different settings of one space group. "
+            "Correct one of them, or add the symmetry operations (_space_group_symop_operation_xyz).",
+        )
 
 
 def _from_symbol(file: Path, block: CifBlock, cell: Floats) -> list[Symmetry]:

@@ -72,6 +72,7 @@ def take(arrays: Mapping[str, Any], file: Path) -> Quantities:
         A column has another shape or other values than its name says.
     """
     found: dict[str, Any] = {}
+    names: dict[str, str] = {}
     used: list[str] = []
     unused: list[str] = []
     for name, values in arrays.items():
@@ -85,6 +86,7 @@ def take(arrays: Mapping[str, Any], file: Path) -> Quantities:
             unused.append(name)
             continue
         found[kind] = _checked(file, name, kind, values)
+        names[kind] = name
         if kind == "occupancy" and (found[kind] == 1).all():
             found[kind] = None
         elif kind != "charge":
@@ -92,6 +94,9 @@ def take(arrays: Mapping[str, Any], file: Path) -> Quantities:
     u_iso = found.get("u")
     if found.get("b") is not None:
         b = displacements.from_b(found["b"])
+        if u_iso is not None and np.isfinite(u_iso).all():
+            used.remove(names["b"])
+            unused.append(names["b"])
         u_iso = b if u_iso is None else np.where(np.isfinite(u_iso), u_iso, b)
     if found.get("tensor") is not None:
         mean = displacements.equivalent(found["tensor"])

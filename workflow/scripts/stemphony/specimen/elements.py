@@ -7,7 +7,8 @@ from collections.abc import Collection
 from functools import cache
 
 ISOTOPES = {"D": "deuterium", "T": "tritium"}  # scatter electrons as hydrogen does
-_TYPE = re.compile(r"([A-Za-z]{1,2})(?:(\d*\.?\d*)([+-])|([+-])(\d*\.?\d*)|(\d+))?")
+# Tables of X-ray factors add `val` or `va` to an element with the electrons of a bond: Cval, Siva.
+_TYPE = re.compile(r"([A-Za-z]{1,2})(?:val|va)?(?:(\d*\.?\d*)([+-])|([+-])(\d*\.?\d*)|(\d+))?")
 
 
 @cache

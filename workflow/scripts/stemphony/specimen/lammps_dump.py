@@ -14,6 +14,7 @@ from stemphony.specimen.lattice import Floats
 from stemphony.specimen.statements import mass_difference
 from stemphony.specimen.structure import Structure
 
+IMAGES = ("ix", "iy", "iz")
 COORDINATES = (("x", "y", "z"), ("xs", "ys", "zs"), ("xu", "yu", "zu"), ("xsu", "ysu", "zsu"))
 FAR = 1.0  # Å; unwrapped coordinates that are farther outside have crossed the box
 
@@ -158,7 +159,9 @@ def _structure(
     ids = table_of.get("id", [])
     if len(set(ids)) < len(ids):
         raise SpecimenError(file, "two atoms have the same id. Correct the column id, or export the file again.")
-    unused = [name for name in names if columns.has_meaning(name) and name not in ("q", "element", *chosen)]
+    # Wrapped coordinates need no numbers of images, and unwrapped ones contain them.
+    known = ("q", "element", *chosen)
+    unused = [name for name in names if name in IMAGES or (columns.has_meaning(name) and name not in known)]
     if unused:
         notes.append(f"columns that are not used: {', '.join(unused)}")
     scaled = chosen[0].startswith("xs")

@@ -22,6 +22,11 @@ SAME_MASS = 0.003  # share by which tables of standard weights differ
 DENSITY_TOLERANCE = 0.05  # share; wrong symmetry changes the density by a third or more
 
 
+HYDROGEN = "hydrogen"
+"""Name of a difference that speaks against no atom: hydrogen of the formula that has no sites. Diffraction often
+does not find it."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """Which statements agree with the atoms, and how the others differ."""
@@ -33,7 +38,7 @@ class Verdict:
     def consistent(self) -> bool:
         """Whether nothing speaks against the atoms that nothing stronger speaks for."""
         # Z and density measure the same thing: where one of them fits, the other is a slip in the file.
-        remaining = set(self.differs)
+        remaining = set(self.differs) - {HYDROGEN}
         if {"z", "density"} & self.agrees:
             remaining -= {"z", "density"}
         return not remaining
@@ -108,8 +113,15 @@ def compare(
     agrees: set[str] = set()
     differs: dict[str, str] = {}
     formula = parsed_formula(str(stated.get("formula", "")))
+    tolerance = PARTIAL_TOLERANCE if partial else PROPORTION_TOLERANCE
+    if formula is not None and (lost := _missing_hydrogen(counts, formula, tolerance)):
+        differs[HYDROGEN] = (
+            f"its formula is {stated['formula']}, but {_short(lost)} of its {_short(lost + counts.get('H', 0.0))} "
+            "hydrogen atoms in the cell have no site: they are left out"
+        )
+        counts = {**counts, "H": counts.get("H", 0.0) + lost}
     if formula is not None:
-        text = _formula_difference(counts, formula, PARTIAL_TOLERANCE if partial else PROPORTION_TOLERANCE)
+        text = _formula_difference(counts, formula, tolerance)
         if text is not None:
             differs["formula"] = f"its formula is {stated['formula']}, but its atoms are {formula_text(counts)}{text}"
         else:
@@ -132,6 +144,18 @@ def compare(
         else:
             differs["density"] = f"it states a density of {measured:g} g/cm³, but its atoms make {found:.3f} g/cm³"
     return Verdict(frozenset(agrees), differs)
+
+
+def _missing_hydrogen(counts: Mapping[str, float], formula: Mapping[str, float], tolerance: float) -> float:
+    """Hydrogen atoms in the cell that the formula has and the sites lack; 0 if other elements differ as well."""
+    others = {symbol: number for symbol, number in formula.items() if symbol != "H"}
+    found = {symbol: number for symbol, number in counts.items() if symbol != "H"}
+    if "H" not in formula or not others or not found:
+        return 0.0
+    if _formula_difference(found, others, tolerance) is not None:
+        return 0.0
+    wanted, present = formula["H"] * sum(found.values()) / sum(others.values()), counts.get("H", 0.0)
+    return wanted - present if wanted - present > tolerance * wanted else 0.0
 
 
 def _formula_difference(counts: Mapping[str, float], formula: Mapping[str, float], tolerance: float) -> str | None:

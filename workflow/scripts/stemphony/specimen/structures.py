@@ -484,6 +484,10 @@ def _require_same_atoms(file: Path, where: str, got: NDArray[np.str_], expected:
         )
 
 
+LEAST_SHOWN = 5e-5
+"""Å. A smaller shift would be shown as 0.0000."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Placed:
     """Atoms inside the cell.
@@ -525,7 +529,8 @@ def _placed(file: Path, symbols: NDArray[np.str_], positions: Floats, cell: Floa
     result[:, 2] = np.clip(z + shift, 0.0, length + grown)  # rounding alone
     note = f"{outside} atoms lie outside the cell in z"
     if shift:
-        note += f": all atoms are moved by {shift:+.4f} Å along z, their distances stay"
+        by = f"{shift:+.4f}" if abs(shift) >= LEAST_SHOWN else f"{shift:+.1g}"
+        note += f": all atoms are moved by {by} Å along z, their distances stay"
     if grown > lattice.EXACT:
         note += f"{' and' if shift else ':'} the cell is lengthened from {length:.4f} to {length + grown:.4f} Å"
     return _Placed(result, length + grown, shift, grown, note)
