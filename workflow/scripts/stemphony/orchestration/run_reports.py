@@ -13,6 +13,7 @@ from typing import Any
 
 from stemphony import provenance
 from stemphony.errors import StemphonyError
+from stemphony.orchestration import left_behind
 from stemphony.orchestration.orphaned_errors import FailedJobs
 from stemphony.paths import ResultPaths
 from stemphony.status import settings as status_settings
@@ -84,7 +85,10 @@ class RunReports:
         self._guard(hook, lambda: failed.write_errors(self._reporter(), self._settings(), self.common))
 
     def end(self, hook: str, event: str, failed: FailedJobs | None = None, message: str = "") -> None:
-        """Deliver all events of the run, then send the last one, and say what is left; wait at most 60 s.
+        """Deliver all events of the run, then send the last one, and say what is left.
+
+        If the receiver does not take them at once, a process that stays behind sends them, see `left_behind`. Without
+        such a process, wait at most 60 s.
 
         Parameters
         ----------
@@ -134,19 +138,24 @@ class RunReports:
         # The event is on disk first: it is not lost if the receiver does not answer.
         reporter.hold_back()
         reporter.emit(event, **({} if failed is None else {"message": message, **failed.keys()}))
+        waits = not left_behind.longest_s()
+        through = False
         try:
-            through = courier is None or courier.drain(RUN_END_WAIT_S - LAST_EVENT_S)
-            reporter.release()
-            reporter.close(max(LAST_EVENT_S, RUN_END_WAIT_S - (time.monotonic() - began)), patient=through)
+            through = courier is None or courier.drain(RUN_END_WAIT_S - LAST_EVENT_S, patient=waits)
+            if through or waits:
+                reporter.release()
+            longest = max(LAST_EVENT_S, RUN_END_WAIT_S - (time.monotonic() - began)) if waits else LAST_EVENT_S
+            through = reporter.close(longest if through or waits else 0.0, patient=through and waits)
         except KeyboardInterrupt:
             # The computation is over, so an interrupt ends only this wait.
             self.say("status reporting: the wait for the receiver was interrupted, what is left stays in the spool")
+        self._say_what_is_left(not waits)
         if courier is not None:
             courier.stop()
-        self._say_what_is_left()
 
-    def _say_what_is_left(self) -> None:
+    def _say_what_is_left(self, by_another: bool) -> None:
         refused, trouble = (self._courier.refused, self._courier.trouble) if self._courier is not None else (0, "")
+        hopeless = any(sends is not None and sends.is_hopeless for sends in (self._courier, self._kept_reporter))
         reports = self.result.reports
         if refused:
             self.say(f"status reporting: the receiver refused {refused} reports permanently; {reports} has them")
@@ -154,10 +163,15 @@ class RunReports:
             why = f" ({trouble})" if trouble else ""
             with_config = "" if self.recorded else "--config FILE "
             command = f"stemphony report replay {with_config}{shlex.quote(str(self.result.root.resolve()))}"
-            self.say(
-                f"status reporting: {left} reports are not delivered{why} and stay in {reports}. "
-                f"The next run sends them, or do: {command}"
-            )
+            what = f"status reporting: {left} reports are not delivered{why} and stay in {reports}. "
+            if by_another and not hopeless and left_behind.start(self.result, self.config_files):
+                hours = left_behind.longest_s() / 3600
+                self.say(
+                    f"{what}A process goes on sending them for {hours:.3g} h, also after this run; then the next run "
+                    f"sends the rest, or do: {command}"
+                )
+            else:
+                self.say(f"{what}The next run sends them, or do: {command}")
 
     def _reporter(self) -> Reporter:
         """The one reporter of the run, so that the events of the hooks keep their order."""

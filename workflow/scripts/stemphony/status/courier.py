@@ -95,11 +95,16 @@ class Courier:
         self._come_back = 0.0
         self._failures = 0
         self._asked_at: float | None = None
-        self._slow = self._given_up = False
+        self._slow = self._given_up = self._refuses_all = False
         self._look_s = 0.0
         self._wanted = self._done = 0
         self._complete = False
         self._stopping = self._broken = False
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether sending again does not help: the receiver refuses every event, or the thread has ended."""
+        return self._refuses_all or self._broken
 
     def start(self) -> None:
         """Start the thread."""
@@ -108,7 +113,7 @@ class Courier:
         except RuntimeError as error:
             self.trouble, self._broken = type(error).__name__, True
 
-    def drain(self, wait_s: float, tell: Callable[[], None] = lambda: None) -> bool:
+    def drain(self, wait_s: float, tell: Callable[[], None] = lambda: None, patient: bool = True) -> bool:
         """Wait until everything that is in the files now is delivered.
 
         Parameters
@@ -117,6 +122,9 @@ class Courier:
             Longest wait [s]. It ends earlier for a receiver that takes nothing for `Limits.quiet_s`.
         tell : callable
             Called about every second during the wait.
+        patient : bool
+            False: stop waiting after the first request that fails, and for a receiver that takes nothing for
+            `Limits.unanswered_s` or asks for a pause.
 
         Returns
         -------
@@ -128,12 +136,15 @@ class Courier:
             self._wanted += 1
             wanted = self._wanted
             self._last_arrival, self._failures, self._complete, self._given_up = began, 0, False, False
+            self._refuses_all = False
             self._condition.notify_all()
             while self._done < wanted and not self._broken:
                 # A receiver that asks for a pause is alive.
                 heard = max(self._last_arrival, self._come_back)
-                left = min(began + wait_s, heard + self._limits.quiet_s) - time.monotonic()
+                quiet_s = self._limits.quiet_s if patient else self._limits.unanswered_s
+                left = min(began + wait_s, heard + quiet_s) - time.monotonic()
                 left = 0.0 if self._come_back > began + wait_s else left
+                left = left if patient or not (self._failures or self._come_back > time.monotonic()) else 0.0
                 if left <= 0:
                     self.trouble = self.trouble or self._why_not_yet()
                     self._given_up = True
@@ -270,8 +281,11 @@ class Courier:
                 return answer
             self.trouble = answer.what
             if answer.verdict is Verdict.STOP:
+                self._refuses_all = True
                 return answer
-            self._failures += 1
+            with self._condition:
+                self._failures += 1
+                self._condition.notify_all()
             if answer.retry_after_s:
                 self._come_back = time.monotonic() + answer.retry_after_s
                 self._rest(answer.retry_after_s)

@@ -152,6 +152,11 @@ class Reporter:
         """Whether every event so far is on disk."""
         return self._spool is not None and not self._spool.failures
 
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether the receiver refuses every event, as with a wrong password."""
+        return self._sender is not None and self._sender.is_hopeless
+
     def flush(self, wait_s: float, patient: bool = False) -> bool:
         """Wait until the receiver has acknowledged every event so far. The reporter stays usable.
 

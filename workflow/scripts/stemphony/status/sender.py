@@ -179,6 +179,11 @@ class Sender:
         if thread is not None:
             thread.join(_STOP_JOIN_S)
 
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether sending again does not help, because the receiver refuses every event."""
+        return self._open_circuit
+
     def notices(self) -> list[str]:
         """Return what went wrong since the last call, each kind of trouble once, without secrets.
 

@@ -1,0 +1,124 @@
+"""A run does not wait for a receiver that is away: a process that stays behind sends what is left."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from stemphony import contract
+from stemphony.orchestration import left_behind
+from stemphony.orchestration.run_reports import RunReports
+from stemphony.paths import ResultPaths
+from stemphony.status.backlog import left_in
+from stemphony.status.events import Event
+from stemphony.store import ledger
+from support.status_server import EchoServer, FaultServer, closed_port
+
+AT_ONCE_S = 5.0  # far below the waits for a receiver: 10 s without an arrival, 60 s in all
+
+
+@pytest.fixture
+def result(tmp_path, monkeypatch) -> ResultPaths:
+    monkeypatch.setenv(contract.COURIER_VARIABLE, "60")
+    return ResultPaths(tmp_path / "results/gan")
+
+
+def config_for(result: ResultPaths, url: str, **block) -> Path:
+    result.root.mkdir(parents=True, exist_ok=True)
+    file = result.root.parents[1] / "config.yaml"
+    file.write_text(json.dumps({"http_reporting": {"reporting": True, "url": url, **block}}))
+    return file
+
+
+def whole_run(result: ResultPaths, config: Path) -> tuple[float, str]:
+    """Start and end of a run; how long its end took [s], and what it said."""
+    identity, number = ledger.identity(result, 1), ledger.claim_run(result)
+    common = {"id": identity.id, "num_threads": 1, "num_processors": 1, "num_defoci": 1, "num_configurations": 1}
+    said: list[str] = []
+    reports = RunReports(True, [config], result, number, {**common, "run": number}, said.append)
+    reports.start("title", 1, {})
+    began = time.monotonic()
+    reports.end("onsuccess", Event.FINISH)
+    return time.monotonic() - began, "\n".join(said)
+
+
+def log_of(result: ResultPaths, wait_s: float = 60.0) -> str:
+    """What the process says when it ends."""
+    until = time.monotonic() + wait_s
+    file = result.reports / "courier.log"
+    while time.monotonic() < until:
+        if file.exists() and "delivered" in file.read_text():
+            return file.read_text()
+        time.sleep(0.05)
+    raise AssertionError("the process has not ended")
+
+
+def test_what_a_receiver_that_is_away_misses_arrives_when_it_is_back(result):
+    port = closed_port()
+    took_s, said = whole_run(result, config_for(result, f"http://127.0.0.1:{port}/"))
+    assert took_s < AT_ONCE_S
+    assert "2 reports are not delivered" in said
+    assert f"stay in {result.reports}" in said
+    assert "A process goes on sending them for 0.0167 h" in said
+    assert "stemphony report replay" in said
+    with EchoServer(port) as server:
+        assert "2 delivered, 0 left." in log_of(result)
+        assert [event["event"] for event in server.events] == ["START_SIMULATION", "FINISH"]
+    assert left_in(result) == 0
+
+
+@pytest.mark.parametrize("mode", ["503", "hang", "drip"])
+def test_a_receiver_that_does_not_take_reports_does_not_delay_the_end(result, mode, monkeypatch):
+    monkeypatch.setenv(contract.COURIER_VARIABLE, "1")
+    with FaultServer(mode) as server:
+        took_s, said = whole_run(result, config_for(result, server.url))
+        assert took_s < AT_ONCE_S
+        assert "A process goes on sending them" in said
+        assert "left (" in log_of(result)
+    assert left_in(result) >= 1  # `drip` says 200 at once
+
+
+def test_a_receiver_that_is_there_gets_all_before_the_run_ends(result):
+    with EchoServer() as server:
+        took_s, said = whole_run(result, config_for(result, server.url))
+        assert [event["event"] for event in server.events] == ["START_SIMULATION", "FINISH"]
+    assert took_s < AT_ONCE_S
+    assert "not delivered" not in said
+    assert not (result.reports / "courier.log").exists()
+
+
+def test_a_wrong_password_leaves_no_process_behind(result):
+    with FaultServer("401") as server:
+        _, said = whole_run(result, config_for(result, server.url))
+    assert "2 reports are not delivered" in said
+    assert "A process goes on" not in said
+    assert not (result.reports / "courier.log").exists()
+
+
+def test_a_second_run_sends_nothing_twice(result):
+    """Two processes stay behind: one waits for the other."""
+    port = closed_port()
+    config = config_for(result, f"http://127.0.0.1:{port}/")
+    for _ in range(2):
+        whole_run(result, config)
+    with EchoServer(port) as server:
+        until = time.monotonic() + 60
+        while log_of(result).count("delivered") < 2 and time.monotonic() < until:
+            time.sleep(0.05)
+        ids = [event["event_id"] for event in server.events]
+    assert len(ids) == len(set(ids)) == 4
+    assert left_in(result) == 0
+
+
+@pytest.mark.parametrize("given", ["x", "", "nan", "inf", "-1"])
+def test_a_time_that_is_none(given, monkeypatch):
+    monkeypatch.setenv(contract.COURIER_VARIABLE, given)
+    assert left_behind.longest_s() in (0.0, left_behind.LONGEST_S)
+
+
+def test_a_folder_that_is_deleted_ends_the_process(result, capsys):
+    config = config_for(result, f"http://127.0.0.1:{closed_port()}/")
+    left_behind.deliver(str(result.root), "60", str(config))
+    assert "0 delivered, 0 left." in capsys.readouterr().out

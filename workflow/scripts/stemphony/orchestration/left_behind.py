@@ -1,0 +1,90 @@
+"""A process that sends the reports of a run after the run has ended, so that no run waits for a receiver that is away.
+
+It belongs to no terminal and ends when all reports are sent, when the receiver refuses them all, or when its time is
+over. It holds the lock of the delivery, so nothing is sent twice. What it leaves, the next run or a replay sends.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from stemphony.contract import COURIER_VARIABLE
+from stemphony.errors import StemphonyError
+from stemphony.interpreters import KEEP_OUT
+from stemphony.paths import ResultPaths
+from stemphony.status import settings
+from stemphony.status.backlog import left_in
+from stemphony.status.courier import Courier
+from stemphony.status.limits import LIMITS, Limits
+
+LONGEST_S: Final = 3600.0
+"""How long it goes on [s]. A receiver that is restarted is back before that."""
+LOOK_S: Final = 1.0
+"""Pause [s] before it looks again for reports that another process holds."""
+
+SLICE_S: Final = 30.0
+"""Longest wait [s] for a receiver before it looks whether there is still something to send."""
+
+_LOG_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+_CODE: Final = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from stemphony.orchestration import left_behind; "
+    "left_behind.deliver(*sys.argv[2:])"
+)
+
+
+def longest_s() -> float:
+    """How long the process goes on [s], as the environment has it; 0 for none."""
+    try:
+        given = float(os.environ.get(COURIER_VARIABLE, LONGEST_S))
+    except ValueError:
+        return LONGEST_S
+    return given if math.isfinite(given) and given > 0 else 0.0
+
+
+def start(result: ResultPaths, config_files: Sequence[Path]) -> bool:
+    """Start the process; return False if that is not possible.
+
+    Parameters
+    ----------
+    config_files : sequence of Path
+        Where url, credentials and custom parameters are.
+    """
+    folder = str(Path(__file__).resolve().parents[2])
+    words = [sys.executable, KEEP_OUT, "-c", _CODE, folder, str(result.root.resolve()), str(longest_s())]
+    words += [str(file) for file in config_files]
+    log = (os.POSIX_SPAWN_OPEN, 1, str(result.reports / "courier.log"), _LOG_FLAGS, 0o666)
+    streams = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), log, (os.POSIX_SPAWN_DUP2, 1, 2)]
+    try:
+        os.posix_spawn(sys.executable, words, os.environ, file_actions=streams, setsid=True)
+    except (OSError, NotImplementedError):
+        return False
+    return True
+
+
+def deliver(root: str, longest: str, *config_files: str, limits: Limits = LIMITS) -> None:
+    """Send what is left of a simulation; `start` runs this in a process of its own."""
+    result, until = ResultPaths(Path(root)), time.monotonic() + float(longest)
+    try:
+        given = settings.load([Path(file) for file in config_files])
+    except StemphonyError as error:
+        _say(str(error))
+        return
+    courier = Courier(result, given, limits=limits)
+    courier.start()
+    while left_in(result) and (rest := until - time.monotonic()) > 0 and not courier.is_hopeless:
+        # The folder may be deleted meanwhile; then nothing is left.
+        courier.drain(min(rest, SLICE_S))
+        time.sleep(min(LOOK_S, rest))
+    courier.stop()
+    why = f" ({courier.trouble})" if courier.trouble else ""
+    _say(f"{courier.arrived} delivered, {left_in(result)} left{why}.")
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}", flush=True)
