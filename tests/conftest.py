@@ -49,4 +49,5 @@ def _own_records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What commands note of runs and receivers goes into a folder of the tests, not into that of the developer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        patch.setenv("STEMPHONY_COURIER_S", "0")  # a process that a run leaves behind would outlive its test
         yield
