@@ -76,8 +76,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise  # a message could not name the file
         print(f"{RUN_PREFIX}{_no_permission(error)}", file=sys.stderr)
         return 1
+    except RuntimeError as error:
+        if (text := _about_paths(error)) is None:
+            raise
+        print(f"{RUN_PREFIX}{text}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _about_paths(error: RuntimeError) -> str | None:
+    """Text for two errors of `pathlib` that only their words tell apart; None for any other."""
+    if "Symlink loop" in str(error):
+        return f"{error}: it is linked to itself. Give the folder or file itself, or correct the link."
+    if "home directory" in str(error):
+        return "this user has no home folder. Set the environment variable HOME to a folder of yours."
+    return None
 
 
 def _no_permission(error: PermissionError) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -236,7 +237,7 @@ def planned_in(result: ResultPaths) -> Campaign:
     plan = ledger.read_plan(result)
     try:
         return campaign.of_plan(plan)
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
         raise DamagedResultError(
             f"{result.plan} is missing or not readable, so it is not known what belongs to this simulation. Every run "
             "that has something to compute writes it: stemphony run CONFIG."
@@ -328,7 +329,7 @@ class _Look:
                 names = [entry.name for entry in folder.iterdir()]
             for name in names:
                 stem, _, number = name.partition(".")
-                if number.isdigit() and stem.startswith("configuration_"):
+                if re.fullmatch("configuration_[0-9]{1,9}[.][0-9]{1,9}", name):
                     configuration = int(stem.removeprefix("configuration_"))
                     found[configuration] = max(int(number), found.get(configuration, 0))
             self.attempts[defocus] = found
@@ -380,7 +381,9 @@ class _Look:
             if holder is not None and holder.is_gone:
                 return False
         if noted.get("host") == socket.gethostname():
-            return psutil.pid_exists(int(noted.get("pid", 0)))
+            with suppress(OverflowError):
+                return psutil.pid_exists(int(noted.get("pid", 0)))
+            return False
         age_s = datetime.now(UTC).timestamp() - float(noted.get("updated", 0.0))
         return self.run_is_alive or age_s < SILENT_S
 

@@ -47,7 +47,10 @@ def cache_folder() -> Path:
     own = os.environ.get(CACHE_VARIABLE)
     if own:
         return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stemphony"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stemphony"
+    except RuntimeError:
+        return Path(os.devnull) / "stemphony"  # a user without a home folder: nothing can be kept
 
 
 def cpu_model() -> str:

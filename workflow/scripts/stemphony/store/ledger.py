@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import socket
 import uuid
@@ -171,7 +172,7 @@ def read_plan_file(file: Path) -> dict[str, Any]:
     """The plan in a file; empty if it is missing or not readable."""
     try:
         plan = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return plan if isinstance(plan, dict) else {}
 
@@ -200,7 +201,7 @@ def latest_run(result: ResultPaths) -> int:
         names = [entry.name for entry in result.reports.iterdir()]
     except OSError:
         return 0
-    return max((int(name[4:]) for name in names if name.startswith("run-") and name[4:].isdigit()), default=0)
+    return max((int(name[4:]) for name in names if re.fullmatch("run-[0-9]{1,9}", name)), default=0)
 
 
 def claim_attempt(result: ResultPaths, defocus: str, configuration: int) -> int:
@@ -210,7 +211,7 @@ def claim_attempt(result: ResultPaths, defocus: str, configuration: int) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         taken = [entry.name[len(prefix) :] for entry in folder.iterdir() if entry.name.startswith(prefix)]
-        number = 1 + max((int(text) for text in taken if text.isdigit()), default=0)
+        number = 1 + max((int(text) for text in taken if re.fullmatch("[0-9]{1,9}", text)), default=0)
         while True:
             try:
                 result.attempt(defocus, configuration, number).open("x").close()

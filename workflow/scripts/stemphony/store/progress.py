@@ -19,6 +19,9 @@ INTERVAL_S = 2.0
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
 NOT_WELL = frozenset((FAILED, INTERRUPTED))
 """States of jobs that ended without a result."""
+LARGEST = 2.0**53
+"""Largest number in a file of progress."""
+_NUMBERS = ("done", "total", "pid", "started", "updated")
 
 
 class ProgressFile:
@@ -129,7 +132,7 @@ def _sum(found: Iterable[dict[str, Any]], jobs: int) -> Overall:
             failed += 1
         else:
             running += 1
-            share += state["done"] / state["total"] if state["total"] else 0.0
+            share += min(1.0, state["done"] / state["total"]) if state["total"] else 0.0
     return Overall(jobs, finished, failed, running, min(1.0, share / jobs) if jobs else 1.0, interrupted)
 
 
@@ -160,9 +163,17 @@ def files(result: ResultPaths, run: int) -> list[Path]:
 def _read(file: Path) -> dict[str, Any]:
     try:
         state = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return state if isinstance(state, dict) and "state" in state else {}
+    if not isinstance(state, dict) or not isinstance(state.get("state"), str):
+        return {}
+    # The folder may come from somebody else: what is no number counts as 0.
+    return {**state, **{key: _number(state.get(key)) for key in _NUMBERS}}
+
+
+def _number(value: object) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and 0 <= value <= LARGEST else 0  # type: ignore[operator, return-value]
 
 
 def duration(seconds: float) -> str:

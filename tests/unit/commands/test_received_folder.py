@@ -1,0 +1,111 @@
+"""`stemphony` and folders that no run of ours wrote: a message, never a traceback, and nothing acts on the terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from stemphony import cli
+from stemphony.compute import wisdom
+from stemphony.paths import ResultPaths
+from stemphony.store import ledger, progress
+from support.experiments import FakeCampaign
+
+DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
+ESCAPE = "\x1b[2J\x1b]0;owned\x07"
+
+
+@pytest.fixture
+def result(tmp_path) -> ResultPaths:
+    made = FakeCampaign.of(tmp_path)
+    made.result.root.mkdir(parents=True, exist_ok=True)
+    ledger.identity(made.result, 1)
+    number = ledger.claim_run(made.result)
+    planned = made.campaign
+    plan = {"config": planned.config, "files": asdict(planned.files), "num_configurations": planned.configurations}
+    ledger.write_plan(made.result, {**plan, "run": number}, number)
+    return made.result
+
+
+def status(capsys, result: ResultPaths, *words: str) -> str:
+    code = cli.main(["status", str(result.root), *words])
+    told = "".join(capsys.readouterr())
+    assert code in (0, 1)
+    assert "Traceback" not in told
+    assert not set(told) & set("\x1b\x07\r")
+    return told
+
+
+@pytest.mark.parametrize("command", [["status"], ["rerun"], ["preview"], ["clean"], ["report", "replay"], ["converge"]])
+def test_a_folder_that_is_linked_to_itself(tmp_path, capsys, command):
+    (tmp_path / "a").symlink_to("a")
+    assert cli.main([*command, str(tmp_path / "a")]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_config_that_is_linked_to_itself(tmp_path, capsys):
+    (tmp_path / "a.yaml").symlink_to("a.yaml")
+    assert cli.main(["check", str(tmp_path / "a.yaml")]) == 1
+    assert "Too many levels of symbolic links" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text", [DEEP, "[]", "1", '{"plan": 1}', '{"defoci": {"a": 1e999}}', f'{{"version": "{"x" * 9}"}}']
+)
+def test_a_plan_that_no_run_wrote(result, capsys, text):
+    for file in (result.plan, result.plan_of(1)):
+        file.write_text(text)
+    assert "is missing or not readable" in status(capsys, result)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"state": "running"},
+        {"state": "running", "done": "x", "total": [], "pid": "y", "updated": {}, "host": ESCAPE, "holder": ESCAPE},
+        {"state": "running", "done": 1e308, "total": 1e-308, "pid": 10**30, "updated": -1e308, "host": os.uname()[1]},
+        {"state": "failed", "message": ESCAPE},
+        {"state": ["failed"]},
+    ],
+)
+def test_progress_that_no_job_wrote(result, capsys, state):
+    file = result.progress(1, "p0d000", 0)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(state))
+    progress.Watch(result, 1).overall(1).line(1.0)
+    assert progress.states(result, 1) or isinstance(state["state"], list)
+    told = status(capsys, result)
+    assert "pairs: " in told
+    file.write_text(DEEP)
+    assert progress.states(result, 1) == []
+
+
+def test_names_that_only_look_like_numbers(result):
+    for name in ("run-²", "run-" + "9" * 200, "run-x"):
+        (result.reports / name).mkdir()
+    assert ledger.latest_run(result) == 1
+    assert ledger.claim_run(result) == 2
+
+
+def test_a_user_without_a_home_folder_computes_without_a_cache(monkeypatch):
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("STEMPHONY_CACHE_DIR", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(NotADirectoryError):
+        wisdom.cache_folder().mkdir(parents=True)
+
+
+def test_a_command_that_needs_a_home_folder_says_so(tmp_path, monkeypatch, capsys):
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    assert cli.main(["profile", "install", "slurm"]) in (1, 2)
+    assert "this user has no home folder. Set the environment variable HOME" in capsys.readouterr().err
