@@ -33,7 +33,9 @@ SLICE_S: Final = 30.0
 
 _LOG_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
 _CODE: Final = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from stemphony.orchestration import left_behind; "
+    # Files that a shell left open, such as that of `flock`, must not stay open with this process.
+    "import os, sys; os.closerange(3, 65536); sys.path.insert(0, sys.argv[1]); "
+    "from stemphony.orchestration import left_behind; "
     "left_behind.deliver(*sys.argv[2:])"
 )
 
