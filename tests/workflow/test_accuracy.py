@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import netCDF4
 import pytest
+import yaml
 from stemphony.results.layout import read_texts
 from support.campaign import TINY, Campaign, changed
 
@@ -73,3 +76,36 @@ def test_a_budget_of_a_config_without_detectors_says_so(tiny: Reported, tmp_path
     assert "no named detector" in "".join(
         log.read_text() for log in campaign.folder.rglob("logs/prepare_accuracy/*/atoms.log")
     )
+
+
+def test_the_command_recommends_a_config_that_is_finer_and_says_its_cost(budget: Campaign, tmp_path: Path):
+    copy = budget.copy(tmp_path / "copy")
+    command = [
+        sys.executable,
+        "-m",
+        "stemphony",
+        "accuracy",
+        copy.config,
+        "--directory",
+        copy.directory,
+        "--cores",
+        "1",
+    ]
+    env = {**copy.env, "PYTHONPATH": str(copy.clone / "workflow/scripts")}
+    printed = subprocess.run(
+        [*map(str, command), "--cores", "1", "--target", "0.5%", "--json"],
+        env=env,
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert printed.returncode == 0, printed.stderr
+    found = json.loads(printed.stdout)["recommendation"]
+    assert found["before"] > 0.005
+    assert {"cell", "sampling"} <= found["levels"].keys()
+    assert any("of CPU" in line for line in found["text"])
+    recommended = yaml.safe_load((copy.result.root / "tiny_accurate.yaml").read_text())
+    assert recommended["specimen"]["repeat"] == [5, 5, 1]
+    assert recommended["grating"]["gpts"][0] > 96 * 5 / 3
+    assert recommended["scan"]["x"] == pytest.approx([0.0, 0.3 * 3 / 5]), "the same place in the larger cell"
+    assert recommended["probe"] == copy.settings["probe"]

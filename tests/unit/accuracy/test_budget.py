@@ -140,3 +140,16 @@ def test_the_recommended_config_changes_the_refined_choices_only(budget: Budget)
         10 / 96, abs=1e-6
     )
     assert refined(by_spacing, budget, {"cell": 1})["specimen"]["repeat"] == [2, 2, 1]
+
+
+def test_the_scan_of_a_larger_cell_stays_where_it_is(budget: Budget):
+    scan = {"x": [0.0, 0.5], "y": [0.25, 0.5], "positions": [[0.3, 0.6]], "points": [4, 4]}
+    made = refined({"scan": scan}, budget, {"cell": 1})["scan"]
+    assert made["x"] == pytest.approx([0.0, 1 / 3])
+    assert made["y"] == pytest.approx([1 / 6, 1 / 3])
+    assert made["positions"] == [pytest.approx([0.2, 0.4])]
+    assert made["points"] == [4, 4]
+    assert refined({}, budget, {"cell": 1})["scan"]["x"] == pytest.approx([0.0, 2 / 3])
+    in_angstrom = {"unit": "angstrom", "x": [0.0, 3.9], "y": [0.0, 3.9]}
+    assert refined({"scan": in_angstrom}, budget, {"cell": 1})["scan"] == in_angstrom
+    assert "scan" not in refined({}, budget, {"sampling": 1})

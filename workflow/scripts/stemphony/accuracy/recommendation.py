@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -114,6 +114,7 @@ def refined(config: Mapping[str, Any], budget: Budget, levels: Mapping[str, int]
         else:
             x, y, z = specimen.get("repeat") or (1, 1, 1)
             specimen["repeat"] = [round(x * ratio[0]), round(y * ratio[1]), z]
+        made["scan"] = _same_place(made.get("scan") or {}, ratio)
     if {"cell", "sampling"} & chosen.keys():
         if "window" in lines or grating.get("sampling_angstrom"):
             # Rounded up, so that the number of points stays.
@@ -136,4 +137,26 @@ def refined(config: Mapping[str, Any], budget: Budget, levels: Mapping[str, int]
     for name, block in (("grating", grating), ("specimen", specimen), ("simulation", simulation)):
         if block:
             made[name] = block
+    return made
+
+
+def _same_place(scan: Mapping[str, Any], ratio: Sequence[float]) -> dict[str, Any]:
+    """Block `scan` in a cell that is larger by `ratio` along x and y: fractions of the cell become smaller."""
+    made = dict(scan)
+    if made.get("unit", "cell") != "cell":
+        return made
+
+    def scaled(place: Sequence[float]) -> list[float]:
+        return [value / r for value, r in zip(place, ratio, strict=True)]
+
+    is_window = not (made.get("line") or made.get("positions"))
+    for axis, key in enumerate("xy"):
+        if is_window or made.get(key):
+            made[key] = [edge / ratio[axis] for edge in made.get(key) or (0.0, 1.0)]
+    if made.get("origin"):
+        made["origin"] = scaled(made["origin"])
+    if made.get("line"):
+        made["line"] = {**made["line"], "begin": scaled(made["line"]["begin"]), "end": scaled(made["line"]["end"])}
+    if made.get("positions"):
+        made["positions"] = [scaled(place) for place in made["positions"]]
     return made
