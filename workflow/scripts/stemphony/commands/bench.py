@@ -478,7 +478,7 @@ def _blocks(settings: Settings) -> dict[str, dict[str, Any]]:
                        "basis_tolerance": 1e-4},
         "probe": {
             "energy_kev": ENERGY_KEV, "semiangle_mrad": SEMIANGLE_MRAD, "semiangle_inner_mrad": 0.0,
-            "soft_aperture": True, "aberrations": {},
+            "soft_aperture": True, "aberrations": {}, "tilt_mrad": [0.0, 0.0],
         },
         "grating": {
             "gpts": [settings.grid, settings.grid], "sampling_angstrom": None, "slice_thickness_angstrom": LATTICE / 2,
