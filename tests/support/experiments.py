@@ -88,7 +88,7 @@ def signals(of: Experiment, seed: int | Sequence[int]) -> JobSignals:
         cbed = rng.random((*shape, *geometry.shape))
     return JobSignals(
         bins=rng.random((*shape, max(0, len(of.bins) - 1))),
-        rings=rng.random((*shape, len(of.rings))),
+        rings=rng.random((*shape, len(of.images))),
         total=0.5 + 0.5 * rng.random(shape),
         center_of_mass=1e-3 * rng.normal(size=(*shape, 2 if of.center_of_mass else 0)),
         cbed=cbed,

@@ -59,6 +59,22 @@ def test_the_example_of_a_tilt_runs_at_a_small_size_with_precession(env: Mapping
         assert merged["params/specimen"].tilt_mrad == "[8.0, 0.0]"
 
 
+def test_the_example_of_dpc_runs_at_a_small_size(env: Mapping[str, str], tmp_path: Path):
+    config = REPOSITORY / "config/examples/srtio3_dpc.yaml"
+    cell = "[0, 0.3333333333333333]"
+    small = ("specimen.repeat=[3, 3, 1]", "grating.gpts=[108, 108]", "scan.points=[6, 6]", f"scan.x={cell}",
+             f"scan.y={cell}", "frozen_phonon.enabled=false")  # fmt: skip
+    outcome = stemphony("run", config, "--cores", "2", "--config", *small, cwd=tmp_path, env=env)
+    assert outcome.status == 0, outcome.output
+    with netCDF4.Dataset(tmp_path / "results/srtio3_dpc/stem.nc") as merged:
+        images = merged["images"]
+        assert images["icom"].boundary_conditions == "x: periodic; y: periodic"
+        phases = [np.asarray(images[name][0, 0, -1]) for name in ("icom", "idpc")]
+        # Potentials are attractive: both phases are largest on a column.
+        assert np.corrcoef(*(phase.ravel() for phase in phases))[0, 1] > 0.95
+        assert phases[0][0, 0] == phases[0].max() > 0
+
+
 def test_show_draws_the_specimen_and_its_atoms_read_back(env: Mapping[str, str], tmp_path: Path):
     import matplotlib.image
     from stemphony.specimen.structures import read_specimen

@@ -267,6 +267,7 @@ DECIDES_NOTHING: dict[str, Any] = {
     "specimen.accept": ["density", "distance"],
     "adf.average_configurations": False,
     "adf.average_defoci": False,
+    "adf.integrated": True,
     "cbed.average_configurations": False,
     "cbed.average_defoci": False,
     "frozen_phonon.configurations": 9,
@@ -449,6 +450,7 @@ def test_the_seed_decides_nothing_when_nothing_is_drawn():
     [
         ("adf.average_configurations", False),
         ("adf.average_defoci", False),
+        ("adf.integrated", True),
         ("cbed.average_configurations", False),
         ("cbed.average_defoci", False),
         ("probe.source_fwhm_nm", 0.1),

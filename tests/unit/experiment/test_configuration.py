@@ -99,6 +99,7 @@ adf:
   detectors: null
   edges: hard
   segmented: {}
+  integrated: false
   center_of_mass: true
   average_configurations: true
   average_defoci: true
@@ -453,7 +454,6 @@ def test_no_alternative_is_an_error_where_one_is_needed(block, keys):
 @pytest.mark.parametrize(
     ("blocks", "where"),
     [
-        ({"adf": {"segmented": {"dpc": {"inner_mrad": 0, "outer_mrad": 9, "segments": 4}}}}, "adf.segmented"),
         ({"plasmon_scattering": {"enabled": True}}, "plasmon_scattering.enabled"),
     ],
 )
@@ -464,10 +464,41 @@ def test_a_missing_feature_is_refused_and_never_ignored(blocks, where):
 def test_neutral_values_of_such_features_are_accepted():
     validate(
         minimal(
-            adf={"segmented": {}},
             plasmon_scattering={"enabled": False},
         )
     )
+
+
+def quadrants(**settings: Any) -> dict[str, Any]:
+    return {"inner_mrad": 0, "outer_mrad": 9, "segments": 4, **settings}
+
+
+def test_a_segmented_detector_is_completed():
+    made = validate(minimal(adf={"segmented": {"q": quadrants()}}))["adf"]["segmented"]["q"]
+    assert made == {
+        "inner_mrad": 0.0, "outer_mrad": 9.0, "segments": 4, "rotation_deg": 0.0, "radial": 1,
+        "offset_mrad": [0.0, 0.0],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("adf", "words"),
+    [
+        ({"segmented": {"q": quadrants(inner_mrad=9)}}, "adf.segmented.q"),
+        ({"segmented": {"q": quadrants(segments=0)}}, "adf.segmented.q.segments"),
+        ({"segmented": {"q": quadrants(segments=90, radial=5)}}, "450 segments; allowed are at most 360"),
+        ({"segmented": {"q": quadrants()}, "detectors": {"q_1": [0, 5]}}, "image q_1 has the name of another"),
+        ({"detectors": {"icom": [0, 5]}}, "name is taken"),
+        ({"integrated": True, "center_of_mass": False}, "no centre of mass and no segmented detector"),
+    ],
+)
+def test_segments_that_contradict_themselves_are_refused(adf, words):
+    refusal(minimal(adf=adf), words)
+
+
+def test_phases_of_a_line_are_refused():
+    line = {"begin": [0.0, 0.0], "end": [0.5, 0.5], "points": 5}
+    refusal(minimal(adf={"integrated": True}, scan={"line": line}), "adf.integrated", "over a window only")
 
 
 @pytest.mark.parametrize("tilt", [[50.1, 0.0], [-36.0, 36.0]])

@@ -52,7 +52,7 @@ def kept_bytes(experiment: Experiment, rank: int) -> int:
     """Size of a `Superposition` on disk [bytes]: detector matrices and waves for diffraction patterns, per depth."""
     regions = 0
     if experiment.adf:
-        regions = len(experiment.bins) + len(experiment.rings) + 1 + 2 * experiment.center_of_mass
+        regions = len(experiment.bins) + len(experiment.images) + 1 + 2 * experiment.center_of_mass
     pixels = 0 if experiment.cbed_max is None else cbed_geometry(experiment).native_pixels.size
     per_depth = regions * rank * (rank + 1) // 2 + rank * pixels
     return len(experiment.depth_slices) * per_depth * experiment.complex_dtype.itemsize

@@ -99,7 +99,7 @@ def _signal_bytes(experiment: Experiment) -> int:
 def result_bytes(experiment: Experiment) -> tuple[int, int]:
     """Return the size of the signals of one job before compression [bytes]: of the group adf, and of the group cbed."""
     stored = experiment.positions * len(experiment.depth_slices) * experiment.real_dtype.itemsize
-    per_wave = len(experiment.bins) - 1 + len(experiment.rings) + 1 + 2 * experiment.center_of_mass
+    per_wave = len(experiment.bins) - 1 + len(experiment.images) + 1 + 2 * experiment.center_of_mass
     pixels = 0 if experiment.cbed_max is None else math.prod(cbed_geometry(experiment).shape)
     return stored * per_wave if experiment.adf else 0, stored * pixels
 
@@ -144,7 +144,7 @@ def superposition_probe_slices(experiment: Experiment, rank: int, defoci: int) -
     nx, ny = experiment.grid.gpts
     inside = 0.25 * math.pi * experiment.bandlimit**2 * min(nx, ny) ** 2
     probes, depths = experiment.positions * defoci, len(experiment.depth_slices)
-    regions = len(experiment.bins) + len(experiment.rings) + 2 * experiment.center_of_mass
+    regions = len(experiment.bins) + len(experiment.images) + 2 * experiment.center_of_mass
     by_forms = 3 * inside * rank**2 + regions * rank**2 * probes
     detectors = min(by_forms, inside * rank * probes) if experiment.adf else 0.0
     # Patterns are superposed at their native pixels and resized afterwards.

@@ -25,7 +25,7 @@ class JobSignals:
     bins : (nx, ny, depths, n) ndarray
         Radial bins.
     rings : (nx, ny, depths, m) ndarray
-        Named detectors.
+        Named detectors, `Experiment.images`.
     total : (nx, ny, depths) ndarray
         Intensity inside the band limit.
     center_of_mass : (nx, ny, depths, 2) ndarray
@@ -95,7 +95,7 @@ class Recorder:
         self.detectors = DetectorSet(
             e.grid, e.wavelength, bin_edges=e.bins or None, rings=dict(e.rings), edges=e.edges,
             center_of_mass=e.center_of_mass, band_limit_radius=band_limit_radius(e.grid, e.bandlimit),
-            center=e.detector_center,
+            center=e.detector_center, segmented=e.segmented,
         )  # fmt: skip
         self.cbed = None if e.cbed_max is None else cbed_geometry(e)
         shape = (len(e.scan_x), len(e.scan_y), len(e.depth_slices))
@@ -105,7 +105,7 @@ class Recorder:
             cbed = np.zeros((*shape, len(angles[0]), len(angles[1])), dtype=e.real_dtype)
         self.signals = JobSignals(
             bins=np.zeros((*shape, max(0, len(e.bins) - 1))),
-            rings=np.zeros((*shape, len(e.rings))),
+            rings=np.zeros((*shape, len(e.images))),
             total=np.zeros(shape),
             center_of_mass=np.zeros((*shape, 2 if e.center_of_mass else 0)),
             cbed=cbed,

@@ -186,7 +186,7 @@ def _check(experiment: Experiment, atoms: Atoms, signals: JobSignals, simulate: 
         exact.append(np.concatenate([wide.rings[0, 0], wide.total[0, 0][:, None]], axis=1))
         found.append(np.concatenate([signals.rings[i, j], signals.total[i, j][:, None]], axis=1))
     deviation = np.sqrt(np.mean((np.array(found) - exact) ** 2, axis=(0, 1)) / np.mean(np.square(exact), axis=(0, 1)))
-    names = [*experiment.rings, "total_intensity"] if experiment.adf else []
+    names = [*experiment.images, "total_intensity"] if experiment.adf else []
     return {
         "window_angstrom": [round(length, 4) for length in experiment.grid.extent],
         "reference_angstrom": [round(length, 4) for length in grid.extent],

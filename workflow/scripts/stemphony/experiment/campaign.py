@@ -241,8 +241,17 @@ class Campaign:
             "adf": {key: self.config["adf"][key] for key in averages},
             "cbed": {key: self.config["cbed"][key] for key in averages},
             "save_coordinates": self.config["frozen_phonon"]["save_coordinates"],
+            **self._integrated,
             **({} if self.goal is None else {"goal": asdict(self.goal)}),
         }
+
+    @property
+    def _integrated(self) -> dict[str, Any]:
+        """Param of the merge with phase images: how the window repeats, None where only the whole cell does."""
+        if not self.config["adf"].get("integrated"):
+            return {}
+        repeats = self.edges.repeats
+        return {"integrated": {"repeats": None if repeats is None else list(repeats)}}
 
     @property
     def _repeats(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ TAKEN_NAMES = frozenset(
     (
         "total_intensity", "thickness_curves", "cbed_mean", "adf_defocus", "adf_phonon", "adf_slice", "adf_position_x",
         "adf_position_y", "adf_probe_x_grid", "adf_probe_y_grid", "adf_slice_coords", "adf_probe_x", "adf_probe_y",
-        "source_is_cut", "orbit",
+        "source_is_cut", "orbit", "dpc_x", "dpc_y", "idpc", "icom",
     )
 )  # fmt: skip
 """Variables of the group `images` and names of figures; no detector may have these names."""
@@ -21,6 +21,9 @@ TAKEN_NAMES = frozenset(
 LARGEST_SPECIMEN_TILT_MRAD = 50.0
 """mrad. At 50 mrad a sheared crystal differs from a turned one by 0.13 % in its lengths; the difference grows with the
 square of the tilt."""
+
+MOST_SEGMENTS = 360
+"""Largest number of segments of one detector; each is an image of its own."""
 
 NEUTRAL_BUILDING = {
     "supercell": None, "zone_axis": None, "up": None, "max_strain": 0.0, "repeat": [1, 1, 1], "size_nm": None,
@@ -57,6 +60,8 @@ def refuse_contradictions(config: Mapping[str, Any]) -> None:
             "grating.slice_thickness_angstrom", f"got {short(thickness)}; allowed is auto or a thickness in Å."
         )
     _refuse_detectors(config["adf"])
+    _refuse_segments(config["adf"])
+    _refuse_integration(config["adf"], config["scan"])
     if not config["adf"]["enabled"] and not config["cbed"]["enabled"]:
         raise ConfigError("adf.enabled", "adf and cbed are both off, so nothing would be computed; enable one.")
     _refuse_specimen_tilt(config["specimen"]["tilt_mrad"])
@@ -110,6 +115,34 @@ def _refuse_detectors(adf: Mapping[str, Any]) -> None:
     if adf["max_mrad"] is not None and adf["max_mrad"] <= adf["min_mrad"]:
         raise ConfigError(
             "adf.max_mrad", f"got {adf['max_mrad']}; it must be larger than min_mrad = {adf['min_mrad']}."
+        )
+
+
+def _refuse_segments(adf: Mapping[str, Any]) -> None:
+    taken = {*TAKEN_NAMES, *(adf["detectors"] or ("bf", "abf", "haadf"))}
+    for name, detector in adf["segmented"].items():
+        where, inner, outer = f"adf.segmented.{name}", detector["inner_mrad"], detector["outer_mrad"]
+        if outer <= inner:
+            raise ConfigError(
+                where, f"got inner_mrad {inner} and outer_mrad {outer}; inner must be smaller than outer."
+            )
+        number = detector["segments"] * detector["radial"]
+        names = [f"{name}_{i}" for i in range(number)]
+        if number > MOST_SEGMENTS:
+            raise ConfigError(where, f"got {number} segments; allowed are at most {MOST_SEGMENTS} images.")
+        if double := sorted(taken & {*names, *(f"{name}_{kind}" for kind in ("dpc_x", "dpc_y", "idpc"))}):
+            raise ConfigError(where, f"its image {double[0]} has the name of another image; choose another name.")
+        taken |= set(names)
+
+
+def _refuse_integration(adf: Mapping[str, Any], scan: Mapping[str, Any]) -> None:
+    if not adf["integrated"]:
+        return
+    if scan["line"] is not None or scan["positions"] is not None:
+        raise ConfigError("adf.integrated", "got true with a line or a list; phases are integrated over a window only.")
+    if not adf["enabled"] or not (adf["center_of_mass"] or adf["segmented"]):
+        raise ConfigError(
+            "adf.integrated", "got true, but there is no centre of mass and no segmented detector; enable one of them."
         )
 
 
@@ -179,7 +212,6 @@ def _refuse_frames(phonons: Mapping[str, Any], specimen: Mapping[str, Any]) -> N
 
 def _refuse_unavailable(config: Mapping[str, Any]) -> None:
     neutral = {
-        "adf.segmented": ({}, config["adf"]["segmented"]),
         "plasmon_scattering.enabled": (False, config["plasmon_scattering"]["enabled"]),
     }
     for where, (only, got) in neutral.items():

@@ -23,6 +23,7 @@ from stemphony.physics.detectors import bin_edges
 from stemphony.physics.grid import Grid, band_limit_radius, fft_friendly_size
 from stemphony.physics.periods import Layers, Periods
 from stemphony.physics.plane_symmetry import Orbits, PlaneGroup
+from stemphony.physics.segments import SegmentedDetector, segment_names
 from stemphony.physics.slicing import Slices
 
 MRAD = 1e-3
@@ -134,6 +135,8 @@ class Experiment:
         Probe positions (x, y) of a line or list [Å], the second axis fastest; None for a window.
     margin : (int, int)
         Positions on each side along the two axes that jobs compute and the result does not hold.
+    segmented : mapping
+        Named segmented detectors, Eq. (P17).
     tilt : (float, float)
         Tilt of the beam [rad], Eq. (P21).
     precession : Precession or None
@@ -176,6 +179,7 @@ class Experiment:
     scan_kind: str = WINDOW
     places: tuple[tuple[float, float], ...] | None = None
     margin: tuple[int, int] = (0, 0)
+    segmented: Mapping[str, SegmentedDetector] = field(default_factory=dict)
     tilt: tuple[float, float] = (0.0, 0.0)
     precession: Precession | None = None
     descan: bool = False
@@ -191,6 +195,11 @@ class Experiment:
     def interaction(self) -> float:
         """σ [rad/(V·Å)]."""
         return electron.interaction_parameter(self.energy)
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Names of the images that jobs record: rings, then the segments of segmented detectors."""
+        return (*self.rings, *segment_names(self.segmented))
 
     @property
     def beam(self) -> tuple[float, float]:
@@ -401,6 +410,7 @@ class Experiment:
             scan_kind=scan.kind,
             places=scan.places,
             margin=scan.margin,
+            segmented=_segmented(adf, limits) if adf["enabled"] else {},
             tilt=tilt,
             precession=precession,
             descan=descan,
@@ -507,6 +517,18 @@ def _rings(adf: Mapping[str, Any], semiangle: float, limits: _BandLimit) -> dict
     for name, (_, outer) in adf["detectors"].items():
         limits.require(f"adf.detectors.{name}", outer * MRAD)
     return {name: (inner * MRAD, outer * MRAD) for name, (inner, outer) in sorted(adf["detectors"].items())}
+
+
+def _segmented(adf: Mapping[str, Any], limits: _BandLimit) -> dict[str, SegmentedDetector]:
+    made = {}
+    for name, block in sorted(adf["segmented"].items()):
+        detector = SegmentedDetector(
+            inner=block["inner_mrad"] * MRAD, outer=block["outer_mrad"] * MRAD, segments=block["segments"],
+            rotation=math.radians(block["rotation_deg"]), radial=block["radial"], offset=_pair(block["offset_mrad"]),
+        )  # fmt: skip
+        limits.require(f"adf.segmented.{name}", detector.reach)
+        made[name] = detector
+    return made
 
 
 def _usual_rings(semiangle: float, limits: _BandLimit) -> dict[str, tuple[float, float]]:

@@ -56,6 +56,7 @@ class ScanEdges:
         source_nm: float,
         margin_nm: float,
         lattice: Callable[[], Lattice],
+        integrated: bool = False,
     ) -> ScanEdges:
         """Decide how a validated block `scan` goes on behind its edges.
 
@@ -67,9 +68,11 @@ class ScanEdges:
             FWHM of the source, and width of the margin in effect [nm].
         lattice : callable
             Makes the translations of the specimen; called only if they matter.
+        integrated : bool
+            Whether the merge makes phase images, which need to know whether the window repeats.
         """
         made = Scan.of(scan, lengths)
-        if made.kind == LIST or (source_nm == 0 and margin_nm == 0):
+        if made.kind == LIST or (source_nm == 0 and margin_nm == 0 and not integrated):
             return cls(margin_nm=margin_nm)
         repeats = window_repeats(scan, lengths, lattice) if made.kind == WINDOW else OPEN
         spacing = spacing_of(scan, lengths)

@@ -14,6 +14,9 @@ from stemphony.experiment.model import Experiment
 from stemphony.physics.detectors import CbedGeometry
 from stemphony.physics.plane_symmetry import Operation, PlaneGroup, keeps_aberrations, keeps_points, maps_axes
 
+UNITY = ((1, 0), (0, 1))
+"""Matrix R of translations."""
+
 AUTO, OFF = "auto", "off"
 """Values of `scan.symmetry`."""
 
@@ -93,6 +96,9 @@ def _conditions(e: Experiment) -> list[tuple[str, Callable[[Operation], bool]]]:
         ),
         ("specimen.tilt_mrad", lambda one: keeps_points(one.matrix, [e.specimen_tilt])),
     ]
+    if e.segmented:
+        # A segment sees one side of the pattern; translations of the lattice keep it.
+        conditions.append(("adf.segmented", lambda one: one.matrix == UNITY))
     if e.cbed_max is not None:
         pixels = CbedGeometry(e.grid, e.wavelength, e.cbed_max, e.cbed_size)
         axes = pixels.angles_x.astype(float), pixels.angles_y.astype(float)

@@ -38,6 +38,18 @@ def resolution_rows(e: Experiment) -> list[tuple[str, str]]:
     return [*rows, ("diffraction patterns", text)]
 
 
+def segmented_texts(e: Experiment) -> list[str]:
+    """Text for each segmented detector: its angles, its segments, and whether it shows the deflection (DPC)."""
+    texts = []
+    for name, detector in e.segmented.items():
+        rings = f"{detector.radial} rings × " if detector.radial > 1 else ""
+        shows = detector.deflection_per_signal(e.semiangle, e.semiangle_inner)
+        what = "" if shows else ", no DPC: the edge of the bright disk or a third sector is missing"
+        angles = f"{detector.inner / MRAD:g}–{detector.outer / MRAD:g} mrad"
+        texts.append(f"{name} {angles} in {rings}{detector.segments} sectors{what}")
+    return texts
+
+
 def tilt_rows(e: Experiment) -> list[tuple[str, str]]:
     """Rows of the plan: tilts of beam and specimen, and what angles count from; none without a tilt."""
     rows = []

@@ -22,7 +22,7 @@ from stemphony.experiment.campaign import Campaign, InputFiles
 from stemphony.experiment.doubts import AtomsAtRest, doubts, probe_outside, refuse_false_haadf
 from stemphony.experiment.model import MRAD, NM, Experiment, detector_names, rounded_down
 from stemphony.experiment.scan_edges import ScanEdges, margin_in_effect
-from stemphony.orchestration.advice import job_row, resolution_rows, tilt_rows, window_hint
+from stemphony.orchestration.advice import job_row, resolution_rows, segmented_texts, tilt_rows, window_hint
 from stemphony.orchestration.scan_plan import merged_again, scan_hints, scan_rows
 from stemphony.orchestration.standing import Standing
 from stemphony.orchestration.symmetry_choice import SymmetryChoice
@@ -119,6 +119,7 @@ class Preflight:
         dx, dy = e.grid.sampling
         origin = "measured on this machine" if self.calibrated else "typical machine; `stemphony check` measures"
         detectors = [f"{name} {a / MRAD:g}–{b / MRAD:g} mrad" for name, (a, b) in e.rings.items()]
+        detectors += segmented_texts(e)
         detectors += [f"{len(e.bins) - 1} radial bins"] if e.adf else []
         detectors += ["CBED"] if e.cbed_max is not None else []
         what = "sites" if self.crystal.partial_sites else "atoms"
@@ -385,7 +386,8 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
     is_first_run = not result.identity.exists()
     source_nm, wanted = config["probe"]["source_fwhm_nm"], config["scan"]["margin_nm"]
     margin_nm = margin_in_effect(wanted, kept_nm, is_first_run, source_nm)
-    edges = ScanEdges.of(config["scan"], specimen.cell[:2], source_nm, margin_nm, lattice)
+    integrated = config["adf"]["integrated"]
+    edges = ScanEdges.of(config["scan"], specimen.cell[:2], source_nm, margin_nm, lattice, integrated)
     planned = campaign.plan(config, files, edges=edges)
     experiment = Experiment.of(planned.common_params, specimen.cell, specimen.layers)
     symmetry = SymmetryChoice.of(planned, experiment, specimen)

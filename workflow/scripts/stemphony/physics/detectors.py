@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stemphony.physics.grid import UNTILTED, FloatArray, Grid, angular_pixel, frequencies_about, pixels_inside
+from stemphony.physics.grid import (
+    UNTILTED,
+    FloatArray,
+    Grid,
+    angular_pixel,
+    frequencies_about,
+    pixels_inside,
+    share_beyond,
+)
+from stemphony.physics.segments import SegmentedDetector, segment_names, segment_weights
 
 # SciPy is imported where it is used: it doubles the time that a command takes to start.
 if TYPE_CHECKING:
@@ -83,15 +92,17 @@ class DetectorSet:
         keeps the whole grid.
     center : tuple of float
         k₀ [Å⁻¹] that all angles count from: the axis of a tilted beam that is descanned, Eq. (P21).
+    segmented : mapping or None
+        Named segmented detectors, Eq. (P17). Their segments follow the rings.
 
     Attributes
     ----------
     pixels : (p,) ndarray of int
         The grid points (i, j) inside the band limit, as i + nx·j, see `grid.pixels_inside`.
     matrix : (n + m, p) csr_array
-        Weights of those pixels for all bins and, below them, all rings.
+        Weights of those pixels for all bins and, below them, all rings and segments.
     ring_names : tuple of str
-        Names of the rings in the order of `WaveSignals.rings`.
+        Names of rings and segments in the order of `WaveSignals.rings`.
 
     Raises
     ------
@@ -109,6 +120,7 @@ class DetectorSet:
         center_of_mass: bool,
         band_limit_radius: float | None = None,
         center: tuple[float, float] = UNTILTED,
+        segmented: Mapping[str, SegmentedDetector] | None = None,
     ) -> None:
         if edges not in ("hard", "area"):
             raise ValueError(f"edges of the detectors = {edges!r}: must be 'hard' or 'area'")
@@ -123,13 +135,22 @@ class DetectorSet:
                 raise ValueError(
                     f"detector {name!r} from {1e3 * inner:g} to {1e3 * outer:g} mrad: must be 0 ≤ inner < outer"
                 )
-        self.ring_names = tuple(rings)
+        segmented = segmented or {}
+        self.ring_names = (*rings, *segment_names(segmented))
+        self._plain = len(limits)
 
         k = frequencies_about(grid, center).k.T.ravel()
         self.pixels = pixels_inside(grid, np.inf if band_limit_radius is None else band_limit_radius)
         angle = wavelength * k[self.pixels]
         ramp_width = angular_pixel(grid, wavelength, center).T.ravel()[self.pixels] if edges == "area" else None
         self.matrix = _weights([(inner, outer) for _, inner, outer in limits], angle, ramp_width)
+        segments = [
+            row
+            for detector in segmented.values()
+            for row in segment_weights(grid, wavelength, detector, center, self.pixels, edges == "area")
+        ]
+        if segments:
+            self.matrix = _with_rows(self.matrix, segments)
 
         self._angles: tuple[FloatArray, FloatArray] | None = None
         if center_of_mass:
@@ -170,26 +191,30 @@ class DetectorSet:
         Returns
         -------
         regions : list of Region
-            With hard edges these are the pieces into which all edges cut the plane, so no pixel is summed twice.
+            With hard edges these are the pieces into which all edges of bins and rings cut the plane, so no pixel is
+            summed twice for them. Each segment is a region of its own.
         combination : (n, len(regions)) csr_array
             Matrix that makes what `values` returns from the intensities of the regions.
         """
-        if self.matrix.shape[0] and (self.matrix.data == 1).all():
+        plain = self.matrix[: self._plain]
+        if self._plain and (plain.data == 1).all():
             # Pixels that belong to the same signals get the same key.
             key = np.zeros(self.pixels.size, dtype=np.uint64)
-            for number, (a, b) in zip(_random_keys(self.matrix.shape[0]), pairwise(self.matrix.indptr), strict=True):
-                key[self.matrix.indices[a:b]] += number
+            for number, (a, b) in zip(_random_keys(self._plain), pairwise(plain.indptr), strict=True):
+                key[plain.indices[a:b]] += number
             _, first, which = np.unique(key, return_index=True, return_inverse=True)
             order = np.argsort(which, kind="stable")
             regions = [Region(group, None) for group in np.split(order, np.cumsum(np.bincount(which))[:-1])]
-            rows = [self.matrix[:, first].toarray(), np.ones((1, len(regions)))]
+            rows = [plain[:, first].toarray(), np.ones((1, len(regions)))]
         else:
-            bounds = self.matrix.indptr
-            regions = [
-                Region(self.matrix.indices[a:b].astype(np.int64), self.matrix.data[a:b]) for a, b in pairwise(bounds)
-            ]
+            regions = _own_regions(plain)
             regions.append(Region(np.arange(self.pixels.size), None))
             rows = [np.eye(len(regions))]
+        if segments := _own_regions(self.matrix[self._plain :]):
+            # Segments stand before the total, which is the last row so far.
+            *above, total = (np.pad(row, ((0, 0), (0, len(segments)))) for row in np.vstack(rows)[:, None])
+            own = np.pad(np.eye(len(segments)), ((0, 0), (len(regions), 0)))
+            regions, rows = regions + segments, [*above, own, total]
         if self._angles is not None:
             regions += [Region(np.arange(self.pixels.size), angles) for angles in self._angles]
             rows.append(np.zeros((2, 0)))
@@ -348,6 +373,27 @@ class CbedGeometry:
         return rebin_x @ intensity @ rebin_y.T
 
 
+def _with_rows(matrix: csr_array, rows: list[tuple[NDArray[np.int32], FloatArray]]) -> csr_array:
+    """A sparse matrix with further rows below, each as columns and weights."""
+    from scipy.sparse import csr_array
+
+    columns, weights = ([pair[part] for pair in rows] for part in (0, 1))
+    ends = matrix.indptr[-1] + np.cumsum([len(row) for row in columns])
+    parts = (
+        np.concatenate([matrix.data, *weights]), np.concatenate([matrix.indices, *columns]),
+        np.concatenate([matrix.indptr, ends]),
+    )  # fmt: skip
+    return csr_array(parts, shape=(matrix.shape[0] + len(rows), matrix.shape[1]))
+
+
+def _own_regions(matrix: csr_array) -> list[Region]:
+    """A region for each row of weights."""
+    made = []
+    for first, end in pairwise(matrix.indptr):
+        made.append(Region(matrix.indices[first:end].astype(np.int64), matrix.data[first:end]))
+    return made
+
+
 def _random_keys(number: int) -> NDArray[np.uint64]:
     return np.random.default_rng(0).integers(1, 2**63, number, dtype=np.uint64)
 
@@ -376,8 +422,8 @@ def _weights(limits: list[tuple[float, float]], angle: FloatArray, ramp_width: F
     for row, (inner, outer) in enumerate(limits):
         near = slice(*np.searchsorted(sorted_angle, [inner - reach, outer + reach]))
         width = None if sorted_width is None else sorted_width[near]
-        weight = _share_beyond(inner, sorted_angle[near], width)
-        weight -= _share_beyond(outer, sorted_angle[near], width)
+        weight = share_beyond(inner, sorted_angle[near], width)
+        weight -= share_beyond(outer, sorted_angle[near], width)
         # The product with intensities is faster in the order of memory.
         counted = np.flatnonzero(weight)
         counted = counted[np.argsort(order[near][counted])]
@@ -387,15 +433,6 @@ def _weights(limits: list[tuple[float, float]], angle: FloatArray, ramp_width: F
     from scipy.sparse import csr_array
 
     return csr_array((np.concatenate(weights), np.concatenate(columns), row_starts), shape=(len(limits), angle.size))
-
-
-def _share_beyond(edge: float, angle: FloatArray, ramp_width: FloatArray | None) -> FloatArray:
-    """Share of each pixel at or beyond an edge: a ramp of the given width, or a step."""
-    if edge == 0:
-        return np.ones_like(angle)
-    if ramp_width is None:
-        return (angle >= edge).astype(np.float64)
-    return np.clip((angle - edge) / ramp_width + 0.5, 0.0, 1.0)
 
 
 def _without_rounding(pixels: float) -> float:

@@ -212,6 +212,15 @@ def angular_pixel(grid: Grid, wavelength: float, center: tuple[float, float] = U
     return wavelength * np.hypot(np.cos(azimuth) / grid.extent[0], np.sin(azimuth) / grid.extent[1])
 
 
+def share_beyond(edge: float, angle: FloatArray, ramp_width: FloatArray | None) -> FloatArray:
+    """Return the share of each pixel at or beyond an edge: a ramp of the given width, or a step, Eq. (P10)."""
+    if edge == 0:
+        return np.ones_like(angle)
+    if ramp_width is None:
+        return (angle >= edge).astype(np.float64)
+    return np.clip((angle - edge) / ramp_width + 0.5, 0.0, 1.0)
+
+
 def fft_friendly_size(n: int) -> int:
     """Return the next number of grid points with fast FFTs: the smallest product of 2, 3, 5 and 7 that is at least n.
 

@@ -220,7 +220,7 @@ def _put_signals(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, sign
             com = signals.center_of_mass * MRAD_PER_RAD
             root["adf"]["center_of_mass"][...] = com[None, :, :, None, :, None, :]
         images = root["images"]
-        for index, name in enumerate(experiment.rings):
+        for index, name in enumerate(experiment.images):
             images[name][...] = np.moveaxis(signals.rings[..., index], 2, 0)[None, None]
         images["total_intensity"][...] = np.moveaxis(signals.total, 2, 0)[None, None]
     if signals.cbed is not None and signals.cbed_angles is not None:

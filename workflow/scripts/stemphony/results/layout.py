@@ -7,6 +7,7 @@ angles in mrad, as users of STEMsalabim expect. Floats have 4 bytes in single pr
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 from stemphony import provenance
 from stemphony.experiment.model import MRAD, NM, Experiment
 from stemphony.experiment.scan import LINE, LIST, WINDOW
+from stemphony.physics.segments import SegmentedDetector
 
 NM_PER_ANGSTROM = 1 / NM
 MRAD_PER_RAD = 1 / MRAD
@@ -159,18 +161,45 @@ def add_adf(root: netCDF4.Dataset, experiment: Experiment, axes: Axes) -> None:
         variable = _add_image(images, experiment, name, f"fraction of the incident intensity on detector {name}")
         variable.inner_mrad, variable.outer_mrad = inner * MRAD_PER_RAD, outer * MRAD_PER_RAD
         variable.edges = experiment.edges
+    for name, detector in experiment.segmented.items():
+        _add_segments(images, experiment, name, detector)
     _add_image(images, experiment, "total_intensity", "fraction of the incident intensity inside the band limit")
 
 
-def add_standard_errors(root: netCDF4.Dataset, experiment: Experiment) -> None:
-    """Create `<detector>_standard_error` beside each image."""
-    for name in experiment.rings:
-        _add_image(
+def _add_segments(images: netCDF4.Dataset, experiment: Experiment, name: str, detector: SegmentedDetector) -> None:
+    """Create the images of the segments of one detector, Eq. (P17)."""
+    step = 360.0 / detector.segments
+    for number in range(detector.number):
+        ring, sector = divmod(number, detector.segments)
+        text = f"fraction of the incident intensity on sector {sector} of ring {ring} of detector {name} (P17)"
+        variable = _add_image(images, experiment, f"{name}_{number}", text)
+        inner, outer = detector.edges[ring : ring + 2] * MRAD_PER_RAD
+        begin = math.degrees(detector.rotation) + sector * step
+        variable.setncatts({
+            "inner_mrad": inner, "outer_mrad": outer, "begin_deg": begin, "end_deg": begin + step,
+            "offset_mrad": np.asarray(detector.offset) * MRAD_PER_RAD, "edges": experiment.edges,
+        })  # fmt: skip
+
+
+def add_phase_images(root: netCDF4.Dataset, experiment: Experiment, images: Mapping[str, tuple[str, str, str]]) -> None:
+    """Create images of deflection and phase; `images` maps each name to units, long name, and boundary conditions."""
+    for name, (units, long_name, boundaries) in images.items():
+        variable = _add_image(root["images"], experiment, name, long_name)
+        variable.units = units
+        if boundaries:
+            variable.boundary_conditions = boundaries
+
+
+def add_standard_errors(root: netCDF4.Dataset, experiment: Experiment, phase_images: Sequence[str] = ()) -> None:
+    """Create `<image>_standard_error` beside each image, those of deflection and phase included."""
+    for name in (*experiment.images, *phase_images):
+        variable = _add_image(
             root["images"],
             experiment,
             name + STANDARD_ERROR,
             f"standard error of {name} over frozen-phonon configurations",
         )
+        variable.units = root["images"][name].units
 
 
 def add_source_is_cut(root: netCDF4.Dataset, cut: np.ndarray) -> None:

@@ -42,12 +42,14 @@ from stemphony.results.layout import (
     add_lattice,
     add_orbit,
     add_params,
+    add_phase_images,
     add_source_is_cut,
     add_standard_errors,
     put_frame,
 )
 from stemphony.results.merge_task import Averaging, MergeTask, Source
 from stemphony.results.original_names import with_original_names
+from stemphony.results.phase_images import PhaseImages
 from stemphony.specimen.specimen_file import read_specimen_file
 from stemphony.store import ledger
 from stemphony.store.atomic import atomic_path
@@ -230,6 +232,7 @@ class _ResultWriter:
         self.averagings = Averaging.of_groups(task)
         self.stored = experiment.stored
         self.blurring = signal_blocks.blurring_of(task)
+        self.phase_images = PhaseImages.of(experiment, task.params)
         self.cut = self.blurring.is_cut(experiment)
         if self.cut.any():
             warn(
@@ -283,8 +286,9 @@ class _ResultWriter:
         e, task = self.stored, self.task
         if e.adf:
             add_adf(root, e, task.axes("adf"))
+            add_phase_images(root, e, self.phase_images.attributes())
             if self.averagings["adf"].with_standard_errors:
-                add_standard_errors(root, e)
+                add_standard_errors(root, e, self.phase_images.names)
                 self._add_intervals(root)
             if self.blurring.fwhm:
                 images = [variable for variable in root["images"].variables.values() if variable.ndim > 1]
@@ -340,7 +344,7 @@ class _ResultWriter:
         """Blocks for each pass: they need the same order of jobs, and their sums fit the memory together."""
         passes: list[list[signal_blocks.Block]] = []
         order, room = None, 0.0
-        blocks = list(signal_blocks.blocks_of(self.experiment, self.blurring))
+        blocks = list(signal_blocks.blocks_of(self.experiment, self.blurring, self.phase_images))
         for block in sorted(blocks, key=lambda block: self.averagings[block.group].by_configuration):
             if self.averagings[block.group].by_configuration != order or block.bytes > room:
                 passes.append([])

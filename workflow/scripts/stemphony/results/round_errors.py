@@ -99,7 +99,7 @@ def image_errors(
 
 def _blocks(experiment: Experiment, blurring: Blurring) -> Iterator[AdfBlock]:
     """All images at some depths each; the block also reads the first radial bin."""
-    images = len(experiment.rings) + 4
+    images = len(experiment.images) + 4
     step = max(1, int(BLOCK_BYTES / (experiment.positions * 8 * images)))
     for first in range(0, len(experiment.depth_slices), step):
         yield AdfBlock(experiment, blurring, slice(first, min(first + step, len(experiment.depth_slices))), slice(0, 1))

@@ -17,6 +17,7 @@ from stemphony.experiment.scan_edges import repeats_of
 from stemphony.physics.plane_symmetry import turned_pattern
 from stemphony.results.layout import STANDARD_ERROR
 from stemphony.results.merge_task import MergeTask, Place
+from stemphony.results.phase_images import NO_PHASE_IMAGES, PhaseImages
 
 BLOCK_BYTES = 256e6
 """Size of the sums of one pass over the job files [bytes]. It limits the memory of the merge; a smaller size would need
@@ -61,12 +62,21 @@ class AdfBlock:
     blurring: Blurring
     depths: slice
     bins: slice
+    phase_images: PhaseImages = NO_PHASE_IMAGES
     group: str = "adf"
 
     @property
     def names(self) -> list[str]:
         """Names of the images."""
-        return [*self.experiment.rings, "total_intensity"] if self.bins.start == 0 else []
+        if self.bins.start:
+            return []
+        return [*self.experiment.images, *self.phase_images.names, "total_intensity"]
+
+    @property
+    def _made(self) -> slice:
+        """Where the images are that the merge makes."""
+        first = len(self.experiment.images) if self.names else 0
+        return slice(first, first + len(self.phase_images.names) if self.names else 0)
 
     @property
     def first(self) -> int:
@@ -101,13 +111,20 @@ class AdfBlock:
         value = np.empty((len(computed.scan_x), len(computed.scan_y), *self._shape[2:]))
         n = len(self.names)
         for index, name in enumerate(self.names):
-            value[..., index] = np.moveaxis(_array(images[name], (0, 0, self.depths)), 0, 2)
+            if index not in range(self._made.start, self._made.stop):
+                value[..., index] = np.moveaxis(_array(images[name], (0, 0, self.depths)), 0, 2)
+        value[..., self._made] = 0.0
         if self.moments:
             com = np.nan_to_num(_array(adf["center_of_mass"], (0, _ALL, _ALL, 0, self.depths, 0, _ALL)))
             value[..., n : n + 2] = com * value[..., n - 1, None]
         per_bin = _array(adf["adf_intensities"], (0, _ALL, _ALL, 0, self.depths, 0, self.bins))
         value[..., n + self.moments :] = per_bin
-        return self.blurring.applied(self.experiment, self._unfolded(value))
+        value = self.blurring.applied(self.experiment, self._unfolded(value))
+        if self._made.stop > self._made.start:
+            seen = np.concatenate([value[..., : self._made.start], value[..., n - 1 : n]], axis=-1)
+            moments = value[..., n : n + self.moments]
+            value[..., self._made] = self.phase_images.of_job(self.experiment, seen, moments)
+        return value
 
     def _unfolded(self, value: np.ndarray) -> np.ndarray:
         """Quantities of all positions (x, y, …) from those of the computed ones; moments turn with the operation."""
@@ -123,12 +140,15 @@ class AdfBlock:
     def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
         """Write averages (x, y, depth, quantity) and standard errors of the first quantities."""
         (d, c), n, images, adf = place, len(self.names), root["images"], root["adf"]
-        for index, name in enumerate(self.names):
-            images[name][d, c, self.depths] = np.moveaxis(value[..., index], 2, 0)
         if self.moments:
             with np.errstate(divide="ignore", invalid="ignore"):
                 com = value[..., n : n + 2] / value[..., n - 1, None]
             adf["center_of_mass"][d, :, :, c, self.depths, 0, :] = com
+            if self.phase_images.with_center_of_mass and not np.isnan(value).all():
+                value = value.copy()
+                value[..., self._made.stop - 1] = self.phase_images.phase_of_center(self.experiment, com)
+        for index, name in enumerate(self.names):
+            images[name][d, c, self.depths] = np.moveaxis(value[..., index], 2, 0)
         adf["adf_intensities"][d, :, :, c, self.depths, 0, self.bins] = value[..., n + self.moments :]
         if error is not None:
             for index, name in enumerate(self.names[: self.first]):
@@ -185,10 +205,12 @@ class CbedBlock:
         self.put(root, place, np.full(self._shape, np.nan), None)
 
 
-def blocks_of(experiment: Experiment, blurring: Blurring) -> Iterator[Block]:
+def blocks_of(
+    experiment: Experiment, blurring: Blurring, phase_images: PhaseImages = NO_PHASE_IMAGES
+) -> Iterator[Block]:
     """Cut all signals of an experiment into blocks that fit the memory."""
     if experiment.adf:
-        yield from _adf_blocks(experiment, blurring)
+        yield from _adf_blocks(experiment, blurring, phase_images)
     if experiment.cbed_max is not None:
         pattern = math.prod(cbed_geometry(experiment).shape) * 8
         rows, columns = len(experiment.stored.scan_x), len(experiment.stored.scan_y)
@@ -198,14 +220,15 @@ def blocks_of(experiment: Experiment, blurring: Blurring) -> Iterator[Block]:
                 yield CbedBlock(experiment, slice(first, min(first + step, rows)), depth)
 
 
-def _adf_blocks(e: Experiment, blurring: Blurring) -> Iterator[Block]:
-    bins, images, numbers = len(e.bins) - 1, len(e.rings) + 3, BLOCK_BYTES / (e.positions * 8)
+def _adf_blocks(e: Experiment, blurring: Blurring, phase_images: PhaseImages) -> Iterator[Block]:
+    bins, numbers = len(e.bins) - 1, BLOCK_BYTES / (e.positions * 8)
+    images = len(e.images) + len(phase_images.names) + 3
     step = max(1, int(numbers / (images + bins)))
     for first in range(0, len(e.depth_slices), step):
         depths = slice(first, min(first + step, len(e.depth_slices)))
         some = max(1, int(numbers / (depths.stop - depths.start)) - images)
         for lower in range(0, bins, some):
-            yield AdfBlock(e, blurring, depths, slice(lower, min(lower + some, bins)))
+            yield AdfBlock(e, blurring, depths, slice(lower, min(lower + some, bins)), phase_images)
 
 
 _ALL = slice(None)
