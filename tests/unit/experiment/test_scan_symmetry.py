@@ -69,3 +69,12 @@ def test_positions_that_are_computed_and_stored():
     np.testing.assert_allclose(of.stored.probe_positions, of.probe_positions[1:-1, 2:-2])
     without = replace(of, symmetry=None)
     assert (without.orbit, without.computed, without.distinct) == (None, without, 8)
+
+
+def test_segments_keep_translations_only():
+    halved = PlaneGroup.of({matrix: [(0, 0), (32, 0), (0, 32)] for matrix in MATRICES}, (64, 64))
+    segments = {"q": {"inner_mrad": 0.0, "outer_mrad": 30.0, "segments": 4}}
+    shared = shared_operations(halved, experiment(scan={"points": [4, 4]}, adf={"segmented": segments}))
+    assert "adf.segmented" in shared.broken
+    assert len(shared.group.operations) == 1
+    assert shared_operations(GROUP, experiment(adf={"segmented": segments})).group is None

@@ -12,10 +12,7 @@ from typing import Any
 from stemphony.experiment.campaign import InputFiles
 from stemphony.experiment.model import Experiment
 from stemphony.physics.detectors import CbedGeometry
-from stemphony.physics.plane_symmetry import Operation, PlaneGroup, keeps_aberrations, keeps_points, maps_axes
-
-UNITY = ((1, 0), (0, 1))
-"""Matrix R of translations."""
+from stemphony.physics.plane_symmetry import UNITY, Operation, PlaneGroup, keeps_aberrations, keeps_points, maps_axes
 
 AUTO, OFF = "auto", "off"
 """Values of `scan.symmetry`."""
