@@ -72,7 +72,7 @@ def test_the_example_of_dpc_runs_at_a_small_size(env: Mapping[str, str], tmp_pat
         phases = [np.asarray(images[name][0, 0, -1]) for name in ("icom", "idpc")]
         # Potentials are attractive: both phases are largest on a column.
         assert np.corrcoef(*(phase.ravel() for phase in phases))[0, 1] > 0.95
-        assert phases[0][0, 0] == phases[0].max() > 0
+        assert phases[0][0, 0] > 0.9 * phases[0].max()
 
 
 def test_show_draws_the_specimen_and_its_atoms_read_back(env: Mapping[str, str], tmp_path: Path):
