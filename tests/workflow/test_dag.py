@@ -125,7 +125,7 @@ def test_the_rules_are_those_of_the_pipeline():
     assert RULES.keys() == of_results | {"prepare_accuracy", "run_variant", "merge_accuracy", "accuracy"}
 
 
-@pytest.mark.parametrize("rule", RULES.keys() - {"accuracy"})
+@pytest.mark.parametrize("rule", sorted(RULES.keys() - {"accuracy"}))
 def test_every_rule_has_a_log_an_environment_and_a_script_of_its_name(rule: str):
     file, body = RULES[rule]
     assert re.search(rf'^    log:\n        (f"logs/{rule}/|FILES.log\()', body, re.MULTILINE)
