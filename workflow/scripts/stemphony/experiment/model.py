@@ -371,7 +371,7 @@ class Experiment:
         limits = _BandLimit(grid, (lx, ly), grating["bandlimit"], electron.wavelength(energy), layers.periods)
         semiangle = probe["semiangle_mrad"] * MRAD
         limits.require("probe.semiangle_mrad", semiangle)
-        tilt, precession = _pair(probe["tilt_mrad"]), Precession.of(probe.get("precession"))
+        tilt, precession = _pair(probe.get("tilt_mrad", (0.0, 0.0))), Precession.of(probe.get("precession"))
         descan, tilts = bool(probe.get("descan")), (tilt,) if precession is None else precession.about(tilt)
         farthest = _reach(tilts, True)
         limits.require("probe.tilt_mrad" if any(tilt) else "probe.precession", semiangle, farthest)
@@ -521,7 +521,7 @@ def _rings(adf: Mapping[str, Any], semiangle: float, limits: _BandLimit) -> dict
 
 def _segmented(adf: Mapping[str, Any], limits: _BandLimit) -> dict[str, SegmentedDetector]:
     made = {}
-    for name, block in sorted(adf["segmented"].items()):
+    for name, block in sorted(adf.get("segmented", {}).items()):
         detector = SegmentedDetector(
             inner=block["inner_mrad"] * MRAD, outer=block["outer_mrad"] * MRAD, segments=block["segments"],
             rotation=math.radians(block["rotation_deg"]), radial=block["radial"], offset=_pair(block["offset_mrad"]),
