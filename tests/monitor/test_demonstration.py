@@ -52,7 +52,7 @@ def test_no_program_need_be_installed_beside_the_interpreter(
     assert "`simulation.name`: missing in" in capfd.readouterr().err
 
 
-PLENTY_S = 300
+PLENTY_S = 900
 
 
 @pytest.mark.slow
