@@ -18,6 +18,7 @@ from stemphony import cli
 from stemphony.experiment import configuration
 from stemphony.monitor import demonstration
 from stemphony.status import settings
+from stemphony.status.events import DESCRIPTION_KEYS
 from support.campaign import REPOSITORY
 
 
@@ -77,7 +78,9 @@ def test_the_demonstration_runs_to_its_end_and_goes_on_showing_it(tmp_path: Path
             (simulation,) = json.load(answer)["simulations"]
         assert simulation["state"] == "finished"
         assert simulation["finished"] == simulation["num_defoci"] * simulation["num_configurations"] > 0
-        assert simulation["parameters"] == {"project": "demonstration"}
+        parameters = simulation["parameters"]
+        assert parameters.keys() == {"project", *DESCRIPTION_KEYS}
+        assert (parameters["project"], parameters["specimen_formula"]) == ("demonstration", "Sr Ti O3")
         demo.send_signal(signal.SIGINT)
         assert demo.wait(30) == 0
         assert "Traceback" not in log.read_text(errors="replace")
