@@ -17,6 +17,7 @@ finds finished waves, or nothing.)
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import random
 import re
@@ -57,7 +58,9 @@ LONGEST_PAUSE_S = 4.0
 EACH = 5
 """Of so many blows, at most, a simulation has its share."""
 LIFETIME_S = 300.0
-"""A simulation that is not finished after this is one that hangs."""
+"""A start, or a wait for what the start before it left, that has not ended after this hangs [s]."""
+MOST_IN_VAIN = 5
+"""So many starts in a row may fail with nothing hit: a run may be alive or the folder locked, but not for ever."""
 IDLE = 3
 """So many simulations in a row in which there was nothing of what is to be hit: it will never come."""
 
@@ -184,6 +187,11 @@ def role_of(words: list[str]) -> str:
     return Path(words[0]).name
 
 
+def command_line(pid: int) -> str:
+    """The words of a process, the first 300 characters."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:300]
+
+
 def with_checkpoint(result: ResultPaths) -> list[int]:
     """Processes that compute what there is a checkpoint of, and have not finished it."""
     found = []
@@ -219,6 +227,7 @@ class Soak:
 
     def __init__(self, to_fall: Sequence[Blow], cluster: clusters.Cluster, clone: Path, folder: Path) -> None:
         self.to_fall, self.cluster, self.clone, self.folder = list(to_fall), cluster, clone, folder
+        self.began = time.monotonic()
         self.killed: Counter[str] = Counter()
         self.starts = self.simulations = 0
         self.resumed: list[float] = []
@@ -250,11 +259,14 @@ class Soak:
         if [blow.is_kept for blow in one.fallen] == [True] and not resumed:
             raise SystemExit(f"soak: no job of {campaign.result.root} went on from the checkpoint that was there")
         self.resumed += resumed
-        print(
+        self.say(
             f"simulation {self.simulations} ({one.way.algorithm}, {one.way.command}): {len(found)} variables as "
-            f"undisturbed, bit for bit; {len(resumed)} of {len(runtimes)} jobs went on from a checkpoint",
-            flush=True,
+            f"undisturbed, bit for bit; {len(resumed)} of {len(runtimes)} jobs went on from a checkpoint"
         )
+
+    def say(self, text: str) -> None:
+        """Print a line with the time since the beginning."""
+        print(f"{time.monotonic() - self.began:4.0f} s  {text}", flush=True)
 
 
 class Simulation:
@@ -267,7 +279,7 @@ class Simulation:
         env = {**soak.cluster.env, CHECKPOINT_VARIABLE: "0", MARK: self.mark}
         folder = soak.folder / f"simulation {soak.simulations}"
         self.campaign = Campaign.make(soak.clone, folder, CONFIGS[way.algorithm], env)
-        self.deadline = time.monotonic() + LIFETIME_S
+        self.deadline = math.inf
         self.fallen: list[Blow] = []
 
     @property
@@ -285,12 +297,15 @@ class Simulation:
 
     def finish(self) -> None:
         """Give the same command until the simulation is finished."""
+        in_vain = 0
         while True:
             self.soak.starts += 1
+            before = len(self.fallen)
+            self.deadline = time.monotonic() + LIFETIME_S
             with self.start() as running:
                 while running.process.poll() is None:
                     if time.monotonic() > self.deadline:
-                        raise SystemExit(f"soak: hangs\n{running.log.read_text()}")
+                        raise SystemExit(f"soak: hangs\n{self.picture()}\n{running.log.read_text()}")
                     if self.soak.to_fall and not self.is_left_alone:
                         self.strike(running.process.pid)
                     else:
@@ -300,7 +315,21 @@ class Simulation:
                 return
             if "Traceback" in outcome.output:
                 raise SystemExit(f"soak: a traceback\n{outcome.output}")
+            in_vain = in_vain + 1 if len(self.fallen) == before else 0
+            if in_vain == MOST_IN_VAIN:
+                raise SystemExit(f"soak: does not go on\n{self.picture()}\n{outcome.output}")
             self.restart(outcome)
+
+    def picture(self) -> str:
+        """What lives and what Slurm holds, for whoever has to find out why a simulation hangs."""
+        lines = [f"next to fall: {self.soak.to_fall[:1]}; fallen: {self.fallen}"]
+        for pid, role in sorted(processes(self.mark).items()):
+            with suppress(OSError):
+                state = clusters.state_of(pid)
+                where = Path(f"/proc/{pid}/wchan").read_text()
+                lines.append(f"{pid} {role}: {state}, in {where}: {command_line(pid)}")
+        lines.append(self.soak.cluster.run("squeue", check=False))
+        return "\n".join(lines)
 
     def sweep(self) -> None:
         """End what is left of this simulation: without cgroups, Slurm loses what has left a job's process group."""
@@ -312,11 +341,14 @@ class Simulation:
         """What docs/cluster.md has a user do before the same command."""
         if alive := ALIVE.search(outcome.output):
             # `stemphony run` was killed, the Snakemake below it was not.
+            self.soak.say(f"     waits for the run that is alive (process {alive[1]})")
             wait_for(lambda: clusters.gone(int(alive[1])), "the run that is alive", LIFETIME_S)
         if LOCKED in outcome.output:
             directory, cluster = self.campaign.directory, self.soak.cluster
             if self.way.cancels and (left := cluster.living(directory)):
                 cluster.run("scancel", *left, check=False)
+            if left := cluster.living(directory):
+                self.soak.say(f"     waits for Slurm jobs {', '.join(left)}, which were left")
             wait_for(lambda: not cluster.living(directory), "the jobs that were left", LIFETIME_S)
             with self.start("--unlock") as unlocking:
                 unlocked = unlocking.end()
@@ -339,7 +371,7 @@ class Simulation:
                 continue  # it has just ended by itself
             self.fallen.append(self.soak.to_fall.pop(0))
             self.soak.killed[f"{role} with a checkpoint" if blow.is_kept else role] += 1
-            print(f"{self.soak.killed.total():3d}  {blow.signal.name} {role} (process {victim})", flush=True)
+            self.soak.say(f"{self.soak.killed.total():3d}  {blow.signal.name} {role} (process {victim})")
             return
 
     def hit(self, role: str, blow: Blow) -> int | None:
