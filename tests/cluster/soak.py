@@ -57,7 +57,7 @@ MARK = "STEMPHONY_SOAK"
 LONGEST_PAUSE_S = 4.0
 EACH = 5
 """Of so many blows, at most, a simulation has its share."""
-LIFETIME_S = 300.0
+LIFETIME_S = 600.0
 """A start, or a wait for what the start before it left, that has not ended after this hangs [s]."""
 MOST_IN_VAIN = 5
 """So many starts in a row may fail with nothing hit: a run may be alive or the folder locked, but not for ever."""
@@ -317,7 +317,8 @@ class Simulation:
                 raise SystemExit(f"soak: a traceback\n{outcome.output}")
             in_vain = in_vain + 1 if len(self.fallen) == before else 0
             if in_vain == MOST_IN_VAIN:
-                raise SystemExit(f"soak: does not go on\n{self.picture()}\n{outcome.output}")
+                status = f"the last exit status is {outcome.status}"
+                raise SystemExit(f"soak: does not go on, {status}\n{self.picture()}\n{outcome.output}")
             self.restart(outcome)
 
     def picture(self) -> str:
