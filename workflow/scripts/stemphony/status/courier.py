@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from stemphony.paths import ResultPaths
@@ -43,6 +44,80 @@ _LOCK_NAME: Final = "delivery.lock"
 # Pause after a look, in units of its duration. A look at thousands of files on a network file system is slow, and this
 # limits looks to a twentieth of the time.
 _LOOK_SHARE: Final = 20.0
+
+
+class _DeliveryLock:
+    """The lock of a simulation's delivery: only one process sends what jobs have left."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._descriptor: int | None = None
+
+    def take(self) -> bool:
+        """Lock the delivery. False if another process holds the lock; True where the file system has no locks."""
+        if self._descriptor is not None:
+            return True
+        try:
+            descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        except OSError:
+            return True
+        if lock(descriptor) is False:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def free(self) -> None:
+        """Unlock the delivery, if this process holds the lock."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class _Contact:
+    """What the courier has heard from the receiver, which decides how long a `drain` waits.
+
+    Attributes
+    ----------
+    failures : int
+        Requests since the last arrival that failed.
+    last_arrival, come_back : float
+        When an event last arrived, and the end of the last pause that the receiver asked for, as `time.monotonic`.
+    asked_at : float or None
+        When the present request began.
+    slow : bool
+        Whether the last answer came late.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.failures = 0
+        self.last_arrival = time.monotonic()
+        self.come_back = 0.0
+        self.asked_at: float | None = None
+        self.slow = False
+
+    def arrived(self) -> None:
+        """Note that an event has arrived."""
+        self.failures, self.come_back, self.last_arrival = 0, 0.0, time.monotonic()
+
+    def worth_waiting_s(self, began: float, wait_s: float, patient: bool) -> float:
+        """Return how much longer a `drain` that began then waits [s]; see there."""
+        # A receiver that asks for a pause is alive.
+        heard = max(self.last_arrival, self.come_back)
+        quiet_s = self._limits.quiet_s if patient else self._limits.unanswered_s
+        left = min(began + wait_s, heard + quiet_s) - time.monotonic()
+        left = 0.0 if self.come_back > began + wait_s else left
+        return left if patient or not (self.failures or self.come_back > time.monotonic()) else 0.0
+
+    def why_not_yet(self) -> str:
+        """Say what takes so long if no request has failed."""
+        if self.slow:
+            return Trouble.SLOW.value
+        asked_at = self.asked_at
+        if asked_at is not None and time.monotonic() - asked_at > self._limits.unanswered_s:
+            return Trouble.NO_ANSWER.value
+        return NO_TIME
 
 
 class Courier:
@@ -83,19 +158,16 @@ class Courier:
     ) -> None:
         self.arrived = self.refused = 0
         self.trouble = ""
-        self._result, self._settings, self._interval_s = result, settings, interval_s
+        self._settings, self._interval_s = settings, interval_s
         self._limits = limits
         self._backlog = Backlog(result, run, jobs_send=settings.via != VIA_SUBMIT_HOST)
         self._make_transport = transport or (lambda settings: HttpTransport(settings, limits))
         self._transport: Transport | None = None
         self._condition = threading.Condition()
         self._thread = threading.Thread(target=self._work, name=THREAD_NAME, daemon=True)
-        self._lock_descriptor: int | None = None
-        self._last_arrival = time.monotonic()
-        self._come_back = 0.0
-        self._failures = 0
-        self._asked_at: float | None = None
-        self._slow = self._given_up = self._refuses_all = False
+        self._lock = _DeliveryLock(result.reports / _LOCK_NAME)
+        self._contact = _Contact(limits)
+        self._given_up = self._refuses_all = False
         self._look_s = 0.0
         self._wanted = self._done = 0
         self._complete = False
@@ -135,32 +207,18 @@ class Courier:
         with self._condition:
             self._wanted += 1
             wanted = self._wanted
-            self._last_arrival, self._failures, self._complete, self._given_up = began, 0, False, False
-            self._refuses_all = False
+            self._contact.last_arrival, self._contact.failures = began, 0
+            self._complete = self._given_up = self._refuses_all = False
             self._condition.notify_all()
             while self._done < wanted and not self._broken:
-                # A receiver that asks for a pause is alive.
-                heard = max(self._last_arrival, self._come_back)
-                quiet_s = self._limits.quiet_s if patient else self._limits.unanswered_s
-                left = min(began + wait_s, heard + quiet_s) - time.monotonic()
-                left = 0.0 if self._come_back > began + wait_s else left
-                left = left if patient or not (self._failures or self._come_back > time.monotonic()) else 0.0
+                left = self._contact.worth_waiting_s(began, wait_s, patient)
                 if left <= 0:
-                    self.trouble = self.trouble or self._why_not_yet()
+                    self.trouble = self.trouble or self._contact.why_not_yet()
                     self._given_up = True
                     return False
                 self._condition.wait(min(left, 1.0))
                 tell()
             return self._complete
-
-    def _why_not_yet(self) -> str:
-        """Say what takes so long if no request has failed."""
-        if self._slow:
-            return Trouble.SLOW.value
-        asked_at = self._asked_at
-        if asked_at is not None and time.monotonic() - asked_at > self._limits.unanswered_s:
-            return Trouble.NO_ANSWER.value
-        return NO_TIME
 
     def _nothing_hinders(self) -> None:
         if not self._given_up:
@@ -199,28 +257,17 @@ class Courier:
             self._let_go()
 
     def _hold(self) -> bool:
-        """Lock the delivery for this simulation. False if another process holds the lock; True without locks."""
-        if self._lock_descriptor is not None:
+        """Lock the delivery for this simulation. Returns False if another process sends."""
+        if self._lock.take():
             return True
-        try:
-            file = self._result.reports / _LOCK_NAME
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        except OSError:
-            return True
-        if lock(descriptor) is False:
-            os.close(descriptor)
-            self.trouble = ANOTHER_SENDS
-            return False
-        self._lock_descriptor = descriptor
-        return True
+        self.trouble = ANOTHER_SENDS
+        return False
 
     def _let_go(self) -> None:
         with contextlib.suppress(Exception):
             if self._transport is not None:
                 self._transport.close()
-        if self._lock_descriptor is not None:
-            os.close(self._lock_descriptor)
-            self._lock_descriptor = None
+        self._lock.free()
 
     def _deliver(self) -> bool:
         """Deliver the backlog. Returns False if events are left."""
@@ -273,10 +320,10 @@ class Courier:
         while not self._stopping:
             if self._transport is None:
                 self._transport = self._make_transport(self._settings)
-            self._asked_at = time.monotonic()
+            self._contact.asked_at = time.monotonic()
             answer = request(self._transport)
-            self._asked_at = None
-            self._slow = answer is not None and answer.slow
+            self._contact.asked_at = None
+            self._contact.slow = answer is not None and answer.slow
             if answer is None or answer.verdict in (Verdict.ARRIVED, Verdict.NEVER):
                 return answer
             self.trouble = answer.what
@@ -284,21 +331,20 @@ class Courier:
                 self._refuses_all = True
                 return answer
             with self._condition:
-                self._failures += 1
+                self._contact.failures += 1
                 self._condition.notify_all()
             if answer.retry_after_s:
-                self._come_back = time.monotonic() + answer.retry_after_s
+                self._contact.come_back = time.monotonic() + answer.retry_after_s
                 self._rest(answer.retry_after_s)
             else:
-                self._rest(self._limits.backoff_s(self._failures), unless_wanted_after=self._wanted)
+                self._rest(self._limits.backoff_s(self._contact.failures), unless_wanted_after=self._wanted)
         return None
 
     def _count(self, arrived: int) -> None:
         with self._condition:
             self.arrived += arrived
-            self._failures, self._come_back = 0, 0.0
+            self._contact.arrived()
             self._nothing_hinders()
-            self._last_arrival = time.monotonic()
             self._condition.notify_all()
 
     def _rest(self, seconds: float, unless_wanted_after: int | None = None) -> None:

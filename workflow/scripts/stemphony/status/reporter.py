@@ -53,6 +53,41 @@ _MIN_SECRET_CHARACTERS: Final = 4
 _TO_JSON: Final = json.JSONEncoder(ensure_ascii=True, allow_nan=False)
 
 
+class _Records:
+    """Make events out of keys: adds the common keys, time, number, schema and id, and hides secrets.
+
+    Parameters
+    ----------
+    common, clock
+        As for `Reporter`.
+    """
+
+    def __init__(self, common: Mapping[str, Any], clock: Callable[[], datetime]) -> None:
+        plain = {key: value for key, given in common.items() if (value := _plain(given)) is not None}
+        self.common: dict[str, Any] = {key: plain[key] for key in COMMON_KEYS if key in plain}
+        self._instance = str(plain.pop("instance", ""))
+        self._own = {key: value for key, value in plain.items() if key not in COMMON_KEYS}
+        self.secrets: tuple[str, ...] = ()
+        self._clock = clock
+
+    def time(self) -> str:
+        """Return the time of an event that happens now."""
+        return timestamp(self._clock())
+
+    def make(self, event: str, event_id: str | None, keys: Mapping[str, Any], number: int) -> dict[str, Any]:
+        """Return the event that happens now; see `Reporter.emit`. `number` becomes its `seq`, unless a key does."""
+        further = {key: plain for key, value in keys.items() if (plain := _plain(value)) is not None}
+        if "message" in keys:
+            further["message"] = sanitize_message(_without_secrets(str(keys["message"]), self.secrets))
+        seq = further.pop("seq", number)
+        # The keys have the order of the request.
+        record: dict[str, Any] = {"time": self.time(), **self.common, "event": event, **further}
+        record |= {"schema": SCHEMA, "event_id": event_id, **self._own, "seq": seq}
+        if event_id is None:
+            record["event_id"] = event_id_of(record, self._instance)
+        return record
+
+
 class Reporter:
     """Record events and pass them to the sender.
 
@@ -85,14 +120,10 @@ class Reporter:
         limits: Limits = LIMITS,
     ) -> None:
         self._warn = warn
-        self._clock = clock
         self._warned: set[str] = set()
         # Reentrant, because a signal handler may report an error in the middle of another event.
         self._lock = threading.RLock()
-        plain = {key: value for key, given in common.items() if (value := _plain(given)) is not None}
-        self._common: dict[str, Any] = {key: plain[key] for key in COMMON_KEYS if key in plain}
-        self._instance = str(plain.pop("instance", ""))
-        self._own = {key: value for key, value in plain.items() if key not in COMMON_KEYS}
+        self._records = _Records(common, clock)
         self._seq = 0
         self._closed = False
         self._complete = True
@@ -100,12 +131,11 @@ class Reporter:
         self._handed_over = 0  # end of the last line in the spool that the sender has [bytes]
         self._delivery: Delivery | None = None
         self._sender: Sender | None = None
-        self._secrets: tuple[str, ...] = ()
         self.enabled = settings is not None and settings.reporting
         if settings is None or not settings.reporting:
             return
         try:
-            self._secrets = _secrets_of(settings)
+            self._records.secrets = _secrets_of(settings)
             self._spool = Spool(spool_file, hold=send) if spool_file is not None else None
             self._sender = Sender(settings, limits=limits, settled=self._settled) if send else None
         except Exception as error:
@@ -113,7 +143,7 @@ class Reporter:
 
     def extend(self, configurations: int) -> None:
         """Let later events carry this total of configurations."""
-        self._common["num_configurations"] = configurations
+        self._records.common["num_configurations"] = configurations
 
     def emit(self, event: str, *, event_id: str | None = None, **keys: Any) -> None:
         """Record an event. Adds the common keys, time, seq, schema and the id.
@@ -215,7 +245,7 @@ class Reporter:
         """Return an event without its time and number, for `emit_prepared`; an empty text without reporting."""
         if not self.enabled:
             return ""
-        record = self._record(event, None, keys)
+        record = self._records.make(event, None, keys, self._seq)
         del record["time"], record["seq"]
         return _TO_JSON.encode(record)[1:-1]
 
@@ -225,7 +255,7 @@ class Reporter:
             return
         try:
             with self._lock:
-                line = f'{{"time": "{timestamp(self._clock())}", {prepared}, "seq": {self._seq}}}'.encode("ascii")
+                line = f'{{"time": "{self._records.time()}", {prepared}, "seq": {self._seq}}}'.encode("ascii")
                 self._seq += 1
                 self._write_down(line, durable=False)
             self._tell_trouble()
@@ -239,7 +269,7 @@ class Reporter:
             with self._lock:
                 if event not in EVENT_NAMES:
                     raise LookupError(event)
-                line = _TO_JSON.encode(self._record(str(event), event_id, keys)).encode("ascii")
+                line = _TO_JSON.encode(self._records.make(str(event), event_id, keys, self._seq)).encode("ascii")
                 if marker_file is not None and claim(marker_file, line) is False:
                     return False
                 # An event that failed gets no number, because a receiver counts a gap as a lost event.
@@ -273,18 +303,6 @@ class Reporter:
             self._delivery.put_aside(event, answer.what)
         if end is not None:
             self._delivery.acknowledge(end)
-
-    def _record(self, event: str, event_id: str | None, keys: Mapping[str, Any]) -> dict[str, Any]:
-        further = {key: plain for key, value in keys.items() if (plain := _plain(value)) is not None}
-        if "message" in keys:
-            further["message"] = sanitize_message(_without_secrets(str(keys["message"]), self._secrets))
-        seq = further.pop("seq", self._seq)
-        # The keys have the order of the request.
-        record: dict[str, Any] = {"time": timestamp(self._clock()), **self._common, "event": event, **further}
-        record |= {"schema": SCHEMA, "event_id": event_id, **self._own, "seq": seq}
-        if event_id is None:
-            record["event_id"] = event_id_of(record, self._instance)
-        return record
 
     def _tell_trouble(self) -> None:
         if self._spool is not None and self._spool.failures:

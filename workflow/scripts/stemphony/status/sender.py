@@ -47,6 +47,44 @@ class _Notices:
         return taken
 
 
+class _Attempts:
+    """When the next attempt may begin, after attempts that failed. The caller holds the lock of the sender."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.failures = 0
+        self.next_at = 0.0
+        self.told_to_wait = False
+        self._patient_until = 0.0
+
+    def succeeded(self) -> None:
+        """Let the next attempt begin at once."""
+        self.failures = 0
+        self.next_at = 0.0
+        self.told_to_wait = False
+
+    def be_patient(self, until: float) -> None:
+        """Try more often until this moment, and now unless the receiver asked for a pause."""
+        self._patient_until = until
+        if not self.told_to_wait:
+            self.failures = min(self.failures, 1)
+            self.next_at = 0.0
+
+    def failed(self, asked_s: float | None) -> None:
+        """Choose the pause after an attempt that failed, with the pause that the receiver asked for [s]."""
+        self.failures += 1
+        now = time.monotonic()
+        base_s = self._limits.backoff_base_s
+        pause = self._limits.backoff_s(self.failures)
+        self.told_to_wait = asked_s is not None and asked_s > 0
+        if asked_s is not None and self.told_to_wait:
+            pause = min(asked_s + min(pause, base_s), self._limits.retry_after_cap_s)
+        elif self._patient_until > now:
+            # A patient `flush` gets tries until its end. The last pause must not exceed the time that is left.
+            pause = min(pause, max(base_s, (self._patient_until - now) / 2))
+        self.next_at = now + pause
+
+
 class Sender:
     """Deliver events in order from a daemon thread.
 
@@ -82,12 +120,9 @@ class Sender:
         self._notices = _Notices()
         self._taken = 0
         self._arrived = 0
-        self._failures = 0
+        self._attempts = _Attempts(limits)
         self._attempt_since: float | None = None
-        self._next_attempt = 0.0
-        self._told_to_wait = False
         self._idle = False
-        self._patient_until = 0.0
         self._last_arrival = 0.0
         self._open_circuit = False
         self._overflown = False
@@ -158,10 +193,7 @@ class Sender:
         with self._condition:
             if patient:
                 self._last_arrival = began
-                self._patient_until = deadline
-                if not self._told_to_wait:
-                    self._failures = min(self._failures, 1)
-                    self._next_attempt = 0.0
+                self._attempts.be_patient(deadline)
                 self._condition.notify_all()
             while self._queue and not self._open_circuit:
                 limit = self._worth_waiting_s(deadline, patient)
@@ -198,12 +230,12 @@ class Sender:
     def _worth_waiting_s(self, deadline: float, patient: bool) -> float:
         now = time.monotonic()
         if patient:
-            if self._next_attempt > deadline:
+            if self._attempts.next_at > deadline:
                 return 0.0
             # A receiver that asks for a pause is alive.
-            heard = max(self._last_arrival, self._next_attempt if self._told_to_wait else 0.0)
+            heard = max(self._last_arrival, self._attempts.next_at if self._attempts.told_to_wait else 0.0)
             return min(deadline, heard + self._limits.quiet_s) - now
-        if self._failures:
+        if self._attempts.failures:
             return 0.0
         if self._attempt_since is not None:
             deadline = min(deadline, self._attempt_since + self._limits.unanswered_s)
@@ -263,8 +295,7 @@ class Sender:
                 self._last_arrival = time.monotonic()
                 self._done_with_head()
             elif answer.verdict is Verdict.AGAIN:
-                self._failures += 1
-                self._schedule(answer.retry_after_s)
+                self._attempts.failed(answer.retry_after_s)
                 kind = "status" if answer.what.startswith("status") else "connection"
                 self._notices.add(kind, f"{answer.what}; they stay in the spool and are tried again")
             elif answer.verdict is Verdict.NEVER:
@@ -281,23 +312,9 @@ class Sender:
 
     def _done_with_head(self) -> None:
         self._queue.popleft()
-        self._failures = 0
-        self._next_attempt = 0.0
-        self._told_to_wait = False
-
-    def _schedule(self, asked_s: float | None) -> None:
-        now = time.monotonic()
-        base_s = self._limits.backoff_base_s
-        pause = self._limits.backoff_s(self._failures)
-        self._told_to_wait = asked_s is not None and asked_s > 0
-        if asked_s is not None and self._told_to_wait:
-            pause = min(asked_s + min(pause, base_s), self._limits.retry_after_cap_s)
-        elif self._patient_until > now:
-            # A patient `flush` gets tries until its end. The last pause must not exceed the time that is left.
-            pause = min(pause, max(base_s, (self._patient_until - now) / 2))
-        self._next_attempt = now + pause
+        self._attempts.succeeded()
 
     def _pause(self) -> None:
         with self._condition:
-            while not self._stopping and (left := self._next_attempt - time.monotonic()) > 0:
+            while not self._stopping and (left := self._attempts.next_at - time.monotonic()) > 0:
                 self._condition.wait(left)
