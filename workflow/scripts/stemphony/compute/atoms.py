@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -49,6 +49,12 @@ class Occupancies:
     occupancy: np.ndarray
     cluster: np.ndarray | None
     alternative: np.ndarray | None
+
+    def present(self, random_seed: int, configuration: int, defocus_pm: int | None) -> np.ndarray:
+        """Draw which sites hold their atom (N,), Eq. (P20); see `occupancy.present_sites`."""
+        return occupancy.present_sites(
+            self.occupancy, self.cluster, self.alternative, random_seed, configuration, defocus_pm
+        )
 
 
 def draw_atoms(
@@ -109,20 +115,21 @@ def draw_atoms(
     if films and frame is None:
         random = phonons.generator(random_seed, configuration, pm, random_film.FILM)
         positions = random_film.redrawn(films, positions, random)
-    if frame is not None:
-        moved = np.array(frame, dtype=float)
-    elif displaced:
-        moved = positions + phonons.displacements(u_iso, random_seed, configuration, pm, displace_z, u_aniso)
-    else:
-        moved = np.array(positions, dtype=float)
+    moved = np.array(positions if frame is None else frame, dtype=float)
+    if displaced and frame is None:
+        moved += phonons.displacements(u_iso, random_seed, configuration, pm, displace_z, u_aniso)
     moved = slicing.wrap_positions(moved, experiment.cell)
-    undisplaced = positions[:, 2] if heights is None else heights
-    index = experiment.slicing.index(undisplaced if fixed_slicing else moved[:, 2])
-    if slice_id is not None and fixed_slicing and experiment.slices_of_file:
-        index = np.asarray(slice_id, dtype=np.int64)
-    atoms = Atoms(symbols, moved, index)
-    if occupancies is None or frame is not None:
-        return atoms
-    o = occupancies
-    present = occupancy.present_sites(o.occupancy, o.cluster, o.alternative, random_seed, configuration, pm)
-    return replace(atoms, present=present)
+    if fixed_slicing:
+        index = _slices_at_rest(experiment, positions[:, 2] if heights is None else heights, slice_id)
+    else:
+        index = experiment.slicing.index(moved[:, 2])
+    drawn = occupancies if frame is None else None
+    present = None if drawn is None else drawn.present(random_seed, configuration, pm)
+    return Atoms(symbols, moved, index, present)
+
+
+def _slices_at_rest(experiment: Experiment, heights: np.ndarray, slice_id: np.ndarray | None) -> np.ndarray:
+    """Return the slices (N,) of undisplaced atoms: those that the structure file names, else those at their heights."""
+    if slice_id is not None and experiment.slices_of_file:
+        return np.asarray(slice_id, dtype=np.int64)
+    return experiment.slicing.index(heights)

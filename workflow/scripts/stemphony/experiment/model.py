@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 
 from stemphony.errors import ConfigError
 from stemphony.experiment.grid_choice import MAX_POINTS, chosen_gpts, points_at
-from stemphony.experiment.scan import LIST, WINDOW, Scan
+from stemphony.experiment.optics import Optics, Precession
+from stemphony.experiment.probe_positions import ProbePositions
+from stemphony.experiment.scan import Scan
 from stemphony.experiment.slice_choice import chosen_slices, stored_depths
-from stemphony.physics import electron
 from stemphony.physics.detectors import bin_edges
 from stemphony.physics.grid import Grid, band_limit_radius, fft_friendly_size
 from stemphony.physics.periods import Layers, Periods
-from stemphony.physics.plane_symmetry import Orbits, PlaneGroup
+from stemphony.physics.plane_symmetry import PlaneGroup
 from stemphony.physics.segments import SegmentedDetector, segment_names
 from stemphony.physics.slicing import Slices
 
@@ -38,24 +38,6 @@ but leaves less room around the outermost probes."""
 
 HAADF_SHARE = 0.9
 """Largest inner angle of the HAADF detector that is derived, as a share of its outer one."""
-
-
-@dataclass(frozen=True)
-class Precession:
-    """Tilts on a cone about the mean tilt, Eq. (P23): half-angle [rad] and number."""
-
-    angle: float
-    steps: int
-
-    @classmethod
-    def of(cls, block: Mapping[str, Any] | None) -> Precession | None:
-        """Make it from the config's block; None for none."""
-        return None if block is None else cls(block["angle_mrad"] * MRAD, block["steps"])
-
-    def about(self, tilt: tuple[float, float]) -> tuple[tuple[float, float], ...]:
-        """Return the tilts (x, y) [rad] about a mean one."""
-        turns = [2 * math.pi * step / self.steps for step in range(self.steps)]
-        return tuple((tilt[0] + self.angle * math.cos(t), tilt[1] + self.angle * math.sin(t)) for t in turns)
 
 
 JOB_KEYS: dict[str, tuple[str, ...]] = {
@@ -75,26 +57,20 @@ JOB_KEYS: dict[str, tuple[str, ...]] = {
 or change no number."""
 
 
-@dataclass(frozen=True)
-class Experiment:
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Optics, ProbePositions):
     """Optics, numerics, scan and detectors of one simulation; lengths are in Å, angles in rad, energies in eV.
 
     Attributes
     ----------
-    energy, wavelength, interaction : float
-        Beam energy [eV], λ [Å] and σ [rad/(V·Å)], Eq. (P1).
-    semiangle, semiangle_inner : float
-        Aperture [rad], Eq. (P8).
-    aberrations : mapping
-        Krivanek coefficients in Å and their angles in rad, without C10, Eq. (P7).
-    soft_aperture : bool
-        Whether the aperture has a soft edge, Eq. (P8).
+    energy, semiangle, aberrations, tilt, …
+        See `Optics`.
+    grid, scan_x, scan_y, margin, symmetry, …
+        See `ProbePositions`.
     cell : (float, float, float)
         Lengths of the specimen [Å].
     window : float or None
         Smallest size of the windows that waves are computed in [Å], see `compute.windows`; None for the whole cell.
-    grid : Grid
-        Points and extent of the cell or, with windows, of each window.
     bandlimit, bandlimit_taper : float
         Radius and edge width of the band limit as shares of the Nyquist frequency, Eq. (P5).
     parametrization : str
@@ -111,8 +87,6 @@ class Experiment:
         Whether the structure file names the slice of each atom.
     depth_slices : tuple of int
         Numbers of slices after which signals are stored, ascending.
-    scan_x, scan_y : tuple of float
-        Coordinates of the computed positions along the two axes of the scan [Å]: x and y of a window, see `Scan.along`.
     adf : bool
         Whether bins, rings and centre of mass are measured.
     bins : tuple of float
@@ -129,34 +103,14 @@ class Experiment:
         Pixels of the stored patterns; None for the native ones.
     notes : tuple of str
         Notes for the user that need no action.
-    scan_kind : str
-        window | line | positions.
-    places : tuple of (float, float) or None
-        Probe positions (x, y) of a line or list [Å], the second axis fastest; None for a window.
-    margin : (int, int)
-        Positions on each side along the two axes that jobs compute and the result does not hold.
     segmented : mapping
         Named segmented detectors, Eq. (P17).
-    tilt : (float, float)
-        Tilt of the beam [rad], Eq. (P21).
-    precession : Precession or None
-        Tilts that the signals are averaged over, Eq. (P23).
-    descan : bool
-        Whether angles count from the tilted beam, not from the optic axis.
     specimen_tilt : (float, float)
         Tilt of the specimen [rad], Eq. (P22).
-    symmetry : PlaneGroup or None
-        Operations that positions with equal signals share; None if every position is computed.
     """
 
-    energy: float
-    semiangle: float
-    semiangle_inner: float
-    soft_aperture: bool
-    aberrations: Mapping[str, float]
     cell: tuple[float, float, float]
     window: float | None
-    grid: Grid
     bandlimit: float
     bandlimit_taper: float
     parametrization: str
@@ -166,8 +120,6 @@ class Experiment:
     slicing: Slices
     slices_of_file: bool
     depth_slices: tuple[int, ...]
-    scan_x: tuple[float, ...]
-    scan_y: tuple[float, ...]
     adf: bool
     bins: tuple[float, ...]
     rings: Mapping[str, tuple[float, float]]
@@ -176,45 +128,13 @@ class Experiment:
     cbed_max: float | None
     cbed_size: tuple[int, int] | None
     notes: tuple[str, ...] = field(default=())
-    scan_kind: str = WINDOW
-    places: tuple[tuple[float, float], ...] | None = None
-    margin: tuple[int, int] = (0, 0)
     segmented: Mapping[str, SegmentedDetector] = field(default_factory=dict)
-    tilt: tuple[float, float] = (0.0, 0.0)
-    precession: Precession | None = None
-    descan: bool = False
     specimen_tilt: tuple[float, float] = (0.0, 0.0)
-    symmetry: PlaneGroup | None = None
-
-    @cached_property
-    def wavelength(self) -> float:
-        """λ [Å]."""
-        return electron.wavelength(self.energy)
-
-    @cached_property
-    def interaction(self) -> float:
-        """σ [rad/(V·Å)]."""
-        return electron.interaction_parameter(self.energy)
 
     @property
     def images(self) -> tuple[str, ...]:
         """Names of the images that jobs record: rings, then the segments of segmented detectors."""
         return (*self.rings, *segment_names(self.segmented))
-
-    @property
-    def beam(self) -> tuple[float, float]:
-        """Axis k₀ of the beam [Å⁻¹], Eq. (P21)."""
-        return self.tilt[0] / self.wavelength, self.tilt[1] / self.wavelength
-
-    @property
-    def detector_center(self) -> tuple[float, float]:
-        """Frequency that all angles count from [Å⁻¹]: the beam if it is descanned, else the optic axis."""
-        return self.beam if self.descan else (0.0, 0.0)
-
-    @property
-    def tilts(self) -> tuple[tuple[float, float], ...]:
-        """Tilts of the beam that the signals are averaged over [rad]; one without precession."""
-        return (self.tilt,) if self.precession is None else self.precession.about(self.tilt)
 
     @property
     def is_tilted(self) -> bool:
@@ -258,71 +178,10 @@ class Experiment:
         )  # type: ignore[return-value]
 
     @property
-    def positions(self) -> int:
-        """Number of probe positions, those of the margin included."""
-        return len(self.scan_x) * len(self.scan_y)
-
-    @cached_property
-    def probe_positions(self) -> np.ndarray:
-        """Probe positions (x, y) [Å], (nx, ny, 2)."""
-        if self.places is not None:
-            return np.array(self.places, dtype=float).reshape(len(self.scan_x), len(self.scan_y), 2)
-        return np.stack(np.meshgrid(self.scan_x, self.scan_y, indexing="ij"), axis=-1)
-
-    @property
-    def kept(self) -> tuple[slice, slice]:
-        """Where the positions of the result lie among the computed ones, along the two axes of the scan."""
-        along, across = (slice(number, -number if number else None) for number in self.margin)
-        return along, across
-
-    @property
     def cell_gpts(self) -> tuple[int, int]:
         """Points of the grid over the whole cell, also with windows."""
         nx, ny = (round(length / step) for length, step in zip(self.cell[:2], self.grid.sampling, strict=True))
         return nx, ny
-
-    @cached_property
-    def orbits(self) -> Orbits | None:
-        """Which positions have equal signals; None if every position is computed."""
-        if self.symmetry is None:
-            return None
-        return self.symmetry.orbits(self.probe_positions.reshape(-1, 2) / self.grid.sampling)
-
-    @cached_property
-    def computed(self) -> Experiment:
-        """The experiment with the positions that jobs compute: with symmetry a list, one of each orbit."""
-        if self.orbits is None:
-            return self
-        places = self.probe_positions.reshape(-1, 2)[self.orbits.computed]
-        return replace(
-            self, scan_x=tuple(float(number) for number in range(len(places))), scan_y=(0.0,), scan_kind=LIST,
-            places=tuple((float(x), float(y)) for x, y in places), margin=(0, 0), symmetry=None,
-        )  # fmt: skip
-
-    @property
-    def orbit(self) -> np.ndarray | None:
-        """Orbit of each position of the result (nx, ny): the number of the position that jobs compute; or None."""
-        if self.orbits is None:
-            return None
-        return self.orbits.orbit.reshape(len(self.scan_x), len(self.scan_y))[self.kept]
-
-    @property
-    def distinct(self) -> int:
-        """Number of positions of the result whose signals are not copies of each other."""
-        return self.stored.positions if self.orbit is None else len(np.unique(self.orbit))
-
-    @cached_property
-    def stored(self) -> Experiment:
-        """The experiment with the positions of the result alone, without the margin, as if each were computed."""
-        if self.margin == (0, 0) and self.symmetry is None:
-            return self
-        along, across = self.kept
-        places = None
-        if self.places is not None:
-            places = tuple((float(x), float(y)) for x, y in self.probe_positions[along, across].reshape(-1, 2))
-        return replace(
-            self, scan_x=self.scan_x[along], scan_y=self.scan_y[across], places=places, margin=(0, 0), symmetry=None
-        )
 
     @property
     def real_dtype(self) -> np.dtype[Any]:
@@ -367,24 +226,17 @@ class Experiment:
                     "Enable adf, or use null.",
                 )
             grid = _window_grid(grid, window)
-        energy = probe["energy_kev"] * 1e3
-        limits = _BandLimit(grid, (lx, ly), grating["bandlimit"], electron.wavelength(energy), layers.periods)
-        semiangle = probe["semiangle_mrad"] * MRAD
-        limits.require("probe.semiangle_mrad", semiangle)
-        tilt, precession = _pair(probe.get("tilt_mrad", (0.0, 0.0))), Precession.of(probe.get("precession"))
-        descan, tilts = bool(probe.get("descan")), (tilt,) if precession is None else precession.about(tilt)
-        farthest = _reach(tilts, True)
-        limits.require("probe.tilt_mrad" if any(tilt) else "probe.precession", semiangle, farthest)
-        limits = replace(limits, shift=_reach(tilts, descan))
-        choice = chosen_slices(grating, layers, lz, electron.wavelength(energy))
+        optics = _optics(probe)
+        limits = _BandLimit(grid, (lx, ly), grating["bandlimit"], optics.wavelength, layers.periods)
+        limits.require("probe.semiangle_mrad", optics.semiangle)
+        farthest = _reach(optics.tilts, True)
+        limits.require("probe.tilt_mrad" if any(optics.tilt) else "probe.precession", optics.semiangle, farthest)
+        limits = replace(limits, shift=_reach(optics.tilts, optics.descan))
+        choice = chosen_slices(grating, layers, lz, optics.wavelength)
         notes += choice.notes
         scan = Scan.of(blocks["scan"], (lx, ly))
         return cls(
-            energy=energy,
-            semiangle=semiangle,
-            semiangle_inner=probe["semiangle_inner_mrad"] * MRAD,
-            soft_aperture=probe["soft_aperture"],
-            aberrations=_aberrations(probe["aberrations"]),
+            **{part.name: getattr(optics, part.name) for part in fields(optics)},
             cell=(lx, ly, lz),
             window=window,
             grid=grid,
@@ -399,24 +251,44 @@ class Experiment:
             depth_slices=stored_depths(blocks["depths"], choice.slices),
             scan_x=scan.along[0],
             scan_y=scan.along[1],
-            adf=adf["enabled"],
-            bins=_bins(adf, limits) if adf["enabled"] else (),
-            rings=_rings(adf, semiangle, limits) if adf["enabled"] else {},
-            edges=adf["edges"],
-            center_of_mass=adf["enabled"] and adf["center_of_mass"],
-            cbed_max=_cbed_max(cbed, limits) if cbed["enabled"] else None,
-            cbed_size=tuple(cbed["size"]) if cbed["enabled"] and cbed["size"] else None,
+            **_detectors(adf, cbed, optics.semiangle, limits),
             notes=tuple(notes),
             scan_kind=scan.kind,
             places=scan.places,
             margin=scan.margin,
-            segmented=_segmented(adf, limits) if adf["enabled"] else {},
-            tilt=tilt,
-            precession=precession,
-            descan=descan,
             specimen_tilt=_pair(blocks.get("specimen", {}).get("tilt_mrad", (0.0, 0.0))),
             symmetry=PlaneGroup.of_params(blocks["scan"].get("symmetry_group")),
         )
+
+
+def _optics(probe: Mapping[str, Any]) -> Optics:
+    """Convert the block `probe` of the config."""
+    cone = probe.get("precession")
+    return Optics(
+        energy=probe["energy_kev"] * 1e3,
+        semiangle=probe["semiangle_mrad"] * MRAD,
+        semiangle_inner=probe["semiangle_inner_mrad"] * MRAD,
+        soft_aperture=probe["soft_aperture"],
+        aberrations=_aberrations(probe["aberrations"]),
+        tilt=_pair(probe.get("tilt_mrad", (0.0, 0.0))),
+        precession=None if cone is None else Precession(cone["angle_mrad"] * MRAD, cone["steps"]),
+        descan=bool(probe.get("descan")),
+    )
+
+
+def _detectors(adf: Mapping[str, Any], cbed: Mapping[str, Any], semiangle: float, limits: _BandLimit) -> dict[str, Any]:
+    """Convert the blocks `adf` and `cbed` of the config to attributes of `Experiment`; refuse what no grid carries."""
+    measured = adf["enabled"]
+    return {
+        "adf": measured,
+        "bins": _bins(adf, limits) if measured else (),
+        "rings": _rings(adf, semiangle, limits) if measured else {},
+        "edges": adf["edges"],
+        "center_of_mass": measured and adf["center_of_mass"],
+        "cbed_max": _cbed_max(cbed, limits) if cbed["enabled"] else None,
+        "cbed_size": tuple(cbed["size"]) if cbed["enabled"] and cbed["size"] else None,
+        "segmented": _segmented(adf, limits) if measured else {},
+    }
 
 
 def _pair(mrad: Sequence[float]) -> tuple[float, float]:

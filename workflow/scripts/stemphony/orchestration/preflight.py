@@ -370,44 +370,25 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
     ConfigError, SpecimenError, StorageError
         The first check that fails.
     """
-    from stemphony.compute.calibration import seconds_per_probe_slice
-    from stemphony.compute.cost import DEFAULT_BUDGET_MB, memory_mb, result_bytes, wave_plan
     from stemphony.store import ledger
 
     result = paths.ResultPaths.of(inputs.config["simulation"]["name"], base)
     require_writable(result.root)
     config = inputs.config
-    kept_nm, earlier = None, ledger.read_plan(result)
-    if result.identity.exists():
-        kept_nm = ledger.identity(result, config["simulation"]["random_seed"]).margin_nm  # or that it is damaged
-    elif earlier:
-        kept_nm = ScanEdges.of_plan(earlier).margin_nm  # simulation.json was lost
+    earlier = ledger.read_plan(result)
+    margin_nm = _margin_nm(config, result, earlier)
     specimen, crystal, files, lattice = _read_specimen(inputs)
-    is_first_run = not result.identity.exists()
-    source_nm, wanted = config["probe"]["source_fwhm_nm"], config["scan"]["margin_nm"]
-    margin_nm = margin_in_effect(wanted, kept_nm, is_first_run, source_nm)
-    integrated = config["adf"]["integrated"]
+    source_nm, integrated = config["probe"]["source_fwhm_nm"], config["adf"]["integrated"]
     edges = ScanEdges.of(config["scan"], specimen.cell[:2], source_nm, margin_nm, lattice, integrated)
     planned = campaign.plan(config, files, edges=edges)
     experiment = Experiment.of(planned.common_params, specimen.cell, specimen.layers)
     symmetry = SymmetryChoice.of(planned, experiment, specimen)
     planned, experiment = replace(planned, symmetry=symmetry.used), replace(experiment, symmetry=symmetry.used)
-    computed = experiment.computed
     _require_points_in_aperture(experiment)
     refuse_false_haadf(config["adf"], experiment)
-    threads = config["resources"]["threads"]
     atoms = len(specimen.symbols)
-    wanted_memory = config["resources"]["mem_mb"]
-    budget = DEFAULT_BUDGET_MB if wanted_memory == "auto" else _budget(computed, atoms, threads, wanted_memory)
-    defoci = [defocus.value_nm for defocus in planned.defoci]
-    waves = wave_plan(computed, defoci, planned.shares_configurations, budget)
-    memory = memory_mb(computed, atoms, threads, budget, waves)
-    seconds, calibrated = seconds_per_probe_slice(experiment.grid.gpts, experiment.precision)
-    # A job may have to compute the shared waves itself.
-    job_seconds = waves.work * seconds / (1 if waves.shared else len(defoci))
+    estimates = _estimates(planned, experiment, atoms)
     tail = probe_outside(planned, experiment)
-    runtime = config["resources"]["runtime_min"]
-    cpu_hours = planned.configurations * waves.work * seconds / 3600
     made = Preflight(
         campaign=planned,
         inputs=inputs,
@@ -416,14 +397,8 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
         specimen_format=specimen.format,
         crystal=crystal,
         sources=_sources(config, specimen, crystal),
-        mem_mb=wanted_memory if wanted_memory != "auto" else 100 * math.ceil(memory * 1.2 / 100),
-        budget_mb=budget,
-        result_mb=_result_mb(planned, atoms, result_bytes(experiment.stored)),
-        cpu_hours=cpu_hours,
-        runtime_min=runtime if runtime != "auto" else max(10, math.ceil(3 * job_seconds / threads / 60)),
+        **estimates,
         tail=tail,
-        calibrated=calibrated,
-        waves=waves,
         symmetry=symmetry,
         building=specimen.building,
         standing=Standing.of(planned, result),
@@ -439,12 +414,55 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
             *scan_hints(planned, experiment),
             *merged_again(planned, earlier, result.merged.exists()),
             *doubts(planned, experiment, _doubtful(specimen, config), tail),
-            *window_hint(planned, experiment, cpu_hours),
+            *window_hint(planned, experiment, estimates["cpu_hours"]),
             *_of_another_version(result, planned.jobs),
         ),
     )
     assert made.standing is not None
     return replace(made, notes=(*made.notes, *made.standing.notes(made.replacement_cost)))
+
+
+def _margin_nm(config: Mapping[str, Any], result: paths.ResultPaths, earlier: Mapping[str, Any] | None) -> float:
+    """Return the margin of the scan [nm] that this run computes; `earlier` is the plan of an earlier run.
+
+    Raises
+    ------
+    StorageError
+        The record of earlier runs is damaged.
+    """
+    from stemphony.store import ledger
+
+    kept_nm, is_first_run = None, not result.identity.exists()
+    if not is_first_run:
+        kept_nm = ledger.identity(result, config["simulation"]["random_seed"]).margin_nm
+    elif earlier:
+        kept_nm = ScanEdges.of_plan(earlier).margin_nm  # simulation.json was lost
+    return margin_in_effect(config["scan"]["margin_nm"], kept_nm, is_first_run, config["probe"]["source_fwhm_nm"])
+
+
+def _estimates(planned: Campaign, experiment: Experiment, atoms: int) -> dict[str, Any]:
+    """Return memory, time and size of a campaign, as attributes of `Preflight`."""
+    from stemphony.compute.calibration import seconds_per_probe_slice
+    from stemphony.compute.cost import DEFAULT_BUDGET_MB, memory_mb, result_bytes, wave_plan
+
+    computed, resources = experiment.computed, planned.config["resources"]
+    threads, wanted, runtime = resources["threads"], resources["mem_mb"], resources["runtime_min"]
+    budget = DEFAULT_BUDGET_MB if wanted == "auto" else _budget(computed, atoms, threads, wanted)
+    defoci = [defocus.value_nm for defocus in planned.defoci]
+    waves = wave_plan(computed, defoci, planned.shares_configurations, budget)
+    memory = memory_mb(computed, atoms, threads, budget, waves)
+    seconds, calibrated = seconds_per_probe_slice(experiment.grid.gpts, experiment.precision)
+    # A job may have to compute the shared waves itself.
+    job_seconds = waves.work * seconds / (1 if waves.shared else len(defoci))
+    return {
+        "mem_mb": wanted if wanted != "auto" else 100 * math.ceil(memory * 1.2 / 100),
+        "budget_mb": budget,
+        "result_mb": _result_mb(planned, atoms, result_bytes(experiment.stored)),
+        "cpu_hours": planned.configurations * waves.work * seconds / 3600,
+        "runtime_min": runtime if runtime != "auto" else max(10, math.ceil(3 * job_seconds / threads / 60)),
+        "calibrated": calibrated,
+        "waves": waves,
+    }
 
 
 def _read_specimen(inputs: Inputs) -> tuple[Specimen, Crystal, InputFiles, Callable[[], Lattice]]:

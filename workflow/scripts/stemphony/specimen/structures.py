@@ -186,9 +186,8 @@ def read_specimen(
     """
     file = Path(file)
     wanted = Build(**build)
-    settings = ThermalSettings(
-        _checked_u_iso(file, u_iso_angstrom2 or {}), u_source, temperature_k, debye_temperature_k
-    )
+    u_iso = _checked_u_iso(file, u_iso_angstrom2 or {})
+    settings = ThermalSettings(u_iso, u_source, temperature_k, debye_temperature_k)
     _require_vacuum(file, vacuum_angstrom)
     with source.memory(file):
         raw = _read(file, format)
