@@ -219,6 +219,7 @@ DECIDES: dict[str, Any] = {
     "grating.bandlimit": 0.6,
     "grating.bandlimit_taper": 0.0,
     "grating.window_angstrom": 6.0,
+    "grating.potential_oversampling": 2,
     "scan.x": [0.0, 0.5],
     "scan.y": [0.0, 0.5],
     "scan.points": [3, 5],

@@ -75,6 +75,7 @@ grating:
   bandlimit: 0.6666666
   bandlimit_taper: 0.02
   window_angstrom: null
+  potential_oversampling: 1
 scan:
   x: [0.0, 1.0]
   y: [0.0, 1.0]

@@ -63,6 +63,9 @@ def memory_mb(
     # Arrays on the grid: k, k² and azimuth; the probe; scattering factors of a few elements on half the grid and
     # detector rows inside the band limit; band limit and propagator.
     constants = pixels * (3 * 8 + 16 + 24) + 2.0 * wave
+    # Points of the potential; its scattering factors lie on half of the frequencies.
+    finer = experiment.potential_oversampling**2
+    constants += (finer - 1) * pixels * 16
     # Peak while apertures and detectors are made, before the first slice.
     start = pixels * 80.0
     needed = float(experiment.slices * wave)
@@ -80,7 +83,8 @@ def memory_mb(
     # The phases exp(−2πi k·r) of one slice. A slice on a lattice plane holds more atoms than the average.
     in_slice = min(atoms, 2 * math.ceil(atoms / experiment.slices))
     # Buffers of the FFT plan, an incident wave, and these phases.
-    per_thread = 5 * wave + 3 * 16 * pixels + 40 * max(nx, ny) * in_slice
+    per_thread = 5 * wave + 3 * 16 * finer * pixels
+    per_thread += 40 * experiment.potential_oversampling * max(nx, ny) * in_slice
     return (
         interpreter
         + constants
@@ -107,6 +111,22 @@ def result_bytes(experiment: Experiment) -> tuple[int, int]:
 def probe_slices(experiment: Experiment) -> int:
     """Return the work of one multislice job, in units of one wave through one slice."""
     return experiment.positions * experiment.depth_slices[-1] * len(experiment.tilts)
+
+
+def oversampled_probe_slices(experiment: Experiment) -> float:
+    """Estimate the work of the transmission functions of one job that `potential_oversampling` adds.
+
+    In units of one wave through one slice. At a factor of 1 they are part of the measured cost of a wave.
+    """
+    factor = experiment.potential_oversampling
+    if factor == 1:
+        return 0.0
+    seconds = experiment.depth_slices[-1] * factor**2 * math.prod(experiment.grid.gpts) * _SECONDS_PER_FINE_POINT
+    return seconds / probe_slice_seconds(experiment.grid.gpts)
+
+
+_SECONDS_PER_FINE_POINT = 4e-8
+"""Time per point of the finer grid: potential, exponential and transform of one slice [s], on a typical core."""
 
 
 # --- the choice of the algorithm --------------------------------------------------------------------------------
@@ -229,7 +249,8 @@ def wave_plan(
         tilts = experiment.tilts
         first = wave_plan(replace(experiment, tilt=tilts[0], precession=None), defoci_nm, False, budget_mb)
         return replace(first, work=first.work * len(tilts))
-    exact = float(probe_slices(experiment) * len(defoci_nm))
+    finer = oversampled_probe_slices(experiment)
+    exact = (probe_slices(experiment) + finer) * len(defoci_nm)
     plain = WavePlan("multislice", False, experiment.positions, exact, 0.0)
     if experiment.algorithm == "multislice":
         return plain
@@ -239,7 +260,7 @@ def wave_plan(
         plans = [wave_plan(part.experiment, defoci_nm, False, budget_mb) for part in parts[:1]]
         return replace(plans[0], work=plans[0].work * len(parts))
     rank = _estimated_rank(experiment, [max(defoci_nm, key=abs)])
-    work = superposition_probe_slices(experiment, rank, 1) * len(defoci_nm)
+    work = (superposition_probe_slices(experiment, rank, 1) + finer) * len(defoci_nm)
     alone = WavePlan("probe_basis", False, rank, work, 0.0)
     if experiment.algorithm == "probe_basis":
         plans = [alone]
@@ -256,7 +277,7 @@ def wave_plan(
             waves_bytes(experiment, rank) + COPIES_WHILE_WRITING * kept <= 0.75 * room
             and search_bytes(experiment, rank) <= room
         ):
-            work = superposition_probe_slices(experiment, rank, len(defoci_nm))
+            work = superposition_probe_slices(experiment, rank, len(defoci_nm)) + finer
             together = WavePlan("probe_basis", True, rank, work, kept / 1e6)
             if experiment.algorithm == "probe_basis":
                 plans = [together]

@@ -16,7 +16,7 @@ import numpy as np
 from stemphony.compute.atoms import Atoms
 from stemphony.experiment.model import NM, Experiment
 from stemphony.physics.grid import FloatArray, band_limit, band_limit_columns
-from stemphony.physics.multislice import transmission_function
+from stemphony.physics.multislice import cropped_transmission, transmission_function
 from stemphony.physics.potential import SlicePotentials
 from stemphony.physics.probe import Aberrations, probe_spectrum
 from stemphony.physics.propagator import fresnel_propagator
@@ -51,11 +51,11 @@ class Propagation:
         self._pool = ThreadPoolExecutor(threads)
         grid = experiment.grid
         limit = band_limit(grid, experiment.bandlimit, experiment.bandlimit_taper)
-        self._limit = self._plans[0].factor(limit)
+        self._limit, self._limit_factor = limit, self._plans[0].factor(limit)
         self.propagators = propagators(experiment, self._plans[0], limit)
         self._potentials = SlicePotentials(
-            grid, atoms.positions, atoms.symbols.tolist(), atoms.slice_index, experiment.slices,
-            experiment.parametrization,
+            grid.finer(experiment.potential_oversampling), atoms.positions, atoms.symbols.tolist(), atoms.slice_index,
+            experiment.slices, experiment.parametrization,
         )  # fmt: skip
 
     def __enter__(self) -> Self:
@@ -87,8 +87,11 @@ class Propagation:
 
         def one(place: int) -> None:
             potential = self._potentials.projected(indices[place])
+            if e.potential_oversampling > 1:
+                cropped_transmission(potential, e.interaction, self._limit, made[place])
+                return
             with self.plan() as plan:
-                transmission_function(potential, e.interaction, self._limit, plan, out=made[place])
+                transmission_function(potential, e.interaction, self._limit_factor, plan, out=made[place])
 
         self.each(one, range(len(indices)))
         with self.plan() as plan:

@@ -186,6 +186,8 @@ class Campaign:
         for key in ("window_angstrom", "slice_boundaries_angstrom"):
             if self.config["grating"][key] is not None:
                 blocks["grating"][key] = self.config["grating"][key]
+        if (oversampling := self.config["grating"].get("potential_oversampling", 1)) != 1:
+            blocks["grating"]["potential_oversampling"] = oversampling
         blocks["probe"] |= self._tilts_of_beam
         if (tilt := self.config["specimen"].get(SPECIMEN_TILT, NO_TILT)) != NO_TILT:
             blocks["specimen"] = {SPECIMEN_TILT: tilt}

@@ -75,6 +75,8 @@ class Experiment(Optics, ProbePositions):
         Radius and edge width of the band limit as shares of the Nyquist frequency, Eq. (P5).
     parametrization : str
         Scattering factors: kirkland | lobato.
+    potential_oversampling : int
+        Points of the potential for each point of the waves, along x and along y, Eq. (P3).
     precision : str
         single | double.
     algorithm : str
@@ -130,6 +132,7 @@ class Experiment(Optics, ProbePositions):
     notes: tuple[str, ...] = field(default=())
     segmented: Mapping[str, SegmentedDetector] = field(default_factory=dict)
     specimen_tilt: tuple[float, float] = (0.0, 0.0)
+    potential_oversampling: int = 1
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -258,6 +261,7 @@ class Experiment(Optics, ProbePositions):
             margin=scan.margin,
             specimen_tilt=_pair(blocks.get("specimen", {}).get("tilt_mrad", (0.0, 0.0))),
             symmetry=PlaneGroup.of_params(blocks["scan"].get("symmetry_group")),
+            potential_oversampling=grating.get("potential_oversampling", 1),
         )
 
 

@@ -131,6 +131,7 @@ class Preflight:
             ("occupancies", self.sources.occupancies),
             *(self.building.lines() if self.building else ()),
             ("grid", f"{nx} × {ny} points of {dx:.4f} × {dy:.4f} Å, {e.precision} precision{self._windows()}"),
+            *_finer_potential(e),
             ("band limit", f"{e.band_limit_angle / MRAD:.2f} mrad"),
             ("slices", _slices(e.slicing, len(e.depth_slices))),
             *scan_rows(c, e),
@@ -324,6 +325,13 @@ def read_inputs(config: Mapping[str, Any], config_files: Sequence[Path]) -> Inpu
 def _program_arguments() -> str:
     """The command line of this process; the block http_reporting stays out, it may hold secrets."""
     return shlex.join("http_reporting=…" if "http_reporting" in word else word for word in sys.argv[1:])
+
+
+def _finer_potential(e: Experiment) -> list[tuple[str, str]]:
+    if (factor := e.potential_oversampling) == 1:
+        return []
+    nx, ny = e.grid.finer(factor).gpts
+    return [("potential", f"{nx} × {ny} points, {factor} × {factor} for each point of the waves")]
 
 
 def _slices(slices: Slices, depths: int) -> str:

@@ -55,6 +55,10 @@ class Grid:
         """Largest frequency that both axes represent, 1/(2 max(dx, dy)) [Å⁻¹]."""
         return 1.0 / (2.0 * max(self.sampling))
 
+    def finer(self, factor: int) -> Grid:
+        """Return the grid of the same extent with `factor` times as many points along x and y."""
+        return self if factor == 1 else Grid((factor * self.gpts[0], factor * self.gpts[1]), self.extent)
+
     @cached_property
     def x(self) -> FloatArray:
         """Positions of the points along x, (nx,) [Å]."""

@@ -59,6 +59,56 @@ def transmission_function(
     return out
 
 
+def cropped_transmission(
+    projected: FloatArray, sigma: float, band_limit: FloatArray, out: ComplexArray
+) -> ComplexArray:
+    """Transmission function of one slice from its potential on a finer grid, Eqs. (P3) and (P5).
+
+    exp(+iσV) is made on the finer grid. Its Fourier coefficients inside the band limit are kept.
+
+    Parameters
+    ----------
+    projected : (f·nx, f·ny) ndarray
+        Projected potential V of the slice [V Å] on a grid of the same extent, f = 1, 2, …
+    sigma : float
+        Interaction parameter σ [rad/(V Å)].
+    band_limit : (nx, ny) ndarray
+        A_bl(k) on the grid of the waves, see `grid.band_limit`.
+    out : (nx, ny) ndarray
+        Array for the result, single or double precision.
+
+    Returns
+    -------
+    (nx, ny) ndarray
+        t(r) on the grid of the waves; `out`.
+    """
+    import scipy.fft
+
+    rows, columns = (np.flatnonzero(band_limit.any(axis=other)) for other in (1, 0))
+    # Where these frequencies lie in the spectrum of the finer grid.
+    fine_rows, fine_columns = (
+        np.where(kept < (n + 1) // 2, kept, kept + fine - n)
+        for kept, n, fine in zip((rows, columns), band_limit.shape, projected.shape, strict=True)
+    )
+    half = np.empty((projected.shape[0], len(columns)), dtype=out.dtype)
+    for begin in range(0, len(half), _ROWS_AT_ONCE):
+        block = slice(begin, begin + _ROWS_AT_ONCE)
+        phase = (sigma * projected[block]).astype(out.real.dtype)
+        wave = np.empty(phase.shape, dtype=out.dtype)
+        np.cos(phase, out=wave.real)
+        np.sin(phase, out=wave.imag)
+        half[block] = scipy.fft.fft(wave, axis=1, norm="forward", overwrite_x=True)[:, fine_columns]
+    kept = scipy.fft.fft(half, axis=0, norm="forward", overwrite_x=True)[fine_rows]
+    spectrum = np.zeros(band_limit.shape, dtype=out.dtype)
+    spectrum[np.ix_(rows, columns)] = kept * band_limit[np.ix_(rows, columns)].astype(out.real.dtype)
+    np.copyto(out, scipy.fft.ifft2(spectrum, norm="forward", overwrite_x=True))
+    return out
+
+
+_ROWS_AT_ONCE = 64
+"""Rows of the finer grid whose exponentials are in memory at the same time."""
+
+
 def propagate(
     plan: StripPlan,
     spectrum: ComplexArray,

@@ -69,10 +69,10 @@ class SlicePotentials:
         # f(k) is the same for ±kx and ±ky, so one quadrant holds all of it.
         rows, columns = (n // 2 + 1 for n in grid.gpts)
         scale = POTENTIAL_PREFACTOR / (grid.extent[0] * grid.extent[1])
+        k_squared = grid.kx[:rows, None] ** 2 + grid.ky[None, :columns] ** 2
         names = np.array(symbols, dtype=str)
         self._factors: dict[str, FloatArray] = {
-            str(name): scale * scattering_factor(str(name), grid.k_squared[:rows, :columns], parametrization)
-            for name in np.unique(names)
+            str(name): scale * scattering_factor(str(name), k_squared, parametrization) for name in np.unique(names)
         }
         self._atoms: dict[tuple[int, str], FloatArray] = {}
         for name in self._factors:
