@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import netCDF4
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from stemphony.errors import ResultError
+from stemphony.figures import deflections
 from stemphony.figures.images import bar_length, bar_text
 from stemphony.figures.pictures import Treatment
 from stemphony.figures.request import KINDS, Drawn, Request, draw
@@ -18,6 +21,7 @@ from support.experiments import FakeCampaign
 
 WEIGHTS = np.array([0.25, 0.75])
 STEP_X, STEP_Y = 0.781 / 3, 0.781 / 4
+QUADRANTS = {"inner_mrad": 0.0, "outer_mrad": 30.0, "segments": 4, "rotation_deg": 45.0}
 ARGUMENTS: dict[str, dict[str, Any]] = {"profile": {"begin_nm": (0.0, 0.0), "end_nm": (0.4, 0.4)}}
 
 
@@ -28,6 +32,7 @@ def merged(folder: Path, **blocks: Any) -> FakeCampaign:
             "probe": {"defoci_nm": [2.5, 0.0], "defocus_weights": [1.0, 3.0]},
             "frozen_phonon": {"configurations": 2},
             "cbed": {"enabled": True, "size": [4, 5], "max_mrad": 20.0},
+            "adf": {"segmented": {"q": QUADRANTS}, "integrated": True},
             **blocks,
         },
     )
@@ -132,15 +137,17 @@ def test_standard_errors_are_drawn_on_request(result):
 
 
 def test_atoms_lie_where_they_are(fake, result):
-    figure = drawn(result, detectors=["haadf"], shows_atoms=True).figure
+    figure = drawn(result, detectors=["haadf"], shows_atoms=True, treatment=Treatment(finer=16)).figure
     offsets = np.asarray(figure.axes[0].collections[0].get_offsets())
     columns = np.unique(np.round(np.mod(fake.specimen.positions[:, :2] / 10, 0.781), 3), axis=0)
     apart = offsets[:, None] - columns
     apart -= 0.781 * np.rint(apart / 0.781)
     assert np.hypot(*np.moveaxis(apart, -1, 0)).min(axis=1).max() < 2e-3
-    left, right, bottom, top = images_of(figure)[0].get_extent()
-    assert (offsets >= [left, bottom]).all()
-    assert (offsets <= [right, top]).all()
+    # Also those on the far edges of the window, half a pixel beyond the last pixels.
+    found = {(round(x, 2), round(y, 2)) for x, y in offsets}
+    assert {(0.0, 0.0), (0.78, 0.0), (0.0, 0.78), (0.78, 0.78)} <= found
+    # Rings: the image is seen through them.
+    assert all(ring.get_facecolor().size == 0 for ring in figure.axes[0].collections)
     (legend,) = figure.legends
     assert {text.get_text() for text in legend.get_texts()} == {"Sr", "Ti", "O"}
 
@@ -197,6 +204,72 @@ def test_the_centre_of_mass_is_drawn_with_its_direction(fake, result):
     assert pytest.approx(expected[..., 1], rel=1e-4) == np.array(panel["y_mrad"]).T
 
 
+def test_segments_show_the_deflection_by_their_own_name(fake, result):
+    (panel,) = drawn(result, "dpc").records
+    assert panel["what"] == "DPC"
+    for axis in "xy":
+        assert pytest.approx(result.signal(f"dpc_{axis}").values) == np.array(panel[f"{axis}_mrad"]).T
+    # Differences of opposite quadrants, which look to +y, −x, −y and +x.
+    quadrants = [result.signal(f"q_{i}").values for i in range(4)]
+    factor = 20 * np.pi / (4 * np.sin(np.pi / 4))
+    assert pytest.approx(factor * (quadrants[3] - quadrants[1]), abs=1e-4) == np.array(panel["x_mrad"]).T
+    assert pytest.approx(factor * (quadrants[0] - quadrants[2]), abs=1e-4) == np.array(panel["y_mrad"]).T
+    with pytest.raises(ResultError, match=r"dpc needs one segmented detector \(--detector\)"):
+        drawn(result, "dpc", detectors=["haadf"])
+
+
+def test_a_result_without_segments_has_no_dpc(tmp_path):
+    plain = OpenedResult(merged(tmp_path, adf={}).result.merged)
+    with pytest.raises(ResultError, match=r"has no DPC. Name a detector with three or more sectors"):
+        drawn(plain, "dpc")
+
+
+def test_of_two_segmented_detectors_one_is_chosen(tmp_path):
+    both = {"segmented": {"q": QUADRANTS, "r": {**QUADRANTS, "inner_mrad": 5.0}}}
+    result = OpenedResult(merged(tmp_path, adf=both).result.merged)
+    with pytest.raises(ResultError, match=r"has q, r\."):
+        drawn(result, "dpc")
+    (panel,) = drawn(result, "dpc", detectors=["r"]).records
+    assert pytest.approx(result.signal("r_dpc_x").values) == np.array(panel["x_mrad"]).T
+
+
+def test_phases_are_images_in_radian(result):
+    found = drawn(result, detectors=["haadf", "idpc"])
+    assert [panel["unit"] for panel in found.records] == ["fraction of the incident beam", "rad"]
+    bars = [axes.get_ylabel() for axes in found.figure.axes if axes.get_ylabel()]
+    assert bars == ["% of the beam", "rad"]
+    values = np.asarray(images_of(found.figure)[1].get_array())
+    assert values == pytest.approx(result.signal("idpc").values.T)
+    with pytest.raises(ResultError, match="--source and --dose belong to intensities; idpc is in rad"):
+        drawn(result, detectors=["idpc"], treatment=Treatment(dose=10.0))
+
+
+def test_segments_are_one_ring_over_a_pattern(result):
+    (legend,) = drawn(result, "pattern").figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["BF", "q"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_figure_of_a_preview_says_so(fake, tmp_path, kind):
+    copy = tmp_path / "preview.nc"
+    copy.write_bytes(fake.result.merged.read_bytes())
+    with netCDF4.Dataset(copy, "a") as root:
+        root.setncatts({"partial": 1, "num_pairs_in": 3, "num_pairs_missing": 9})
+    found = drawn(OpenedResult(copy), kind)
+    assert found.remarks == ("PREVIEW of an unfinished run: 3 of 12 pairs",)
+    written = [text.get_text().replace("\n", " ") for text in found.figure.findobj(Text)]
+    assert any(text.startswith(found.remarks[0]) for text in written)
+
+
+def test_arrows_lie_at_the_same_places_of_each_copy(result):
+    one = deflections.deflection(
+        result.positions, np.ones((12, 12, 2)), 1.0, Treatment((3, 3), 8, is_periodic=True), "DPC", None
+    )
+    assert one.values_mrad.shape == (288, 288, 2)
+    assert 96 % deflections.arrow_step(one, 20) == 0
+    assert 288 / deflections.arrow_step(one, 20) <= 20
+
+
 def test_colours_of_directions():
     from stemphony.figures.deflections import colours
 
@@ -234,6 +307,7 @@ def test_a_style_file_comes_on_top(result, tmp_path):
         ("pattern", {"detectors": ["bf"]}, "--detector"),
         ("images", {"at_nm": (0.0, 0.0)}, "--at"),
         ("images", {"is_linear": True}, "--linear"),
+        ("com", {"detectors": ["q"]}, "--detector"),
         ("profile", {"treatment": Treatment(dose=1.0)}, "--dose"),
     ],
 )

@@ -245,14 +245,14 @@ def _add_result_commands(commands: Commands) -> None:
 
 def _add_plot(commands: Commands) -> None:
     plot = commands.add_parser(
-        "plot", help="draw a figure of a result: images, thickness curves, profiles, patterns, centre of mass",
+        "plot", help="draw a figure of a result: images, thickness curves, profiles, patterns, centre of mass, DPC",
         description="Draws a figure for a slide or a paper. docs/how-to/figures.md shows each kind.",
     )  # fmt: skip
     plot.set_defaults(command=_plot)
     plot.add_argument("result", type=Path, metavar="RESULT", help="results/<name>, or a merged file")
     plot.add_argument(
-        "kind", nargs="?", default="images", choices=("images", "curves", "profile", "pattern", "com"),
-        help="what to draw (default: images); com is the centre of mass",
+        "kind", nargs="?", default="images", choices=("images", "curves", "profile", "pattern", "com", "dpc"),
+        help="what to draw (default: images); com is the centre of mass, dpc the deflection of segments",
     )  # fmt: skip
     place: dict[str, Any] = {"type": float, "nargs": 2, "metavar": ("X", "Y")}
     add = plot.add_argument

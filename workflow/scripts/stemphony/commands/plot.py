@@ -45,10 +45,12 @@ def plot(
     result = OpenedResult(file)
     drawn = draw(result, request, style)
     if as_json:
-        say(json.dumps({"result": str(file), "title": result.title, "figure": request.kind, "panels": drawn.records}))
+        content = {"result": str(file), "title": result.title, "figure": request.kind, "remarks": drawn.remarks}
+        say(json.dumps({**content, "panels": drawn.records}))
     if output is None and as_json:
         return 0
-    place = output or Path(f"{file.resolve().parent.name}_{request.kind}.png")
+    preview = "_preview" if result.preview else ""
+    place = output or Path(f"{file.resolve().parent.name}{preview}_{request.kind}.png")
     save(drawn.figure, place)
     if not as_json:
         say(f"wrote {os.path.relpath(place)}")

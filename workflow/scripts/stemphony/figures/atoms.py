@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,14 +15,21 @@ Floats = NDArray[np.float64]
 
 COINCIDENT_NM = 0.02
 """Atoms of one element that the projection along the beam brings this near are drawn once."""
-RADIUS_SHARE = 0.22
-"""Radius of a drawn atom in covalent radii: small, so that the image stays visible."""
+RADIUS_SHARE = 0.3
+"""Radius of a ring in covalent radii: rings of neighbouring columns do not touch."""
+RADIUS_NM = 0.1
+"""Stands for a covalent radius that is not known."""
+RING = 1 / 7
+"""Width of a ring in heights of the text. A dark line of twice this width lies below, so that rings are seen on any
+image."""
 
 
 def projected(
     atoms: RestAtoms, extent_nm: tuple[float, float, float, float]
 ) -> tuple[NDArray[np.str_], Floats, Floats]:
-    """Columns of atoms inside an extent (left, right, bottom, top), periodic copies included.
+    """Columns of atoms whose rings reach into an extent (left, right, bottom, top), periodic copies included.
+
+    Pixels are centred on positions, so an atom at the far edge of the window lies half a pixel outside of the extent.
 
     Returns
     -------
@@ -36,44 +45,62 @@ def projected(
     _, first = np.unique(keys, axis=0, return_index=True)
     # np.unique takes the first of equal rows, so the columns keep the order of the atoms.
     places, copies = wrapped[first], []
-    low = np.floor(np.array([left, bottom]) / cell).astype(int)
-    high = np.floor(np.array([right, top]) / cell).astype(int)
+    drawn = drawn_radius(atoms.radius_nm)
+    most = float(drawn.max(initial=0.0))
+    low = np.floor((np.array([left, bottom]) - most) / cell).astype(int)
+    high = np.floor((np.array([right, top]) + most) / cell).astype(int)
     for i in range(low[0], high[0] + 1):
         copies += [places + np.array([i, j]) * cell for j in range(low[1], high[1] + 1)]
     everywhere = np.concatenate(copies)
     which = np.tile(first, len(copies))
+    reach = drawn[which]
     inside = (
-        (everywhere[:, 0] >= left) & (everywhere[:, 0] <= right)
-        & (everywhere[:, 1] >= bottom) & (everywhere[:, 1] <= top)
+        (everywhere[:, 0] >= left - reach) & (everywhere[:, 0] <= right + reach)
+        & (everywhere[:, 1] >= bottom - reach) & (everywhere[:, 1] <= top + reach)
     )  # fmt: skip
     which, everywhere = which[inside], everywhere[inside]
     order = np.argsort(-atoms.radius_nm[which], kind="stable")
     return atoms.symbols[which][order], everywhere[order], atoms.radius_nm[which][order]
 
 
-def draw_atoms(grid: Grid, atoms: RestAtoms) -> None:
-    """Draw the columns of atoms over images, and a legend of the elements below them."""
+def drawn_radius(radius_nm: Floats) -> Floats:
+    """Radius of a ring [nm]."""
+    return RADIUS_SHARE * np.where(radius_nm > 0, radius_nm, RADIUS_NM)
+
+
+def draw_atoms(grid: Grid, atoms: RestAtoms, points: float) -> None:
+    """Draw a ring around each column of atoms, and a legend of the elements below the images.
+
+    Parameters
+    ----------
+    points : float
+        Size of the text.
+    """
     from matplotlib.collections import EllipseCollection
     from matplotlib.lines import Line2D
+    from matplotlib.patheffects import withStroke
 
-    names = list(dict.fromkeys(atoms.symbols.tolist()))
+    names = atoms.elements
     colours = dict(zip(names, element_colours(np.array(names)), strict=True))
     for axes in [panel.axes for panel in grid.panels]:
         (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
         symbols, places, radii = projected(atoms, (left, right, bottom, top))
-        diameters = 2 * RADIUS_SHARE * np.where(radii > 0, radii, 0.1)
-        axes.add_collection(
-            EllipseCollection(
-                diameters, diameters, np.zeros(len(radii)), units="xy", offsets=places,
-                offset_transform=axes.transData, facecolors=[colours[name] for name in symbols.tolist()],
-                edgecolors="black", linewidths=0.5,
-            )
-        )  # fmt: skip
+        diameters = 2 * drawn_radius(radii)
+        inks: list[tuple[Any, float]] = [("black", 2 * RING), ([colours[name] for name in symbols.tolist()], RING)]
+        for ink, width in inks:
+            axes.add_collection(
+                EllipseCollection(
+                    diameters, diameters, np.zeros(len(radii)), units="xy", offsets=places,
+                    offset_transform=axes.transData, facecolors="none", edgecolors=ink, linewidths=width * points,
+                )
+            )  # fmt: skip
         axes.set(xlim=(left, right), ylim=(bottom, top))
-    handles = [
-        Line2D([], [], marker="o", ls="", mfc=colour, mec="black", mew=0.5, label=name)
-        for name, colour in colours.items()
-    ]
-    grid.figure.legend(
-        handles=handles, loc="center", bbox_to_anchor=(0.5, grid.legend_height), ncols=min(8, len(handles)), borderpad=0
-    )
+    grid.add_legend(
+        [
+            Line2D(
+                [], [], marker="o", ls="", mfc="none", mec=colour, mew=RING * points, ms=0.6 * points, label=name,
+                path_effects=[withStroke(linewidth=2 * RING * points, foreground="black")],
+            )
+            for name, colour in colours.items()
+        ]
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The centre of mass of diffraction patterns: direction as colour, and arrows."""
+"""The deflection of the beam, as the centre of mass or segments show it: direction as colour, and arrows."""
 
 from __future__ import annotations
 
@@ -22,13 +22,19 @@ from stemphony.results.rest_atoms import RestAtoms
 
 Floats = NDArray[np.float64]
 
-ARROWS = 15
-"""Arrows along the longer side of a map."""
+CENTER_OF_MASS, DPC = "centre of mass", "DPC"
+ARROWS = {"slide": 20, "page": 18, "column": 12}
+"""Most arrows along the longer side of a map, by size of the figure."""
+
+EXPLAINED = {
+    CENTER_OF_MASS: "centre of mass: mean scattering angle of the electrons",
+    DPC: "DPC: deflection that the segments of the detector show",
+}
 
 
 @dataclass(frozen=True)
 class Deflection:
-    """The centre of mass at each drawn pixel.
+    """The deflection at each drawn pixel.
 
     Attributes
     ----------
@@ -37,12 +43,21 @@ class Deflection:
     origin_nm, step_nm : (float, float)
         Place of the first pixel, and distances of pixels.
     depth_nm : float
+    what : str
+        `centre of mass` or `DPC`.
+    defocus_nm : float or None
+        None for the mean over several.
+    period : (int, int)
+        Pixels of one copy of the window.
     """
 
     values_mrad: Floats
     origin_nm: tuple[float, float]
     step_nm: tuple[float, float]
     depth_nm: float
+    what: str
+    defocus_nm: float | None
+    period: tuple[int, int]
 
     @property
     def places_nm(self) -> tuple[Floats, Floats]:
@@ -62,15 +77,19 @@ class Deflection:
         """The numbers as a JSON object; `x_mrad` and `y_mrad` have a row for each y."""
         x, y = self.places_nm
         return {
-            "what": "centre of mass", "depth_nm": self.depth_nm, "x_nm": x.tolist(), "y_nm": y.tolist(),
+            "what": self.what, "depth_nm": self.depth_nm, "defocus_nm": self.defocus_nm,
+            "x_nm": x.tolist(), "y_nm": y.tolist(),
             "x_mrad": self.values_mrad[..., 0].T.tolist(), "y_mrad": self.values_mrad[..., 1].T.tolist(),
         }  # fmt: skip
 
 
-def deflection(positions: Positions, values_mrad: Floats, depth_nm: float, treatment: Treatment) -> Deflection:
-    """Prepare a centre of mass (nx, ny, 2) for drawing: copies and interpolation, as of images."""
+def deflection(
+    positions: Positions, values_mrad: Floats, depth_nm: float, treatment: Treatment, what: str,
+    defocus_nm: float | None,
+) -> Deflection:  # fmt: skip
+    """Prepare a deflection (nx, ny, 2) for drawing: copies and interpolation, as of images."""
     if positions.kind != WINDOW:
-        raise ResultError("the scan is a line or a list, not a window: it has no map of the centre of mass.")
+        raise ResultError("the scan is a line or a list, not a window: it has no map of the deflection.")
     repeats = treatment.repeats(positions)
     parts = [
         finer(copies(values_mrad[..., axis], treatment, repeats), values_mrad.shape[:2], treatment, repeats)
@@ -78,7 +97,8 @@ def deflection(positions: Positions, values_mrad: Floats, depth_nm: float, treat
     ]
     step = (positions.step_nm[0] / treatment.finer, positions.step_nm[1] / treatment.finer)
     origin = (float(positions.x_nm[0]), float(positions.y_nm[0]))
-    return Deflection(np.stack(parts, axis=-1), origin, step, depth_nm)
+    period = values_mrad.shape[0] * treatment.finer, values_mrad.shape[1] * treatment.finer
+    return Deflection(np.stack(parts, axis=-1), origin, step, depth_nm, what, defocus_nm, period)
 
 
 def colours(values: Floats, largest: float) -> Floats:
@@ -92,25 +112,32 @@ def colours(values: Floats, largest: float) -> Floats:
     return np.asarray(hsv_to_rgb(hsv))
 
 
-def draw(fields: Sequence[Deflection], style: Style, atoms: RestAtoms | None = None) -> Any:
+def draw(
+    fields: Sequence[Deflection], style: Style, atoms: RestAtoms | None = None, remarks: Sequence[str] = ()
+) -> Any:
     """Draw two panels for each depth: colours with a wheel, and arrows over the length."""
     left, right, bottom, top = fields[0].extent_nm
     with style.applied():
-        notes = ["centre of mass: mean scattering angle of the electrons"]
-        if len(fields) == 1:
-            notes.insert(0, f"depth {fields[0].depth_nm:.3g} nm")
-        grid = grid_of(
-            2 * len(fields), 2, (top - bottom) / (right - left), 1, notes, style, has_legend=atoms is not None
-        )
+        elements = () if atoms is None else atoms.elements
+        notes = [*remarks, *_notes(fields)]
+        grid = grid_of(2 * len(fields), 2, (top - bottom) / (right - left), 1, notes, style, elements)
         for index, one in enumerate(fields):
             first, second = grid.panels[2 * index : 2 * index + 2]
             depth = f", {one.depth_nm:.3g} nm" if len(fields) > 1 else ""
             _colour_panel(first, one, f"direction{depth}")
-            _arrow_panel(second, one, f"length{depth}")
+            _arrow_panel(second, one, f"length{depth}", ARROWS[style.size])
         scale_bar(grid.panels[0].axes, style.points)
         if atoms is not None:
-            draw_atoms(grid, atoms)
+            draw_atoms(grid, atoms, style.points)
     return grid.figure
+
+
+def _notes(fields: Sequence[Deflection]) -> list[str]:
+    first = fields[0]
+    notes = [f"depth {first.depth_nm:.3g} nm"] if len(fields) == 1 else []
+    if first.defocus_nm is not None:
+        notes.append(f"defocus {first.defocus_nm:g} nm")
+    return [*notes, EXPLAINED[first.what]]
 
 
 def _bare(axes: Any, title: str) -> None:
@@ -139,11 +166,19 @@ def _colour_panel(panel: Any, one: Deflection, title: str) -> None:
     wheel.text(0, -1.15, f"{largest:.3g}\nmrad", ha="center", va="top", fontsize="small")
 
 
-def _arrow_panel(panel: Any, one: Deflection, title: str) -> None:
+def arrow_step(one: Deflection, most: int) -> int:
+    """Pixels between arrows: few enough arrows, and the same places in each copy of the window if it can be."""
+    nx, ny = one.values_mrad.shape[:2]
+    least = max(1, math.ceil(max(nx, ny) / most))
+    common = math.gcd(*one.period)
+    return next((step for step in range(least, min(2 * least, common) + 1) if common % step == 0), least)
+
+
+def _arrow_panel(panel: Any, one: Deflection, title: str, most: int) -> None:
     axes, (x, y) = panel.axes, one.places_nm
     length = np.hypot(*np.moveaxis(one.values_mrad, -1, 0))
     image = axes.imshow(length.T, origin="lower", extent=one.extent_nm, cmap="gray")
-    each = max(1, math.ceil(max(len(x), len(y)) / ARROWS))
+    each = arrow_step(one, most)
     some = (slice(each // 2, None, each), slice(each // 2, None, each))
     chosen = one.values_mrad[some]
     axes.quiver(

@@ -23,6 +23,7 @@ def draw(
     detectors: Mapping[str, tuple[float, float]],
     semiangle_mrad: float,
     is_linear: bool = False,
+    remarks: Sequence[str] = (),
 ) -> Any:
     """Draw patterns of one position at several depths, kx to the right and ky upwards.
 
@@ -34,6 +35,8 @@ def draw(
         Of the probe: the edge of the bright-field disk, dashed.
     is_linear : bool
         Linear in place of logarithmic.
+    remarks : sequence of str
+        Of the whole figure; they come first below it.
     """
     from matplotlib.lines import Line2D
 
@@ -41,13 +44,14 @@ def draw(
     corner = max(map(abs, extent))
     shown = {name: ring for name, ring in detectors.items() if ring[0] < corner}
     with style.applied():
-        notes = [_place(patterns[0])]
+        notes = [*remarks, _place(patterns[0])]
         left_out = [label(name) for name in detectors if name not in shown]
         if left_out:
             notes.append(f"beyond this pattern: {', '.join(left_out)}")
         columns = min(3, len(patterns))
         aspect = (extent[3] - extent[2]) / (extent[1] - extent[0])
-        grid = grid_of(len(patterns), columns, aspect, 1, notes, style, has_legend=bool(shown), axis_lines=TICKS_LINES)
+        names = [label(name) for name in shown]
+        grid = grid_of(len(patterns), columns, aspect, 1, notes, style, names, axis_lines=TICKS_LINES)
         for panel, pattern in zip(grid.panels, patterns, strict=True):
             _pattern(panel, pattern, extent, is_linear)
             panel.axes.set_title(f"{'PACBED' if pattern.at_nm is None else 'CBED'}, {pattern.depth_nm:.3g} nm")
@@ -56,10 +60,7 @@ def draw(
             _circles(panel.axes, (semiangle_mrad,), "white", "--")
             panel.axes.set(xlim=extent[:2], ylim=extent[2:])
         if shown:
-            handles = [Line2D([], [], color=colour(index), label=label(name)) for index, name in enumerate(shown)]
-            grid.figure.legend(
-                handles=handles, loc="center", bbox_to_anchor=(0.5, grid.legend_height), ncols=min(5, len(handles))
-            )
+            grid.add_legend([Line2D([], [], color=colour(index), label=name) for index, name in enumerate(names)])
     return grid.figure
 
 

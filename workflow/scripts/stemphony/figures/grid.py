@@ -17,6 +17,10 @@ FEW = {1: 0.42, 2: 0.75}
 BAR, BAR_GAP, NUMBERS, COLUMN_GAP, BAR_LABEL, LINE, PAD = 0.9, 0.4, 2.7, 0.7, 1.4, 1.25, 0.5
 NOTE_SIZE = 0.8
 
+# Lengths in heights of the legend's text: line or marker of an entry, gap behind it, gap between entries, one letter.
+HANDLE, HANDLE_PAD, ENTRY_GAP, LETTER = 1.6, 0.5, 1.6, 0.62
+LEGEND_SIZE = 0.85
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -36,6 +40,14 @@ class Grid:
     panels: list[Panel]
     legend_height: float
     """Height of the legend's middle in the figure, as a fraction of it."""
+    legend_columns: int
+
+    def add_legend(self, handles: Sequence[Any]) -> None:
+        """Draw the legend whose labels were given when the grid was made."""
+        self.figure.legend(
+            handles=handles, loc="center", bbox_to_anchor=(0.5, self.legend_height), ncols=self.legend_columns,
+            borderpad=0, handletextpad=HANDLE_PAD, handlelength=HANDLE, columnspacing=ENTRY_GAP,
+        )  # fmt: skip
 
 
 def grid_of(
@@ -45,8 +57,9 @@ def grid_of(
     title_lines: int,
     notes: Sequence[str],
     style: Style,
-    has_legend: bool,
+    legend: Sequence[str],
     axis_lines: int = 0,
+    units: int = 1,
 ) -> Grid:
     """Make a figure; call it inside `style.applied`.
 
@@ -60,20 +73,25 @@ def grid_of(
         Lines above each panel.
     notes : sequence of str
         Written below the panels.
-    has_legend : bool
-        Whether there is a line for a legend below the panels.
+    legend : sequence of str
+        Labels of a legend below the panels; it has as many lines as they need.
     axis_lines : int
         Lines of text that ticks and names of axes need below each panel, and left of each row.
+    units : int
+        Number of different units; from two on, each colour bar needs room for its own.
     """
     text, rows = style.points / 72, math.ceil(number / columns)
     width = style.width * (1.0 if style.size == "column" else FEW.get(columns, 1.0))
-    beside = (BAR_GAP + BAR + NUMBERS) * text
+    beside = (BAR_GAP + BAR + NUMBERS + (BAR_LABEL if units > 1 else 0)) * text
     left_of_row = (PAD + (1 + axis_lines if axis_lines else 0)) * text
     image = (width - left_of_row - (BAR_LABEL + PAD) * text - (columns - 1) * COLUMN_GAP * text) / columns - beside
     letters = int(width / (0.5 * NOTE_SIZE * text))
-    lines = textwrap.wrap("; ".join(notes), letters) if notes else []
+    lines = textwrap.wrap("; ".join(notes), letters, break_on_hyphens=False) if notes else []
     above = (LINE * title_lines + PAD) * text
-    below = (NOTE_SIZE * LINE * len(lines) + (1.8 * LINE if has_legend else 0.0) + PAD) * text
+    entries = _legend_columns(legend, width / (LEGEND_SIZE * text))
+    legend_lines = math.ceil(len(legend) / entries)
+    legend_room = (0.55 + 1.25 * legend_lines) * LINE if legend else 0.0
+    below = (NOTE_SIZE * LINE * len(lines) + legend_room + PAD) * text
     pitch = above + image * aspect + (PAD + LINE * axis_lines) * text
     height = rows * pitch + below
     figure = style.figure(height, width, layout=None)
@@ -88,4 +106,11 @@ def grid_of(
         panels.append(Panel(figure.add_axes(box), figure.add_axes(bar), column == 0, is_last))
     note_height = PAD * text / 2 / height
     figure.text(0.5, note_height, "\n".join(lines), ha="center", va="bottom", fontsize=NOTE_SIZE * style.points)
-    return Grid(figure, panels, note_height + (NOTE_SIZE * LINE * len(lines) + 0.9 * LINE) * text / height)
+    middle = note_height + (NOTE_SIZE * LINE * len(lines) + legend_room / 2) * text / height
+    return Grid(figure, panels, middle, entries)
+
+
+def _legend_columns(labels: Sequence[str], width: float) -> int:
+    """Entries that fit side by side into a width in heights of the legend's text; at least one."""
+    widest = max((LETTER * len(label) for label in labels), default=0.0) + HANDLE + HANDLE_PAD + ENTRY_GAP
+    return max(1, min(len(labels), int((width + ENTRY_GAP) / widest)))

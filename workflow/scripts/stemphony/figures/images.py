@@ -9,15 +9,15 @@ from typing import Any
 from stemphony.figures.atoms import draw_atoms
 from stemphony.figures.grid import Panel, grid_of
 from stemphony.figures.pictures import Picture
-from stemphony.figures.style import Style
+from stemphony.figures.style import UNITS, Style
 from stemphony.results.rest_atoms import RestAtoms
 
-MOST_COLUMNS = 4
+MOST_COLUMNS = {"slide": 4, "page": 4, "column": 2}
 """Images in one row, if all have the same depth."""
 
 
-def draw(pictures: Sequence[Picture], style: Style, atoms: RestAtoms | None = None) -> Any:
-    """Draw images with one scale bar, and a colour bar in % of the beam for each.
+def draw(pictures: Sequence[Picture], style: Style, atoms: RestAtoms | None = None, remarks: Sequence[str] = ()) -> Any:
+    """Draw images with one scale bar, and a colour bar in % of the beam, mrad or rad for each.
 
     Parameters
     ----------
@@ -25,19 +25,22 @@ def draw(pictures: Sequence[Picture], style: Style, atoms: RestAtoms | None = No
         Ordered by depth, then by detector.
     atoms : RestAtoms or None
         Atoms to draw over the images.
+    remarks : sequence of str
+        Of the whole figure; they come first below it.
     """
     left, right, bottom, top = pictures[0].extent_nm
     titles = [_title(picture, pictures) for picture in pictures]
     with style.applied():
         grid = grid_of(
-            len(pictures), _columns(pictures), (top - bottom) / (right - left),
-            1 + max(title.count("\n") for title in titles), _notes(pictures), style, atoms is not None,
+            len(pictures), _columns(pictures, style.size), (top - bottom) / (right - left),
+            1 + max(title.count("\n") for title in titles), [*remarks, *_notes(pictures)], style,
+            () if atoms is None else atoms.elements, units=len({picture.unit for picture in pictures}),
         )  # fmt: skip
         for panel, picture, title in zip(grid.panels, pictures, titles, strict=True):
-            _image(panel, picture, title)
+            _image(panel, picture, title, all_units=len({one.unit for one in pictures}) > 1)
         scale_bar(grid.panels[0].axes, style.points)
         if atoms is not None:
-            draw_atoms(grid, atoms)
+            draw_atoms(grid, atoms, style.points)
     return grid.figure
 
 
@@ -51,11 +54,11 @@ def _notes(pictures: Sequence[Picture]) -> list[str]:
     return [*notes, *dict.fromkeys(note for picture in pictures for note in picture.notes)]
 
 
-def _columns(pictures: Sequence[Picture]) -> int:
+def _columns(pictures: Sequence[Picture], size: str) -> int:
     """Number of images in a row: the detectors of one depth."""
     depths = {picture.depth_nm for picture in pictures}
     detectors = len({picture.name for picture in pictures})
-    return detectors if len(depths) > 1 and detectors > 1 else min(len(pictures), MOST_COLUMNS)
+    return detectors if len(depths) > 1 and detectors > 1 else min(len(pictures), MOST_COLUMNS[size])
 
 
 def _title(picture: Picture, pictures: Sequence[Picture]) -> str:
@@ -67,12 +70,13 @@ def _title(picture: Picture, pictures: Sequence[Picture]) -> str:
     return f"{name}, {depth}\n{angles}" if angles else f"{name}\n{depth}"
 
 
-def _image(panel: Panel, picture: Picture, title: str) -> None:
+def _image(panel: Panel, picture: Picture, title: str, all_units: bool) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes, is_signal = panel.axes, picture.what == "signal"
+    factor, unit = UNITS[picture.unit]
     shown = axes.imshow(
-        100 * picture.values.T, origin="lower", extent=picture.extent_nm, cmap=None if is_signal else "viridis"
+        factor * picture.values.T, origin="lower", extent=picture.extent_nm, cmap=None if is_signal else "viridis"
     )
     axes.set_title(title)
     axes.set(xticks=[], yticks=[])
@@ -80,8 +84,8 @@ def _image(panel: Panel, picture: Picture, title: str) -> None:
     bar = axes.figure.colorbar(shown, cax=panel.bar)
     bar.outline.set_visible(False)
     bar.ax.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
-    if panel.is_last_of_row:
-        bar.set_label("% of the beam" if is_signal else "error (% of the beam)")
+    if panel.is_last_of_row or all_units:
+        bar.set_label(unit if is_signal else f"error ({unit})")
 
 
 def bar_length(width_nm: float) -> float:

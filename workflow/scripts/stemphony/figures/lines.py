@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemphony.figures.style import Style, colour, label
+from stemphony.figures.style import UNITS, Style, colour, label, unit_in_words
 from stemphony.results.line_profile import Place, Profile
 from stemphony.results.opened import Signal
 from stemphony.results.thickness_curve import ThicknessCurve
@@ -29,7 +29,7 @@ class Line:
     ----------
     title, x_label : str
     x_nm, values : (P,) array
-        Fractions of the beam.
+        In the unit.
     errors : (P,) array or None
         Standard error of the values.
     smallest, largest : (P,) array or None
@@ -38,6 +38,8 @@ class Line:
         Whether each value is one that was stored.
     note : str
         What the band is.
+    unit : str
+        As in `Signal`.
     """
 
     title: str
@@ -49,6 +51,7 @@ class Line:
     largest: Floats | None
     has_dots: bool
     note: str
+    unit: str = "1"
 
     def record(self) -> dict[str, Any]:
         """The numbers as a JSON object."""
@@ -56,7 +59,7 @@ class Line:
                   "largest": self.largest}  # fmt: skip
         return {
             "title": self.title, "x_label": self.x_label, "x": self.x_nm.tolist(),
-            "unit": "fraction of the incident beam", "note": self.note,
+            "unit": unit_in_words(self.unit), "note": self.note,
             **{name: None if values is None else values.tolist() for name, values in arrays.items()},
         }  # fmt: skip
 
@@ -72,6 +75,7 @@ def of_curve(curve: ThicknessCurve, at_nm: Place | None) -> Line:
     return Line(
         _title(curve.name, curve.ring_mrad), "depth (nm)", curve.depths_nm, curve.values, curve.errors,
         curve.smallest if has_range else None, curve.largest if has_range else None, True, "; ".join(parts),
+        curve.unit,
     )  # fmt: skip
 
 
@@ -84,7 +88,7 @@ def of_profile(signal: Signal, along: Profile, begin: Place | None, end: Place |
         parts.append("band: standard error")
     return Line(
         f"{_title(signal.name, signal.ring_mrad)}, {signal.depth_nm:.3g} nm", "distance (nm)", along.distance_nm,
-        along.values, along.errors, None, None, len(along.values) <= 40, "; ".join(parts),
+        along.values, along.errors, None, None, len(along.values) <= 40, "; ".join(parts), signal.unit,
     )  # fmt: skip
 
 
@@ -94,12 +98,12 @@ def of_list(signal: Signal) -> Line:
     return Line(
         f"{_title(signal.name, signal.ring_mrad)}, {signal.depth_nm:.3g} nm", "number of the position",
         np.arange(len(signal.values), dtype=float), signal.values[:, 0], errors, None, None, True,
-        "" if errors is None else "band: standard error",
+        "" if errors is None else "band: standard error", signal.unit,
     )  # fmt: skip
 
 
-def draw(lines: Sequence[Line], style: Style) -> Any:
-    """Draw the panels with common axes along x, in % of the beam."""
+def draw(lines: Sequence[Line], style: Style, remarks: Sequence[str] = ()) -> Any:
+    """Draw the panels with common axes along x, in % of the beam, mrad or rad; remarks come first below them."""
     from matplotlib.ticker import MaxNLocator
 
     columns = min(len(lines), MOST_COLUMNS[style.size])
@@ -116,10 +120,10 @@ def draw(lines: Sequence[Line], style: Style) -> Any:
             if index + columns >= len(lines):
                 axes.set_xlabel(line.x_label)
                 axes.xaxis.set_tick_params(labelbottom=True)
-            if index % columns == 0:
-                axes.set_ylabel("% of the beam")
+            if index % columns == 0 or len({one.unit for one in lines}) > 1:
+                axes.set_ylabel(UNITS[line.unit][1])
             axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
-        note = lines[0].note
+        note = "; ".join(filter(None, [*remarks, lines[0].note]))
         if note:
             letters = int(whole * 72 / (0.42 * style.points))
             figure.supxlabel(_wrapped(note, letters), fontsize=0.8 * style.points)
@@ -128,14 +132,16 @@ def draw(lines: Sequence[Line], style: Style) -> Any:
 
 
 def _panel(axes: Any, line: Line, ink: str) -> None:
+    factor = UNITS[line.unit][0]
     if line.smallest is not None and line.largest is not None:
-        axes.fill_between(line.x_nm, 100 * line.smallest, 100 * line.largest, color=ink, alpha=0.15, lw=0)
+        axes.fill_between(line.x_nm, factor * line.smallest, factor * line.largest, color=ink, alpha=0.15, lw=0)
     if line.errors is not None:
         low, high = line.values - line.errors, line.values + line.errors
-        axes.fill_between(line.x_nm, 100 * low, 100 * high, color=ink, alpha=0.4, lw=0)
-    axes.plot(line.x_nm, 100 * line.values, color=ink, marker="o" if line.has_dots else "", markersize=3)
+        axes.fill_between(line.x_nm, factor * low, factor * high, color=ink, alpha=0.4, lw=0)
+    axes.plot(line.x_nm, factor * line.values, color=ink, marker="o" if line.has_dots else "", markersize=3)
     axes.set_title(line.title)
-    axes.set_ylim(bottom=0)
+    if line.unit == "1":
+        axes.set_ylim(bottom=0)
     axes.margins(x=0.02)
 
 
@@ -149,4 +155,4 @@ def _title(name: str, ring: tuple[float, float] | None) -> str:
 def _wrapped(text: str, letters: int) -> str:
     import textwrap
 
-    return "\n".join(textwrap.wrap(text, letters))
+    return "\n".join(textwrap.wrap(text, letters, break_on_hyphens=False))

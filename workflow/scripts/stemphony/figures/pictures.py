@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stemphony.errors import ResultError
 from stemphony.experiment.scan import WINDOW
-from stemphony.figures.style import label
+from stemphony.figures.style import label, unit_in_words
 from stemphony.physics.dose import counted
 from stemphony.physics.resampling import interpolated, straight_copies, tiled
 from stemphony.physics.source_size import Repeats, blur, is_cut
@@ -92,13 +92,15 @@ class Picture:
     name, ring_mrad, depth_nm, defocus_nm
         As in `Signal`.
     values : (nx, ny) array
-        Fractions of the beam.
+        In the unit.
     origin_nm, step_nm : (float, float)
         Place of the first pixel, and distances of pixels.
     what : str
         `signal` or `standard error`.
     notes : tuple of str
         What a reader of the figure must know.
+    unit : str
+        As in `Signal`.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Picture:
     step_nm: tuple[float, float]
     what: str = "signal"
     notes: tuple[str, ...] = ()
+    unit: str = "1"
 
     @property
     def extent_nm(self) -> tuple[float, float, float, float]:
@@ -131,7 +134,7 @@ class Picture:
         nx, ny = self.values.shape
         return {
             "detector": self.name, "ring_mrad": self.ring_mrad, "what": self.what, "depth_nm": self.depth_nm,
-            "defocus_nm": self.defocus_nm, "unit": "fraction of the incident beam",
+            "defocus_nm": self.defocus_nm, "unit": unit_in_words(self.unit),
             "x_nm": (self.origin_nm[0] + self.step_nm[0] * np.arange(nx)).tolist(),
             "y_nm": (self.origin_nm[1] + self.step_nm[1] * np.arange(ny)).tolist(),
             "values": self.values.T.tolist(), "notes": list(self.notes),
@@ -149,6 +152,11 @@ def picture(positions: Positions, signal: Signal, treatment: Treatment) -> Pictu
     if positions.kind != WINDOW:
         raise ResultError("the scan is a line or a list, not a window: it has no image. Draw its profile.")
     values, what = signal.values, "signal"
+    if signal.unit != "1" and (treatment.source_nm is not None or treatment.dose is not None):
+        raise ResultError(
+            f"--source and --dose belong to intensities; {signal.name} is in {signal.unit}. With probe.source_fwhm_nm "
+            "in the config the merge makes it from blurred images, and no job is computed again."
+        )
     if treatment.shows_errors:
         if treatment.source_nm is not None or treatment.dose is not None:
             raise ResultError("--standard-error cannot be combined with --source or --dose, which change the errors.")
@@ -169,8 +177,9 @@ def picture(positions: Positions, signal: Signal, treatment: Treatment) -> Pictu
         notes.append(f"spline along {names}, where the window does not repeat")
     origin = (float(positions.x_nm[0]), float(positions.y_nm[0]))
     return Picture(
-        signal.name, signal.ring_mrad, signal.depth_nm, signal.defocus_nm, values, origin, step, what, tuple(notes)
-    )
+        signal.name, signal.ring_mrad, signal.depth_nm, signal.defocus_nm, values, origin, step, what, tuple(notes),
+        signal.unit,
+    )  # fmt: skip
 
 
 def copies(values: Floats, treatment: Treatment, repeats: Repeats) -> Floats:

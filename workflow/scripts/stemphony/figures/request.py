@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stemphony.errors import ResultError
@@ -15,10 +15,11 @@ from stemphony.results.line_profile import Place, profile
 from stemphony.results.opened import Detector, OpenedResult
 from stemphony.results.patterns import pattern
 from stemphony.results.rest_atoms import RestAtoms
+from stemphony.results.segment_deflection import dpc
 from stemphony.results.thickness_curve import thickness_curve
 
-IMAGES, CURVES, PROFILE, PATTERN, DEFLECTION = "images", "curves", "profile", "pattern", "com"
-KINDS = (IMAGES, CURVES, PROFILE, PATTERN, DEFLECTION)
+IMAGES, CURVES, PROFILE, PATTERN, DEFLECTION, SEGMENTS = "images", "curves", "profile", "pattern", "com", "dpc"
+KINDS = (IMAGES, CURVES, PROFILE, PATTERN, DEFLECTION, SEGMENTS)
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Request:
     kind : str
         One of `KINDS`.
     detectors : sequence of Detector
-        None: all named detectors.
+        Names of detectors or of the images in mrad and rad, and rings. Empty: all rings, without segments; of `dpc`
+        the only segmented detector.
     depths_nm : sequence of float
         Empty: the exit surface.
     defocus_nm : float or None
@@ -60,10 +62,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure, and the numbers behind it as JSON objects, one for each panel."""
+    """A figure, the numbers behind it as JSON objects, one for each panel, and what a preview lacks."""
 
     figure: Any
     records: list[dict[str, Any]]
+    remarks: tuple[str, ...] = ()
 
 
 def draw(result: OpenedResult, request: Request, style: Style) -> Drawn:
@@ -77,22 +80,22 @@ def draw(result: OpenedResult, request: Request, style: Style) -> Drawn:
     if request.kind not in _DRAW:
         raise ResultError(f"got {request.kind!r}; a figure shows one of {', '.join(KINDS)}.")
     _refuse_unused(request)
-    return _DRAW[request.kind](result, request, style)
+    return replace(_DRAW[request.kind](result, request, style), remarks=_remarks(result))
 
 
 def _refuse_unused(request: Request) -> None:
     """Refuse options that would have no effect."""
     neutral, treatment, kind = Treatment(), request.treatment, request.kind
     given = {
-        "--detector": (request.detectors, (IMAGES, CURVES, PROFILE)),
-        "--depth": (request.depths_nm, (IMAGES, PROFILE, PATTERN, DEFLECTION)),
+        "--detector": (request.detectors, (IMAGES, CURVES, PROFILE, SEGMENTS)),
+        "--depth": (request.depths_nm, (IMAGES, PROFILE, PATTERN, DEFLECTION, SEGMENTS)),
         "--at": (request.at_nm, (CURVES, PATTERN)),
         "--from and --to": (request.begin_nm or request.end_nm, (PROFILE,)),
-        "--atoms": (request.shows_atoms, (IMAGES, DEFLECTION)),
+        "--atoms": (request.shows_atoms, (IMAGES, DEFLECTION, SEGMENTS)),
         "--linear": (request.is_linear, (PATTERN,)),
-        "--tile": (treatment.tile != neutral.tile, (IMAGES, DEFLECTION)),
-        "--interpolate": (treatment.finer != neutral.finer, (IMAGES, DEFLECTION)),
-        "--periodic": (treatment.is_periodic, (IMAGES, DEFLECTION)),
+        "--tile": (treatment.tile != neutral.tile, (IMAGES, DEFLECTION, SEGMENTS)),
+        "--interpolate": (treatment.finer != neutral.finer, (IMAGES, DEFLECTION, SEGMENTS)),
+        "--periodic": (treatment.is_periodic, (IMAGES, DEFLECTION, SEGMENTS)),
         "--source": (treatment.source_nm is not None, (IMAGES,)),
         "--dose": (treatment.dose is not None, (IMAGES,)),
         "--standard-error": (treatment.shows_errors, (IMAGES,)),
@@ -104,9 +107,26 @@ def _refuse_unused(request: Request) -> None:
 
 def _detectors(result: OpenedResult, request: Request) -> Sequence[Detector]:
     named: list[Detector] = [name for name, _ in sorted(result.detectors.items(), key=lambda entry: entry[1])]
-    found = request.detectors or named
+    rings = [name for name in named if name not in result.segments]
+    found = request.detectors or rings or named
     if not found:
         raise ResultError(f"{result.file} has no named detectors. Give two angles in mrad, for example 60-120.")
+    return found
+
+
+def _remarks(result: OpenedResult) -> tuple[str, ...]:
+    """What a figure of an unfinished run must say."""
+    return (result.preview,) if result.preview else ()
+
+
+def _rings(result: OpenedResult) -> dict[str, tuple[float, float]]:
+    """Rings to draw over patterns. Segments with the same angles are one ring."""
+    found, seen = {}, set()
+    for name, ring in result.detectors.items():
+        group = name.rsplit("_", 1)[0] if name in result.segments else name
+        if (group, ring) not in seen:
+            seen.add((group, ring))
+            found[group if group not in found else name] = ring
     return found
 
 
@@ -126,7 +146,7 @@ def _images(result: OpenedResult, request: Request, style: Style) -> Drawn:
         for depth in _depths(request)
         for detector in _detectors(result, request)
     ]
-    figure = images.draw(pictures, style, _atoms(result, request))
+    figure = images.draw(pictures, style, _atoms(result, request), _remarks(result))
     return Drawn(figure, [each.record() for each in pictures])
 
 
@@ -135,7 +155,7 @@ def _curves(result: OpenedResult, request: Request, style: Style) -> Drawn:
         thickness_curve(result, detector, request.at_nm, request.defocus_nm) for detector in _detectors(result, request)
     ]
     found = [lines.of_curve(curve, request.at_nm) for curve in curves]
-    return Drawn(lines.draw(found, style), [each.record() for each in found])
+    return Drawn(lines.draw(found, style, _remarks(result)), [each.record() for each in found])
 
 
 def _profiles(result: OpenedResult, request: Request, style: Style) -> Drawn:
@@ -148,24 +168,31 @@ def _profiles(result: OpenedResult, request: Request, style: Style) -> Drawn:
                 continue
             along = profile(result.positions, signal, request.begin_nm, request.end_nm, None)
             found.append(lines.of_profile(signal, along, request.begin_nm, request.end_nm))
-    return Drawn(lines.draw(found, style), [each.record() for each in found])
+    return Drawn(lines.draw(found, style, _remarks(result)), [each.record() for each in found])
 
 
 def _patterns(result: OpenedResult, request: Request, style: Style) -> Drawn:
     patterns = [pattern(result, request.at_nm, depth, request.defocus_nm) for depth in _depths(request)]
-    figure = diffraction.draw(patterns, style, result.detectors, result.semiangle_mrad, request.is_linear)
+    figure = diffraction.draw(
+        patterns, style, _rings(result), result.semiangle_mrad, request.is_linear, _remarks(result)
+    )
     return Drawn(figure, [diffraction.record(each) for each in patterns])
 
 
 def _deflections(result: OpenedResult, request: Request, style: Style) -> Drawn:
-    fields = [
-        deflections.deflection(result.positions, *result.center_of_mass(depth, request.defocus_nm), request.treatment)
-        for depth in _depths(request)
-    ]
-    figure = deflections.draw(fields, style, _atoms(result, request))
+    fields = []
+    for depth in _depths(request):
+        if request.kind == SEGMENTS:
+            (values, depth_nm), what = dpc(result, request.detectors, depth, request.defocus_nm), deflections.DPC
+        else:
+            (values, depth_nm), what = result.center_of_mass(depth, request.defocus_nm), deflections.CENTER_OF_MASS
+        defocus_nm = result.mean.defocus(request.defocus_nm)
+        fields.append(deflections.deflection(result.positions, values, depth_nm, request.treatment, what, defocus_nm))
+    figure = deflections.draw(fields, style, _atoms(result, request), _remarks(result))
     return Drawn(figure, [each.record() for each in fields])
 
 
 _DRAW: dict[str, Callable[[OpenedResult, Request, Style], Drawn]] = {
     IMAGES: _images, CURVES: _curves, PROFILE: _profiles, PATTERN: _patterns, DEFLECTION: _deflections,
+    SEGMENTS: _deflections,
 }  # fmt: skip

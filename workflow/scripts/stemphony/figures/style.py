@@ -132,10 +132,29 @@ def save(figure: Any, file: Path) -> None:
         raise StorageError(f"{file} cannot be written: {error.strerror or error}. Choose another --output.") from None
 
 
+UNITS: dict[str, tuple[float, str]] = {"1": (100.0, "% of the beam"), "mrad": (1.0, "mrad"), "rad": (1.0, "rad")}
+"""Unit of a signal to its factor in a figure, and the text of its axis."""
+
+
+def unit_in_words(unit: str) -> str:
+    """The unit of stored values, for JSON."""
+    return "fraction of the incident beam" if unit == "1" else unit
+
+
 KNOWN_NAMES = frozenset({"bf", "abf", "adf", "df", "laadf", "maadf", "haadf"})
 """Names of detectors that the field writes in capitals."""
 
 
+PHASES = {"idpc": "iDPC", "icom": "iCoM", "dpc_x": "DPC x", "dpc_y": "DPC y"}
+"""Names of images that the merge makes from segments and centres of mass."""
+
+
 def label(name: str) -> str:
-    """Name of a detector in a figure."""
-    return name.upper() if name in KNOWN_NAMES else name
+    """Name of a detector or image in a figure."""
+    if name in KNOWN_NAMES:
+        return name.upper()
+    for end, shown in PHASES.items():
+        if name == end or name.endswith(f"_{end}"):
+            before = name[: -len(end)].replace("_", " ")
+            return f"{before}{shown}"
+    return name.replace("_", " ")

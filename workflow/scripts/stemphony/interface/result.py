@@ -205,7 +205,7 @@ class Result:
         Parameters
         ----------
         kind : str
-            `images`, `curves`, `profile`, `pattern`, or `com` for the centre of mass.
+            `images`, `curves`, `profile`, `pattern`, `com` for the centre of mass, or `dpc` for that of segments.
         output : str or Path or None
             File to write: PNG, PDF or SVG.
 
@@ -296,7 +296,8 @@ def _nm(long_name: str, value: float) -> tuple[tuple[()], float, dict[str, str]]
 
 
 def _attributes(signal: Signal, what: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"long_name": f"{signal.name}, {what}, fraction of the incident intensity", "units": "1"}
+    quantity = "fraction of the incident intensity" if signal.unit == "1" else "deflection or phase"
+    found: dict[str, Any] = {"long_name": f"{signal.name}, {what}, {quantity}", "units": signal.unit}
     if signal.ring_mrad is not None:
         found["inner_mrad"], found["outer_mrad"] = signal.ring_mrad
     if signal.source_nm:

@@ -59,7 +59,7 @@ class Positions:
 
 @dataclass(frozen=True)
 class Signal:
-    """Fractions of the beam on one detector, at each position.
+    """Fractions of the beam on one detector, or a deflection or phase, at each position.
 
     Attributes
     ----------
@@ -77,6 +77,9 @@ class Signal:
         FWHM of the source that the values are blurred with.
     is_cut : (nx, ny) array or None
         Where this source reaches over the edge of what was computed.
+    unit : str
+        `1` for fractions of the beam; `mrad` for deflections and `rad` for phases, which segments and centres of mass
+        give.
     """
 
     name: str
@@ -87,6 +90,7 @@ class Signal:
     defocus_nm: float | None
     source_nm: float
     is_cut: NDArray[np.bool_] | None = None
+    unit: str = "1"
 
 
 class OpenedResult:
@@ -115,11 +119,15 @@ class OpenedResult:
             self.has_patterns = "cbed" in root.groups
             images = root.groups.get("images")
             self.depths_nm = _numbers(images["adf_slice"]) if images is not None else np.empty(0)
+            stacks = _stacks(images)
             self.detectors: dict[str, tuple[float, float]] = {
                 name: (float(variable.inner_mrad), float(variable.outer_mrad))
-                for name, variable in (images.variables.items() if images is not None else ())
+                for name, variable in stacks.items()
                 if "inner_mrad" in variable.ncattrs()
             }
+            self.segments = {name for name, variable in stacks.items() if "begin_deg" in variable.ncattrs()}
+            self.maps = {name: str(one.units) for name, one in stacks.items() if one.units in ("mrad", "rad")}
+            self.preview = _pairs_of_preview(root)
 
     @contextmanager
     def root(self) -> Iterator[Any]:
@@ -200,10 +208,10 @@ class OpenedResult:
         chosen = range(len(self.depths_nm))[depth if isinstance(depth, slice) else slice(depth, depth + 1)]
         if not isinstance(detector, str):
             return [self._ring(detector, index, defocus_nm) for index in chosen]
-        if detector not in self.detectors:
+        if detector not in self.detectors and detector not in self.maps:
             raise ResultError(
-                f"{self.file} has no detector {detector!r}; it has {', '.join(self.detectors) or 'none'}. A pair of "
-                "angles in mrad makes a ring of the stored radial bins."
+                f"{self.file} has no detector {detector!r}; it has {', '.join([*self.detectors, *self.maps]) or 'none'}"
+                ". A pair of angles in mrad makes a ring of the stored radial bins."
             )
         found = []
         with self.root() as root:
@@ -214,9 +222,10 @@ class OpenedResult:
                 kept = None if errors is None else np.asarray(errors[:, :, index], dtype=float)
                 found.append(
                     Signal(
-                        detector, self.detectors[detector], self.mean.values(stack, defocus_nm),
+                        detector, self.detectors.get(detector), self.mean.values(stack, defocus_nm),
                         self.mean.errors(stack, kept, defocus_nm), float(self.depths_nm[index]),
                         self.mean.defocus(defocus_nm), *_source(images, images[detector]),
+                        self.maps.get(detector, "1"),
                     )
                 )  # fmt: skip
         return found
@@ -280,6 +289,24 @@ def nearest(stored: Floats, wanted: float, what: str, way_out: str, within: floa
         listed = ", ".join(f"{value:.4g}" for value in stored[:40]) + (" …" if len(stored) > 40 else "")
         raise ResultError(f"{what} {wanted:g} nm. Stored are {listed} nm; {way_out}.")
     return index
+
+
+def _stacks(images: Any) -> dict[str, Any]:
+    """The variables that are images: of detectors, segments, deflections and phases; none are standard errors."""
+    variables = {} if images is None else images.variables
+    return {
+        name: variable for name, variable in variables.items()
+        if "adf_position_y" in variable.dimensions and "adf_slice" in variable.dimensions
+        and not name.endswith(STANDARD_ERROR)
+    }  # fmt: skip
+
+
+def _pairs_of_preview(root: Any) -> str:
+    """What a figure of a preview says; empty for a whole result."""
+    if not int(getattr(root, "partial", 0)):
+        return ""
+    held, missing = int(root.num_pairs_in), int(root.num_pairs_missing)
+    return f"PREVIEW of an unfinished run: {held} of {held + missing} pairs"
 
 
 def _numbers(variable: Any) -> Floats:

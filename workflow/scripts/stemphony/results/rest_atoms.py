@@ -54,6 +54,11 @@ class RestAtoms:
     scan: dict[str, Any]
     is_crystal: bool
 
+    @property
+    def elements(self) -> list[str]:
+        """The elements, in the order of the atoms."""
+        return list(dict.fromkeys(self.symbols.tolist()))
+
     @classmethod
     def of(cls, root: Any) -> RestAtoms | None:
         """Read them from an open result; None if it does not hold the atoms at rest."""

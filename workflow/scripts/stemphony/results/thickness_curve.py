@@ -28,6 +28,8 @@ class ThicknessCurve:
         the largest that the error of the mean can be, because all positions of a configuration see the same atoms.
     smallest, largest : (Z,) array
         Range over the scan.
+    unit : str
+        As in `Signal`.
     """
 
     name: str
@@ -37,6 +39,7 @@ class ThicknessCurve:
     errors: Floats | None
     smallest: Floats
     largest: Floats
+    unit: str = "1"
 
 
 def thickness_curve(
@@ -54,7 +57,7 @@ def thickness_curve(
         mean, error = values[place], None if spread is None else spread[place]
     return ThicknessCurve(
         signals[0].name, signals[0].ring_mrad, np.array([signal.depth_nm for signal in signals]), mean, error,
-        values.min(axis=(1, 2)), values.max(axis=(1, 2)),
+        values.min(axis=(1, 2)), values.max(axis=(1, 2)), signals[0].unit,
     )  # fmt: skip
 
 
