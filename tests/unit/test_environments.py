@@ -148,7 +148,7 @@ def third_party(files: list[Path]) -> set[str]:
 
 def test_every_import_of_the_package_is_installed_by_an_environment():
     package = ROOT / "workflow/scripts"
-    files = [file for file in package.rglob("*.py") if not {"monitor", "interface"} & set(file.parts)]
+    files = [file for file in package.rglob("*.py") if not {"monitor", "interface", "export"} & set(file.parts)]
     asked_for = of_pip(ENVS / "controller.in") | of_pip(ENVS / "simulation.in")
     missing = {module for module in third_party(files) if canonical(MODULES.get(module, module)) not in asked_for}
     assert not missing
@@ -174,11 +174,12 @@ def test_every_import_of_the_tests_is_installed_for_development():
     }
 
 
-def test_every_import_of_the_interface_is_installed_by_an_environment_or_the_extra_for_notebooks():
+@pytest.mark.parametrize(("room", "name"), [("interface", "notebook"), ("export", "export")])
+def test_every_import_of_an_optional_room_is_installed_by_an_environment_or_its_extra(room, name):
     text = (ROOT / "pyproject.toml").read_text()
-    extra = set(re.findall(r'"([^"]+)"', re.search(r"^notebook = \[(.*?)\]", text, re.MULTILINE)[1]))
+    extra = set(re.findall(r'"([^"]+)"', re.search(rf"^{name} = \[(.*?)\]", text, re.MULTILINE)[1]))
     assert extra <= of_pip(ENVS / "development.in").keys()
-    needed = third_party([*(ROOT / "workflow/scripts/stemphony/interface").rglob("*.py")])
+    needed = third_party([*(ROOT / "workflow/scripts/stemphony" / room).rglob("*.py")])
     assert needed <= extra | of_pip(ENVS / "simulation.in").keys()
 
 

@@ -121,7 +121,10 @@ NETCDF_FILES = ("stemphony/results/*.py", "stemphony/specimen/specimen_file.py")
         ("pyfftw", ("stemphony/physics/fft.py", "stemphony/provenance.py")),
         ("jsonschema", ("stemphony/experiment/configuration.py",)),
         ("libconf", ("stemphony/experiment/stemsalabim_parameters.py", "stemphony/status/stemsalabim.py")),
-        ("xarray", ("stemphony/interface/result.py",)),
+        ("xarray", ("stemphony/interface/result.py", "stemphony/export/zarr_store.py")),
+        ("zarr", ("stemphony/export/zarr_store.py",)),
+        ("dask", ("stemphony/export/lazy.py", "stemphony/export/zarr_store.py")),
+        ("tifffile", ("stemphony/export/tiff.py",)),
         ("flask", ("stemphony/monitor/web/*.py",)),
         ("sqlalchemy", tuple(f"stemphony/monitor/{room}/*.py" for room in ("database", "intake", "notify", "web"))),
         ("waitress", ("stemphony/monitor/web/lanes.py",)),
@@ -141,6 +144,9 @@ def test_a_package_is_imported_only_where_it_belongs(package, allowed):
         ("matplotlib", ()),
         ("jsonschema", ()),
         ("xarray", ()),
+        ("zarr", ()),
+        ("dask", ()),
+        ("tifffile", ()),
         ("netCDF4", NETCDF_FILES),
         ("pyfftw", ("stemphony/physics/fft.py",)),
         ("scipy", ("stemphony/physics/potential.py",)),
@@ -190,13 +196,14 @@ ROOMS: dict[str, set[str]] = {
         "compute", "accuracy",
     },
     "figures": {"errors", "physics", "specimen", "experiment", "results"},
+    "export": {"errors", "physics", "store", "experiment", "results"},
     "orchestration": {
         "errors", "paths", "contract", "interpreters", "terminal", "provenance", "physics", "store", "status",
         "specimen", "experiment", "compute", "accuracy", "results",
     },
     "commands": {
         "errors", "paths", "contract", "provenance", "physics", "store", "status", "specimen", "experiment", "compute",
-        "accuracy", "results", "figures", "orchestration",
+        "accuracy", "results", "figures", "export", "orchestration",
     },
     "monitor": {"version", "errors", "paths", "interpreters", "status"},
     "interface": {
@@ -206,7 +213,7 @@ ROOMS: dict[str, set[str]] = {
     "__init__": {"errors", "version", "interface"},
     "cli": {
         "version", "errors", "paths", "contract", "interpreters", "terminal", "store", "experiment", "compute",
-        "results", "figures", "orchestration", "commands", "monitor",
+        "results", "figures", "export", "orchestration", "commands", "monitor",
     },
     "__main__": {"interpreters", "cli"},
 }  # fmt: skip
@@ -328,7 +335,7 @@ def test_no_import_is_hidden_from_this_test():
 
 def test_standard_library_is_told_from_the_rest():
     known = {"numpy", "scipy", "pyfftw", "netCDF4", "requests", "urllib3", "yaml", "jsonschema", "ase", "gemmi"}
-    known |= {"matplotlib", "spglib", "psutil", "libconf", "xarray"}
+    known |= {"matplotlib", "spglib", "psutil", "libconf", "xarray", "zarr", "dask", "tifffile"}
     monitor = {"flask", "waitress", "sqlalchemy", "werkzeug", "markupsafe"}
     third_party = {found.top for found in all_imports()} - set(sys.stdlib_module_names) - {"stemphony"}
     assert third_party <= known | monitor

@@ -193,7 +193,7 @@ def _share(text: str) -> float:
 
 
 def _add_result_commands(commands: Commands) -> None:
-    """Commands that begin with a result: status, rerun, preview, converge, plot, clean."""
+    """Commands that begin with a result: status, rerun, preview, converge, plot, export, clean."""
     status = commands.add_parser("status", help="show which pairs are done, running, failed or missing")
     status.set_defaults(command=_status)
     status.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
@@ -232,6 +232,7 @@ def _add_result_commands(commands: Commands) -> None:
     converge.add_argument("--json", action="store_true", help="print one JSON object; draw only with --output")
 
     _add_plot(commands)
+    _add_export(commands)
 
     clean = commands.add_parser("clean", help="remove kept waves and unfinished files; results stay")
     clean.set_defaults(command=_clean)
@@ -276,6 +277,26 @@ def _add_plot(commands: Commands) -> None:
     add("--style", type=Path, metavar="FILE", help="style file of matplotlib, which comes on top")
     add("--output", type=Path, metavar="FILE", help=".png, .pdf or .svg (default: <name>_<kind>.png here)")
     add("--json", action="store_true", help="print the numbers as one JSON object; draw only with --output")
+
+
+def _add_export(commands: Commands) -> None:
+    export = commands.add_parser(
+        "export", help="write images and patterns for other programs: Zarr, TIFF, CSV",
+        description="Writes a result in formats of other programs. docs/how-to/export.md says what each one holds.",
+    )  # fmt: skip
+    export.set_defaults(command=_export)
+    export.add_argument("result", type=Path, metavar="RESULT", help="results/<name>, or a merged file")
+    add = export.add_argument
+    add("--to", required=True, choices=("zarr", "tiff", "csv"), help="the format")
+    add("--only", choices=("images", "patterns"), help="what to write (default: all that the format holds)")
+    add("--detector", nargs="+", default=[], metavar="NAME", help="images: names, or rings such as 80-120 mrad")
+    add("--depth", nargs="+", default=[], metavar="NM", help="stored depths, or all (default: the exit surface)")
+    add("--defocus", type=float, metavar="NM", help="one defocus, if they are kept apart (default: their mean)")
+    add("--dose", type=float, metavar="N", help="noise of N electrons per Å²")
+    add("--electrons-per-position", type=float, metavar="N", help="noise of N electrons at each position of the probe")
+    add("--seed", type=int, default=1, metavar="N", help="of the noise (default: 1)")
+    add("--output", type=Path, default=Path(), metavar="FOLDER", help="folder to write into (default: here)")
+    add("--replace", action="store_true", help="overwrite files of an earlier export")
 
 
 def _add_profile(commands: Commands) -> None:
@@ -386,6 +407,19 @@ def _plot(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     )  # fmt: skip
     style = Style(parsed.size, DARK if parsed.dark else LIGHT, parsed.style)
     return plot.plot(parsed.result, request, style, parsed.output, parsed.json, print)
+
+
+def _export(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from stemphony.commands import export, plot
+    from stemphony.export.counting import Counting
+    from stemphony.export.request import Request
+
+    request = Request(
+        format=parsed.to, only=parsed.only, detectors=[plot.detector(name) for name in parsed.detector],
+        depths_nm=export.depths(parsed.depth), defocus_nm=parsed.defocus,
+        counting=Counting(parsed.dose, parsed.electrons_per_position, parsed.seed), replaces=parsed.replace,
+    )  # fmt: skip
+    return export.export(parsed.result, request, parsed.output, print)
 
 
 def _clean(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:

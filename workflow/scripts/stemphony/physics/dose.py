@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
 
-def counted(fractions: Floats, electrons: float, seed: int) -> Floats:
+def counted(fractions: Floats, electrons: float, seed: int | Sequence[int]) -> Floats:
     """Return what a detector measures that counts single electrons, as fractions of the incident ones.
 
     Each pixel is a Poisson number with the mean `electrons` × fraction, divided by `electrons`. So its mean is the
@@ -20,7 +22,7 @@ def counted(fractions: Floats, electrons: float, seed: int) -> Floats:
         Fractions of the incident electrons. Interpolation may make values slightly below zero; they count as zero.
     electrons : float
         Incident electrons for each pixel: dose [1/Å²] × area of a pixel [Å²].
-    seed : int
+    seed : int or sequence of int
         The same seed gives the same noise.
     """
     rng = np.random.default_rng(seed)

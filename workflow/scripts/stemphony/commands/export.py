@@ -1,0 +1,56 @@
+"""`stemphony export`: a finished result in the file formats of other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from stemphony.errors import ResultError
+from stemphony.export.request import Request
+from stemphony.export.request import export as write
+from stemphony.paths import ResultPaths
+from stemphony.results.opened import OpenedResult
+
+ALL = "all"
+
+
+def export(given: Path, request: Request, output: Path, say: Callable[[str], None]) -> int:
+    """Write files.
+
+    Parameters
+    ----------
+    given : Path
+        Folder of a simulation, or a merged file.
+    output : Path
+        Folder to write into.
+
+    Returns
+    -------
+    int
+        Exit status.
+
+    Raises
+    ------
+    StemphonyError
+        The result does not hold what is asked for, a package is missing, or a file is there or cannot be written.
+    """
+    file = ResultPaths(given).merged if given.is_dir() else given
+    name = file.resolve().parent.name
+    write(OpenedResult(file), request, output, name if file.stem == "stem" else f"{name}_{file.stem}", say)
+    return 0
+
+
+def depths(words: Sequence[str]) -> Sequence[float] | None:
+    """Depths of the command line [nm]; `all` becomes None.
+
+    Raises
+    ------
+    ResultError
+        A word is something else.
+    """
+    if list(words) == [ALL]:
+        return None
+    try:
+        return [float(word) for word in words]
+    except ValueError:
+        raise ResultError(f"--depth: got {' '.join(words)}; give depths in nm, or `all`.") from None

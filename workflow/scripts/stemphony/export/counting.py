@@ -1,0 +1,89 @@
+"""Noise of a dose in what is exported. It does not depend on the order or the size of the blocks that are read."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemphony.errors import ResultError
+from stemphony.physics.dose import counted
+
+if TYPE_CHECKING:
+    from stemphony.export.contents import Scan
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Electrons that a detector counts.
+
+    Attributes
+    ----------
+    dose : float or None
+        Incident electrons per Å².
+    electrons : float or None
+        Incident electrons for each position. With a dose, `on` computes them from the scan step.
+    seed : int
+        Of the noise.
+    """
+
+    dose: float | None = None
+    electrons: float | None = None
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for option, value in (("--dose", self.dose), ("--electrons-per-position", self.electrons)):
+            if value is not None and not 0 < value < math.inf:
+                raise ResultError(f"{option}: got {value:g}; a positive number is needed.")
+        if self.dose is not None and self.electrons is not None:
+            raise ResultError("--dose and --electrons-per-position say the same; give one of them.")
+        if self.seed < 0:
+            raise ResultError(f"--seed: got {self.seed}; it is 0 or more.")
+
+    def on(self, scan: Scan) -> Counting:
+        """The same with the electrons for each position of a scan: dose × area of a scan step.
+
+        Raises
+        ------
+        ResultError
+            The scan has no area.
+        """
+        if self.dose is None:
+            return self
+        area = scan.area_angstrom2
+        if area is None:
+            raise ResultError(
+                "--dose: the scan is a line, a list, or has one position along an axis, so a position has no area. "
+                "Give --electrons-per-position."
+            )
+        return Counting(None, self.dose * area, self.seed)
+
+    def counted(self, fractions: Floats, name: str, depth_nm: float, *position: int) -> Floats:
+        """Counted fractions of one image, or of the pattern of one position.
+
+        Each image and pattern has its own noise, which the seed, the name, the depth and the position decide.
+        """
+        if not self.electrons:
+            return fractions
+        if not np.isfinite(fractions).all():
+            raise ResultError(
+                f"{name}: some values are no numbers, as in a preview without all pairs; they have no dose. Export "
+                "without it, or merge the whole result."
+            )
+        stream = zlib.crc32(f"{name} {depth_nm:.4f}".encode())
+        return counted(np.asarray(fractions, float), self.electrons, [self.seed, stream, *position])
+
+    def attributes(self) -> dict[str, Any]:
+        """What a file says of the noise."""
+        if not self.electrons:
+            return {}
+        return {"electrons_per_position": self.electrons, "seed": self.seed}
+
+
+NO_NOISE = Counting()

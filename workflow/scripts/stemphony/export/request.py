@@ -1,0 +1,263 @@
+"""What is exported and in which format; from here each format's module is called."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from stemphony.errors import ResultError, StorageError
+from stemphony.experiment.scan import WINDOW
+from stemphony.export import csv_table, tiff, zarr_store
+from stemphony.export.contents import PATTERNS, Image, facts, images_of, pattern_depths, patterns_of
+from stemphony.export.counting import NO_NOISE, Counting
+from stemphony.results.opened import Detector, OpenedResult
+from stemphony.store.atomic import atomic_path, temporary_beside
+
+IMAGES_ONLY, PATTERNS_ONLY = "images", "patterns"
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format.
+
+    Attributes
+    ----------
+    ending : str
+        Of the file's name.
+    packages : tuple of str
+        Packages that must be installed; their modules have the names of `modules`.
+    image : callable or None
+        Writes one image into a file; None: all images go into one file, or none do.
+    patterns : callable or None
+        Writes the patterns of one depth into a file.
+    needs_window : bool
+        Whether images must be pictures, not lines or lists.
+    """
+
+    ending: str
+    packages: tuple[str, ...]
+    image: Callable[[Path, Image, dict[str, Any]], None] | None = None
+    patterns: Callable[..., Any] | None = None
+    needs_window: bool = False
+
+
+FORMATS: dict[str, Format] = {
+    "zarr": Format(".zarr", ("xarray", "zarr", "dask")),
+    "tiff": Format(".tif", ("tifffile",), image=tiff.write_image, needs_window=True),
+    "csv": Format(".csv", ()),
+}
+ONE_FILE = ("zarr", "csv")
+"""Formats that hold all images and depths in one file."""
+
+WITH_PATTERNS = ("zarr",)
+MODULES: dict[str, str] = {}
+"""Modules of packages that have another name."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is exported.
+
+    Attributes
+    ----------
+    format : str
+        One of `FORMATS`.
+    only : str or None
+        `images` or `patterns`; None: both, as far as the result and the format have them.
+    detectors : sequence of Detector
+        Images; empty: all.
+    depths_nm : sequence of float or None
+        Empty: the exit surface. None: all stored depths.
+    defocus_nm : float or None
+        None: the mean over the defoci.
+    counting : Counting
+        Noise of a dose.
+    replaces : bool
+        Overwrite files of an earlier export.
+    """
+
+    format: str
+    only: str | None = None
+    detectors: Sequence[Detector] = ()
+    depths_nm: Sequence[float] | None = ()
+    defocus_nm: float | None = None
+    counting: Counting = NO_NOISE
+    replaces: bool = False
+
+
+def export(result: OpenedResult, request: Request, folder: Path, name: str, say: Callable[[str], None]) -> list[Path]:
+    """Write files named after `name` into a folder.
+
+    Parameters
+    ----------
+    say : callable
+        Gets one line for each file, and notes on what a file does not hold.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    StemphonyError
+        The result does not hold what is asked for, a package is missing, or a file is there or cannot be written.
+    """
+    if request.format not in FORMATS:
+        raise ResultError(f"--to: got {request.format!r}; formats are {', '.join(FORMATS)}.")
+    _require(FORMATS[request.format])
+    takes_images, takes_patterns = _kinds(result, request)
+    if request.counting.electrons or request.counting.dose:
+        say("noise is added to what detectors count; phases, deflections and standard errors are left out")
+    if request.format in ONE_FILE:
+        return [_one_file(result, request, folder, name, say, takes_images, takes_patterns)]
+    written: list[Path] = []
+    if takes_images:
+        written += _images(result, request, folder, name, say)
+    if takes_patterns:
+        written += _patterns(result, request, folder, name, say)
+    return written
+
+
+def _require(form: Format) -> None:
+    """Check that packages are there."""
+    missing = [package for package in form.packages if find_spec(MODULES.get(package, package)) is None]
+    if missing:
+        names = " ".join(missing)
+        raise ResultError(
+            f"this format needs {' and '.join(missing)}, which this environment does not have. Install them there: "
+            f"python -m pip install {names}   (with conda: conda install -c conda-forge {names})"
+        )
+
+
+def _kinds(result: OpenedResult, request: Request) -> tuple[bool, bool]:
+    """Whether images and patterns are exported."""
+    has_images, has_patterns = bool(len(result.depths_nm)), result.has_patterns
+    holds_patterns = request.format in WITH_PATTERNS
+    if request.only == PATTERNS_ONLY and not holds_patterns:
+        raise ResultError(f"--only: {request.format} holds images only. Patterns go to {', '.join(WITH_PATTERNS)}.")
+    if request.only == PATTERNS_ONLY and request.detectors:
+        raise ResultError("--detector has no effect on patterns. Leave it out, or leave out --only.")
+    wants_images = request.only != PATTERNS_ONLY and (has_images or request.only == IMAGES_ONLY)
+    wants_patterns = request.only != IMAGES_ONLY and holds_patterns and (has_patterns or request.only == PATTERNS_ONLY)
+    if request.detectors and request.only is None:
+        wants_images, wants_patterns = True, False
+    if wants_images and not has_images:
+        raise ResultError(f"{result.file} has diffraction patterns only. With `adf: {{enabled: true}}` it has images.")
+    if not (wants_images or wants_patterns):
+        raise ResultError(
+            f"{result.file} has diffraction patterns only, and {request.format} holds images only. Patterns go to "
+            f"{', '.join(WITH_PATTERNS)}."
+        )
+    return wants_images, wants_patterns
+
+
+def _depths(request: Request, stored: Sequence[float]) -> list[float | None]:
+    if request.depths_nm is None:
+        return [*stored]
+    return [*request.depths_nm] or [None]
+
+
+def _one_file(
+    result: OpenedResult, request: Request, folder: Path, name: str, say: Callable[[str], None], takes_images: bool,
+    takes_patterns: bool,
+) -> Path:  # fmt: skip
+    path = folder / f"{name}{FORMATS[request.format].ending}"
+    depths = _depths(request, [float(depth) for depth in result.depths_nm]) if takes_images else []
+    # One depth after the other, so all of them need not fit into memory.
+    images = (images_of(result, request.detectors, depth, request.defocus_nm, request.counting) for depth in depths)
+    if request.format == "csv":
+        with _new(path, request.replaces, say) as temporary:
+            csv_table.write(temporary, images, facts(result))
+        return path
+    with ExitStack() as stack:
+        patterns = [
+            stack.enter_context(patterns_of(result, depth, request.defocus_nm, request.counting))
+            for depth in (_depths(request, pattern_depths(result)) if takes_patterns else [])
+        ]
+        with _new_folder(path, request.replaces, say) as temporary:
+            zarr_store.write(temporary, images, patterns, facts(result))
+    return path
+
+
+def _images(
+    result: OpenedResult, request: Request, folder: Path, name: str, say: Callable[[str], None]
+) -> Iterator[Path]:
+    """Write each image at each depth into a file of its own."""
+    form = FORMATS[request.format]
+    assert form.image is not None
+    depths = _depths(request, [float(depth) for depth in result.depths_nm])
+    for depth in depths:
+        for image in images_of(result, request.detectors, depth, request.defocus_nm, request.counting):
+            if form.needs_window and image.scan.kind != WINDOW:
+                raise ResultError(
+                    f"the scan is a line or a list, not a window: it has no image for {request.format}. Use --to csv "
+                    "or zarr."
+                )
+            path = folder / f"{name}_{image.name}{_at(image.depth_nm, depths)}{form.ending}"
+            with _new(path, request.replaces, say) as temporary:
+                form.image(temporary, image, facts(result))
+            yield path
+
+
+def _patterns(
+    result: OpenedResult, request: Request, folder: Path, name: str, say: Callable[[str], None]
+) -> Iterator[Path]:
+    """Write the patterns of each depth into a file of their own."""
+    form = FORMATS[request.format]
+    assert form.patterns is not None
+    depths = _depths(request, pattern_depths(result))
+    for depth in depths:
+        with patterns_of(result, depth, request.defocus_nm, request.counting) as patterns:
+            path = folder / f"{name}_{PATTERNS}{_at(patterns.depth_nm, depths)}{form.ending}"
+            with _new(path, request.replaces, say) as temporary:
+                note = form.patterns(temporary, patterns, facts(result))
+            if note:
+                say(note)
+            yield path
+
+
+def _at(depth_nm: float, depths: Sequence[float | None]) -> str:
+    """Part of a file's name that tells depths apart, if there are several."""
+    return f"_{depth_nm:.4g}nm" if len(depths) > 1 else ""
+
+
+@contextmanager
+def _new(path: Path, replaces: bool, say: Callable[[str], None]) -> Iterator[Path]:
+    _refuse_existing(path, replaces)
+    with atomic_path(path) as temporary:
+        yield temporary
+    say(f"wrote {path}")
+
+
+@contextmanager
+def _new_folder(path: Path, replaces: bool, say: Callable[[str], None]) -> Iterator[Path]:
+    """As `_new`, for a format whose file is a folder."""
+    _refuse_existing(path, replaces)
+    if path.exists() and not (path / ".zgroup").is_file():
+        raise StorageError(f"{path} is no folder of an earlier export, so it is not replaced. Choose another --output.")
+    temporary = temporary_beside(path)
+    try:
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    except OSError as error:
+        if error.filename is not None and str(temporary) not in str(error.filename):
+            raise
+        raise StorageError(f"{path}: cannot be written: {error.strerror}.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    say(f"wrote {path}")
+
+
+def _refuse_existing(path: Path, replaces: bool) -> None:
+    if path.exists() and not replaces:
+        raise StorageError(f"{path} exists already. Give --replace to overwrite it, or --output for another folder.")
+    if not path.parent.is_dir():
+        raise StorageError(f"{path.parent} is no folder. Create it, or choose another --output.")
