@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.image
+import netCDF4
 import numpy as np
 import pytest
 from stemphony.commands import converge
@@ -17,7 +18,7 @@ from stemphony.errors import StemphonyError, StorageError
 from stemphony.experiment.campaign import Campaign
 from stemphony.experiment.scan_edges import ScanEdges
 from stemphony.physics.plane_symmetry import PlaneGroup
-from stemphony.results.precision import Precision, measured_errors, precisions
+from stemphony.results.precision import Precision, measured_errors, precisions, relative_error
 from stemphony.store import ledger
 from support.experiments import FakeCampaign
 
@@ -68,6 +69,38 @@ def test_errors_are_those_of_the_distribution(tmp_path: Path):
         assert one.median == pytest.approx(SIGMA[name] / 4, rel=0.12)
         assert 0 < one.brightest < 2 * SIGMA[name] / 4
         assert (one.configurations, one.is_uncertain) == (16, False)
+
+
+def test_errors_of_a_signed_image_are_relative_to_its_contrast():
+    rng = np.random.default_rng(1)
+    image = 0.3 * rng.normal(size=(40, 50))
+    image -= image.mean()
+    errors = np.full(image.shape, 0.03)
+    assert relative_error(image, errors, is_signed=True) == pytest.approx(0.03 / image.std())
+    # Its mean says nothing of the accuracy.
+    assert relative_error(image + 5.0, errors, is_signed=True) == pytest.approx(0.03 / image.std())
+    assert math.isnan(relative_error(np.zeros((4, 4)), errors[:4, :4], is_signed=True))
+
+
+def test_deflections_and_phases_need_a_sensible_number_of_configurations(tmp_path: Path):
+    quadrants = {"inner_mrad": 0.0, "outer_mrad": 40.0, "segments": 4, "rotation_deg": 45.0}
+    made = FakeCampaign.of(
+        tmp_path, scan={"points": [8, 8]}, frozen_phonon={"configurations": 4},
+        adf={"segmented": {"q": quadrants}, "integrated": True},
+    )  # fmt: skip
+    made.write_all(coordinates=False)
+    made.merge()
+    found = {one.detector: one for one in precisions(made.result.merged)}
+    assert {name for name, one in found.items() if one.is_signed} == {"dpc_x", "dpc_y", "idpc", "icom"}
+    assert {name for name, one in found.items() if one.is_segment} == {f"q_{i}" for i in range(4)}
+    for name in ("dpc_x", "idpc"):
+        with netCDF4.Dataset(made.result.merged) as root:
+            depth = found[name].place[1]
+            image = np.asarray(root["images"][name][0, 0, depth])
+            error = np.asarray(root["images"][f"{name}_standard_error"][0, 0, depth])
+        assert found[name].error == pytest.approx(np.sqrt((error**2).mean()) / image.std(), rel=1e-5)
+        assert found[name].median == pytest.approx(np.median(error) / image.std(), rel=1e-5)
+    assert "(mrad and rad: to its contrast)" in converge.table([*found.values()])[0]
 
 
 def test_so_many_configurations_reach_the_target(tmp_path: Path):

@@ -80,7 +80,9 @@ def table(found: Sequence[Precision]) -> list[str]:
     head = "".join(f"{f'for {100 * target:g} %':>12}" for target in TARGETS)
     lines = [
         f"{first.configurations} configurations; error: standard error over the positions (RMS) relative to the "
-        "image's mean, at the worst depth",
+        "image's mean"
+        + (" (mrad and rad: to its contrast)" if any(one.is_signed for one in found) else "")
+        + ", at the worst depth",
         f"{'detector':<16}{'error':>10}{'depth':>10}{head}",
     ]
     for one in found:

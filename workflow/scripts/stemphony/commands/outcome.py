@@ -150,7 +150,9 @@ class Outcome:
         from stemphony.results.precision import precisions
 
         with suppress(StemphonyError):
-            found = [one for one in precisions(self.result.merged) if math.isfinite(one.median)]
+            finite = [one for one in precisions(self.result.merged) if math.isfinite(one.median)]
+            # Segments would make a long list; `converge` has them.
+            found = [one for one in finite if not one.is_segment] or finite
             if found:
                 return [*map(_in_words, found), f"more: stemphony converge {shlex.quote(_relative(self.result.root))}"]
         return []
@@ -302,9 +304,10 @@ def _in_words(one: Precision) -> str:
     """Standard errors of a detector, and what more configurations would give."""
     more = next(number for number in ROUND_NUMBERS if number >= 4 * one.configurations or number == ROUND_NUMBERS[-1])
     uncertain = ", uncertain" if one.is_uncertain else ""
+    of_what = " of its contrast" if one.is_signed else ""
     text = (
-        f"error   {one.detector}: {_percent(one.median)} at the median, {_percent(one.brightest)} at the brightest "
-        f"pixel ({one.configurations} configurations{uncertain})"
+        f"error   {one.detector}: {_percent(one.median)}{of_what} at the median, {_percent(one.brightest)} at the "
+        f"brightest pixel ({one.configurations} configurations{uncertain})"
     )
     return (
         text

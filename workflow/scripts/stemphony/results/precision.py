@@ -1,7 +1,8 @@
 """Statistical precision of a result: relative standard errors, and how many configurations a smaller one needs.
 
 The error of a detector is the root mean square over positions of the standard error, relative to the mean of the image.
-It falls as 1/√N with the number N of configurations.
+Deflections and phases have both signs and a mean near zero. Their error is relative to the contrast, the standard
+deviation of the image over the positions. Errors fall as 1/√N with the number N of configurations.
 """
 
 from __future__ import annotations
@@ -35,12 +36,16 @@ class Precision:
     configurations : int
         Number N of configurations that were averaged.
     error : float
-        Root mean square over positions of the standard error, divided by the mean of the image.
+        Root mean square over positions of the standard error, divided by the mean of the image or by its contrast.
     median, brightest : float
-        Standard error divided by the signal: median over positions, and at the brightest position.
+        Median over positions, and at the brightest position: standard error divided by the signal, or by the contrast.
     depth_nm : float
     place : (int, int)
         Index of the defocus and of the depth.
+    is_signed : bool
+        Whether the image is a deflection or a phase, so that its errors are relative to the contrast.
+    is_segment : bool
+        Whether the image is one segment of a detector.
     """
 
     detector: str
@@ -50,6 +55,8 @@ class Precision:
     brightest: float
     depth_nm: float
     place: tuple[int, int]
+    is_signed: bool = False
+    is_segment: bool = False
 
     @property
     def is_uncertain(self) -> bool:
@@ -70,8 +77,10 @@ class Precision:
         return math.sqrt(self.configurations / configurations)
 
 
-def relative_error(images: NDArray[np.float64], errors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return √⟨error²⟩/⟨image⟩, with averages over the positions.
+def relative_error(
+    images: NDArray[np.float64], errors: NDArray[np.float64], is_signed: bool = False
+) -> NDArray[np.float64]:
+    """Return √⟨error²⟩/⟨image⟩, with averages over the positions; of signed images √⟨error²⟩/√⟨(image − ⟨image⟩)²⟩.
 
     Parameters
     ----------
@@ -81,9 +90,9 @@ def relative_error(images: NDArray[np.float64], errors: NDArray[np.float64]) -> 
     Returns
     -------
     array, shape (…)
-        NaN where an image has no intensity.
+        NaN where an image has no intensity, or a signed one no contrast.
     """
-    means = images.mean(axis=(-2, -1))
+    means = images.std(axis=(-2, -1)) if is_signed else images.mean(axis=(-2, -1))
     found: NDArray[np.float64] = np.sqrt((errors**2).mean(axis=(-2, -1))) / np.where(means > 0, means, np.nan)
     return found
 
@@ -113,11 +122,11 @@ def precisions(file: Path) -> list[Precision]:
 def _worst(images: Any, name: str, number: int, depths: NDArray[np.float64]) -> Precision:
     values = np.asarray(images[name][:, 0], dtype=float)  # (defocus, depth, x, y)
     errors = np.asarray(images[name + STANDARD_ERROR][:, 0], dtype=float)
-    relative = relative_error(values, errors)
+    is_signed = images[name].units != "1"
+    relative = relative_error(values, errors, is_signed)
     place = np.unravel_index(int(np.nanargmax(relative)) if np.isfinite(relative).any() else 0, relative.shape)
     image, error = values[place], errors[place]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        local = np.where(image > 0, error / image, np.nan)
+    local = local_errors(image, error, is_signed)
     brightest = np.unravel_index(int(np.argmax(image)), image.shape)
     return Precision(
         detector=name,
@@ -127,7 +136,16 @@ def _worst(images: Any, name: str, number: int, depths: NDArray[np.float64]) -> 
         brightest=float(local[brightest]),
         depth_nm=float(depths[place[1]]),
         place=(int(place[0]), int(place[1])),
+        is_signed=is_signed,
+        is_segment="begin_deg" in images[name].ncattrs(),
     )
+
+
+def local_errors(image: NDArray[np.float64], error: NDArray[np.float64], is_signed: bool) -> NDArray[np.float64]:
+    """Standard error of each position relative to its signal, or of a signed image to its contrast; NaN without it."""
+    reference = np.full_like(image, image.std()) if is_signed else image
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.where(reference > 0, error / reference, np.nan))
 
 
 def measured_errors(result: ResultPaths, plan: Mapping[str, Any], of: Precision) -> dict[int, float]:
@@ -185,7 +203,7 @@ def _orbit_of(merged: Path) -> NDArray[np.int64] | None:
 
 def record(of: Precision, targets: tuple[float, ...]) -> dict[str, Any]:
     """A precision as a JSON object."""
-    keys = ("detector", "configurations", "error", "median", "brightest", "depth_nm", "is_uncertain")
+    keys = ("detector", "configurations", "error", "median", "brightest", "depth_nm", "is_uncertain", "is_signed")
     numbers = {key: getattr(of, key) for key in keys}
     needed = {f"{target:g}": of.needed(target) if math.isfinite(of.error) else None for target in targets}
     content: dict[str, Any] = json.loads(json.dumps({**numbers, "needed": needed}))
