@@ -9,6 +9,9 @@ import numpy as np
 
 from stemphony.results.precision import Precision
 
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+"""The colours of `stemphony plot`; the next six lines are dashed."""
+
 
 def draw(
     file: Path,
@@ -35,13 +38,16 @@ def draw(
     mpl.use("Agg")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.6, 3.8))
+    # Segments of one detector have nearly the same error and would fill the figure; the table has them.
+    found = [one for one in found if not one.is_segment] or found
+    figure = Figure(figsize=(6.4, 3.8))
     axes = figure.subplots()
     largest = max(10, *(one.needed(min(targets)) for one in found))
     numbers = np.geomspace(2, 1.5 * largest, 200)
     for index, one in enumerate(found):
-        colour = f"C{index}"
-        axes.plot(numbers, [100 * one.error * one.after(n) for n in numbers], color=colour, lw=1.2, label=one.detector)
+        colour, dashes = COLOURS[index % len(COLOURS)], ("-", "--", ":")[index // len(COLOURS) % 3]
+        errors = [100 * one.error * one.after(n) for n in numbers]
+        axes.plot(numbers, errors, color=colour, ls=dashes, lw=1.2, label=one.detector)
         dots = measured.get(one.detector, {})
         axes.plot([*dots], [100 * value for value in dots.values()], "o", ms=3, color=colour, alpha=0.6)
         axes.plot(one.configurations, 100 * one.error, "s", ms=6, color=colour)
@@ -52,5 +58,5 @@ def draw(
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
     axes.set_xlim(1.8, numbers[-1])
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.1, 1.0))
     figure.savefig(file, dpi=160, bbox_inches="tight")
