@@ -5,7 +5,7 @@ from math import pi
 import pytest
 import scipy.constants
 from stemphony.physics import constants
-from stemphony.physics.electron import interaction_parameter, wavelength
+from stemphony.physics.electron import chromatic_focal_spread, interaction_parameter, wavelength
 
 # Recomputed independently with CODATA 2018 and agreeing with the JEOL glossary and Kirkland's table.
 TABLE = {  # keV: (wavelength [pm], sigma [1e-3 rad/(V Å)])
@@ -68,3 +68,17 @@ def test_impossible_energy_is_refused(energy):
         wavelength(energy)
     with pytest.raises(ValueError, match="energy of the beam"):
         interaction_parameter(energy)
+
+
+@pytest.mark.parametrize("energy_kev", [30, 80, 200, 1000])
+def test_the_focal_spread_is_that_of_a_lens_whose_focus_follows_the_wavelength(energy_kev):
+    """C_c is df/d(ln U*) with the relativistic voltage U*, and λ ∝ U*^(−1/2), so df = −2 C_c dλ/λ, Eq. (P27)."""
+    energy, step = 1e3 * energy_kev, 1.0
+    relative = (wavelength(energy - step) - wavelength(energy + step)) / wavelength(energy)
+    assert chromatic_focal_spread(1.2e7, 2 * step, energy) == pytest.approx(2 * 1.2e7 * relative, rel=1e-7)
+
+
+def test_the_relativistic_factor_of_the_focal_spread_has_its_limits():
+    """1 for slow electrons; 2 for fast ones, whose voltage U* grows with the square of the energy."""
+    assert chromatic_focal_spread(1.0, 1.0, 1.0) == pytest.approx(1.0, abs=2e-6)
+    assert chromatic_focal_spread(1.0, 1.0, 1e12) == pytest.approx(2e-12, rel=1e-5)

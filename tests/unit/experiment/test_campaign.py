@@ -65,6 +65,51 @@ def test_generated_defoci_ascend_and_their_weights_sum_to_one(quadrature, count)
     assert math.fsum(defocus.weight for defocus in defoci) == pytest.approx(1.0, abs=1e-12)
 
 
+def test_a_chromatic_aberration_gives_the_focal_spread():
+    """1.2 mm and 0.7 eV at 200 keV: 4.2 nm times the relativistic factor 1.39139/1.19569."""
+    chromatic = {"cc_mm": 1.2, "energy_spread_ev": 0.7, "width": "fwhm"}
+    defoci = probe(defocus_nm=1.0, chromatic=chromatic, defocus_count=7)
+    mean, deviation = spread([d.value_nm for d in defoci], [d.weight for d in defoci])
+    assert mean == pytest.approx(1.0)
+    assert deviation * 2.354820045 == pytest.approx(4.2 * 1.39139 / 1.19569, rel=1e-5)
+    same = probe(defocus_nm=1.0, defocus_fwhm_nm=4.2 * 1.39139017 / 1.19569508, defocus_count=7)
+    assert [d.value_nm for d in defoci] == pytest.approx([d.value_nm for d in same], abs=1e-6)
+    assert [d.weight for d in defoci] == [d.weight for d in same]
+
+
+@pytest.mark.parametrize(("width", "sigmas"), [("fwhm", 1 / 2.354820045), ("sigma", 1.0), ("half_width_1_e", 0.5**0.5)])
+def test_a_width_of_the_energy_spread_is_the_named_one(width, sigmas):
+    chromatic = {"cc_mm": 1.0, "energy_spread_ev": 1.0, "width": width}
+    defoci = probe(energy_kev=100.0, chromatic=chromatic, defocus_count=5)
+    # A Gaussian of standard deviation w/√2 is 1/e of its maximum at the half width w.
+    factor = (1 + 100 / 510.99895) / (1 + 50 / 510.99895)
+    expected = sigmas * 1e6 * 1.0 / 1e5 * factor
+    assert spread([d.value_nm for d in defoci], [d.weight for d in defoci])[1] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_chromatic_aberration_without_effect_earns_a_note():
+    chromatic = {"cc_mm": 1.2, "energy_spread_ev": 0.7}
+    (note,) = planned(probe={"chromatic": chromatic}).notes
+    assert "probe.chromatic, a focal spread of 4.887 nm, has no effect with defocus_count: 1" in note
+    (note,) = planned(probe={"chromatic": chromatic, "defoci_nm": [0.0, 1.0]}).notes
+    assert "chromatic" in note
+    assert "ignored" in note
+    with pytest.raises(ConfigError, match=r"probe\.chromatic.*both are the focal spread"):
+        planned(probe={"chromatic": chromatic, "defocus_fwhm_nm": 3.0})
+
+
+def test_a_shape_of_the_source_runs_the_merge_only_where_it_changes_it():
+    def merge(**keys):
+        return planned(probe={"source_fwhm_nm": 0.1, **keys}).merge_params
+
+    usual = merge()
+    assert merge(source_fwhm_across_nm=0.1, source_rotation_deg=20.0) == usual
+    assert merge(source_shape="lorentzian") == {**usual, "source_shape": "lorentzian"}
+    ellipse = {"source_fwhm_across_nm": 0.2, "source_rotation_deg": 20.0}
+    assert merge(**ellipse) == {**usual, **ellipse}
+    assert "source_shape" not in planned(probe={"source_shape": "lorentzian"}).merge_params  # of no size
+
+
 def test_one_defocus_is_the_mean_and_a_spread_gives_a_note():
     (only,) = probe(defocus_nm=3.5)
     assert (only.value_nm, only.weight) == (3.5, 1.0)
@@ -260,6 +305,11 @@ DECIDES_NOTHING: dict[str, Any] = {
     "probe.defoci_nm": [2.0, 1.0, 0.0],
     "probe.defocus_weights": [3.0, 1.0],
     "probe.source_fwhm_nm": 0.1,
+    "probe.source_shape": "lorentzian",
+    "probe.source_fwhm_across_nm": 0.2,
+    "probe.source_rotation_deg": 30.0,
+    "probe.chromatic": {"cc_mm": 1.2, "energy_spread_ev": 0.7, "width": "fwhm"},
+    "probe.measured_aberrations": {"notation": "haider"},  # validation makes aberrations of it
     "probe.descan": True,  # decides with a tilt only, see below
     "scan.margin_nm": 0.2,  # the positions that it adds decide, see below
     "scan.symmetry": "auto",  # the operations that it finds decide, see below

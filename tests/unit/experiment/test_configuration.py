@@ -35,15 +35,20 @@ probe:
   soft_aperture: true
   defocus_nm: 0.0
   defocus_fwhm_nm: 0.0
+  chromatic: null
   defocus_count: 1
   defocus_quadrature: gauss_hermite
   defoci_nm: null
   defocus_weights: null
   aberrations: {}
+  measured_aberrations: null
   tilt_mrad: [0.0, 0.0]
   precession: null
   descan: false
   source_fwhm_nm: 0.0
+  source_shape: gaussian
+  source_fwhm_across_nm: null
+  source_rotation_deg: 0.0
 specimen:
   file: x.cif
   format: auto
@@ -296,13 +301,15 @@ def test_an_unknown_key_is_told_with_the_nearest_known_one(config, where, near):
 @pytest.mark.parametrize(
     ("probe", "where", "written"),
     [
-        ({"aberrations": {"C3_nm": 1000}}, "aberrations.C3_nm", "write `C30_nm: 1000`."),
-        ({"aberrations": {"Cs_mm": 1.2}}, "aberrations.Cs_mm", "write `C30_nm: 1200000` (from 1.2 mm)."),
-        ({"aberrations": {"C5_mm": -2.0}}, "aberrations.C5_mm", "write `C50_nm: -2000000` (from -2 mm)."),
-        ({"aberrations": {"C12_angstrom": 25}}, "aberrations.C12_angstrom", "write `C12_nm: 2.5` (from 25 angstrom)."),
-        ({"aberrations": {"A1_nm": 2}}, "aberrations.A1_nm", "write `C12_nm: 2`."),
+        ({"C3_nm": 1000}, "C3_nm", "write `aberrations: {C30_nm: 1000}`."),
+        ({"Cs_mm": 1.2}, "Cs_mm", "write `aberrations: {C30_nm: 1200000}` (from 1.2 mm)."),
+        ({"C5_mm": -2.0}, "C5_mm", "write `aberrations: {C50_nm: -2000000}` (from -2 mm)."),
+        ({"C12_angstrom": 25}, "C12_angstrom", "write `aberrations: {C12_nm: 2.5}` (from 25 angstrom)."),
+        ({"A1_nm": 2}, "A1_nm", "write `aberrations: {C12_nm: 2}`."),
+        ({"B2_nm": 10}, "B2_nm", "write `aberrations: {C21_nm: 30}`"),
+        ({"aberrations": {"B2": 10}}, "aberrations.B2", "write `C21_nm: 30` (the value is in nm)."),
         ({"aberrations": {"C30": 1}}, "aberrations.C30", "write `C30_nm: 1` (the value is in nm)."),
-        ({"aberrations": {"Cs_mm": "1,2"}}, "aberrations.Cs_mm", "use `C30_nm`, in nm."),
+        ({"Cs_mm": "1,2"}, "Cs_mm", "use `probe.aberrations: C30_nm`, in nm."),
         ({"Cs_mm": 0.0012}, "Cs_mm", "write `aberrations: {C30_nm: 1200}` (from 0.0012 mm)."),
         ({"aberrations": {"C1_nm": 5}}, "aberrations.C1_nm", "use probe.defocus_nm (positive is underfocus)"),
     ],

@@ -119,6 +119,14 @@ def test_a_source_at_plot_time_is_the_source_of_a_merge(tmp_path, result):
         drawn(stored, treatment=Treatment(source_nm=0.1))
 
 
+def test_a_source_of_another_shape_takes_no_further_source(tmp_path):
+    probe = {"defoci_nm": [2.5, 0.0], "source_fwhm_nm": 0.2, "source_shape": "lorentzian"}
+    stored = OpenedResult(merged(tmp_path, probe=probe).result.merged)
+    assert drawn(stored).records
+    with pytest.raises(ResultError, match="--source: the result is blurred with a source that is no round Gaussian"):
+        drawn(stored, treatment=Treatment(source_nm=0.3))
+
+
 def test_a_dose_counts_whole_electrons_in_each_scan_step(fake, result):
     dose = 20.0
     (panel,) = drawn(result, detectors=["haadf"], treatment=Treatment((4, 4), dose=dose, seed=2)).records

@@ -209,6 +209,29 @@ def test_a_finished_simulation_without_a_margin_gets_none(checked):
     assert any("with mirrored edges. It is merged again, and no job runs again" in note for note in notes)
 
 
+def test_a_lorentzian_source_needs_whole_periods(checked):
+    source = {"source_fwhm_nm": 0.1, "source_shape": "lorentzian"}
+    assert any("0.1 nm FWHM, lorentzian" in line for line in checked(probe=source).lines())
+    checked(probe={"source_shape": "lorentzian"}, scan={"x": [0.0, 0.4]})  # of no size
+    for scan in ({"x": [0.0, 0.4]}, {"line": {"begin": [0, 0], "end": [0.5, 0], "points": 5}}, {"points": [1, 4]}):
+        keys = {"points": None, **scan} if "line" in scan else scan
+        with pytest.raises(ConfigError, match=r"probe\.source_shape.*whole lattice periods"):
+            checked(probe=source, scan=keys)
+
+
+def test_the_plan_names_shape_aberrations_and_focal_spread(checked):
+    probe = {
+        "source_fwhm_nm": 0.1, "source_fwhm_across_nm": 0.05, "source_rotation_deg": 30.0,
+        "measured_aberrations": {"notation": "haider", "angles": "azimuth", "values": ["C3 1 um", "B2 10 nm 40 deg"]},
+        "chromatic": {"cc_mm": 1.2, "energy_spread_ev": 0.7}, "defocus_count": 3, "defoci_nm": None,
+    }  # fmt: skip
+    text = "\n".join(checked(probe=probe).lines())
+    assert "0.1 × 0.05 nm FWHM, the first at 30° from +x" in text
+    assert "aberrations              C21_nm: 30 at 40°, C30_nm: 1000\n" in text
+    assert "chromatic aberration     1.2 mm and 0.7 eV (fwhm): focal spread 4.887 nm FWHM" in text
+    assert not any("aberration" in line for line in checked().lines())
+
+
 def test_a_preview_of_no_detector_earns_a_note(checked):
     block = {"reporting": True, "url": "http://127.0.0.1/", "preview": True}
     assert not any("preview" in note for note in checked(http_reporting=block).notes)

@@ -1,4 +1,4 @@
-"""Partial spatial coherence, Eq. (P13), against analytic results for a Gaussian."""
+"""Partial spatial coherence, Eqs. (P13) and (P28), against analytic results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from stemphony.physics.source_size import blur, is_cut, reach
+from stemphony.physics.source_size import GAUSSIAN, LORENTZIAN, SourceShape, blur, is_cut, reach
 
 PERIODIC, OPEN = (0, 0), (None, None)
 FWHM_OF_SIGMA = 2.354820045
@@ -155,3 +155,85 @@ def test_pixels_are_marked_up_to_the_reach_of_the_source():
     assert is_cut((12, 9), fwhm, (1.0, 0.5), (0, None)).all()
     assert not is_cut((12, 9), fwhm, (1.0, 0.5), PERIODIC).any()
     assert not is_cut((12, 9), 0.0, (1.0, 0.5), OPEN).any()
+
+
+# --- shapes -------------------------------------------------------------------------------------------------------
+
+ELLIPSE = SourceShape(ratio=0.5, rotation=math.radians(30))
+CAUCHY = SourceShape(LORENTZIAN, ratio=1.6, rotation=math.radians(-50))
+
+
+def density(shape: SourceShape, fwhm: float, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Source in the plane, with integral 1, in coordinates along and across its axis."""
+    along = math.cos(shape.rotation) * x + math.sin(shape.rotation) * y
+    across = (math.cos(shape.rotation) * y - math.sin(shape.rotation) * x) / shape.ratio
+    r2 = along**2 + across**2
+    if shape.profile == GAUSSIAN:
+        sigma = fwhm / FWHM_OF_SIGMA
+        return np.exp(-r2 / (2 * sigma**2)) / (2 * math.pi * sigma**2 * shape.ratio)
+    a = fwhm / 2 / math.sqrt(2 ** (2 / 3) - 1)
+    return a / (2 * math.pi * (a**2 + r2) ** 1.5) / shape.ratio
+
+
+@pytest.mark.parametrize(("shape", "accuracy"), [(ELLIPSE, 1e-9), (CAUCHY, 2e-3)])
+def test_a_point_becomes_the_source(shape, accuracy):
+    """The window of 400 steps wraps the tails of a Lorentzian; the density adds its nearest copies."""
+    points, step, fwhm = 400, 0.1, 1.2
+    image = np.zeros((points, points))
+    image[0, 0] = 1.0
+    blurred = blur(image, fwhm, (step, step), PERIODIC, shape)
+    axis = np.fft.fftfreq(points) * points * step
+    x, y, width = axis[:, None], axis[None, :], points * step
+    copies = range(-3, 4) if shape.profile == LORENTZIAN else (0,)
+    expected = sum(density(shape, fwhm, x + i * width, y + j * width) for i in copies for j in copies)
+    assert np.asarray(expected) * step**2 == pytest.approx(blurred, abs=accuracy * blurred.max())
+
+
+@pytest.mark.parametrize("profile", [GAUSSIAN, LORENTZIAN])
+def test_the_widths_of_an_ellipse_are_the_given_ones(profile):
+    """Half the maximum is at half the width along the axis, which points to +y here, and across it."""
+    points, step, fwhm, ratio = 600, 0.1, 4.0, 0.5
+    image = np.zeros((points, points))
+    image[300, 300] = 1.0
+    blurred = blur(image, fwhm, (step, step), PERIODIC, SourceShape(profile, ratio, math.pi / 2)) / 1.0
+    assert blurred[300, 300 + 20] / blurred[300, 300] == pytest.approx(0.5, abs=2e-3)
+    assert blurred[300 + 10, 300] / blurred[300, 300] == pytest.approx(0.5, abs=2e-3)
+
+
+@pytest.mark.parametrize("shape", [ELLIPSE, CAUCHY])
+@pytest.mark.parametrize("repeats", [PERIODIC, (0, 4), (5, 0)])
+def test_a_shape_conserves_the_mean_of_a_window_that_repeats(image, shape, repeats):
+    assert blur(image, 0.4, (0.2, 0.3), repeats, shape).mean() == pytest.approx(image.mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", [ELLIPSE, CAUCHY])
+@pytest.mark.parametrize("shift", [0, 4, 7])
+def test_a_period_is_the_cut_of_the_whole_blurred_scan_for_any_shape(image, shape, shift):
+    whole = np.concatenate([np.roll(image, i * shift, axis=1) for i in range(15)])
+    expected = blur(whole, 0.6, (0.2, 0.3), PERIODIC, shape)[:12]
+    assert blur(image, 0.6, (0.2, 0.3), (shift, 0), shape) == pytest.approx(expected, abs=1e-13)
+    turned = SourceShape(shape.profile, shape.ratio, math.pi / 2 - shape.rotation)
+    swapped = blur(image.T, 0.6, (0.3, 0.2), (0, shift), turned)
+    assert pytest.approx(expected, abs=1e-13) == swapped.T
+
+
+@pytest.mark.parametrize("repeats", [PERIODIC, OPEN, (None, 0), (0, None)])
+def test_an_ellipse_that_is_round_is_the_round_source(image, repeats):
+    almost = SourceShape(ratio=1 + 1e-13, rotation=1.0)
+    expected = blur(image, 0.5, (0.2, 0.3), repeats)
+    assert blur(image, 0.5, (0.2, 0.3), repeats, almost) == pytest.approx(expected, abs=1e-9)
+
+
+def test_far_from_the_edge_an_ellipse_needs_no_period():
+    large = np.random.default_rng(5).random((120, 120))
+    expected = blur(large, 0.8, (0.1, 0.1), PERIODIC, ELLIPSE)[40:80, 40:80]
+    cut = blur(large[20:100, 20:100], 0.8, (0.1, 0.1), OPEN, ELLIPSE)[20:60, 20:60]
+    assert cut == pytest.approx(expected, abs=1e-7)
+
+
+def test_trailing_axes_and_single_rows_have_the_shape_too(image):
+    stack = np.stack([image, 2 * image], axis=-1)
+    blurred = blur(stack, 0.4, (0.2, 0.3), (None, 0), ELLIPSE)
+    assert blurred[..., 1] == pytest.approx(blur(2 * image, 0.4, (0.2, 0.3), (None, 0), ELLIPSE))
+    row = blur(image[:, :1], 0.4, (0.2, 1.0), (0, None), ELLIPSE)
+    assert row == pytest.approx(blur(np.repeat(image[:, :1], 9, axis=1), 0.4, (0.2, 0.3), PERIODIC, ELLIPSE)[:, :1])

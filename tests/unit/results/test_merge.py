@@ -268,6 +268,19 @@ def test_a_source_size_is_applied_to_images_and_recorded(tmp_path):
         assert "source_fwhm_nm" not in root["cbed"]["cbed_intensities"].ncattrs()
 
 
+def test_an_elliptical_source_is_applied_along_its_axis_and_recorded(tmp_path):
+    """So thin along y that it blurs along x alone, to the mean of each row."""
+    source = {"source_fwhm_nm": 20.0, "source_fwhm_across_nm": 1e-4, "source_rotation_deg": 0.0}
+    fake = campaign_of(tmp_path, probe=source)
+    fake.write_all()
+    with netCDF4.Dataset(fake.merge()) as root:
+        sharp = mean(stack(fake, ring(1)), True, True)
+        rows = np.broadcast_to(sharp.mean(axis=2, keepdims=True), sharp.shape)
+        assert image(root, "haadf") == pytest.approx(rows, rel=1e-4)
+        assert root["images"]["haadf"].source_fwhm_across_nm == pytest.approx(1e-4)
+        assert "source_shape" not in root["images"]["haadf"].ncattrs()
+
+
 @pytest.mark.parametrize(("window", "warned"), [([0.0, 1.0], False), ([0.0, 0.5], True)])
 def test_a_source_on_a_part_of_the_cell_gives_a_warning(tmp_path, window, warned):
     fake = campaign_of(tmp_path, probe={"source_fwhm_nm": 0.1}, scan={"x": window})

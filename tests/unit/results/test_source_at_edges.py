@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import netCDF4
@@ -15,6 +17,7 @@ from stemphony.experiment.campaign import plan
 from stemphony.experiment.model import Experiment
 from stemphony.experiment.scan_edges import ScanEdges
 from stemphony.orchestration.preview_image import preview_of
+from stemphony.physics.source_size import SourceShape
 from stemphony.specimen.structures import Specimen
 from stemphony.specimen.translations import Translations
 from support.experiments import FILES, FakeCampaign, tiny
@@ -204,3 +207,20 @@ def test_results_hold_the_places_of_lines_and_lists(tmp_path, kind):
         along = root["images"]["adf_position_x"]
         assert along.units == ("nm" if kind == "line" else "1")
         assert np.asarray(along[:]) == pytest.approx(np.arange(3) * (0.25 * 0.781 if kind == "line" else 1.0))
+
+
+def test_an_elliptical_source_keeps_its_direction_along_a_slanted_line():
+    """A line in the middle of a window, along 45°: its blur is that of the window's positions on it."""
+    specimen = aluminium()
+    lx, ly = specimen.cell[:2]
+    shape = SourceShape(ratio=0.25, rotation=math.radians(45))
+    of, _ = made(specimen, scan={"line": {"begin": [0.25, 0.25], "end": [0.75, 0.75], "points": 9}})
+    assert lx == ly
+    turned = Blurring(2.0, (None, None), shape)
+    across = Blurring(2.0, (None, None), replace(shape, rotation=math.radians(135)))
+    images = np.zeros((9, 1))
+    images[4] = 1.0
+    # Along its axis the source is wide on this line, across it narrow.
+    assert turned.applied(of, images)[4, 0] < 0.5 * across.applied(of, images)[4, 0]
+    straight = Blurring(2.0, (None, None), SourceShape())
+    assert turned.applied(of, images) == pytest.approx(straight.applied(of, images), rel=1e-6)

@@ -12,12 +12,23 @@ import numpy as np
 
 from stemphony import paths, provenance
 from stemphony.errors import ConfigError
+from stemphony.experiment.blurring import source_keys
 from stemphony.experiment.model import JOB_KEYS, detector_names
 from stemphony.experiment.scan import NEUTRAL as SCAN_NEUTRAL
 from stemphony.experiment.scan_edges import ScanEdges, is_whole_cell
 from stemphony.experiment.stopping import Goal
 from stemphony.physics.constants import FWHM_PER_SIGMA
+from stemphony.physics.electron import chromatic_focal_spread
 from stemphony.physics.plane_symmetry import PlaneGroup
+
+NM_PER_MM = 1e6
+"""One millimetre [nm]."""
+
+FWHM_OF_WIDTH = {"fwhm": 1.0, "sigma": FWHM_PER_SIGMA, "half_width_1_e": FWHM_PER_SIGMA / math.sqrt(2)}
+"""Full width at half maximum of a Gaussian over its widths that `probe.chromatic.width` names.
+
+A Gaussian falls to 1/e at √2 standard deviations from its middle.
+"""
 
 COORDINATES_BYTES = 12
 """Size of the coordinates of one atom in single precision [bytes]."""
@@ -240,6 +251,7 @@ class Campaign:
             "configurations": self.configurations,
             "independent_defoci": self.config["frozen_phonon"]["independent_defoci"],
             "source_fwhm_nm": self.config["probe"]["source_fwhm_nm"],
+            **source_keys(self.config["probe"]),
             "adf": {key: self.config["adf"][key] for key in averages},
             "cbed": {key: self.config["cbed"][key] for key in averages},
             "save_coordinates": self.config["frozen_phonon"]["save_coordinates"],
@@ -403,27 +415,28 @@ def _defoci(probe: Mapping[str, Any]) -> tuple[tuple[Defocus, ...], list[str]]:
                 f"got {len(weights)} weights with sum {sum(weights):g} for {len(values)} defoci; give one for each, "
                 "not all zero.",
             )
-        if probe["defocus_nm"] or probe["defocus_fwhm_nm"] or probe["defocus_count"] != 1:
+        if probe["defocus_nm"] or focal_fwhm_nm(probe) or probe["defocus_count"] != 1:
+            chromatic = "" if probe.get("chromatic") is None else "chromatic, "
             notes.append(
-                "probe.defoci_nm is given: defocus_nm, defocus_fwhm_nm, defocus_count and defocus_quadrature are "
-                "ignored."
+                f"probe.defoci_nm is given: defocus_nm, defocus_fwhm_nm, {chromatic}defocus_count and "
+                "defocus_quadrature are ignored."
             )
     else:
         if probe["defocus_weights"] is not None:
             raise ConfigError(
                 "probe.defocus_weights", "given without probe.defoci_nm, whose weights they are; give both or neither."
             )
-        count, fwhm = probe["defocus_count"], probe["defocus_fwhm_nm"]
+        count, fwhm = probe["defocus_count"], focal_fwhm_nm(probe)
         if count > 1 and fwhm == 0:
             raise ConfigError(
                 "probe.defocus_fwhm_nm",
                 f"is 0 while defocus_count is {count}; give the focal spread, or a list in defoci_nm.",
             )
         if count == 1 and fwhm > 0:
-            notes.append(
-                f"probe.defocus_fwhm_nm = {fwhm:g} has no effect with defocus_count: 1; use a count of 3 or more to "
-                "sample it."
-            )
+            spread = f"probe.defocus_fwhm_nm = {fwhm:g}"
+            if probe.get("chromatic") is not None:
+                spread = f"probe.chromatic, a focal spread of {fwhm:.4g} nm,"
+            notes.append(f"{spread} has no effect with defocus_count: 1; use a count of 3 or more to sample it.")
         values, weights = focal_spread(probe["defocus_nm"], fwhm, count, probe["defocus_quadrature"])
     total = math.fsum(weights)
     seen: dict[str, float] = {}
@@ -438,6 +451,17 @@ def _defoci(probe: Mapping[str, Any]) -> tuple[tuple[Defocus, ...], list[str]]:
         seen[identifier] = value
         defoci.append(Defocus(value + 0.0, identifier, index, weight / total))
     return tuple(defoci), notes
+
+
+def focal_fwhm_nm(probe: Mapping[str, Any]) -> float:
+    """Full width at half maximum of the focal spread [nm] of a validated block `probe`, Eqs. (P11) and (P27)."""
+    chromatic = probe.get("chromatic")
+    if chromatic is None:
+        return float(probe["defocus_fwhm_nm"])
+    width_nm = chromatic_focal_spread(
+        chromatic["cc_mm"] * NM_PER_MM, chromatic["energy_spread_ev"], probe["energy_kev"] * 1e3
+    )
+    return width_nm * FWHM_OF_WIDTH[chromatic["width"]]
 
 
 def focal_spread(mean_nm: float, fwhm_nm: float, count: int, quadrature: str) -> tuple[list[float], list[float]]:

@@ -17,6 +17,7 @@ import yaml
 
 from stemphony import bounded_yaml
 from stemphony.errors import ConfigError
+from stemphony.experiment.aberration_names import as_krivanek
 from stemphony.experiment.contradictions import refuse_contradictions
 from stemphony.experiment.mistakes import dotted, explain, kind
 from stemphony.experiment.stemsalabim_parameters import is_parameter_file
@@ -165,6 +166,8 @@ def validate(config: Mapping[str, Any]) -> dict[str, Any]:
     _keep_one_alternative(complete)
     if (complete["specimen"]["size_nm"], complete["specimen"]["thickness_nm"]) != (None, None):
         complete["specimen"]["repeat"] = None
+    # From here on aberrations have one name and one unit, so that other names change no digest.
+    complete["probe"].update(aberrations=as_krivanek(complete["probe"]), measured_aberrations=None)
     refuse_contradictions(complete)
     phonons = complete["frozen_phonon"]
     if phonons["snapshots"] is not None and "configurations" not in (plain.get("frozen_phonon") or {}):

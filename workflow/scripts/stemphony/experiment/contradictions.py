@@ -92,6 +92,12 @@ def _refuse_optics(probe: Mapping[str, Any], grating: Mapping[str, Any]) -> None
             raise ConfigError(
                 f"probe.aberrations.{key}", f"an angle without its coefficient; add C{key[3:5]}_nm or leave it out."
             )
+    if probe["chromatic"] is not None and probe["defocus_fwhm_nm"] > 0:
+        raise ConfigError(
+            "probe.chromatic",
+            "given together with `probe.defocus_fwhm_nm`; both are the focal spread. Give one of the two.",
+        )
+    _refuse_source(probe)
     if probe["semiangle_inner_mrad"] >= probe["semiangle_mrad"]:
         raise ConfigError(
             "probe.semiangle_inner_mrad",
@@ -101,6 +107,20 @@ def _refuse_optics(probe: Mapping[str, Any], grating: Mapping[str, Any]) -> None
         raise ConfigError(
             "grating.bandlimit_taper",
             f"got {grating['bandlimit_taper']}; it must not be wider than bandlimit = {grating['bandlimit']}.",
+        )
+
+
+def _refuse_source(probe: Mapping[str, Any]) -> None:
+    """Refuse a shape of a source that has no size or no axis."""
+    across, fwhm = probe["source_fwhm_across_nm"], probe["source_fwhm_nm"]
+    if across is not None and fwhm == 0:
+        raise ConfigError(
+            "probe.source_fwhm_across_nm", f"got {across:g} with source_fwhm_nm = 0; give the width along the axis too."
+        )
+    if probe["source_rotation_deg"] and across is None:
+        raise ConfigError(
+            "probe.source_rotation_deg",
+            f"got {probe['source_rotation_deg']:g}; a round source has no direction. Give source_fwhm_across_nm too.",
         )
 
 

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from stemphony.experiment.aberration_names import ALIASES
+
 TYPE_WORDS = {
     "object": "a mapping", "array": "a list", "string": "text", "boolean": "true or false", "integer": "a whole number",
     "number": "a number", "null": "null",
@@ -136,7 +138,7 @@ def _unknown_key(key: str, value: Any, path: list[Any], known: list[str], blocks
         near = difflib.get_close_matches(key, coefficients + angles, 1, 0.5)
         return (
             f"unknown aberration; {f'did you mean `{near[0]}`? A' if near else 'a'}llowed: {', '.join(coefficients)} "
-            "and the angle of each but C30 and C50 as phi12_deg …"
+            "and the angle of each but C30 and C50 as phi12_deg …; also Cs, A1, B2 … and the units um, mm, angstrom."
         )
     near = difflib.get_close_matches(key, known, 1, 0.5)
     where_else = [f"{block}.{key}" for block, rule in blocks.items() if key in rule["properties"] and [block] != path]
@@ -147,13 +149,12 @@ def _unknown_key(key: str, value: Any, path: list[Any], known: list[str], blocks
     return f"unknown key; allowed here: {', '.join(known)}."
 
 
-_OTHER_NAMES = {
-    "cs": "C30", "c3": "C30", "c5": "C50", "a1": "C12", "a2": "C23", "a3": "C34", "a4": "C45", "a5": "C56",
-}  # fmt: skip
-"""Usual names of aberrations whose value is that of Krivanek's coefficient."""
-
 _IN_NM = {"": 1.0, "nm": 1.0, "mm": 1e6, "um": 1e3, "µm": 1e3, "angstrom": 0.1, "a": 0.1, "m": 1e9}
 """Units of lengths that users append to names [nm]; without one the value is not converted."""
+
+
+_KNOWN = {name.lower(): meant for name, meant in ALIASES.items()}
+"""Names of aberrations in small letters: Krivanek's coefficient, and the factor that makes its value."""
 
 
 def _meant_aberration(key: str, value: Any, path: list[Any]) -> str:
@@ -164,13 +165,13 @@ def _meant_aberration(key: str, value: Any, path: list[Any]) -> str:
         return ""
     if name in {"c1", "c10", "df"}:
         return "C10 is the defocus with the opposite sign; use probe.defocus_nm (positive is underfocus)."
-    symbol = _OTHER_NAMES.get(name, name.upper())
-    if not re.fullmatch(r"C(12|21|23|3[024]|4[135]|5[0246])", symbol):
+    symbol, factor = _KNOWN.get(name, ("", 1.0))
+    if not symbol:
         return ""
     here = "" if path[-1:] == ["aberrations"] else "probe.aberrations: "
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"unknown key; use `{here}{symbol}_nm`, in nm."
-    converted = f"{float(value) * _IN_NM[unit]:.12g}"
+    converted = f"{float(value) * factor * _IN_NM[unit]:.12g}"
     # YAML reads 1e+20 as text.
     converted = converted if "e" not in converted or "." in converted else converted.replace("e", ".0e")
     given = f" (from {value:g} {unit})" if _IN_NM[unit] != 1.0 else " (the value is in nm)" if not unit else ""

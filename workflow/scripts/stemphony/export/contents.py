@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemphony.errors import ResultError
+from stemphony.experiment.blurring import SHAPE_NEUTRAL
 from stemphony.experiment.scan import LINE, LIST, WINDOW
 from stemphony.export.counting import NO_NOISE, Counting
 from stemphony.results.defocus_mean import DefocusMean
@@ -316,7 +317,7 @@ def _of_signal(signal: Signal, scan: Scan, sector: dict[str, float]) -> Image:
     if signal.ring_mrad is not None:
         attributes = {"inner_mrad": signal.ring_mrad[0], "outer_mrad": signal.ring_mrad[1], **sector}
     if signal.source_nm:
-        attributes["source_fwhm_nm"] = signal.source_nm
+        attributes |= {"source_fwhm_nm": signal.source_nm, **signal.source_shape}
     return Image(
         _plain(signal.name), f"{signal.name}, {FRACTION}", "1", scan, signal.values, signal.errors, signal.depth_nm,
         signal.defocus_nm, attributes,
@@ -339,7 +340,7 @@ def _other(
         stack = np.asarray(variable[:, :, index], dtype=float)
         errors = root["images"].variables.get(name + STANDARD_ERROR)
         kept = None if errors is None else np.asarray(errors[:, :, index], dtype=float)
-        keys = ("boundary_conditions", "source_fwhm_nm")
+        keys = ("boundary_conditions", "source_fwhm_nm", *SHAPE_NEUTRAL)
         image = Image(
             name, str(variable.long_name), str(variable.units), scan, result.mean.values(stack, defocus_nm),
             result.mean.errors(stack, kept, defocus_nm), float(result.depths_nm[index]),

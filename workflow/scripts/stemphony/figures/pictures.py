@@ -215,6 +215,11 @@ def _with_source(
     cut = 0 if signal.is_cut is None else int(signal.is_cut.sum())
     if treatment.source_nm is not None:
         width = treatment.source_nm
+        if signal.source_shape:
+            raise ResultError(
+                "--source: the result is blurred with a source that is no round Gaussian; no other one can be added. "
+                "Set probe.source_fwhm_nm to 0 and run: only the merge runs again."
+            )
         if width < signal.source_nm:
             raise ResultError(
                 f"--source: got {width:g} nm; the result is blurred with {signal.source_nm:g} nm already. Give at "

@@ -301,7 +301,7 @@ def _attributes(signal: Signal, what: str) -> dict[str, Any]:
     if signal.ring_mrad is not None:
         found["inner_mrad"], found["outer_mrad"] = signal.ring_mrad
     if signal.source_nm:
-        found["source_fwhm_nm"] = signal.source_nm
+        found |= {"source_fwhm_nm": signal.source_nm, **signal.source_shape}
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from stemphony.experiment.campaign import Campaign
+from stemphony.experiment.campaign import Campaign, focal_fwhm_nm
 from stemphony.experiment.doubts import LARGEST_TAIL, probe_outside
 from stemphony.experiment.model import MRAD, TILE_SHARE, Experiment
 from stemphony.store.progress import duration
@@ -64,6 +64,27 @@ def tilt_rows(e: Experiment) -> list[tuple[str, str]]:
         rows.append(("tilt of the beam", f"{text}; angles count from the {'beam' if e.descan else 'optic axis'}"))
     if any(e.specimen_tilt):
         rows.append(("tilt of the specimen", mrad(e.specimen_tilt)))
+    return rows
+
+
+def optics_rows(planned: Campaign) -> list[tuple[str, str]]:
+    """Rows of the plan: the aberrations in Krivanek's names, and the focal spread of a chromatic aberration."""
+    probe, rows = planned.config["probe"], []
+    texts = []
+    for key, value in sorted(probe["aberrations"].items()):
+        if key.startswith("C"):
+            angle = probe["aberrations"].get(f"phi{key[1:3]}_deg")
+            texts.append(f"{key}: {value:.10g}" + ("" if angle is None else f" at {angle:g}°"))
+    if texts:
+        rows.append(("aberrations", ", ".join(texts)))
+    if (chromatic := probe.get("chromatic")) is not None and probe["defoci_nm"] is None:
+        rows.append(
+            (
+                "chromatic aberration",
+                f"{chromatic['cc_mm']:g} mm and {chromatic['energy_spread_ev']:g} eV ({chromatic['width']}): focal "
+                f"spread {focal_fwhm_nm(probe):.4g} nm FWHM",
+            )
+        )
     return rows
 
 

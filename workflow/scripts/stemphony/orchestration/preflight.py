@@ -18,12 +18,20 @@ from typing import TYPE_CHECKING, Any
 from stemphony import paths, provenance
 from stemphony.errors import ConfigError, StorageError
 from stemphony.experiment import campaign, configuration, overrides
+from stemphony.experiment.blurring import widest_source_nm
 from stemphony.experiment.campaign import Campaign, InputFiles
 from stemphony.experiment.doubts import AtomsAtRest, doubts, probe_outside, refuse_false_haadf
 from stemphony.experiment.model import MRAD, NM, Experiment, detector_names, rounded_down
 from stemphony.experiment.scan_edges import ScanEdges, margin_in_effect
-from stemphony.orchestration.advice import job_row, resolution_rows, segmented_texts, tilt_rows, window_hint
-from stemphony.orchestration.scan_plan import merged_again, scan_hints, scan_rows
+from stemphony.orchestration.advice import (
+    job_row,
+    optics_rows,
+    resolution_rows,
+    segmented_texts,
+    tilt_rows,
+    window_hint,
+)
+from stemphony.orchestration.scan_plan import merged_again, require_whole_periods, scan_hints, scan_rows
 from stemphony.orchestration.standing import Standing
 from stemphony.orchestration.symmetry_choice import SymmetryChoice
 from stemphony.status import settings as status_settings
@@ -137,6 +145,7 @@ class Preflight:
             *scan_rows(c, e),
             *resolution_rows(e),
             *tilt_rows(e),
+            *optics_rows(c),
             *self.symmetry.rows(e, c.configurations if c.config["frozen_phonon"]["enabled"] else 0),
             ("detectors", "; ".join(detectors)),
             ("defoci", f"{len(c.defoci)}: {defoci} nm"),
@@ -386,9 +395,10 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
     earlier = ledger.read_plan(result)
     margin_nm = _margin_nm(config, result, earlier)
     specimen, crystal, files, lattice = _read_specimen(inputs)
-    source_nm, integrated = config["probe"]["source_fwhm_nm"], config["adf"]["integrated"]
+    source_nm, integrated = widest_source_nm(config["probe"]), config["adf"]["integrated"]
     edges = ScanEdges.of(config["scan"], specimen.cell[:2], source_nm, margin_nm, lattice, integrated)
     planned = campaign.plan(config, files, edges=edges)
+    require_whole_periods(planned)
     experiment = Experiment.of(planned.common_params, specimen.cell, specimen.layers)
     symmetry = SymmetryChoice.of(planned, experiment, specimen)
     planned, experiment = replace(planned, symmetry=symmetry.used), replace(experiment, symmetry=symmetry.used)
@@ -445,7 +455,7 @@ def _margin_nm(config: Mapping[str, Any], result: paths.ResultPaths, earlier: Ma
         kept_nm = ledger.identity(result, config["simulation"]["random_seed"]).margin_nm
     elif earlier:
         kept_nm = ScanEdges.of_plan(earlier).margin_nm  # simulation.json was lost
-    return margin_in_effect(config["scan"]["margin_nm"], kept_nm, is_first_run, config["probe"]["source_fwhm_nm"])
+    return margin_in_effect(config["scan"]["margin_nm"], kept_nm, is_first_run, widest_source_nm(config["probe"]))
 
 
 def _estimates(planned: Campaign, experiment: Experiment, atoms: int) -> dict[str, Any]:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from stemphony import provenance
-from stemphony.experiment.blurring import Blurring
+from stemphony.errors import ConfigError
+from stemphony.experiment.blurring import Blurring, source_keys, source_shape
 from stemphony.experiment.campaign import Campaign
-from stemphony.experiment.model import NM, Experiment
+from stemphony.experiment.model import Experiment
 from stemphony.experiment.scan import AT_MOST, LINE, LIST
 from stemphony.experiment.scan_edges import repeats_of
-from stemphony.physics.source_size import Repeats
+from stemphony.physics.source_size import GAUSSIAN, LORENTZIAN, Repeats
 
 
 def scan_rows(planned: Campaign, experiment: Experiment) -> list[tuple[str, str]]:
@@ -34,9 +35,39 @@ def scan_rows(planned: Campaign, experiment: Experiment) -> list[tuple[str, str]
     return rows
 
 
+def source_text(probe: Mapping[str, Any]) -> str:
+    """Size and shape of the source of a validated block `probe`, in words."""
+    fwhm, keys = probe["source_fwhm_nm"], source_keys(probe)
+    if not fwhm:
+        return "none"
+    text = f"{fwhm:g} nm FWHM"
+    if (across := keys.get("source_fwhm_across_nm")) is not None:
+        text = f"{fwhm:g} × {across:g} nm FWHM, the first at {keys.get('source_rotation_deg', 0.0):g}° from +x"
+    return f"{text}, {keys['source_shape']}" if "source_shape" in keys else text
+
+
+def require_whole_periods(planned: Campaign) -> None:
+    """Refuse a Lorentzian source where the scan does not repeat.
+
+    Raises
+    ------
+    ConfigError
+        The window is no whole number of lattice periods.
+    """
+    probe = planned.config["probe"]
+    if source_shape(probe).profile != LORENTZIAN or probe["source_fwhm_nm"] == 0 or None not in _repeats(planned):
+        return
+    raise ConfigError(
+        "probe.source_shape",
+        f"got {LORENTZIAN} with a scan that does not repeat along both axes. A fifth of such a source lies farther "
+        "than three widths away, so it needs all that is behind the edges. Scan a window of whole lattice periods with "
+        f"at least two positions along each axis, or use {GAUSSIAN}.",
+    )
+
+
 def _edges(planned: Campaign, e: Experiment) -> list[str]:
     source_nm, margin = planned.config["probe"]["source_fwhm_nm"], planned.edges.margin
-    texts = [f"{source_nm:g} nm FWHM" if source_nm else "none"]
+    texts = [source_text(planned.config["probe"])]
     repeats = _repeats(planned)
     names = ("along the line", "across it") if e.scan_kind == LINE else ("along x", "along y")
     periodic = [name for name, repeat in zip(names, repeats, strict=True) if repeat is not None]
@@ -49,7 +80,7 @@ def _edges(planned: Campaign, e: Experiment) -> list[str]:
             f"a margin of {planned.edges.margin_nm:.3g} nm adds {' and '.join(added)} on each side, so "
             f"{e.positions} positions are {verb} for {e.stored.positions} stored ones ({share:.3g} times)"
         )
-    cut = int(Blurring(source_nm * NM, repeats).is_cut(e).sum())
+    cut = int(Blurring.of(planned.config["probe"], repeats).is_cut(e).sum())
     if cut:
         texts.append(f"{cut} of {e.stored.positions} pixels are too near to the edge, and marked")
     return texts
@@ -58,8 +89,8 @@ def _edges(planned: Campaign, e: Experiment) -> list[str]:
 def scan_hints(planned: Campaign, experiment: Experiment) -> list[str]:
     """Notes on pixels that the source reaches from outside, and on a margin without effect."""
     config, hints = planned.config, []
-    source_nm, wanted = config["probe"]["source_fwhm_nm"], config["scan"].get("margin_nm", "auto")
-    blurring = Blurring(source_nm * NM, _repeats(planned))
+    wanted = config["scan"].get("margin_nm", "auto")
+    blurring = Blurring.of(config["probe"], _repeats(planned))
     cut = int(blurring.is_cut(experiment).sum())
     if cut:
         needed = blurring.margin_nm

@@ -30,6 +30,32 @@ def wavelength(energy_ev: float) -> float:
     return PLANCK_TIMES_LIGHT / sqrt(energy_ev * (energy_ev + 2 * REST_ENERGY))
 
 
+def chromatic_focal_spread(cc: float, energy_spread: float, energy_ev: float) -> float:
+    """Spread of the defocus that a spread of the beam energy causes, Eq. (P27).
+
+    Parameters
+    ----------
+    cc : float
+        Coefficient of chromatic aberration, in any unit of length.
+    energy_spread : float
+        Width ΔE of the energy distribution [eV], by any definition of a width.
+    energy_ev : float
+        Kinetic energy E [eV], positive.
+
+    Returns
+    -------
+    float
+        Δf = C_c (ΔE/E) (1 + E/m₀c²)/(1 + E/2m₀c²), in the unit of `cc`, and the same width as `energy_spread`.
+
+    References
+    ----------
+    Reimer & Kohl, Transmission Electron Microscopy, 5th ed. (2008), ch. 2 and 6.
+    """
+    # ASSUME: C_c belongs to the relativistic voltage E(1 + E/2m₀c²), as usual; high voltage and currents are stable.
+    ratio = energy_ev / REST_ENERGY
+    return cc * energy_spread / energy_ev * (1 + ratio) / (1 + ratio / 2)
+
+
 def interaction_parameter(energy_ev: float) -> float:
     """Phase shift σ of the beam electron per unit of projected potential, Eq. (P1).
 

@@ -1,8 +1,9 @@
-"""Partial spatial coherence: convolution of images with a Gaussian source, Eq. (P13)."""
+"""Partial spatial coherence: convolution of images with the source, Eqs. (P13) and (P28)."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,9 +19,61 @@ None: it does not repeat. A number: its next copy along this axis is the same im
 the other axis; 0 for a straight copy. At most one of the two numbers differs from 0, and then both are numbers.
 """
 
+GAUSSIAN = "gaussian"
+LORENTZIAN = "lorentzian"
 
-def blur(images: np.ndarray, fwhm: float, spacing: tuple[float, float], repeats: Repeats) -> np.ndarray:
-    """Convolve images with a Gaussian source, Eq. (P13).
+CAUCHY_RADIUS_PER_FWHM: float = 0.5 / math.sqrt(2 ** (2 / 3) - 1)
+"""Scale a of the density a/(2π (a² + r²)^(3/2)) over its full width at half maximum, 0.652."""
+
+
+@dataclass(frozen=True)
+class SourceShape:
+    """Shape of the source: profile, FWHM across its axis over that along it, and direction of the axis [rad]."""
+
+    profile: str = GAUSSIAN
+    ratio: float = 1.0
+    rotation: float = 0.0
+
+    @property
+    def is_round_gaussian(self) -> bool:
+        """Whether it is the usual source."""
+        return self.profile == GAUSSIAN and self.ratio == 1.0
+
+    def transfer(self, fwhm: float, qx: np.ndarray, qy: np.ndarray) -> np.ndarray:
+        """Fourier transform of the source, Eq. (P28).
+
+        Parameters
+        ----------
+        fwhm : float
+            Full width at half maximum along the axis [length].
+        qx, qy : ndarray
+            Frequencies [1/length].
+
+        Returns
+        -------
+        ndarray
+            In the common shape of the frequencies; 1 at q = 0.
+        """
+        cosine, sine = math.cos(self.rotation), math.sin(self.rotation)
+        along, across = cosine * qx + sine * qy, self.ratio * (cosine * qy - sine * qx)
+        # For any elliptical profile, the transform is that of the round one at the stretched frequency.
+        q = np.hypot(along, across)
+        if self.profile == GAUSSIAN:
+            return _transfer(q, fwhm / FWHM_PER_SIGMA)
+        return np.asarray(np.exp(-2 * math.pi * CAUCHY_RADIUS_PER_FWHM * fwhm * q))
+
+
+ROUND_GAUSSIAN = SourceShape()
+
+
+def blur(
+    images: np.ndarray,
+    fwhm: float,
+    spacing: tuple[float, float],
+    repeats: Repeats,
+    shape: SourceShape = ROUND_GAUSSIAN,
+) -> np.ndarray:
+    """Convolve images with the source, Eqs. (P13) and (P28).
 
     Parameters
     ----------
@@ -32,6 +85,8 @@ def blur(images: np.ndarray, fwhm: float, spacing: tuple[float, float], repeats:
         Distances of scan positions along x and y.
     repeats : (int or None, int or None)
         How the images go on behind their edges, see `Repeats`.
+    shape : SourceShape
+        Profile and ellipse of the source.
 
     Returns
     -------
@@ -52,7 +107,9 @@ def blur(images: np.ndarray, fwhm: float, spacing: tuple[float, float], repeats:
     for axis in (0, 1):
         shift = repeats[axis]
         if shift:
-            return _blur_sheared(blurred, sigma, spacing, axis, shift)
+            return _blur_sheared(blurred, fwhm, spacing, axis, shift, shape)
+    if not shape.is_round_gaussian:
+        return _blur_at_once(blurred, fwhm, spacing, repeats, shape)
     for axis in (0, 1):
         n = blurred.shape[axis]
         if n == 1:
@@ -113,7 +170,35 @@ def _blur_open(images: np.ndarray, sigma: float, spacing: float, axis: int) -> n
     return np.asarray(kept / _along(weights, axis, images.ndim))
 
 
-def _blur_sheared(images: np.ndarray, sigma: float, spacing: tuple[float, float], axis: int, shift: int) -> np.ndarray:
+def _blur_at_once(
+    images: np.ndarray, fwhm: float, spacing: tuple[float, float], repeats: Repeats, shape: SourceShape
+) -> np.ndarray:
+    """Convolve both axes together, because the source is no product of two profiles along x and y."""
+    from scipy import fft
+
+    counts = images.shape[:2]
+    # Zeros behind the image keep its two ends apart.
+    room = 8 * fwhm / FWHM_PER_SIGMA * max(1.0, shape.ratio)
+    whole = [
+        n if n == 1 or repeat is not None else fft.next_fast_len(2 * n + math.ceil(room / step), real=True)
+        for n, repeat, step in zip(counts, repeats, spacing, strict=True)
+    ]
+    transfer = shape.transfer(
+        fwhm, fft.fftfreq(whole[0], spacing[0])[:, None], fft.fftfreq(whole[1], spacing[1])[None, :]
+    )
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        factor = transfer.reshape(*transfer.shape, *([1] * (values.ndim - 2)))
+        blurred = fft.ifft2(fft.fft2(values, s=whole, axes=(0, 1)) * factor, axes=(0, 1)).real
+        return np.asarray(blurred[: counts[0], : counts[1]])
+
+    weights = spread(np.ones(counts))
+    return np.asarray(spread(images) / weights.reshape(*counts, *([1] * (images.ndim - 2))))
+
+
+def _blur_sheared(
+    images: np.ndarray, fwhm: float, spacing: tuple[float, float], axis: int, shift: int, shape: SourceShape
+) -> np.ndarray:
     """Convolve an image whose next copy along `axis` is moved by `shift` positions along the other axis.
 
     With f(x + w, y + s) = f(x, y), a Fourier coefficient along y changes by the phase exp(−2πi q_y s) from copy to
@@ -121,7 +206,8 @@ def _blur_sheared(images: np.ndarray, sigma: float, spacing: tuple[float, float]
     those of the window, moved by −q_y s / w.
     """
     if axis == 1:
-        swapped = _blur_sheared(np.swapaxes(images, 0, 1), sigma, spacing[::-1], 0, shift)
+        turned = SourceShape(shape.profile, shape.ratio, math.pi / 2 - shape.rotation)
+        swapped = _blur_sheared(np.swapaxes(images, 0, 1), fwhm, spacing[::-1], 0, shift, turned)
         return np.swapaxes(swapped, 0, 1)
     from scipy import fft
 
@@ -130,12 +216,12 @@ def _blur_sheared(images: np.ndarray, sigma: float, spacing: tuple[float, float]
     # Phase of one copy in turns; the nearest to zero, so that frequencies stay in the band of the scan.
     turns = waves * shift / ny
     turns = turns - np.rint(turns)
-    shape = (nx, ny) + (1,) * (images.ndim - 2)
-    untwist = np.exp(2j * np.pi * np.outer(np.arange(nx) / nx, turns)).reshape(shape)
+    dimensions = (nx, ny) + (1,) * (images.ndim - 2)
+    untwist = np.exp(2j * np.pi * np.outer(np.arange(nx) / nx, turns)).reshape(dimensions)
     qx = (fft.fftfreq(nx)[:, None] - turns / nx) / spacing[0]
     qx = (np.mod(qx * spacing[0] + 0.5, 1.0) - 0.5) / spacing[0]
     qy = waves / (ny * spacing[1])
-    transfer = np.exp(-2 * (math.pi * sigma) ** 2 * (qx**2 + qy**2)).reshape(shape)
+    transfer = shape.transfer(fwhm, qx, qy[None, :]).reshape(dimensions)
     coefficients = fft.fft(fft.fft(images, axis=1) * untwist, axis=0) * transfer
     return np.asarray(fft.ifft(fft.ifft(coefficients, axis=0) * untwist.conj(), axis=1).real)
 

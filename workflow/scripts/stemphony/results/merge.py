@@ -22,6 +22,7 @@ from stemphony.compute.recorder import cbed_geometry, window_errors
 from stemphony.contract import REFUSAL
 from stemphony.errors import DamagedResultError
 from stemphony.experiment import campaign
+from stemphony.experiment.blurring import source_keys
 from stemphony.experiment.model import Experiment
 from stemphony.experiment.stopping import interval95
 from stemphony.results import signal_blocks
@@ -294,7 +295,7 @@ class _ResultWriter:
                 images = [variable for variable in root["images"].variables.values() if variable.ndim > 1]
                 centers = [root["adf"]["center_of_mass"]] if e.center_of_mass else []
                 for variable in (*images, root["adf"]["adf_intensities"], *centers):
-                    variable.source_fwhm_nm = task.params["source_fwhm_nm"]
+                    variable.setncatts({"source_fwhm_nm": task.params["source_fwhm_nm"], **source_keys(task.params)})
                 add_source_is_cut(root, self.cut)
         if e.cbed_max is not None:
             geometry = cbed_geometry(e)

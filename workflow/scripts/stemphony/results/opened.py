@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemphony.errors import DamagedResultError, ResultError
+from stemphony.experiment.blurring import SHAPE_NEUTRAL
 from stemphony.experiment.scan import LINE, LIST, WINDOW
 from stemphony.physics.source_size import Repeats
 from stemphony.results.defocus_mean import DefocusMean
@@ -77,6 +78,8 @@ class Signal:
         FWHM of the source that the values are blurred with.
     is_cut : (nx, ny) array or None
         Where this source reaches over the edge of what was computed.
+    source_shape : mapping
+        Keys of the config that shape this source, with their values; empty for a round Gaussian.
     unit : str
         `1` for fractions of the beam; `mrad` for deflections and `rad` for phases, which segments and centres of mass
         give.
@@ -90,6 +93,7 @@ class Signal:
     defocus_nm: float | None
     source_nm: float
     is_cut: NDArray[np.bool_] | None = None
+    source_shape: Mapping[str, Any] = field(default_factory=dict)
     unit: str = "1"
 
 
@@ -313,7 +317,8 @@ def _numbers(variable: Any) -> Floats:
     return np.asarray(variable[:], dtype=float)
 
 
-def _source(images: Any, variable: Any) -> tuple[float, NDArray[np.bool_] | None]:
-    """FWHM of the source [nm], and the marks of pixels where it is cut."""
+def _source(images: Any, variable: Any) -> tuple[float, NDArray[np.bool_] | None, dict[str, Any]]:
+    """FWHM of the source [nm], the marks of pixels where it is cut, and the keys that shape it."""
     cut = np.asarray(images[SOURCE_IS_CUT][:], dtype=bool) if SOURCE_IS_CUT in images.variables else None
-    return float(getattr(variable, "source_fwhm_nm", 0.0)), cut
+    shape = {key: variable.getncattr(key) for key in SHAPE_NEUTRAL if key in variable.ncattrs()}
+    return float(getattr(variable, "source_fwhm_nm", 0.0)), cut, shape

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from stemphony.experiment.campaign import focal_fwhm_nm
 from stemphony.experiment.model import NM, Experiment
 
 
@@ -29,6 +30,8 @@ def original_parameters(
     e = experiment
     simulation, probe = blocks.get("simulation", {}), blocks.get("probe", {})
     aberrations = probe.get("aberrations") or {}
+    # The blocks of jobs alone know no focal spread.
+    spread_nm = focal_fwhm_nm(probe) if "defocus_fwhm_nm" in probe else None
     step_x, step_y = (axis[1] - axis[0] if len(axis) > 1 else None for axis in (e.scan_x, e.scan_y))
     phonons = blocks.get("frozen_phonon", {})
     window = {axis: _pair(blocks.get("scan", {}).get(axis)) for axis in "xy"}
@@ -39,7 +42,7 @@ def original_parameters(
         "probe": {
             "c5": aberrations.get("C50_nm", 0.0), "cs": aberrations.get("C30_nm", 0.0),
             "astigmatism_ca": aberrations.get("C12_nm", 0.0),
-            "defocus": probe.get("defocus_nm"), "fwhm_defoci": probe.get("defocus_fwhm_nm"),
+            "defocus": probe.get("defocus_nm"), "fwhm_defoci": spread_nm,
             "num_defoci": len(defoci_nm), "min_apert": probe.get("semiangle_inner_mrad"),
             "max_apert": probe.get("semiangle_mrad"), "beam_energy": probe.get("energy_kev"),
             "scan_density": None if step_x is None or step_x != step_y else NM / step_x,

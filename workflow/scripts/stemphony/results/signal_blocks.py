@@ -12,7 +12,7 @@ import numpy as np
 
 from stemphony.compute.recorder import cbed_geometry
 from stemphony.experiment.blurring import Blurring
-from stemphony.experiment.model import NM, Experiment
+from stemphony.experiment.model import Experiment
 from stemphony.experiment.scan_edges import repeats_of
 from stemphony.physics.plane_symmetry import turned_pattern
 from stemphony.results.layout import STANDARD_ERROR
@@ -51,7 +51,7 @@ class Block(Protocol):
 
 def blurring_of(task: MergeTask) -> Blurring:
     """Return how the images of a task are convolved with the source."""
-    return Blurring(task.params["source_fwhm_nm"] * NM, repeats_of(task.params))
+    return Blurring.of(task.params, repeats_of(task.params))
 
 
 @dataclass(frozen=True)
