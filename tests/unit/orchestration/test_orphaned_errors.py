@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from stemphony.experiment.campaign import Defocus
 from stemphony.orchestration.orphaned_errors import DIED, NEVER_BEGAN, FailedJobs, Orphan, orphans_of
 from stemphony.paths import ResultPaths, job_name
+from stemphony.status.backlog import left_in
+from stemphony.status.courier import Courier
 from stemphony.status.delivery import read_events
-from stemphony.status.reporter import Reporter
+from stemphony.status.reporter import JobReporter, Reporter
 from stemphony.status.settings import ReportingSettings
 from stemphony.status.spool import Spool, spool_file_of
 from stemphony.store import progress
+from support.status_server import EchoServer, closed_port
 
 
 def attempt(result: ResultPaths, job: str, number: int, *events: str, torn: bool = False) -> None:
@@ -81,3 +87,105 @@ def test_each_silent_job_has_one_error_with_its_reason(tmp_path):
     }
     assert failed.keys()["num_failed"] == 3
     assert failed.keys()["num_never_ran"] == 1, "5 jobs, 3 began, 1 failed before it began"
+
+
+# --- one ERROR for each attempt, with one content ---------------------------------------------------------------------
+
+RUN: Any = SimpleNamespace(defocus={ONE.id: ONE}.__getitem__)
+
+
+def job_reporter(result: ResultPaths, url: str) -> JobReporter:
+    """The reporter of an attempt at job (ONE, 0), as the job itself makes it."""
+    return JobReporter(
+        ReportingSettings(reporting=True, url=url), COMMON, defocus_nm=0.0, defocus_index=0, configuration_index=0,
+        run=3, attempt=1, job=job_name(ONE.id, 0), reports_dir=result.events(3),
+        marker_file=result.defocus_claim(3, ONE.id), warn=lambda text: None,
+    )  # fmt: skip
+
+
+def write_errors(result: ResultPaths, url: str) -> None:
+    """What the hook does at the end of the run."""
+    settings = ReportingSettings(reporting=True, url=url)
+    run = Reporter(settings, COMMON, None, send=False, warn=lambda text: None)
+    FailedJobs(RUN, result, 3, 1, [(ONE.id, 0)]).write_errors(run, settings, COMMON)
+
+
+def errors_in(result: ResultPaths) -> list[dict[str, Any]]:
+    spools = sorted(result.events(3).rglob("*.jsonl"))
+    return [event for file in spools for event, _ in read_events(file) if event and event["event"] == "ERROR"]
+
+
+def noted(result: ResultPaths, state: str) -> None:
+    """The progress file of job (ONE, 0)."""
+    file = result.progress(3, ONE.id, 0)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    kept = progress.ProgressFile(file, defocus_nm=0.0, configuration=0, attempt=1)
+    kept.state.update(state=state)
+    kept.write()
+
+
+@pytest.mark.parametrize("state", [progress.FAILED, progress.RUNNING])
+def test_the_error_that_a_killed_job_left_in_its_spool_is_the_only_one(tmp_path, state):
+    """With RUNNING, the disk had no room for the job's last state. The courier sends what the job wrote, once."""
+    result = ResultPaths(tmp_path / "results/x")
+    reporter = job_reporter(result, f"http://127.0.0.1:{closed_port()}/")
+    noted(result, state)
+    reporter.start()
+    reporter.error("terminated (SIGTERM)")
+    reporter.close(0.0)
+    with EchoServer() as server:
+        write_errors(result, server.url)
+        courier = Courier(result, ReportingSettings(reporting=True, url=server.url), run=3)
+        courier.start()
+        assert courier.drain(30.0, patient=True)
+        courier.stop()
+        told = [event for event in server.events if event["event"] == "ERROR"]
+    assert left_in(result) == 0
+    assert told == errors_in(result)
+    assert [(event["message"], event["seq"]) for event in told] == [("terminated (SIGTERM)", 3)]
+
+
+def test_a_job_that_is_just_ending_writes_its_error_itself(tmp_path):
+    """The attack: a cancelled job of a cluster still ends while the run writes errors. Both would have one id."""
+    result = ResultPaths(tmp_path / "results/x")
+    reporter = job_reporter(result, f"http://127.0.0.1:{closed_port()}/")
+    noted(result, progress.RUNNING)
+    reporter.start()
+
+    def end() -> None:
+        time.sleep(0.5)
+        reporter.error("terminated (SIGTERM)")
+        reporter.close(0.0)
+
+    job = threading.Thread(target=end)
+    job.start()
+    write_errors(result, f"http://127.0.0.1:{closed_port()}/")
+    job.join()
+    assert [event["message"] for event in errors_in(result)] == ["terminated (SIGTERM)"]
+
+
+def test_a_job_that_lives_on_has_no_error(tmp_path):
+    result = ResultPaths(tmp_path / "results/x")
+    reporter = job_reporter(result, f"http://127.0.0.1:{closed_port()}/")
+    name = job_name(ONE.id, 0)
+    reporter.start()
+    assert orphans_of(result, 3, ending_s=0.3) == []
+    # The lock may be that of a node that failed.
+    assert orphans_of(result, 3, {name}, ending_s=0.3) == [Orphan(name, 1, False)]
+    reporter.close(0.0)
+    assert orphans_of(result, 3, ending_s=0.3) == [Orphan(name, 1, False)]
+
+
+def test_the_error_of_the_run_has_the_id_and_place_that_the_jobs_own_would_have(tmp_path):
+    killed, whole = ResultPaths(tmp_path / "a/x"), ResultPaths(tmp_path / "b/x")
+    for result in (killed, whole):
+        reporter = job_reporter(result, f"http://127.0.0.1:{closed_port()}/")
+        noted(result, progress.RUNNING)
+        reporter.start()
+        if result is whole:
+            reporter.error(DIED, will_retry=False)
+        reporter.close(0.0)
+    write_errors(killed, f"http://127.0.0.1:{closed_port()}/")
+    ((by_run,), (by_job,)) = errors_in(killed), errors_in(whole)
+    del by_run["time"], by_job["time"]
+    assert by_run == by_job

@@ -5,7 +5,8 @@ The process of Snakemake writes an ERROR event for each of them when the run end
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from stemphony.experiment.campaign import Campaign, Defocus
 from stemphony.orchestration import job
 from stemphony.orchestration.dag import Pair
 from stemphony.paths import ResultPaths
-from stemphony.status.delivery import last_event
+from stemphony.status.delivery import is_being_sent, last_event
 from stemphony.status.events import Event, event_id_of, failure_keys
 from stemphony.status.reporter import Reporter
 from stemphony.status.settings import ReportingSettings
@@ -24,6 +25,10 @@ from stemphony.store import ledger, progress
 DIED: Final = "the job ended without a message (killed, out of memory, or its node failed)"
 NEVER_BEGAN: Final = "the job failed before it began"
 
+ENDING_S: Final = 8.0
+"""Longest wait for jobs that are just ending [s]. After SIGTERM they write a checkpoint, report and flush."""
+
+_LOOK_S: Final = 0.1
 _ENDS: Final = (Event.FINISH_FP_CONFIGURATION, Event.ERROR)
 
 
@@ -44,21 +49,48 @@ class Orphan:
     was_retried: bool
 
 
-def orphans_of(result: ResultPaths, run: int) -> list[Orphan]:
-    """Attempts of a run whose spool ends neither with FINISH_FP_CONFIGURATION nor with ERROR.
+def orphans_of(result: ResultPaths, run: int, over: Collection[str] = (), ending_s: float = ENDING_S) -> list[Orphan]:
+    """Attempts of a run whose spool ends neither with FINISH_FP_CONFIGURATION nor with ERROR, and whose job is over.
 
-    A running job looks like an orphan, so call this only after all jobs of the run have ended.
+    A job that was cancelled on a cluster may still be writing its own ERROR, with the same id and another text. It is
+    given time to do so. A job that lives on after that will report its end itself.
+
+    Parameters
+    ----------
+    over : collection of str
+        Names of jobs that Snakemake knows to be over. The lock of a node that failed may outlive its job.
+    ending_s : float
+        Longest wait for such jobs [s].
     """
+    until = time.monotonic() + ending_s
+    while (living := _living_without_end(result, run)) and time.monotonic() < until:
+        time.sleep(_LOOK_S)
+    ended = _ends_of(result, run)
+    newest: dict[str, int] = {}
+    for name, attempt in ended:
+        newest[name] = max(attempt, newest.get(name, 0))
+    return [
+        Orphan(name, attempt, attempt < newest[name])
+        for (name, attempt), end in sorted(ended.items())
+        if not end and (name in over or (name, attempt) not in living)
+    ]
+
+
+def _living_without_end(result: ResultPaths, run: int) -> set[tuple[str, int]]:
+    """Attempts of which no end is written, and whose process is alive, as far as the lock of its spool shows."""
+    open_ones = {key for key, end in _ends_of(result, run).items() if not end}
+    return {key for key in open_ones if is_being_sent(spool_file_of(result.events(run), *key))}
+
+
+def _ends_of(result: ResultPaths, run: int) -> dict[tuple[str, int], bool]:
+    """Whether each attempt of a run has written its end, by name of the job and number of the attempt."""
     ended: dict[tuple[str, int], bool] = {}
     for spool in result.events(run).rglob("*.attempt-*.jsonl"):
         event = last_event(spool)
         if event is not None and isinstance(event.get("job"), str) and isinstance(event.get("attempt"), int):
             key = event["job"], event["attempt"]
             ended[key] = ended.get(key, False) or event["event"] in _ENDS
-    newest: dict[str, int] = {}
-    for name, attempt in ended:
-        newest[name] = max(attempt, newest.get(name, 0))
-    return [Orphan(name, attempt, attempt < newest[name]) for (name, attempt), end in sorted(ended.items()) if not end]
+    return ended
 
 
 @dataclass(frozen=True)
@@ -101,9 +133,12 @@ class FailedJobs:
             Keys of every event of the run.
         """
         states = {self._attempt_of(state): state for state in self._states()}
-        silent = {(orphan.job, orphan.attempt): orphan.was_retried for orphan in orphans_of(self.result, self.run)}
+        over = {paths.job_name(*pair) for pair in self.failed}
+        orphans = orphans_of(self.result, self.run, over)
+        silent = {(orphan.job, orphan.attempt): orphan.was_retried for orphan in orphans}
         # These have no spool, because the disk was full.
-        silent |= {key: False for key, state in states.items() if state["died"] and key not in silent}
+        in_spools = _ends_of(self.result, self.run)
+        silent |= {key: False for key, state in states.items() if state["died"] and key not in in_spools}
         errors: list[tuple[Defocus, int, int, str, bool]] = []
         for (name, attempt), was_retried in silent.items():
             state = states.get((name, attempt), {})
