@@ -73,6 +73,38 @@ def test_what_is_old_is_deleted_after_a_day_of_running_also_over_restarts(any_mo
     assert second.sweep(7 * RIPE_S) == 1
 
 
+def test_a_clock_that_jumps_while_the_monitor_runs_deletes_nothing(any_monitor: Inside):
+    """The attack: months ahead, and for days. What is truly old goes on being deleted by the monitor's own time."""
+    fill(any_monitor)
+    run = Run(any_monitor)
+    assert run.sweep() == 0
+    run.ahead_s = 300 * DAY_S
+    assert [run.sweep(hours * 3600.0) for hours in (1, 23, 2, 24 * 8)] == [0] * 4
+    (said,) = any_monitor.said
+    assert said.startswith("the clock jumped ahead by 300.0 days. Until the monitor is started again, it judges")
+    # Back in the past, and right again.
+    for run.ahead_s in (-300 * DAY_S, 0.0):
+        assert run.sweep(DAY_S) == 0
+    assert len(any_monitor.simulations()) == 3
+    run.ahead_s = 300 * DAY_S
+    assert [run.sweep(30 * DAY_S), run.sweep(2 * DAY_S)] == [0, 2]
+
+
+def test_a_clock_that_was_in_the_past_deletes_nothing_when_it_is_right_again(any_monitor: Inside):
+    """The attack: a machine starts with its clock in the year 2000 and gets the time from the network later.
+
+    Arrivals of this year are in the future then. They were set back, and looked old ever after.
+    """
+    fill(any_monitor)
+    first = Run(any_monitor, 946_684_800.0 + YEAR_S - time.time())
+    assert first.sweep() == 0
+    first.ahead_s = 0.0
+    assert first.sweep(3600.0) == 0
+    right = Run(any_monitor)
+    assert [right.sweep(hours * 3600.0) for hours in (0, 1, 25, 24 * 8)] == [0] * 4
+    assert len(any_monitor.simulations()) == 3
+
+
 def test_one_sweep_deletes_a_small_share(any_monitor: Inside):
     for n in range(3 * SHARE_AT_LEAST):
         story = Story(title=str(n))

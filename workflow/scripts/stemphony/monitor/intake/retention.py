@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
 from stemphony.monitor.database import schema
@@ -40,6 +40,9 @@ SHARE_AT_LEAST: Final = 5
 
 FUTURE_S: Final = 60.0
 """An arrival that is later than the present by more than this [s] was noted by a wrong clock."""
+
+JUMP_S: Final = 3600.0
+"""A clock that got ahead of the one that is never set by more than this [s], since the first sweep, has jumped."""
 
 LONGEST_DUE_S: Final = 2 * 3600.0
 """No notification waits longer for its next try [s]."""
@@ -91,6 +94,8 @@ class Retention:
         self._say = say
         self._monotonic = monotonic
         self._counted_until = monotonic()
+        self._first_sweep: tuple[float, float] | None = None
+        self._said_jump = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -113,7 +118,10 @@ class Retention:
 
     def sweep(self, now: float) -> int:
         """Correct, mark and delete at the time `now`. Return the number of deleted simulations."""
-        corrected = self._writer.run_and_forget(partial(_correct_future, now))
+        judged = self._without_jump(now)
+        # A clock that jumps back makes all arrivals future ones, and they are not.
+        jumped_back = now < self._own_time() - JUMP_S
+        corrected = 0 if jumped_back else self._writer.run_and_forget(partial(_correct_future, now))
         if corrected:
             self._say(f"{corrected} simulations had arrivals in the future; the clock was wrong, and they are now")
         ran_s, until = self._monotonic() - self._counted_until, self._monotonic()
@@ -121,6 +129,7 @@ class Retention:
         self._counted_until = until
         if self._keep_s <= 0:
             return 0
+        now = judged
         before = now - self._keep_s
         self._writer.run(partial(_delete_trials, before))
         if marked := self._writer.run(partial(_mark, before, now, uptime)):
@@ -144,6 +153,30 @@ class Retention:
                 f"deleted {len(deleted)} simulations that were silent for more than the days to keep: {named}{more}"
             )
         return len(deleted)
+
+    def _own_time(self) -> float:
+        """Return the time of the first sweep plus what has passed since by the clock that nobody can set."""
+        assert self._first_sweep is not None
+        began, monotonic = self._first_sweep
+        return began + self._monotonic() - monotonic
+
+    def _without_jump(self, now: float) -> float:
+        """Return the time by which ages are judged: a clock that jumps ahead while the monitor runs makes nothing old.
+
+        A clock that was behind at the start and is set right looks the same. Then nothing is deleted too early either.
+        """
+        if self._first_sweep is None:
+            self._first_sweep = now, self._monotonic()
+        own = self._own_time()
+        if now <= own + JUMP_S:
+            return now
+        if not self._said_jump:
+            self._said_jump = True
+            self._say(
+                f"the clock jumped ahead by {(now - own) / _DAY_S:.1f} days. Until the monitor is started again, it"
+                " judges without the jump what is old"
+            )
+        return own
 
 
 def _day(seconds: float) -> str:
@@ -180,6 +213,16 @@ def _count_uptime(seconds: float, connection: Connection) -> float:
     return float(before) + seconds
 
 
+def _is_before(before: float) -> ColumnElement[bool]:
+    """Return the condition that the last event of a simulation is older than a time.
+
+    It arrived earlier, and it is not later by the clock of its sender. A clock that was in the past at a start of the
+    monitor made present arrivals old.
+    """
+    own = schema.SIMULATION.c
+    return and_(own.last_received < before, own.latest_time < before)
+
+
 def _mark(before: float, now: float, uptime: float, connection: Connection) -> int:
     """Mark what is old, and drop marks of simulations that had an event since or that a wrong clock made.
 
@@ -187,10 +230,10 @@ def _mark(before: float, now: float, uptime: float, connection: Connection) -> i
     """
     simulation, old = schema.SIMULATION.c, schema.OLD
     mine = simulation.row == old.c.simulation
-    alive = select(simulation.row).where(mine, simulation.events == old.c.events, simulation.last_received < before)
+    alive = select(simulation.row).where(mine, simulation.events == old.c.events, _is_before(before))
     connection.execute(delete(old).where(or_(~alive.exists(), old.c.marked > now)))
     new = select(simulation.row, simulation.events).where(
-        simulation.last_received < before, simulation.row.not_in(select(old.c.simulation))
+        _is_before(before), simulation.row.not_in(select(old.c.simulation))
     )
     rows = [
         {"simulation": row, "events": events, "marked": now, "uptime": uptime}
@@ -210,7 +253,7 @@ def _ripe(before: float, now: float, uptime: float, connection: Connection) -> l
     question = (
         select(simulation.c.row, simulation.c.uid, simulation.c.title, simulation.c.last_received)
         .join(schema.OLD, old.simulation == simulation.c.row)
-        .where(simulation.c.last_received < before, old.marked <= now, or_(ended, unended))
+        .where(_is_before(before), old.marked <= now, or_(ended, unended))
         .order_by(simulation.c.last_received)
         .limit(max(SHARE_AT_LEAST, int(SHARE * total)))
     )
