@@ -7,6 +7,7 @@ import os
 import pwd
 import resource
 import sqlite3
+import subprocess
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,9 +17,10 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from stemphony.cli import main
 from stemphony.monitor.database import audit
+from stemphony.monitor.database.backup import backup
 from stemphony.monitor.database.connection import Database, database_url
 from stemphony.monitor.intake.incoming import Refused, read_event
-from support.monitor import Story
+from support.monitor import Story, program
 
 from monitor.conftest import Inside
 
@@ -88,6 +90,14 @@ def test_secrets_planted_anywhere_below_a_secret_name_are_hidden(where: list[str
         f"postgresql://127.0.0.1:1/d?passwrd={SECRET}",
         f"mysql://ada:{SECRET}@h/d",
         f"postgresql://127.0.0.1:notaport/{SECRET}",
+        f"postgresql://127.0.0.1:1/d?passfile=/nowhere&password={SECRET}%21%zz",
+        f"postgresql://ada:pass@{SECRET}@127.0.0.1:1/d",
+        f"postgresql://ada:pass@h/{SECRET}@127.0.0.1:1/d",
+        f"postgresql://127.0.0.1:1/d?options=-c%20x%3D{SECRET}",
+        f"postgresql:///d?host=127.0.0.1&port=1&password={SECRET}",
+        f"host=127.0.0.1 port=1 password={SECRET} dbname=d",
+        f"dbname = d PASSWORD = '{SECRET}'",
+        f"ada:{SECRET}@127.0.0.1/d",
     ],
 )
 @pytest.mark.parametrize("command", [["token", "list"], ["backup", "copy"], ["simulation", "log"], []])
@@ -96,6 +106,29 @@ def test_a_password_of_the_database_is_in_no_message(url: str, command: list[str
     said = capsys.readouterr()
     assert SECRET not in said.out + said.err
     assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    "query", [f"password={SECRET}", f"sslpassword={SECRET}", f"password={SECRET}2&sslpassword={SECRET}%20%2B%3D"]
+)
+def test_a_backup_shows_no_secret_in_the_list_of_processes(
+    postgresql_database: str, query: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """All users of a machine can read the arguments of all processes."""
+    program("pg_dump")
+    told: list[str] = []
+    real = subprocess.Popen.__init__
+
+    def noted(self: Any, words: Any, *arguments: Any, **keys: Any) -> None:
+        told.extend(map(str, words))
+        real(self, words, *arguments, **keys)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", noted)
+    with Database.open(f"{postgresql_database}?{query}") as database:
+        assert "wrote" in backup(database, tmp_path / "copy")
+    assert any(word.startswith("--dbname=") for word in told)
+    assert SECRET not in " ".join(told)
+    assert [file.name for file in tmp_path.iterdir()] == ["copy"]
 
 
 # --- terminals -------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import URL, func, select
 from sqlalchemy.exc import DBAPIError
 
 from stemphony.errors import MonitorError
@@ -20,6 +20,12 @@ from stemphony.monitor.database import schema
 from stemphony.monitor.database.connection import Database, reason
 
 _NO_HARD_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+_SECRETS: Final = ("sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
+"""Secrets among the keywords of libpq that no environment variable can give it. `password` has one."""
+
+_SERVICE: Final = "stemphony"
 
 
 def backup(database: Database, file: Path) -> str:
@@ -122,21 +128,37 @@ def _program(name: str) -> str:
     return found
 
 
+def _without_secrets(url: URL, service: Path) -> tuple[str, dict[str, str]]:
+    """Return an address for the list of processes, which all users can read, and an environment with the rest.
+
+    Parameters
+    ----------
+    service : Path
+        A file for further secrets, in a folder that only this user can enter. libpq reads it.
+    """
+    environment = dict(os.environ)
+    address = url.set(drivername="postgresql", password=None)
+    if password := url.query.get("password") or url.password:
+        environment["PGPASSWORD"] = str(password)
+    kept = {name: str(url.query[name]) for name in _SECRETS if name in url.query}
+    address = address.difference_update_query(["password", *kept])
+    if kept:
+        lines = [f"[{_SERVICE}]", *(f"{name}={value}" for name, value in kept.items())]
+        if "service" in url.query or any("\n" in line for line in lines):
+            raise MonitorError(f"backup: give {' and '.join(kept)} in the file of your service, not in --db.")
+        descriptor = os.open(service, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write("\n".join(lines) + "\n")
+        environment["PGSERVICEFILE"] = str(service)
+        address = address.update_query_dict({"service": _SERVICE})
+    return address.render_as_string(hide_password=False), environment
+
+
 def _dump_postgresql(database: Database, copy: Path, latest: int) -> tuple[int, int]:
     """Dump, and read the events out of the dump again. Returns what `_copy_sqlite` returns."""
-    url = database.url
-    environment = dict(os.environ)
-    if url.password:
-        environment["PGPASSWORD"] = str(url.password)
-    address = url.set(drivername="postgresql", password=None)
-    if "password" in address.query:
-        environment["PGPASSWORD"] = str(address.query["password"])
-        address = address.difference_update_query(["password"])
+    address, environment = _without_secrets(database.url, copy.with_name("service"))
     done = subprocess.run(
-        [
-            _program("pg_dump"), "--format=custom", f"--file={copy}",
-            f"--dbname={address.render_as_string(hide_password=False)}",
-        ],
+        [_program("pg_dump"), "--format=custom", f"--file={copy}", f"--dbname={address}"],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:

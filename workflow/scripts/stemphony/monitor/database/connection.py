@@ -54,6 +54,12 @@ _NETWORK_FILE_SYSTEMS: Final = frozenset(
 )  # fmt: skip
 
 
+_KEYWORDS: Final = re.compile(
+    r"\b(host|hostaddr|port|dbname|user|password|passfile|service|sslmode)\s*=", re.IGNORECASE
+)
+"""What the connection strings of libpq consist of, which are no URLs."""
+
+
 class ServedByAnother(Exception):
     """Another monitor has the lock of the database, so this one must not write."""
 
@@ -91,6 +97,9 @@ def database_url(given: str | None) -> URL:
     wanted = given or os.environ.get(DATABASE_VARIABLE) or str(default_file())
     allowed = "Give a file, sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/DATABASE."
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", wanted):
+        if _KEYWORDS.search(wanted):
+            # As the name of a file it would be shown, with the password in it.
+            raise MonitorError(f"--db is a connection string of keywords, such as host=…. {allowed}")
         try:
             return URL.create("sqlite", database=str(Path(wanted).expanduser().absolute()))
         except RuntimeError:
@@ -105,6 +114,9 @@ def database_url(given: str | None) -> URL:
             raise MonitorError("--db names no file, and a database in memory loses its events. Give sqlite:///FILE.")
         return URL.create("sqlite", database=str(Path(url.database).absolute()))
     if kind in ("postgresql", "postgres"):
+        if "@" in f"{url.host}{url.database}":
+            # A part of the password would be taken for the host, and shown.
+            raise MonitorError("--db: it is not clear where the password ends. Write @ as %40 in it, and : as %3A.")
         return url.set(drivername="postgresql+psycopg")
     raise MonitorError(f"--db has the scheme {kind!r}. {allowed}")
 
