@@ -1,5 +1,5 @@
 # The whole developer interface. `make run` and `make test` do their own set-up.
-.PHONY: help setup run demo-monitor test quick check format compare bench bench-peers bench-growth bench-reporting bench-scale regression soak
+.PHONY: help setup run readers demo-monitor test quick check format compare bench bench-peers bench-growth bench-reporting bench-scale regression soak
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
 setup: .venv/installed ## install into .venv from the lock file
@@ -33,6 +33,11 @@ compare: .venv/installed ## compare signals with abTEM, for docs/abtem.md (minut
 	@test -x .venv-abtem/bin/python || python3 -m venv .venv-abtem
 	@.venv-abtem/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/abtem.lock.txt
 	@.venv-abtem/bin/python docs/comparison/abtem_comparison.py
+readers: .venv-readers/installed ## install HyperSpy and py4DSTEM, which the tests open exported files with (minutes)
+.venv-readers/installed: envs/readers.lock.txt
+	@test -x .venv-readers/bin/python || python3 -m venv .venv-readers
+	@.venv-readers/bin/python -m pip install --no-compile --quiet --disable-pip-version-check --require-hashes -r envs/readers.lock.txt
+	@touch $@
 bench: .venv/installed ## measure a wave and a job, for docs/performance.md (minutes)
 	@.venv/bin/python docs/benchmarks/ours.py
 bench-peers: .venv/installed ## measure the same work with abTEM, for docs/performance.md (minutes)

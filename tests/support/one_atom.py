@@ -15,9 +15,10 @@ from stemphony.specimen.structures import Specimen
 
 from support.experiments import FakeCampaign, planned
 
-CELL = (8.0, 10.0, 4.0)
-ATOM = (4.0, 5.0, 1.0)
-"""Place of the atom [Å]. The numbers of positions and pixels along x and y differ, so a swap of axes is seen."""
+ATOM = (4.0, 4.625, 1.0)
+"""Place of the atom [Å], on a point of the grid.
+
+The numbers of positions along x and y differ, so a swap of axes is seen."""
 
 
 @dataclass
@@ -25,19 +26,23 @@ class OneAtom(FakeCampaign):
     """A campaign of one strontium atom in vacuum, with patterns and centres of mass of real jobs."""
 
     @classmethod
-    def in_folder(cls, folder: Path) -> OneAtom:
-        """Compute it; the scan has three positions along x and five along y around the atom."""
+    def in_folder(cls, folder: Path, is_square: bool = False) -> OneAtom:
+        """Compute it; the scan has three positions along x and five along y around the atom, 0.8 Å apart.
+
+        The lengths of the cell, and so the pixels of the patterns, differ along x and y, unless `is_square`.
+        """
+        cell = (8.0, 8.0, 4.0) if is_square else (8.0, 10.0, 4.0)
         campaign = planned(
             probe={"semiangle_mrad": 25.0, "defocus_nm": 0.0, "energy_kev": 100.0},
-            scan={"x": [0.4, 0.7], "y": [0.3, 0.8], "points": [3, 5]},
-            grating={"gpts": [64, 80], "slice_thickness_angstrom": 4.0},
+            scan={"x": [0.4, 0.7], "y": [3.025 / cell[1], 7.025 / cell[1]], "points": [3, 5]},
+            grating={"gpts": [64, round(8 * cell[1])], "slice_thickness_angstrom": 4.0},
             adf={"center_of_mass": True, "max_mrad": 90.0, "detectors": {"bf": [0.0, 20.0], "haadf": [60.0, 90.0]}},
             cbed={"enabled": True, "max_mrad": 60.0},
             frozen_phonon={"enabled": False},
         )
-        specimen = Specimen(np.array(["Sr"]), np.array([ATOM]), CELL, np.zeros(1), None, "ase")
+        specimen = Specimen(np.array(["Sr"]), np.array([ATOM]), cell, np.zeros(1), None, "ase")
         made = cls(
-            replace(campaign), Experiment.of(campaign.common_params, CELL, None), specimen,
+            replace(campaign), Experiment.of(campaign.common_params, cell, None), specimen,
             ResultPaths(folder / "one_atom"),
         )  # fmt: skip
         for pair in made.pairs:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 # Distributions whose modules have another name, and modules that come with another distribution.
 MODULES = {
     "yaml": "pyyaml", "netCDF4": "netcdf4", "urllib3": "requests", "werkzeug": "flask", "markupsafe": "flask",
-    "xdist": "pytest-xdist",
+    "xdist": "pytest-xdist", "rsciio": "rosettasciio",
 }  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def test_a_version_that_is_not_exact_is_noticed(tmp_path):
             of_conda(file)
 
 
-@pytest.mark.parametrize("name", [*NAMES, "development", "executors", "abtem"])
+@pytest.mark.parametrize("name", [*NAMES, "development", "executors", "abtem", "readers"])
 def test_lock_files_hold_what_is_asked_for(name):
     assert of_pip(ENVS / f"{name}.in").items() <= of_pip(ENVS / f"{name}.lock.txt").items()
 
@@ -166,8 +166,9 @@ def test_every_import_of_the_tests_is_installed_for_development():
     ours |= {entry.name for entry in (ROOT / "tests").iterdir() if entry.is_dir()} | {"conftest", "make"}
     ours |= {file.stem for file in (ROOT / "docs" / "comparison").glob("*.py")}
     installed = of_pip(ENVS / "development.lock.txt")
-    # These two run in an environment of their own.
+    # These run in an environment of their own.
     elsewhere = {ROOT / "tests/environments" / name for name in ("channel.py", "launcher.py")}
+    elsewhere |= {ROOT / "tests/readers/read_exported.py"}
     needed = third_party(sorted(set((ROOT / "tests").rglob("*.py")) - elsewhere)) - ours
     assert not {
         module for module in needed if canonical(MODULES.get(module, module).replace("_", "-")) not in installed
@@ -179,7 +180,8 @@ def test_every_import_of_an_optional_room_is_installed_by_an_environment_or_its_
     text = (ROOT / "pyproject.toml").read_text()
     extra = set(re.findall(r'"([^"]+)"', re.search(rf"^{name} = \[(.*?)\]", text, re.MULTILINE)[1]))
     assert extra <= of_pip(ENVS / "development.in").keys()
-    needed = third_party([*(ROOT / "workflow/scripts/stemphony" / room).rglob("*.py")])
+    imported = third_party([*(ROOT / "workflow/scripts/stemphony" / room).rglob("*.py")])
+    needed = {MODULES.get(module, module) if module in {"rsciio"} else module for module in imported}
     assert needed <= extra | of_pip(ENVS / "simulation.in").keys()
 
 

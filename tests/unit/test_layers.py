@@ -124,6 +124,9 @@ NETCDF_FILES = ("stemphony/results/*.py", "stemphony/specimen/specimen_file.py")
         ("xarray", ("stemphony/interface/result.py", "stemphony/export/zarr_store.py")),
         ("zarr", ("stemphony/export/zarr_store.py",)),
         ("dask", ("stemphony/export/lazy.py", "stemphony/export/zarr_store.py")),
+        ("rsciio", ("stemphony/export/hspy.py",)),
+        ("emdfile", ("stemphony/export/emd.py",)),
+        ("mrcfile", ("stemphony/export/mrc.py",)),
         ("tifffile", ("stemphony/export/tiff.py",)),
         ("flask", ("stemphony/monitor/web/*.py",)),
         ("sqlalchemy", tuple(f"stemphony/monitor/{room}/*.py" for room in ("database", "intake", "notify", "web"))),
@@ -146,6 +149,9 @@ def test_a_package_is_imported_only_where_it_belongs(package, allowed):
         ("xarray", ()),
         ("zarr", ()),
         ("dask", ()),
+        ("rsciio", ()),
+        ("emdfile", ()),
+        ("mrcfile", ()),
         ("tifffile", ()),
         ("netCDF4", NETCDF_FILES),
         ("pyfftw", ("stemphony/physics/fft.py",)),
@@ -335,7 +341,19 @@ def test_no_import_is_hidden_from_this_test():
 
 def test_standard_library_is_told_from_the_rest():
     known = {"numpy", "scipy", "pyfftw", "netCDF4", "requests", "urllib3", "yaml", "jsonschema", "ase", "gemmi"}
-    known |= {"matplotlib", "spglib", "psutil", "libconf", "xarray", "zarr", "dask", "tifffile"}
+    known |= {
+        "matplotlib",
+        "spglib",
+        "psutil",
+        "libconf",
+        "xarray",
+        "zarr",
+        "dask",
+        "tifffile",
+        "rsciio",
+        "emdfile",
+        "mrcfile",
+    }
     monitor = {"flask", "waitress", "sqlalchemy", "werkzeug", "markupsafe"}
     third_party = {found.top for found in all_imports()} - set(sys.stdlib_module_names) - {"stemphony"}
     assert third_party <= known | monitor

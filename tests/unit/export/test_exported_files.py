@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
+import mrcfile
 import numpy as np
 import pytest
 import tifffile
+from rsciio.hspy import file_reader
 from stemphony import cli
 from stemphony.errors import ResultError, StorageError
-from stemphony.export import contents, lazy, request
+from stemphony.export import contents, emd, hspy, lazy, mrc, request, zarr_store
 from stemphony.export.counting import Counting
 from stemphony.export.request import Request, export
 from stemphony.results.opened import OpenedResult
@@ -42,6 +47,10 @@ def merged(folder: Path, adf: dict[str, Any], cbed: dict[str, Any], **blocks: An
     fake.write_all()
     fake.merge()
     return fake
+
+
+ONE = pytest.mark.parametrize("fake", ["averaged"], indirect=True)
+"""For tests in which it does not matter what the result averages."""
 
 
 @pytest.fixture(scope="module", params=["averaged", "kept apart"])
@@ -145,6 +154,73 @@ def test_lines_and_lists_keep_the_places_of_their_positions(scan, tmp_path):
         exported(fake, tmp_path, "csv", counting=Counting(dose=100.0), replaces=True)
 
 
+# --- HSPY ----------------------------------------------------------------------------------------------------------
+
+
+def test_hspy_has_one_signal_for_each_image_and_depth(fake, tmp_path):
+    paths = exported(fake, tmp_path, "hspy", depths_nm=None)
+    names = ("bf", "seg_0", "haadf", "com_x", "cbed")
+    assert {f"tiny_{name}_{depth}nm.hspy" for name in names for depth in (0.3905, 0.781)} <= {p.name for p in paths}
+    (signal,) = file_reader(tmp_path / "tiny_cbed_0.3905nm.hspy")
+    assert [axis["name"] for axis in signal["axes"]] == ["y", "x", "ky", "kx"]
+    assert [axis["navigate"] for axis in signal["axes"]] == [True, True, False, False]
+    expected = mean(fake, lambda s: s.cbed[:, :, 0])
+    assert signal["data"].transpose(1, 0, 3, 2) == pytest.approx(expected, rel=1e-5)
+    assert signal["metadata"]["Acquisition_instrument"]["TEM"]["beam_energy"] == 200.0
+
+
+# --- EMD -----------------------------------------------------------------------------------------------------------
+
+
+def test_emd_has_the_axes_of_py4dstem_and_says_what_its_calibration_cannot(fake, tmp_path):
+    said: list[str] = []
+    export(OpenedResult(fake.result.merged), Request("emd"), tmp_path, "tiny", said.append)
+    assert [line for line in said if not line.startswith("wrote")] == [
+        "pixels of the patterns are not square (10.44 × 8.349 mrad) and steps of the scan differ (2.603 × 1.952 Å), "
+        "and py4DSTEM knows one size for both axes: it counts them in pixels. The axes in the file have the true "
+        "values."
+    ]
+    with h5py.File(tmp_path / "tiny_cbed.emd") as file:
+        cube = file["cbed_root/cbed"]
+        assert cube.attrs["python_class"] == "DataCube"
+        expected = mean(fake, lambda s: s.cbed[:, :, -1])
+        assert cube["data"][...] == pytest.approx(expected, rel=1e-5)
+        assert [cube[f"dim{i}"].attrs["units"] for i in range(4)] == ["nm", "nm", "mrad", "mrad"]
+        assert cube["dim1"][...] == pytest.approx(0.781 / 4 * np.arange(4), rel=1e-5)
+        calibration = file["cbed_root/metadatabundle/calibration"]
+        assert calibration["Q_pixel_units"][()] == calibration["R_pixel_units"][()] == b"pixels"
+        assert file["cbed_root/metadatabundle/stemphony/beam_energy_kev"][()] == 200.0
+
+
+# --- MRC -----------------------------------------------------------------------------------------------------------
+
+
+def test_mrc_has_images_with_pixels_in_angstrom(fake, tmp_path):
+    exported(fake, tmp_path, "mrc", detectors=["haadf"])
+    with mrcfile.open(tmp_path / "tiny_haadf.mrc") as file:
+        assert pytest.approx(mean(fake, lambda s: s.rings[:, :, -1, 1]), rel=1e-5) == file.data.T
+        assert (file.voxel_size.x, file.voxel_size.y) == pytest.approx((7.81 / 3, 7.81 / 4), rel=1e-5)
+        assert file.is_single_image()
+        assert "haadf (1) inner 40 mrad, outer 60 mrad" in file.get_labels()
+    assert mrcfile.validate(tmp_path / "tiny_haadf.mrc")
+
+
+def test_mrc_has_patterns_as_a_stack_with_x_fastest(fake, tmp_path):
+    exported(fake, tmp_path, "mrc", only="patterns")
+    expected = mean(fake, lambda s: s.cbed[:, :, -1])
+    with mrcfile.open(tmp_path / "tiny_cbed.mrc") as file:
+        assert file.is_image_stack()
+        assert file.data.shape == (12, 5, 4)
+        assert file.data.reshape(4, 3, 5, 4).transpose(1, 0, 3, 2) == pytest.approx(expected, rel=1e-5)
+        assert file.header.dmean == pytest.approx(expected.mean(), rel=1e-5)
+        assert file.header.rms == pytest.approx(expected.std(), rel=1e-5)
+        labels = file.get_labels()
+        assert "x 3 * 0.260333 nm, y 4 * 0.19525 nm; x runs fastest" in labels
+        assert any(label.startswith("kx 4 * 10.43") and label.endswith("zero at pixel 2, 2") for label in labels)
+        assert any(label.startswith("beam 200 keV, semiangle 20 mrad") for label in labels)
+    assert mrcfile.validate(tmp_path / "tiny_cbed.mrc")
+
+
 # --- TIFF ----------------------------------------------------------------------------------------------------------
 
 
@@ -189,6 +265,11 @@ def test_a_table_has_a_row_for_each_position_and_depth(fake, tmp_path):
 # --- orientation -----------------------------------------------------------------------------------------------------
 
 
+def _centers(patterns: np.ndarray, kx: np.ndarray, ky: np.ndarray) -> list[np.ndarray]:
+    total = patterns.sum(axis=(2, 3))
+    return [np.einsum("xyab,a->xy", patterns, kx) / total, np.einsum("xyab,b->xy", patterns, ky) / total]
+
+
 def test_a_probe_beside_an_atom_is_bent_to_it_in_every_format(atom, tmp_path):
     (path,) = exported(atom, tmp_path, "zarr")
     cbed, images = opened(path, "cbed"), opened(path, "images")
@@ -199,6 +280,19 @@ def test_a_probe_beside_an_atom_is_bent_to_it_in_every_format(atom, tmp_path):
     check_deflections(*centers, cbed["x"].values, cbed["y"].values)
     centers = [images[name][0].transpose("x", "y").values for name in ("com_x", "com_y")]
     check_deflections(*centers, images["x"].values, images["y"].values)
+
+    (signal,) = file_reader(exported(atom, tmp_path, "hspy", only="patterns")[0])
+    along = {axis["name"]: axis["offset"] + axis["scale"] * np.arange(axis["size"]) for axis in signal["axes"]}
+    check_deflections(*_centers(signal["data"].transpose(1, 0, 3, 2), along["kx"], along["ky"]), along["x"], along["y"])
+
+    with h5py.File(exported(atom, tmp_path, "emd", only="patterns")[0]) as file:
+        cube = file["cbed_root/cbed"]
+        x, y, kx, ky = (cube[f"dim{i}"][...] for i in range(4))
+        check_deflections(*_centers(cube["data"][...], kx, ky), x, y)
+
+    with mrcfile.open(exported(atom, tmp_path, "mrc", only="patterns")[0]) as file:
+        stack = file.data.reshape(5, 3, len(ky), len(kx)).transpose(1, 0, 3, 2)
+        check_deflections(*_centers(stack, kx, ky), x, y)
 
     exported(atom, tmp_path, "tiff")
     centers = [tifffile.imread(tmp_path / f"tiny_com_{axis}.tif")[::-1].T for axis in "xy"]
@@ -232,6 +326,43 @@ def test_patterns_are_read_in_parts_of_a_fixed_size(fake, tmp_path, monkeypatch)
         assert rows.chunks == ((1,) * 4, (2, 1), (5,), (4,))
         with lazy.one_after_the_other():
             assert (rows.compute() == whole.transpose(1, 0, 3, 2)).all()
+
+
+class _Zeros:
+    """Patterns of a large result, without the file."""
+
+    shape = (1, 48, 64, 1, 1, 1, 96, 112)
+    read = 0
+
+    def __getitem__(self, key: tuple[Any, ...]) -> np.ndarray:
+        number = key[2].stop - key[2].start
+        self.read += number
+        return np.zeros((1, number, 1, 96, 112), np.float32)
+
+
+@ONE
+@pytest.mark.parametrize("form", ["zarr", "hspy", "emd", "mrc"])
+def test_patterns_are_written_in_constant_memory(fake, form, tmp_path):
+    """Writing 132 MB of patterns takes less than 60 MB."""
+    result, zeros = OpenedResult(fake.result.merged), _Zeros()
+    x, y = (contents.Axis(name, 0.1 * np.arange(n), "nm", "") for name, n in (("x", 48), ("y", 64)))
+    kx, ky = (contents.Axis(name, 1.0 * np.arange(n), "mrad", "") for name, n in (("kx", 96), ("ky", 112)))
+    patterns = contents.Patterns(
+        contents.Scan("window", x, y, None), kx, ky, 1.0, 0.0, np.dtype("f4"), {}, zeros, 0,
+        replace(result.mean, defoci_nm=np.zeros(1), weights=np.ones(1)), Counting(),
+    )  # fmt: skip
+    assert 4 * np.prod(patterns.shape) > 130e6
+    known = contents.facts(result)
+    path = tmp_path / f"large.{form}"
+    tracemalloc.start()
+    if form == "zarr":
+        zarr_store.write(path, [], [patterns], known)
+    else:
+        {"hspy": hspy, "emd": emd, "mrc": mrc}[form].write_patterns(path, patterns, known)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert zeros.read == 48 * 64
+    assert peak < 60e6
 
 
 # --- noise -----------------------------------------------------------------------------------------------------------
@@ -283,6 +414,7 @@ def test_nothing_is_counted_where_a_preview_has_no_value():
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
+@ONE
 def test_the_command_writes_here_and_says_what_it_wrote(fake, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["export", str(fake.result.root), "--to", "tiff", "--detector", "haadf", "12-48"]) == 0
@@ -294,10 +426,14 @@ def test_the_command_writes_here_and_says_what_it_wrote(fake, tmp_path, monkeypa
     assert cli.main(["export", str(fake.result.root), "--to", "csv", "--replace", "--depth", "all"]) == 0
 
 
+@ONE
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--to", "tiff", "--only", "patterns"], "--only: tiff holds images only. Patterns go to zarr"),
+        (
+            ["--to", "tiff", "--only", "patterns"],
+            "tiff holds images only. Patterns go to zarr, hspy, emd, mrc.",
+        ),
         (["--to", "zarr", "--depth", "5"], "has no depth of 5 nm"),
         (["--to", "zarr", "--depth", "deep"], "--depth: got deep; give depths in nm, or `all`."),
         (["--to", "csv", "--detector", "adf"], "has no detector 'adf'"),
@@ -326,6 +462,7 @@ def test_results_without_patterns_or_images_say_so(tmp_path):
     assert "cbed" in opened(path, "cbed")
 
 
+@ONE
 def test_a_missing_package_is_named_with_what_installs_it(fake, tmp_path, monkeypatch):
     monkeypatch.setattr(request, "find_spec", lambda name: None if name == "zarr" else True)
     with pytest.raises(
@@ -334,6 +471,7 @@ def test_a_missing_package_is_named_with_what_installs_it(fake, tmp_path, monkey
         exported(fake, tmp_path, "zarr")
 
 
+@ONE
 def test_only_an_earlier_export_is_replaced(fake, tmp_path):
     (tmp_path / "tiny.zarr").mkdir()
     (tmp_path / "tiny.zarr" / "mine").touch()

@@ -281,13 +281,13 @@ def _add_plot(commands: Commands) -> None:
 
 def _add_export(commands: Commands) -> None:
     export = commands.add_parser(
-        "export", help="write images and patterns for other programs: Zarr, TIFF, CSV",
+        "export", help="write images and patterns for HyperSpy, py4DSTEM, xarray, ImageJ and others",
         description="Writes a result in formats of other programs. docs/how-to/export.md says what each one holds.",
     )  # fmt: skip
     export.set_defaults(command=_export)
     export.add_argument("result", type=Path, metavar="RESULT", help="results/<name>, or a merged file")
     add = export.add_argument
-    add("--to", required=True, choices=("zarr", "tiff", "csv"), help="the format")
+    add("--to", required=True, choices=("zarr", "hspy", "emd", "tiff", "mrc", "csv"), help="the format")
     add("--only", choices=("images", "patterns"), help="what to write (default: all that the format holds)")
     add("--detector", nargs="+", default=[], metavar="NAME", help="images: names, or rings such as 80-120 mrad")
     add("--depth", nargs="+", default=[], metavar="NM", help="stored depths, or all (default: the exit surface)")

@@ -12,7 +12,7 @@ from typing import Any
 
 from stemphony.errors import ResultError, StorageError
 from stemphony.experiment.scan import WINDOW
-from stemphony.export import csv_table, tiff, zarr_store
+from stemphony.export import csv_table, emd, hspy, mrc, tiff, zarr_store
 from stemphony.export.contents import PATTERNS, Image, facts, images_of, pattern_depths, patterns_of
 from stemphony.export.counting import NO_NOISE, Counting
 from stemphony.results.opened import Detector, OpenedResult
@@ -48,14 +48,17 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "zarr": Format(".zarr", ("xarray", "zarr", "dask")),
+    "hspy": Format(".hspy", ("rosettasciio", "h5py"), hspy.write_image, hspy.write_patterns),
+    "emd": Format(".emd", ("emdfile",), emd.write_image, emd.write_patterns),
     "tiff": Format(".tif", ("tifffile",), image=tiff.write_image, needs_window=True),
+    "mrc": Format(".mrc", ("mrcfile",), mrc.write_image, mrc.write_patterns, needs_window=True),
     "csv": Format(".csv", ()),
 }
 ONE_FILE = ("zarr", "csv")
 """Formats that hold all images and depths in one file."""
 
-WITH_PATTERNS = ("zarr",)
-MODULES: dict[str, str] = {}
+WITH_PATTERNS = ("zarr", "hspy", "emd", "mrc")
+MODULES = {"rosettasciio": "rsciio"}
 """Modules of packages that have another name."""
 
 
@@ -196,8 +199,8 @@ def _images(
         for image in images_of(result, request.detectors, depth, request.defocus_nm, request.counting):
             if form.needs_window and image.scan.kind != WINDOW:
                 raise ResultError(
-                    f"the scan is a line or a list, not a window: it has no image for {request.format}. Use --to csv "
-                    "or zarr."
+                    f"the scan is a line or a list, not a window: it has no image for {request.format}. Use --to "
+                    "csv, zarr, hspy or emd."
                 )
             path = folder / f"{name}_{image.name}{_at(image.depth_nm, depths)}{form.ending}"
             with _new(path, request.replaces, say) as temporary:
