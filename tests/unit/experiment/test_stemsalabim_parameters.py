@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from stemphony.cli import main
+from stemphony.commands.convert import converted
 from stemphony.errors import ConfigError
 from stemphony.experiment import configuration
 from stemphony.experiment import stemsalabim_parameters as parameter_file
@@ -145,6 +146,33 @@ def test_a_mistake_is_named(tmp_path, text, where, what):
         translation(tmp_path, CRYSTAL + text)
     assert where in str(caught.value)
     assert what in str(caught.value)
+
+
+def test_all_misspelt_names_stand_in_one_message(tmp_path):
+    text = "prob: { max_apert = 24; }\ngrating: { densty = 100; slice_thicknes = 0.2; }"
+    with pytest.raises(ConfigError) as caught:
+        translation(tmp_path, CRYSTAL + text)
+    for name in ("`prob`", "`grating.densty`", "`grating.slice_thicknes`", "`probe`", "`density`"):
+        assert name in str(caught.value)
+
+
+def test_names_that_the_original_does_not_have_become_remarks(tmp_path):
+    text = 'version = "5.4";\nmy_lab: { operator = "me"; }\nprobe: { stage = 3; }\nhttp_reporting: { key = "secret"; }'
+    made = translation(tmp_path, CRYSTAL + text).yaml("p.cfg")
+    for line in ('version = "5.4"', 'my_lab = {"operator": "me"}', "probe.stage = 3", "http_reporting.key = "):
+        assert f"#   {line}" in made
+    assert "secret" not in made
+    assert configuration.validate(yaml.safe_load(made))["probe"]["semiangle_mrad"] == 24.0
+
+
+def test_slices_of_the_crystal_file_replace_the_slice_thickness(tmp_path):
+    rows = [f"Si 0 0 {0.1 * i:g} 1e-4 {i // 2}" for i in range(6)]
+    (tmp_path / "cell.xyz").write_text("\n".join(["6", "0.5 0.5 0.6", *rows]) + "\n")
+    text = CRYSTAL + "grating: { slice_thickness = 0.1; density = 90; }\nadf: { save_slices_every = 1; }"
+    made = converted(written(tmp_path, text), tmp_path)
+    assert made.config["grating"]["slice_thickness_angstrom"] == "auto"
+    assert any("slice_thickness = 0.1" in entry for entry in made.without_counterpart)
+    assert made.config["depths"]["every_angstrom"] == 2.0
 
 
 def test_no_password_stands_in_the_message_about_a_broken_file(tmp_path):

@@ -31,15 +31,16 @@ def converted(file: Path, folder: Path) -> Translation:
         The file, or the crystal file that it names, cannot be read.
     """
     parameters = parameter_file.read_parameters(file)
-    named = parameter_file.crystal_file(parameters, file)
-    crystal = next((place for place in (file.parent / named, Path(named)) if place.exists()), None)
+    name = parameter_file.crystal_file(parameters, file)
+    crystal = next((place for place in (file.parent / name, Path(name)) if place.exists()), None)
     if crystal is None:
         raise ConfigError(
             "specimen.crystal_file",
-            f"got {named!r}; it is neither in {file.parent.resolve()} nor in {Path.cwd()}. Correct the path.",
+            f"got {name!r}; it is neither in {file.parent.resolve()} nor in {Path.cwd()}. Correct the path.",
         )
-    cell = read_specimen(crystal, format="stemsalabim").cell
-    made = parameter_file.translate(parameters, cell, file.stem)
+    specimen = read_specimen(crystal, format="stemsalabim")
+    slices = 0 if specimen.slice_id is None else int(specimen.slice_id.max()) + 1
+    made = parameter_file.translate(parameters, specimen.cell, file.stem, named_slices=slices)
     absolute, base = crystal.resolve(), folder.resolve()
     inside = absolute.is_relative_to(base)
     made.put("specimen.file", str(absolute.relative_to(base) if inside else absolute))

@@ -52,6 +52,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Blocks and keys of the file with the values that STEMsalabim takes where a key is missing."""
 
+SIMILAR = 0.8
+"""Share of equal letters from which a name counts as a misspelling of another; `max_aprt` and `max_apert` have 0.94."""
+
 _BLOCK = re.compile(rf"^[ \t]*({'|'.join(DEFAULTS)})\s*[:=]\s*\{{\s*(?:(?:\#|//)[^\n]*\n\s*)*\w+\s*=", re.MULTILINE)
 """The beginning of a block with its first setting. YAML has braces too, but no `=` in them."""
 
@@ -110,13 +113,13 @@ def is_parameter_file(text: str) -> bool:
     return len(set(_BLOCK.findall(text))) >= 2
 
 
-def read_parameters(file: Path) -> dict[str, dict[str, Any]]:
-    """Blocks and keys of a parameter file, as they are written.
+def read_parameters(file: Path) -> dict[str, Any]:
+    """Blocks and keys of a parameter file, as they are written; settings outside of blocks beside them.
 
     Raises
     ------
     ConfigError
-        The file cannot be read, is not in libconfig's syntax, or has a block or key that STEMsalabim does not have.
+        The file cannot be read, is not in libconfig's syntax, or has a number or text in place of a block.
     """
     import libconf
 
@@ -133,17 +136,10 @@ def read_parameters(file: Path) -> dict[str, dict[str, Any]]:
         raise ConfigError(
             "", f"{file} is not in libconfig's syntax{line}. Compare it with STEMsalabim's example."
         ) from None
-    parameters: dict[str, dict[str, Any]] = {}
     for block, values in content.items():
-        if block not in DEFAULTS or not isinstance(values, Mapping):
-            raise ConfigError(block, f"{file} has this block, STEMsalabim has none of it{_near(block, DEFAULTS)}.")
-        for key in values:
-            if key not in DEFAULTS[block]:
-                raise ConfigError(
-                    f"{block}.{key}", f"{file} has this key, STEMsalabim has none of it{_near(key, DEFAULTS[block])}."
-                )
-        parameters[block] = dict(values)
-    return parameters
+        if block in DEFAULTS and not isinstance(values, Mapping):
+            raise ConfigError(block, f"{file} has one value here; a block in braces is expected.")
+    return {block: dict(values) if isinstance(values, Mapping) else values for block, values in content.items()}
 
 
 def crystal_file(parameters: Mapping[str, Mapping[str, Any]], file: Path) -> str:
@@ -154,8 +150,12 @@ def crystal_file(parameters: Mapping[str, Mapping[str, Any]], file: Path) -> str
     return str(name)
 
 
-def translate(parameters: Mapping[str, Mapping[str, Any]], cell: Sequence[float], name: str) -> Translation:
+def translate(
+    parameters: Mapping[str, Any], cell: Sequence[float], name: str, *, named_slices: int = 0
+) -> Translation:
     """A parameter file as a config of ours.
+
+    Keys that STEMsalabim does not have are remarks, because it reads none of them either.
 
     Parameters
     ----------
@@ -165,14 +165,22 @@ def translate(parameters: Mapping[str, Mapping[str, Any]], cell: Sequence[float]
         Lengths of the crystal's cell [Å]: densities of grid and scan become numbers of points on it.
     name : str
         Name of the simulation where the file names no output file.
+    named_slices : int
+        Number of slices that the crystal file names for its atoms (sixth column), which replace `slice_thickness`.
+
+    Raises
+    ------
+    ConfigError
+        A value is of another type, or keys are misspelt ones that the file lacks; the message names all of those.
     """
     made = Translation()
+    _unknown(parameters, made)
     taken = _Taken(parameters, made)
     _simulation(taken, made, name)
     _probe(taken, made)
     _specimen(taken, made)
-    _grating(taken, made, cell)
-    _scan(taken, made, cell)
+    slices = _grating(taken, made, cell, named_slices)
+    _scan(taken, made, cell, slices)
     _adf(taken, made)
     _cbed(taken, made)
     _frozen_phonon(taken, made)
@@ -279,19 +287,28 @@ def _specimen(taken: _Taken, made: Translation) -> None:
     taken.left("specimen.max_potential_radius", why="potentials are exact Fourier sums, they are not cut off")
 
 
-def _grating(taken: _Taken, made: Translation, cell: Sequence[float]) -> None:
+def _grating(taken: _Taken, made: Translation, cell: Sequence[float], named_slices: int) -> int:
+    """Set the grid and the slices; return the number of slices."""
     density = float(taken.number("grating.density"))
     nx, ny = (fft_friendly_size(max(8, math.ceil(density * length / ANGSTROM_PER_NM - 1e-9))) for length in cell[:2])
     actual = [n / length * ANGSTROM_PER_NM for n, length in zip((nx, ny), cell, strict=False)]
     made.put("grating.gpts", [nx, ny], f"density {density:g} /nm: {actual[0]:.5g} × {actual[1]:.5g} /nm on this cell")
     thickness = ANGSTROM_PER_NM * float(taken.number("grating.slice_thickness"))
-    made.put("grating.slice_thickness_angstrom", min(_rounded(thickness), float(cell[2])), "at most; slices are equal")
+    slices = named_slices
+    if named_slices:
+        made.put("grating.slice_thickness_angstrom", "auto", "the slices of the crystal file (sixth column)")
+        taken.left("grating.slice_thickness", why="the crystal file names the slice of each atom")
+    else:
+        largest = min(_rounded(thickness), float(cell[2]))
+        made.put("grating.slice_thickness_angstrom", largest, "at most; slices are equal")
+        slices = number_of_slices(cell[2], largest)
     limited = taken.value("simulation.bandwidth_limiting")
     if not limited:
         made.put("grating.bandlimit", 1.0, "bandwidth_limiting = false: products alias into the band")
+    return slices
 
 
-def _scan(taken: _Taken, made: Translation, cell: Sequence[float]) -> None:
+def _scan(taken: _Taken, made: Translation, cell: Sequence[float], slices: int) -> None:
     source = "adf" if _enabled(taken, "adf") else "cbed"
     density = float(taken.number("probe.scan_density"))
     points, actual = [], []
@@ -304,8 +321,7 @@ def _scan(taken: _Taken, made: Translation, cell: Sequence[float]) -> None:
     made.put("scan.points", points, f"scan_density {density:g} /nm: {' × '.join(actual)} /nm in this window")
     every = int(taken.number(f"{source}.save_slices_every"))
     if every > 0:
-        thickness = made.config["grating"]["slice_thickness_angstrom"]
-        step = every * cell[2] / number_of_slices(cell[2], thickness)
+        step = every * cell[2] / slices
         made.put("depths.every_angstrom", _rounded(step), f"save_slices_every = {every}")
 
 
@@ -370,9 +386,35 @@ def _rounded(length: float) -> float:
     return float(f"{length:.12g}")
 
 
-def _near(name: str, known: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, known, 1, 0.5)
-    return f"; did you mean `{near[0]}`?" if near else f"; it has {', '.join(known)}"
+def _unknown(parameters: Mapping[str, Any], made: Translation) -> None:
+    """Note blocks and keys that STEMsalabim does not have; refuse those that are misspelt, all at once."""
+    misspelt: list[tuple[str, str]] = []
+    for block, values in parameters.items():
+        if block not in DEFAULTS:
+            _leave_or_collect(block, values, _misspelt(block, DEFAULTS, parameters), made, misspelt)
+            continue
+        for key, value in values.items():
+            if key not in DEFAULTS[block]:
+                shown = "…" if block == "http_reporting" else value  # which may be a password
+                found = _misspelt(key, DEFAULTS[block], values)
+                _leave_or_collect(f"{block}.{key}", shown, found, made, misspelt)
+    if misspelt:
+        texts = [f"STEMsalabim has no such name; did you mean `{near}`?" for _, near in misspelt]
+        rest = [f"config `{key}`: {text}" for (key, _), text in zip(misspelt[1:], texts[1:], strict=True)]
+        raise ConfigError(misspelt[0][0], "\n".join([texts[0], *rest]))
+
+
+def _leave_or_collect(key: str, value: Any, near: str, made: Translation, misspelt: list[tuple[str, str]]) -> None:
+    if near:
+        misspelt.append((key, near))
+    else:
+        made.leave(key, value, "STEMsalabim has no such name, so it has no effect there either")
+
+
+def _misspelt(name: str, known: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """The known name, absent from the file, that a name is a misspelling of; empty if there is none."""
+    near = difflib.get_close_matches(name, [other for other in known if other not in given], 1, SIMILAR)
+    return near[0] if near else ""
 
 
 def _shown(value: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemphony.errors import SpecimenError
-from stemphony.specimen import cif_symmetry, orbits, statements
+from stemphony.specimen import cif_symmetry, copies, orbits, source, statements
 from stemphony.specimen.cif_block import CifBlock, as_number, read_blocks, structure_block
 from stemphony.specimen.cif_sites import Sites, read_sites
 from stemphony.specimen.cif_symmetry import Symmetry
@@ -32,7 +32,12 @@ def read_cif(file: Path) -> Structure:
     SpecimenError
         The file is no CIF, lacks information, or contradicts itself; the text says what to add or correct.
     """
-    return read_block(file, structure_block(file, read_blocks(file)), "cif")
+    block = structure_block(file, read_blocks(file))
+    if not copies.has_copies(block):
+        return read_block(file, block, "cif")
+    notes: list[str] = []
+    structure = read_block(file, copies.of_mmcif(file, source.read_text(file), block.name, notes), "cif")
+    return replace(structure, notes=(*notes, *structure.notes), revision=3)
 
 
 def read_block(file: Path, block: CifBlock, format: str) -> Structure:

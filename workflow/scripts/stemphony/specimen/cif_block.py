@@ -91,7 +91,7 @@ def read_blocks(file: Path) -> list[CifBlock]:
 
     text = source.read_text(file)
     try:
-        document = _document(text)
+        document = parsed(text)
     except (ValueError, RuntimeError) as error:
         detail = str(error).splitlines()[0].removeprefix("string:")
         raise SpecimenError(
@@ -102,7 +102,7 @@ def read_blocks(file: Path) -> list[CifBlock]:
     return [block_of(file, block) for block in document]
 
 
-def _document(text: str) -> Any:
+def parsed(text: str) -> Any:
     """gemmi's document. Some programs write a column twice, which `block_of` compares, or values without quotes."""
     import gemmi
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from stemphony.errors import SpecimenError
-from stemphony.specimen import elements, orbits, source
+from stemphony.specimen import copies, elements, source
 from stemphony.specimen.cif import read_block
-from stemphony.specimen.cif_block import block_of
 from stemphony.specimen.structure import Structure
 
 ATOMS = ("ATOM  ", "HETATM")
@@ -90,20 +89,17 @@ def _structure(file: Path, text: str) -> Structure:
     notes = _element_notes(model, without)
     if _are_zero(text):
         notes.append("the occupancy of every atom is 0.00, which programs write where they have none: taken for 1")
-    if any(not ncs.given and not ncs.tr.is_identity() for ncs in model.ncs):
-        before = model[0].count_atom_sites()
-        orbits.require_few_images(file, before, 1 + sum(not ncs.given for ncs in model.ncs))
-        model.expand_ncs(gemmi.HowToNameCopiedChain.Short)
-        notes.append(f"MTRIX records repeat the listed atoms: {before} become {model[0].count_atom_sites()}")
-    block = block_of(file, model.make_mmcif_block())
+    block = copies.expanded(file, model, notes, "MTRIX records")
     if not has_factors or all(float(b) == 0 for b in block.raw.get("_atom_site_b_iso_or_equiv", [])):
         block.raw.pop("_atom_site_b_iso_or_equiv", None)  # programs write 0.00 where they have no value
     structure = read_block(file, block, "pdb")
-    copies = len(structure.symbols) / len(block.raw["_atom_site_cartn_x"])
-    if copies > 1 and "_atom_site_cartn_x" in block.raw:
+    images = len(structure.symbols) / len(block.raw["_atom_site_cartn_x"])
+    if images > 1 and "_atom_site_cartn_x" in block.raw:
         notes.append(f"the symmetry {structure.stated.get('space_group', '')} of CRYST1 is applied")
-    # ASE, the first reader, knows no symmetry and guesses elements. The second one left blank columns to gemmi.
-    revision = 3 if otherwise else 2 if structure.revision == 2 or copies != 1 or notes else 1
+    # ASE, the first reader, knows no symmetry and guesses elements. The second one left blank columns to gemmi. The
+    # third one drew alternate places of copies together.
+    apart = copies.ASSEMBLY in block.raw and structure.disorder is not None
+    revision = 4 if apart else 3 if otherwise else 2 if structure.revision == 2 or images != 1 or notes else 1
     return replace(structure, notes=(*notes, *structure.notes), revision=revision)
 
 

@@ -1,0 +1,61 @@
+"""Non-crystallographic copies: atoms that a PDB or mmCIF file lists once and repeats by matrices."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stemphony.specimen import orbits
+from stemphony.specimen.cif_block import CifBlock, block_of, parsed
+
+ASSEMBLY = "_atom_site_disorder_assembly"
+
+
+def expanded(file: Path, model: Any, notes: list[str], records: str) -> CifBlock:
+    """A block with all atoms of a gemmi structure: those that are listed and their copies.
+
+    Alternate places of one copy say nothing of those of another, so each copy is a disorder assembly of its own.
+
+    Parameters
+    ----------
+    notes : list of str
+        Gets a note if there are copies.
+    records : str
+        Name of the matrices in the file, for the note.
+    """
+    import gemmi
+
+    listed: set[str] = set()
+    if any(not operator.given and not operator.tr.is_identity() for operator in model.ncs):
+        before = model[0].count_atom_sites()
+        orbits.require_few_images(file, before, 1 + sum(not operator.given for operator in model.ncs))
+        listed = {chain.name for chain in model[0]}
+        model.expand_ncs(gemmi.HowToNameCopiedChain.AddNumber)
+        notes.append(f"{records} repeat the listed atoms: {before} become {model[0].count_atom_sites()}")
+    block = block_of(file, model.make_mmcif_block())
+    if listed and "_atom_site_auth_asym_id" in block.raw:
+        block.raw[ASSEMBLY] = _numbers(block.raw["_atom_site_auth_asym_id"], listed)
+    return block
+
+
+def _numbers(chains: Sequence[str], listed: set[str]) -> list[str]:
+    """The copy that each atom belongs to, which gemmi adds to the name of its chain; `.` for listed ones."""
+    return ["." if chain in listed else re.sub(r"^.*?(?=\d*$)", "", chain) for chain in chains]
+
+
+def has_copies(block: CifBlock) -> bool:
+    """Whether an mmCIF repeats its atoms by matrices (`_struct_ncs_oper`) that are not applied yet."""
+    codes = [code.lower() for code in block.raw.get("_struct_ncs_oper_code", [])]
+    return "generate" in codes and "_atom_site_cartn_x" in block.raw
+
+
+def of_mmcif(file: Path, text: str, name: str, notes: list[str]) -> CifBlock:
+    """The block `name` of an mmCIF with its copies applied."""
+    import gemmi
+
+    raw = next(block for block in parsed(text) if block.name == name)
+    model = gemmi.make_structure_from_block(raw)
+    model.setup_entities()
+    return expanded(file, model, notes, "matrices of _struct_ncs_oper")
