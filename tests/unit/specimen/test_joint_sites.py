@@ -87,6 +87,35 @@ def test_molecules_that_share_group_numbers_without_a_named_assembly_are_told_ap
     assert any("assembly of their own" in note for note in joint.notes)
 
 
+def test_alternatives_of_one_residue_exclude_each_other_whatever_other_residues_have():
+    """Three places A, B, C of one atom, and two of another one whose share of B is the same."""
+    rows = [("C", 0, 0, 0, 0.5), ("C", 1, 0, 0, 0.3), ("C", 0, 1, 0, 0.2), ("N", 4, 4, 4, 0.7), ("N", 4, 4, 5, 0.3)]
+    joint = with_joint_sites("f", specimen(rows, disorder=[0] * 5, disorder_group=[1, 2, 3, 1, 2]))
+    found = drawn(joint)
+    np.testing.assert_array_equal(found[:, :3].sum(axis=1), 1)
+    np.testing.assert_array_equal(found[:, 3:].sum(axis=1), 1)
+    assert found.mean(axis=0) == pytest.approx([0.5, 0.3, 0.2, 0.7, 0.3], abs=0.11)
+    assert 0.1 < (found[:, 1] == found[:, 4]).mean() < 0.9
+    assert any("bonded to each other" in note for note in joint.notes)
+    assert joint.revision == 3
+
+
+@pytest.mark.parametrize("apart", [1.0, 3.0])
+def test_two_places_of_one_atom_that_hold_more_than_one_are_refused(apart):
+    rows = [("C", 0, 0, 0, 0.5), ("C", apart, 0, 0, 0.6)]
+    with pytest.raises(SpecimenError, match=r"1\.1 atoms"):
+        with_joint_sites("f", specimen(rows, disorder=[0, 0], disorder_group=[1, 2]))
+
+
+def test_a_partial_molecule_without_alternative_is_independent_of_disordered_ones():
+    rows = [("C", 0, 0, 0, 0.7), ("C", 1, 0, 0, 0.3), ("O", 4, 4, 4, 0.8), ("N", 0, 4, 0, 0.6)]
+    joint = with_joint_sites("f", specimen(rows, disorder=[0] * 4, disorder_group=[1, 2, 2, 2]))
+    found = drawn(joint)
+    np.testing.assert_array_equal(found[:, :2].sum(axis=1), 1)
+    assert 0.2 < (found[:, 2] & found[:, 0]).mean() < 0.9
+    assert 0.2 < (found[:, 2] & found[:, 3]).mean() < 0.8
+
+
 def test_an_assembly_that_is_too_full_by_itself_is_refused():
     rows = [("C", 0, 0, 0, 0.7), ("N", 2, 0, 0, 0.7)]
     with pytest.raises(SpecimenError, match=r"one disorder assembly.*1\.4 atoms"):

@@ -21,6 +21,9 @@ from stemphony.specimen.structure import Structure
 
 MOST_LINES = 10**12  # more than any file has; Python counts lines up to its largest integer
 MOST_COLUMNS = 1000  # of an extended XYZ file without atoms; with atoms their lines decide
+# Keys of extended XYZ that name a unit, and units that are not Å; `metal` and `real` are.
+UNIT_KEYS = ("unit", "units", "lengthunit", "lengthunits", "unitlength", "positionunit", "positionunits")
+OTHER_LENGTHS = ("nm", "nanometer", "nanometre", "nanometers", "nanometres", "bohr", "au", "a.u.", "atomic", "pm", "m")
 # Keys of extended XYZ that hold a shift of the cell's corner, as OVITO writes it.
 ORIGIN_KEYS = ("Origin", "origin", "cell_origin")
 
@@ -158,6 +161,8 @@ def _structure(file: Path, atoms: Any, format_ase: str) -> Structure:
         symbol = "X" if numbers[unknown[0]] == 0 else f"Z = {numbers[unknown[0]]}"
         raise SpecimenError(file, elements.unknown_symbol(symbol, f"atom {unknown[0]} (counted from 0)"))
     _require_whole_sites(file, atoms)
+    if format_ase == "extxyz":
+        _require_angstroms(file, atoms)
     positions = np.array(atoms.get_positions(), dtype=np.float64)
     origin = np.asarray(atoms.get_celldisp(), dtype=np.float64).ravel()
     keyed = _origin(atoms) if format_ase == "extxyz" else np.zeros(3)
@@ -189,6 +194,18 @@ def _structure(file: Path, atoms: Any, format_ase: str) -> Structure:
         notes=tuple(notes),
         revision=3 if format_ase == "cube" and keyed.any() else 2 if keyed.any() or quantities.changes_numbers else 1,
     )
+
+
+def _require_angstroms(file: Path, atoms: Any) -> None:
+    """Refuse an extended XYZ file whose header names another unit of length; ASE takes Å without a word."""
+    for key, value in atoms.info.items():
+        plain = key.lower().replace("_", "")
+        if plain in UNIT_KEYS and str(value).strip().lower() in OTHER_LENGTHS:
+            raise SpecimenError(
+                file,
+                f"line 2 says {key}={value}, but lengths of extended XYZ are in Å. Write them in Å, or remove {key} if "
+                "they are.",
+            )
 
 
 def _origin(atoms: Any) -> np.ndarray:

@@ -39,6 +39,7 @@ def read_cel(file: Path) -> Structure:
         words = line.split()
         if words[:1] == ["*"]:
             ended = True
+            notes |= table.behind_the_end(lines, number, "*")
             break
         if not words:
             continue

@@ -21,6 +21,8 @@ from stemphony.specimen.structure import Structure
 
 VOLUME_TOLERANCE = 0.01  # share by which _cell_volume may differ from the volume of lengths and angles
 SHARE_TOLERANCE = 0.01  # by which the images of an atom on an axis may exceed one atom: two digits of an occupancy
+UNEQUAL_TENSORS = 0.1  # share of its largest component by which a tensor may break the symmetry of its site,
+ROUNDED_TENSOR = 1.5e-3  # or this [Å²]: files round components
 _KEPT = 1e-9  # fraction; an image this close to 1 is at 0
 
 
@@ -144,10 +146,11 @@ def _expanded(file: Path, block: CifBlock, sites: Sites, symmetry: Symmetry, cel
     cartesian = cell.T @ rotations[found.operation] @ np.linalg.inv(cell.T)
     u_aniso = None if sites.u_aniso is None else turned(sites.u_aniso[found.site], cartesian)
     u_iso = None if sites.u_iso is None else sites.u_iso[found.site]
+    notes_of_images = _other_multiplicities(block, sites, found, len(rotations))
     if u_aniso is not None:
+        notes_of_images += _against_symmetry(sites, found, rotations, cell)
         mean = equivalent(u_aniso)
         u_iso = mean if u_iso is None else np.where(np.isfinite(mean), mean, u_iso)
-    notes_of_images = _other_multiplicities(block, sites, found, len(rotations))
     occupancy = _whole_images(sites, found, len(rotations), notes := [*sites.notes, *symmetry.notes, *notes_of_images])[
         found.site
     ]
@@ -173,6 +176,31 @@ def _expanded(file: Path, block: CifBlock, sites: Sites, symmetry: Symmetry, cel
         notes=tuple(notes),
         revision=1 if as_ase and u_iso is None else 2,
     )
+
+
+def _against_symmetry(
+    sites: Sites, found: orbits.Orbits, rotations: NDArray[np.int64], cell: Floats
+) -> list[str]:
+    """A note on tensors that operations which leave their site in place turn into others."""
+    if sites.u_aniso is None:
+        return []
+    worst: dict[int, float] = {}
+    for site, first, second in found.equal_operations:
+        tensor = sites.u_aniso[site]
+        if np.isnan(tensor).any():
+            continue
+        pair = cell.T @ rotations[[first, second]] @ np.linalg.inv(cell.T)
+        one, other = turned(np.array([tensor, tensor]), pair)
+        apart = float(np.abs(one - other).max())
+        if apart > max(UNEQUAL_TENSORS * float(np.abs(tensor).max()), ROUNDED_TENSOR):
+            worst[site] = max(worst.get(site, 0.0), apart)
+    if not worst:
+        return []
+    names = ", ".join(f"{sites.labels[i]} ({apart:.2g} Å²)" for i, apart in list(worst.items())[:5])
+    return [
+        f"anisotropic displacements do not have the symmetry of their site: {names}. They are used as they are listed; "
+        "check their components, of hexagonal cells U12"
+    ]
 
 
 def _other_multiplicities(block: CifBlock, sites: Sites, found: orbits.Orbits, operations: int) -> list[str]:

@@ -26,9 +26,15 @@ _OF_EACH_SITE = (
     "_atom_site_type_symbol", "_atom_site_occupancy", "_atom_site_calc_flag", "_atom_site_attached_hydrogens",
     "_atom_site_disorder_assembly", "_atom_site_disorder_group", "_atom_site_label_alt_id", "_atom_site_adp_type",
     "_atom_site_thermal_displace_type", "_atom_site_pdbx_pdb_model_num", "_atom_site_label_atom_id",
-    *(f"_atom_site_{kind}_{name}" for kind in "ub" for name in ISOTROPIC_NAMES),
+    "_atom_site_pdbx_formal_charge", *(f"_atom_site_{kind}_{name}" for kind in "ub" for name in ISOTROPIC_NAMES),
 )  # fmt: skip
 """Columns that have one value for each site."""
+
+SAME_U = 0.2
+"""Two statements of one U may differ by this share: files round them, and some average tensors in other ways."""
+
+ROUNDED_U = 2e-3
+"""Å². They may differ by this, too: two digits of U, or of B."""
 
 SMALLEST_B = 0.15
 """Å². Hardly any crystal has a smaller B at room temperature (diamond: 0.14 Å²), and hardly any a larger U."""
@@ -252,6 +258,7 @@ def _elements(
     types = block.column("_atom_site_type_symbol")
     formula = parsed_formula(block.value("_chemical_formula_sum") or "") or {}
     numbers = _oxidation_numbers(block)
+    formal = block.column("_atom_site_pdbx_formal_charge")
     known = {} if types is None else {name: elements.from_type(name) for name in set(types)}
     by_label: dict[str, str] = {}
     symbols, charges = [], []
@@ -267,6 +274,8 @@ def _elements(
             symbol, charge = _by_label(file, labels[row], formula), numbers.get(labels[row])
             by_label[symbol] = labels[row]
         symbols.append(symbol)
+        if charge is None and formal is not None:
+            charge = as_number(formal[site])
         charges.append(np.nan if charge is None else charge)
     other = [
         f"{labels[row]} is {symbol}"
@@ -281,6 +290,9 @@ def _elements(
     if by_label:
         pairs = _few([f"{label} is {symbol}" for symbol, label in by_label.items()], 12)
         notes.append(f"elements are taken from the labels, since _atom_site_type_symbol is missing: {pairs}")
+        water = [f"{label} is {symbols[i]}" for i, label in enumerate(labels) if elements.is_of_water(label)]
+        if water:
+            notes.append(f"labels of water and hydroxyl in mineral databases: {_few(water)}")
     array = np.array(["H" if symbol in elements.ISOTOPES else symbol for symbol in symbols], dtype="<U2")
     values = np.array(charges)
     return array, values if np.isfinite(values).any() else None
@@ -297,7 +309,11 @@ def _by_label(file: Path, label: str, formula: dict[str, float]) -> str:
     if len(found) == 1 and (not formula or found[0] in formula or found[0] in elements.ISOTOPES):
         return found[0]
     if not found:
-        raise SpecimenError(file, elements.unknown_symbol(label, f"site {label}"))
+        raise SpecimenError(
+            file,
+            f"site {label}: its label names no element. Add the column _atom_site_type_symbol with the element of each "
+            "site, such as O for the oxygen of water.",
+        )
     if len(found) == 1:
         raise SpecimenError(
             file,
@@ -362,8 +378,12 @@ def _displacements(
         if b is not None:
             iso = displacements.from_b(b)
         if u is not None:
+            notes += _different(labels, u, iso, "U and B of {} are not of one size (U = B / 8π²): U is used")
             iso = np.where(np.isfinite(u), u, iso)
     aniso = _tensors(file, block, cell, keep, labels, notes)
+    if iso is not None and aniso is not None:
+        text = "the isotropic U of {} is not a third of the trace of its tensor: the tensor is used"
+        notes += _different(labels, displacements.equivalent(aniso), iso, text)
     if iso is not None and aniso is None and not np.nan_to_num(iso).any():
         # Programs for models write 0 where they know none; an atom at rest does not exist.
         notes.append("the U or B of every site is 0, which stands for none: they are not used")
@@ -376,6 +396,13 @@ def _displacements(
     if any(name.startswith(("_atom_site_anharm", "_atom_site_rot", "_atom_site_aniso_anharm")) for name in block.raw):
         notes.append("has anharmonic displacement parameters, which are not used")
     return (None if iso is None or not np.isfinite(iso).any() else iso), aniso
+
+
+def _different(labels: Sequence[str], first: Floats, second: Floats, text: str) -> list[str]:
+    """A note on sites of which two statements of U [Å²] differ by more than both are rounded to."""
+    apart = np.abs(first - second) > np.maximum(SAME_U * np.maximum(np.abs(first), np.abs(second)), ROUNDED_U)
+    names = [f"{labels[i]} ({first[i]:.3g} and {second[i]:.3g} Å²)" for i in np.flatnonzero(apart)]
+    return [text.format(_few(names))] if names else []
 
 
 def _by_kind(block: CifBlock, keep: Sequence[int], u: Floats, notes: list[str]) -> tuple[Floats, Floats | None]:

@@ -108,6 +108,11 @@ def take(arrays: Mapping[str, Any], file: Path) -> Quantities:
     )
 
 
+def is_without_meaning(name: str) -> bool:
+    """Whether no simulation of elastic scattering uses a column of this name."""
+    return _plain(name) in WITHOUT_MEANING
+
+
 def has_meaning(name: str) -> bool:
     """Whether a column of this name says something of U, occupancy or charge."""
     return _kind(_plain(name)) is not None

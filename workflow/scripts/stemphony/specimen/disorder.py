@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemphony.errors import SpecimenError
+from stemphony.specimen.assemblies import EXCESS
 from stemphony.specimen.cif_sites import Sites
-from stemphony.specimen.joint_sites import CLOSEST, EXCESS, require_few_pairs
+from stemphony.specimen.joint_sites import CLOSEST, require_few_pairs
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.orbits import Orbits
 from stemphony.specimen.structure import Structure

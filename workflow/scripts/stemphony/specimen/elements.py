@@ -7,6 +7,12 @@ from collections.abc import Collection
 from functools import cache
 
 ISOTOPES = {"D": "deuterium", "T": "tritium"}  # scatter electrons as hydrogen does
+WATER = {"Wat": "O", "Ow": "O", "Oh": "O", "Hw": "H"}
+"""Labels of mineral databases for the oxygen of water and of hydroxyl, and for hydrogen of water."""
+
+GROUPS = ("CO", "NO", "PO")
+"""Carbonate, nitrate and phosphate in capitals, if a negative charge follows; Co, No and Po have none."""
+
 # Tables of X-ray factors add `val` or `va` to an element with the electrons of a bond: Cval, Siva.
 _TYPE = re.compile(r"([A-Za-z]{1,2})(?:val|va)?(?:(\d*\.?\d*)([+-])|([+-])(\d*\.?\d*)|(\d+))?")
 
@@ -32,6 +38,7 @@ def unknown_symbol(symbol: str, where: str) -> str:
         "D": "deuterium scatters electrons as hydrogen: write H",
         "T": "tritium scatters electrons as hydrogen: write H",
         "X": "X is no element: replace it or delete the atom",
+        **dict.fromkeys(("Wat", "H2O", "OH", "OH-", "D2O"), "write O, and give hydrogen sites of its own"),
     }.get(symbol, "use the symbols of the periodic table, such as Sr")
     return f"{place}unknown element symbol '{symbol[:40]}'; {hint}."
 
@@ -49,6 +56,8 @@ def from_type(name: str) -> tuple[str, float | None] | None:
     symbol = letters.capitalize()
     if count and letters.isupper() and len(letters) == 2 and all(letter in numbers() for letter in letters):
         return None  # a group such as CO3, NH4, NO3 or PO4, not Co, Nh, No or Po
+    if letters == "NH" or (letters in GROUPS and "-" in (sign_after, sign_before)):
+        return None  # the same with a charge, such as NH4+ or NO3-
     if symbol not in numbers() and symbol not in ISOTOPES:
         return None
     sign, size = sign_after or sign_before, before or after
@@ -56,22 +65,31 @@ def from_type(name: str) -> tuple[str, float | None] | None:
     return symbol, charge
 
 
+def is_of_water(label: str) -> bool:
+    """Whether a site's label is one of WATER, with or without a number."""
+    return re.sub(r"[^A-Za-z].*", "", label) in WATER
+
+
 def from_label(label: str, known: Collection[str] = ()) -> list[str]:
     """Elements that a site's label such as `Sr1`, `O2a`, `CaM1` may mean, the most likely first.
 
     If a formula gives the elements `known`, no other elements count. Two letters count before one, unless the second
-    is a capital, which may belong to the rest of the label.
+    is a capital, which may belong to the rest of the label. T is the name of a site in a tetrahedron, not tritium.
     """
+    if re.match(r"[HD]2O", label):
+        return ["H", "O"]  # a hydrogen of some oxygen, or water
     match = re.match(r"[A-Za-z]+", label)
     if match is None:
         return []
     letters = match[0]
+    if letters in WATER:
+        return [WATER[letters]]
     two, one = letters[:2].capitalize(), letters[:1].upper()
     order = [two, one] if len(letters) > 1 else [one]
-    valid = [symbol for symbol in order if symbol in numbers() or symbol in ISOTOPES]
+    valid = [symbol for symbol in order if symbol in numbers() or symbol == "D"]
     if known:
         hydrogen = "H" in known or "D" in known
-        named = [s for s in valid if s in known or (s in ISOTOPES and hydrogen)]
+        named = [s for s in valid if s in known or (s == "D" and hydrogen)]
         return named[:1] if named else valid
     if len(letters) > 1 and letters[1].islower():
         return valid[:1] if valid and valid[0] == two else []

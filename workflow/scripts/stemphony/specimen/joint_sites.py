@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stemphony.errors import SpecimenError
 from stemphony.physics.occupancy import INDEPENDENT, alternatives
+from stemphony.specimen.assemblies import EXCESS, NEIGHBOURS, separated
 from stemphony.specimen.lattice import Floats
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ CLOSEST = 0.7
 
 MOST_PAIRS = 5_000_000
 """Pairs that lie on each other; they take up to 1 GB. Crystals have none, shared sites a few for each."""
-
-EXCESS = 0.02 + 1e-9
-"""By which occupancies of sites that exclude each other may exceed 1: the rounding of two or three numbers."""
 
 
 def with_joint_sites(file: Path | str, specimen: Specimen, occupancy: str = "random") -> Specimen:
@@ -132,11 +130,7 @@ def _checked(file: Path | str, specimen: Specimen) -> Floats:
 
 
 def _with_separate_assemblies(specimen: Specimen, filled: Floats) -> Specimen:
-    """The specimen with assemblies that are too full split into those whose occupancies complement each other.
-
-    Programs for refinement often give the groups 1 and 2 to several disordered molecules and name no assembly. If one
-    molecule has occupancies of 0.7 and 0.3, and another one 0.6 and 0.4, they are not one assembly.
-    """
+    """The specimen with assemblies that are too full split, see `assemblies.separated`."""
     if specimen.disorder is None or specimen.disorder_group is None:
         return specimen
     names, unit = alternatives(len(filled), specimen.disorder, specimen.disorder_group)
@@ -147,16 +141,20 @@ def _with_separate_assemblies(specimen: Specimen, filled: Floats) -> Specimen:
     too_full = (total[names[unit, 0]] > 1 + EXCESS) & (specimen.disorder >= 0)
     if not too_full.any():
         return specimen
-    # 0.7 and 0.3 are of one kind: both are 0.3 away from 0 or 1.
-    kind = np.where(too_full, np.round(1000 * np.minimum(filled, 1 - filled)).astype(np.int64), 0)
-    _, number = np.unique(np.column_stack([specimen.disorder, kind]), axis=0, return_inverse=True)
-    disorder = np.where(specimen.disorder >= 0, number.ravel(), INDEPENDENT).astype(np.int64)
+    members = np.flatnonzero(too_full)
+    pairs, lengths = close_pairs(replace(specimen, positions=specimen.positions[members]), NEIGHBOURS)
+    disorder, by_distance = separated(
+        specimen.disorder, specimen.disorder_group, filled, members[pairs], lengths, too_full
+    )
+    how = "bonded to each other" if by_distance else "whose occupancies add up to 1"
     note = (
-        "groups of one disorder assembly hold more than one atom per site together. Sites whose occupancies add up to "
-        "1 are taken for an assembly of their own; if that is wrong, name the assemblies in the structure file "
+        f"groups of one disorder assembly hold more than one atom per site together. Sites {how} are taken for an "
+        "assembly of their own; if that is wrong, name the assemblies in the structure file "
         "(_atom_site_disorder_assembly)."
     )
-    return replace(specimen, disorder=disorder, notes=(*specimen.notes, note))
+    # Until distances counted, occupancies alone decided.
+    revision = specimen.revision + 2 if by_distance else specimen.revision
+    return replace(specimen, disorder=disorder, notes=(*specimen.notes, note), revision=revision)
 
 
 def _clusters(specimen: Specimen, partial: NDArray[np.bool_]) -> tuple[Pairs, Pairs]:

@@ -14,8 +14,8 @@ from stemphony.specimen.lattice import Floats
 from stemphony.specimen.statements import mass_difference
 from stemphony.specimen.structure import Structure
 
-IMAGES = ("ix", "iy", "iz")
 COORDINATES = (("x", "y", "z"), ("xs", "ys", "zs"), ("xu", "yu", "zu"), ("xsu", "ysu", "zsu"))
+OF_MOTION = ("vx", "vy", "vz", "fx", "fy", "fz")
 FAR = 1.0  # Å; unwrapped coordinates that are farther outside have crossed the box
 
 
@@ -160,8 +160,8 @@ def _structure(
     if len(set(ids)) < len(ids):
         raise SpecimenError(file, "two atoms have the same id. Correct the column id, or export the file again.")
     # Wrapped coordinates need no numbers of images, and unwrapped ones contain them.
-    known = ("q", "element", *chosen)
-    unused = [name for name in names if name in IMAGES or (columns.has_meaning(name) and name not in known)]
+    known = ("q", "element", "typelabel", *OF_MOTION, *chosen)
+    unused = [name for name in names if name not in known and not columns.is_without_meaning(name)]
     if unused:
         notes.append(f"columns that are not used: {', '.join(unused)}")
     scaled = chosen[0].startswith("xs")

@@ -63,6 +63,7 @@ def read_prismatic(file: Path) -> Structure:
         words = line.split()
         if words[:1] == ["-1"]:
             ended = True
+            notes |= table.behind_the_end(lines, number, "-1")
             break
         if not words:
             continue
@@ -70,6 +71,8 @@ def read_prismatic(file: Path) -> Structure:
         values = table.row(file, number, words[1:6], "`Z x y z occupancy rms`")
         if len(values) < 3:
             raise SpecimenError(file, f"line {number}: got {line.strip()[:60]!r}, expected an atom. {LAYOUT}")
+        if len(values) > 4 and values[4] < 0:
+            raise SpecimenError(file, f"line {number}: an rms displacement of {values[4]:g} Å; 0 or more is possible.")
         rows.append(values + [1.0, np.nan][len(values) - 3 :])
     if not ended and len(lines[-1].split()) != len(lines[2].split()):
         raise SpecimenError(file, f"ends after line {len(lines)} without -1: it is truncated. {LAYOUT}")

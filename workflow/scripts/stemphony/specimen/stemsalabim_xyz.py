@@ -19,6 +19,10 @@ DENSEST = 25.0
 LARGEST_MSD = 2e-3
 
 
+THINNEST = 2e-3
+"""g/cm³. No specimen is emptier, vacuum included: this is a single layer of graphene in a cell of 400 nm."""
+
+
 def lattice_values(header: str) -> list[float] | None:
     """The nine numbers of a `Lattice="…"` that stands without Properties."""
     match = re.search(r"\bLattice\s*=\s*[\"'{\[]([^\"'}\]]*)[\"'}\]]", header, re.IGNORECASE)
@@ -42,7 +46,7 @@ def unit(file: Path, lines: list[str]) -> str:
     """`nm` or `angstrom` of a file with STEMsalabim's layout.
 
     The density decides where only one unit makes a solid. Else the fifth column does: a mean square displacement in
-    nm² below a line with three lengths is STEMsalabim's. Else nothing does.
+    nm² below a line with three lengths is STEMsalabim's, unless nm would make next to nothing. Else nothing does.
 
     Raises
     ------
@@ -67,7 +71,7 @@ def unit(file: Path, lines: list[str]) -> str:
     is_msd = smallest >= 0 and largest <= LARGEST_MSD
     if 1000 * in_nm > DENSEST * 4 and (is_msd or bare is not None):
         return "nm"
-    if bare is not None and is_msd and largest > 0:
+    if bare is not None and is_msd and largest > 0 and in_nm > THINNEST:
         return "nm"
     if bare is None and not is_msd and 1000 * in_nm <= DENSEST:
         return "angstrom"

@@ -87,6 +87,12 @@ def row(file: Path, line: int, words: Sequence[str], what: str, least: int = 0) 
     return values
 
 
+def behind_the_end(lines: Sequence[str], number: int, mark: str) -> set[str]:
+    """A note on text behind the line that ends a file, line `number`; none if there is no such text."""
+    rest = next((i for i, line in enumerate(lines[number:], start=number + 1) if line.strip()), None)
+    return set() if rest is None else {f"line {number} ({mark}) ends the file: what follows from line {rest} is not used"}
+
+
 def element(file: Path, name: str, number: int, notes: set[str]) -> str:
     """Element of a symbol such as `Sr`, `Sr2+`, `D` or an atomic number such as `38` or `38.0`."""
     try:

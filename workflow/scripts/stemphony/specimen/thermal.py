@@ -16,6 +16,14 @@ LARGEST_U = 4.0
 """Å². An atom would move by 2 Å along each axis (RMS), farther than to its neighbours; B would be 316 Å²."""
 
 
+USUAL_U = (3e-4, 0.25)
+"""Å². The zero-point motion of the heaviest, stiffest elements reaches 4e-4 Å² (Os, Ir); of solids that are no
+proteins, hardly a site has more than 0.25 Å² (0.5 Å RMS)."""
+
+PROTEINS = ("pdb", "mmcif")
+"""Formats of crystals in which atoms move, and are misplaced, farther than that."""
+
+
 @dataclass(frozen=True)
 class ThermalSettings:
     """The keys of the block `specimen` that decide U.
@@ -90,6 +98,8 @@ def with_displacements(file: Path, structure: Structure, settings: ThermalSettin
     ]
     source = "; ".join(f"{where}: {_values(symbols[sites], u_iso[sites])}" for where, sites in origins if sites.any())
     notes = _unused(symbols, settings, in_file, from_map, from_debye)
+    if structure.format not in PROTEINS:
+        notes += _unusual(u_iso[from_file])
     return Thermal(replace(structure, u_iso=u_iso, u_aniso=u_aniso), source, tuple(notes))
 
 
@@ -189,6 +199,26 @@ def _require_possible(file: Path, structure: Structure, used: np.ndarray, tensor
             f"{np.sqrt(largest[bad[0]]):.2g} Å along an axis (RMS); at most {LARGEST_U:g} Å² is possible (sites with "
             f"this fault: {len(bad)}). Perhaps it is B = 8π²U, or in another unit. {way_out}",
         )
+
+
+def _unusual(values: np.ndarray) -> list[str]:
+    """A note on U of a file that is of the size of B, or smaller than zero-point motion."""
+    values = values[values > 0]
+    if not len(values):
+        return []
+    smallest, largest = USUAL_U
+    if np.median(values) > largest:
+        what = f"most are above {largest:g} Å², so atoms move by {np.sqrt(np.median(values)):.2g} Å along an axis (RMS)"
+        why = "If the file gives B = 8π²U under the name of U"
+    elif values.max() < smallest:
+        what = f"all are below {smallest:g} Å², the zero-point motion of solids"
+        why = "If the file gives U under the name of B, or in nm²"
+    else:
+        return []
+    return [
+        f"the structure file's U are unusual: {what}. {why}, correct it, or set specimen.u_source: config and "
+        "u_iso_angstrom2."
+    ]
 
 
 def _site(structure: Structure, index: int) -> str:

@@ -1,0 +1,167 @@
+"""Values that have another meaning, size or unit than their name says: named in a note, or refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from stemphony.errors import SpecimenError
+from stemphony.specimen.formats import read_structure
+from stemphony.specimen.structure import Structure
+from stemphony.specimen.structures import read_specimen
+
+TENSOR = "".join(f"_atom_site_aniso_{name}\n" for name in ("label", *(f"U_{p}" for p in "11 22 33 12 13 23".split())))
+CUBE = (5.0, 5.0, 5.0, 90, 90, 90)
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    file = folder / name
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def cif(
+    folder: Path, columns: str, row: str, *, group: str = "P 1", cell: tuple[float, ...] = CUBE, more: str = ""
+) -> Path:
+    names = [f"length_{axis}" for axis in "abc"] + [f"angle_{angle}" for angle in ("alpha", "beta", "gamma")]
+    lines = [f"_cell_{name} {value}" for name, value in zip(names, cell, strict=True)]
+    loop = "".join(f"_atom_site_{name}\n" for name in f"label {columns} fract_x fract_y fract_z".split())
+    head = "\n".join(lines)
+    return written(folder, "a.cif", f"data_a\n{head}\n_space_group_name_H-M_alt '{group}'\nloop_\n{loop}{row}\n{more}")
+
+
+def notes(file: Path) -> str:
+    return "\n".join(read_structure(file).notes)
+
+
+# U and B
+
+
+@pytest.mark.parametrize(("u", "said"), [("0.0114", False), ("0.0110", False), ("0.005", True)])
+def test_u_and_b_of_one_site_that_differ_are_named(tmp_path, u, said):
+    file = cif(tmp_path, "type_symbol U_iso_or_equiv B_iso_or_equiv", f"Si1 Si {u} 0.90 0 0 0")
+    assert ("U and B of Si1" in notes(file)) == said
+    assert read_structure(file).u_iso == pytest.approx(float(u))
+
+
+@pytest.mark.parametrize(("u", "said"), [("0.0050", False), ("0.006", False), ("0.02", True)])
+def test_an_isotropic_u_that_differs_from_its_tensor_is_named(tmp_path, u, said):
+    tensor = f"loop_\n{TENSOR}Si1 0.005 0.005 0.005 0 0 0\n"
+    file = cif(tmp_path, "type_symbol U_iso_or_equiv", f"Si1 Si {u} 0 0 0", more=tensor)
+    assert ("third of the trace" in notes(file)) == said
+
+
+@pytest.mark.parametrize(("u12", "said"), [("0.003", False), ("0.0", True)])
+def test_a_tensor_without_the_symmetry_of_its_site_is_named(tmp_path, u12, said):
+    """On a threefold axis of a hexagonal cell, U12 is half of U11."""
+    tensor = f"loop_\n{TENSOR}Ti1 0.006 0.006 0.004 {u12} 0 0\n"
+    row, cell = "Ti1 Ti 0.3333 0.6667 0.25", (2.95, 2.95, 4.68, 90, 90, 120)
+    file = cif(tmp_path, "type_symbol", row, group="P 63/m m c", cell=cell, more=tensor)
+    assert ("symmetry of their site: Ti1" in notes(file)) == said
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("U", "0.5", "above 0.25 Å²"),
+        ("B", "0.005", "below 0.0003 Å²"),
+        ("U", "0.005", ""),
+        ("B", "0.15", ""),
+        ("U", "0.2", ""),
+    ],
+)
+def test_u_of_the_size_of_b_and_b_of_the_size_of_u_are_named(tmp_path, name, value, text):
+    file = cif(tmp_path, f"type_symbol {name}_iso_or_equiv", f"Si1 Si {value} 0 0 0")
+    said = [note for note in read_specimen(file).notes if "are unusual" in note]
+    assert (text in said[0]) if text else not said
+    settings = {"u_source": "config", "u_iso_angstrom2": {"Si": 0.01}}
+    assert not any("are unusual" in note for note in read_specimen(file, **settings).notes)
+
+
+# Elements
+
+
+@pytest.mark.parametrize(("label", "element"), [("Wat", "O"), ("Wat2", "O"), ("Ow1", "O"), ("Oh", "O"), ("Hw2", "H")])
+def test_labels_of_water_in_mineral_databases(tmp_path, label, element):
+    structure = read_structure(cif(tmp_path, "", f"{label} 0 0 0\nO1 0.5 0.5 0.5"))
+    assert structure.symbols.tolist() == [element, "O"]
+    assert any(f"mineral databases: {label} is {element}" in note for note in structure.notes)
+
+
+@pytest.mark.parametrize("label", ["Dw", "T1", "Wo", "M1", "Vac"])
+def test_labels_that_name_no_element_are_refused_with_a_way_out(tmp_path, label):
+    with pytest.raises(SpecimenError, match=rf"site {label}: its label names no element.*_atom_site_type_symbol"):
+        read_structure(cif(tmp_path, "", f"{label} 0 0 0"))
+
+
+@pytest.mark.parametrize("label", ["H2O", "D2O1"])
+def test_a_label_that_may_be_water_or_its_hydrogen_is_refused(tmp_path, label):
+    with pytest.raises(SpecimenError, match=r"could be H or O"):
+        read_structure(cif(tmp_path, "", f"{label} 0 0 0\nSi1 0.5 0.5 0.5"))
+
+
+@pytest.mark.parametrize("group", ["NH4+", "NO3-", "CO3-", "H2O", "Wat"])
+def test_a_charged_group_of_atoms_is_no_element(tmp_path, group):
+    with pytest.raises(SpecimenError, match="unknown element symbol"):
+        read_structure(cif(tmp_path, "type_symbol", f"X1 {group} 0 0 0"))
+
+
+def test_metals_in_capitals_with_a_charge_are_read(tmp_path):
+    file = cif(tmp_path, "type_symbol", "A CO2+ 0 0 0\nB NI2+ 0.5 0 0\nC CL1- 0 0.5 0\nD O2- 0 0 0.5")
+    assert read_structure(file).symbols.tolist() == ["Co", "Ni", "Cl", "O"]
+
+
+def test_formal_charges_of_a_pdb_are_named(tmp_path):
+    head = "CRYST1   10.000   10.000   10.000  90.00  90.00  90.00 P 1\n"
+    row = "HETATM    1  O   OXD A   1       1.000   1.000   1.000  1.00  5.00           O2-\n"
+    structure = read_structure(written(tmp_path, "a.pdb", head + row))
+    assert structure.charge is not None
+    assert structure.charge.tolist() == [-2.0]
+
+
+# Columns, units, ends
+
+
+def test_a_negative_rms_is_refused(tmp_path):
+    with pytest.raises(SpecimenError, match=r"line 3: an rms displacement of -0\.08 Å"):
+        read_structure(written(tmp_path, "a.xyz", "t\n4 4 4\n14 0 0 0 1 -0.08\n-1\n"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.xyz", "t\n4 4 4\n14 0 0 0 1 0.08\n-1\n\n14 2 2 2 1 0.08\n"),
+        ("a.cel", "t\n0 0.4 0.4 0.4 90 90 90\nSi 0 0 0 1 0.005 0 0 0\n*\n\nSi 0.5 0.5 0.5 1 0.005 0 0 0\n"),
+    ],
+)
+def test_atoms_behind_the_end_of_a_file_are_named(tmp_path, name, text):
+    structure: Structure = read_structure(written(tmp_path, name, text))
+    assert len(structure.symbols) == 1
+    assert any("ends the file: what follows from line 6 is not used" in note for note in structure.notes)
+
+
+def test_every_column_of_a_dump_that_is_not_used_is_named(tmp_path):
+    names = "id type element x y z xs ys zs vx fx ix mass c_msd[4] q"
+    head = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n1\nITEM: BOX BOUNDS pp pp pp\n0 4\n0 4\n0 4\n"
+    row = "1 1 Si 1 1 1 .25 .25 .25 0 0 0 28.085 0.1 0"
+    file = written(tmp_path, "a.dump", f"{head}ITEM: ATOMS {names}\n{row}\n")
+    assert "columns that are not used: xs, ys, zs, ix, c_msd[4]" in notes(file)
+
+
+@pytest.mark.parametrize("unit", ["units=nm", 'length_unit="bohr"', "Unit=pm"])
+def test_an_extended_xyz_in_another_unit_is_refused(tmp_path, unit):
+    text = f'1\nLattice="5 0 0 0 5 0 0 0 5" Properties=species:S:1:pos:R:3 {unit}\nSi 0 0 0\n'
+    with pytest.raises(SpecimenError, match=r"line 2 says .*are in Å"):
+        read_structure(written(tmp_path, "a.xyz", text))
+    for plain in ("units=metal", "unit=angstrom", "energy_unit=nm"):
+        assert len(read_structure(written(tmp_path, "a.xyz", text.replace(unit, plain))).symbols) == 1
+
+
+def test_a_layout_of_stemsalabim_that_would_be_next_to_empty_in_nm_is_asked_for(tmp_path):
+    """2 atoms in (4 nm)³ or in (4 Å)³; the fifth column is 0.01 Å², or 0.0001 Å²."""
+    file = written(tmp_path, "a.xyz", "2\n4 4 4\nSi 0 0 0 1e-4\nO 2 2 2 1e-4\n")
+    with pytest.raises(SpecimenError, match="whether it is in nm or Å"):
+        read_structure(file)
+    assert read_structure(file, "stemsalabim").cell[0, 0] == 40
+    thin = written(tmp_path, "b.xyz", "2\n1 2 1\nSi 0 0 0 1e-4\nO 0.2 0.2 0.2 1e-4\n")
+    assert read_structure(thin).cell[0, 0] == 10
