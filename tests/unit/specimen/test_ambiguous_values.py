@@ -10,7 +10,8 @@ from stemphony.specimen.formats import read_structure
 from stemphony.specimen.structure import Structure
 from stemphony.specimen.structures import read_specimen
 
-TENSOR = "".join(f"_atom_site_aniso_{name}\n" for name in ("label", *(f"U_{p}" for p in "11 22 33 12 13 23".split())))
+NAMES = ("label", "U_11", "U_22", "U_33", "U_12", "U_13", "U_23")
+TENSOR = "".join(f"_atom_site_aniso_{name}\n" for name in NAMES)
 CUBE = (5.0, 5.0, 5.0, 90, 90, 90)
 
 

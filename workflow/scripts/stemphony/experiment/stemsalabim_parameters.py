@@ -150,9 +150,7 @@ def crystal_file(parameters: Mapping[str, Mapping[str, Any]], file: Path) -> str
     return str(name)
 
 
-def translate(
-    parameters: Mapping[str, Any], cell: Sequence[float], name: str, *, named_slices: int = 0
-) -> Translation:
+def translate(parameters: Mapping[str, Any], cell: Sequence[float], name: str, *, named_slices: int = 0) -> Translation:
     """A parameter file as a config of ours.
 
     Keys that STEMsalabim does not have are remarks, because it reads none of them either.

@@ -78,6 +78,7 @@ def _contents(assembly: Integers, group: Integers, occupancy: Floats) -> tuple[I
     largest = np.zeros(len(keys))
     np.maximum.at(largest, unit.ravel(), occupancy)
     _, member = np.unique(keys[:, 0], return_inverse=True)
-    groups, total = np.bincount(member.ravel()), np.bincount(member.ravel(), weights=largest)
+    groups = np.bincount(member.ravel()).astype(np.int64)
+    total = np.bincount(member.ravel(), weights=largest).astype(np.float64)
     of_site = member.ravel()[unit.ravel()]
     return groups[of_site], total[of_site]

@@ -178,9 +178,7 @@ def _expanded(file: Path, block: CifBlock, sites: Sites, symmetry: Symmetry, cel
     )
 
 
-def _against_symmetry(
-    sites: Sites, found: orbits.Orbits, rotations: NDArray[np.int64], cell: Floats
-) -> list[str]:
+def _against_symmetry(sites: Sites, found: orbits.Orbits, rotations: NDArray[np.int64], cell: Floats) -> list[str]:
     """A note on tensors that operations which leave their site in place turn into others."""
     if sites.u_aniso is None:
         return []

@@ -401,7 +401,7 @@ def _displacements(
 def _different(labels: Sequence[str], first: Floats, second: Floats, text: str) -> list[str]:
     """A note on sites of which two statements of U [Å²] differ by more than both are rounded to."""
     apart = np.abs(first - second) > np.maximum(SAME_U * np.maximum(np.abs(first), np.abs(second)), ROUNDED_U)
-    names = [f"{labels[i]} ({first[i]:.3g} and {second[i]:.3g} Å²)" for i in np.flatnonzero(apart)]
+    names = [f"{labels[i]} ({first[i]:.3g} and {second[i]:.3g} Å²)" for i in np.flatnonzero(apart).tolist()]
     return [text.format(_few(names))] if names else []
 
 

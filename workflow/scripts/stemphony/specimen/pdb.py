@@ -70,7 +70,6 @@ def _models(text: str) -> Iterator[str]:
 
 def _structure(file: Path, text: str) -> Structure:
     """The structure of one model."""
-    import gemmi
 
     _require_cell(file, text)
     has_factors = _has_factors(file, text)

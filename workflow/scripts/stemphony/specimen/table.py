@@ -90,7 +90,9 @@ def row(file: Path, line: int, words: Sequence[str], what: str, least: int = 0) 
 def behind_the_end(lines: Sequence[str], number: int, mark: str) -> set[str]:
     """A note on text behind the line that ends a file, line `number`; none if there is no such text."""
     rest = next((i for i, line in enumerate(lines[number:], start=number + 1) if line.strip()), None)
-    return set() if rest is None else {f"line {number} ({mark}) ends the file: what follows from line {rest} is not used"}
+    if rest is None:
+        return set()
+    return {f"line {number} ({mark}) ends the file: what follows from line {rest} is not used"}
 
 
 def element(file: Path, name: str, number: int, notes: set[str]) -> str:
