@@ -54,14 +54,33 @@ def test_no_program_need_be_installed_beside_the_interpreter(
 
 
 PLENTY_S = 900
+# The simulation of `make run` with fewer probes: all else is what a user sees.
+SMALLER = """
+import sys
+import yaml
+from stemphony import cli
+from stemphony.monitor import demonstration
+
+written = demonstration._config
+
+def with_fewer_probes(folder, url):
+    file = written(folder, url)
+    config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    config["scan"]["points"] = [3, 3]
+    file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    return file
+
+demonstration._config = with_fewer_probes
+sys.exit(cli.main(sys.argv[1:]))
+"""
 
 
 @pytest.mark.slow
 def test_the_demonstration_runs_to_its_end_and_goes_on_showing_it(tmp_path: Path):
     log, folders = tmp_path / "log", set(demonstration.FOLDER.glob("*"))
-    command = [
-        sys.executable, "-m", "stemphony", "monitor", "demo", "--port", "0", "--db", str(tmp_path / "m.sqlite"),
-    ]  # fmt: skip
+    small = tmp_path / "small.py"
+    small.write_text(SMALLER)
+    command = [sys.executable, small, "monitor", "demo", "--port", "0", "--db", str(tmp_path / "m.sqlite")]
     env = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow" / "scripts"), "XDG_CACHE_HOME": str(tmp_path)}
     with log.open("wb") as stream:
         demo = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=env, start_new_session=True)

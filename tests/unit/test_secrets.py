@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stemphony import cli
-from stemphony.errors import ConfigError
+from stemphony.commands import run as run_command
+from stemphony.errors import ConfigError, StemphonyError
 from stemphony.experiment import overrides
 from stemphony.monitor.database.connection import Database, database_url
 
@@ -75,16 +76,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("secrets")
 
 
-@given(
-    key=st.sampled_from(KEYS), value=st.sampled_from(VALUES), write=st.sampled_from([yaml_of, libconfig_of]),
-    command=st.sampled_from(COMMANDS),
-)  # fmt: skip
-@settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-def test_no_command_prints_a_planted_secret(
-    folder: Path, key: str, value: str, write: Callable[[str, str], str], command: tuple[str, ...]
-):
+PLANTED = {
+    "key": st.sampled_from(KEYS),
+    "value": st.sampled_from(VALUES),
+    "write": st.sampled_from([yaml_of, libconfig_of]),
+}
+
+
+def nothing_shows(folder: Path, key: str, value: str, write: Callable[[str, str], str], command: tuple[str, ...]):
+    """Run a command on a config with a planted secret, and look for it in all that the command prints."""
     file = folder / "config.yaml"
     file.write_text(write(key, value))
     with pytest.MonkeyPatch.context() as patch:
@@ -94,6 +94,31 @@ def test_no_command_prints_a_planted_secret(
     said = said.replace(f"`http_reporting.{CANARY}`", "")
     assert CANARY not in said, (key, value)
     assert DIGITS not in said, (key, value)
+
+
+def not_started(*_: object, **__: object) -> None:
+    raise StemphonyError("Snakemake is not started in this test.")
+
+
+@given(command=st.sampled_from(COMMANDS), **PLANTED)
+@settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_no_command_prints_a_planted_secret(
+    folder: Path, key: str, value: str, write: Callable[[str, str], str], command: tuple[str, ...]
+):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_command, "SnakemakeProcess", not_started)
+        nothing_shows(folder, key, value, write, command)
+
+
+@pytest.mark.workflow
+@given(**PLANTED)
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_run_that_starts_snakemake_prints_no_planted_secret(
+    folder: Path, key: str, value: str, write: Callable[[str, str], str]
+):
+    nothing_shows(folder, key, value, write, ("run", "{}", "-n"))
 
 
 @pytest.mark.parametrize(

@@ -378,9 +378,9 @@ print(json.dumps([int(peak.split()[1]) * 1024 / 1e6, memory_mb(of, len(specimen.
     [
         (256, "multislice", 4000.0, 1),
         (256, "multislice", 4000.0, 4),
-        (512, "multislice", 4000.0, 1),
-        (512, "multislice", 12.0, 1),
-        (512, "probe_basis", 4000.0, 1),
+        pytest.param(512, "multislice", 4000.0, 1, marks=pytest.mark.slow),
+        pytest.param(512, "multislice", 12.0, 1, marks=pytest.mark.slow),
+        pytest.param(512, "probe_basis", 4000.0, 1, marks=pytest.mark.slow),
         (512, "probe_basis", 20.0, 1),
     ],
 )
