@@ -83,6 +83,7 @@ def test_slices_that_beat_with_the_lattice_are_found(silicon: Path, tmp_path: Pa
         assert change > 0.5 if name == "wrong" else change < 0.02, name
 
 
+@pytest.mark.slow
 def test_grids_that_do_not_divide_the_unit_cell_are_found(tmp_path: Path):
     """Row 4: 128 points on six cells of iron make equal columns differ by 3 %. The refined grid is in step with six."""
     from ase.build import bulk
@@ -114,23 +115,27 @@ def demo(tmp_path_factory) -> Budget:
     return budget(short, tmp_path_factory.mktemp("demo"), terms)
 
 
+@pytest.mark.slow
 def test_the_slices_and_precision_of_the_demo_are_good_to_half_a_per_cent(demo: Budget):
     for term in ("slices", "precision"):
         for detector in demo.detectors:
             assert image(demo, term, detector) < 0.005, (term, detector)
 
 
+@pytest.mark.slow
 def test_the_grid_of_the_demo_is_good_to_half_a_per_cent_for_bright_field(demo: Budget):
     assert image(demo, "sampling", "bf") < 0.005
     assert image(demo, "sampling", "abf") < 0.005
 
 
+@pytest.mark.slow
 def test_the_budget_says_that_the_grid_of_the_demo_is_coarse_for_its_outermost_ring(demo: Budget):
     """The band limit at 137 mrad takes from the ring that ends at 130 what is scattered into it from beyond."""
     assert 0.01 < image(demo, "sampling", "haadf") < 0.1
     assert demo.matters_most("haadf", 0).name in ("sampling", "u")
 
 
+@pytest.mark.slow
 def test_the_cell_size_of_the_demo_matters_by_less_than_a_per_cent(demo: Budget):
     """Independent figure: all ring signals of this crystal move by 0.4 % from a cell of 31 Å to one of 47 Å."""
     for detector in demo.detectors:

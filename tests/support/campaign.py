@@ -21,6 +21,8 @@ import numpy as np
 import yaml
 from stemphony.paths import ResultPaths
 
+from support.dry_runs import dry_run
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(sys.executable).parent
 # Folders at the top of the repository that no run needs; the package has rooms of the same names.
@@ -204,20 +206,13 @@ class Campaign:
 
     def start(self, *arguments: str | Path, cores: int = 2, prefix: Iterable[str] = ()) -> Running:
         """Start Snakemake as a user would, from a folder that is neither the clone nor the working directory."""
-        command = [
-            *prefix,
-            PROGRAMS / "snakemake",
-            "--snakefile",
-            self.clone / "Snakefile",
-            "--directory",
-            self.directory,
-            "--configfile",
-            self.config,
-            "--cores",
-            str(cores),
-            *arguments,
-        ]
+        command = [*prefix, PROGRAMS / "snakemake", *self._words(cores), *arguments]
         return Running(command, self.folder / "snakemake.out", self.env, cwd=self.folder)
+
+    def _words(self, cores: int) -> list[str | Path]:
+        """Arguments of Snakemake for this campaign."""
+        places = ["--snakefile", self.clone / "Snakefile", "--directory", self.directory, "--configfile", self.config]
+        return [*places, "--cores", str(cores)]
 
     def snakemake(self, *arguments: str | Path, cores: int = 2, prefix: Iterable[str] = ()) -> Outcome:
         """Run Snakemake to its end, whatever that is."""
@@ -232,7 +227,11 @@ class Campaign:
 
     def to_run(self) -> set[str]:
         """Jobs that Snakemake would run now."""
-        return self.succeed("--dry-run").jobs
+        log = self.folder / "snakemake.out"
+        status = dry_run(self._words(cores=2), self.env, self.folder, log)
+        outcome = Outcome(status, log.read_text(encoding="utf-8", errors="replace"))
+        assert outcome.status == 0, outcome.output
+        return outcome.jobs
 
     def start_stemphony(self, *arguments: str) -> Running:
         """Start `stemphony run`; its code is the clone's."""
