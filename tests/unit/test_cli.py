@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from stemphony.cli import main
+from stemphony.compute.wisdom import cpu_model
 from support.campaign import REPOSITORY
 from support.experiments import SCRIPTS
 
@@ -56,6 +58,26 @@ def test_a_check_that_takes_longer_says_so(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("stemphony.cli.PATIENCE_S", 0.0)
     assert main(["check", str(tmp_path / "config.yaml"), "--no-calibration"]) == 0
     assert "srtio3.cif and planning …" in capsys.readouterr().err
+
+
+def test_a_check_measures_a_machine_once_or_when_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert main(["init", str(tmp_path)]) == 0
+    monkeypatch.setenv("STEMPHONY_CACHE_DIR", str(tmp_path / "cache"))
+    measured: list[float] = []
+    monkeypatch.setattr("stemphony.compute.calibration.calibrate", lambda: measured.append(1.0))
+    check = ["check", str(tmp_path / "config.yaml")]
+    assert main([*check, "--no-calibration"]) == 0
+    assert len(measured) == 0
+    assert main(check) == 0
+    assert len(measured) == 1
+    (tmp_path / "cache").mkdir(exist_ok=True)
+    (tmp_path / "cache" / "calibration.json").write_text(json.dumps({cpu_model(): 1e-3}))
+    assert main(check) == 0
+    assert len(measured) == 1, "it is kept"
+    assert main([*check, "--measure"]) == 0
+    assert len(measured) == 2
+    with pytest.raises(SystemExit):
+        main([*check, "--measure", "--no-calibration"])
 
 
 def test_init_here_takes_the_name_of_the_present_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -213,7 +213,7 @@ def test_files_that_were_cut_off_are_found_without_looking_at_every_byte_and_com
         defocus, configuration = pair["defocus_nm"], pair["configuration"]
         reason = reasons[defocus, configuration]
         assert pair["reason"].startswith(reason)
-        assert f"unusable  defocus {defocus:g} nm, configuration {configuration}, 1 attempts: {reason}" in said
+        assert f"unusable  defocus {defocus:g} nm, configuration {configuration}, 1 attempt: {reason}" in said
     outcome = rerun(quiet_copy)
     assert outcome.status == 0, outcome.output
     assert computed(quiet_copy, 2) == {"p0d000/0000", "p0d000/0001", "p5d000/0000"}
@@ -268,10 +268,10 @@ def test_a_pair_whose_next_try_is_still_to_come_is_said_to_have_one(quiet_copy: 
         found = status(quiet_copy)
         assert found["counts"] == {"done": 3, "running": 0, "failed": 1, "interrupted": 0, "missing": 0, "unusable": 0}
         said = quiet_copy.command("status", quiet_copy.result.root).output
-    assert f"failed    defocus 0 nm, configuration 1, 1 attempts: its run tries it again: {why}" in said
+    assert f"failed    defocus 0 nm, configuration 1, 1 attempt: its run tries it again: {why}" in said
     assert "stemphony rerun" not in said
     said = quiet_copy.command("status", quiet_copy.result.root).output
-    assert f"configuration 1, 1 attempts: {why}" in said, "no run is left that would"
+    assert f"configuration 1, 1 attempt: {why}" in said, "no run is left that would"
     assert "stemphony rerun" in said
 
 
@@ -279,7 +279,7 @@ def test_the_last_try_is_not_said_to_have_another(quiet_copy: Campaign):
     note(quiet_copy, state="failed", message="no luck", another_try=False)
     with alive(quiet_copy):
         said = quiet_copy.command("status", quiet_copy.result.root).output
-    assert "configuration 1, 1 attempts: no luck" in said
+    assert "configuration 1, 1 attempt: no luck" in said
 
 
 @pytest.mark.failure("disk full while a job writes")

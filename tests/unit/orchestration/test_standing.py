@@ -109,6 +109,7 @@ def test_leftovers_of_an_older_plan_are_named_and_removed_only_if_asked(made: Fa
     (note,) = left.notes("")
     assert "2 job files of an older plan" in note
     assert "stemphony clean --leftovers " in note
+    assert note.endswith("The next merge replaces stem.nc by one without them.")
     write_plan(made, planned(**fewer))
     root = str(made.result.root)
     assert main(["clean", root]) == 0

@@ -125,7 +125,11 @@ def _add_config_commands(commands: Commands) -> None:
         "--directory", type=Path, default=Path(), help="folder that would contain `results` (default: here)"
     )
     check.add_argument("--config", **CONFIG_OPTION)
-    check.add_argument("--no-calibration", action="store_true", help="estimate times without measuring this machine")
+    measuring = check.add_mutually_exclusive_group()
+    measuring.add_argument(
+        "--no-calibration", action="store_true", help="estimate times without measuring this machine"
+    )
+    measuring.add_argument("--measure", action="store_true", help="measure this machine again (default: once)")
 
     conversion = commands.add_parser("convert", help="print a parameter file of STEMsalabim as a config")
     conversion.set_defaults(command=_convert)
@@ -459,7 +463,7 @@ def _check(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     patience.daemon = True
     patience.start()
     try:
-        if not parsed.no_calibration:
+        if parsed.measure or not (parsed.no_calibration or calibration.kept()):
             calibration.calibrate()
         checked = preflight.check(inputs, parsed.directory / paths.RESULTS)
     finally:

@@ -129,6 +129,8 @@ class Outcome:
         if self.result.merged.exists():
             for line in self._precision():
                 print(line)
+            if self.result.figures.exists():
+                print(f"next    stemphony plot {shlex.quote(_relative(self.result.root))}")
 
     def _cpu(self) -> str:
         """CPU time of the jobs of this run against its estimate, as the end of a sentence."""
@@ -154,7 +156,8 @@ class Outcome:
             # Segments would make a long list; `converge` has them.
             found = [one for one in finite if not one.is_segment] or finite
             if found:
-                return [*map(_in_words, found), f"more: stemphony converge {shlex.quote(_relative(self.result.root))}"]
+                root = shlex.quote(_relative(self.result.root))
+                return [*map(_in_words, found), f"more    stemphony converge {root}"]
         return []
 
     def _warn_of_unusable_files(self) -> None:

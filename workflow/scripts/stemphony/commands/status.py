@@ -176,7 +176,8 @@ class SimulationStatus:
             lines += [f"{state:<9} {text}" for text in by_defocus(self.of(state))]
         troubled = self.of(PairState.FAILED, PairState.UNUSABLE)
         for pair in troubled[:SHOWN]:
-            lines.append(f"{pair.state:<9} {pair.name}, {pair.attempts} attempts: {_first_line(pair.reason)}")
+            attempts = f"{pair.attempts} attempt{'' if pair.attempts == 1 else 's'}"
+            lines.append(f"{pair.state:<9} {pair.name}, {attempts}: {_first_line(pair.reason)}")
             if pair.log:
                 lines.append(f"{'':<10}log: {_relative(Path(pair.log))}")
         if len(troubled) > SHOWN:

@@ -38,14 +38,17 @@ def seconds_per_probe_slice(gpts: tuple[int, int], precision: str) -> tuple[floa
         single | double.
     """
     factor = _work(gpts) / _work((512, 512)) * (DOUBLE_FACTOR if precision == "double" else 1.0)
+    measured = kept()
+    return (measured or TYPICAL_S) * factor, measured is not None
+
+
+def kept() -> float | None:
+    """Return what `calibrate` measured on a machine with this processor [s]; None if the cache does not have it."""
     try:
-        kept = json.loads((cache_folder() / "calibration.json").read_text(encoding="utf-8"))
-        measured = float(kept[cpu_model()])
+        measured = float(json.loads((cache_folder() / "calibration.json").read_text(encoding="utf-8"))[cpu_model()])
     except (OSError, ValueError, KeyError, TypeError):
-        measured = math.nan
-    if 0 < measured < math.inf:
-        return measured * factor, True
-    return TYPICAL_S * factor, False
+        return None
+    return measured if 0 < measured < math.inf else None
 
 
 def calibrate() -> float:
@@ -74,10 +77,10 @@ def calibrate() -> float:
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            kept = json.loads(file.read_text(encoding="utf-8"))
+            found = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            kept = {}
-        others = kept if isinstance(kept, dict) else {}
+            found = {}
+        others = found if isinstance(found, dict) else {}
         write_text_atomic(file, json.dumps({**others, cpu_model(): seconds}, indent=1))
     except Exception:  # without a cache the next check measures again
         return seconds

@@ -14,6 +14,7 @@ from stemphony.errors import ConfigError
 from stemphony.experiment.campaign import Campaign
 from stemphony.experiment.mistakes import short
 from stemphony.orchestration.dag import Pair
+from stemphony.orchestration.outdated import is_merged
 from stemphony.paths import ResultPaths
 from stemphony.store import ledger
 
@@ -37,6 +38,8 @@ class Standing:
         Keys of the config that differ from the last plan's, with both values.
     has_rounds : bool
         Whether a goal decides the number of configurations, so that any existing file may be needed.
+    drops_leftovers : bool
+        Whether a stem.nc of another plan exists, which the next merge replaces by one without the leftovers.
     """
 
     result: ResultPaths
@@ -47,6 +50,7 @@ class Standing:
     leftovers: tuple[Path, ...]
     changed: tuple[str, ...]
     has_rounds: bool = False
+    drops_leftovers: bool = False
 
     @classmethod
     def of(cls, planned: Campaign, result: ResultPaths) -> Standing:
@@ -61,8 +65,11 @@ class Standing:
         replaced = frozenset(_of_another_plan(planned, present))
         changed = _changed(planned, ledger.read_plan(result).get("config", {})) if replaced else ()
         fitting = frozenset(present) - replaced
-        has_rounds = planned.goal is not None
-        return cls(result, planned.configurations, fitting, replaced, missing, leftovers, changed, has_rounds)
+        return cls(
+            result, planned.configurations, fitting, replaced, missing, leftovers, changed,
+            has_rounds=planned.goal is not None,
+            drops_leftovers=bool(leftovers) and result.merged.exists() and not is_merged(planned, result),
+        )  # fmt: skip
 
     @property
     def pairs(self) -> int:
@@ -92,9 +99,10 @@ class Standing:
         notes = [self._replacement(self.replaced, cost)] if self.replaced else []
         if self.leftovers:
             size = sum(file.stat().st_size for file in self.leftovers) / 1e6
+            merge = " The next merge replaces stem.nc by one without them." if self.drops_leftovers else ""
             notes.append(
                 f"{len(self.leftovers)} job files of an older plan ({size:.3g} MB) belong to no pair of this one and "
-                f"are left alone; stemphony clean --leftovers {self._root} removes them."
+                f"are left alone; stemphony clean --leftovers {self._root} removes them.{merge}"
             )
         return notes
 
