@@ -117,12 +117,16 @@ def test_a_curve_is_the_mean_over_the_scan_or_one_position(fake):
     assert one["depth_nm"].units == "nm"
 
 
-def test_a_region_is_a_mean_with_its_errors(fake):
+def test_a_part_of_the_scan_is_a_mean_with_its_errors(fake):
     result = st.open(fake.result.root)
-    found = result.region("haadf", (0.0, 0.6), (0.1, 0.7))
-    assert float(found) == pytest.approx(mean(fake, lambda s: s.rings[..., 1])[:, 1:4, -1].mean(), rel=1e-5)
+    found = result.curve("haadf", x_nm=(0.0, 0.6), y_nm=(0.1, 0.7))
+    assert found.values == pytest.approx(mean(fake, lambda s: s.rings[..., 1])[:, 1:4].mean(axis=(0, 1)), rel=1e-5)
+    assert found["depth_nm"].values == pytest.approx(result.depths_nm)
     assert found["positions"] == found["distinct_positions"] == 9
-    assert 0 < found["standard_error"] < found["largest_error"]
+    assert (found["standard_error"] > 0).all()
+    assert (found["standard_error"] < found["largest_error"]).all()
+    with pytest.raises(st.StemphonyError, match="Give one of both"):
+        result.curve("haadf", (0.0, 0.0), x_nm=(0.0, 0.6))
 
 
 def test_patterns_have_ky_and_kx_in_mrad(fake):
@@ -208,7 +212,7 @@ def test_the_interface_is_small():
     assert len(st.__all__) <= 10
     assert all(getattr(st, name) is not None for name in st.__all__)
     public = [name for name in vars(st.Result) if not name.startswith("_")]
-    assert len(public) <= 11  # a method more is a reason to look for one that another can do
+    assert len(public) <= 10  # a method more is a reason to look for one that another can do
     assert all(getattr(st.Result, name).__doc__ for name in public)
 
 

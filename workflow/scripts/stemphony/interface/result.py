@@ -115,39 +115,32 @@ class Result:
         line = profile(self._opened.positions, signal, begin_nm, end_nm, points)
         return self._line(signal, "distance", line.distance_nm, "distance along the line", line.values, line.errors)
 
-    def curve(self, detector: Detector, at_nm: Place | None = None, *, defocus_nm: float | None = None) -> DataArray:
-        """Signal against the depth: mean over the scan, or at the position nearest to `at_nm`.
+    def curve(
+        self,
+        detector: Detector,
+        at_nm: Place | None = None,
+        *,
+        x_nm: Place | None = None,
+        y_nm: Place | None = None,
+        defocus_nm: float | None = None,
+    ) -> DataArray:
+        """Signal against the depth: mean over the scan or a part of it, or at the position nearest to `at_nm`.
 
-        The coordinate `standard_error` of the mean is the mean of the positions' errors, an upper limit.
+        The part of the scan are the positions with x and y in the ranges `x_nm` and `y_nm`, [from, to). Copies by
+        symmetry then count once in the coordinate `standard_error`, which takes other positions as independent. They
+        see the same atoms, so the true error lies between it and `largest_error`. `positions` and
+        `distinct_positions` count them. For the mean over the whole scan, `standard_error` is the largest error.
         """
+        if x_nm is not None or y_nm is not None:
+            if at_nm is not None:
+                raise ResultError(
+                    "at_nm chooses one position, x_nm and y_nm choose a part of the scan. Give one of both."
+                )
+            return self._region(detector, x_nm, y_nm, defocus_nm)
         signal = self._opened.signal(detector, defocus_nm=defocus_nm)
         curve = thickness_curve(self._opened, detector, at_nm, defocus_nm)
         return self._line(
             signal, "depth_nm", curve.depths_nm, "depth below the entrance surface", curve.values, curve.errors
-        )
-
-    def region(
-        self,
-        detector: Detector,
-        x_nm: Place | None = None,
-        y_nm: Place | None = None,
-        *,
-        depth_nm: float | None = None,
-        defocus_nm: float | None = None,
-    ) -> DataArray:
-        """Mean over the positions with x and y in the ranges [from, to); without a range, over the whole scan.
-
-        Copies by symmetry count once in the coordinate `standard_error`, which takes other positions as independent.
-        They see the same atoms, so the true error lies between it and `largest_error`. `positions` and
-        `distinct_positions` count them.
-        """
-        found = region_mean(self._opened, detector, x_nm, y_nm, depth_nm, defocus_nm)
-        coords: dict[str, Any] = {**_scalars(found.signal), "positions": found.positions}
-        coords["distinct_positions"] = found.distinct
-        if found.error is not None:
-            coords |= {"standard_error": found.error, "largest_error": found.largest_error}
-        return _xarray().DataArray(
-            found.value, name=found.signal.name, coords=coords, attrs=_attributes(found.signal, "mean over a region")
         )
 
     def pattern(
@@ -251,6 +244,24 @@ class Result:
             dims, values = ("y", "x"), values.T
         return _xarray().DataArray(
             values, dims=dims, name=name, coords={**axes, **_scalars(signal)}, attrs=_attributes(signal, what)
+        )
+
+    def _region(
+        self, detector: Detector, x_nm: Place | None, y_nm: Place | None, defocus_nm: float | None
+    ) -> DataArray:
+        found = [region_mean(self._opened, detector, x_nm, y_nm, depth, defocus_nm) for depth in self.depths_nm]
+        signal, errors = found[-1].signal, [mean.error for mean in found]
+        values = [mean.value for mean in found]
+        curve = self._line(
+            signal, "depth_nm", self.depths_nm, "depth below the entrance surface", values,
+            None if None in errors else errors,
+        )  # fmt: skip
+        counts = {"positions": found[-1].positions, "distinct_positions": found[-1].distinct}
+        largest = [mean.largest_error for mean in found]
+        return curve.assign_coords(
+            counts
+            if None in largest
+            else {**counts, "largest_error": ("depth_nm", largest, curve["standard_error"].attrs)}
         )
 
     @staticmethod
