@@ -11,6 +11,7 @@ from typing import Any
 
 import h5py
 import mrcfile
+import netCDF4
 import numpy as np
 import pytest
 import tifffile
@@ -337,7 +338,7 @@ class _Zeros:
     def __getitem__(self, key: tuple[Any, ...]) -> np.ndarray:
         number = key[2].stop - key[2].start
         self.read += number
-        return np.zeros((1, number, 1, 96, 112), np.float32)
+        return np.zeros((1, 1, number, 1, 96, 112), np.float32)
 
 
 @ONE
@@ -348,7 +349,7 @@ def test_patterns_are_written_in_constant_memory(fake, form, tmp_path):
     x, y = (contents.Axis(name, 0.1 * np.arange(n), "nm", "") for name, n in (("x", 48), ("y", 64)))
     kx, ky = (contents.Axis(name, 1.0 * np.arange(n), "mrad", "") for name, n in (("kx", 96), ("ky", 112)))
     patterns = contents.Patterns(
-        contents.Scan("window", x, y, None), kx, ky, 1.0, 0.0, np.dtype("f4"), {}, zeros, 0,
+        contents.Scan("window", x, y, None), kx, ky, 1.0, 0.0, np.dtype("f4"), {}, zeros, 0, result,
         replace(result.mean, defoci_nm=np.zeros(1), weights=np.ones(1)), Counting(),
     )  # fmt: skip
     assert 4 * np.prod(patterns.shape) > 130e6
@@ -469,6 +470,40 @@ def test_a_missing_package_is_named_with_what_installs_it(fake, tmp_path, monkey
         ResultError, match=r"needs zarr, .*python -m pip install zarr .*conda install -c conda-forge zarr"
     ):
         exported(fake, tmp_path, "zarr")
+
+
+class _Full:
+    """A disk that has no space left, as h5py tells it."""
+
+    @staticmethod
+    def file_writer(*_given: Any, **_settings: Any) -> None:
+        raise RuntimeError("Unable to flush raw data (file write failed: errno = 28, error message = 'No space left')")
+
+
+@ONE
+@pytest.mark.parametrize("only", ["images", "patterns"])
+def test_a_full_disk_is_named(fake, only, tmp_path, monkeypatch):
+    monkeypatch.setattr("rsciio.hspy.file_writer", _Full.file_writer)
+    with pytest.raises(StorageError, match="cannot be written: the disk is full"):
+        exported(fake, tmp_path, "hspy", only=only)
+    assert list(tmp_path.iterdir()) == []
+
+
+@ONE
+def test_an_error_of_a_writer_does_not_blame_the_result(fake, tmp_path, monkeypatch):
+    monkeypatch.setattr(emd, "_calibration", lambda patterns, facts: {}["missing"])
+    with pytest.raises(KeyError, match="missing"):
+        exported(fake, tmp_path, "emd", only="patterns")
+
+
+def test_a_preview_is_marked_in_what_is_exported(tmp_path):
+    fake = merged(tmp_path / "result", {}, {})
+    with netCDF4.Dataset(fake.result.merged, "a") as root:
+        root.setncatts({"partial": np.int32(1), "num_pairs_in": np.int32(4), "num_pairs_missing": np.int32(2)})
+    said: list[str] = []
+    export(OpenedResult(fake.result.merged), Request("csv"), tmp_path, "tiny", said.append)
+    assert said[0] == "PREVIEW of an unfinished run: 4 of 6 pairs"
+    assert "# preview: PREVIEW of an unfinished run" in (tmp_path / "tiny.csv").read_text(encoding="utf-8")
 
 
 @ONE

@@ -163,6 +163,7 @@ class Patterns:
     attributes: dict[str, Any]
     _variable: Any
     _index: int
+    _result: OpenedResult
     _mean: DefocusMean
     _counting: Counting
     name: str = PATTERNS
@@ -189,15 +190,20 @@ class Patterns:
         for i, column in enumerate(columns):
             for first in range(0, len(rows), self.at_once):
                 part = rows[first : first + self.at_once]
-                stack = np.asarray(
-                    self._variable[:, column, part.start : part.stop, :, self._index, 0], dtype=float
-                )  # (defocus, y, configuration, kx, ky)
+                # Axes: defocus, y, configuration, kx, ky.
+                stack = self._read(slice(column, column + 1), slice(part.start, part.stop))[:, 0]
                 means = self._mean.values(np.moveaxis(stack, 2, 1), self._defocus_to_choose)
                 found[i, first : first + len(part)] = means
         if self._counting.electrons:
             for i, j in product(range(len(columns)), range(len(rows))):
                 found[i, j] = self._counting.counted(found[i, j], self.name, self.depth_nm, columns[i], rows[j])
         return found
+
+    def _read(self, x: slice, y: slice) -> NDArray[np.float64]:
+        try:
+            return np.asarray(self._variable[:, x, y, :, self._index, 0], dtype=float)
+        except RuntimeError as error:
+            raise self._result.damaged(error) from None
 
     @property
     def _defocus_to_choose(self) -> float | None:
@@ -240,13 +246,16 @@ def patterns_of(
         )
         scan = Scan.of(root, "cbed")
         counting = counting.on(scan)
+        dtype = np.dtype(variable.dtype)
         # Patterns and images may be averaged differently.
         mean = replace(result.mean, is_averaged=variable.shape[0] < len(result.mean.defoci_nm))
         if defocus_nm is not None:
             mean.values(np.zeros((variable.shape[0], 1)), defocus_nm)  # refuses one that is not kept apart
+    # While the file is open, patterns are written elsewhere. Errors of that say nothing of this file.
+    with result.open() as kept:
         yield Patterns(
-            scan, kx, ky, float(depths[index]), mean.defocus(defocus_nm), np.dtype(variable.dtype),
-            counting.attributes(), variable, index, mean, counting,
+            scan, kx, ky, float(depths[index]), mean.defocus(defocus_nm), dtype, counting.attributes(),
+            kept["cbed"]["cbed_intensities"], index, result, mean, counting,
         )  # fmt: skip
 
 
@@ -384,6 +393,8 @@ def facts(result: OpenedResult) -> dict[str, Any]:
             if name in probe.ncattrs():
                 value = probe.getncattr(name)
                 found[key] = value if isinstance(value, str) else float(value)
+    if result.preview:
+        found["preview"] = result.preview
     mean = result.mean
     found["defoci_nm"] = json.dumps([float(value) for value in mean.defoci_nm])
     found["defocus_weights"] = json.dumps([float(value) for value in mean.weights])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -117,6 +119,8 @@ def export(result: OpenedResult, request: Request, folder: Path, name: str, say:
     takes_images, takes_patterns = _kinds(result, request)
     if request.counting.electrons or request.counting.dose:
         say("noise is added to what detectors count; phases, deflections and standard errors are left out")
+    if result.preview:
+        say(result.preview)
     if request.format in ONE_FILE:
         return [_one_file(result, request, folder, name, say, takes_images, takes_patterns)]
     written: list[Path] = []
@@ -234,8 +238,17 @@ def _at(depth_nm: float, depths: Sequence[float | None]) -> str:
 def _new(path: Path, replaces: bool, say: Callable[[str], None]) -> Iterator[Path]:
     _refuse_existing(path, replaces)
     with atomic_path(path) as temporary:
-        yield temporary
+        try:
+            yield temporary
+        except RuntimeError as error:
+            raise _of_disk(error) from error
     say(f"wrote {path}")
+
+
+def _of_disk(error: RuntimeError) -> Exception:
+    """The error of the disk that h5py only tells in words, or the same error."""
+    told = re.search(r"errno = (\d+)", str(error))
+    return OSError(int(told[1]), os.strerror(int(told[1]))) if told else error
 
 
 @contextmanager

@@ -135,7 +135,15 @@ class OpenedResult:
 
     @contextmanager
     def root(self) -> Iterator[Any]:
-        """The open file."""
+        """The open file; what a damaged file makes of reading it is named."""
+        with self.open() as opened:
+            try:
+                yield opened
+            except (IndexError, KeyError, RuntimeError) as error:
+                raise self.damaged(error) from None
+
+    def open(self) -> Any:
+        """Open the file for a caller who does more than reading while it is open."""
         if not self.file.exists():
             raise ResultError(
                 f"{self.file} does not exist: nothing is merged yet, or the name is another one. `stemphony status` "
@@ -149,15 +157,15 @@ class OpenedResult:
                 f"{self.file} is truncated or damaged ({error.strerror or error}). Delete it and run again: it is "
                 "merged again, and no configuration is computed again."
             ) from None
-        with opened:
-            opened.set_auto_mask(False)
-            try:
-                yield opened
-            except (IndexError, KeyError, RuntimeError) as error:
-                raise DamagedResultError(
-                    f"{self.file}: cannot be read as a result ({error}). If it is one, delete it and run again: it is "
-                    "merged again, and no configuration is computed again."
-                ) from None
+        opened.set_auto_mask(False)
+        return opened
+
+    def damaged(self, error: Exception) -> DamagedResultError:
+        """The error for a file that cannot be read as a result."""
+        return DamagedResultError(
+            f"{self.file}: cannot be read as a result ({error}). If it is one, delete it and run again: it is merged "
+            "again, and no configuration is computed again."
+        )
 
     @cached_property
     def atoms(self) -> RestAtoms | None:
