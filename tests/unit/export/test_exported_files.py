@@ -149,6 +149,23 @@ def test_lines_and_lists_keep_the_places_of_their_positions(scan, tmp_path):
     rows = np.genfromtxt(table, delimiter=",", names=True, skip_header=_comments(table))
     assert np.stack([rows["x_nm"], rows["y_nm"]], -1) == pytest.approx(expected, abs=1e-6)
     assert rows["haadf"] == pytest.approx(images["haadf"][0].values, rel=1e-6)
+    patterns = cbed["cbed"][0].transpose(first, "kx", "ky").values
+    (signal,) = file_reader(exported(fake, tmp_path, "hspy", only="patterns")[0])
+    assert [axis["name"] for axis in signal["axes"]] == [first, "ky", "kx"]
+    assert (signal["data"].transpose(0, 2, 1) == patterns).all()
+    with h5py.File(exported(fake, tmp_path, "emd", only="patterns")[0]) as file:
+        assert (file["cbed_root/cbed/data"][:, 0] == patterns).all()
+        unit = file["cbed_root/metadatabundle/calibration/R_pixel_units"][()]
+        assert unit == {"line": b"A", "positions": b"pixels"}[scan]
+    with mrcfile.open(exported(fake, tmp_path, "mrc", only="patterns")[0]) as file:
+        assert (file.data.transpose(0, 2, 1) == patterns).all()
+    for form in ("hspy", "emd"):
+        exported(fake, tmp_path, form, detectors=["haadf"])
+    with h5py.File(tmp_path / "tiny_haadf.emd") as file:
+        assert file["haadf_root/haadf/data"][...] == pytest.approx(images["haadf"][0].values)
+    assert file_reader(tmp_path / "tiny_haadf.hspy")[0]["data"] == pytest.approx(images["haadf"][0].values)
+    with pytest.raises(ResultError, match="the scan is a line or a list, not a window: it has no image for mrc"):
+        exported(fake, tmp_path, "mrc")
     with pytest.raises(ResultError, match="the scan is a line or a list, not a window: it has no image for tiff"):
         exported(fake, tmp_path, "tiff")
     with pytest.raises(ResultError, match="so a position has no area"):
