@@ -16,8 +16,8 @@ from support.campaign import TINY, Campaign, changed
 from workflow.conftest import Reported
 
 VARIANTS = {
-    "reference", "slices", "slices_further", "sampling", "sampling_further", "cell", "precision", "parametrization",
-    "u_more", "u_less",
+    "reference", "slices", "slices_further", "sampling", "sampling_further", "potential", "cell", "precision",
+    "parametrization", "u_more", "u_less",
 }  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def test_the_target_computes_a_budget_and_nothing_of_the_simulation(budget: Camp
     record = json.loads(budget.result.accuracy.read_text())
     assert {file.stem for file in (root / "accuracy/variants").iterdir()} == VARIANTS
     assert {line["name"] for line in record["lines"]} == {
-        "slices", "sampling", "cell", "precision", "parametrization", "u",
+        "slices", "sampling", "potential", "cell", "precision", "parametrization", "u",
     }  # fmt: skip
     assert set(record["without"]) == {"band_limit", "window", "basis"}
     assert budget.result.accuracy_figure.read_bytes().startswith(b"\x89PNG")

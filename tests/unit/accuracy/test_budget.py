@@ -49,7 +49,7 @@ def record(values: np.ndarray, **choices: Any) -> dict[str, Any]:
     basic = {
         "gpts": [64, 64], "extent_angstrom": [10.0, 10.0], "spacing_angstrom": 0.15625, "slices": 5,
         "slice_angstrom": 2.0, "band_limit_mrad": 50.0, "parametrization": "kirkland", "precision": "single",
-        "algorithm": "multislice", "basis_tolerance": 0.0,
+        "algorithm": "multislice", "basis_tolerance": 0.0, "potential_oversampling": 1,
     }  # fmt: skip
     return {
         "reason": "", "places_angstrom": [[0, 0], [1, 0], [2, 0], [3, 0]], "depths_nm": [1.0],
@@ -68,11 +68,12 @@ def budget() -> Budget:
         "slices_further": record(signal(0.5, 1), slices=20, slice_angstrom=0.5),
         "sampling": record(reference * 1.01, gpts=[96, 96], spacing_angstrom=10 / 96),
         "sampling_further": record(reference * 1.008, gpts=[144, 144], spacing_angstrom=10 / 144),
+        "potential": record(reference * 1.004, potential_oversampling=2),
         "cell": record(reference * 1.002, gpts=[96, 96], extent_angstrom=[15.0, 15.0]),
         "u_more": record(reference * 1.03),
         "u_less": record(reference * 0.97),
     }
-    measured = {"slices", "sampling", "cell", "u"}
+    measured = {"slices", "sampling", "potential", "cell", "u"}
     without = {term.name: "not here" for term in TERMS if term.name not in measured}
     return budget_of(variants, without, "digest", {"defocus_nm": 0.0, "positions": "by hand"})
 
@@ -102,7 +103,7 @@ def test_without_an_order_the_largest_change_stands_as_it_was_measured(budget: B
 def test_one_standard_deviation_of_u_is_half_of_both_changes(budget: Budget):
     assert change(budget, "u").mean == pytest.approx(0.03)
     assert budget.matters_most("haadf", 0).name in ("u", "slices")
-    assert {line.name for line in budget.numerical} == {"slices", "sampling", "cell"}
+    assert {line.name for line in budget.numerical} == {"slices", "sampling", "potential", "cell"}
 
 
 def test_a_term_that_could_not_be_computed_is_left_out_with_its_reason(budget: Budget):
@@ -116,13 +117,13 @@ def test_the_recommendation_refines_what_matters_until_the_target_is_reached(bud
     assert nothing.levels == {}
     assert nothing.reached
     assert set(recommend(budget, 0.02).beyond) == {"u"}
-    before = sum(change(budget, term).image for term in ("slices", "sampling", "cell"))
+    before = sum(change(budget, term).image for term in ("slices", "sampling", "potential", "cell"))
     one = recommend(budget, before - 0.6 * change(budget, "slices").image + 1e-9)
     assert one.before == pytest.approx(before)
     assert one.levels == {"slices": 1} or one.levels == {"slices": 2}
     everything = recommend(budget, 1e-6)
-    assert everything.levels == {"slices": 2, "sampling": 2, "cell": 1}
-    assert set(everything.unmeasured) == {"slices", "sampling", "cell"}
+    assert everything.levels == {"slices": 2, "sampling": 2, "potential": 1, "cell": 1}
+    assert set(everything.unmeasured) == {"slices", "sampling", "potential", "cell"}
 
 
 def test_the_recommended_config_changes_the_refined_choices_only(budget: Budget):
@@ -131,6 +132,8 @@ def test_the_recommended_config_changes_the_refined_choices_only(budget: Budget)
         "probe": {"energy_kev": 80.0},
     }  # fmt: skip
     assert refined(config, budget, {"sampling": 1})["grating"] == {"gpts": [96, 96], "bandlimit": 0.6}
+    finer = refined(config, budget, {"potential": 1})["grating"]
+    assert finer == {"gpts": [64, 64], "bandlimit": 0.6, "potential_oversampling": 2}
     made = refined(config, budget, {"slices": 2, "cell": 1})
     assert made["grating"] == {"gpts": [96, 96], "bandlimit": 0.6, "slice_thickness_angstrom": 0.5}
     assert made["specimen"] == {"file": "a.cif", "repeat": [3, 3, 5]}

@@ -11,7 +11,7 @@ import pytest
 from stemphony.errors import ConfigError
 from stemphony.experiment import campaign, configuration
 from stemphony.experiment.campaign import Campaign, InputFiles
-from stemphony.experiment.doubts import AtomsAtRest, doubts, probe_outside, refuse_false_haadf
+from stemphony.experiment.doubts import AtomsAtRest, cut_peak_error, doubts, probe_outside, refuse_false_haadf
 from stemphony.experiment.model import MRAD, Experiment
 from stemphony.orchestration import preflight
 from support.experiments import minimal
@@ -95,6 +95,43 @@ def test_a_band_limit_that_aliases():
     assert "all angles above 41.1 mrad" in note
     assert notes(grating={"bandlimit": 0.6667}) != []
     assert notes(grating={"bandlimit": 0.6666666}) == []
+
+
+def test_a_detector_that_ends_near_the_band_limit():
+    """512 points on 31.24 Å carry 137.0 mrad; 117.0 mrad is a semi-angle before it."""
+    wide = (31.24, 31.24, 50.765)
+    grid, scan = {"gpts": [512, 512], "potential_oversampling": 4}, {"x": [0.0, 0.125], "y": [0.0, 0.125]}
+    bf = {"bf": [0.0, 10.0]}
+    (note,) = notes(wide, grating=grid, scan=scan, adf={"detectors": {**bf, "haadf": [60.0, 130.0]}})
+    assert "band limit, 137 mrad: haadf 130 mrad" in note
+    assert "an outer edge of at most 97 mrad" in note
+    # λ·⅔/(2d) = 170 mrad
+    assert "grating.sampling_angstrom: 0.0491 without gpts" in note
+    assert notes(wide, grating=grid, scan=scan, adf={"detectors": {**bf, "haadf": [60.0, 117.0]}}) == []
+    better = {"gpts": None, "sampling_angstrom": 0.0491, "potential_oversampling": 4}
+    assert notes(wide, grating=better, scan=scan, adf={"detectors": {**bf, "haadf": [60.0, 130.0]}}) == []
+    segments = {"detectors": bf, "segmented": {"seg": {"inner_mrad": 60.0, "outer_mrad": 125.0, "segments": 4}}}
+    (note,) = notes(wide, grating=grid, scan=scan, adf=segments)
+    assert "seg 125 mrad" in note
+
+
+def test_a_potential_that_lacks_the_peaks_of_heavy_nuclei():
+    """An atom of Sr alone, 0.0625 Å: 6.2 % at a factor of 1 and 1.0 % at 3, by a grid of 0.005 Å."""
+    wide = (32.0, 32.0, 50.765)
+    rings = {"detectors": {"bf": [0.0, 10.0], "haadf": [60.0, 110.0]}}
+    scan = {"x": [0.0, 0.125], "y": [0.0, 0.125]}
+    (note,) = notes(wide, grating={"gpts": [512, 512]}, scan=scan, adf=rings)
+    assert "points of 0.0625 Å" in note
+    assert "haadf on Sr columns is about 5.9 % too large" in note
+    assert "grating.potential_oversampling: 3" in note
+    assert notes(wide, grating={"gpts": [512, 512], "potential_oversampling": 3}, scan=scan, adf=rings) == []
+    assert notes(wide, grating={"gpts": [1024, 1024]}, scan=scan, adf=rings) == []
+    light = AtomsAtRest(np.array(["C", "O"] * 13), PLANES, ATOMS.u_iso)
+    assert notes(wide, light, grating={"gpts": [512, 512]}, scan=scan, adf=rings) == []
+    _, experiment = made(wide, grating={"gpts": [512, 512]}, scan=scan, adf=rings)
+    assert cut_peak_error(experiment, 38, (0.06, 0.13)) == pytest.approx(0.062, rel=0.15)
+    assert cut_peak_error(experiment, 14, (0.06, 0.13)) == pytest.approx(0.0093, rel=0.15)
+    assert cut_peak_error(experiment, 57, (0.06, 0.13)) == pytest.approx(0.124, rel=0.3)
 
 
 def test_a_scan_that_does_not_resolve_the_image():

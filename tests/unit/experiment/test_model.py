@@ -277,10 +277,12 @@ def test_bins_that_begin_beyond_the_band_limit_are_refused():
 @pytest.mark.parametrize(
     ("semiangle", "gpts", "expected"),
     [
-        # HAADF from three times the semi-angle to ten times it, or to the band limit, 167.2 mrad with 200 points.
+        # HAADF from three times the semi-angle to ten times it, or to α before the band limit, 167.2 mrad with 200
+        # points, or to the band limit, 108.7 mrad with 130 points.
         (10.0, 400, {"bf": (0, 5), "abf": (5, 10), "haadf": (30, 100)}),
         (25.0, 400, {"bf": (0, 12.5), "abf": (12.5, 25), "haadf": (75, 250)}),
-        (25.0, 200, {"bf": (0, 12.5), "abf": (12.5, 25), "haadf": (75, 167.196)}),
+        (25.0, 200, {"bf": (0, 12.5), "abf": (12.5, 25), "haadf": (75, 142.196)}),
+        (25.0, 130, {"bf": (0, 12.5), "abf": (12.5, 25), "haadf": (75, 108.677)}),
     ],
 )
 def test_derived_detectors_follow_semiangle_and_band_limit(semiangle, gpts, expected):

@@ -298,6 +298,11 @@ def _mean(own: Floats) -> float:
     return max(float(np.mean(own)), 1e-300)
 
 
+def _potential_points(choices: Mapping[str, Any]) -> str:
+    factor = choices["potential_oversampling"]
+    return " × ".join(str(factor * n) for n in choices["gpts"]) + " points"
+
+
 def _what(term: Term, variants: Mapping[str, Mapping[str, Any]]) -> str:
     """What a term changes, in words."""
     if term.name == "u":
@@ -308,6 +313,7 @@ def _what(term: Term, variants: Mapping[str, Mapping[str, Any]]) -> str:
     write = {
         "slices": lambda c: f"{c['slices']} slices of {c['slice_angstrom']:.4g} Å",
         "sampling": lambda c: " × ".join(str(n) for n in c["gpts"]) + " points",
+        "potential": _potential_points,
         "band_limit": lambda c: f"{c['band_limit_mrad']:.4g} mrad",
         "cell": lambda c: " × ".join(f"{length:.4g}" for length in c["extent_angstrom"]) + " Å",
         "window": lambda c: " × ".join(f"{length:.4g}" for length in c["extent_angstrom"]) + " Å",

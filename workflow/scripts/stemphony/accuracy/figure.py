@@ -13,6 +13,7 @@ LEAST = 1e-3
 NAMES = {
     "slices": "slice thickness",
     "sampling": "grid spacing",
+    "potential": "potential spacing",
     "band_limit": "band limit",
     "cell": "cell size",
     "window": "window size",

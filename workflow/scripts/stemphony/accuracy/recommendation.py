@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stemphony.accuracy.budget import Budget, Line
-from stemphony.accuracy.refinements import ALIASING
+from stemphony.accuracy.refinements import ALIASING, OVERSAMPLING
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,8 @@ def refined(config: Mapping[str, Any], budget: Budget, levels: Mapping[str, int]
         # Rounded up, so that the number of slices stays.
         grating["slice_thickness_angstrom"] = math.ceil(chosen["slices"]["slice_angstrom"] * 1e6) / 1e6
         grating.pop("slice_boundaries_angstrom", None)
+    if "potential" in chosen:
+        grating[OVERSAMPLING] = chosen["potential"][OVERSAMPLING]
     if "band_limit" in chosen:
         grating["bandlimit"] = ALIASING
     if "window" in chosen:

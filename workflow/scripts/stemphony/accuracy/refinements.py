@@ -32,6 +32,9 @@ U_CHANGE = 0.1
 ALIASING = 2 / 3
 """Largest share of the Nyquist frequency inside the band limit without aliasing, Eq. (P5)."""
 
+OVERSAMPLING = "potential_oversampling"
+"""Key of the block `grating`, absent where it is 1."""
+
 _SAME_SHARE = 0.005
 """Shares of the Nyquist frequency that differ by less are equal, as 0.6666666 and 0.667."""
 
@@ -66,6 +69,7 @@ class Term:
 TERMS = (
     Term("slices", NUMERICAL, ("slices", "slices_further")),
     Term("sampling", NUMERICAL, ("sampling", "sampling_further")),
+    Term("potential", NUMERICAL, ("potential",)),
     Term("band_limit", NUMERICAL, ("band_limit",)),
     Term("cell", NUMERICAL, ("cell",)),
     Term("window", NUMERICAL, ("window",)),
@@ -172,6 +176,8 @@ class Fixed:
             made["grating"][DIVIDED] = 2 if variant == "slices" else 4
         elif variant in ("sampling", "sampling_further"):
             self._sample(made["grating"], FINER if variant == "sampling" else FINER**2)
+        elif variant == "potential":
+            made["grating"][OVERSAMPLING] = math.ceil(made["grating"].get(OVERSAMPLING, 1) / FINER - 1e-9)
         elif variant == "band_limit":
             made["grating"]["bandlimit"] = ALIASING
         elif variant == "cell":
@@ -226,11 +232,16 @@ class Fixed:
         return made
 
     def _sample(self, grating: dict[str, Any], share: float) -> None:
-        """Make the grid finer. The band limit is a share of its Nyquist frequency, so it grows with it."""
+        """Make the grid finer. The band limit is a share of its Nyquist frequency, so it grows with it.
+
+        The potential keeps its spacing as nearly as whole factors allow: that is the term `potential`.
+        """
         points = self.finer_points(share)
         if points == self.points:
             raise ConfigError("grating", "the grid cannot be made finer in steps of its lattice.")
         grating["gpts"] = list(points)
+        if OVERSAMPLING in grating:
+            grating[OVERSAMPLING] = math.ceil(share * grating[OVERSAMPLING] - 1e-9)
 
     def _enlarge(self, grating: dict[str, Any], repeats: tuple[float, float]) -> None:
         """Keep spacing and band limit in a larger cell."""

@@ -110,6 +110,7 @@ def _choices(e: Experiment) -> dict[str, Any]:
         "slices": e.slices,
         "slice_angstrom": e.slice_thickness,
         "band_limit_mrad": e.band_limit_angle / MRAD,
+        "potential_oversampling": e.potential_oversampling,
         "parametrization": e.parametrization,
         "precision": e.precision,
         "algorithm": e.algorithm,

@@ -13,7 +13,7 @@ import numpy as np
 from stemphony import paths, provenance
 from stemphony.errors import ConfigError
 from stemphony.experiment.blurring import source_keys
-from stemphony.experiment.model import JOB_KEYS, detector_names
+from stemphony.experiment.model import JOB_KEYS, USUAL_RINGS, detector_names
 from stemphony.experiment.scan import NEUTRAL as SCAN_NEUTRAL
 from stemphony.experiment.scan_edges import ScanEdges, is_whole_cell
 from stemphony.experiment.stopping import Goal
@@ -197,6 +197,8 @@ class Campaign:
         for key in ("window_angstrom", "slice_boundaries_angstrom"):
             if self.config["grating"][key] is not None:
                 blocks["grating"][key] = self.config["grating"][key]
+        if blocks["adf"]["enabled"] and blocks["adf"]["detectors"] is None:
+            blocks["adf"]["usual_rings"] = USUAL_RINGS
         if (oversampling := self.config["grating"].get("potential_oversampling", 1)) != 1:
             blocks["grating"]["potential_oversampling"] = oversampling
         blocks["probe"] |= self._tilts_of_beam

@@ -14,8 +14,10 @@ from stemphony.errors import ConfigError
 from stemphony.experiment.campaign import Campaign
 from stemphony.experiment.model import HAADF_SHARE, MRAD, NM, Experiment, haadf_fits, rounded_down
 from stemphony.experiment.scan import LINE, LIST
+from stemphony.physics.constants import COULOMB_POTENTIAL
 from stemphony.physics.grid import fft_friendly_size
 from stemphony.physics.probe import Aberrations, probe_tail_fraction
+from stemphony.physics.scattering import ATOMIC_NUMBERS
 
 SINGLE_PRECISION = 5e-5
 """Relative error of the faintest signals through single precision.
@@ -48,6 +50,13 @@ ALIAS_FREE = 2 / 3
 """Largest band limit, as a share of Nyquist, at which a product of two waves aliases only outside the band."""
 
 
+LARGEST_CUT = 0.02
+"""Relative error of a dark-field signal through the sampling of the potential from which on the plan warns."""
+
+SMALLEST_CUT = 0.01
+"""The error that the note's better value leaves."""
+
+
 @dataclass(frozen=True)
 class AtomsAtRest:
     """What doubts are decided on, of the specimen at rest.
@@ -78,6 +87,8 @@ def doubts(planned: Campaign, experiment: Experiment, atoms: AtomsAtRest, tail: 
         *_large_u(atoms),
         *_thick_slices(experiment, atoms),
         *_wide_band(experiment),
+        *_near_band_limit(experiment),
+        *_cut_peaks(experiment, atoms),
         *_long_propagation(experiment),
         *_coarse_scan(experiment),
         *_far_focus(planned, experiment, atoms),
@@ -180,6 +191,67 @@ def _wide_band(experiment: Experiment) -> Iterator[str]:
         f"{clean:.4g} mrad. Use 0.6666666, which carries {ALIAS_FREE * nyquist / MRAD:.4g} mrad on this grid and "
         f"{e.band_limit_angle / MRAD:.4g} mrad with grating.gpts: [{nx}, {ny}]."
     )
+
+
+def _near_band_limit(experiment: Experiment) -> Iterator[str]:
+    """Note on rings that end within a semi-angle of the band limit."""
+    e = experiment
+    allowed = e.detected_angle - e.semiangle
+    near = {name: outer for name, outer in _outer_edges(e).items() if outer > allowed * (1 + 1e-6)}
+    if not near:
+        return
+    room = e.detected_angle - 2 * e.semiangle
+    fitting = e.wavelength * e.bandlimit / (2 * (max(near.values()) + 2 * e.semiangle + _lost(e)))
+    named = ", ".join(f"{name} {outer / MRAD:.4g}" for name, outer in near.items())
+    earlier = f", or an outer edge of at most {rounded_down(room / MRAD, 0)} mrad" if room > 3 * e.semiangle else ""
+    yield (
+        f"detectors end within the semi-angle of the band limit, {e.detected_angle / MRAD:.4g} mrad: {named} mrad. "
+        "Electrons that are scattered beyond it are lost and not scattered back, so HAADF is too small (columns of "
+        f"SrTiO3: by 3 to 15 %). Use grating.sampling_angstrom: {rounded_down(fitting, 4)} without gpts{earlier}."
+    )
+
+
+def _outer_edges(e: Experiment) -> dict[str, float]:
+    """Outer edges of rings and segments [rad], by name."""
+    segmented = {name: detector.reach for name, detector in e.segmented.items()}
+    return {**{name: outer for name, (_, outer) in e.rings.items()}, **segmented}
+
+
+def _lost(e: Experiment) -> float:
+    """Angle by which detectors end before the band limit, because they follow a tilted beam [rad]."""
+    return e.band_limit_angle - e.detected_angle
+
+
+def _cut_peaks(experiment: Experiment, atoms: AtomsAtRest) -> Iterator[str]:
+    """Note on dark-field rings of heavy atoms whose potential lacks high frequencies, see Eq. (P3)."""
+    e = experiment
+    dark = {name: ring for name, ring in e.rings.items() if ring[0] >= 2 * e.semiangle > 0}
+    if not dark or not len(atoms.symbols):
+        return
+    heaviest = max((str(symbol) for symbol in np.unique(atoms.symbols)), key=lambda s: ATOMIC_NUMBERS[s])
+    errors = {name: cut_peak_error(e, ATOMIC_NUMBERS[heaviest], ring) for name, ring in dark.items()}
+    name, error = max(errors.items(), key=lambda item: item[1])
+    if error <= LARGEST_CUT:
+        return
+    factor = math.ceil(e.potential_oversampling * math.sqrt(error / SMALLEST_CUT))
+    spacing = max(e.grid.sampling) / e.potential_oversampling
+    yield (
+        f"points of {spacing:.3g} Å cut off the peaks of the potential at heavy nuclei: {name} on {heaviest} columns "
+        f"is about {100 * error:.2g} % too large. Use grating.potential_oversampling: {factor}."
+    )
+
+
+def cut_peak_error(e: Experiment, atomic_number: int, ring: tuple[float, float]) -> float:
+    """Estimate by how much an atom scatters too much into a ring, because of the sampling of its potential, Eq. (P3).
+
+    0.6 (2Zα/β)² ⟨θ²⟩/θ_N² with Zα/β = Zσe/4πε₀. The mean weighs with Rutherford's θ⁻³; θ_N is the Nyquist frequency of
+    the potential as an angle. The factor is that of single atoms from C to La at 200 and 300 keV, within a third.
+    """
+    inner, outer = ring
+    mean_square = 2 * math.log(outer / inner) / (inner**-2 - outer**-2)
+    nyquist = e.potential_oversampling * e.grid.nyquist * e.wavelength
+    strength = 2 * atomic_number * e.interaction * COULOMB_POTENTIAL
+    return 0.6 * strength**2 * mean_square / nyquist**2
 
 
 def _points(e: Experiment) -> tuple[int, int]:

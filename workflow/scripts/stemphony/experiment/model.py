@@ -40,6 +40,9 @@ HAADF_SHARE = 0.9
 """Largest inner angle of the HAADF detector that is derived, as a share of its outer one."""
 
 
+USUAL_RINGS = 2
+"""Version of the detectors of a config that names none, so that results with other rings are computed again."""
+
 JOB_KEYS: dict[str, tuple[str, ...]] = {
     "simulation": ("random_seed", "precision", "algorithm"),
     "probe": ("energy_kev", "semiangle_mrad", "semiangle_inner_mrad", "soft_aperture", "aberrations", "tilt_mrad"),
@@ -408,8 +411,13 @@ def _segmented(adf: Mapping[str, Any], limits: _BandLimit) -> dict[str, Segmente
 
 
 def _usual_rings(semiangle: float, limits: _BandLimit) -> dict[str, tuple[float, float]]:
-    """Detectors of a config that names none: BF to α/2, ABF from α/2 to α, HAADF from 3α to 10α or the band limit."""
-    outer = min(10 * semiangle, limits.angle)
+    """Detectors of a config that names none: BF to α/2, ABF from α/2 to α, HAADF from 3α to 10α.
+
+    HAADF ends α before the band limit, because nearer to it signals are too small; or at the band limit, where that
+    leaves less than from 3α to 4α.
+    """
+    before = limits.angle - semiangle
+    outer = min(10 * semiangle, before if before >= 4 * semiangle else limits.angle)
     # A new run is refused where HAADF does not fit. Results that have this ring can still be merged.
     inner = 3 * semiangle if haadf_fits(semiangle, limits.angle) else 0.5 * (semiangle + outer)
     return {"bf": (0.0, semiangle / 2), "abf": (semiangle / 2, semiangle), "haadf": (inner, outer)}
