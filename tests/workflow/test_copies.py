@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from support.campaign import assert_same_arrays, attributes
@@ -37,3 +38,25 @@ def test_two_copies_report_as_two_simulations(tiny: Reported, tmp_path: Path):
     assert known not in {event["id"] for event in events}
     assert len({event["event_id"] for event in events}) == len(events)
     assert [event["event"] for event in events].count("FINISH") == 4
+
+
+def test_a_backup_that_is_restored_over_the_original_goes_on_with_a_later_run(tiny: Reported, tmp_path: Path):
+    """The attack: the run after that would have the number of a run that the receiver knows, and the ids of its events.
+
+    A monitor would keep them as conflicts, and never show how far the simulation is.
+    """
+    campaign, backup = tiny.copy(tmp_path / "original"), tmp_path / "backup"
+    shutil.copytree(campaign.result.root, backup, symlinks=True)
+    with EchoServer() as server:
+        campaign.change(http_reporting={"reporting": True, "url": server.url, "parameters": {}})
+        for restore in (False, True):
+            if restore:
+                shutil.rmtree(campaign.result.root)
+                shutil.copytree(backup, campaign.result.root, symlinks=True)
+            campaign.job_file(LOST).unlink()
+            campaign.succeed()
+        events = server.events
+    runs = [event["run"] for event in events if event["event"] == "START_SIMULATION"]
+    assert runs == [2, 3]
+    assert len({event["id"] for event in events}) == 1
+    assert len({event["event_id"] for event in events}) == len(events)

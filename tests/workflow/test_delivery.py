@@ -338,7 +338,7 @@ def test_a_full_disk_under_the_reports_costs_no_simulation_and_no_report_that_ca
         outcome = campaign.snakemake()
         events = server.events
         lines = [
-            line for file in campaign.result.events(1).rglob("*.jsonl") for line in file.read_bytes().split(b"\n")[:-1]
+            line for file in campaign.result.events(2).rglob("*.jsonl") for line in file.read_bytes().split(b"\n")[:-1]
         ]
         whole = [event for line in lines if (event := parsed(line)) is not None]
     assert outcome.status == 0, outcome.output

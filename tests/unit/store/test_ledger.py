@@ -129,6 +129,11 @@ def test_runs_and_attempts_go_on_counting(result):
     assert ledger.claim_attempt(result, "p0d000", 3) == 11
 
 
+def test_a_run_that_the_folder_does_not_know_is_not_begun_again(result):
+    assert ledger.claim_run(result, known=4) == 5
+    assert ledger.claim_run(result, known=4) == 6
+
+
 def test_a_run_has_room_for_its_reports(result):
     number = ledger.claim_run(result)
     assert {entry.name for entry in result.run(number).iterdir()} == {"progress", "events"}

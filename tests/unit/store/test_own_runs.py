@@ -36,6 +36,17 @@ def test_a_moved_folder_is_found_by_its_id(tmp_path):
     assert own_runs.config_files_of(simulation(tmp_path / "other", str(uuid.uuid4()))) == []
 
 
+def test_the_number_of_the_last_run_is_kept(folder, tmp_path):
+    number = str(uuid.uuid4())
+    assert own_runs.latest_run_of(number) == 0
+    own_runs.note_run(number, [], tmp_path, 7)
+    assert own_runs.latest_run_of(number) == 7
+    (file,) = (folder / "simulations").iterdir()
+    for wrong in ('"7"', "-1", "1e9", "10000000000", "null", "[]"):
+        file.write_text(f'{{"run": {wrong}}}')
+        assert own_runs.latest_run_of(number) == 0
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"id": 5}', '{"id": "../../x"}', "[" * 10_000])
 def test_a_folder_without_a_readable_id_has_no_record(tmp_path, text):
     result = simulation(tmp_path / "x", "")

@@ -151,7 +151,7 @@ class Run:
         if note := copies.settle_identity(self.result, own_runs.folder_of(identity.id)):
             self.notes.append(note)
         identity = ledger.identity(self.result, seed)
-        self.number = ledger.claim_run(self.result)
+        self.number = ledger.claim_run(self.result, own_runs.latest_run_of(identity.id))
         self.jobs = self.graph.number_of_jobs()
         plan = self._write_plan()
         self.graph.set_variable(RUN_VARIABLE, str(self.number))
@@ -167,7 +167,8 @@ class Run:
             self.say(line)
         if not self.graph.is_local and (queued := slurm.queued_before_start(Path.cwd(), self.result.name)):
             self.say(queued)
-        recorded = own_runs.note_run(identity.id, self.checked.inputs.config_files, self.result.root.resolve())
+        files, folder = self.checked.inputs.config_files, self.result.root.resolve()
+        recorded = own_runs.note_run(identity.id, files, folder, self.number)
         common = {"id": identity.id, "instance": identity.instance, "num_threads": plan["threads"], "run": self.number}
         common |= {key: plan[key] for key in ("num_processors", "num_defoci", "num_configurations")}
         inputs = self.checked.inputs

@@ -177,11 +177,18 @@ def read_plan_file(file: Path) -> dict[str, Any]:
     return plan if isinstance(plan, dict) else {}
 
 
-def claim_run(result: ResultPaths) -> int:
-    """Claim the next number of a run by making the folder `reports/run-<n>`. Raises StorageError."""
+def claim_run(result: ResultPaths, known: int = 0) -> int:
+    """Claim the next number of a run by making the folder `reports/run-<n>`. Raises StorageError.
+
+    Parameters
+    ----------
+    known : int
+        Number of a run that is known from elsewhere. A folder that was restored from a backup does not have it, and a
+        second run of this number would have events with the ids of the first.
+    """
     try:
         result.reports.mkdir(parents=True, exist_ok=True)
-        number = latest_run(result) + 1
+        number = max(latest_run(result), known) + 1
         while True:
             try:
                 result.run(number).mkdir()

@@ -20,6 +20,9 @@ from stemphony.errors import StorageError
 from stemphony.paths import ResultPaths
 from stemphony.store.atomic import write_text_atomic
 
+LARGEST_RUN = 999_999_999
+"""Largest number of a run that the name of its folder can have."""
+
 LARGEST_BYTES = 1_000_000
 """Limit for a file of the record [bytes]; it holds a few paths."""
 
@@ -41,9 +44,15 @@ def state_folder() -> Path | None:
         return None
 
 
-def note_run(simulation_id: str, config_files: Sequence[Path], folder: Path) -> bool:
-    """Note where and with which config files this user runs a simulation; return False if that cannot be written."""
-    content = {"config_files": [str(file) for file in config_files], "folder": str(folder)}
+def note_run(simulation_id: str, config_files: Sequence[Path], folder: Path, run: int = 0) -> bool:
+    """Note where, with which config files and as which run this user runs a simulation.
+
+    Returns
+    -------
+    bool
+        False if that cannot be written.
+    """
+    content = {"config_files": [str(file) for file in config_files], "folder": str(folder), "run": run}
     return _write("simulations", simulation_id, content)
 
 
@@ -51,6 +60,12 @@ def folder_of(simulation_id: str) -> Path | None:
     """Folder of the last run of a simulation by this user; None if there is no record of one."""
     folder = _read("simulations", simulation_id).get("folder")
     return Path(folder) if isinstance(folder, str) else None
+
+
+def latest_run_of(simulation_id: str) -> int:
+    """Number of the last run of a simulation by this user; 0 if there is no record of one."""
+    run = _read("simulations", simulation_id).get("run")
+    return run if isinstance(run, int) and 0 <= run <= LARGEST_RUN else 0
 
 
 def config_files_of(result: ResultPaths) -> list[Path]:
