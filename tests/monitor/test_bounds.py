@@ -209,6 +209,88 @@ def test_a_reader_that_takes_no_answer_is_cut_off(tmp_path: Path, monkeypatch: p
         server.close()
 
 
+@contextlib.contextmanager
+def small_server(connections: int) -> Iterator[int]:
+    """A server with few connections that answers everything; its port."""
+
+    def application(_environment: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
+        server = lanes.make_server(listener, application, connections, 30.0)
+        threading.Thread(target=server.run, daemon=True).start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            server.task_dispatcher.shutdown()
+            server.close()
+
+
+def is_cut(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+SLOW_REQUESTS = [
+    b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: ",
+    b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n",
+    b"",
+]
+
+
+@pytest.mark.parametrize("begin", SLOW_REQUESTS, ids=["header", "body", "nothing"])
+def test_clients_that_complete_no_request_leave_room_for_others(begin: bytes, monkeypatch: pytest.MonkeyPatch):
+    """The attack: as many connections as there are, and each sends one byte from time to time, so none is silent."""
+    monkeypatch.setattr(lanes, "ROOM_AFTER_S", 1.0)
+    with small_server(20) as port, contextlib.ExitStack() as opened:
+        slow = [opened.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(30)]
+        for connection in slow:
+            connection.sendall(begin)
+        stop = threading.Event()
+
+        def trickle() -> None:
+            while not stop.wait(0.2):
+                for connection in slow:
+                    with contextlib.suppress(OSError):
+                        connection.sendall(b"x" if begin else b"")
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        try:
+            for _ in range(3):
+                assert ask(port, "/healthz", timeout=20)[0] == 200
+                assert ask(port, "/", {}, timeout=20)[0] == 200
+        finally:
+            stop.set()
+            thread.join()
+
+
+def test_a_request_that_does_not_end_is_cut_off_and_a_living_connection_is_not(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lanes, "SEND_REQUEST_S", 2.0)
+    with small_server(20) as port, contextlib.ExitStack() as opened:
+        slow = [opened.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in SLOW_REQUESTS[:2]]
+        living = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        opened.callback(living.close)
+        for connection, begin in zip(slow, SLOW_REQUESTS, strict=False):
+            connection.sendall(begin)
+        end = time.monotonic() + 6
+        while time.monotonic() < end:
+            living.request("GET", "/healthz")
+            assert living.getresponse().read() == b"ok"
+            for connection in slow:
+                with contextlib.suppress(OSError):
+                    connection.sendall(b"x")
+            time.sleep(0.3)
+        assert living.sock is not None
+        assert all(map(is_cut, slow))
+
+
 def test_a_length_of_5000_digits_is_refused(tmp_path: Path):
     with MonitorProcess(tmp_path) as monitor:
         for digits in (5000, 4301, 20):

@@ -26,6 +26,17 @@ HEALTH_PATH: Final = "/healthz"
 TAKE_ANSWER_S: Final = 60.0
 """A client that has not taken its answer after this time [s] loses its connection."""
 
+SEND_REQUEST_S: Final = 90.0
+"""A client that has not completed its next request after this time [s] loses its connection, even if it sends bytes."""
+
+FULL: Final = 0.9
+ROOM: Final = 0.8
+"""If the first share of the connections or more is in use, those that send nothing whole for the longest time are
+closed, until the second share is left."""
+
+ROOM_AFTER_S: Final = 5.0
+"""But none that began or completed a request in this time [s]."""
+
 MAX_UNREAD_BYTES: Final = 2 * limits.MAX_BODY_BYTES
 """A connection with more unread answers gets no further ones. Only a client that asks without reading has so many."""
 
@@ -79,10 +90,20 @@ class _Parser(HTTPRequestParser):
 
 
 class _Channel(HTTPChannel):
-    """One connection. It notes since when its client has an answer to take."""
+    """One connection. It notes since when its client has an answer to take, or a request to complete."""
 
     parser_class = _Parser
     answered_at = 0.0
+
+    def __init__(self, *arguments: Any, **keys: Any) -> None:
+        self.waits_since = time.monotonic()
+        super().__init__(*arguments, **keys)
+
+    def received(self, data: bytes) -> bool:
+        taken = super().received(data)
+        if self.requests:
+            self.waits_since = time.monotonic()
+        return bool(taken)
 
     def service(self) -> None:
         if self.total_outbufs_len > MAX_UNREAD_BYTES:
@@ -105,14 +126,26 @@ class Server(waitress.server.TcpWSGIServer):
     channel_class = _Channel
 
     def maintenance(self, now: float) -> None:
-        """Close connections that are silent, and those whose clients do not take their answers."""
+        """Close connections that are silent, and those whose clients do not complete requests or take answers."""
         super().maintenance(now)
+        self._end_waiting()
         unread = [channel for channel in list(self.active_channels.values()) if channel.total_outbufs_len]
         late = time.monotonic() - TAKE_ANSWER_S
         total = 0
         for channel in sorted(unread, key=lambda channel: int(channel.total_outbufs_len)):
             total += channel.total_outbufs_len
             if channel.answered_at < late or total > MAX_UNREAD_OF_ALL_BYTES:
+                channel.cut()
+
+    def _end_waiting(self) -> None:
+        """Close connections that wait for a request for too long, and earlier if few are free for others."""
+        now, channels = time.monotonic(), list(self.active_channels.values())
+        waiting = [channel for channel in channels if not channel.requests and not channel.total_outbufs_len]
+        limit = self.adj.connection_limit
+        surplus = len(channels) - int(ROOM * limit) if len(channels) >= FULL * limit else 0
+        for number, channel in enumerate(sorted(waiting, key=lambda channel: float(channel.waits_since))):
+            waited = now - channel.waits_since
+            if waited > SEND_REQUEST_S or (number < surplus and waited > ROOM_AFTER_S):
                 channel.cut()
 
 
