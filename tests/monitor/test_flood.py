@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from functools import partial
 from typing import Any
 
-from stemphony.monitor.database import outbox
+import pytest
+from stemphony.monitor.database import outbox, simulations
 from stemphony.monitor.database.connection import Database
 from stemphony.monitor.intake.incoming import read_batch
+from stemphony.monitor.intake.writer import Writer
 from stemphony.monitor.notify import messenger
 from stemphony.monitor.notify.delivery import NextStep
 from stemphony.monitor.notify.messenger import BURST, DIGEST_ABOVE
 from stemphony.monitor.notify.notice import DIGEST_NAMES, Digest, Notice, body_for, mail_for
-from stemphony.monitor.notify.targets import Target
+from stemphony.monitor.notify.notifier import STALE_AGAIN_S, Notifier
+from stemphony.monitor.notify.targets import Settings, Target
+from stemphony.monitor.state import State
 from support.campaign import wait_for
 from support.monitor import Story
 
@@ -145,3 +151,39 @@ def test_idle_messengers_ask_the_database_nothing(any_database: str):
         finally:
             outbox.due = real  # type: ignore[assignment]
         assert len(notified.told) == 1
+
+
+def test_known_silences_are_read_no_more(any_database: str):
+    """Each search read all silent simulations, and with 10,000 of them an idle monitor used the processor."""
+    silent = [Story(title=f"silent {n}") for n in range(40)]
+    targets = tuple(Target(f"t{n}", "json", frozenset({"stale"}), url="http://127.0.0.1:1/") for n in range(2))
+    with Database.open(any_database) as database:
+        writer = Writer(database)
+        writer.store(read_batch(json.dumps([story.start() for story in silent]).encode(), time.time()))
+
+        def search() -> int:
+            """Rows that one search reads."""
+            with database.reader.begin() as connection:
+                rows = simulations.newly_silent(connection, time.time() + 3600.0, 900.0, 86_400.0, STALE_AGAIN_S)
+            later = time.time() + 3600.0
+            added = [note for entry in rows for note in notifier._rows(entry, State.STALE.value, later)]
+            if added:
+                writer.run(partial(outbox.add, added))
+            return len(rows)
+
+        notifier = Notifier(Settings(targets), database, lambda text: None)
+        assert [search(), search()] == [40, 0]
+        writer.store(read_batch(json.dumps(silent[7].done(0, 0)).encode(), time.time() + 7200.0))
+        assert search() == 0
+        writer.close()
+
+
+def test_without_a_target_for_silences_none_are_searched(any_database: str, monkeypatch: pytest.MonkeyPatch):
+    searched = threading.Event()
+    monkeypatch.setattr(simulations, "newly_silent", lambda *_: searched.set() or [])
+    with Database.open(any_database) as database:
+        for kind, expected in (("failed", False), ("stale", True)):
+            with Notified(database, kind, check_s=0.05) as notified:
+                notified.store(*ended(1))
+                searched.wait(0.5 if not expected else 30.0)
+            assert searched.is_set() == expected

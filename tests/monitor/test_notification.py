@@ -256,6 +256,8 @@ def test_each_end_of_each_start_of_the_original_program_is_told_once(any_databas
     with Database.open(any_database) as database, Notified(database, "finished") as notified:
         for part in [events] if in_one_batch else [[event] for event in events]:
             notified.store(*part)
+            # Else the next end may come before the messenger has looked, and replace this one.
+            notified.settle()
         for event in [*events, original("FINISH", 20)]:
             notified.store(event)
         notified.settle()

@@ -58,16 +58,6 @@ def drop_strangers(targets: Sequence[str], connection: Connection) -> None:
     connection.execute(update(_TABLE).where(*strangers).values(**values))
 
 
-def noted_silences(connection: Connection, simulations: Sequence[int]) -> dict[int, tuple[float, int]]:
-    """Return the latest notification about a silence of each simulation: its time and run."""
-    question = select(_TABLE.c.simulation, _TABLE.c.created, _TABLE.c.run)
-    question = question.where(_TABLE.c.simulation.in_(simulations), _TABLE.c.kind == State.STALE.value)
-    found: dict[int, tuple[float, int]] = {}
-    for simulation, created, run in connection.execute(question):
-        found[simulation] = max((created, run), found.get(simulation, (created, run)))
-    return found
-
-
 def waiting(connection: Connection) -> int:
     """Return the number of notifications that wait for delivery."""
     return int(connection.execute(select(func.count()).where(_TABLE.c.due.is_not(None))).scalar() or 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -87,14 +86,31 @@ def simulation(connection: Connection, row: int) -> SimulationSummary | None:
     return next(iter(_summaries(connection, select(table).where(table.c.row == row))), None)
 
 
-def stale(
-    connection: Connection, now: float, stale_after_s: float = STALE_AFTER_S, silent_at_most_s: float = math.inf
+def newly_silent(
+    connection: Connection, now: float, stale_after_s: float, silent_at_most_s: float, again_s: float
 ) -> list[SimulationSummary]:
-    """Return the simulations without an end that are silent for too long, but at most for `silent_at_most_s` [s]."""
-    table = schema.SIMULATION
-    question = select(table).where(table.c.ended == "", _is_silent(now, stale_after_s))
-    if silent_at_most_s < math.inf:
-        question = question.where(table.c.last_received > now - silent_at_most_s)
+    """Return the simulations without an end that are silent for too long and of which no notification tells it.
+
+    Parameters
+    ----------
+    silent_at_most_s : float
+        Those that are silent for longer are left out [s].
+    again_s : float
+        After a notification, a run that falls silent once more is left out for this time [s].
+
+    Notes
+    -----
+    The database compares. Of the known silences, which may be thousands, no row is read.
+    """
+    table, told = schema.SIMULATION, schema.NOTIFICATION.c
+    known = exists().where(
+        told.simulation == table.c.row,
+        told.kind == State.STALE.value,
+        or_(told.created >= table.c.last_received, and_(told.run == table.c.run, told.created >= now - again_s)),
+    )
+    question = select(table).where(
+        table.c.ended == "", table.c.last_received > now - silent_at_most_s, _is_silent(now, stale_after_s), ~known
+    )
     return _summaries(connection, question)
 
 

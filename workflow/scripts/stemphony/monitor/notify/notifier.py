@@ -146,20 +146,14 @@ class Notifier:
             writer.run(partial(outbox.drop_strangers, targets))
 
     def _note_silences(self, writer: Writer) -> None:
+        if not any(State.STALE.value in target.kinds for target in self._settings.targets):
+            return
         now = time.time()
         with self._database.reader.begin() as connection:
-            silent = simulations.stale(connection, now, self._stale_after_s, MAX_STALE_AFTER_S + OLD_NEWS_S)
-            noted = outbox.noted_silences(connection, [simulation.row for simulation in silent])
-        new = [simulation for simulation in silent if _is_news(simulation, noted.get(simulation.row), now)]
+            new = simulations.newly_silent(
+                connection, now, self._stale_after_s, MAX_STALE_AFTER_S + OLD_NEWS_S, STALE_AGAIN_S
+            )
         rows = [row for simulation in new for row in self._rows(simulation, State.STALE.value, now)]
         if rows:
             writer.run(partial(outbox.add, rows))
             self.wake()
-
-
-def _is_news(simulation: SimulationSummary, noted: tuple[float, int] | None, now: float) -> bool:
-    """Return whether a silence began after the last notification, and the same run had none for `STALE_AGAIN_S`."""
-    if noted is None:
-        return True
-    created, run = noted
-    return simulation.last_received > created and (run != simulation.run or now - created > STALE_AGAIN_S)
