@@ -187,6 +187,23 @@ def test_at_rest_the_unfolded_result_is_that_of_all_positions(name, tmp_path):
         )
 
 
+def test_in_windows_copies_are_as_good_as_the_windows(tmp_path):
+    """A window holds other atoms for each member of an orbit, so copies differ by the error of the window."""
+    specimen = srtio3((8, 6, 1))
+    blocks = {"scan": {"x": [0.25, 0.375], "y": [1 / 3, 0.5], "points": [4, 4]}, "simulation": {"precision": "single"}}
+    grating = {"gpts": [192, 144], "slice_thickness_angstrom": 1.96}
+    whole = merged(tmp_path / "whole", specimen, False, grating=grating, **blocks)
+    grating = {**grating, "window_angstrom": 16.0}
+    made, _ = prepared(tmp_path, specimen, True, grating=grating, **blocks)
+    assert (made.experiment.positions, made.experiment.computed.positions) == (16, 9)  # x and y differ
+    one, other = (merged(tmp_path / str(kind), specimen, kind, grating=grating, **blocks) for kind in (True, False))
+    assert len(np.unique(one["images/orbit"])) == 9
+    for name in ("images/bf", "images/adf"):
+        error = np.abs(other[name] - whole[name]).max()
+        assert error > 1e-6 * whole[name].max(), "the windows cut something off"
+        np.testing.assert_allclose(one[name], whole[name], rtol=0, atol=2 * error)
+
+
 def test_members_of_an_orbit_agree_to_rounding(tmp_path):
     specimen, blocks, *_ = CASES["SrTiO3, one cell"]
     made, shared = prepared(tmp_path, specimen, False, **blocks)

@@ -108,3 +108,25 @@ def test_a_kill_in_a_later_round_loses_no_configuration(four: Campaign, tmp_path
     assert [one["configurations"] for one in rounds(campaign)] == [4, 7]
     with netCDF4.Dataset(campaign.result.merged) as root:
         assert root["images"].until_reached == 0
+
+
+def test_rounds_with_symmetry_give_what_a_given_number_gives(
+    new_campaign: Callable[..., Campaign], clone: Path, env: dict[str, str], tmp_path: Path
+):
+    """16 positions of one unit cell are six orbits, in each round and after a further one."""
+    symmetric = {
+        "scan": {"x": [0.0, 1 / 3], "y": [0.0, 1 / 3], "points": [4, 4], "symmetry": "auto"},
+        "grating": {"gpts": [72, 72]},
+    }
+    goal = {"until": 1e-6, "detectors": ["haadf"], "min": 4, "max": 6}
+    campaign = new_campaign(changed(ADAPTIVE, frozen_phonon={"configurations": goal}, **symmetric))
+    campaign.succeed()
+    assert [one["configurations"] for one in rounds(campaign)] == [4, 6]
+    given = Campaign.make(clone, tmp_path / "given", changed(GIVEN, **symmetric), env)
+    given.succeed()
+    assert_same_arrays(campaign.result.merged, arrays(given.result.merged))
+    with netCDF4.Dataset(campaign.result.merged) as root:
+        orbit, image = (np.asarray(root["images"][name][:]) for name in ("orbit", "haadf"))
+    assert len(np.unique(orbit)) == 6
+    for number in np.unique(orbit):
+        assert np.ptp(image[0, 0, -1][orbit == number]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from stemphony.compute.superposition import Superposition
 from stemphony.compute.tiled_scan import tiles
 from stemphony.errors import StorageError
 from stemphony.experiment.model import Experiment
+from stemphony.experiment.scan_symmetry import shared_operations
+from stemphony.specimen.symmetry import slab_operations
 from stemphony.store import checkpoints
 from stemphony.store.checkpoints import read_checkpoint, write_checkpoint
 from support.experiments import experiment
@@ -32,6 +35,11 @@ WINDOWS: dict[str, Any] = {
     "scan": {"x": [0.3, 0.7], "y": [0.2, 0.6], "points": [4, 3]},
     "adf": {"bins": 5, "max_mrad": 50.0, "detectors": {"bf": [0.0, 10.0], "haadf": [30.0, 50.0]}},
 }
+SYMMETRY: dict[str, Any] = {"scan": {"points": [8, 8], "symmetry": "auto"}}
+SYMMETRY_IN_WINDOWS: dict[str, Any] = {
+    "grating": {"gpts": [192, 144], "window_angstrom": 15.0, "slice_thickness_angstrom": 1.96},
+    "scan": {"x": [0.25, 0.375], "y": [1 / 3, 0.5], "points": [4, 4], "symmetry": "auto"},
+}
 PRECESSION: dict[str, Any] = {"probe": {"precession": {"angle_mrad": 5.0, "steps": 3}, "descan": True}}
 WAVE_MB = 64 * 64 * 8 / 1e6
 # Cases with their memory budget: enough for everything, or so little that there are batches, tiles and blocks.
@@ -40,6 +48,9 @@ CASES: dict[str, tuple[str, float, dict[str, Any]]] = {
     "multislice in batches": ("multislice", 3 * WAVE_MB, {}),
     "probe_basis": ("probe_basis", 1000.0, {}),
     "probe_basis in tiles and blocks": ("probe_basis", 0.1, {"scan": {"points": [8, 6]}}),
+    "symmetry": ("multislice", 1000.0, SYMMETRY),
+    "symmetry with a basis": ("probe_basis", 1000.0, SYMMETRY),
+    "symmetry in windows": ("multislice", 1000.0, {**WINDOWS, **SYMMETRY_IN_WINDOWS}),
     "windows": ("multislice", 1000.0, WINDOWS),
     "windows with a basis": ("probe_basis", 1000.0, WINDOWS),
     "precession": ("multislice", 1000.0, PRECESSION),
@@ -66,6 +77,12 @@ class Computation:
         algorithm, self.budget_mb, blocks = CASES[name]
         specimen = WIDE if "grating" in blocks else SPECIMEN
         self.of = experiment(specimen.cell, **{**BLOCKS, **blocks, "simulation": {"algorithm": algorithm}})
+        if "symmetry" in blocks.get("scan", {}):
+            operations = slab_operations(
+                specimen, self.of.slicing.index(specimen.positions[:, 2]), self.of.cell_gpts, True
+            )
+            self.of = replace(self.of, symmetry=shared_operations(operations.group, self.of).group).computed
+            assert self.of.positions == (9 if "window_angstrom" in blocks.get("grating", {}) else 6)
         self.atoms, self.file = atoms_of(self.of, specimen), folder / "c" / "one.checkpoint"
 
     def attempt(self, steps: int, threads: int = 1) -> tuple[JobSignals | None, list[tuple[int, int]]]:
