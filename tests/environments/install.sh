@@ -24,7 +24,7 @@ done
     exit 1
 }
 
-made_of=$({ "$python" -VV; cat tests/environments/{install.sh,channel.py,launcher.py,tools.txt} envs/*.lock.txt envs/Dockerfile; } | sha256sum)
+made_of=$({ "$python" -VV; cat tests/environments/{install.sh,channel.py,launcher.py,tools.txt,host.txt} envs/*.lock.txt envs/Dockerfile; } | sha256sum)
 if [ "$(cat "$rig/made-of" 2>/dev/null)" = "$made_of" ]; then
     echo "conda rig: $rig is up to date"
     exit 0
@@ -50,6 +50,8 @@ for name in controller simulation monitor; do
     tool pip download -qq --disable-pip-version-check --require-hashes --no-deps --find-links "$rig/wheels" \
         --dest "$rig/wheels" -r "envs/$name.lock.txt"
 done
+tool pip download -qq --disable-pip-version-check --require-hashes --no-deps --dest "$rig/wheels" \
+    -r tests/environments/host.txt
 tool pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir "$rig/wheels" "$rig"/wheels/*.tar.gz
 
 say "the channels"

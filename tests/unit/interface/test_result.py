@@ -233,3 +233,19 @@ def test_a_figure_is_the_one_of_the_command(fake, tmp_path):
         result.plot(size="huge")
     with pytest.raises(st.StemphonyError, match="got 'picture'; a figure shows one of images, curves"):
         result.plot("picture")
+
+
+def test_deflections_and_phases_are_images_with_their_unit(tmp_path):
+    quadrants = {"inner_mrad": 0.0, "outer_mrad": 30.0, "segments": 4, "rotation_deg": 45.0}
+    fake = merged(tmp_path, {"segmented": {"q": quadrants}, "integrated": True}, cbed={"enabled": False})
+    result = st.open(fake.result.merged)
+    for name, unit in (("dpc_x", "mrad"), ("idpc", "rad"), ("q_0", "1")):
+        image = result.image(name)
+        assert (image.dims, image.attrs["units"]) == (("y", "x"), unit)
+        assert result.standard_error(name).attrs["units"] == unit
+        assert result.curve(name).attrs["units"] == unit
+    assert "inner_mrad" not in result.image("idpc").attrs
+
+
+def test_type_checkers_are_told_that_the_package_is_typed():
+    assert (SCRIPTS / "stemphony/py.typed").is_file()
