@@ -167,7 +167,7 @@ def test_every_import_of_the_tests_is_installed_for_development():
     ours |= {file.stem for file in (ROOT / "docs" / "comparison").glob("*.py")}
     installed = of_pip(ENVS / "development.lock.txt")
     # These run in an environment of their own.
-    elsewhere = {ROOT / "tests/environments" / name for name in ("channel.py", "launcher.py")}
+    elsewhere = {ROOT / "tests/environments" / name for name in ("build_recipe.py", "channel.py", "launcher.py")}
     elsewhere |= {ROOT / "tests/readers/read_exported.py"}
     needed = third_party(sorted(set((ROOT / "tests").rglob("*.py")) - elsewhere)) - ours
     assert not {
