@@ -7,8 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 from stemphony.errors import MonitorError
@@ -52,10 +54,15 @@ def demonstrate(port: int, database: str | None) -> int:
     except OSError as error:
         raise MonitorError(f"demo: {folder} cannot be written: {error.strerror}.") from None
     say(f"open {monitor.url} in a browser; the simulation takes about a minute. Ctrl-C ends both.")
-    signal.signal(signal.SIGTERM, _interrupt)
+    # A signal while the simulation starts is only noted, because nothing could stop the simulation yet.
+    early: list[int] = []
+    _on_signals(lambda number, _: early.append(number))
     monitor.start()
     simulation = _simulate(folder, config)
     try:
+        _on_signals(_interrupt)
+        if early:
+            raise KeyboardInterrupt
         status = simulation.wait()
         what = "has finished" if status == 0 else f"ended with status {status}"
         say(f"the simulation {what}; {monitor.url} still shows it. Ctrl-C ends the monitor.")
@@ -96,6 +103,12 @@ def _stop(simulation: subprocess.Popen[bytes]) -> None:
             simulation.wait(_END_S)
         except subprocess.TimeoutExpired:
             os.killpg(simulation.pid, signal.SIGKILL)
+
+
+def _on_signals(handler: Callable[[int, FrameType | None], object]) -> None:
+    """Handle Ctrl-C and SIGTERM. A child starts without the handler."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 def _interrupt(*_: object) -> None:
