@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -73,6 +74,35 @@ def test_the_example_of_dpc_runs_at_a_small_size(env: Mapping[str, str], tmp_pat
         # Potentials are attractive: both phases are largest on a column.
         assert np.corrcoef(*(phase.ravel() for phase in phases))[0, 1] > 0.95
         assert phases[0][0, 0] > 0.9 * phases[0].max()
+
+
+def test_the_example_of_a_sensitivity_runs_at_a_small_size_and_an_edited_file_computes_again(
+    env: Mapping[str, str], tmp_path: Path
+):
+    folder = tmp_path / "config/examples"
+    shutil.copytree(REPOSITORY / "config/examples", folder)
+    shutil.copy(REPOSITORY / "config/srtio3.cif", folder.parent)
+    np.save(folder / "map.npy", np.full((40, 40), 0.5))
+    entries = "haadf: {inner_mrad: 20, outer_mrad: 60, sensitivity: haadf_profile.csv}, ring: [20, 60], " \
+              "half: {inner_mrad: 20, outer_mrad: 60, sensitivity: map.npy, pixel_mrad: 3}"  # fmt: skip
+    small = ("specimen.repeat=[3, 3, 1]", "grating.gpts=[108, 108]", "scan.points=[2, 2]", "scan.x=[0, 0.333]",
+             "scan.y=[0, 0.333]", "frozen_phonon.enabled=false", f"adf.detectors={{{entries}}}")  # fmt: skip
+
+    def images(*more: str) -> dict[str, np.ndarray]:
+        command = ("run", folder / "srtio3_sensitivity.yaml", "--cores", "1", *more, "--config", *small)
+        outcome = stemphony(*command, cwd=tmp_path, env=env)
+        assert outcome.status == 0, outcome.output
+        with netCDF4.Dataset(tmp_path / "results/srtio3_sensitivity/stem.nc") as merged:
+            return {name: np.asarray(merged["images"][name][:]) for name in ("haadf", "ring", "half")}
+
+    first = images()
+    np.testing.assert_allclose(first["half"], 0.5 * first["ring"], rtol=1e-6)
+    assert (first["haadf"] < 0.1 * first["ring"]).all()
+    profile = folder / "haadf_profile.csv"
+    profile.write_text("0,1\n150,1\n")
+    edited = images("--replace")
+    np.testing.assert_array_equal(edited["haadf"], edited["ring"])
+    np.testing.assert_array_equal(edited["ring"], first["ring"])
 
 
 def test_show_draws_the_specimen_and_its_atoms_read_back(env: Mapping[str, str], tmp_path: Path):

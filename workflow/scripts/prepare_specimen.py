@@ -3,20 +3,24 @@
     python prepare_specimen.py PARAMS_JSON OUTPUT
 
 The params have the SHA-256 of the files, so that moving them runs nothing again. The paths are in the environment
-variables STEMPHONY_SPECIMEN_FILE and STEMPHONY_SNAPSHOTS_FILE.
+variables STEMPHONY_SPECIMEN_FILE, STEMPHONY_SNAPSHOTS_FILE and STEMPHONY_SENSITIVITY_FILES. The file also carries the
+sensitivities of detectors, because it is the one input that every job reads.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 # PYTHONSAFEPATH keeps the working directory out of the path, and this folder with it.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from stemphony.contract import SNAPSHOTS_VARIABLE, SPECIMEN_VARIABLE
+from stemphony.contract import SENSITIVITIES_VARIABLE, SNAPSHOTS_VARIABLE, SPECIMEN_VARIABLE
+from stemphony.experiment import sensitivity_files
 from stemphony.orchestration.script import named_file, run
 from stemphony.specimen.planned import attributes_of, planned_specimen
 from stemphony.specimen.specimen_file import write_specimen
@@ -31,6 +35,9 @@ def main(arguments: list[str]) -> None:
     params: dict[str, Any] = json.loads(arguments[0])
     trajectory = named_file(SNAPSHOTS_VARIABLE) if params.get("snapshots_sha256") else None
     specimen = planned_specimen(params, named_file(SPECIMEN_VARIABLE), trajectory)
+    if planned := params.get("sensitivities"):
+        files = {name: Path(file) for name, file in json.loads(os.environ[SENSITIVITIES_VARIABLE]).items()}
+        specimen = replace(specimen, sensitivities=sensitivity_files.read_planned(files, planned))
     write_specimen(Path(arguments[1]), specimen, attributes_of(params))
 
 

@@ -46,7 +46,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
             scope.settle(output)
             return
         specimen = read_specimen(specimen_file, params)
-        whole = Experiment.of(params, specimen.cell, specimen.layers)
+        whole = Experiment.of(params, specimen.cell, specimen.layers, specimen.sensitivities)
         experiment = whole.computed
         atoms = draw_configuration(scope.attempt, experiment, specimen)
         signals, plan_source = compute_signals(scope, experiment, atoms.occupied(), threads)

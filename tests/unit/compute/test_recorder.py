@@ -11,7 +11,8 @@ from stemphony.compute.atoms import draw_atoms
 from stemphony.compute.cost import result_bytes
 from stemphony.compute.recorder import JobSignals
 from stemphony.compute.simulation import simulate
-from support.experiments import experiment
+from stemphony.experiment.model import Experiment
+from support.experiments import CELL, experiment, tiny
 from support.specimens import srtio3
 
 SPECIMEN = srtio3((2, 2, 2))
@@ -22,10 +23,11 @@ SEGMENTS = {
 
 
 def computed(algorithm: str, edges: str = "hard", precision: str = "double", **adf: Any) -> JobSignals:
-    of = experiment(
+    config = tiny(
         simulation={"algorithm": algorithm, "precision": precision, "basis_tolerance": 1e-6},
         adf={"bins": 5, "max_mrad": 60.0, "segmented": SEGMENTS, "edges": edges, **adf}, scan={"points": [4, 3]},
     )  # fmt: skip
+    of = Experiment.of(config, CELL, None, SENSITIVITIES)
     atoms = draw_atoms(
         of, SPECIMEN.symbols, SPECIMEN.positions, SPECIMEN.u_iso, frame=None, displaced=True, random_seed=1,
         configuration=0, defocus_nm=None, displace_z=True, fixed_slicing=True,
@@ -54,3 +56,26 @@ def test_the_size_of_a_result_counts_segments():
     images, _ = result_bytes(of)
     without, _ = result_bytes(replace(of, segmented={}))
     assert images - without == 10 * of.positions * len(of.depth_slices) * 4
+
+
+SENSITIVITIES = {
+    "bowl": np.array([[0.0, 0.2], [25.0, 0.9], [60.0, 0.4]]),
+    "camera": np.random.default_rng(1).random((40, 41)),
+}
+SENSITIVE = {
+    "bf": [0, 10],
+    "bowl": {"inner_mrad": 5, "outer_mrad": 55, "sensitivity": "bowl.csv"},
+    "camera": {"inner_mrad": 0, "outer_mrad": 50, "sensitivity": "camera.npy", "pixel_mrad": 2.5},
+}
+
+
+@pytest.mark.parametrize("edges", ["hard", "area"])
+def test_sensitivities_of_superposed_waves_are_those_of_each_wave(edges):
+    exact = computed("multislice", edges, detectors=SENSITIVE)
+    assert exact.rings.shape[-1] == 3 + 4 + 6
+    assert (exact.rings[..., 1:3] > 0.01).all()
+    others = ((computed("probe_basis", edges, detectors=SENSITIVE), 1e-7),
+              (computed("multislice", edges, "single", detectors=SENSITIVE), 1e-6))  # fmt: skip
+    for other, close in others:
+        for name in ("bins", "rings", "total", "center_of_mass"):
+            assert np.abs(getattr(other, name) - getattr(exact, name)).max() < close

@@ -407,3 +407,15 @@ except StorageError as error:
     assert "cannot be written" in done.stdout
     assert str(file) in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_sensitivities_of_detectors_travel_with_the_atoms(specimen, tmp_path):
+    file = tmp_path / "specimen.nc"
+    values = {"haadf": np.array([[0.0, 0.1], [50.0, 1.0]]), "a_map": np.random.default_rng(0).random((5, 4))}
+    write_specimen(file, replace(specimen, sensitivities=values), {})
+    read = read_specimen_file(file).sensitivities
+    assert read.keys() == values.keys()
+    for name, expected in values.items():
+        np.testing.assert_array_equal(read[name], expected)
+    write_specimen(file, specimen, {})
+    assert read_specimen_file(file).sensitivities == {}

@@ -222,7 +222,8 @@ class Fixed:
         rings = {name: [inner / MRAD, outer / MRAD] for name, (inner, outer) in e.rings.items()}
         # Radial bins may end at the band limit, which variants change; only named detectors are compared.
         made["adf"] |= {
-            "detectors": made["adf"]["detectors"] or rings,
+            # Rings with a sensitivity are not compared.
+            "detectors": {n: v for n, v in (made["adf"]["detectors"] or {}).items() if n in rings} or rings,
             "min_mrad": 0.0,
             "max_mrad": max(outer for _, outer in e.rings.values()) / MRAD * (1 - 1e-9),
             "bins": 1,

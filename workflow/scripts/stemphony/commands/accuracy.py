@@ -193,6 +193,8 @@ def _recommended(
     content["specimen"] = {**content["specimen"], "file": str(inputs.specimen_file)}
     if inputs.snapshots_file is not None:
         content["frozen_phonon"] = {**content["frozen_phonon"], "snapshots": str(inputs.snapshots_file)}
+    for detector, path in inputs.sensitivity_files.items():
+        content["adf"]["detectors"][detector]["sensitivity"] = str(path)
     content = configuration.without_secrets(content)
     before = preflight.check(inputs, base)
     after = preflight.check(preflight.read_inputs(content, inputs.config_files), base)

@@ -95,7 +95,7 @@ class Recorder:
         self.detectors = DetectorSet(
             e.grid, e.wavelength, bin_edges=e.bins or None, rings=dict(e.rings), edges=e.edges,
             center_of_mass=e.center_of_mass, band_limit_radius=band_limit_radius(e.grid, e.bandlimit),
-            center=e.detector_center, segmented=e.segmented,
+            center=e.detector_center, segmented=e.segmented, sensitive=e.sensitive,
         )  # fmt: skip
         self.cbed = None if e.cbed_max is None else cbed_geometry(e)
         shape = (len(e.scan_x), len(e.scan_y), len(e.depth_slices))

@@ -13,7 +13,7 @@ import numpy as np
 from stemphony import paths, provenance
 from stemphony.errors import ConfigError
 from stemphony.experiment.blurring import source_keys
-from stemphony.experiment.model import JOB_KEYS, USUAL_RINGS, detector_names
+from stemphony.experiment.model import JOB_KEYS, USUAL_RINGS, detector_names, ring_mrad, sensitivity_of
 from stemphony.experiment.scan import NEUTRAL as SCAN_NEUTRAL
 from stemphony.experiment.scan_edges import ScanEdges, is_whole_cell
 from stemphony.experiment.stopping import Goal
@@ -91,6 +91,8 @@ class InputFiles:
         Revision of the reader: 2 if version 0.1 read other atoms, U or coordinates from this file, else 1.
     occupancies_drawn : bool
         Whether each configuration draws which sites hold their atom, or the atoms of amorphous films.
+    sensitivities : mapping
+        SHA-256 of the file of each detector that names one.
     """
 
     specimen_sha256: str
@@ -98,6 +100,7 @@ class InputFiles:
     snapshots: int | None = None
     revision: int = 1
     occupancies_drawn: bool = False
+    sensitivities: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,9 @@ class Campaign:
         }
         if self.files.revision != 1:
             content["revision"] = self.files.revision
+        if self.files.sensitivities:
+            # specimen.nc is the one input that every job reads, so it carries the sensitivities of detectors too.
+            content["sensitivities"] = dict(self.files.sensitivities)
         return {**content, "specimen_digest": provenance.digest(content)}
 
     @cached_property
@@ -201,6 +207,7 @@ class Campaign:
             blocks["adf"]["usual_rings"] = USUAL_RINGS
         if (oversampling := self.config["grating"].get("potential_oversampling", 1)) != 1:
             blocks["grating"]["potential_oversampling"] = oversampling
+        blocks["adf"]["detectors"] = self._detectors
         blocks["probe"] |= self._tilts_of_beam
         if (tilt := self.config["specimen"].get(SPECIMEN_TILT, NO_TILT)) != NO_TILT:
             blocks["specimen"] = {SPECIMEN_TILT: tilt}
@@ -214,6 +221,22 @@ class Campaign:
             "specimen_digest": self.specimen_params["specimen_digest"],
             "physics_version": provenance.PHYSICS_VERSION,
         }
+
+    @property
+    def _detectors(self) -> dict[str, Any] | None:
+        """Named detectors as params: with the SHA-256 of a sensitivity instead of its path, and lists without one."""
+        detectors = self.config["adf"]["detectors"]
+        if detectors is None:
+            return None
+        made: dict[str, Any] = {}
+        for name, entry in detectors.items():
+            if not isinstance(entry, Mapping):
+                made[name] = entry
+            elif sensitivity_of(entry) is None:
+                made[name] = list(ring_mrad(entry))
+            else:
+                made[name] = {**entry, "sensitivity": self.files.sensitivities.get(name, "")}
+        return made
 
     @property
     def _tilts_of_beam(self) -> dict[str, Any]:

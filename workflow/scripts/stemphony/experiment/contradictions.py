@@ -125,7 +125,15 @@ def _refuse_source(probe: Mapping[str, Any]) -> None:
 
 
 def _refuse_detectors(adf: Mapping[str, Any]) -> None:
-    for name, (inner, outer) in (adf["detectors"] or {}).items():
+    for name, entry in (adf["detectors"] or {}).items():
+        if isinstance(entry, Mapping):
+            inner, outer = entry["inner_mrad"], entry["outer_mrad"]
+            if entry.get("pixel_mrad") is not None and entry.get("sensitivity") is None:
+                raise ConfigError(
+                    f"adf.detectors.{name}.pixel_mrad", "given without `sensitivity`, whose map has pixels."
+                )
+        else:
+            inner, outer = entry
         if outer <= inner:
             raise ConfigError(f"adf.detectors.{name}", f"got [{inner}, {outer}]; inner must be smaller than outer.")
         if name in TAKEN_NAMES or name.endswith("_standard_error"):

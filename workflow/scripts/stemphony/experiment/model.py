@@ -24,6 +24,7 @@ from stemphony.physics.grid import Grid, band_limit_radius, fft_friendly_size
 from stemphony.physics.periods import Layers, Periods
 from stemphony.physics.plane_symmetry import PlaneGroup
 from stemphony.physics.segments import SegmentedDetector, segment_names
+from stemphony.physics.sensitivity import SensitiveDetector
 from stemphony.physics.slicing import Slices
 
 MRAD = 1e-3
@@ -110,6 +111,8 @@ class Experiment(Optics, ProbePositions):
         Notes for the user that need no action.
     segmented : mapping
         Named segmented detectors, Eq. (P17).
+    sensitive : mapping
+        Named rings with a sensitivity, Eq. (P29).
     specimen_tilt : (float, float)
         Tilt of the specimen [rad], Eq. (P22).
     """
@@ -134,13 +137,14 @@ class Experiment(Optics, ProbePositions):
     cbed_size: tuple[int, int] | None
     notes: tuple[str, ...] = field(default=())
     segmented: Mapping[str, SegmentedDetector] = field(default_factory=dict)
+    sensitive: Mapping[str, SensitiveDetector] = field(default_factory=dict)
     specimen_tilt: tuple[float, float] = (0.0, 0.0)
     potential_oversampling: int = 1
 
     @property
     def images(self) -> tuple[str, ...]:
-        """Names of the images that jobs record: rings, then the segments of segmented detectors."""
-        return (*self.rings, *segment_names(self.segmented))
+        """Names of the images that jobs record: rings, rings with a sensitivity, then segments."""
+        return (*self.rings, *self.sensitive, *segment_names(self.segmented))
 
     @property
     def is_tilted(self) -> bool:
@@ -200,7 +204,13 @@ class Experiment(Optics, ProbePositions):
         return np.dtype(np.complex64 if self.precision == "single" else np.complex128)
 
     @classmethod
-    def of(cls, blocks: Mapping[str, Any], cell: Sequence[float], layers: Layers | None) -> Experiment:
+    def of(
+        cls,
+        blocks: Mapping[str, Any],
+        cell: Sequence[float],
+        layers: Layers | None,
+        sensitivities: Mapping[str, np.ndarray] | None = None,
+    ) -> Experiment:
         """Make the experiment from validated blocks of the config and a cell.
 
         Parameters
@@ -211,6 +221,8 @@ class Experiment(Optics, ProbePositions):
             Lengths of the orthogonal cell, vacuum included [Å].
         layers : Layers or None
             The undisplaced atoms, which slices and grid follow; None for an empty cell.
+        sensitivities : mapping or None
+            Content of the files that detectors name, see `sensitivity_files.read`. None where no wave is measured.
 
         Raises
         ------
@@ -225,13 +237,7 @@ class Experiment(Optics, ProbePositions):
         window = grating.get("window_angstrom")
         grid = Grid(chosen_gpts(grating, lx, ly, layers.periods, notes), (lx, ly))
         if window is not None:
-            if not adf["enabled"]:
-                raise ConfigError(
-                    "grating.window_angstrom",
-                    f"got {window:g} while adf.enabled is false; the error of windows is measured on its signals. "
-                    "Enable adf, or use null.",
-                )
-            grid = _window_grid(grid, window)
+            grid = _window_grid(grid, window, adf["enabled"])
         optics = _optics(probe)
         limits = _BandLimit(grid, (lx, ly), grating["bandlimit"], optics.wavelength, layers.periods)
         limits.require("probe.semiangle_mrad", optics.semiangle)
@@ -257,7 +263,7 @@ class Experiment(Optics, ProbePositions):
             depth_slices=stored_depths(blocks["depths"], choice.slices),
             scan_x=scan.along[0],
             scan_y=scan.along[1],
-            **_detectors(adf, cbed, optics.semiangle, limits),
+            **_detectors(adf, cbed, optics.semiangle, limits, sensitivities or {}),
             notes=tuple(notes),
             scan_kind=scan.kind,
             places=scan.places,
@@ -283,7 +289,13 @@ def _optics(probe: Mapping[str, Any]) -> Optics:
     )
 
 
-def _detectors(adf: Mapping[str, Any], cbed: Mapping[str, Any], semiangle: float, limits: _BandLimit) -> dict[str, Any]:
+def _detectors(
+    adf: Mapping[str, Any],
+    cbed: Mapping[str, Any],
+    semiangle: float,
+    limits: _BandLimit,
+    sensitivities: Mapping[str, np.ndarray],
+) -> dict[str, Any]:
     """Convert the blocks `adf` and `cbed` of the config to attributes of `Experiment`; refuse what no grid carries."""
     measured = adf["enabled"]
     return {
@@ -295,6 +307,7 @@ def _detectors(adf: Mapping[str, Any], cbed: Mapping[str, Any], semiangle: float
         "cbed_max": _cbed_max(cbed, limits) if cbed["enabled"] else None,
         "cbed_size": tuple(cbed["size"]) if cbed["enabled"] and cbed["size"] else None,
         "segmented": _segmented(adf, limits) if measured else {},
+        "sensitive": _sensitive(adf, limits, sensitivities) if measured else {},
     }
 
 
@@ -353,11 +366,17 @@ def rounded_down(value: float, digits: int) -> str:
     return f"{math.floor(value * 10**digits + 1e-6) / 10**digits:.{digits}f}".rstrip("0").rstrip(".")
 
 
-def _window_grid(whole: Grid, window: float) -> Grid:
+def _window_grid(whole: Grid, window: float, with_adf: bool) -> Grid:
     """Grid of windows of at least the given size [Å], at the sampling of the whole cell.
 
     An axis that is not longer than a window keeps its whole length.
     """
+    if not with_adf:
+        raise ConfigError(
+            "grating.window_angstrom",
+            f"got {window:g} while adf.enabled is false; the error of windows is measured on its signals. "
+            "Enable adf, or use null.",
+        )
     chosen = []
     for points, length, step in zip(whole.gpts, whole.extent, whole.sampling, strict=True):
         few = fft_friendly_size(max(8, math.ceil(window / step - 1e-9)))
@@ -393,9 +412,57 @@ def _bins(adf: Mapping[str, Any], limits: _BandLimit) -> tuple[float, ...]:
 def _rings(adf: Mapping[str, Any], semiangle: float, limits: _BandLimit) -> dict[str, tuple[float, float]]:
     if adf["detectors"] is None:
         return _usual_rings(semiangle, limits)
-    for name, (_, outer) in adf["detectors"].items():
+    rings = {}
+    for name, entry in sorted(adf["detectors"].items()):
+        inner, outer = ring_mrad(entry)
         limits.require(f"adf.detectors.{name}", outer * MRAD)
-    return {name: (inner * MRAD, outer * MRAD) for name, (inner, outer) in sorted(adf["detectors"].items())}
+        if sensitivity_of(entry) is None:
+            rings[name] = (inner * MRAD, outer * MRAD)
+    return rings
+
+
+def ring_mrad(entry: Any) -> tuple[float, float]:
+    """Return inner and outer angle [mrad] of an entry of `adf.detectors`, a list or a map."""
+    inner, outer = (entry["inner_mrad"], entry["outer_mrad"]) if isinstance(entry, Mapping) else entry
+    return float(inner), float(outer)
+
+
+def sensitivity_of(entry: Any) -> str | None:
+    """Return the file, or in params its SHA-256, that an entry of `adf.detectors` names; None without a sensitivity."""
+    return entry.get("sensitivity") if isinstance(entry, Mapping) else None
+
+
+def _sensitive(
+    adf: Mapping[str, Any], limits: _BandLimit, sensitivities: Mapping[str, np.ndarray]
+) -> dict[str, SensitiveDetector]:
+    made = {}
+    for name, entry in sorted((adf["detectors"] or {}).items()):
+        if (digest := sensitivity_of(entry)) is None:
+            continue
+        inner, outer = ring_mrad(entry)
+        pixel, values = entry.get("pixel_mrad"), sensitivities.get(name)
+        if values is not None and pixel is None:
+            values = values * [MRAD, 1.0]
+        made[name] = SensitiveDetector(
+            inner * MRAD, outer * MRAD, digest, None if pixel is None else pixel * MRAD, values
+        )
+        limits.require(f"adf.detectors.{name}", outer * MRAD)
+        _require_known(name, made[name])
+    return made
+
+
+def _require_known(name: str, detector: SensitiveDetector) -> None:
+    """Refuse a ring that reaches beyond the angles at which its sensitivity is known."""
+    if detector.values is None:
+        return
+    if detector.begin <= detector.inner * (1 + 1e-9) and detector.outer <= detector.reach * (1 + 1e-9):
+        return
+    raise ConfigError(
+        f"adf.detectors.{name}",
+        f"got a ring from {detector.inner / MRAD:g} to {detector.outer / MRAD:g} mrad, but its sensitivity is known "
+        f"from {detector.begin / MRAD:g} to {detector.reach / MRAD:g} mrad only. Use a ring inside, or a file that "
+        "covers the ring (with zeros where nothing is detected).",
+    )
 
 
 def _segmented(adf: Mapping[str, Any], limits: _BandLimit) -> dict[str, SegmentedDetector]:
@@ -429,10 +496,15 @@ def haadf_fits(semiangle: float, largest_angle: float) -> bool:
 
 
 def detector_names(adf: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the annular detectors of a validated adf block, in the order of the result file."""
+    """Return the names of the annular detectors of a validated adf block, in the order of the result file.
+
+    Those with a sensitivity come last.
+    """
     if not adf["enabled"]:
         return ()
-    return ("bf", "abf", "haadf") if adf["detectors"] is None else tuple(sorted(adf["detectors"]))
+    if adf["detectors"] is None:
+        return ("bf", "abf", "haadf")
+    return tuple(sorted(adf["detectors"], key=lambda name: (sensitivity_of(adf["detectors"][name]) is not None, name)))
 
 
 def _cbed_max(cbed: Mapping[str, Any], limits: _BandLimit) -> float:

@@ -81,7 +81,7 @@ def shared_operations(group: PlaneGroup, experiment: Experiment) -> Shared:
 
 
 def _conditions(e: Experiment) -> list[tuple[str, Callable[[Operation], bool]]]:
-    """What an operation must comply with, by name. Rings and radial bins comply with every one, Eq. (P10)."""
+    """What an operation must comply with, by name. Rings, radial profiles and bins comply with every one."""
     (nx, ny), (lx, ly) = e.grid.gpts, e.grid.extent
     is_square = nx == ny and abs(lx - ly) < 1e-9 * lx
     conditions: list[tuple[str, Callable[[Operation], bool]]] = [
@@ -96,6 +96,8 @@ def _conditions(e: Experiment) -> list[tuple[str, Callable[[Operation], bool]]]:
     if e.segmented:
         # A segment sees one side of the pattern; translations of the lattice keep it.
         conditions.append(("adf.segmented", lambda one: one.matrix == UNITY))
+    if any(detector.pixel is not None for detector in e.sensitive.values()):
+        conditions.append(("a map of adf.detectors", lambda one: one.matrix == UNITY))
     if e.cbed_max is not None:
         pixels = CbedGeometry(e.grid, e.wavelength, e.cbed_max, e.cbed_size)
         axes = pixels.angles_x.astype(float), pixels.angles_y.astype(float)

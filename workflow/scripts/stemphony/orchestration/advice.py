@@ -38,9 +38,21 @@ def resolution_rows(e: Experiment) -> list[tuple[str, str]]:
     return [*rows, ("diffraction patterns", text)]
 
 
-def segmented_texts(e: Experiment) -> list[str]:
-    """Text for each segmented detector: its angles, its segments, and whether it shows the deflection (DPC)."""
+def _sensitive_texts(e: Experiment) -> list[str]:
+    """Text for each ring with a sensitivity: its angles, and the largest sensitivity."""
     texts = []
+    for name, one in e.sensitive.items():
+        values = one.values
+        largest = 0.0 if values is None else (values[:, 1] if one.pixel is None else values).max()
+        kind = "a profile" if one.pixel is None else f"a map of {one.pixel / MRAD:g} mrad pixels"
+        angles = f"{one.inner / MRAD:g}–{one.outer / MRAD:g} mrad"
+        texts.append(f"{name} {angles} with {kind}, sensitivity up to {largest:.4g}")
+    return texts
+
+
+def special_texts(e: Experiment) -> list[str]:
+    """Text for each detector with a sensitivity, and for each segmented one: whether it shows the deflection (DPC)."""
+    texts = _sensitive_texts(e)
     for name, detector in e.segmented.items():
         rings = f"{detector.radial} rings × " if detector.radial > 1 else ""
         shows = detector.deflection_per_signal(e.semiangle, e.semiangle_inner)

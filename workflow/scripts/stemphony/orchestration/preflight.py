@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from stemphony import paths, provenance
 from stemphony.errors import ConfigError, StorageError
-from stemphony.experiment import campaign, configuration, overrides
+from stemphony.experiment import campaign, configuration, overrides, sensitivity_files
 from stemphony.experiment.blurring import widest_source_nm
 from stemphony.experiment.campaign import Campaign, InputFiles
 from stemphony.experiment.doubts import AtomsAtRest, doubts, probe_outside, refuse_false_haadf
@@ -27,7 +27,7 @@ from stemphony.orchestration.advice import (
     job_row,
     optics_rows,
     resolution_rows,
-    segmented_texts,
+    special_texts,
     tilt_rows,
     window_hint,
 )
@@ -60,6 +60,8 @@ class Inputs:
         The files. The sender of status events reads its secrets from them.
     warnings : tuple of str
         Notes for the user.
+    sensitivity_files : mapping
+        File of each detector that names one.
     """
 
     config: Mapping[str, Any]
@@ -67,6 +69,7 @@ class Inputs:
     specimen_file: Path
     snapshots_file: Path | None
     warnings: tuple[str, ...] = ()
+    sensitivity_files: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ class Preflight:
         dx, dy = e.grid.sampling
         origin = "measured on this machine" if self.calibrated else "typical machine; `stemphony check` measures"
         detectors = [f"{name} {a / MRAD:g}–{b / MRAD:g} mrad" for name, (a, b) in e.rings.items()]
-        detectors += segmented_texts(e)
+        detectors += special_texts(e)
         detectors += [f"{len(e.bins) - 1} radial bins"] if e.adf else []
         detectors += ["CBED"] if e.cbed_max is not None else []
         what = "sites" if self.crystal.partial_sites else "atoms"
@@ -232,7 +235,8 @@ class Preflight:
     def description(self) -> dict[str, Any]:
         """What is simulated, for START_SIMULATION; see `status.events.DESCRIPTION_KEYS`."""
         specimen, e = self.campaign.config["specimen"], self.experiment
-        rings = ", ".join(f"{name} {a / MRAD:g}–{b / MRAD:g} mrad" for name, (a, b) in e.rings.items())
+        angles = {**e.rings, **{name: (one.inner, one.outer) for name, one in e.sensitive.items()}}
+        rings = ", ".join(f"{name} {a / MRAD:g}–{b / MRAD:g} mrad" for name, (a, b) in angles.items())
         described = {
             "specimen_formula": self.sources.formula or self.crystal.formula,
             "beam_energy_kev": self.campaign.config["probe"]["energy_kev"],
@@ -328,7 +332,16 @@ def read_inputs(config: Mapping[str, Any], config_files: Sequence[Path]) -> Inpu
         specimen_file=specimen,
         snapshots_file=None if snapshots is None else find_file("frozen_phonon.snapshots", snapshots, folder),
         warnings=tuple(warnings),
+        sensitivity_files=_sensitivity_files(complete["adf"], folder),
     )
+
+
+def _sensitivity_files(adf: Mapping[str, Any], folder: Path) -> dict[str, Path]:
+    """Find the files that detectors name, and check that maps have pixels."""
+    named = sensitivity_files.named_files(adf)
+    files = {name: find_file(f"adf.detectors.{name}.sensitivity", file, folder) for name, file in named.items()}
+    sensitivity_files.require_pixels(adf, files)
+    return files
 
 
 def _program_arguments() -> str:
@@ -399,7 +412,8 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
     edges = ScanEdges.of(config["scan"], specimen.cell[:2], source_nm, margin_nm, lattice, integrated)
     planned = campaign.plan(config, files, edges=edges)
     require_whole_periods(planned)
-    experiment = Experiment.of(planned.common_params, specimen.cell, specimen.layers)
+    sensitivities = sensitivity_files.read(inputs.sensitivity_files)
+    experiment = Experiment.of(planned.common_params, specimen.cell, specimen.layers, sensitivities)
     symmetry = SymmetryChoice.of(planned, experiment, specimen)
     planned, experiment = replace(planned, symmetry=symmetry.used), replace(experiment, symmetry=symmetry.used)
     _require_points_in_aperture(experiment)
@@ -502,7 +516,10 @@ def _read_specimen(inputs: Inputs) -> tuple[Specimen, Crystal, InputFiles, Calla
     parametrization = config["grating"]["parametrization"]
     structures.require_elements(specimen, elements(parametrization), parametrization, file)
     drawn = specimen.occupancy is not None or any(film.redrawn for film in specimen.films)
-    files = InputFiles(structures.content_sha256(file), revision=specimen.revision, occupancies_drawn=drawn)
+    digests = {name: sensitivity_files.digest(name, file) for name, file in inputs.sensitivity_files.items()}
+    files = InputFiles(
+        structures.content_sha256(file), revision=specimen.revision, occupancies_drawn=drawn, sensitivities=digests
+    )
     frames = None
     if inputs.snapshots_file is not None:
         frames = structures.read_snapshots(inputs.snapshots_file, specimen)

@@ -255,3 +255,6 @@ def prepare_environment(config_files: list[Path], inputs: preflight.Inputs) -> N
     os.environ[contract.SPECIMEN_VARIABLE] = str(inputs.specimen_file)
     if inputs.snapshots_file is not None:
         os.environ[contract.SNAPSHOTS_VARIABLE] = str(inputs.snapshots_file)
+    if inputs.sensitivity_files:
+        files = {name: str(file) for name, file in inputs.sensitivity_files.items()}
+        os.environ[contract.SENSITIVITIES_VARIABLE] = json.dumps(files)

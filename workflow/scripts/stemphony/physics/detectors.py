@@ -21,6 +21,7 @@ from stemphony.physics.grid import (
     share_beyond,
 )
 from stemphony.physics.segments import SegmentedDetector, segment_names, segment_weights
+from stemphony.physics.sensitivity import SensitiveDetector, sensitive_weights
 
 # SciPy is imported where it is used: it doubles the time that a command takes to start.
 if TYPE_CHECKING:
@@ -94,15 +95,17 @@ class DetectorSet:
         k₀ [Å⁻¹] that all angles count from: the axis of a tilted beam that is descanned, Eq. (P21).
     segmented : mapping or None
         Named segmented detectors, Eq. (P17). Their segments follow the rings.
+    sensitive : mapping or None
+        Named rings with a sensitivity, Eq. (P29). They stand between the rings and the segments.
 
     Attributes
     ----------
     pixels : (p,) ndarray of int
         The grid points (i, j) inside the band limit, as i + nx·j, see `grid.pixels_inside`.
     matrix : (n + m, p) csr_array
-        Weights of those pixels for all bins and, below them, all rings and segments.
+        Weights of those pixels for all bins and, below them, all rings, rings with a sensitivity, and segments.
     ring_names : tuple of str
-        Names of rings and segments in the order of `WaveSignals.rings`.
+        Names of rings, rings with a sensitivity, and segments, in the order of `WaveSignals.rings`.
 
     Raises
     ------
@@ -121,6 +124,7 @@ class DetectorSet:
         band_limit_radius: float | None = None,
         center: tuple[float, float] = UNTILTED,
         segmented: Mapping[str, SegmentedDetector] | None = None,
+        sensitive: Mapping[str, SensitiveDetector] | None = None,
     ) -> None:
         if edges not in ("hard", "area"):
             raise ValueError(f"edges of the detectors = {edges!r}: must be 'hard' or 'area'")
@@ -135,8 +139,8 @@ class DetectorSet:
                 raise ValueError(
                     f"detector {name!r} from {1e3 * inner:g} to {1e3 * outer:g} mrad: must be 0 ≤ inner < outer"
                 )
-        segmented = segmented or {}
-        self.ring_names = (*rings, *segment_names(segmented))
+        segmented, sensitive = segmented or {}, sensitive or {}
+        self.ring_names = (*rings, *sensitive, *segment_names(segmented))
         self._plain = len(limits)
 
         k = frequencies_about(grid, center).k.T.ravel()
@@ -144,13 +148,12 @@ class DetectorSet:
         angle = wavelength * k[self.pixels]
         ramp_width = angular_pixel(grid, wavelength, center).T.ravel()[self.pixels] if edges == "area" else None
         self.matrix = _weights([(inner, outer) for _, inner, outer in limits], angle, ramp_width)
-        segments = [
-            row
-            for detector in segmented.values()
-            for row in segment_weights(grid, wavelength, detector, center, self.pixels, edges == "area")
-        ]
-        if segments:
-            self.matrix = _with_rows(self.matrix, segments)
+        area = edges == "area"
+        further = [sensitive_weights(grid, wavelength, one, center, self.pixels, area) for one in sensitive.values()]
+        for one in segmented.values():
+            further += segment_weights(grid, wavelength, one, center, self.pixels, area)
+        if further:
+            self.matrix = _with_rows(self.matrix, further)
 
         self._angles: tuple[FloatArray, FloatArray] | None = None
         if center_of_mass:
@@ -192,7 +195,7 @@ class DetectorSet:
         -------
         regions : list of Region
             With hard edges these are the pieces into which all edges of bins and rings cut the plane, so no pixel is
-            summed twice for them. Each segment is a region of its own.
+            summed twice for them. Each segment, and each ring with a sensitivity, is a region of its own.
         combination : (n, len(regions)) csr_array
             Matrix that makes what `values` returns from the intensities of the regions.
         """

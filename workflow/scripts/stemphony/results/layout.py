@@ -161,6 +161,14 @@ def add_adf(root: netCDF4.Dataset, experiment: Experiment, axes: Axes) -> None:
         variable = _add_image(images, experiment, name, f"fraction of the incident intensity on detector {name}")
         variable.inner_mrad, variable.outer_mrad = inner * MRAD_PER_RAD, outer * MRAD_PER_RAD
         variable.edges = experiment.edges
+    for name, one in experiment.sensitive.items():
+        variable = _add_image(images, experiment, name, f"signal of detector {name}, weighted by its sensitivity (P29)")
+        variable.setncatts({
+            "inner_mrad": one.inner * MRAD_PER_RAD, "outer_mrad": one.outer * MRAD_PER_RAD, "edges": experiment.edges,
+            "sensitivity_sha256": one.digest,
+        })  # fmt: skip
+        if one.pixel is not None:
+            variable.pixel_mrad = one.pixel * MRAD_PER_RAD
     for name, detector in experiment.segmented.items():
         _add_segments(images, experiment, name, detector)
     _add_image(images, experiment, "total_intensity", "fraction of the incident intensity inside the band limit")

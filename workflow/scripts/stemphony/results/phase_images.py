@@ -96,7 +96,7 @@ class PhaseImages:
         -------
         (x, y, depths, len(names)) ndarray
         """
-        made, first = [], len(experiment.rings)
+        made, first = [], len(experiment.rings) + len(experiment.sensitive)
         for name, detector in experiment.segmented.items():
             segments, first = images[..., first : first + detector.number], first + detector.number
             if name not in self.factors:

@@ -41,6 +41,10 @@ _OPTIONAL: dict[str, tuple[str, tuple[str, ...], str, str]] = {
 }  # fmt: skip
 
 
+_SENSITIVITY = "sensitivity_"
+# Begin of the names of variables that hold the sensitivity of a detector.
+
+
 def write_specimen(file: Path, specimen: Specimen, attributes: Mapping[str, str]) -> None:
     """Write a specimen as NetCDF-4, whole or not at all: the file appears under its name when it is complete.
 
@@ -50,7 +54,7 @@ def write_specimen(file: Path, specimen: Specimen, attributes: Mapping[str, str]
     Variables: `element(atom, label)`, `positions(atom, spatial)` [Å], `u_iso(atom)` [Å²], `radius(atom)` [Å],
     `cell(spatial)` [Å] and `vacuum(spatial)` [Å]. If the specimen has them, also `u_aniso(atom, tensor)` [Å²],
     `occupancy(atom)`, `disorder(atom)`, `disorder_group(atom)`, `slice_id(atom)` and, with snapshots,
-    `frames(frame, atom, spatial)` [Å].
+    `frames(frame, atom, spatial)` [Å], and for detectors with a sensitivity `sensitivity_<name>` with axes of its own.
 
     Parameters
     ----------
@@ -97,6 +101,11 @@ def write_specimen(file: Path, specimen: Specimen, attributes: Mapping[str, str]
             dataset.createDimension("frame", len(specimen.frames))
             axes = ("frame", "atom", "spatial")
             _create(dataset, "frames", "f8", axes, "angstrom", "coordinates of the snapshots", arrays)
+        for name in (name for name in arrays if name.startswith(_SENSITIVITY)):
+            own = (f"{name}_0", f"{name}_1")
+            for axis, length in zip(own, arrays[name].shape, strict=True):
+                dataset.createDimension(axis, length)
+            _create(dataset, name, "f8", own, "1", "sensitivity of a detector: map, or angle [mrad] and value", arrays)
 
 
 def read_specimen_file(file: Path) -> Specimen:
@@ -182,6 +191,8 @@ def _arrays(specimen: Specimen) -> dict[str, np.ndarray]:
             arrays[name] = np.ascontiguousarray(values, dtype="<f8" if name == "occupancy" else "<i8")
     if specimen.frames is not None:
         arrays["frames"] = np.ascontiguousarray(specimen.frames, dtype="<f8")
+    for name, values in specimen.sensitivities.items():
+        arrays[_SENSITIVITY + name] = np.ascontiguousarray(values, dtype="<f8")
     return arrays
 
 
@@ -213,6 +224,9 @@ def _specimen(arrays: Mapping[str, np.ndarray], found: Mapping[str, Any]) -> Spe
         orientation=str(found.get("orientation", "")),
         films=tuple(Film(**film) for film in json.loads(found.get("films", "[]"))),
         periods=_periods(found.get("periods", "")),
+        sensitivities={
+            name.removeprefix(_SENSITIVITY): values for name, values in arrays.items() if name.startswith(_SENSITIVITY)
+        },
     )
 
 

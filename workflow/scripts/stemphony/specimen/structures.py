@@ -100,6 +100,9 @@ class Specimen:
         both; they are not kept in `specimen.nc`.
     periods : Periods or None
         Periods of the crystal that the specimen was built from; None to find them in the atoms.
+    sensitivities : mapping
+        Sensitivities of detectors by name, which travel with the atoms to the jobs; see `SensitiveDetector`. Angles are
+        in mrad.
     """
 
     symbols: NDArray[np.str_]
@@ -126,6 +129,7 @@ class Specimen:
     shift_z: float = 0.0
     grown_z: float = 0.0
     periods: Periods | None = None
+    sensitivities: Mapping[str, Floats] = field(default_factory=dict)
 
     @cached_property
     def layers(self) -> Layers:
