@@ -10,6 +10,7 @@ import numpy as np
 from stemphony import provenance
 from stemphony.compute.atoms import draw_atoms
 from stemphony.compute.simulation import simulate
+from stemphony.compute.stored_waves import stored_waves
 from stemphony.experiment.configuration import validate
 from stemphony.experiment.model import Experiment
 from stemphony.physics.periods import Layers, find_periods
@@ -36,6 +37,21 @@ JOBS: dict[str, dict[str, dict[str, Any]]] = {
         "depths": {"every_angstrom": 3.9},
         "adf": {"bins": 12, "max_mrad": 60.0, "detectors": {"bf": [0, 10], "abf": [10, 20], "haadf": [40, 65]}},
         "cbed": {"enabled": True, "max_mrad": 25.0},
+    },
+    # Segments, sensitivities, and waves.
+    "special": {
+        "grating": {"gpts": [60, 64]},
+        "depths": {"every_angstrom": 5.8},
+        "adf": {
+            "bins": 4,
+            "max_mrad": 60.0,
+            "detectors": {
+                "profile": {"inner_mrad": 5, "outer_mrad": 60, "sensitivity": "profile.csv"},
+                "map": {"inner_mrad": 0, "outer_mrad": 55, "sensitivity": "map.npy", "pixel_mrad": 4.0},
+            },
+            "segmented": {"quadrants": {"inner_mrad": 0, "outer_mrad": 40, "segments": 4, "rotation_deg": 30}},
+        },
+        "waves": {"exit": [[0.1, 0.2]], "depth_profile": True, "columns": [[0.0, 0.0]]},
     },
     # The other choice of every alternative.
     "other": {
@@ -68,6 +84,12 @@ JOBS: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
+SENSITIVITIES = {
+    "profile": np.array([[0.0, 0.1], [20.0, 1.0], [60.0, 0.3]]),
+    "map": 0.5 + 0.01 * np.arange(28)[:, None] - 0.012 * np.arange(30),
+}
+
+
 def atoms_at_rest() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Symbols, positions [Å] and mean square displacements [Å²]."""
     cells = list(np.ndindex(*REPEAT))
@@ -84,7 +106,7 @@ def compute() -> dict[str, np.ndarray]:
     for name, blocks in JOBS.items():
         config = validate({**COMMON, **blocks})
         layers = Layers(positions[:, 2], find_periods(positions[:-2], symbols[:-2], CELL))
-        experiment = Experiment.of(config, CELL, layers)
+        experiment = Experiment.of(config, CELL, layers, SENSITIVITIES)
         phonons, defocus = config["frozen_phonon"], 3.0
         atoms = draw_atoms(
             experiment,
@@ -104,7 +126,15 @@ def compute() -> dict[str, np.ndarray]:
         )
         results[f"{name}_atoms"] = atoms.positions
         for signal in ("bins", "rings", "total", "center_of_mass", "cbed"):
-            results[f"{name}_{signal}"] = getattr(signals, signal)
+            if (values := getattr(signals, signal)) is not None:
+                results[f"{name}_{signal}"] = values
+        if experiment.waves is not None:
+            waves = stored_waves(experiment, atoms, defocus, threads=1, flag="FFTW_ESTIMATE", budget_mb=100.0)
+            # Every sixth point keeps the file small.
+            some = waves.exit_wave[:, ::6, ::6]
+            results[f"{name}_exit_wave"] = np.stack([some.real, some.imag])
+            results |= {f"{name}_{part}": getattr(waves, part)[:, ::6] for part in ("profile", "section")}
+            results[f"{name}_columns"] = waves.columns
     return results
 
 
@@ -125,6 +155,12 @@ def moved() -> list[str]:
         )
 
 
+def names() -> list[str]:
+    """Names of the stored signals; others are new and may be added without a new version."""
+    with np.load(FILE) as kept:
+        return sorted(set(kept.files) - {"physics_version"})
+
+
 def kept_version() -> int:
     """The physics_version of the stored numbers."""
     with np.load(FILE) as kept:
@@ -133,9 +169,13 @@ def kept_version() -> int:
 
 def main() -> None:
     """Store the present numbers; refuse if they changed under the same physics_version."""
-    if FILE.exists() and kept_version() == provenance.PHYSICS_VERSION and moved():
+    if (
+        FILE.exists()
+        and kept_version() == provenance.PHYSICS_VERSION
+        and (known := sorted(set(moved()) & set(names())))
+    ):
         sys.exit(
-            f"numbers moved ({', '.join(moved())}), but physics_version is still {provenance.PHYSICS_VERSION}: "
+            f"numbers moved ({', '.join(known)}), but physics_version is still {provenance.PHYSICS_VERSION}: "
             "add 1 to PHYSICS_VERSION in workflow/scripts/stemphony/provenance.py first."
         )
     np.savez_compressed(FILE, physics_version=provenance.PHYSICS_VERSION, **compute())

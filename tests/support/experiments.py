@@ -19,6 +19,7 @@ import numpy as np
 from stemphony import provenance
 from stemphony.compute.atoms import Atoms
 from stemphony.compute.recorder import JobSignals, cbed_geometry
+from stemphony.compute.stored_waves import empty_waves
 from stemphony.experiment import campaign, configuration
 from stemphony.experiment.campaign import Campaign, InputFiles
 from stemphony.experiment.model import Experiment
@@ -86,7 +87,15 @@ def signals(of: Experiment, seed: int | Sequence[int]) -> JobSignals:
         geometry = cbed_geometry(of)
         angles = (geometry.angles_x, geometry.angles_y)
         cbed = rng.random((*shape, *geometry.shape))
+    stored = None
+    if of.waves is not None:
+        stored = empty_waves(of)
+        stored.exit_wave[...] = rng.normal(size=stored.exit_wave.shape) + 1j * rng.normal(size=stored.exit_wave.shape)
+        for values in (stored.profile, stored.section, stored.columns):
+            if values is not None:
+                values[...] = rng.random(values.shape)
     return JobSignals(
+        stored=stored,
         bins=rng.random((*shape, max(0, len(of.bins) - 1))),
         rings=rng.random((*shape, len(of.images))),
         total=0.5 + 0.5 * rng.random(shape),

@@ -9,6 +9,7 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 import pytest
+from stemphony.interface.result import open_result as stemphony_open
 from support.campaign import REPOSITORY
 
 from workflow.test_command import stemphony
@@ -103,6 +104,33 @@ def test_the_example_of_a_sensitivity_runs_at_a_small_size_and_an_edited_file_co
     edited = images("--replace")
     np.testing.assert_array_equal(edited["haadf"], edited["ring"])
     np.testing.assert_array_equal(edited["ring"], first["ring"])
+
+
+def test_the_example_of_waves_runs_at_a_small_size_and_with_a_plane_wave(env: Mapping[str, str], tmp_path: Path):
+    config = REPOSITORY / "config/examples/srtio3_waves.yaml"
+    small = ("specimen.repeat=[3, 3, 2]", "grating.gpts=[108, 108]", "frozen_phonon.configurations=2")
+
+    def run(*entries: str) -> Path:
+        outcome = stemphony("run", config, "--cores", "1", "--config", *small, *entries, cwd=tmp_path, env=env)
+        assert outcome.status == 0, outcome.output
+        assert "exit waves" in outcome.output
+        return tmp_path / "results" / "srtio3_waves"
+
+    result = run()
+    waves = stemphony_open(result).tree["waves"].to_dataset()
+    area = float(np.prod([waves[f"waves_{axis}"][1] - waves[f"waves_{axis}"][0] for axis in "xy"]))
+    assert float((abs(waves["probe_wave"]) ** 2).sum()) * area == pytest.approx(1.0, rel=1e-5)
+    elastic = (abs(waves["exit_wave"]) ** 2).sum(("waves_x", "waves_y"))
+    intensity = waves["exit_intensity"].sum(("waves_x", "waves_y")) * area
+    assert (elastic * area < intensity).all()
+    assert (intensity > 0.9).all()
+    assert (intensity < 1.0).all()
+    assert (waves["column_intensity_standard_error"].isel(waves_slice=-1) > 0).all()
+    shutil.rmtree(result)
+    run("probe.plane_wave=true", "waves={probe: false, exit: [], depth_profile: false}")
+    plane = stemphony_open(result).tree["waves"]["exit_wave"]
+    assert float((abs(plane) ** 2).mean()) == pytest.approx(1.0, abs=0.1)
+    assert np.ptp(np.angle(plane)) > 0.5
 
 
 def test_show_draws_the_specimen_and_its_atoms_read_back(env: Mapping[str, str], tmp_path: Path):

@@ -95,8 +95,9 @@ def compute_signals(scope: job.JobScope, experiment: Experiment, atoms: Atoms, t
     """
     from stemphony.compute.cost import DEFAULT_BUDGET_MB
     from stemphony.compute.propagation import Propagation, strip_plan
-    from stemphony.compute.recorder import window_errors
+    from stemphony.compute.recorder import Recorder, window_errors
     from stemphony.compute.simulation import simulate
+    from stemphony.compute.stored_waves import stored_waves
     from stemphony.compute.superposition import Superposition
     from stemphony.compute.wisdom import prepare_plans
     from stemphony.results.kept_waves import shared_waves, waves_digest
@@ -110,7 +111,14 @@ def compute_signals(scope: job.JobScope, experiment: Experiment, atoms: Atoms, t
         with scope.keeping() as keeper, Propagation(experiment, atoms, threads, flag) as propagation:
             return Superposition.of(propagation, plan["defoci_nm"], budget_mb * 1e6, keeper.report, keeper)
 
-    if plan["shared_waves"]:
+    # First, because a scan that is interrupted later keeps its finished waves, and these few are soon made again.
+    stored = None
+    if experiment.waves is not None:
+        stored = stored_waves(experiment, atoms, defocus, threads=threads, flag=flag, budget_mb=budget_mb)
+    if not experiment.detects:
+        signals = Recorder(experiment).signals
+        signals.waves = 0
+    elif plan["shared_waves"]:
         waves = shared_waves(
             attempt.result.waves(attempt.configuration),
             waves_digest(attempt.params, attempt.effective_seed),
@@ -124,6 +132,7 @@ def compute_signals(scope: job.JobScope, experiment: Experiment, atoms: Atoms, t
                 experiment, atoms, defocus, threads=threads, flag=flag, on_progress=keeper.report,
                 budget_mb=budget_mb, keeper=keeper,
             )  # fmt: skip
+    signals.stored = stored
     if signals.window_check is not None:
         error = window_errors([signals.window_check])
         job.say(f"error of the windows, measured by this job on some positions: {error}")

@@ -237,6 +237,8 @@ DECIDES: dict[str, Any] = {
     "probe.soft_aperture": False,
     "probe.aberrations": {"C30_nm": 1.0},
     "probe.tilt_mrad": [1.0, 0.0],
+    "probe.plane_wave": True,
+    "waves.exit": [[0.0, 0.0], [0.5, 0.5]],
     "probe.precession": {"angle_mrad": 5.0, "steps": 8},
     "specimen.tilt_mrad": [0.0, 5.0],
     "specimen.format": "stemsalabim",
@@ -321,6 +323,11 @@ DECIDES_NOTHING: dict[str, Any] = {
     "adf.integrated": True,
     "cbed.average_configurations": False,
     "cbed.average_defoci": False,
+    "waves.probe": True,
+    "waves.depth_profile": True,  # decides with exit waves only, as do the next two; see test_wave_request.py
+    "waves.columns": [[0.5, 0.5]],
+    "waves.column_radius_angstrom": 1.0,
+    "waves.average_configurations": False,
     "frozen_phonon.configurations": 9,
     "frozen_phonon.save_coordinates": True,
     "frozen_phonon.snapshots": "elsewhere.xyz",  # the content decides, not the path

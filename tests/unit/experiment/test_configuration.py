@@ -45,6 +45,7 @@ probe:
   tilt_mrad: [0.0, 0.0]
   precession: null
   descan: false
+  plane_wave: false
   source_fwhm_nm: 0.0
   source_shape: gaussian
   source_fwhm_across_nm: null
@@ -115,6 +116,13 @@ cbed:
   size: null
   average_configurations: true
   average_defoci: true
+waves:
+  probe: false
+  exit: []
+  depth_profile: false
+  columns: null
+  column_radius_angstrom: 0.5
+  average_configurations: true
 frozen_phonon:
   enabled: true
   configurations: 4

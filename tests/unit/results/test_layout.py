@@ -8,7 +8,7 @@ from pathlib import Path
 import netCDF4
 import numpy as np
 import pytest
-from stemphony.results.layout import CHUNK_BYTES, _chunks, add_attributes, add_texts, read_texts
+from stemphony.results.layout import CHUNK_BYTES, add_attributes, add_texts, chunk_shape, read_texts
 from support.experiments import FakeCampaign
 
 ALL = {"cbed": {"enabled": True, "size": [4, 5], "max_mrad": 20.0}, "probe": {"defoci_nm": [2.5]}}
@@ -197,7 +197,7 @@ def test_texts_are_read_as_they_were_written(tmp_path, texts):
 
 @pytest.mark.parametrize("shape", [(1, 3), (1, 4096, 4096, 7), (1, 1, 1, 65536), (10**9,)])
 def test_chunks_cover_their_variable_and_stay_small(shape):
-    chunks = _chunks(shape, 8)
+    chunks = chunk_shape(shape, 8)
     assert len(chunks) == len(shape)
     assert all(1 <= chunk <= length for chunk, length in zip(chunks, shape, strict=True))
     assert np.prod(chunks) * 8 <= CHUNK_BYTES

@@ -19,6 +19,7 @@ from stemphony.compute.basis_memory import (
 )
 from stemphony.compute.incident_basis import Basis
 from stemphony.compute.recorder import cbed_geometry
+from stemphony.compute.stored_waves import wave_memory
 from stemphony.compute.windows import doubled_grid, windows
 from stemphony.experiment.model import Experiment
 
@@ -97,7 +98,7 @@ def memory_mb(
 def _signal_bytes(experiment: Experiment) -> int:
     """Memory of the signals of one job and of the copy that is written [bytes]; images and bins are in double."""
     images, patterns = result_bytes(experiment)
-    return 2 * (images * 8 // experiment.real_dtype.itemsize + patterns)
+    return 2 * (images * 8 // experiment.real_dtype.itemsize + patterns) + wave_memory(experiment)
 
 
 def result_bytes(experiment: Experiment) -> tuple[int, int]:
@@ -244,6 +245,8 @@ def wave_plan(
     budget_mb : float
         Memory of one job for transmission functions and waves [MB].
     """
+    if not experiment.detects:
+        return WavePlan("multislice", False, 0, 0.0, 0.0)
     if experiment.precession is not None:
         # The first tilt stands for all of them.
         tilts = experiment.tilts

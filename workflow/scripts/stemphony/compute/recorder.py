@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from stemphony.compute.keeper import Part, Parts
 from stemphony.experiment.model import Experiment
 from stemphony.physics.detectors import CbedGeometry, DetectorSet, WaveSignals
 from stemphony.physics.grid import band_limit_radius
+
+if TYPE_CHECKING:
+    from stemphony.compute.stored_waves import StoredWaves
 
 
 @dataclass
@@ -40,6 +43,8 @@ class JobSignals:
         Number of waves that went through the specimen.
     window_check : dict or None
         Error of the windows, measured on some positions; see `windows.simulate_in_windows`.
+    stored : StoredWaves or None
+        Exit waves, if the config asks for them.
     """
 
     bins: np.ndarray
@@ -51,6 +56,7 @@ class JobSignals:
     algorithm: str = "multislice"
     waves: int = 0
     window_check: dict[str, Any] | None = None
+    stored: StoredWaves | None = None
 
 
 def window_errors(checks: Sequence[Mapping[str, Any]]) -> str:

@@ -17,6 +17,7 @@ from stemphony.experiment.model import JOB_KEYS, USUAL_RINGS, detector_names, ri
 from stemphony.experiment.scan import NEUTRAL as SCAN_NEUTRAL
 from stemphony.experiment.scan_edges import ScanEdges, is_whole_cell
 from stemphony.experiment.stopping import Goal
+from stemphony.experiment.wave_request import job_block, merge_block
 from stemphony.physics.constants import FWHM_PER_SIGMA
 from stemphony.physics.electron import chromatic_focal_spread
 from stemphony.physics.plane_symmetry import PlaneGroup
@@ -209,6 +210,10 @@ class Campaign:
             blocks["grating"]["potential_oversampling"] = oversampling
         blocks["adf"]["detectors"] = self._detectors
         blocks["probe"] |= self._tilts_of_beam
+        if self.config["probe"].get("plane_wave"):
+            blocks["probe"]["plane_wave"] = True
+        if waves := job_block(self.config):
+            blocks["waves"] = waves
         if (tilt := self.config["specimen"].get(SPECIMEN_TILT, NO_TILT)) != NO_TILT:
             blocks["specimen"] = {SPECIMEN_TILT: tilt}
         scan = self.config["scan"]
@@ -281,6 +286,7 @@ class Campaign:
             "cbed": {key: self.config["cbed"][key] for key in averages},
             "save_coordinates": self.config["frozen_phonon"]["save_coordinates"],
             **self._integrated,
+            **({"waves": waves} if (waves := merge_block(self.config)) else {}),
             **({} if self.goal is None else {"goal": asdict(self.goal)}),
         }
 

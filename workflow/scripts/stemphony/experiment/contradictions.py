@@ -62,7 +62,9 @@ def refuse_contradictions(config: Mapping[str, Any]) -> None:
     _refuse_detectors(config["adf"])
     _refuse_segments(config["adf"])
     _refuse_integration(config["adf"], config["scan"])
-    if not config["adf"]["enabled"] and not config["cbed"]["enabled"]:
+    _refuse_waves(config)
+    is_wave = bool(config["waves"]["exit"]) or config["probe"]["plane_wave"]
+    if not config["adf"]["enabled"] and not config["cbed"]["enabled"] and not is_wave:
         raise ConfigError("adf.enabled", "adf and cbed are both off, so nothing would be computed; enable one.")
     _refuse_specimen_tilt(config["specimen"]["tilt_mrad"])
     _refuse_building(config["specimen"])
@@ -172,6 +174,38 @@ def _refuse_integration(adf: Mapping[str, Any], scan: Mapping[str, Any]) -> None
         raise ConfigError(
             "adf.integrated", "got true, but there is no centre of mass and no segmented detector; enable one of them."
         )
+
+
+def _refuse_waves(config: Mapping[str, Any]) -> None:
+    waves, probe = config["waves"], config["probe"]
+    if probe["plane_wave"]:
+        _refuse_beside_a_plane_wave(config)
+    if waves["exit"] and probe["precession"] is not None:
+        raise ConfigError("waves.exit", "given with probe.precession, which averages intensities; remove one of them.")
+    if waves["depth_profile"] and not waves["exit"]:
+        raise ConfigError("waves.depth_profile", "got true without waves.exit; name there the positions of the probe.")
+    if waves["columns"] is not None and not waves["depth_profile"]:
+        raise ConfigError("waves.columns", "given without waves.depth_profile: true; set it, or remove the columns.")
+
+
+def _refuse_beside_a_plane_wave(config: Mapping[str, Any]) -> None:
+    """Refuse what needs a focused probe; a plane wave has an exit wave only."""
+    probe, waves = config["probe"], config["waves"]
+    tilted = any(probe["tilt_mrad"]) or probe["precession"] is not None
+    several = (len(probe["defoci_nm"]) if probe["defoci_nm"] else probe["defocus_count"]) > 1
+    beside = {
+        "adf.enabled": (config["adf"]["enabled"], "false"),
+        "cbed.enabled": (config["cbed"]["enabled"], "false"),
+        "waves.exit": (bool(waves["exit"]), "[]"),
+        "waves.probe": (waves["probe"], "false"),
+        "waves.depth_profile": (waves["depth_profile"], "false"),
+        "grating.window_angstrom": (config["grating"]["window_angstrom"] is not None, "null"),
+        "probe.tilt_mrad or probe.precession": (tilted, "none, and specimen.tilt_mrad instead"),
+        "probe.defocus_count or probe.defoci_nm": (several, "one defocus"),
+    }
+    for where, (is_so, use) in beside.items():
+        if is_so:
+            raise ConfigError(where, f"does not go with probe.plane_wave: true, which has no probe. Use {use}.")
 
 
 def _refuse_specimen_tilt(tilt: Sequence[float]) -> None:

@@ -83,6 +83,8 @@ def doubts(planned: Campaign, experiment: Experiment, atoms: AtomsAtRest, tail: 
     tail : float
         Share of the probe's intensity outside the cell at the worst defocus, see `probe_outside`.
     """
+    if not experiment.detects:
+        return [*_large_u(atoms), *_thick_slices(experiment, atoms), *_wide_band(experiment)]
     return [
         *_large_u(atoms),
         *_thick_slices(experiment, atoms),
@@ -135,6 +137,8 @@ def probe_outside(planned: Campaign, experiment: Experiment, scale: float = 1.0)
         Factor by which the cell or window is wider than that of `experiment`.
     """
     e = experiment
+    if e.waves is not None and e.waves.plane:
+        return 0.0  # a plane wave fills the cell
     worst = {max(planned.defoci, key=lambda d: d.value_nm), min(planned.defoci, key=lambda d: d.value_nm)}
     room = (e.room[0] * scale, e.room[1] * scale)
     return max(

@@ -19,6 +19,7 @@ from stemphony.experiment.optics import Optics, Precession
 from stemphony.experiment.probe_positions import ProbePositions
 from stemphony.experiment.scan import Scan
 from stemphony.experiment.slice_choice import chosen_slices, stored_depths
+from stemphony.experiment.wave_request import WaveRequest
 from stemphony.physics.detectors import bin_edges
 from stemphony.physics.grid import Grid, band_limit_radius, fft_friendly_size
 from stemphony.physics.periods import Layers, Periods
@@ -113,6 +114,8 @@ class Experiment(Optics, ProbePositions):
         Named segmented detectors, Eq. (P17).
     sensitive : mapping
         Named rings with a sensitivity, Eq. (P29).
+    waves : WaveRequest or None
+        Exit waves that jobs store, Eq. (P30).
     specimen_tilt : (float, float)
         Tilt of the specimen [rad], Eq. (P22).
     """
@@ -138,6 +141,7 @@ class Experiment(Optics, ProbePositions):
     notes: tuple[str, ...] = field(default=())
     segmented: Mapping[str, SegmentedDetector] = field(default_factory=dict)
     sensitive: Mapping[str, SensitiveDetector] = field(default_factory=dict)
+    waves: WaveRequest | None = None
     specimen_tilt: tuple[float, float] = (0.0, 0.0)
     potential_oversampling: int = 1
 
@@ -145,6 +149,11 @@ class Experiment(Optics, ProbePositions):
     def images(self) -> tuple[str, ...]:
         """Names of the images that jobs record: rings, rings with a sensitivity, then segments."""
         return (*self.rings, *self.sensitive, *segment_names(self.segmented))
+
+    @property
+    def detects(self) -> bool:
+        """Whether jobs scan a probe: whether there are signals of detectors or diffraction patterns."""
+        return self.adf or self.cbed_max is not None
 
     @property
     def is_tilted(self) -> bool:
@@ -268,6 +277,7 @@ class Experiment(Optics, ProbePositions):
             scan_kind=scan.kind,
             places=scan.places,
             margin=scan.margin,
+            waves=WaveRequest.of(blocks, (lx, ly)),
             specimen_tilt=_pair(blocks.get("specimen", {}).get("tilt_mrad", (0.0, 0.0))),
             symmetry=PlaneGroup.of_params(blocks["scan"].get("symmetry_group")),
             potential_oversampling=grating.get("potential_oversampling", 1),

@@ -107,6 +107,21 @@ def spacing_of(scan: Mapping[str, Any], lengths: Sequence[float]) -> tuple[float
     )
 
 
+def places_of(
+    where: str, scan: Mapping[str, Any], positions: Sequence[Sequence[float]], lengths: Sequence[float]
+) -> tuple[Pair, ...]:
+    """Return positions [Å] that the key `where` gives in the unit and from the origin of a scan.
+
+    Raises
+    ------
+    ConfigError
+        A position lies far outside the cell.
+    """
+    places = tuple(_place(scan, position, lengths) for position in positions)
+    _require_near(where, scan, places, lengths)
+    return places
+
+
 def _line(scan: Mapping[str, Any], lengths: Sequence[float], margin: tuple[int, int]) -> Scan:
     line = scan["line"]
     begin, end = (_place(scan, line[key], lengths) for key in ("begin", "end"))

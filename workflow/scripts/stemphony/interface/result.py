@@ -69,10 +69,10 @@ class Result:
 
     @property
     def tree(self) -> DataTree:
-        """The whole file as an `xarray.DataTree`, with the names of docs/output.md."""
+        """The whole file as an `xarray.DataTree`, with the names of docs/output.md; its waves are complex."""
         xarray: Any = _xarray()
         tree: DataTree = xarray.open_datatree(self._opened.file)
-        return tree
+        return _with_complex_waves(tree)
 
     def image(self, detector: Detector, depth_nm: float | None = None, defocus_nm: float | None = None) -> DataArray:
         """Image of a detector, (y, x): `.plot()` draws x to the right and y upwards.
@@ -272,6 +272,20 @@ class Result:
         return _xarray().DataArray(
             values, dims=(dimension,), name=signal.name, coords=coords, attrs=_attributes(signal, "signal")
         )
+
+
+def _with_complex_waves(tree: DataTree) -> DataTree:
+    """The tree with complex numbers in place of the dimension `part` of its group `waves`."""
+    xarray: Any = _xarray()
+    if "waves" not in tree.children:
+        return tree
+    waves: Any = tree["waves"].to_dataset()
+    for name in [name for name, values in waves.data_vars.items() if "part" in values.dims]:
+        parts = waves[name].to_numpy()
+        dims = waves[name].dims[:-1]
+        waves[name] = xarray.DataArray(parts[..., 0] + 1j * parts[..., 1], dims=dims, attrs=waves[name].attrs)
+    tree["waves"] = xarray.DataTree(waves.drop_vars("part"))
+    return tree
 
 
 def _listed(detector: Detector | Sequence[Detector]) -> list[Detector]:

@@ -24,6 +24,8 @@ def job_row(cpu_s: float, threads: int, runtime_min: int) -> tuple[str, str]:
 
 def resolution_rows(e: Experiment) -> list[tuple[str, str]]:
     """Rows of the plan: the scan step that an image needs, and the pixels of patterns."""
+    if not e.detects:
+        return []
     rows = [("step without loss", f"{e.wavelength / (4 * e.semiangle):.4f} Å = λ/(4α), the Nyquist step of images")]
     if e.cbed_max is None:
         return rows
@@ -123,3 +125,26 @@ def window_hint(planned: Campaign, e: Experiment, cpu_hours: float) -> list[str]
             "signals may deviate by several times that, which each job measures."
         ]
     return []
+
+
+def wave_rows(e: Experiment, defoci: int, pairs: int, stores_probe: bool) -> list[tuple[str, str]]:
+    """Row of the plan: which waves are stored, and their size in a job file and in the result; none without waves.
+
+    Parameters
+    ----------
+    defoci, pairs : int
+        Number of defoci, and of places of the result along defoci and configurations.
+    """
+    from stemphony.compute.stored_waves import result_wave_bytes, wave_bytes
+
+    parts, (nx, ny) = [], e.grid.gpts
+    if e.waves is not None:
+        number = len(e.waves.places)
+        parts = ["one of a plane wave" if e.waves.plane else f"{number} position{'s' if number > 1 else ''}"]
+        parts.append(f"{nx} × {ny} points, {wave_bytes(e) / 1e6:.3g} MB in each job file")
+        if e.waves.depth_profile:
+            parts.append(f"intensity behind {e.depth_slices[-1]} slices, {len(e.waves.columns)} columns")
+    if stores_probe:
+        parts.append("incident probe of each defocus")
+    size = result_wave_bytes(e, defoci, pairs, stores_probe) / 1e6
+    return [("exit waves", f"{'; '.join(parts)}; {size:.3g} MB in the result")] if parts else []

@@ -29,6 +29,7 @@ from stemphony.orchestration.advice import (
     resolution_rows,
     special_texts,
     tilt_rows,
+    wave_rows,
     window_hint,
 )
 from stemphony.orchestration.scan_plan import merged_again, require_whole_periods, scan_hints, scan_rows
@@ -150,7 +151,8 @@ class Preflight:
             *tilt_rows(e),
             *optics_rows(c),
             *self.symmetry.rows(e, c.configurations if c.config["frozen_phonon"]["enabled"] else 0),
-            ("detectors", "; ".join(detectors)),
+            *([("detectors", "; ".join(detectors))] if detectors else []),
+            *wave_rows(e, len(c.defoci), *_kept_waves(c)),
             ("defoci", f"{len(c.defoci)}: {defoci} nm"),
             ("jobs", f"{c.jobs} = {len(c.defoci)} defoci × {c.configurations} configurations{self._goal()}"),
             (f"probe outside the {'cell' if e.window is None else 'window'}", self._outside()),
@@ -221,6 +223,8 @@ class Preflight:
         e, w = self.experiment.computed, self.waves
         chosen = " (chosen by auto)" if e.algorithm == "auto" else ""
         tilts = "" if e.precession is None else f" at each of {e.precession.steps} tilts"
+        if not e.detects:
+            return "multislice, one wave for each exit wave"
         if w.algorithm == "multislice":
             return f"multislice, one wave for each of the {e.positions} probes of a job{tilts}{chosen}"
         if not w.shared:
@@ -476,21 +480,23 @@ def _estimates(planned: Campaign, experiment: Experiment, atoms: int) -> dict[st
     """Return memory, time and size of a campaign, as attributes of `Preflight`."""
     from stemphony.compute.calibration import seconds_per_probe_slice
     from stemphony.compute.cost import DEFAULT_BUDGET_MB, memory_mb, result_bytes, wave_plan
+    from stemphony.compute.stored_waves import wave_slices
 
     computed, resources = experiment.computed, planned.config["resources"]
     threads, wanted, runtime = resources["threads"], resources["mem_mb"], resources["runtime_min"]
     budget = DEFAULT_BUDGET_MB if wanted == "auto" else _budget(computed, atoms, threads, wanted)
     defoci = [defocus.value_nm for defocus in planned.defoci]
     waves = wave_plan(computed, defoci, planned.shares_configurations, budget)
+    work = waves.work + wave_slices(computed) * len(defoci)
     memory = memory_mb(computed, atoms, threads, budget, waves)
     seconds, calibrated = seconds_per_probe_slice(experiment.grid.gpts, experiment.precision)
     # A job may have to compute the shared waves itself.
-    job_seconds = waves.work * seconds / (1 if waves.shared else len(defoci))
+    job_seconds = work * seconds / (1 if waves.shared else len(defoci))
     return {
         "mem_mb": wanted if wanted != "auto" else 100 * math.ceil(memory * 1.2 / 100),
         "budget_mb": budget,
-        "result_mb": _result_mb(planned, atoms, result_bytes(experiment.stored)),
-        "cpu_hours": planned.configurations * waves.work * seconds / 3600,
+        "result_mb": _result_mb(planned, atoms, result_bytes(experiment.stored)) + _waves_mb(planned, experiment),
+        "cpu_hours": planned.configurations * work * seconds / 3600,
         "runtime_min": runtime if runtime != "auto" else max(10, math.ceil(3 * job_seconds / threads / 60)),
         "calibrated": calibrated,
         "waves": waves,
@@ -582,6 +588,21 @@ def _result_mb(planned: Campaign, atoms: int, job_bytes: tuple[int, int]) -> flo
     wanted = planned.config["frozen_phonon"]["save_coordinates"]
     frames = planned.jobs if campaign.keeps_coordinates(wanted, planned.most_jobs, atoms) else 1
     return float(signals + frames * atoms * campaign.COORDINATES_BYTES) / 1e6
+
+
+def _waves_mb(planned: Campaign, experiment: Experiment) -> float:
+    """Size of the group `waves` of the result [MB]."""
+    from stemphony.compute.stored_waves import result_wave_bytes
+
+    return result_wave_bytes(experiment, len(planned.defoci), *_kept_waves(planned)) / 1e6
+
+
+def _kept_waves(planned: Campaign) -> tuple[int, bool]:
+    """Number of pairs whose exit waves are kept apart, and whether the incident probe is stored."""
+    block = planned.merge_params.get("waves")
+    if block is None:
+        return 0, False
+    return len(planned.defoci) * (1 if block["average_configurations"] else planned.configurations), block["probe"]
 
 
 def _of_another_version(result: paths.ResultPaths, jobs: int) -> list[str]:

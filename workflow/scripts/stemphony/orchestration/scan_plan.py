@@ -18,6 +18,8 @@ from stemphony.physics.source_size import GAUSSIAN, LORENTZIAN, Repeats
 def scan_rows(planned: Campaign, experiment: Experiment) -> list[tuple[str, str]]:
     """Rows of the plan: the positions, and with a source or a margin how the scan goes on behind its edges."""
     e = experiment.stored
+    if not e.detects:
+        return [("scan", "none, because adf and cbed are off")]
     if e.scan_kind == LIST:
         positions = f"{e.positions} listed positions"
     elif e.scan_kind == LINE:

@@ -65,6 +65,8 @@ class SymmetryChoice:
             Number of thermal configurations; 0 for atoms at rest.
         """
         group = self.shared.group
+        if not experiment.detects:
+            return []
         if self.hindrance:
             return [("symmetry", f"not used: {self.hindrance}")] if self.wanted else []
         limits = [*([f"left out by {', '.join(self.shared.broken)}"] if self.shared.broken else [])]

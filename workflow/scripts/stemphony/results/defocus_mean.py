@@ -39,7 +39,8 @@ class DefocusMean:
     def of(cls, root: Any) -> DefocusMean:
         """Read them from an open result."""
         params = root["params"]
-        group, name = ("images", "adf_defocus") if "images" in root.groups else ("cbed", "cbed_defocus")
+        names = {"images": "adf_defocus", "cbed": "cbed_defocus", "waves": "waves_defocus"}
+        group, name = next((group, name) for group, name in names.items() if group in root.groups)
         frozen = params["frozen_phonon"]
         defoci = np.asarray(params["defocus"][:], dtype=float)
         return cls(

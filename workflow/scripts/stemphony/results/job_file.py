@@ -30,6 +30,7 @@ from stemphony.results.layout import (
     elements_of_frame,
     put_frame,
 )
+from stemphony.results.wave_group import put_waves
 from stemphony.specimen.structures import Specimen
 from stemphony.store.atomic import atomic_path, write_text_atomic
 from stemphony.store.checkpoints import take_back
@@ -226,6 +227,8 @@ def _put_signals(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, sign
     if signals.cbed is not None and signals.cbed_angles is not None:
         add_cbed(root, experiment, axes, signals.cbed_angles)
         root["cbed"]["cbed_intensities"][...] = signals.cbed[None, :, :, None, :, None]
+    if signals.stored is not None:
+        put_waves(root, experiment, axes, signals.stored)
 
 
 def recorded_identity(result: paths.ResultPaths) -> tuple[str, int] | None:

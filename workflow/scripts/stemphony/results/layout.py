@@ -145,7 +145,7 @@ def add_adf(root: netCDF4.Dataset, experiment: Experiment, axes: Axes) -> None:
     x, y = len(experiment.scan_x), len(experiment.scan_y)
     per_bin = add_variable(
         adf, "adf_intensities", real, dimensions, "1", "fraction of the incident intensity in each radial bin",
-        chunks=_chunks((1, x, y, 1, 1, 1, len(bins) - 1), real.itemsize),
+        chunks=chunk_shape((1, x, y, 1, 1, 1, len(bins) - 1), real.itemsize),
     )  # fmt: skip
     per_bin.edges = experiment.edges
     if experiment.center_of_mass:
@@ -153,7 +153,7 @@ def add_adf(root: netCDF4.Dataset, experiment: Experiment, axes: Axes) -> None:
         add_variable(
             adf, "center_of_mass", real, (*dimensions[:-1], "coordinate_dim"), "mrad",
             "centre of mass of the diffraction pattern along x and y (P14)",
-            chunks=_chunks((1, x, y, 1, 1, 1, 2), real.itemsize),
+            chunks=chunk_shape((1, x, y, 1, 1, 1, 2), real.itemsize),
         )  # fmt: skip
     images = root.createGroup("images")
     _adf_axes(images, experiment, axes)
@@ -234,7 +234,7 @@ def add_orbit(root: netCDF4.Dataset, orbit: np.ndarray) -> None:
 def _add_image(images: netCDF4.Dataset, experiment: Experiment, name: str, long_name: str) -> netCDF4.Variable:
     dimensions = ("adf_defocus", "adf_phonon", "adf_slice", "adf_position_x", "adf_position_y")
     real = experiment.real_dtype
-    chunks = _chunks((1, 1, 1, len(experiment.scan_x), len(experiment.scan_y)), real.itemsize)
+    chunks = chunk_shape((1, 1, 1, len(experiment.scan_x), len(experiment.scan_y)), real.itemsize)
     return add_variable(images, name, real, dimensions, "1", long_name, chunks=chunks)
 
 
@@ -307,11 +307,11 @@ def add_cbed(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, angles: 
     pattern = (len(angles[0]), len(angles[1]))
     add_variable(
         cbed, "cbed_intensities", real, dimensions, "1", "fraction of the incident intensity per pixel (P15)",
-        chunks=_chunks((1, 1, 1, 1, 1, 1, *pattern), real.itemsize),
+        chunks=chunk_shape((1, 1, 1, 1, 1, 1, *pattern), real.itemsize),
     )  # fmt: skip
 
 
-def _chunks(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     """Shape of a chunk: the given shape, its longest axis halved until the size is at most CHUNK_BYTES."""
     chunk = list(shape)
     while int(np.prod(chunk)) * itemsize > CHUNK_BYTES:

@@ -51,6 +51,7 @@ from stemphony.results.layout import (
 from stemphony.results.merge_task import Averaging, MergeTask, Source
 from stemphony.results.original_names import with_original_names
 from stemphony.results.phase_images import PhaseImages
+from stemphony.results.wave_group import add_waves
 from stemphony.specimen.specimen_file import read_specimen_file
 from stemphony.store import ledger
 from stemphony.store.atomic import atomic_path
@@ -300,7 +301,10 @@ class _ResultWriter:
         if e.cbed_max is not None:
             geometry = cbed_geometry(e)
             add_cbed(root, e, task.axes("cbed"), (geometry.angles_x, geometry.angles_y))
-        if self.experiment.orbit is not None:
+        if "waves" in task.params:
+            errors = self.averagings["waves"].with_standard_errors
+            add_waves(root, e, task.axes("waves"), errors, task.params["waves"]["probe"])
+        if self.experiment.orbit is not None and e.detects:
             add_orbit(root, self.experiment.orbit)
 
     def _add_intervals(self, root: netCDF4.Dataset) -> None:

@@ -88,7 +88,7 @@ class MergeTask:
         return len(self.weights) * (number if goal is None else max(number, goal["most"]))
 
     def axes(self, group: str) -> Axes:
-        """Return the axes of a group of the result (adf or cbed), after averaging."""
+        """Return the axes of a group of the result (adf, cbed or waves), after averaging."""
         averages = self.params[group]
         values = self.params["defoci_nm"]
         mean = math.fsum(w * v for w, v in zip(self.weights, values, strict=True))
@@ -106,7 +106,7 @@ class Averaging:
     ----------
     task : MergeTask
     group : str
-        adf | cbed.
+        adf | cbed | waves.
     by_configuration : bool
         Whether jobs come configuration by configuration, each summed over all defoci first. Otherwise they come
         defocus by defocus.
@@ -118,9 +118,9 @@ class Averaging:
 
     @classmethod
     def of_groups(cls, task: MergeTask) -> dict[str, Averaging]:
-        """Return the averaging of `adf` and of `cbed`, in the same order of jobs if both allow it."""
+        """Return the averaging of `adf` and of `cbed`, in the same order of jobs if both allow it, and of `waves`."""
         adf, cbed = cls(task, "adf"), cls(task, "cbed")
-        return {
+        made = {
             one.group: cls(
                 task,
                 one.group,
@@ -128,6 +128,7 @@ class Averaging:
             )
             for one, other in ((adf, cbed), (cbed, adf))
         }
+        return {**made, "waves": cls(task, "waves")} if "waves" in task.params else made
 
     @property
     def over_configurations(self) -> bool:
@@ -146,7 +147,9 @@ class Averaging:
         If all defoci see the same configurations, the error is the spread of the defocus-weighted sum over
         configurations. This sum needs every defocus of a configuration.
         """
-        averaged = self.group == "adf" and self.over_configurations and self.task.params["configurations"] >= 2
+        averaged = (
+            self.group in ("adf", "waves") and self.over_configurations and self.task.params["configurations"] >= 2
+        )
         return averaged and not (self.task.partial and self.over_defoci and not self._is_independent)
 
     @property

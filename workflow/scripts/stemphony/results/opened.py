@@ -176,6 +176,8 @@ class OpenedResult:
     @cached_property
     def positions(self) -> Positions:
         """The probe positions of the images, or of the patterns if there are no images."""
+        if not self.has_patterns:
+            self._require_images()
         with self.root() as root:
             group, prefix = (root["images"], "adf") if "images" in root.groups else (root["cbed"], "cbed")
             x, y = (group[f"{prefix}_position_{axis}"] for axis in "xy")
@@ -283,9 +285,8 @@ class OpenedResult:
 
     def _require_images(self) -> None:
         if not len(self.depths_nm):
-            raise ResultError(
-                f"{self.file} has diffraction patterns only. With `adf: {{enabled: true}}` it has images."
-            )
+            only = "diffraction patterns" if self.has_patterns else "waves"
+            raise ResultError(f"{self.file} has {only} only. With `adf: {{enabled: true}}` it has images.")
 
 
 def nearest(stored: Floats, wanted: float, what: str, way_out: str, within: float = NEAR_NM) -> int:

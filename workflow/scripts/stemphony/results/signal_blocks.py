@@ -18,6 +18,7 @@ from stemphony.physics.plane_symmetry import turned_pattern
 from stemphony.results.layout import STANDARD_ERROR
 from stemphony.results.merge_task import MergeTask, Place
 from stemphony.results.phase_images import NO_PHASE_IMAGES, PhaseImages
+from stemphony.results.wave_group import wave_blocks
 
 BLOCK_BYTES = 256e6
 """Size of the sums of one pass over the job files [bytes]. It limits the memory of the merge; a smaller size would need
@@ -29,7 +30,7 @@ class Block(Protocol):
 
     @property
     def group(self) -> str:
-        """Name of the group: adf (with images) or cbed."""
+        """Name of the group: adf (with images), cbed or waves."""
 
     @property
     def first(self) -> int:
@@ -218,6 +219,7 @@ def blocks_of(
         for depth in range(len(experiment.depth_slices)):
             for first in range(0, rows, step):
                 yield CbedBlock(experiment, slice(first, min(first + step, rows)), depth)
+    yield from wave_blocks(experiment)
 
 
 def _adf_blocks(e: Experiment, blurring: Blurring, phase_images: PhaseImages) -> Iterator[Block]:
