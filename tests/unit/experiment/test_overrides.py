@@ -22,6 +22,12 @@ FILES = {"simulation": {"name": "x"}, "specimen": {"file": "x.cif"}, "probe": {"
         ({"probe": {"aberrations": {"C30_nm": "1000"}}}, "probe", "aberrations", {"C30_nm": 1000}),
         ({"specimen": {"debye_temperature_k": {"Sr": "300"}}}, "specimen", "debye_temperature_k", {"Sr": 300}),
         ({"depths": {"every_angstrom": "null"}}, "depths", "every_angstrom", None),
+        (
+            {"specimen": {"substitutions": [{"element": "O", "by": "null", "count": "2"}]}},
+            "specimen",
+            "substitutions",
+            [{"element": "O", "by": None, "count": 2}],
+        ),
     ],
 )
 def test_texts_of_the_command_line_become_what_the_key_takes(given, block, key, value):

@@ -120,6 +120,28 @@ def test_formal_charges_of_a_pdb_are_named(tmp_path):
     assert structure.charge.tolist() == [-2.0]
 
 
+# Symmetry and coordinates
+
+
+def test_a_lone_operation_other_than_the_identity_is_completed(tmp_path):
+    file = cif(tmp_path, "type_symbol", "Si1 Si 0.1 0.2 0.3")
+    loop = "loop_\n_space_group_symop_operation_xyz\n'-x,-y,-z'"
+    file.write_text(file.read_text().replace("_space_group_name_H-M_alt 'P 1'", loop))
+    structure = read_structure(file)
+    assert len(structure.symbols) == 2
+    assert any("no complete group" in note for note in structure.notes)
+
+
+def test_orthogonal_coordinates_beside_fractions_are_named(tmp_path):
+    file = cif(tmp_path, "type_symbol Cartn_x Cartn_y Cartn_z", "Si1 Si 1 1 1 0.25 0.25 0.25")
+    assert "Cartn_x …) are not used" in notes(file)
+
+
+@pytest.mark.parametrize(("x", "said"), [("25", True), ("-3.1", True), ("1.3", False), ("-0.2", False)])
+def test_fractions_far_outside_the_cell_are_named(tmp_path, x, said):
+    assert ("far outside the cell" in notes(cif(tmp_path, "type_symbol", f"Si1 Si {x} 0.5 0.5"))) == said
+
+
 # Columns, units, ends
 
 
@@ -166,3 +188,17 @@ def test_a_layout_of_stemsalabim_that_would_be_next_to_empty_in_nm_is_asked_for(
     assert read_structure(file, "stemsalabim").cell[0, 0] == 40
     thin = written(tmp_path, "b.xyz", "2\n1 2 1\nSi 0 0 0 1e-4\nO 0.2 0.2 0.2 1e-4\n")
     assert read_structure(thin).cell[0, 0] == 10
+
+
+def test_a_tensor_of_nine_numbers_that_is_not_symmetric_is_refused(tmp_path):
+    head = '1\nLattice="5 0 0 0 5 0 0 0 5" Properties=species:S:1:pos:R:3:u_aniso:R:9\nSi 0 0 0 '
+    read_structure(written(tmp_path, "a.xyz", f"{head}.01 .002 0 .002 .02 0 0 0 .03\n"))
+    with pytest.raises(SpecimenError, match=r"tensor of atom 0 .* is not symmetric"):
+        read_structure(written(tmp_path, "a.xyz", f"{head}.01 .001 0 .002 .02 0 0 0 .03\n"))
+
+
+def test_letters_in_latin_1_in_the_header_of_an_xyz_do_not_matter(tmp_path):
+    file = tmp_path / "a.xyz"
+    text = '1\nLattice="5 0 0 0 5 0 0 0 5" Properties=species:S:1:pos:R:3 author="M\u00fcller"\nSi 0 0 0\n'
+    file.write_bytes(text.encode("latin-1"))
+    assert read_structure(file).symbols.tolist() == ["Si"]

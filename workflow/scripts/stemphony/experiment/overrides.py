@@ -14,6 +14,9 @@ from stemphony.errors import ConfigError
 from stemphony.experiment import configuration
 from stemphony.status import block as reporting_block
 
+NULLS = ("null", "Null", "NULL", "~")
+"""What YAML takes for null, which Snakemake hands over as text; no file and no element has such a name."""
+
 
 def typed(config: Mapping[str, Any], from_files: Mapping[str, Any]) -> dict[str, Any]:
     """The config with numbers, booleans and lists in place of their texts, wherever a value is not that of the files.
@@ -41,6 +44,8 @@ def _typed(value: Any, from_files: Any, rule: Mapping[str, Any]) -> Any:
         return {key: _typed(entry, known.get(key), _rule_of(rule, key)) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_typed(entry, None, rule.get("items") or {}) for entry in value]
+    if isinstance(value, str) and value in NULLS and configuration.accepts(rule, None):
+        return None
     if not isinstance(value, str) or configuration.accepts(rule, value):
         return value
     try:

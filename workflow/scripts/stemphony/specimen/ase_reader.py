@@ -112,8 +112,9 @@ def required_format(file: Path) -> str:
 @contextmanager
 def _as_plain_text(file: Path) -> Iterator[Path]:
     """The file, or a copy that ASE can read: UTF-8 without a byte order mark, and exponents of C in an XYZ file."""
-    marked = source.is_marked(file)
-    fortran = source.suffix(file) in (".xyz", ".extxyz") and table.has_fortran(source.head(file))
+    is_xyz = source.suffix(file) in (".xyz", ".extxyz")
+    marked = source.is_marked(file) or (is_xyz and source.is_latin(file))
+    fortran = is_xyz and table.has_fortran(source.head(file))
     if not marked and not fortran:
         yield file
         return

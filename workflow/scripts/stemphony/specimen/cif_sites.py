@@ -36,6 +36,9 @@ SAME_U = 0.2
 ROUNDED_U = 2e-3
 """Å². They may differ by this, too: two digits of U, or of B."""
 
+FAR = 2.5
+"""Cells. Sites of asymmetric units and whole molecules reach this far; coordinates in Å or per cent go beyond."""
+
 SMALLEST_B = 0.15
 """Å². Hardly any crystal has a smaller B at room temperature (diamond: 0.14 Å²), and hardly any a larger U."""
 
@@ -225,6 +228,15 @@ def _fractions(
                 digits[row] = count if axis == 0 else max(digits[row], count)
                 if count > 1 and _is_rounded_third(number, count):
                     thirds[row] = min(thirds.get(row, count), count)
+    if scaled and "_atom_site_cartn_x" in block.raw:
+        notes.append("orthogonal coordinates (_atom_site_Cartn_x …) are not used, because the file gives fractions")
+    far = np.flatnonzero(np.abs(values).max(axis=1) > FAR).tolist() if scaled else []
+    if far:
+        names, largest = _few([labels[row] for row in far]), np.abs(values).max()
+        notes.append(
+            f"fractions far outside the cell are wrapped into it: {names} (up to {largest:g}). Check that they are "
+            "not in Å or per cent"
+        )
     if points:
         notes.append(f"coordinates written as '.' are taken for 0: {_few(points)}")
     if scaled:

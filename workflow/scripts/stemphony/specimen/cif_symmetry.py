@@ -170,7 +170,7 @@ def _listed(file: Path, block: CifBlock) -> list[Symmetry]:
             f"the symmetry operation {bad!r} cannot be read ({str(error)[:80]}). Correct it, such as 'x,1/2+y,-z'.",
         ) from None
     orbits.require_few_images(file, 1, len(made.operations))
-    return _beside_names(block, made if len(made.operations) == 1 else _closed(file, made), magnetic is not None)
+    return _beside_names(block, made if made.key == {"x,y,z"} else _closed(file, made), magnetic is not None)
 
 
 def _beside_names(block: CifBlock, made: Symmetry, magnetic: bool) -> list[Symmetry]:

@@ -33,6 +33,7 @@ MEANINGS = {
 OCCUPANCY_NAMES = ("occupancy", "occupancies", "occ", "siteoccupancy")
 CHARGE_NAMES = ("charge", "charges", "initialcharges", "q", "formalcharge")
 CHARGES_NOTE = "the charges of the structure file are not used: every atom scatters as a neutral one."
+ASYMMETRIC = 0.01  # share of its largest element by which a tensor may differ from its transpose: rounding
 # Columns that no simulation of elastic scattering uses: motion, forces, names and drawing.
 WITHOUT_MEANING = frozenset(
     [
@@ -139,7 +140,7 @@ def _checked(file: Path, name: str, kind: str, values: Any) -> Floats:
         numbers = np.empty(0)
     if kind == "tensor":
         if numbers.ndim == 2 and numbers.shape[1] == 9:
-            return numbers.reshape(-1, 3, 3)
+            return _symmetric(file, name, numbers.reshape(-1, 3, 3))
         if numbers.ndim == 2 and numbers.shape[1] == 6:
             return displacements.symmetric(*numbers.T)
         raise SpecimenError(
@@ -161,3 +162,16 @@ def _checked(file: Path, name: str, kind: str, values: Any) -> Floats:
             "Correct it.",
         )
     return numbers
+
+
+def _symmetric(file: Path, name: str, tensors: Floats) -> Floats:
+    """Tensors of nine numbers, or a SpecimenError if one is not symmetric to its digits."""
+    apart = np.abs(tensors - tensors.transpose(0, 2, 1)).max(axis=(1, 2))
+    bad = np.flatnonzero(apart > ASYMMETRIC * np.abs(tensors).max(axis=(1, 2)))
+    if len(bad):
+        raise SpecimenError(
+            file,
+            f"column {name}: the tensor of atom {bad[0]} (counted from 0) is not symmetric: elements that should be "
+            f"equal differ by {apart[bad[0]]:.3g} Å². Correct it, or write six numbers (U11 U22 U33 U12 U13 U23).",
+        )
+    return tensors

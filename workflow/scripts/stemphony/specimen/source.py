@@ -53,6 +53,11 @@ def is_marked(file: Path) -> bool:
     return _encoding(file) not in ("utf-8", "latin-1")
 
 
+def is_latin(file: Path) -> bool:
+    """Whether a text has letters in Latin-1, such as ü in one byte, which programs for UTF-8 cannot read."""
+    return _encoding(file) == "latin-1"
+
+
 @contextmanager
 def opened(file: Path) -> Iterator[IO[bytes]]:
     """Bytes of a file, unpacked if its name says so; failures become SpecimenError."""
