@@ -18,7 +18,7 @@ IN_AN_ENVIRONMENT_OF_THEIR_OWN = ("hyperspy", "py4DSTEM")
 
 
 def test_the_page_shows_what_happens(tmp_path, monkeypatch, capsys):
-    fake = FakeCampaign.of(tmp_path, cbed={"enabled": True, "size": [4, 5], "max_mrad": 20.0})
+    fake = FakeCampaign.of(tmp_path, scan={"points": [3, 3]}, cbed={"enabled": True, "size": [4, 4], "max_mrad": 20.0})
     fake.write_all()
     place = tmp_path / "results" / "srtio3"
     place.mkdir(parents=True)

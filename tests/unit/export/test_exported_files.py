@@ -27,6 +27,7 @@ from support.one_atom import OneAtom, check_deflections
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
+    import pandas
     import xarray
 
 WEIGHTS = np.array([0.25, 0.75])
@@ -243,7 +244,7 @@ def test_mrc_has_patterns_as_a_stack_with_x_fastest(fake, tmp_path):
 
 
 def test_a_tiff_looks_like_the_figure_and_has_the_size_of_its_pixels(fake, tmp_path):
-    paths = exported(fake, tmp_path, "tiff", detectors=["haadf"], depths_nm=[0.39, 0.78])
+    paths = exported(fake, tmp_path, "tiff", detectors=["haadf", "haadf"], depths_nm=[0.78, 0.39, 0.4])
     assert [path.name for path in paths] == ["tiny_haadf_0.3905nm.tif", "tiny_haadf_0.781nm.tif"]
     expected = mean(fake, lambda s: s.rings[:, :, -1, 1])
     with tifffile.TiffFile(paths[1]) as file:
@@ -276,6 +277,7 @@ def test_a_table_has_a_row_for_each_position_and_depth(fake, tmp_path):
     for row in rows:
         x, y, depth = round(row["x_nm"] / 0.781 * 3), round(row["y_nm"] / 0.781 * 4), int(row["depth_nm"] > 0.5)
         assert row["haadf"] == pytest.approx(expected[x, y, depth], rel=1e-5)
+    assert pandas.read_csv(path, comment="#")["haadf"].to_numpy() == pytest.approx(rows["haadf"])
     assert "# beam_energy_kev: 200\n" in path.read_text(encoding="utf-8")
     assert "inner_mrad 40; outer_mrad 60" in path.read_text(encoding="utf-8")
 
@@ -457,6 +459,7 @@ def test_the_command_writes_here_and_says_what_it_wrote(fake, tmp_path, monkeypa
         (["--to", "csv", "--detector", "adf"], "has no detector 'adf'"),
         (["--to", "csv", "--dose", "-1"], "--dose: got -1; a positive number is needed."),
         (["--to", "csv", "--dose", "1", "--electrons-per-position", "1"], "say the same; give one of them."),
+        (["--to", "csv", "--dose", "1e16"], "--dose: got 1e+16; more than 1e+15 electrons have no noise."),
         (["--to", "csv", "--seed", "-1"], "--seed: got -1; it is 0 or more."),
         (["--to", "csv", "--output", "nowhere"], "nowhere is no folder. Create it"),
         (["--to", "zarr", "--only", "patterns", "--detector", "haadf"], "--detector has no effect on patterns."),

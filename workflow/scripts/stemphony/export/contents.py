@@ -233,8 +233,7 @@ def patterns_of(
     ResultError
         The result has no patterns, or none at this depth or defocus.
     """
-    if not result.has_patterns:
-        raise ResultError(f"{result.file} has no diffraction patterns. With `cbed: {{enabled: true}}` it has.")
+    _require_patterns(result)
     with result.root() as root:
         cbed = root["cbed"]
         depths = np.asarray(cbed["cbed_slice"][:], dtype=float)
@@ -260,9 +259,21 @@ def patterns_of(
 
 
 def pattern_depths(result: OpenedResult) -> list[float]:
-    """Stored depths of the patterns [nm]."""
+    """Stored depths of the patterns [nm].
+
+    Raises
+    ------
+    ResultError
+        The result has no patterns.
+    """
+    _require_patterns(result)
     with result.root() as root:
-        return [float(depth) for depth in root["cbed"]["cbed_slice"][:]] if "cbed" in root.groups else []
+        return [float(depth) for depth in root["cbed"]["cbed_slice"][:]]
+
+
+def _require_patterns(result: OpenedResult) -> None:
+    if not result.has_patterns:
+        raise ResultError(f"{result.file} has no diffraction patterns. With `cbed: {{enabled: true}}` it has.")
 
 
 def images_of(
@@ -298,7 +309,7 @@ def images_of(
     named: list[Detector] = [name for name, _ in sorted(result.detectors.items(), key=lambda entry: entry[1])]
     phases: list[Detector] = [*(name for name in others if name != TOTAL), *([CENTER] if has_center else [])]
     found: list[Image] = []
-    for detector in detectors or [*named, *([] if counting.electrons else phases)]:
+    for detector in dict.fromkeys(detectors) or [*named, *([] if counting.electrons else phases)]:
         if counting.electrons and detector in phases:
             raise ResultError(f"{detector} is no number of electrons, so it has no dose. Export it without --dose.")
         if detector == CENTER and has_center:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 Floats = NDArray[np.floating[Any]]
 
 
+MOST = 1e15
+"""Most electrons; single precision has no digits for their noise."""
+
+
 @dataclass(frozen=True)
 class Counting:
     """Electrons that a detector counts.
@@ -41,6 +45,8 @@ class Counting:
         for option, value in (("--dose", self.dose), ("--electrons-per-position", self.electrons)):
             if value is not None and not 0 < value < math.inf:
                 raise ResultError(f"{option}: got {value:g}; a positive number is needed.")
+            if value is not None and value > MOST:
+                raise ResultError(f"{option}: got {value:g}; more than {MOST:g} electrons have no noise. Leave it out.")
         if self.dose is not None and self.electrons is not None:
             raise ResultError("--dose and --electrons-per-position say the same; give one of them.")
         if self.seed < 0:

@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stemphony.errors import ResultError, StorageError
 from stemphony.experiment.scan import WINDOW
 from stemphony.export import csv_table, emd, hspy, mrc, tiff, zarr_store
@@ -164,10 +166,12 @@ def _kinds(result: OpenedResult, request: Request) -> tuple[bool, bool]:
     return wants_images, wants_patterns
 
 
-def _depths(request: Request, stored: Sequence[float]) -> list[float | None]:
+def _depths(result: OpenedResult, request: Request, stored: Sequence[float]) -> list[float]:
+    """The stored depths that are asked for, each once and in the order of the file."""
     if request.depths_nm is None:
         return [*stored]
-    return [*request.depths_nm] or [None]
+    wanted: list[float | None] = [*request.depths_nm] or [None]
+    return [stored[index] for index in sorted({result.depth(depth, np.asarray(stored)) for depth in wanted})]
 
 
 def _one_file(
@@ -175,7 +179,7 @@ def _one_file(
     takes_patterns: bool,
 ) -> Path:  # fmt: skip
     path = folder / f"{name}{FORMATS[request.format].ending}"
-    depths = _depths(request, [float(depth) for depth in result.depths_nm]) if takes_images else []
+    depths = _depths(result, request, [float(depth) for depth in result.depths_nm]) if takes_images else []
     # One depth after the other, so all of them need not fit into memory.
     images = (images_of(result, request.detectors, depth, request.defocus_nm, request.counting) for depth in depths)
     if request.format == "csv":
@@ -185,7 +189,7 @@ def _one_file(
     with ExitStack() as stack:
         patterns = [
             stack.enter_context(patterns_of(result, depth, request.defocus_nm, request.counting))
-            for depth in (_depths(request, pattern_depths(result)) if takes_patterns else [])
+            for depth in (_depths(result, request, pattern_depths(result)) if takes_patterns else [])
         ]
         with _new_folder(path, request.replaces, say) as temporary:
             zarr_store.write(temporary, images, patterns, facts(result))
@@ -198,7 +202,7 @@ def _images(
     """Write each image at each depth into a file of its own."""
     form = FORMATS[request.format]
     assert form.image is not None
-    depths = _depths(request, [float(depth) for depth in result.depths_nm])
+    depths = _depths(result, request, [float(depth) for depth in result.depths_nm])
     for depth in depths:
         for image in images_of(result, request.detectors, depth, request.defocus_nm, request.counting):
             if form.needs_window and image.scan.kind != WINDOW:
@@ -218,7 +222,7 @@ def _patterns(
     """Write the patterns of each depth into a file of their own."""
     form = FORMATS[request.format]
     assert form.patterns is not None
-    depths = _depths(request, pattern_depths(result))
+    depths = _depths(result, request, pattern_depths(result))
     for depth in depths:
         with patterns_of(result, depth, request.defocus_nm, request.counting) as patterns:
             path = folder / f"{name}_{PATTERNS}{_at(patterns.depth_nm, depths)}{form.ending}"
@@ -229,9 +233,9 @@ def _patterns(
             yield path
 
 
-def _at(depth_nm: float, depths: Sequence[float | None]) -> str:
+def _at(depth_nm: float, depths: Sequence[float]) -> str:
     """Part of a file's name that tells depths apart, if there are several."""
-    return f"_{depth_nm:.4g}nm" if len(depths) > 1 else ""
+    return f"_{depth_nm:.6g}nm" if len(depths) > 1 else ""
 
 
 @contextmanager
