@@ -202,3 +202,37 @@ def test_letters_in_latin_1_in_the_header_of_an_xyz_do_not_matter(tmp_path):
     text = '1\nLattice="5 0 0 0 5 0 0 0 5" Properties=species:S:1:pos:R:3 author="M\u00fcller"\nSi 0 0 0\n'
     file.write_bytes(text.encode("latin-1"))
     assert read_structure(file).symbols.tolist() == ["Si"]
+
+
+BOX = "0 5 xlo xhi\n0 5 ylo yhi\n0 5 zlo zhi"
+DATA = f"LAMMPS\n\n1 atoms\n1 atom types\n\n{BOX}\n\nMasses\n\n1 28.085\n\nAtoms # {{}}\n\n{{}}\n"
+
+
+@pytest.mark.parametrize(("style", "row"), [("atomic", "1 1 0.5 1 2 3"), ("charge", "1 1 1 0.5 1 2 3 0 0 0")])
+def test_one_column_more_than_the_style_of_lammps_is_refused(tmp_path, style, row):
+    with pytest.raises(SpecimenError, match=rf"style is '{style}'.*columns, as those of"):
+        read_structure(written(tmp_path, "a.data", DATA.format(style, row)))
+
+
+def test_further_columns_of_lammps_are_named(tmp_path):
+    structure = read_structure(written(tmp_path, "a.data", DATA.format("full", "1 1 1 0.5 1 2 3 0.7 0.8")))
+    assert structure.positions.tolist() == [[1, 2, 3]]
+    assert "2 columns behind the coordinates are not used" in structure.notes
+
+
+def test_a_box_of_lammps_that_runs_backwards_is_refused(tmp_path):
+    text = DATA.format("atomic", "1 1 1 2 3")
+    assert len(read_structure(written(tmp_path, "a.data", text)).symbols) == 1
+    with pytest.raises(SpecimenError, match="box runs from 5 to 0 along z"):
+        read_structure(written(tmp_path, "a.data", text.replace("0 5 zlo", "5 0 zlo")))
+    dump = "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n1\nITEM: BOX BOUNDS pp pp pp\n0 4\n4 0\n0 4\n"
+    with pytest.raises(SpecimenError, match="box runs from 4 to 0 along y"):
+        read_structure(written(tmp_path, "a.dump", f"{dump}ITEM: ATOMS id element x y z\n1 Si 1 1 1\n"))
+
+
+def test_both_elements_of_one_name_in_a_pdb_are_named(tmp_path):
+    head = "CRYST1   10.000   10.000   10.000  90.00  90.00  90.00 P 1\n"
+    row = "ATOM      1 {} LYS A   1       {}.000   1.000   1.000  1.00  5.00\n"
+    file = written(tmp_path, "a.pdb", head + row.format("HG  ", 1) + row.format(" HG ", 5))
+    assert read_structure(file).symbols.tolist() == ["Hg", "H"]
+    assert "HG is Hg, HG is H" in notes(file)

@@ -31,6 +31,11 @@ STYLES = {
     "template": "id type mol template atom", "tri": "id mol type flag density", "hybrid": "id type",
     "amoeba": "id mol type q", "dielectric": "id mol type q", "mdpd": "id type rho", "edpd": "id type t cv",
 }  # fmt: skip
+WIDER = {
+    "atomic": "charge and molecular", "charge": "full", "molecular": "full", "bond": "full", "angle": "full",
+}  # fmt: skip
+"""Styles with one column more."""
+
 SECTIONS = re.compile(
     r"(Atoms|Velocities|Masses|Ellipsoids|Lines|Triangles|Bodies|Bonds|Angles|Dihedrals|Impropers|"
     r"(?:Atom|Bond|Angle|Dihedral|Improper) Type Labels|"
@@ -79,6 +84,7 @@ def read_lammps_data(file: Path) -> Structure:
         if str(text) not in symbols_of:
             raise SpecimenError(file, f"atom type {text} has no mass and no label. Add it to Masses.")
         names.append(symbols_of[str(text)])
+    notes += _unused_columns(file, found, columns)
     if length != 1:
         notes.append(f"its lengths are multiplied by {length:g} to Å (units in line 1)")
     if flags.any():
@@ -165,8 +171,20 @@ def _box(file: Path, values: dict[str, list[float]]) -> tuple[Floats, Floats]:
     if any(bound is None or len(bound) != 2 for bound in bounds):
         raise SpecimenError(file, "has no box (lines 'xlo xhi', 'ylo yhi', 'zlo zhi'). Export it again.")
     low, high = np.array(bounds, dtype=float).T
+    require_ascending(file, low, high)
     tilts = values.get("xy xz yz", [0.0, 0.0, 0.0])
     return box_edges(high - low, tilts), low
+
+
+def require_ascending(file: Path, low: Floats, high: Floats) -> None:
+    """Refuse a box whose upper bound does not lie above the lower one."""
+    for axis in range(3):
+        if not high[axis] > low[axis]:
+            raise SpecimenError(
+                file,
+                f"its box runs from {low[axis]:g} to {high[axis]:g} along {'xyz'[axis]}; the second bound must be "
+                "larger. Correct it.",
+            )
 
 
 def box_edges(lengths: Floats, tilts: Sequence[float]) -> Floats:
@@ -239,6 +257,25 @@ def _atoms(
             else [0] * 3
         )
     return np.array(ids), types, np.array(rows).reshape(-1, 3), np.array(flags)
+
+
+def _unused_columns(file: Path, found: _File, columns: list[str]) -> list[str]:
+    """A note on columns that are neither coordinates nor image flags; a refusal if they are another style's.
+
+    One column more than the style has means that x, y, z stand behind a charge or a molecule that is not named.
+    """
+    needed = len(columns) + 3
+    surplus = min(len(text.split()) for _, text in found.atoms) - needed if found.atoms else 0
+    if surplus in (0, 3):
+        return []
+    style = found.style.split()[0] if found.style else ""
+    if surplus in (1, 4) and style in WIDER:
+        raise SpecimenError(
+            file,
+            f"its atom style is {style!r} ({' '.join(columns)} x y z, and three image flags), but its atoms have "
+            f"{needed + surplus} columns, as those of {WIDER[style]} do. Correct the style behind 'Atoms #'.",
+        )
+    return [f"{surplus} columns behind the coordinates are not used"]
 
 
 def _charges(file: Path, found: _File, columns: list[str]) -> Floats:

@@ -9,7 +9,7 @@ import numpy as np
 
 from stemphony.errors import SpecimenError
 from stemphony.specimen import columns, elements, source, table
-from stemphony.specimen.lammps import LENGTHS, box_edges, from_masses
+from stemphony.specimen.lammps import LENGTHS, box_edges, from_masses, require_ascending
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.statements import mass_difference
 from stemphony.specimen.structure import Structure
@@ -125,6 +125,7 @@ def _box(lines: _Lines, words: list[str]) -> tuple[Floats, Floats, list[bool]]:
         by_name = dict(zip(words[:3], tilts, strict=True))
         tilts = [by_name[name] for name in ("xy", "xz", "yz")]
     low, high = np.array([row[:2] for row in values]).T
+    require_ascending(lines.file, low, high)
     xy, xz, yz = tilts
     # The bounds enclose the tilted box; its corner lies inside them.
     low = low - np.array([min(0.0, xy, xz, xy + xz), min(0.0, yz), 0.0])

@@ -189,8 +189,8 @@ def _element_notes(model: Any, without: Sequence[int]) -> list[str]:
     if not without:
         return []
     atoms = [found.atom for first in model for found in first.all()]
-    taken = {atoms[i].name: atoms[i].element.name for i in without if i < len(atoms)}
-    pairs = ", ".join(f"{name} is {symbol}" for name, symbol in list(taken.items())[:12])
+    taken = list(dict.fromkeys((atoms[i].name, atoms[i].element.name) for i in without if i < len(atoms)))
+    pairs = ", ".join(f"{name} is {symbol}" for name, symbol in taken[:12])
     more = f" and {len(taken) - 12} more" if len(taken) > 12 else ""
     return [
         f"{len(without)} of {len(atoms)} atoms have no element in columns 77 and 78: the place of their name tells it "
