@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from stemphony.physics.constants import POTENTIAL_PREFACTOR
+from scipy.ndimage import map_coordinates
+from stemphony.physics.constants import COULOMB_POTENTIAL, POTENTIAL_PREFACTOR
 from stemphony.physics.grid import Grid
 from stemphony.physics.phonons import displacements
 from stemphony.physics.potential import SlicePotentials
-from stemphony.physics.scattering import scattering_factor
+from stemphony.physics.scattering import FactorChoice, scattering_factor
 from stemphony.physics.slicing import equal_slices, number_of_slices
 
 from physics.specimens import LATTICE, crystal
@@ -156,3 +157,26 @@ def test_contradictory_arguments_are_refused():
         SlicePotentials(grid, [[0, 0, 0]], ["Xx"], [0], 1, "kirkland")
     with pytest.raises(IndexError, match="slice 1"):
         SlicePotentials(grid, [[0, 0, 0]], ["Si"], [0], 1, "kirkland").projected(1)
+
+
+def test_a_charge_has_the_projected_potential_of_coulombs_law():
+    """−2q/(4πε₀) ln R. Charges outside a circle add a harmonic potential, whose mean over it is that in its middle."""
+    length, points = 48.0, 480
+    grid = Grid((points, points), (length, length))
+    atoms = [[12.0, 12.0, 0.0], [36.0, 30.0, 0.0]]
+    potential = SlicePotentials(grid, atoms, ["Sr2+", "O2-"], [0, 0], 1, "kirkland").projected(0)
+    around = np.arange(64) * 2 * np.pi / 64
+
+    def mean(radius: float) -> float:
+        places = 12.0 + radius * np.array([np.cos(around), np.sin(around)])
+        return float(map_coordinates(potential, places / length * points, order=3, mode="grid-wrap").mean())
+
+    assert mean(4.0) - mean(8.0) == pytest.approx(2 * 2 * COULOMB_POTENTIAL * np.log(2), rel=1e-3)
+
+
+def test_elements_of_other_tables_add_up_to_the_potential():
+    grid, atoms = Grid((64, 64), (8.0, 8.0)), [[1.0, 2.0, 0.0], [4.0, 4.5, 0.0]]
+    both = SlicePotentials(grid, atoms, ["Cr", "O"], [0, 0], 1, FactorChoice("peng", {"Cr": "lobato"})).projected(0)
+    chromium = SlicePotentials(grid, atoms[:1], ["Cr"], [0], 1, "lobato").projected(0)
+    oxygen = SlicePotentials(grid, atoms[1:], ["O"], [0], 1, "peng").projected(0)
+    np.testing.assert_allclose(both, chromium + oxygen, atol=1e-10)

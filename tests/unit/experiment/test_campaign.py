@@ -267,6 +267,8 @@ DECIDES: dict[str, Any] = {
     "grating.bandlimit_taper": 0.0,
     "grating.window_angstrom": 6.0,
     "grating.potential_oversampling": 2,
+    "grating.parametrization_of": {"O": "lobato"},
+    "specimen.charges": "file",
     "scan.x": [0.0, 0.5],
     "scan.y": [0.0, 0.5],
     "scan.points": [3, 5],

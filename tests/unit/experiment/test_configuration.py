@@ -71,6 +71,7 @@ specimen:
   temperature_k: null
   debye_temperature_k: null
   occupancy: random
+  charges: neutral
   accept: []
 grating:
   gpts: null
@@ -78,6 +79,7 @@ grating:
   slice_thickness_angstrom: auto
   slice_boundaries_angstrom: null
   parametrization: kirkland
+  parametrization_of: {}
   bandlimit: 0.6666666
   bandlimit_taper: 0.02
   window_angstrom: null

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -254,3 +255,18 @@ def test_given_detectors_and_patterns_alone_are_never_refused():
     for adf in ({"detectors": {"haadf": [29.0, 38.0]}}, {"enabled": False}):
         planned, experiment = made(grating={"gpts": [72, 72]}, adf=adf, cbed={"enabled": True})
         refuse_false_haadf(planned.config["adf"], experiment)
+
+
+def test_tables_of_gaussians_earn_a_note_where_they_have_ended():
+    wide = {"detectors": {"haadf": [60.0, 83.0]}}
+    fine = {"gpts": [256, 256]}
+    light = AtomsAtRest(np.array(["Sc", "O"]), np.array([0.0, 2.0]), None)
+    (note,) = notes(atoms=light, adf=wide, grating={**fine, "parametrization": "peng"})
+    assert "at 83 mrad, the outer edge of a detector, Peng's scattering factors are Sc 108 % of Lobato's" in note
+    assert notes(atoms=light, adf=wide, grating=fine) == []
+    assert notes(atoms=light, grating={"parametrization": "peng"}) == []
+    mixed = {**fine, "parametrization": "peng", "parametrization_of": {"Sc": "lobato"}}
+    assert notes(atoms=light, adf=wide, grating=mixed) == []
+    ions = replace(light, symbols=np.array(["Ti", "O"]), species=np.array(["Ti2+", "O2-"]))
+    (note,) = notes(atoms=ions, adf={"detectors": {"haadf": [60.0, 105.0]}}, grating=fine)
+    assert "Ti2+" in note

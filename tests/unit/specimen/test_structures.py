@@ -7,11 +7,13 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from stemphony.errors import SpecimenError
+from stemphony.physics.scattering import FactorChoice
 from stemphony.specimen import structures
 from stemphony.specimen.structures import (
     Specimen,
@@ -209,9 +211,9 @@ def test_elements_without_u_are_nan_until_they_are_asked_for():
 
 def test_elements_without_scattering_factors_are_named():
     specimen = read_specimen(SRTIO3)
-    require_elements(specimen, {"Sr", "Ti", "O"}, "kirkland")
-    with pytest.raises(SpecimenError, match=r"Sr, Ti: .*'lobato'.*grating\.parametrization"):
-        require_elements(specimen, {"O"}, "lobato", SRTIO3)
+    require_elements(specimen, FactorChoice("kirkland"))
+    with pytest.raises(SpecimenError, match=r"Lr: .*'peng'.*98 elements.*grating\.parametrization_of"):
+        require_elements(replace(specimen, symbols=np.full(5, "Lr")), FactorChoice("peng", {"O": "lobato"}), SRTIO3)
 
 
 def test_x_and_y_are_wrapped_and_z_keeps_every_distance(tmp_path):

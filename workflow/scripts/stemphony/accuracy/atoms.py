@@ -46,8 +46,8 @@ def chosen_places(experiment: Experiment, specimen: Specimen) -> tuple[Places, P
     """Choose the positions of the budget, and the scan positions nearest to them, (x, y) [Å]."""
     every = experiment.probe_positions.reshape(-1, 2)
     chosen = telling_positions(
-        every, specimen.symbols.tolist(), specimen.positions, experiment.cell[:2],
-        experiment.parametrization, POSITIONS,
+        every, specimen.species.tolist(), specimen.positions, experiment.cell[:2],
+        experiment.factors, POSITIONS,
     )  # fmt: skip
     distance = np.hypot(*(every - every[chosen].mean(axis=0)).T)
     distance[chosen] = np.inf

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stemphony.physics.grid import Grid
 from stemphony.physics.potential import SlicePotentials
+from stemphony.physics.scattering import FactorChoice
 
 SPACING = 0.25
 """Distance of the points on which the projected potential is looked at [Å]: a third of the width of a fine probe."""
@@ -34,7 +35,7 @@ def telling_positions(
     symbols: Sequence[str],
     atoms: NDArray[np.float64],
     lengths: tuple[float, float],
-    parametrization: str,
+    parametrization: str | FactorChoice,
     number: int,
 ) -> list[int]:
     """Choose positions of a scan by the projected potential of the atoms at rest, see `RULE`.
@@ -47,7 +48,7 @@ def telling_positions(
         Elements and positions of the atoms at rest [Å].
     lengths : (float, float)
         Cell along x and y [Å], periodic.
-    parametrization : str
+    parametrization : str or FactorChoice
         Scattering factors.
     number : int
         Most positions that are chosen.
@@ -76,7 +77,7 @@ def _potential_at(
     symbols: Sequence[str],
     atoms: NDArray[np.float64],
     lengths: tuple[float, float],
-    parametrization: str,
+    parametrization: str | FactorChoice,
 ) -> NDArray[np.float64]:
     """Square root of the projected potential relative to its largest value, so that light columns differ as well."""
     if not len(symbols):

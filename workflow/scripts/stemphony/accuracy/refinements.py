@@ -190,7 +190,7 @@ class Fixed:
         elif variant == "precision":
             made["simulation"]["precision"] = "double"
         elif variant == "parametrization":
-            other = {"kirkland": "lobato", "lobato": "kirkland"}
+            other = {"kirkland": "lobato", "lobato": "kirkland", "peng": "lobato"}
             made["grating"]["parametrization"] = other[self.experiment.parametrization]
         return made
 

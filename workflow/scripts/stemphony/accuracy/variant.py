@@ -94,7 +94,7 @@ def _in_larger_cell(fixed: Fixed, file: Path, specimen: Specimen) -> tuple[Exper
     if not np.allclose(experiment.slicing.faces, own.faces) or not np.allclose(experiment.slicing.edges, own.edges):
         raise SpecimenError("in a larger cell", "the slices would be others, so the change would not be the cell's.")
     atoms = draw_atoms(
-        experiment, large.symbols, large.positions, large.u_iso, frame=large.frames[0], displaced=False,
+        experiment, large.species, large.positions, large.u_iso, frame=large.frames[0], displaced=False,
         random_seed=0, configuration=0, defocus_nm=None, displace_z=False,
         fixed_slicing=fixed.common["frozen_phonon"]["fixed_slicing"], slice_id=large.slice_id,
     )  # fmt: skip

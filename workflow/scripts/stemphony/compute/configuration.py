@@ -38,7 +38,7 @@ def configuration_atoms(
     phonons = params["frozen_phonon"]
     return draw_atoms(
         experiment,
-        specimen.symbols,
+        specimen.species,
         specimen.positions,
         u_scale * specimen.u_iso,
         frame=None if specimen.frames is None or not phonons["enabled"] else specimen.frames[configuration],

@@ -55,7 +55,7 @@ class Propagation:
         self.propagators = propagators(experiment, self._plans[0], limit)
         self._potentials = SlicePotentials(
             grid.finer(experiment.potential_oversampling), atoms.positions, atoms.symbols.tolist(), atoms.slice_index,
-            experiment.slices, experiment.parametrization,
+            experiment.slices, experiment.factors,
         )  # fmt: skip
 
     def __enter__(self) -> Self:

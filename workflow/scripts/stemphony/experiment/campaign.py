@@ -59,6 +59,7 @@ SPECIMEN_NEUTRAL: dict[str, Any] = {
     "termination": None,
     "substitutions": [],
     "amorphous_layers": None,
+    "charges": "neutral",
 }
 """Keys of the block `specimen` that version 0.1.0 did not know, with the value that changes nothing.
 
@@ -206,6 +207,8 @@ class Campaign:
                 blocks["grating"][key] = self.config["grating"][key]
         if blocks["adf"]["enabled"] and blocks["adf"]["detectors"] is None:
             blocks["adf"]["usual_rings"] = USUAL_RINGS
+        if chosen := self.config["grating"].get("parametrization_of"):
+            blocks["grating"]["parametrization_of"] = chosen
         if (oversampling := self.config["grating"].get("potential_oversampling", 1)) != 1:
             blocks["grating"]["potential_oversampling"] = oversampling
         blocks["adf"]["detectors"] = self._detectors

@@ -17,7 +17,7 @@ from stemphony.experiment.scan import LINE, LIST
 from stemphony.physics.constants import COULOMB_POTENTIAL
 from stemphony.physics.grid import fft_friendly_size
 from stemphony.physics.probe import Aberrations, probe_tail_fraction
-from stemphony.physics.scattering import ATOMIC_NUMBERS
+from stemphony.physics.scattering import ATOMIC_NUMBERS, scattering_factor
 
 SINGLE_PRECISION = 5e-5
 """Relative error of the faintest signals through single precision.
@@ -29,6 +29,10 @@ Usual images change by about 2e-6. A detector in the hole of an annular aperture
 LARGEST_TAIL = 0.02
 """Share of the probe's intensity outside the cell from which on the plan warns. At 2 % all signals are wrong by about
 as much."""
+
+LARGEST_TAIL_ERROR = 0.05
+"""Deviation of a scattering factor from Lobato's at the outer edge of a detector that earns a note. The intensity that
+atoms scatter there deviates by twice as much."""
 
 LARGEST_U = 0.05
 """Å². Metals and oxides have 0.003 to 0.02 Å² at room temperature, so their B = 8π²U is above 0.2 Å²."""
@@ -68,11 +72,14 @@ class AtomsAtRest:
         Coordinates along the beam [Å].
     u_iso : (N,) ndarray or None
         Mean square displacements [Å²]; None where no displacements are drawn.
+    species : (N,) ndarray of str or None
+        Names of the atoms and ions that they scatter as; None for neutral atoms.
     """
 
     symbols: NDArray[np.str_]
     z: NDArray[np.float64]
     u_iso: NDArray[np.float64] | None
+    species: NDArray[np.str_] | None = None
 
 
 def doubts(planned: Campaign, experiment: Experiment, atoms: AtomsAtRest, tail: float) -> list[str]:
@@ -91,12 +98,38 @@ def doubts(planned: Campaign, experiment: Experiment, atoms: AtomsAtRest, tail: 
         *_wide_band(experiment),
         *_near_band_limit(experiment),
         *_cut_peaks(experiment, atoms),
+        *_weak_tails(experiment, atoms),
         *_long_propagation(experiment),
         *_coarse_scan(experiment),
         *_far_focus(planned, experiment, atoms),
         *_wide_probe(planned, experiment, tail),
         *_drifting(planned, experiment),
         *_too_few_of_them(planned, experiment),
+    ]
+
+
+def _weak_tails(e: Experiment, atoms: AtomsAtRest) -> list[str]:
+    """Note on sums of Gaussians that have ended at the outer edge of a detector."""
+    if not e.rings:
+        return []
+    outer = max(edge for _, edge in e.rings.values())
+    found = []
+    species = atoms.symbols if atoms.species is None else atoms.species
+    for name, element in sorted(set(zip(species.tolist(), atoms.symbols.tolist(), strict=True))):
+        if name == element and e.factors[element] != "peng":
+            continue
+        factor, known = (
+            float(scattering_factor(who, (outer / e.wavelength) ** 2, table))
+            for who, table in ((name, e.factors[element]), (element, "lobato"))
+        )
+        if abs(factor / known - 1) > LARGEST_TAIL_ERROR:
+            found.append(f"{name} {100 * factor / known:.0f} %")
+    if not found:
+        return []
+    return [
+        f"at {outer / MRAD:.4g} mrad, the outer edge of a detector, Peng's scattering factors are {', '.join(found)} "
+        "of Lobato's: sums of Gaussians end early, and signals there are wrong by the square of that. Use detectors "
+        "with smaller angles, or grating.parametrization: lobato with specimen.charges: neutral."
     ]
 
 

@@ -24,6 +24,7 @@ from stemphony.physics.detectors import bin_edges
 from stemphony.physics.grid import Grid, band_limit_radius, fft_friendly_size
 from stemphony.physics.periods import Layers, Periods
 from stemphony.physics.plane_symmetry import PlaneGroup
+from stemphony.physics.scattering import FactorChoice
 from stemphony.physics.segments import SegmentedDetector, segment_names
 from stemphony.physics.sensitivity import SensitiveDetector
 from stemphony.physics.slicing import Slices
@@ -79,7 +80,7 @@ class Experiment(Optics, ProbePositions):
     bandlimit, bandlimit_taper : float
         Radius and edge width of the band limit as shares of the Nyquist frequency, Eq. (P5).
     parametrization : str
-        Scattering factors: kirkland | lobato.
+        Scattering factors: kirkland | lobato | peng.
     potential_oversampling : int
         Points of the potential for each point of the waves, along x and along y, Eq. (P3).
     precision : str
@@ -144,6 +145,7 @@ class Experiment(Optics, ProbePositions):
     waves: WaveRequest | None = None
     specimen_tilt: tuple[float, float] = (0.0, 0.0)
     potential_oversampling: int = 1
+    parametrization_of: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -159,6 +161,11 @@ class Experiment(Optics, ProbePositions):
     def is_tilted(self) -> bool:
         """Whether beam or specimen is tilted."""
         return any(any(tilt) for tilt in (*self.tilts, self.specimen_tilt))
+
+    @property
+    def factors(self) -> FactorChoice:
+        """Parametrization of each element."""
+        return FactorChoice(self.parametrization, self.parametrization_of)
 
     @property
     def slices(self) -> int:
@@ -281,6 +288,7 @@ class Experiment(Optics, ProbePositions):
             specimen_tilt=_pair(blocks.get("specimen", {}).get("tilt_mrad", (0.0, 0.0))),
             symmetry=PlaneGroup.of_params(blocks["scan"].get("symmetry_group")),
             potential_oversampling=grating.get("potential_oversampling", 1),
+            parametrization_of=grating.get("parametrization_of", {}),
         )
 
 

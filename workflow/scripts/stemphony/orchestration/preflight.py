@@ -444,6 +444,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
             *experiment.notes,
             *specimen.notes,
             *_unused_u(config["specimen"], specimen.symbols.tolist()),
+            *_unused_tables(config["grating"], specimen.symbols.tolist()),
             *crystal.notes(),
             *_without_effect(config, specimen),
             *_choices(planned, experiment),
@@ -508,7 +509,7 @@ def _read_specimen(inputs: Inputs) -> tuple[Specimen, Crystal, InputFiles, Calla
 
     The last item makes the translations that the specimen repeats under.
     """
-    from stemphony.physics.scattering import elements
+    from stemphony.physics.scattering import FactorChoice
     from stemphony.specimen import structures
     from stemphony.specimen.crystal import Crystal
     from stemphony.specimen.translations import Translations
@@ -519,8 +520,8 @@ def _read_specimen(inputs: Inputs) -> tuple[Specimen, Crystal, InputFiles, Calla
     crystal = Crystal.of(specimen)
     if "density" not in block["accept"]:
         crystal.require_density(file)
-    parametrization = config["grating"]["parametrization"]
-    structures.require_elements(specimen, elements(parametrization), parametrization, file)
+    factors = FactorChoice(config["grating"]["parametrization"], config["grating"]["parametrization_of"])
+    structures.require_elements(specimen, factors, file)
     drawn = specimen.occupancy is not None or any(film.redrawn for film in specimen.films)
     digests = {name: sensitivity_files.digest(name, file) for name, file in inputs.sensitivity_files.items()}
     files = InputFiles(
@@ -626,6 +627,11 @@ def _unused_u(specimen: Mapping[str, Any], symbols: Sequence[str]) -> list[str]:
     return [f"specimen.u_iso_angstrom2: there is no {', '.join(unused)} in the specimen."] if unused else []
 
 
+def _unused_tables(grating: Mapping[str, Any], symbols: Sequence[str]) -> list[str]:
+    unused = sorted(set(grating["parametrization_of"]) - set(symbols))
+    return [f"grating.parametrization_of: there is no {', '.join(unused)} in the specimen."] if unused else []
+
+
 def _choices(planned: Campaign, experiment: Experiment) -> list[str]:
     """Notes on what was chosen in place of the user, and may be chosen otherwise."""
     notes = []
@@ -639,7 +645,8 @@ def _choices(planned: Campaign, experiment: Experiment) -> list[str]:
 def _doubtful(specimen: Specimen, config: Mapping[str, Any]) -> AtomsAtRest:
     """The specimen as doubts see it."""
     draws = config["frozen_phonon"]["enabled"] and not _uses_snapshots(config)
-    return AtomsAtRest(specimen.symbols, specimen.positions[:, 2], specimen.u_iso if draws else None)
+    heights = specimen.positions[:, 2]
+    return AtomsAtRest(specimen.symbols, heights, specimen.u_iso if draws else None, specimen.species)
 
 
 def _sources(config: Mapping[str, Any], specimen: Specimen, crystal: Crystal) -> Sources:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stemphony.physics.constants import POTENTIAL_PREFACTOR
 from stemphony.physics.grid import FloatArray, Grid
-from stemphony.physics.scattering import scattering_factor
+from stemphony.physics.scattering import FactorChoice, scattering_factor
 
 FINE = 32
 """Number of frequencies that share one coarse factor in `_plane_waves`; near the square root of usual grid sizes."""
@@ -31,11 +31,11 @@ class SlicePotentials:
     positions : (N, 3) array_like
         Positions of the atoms [Å]; x and y are periodic, z is not used.
     symbols : sequence of str
-        Chemical symbol of each atom.
+        Chemical symbol of each atom, or name of an ion, see `scattering.ion`.
     slice_index : (N,) array_like of int
         Slice of each atom, see `slicing.slice_indices`.
     number_of_slices : int
-    parametrization : str
+    parametrization : str or FactorChoice
         Scattering factors, see `scattering.scattering_factor`.
 
     Raises
@@ -51,7 +51,7 @@ class SlicePotentials:
         symbols: Sequence[str],
         slice_index: ArrayLike,
         number_of_slices: int,
-        parametrization: str,
+        parametrization: str | FactorChoice,
     ) -> None:
         atoms = np.asarray(positions, dtype=np.float64).reshape(-1, 3)
         slices = np.asarray(slice_index, dtype=np.int64).reshape(-1)
@@ -71,8 +71,9 @@ class SlicePotentials:
         scale = POTENTIAL_PREFACTOR / (grid.extent[0] * grid.extent[1])
         k_squared = grid.kx[:rows, None] ** 2 + grid.ky[None, :columns] ** 2
         names = np.array(symbols, dtype=str)
+        choice = FactorChoice(parametrization) if isinstance(parametrization, str) else parametrization
         self._factors: dict[str, FloatArray] = {
-            str(name): scale * scattering_factor(str(name), k_squared, parametrization) for name in np.unique(names)
+            str(name): scale * scattering_factor(str(name), k_squared, choice[str(name)]) for name in np.unique(names)
         }
         self._atoms: dict[tuple[int, str], FloatArray] = {}
         for name in self._factors:

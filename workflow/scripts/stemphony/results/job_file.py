@@ -198,8 +198,6 @@ def _blocks(experiment: Experiment, record: JobRecord) -> dict[str, Any]:
 
 def effective_blocks(experiment: Experiment, blocks: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
     """Return blocks of the config with derived values: seed in use, grid, and reference of the scattering factors."""
-    from stemphony.physics.scattering import REFERENCES
-
     nx, ny = experiment.grid.gpts
     made: dict[str, Any] = {name: dict(values) for name, values in blocks.items()}
     made.setdefault("simulation", {})["random_seed"] = seed
@@ -207,9 +205,20 @@ def effective_blocks(experiment: Experiment, blocks: Mapping[str, Any], seed: in
         nx=nx, ny=ny, sampling_x_angstrom=experiment.grid.sampling[0], sampling_y_angstrom=experiment.grid.sampling[1],
         slices=experiment.slices, slice_offset_angstrom=experiment.slicing.offset,
         band_limit_mrad=experiment.band_limit_angle * MRAD_PER_RAD,
-        parametrization_reference=REFERENCES[experiment.parametrization],
+        parametrization_reference=_references(experiment, blocks),
     )  # fmt: skip
     return made
+
+
+def _references(experiment: Experiment, blocks: Mapping[str, Any]) -> str:
+    """Publications of the scattering factors."""
+    from stemphony.physics.scattering import IONS_REFERENCE, REFERENCES
+
+    factors = experiment.factors
+    used = [REFERENCES[factors.default], *(f"{name}: {REFERENCES[table]}" for name, table in factors.of.items())]
+    if blocks.get("specimen", {}).get("charges", "neutral") != "neutral":
+        used.append(f"ions: {IONS_REFERENCE}")
+    return "; ".join(used)
 
 
 def _put_signals(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, signals: JobSignals) -> None:

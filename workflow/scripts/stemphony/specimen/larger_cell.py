@@ -53,7 +53,7 @@ def partners(small: Specimen, large: Specimen, centre: Sequence[float]) -> NDArr
     found = np.isfinite(distance)
     chosen = np.asarray(index[found], dtype=np.int64)
     same = found.all() and len(np.unique(chosen)) == len(small.symbols) == len(chosen)
-    if not same or (small.symbols[chosen] != large.symbols[inside]).any():
+    if not same or (small.species[chosen] != large.species[inside]).any():
         raise SpecimenError(
             "in a larger cell",
             f"{len(chosen)} of {len(small.symbols)} atoms stand where they do in the cell of the config: more repeats "

@@ -56,8 +56,8 @@ def periods_of(positions: Floats, labels: list[str], cell: Sequence[float] | Flo
 
 
 def kinds(structure: Structure | Specimen) -> list[str]:
-    """Kind of each atom, by element and occupancy: atoms of one kind scatter alike."""
-    symbols: list[str] = structure.symbols.tolist()
+    """Kind of each atom, by element, charge in use and occupancy: atoms of one kind scatter alike."""
+    symbols: list[str] = getattr(structure, "species", structure.symbols).tolist()
     if structure.occupancy is None:
         return symbols
     return [f"{symbol} {share:.3f}" for symbol, share in zip(symbols, structure.occupancy.tolist(), strict=True)]

@@ -38,6 +38,7 @@ _OPTIONAL: dict[str, tuple[str, tuple[str, ...], str, str]] = {
     "disorder": ("i8", (), "1", "sites of equal numbers exclude each other, -1 for independent ones"),
     "disorder_group": ("i8", (), "1", "sites of equal disorder and group are present together"),
     "slice_id": ("i8", (), "1", "slice of the atom that the structure file names"),
+    "charge": ("i8", (), "1", "charge of the ion whose scattering factor is used, in elementary charges"),
 }  # fmt: skip
 
 
@@ -53,7 +54,7 @@ def write_specimen(file: Path, specimen: Specimen, attributes: Mapping[str, str]
 
     Variables: `element(atom, label)`, `positions(atom, spatial)` [Å], `u_iso(atom)` [Å²], `radius(atom)` [Å],
     `cell(spatial)` [Å] and `vacuum(spatial)` [Å]. If the specimen has them, also `u_aniso(atom, tensor)` [Å²],
-    `occupancy(atom)`, `disorder(atom)`, `disorder_group(atom)`, `slice_id(atom)` and, with snapshots,
+    `occupancy(atom)`, `disorder(atom)`, `disorder_group(atom)`, `slice_id(atom)`, `charge(atom)` and, with snapshots,
     `frames(frame, atom, spatial)` [Å], and for detectors with a sensitivity `sensitivity_<name>` with axes of its own.
 
     Parameters
@@ -185,7 +186,7 @@ def _arrays(specimen: Specimen) -> dict[str, np.ndarray]:
     }
     if specimen.u_aniso is not None:
         arrays["u_aniso"] = np.ascontiguousarray(specimen.u_aniso[:, *_TENSOR], dtype="<f8")
-    for name in ("occupancy", "disorder", "disorder_group", "slice_id"):
+    for name in ("occupancy", "disorder", "disorder_group", "slice_id", "charge"):
         values = getattr(specimen, name)
         if values is not None:
             arrays[name] = np.ascontiguousarray(values, dtype="<f8" if name == "occupancy" else "<i8")
@@ -209,6 +210,7 @@ def _specimen(arrays: Mapping[str, np.ndarray], found: Mapping[str, Any]) -> Spe
         cell=(cell[0], cell[1], cell[2]),
         u_iso=arrays["u_iso"],
         slice_id=arrays.get("slice_id"),
+        charge=arrays.get("charge"),
         format=str(found["source_format"]),
         frames=arrays.get("frames"),
         vacuum=(vacuum[0], vacuum[1], vacuum[2]),

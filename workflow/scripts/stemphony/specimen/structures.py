@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from stemphony.errors import SpecimenError
 from stemphony.physics.periods import Layers, Periods
 from stemphony.physics.random_film import Film
+from stemphony.physics.scattering import FactorChoice, elements
 from stemphony.provenance import file_sha256
 from stemphony.specimen import cut_layers, lattice, source
 from stemphony.specimen.amorphous import with_films
 from stemphony.specimen.building import Build, Building, oriented, repeated, shifted, whole_cells
+from stemphony.specimen.charges import FROM_FILE, NEUTRAL, ion_names, with_charges
 from stemphony.specimen.columns import CHARGES_NOTE
 from stemphony.specimen.crystal import formula
 from stemphony.specimen.crystal import require_distances as require_distances
@@ -103,6 +105,8 @@ class Specimen:
     sensitivities : mapping
         Sensitivities of detectors by name, which travel with the atoms to the jobs; see `SensitiveDetector`. Angles are
         in mrad.
+    charge : (N,) array of int or None
+        Charge of each atom in elementary charges, where ions scatter as ions; None where all scatter as neutral atoms.
     """
 
     symbols: NDArray[np.str_]
@@ -130,6 +134,12 @@ class Specimen:
     grown_z: float = 0.0
     periods: Periods | None = None
     sensitivities: Mapping[str, Floats] = field(default_factory=dict)
+    charge: NDArray[np.int64] | None = None
+
+    @cached_property
+    def species(self) -> NDArray[np.str_]:
+        """Name of each atom or ion, such as `Sr2+`: what it scatters as (N,)."""
+        return self.symbols if self.charge is None else ion_names(self.symbols, self.charge)
 
     @cached_property
     def layers(self) -> Layers:
@@ -154,6 +164,7 @@ def read_specimen(
     accept: Collection[str] = (),
     substitutions: Sequence[Mapping[str, Any]] = (),
     amorphous_layers: Mapping[str, Any] | None = None,
+    charges: str = NEUTRAL,
     **build: Any,
 ) -> Specimen:
     """Build the atoms of a structure file in an orthogonal cell, in stages.
@@ -180,6 +191,8 @@ def read_specimen(
         See `thermal.ThermalSettings`.
     occupancy, accept
         `refuse` accepts full sites only; checks that are left out, of CHECKS.
+    charges : str
+        `neutral`, or `file`: atoms with a charge in the file scatter as ions.
     substitutions, amorphous_layers, **build
         See `substitutions.substituted`, `amorphous.with_films` and `building.Build`.
 
@@ -194,7 +207,7 @@ def read_specimen(
     settings = ThermalSettings(u_iso, u_source, temperature_k, debye_temperature_k)
     _require_vacuum(file, vacuum_angstrom)
     with source.memory(file):
-        raw = _read(file, format)
+        raw = _read(file, format, charges)
         block, building, films, periods = _built(file, raw, wanted, substitutions, amorphous_layers, vacuum_angstrom)
         thermal = with_displacements(file, block, settings)
         specimen = replace(
@@ -209,15 +222,15 @@ def read_specimen(
         specimen = with_joint_sites(file, specimen, occupancy)
         if "distance" not in accept:
             require_distances(specimen, file=file)
-        return specimen
+        return with_charges(file, specimen, thermal.structure.charge) if charges == FROM_FILE else specimen
 
 
-def _read(file: Path, format: str) -> Structure:
+def _read(file: Path, format: str, charges: str) -> Structure:
     """The structure as the file has it."""
     require_readable(file)
     raw = read_structure(file, format)
     _require_sound(file, raw, raw.format)
-    if raw.charge is not None and np.nan_to_num(raw.charge).any():
+    if charges == NEUTRAL and raw.charge is not None and np.nan_to_num(raw.charge).any():
         raw = replace(raw, notes=(*raw.notes, CHARGES_NOTE))
     return raw
 
@@ -345,18 +358,19 @@ def read_snapshots(file: Path, specimen: Specimen) -> Floats:
         return np.stack(frames)
 
 
-def require_elements(
-    specimen: Specimen, supported: Collection[str], parametrization: str, file: Path | str = ""
-) -> None:
-    """Raise SpecimenError naming the elements that have no scattering factors in `parametrization`."""
-    missing = sorted(set(specimen.symbols.tolist()) - set(supported))
-    if missing:
-        raise SpecimenError(
-            file or "atoms",
-            f"{_listed(missing)}: no scattering factors in the parametrization '{parametrization}', which "
-            f"has {len(supported)} elements. Choose another `grating.parametrization` or replace the "
-            "element.",
-        )
+def require_elements(specimen: Specimen, factors: FactorChoice, file: Path | str = "") -> None:
+    """Raise SpecimenError naming the elements that have no scattering factors in their parametrization."""
+    neutral = specimen.symbols if specimen.charge is None else specimen.symbols[specimen.charge == 0]
+    for table in dict.fromkeys([factors.default, *factors.of.values()]):
+        supported = elements(table)
+        missing = sorted({name for name in neutral.tolist() if factors[name] == table} - supported)
+        if missing:
+            raise SpecimenError(
+                file or "atoms",
+                f"{_listed(missing)}: no scattering factors in the parametrization '{table}', which "
+                f"has {len(supported)} elements. Choose another `grating.parametrization`, or one for this element "
+                "in `grating.parametrization_of`, or replace the element.",
+            )
 
 
 def require_u_iso(specimen: Specimen, file: Path | str = "") -> None:

@@ -41,7 +41,7 @@ class Translations:
         self.near = SAME_PLACE if frames is None else SAME_MEAN
         self.has_frames = frames is not None
         self.positions = wrap_positions(specimen.positions if frames is None else _mean(frames, self.cell), self.cell)
-        kinds = np.unique(specimen.symbols, return_inverse=True)[1].reshape(-1)
+        kinds = np.unique(specimen.species, return_inverse=True)[1].reshape(-1)
         # Elements are far apart on a fourth axis, so that only equal ones are near.
         apart = 10.0 + float(np.ptp(self.positions[:, 2])) if len(kinds) else 10.0
         self.points = np.column_stack([self.positions, kinds * apart])
