@@ -364,3 +364,50 @@ def test_a_damaged_specimen_is_told_without_a_traceback(job):
     made.result.specimen.write_bytes(made.result.specimen.read_bytes()[:1000])
     assert "specimen.nc" in refusal(script.main, *made.arguments())
     assert not made.result.job("p2d500", 1).exists()
+
+
+EXIT = {"exit": [[0.0, 0.0], [0.3, 0.6]], "depth_profile": True}
+
+
+def waves_in(file: Path) -> dict[str, np.ndarray]:
+    with netCDF4.Dataset(file) as root:
+        return {name: np.asarray(variable[...]) for name, variable in root["waves"].variables.items()}
+
+
+def test_exit_waves_are_the_same_with_every_algorithm_and_change_no_signal(job):
+    blocks = {"frozen_phonon": {"independent_defoci": False}, "probe": {"defoci_nm": [2.5, 0.0]}}
+    plain = job(**blocks)
+    signals = arrays(plain.run())
+    exact = job(waves=EXIT, **blocks)
+    file = exact.run()
+    assert {name for name, values in arrays(file).items() if signals[name] != values} == set()
+    expected = waves_in(file)
+    basis = job(waves=EXIT, simulation={"algorithm": "probe_basis"}, **blocks)
+    for shared in (False, True):
+        plan = {"shared_waves": shared, "defoci_nm": [2.5, 0.0], "defoci_ids": ["p2d500", "p0d000"]}
+        ledger.write_plan(basis.result, plan)
+        found = waves_in(basis.run())
+        assert found.keys() == expected.keys()
+        for name, values in expected.items():
+            np.testing.assert_array_equal(found[name], values)
+
+
+def test_a_job_of_waves_alone_reports_its_progress(job):
+    made = job(waves=EXIT, adf={"enabled": False}, cbed={"enabled": False})
+    with netCDF4.Dataset(made.run()) as root:
+        assert set(root.groups) == {"AMBER", "params", "runtime", "waves"}
+        assert root["runtime"].waves == 2
+    state = json.loads(made.result.progress(0, "p2d500", 1).read_text())
+    assert (state["state"], state["done"], state["total"]) == ("finished", 1, 1)
+
+
+def test_a_job_with_a_sensitivity_reads_it_from_the_specimen(tmp_path):
+    entry = {"inner_mrad": 5, "outer_mrad": 60, "sensitivity": "p.csv"}
+    half = {"d": np.array([[0.0, 0.5], [60.0, 0.5]])}
+    specimen = replace(srtio3((2, 2, 2)), sensitivities=half)
+    made = Job(tmp_path, InputFiles("5" * 64, sensitivities={"d": "7" * 64}), specimen,
+               adf={"detectors": {"d": entry, "ring": [5, 60]}})  # fmt: skip
+    with netCDF4.Dataset(made.run()) as root:
+        images = root["images"]
+        np.testing.assert_allclose(images["d"][...], 0.5 * images["ring"][...], rtol=1e-6)
+        assert images["d"].sensitivity_sha256 == "7" * 64

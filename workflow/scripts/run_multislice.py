@@ -97,7 +97,7 @@ def compute_signals(scope: job.JobScope, experiment: Experiment, atoms: Atoms, t
     from stemphony.compute.propagation import Propagation, strip_plan
     from stemphony.compute.recorder import Recorder, window_errors
     from stemphony.compute.simulation import simulate
-    from stemphony.compute.stored_waves import stored_waves
+    from stemphony.compute.stored_waves import StoredWaves, stored_waves
     from stemphony.compute.superposition import Superposition
     from stemphony.compute.wisdom import prepare_plans
     from stemphony.results.kept_waves import shared_waves, waves_digest
@@ -111,14 +111,21 @@ def compute_signals(scope: job.JobScope, experiment: Experiment, atoms: Atoms, t
         with scope.keeping() as keeper, Propagation(experiment, atoms, threads, flag) as propagation:
             return Superposition.of(propagation, plan["defoci_nm"], budget_mb * 1e6, keeper.report, keeper)
 
-    # First, because a scan that is interrupted later keeps its finished waves, and these few are soon made again.
-    stored = None
-    if experiment.waves is not None:
-        stored = stored_waves(experiment, atoms, defocus, threads=threads, flag=flag, budget_mb=budget_mb)
+    def store() -> StoredWaves | None:
+        if experiment.waves is None:
+            return None
+        return stored_waves(experiment, atoms, defocus, threads=threads, flag=flag, budget_mb=budget_mb)
+
     if not experiment.detects:
-        signals = Recorder(experiment).signals
-        signals.waves = 0
-    elif plan["shared_waves"]:
+        with scope.keeping() as keeper:
+            keeper.report(0, 1)
+            signals = Recorder(experiment).signals
+            signals.stored, signals.waves = store(), len(experiment.waves.places) if experiment.waves else 0
+            keeper.report(1, 1)
+        return signals, plan_source
+    # First, because a scan that is interrupted later keeps its finished waves, and these few are soon made again.
+    stored = store()
+    if plan["shared_waves"]:
         waves = shared_waves(
             attempt.result.waves(attempt.configuration),
             waves_digest(attempt.params, attempt.effective_seed),

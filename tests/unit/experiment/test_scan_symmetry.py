@@ -78,3 +78,15 @@ def test_segments_keep_translations_only():
     assert "adf.segmented" in shared.broken
     assert len(shared.group.operations) == 1
     assert shared_operations(GROUP, experiment(adf={"segmented": segments})).group is None
+
+
+def test_maps_of_detectors_keep_translations_only_and_profiles_keep_all():
+    def shared(**entry):
+        detectors = {"d": {"inner_mrad": 5, "outer_mrad": 50, "sensitivity": "file", **entry}}
+        return shared_operations(GROUP, experiment(scan={"points": [4, 4]}, adf={"detectors": detectors}))
+
+    with_profile, with_map = shared(), shared(pixel_mrad=2.0)
+    assert "a map of adf.detectors" in with_map.broken
+    assert with_map.group is None
+    assert with_profile.broken == shared_operations(GROUP, experiment(scan={"points": [4, 4]})).broken
+    assert with_profile.group is not None
