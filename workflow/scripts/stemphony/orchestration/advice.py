@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 from stemphony.experiment.campaign import Campaign, focal_fwhm_nm
 from stemphony.experiment.doubts import LARGEST_TAIL, probe_outside
@@ -19,7 +20,30 @@ WINDOW_SHARES = (0.5, 0.6, 0.7)
 def job_row(cpu_s: float, threads: int, runtime_min: int) -> tuple[str, str]:
     """Row of the plan: CPU time, threads and time limit of one job."""
     time = f"about {duration(cpu_s)} of CPU with {threads} thread{'s' if threads > 1 else ''}"
-    return "time of one job", f"{time}; on a cluster it asks for {runtime_min} min"
+    limit = f"{runtime_min} min" if runtime_min <= 2 * 60 else duration(60 * runtime_min)
+    return "time of one job", f"{time}; on a cluster it asks for {limit}"
+
+
+def size_in_words(megabytes: float, digits: int = 4) -> str:
+    """A size in words: in MB, above 10,000 of them in GB, and then in TB."""
+    for unit in ("MB", "GB"):
+        if megabytes < 10_000:
+            return f"{megabytes:.{digits}g} {unit}"
+        megabytes /= 1000
+    return f"{megabytes:.{digits}g} TB"
+
+
+def memory_hint(mem_mb: float, e: Experiment) -> list[str]:
+    """Note on a job that needs more memory than this machine has, with what makes it smaller."""
+    machine_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e6
+    if mem_mb <= machine_mb:
+        return []
+    patterns = " Diffraction patterns take part of it: cbed.max_mrad and cbed.size make them smaller."
+    return [
+        f"one job needs about {size_in_words(mem_mb)} of memory, and this machine has {size_in_words(machine_mb)}. "
+        "Fewer scan.points, fewer depths or a grating.window_angstrom need less, or run it on a node with more."
+        + (patterns if e.cbed_max is not None else "")
+    ]
 
 
 def resolution_rows(e: Experiment) -> list[tuple[str, str]]:

@@ -25,8 +25,10 @@ from stemphony.experiment.model import MRAD, NM, Experiment, detector_names, rou
 from stemphony.experiment.scan_edges import ScanEdges, margin_in_effect
 from stemphony.orchestration.advice import (
     job_row,
+    memory_hint,
     optics_rows,
     resolution_rows,
+    size_in_words,
     special_texts,
     tilt_rows,
     wave_rows,
@@ -156,9 +158,9 @@ class Preflight:
             ("defoci", f"{len(c.defoci)}: {defoci} nm"),
             ("jobs", f"{c.jobs} = {len(c.defoci)} defoci × {c.configurations} configurations{self._goal()}"),
             (f"probe outside the {'cell' if e.window is None else 'window'}", self._outside()),
-            ("memory of one job", f"about {self.mem_mb} MB"),
+            ("memory of one job", f"about {size_in_words(self.mem_mb)}"),
             job_row(3600 * self.cpu_hours / c.jobs, int(c.config["resources"]["threads"]), self.runtime_min),
-            ("size of the result", f"about {self.result_mb:.3g} MB"),
+            ("size of the result", f"about {size_in_words(self.result_mb, digits=3)}"),
             ("algorithm", self._algorithm()),
             ("computing time", f"{self._cost()} ({origin})"),
         ]  # fmt: skip
@@ -452,6 +454,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
             *merged_again(planned, earlier, result.merged.exists()),
             *doubts(planned, experiment, _doubtful(specimen, config), tail),
             *window_hint(planned, experiment, estimates["cpu_hours"]),
+            *memory_hint(estimates["mem_mb"], experiment),
             *_of_another_version(result, planned.jobs),
         ),
     )
