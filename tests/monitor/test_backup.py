@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -135,3 +137,43 @@ def test_a_damaged_copy_is_not_kept(monitor: Inside, tmp_path: Path, monkeypatch
     with pytest.raises(MonitorError, match="cannot be copied"):
         backup(database, tmp_path / "copy")
     assert content(tmp_path) == set()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "socket"])
+def test_what_is_no_file_is_neither_opened_nor_replaced(filled: Inside, tmp_path: Path, kind: str):
+    """A FIFO that nobody reads would hold the backup for ever."""
+    place = tmp_path / "place"
+    if kind == "fifo":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        os.mknod(place, stat.S_IFSOCK | 0o600)
+    before = place.lstat()
+    with pytest.raises(MonitorError, match="exists already"):
+        backup(filled.database, place)
+    assert place.lstat().st_ino == before.st_ino
+    assert content(tmp_path) == {"place"}
+
+
+def test_a_folder_that_is_missing_or_a_file_is_told(filled: Inside, tmp_path: Path):
+    (tmp_path / "file").touch()
+    for name in ("missing/copy", "file/copy"):
+        with pytest.raises(MonitorError, match=r"cannot be written: (No such file|Not a directory)"):
+            backup(filled.database, tmp_path / name)
+    assert content(tmp_path) == {"file"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_leaves_nothing(filled: Inside, tmp_path: Path):
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", small]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a small disk needs a kernel that lets root do it")
+    try:
+        with pytest.raises(MonitorError, match=r"(?i)disk is full|no space left"):
+            backup(filled.database, small / "copy")
+        assert list(small.iterdir()) == []
+    finally:
+        subprocess.run(["umount", "--lazy", small], check=True)

@@ -52,6 +52,9 @@ def group(any_database: str) -> Iterator[Group]:
         made.close()
 
 
+TOTALS = ("num_defoci", "num_configurations", "finished", "progress")
+
+
 def running(story: Story) -> list[dict[str, Any]]:
     return [story.start(), *story.done(0, 0), *story.job(0, 1, 0, 10)]
 
@@ -225,6 +228,30 @@ def test_an_index_that_came_before_the_totals_does_not_empty_the_grid(any_monito
     page = any_monitor.client.get("/simulations/1").text
     assert page.count('role="gridcell"') == 3 * 4
     assert "1 cell beyond the announced" in page
+
+
+@pytest.mark.parametrize("totals", [{"num_configurations": 1}, {"num_configurations": 400}, {"num_defoci": 0}])
+def test_a_second_start_with_other_totals_changes_none(any_monitor: Inside, totals: dict[str, int]):
+    story = Story()
+    any_monitor.store(running(story))
+    before = any_monitor.simulation
+    forged = {**Story(uid=story.uid).start(), **totals, "event_id": "forged"}
+    assert any_monitor.store([forged]) == {"stored": 1, "duplicates": 0, "conflicts": 1}
+    after = any_monitor.simulation
+    assert [after[key] for key in TOTALS] == [before[key] for key in TOTALS]
+
+
+def test_a_growth_that_never_was_is_gone_with_the_next_true_event(any_monitor: Inside):
+    """A run may add configurations, so one forged event can make it look larger, but not for good."""
+    story = Story(defoci=(0.0,))
+    any_monitor.store(running(story))
+    grown = story.job(0, 2, 10)[0] | {"num_configurations": 200, "configuration_index": 199, "event_id": "forged"}
+    any_monitor.store([grown])
+    any_monitor.store([event for c in (1, 2, 3) for event in story.done(0, c, attempt=2)])
+    found = any_monitor.simulation
+    assert (found["num_configurations"], found["finished"], found["progress"]) == (4, 4, 1.0)
+    any_monitor.store([story.finish()])
+    assert any_monitor.simulation["state"] == "finished"
 
 
 def test_defoci_beyond_the_announced_number_are_held(any_monitor: Inside):
