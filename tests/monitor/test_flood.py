@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any
 
 import pytest
-from stemphony.monitor.database import outbox, simulations
+from sqlalchemy import event, select
+from stemphony.monitor.database import outbox, schema, simulations
 from stemphony.monitor.database.connection import Database
 from stemphony.monitor.intake.incoming import read_batch
 from stemphony.monitor.intake.writer import Writer
@@ -24,6 +25,9 @@ from support.campaign import wait_for
 from support.monitor import Story
 
 from monitor.test_notification import Notified
+
+TABLE = schema.NOTIFICATION
+KEYS = ("simulation", "event", "kind", "target")
 
 
 def ended(number: int, name: str = "FINISH", title: str = "", sender: str = "") -> list[dict[str, Any]]:
@@ -187,3 +191,26 @@ def test_without_a_target_for_silences_none_are_searched(any_database: str, monk
                 notified.store(*ended(1))
                 searched.wait(0.5 if not expected else 30.0)
             assert searched.is_set() == expected
+
+
+def test_what_became_of_many_notifications_is_written_in_few_statements(any_database: str):
+    """500 ends for 50 targets that are away: a statement for each row kept the senders out for a minute."""
+    targets = tuple(Target(f"t{n}", "json", frozenset({"finished"}), url="http://127.0.0.1:1/") for n in range(3))
+    with Database.open(any_database) as database:
+        writer = Writer(database, Notifier(Settings(targets), database, lambda text: None).rows)
+        writer.store(read_batch(json.dumps(ended(100)).encode(), time.time()))
+        with database.reader.begin() as connection:
+            due = [row for target in targets for row in outbox.due(connection, target.name, time.time())]
+        assert len(due) == 300
+        statements: list[str] = []
+        event.listen(database.writer, "before_cursor_execute", lambda *given: statements.append(given[2]))
+        sent = [(row, {"due": None, "tries": 1, "trouble": "", "sent": float(n)}) for n, row in enumerate(due[:150])]
+        later = [(row, {"due": float(n), "tries": n, "trouble": f"{n}"}) for n, row in enumerate(due[150:])]
+        writer.run(partial(outbox.note, [*sent, *later]))
+        assert sum(text.startswith("UPDATE notification") for text in statements) == 2
+        with database.reader.begin() as connection:
+            stored = {tuple(row[key] for key in KEYS): row for row in connection.execute(select(TABLE)).mappings()}
+        writer.close()
+    for row, values in (*sent, *later):
+        found = stored[tuple(row[key] for key in KEYS)]
+        assert {name: found[name] for name in values} == values

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, case, func, select, update
+from sqlalchemy import Connection, bindparam, case, func, select, update
 
 from stemphony.monitor.database import schema
 from stemphony.monitor.state import State
@@ -34,10 +34,19 @@ def targets_with_due(connection: Connection, now: float) -> set[str]:
 
 
 def note(results: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], connection: Connection) -> None:
-    """Write what became of notifications: their rows with the new values."""
+    """Write what became of notifications: their rows with the new values.
+
+    Rows that change the same columns are one statement. A digest has hundreds of rows, and senders wait meanwhile.
+    """
+    keys = [column.name for column in _TABLE.primary_key]
+    alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row, values in results:
-        keys = (column == row[column.name] for column in _TABLE.primary_key)
-        connection.execute(update(_TABLE).where(*keys).values(**values))
+        entry = {**{f"of_{key}": row[key] for key in keys}, **{f"new_{name}": values[name] for name in values}}
+        alike.setdefault(tuple(sorted(values)), []).append(entry)
+    for names, entries in alike.items():
+        same = (_TABLE.c[key] == bindparam(f"of_{key}") for key in keys)
+        statement = update(_TABLE).where(*same).values({name: bindparam(f"new_{name}") for name in names})
+        connection.execute(statement, entries)
 
 
 def add(rows: Sequence[Mapping[str, Any]], connection: Connection) -> None:
