@@ -170,9 +170,9 @@ def get(connection: http.client.HTTPConnection, path: str) -> bytes:
 class Monitor:
     """A monitor in a process of its own."""
 
-    def __init__(self, database: str) -> None:
+    def __init__(self, database: str, *options: str) -> None:
         command = [Path(sys.executable).with_name("stemphony"), "monitor", "--port", str(PORT), "--rate", "0"]
-        self.process = subprocess.Popen([*command, "--db", database], stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen([*command, "--db", database, *options], stderr=subprocess.DEVNULL)
 
     def __enter__(self) -> Monitor:
         for _ in range(200):
