@@ -185,6 +185,34 @@ def test_answers_larger_than_all_buffers_hold_no_thread_of_events_and_health():
             server.close()
 
 
+def test_pages_that_wait_for_the_database_hold_no_thread_of_events_and_health():
+    """More requests for pages than there are threads of all lanes, and none is answered."""
+    release = threading.Event()
+
+    def application(environment: Any, start_response: Any) -> list[bytes]:
+        if environment["PATH_INFO"] == "/page":
+            release.wait(60)
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as opened:
+        port = listener.getsockname()[1]
+        server = lanes.make_server(listener, application, 100, 30.0)
+        threading.Thread(target=server.run, daemon=True).start()
+        try:
+            for _ in range(sum(lanes.THREADS.values()) + 5):
+                connection = opened.enter_context(socket.create_connection(("127.0.0.1", port)))
+                connection.sendall(b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n")
+            time.sleep(0.5)
+            for _ in range(5):
+                assert ask(port, "/healthz")[0] == 200
+                assert ask(port, "/", {})[0] == 200
+        finally:
+            release.set()
+            server.task_dispatcher.shutdown()
+            server.close()
+
+
 def test_a_reader_that_takes_no_answer_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(lanes, "TAKE_ANSWER_S", 1.0)
     body = b"x" * 20_000_000
