@@ -262,7 +262,6 @@ class Experiment(Optics, ProbePositions):
         limits = replace(limits, shift=_reach(optics.tilts, optics.descan))
         choice = chosen_slices(grating, layers, lz, optics.wavelength)
         notes += choice.notes
-        scan = Scan.of(blocks["scan"], (lx, ly))
         return cls(
             **{part.name: getattr(optics, part.name) for part in fields(optics)},
             cell=(lx, ly, lz),
@@ -277,19 +276,23 @@ class Experiment(Optics, ProbePositions):
             slicing=choice.slices,
             slices_of_file=choice.of_file,
             depth_slices=stored_depths(blocks["depths"], choice.slices),
-            scan_x=scan.along[0],
-            scan_y=scan.along[1],
+            **_positions(Scan.of(blocks["scan"], (lx, ly))),
             **_detectors(adf, cbed, optics.semiangle, limits, sensitivities or {}),
             notes=tuple(notes),
-            scan_kind=scan.kind,
-            places=scan.places,
-            margin=scan.margin,
             waves=WaveRequest.of(blocks, (lx, ly)),
             specimen_tilt=_pair(blocks.get("specimen", {}).get("tilt_mrad", (0.0, 0.0))),
             symmetry=PlaneGroup.of_params(blocks["scan"].get("symmetry_group")),
             potential_oversampling=grating.get("potential_oversampling", 1),
             parametrization_of=grating.get("parametrization_of", {}),
         )
+
+
+def _positions(scan: Scan) -> dict[str, Any]:
+    """Return the attributes of `ProbePositions` that a scan decides."""
+    return {
+        "scan_x": scan.along[0], "scan_y": scan.along[1], "scan_kind": scan.kind, "places": scan.places,
+        "margin": scan.margin,
+    }  # fmt: skip
 
 
 def _optics(probe: Mapping[str, Any]) -> Optics:
