@@ -175,6 +175,13 @@ def test_slices_of_the_crystal_file_replace_the_slice_thickness(tmp_path):
     assert made.config["depths"]["every_angstrom"] == 2.0
 
 
+def test_atoms_on_each_other_do_not_prevent_a_conversion(tmp_path):
+    """The crystal file of the original's documentation has two P at one place."""
+    (tmp_path / "cell.xyz").write_text("2\n1.0 2.0 10.0\nP 0.2 0.1 0.0 2e-5\nP 1.2 0.1 0.0 2e-5\n")
+    made = converted(written(tmp_path, CRYSTAL + "grating: { density = 60; }"), tmp_path)
+    assert made.config["grating"]["gpts"] == [60, 120]
+
+
 def test_no_password_stands_in_the_message_about_a_broken_file(tmp_path):
     with pytest.raises(ConfigError) as caught:
         translation(tmp_path, 'http_reporting: { auth_pass = "my_secret; }')

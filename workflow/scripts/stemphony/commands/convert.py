@@ -38,7 +38,8 @@ def converted(file: Path, folder: Path) -> Translation:
             "specimen.crystal_file",
             f"got {name!r}; it is neither in {file.parent.resolve()} nor in {Path.cwd()}. Correct the path.",
         )
-    specimen = read_specimen(crystal, format="stemsalabim")
+    # The cell and the slices are enough here; `check` and `run` judge the distances.
+    specimen = read_specimen(crystal, format="stemsalabim", accept=("distance",))
     slices = 0 if specimen.slice_id is None else int(specimen.slice_id.max()) + 1
     made = parameter_file.translate(parameters, specimen.cell, file.stem, named_slices=slices)
     absolute, base = crystal.resolve(), folder.resolve()
