@@ -65,6 +65,20 @@ def test_a_run_and_a_rerun_succeed(surrounded: Surrounded, tiny: Reported):
     assert_same_arrays(campaign.result.merged, tiny.arrays)
 
 
+@pytest.mark.parametrize("name", ["default", "profiles/default"])
+def test_a_profile_in_the_folder_of_the_user_is_not_used(surrounded: Surrounded, tiny: Reported, name: str):
+    """The attack: Snakemake looks for its profile there before it takes ours, and a profile can name commands."""
+    campaign = surrounded.campaign
+    for folder in (surrounded.here, campaign.directory, campaign.config.parent):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "config.v9+.yaml").write_text("executor: of-somebody-else\n")
+    campaign.job_file("p5d000/0001").unlink()
+    run = ("run", campaign.config, "--directory", campaign.directory, "--cores", "2")
+    outcome = surrounded.call(*run)
+    assert outcome.status == 0, outcome.output
+    assert_same_arrays(campaign.result.merged, tiny.arrays)
+
+
 def test_plain_snakemake_succeeds_and_finds_its_result_current(surrounded: Surrounded, tiny: Reported):
     campaign = surrounded.campaign
     campaign.change(simulation={"name": "third"}, http_reporting={"reporting": False})

@@ -89,6 +89,9 @@ def started(
     given = [*overrides.nested(entries), *([f"{REPLACE_KEY}=true"] if may_replace else [])]
     command = [
         str(_program()), "--snakefile", str(snakefile), "--directory", str(directory),
+        # Without it, Snakemake takes `default` or `profiles/default` of the folder that the user stands in, if there is
+        # one. A profile can name commands that submit jobs.
+        "--workflow-profile", str(snakefile.parent / "profiles" / "default"),
         "--configfile", str(config.resolve()), *(["--profile", _profile(profile, snakefile)] if profile else []),
         *([] if profile else ["--cores", str(cores)]), *extra,
         *(["--config", *given] if given else []),
