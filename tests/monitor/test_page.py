@@ -117,6 +117,9 @@ def test_pages_fit_and_axe_finds_nothing(browser: Browser, many: MonitorProcess,
             page.wait_for_timeout(50)
             picture(page, f"{name}_{view}", pictures)
             assert fits(page), name
+            if view.startswith("phone"):
+                wide = "found => found.filter(one => one.scrollWidth > one.clientWidth).length"
+                assert page.locator(".scroll").evaluate_all(wide) == 0, f"{name}: columns are cut"
             assert axe_violations(page) == [], name
             expected = ["404"] if name == "missing" else []
             assert [c for c in page.complaints if not any(e in c for e in expected)] == [], name
