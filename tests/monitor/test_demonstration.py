@@ -28,7 +28,9 @@ def test_the_demonstration_is_the_config_of_make_run_with_the_address_of_its_mon
     assert shown["http_reporting"]["url"] == "http://127.0.0.1:8123/"
     assert {**shown, "http_reporting": None} == {**ordinary, "http_reporting": None}
     assert (tmp_path / shown["specimen"]["file"]).is_file()
-    assert settings.load([config]).reporting
+    loaded = settings.load([config])
+    assert loaded.reporting
+    assert loaded.preview, "the page shows images"
 
 
 def test_make_demo_monitor_is_the_command():
@@ -100,6 +102,8 @@ def test_the_demonstration_runs_to_its_end_and_goes_on_showing_it(tmp_path: Path
         parameters = simulation["parameters"]
         assert parameters.keys() == {"project", *DESCRIPTION_KEYS}
         assert (parameters["project"], parameters["specimen_formula"]) == ("demonstration", "Sr Ti O3")
+        with urllib.request.urlopen(f"{address[1]}simulations/{simulation['row']}", timeout=10) as answer:
+            assert answer.read().count(b"/preview.png?defocus=") == simulation["num_defoci"]
         demo.send_signal(signal.SIGINT)
         assert demo.wait(30) == 0
         assert "Traceback" not in log.read_text(errors="replace")

@@ -82,7 +82,9 @@ def _config(folder: Path, url: str) -> Path:
 
     source = REPOSITORY / "config"
     config: dict[str, Any] = yaml.safe_load((source / "config.yaml").read_text(encoding="utf-8"))
-    config["http_reporting"] = {"reporting": True, "url": url, "parameters": {"project": "demonstration"}}
+    config["http_reporting"] = {
+        "reporting": True, "url": url, "preview": True, "parameters": {"project": "demonstration"},
+    }  # fmt: skip
     shutil.copy(source / config["specimen"]["file"], folder)
     file = folder / "config.yaml"
     file.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
