@@ -66,7 +66,7 @@ def test_run_says_its_command_the_plan_and_where_everything_is(run: tuple[Campai
     assert shlex.split(lines[0])[0] == str(PROGRAMS / "snakemake")
     assert f"--configfile '{campaign.config}'" in lines[0]
     assert any(line.startswith("jobs  ") and "2 = 1 defoci × 2 configurations" in line for line in lines)
-    said = dict(line.split(None, 1) for line in lines[-5:])
+    said = dict(line.split(None, 1) for line in lines if " " in line)
     places = {name: said[name] for name in ("result", "images", "log")}
     # As seen from where the command was given.
     shown = {name: (campaign.scripts / place).resolve() for name, place in places.items()}

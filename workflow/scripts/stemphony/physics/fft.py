@@ -1,4 +1,4 @@
-"""Fast Fourier transforms with FFTW. No other module imports pyfftw.
+"""Fast Fourier transforms with FFTW. No other module imports pyfftw before this one.
 
 Planning a fast transform takes seconds, so FFTW's result, its "wisdom", is worth keeping. This module exports and
 imports wisdom; `compute.wisdom` stores it. Import wisdom before threads start, because FFTW does not lock it.
@@ -6,9 +6,22 @@ imports wisdom; `compute.wisdom` stores it. Import wisdom before threads start, 
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import numpy as np
-import pyfftw
 from numpy.typing import DTypeLike, NDArray
+
+# Where dask is installed, pyfftw imports it for an interface that nothing here uses, and each job starts half a second
+# later. None in its place makes the import fail, as where dask is not installed.
+_modules: dict[str, Any] = sys.modules
+_hides_dask = "dask" not in _modules
+if _hides_dask:
+    _modules["dask"] = None
+import pyfftw  # noqa: E402
+
+if _hides_dask:
+    del _modules["dask"]
 
 ComplexArray = NDArray[np.complexfloating]
 

@@ -187,22 +187,19 @@ def read_specimen(
         Added to the cell's lengths [Å].
     u_iso_angstrom2 : mapping
         Element symbol to U [Å²]. A value of the file wins, unless `u_source` is `config`.
-    u_source, temperature_k, debye_temperature_k
-        See `thermal.ThermalSettings`.
     occupancy, accept
         `refuse` accepts full sites only; checks that are left out, of CHECKS.
     charges : str
         `neutral`, or `file`: atoms with a charge in the file scatter as ions.
-    substitutions, amorphous_layers, **build
-        See `substitutions.substituted`, `amorphous.with_films` and `building.Build`.
+    u_source, temperature_k, debye_temperature_k, substitutions, amorphous_layers, **build
+        See `thermal.ThermalSettings`, `substitutions.substituted`, `amorphous.with_films` and `building.Build`.
 
     Raises
     ------
     SpecimenError
         The file cannot be read or cannot serve as a specimen; the text says why and what to do.
     """
-    file = Path(file)
-    wanted = Build(**build)
+    file, wanted = Path(file), Build(**build)
     u_iso = _checked_u_iso(file, u_iso_angstrom2 or {})
     settings = ThermalSettings(u_iso, u_source, temperature_k, debye_temperature_k)
     _require_vacuum(file, vacuum_angstrom)
