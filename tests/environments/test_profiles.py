@@ -134,7 +134,7 @@ def test_the_variants_of_an_error_budget_go_through_the_submit_command(
         outcome = running.end()
     assert outcome.status == 0, outcome.output
     assert {line["name"] for line in json.loads(campaign.result.accuracy.read_text())["lines"]} == {
-        "slices", "sampling", "cell", "parametrization",
+        "slices", "sampling", "potential", "cell", "parametrization",
     }  # fmt: skip
     # The reference, two refinements of slices and of the grid, a larger cell, and the other scattering table.
     assert len(grid_engine.calls(records, "qsub")) == 7
