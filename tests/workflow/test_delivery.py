@@ -133,9 +133,9 @@ def test_the_next_run_sends_them_after_its_own_beginning(undelivered: tuple[Camp
     with EchoServer(undelivered[2]) as server:
         outcome = campaign.succeed()
         events = server.events
-    assert (events[0]["event"], events[0]["run"]) == ("START_SIMULATION", 2)
-    assert (events[-1]["event"], events[-1]["run"]) == ("FINISH", 2)
-    for run in (1, 2):
+    assert (events[0]["event"], events[0]["run"]) == ("START_SIMULATION", 3)
+    assert (events[-1]["event"], events[-1]["run"]) == ("FINISH", 3)
+    for run in (2, 3):
         own = [event for event in events if event["run"] == run]
         assert names(own) == ONE_JOB
         assert own[-1]["event"] == "FINISH"
