@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -122,14 +123,36 @@ def _stated(block: CifBlock) -> dict[str, str | float]:
     z = block.number("_cell_formula_units_z")
     if z is not None:
         found["z"] = z
-    density = block.number("_exptl_crystal_density_diffrn")
-    if density is not None:
-        found["density_g_cm3"] = density
+    numbers = {
+        "density_g_cm3": "_exptl_crystal_density_diffrn",
+        "measured_density_g_cm3": "_exptl_crystal_density_meas",
+        "formula_weight": "_chemical_formula_weight",
+    }
+    if _of_x_rays(block):
+        numbers["electrons"] = "_exptl_crystal_f_000"
+    found.update((name, value) for name, tag in numbers.items() if (value := block.number(tag)) is not None)
+    if deuterium := _deuterium(block):
+        found["deuterium"] = deuterium
     group = block.value(*cif_symmetry.HERMANN_MAUGUIN) or block.value(*cif_symmetry.HALL)
     number = block.value(*cif_symmetry.NUMBER)
     if group or number:
         found["space_group"] = group or str(number)
     return found
+
+
+def _of_x_rays(block: CifBlock) -> bool:
+    """Whether F(000) counts electrons: neutrons add scattering lengths, electrons add their own amplitudes."""
+    probes = [block.value("_diffrn_radiation_probe"), block.value("_diffrn_radiation_type")]
+    return not any(word in (text or "").lower() for text in probes for word in ("neutron", "electron"))
+
+
+def _deuterium(block: CifBlock) -> float:
+    """Share of the hydrogen that is deuterium, by the formula, else by the types of the sites."""
+    names = re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", block.value("_chemical_formula_sum") or "")
+    if not names:
+        names = [(text.strip("+-0123456789"), "1") for text in block.column("_atom_site_type_symbol") or []]
+    sums = {symbol: sum(as_number(number or "1") for name, number in names if name == symbol) for symbol in "HD"}
+    return sums["D"] / (sums["H"] + sums["D"]) if sums["D"] > 0 else 0.0
 
 
 def _expanded(file: Path, block: CifBlock, sites: Sites, symmetry: Symmetry, cell: Floats) -> Structure:
@@ -271,6 +294,7 @@ def _chosen(
             notes.append(text)
             continue
         notes.append(f"{text}; the atoms agree with its {'density' if name == 'z' else 'formula units'}")
+    notes += verdicts[first].notes
     return replace(expanded[first], notes=tuple(dict.fromkeys(notes)))
 
 

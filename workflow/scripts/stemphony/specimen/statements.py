@@ -20,6 +20,11 @@ PLACEHOLDER_MASS = 1.1  # u; programs write 0 or 1 where they know no mass
 MASS_TOLERANCE = 0.03  # share by which isotopes differ from the standard weight
 SAME_MASS = 0.003  # share by which tables of standard weights differ
 DENSITY_TOLERANCE = 0.05  # share; wrong symmetry changes the density by a third or more
+MEASURED_TOLERANCE = 0.1  # share; pores, bubbles and mother liquor change a measured density by some per cent
+ELECTRONS_TOLERANCE = 0.1  # share; programs add anomalous dispersion to F(000), near an edge some electrons of an atom
+WEIGHT_TOLERANCE = 0.03  # share of a formula's weight
+MOST_UNITS = 8  # formula units per cell; a larger whole number is near every ratio of two weights
+DEUTERIUM_EXCESS = 1.00628  # u by which deuterium is heavier than hydrogen of standard weight
 
 
 HYDROGEN = "hydrogen"
@@ -29,10 +34,11 @@ does not find it."""
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which statements agree with the atoms, and how the others differ."""
+    """Which statements agree with the atoms, how the others differ, and notes on those that decide nothing."""
 
     agrees: frozenset[str]
     differs: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
     @property
     def consistent(self) -> bool:
@@ -66,10 +72,16 @@ def mass_difference(where: str, symbol: str, mass: float) -> str | None:
     return f"{where}: the mass {mass:g} u is {what} of {symbol} ({own:.4g} u); the element is used. Check it"
 
 
-def density(counts: Mapping[str, float], volume: float) -> float:
-    """Mass density [g/cm³] of `counts` atoms in `volume` [Å³]."""
+def mass(counts: Mapping[str, float], deuterium: float = 0.0) -> float:
+    """Mass [u] of `counts` atoms; the share `deuterium` of the hydrogen is deuterium."""
     table = masses()
-    return GRAMS_PER_DALTON_A3 * sum(table[symbol] * number for symbol, number in counts.items()) / volume
+    total = sum(table[symbol] * number for symbol, number in counts.items())
+    return total + DEUTERIUM_EXCESS * deuterium * counts.get("H", 0.0)
+
+
+def density(counts: Mapping[str, float], volume: float, deuterium: float = 0.0) -> float:
+    """Mass density [g/cm³] of `counts` atoms in `volume` [Å³]; `deuterium` as in `mass`."""
+    return GRAMS_PER_DALTON_A3 * mass(counts, deuterium) / volume
 
 
 def counted(symbols: NDArray[np.str_], occupancy: Floats | None) -> dict[str, float]:
@@ -109,7 +121,11 @@ def parsed_formula(text: str) -> dict[str, float] | None:
 def compare(
     counts: Mapping[str, float], volume: float, stated: Mapping[str, str | float], *, partial: bool = False
 ) -> Verdict:
-    """Compare atoms in a cell of `volume` [Å³] with the statements `formula`, `z`, `density_g_cm3`, `volume`."""
+    """Compare atoms in a cell of `volume` [Å³] with what the file states.
+
+    `formula`, `z` and `density_g_cm3` must agree. `formula_weight` [u], `electrons` and `measured_density_g_cm3` make
+    notes. `deuterium` is the share of the hydrogen that is deuterium.
+    """
     agrees: set[str] = set()
     differs: dict[str, str] = {}
     formula = parsed_formula(str(stated.get("formula", "")))
@@ -138,12 +154,55 @@ def compare(
             )
     measured = stated.get("density_g_cm3")
     if isinstance(measured, float) and measured > 0.05:
-        found = density(counts, volume)
+        found = density(counts, volume, _number(stated, "deuterium"))
         if abs(found - measured) <= DENSITY_TOLERANCE * measured:
             agrees.add("density")
         else:
             differs["density"] = f"it states a density of {measured:g} g/cm³, but its atoms make {found:.3f} g/cm³"
-    return Verdict(frozenset(agrees), differs)
+    return Verdict(frozenset(agrees), differs, tuple(_notes(counts, volume, stated, formula)))
+
+
+def _number(stated: Mapping[str, str | float], name: str) -> float:
+    """A statement as a number, 0 where there is none."""
+    value = stated.get(name)
+    return value if isinstance(value, float) else 0.0
+
+
+def _notes(
+    counts: Mapping[str, float],
+    volume: float,
+    stated: Mapping[str, str | float],
+    formula: Mapping[str, float] | None,
+) -> list[str]:
+    """Statements that differ from the atoms and are no reason to refuse them: each has other causes, too."""
+    notes = []
+    deuterium = _number(stated, "deuterium")
+    if (weight := _number(stated, "formula_weight")) > 0:
+        ratio = mass(counts, deuterium) / weight
+        units = [_number(stated, "z"), sum(counts.values()) / sum(formula.values()) if formula else 0.0]
+        # Its unit may be another multiple of the atoms than that of the formula.
+        expected = [*(number for number in units if number > 0), *range(1, MOST_UNITS + 1)]
+        if ratio < MOST_UNITS + 0.5 and not any(abs(ratio - n) <= WEIGHT_TOLERANCE * n for n in expected):
+            notes.append(
+                f"it states a formula weight of {weight:g} u, of which its atoms make {ratio:.3g} per cell. Check "
+                "_chemical_formula_weight, the symmetry and the occupancies"
+            )
+    if (electrons := _number(stated, "electrons")) > 0:
+        table = numbers()
+        found = sum(table[symbol] * number for symbol, number in counts.items())
+        if abs(found - electrons) > ELECTRONS_TOLERANCE * max(found, electrons):
+            notes.append(
+                f"it states F(000) = {electrons:g} electrons per cell, but its atoms have {found:.4g}. Check "
+                "_exptl_crystal_F_000, the symmetry and the occupancies"
+            )
+    if (measured := _number(stated, "measured_density_g_cm3")) > 0:
+        found = density(counts, volume, deuterium)
+        if abs(found - measured) > MEASURED_TOLERANCE * measured:
+            notes.append(
+                f"its measured density is {measured:g} g/cm³, but its atoms make {found:.3f} g/cm³. A porous crystal is "
+                "lighter than its atoms; otherwise check the symmetry and the occupancies"
+            )
+    return notes
 
 
 def _missing_hydrogen(counts: Mapping[str, float], formula: Mapping[str, float], tolerance: float) -> float:
