@@ -81,8 +81,12 @@ def test_u_of_the_size_of_b_and_b_of_the_size_of_u_are_named(tmp_path, name, val
 
 # Elements
 
+WATER_LABELS = [
+    ("Wat", "O"), ("Wat2", "O"), ("WatX1", "O"), ("WatOW", "O"), ("Watz1", "O"), ("Ow1", "O"), ("Oh", "O"), ("Hw2", "H"),
+]  # fmt: skip
 
-@pytest.mark.parametrize(("label", "element"), [("Wat", "O"), ("Wat2", "O"), ("Ow1", "O"), ("Oh", "O"), ("Hw2", "H")])
+
+@pytest.mark.parametrize(("label", "element"), WATER_LABELS)
 def test_labels_of_water_in_mineral_databases(tmp_path, label, element):
     structure = read_structure(cif(tmp_path, "", f"{label} 0 0 0\nO1 0.5 0.5 0.5"))
     assert structure.symbols.tolist() == [element, "O"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from stemphony.errors import SpecimenError
 from stemphony.specimen.formats import read_structure
+from stemphony.specimen.statements import parsed_formula
 
 CELL = "\n".join(
     [f"_cell_length_{axis} 5.6402" for axis in "abc"]
@@ -71,3 +72,27 @@ def test_deuterium_counts_in_weight_and_density(tmp_path, formula):
     assert all("deuterium" in note for note in notes(tmp_path, stated, "F 2 2 2", rows))
     with pytest.raises(SpecimenError, match=r"0\.741 g/cm³, but its atoms make 0\.667"):
         notes(tmp_path, stated.replace("D2 O", "H2 O"), "F 2 2 2", rows.replace(" D ", " H "))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Mg3 (Si3 Al) O10 (O H)2", {"Mg": 3, "Si": 3, "Al": 1, "O": 12, "H": 2}),
+        ("[Cu (N H3)4] (S O4)", {"Cu": 1, "N": 4, "H": 12, "S": 1, "O": 4}),
+        ("Ca (Al1.94 Fe.06) Si2 O10 D4", {"Ca": 1, "Al": 1.94, "Fe": 0.06, "Si": 2, "O": 10, "H": 4}),
+        ("Cu (N H3", None),
+        ("Cu N H3)4", None),
+        ("(2 Fe)", None),
+        ("not known", None),
+    ],
+)
+def test_formulas_with_brackets(text, expected):
+    assert parsed_formula(text) == expected
+
+
+def test_the_formula_of_a_mineral_with_brackets_is_compared_and_decides_labels(tmp_path):
+    rows = "Dw1 . 0 0 0\nCl1 . 0.5 0.5 0.5\n"
+    found = notes(tmp_path, "_chemical_formula_sum '(Cl D)'", rows=rows)
+    assert any("become H: Dw1 (D)" in note for note in found)
+    with pytest.raises(SpecimenError, match=r"its formula is \(Na K\) Cl2, but its atoms are Na4 Cl4"):
+        notes(tmp_path, "_chemical_formula_sum '(Na K) Cl2'")

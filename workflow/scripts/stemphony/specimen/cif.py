@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -148,11 +147,11 @@ def _of_x_rays(block: CifBlock) -> bool:
 
 def _deuterium(block: CifBlock) -> float:
     """Share of the hydrogen that is deuterium, by the formula, else by the types of the sites."""
-    names = re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", block.value("_chemical_formula_sum") or "")
-    if not names:
-        names = [(text.strip("+-0123456789"), "1") for text in block.column("_atom_site_type_symbol") or []]
-    sums = {symbol: sum(as_number(number or "1") for name, number in names if name == symbol) for symbol in "HD"}
-    return sums["D"] / (sums["H"] + sums["D"]) if sums["D"] > 0 else 0.0
+    formula = block.value("_chemical_formula_sum")
+    if formula is None:
+        kinds = {text.strip("+-0123456789") for text in block.column("_atom_site_type_symbol") or []}
+        formula = " ".join(kinds & {"H", "D"})
+    return statements.deuterium_share(formula)
 
 
 def _expanded(file: Path, block: CifBlock, sites: Sites, symmetry: Symmetry, cell: Floats) -> Structure:

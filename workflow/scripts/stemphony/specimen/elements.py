@@ -8,7 +8,8 @@ from functools import cache
 
 ISOTOPES = {"D": "deuterium", "T": "tritium"}  # scatter electrons as hydrogen does
 WATER = {"Wat": "O", "Ow": "O", "Oh": "O", "Hw": "H"}
-"""Labels of mineral databases for the oxygen of water and of hydroxyl, and for hydrogen of water."""
+"""Labels of mineral databases for the oxygen of water and of hydroxyl, and for hydrogen of water. `Wat` may have more
+letters behind it, such as `WatA` or `WatOW`: no element begins so."""
 
 GROUPS = ("CO", "NO", "PO")
 """Carbonate, nitrate and phosphate in capitals, if a negative charge follows; Co, No and Po have none."""
@@ -67,7 +68,7 @@ def from_type(name: str) -> tuple[str, float | None] | None:
 
 def is_of_water(label: str) -> bool:
     """Whether a site's label is one of WATER, with or without a number."""
-    return re.sub(r"[^A-Za-z].*", "", label) in WATER
+    return label.startswith("Wat") or re.sub(r"[^A-Za-z].*", "", label) in WATER
 
 
 def from_label(label: str, known: Collection[str] = ()) -> list[str]:
@@ -82,8 +83,8 @@ def from_label(label: str, known: Collection[str] = ()) -> list[str]:
     if match is None:
         return []
     letters = match[0]
-    if letters in WATER:
-        return [WATER[letters]]
+    if is_of_water(label):
+        return [WATER.get(letters, "O")]
     two, one = letters[:2].capitalize(), letters[:1].upper()
     order = [two, one] if len(letters) > 1 else [one]
     valid = [symbol for symbol in order if symbol in numbers() or symbol == "D"]

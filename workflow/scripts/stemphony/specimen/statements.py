@@ -101,21 +101,51 @@ def _short(number: float) -> str:
     return f"{number:.3f}".rstrip("0").rstrip(".")
 
 
+_FORMULA = re.compile(r"([A-Z][a-z]?|[()])(\d*\.?\d*)")
+
+
 def parsed_formula(text: str) -> dict[str, float] | None:
-    """Atoms of each element of a formula such as `Sr Ti O3` or `SrTiO3`; D counts as H. None if it is none."""
-    squeezed = re.sub(r"[\s'\"]", "", text)
-    if not re.fullmatch(r"(?:[A-Z][a-z]?\d*\.?\d*)+", squeezed):
-        return None
-    terms = text.strip("'\" ").split()
-    pattern = r"([A-Z][a-z]?)(\d*\.?\d*)"
-    pairs = [pair for term in terms for pair in re.findall(pattern, term)]
+    """Atoms of each element of a formula such as `Sr Ti O3`, `SrTiO3` or `Mg3 (Si3 Al) O10 (O H)2`; D counts as H.
+
+    Mineral databases write brackets, which may be nested. None if the text is no formula.
+    """
     found: dict[str, float] = {}
-    for symbol, number in pairs:
-        element = "H" if symbol in ISOTOPES else symbol
-        if element not in numbers() or number == ".":
+    for name, count in (_parsed(text) or {}).items():
+        element = "H" if name in ISOTOPES else name
+        found[element] = found.get(element, 0.0) + count
+    return found or None
+
+
+def deuterium_share(text: str) -> float:
+    """Share of the hydrogen of a formula that is deuterium."""
+    found = _parsed(text) or {}
+    hydrogen = sum(found.get(name, 0.0) for name in ("H", *ISOTOPES))
+    return found.get("D", 0.0) / hydrogen if hydrogen > 0 else 0.0
+
+
+def _parsed(text: str) -> dict[str, float] | None:
+    """Numbers of a formula by element and isotope."""
+    squeezed = re.sub(r"[\s'\"]", "", text).translate(str.maketrans("[]{}", "()()"))
+    if not re.fullmatch(f"(?:{_FORMULA.pattern})+", squeezed):
+        return None
+    levels: list[dict[str, float]] = [{}]
+    for name, number in _FORMULA.findall(squeezed):
+        if number == "." or (name == "(" and number):
             return None
-        found[element] = found.get(element, 0.0) + float(number or 1)
-    return found if sum(found.values()) > 0 else None
+        if name == "(":
+            levels.append({})
+            continue
+        if name == ")":
+            if len(levels) < 2:
+                return None
+            inner = levels.pop()
+        else:
+            inner = {name: 1.0}
+        for element, count in inner.items():
+            levels[-1][element] = levels[-1].get(element, 0.0) + count * float(number or 1)
+    found = levels[0]
+    known = all(name in numbers() or name in ISOTOPES for name in found)
+    return found if len(levels) == 1 and known and sum(found.values()) > 0 else None
 
 
 def compare(

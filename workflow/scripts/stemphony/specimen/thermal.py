@@ -98,6 +98,7 @@ def with_displacements(file: Path, structure: Structure, settings: ThermalSettin
     ]
     source = "; ".join(f"{where}: {_values(symbols[sites], u_iso[sites])}" for where, sites in origins if sites.any())
     notes = _unused(symbols, settings, in_file, from_map, from_debye)
+    notes += _at_rest(symbols[from_file], u_iso[from_file])
     if structure.format not in PROTEINS:
         notes += _unusual(u_iso[from_file])
     return Thermal(replace(structure, u_iso=u_iso, u_aniso=u_aniso), source, tuple(notes))
@@ -199,6 +200,18 @@ def _require_possible(file: Path, structure: Structure, used: np.ndarray, tensor
             f"{np.sqrt(largest[bad[0]]):.2g} Å along an axis (RMS); at most {LARGEST_U:g} Å² is possible (sites with "
             f"this fault: {len(bad)}). Perhaps it is B = 8π²U, or in another unit. {way_out}",
         )
+
+
+def _at_rest(symbols: np.ndarray, u_iso: np.ndarray) -> list[str]:
+    """A note on sites that stand still among others that move: a refinement that fixed their U at 0."""
+    still = u_iso == 0
+    if not still.any() or still.all():
+        return []
+    return [
+        f"the structure file's U is 0 at {int(still.sum())} sites ({_elements(symbols[still])}), and others move: these "
+        "atoms stand still, and scatter too little at high angles. If their U is not known, correct the file, or set "
+        "specimen.u_source: config and u_iso_angstrom2 for their elements."
+    ]
 
 
 def _unusual(values: np.ndarray) -> list[str]:
