@@ -15,8 +15,11 @@ from stemphony.specimen import source, table
 
 # Names whose values decide the atoms.
 DECISIVE = ("_cell_", "_atom_site_", "_symmetry", "_space_group")
+# Names whose values are compared with them.
+STATING = ("_chemical_formula", "_exptl_crystal", "_atom_type", "_diffrn_radiation")
 COORDINATES = ("_atom_site_fract_x", "_atom_site_cartn_x")
 _UNQUOTED = re.compile(r"^\s*(_\S+)\s+([^\s'\";#]\S*[ \t]+[^#'\"\n]*?)\s*(?:#.*)?$")
+_OPEN_QUOTE = re.compile(r"^\s*(_\S+)\s+(['\"].*?)\s*$")
 _UNCERTAINTY = re.compile(r"\(\d+\)$")
 
 
@@ -97,27 +100,54 @@ def read_blocks(file: Path) -> list[CifBlock]:
         raise SpecimenError(
             file,
             f"cannot be read as CIF (line {_readable(detail)}). The file is truncated, damaged or of another kind: "
-            "export it again, or give it the extension of its real format.",
+            "export it again, correct that line, or give it the extension of its real format.",
         ) from None
     return [block_of(file, block) for block in document]
 
 
 def parsed(text: str) -> Any:
-    """gemmi's document. Some programs write a column twice, which `block_of` compares, or values without quotes."""
+    """gemmi's document. Some programs write a column twice, which `block_of` compares, others forget quotes."""
     import gemmi
 
     try:
         return gemmi.cif.read_string(text, check_level=0)
     except (ValueError, RuntimeError):
-        # Names and titles have letters that the syntax does not allow; what decides the atoms is ASCII.
-        for mended in (_quoted(text), ascii_text := _in_ascii(text), _quoted(ascii_text)):
-            with suppress(ValueError, RuntimeError):
-                return gemmi.cif.read_string(mended, check_level=0)
+        for whole in (text, _headed(_with_whole_quotes(text))):
+            # Names and titles have letters that the syntax does not allow; what decides the atoms is ASCII.
+            for mended in (whole, _quoted(whole), ascii_text := _in_ascii(whole), _quoted(ascii_text)):
+                with suppress(ValueError, RuntimeError):
+                    return gemmi.cif.read_string(mended, check_level=0)
         raise
 
 
 def _in_ascii(text: str) -> str:
     return text.encode("ascii", "replace").decode("ascii")
+
+
+def _headed(text: str) -> str:
+    """The text with a block's heading in front, if it begins with a value or a loop; numbers of lines stay."""
+    first = next((line.strip() for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")), "")
+    return f"data_ {text}" if first.lower().startswith(("_", "loop_")) else text
+
+
+def _with_whole_quotes(text: str) -> str:
+    """Values on one line whose quote is not closed, or has a comma behind it, such as `'A. Author, B. Author',`.
+
+    The comma is left out. Another value without its closing quote becomes unknown, unless it is one that is read.
+    """
+    lines = text.split("\n")
+    inside = False
+    for number, line in enumerate(lines):
+        if line.startswith(";"):
+            inside = not inside
+        match = None if inside else _OPEN_QUOTE.match(line)
+        if match is None or re.match(r"(['\"]).*\1(\s+#.*)?$", match[2]):
+            continue
+        if match[2].endswith(f"{match[2][0]},"):
+            lines[number] = f"{match[1]} {match[2][:-1]}"
+        elif not _normal(match[1]).startswith((*DECISIVE, *STATING)):
+            lines[number] = f"{match[1]} ?"
+    return "\n".join(lines)
 
 
 def _quoted(text: str) -> str:

@@ -1,0 +1,60 @@
+"""CIF files with slips of syntax that leave no doubt about the atoms are read; others are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from stemphony.errors import SpecimenError
+from stemphony.specimen.formats import read_structure
+from stemphony.specimen.structure import Structure
+
+BODY = """_cell_length_a 4.05
+_cell_length_b 4.05
+_cell_length_c 4.05
+_space_group_name_H-M_alt 'F m -3 m'
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+Al1 Al 0 0 0
+"""
+
+
+def read(folder: Path, text: str) -> Structure:
+    file = folder / "a.cif"
+    file.write_text(text, encoding="utf-8")
+    return read_structure(file)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "_citation_author_name 'A. Author, B. O’Author, and C. Author',",  # of a published set of 25 frameworks
+        '_citation_title "The structure of aluminium",',
+        "_publ_section_title 'The structure of aluminium",
+        "_publ_section_title 'The structure of O'Author' in 3 dimensions",
+        "_symmetry_cell_setting 'cubic',",
+    ],
+)
+def test_open_quotes_of_titles_and_names_decide_nothing(tmp_path, line):
+    assert len(read(tmp_path, f"data_a\n{line}\n{BODY}").symbols) == 4
+
+
+@pytest.mark.parametrize("line", ["_chemical_formula_sum 'Al4", "_symmetry_space_group_name_Hall 'P 1"])
+def test_open_quotes_of_what_is_read_are_refused(tmp_path, line):
+    with pytest.raises(SpecimenError, match=r"line 2, column \d+: unterminated 'string'.*correct that line"):
+        read(tmp_path, f"data_a\n{line}\n{BODY}")
+
+
+@pytest.mark.parametrize("start", ["", "\n# a comment\n", "_publ_section_title 'Aluminium'\n"])
+def test_a_block_without_its_heading_is_read(tmp_path, start):
+    assert len(read(tmp_path, f"{start}{BODY}").symbols) == 4
+
+
+def test_an_open_quote_inside_a_text_is_left_alone(tmp_path):
+    text = ";\n_cell_length_a 'one',\n;"
+    structure = read(tmp_path, f"data_a\n_publ_section_comment\n{text}\n_citation_title 'open\n{BODY}")
+    assert structure.cell[0, 0] == 4.05
