@@ -14,7 +14,7 @@ from stemphony.specimen import cif_symmetry, copies, orbits, source, statements
 from stemphony.specimen.cif_block import CifBlock, as_number, read_blocks, structure_block
 from stemphony.specimen.cif_sites import Sites, read_sites
 from stemphony.specimen.cif_symmetry import Symmetry
-from stemphony.specimen.disorder import exclusive_sites, overlapping
+from stemphony.specimen.disorder import exclusive_sites, lists_every_image, overlapping
 from stemphony.specimen.displacements import equivalent, turned
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.structure import Structure
@@ -71,7 +71,12 @@ def _possible(
         except SpecimenError as error:
             failures.append((symmetry.origin, error))
     if not possible:
-        raise failures[0][1]
+        full = next((s for s in options if lists_every_image(sites, s.rotations, s.translations, cell)), None)
+        if full is None:
+            raise failures[0][1]
+        note = f"lists every atom of the cell, so its symmetry ({full.origin}) adds none: each line is one atom"
+        possible = [cif_symmetry.identity(full.origin, (*full.notes, note))]
+        return possible, [_expanded(file, block, sites, possible[0], cell)]
     if failures:
         note = f"{failures[0][0]}: not used, because it would put atoms of two lines on one place"
         expanded = [replace(structure, notes=(*structure.notes, note)) for structure in expanded]
@@ -339,8 +344,8 @@ def _contradiction(options: Sequence[Symmetry], verdicts: Sequence[statements.Ve
         for i, verdict in enumerate(verdicts)
     ]  # fmt: skip
     return (
-        f"{' | '.join(texts)} (symmetry: {options[0].origin}). Sites are missing, or the symmetry is not clear. "
-        "Export it again with all sites and all symmetry operations, or correct _chemical_formula_sum, "
+        f"{' | '.join(texts)} (symmetry: {options[0].origin}). Sites or occupancies are missing, or the symmetry "
+        "is not clear. Export it again with all sites and all symmetry operations, or correct _chemical_formula_sum, "
         "_cell_formula_units_Z or _exptl_crystal_density_diffrn."
     )
 

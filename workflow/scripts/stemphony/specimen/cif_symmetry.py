@@ -122,7 +122,8 @@ def candidates(file: Path, block: CifBlock, cell: Floats) -> list[Symmetry]:
         raise SpecimenError(
             file,
             f"the symmetry ({found[0].origin}) does not fit the cell: an operation changes its lengths or angles. "
-            "Correct the symmetry, its setting, or _cell_length and _cell_angle.",
+            "Correct the symmetry, its setting, or _cell_length and _cell_angle. If the file lists all atoms of this "
+            "cell, such as a primitive one, write the symmetry P 1.",
         )
     return _distinct(allowed)
 
@@ -140,6 +141,11 @@ def _distinct(found: Sequence[Symmetry]) -> list[Symmetry]:
     for symmetry in found:
         kept.setdefault(symmetry.key, symmetry)
     return list(kept.values())
+
+
+def identity(origin: str, notes: tuple[str, ...] = ()) -> Symmetry:
+    """P 1, for a list of all atoms of a cell."""
+    return _made(["x,y,z"], origin, notes)
 
 
 def _made(triplets: Sequence[str], origin: str, notes: tuple[str, ...] = ()) -> Symmetry:

@@ -16,6 +16,7 @@ from stemphony.specimen.orbits import Orbits
 from stemphony.specimen.structure import Structure
 
 SHARED = 0.1  # Å; atoms of different lines this close are on one site
+MOST_COMPARED = 1_000_000  # images that `lists_every_image` looks at; a list of more is no cell of a crystal
 
 Integers = NDArray[np.int64]
 
@@ -57,10 +58,13 @@ def _shared(file: Path, sites: Sites, found: Orbits, positions: Floats, cell: Fl
     whole = np.flatnonzero((occupancy[pairs] == 1).any(axis=1)) if len(pairs) else np.empty(0, dtype=int)
     if len(whole):
         first, second = sorted(int(found.site[i]) for i in pairs[whole[0]])
+        also = ""
+        if found.operation.any():  # not P 1
+            also = " If the file lists all atoms of its cell, give it the symmetry P 1 with the operation x,y,z alone."
         raise SpecimenError(
             file,
             f"site {sites.labels[second]} is the same position as site {sites.labels[first]}, and their occupancies "
-            "exceed 1 together: keep one line per atom, or correct the occupancies.",
+            f"exceed 1 together: keep one line per atom, or correct the occupancies.{also}",
         )
     if not len(pairs):
         return []
@@ -80,6 +84,32 @@ def _shared(file: Path, sites: Sites, found: Orbits, positions: Floats, cell: Fl
                 "Correct _atom_site_occupancy.",
             )
     return list(members.values())
+
+
+def lists_every_image(sites: Sites, rotations: Integers, translations: Floats, cell: Floats) -> bool:
+    """Whether the operations turn the listed sites into each other, so that no image is missing in the list.
+
+    The sites are on different places, and each image lies on a site of the same element and occupancy.
+    """
+    from scipy.spatial import cKDTree
+
+    count = len(sites.fractions)
+    if len(rotations) == 1 or count * len(rotations) > MOST_COMPARED or len(_close_pairs(sites.fractions, cell)):
+        return False
+    kinds = np.unique(sites.symbols, return_inverse=True)[1].ravel()
+    inside = np.where(sites.fractions % 1.0 >= 1.0, 0.0, sites.fractions % 1.0)
+    tree = cKDTree(inside, boxsize=1.0)
+    for rotation, translation in zip(rotations, translations, strict=True):
+        images = (sites.fractions @ rotation.T + translation) % 1.0
+        images = np.where(images >= 1.0, 0.0, images)
+        nearest = tree.query(images)[1]
+        difference = images - inside[nearest]
+        difference -= np.rint(difference)
+        if (np.linalg.norm(difference @ cell, axis=1) > SHARED).any():
+            return False
+        if (kinds[nearest] != kinds).any() or (sites.occupancy[nearest] != sites.occupancy).any():
+            return False
+    return True
 
 
 def overlapping(structure: Structure) -> bool:
