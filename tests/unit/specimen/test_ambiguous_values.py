@@ -79,6 +79,36 @@ def test_u_of_the_size_of_b_and_b_of_the_size_of_u_are_named(tmp_path, name, val
     assert not any("are unusual" in note for note in read_specimen(file, **settings).notes)
 
 
+@pytest.mark.parametrize("kind", ["Uij", "Ueq", "aniso", "UISO", "Bij"])
+def test_types_of_displacements_of_old_programs_make_no_note(tmp_path, kind):
+    file = cif(tmp_path, "type_symbol U_iso_or_equiv adp_type", f"Si1 Si 0.01 {kind} 0 0 0")
+    assert "type of displacements" not in notes(file)
+    assert read_structure(file).u_iso.max() == 0.01
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "u", "text"),
+    [
+        ("Beq", "0.79", 0.0100, "is Beq: the values of the column of U are taken for B"),
+        ("Beq", "0.010", 0.010, "is Beq, but the column has the name and the size of U"),
+        ("Uabc", "0.010", 0.010, "Uabc is not known: columns of U and B are read as their names say"),
+    ],
+)
+def test_other_types_of_displacements_are_named(tmp_path, kind, value, u, text):
+    file = cif(tmp_path, "type_symbol U_iso_or_equiv adp_type", f"Si1 Si {value} {kind} 0 0 0")
+    assert text in notes(file)
+    assert read_structure(file).u_iso.max() == pytest.approx(u, rel=1e-3)
+
+
+def test_sites_with_u_0_among_others_are_named(tmp_path):
+    """A refinement of PbTi0.35Zr0.65O3 in the COD fixed U of titanium and zirconium at 0."""
+    rows = "Pb1 Pb 0.02 0 0 0\nZr1 Zr 0 0.5 0.5 0.5"
+    file = cif(tmp_path, "type_symbol U_iso_or_equiv", rows)
+    assert any("U is 0 at 1 of 2 sites (Zr), and others move" in note for note in read_specimen(file).notes)
+    settings = {"u_source": "config", "u_iso_angstrom2": {"Zr": 0.005}}
+    assert not any("others move" in note for note in read_specimen(file, **settings).notes)
+
+
 # Elements
 
 WATER_LABELS = [

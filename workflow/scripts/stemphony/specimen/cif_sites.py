@@ -30,6 +30,11 @@ _OF_EACH_SITE = (
 )  # fmt: skip
 """Columns that have one value for each site."""
 
+KINDS_OF_U = ("uani", "uiso", "uovl", "umpe", "uij", "ueq", "uequiv", "aniso", "iso")
+ISOTROPIC_B = ("biso", "bovl", "beq")
+KINDS_OF_B = ("bani", "bmpe", "bij", *ISOTROPIC_B)
+"""Types of displacements in small letters, those of the dictionary and those of old programs."""
+
 SAME_U = 0.2
 """Two statements of one U may differ by this share: files round them, and some average tensors in other ways."""
 
@@ -401,10 +406,11 @@ def _displacements(
         notes.append("the U or B of every site is 0, which stands for none: they are not used")
         iso = None
     unused = sorted({t for t in _texts(block, keep, "_atom_site_adp_type", "_atom_site_thermal_displace_type") if t})
-    strange = [text for text in unused if text.lower() not in ("uani", "uiso", "bani", "biso", "uovl", "bovl", "umpe",
-                                                               "bmpe")]  # fmt: skip
+    strange = [text for text in unused if text.lower() not in KINDS_OF_U + KINDS_OF_B]
     if strange:
-        notes.append(f"displacements of the kind {', '.join(strange)} are not available and not used")
+        notes.append(
+            f"the type of displacements {', '.join(strange)} is not known: columns of U and B are read as their names say"
+        )
     if any(name.startswith(("_atom_site_anharm", "_atom_site_rot", "_atom_site_aniso_anharm")) for name in block.raw):
         notes.append("has anharmonic displacement parameters, which are not used")
     return (None if iso is None or not np.isfinite(iso).any() else iso), aniso
@@ -420,13 +426,14 @@ def _different(labels: Sequence[str], first: Floats, second: Floats, text: str) 
 def _by_kind(block: CifBlock, keep: Sequence[int], u: Floats, notes: list[str]) -> tuple[Floats, Floats | None]:
     """U and B of a column of U whose sites may be said to have B; old programs wrote B into it."""
     kinds = _texts(block, keep, "_atom_site_adp_type", "_atom_site_thermal_displace_type")
-    said = np.array([kind.lower() in ("biso", "bovl") for kind in kinds]) & np.isfinite(u)
+    said = np.array([kind.lower() in ISOTROPIC_B for kind in kinds]) & np.isfinite(u)
     if not said.any():
         return u, None
+    kind = f"the type of displacements is {kinds[int(said.argmax())]}"
     if np.median(u[said]) < SMALLEST_B:
-        notes.append("the type of displacements is Biso, but the column has the name and the size of U: taken for U")
+        notes.append(f"{kind}, but the column has the name and the size of U: taken for U")
         return u, None
-    notes.append("the type of displacements is Biso: the values of the column of U are taken for B = 8π²U")
+    notes.append(f"{kind}: the values of the column of U are taken for B = 8π²U")
     return np.where(said, np.nan, u), np.where(said, u, np.nan)
 
 
