@@ -97,6 +97,17 @@ def test_extended_xyz_without_positions_is_refused(tmp_path, columns):
     refusal(written(tmp_path, "a.xyz", text), "no column pos", "pos:R:3")
 
 
+@pytest.mark.parametrize("columns", ["type:I:1:pos:R:3", "type:S:1:pos:R:3", "id:I:1:pos:R:3"])
+def test_a_file_of_atom_types_learns_which_column_is_missing(tmp_path, columns):
+    text = f'1\nLattice="4 0 0 0 4 0 0 0 4" Properties={columns}\n1 0 0 0\n'
+    refusal(written(tmp_path, "a.xyz", text), "no column species", "species:S:1")
+
+
+def test_numbers_of_atom_types_in_the_column_of_species_are_named(tmp_path):
+    text = '1\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3\n1 0 0 0\n'
+    refusal(written(tmp_path, "a.xyz", text), "unknown element symbol '1'", "write symbols")
+
+
 @pytest.mark.parametrize(
     ("text", "encoding"),
     [

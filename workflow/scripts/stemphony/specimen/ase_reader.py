@@ -136,6 +136,8 @@ def _failure(file: Path, format_ase: str, error: Exception) -> str:
     """Text for whatever an ASE reader raised, with the line of an unknown symbol if that was the cause."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     token = error.args[0] if isinstance(error, KeyError) and error.args else None
+    if isinstance(token, str) and token.isdigit():
+        return elements.unknown_symbol(token, "species")
     if isinstance(token, str) and re.fullmatch(r"[A-Z][a-z]?[a-z0-9+-]{0,5}", token):
         with source.text(file) as stream:
             for number, line in enumerate(stream, start=1):
@@ -159,6 +161,8 @@ def _structure(file: Path, atoms: Any, format_ase: str) -> Structure:
     numbers = np.asarray(atoms.numbers)
     unknown = np.flatnonzero((numbers < 1) | (numbers > len(elements.numbers())))
     if len(unknown):
+        if format_ase == "extxyz":
+            _require_species(file)
         symbol = "X" if numbers[unknown[0]] == 0 else f"Z = {numbers[unknown[0]]}"
         raise SpecimenError(file, elements.unknown_symbol(symbol, f"atom {unknown[0]} (counted from 0)"))
     _require_whole_sites(file, atoms)
@@ -195,6 +199,19 @@ def _structure(file: Path, atoms: Any, format_ase: str) -> Structure:
         notes=tuple(notes),
         revision=3 if format_ase == "cube" and keyed.any() else 2 if keyed.any() or quantities.changes_numbers else 1,
     )
+
+
+def _require_species(file: Path) -> None:
+    """Refuse a header without a column of elements, of which ASE makes the element X."""
+    with source.text(file) as stream:
+        header = "".join(itertools.islice(stream, 1, 2))
+    names = [name for name, _, _ in xyz_columns.named(header)]
+    if names and not {name.lower() for name in names} & {"species", "symbols", *xyz_columns.NUMBERS}:
+        raise SpecimenError(
+            file,
+            f"line 2: Properties names no column species ({', '.join(names)}), so no atom has an element. Name the "
+            "column of symbols species:S:1, or that of atomic numbers Z:I:1.",
+        )
 
 
 def _require_angstroms(file: Path, atoms: Any) -> None:

@@ -41,6 +41,8 @@ def unknown_symbol(symbol: str, where: str) -> str:
         "X": "X is no element: replace it or delete the atom",
         **dict.fromkeys(("Wat", "H2O", "OH", "OH-", "D2O"), "write O, and give hydrogen sites of its own"),
     }.get(symbol, "use the symbols of the periodic table, such as Sr")
+    if symbol.isdigit():
+        hint = "the number of an atom type does not say which element it is: write symbols, such as Sr"
     return f"{place}unknown element symbol '{symbol[:40]}'; {hint}."
 
 
