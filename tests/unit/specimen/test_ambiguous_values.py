@@ -112,7 +112,8 @@ def test_sites_with_u_0_among_others_are_named(tmp_path):
 # Elements
 
 WATER_LABELS = [
-    ("Wat", "O"), ("Wat2", "O"), ("WatX1", "O"), ("WatOW", "O"), ("Watz1", "O"), ("Ow1", "O"), ("Oh", "O"), ("Hw2", "H"),
+    ("Wat", "O"), ("Wat2", "O"), ("WatX1", "O"), ("WatOW", "O"), ("Watz1", "O"), ("Ow1", "O"), ("Oh", "O"),
+    ("Hw2", "H"),
 ]  # fmt: skip
 
 

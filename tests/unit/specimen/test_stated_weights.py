@@ -63,7 +63,6 @@ def test_statements_against_the_atoms_are_named(tmp_path, statements, expected):
     assert expected in found[0]
 
 
-
 @pytest.mark.parametrize("formula", ["_chemical_formula_sum 'D2 O'", ""])
 def test_deuterium_counts_in_weight_and_density(tmp_path, formula):
     # 4 D2O in 179.4 Å³ have 0.741 g/cm³; 4 H2O have 0.667 g/cm³, a tenth less.

@@ -409,7 +409,8 @@ def _displacements(
     strange = [text for text in unused if text.lower() not in KINDS_OF_U + KINDS_OF_B]
     if strange:
         notes.append(
-            f"the type of displacements {', '.join(strange)} is not known: columns of U and B are read as their names say"
+            f"the type of displacements {', '.join(strange)} is not known: columns of U and B are read as their names "
+            "say"
         )
     if any(name.startswith(("_atom_site_anharm", "_atom_site_rot", "_atom_site_aniso_anharm")) for name in block.raw):
         notes.append("has anharmonic displacement parameters, which are not used")

@@ -215,7 +215,7 @@ def _notes(
         if ratio < MOST_UNITS + 0.5 and not any(abs(ratio - n) <= WEIGHT_TOLERANCE * n for n in expected):
             notes.append(
                 f"it states a formula weight of {weight:g} u, of which its atoms make {ratio:.3g} per cell. Check "
-                "_chemical_formula_weight, the symmetry and the occupancies"
+                "_chemical_formula_weight, the symmetry, the occupancies, and hydrogen without sites"
             )
     if (electrons := _number(stated, "electrons")) > 0:
         table = numbers()
@@ -223,14 +223,14 @@ def _notes(
         if abs(found - electrons) > ELECTRONS_TOLERANCE * max(found, electrons):
             notes.append(
                 f"it states F(000) = {electrons:g} electrons per cell, but its atoms have {found:.4g}. Check "
-                "_exptl_crystal_F_000, the symmetry and the occupancies"
+                "_exptl_crystal_F_000, the symmetry, the occupancies, and hydrogen without sites"
             )
     if (measured := _number(stated, "measured_density_g_cm3")) > 0:
         found = density(counts, volume, deuterium)
         if abs(found - measured) > MEASURED_TOLERANCE * measured:
             notes.append(
-                f"its measured density is {measured:g} g/cm³, but its atoms make {found:.3f} g/cm³. A porous crystal is "
-                "lighter than its atoms; otherwise check the symmetry and the occupancies"
+                f"its measured density is {measured:g} g/cm³, but its atoms make {found:.3f} g/cm³. A porous crystal "
+                "is lighter than its atoms; otherwise check the symmetry and the occupancies"
             )
     return notes
 
