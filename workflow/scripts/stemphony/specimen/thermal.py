@@ -209,8 +209,8 @@ def _at_rest(symbols: np.ndarray, u_iso: np.ndarray) -> list[str]:
         return []
     return [
         f"the structure file's U is 0 at {int(still.sum())} of {len(still)} sites ({_elements(symbols[still])}), and "
-        "others move: these atoms stand still, and scatter too little at high angles. If their U is not known, correct the file, or set "
-        "specimen.u_source: config and u_iso_angstrom2 for their elements."
+        "others move: these atoms stand still, and scatter too little at high angles. If their U is not known, correct "
+        "the file, or set specimen.u_source: config and u_iso_angstrom2 for their elements."
     ]
 
 
