@@ -57,6 +57,66 @@ def separated(
     return _numbered(near, np.where(alone, joined, -1), keep=~alone), True
 
 
+def alternating(
+    cluster: Integers, alternative: Integers, occupancy: Floats, pairs: Pairs, too_full: NDArray[np.bool_]
+) -> tuple[Integers, int]:
+    """Join the alternatives of a cluster that are present together in each of its two states.
+
+    Where the occupancies of every two alternatives that exclude each other sum to 1, exactly one of both is present.
+    Then one alternative decides all that are connected with it, and the cluster has two states, if it has any: those
+    of a graph in two colours. An example is a chain of sites that are 0.5 Å apart and half occupied.
+
+    Parameters
+    ----------
+    cluster, alternative : (N,) arrays of int
+        What is drawn jointly, and what is present together.
+    occupancy : (N,) array
+    pairs : (P, 2) array
+        Sites that exclude each other.
+    too_full : (N,) array of bool
+        Sites of the clusters that hold more than one atom.
+
+    Returns
+    -------
+    alternative : (N,) array of int
+    number : int
+        How many clusters were joined to two states.
+    """
+    result, joined = alternative.copy(), 0
+    free = int(alternative.max(initial=0)) + 1
+    edges = alternative[pairs[too_full[pairs].all(axis=1)]]
+    neighbours: dict[int, set[int]] = {}
+    for one, other in edges[edges[:, 0] != edges[:, 1]].tolist():
+        neighbours.setdefault(one, set()).add(other)
+        neighbours.setdefault(other, set()).add(one)
+    for number in np.unique(cluster[too_full]):
+        sites = np.flatnonzero(cluster == number)
+        colours = _two_colours(alternative[sites], occupancy[sites], neighbours)
+        if colours is not None:
+            result[sites] = free + np.array([colours[name] for name in alternative[sites].tolist()])
+            free, joined = free + 2, joined + 1
+    return result, joined
+
+
+def _two_colours(names: Integers, occupancy: Floats, neighbours: dict[int, set[int]]) -> dict[int, int] | None:
+    """Colour 0 or 1 of each alternative; None if neighbours do not fill one site, or no two colours suffice."""
+    filled: dict[int, float] = {}
+    for name, value in zip(names.tolist(), occupancy.tolist(), strict=True):
+        if abs(filled.setdefault(name, value) - value) > EXCESS:
+            return None
+    first = int(names[0])
+    colours, waiting = {first: 0}, [first]
+    while waiting:
+        name = waiting.pop()
+        for other in neighbours.get(name, ()):
+            if abs(filled[name] + filled[other] - 1) > EXCESS or colours.get(other) == colours[name]:
+                return None
+            if other not in colours:
+                colours[other] = 1 - colours[name]
+                waiting.append(other)
+    return colours if len(colours) == len(filled) else None
+
+
 def _numbered(assembly: Integers, part: Integers, keep: NDArray[np.bool_] | None = None) -> Integers:
     """Numbers from 0 of equal pairs (assembly, part); of equal parts alone where `keep` is false; −1 stays."""
     first = assembly if keep is None else np.where(keep, assembly, -1)

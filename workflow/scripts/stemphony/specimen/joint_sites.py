@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from stemphony.errors import SpecimenError
 from stemphony.physics.occupancy import INDEPENDENT, alternatives
-from stemphony.specimen.assemblies import EXCESS, NEIGHBOURS, separated
+from stemphony.specimen.assemblies import EXCESS, NEIGHBOURS, alternating, separated
 from stemphony.specimen.lattice import Floats
 
 if TYPE_CHECKING:
@@ -58,16 +59,22 @@ def with_joint_sites(file: Path | str, specimen: Specimen, occupancy: str = "ran
             "configuration, or write a supercell in which every site holds one atom.",
         )
     specimen = _with_separate_assemblies(specimen, filled)
-    cluster, alternative = _clusters(specimen, partial)
-    names, unit = alternatives(len(filled), cluster, alternative)
-    largest = np.zeros(len(names))
-    np.maximum.at(largest, unit, filled)
-    total = np.zeros(len(filled))
-    np.add.at(total, names[:, 0], largest)  # an alternative's first number is the first site of its cluster
-    of_site = total[names[unit, 0]]
+    cluster, alternative, pairs = _clusters(specimen, partial)
+    of_site = _sums(cluster, alternative, filled)
+    notes = specimen.notes
+    if (of_site > 1 + EXCESS).any():
+        too_full = of_site > 1 + EXCESS
+        pairs = np.concatenate([pairs, _groups_apart(specimen, alternative, too_full)])
+        alternative, number = alternating(cluster, alternative, filled, pairs, too_full)
+        of_site = _sums(cluster, alternative, filled)
+        if number:
+            notes = (
+                *notes,
+                f"in {number} chains of sites that exclude each other, every two that do fill one site together: each "
+                "chain is drawn in one of its two states",
+            )
     _require_room(file, specimen, filled, of_site)
     over = of_site > 1
-    notes = specimen.notes
     if over.any():
         notes = (
             *notes,
@@ -157,8 +164,34 @@ def _with_separate_assemblies(specimen: Specimen, filled: Floats) -> Specimen:
     return replace(specimen, disorder=disorder, notes=(*specimen.notes, note), revision=revision)
 
 
-def _clusters(specimen: Specimen, partial: NDArray[np.bool_]) -> tuple[Pairs, Pairs]:
-    """Numbers of what is drawn jointly, INDEPENDENT for single sites, and of what is present together within it."""
+def _sums(cluster: Pairs, alternative: Pairs, filled: Floats) -> Floats:
+    """Sum of the occupancies of the alternatives of each site's cluster."""
+    names, unit = alternatives(len(filled), cluster, alternative)
+    largest = np.zeros(len(names))
+    np.maximum.at(largest, unit, filled)
+    total = np.zeros(len(filled))
+    np.add.at(total, names[:, 0], largest)  # an alternative's first number is the first site of its cluster
+    return np.asarray(total[names[unit, 0]])
+
+
+def _groups_apart(specimen: Specimen, alternative: Pairs, chosen: NDArray[np.bool_]) -> Pairs:
+    """Pairs of sites, one for every two alternatives of one assembly: they exclude each other at any distance."""
+    if specimen.disorder is None:
+        return np.empty((0, 2), dtype=np.int64)
+    members = np.flatnonzero(chosen & (specimen.disorder >= 0))
+    keys = np.column_stack([specimen.disorder[members], alternative[members]])
+    units, first = np.unique(keys, axis=0, return_index=True)
+    ends = np.flatnonzero(np.diff(units[:, 0], append=-1)) + 1
+    assemblies = np.split(members[first], ends[:-1])
+    found = [pair for sites in assemblies for pair in combinations(sites.tolist(), 2)]
+    return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+
+def _clusters(specimen: Specimen, partial: NDArray[np.bool_]) -> tuple[Pairs, Pairs, Pairs]:
+    """Numbers of what is drawn jointly, INDEPENDENT for single sites, and of what is present together within it.
+
+    The third value are the pairs of sites that exclude each other because they are too close.
+    """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -183,7 +216,7 @@ def _clusters(specimen: Specimen, partial: NDArray[np.bool_]) -> tuple[Pairs, Pa
     grouped = (assembly >= 0) & (group >= 0)
     keys = np.column_stack([np.where(grouped, assembly, -1), np.where(grouped, group, np.arange(sites))])
     _, alternative = np.unique(keys, axis=0, return_inverse=True)
-    return cluster, np.where(cluster == INDEPENDENT, -1, alternative.ravel()).astype(np.int64)
+    return cluster, np.where(cluster == INDEPENDENT, -1, alternative.ravel()).astype(np.int64), pairs
 
 
 def _require_room(file: Path | str, specimen: Specimen, filled: Floats, total: Floats) -> None:
