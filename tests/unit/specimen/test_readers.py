@@ -575,6 +575,24 @@ def test_place_of_a_name_tells_its_element(tmp_path):
     assert any("columns 77" in note for note in structure.notes)
 
 
+@pytest.mark.parametrize(("residue", "expected"), [("LYS", "NCHCCHO"), ("HSD", "NCHCCHO")])
+def test_names_that_all_begin_in_column_13_are_of_amino_acids(tmp_path, residue, expected):
+    """CHARMM and VMD write carbon as `CA  `, and gemmi takes it for calcium, CD for cadmium and HG for mercury."""
+    file = pdb(tmp_path, "'N    ''CA   ''HG1  ''CD   ''CB   ''HE2  ''OT1  '")
+    file.write_text(file.read_text().replace("LYS", residue))
+    structure = read_structure(file)
+    assert "".join(structure.symbols.tolist()) == expected
+    assert structure.revision == 3
+
+
+def test_names_that_all_begin_in_column_13_tell_nothing_of_other_molecules(tmp_path):
+    file = pdb(tmp_path, "'N    ''CA   ''O1   '")
+    file.write_text(file.read_text().replace("LYS", "LIG"))
+    refusal(file, "atom 2 (CA) may be Ca or C", "columns 77 and 78")
+    file.write_text(file.read_text().replace("CA ", "CB "))
+    assert read_structure(file).symbols.tolist() == ["N", "C", "O"]
+
+
 def test_small_letters_and_residues_of_ions_leave_no_doubt(tmp_path):
     """` Sr ` alone, by its place, would be sulphur; an ion's residue has its name."""
     file = pdb(tmp_path, "' Sr  ''Ti1  '' ZN  '")

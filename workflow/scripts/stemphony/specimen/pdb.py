@@ -19,6 +19,8 @@ RESIDUE_COLUMNS = slice(17, 20)
 OCCUPANCY_COLUMNS = slice(54, 60)
 FACTOR_COLUMNS = slice(60, 66)
 ELEMENT_COLUMNS = slice(76, 78)
+FORCE_FIELDS = ("HSD", "HSE", "HSP", "HID", "HIE", "HIP", "CYX")
+"""Names of CHARMM and AMBER for histidine and cysteine in their states."""
 
 
 def read_pdb(file: Path) -> Structure:
@@ -73,7 +75,7 @@ def _structure(file: Path, text: str) -> Structure:
 
     _require_cell(file, text)
     has_factors = _has_factors(file, text)
-    completed, without = _completed(text)
+    completed, without = _completed(file, text)
     model = _parsed(file, completed)
     otherwise = not has_factors or _sites(model) != _sites(_parsed(file, text))
     if not len(model) or not any(True for _ in model[0].all()):
@@ -145,14 +147,13 @@ def _are_zero(text: str) -> bool:
     return bool(fields) and all(field and not field.strip("0.") for field in fields)
 
 
-def _completed(text: str) -> tuple[str, list[int]]:
+def _completed(file: Path, text: str) -> tuple[str, list[int]]:
     """The text with occupancies of 1 where none is written, and with elements in their columns where names leave no
     doubt; and the numbers of the records that have no element there.
 
-    No doubt leave names such as `Sr1`, whose second letter is small, and those of ions, such as CA in the residue CA.
-    The place of all other names tells: a carbon is ` CA `, calcium `CA  `.
+    The place of names that leave a doubt tells: a carbon is ` CA `, calcium `CA  `.
     """
-    zero = _are_zero(text)
+    zero, left = _are_zero(text), _are_on_the_left(text)
     lines, without, count = [], [], 0
     for line in text.splitlines():
         if not line.startswith(ATOMS):
@@ -163,13 +164,51 @@ def _completed(text: str) -> tuple[str, list[int]]:
         if not line[ELEMENT_COLUMNS].strip():
             without.append(count)
             name, residue = line[NAME_COLUMNS].strip(), line[RESIDUE_COLUMNS].strip()
-            match = re.fullmatch(r"([A-Z][a-z])\d*", name)
-            symbol = match[1] if match is not None else name.capitalize() if name == residue and len(name) == 2 else ""
+            symbol = _certain_element(name, residue)
+            if left and not symbol:
+                symbol = _element_on_the_left(file, line, name, residue)
             if symbol in elements.numbers():
                 line = f"{line[:76]:76}{symbol.upper():>2}{line[78:]}"
         lines.append(line)
         count += 1
     return "\n".join(lines) + "\n", without
+
+
+def _certain_element(name: str, residue: str) -> str:
+    """The element of a name that leaves no doubt: `Sr1`, with a small letter, and CA in the residue CA; else empty."""
+    match = re.fullmatch(r"([A-Z][a-z])\d*", name)
+    return match[1] if match is not None else name.capitalize() if name == residue and len(name) == 2 else ""
+
+
+def _are_on_the_left(text: str) -> bool:
+    """Whether all names begin in column 13, also those of elements of one letter, such as `N   ` and `CB  `.
+
+    CHARMM and VMD write them so. Then the place of a name does not tell its element.
+    """
+    names = [line[NAME_COLUMNS] for line in _records(text) if not line[ELEMENT_COLUMNS].strip()]
+    short = [name for name in names if name[3:] == " "]
+    return all(name[:1] != " " for name in short) and any(
+        (name[:1].isalpha() and name[:2].strip().capitalize() not in elements.numbers()) or name[1:2] == " "
+        for name in short
+    )
+
+
+def _element_on_the_left(file: Path, line: str, name: str, residue: str) -> str:
+    """The element of a name whose place tells nothing: certain in standard amino acids, which hold H, C, N, O and S."""
+    import gemmi
+
+    known = gemmi.find_tabulated_residue(residue)
+    protein = (known.is_amino_acid() and known.is_standard() and residue != "UNK") or residue in FORCE_FIELDS
+    if protein and (match := re.match(r"\d*([HCNOS])", name)):
+        return match[1]
+    two, one = name[:2].capitalize(), name[:1]
+    if len(name) > 1 and {two, one} <= set(elements.numbers()):
+        raise SpecimenError(
+            file,
+            f"atom {line[6:11].strip()} ({name}) may be {two} or {one}: all names begin in column 13, so their place "
+            "does not tell. Write the elements in the columns 77 and 78.",
+        )
+    return one if one in elements.numbers() and two not in elements.numbers() else ""
 
 
 def _has_factors(file: Path, text: str) -> bool:
@@ -193,6 +232,6 @@ def _element_notes(model: Any, without: Sequence[int]) -> list[str]:
     pairs = ", ".join(f"{name} is {symbol}" for name, symbol in taken[:12])
     more = f" and {len(taken) - 12} more" if len(taken) > 12 else ""
     return [
-        f"{len(without)} of {len(atoms)} atoms have no element in columns 77 and 78: the place of their name tells it "
+        f"{len(without)} of {len(atoms)} atoms have no element in columns 77 and 78: their name and its place tell it "
         f"({pairs}{more})"
     ]
