@@ -591,6 +591,8 @@ def test_names_that_all_begin_in_column_13_tell_nothing_of_other_molecules(tmp_p
     refusal(file, "atom 2 (CA) may be Ca or C", "columns 77 and 78")
     file.write_text(file.read_text().replace("CA ", "CB "))
     assert read_structure(file).symbols.tolist() == ["N", "C", "O"]
+    file.write_text(file.read_text().replace("CB ", "SR1"))
+    assert read_structure(file).symbols.tolist() == ["N", "Sr", "O"]
 
 
 def test_small_letters_and_residues_of_ions_leave_no_doubt(tmp_path):

@@ -21,6 +21,8 @@ FACTOR_COLUMNS = slice(60, 66)
 ELEMENT_COLUMNS = slice(76, 78)
 FORCE_FIELDS = ("HSD", "HSE", "HSP", "HID", "HIE", "HIP", "CYX")
 """Names of CHARMM and AMBER for histidine and cysteine in their states."""
+TWO_MEANINGS = ("Ca", "Cd", "Ce", "Co", "He", "Hg", "Ho", "Na", "Nb", "Nd", "Ne")
+"""Elements that are also names of carbon, hydrogen and nitrogen by their place in a molecule."""
 
 
 def read_pdb(file: Path) -> Structure:
@@ -202,7 +204,7 @@ def _element_on_the_left(file: Path, line: str, name: str, residue: str) -> str:
     if protein and (match := re.match(r"\d*([HCNOS])", name)):
         return match[1]
     two, one = name[:2].capitalize(), name[:1]
-    if len(name) > 1 and {two, one} <= set(elements.numbers()):
+    if two in TWO_MEANINGS:
         raise SpecimenError(
             file,
             f"atom {line[6:11].strip()} ({name}) may be {two} or {one}: all names begin in column 13, so their place "
