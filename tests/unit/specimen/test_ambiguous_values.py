@@ -98,6 +98,7 @@ def test_other_types_of_displacements_are_named(tmp_path, kind, value, u, text):
     file = cif(tmp_path, "type_symbol U_iso_or_equiv adp_type", f"Si1 Si {value} {kind} 0 0 0")
     assert text in notes(file)
     assert read_structure(file).u_iso.max() == pytest.approx(u, rel=1e-3)
+    assert read_structure(file).revision == (3 if "taken for B" in text else 2)  # U was 0.79 Å² before
 
 
 def test_sites_with_u_0_among_others_are_named(tmp_path):

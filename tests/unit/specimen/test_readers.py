@@ -582,7 +582,7 @@ def test_names_that_all_begin_in_column_13_are_of_amino_acids(tmp_path, residue,
     file.write_text(file.read_text().replace("LYS", residue))
     structure = read_structure(file)
     assert "".join(structure.symbols.tolist()) == expected
-    assert structure.revision == 3
+    assert structure.revision == 5
 
 
 def test_names_that_all_begin_in_column_13_tell_nothing_of_other_molecules(tmp_path):

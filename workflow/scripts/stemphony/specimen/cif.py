@@ -201,7 +201,7 @@ def _expanded(file: Path, block: CifBlock, sites: Sites, symmetry: Symmetry, cel
         charge=None if sites.charge is None else sites.charge[found.site],
         reader="gemmi",
         notes=tuple(notes),
-        revision=1 if as_ase and u_iso is None else 2,
+        revision=3 if sites.revised else 1 if as_ase and u_iso is None else 2,
     )
 
 

@@ -72,6 +72,8 @@ class Sites:
     reach : list of float
         Images of a site that are closer [Å] are one atom.
     notes : list of str
+    revised : bool
+        Whether U were read otherwise before: values of type Beq in a column of U.
     """
 
     labels: list[str]
@@ -86,6 +88,7 @@ class Sites:
     cartesian: Floats | None
     reach: list[float]
     notes: list[str]
+    revised: bool = False
 
 
 def read_sites(file: Path, block: CifBlock, cell: Floats) -> Sites:
@@ -136,6 +139,7 @@ def read_sites(file: Path, block: CifBlock, cell: Floats) -> Sites:
         cartesian=None if cartesian is None else cartesian[present],
         reach=reach,
         notes=notes,
+        revised=any(note.lower().startswith("the type of displacements is beq: the values") for note in notes),
     )
 
 

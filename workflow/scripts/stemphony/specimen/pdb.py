@@ -100,9 +100,12 @@ def _structure(file: Path, text: str) -> Structure:
     if images > 1 and "_atom_site_cartn_x" in block.raw:
         notes.append(f"the symmetry {structure.stated.get('space_group', '')} of CRYST1 is applied")
     # ASE, the first reader, knows no symmetry and guesses elements. The second one left blank columns to gemmi. The
-    # third one drew alternate places of copies together.
+    # third one drew alternate places of copies together, the fourth one took names in column 13 for metals.
     apart = copies.ASSEMBLY in block.raw and structure.disorder is not None
-    revision = 4 if apart else 3 if otherwise else 2 if structure.revision == 2 or images != 1 or notes else 1
+    left = otherwise and _are_on_the_left(text)
+    revision = (
+        5 if left else 4 if apart else 3 if otherwise else 2 if structure.revision == 2 or images != 1 or notes else 1
+    )
     return replace(structure, notes=(*notes, *structure.notes), revision=revision)
 
 
