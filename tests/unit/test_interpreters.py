@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from stemphony.interpreters import import_nothing_from_here
 from support.hostile import imported, plant
 
@@ -63,6 +64,13 @@ def test_the_package_is_found_where_it_is_not_installed():
     """`python -m stemphony` in its own parent folder."""
     done = run(SCRIPTS, "-S", "-m", "stemphony", "--version", PYTHONPATH="")
     assert done.stdout.startswith("stemphony "), done.stderr
+
+
+@pytest.mark.parametrize("script", sorted(file.name for file in SCRIPTS.glob("*.py")))
+def test_the_script_of_a_rule_finds_the_package_where_it_is_not_installed(script, tmp_path):
+    """The conda environment of a rule has no Stemphony, and Snakemake removes PYTHONPATH."""
+    done = run(tmp_path, "-S", SCRIPTS / script, PYTHONPATH="", PYTHONSAFEPATH="1")
+    assert "No module named 'stemphony" not in done.stderr, f"{script} does not add its own folder to sys.path"
 
 
 def test_empty_and_relative_entries_of_the_path_are_dropped(monkeypatch):

@@ -12,6 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+# PYTHONSAFEPATH keeps the working directory out of the path, and this folder with it.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
 from stemphony import paths
 from stemphony.orchestration import job, script
 
