@@ -349,7 +349,7 @@ def test_a_waiting_job_ends_before_its_time_is_over(job):
         limit = {"STEMPHONY_RUNTIME_MIN": "100", "STEMPHONY_JOB_BEGAN": str(time.monotonic() - 5945.0)}
         status, log = job.run(**limit)
         assert status == 1, log
-        assert "waited for what another process computes" in log
+        assert "waiting for another process that computes it" in log
         assert "Traceback" not in log
         assert job.claim.exists()
 

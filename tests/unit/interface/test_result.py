@@ -125,7 +125,7 @@ def test_a_part_of_the_scan_is_a_mean_with_its_errors(fake):
     assert found["positions"] == found["distinct_positions"] == 9
     assert (found["standard_error"] > 0).all()
     assert (found["standard_error"] < found["largest_error"]).all()
-    with pytest.raises(st.StemphonyError, match="Give one of both"):
+    with pytest.raises(st.StemphonyError, match="Give only one of these"):
         result.curve("haadf", (0.0, 0.0), x_nm=(0.0, 0.6))
 
 

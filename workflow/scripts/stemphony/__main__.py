@@ -1,4 +1,4 @@
-"""`python -m stemphony`, best as `python -P -m stemphony`: without -P, Python itself reads the working directory."""
+"""Start the command with `python -P -m stemphony`. Without -P, Python first imports from the working directory."""
 
 import sys
 from pathlib import Path

@@ -49,14 +49,14 @@ def load(text: str, loader: type[Any] | None = None) -> Any:
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError):
         # For example: no such date, a number of thousands of digits. The error may quote the value.
         raise yaml.MarkedYAMLError(
-            problem="a value cannot be what it looks like, such as a date or a number. Put it in quotes if it is text"
+            problem="a value looks like a date or a number, but is not a valid one. If it is text, put it in quotes"
         ) from None
     finally:
         reader.dispose()
 
 
 def _refuse_depth(text: str, loader: Any) -> None:
-    """Refuse deep nesting before nodes are made of it: the loader in C recurses and would crash the process."""
+    """Refuse deep nesting before nodes are made. The loader in C recurses, so deep nesting would crash the process."""
     depth = 0
     with suppress(yaml.YAMLError):  # other mistakes are found by the loader in use
         for event in yaml.parse(text, loader):

@@ -35,6 +35,7 @@ CONFIG_OPTION: dict[str, Any] = {
     "dest": "entries", "nargs": "+", "action": "extend", "default": [], "metavar": "KEY=VALUE",
     "help": "override keys of the config, for example probe.energy_kev=100",
 }  # fmt: skip
+CONFIG_HELP = "config (YAML), or parameter file of STEMsalabim"
 DEMO_FILES = ("config.yaml", "srtio3.cif")
 
 
@@ -120,7 +121,7 @@ def _add_config_commands(commands: Commands) -> None:
     """Commands that begin with a config: check, init, run, accuracy."""
     check = commands.add_parser("check", help="check a config and show what it would compute")
     check.set_defaults(command=_check)
-    check.add_argument("config", type=Path, metavar="CONFIG")
+    check.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG_HELP)
     check.add_argument(
         "--directory", type=Path, default=Path(), help="folder that would contain `results` (default: here)"
     )
@@ -133,26 +134,26 @@ def _add_config_commands(commands: Commands) -> None:
 
     conversion = commands.add_parser("convert", help="print a parameter file of STEMsalabim as a config")
     conversion.set_defaults(command=_convert)
-    conversion.add_argument("file", type=Path, metavar="FILE.cfg")
+    conversion.add_argument("file", type=Path, metavar="FILE.cfg", help="parameter file of STEMsalabim")
 
     show = commands.add_parser("show", help="draw the specimen of a config: atoms, cell, scan and probe")
     show.set_defaults(command=_show)
-    show.add_argument("config", type=Path, metavar="CONFIG")
+    show.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG_HELP)
     show.add_argument("--config", **CONFIG_OPTION)
     show.add_argument("--output", type=Path, metavar="PNG", help="picture (default: CONFIG_specimen.png here)")
     show.add_argument("--xyz", action="store_true", help="also write the atoms, as extended XYZ beside the picture")
 
     init = commands.add_parser("init", help="write a commented config and an example crystal")
     init.set_defaults(command=_init)
-    init.add_argument("folder", type=Path, metavar="DIR")
+    init.add_argument("folder", type=Path, metavar="DIR", help="folder to write them into; its name becomes the name")
 
     run = commands.add_parser(
         "run",
         help="run a simulation",
-        description="Runs Snakemake. Arguments that are not listed here are passed on to Snakemake.",
+        description="Runs Snakemake. Arguments that are not listed here go to Snakemake.",
     )
     run.set_defaults(command=_run)
-    run.add_argument("config", type=Path, metavar="CONFIG")
+    run.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG_HELP)
     run.add_argument(
         "--cores", type=int, default=None, metavar="N", help="number of cores (default: all of this machine)"
     )
@@ -167,10 +168,10 @@ def _add_config_commands(commands: Commands) -> None:
         "accuracy",
         help="say how much each choice of a config changes its result",
         description="Computes a few positions with each numerical choice refined once, and prints an error budget. "
-        "Arguments that are not listed here are passed on to Snakemake.",
+        "Arguments that are not listed here go to Snakemake.",
     )
     accuracy.set_defaults(command=_accuracy)
-    accuracy.add_argument("config", type=Path, metavar="CONFIG")
+    accuracy.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG_HELP)
     accuracy.add_argument(
         "--target",
         type=_share,
@@ -198,7 +199,10 @@ def _share(text: str) -> float:
 
 def _add_result_commands(commands: Commands) -> None:
     """Commands that begin with a result: status, rerun, preview, converge, plot, export, clean."""
-    status = commands.add_parser("status", help="show which pairs are done, running, failed or missing")
+    status = commands.add_parser(
+        "status", help="show which pairs are done, running, failed or missing",
+        description="Shows the state of all pairs. A pair is one defocus and one configuration.",
+    )  # fmt: skip
     status.set_defaults(command=_status)
     status.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
     status.add_argument("--json", action="store_true", help="print one JSON object with all pairs")
@@ -206,8 +210,8 @@ def _add_result_commands(commands: Commands) -> None:
 
     rerun = commands.add_parser(
         "rerun", help="compute some pairs again, and merge",
-        description="Computes exactly the chosen pairs again and merges. Default: all pairs that are not done. "
-        "Arguments that are not listed here are passed on to Snakemake.",
+        description="Computes the chosen pairs again, and only these, then merges. A pair is one defocus and one "
+        "configuration. Default: all pairs that are not done. Arguments that are not listed here go to Snakemake.",
     )  # fmt: skip
     rerun.set_defaults(command=_rerun)
     rerun.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
@@ -227,7 +231,7 @@ def _add_result_commands(commands: Commands) -> None:
     preview = commands.add_parser("preview", help="merge the finished pairs into a separate file")
     preview.set_defaults(command=_preview)
     preview.add_argument("result", type=Path, metavar="RESULT", help="results/<name>")
-    preview.add_argument("--output", type=Path, metavar="FILE", help="default: RESULT/preview.nc")
+    preview.add_argument("--output", type=Path, metavar="FILE", help="file to write (default: RESULT/preview.nc)")
 
     converge = commands.add_parser("converge", help="say how many configurations a smaller statistical error needs")
     converge.set_defaults(command=_converge)
@@ -244,7 +248,7 @@ def _add_result_commands(commands: Commands) -> None:
     clean.add_argument(
         "--leftovers",
         action="store_true",
-        help="also remove finished job files that belong to no pair of the last plan",
+        help="also remove finished job files that the last plan does not have",
     )
 
 
@@ -265,20 +269,20 @@ def _add_plot(commands: Commands) -> None:
     add("--depth", type=float, nargs="+", default=[], metavar="NM", help="stored depths (default: the exit surface)")
     add("--defocus", type=float, metavar="NM", help="one defocus, if they are kept apart (default: their mean)")
     add("--tile", default="1x1", metavar="NXxNY", help="copies of the scan window side by side, for example 3x3")
-    add("--interpolate", type=int, nargs="?", const=8, default=1, metavar="N", help="N times finer pixels (8)")
-    add("--source", type=float, metavar="NM", help="blur images up to this FWHM of the source")
-    add("--dose", type=float, metavar="N", help="noise of N electrons per Å²")
-    add("--seed", type=int, default=1, metavar="N", help="of the noise (default: 1)")
+    add("--interpolate", type=int, nargs="?", const=8, default=1, metavar="N", help="N times finer pixels (default: 8)")
+    add("--source", type=float, metavar="NM", help="blur images with a source of this full width at half maximum")
+    add("--dose", type=float, metavar="N", help="add the noise of N electrons per Å²")
+    add("--seed", type=int, default=1, metavar="N", help="seed of the noise (default: 1)")
     add("--standard-error", action="store_true", help="draw the standard error of the images")
     add("--atoms", action="store_true", help="draw the atoms over images")
-    add("--periodic", action="store_true", help="take the scan window for a period of the specimen")
+    add("--periodic", action="store_true", help="draw copies even if the window does not repeat with the specimen")
     add("--at", **place, help="position of a curve or a pattern, nm (default: mean over the scan)")
     add("--from", **place, dest="begin", help="where a profile begins, nm")
     add("--to", **place, dest="end", help="where a profile ends, nm")
-    add("--linear", action="store_true", help="linear scale of a pattern (default: logarithmic)")
+    add("--linear", action="store_true", help="draw a pattern on a linear scale (default: logarithmic)")
     add("--size", choices=("slide", "page", "column"), default="slide", help="width of the figure (default: slide)")
-    add("--dark", action="store_true", help="for a dark background")
-    add("--style", type=Path, metavar="FILE", help="style file of matplotlib, which comes on top")
+    add("--dark", action="store_true", help="draw for a dark background")
+    add("--style", type=Path, metavar="FILE", help="further style file of matplotlib; its entries win")
     add("--output", type=Path, metavar="FILE", help=".png, .pdf or .svg (default: <name>_<kind>.png here)")
     add("--json", action="store_true", help="print the numbers as one JSON object; draw only with --output")
 
@@ -296,9 +300,9 @@ def _add_export(commands: Commands) -> None:
     add("--detector", nargs="+", default=[], metavar="NAME", help="images: names, or rings such as 80-120 mrad")
     add("--depth", nargs="+", default=[], metavar="NM", help="stored depths, or all (default: the exit surface)")
     add("--defocus", type=float, metavar="NM", help="one defocus, if they are kept apart (default: their mean)")
-    add("--dose", type=float, metavar="N", help="noise of N electrons per Å²")
-    add("--electrons-per-position", type=float, metavar="N", help="noise of N electrons at each position of the probe")
-    add("--seed", type=int, default=1, metavar="N", help="of the noise (default: 1)")
+    add("--dose", type=float, metavar="N", help="add the noise of N electrons per Å²")
+    add("--electrons-per-position", type=float, metavar="N", help="add the noise of N electrons at each position")
+    add("--seed", type=int, default=1, metavar="N", help="seed of the noise (default: 1)")
     add("--output", type=Path, default=Path(), metavar="FOLDER", help="folder to write into (default: here)")
     add("--replace", action="store_true", help="overwrite files of an earlier export")
 
@@ -332,7 +336,10 @@ def _add_bench(commands: Commands) -> None:
         "--probes", type=int, metavar="N", help="number of waves, evenly spread over the series (default: 64)"
     )
     bench.add_argument("--threads", type=int, default=1, metavar="N", help="number of threads (default: 1)")
-    bench.add_argument("--algorithm", choices=("multislice", "probe_basis", "auto"), default="multislice")
+    bench.add_argument(
+        "--algorithm", choices=("multislice", "probe_basis", "auto"), default="multislice",
+        help="algorithm to measure (default: multislice)",
+    )  # fmt: skip
     bench.add_argument(
         "--defoci", type=int, default=1, metavar="N", help="number of defoci from −6 to 6 nm (default: 1, at 0 nm)"
     )
@@ -347,7 +354,7 @@ def _add_report(commands: Commands) -> None:
     actions = report.add_subparsers(required=True, metavar="ACTION")
     test = actions.add_parser("test", help="send one event to the receiver of a config and show the answer")
     test.set_defaults(command=_report_test)
-    test.add_argument("config", type=Path, metavar="CONFIG")
+    test.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG_HELP)
     replay = actions.add_parser("replay", help="send the status reports that were not delivered")
     replay.set_defaults(command=_report_replay)
     replay.add_argument("result", type=Path, nargs="*", metavar="RESULT", help="results/<name> (default: all here)")
@@ -492,7 +499,7 @@ def _show(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
 
 def _simulation_name(folder: Path) -> str:
-    """Name of a simulation after a folder: what a name may not hold becomes _."""
+    """Name of a simulation, made from that of a folder. A character that a name may not hold becomes _."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", folder.resolve().name).lstrip("_-")
     return name[:100] or "srtio3"
 

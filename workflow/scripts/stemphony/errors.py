@@ -4,7 +4,7 @@ StemphonyError
     ConfigError             a key of the config
     SpecimenError           a structure or trajectory file
     DamagedResultError      a result file that is truncated, damaged, foreign or mixed
-    ResultError             something is asked of a result that it does not hold
+    ResultError             a result that does not hold what is asked of it
     TimeLimitError          a job that ends before the batch system ends it; its finished waves are kept
     StorageError            a folder that cannot be written, a disk that is full
     MonitorError            the receiver of status events: its options, database, address
@@ -53,7 +53,7 @@ class DamagedResultError(StemphonyError):
 
 
 class ResultError(StemphonyError):
-    """Something is asked of a result that it does not hold, or that it cannot answer."""
+    """A result does not hold what is asked of it, or cannot give it."""
 
 
 class TimeLimitError(StemphonyError):

@@ -1,4 +1,4 @@
-"""Text on a terminal: control characters of files, names and messages of others are shown, and do nothing.
+"""Show control characters in text of files and of others on a terminal, so that they do nothing there.
 
 A file of a received results folder, or the name of a structure file, may hold escape sequences that rewrite the screen.
 """

@@ -157,14 +157,14 @@ class Fixed:
     others: Sequence[tuple[float, float]] = ()
 
     def blocks(self, variant: str, repeats: tuple[float, float] = (1.0, 1.0)) -> dict[str, Any]:
-        """Blocks of the config for one variant, with everything that its choice does not decide as it is.
+        """Blocks of the config for one variant. Only the refined choice, and what depends on it, differs.
 
         Parameters
         ----------
         variant : str
             One of `variants`.
         repeats : (float, float)
-            Size of the larger cell along x and y in that of the config; for the variant `cell`.
+            Size of the larger cell along x and y, divided by that of the config; only for the variant `cell`.
 
         Raises
         ------
@@ -239,7 +239,7 @@ class Fixed:
         """
         points = self.finer_points(share)
         if points == self.points:
-            raise ConfigError("grating", "the grid cannot be made finer in steps of its lattice.")
+            raise ConfigError("grating", "no finer grid has whole points for each lattice period.")
         grating["gpts"] = list(points)
         if OVERSAMPLING in grating:
             grating[OVERSAMPLING] = math.ceil(share * grating[OVERSAMPLING] - 1e-9)
@@ -265,7 +265,7 @@ class Fixed:
         e = self.experiment
         wanted = LARGER * max(e.grid.extent)
         if all(own >= whole * (1 - 1e-9) for own, whole in zip(e.grid.extent, e.cell[:2], strict=True)):
-            raise ConfigError("grating.window_angstrom", "the windows are as large as the cell.")
+            raise ConfigError("grating.window_angstrom", "the windows already have the size of the cell.")
         return wanted
 
 

@@ -92,7 +92,7 @@ def _in_larger_cell(fixed: Fixed, file: Path, specimen: Specimen) -> tuple[Exper
     experiment = Experiment.of(fixed.blocks("cell", repeats), large.cell, at_rest.layers)
     own = fixed.experiment.slicing
     if not np.allclose(experiment.slicing.faces, own.faces) or not np.allclose(experiment.slicing.edges, own.edges):
-        raise SpecimenError("in a larger cell", "the slices would be others, so the change would not be the cell's.")
+        raise SpecimenError("in a larger cell", "the slices differ, so the change would not be that of the cell alone.")
     atoms = draw_atoms(
         experiment, large.species, large.positions, large.u_iso, frame=large.frames[0], displaced=False,
         random_seed=0, configuration=0, defocus_nm=None, displace_z=False,

@@ -92,7 +92,7 @@ def require_free(directory: Path, name: str) -> list[RunHolder]:
 
 
 def who_holds_the_lock(directory: Path) -> str:
-    """Message for a run whose lock Snakemake refused: another run took it after `require_free` had looked."""
+    """Message for a run to which Snakemake gave no lock, as another run took it after `require_free` had looked."""
     deadline = time.monotonic() + LATE_HOLDER_S
     while time.monotonic() < deadline:
         if alive := [holder for holder in holders(directory) if holder.is_alive]:
@@ -102,12 +102,12 @@ def who_holds_the_lock(directory: Path) -> str:
 
 
 def wait_for_leftovers(directory: Path, name: str, uses_slurm: bool) -> None:
-    """Wait for jobs in Slurm that a killed run left: a new run would compute their configurations a second time.
+    """Wait for jobs in Slurm that a killed run left. A new run would compute their configurations a second time.
 
     Parameters
     ----------
     uses_slurm : bool
-        Whether the new run may use Slurm; then a cluster that does not answer is worth a line.
+        Whether the new run may use Slurm. If so, a line tells of a cluster that does not answer.
     """
     try:
         left = slurm.leftovers(directory, name)

@@ -61,7 +61,7 @@ def install(repository: Path, name: str, folder: Path, replace: bool, say: Calla
 
 
 def missing_plugin(repository: Path, executor: str) -> str:
-    """What to do where Snakemake does not know the executor that a profile, or the command line, names."""
+    """Advice for a run whose executor, from a profile or the command line, Snakemake does not know."""
     package = f"snakemake-executor-plugin-{executor}"
     locks = (repository / "envs" / f"{name}.lock.txt" for name in ("controller", "executors"))
     lock = next((file for file in locks if f"\n{package}==" in f"\n{file.read_text(encoding='utf-8')}"), None)

@@ -85,7 +85,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Order:
-    """What Snakemake will compute.
+    """The pairs that Snakemake will compute, and whether it merges.
 
     Attributes
     ----------
@@ -272,7 +272,7 @@ def _require_same_plan(result: ResultPaths, planned: Campaign, file: Path) -> No
 
 
 def _configurations(planned: Campaign) -> int | Goal:
-    """What decides the number of configurations."""
+    """The number of configurations, or the goal that decides it."""
     return planned.configurations if planned.goal is None else planned.goal
 
 

@@ -132,7 +132,8 @@ def _refuse_detectors(adf: Mapping[str, Any]) -> None:
             inner, outer = entry["inner_mrad"], entry["outer_mrad"]
             if entry.get("pixel_mrad") is not None and entry.get("sensitivity") is None:
                 raise ConfigError(
-                    f"adf.detectors.{name}.pixel_mrad", "given without `sensitivity`, whose map has pixels."
+                    f"adf.detectors.{name}.pixel_mrad",
+                    "given without `sensitivity`. Remove it, or name the file of a map in sensitivity.",
                 )
         else:
             inner, outer = entry

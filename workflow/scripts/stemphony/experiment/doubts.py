@@ -63,7 +63,7 @@ SMALLEST_CUT = 0.01
 
 @dataclass(frozen=True)
 class AtomsAtRest:
-    """What doubts are decided on, of the specimen at rest.
+    """The properties of the specimen at rest that doubts need.
 
     Attributes
     ----------

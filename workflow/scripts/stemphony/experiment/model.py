@@ -361,7 +361,10 @@ class _BandLimit:
         return band_limit_radius(self.grid, self.bandlimit) * self.wavelength - self.shift
 
     def require(self, where: str, angle: float, tilt: float | None = None) -> None:
-        """Refuse an angle [rad] about an axis with this tilt [rad]; without a tilt about the zero of the detectors."""
+        """Refuse an angle [rad] beyond the band limit. It counts from an axis with this tilt [rad].
+
+        Without a tilt, it counts from the zero of the detectors.
+        """
         if tilt is not None:
             angle += tilt
         if angle <= self.angle * (1 + 1e-9):

@@ -1,4 +1,4 @@
-"""How a scan goes on behind its edges, where the source of the microscope reaches over them, Eq. (P13)."""
+"""How a scan continues behind its edges, because the blur by the source needs positions there, Eq. (P13)."""
 
 from __future__ import annotations
 

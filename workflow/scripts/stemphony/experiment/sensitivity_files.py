@@ -109,7 +109,7 @@ def require_pixels(adf: Mapping[str, Any], files: Mapping[str, Path]) -> None:
         is_map, given = file.suffix.lower() in MAPS, adf["detectors"][name].get("pixel_mrad")
         where = f"adf.detectors.{name}.pixel_mrad"
         if is_map and given is None:
-            raise ConfigError(where, f"is missing; {file.name} is a map, whose pixels have a width in mrad. Add it.")
+            raise ConfigError(where, f"is missing. {file.name} is a map: give the width of its pixels in mrad.")
         if not is_map and given is not None:
             raise ConfigError(where, f"got {given:g}, but {file.name} is a profile, which names its angles. Remove it.")
 
@@ -163,4 +163,4 @@ def _require_sensitivity(where: str, file: Path, values: np.ndarray) -> None:
             where, f"{file} has sensitivities that are negative or not finite; allowed are numbers from 0."
         )
     if values.max() == 0:
-        raise ConfigError(where, f"{file} has the sensitivity 0 everywhere; the detector would see nothing.")
+        raise ConfigError(where, f"{file} has the sensitivity 0 everywhere, so the detector sees nothing. Correct it.")

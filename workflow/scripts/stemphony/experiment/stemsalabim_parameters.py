@@ -1,4 +1,4 @@
-"""STEMsalabim's parameter file as a config of ours: every key with its unit, its default, or a remark.
+"""STEMsalabim's parameter file as a config of Stemphony: every key with its unit, its default, or a remark.
 
 The file is in the language of libconfig: blocks `name: { key = value; }`. Lengths are in nm, angles in mrad, energies
 in keV and eV. Keys and defaults are those of its documentation, versions 3.1 to 5.4.
@@ -68,7 +68,7 @@ class Translation:
     config : dict
         Our blocks and keys; what is missing has our default.
     remarks : dict of str to str
-        Remark on a key of ours, by `block.key`.
+        Remark on a key of the config, by `block.key`.
     without_counterpart : list of str
         `block.key = value` of the file with the reason why it is not in the config.
     defaults : list of str
@@ -81,7 +81,7 @@ class Translation:
     defaults: list[str] = field(default_factory=list)
 
     def put(self, key: str, value: Any, remark: str = "") -> None:
-        """Set a key of ours, `block.key`."""
+        """Set a key of the config, `block.key`."""
         block, name = key.split(".")
         self.config.setdefault(block, {})[name] = value
         if remark:
@@ -151,7 +151,7 @@ def crystal_file(parameters: Mapping[str, Mapping[str, Any]], file: Path) -> str
 
 
 def translate(parameters: Mapping[str, Any], cell: Sequence[float], name: str, *, named_slices: int = 0) -> Translation:
-    """A parameter file as a config of ours.
+    """A parameter file as a config of Stemphony.
 
     Keys that STEMsalabim does not have are remarks, because it reads none of them either.
 
@@ -188,7 +188,7 @@ def translate(parameters: Mapping[str, Any], cell: Sequence[float], name: str, *
 
 
 class _Taken:
-    """Values of the file, with STEMsalabim's defaults, which are noted."""
+    """Values of the file, or STEMsalabim's defaults. It notes which keys got a default."""
 
     def __init__(self, parameters: Mapping[str, Mapping[str, Any]], made: Translation) -> None:
         self._parameters, self._made = parameters, made
@@ -416,5 +416,5 @@ def _misspelt(name: str, known: Mapping[str, Any], given: Mapping[str, Any]) -> 
 
 
 def _shown(value: Any) -> str:
-    """A value as YAML has it on one line, which for these is JSON. YAML wants a point in 1.0e-05."""
+    """A value as YAML on one line. For these values that is JSON, but YAML needs a point in 1.0e-05."""
     return re.sub(r"(?<![\w.])(\d+)e([+-]\d+)", r"\1.0e\2", json.dumps(value, ensure_ascii=False))

@@ -311,7 +311,9 @@ def images_of(
     found: list[Image] = []
     for detector in dict.fromkeys(detectors) or [*named, *([] if counting.electrons else phases)]:
         if counting.electrons and detector in phases:
-            raise ResultError(f"{detector} is no number of electrons, so it has no dose. Export it without --dose.")
+            raise ResultError(
+                f"{detector} is no number of electrons, so --dose cannot add noise. Export it without --dose."
+            )
         if detector == CENTER and has_center:
             found += _centers(result, scan, depth_nm, defocus_nm)
         elif detector in others:
@@ -345,7 +347,7 @@ def _of_signal(signal: Signal, scan: Scan, sector: dict[str, float]) -> Image:
 
 
 def _plain(name: str) -> str:
-    """A name of letters that every file system and program takes; a ring `80–120 mrad` becomes ring_80_120."""
+    """A name with letters that every file system and program accepts; a ring `80–120 mrad` becomes ring_80_120."""
     ring = re.fullmatch(r"([\d.]+)–([\d.]+) mrad", name)
     return f"ring_{ring[1]}_{ring[2]}" if ring else name
 

@@ -34,7 +34,7 @@ class Style:
     background : str
         `light` or `dark`: the style file that is used.
     file : Path or None
-        A style file of matplotlib that comes on top.
+        A further style file of matplotlib. Its entries replace those of `background`.
     """
 
     size: str = "slide"

@@ -134,7 +134,7 @@ class Result:
         if x_nm is not None or y_nm is not None:
             if at_nm is not None:
                 raise ResultError(
-                    "at_nm chooses one position, x_nm and y_nm choose a part of the scan. Give one of both."
+                    "at_nm chooses one position, x_nm and y_nm choose a part of the scan. Give only one of these."
                 )
             return self._region(detector, x_nm, y_nm, defocus_nm)
         signal = self._opened.signal(detector, defocus_nm=defocus_nm)

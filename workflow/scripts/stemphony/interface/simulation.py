@@ -41,12 +41,12 @@ def check(
     overrides : sequence of str
         Keys that override those of the config, for example `"probe.energy_kev=100"`.
     measures : bool
-        First measure how fast this machine is, for the estimate of the computing time; some seconds.
+        Whether to measure the speed of this machine first, to estimate the computing time. This takes some seconds.
 
     Returns
     -------
     str
-        To be printed.
+        The plan, as text to print.
 
     Raises
     ------

@@ -45,7 +45,7 @@ class Graph:
 
     @property
     def only_budgets(self) -> bool:
-        """Whether all jobs of this invocation belong to an error budget, so that it is no run of the simulation."""
+        """Whether all jobs of this invocation belong to an error budget. If so, it is no run of the simulation."""
         return {job.rule.name for job in self.workflow.dag.needrun_jobs()} <= ACCURACY_RULES
 
     def number_of_jobs(self) -> int:

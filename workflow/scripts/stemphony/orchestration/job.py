@@ -67,7 +67,7 @@ class TimeLimit:
         return cls(minutes, began + 60 * minutes) if minutes > 0 else None
 
     def check(self, reserve_s: float = 0.0) -> None:
-        """Raise TimeLimitError when little time remains: less than a tenth, at most 60 s, or than three checkpoints.
+        """Raise TimeLimitError if the remaining time is below a tenth of the limit (at most 60 s) or three checkpoints.
 
         Parameters
         ----------
@@ -75,10 +75,10 @@ class TimeLimit:
             Time that one checkpoint takes [s].
         """
         if self.ends - time.monotonic() < max(min(6 * self.minutes, 60.0), 3 * reserve_s):
-            raise self.error("the job has waited for what another process computes")
+            raise self.error("the job was waiting for another process that computes it")
 
     def error(self, what: str) -> TimeLimitError:
-        """Make the error with which a job ends; `what` says what is kept."""
+        """Make the error that ends a job; `what` says what is kept."""
         return TimeLimitError(
             f"The time limit of {self.minutes:g} min is near; {what}. Another attempt goes on from there: "
             "Snakemake's retries start one, else the same command does."

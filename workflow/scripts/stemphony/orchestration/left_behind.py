@@ -41,7 +41,7 @@ _CODE: Final = (
 
 
 def longest_s() -> float:
-    """How long the process goes on [s], as the environment has it; 0 for none."""
+    """Longest time [s] that the process runs, from the environment; 0 if none shall be left."""
     try:
         given = float(os.environ.get(COURIER_VARIABLE, LONGEST_S))
     except ValueError:

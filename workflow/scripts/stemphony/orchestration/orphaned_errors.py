@@ -122,7 +122,7 @@ class FailedJobs:
     def write_errors(self, reporter: Reporter, settings: ReportingSettings, common: Mapping[str, Any]) -> None:
         """Write an ERROR event for each attempt that ended without its own; the courier sends it after the others.
 
-        Among them are attempts that Snakemake tried again with success.
+        This includes attempts after which Snakemake tried the job again with success.
 
         Parameters
         ----------

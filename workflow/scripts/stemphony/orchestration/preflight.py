@@ -211,7 +211,7 @@ class Preflight:
         return f"about {duration(3600 * self.cpu_hours * share)} of CPU"
 
     def _cost(self) -> str:
-        """Text: the CPU time of what is still to do, and of the whole."""
+        """Text with the CPU time of the pairs that are still to do, and of all pairs."""
         whole, standing = f"about {duration(3600 * self.cpu_hours)} of CPU in all{self._longest()}", self.standing
         if standing is None or len(standing.missing) == standing.pairs:
             return whole

@@ -1,4 +1,4 @@
-"""Slurm: an executor that never waits in vain, jobs that never start, jobs that outlive their run."""
+"""Slurm: the query of jobs that replaces the executor's, jobs that never start, jobs that outlive their run."""
 
 from __future__ import annotations
 

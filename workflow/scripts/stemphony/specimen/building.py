@@ -213,7 +213,7 @@ def _refused(file: Path, text: str) -> Candidate:
 
 
 def _listed(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Three candidates: of growing size, those that a strain of at most 5 % makes, else the least strained ones."""
+    """The three smallest cells that need at most 5 % strain. If there are fewer, the three with the least strain."""
     usable = [candidate for candidate in candidates if candidate.strain <= 0.05]
     return usable[:LISTED] if len(usable) >= LISTED else list(candidates[-LISTED:])
 
@@ -224,14 +224,14 @@ def _named(candidate: Candidate, found: Lattice, axis: int) -> str:
 
 
 def _upright(cell: Floats, zone: np.ndarray) -> Floats:
-    """What points up where the user names nothing: c; seen along c, the normal of c and a (b of a cubic crystal)."""
+    """Direction that points up by default: c. Seen along c, it is the normal of c and a (b of a cubic crystal)."""
     beam = zone @ cell
     along = abs(float(cell[2] @ beam)) / float(np.linalg.norm(cell[2]) * np.linalg.norm(beam))
     return np.asarray(cell[2] if along < 0.94 else np.cross(cell[2], cell[0]) * np.sign(np.linalg.det(cell)))
 
 
 def _is_hexagonal(cell: Floats) -> bool:
-    """Whether a = b and γ = 120° to what files round, α and β being right angles."""
+    """Whether a = b, γ = 120° and α = β = 90°, within the rounding of files."""
     a, b, _ = np.linalg.norm(cell, axis=1)
     angles = np.array(lattice.angles(cell))
     return bool(abs(a - b) < 1e-3 and (np.abs(angles - [90, 90, 120]) < 0.02).all())

@@ -60,7 +60,7 @@ class CifBlock:
         return None
 
     def number(self, *names: str) -> float | None:
-        """`value` as a number, None where it is none."""
+        """`value` as a number; None if it is not one."""
         text = self.value(*names)
         found = math.nan if text is None else as_number(text)
         return found if math.isfinite(found) else None

@@ -49,7 +49,7 @@ WITHOUT_MEANING = frozenset(
 
 @dataclass(frozen=True)
 class Quantities:
-    """What columns say of each atom; None where none says it."""
+    """Quantities of each atom from the columns of a file; None if the file has no such column."""
 
     u_iso: Floats | None = None
     u_aniso: Floats | None = None

@@ -38,7 +38,7 @@ class Cut:
 
 
 def cut(coordinates: Floats, period: float) -> Cut | None:
-    """Where the face at 0 of a cell of this length [Å] cuts atoms apart that belong together; None where it does not.
+    """Return the layer that the face at 0 of a cell of length `period` [Å] cuts apart; None if it cuts none.
 
     Atoms on both sides of the face are nearer than JOINED, and the cell has an empty layer wider than EMPTY inside.
     """

@@ -24,7 +24,7 @@ Integers = NDArray[np.int64]
 def exclusive_sites(
     file: Path, sites: Sites, found: Orbits, positions: Floats, cell: Floats
 ) -> tuple[Integers | None, Integers | None]:
-    """Numbers of what excludes each other, and of what is present together, for `Structure`; None without any.
+    """Numbers of the sets of sites that exclude each other, and of those that are present together; None without any.
 
     Raises
     ------

@@ -188,7 +188,7 @@ def _groups_apart(specimen: Specimen, alternative: Pairs, chosen: NDArray[np.boo
 
 
 def _clusters(specimen: Specimen, partial: NDArray[np.bool_]) -> tuple[Pairs, Pairs, Pairs]:
-    """Numbers of what is drawn jointly, INDEPENDENT for single sites, and of what is present together within it.
+    """Number the sets of sites that are drawn jointly (INDEPENDENT: a single site), and the groups within each set.
 
     The third value are the pairs of sites that exclude each other because they are too close.
     """

@@ -386,7 +386,7 @@ def from_masses(file: Path, values: dict[str, float], way_out: str) -> dict[str,
 
 
 def _is_ambiguous(value: float, masses: Floats, nearest: float, second: float) -> bool:
-    """Whether a mass lies between two elements, or is what both are rounded to, as 59 is for Co and Ni."""
+    """Whether a mass lies between two elements, or both masses round to it, as those of Co and Ni round to 59."""
     if nearest > MASS_EXACT / 2 and second < 4 * nearest:
         return True
     stable = masses[

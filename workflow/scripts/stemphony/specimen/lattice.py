@@ -91,10 +91,10 @@ class Standard(NamedTuple):
 
 
 def orthogonal(cell: Floats, positions: Floats) -> Standard | None:
-    """The standard form of an orthogonal cell as a file has it, None of another cell.
+    """The standard form of an orthogonal cell of a file; None if the cell is not orthogonal.
 
-    A lattice does not know the order or the sign of its edges, so edges along the axes leave the coordinates
-    alone; only an edge along −z moves the atoms, by its length. Else a proper rotation, never a mirror.
+    The order and the sign of the edges do not change a lattice. If the edges run along the axes, the coordinates stay;
+    only an edge along −z moves the atoms, by its length. Other cells are turned by a proper rotation, never mirrored.
     """
     if not is_orthogonal(cell):
         return None
@@ -129,12 +129,12 @@ def along_rows(cell: Floats, positions: Floats) -> Standard | None:
 
 
 def is_orthogonal(cell: Floats) -> bool:
-    """Whether all edges are at right angles, within what files round."""
+    """Whether all edges are at right angles, within the rounding of files."""
     return all(_shear(cell[i], cell[j]) <= 0 for i, j in ((0, 1), (0, 2), (1, 2)))
 
 
 def _along_axes(cell: Floats, axes: NDArray[np.intp]) -> bool:
-    """Whether each edge runs along the axis that is named for it, within what files round."""
+    """Whether each edge runs along its axis of `axes`, within the rounding of files."""
     off_axis = np.abs(cell).copy()
     off_axis[np.arange(3), axes] = 0.0
     return bool((off_axis <= _allowed(np.linalg.norm(cell, axis=1))[:, None]).all())

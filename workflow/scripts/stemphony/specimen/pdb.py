@@ -229,7 +229,7 @@ def _has_factors(file: Path, text: str) -> bool:
 
 
 def _element_notes(model: Any, without: Sequence[int]) -> list[str]:
-    """Which elements the names of atoms without one in columns 77 and 78 were taken for."""
+    """Notes on atoms without an element in columns 77 and 78: the element that was taken from each name."""
     if not without:
         return []
     atoms = [found.atom for first in model for found in first.all()]

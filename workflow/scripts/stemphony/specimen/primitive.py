@@ -141,7 +141,7 @@ def _same_tensors(
 
 
 def _kinds(structure: Structure, site: NDArray[np.intp]) -> list[str]:
-    """What each atom is, in words; of a joint site, the first atom's word holds all of its atoms."""
+    """A word for the kind of each atom. If several atoms share a site, the word of the first one names all of them."""
     columns = [np.asarray(structure.symbols)]
     trace = None if structure.u_aniso is None else np.trace(structure.u_aniso, axis1=1, axis2=2)
     for values in (structure.occupancy, structure.u_iso, trace, structure.charge, structure.slice_id):

@@ -99,7 +99,7 @@ def require_size(file: Path) -> int:
 
 @contextmanager
 def memory(file: Path) -> Iterator[None]:
-    """Where the memory is not enough, SpecimenError; the text of the MemoryError says for what, if it is ours."""
+    """Turn a MemoryError into a SpecimenError. If our own code raised it, its text says what needed the memory."""
     try:
         yield
     except MemoryError as error:

@@ -59,9 +59,9 @@ def masses() -> Mapping[str, float]:
 
 
 def mass_difference(where: str, symbol: str, mass: float) -> str | None:
-    """What a note says of a mass [u] that is not the one of its element; None where it is, or stands for none.
+    """Text of a note on a mass [u] that is not that of its element; None if the mass fits or is a placeholder.
 
-    QSTEM writes 2 Z for the mass, and other programs 0 or 1 where they know none.
+    QSTEM writes 2 Z for the mass. Other programs write 0 or 1 if they know no mass.
     """
     own = masses()[symbol]
     placeholder = mass <= PLACEHOLDER_MASS or mass == 2 * numbers()[symbol]

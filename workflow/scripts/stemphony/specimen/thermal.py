@@ -156,7 +156,7 @@ def _known_in_file(structure: Structure) -> np.ndarray:
 
 
 def _require_positive(file: Path, structure: Structure, used: np.ndarray) -> None:
-    """Refuse a U of the file that no thermal motion has, where it would be used."""
+    """Refuse an impossible U of the file (negative, or a tensor that is not positive), if it would be used."""
     way_out = (
         "Correct it, or give the element another U in `specimen.u_iso_angstrom2` with `specimen.u_source: config`."
     )

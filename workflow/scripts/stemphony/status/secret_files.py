@@ -64,7 +64,7 @@ def _password_from_file(name: str, config_folder: Path) -> str:
         places = " and ".join(dict.fromkeys((str(config_folder.resolve()), str(Path.cwd()))))
         raise refusal(
             "auth_pass_file",
-            f"names no file; tried in {places}. Write the password into a file of mode 0600.",
+            f"names a file that does not exist; looked in {places}. Write the password into a file of mode 0600.",
         )
     try:
         # With O_NONBLOCK, opening a named pipe does not wait for a writer.

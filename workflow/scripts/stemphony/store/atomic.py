@@ -42,7 +42,7 @@ def temporary_beside(final: Path) -> Path:
 
 @contextmanager
 def atomic_path(final: Path) -> Iterator[Path]:
-    """Yield a temporary path; at the end of the block it is renamed to `final`, after an error it is removed.
+    """Yield a temporary path. At the end of the block it is renamed to `final`. After an error it is removed.
 
     Two processes may write the same file: each has its own temporary name, and the last rename wins. An existing
     `final` stays untouched until the rename.

@@ -18,7 +18,7 @@ from stemphony.store.atomic import write_text_atomic
 
 
 class Other(Enum):
-    """What is in the folder that a simulation was in."""
+    """What the folder that a simulation was in holds now."""
 
     ITSELF = "the same folder, under another path"
     THE_SAME_SIMULATION = "the same simulation in another folder"

@@ -1,7 +1,7 @@
 """A results folder that several users share: what one of them makes, the others can use.
 
 The umask of a user often takes the right to write from the group. In a folder that belongs to the group, and that the
-group may write, this would keep the next user from going on. Secrets have modes of their own.
+group may write, this would keep the next user from continuing the run. Secrets have modes of their own.
 """
 
 from __future__ import annotations

@@ -54,7 +54,8 @@ def require_name(name: str) -> None:
     """
     if not _NAME.fullmatch(name):
         raise MonitorError(
-            f"token: {name!r} cannot be a name. Allowed: 1 to 64 letters, digits, `.`, `_`, `-`, not a sign first."
+            f"token: {name!r} cannot be a name. Allowed: 1 to 64 letters, digits, `.`, `_`, `-`. The first one is a "
+            "letter or a digit."
         )
 
 

@@ -40,7 +40,7 @@ MAX_REBUILT_EVENTS: Final = 20_000
 
 
 class Fate(Enum):
-    """What became of one event of a request."""
+    """The result for one event of a request."""
 
     COUNTED = "counted"
     HELD = "held"
@@ -276,11 +276,11 @@ class EventStore:
     def _event_again(
         self, connection: Connection, simulation: SimulationSummary, stored: Any, judge_again: bool
     ) -> IncomingEvent | None:
-        """Return a stored event if it counts, and note if it did not before. Else note why it does not."""
+        """Return a stored event if it counts now, and note that it does. Otherwise, note why it does not count."""
         try:
             event = in_its_run(simulation, stored_events.event_of(stored, simulation.uid))
         except Refused:
-            # An earlier version took it. It keeps its key, so that it stays a duplicate when it is sent again.
+            # An earlier version accepted it. It keeps its key, so that it is a duplicate when it is sent again.
             stored_events.note_reason(connection, stored, Held.TOTALS)
             return None
         reason = _judge(self._cache, connection, simulation, event) if judge_again else ""

@@ -89,12 +89,12 @@ def read_batch(body: bytes, received: float, sender: str = "") -> list[IncomingE
 
 
 def read_stored(body: str, received: float, event_id: str, sender: str) -> IncomingEvent:
-    """Return an event as it was when it arrived, from what is stored of it. Its image is not part of it.
+    """Make the event that arrived from its stored body. Its image is left out.
 
     Raises
     ------
     Refused
-        An earlier version stored it, and this one would refuse it.
+        An earlier version stored the event, and this version refuses it.
     """
     event = _event(json.loads(body), received, "the event", sender)
     return dataclasses.replace(event, event_id=event_id, key=event_key(event.simulation, event_id))

@@ -155,15 +155,16 @@ class Retention:
         return len(deleted)
 
     def _own_time(self) -> float:
-        """Return the time of the first sweep plus what has passed since by the clock that nobody can set."""
+        """Return the time of the first sweep, plus the time since then by the monotonic clock, which cannot be set."""
         assert self._first_sweep is not None
         began, monotonic = self._first_sweep
         return began + self._monotonic() - monotonic
 
     def _without_jump(self, now: float) -> float:
-        """Return the time by which ages are judged: a clock that jumps ahead while the monitor runs makes nothing old.
+        """Return the time by which ages are judged. A clock that jumps ahead while the monitor runs makes nothing old.
 
-        A clock that was behind at the start and is set right looks the same. Then nothing is deleted too early either.
+        A clock that was behind at the start, and is then set right, looks the same. In both cases, nothing is deleted
+        too early.
         """
         if self._first_sweep is None:
             self._first_sweep = now, self._monotonic()
