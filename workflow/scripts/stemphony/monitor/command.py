@@ -29,20 +29,24 @@ def add_parser(commands: Any) -> None:
     shared.add_argument("--db", default=argparse.SUPPRESS, metavar="URL", help=DATABASE_HELP)
     monitor = commands.add_parser(
         "monitor", parents=[shared], help="receive status reports and show them on a page",
-        description="Receive status reports of simulations and show them on a page. See docs/monitor.md.",
+        description="Receives status reports of simulations and shows them on a page. See docs/monitor.md.",
     )  # fmt: skip
     monitor.set_defaults(command=_serve)
     monitor.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
     monitor.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     monitor.add_argument(
-        "--keep-days", type=float, default=0.0, metavar="N", help="delete simulations that are silent for N days"
-    )
+        "--keep-days",
+        type=float,
+        default=0.0,
+        metavar="N",
+        help="delete simulations that are silent for N days (default: keep all)",
+    )  # fmt: skip
     monitor.add_argument(
         "--stale-after",
         type=float,
         default=15.0,
         metavar="MIN",
-        help="shortest silence of a stale simulation, in minutes (default: 15)",
+        help="shortest silence, in minutes, after which a simulation may be stale (default: 15)",
     )
     monitor.add_argument("--notify", type=Path, metavar="FILE", help="YAML file with the targets of notifications")
     monitor.add_argument(
@@ -50,7 +54,7 @@ def add_parser(commands: Any) -> None:
         type=float,
         default=1000.0,
         metavar="N",
-        help="requests per second of one sender (default: 1000; 0: no limit)",
+        help="largest number of requests per second from one sender (default: 1000; 0: no limit)",
     )
     actions = monitor.add_subparsers(metavar="[ACTION]")
 

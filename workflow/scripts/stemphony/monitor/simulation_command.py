@@ -25,9 +25,9 @@ def add_parser(actions: Any, shared: argparse.ArgumentParser) -> None:
         Has `--db`.
     """
     simulation = actions.add_parser(
-        "simulation", help="look at one simulation, repair, share, give, move or delete it",
-        description="Look at one simulation, and put it in order. Works beside a running monitor. docs/monitor.md"
-        " explains when.",
+        "simulation", help="show, repair, share, give, move or delete one simulation",
+        description="Shows or changes one simulation in the database. It may be used while a monitor runs. "
+        "docs/monitor.md explains when to use it.",
     )  # fmt: skip
     own = simulation.add_subparsers(required=True, metavar="ACTION")
 
@@ -38,26 +38,27 @@ def add_parser(actions: Any, shared: argparse.ArgumentParser) -> None:
             parser.add_argument("simulation", metavar="SIMULATION", help="id, or the number in its page's address")
         return parser
 
-    action("show", _show, "show state, owner, senders, and events that are kept and not counted")
-    repair = action("repair", _repair, "decide again which events count, and compute state and grid again")
+    action("show", _show, "show state, owner, senders, and the stored events that do not count")
+    repair = action("repair", _repair, "decide again which events count, and compute the state again")
     repair.add_argument(
         "--reject",
         type=int,
         action="append",
         default=[],
         metavar="EVENT",
-        help="an event that must not count",
+        help="number of an event that must not count",
     )
-    share = action("share", _share, "let another credential send events of it")
-    share.add_argument("name", metavar="NAME")
-    share.add_argument("--stop", action="store_true", help="no longer let it")
-    action("give", _give, "make it belong to another credential").add_argument("name", metavar="NAME")
-    move = action("move", _move, "move what one credential sends to a simulation of its own")
-    move.add_argument("--sender", required=True, metavar="NAME", help="the credential")
+    share = action("share", _share, "let another credential send events of a simulation")
+    share.add_argument("name", metavar="NAME", help="name of the other credential")
+    share.add_argument("--stop", action="store_true", help="end the sharing")
+    give = action("give", _give, "make a simulation belong to another credential")
+    give.add_argument("name", metavar="NAME", help="name of the other credential")
+    move = action("move", _move, "move the events of one credential to a simulation of their own")
+    move.add_argument("--sender", required=True, metavar="NAME", help="name of the credential")
     move.add_argument("--to", default="", metavar="ID", help="id of the new simulation (default: ID@NAME)")
-    remove = action("delete", _delete, "delete it with all its events")
-    remove.add_argument("--yes", action="store_true", help="really delete it")
-    action("log", _log, "list what operators changed", has_simulation=False)
+    remove = action("delete", _delete, "delete a simulation with all its events")
+    remove.add_argument("--yes", action="store_true", help="needed to delete it")
+    action("log", _log, "list the changes that operators made", has_simulation=False)
 
 
 def _open(parsed: argparse.Namespace) -> Any:
