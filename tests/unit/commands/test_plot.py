@@ -52,7 +52,7 @@ def test_the_numbers_behind_a_figure_are_json_without_a_figure(fake, tmp_path, m
         (["--style", "CONFIG"], "cannot be used as a style file"),
         (["--depth", "0.39", "--defocus", "3"], "the result has no defocus of 3 nm; it has 0 nm."),
         (["profile"], "a profile needs two places (x, y) in nm"),
-        (["pattern"], "has no diffraction patterns. With `cbed: {enabled: true}` it has."),
+        (["pattern"], "has no diffraction patterns. They need `cbed: {enabled: true}`."),
         (["curves", "--at", "9", "9"], "the scan has no position at x = 9 nm."),
     ],
 )

@@ -460,7 +460,7 @@ def test_the_command_writes_here_and_says_what_it_wrote(fake, tmp_path, monkeypa
         (["--to", "csv", "--dose", "-1"], "--dose: got -1; a positive number is needed."),
         (["--to", "csv", "--dose", "1", "--electrons-per-position", "1"], "say the same; give one of them."),
         (["--to", "csv", "--dose", "1e16"], "--dose: got 1e+16; more than 1e+15 electrons have no noise."),
-        (["--to", "csv", "--seed", "-1"], "--seed: got -1; it is 0 or more."),
+        (["--to", "csv", "--seed", "-1"], "--seed: got -1; 0 or more is needed."),
         (["--to", "csv", "--output", "nowhere"], "nowhere is no folder. Create it"),
         (["--to", "zarr", "--only", "patterns", "--detector", "haadf"], "--detector has no effect on patterns."),
     ],

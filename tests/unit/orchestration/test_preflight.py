@@ -276,9 +276,9 @@ def test_a_hard_ring_between_the_points_of_the_grid_is_refused(checked, inner, o
     with pytest.raises(ConfigError) as caught:
         checked(probe=ring)
     assert str(caught.value) == (
-        f"config `probe.semiangle_inner_mrad`: got {inner:g}; between it and semiangle_mrad = {outer:g} lies no point "
-        f"of this grid, the nearest one inside is at {largest} mrad. Use at most {largest}, soft_aperture: true, or a "
-        "wider cell (specimen.repeat or size_nm)."
+        f"config `probe.semiangle_inner_mrad`: got {inner:g}; no point of this grid lies between it and "
+        f"semiangle_mrad = {outer:g}. The nearest one inside is at {largest} mrad. Use at most {largest}, "
+        "soft_aperture: true, or a wider cell (specimen.repeat or size_nm)."
     )
     for followed in ({"semiangle_inner_mrad": float(largest)}, {"soft_aperture": True}):
         propagation.probe(checked(probe={**ring, **followed}).experiment, 0.0)

@@ -115,7 +115,7 @@ def test_vacancies_of_each_configuration_lower_the_occupancy_alone():
         ({"element": "Au", "by": "Ag", "fraction": 0.5}, ("no Au", "Sr, Ti, O")),
         ({"element": "Sr", "by": "Xx", "fraction": 0.5}, ("Xx is no element",)),
         ({"element": "Sr", "by": "La", "count": 9}, ("count is 9", "8 Sr")),
-        ({"element": "Sr", "by": "La", "fraction": 0.01}, ("rounds to none", "draw: configuration")),
+        ({"element": "Sr", "by": "La", "fraction": 0.01}, ("rounds to 0", "draw: configuration")),
         ({"element": "Sr", "by": "La", "count": 1, "draw": "configuration"}, ("count is exact", "fraction")),
         (
             {"element": "Sr", "by": "La", "count": 1, "region": {"x_nm": [-0.3, 0.3]}},

@@ -138,7 +138,7 @@ class Settings:
         if waves > MOST_WAVES:
             raise StemphonyError(
                 f"--defoci {defoci}, {points[0]} × {points[1]} positions: a series of {waves} waves; at most "
-                f"{MOST_WAVES} are taken. Use fewer defoci or positions: the cost per wave is the same."
+                f"{MOST_WAVES} are possible. Use fewer defoci or positions: the cost per wave is the same."
             )
         if probes is not None and probes > waves:
             raise StemphonyError(
@@ -176,7 +176,7 @@ def _require_grid(grid: int, slices: int) -> None:
         )
     most = int(DEFAULT_BUDGET_MB * 1e6 / 8 / grid**2)
     if most < 1:
-        raise StemphonyError(f"--grid: got {grid}; one wave would take more than {DEFAULT_BUDGET_MB:.0f} MB.")
+        raise StemphonyError(f"--grid: got {grid}; one wave would take more than {DEFAULT_BUDGET_MB:.0f} MB. Use less.")
     if slices > most:
         raise StemphonyError(
             f"--slices: got {slices}; their transmission functions on {grid} × {grid} points would take more than the "
@@ -339,7 +339,7 @@ class Bench:
             temporary = tempfile.TemporaryDirectory()
         except OSError as error:
             raise StorageError(
-                f"a job file cannot be written: {error.strerror} ({error.filename}). Set TMPDIR to a folder that can."
+                f"a job file cannot be written: {error.strerror} ({error.filename}). Set TMPDIR to another folder."
             ) from None
         with temporary as folder, self._clock("io"):
             table = atom_table(self.specimen, e)

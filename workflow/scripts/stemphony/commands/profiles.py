@@ -45,7 +45,7 @@ def install(repository: Path, name: str, folder: Path, replace: bool, say: Calla
         different = [target / own for own, text in contents.items() if _differs(target / own, text)]
         if different and not replace:
             raise StorageError(
-                f"{different[0]} is not what is shipped now (edited, or of another version) and is kept. "
+                f"{different[0]} is not the profile of this version (edited, or of another one) and is kept. "
                 "With --replace it is replaced, and its text kept beside it."
             )
         target.mkdir(parents=True, exist_ok=True)

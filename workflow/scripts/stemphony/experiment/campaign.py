@@ -458,7 +458,8 @@ def _defoci(probe: Mapping[str, Any]) -> tuple[tuple[Defocus, ...], list[str]]:
     else:
         if probe["defocus_weights"] is not None:
             raise ConfigError(
-                "probe.defocus_weights", "given without probe.defoci_nm, whose weights they are; give both or neither."
+                "probe.defocus_weights",
+                "given without probe.defoci_nm, the defoci that they weigh; give both or neither.",
             )
         count, fwhm = probe["defocus_count"], focal_fwhm_nm(probe)
         if count > 1 and fwhm == 0:

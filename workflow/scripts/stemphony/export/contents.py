@@ -273,7 +273,7 @@ def pattern_depths(result: OpenedResult) -> list[float]:
 
 def _require_patterns(result: OpenedResult) -> None:
     if not result.has_patterns:
-        raise ResultError(f"{result.file} has no diffraction patterns. With `cbed: {{enabled: true}}` it has.")
+        raise ResultError(f"{result.file} has no diffraction patterns. They need `cbed: {{enabled: true}}`.")
 
 
 def images_of(

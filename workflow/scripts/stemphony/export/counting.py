@@ -50,7 +50,7 @@ class Counting:
         if self.dose is not None and self.electrons is not None:
             raise ResultError("--dose and --electrons-per-position say the same; give one of them.")
         if self.seed < 0:
-            raise ResultError(f"--seed: got {self.seed}; it is 0 or more.")
+            raise ResultError(f"--seed: got {self.seed}; 0 or more is needed.")
 
     def on(self, scan: Scan) -> Counting:
         """The same with the electrons for each position of a scan: dose × area of a scan step.

@@ -157,7 +157,7 @@ def _kinds(result: OpenedResult, request: Request) -> tuple[bool, bool]:
     if request.detectors and request.only is None:
         wants_images, wants_patterns = True, False
     if wants_images and not has_images:
-        raise ResultError(f"{result.file} has diffraction patterns only. With `adf: {{enabled: true}}` it has images.")
+        raise ResultError(f"{result.file} has diffraction patterns only. Images need `adf: {{enabled: true}}`.")
     if not (wants_images or wants_patterns):
         raise ResultError(
             f"{result.file} has diffraction patterns only, and {request.format} holds images only. Patterns go to "

@@ -61,7 +61,7 @@ class Treatment:
             if value is not None and not (0 < value < math.inf):
                 raise ResultError(f"{option}: got {value:g}; a positive number is needed.")
         if self.seed < 0:
-            raise ResultError(f"--seed: got {self.seed}; it is 0 or more.")
+            raise ResultError(f"--seed: got {self.seed}; 0 or more is needed.")
 
     def repeats(self, positions: Positions) -> Repeats:
         """How the window goes on.

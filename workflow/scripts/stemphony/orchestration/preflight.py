@@ -562,9 +562,9 @@ def _require_points_in_aperture(experiment: Experiment) -> None:
         wider = "cell (specimen.repeat or size_nm)" if e.window is None else "grating.window_angstrom"
         raise ConfigError(
             "probe.semiangle_inner_mrad",
-            f"got {e.semiangle_inner / MRAD:g}; between it and semiangle_mrad = {e.semiangle / MRAD:g} lies no point "
-            f"of this grid, the nearest one inside is at {largest} mrad. Use at most {largest}, soft_aperture: true, "
-            f"or a wider {wider}.",
+            f"got {e.semiangle_inner / MRAD:g}; no point of this grid lies between it and semiangle_mrad = "
+            f"{e.semiangle / MRAD:g}. The nearest one inside is at {largest} mrad. Use at most {largest}, "
+            f"soft_aperture: true, or a wider {wider}.",
         )
 
 

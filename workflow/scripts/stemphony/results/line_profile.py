@@ -70,7 +70,7 @@ def profile(
         raise ResultError(f"the profile begins and ends at ({begin[0]:g}, {begin[1]:g}) nm. Give two places.")
     count = points or max(2, round(length / min(positions.step_nm) * FINER) + 1)
     if count < 2:
-        raise ResultError(f"a profile of {count} points is none. Give two or more.")
+        raise ResultError(f"a profile needs two or more points; got {count}.")
     along = np.linspace(0.0, 1.0, count)
     places = np.asarray(begin) + along[:, None] * (np.asarray(end) - np.asarray(begin))
     indices = (places - [positions.x_nm[0], positions.y_nm[0]]) / positions.step_nm

@@ -286,7 +286,7 @@ class OpenedResult:
     def _require_images(self) -> None:
         if not len(self.depths_nm):
             only = "diffraction patterns" if self.has_patterns else "waves"
-            raise ResultError(f"{self.file} has {only} only. With `adf: {{enabled: true}}` it has images.")
+            raise ResultError(f"{self.file} has {only} only. Images need `adf: {{enabled: true}}`.")
 
 
 def nearest(stored: Floats, wanted: float, what: str, way_out: str, within: float = NEAR_NM) -> int:

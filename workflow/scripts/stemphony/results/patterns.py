@@ -48,7 +48,7 @@ def pattern(
         The result has no patterns, or none at this place, depth or defocus.
     """
     if not result.has_patterns:
-        raise ResultError(f"{result.file} has no diffraction patterns. With `cbed: {{enabled: true}}` it has.")
+        raise ResultError(f"{result.file} has no diffraction patterns. They need `cbed: {{enabled: true}}`.")
     place = None if at_nm is None else place_of(result, at_nm)
     with result.root() as root:
         cbed = root["cbed"]

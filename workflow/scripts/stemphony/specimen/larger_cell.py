@@ -56,8 +56,8 @@ def partners(small: Specimen, large: Specimen, centre: Sequence[float]) -> NDArr
     if not same or (small.species[chosen] != large.species[inside]).any():
         raise SpecimenError(
             "in a larger cell",
-            f"{len(chosen)} of {len(small.symbols)} atoms stand where they do in the cell of the config: more repeats "
-            "do not make the same crystal larger.",
+            f"{len(chosen)} of {len(small.symbols)} atoms have the places of the config's cell: more repeats do "
+            "not make the same crystal larger.",
         )
     partner = np.full(len(large.symbols), -1, dtype=np.int64)
     partner[inside] = chosen

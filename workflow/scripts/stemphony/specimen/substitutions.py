@@ -109,7 +109,7 @@ def _drawn_once(
     if wanted == 0:
         raise SpecimenError(
             file,
-            f"{where}: a fraction of {float(fraction or 0.0):g} of {len(sites)} {item['element']} rounds to none. Use "
+            f"{where}: a fraction of {float(fraction or 0.0):g} of {len(sites)} {item['element']} rounds to 0. Use "
             "a larger specimen, a count, or `draw: configuration`, where each site has that probability.",
         )
     random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([item["seed"], _SUBSTITUTION, number])))

@@ -131,7 +131,7 @@ def _parameters(value: Mapping[Any, Any]) -> dict[str, Scalar]:
                 f"got a name of {len(name)} characters. Allowed: 1 to {MAX_NAME_CHARACTERS} printable ones.",
             )
         if name in RESERVED_KEYS:
-            raise refusal(f"parameters.{name}", "is a key that every receiver expects from us. Choose another name.")
+            raise refusal(f"parameters.{name}", "is the name of a key of status events. Choose another name.")
         checked[name] = _parameter(name, entry)
     size = len(json.dumps(checked))
     if size > MAX_PARAMETERS_BYTES:

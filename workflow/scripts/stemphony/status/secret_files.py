@@ -54,7 +54,7 @@ def _password_from_environment(name: str) -> str:
             "names an environment variable that is not set or empty. Export it before the run.",
         )
     if clean_text(password) != password:
-        raise refusal("auth_pass_env", "names an environment variable with a control character or line end in it.")
+        raise refusal("auth_pass_env", "names an environment variable with a control character or line end. Remove it.")
     return password
 
 
@@ -72,7 +72,7 @@ def _password_from_file(name: str, config_folder: Path) -> str:
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise refusal("auth_pass_file", "is not a regular file.")
+                raise refusal("auth_pass_file", "is not a regular file. Name a file that holds the password.")
             mode = stat.S_IMODE(status.st_mode)
             if mode & 0o077:
                 raise refusal("auth_pass_file", f"can be read by others (mode {mode:04o}). Do: chmod 600 on that file.")
@@ -84,7 +84,7 @@ def _password_from_file(name: str, config_folder: Path) -> str:
     try:
         password = content.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
-        raise refusal("auth_pass_file", "is not text in UTF-8.") from None
+        raise refusal("auth_pass_file", "is not text in UTF-8. Write the password again.") from None
     if not password or len(content) > MAX_PASSWORD_FILE_BYTES or clean_text(password) != password:
         raise refusal("auth_pass_file", "must hold the password in one line and nothing else.")
     return password
