@@ -6,7 +6,10 @@ whole machine run in one process, one after the other. Long groups start first, 
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,10 @@ ALONE = ("cluster", "environments")
 
 LONGEST_FIRST = ("cluster", "environments", "workflow", "monitor", "scripts", "physics", "unit", "golden")
 """Folders of `tests` by what one of their files costs."""
+
+
+NEW_FILES = pytest.StashKey[set[str]]()
+"""New files in the repository before the first test."""
 
 
 def group_of(nodeid: str) -> str:
@@ -42,6 +49,31 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     rank = {folder: number for number, folder in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: rank.get(item.nodeid.split("/")[1], len(rank)))
+
+
+def new_files() -> set[str]:
+    """Files of the repository that git neither has nor ignores; none where this is no clone."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--others", "--exclude-standard"],
+        cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return set(listed.stdout.splitlines())
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.stash[NEW_FILES] = new_files()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail if a test left a file in the repository: a profile that one of them wrote there broke all later runs."""
+    is_process_of_xdist = hasattr(session.config, "workerinput")
+    left = new_files() - session.config.stash[NEW_FILES]
+    # Where tests are developed, a person makes files too.
+    if left and not is_process_of_xdist and os.environ.get("STEMPHONY_REQUIRE_ALL"):
+        listed = ", ".join(sorted(left))
+        session.config.get_terminal_writer().line(f"\nTests left files in the repository: {listed}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session", autouse=True)

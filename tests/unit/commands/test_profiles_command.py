@@ -143,6 +143,20 @@ def test_an_unknown_profile_is_answered_with_those_there_are(tmp_path: Path):
         installed(tmp_path, name="default")
 
 
+def test_no_profile_is_installed_into_a_profile(tmp_path: Path):
+    """Snakemake would then take `executor: slurm` for the file `slurm/slurm`, and start nothing."""
+    installed(tmp_path)
+    with pytest.raises(StorageError, match="is a profile, and a profile inside it would break it"):
+        installed(tmp_path / "slurm")
+    assert [file.name for file in (tmp_path / "slurm").iterdir()] == [SLURM.name]
+
+
+def test_the_name_of_a_profile_in_place_of_a_folder_is_answered_with_the_option(tmp_path: Path):
+    with pytest.raises(StorageError, match="stemphony profile install --name lsf"):
+        installed(tmp_path / "lsf")
+    assert not list(tmp_path.iterdir())
+
+
 def test_in_the_clone_there_is_nothing_to_install():
     assert "nothing to install" in installed(ROOT)[0]
 

@@ -32,12 +32,14 @@ def install(repository: Path, name: str, folder: Path, replace: bool, say: Calla
     Raises
     ------
     StorageError
-        There is no such profile; its copy in the folder was edited and `replace` is False; the folder is not writable.
+        There is no such profile; the folder is a profile or is called like one; the copy in the folder was edited and
+        `replace` is False; the folder is not writable.
     """
     if name not in shipped(repository):
         raise StorageError(f"there is no profile {name!r}. Choose one of: {', '.join(shipped(repository))}.")
     source, target = repository / "profiles" / name, folder / name
     contents = {file.name: file.read_bytes() for file in sorted(source.iterdir()) if file.is_file()}
+    _require_no_profile(repository, folder)
     if target.resolve() == source.resolve():
         say(f"{target} is the profile itself: nothing to install. Edit it where it is.")
         return
@@ -58,6 +60,21 @@ def install(repository: Path, name: str, folder: Path, replace: bool, say: Calla
     except OSError as error:
         raise StorageError(f"{target} cannot be written: {error.strerror}. Choose another folder.") from None
     say(f"wrote {target}")
+
+
+def _require_no_profile(repository: Path, folder: Path) -> None:
+    """Refuse a folder that is a profile, and the name of a profile in place of a folder.
+
+    Snakemake takes the value of an entry for a file if the profile has a file of this name. So a copy `slurm/slurm`
+    turns the entry `executor: slurm` of the outer profile into `slurm/slurm`, which is no executor.
+    """
+    if any(folder.glob("config*.yaml")):
+        raise StorageError(f"{folder} is a profile, and a profile inside it would break it. Choose another folder.")
+    if folder.name in shipped(repository) and not folder.exists():
+        name = folder.name
+        raise StorageError(
+            f"there is no folder {folder}. To install the profile {name} here: stemphony profile install --name {name}"
+        )
 
 
 def missing_plugin(repository: Path, executor: str) -> str:
