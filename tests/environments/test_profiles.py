@@ -136,8 +136,9 @@ def test_the_variants_of_an_error_budget_go_through_the_submit_command(
     assert {line["name"] for line in json.loads(campaign.result.accuracy.read_text())["lines"]} == {
         "slices", "sampling", "potential", "cell", "parametrization",
     }  # fmt: skip
-    # The reference, two refinements of slices and of the grid, a larger cell, and the other scattering table.
-    assert len(grid_engine.calls(records, "qsub")) == 7
+    # The reference, two refinements of slices and of the grid, a finer potential, a larger cell, and the other table of
+    # scattering factors.
+    assert len(grid_engine.calls(records, "qsub")) == 8
 
 
 def test_a_job_without_our_environment_follows_the_plan_of_its_own_run(
