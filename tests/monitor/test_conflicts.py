@@ -97,6 +97,16 @@ def test_an_exact_copy_of_an_event_that_was_sent_ahead_swallows_nothing(group: G
     assert group.simulation["state"] == "finished"
 
 
+def test_tests_with_the_ids_of_events_swallow_nothing(group: Group):
+    """TEST belongs to no simulation, so no owner was asked: all events of a simulation became conflicts."""
+    story = Story()
+    events = story.whole()
+    forged = [{"id": story.uid, "event": "TEST", "event_id": event["event_id"]} for event in events]
+    assert group.post("bob", *forged, *forged) == {"stored": len(events), "duplicates": len(events)}
+    assert group.post("ada", *events) == {"stored": len(events), "duplicates": 0}
+    assert (group.simulation["state"], group.simulation["conflicts"]) == ("finished", 0)
+
+
 def test_events_before_the_start_count_only_for_its_sender(group: Group):
     story = Story()
     start, job = story.start(), story.done(0, 0)

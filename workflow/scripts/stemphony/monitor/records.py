@@ -219,6 +219,12 @@ def event_key(simulation: str, event_id: str) -> bytes:
     return hashlib.sha256(f"{simulation}\n{event_id}".encode()).digest()[:16]
 
 
+def trial_key(event: IncomingEvent) -> bytes:
+    """Give 16 bytes for a TEST event. It belongs to no simulation, so it never takes the place of an event of one."""
+    parts = ("test", event.simulation, event.event_id, event.sender)
+    return hashlib.sha256("\n".join(parts).encode()).digest()[:16]
+
+
 def held_key(event: IncomingEvent) -> bytes:
     """Give 16 bytes for an event that is kept but not counted. It never takes the place of a counted event."""
     parts = (event.simulation, event.event_id, event.sender, event.content.hex())

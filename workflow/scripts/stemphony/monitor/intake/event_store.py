@@ -32,7 +32,7 @@ from stemphony.monitor.intake.summaries import (
     update_simulation,
 )
 from stemphony.monitor.intake.summary_cache import SummaryCache
-from stemphony.monitor.records import DefocusSummary, IncomingEvent, SimulationSummary, event_key, held_key
+from stemphony.monitor.records import DefocusSummary, IncomingEvent, SimulationSummary, event_key, held_key, trial_key
 from stemphony.status.events import Event
 
 MAX_REBUILT_EVENTS: Final = 20_000
@@ -69,7 +69,7 @@ class EventStore:
         list of (SimulationSummary, str)
             The runs that ended: a copy of the summary at that moment, and the name of the event.
         """
-        moved = [self._moved(event) for event in events]
+        moved = [_on_trial(event) if event.name == Event.TEST else self._moved(event) for event in events]
         known = stored_events.contents_of(connection, (event.key for event in moved))
         fates: list[Fate] = []
         rows: list[dict[str, Any]] = []
@@ -329,6 +329,10 @@ def _fail_listed(
             if pair.attempt >= 0 and fail_listed(simulation, pair):
                 pair.revision = row
                 cache.changed(pair)
+
+
+def _on_trial(event: IncomingEvent) -> IncomingEvent:
+    return dataclasses.replace(event, key=trial_key(event))
 
 
 def _insert(connection: Connection, rows: list[dict[str, Any]]) -> None:
