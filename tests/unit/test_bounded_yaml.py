@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,16 @@ def test_a_command_refuses_it_with_a_message(tmp_path, capsys, monkeypatch, comm
     said = capsys.readouterr().err
     assert "config.yaml is not " in said
     assert "YAML" in said
+
+
+def test_a_number_to_the_base_of_60_needs_no_time(tmp_path, capsys):
+    """The attack: 800 kB took minutes."""
+    file = tmp_path / "config.yaml"
+    file.write_text(f"simulation: {{random_seed: 1{':1' * 400_000}}}")
+    began = time.monotonic()
+    assert cli.main(["check", str(file)]) == 1
+    assert time.monotonic() - began < 20
+    assert "a number has more than 400 characters" in capsys.readouterr().err
 
 
 def test_a_bomb_needs_no_memory(tmp_path):

@@ -13,6 +13,9 @@ LARGEST_NODES: Final = 200_000
 """Limit for the values and keys of a file, with each alias counted as what it stands for."""
 DEEPEST: Final = 50
 """Limit for the nesting; a config has at most 5 levels."""
+LONGEST_NUMBER: Final = 400
+"""Limit for the characters of a number. YAML reads 1:1:1 to the base of 60, in a time with the square of the length."""
+_NUMBERS: Final = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 def load(text: str, loader: type[Any] | None = None) -> Any:
@@ -74,6 +77,11 @@ def _nodes(node: Any, known: dict[int, int], depth: int) -> int:
     if id(node) in known:
         return known[id(node)]
     total = 1
+    if node.tag in _NUMBERS and isinstance(node, yaml.ScalarNode) and len(node.value) > LONGEST_NUMBER:
+        raise yaml.MarkedYAMLError(
+            problem=f"a number has more than {LONGEST_NUMBER} characters. Put it in quotes if it is text",
+            problem_mark=node.start_mark,
+        )
     if isinstance(node, yaml.MappingNode):
         total += sum(_nodes(part, known, depth + 1) for pair in node.value for part in pair)
     elif isinstance(node, yaml.SequenceNode):
