@@ -1,4 +1,7 @@
-"""Python files with the names of common modules: each leaves a trace where it is imported, and ends the process."""
+"""Python files with the names of common modules: each leaves a trace where it is imported, and ends the process.
+
+And a file of settings that would let matplotlib fail.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,8 @@ def plant(folder: Path, trace: Path, names: Iterable[str] = NAMES) -> None:
             f"with open({str(trace)!r}, 'a') as trace:\n    print(__file__, file=trace)\n"
             f"raise SystemExit('{name}.py of a user was imported')\n"
         )
+    # LaTeX would be started, which most machines do not have.
+    (folder / "matplotlibrc").write_text("text.usetex: True\n")
 
 
 def imported(trace: Path) -> list[str]:

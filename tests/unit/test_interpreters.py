@@ -80,3 +80,48 @@ def test_empty_and_relative_entries_of_the_path_are_dropped(monkeypatch):
     import_nothing_from_here()
     assert os.environ["PYTHONPATH"] == os.pathsep.join(("/lab/python", "/other"))
     assert os.environ["PYTHONSAFEPATH"] == "1"
+
+
+SETTINGS = """
+import sys
+from stemphony.interpreters import import_nothing_from_here
+
+import_nothing_from_here()
+import matplotlib
+import netCDF4
+from pathlib import Path
+
+netCDF4.Dataset(Path("x.nc"), "w").close()
+print(matplotlib.rcParams["text.usetex"], matplotlib.__spec__.loader is matplotlib.__loader__, Path.cwd().name)
+"""
+
+
+def test_libraries_take_no_settings_from_here(tmp_path):
+    """The attack: `text.usetex` and a preamble for LaTeX in `matplotlibrc`, and a pipe that netCDF waits for."""
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "matplotlibrc").write_text(
+        "text.usetex: True\ntext.latex.preamble: \\\\immediate\\\\write18{touch owned}\n"
+    )
+    for name in (".ncrc", ".daprc", ".dodsrc"):
+        os.mkfifo(here / name)
+    script = tmp_path / "script.py"
+    script.write_text(SETTINGS)
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=here, env=environment(), capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.split() == ["False", "True", "here"], done.stderr
+
+
+def test_the_own_settings_of_the_user_are_taken(tmp_path):
+    """Those that a variable names, or the folder of the user holds."""
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "matplotlibrc").write_text("font.size: 17\n")
+    code = (
+        "from stemphony.interpreters import import_nothing_from_here; import_nothing_from_here(); "
+        "import matplotlib; print(matplotlib.rcParams['font.size'])"
+    )
+    for variable in ("MPLCONFIGDIR", "MATPLOTLIBRC"):
+        done = run(tmp_path, "-c", code, **{variable: str(own)})
+        assert done.stdout.strip() == "17.0", done.stderr
