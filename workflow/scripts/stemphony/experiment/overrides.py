@@ -78,7 +78,7 @@ def nested(entries: Sequence[str]) -> list[str]:
     Raises
     ------
     ConfigError
-        An entry has no `=`.
+        An entry has no `=`, or is of the block http_reporting and more than `http_reporting.reporting=false`.
     """
     made = []
     for entry in entries:
@@ -86,6 +86,13 @@ def nested(entries: Sequence[str]) -> list[str]:
         if not equals:
             raise ConfigError("--config", f"got {shown(entry)!r}; write name=value, for example probe.energy_kev=100.")
         first, *rest = name.split(".")
+        if first.strip() == reporting_block.BLOCK and (rest, value.lower()) != (["reporting"], "false"):
+            raise ConfigError(
+                "--config",
+                f"{reporting_block.BLOCK} is read from the config file alone, by jobs and replays too. On a command "
+                "line, other users and the log of Snakemake see its values. Write them into the config. Allowed here: "
+                f"{reporting_block.BLOCK}.reporting=false.",
+            )
         made.append(entry if not rest else f"{first}={_braces(rest, value)}")
     return made
 
