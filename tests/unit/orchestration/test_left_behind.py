@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -122,3 +124,22 @@ def test_a_folder_that_is_deleted_ends_the_process(result, capsys):
     config = config_for(result, f"http://127.0.0.1:{closed_port()}/")
     left_behind.deliver(str(result.root), "60", str(config))
     assert "0 delivered, 0 left." in capsys.readouterr().out
+
+
+def test_a_named_pipe_in_place_of_its_log_does_not_hold_the_run(result):
+    """The attack: a received folder with such a pipe held each run at its end for good."""
+    config = config_for(result, f"http://127.0.0.1:{closed_port()}/")
+    result.reports.mkdir(parents=True)
+    os.mkfifo(result.reports / "courier.log")
+
+    def give_up(*_: object) -> None:
+        raise AssertionError("the run has not ended")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(30)
+    try:
+        _, said = whole_run(result, config)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    assert "The next run sends them" in said

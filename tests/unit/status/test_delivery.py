@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from stemphony.status import delivery
 from stemphony.status.delivery import (
     Delivery,
     count_undelivered,
@@ -103,6 +104,25 @@ def test_files_and_lines_of_any_length_are_read(tmp_path):
     with file.open("ab") as end:
         end.write(line(400, fill="x" * 20_000) + b"\n")
     assert last_event(file)["seq"] == 400
+
+
+def test_a_line_that_no_event_can_have_is_passed_over_in_pieces(tmp_path, monkeypatch):
+    """A sparse file of 10 TB in a received folder must not be read into the memory."""
+    monkeypatch.setattr(delivery, "_LONGEST_LINE_BYTES", 65536)
+    sizes = []
+    read = delivery._read
+
+    def counted(file: Path, begin: int, size: int) -> bytes:
+        sizes.append(size)
+        return read(file, begin, size)
+
+    monkeypatch.setattr(delivery, "_read", counted)
+    spool = tmp_path / "x.jsonl"
+    long = b"\0" * 1_000_000
+    spool.write_bytes(long + b"\n" + b'{"event": "A"}\n' + long)
+    found = list(read_events(spool))
+    assert found == [(None, 1_000_001), ({"event": "A"}, 1_000_016)]
+    assert max(sizes) <= 65536
 
 
 def test_links_and_folders_are_not_read(tmp_path):

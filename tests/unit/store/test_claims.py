@@ -12,9 +12,11 @@ import sys
 import threading
 import time
 from dataclasses import asdict, replace
+from io import BufferedReader
 from pathlib import Path
 
 import pytest
+from stemphony import ordinary_files
 from stemphony.orchestration import job
 from stemphony.store import claims
 from stemphony.store.claims import Holder, holder_of, process_start, take, wait
@@ -200,15 +202,14 @@ def test_of_many_that_find_a_dead_one_each_has_it_alone(file):
 def test_a_claim_that_cannot_be_read_is_waited_for_by_its_heartbeat(file, monkeypatch, quiet):
     """Another user's; when it falls silent it cannot be removed either."""
     write(file, replace(Holder.here(), pid=dead_process()))
-    opened = Path.open
+    opened = ordinary_files.open_file
 
-    def closed(self: Path, *arguments: object, **options: object) -> object:
-        if self == file:
+    def closed(path: Path) -> BufferedReader:
+        if path == file:
             raise PermissionError(13, "Permission denied")
-        return opened(self, *arguments, **options)  # type: ignore[call-overload]
+        return opened(path)
 
-    monkeypatch.setattr(Path, "open", closed)
-    monkeypatch.setattr(Path, "read_bytes", closed)
+    monkeypatch.setattr(ordinary_files, "open_file", closed)
     assert waited(file)
     if quiet:
         monkeypatch.setattr(claims, "STALE_S", 0.1)

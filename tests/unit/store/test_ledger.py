@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from stemphony import ordinary_files
 from stemphony.errors import DamagedResultError, StorageError
 from stemphony.paths import ResultPaths
 from stemphony.store import ledger
@@ -91,7 +92,7 @@ def test_an_identity_that_may_not_be_read_is_not_called_damaged(result, monkeypa
     def refuse(*_: object, **__: object) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(ordinary_files, "read_text", refuse)
     with pytest.raises(StorageError, match=r"simulation\.json may not be read by this user\. Ask its owner"):
         ledger.identity(result, 1)
 

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from stemphony import ordinary_files
 from stemphony.contract import COMMIT_VARIABLE
 from stemphony.version import __version__
 
@@ -38,7 +39,7 @@ def digest(value: Any) -> str:
 
 def file_sha256(file: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
-    with Path(file).open("rb") as stream:
+    with ordinary_files.open_file(Path(file)) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -11,6 +11,7 @@ from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from stemphony import ordinary_files
 from stemphony.accuracy import figure, refinements
 from stemphony.accuracy.budget import Budget
 from stemphony.accuracy.recommendation import Recommendation, recommend, refined
@@ -89,7 +90,7 @@ def accuracy(
     if target is not None:
         figure.draw(result.accuracy_figure, budget, title, target)
     if as_json:
-        content: dict[str, Any] = json.loads(result.accuracy.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(ordinary_files.read_text(result.accuracy))
         if found is not None:
             content["recommendation"] = {**vars(found), "reached": found.reached, "text": lines}
         say(json.dumps(content))
@@ -112,8 +113,8 @@ def _require_detectors(config: Mapping[str, Any]) -> None:
 def read_budget(result: ResultPaths) -> Budget:
     """Read accuracy.json. Raises DamagedResultError."""
     try:
-        return Budget.of_record(json.loads(result.accuracy.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Budget.of_record(json.loads(ordinary_files.read_text(result.accuracy)))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DamagedResultError(
             f"{result.accuracy} is missing or damaged. Delete it, and run `stemphony accuracy` again."
         ) from None

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stemphony import paths
+from stemphony import ordinary_files, paths
 from stemphony.commands import profiles
 from stemphony.commands.locks import who_holds_the_lock
 from stemphony.commands.status import PairState, status_of
@@ -205,7 +205,7 @@ class Outcome:
             root = shlex.quote(_relative(self.result.root))
             lines.append(f"… and {len(failed) - SHOWN_PAIRS} more pairs: stemphony status {root}")
         for log in ends:
-            text = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+            text = ordinary_files.read_end(log).rstrip().splitlines()
             lines += [f"\nend of {_relative(log)}:", *(f"  {line}" for line in text[-SHOWN_LINES:])]
         if not logs and all(pair.reason in (DIED, NEVER_BEGAN) for pair in failed):
             complaints = self.complaints()

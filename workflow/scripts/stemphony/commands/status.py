@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from stemphony import paths, provenance
+from stemphony import ordinary_files, paths, provenance
 from stemphony.errors import DamagedResultError, StorageError
 from stemphony.experiment import campaign
 from stemphony.experiment.campaign import Campaign, Defocus
@@ -378,7 +378,7 @@ class _Look:
 
     def _is_alive(self, noted: dict[str, Any], claim: Path) -> bool:
         with suppress(OSError):
-            holder = Holder.of(claim.read_bytes())
+            holder = Holder.of(ordinary_files.read_bytes(claim))
             if holder is not None and holder.is_gone:
                 return False
         if noted.get("host") == socket.gethostname():

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
-from stemphony import contract, paths, provenance
+from stemphony import contract, ordinary_files, paths, provenance
 from stemphony.errors import StemphonyError, TimeLimitError
 from stemphony.paths import ResultPaths
 from stemphony.status import settings as status_settings
@@ -489,7 +489,7 @@ def last_word(log: Path) -> str:
     It is the only trace of a job that failed before it began, or whose disk was full.
     """
     try:
-        lines = log.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+        lines = ordinary_files.read_end(log).rstrip().splitlines()
     except OSError:
         return ""
     last = lines[-1] if lines else ""

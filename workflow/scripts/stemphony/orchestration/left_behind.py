@@ -31,7 +31,8 @@ LOOK_S: Final = 1.0
 SLICE_S: Final = 30.0
 """Longest wait [s] for a receiver before it looks whether there is still something to send."""
 
-_LOG_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+# Without O_NONBLOCK, a named pipe of this name in a folder from somebody else would hold the run for good.
+_LOG_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
 _CODE: Final = (
     # Files that a shell left open, such as that of `flock`, must not stay open with this process.
     "import os, sys; os.closerange(3, 65536); sys.path.insert(0, sys.argv[1]); "

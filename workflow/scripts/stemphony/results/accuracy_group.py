@@ -10,7 +10,7 @@ from typing import Any
 import netCDF4
 import numpy as np
 
-from stemphony import provenance
+from stemphony import ordinary_files, provenance
 from stemphony.accuracy.budget import Budget
 from stemphony.results.layout import add_attributes, add_texts, add_variable
 
@@ -35,8 +35,8 @@ def add_accuracy(root: netCDF4.Dataset, file: Path, common: Mapping[str, Any]) -
     if not file.exists():
         return ""
     try:
-        budget = Budget.of_record(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        budget = Budget.of_record(json.loads(ordinary_files.read_text(file)))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{file} is damaged, so the result holds no error budget; `stemphony accuracy` makes it again."
     if budget.digest != provenance.digest(common):
         return f"{file} is of another config, so the result does not hold it; `stemphony accuracy` makes a new one."

@@ -12,7 +12,7 @@ from typing import Any
 import netCDF4
 import numpy as np
 
-from stemphony import paths, provenance
+from stemphony import ordinary_files, paths, provenance
 from stemphony.compute.atoms import Atoms
 from stemphony.compute.recorder import JobSignals
 from stemphony.errors import StorageError
@@ -140,7 +140,7 @@ class Checksum:
 def read_checksum(file: Path) -> Checksum | None:
     """Read the checksum file of a job file or result; None if it is missing or unreadable."""
     try:
-        first, *others = paths.checksum(file).read_text(encoding="ascii").splitlines()
+        first, *others = ordinary_files.read_text(paths.checksum(file), "ascii").splitlines()
         sha256 = first.split()[0]
     except (OSError, ValueError, IndexError):
         return None

@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
-from stemphony import paths, provenance
+from stemphony import ordinary_files, paths, provenance
 from stemphony.errors import StorageError
 from stemphony.store import claims
 from stemphony.store.atomic import atomic_path, write_text_atomic
@@ -149,7 +149,7 @@ def write_waves(file: Path, waves: Waves, digest: str) -> None:
 def read_waves(file: Path, digest: str, kind: type[W]) -> W | None:
     """Return the waves that were kept with this digest; None if there are none, or they are damaged or foreign."""
     try:
-        if provenance.file_sha256(file) != paths.checksum(file).read_text(encoding="ascii").split()[0]:
+        if provenance.file_sha256(file) != ordinary_files.read_text(paths.checksum(file), "ascii").split()[0]:
             return None
         with np.load(file, allow_pickle=False) as kept:
             if str(kept["digest"]) != digest:

@@ -26,6 +26,8 @@ _DIGITS: Final = 20
 _FIRST_PIECE_BYTES: Final = 4096
 _PIECE_BYTES: Final = 65536
 """Sizes of reads [bytes]. The first one is small, because most reads find one new event."""
+_LONGEST_LINE_BYTES: Final = 4_194_304
+"""No event is longer, with its image. A longer line is none, so it is passed over in pieces of this size [bytes]."""
 
 
 class Delivery:
@@ -129,18 +131,22 @@ def read_events(spool_file: Path, begin: int = 0) -> Iterator[tuple[dict[str, An
     OSError
         The file is missing, a link, or no ordinary file.
     """
-    size = _FIRST_PIECE_BYTES
+    size, is_too_long = _FIRST_PIECE_BYTES, False
     while True:
         piece = _read(spool_file, begin, size)
         whole = piece.rfind(b"\n") + 1
         if not whole:
             if len(piece) < size:
                 return
-            size *= 2
+            if size < _LONGEST_LINE_BYTES:
+                size *= 2
+            else:
+                begin, is_too_long = begin + size, True
             continue
         for line in piece[: whole - 1].split(b"\n"):
             begin += len(line) + 1
-            yield _event_in(line), begin
+            yield None if is_too_long else _event_in(line), begin
+            is_too_long = False
         size = _PIECE_BYTES
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from stemphony import ordinary_files
 from stemphony.errors import StorageError
 from stemphony.paths import ResultPaths, checksum
 from stemphony.store.atomic import atomic_path, temporary_beside
@@ -103,11 +104,11 @@ def read_checkpoint(file: Path, key: str, with_arrays: bool = True) -> tuple[Che
         Why the file is not used; empty if it is, or does not exist.
     """
     try:
-        with file.open("rb") as stream:
+        with ordinary_files.open_file(file) as stream:
             return _read(stream, os.fstat(stream.fileno()).st_size, key, with_arrays)
     except FileNotFoundError:
         return None, ""
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return None, f"it is damaged ({type(error).__name__})"
 
 

@@ -25,10 +25,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from stemphony import ordinary_files
+
 POLL_S = 0.5
 """Time between two looks at a claim [s]."""
 HEARTBEAT_S = 5.0
 """Time between two touches by the holder [s]."""
+LARGEST_PID = 2**31 - 1
 STALE_S = 45.0
 """A claim without a heartbeat for so long is dead [s]. Network file systems show a new time up to 30 s late."""
 
@@ -72,9 +75,9 @@ class Holder:
             found = json.loads(content)
             texts = {name: str(found[name]) for name in ("host", "boot", "namespace", "started", "token")}
             pid = int(found["pid"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
-        return cls(pid=pid, **texts) if pid > 1 else None
+        return cls(pid=pid, **texts) if 1 < pid <= LARGEST_PID else None
 
     @property
     def is_gone(self) -> bool:
@@ -157,7 +160,7 @@ def take(file: Path) -> Claim | None:
 def holder_of(file: Path) -> Holder | None:
     """The holder of a claim; None without the file, or if it is damaged or not readable."""
     try:
-        return Holder.of(file.read_bytes())
+        return Holder.of(ordinary_files.read_bytes(file))
     except OSError:
         return None
 
@@ -204,7 +207,7 @@ def wait(file: Path, check: Callable[[], None] = lambda: None) -> bool:
 def _content(file: Path) -> bytes:
     """Content of a claim; empty if it is another user's and not readable. Its heartbeat is visible all the same."""
     try:
-        return file.read_bytes()
+        return ordinary_files.read_bytes(file)
     except OSError:
         return b""
 
@@ -219,7 +222,7 @@ def _remove(file: Path, content: bytes) -> None:
     OSError
         It cannot be opened or removed.
     """
-    with suppress(FileNotFoundError), file.open("rb") as stream:
+    with suppress(FileNotFoundError), ordinary_files.open_file(file) as stream:
         try:
             # One waiter at a time. The lock belongs to this file, not to a new one of the same name.
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

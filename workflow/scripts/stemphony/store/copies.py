@@ -13,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from stemphony import ordinary_files
 from stemphony.paths import ResultPaths
 from stemphony.store.atomic import write_text_atomic
 
@@ -52,7 +53,7 @@ def settle_identity(result: ResultPaths, further_place: Path | None = None) -> s
     StorageError
         simulation.json cannot be written.
     """
-    kept: dict[str, Any] = json.loads(result.identity.read_text(encoding="utf-8"))
+    kept: dict[str, Any] = json.loads(ordinary_files.read_text(result.identity))
     place = {"folder": str(result.root.resolve()), "host": socket.gethostname()}
     if {key: kept.get(key) for key in place} == place:
         return ""
@@ -88,7 +89,7 @@ def _look(folder: Path, result: ResultPaths, kept: Mapping[str, Any], host: obje
     try:
         if folder.samefile(result.root):
             return Other.ITSELF
-        there = json.loads(ResultPaths(folder).identity.read_text(encoding="utf-8"))
+        there = json.loads(ordinary_files.read_text(ResultPaths(folder).identity))
     except (FileNotFoundError, NotADirectoryError):
         # On another machine a folder may be missing because its disk is.
         return Other.GONE if host == socket.gethostname() else Other.UNSEEN

@@ -8,6 +8,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from stemphony import ordinary_files
 from stemphony.store.atomic import write_text_atomic
 from stemphony.store.claims import process_start
 
@@ -71,11 +72,11 @@ def holders(directory: Path) -> list[RunHolder]:
     found = []
     for file in sorted((directory / HOLDERS).glob("*.json")):
         try:
-            noted = json.loads(file.read_text(encoding="utf-8"))
+            noted = json.loads(ordinary_files.read_text(file))
             holder = RunHolder(
                 file, str(noted["simulation"]), str(noted["host"]), int(noted["pid"]), str(noted["started"])
             )
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue
         found.append(holder)
     return found

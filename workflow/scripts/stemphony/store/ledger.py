@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from stemphony import ordinary_files
 from stemphony.errors import DamagedResultError, StorageError
 from stemphony.paths import ResultPaths
 from stemphony.store.atomic import temporary_beside, write_text_atomic
@@ -112,7 +113,7 @@ def identity(
         except OSError as error:
             raise _not_writable(result.root, error) from None
     try:
-        kept = json.loads(result.identity.read_text(encoding="utf-8"))
+        kept = json.loads(ordinary_files.read_text(result.identity))
         margin = kept.get("scan", {}).get("margin_nm")
         return Identity(
             str(uuid.UUID(kept["id"])), int(kept["seed"]), str(kept["created"]),
@@ -171,7 +172,7 @@ def read_plan(result: ResultPaths, run: int = 0) -> dict[str, Any]:
 def read_plan_file(file: Path) -> dict[str, Any]:
     """The plan in a file; empty if it is missing or not readable."""
     try:
-        plan = json.loads(file.read_text(encoding="utf-8"))
+        plan = json.loads(ordinary_files.read_text(file))
     except (OSError, ValueError, RecursionError):
         return {}
     return plan if isinstance(plan, dict) else {}

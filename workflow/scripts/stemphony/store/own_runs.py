@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from stemphony import ordinary_files
 from stemphony.errors import StorageError
 from stemphony.paths import ResultPaths
 from stemphony.store.atomic import write_text_atomic
@@ -74,7 +75,7 @@ def config_files_of(result: ResultPaths) -> list[Path]:
     The simulation is found by its id, so a folder that was moved is found as well.
     """
     try:
-        kept = json.loads(result.identity.read_text(encoding="utf-8"))
+        kept = json.loads(ordinary_files.read_text(result.identity))
         simulation_id = str(uuid.UUID(kept["id"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return []

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from stemphony import ordinary_files
 from stemphony.paths import ResultPaths
 from stemphony.store.claims import Holder
 
@@ -162,7 +163,7 @@ def files(result: ResultPaths, run: int) -> list[Path]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        state = json.loads(file.read_text(encoding="utf-8"))
+        state = json.loads(ordinary_files.read_text(file))
     except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(state, dict) or not isinstance(state.get("state"), str):

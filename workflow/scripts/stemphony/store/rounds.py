@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stemphony import ordinary_files
 from stemphony.errors import DamagedResultError
 from stemphony.paths import ResultPaths
 
-_WRONG = (OSError, ValueError, KeyError, TypeError)
+_WRONG = (OSError, ValueError, KeyError, TypeError, RecursionError)
 
 
 def _content(file: Path) -> dict[str, Any]:
-    content = json.loads(file.read_text(encoding="utf-8"))
+    content = json.loads(ordinary_files.read_text(file))
     following = content["next"]
     numbers = {"configurations": int(content["configurations"]), "next": None if following is None else int(following)}
     return {**content, **numbers}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stemphony import ordinary_files
+
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _VERSIONS = (2, 3)  # those that NetCDF-4 writes
 _ADDRESS_BYTES = 8
@@ -20,7 +22,7 @@ def what_is_cut_off(file: Path) -> str:
     Also empty if nothing is known: the file may not be read, or its superblock has another version.
     """
     try:
-        with file.open("rb") as stream:
+        with ordinary_files.open_file(file) as stream:
             begin = stream.read(_END.stop)
             size = stream.seek(0, 2)
     except OSError:

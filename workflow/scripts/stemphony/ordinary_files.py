@@ -1,0 +1,91 @@
+"""Read and write files in a results folder, which may come from somebody else.
+
+A named pipe would hold the reader for good, and a file that is small on the disk may be larger than the memory. A link
+would lead a writer to a file of the user.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+from io import BufferedReader
+from pathlib import Path
+from typing import Final
+
+LARGEST_BYTES: Final = 32_000_000
+"""Limit for a file that is read whole [bytes]; the largest plans have a few MB."""
+
+END_BYTES: Final = 262_144
+"""What is read of the end of a log [bytes]."""
+
+_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def open_file(file: Path) -> BufferedReader:
+    """Open an ordinary file for reading.
+
+    Raises
+    ------
+    OSError
+        It cannot be read, or it is a pipe, a device or a folder.
+    """
+    descriptor = os.open(file, _FLAGS)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "no ordinary file", str(file))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bytes(file: Path, most: int = LARGEST_BYTES) -> bytes:
+    """Return the content of a file of at most `most` bytes.
+
+    Raises
+    ------
+    OSError
+        It cannot be read, is no ordinary file, or is larger.
+    """
+    with open_file(file) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > most:
+            raise OSError(errno.EFBIG, f"{size} bytes, and at most {most} are read", str(file))
+        return stream.read(most)
+
+
+def read_text(file: Path, encoding: str = "utf-8", most: int = LARGEST_BYTES) -> str:
+    """Return the text of a file of at most `most` bytes.
+
+    Raises
+    ------
+    OSError
+        See `read_bytes`.
+    UnicodeDecodeError
+        It is not text in this encoding.
+    """
+    return read_bytes(file, most).decode(encoding)
+
+
+def read_end(file: Path, most: int = END_BYTES) -> str:
+    """Return the last `most` bytes of a log as text, with marks for what is no text in UTF-8. Raises OSError."""
+    with open_file(file) as stream:
+        stream.seek(max(0, os.fstat(stream.fileno()).st_size - most))
+        return stream.read(most).decode("utf-8", errors="replace")
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """Write a file that appears whole. It takes the place of a link of this name, and what that leads to stays.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be written, or the disk is full.
+    """
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
