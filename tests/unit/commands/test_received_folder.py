@@ -7,8 +7,10 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 from stemphony import cli
+from stemphony.commands import status as status_command
 from stemphony.compute import wisdom
 from stemphony.paths import ResultPaths
 from stemphony.store import ledger, progress
@@ -59,6 +61,33 @@ def test_a_plan_that_no_run_wrote(result, capsys, text):
     for file in (result.plan, result.plan_of(1)):
         file.write_text(text)
     assert "is missing or not readable" in status(capsys, result)
+
+
+@pytest.mark.parametrize(
+    ("block", "key", "value"),
+    [
+        ("", "num_configurations", 10**9),
+        ("frozen_phonon", "configurations", 10**9),
+        ("probe", "defocus_count", 10**9),
+        ("probe", "defoci_nm", [0.1 * number for number in range(200_000)]),
+    ],
+)
+def test_a_plan_of_more_jobs_than_any_run_has(result, capsys, block, key, value):
+    """The attack: `status` went through a thousand million pairs, until the memory was full."""
+    plan = json.loads(result.plan.read_text())
+    plan["num_configurations"] = 9_999
+    (plan["config"][block] if block else plan)[key] = value
+    for file in (result.plan, result.plan_of(1)):
+        file.write_text(json.dumps(plan))
+    assert "is missing or not readable" in status(capsys, result)
+
+
+def test_an_array_larger_than_the_memory_is_a_message(result, capsys, monkeypatch):
+    def announce(*_: object) -> None:
+        np.empty(2**60, dtype=np.uint8)
+
+    monkeypatch.setattr(status_command, "show", announce)
+    assert "needs more memory than this machine" in status(capsys, result)
 
 
 @pytest.mark.parametrize(

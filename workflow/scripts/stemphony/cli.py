@@ -82,6 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"{RUN_PREFIX}{text}", file=sys.stderr)
         return 1
+    except MemoryError as error:
+        # A file of a few MB may announce arrays that are larger than any memory.
+        print(f"{RUN_PREFIX}{_no_memory(error)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
 
@@ -93,6 +97,11 @@ def _about_paths(error: RuntimeError) -> str | None:
     if "home directory" in str(error):
         return "this user has no home folder. Set the environment variable HOME to a folder of yours."
     return None
+
+
+def _no_memory(error: MemoryError) -> str:
+    what = str(error) or "no more of it is free"
+    return f"this needs more memory than this machine, or a limit of it, gives: {what}. Use another machine or limit."
 
 
 def _no_permission(error: PermissionError) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -351,6 +351,10 @@ def job_params(common: Mapping[str, Any], defocus_nm: float, configuration: int)
     return {**common, "defocus_nm": defocus_nm, "configuration": configuration}
 
 
+MOST_JOBS: Final = 1_000_000
+"""Most jobs of a plan that is read, as many as the monitor takes. A plan of a few bytes may announce any number."""
+
+
 def of_plan(plan_file: Mapping[str, Any]) -> Campaign:
     """Return the campaign that a plan.json holds.
 
@@ -358,7 +362,14 @@ def of_plan(plan_file: Mapping[str, Any]) -> Campaign:
     ------
     KeyError, TypeError
         The plan is incomplete.
+    ValueError
+        It has more jobs than any run plans: it may come from somebody else.
     """
+    config = plan_file["config"]
+    wanted, defoci = config["frozen_phonon"]["configurations"], config["probe"]["defoci_nm"] or ()
+    configurations = max(plan_file["num_configurations"], wanted if isinstance(wanted, int) else 1)
+    if configurations * max(len(defoci), config["probe"]["defocus_count"]) > MOST_JOBS:
+        raise ValueError(f"more than {MOST_JOBS} jobs")
     files, edges = InputFiles(**plan_file["files"]), ScanEdges.of_plan(plan_file)
     planned = plan(plan_file["config"], files, plan_file["num_configurations"], edges)
     return replace(planned, symmetry=PlaneGroup.of_params(plan_file.get("scan_symmetry")))
