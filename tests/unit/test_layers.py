@@ -195,7 +195,7 @@ ROOMS: dict[str, set[str]] = {
     "store": {"errors", "paths", "ordinary_files"},
     "status": {"errors", "paths", "bounded_yaml"},
     "specimen": {"errors", "interpreters", "provenance", "physics", "store"},
-    "experiment": {"errors", "paths", "bounded_yaml", "provenance", "physics", "status"},
+    "experiment": {"errors", "paths", "ordinary_files", "bounded_yaml", "provenance", "physics", "status"},
     "compute": {"errors", "paths", "contract", "physics", "store", "experiment"},
     "accuracy": {"errors", "paths", "ordinary_files", "physics", "store", "specimen", "experiment", "compute"},
     "results": {

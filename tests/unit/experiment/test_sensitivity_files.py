@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,38 @@ def written(folder: Path, name: str, content: bytes | str) -> Path:
     file = folder / name
     file.write_bytes(content.encode() if isinstance(content, str) else content)
     return file
+
+
+def strips_of_the_same_bytes(number: int) -> bytes:
+    """A TIFF whose strips all are the whole file."""
+    size = 8 + 2 + 12 * 9 + 8 * number
+    width = height = 1000
+    head = struct.pack("<2sHIH", b"II", 42, 8, 9)
+    counts = 8 + 2 + 12 * 9
+    entries = [
+        (256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1),
+        (273, 4, number, counts + 4 * number), (277, 3, 1, 1), (279, 4, number, counts), (339, 3, 1, 1),
+    ]  # fmt: skip
+    body = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return head + body + struct.pack("<I", size) * number + struct.pack("<I", 0) * number
+
+
+def test_strips_that_share_their_bytes_take_no_memory(tmp_path):
+    """The attack: each strip is the whole file; 40 kB with 5,000 of them are 200 MB, and 1.6 MB are 320 GB."""
+    file = written(tmp_path, "map.tif", strips_of_the_same_bytes(5_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigError, match="truncated or damaged"):
+            sensitivity_files.read_one("haadf", file)
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "map.npy")
+    with pytest.raises(ConfigError, match="no ordinary file"):
+        sensitivity_files.read_one("haadf", tmp_path / "map.npy")
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -50,7 +50,8 @@ def read_bytes(file: Path, most: int = LARGEST_BYTES) -> bytes:
         size = os.fstat(stream.fileno()).st_size
         if size > most:
             raise OSError(errno.EFBIG, f"{size} bytes, and at most {most} are read", str(file))
-        return stream.read(most)
+        # Not `most`: Python makes room for as many bytes as it is asked for.
+        return stream.read(size)
 
 
 def read_text(file: Path, encoding: str = "utf-8", most: int = LARGEST_BYTES) -> str:

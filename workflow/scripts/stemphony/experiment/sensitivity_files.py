@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from stemphony import ordinary_files
 from stemphony.errors import ConfigError
 from stemphony.experiment import tiff
 from stemphony.experiment.model import sensitivity_of
@@ -89,7 +90,7 @@ def read_one(name: str, file: Path) -> np.ndarray:
     try:
         if file.stat().st_size > LARGEST_BYTES:
             raise ConfigError(where, f"{file} has more than {LARGEST_BYTES // 1_000_000} MB; use a smaller map.")
-        content = file.read_bytes()
+        content = ordinary_files.read_bytes(file, LARGEST_BYTES)
         if kind in PROFILE:
             values = _profile(content)
         else:

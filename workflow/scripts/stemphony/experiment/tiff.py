@@ -72,8 +72,11 @@ def _pixels(content: bytes, order: str, tags: dict[int, list[int]]) -> np.ndarra
     if (kind, bits) not in {(k, b) for k in "ui" for b in (8, 16, 32)} | {("f", 32), ("f", 64)}:
         raise ValueError(f"the TIFF file has pixels of {bits} bits; allowed are integers of 8, 16, 32 and floats")
     width, height = tags[WIDTH][0], tags[HEIGHT][0]
-    parts = [content[a : a + n] for a, n in zip(tags[OFFSETS], tags[COUNTS], strict=True)]
-    data = b"".join(parts)
-    if len(data) != width * height * bits // 8:
+    size = width * height * bits // 8
+    # Before the parts are joined: a small file may name the same bytes a hundred thousand times.
+    if sum(tags[COUNTS]) != size or size > len(content):
+        raise ValueError("the TIFF file is truncated or damaged")
+    data = b"".join(content[a : a + n] for a, n in zip(tags[OFFSETS], tags[COUNTS], strict=True))
+    if len(data) != size:
         raise ValueError("the TIFF file is truncated or damaged")
     return np.frombuffer(data, dtype=f"{order}{kind}{bits // 8}").reshape(height, width)
