@@ -415,3 +415,51 @@ def test_a_result_that_cannot_be_sent_holds_no_other(tmp_path, capsys, monkeypat
     assert "results/b: not sent. there is no record that you ran this simulation" in said
     assert "results/c: 3 delivered. None is left." in said
     assert "results/d: nothing to send" in said
+
+
+def test_replay_of_a_folder_sends_no_reports_of_another_simulation(tmp_path, capsys):
+    """The attack: a received folder reports the end of a simulation that this user runs, with this user's password."""
+    result = left_behind(tmp_path / "results/received", None)
+    events = result.events(1) / "planted.jsonl"
+    events.write_text(json.dumps({"event": "FINISH", "id": "c6b3e1f4-0000-4000-8000-000000000000", "run": 1}) + "\n")
+    with EchoServer() as server:
+        status, said = run(capsys, "report", "replay", "--config", config_for(tmp_path, server.url), result.root)
+        assert status == 1, said
+        assert "planted.jsonl has reports of another simulation" in said
+        assert server.received == []
+        events.unlink()
+        status, said = run(capsys, "report", "replay", "--config", config_for(tmp_path, server.url), result.root)
+        assert status == 0, said
+
+
+def test_replay_of_a_folder_with_the_id_of_a_simulation_of_this_user(tmp_path, capsys):
+    with EchoServer() as server:
+        config = config_for(tmp_path, server.url)
+        mine = left_behind(tmp_path / "results/mine", config)
+        received = left_behind(tmp_path / "received/mine", None)
+        received.identity.write_text(mine.identity.read_text())
+        status, said = run(capsys, "report", "replay", "--config", config, received.root)
+        assert status == 1, said
+        assert f"it has the id of {mine.root}" in said
+        assert server.received == []
+        status, said = run(capsys, "report", "replay", mine.root)
+        assert status == 0, said
+
+
+def test_replay_of_a_copy_with_reports_of_its_original(tmp_path, capsys):
+    """They are sent from where the original is, as long as this user has it; a folder may only claim to be a copy."""
+    with EchoServer() as server:
+        config = config_for(tmp_path, server.url)
+        mine = left_behind(tmp_path / "results/mine", config)
+        copy = left_behind(tmp_path / "received/mine", None)
+        own = json.loads(mine.identity.read_text())["id"]
+        copy.identity.write_text(json.dumps({**json.loads(copy.identity.read_text()), "copied_from": own}))
+        (copy.events(1) / "planted.jsonl").write_text(json.dumps({"event": "FINISH", "id": own, "run": 1}) + "\n")
+        status, said = run(capsys, "report", "replay", "--config", config, copy.root)
+        assert status == 1, said
+        assert f"has reports of another simulation, {mine.root}" in said
+        assert server.received == []
+        mine.identity.unlink()
+        status, said = run(capsys, "report", "replay", "--config", config, copy.root)
+        assert status == 0, said
+        assert len(server.received) == 4

@@ -170,6 +170,7 @@ def replay(
             _say_that_nothing_is_left(result, say)
             continue
         try:
+            _require_own_events(result, everything)
             ready.append((result, given or _settings_of(result)))
         except StemphonyError as error:
             say(f"{result.root}: not sent. {error}")
@@ -184,6 +185,34 @@ def replay(
             say(f"{result.root}: not sent. {error}")
             statuses.append(1)
     return max(statuses)
+
+
+def _require_own_events(result: ResultPaths, everything: bool) -> None:
+    """Refuse a folder whose reports would change another simulation of this user at the receiver.
+
+    They are sent with this user's credentials, and a folder from somebody else may name any simulation in them.
+    """
+    own, *earlier = own_runs.ids_of(result)
+    if not own:
+        return  # made before there was a simulation.json, or lost it
+    if place := own_runs.other_place_of(own, result):
+        raise StemphonyError(
+            f"it has the id of {place}, where you run this simulation, and would report in its name. Send its reports "
+            "from there. If this is a copy that shall go on, run it: it gets an id of its own."
+        )
+    for spool in spools_of(result):
+        with contextlib.suppress(OSError):
+            begin = 0 if everything else delivery.delivered_until(spool.path)
+            named = {
+                str(event.get("id", own)) for event, _ in delivery.read_events(spool.path, begin) if event is not None
+            }
+            for other in sorted(named - {own}):
+                place = own_runs.other_place_of(other, result)
+                if other not in earlier or place:
+                    raise StemphonyError(
+                        f"{spool.path} has reports of another simulation, {place or other}. Send them from its folder. "
+                        "Delete this file if it holds nothing else, or if somebody else may have made it."
+                    )
 
 
 def _forget(result: ResultPaths) -> None:

@@ -69,6 +69,24 @@ def latest_run_of(simulation_id: str) -> int:
     return run if isinstance(run, int) and 0 <= run <= LARGEST_RUN else 0
 
 
+def ids_of(result: ResultPaths) -> tuple[str, str]:
+    """Id of a simulation, and id of the one that it is a copy of; empty where simulation.json tells none."""
+    with suppress(OSError, ValueError, RecursionError):
+        kept = json.loads(ordinary_files.read_text(result.identity))
+        if isinstance(kept, dict):
+            return str(kept.get("id", "")), str(kept.get("copied_from", ""))
+    return "", ""
+
+
+def other_place_of(simulation_id: str, result: ResultPaths) -> Path | None:
+    """Another folder than that of `result` in which this user runs the simulation with an id; None without one."""
+    folder = folder_of(simulation_id)
+    with suppress(OSError, ValueError):
+        if folder is not None and not folder.samefile(result.root):
+            return folder if ids_of(ResultPaths(folder))[0] == simulation_id else None
+    return None
+
+
 def config_files_of(result: ResultPaths) -> list[Path]:
     """Config files of the last run of a simulation by this user; empty if this user has no record of one.
 
