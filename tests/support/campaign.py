@@ -30,6 +30,8 @@ NOT_CLONED = frozenset({"results", "logs", "benchmarks", "build", "tests", "docs
 SIGNAL_GROUPS = ("adf", "images", "cbed")
 RULE = re.compile(r"^(?:local)?rule (\w+):\n((?: {4}.*\n)*)", re.MULTILINE)
 WILDCARDS = re.compile(r"wildcards: defocus=(\w+), configuration=(\w+)")
+STATE = "state of the user"
+"""Folder in that of a campaign that holds the user's record of runs."""
 DEADLINE_S = 300
 """Longest wait of a test for a process, or for something that a process does [s].
 
@@ -166,6 +168,12 @@ class Campaign:
             content = json.loads(identity.read_text())
             if isinstance(content, dict) and "folder" in content:
                 identity.write_text(json.dumps({**content, "folder": str(identity.parent)}))
+        for record in (moved.folder / STATE).glob("stemphony/simulations/*"):
+            content = json.loads(record.read_text())
+            place = Path(content.get("folder", ""))
+            if place.is_relative_to(self.folder):
+                content["folder"] = str(moved.folder / place.relative_to(self.folder))
+                record.write_text(json.dumps(content))
         return moved
 
     def copy_as_users_do(self, folder: Path) -> Campaign:
@@ -290,7 +298,7 @@ def _with_records_in(folder: Path, env: Mapping[str, str]) -> dict[str, str]:
 
     Tests that run side by side copy one campaign, so their copies have one id and would share its entry.
     """
-    return {**env, "XDG_STATE_HOME": str(folder / "state of the user")}
+    return {**env, "XDG_STATE_HOME": str(folder / STATE)}
 
 
 def clean_environment(cache: Path, *foreign: str) -> dict[str, str]:
