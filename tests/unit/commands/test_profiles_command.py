@@ -32,6 +32,12 @@ def test_no_profile_folder_is_empty():
         assert list(folder.glob("config*.yaml")), folder
 
 
+def test_no_profile_holds_a_folder():
+    """Snakemake would take an entry of this name, such as `executor: slurm`, for the folder."""
+    for profile in (ROOT / "profiles").iterdir():
+        assert not [entry for entry in profile.iterdir() if entry.is_dir()], profile
+
+
 def test_the_default_profile_leaves_to_others_what_they_must_set():
     """It is applied by itself and overrides other profiles key by key."""
     assert content(DEFAULT)
