@@ -193,7 +193,7 @@ ROOMS: dict[str, set[str]] = {
     "provenance": {"version", "contract", "ordinary_files"},
     "physics": set(),
     "store": {"errors", "paths", "ordinary_files"},
-    "status": {"errors", "paths", "bounded_yaml"},
+    "status": {"errors", "paths", "bounded_yaml", "store"},
     "specimen": {"errors", "interpreters", "provenance", "physics", "store"},
     "experiment": {"errors", "paths", "ordinary_files", "bounded_yaml", "provenance", "physics", "status"},
     "compute": {"errors", "paths", "contract", "physics", "store", "experiment"},

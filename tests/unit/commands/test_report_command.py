@@ -318,6 +318,10 @@ def test_replay_sends_no_file_that_a_link_in_the_folder_leads_to(tmp_path, capsy
     with EchoServer() as server:
         result = left_behind(tmp_path / "results/x", config_for(tmp_path, server.url))
         (result.events(1) / "more.jsonl").symlink_to(private)
+        (tmp_path / "private.jsonl").write_text(private.read_text())
+        (result.run(2)).symlink_to(tmp_path)
+        result.run(3).mkdir()
+        result.events(3).symlink_to(tmp_path)
         run(capsys, "report", "replay", result.root)
         assert [entry.json["seq"] for entry in server.received] == [0, 1, 2]
 
@@ -426,10 +430,49 @@ def test_replay_of_a_folder_sends_no_reports_of_another_simulation(tmp_path, cap
         status, said = run(capsys, "report", "replay", "--config", config_for(tmp_path, server.url), result.root)
         assert status == 1, said
         assert "planted.jsonl has reports of another simulation" in said
-        assert server.received == []
+        assert "3 delivered. None is left." in said
+        status, said = run(
+            capsys, "report", "replay", "--everything", "--config", config_for(tmp_path, server.url), result.root
+        )
+        assert [entry.json["seq"] for entry in server.received] == [0, 1, 2] * 2
+        assert (status, events.exists()) == (1, True)
         events.unlink()
         status, said = run(capsys, "report", "replay", "--config", config_for(tmp_path, server.url), result.root)
         assert status == 0, said
+
+
+@pytest.mark.parametrize("form", [str.upper, "{{{}}}".format, "urn:uuid:{}".format])
+def test_replay_of_a_folder_with_the_id_of_a_simulation_of_this_user_in_another_form(tmp_path, capsys, form):
+    """The attack: the id in capitals is not the same text, and the events name the same simulation."""
+    with EchoServer() as server:
+        config = config_for(tmp_path, server.url)
+        mine = left_behind(tmp_path / "results/mine", config)
+        received = left_behind(tmp_path / "received/mine", None)
+        own = json.loads(mine.identity.read_text())["id"]
+        received.identity.write_text(json.dumps({"id": form(own), "seed": 1, "created": "now"}))
+        status, said = run(capsys, "report", "replay", "--config", config, received.root)
+        assert (status, server.received) == (1, []), said
+        assert f"it has the id of {mine.root}" in said
+
+
+def test_replay_of_a_folder_without_identity_takes_the_name_of_no_simulation_of_this_user(tmp_path, capsys):
+    """The attack: simulation.json is left out, so nothing says whose reports these are."""
+    with EchoServer() as server:
+        config = config_for(tmp_path, server.url)
+        mine = left_behind(tmp_path / "results/mine", config)
+        received = left_behind(tmp_path / "received/mine", None)
+        own = json.loads(mine.identity.read_text())["id"]
+        received.identity.unlink()
+        planted = received.events(1) / "planted.jsonl"
+        planted.write_text(json.dumps({"event": "FINISH", "id": own, "run": 1}) + "\n")
+        status, said = run(capsys, "report", "replay", "--config", config, received.root)
+        assert (status, server.received) == (1, []), said
+        assert f"it has the id of {mine.root}" in said
+        with planted.open("a") as file:
+            file.write(json.dumps({"event": "FINISH", "id": str(uuid.uuid4()), "run": 1}) + "\n")
+        status, said = run(capsys, "report", "replay", "--config", config, received.root)
+        assert (status, server.received) == (1, []), said
+        assert "its reports name 2 simulations" in said
 
 
 def test_replay_of_a_folder_with_the_id_of_a_simulation_of_this_user(tmp_path, capsys):
@@ -458,7 +501,7 @@ def test_replay_of_a_copy_with_reports_of_its_original(tmp_path, capsys):
         status, said = run(capsys, "report", "replay", "--config", config, copy.root)
         assert status == 1, said
         assert f"has reports of another simulation, {mine.root}" in said
-        assert server.received == []
+        assert len(server.received) == 3
         mine.identity.unlink()
         status, said = run(capsys, "report", "replay", "--config", config, copy.root)
         assert status == 0, said

@@ -114,6 +114,21 @@ def test_a_second_run_sends_nothing_twice(result):
     assert left_in(result) == 0
 
 
+def test_a_run_names_reports_of_another_simulation_and_leaves_no_process_for_them(result):
+    port = closed_port()
+    with EchoServer(port) as server:
+        config = config_for(result, f"http://127.0.0.1:{port}/")
+        whole_run(result, config)
+        planted = result.events(1) / "planted.jsonl"
+        planted.write_text(json.dumps({"event": "FINISH", "id": "c6b3e1f4-0000-4000-8000-000000000000"}) + "\n")
+        _, said = whole_run(result, config)
+        assert f"{planted} has reports of another simulation, c6b3e1f4-0000-4000-8000-000000000000." in said
+        assert [event["event"] for event in server.events] == ["START_SIMULATION", "FINISH"] * 2
+    assert "not delivered" not in said
+    assert planted.exists()
+    assert not (result.reports / "courier.log").exists()
+
+
 @pytest.mark.parametrize("given", ["x", "", "nan", "inf", "-1"])
 def test_a_time_that_is_none(given, monkeypatch):
     monkeypatch.setenv(contract.COURIER_VARIABLE, given)

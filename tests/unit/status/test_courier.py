@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from stemphony.paths import ResultPaths
-from stemphony.status.backlog import left_in, runs_of
+from stemphony.status.backlog import foreign_in, left_in, runs_of
 from stemphony.status.courier import ANOTHER_SENDS, NO_TIME, THREAD_NAME, Courier
 from stemphony.status.limits import Limits
 from stemphony.status.settings import ReportingSettings
@@ -343,6 +343,36 @@ def test_a_result_without_reports_has_nothing_to_send(result):
     courier.stop()
     assert left_in(result) == 0
     assert runs_of(result) == []
+
+
+OWN, OTHER = "6b1e4f0e-6f0e-4d0c-9c53-1b7a3c0e7f11", "c6b3e1f4-0000-4000-8000-000000000000"
+
+
+@pytest.mark.parametrize("run", [0, 2])
+@pytest.mark.parametrize("batches", [False, True])
+def test_reports_of_another_simulation_in_the_folder_are_kept_and_not_sent(result, run, batches):
+    """The attack: a received folder ends a simulation of this user, with this user's password, at its first run."""
+    write(result, 1, "a", *({"when": step, "id": OWN} for step in range(12)))
+    write(result, 1, "planted", {"when": 0, "id": OTHER, "event": "FINISH"}, {"when": 1, "id": OTHER})
+    write(result, 1, "mixed", {"when": 0, "id": OWN.upper()}, {"when": 1, "id": OTHER}, {"when": 2, "id": OWN})
+    marker = result.defocus_claim(1, "p0d000")
+    event = {"event": "START_DEFOCUS", "event_id": "m", "job": "died", "attempt": 1, "time": "1", "id": OTHER}
+    assert claim(marker, json.dumps(event).encode())
+    result.identity.write_text(json.dumps({"id": OWN, "seed": 1, "created": "now", "copied_from": OTHER}))
+    before = {file: file.read_bytes() for file in [*result.events(1).rglob("*.jsonl"), marker]}
+    memory = Memory(batches=batches)
+    for _ in range(2):
+        courier = courier_of(result, memory, run=run)
+        assert courier.drain(20.0)
+        assert courier.drain(20.0)
+        courier.stop()
+        courier._thread.join(15)
+        assert sorted(ids(memory.taken)) == sorted(["1-mixed-1-0", *(f"1-a-1-{n}" for n in range(12))])
+    assert left_in(result) == 0
+    assert {file.name for file in foreign_in(result)} == {
+        marker.name, "planted.attempt-1.jsonl", "mixed.attempt-1.jsonl",
+    }  # fmt: skip
+    assert {file: file.read_bytes() for file in before} == before
 
 
 # Batches, and receivers that know none.

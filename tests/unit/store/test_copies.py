@@ -68,6 +68,18 @@ def test_the_second_copy_of_a_folder_that_is_gone_is_found_by_the_record_of_the_
     assert ledger.identity(first, 7).id != ledger.identity(second, 7).id
 
 
+@pytest.mark.parametrize("form", [str, str.upper, "urn:uuid:{}".format])
+def test_a_folder_that_claims_to_be_here_and_has_the_id_of_one_that_this_user_runs_elsewhere(tmp_path, form):
+    """The attack: a received folder names the place where it will be unpacked, and an id of this user in any form."""
+    mine, received = made(tmp_path / "mine"), made(tmp_path / "received")
+    known = ledger.identity(mine, 7).id
+    received.identity.write_text(json.dumps({**json.loads(received.identity.read_text()), "id": form(known)}))
+    assert "is a copy of" in settle_identity(received, further_place=mine.root)
+    assert ledger.identity(received, 7).id != known
+    assert settle_identity(mine, further_place=mine.root) == ""
+    assert ledger.identity(mine, 7).id == known
+
+
 def test_another_path_to_the_same_folder_changes_nothing(tmp_path):
     original = made(tmp_path / "a")
     content = json.loads(original.identity.read_text())

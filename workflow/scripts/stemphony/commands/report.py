@@ -14,7 +14,7 @@ from stemphony.errors import ConfigError, StemphonyError
 from stemphony.paths import ResultPaths
 from stemphony.status import delivery, stemsalabim
 from stemphony.status import settings as status_settings
-from stemphony.status.backlog import left_in, runs_of, spools_of
+from stemphony.status.backlog import foreign_in, in_words, left_in, runs_of, spools_of
 from stemphony.status.courier import ANOTHER_SENDS, Courier
 from stemphony.status.limits import LIMITS, Limits
 from stemphony.status.reporter import trial_event
@@ -166,11 +166,14 @@ def replay(
     # without --everything would send them twice.
     ready: list[tuple[ResultPaths, ReportingSettings]] = []
     for result in found:
-        if not (spools_of(result) if everything else left_in(result)):
+        for file, simulation_id in foreign_in(result, True, everything).items():
+            say(in_words(result, file, simulation_id))
+            statuses.append(1)
+        if not (spools_of(result) if everything else left_in(result, True)):
             _say_that_nothing_is_left(result, say)
             continue
         try:
-            _require_own_events(result, everything)
+            _require_own_folder(result, everything)
             ready.append((result, given or _settings_of(result)))
         except StemphonyError as error:
             say(f"{result.root}: not sent. {error}")
@@ -187,37 +190,40 @@ def replay(
     return max(statuses)
 
 
-def _require_own_events(result: ResultPaths, everything: bool) -> None:
-    """Refuse a folder whose reports would change another simulation of this user at the receiver.
+def _require_own_folder(result: ResultPaths, everything: bool) -> None:
+    """Refuse a folder that would report in the name of a simulation that this user runs elsewhere.
 
-    They are sent with this user's credentials, and a folder from somebody else may name any simulation in them.
+    The reports are sent with this user's credentials, and a folder from somebody else may have any id.
     """
-    own, *earlier = own_runs.ids_of(result)
-    if not own:
-        return  # made before there was a simulation.json, or lost it
-    if place := own_runs.other_place_of(own, result):
+    own, _ = own_runs.ids_of(result)
+    ids = {own} if own else _named_in(result, everything)
+    if len(ids) > 1:
         raise StemphonyError(
-            f"it has the id of {place}, where you run this simulation, and would report in its name. Send its reports "
-            "from there. If this is a copy that shall go on, run it: it gets an id of its own."
+            f"it has no readable simulation.json, and its reports name {len(ids)} simulations. Restore that file."
         )
+    for simulation_id in ids:
+        if place := own_runs.other_place_of(simulation_id, result):
+            raise StemphonyError(
+                f"it has the id of {place}, where you run this simulation, and would report in its name. Send its "
+                "reports from there. If this is a copy that shall go on, run it: it gets an id of its own."
+            )
+
+
+def _named_in(result: ResultPaths, everything: bool) -> set[str]:
+    """Ids of the simulations that undelivered events of a folder name, or all its events."""
+    ids = set()
     for spool in spools_of(result):
         with contextlib.suppress(OSError):
             begin = 0 if everything else delivery.delivered_until(spool.path)
-            named = {
-                str(event.get("id", own)) for event, _ in delivery.read_events(spool.path, begin) if event is not None
-            }
-            for other in sorted(named - {own}):
-                place = own_runs.other_place_of(other, result)
-                if other not in earlier or place:
-                    raise StemphonyError(
-                        f"{spool.path} has reports of another simulation, {place or other}. Send them from its folder. "
-                        "Delete this file if it holds nothing else, or if somebody else may have made it."
-                    )
+            events = (event for event, _ in delivery.read_events(spool.path, begin) if event is not None)
+            ids |= {own_runs.same_form(event["id"]) for event in events if event.get("id") is not None}
+    return ids
 
 
 def _forget(result: ResultPaths) -> None:
+    foreign = foreign_in(result, True, True)
     for spool in spools_of(result):
-        if delivery.is_being_sent(spool.path):
+        if spool.path in foreign or delivery.is_being_sent(spool.path):
             continue
         try:
             delivery.forget(spool.path)
@@ -249,18 +255,18 @@ def _results_here() -> list[ResultPaths]:
 
 
 def _say_that_nothing_is_left(result: ResultPaths, say: Callable[[str], None]) -> None:
-    say(f"{result.root}: nothing to send; all reports of {len(runs_of(result))} runs are delivered.")
+    say(f"{result.root}: nothing to send; all its reports of {len(runs_of(result))} runs are delivered.")
 
 
 def _replay(result: ResultPaths, settings: ReportingSettings, say: Callable[[str], None], limits: Limits) -> int:
-    before = left_in(result)
+    before = left_in(result, True)
     if not before:
         _say_that_nothing_is_left(result, say)
         return 0
     _say_if_new(settings, say)
     say(f"{result.root}: {before} reports are left, {_described(settings)}")
     own_runs.note_receiver(settings.address)
-    courier = Courier(result, settings, limits=limits)
+    courier = Courier(result, settings, limits=limits, with_original=True)
     courier.start()
     complete = courier.drain(math.inf, tell=_every(PROGRESS_S, lambda: say(f"  {courier.arrived} delivered")))
     courier.stop()
@@ -276,7 +282,7 @@ def _replay(result: ResultPaths, settings: ReportingSettings, say: Callable[[str
     if courier.trouble == ANOTHER_SENDS:
         say(f"{said}. {ANOTHER_SENDS}: a run of this simulation that is alive, or another replay; it does the rest.")
         return 1
-    say(f"{said}, {left_in(result)} left: {courier.trouble}. {advice_on_words(courier.trouble)}")
+    say(f"{said}, {left_in(result, True)} left: {courier.trouble}. {advice_on_words(courier.trouble)}")
     return 1
 
 

@@ -18,6 +18,7 @@ from stemphony.paths import ResultPaths
 from stemphony.status.delivery import Delivery, count_undelivered, delivered_until, is_being_sent, read_events
 from stemphony.status.events import Event
 from stemphony.status.spool import spool_file_of
+from stemphony.store import own_runs
 
 FRESH_S: Final = 10.0
 """Age [s] below which the marker of a defocus is left alone. Its job may still write the event into its own spool."""
@@ -33,10 +34,38 @@ class SpoolFile:
     run: int
 
 
+class Own:
+    """Which events belong to the simulation of a results folder.
+
+    A folder may hold reports of another simulation: it is a copy, or somebody else put them there. With this user's
+    credentials, they would change that simulation at the receiver.
+
+    Parameters
+    ----------
+    result : ResultPaths
+        The simulation. Without a readable simulation.json, all events are taken for its own.
+    with_original : bool
+        Whether a copy has the events of its original too, unless this user runs the original in another folder.
+    """
+
+    def __init__(self, result: ResultPaths, with_original: bool = False) -> None:
+        own, original = own_runs.ids_of(result)
+        self._ids = {own}
+        if with_original and original and own_runs.other_place_of(original, result) is None:
+            self._ids.add(original)
+
+    def has(self, event: Mapping[str, Any]) -> bool:
+        """Whether an event names no other simulation."""
+        named = event.get("id")
+        return named is None or "" in self._ids or own_runs.same_form(named) in self._ids
+
+
 def spools_of(result: ResultPaths) -> list[SpoolFile]:
     """Spool files of all runs of a simulation. Markers of defoci whose claiming job died count as spool files."""
     found = []
     for run in runs_of(result):
+        if result.run(run).is_symlink() or result.events(run).is_symlink():
+            continue
         files = [*result.events(run).rglob("*.jsonl"), *_orphaned_markers(result, run)]
         # A link in a folder from somebody else may lead to a private file of this user.
         found += [SpoolFile(file, run) for file in sorted(files) if not file.is_symlink()]
@@ -65,8 +94,9 @@ def _orphaned_markers(result: ResultPaths, run: int) -> Iterator[Path]:
 class Reader:
     """The undelivered events of one spool file, one after the other, and its place among the other files."""
 
-    def __init__(self, spool: SpoolFile) -> None:
+    def __init__(self, spool: SpoolFile, own: Own) -> None:
         self.spool = spool
+        self._own = own
         self.delivery = Delivery(spool.path)
         self.begin = delivered_until(spool.path)
         self.event: dict[str, Any] | None = None
@@ -74,8 +104,10 @@ class Reader:
         self._events = read_events(spool.path, self.begin)
 
     def advance(self) -> bool:
-        """Go to the next event. Returns False at the end of the file."""
+        """Go to the next event. Returns False at the end of the file, and before an event of another simulation."""
         for event, end in self._events:
+            if event is not None and not self._own.has(event):
+                break
             self.end = end
             if event is not None:
                 self.event = event
@@ -110,10 +142,13 @@ class Backlog:
         The run that is alive, 0 for none.
     jobs_send : bool
         Whether the jobs of this run send their own events.
+    with_original : bool
+        Whether events of the original of a copy are sent, see `Own`.
     """
 
-    def __init__(self, result: ResultPaths, run: int, jobs_send: bool) -> None:
+    def __init__(self, result: ResultPaths, run: int, jobs_send: bool, with_original: bool = False) -> None:
         self._result, self._run, self._jobs_send = result, run, jobs_send
+        self._with_original = with_original
         self._readers: list[Reader] = []
         self._settled: dict[Path, int] = {}
 
@@ -131,6 +166,7 @@ class Backlog:
             Returns whether to stop looking.
         """
         self._readers = []
+        own = Own(self._result, self._with_original)
         for spool in spools_of(self._result):
             if is_over():
                 break
@@ -138,7 +174,7 @@ class Backlog:
                 is_settled = self._settled.get(spool.path) == spool.path.stat().st_size
                 if is_settled or self._belongs_to_another(spool, draining):
                     continue
-                reader = Reader(spool)
+                reader = Reader(spool, own)
                 if reader.advance():
                     self._readers.append(reader)
                 else:
@@ -192,6 +228,37 @@ class Backlog:
         reader.delivery.close()
 
 
-def left_in(result: ResultPaths) -> int:
-    """Number of events of a simulation that are written down and not delivered."""
-    return sum(count_undelivered(spool.path) for spool in spools_of(result))
+def left_in(result: ResultPaths, with_original: bool = False) -> int:
+    """Number of events of a simulation that are written down, not delivered, and may be sent, see `Own`."""
+    own = Own(result, with_original)
+    return sum(count_undelivered(spool.path, own.has) for spool in spools_of(result))
+
+
+def foreign_in(result: ResultPaths, with_original: bool = False, everything: bool = False) -> dict[Path, str]:
+    """Files with undelivered events of other simulations, and the id that the first of these events names.
+
+    Parameters
+    ----------
+    with_original : bool
+        See `Own`.
+    everything : bool
+        Whether delivered events count too.
+    """
+    own, found = Own(result, with_original), {}
+    for spool in spools_of(result):
+        with contextlib.suppress(OSError):
+            for event, _ in read_events(spool.path, 0 if everything else delivered_until(spool.path)):
+                if event is not None and not own.has(event):
+                    found[spool.path] = own_runs.same_form(event["id"])
+                    break
+    return found
+
+
+def in_words(result: ResultPaths, file: Path, simulation_id: str) -> str:
+    """Return a sentence about a file with events of another simulation."""
+    place = own_runs.other_place_of(simulation_id, result)
+    return (
+        f"{file} has reports of another simulation, {place or simulation_id}. They are not sent from here, and stay. "
+        + ("Send them from its folder. " if place else "")
+        + "Delete this file if it holds nothing else, or if somebody else may have made it."
+    )

@@ -137,6 +137,8 @@ class Courier:
         Makes the transport, in the thread. Default: `HttpTransport`.
     limits : Limits
         Waits, pauses, and the size of a batch.
+    with_original : bool
+        Whether events of the original of a copy are sent, see `backlog.Own`.
 
     Attributes
     ----------
@@ -155,12 +157,13 @@ class Courier:
         interval_s: float = SWEEP_INTERVAL_S,
         transport: Callable[[ReportingSettings], Transport] | None = None,
         limits: Limits = LIMITS,
+        with_original: bool = False,
     ) -> None:
         self.arrived = self.refused = 0
         self.trouble = ""
         self._settings, self._interval_s = settings, interval_s
         self._limits = limits
-        self._backlog = Backlog(result, run, jobs_send=settings.via != VIA_SUBMIT_HOST)
+        self._backlog = Backlog(result, run, jobs_send=settings.via != VIA_SUBMIT_HOST, with_original=with_original)
         self._make_transport = transport or (lambda settings: HttpTransport(settings, limits))
         self._transport: Transport | None = None
         self._condition = threading.Condition()

@@ -11,7 +11,7 @@ import json
 import os
 import stat
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -163,13 +163,14 @@ def last_event(spool_file: Path) -> dict[str, Any] | None:
     return None
 
 
-def count_undelivered(spool_file: Path) -> int:
-    """Return the number of undelivered lines, 0 for a file that is not readable."""
-    begin, number = delivered_until(spool_file), 0
+def count_undelivered(spool_file: Path, may_send: Callable[[Mapping[str, Any]], bool] = lambda event: True) -> int:
+    """Return the number of undelivered lines before the first event that may not be sent, 0 without a readable file."""
+    number = 0
     try:
-        while piece := _read(spool_file, begin, 16 * _PIECE_BYTES):
-            begin += len(piece)
-            number += piece.count(b"\n")
+        for event, _ in read_events(spool_file, delivered_until(spool_file)):
+            if event is not None and not may_send(event):
+                break
+            number += 1
     except OSError:
         return 0
     return number

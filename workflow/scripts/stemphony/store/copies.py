@@ -15,6 +15,7 @@ from typing import Any
 
 from stemphony import ordinary_files
 from stemphony.paths import ResultPaths
+from stemphony.store import own_runs
 from stemphony.store.atomic import write_text_atomic
 
 
@@ -55,8 +56,7 @@ def settle_identity(result: ResultPaths, further_place: Path | None = None) -> s
     """
     kept: dict[str, Any] = json.loads(ordinary_files.read_text(result.identity))
     place = {"folder": str(result.root.resolve()), "host": socket.gethostname()}
-    if {key: kept.get(key) for key in place} == place:
-        return ""
+    is_here = {key: kept.get(key) for key in place} == place
     was, host = kept.get("folder"), kept.get("host")
     if not isinstance(was, str):  # made by an earlier version
         _write(result, {**kept, **place})
@@ -71,6 +71,8 @@ def settle_identity(result: ResultPaths, further_place: Path | None = None) -> s
             fresh = {key: value for key, value in kept.items() if key != "instance"}
             _write(result, {**fresh, "id": str(uuid.uuid4()), "copied_from": kept["id"], **place})
             return f"this folder is a copy of {folder}: it has a new id now. What is computed stays valid."
+    if is_here:
+        return ""
     if not found or Other.UNSEEN in found.values():
         # Without `found`, the same path on another machine: either one disk for both, or a copy.
         _write(result, {**kept, **(place if not found else {}), "instance": uuid.uuid4().hex})
@@ -95,7 +97,7 @@ def _look(folder: Path, result: ResultPaths, kept: Mapping[str, Any], host: obje
         return Other.GONE if host == socket.gethostname() else Other.UNSEEN
     except (OSError, ValueError, RecursionError):
         return Other.UNSEEN
-    is_same = isinstance(there, dict) and there.get("id") == kept["id"]
+    is_same = isinstance(there, dict) and own_runs.same_form(there.get("id")) == own_runs.same_form(kept["id"])
     return Other.THE_SAME_SIMULATION if is_same else Other.GONE
 
 

@@ -69,12 +69,20 @@ def latest_run_of(simulation_id: str) -> int:
     return run if isinstance(run, int) and 0 <= run <= LARGEST_RUN else 0
 
 
+def same_form(simulation_id: object) -> str:
+    """Return an id in the one form that events have. In simulation.json, a UUID may be written in several forms."""
+    try:
+        return str(uuid.UUID(str(simulation_id)))
+    except ValueError:
+        return str(simulation_id)
+
+
 def ids_of(result: ResultPaths) -> tuple[str, str]:
     """Id of a simulation, and id of the one that it is a copy of; empty where simulation.json tells none."""
     with suppress(OSError, ValueError, RecursionError):
         kept = json.loads(ordinary_files.read_text(result.identity))
         if isinstance(kept, dict):
-            return str(kept.get("id", "")), str(kept.get("copied_from", ""))
+            return same_form(kept.get("id", "")), same_form(kept.get("copied_from", ""))
     return "", ""
 
 
