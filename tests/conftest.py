@@ -83,3 +83,14 @@ def _own_records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         patch.setenv("STEMPHONY_COURIER_S", "0")  # a process that a run leaves behind would outlive its test
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ase_in_forks() -> Iterator[None]:
+    """Structures that ASE reads in a process of its own are read in a fork, which is a second faster."""
+    from stemphony.specimen import ase_process
+    from support.forked_reader import FORKS
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ase_process, "subprocess", FORKS)
+        yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 import time
 from pathlib import Path
 
@@ -11,6 +12,13 @@ import pytest
 from stemphony.errors import SpecimenError
 from stemphony.specimen import ase_process, ase_reader
 from stemphony.specimen.ase_process import Limits, read_first, read_frames
+
+
+@pytest.fixture
+def _new_process(monkeypatch):
+    """A process as users have it; other tests read in a fork under the same limits, see `tests/conftest.py`."""
+    monkeypatch.setattr(ase_process, "subprocess", subprocess)
+
 
 CUBE = "title\ntitle\n{atoms} 0 0 0\n2 4 0 0\n2 0 4 0\n2 0 0 4\n14 0 1 2 3\n0 0 0 0 0 0 0 0\n"
 
@@ -24,6 +32,7 @@ def trajectory(file: Path, frames: int = 3) -> Path:
     return file
 
 
+@pytest.mark.usefixtures("_new_process")
 def test_frames_arrive_one_by_one_as_they_are_read_in_this_process(tmp_path):
     file = trajectory(tmp_path / "a.traj")
     here = list(ase_reader.frames(file, ":", "traj"))
@@ -37,6 +46,7 @@ def test_frames_arrive_one_by_one_as_they_are_read_in_this_process(tmp_path):
         )  # fmt: skip
 
 
+@pytest.mark.usefixtures("_new_process")
 def test_a_reader_that_is_left_ends_its_process(tmp_path):
     frames = read_frames(trajectory(tmp_path / "a.traj", 200), ":")
     next(frames)
@@ -82,6 +92,7 @@ def test_a_reader_that_takes_too_long_is_ended(tmp_path):
         list(read_frames(file, "0", Limits(free_s=0, bytes_per_s=10**9)))
 
 
+@pytest.mark.usefixtures("_new_process")
 def test_a_crash_is_a_refusal(tmp_path, monkeypatch):
     """A library in C that ends the process: SIGSEGV stands for it."""
     monkeypatch.setattr(ase_process, "_CODE", "import os; os.kill(os.getpid(), 11)")
@@ -89,6 +100,7 @@ def test_a_crash_is_a_refusal(tmp_path, monkeypatch):
         read_first(trajectory(tmp_path / "a.traj"))
 
 
+@pytest.mark.usefixtures("_new_process")
 def test_no_file_of_the_working_directory_is_imported(tmp_path, monkeypatch):
     file = trajectory(tmp_path / "a.traj", 1)
     (tmp_path / "random.py").write_text("raise SystemExit('imported')")
