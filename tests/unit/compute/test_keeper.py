@@ -23,7 +23,7 @@ from stemphony.experiment.scan_symmetry import shared_operations
 from stemphony.specimen.symmetry import slab_operations
 from stemphony.store import checkpoints
 from stemphony.store.checkpoints import read_checkpoint, write_checkpoint
-from support.experiments import experiment
+from support.experiments import experiment, tiny
 from support.specimens import srtio3
 
 KEY = "k" * 64
@@ -35,6 +35,18 @@ WINDOWS: dict[str, Any] = {
     "scan": {"x": [0.3, 0.7], "y": [0.2, 0.6], "points": [4, 3]},
     "adf": {"bins": 5, "max_mrad": 50.0, "detectors": {"bf": [0.0, 10.0], "haadf": [30.0, 50.0]}},
 }
+SENSITIVITIES = {
+    "bowl": np.array([[0.0, 0.2], [25.0, 0.9], [60.0, 0.4]]),
+    "camera": np.random.default_rng(1).random((40, 41)),
+}
+# What directions, profiles and maps measure; a map and segments leave no symmetry but translations.
+DETECTORS: dict[str, Any] = {
+    "bf": [0.0, 10.0],
+    "bowl": {"inner_mrad": 5, "outer_mrad": 45, "sensitivity": "bowl.csv"},
+    "camera": {"inner_mrad": 0, "outer_mrad": 40, "sensitivity": "camera.npy", "pixel_mrad": 2.5},
+}
+SEGMENTS = {"q": {"inner_mrad": 0.0, "outer_mrad": 30.0, "segments": 4, "rotation_deg": 20.0}}
+IONS = {"Sr": "Sr2+", "Ti": "Ti4+", "O": "O2-"}
 SYMMETRY: dict[str, Any] = {"scan": {"points": [8, 8], "symmetry": "auto"}}
 SYMMETRY_IN_WINDOWS: dict[str, Any] = {
     "grating": {"gpts": [192, 144], "window_angstrom": 15.0, "slice_thickness_angstrom": 1.96},
@@ -64,8 +76,9 @@ class Stopped(Exception):
 
 
 def atoms_of(of: Experiment, specimen: Any) -> Atoms:
+    ions = np.array([IONS[symbol] for symbol in specimen.symbols])
     return draw_atoms(
-        of, specimen.symbols, specimen.positions, specimen.u_iso, frame=None, displaced=True, random_seed=1,
+        of, ions, specimen.positions, specimen.u_iso, frame=None, displaced=True, random_seed=1,
         configuration=0, defocus_nm=None, displace_z=True, fixed_slicing=True,
     )  # fmt: skip
 
@@ -76,8 +89,13 @@ class Computation:
     def __init__(self, name: str, folder: Path) -> None:
         algorithm, self.budget_mb, blocks = CASES[name]
         specimen = WIDE if "grating" in blocks else SPECIMEN
-        self.of = experiment(specimen.cell, **{**BLOCKS, **blocks, "simulation": {"algorithm": algorithm}})
-        if "symmetry" in blocks.get("scan", {}):
+        has_symmetry = "symmetry" in blocks.get("scan", {})
+        adf = blocks.get("adf", {})
+        if not has_symmetry:
+            adf = {**adf, "detectors": DETECTORS, "segmented": SEGMENTS}
+        config = tiny(**{**BLOCKS, **blocks, "adf": adf, "simulation": {"algorithm": algorithm}})
+        self.of = Experiment.of(config, specimen.cell, None, SENSITIVITIES)
+        if has_symmetry:
             operations = slab_operations(
                 specimen, self.of.slicing.index(specimen.positions[:, 2]), self.of.cell_gpts, True
             )

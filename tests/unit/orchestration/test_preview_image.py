@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from stemphony.orchestration.preview_image import preview_of
 from stemphony.physics.plane_symmetry import PlaneGroup
+from stemphony.physics.sensitivity import SensitiveDetector
 from stemphony.status.events import PREVIEW_KEYS, RESERVED_KEYS
 from support.experiments import experiment, signals
 
@@ -64,6 +65,20 @@ def test_copies_by_symmetry_are_in_the_image():
     # Rows of x = 0, 1, 2, and of 3, which is that of 1.
     expected = np.concatenate([values, values[4:8]]).reshape(4, 4).T[::-1]
     assert gray / 255.0 * 11 == pytest.approx(expected, abs=0.05)
+
+
+@pytest.mark.parametrize("inner", [0.02, 0.07])
+def test_a_detector_with_a_sensitivity_counts_by_its_inner_angle(inner: float):
+    sensitive = {"camera": SensitiveDetector(inner, 0.09, "5" * 64)}
+    of = replace(experiment(), rings={"ring": (0.06, 0.09)}, sensitive=sensitive)
+    image = np.random.default_rng(3).random((5, 3))
+    rings = np.full((5, 3, 3, 2), 7.0)
+    rings[:, :, -1, 1 if inner > 0.06 else 0] = image
+    for rings_alone in (False, True):
+        shown = replace(of, rings={}) if rings_alone else of
+        keys = preview_of(shown, replace(signals(of, 1), rings=rings[..., 1:] if rings_alone else rings))
+        assert keys["preview_detector"] == ("camera" if rings_alone or inner > 0.06 else "ring")
+        assert keys["preview_low"] == (7.0 if rings_alone and inner < 0.06 else image.min())
 
 
 def test_without_named_detectors_there_is_none():

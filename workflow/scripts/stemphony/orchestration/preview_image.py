@@ -15,14 +15,16 @@ from stemphony.status.events import PREVIEW_SIDE
 def preview_of(experiment: Experiment, signals: JobSignals) -> dict[str, Any]:
     """Make the keys `preview…` of FINISH_FP_CONFIGURATION; none without named detectors.
 
-    The image shows the detector with the largest inner angle, at the last depth. A pixel is the mean over a block of
-    probe positions, 8 bits from `preview_low` to `preview_high`. Rows go from the top (largest y), x to the right.
+    The image shows the detector with the largest inner angle, with or without a sensitivity, at the last depth. A
+    pixel is the mean over a block of probe positions, 8 bits from `preview_low` to `preview_high`. Rows go from the top
+    (largest y), x to the right.
     """
-    if not experiment.adf or not experiment.rings:
+    inner = {name: begin for name, (begin, _) in experiment.rings.items()}
+    inner |= {name: ring.inner for name, ring in experiment.sensitive.items()}
+    if not experiment.adf or not inner:
         return {}
-    names = list(experiment.rings)
-    detector = max(names, key=lambda name: experiment.rings[name][0])
-    of_detector = signals.rings[:, :, -1, names.index(detector)]
+    detector = max(inner, key=lambda name: inner[name])
+    of_detector = signals.rings[:, :, -1, experiment.images.index(detector)]
     if experiment.orbit is None:
         positions = np.asarray(of_detector[experiment.kept], dtype=float)
     else:
