@@ -56,6 +56,7 @@ def test_no_program_need_be_installed_beside_the_interpreter(
 
 
 PLENTY_S = 900
+DETECTORS = 3
 # The simulation of `make run` with fewer probes: all else is what a user sees.
 SMALLER = """
 import sys
@@ -103,7 +104,7 @@ def test_the_demonstration_runs_to_its_end_and_goes_on_showing_it(tmp_path: Path
         assert parameters.keys() == {"project", *DESCRIPTION_KEYS}
         assert (parameters["project"], parameters["specimen_formula"]) == ("demonstration", "Sr Ti O3")
         with urllib.request.urlopen(f"{address[1]}simulations/{simulation['row']}", timeout=10) as answer:
-            assert answer.read().count(b"/preview.png?defocus=") == simulation["num_defoci"]
+            assert answer.read().count(b"/preview.png?defocus=") == simulation["num_defoci"] * DETECTORS
         demo.send_signal(signal.SIGINT)
         assert demo.wait(30) == 0
         assert "Traceback" not in log.read_text(errors="replace")

@@ -54,6 +54,7 @@ extreme = st.sampled_from([
 ])  # fmt: skip
 preview = {
     "preview": "AAD/", "preview_detector": "haadf", "preview_width": 1, "preview_low": 0.0, "preview_high": 0.1,
+    "preview_width_nm": 0.4, "preview_height_nm": 0.4, "preview_repeats": "xy", "planned_defoci_nm": "-5, 0, 5",
 }  # fmt: skip
 # A good event but for one or two of its keys, so that what is wrong with these is met and nothing else.
 nearly = st.tuples(
@@ -89,7 +90,8 @@ def shown(monitor: Inside) -> None:
         assert monitor.client.get(f"/api/simulations/{row}/events?all=1").status_code == 200
         pairs = monitor.client.get(f"/api/simulations/{row}/pairs").json["pairs"]
         for defocus in {pair["defocus"] for pair in pairs if pair["defocus"] is not None}:
-            image = monitor.client.get(f"/simulations/{row}/preview.png?defocus={quote(paths.defocus_id(defocus))}")
+            query = f"defocus={quote(paths.defocus_id(defocus))}&detector=haadf"
+            image = monitor.client.get(f"/simulations/{row}/preview.png?{query}")
             assert image.status_code in (200, 404)
         states = [pair["state"] for pair in pairs]
         assert simulation["failed"] == states.count("failed"), simulation
@@ -129,7 +131,7 @@ def test_pages_after_extreme_values(fuzzed: Inside):
         ({"event": "START_FP_CONFIGURATION", "progress": 10**400}, 400),
         ({"event": "FAILED", "failed": [[0, 10**30]]}, 400),
         ({"event": "FAILED", "failed": [[0, 2**33]]}, 400),
-        ({"event": "FINISH_FP_CONFIGURATION", "event_id": "x", **preview, "preview_high": 1e-320}, 200),
+        ({"event": "PREVIEW", "event_id": "x", **preview, "preview_high": 1e-320}, 200),
     ],
 )
 def test_values_that_broke_a_page_or_a_database_once(any_monitor: Inside, keys: dict[str, Any], status: int):

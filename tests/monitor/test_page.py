@@ -68,9 +68,10 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MonitorProcess]:
     with MonitorProcess(tmp_path_factory.mktemp("many")) as monitor:
         project = {"parameters": {"project": "tomography", "microscope": "A"}}
         gray = base64.b64encode(bytes(7 * n % 256 for n in range(24 * 16))).decode()
-        keys = {"preview": gray, "preview_detector": "haadf", "preview_width": 24}
-        preview = {**keys, "preview_low": 0.0, "preview_high": 0.1}
-        done = campaign("SrTiO3 [001], 10 nm, focal series", 5, 10, preview=preview, **project)
+        keys = {"preview": gray, "preview_width": 24, "preview_low": 0.0, "preview_high": 0.1}
+        size = {"preview_width_nm": 0.6, "preview_height_nm": 0.4, "preview_repeats": "xy"}
+        previews = [{**keys, **size, "preview_detector": name} for name in ("adf", "bf", "haadf")]
+        done = campaign("SrTiO3 [001], 10 nm, focal series", 5, 10, previews=previews, **project)
         monitor.store(half_way(done, 50, running=0))
         monitor.store([done.finish()])
         failed = campaign("GaN dislocation core, 300 kV", 7, 12, parameters={"project": "defects"})

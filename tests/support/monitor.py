@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,7 +56,7 @@ class Story:
     processors: int = 2
     now: float = field(default_factory=time.time)
     hook_seq: int = 0
-    preview: Mapping[str, Any] = field(default_factory=dict)
+    previews: Sequence[Mapping[str, Any]] = ()
     result_name: str = "focal_series"
     """Empty: by a program that does not tell it yet."""
 
@@ -106,7 +106,9 @@ class Story:
         for percent in percents:
             tell("PROGRESS", progress=percent / 100)
         if end == "finish":
-            tell("FINISH_FP_CONFIGURATION", **self.preview)
+            for preview in self.previews:
+                tell("PREVIEW", **preview)
+            tell("FINISH_FP_CONFIGURATION")
         elif end:
             tell("ERROR", message=end)
         return found

@@ -36,7 +36,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
     watch = job.Stopwatch()
     with job.scope(output, params, threads) as scope:
         from stemphony.experiment.model import Experiment
-        from stemphony.orchestration.preview_image import preview_of
+        from stemphony.orchestration.preview_image import previews_of
         from stemphony.results.job_file import JobRecord, atom_table, take_finished, write_job
         from stemphony.store.dates import date_not_ahead
 
@@ -55,7 +55,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
         keep = scope.attempt.plan.get("keep_coordinates", True)
         write_job(output, experiment, record, signals, atom_table(specimen, experiment), atoms if keep else None)
         scope.settle(output)
-        scope.show(lambda: preview_of(whole, signals))
+        scope.show(lambda: previews_of(whole, signals, specimen, params["scan"]))
 
 
 def read_specimen(file: Path, params: dict[str, Any]) -> Specimen:

@@ -5,29 +5,35 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
-from stemphony.orchestration.preview_image import preview_of
+from stemphony.orchestration.preview_image import previews_of
 from stemphony.physics.plane_symmetry import PlaneGroup
 from stemphony.physics.sensitivity import SensitiveDetector
-from stemphony.status.events import PREVIEW_KEYS, RESERVED_KEYS
+from stemphony.status.events import PREVIEW_IMAGES, PREVIEW_KEYS, RESERVED_KEYS
 from support.experiments import experiment, signals
+from support.specimens import srtio3
 
+CRYSTAL = srtio3((2, 2, 2))
+WINDOW = {"x": [0.0, 1.0], "y": [0.0, 1.0], "step_angstrom": None}
 RINGS = {"haadf": (0.06, 0.09), "bf": (0.0, 0.01)}
 
 
-def sent(image: np.ndarray) -> tuple[np.ndarray, dict[str, object]]:
+def sent(image: np.ndarray, **blocks: dict[str, Any]) -> tuple[np.ndarray, dict[str, object]]:
     """Pixels and keys of the preview of one image, [x, y]; other depths and detectors hold other numbers."""
-    of = replace(experiment(), rings=RINGS)
+    scan = {"x": [0.0, 1.0], "y": [0.0, 1.0], "points": list(image.shape), **blocks.get("scan", {})}
+    of = replace(experiment(scan=scan), rings=RINGS)
     rings = np.full((*image.shape, 3, 2), 7.0)
     rings[:, :, -1, 0] = image
-    keys = preview_of(of, replace(signals(of, 1), rings=rings))
+    keys, other = previews_of(of, replace(signals(of, 1), rings=rings), CRYSTAL, WINDOW | scan)
+    assert (other["preview_detector"], other["preview_low"], other["preview_high"]) == ("bf", 7.0, 7.0)
     gray = np.frombuffer(base64.b64decode(keys["preview"]), np.uint8).reshape(-1, keys["preview_width"])
     return keys["preview_low"] + (keys["preview_high"] - keys["preview_low"]) * gray / 255, keys
 
 
-def test_it_shows_the_outermost_detector_at_the_last_depth_with_y_upwards():
+def test_it_shows_each_detector_at_the_last_depth_with_y_upwards():
     image = np.random.default_rng(1).random((5, 3))
     pixels, keys = sent(image)
     assert keys["preview_detector"] == "haadf"
@@ -60,27 +66,49 @@ def test_copies_by_symmetry_are_in_the_image():
     values = np.arange(12.0)
     rings = np.zeros((12, 1, 3, 2))
     rings[:, 0, -1, 0] = values
-    keys = preview_of(of, replace(signals(of.computed, 1), rings=rings))
+    keys = previews_of(of, replace(signals(of.computed, 1), rings=rings), CRYSTAL, WINDOW | {"points": [4, 4]})[0]
     gray = np.frombuffer(base64.b64decode(keys["preview"]), np.uint8).reshape(4, 4)
     # Rows of x = 0, 1, 2, and of 3, which is that of 1.
     expected = np.concatenate([values, values[4:8]]).reshape(4, 4).T[::-1]
     assert gray / 255.0 * 11 == pytest.approx(expected, abs=0.05)
 
 
-@pytest.mark.parametrize("inner", [0.02, 0.07])
-def test_a_detector_with_a_sensitivity_counts_by_its_inner_angle(inner: float):
-    sensitive = {"camera": SensitiveDetector(inner, 0.09, "5" * 64)}
-    of = replace(experiment(), rings={"ring": (0.06, 0.09)}, sensitive=sensitive)
+def test_a_detector_with_a_sensitivity_is_shown():
+    of = replace(
+        experiment(), rings={"ring": (0.06, 0.09)}, sensitive={"camera": SensitiveDetector(0.02, 0.09, "5" * 64)}
+    )
     image = np.random.default_rng(3).random((5, 3))
     rings = np.full((5, 3, 3, 2), 7.0)
-    rings[:, :, -1, 1 if inner > 0.06 else 0] = image
-    for rings_alone in (False, True):
-        shown = replace(of, rings={}) if rings_alone else of
-        keys = preview_of(shown, replace(signals(of, 1), rings=rings[..., 1:] if rings_alone else rings))
-        assert keys["preview_detector"] == ("camera" if rings_alone or inner > 0.06 else "ring")
-        assert keys["preview_low"] == (7.0 if rings_alone and inner < 0.06 else image.min())
+    rings[:, :, -1, 1] = image
+    shown = previews_of(of, replace(signals(of, 1), rings=rings), CRYSTAL, WINDOW | {"points": [3, 4]})
+    assert [keys["preview_detector"] for keys in shown] == ["ring", "camera"]
+    assert [keys["preview_low"] for keys in shown] == [7.0, image.min()]
 
 
 def test_without_named_detectors_there_is_none():
     of = replace(experiment(), rings={})
-    assert preview_of(of, signals(of, 1)) == {}
+    assert previews_of(of, signals(of, 1), CRYSTAL, WINDOW | {"points": [3, 4]}) == []
+
+
+def test_it_has_its_size_and_repeats_with_the_specimen():
+    """The cell is 0.781 nm wide and holds 2 × 2 unit cells."""
+    keys = sent(np.random.default_rng(3).random((4, 6)), scan={"x": [0.0, 0.5], "y": [0.0, 0.3]})[1]
+    assert (keys["preview_width_nm"], keys["preview_height_nm"]) == pytest.approx((0.3905, 0.2343))
+    assert keys["preview_repeats"] == "x"
+    whole = sent(np.random.default_rng(3).random((4, 6)))[1]
+    assert (whole["preview_width_nm"], whole["preview_repeats"]) == (0.781, "xy")
+    # 33 blocks of two positions end behind the window of 65 positions, so copies would not fit.
+    odd = sent(np.random.default_rng(3).random((65, 64)))[1]
+    assert (odd["preview_width_nm"], odd["preview_repeats"]) == (round(0.781 * 66 / 65, 6), "y")
+
+
+def test_a_line_has_no_width():
+    of = replace(experiment(), rings=RINGS, scan_kind="line")
+    values = replace(signals(of, 1), rings=np.random.default_rng(4).random((3, 4, 3, 2)))
+    assert "preview_width_nm" not in previews_of(of, values, CRYSTAL, {})[0]
+
+
+def test_a_job_sends_a_bounded_number_of_images():
+    of = replace(experiment(), rings={f"ring_{n}": (0.001 * n, 0.001 * n + 0.001) for n in range(20)})
+    values = replace(signals(of, 1), rings=np.ones((3, 4, 3, 20)))
+    assert len(previews_of(of, values, CRYSTAL, WINDOW | {"points": [3, 4]})) == PREVIEW_IMAGES

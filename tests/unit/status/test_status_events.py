@@ -27,7 +27,12 @@ def test_schema_and_code_agree_on_names_and_keys():
 def test_synced_events_are_the_rare_ones():
     assert Event.PROGRESS not in events.DURABLE_EVENTS
     assert events.START_CONFIGURATION not in events.DURABLE_EVENTS
-    assert len(events.DURABLE_EVENTS) == len(Event) - 1
+    assert set(Event) - events.DURABLE_EVENTS == {Event.PROGRESS, Event.PREVIEW}
+
+
+def test_the_list_of_planned_defoci_is_short_text():
+    assert events.planned_defoci([-2.5, 0.0, 1e3, 0.001]) == "-2.5, 0, 1000, 0.001"
+    assert len(events.planned_defoci(n / 1000 - 5e5 for n in range(10**6))) < 16_000
 
 
 def test_event_id_is_deterministic_and_tells_events_apart():

@@ -21,13 +21,19 @@ FAILED: Final = "failed"
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """One image: 8-bit pixels, row by row from the top. 0 means `low`, 255 means `high`."""
+    """One image: 8-bit pixels, row by row from the top. 0 means `low`, 255 means `high`.
+
+    `size_nm` is its width and height [nm], None if the event does not say. `repeats` is the part of `xy` along which
+    copies of the image continue it.
+    """
 
     detector: str
     width: int
     low: float
     high: float
     pixels: bytes
+    size_nm: tuple[float, float] | None = None
+    repeats: str = ""
 
 
 @dataclass(slots=True)
@@ -69,7 +75,9 @@ class IncomingEvent:
     parameters : dict
         Custom parameters as text, with secrets hidden.
     preview : Preview or None
-        The image of a finished job.
+        An image of a finished job.
+    planned : list of float
+        Defoci [nm] that START_SIMULATION lists, in the order of their indices.
     content : bytes
         Hash of what the sender's program wrote. Custom parameters are not part of it, because they are read again from
         the config when an event is sent again.
@@ -101,6 +109,7 @@ class IncomingEvent:
     failed: list[tuple[int, int]]
     parameters: dict[str, str] = field(default_factory=dict)
     preview: Preview | None = None
+    planned: list[float] = field(default_factory=list)
     content: bytes = b""
     sender: str = ""
 
@@ -108,6 +117,11 @@ class IncomingEvent:
     def is_progress(self) -> bool:
         """Whether the event reports a percentage. Most events of a simulation do."""
         return self.name == Event.PROGRESS
+
+    @property
+    def is_notable(self) -> bool:
+        """Whether short lists of events show it: neither a percentage nor an image."""
+        return self.name not in (Event.PROGRESS, Event.PREVIEW)
 
 
 @dataclass(slots=True)

@@ -8,9 +8,9 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
@@ -218,8 +218,8 @@ class JobScope:
         Share of the job that came from a checkpoint, 0 to 1.
     checkpoint_seconds : float or None
         Time that checkpoints took [s].
-    preview : mapping
-        Keys of the small image that goes with the event FINISH_FP_CONFIGURATION.
+    previews : sequence of mapping
+        Keys of the small images that are sent before FINISH_FP_CONFIGURATION.
     """
 
     attempt: Attempt
@@ -231,7 +231,7 @@ class JobScope:
     wants_preview: bool
     resumed_at: float | None = None
     checkpoint_seconds: float | None = None
-    preview: Mapping[str, Any] = field(default_factory=dict)
+    previews: Sequence[Mapping[str, Any]] = ()
 
     def progress(self, done: int, total: int) -> None:
         """Note and report that `done` of `total` waves are finished."""
@@ -312,12 +312,12 @@ class JobScope:
         else:
             checkpoints.discard(aside, paths.checksum(aside))
 
-    def show(self, make: Callable[[], Mapping[str, Any]]) -> None:
-        """Send an image with the job's end if the config wants it. Trouble with it does not fail the job."""
+    def show(self, make: Callable[[], Sequence[Mapping[str, Any]]]) -> None:
+        """Send images with the job's end if the config wants them. Trouble with it does not fail the job."""
         if not self.wants_preview:
             return
         try:
-            self.preview = make()
+            self.previews = make()
         except Exception as error:
             say(f"no preview is sent ({type(error).__name__})")
 
@@ -365,7 +365,7 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
             raise
         else:
             progress_file.end(progress.FINISHED)
-            reporter.finish(**this.preview)
+            reporter.finish(this.previews)
         finally:
             if claim is not None:
                 claim.release()

@@ -38,6 +38,7 @@ from stemphony.orchestration.scan_plan import merged_again, require_whole_period
 from stemphony.orchestration.standing import Standing
 from stemphony.orchestration.symmetry_choice import SymmetryChoice
 from stemphony.status import settings as status_settings
+from stemphony.status.events import planned_defoci
 from stemphony.store.progress import duration
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ class Preflight:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What is simulated, for START_SIMULATION; see `status.events.DESCRIPTION_KEYS`."""
+        """What is simulated, for START_SIMULATION: `status.events.DESCRIPTION_KEYS` and the planned defoci."""
         specimen, e = self.campaign.config["specimen"], self.experiment
         angles = {**e.rings, **{name: (one.inner, one.outer) for name, one in e.sensitive.items()}}
         rings = ", ".join(f"{name} {a / MRAD:g}–{b / MRAD:g} mrad" for name, (a, b) in angles.items())
@@ -248,6 +249,7 @@ class Preflight:
             "beam_energy_kev": self.campaign.config["probe"]["energy_kev"],
             "thickness_nm": round((e.cell[2] - specimen["vacuum_angstrom"][2]) / NM, 4),
             "detectors": rings or None,
+            "planned_defoci_nm": planned_defoci(defocus.value_nm for defocus in self.campaign.defoci),
         }
         return {key: value for key, value in described.items() if value is not None}
 

@@ -1,51 +1,99 @@
-"""The small image of a finished job, for status reports: one detector behind the whole specimen."""
+"""The small images of a finished job, for status reports: each detector behind the whole specimen."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from stemphony.compute.recorder import JobSignals
-from stemphony.experiment.model import Experiment
-from stemphony.status.events import PREVIEW_SIDE
+from stemphony.experiment.model import NM, Experiment
+from stemphony.experiment.scan import WINDOW
+from stemphony.experiment.scan_edges import window_repeats
+from stemphony.specimen.structures import Specimen
+from stemphony.specimen.translations import Translations
+from stemphony.status.events import PREVIEW_IMAGES, PREVIEW_SIDE
 
 
-def preview_of(experiment: Experiment, signals: JobSignals) -> dict[str, Any]:
-    """Make the keys `preview…` of FINISH_FP_CONFIGURATION; none without named detectors.
+def previews_of(
+    experiment: Experiment, signals: JobSignals, specimen: Specimen, scan: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Make the keys `preview…` of one event PREVIEW for each named detector, at most `PREVIEW_IMAGES`.
 
-    The image shows the detector with the largest inner angle, with or without a sensitivity, at the last depth. A
-    pixel is the mean over a block of probe positions, 8 bits from `preview_low` to `preview_high`. Rows go from the top
-    (largest y), x to the right.
+    An image shows the last depth. A pixel is the mean over a block of probe positions, 8 bits from `preview_low` to
+    `preview_high`. Rows go from the top (largest y), x to the right. Images of a window also have their size [nm], that
+    of their pixels together, and the axes along which copies of the window continue it.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        With all positions of the scan, also those that symmetry copies.
+    specimen : Specimen
+    scan : mapping
+        Block `scan` of the params of the job.
     """
-    inner = {name: begin for name, (begin, _) in experiment.rings.items()}
-    inner |= {name: ring.inner for name, ring in experiment.sensitive.items()}
-    if not experiment.adf or not inner:
-        return {}
-    detector = max(inner, key=lambda name: inner[name])
-    of_detector = signals.rings[:, :, -1, experiment.images.index(detector)]
-    if experiment.orbit is None:
-        positions = np.asarray(of_detector[experiment.kept], dtype=float)
-    else:
-        positions = np.asarray(of_detector[experiment.orbit, 0], dtype=float)
+    if not experiment.adf or not experiment.images:
+        return []
+    size = {} if experiment.scan_kind != WINDOW else _size(experiment, specimen, scan)
+    made = []
+    for index, name in enumerate(experiment.images[:PREVIEW_IMAGES]):
+        of_detector = signals.rings[:, :, -1, index]
+        if experiment.orbit is None:
+            positions = np.asarray(of_detector[experiment.kept], dtype=float)
+        else:
+            positions = np.asarray(of_detector[experiment.orbit, 0], dtype=float)
+        made.append({**_image(name, positions), **size})
+    return made
+
+
+def _image(name: str, positions: np.ndarray) -> dict[str, Any]:
     pixels = _reduced(_reduced(positions, 0), 1).T[::-1]
     low, high = float(pixels.min()), float(pixels.max())
     span = high - low or 1.0
     gray = np.round(255 * (pixels - low) / span).astype(np.uint8)
     return {
         "preview": base64.b64encode(gray.tobytes()).decode("ascii"),
-        "preview_detector": detector,
+        "preview_detector": name,
         "preview_width": gray.shape[1],
         "preview_low": low,
         "preview_high": high,
     }
 
 
+def _size(experiment: Experiment, specimen: Specimen, scan: Mapping[str, Any]) -> dict[str, Any]:
+    """Width and height of the pixels of a window [nm], and `x`, `y` or `xy` if it repeats; none for a single row."""
+    stored = experiment.stored
+    axes = (stored.scan_x, stored.scan_y)
+    if min(map(len, axes)) < 2:
+        return {}
+    blocks = [_block(len(axis)) for axis in axes]
+    width, height = (
+        (axis[1] - axis[0]) * block * -(-len(axis) // block) / NM for axis, block in zip(axes, blocks, strict=True)
+    )
+    lengths = (float(specimen.cell[0]), float(specimen.cell[1]))
+    repeats = window_repeats(scan, lengths, lambda: Translations(specimen, specimen.frames))
+    # An image whose last block is smaller than the others ends behind the window.
+    goes_on = [
+        repeat == 0 and len(axis) % block == 0 for repeat, axis, block in zip(repeats, axes, blocks, strict=True)
+    ]
+    return {
+        "preview_width_nm": round(width, 6),
+        "preview_height_nm": round(height, 6),
+        "preview_repeats": "".join(name for name, goes in zip("xy", goes_on, strict=True) if goes),
+    }
+
+
+def _block(number: int) -> int:
+    """Probe positions of one pixel along an axis."""
+    return -(-number // PREVIEW_SIDE)
+
+
 def _reduced(values: np.ndarray, axis: int) -> np.ndarray:
     """Means over blocks along one axis; there are at most `PREVIEW_SIDE` blocks."""
     number = values.shape[axis]
-    begins = np.arange(0, number, -(-number // PREVIEW_SIDE))
+    begins = np.arange(0, number, _block(number))
     counts = np.diff([*begins, number])
     sums: np.ndarray = np.add.reduceat(values, begins, axis=axis)
     return sums / np.expand_dims(counts, 1 - axis)

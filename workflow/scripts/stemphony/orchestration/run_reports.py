@@ -70,7 +70,7 @@ class RunReports:
         jobs : int
             Jobs that the run has to do.
         description : mapping
-            Values of `events.DESCRIPTION_KEYS`.
+            Values of `events.DESCRIPTION_KEYS`, and `planned_defoci_nm`.
         """
         self._guard("onstart", self._start, title, jobs, description)
 

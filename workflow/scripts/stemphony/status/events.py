@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import unicodedata
@@ -28,6 +29,7 @@ class Event(StrEnum):
     ERROR = "ERROR"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
+    PREVIEW = "PREVIEW"
     TEST = "TEST"
 
 
@@ -39,8 +41,9 @@ PROGRESS_EVENTS: Final = (Event.PROGRESS.value, START_CONFIGURATION)
 
 EVENT_NAMES: Final = frozenset(member.value for member in Event) | {START_CONFIGURATION}
 
-DURABLE_EVENTS: Final = frozenset(member.value for member in Event if member is not Event.PROGRESS)
-"""Events whose spool line is synced to the disk. A job has a handful, and each sync takes some milliseconds."""
+DURABLE_EVENTS: Final = frozenset(member.value for member in Event if member not in (Event.PROGRESS, Event.PREVIEW))
+"""Events whose spool line is synced to the disk. A job has a handful, and each sync takes some milliseconds. The sync
+of FINISH_FP_CONFIGURATION also covers the images before it."""
 
 COMMON_KEYS: Final = (
     "time",
@@ -56,8 +59,17 @@ COMMON_KEYS: Final = (
 OWN_KEYS: Final = ("schema", "event_id", "run", "job", "attempt", "seq")
 """Further keys of every request. Events of hooks have no job and no attempt."""
 
-PREVIEW_KEYS: Final = ("preview", "preview_detector", "preview_width", "preview_low", "preview_high")
-"""Keys of FINISH_FP_CONFIGURATION with `http_reporting.preview`, see `orchestration/preview_image.py`."""
+PREVIEW_KEYS: Final = (
+    "preview", "preview_detector", "preview_width", "preview_low", "preview_high",
+    "preview_width_nm", "preview_height_nm", "preview_repeats",
+)  # fmt: skip
+"""Keys of PREVIEW, see `orchestration/preview_image.py`. Only an image of a window has the last three."""
+
+PREVIEW_IMAGES: Final = 12
+"""Most images that a job sends. Segmented detectors can have many segments."""
+
+PLANNED_DEFOCI: Final = 1000
+"""Most defoci that START_SIMULATION lists, so that the event stays short."""
 
 PREVIEW_SIDE: Final = 64
 """Largest number of rows and of columns of that image [pixels]."""
@@ -72,6 +84,7 @@ RESERVED_KEYS: Final = (
         "title",
         "result_name",
         "num_jobs",
+        "planned_defoci_nm",
         "defocus",
         "defocus_index",
         "configuration_index",
@@ -94,6 +107,7 @@ _TOLD_APART_BY: Final[Mapping[str, tuple[str, ...]]] = {
     "START_DEFOCUS": ("defocus_index",),
     **dict.fromkeys(("START_FP_CONFIGURATION", "FINISH_FP_CONFIGURATION", "ERROR"), ("job", "attempt")),
     "PROGRESS": ("job", "attempt", "progress"),
+    "PREVIEW": ("job", "attempt", "preview_detector"),
 }
 
 MESSAGE_BYTES: Final = 2048
@@ -138,7 +152,7 @@ def event_id(simulation_id: str, run: int, event: str, *discriminators: object) 
     *discriminators
         What distinguishes events of one name in a run: nothing for START_SIMULATION, FINISH, FAILED and
         CANCELLED; the defocus for START_DEFOCUS; (job, attempt) for START_FP_CONFIGURATION,
-        FINISH_FP_CONFIGURATION and ERROR; (job, attempt, percent) for PROGRESS.
+        FINISH_FP_CONFIGURATION and ERROR; (job, attempt, percent) for PROGRESS; (job, attempt, detector) for PREVIEW.
 
     Returns
     -------
@@ -180,6 +194,14 @@ def event_id_of(event: Mapping[str, Any], instance: str = "") -> str:
         return event_id(event["id"], event["run"], name, *told_apart)
     except KeyError:
         return str(uuid.uuid4())
+
+
+def planned_defoci(values_nm: Iterable[float]) -> str:
+    """Return the text of `planned_defoci_nm`: the first 1,000 defoci [nm], in the order of their indices.
+
+    It is text, because a receiver may expect that no value is a list.
+    """
+    return ", ".join(f"{value:.10g}" for value in itertools.islice(values_nm, PLANNED_DEFOCI))
 
 
 def failure_keys(failed: Iterable[tuple[int, int]], num_never_ran: int) -> dict[str, Any]:

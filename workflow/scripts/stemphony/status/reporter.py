@@ -11,7 +11,7 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -469,18 +469,20 @@ class JobReporter:
             ]
         self._reporter.emit_prepared(self._percents[percent])
 
-    def finish(self, **preview: Any) -> None:
-        """Report progress 1, unless this was reported before, and FINISH_FP_CONFIGURATION.
+    def finish(self, previews: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Report progress 1, unless this was reported before, the images of the job, and FINISH_FP_CONFIGURATION.
 
         Parameters
         ----------
-        **preview
-            The keys `events.PREVIEW_KEYS`, or none.
+        previews : iterable of mapping
+            The keys `events.PREVIEW_KEYS` of each image.
         """
         if not self._ended:
             self.progress(1.0)
             self._ended = True
-            self._reporter.emit(Event.FINISH_FP_CONFIGURATION, **self._pair, **preview)
+            for preview in previews:
+                self._reporter.emit(Event.PREVIEW, **self._pair, **preview)
+            self._reporter.emit(Event.FINISH_FP_CONFIGURATION, **self._pair)
 
     def error(self, exception_text: str, will_retry: bool | None = None) -> None:
         """Report ERROR once, but not after `finish`.

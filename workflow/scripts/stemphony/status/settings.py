@@ -40,7 +40,7 @@ class ReportingSettings:
     progress_min_interval_s : float
         Shortest time between two progress reports of a job [s].
     preview : bool
-        True: a finished job sends a small image.
+        True: a finished job sends a small image of each detector.
     parameters : mapping
         Custom keys and values, which are added to each event.
     warnings : tuple of str

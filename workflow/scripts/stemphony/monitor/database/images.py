@@ -1,4 +1,4 @@
-"""Keep the small images of finished jobs, and their mean over the configurations of a defocus.
+"""Keep the small images of finished jobs, and their mean over the configurations of each defocus and detector.
 
 This module uses no numpy, because the environment of a monitor does not have it.
 """
@@ -14,8 +14,9 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, select
 
 from stemphony.monitor.database import schema
 from stemphony.monitor.records import PairSummary, Preview
+from stemphony.status.events import PREVIEW_IMAGES
 
-LISTED_IMAGES: Final = 24
+LISTED_IMAGES: Final = 60
 """A page shows at most this many images. They are on screen at once."""
 
 _WHITE: Final = 255
@@ -29,11 +30,16 @@ class MeanImage:
     width: int
     number: int = 0
     sums: array[float] = field(default_factory=lambda: array("d"))
+    width_nm: float | None = None
+    height_nm: float | None = None
+    repeats: str = ""
 
     @classmethod
     def from_columns(cls, row: Any) -> Self:
-        """Make it of the columns `detector`, `width`, `number` and `sums`."""
-        image = cls(row.detector, row.width, row.number)
+        """Make it of the columns of its table."""
+        image = cls(
+            row.detector, row.width, row.number, width_nm=row.width_nm, height_nm=row.height_nm, repeats=row.repeats
+        )
         image.sums.frombytes(bytes(row.sums))
         _swap_to_little_endian(image.sums)
         return image
@@ -43,11 +49,13 @@ class MeanImage:
         """The columns that `from_columns` reads."""
         sums = array("d", self.sums)
         _swap_to_little_endian(sums)
-        return {"detector": self.detector, "width": self.width, "number": self.number, "sums": sums.tobytes()}
+        same = ("detector", "width", "number", "width_nm", "height_nm", "repeats")
+        return {**{name: getattr(self, name) for name in same}, "sums": sums.tobytes()}
 
     def fits(self, image: Preview) -> bool:
-        """Return whether an image has the same detector and size."""
-        return (self.detector, self.width, len(self.sums)) == (image.detector, image.width, len(image.pixels))
+        """Return whether an image shows the same as this mean: detector, size and scale."""
+        own = (self.detector, self.width, len(self.sums), self.width_nm, self.height_nm, self.repeats)
+        return own == (image.detector, image.width, len(image.pixels), *_scale(image))
 
     def add(self, low: float, high: float, pixels: bytes, times: int = 1) -> None:
         """Add an image. With `times` −1, remove it."""
@@ -68,7 +76,7 @@ class MeanImage:
 
 @dataclass(frozen=True)
 class ImageEntry:
-    """What a page needs about the mean image of a defocus before it loads the image."""
+    """What a page needs about a mean image before it loads the image. Width and height are pixels."""
 
     defocus_key: str
     defocus: float | None
@@ -77,58 +85,88 @@ class ImageEntry:
     revision: int
     width: int
     height: int
+    width_nm: float | None
+    height_nm: float | None
+    repeats: str
 
 
-def keep(connection: Connection, pair: PairSummary, image: Preview) -> None:
-    """Add the image of a pair to the mean of its defocus. It replaces an earlier image of the same pair."""
-    one = schema.PREVIEW
+def _scale(image: Preview) -> tuple[float | None, float | None, str]:
+    width_nm, height_nm = image.size_nm or (None, None)
+    return width_nm, height_nm, image.repeats
+
+
+def keep(connection: Connection, pair: PairSummary, image: Preview, revision: int) -> None:
+    """Add the image of a pair to the mean of its defocus and detector.
+
+    It replaces an earlier image of the same pair. The page asks again for an image with another `revision`. A defocus
+    has at most `PREVIEW_IMAGES` detectors; images of further ones are not kept.
+    """
+    one, total = schema.PREVIEW, schema.PREVIEW_SUM
     of_defocus = and_(one.c.simulation == pair.simulation, one.c.defocus_key == pair.defocus_key)
-    own = and_(of_defocus, one.c.configuration == pair.configuration)
-    mean = mean_of(connection, pair.simulation, pair.defocus_key)
+    of_detector = and_(of_defocus, one.c.detector == image.detector)
+    own = and_(of_detector, one.c.configuration == pair.configuration)
+    place = {"simulation": pair.simulation, "defocus_key": pair.defocus_key}
+    mean = mean_of(connection, pair.simulation, pair.defocus_key, image.detector)
+    if mean is None:
+        known = and_(*(total.c[name] == value for name, value in place.items()))
+        if (connection.execute(select(func.count()).select_from(total).where(known)).scalar() or 0) >= PREVIEW_IMAGES:
+            return
     if mean is None or not mean.fits(image):
-        # Images of another detector or size come from another config, so they are not part of this mean.
-        mean = MeanImage(image.detector, image.width)
-        connection.execute(delete(one).where(of_defocus))
+        # Images of another size come from another config, so they are not part of this mean.
+        width_nm, height_nm, repeats = _scale(image)
+        mean = MeanImage(image.detector, image.width, width_nm=width_nm, height_nm=height_nm, repeats=repeats)
+        connection.execute(delete(one).where(of_detector))
     before = connection.execute(select(one.c.low, one.c.high, one.c.pixels).where(own)).first()
     if before is not None:
         mean.add(before.low, before.high, bytes(before.pixels), -1)
         connection.execute(delete(one).where(own))
     mean.add(image.low, image.high, image.pixels)
-    place = {"simulation": pair.simulation, "defocus_key": pair.defocus_key}
-    levels = {"low": image.low, "high": image.high, "pixels": image.pixels}
+    levels = {"detector": image.detector, "low": image.low, "high": image.high, "pixels": image.pixels}
     connection.execute(one.insert(), {**place, "configuration": pair.configuration, **levels})
-    connection.execute(delete(schema.PREVIEW_SUM).where(_sum_at(pair.simulation, pair.defocus_key)))
-    connection.execute(schema.PREVIEW_SUM.insert(), {**place, **mean.columns, "revision": pair.revision})
+    connection.execute(delete(total).where(_sum_at(pair.simulation, pair.defocus_key, image.detector)))
+    connection.execute(total.insert(), {**place, **mean.columns, "revision": revision})
 
 
-def mean_of(connection: Connection, simulation: int, defocus_key: str) -> MeanImage | None:
-    """Return the mean image of a defocus, or None if none of its jobs has sent an image."""
-    found = connection.execute(select(schema.PREVIEW_SUM).where(_sum_at(simulation, defocus_key))).first()
+def mean_of(connection: Connection, simulation: int, defocus_key: str, detector: str) -> MeanImage | None:
+    """Return the mean image of a defocus and detector, or None if none of its jobs has sent an image."""
+    found = connection.execute(select(schema.PREVIEW_SUM).where(_sum_at(simulation, defocus_key, detector))).first()
     return MeanImage.from_columns(found) if found else None
 
 
-def _sum_at(simulation: int, defocus_key: str) -> ColumnElement[bool]:
-    table = schema.PREVIEW_SUM
-    return and_(table.c.simulation == simulation, table.c.defocus_key == defocus_key)
+def _sum_at(simulation: int, defocus_key: str, detector: str) -> ColumnElement[bool]:
+    own = schema.PREVIEW_SUM.c
+    return and_(own.simulation == simulation, own.defocus_key == defocus_key, own.detector == detector)
 
 
 def listed(connection: Connection, simulation: int) -> list[ImageEntry]:
-    """Return the mean images of a simulation, ordered by defocus, at most `LISTED_IMAGES`."""
+    """Return the mean images of a simulation by defocus and detector, at most `LISTED_IMAGES`."""
     table, defocus = schema.PREVIEW_SUM, schema.DEFOCUS
     here = and_(defocus.c.simulation == table.c.simulation, defocus.c.key == table.c.defocus_key)
     own = table.c
-    columns = (own.defocus_key, defocus.c.defocus, own.detector, own.number, own.revision, own.width)
+    columns = (
+        own.defocus_key, defocus.c.defocus, own.detector, own.number, own.revision, own.width, own.width_nm,
+        own.height_nm, own.repeats,
+    )  # fmt: skip
     question = (
         select(*columns, func.length(own.sums).label("size"))
         .select_from(table.outerjoin(defocus, here))
         .where(table.c.simulation == simulation)
-        .order_by(defocus.c.defocus, table.c.defocus_key)
+        .order_by(defocus.c.defocus, own.defocus_key, own.detector)
         .limit(LISTED_IMAGES)
     )
     # A sum has 8 bytes for each pixel.
     return [
         ImageEntry(
-            row.defocus_key, row.defocus, row.detector, row.number, row.revision, row.width, row.size // 8 // row.width
+            row.defocus_key,
+            row.defocus,
+            row.detector,
+            row.number,
+            row.revision,
+            row.width,
+            row.size // 8 // row.width,
+            row.width_nm,
+            row.height_nm,
+            row.repeats,
         )
         for row in connection.execute(question)
     ]

@@ -28,6 +28,25 @@ CHANGES: Final[Sequence[Sequence[str]]] = (
         " uptime DOUBLE PRECISION NOT NULL, PRIMARY KEY (simulation))",
         "CREATE TABLE uptime (row INTEGER NOT NULL, seconds DOUBLE PRECISION NOT NULL, PRIMARY KEY (row))",
     ),
+    (
+        # The keys of both tables get the detector. SQLite changes no key, so tables are made anew.
+        "ALTER TABLE preview RENAME TO preview_2",
+        "ALTER TABLE preview_sum RENAME TO preview_sum_2",
+        "CREATE TABLE preview (simulation BIGINT NOT NULL, defocus_key TEXT NOT NULL, configuration INTEGER NOT NULL,"
+        " detector TEXT NOT NULL, low DOUBLE PRECISION NOT NULL, high DOUBLE PRECISION NOT NULL,"
+        " pixels {bytes} NOT NULL, PRIMARY KEY (simulation, defocus_key, configuration, detector))",
+        "INSERT INTO preview SELECT one.simulation, one.defocus_key, one.configuration, total.detector, one.low,"
+        " one.high, one.pixels FROM preview_2 AS one JOIN preview_sum_2 AS total"
+        " ON total.simulation = one.simulation AND total.defocus_key = one.defocus_key",
+        "CREATE TABLE preview_sum (simulation BIGINT NOT NULL, defocus_key TEXT NOT NULL, detector TEXT NOT NULL,"
+        " width INTEGER NOT NULL, number INTEGER NOT NULL, revision BIGINT NOT NULL, sums {bytes} NOT NULL,"
+        " width_nm DOUBLE PRECISION, height_nm DOUBLE PRECISION, repeats TEXT NOT NULL DEFAULT '',"
+        " PRIMARY KEY (simulation, defocus_key, detector))",
+        "INSERT INTO preview_sum (simulation, defocus_key, detector, width, number, revision, sums)"
+        " SELECT simulation, defocus_key, detector, width, number, revision, sums FROM preview_sum_2",
+        "DROP TABLE preview_2",
+        "DROP TABLE preview_sum_2",
+    ),
 )
 """SQL statements that lead from each version of the schema to the next one, beginning at version 1.
 

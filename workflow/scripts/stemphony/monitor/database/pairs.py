@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, and_, func, or_, select
+from sqlalchemy import Connection, Select, and_, exists, func, or_, select
 
 from stemphony.monitor.database import schema
 from stemphony.monitor.records import FAILED, RUNNING, SimulationSummary
@@ -53,9 +53,16 @@ class Defocus:
 
 
 def defoci(connection: Connection, simulation: int) -> list[Defocus]:
-    """Return the defoci that events have named, ordered by value."""
-    table = schema.DEFOCUS
-    question = select(table.c.key, table.c.defocus, table.c.defocus_index).where(table.c.simulation == simulation)
+    """Return the defoci that events have named, ordered by value.
+
+    A defocus that only an earlier run planned, and of which no job has begun, is left out.
+    """
+    table, run, pair = schema.DEFOCUS, schema.SIMULATION.c, schema.PAIR.c
+    latest = select(run.run).where(run.row == simulation).scalar_subquery()
+    has_begun = exists().where(pair.simulation == simulation, pair.defocus_key == table.c.key)
+    question = select(table.c.key, table.c.defocus, table.c.defocus_index).where(
+        table.c.simulation == simulation, or_(table.c.run >= latest, has_begun)
+    )
     found = [Defocus(*row) for row in connection.execute(question)]
     return sorted(found, key=lambda entry: (entry.defocus is None, entry.defocus or 0.0, entry.index or 0, entry.key))
 

@@ -127,22 +127,27 @@ PREVIEW: Final = Table(
     Column("simulation", BigInteger, primary_key=True),
     Column("defocus_key", Text, primary_key=True),
     Column("configuration", Integer, primary_key=True),
+    Column("detector", Text, primary_key=True),
     Column("low", Double, nullable=False),
     Column("high", Double, nullable=False),
     Column("pixels", LargeBinary, nullable=False),
 )
 
-# The sum of the images of a defocus. All of them have one detector and one size.
+# The sum of the images of a defocus and detector. All of them have one size.
 PREVIEW_SUM: Final = Table(
     "preview_sum",
     METADATA,
     Column("simulation", BigInteger, primary_key=True),
     Column("defocus_key", Text, primary_key=True),
-    Column("detector", Text, nullable=False),
+    Column("detector", Text, primary_key=True),
     Column("width", Integer, nullable=False),
     Column("number", Integer, nullable=False),
     Column("revision", BigInteger, nullable=False),
     Column("sums", LargeBinary, nullable=False),
+    # Size of the image [nm], NULL if it is not known, and the axes along which it repeats: a part of "xy".
+    Column("width_nm", Double),
+    Column("height_nm", Double),
+    Column("repeats", Text, nullable=False, server_default=""),
 )
 
 EVENT: Final = Table(
@@ -161,7 +166,7 @@ EVENT: Final = Table(
     Column("seq", BigInteger),
     Column("defocus_key", Text, nullable=False),
     Column("configuration", Integer),
-    # 0: a progress report.
+    # 0: a progress report or an image.
     Column("notable", SmallInteger, nullable=False),
     Column("body", Text, nullable=False),
     # Name of the credential that sent it. Empty on a monitor without credentials.

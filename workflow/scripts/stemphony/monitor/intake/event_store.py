@@ -33,6 +33,7 @@ from stemphony.monitor.intake.summaries import (
 )
 from stemphony.monitor.intake.summary_cache import SummaryCache
 from stemphony.monitor.records import DefocusSummary, IncomingEvent, SimulationSummary, event_key, held_key, trial_key
+from stemphony.paths import defocus_id
 from stemphony.status.events import Event
 
 MAX_REBUILT_EVENTS: Final = 20_000
@@ -133,6 +134,8 @@ class EventStore:
         self._cache.changed(simulation)
         if known and event.defocus_key:
             self._update_pair(connection, simulation, event, row)
+        if event.planned and event.run == simulation.run:
+            _plan_defoci(self._cache, connection, simulation, event)
         self._update_parameters(connection, simulation, event)
         for indices in change.listed:
             _fail_listed(self._cache, connection, simulation, indices, row)
@@ -141,22 +144,18 @@ class EventStore:
     def _update_pair(
         self, connection: Connection, simulation: SimulationSummary, event: IncomingEvent, row: int
     ) -> None:
-        defoci = self._cache.defoci(connection, simulation.row)
-        defocus = defoci.get(event.defocus_key)
-        if defocus is None:
-            if len(defoci) >= limits.MAX_DEFOCI:
-                return
-            defocus = defoci[event.defocus_key] = DefocusSummary(simulation.row, event.defocus_key)
-        if update_defocus(defocus, event):
-            self._cache.changed(defocus)
+        place = (event.defocus_key, event.defocus, event.defocus_index)
+        if not _note_defocus(self._cache, connection, simulation, event.run, place):
+            return
         if event.configuration is None or event.name == Event.START_DEFOCUS:
             return
         pair = self._cache.pair(connection, (simulation.row, event.defocus_key, event.configuration))
         if update_pair(simulation, pair, event):
             pair.revision = row
             self._cache.changed(pair)
-            if event.preview is not None and pair.attempt == event.attempt:
-                images.keep(connection, pair, event.preview)
+        # An image may arrive after the end of its attempt, and then it does not change the pair.
+        if event.preview is not None and pair.attempt == event.attempt:
+            images.keep(connection, pair, event.preview, row)
 
     def _update_parameters(self, connection: Connection, simulation: SimulationSummary, event: IncomingEvent) -> None:
         known = self._cache.parameters(connection, simulation.row)
@@ -319,6 +318,31 @@ def _needs_order(simulation: SimulationSummary, event: IncomingEvent) -> bool:
     )
 
 
+def _plan_defoci(
+    cache: SummaryCache, connection: Connection, simulation: SimulationSummary, event: IncomingEvent
+) -> None:
+    """Make a row of the grid for each defocus of the run, before its first job begins."""
+    for index, value in enumerate(event.planned[: simulation.num_defoci or None]):
+        _note_defocus(cache, connection, simulation, event.run, (defocus_id(value), value, index))
+
+
+def _note_defocus(
+    cache: SummaryCache, connection: Connection, simulation: SimulationSummary, run: int,
+    place: tuple[str, float | None, int | None],
+) -> bool:  # fmt: skip
+    """Update a defocus: its key, value [nm] and index. Return False if the simulation has too many to add this one."""
+    key, value, index = place
+    defoci = cache.defoci(connection, simulation.row)
+    defocus = defoci.get(key)
+    if defocus is None:
+        if len(defoci) >= limits.MAX_DEFOCI:
+            return False
+        defocus = defoci[key] = DefocusSummary(simulation.row, key)
+    if update_defocus(defocus, run, value, index):
+        cache.changed(defocus)
+    return True
+
+
 def _fail_listed(
     cache: SummaryCache, connection: Connection, simulation: SimulationSummary, indices: tuple[int, int], row: int
 ) -> None:
@@ -349,4 +373,4 @@ _SAME_NAMES: Final = (
 
 def _columns(event: IncomingEvent, row: int, simulation: int) -> dict[str, Any]:
     same = {name: getattr(event, name) for name in _SAME_NAMES}
-    return {"row": row, "simulation": simulation, "notable": int(not event.is_progress), "held": "", **same}
+    return {"row": row, "simulation": simulation, "notable": int(event.is_notable), "held": "", **same}

@@ -21,6 +21,7 @@ from stemphony.monitor.records import HIDDEN, IncomingEvent, event_key
 from stemphony.paths import defocus_id
 from stemphony.status.events import (
     EVENT_NAMES,
+    PLANNED_DEFOCI,
     PREVIEW_KEYS,
     PROGRESS_EVENTS,
     RESERVED_KEYS,
@@ -183,12 +184,7 @@ def _event(content: Any, received: float, where: str, sender: str = "") -> Incom
     configuration = reader.integer("configuration_index", limits.MAX_INDEX)
     _refuse_beyond(where, "defocus_index", defocus_index, "num_defoci", numbers)
     _refuse_beyond(where, "configuration_index", configuration, "num_configurations", numbers)
-    parameters = {
-        clean_text(key)[: limits.MAX_NAME_CHARACTERS]: _shown(key, value)
-        for key, value in content.items()
-        if key not in RESERVED_KEYS
-    }
-    preview = read_preview(content) if name == Event.FINISH_FP_CONFIGURATION and not foreign else None
+    preview = read_preview(content) if name == Event.PREVIEW and not foreign else None
     return IncomingEvent(
         simulation=simulation,
         event_id=event_id,
@@ -214,8 +210,9 @@ def _event(content: Any, received: float, where: str, sender: str = "") -> Incom
         if name == Event.START_SIMULATION
         else {},
         failed=_pairs(content.get("failed"), where) if name == Event.FAILED else [],
-        parameters=parameters,
+        parameters=_parameters(content),
         preview=preview,
+        planned=[] if foreign or name != Event.START_SIMULATION else _planned(content.get("planned_defoci_nm")),
         content=_content(content, name),
         sender=sender,
     )
@@ -318,6 +315,25 @@ def _defocus_key(defocus: float | None, index: int | None) -> str:
     if defocus is not None:
         return defocus_id(defocus)
     return "" if index is None else f"index-{index}"
+
+
+def _parameters(content: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        clean_text(key)[: limits.MAX_NAME_CHARACTERS]: _shown(key, value)
+        for key, value in content.items()
+        if key not in RESERVED_KEYS
+    }
+
+
+def _planned(value: Any) -> list[float]:
+    """Return the defoci of a run [nm]. Text that lists no numbers costs no event, because only a page needs them."""
+    if not isinstance(value, str):
+        return []
+    try:
+        found = [float(part) for part in value.split(",", PLANNED_DEFOCI)[:PLANNED_DEFOCI]]
+    except ValueError:
+        return []
+    return found if all(abs(defocus) <= _MAX_DEFOCUS_NM for defocus in found) else []
 
 
 def _pairs(value: Any, where: str) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""Read the small image that a finished job sends."""
+"""Read a small image that a finished job sends."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ _MAX_DETECTOR_CHARACTERS: Final = 100
 _LARGEST: Final = 1e100
 """A larger level would overflow in the sum over many images."""
 
+_SHORTEST_NM: Final = 1e-4
+_LONGEST_NM: Final = 1e6
+_MOST_OBLONG: Final = 50.0
+"""Limits of the sides of an image [nm] and of their ratio. A page cannot show others at their true shape."""
+
 
 def read_preview(event: Mapping[str, Any]) -> Preview | None:
     """Return the image of an event, or None if it has no valid one. A damaged image does not make an event invalid."""
@@ -32,7 +37,18 @@ def read_preview(event: Mapping[str, Any]) -> Preview | None:
         return None
     if not 0 < width <= PREVIEW_SIDE or not 0 < len(pixels) <= width * PREVIEW_SIDE or len(pixels) % width:
         return None
-    return Preview(clean_text(detector[:_MAX_DETECTOR_CHARACTERS]), width, low, high, pixels)
+    size = _size(event)
+    told = event.get("preview_repeats")
+    repeats = "".join(axis for axis in "xy" if axis in told) if size and isinstance(told, str) else ""
+    return Preview(clean_text(detector[:_MAX_DETECTOR_CHARACTERS]), width, low, high, pixels, size, repeats)
+
+
+def _size(event: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return width and height of an image [nm] if the event has both, and they can be lengths of a specimen."""
+    width, height = _number(event.get("preview_width_nm")), _number(event.get("preview_height_nm"))
+    if width is None or height is None or not _SHORTEST_NM < min(width, height) <= max(width, height) < _LONGEST_NM:
+        return None
+    return (width, height) if 1 / _MOST_OBLONG <= width / height <= _MOST_OBLONG else None
 
 
 def _number(value: Any) -> float | None:

@@ -259,13 +259,13 @@ def _sample(simulation: SimulationSummary, time: float) -> None:
         del samples[1::2]
 
 
-def update_defocus(defocus: DefocusSummary, event: IncomingEvent) -> bool:
-    """Update the value and the index of a defocus. Return whether anything changed."""
+def update_defocus(defocus: DefocusSummary, run: int, value_nm: float | None, index: int | None) -> bool:
+    """Update the value [nm] and the index of a defocus from an event of a run. Return whether anything changed."""
     before = (defocus.defocus, defocus.defocus_index, defocus.run)
-    if event.run >= defocus.run:
-        defocus.run = event.run
-        defocus.defocus = event.defocus if event.defocus is not None else defocus.defocus
-        defocus.defocus_index = event.defocus_index if event.defocus_index is not None else defocus.defocus_index
+    if run >= defocus.run:
+        defocus.run = run
+        defocus.defocus = value_nm if value_nm is not None else defocus.defocus
+        defocus.defocus_index = index if index is not None else defocus.defocus_index
     return (defocus.defocus, defocus.defocus_index, defocus.run) != before
 
 

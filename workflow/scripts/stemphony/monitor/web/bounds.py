@@ -19,6 +19,9 @@ LISTED_TITLE: Final = 200
 LISTED_MESSAGE: Final = 200
 """Characters of title and message of one simulation in a list."""
 
+LISTED_DESCRIPTION: Final = 1000
+"""Characters of each value that says what is simulated, on the page of a simulation."""
+
 LISTED_PARAMETERS: Final = 8
 LISTED_NAME: Final = 40
 LISTED_VALUE: Final = 80

@@ -17,9 +17,9 @@ from stemphony.monitor.intake.judgement import REASONS
 from stemphony.monitor.intake.limits import MAX_INDEX, MAX_TEXT_CHARACTERS
 from stemphony.monitor.records import SimulationSummary
 from stemphony.monitor.state import State
-from stemphony.monitor.web import views
+from stemphony.monitor.web import tiles, views
 from stemphony.monitor.web.bounds import EVENTS_BYTES, FAILURE_CHARACTERS, cut, fitting
-from stemphony.monitor.web.png import gray_png
+from stemphony.monitor.web.png import gray_png, tiled
 from stemphony.monitor.web.queries import filter_of_request, flag_of_request, number_of_request, simulation_of_request
 from stemphony.monitor.web.responses import json_response
 from stemphony.monitor.web.services import Services
@@ -106,7 +106,7 @@ def _add_details(routes: Blueprint, services: Services) -> None:
 
     @routes.get("/simulations/<int:row>/cell")
     def cell_detail(row: int) -> str:
-        key = _defocus_of_request()
+        key = _name_of_request("defocus")
         configuration = number_of_request("configuration", MAX_INDEX)
         with services.database.reader.begin() as connection:
             summary = simulation_of_request(connection, row)
@@ -117,17 +117,18 @@ def _add_details(routes: Blueprint, services: Services) -> None:
 
     @routes.get("/simulations/<int:row>/preview.png")
     def preview_image(row: int) -> Response:
-        """Return the mean image of a defocus.
+        """Return the mean image of a defocus and detector, with copies beside it if it repeats.
 
         The page adds a `revision` to the address, so that browsers load changes.
         """
-        key = _defocus_of_request()
+        key, detector = _name_of_request("defocus"), _name_of_request("detector")
         with services.database.reader.begin() as connection:
             simulation_of_request(connection, row)
-            image = images.mean_of(connection, row, key)
+            image = images.mean_of(connection, row, key, detector)
         if image is None:
             raise Refused(404, "there is no such image.")
-        return Response(gray_png(image.gray(), image.width), mimetype="image/png")
+        gray = tiled(image.gray(), image.width, tiles.copies(image))
+        return Response(gray_png(*gray), mimetype="image/png")
 
     @routes.get("/simulations/<int:row>/events")
     def events_page(row: int) -> str:
@@ -146,11 +147,11 @@ def _add_details(routes: Blueprint, services: Services) -> None:
         )  # fmt: skip
 
 
-def _defocus_of_request() -> str:
-    key = request.args.get("defocus", "")
-    if len(key) > MAX_TEXT_CHARACTERS or "\0" in key:
-        raise Refused(400, "`defocus` is not the name of a defocus.")
-    return key
+def _name_of_request(of: str) -> str:
+    name = request.args.get(of, "")
+    if len(name) > MAX_TEXT_CHARACTERS or "\0" in name:
+        raise Refused(400, f"`{of}` is not the name of a {of}.")
+    return name
 
 
 def _is_same_run(summary: SimulationSummary) -> bool:
@@ -201,7 +202,8 @@ def _one(services: Services, row: int) -> dict[str, Any]:
         "simulation": views.simulation_view(summary, parameters, now, services.stale_after_s, earlier, name),
         "failures": failures,
         "working": working,
-        "previews": previews,
+        "previews": tiles.by_defocus(previews),
+        "is_full": len(previews) == images.LISTED_IMAGES,
         "timeline": latest,
         "conflicts": conflicts,
         **_words(now, name),

@@ -15,6 +15,7 @@ from stemphony.monitor.intake.limits import MAX_TEXT_CHARACTERS
 from stemphony.monitor.records import SimulationSummary
 from stemphony.monitor.state import State, finished_of, outlook_of, pairs_of, progress_of, silence_allowed_s, state_of
 from stemphony.monitor.web.bounds import (
+    LISTED_DESCRIPTION,
     LISTED_MESSAGE,
     LISTED_PARAMETERS,
     LISTED_TITLE,
@@ -59,6 +60,12 @@ def moment(seconds: float, now: float) -> Moment:
     return Moment(at.isoformat(timespec="seconds"), at.strftime("%Y-%m-%d %H:%M:%S UTC"), ago)
 
 
+_DESCRIPTION: Final = {
+    "specimen_formula": "specimen", "beam_energy_kev": "beam energy [keV]", "thickness_nm": "thickness [nm]",
+    "detectors": "detectors",
+}  # fmt: skip
+"""Words for the `DESCRIPTION_KEYS` on the page of a simulation. They arrive as custom parameters."""
+
 _SHOWN_AS_STORED: Final = (
     "row", "uid", "run", "num_threads", "num_processors", "num_never_ran", "version", "events", "owner", "held",
 )  # fmt: skip
@@ -93,6 +100,8 @@ def simulation_view(
     outlook = outlook_of(simulation, now) if state is State.RUNNING else None
     end = simulation.ended_at if simulation.ended_at is not None else now
     total = pairs_of(simulation)
+    described = {} if is_listed else {key: parameters[key] for key in _DESCRIPTION if parameters.get(key)}
+    others = {key: value for key, value in parameters.items() if key not in described}
     return {
         **{name: getattr(simulation, name) for name in _SHOWN_AS_STORED},
         "title": cut(simulation.title or simulation.uid, LISTED_TITLE if is_listed else MAX_TEXT_CHARACTERS),
@@ -113,7 +122,10 @@ def simulation_view(
         "ended": moment(simulation.ended_at, now) if simulation.ended_at is not None else None,
         "silence": time_span(silence_allowed_s(simulation, stale_after_s)),
         "result_name": result_name,
-        "parameters": cut_parameters(parameters) if is_listed else fitting_parameters(parameters, PAGE_PARAMETERS),
+        "description": {
+            _DESCRIPTION[key]: cut(value, LISTED_DESCRIPTION).removesuffix(".0") for key, value in described.items()
+        },
+        "parameters": cut_parameters(others) if is_listed else fitting_parameters(others, PAGE_PARAMETERS),
         "more_parameters": max(0, len(parameters) - LISTED_PARAMETERS) if is_listed else 0,
     }
 

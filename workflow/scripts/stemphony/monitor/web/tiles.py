@@ -1,0 +1,91 @@
+"""How a page shows mean images: their shape, copies beside them, and the length of the scale bar."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from stemphony.monitor.database.images import ImageEntry, MeanImage
+
+FIELD_NM: Final = 1.2
+"""An image that repeats gets copies until it is about this wide [nm], so that the order of the columns can be seen."""
+
+MOST_COPIES: Final = 6
+"""Along one axis, the image itself included. 64 × 6 pixels are as many as a screen shows of it."""
+
+SIDE: Final = 176.0
+"""Width of an image on the page, and 1.5 times this its largest height [CSS pixels]."""
+
+_BAR_SHARE: Final = 0.45
+"""Longest scale bar, as a share of the width."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One image on the page; lengths are in CSS pixels.
+
+    Attributes
+    ----------
+    entry : ImageEntry
+    width, height : float
+    bar : float
+        Length of the scale bar, 0 for none.
+    bar_text : str
+        Its length in nm or pm.
+    copies : int
+        How often the image is shown, itself included.
+    """
+
+    entry: ImageEntry
+    width: float
+    height: float
+    bar: float
+    bar_text: str
+    copies: int
+
+
+def copies(image: MeanImage | ImageEntry) -> tuple[int, int]:
+    """Return how often an image is shown along x and y."""
+    if image.width_nm is None or image.height_nm is None:
+        return 1, 1
+    along = (("x", image.width_nm), ("y", image.height_nm))
+    numbers = [_times(length) if axis in image.repeats else 1 for axis, length in along]
+    return numbers[0], numbers[1]
+
+
+def _times(length_nm: float) -> int:
+    return min(MOST_COPIES, max(1, round(FIELD_NM / length_nm)))
+
+
+def by_defocus(entries: Iterable[ImageEntry]) -> list[dict[str, Any]]:
+    """Return the images of a simulation in groups of one defocus."""
+    return [
+        {"defocus": group[0].defocus, "tiles": [_tile(entry) for entry in group]}
+        for group in (list(found) for _, found in itertools.groupby(entries, key=lambda entry: entry.defocus_key))
+    ]
+
+
+def _tile(entry: ImageEntry) -> Tile:
+    number = copies(entry)
+    known = entry.width_nm is not None and entry.height_nm is not None
+    lengths = (entry.width_nm, entry.height_nm) if known else (entry.width, entry.height)
+    wide, high = (float(length or 1) * times for length, times in zip(lengths, number, strict=True))
+    scale = SIDE / max(wide, high / 1.5)
+    length = _round_length(_BAR_SHARE * wide) if known else 0.0
+    return Tile(
+        entry, round(wide * scale, 1), round(high * scale, 1), round(length * scale, 1), _in_words(length),
+        number[0] * number[1],
+    )  # fmt: skip
+
+
+def _round_length(most_nm: float) -> float:
+    """Return the largest of 1, 2 and 5 times a power of ten that is not longer [nm]."""
+    power = math.floor(math.log10(most_nm))
+    return next(times * 10.0**power for times in (5, 2, 1) if times * 10.0**power <= most_nm * (1 + 1e-9))
+
+
+def _in_words(length_nm: float) -> str:
+    return f"{1000 * length_nm:g} pm" if length_nm < 0.1 else f"{length_nm:g} nm"
