@@ -252,3 +252,51 @@ def test_diffraction_pattern_ends_with_the_grid():
         CbedGeometry(GRID, LAM, 0.0)
     with pytest.raises(ValueError, match="at least"):
         CbedGeometry(GRID, LAM, 0.05, (0, 5))
+
+
+CELL_4_BY_5 = Grid((96, 128), (20.0, 25.0))
+"""A cell that is not square: its native pixels are λ/20 Å by λ/25 Å."""
+
+
+@pytest.mark.parametrize("pixel", [0.2, 0.77, 1.9, 3.0])
+def test_a_camera_with_square_pixels_keeps_the_intensity(pixel):
+    geometry = CbedGeometry(CELL_4_BY_5, LAM, 45 * MRAD, pixel=pixel * MRAD)
+    native = np.random.default_rng(3).random(geometry.native_pixels.shape)
+    made = geometry.resized(native)
+    assert made.sum() == pytest.approx(native.sum(), rel=1e-12)
+    assert made.astype(np.float32).sum(dtype=float) == pytest.approx(native.sum(), rel=1e-6)
+    for axis, angles in enumerate((geometry.angles_x, geometry.angles_y)):
+        assert np.diff(angles) == pytest.approx(pixel * MRAD)
+        assert angles == pytest.approx(-angles[::-1], abs=1e-15)
+        # The first moment along each axis is that of the native pixels too, to half a pixel's second difference.
+        steps = LAM / CELL_4_BY_5.extent[axis]
+        middle = (np.arange(native.shape[axis]) - native.shape[axis] // 2) * steps
+        of_native = (native.sum(axis=1 - axis) @ middle) / native.sum()
+        if pixel * MRAD < steps:
+            assert (made.sum(axis=1 - axis) @ angles) / made.sum() == pytest.approx(of_native, abs=0.01 * pixel * MRAD)
+
+
+def test_a_camera_sees_a_round_disk_of_a_cell_that_is_not_square():
+    alpha = 15 * MRAD
+    grid = Grid((200, 256), (80.0, 100.0))
+    spectrum = np.where(np.hypot(grid.kx[:, None], grid.ky[None, :]) * LAM < alpha, 1.0, 0.0)
+    spectrum = spectrum / np.sqrt((spectrum**2).sum())
+    geometry = CbedGeometry(grid, LAM, 30 * MRAD, (81, 81), pixel=0.5 * MRAD)
+    disk = geometry.pattern(spectrum.astype(complex))
+    assert disk.shape == (81, 81)
+    assert disk.sum() == pytest.approx(1.0, rel=1e-12)
+    # ⟨θx²⟩ of a uniform disk is α²/4, whatever the cell.
+    for axis, angles in enumerate((geometry.angles_x, geometry.angles_y)):
+        assert disk.sum(axis=1 - axis) @ angles**2 == pytest.approx(alpha**2 / 4, rel=0.02)
+    assert not geometry.is_finer_than_the_grid
+    assert CbedGeometry(grid, LAM, 30 * MRAD, pixel=0.2 * MRAD).is_finer_than_the_grid
+
+
+def test_a_camera_of_chosen_size_cuts_what_lies_beyond_it():
+    geometry = CbedGeometry(CELL_4_BY_5, LAM, 45 * MRAD, (6, 4), pixel=3.0 * MRAD)
+    uniform = geometry.resized(np.ones(geometry.native_pixels.shape))
+    area = (3.0 * MRAD) ** 2 / (LAM / 20.0 * LAM / 25.0)
+    assert uniform == pytest.approx(area)
+    assert 1e3 * geometry.angles_x == pytest.approx([-9, -6, -3, 0, 3, 6])
+    with pytest.raises(ValueError, match="pixels of the diffraction pattern"):
+        CbedGeometry(CELL_4_BY_5, LAM, 45 * MRAD, pixel=0.0)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from stemphony import provenance
 from stemphony.compute.atoms import Atoms
-from stemphony.compute.recorder import JobSignals, cbed_geometry
+from stemphony.compute.recorder import JobSignals, cbed_geometry, patterns_shape
 from stemphony.compute.stored_waves import empty_waves
 from stemphony.experiment import campaign, configuration
 from stemphony.experiment.campaign import Campaign, InputFiles
@@ -86,7 +86,7 @@ def signals(of: Experiment, seed: int | Sequence[int]) -> JobSignals:
     if of.cbed_max is not None:
         geometry = cbed_geometry(of)
         angles = (geometry.angles_x, geometry.angles_y)
-        cbed = rng.random((*shape, *geometry.shape))
+        cbed = rng.random(patterns_shape(of))
     stored = None
     if of.waves is not None:
         stored = empty_waves(of)

@@ -116,6 +116,9 @@ cbed:
   enabled: false
   max_mrad: null
   size: null
+  pixel_mrad: null
+  scan: null
+  depths: null
   average_configurations: true
   average_defoci: true
 waves:

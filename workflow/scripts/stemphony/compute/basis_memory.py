@@ -54,5 +54,6 @@ def kept_bytes(experiment: Experiment, rank: int) -> int:
     if experiment.adf:
         regions = len(experiment.bins) + len(experiment.images) + 1 + 2 * experiment.center_of_mass
     pixels = 0 if experiment.cbed_max is None else cbed_geometry(experiment).native_pixels.size
-    per_depth = regions * rank * (rank + 1) // 2 + rank * pixels
-    return len(experiment.depth_slices) * per_depth * experiment.complex_dtype.itemsize
+    matrices = len(experiment.depth_slices) * regions * rank * (rank + 1) // 2
+    waves = len(experiment.pattern_depths) * rank * pixels
+    return (matrices + waves) * experiment.complex_dtype.itemsize

@@ -18,7 +18,7 @@ from stemphony.compute.basis_memory import (
     waves_bytes,
 )
 from stemphony.compute.incident_basis import Basis
-from stemphony.compute.recorder import cbed_geometry
+from stemphony.compute.recorder import cbed_geometry, patterns_shape
 from stemphony.compute.stored_waves import wave_memory
 from stemphony.compute.windows import doubled_grid, windows
 from stemphony.experiment.model import Experiment
@@ -48,6 +48,8 @@ def memory_mb(
     waves : WavePlan or None
         The plan of the campaign; None for multislice.
     """
+    if experiment.cbed_scan is not None:
+        return _memory_apart_mb(experiment, atoms, threads, budget_mb, waves)
     if experiment.window is not None:
         # The job measures the error of its windows on a window of twice the size.
         wide = replace(experiment, window=None, grid=doubled_grid(experiment), algorithm="multislice", cbed_max=None)
@@ -95,6 +97,15 @@ def memory_mb(
     ) / 1e6
 
 
+def _memory_apart_mb(
+    experiment: Experiment, atoms: int, threads: int, budget_mb: float, waves: WavePlan | None
+) -> float:
+    """Memory where patterns have a scan of their own: one scan after the other, with the signals of both [MB]."""
+    parts = (experiment.without_patterns, experiment.patterns)
+    alone = (memory_mb(part, atoms, threads, budget_mb, waves) - _signal_bytes(part) / 1e6 for part in parts)
+    return max(alone) + sum(_signal_bytes(part) for part in parts) / 1e6
+
+
 def _signal_bytes(experiment: Experiment) -> int:
     """Memory of the signals of one job and of the copy that is written [bytes]; images and bins are in double."""
     images, patterns = result_bytes(experiment)
@@ -104,14 +115,14 @@ def _signal_bytes(experiment: Experiment) -> int:
 def result_bytes(experiment: Experiment) -> tuple[int, int]:
     """Return the size of the signals of one job before compression [bytes]: of the group adf, and of the group cbed."""
     stored = experiment.positions * len(experiment.depth_slices) * experiment.real_dtype.itemsize
+    patterns = 0 if experiment.cbed_max is None else math.prod(patterns_shape(experiment))
     per_wave = len(experiment.bins) - 1 + len(experiment.images) + 1 + 2 * experiment.center_of_mass
-    pixels = 0 if experiment.cbed_max is None else math.prod(cbed_geometry(experiment).shape)
-    return stored * per_wave if experiment.adf else 0, stored * pixels
+    return stored * per_wave if experiment.adf else 0, patterns * experiment.real_dtype.itemsize
 
 
 def probe_slices(experiment: Experiment) -> int:
     """Return the work of one multislice job, in units of one wave through one slice."""
-    return experiment.positions * experiment.depth_slices[-1] * len(experiment.tilts)
+    return experiment.positions * experiment.wave_depths[-1] * len(experiment.tilts)
 
 
 def oversampled_probe_slices(experiment: Experiment) -> float:
@@ -122,7 +133,7 @@ def oversampled_probe_slices(experiment: Experiment) -> float:
     factor = experiment.potential_oversampling
     if factor == 1:
         return 0.0
-    seconds = experiment.depth_slices[-1] * factor**2 * math.prod(experiment.grid.gpts) * _SECONDS_PER_FINE_POINT
+    seconds = experiment.wave_depths[-1] * factor**2 * math.prod(experiment.grid.gpts) * _SECONDS_PER_FINE_POINT
     return seconds / probe_slice_seconds(experiment.grid.gpts)
 
 
@@ -164,18 +175,20 @@ def superposition_probe_slices(experiment: Experiment, rank: int, defoci: int) -
     """
     nx, ny = experiment.grid.gpts
     inside = 0.25 * math.pi * experiment.bandlimit**2 * min(nx, ny) ** 2
-    probes, depths = experiment.positions * defoci, len(experiment.depth_slices)
+    probes = experiment.positions * defoci
     regions = len(experiment.bins) + len(experiment.images) + 2 * experiment.center_of_mass
     by_forms = 3 * inside * rank**2 + regions * rank**2 * probes
-    detectors = min(by_forms, inside * rank * probes) if experiment.adf else 0.0
+    detectors = len(experiment.depth_slices) * min(by_forms, inside * rank * probes) if experiment.adf else 0.0
     # Patterns are superposed at their native pixels and resized afterwards.
-    patterns = 0.0 if experiment.cbed_max is None else cbed_geometry(experiment).native_pixels.size * rank * probes
+    patterns = 0.0
+    if experiment.cbed_max is not None:
+        patterns = len(experiment.pattern_depths) * cbed_geometry(experiment).native_pixels.size * rank * probes
     search = 8 * beams(experiment) * probes * rank  # several passes in double precision
     # Intensities in double precision and copies in memory take half as much again.
-    products = 1.5 * depths * (detectors + patterns) + search
-    loading = 0.5 * rank * depths
+    products = 1.5 * (detectors + patterns) + search
+    loading = 0.5 * rank * len(experiment.wave_depths)
     return (
-        rank * experiment.depth_slices[-1]
+        rank * experiment.wave_depths[-1]
         + loading
         + products * _SECONDS_PER_MULTIPLICATION / probe_slice_seconds(experiment.grid.gpts)
     )
@@ -247,6 +260,12 @@ def wave_plan(
     """
     if not experiment.detects:
         return WavePlan("multislice", False, 0, 0.0, 0.0)
+    if experiment.cbed_scan is not None:
+        # Patterns at positions of their own need waves of their own, which each job makes for itself.
+        images, patterns = (
+            wave_plan(part, defoci_nm, False, budget_mb) for part in (experiment.without_patterns, experiment.patterns)
+        )
+        return replace(images, waves=max(images.waves, patterns.waves), work=images.work + patterns.work)
     if experiment.precession is not None:
         # The first tilt stands for all of them.
         tilts = experiment.tilts

@@ -80,11 +80,11 @@ class ExitWaves:
         Yields
         ------
         depth : int
-            Index of the depth.
+            Index of the depth in `Experiment.wave_depths`.
         waves : (r, p) ndarray
             Exit waves at this depth. This is `waves`: the way to the next depth overwrites it.
         """
-        stored = self.experiment.depth_slices
+        stored = self.experiment.wave_depths
         for number, (_, end) in enumerate(self.blocks):
             if waiting := np.flatnonzero(self.passed == number).tolist():
                 self._through_block(propagation, number, waiting, counter)
@@ -169,7 +169,7 @@ def slice_blocks(experiment: Experiment, budget_bytes: float) -> list[tuple[int,
     nx, ny = experiment.grid.gpts
     most = max(1, int(budget_bytes / (nx * ny * experiment.complex_dtype.itemsize)))
     blocks, begin = [], 0
-    for depth in experiment.depth_slices:
+    for depth in experiment.wave_depths:
         pieces = -(-(depth - begin) // most)
         edges = [begin + (depth - begin) * i // pieces for i in range(pieces + 1)]
         blocks += list(pairwise(edges))

@@ -34,7 +34,7 @@ class JobSignals:
     center_of_mass : (nx, ny, depths, 2) ndarray
         Mean scattering angle along x and y [rad], Eq. (P14).
     cbed : (nx, ny, depths, n_kx, n_ky) ndarray or None
-        Diffraction patterns, Eq. (P15).
+        Diffraction patterns, Eq. (P15), at their own positions and depths, see `Experiment.patterns`.
     cbed_angles : (n_kx,) and (n_ky,) ndarray or None
         Axes of the patterns [rad].
     algorithm : str
@@ -108,7 +108,9 @@ class Recorder:
         cbed = angles = None
         if self.cbed is not None:
             angles = (self.cbed.angles_x, self.cbed.angles_y)
-            cbed = np.zeros((*shape, len(angles[0]), len(angles[1])), dtype=e.real_dtype)
+            cbed = np.zeros(patterns_shape(e), dtype=e.real_dtype)
+        self.image_depths = _places(e.wave_depths, e.depth_slices if e.adf else ())
+        self.pattern_depths = _places(e.wave_depths, e.pattern_depths)
         self.signals = JobSignals(
             bins=np.zeros((*shape, max(0, len(e.bins) - 1))),
             rings=np.zeros((*shape, len(e.images))),
@@ -120,15 +122,17 @@ class Recorder:
         )
 
     def record_wave(self, position: tuple[int, int], depth: int, spectrum: np.ndarray) -> None:
-        """Measure the exit wave ψ(k), (nx, ny), of the probe at scan position (i, j), at the depth of this index."""
-        at = (*position, depth)
-        if self.experiment.adf:
-            self.record(at, self.detectors.measure(spectrum))
-        if self.cbed is not None and self.signals.cbed is not None:
-            self.signals.cbed[at] = self.cbed.pattern(spectrum)
+        """Measure the exit wave ψ(k), (nx, ny), of the probe at scan position (i, j).
+
+        `depth` is its index in `Experiment.wave_depths`.
+        """
+        if depth in self.image_depths:
+            self.record((*position, self.image_depths[depth]), self.detectors.measure(spectrum))
+        if depth in self.pattern_depths and self.cbed is not None and self.signals.cbed is not None:
+            self.signals.cbed[(*position, self.pattern_depths[depth])] = self.cbed.pattern(spectrum)
 
     def record(self, at: tuple[int | np.ndarray, int | np.ndarray, int], seen: WaveSignals) -> None:
-        """Store signals at (i, j, depth index); i and j may be arrays of positions, as may the signals."""
+        """Store signals of images at (i, j, depth index of images); i, j and the signals may be arrays of positions."""
         self.signals.bins[at] = seen.bins
         self.signals.rings[at] = seen.rings
         self.signals.total[at] = seen.total
@@ -176,4 +180,15 @@ def _some(values: np.ndarray, chosen: tuple[np.ndarray, ...]) -> Part:
 def cbed_geometry(experiment: Experiment) -> CbedGeometry:
     """Return the pixels of the stored diffraction patterns, for an experiment that stores them."""
     e = experiment
-    return CbedGeometry(e.grid, e.wavelength, e.cbed_max or 0.0, e.cbed_size, e.detector_center)
+    return CbedGeometry(e.grid, e.wavelength, e.cbed_max or 0.0, e.cbed_size, e.detector_center, e.cbed_pixel)
+
+
+def patterns_shape(experiment: Experiment) -> tuple[int, int, int, int, int]:
+    """Shape of the diffraction patterns of one job, (nx, ny, depths, n_kx, n_ky)."""
+    e = experiment.patterns
+    return len(e.scan_x), len(e.scan_y), len(e.depth_slices), *cbed_geometry(e).shape
+
+
+def _places(depths: Sequence[int], stored: Sequence[int]) -> dict[int, int]:
+    """Index of each stored depth, by its index among all depths."""
+    return {depths.index(number): place for place, number in enumerate(stored) if number in depths}

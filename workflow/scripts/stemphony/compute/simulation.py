@@ -10,6 +10,7 @@ import numpy as np
 from stemphony.compute.atoms import Atoms
 from stemphony.compute.cost import DEFAULT_BUDGET_MB, chosen_algorithm
 from stemphony.compute.keeper import Keeper, Parts
+from stemphony.compute.pattern_scan import simulate_apart
 from stemphony.compute.precession import simulate_precessed
 from stemphony.compute.propagation import Propagation, probe
 from stemphony.compute.recorder import JobSignals, Recorder
@@ -47,7 +48,7 @@ def simulate(
         Planner flag of the FFTs, see `fft.LineTransform`.
     on_progress : callable
         Called as `on_progress(done, total)`, one thread at a time; the unit is a wave (multislice), a wave through
-        a block of slices (probe_basis), or a scan position (windows and precession).
+        a block of slices (probe_basis), or a scan position (windows, precession, patterns with a scan of their own).
     budget_mb : float
         Memory for transmission functions and waves [MB]. If the transmission functions of all slices fit, each is
         made once. Otherwise waves go through the specimen in batches, block of slices by block.
@@ -72,6 +73,8 @@ def simulate(
             keeper=keeper,
         )  # fmt: skip
 
+    if experiment.cbed_scan is not None:
+        return simulate_apart(experiment, atoms, part_of, on_progress, keeper)
     if experiment.window is not None:
         return simulate_in_windows(experiment, atoms, part_of, on_progress, keeper)
     if experiment.precession is not None:
@@ -115,7 +118,7 @@ class _ScanByProbes:
         positions = [(int(i), int(j)) for i, j in np.argwhere(~self.finished)]
         if e.slices * wave <= self.budget_bytes:
             if positions:
-                transmissions = self.propagation.transmissions(range(e.depth_slices[-1]))
+                transmissions = self.propagation.transmissions(range(e.wave_depths[-1]))
                 self.propagation.each(lambda position: self._whole_specimen(position, transmissions), positions)
         else:
             block = max(1, int(0.5 * self.budget_bytes / wave))
@@ -139,7 +142,7 @@ class _ScanByProbes:
         with self.propagation.plan() as plan:
             for passed, spectrum in propagate(
                 plan, incident, transmissions, self.propagation.propagators[: len(transmissions)],
-                self.experiment.depth_slices,
+                self.experiment.wave_depths,
             ):  # fmt: skip
                 self._record(position, passed, spectrum)
         self._finish([position])
@@ -147,14 +150,14 @@ class _ScanByProbes:
     def _in_blocks(self, batch: list[tuple[int, int]], block: int) -> None:
         """Send a batch of waves through the specimen, `block` slices at a time."""
         waves = {position: self._incident(position) for position in batch}
-        last = self.experiment.depth_slices[-1]
+        last = self.experiment.wave_depths[-1]
         for begin in range(0, last, block):
             self._through_block(waves, begin, min(begin + block, last))
         self._finish(batch)
 
     def _through_block(self, waves: dict[tuple[int, int], np.ndarray], begin: int, end: int) -> None:
         # A function of its own frees the transmission functions of one block before the next block makes its own.
-        depths = self.experiment.depth_slices
+        depths = self.experiment.wave_depths
         transmissions = self.propagation.transmissions(range(begin, end))
         propagators = self.propagation.propagators[begin:end]
         stops = [depth - begin for depth in depths if begin < depth < end] + [end - begin]
@@ -171,7 +174,7 @@ class _ScanByProbes:
         self.propagation.each(through, waves)
 
     def _record(self, position: tuple[int, int], passed: int, spectrum: np.ndarray) -> None:
-        self.recorder.record_wave(position, self.experiment.depth_slices.index(passed), spectrum)
+        self.recorder.record_wave(position, self.experiment.wave_depths.index(passed), spectrum)
 
     def _finish(self, positions: list[tuple[int, int]]) -> None:
         with self.lock:

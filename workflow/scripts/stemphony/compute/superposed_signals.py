@@ -50,7 +50,7 @@ class SuperposedSignals:
         where : (m,) ndarray of int
             Flat indices of the scan positions, y fastest.
         depth : int
-            Index of the depth.
+            Index of the depth in `Experiment.wave_depths`.
         waves : (r, p) ndarray
             Exit waves of the basis at `pixels`.
         coefficients : (r, m) ndarray
@@ -58,23 +58,26 @@ class SuperposedSignals:
         budget_bytes : float
             Memory of the job; matrices may take a quarter of it.
         """
-        if self.recorder.experiment.adf:
+        if (image := self.recorder.image_depths.get(depth)) is not None:
             if self._forms_are_cheaper(coefficients, budget_bytes):
-                self.record_forms(where, depth, self.forms(waves), coefficients)
+                self.record_forms(where, image, self.forms(waves), coefficients)
             else:
                 for some, exit_waves in _superpositions(coefficients, waves):
                     values = self.recorder.detectors.values(_intensity(exit_waves).T)
-                    self.recorder.record((*self._at(where[some]), depth), self.recorder.detectors.signals(values))
-        if self.recorder.cbed is not None:
-            self.record_patterns(where, depth, self.at_patterns(waves), coefficients)
+                    self.recorder.record((*self._at(where[some]), image), self.recorder.detectors.signals(values))
+        if (pattern := self.recorder.pattern_depths.get(depth)) is not None:
+            self.record_patterns(where, pattern, self.at_patterns(waves), coefficients)
 
     def record_forms(self, where: np.ndarray, depth: int, forms: np.ndarray, coefficients: np.ndarray) -> None:
-        """Record bins, rings, total and centre of mass from matrices (n, r, r); see `record_waves`."""
+        """Record bins, rings, total and centre of mass at a depth of images.
+
+        They come from matrices (n, r, r); see `record_waves`.
+        """
         signals = self.recorder.detectors.signals(self.combination @ evaluate(forms, coefficients))
         self.recorder.record((*self._at(where), depth), signals)
 
     def record_patterns(self, where: np.ndarray, depth: int, waves: np.ndarray, coefficients: np.ndarray) -> None:
-        """Record diffraction patterns from exit waves (r, h) at their native pixels; see `record_waves`."""
+        """Record patterns at one of their depths from exit waves (r, h) at native pixels; see `record_waves`."""
         geometry, cbed = self.recorder.cbed, self.recorder.signals.cbed
         assert geometry is not None
         assert cbed is not None

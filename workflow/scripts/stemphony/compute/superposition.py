@@ -30,9 +30,9 @@ class Superposition:
     defoci_nm : tuple of float
         Defoci whose probes the basis spans [nm].
     forms : tuple of (n, r, r) ndarray
-        For each depth the Hermitian matrices of the detector regions; empty without adf.
+        For each depth of images the Hermitian matrices of the detector regions; empty without adf.
     patterns : tuple of (r, h) ndarray
-        For each depth the exit waves at the native pixels of the diffraction patterns; empty without cbed.
+        For each depth of patterns the exit waves at the native pixels of the diffraction patterns; empty without cbed.
     """
 
     basis: Basis
@@ -78,9 +78,9 @@ class Superposition:
         keeper.watch(lambda: {**waves.parts(), **{name: Part.of(made[name]) for name in list(made)}})
         counter = StepCounter(waves.all_steps, on_progress, keeper, waves.steps)
         for depth, behind in waves.depths(propagation, counter):
-            if e.adf:
+            if depth in detectors.recorder.image_depths:
                 made[f"forms_{depth:04d}"] = detectors.forms(behind)
-            if e.cbed_max is not None:
+            if depth in detectors.recorder.pattern_depths:
                 made[f"patterns_{depth:04d}"] = detectors.at_patterns(behind)
         return cls(basis, tuple(defoci_nm), _by_depth(made, "forms_"), _by_depth(made, "patterns_"))
 
@@ -93,11 +93,10 @@ class Superposition:
         detectors = SuperposedSignals(experiment, self.basis.rank)
         where = np.arange(experiment.positions)
         coefficients = self.basis.coefficients(experiment, defocus_nm)
-        for depth in range(len(experiment.depth_slices)):
-            if experiment.adf:
-                detectors.record_forms(where, depth, self.forms[depth], coefficients)
-            if experiment.cbed_max is not None:
-                detectors.record_patterns(where, depth, self.patterns[depth], coefficients)
+        for depth, forms in enumerate(self.forms):
+            detectors.record_forms(where, depth, forms, coefficients)
+        for depth, patterns in enumerate(self.patterns):
+            detectors.record_patterns(where, depth, patterns, coefficients)
         return detectors.recorder.signals
 
     def arrays(self) -> dict[str, np.ndarray]:

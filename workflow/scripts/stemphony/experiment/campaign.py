@@ -17,6 +17,7 @@ from stemphony.experiment.model import JOB_KEYS, USUAL_RINGS, detector_names, ri
 from stemphony.experiment.scan import NEUTRAL as SCAN_NEUTRAL
 from stemphony.experiment.scan_edges import ScanEdges, is_whole_cell
 from stemphony.experiment.stopping import Goal
+from stemphony.experiment.stored_patterns import own_keys
 from stemphony.experiment.wave_request import job_block, merge_block
 from stemphony.physics.constants import FWHM_PER_SIGMA
 from stemphony.physics.electron import chromatic_focal_spread
@@ -213,6 +214,7 @@ class Campaign:
             blocks["grating"]["potential_oversampling"] = oversampling
         blocks["adf"]["detectors"] = self._detectors
         blocks["probe"] |= self._tilts_of_beam
+        blocks["cbed"] |= own_keys(self.config["cbed"])
         if self.config["probe"].get("plane_wave"):
             blocks["probe"]["plane_wave"] = True
         if waves := job_block(self.config):
@@ -259,11 +261,13 @@ class Campaign:
     def shares_configurations(self) -> bool:
         """Whether several defoci see the same atoms, so that one propagation can serve them all.
 
-        With precession each job has many beams, whose waves would not fit the memory together.
+        With precession each job has many beams, whose waves would not fit the memory together. Patterns with a scan of
+        their own have waves of their own, which are not shared.
         """
         common = self.common_params
         shared = not common["frozen_phonon"]["independent_defoci"] and "precession" not in common["probe"]
-        return len(self.defoci) > 1 and shared
+        own_waves = common["cbed"]["enabled"] and "scan" in common["cbed"]
+        return len(self.defoci) > 1 and shared and not own_waves
 
     def job_params(self, defocus: str, configuration: int) -> dict[str, Any]:
         """Params of one job of the rule run_multislice.

@@ -161,7 +161,8 @@ def validate(config: Mapping[str, Any]) -> dict[str, Any]:
     reporting_block.completed({} if reporting is None else reporting)
     _refuse_both_alternatives(plain)
     _refuse_two_sizes(plain.get("specimen") or {})
-    _refuse_two_scans(plain.get("scan") or {})
+    _refuse_two_scans("scan", plain.get("scan") or {})
+    _refuse_two_scans("cbed.scan", (plain.get("cbed") or {}).get("scan") or {})
     complete = _completed(plain, schema())
     _keep_one_alternative(complete)
     if (complete["specimen"]["size_nm"], complete["specimen"]["thickness_nm"]) != (None, None):
@@ -285,17 +286,17 @@ def _refuse_two_sizes(given: Mapping[str, Any]) -> None:
             )
 
 
-def _refuse_two_scans(given: Mapping[str, Any]) -> None:
+def _refuse_two_scans(block: str, given: Mapping[str, Any]) -> None:
     """Refuse a window beside a line or a list; checked before the window gets its defaults."""
     chosen = [key for key in ("line", "positions") if given.get(key) is not None]
     if len(chosen) == 2:
-        raise ConfigError("scan.line", "given together with `scan.positions`; give one of the two.")
+        raise ConfigError(f"{block}.line", f"given together with `{block}.positions`; give one of the two.")
     extra = [key for key in ("x", "y", "points", "step_angstrom") if given.get(key) is not None]
     if chosen and extra:
         raise ConfigError(
-            f"scan.{chosen[0]}",
-            f"given together with {' and '.join(f'`scan.{key}`' for key in extra)} of a window; remove the window, or "
-            f"`scan.{chosen[0]}`.",
+            f"{block}.{chosen[0]}",
+            f"given together with {' and '.join(f'`{block}.{key}`' for key in extra)} of a window; remove the window, "
+            f"or `{block}.{chosen[0]}`.",
         )
 
 

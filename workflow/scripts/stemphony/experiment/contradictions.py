@@ -66,6 +66,7 @@ def refuse_contradictions(config: Mapping[str, Any]) -> None:
     is_wave = bool(config["waves"]["exit"]) or config["probe"]["plane_wave"]
     if not config["adf"]["enabled"] and not config["cbed"]["enabled"] and not is_wave:
         raise ConfigError("adf.enabled", "adf and cbed are both off, so nothing would be computed; enable one.")
+    _refuse_patterns(config["cbed"], config["adf"]["enabled"])
     _refuse_specimen_tilt(config["specimen"]["tilt_mrad"])
     _refuse_building(config["specimen"])
     _refuse_frames(config["frozen_phonon"], config["specimen"])
@@ -85,6 +86,34 @@ def _refuse_scan(scan: Mapping[str, Any], probe: Mapping[str, Any]) -> None:
             f"got {probe['source_fwhm_nm']:g} with `scan.positions`; a list has no neighbours to blur with. Use 0, or "
             "`scan.line` or a window.",
         )
+
+
+def _refuse_patterns(cbed: Mapping[str, Any], with_images: bool) -> None:
+    if None not in (cbed["max_mrad"], cbed["size"], cbed["pixel_mrad"]):
+        raise ConfigError(
+            "cbed.max_mrad", "given together with `cbed.size` and `cbed.pixel_mrad`, which give it; remove one of them."
+        )
+    depths, scan = cbed["depths"] or {}, cbed["scan"]
+    if None not in (depths.get("every_angstrom"), depths.get("at_angstrom")):
+        raise ConfigError(
+            "cbed.depths.every_angstrom", "given together with `cbed.depths.at_angstrom`; give one of the two."
+        )
+    if scan is None:
+        return
+    if not with_images:
+        raise ConfigError(
+            "cbed.scan",
+            "given while adf.enabled is false. The block `scan` then is the scan of the patterns: write it there, and "
+            "remove cbed.scan.",
+        )
+    if scan["positions"] is not None:
+        return
+    for axis in ("x", "y"):
+        begin, end = scan[axis]
+        if end <= begin:
+            raise ConfigError(f"cbed.scan.{axis}", f"got [{begin}, {end}]; the window must end after it begins.")
+    if (scan["points"] is None) == (scan["step_angstrom"] is None):
+        raise ConfigError("cbed.scan.points", "give one of `points`, `step_angstrom` and `positions`.")
 
 
 def _refuse_optics(probe: Mapping[str, Any], grating: Mapping[str, Any]) -> None:

@@ -16,9 +16,9 @@ import numpy as np
 from stemphony.errors import ConfigError
 from stemphony.experiment.grid_choice import MAX_POINTS, chosen_gpts, points_at
 from stemphony.experiment.optics import Optics, Precession
-from stemphony.experiment.probe_positions import ProbePositions
 from stemphony.experiment.scan import Scan
 from stemphony.experiment.slice_choice import chosen_slices, stored_depths
+from stemphony.experiment.stored_patterns import StoredPatterns, own_scan_and_depths, positions_of
 from stemphony.experiment.wave_request import WaveRequest
 from stemphony.physics.detectors import bin_edges
 from stemphony.physics.grid import Grid, band_limit_radius, fft_friendly_size
@@ -64,7 +64,7 @@ or change no number."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment(Optics, ProbePositions):
+class Experiment(Optics, StoredPatterns):
     """Optics, numerics, scan and detectors of one simulation; lengths are in Å, angles in rad, energies in eV.
 
     Attributes
@@ -73,6 +73,8 @@ class Experiment(Optics, ProbePositions):
         See `Optics`.
     grid, scan_x, scan_y, margin, symmetry, …
         See `ProbePositions`.
+    depth_slices, adf, cbed_max, cbed_size, …
+        See `StoredPatterns`.
     cell : (float, float, float)
         Lengths of the specimen [Å].
     window : float or None
@@ -93,10 +95,6 @@ class Experiment(Optics, ProbePositions):
         The slices of the cell.
     slices_of_file : bool
         Whether the structure file names the slice of each atom.
-    depth_slices : tuple of int
-        Numbers of slices after which signals are stored, ascending.
-    adf : bool
-        Whether bins, rings and centre of mass are measured.
     bins : tuple of float
         Edges of the radial bins [rad], empty without adf, Eq. (P16).
     rings : mapping
@@ -105,10 +103,6 @@ class Experiment(Optics, ProbePositions):
         Edges of bins and rings: hard | area, Eq. (P10).
     center_of_mass : bool
         Whether the centre of mass is measured, Eq. (P14).
-    cbed_max : float or None
-        Half width of the stored patterns [rad]; None for no patterns.
-    cbed_size : (int, int) or None
-        Pixels of the stored patterns; None for the native ones.
     notes : tuple of str
         Notes for the user that need no action.
     segmented : mapping
@@ -131,14 +125,10 @@ class Experiment(Optics, ProbePositions):
     basis_tolerance: float
     slicing: Slices
     slices_of_file: bool
-    depth_slices: tuple[int, ...]
-    adf: bool
     bins: tuple[float, ...]
     rings: Mapping[str, tuple[float, float]]
     edges: str
     center_of_mass: bool
-    cbed_max: float | None
-    cbed_size: tuple[int, int] | None
     notes: tuple[str, ...] = field(default=())
     segmented: Mapping[str, SegmentedDetector] = field(default_factory=dict)
     sensitive: Mapping[str, SensitiveDetector] = field(default_factory=dict)
@@ -151,11 +141,6 @@ class Experiment(Optics, ProbePositions):
     def images(self) -> tuple[str, ...]:
         """Names of the images that jobs record: rings, rings with a sensitivity, then segments."""
         return (*self.rings, *self.sensitive, *segment_names(self.segmented))
-
-    @property
-    def detects(self) -> bool:
-        """Whether jobs scan a probe: whether there are signals of detectors or diffraction patterns."""
-        return self.adf or self.cbed_max is not None
 
     @property
     def is_tilted(self) -> bool:
@@ -276,8 +261,9 @@ class Experiment(Optics, ProbePositions):
             slicing=choice.slices,
             slices_of_file=choice.of_file,
             depth_slices=stored_depths(blocks["depths"], choice.slices),
-            **_positions(Scan.of(blocks["scan"], (lx, ly))),
-            **_detectors(adf, cbed, optics.semiangle, limits, sensitivities or {}),
+            **positions_of(Scan.of(blocks["scan"], (lx, ly))),
+            **_detectors(adf, optics.semiangle, limits, sensitivities or {}),
+            **(_patterns(cbed, (lx, ly), choice.slices, limits) if cbed["enabled"] else NO_PATTERNS),
             notes=tuple(notes),
             waves=WaveRequest.of(blocks, (lx, ly)),
             specimen_tilt=_pair(blocks.get("specimen", {}).get("tilt_mrad", (0.0, 0.0))),
@@ -285,14 +271,6 @@ class Experiment(Optics, ProbePositions):
             potential_oversampling=grating.get("potential_oversampling", 1),
             parametrization_of=grating.get("parametrization_of", {}),
         )
-
-
-def _positions(scan: Scan) -> dict[str, Any]:
-    """Return the attributes of `ProbePositions` that a scan decides."""
-    return {
-        "scan_x": scan.along[0], "scan_y": scan.along[1], "scan_kind": scan.kind, "places": scan.places,
-        "margin": scan.margin,
-    }  # fmt: skip
 
 
 def _optics(probe: Mapping[str, Any]) -> Optics:
@@ -312,12 +290,11 @@ def _optics(probe: Mapping[str, Any]) -> Optics:
 
 def _detectors(
     adf: Mapping[str, Any],
-    cbed: Mapping[str, Any],
     semiangle: float,
     limits: _BandLimit,
     sensitivities: Mapping[str, np.ndarray],
 ) -> dict[str, Any]:
-    """Convert the blocks `adf` and `cbed` of the config to attributes of `Experiment`; refuse what no grid carries."""
+    """Convert the block `adf` of the config to attributes of `Experiment`; refuse what no grid carries."""
     measured = adf["enabled"]
     return {
         "adf": measured,
@@ -325,8 +302,6 @@ def _detectors(
         "rings": _rings(adf, semiangle, limits) if measured else {},
         "edges": adf["edges"],
         "center_of_mass": measured and adf["center_of_mass"],
-        "cbed_max": _cbed_max(cbed, limits) if cbed["enabled"] else None,
-        "cbed_size": tuple(cbed["size"]) if cbed["enabled"] and cbed["size"] else None,
         "segmented": _segmented(adf, limits) if measured else {},
         "sensitive": _sensitive(adf, limits, sensitivities) if measured else {},
     }
@@ -531,11 +506,26 @@ def detector_names(adf: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted(adf["detectors"], key=lambda name: (sensitivity_of(adf["detectors"][name]) is not None, name)))
 
 
-def _cbed_max(cbed: Mapping[str, Any], limits: _BandLimit) -> float:
-    if cbed["max_mrad"] is None:
-        return limits.angle
-    limits.require("cbed.max_mrad", cbed["max_mrad"] * MRAD)
-    return float(cbed["max_mrad"] * MRAD)
+NO_PATTERNS: dict[str, Any] = {"cbed_max": None, "cbed_size": None}
+"""Attributes of an experiment without diffraction patterns."""
+
+
+def _patterns(cbed: Mapping[str, Any], lengths: Sequence[float], slices: Slices, limits: _BandLimit) -> dict[str, Any]:
+    """Convert the block `cbed` of the config to attributes of `StoredPatterns`."""
+    pixel, size, largest = cbed.get("pixel_mrad"), cbed["size"], limits.angle
+    if cbed["max_mrad"] is not None:
+        limits.require("cbed.max_mrad", cbed["max_mrad"] * MRAD)
+        largest = float(cbed["max_mrad"] * MRAD)
+    elif pixel is not None and size is not None:
+        # Centre of the outermost pixel; of an even number there is one more on the negative side.
+        largest = max(size) // 2 * pixel * MRAD
+        limits.require("cbed.size", largest)
+    return {
+        "cbed_max": largest,
+        "cbed_size": tuple(size) if size else None,
+        "cbed_pixel": None if pixel is None else pixel * MRAD,
+        **own_scan_and_depths(cbed, lengths, slices),
+    }
 
 
 def _aberrations(coefficients: Mapping[str, float]) -> dict[str, float]:

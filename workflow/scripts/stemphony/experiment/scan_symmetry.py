@@ -98,8 +98,8 @@ def _conditions(e: Experiment) -> list[tuple[str, Callable[[Operation], bool]]]:
         conditions.append(("adf.segmented", lambda one: one.matrix == UNITY))
     if any(detector.pixel is not None for detector in e.sensitive.values()):
         conditions.append(("a map of adf.detectors", lambda one: one.matrix == UNITY))
-    if e.cbed_max is not None:
-        pixels = CbedGeometry(e.grid, e.wavelength, e.cbed_max, e.cbed_size)
+    if e.cbed_max is not None and e.cbed_scan is None:
+        pixels = CbedGeometry(e.grid, e.wavelength, e.cbed_max, e.cbed_size, pixel=e.cbed_pixel)
         axes = pixels.angles_x.astype(float), pixels.angles_y.astype(float)
         conditions.append(("the pixels of cbed (an even size)", lambda one: maps_axes(one.matrix, axes[0], axes[1])))
     return conditions

@@ -34,6 +34,7 @@ from stemphony.orchestration.advice import (
     wave_rows,
     window_hint,
 )
+from stemphony.orchestration.pattern_plan import pattern_hints, pattern_rows
 from stemphony.orchestration.scan_plan import merged_again, require_whole_periods, scan_hints, scan_rows
 from stemphony.orchestration.standing import Standing
 from stemphony.orchestration.symmetry_choice import SymmetryChoice
@@ -151,6 +152,7 @@ class Preflight:
             ("slices", _slices(e.slicing, len(e.depth_slices))),
             *scan_rows(c, e),
             *resolution_rows(e),
+            *pattern_rows(e),
             *tilt_rows(e),
             *optics_rows(c),
             *self.symmetry.rows(e, c.configurations if c.config["frozen_phonon"]["enabled"] else 0),
@@ -453,6 +455,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
             *_without_effect(config, specimen),
             *_choices(planned, experiment),
             *scan_hints(planned, experiment),
+            *pattern_hints(planned, experiment),
             *merged_again(planned, earlier, result.merged.exists()),
             *doubts(planned, experiment, _doubtful(specimen, config), tail),
             *window_hint(planned, experiment, estimates["cpu_hours"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from math import floor
+from math import ceil, floor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -293,6 +293,10 @@ class CbedGeometry:
         (i − size//2)·Δ' with Δ' = (native range)/size. A native pixel is a box that gives every new pixel its share.
         An odd size therefore keeps the sum. An even size shifts the range by half a new pixel, because zero must
         stay the centre of a pixel.
+    pixel : float or None
+        Width of square new pixels [rad]; pixel i is centred at (i − size//2)·pixel. Without a size, there are as many
+        as cover all native pixels, an odd number, so the sum is kept. With a size, the native pixels are all that reach
+        into the new ones, and `max_angle` is ignored. None for new pixels that divide the native range.
     center : tuple of float
         k₀ [Å⁻¹] that angles count from, Eq. (P21). If it lies between frequencies of the grid, each native pixel gives
         new pixels their shares, so that zero is the centre of a pixel.
@@ -303,6 +307,8 @@ class CbedGeometry:
         Centres of the pixels [rad].
     native_pixels : (h_kx, h_ky) ndarray of int
         The grid points (i, j) that the pattern is made from, axes ascending, as i + nx·j.
+    is_finer_than_the_grid : bool
+        Whether new pixels are narrower than native ones, so that neighbours share the intensity of one.
 
     Raises
     ------
@@ -317,16 +323,24 @@ class CbedGeometry:
         max_angle: float,
         size: tuple[int, int] | None = None,
         center: tuple[float, float] = UNTILTED,
+        pixel: float | None = None,
     ) -> None:
         if not max_angle > 0:
             raise ValueError(f"largest angle of the diffraction pattern = {1e3 * max_angle} mrad: must be positive")
         if size is not None and min(size) < 1:
             raise ValueError(f"size of the diffraction pattern = {size}: must be at least (1, 1)")
+        if pixel is not None and not pixel > 0:
+            raise ValueError(f"pixels of the diffraction pattern = {1e3 * pixel} mrad: must be positive")
         steps = (wavelength / grid.extent[0], wavelength / grid.extent[1])
+        reach = (max_angle, max_angle)
+        if pixel is not None and size is not None:
+            # A native pixel reaches half a step beyond its centre.
+            reach_x, reach_y = ((n // 2 + 0.5) * pixel + 0.5 * step for n, step in zip(size, steps, strict=True))
+            reach = (reach_x, reach_y)
         # Without the 1e-9, rounding could drop a pixel that lies on the limit.
         half_x, half_y = (
-            min(floor(max_angle / step + 1e-9), (points - 1) // 2)
-            for step, points in zip(steps, grid.gpts, strict=True)
+            min(floor(angle / step + 1e-9), (points - 1) // 2)
+            for angle, step, points in zip(reach, steps, grid.gpts, strict=True)
         )
         # The pixel nearest to k₀, and how far k₀ lies beyond it, in pixels.
         places = [k * length for k, length in zip(center, grid.extent, strict=True)]
@@ -340,13 +354,21 @@ class CbedGeometry:
         )
         self.native_pixels = rows[:, None] + grid.gpts[0] * columns
         native = (2 * half_x + 1, 2 * half_y + 1)
-        new = native if size is None else (int(size[0]), int(size[1]))
+        if size is not None:
+            new = int(size[0]), int(size[1])
+        elif pixel is not None:
+            new = _covering(steps[0] * native[0] / pixel), _covering(steps[1] * native[1] / pixel)
+        else:
+            new = native
+        # Widths of the new pixels, in native ones.
+        widths = [native[axis] / new[axis] if pixel is None else pixel / steps[axis] for axis in (0, 1)]
         self._rebin: tuple[csr_array, csr_array] | None = None
-        if new != native or any(beyond):
-            self._rebin = _rebinning(native[0], new[0], beyond[0]), _rebinning(native[1], new[1], beyond[1])
-        self.angles_x, self.angles_y = (
-            (np.arange(new[axis]) - new[axis] // 2) * (steps[axis] * native[axis] / new[axis]) for axis in (0, 1)
-        )
+        if new != native or any(beyond) or pixel is not None:
+            along_x, along_y = (_rebinning(native[axis], new[axis], widths[axis], beyond[axis]) for axis in (0, 1))
+            self._rebin = along_x, along_y
+        angles = [steps[axis] * native[axis] / new[axis] if pixel is None else pixel for axis in (0, 1)]
+        self.angles_x, self.angles_y = ((np.arange(new[axis]) - new[axis] // 2) * angles[axis] for axis in (0, 1))
+        self.is_finer_than_the_grid = min(widths) < 1 - 1e-9
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -442,13 +464,17 @@ def _without_rounding(pixels: float) -> float:
     return 0.0 if abs(pixels) < 1e-9 else pixels
 
 
-def _rebinning(native: int, new: int, beyond: float = 0.0) -> csr_array:
+def _covering(pixels: float) -> int:
+    """The smallest odd number of pixels that cover a range of so many."""
+    return 2 * ceil((pixels - 1) / 2 - 1e-9) + 1
+
+
+def _rebinning(native: int, new: int, width: float, beyond: float = 0.0) -> csr_array:
     """Share of each native pixel, a box along one axis, that falls on each new pixel, (new, native).
 
-    Zero of the new axis lies `beyond` native pixels above the middle of the native one. Unless it is 0, the native
-    axis has a pixel more on each side.
+    A new pixel is `width` native ones wide. Zero of the new axis lies `beyond` native pixels above the middle of the
+    native one. Unless it is 0, the native axis has a pixel more on each side.
     """
-    width = native / new
     reach = native // 2 + bool(beyond)
     new_left = (np.arange(new) - new // 2 - 0.5) * width + beyond
     native_left = np.arange(-reach, reach + 1) - 0.5

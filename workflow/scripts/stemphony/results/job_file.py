@@ -234,8 +234,11 @@ def _put_signals(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, sign
             images[name][...] = np.moveaxis(signals.rings[..., index], 2, 0)[None, None]
         images["total_intensity"][...] = np.moveaxis(signals.total, 2, 0)[None, None]
     if signals.cbed is not None and signals.cbed_angles is not None:
-        add_cbed(root, experiment, axes, signals.cbed_angles)
-        root["cbed"]["cbed_intensities"][...] = signals.cbed[None, :, :, None, :, None]
+        add_cbed(root, experiment.patterns, axes, signals.cbed_angles)
+        variable = root["cbed"]["cbed_intensities"]
+        # Row by row, because the file's library copies what it writes.
+        for row, patterns in enumerate(signals.cbed):
+            variable[0, row, :, 0, :, 0] = patterns
     if signals.stored is not None:
         put_waves(root, experiment, axes, signals.stored)
 

@@ -300,7 +300,7 @@ class _ResultWriter:
                 add_source_is_cut(root, self.cut)
         if e.cbed_max is not None:
             geometry = cbed_geometry(e)
-            add_cbed(root, e, task.axes("cbed"), (geometry.angles_x, geometry.angles_y))
+            add_cbed(root, e.patterns, task.axes("cbed"), (geometry.angles_x, geometry.angles_y))
         if "waves" in task.params:
             errors = self.averagings["waves"].with_standard_errors
             add_waves(root, e, task.axes("waves"), errors, task.params["waves"]["probe"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -179,17 +179,26 @@ class OpenedResult:
         if not self.has_patterns:
             self._require_images()
         with self.root() as root:
-            group, prefix = (root["images"], "adf") if "images" in root.groups else (root["cbed"], "cbed")
-            x, y = (group[f"{prefix}_position_{axis}"] for axis in "xy")
-            kind = WINDOW
-            if f"{prefix}_probe_x" in group.variables:
-                kind = LINE if x.units == "nm" else LIST
-            along = _numbers(x), _numbers(y)
-            steps = [float(axis[1] - axis[0]) if len(axis) > 1 else 0.0 for axis in along]
-            repeats = repeats_in(root, self.atoms) if kind == WINDOW else (None, None)
-            # One position says nothing of the width of its pixel; the other axis lends its own.
-            steps = [step or max(steps) or 0.1 for step in steps]
-            return Positions(kind, along[0], along[1], repeats, (steps[0], steps[1]))
+            return self._positions(root, *(("images", "adf") if "images" in root.groups else ("cbed", "cbed")))
+
+    @cached_property
+    def pattern_positions(self) -> Positions:
+        """The probe positions of the patterns, which may have a scan of their own."""
+        with self.root() as root:
+            # How the images repeat says nothing about patterns with a scan of their own.
+            return replace(self._positions(root, "cbed", "cbed"), repeats=(None, None))
+
+    def _positions(self, root: Any, group: str, prefix: str) -> Positions:
+        x, y = (root[group][f"{prefix}_position_{axis}"] for axis in "xy")
+        kind = WINDOW
+        if f"{prefix}_probe_x" in root[group].variables:
+            kind = LINE if x.units == "nm" else LIST
+        along = _numbers(x), _numbers(y)
+        steps = [float(axis[1] - axis[0]) if len(axis) > 1 else 0.0 for axis in along]
+        repeats = repeats_in(root, self.atoms) if kind == WINDOW else (None, None)
+        # One position says nothing of the width of its pixel; the other axis lends its own.
+        steps = [step or max(steps) or 0.1 for step in steps]
+        return Positions(kind, along[0], along[1], repeats, (steps[0], steps[1]))
 
     def depth(self, wanted_nm: float | None, stored: Sequence[float] | Floats | None = None) -> int:
         """Index of a stored depth; None for the last one.

@@ -60,7 +60,10 @@ def original_parameters(
             "detector_interval_exponent": blocks.get("adf", {}).get("interval_exponent"),
             **{key: blocks.get("adf", {}).get(key) for key in averages},
         },
-        "cbed": {**window, **{key: blocks.get("cbed", {}).get(key) for key in averages}},
+        "cbed": {
+            **(window if e.cbed_scan is None else {}),
+            **{key: blocks.get("cbed", {}).get(key) for key in averages},
+        },
         "frozen_phonon": {"number_configurations": _number(phonons.get("configurations"))},
     }  # fmt: skip
 

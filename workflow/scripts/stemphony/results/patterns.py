@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemphony.errors import ResultError
+from stemphony.experiment.scan import LIST
 from stemphony.results.opened import OpenedResult
 from stemphony.results.thickness_curve import place_of
 
 Floats = NDArray[np.float64]
+
+NEAR_NM = 0.01
+"""Largest distance between a wanted place and a listed position [nm]."""
+
+SHOWN = 20
+"""Number of positions that a refusal lists."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +57,12 @@ def pattern(
     """
     if not result.has_patterns:
         raise ResultError(f"{result.file} has no diffraction patterns. They need `cbed: {{enabled: true}}`.")
-    place = None if at_nm is None else place_of(result, at_nm)
     with result.root() as root:
         cbed = root["cbed"]
+        place, at = (None, None) if at_nm is None else _place(result, cbed, at_nm)
         depths = np.asarray(cbed["cbed_slice"][:], dtype=float)
         depth = result.depth(depth_nm, depths)
-        x, y = (np.asarray(cbed[f"cbed_position_{axis}"][:], dtype=float) for axis in "xy")
-        rows = range(len(x)) if place is None else [place[0]]
+        rows = range(len(cbed["cbed_position_x"])) if place is None else [place[0]]
         columns = slice(None) if place is None else slice(place[1], place[1] + 1)
         variable, total = cbed["cbed_intensities"], np.zeros(1)
         for row in rows:  # one by one, because all patterns together may not fit into memory
@@ -63,5 +70,21 @@ def pattern(
             part = np.moveaxis(part, 2, 1).mean(axis=2)  # (defocus, configuration, kx, ky)
             total = total + result.mean.values(part, defocus_nm) / len(rows)
         angles = [np.asarray(cbed[f"cbed_k_{axis}"][:], dtype=float) for axis in "xy"]
-    at = None if place is None else (float(x[place[0]]), float(y[place[1]]))
     return Pattern(np.asarray(total), angles[0], angles[1], float(depths[depth]), at)
+
+
+def _place(result: OpenedResult, cbed: Any, at_nm: tuple[float, float]) -> tuple[tuple[int, int], tuple[float, float]]:
+    """Indices and place [nm] of the stored position that is nearest to a place; of a list, by its coordinates."""
+    positions = result.pattern_positions
+    if positions.kind != LIST:
+        index = place_of(result, at_nm, positions)
+        return index, (float(positions.x_nm[index[0]]), float(positions.y_nm[index[1]]))
+    places = np.stack([np.asarray(cbed[f"cbed_probe_{axis}"][:], dtype=float)[:, 0] for axis in "xy"], axis=-1)
+    distance = np.hypot(*(places - at_nm).T)
+    number = int(distance.argmin())
+    if not distance[number] <= NEAR_NM:
+        listed = ", ".join(f"({x:.4g}, {y:.4g})" for x, y in places[:SHOWN]) + (" …" if len(places) > SHOWN else "")
+        raise ResultError(
+            f"{result.file} has no pattern at ({at_nm[0]:g}, {at_nm[1]:g}) nm. It has them at {listed} nm."
+        )
+    return (number, 0), (float(places[number, 0]), float(places[number, 1]))

@@ -164,7 +164,13 @@ class AdfBlock:
 
 @dataclass(frozen=True)
 class CbedBlock:
-    """Diffraction patterns of some rows of stored scan positions at one depth."""
+    """Diffraction patterns of some rows of stored scan positions at one depth.
+
+    Attributes
+    ----------
+    experiment : Experiment
+        That of the patterns, see `Experiment.patterns`.
+    """
 
     experiment: Experiment
     rows: slice
@@ -213,12 +219,13 @@ def blocks_of(
     if experiment.adf:
         yield from _adf_blocks(experiment, blurring, phase_images)
     if experiment.cbed_max is not None:
-        pattern = math.prod(cbed_geometry(experiment).shape) * 8
-        rows, columns = len(experiment.stored.scan_x), len(experiment.stored.scan_y)
+        e = experiment.patterns
+        pattern = math.prod(cbed_geometry(e).shape) * 8
+        rows, columns = len(e.stored.scan_x), len(e.stored.scan_y)
         step = max(1, int(BLOCK_BYTES / (columns * pattern)))
-        for depth in range(len(experiment.depth_slices)):
+        for depth in range(len(e.depth_slices)):
             for first in range(0, rows, step):
-                yield CbedBlock(experiment, slice(first, min(first + step, rows)), depth)
+                yield CbedBlock(e, slice(first, min(first + step, rows)), depth)
     yield from wave_blocks(experiment)
 
 

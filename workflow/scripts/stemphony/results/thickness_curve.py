@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stemphony.errors import ResultError
 from stemphony.experiment.scan import LIST
-from stemphony.results.opened import Detector, OpenedResult, nearest
+from stemphony.results.opened import Detector, OpenedResult, Positions, nearest
 
 Floats = NDArray[np.float64]
 
@@ -61,15 +61,15 @@ def thickness_curve(
     )  # fmt: skip
 
 
-def place_of(result: OpenedResult, at_nm: tuple[float, float]) -> tuple[int, int]:
-    """Indices of the stored position that is nearest to a place (x, y) [nm].
+def place_of(result: OpenedResult, at_nm: tuple[float, float], positions: Positions | None = None) -> tuple[int, int]:
+    """Indices of the stored position that is nearest to a place (x, y) [nm], by default among those of the images.
 
     Raises
     ------
     ResultError
         It is farther away than a step of the scan, or the scan is a list.
     """
-    positions = result.positions
+    positions = result.positions if positions is None else positions
     if positions.kind == LIST:
         raise ResultError("the scan is a list of positions: a place cannot be chosen by coordinates.")
     found = [
