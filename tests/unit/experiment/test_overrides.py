@@ -63,6 +63,14 @@ def test_both_ways_to_write_an_override_give_the_same_config(entry):
     assert FILES["probe"]["energy_kev"] == 200.0
 
 
+def test_a_number_is_a_number_also_where_a_word_is_allowed():
+    """`grating.slice_thickness_angstrom` is a number or auto, and every text fits the type of a text."""
+    for text, value in (("1.5", 1.5), ("auto", "auto")):
+        made = overrides.overridden(FILES, [f"grating.slice_thickness_angstrom={text}", "simulation.title=2026"])
+        assert made["grating"]["slice_thickness_angstrom"] == value
+        assert made["simulation"]["title"] == "2026"
+
+
 def test_an_entry_without_a_value_is_refused_with_an_example():
     with pytest.raises(ConfigError, match=r"got 'energy_kev'; write name=value, for example probe\.energy_kev=100"):
         overrides.overridden(FILES, ["energy_kev"])

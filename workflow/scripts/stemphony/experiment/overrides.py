@@ -22,7 +22,7 @@ def typed(config: Mapping[str, Any], from_files: Mapping[str, Any]) -> dict[str,
     """The config with numbers, booleans and lists in place of their texts, wherever a value is not that of the files.
 
     Snakemake 9 merges `--config 'probe={"energy_kev": 100}'` into the config of the files, with every value inside the
-    braces as text. A text that the schema accepts stays a text.
+    braces as text. A text that the schema accepts stays a text, unless the schema also accepts the number that it is.
 
     Parameters
     ----------
@@ -46,11 +46,14 @@ def _typed(value: Any, from_files: Any, rule: Mapping[str, Any]) -> Any:
         return [_typed(entry, None, rule.get("items") or {}) for entry in value]
     if isinstance(value, str) and value in NULLS and configuration.accepts(rule, None):
         return None
-    if not isinstance(value, str) or configuration.accepts(rule, value):
+    if not isinstance(value, str):
         return value
     try:
         parsed = bounded_yaml.load(value)
     except yaml.YAMLError:
+        return value
+    is_number = isinstance(parsed, int | float) and not isinstance(parsed, bool)
+    if configuration.accepts(rule, value) and not (is_number and configuration.accepts(rule, parsed)):
         return value
     if isinstance(parsed, Mapping | list):
         return _typed(parsed, None, rule)

@@ -218,5 +218,6 @@ def _shortest(specimen: Specimen) -> tuple[float | None, tuple[str, str]]:
             break
     if not np.isfinite(best):
         return None, ("", "")
-    first, second = (str(specimen.symbols[index]) for index in sorted(pair))
+    order = list(dict.fromkeys(specimen.symbols.tolist()))  # the same for equal distances, whichever pair is nearest
+    first, second = sorted((str(specimen.symbols[index]) for index in pair), key=order.index)
     return best, (first, second)
