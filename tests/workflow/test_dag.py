@@ -21,7 +21,7 @@ from support.campaign import (
 from workflow.conftest import Reported
 
 RULE_FILES = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
-RULE_BLOCK = re.compile(r"^rule (\w+):\n((?:(?: .*)?\n)*)", re.MULTILINE)
+RULE_BLOCK = re.compile(r"^(?:rule|checkpoint) (\w+):\n((?:(?: .*)?\n)*)", re.MULTILINE)
 RULES = {name: (file, body) for file in RULE_FILES for name, body in RULE_BLOCK.findall(file.read_text())}
 
 
@@ -121,7 +121,7 @@ def test_snakemake_lint_finds_nothing(clone: Path, env: dict[str, str], tmp_path
 
 
 def test_the_rules_are_those_of_the_pipeline():
-    of_results = {"prepare_specimen", "run_multislice", "merge_results", "plot_results"}
+    of_results = {"prepare_specimen", "run_multislice", "judge_round", "merge_results", "plot_results"}
     assert RULES.keys() == of_results | {"prepare_accuracy", "run_variant", "merge_accuracy", "accuracy"}
 
 
