@@ -134,15 +134,6 @@ def test_the_end_of_a_log(tmp_path):
     assert len(ordinary_files.read_end(log)) <= ordinary_files.END_BYTES
 
 
-def test_a_link_is_replaced_and_not_followed(tmp_path):
-    (tmp_path / "mine").write_text("mine")
-    (tmp_path / "convergence.png").symlink_to(tmp_path / "mine")
-    ordinary_files.write_bytes(tmp_path / "convergence.png", b"picture")
-    assert (tmp_path / "mine").read_text() == "mine"
-    assert (tmp_path / "convergence.png").read_bytes() == b"picture"
-    assert len(list(tmp_path.iterdir())) == 2
-
-
 def test_figures_of_a_received_folder_follow_no_link(tmp_path):
     """The attack: a folder with `convergence.png` as a link to a file of the user; `converge` overwrote that file."""
     from stemphony.results import convergence_figure

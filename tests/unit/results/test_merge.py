@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import multiprocessing
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import netCDF4
@@ -150,8 +152,26 @@ def signals_of(file: Path) -> dict[str, np.ndarray]:
         }
 
 
-@pytest.mark.parametrize("cut", ["averaged", "configurations kept", "shared configurations"])
+@pytest.fixture
+def _quick_processes(monkeypatch):
+    """Processes of the merge come from a fork server, which imports the package once; a new process takes a second."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["stemphony.results.batches"])
+    forks = SimpleNamespace(get_context=lambda _: context, parent_process=multiprocessing.parent_process)
+    monkeypatch.setattr(batch_processes, "multiprocessing", forks)
+
+
+def test_new_processes_give_the_same_result_bit_for_bit(tmp_path, monkeypatch):
+    same_with_several_processes(tmp_path, monkeypatch, "averaged")
+
+
+@pytest.mark.usefixtures("_quick_processes")
+@pytest.mark.parametrize("cut", ["configurations kept", "shared configurations"])
 def test_several_processes_give_the_same_result_bit_for_bit(tmp_path, monkeypatch, cut):
+    same_with_several_processes(tmp_path, monkeypatch, cut)
+
+
+def same_with_several_processes(tmp_path, monkeypatch, cut):
     monkeypatch.setattr(module, "SEVERAL_PROCESSES_FROM_S", 0)
     monkeypatch.setattr(averages, "BATCH_UNITS", 3)
     fake = campaign_of(tmp_path, cbed={"enabled": True, "size": [4, 5], "max_mrad": 20.0}, **CUTS[cut])
@@ -174,6 +194,7 @@ def test_small_batches_give_the_same_averages_as_large_ones(tmp_path, monkeypatc
             assert values == pytest.approx(whole[name], rel=1e-12, nan_ok=True), name
 
 
+@pytest.mark.usefixtures("_quick_processes")
 def test_a_bad_file_in_another_process_is_refused(fake, monkeypatch):
     monkeypatch.setattr(module, "SEVERAL_PROCESSES_FROM_S", 0)
     monkeypatch.setattr(averages, "BATCH_UNITS", 2)
@@ -188,6 +209,7 @@ def test_a_bad_file_in_another_process_is_refused(fake, monkeypatch):
     assert not fake.result.merged.exists()
 
 
+@pytest.mark.usefixtures("_quick_processes")
 @pytest.mark.failure("a process of the merge is killed")
 def test_a_killed_process_of_the_merge_gives_a_clear_error(fake, monkeypatch):
     monkeypatch.setattr(module, "SEVERAL_PROCESSES_FROM_S", 0)

@@ -1,14 +1,12 @@
-"""Read and write files in a results folder, which may come from somebody else.
+"""Read files in a results folder, which may come from somebody else.
 
-A named pipe would hold the reader for good, and a file that is small on the disk may be larger than the memory. A link
-would lead a writer to a file of the user.
+A named pipe would hold the reader for good, and a file that is small on the disk may be larger than the memory.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 from io import BufferedReader
 from pathlib import Path
@@ -72,21 +70,3 @@ def read_end(file: Path, most: int = END_BYTES) -> str:
     with open_file(file) as stream:
         stream.seek(max(0, os.fstat(stream.fileno()).st_size - most))
         return stream.read(most).decode("utf-8", errors="replace")
-
-
-def write_bytes(file: Path, content: bytes) -> None:
-    """Write a file that appears whole. It takes the place of a link of this name, and what that leads to stays.
-
-    Raises
-    ------
-    OSError
-        The folder cannot be written, or the disk is full.
-    """
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 
-from stemphony import ordinary_files
 from stemphony.accuracy.budget import Budget
 from stemphony.accuracy.refinements import INPUT, MODEL, NUMERICAL
+from stemphony.store.atomic import atomic_path
 
 LEAST = 1e-3
 """Smallest change that the axis shows [%]; smaller ones are drawn at its left edge."""
@@ -80,7 +79,6 @@ def draw(file: Path, budget: Budget, title: str, target: float | None = None) ->
         frameon=False, fontsize=9, ncols=min(6, number), loc="lower right", bbox_to_anchor=(1.0, 1.0),
         borderaxespad=0.1, handletextpad=0.2, columnspacing=1.0,
     )  # fmt: skip
-    picture = BytesIO()
-    figure.savefig(picture, dpi=160, bbox_inches="tight", format=file.suffix.removeprefix(".") or None)
     # The folder may come from somebody else, with a link of this name.
-    ordinary_files.write_bytes(file, picture.getvalue())
+    with atomic_path(file) as temporary:
+        figure.savefig(temporary, dpi=160, bbox_inches="tight", format=file.suffix.removeprefix(".") or "png")

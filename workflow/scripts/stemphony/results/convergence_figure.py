@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
-from stemphony import ordinary_files
 from stemphony.results.precision import Precision
+from stemphony.store.atomic import atomic_path
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """The colours of `stemphony plot`; the next six lines are dashed."""
@@ -61,7 +60,6 @@ def draw(
         axis.set_major_formatter("{x:g}")
     axes.set_xlim(1.8, numbers[-1])
     axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.1, 1.0))
-    picture = BytesIO()
-    figure.savefig(picture, dpi=160, bbox_inches="tight", format=file.suffix.removeprefix(".") or None)
     # The folder may come from somebody else, with a link of this name.
-    ordinary_files.write_bytes(file, picture.getvalue())
+    with atomic_path(file) as temporary:
+        figure.savefig(temporary, dpi=160, bbox_inches="tight", format=file.suffix.removeprefix(".") or "png")
