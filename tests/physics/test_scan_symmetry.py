@@ -163,6 +163,21 @@ CASES: dict[str, tuple[Specimen, dict[str, Any], int, int]] = {
         16,
         12,
     ),
+    "quadrants with soft edges": (
+        srtio3((2, 2, 1)),
+        {"adf": {"segmented": {"q": {"inner_mrad": 0.0, "outer_mrad": 30.0, "segments": 4, "rotation_deg": 45.0}},
+                 "edges": "area", "integrated": True},
+         "scan": {"x": [0, 0.5], "y": [0, 0.5], "points": [8, 8]}},
+        64,
+        15,
+    ),
+    "quadrants with hard edges on pixels": (
+        srtio3((2, 2, 1)),
+        {"adf": {"segmented": {"q": {"inner_mrad": 0.0, "outer_mrad": 30.0, "segments": 4, "rotation_deg": 45.0}}},
+         "scan": {"x": [0, 0.5], "y": [0, 0.5], "points": [8, 8]}},
+        64,
+        18,
+    ),
     "a window off the points of symmetry": (
         srtio3((2, 2, 1)),
         {"scan": {"x": [0.013, 0.35], "y": [0.021, 0.45], "points": [4, 4]}},

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from stemphony.experiment.campaign import InputFiles
-from stemphony.experiment.scan_symmetry import hindrance, shared_operations
+from stemphony.experiment.scan_symmetry import hindrance, shared_operations, turned_images
 from stemphony.physics.plane_symmetry import MATRICES, PlaneGroup
 from support.experiments import FILES, experiment, tiny
 
@@ -71,13 +71,37 @@ def test_positions_that_are_computed_and_stored():
     assert (without.orbit, without.computed, without.distinct) == (None, without, 8)
 
 
-def test_segments_keep_translations_only():
-    halved = PlaneGroup.of({matrix: [(0, 0), (32, 0), (0, 32)] for matrix in MATRICES}, (64, 64))
-    segments = {"q": {"inner_mrad": 0.0, "outer_mrad": 30.0, "segments": 4}}
-    shared = shared_operations(halved, experiment(scan={"points": [4, 4]}, adf={"segmented": segments}))
-    assert "adf.segmented" in shared.broken
-    assert len(shared.group.operations) == 1
-    assert shared_operations(GROUP, experiment(adf={"segmented": segments})).group is None
+@pytest.mark.parametrize(
+    ("segments", "edges", "operations"),
+    [
+        ({"segments": 4, "rotation_deg": 45.0}, "area", 8),
+        # Pixels on the diagonals belong to one side of an edge, so reflections map quadrants on other pixels.
+        ({"segments": 4, "rotation_deg": 45.0}, "hard", 4),
+        ({"segments": 4, "rotation_deg": 20.0}, "hard", 4),
+        ({"segments": 2}, "area", 4),
+        ({"segments": 3}, "area", 2),
+        ({"segments": 3, "rotation_deg": 10.0}, "hard", 1),
+        ({"segments": 8, "radial": 2, "rotation_deg": 22.5}, "area", 8),
+        ({"segments": 1, "offset_mrad": [4.0, 0.0]}, "area", 2),
+    ],
+)
+def test_segments_keep_the_operations_that_map_them_on_each_other(segments, edges, operations):
+    block = {"d": {"inner_mrad": 0.0, "outer_mrad": 30.0, **segments}}
+    of = experiment(scan={"points": [4, 4]}, adf={"segmented": block, "edges": edges})
+    shared = shared_operations(GROUP, of)
+    assert len(shared.group.operations if shared.group else (1,)) == operations
+    assert any("adf.segmented" in what for what in shared.broken) == (operations < 8)
+
+
+def test_segments_turn_with_the_operation():
+    """Sector s of four from 45° on lies about 90°·(s + 1): a quarter turn moves it on, a mirror at x swaps ±y."""
+    block = {"d": {"inner_mrad": 5.0, "outer_mrad": 30.0, "segments": 4, "rotation_deg": 45.0, "radial": 2}}
+    of = experiment(adf={"segmented": block, "edges": "area"})
+    rings = [0, 1]
+    assert turned_images(of, ((0, -1), (1, 0))) == [*rings, 3, 4, 5, 2, 7, 8, 9, 6]
+    assert turned_images(of, ((1, 0), (0, -1))) == [*rings, 4, 3, 2, 5, 8, 7, 6, 9]
+    precessed = experiment(adf={"segmented": block}, probe={"precession": {"angle_mrad": 3.0, "steps": 4}})
+    assert turned_images(precessed, ((-1, 0), (0, -1))) is None
 
 
 def test_maps_of_detectors_keep_translations_only_and_profiles_keep_all():

@@ -152,6 +152,8 @@ def test_copies_have_the_part_of_their_position_in_the_errors(tmp_path: Path):
     plan = {**plan_of(made.campaign), "scan_symmetry": group.in_params()}
     for one in precisions(made.result.merged):
         assert measured_errors(made.result, plan, one)[4] == pytest.approx(one.error, rel=1e-5)
+        # Job files hold segments that are not turned yet.
+        assert measured_errors(made.result, plan, replace(one, is_segment=True)) == {}
 
 
 def test_nothing_is_measured_from_job_files_that_the_source_does_not_blur(tmp_path: Path):

@@ -12,7 +12,17 @@ from typing import Any
 from stemphony.experiment.campaign import InputFiles
 from stemphony.experiment.model import Experiment
 from stemphony.physics.detectors import CbedGeometry
-from stemphony.physics.plane_symmetry import UNITY, Operation, PlaneGroup, keeps_aberrations, keeps_points, maps_axes
+from stemphony.physics.grid import band_limit_radius, pixels_inside
+from stemphony.physics.plane_symmetry import (
+    UNITY,
+    Matrix,
+    Operation,
+    PlaneGroup,
+    keeps_aberrations,
+    keeps_points,
+    maps_axes,
+)
+from stemphony.physics.segments import turned_segments
 
 AUTO, OFF = "auto", "off"
 """Values of `scan.symmetry`."""
@@ -80,6 +90,34 @@ def shared_operations(group: PlaneGroup, experiment: Experiment) -> Shared:
     return Shared(group if len(orbits.computed) < experiment.positions else None, tuple(broken))
 
 
+def turned_images(experiment: Experiment, matrix: Matrix) -> list[int] | None:
+    """Find the image of `Experiment.images` that R maps each one on: rings on themselves, segments on segments.
+
+    Parameters
+    ----------
+    matrix : ((int, int), (int, int))
+        R. Grid, beam and maps of detectors comply with it.
+
+    Returns
+    -------
+    list of int or None
+        None if R maps a segment on no segment.
+    """
+    e = experiment
+    if matrix == UNITY:
+        return list(range(len(e.images)))
+    if e.segmented and e.precession is not None:
+        return None  # each tilt of the cone has pixels of its own
+    pixels = pixels_inside(e.grid, band_limit_radius(e.grid, e.bandlimit))
+    found = list(range(len(e.rings) + len(e.sensitive)))
+    for detector in e.segmented.values():
+        segments = turned_segments(e.grid, e.wavelength, detector, e.detector_center, pixels, e.edges == "area", matrix)
+        if segments is None:
+            return None
+        found += [len(found) + number for number in segments]
+    return found
+
+
 def _conditions(e: Experiment) -> list[tuple[str, Callable[[Operation], bool]]]:
     """What an operation must comply with, by name. Rings, radial profiles and bins comply with every one."""
     (nx, ny), (lx, ly) = e.grid.gpts, e.grid.extent
@@ -94,8 +132,8 @@ def _conditions(e: Experiment) -> list[tuple[str, Callable[[Operation], bool]]]:
         ("specimen.tilt_mrad", lambda one: keeps_points(one.matrix, [e.specimen_tilt])),
     ]
     if e.segmented:
-        # A segment sees one side of the pattern; translations of the lattice keep it.
-        conditions.append(("adf.segmented", lambda one: one.matrix == UNITY))
+        hard = " (edges: area may keep more)" if e.edges == "hard" else ""
+        conditions.append((f"adf.segmented{hard}", lambda one: turned_images(e, one.matrix) is not None))
     if any(detector.pixel is not None for detector in e.sensitive.values()):
         conditions.append(("a map of adf.detectors", lambda one: one.matrix == UNITY))
     if e.cbed_max is not None and e.cbed_scan is None:

@@ -15,6 +15,11 @@ from stemphony.physics.grid import FloatArray, Grid, angular_pixel, frequencies_
 FEWEST_SECTORS = 3
 """Fewest sectors that show a deflection along both axes."""
 
+_NO_WEIGHT = 1e-9
+"""Weights of pixels below this, and differences of weights, are rounding."""
+
+Matrix = tuple[tuple[int, int], tuple[int, int]]
+
 
 @dataclass(frozen=True)
 class SegmentedDetector:
@@ -135,6 +140,52 @@ def segment_weights(
             counted = np.flatnonzero(weight)
             made.append((near[counted].astype(np.int32), weight[counted]))
     return made
+
+
+def turned_segments(
+    grid: Grid,
+    wavelength: float,
+    detector: SegmentedDetector,
+    center: tuple[float, float],
+    pixels: NDArray[np.int64],
+    area: bool,
+    matrix: Matrix,
+) -> list[int] | None:
+    """Find the segment that R maps each segment on, pixel by pixel, Eq. (P24).
+
+    Parameters
+    ----------
+    grid, wavelength, detector, center, pixels, area
+        As for `segment_weights`; R maps the pixels on themselves.
+    matrix : ((int, int), (int, int))
+        R.
+
+    Returns
+    -------
+    list of int or None
+        Segment R·s for each segment s; None if R maps one of them on no segment. With hard edges a reflection does so
+        where pixels lie on an edge, because they belong to one side of it.
+    """
+    (nx, ny), ((a, b), (c, d)) = grid.gpts, matrix
+    there, turned = [], []
+    for places, weights in segment_weights(grid, wavelength, detector, center, pixels, area):
+        seen = weights > _NO_WEIGHT
+        j, i = np.divmod(pixels[places[seen]], nx)
+        onto = (a * i + b * j) % nx + nx * ((c * i + d * j) % ny)
+        order = np.argsort(onto)
+        there.append((np.sort(i + nx * j), weights[seen][np.argsort(i + nx * j)]))
+        turned.append((onto[order], weights[seen][order]))
+    found = []
+    for one in turned:
+        equal = [number for number, other in enumerate(there) if _same_weights(one, other)]
+        if not equal:
+            return None
+        found.append(equal[0])
+    return found
+
+
+def _same_weights(one: tuple[NDArray[np.int64], FloatArray], other: tuple[NDArray[np.int64], FloatArray]) -> bool:
+    return np.array_equal(one[0], other[0]) and bool(np.allclose(one[1], other[1], rtol=0, atol=_NO_WEIGHT))
 
 
 def _sector_shares(

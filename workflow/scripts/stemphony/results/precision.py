@@ -162,10 +162,12 @@ def measured_errors(result: ResultPaths, plan: Mapping[str, Any], of: Precision)
     -------
     dict
         Number of configurations to error, see `Precision`. Empty if a job file is missing, if the result keeps defoci
-        apart, or if it is blurred by a source, which job files are not.
+        apart, if it is blurred by a source, which job files are not, or if symmetry turns the segments of copies.
     """
     config = plan.get("config", {})
     if config.get("probe", {}).get("source_fwhm_nm") or not config.get("adf", {}).get("average_defoci"):
+        return {}
+    if of.is_segment and plan.get("scan_symmetry"):
         return {}
     stacks = []
     orbit = _orbit_of(result.merged) if plan.get("scan_symmetry") else None

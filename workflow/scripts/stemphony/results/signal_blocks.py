@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import netCDF4
@@ -14,6 +15,7 @@ from stemphony.compute.recorder import cbed_geometry
 from stemphony.experiment.blurring import Blurring
 from stemphony.experiment.model import Experiment
 from stemphony.experiment.scan_edges import repeats_of
+from stemphony.experiment.scan_symmetry import turned_images
 from stemphony.physics.plane_symmetry import turned_pattern
 from stemphony.results.layout import STANDARD_ERROR
 from stemphony.results.merge_task import MergeTask, Place
@@ -128,7 +130,10 @@ class AdfBlock:
         return value
 
     def _unfolded(self, value: np.ndarray) -> np.ndarray:
-        """Quantities of all positions (x, y, …) from those of the computed ones; moments turn with the operation."""
+        """Quantities of all positions (x, y, …) from those of the computed ones.
+
+        Moments turn with the operation of a position, and each segment has the signal of the one that was turned on it.
+        """
         orbits, n = self.experiment.orbits, len(self.names)
         if orbits is None:
             return value
@@ -136,7 +141,18 @@ class AdfBlock:
         moments = slice(n, n + self.moments)
         if self.moments:
             unfolded[..., moments] = orbits.turned_vectors(unfolded[..., moments])
+        if self.names:
+            for number, images in enumerate(self._turned_images):
+                here = orbits.operation == number
+                unfolded[np.ix_(here, range(unfolded.shape[1]), images)] = unfolded[here][..., : len(images)]
         return unfolded.reshape(self._shape)
+
+    @cached_property
+    def _turned_images(self) -> list[list[int]]:
+        """For each operation the image that each image is turned on."""
+        assert self.experiment.orbits is not None
+        found = [turned_images(self.experiment, matrix) for matrix in self.experiment.orbits.matrices]
+        return [images for images in found if images is not None]
 
     def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
         """Write averages (x, y, depth, quantity) and standard errors of the first quantities."""
