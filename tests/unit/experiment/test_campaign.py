@@ -328,6 +328,7 @@ DECIDES_NOTHING: dict[str, Any] = {
     "adf.integrated": True,
     "cbed.average_configurations": False,
     "cbed.average_defoci": False,
+    "cbed.standard_errors": True,
     "waves.probe": True,
     "waves.depth_profile": True,  # decides with exit waves only, as do the next two; see test_wave_request.py
     "waves.columns": [[0.5, 0.5]],

@@ -119,6 +119,7 @@ cbed:
   pixel_mrad: null
   scan: null
   depths: null
+  standard_errors: false
   average_configurations: true
   average_defoci: true
 waves:

@@ -8,19 +8,24 @@ import netCDF4
 import numpy as np
 import pytest
 import stemphony as st
+from stemphony.compute.atoms import Atoms
+from stemphony.compute.simulation import simulate
 from stemphony.errors import ResultError
+from stemphony.experiment.scan_edges import ScanEdges
 from stemphony.export.contents import patterns_of
+from stemphony.results import signal_blocks
 from stemphony.results.opened import OpenedResult
-from support.experiments import FakeCampaign
+from stemphony.results.pattern_group import vacuum_disk
+from support.experiments import FakeCampaign, experiment
 
 LISTED = {"positions": [[0.0, 0.0], [0.5, 0.25], [0.75, 0.75]]}
 DEPTHS = {"at_angstrom": [1.96, 7.8]}
 """The first is no depth of the images."""
 
 
-def merged(folder: Any, cbed: dict[str, Any], **blocks: Any) -> FakeCampaign:
+def merged(folder: Any, cbed: dict[str, Any], edges: ScanEdges | None = None, **blocks: Any) -> FakeCampaign:
     fake = FakeCampaign.of(
-        folder, cbed={"enabled": True, "max_mrad": 20.0, "size": [5, 3], **cbed},
+        folder, edges, cbed={"enabled": True, "max_mrad": 20.0, "size": [5, 3], **cbed},
         frozen_phonon={"configurations": 2}, **blocks,
     )  # fmt: skip
     fake.write_all()
@@ -63,3 +68,69 @@ def test_patterns_of_a_list_are_read_and_exported_by_their_places(tmp_path):
     with patterns_of(OpenedResult(fake.result.merged), 0.19525, None) as exported:
         assert exported.scan.kind == "positions"
         assert exported.block(slice(None), slice(None)) == pytest.approx(expected[:, :, 0], rel=1e-5)
+
+
+def stored(fake: FakeCampaign, *names: str) -> list[np.ndarray]:
+    with netCDF4.Dataset(fake.result.merged) as root:
+        root.set_auto_mask(False)
+        return [np.asarray(root["cbed"][name][:], dtype=float) for name in names]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_pacbed_and_its_error_are_those_of_the_scan(tmp_path, kept):
+    fake = merged(tmp_path, {"depths": DEPTHS, "average_configurations": not kept})
+    per_job = np.array([fake.signals(*pair).cbed.mean(axis=(0, 1)) for pair in fake.pairs])
+    names = ["pacbed"] if kept else ["pacbed", "pacbed_standard_error"]
+    pacbed, *errors = stored(fake, *names)
+    assert pacbed[0, :, :, 0] == pytest.approx(per_job if kept else per_job.mean(axis=0)[None], rel=1e-5)
+    if not kept:
+        error = st.open(fake.result.root).pattern()["standard_error"]
+        assert pytest.approx(errors[0][0, 0, -1, 0], rel=1e-6) == error.values.T
+    for error in errors:
+        assert error[0, 0, :, 0] == pytest.approx(per_job.std(axis=0, ddof=1) / np.sqrt(2), rel=1e-3)
+        assert error.shape[2] == 2
+
+
+def test_errors_of_each_pattern_are_stored_on_demand(tmp_path):
+    fake = merged(tmp_path, {"scan": {"points": [2, 2]}, "standard_errors": True})
+    jobs = np.array([fake.signals(*pair).cbed for pair in fake.pairs])
+    (error,) = stored(fake, "cbed_intensities_standard_error")
+    assert error[0, :, :, 0, :, 0] == pytest.approx(jobs.std(axis=0, ddof=1) / np.sqrt(2), rel=1e-3)
+
+
+@pytest.mark.parametrize("block_bytes", [1.0, 1e9])
+@pytest.mark.parametrize("scan", [None, {"points": [4, 6]}])
+def test_the_source_blurs_patterns_as_it_blurs_images(tmp_path, monkeypatch, scan, block_bytes):
+    monkeypatch.setattr(signal_blocks, "BLOCK_BYTES", block_bytes)
+    edges = ScanEdges(repeats=(0, 0), pattern_repeats=(0, 0))
+    fake = merged(tmp_path, {"scan": scan}, edges=edges, probe={"source_fwhm_nm": 0.2})
+    exact = mean(fake)[:, :, -1]
+    of = fake.experiment.patterns
+    # On a window that repeats, the Gaussian multiplies the Fourier series over the positions.
+    q = [np.fft.fftfreq(len(axis), axis[1] - axis[0]) for axis in (of.scan_x, of.scan_y)]
+    sigma = 2.0 / np.sqrt(8 * np.log(2))
+    transfer = np.exp(-2 * (np.pi * sigma) ** 2 * (q[0][:, None] ** 2 + q[1] ** 2))[:, :, None, None]
+    blurred = np.fft.ifft2(np.fft.fft2(exact, axes=(0, 1)) * transfer, axes=(0, 1)).real
+    got, pacbed, cut = stored(fake, "cbed_intensities", "pacbed", "source_is_cut")
+    assert got[0, :, :, 0, -1, 0] == pytest.approx(blurred, rel=1e-5)
+    assert abs(blurred / exact - 1).max() > 0.1
+    assert pacbed[0, 0, -1, 0] == pytest.approx(blurred.mean(axis=(0, 1)), rel=1e-5)
+    assert not cut.any()
+
+
+def test_a_list_is_not_blurred_and_edges_are_marked(tmp_path):
+    source = {"source_fwhm_nm": 0.2}
+    listed = merged(tmp_path / "list", {"scan": LISTED}, probe=source)
+    assert stored(listed, "cbed_intensities")[0][0, :, :, 0, :, 0] == pytest.approx(mean(listed), rel=1e-5)
+    window = merged(tmp_path / "window", {"scan": {"x": [0.25, 0.5], "points": [4, 4]}}, probe=source)
+    assert stored(window, "source_is_cut")[0].all()
+
+
+@pytest.mark.parametrize("probe", [{}, {"tilt_mrad": [4.0, 2.0]}, {"precession": {"angle_mrad": 6.0, "steps": 3}}])
+def test_the_disk_is_what_jobs_find_without_atoms(probe):
+    of = experiment(cbed={"enabled": True, "pixel_mrad": 2.0, "max_mrad": 40.0}, probe=probe, scan={"points": [1, 1]})
+    vacuum = Atoms(np.array([], dtype=str), np.empty((0, 3)), np.empty(0, dtype=int))
+    found = simulate(of, vacuum, 25.0, threads=1, flag="FFTW_ESTIMATE", on_progress=lambda done, total: None)
+    disk = vacuum_disk(of)
+    assert disk == pytest.approx(found.cbed[0, 0, -1], rel=0, abs=1e-6)
+    assert disk.sum() == pytest.approx(1, rel=1e-6)

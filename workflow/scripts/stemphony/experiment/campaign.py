@@ -290,12 +290,24 @@ class Campaign:
             "source_fwhm_nm": self.config["probe"]["source_fwhm_nm"],
             **source_keys(self.config["probe"]),
             "adf": {key: self.config["adf"][key] for key in averages},
-            "cbed": {key: self.config["cbed"][key] for key in averages},
+            "cbed": {key: self.config["cbed"][key] for key in averages} | self._of_patterns,
             "save_coordinates": self.config["frozen_phonon"]["save_coordinates"],
             **self._integrated,
             **({"waves": waves} if (waves := merge_block(self.config)) else {}),
             **({} if self.goal is None else {"goal": asdict(self.goal)}),
         }
+
+    @property
+    def _of_patterns(self) -> dict[str, Any]:
+        """Params of the merge for patterns, where it blurs them or adds their standard errors."""
+        cbed = self.config["cbed"]
+        if not cbed["enabled"]:
+            return {}
+        keys: dict[str, Any] = {"standard_errors": True} if cbed.get("standard_errors") else {}
+        own = cbed.get("scan")
+        if self.config["probe"]["source_fwhm_nm"] == 0 or (own or {}).get("positions") is not None:
+            return keys
+        return {**keys, "source": "scan" if own is None else list(self.edges.pattern_repeats)}
 
     @property
     def _integrated(self) -> dict[str, Any]:

@@ -41,12 +41,15 @@ class ScanEdges:
         Width of the margin [nm] that they were chosen for.
     spacing_angstrom : float or None
         Distance of the margin's positions around a single position [Å].
+    pattern_repeats : (int or None, int or None)
+        How the scan of the patterns repeats, if they have one of their own and there is a source.
     """
 
     repeats: Repeats | None = None
     margin: tuple[int, int] = (0, 0)
     margin_nm: float = 0.0
     spacing_angstrom: float | None = None
+    pattern_repeats: Repeats = OPEN
 
     @classmethod
     def of(
@@ -89,12 +92,13 @@ class ScanEdges:
         kept = plan.get("scan_edges")
         if not kept:
             return cls()
-        repeats = kept["repeats"]
+        repeats, of_patterns = kept["repeats"], kept.get("pattern_repeats", OPEN)
         return cls(
             None if repeats is None else (repeats[0], repeats[1]),
             (kept["margin"][0], kept["margin"][1]),
             kept["margin_nm"],
             kept["spacing_angstrom"],
+            (of_patterns[0], of_patterns[1]),
         )
 
     def in_plan(self) -> dict[str, Any]:
@@ -110,6 +114,25 @@ class ScanEdges:
         if self.spacing_angstrom is not None:
             keys["margin_spacing_angstrom"] = self.spacing_angstrom
         return keys
+
+
+def pattern_repeats(config: Mapping[str, Any], lengths: Sequence[float], lattice: Callable[[], Lattice]) -> Repeats:
+    """How the scan of the patterns repeats, see `ScanEdges.pattern_repeats`.
+
+    Parameters
+    ----------
+    config : mapping
+        A validated config.
+    lengths : (float, float)
+        Cell along x and y [Å].
+    lattice : callable
+        Makes the translations of the specimen; called only if they matter.
+    """
+    scan = config["cbed"]["scan"]
+    wanted = config["cbed"]["enabled"] and config["probe"]["source_fwhm_nm"] > 0
+    if not wanted or scan is None or scan["positions"] is not None:
+        return OPEN
+    return window_repeats(scan, lengths, lattice)
 
 
 def repeats_of(params: Mapping[str, Any]) -> Repeats:

@@ -146,16 +146,22 @@ class Result:
     def pattern(
         self, at_nm: Place | None = None, *, depth_nm: float | None = None, defocus_nm: float | None = None
     ) -> DataArray:
-        """Diffraction pattern (ky, kx) of the position nearest to `at_nm`, or the mean over the scan (PACBED)."""
+        """Diffraction pattern (ky, kx) of the position nearest to `at_nm`, or the mean over the scan (PACBED).
+
+        If the result has standard errors of the mean, they are the coordinate `standard_error`.
+        """
         found = pattern(self._opened, at_nm, depth_nm, defocus_nm)
-        place = {} if found.at_nm is None else {"x": _nm("probe position along x", found.at_nm[0]),
+        place: dict[str, Any] = {} if found.at_nm is None else {"x": _nm("probe position along x", found.at_nm[0]),
                                                 "y": _nm("probe position along y", found.at_nm[1])}  # fmt: skip
         angles = {
             f"k{axis}": (f"k{axis}", values, {"units": "mrad", "long_name": f"scattering angle along {axis}"})
             for axis, values in (("x", found.kx_mrad), ("y", found.ky_mrad))
         }
+        if found.errors is not None:
+            about = {"long_name": "standard error over frozen-phonon configurations", "units": "1"}
+            place = {"standard_error": (("ky", "kx"), found.errors.T, about)}
         return _xarray().DataArray(
-            found.values.T, dims=("ky", "kx"), name="cbed" if place else "pacbed",
+            found.values.T, dims=("ky", "kx"), name="pacbed" if found.at_nm is None else "cbed",
             coords={**angles, **place, "depth_nm": _nm("depth below the entrance surface", found.depth_nm)},
             attrs={"long_name": "fraction of the incident intensity per pixel", "units": "1"},
         )  # fmt: skip

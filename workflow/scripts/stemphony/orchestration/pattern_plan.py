@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from stemphony.errors import ConfigError
+from stemphony.experiment.blurring import Blurring, source_shape
 from stemphony.experiment.campaign import Campaign
 from stemphony.experiment.model import MRAD, NM, Experiment
 from stemphony.experiment.scan import LIST
+from stemphony.physics.source_size import GAUSSIAN, LORENTZIAN
 
 MOST_DEPTHS = 12
 """Depths that the plan lists; more are counted."""
@@ -51,4 +54,44 @@ def pattern_hints(planned: Campaign, e: Experiment) -> list[str]:
             f"cbed.size: {list(e.cbed_size)} has an even number of pixels. Zero is the centre of a pixel, so the range "
             "is shifted by half a pixel, and the intensity beyond its positive edge is left out. Odd numbers keep all."
         )
-    return hints
+    return hints + _source_hints(planned, e)
+
+
+def _source_hints(planned: Campaign, e: Experiment) -> list[str]:
+    """Notes on patterns with a scan of their own that the source cannot blur, or not everywhere."""
+    probe, of = planned.config["probe"], e.patterns
+    if e.cbed_scan is None or probe["source_fwhm_nm"] == 0:
+        return []
+    if of.scan_kind == LIST:
+        return [
+            "probe.source_fwhm_nm: patterns at the positions of cbed.scan.positions are not blurred, because a list "
+            "has no neighbours. Images are."
+        ]
+    cut = int(Blurring.of(probe, planned.edges.pattern_repeats).is_cut(of).sum())
+    if not cut:
+        return []
+    return [
+        f"probe.source_fwhm_nm: the source reaches over the edge of cbed.scan in {cut} of {of.positions} positions. "
+        "Their patterns are approximate and marked in cbed/source_is_cut. A window of whole lattice periods has no "
+        "edge."
+    ]
+
+
+def require_whole_periods_of_patterns(planned: Campaign) -> None:
+    """Refuse a Lorentzian source where the scan of the patterns does not repeat; its tails need all behind the edges.
+
+    Raises
+    ------
+    ConfigError
+        The window of `cbed.scan` is no whole number of lattice periods.
+    """
+    probe, cbed = planned.config["probe"], planned.config["cbed"]
+    blurred = cbed["enabled"] and cbed["scan"] is not None and cbed["scan"]["positions"] is None
+    if source_shape(probe).profile != LORENTZIAN or probe["source_fwhm_nm"] == 0 or not blurred:
+        return
+    if None in planned.edges.pattern_repeats:
+        raise ConfigError(
+            "cbed.scan",
+            f"does not repeat along both axes, and `probe.source_shape` is {LORENTZIAN}. Scan a window of whole "
+            f"lattice periods with at least two positions along each axis, give `positions`, or use {GAUSSIAN}.",
+        )

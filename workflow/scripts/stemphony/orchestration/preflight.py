@@ -22,7 +22,7 @@ from stemphony.experiment.blurring import widest_source_nm
 from stemphony.experiment.campaign import Campaign, InputFiles
 from stemphony.experiment.doubts import AtomsAtRest, doubts, probe_outside, refuse_false_haadf
 from stemphony.experiment.model import MRAD, NM, Experiment, detector_names, rounded_down
-from stemphony.experiment.scan_edges import ScanEdges, margin_in_effect
+from stemphony.experiment.scan_edges import ScanEdges, margin_in_effect, pattern_repeats
 from stemphony.orchestration.advice import (
     job_row,
     memory_hint,
@@ -420,6 +420,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
     specimen, crystal, files, lattice = _read_specimen(inputs)
     source_nm, integrated = widest_source_nm(config["probe"]), config["adf"]["integrated"]
     edges = ScanEdges.of(config["scan"], specimen.cell[:2], source_nm, margin_nm, lattice, integrated)
+    edges = replace(edges, pattern_repeats=pattern_repeats(config, specimen.cell[:2], lattice))
     planned = campaign.plan(config, files, edges=edges)
     require_whole_periods(planned)
     sensitivities = sensitivity_files.read(inputs.sensitivity_files)
@@ -593,7 +594,8 @@ def _result_mb(planned: Campaign, atoms: int, job_bytes: tuple[int, int]) -> flo
     for block, size in zip(("adf", "cbed"), job_bytes, strict=True):
         averages = planned.config[block]
         configurations = 1 if averages["average_configurations"] else planned.configurations
-        signals += size * configurations * (1 if averages["average_defoci"] else len(planned.defoci))
+        copies = 2 if averages.get("standard_errors") and averages["average_configurations"] else 1
+        signals += copies * size * configurations * (1 if averages["average_defoci"] else len(planned.defoci))
     wanted = planned.config["frozen_phonon"]["save_coordinates"]
     frames = planned.jobs if campaign.keeps_coordinates(wanted, planned.most_jobs, atoms) else 1
     return float(signals + frames * atoms * campaign.COORDINATES_BYTES) / 1e6

@@ -12,6 +12,7 @@ from stemphony.experiment.campaign import Campaign
 from stemphony.experiment.model import Experiment
 from stemphony.experiment.scan import AT_MOST, LINE, LIST
 from stemphony.experiment.scan_edges import repeats_of
+from stemphony.orchestration.pattern_plan import require_whole_periods_of_patterns
 from stemphony.physics.source_size import GAUSSIAN, LORENTZIAN, Repeats
 
 
@@ -56,6 +57,7 @@ def require_whole_periods(planned: Campaign) -> None:
     ConfigError
         The window is no whole number of lattice periods.
     """
+    require_whole_periods_of_patterns(planned)
     probe = planned.config["probe"]
     if source_shape(probe).profile != LORENTZIAN or probe["source_fwhm_nm"] == 0 or None not in _repeats(planned):
         return

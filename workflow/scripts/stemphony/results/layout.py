@@ -212,8 +212,13 @@ def add_standard_errors(root: netCDF4.Dataset, experiment: Experiment, phase_ima
 
 def add_source_is_cut(root: netCDF4.Dataset, cut: np.ndarray) -> None:
     """Create the marks of edge pixels; `cut` (nx, ny) is true where the source lacks computed positions."""
+    mark_cut(root["images"], SOURCE_IS_CUT, "adf", cut)
+
+
+def mark_cut(group: netCDF4.Dataset, name: str, prefix: str, cut: np.ndarray) -> None:
+    """Create the variable of these marks in a group whose dimensions begin with `prefix`."""
     variable = add_variable(
-        root["images"], SOURCE_IS_CUT, "i1", ("adf_position_x", "adf_position_y"), "1",
+        group, name, "i1", (f"{prefix}_position_x", f"{prefix}_position_y"), "1",
         "1 where the source reaches over the edge of the computed positions, so blurred values are approximate",
         cut.astype(np.int8),
     )  # fmt: skip

@@ -18,7 +18,7 @@ import netCDF4
 import numpy as np
 
 from stemphony import provenance
-from stemphony.compute.recorder import cbed_geometry, window_errors
+from stemphony.compute.recorder import window_errors
 from stemphony.contract import REFUSAL
 from stemphony.errors import DamagedResultError
 from stemphony.experiment import campaign
@@ -39,7 +39,6 @@ from stemphony.results.layout import (
     add_adf,
     add_atoms,
     add_attributes,
-    add_cbed,
     add_lattice,
     add_orbit,
     add_params,
@@ -50,6 +49,7 @@ from stemphony.results.layout import (
 )
 from stemphony.results.merge_task import Averaging, MergeTask, Source
 from stemphony.results.original_names import with_original_names
+from stemphony.results.pattern_group import add_patterns, pattern_blurring
 from stemphony.results.phase_images import PhaseImages
 from stemphony.results.wave_group import add_waves
 from stemphony.specimen.specimen_file import read_specimen_file
@@ -234,6 +234,7 @@ class _ResultWriter:
         self.averagings = Averaging.of_groups(task)
         self.stored = experiment.stored
         self.blurring = signal_blocks.blurring_of(task)
+        self.blurring_of_patterns = pattern_blurring(task)
         self.phase_images = PhaseImages.of(experiment, task.params)
         self.cut = self.blurring.is_cut(experiment)
         if self.cut.any():
@@ -299,8 +300,9 @@ class _ResultWriter:
                     variable.setncatts({"source_fwhm_nm": task.params["source_fwhm_nm"], **source_keys(task.params)})
                 add_source_is_cut(root, self.cut)
         if e.cbed_max is not None:
-            geometry = cbed_geometry(e)
-            add_cbed(root, e.patterns, task.axes("cbed"), (geometry.angles_x, geometry.angles_y))
+            errors = self.averagings["cbed"].with_standard_errors
+            of = self.experiment.patterns
+            add_patterns(root, of, task.axes("cbed"), task.params, self.blurring_of_patterns, errors)
         if "waves" in task.params:
             errors = self.averagings["waves"].with_standard_errors
             add_waves(root, e, task.axes("waves"), errors, task.params["waves"]["probe"])
@@ -349,7 +351,12 @@ class _ResultWriter:
         """Blocks for each pass: they need the same order of jobs, and their sums fit the memory together."""
         passes: list[list[signal_blocks.Block]] = []
         order, room = None, 0.0
-        blocks = list(signal_blocks.blocks_of(self.experiment, self.blurring, self.phase_images))
+        errors = self.averagings["cbed"].with_standard_errors and bool(self.task.params["cbed"].get("standard_errors"))
+        blocks = list(
+            signal_blocks.blocks_of(
+                self.experiment, self.blurring, self.phase_images, self.blurring_of_patterns, errors
+            )
+        )
         for block in sorted(blocks, key=lambda block: self.averagings[block.group].by_configuration):
             if self.averagings[block.group].by_configuration != order or block.bytes > room:
                 passes.append([])

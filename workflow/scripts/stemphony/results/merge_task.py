@@ -147,9 +147,7 @@ class Averaging:
         If all defoci see the same configurations, the error is the spread of the defocus-weighted sum over
         configurations. This sum needs every defocus of a configuration.
         """
-        averaged = (
-            self.group in ("adf", "waves") and self.over_configurations and self.task.params["configurations"] >= 2
-        )
+        averaged = self.over_configurations and self.task.params["configurations"] >= 2
         return averaged and not (self.task.partial and self.over_defoci and not self._is_independent)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,15 @@ from numpy.typing import NDArray
 
 from stemphony.errors import ResultError
 from stemphony.experiment.scan import LIST
+from stemphony.results.defocus_mean import DefocusMean
+from stemphony.results.layout import STANDARD_ERROR
 from stemphony.results.opened import OpenedResult
 from stemphony.results.thickness_curve import place_of
 
 Floats = NDArray[np.float64]
+
+INTENSITIES, PACBED = "cbed_intensities", "pacbed"
+"""Variables of the group `cbed`."""
 
 NEAR_NM = 0.01
 """Largest distance between a wanted place and a listed position [nm]."""
@@ -33,6 +38,8 @@ class Pattern:
         Scattering angles of the pixels.
     at_nm : (float, float) or None
         Position of the probe; None for the mean over the scan.
+    errors : (kx, ky) array or None
+        Standard errors of the mean over the scan.
     """
 
     values: Floats
@@ -40,6 +47,7 @@ class Pattern:
     ky_mrad: Floats
     depth_nm: float
     at_nm: tuple[float, float] | None
+    errors: Floats | None = None
 
 
 def pattern(
@@ -62,15 +70,31 @@ def pattern(
         place, at = (None, None) if at_nm is None else _place(result, cbed, at_nm)
         depths = np.asarray(cbed["cbed_slice"][:], dtype=float)
         depth = result.depth(depth_nm, depths)
-        rows = range(len(cbed["cbed_position_x"])) if place is None else [place[0]]
-        columns = slice(None) if place is None else slice(place[1], place[1] + 1)
-        variable, total = cbed["cbed_intensities"], np.zeros(1)
-        for row in rows:  # one by one, because all patterns together may not fit into memory
-            part = np.asarray(variable[:, row, columns, :, depth, 0], dtype=float)
-            part = np.moveaxis(part, 2, 1).mean(axis=2)  # (defocus, configuration, kx, ky)
-            total = total + result.mean.values(part, defocus_nm) / len(rows)
+        # Patterns and images may be averaged differently.
+        mean = replace(result.mean, is_averaged=len(cbed["cbed_defocus"]) < len(result.mean.defoci_nm))
+        if place is None and PACBED in cbed.variables:
+            stack = np.asarray(cbed[PACBED][:, :, depth, 0], dtype=float)
+            error = cbed.variables.get(PACBED + STANDARD_ERROR)
+            kept = None if error is None else np.asarray(error[:, :, depth, 0], dtype=float)
+            total, errors = mean.values(stack, defocus_nm), mean.errors(stack, kept, defocus_nm)
+        else:
+            total, errors = _mean(cbed[INTENSITIES], place, depth, mean, defocus_nm), None
         angles = [np.asarray(cbed[f"cbed_k_{axis}"][:], dtype=float) for axis in "xy"]
-    return Pattern(np.asarray(total), angles[0], angles[1], float(depths[depth]), at)
+    return Pattern(np.asarray(total), angles[0], angles[1], float(depths[depth]), at, errors)
+
+
+def _mean(
+    variable: Any, place: tuple[int, int] | None, depth: int, mean: DefocusMean, defocus_nm: float | None
+) -> Floats:
+    """The pattern of a position, or of all; of all row by row, because together they may not fit into memory."""
+    rows = range(variable.shape[1]) if place is None else [place[0]]
+    columns = slice(None) if place is None else slice(place[1], place[1] + 1)
+    total = np.zeros(1)
+    for row in rows:
+        part = np.asarray(variable[:, row, columns, :, depth, 0], dtype=float)
+        part = np.moveaxis(part, 2, 1).mean(axis=2)  # (defocus, configuration, kx, ky)
+        total = total + mean.values(part, defocus_nm) / len(rows)
+    return total
 
 
 def _place(result: OpenedResult, cbed: Any, at_nm: tuple[float, float]) -> tuple[tuple[int, int], tuple[float, float]]:

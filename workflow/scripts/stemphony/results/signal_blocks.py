@@ -6,19 +6,18 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import netCDF4
 import numpy as np
 
-from stemphony.compute.recorder import cbed_geometry
 from stemphony.experiment.blurring import Blurring
 from stemphony.experiment.model import Experiment
 from stemphony.experiment.scan_edges import repeats_of
 from stemphony.experiment.scan_symmetry import turned_images
-from stemphony.physics.plane_symmetry import turned_pattern
 from stemphony.results.layout import STANDARD_ERROR
 from stemphony.results.merge_task import MergeTask, Place
+from stemphony.results.pattern_group import array_of, pattern_blocks
 from stemphony.results.phase_images import NO_PHASE_IMAGES, PhaseImages
 from stemphony.results.wave_group import wave_blocks
 
@@ -115,12 +114,12 @@ class AdfBlock:
         n = len(self.names)
         for index, name in enumerate(self.names):
             if index not in range(self._made.start, self._made.stop):
-                value[..., index] = np.moveaxis(_array(images[name], (0, 0, self.depths)), 0, 2)
+                value[..., index] = np.moveaxis(array_of(images[name], (0, 0, self.depths)), 0, 2)
         value[..., self._made] = 0.0
         if self.moments:
-            com = np.nan_to_num(_array(adf["center_of_mass"], (0, _ALL, _ALL, 0, self.depths, 0, _ALL)))
+            com = np.nan_to_num(array_of(adf["center_of_mass"], (0, _ALL, _ALL, 0, self.depths, 0, _ALL)))
             value[..., n : n + 2] = com * value[..., n - 1, None]
-        per_bin = _array(adf["adf_intensities"], (0, _ALL, _ALL, 0, self.depths, 0, self.bins))
+        per_bin = array_of(adf["adf_intensities"], (0, _ALL, _ALL, 0, self.depths, 0, self.bins))
         value[..., n + self.moments :] = per_bin
         value = self.blurring.applied(self.experiment, self._unfolded(value))
         if self._made.stop > self._made.start:
@@ -178,70 +177,27 @@ class AdfBlock:
         self.put(root, place, nothing, nothing[..., : self.first] if with_errors and self.first else None)
 
 
-@dataclass(frozen=True)
-class CbedBlock:
-    """Diffraction patterns of some rows of stored scan positions at one depth.
+def blocks_of(
+    experiment: Experiment,
+    blurring: Blurring,
+    phase_images: PhaseImages = NO_PHASE_IMAGES,
+    of_patterns: Blurring | None = None,
+    errors: bool = False,
+) -> Iterator[Block]:
+    """Cut all signals of an experiment into blocks that fit the memory.
 
-    Attributes
+    Parameters
     ----------
     experiment : Experiment
-        That of the patterns, see `Experiment.patterns`.
+    blurring, of_patterns : Blurring
+        Convolution of images, and of patterns, with the source.
+    phase_images : PhaseImages
+    errors : bool
+        Whether each pattern has standard errors.
     """
-
-    experiment: Experiment
-    rows: slice
-    depth: int
-    group: str = "cbed"
-    first: int = 0
-
-    @property
-    def bytes(self) -> float:
-        """Size of one sum [bytes]."""
-        return float(math.prod(self._shape) * 8)
-
-    @property
-    def _shape(self) -> tuple[int, ...]:
-        columns = len(self.experiment.stored.scan_y)
-        return (self.rows.stop - self.rows.start, columns, *cbed_geometry(self.experiment).shape)
-
-    def read(self, job: netCDF4.Dataset) -> np.ndarray:
-        """Read patterns, (x, y, kx, ky)."""
-        e, variable = self.experiment, job.groups["cbed"].variables["cbed_intensities"]
-        first, columns = e.margin[0], e.kept[1]
-        rows = slice(self.rows.start + first, self.rows.stop + first)
-        if e.orbits is None:
-            return _array(variable, (0, rows, columns, 0, self.depth, 0))
-        shape = len(e.scan_x), len(e.scan_y)
-        operation = e.orbits.operation.reshape(shape)[rows, columns]
-        needed, orbit = np.unique(e.orbits.orbit.reshape(shape)[rows, columns], return_inverse=True)
-        computed = _array(variable, (0, needed, 0, 0, self.depth, 0))[orbit.reshape(operation.shape)]
-        for number, matrix in enumerate(e.orbits.matrices):
-            computed[operation == number] = turned_pattern(computed[operation == number], matrix)
-        return computed
-
-    def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
-        """Write averages, (x, y, kx, ky)."""
-        root["cbed"]["cbed_intensities"][place[0], self.rows, :, place[1], self.depth, 0] = value
-
-    def put_nothing(self, root: netCDF4.Dataset, place: Place) -> None:
-        """Write NaN everywhere."""
-        self.put(root, place, np.full(self._shape, np.nan), None)
-
-
-def blocks_of(
-    experiment: Experiment, blurring: Blurring, phase_images: PhaseImages = NO_PHASE_IMAGES
-) -> Iterator[Block]:
-    """Cut all signals of an experiment into blocks that fit the memory."""
     if experiment.adf:
         yield from _adf_blocks(experiment, blurring, phase_images)
-    if experiment.cbed_max is not None:
-        e = experiment.patterns
-        pattern = math.prod(cbed_geometry(e).shape) * 8
-        rows, columns = len(e.stored.scan_x), len(e.stored.scan_y)
-        step = max(1, int(BLOCK_BYTES / (columns * pattern)))
-        for depth in range(len(e.depth_slices)):
-            for first in range(0, rows, step):
-                yield CbedBlock(e, slice(first, min(first + step, rows)), depth)
+    yield from pattern_blocks(experiment, of_patterns or NOT_BLURRED, errors, BLOCK_BYTES)
     yield from wave_blocks(experiment)
 
 
@@ -258,8 +214,4 @@ def _adf_blocks(e: Experiment, blurring: Blurring, phase_images: PhaseImages) ->
 
 _ALL = slice(None)
 
-
-def _array(variable: netCDF4.Variable, where: Any) -> np.ndarray:
-    # Job files have no fill values, and the search for them would take longer than reading a small variable.
-    variable.set_auto_mask(False)
-    return np.asarray(variable[where], dtype=float)
+NOT_BLURRED = Blurring(0.0, (None, None))

@@ -1,0 +1,266 @@
+"""The group `cbed` of a result: diffraction patterns, their mean over the scan, and the disk without a specimen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import netCDF4
+import numpy as np
+
+from stemphony.compute.propagation import probe
+from stemphony.compute.recorder import cbed_geometry
+from stemphony.experiment.blurring import Blurring, source_keys
+from stemphony.experiment.model import Experiment
+from stemphony.experiment.scan_edges import repeats_of
+from stemphony.physics.plane_symmetry import turned_pattern
+from stemphony.results.layout import SOURCE_IS_CUT, STANDARD_ERROR, Axes, add_cbed, add_variable, mark_cut
+from stemphony.results.merge_task import MergeTask, Place
+
+INTENSITIES, PACBED, VACUUM_DISK = "cbed_intensities", "pacbed", "vacuum_disk"
+SOURCE = "source"
+"""Key of the merge's params for `cbed`: how the scan of the patterns repeats, if they are blurred with the source."""
+
+OF_IMAGES = "scan"
+"""Value of this key where patterns and images have the same scan."""
+
+COPIES_OF_A_BLUR = 4
+"""Memory of a convolution over positions, in units of its block."""
+
+
+def pattern_blurring(task: MergeTask) -> Blurring:
+    """Return how the patterns of a task are convolved with the source."""
+    repeats = task.params["cbed"].get(SOURCE)
+    if repeats is None:
+        return Blurring(0.0, (None, None))
+    return Blurring.of(task.params, repeats_of(task.params) if repeats == OF_IMAGES else (repeats[0], repeats[1]))
+
+
+@dataclass(frozen=True)
+class _Patterns:
+    """Reads patterns of one job at one depth.
+
+    Attributes
+    ----------
+    experiment : Experiment
+        That of the patterns, see `Experiment.patterns`.
+    depth : int
+        Index of the depth.
+    """
+
+    experiment: Experiment
+    depth: int
+
+    def rows(self, job: netCDF4.Dataset, rows: slice, columns: slice, kx: slice = slice(None)) -> np.ndarray:
+        """Patterns of some rows and columns among all needed positions, those of the margin included (x, y, kx, ky)."""
+        e, variable = self.experiment, job.groups["cbed"].variables[INTENSITIES]
+        if e.orbits is None:
+            return array_of(variable, (0, rows, columns, 0, self.depth, 0, kx))
+        shape = len(e.scan_x), len(e.scan_y)
+        operation = e.orbits.operation.reshape(shape)[rows, columns]
+        needed, orbit = np.unique(e.orbits.orbit.reshape(shape)[rows, columns], return_inverse=True)
+        computed = array_of(variable, (0, needed, 0, 0, self.depth, 0))[orbit.reshape(operation.shape)]
+        for number, matrix in enumerate(e.orbits.matrices):
+            computed[operation == number] = turned_pattern(computed[operation == number], matrix)
+        return computed[:, :, kx]
+
+
+@dataclass(frozen=True)
+class CbedBlock(_Patterns):
+    """Diffraction patterns of some rows of stored scan positions at one depth, or with a source some of their pixels.
+
+    Attributes
+    ----------
+    stored_rows, kx : slice
+        Rows of positions, and rows of pixels.
+    blurring : Blurring
+        Convolution with the source, which needs all positions.
+    errors : bool
+        Whether the result holds standard errors of the patterns.
+    """
+
+    stored_rows: slice
+    kx: slice
+    blurring: Blurring
+    errors: bool = False
+    group: str = "cbed"
+
+    @property
+    def first(self) -> int:
+        """Number of quantities with standard errors: all pixels along ky, or none."""
+        return cbed_geometry(self.experiment).shape[1] if self.errors else 0
+
+    @property
+    def bytes(self) -> float:
+        """Size of one sum [bytes]."""
+        return float(math.prod(self._shape) * 8)
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        kx, ky = cbed_geometry(self.experiment).shape
+        rows, pixels = range(len(self.experiment.stored.scan_x))[self.stored_rows], range(kx)[self.kx]
+        return len(rows), len(self.experiment.stored.scan_y), len(pixels), ky
+
+    def read(self, job: netCDF4.Dataset) -> np.ndarray:
+        """Read patterns, (x, y, kx, ky), blurred and without the margin."""
+        e = self.experiment
+        if not self.blurring.fwhm:
+            first = e.margin[0]
+            rows = slice(self.stored_rows.start + first, self.stored_rows.stop + first)
+            return self.rows(job, rows, e.kept[1], self.kx)
+        if e.orbits is None:
+            return self.blurring.applied(e, self.rows(job, slice(None), slice(None), self.kx))
+        # Patterns are turned as a whole, so they are read row by row.
+        rows_of = (self.rows(job, slice(row, row + 1), slice(None), self.kx)[0] for row in range(len(e.scan_x)))
+        whole = np.empty((len(e.scan_x), len(e.scan_y), *self._shape[2:]))
+        for row, values in enumerate(rows_of):
+            whole[row] = values
+        return self.blurring.applied(e, whole)
+
+    def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
+        """Write averages and standard errors, (x, y, kx, ky)."""
+        at = (place[0], self.stored_rows, slice(None), place[1], self.depth, 0, self.kx)
+        root["cbed"][INTENSITIES][at] = value
+        if error is not None:
+            root["cbed"][INTENSITIES + STANDARD_ERROR][at] = error
+
+    def put_nothing(self, root: netCDF4.Dataset, place: Place) -> None:
+        """Write NaN everywhere."""
+        nothing = np.full(self._shape, np.nan)
+        self.put(root, place, nothing, nothing if INTENSITIES + STANDARD_ERROR in root["cbed"].variables else None)
+
+
+@dataclass(frozen=True)
+class PacbedBlock(_Patterns):
+    """Mean of the patterns over all stored positions at one depth (PACBED).
+
+    It is not blurred: the source moves intensity between positions, which their mean over whole periods does not show.
+    """
+
+    group: str = "cbed"
+
+    @property
+    def first(self) -> int:
+        """Number of quantities with standard errors: all pixels along ky."""
+        return cbed_geometry(self.experiment).shape[1]
+
+    @property
+    def bytes(self) -> float:
+        """Size of one sum [bytes]."""
+        return float(math.prod(cbed_geometry(self.experiment).shape) * 8)
+
+    def read(self, job: netCDF4.Dataset) -> np.ndarray:
+        """Read the mean, (1, kx, ky); a part of the positions is in memory at a time."""
+        e = self.experiment
+        total = np.zeros(cbed_geometry(e).shape)
+        begin, positions = e.margin[0], e.stored.positions
+        step = max(1, int(ROWS_BYTES / (self.bytes * len(e.stored.scan_y))))
+        end = begin + len(e.stored.scan_x)
+        for row in range(begin, end, step):
+            total += self.rows(job, slice(row, min(row + step, end)), e.kept[1]).sum(axis=(0, 1))
+        return total[None] / positions
+
+    def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
+        """Write the average and its standard error, (1, kx, ky)."""
+        at = (place[0], place[1], self.depth, 0)
+        root["cbed"][PACBED][at] = value[0]
+        if error is not None:
+            root["cbed"][PACBED + STANDARD_ERROR][at] = error[0]
+
+    def put_nothing(self, root: netCDF4.Dataset, place: Place) -> None:
+        """Write NaN everywhere."""
+        nothing = np.full((1, *cbed_geometry(self.experiment).shape), np.nan)
+        self.put(root, place, nothing, nothing if PACBED + STANDARD_ERROR in root["cbed"].variables else None)
+
+
+ROWS_BYTES = 64e6
+"""Size of the patterns that one reading for their mean takes [bytes]."""
+
+
+def pattern_blocks(
+    experiment: Experiment, blurring: Blurring, errors: bool, block_bytes: float
+) -> Iterator[CbedBlock | PacbedBlock]:
+    """Cut the patterns of an experiment into blocks that fit the memory, and make their mean.
+
+    With standard errors, a block is in memory three times: its sum, its mean and its spread.
+    """
+    if experiment.cbed_max is None:
+        return
+    e = experiment.patterns
+    rows, columns = len(e.stored.scan_x), len(e.stored.scan_y)
+    (kx, ky), room = cbed_geometry(e).shape, block_bytes / (3 if errors else 1)
+    for depth in range(len(e.depth_slices)):
+        if blurring.fwhm:
+            step = max(1, int(room / COPIES_OF_A_BLUR / (e.positions * ky * 8)))
+            for first in range(0, kx, step):
+                some = slice(first, min(first + step, kx))
+                yield CbedBlock(e, depth, slice(0, rows), some, blurring, errors)
+        else:
+            step = max(1, int(room / (columns * kx * ky * 8)))
+            for first in range(0, rows, step):
+                some = slice(first, min(first + step, rows))
+                yield CbedBlock(e, depth, some, slice(0, kx), blurring, errors)
+        yield PacbedBlock(e, depth)
+
+
+def add_patterns(
+    root: netCDF4.Dataset, experiment: Experiment, axes: Axes, params: Mapping[str, Any], blurring: Blurring,
+    with_errors: bool,
+) -> None:  # fmt: skip
+    """Create the group `cbed` of a result.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        That of the patterns.
+    axes : Axes
+    params : mapping
+        Params of the merge.
+    blurring : Blurring
+        Convolution with the source.
+    with_errors : bool
+        Whether the averages have standard errors.
+    """
+    e = experiment.stored
+    geometry = cbed_geometry(e)
+    add_cbed(root, e, axes, (geometry.angles_x, geometry.angles_y))
+    cbed, real = root["cbed"], e.real_dtype
+    intensities = cbed[INTENSITIES]
+    if with_errors and params["cbed"].get("standard_errors"):
+        add_variable(
+            cbed, INTENSITIES + STANDARD_ERROR, real, intensities.dimensions, "1",
+            "standard error of cbed_intensities over frozen-phonon configurations", chunks=intensities.chunking(),
+        )  # fmt: skip
+    dimensions = ("cbed_defocus", "cbed_phonon", "cbed_slice", "cbed_plasmon_energies", "cbed_k_x", "cbed_k_y")
+    add_variable(cbed, PACBED, real, dimensions, "1", "mean of the patterns over the scan (PACBED), not blurred")
+    if with_errors:
+        add_variable(
+            cbed, PACBED + STANDARD_ERROR, real, dimensions, "1",
+            "standard error of pacbed over frozen-phonon configurations",
+        )  # fmt: skip
+    add_variable(
+        cbed, VACUUM_DISK, real, ("cbed_k_x", "cbed_k_y"), "1",
+        "pattern of the probe without a specimen: fraction of the incident intensity per pixel", vacuum_disk(e),
+    )  # fmt: skip
+    if blurring.fwhm:
+        for name in (INTENSITIES, INTENSITIES + STANDARD_ERROR):
+            if name in cbed.variables:
+                cbed[name].setncatts({"source_fwhm_nm": params["source_fwhm_nm"], **source_keys(params)})
+        mark_cut(cbed, SOURCE_IS_CUT, "cbed", blurring.is_cut(experiment))
+
+
+def vacuum_disk(experiment: Experiment) -> np.ndarray:
+    """Compute the pattern of the probe without a specimen, (n_kx, n_ky); aberrations do not change it."""
+    e, geometry = experiment, cbed_geometry(experiment)
+    tilted = (replace(e, tilt=tilt, precession=None) for tilt in e.tilts)
+    disks = [geometry.pattern(probe(one, 0.0)) for one in tilted]
+    return np.asarray(np.mean(disks, axis=0))
+
+
+def array_of(variable: netCDF4.Variable, where: Any) -> np.ndarray:
+    """Read a part of a variable of a job file in double precision."""
+    # Job files have no fill values, and the search for them would take longer than reading a small variable.
+    variable.set_auto_mask(False)
+    return np.asarray(variable[where], dtype=float)
