@@ -18,6 +18,7 @@ from stemphony.compute.basis_memory import (
     waves_bytes,
 )
 from stemphony.compute.incident_basis import Basis
+from stemphony.compute.pattern_array import in_memory_bytes
 from stemphony.compute.recorder import cbed_geometry, patterns_shape
 from stemphony.compute.stored_waves import wave_memory
 from stemphony.compute.windows import doubled_grid, windows
@@ -57,9 +58,9 @@ def memory_mb(
         return max(memory_mb(inside, atoms, threads, budget_mb, waves), memory_mb(wide, atoms, threads, budget_mb))
     nx, ny = experiment.grid.gpts
     if experiment.precession is not None:
-        # The mean over the tilts so far, beside the signals of the present one.
+        # The mean over the tilts so far, beside the signals of the present one; it is always in memory.
         one = memory_mb(replace(experiment, precession=None), atoms, threads, budget_mb, waves)
-        return one + _signal_bytes(experiment) / 1e6
+        return one + (_signal_bytes(experiment) + 2 * result_bytes(experiment)[1]) / 1e6
     pixels = nx * ny
     wave = pixels * experiment.complex_dtype.itemsize
     interpreter = 120e6
@@ -109,7 +110,8 @@ def _memory_apart_mb(
 def _signal_bytes(experiment: Experiment) -> int:
     """Memory of the signals of one job and of the copy that is written [bytes]; images and bins are in double."""
     images, patterns = result_bytes(experiment)
-    return 2 * (images * 8 // experiment.real_dtype.itemsize + patterns) + wave_memory(experiment)
+    images, patterns = images * 8 // experiment.real_dtype.itemsize, math.ceil(in_memory_bytes(patterns))
+    return 2 * (images + patterns) + wave_memory(experiment)
 
 
 def result_bytes(experiment: Experiment) -> tuple[int, int]:

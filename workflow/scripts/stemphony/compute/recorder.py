@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stemphony.compute.keeper import Part, Parts
+from stemphony.compute.pattern_array import WINDOW_BYTES, give_back, pattern_array
 from stemphony.experiment.model import Experiment
 from stemphony.physics.detectors import CbedGeometry, DetectorSet, WaveSignals
 from stemphony.physics.grid import band_limit_radius
@@ -108,7 +109,8 @@ class Recorder:
         cbed = angles = None
         if self.cbed is not None:
             angles = (self.cbed.angles_x, self.cbed.angles_y)
-            cbed = np.zeros(patterns_shape(e), dtype=e.real_dtype)
+            cbed = pattern_array(patterns_shape(e), e.real_dtype)
+        self._waiting = 0
         self.image_depths = _places(e.wave_depths, e.depth_slices if e.adf else ())
         self.pattern_depths = _places(e.wave_depths, e.pattern_depths)
         self.signals = JobSignals(
@@ -129,7 +131,17 @@ class Recorder:
         if depth in self.image_depths:
             self.record((*position, self.image_depths[depth]), self.detectors.measure(spectrum))
         if depth in self.pattern_depths and self.cbed is not None and self.signals.cbed is not None:
-            self.signals.cbed[(*position, self.pattern_depths[depth])] = self.cbed.pattern(spectrum)
+            self.record_pattern((*position, self.pattern_depths[depth]), self.cbed.pattern(spectrum))
+
+    def record_pattern(self, at: tuple[int, int, int], pattern: np.ndarray) -> None:
+        """Store the pattern at (i, j, depth index of patterns)."""
+        cbed = self.signals.cbed
+        assert cbed is not None
+        cbed[at] = pattern
+        self._waiting += pattern.size * cbed.itemsize
+        if self._waiting > WINDOW_BYTES / 2:
+            self._waiting = 0
+            give_back(cbed)
 
     def record(self, at: tuple[int | np.ndarray, int | np.ndarray, int], seen: WaveSignals) -> None:
         """Store signals of images at (i, j, depth index of images); i, j and the signals may be arrays of positions."""

@@ -78,13 +78,12 @@ class SuperposedSignals:
 
     def record_patterns(self, where: np.ndarray, depth: int, waves: np.ndarray, coefficients: np.ndarray) -> None:
         """Record patterns at one of their depths from exit waves (r, h) at native pixels; see `record_waves`."""
-        geometry, cbed = self.recorder.cbed, self.recorder.signals.cbed
+        geometry = self.recorder.cbed
         assert geometry is not None
-        assert cbed is not None
         for some, exit_waves in _superpositions(coefficients, waves):
             patterns = _intensity(exit_waves).reshape(-1, *geometry.native_pixels.shape)
             for x, y, pattern in zip(*self._at(where[some]), patterns, strict=True):
-                cbed[x, y, depth] = geometry.resized(pattern)
+                self.recorder.record_pattern((int(x), int(y), depth), geometry.resized(pattern))
 
     def _at(self, where: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         x, y = np.divmod(where, len(self.recorder.experiment.scan_y))

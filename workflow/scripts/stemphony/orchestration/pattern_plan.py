@@ -29,6 +29,15 @@ def pattern_rows(e: Experiment) -> list[tuple[str, str]]:
         listed = ", ".join(f"{depth / NM:.4g}" for depth in depths[:MOST_DEPTHS])
         more = f" and {len(depths) - MOST_DEPTHS} more" if len(depths) > MOST_DEPTHS else ""
         rows.append(("depths of patterns", f"{listed} nm{more}"))
+    if e.cbed_max is not None:
+        from stemphony.compute.cost import result_bytes
+        from stemphony.compute.pattern_array import IN_MEMORY_BYTES
+
+        size = result_bytes(e)[1]
+        if size > IN_MEMORY_BYTES:
+            rows.append((
+                "disk for patterns", f"{size / 1e9:.3g} GB for each running job, in the working folder, beside its file"
+            ))  # fmt: skip
     return rows
 
 

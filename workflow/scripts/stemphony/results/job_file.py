@@ -14,6 +14,7 @@ import numpy as np
 
 from stemphony import ordinary_files, paths, provenance
 from stemphony.compute.atoms import Atoms
+from stemphony.compute.pattern_array import give_back
 from stemphony.compute.recorder import JobSignals
 from stemphony.errors import StorageError
 from stemphony.experiment.model import Experiment
@@ -239,6 +240,7 @@ def _put_signals(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, sign
         # Row by row, because the file's library copies what it writes.
         for row, patterns in enumerate(signals.cbed):
             variable[0, row, :, 0, :, 0] = patterns
+            give_back(signals.cbed)
     if signals.stored is not None:
         put_waves(root, experiment, axes, signals.stored)
 

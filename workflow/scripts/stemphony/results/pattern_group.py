@@ -26,7 +26,7 @@ SOURCE = "source"
 OF_IMAGES = "scan"
 """Value of this key where patterns and images have the same scan."""
 
-COPIES_OF_A_BLUR = 4
+COPIES_OF_A_BLUR = 3
 """Memory of a convolution over positions, in units of its block."""
 
 

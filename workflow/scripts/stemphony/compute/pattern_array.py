@@ -1,0 +1,60 @@
+"""The array of a job's diffraction patterns: in memory, or in a file where there are too many."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stemphony.errors import StorageError
+
+IN_MEMORY_BYTES = 1e9
+"""Largest size of the patterns of one job that stay in memory [bytes]; larger ones lie in a file."""
+
+WINDOW_BYTES = 128e6
+"""Size of the patterns in a file that are in memory at a time [bytes]."""
+
+
+def in_memory_bytes(size: float) -> float:
+    """Memory that patterns of this size take [bytes]."""
+    return size if size <= IN_MEMORY_BYTES else WINDOW_BYTES
+
+
+def pattern_array(shape: tuple[int, ...], dtype: np.dtype[Any], folder: Path | None = None) -> np.ndarray:
+    """Make an array of zeros.
+
+    A large one is mapped from a file without a name in the working folder, which is where results are. The file ends
+    with the process. Its room on the disk is reserved at once, because a full disk would end the process later.
+
+    Raises
+    ------
+    StorageError
+        The disk has too little room.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    if size <= IN_MEMORY_BYTES:
+        return np.zeros(shape, dtype)
+    where = folder or Path.cwd()
+    try:
+        with tempfile.TemporaryFile(dir=where, prefix=".patterns-") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+            return np.memmap(file, dtype, "r+", shape=shape)
+    except OSError as error:
+        raise StorageError(
+            f"{where}: no room for the diffraction patterns of one job, {size / 1e9:.3g} GB ({error.strerror}). Make "
+            "room, or store fewer: cbed.scan, cbed.depths, cbed.size and cbed.max_mrad decide how many."
+        ) from None
+
+
+def give_back(array: np.ndarray) -> None:
+    """Let the system take the memory of a mapped array; what it holds stays in the file."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None:
+        with suppress(OSError, ValueError):
+            mapped.madvise(mmap.MADV_DONTNEED)
