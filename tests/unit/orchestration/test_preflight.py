@@ -19,6 +19,7 @@ from stemphony.orchestration import preflight
 from stemphony.orchestration.preflight import Preflight
 from stemphony.paths import ResultPaths
 from stemphony.store import ledger
+from support.cif_files import SITE, cif_text
 from support.experiments import CELL, TINY, tiny
 from support.specimens import U_ISO, srtio3, write_xyz
 
@@ -347,27 +348,11 @@ def test_checking_writes_nothing(checked, tmp_path):
 
 # --- the crystal -------------------------------------------------------------------------------------------------
 
-CIF = """data_x
-_cell_length_a 3.905
-_cell_length_b 3.905
-_cell_length_c 3.905
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 90
-_symmetry_space_group_name_H-M 'P m -3 m'
-_symmetry_Int_Tables_number 221
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-_atom_site_B_iso_or_equiv
-_atom_site_adp_type
-Sr1 Sr 0 0 0 0.62 Biso
+SITES = """Sr1 Sr 0 0 0 0.62 Biso
 Ti1 Ti 0.5 0.5 0.5 0.44 Biso
-O1 O 0.5 0.5 0 0.73 Biso
-"""
+O1 O 0.5 0.5 0 0.73 Biso"""
+CUBIC = "_symmetry_space_group_name_H-M 'P m -3 m'\n_symmetry_Int_Tables_number 221"
+CIF = cif_text(SITES, symmetry=CUBIC, columns=f"{SITE} B_iso_or_equiv adp_type")
 STEMSALABIM = """5
 0.3905 0.3905 0.3905
 Sr 0 0 0 7.87e-05

@@ -9,6 +9,7 @@ from stemphony.errors import SpecimenError
 from stemphony.specimen.formats import read_structure
 from stemphony.specimen.structure import Structure
 from stemphony.specimen.structures import read_specimen
+from support.cif_files import cif_text
 
 NAMES = ("label", "U_11", "U_22", "U_33", "U_12", "U_13", "U_23")
 TENSOR = "".join(f"_atom_site_aniso_{name}\n" for name in NAMES)
@@ -24,11 +25,9 @@ def written(folder: Path, name: str, text: str) -> Path:
 def cif(
     folder: Path, columns: str, row: str, *, group: str = "P 1", cell: tuple[float, ...] = CUBE, more: str = ""
 ) -> Path:
-    names = [f"length_{axis}" for axis in "abc"] + [f"angle_{angle}" for angle in ("alpha", "beta", "gamma")]
-    lines = [f"_cell_{name} {value}" for name, value in zip(names, cell, strict=True)]
-    loop = "".join(f"_atom_site_{name}\n" for name in f"label {columns} fract_x fract_y fract_z".split())
-    head = "\n".join(lines)
-    return written(folder, "a.cif", f"data_a\n{head}\n_space_group_name_H-M_alt '{group}'\nloop_\n{loop}{row}\n{more}")
+    columns = f"label {columns} fract_x fract_y fract_z"
+    symmetry = f"_space_group_name_H-M_alt '{group}'"
+    return written(folder, "a.cif", cif_text(row, symmetry=symmetry, cell=cell, columns=columns, more=more))
 
 
 def notes(file: Path) -> str:

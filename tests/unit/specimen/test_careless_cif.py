@@ -8,19 +8,10 @@ import pytest
 from stemphony.errors import SpecimenError
 from stemphony.specimen.formats import read_structure
 from stemphony.specimen.structure import Structure
+from support.cif_files import cif_text
 
-BODY = """_cell_length_a 4.05
-_cell_length_b 4.05
-_cell_length_c 4.05
-_space_group_name_H-M_alt 'F m -3 m'
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-Al1 Al 0 0 0
-"""
+TEXT = cif_text("Al1 Al 0 0 0", symmetry="_space_group_name_H-M_alt 'F m -3 m'", cell=(4.05, 4.05, 4.05))
+BODY = TEXT.removeprefix("data_x\n")
 
 
 def read(folder: Path, text: str) -> Structure:

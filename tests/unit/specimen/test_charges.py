@@ -11,30 +11,14 @@ from stemphony.physics.scattering import FactorChoice
 from stemphony.specimen.specimen_file import read_specimen_file, write_specimen
 from stemphony.specimen.structures import read_specimen, require_elements
 from stemphony.specimen.translations import Translations
+from support.cif_files import SITE, cif_text
 
-PEROVSKITE = """data_x
-_cell_length_a 3.905
-_cell_length_b 3.905
-_cell_length_c 3.905
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 90
-_space_group_name_H-M_alt 'P 1'
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-_atom_site_occupancy
-Sr1 {sr} 0 0 0 1
+ROWS = """Sr1 {sr} 0 0 0 1
 Ti1 {ti} 0.5 0.5 0.5 1
 O1 {o} 0.5 0.5 0 1
 O2 {o} 0.5 0 0.5 1
-O3 {o} 0 0.5 0.5 {share}
-"""
-
-
+O3 {o} 0 0.5 0.5 {share}"""
+PEROVSKITE = cif_text(ROWS, symmetry="_space_group_name_H-M_alt 'P 1'", columns=f"{SITE} occupancy")
 USUAL = {"sr": "Sr2+", "ti": "Ti4+", "o": "O2-", "share": "1"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gemmi
 import numpy as np
@@ -13,27 +14,13 @@ from stemphony.specimen import statements
 from stemphony.specimen.cif import read_cif
 from stemphony.specimen.displacements import B_PER_U
 from stemphony.specimen.structure import Structure
+from support.cif_files import cif_text
 
-A = 3.905
 
-
-def cif(
-    folder: Path,
-    sites: str,
-    *,
-    symmetry: str = "",
-    cell: tuple[float, ...] = (A, A, A, 90, 90, 90),
-    columns: str = "label type_symbol fract_x fract_y fract_z",
-    more: str = "",
-    name: str = "a.cif",
-    encoding: str = "utf-8",
-) -> Path:
-    """A CIF with one block."""
-    edges = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
-    lines = ["data_x", *(f"_cell_{edge} {value}" for edge, value in zip(edges, cell, strict=True)), symmetry, "loop_"]
-    lines += [f"_atom_site_{column}" for column in columns.split()] + [sites, more]
+def cif(folder: Path, sites: str, *, name: str = "a.cif", encoding: str = "utf-8", **blocks: Any) -> Path:
+    """Write `cif_text`."""
     file = folder / name
-    file.write_bytes(("\n".join(lines) + "\n").encode(encoding))
+    file.write_bytes(cif_text(sites, **blocks).encode(encoding))
     return file
 
 

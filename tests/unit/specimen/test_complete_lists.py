@@ -9,29 +9,17 @@ import pytest
 from stemphony.errors import SpecimenError
 from stemphony.specimen.formats import read_structure
 from stemphony.specimen.structure import Structure
+from support.cif_files import SITE, cif_text
 
-HEAD = """data_a
-_cell_length_a 4.05
-_cell_length_b 4.05
-_cell_length_c 4.05
-_space_group_name_H-M_alt 'F m -3 m'
-{}
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-_atom_site_occupancy
-_atom_site_U_iso_or_equiv
-"""
 PLACES = ("0 0 0", "0.5 0.5 0", "0.5 0 0.5", "0 0.5 0.5")
 EVERY = [f"Al{i} Al {place} 1 0.00{i}\n" for i, place in enumerate(PLACES, 1)]
 
 
 def read(folder: Path, rows: list[str], stated: str = "") -> Structure:
     file = folder / "a.cif"
-    file.write_text(HEAD.format(stated) + "".join(rows))
+    symmetry = f"_space_group_name_H-M_alt 'F m -3 m'\n{stated}"
+    columns = f"{SITE} occupancy U_iso_or_equiv"
+    file.write_text(cif_text("".join(rows), symmetry=symmetry, cell=(4.05, 4.05, 4.05), columns=columns))
     return read_structure(file)
 
 
@@ -64,8 +52,6 @@ def test_other_lists_are_refused_with_both_ways_out(tmp_path, rows):
 
 
 def test_a_primitive_cell_with_the_symbol_of_the_conventional_one_learns_of_p1(tmp_path):
-    file = tmp_path / "a.cif"
     angles = "\n".join(f"_cell_angle_{name} 60" for name in ("alpha", "beta", "gamma"))
-    file.write_text(HEAD.format(angles) + EVERY[0])
     with pytest.raises(SpecimenError, match=r"does not fit the cell.*primitive one, write the symmetry P 1"):
-        read_structure(file)
+        read(tmp_path, EVERY[:1], angles)

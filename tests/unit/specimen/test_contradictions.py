@@ -9,8 +9,8 @@ from stemphony.errors import SpecimenError
 from stemphony.specimen.elements import from_type
 from stemphony.specimen.formats import read_structure
 from stemphony.specimen.structure import Structure
+from support.cif_files import SITE, cif_text
 
-LOOP = "label type_symbol fract_x fract_y fract_z"
 BOX = "0 4 xlo xhi\n0 4 ylo yhi\n0 6 zlo zhi"
 
 
@@ -20,11 +20,9 @@ def read(folder: Path, name: str, text: str) -> Structure:
     return read_structure(file)
 
 
-def cif(folder: Path, symmetry: str, row: str = "Al1 Al 0 0 0", loop: str = LOOP) -> Structure:
-    names = [f"length_{axis} 4.05" for axis in "abc"] + [f"angle_{name} 90" for name in ("alpha", "beta", "gamma")]
-    columns = "\n".join(f"_atom_site_{name}" for name in loop.split())
-    cell = "\n".join(f"_cell_{name}" for name in names)
-    return read(folder, "a.cif", f"data_a\n{cell}\n{symmetry}\nloop_\n{columns}\n{row}\n")
+def cif(folder: Path, symmetry: str, row: str = "Al1 Al 0 0 0", loop: str = SITE) -> Structure:
+    text = cif_text(row, symmetry=symmetry, cell=(4.05, 4.05, 4.05, 90, 90, 90), columns=loop)
+    return read(folder, "a.cif", text)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +64,7 @@ def test_the_origin_letter_of_a_symbol_without_spaces_counts(tmp_path, symbol, x
 @pytest.mark.parametrize("column", ["U_iso_or_equiv", "B_iso_or_equiv"])
 def test_a_displacement_that_is_no_number_is_refused(tmp_path, column, text):
     with pytest.raises(SpecimenError, match=r"site Al1: .*no number"):
-        cif(tmp_path, "_space_group_IT_number 225", f"Al1 Al 0 0 0 {text}", f"{LOOP} {column}")
+        cif(tmp_path, "_space_group_IT_number 225", f"Al1 Al 0 0 0 {text}", f"{SITE} {column}")
 
 
 @pytest.mark.parametrize("group", ["CO3", "NH4", "NO3", "PO4"])

@@ -13,27 +13,12 @@ from stemphony.physics.phonons import displacements
 from stemphony.specimen.crystal import Crystal
 from stemphony.specimen.specimen_file import read_specimen_file, write_specimen
 from stemphony.specimen.structures import Specimen, read_specimen
+from support.cif_files import SITE, cif_text
 
-CIF = """data_AlGaN
-_cell_length_a 3.189
-_cell_length_b 3.189
-_cell_length_c 5.186
-_cell_angle_alpha 90
-_cell_angle_beta 90
-_cell_angle_gamma 120
-_space_group_name_H-M_alt 'P 63 m c'
-_space_group_IT_number 186
-loop_
-_atom_site_label
-_atom_site_type_symbol
-_atom_site_fract_x
-_atom_site_fract_y
-_atom_site_fract_z
-_atom_site_occupancy
-Ga1 Ga 0.33333 0.66667 0.0 0.7
+SITES = """Ga1 Ga 0.33333 0.66667 0.0 0.7
 Al1 Al 0.33333 0.66667 0.0 0.3
-N1 N 0.33333 0.66667 0.377 1
-loop_
+N1 N 0.33333 0.66667 0.377 1"""
+TENSORS = """loop_
 _atom_site_aniso_label
 _atom_site_aniso_U_11
 _atom_site_aniso_U_22
@@ -43,8 +28,11 @@ _atom_site_aniso_U_13
 _atom_site_aniso_U_23
 Ga1 0.004 0.004 0.009 0.002 0 0
 Al1 0.004 0.004 0.009 0.002 0 0
-N1 0.006 0.006 0.008 0.003 0 0
-"""
+N1 0.006 0.006 0.008 0.003 0 0"""
+CIF = cif_text(
+    SITES, symmetry="_space_group_name_H-M_alt 'P 63 m c'\n_space_group_IT_number 186",
+    cell=(3.189, 3.189, 5.186, 90, 90, 120), columns=f"{SITE} occupancy", more=TENSORS,
+)  # fmt: skip
 
 
 @pytest.fixture
