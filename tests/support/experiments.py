@@ -81,7 +81,8 @@ def experiment(cell: Sequence[float] = CELL, **blocks: Mapping[str, Any]) -> Exp
 def signals(of: Experiment, seed: int | Sequence[int]) -> JobSignals:
     """Random signals with everything that the experiment asks for."""
     rng = np.random.default_rng(seed)
-    shape = (len(of.scan_x), len(of.scan_y), len(of.depth_slices))
+    shape: tuple[int, ...] = (len(of.scan_x), len(of.scan_y), len(of.depth_slices))
+    resolved = shape if of.plasmons is None else (*shape, len(of.energies))
     cbed = angles = None
     if of.cbed_max is not None:
         geometry = cbed_geometry(of)
@@ -94,15 +95,19 @@ def signals(of: Experiment, seed: int | Sequence[int]) -> JobSignals:
         for values in (stored.profile, stored.section, stored.columns):
             if values is not None:
                 values[...] = rng.random(values.shape)
-    return JobSignals(
+    made = JobSignals(
         stored=stored,
-        bins=rng.random((*shape, max(0, len(of.bins) - 1))),
+        bins=rng.random((*resolved, max(0, len(of.bins) - 1))),
         rings=rng.random((*shape, len(of.images))),
         total=0.5 + 0.5 * rng.random(shape),
-        center_of_mass=1e-3 * rng.normal(size=(*shape, 2 if of.center_of_mass else 0)),
+        center_of_mass=1e-3 * rng.normal(size=(*resolved, 2 if of.center_of_mass else 0)),
         cbed=cbed,
         cbed_angles=angles,
     )
+    if of.plasmons is not None:
+        shares = rng.random(resolved)
+        made.spectrum = made.total[..., None] * shares / shares.sum(axis=-1, keepdims=True)
+    return made
 
 
 @dataclass

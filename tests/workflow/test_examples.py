@@ -156,3 +156,20 @@ def test_show_draws_the_specimen_and_its_atoms_read_back(env: Mapping[str, str],
     assert refused.status == 1
     assert "cannot be written" in refused.output
     assert "Traceback" not in refused.output
+
+
+def test_the_example_of_plasmons_runs_at_a_small_size(env: Mapping[str, str], tmp_path: Path):
+    config = REPOSITORY / "config/examples/silicon_plasmons.yaml"
+    small = ("specimen.repeat=[2, 2, 4]", "grating.gpts=[108, 108]", "scan.points=[2, 2]", "scan.x=[0, 0.5]",
+             "scan.y=[0, 0.5]", "frozen_phonon.configurations=2", "plasmon_scattering.draws=1",
+             "plasmon_scattering.mean_free_path_nm=5.0")  # fmt: skip
+    outcome = stemphony("run", config, "--cores", "2", "--config", *small, cwd=tmp_path, env=env)
+    assert outcome.status == 0, outcome.output
+    assert "2.172 nm of material are 0.434 mean free paths. 64.8 % of the electrons lose nothing" in outcome.output
+    with netCDF4.Dataset(tmp_path / "results/silicon_plasmons/stem.nc") as merged:
+        spectrum = np.asarray(merged["adf/energy_loss_spectrum"][0, :, :, 0, -1])
+        total = np.asarray(merged["images/total_intensity"][0, 0, -1])
+        assert spectrum.sum(axis=-1) == pytest.approx(total, rel=1e-5)
+        # the shares of all electrons, of which a few per cent leave the band limit
+        assert spectrum[..., 0] == pytest.approx(np.exp(-2.1724 / 5.0) * total, rel=5e-3)
+        assert merged["params/plasmon_scattering"].mean_free_path_nm == 5.0

@@ -35,6 +35,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
     """Compute one job and write its result file."""
     watch = job.Stopwatch()
     with job.scope(output, params, threads) as scope:
+        from stemphony.compute.configuration import with_losses
         from stemphony.experiment.model import Experiment
         from stemphony.orchestration.preview_image import previews_of
         from stemphony.results.job_file import JobRecord, atom_table, take_finished, write_job
@@ -47,7 +48,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
             return
         specimen = read_specimen(specimen_file, params)
         whole = Experiment.of(params, specimen.cell, specimen.layers, specimen.sensitivities)
-        experiment = whole.computed
+        experiment = with_losses(whole.computed, params, scope.attempt.effective_seed, scope.attempt.configuration)
         atoms = draw_configuration(scope.attempt, experiment, specimen)
         signals, plan_source = compute_signals(scope, experiment, atoms.occupied(), threads)
         root, runtime = describe(scope, signals, watch, threads, plan_source)

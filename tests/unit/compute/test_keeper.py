@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from stemphony.compute.atoms import Atoms, draw_atoms
+from stemphony.compute.configuration import with_losses
 from stemphony.compute.keeper import ASSUMED_RATE, COST, Keeper, Part
 from stemphony.compute.propagation import Propagation
 from stemphony.compute.recorder import JobSignals
@@ -53,6 +54,12 @@ SYMMETRY_IN_WINDOWS: dict[str, Any] = {
     "scan": {"x": [0.25, 0.375], "y": [1 / 3, 0.5], "points": [4, 4], "symmetry": "auto"},
 }
 PRECESSION: dict[str, Any] = {"probe": {"precession": {"angle_mrad": 5.0, "steps": 3}, "descan": True}}
+PLASMONS: dict[str, Any] = {
+    "plasmon_scattering": {
+        "enabled": True, "mean_free_path_nm": 2.0, "plasmon_energy_ev": 16.9, "plasmon_fwhm_ev": 4.0,
+        "plural_scattering": True, "energy_grid_density_per_ev": 0.2, "max_energy_ev": 40.0,
+    },
+}  # fmt: skip
 WAVE_MB = 64 * 64 * 8 / 1e6
 # Cases with their memory budget: enough for everything, or so little that there are batches, tiles and blocks.
 CASES: dict[str, tuple[str, float, dict[str, Any]]] = {
@@ -68,6 +75,8 @@ CASES: dict[str, tuple[str, float, dict[str, Any]]] = {
     "precession": ("multislice", 1000.0, PRECESSION),
     "precession with a basis": ("probe_basis", 1000.0, PRECESSION),
     "precession in windows": ("multislice", 1000.0, {**WINDOWS, **PRECESSION}),
+    "plasmons with a basis": ("probe_basis", 1000.0, PLASMONS),
+    "plasmons and precession in windows": ("multislice", 1000.0, {**WINDOWS, **PRECESSION, **PLASMONS}),
 }
 
 
@@ -101,6 +110,10 @@ class Computation:
             )
             self.of = replace(self.of, symmetry=shared_operations(operations.group, self.of).group).computed
             assert self.of.positions == (9 if "window_angstrom" in blocks.get("grating", {}) else 6)
+        if self.of.plasmons is not None:
+            self.of = replace(self.of, plasmons=replace(self.of.plasmons, bottom=self.of.cell[2]))
+        phonons = {"frozen_phonon": {"independent_defoci": True}, "defocus_nm": 1.0}
+        self.of = with_losses(self.of, phonons, 1, 0)
         self.atoms, self.file = atoms_of(self.of, specimen), folder / "c" / "one.checkpoint"
 
     def attempt(self, steps: int, threads: int = 1) -> tuple[JobSignals | None, list[tuple[int, int]]]:
@@ -133,6 +146,7 @@ class Computation:
 
 def same(one: JobSignals, other: JobSignals) -> bool:
     names = ("bins", "rings", "total", "center_of_mass", "cbed")
+    names += ("spectrum",) if one.spectrum is not None else ()
     about = ("algorithm", "waves", "window_check")
     return all(np.array_equal(getattr(one, n), getattr(other, n), equal_nan=True) for n in names) and all(
         getattr(one, name) == getattr(other, name) for name in about

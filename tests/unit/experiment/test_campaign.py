@@ -299,6 +299,18 @@ DECIDES: dict[str, Any] = {
     "frozen_phonon.independent_defoci": False,
     "frozen_phonon.fixed_slicing": False,
     "frozen_phonon.displace_z": False,
+    "plasmon_scattering.enabled": True,
+}
+PLASMON_KEYS: dict[str, Any] = {
+    "plasmon_scattering.mean_free_path_nm": 90.0,
+    "plasmon_scattering.plasmon_energy_ev": 15.0,
+    "plasmon_scattering.plasmon_fwhm_ev": 3.0,
+    "plasmon_scattering.plural_scattering": True,
+    "plasmon_scattering.simple_mode": True,
+    "plasmon_scattering.max_energy_ev": 40.0,
+    "plasmon_scattering.energy_grid_density_per_ev": 1.0,
+    "plasmon_scattering.cutoff_mrad": 20.0,
+    "plasmon_scattering.draws": 2,
 }
 # A changed value for every other key: it belongs to other jobs, to the merge, or decides no number.
 DECIDES_NOTHING: dict[str, Any] = {
@@ -337,7 +349,7 @@ DECIDES_NOTHING: dict[str, Any] = {
     "frozen_phonon.configurations": 9,
     "frozen_phonon.save_coordinates": True,
     "frozen_phonon.snapshots": "elsewhere.xyz",  # the content decides, not the path
-    "plasmon_scattering.enabled": True,
+    **PLASMON_KEYS,  # decide with plasmons only, see below
     "resources.threads": 8,
     "resources.mem_mb": 5000,
     "resources.runtime_min": 5,

@@ -137,7 +137,17 @@ frozen_phonon:
   displace_z: true
   save_coordinates: auto
   snapshots: null
-plasmon_scattering: {enabled: false}
+plasmon_scattering:
+  enabled: false
+  mean_free_path_nm: null
+  plasmon_energy_ev: null
+  plasmon_fwhm_ev: null
+  plural_scattering: false
+  simple_mode: false
+  max_energy_ev: 25.0
+  energy_grid_density_per_ev: 2.0
+  cutoff_mrad: null
+  draws: 1
 resources: {threads: 1, mem_mb: auto, runtime_min: auto}
 http_reporting:
   reporting: false
@@ -470,25 +480,40 @@ def test_no_alternative_is_an_error_where_one_is_needed(block, keys):
     refusal(minimal(**{block: dict.fromkeys(keys)}), f"`{block}.{keys[0]}`", "give one of the two")
 
 
-# --- contradictions and what is not there yet -------------------------------------------------------------------
+# --- contradictions ---------------------------------------------------------------------------------------------
+
+SILICON = {"enabled": True, "mean_free_path_nm": 128.0, "plasmon_energy_ev": 16.9, "plasmon_fwhm_ev": 4.0}
 
 
 @pytest.mark.parametrize(
-    ("blocks", "where"),
+    ("blocks", "where", "what"),
     [
-        ({"plasmon_scattering": {"enabled": True}}, "plasmon_scattering.enabled"),
+        ({"plasmon_scattering": {"enabled": True}}, "mean_free_path_nm", "Silicon at 200 kV: 128 nm, 16.9 eV, 4.0 eV"),
+        ({"plasmon_scattering": SILICON | {"plasmon_fwhm_ev": None}}, "plasmon_fwhm_ev", "of the material"),
+        ({"plasmon_scattering": SILICON | {"simple_mode": True}}, "plasmon_fwhm_ev", "remove one of the two"),
+        ({"plasmon_scattering": SILICON | {"max_energy_ev": 15.0}}, "max_energy_ev", "before the first loss"),
+        ({"plasmon_scattering": SILICON | {"energy_grid_density_per_ev": 90.0}}, "density_per_ev", "allowed are 2000"),
+        (
+            {"plasmon_scattering": SILICON, "adf": {"enabled": False}, "waves": {"exit": [[0.0, 0.0]]}},
+            "plasmon_scattering.enabled",
+            "adf or cbed",
+        ),
+        (
+            {
+                "plasmon_scattering": SILICON,
+                "specimen": {"amorphous_layers": {"exit_nm": 1.0, "element": "C", "density_g_cm3": 2.0}},
+            },
+            "plasmon_scattering.enabled",
+            "amorphous_layers",
+        ),
     ],
 )
-def test_a_missing_feature_is_refused_and_never_ignored(blocks, where):
-    refusal(minimal(**blocks), f"`{where}`", "not available in this version")
+def test_plasmons_that_miss_or_contradict_something_are_refused(blocks, where, what):
+    refusal(minimal(**blocks), where, what)
 
 
-def test_neutral_values_of_such_features_are_accepted():
-    validate(
-        minimal(
-            plasmon_scattering={"enabled": False},
-        )
-    )
+def test_plasmons_of_silicon_are_accepted():
+    assert validate(minimal(plasmon_scattering=SILICON))["plasmon_scattering"]["draws"] == 1
 
 
 def quadrants(**settings: Any) -> dict[str, Any]:

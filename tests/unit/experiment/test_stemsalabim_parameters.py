@@ -126,9 +126,18 @@ def test_the_block_of_the_original_documentation_works_verbatim(tmp_path):
     assert made["http_reporting"]["parameters"]
 
 
-def test_plasmons_that_are_switched_on_are_refused_and_not_ignored(tmp_path):
-    with pytest.raises(ConfigError, match=r"plasmon_scattering\.enabled"):
-        config(tmp_path, CRYSTAL + "plasmon_scattering: { enabled = true; }")
+def test_plasmons_keep_their_numbers_and_their_defaults(tmp_path):
+    made = config(tmp_path, CRYSTAL + "plasmon_scattering: { enabled = true; mean_free_path = 105.0; }")
+    plasmons = made["plasmon_scattering"]
+    assert plasmons["enabled"] is True
+    assert plasmons["mean_free_path_nm"] == 105.0
+    assert [plasmons[key] for key in ("plasmon_energy_ev", "plasmon_fwhm_ev", "max_energy_ev")] == [16.9, 4.0, 25.0]
+    assert plasmons["energy_grid_density_per_ev"] == 2.0
+    assert plasmons["plural_scattering"] is False
+    simple = "plasmon_scattering: { enabled = true; simple_mode = true; plasmon_fwhm = 3.0; }"
+    made = config(tmp_path, CRYSTAL + simple)
+    assert made["plasmon_scattering"]["simple_mode"] is True
+    assert made["plasmon_scattering"]["plasmon_fwhm_ev"] is None
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,8 @@ def run_variant(params: Mapping[str, Any], specimen_file: Path, larger_file: Pat
         job = {**common, "defocus_nm": params["defocus_nm"]}
         atoms = configuration_atoms(job, seed_of(common), CONFIGURATION, experiment, specimen, scale)
     # Angles in mrad and back may differ in the last bit, which moves pixels over a hard edge.
-    experiment = replace(experiment, rings=reference.rings)
+    # ASSUME: numerical choices change signals with plasmons as they change those of elastic scattering.
+    experiment = replace(experiment, rings=reference.rings, plasmons=None)
     signals = simulate(
         experiment, atoms.occupied(), params["defocus_nm"], threads=threads, flag=PLANNING,
         on_progress=lambda done, total: None,

@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stemphony.compute.atoms import Atoms, Occupancies, draw_atoms
 from stemphony.experiment.model import Experiment
+from stemphony.paths import defocus_pm
+from stemphony.physics.phonons import generator
+from stemphony.physics.plasmons import PLASMONS
 
 if TYPE_CHECKING:
     from stemphony.specimen.structures import Specimen
+
+
+def with_losses(experiment: Experiment, params: Mapping[str, Any], seed: int | None, configuration: int) -> Experiment:
+    """Return the experiment with the energy losses that a configuration draws, Eq. (P33); without plasmons unchanged.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    params : mapping
+        Params of the job.
+    seed : int or None
+        Seed in use.
+    configuration : int
+        Index of the configuration.
+    """
+    if experiment.plasmons is None:
+        return experiment
+    own_defocus = bool(params["frozen_phonon"]["independent_defoci"])
+    pm = defocus_pm(params["defocus_nm"]) if own_defocus else None
+    random = generator(seed or 0, configuration, pm, PLASMONS)
+    return replace(experiment, trajectories=experiment.plasmons.trajectories(random))
 
 
 def configuration_atoms(

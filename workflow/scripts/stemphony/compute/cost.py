@@ -57,10 +57,8 @@ def memory_mb(
         inside = replace(experiment, window=None)
         return max(memory_mb(inside, atoms, threads, budget_mb, waves), memory_mb(wide, atoms, threads, budget_mb))
     nx, ny = experiment.grid.gpts
-    if experiment.precession is not None:
-        # The mean over the tilts so far, beside the signals of the present one; it is always in memory.
-        one = memory_mb(replace(experiment, precession=None), atoms, threads, budget_mb, waves)
-        return one + (_signal_bytes(experiment) + 2 * result_bytes(experiment)[1]) / 1e6
+    if experiment.plasmons is not None or experiment.precession is not None:
+        return _memory_of_sums_mb(experiment, atoms, threads, budget_mb, waves)
     pixels = nx * ny
     wave = pixels * experiment.complex_dtype.itemsize
     interpreter = 120e6
@@ -98,6 +96,21 @@ def memory_mb(
     ) / 1e6
 
 
+def _memory_of_sums_mb(
+    experiment: Experiment, atoms: int, threads: int, budget_mb: float, waves: WavePlan | None
+) -> float:
+    """Memory where a job sums over classes of electrons or over tilts [MB].
+
+    The sums stand beside the signals of the present class or tilt; they are always in memory.
+    """
+    if experiment.plasmons is not None:
+        one = memory_mb(replace(experiment, plasmons=None, trajectories=()), atoms, threads, budget_mb, waves)
+        # While a class is added, there is a copy. Patterns are always in memory.
+        return one + (1.5 * _signal_bytes(experiment) + 2 * result_bytes(experiment)[1]) / 1e6
+    one = memory_mb(replace(experiment, precession=None), atoms, threads, budget_mb, waves)
+    return one + (_signal_bytes(experiment) + 2 * result_bytes(experiment)[1]) / 1e6
+
+
 def _memory_apart_mb(
     experiment: Experiment, atoms: int, threads: int, budget_mb: float, waves: WavePlan | None
 ) -> float:
@@ -118,13 +131,15 @@ def result_bytes(experiment: Experiment) -> tuple[int, int]:
     """Return the size of the signals of one job before compression [bytes]: of the group adf, and of the group cbed."""
     stored = experiment.positions * len(experiment.depth_slices) * experiment.real_dtype.itemsize
     patterns = 0 if experiment.cbed_max is None else math.prod(patterns_shape(experiment))
-    per_wave = len(experiment.bins) - 1 + len(experiment.images) + 1 + 2 * experiment.center_of_mass
+    per_loss = len(experiment.bins) - 1 + 2 * experiment.center_of_mass + (experiment.plasmons is not None)
+    per_wave = len(experiment.energies) * per_loss + len(experiment.images) + 1
     return stored * per_wave if experiment.adf else 0, patterns * experiment.real_dtype.itemsize
 
 
 def probe_slices(experiment: Experiment) -> int:
     """Return the work of one multislice job, in units of one wave through one slice."""
-    return experiment.positions * experiment.wave_depths[-1] * len(experiment.tilts)
+    classes = 1 if experiment.plasmons is None else experiment.plasmons.waves
+    return experiment.positions * experiment.wave_depths[-1] * len(experiment.tilts) * classes
 
 
 def oversampled_probe_slices(experiment: Experiment) -> float:
@@ -268,6 +283,9 @@ def wave_plan(
             wave_plan(part, defoci_nm, False, budget_mb) for part in (experiment.without_patterns, experiment.patterns)
         )
         return replace(images, waves=max(images.waves, patterns.waves), work=images.work + patterns.work)
+    if experiment.plasmons is not None:
+        one = wave_plan(replace(experiment, plasmons=None, trajectories=()), defoci_nm, False, budget_mb)
+        return replace(one, work=one.work * experiment.plasmons.waves)
     if experiment.precession is not None:
         # The first tilt stands for all of them.
         tilts = experiment.tilts

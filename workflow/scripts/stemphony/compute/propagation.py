@@ -17,6 +17,7 @@ from stemphony.compute.atoms import Atoms
 from stemphony.experiment.model import NM, Experiment
 from stemphony.physics.grid import FloatArray, band_limit, band_limit_columns
 from stemphony.physics.multislice import cropped_transmission, transmission_function
+from stemphony.physics.plasmons import deflection
 from stemphony.physics.potential import SlicePotentials
 from stemphony.physics.probe import Aberrations, probe_spectrum
 from stemphony.physics.propagator import fresnel_propagator
@@ -99,13 +100,18 @@ class Propagation:
 
 
 def propagators(experiment: Experiment, plan: StripPlan, limit: FloatArray) -> list[Factor]:
-    """Return P(k) over each slice, Eqs. (P4) and (P22), as factors of a plan; `limit` is the band limit, (nx, ny)."""
-    e, thicknesses = experiment, experiment.slicing.thicknesses
+    """Return P(k) over each slice, Eqs. (P4), (P22) and (P36), as factors of a plan; `limit` is the band limit."""
+    e, slicing = experiment, experiment.slicing
+    # Slices of equal thickness and deflection share one.
+    kinds = [
+        (dz, deflection(e.deflections, face, face + dz))
+        for face, dz in zip(slicing.faces, slicing.thicknesses, strict=True)
+    ]
     made = {
-        dz: plan.factor(fresnel_propagator(e.grid, e.wavelength, dz, limit, tilt=e.specimen_tilt))
-        for dz in set(thicknesses)
+        (dz, q): plan.factor(fresnel_propagator(e.grid, e.wavelength, dz, limit, tilt=e.specimen_tilt, deflection=q))
+        for dz, q in dict.fromkeys(kinds)
     }
-    return [made[dz] for dz in thicknesses]
+    return [made[kind] for kind in kinds]
 
 
 def strip_plan(experiment: Experiment, flag: str) -> StripPlan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,10 @@ class JobSignals:
         Error of the windows, measured on some positions; see `windows.simulate_in_windows`.
     stored : StoredWaves or None
         Exit waves, if the config asks for them.
+    spectrum : (nx, ny, depths, energies) ndarray or None
+        Intensity inside the band limit for each energy loss; None without plasmons. With plasmons, `bins`,
+        `center_of_mass` and `cbed` have an axis of energy losses behind the depth too; `rings` and `total` are sums
+        over all losses.
     """
 
     bins: np.ndarray
@@ -58,6 +63,7 @@ class JobSignals:
     waves: int = 0
     window_check: dict[str, Any] | None = None
     stored: StoredWaves | None = None
+    spectrum: np.ndarray | None = None
 
 
 def window_errors(checks: Sequence[Mapping[str, Any]]) -> str:
@@ -76,7 +82,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.{3 if share >= 0.995 else 2}g} %"
 
 
-_IN_CHECKPOINTS = ("bins", "rings", "total", "center_of_mass", "cbed")
+_IN_CHECKPOINTS = ("bins", "rings", "total", "center_of_mass", "cbed", "spectrum")
 """Fields of `JobSignals` that a checkpoint holds."""
 
 _PIECE_BYTES = 8e6
@@ -91,21 +97,19 @@ class Recorder:
     Attributes
     ----------
     detectors : DetectorSet
-        Bins and rings. Its pixels are those inside the band limit, also if only patterns are stored.
+        Bins and rings at the first depth. Its pixels are those inside the band limit, also if only patterns are stored.
     cbed : CbedGeometry or None
-        Pixels of the diffraction patterns; None if the config asks for none.
+        Pixels of the diffraction patterns at the first depth; None if the config asks for none.
     signals : JobSignals
     """
 
     def __init__(self, experiment: Experiment) -> None:
         e = self.experiment = experiment
-        self.detectors = DetectorSet(
-            e.grid, e.wavelength, bin_edges=e.bins or None, rings=dict(e.rings), edges=e.edges,
-            center_of_mass=e.center_of_mass, band_limit_radius=band_limit_radius(e.grid, e.bandlimit),
-            center=e.detector_center, segmented=e.segmented, sensitive=e.sensitive,
-        )  # fmt: skip
-        self.cbed = None if e.cbed_max is None else cbed_geometry(e)
-        shape = (len(e.scan_x), len(e.scan_y), len(e.depth_slices))
+        self._lock = threading.Lock()
+        self._at: dict[tuple[float, float], tuple[DetectorSet, CbedGeometry | None]] = {}
+        self.detectors, self.cbed = self.at(0)
+        shape: tuple[int, ...] = (len(e.scan_x), len(e.scan_y), len(e.depth_slices))
+        resolved = shape if e.plasmons is None else (*shape, len(e.energies))
         cbed = angles = None
         if self.cbed is not None:
             angles = (self.cbed.angles_x, self.cbed.angles_y)
@@ -114,24 +118,40 @@ class Recorder:
         self.image_depths = _places(e.wave_depths, e.depth_slices if e.adf else ())
         self.pattern_depths = _places(e.wave_depths, e.pattern_depths)
         self.signals = JobSignals(
-            bins=np.zeros((*shape, max(0, len(e.bins) - 1))),
+            bins=np.zeros((*resolved, max(0, len(e.bins) - 1))),
             rings=np.zeros((*shape, len(e.images))),
             total=np.zeros(shape),
-            center_of_mass=np.zeros((*shape, 2 if e.center_of_mass else 0)),
+            center_of_mass=np.zeros((*resolved, 2 if e.center_of_mass else 0)),
             cbed=cbed,
             cbed_angles=angles,
             waves=e.positions,
+            spectrum=None if e.plasmons is None else np.zeros(resolved),
         )
+
+    def at(self, depth: int) -> tuple[DetectorSet, CbedGeometry | None]:
+        """Return bins and rings, and the pixels of patterns, at the depth of this index; deflected waves move them."""
+        e = self.experiment
+        center = e.detector_center_at(depth)
+        with self._lock:
+            if center not in self._at:
+                detectors = DetectorSet(
+                    e.grid, e.wavelength, bin_edges=e.bins or None, rings=dict(e.rings), edges=e.edges,
+                    center_of_mass=e.center_of_mass, band_limit_radius=band_limit_radius(e.grid, e.bandlimit),
+                    center=center, segmented=e.segmented, sensitive=e.sensitive,
+                )  # fmt: skip
+                self._at[center] = detectors, None if e.cbed_max is None else cbed_geometry(e, depth)
+            return self._at[center]
 
     def record_wave(self, position: tuple[int, int], depth: int, spectrum: np.ndarray) -> None:
         """Measure the exit wave ψ(k), (nx, ny), of the probe at scan position (i, j).
 
         `depth` is its index in `Experiment.wave_depths`.
         """
+        detectors, geometry = self.at(depth)
         if depth in self.image_depths:
-            self.record((*position, self.image_depths[depth]), self.detectors.measure(spectrum))
-        if depth in self.pattern_depths and self.cbed is not None and self.signals.cbed is not None:
-            self.record_pattern((*position, self.pattern_depths[depth]), self.cbed.pattern(spectrum))
+            self.record((*position, self.image_depths[depth]), detectors.measure(spectrum))
+        if depth in self.pattern_depths and geometry is not None and self.signals.cbed is not None:
+            self.record_pattern((*position, self.pattern_depths[depth]), geometry.pattern(spectrum))
 
     def record_pattern(self, at: tuple[int, int, int], pattern: np.ndarray) -> None:
         """Store the pattern at (i, j, depth index of patterns)."""
@@ -189,16 +209,21 @@ def _some(values: np.ndarray, chosen: tuple[np.ndarray, ...]) -> Part:
     return Part(values.dtype, shape, pieces)
 
 
-def cbed_geometry(experiment: Experiment) -> CbedGeometry:
+def cbed_geometry(experiment: Experiment, depth: int = 0) -> CbedGeometry:
     """Return the pixels of the stored diffraction patterns, for an experiment that stores them."""
     e = experiment
-    return CbedGeometry(e.grid, e.wavelength, e.cbed_max or 0.0, e.cbed_size, e.detector_center, e.cbed_pixel)
+    center = e.detector_center_at(depth)
+    return CbedGeometry(e.grid, e.wavelength, e.cbed_max or 0.0, e.cbed_size, center, e.cbed_pixel)
 
 
-def patterns_shape(experiment: Experiment) -> tuple[int, int, int, int, int]:
-    """Shape of the diffraction patterns of one job, (nx, ny, depths, n_kx, n_ky)."""
+def patterns_shape(experiment: Experiment) -> tuple[int, ...]:
+    """Shape of the diffraction patterns of one job, (nx, ny, depths, n_kx, n_ky).
+
+    With plasmons, energy losses stand behind the depths.
+    """
     e = experiment.patterns
-    return len(e.scan_x), len(e.scan_y), len(e.depth_slices), *cbed_geometry(e).shape
+    losses = () if e.plasmons is None else (len(e.energies),)
+    return len(e.scan_x), len(e.scan_y), len(e.depth_slices), *losses, *cbed_geometry(e).shape
 
 
 def _places(depths: Sequence[int], stored: Sequence[int]) -> dict[int, int]:

@@ -10,6 +10,7 @@ import numpy as np
 from stemphony.compute.atoms import Atoms
 from stemphony.compute.cost import DEFAULT_BUDGET_MB, chosen_algorithm
 from stemphony.compute.keeper import Keeper, Parts
+from stemphony.compute.losses import simulate_losses
 from stemphony.compute.pattern_scan import simulate_apart
 from stemphony.compute.precession import simulate_precessed
 from stemphony.compute.propagation import Propagation, probe
@@ -77,6 +78,8 @@ def simulate(
         return simulate_apart(experiment, atoms, part_of, on_progress, keeper)
     if experiment.window is not None:
         return simulate_in_windows(experiment, atoms, part_of, on_progress, keeper)
+    if experiment.plasmons is not None:
+        return simulate_losses(experiment, atoms, part_of, on_progress, keeper)
     if experiment.precession is not None:
         return simulate_precessed(experiment, atoms, part_of, on_progress, keeper)
     algorithm = chosen_algorithm(experiment, defocus_nm, budget_mb)

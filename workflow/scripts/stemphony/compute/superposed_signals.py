@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from stemphony.compute import basis_memory
 from stemphony.compute.recorder import Recorder
 from stemphony.experiment.model import Experiment
 from stemphony.physics.basis import evaluate, signal_forms
+from stemphony.physics.detectors import DetectorSet, Region
 
 
 class SuperposedSignals:
@@ -24,21 +26,27 @@ class SuperposedSignals:
     def __init__(self, experiment: Experiment, waves: int = 0) -> None:
         recorder = self.recorder = Recorder(experiment)
         recorder.signals.algorithm, recorder.signals.waves = "probe_basis", waves
+        self._made: dict[DetectorSet, tuple[list[Region], Any]] = {}
         self.pixels = recorder.detectors.pixels
-        if experiment.adf:
-            self.regions, self.combination = recorder.detectors.regions()
-        if recorder.cbed is not None:
-            native = recorder.cbed.native_pixels.ravel()
-            place = np.minimum(np.searchsorted(self.pixels, native), self.pixels.size - 1)
-            self.native, self.carried = place, self.pixels[place] == native
 
-    def forms(self, waves: np.ndarray) -> np.ndarray:
+    def _regions(self, depth: int) -> tuple[list[Region], Any]:
+        """Regions and combination of the detectors at a depth, see `DetectorSet.regions`."""
+        detectors, _ = self.recorder.at(depth)
+        if detectors not in self._made:
+            self._made[detectors] = detectors.regions()
+        return self._made[detectors]
+
+    def forms(self, waves: np.ndarray, depth: int) -> np.ndarray:
         """Return the Hermitian matrices of the detector regions, (n, r, r), from exit waves (r, p) at `pixels`."""
-        return signal_forms(waves, self.regions)
+        return signal_forms(waves, self._regions(depth)[0])
 
-    def at_patterns(self, waves: np.ndarray) -> np.ndarray:
+    def at_patterns(self, waves: np.ndarray, depth: int) -> np.ndarray:
         """Return exit waves (r, p) at the native pixels of the patterns, (r, h), zero beyond the band limit."""
-        return np.where(self.carried, waves[:, self.native], 0)
+        _, geometry = self.recorder.at(depth)
+        assert geometry is not None
+        native = geometry.native_pixels.ravel()
+        place = np.minimum(np.searchsorted(self.pixels, native), self.pixels.size - 1)
+        return np.where(self.pixels[place] == native, waves[:, place], 0)
 
     def record_waves(
         self, where: np.ndarray, depth: int, waves: np.ndarray, coefficients: np.ndarray, budget_bytes: float
@@ -59,26 +67,31 @@ class SuperposedSignals:
             Memory of the job; matrices may take a quarter of it.
         """
         if (image := self.recorder.image_depths.get(depth)) is not None:
-            if self._forms_are_cheaper(coefficients, budget_bytes):
-                self.record_forms(where, image, self.forms(waves), coefficients)
+            if self._forms_are_cheaper(coefficients, budget_bytes, depth):
+                self.record_forms(where, image, self.forms(waves, depth), coefficients)
             else:
+                detectors, _ = self.recorder.at(depth)
                 for some, exit_waves in _superpositions(coefficients, waves):
-                    values = self.recorder.detectors.values(_intensity(exit_waves).T)
-                    self.recorder.record((*self._at(where[some]), image), self.recorder.detectors.signals(values))
+                    values = detectors.values(_intensity(exit_waves).T)
+                    self.recorder.record((*self._at(where[some]), image), detectors.signals(values))
         if (pattern := self.recorder.pattern_depths.get(depth)) is not None:
-            self.record_patterns(where, pattern, self.at_patterns(waves), coefficients)
+            self.record_patterns(where, pattern, self.at_patterns(waves, depth), coefficients)
 
     def record_forms(self, where: np.ndarray, depth: int, forms: np.ndarray, coefficients: np.ndarray) -> None:
         """Record bins, rings, total and centre of mass at a depth of images.
 
         They come from matrices (n, r, r); see `record_waves`.
         """
-        signals = self.recorder.detectors.signals(self.combination @ evaluate(forms, coefficients))
+        e = self.recorder.experiment
+        among_all = e.wave_depths.index(e.depth_slices[depth])
+        combined = self._regions(among_all)[1] @ evaluate(forms, coefficients)
+        signals = self.recorder.at(among_all)[0].signals(combined)
         self.recorder.record((*self._at(where), depth), signals)
 
     def record_patterns(self, where: np.ndarray, depth: int, waves: np.ndarray, coefficients: np.ndarray) -> None:
         """Record patterns at one of their depths from exit waves (r, h) at native pixels; see `record_waves`."""
-        geometry = self.recorder.cbed
+        e = self.recorder.experiment
+        _, geometry = self.recorder.at(e.wave_depths.index(e.pattern_depths[depth]))
         assert geometry is not None
         for some, exit_waves in _superpositions(coefficients, waves):
             patterns = _intensity(exit_waves).reshape(-1, *geometry.native_pixels.shape)
@@ -89,11 +102,12 @@ class SuperposedSignals:
         x, y = np.divmod(where, len(self.recorder.experiment.scan_y))
         return x, y
 
-    def _forms_are_cheaper(self, coefficients: np.ndarray, budget_bytes: float) -> bool:
+    def _forms_are_cheaper(self, coefficients: np.ndarray, budget_bytes: float, depth: int) -> bool:
         """Whether matrices need fewer multiplications than exit waves and fit a quarter of the budget."""
         rank, probes = coefficients.shape
-        pixels = sum(region.pixels.size for region in self.regions)
-        matrices = len(self.regions) * rank**2
+        regions, _ = self._regions(depth)
+        pixels = sum(region.pixels.size for region in regions)
+        matrices = len(regions) * rank**2
         fits = matrices * self.recorder.experiment.complex_dtype.itemsize <= 0.25 * budget_bytes
         return fits and pixels * rank**2 + matrices * probes < self.pixels.size * rank * probes
 

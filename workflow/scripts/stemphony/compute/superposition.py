@@ -79,9 +79,9 @@ class Superposition:
         counter = StepCounter(waves.all_steps, on_progress, keeper, waves.steps)
         for depth, behind in waves.depths(propagation, counter):
             if depth in detectors.recorder.image_depths:
-                made[f"forms_{depth:04d}"] = detectors.forms(behind)
+                made[f"forms_{depth:04d}"] = detectors.forms(behind, depth)
             if depth in detectors.recorder.pattern_depths:
-                made[f"patterns_{depth:04d}"] = detectors.at_patterns(behind)
+                made[f"patterns_{depth:04d}"] = detectors.at_patterns(behind, depth)
         return cls(basis, tuple(defoci_nm), _by_depth(made, "forms_"), _by_depth(made, "patterns_"))
 
     def serves(self, defocus_nm: float) -> bool:

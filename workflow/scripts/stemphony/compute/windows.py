@@ -156,7 +156,9 @@ class _WindowedScan:
         signals, size = self.recorder.signals, window.experiment.positions
 
         def report(done: int, total: int) -> None:
-            self.on_progress(before + size * done // max(1, total), self.experiment.positions)
+            # Above 0 from the first wave on: before, a job keeps no checkpoint.
+            reached = max(min(1, done), before + size * done // max(1, total))
+            self.on_progress(reached, self.experiment.positions)
 
         inner = self.keeper.inside(str(number), around=self._parts)
         part = self.simulate(window.experiment, window.cut(self.atoms, self.experiment.cell), report, inner)
@@ -165,6 +167,8 @@ class _WindowedScan:
             getattr(signals, name)[at] = getattr(part, name)
         if signals.cbed is not None and part.cbed is not None:
             signals.cbed[at] = part.cbed
+        if signals.spectrum is not None and part.spectrum is not None:
+            signals.spectrum[at] = part.spectrum
         self.finished[at] = True
         self.passed, self.waves, self.algorithm = number + 1, self.waves + part.waves, part.algorithm
         self.keeper.watch(self._parts)

@@ -12,6 +12,7 @@ import numpy as np
 
 from stemphony import paths, provenance
 from stemphony.errors import ConfigError
+from stemphony.experiment import losses
 from stemphony.experiment.blurring import source_keys
 from stemphony.experiment.model import JOB_KEYS, USUAL_RINGS, detector_names, ring_mrad, sensitivity_of
 from stemphony.experiment.scan import NEUTRAL as SCAN_NEUTRAL
@@ -194,10 +195,11 @@ class Campaign:
         blocks: dict[str, Any] = {
             block: {key: self.config[block][key] for key in keys} for block, keys in JOB_KEYS.items()
         }
+        lossy = losses.job_block(self.config)
         if not blocks["frozen_phonon"]["enabled"] or self.files.snapshots_sha256:
             # No displacement is drawn then: how it is drawn does not decide any number, nor does the seed, unless
-            # occupancies are drawn.
-            if self.files.snapshots_sha256 or not self.files.occupancies_drawn:
+            # occupancies or energy losses are drawn.
+            if not lossy and (self.files.snapshots_sha256 or not self.files.occupancies_drawn):
                 blocks["simulation"]["random_seed"] = None
             blocks["frozen_phonon"].update(independent_defoci=None, displace_z=None)
         # Keys that did not exist in the first version are left out at their neutral value, so that no job runs again.
@@ -217,6 +219,8 @@ class Campaign:
         blocks["cbed"] |= own_keys(self.config["cbed"])
         if self.config["probe"].get("plane_wave"):
             blocks["probe"]["plane_wave"] = True
+        if lossy:
+            blocks[losses.BLOCK] = lossy
         if waves := job_block(self.config):
             blocks["waves"] = waves
         if (tilt := self.config["specimen"].get(SPECIMEN_TILT, NO_TILT)) != NO_TILT:
@@ -261,11 +265,12 @@ class Campaign:
     def shares_configurations(self) -> bool:
         """Whether several defoci see the same atoms, so that one propagation can serve them all.
 
-        With precession each job has many beams, whose waves would not fit the memory together. Patterns with a scan of
-        their own have waves of their own, which are not shared.
+        With precession or plasmons each job has many sets of waves, which would not fit the memory together. Patterns
+        with a scan of their own have waves of their own, which are not shared.
         """
         common = self.common_params
-        shared = not common["frozen_phonon"]["independent_defoci"] and "precession" not in common["probe"]
+        several = "precession" in common["probe"] or losses.BLOCK in common
+        shared = not common["frozen_phonon"]["independent_defoci"] and not several
         own_waves = common["cbed"]["enabled"] and "scan" in common["cbed"]
         return len(self.defoci) > 1 and shared and not own_waves
 

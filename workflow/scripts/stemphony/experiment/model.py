@@ -15,6 +15,7 @@ import numpy as np
 
 from stemphony.errors import ConfigError
 from stemphony.experiment.grid_choice import MAX_POINTS, chosen_gpts, points_at
+from stemphony.experiment.losses import plan_note, plasmons_of
 from stemphony.experiment.optics import Optics, Precession
 from stemphony.experiment.scan import Scan
 from stemphony.experiment.slice_choice import chosen_slices, stored_depths
@@ -24,6 +25,7 @@ from stemphony.physics.detectors import bin_edges
 from stemphony.physics.grid import Grid, band_limit_radius, fft_friendly_size
 from stemphony.physics.periods import Layers, Periods
 from stemphony.physics.plane_symmetry import PlaneGroup
+from stemphony.physics.plasmons import Events, Plasmons, Trajectory, deflection
 from stemphony.physics.scattering import FactorChoice
 from stemphony.physics.segments import SegmentedDetector, segment_names
 from stemphony.physics.sensitivity import SensitiveDetector
@@ -113,6 +115,12 @@ class Experiment(Optics, StoredPatterns):
         Exit waves that jobs store, Eq. (P30).
     specimen_tilt : (float, float)
         Tilt of the specimen [rad], Eq. (P22).
+    plasmons : Plasmons or None
+        Plasmon scattering, Eqs. (P33) to (P36); None without it.
+    trajectories : tuple of Trajectory
+        Losses that the configuration of a job has drawn.
+    deflections : tuple of (float, float, float)
+        Depth [Å] and change of the wave vector (x, y) [Å⁻¹] of the events of all waves, Eq. (P36).
     """
 
     cell: tuple[float, float, float]
@@ -134,6 +142,9 @@ class Experiment(Optics, StoredPatterns):
     sensitive: Mapping[str, SensitiveDetector] = field(default_factory=dict)
     waves: WaveRequest | None = None
     specimen_tilt: tuple[float, float] = (0.0, 0.0)
+    plasmons: Plasmons | None = None
+    trajectories: tuple[Trajectory, ...] = ()
+    deflections: Events = ()
     potential_oversampling: int = 1
     parametrization_of: Mapping[str, str] = field(default_factory=dict)
 
@@ -146,6 +157,20 @@ class Experiment(Optics, StoredPatterns):
     def is_tilted(self) -> bool:
         """Whether beam or specimen is tilted."""
         return any(any(tilt) for tilt in (*self.tilts, self.specimen_tilt))
+
+    @property
+    def energies(self) -> tuple[float, ...]:
+        """Energy losses that the signals are resolved by [eV]; only 0 without plasmons."""
+        return (0.0,) if self.plasmons is None else self.plasmons.energies
+
+    def detector_center_at(self, depth: int) -> tuple[float, float]:
+        """Frequency of the grid that angles count from at a depth [Å⁻¹], Eqs. (P21) and (P36).
+
+        `depth` is its index in `wave_depths`.
+        """
+        passed = self.slicing.depths[self.wave_depths[depth] - 1]
+        qx, qy = deflection(self.deflections, passed, passed)
+        return self.detector_center[0] - qx, self.detector_center[1] - qy
 
     @property
     def factors(self) -> FactorChoice:
@@ -247,6 +272,8 @@ class Experiment(Optics, StoredPatterns):
         limits = replace(limits, shift=_reach(optics.tilts, optics.descan))
         choice = chosen_slices(grating, layers, lz, optics.wavelength)
         notes += choice.notes
+        plasmons = plasmons_of(blocks.get("plasmon_scattering", {}), optics.energy, layers, choice.slices)
+        notes += [] if plasmons is None else [plan_note(plasmons)]
         return cls(
             **{part.name: getattr(optics, part.name) for part in fields(optics)},
             cell=(lx, ly, lz),
@@ -268,6 +295,7 @@ class Experiment(Optics, StoredPatterns):
             waves=WaveRequest.of(blocks, (lx, ly)),
             specimen_tilt=_pair(blocks.get("specimen", {}).get("tilt_mrad", (0.0, 0.0))),
             symmetry=PlaneGroup.of_params(blocks["scan"].get("symmetry_group")),
+            plasmons=plasmons,
             potential_oversampling=grating.get("potential_oversampling", 1),
             parametrization_of=grating.get("parametrization_of", {}),
         )

@@ -360,11 +360,26 @@ def _frozen_phonon(taken: _Taken, made: Translation) -> None:
 
 
 def _plasmons(taken: _Taken, made: Translation) -> None:
-    enabled = _enabled(taken, "plasmon_scattering")
-    if enabled:
-        made.put("plasmon_scattering.enabled", True)
-    keys = (f"plasmon_scattering.{key}" for key in DEFAULTS["plasmon_scattering"] if key != "enabled")
-    taken.left(*keys, why="plasmon scattering is not available in this version" if enabled else "plasmons are off")
+    if not _enabled(taken, "plasmon_scattering"):
+        keys = (f"plasmon_scattering.{key}" for key in DEFAULTS["plasmon_scattering"] if key != "enabled")
+        taken.left(*keys, why="plasmons are off")
+        return
+    made.put("plasmon_scattering.enabled", True)
+    simple = bool(taken.value("plasmon_scattering.simple_mode"))
+    made.put("plasmon_scattering.simple_mode", simple, "STEMsalabim does not define it; here: no width of the loss")
+    made.put("plasmon_scattering.plural_scattering", bool(taken.value("plasmon_scattering.plural_scattering")))
+    for key, name in _PLASMON_NAMES.items():
+        if key == "plasmon_fwhm" and simple:
+            taken.left(f"plasmon_scattering.{key}", why="simple_mode has no width")
+        else:
+            made.put(f"plasmon_scattering.{name}", taken.number(f"plasmon_scattering.{key}"))
+
+
+_PLASMON_NAMES = {
+    "mean_free_path": "mean_free_path_nm", "plasmon_energy": "plasmon_energy_ev", "plasmon_fwhm": "plasmon_fwhm_ev",
+    "max_energy": "max_energy_ev", "energy_grid_density": "energy_grid_density_per_ev",
+}  # fmt: skip
+"""Keys of the block and of its counterpart here; both are in nm and eV."""
 
 
 def _http_reporting(taken: _Taken, made: Translation) -> None:

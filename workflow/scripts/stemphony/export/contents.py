@@ -201,7 +201,7 @@ class Patterns:
 
     def _read(self, x: slice, y: slice) -> NDArray[np.float64]:
         try:
-            return np.asarray(self._variable[:, x, y, :, self._index, 0], dtype=float)
+            return np.asarray(self._variable[:, x, y, :, self._index], dtype=float).sum(axis=4)  # all energy losses
         except RuntimeError as error:
             raise self._result.damaged(error) from None
 

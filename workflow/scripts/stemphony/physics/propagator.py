@@ -17,6 +17,7 @@ def fresnel_propagator(
     band_limit: FloatArray,
     dtype: DTypeLike = np.complex128,
     tilt: tuple[float, float] = (0.0, 0.0),
+    deflection: tuple[float, float] = (0.0, 0.0),
 ) -> NDArray[np.complexfloating]:
     """Fresnel propagator P(k) = exp(−iπ λ Δz k² + 2πi Δz k·tan θ)·A_bl(k), Eqs. (P4) and (P22).
 
@@ -35,6 +36,9 @@ def fresnel_propagator(
         Tilt θ = (θx, θy) of the specimen [rad]. The columns of a tilted specimen lean, by Δz·tan θ per slice. The wave
         is described in a frame that moves with the columns, so it moves by −Δz·tan θ. This Fourier shift is exact for
         any distance, because the wave is band-limited.
+    deflection : tuple of float
+        q [Å⁻¹] of a wave ψ(r) = u(r)·exp(2πi q·r) of which u is propagated, without the constant phase, Eq. (P36): the
+        factor exp(−2πi λ Δz k·q). So q need not be a frequency of the grid.
 
     Returns
     -------
@@ -48,4 +52,8 @@ def fresnel_propagator(
         # ASSUME: a sheared crystal instead of a turned one; lengths differ by 1 − cos θ, 0.13 % at 50 mrad.
         phase_x *= np.exp(2j * pi * thickness * tan(tilt[0]) * grid.kx)
         phase_y *= np.exp(2j * pi * thickness * tan(tilt[1]) * grid.ky)
+    if deflection != (0.0, 0.0):
+        # ASSUME: the loss of energy does not change λ; 17 eV of 200 keV change it by 5e-5.
+        phase_x *= np.exp(-2j * pi * wavelength * thickness * deflection[0] * grid.kx)
+        phase_y *= np.exp(-2j * pi * wavelength * thickness * deflection[1] * grid.ky)
     return (phase_x[:, None] * phase_y[None, :] * band_limit).astype(dtype)

@@ -19,6 +19,7 @@ from stemphony.compute.recorder import JobSignals
 from stemphony.errors import StorageError
 from stemphony.experiment.model import Experiment
 from stemphony.results.layout import (
+    LOSS_SPECTRUM,
     MRAD_PER_RAD,
     NM_PER_ANGSTROM,
     AtomTable,
@@ -226,10 +227,12 @@ def _put_signals(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, sign
     if experiment.adf:
         add_adf(root, experiment, axes)
         # File axes: defocus, x, y, phonon, slice, plasmon energy, angle.
-        root["adf"]["adf_intensities"][...] = signals.bins[None, :, :, None, :, None, :]
+        root["adf"]["adf_intensities"][...] = _by_loss(experiment, signals.bins)[None, :, :, None]
         if experiment.center_of_mass:
-            com = signals.center_of_mass * MRAD_PER_RAD
-            root["adf"]["center_of_mass"][...] = com[None, :, :, None, :, None, :]
+            com = _by_loss(experiment, signals.center_of_mass * MRAD_PER_RAD)
+            root["adf"]["center_of_mass"][...] = com[None, :, :, None]
+        if signals.spectrum is not None:
+            root["adf"][LOSS_SPECTRUM][...] = signals.spectrum[None, :, :, None]
         images = root["images"]
         for index, name in enumerate(experiment.images):
             images[name][...] = np.moveaxis(signals.rings[..., index], 2, 0)[None, None]
@@ -238,11 +241,16 @@ def _put_signals(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, sign
         add_cbed(root, experiment.patterns, axes, signals.cbed_angles)
         variable = root["cbed"]["cbed_intensities"]
         # Row by row, because the file's library copies what it writes.
-        for row, patterns in enumerate(signals.cbed):
-            variable[0, row, :, 0, :, 0] = patterns
+        for row, patterns in enumerate(_by_loss(experiment, signals.cbed)):
+            variable[0, row, :, 0] = patterns
             give_back(signals.cbed)
     if signals.stored is not None:
         put_waves(root, experiment, axes, signals.stored)
+
+
+def _by_loss(experiment: Experiment, values: np.ndarray) -> np.ndarray:
+    """Signals (x, y, depth, energy loss, …); without plasmons there is one energy loss, 0."""
+    return values[:, :, :, None] if experiment.plasmons is None else values
 
 
 def recorded_identity(result: paths.ResultPaths) -> tuple[str, int] | None:

@@ -32,6 +32,9 @@ TEXT_FILTERS: dict[str, Any] = {"zlib": True, "fletcher32": True}
 CHUNK_BYTES = 4_000_000
 """Largest size of a chunk [bytes]. HDF5 reads whole chunks, so this limits the memory for reading a small part."""
 
+LOSS_SPECTRUM = "energy_loss_spectrum"
+"""Variable of the group `adf` with plasmons: the intensity of each energy loss."""
+
 STANDARD_ERROR = "_standard_error"
 """End of the names of variables that hold standard errors."""
 
@@ -127,9 +130,9 @@ def add_adf(root: netCDF4.Dataset, experiment: Experiment, axes: Axes) -> None:
     adf = root.createGroup("adf")
     _adf_axes(adf, experiment, axes)
     bins = np.asarray(experiment.bins) * MRAD_PER_RAD
-    adf.createDimension("adf_plasmon_energies", 1)
+    adf.createDimension("adf_plasmon_energies", len(experiment.energies))
     adf.createDimension("adf_detector_angle", len(bins) - 1)
-    add_variable(adf, "adf_plasmon_energies", real, ("adf_plasmon_energies",), "eV", "energy loss", [0.0])
+    _add_energies(adf, "adf_plasmon_energies", experiment)
     for name, long_name in (
         ("adf_detector_angle", "lower edge of the radial bin"),
         ("adf_detector_grid", "lower edges of the radial bins"),
@@ -155,6 +158,12 @@ def add_adf(root: netCDF4.Dataset, experiment: Experiment, axes: Axes) -> None:
             "centre of mass of the diffraction pattern along x and y (P14)",
             chunks=chunk_shape((1, x, y, 1, 1, 1, 2), real.itemsize),
         )  # fmt: skip
+    if experiment.plasmons is not None:
+        add_variable(
+            adf, LOSS_SPECTRUM, real, dimensions[:-1], "1",
+            "fraction of the incident intensity inside the band limit for each energy loss (P35)",
+            chunks=chunk_shape((1, x, y, 1, 1, len(experiment.energies)), real.itemsize),
+        )  # fmt: skip
     images = root.createGroup("images")
     _adf_axes(images, experiment, axes)
     for name, (inner, outer) in experiment.rings.items():
@@ -172,6 +181,14 @@ def add_adf(root: netCDF4.Dataset, experiment: Experiment, axes: Axes) -> None:
     for name, detector in experiment.segmented.items():
         _add_segments(images, experiment, name, detector)
     _add_image(images, experiment, "total_intensity", "fraction of the incident intensity inside the band limit")
+
+
+def _add_energies(group: netCDF4.Dataset, name: str, experiment: Experiment) -> None:
+    """Fill the axis of energy losses; without plasmons it is 0."""
+    long_name = "energy loss"
+    if experiment.plasmons is not None:
+        long_name = "energy loss; 0 is no loss, the last entry counts all larger losses too"
+    add_variable(group, name, experiment.real_dtype, (name,), "eV", long_name, experiment.energies)
 
 
 def _add_segments(images: netCDF4.Dataset, experiment: Experiment, name: str, detector: SegmentedDetector) -> None:
@@ -297,8 +314,8 @@ def add_cbed(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, angles: 
     real = experiment.real_dtype
     cbed = root.createGroup("cbed")
     _scan_axes(cbed, experiment, axes, "cbed")
-    cbed.createDimension("cbed_plasmon_energies", 1)
-    add_variable(cbed, "cbed_plasmon_energies", real, ("cbed_plasmon_energies",), "eV", "energy loss", [0.0])
+    cbed.createDimension("cbed_plasmon_energies", len(experiment.energies))
+    _add_energies(cbed, "cbed_plasmon_energies", experiment)
     for axis, values in zip("xy", angles, strict=True):
         cbed.createDimension(f"cbed_k_{axis}", len(values))
         for name in (f"cbed_k_{axis}", f"cbed_{axis}_grid"):

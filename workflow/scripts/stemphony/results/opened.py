@@ -18,7 +18,7 @@ from stemphony.experiment.blurring import SHAPE_NEUTRAL
 from stemphony.experiment.scan import LINE, LIST, WINDOW
 from stemphony.physics.source_size import Repeats
 from stemphony.results.defocus_mean import DefocusMean
-from stemphony.results.layout import SOURCE_IS_CUT, STANDARD_ERROR
+from stemphony.results.layout import LOSS_SPECTRUM, SOURCE_IS_CUT, STANDARD_ERROR
 from stemphony.results.rest_atoms import RestAtoms, repeats_in
 
 Floats = NDArray[np.float64]
@@ -267,7 +267,8 @@ class OpenedResult:
                     f"{edges[0]:g} to {edges[-1]:g} mrad; the nearest ring is {edges[begin]:g}–"
                     f"{edges[max(end, begin + 1) if begin + 1 < len(edges) else begin]:g} mrad."
                 )
-            stack = np.asarray(adf["adf_intensities"][:, :, :, :, index, 0, begin:end], dtype=float).sum(axis=-1)
+            stack = np.asarray(adf["adf_intensities"][:, :, :, :, index, :, begin:end], dtype=float)
+            stack = stack.sum(axis=-1).sum(axis=-1)  # all angles of the ring, all energy losses
             stack = np.moveaxis(stack, 3, 1)  # (defocus, configuration, x, y)
             source = _source(root["images"], adf["adf_intensities"])
         ring = (float(edges[begin]), float(edges[end]))
@@ -286,7 +287,12 @@ class OpenedResult:
                 raise ResultError(
                     f"{self.file} has no centre of mass. With `adf: {{center_of_mass: true}}` the jobs record it."
                 )
-            stack = np.asarray(root["adf"]["center_of_mass"][:, :, :, :, index, 0], dtype=float)
+            stack = np.asarray(root["adf"]["center_of_mass"][:, :, :, :, index], dtype=float)
+            if LOSS_SPECTRUM in root["adf"].variables:
+                weights = np.asarray(root["adf"][LOSS_SPECTRUM][:, :, :, :, index], dtype=float)[..., None]
+                stack = (np.nan_to_num(stack) * weights).sum(axis=-2) / weights.sum(axis=-2)
+            else:
+                stack = stack[..., 0, :]
             total = np.asarray(root["images"]["total_intensity"][:, :, index], dtype=float)[..., None]
         # The centre of a sum of patterns is the mean of their centres, weighted with their intensities.
         moments = self.mean.values(np.moveaxis(stack, 3, 1) * total, defocus_nm)

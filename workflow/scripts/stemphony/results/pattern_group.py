@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import netCDF4
@@ -40,28 +41,29 @@ def pattern_blurring(task: MergeTask) -> Blurring:
 
 @dataclass(frozen=True)
 class _Patterns:
-    """Reads patterns of one job at one depth.
+    """Reads patterns of one job at one depth and energy loss.
 
     Attributes
     ----------
     experiment : Experiment
         That of the patterns, see `Experiment.patterns`.
-    depth : int
-        Index of the depth.
+    depth, loss : int
+        Indices of the depth and of the energy loss.
     """
 
     experiment: Experiment
     depth: int
+    loss: int
 
     def rows(self, job: netCDF4.Dataset, rows: slice, columns: slice, kx: slice = slice(None)) -> np.ndarray:
         """Patterns of some rows and columns among all needed positions, those of the margin included (x, y, kx, ky)."""
         e, variable = self.experiment, job.groups["cbed"].variables[INTENSITIES]
         if e.orbits is None:
-            return array_of(variable, (0, rows, columns, 0, self.depth, 0, kx))
+            return array_of(variable, (0, rows, columns, 0, self.depth, self.loss, kx))
         shape = len(e.scan_x), len(e.scan_y)
         operation = e.orbits.operation.reshape(shape)[rows, columns]
         needed, orbit = np.unique(e.orbits.orbit.reshape(shape)[rows, columns], return_inverse=True)
-        computed = array_of(variable, (0, needed, 0, 0, self.depth, 0))[orbit.reshape(operation.shape)]
+        computed = array_of(variable, (0, needed, 0, 0, self.depth, self.loss))[orbit.reshape(operation.shape)]
         for number, matrix in enumerate(e.orbits.matrices):
             computed[operation == number] = turned_pattern(computed[operation == number], matrix)
         return computed[:, :, kx]
@@ -121,7 +123,7 @@ class CbedBlock(_Patterns):
 
     def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
         """Write averages and standard errors, (x, y, kx, ky)."""
-        at = (place[0], self.stored_rows, slice(None), place[1], self.depth, 0, self.kx)
+        at = (place[0], self.stored_rows, slice(None), place[1], self.depth, self.loss, self.kx)
         root["cbed"][INTENSITIES][at] = value
         if error is not None:
             root["cbed"][INTENSITIES + STANDARD_ERROR][at] = error
@@ -164,7 +166,7 @@ class PacbedBlock(_Patterns):
 
     def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
         """Write the average and its standard error, (1, kx, ky)."""
-        at = (place[0], place[1], self.depth, 0)
+        at = (place[0], place[1], self.depth, self.loss)
         root["cbed"][PACBED][at] = value[0]
         if error is not None:
             root["cbed"][PACBED + STANDARD_ERROR][at] = error[0]
@@ -191,18 +193,18 @@ def pattern_blocks(
     e = experiment.patterns
     rows, columns = len(e.stored.scan_x), len(e.stored.scan_y)
     (kx, ky), room = cbed_geometry(e).shape, block_bytes / (3 if errors else 1)
-    for depth in range(len(e.depth_slices)):
+    for depth, loss in product(range(len(e.depth_slices)), range(len(e.energies))):
         if blurring.fwhm:
             step = max(1, int(room / COPIES_OF_A_BLUR / (e.positions * ky * 8)))
             for first in range(0, kx, step):
                 some = slice(first, min(first + step, kx))
-                yield CbedBlock(e, depth, slice(0, rows), some, blurring, errors)
+                yield CbedBlock(e, depth, loss, slice(0, rows), some, blurring, errors)
         else:
             step = max(1, int(room / (columns * kx * ky * 8)))
             for first in range(0, rows, step):
                 some = slice(first, min(first + step, rows))
-                yield CbedBlock(e, depth, some, slice(0, kx), blurring, errors)
-        yield PacbedBlock(e, depth)
+                yield CbedBlock(e, depth, loss, some, slice(0, kx), blurring, errors)
+        yield PacbedBlock(e, depth, loss)
 
 
 def add_patterns(

@@ -73,8 +73,10 @@ def pattern(
         # Patterns and images may be averaged differently.
         mean = replace(result.mean, is_averaged=len(cbed["cbed_defocus"]) < len(result.mean.defoci_nm))
         if place is None and PACBED in cbed.variables:
-            stack = np.asarray(cbed[PACBED][:, :, depth, 0], dtype=float)
-            error = cbed.variables.get(PACBED + STANDARD_ERROR)
+            losses = cbed[PACBED].shape[3]
+            stack = np.asarray(cbed[PACBED][:, :, depth], dtype=float).sum(axis=2)
+            # The losses of one configuration are not independent, so the error of their sum is not known.
+            error = cbed.variables.get(PACBED + STANDARD_ERROR) if losses == 1 else None
             kept = None if error is None else np.asarray(error[:, :, depth, 0], dtype=float)
             total, errors = mean.values(stack, defocus_nm), mean.errors(stack, kept, defocus_nm)
         else:
@@ -91,7 +93,7 @@ def _mean(
     columns = slice(None) if place is None else slice(place[1], place[1] + 1)
     total = np.zeros(1)
     for row in rows:
-        part = np.asarray(variable[:, row, columns, :, depth, 0], dtype=float)
+        part = np.asarray(variable[:, row, columns, :, depth], dtype=float).sum(axis=3)  # all energy losses
         part = np.moveaxis(part, 2, 1).mean(axis=2)  # (defocus, configuration, kx, ky)
         total = total + mean.values(part, defocus_nm) / len(rows)
     return total

@@ -15,7 +15,7 @@ from stemphony.experiment.blurring import Blurring
 from stemphony.experiment.model import Experiment
 from stemphony.experiment.scan_edges import repeats_of
 from stemphony.experiment.scan_symmetry import turned_images
-from stemphony.results.layout import STANDARD_ERROR
+from stemphony.results.layout import LOSS_SPECTRUM, STANDARD_ERROR
 from stemphony.results.merge_task import MergeTask, Place
 from stemphony.results.pattern_group import array_of, pattern_blocks
 from stemphony.results.phase_images import NO_PHASE_IMAGES, PhaseImages
@@ -91,6 +91,19 @@ class AdfBlock:
         return 2 if self.names and self.experiment.center_of_mass else 0
 
     @property
+    def _losses(self) -> slice:
+        """Where the intensity of each energy loss is; with plasmons, the first block holds it."""
+        first = len(self.names) + self.moments
+        has_them = bool(self.names) and self.experiment.plasmons is not None
+        return slice(first, first + (len(self.experiment.energies) if has_them else 0))
+
+    @property
+    def _first_bin(self) -> int:
+        """Where the bins begin, after the moments of each energy loss."""
+        losses = self._losses
+        return losses.stop + self.moments * (losses.stop - losses.start)
+
+    @property
     def bytes(self) -> float:
         """Size of one sum [bytes]."""
         return float(math.prod(self._shape) * 8)
@@ -98,7 +111,7 @@ class AdfBlock:
     @property
     def _shape(self) -> tuple[int, ...]:
         e = self.experiment
-        quantities = len(self.names) + self.moments + self.bins.stop - self.bins.start
+        quantities = self._first_bin + len(e.energies) * (self.bins.stop - self.bins.start)
         return len(e.scan_x), len(e.scan_y), self.depths.stop - self.depths.start, quantities
 
     @property
@@ -116,17 +129,31 @@ class AdfBlock:
             if index not in range(self._made.start, self._made.stop):
                 value[..., index] = np.moveaxis(array_of(images[name], (0, 0, self.depths)), 0, 2)
         value[..., self._made] = 0.0
+        losses = self._losses
+        if losses.stop > losses.start:
+            value[..., losses] = array_of(adf[LOSS_SPECTRUM], (0, _ALL, _ALL, 0, self.depths))
         if self.moments:
-            com = np.nan_to_num(array_of(adf["center_of_mass"], (0, _ALL, _ALL, 0, self.depths, 0, _ALL)))
-            value[..., n : n + 2] = com * value[..., n - 1, None]
-        per_bin = array_of(adf["adf_intensities"], (0, _ALL, _ALL, 0, self.depths, 0, self.bins))
-        value[..., n + self.moments :] = per_bin
+            com = np.nan_to_num(array_of(adf["center_of_mass"], (0, _ALL, _ALL, 0, self.depths)))
+            weights = value[..., losses] if losses.stop > losses.start else value[..., n - 1, None]
+            moments = com * weights[..., None]
+            value[..., n : n + 2] = moments.sum(axis=-2)
+            value[..., losses.stop : self._first_bin] = self._flat(moments)[..., : self._first_bin - losses.stop]
+        per_bin = array_of(adf["adf_intensities"], (0, _ALL, _ALL, 0, self.depths, _ALL, self.bins))
+        value[..., self._first_bin :] = self._flat(per_bin)
         value = self.blurring.applied(self.experiment, self._unfolded(value))
         if self._made.stop > self._made.start:
             seen = np.concatenate([value[..., : self._made.start], value[..., n - 1 : n]], axis=-1)
             moments = value[..., n : n + self.moments]
             value[..., self._made] = self.phase_images.of_job(self.experiment, seen, moments)
         return value
+
+    def _flat(self, value: np.ndarray) -> np.ndarray:
+        """Join the last two axes: energy losses, and what there is for each."""
+        return value.reshape(*value.shape[:-2], -1)
+
+    def _per_loss(self, value: np.ndarray) -> np.ndarray:
+        """Split the last axis into energy losses and what there is for each."""
+        return value.reshape(*value.shape[:-1], len(self.experiment.energies), -1)
 
     def _unfolded(self, value: np.ndarray) -> np.ndarray:
         """Quantities of all positions (x, y, …) from those of the computed ones.
@@ -144,6 +171,10 @@ class AdfBlock:
             for number, images in enumerate(self._turned_images):
                 here = orbits.operation == number
                 unfolded[np.ix_(here, range(unfolded.shape[1]), images)] = unfolded[here][..., : len(images)]
+        of_losses = slice(self._losses.stop, self._first_bin)
+        if of_losses.stop > of_losses.start:
+            turned = orbits.turned_vectors(self._per_loss(unfolded[..., of_losses]))
+            unfolded[..., of_losses] = self._flat(turned)
         return unfolded.reshape(self._shape)
 
     @cached_property
@@ -159,16 +190,28 @@ class AdfBlock:
         if self.moments:
             with np.errstate(divide="ignore", invalid="ignore"):
                 com = value[..., n : n + 2] / value[..., n - 1, None]
-            adf["center_of_mass"][d, :, :, c, self.depths, 0, :] = com
+            adf["center_of_mass"][d, :, :, c, self.depths] = self._centers(value, com)
             if self.phase_images.with_center_of_mass and not np.isnan(value).all():
                 value = value.copy()
                 value[..., self._made.stop - 1] = self.phase_images.phase_of_center(self.experiment, com)
         for index, name in enumerate(self.names):
             images[name][d, c, self.depths] = np.moveaxis(value[..., index], 2, 0)
-        adf["adf_intensities"][d, :, :, c, self.depths, 0, self.bins] = value[..., n + self.moments :]
+        if self._losses.stop > self._losses.start:
+            adf[LOSS_SPECTRUM][d, :, :, c, self.depths] = value[..., self._losses]
+        bins = self._per_loss(value[..., self._first_bin :])
+        adf["adf_intensities"][d, :, :, c, self.depths, :, self.bins] = bins
         if error is not None:
             for index, name in enumerate(self.names[: self.first]):
                 images[name + STANDARD_ERROR][d, 0, self.depths] = np.moveaxis(error[..., index], 2, 0)
+
+    def _centers(self, value: np.ndarray, com: np.ndarray) -> np.ndarray:
+        """Centres of mass for each energy loss; `com` are those of all losses together."""
+        losses = self._losses
+        if losses.stop == losses.start:
+            return com[..., None, :]
+        moments = self._per_loss(value[..., losses.stop : self._first_bin])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(moments / value[..., losses, None])
 
     def put_nothing(self, root: netCDF4.Dataset, place: Place) -> None:
         """Write NaN everywhere."""
@@ -203,11 +246,12 @@ def blocks_of(
 
 def _adf_blocks(e: Experiment, blurring: Blurring, phase_images: PhaseImages) -> Iterator[Block]:
     bins, numbers = len(e.bins) - 1, BLOCK_BYTES / (e.positions * 8)
-    images = len(e.images) + len(phase_images.names) + 3
-    step = max(1, int(numbers / (images + bins)))
+    losses = len(e.energies)
+    images = len(e.images) + len(phase_images.names) + 3 + (0 if e.plasmons is None else 3 * losses)
+    step = max(1, int(numbers / (images + bins * losses)))
     for first in range(0, len(e.depth_slices), step):
         depths = slice(first, min(first + step, len(e.depth_slices)))
-        some = max(1, int(numbers / (depths.stop - depths.start)) - images)
+        some = max(1, (int(numbers / (depths.stop - depths.start)) - images) // losses)
         for lower in range(0, bins, some):
             yield AdfBlock(e, blurring, depths, slice(lower, min(lower + some, bins)), phase_images)
 

@@ -1,0 +1,79 @@
+"""The block `plasmon_scattering` of the config in internal units, and what the plan says about it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from stemphony.physics.periods import Layers
+from stemphony.physics.plasmons import Plasmons
+from stemphony.physics.slicing import Slices
+
+BLOCK = "plasmon_scattering"
+
+_NM, _MRAD = 10.0, 1e-3
+
+
+def job_block(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the block as the params of a job hold it; empty if it changes no number."""
+    block = config.get(BLOCK, {})
+    return dict(block) if block.get("enabled") else {}
+
+
+def plasmons_of(block: Mapping[str, Any], beam_energy: float, layers: Layers, slices: Slices) -> Plasmons | None:
+    """Convert the block; None if plasmons are off.
+
+    Parameters
+    ----------
+    block : mapping
+        The block, in config units.
+    beam_energy : float
+        Energy of the beam [eV].
+    layers : Layers
+        The undisplaced atoms. Plasmons are excited between the first and behind the last plane of a slab with vacuum,
+        and everywhere in a cell without vacuum.
+    slices : Slices
+    """
+    if not block.get("enabled"):
+        return None
+    # ASSUME: one mean free path between two flat surfaces; vacuum beside or inside the specimen is not told apart.
+    top, bottom = 0.0, slices.depths[-1]
+    if not layers.heights.size:
+        bottom = 0.0
+    elif layers.periods.slab:
+        top = max(top, float(layers.heights.min()))
+        bottom = min(bottom, float(layers.heights.max()) + layers.periods.spacing)
+    cutoff = block["cutoff_mrad"]
+    return Plasmons(
+        beam_energy, top, bottom,
+        mean_free_path=block["mean_free_path_nm"] * _NM,
+        plasmon_energy=block["plasmon_energy_ev"],
+        width=block["plasmon_fwhm_ev"] or 1.0,  # not used in simple mode
+        max_energy=block["max_energy_ev"],
+        density=block["energy_grid_density_per_ev"],
+        plural=block["plural_scattering"],
+        simple=block["simple_mode"],
+        cutoff=None if cutoff is None else cutoff * _MRAD,
+        draws=block["draws"],
+    )  # fmt: skip
+
+
+def plan_note(plasmons: Plasmons) -> str:
+    """Return how many electrons lose how much, and what that costs."""
+    mean = (plasmons.bottom - plasmons.top) / plasmons.mean_free_path
+    shares = [math.exp(-mean) * mean**n / math.factorial(n) for n in range(100)]
+    more = f", {100 * max(0.0, 1 - shares[0] - shares[1]):.2g} % more" if plasmons.plural else ""
+    one = shares[1] if plasmons.plural else 1 - shares[0]
+    text = (
+        f"plasmon_scattering: {(plasmons.bottom - plasmons.top) / _NM:.4g} nm of material are {mean:.3g} mean free "
+        f"paths. {100 * shares[0]:.3g} % of the electrons lose nothing, {100 * one:.3g} % excite one plasmon{more}. "
+        f"Signals have {len(plasmons.energies)} energy losses, and each wave becomes {plasmons.waves} waves."
+    )
+    inside = math.floor(plasmons.max_energy / plasmons.plasmon_energy)
+    beyond = max(0.0, 1 - sum(shares[: inside + 1])) if plasmons.plural else 0.0
+    if beyond > 1e-3:
+        text += (
+            f" About {100 * beyond:.2g} % lose more than max_energy_ev; the last entry of the energy axis counts them."
+        )
+    return text
