@@ -241,5 +241,10 @@ def trial_key(event: IncomingEvent) -> bytes:
 
 def held_key(event: IncomingEvent) -> bytes:
     """Give 16 bytes for an event that is kept but not counted. It never takes the place of a counted event."""
-    parts = (event.simulation, event.event_id, event.sender, event.content.hex())
+    return held_key_of(event.simulation, event.event_id, event.sender, event.content)
+
+
+def held_key_of(simulation: str, event_id: str, sender: str, content: bytes) -> bytes:
+    """See `held_key`."""
+    parts = (simulation, event_id, sender, content.hex())
     return hashlib.sha256("\n".join(("held", *parts)).encode()).digest()[:16]

@@ -127,6 +127,12 @@ def keep(connection: Connection, pair: PairSummary, image: Preview, revision: in
     connection.execute(total.insert(), {**place, **mean.columns, "revision": revision})
 
 
+def forget(connection: Connection, simulation: int) -> None:
+    """Delete the images of a simulation. Nothing shows which credential sent them."""
+    for table in (schema.PREVIEW, schema.PREVIEW_SUM):
+        connection.execute(delete(table).where(table.c.simulation == simulation))
+
+
 def mean_of(connection: Connection, simulation: int, defocus_key: str, detector: str) -> MeanImage | None:
     """Return the mean image of a defocus and detector, or None if none of its jobs has sent an image."""
     found = connection.execute(select(schema.PREVIEW_SUM).where(_sum_at(simulation, defocus_key, detector))).first()

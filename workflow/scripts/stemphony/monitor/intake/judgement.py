@@ -22,6 +22,12 @@ MAX_ATTEMPT_STEP: Final = 1000
 MAX_GROWTH: Final = 64
 """Within a run, the number of configurations may grow by this factor, because a simulation may add rounds of them."""
 
+MAX_UNCLAIMED_EVENTS: Final = 5000
+"""So many events of a simulation count before a START_SIMULATION says to which credential it belongs.
+
+Those of others stop to count then, and all of them are read again in about two seconds, while senders wait.
+"""
+
 CONTRADICTION_S: Final = 60.0
 """A start that is later than its own end, or than the start of a later run, by more than this [s] contradicts it.
 
@@ -39,6 +45,7 @@ class Held(StrEnum):
     TOTALS = "totals"
     NUMBER = "number"
     EARLY = "early"
+    UNCLAIMED = "unclaimed"
     CONTRADICTED = "contradicted"
     REJECTED = "rejected"
 
@@ -52,6 +59,7 @@ REASONS: Final[Mapping[str, str]] = {
     Held.TOTALS: "it is beyond the totals that the run announced",
     Held.NUMBER: "the number of its run or attempt is too far ahead",
     Held.EARLY: "it ends a run that has not begun",
+    Held.UNCLAIMED: f"it came after {MAX_UNCLAIMED_EVENTS:,} events, and none of them was START_SIMULATION",
     Held.CONTRADICTED: "a later start contradicts it",
     Held.REJECTED: "an operator rejected it",
 }
@@ -62,6 +70,9 @@ def judge(simulation: SimulationSummary, event: IncomingEvent) -> str:
     """Return why an event must not change a simulation, a value of `Held`. Empty if it may."""
     if not simulation.takes_from(event.sender):
         return Held.SENDER
+    is_unclaimed = bool(event.sender) and not simulation.owner and not claims(simulation, event)
+    if is_unclaimed and simulation.events >= MAX_UNCLAIMED_EVENTS:
+        return Held.UNCLAIMED
     if event.run > max(simulation.run, 0) + MAX_RUN_STEP:
         return Held.NUMBER
     if event.name in _ENDS and not event.foreign and 0 <= simulation.run < event.run:
@@ -72,6 +83,12 @@ def judge(simulation: SimulationSummary, event: IncomingEvent) -> str:
         # A run starts once, so this is the start of another copy.
         return Held.CONTENT if simulation.start_told and not event.foreign else ""
     return Held.TOTALS if _is_beyond(simulation, event) else ""
+
+
+def claims(simulation: SimulationSummary, event: IncomingEvent) -> bool:
+    """Return whether an event is the START_SIMULATION that says to which credential a simulation belongs."""
+    is_possible = event.run <= max(simulation.run, 0) + MAX_RUN_STEP
+    return event.name == Event.START_SIMULATION and bool(event.sender) and not simulation.owner and is_possible
 
 
 def judge_pair(simulation: SimulationSummary, known: Mapping[str, DefocusSummary], event: IncomingEvent) -> str:

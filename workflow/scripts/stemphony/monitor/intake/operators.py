@@ -1,37 +1,43 @@
 """What operators do to one simulation: repair, share, give, move, delete. Each change is noted in the audit.
 
-The commands work beside a running monitor. They write in transactions of their own, and the monitor reads its
-summaries again when the audit has a new entry.
+The commands work beside a running monitor. They write in short transactions of their own, with pauses in which senders
+are served, and the monitor reads its summaries again when the audit has a new entry.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, func, select, update
 from sqlalchemy.exc import DBAPIError
 
 from stemphony.errors import MonitorError
-from stemphony.monitor.database import audit, credentials, schema, simulations
+from stemphony.monitor.database import audit, credentials, images, schema, simulations
 from stemphony.monitor.database.connection import Database, reason
 from stemphony.monitor.database.credentials import Role
-from stemphony.monitor.database.upsert import insert
+from stemphony.monitor.database.upsert import Upsert, insert
 from stemphony.monitor.intake import limits, retention, stored_events
-from stemphony.monitor.intake.event_store import EventStore
 from stemphony.monitor.intake.judgement import Held
+from stemphony.monitor.intake.rebuild import EVENTS_AT_ONCE, Rebuild
 from stemphony.monitor.intake.summary_cache import SummaryCache
-from stemphony.monitor.records import SimulationSummary
+from stemphony.monitor.records import SimulationSummary, columns_of
+
+PORTION_S: Final = 0.2
+"""A command keeps the monitor from writing for about this long at a time [s]."""
+
+PAUSE_S: Final = 0.15
+"""Pause [s] before the next portion. SQLite lets others try every 0.1 s."""
 
 
 @contextlib.contextmanager
-def _writing(database: Database) -> Iterator[tuple[Connection, SummaryCache, EventStore]]:
+def _writing(database: Database) -> Iterator[Connection]:
     try:
         with database.writer.begin() as connection:
             audit.share_with_operators(connection)
-            cache = SummaryCache(connection, database)
-            yield connection, cache, EventStore(cache)
+            yield connection
     except DBAPIError as error:
         raise MonitorError(f"{database.name} cannot be changed: {reason(error)}. Try again.") from None
 
@@ -69,7 +75,7 @@ def repair(database: Database, which: str, reject: Sequence[int] = ()) -> Simula
     MonitorError
         There is no such simulation or event.
     """
-    with _writing(database) as (connection, cache, store):
+    with _writing(database) as connection:
         simulation = find(connection, which)
         for row in reject:
             table = schema.EVENT
@@ -83,28 +89,31 @@ def repair(database: Database, which: str, reject: Sequence[int] = ()) -> Simula
                 stored_events.hold(connection, stored, simulation.uid, Held.REJECTED)
         details = f"rejected {', '.join(map(str, reject))}" if reject else ""
         audit.note(connection, time.time(), "repair", simulation.uid, details)
-        return _decide_again(connection, cache, store, simulation)
+    return _decide_again(database, simulation)
 
 
 def share(database: Database, which: str, name: str, is_shared: bool = True) -> SimulationSummary:
     """Let another credential send events of a simulation, or no longer."""
-    with _writing(database) as (connection, cache, store):
+    with _writing(database) as connection:
         simulation = find(connection, which)
         _require_writer(connection, name, is_shared)
         others = [other for other in simulation.shared if other != name]
         simulation.shared = [*others, name] if is_shared else others
+        _write(database, connection, simulation)
         audit.note(connection, time.time(), "share" if is_shared else "unshare", simulation.uid, name)
-        return _decide_again(connection, cache, store, simulation)
+    return _decide_again(database, simulation)
 
 
 def give(database: Database, which: str, name: str) -> SimulationSummary:
-    """Make a simulation belong to another credential."""
-    with _writing(database) as (connection, cache, store):
+    """Make a simulation belong to another credential. Its images are deleted, because they may be of the old one."""
+    with _writing(database) as connection:
         simulation = find(connection, which)
         _require_writer(connection, name)
         audit.note(connection, time.time(), "give", simulation.uid, f"from {simulation.owner or 'nobody'} to {name}")
         simulation.owner = name
-        return _decide_again(connection, cache, store, simulation)
+        _write(database, connection, simulation)
+        images.forget(connection, simulation.row)
+    return _decide_again(database, simulation)
 
 
 def move(database: Database, which: str, sender: str, target: str) -> SimulationSummary:
@@ -120,45 +129,51 @@ def move(database: Database, which: str, sender: str, target: str) -> Simulation
     MonitorError
         The sender owns the simulation or has sent nothing, or the new id is not allowed.
     """
-    with _writing(database) as (connection, cache, store):
+    with _writing(database) as connection:
         simulation = find(connection, which)
         if sender == simulation.owner:
             raise MonitorError(f"move: {which} belongs to {sender}. Use `give` first, or name another sender.")
         uid = target or f"{simulation.uid}@{sender}"
         if uid == simulation.uid or len(uid) > limits.MAX_NAME_CHARACTERS:
             raise MonitorError(f"move: {uid!r} cannot be the new id. Give another one by --to.")
-        new = cache.simulation(connection, uid)
-        cache.changed(new)
-        cache.flush(connection)
-        table = schema.EVENT
-        own = table.c.simulation == simulation.row, table.c.sender == sender
-        rows = connection.execute(select(table).where(*own).order_by(table.c.row)).mappings().all()
-        if not rows:
+        table = schema.EVENT.c
+        own = table.simulation == simulation.row, table.sender == sender
+        question = select(func.count(), func.min(table.received), func.max(table.received)).where(*own)
+        number, first, last = connection.execute(question).one()
+        if not number:
             raise MonitorError(f"move: {sender} has sent no event of {which}. `show` lists the senders.")
-        for stored in rows:
-            connection.execute(update(table).where(table.c.row == stored["row"]).values(simulation=new.row))
-            if stored["held"]:
-                if not stored_events.count(connection, stored, uid):
-                    stored_events.note_reason(connection, stored, Held.CONTENT)
-            else:
-                stored_events.hold(connection, stored, uid, Held.EARLY)
+        new = SummaryCache(connection, database).simulation(connection, uid)
+        new.owner, new.first_received, new.last_received = sender, first, last
+        _write(database, connection, new)
         moved = insert(database, schema.MOVED).values(uid=simulation.uid, sender=sender, target=uid)
         connection.execute(moved.on_conflict_do_update(index_elements=["uid", "sender"], set_={"target": uid}))
-        new.owner = sender
-        new.first_received, new.last_received = rows[0]["received"], rows[-1]["received"]
-        audit.note(connection, time.time(), "move", simulation.uid, f"{len(rows)} events of {sender} to {uid}")
-        _decide_again(connection, cache, store, simulation)
-        return _decide_again(connection, cache, store, new)
+        audit.note(connection, time.time(), "move", simulation.uid, f"{number} events of {sender} to {uid}")
+    _in_portions(database, lambda connection: _move_some(connection, simulation, new, sender))
+    _decide_again(database, simulation)
+    return _decide_again(database, new)
+
+
+def _move_some(connection: Connection, simulation: SimulationSummary, new: SimulationSummary, sender: str) -> bool:
+    table = schema.EVENT
+    own = table.c.simulation == simulation.row, table.c.sender == sender
+    rows = connection.execute(select(table).where(*own).order_by(table.c.row).limit(EVENTS_AT_ONCE)).mappings().all()
+    for stored in rows:
+        connection.execute(update(table).where(table.c.row == stored["row"]).values(simulation=new.row))
+        if not stored["held"]:
+            stored_events.hold(connection, stored, new.uid, Held.EARLY)
+        elif not stored_events.count(connection, stored, new.uid):
+            stored_events.note_reason(connection, stored, Held.CONTENT)
+    return len(rows) < EVENTS_AT_ONCE
 
 
 def delete_simulation(database: Database, which: str) -> int:
     """Delete a simulation with all its events, in portions. Return the number of events."""
-    with _writing(database) as (connection, _, _):
+    with _writing(database) as connection:
         simulation = find(connection, which)
         audit.note(connection, time.time(), "delete", simulation.uid, f"{simulation.events} events")
     number = 0
     while True:
-        with _writing(database) as (connection, _, _):
+        with _writing(database) as connection:
             deleted = retention.delete_events(simulation.row, connection)
             number += deleted
             if deleted:
@@ -169,17 +184,36 @@ def delete_simulation(database: Database, which: str) -> int:
             return number
 
 
-def _decide_again(
-    connection: Connection, cache: SummaryCache, store: EventStore, simulation: SimulationSummary
-) -> SimulationSummary:
+def _decide_again(database: Database, simulation: SimulationSummary) -> SimulationSummary:
     """Hold what credentials sent that may not, then judge all events in the order of arrival."""
-    if simulation.owner:
-        for stored in stored_events.events_of(connection, simulation.row):
-            if not stored["held"] and not simulation.takes_from(stored["sender"]):
-                stored_events.hold(connection, stored, simulation.uid, Held.SENDER)
-    made = store.rebuild(connection, simulation, judge_again=True)
-    cache.flush(connection)
-    return made
+    with _writing(database) as connection:
+        rebuild = Rebuild(SummaryCache(connection, database), simulation, [], judge_again=True)
+    made: list[SimulationSummary | None] = []
+
+    def go_on(connection: Connection) -> bool:
+        if not rebuild.step(connection, PORTION_S):
+            return False
+        made.append(rebuild.finish(connection))
+        audit.note(connection, time.time(), "decided again", simulation.uid)
+        return True
+
+    _in_portions(database, go_on)
+    if made[0] is None:
+        raise MonitorError(f"{simulation.uid} was deleted meanwhile.")
+    return made[0]
+
+
+def _in_portions(database: Database, go_on: Callable[[Connection], bool]) -> None:
+    """Call `go_on` in transactions of its own, with pauses for senders, until it returns True."""
+    while True:
+        with _writing(database) as connection:
+            if go_on(connection):
+                return
+        time.sleep(PAUSE_S)
+
+
+def _write(database: Database, connection: Connection, simulation: SimulationSummary) -> None:
+    Upsert(database, schema.SIMULATION).execute(connection, [columns_of(simulation)])
 
 
 def _require_writer(connection: Connection, name: str, must_exist: bool = True) -> None:

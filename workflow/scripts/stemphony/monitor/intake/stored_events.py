@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from stemphony.monitor.database import schema
 from stemphony.monitor.intake.incoming import read_stored
 from stemphony.monitor.intake.judgement import Held
-from stemphony.monitor.records import IncomingEvent, event_key, held_key
+from stemphony.monitor.records import IncomingEvent, event_key, held_key, held_key_of
 
 KEYS_PER_QUESTION: Final = 500
 """Keys in one query for duplicates. SQLite limits the number of bound values."""
 
 ANY_CONTENT: Final = b""
 """Content of an event that an earlier version stored. It counts as equal to any other."""
-
-_EVENTS_AT_ONCE: Final = 2000
 
 
 def contents_of(connection: Connection, keys: Iterable[bytes]) -> dict[bytes, bytes]:
@@ -31,18 +29,6 @@ def contents_of(connection: Connection, keys: Iterable[bytes]) -> dict[bytes, by
         question = select(table.c.key, table.c.content).where(table.c.key.in_(part))
         found |= {bytes(key): bytes(content or ANY_CONTENT) for key, content in connection.execute(question)}
     return found
-
-
-def events_of(connection: Connection, simulation: int) -> Iterator[Any]:
-    """Give the rows of a simulation's events in the order of arrival. The caller may change them meanwhile."""
-    table, last = schema.EVENT, 0
-    while True:
-        question = select(table).where(table.c.simulation == simulation, table.c.row > last).order_by(table.c.row)
-        found = connection.execute(question.limit(_EVENTS_AT_ONCE)).mappings().all()
-        yield from found
-        if len(found) < _EVENTS_AT_ONCE:
-            return
-        last = found[-1]["row"]
 
 
 def event_of(stored: Any, uid: str) -> IncomingEvent:
@@ -69,6 +55,28 @@ def hold(connection: Connection, stored: Any, uid: str, reason: Held) -> bool:
         return False
     connection.execute(update(table).where(here).values(held=reason, key=key))
     return True
+
+
+def hold_all(connection: Connection, rows: Sequence[Any], uid: str, reason: Held) -> None:
+    """Stop counting many events, as `hold` does for each of them. This asks the database once and reads no event."""
+    table = schema.EVENT
+    keys = {
+        row["row"]: held_key_of(uid, row["event_id"], row["sender"], bytes(row["content"])) if row["content"] else b""
+        for row in rows
+    }
+    known = set(contents_of(connection, filter(None, keys.values())))
+    changes = []
+    for row in rows:
+        key = keys[row["row"]]
+        if not key or key in known:
+            # Of an earlier version, or held already.
+            hold(connection, row, uid, reason)
+        else:
+            known.add(key)
+            changes.append({"changed": row["row"], "new_key": key})
+    if changes:
+        values = {"held": reason, "key": bindparam("new_key")}
+        connection.execute(update(table).where(table.c.row == bindparam("changed")).values(**values), changes)
 
 
 def note_reason(connection: Connection, stored: Any, reason: str) -> None:

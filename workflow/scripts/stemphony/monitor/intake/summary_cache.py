@@ -36,6 +36,7 @@ class SummaryCache:
         self._pairs: OrderedDict[tuple[int, str, int], PairSummary] = OrderedDict()
         self._defoci: dict[int, dict[str, DefocusSummary]] = {}
         self._parameters: dict[int, dict[str, str]] = {}
+        self._renewed: set[int] = set()
         self._changed: dict[str, dict[Any, Any]] = {table.name: {} for table in _TABLES}
         self._upserts = {table.name: Upsert(database, table) for table in _TABLES}
 
@@ -46,6 +47,7 @@ class SummaryCache:
         ]  # fmt: skip
         for kept in everything:
             kept.clear()
+        self._renewed.clear()
 
     def begin_anew(self, connection: Connection) -> None:
         """Drop everything and read the row numbers again, because another monitor may have written meanwhile.
@@ -65,7 +67,7 @@ class SummaryCache:
             self._audited = audited
 
     def forget_simulation(self, simulation: SimulationSummary) -> None:
-        """Drop what is known of one simulation, before it is built again from its events."""
+        """Drop what is known of one simulation, so that it is read from the database again."""
         self._simulations.pop(simulation.uid, None)
         self._defoci.pop(simulation.row, None)
         self._parameters.pop(simulation.row, None)
@@ -76,10 +78,25 @@ class SummaryCache:
             for key in [key for key, value in changed.items() if _simulation_of(value) == simulation.row]:
                 del changed[key]
 
-    def take(self, simulation: SimulationSummary) -> None:
-        """Use this summary instead of the one in the database."""
-        self._simulations[simulation.uid] = simulation
+    def renew(self, simulation: SimulationSummary) -> SimulationSummary:
+        """Return an empty summary of a simulation. Until `replace`, the rest of it counts as empty too."""
+        self.forget_simulation(simulation)
+        fresh = SimulationSummary(
+            simulation.row, simulation.uid, owner=simulation.owner, shared=simulation.shared,
+            first_received=simulation.first_received, last_received=simulation.last_received,
+        )  # fmt: skip
+        self._simulations[fresh.uid] = fresh
+        self._renewed.add(fresh.row)
+        self.changed(fresh)
+        return fresh
+
+    def replace(self, connection: Connection, simulation: SimulationSummary) -> None:
+        """Write a renewed simulation in place of what the database has of it."""
+        for table in (schema.PAIR, schema.DEFOCUS, schema.PARAMETER):
+            connection.execute(table.delete().where(table.c.simulation == simulation.row))
+        self._renewed.discard(simulation.row)
         self.changed(simulation)
+        self.flush(connection)
 
     def target(self, uid: str, sender: str) -> str:
         """Return the id under which the events of a sender are kept: `uid`, unless an operator has moved them."""
@@ -108,6 +125,8 @@ class SummaryCache:
         """Delete a custom parameter."""
         del self._parameters[simulation][name]
         self._changed["parameter"].pop((simulation, name), None)
+        if simulation in self._renewed:
+            return
         own = schema.PARAMETER.c
         connection.execute(delete(schema.PARAMETER).where(own.simulation == simulation, own.name == name))
 
@@ -147,12 +166,14 @@ class SummaryCache:
         table = schema.PAIR
         keys = zip(table.primary_key, place, strict=True)
         question = select(table).where(*(column == value for column, value in keys))
-        found = connection.execute(question).mappings().first()
+        found = None if place[0] in self._renewed else connection.execute(question).mappings().first()
         self._pairs[place] = PairSummary(*place) if found is None else PairSummary(**found)
         return self._pairs[place]
 
     def defoci(self, connection: Connection, simulation: int) -> dict[str, DefocusSummary]:
         """Return the defoci of a simulation, by key. A caller that adds one also calls `changed`."""
+        if simulation not in self._defoci and simulation in self._renewed:
+            self._defoci[simulation] = {}
         if simulation not in self._defoci:
             table = schema.DEFOCUS
             found = connection.execute(select(table).where(table.c.simulation == simulation)).mappings()
@@ -161,6 +182,8 @@ class SummaryCache:
 
     def parameters(self, connection: Connection, simulation: int) -> Mapping[str, str]:
         """Return the custom parameters of a simulation; `set_parameter` changes them."""
+        if simulation not in self._parameters and simulation in self._renewed:
+            self._parameters[simulation] = {}
         if simulation not in self._parameters:
             table = schema.PARAMETER
             question = select(table.c.name, table.c.value).where(table.c.simulation == simulation)
