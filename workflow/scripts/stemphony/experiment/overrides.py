@@ -70,6 +70,32 @@ def _rule_of(rule: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return {}
 
 
+def refuse_reporting(given: Mapping[str, Any]) -> None:
+    """Refuse what Snakemake's own `--config` or a profile gives of the block http_reporting, as `nested` does.
+
+    Snakemake runs the Snakefile before it writes its command line into its log, so the log does not get the values.
+
+    Raises
+    ------
+    ConfigError
+        There is more than `reporting: false`.
+    """
+    for name, block in given.items():
+        if str(name).strip() == reporting_block.BLOCK:
+            values = dict(block) if isinstance(block, Mapping) else {}
+            if [*values] != ["reporting"] or str(values["reporting"]).lower() != "false":
+                raise _not_on_a_command_line()
+
+
+def _not_on_a_command_line() -> ConfigError:
+    return ConfigError(
+        "--config",
+        f"{reporting_block.BLOCK} is read from the config file alone, by jobs and replays too. On a command "
+        "line, other users and the log of Snakemake see its values. Write them into the config. Allowed here: "
+        f"{reporting_block.BLOCK}.reporting=false.",
+    )
+
+
 def nested(entries: Sequence[str]) -> list[str]:
     """Entries of `--config` as Snakemake takes them: `probe.energy_kev=100` becomes `probe={"energy_kev": 100}`.
 
@@ -90,12 +116,7 @@ def nested(entries: Sequence[str]) -> list[str]:
             raise ConfigError("--config", f"got {shown(entry)!r}; write name=value, for example probe.energy_kev=100.")
         first, *rest = name.split(".")
         if first.strip() == reporting_block.BLOCK and (rest, value.lower()) != (["reporting"], "false"):
-            raise ConfigError(
-                "--config",
-                f"{reporting_block.BLOCK} is read from the config file alone, by jobs and replays too. On a command "
-                "line, other users and the log of Snakemake see its values. Write them into the config. Allowed here: "
-                f"{reporting_block.BLOCK}.reporting=false.",
-            )
+            raise _not_on_a_command_line()
         made.append(entry if not rest else f"{first}={_braces(rest, value)}")
     return made
 

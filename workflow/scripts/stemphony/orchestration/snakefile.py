@@ -16,7 +16,7 @@ from typing import Any
 from stemphony import contract, paths, provenance
 from stemphony.accuracy import refinements
 from stemphony.errors import StemphonyError
-from stemphony.experiment import campaign
+from stemphony.experiment import campaign, overrides
 from stemphony.experiment.campaign import Campaign
 from stemphony.experiment.stopping import Goal
 from stemphony.interpreters import SAFE_PATH_VARIABLE, import_nothing_from_here
@@ -201,6 +201,7 @@ def open_session(config: dict[str, Any], workflow: Any) -> Session:
     given = copy.deepcopy(config)
     config.pop("http_reporting", None)
     try:
+        overrides.refuse_reporting(workflow.config_settings.config)
         return _open(given, files, workflow, may_replace)
     except StemphonyError as error:
         print(f"\n{plain(str(error))}\n", file=sys.stderr)
