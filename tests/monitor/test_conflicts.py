@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +16,15 @@ from stemphony.cli import main
 from stemphony.monitor.database import credentials
 from stemphony.monitor.database.connection import Database
 from stemphony.monitor.database.credentials import Role
+from stemphony.monitor.intake import operators
+from stemphony.monitor.intake.judgement import MAX_UNCLAIMED_EVENTS
+from stemphony.monitor.intake.rebuild import Rebuild
+from stemphony.monitor.intake.summary_cache import SummaryCache
+from stemphony.orchestration.orphaned_errors import BY_THE_RUN
+from stemphony.paths import ResultPaths
+from stemphony.status.events import event_id, event_id_of
+from stemphony.store import ledger
+from stemphony.store.copies import settle_identity
 from support.monitor import Story
 
 from monitor.conftest import Inside, inside
@@ -42,14 +55,18 @@ class Group:
 @pytest.fixture
 def group(any_database: str) -> Iterator[Group]:
     with Database.open(any_database) as database:
-        with database.writer.begin() as connection:
-            found = {
-                name: credentials.add(connection, name, Role.READER if name == "reader" else Role.WRITER, time.time())
-                for name in ("ada", "bob", "reader")
-            }
-        made = inside(database)
-        yield Group(made, found)
-        made.close()
+        made = made_group(database)
+        yield made
+        made.monitor.close()
+
+
+def made_group(database: Database) -> Group:
+    with database.writer.begin() as connection:
+        found = {
+            name: credentials.add(connection, name, Role.READER if name == "reader" else Role.WRITER, time.time())
+            for name in ("ada", "bob", "reader")
+        }
+    return Group(inside(database), found)
 
 
 TOTALS = ("num_defoci", "num_configurations", "finished", "progress")
@@ -107,6 +124,26 @@ def test_tests_with_the_ids_of_events_swallow_nothing(group: Group):
     assert (group.simulation["state"], group.simulation["conflicts"]) == ("finished", 0)
 
 
+@pytest.mark.parametrize("name", ["FINISH", "NOTE"])
+def test_a_foreign_event_with_the_id_of_the_start_does_not_keep_the_owner_out(group: Group, name: str):
+    """The start was a conflict, so the simulation belonged to no credential, and events of all counted."""
+    story = Story()
+    events = running(story)
+    group.post("bob", {**Story(uid=story.uid).hook(name), "event_id": events[0]["event_id"]})
+    assert group.post("ada", *events) == {"stored": len(events), "duplicates": 0}
+    found = group.simulation
+    assert (found["owner"], found["state"], found["finished"], found["conflicts"]) == ("ada", "running", 1, 1)
+
+
+def test_images_that_were_sent_ahead_are_not_shown(group: Group):
+    picture = {"preview": "AAAA", "preview_width": 1, "preview_low": 0.0, "preview_high": 1.0, "preview_detector": "x"}
+    story = Story(preview=picture)
+    group.post("bob", *Story(uid=story.uid, preview=picture).done(0, 0))
+    assert "/preview.png" in group.get("/simulations/1").text
+    group.post("ada", *running(Story(uid=story.uid)))
+    assert "/preview.png" not in group.get("/simulations/1").text
+
+
 def test_events_before_the_start_count_only_for_its_sender(group: Group):
     story = Story()
     start, job = story.start(), story.done(0, 0)
@@ -115,6 +152,64 @@ def test_events_before_the_start_count_only_for_its_sender(group: Group):
     group.post("ada", start)
     found = group.simulation
     assert (found["finished"], found["conflicts"]) == (1, 5)
+
+
+def test_more_foreign_events_before_the_start_than_can_be_read_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """The attack: after 20,000 of them the simulation stayed finished, and a repair kept all senders out."""
+    with Database.open(str(tmp_path / "monitor.sqlite")) as database:
+        group = made_group(database)
+        story = Story()
+        forged = [{**Story(uid=story.uid).finish(), "event_id": f"{n}", "seq": n} for n in range(20_100)]
+        for begin in range(0, len(forged), 1000):
+            group.post("bob", *forged[begin : begin + 1000])
+        assert group.simulation["events"] == MAX_UNCLAIMED_EVENTS
+        start, job = story.start(), story.done(0, 0)
+        group.post("ada", *job)
+        assert group.simulation["finished"] == 0
+        group.post("ada", start)
+        found = group.simulation
+        assert (found["state"], found["finished"], found["owner"]) == ("running", 1, "ada")
+        assert (found["events"], found["conflicts"]) == (len(job) + 1, len(forged))
+        slowest, ended = 0.0, threading.Event()
+        repair = threading.Thread(target=lambda: (operators.repair(database, "1"), ended.set()))
+        repair.start()
+        for number in range(10_000):
+            began = time.monotonic()
+            group.post("ada", *story.job(0, 1, number % 100, attempt=1 + number // 100))
+            slowest = max(slowest, time.monotonic() - began)
+            if ended.wait(0.05):
+                break
+        repair.join()
+        assert number > 2, "the repair took one portion"
+        assert slowest < 4.0, "the sender got 503"
+        found = group.simulation
+        assert (found["state"], found["finished"], found["running"]) == ("running", 1, 1)
+        assert found["conflicts"] == len(forged)
+        group.monitor.close()
+
+
+def test_a_repair_in_portions_sees_what_arrives_meanwhile(group: Group):
+    story, database = Story(configurations=100), group.monitor.database
+    group.post("ada", story.start(), *(event for c in range(80) for event in story.done(0, c)))
+    with database.writer.begin() as connection:
+        rebuild = Rebuild(SummaryCache(connection, database), operators.find(connection, "1"), [], judge_again=True)
+    portions, is_read = 0, False
+    while not is_read:
+        if portions < 4:
+            group.post("ada", *story.done(1, portions))
+        with database.writer.begin() as connection:
+            if is_read := rebuild.step(connection, 0.0):
+                rebuild.finish(connection)
+        portions += 1
+    assert portions >= 3
+    found = group.simulation
+    assert (found["finished"], found["events"], found["owner"]) == (
+        80 + min(portions, 4),
+        401 + 5 * min(portions, 4),
+        "ada",
+    )
 
 
 def test_foreign_parameters_and_defoci_leave_room_for_those_of_the_owner(group: Group):
@@ -189,6 +284,48 @@ def test_the_same_id_with_other_content_is_a_conflict_and_not_a_duplicate(any_mo
     assert any_monitor.store(events) == {"stored": 0, "duplicates": len(events)}
     page = any_monitor.client.get("/simulations/1").text
     assert f"{len(others)} events under this id are kept and not counted" in page
+
+
+def test_the_error_of_a_job_and_that_of_its_run_are_no_conflict(any_monitor: Inside):
+    """On a full disk the job sends its ERROR from memory, and the run does not know of it and writes another one."""
+    story = Story()
+    *job, own = story.job(0, 0, 10, end="No space left on device")
+    (of_run,) = story.job(0, 0, end="the job ended without a message")[1:]
+    of_run["event_id"] = event_id(story.uid, 1, "ERROR", own["job"], own["attempt"], "", BY_THE_RUN)
+    any_monitor.store([story.start(), *job, own, {**of_run, "seq": 2}])
+    found = any_monitor.simulation
+    assert (found["failed"], found["running"], found["conflicts"]) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("host", ["far away", socket.gethostname()])
+def test_two_copies_of_two_users_whose_original_is_gone_are_both_kept_and_shown(
+    group: Group, tmp_path: Path, host: str
+):
+    """Neither sees the other one, so both keep the id. The ids of their events differ, and both are shown."""
+    made = []
+    for name in ("ada", "bob"):
+        result = ResultPaths(tmp_path / name)
+        result.root.mkdir()
+        kept = {"id": "6b1e4f0e-6f0e-4d0c-9c53-1b7a3c0e7f11", "seed": 1, "created": "now"}
+        result.identity.write_text(json.dumps({**kept, "folder": str(tmp_path / "gone"), "host": host}))
+        settle_identity(result)
+        identity = ledger.identity(result, 1)
+        story = Story(uid=identity.id)
+        events = [{**event, "event_id": event_id_of(event, identity.instance)} for event in story.whole()]
+        answer = group.post(name, *events)
+        assert (answer["stored"], answer["duplicates"]) == (len(events), 0)
+        made.append({event["event_id"] for event in events})
+    assert len(made[0] & made[1]) == 1, "only START_SIMULATION"
+    found = group.simulation
+    assert (found["owner"], found["state"], found["conflicts"]) == ("ada", "finished", len(made[1]))
+    page = group.get("/simulations/1").text
+    assert f"{len(made[1])} events under this id are kept and not counted" in page
+    assert "bob" in page
+    listed, before = set(), 0
+    while chunk := group.get(f"/api/simulations/1/events?all=1&before={before}").json["events"]:
+        listed |= {(entry["sender"], entry["event"]["event_id"]) for entry in chunk}
+        before = chunk[-1]["row"]
+    assert listed == {("ada", one) for one in made[0]} | {("bob", one) for one in made[1]}
 
 
 def test_two_starts_of_one_run_are_a_conflict_even_with_different_ids(any_monitor: Inside):

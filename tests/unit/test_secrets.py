@@ -146,6 +146,16 @@ def test_the_command_line_takes_no_entry_of_reporting(entry):
     assert overrides.nested(["http_reporting.reporting=false"]) == ['http_reporting={"reporting": "false"}']
 
 
+@pytest.mark.parametrize(
+    "block", [{"auth_pass": CANARY}, {"reporting": True}, {"reporting": False, "x": CANARY}, CANARY]
+)
+def test_snakemake_takes_no_entry_of_reporting_either(block):
+    with pytest.raises(ConfigError, match="is read from the config file alone") as caught:
+        overrides.refuse_reporting({"probe": {}, "http_reporting ": block})
+    assert CANARY not in str(caught.value)
+    overrides.refuse_reporting({"probe": {}, "http_reporting": {"reporting": "false"}})
+
+
 def test_an_entry_without_a_value_is_not_quoted():
     with pytest.raises(ConfigError) as caught:
         overrides.nested([f"http_reporting.auth_pass:{CANARY}"])

@@ -283,3 +283,13 @@ def test_the_module_is_the_command(clone: Path, env: dict[str, str]):
     shown = subprocess.run(words, cwd=scripts, env=env, capture_output=True, text=True, check=True).stdout
     assert re.fullmatch(r"stemphony \d+\.\d+\.\d+\n", shown)
     assert stemphony("--version", cwd=scripts, env=env).output == shown
+
+
+def test_snakemake_writes_no_secret_of_its_command_line_into_its_log(slow: Finished, tmp_path: Path):
+    """The attack: plain `snakemake --config http_reporting=…` left the password in a log that others may read."""
+    campaign = slow.copy(tmp_path / "campaign")
+    outcome = campaign.snakemake("--config", "http_reporting={'auth_user': 'u', 'auth_pass': 'CANARY-7f3a'}")
+    assert outcome.status == 1, outcome.output
+    assert "http_reporting is read from the config file alone" in outcome.output
+    logs = [file for file in tmp_path.rglob("*") if file.is_file() and b"CANARY-7f3a" in file.read_bytes()]
+    assert not logs

@@ -176,7 +176,7 @@ def test_a_job_that_lives_on_has_no_error(tmp_path):
     assert orphans_of(result, 3, ending_s=0.3) == [Orphan(name, 1, False)]
 
 
-def test_the_error_of_the_run_has_the_id_and_place_that_the_jobs_own_would_have(tmp_path):
+def test_the_error_of_the_run_has_the_place_that_the_jobs_own_would_have_and_an_id_of_its_own(tmp_path):
     killed, whole = ResultPaths(tmp_path / "a/x"), ResultPaths(tmp_path / "b/x")
     for result in (killed, whole):
         reporter = job_reporter(result, f"http://127.0.0.1:{closed_port()}/")
@@ -187,5 +187,6 @@ def test_the_error_of_the_run_has_the_id_and_place_that_the_jobs_own_would_have(
         reporter.close(0.0)
     write_errors(killed, f"http://127.0.0.1:{closed_port()}/")
     ((by_run,), (by_job,)) = errors_in(killed), errors_in(whole)
+    assert by_run.pop("event_id") != by_job.pop("event_id")
     del by_run["time"], by_job["time"]
     assert by_run == by_job

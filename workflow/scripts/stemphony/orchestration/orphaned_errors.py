@@ -16,7 +16,7 @@ from stemphony.orchestration import job
 from stemphony.orchestration.dag import Pair
 from stemphony.paths import ResultPaths
 from stemphony.status.delivery import is_being_sent, last_event
-from stemphony.status.events import Event, event_id_of, failure_keys
+from stemphony.status.events import Event, event_id, failure_keys
 from stemphony.status.reporter import Reporter
 from stemphony.status.settings import ReportingSettings
 from stemphony.status.spool import count_lines, spool_file_of
@@ -24,6 +24,8 @@ from stemphony.store import ledger, progress
 
 DIED: Final = "the job ended without a message (killed, out of memory, or its node failed)"
 NEVER_BEGAN: Final = "the job failed before it began"
+BY_THE_RUN: Final = "by the run"
+"""Part of the id of an ERROR that the run writes for a job."""
 
 ENDING_S: Final = 8.0
 """Longest wait for jobs that are just ending [s]. After SIGTERM they write a checkpoint, report and flush."""
@@ -156,9 +158,9 @@ class FailedJobs:
             of_job: dict[str, Any] = {"job": name, "attempt": attempt}
             spool = spool_file_of(self.result.events(self.run), name, attempt)
             keys: dict[str, Any] = {
-                # The id that the job's own ERROR would have: a receiver never counts both.
-                "event_id": event_id_of(
-                    {"id": common["id"], "run": self.run, "event": Event.ERROR, **of_job}, common.get("instance", "")
+                # Not the id of the job's own ERROR: on a full disk, the job may have sent one with another text.
+                "event_id": event_id(
+                    common["id"], self.run, Event.ERROR, name, attempt, common.get("instance", ""), BY_THE_RUN
                 ),
                 "defocus": defocus.value_nm, "defocus_index": defocus.index, "configuration_index": configuration,
                 "message": message, "will_retry": will_retry,

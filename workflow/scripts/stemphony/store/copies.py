@@ -47,7 +47,8 @@ def settle_identity(result: ResultPaths, further_place: Path | None = None) -> s
     -----
     If the simulation is still in the other folder, this one is a copy: it gets a new id and the key `copied_from`. Its
     seed stays, so what is computed stays valid. If it is gone from there, it was moved, and its id stays. If the other
-    folder cannot be seen, the id stays as well. The key `instance` then makes the ids of its events different.
+    folder cannot be seen, the id stays as well. In both cases there may be another copy that goes on with this id. The
+    key `instance` then makes the ids of its events different.
 
     Raises
     ------
@@ -83,7 +84,8 @@ def settle_identity(result: ResultPaths, further_place: Path | None = None) -> s
             )
         return ""
     if Other.GONE in found.values():
-        _write(result, {**kept, **place})
+        # It was moved, or it is one of several copies of a folder that was deleted. Their events must differ too.
+        _write(result, {**kept, **place, "instance": uuid.uuid4().hex})
     return ""
 
 
