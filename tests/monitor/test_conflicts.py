@@ -137,8 +137,8 @@ def test_a_foreign_event_with_the_id_of_the_start_does_not_keep_the_owner_out(gr
 
 def test_images_that_were_sent_ahead_are_not_shown(group: Group):
     picture = {"preview": "AAAA", "preview_width": 1, "preview_low": 0.0, "preview_high": 1.0, "preview_detector": "x"}
-    story = Story(preview=picture)
-    group.post("bob", *Story(uid=story.uid, preview=picture).done(0, 0))
+    story = Story(previews=[picture])
+    group.post("bob", *Story(uid=story.uid, previews=[picture]).done(0, 0))
     assert "/preview.png" in group.get("/simulations/1").text
     group.post("ada", *running(Story(uid=story.uid)))
     assert "/preview.png" not in group.get("/simulations/1").text
