@@ -17,7 +17,7 @@ from stemphony.compute.basis_memory import (
     search_bytes,
     waves_bytes,
 )
-from stemphony.compute.incident_basis import Basis
+from stemphony.compute.incident_basis import Basis, rank_of_window
 from stemphony.compute.pattern_array import in_memory_bytes
 from stemphony.compute.recorder import cbed_geometry, patterns_shape
 from stemphony.compute.stored_waves import wave_memory
@@ -336,9 +336,21 @@ _MOST_NUMBERS = 8e6
 """Largest size of the estimate of the rank, in pixels of the aperture × probes; it takes a second or two."""
 
 
+_MOST_SAMPLES = 1000
+"""Most probes whose inner products give the rank of a scan window; their eigenvalues take half a second."""
+
+_MOST_DEFOCI = 4
+"""With more defoci, so few probes would sample each defocus too coarsely."""
+
+
 def _estimated_rank(experiment: Experiment, defoci_nm: Sequence[float]) -> int:
     """Rank of the basis of these defoci [nm], from a sample of the scan positions and defoci."""
     nx, ny = len(experiment.scan_x), len(experiment.scan_y)
+    if experiment.places is None and len(defoci_nm) <= _MOST_DEFOCI:
+        most = min(_SAMPLED, math.isqrt(_MOST_SAMPLES // len(defoci_nm)))
+        sampled = [np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)) for n in (nx, ny)]
+        rank = rank_of_window(experiment, defoci_nm, sampled[0], sampled[1])
+        return _shown_rank(experiment, len(defoci_nm), rank, sampled[0].size * sampled[1].size * len(defoci_nm))
     most = max(2, min(_SAMPLED, int(math.sqrt(_MOST_NUMBERS / (beams(experiment) * min(len(defoci_nm), _SAMPLED))))))
     # A list has one axis, which then gets the positions of both.
     along = most if ny > 1 else most**2
@@ -346,8 +358,12 @@ def _estimated_rank(experiment: Experiment, defoci_nm: Sequence[float]) -> int:
     where = (chosen[0][:, None] * ny + chosen[1]).ravel()
     some = np.unique(np.linspace(0, len(defoci_nm) - 1, min(len(defoci_nm), _SAMPLED)).astype(int))
     defoci = [defoci_nm[i] for i in some]
-    rank = Basis.of(experiment, defoci, where).rank
-    if rank < 0.9 * where.size * len(defoci):
+    return _shown_rank(experiment, len(defoci_nm), Basis.of(experiment, defoci, where).rank, where.size * len(defoci))
+
+
+def _shown_rank(experiment: Experiment, defoci: int, rank: int, sampled: int) -> int:
+    """Return the rank of a sample of so many probes if it shows that of all probes, else an upper bound."""
+    if rank < 0.9 * sampled:
         return rank
     # The sample is too coarse to show the rank. Probes and beams in the aperture are upper bounds.
-    return min(experiment.positions * len(defoci_nm), math.ceil(beams(experiment)))
+    return min(experiment.positions * defoci, math.ceil(beams(experiment)))

@@ -83,6 +83,39 @@ class Basis:
         return {name: Part.of(getattr(self, name)) for name in ("rows", "columns", "vectors")}
 
 
+def rank_of_window(experiment: Experiment, defoci_nm: Sequence[float], nx: np.ndarray, ny: np.ndarray) -> int:
+    """Return the rank of the smallest basis of some positions of a scan window, without its waves.
+
+    The inner product of two probes depends on the difference of their positions only. The eigenvalues of the matrix of
+    all inner products say how much the best r waves miss, Eq. (P18). This takes a tenth of the time of `Basis.of`.
+
+    Parameters
+    ----------
+    defoci_nm : sequence of float
+        Defoci whose probes the basis spans [nm].
+    nx, ny : ndarray of int
+        Positions along x and y. All pairs of them are taken.
+    """
+    spectra = np.stack([probe(experiment, defocus) for defocus in defoci_nm])
+    is_used = (spectra != 0).any(axis=0)
+    rows, columns = np.flatnonzero(is_used.any(axis=1)), np.flatnonzero(is_used.any(axis=0))
+    spectra = spectra[:, rows[:, None], columns]
+    at_x, at_y = np.asarray(experiment.scan_x)[nx], np.asarray(experiment.scan_y)[ny]
+    waves_x = np.exp(2j * np.pi * np.outer((at_x[:, None] - at_x).ravel(), experiment.grid.kx[rows]))
+    waves_y = np.exp(2j * np.pi * np.outer(experiment.grid.ky[columns], (at_y[:, None] - at_y).ravel()))
+    number = at_x.size * at_y.size
+    gram = np.empty((len(spectra), number, len(spectra), number), dtype=complex)
+    for first, second in np.ndindex(len(spectra), len(spectra)):
+        products = waves_x @ (spectra[first].conj() * spectra[second]) @ waves_y
+        pairs = products.reshape(at_x.size, at_x.size, at_y.size, at_y.size).transpose(0, 2, 1, 3)
+        gram[first, :, second] = pairs.reshape(number, number)
+    shares = np.linalg.eigvalsh(gram.reshape(len(spectra) * number, -1)).clip(min=0.0)
+    tolerance = _SHARE_OF_TOLERANCE * experiment.basis_tolerance
+    # What all defoci miss together is a bound of what each one misses.
+    missed = np.cumsum(shares) <= tolerance**2 * shares.sum() / len(spectra)
+    return int(shares.size - missed.sum())
+
+
 class _Probes(Collection[np.ndarray]):
     """Blocks of incident probes at the pixels of the aperture; each iteration makes the blocks again."""
 
