@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,7 +106,9 @@ def compute_signals(scope: job.JobScope, experiment: Experiment, atoms: Atoms, t
 
     attempt, plan = scope.attempt, scope.attempt.plan
     defocus = attempt.params["defocus_nm"]
+    begin = time.process_time()
     flag, plan_source = prepare_plans(partial(strip_plan, experiment))
+    scope.progress_file.note(fft_plans_s=round(time.process_time() - begin, 2))
     budget_mb = plan.get("budget_mb", DEFAULT_BUDGET_MB)
 
     def superpose() -> Superposition:

@@ -203,3 +203,17 @@ def test_many_failed_pairs_are_counted(result: ResultPaths, monkeypatch: pytest.
     text = said(result)
     assert text.count("failed: ") == 2
     assert "… and 2 more pairs: stemphony status " in text
+
+
+def test_the_cpu_time_names_that_of_fft_plans_apart(tmp_path: Path):
+    """The estimate is for the waves. Plans are made once, by the first job on a kind of machine."""
+    result = ResultPaths.of("tiny", tmp_path)
+    (result.run(1) / "progress").mkdir(parents=True)
+    ledger.write_plan(result, {"run": 1, "cpu_hours": 50 / 3600}, 1)
+    for number, planning_s in enumerate((31.0, 0.02)):
+        file = progress.ProgressFile(result.progress(1, "p0d000", number), defocus="p0d000", configuration=number)
+        file.file.parent.mkdir(parents=True, exist_ok=True)
+        file.note(cpu_s=25.0 + planning_s, fft_plans_s=planning_s)
+        file.write()
+    text = Outcome(0, [], tmp_path / "log", tmp_path, result, False, 1.0)._cpu()
+    assert text == ", with 50 s of CPU in the jobs (estimated: 50 s, and 31 s more for FFT plans, which are kept)"

@@ -66,6 +66,13 @@ def test_the_plan_in_words(checked):
         assert re.search(r"\d", row(made, name))
 
 
+def test_fft_plans_that_the_first_job_makes_are_named(checked):
+    made = checked()
+    text = "; the first job also makes FFT plans for this grid, up to a minute of CPU, once on each kind of machine"
+    assert row(replace(made, has_fft_plans=False), "computing time").endswith(text)
+    assert text not in row(replace(made, has_fft_plans=True), "computing time")
+
+
 def test_tilts_are_named_and_counted(checked):
     beam, specimen = {"tilt_mrad": [3.0, -1.5], "descan": True}, {"tilt_mrad": [0, 9]}
     tilted = checked(probe=beam, specimen=specimen)

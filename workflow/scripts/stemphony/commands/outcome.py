@@ -135,7 +135,10 @@ class Outcome:
     def _cpu(self) -> str:
         """CPU time of the jobs of this run against its estimate, as the end of a sentence."""
         run = ledger.latest_run(self.result)
-        used = sum(state.get("cpu_s", 0.0) for state in progress.states(self.result, run)) / 3600
+        states = progress.states(self.result, run)
+        # Plans from the cache take milliseconds.
+        planning_s = sum(state["fft_plans_s"] for state in states if state["fft_plans_s"] > 1.0)
+        used = (sum(state["cpu_s"] for state in states) - planning_s) / 3600
         if not used:
             return ""
         plan = ledger.read_plan(self.result, run)
@@ -145,7 +148,8 @@ class Outcome:
         text = f", with {progress.duration(3600 * used)} of CPU in the jobs"
         if has_rounds or not isinstance(estimated, int | float):
             return text
-        return f"{text} (estimated: {progress.duration(3600 * estimated)})"
+        planned = f", and {progress.duration(planning_s)} more for FFT plans, which are kept" if planning_s else ""
+        return f"{text} (estimated: {progress.duration(3600 * estimated)}{planned})"
 
     def _precision(self) -> list[str]:
         """The statistical errors in words, and what to do next."""

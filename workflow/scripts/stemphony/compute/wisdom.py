@@ -106,6 +106,11 @@ def prepare_plans(plan: Callable[[str], object], folder: Path | None = None) -> 
     return "FFTW_PATIENT", "planned"
 
 
+def has_plans(plan: Callable[[str], object], folder: Path | None = None) -> bool:
+    """Return whether the cache on disk has the plans that `plan` needs, see `prepare_plans`."""
+    return _known(wisdom_file(folder), plan)
+
+
 def _require_room(folder: Path) -> None:
     """Raise OSError if plans could not be written, because the disk is full or the quota used up."""
     with tempfile.TemporaryFile(dir=folder) as trial:  # it has no name, so a killed process leaves no file

@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +114,7 @@ class Preflight:
     runtime_min: int
     tail: float
     calibrated: bool
+    has_fft_plans: bool
     waves: WavePlan
     symmetry: SymmetryChoice
     notes: tuple[str, ...] = field(default=())
@@ -165,7 +167,7 @@ class Preflight:
             job_row(3600 * self.cpu_hours / c.jobs, int(c.config["resources"]["threads"]), self.runtime_min),
             ("size of the result", f"about {size_in_words(self.result_mb, digits=3)}"),
             ("algorithm", self._algorithm()),
-            ("computing time", f"{self._cost()} ({origin})"),
+            ("computing time", f"{self._cost()} ({origin}){self._planning()}"),
         ]  # fmt: skip
         return [f"{name:<25}{text}" for name, text in rows] + [f"note: {note}" for note in self.notes]
 
@@ -222,6 +224,12 @@ class Preflight:
             return f"nothing is to do; {whole}"
         part = f"{len(standing.to_do)} of {standing.pairs} pairs"
         return f"about {duration(3600 * self.hours_to_do)} of CPU for {part}; {whole}"
+
+    def _planning(self) -> str:
+        """Text: the FFT plans that the first job makes, which no estimate contains."""
+        if self.has_fft_plans or (self.standing is not None and not self.standing.to_do):
+            return ""
+        return "; the first job also makes FFT plans for this grid, up to a minute of CPU, once on each kind of machine"
 
     def _algorithm(self) -> str:
         """Text: how the probes go through the specimen."""
@@ -490,7 +498,9 @@ def _estimates(planned: Campaign, experiment: Experiment, atoms: int) -> dict[st
     """Return memory, time and size of a campaign, as attributes of `Preflight`."""
     from stemphony.compute.calibration import seconds_per_probe_slice
     from stemphony.compute.cost import DEFAULT_BUDGET_MB, memory_mb, result_bytes, wave_plan
+    from stemphony.compute.propagation import strip_plan
     from stemphony.compute.stored_waves import wave_slices
+    from stemphony.compute.wisdom import has_plans
 
     computed, resources = experiment.computed, planned.config["resources"]
     threads, wanted, runtime = resources["threads"], resources["mem_mb"], resources["runtime_min"]
@@ -509,6 +519,7 @@ def _estimates(planned: Campaign, experiment: Experiment, atoms: int) -> dict[st
         "cpu_hours": planned.configurations * work * seconds / 3600,
         "runtime_min": runtime if runtime != "auto" else max(10, math.ceil(3 * job_seconds / threads / 60)),
         "calibrated": calibrated,
+        "has_fft_plans": has_plans(partial(strip_plan, computed)),
         "waves": waves,
     }
 

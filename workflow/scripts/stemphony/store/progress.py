@@ -22,7 +22,7 @@ NOT_WELL = frozenset((FAILED, INTERRUPTED))
 """States of jobs that ended without a result."""
 LARGEST = 2.0**53
 """Largest number in a file of progress."""
-_NUMBERS = ("done", "total", "pid", "started", "updated")
+_NUMBERS = ("done", "total", "pid", "started", "updated", "cpu_s", "fft_plans_s")
 
 
 class ProgressFile:
@@ -50,6 +50,10 @@ class ProgressFile:
         self.state.update(done=done, total=total)
         if time.monotonic() - self.last >= INTERVAL_S:
             self.write()
+
+    def note(self, **about: Any) -> None:
+        """Add keys to the state, which the next writing writes."""
+        self.state.update(about)
 
     def end(self, state: str, message: str = "") -> None:
         """Note how the job has ended, with the reason, and write it."""
