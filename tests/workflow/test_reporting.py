@@ -168,22 +168,25 @@ def test_a_rerun_keeps_the_id_and_counts_on(tiny: Reported, tmp_path: Path):
     assert events[-1]["event"] == "FINISH"
 
 
-def test_a_finished_job_sends_its_image_where_that_is_wanted(tiny: Reported, new_campaign: Callable[..., Campaign]):
+def test_a_finished_job_sends_an_image_of_each_detector_where_that_is_wanted(
+    tiny: Reported, new_campaign: Callable[..., Campaign]
+):
     assert not any("preview" in event for event in tiny.events)
     with EchoServer() as server:
         campaign = new_campaign(TINY)
         campaign.change(http_reporting={"reporting": True, "url": server.url, "preview": True})
         campaign.succeed()
-        done = of(server.events, "FINISH_FP_CONFIGURATION")
-    assert len(done) == 4
-    for event in done:
+        shown = of(server.events, "PREVIEW")
+    names = ("bf", "haadf")
+    assert sorted(event["preview_detector"] for event in shown) == sorted(4 * names)
+    for event in shown:
         jsonschema.validate(event, SCHEMA)
         file = campaign.result.job(defocus_id(event["defocus"]), event["configuration_index"])
-        expected = arrays(file)["images/haadf"][0, 0, -1].T[::-1]
+        expected = arrays(file)[f"images/{event['preview_detector']}"][0, 0, -1].T[::-1]
         gray = np.frombuffer(base64.b64decode(event["preview"]), np.uint8).reshape(-1, event["preview_width"])
         found = event["preview_low"] + (event["preview_high"] - event["preview_low"]) * gray / 255
         assert found == pytest.approx(expected, abs=float(np.ptp(expected)) / 500)
-        assert event["preview_detector"] == "haadf"
+        assert event["preview_repeats"] == "xy", "the scan covers the whole cell"
 
 
 def test_a_part_of_the_campaign_does_not_finish_it(tiny: Reported, new_campaign: Callable[..., Campaign]):

@@ -305,7 +305,7 @@ def _add_export(commands: Commands) -> None:
     export.add_argument("result", type=Path, metavar="RESULT", help="results/<name>, or a merged file")
     add = export.add_argument
     add("--to", required=True, choices=("zarr", "hspy", "emd", "tiff", "mrc", "csv"), help="the format")
-    add("--only", choices=("images", "patterns"), help="what to write (default: all that the format holds)")
+    add("--only", choices=("images", "patterns", "waves"), help="what to write (default: all that the format holds)")
     add("--detector", nargs="+", default=[], metavar="NAME", help="images: names, or rings such as 80-120 mrad")
     add("--depth", nargs="+", default=[], metavar="NM", help="stored depths, or all (default: the exit surface)")
     add("--defocus", type=float, metavar="NM", help="one defocus, if they are kept apart (default: their mean)")

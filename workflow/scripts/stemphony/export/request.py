@@ -16,13 +16,14 @@ import numpy as np
 
 from stemphony.errors import ResultError, StorageError
 from stemphony.experiment.scan import WINDOW
-from stemphony.export import csv_table, emd, hspy, mrc, tiff, zarr_store
+from stemphony.export import csv_table, emd, hspy, mrc, tiff, waves, zarr_store
 from stemphony.export.contents import PATTERNS, Image, facts, images_of, pattern_depths, patterns_of
 from stemphony.export.counting import NO_NOISE, Counting
 from stemphony.results.opened import Detector, OpenedResult
 from stemphony.store.atomic import atomic_path, temporary_beside
+from stemphony.store.unfinished import sweep_exports
 
-IMAGES_ONLY, PATTERNS_ONLY = "images", "patterns"
+IMAGES_ONLY, PATTERNS_ONLY, WAVES_ONLY = "images", "patterns", "waves"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ FORMATS: dict[str, Format] = {
 ONE_FILE = ("zarr", "csv")
 """Formats that hold all images and depths in one file."""
 
+WITH_WAVES = ("zarr", "hspy")
+"""Formats that hold complex numbers as such."""
+
 WITH_PATTERNS = ("zarr", "hspy", "emd", "mrc")
 MODULES = {"rosettasciio": "rsciio"}
 """Modules of packages that have another name."""
@@ -75,7 +79,7 @@ class Request:
     format : str
         One of `FORMATS`.
     only : str or None
-        `images` or `patterns`; None: both, as far as the result and the format have them.
+        `images`, `patterns` or `waves`; None: all, as far as the result and the format have them.
     detectors : sequence of Detector
         Images; empty: all.
     depths_nm : sequence of float or None
@@ -118,18 +122,24 @@ def export(result: OpenedResult, request: Request, folder: Path, name: str, say:
     if request.format not in FORMATS:
         raise ResultError(f"--to: got {request.format!r}; formats are {', '.join(FORMATS)}.")
     _require(FORMATS[request.format])
-    takes_images, takes_patterns = _kinds(result, request)
+    takes_waves = _takes_waves(result, request, say)
+    alone = takes_waves and (request.only == WAVES_ONLY or not (len(result.depths_nm) or result.has_patterns))
+    takes_images, takes_patterns = (False, False) if alone else _kinds(result, request)
+    if removed := sweep_exports(folder, name):
+        say(f"removed {len(removed)} unfinished files of an export that was killed")
     if request.counting.electrons or request.counting.dose:
         say("noise is added to what detectors count; phases, deflections and standard errors are left out")
     if result.preview:
         say(result.preview)
     if request.format in ONE_FILE:
-        return [_one_file(result, request, folder, name, say, takes_images, takes_patterns)]
+        return [_one_file(result, request, folder, name, say, takes_images, takes_patterns, takes_waves)]
     written: list[Path] = []
     if takes_images:
         written += _images(result, request, folder, name, say)
     if takes_patterns:
         written += _patterns(result, request, folder, name, say)
+    if takes_waves:
+        written += _waves(result, request, folder, name, say)
     return written
 
 
@@ -142,6 +152,31 @@ def _require(form: Format) -> None:
             f"this format needs {' and '.join(missing)}, which this environment does not have. Install them there: "
             f"python -m pip install {names}   (with conda: conda install -c conda-forge {names})"
         )
+
+
+def _takes_waves(result: OpenedResult, request: Request, say: Callable[[str], None]) -> bool:
+    """Whether waves are exported."""
+    holds, chosen = request.format in WITH_WAVES, request.only == WAVES_ONLY
+    if chosen and not holds:
+        raise ResultError(f"--only: {request.format} holds no complex waves. They go to {' and '.join(WITH_WAVES)}.")
+    has = waves.has_waves(result)
+    if chosen and not has:
+        raise ResultError(f"{result.file} has no waves. The block `waves` of the config asks for them.")
+    # These select from images and patterns. Waves have all defoci and positions, and no noise.
+    counts = bool(request.counting.electrons or request.counting.dose)
+    selects = bool(request.detectors or request.depths_nm != () or request.defocus_nm is not None or counts)
+    if chosen and selects:
+        raise ResultError(
+            "--only: waves are written whole. Leave out --detector, --depth, --defocus, --dose and "
+            "--electrons-per-position."
+        )
+    if not has or request.only not in (None, WAVES_ONLY) or (selects and not chosen):
+        return False
+    if not holds:
+        say(
+            f"the waves of this result are left out: {request.format} does not hold them, {' and '.join(WITH_WAVES)} do"
+        )
+    return holds
 
 
 def _kinds(result: OpenedResult, request: Request) -> tuple[bool, bool]:
@@ -176,7 +211,7 @@ def _depths(result: OpenedResult, request: Request, stored: Sequence[float]) -> 
 
 def _one_file(
     result: OpenedResult, request: Request, folder: Path, name: str, say: Callable[[str], None], takes_images: bool,
-    takes_patterns: bool,
+    takes_patterns: bool, takes_waves: bool,
 ) -> Path:  # fmt: skip
     path = folder / f"{name}{FORMATS[request.format].ending}"
     depths = _depths(result, request, [float(depth) for depth in result.depths_nm]) if takes_images else []
@@ -192,7 +227,10 @@ def _one_file(
             for depth in (_depths(result, request, pattern_depths(result)) if takes_patterns else [])
         ]
         with _new_folder(path, request.replaces, say) as temporary:
-            zarr_store.write(temporary, images, patterns, facts(result))
+            if takes_images or takes_patterns:
+                zarr_store.write(temporary, images, patterns, facts(result))
+            if takes_waves:
+                waves.write_store(temporary, result, facts(result))
     return path
 
 
@@ -230,6 +268,20 @@ def _patterns(
                 note = form.patterns(temporary, patterns, facts(result))
             if note:
                 say(note)
+            yield path
+
+
+def _waves(
+    result: OpenedResult, request: Request, folder: Path, name: str, say: Callable[[str], None]
+) -> Iterator[Path]:
+    """Write each variable of the group `waves` into a file of its own."""
+    with waves.waves_of(result) as found:
+        if numbered := waves.uneven(found):
+            say(f"axes with unequal steps have numbers in place of values: {', '.join(numbered)}")
+        for wave in found:
+            path = folder / f"{name}_{wave.name}{FORMATS[request.format].ending}"
+            with _new(path, request.replaces, say) as temporary:
+                waves.write_hspy(temporary, wave, facts(result))
             yield path
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,8 +27,26 @@ def sweep_unfinished(result: ResultPaths) -> tuple[list[Path], list[Path]]:
         Files of other machines, or of this one before its last boot. Their processes cannot be seen from here and may
         still write them.
     """
+    return _sweep(file for pattern in _PLACES for file in result.root.glob(pattern))
+
+
+def sweep_exports(folder: Path, name: str) -> list[Path]:
+    """Remove what killed exports or plots of this machine left in a folder: temporary files of `name…`, and stores.
+
+    Returns
+    -------
+    list of Path
+        What was removed.
+    """
+    begin = f".{name}"
+    with suppress(OSError):
+        return _sweep(file for file in folder.glob(".*.tmp") if file.name.startswith(begin))[0]
+    return []
+
+
+def _sweep(files: Iterable[Path]) -> tuple[list[Path], list[Path]]:
     removed, left = [], []
-    for file in sorted(file for pattern in _PLACES for file in result.root.glob(pattern)):
+    for file in sorted(files):
         owner = _NAME.fullmatch(file.name)
         if owner is None:
             continue
@@ -34,6 +54,9 @@ def sweep_unfinished(result: ResultPaths) -> tuple[list[Path], list[Path]]:
             left.append(file)
         elif int(owner["pid"]) != os.getpid() and not process_start(int(owner["pid"])):
             with suppress(OSError):
-                file.unlink()
+                if file.is_dir() and not file.is_symlink():
+                    shutil.rmtree(file)
+                else:
+                    file.unlink()
                 removed.append(file)
     return removed, left
