@@ -40,10 +40,12 @@ readers: .venv-readers/installed ## install HyperSpy and py4DSTEM, which the tes
 	@touch $@
 bench: .venv/installed ## measure a wave and a job, for docs/performance.md (minutes)
 	@.venv/bin/python docs/benchmarks/ours.py
+	@.venv/bin/python docs/benchmarks/directions.py
 bench-peers: .venv/installed ## measure the same work with abTEM, for docs/performance.md (minutes)
 	@test -x .venv-abtem/bin/python || python3 -m venv .venv-abtem
 	@.venv-abtem/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/abtem.lock.txt
 	@.venv/bin/python docs/benchmarks/peers.py
+	@.venv/bin/python docs/benchmarks/symmetric.py
 bench-growth: .venv/installed ## measure how the cost grows, for docs/explanation/performance.md (minutes)
 	@OMP_NUM_THREADS=1 .venv/bin/python docs/benchmarks/growth.py
 regression: .venv/installed ## fail if a wave became more expensive

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,23 @@ def test_images_are_those_of_a_job_bit_for_bit(threads: int):
             seen.experiment, seen.atoms, defocus, threads=1, flag="FFTW_ESTIMATE", on_progress=lambda done, total: None
         )
         assert np.array_equal(seen.images[index], job.rings[:, :, 0, 0])
+
+
+def test_symmetry_gives_the_images_of_all_positions_at_rest():
+    settings = replace(bench.Settings.of(grid=96, slices=3, defoci=2, scan="4x4"), at_rest=True)
+    whole, small = bench.Bench(settings), bench.Bench(replace(settings, symmetry=True))
+    for series in (whole, small):
+        series.make_transmissions()
+    whole.pass_waves(settings.chosen)
+    small.superpose()
+    assert small.orbits is not None
+    assert small.experiment.positions == 6
+    images = small.images[:, small.orbits.orbit, 0].reshape(whole.images.shape)
+    np.testing.assert_allclose(images, whole.images, rtol=1e-4)
+
+
+def test_segments_and_centre_of_mass_change_no_image():
+    assert np.array_equal(measured(with_dpc=True).images, measured().images)
 
 
 def test_an_odd_number_of_slices_ends_within_a_cell():

@@ -355,6 +355,7 @@ def _add_bench(commands: Commands) -> None:
     bench.add_argument(
         "--scan", metavar="NXxNY", help="scan positions in one unit cell; without --probes all are measured"
     )
+    bench.add_argument("--dpc", action="store_true", help="also measure four segments and the centre of mass")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -565,7 +566,7 @@ def _bench(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 
     settings = bench.Settings.of(
         grid=parsed.grid, slices=parsed.slices, probes=parsed.probes, threads=parsed.threads,
-        algorithm=parsed.algorithm, defoci=parsed.defoci, scan=parsed.scan,
+        algorithm=parsed.algorithm, defoci=parsed.defoci, scan=parsed.scan, with_dpc=parsed.dpc,
     )  # fmt: skip
     record = bench.measure(settings).record()
     print(json.dumps(record) if parsed.json else "\n".join(bench.table(record)))

@@ -37,6 +37,7 @@ from stemphony.compute.recorder import JobSignals
 from stemphony.compute.wisdom import cpu_model, prepare_plans
 from stemphony.errors import StemphonyError, StorageError
 from stemphony.experiment.model import Experiment
+from stemphony.experiment.scan_symmetry import shared_operations
 from stemphony.orchestration import job
 from stemphony.physics.basis import evaluate, signal_forms
 from stemphony.physics.detectors import DetectorSet, at_pixels
@@ -44,11 +45,13 @@ from stemphony.physics.electron import wavelength
 from stemphony.physics.fft import ComplexArray, Plan2D, library_version
 from stemphony.physics.grid import FloatArray, band_limit, band_limit_radius
 from stemphony.physics.multislice import propagate, transmission_function
+from stemphony.physics.plane_symmetry import PlaneGroup
 from stemphony.physics.potential import SlicePotentials
 from stemphony.physics.probe import MovableProbe
 from stemphony.physics.strips.plan import Factor, StripPlan, Transmission, padded_zeros
-from stemphony.results.job_file import JobRecord, atom_table, write_job
+from stemphony.results.job_file import JobRecord, atom_table, slices_at_rest, write_job
 from stemphony.specimen.structures import Specimen
+from stemphony.specimen.symmetry import slab_operations
 
 LATTICE = 3.905
 """Lattice parameter of strontium titanate [Å]."""
@@ -89,6 +92,14 @@ class Settings:
         Number of values, evenly from −6 to 6 nm; a single one is 0.
     scan : tuple of int
         Positions along x and y of one unit cell.
+    with_dpc : bool
+        Whether four segments and the centre of mass are measured too.
+    at_rest : bool
+        Whether atoms rest. Otherwise they have thermal displacements.
+    symmetry : bool
+        Whether only one of several equal positions is computed, as with `scan.symmetry: auto`. For `Bench.superpose`.
+    basis_tolerance : float
+        Tolerance of `probe_basis`.
     """
 
     grid: int
@@ -98,6 +109,10 @@ class Settings:
     algorithm: str
     defoci: int
     scan: tuple[int, int]
+    with_dpc: bool = False
+    at_rest: bool = False
+    symmetry: bool = False
+    basis_tolerance: float = 1e-4
 
     @classmethod
     def of(
@@ -110,6 +125,7 @@ class Settings:
         algorithm: str = "multislice",
         defoci: int = 1,
         scan: str | None = None,
+        with_dpc: bool = False,
     ) -> Settings:
         """Settings from the arguments of the command.
 
@@ -145,7 +161,7 @@ class Settings:
                 f"--probes: got {probes}; --defoci {defoci} and --scan {points[0]}x{points[1]} are a series of {waves} "
                 "waves. Use at most that, or leave --probes out to measure all."
             )
-        return cls(grid, slices, probes or waves, threads, algorithm, defoci, points)
+        return cls(grid, slices, probes or waves, threads, algorithm, defoci, points, with_dpc)
 
     @property
     def waves(self) -> int:
@@ -200,8 +216,7 @@ def measure(settings: Settings) -> Bench:
         If the algorithm is not available, or no job file can be written to the folder of temporary files.
     """
     if settings.algorithm == "auto":
-        specimen = strontium_titanate(math.ceil(settings.slices / 2))
-        experiment = Experiment.of(_blocks(settings), specimen.cell, specimen.layers)
+        experiment = experiment_of(settings, strontium_titanate(math.ceil(settings.slices / 2)))
         chosen = wave_plan(experiment, settings.defoci_nm, settings.defoci > 1, DEFAULT_BUDGET_MB).algorithm
         settings = replace(settings, algorithm=chosen)
     bench = _probe_basis(settings) if settings.algorithm == "probe_basis" else _multislice(settings)
@@ -236,7 +251,11 @@ class Bench:
     settings : Settings
     experiment : Experiment
     images : (defoci, x, y) ndarray
-        Signal of the annular detector; NaN if the wave was not measured.
+        Signal of the annular detector at the positions of `experiment`; NaN if the wave was not measured.
+    orbits : Orbits or None
+        With symmetry: which positions of the scan have equal signals. `experiment` then has a list, one of each.
+    symmetry_cpu_s : float
+        CPU seconds of the search for the symmetry.
     cpu_s, wall_s : dict of str to float
         Seconds of each stage, summed over threads.
     fft_s : list of float
@@ -250,8 +269,14 @@ class Bench:
         self.wall_s = dict(self.cpu_s)
         self.fft_s: list[float] = []
         self.specimen = strontium_titanate(math.ceil(settings.slices / 2))
-        self.experiment = e = Experiment.of(_blocks(settings), self.specimen.cell, self.specimen.layers)
-        self.atoms = _atoms(e, self.specimen)
+        whole = experiment_of(settings, self.specimen)
+        begin = time.process_time()
+        if settings.symmetry:
+            whole = replace(whole, symmetry=_symmetry(self.specimen, whole))
+        self.experiment = e = whole.computed
+        self.orbits = whole.orbits
+        self.symmetry_cpu_s = time.process_time() - begin
+        self.atoms = _atoms(e, self.specimen, displaced=not settings.at_rest)
 
         begin = time.process_time()
         flag, self.plan_source = prepare_plans(lambda flag: strip_plan(e, flag))
@@ -267,13 +292,10 @@ class Bench:
         self._propagators = propagators(e, plan, limit)[: settings.slices]
         # Once per defocus, as in a job; the waves are ordered by defocus.
         self._probe = lru_cache(maxsize=settings.threads)(self._probe_at)
-        self._detectors = DetectorSet(
-            e.grid, e.wavelength, bin_edges=None, rings=dict(e.rings), edges=e.edges, center_of_mass=False,
-            band_limit_radius=band_limit_radius(e.grid, e.bandlimit),
-        )  # fmt: skip
+        self._detectors = detectors_of(e)
         self._made = padded_zeros(e.grid.gpts, e.complex_dtype, settings.slices)
         self._transmissions = [plan.transmission(values) for values in self._made]
-        self.images = np.full((settings.defoci, *settings.scan), np.nan)
+        self.images = np.full((settings.defoci, *e.probe_positions.shape[:2]), np.nan)
         self._totals = np.full_like(self.images, np.nan)
         self._measured = 0
         self.basis_rank: int | None = None
@@ -329,7 +351,8 @@ class Bench:
             for index, defocus in enumerate(s.defoci_nm):
                 coefficients = basis.coefficients(e, defocus)
                 seen = self._detectors.signals(combination @ evaluate(forms, coefficients))
-                self.images[index], self._totals[index] = seen.rings[:, 0].reshape(s.scan), seen.total.reshape(s.scan)
+                shape = self.images.shape[1:]
+                self.images[index], self._totals[index] = seen.rings[:, 0].reshape(shape), seen.total.reshape(shape)
         self._measured = s.waves
 
     def write_job_files(self) -> None:
@@ -346,9 +369,11 @@ class Bench:
             for index in np.flatnonzero(np.isfinite(self.images).any(axis=(1, 2))).tolist():
                 defocus = self.settings.defoci_nm[index]
                 rings = self.images[index, :, :, None, None]
+                shape = rings.shape[:2]
                 signals = JobSignals(
-                    bins=rings, rings=rings, total=self._totals[index, :, :, None],
-                    center_of_mass=np.zeros((*self.settings.scan, 1, 0)), cbed=None, cbed_angles=None,
+                    bins=rings, rings=np.broadcast_to(rings, (*shape, 1, len(e.images))),
+                    total=self._totals[index, :, :, None],
+                    center_of_mass=np.zeros((*shape, 1, 2 if e.center_of_mass else 0)), cbed=None, cbed_angles=None,
                 )  # fmt: skip
                 params = {**_blocks(self.settings), "defocus_nm": defocus, "configuration": 0}
                 record = JobRecord(params, SEED, {"title": "bench"}, provenance.runtime_attributes())
@@ -369,6 +394,7 @@ class Bench:
             "algorithm": s.algorithm,
             "defoci": s.defoci,
             "scan": f"{s.scan[0]}x{s.scan[1]}",
+            "dpc": s.with_dpc,
             "series_probes": s.waves,
             "basis_rank": self.basis_rank,
             "precision": e.precision,
@@ -397,7 +423,8 @@ class Bench:
         e, (defocus, x, y) = self.experiment, wave
         with self._kit() as (plan, yardstick):
             with self._clock("incident"):
-                incident = self._probe(defocus).at((e.scan_x[x], e.scan_y[y]))
+                at_x, at_y = e.probe_positions[x, y]
+                incident = self._probe(defocus).at((float(at_x), float(at_y)))
             with self._clock("propagation"):
                 spectrum = _exit_wave(plan, incident, self._transmissions, self._propagators)
             with self._clock("detection"):
@@ -459,10 +486,31 @@ def strontium_titanate(cells_z: int) -> Specimen:
     )
 
 
-def _atoms(experiment: Experiment, specimen: Specimen) -> Atoms:
-    """The frozen-phonon configuration of the series."""
+def experiment_of(settings: Settings, specimen: Specimen) -> Experiment:
+    """The experiment of a series, with every position of its scan."""
+    return Experiment.of(_blocks(settings), specimen.cell, specimen.layers)
+
+
+def detectors_of(experiment: Experiment) -> DetectorSet:
+    """The detectors of a series: no radial bins."""
+    e = experiment
+    return DetectorSet(
+        e.grid, e.wavelength, bin_edges=None, rings=dict(e.rings), edges=e.edges, center_of_mass=e.center_of_mass,
+        band_limit_radius=band_limit_radius(e.grid, e.bandlimit), segmented=e.segmented,
+    )  # fmt: skip
+
+
+def _symmetry(specimen: Specimen, experiment: Experiment) -> PlaneGroup | None:
+    """The operations that `scan.symmetry: auto` would use."""
+    slices = slices_at_rest(specimen, experiment)
+    found = slab_operations(specimen, slices, experiment.cell_gpts, is_displaced=True)
+    return shared_operations(found.group, experiment).group
+
+
+def _atoms(experiment: Experiment, specimen: Specimen, displaced: bool) -> Atoms:
+    """The frozen-phonon configuration of the series, or its atoms at rest."""
     return draw_atoms(
-        experiment, specimen.symbols, specimen.positions, specimen.u_iso, frame=None, displaced=True,
+        experiment, specimen.symbols, specimen.positions, specimen.u_iso, frame=None, displaced=displaced,
         random_seed=SEED, configuration=0, defocus_nm=None, displace_z=True, fixed_slicing=True,
     )  # fmt: skip
 
@@ -473,9 +521,11 @@ def _blocks(settings: Settings) -> dict[str, dict[str, Any]]:
     carried = 1e3 * wavelength(ENERGY_KEV * 1e3) * BANDLIMIT / (2 * spacing)
     outer = min(OUTER_MRAD, carried)
     ring = [0.6 * outer, outer]
+    quadrants = {"inner_mrad": 0.0, "outer_mrad": SEMIANGLE_MRAD, "segments": 4, "rotation_deg": 45.0, "radial": 1,
+                 "offset_mrad": [0.0, 0.0]}  # fmt: skip
     return {
         "simulation": {"random_seed": SEED, "precision": "single", "algorithm": settings.algorithm,
-                       "basis_tolerance": 1e-4},
+                       "basis_tolerance": settings.basis_tolerance},
         "probe": {
             "energy_kev": ENERGY_KEV, "semiangle_mrad": SEMIANGLE_MRAD, "semiangle_inner_mrad": 0.0,
             "soft_aperture": True, "aberrations": {}, "tilt_mrad": [0.0, 0.0],
@@ -488,7 +538,8 @@ def _blocks(settings: Settings) -> dict[str, dict[str, Any]]:
         "depths": {"every_angstrom": None, "at_angstrom": [settings.slices * LATTICE / 2]},
         "adf": {
             "enabled": True, "min_mrad": ring[0], "max_mrad": ring[1], "bins": 1, "interval_exponent": 1.0,
-            "detectors": {"annular": ring}, "edges": "hard", "center_of_mass": False,
+            "detectors": {"annular": ring}, "edges": "hard", "center_of_mass": settings.with_dpc,
+            "segmented": {"dpc": quadrants} if settings.with_dpc else {},
         },
         "cbed": {"enabled": False, "max_mrad": None, "size": None},
     }  # fmt: skip
