@@ -151,7 +151,9 @@ def _opened(file: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     except DamagedResultError:
         raise
     except PermissionError as error:
-        raise DamagedResultError(f"{file}: cannot be read ({error.strerror}). Make it readable (`chmod u+r`), and run again.") from None
+        raise DamagedResultError(
+            f"{file}: cannot be read ({error.strerror}). Make it readable (`chmod u+r`), and run again."
+        ) from None
     except Exception as error:  # HDF5's failures arrive as many types, missing variables as KeyError
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _damaged(file, f"is truncated or damaged ({reason})") from error
