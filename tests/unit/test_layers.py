@@ -121,7 +121,7 @@ NETCDF_FILES = ("stemphony/results/*.py", "stemphony/specimen/specimen_file.py")
         ("pyfftw", ("stemphony/physics/fft.py", "stemphony/provenance.py")),
         ("jsonschema", ("stemphony/experiment/configuration.py",)),
         ("libconf", ("stemphony/experiment/stemsalabim_parameters.py", "stemphony/status/stemsalabim.py")),
-        ("xarray", ("stemphony/interface/result.py", "stemphony/export/zarr_store.py")),
+        ("xarray", ("stemphony/interface/result.py", "stemphony/export/zarr_store.py", "stemphony/export/waves.py")),
         ("zarr", ("stemphony/export/zarr_store.py",)),
         ("dask", ("stemphony/export/lazy.py", "stemphony/export/zarr_store.py")),
         ("rsciio", ("stemphony/export/hspy.py",)),
