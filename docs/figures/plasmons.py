@@ -2,12 +2,16 @@
 
     python docs/figures/plasmons.py results/silicon_plasmons/stem.nc
 
-It also prints how much plasmons change the intensity at low angles.
+It also prints how much plasmons change the intensity at low angles, and how far the losses differ from the convolution
+of the zero-loss pattern with the angular distribution (Beyer et al. 2020, Fig. 6).
 """
 
 from __future__ import annotations
 
+import json
+import math
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -15,43 +19,99 @@ import netCDF4
 import numpy as np
 
 PICTURE = Path(__file__).with_name("plasmons.png")
+REST_KEV = 510.99895
+PIXEL, HALF = 0.25, 320
+"""Pixel [mrad] and half width [pixels] of the map on which the convolution is made."""
 
 
-def profiles(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Middles of the radial bins [mrad], and the mean signal per solid angle without and with losses, each in total."""
+@dataclass
+class Profiles:
+    """Angular distributions, per mrad² [1/mrad²], at the middles of the radial bins [mrad]."""
+
+    edges: np.ndarray
+    zero_loss: np.ndarray
+    loss: np.ndarray
+    energies: np.ndarray
+    spectrum: np.ndarray
+    mean: float
+    characteristic: float
+    cutoff: float
+
+    @property
+    def angle(self) -> np.ndarray:
+        """Middles of the bins [mrad]."""
+        return 0.5 * (self.edges[1:] + self.edges[:-1])
+
+    @property
+    def elastic(self) -> np.ndarray:
+        """What an elastic simulation gives: all electrons without a loss."""
+        return self.zero_loss * math.exp(self.mean)
+
+
+def read(file: Path) -> Profiles:
+    """Read the means over the scan at the exit surface."""
     with netCDF4.Dataset(file) as root:
-        adf = root["adf"]
+        adf, block = root["adf"], root["params/plasmon_scattering"]
         lower, upper = np.asarray(adf["adf_detector_angle"][:]), np.asarray(adf["adf_detector_upper_edge"][:])
         signal = np.asarray(adf["adf_intensities"][0, :, :, 0, -1], dtype=float).mean(axis=(0, 1))
+        spectrum = np.asarray(adf["energy_loss_spectrum"][0, :, :, 0, -1], dtype=float).mean(axis=(0, 1))
+        energies, depth = np.asarray(adf["adf_plasmon_energies"][:]), float(adf["adf_slice"][-1])
+        beam, loss = float(root["params/probe"].energy_kev), float(block.plasmon_energy_ev)
+        free_path, cutoff = float(block.mean_free_path_nm), float(json.loads(str(block.cutoff_mrad)))
     area = np.pi * (upper**2 - lower**2)
-    return 0.5 * (lower + upper), signal[0] / area, signal[1:].sum(axis=0) / area
+    characteristic = loss * (beam + REST_KEV) / (beam * (beam + 2 * REST_KEV))  # eV/keV: mrad
+    return Profiles(
+        np.append(lower, upper[-1]), signal[0] / area, signal[1:].sum(axis=0) / area, energies, spectrum,
+        depth / free_path, characteristic, cutoff,
+    )  # fmt: skip
+
+
+def convolved(p: Profiles) -> np.ndarray:
+    """The losses that the convolution gives, per mrad²: F⁻¹[F[I]·(exp(t/Λ·(F[L] − 1)) − exp(−t/Λ))]."""
+    axis = (np.arange(2 * HALF) - HALF) * PIXEL
+    radius = np.hypot(axis[:, None], axis)
+    kernel = PIXEL**2 / (np.pi * math.log1p((p.cutoff / p.characteristic) ** 2) * (radius**2 + p.characteristic**2))
+    kernel[radius > p.cutoff] = 0.0
+    kernel[HALF, HALF] = 0.0
+    kernel[HALF, HALF] = 1.0 - kernel.sum()  # most of the peak lies inside the central pixel
+    of_kernel = np.fft.fft2(np.fft.ifftshift(kernel))
+    elastic = np.interp(radius, p.angle, p.elastic, right=0.0)
+    plural = np.exp(p.mean * (of_kernel - 1)) - math.exp(-p.mean)
+    losses = np.fft.ifft2(np.fft.fft2(elastic) * plural).real
+    number = np.digitize(radius.ravel(), p.edges) - 1
+    inside = (number >= 0) & (number < len(p.angle))
+    count = np.bincount(number[inside], minlength=len(p.angle))
+    return np.bincount(number[inside], losses.ravel()[inside], len(p.angle)) / count
+
+
+def report(p: Profiles, model: np.ndarray) -> None:
+    """Print the change of rings, and the deviation from the convolution."""
+    for inner, outer in ((0, 9), (10, 15), (15, 20), (20, 35), (10, 35)):
+        ring = (p.angle > inner) & (p.angle < outer)
+        weight = p.angle[ring]
+        change = (weight * (p.zero_loss + p.loss)[ring]).sum() / (weight * p.elastic[ring]).sum() - 1
+        ratio = (weight * p.loss[ring]).sum() / (weight * model[ring]).sum() - 1
+        print(f"{inner}–{outer} mrad: {100 * change:+.1f} % by plasmons; losses {100 * ratio:+.1f} % from convolution")
 
 
 def main(file: Path) -> None:
-    """Draw the angular distributions, and print the change at low angles."""
-    angle, zero_loss, loss = profiles(file)
-    with netCDF4.Dataset(file) as root:
-        spectrum = np.asarray(root["adf/energy_loss_spectrum"][0, :, :, 0, -1], dtype=float).mean(axis=(0, 1))
-        energies = np.asarray(root["adf/adf_plasmon_energies"][:])
-    elastic = zero_loss * spectrum.sum() / spectrum[0]  # an elastic simulation: all electrons without a loss
-    ratio = (zero_loss + loss) / elastic
-    figure, axes = plt.subplots(1, 3, figsize=(10, 3.2), layout="constrained")
-    axes[0].semilogy(angle, elastic, label="elastic simulation")
-    axes[0].semilogy(angle, zero_loss + loss, label="with plasmons")
-    axes[0].semilogy(angle, loss, ":", label="losses only")
+    """Draw the angular distributions and the loss spectrum."""
+    p = read(file)
+    model = convolved(p)
+    report(p, model)
+    figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.3), layout="constrained")
+    axes[0].semilogy(p.angle, p.elastic, label="elastic simulation")
+    axes[0].semilogy(p.angle, p.zero_loss + p.loss, label="with plasmons")
+    axes[0].semilogy(p.angle, p.loss, ":", label="losses")
+    axes[0].semilogy(p.angle, model, "k--", lw=0.8, label="losses, convolution")
     axes[0].set(xlabel="angle (mrad)", ylabel="intensity per mrad²")
-    axes[0].legend(fontsize=8)
-    axes[1].plot(angle, ratio)
+    axes[0].legend(fontsize=7)
+    axes[1].plot(p.angle, (p.zero_loss + p.loss) / p.elastic)
     axes[1].axhline(1.0, color="0.6", lw=0.8)
-    axes[1].set(xlabel="angle (mrad)", ylabel="with plasmons / elastic")
-    axes[2].semilogy(energies, spectrum)
-    axes[2].set(xlabel="energy loss (eV)", ylabel="share of the electrons")
-    figure.savefig(PICTURE, dpi=110)
-    for inner, outer in ((0, 9), (10, 20), (20, 35), (10, 35)):
-        inside = (angle > inner) & (angle < outer)
-        weight = angle[inside]
-        change = (weight * (zero_loss + loss)[inside]).sum() / (weight * elastic[inside]).sum() - 1
-        print(f"{inner}–{outer} mrad: {100 * change:+.1f} % by plasmons")
+    axes[1].set(xlabel="angle (mrad)", ylabel="with plasmons / elastic", xlim=(0, 50))
+    axes[2].semilogy(p.energies, p.spectrum)
+    axes[2].set(xlabel="energy loss (eV)", ylabel="share of the electrons per eV")
+    figure.savefig(PICTURE, dpi=100)
 
 
 if __name__ == "__main__":
