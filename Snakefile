@@ -15,10 +15,18 @@ if not workflow.overwrite_configfiles:
 include: "workflow/rules/common.smk"
 include: "workflow/rules/simulate.smk"
 include: "workflow/rules/merge.smk"
-include: "workflow/rules/accuracy.smk"
 
 
-if CAMPAIGN.goal is not None:
+if SESSION.is_sweep:
+
+    include: "workflow/rules/sweep.smk"
+
+else:
+
+    include: "workflow/rules/accuracy.smk"
+
+
+if not SESSION.is_sweep and SESSION.campaign.goal is not None:
 
     include: "workflow/rules/rounds.smk"
 
@@ -33,10 +41,7 @@ localrules:
 rule all:
     default_target: True
     input:
-        FILES.merged,
-        [FILES.figure(name) for name in CAMPAIGN.figures],
-        # Snakemake does not notice a lost job file behind a present result, unless it is a target.
-        JOB_FILES if CAMPAIGN.goal is None else lambda wildcards: SESSION.planned_jobs(checkpoints),
+        SESSION.targets(checkpoints),
 
 
 onstart:

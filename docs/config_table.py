@@ -20,6 +20,8 @@ def table() -> str:
     rows = ["| key | default | allowed, meaning |", "|---|---|---|"]
     for block, rule in schema["properties"].items():
         rule = _schema(rule["$ref"]) if "$ref" in rule else rule
+        if not rule["properties"]:
+            rows.append(f"| `{block}` | `null` | {_meaning(rule)} |")
         for key, sub in rule["properties"].items():
             required = key in rule.get("required", ())
             default = "**required**" if required else f"`{json.dumps(sub.get('default'), ensure_ascii=False)}`"

@@ -42,3 +42,13 @@ def test_rules_use_variables_and_names_of_the_contract():
 
 def test_prefixes_of_lines_differ_by_more_than_capitals():
     assert contract.RUN_PREFIX.lower() != contract.NOTE_PREFIX.lower()
+
+
+def test_a_member_of_a_sweep_has_its_own_value_of_a_variable_where_it_differs(monkeypatch):
+    monkeypatch.setenv(contract.RUN_VARIABLE, "1")
+    monkeypatch.setenv(contract.MEMBERS_VARIABLE, '{"probe.x_1": {"STEMPHONY_RUN": "7"}, "probe.x_2": {}}')
+    assert [contract.variable(contract.RUN_VARIABLE, label) for label in ("probe.x_1", "probe.x_2", "")] == [
+        "7",
+        "1",
+        "1",
+    ]

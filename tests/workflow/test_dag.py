@@ -121,7 +121,7 @@ def test_snakemake_lint_finds_nothing(clone: Path, env: dict[str, str], tmp_path
 
 
 def test_the_rules_are_those_of_the_pipeline():
-    of_results = {"prepare_specimen", "run_multislice", "judge_round", "merge_results", "plot_results"}
+    of_results = {"prepare_specimen", "run_multislice", "judge_round", "merge_results", "plot_results", "combine_sweep"}
     assert RULES.keys() == of_results | {"prepare_accuracy", "run_variant", "merge_accuracy", "accuracy"}
 
 

@@ -17,7 +17,7 @@ rule prepare_accuracy:
         specimen=FILES.accuracy_specimens[0],
         larger=FILES.accuracy_specimens[1],
     log:
-        f"logs/prepare_accuracy/{CAMPAIGN.name}/atoms.log",
+        f"logs/prepare_accuracy/{FILES.name}/atoms.log",
     conda:
         "../../envs/simulation.yaml"
     params:
@@ -34,7 +34,7 @@ rule run_variant:
     output:
         signals=FILES.variant("{variant}"),
     log:
-        f"logs/run_variant/{CAMPAIGN.name}/{{variant}}.log",
+        f"logs/run_variant/{FILES.name}/{{variant}}.log",
     conda:
         "../../envs/simulation.yaml"
     threads: SESSION.threads
@@ -55,7 +55,7 @@ rule merge_accuracy:
         budget=FILES.accuracy,
         figure=FILES.accuracy_figure,
     log:
-        f"logs/merge_accuracy/{CAMPAIGN.name}/budget.log",
+        f"logs/merge_accuracy/{FILES.name}/budget.log",
     conda:
         "../../envs/simulation.yaml"
     params:

@@ -9,15 +9,15 @@ from stemphony.orchestration import snakefile
 
 shell.prefix(snakefile.shell_prefix(workflow))
 SESSION = snakefile.open_session(config, workflow)
-CAMPAIGN = SESSION.campaign
 FILES = SESSION.result
-JOB_FILES = SESSION.job_files
+
 
 # `ancient`, because the params of the jobs have the specimen's digest, so its time does not matter. But not if it will be
 # made again: if an input is made in this run, Snakemake does not compare params, and an ancient input starts no job.
-SPECIMEN = FILES.specimen if SESSION.specimen_is_outdated else ancient(FILES.specimen)
+SPECIMEN = SESSION.specimen_input(ancient)
 
 
 wildcard_constraints:
     defocus=r"[pm]\d+d\d{3}",
     configuration=r"\d{4}",
+    member=r"[^/]+\.[^/]+",

@@ -9,9 +9,9 @@ rule merge_results:
         # Without `update` Snakemake deletes the present result before the merge, which may refuse its inputs.
         nc=update(FILES.merged),
     log:
-        f"logs/merge_results/{CAMPAIGN.name}/stem.log",
+        f"logs/merge_results/{FILES.name}/stem.log",
     benchmark:
-        f"benchmarks/merge_results/{CAMPAIGN.name}/stem.tsv"
+        f"benchmarks/merge_results/{FILES.name}/stem.tsv"
     conda:
         "../../envs/simulation.yaml"
     # Large campaigns are merged in parallel parts. The number of threads does not change the result.
@@ -24,13 +24,16 @@ rule merge_results:
         " > {log:q} 2>&1"
 
 
+# A sweep has further rules like this one, for members with other figures.
 rule plot_results:
     input:
         nc=FILES.merged,
     output:
-        [FILES.figure(name) for name in CAMPAIGN.figures],
+        [FILES.figure(name) for name in SESSION.figure_groups[0].figures],
     log:
-        f"logs/plot_results/{CAMPAIGN.name}/figures.log",
+        f"logs/plot_results/{FILES.name}/figures.log",
+    wildcard_constraints:
+        member=SESSION.figure_groups[0].members,
     conda:
         "../../envs/simulation.yaml"
     shell:

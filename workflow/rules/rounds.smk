@@ -17,7 +17,7 @@ checkpoint judge_round:
     output:
         decision=FILES.round("{round}"),
     log:
-        f"logs/judge_round/{CAMPAIGN.name}/round_{{round}}.log",
+        f"logs/judge_round/{FILES.name}/round_{{round}}.log",
     conda:
         "../../envs/simulation.yaml"
     threads: 4

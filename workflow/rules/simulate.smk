@@ -6,7 +6,7 @@ rule prepare_specimen:
     output:
         specimen=FILES.specimen,
     log:
-        f"logs/prepare_specimen/{CAMPAIGN.name}/specimen.log",
+        f"logs/prepare_specimen/{FILES.name}/specimen.log",
     conda:
         "../../envs/simulation.yaml"
     params:

@@ -10,7 +10,6 @@ sensitivities of detectors, because it is the one input that every job reads.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,8 @@ from typing import Any
 # PYTHONSAFEPATH keeps the working directory out of the path, and this folder with it.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from stemphony.contract import SENSITIVITIES_VARIABLE, SNAPSHOTS_VARIABLE, SPECIMEN_VARIABLE
+from stemphony import paths
+from stemphony.contract import SENSITIVITIES_VARIABLE, SNAPSHOTS_VARIABLE, SPECIMEN_VARIABLE, variable
 from stemphony.experiment import sensitivity_files
 from stemphony.orchestration.script import named_file, run
 from stemphony.specimen.planned import attributes_of, planned_specimen
@@ -33,12 +33,23 @@ def main(arguments: list[str]) -> None:
     if len(arguments) != 2:
         sys.exit(USAGE)
     params: dict[str, Any] = json.loads(arguments[0])
-    trajectory = named_file(SNAPSHOTS_VARIABLE) if params.get("snapshots_sha256") else None
-    specimen = planned_specimen(params, named_file(SPECIMEN_VARIABLE), trajectory)
+    output = Path(arguments[1])
+    label = output.parent.name if paths.is_label(output.parent.name) else ""
+    if label and _is_shared(output, params["specimen_digest"]):
+        print("note: another simulation of this sweep has the same atoms: its file is taken", file=sys.stderr)
+        return
+    trajectory = named_file(SNAPSHOTS_VARIABLE, label) if params.get("snapshots_sha256") else None
+    specimen = planned_specimen(params, named_file(SPECIMEN_VARIABLE, label), trajectory)
     if planned := params.get("sensitivities"):
-        files = {name: Path(file) for name, file in json.loads(os.environ[SENSITIVITIES_VARIABLE]).items()}
+        files = {name: Path(file) for name, file in json.loads(variable(SENSITIVITIES_VARIABLE, label)).items()}
         specimen = replace(specimen, sensitivities=sensitivity_files.read_planned(files, planned))
-    write_specimen(Path(arguments[1]), specimen, attributes_of(params))
+    write_specimen(output, specimen, attributes_of(params))
+
+
+def _is_shared(output: Path, digest: str) -> bool:
+    from stemphony.results.siblings import shared_specimen
+
+    return shared_specimen(output, digest)
 
 
 if __name__ == "__main__":

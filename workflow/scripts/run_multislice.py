@@ -40,11 +40,16 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
         from stemphony.experiment.model import Experiment
         from stemphony.orchestration.preview_image import previews_of
         from stemphony.results.job_file import JobRecord, atom_table, take_finished, write_job
+        from stemphony.results.siblings import take_from_sibling
         from stemphony.store.dates import date_not_ahead
 
         date_not_ahead([specimen_file])
         if scope.may_be_done and take_finished(output, scope.attempt.aside, params, scope.attempt.identity.ids):
             job.say("another process has finished this job meanwhile: its result is checked and taken")
+            scope.settle(output)
+            return
+        if sibling := take_from_sibling(output, params, scope.attempt.identity, scope.check, job.say):
+            job.say(f"{sibling} of this sweep has the same job: its result is checked and taken")
             scope.settle(output)
             return
         specimen = read_specimen(specimen_file, params)

@@ -472,21 +472,23 @@ def _check(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     from stemphony.commands import convert
     from stemphony.compute import calibration
     from stemphony.experiment import configuration, overrides
-    from stemphony.orchestration import preflight
+    from stemphony.orchestration import sweep_inputs
 
     files = [convert.as_config(parsed.config, print)]
-    inputs = preflight.read_inputs(overrides.overridden(configuration.load(files), parsed.entries), files)
-    patience = threading.Timer(PATIENCE_S, _say_that_it_takes_longer, [inputs.specimen_file])
+    config = overrides.overridden(configuration.load(files), parsed.entries)
+    patience = threading.Timer(PATIENCE_S, _say_that_it_takes_longer, [parsed.config])
     patience.daemon = True
     patience.start()
     try:
         if parsed.measure or not (parsed.no_calibration or calibration.kept()):
             calibration.calibrate()
-        checked = preflight.check(inputs, parsed.directory / paths.RESULTS)
+        lines = sweep_inputs.planned_lines(config, files, parsed.directory / paths.RESULTS)
     finally:
         patience.cancel()
-    for line in checked.lines():
+    for line in lines:
         print(line)
+    if configuration.is_swept(config):
+        return 0
     print(f"{'picture of the specimen':<25}stemphony show {shlex.quote(str(parsed.config))}")
     return 0
 

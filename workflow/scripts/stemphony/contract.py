@@ -6,6 +6,8 @@ A text that one process writes and another one looks for stands here, and nowher
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 from typing import Final
 
@@ -30,6 +32,8 @@ SENSITIVITIES_VARIABLE: Final = "STEMPHONY_SENSITIVITY_FILES"
 """Paths of the files with sensitivities by name of the detector, a JSON map, for rule prepare_specimen; or not set."""
 RUN_VARIABLE: Final = "STEMPHONY_RUN"
 """Number of the run that started a job."""
+MEMBERS_VARIABLE: Final = "STEMPHONY_MEMBERS"
+"""Of a sweep, a JSON map: for the label of each member the values of these variables that are its own."""
 PLAN_VARIABLE: Final = "STEMPHONY_PLAN"
 """Path of the plan of an error budget, for the processes of its jobs. Not set in a run of a simulation."""
 TRY_VARIABLE: Final = "STEMPHONY_TRY"
@@ -68,6 +72,15 @@ REPLACES: Final = "holds results of"
 command again."""
 REFUSAL: Final = "job files are not usable"
 """The merge writes it when it refuses job files. `stemphony run` then recommends another command."""
+
+
+def variable(name: str, label: str = "") -> str:
+    """Value of an environment variable, empty if it is not set; for a member of a sweep its own value."""
+    if label and (members := os.environ.get(MEMBERS_VARIABLE)):
+        own = json.loads(members).get(label, {})
+        if name in own:
+            return str(own[name])
+    return os.environ.get(name, "")
 
 
 def signal_received(number: int) -> str:

@@ -35,7 +35,7 @@ class ConfigError(StemphonyError):
 
     def __init__(self, where: str, what: str) -> None:
         super().__init__(f"config `{where}`: {what}" if where else f"config: {what}")
-        self.where = where
+        self.where, self.what = where, what
 
 
 class SpecimenError(StemphonyError):

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 RESULTS = "results"
 """Folder of all simulations, in the working directory."""
+MEMBER = "{member}"
+"""Stands for the label of any member of a sweep in the paths of rules."""
+# A label begins with a key of the config. No simulation has such a name, because a name has no dot.
+_LABEL = re.compile(
+    r"(simulation|probe|specimen|grating|scan|depths|adf|cbed|waves|frozen_phonon|plasmon_scattering)\.[^/]+"
+)
 
 
 def defocus_id(defocus_nm: float) -> str:
@@ -23,7 +30,7 @@ def defocus_pm(defocus_nm: float) -> int:
 
 @dataclass(frozen=True)
 class ResultPaths:
-    """Files of one simulation; `root` is its folder, `results/<name>`."""
+    """Files of one simulation; `root` is its folder: `results/<name>`, of a member `results/<sweep>/<label>`."""
 
     root: Path
 
@@ -38,9 +45,24 @@ class ResultPaths:
         return cls(job_file.parents[2])
 
     @property
+    def is_member(self) -> bool:
+        """Whether the simulation is a member of a sweep; the name of its folder tells."""
+        return is_label(self.root.name)
+
+    @property
     def name(self) -> str:
-        """Name of the simulation."""
-        return self.root.name
+        """Name of the simulation; of a member of a sweep `<sweep>/<label>`."""
+        return f"{self.root.parent.name}/{self.root.name}" if self.is_member else self.root.name
+
+    @property
+    def run_name(self) -> str:
+        """Name that a run of the simulation has: its own, or that of its sweep, which runs all members."""
+        return self.root.parent.name if self.is_member else self.root.name
+
+    @property
+    def directory(self) -> Path:
+        """Working directory of the runs, which the folder of results is in."""
+        return self.root.parents[2 if self.is_member else 1]
 
     @property
     def identity(self) -> Path:
@@ -173,7 +195,7 @@ class ResultPaths:
 
     def _beside(self, kind: str, defocus: str, configuration: int | str, suffix: str) -> Path:
         number = configuration if isinstance(configuration, str) else f"{configuration:04d}"
-        folder = self.root.parents[1] / kind / "run_multislice" / self.name / f"defocus_{defocus}"
+        folder = self.directory / kind / "run_multislice" / self.name / f"defocus_{defocus}"
         return folder / f"configuration_{number}.{suffix}"
 
     def events(self, run: int) -> Path:
@@ -191,6 +213,37 @@ class ResultPaths:
     def attempt(self, defocus: str, configuration: int, number: int) -> Path:
         """Claim of one attempt at one job; attempts are counted over all runs."""
         return self.reports / "attempts" / f"defocus_{defocus}" / f"configuration_{configuration:04d}.{number}"
+
+
+@dataclass(frozen=True)
+class SweepPaths:
+    """Files that the members of a sweep share; `root` is `results/<name>`."""
+
+    root: Path
+
+    @property
+    def record(self) -> Path:
+        """The members of the last run and their values. It is written when the run starts."""
+        return self.root / "sweep.json"
+
+    @property
+    def combined(self) -> Path:
+        """The signals of all members in one file."""
+        return self.root / "sweep.nc"
+
+    @property
+    def overview(self) -> Path:
+        """Picture of the signals of all members."""
+        return self.root / "sweep.png"
+
+    def member(self, label: str) -> ResultPaths:
+        """Files of one member; `label` may be the wildcard `MEMBER`."""
+        return ResultPaths(self.root / label)
+
+
+def is_label(name: str) -> bool:
+    """Whether a folder has the name of a member of a sweep."""
+    return name == MEMBER or _LABEL.fullmatch(name) is not None
 
 
 def checksum(file: Path) -> Path:

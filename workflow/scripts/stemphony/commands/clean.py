@@ -14,6 +14,7 @@ from stemphony.errors import DamagedResultError, StorageError
 from stemphony.orchestration.standing import leftovers_of
 from stemphony.paths import ResultPaths
 from stemphony.results.kept_waves import kept_and_foreign
+from stemphony.store import members
 from stemphony.store.unfinished import sweep_unfinished
 
 SHOWN = 20
@@ -35,6 +36,14 @@ def clean(given: Path, with_leftovers: bool, say: Callable[[str], None]) -> None
     DamagedResultError
         There is no readable plan.json, which tells what belongs to the simulation.
     """
+    if parts := members.all_members_of(given):
+        for part in parts:
+            clean(part.root, with_leftovers, say)
+        wanted = {part.root for part in members.members_of(given)}
+        if earlier := [part.root for part in parts if wanted and part.root not in wanted]:
+            say(f"kept: {len(earlier)} simulations that are not in the sweep any more; delete what you do not need:")
+            _list(earlier, say)
+        return
     result = ResultPaths(given)
     if not result.identity.exists():
         raise StorageError(f"{given} is no result of a simulation: it has no {result.identity.name}.")
@@ -77,7 +86,7 @@ def _leftovers(result: ResultPaths, given: Path, remove: bool, say: Callable[[st
         _list(found, say)
         say(f"To remove them: stemphony clean --leftovers {shlex.quote(str(given))}")
         return
-    require_free(result.root.resolve().parents[1], result.name)
+    require_free(ResultPaths(result.root.resolve()).directory, result.run_name)
     # The checksum goes last: a data file without one would be taken for damaged.
     _unlink([file for data in found for file in (data, paths.checksum(data))])
     for folder in {file.parent for file in found}:

@@ -8,8 +8,9 @@ from pathlib import Path
 from stemphony.errors import ResultError
 from stemphony.export.request import Request
 from stemphony.export.request import export as write
-from stemphony.paths import ResultPaths
+from stemphony.paths import ResultPaths, SweepPaths
 from stemphony.results.opened import OpenedResult
+from stemphony.store import members
 
 ALL = "all"
 
@@ -34,6 +35,7 @@ def export(given: Path, request: Request, output: Path, say: Callable[[str], Non
     StemphonyError
         The result does not hold what is asked for, a package is missing, or a file is there or cannot be written.
     """
+    members.require_one(given, f"xarray opens the whole sweep: {SweepPaths(given).combined}.")
     file = ResultPaths(given).merged if given.is_dir() else given
     name = file.resolve().parent.name
     write(OpenedResult(file), request, output, name if file.stem == "stem" else f"{name}_{file.stem}", say)

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stemphony.errors import ResultError
-from stemphony.figures.request import Request, draw
+from stemphony.figures.pictures import Treatment
+from stemphony.figures.request import IMAGES, Request, draw
 from stemphony.figures.style import Style, save
-from stemphony.paths import ResultPaths
+from stemphony.paths import ResultPaths, SweepPaths
 from stemphony.results.opened import Detector, OpenedResult
+from stemphony.store import members
 
 
 def plot(
@@ -41,6 +43,8 @@ def plot(
     import matplotlib as mpl
 
     mpl.use("Agg")
+    if members.members_of(given):
+        return _plot_sweep(given, request, style, output, as_json, say)
     file = ResultPaths(given).merged if given.is_dir() else given
     result = OpenedResult(file)
     drawn = draw(result, request, style)
@@ -54,6 +58,27 @@ def plot(
     save(drawn.figure, place)
     if not as_json:
         say(f"wrote {os.path.relpath(place)}")
+    return 0
+
+
+def _plot_sweep(
+    given: Path, request: Request, style: Style, output: Path | None, as_json: bool, say: Callable[[str], None]
+) -> int:
+    """Draw the overview of a sweep."""
+    from stemphony.figures import sweep_overview
+    from stemphony.results.combined_sweep import Combined
+
+    options = (
+        request.detectors, request.depths_nm, request.defocus_nm is not None, request.at_nm, request.begin_nm,
+        request.end_nm, request.shows_atoms, request.is_linear, request.treatment != Treatment(),
+    )  # fmt: skip
+    if as_json or request.kind != IMAGES or any(options):
+        members.require_one(given, f"The numbers of the whole sweep are in {SweepPaths(given).combined}.")
+    record = members.record_of(given)
+    combined = Combined.of({"title": given.resolve().name, **record}, SweepPaths(given))
+    place = output or Path(f"{given.resolve().name}_sweep.png")
+    save(sweep_overview.draw(combined, style), place)
+    say(f"wrote {os.path.relpath(place)}")
     return 0
 
 

@@ -20,7 +20,7 @@ from stemphony.status.limits import LIMITS, Limits
 from stemphony.status.reporter import trial_event
 from stemphony.status.settings import ReportingSettings
 from stemphony.status.transport import Answer, HttpTransport, Trouble, Verdict
-from stemphony.store import own_runs, sharing
+from stemphony.store import members, own_runs, sharing
 
 PROGRESS_S = 5.0
 
@@ -159,7 +159,7 @@ def replay(
     StemphonyError
         A folder is not that of a result, or `config` is missing or not valid. Nothing was sent.
     """
-    found = [_result_in(folder) for folder in results] if results else _results_here()
+    found = [one for folder in results for one in _results_in(folder)] if results else _results_here()
     given = status_settings.load([config], reporting=True) if config is not None else None
     statuses = [0]
     # All settings are read before the first note is removed. If events were forgotten and then not sent, a later replay
@@ -234,6 +234,11 @@ def _forget(result: ResultPaths) -> None:
             ) from None
 
 
+def _results_in(folder: Path) -> list[ResultPaths]:
+    """The simulation in a folder, or all members of the sweep in it."""
+    return [part for part in members.all_members_of(folder) if part.reports.is_dir()] or [_result_in(folder)]
+
+
 def _result_in(folder: Path) -> ResultPaths:
     root = folder.parent if folder.is_file() else folder
     result = ResultPaths(root)
@@ -245,7 +250,8 @@ def _result_in(folder: Path) -> ResultPaths:
 
 
 def _results_here() -> list[ResultPaths]:
-    found = [ResultPaths(reports.parent) for reports in sorted(Path(paths.RESULTS).glob("*/reports"))]
+    base = Path(paths.RESULTS)
+    found = [ResultPaths(reports.parent) for reports in sorted((*base.glob("*/reports"), *base.glob("*/*/reports")))]
     if not found:
         raise StemphonyError(
             f"there is no result with status reports in {Path(paths.RESULTS).resolve()}. Give one: "

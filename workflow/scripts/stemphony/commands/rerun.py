@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from stemphony import paths
@@ -28,9 +29,9 @@ from stemphony.errors import ConfigError, StemphonyError, StorageError
 from stemphony.experiment import configuration
 from stemphony.experiment.campaign import Campaign
 from stemphony.experiment.stopping import Goal
-from stemphony.orchestration import preflight
+from stemphony.orchestration import preflight, sweep_inputs
 from stemphony.paths import ResultPaths
-from stemphony.store import own_runs
+from stemphony.store import members, own_runs
 
 KEPT_SUFFIX = ".before-rerun"
 
@@ -101,6 +102,7 @@ class Order:
     pairs: list[PairStatus]
     waiting: list[PairStatus]
     merged: str
+    figures: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Lines for the user: what will be computed."""
@@ -121,11 +123,14 @@ class Order:
         """Targets and options for Snakemake."""
         files = [self._file(pair) for pair in self.pairs]
         # Snakemake computes a missing file without force. It would keep a file that the merge refuses.
-        there = [file for file in files if (self.result.root.parents[1] / file).exists()]
+        there = [file for file in files if (self.result.directory / file).exists()]
         # Snakemake would also keep a damaged stem.nc, and one that is older than a job file with the same content.
-        merge = [] if self.waiting or self.merged == "current" else [MERGE_RULE]
+        is_member, own = self.result.is_member, ResultPaths.of(self.result.name)
+        merge = [] if self.waiting or self.merged == "current" else [str(own.merged) if is_member else MERGE_RULE]
         forced = ["--forcerun", *there, *merge] if there or merge else []
-        return [*(files if self.waiting else []), *forced]
+        # Without targets, Snakemake would compute the other members of a sweep too.
+        whole = [str(own.merged), *(str(own.figure(name)) for name in self.figures)] if is_member else []
+        return [*(files if self.waiting else whole), *forced]
 
     def _file(self, pair: PairStatus) -> str:
         # Snakemake knows it relative to its working directory.
@@ -172,18 +177,19 @@ def rerun(
         There is no such simulation or pair; the config cannot be read, is lost, or has changed so that more would be
         computed; a run of the simulation is alive.
     """
+    if parts := [part.root for part in members.members_of(given) if part.identity.exists()]:
+        again = partial(rerun, snakefile=snakefile, config=config, cores=cores, profile=profile, verify=verify)
+        return max(again(part, choice, say, dry_run=dry_run, extra=extra) for part in parts)
     result = result_in(given)
     if config is not None:
         configuration.load([config])  # a misspelt name is an error even if there is nothing to compute
     found = status_of(result, verify)
-    if result.root.parent.name != paths.RESULTS:
-        raise StorageError(
-            f"{result.root} is not in a folder `{paths.RESULTS}`, so it is a copy, and a run would begin from nothing. "
-            f"Give the one below the working directory: {paths.RESULTS}/{result.name}."
-        )
+    _require_in_place(result)
     pairs = choice.pairs(found)
     chosen = frozenset(pairs)
-    order = Order(result, pairs, [pair for pair in found.not_done if pair not in chosen], found.merged)
+    order = Order(result, pairs, [pair for pair in found.not_done if pair not in chosen], found.merged,
+        planned_in(result).figures,
+    )  # fmt: skip
     if not pairs and (found.merged == "current" or order.waiting):
         say(f"{os.path.relpath(result.root)}: nothing to compute: {_why_nothing(choice, found)}")
         return 0
@@ -193,14 +199,23 @@ def rerun(
         for line in order.lines():
             say(line)
         return 0
-    directory = result.root.parents[1]
+    directory = result.directory
     # A living run needs its kept files, so nothing is touched before it is certain that there is none.
-    require_free(directory, result.name)
+    require_free(directory, result.run_name)
     with _alone(result):
         for line in order.lines():
             say(line)
         with _kept(result, pairs):
             return run(snakefile, file, directory, cores, profile, [*order.arguments, *extra], may_replace=True)
+
+
+def _require_in_place(result: ResultPaths) -> None:
+    """Refuse a folder that Snakemake would not find."""
+    if result.root.parents[1 if result.is_member else 0].name != paths.RESULTS:
+        raise StorageError(
+            f"{result.root} is not in a folder `{paths.RESULTS}`, so it is a copy, and a run would begin from nothing. "
+            f"Give the one below the working directory: {paths.RESULTS}/{result.name}."
+        )
 
 
 @contextmanager
@@ -249,12 +264,12 @@ def _config_of(result: ResultPaths) -> Path:
 
 def _require_same_plan(result: ResultPaths, planned: Campaign, file: Path) -> None:
     """Refuse a config with which Snakemake would compute more than the chosen pairs."""
-    inputs = preflight.read_inputs(configuration.load([file]), [file])
+    inputs = _inputs_of(result, file)
     if inputs.config["simulation"]["name"] != result.name:
         raise ConfigError(
             "simulation.name", f"{file} has {inputs.config['simulation']['name']!r}, the result is {result.name!r}."
         )
-    now = preflight.check(inputs, result.root.parent).campaign
+    now = preflight.check(inputs, result.directory / paths.RESULTS).campaign
     edited = [
         what
         for what, differs in (
@@ -269,6 +284,15 @@ def _require_same_plan(result: ResultPaths, planned: Campaign, file: Path) -> No
             f"{file} was edited since the last run ({', '.join(edited)}), so more than the chosen pairs would be "
             f"computed. Compute all that the edit concerns: stemphony run {shlex.quote(str(file))}; or undo the edit."
         )
+
+
+def _inputs_of(result: ResultPaths, file: Path) -> preflight.Inputs:
+    """The inputs of a simulation from its config, or from that of its sweep."""
+    config = configuration.load([file])
+    if not result.is_member:
+        return preflight.read_inputs(config, [file])
+    sweep, inputs = sweep_inputs.read_sweep(config, [file])
+    return inputs[sweep.member(result.root.name).label]
 
 
 def _configurations(planned: Campaign) -> int | Goal:

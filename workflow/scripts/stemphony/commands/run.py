@@ -11,6 +11,7 @@ from stemphony.commands import profiles
 from stemphony.commands.locks import free_lock, wait_for_leftovers
 from stemphony.commands.outcome import Outcome
 from stemphony.commands.snakemake_process import SnakemakeProcess
+from stemphony.commands.sweep_outcome import SweepOutcome
 from stemphony.contract import REPLACE_KEY
 from stemphony.errors import ConfigError, StemphonyError, StorageError
 from stemphony.experiment import configuration, overrides
@@ -76,7 +77,8 @@ def started(
     StemphonyError
         Snakemake is not installed beside this Python.
     """
-    name = overrides.overridden(configuration.load([config]), entries).get("simulation", {})
+    whole = overrides.overridden(configuration.load([config]), entries)
+    name = whole.get("simulation", {})
     name = name.get("name") if isinstance(name, dict) else None
     if not isinstance(name, str):
         raise ConfigError("simulation.name", f"missing in {config}; it names the folder of the results.")
@@ -105,7 +107,8 @@ def started(
     result = ResultPaths(directory / RESULTS / name)
     process = SnakemakeProcess(command, directory, result, holds=not is_dry)
     status = process.wait()
-    return Outcome(status, process.lines, process.log_file, directory, result, process.interrupted, process.elapsed_s)
+    kind = SweepOutcome if configuration.is_swept(whole) else Outcome
+    return kind(status, process.lines, process.log_file, directory, result, process.interrupted, process.elapsed_s)
 
 
 def _program() -> Path:

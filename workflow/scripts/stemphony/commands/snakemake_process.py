@@ -15,10 +15,11 @@ from types import FrameType
 
 import psutil
 
+from stemphony.commands.run_watch import RunWatch
 from stemphony.contract import LIVE_VARIABLE, RUN_PREFIX, signal_received
 from stemphony.errors import StorageError
 from stemphony.paths import ResultPaths
-from stemphony.store import ledger, progress
+from stemphony.store import progress
 from stemphony.store.holders import forget_run, note_run
 
 POLL_S = 0.5
@@ -55,9 +56,7 @@ class SnakemakeProcess:
         self.lines: list[str] = []
         self.interrupted = False
         self._begin = time.monotonic()
-        self._earlier_run = ledger.latest_run(result)
-        self._display = _Display()
-        self._watch: progress.Watch | None = None
+        self._display, self._watch = _Display(), RunWatch(result)
         self._not_passed_on: signal.Signals | None = None
         self._signalled = 0.0
         self._ended = threading.Event()
@@ -138,15 +137,9 @@ class SnakemakeProcess:
                         self._display.print(text.removeprefix(RUN_PREFIX))
 
     def _show(self, last: bool = False) -> None:
-        number = ledger.latest_run(self.result)
-        if number <= self._earlier_run:
+        now = self._watch.overall()
+        if now is None:
             return
-        jobs = ledger.read_plan(self.result, number).get("jobs_to_run", 0)
-        if not jobs:
-            return
-        if self._watch is None:
-            self._watch = progress.Watch(self.result, number)
-        now = self._watch.overall(jobs)
         self._display.progress(now.share, now.line(self.elapsed_s), last)
 
 

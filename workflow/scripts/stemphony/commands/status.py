@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -31,7 +32,7 @@ from stemphony.paths import ResultPaths
 from stemphony.results.job_check import checked
 from stemphony.results.job_file import read_checksum
 from stemphony.results.origin import origin_of
-from stemphony.store import ledger, progress
+from stemphony.store import ledger, members, progress
 from stemphony.store.claims import Holder
 from stemphony.store.holders import holders
 from stemphony.store.superblock import what_is_cut_off
@@ -219,6 +220,7 @@ def result_in(given: Path) -> ResultPaths:
     """
     root = (given.parent if given.is_file() else given).resolve()
     result = ResultPaths(root)
+    members.require_one(root)
     if not result.identity.exists():
         raise StorageError(
             f"{given} is no result of a simulation: it has no {result.identity.name}. Give its folder, "
@@ -277,7 +279,7 @@ class _Look:
     def __init__(self, result: ResultPaths, planned: Campaign, verify: bool) -> None:
         self.result, self.planned, self.verify = result, planned, verify
         self.run = ledger.latest_run(result)
-        self.holders = [holder for holder in holders(result.root.parents[1]) if holder.simulation == result.name]
+        self.holders = [holder for holder in holders(result.directory) if holder.simulation == result.run_name]
         self.run_is_alive = any(holder.is_alive or holder.is_elsewhere for holder in self.holders)
         # SHA-256 of the good job files, by their places in the plan.
         self.files: dict[int, str] = {}
@@ -408,10 +410,35 @@ def show(given: Path, as_json: bool, verify: bool, say: Callable[[str], None]) -
     StorageError, DamagedResultError
         See `result_in` and `planned_in`.
     """
+    if parts := members.members_of(given):
+        return _show_sweep(given, parts, as_json, verify, say)
     found = status_of(result_in(given), verify)
     if as_json:
         say(json.dumps(found.record()))
     else:
         for line in found.lines():
             say(line)
+    return 0
+
+
+def _show_sweep(
+    given: Path, parts: Sequence[ResultPaths], as_json: bool, verify: bool, say: Callable[[str], None]
+) -> int:
+    """Print a line for each member of a sweep, or one JSON object with the status of each."""
+    found = {part.root.name: status_of(part, verify) if part.identity.exists() else None for part in parts}
+    if as_json:
+        records = {label: None if one is None else one.record() for label, one in found.items()}
+        say(json.dumps({"sweep": given.resolve().name, "members": records}))
+        return 0
+    say(f"{_relative(given)}: a sweep of {len(parts)} simulations")
+    for label, one in found.items():
+        if one is None:
+            say(f"  {label}: not started")
+            continue
+        states = (f"{len(one.of(state))} {state}" for state in PairState if one.of(state))
+        say(f"  {label}: {', '.join(states)} of {len(one.pairs)} pairs; merged: {one.merged}")
+    earlier = len(members.all_members_of(given)) - sum(part.root.is_dir() for part in parts)
+    if earlier:
+        say(f"{earlier} more folders are of simulations that are not in the sweep any more; nothing uses them.")
+    say(f"more: stemphony status {shlex.quote(_relative(parts[0].root))}")
     return 0

@@ -34,6 +34,9 @@ ALTERNATIVES = (
 """Blocks with two keys of which the user gives one. Both together are an error. Both null is an error too, except in
 `depths`, where it means the exit surface."""
 
+SWEEP = "sweep"
+"""Key of a config that stands for several simulations, see `sweeps`."""
+
 LARGEST_NUMBER = 1e300
 """Numbers from here on count as infinite; an integer this large may not fit a float."""
 
@@ -107,6 +110,11 @@ def load(files: Sequence[Path]) -> dict[str, Any]:
     return merged
 
 
+def is_swept(config: Mapping[str, Any]) -> bool:
+    """Whether a config stands for several simulations. `--config sweep=null`, which may be text, takes a sweep out."""
+    return config.get(SWEEP) not in (None, "null", "Null", "NULL", "~")
+
+
 def merged(config: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a config with the keys of another one in place of its own, block by block."""
     whole: dict[str, Any] = copy.deepcopy(dict(config))
@@ -143,7 +151,13 @@ def validate(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     import jsonschema
 
-    plain = _without_empty_blocks(_plain(config))
+    if is_swept(config):
+        raise ConfigError(
+            SWEEP,
+            "stands for several simulations, and this command works on one. Choose one: take the sweep out and give "
+            "its values, for example --config sweep=null probe.semiangle_mrad=20, or give the folder of its result.",
+        )
+    plain = _without_empty_blocks(_plain({key: value for key, value in config.items() if key != SWEEP}))
     numbers = list(_not_finite(plain, ()))
     if numbers:
         raise ConfigError(dotted(numbers[0]), "got a number that is not finite; write a finite one.")

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stemphony.errors import ResultError
-from stemphony.paths import ResultPaths
+from stemphony.paths import ResultPaths, SweepPaths
 from stemphony.results.line_profile import profile
 from stemphony.results.opened import Detector, OpenedResult, Signal
 from stemphony.results.patterns import pattern
 from stemphony.results.region_mean import region_mean
 from stemphony.results.thickness_curve import thickness_curve
+from stemphony.store import members
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,6 +36,7 @@ def open_result(path: str | Path) -> Result:
         There is no result, or it is damaged. The text says what to do.
     """
     given = Path(path)
+    members.require_one(given, f"xarray opens the whole sweep: {SweepPaths(given).combined}.")
     return Result(ResultPaths(given).merged if given.is_dir() else given)
 
 

@@ -15,7 +15,7 @@ from stemphony.errors import ConfigError, StemphonyError
 from stemphony.experiment import configuration
 from stemphony.experiment import overrides as overriding
 from stemphony.interface.result import Result, open_result
-from stemphony.orchestration import preflight
+from stemphony.orchestration import sweep_inputs
 from stemphony.paths import RESULTS, ResultPaths
 from stemphony.store import ledger, progress
 
@@ -55,12 +55,12 @@ def check(
     """
     notes: list[str] = []
     files = [convert.as_config(Path(config), notes.append)]
-    inputs = preflight.read_inputs(_overridden(files[0], overrides), files)
+    given = _overridden(files[0], overrides)
     if measures:
         from stemphony.compute import calibration
 
         calibration.calibrate()
-    return "\n".join([*notes, *preflight.check(inputs, Path(directory) / RESULTS).lines()])
+    return "\n".join([*notes, *sweep_inputs.planned_lines(given, files, Path(directory) / RESULTS)])
 
 
 def run(
@@ -97,7 +97,14 @@ def run(
         The run was interrupted; the same call goes on.
     """
     file = convert.as_config(Path(config), _say)
-    given = _overridden(file, overrides).get("simulation")
+    whole = _overridden(file, overrides)
+    if configuration.is_swept(whole):
+        raise ConfigError(
+            configuration.SWEEP,
+            "this call runs one simulation. Run the sweep with `stemphony run`, and open its members with "
+            "stemphony.open; xarray opens sweep.nc.",
+        )  # fmt: skip
+    given = whole.get("simulation")
     name = given.get("name") if isinstance(given, dict) else None
     if not isinstance(name, str):
         raise ConfigError("simulation.name", f"missing in {file}; it names the folder of the results.")

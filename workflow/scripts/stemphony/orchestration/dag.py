@@ -28,10 +28,12 @@ class Graph:
     ----------
     workflow : snakemake.workflow.Workflow
         The object `workflow` of the Snakefile. Its graph exists from `onstart` on.
+    member : str
+        Label of a member of a sweep: only its jobs are seen. Empty for all jobs.
     """
 
-    def __init__(self, workflow: Any) -> None:
-        self.workflow = workflow
+    def __init__(self, workflow: Any, member: str = "") -> None:
+        self.workflow, self.member = workflow, member
 
     @property
     def only_touches(self) -> bool:
@@ -47,6 +49,11 @@ class Graph:
     def only_budgets(self) -> bool:
         """Whether all jobs of this invocation belong to an error budget. If so, it is no run of the simulation."""
         return {job.rule.name for job in self.workflow.dag.needrun_jobs()} <= ACCURACY_RULES
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether this invocation will start any job."""
+        return any(map(self._is_ours, self.workflow.dag.needrun_jobs()))
 
     def number_of_jobs(self) -> int:
         """Count the jobs of rule run_multislice that this invocation will start."""
@@ -108,6 +115,11 @@ class Graph:
             graph.priorityfiles.update(job.output)
         graph.update_priority()
 
+    def start_first(self, files: Iterable[Path]) -> None:
+        """Give priority to the jobs that make `files`, after Snakemake has decided which jobs run."""
+        self.workflow.dag.priorityfiles.update(map(str, files))
+        self.workflow.dag.update_priority()
+
     def prefer(self, files: Iterable[Path]) -> None:
         """Give priority to the jobs that make `files`. Effective until Snakemake has decided which jobs run."""
         self.workflow.dag.priorityfiles.update(map(str, files))
@@ -118,7 +130,8 @@ class Graph:
 
     def failed_pairs(self) -> list[Pair]:
         """Jobs of rule run_multislice that Snakemake counts as failed."""
-        return [_pair(job) for job in self.workflow.scheduler.failed if job.rule.name == MULTISLICE_RULE]
+        failed = (job for job in self.workflow.scheduler.failed if job.rule.name == MULTISLICE_RULE)
+        return [_pair(job) for job in failed if self._is_ours(job)]
 
     def repeat_failed_merge(self) -> None:
         """Make the next run merge again if the merge of this run failed.
@@ -128,11 +141,15 @@ class Graph:
         again.
         """
         for job in self.workflow.scheduler.failed:
-            if job.rule.name == MERGE_RULE:
+            if job.rule.name == MERGE_RULE and self._is_ours(job):
                 self.workflow.persistence.started(job)
 
     def _multislice_jobs(self) -> Iterator[Any]:
-        return (job for job in self.workflow.dag.needrun_jobs() if job.rule.name == MULTISLICE_RULE)
+        jobs = (job for job in self.workflow.dag.needrun_jobs() if job.rule.name == MULTISLICE_RULE)
+        return filter(self._is_ours, jobs)
+
+    def _is_ours(self, job: Any) -> bool:
+        return not self.member or getattr(job.wildcards, "member", "") == self.member
 
 
 def has_record(file: Path) -> bool:

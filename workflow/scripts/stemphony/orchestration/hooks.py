@@ -24,6 +24,7 @@ from stemphony.orchestration.orphaned_errors import FailedJobs
 from stemphony.orchestration.preflight import Preflight
 from stemphony.orchestration.run_reports import RunReports
 from stemphony.status.events import Event
+from stemphony.status.reporter import ONSTART_WAIT_S
 from stemphony.store import copies, ledger, own_runs, progress
 from stemphony.store.checkpoints import put_aside, sweep
 from stemphony.store.holders import forget_run, note_run
@@ -50,6 +51,9 @@ class Run:
         Lines for the user, printed when the run starts.
     may_replace : bool
         Whether files of finished pairs may be replaced by those of another config.
+    sweep : bool
+        Whether it is a member of a sweep. Then `SweepRun` prints the plan and the progress, listens for signals, and
+        tells the jobs the number of the run.
     """
 
     def __init__(
@@ -59,9 +63,12 @@ class Run:
         say: Callable[[str], None],
         notes: Sequence[str] = (),
         may_replace: bool = False,
+        sweep: bool = False,
     ) -> None:
         self.checked, self.graph, self.say, self.notes = checked, graph, say, [*notes]
-        self.may_replace = may_replace
+        self.may_replace, self.sweep = may_replace, sweep
+        self.drawn_seed = 0
+        self.report_wait_s = ONSTART_WAIT_S
         self.campaign = checked.campaign
         self.result = paths.ResultPaths.of(self.campaign.name)
         self.number = 0
@@ -136,16 +143,21 @@ class Run:
             if self.graph.only_budgets:
                 self._start_budget()
             else:
-                self._start()
+                self.begin()
         except StemphonyError as error:
             # Snakemake would print a traceback.
             self.say(str(error))
             sys.exit(1)
 
-    def _start(self) -> None:
+    def require_leave(self) -> None:
+        """Refuse to replace finished pairs without leave. Raises StorageError."""
         if not self.may_replace and self.checked.standing is not None:
             self.checked.standing.require_leave(self.graph.pairs(), self.checked.replacement_cost)
-        seed = self.campaign.config["simulation"]["random_seed"]
+
+    def begin(self) -> None:
+        """Do what `start` does for a simulation. Raises StemphonyError."""
+        self.require_leave()
+        seed = self.campaign.config["simulation"]["random_seed"] or self.drawn_seed
         margin = self.campaign.edges.margin_nm
         identity = ledger.identity(self.result, seed, self._recorded_identity(), margin)
         if note := copies.settle_identity(self.result, own_runs.folder_of(identity.id)):
@@ -154,19 +166,23 @@ class Run:
         self.number = ledger.claim_run(self.result, own_runs.latest_run_of(identity.id))
         self.jobs = self.graph.number_of_jobs()
         plan = self._write_plan()
-        self.graph.set_variable(RUN_VARIABLE, str(self.number))
+        if not self.sweep:
+            self.graph.set_variable(RUN_VARIABLE, str(self.number))
         for (defocus, configuration), file in self.graph.finished_unseen():
             # Snakemake deletes the file. The job finds its second name, checks it, and is done.
             put_aside(file, self.result.aside(defocus, configuration))
         sweep_unfinished(self.result)
-        note_run(self.result.name, Path.cwd(), os.getpid())
-        self._listen_for_cancel()
         if plan["shared_waves"]:
             self.graph.start_one_job_per_configuration()
-        for line in (*plan["plan"], *self.notes):
-            self.say(line)
-        if not self.graph.is_local and (queued := slurm.queued_before_start(Path.cwd(), self.result.name)):
-            self.say(queued)
+        if not self.sweep:
+            begin_here(self.result.run_name, self.graph, self.say, self._note_signal)
+            for line in (*plan["plan"], *self.notes):
+                self.say(line)
+        self._begin_reports(identity, plan)
+        if not self.sweep and not os.environ.get(LIVE_VARIABLE):
+            threading.Thread(target=self._watch, daemon=True).start()
+
+    def _begin_reports(self, identity: ledger.Identity, plan: Mapping[str, Any]) -> None:
         files, folder = self.checked.inputs.config_files, self.result.root.resolve()
         recorded = own_runs.note_run(identity.id, files, folder, self.number)
         common = {"id": identity.id, "instance": identity.instance, "num_threads": plan["threads"], "run": self.number}
@@ -182,18 +198,19 @@ class Run:
             recorded,
         )
         try:
-            self.reports.start(plan["title"], self.jobs, self.checked.description)
+            self.reports.start(plan["title"], self.jobs, self.checked.description, self.report_wait_s)
         except KeyboardInterrupt:
             self.error()  # Snakemake calls no further hook then
             raise
-        if not os.environ.get(LIVE_VARIABLE):
-            threading.Thread(target=self._watch, daemon=True).start()
 
     def _start_budget(self) -> None:
         ledger.write_budget_plan(self.result, self.checked.plan(0, 1, 0, ledger.now()))
         self.graph.set_variable(PLAN_VARIABLE, str(self.result.accuracy_plan.resolve()))
         note_run(self.result.name, Path.cwd(), os.getpid())
-        self._listen_for_cancel()
+        listen_for_cancel(self._note_signal)
+
+    def _note_signal(self, name: str) -> None:
+        self.cancelled_by = name
 
     def _write_plan(self) -> Mapping[str, Any]:
         processors = self.graph.parallel_jobs(int(self.campaign.config["resources"]["threads"]))
@@ -208,24 +225,6 @@ class Run:
         from stemphony.results.job_file import recorded_identity
 
         return recorded_identity(self.result)
-
-    def _listen_for_cancel(self) -> None:
-        """Note SIGINT and SIGTERM, and write a line at once, before Snakemake's own handlers act."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before = signal.getsignal(number)
-            if not callable(before):
-                continue  # ignored, as in a background process of a shell
-
-            def noted(received: int, frame: Any, before: Any = before) -> None:
-                self.cancelled_by = signal.Signals(received).name
-                # Not `say`: the signal may interrupt a `print`, and the stream cannot be entered twice.
-                with suppress(OSError):
-                    os.write(2, f"{RUN_PREFIX}{signal_received(received)}\n".encode())
-                before(received, frame)
-
-            signal.signal(number, noted)
 
     def _watch(self) -> None:
         """Print one line per tenth of the work, for a terminal without `stemphony run`."""
@@ -242,7 +241,7 @@ class Run:
     def success(self) -> None:
         """Send FINISH if the merged result is complete; else FAILED, because the user asked for a part only."""
         if self.reports is None:
-            forget_run(Path.cwd(), os.getpid())
+            self._forget()
             return
         failed = self._write_errors("onsuccess", self.reports)
         if outdated.is_merged(self.campaign, self.result):
@@ -252,25 +251,56 @@ class Run:
             self.reports.end("onsuccess", Event.FINISH)
         else:
             self.reports.end("onsuccess", Event.FAILED, failed, "the run ended without a merged result")
-        forget_run(Path.cwd(), os.getpid())
+        self._forget()
 
     def error(self) -> None:
         """Send ERROR for jobs that died without their own, then FAILED or CANCELLED."""
         if self.reports is None:
-            forget_run(Path.cwd(), os.getpid())
+            self._forget()
             return
         self.graph.repeat_failed_merge()
         failed = self._write_errors("onerror", self.reports)
         event = Event.CANCELLED if self.cancelled_by else Event.FAILED
         message = f"cancelled by {self.cancelled_by}" if self.cancelled_by else "a job failed"
         self.reports.end("onerror", event, failed, message)
-        forget_run(Path.cwd(), os.getpid())
+        self._forget()
+
+    def _forget(self) -> None:
+        if not self.sweep:  # a sweep ends after its last member
+            forget_run(Path.cwd(), os.getpid())
 
     def _write_errors(self, hook: str, reports: RunReports) -> FailedJobs:
         self.ended.set()
         failed = FailedJobs(self.campaign, self.result, self.number, self.jobs, self.graph.failed_pairs())
         reports.write_errors(hook, failed)
         return failed
+
+
+def begin_here(name: str, graph: Graph, say: Callable[[str], None], note: Callable[[str], None]) -> None:
+    """Write down that this process runs `name` in this directory, and call `note` with the name of a signal."""
+    note_run(name, Path.cwd(), os.getpid())
+    listen_for_cancel(note)
+    if not graph.is_local and (queued := slurm.queued_before_start(Path.cwd(), name)):
+        say(queued)
+
+
+def listen_for_cancel(note: Callable[[str], None]) -> None:
+    """Note SIGINT and SIGTERM, and write a line at once, before Snakemake's own handlers act."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before = signal.getsignal(number)
+        if not callable(before):
+            continue  # ignored, as in a background process of a shell
+
+        def noted(received: int, frame: Any, before: Any = before) -> None:
+            note(signal.Signals(received).name)
+            # Not `say`: the signal may interrupt a `print`, and the stream cannot be entered twice.
+            with suppress(OSError):
+                os.write(2, f"{RUN_PREFIX}{signal_received(received)}\n".encode())
+            before(received, frame)
+
+        signal.signal(number, noted)
 
 
 def say(text: str) -> None:

@@ -374,7 +374,7 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
 
 def run_number(result: ResultPaths) -> int:
     """Number of the run that started this process; without an environment variable that of the last run."""
-    told = os.environ.get(contract.RUN_VARIABLE, "")
+    told = contract.variable(contract.RUN_VARIABLE, result.root.name if result.is_member else "")
     return int(told) if told.isdigit() else ledger.latest_run(result)
 
 

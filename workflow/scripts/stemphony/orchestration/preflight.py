@@ -336,10 +336,14 @@ def read_inputs(config: Mapping[str, Any], config_files: Sequence[Path]) -> Inpu
     """
     files = tuple(Path(file).resolve() for file in config_files)
     # Snakemake has read the files already, but of two equal keys it silently takes the last.
-    complete = configuration.validate(overrides.typed(config, configuration.load(files)))
+    return inputs_of(configuration.validate(overrides.typed(config, configuration.load(files))), files)
+
+
+def inputs_of(complete: Mapping[str, Any], files: tuple[Path, ...], notes: Sequence[str] = ()) -> Inputs:
+    """Find the files that a complete config names."""
     folder = files[-1].parent if files else Path.cwd()
     reporting = status_settings.resolve(complete["http_reporting"], folder)
-    warnings = list(reporting.warnings)
+    warnings = [*notes, *reporting.warnings]
     if reporting.reporting and reporting.preview and not detector_names(complete["adf"]):
         warnings.append("http_reporting.preview sends nothing: there is no named detector. Name one in adf.detectors.")
     specimen = find_file("specimen.file", complete["specimen"]["file"], folder)
@@ -405,13 +409,19 @@ def find_file(where: str, name: str, folder: Path) -> Path:
     raise ConfigError(where, f"got {name!r}; there is no such file. Looked for {places}. Correct the path.")
 
 
-def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
+Reading = tuple["Specimen", "Crystal", InputFiles, Callable[[], "Lattice"]]
+"""What is read from the structure and the trajectory."""
+
+
+def check(inputs: Inputs, base: Path = Path(paths.RESULTS), readings: dict[str, Reading] | None = None) -> Preflight:
     """Check a whole campaign before its first job, and estimate its cost.
 
     Parameters
     ----------
     base : Path
         Folder of all results.
+    readings : dict or None
+        What earlier members of a sweep have read, which is read only once; this call adds its own.
 
     Raises
     ------
@@ -425,11 +435,8 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
     config = inputs.config
     earlier = ledger.read_plan(result)
     margin_nm = _margin_nm(config, result, earlier)
-    specimen, crystal, files, lattice = _read_specimen(inputs)
-    source_nm, integrated = widest_source_nm(config["probe"]), config["adf"]["integrated"]
-    edges = ScanEdges.of(config["scan"], specimen.cell[:2], source_nm, margin_nm, lattice, integrated)
-    edges = replace(edges, pattern_repeats=pattern_repeats(config, specimen.cell[:2], lattice))
-    planned = campaign.plan(config, files, edges=edges)
+    specimen, crystal, files, lattice = _read_once(inputs, {} if readings is None else readings)
+    planned = campaign.plan(config, files, edges=_edges(config, specimen, lattice, margin_nm))
     require_whole_periods(planned)
     sensitivities = sensitivity_files.read(inputs.sensitivity_files)
     experiment = Experiment.of(planned.common_params, specimen.cell, specimen.layers, sensitivities)
@@ -474,6 +481,15 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS)) -> Preflight:
     )
     assert made.standing is not None
     return replace(made, notes=(*made.notes, *made.standing.notes(made.replacement_cost)))
+
+
+def _edges(
+    config: Mapping[str, Any], specimen: Specimen, lattice: Callable[[], Lattice], margin_nm: float
+) -> ScanEdges:
+    """How images and patterns go on behind the edges of the scan."""
+    source_nm, integrated = widest_source_nm(config["probe"]), config["adf"]["integrated"]
+    edges = ScanEdges.of(config["scan"], specimen.cell[:2], source_nm, margin_nm, lattice, integrated)
+    return replace(edges, pattern_repeats=pattern_repeats(config, specimen.cell[:2], lattice))
 
 
 def _margin_nm(config: Mapping[str, Any], result: paths.ResultPaths, earlier: Mapping[str, Any] | None) -> float:
@@ -524,7 +540,18 @@ def _estimates(planned: Campaign, experiment: Experiment, atoms: int) -> dict[st
     }
 
 
-def _read_specimen(inputs: Inputs) -> tuple[Specimen, Crystal, InputFiles, Callable[[], Lattice]]:
+def _read_once(inputs: Inputs, readings: dict[str, Reading]) -> Reading:
+    """The structure and the trajectory, read unless an equal config has read them."""
+    config, phonons = inputs.config, inputs.config["frozen_phonon"]
+    files = (inputs.specimen_file, inputs.snapshots_file, *sorted(inputs.sensitivity_files.items()))
+    tables = config["grating"]["parametrization"], config["grating"]["parametrization_of"]
+    key = provenance.canonical_json([config["specimen"], phonons["enabled"], tables, str(files)])
+    if key not in readings:
+        readings[key] = _read_specimen(inputs)
+    return readings[key]
+
+
+def _read_specimen(inputs: Inputs) -> Reading:
     """Read the structure and the trajectory, and check that they have all that the config needs.
 
     The last item makes the translations that the specimen repeats under.
@@ -726,7 +753,8 @@ def require_writable(folder: Path) -> None:
     existing = folder
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
-    work, name = folder.parents[1], folder.name
+    result = paths.ResultPaths(folder)
+    work, name = result.directory, result.name
     below = ("", f"run_multislice/{name}", f"snakemake/{name}")
     beside = (work / top / part for top in ("logs", "benchmarks") for part in below)
     inside = (folder / name for name in ("jobs", "figures", "reports"))

@@ -62,8 +62,8 @@ class RunReports:
         self._kept_reporter: Reporter | None = None
         self._kept_settings: status_settings.ReportingSettings | None = None
 
-    def start(self, title: str, jobs: int, description: Mapping[str, Any]) -> None:
-        """Send START_SIMULATION; wait at most 5 s. The reporter and the courier go on until `end`.
+    def start(self, title: str, jobs: int, description: Mapping[str, Any], wait_s: float = ONSTART_WAIT_S) -> None:
+        """Send START_SIMULATION; wait at most `wait_s`. The reporter and the courier go on until `end`.
 
         Parameters
         ----------
@@ -72,7 +72,7 @@ class RunReports:
         description : mapping
             Values of `events.DESCRIPTION_KEYS`, and `planned_defoci_nm`.
         """
-        self._guard("onstart", self._start, title, jobs, description)
+        self._guard("onstart", self._start, title, jobs, description, wait_s)
 
     def extend(self, configurations: int) -> None:
         """Let later events carry the total of a further round of configurations."""
@@ -112,7 +112,7 @@ class RunReports:
             what = str(error) if isinstance(error, StemphonyError) else type(error).__name__
             self.say(f"status reporting ({hook}): {what}")
 
-    def _start(self, title: str, jobs: int, description: Mapping[str, Any]) -> None:
+    def _start(self, title: str, jobs: int, description: Mapping[str, Any], wait_s: float) -> None:
         settings = self._settings()
         if not own_runs.knows_receiver(settings.address):
             self.say(f"status reporting: to {settings.address}, where you have sent no reports before")
@@ -126,7 +126,7 @@ class RunReports:
             Event.START_SIMULATION, version=provenance.VERSION, git_commit=provenance.git_commit(), title=title,
             result_name=self.result.name, num_jobs=jobs, **description,
         )  # fmt: skip
-        reporter.flush(ONSTART_WAIT_S)
+        reporter.flush(wait_s)
         if foreign := foreign_in(self.result):
             file, simulation_id = next(iter(foreign.items()))
             more = f" {len(foreign) - 1} more files have such reports." if len(foreign) > 1 else ""

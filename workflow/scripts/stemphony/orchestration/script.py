@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from stemphony import contract
 from stemphony.errors import StemphonyError
 from stemphony.interpreters import import_nothing_from_here
 from stemphony.store import hdf5_locks
@@ -33,9 +33,15 @@ def run(main: Callable[[list[str]], None]) -> None:
         sys.exit(INTERRUPTED)
 
 
-def named_file(variable: str) -> Path:
-    """The file that an environment variable names. Raises StemphonyError if it is not set."""
-    value = os.environ.get(variable)
+def named_file(variable: str, label: str = "") -> Path:
+    """The file that an environment variable names, for the member `label` of a sweep if that is not empty.
+
+    Raises
+    ------
+    StemphonyError
+        The variable is not set.
+    """
+    value = contract.variable(variable, label)
     if not value:
         raise StemphonyError(
             f"{variable} is not set. Start this script through rule prepare_specimen or rule prepare_accuracy, which "

@@ -9,20 +9,19 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stemphony import contract, paths, provenance
-from stemphony.accuracy import refinements
+from stemphony import contract, paths
 from stemphony.errors import StemphonyError
-from stemphony.experiment import campaign, overrides
-from stemphony.experiment.campaign import Campaign
-from stemphony.experiment.stopping import Goal
+from stemphony.experiment import campaign, configuration, overrides
 from stemphony.interpreters import SAFE_PATH_VARIABLE, import_nothing_from_here
-from stemphony.orchestration import cancelling, dag, extension, hooks, outdated, preflight, slurm
+from stemphony.orchestration import cancelling, dag, hooks, outdated, preflight, slurm, sweep_inputs
 from stemphony.orchestration.job import run_number
 from stemphony.orchestration.outdated import SCRIPTS
+from stemphony.orchestration.session import Session
+from stemphony.orchestration.sweep_run import SweepRun
+from stemphony.orchestration.sweep_session import SweepSession
 from stemphony.store import hdf5_locks, ledger, rounds, sharing
 from stemphony.terminal import plain
 
@@ -35,151 +34,9 @@ GARBAGE_THRESHOLD = 100_000
 At Python's default of 700, garbage collection takes a fifth of a dry run."""
 # One of these is set in a job of Slurm, LSF, PBS or Grid Engine, which end it after the `runtime` that it asked for.
 BATCH_SYSTEMS = ("SLURM_JOB_ID", "LSB_JOBID", "PBS_JOBID", "JOB_ID")
-SNAKEMAKE_MB = 300
-"""Memory for the two Snakemake processes of a job on a cluster [MB]."""
 
 
-@dataclass(frozen=True)
-class Session:
-    """A planned campaign for the rules and hooks.
-
-    Attributes
-    ----------
-    base_mem_mb, base_runtime_min : int
-        Memory [MB] and time [min] of one job at its first try.
-    run : Run or None
-        This invocation of Snakemake; None in the process of a job.
-    """
-
-    planned: Campaign
-    result: paths.ResultPaths
-    base_mem_mb: int
-    base_runtime_min: int
-    run: hooks.Run | None
-
-    @property
-    def campaign(self) -> Campaign:
-        """The campaign, with the configurations of the present round."""
-        return self.planned if self.run is None else self.run.campaign
-
-    @property
-    def specimen_params(self) -> str:
-        """Params of prepare_specimen as one JSON text."""
-        return provenance.canonical_json(self.campaign.specimen_params)
-
-    def job_params(self, wildcards: Any) -> str:
-        """Params of one job as one JSON text."""
-        return provenance.canonical_json(self.campaign.job_params(wildcards.defocus, int(wildcards.configuration)))
-
-    @property
-    def job_files(self) -> list[Path]:
-        """Result files of all jobs."""
-        campaign = self.campaign
-        return [self.result.job(d.id, index) for d in campaign.defoci for index in range(campaign.configurations)]
-
-    def jobs_to_merge(self, wildcards: Any, checkpoints: Any) -> list[Path]:
-        """Result files of all jobs, the input of the merge. Snakemake calls this before it decides which jobs run.
-
-        Parameters
-        ----------
-        checkpoints : snakemake.checkpoints.Checkpoints
-            The object `checkpoints` of the Snakefile.
-        """
-        if self.run is not None:
-            self.run.force_outdated()
-        return self.planned_jobs(checkpoints)
-
-    def planned_jobs(self, checkpoints: Any) -> list[Path]:
-        """Result files of all jobs. With a goal, Snakemake learns here of each further round."""
-        if self.campaign.goal is not None and self.run is not None:
-            self.run.extend(extension.last_total(self.campaign.goal, self.result, checkpoints))
-        return self.job_files
-
-    def jobs_of_round(self, wildcards: Any, checkpoints: Any) -> list[Path]:
-        """Result files that a round judges, the input of judge_round."""
-        total = extension.total_of(int(wildcards.round), self._goal, self.result, checkpoints)
-        if self.run is not None:
-            self.run.extend(total)
-        return [self.result.job(d.id, index) for d in self.campaign.defoci for index in range(total)]
-
-    def judge_params(self, wildcards: Any) -> str:
-        """Params of judge_round as one JSON text."""
-        number = int(wildcards.round)
-        total = extension.total_of(number, self._goal, self.result)
-        return provenance.canonical_json({"merge": self.campaign.extended(total).merge_params, "round": number})
-
-    @property
-    def _goal(self) -> Goal:
-        assert self.campaign.goal is not None  # the rule judge_round exists only with a goal
-        return self.campaign.goal
-
-    def merge_params(self, wildcards: Any) -> str:
-        """Params of merge_results as one JSON text."""
-        return provenance.canonical_json(self.campaign.merge_params)
-
-    @property
-    def accuracy_params(self) -> str:
-        """Params of prepare_accuracy as one JSON text."""
-        return provenance.canonical_json(refinements.params_of(self.campaign))
-
-    def variant_params(self, wildcards: Any) -> str:
-        """Params of run_variant as one JSON text."""
-        return provenance.canonical_json({"variant": wildcards.variant, **refinements.params_of(self.campaign)})
-
-    @property
-    def budget_params(self) -> str:
-        """Params of merge_accuracy as one JSON text."""
-        config, params = self.campaign.config, refinements.params_of(self.campaign)
-        return provenance.canonical_json(
-            {
-                "common": params["common"],
-                "defocus_nm": params["defocus_nm"],
-                "title": config["simulation"]["title"],
-                "without": refinements.not_applicable(config),
-            }
-        )
-
-    @property
-    def variant_files(self) -> list[Path]:
-        """Files of all variants of the error budget."""
-        return [self.result.variant(name) for name in refinements.variants(self.campaign.config)]
-
-    def variant_mem_mb(self, wildcards: Any, attempt: int) -> int:
-        """Memory of one variant on a cluster [MB]: the finest grid has five times the points of the config's."""
-        return (4 * self.base_mem_mb + SNAKEMAKE_MB) * attempt
-
-    def variant_runtime(self, wildcards: Any, attempt: int) -> int:
-        """Time limit of one variant [min]: a scan of a few positions on the finest grid."""
-        return 4 * self.base_runtime_min * attempt
-
-    @property
-    def specimen_is_outdated(self) -> bool:
-        """Whether Snakemake will make specimen.nc again: it is of another specimen, or a killed run was making it."""
-        if not self.result.specimen.exists():
-            return False
-        # False for a damaged file that could not be made again. As an ordinary input, newer than the job files, it
-        # would make Snakemake delete all of them. The first job that needs the file says that it is damaged.
-        return dag.is_incomplete(self.result.specimen) or outdated.is_of_another_specimen(self.campaign, self.result)
-
-    @property
-    def threads(self) -> int:
-        """Threads of one job."""
-        return int(self.campaign.config["resources"]["threads"])
-
-    def mem_mb(self, wildcards: Any, attempt: int) -> int:
-        """Memory of one job on a cluster [MB]; the second try gets twice as much, the third three times."""
-        return (self.base_mem_mb + SNAKEMAKE_MB) * attempt
-
-    def runtime(self, wildcards: Any, attempt: int) -> int:
-        """Time limit of one job [min]; the second try gets twice as much, the third three times."""
-        return self.base_runtime_min * attempt
-
-    def try_number(self, wildcards: Any, attempt: int) -> int:
-        """Which of Snakemake's tries of a job this is in this run, from 1."""
-        return attempt
-
-
-def open_session(config: dict[str, Any], workflow: Any) -> Session:
+def open_session(config: dict[str, Any], workflow: Any) -> Session | SweepSession:
     """Plan the campaign of Snakemake's `config`. An error ends the process with its message.
 
     The block http_reporting is removed from `config`, because Snakemake stores it and its parameters may be secret.
@@ -213,29 +70,91 @@ def _is_true(value: Any) -> bool:
     return value is True or str(value).lower() == "true"
 
 
-def _open(given: Mapping[str, Any], files: list[Path], workflow: Any, may_replace: bool) -> Session:
-    inputs = preflight.read_inputs(given, files)
-    result = paths.ResultPaths.of(inputs.config["simulation"]["name"])
-    sharing.follow(Path.cwd(), result.root)
-    prepare_environment(files, inputs)
+def _open(given: Mapping[str, Any], files: list[Path], workflow: Any, may_replace: bool) -> Session | SweepSession:
     if workflow.remote_exec and any(name in os.environ for name in BATCH_SYSTEMS):
         # This is the first process of the job. Its child inherits the variable and does not change it.
         os.environ.setdefault(contract.BEGAN_VARIABLE, str(time.monotonic()))
+    if configuration.is_swept(given):
+        return _open_sweep(given, files, workflow, may_replace)
+    inputs = preflight.read_inputs(given, files)
+    result = paths.ResultPaths.of(inputs.config["simulation"]["name"])
+    sharing.follow(Path.cwd(), result.root)
+    prepare_environment(files)
+    os.environ.update(environment_of(inputs))
     if workflow.is_main_process:
-        checked = preflight.check(inputs)
-        notes = [*outdated.restore_specimen(checked.campaign, result), *rounds.delete_damaged(result)]
-        slurm.adapt_executor(result.name, hooks.say)
-        cancelling.cancel_every_job()
-        run = hooks.Run(checked, dag.Graph(workflow), hooks.say, notes, may_replace)
-        return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, run)
+        _adapt_executors(result.name)
+        return _planned(preflight.check(inputs), dag.Graph(workflow), may_replace)
     # A job computes what its run planned, even if the config file has changed or another run has planned since.
     budget = os.environ.get(contract.PLAN_VARIABLE)
-    plan = ledger.read_plan_file(Path(budget)) if budget else ledger.read_plan(result, run_number(result))
-    if plan:
-        need = plan["resources"]
-        return Session(campaign.of_plan(plan), result, need["mem_mb"], need["runtime_min"], None)
-    checked = preflight.check(inputs)  # there is no plan, because the hooks did not run
+    if budget and (plan := ledger.read_plan_file(Path(budget))):
+        return _of_plan(plan, result)
+    return _of_last_plan(result) or _checked(preflight.check(inputs))  # there is no plan without the hooks
+
+
+def _open_sweep(given: Mapping[str, Any], files: list[Path], workflow: Any, may_replace: bool) -> SweepSession:
+    """Plan all members of a sweep; the process of a job plans only the member that its wildcards name."""
+    name = sweep_inputs.name_of(given)
+    root = paths.SweepPaths(Path(paths.RESULTS) / name)
+    sharing.follow(Path.cwd(), root.root)
+    prepare_environment(files)
+    if not workflow.is_main_process:
+
+        def member(label: str) -> Session:
+            found = _of_last_plan(root.member(label))
+            return found or _checked(preflight.check(sweep_inputs.read_sweep(given, files)[1][label]))
+
+        threads = sweep_inputs.threads_of(given)
+        return SweepSession(root, threads, member)
+    sweep, inputs = sweep_inputs.read_sweep(given, files)
+    environment = _own_environments({label: environment_of(one) for label, one in inputs.items()})
+    os.environ[contract.MEMBERS_VARIABLE] = json.dumps(environment)
+    checked = sweep_inputs.checked_members(inputs)
+    _adapt_executors(name)
+    sessions = {
+        label: _planned(one, dag.Graph(workflow, label), may_replace, is_member=True) for label, one in checked.items()
+    }
+    run = SweepRun(root, sweep, sessions, environment, dag.Graph(workflow), hooks.say)
+    return SweepSession(root, sweep_inputs.threads_of(given), sessions.__getitem__, sweep, run)
+
+
+def _own_environments(variables: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """Set the variables of the first member for all, and return where the other members differ from it."""
+    common = next(iter(variables.values()))
+    os.environ.update(common)
+    return {
+        label: {name: own.get(name, "") for name in {**common, **own} if own.get(name) != common.get(name)}
+        for label, own in variables.items()
+    }
+
+
+def _planned(checked: preflight.Preflight, graph: dag.Graph, may_replace: bool, is_member: bool = False) -> Session:
+    """The session of a simulation that this process runs."""
+    result = paths.ResultPaths.of(checked.campaign.name)
+    notes = [*outdated.restore_specimen(checked.campaign, result), *rounds.delete_damaged(result)]
+    run = hooks.Run(checked, graph, hooks.say, notes, may_replace, is_member)
+    return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, run)
+
+
+def _checked(checked: preflight.Preflight) -> Session:
+    """The session of a job without a plan."""
+    result = paths.ResultPaths.of(checked.campaign.name)
     return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, None)
+
+
+def _of_last_plan(result: paths.ResultPaths) -> Session | None:
+    """The session of a job, as its run planned it; None without a plan."""
+    plan = ledger.read_plan(result, run_number(result))
+    return _of_plan(plan, result) if plan else None
+
+
+def _of_plan(plan: Mapping[str, Any], result: paths.ResultPaths) -> Session:
+    need = plan["resources"]
+    return Session(campaign.of_plan(plan), result, need["mem_mb"], need["runtime_min"], None)
+
+
+def _adapt_executors(name: str) -> None:
+    slurm.adapt_executor(name, hooks.say)
+    cancelling.cancel_every_job()
 
 
 def shell_prefix(workflow: Any) -> str:
@@ -244,8 +163,8 @@ def shell_prefix(workflow: Any) -> str:
     return STRICT + (ONLY_THIS_CONDA if "CONDA" in methods else "")
 
 
-def prepare_environment(config_files: list[Path], inputs: preflight.Inputs) -> None:
-    """Set the environment of the rules' shell commands: this Python first in PATH, and paths of input files.
+def prepare_environment(config_files: list[Path]) -> None:
+    """Set the environment of the rules' shell commands: this Python first in PATH, and paths of files.
 
     The paths are not in the params of the rules, because moving a file must not run its jobs again.
     """
@@ -253,9 +172,14 @@ def prepare_environment(config_files: list[Path], inputs: preflight.Inputs) -> N
     os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     os.environ[contract.SCRIPTS_VARIABLE] = str(SCRIPTS)
     os.environ[contract.CONFIG_VARIABLE] = json.dumps([str(file) for file in config_files])
-    os.environ[contract.SPECIMEN_VARIABLE] = str(inputs.specimen_file)
+
+
+def environment_of(inputs: preflight.Inputs) -> dict[str, str]:
+    """Environment variables with the paths of a simulation's input files."""
+    variables = {contract.SPECIMEN_VARIABLE: str(inputs.specimen_file)}
     if inputs.snapshots_file is not None:
-        os.environ[contract.SNAPSHOTS_VARIABLE] = str(inputs.snapshots_file)
+        variables[contract.SNAPSHOTS_VARIABLE] = str(inputs.snapshots_file)
     if inputs.sensitivity_files:
         files = {name: str(file) for name, file in inputs.sensitivity_files.items()}
-        os.environ[contract.SENSITIVITIES_VARIABLE] = json.dumps(files)
+        variables[contract.SENSITIVITIES_VARIABLE] = json.dumps(files)
+    return variables

@@ -115,6 +115,11 @@ def write_job(
         write_text_atomic(paths.checksum(file), _checksum(file, file.name, record.params))
 
 
+def write_checksum(data: Path, file: Path, params: Mapping[str, Any]) -> None:
+    """Write the checksum of the job file `file`, whose bytes are still in `data`."""
+    write_text_atomic(paths.checksum(file), _checksum(data, file.name, params))
+
+
 def _checksum(file: Path, name: str, params: Mapping[str, Any]) -> str:
     """Text of the checksum file: a line for `sha256sum --check`, and a comment with the digest of the params.
 

@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -139,6 +139,14 @@ def _sum(found: Iterable[dict[str, Any]], jobs: int) -> Overall:
             running += 1
             share += min(1.0, state["done"] / state["total"]) if state["total"] else 0.0
     return Overall(jobs, finished, failed, running, min(1.0, share / jobs) if jobs else 1.0, interrupted)
+
+
+def together(parts: Sequence[Overall]) -> Overall:
+    """The sum over several simulations."""
+    jobs = sum(part.jobs for part in parts)
+    finished, failed, running = (sum(getattr(part, key) for part in parts) for key in ("finished", "failed", "running"))
+    share = sum(part.share * part.jobs for part in parts) / jobs if jobs else 1.0
+    return Overall(jobs, finished, failed, running, share, sum(part.interrupted for part in parts))
 
 
 def has_died(state: Mapping[str, Any]) -> bool:

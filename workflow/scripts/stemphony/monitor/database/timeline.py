@@ -12,12 +12,15 @@ from sqlalchemy import Connection, and_, func, select
 
 from stemphony.monitor.database import schema
 from stemphony.monitor.records import SimulationSummary, event_key
+from stemphony.paths import is_label
 from stemphony.status.events import Event, clean_text, event_id
 
 EVENTS_PER_PAGE: Final = 100
 
 RESULT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 """Allowed values of `simulation.name` in a config. Pages show commands to paste, and no other name gets into them."""
+LABEL: Final = re.compile(r"[A-Za-z0-9_.+-]{1,200}")
+"""Characters of the label of a member of a sweep."""
 
 
 @dataclass(frozen=True)
@@ -126,4 +129,11 @@ def result_name(connection: Connection, simulation: SimulationSummary) -> str:
     start = event_id(simulation.uid, simulation.run, Event.START_SIMULATION)
     body = connection.execute(select(table.c.body).where(table.c.key == event_key(simulation.uid, start))).scalar()
     name = json.loads(body).get("result_name") if body else None
-    return name if isinstance(name, str) and RESULT_NAME.fullmatch(name) else ""
+    return name if isinstance(name, str) and is_result_name(name) else ""
+
+
+def is_result_name(name: str) -> bool:
+    """Whether a text may stand in a command: the name of a simulation, or of a member of a sweep, `name/label`."""
+    first, slash, label = name.partition("/")
+    is_member = is_label(label) and LABEL.fullmatch(label) is not None
+    return RESULT_NAME.fullmatch(first) is not None and (not slash or is_member)

@@ -1,0 +1,39 @@
+"""Rule combine_sweep: the results of all members of a sweep in one file, and in one figure.
+
+    python combine_sweep.py PARAMS OUTPUT FIGURE
+
+PARAMS is the JSON text of the rule's params, which name the members and their values. Their results are in the folders
+beside OUTPUT.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+# PYTHONSAFEPATH keeps the working directory out of the path, and this folder with it.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from stemphony import paths
+from stemphony.orchestration import script
+
+
+def main(arguments: list[str]) -> None:
+    """Run from a shell rule."""
+    params, output, figure = arguments
+    from stemphony.figures import sweep_overview
+    from stemphony.figures.style import Style, save
+    from stemphony.results.combined_sweep import Combined
+    from stemphony.store.dates import date_not_ahead
+
+    combined = Combined.of(json.loads(params), paths.SweepPaths(Path(output).parent))
+    date_not_ahead(combined.files)
+    combined.write(Path(output))
+    save(sweep_overview.draw(combined, Style("page")), Path(figure))
+    for note in combined.notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    script.run(main)

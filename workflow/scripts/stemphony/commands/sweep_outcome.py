@@ -1,0 +1,46 @@
+"""What `stemphony run` prints when the Snakemake of a sweep has ended."""
+
+from __future__ import annotations
+
+import os
+import shlex
+
+from stemphony.commands.outcome import SHOWN_PAIRS, Outcome
+from stemphony.paths import SweepPaths
+from stemphony.store import members, progress
+
+
+class SweepOutcome(Outcome):
+    """A Snakemake that has ended, and whose config has a sweep; `result.root` is the folder of the sweep."""
+
+    def _show_results(self) -> None:
+        files, found = SweepPaths(self.result.root), members.members_of(self.result.root)
+        if any("Nothing to be done" in line for line in self.lines):
+            print("nothing to compute: all results are up to date.")
+        elif not self._has_begun or not files.combined.exists():
+            print(self._lines_that_matter())
+            return
+        else:
+            merged = sum(member.merged.exists() for member in found)
+            print(f"finished in {progress.duration(self.elapsed_s)}: {merged} of {len(found)} simulations are merged.")
+        root = shlex.quote(os.path.relpath(self.result.root))
+        for name, place in (("members", self.result.root), ("together", files.combined), ("figure", files.overview)):
+            print(f"{name:<10}{os.path.relpath(place)}")
+        print(f"{'log':<10}{os.path.relpath(self.log_file)}")
+        print(f"{'next':<10}stemphony status {root}")
+
+    def _failed_jobs(self) -> list[str]:
+        lines: list[str] = []
+        for member in members.members_of(self.result.root):
+            own = Outcome(
+                self.status, self.lines, self.log_file, self.directory, member, self.interrupted, self.elapsed_s
+            )
+            for pair in own._failed_pairs():
+                where = f"defocus {pair.defocus_nm:g} nm, configuration {pair.configuration}"
+                lines.append(f"failed: {member.root.name}, {where}: {pair.reason}")
+                lines.append(f"        log: {os.path.relpath(pair.log)}")
+        if len(lines) > 2 * SHOWN_PAIRS:
+            left = len(lines) // 2 - SHOWN_PAIRS
+            root = shlex.quote(os.path.relpath(self.result.root))
+            return [*lines[: 2 * SHOWN_PAIRS], f"… and {left} more pairs: stemphony status {root}"]
+        return lines or super()._failed_jobs()

@@ -1,0 +1,192 @@
+"""A planned campaign as the rules of the Snakefile see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from stemphony import paths, provenance
+from stemphony.accuracy import refinements
+from stemphony.experiment.campaign import Campaign
+from stemphony.experiment.stopping import Goal
+from stemphony.orchestration import dag, extension, hooks, outdated
+
+SNAKEMAKE_MB = 300
+"""Memory for the two Snakemake processes of a job on a cluster [MB]."""
+PLOT_RULE = "plot_results"
+
+
+@dataclass(frozen=True)
+class FigureGroup:
+    """A rule that makes the same figures for each of its simulations.
+
+    Attributes
+    ----------
+    rule : str
+        Its name.
+    figures : tuple of str
+        Names of the figures.
+    members : str
+        Regular expression for the labels of its members; any for the one simulation of a plain config.
+    """
+
+    rule: str
+    figures: tuple[str, ...]
+    members: str = ".+"
+
+
+@dataclass(frozen=True)
+class Session:
+    """A planned campaign for the rules and hooks.
+
+    Attributes
+    ----------
+    base_mem_mb, base_runtime_min : int
+        Memory [MB] and time [min] of one job at its first try.
+    run : Run or None
+        This invocation of Snakemake; None in the process of a job.
+    """
+
+    planned: Campaign
+    result: paths.ResultPaths
+    base_mem_mb: int
+    base_runtime_min: int
+    run: hooks.Run | None
+    is_sweep: ClassVar[bool] = False
+
+    @property
+    def campaign(self) -> Campaign:
+        """The campaign, with the configurations of the present round."""
+        return self.planned if self.run is None else self.run.campaign
+
+    @property
+    def figure_groups(self) -> list[FigureGroup]:
+        """The one rule that makes the figures."""
+        return [FigureGroup(PLOT_RULE, self.campaign.figures)]
+
+    def targets(self, checkpoints: Any) -> list[Any]:
+        """What a whole run makes: files, and functions of wildcards that return files."""
+        # Snakemake does not notice a lost job file behind a present result, unless it is a target.
+        jobs = self.job_files if self.campaign.goal is None else lambda wildcards: self.planned_jobs(checkpoints)
+        return [self.result.merged, *(self.result.figure(name) for name in self.campaign.figures), jobs]
+
+    def specimen_params(self, wildcards: Any) -> str:
+        """Params of prepare_specimen as one JSON text."""
+        return provenance.canonical_json(self.campaign.specimen_params)
+
+    def specimen_input(self, ancient: Callable[[Any], Any]) -> Any:
+        """The input specimen.nc of jobs, marked with Snakemake's `ancient` unless it will be made again."""
+        return self.result.specimen if self.specimen_is_outdated else ancient(self.result.specimen)
+
+    def job_params(self, wildcards: Any) -> str:
+        """Params of one job as one JSON text."""
+        return provenance.canonical_json(self.campaign.job_params(wildcards.defocus, int(wildcards.configuration)))
+
+    @property
+    def job_files(self) -> list[Path]:
+        """Result files of all jobs."""
+        campaign = self.campaign
+        return [self.result.job(d.id, index) for d in campaign.defoci for index in range(campaign.configurations)]
+
+    def jobs_to_merge(self, wildcards: Any, checkpoints: Any) -> list[Path]:
+        """Result files of all jobs, the input of the merge. Snakemake calls this before it decides which jobs run.
+
+        Parameters
+        ----------
+        checkpoints : snakemake.checkpoints.Checkpoints
+            The object `checkpoints` of the Snakefile.
+        """
+        if self.run is not None:
+            self.run.force_outdated()
+        return self.planned_jobs(checkpoints)
+
+    def planned_jobs(self, checkpoints: Any) -> list[Path]:
+        """Result files of all jobs. With a goal, Snakemake learns here of each further round."""
+        if self.campaign.goal is not None and self.run is not None:
+            self.run.extend(extension.last_total(self.campaign.goal, self.result, checkpoints))
+        return self.job_files
+
+    def jobs_of_round(self, wildcards: Any, checkpoints: Any) -> list[Path]:
+        """Result files that a round judges, the input of judge_round."""
+        total = extension.total_of(int(wildcards.round), self._goal, self.result, checkpoints)
+        if self.run is not None:
+            self.run.extend(total)
+        return [self.result.job(d.id, index) for d in self.campaign.defoci for index in range(total)]
+
+    def judge_params(self, wildcards: Any) -> str:
+        """Params of judge_round as one JSON text."""
+        number = int(wildcards.round)
+        total = extension.total_of(number, self._goal, self.result)
+        return provenance.canonical_json({"merge": self.campaign.extended(total).merge_params, "round": number})
+
+    @property
+    def _goal(self) -> Goal:
+        assert self.campaign.goal is not None  # the rule judge_round exists only with a goal
+        return self.campaign.goal
+
+    def merge_params(self, wildcards: Any) -> str:
+        """Params of merge_results as one JSON text."""
+        return provenance.canonical_json(self.campaign.merge_params)
+
+    @property
+    def accuracy_params(self) -> str:
+        """Params of prepare_accuracy as one JSON text."""
+        return provenance.canonical_json(refinements.params_of(self.campaign))
+
+    def variant_params(self, wildcards: Any) -> str:
+        """Params of run_variant as one JSON text."""
+        return provenance.canonical_json({"variant": wildcards.variant, **refinements.params_of(self.campaign)})
+
+    @property
+    def budget_params(self) -> str:
+        """Params of merge_accuracy as one JSON text."""
+        config, params = self.campaign.config, refinements.params_of(self.campaign)
+        return provenance.canonical_json(
+            {
+                "common": params["common"],
+                "defocus_nm": params["defocus_nm"],
+                "title": config["simulation"]["title"],
+                "without": refinements.not_applicable(config),
+            }
+        )
+
+    @property
+    def variant_files(self) -> list[Path]:
+        """Files of all variants of the error budget."""
+        return [self.result.variant(name) for name in refinements.variants(self.campaign.config)]
+
+    def variant_mem_mb(self, wildcards: Any, attempt: int) -> int:
+        """Memory of one variant on a cluster [MB]: the finest grid has five times the points of the config's."""
+        return (4 * self.base_mem_mb + SNAKEMAKE_MB) * attempt
+
+    def variant_runtime(self, wildcards: Any, attempt: int) -> int:
+        """Time limit of one variant [min]: a scan of a few positions on the finest grid."""
+        return 4 * self.base_runtime_min * attempt
+
+    @property
+    def specimen_is_outdated(self) -> bool:
+        """Whether Snakemake will make specimen.nc again: it is of another specimen, or a killed run was making it."""
+        if not self.result.specimen.exists():
+            return False
+        # False for a damaged file that could not be made again. As an ordinary input, newer than the job files, it
+        # would make Snakemake delete all of them. The first job that needs the file says that it is damaged.
+        return dag.is_incomplete(self.result.specimen) or outdated.is_of_another_specimen(self.campaign, self.result)
+
+    @property
+    def threads(self) -> int:
+        """Threads of one job."""
+        return int(self.campaign.config["resources"]["threads"])
+
+    def mem_mb(self, wildcards: Any, attempt: int) -> int:
+        """Memory of one job on a cluster [MB]; the second try gets twice as much, the third three times."""
+        return (self.base_mem_mb + SNAKEMAKE_MB) * attempt
+
+    def runtime(self, wildcards: Any, attempt: int) -> int:
+        """Time limit of one job [min]; the second try gets twice as much, the third three times."""
+        return self.base_runtime_min * attempt
+
+    def try_number(self, wildcards: Any, attempt: int) -> int:
+        """Which of Snakemake's tries of a job this is in this run, from 1."""
+        return attempt

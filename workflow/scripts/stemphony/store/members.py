@@ -1,0 +1,62 @@
+"""Which simulations a folder of results holds: one, or the members of a sweep."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from stemphony import ordinary_files, paths
+from stemphony.errors import StorageError
+from stemphony.paths import ResultPaths, SweepPaths
+
+SHOWN = 10
+"""Most members that a message lists."""
+
+
+def record_of(folder: Path) -> dict[str, Any]:
+    """The record of a sweep: its axes, and its members with their values; empty if the folder holds no sweep."""
+    with suppress(OSError, ValueError, RecursionError):
+        content = json.loads(ordinary_files.read_text(SweepPaths(folder).record))
+        members = content["members"] if isinstance(content, dict) else []
+        if members and all(paths.is_label(one["label"]) and isinstance(one["values"], dict) for one in members):
+            return dict(content)
+    return {}
+
+
+def members_of(folder: Path) -> list[ResultPaths]:
+    """Members of the sweep in a folder, in its order; empty if it holds no sweep."""
+    return [SweepPaths(folder).member(one["label"]) for one in record_of(folder).get("members", [])]
+
+
+def all_members_of(folder: Path) -> list[ResultPaths]:
+    """Members of the sweep in a folder and of its earlier versions, as far as they have results."""
+    known = members_of(folder)
+    labels = {member.root.name for member in known}
+    with suppress(OSError):
+        found = sorted(entry.name for entry in folder.iterdir() if entry.name not in labels)
+        known += [SweepPaths(folder).member(name) for name in found if paths.is_label(name)]
+    return [member for member in known if member.root.is_dir()]
+
+
+def require_one(folder: Path, instead: str = "") -> None:
+    """Refuse a folder that holds a sweep, for a command that works on one simulation.
+
+    Parameters
+    ----------
+    instead : str
+        What the user may do for the whole sweep.
+
+    Raises
+    ------
+    StorageError
+        It holds a sweep.
+    """
+    if members := members_of(folder):
+        named = "".join(f"\n  {member.root}" for member in members[:SHOWN])
+        more = f"\n  and {len(members) - SHOWN} more" if len(members) > SHOWN else ""
+        raise StorageError(
+            f"{folder} holds a sweep of {len(members)} simulations, and this command works on one. Give one of them:"
+            f"{named}{more}{instead and chr(10)}{instead}"
+        )
