@@ -344,6 +344,7 @@ def test_standard_library_is_told_from_the_rest():
     known = {"numpy", "scipy", "pyfftw", "netCDF4", "requests", "urllib3", "yaml", "jsonschema", "ase", "gemmi"}
     known |= {
         "matplotlib",
+        "mpl_toolkits",
         "spglib",
         "psutil",
         "libconf",

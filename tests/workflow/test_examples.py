@@ -1,4 +1,4 @@
-"""The shipped examples of built specimens run, at a small size."""
+"""The shipped examples run, at a small size. test_tutorials.py runs GaN along a zone axis."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ SMALL = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "size"), [("gan_1120", [1.1, 1.0]), ("srtio3_doped", [1.5, 2.3])])
-def test_an_example_runs_at_a_small_size(name: str, size: list[float], env: Mapping[str, str], tmp_path: Path):
-    config = REPOSITORY / "config/examples" / f"{name}.yaml"
+def test_the_example_of_a_doped_crystal_runs_at_a_small_size(env: Mapping[str, str], tmp_path: Path):
+    config = REPOSITORY / "config/examples/srtio3_doped.yaml"
     outcome = stemphony(
-        "run", config, "--cores", "2", "--config", f"specimen.size_nm={size}", *SMALL, cwd=tmp_path, env=env
+        "run", config, "--cores", "2", "--config", "specimen.size_nm=[1.5, 2.3]", *SMALL, cwd=tmp_path, env=env
     )
     assert outcome.status == 0, outcome.output
-    result = tmp_path / "results" / name
+    result = tmp_path / "results/srtio3_doped"
     with netCDF4.Dataset(result / "stem.nc") as merged:
         image = np.asarray(merged["images/haadf"][:])
         assert np.isfinite(image).all()
@@ -36,15 +35,11 @@ def test_an_example_runs_at_a_small_size(name: str, size: list[float], env: Mapp
     for job in sorted(result.glob("jobs/*/configuration_*.nc")):
         with netCDF4.Dataset(job) as file:
             frames.append(10 * np.asarray(file["AMBER/coordinates"][0]))
+            assert 0 in np.asarray(file["AMBER/element"][:])  # an oxygen vacancy
     assert len(frames) == 2
     moved = np.linalg.norm(frames[0] - frames[1], axis=1)
-    if name == "srtio3_doped":
-        carbon = slice(-100, None)  # films come last, and each configuration draws its own
-        assert np.median(moved[carbon]) > 1.0
-        with netCDF4.Dataset(job) as file:
-            assert 0 in np.asarray(file["AMBER/element"][:])  # an oxygen vacancy
-    else:
-        assert np.median(moved) < 0.5
+    carbon = slice(-100, None)  # films come last, and each configuration draws its own
+    assert np.median(moved[carbon]) > 1.0
 
 
 def test_the_example_of_a_tilt_runs_at_a_small_size_with_precession(env: Mapping[str, str], tmp_path: Path):

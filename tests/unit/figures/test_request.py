@@ -10,6 +10,7 @@ import netCDF4
 import numpy as np
 import pytest
 from matplotlib.text import Text
+from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from stemphony.errors import ResultError
 from stemphony.figures import deflections
 from stemphony.figures.images import bar_length, bar_text
@@ -334,7 +335,9 @@ def test_a_scale_bar_has_a_round_length(width, length, text):
 
 def test_the_scale_bar_is_as_long_as_it_says(result):
     axes = drawn(result, detectors=["haadf"]).figure.axes[0]
-    (bar,) = axes.get_lines()
-    (text,) = [text.get_text() for text in axes.texts]
-    assert text == "2 Å"
-    assert np.ptp(bar.get_xdata()) == pytest.approx(0.2)
+    (bar,) = [artist for artist in axes.artists if isinstance(artist, AnchoredSizeBar)]
+    assert bar.txt_label.get_text() == "2 Å"
+    assert bar.size_bar.get_children()[0].get_width() == pytest.approx(0.2)
+    # A dark box keeps the white bar apart from bright atoms and from their rings.
+    assert bar.patch.get_facecolor()[:3] == (0, 0, 0)
+    assert bar.get_zorder() > max(artist.get_zorder() for artist in (*axes.collections, *axes.patches, *axes.images))

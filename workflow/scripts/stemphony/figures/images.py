@@ -101,19 +101,16 @@ def bar_text(length_nm: float) -> str:
 
 
 def scale_bar(axes: Any, points: float) -> None:
-    """Draw a scale bar into the lower left corner; white with a black rim, so that any image may be behind it."""
-    from matplotlib.patheffects import withStroke
+    """Draw a white scale bar on a dark box into the lower left corner, so that any image and atoms may be behind it."""
+    from matplotlib.font_manager import FontProperties
+    from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     length = bar_length(right - left)
-    x, y = left + 0.05 * (right - left), bottom + 0.06 * (top - bottom)
-    rim = points / 5
-    axes.plot(
-        [x, x + length], [y, y], color="white", lw=points / 3.5, solid_capstyle="butt",
-        path_effects=[withStroke(linewidth=points / 3.5 + rim, foreground="black")],
+    bar = AnchoredSizeBar(
+        axes.transData, length, bar_text(length), "lower left", pad=0.3, borderpad=0.4, sep=points / 4, color="white",
+        frameon=True, size_vertical=0.02 * (top - bottom), label_top=True, fontproperties=FontProperties(size=points),
     )  # fmt: skip
-    axes.annotate(
-        bar_text(length), (x, y), (0, points / 4), textcoords="offset points", ha="left", va="bottom",
-        color="white", fontsize=points, path_effects=[withStroke(linewidth=rim, foreground="black")],
-    )  # fmt: skip
-    axes.set(xlim=(left, right), ylim=(bottom, top))
+    bar.patch.set(facecolor="black", edgecolor="none", alpha=0.55)
+    bar.set_zorder(10)  # above rings of atoms
+    axes.add_artist(bar)
