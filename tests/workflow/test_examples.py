@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,6 +55,35 @@ def test_the_example_of_a_tilt_runs_at_a_small_size_with_precession(env: Mapping
         assert (np.asarray(merged["images/abf"][:]) > 0).all()
         assert "angle_mrad" in merged["params/probe"].precession
         assert merged["params/specimen"].tilt_mrad == "[8.0, 0.0]"
+
+
+def test_the_example_of_patterns_runs_at_a_small_size(env: Mapping[str, str], tmp_path: Path):
+    config = REPOSITORY / "config/examples/srtio3_patterns.yaml"
+    window = "x: [0, 0.5], y: [0, 0.3333333333333333]"
+    small = ("specimen.repeat=[2, 3, 2]", "grating.gpts=[72, 108]", "scan.x=[0, 0.5]", "scan.points=[2, 2]",
+             "scan.y=[0, 0.3333333333333333]", f"cbed.scan={{{window}, points: [3, 2]}}",
+             "frozen_phonon.configurations=2", "cbed.depths={at_angstrom: [1.9525, 3.905, 7.81]}")  # fmt: skip
+    outcome = stemphony("run", config, "--cores", "1", "--config", *small, cwd=tmp_path, env=env)
+    assert outcome.status == 0, outcome.output
+    assert "3 × 2 positions, 1.302 × 1.95" in outcome.output
+    assert "each has a wave of its own" in outcome.output
+    assert "finer than what the cell resolves" in outcome.output
+    merged = tmp_path / "results/srtio3_patterns/stem.nc"
+    with netCDF4.Dataset(merged) as root:
+        cbed = root["cbed"]
+        patterns, pacbed = (np.asarray(cbed[name][:]) for name in ("cbed_intensities", "pacbed"))
+        assert cbed["cbed_intensities"].source_fwhm_nm == pytest.approx(0.08)
+        # The window repeats, so the source keeps the mean.
+        assert not np.asarray(cbed["source_is_cut"][:]).any()
+        np.testing.assert_allclose(
+            patterns[0, :, :, 0, :, 0].mean(axis=(0, 1)), pacbed[0, 0, :, 0], rtol=1e-4, atol=1e-9
+        )
+        assert float(np.asarray(cbed["vacuum_disk"][:]).sum()) == pytest.approx(1, rel=1e-5)
+        # Scattering takes intensity out of the camera, more with each depth.
+        assert (np.diff(pacbed[0, 0, :, 0].sum(axis=(1, 2))) < 0).all()
+    figure = runpy.run_path(str(REPOSITORY / "docs/figures/patterns.py"))
+    figure["main"](merged, tmp_path / "patterns.png")
+    assert (tmp_path / "patterns.png").stat().st_size > 10_000
 
 
 def test_the_example_of_dpc_runs_at_a_small_size(env: Mapping[str, str], tmp_path: Path):

@@ -134,3 +134,11 @@ def test_the_disk_is_what_jobs_find_without_atoms(probe):
     disk = vacuum_disk(of)
     assert disk == pytest.approx(found.cbed[0, 0, -1], rel=0, abs=1e-6)
     assert disk.sum() == pytest.approx(1, rel=1e-6)
+
+
+def test_chunks_of_a_result_hold_parts_of_neighbouring_patterns(tmp_path):
+    fake = merged(tmp_path, {"size": [34, 5]})
+    with netCDF4.Dataset(fake.result.merged) as root:
+        assert root["cbed"]["cbed_intensities"].chunking() == [1, 3, 4, 1, 1, 1, 17, 5]
+    with netCDF4.Dataset(fake.result.job(*fake.pairs[0])) as job:
+        assert job["cbed"]["cbed_intensities"].chunking() == [1, 1, 1, 1, 1, 1, 34, 5]

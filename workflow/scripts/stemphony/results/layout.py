@@ -35,6 +35,9 @@ CHUNK_BYTES = 4_000_000
 LOSS_SPECTRUM = "energy_loss_spectrum"
 """Variable of the group `adf` with plasmons: the intensity of each energy loss."""
 
+CHUNK_POSITIONS, UNDIVIDED_PIXELS = 4, 32
+"""Positions along each axis in a chunk of patterns, and pixels along an axis up to which a pattern is not divided."""
+
 STANDARD_ERROR = "_standard_error"
 """End of the names of variables that hold standard errors."""
 
@@ -309,8 +312,18 @@ def _scan_axes(group: netCDF4.Dataset, experiment: Experiment, axes: Axes, prefi
             )  # fmt: skip
 
 
-def add_cbed(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, angles: tuple[np.ndarray, np.ndarray]) -> None:
-    """Create the group `cbed` with its axes, Eq. (P15); `angles` are kx and ky as angles [rad]."""
+def add_cbed(
+    root: netCDF4.Dataset,
+    experiment: Experiment,
+    axes: Axes,
+    angles: tuple[np.ndarray, np.ndarray],
+    merged: bool = False,
+) -> None:
+    """Create the group `cbed` with its axes, Eq. (P15); `angles` are kx and ky as angles [rad].
+
+    In a job file a chunk is one pattern, because jobs write and the merge reads whole patterns. In a merged result it
+    is a part of the patterns of some neighbours, so that images of a virtual detector are read fast too.
+    """
     real = experiment.real_dtype
     cbed = root.createGroup("cbed")
     _scan_axes(cbed, experiment, axes, "cbed")
@@ -329,8 +342,15 @@ def add_cbed(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, angles: 
     pattern = (len(angles[0]), len(angles[1]))
     add_variable(
         cbed, "cbed_intensities", real, dimensions, "1", "fraction of the incident intensity per pixel (P15)",
-        chunks=chunk_shape((1, 1, 1, 1, 1, 1, *pattern), real.itemsize),
+        chunks=pattern_chunk(experiment, pattern) if merged else chunk_shape((1,) * 6 + pattern, real.itemsize),
     )  # fmt: skip
+
+
+def pattern_chunk(experiment: Experiment, pattern: tuple[int, int]) -> tuple[int, ...]:
+    """Shape of a chunk of the patterns of a result, as docs/performance.md measures it."""
+    x, y = (min(CHUNK_POSITIONS, len(axis)) for axis in (experiment.scan_x, experiment.scan_y))
+    kx, ky = (size if size <= UNDIVIDED_PIXELS else (size + 1) // 2 for size in pattern)
+    return chunk_shape((1, x, y, 1, 1, 1, kx, ky), experiment.real_dtype.itemsize)
 
 
 def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:

@@ -17,7 +17,15 @@ from stemphony.experiment.blurring import Blurring, source_keys
 from stemphony.experiment.model import Experiment
 from stemphony.experiment.scan_edges import repeats_of
 from stemphony.physics.plane_symmetry import turned_pattern
-from stemphony.results.layout import SOURCE_IS_CUT, STANDARD_ERROR, Axes, add_cbed, add_variable, mark_cut
+from stemphony.results.layout import (
+    CHUNK_POSITIONS,
+    SOURCE_IS_CUT,
+    STANDARD_ERROR,
+    Axes,
+    add_cbed,
+    add_variable,
+    mark_cut,
+)
 from stemphony.results.merge_task import MergeTask, Place
 
 INTENSITIES, PACBED, VACUUM_DISK = "cbed_intensities", "pacbed", "vacuum_disk"
@@ -201,6 +209,8 @@ def pattern_blocks(
                 yield CbedBlock(e, depth, loss, slice(0, rows), some, blurring, errors)
         else:
             step = max(1, int(room / (columns * kx * ky * 8)))
+            if step > CHUNK_POSITIONS:
+                step -= step % CHUNK_POSITIONS  # whole chunks of the result
             for first in range(0, rows, step):
                 some = slice(first, min(first + step, rows))
                 yield CbedBlock(e, depth, loss, some, slice(0, kx), blurring, errors)
@@ -227,7 +237,7 @@ def add_patterns(
     """
     e = experiment.stored
     geometry = cbed_geometry(e)
-    add_cbed(root, e, axes, (geometry.angles_x, geometry.angles_y))
+    add_cbed(root, e, axes, (geometry.angles_x, geometry.angles_y), merged=True)
     cbed, real = root["cbed"], e.real_dtype
     intensities = cbed[INTENSITIES]
     if with_errors and params["cbed"].get("standard_errors"):
