@@ -17,7 +17,7 @@ import pytest
 import yaml
 from stemphony.contract import signal_received
 from stemphony.orchestration import slurm
-from stemphony.orchestration.snakefile import SNAKEMAKE_MB
+from stemphony.orchestration.session import SNAKEMAKE_MB
 from support.campaign import DEADLINE_S, Outcome, Running, arrays, assert_same_arrays, attributes, changed, wait_for
 from support.status_server import EchoServer
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stemphony.orchestration.snakefile import SNAKEMAKE_MB
+from stemphony.orchestration.session import SNAKEMAKE_MB
 from support import grid_engine
 from support.campaign import (
     AFTER_JOBS,
