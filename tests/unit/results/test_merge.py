@@ -288,7 +288,7 @@ def test_a_source_size_is_applied_to_images_and_recorded(tmp_path):
         assert root["adf"]["adf_intensities"].source_fwhm_nm == pytest.approx(0.3)
         assert root["adf"]["center_of_mass"].source_fwhm_nm == pytest.approx(0.3)
         assert "source_fwhm_nm" not in root["images"]["adf_slice"].ncattrs()
-        assert "source_fwhm_nm" not in root["cbed"]["cbed_intensities"].ncattrs()
+        assert root["cbed"]["cbed_intensities"].source_fwhm_nm == pytest.approx(0.3)
 
 
 def test_an_elliptical_source_is_applied_along_its_axis_and_recorded(tmp_path):
