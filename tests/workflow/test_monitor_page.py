@@ -61,7 +61,7 @@ def test_start_progress_failure_rerun_finish_and_silence(new_campaign: Callable[
                 picture(page, "monitor_simulation", tmp_path)
                 assert running.end().status == 1
             expect(page.locator(".badge")).to_have_text("failed", timeout=LONG_MS)
-            expect(page.locator(".facts")).to_contain_text("19 of 20 1 failed")
+            expect(page.locator(".facts").first).to_contain_text("19 of 20 1 failed")
             rerun_as_the_page_says(page, watched, obstacle)
             expect(page.locator("#grid i.f")).to_have_count(20, timeout=LONG_MS)
             expect(page.locator(".badge")).to_have_text("finished", timeout=LONG_MS)
