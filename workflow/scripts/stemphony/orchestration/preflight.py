@@ -167,7 +167,8 @@ class Preflight:
             job_row(3600 * self.cpu_hours / c.jobs, int(c.config["resources"]["threads"]), self.runtime_min),
             ("size of the result", f"about {size_in_words(self.result_mb, digits=3)}"),
             ("algorithm", self._algorithm()),
-            ("computing time", f"{self._cost()} ({origin}){self._planning()}"),
+            ("computing time", f"{self._cost()} ({origin})"),
+            *self._planning(),
         ]  # fmt: skip
         return [f"{name:<25}{text}" for name, text in rows] + [f"note: {note}" for note in self.notes]
 
@@ -225,11 +226,12 @@ class Preflight:
         part = f"{len(standing.to_do)} of {standing.pairs} pairs"
         return f"about {duration(3600 * self.hours_to_do)} of CPU for {part}; {whole}"
 
-    def _planning(self) -> str:
-        """Text: the FFT plans that the first job makes, which no estimate contains."""
+    def _planning(self) -> list[tuple[str, str]]:
+        """Row of the FFT plans that the first job makes, which no estimate contains. Empty if they are in the cache."""
         if self.has_fft_plans or (self.standing is not None and not self.standing.to_do):
-            return ""
-        return "; the first job also makes FFT plans for this grid, up to a minute of CPU, once on each kind of machine"
+            return []
+        text = "the first job makes them for this grid: up to a minute of CPU more, once on each kind of machine"
+        return [("FFT plans", text)]
 
     def _algorithm(self) -> str:
         """Text: how the probes go through the specimen."""
