@@ -5,6 +5,7 @@ import http.server
 import json
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from stemphony.status.limits import Limits
 from stemphony.status.settings import ReportingSettings
 from stemphony.status.spool import Spool, claim, spool_file_of
 from stemphony.status.transport import Answer, Verdict, batch_url
+from stemphony.store import ledger, own_runs
 from support.status_server import EchoServer, FaultServer, closed_port
 
 OK = Answer(Verdict.ARRIVED, "status 200")
@@ -373,6 +375,22 @@ def test_reports_of_another_simulation_in_the_folder_are_kept_and_not_sent(resul
         marker.name, "planted.attempt-1.jsonl", "mixed.attempt-1.jsonl",
     }  # fmt: skip
     assert {file: file.read_bytes() for file in before} == before
+
+
+def test_reports_of_a_folder_that_lost_its_simulation_json_are_sent_by_the_next_run(result, tmp_path):
+    """The next run gives the folder another id. What the record of the user shows is still that this user ran it."""
+    before, elsewhere = str(uuid.uuid4()), str(uuid.uuid4())
+    write(result, 1, "a", {"when": 0, "id": before}, {"when": 1, "id": before.upper()})
+    write(result, 1, "b", {"when": 2, "id": elsewhere})
+    ledger.identity(result, 1)
+    own_runs.note_run(before, [], result.root, 1)
+    own_runs.note_run(elsewhere, [], tmp_path, 1)
+    memory = Memory()
+    courier = courier_of(result, memory, run=2)
+    assert courier.drain(20.0)
+    courier.stop()
+    assert ids(memory.taken) == ["1-a-1-0", "1-a-1-1"]
+    assert [file.name for file in foreign_in(result)] == ["b.attempt-1.jsonl"]
 
 
 # Batches, and receivers that know none.

@@ -38,7 +38,8 @@ class Own:
     """Which events belong to the simulation of a results folder.
 
     A folder may hold reports of another simulation: it is a copy, or somebody else put them there. With this user's
-    credentials, they would change that simulation at the receiver.
+    credentials, they would change that simulation at the receiver. If simulation.json was lost, the folder goes on as
+    another simulation. The events of the one that it was are its own, if this user ran that one last in this folder.
 
     Parameters
     ----------
@@ -50,14 +51,19 @@ class Own:
 
     def __init__(self, result: ResultPaths, with_original: bool = False) -> None:
         own, original = own_runs.ids_of(result)
-        self._ids = {own}
+        self._result, self._known = result, {own: True}
         if with_original and original and own_runs.other_place_of(original, result) is None:
-            self._ids.add(original)
+            self._known[original] = True
 
     def has(self, event: Mapping[str, Any]) -> bool:
         """Whether an event names no other simulation."""
         named = event.get("id")
-        return named is None or "" in self._ids or own_runs.same_form(named) in self._ids
+        if named is None or "" in self._known:
+            return True
+        simulation_id = own_runs.same_form(named)
+        if simulation_id not in self._known:
+            self._known[simulation_id] = own_runs.is_place_of(simulation_id, self._result)
+        return self._known[simulation_id]
 
 
 def spools_of(result: ResultPaths) -> list[SpoolFile]:

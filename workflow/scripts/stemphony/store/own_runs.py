@@ -95,6 +95,14 @@ def other_place_of(simulation_id: str, result: ResultPaths) -> Path | None:
     return None
 
 
+def is_place_of(simulation_id: str, result: ResultPaths) -> bool:
+    """Whether the last run of a simulation by this user was in the folder of `result`, as far as there is a record."""
+    folder = folder_of(simulation_id)
+    with suppress(OSError, ValueError):
+        return folder is not None and folder.samefile(result.root)
+    return False
+
+
 def config_files_of(result: ResultPaths) -> list[Path]:
     """Config files of the last run of a simulation by this user; empty if this user has no record of one.
 
