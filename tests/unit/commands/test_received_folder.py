@@ -13,7 +13,7 @@ from stemphony import cli
 from stemphony.commands import status as status_command
 from stemphony.compute import wisdom
 from stemphony.paths import ResultPaths
-from stemphony.store import ledger, progress
+from stemphony.store import ledger, members, progress
 from support.experiments import FakeCampaign
 
 DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
@@ -139,3 +139,46 @@ def test_a_command_that_needs_a_home_folder_says_so(tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     assert cli.main(["profile", "install"]) in (1, 2)
     assert "this user has no home folder. Set the environment variable HOME" in capsys.readouterr().err
+
+
+LABEL = "probe.semiangle_mrad_20"
+MEMBER = {"label": LABEL, "values": {"probe.semiangle_mrad": 20}}
+RECORD = {"title": "t", "axes": {"probe.semiangle_mrad": [20]}, "members": [MEMBER]}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {}, [], None, 3, {"members": 3}, {"members": [3]}, {**RECORD, "members": "text"},
+        {**RECORD, "members": [{"label": 3, "values": {}}]}, {**RECORD, "members": [{"label": LABEL}]},
+        {**RECORD, "members": [{**MEMBER, "label": "../../elsewhere"}]},
+        {**RECORD, "members": [{**MEMBER, "label": f"{LABEL}/../../../elsewhere"}]},
+        {**RECORD, "axes": 3}, {**RECORD, "axes": {"probe.semiangle_mrad": 20}},
+        {**RECORD, "axes": {"a.b": [0] * 10**4, "a.c": [0] * 10**4}}, {**RECORD, "title": 3},
+        {"title": "t", "members": [MEMBER]}, {**RECORD, "axes": None, "members": [MEMBER] * 201},
+    ],
+)  # fmt: skip
+def test_a_record_of_a_sweep_that_no_run_wrote(tmp_path, capsys, record):
+    """The attack: `sweep.json` of a received folder ended each command in a traceback, or held it for a minute."""
+    (tmp_path / "sweep.json").write_text(json.dumps(RECORD))
+    assert [part.root.name for part in members.members_of(tmp_path)] == [LABEL]
+    (tmp_path / "sweep.json").write_text(json.dumps(record))
+    assert members.record_of(tmp_path) == {}
+    for words in (["status"], ["rerun"], ["clean"]):
+        assert cli.main([*words, str(tmp_path)]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_member_that_is_a_link_is_not_cleaned(result, tmp_path, capsys):
+    """The attack: `clean` of a received sweep removes files of another simulation of this user."""
+    sweep = tmp_path / "received"
+    sweep.mkdir()
+    (sweep / LABEL).symlink_to(result.root)
+    kept = result.waves(0)
+    kept.parent.mkdir()
+    kept.write_text("mine")
+    assert cli.main(["clean", str(sweep)]) == 0
+    assert kept.exists()
+    assert f"{sweep / LABEL} is a link" in capsys.readouterr().out
+    assert cli.main(["clean", str(result.root)]) == 0
+    assert not kept.exists()

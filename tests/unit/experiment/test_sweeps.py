@@ -111,6 +111,24 @@ def test_a_sweep_that_makes_no_sense_is_refused(sweep, words):
 
 
 @pytest.mark.parametrize(
+    "sweep",
+    [
+        {"http_reporting.auth_pass": "CANARY"},
+        {"http_reporting": {"auth_pass": "CANARY"}},
+        {"http_reporting ": "CANARY"},
+        {"probe": {"auth_pass": "CANARY"}},
+        [{"http_reporting": {"auth_pass": "CANARY"}}],
+        ["http_reporting.auth_pass=CANARY"],
+        "{http_reporting: {auth_pass: CANARY}",
+    ],
+)
+def test_a_password_in_a_sweep_is_in_no_message(sweep):
+    with pytest.raises(ConfigError) as refused:
+        expanded(sweep)
+    assert "CANARY" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
     ("sweep", "words"),
     [
         ({"probe.semiangel_mrad": [20]}, "config `probe.semiangel_mrad`: unknown key; did you mean `semiangle_mrad`?"),

@@ -10,6 +10,8 @@ RESULTS = "results"
 """Folder of all simulations, in the working directory."""
 MEMBER = "{member}"
 """Stands for the label of any member of a sweep in the paths of rules."""
+MOST_MEMBERS = 200
+"""Most simulations of one sweep. What their jobs must know goes through the environment, which is limited to 128 kB."""
 # A label begins with a key of the config. No simulation has such a name, because a name has no dot.
 _LABEL = re.compile(
     r"(simulation|probe|specimen|grating|scan|depths|adf|cbed|waves|frozen_phonon|plasmon_scattering)\.[^/]+"

@@ -38,6 +38,9 @@ def clean(given: Path, with_leftovers: bool, say: Callable[[str], None]) -> None
     """
     if parts := members.all_members_of(given):
         for part in parts:
+            if part.root.is_symlink():
+                say(f"kept: {part.root} is a link; clean the folder that it leads to by its own name")
+                continue
             clean(part.root, with_leftovers, say)
         wanted = {part.root for part in members.members_of(given)}
         if earlier := [part.root for part in parts if wanted and part.root not in wanted]:

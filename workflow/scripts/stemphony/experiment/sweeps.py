@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +21,13 @@ from stemphony.experiment import configuration, overrides
 from stemphony.experiment.mistakes import dotted, kind, short
 
 KEY = configuration.SWEEP
-MOST_MEMBERS = 200
-"""Most simulations of one sweep. What their jobs must know goes through the environment, which is limited to 128 kB."""
+REPORTING = "http_reporting"
 LONGEST_LABEL = 120
 """Most characters of a label; a file system takes 255 for the name of a folder."""
 NOT_SWEPT = {
     "simulation.name": "the members get their names from the swept values",
     "simulation.title": "the members get their titles from the swept values",
-    "http_reporting": "all members report to the same receiver",
+    REPORTING: "all members report to the same receiver",
     "resources": "they decide no number; give them for all members",
     KEY: "a sweep has no sweep in it",
 }
@@ -119,20 +118,22 @@ def expanded(config: Mapping[str, Any], from_files: Mapping[str, Any]) -> Sweep:
     given = config[KEY]
     base = without_sweep(config)
     if isinstance(given, Mapping):
+        _refuse_fixed(given)  # before any message about a value, which may be a password
         axes = {key: _values(key, given[key]) for key in sorted(map(str, given))}
         _require_keys(list(axes))
-        rows = [dict(zip(axes, row, strict=True)) for row in itertools.islice(_product(axes), MOST_MEMBERS + 1)]
+        rows = [dict(zip(axes, row, strict=True)) for row in itertools.islice(_product(axes), paths.MOST_MEMBERS + 1)]
     elif isinstance(given, list | tuple):
-        axes, rows = None, [_row(index, row) for index, row in enumerate(given[: MOST_MEMBERS + 1])]
+        axes, rows = None, [_row(index, row) for index, row in enumerate(given[: paths.MOST_MEMBERS + 1])]
     else:
         raise ConfigError(
-            KEY, f"got {short(given)}; allowed are keys with lists, such as {{probe.semiangle_mrad: [20, 25]}}, "
+            KEY, f"got {_quoted(given)}; allowed are keys with lists, such as {{probe.semiangle_mrad: [20, 25]}}, "
             "or a list of maps, such as [{probe.semiangle_mrad: 20}, {probe.semiangle_mrad: 25}].",
         )  # fmt: skip
     if not rows or not rows[0]:
         raise ConfigError(KEY, "is empty. Name a key with its values, or remove the sweep.")
-    if len(rows) > MOST_MEMBERS:
-        raise ConfigError(KEY, f"has more than {MOST_MEMBERS} simulations, the most that one sweep may have. Split it.")
+    if len(rows) > paths.MOST_MEMBERS:
+        most = paths.MOST_MEMBERS
+        raise ConfigError(KEY, f"has more than {most} simulations, the most that one sweep may have. Split it.")
     members = [_member(base, row, from_files) for row in rows]
     _refuse_equal(members)
     if axes is not None:
@@ -202,6 +203,11 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
+def _quoted(value: Any) -> str:
+    """A value for a message; none of a text that may hold a password, such as a mapping with a quote missing."""
+    return "a text" if isinstance(value, str) and REPORTING in value else short(value)
+
+
 def _product(axes: Mapping[str, tuple[Any, ...]]) -> Any:
     return itertools.product(*axes.values())
 
@@ -223,7 +229,7 @@ def _row(index: int, row: Any) -> dict[str, Any]:
     """The values of one member of a list."""
     if not isinstance(row, Mapping):
         raise ConfigError(
-            f"{KEY}[{index}]", f"got {short(row)}; each entry is a map, such as {{probe.semiangle_mrad: 20}}."
+            f"{KEY}[{index}]", f"got {_quoted(row)}; each entry is a map, such as {{probe.semiangle_mrad: 20}}."
         )
     if not row:
         raise ConfigError(f"{KEY}[{index}]", "is empty; name at least one key with its value, or remove the entry.")
@@ -234,10 +240,8 @@ def _row(index: int, row: Any) -> dict[str, Any]:
 
 def _require_keys(keys: Sequence[str]) -> None:
     """Refuse keys that cannot be swept, and two keys of which one contains the other."""
+    _refuse_fixed(keys)
     for key in keys:
-        for forbidden, why in NOT_SWEPT.items():
-            if key == forbidden or key.startswith(f"{forbidden}."):
-                raise ConfigError(f"{KEY}.{key}", f"{forbidden} cannot be swept: {why}.")
         block = key.partition(".")[0]
         if "." not in key or not paths.is_label(f"{key}_"):
             blocks = ", ".join(name for name in configuration.schema()["properties"] if paths.is_label(f"{name}.x"))
@@ -250,6 +254,14 @@ def _require_keys(keys: Sequence[str]) -> None:
             raise ConfigError(
                 f"{KEY}.{key}", f"given together with {inside}, which is a part of it; give one of the two."
             )
+
+
+def _refuse_fixed(keys: Iterable[Any]) -> None:
+    """Refuse the keys of NOT_SWEPT."""
+    for key in map(str, keys):
+        for fixed, why in NOT_SWEPT.items():
+            if key.strip() == fixed or key.strip().startswith(f"{fixed}."):
+                raise ConfigError(f"{KEY}.{key}", f"{fixed} cannot be swept: {why}.")
 
 
 def _member(base: Mapping[str, Any], row: Mapping[str, Any], from_files: Mapping[str, Any]) -> Member:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,29 @@ def record_of(folder: Path) -> dict[str, Any]:
     """The record of a sweep: its axes, and its members with their values; empty if the folder holds no sweep."""
     with suppress(OSError, ValueError, RecursionError):
         content = json.loads(ordinary_files.read_text(SweepPaths(folder).record))
-        members = content["members"] if isinstance(content, dict) else []
-        if members and all(paths.is_label(one["label"]) and isinstance(one["values"], dict) for one in members):
+        if _is_record(content):
             return dict(content)
     return {}
+
+
+def _is_record(content: Any) -> bool:
+    """Whether this is a record as a run writes it. The folder may come from somebody else."""
+    if not isinstance(content, dict) or not isinstance(content.get("title"), str) or "axes" not in content:
+        return False
+    found, axes = content.get("members"), content["axes"]
+    if not isinstance(found, list) or not 0 < len(found) <= paths.MOST_MEMBERS or not all(map(_is_member, found)):
+        return False
+    if axes is None:
+        return True
+    is_grid = isinstance(axes, dict) and all(isinstance(values, list) for values in axes.values())
+    return is_grid and math.prod(map(len, axes.values())) == len(found)
+
+
+def _is_member(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("values"), dict):
+        return False
+    label = entry.get("label")
+    return isinstance(label, str) and paths.is_label(label)
 
 
 def members_of(folder: Path) -> list[ResultPaths]:
