@@ -16,8 +16,8 @@ from stemphony.cli import main
 from stemphony.monitor.database import credentials
 from stemphony.monitor.database.connection import Database
 from stemphony.monitor.database.credentials import Role
-from stemphony.monitor.intake import operators
-from stemphony.monitor.intake.judgement import MAX_UNCLAIMED_EVENTS
+from stemphony.monitor.intake import event_store, operators
+from stemphony.monitor.intake.judgement import MAX_UNCLAIMED_EVENTS, Held
 from stemphony.monitor.intake.rebuild import Rebuild
 from stemphony.monitor.intake.summary_cache import SummaryCache
 from stemphony.orchestration.orphaned_errors import BY_THE_RUN
@@ -231,6 +231,8 @@ def test_a_run_of_an_impossible_number_is_not_believed(any_monitor: Inside, name
     any_monitor.store(running(story))
     any_monitor.store([Story(uid=story.uid, run=999_999).hook(name)])
     assert (any_monitor.simulation["state"], any_monitor.simulation["run"]) == ("running", 1)
+    listed = any_monitor.client.get("/api/simulations/1/events?all=1").json["events"]
+    assert [entry["held"] for entry in listed if entry["event"]["run"] > 1] == [Held.NUMBER]
     any_monitor.store([story.finish()])
     assert any_monitor.simulation["state"] == "finished"
 
@@ -256,6 +258,24 @@ def test_an_end_that_was_sent_before_the_start_does_not_last(any_monitor: Inside
     any_monitor.store(running(story))
     assert any_monitor.simulation["state"] == "running"
     assert any_monitor.store([story.finish()]) == {"stored": 1, "duplicates": 0}
+    assert any_monitor.simulation["state"] == "finished"
+
+
+def test_an_end_that_was_sent_before_the_start_of_a_large_simulation_is_rejected_by_an_operator(
+    any_monitor: Inside, monkeypatch: pytest.MonkeyPatch
+):
+    """Senders do not wait until so many events are read again, so the end counts until then."""
+    monkeypatch.setattr(event_store, "MAX_REBUILT_EVENTS", 3)
+    story = Story()
+    forged = Story(uid=story.uid, now=story.now - 3600)
+    any_monitor.store([*forged.done(0, 0), forged.finish()])
+    any_monitor.store(running(story))
+    assert any_monitor.simulation["state"] == "finished"
+    listed = any_monitor.client.get("/api/simulations/1/events?all=1").json["events"]
+    (row,) = (entry["row"] for entry in listed if entry["event"]["event"] == "FINISH")
+    operators.repair(any_monitor.database, "1", reject=[row])
+    assert any_monitor.simulation["state"] == "running"
+    any_monitor.store([story.finish()])
     assert any_monitor.simulation["state"] == "finished"
 
 
