@@ -111,16 +111,16 @@ def test_a_batch_is_stored_whole_or_not_at_all(any_monitor: Inside):
 
 def test_a_broken_event_does_not_take_others_with_it(monitor: Inside, monkeypatch: pytest.MonkeyPatch):
     """One request in a group meets an error that is its own; the others of the group are stored."""
-    from stemphony.monitor.intake import event_store
+    from stemphony.monitor.intake import bookkeeping
 
-    real = event_store.update_simulation
+    real = bookkeeping.update_simulation
 
     def update(simulation: Any, event: Any) -> Any:
         if event.name == "FINISH":
             raise ValueError("a bug")
         return real(simulation, event)
 
-    monkeypatch.setattr(event_store, "update_simulation", update)
+    monkeypatch.setattr(bookkeeping, "update_simulation", update)
     story, hold = Story(), threading.Event()
     blocked = threading.Thread(target=lambda: monitor.writer.run(lambda _: hold.wait(10)))
     blocked.start()

@@ -76,8 +76,11 @@ class EventStore:
             simulation = self._cache.simulation(connection, event.simulation)
             takes_ownership = claims(simulation, event)
             if takes_ownership:
+                simulation.owner = event.sender
+                self._cache.changed(simulation)
+            if takes_ownership and simulation.events:
                 _insert(connection, rows)
-                simulation = self._claim(connection, simulation, event)
+                simulation = self._without_others(connection, simulation)
                 known = stored_events.contents_of(connection, (event.key for event in moved))
                 self._held_keys = None
             counted = known.get(event.key)
@@ -168,12 +171,8 @@ class EventStore:
 
     # --- a simulation whose events contradict each other ----------------------------------------------------------
 
-    def _claim(self, connection: Connection, simulation: SimulationSummary, event: IncomingEvent) -> SimulationSummary:
-        """Make a simulation belong to the sender of its start. The events of others stop to count."""
-        simulation.owner = event.sender
-        self._cache.changed(simulation)
-        if not simulation.events:
-            return simulation
+    def _without_others(self, connection: Connection, simulation: SimulationSummary) -> SimulationSummary:
+        """Stop counting events of others than the owner, which came before its start."""
         images.forget(connection, simulation.row)
         self._cache.flush(connection)
         return rebuild_at_once(connection, self._cache, simulation, [])
