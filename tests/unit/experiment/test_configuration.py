@@ -494,6 +494,7 @@ SILICON = {"enabled": True, "mean_free_path_nm": 128.0, "plasmon_energy_ev": 16.
         ({"plasmon_scattering": {"enabled": True}}, "mean_free_path_nm", "Silicon at 200 kV: 128 nm, 16.9 eV, 4.0 eV"),
         ({"plasmon_scattering": SILICON | {"plasmon_fwhm_ev": None}}, "plasmon_fwhm_ev", "of the material"),
         ({"plasmon_scattering": SILICON | {"simple_mode": True}}, "plasmon_fwhm_ev", "remove one of the two"),
+        ({"plasmon_scattering": SILICON | {"plasmon_fwhm_ev": 1e-3}}, "plasmon_fwhm_ev", "Use at least 0.01 eV"),
         ({"plasmon_scattering": SILICON | {"max_energy_ev": 15.0}}, "max_energy_ev", "before the first loss"),
         ({"plasmon_scattering": SILICON | {"energy_grid_density_per_ev": 90.0}}, "density_per_ev", "allowed are 2000"),
         (

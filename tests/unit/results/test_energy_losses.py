@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from stemphony.compute.configuration import with_losses
 from stemphony.compute.cost import memory_mb, probe_slices, result_bytes, wave_plan
+from stemphony.errors import ConfigError
 from stemphony.experiment.losses import plan_note
 from stemphony.experiment.model import Experiment
 from stemphony.physics.periods import Layers, Periods
@@ -99,8 +100,15 @@ def test_plasmons_are_excited_inside_the_slab_only():
     assert (filled.top, filled.bottom) == (0.0, pytest.approx(100.0))
     note = plan_note(replace(filled, plural=True, mean_free_path=100.0))
     assert "10 nm of material are 1 mean free paths. 36.8 % of the electrons lose nothing" in note
-    assert "each wave becomes 3 waves" in note
+    assert "4 energy losses up to 30 eV, and each wave becomes 3 waves" in note
     assert "About 26 % lose more than max_energy_ev" in note
+
+
+def test_a_mean_free_path_in_another_unit_is_refused():
+    # 0.128 µm as 0.128 nm: e^(10 nm/0.001 nm) is beyond the numbers of a computer
+    block = tiny(plasmon_scattering={**PLASMONS, "mean_free_path_nm": 1e-3})
+    with pytest.raises(ConfigError, match=r"mean_free_path_nm`: got 0.001 nm; 10 nm of material are then 1e\+04 mean"):
+        Experiment.of(block, (7.81, 7.81, 100.0), Layers(np.arange(0.0, 100.0, 2.0)))
 
 
 def test_each_configuration_and_defocus_draws_its_own_losses():

@@ -126,7 +126,10 @@ def test_a_list_is_not_blurred_and_edges_are_marked(tmp_path):
     assert stored(window, "source_is_cut")[0].all()
 
 
-@pytest.mark.parametrize("probe", [{}, {"tilt_mrad": [4.0, 2.0]}, {"precession": {"angle_mrad": 6.0, "steps": 3}}])
+CONE = {"precession": {"angle_mrad": 6.0, "steps": 3}}
+
+
+@pytest.mark.parametrize("probe", [{}, {"tilt_mrad": [4.0, 2.0]}, CONE, {**CONE, "descan": True}], ids=str)
 def test_the_disk_is_what_jobs_find_without_atoms(probe):
     of = experiment(cbed={"enabled": True, "pixel_mrad": 2.0, "max_mrad": 40.0}, probe=probe, scan={"points": [1, 1]})
     vacuum = Atoms(np.array([], dtype=str), np.empty((0, 3)), np.empty(0, dtype=int))

@@ -28,6 +28,9 @@ MOST_SEGMENTS = 360
 MOST_ENERGIES = 2000
 """Largest number of entries of the axis of energy losses. Signals and memory grow with it."""
 
+NARROWEST_LINE = 0.02
+"""Smallest width of the loss line in entries of the energy axis. Narrower lines need many points and look the same."""
+
 NEUTRAL_BUILDING = {
     "supercell": None, "zone_axis": None, "up": None, "max_strain": 0.0, "repeat": [1, 1, 1], "size_nm": None,
     "thickness_nm": None, "origin": None, "termination": None, "vacuum_angstrom": [0.0, 0.0, 0.0], "substitutions": [],
@@ -325,6 +328,14 @@ def _refuse_plasmons(config: Mapping[str, Any]) -> None:
             f"{where}.max_energy_ev",
             f"got {plasmons['max_energy_ev']:g} eV, less than plasmon_energy_ev, {plasmons['plasmon_energy_ev']:g} eV: "
             "the axis would end before the first loss. Use a larger value.",
+        )
+    width, density = plasmons["plasmon_fwhm_ev"], plasmons["energy_grid_density_per_ev"]
+    if width is not None and width * density < NARROWEST_LINE:
+        raise ConfigError(
+            f"{where}.plasmon_fwhm_ev",
+            f"got {width:g} eV, but entries of the energy axis are {1 / density:g} eV wide. Use at least "
+            f"{NARROWEST_LINE / density:g} eV, a larger energy_grid_density_per_ev, or simple_mode: true, which has no "
+            "width.",
         )
     entries = plasmons["max_energy_ev"] * plasmons["energy_grid_density_per_ev"] + 1
     if entries > MOST_ENERGIES:

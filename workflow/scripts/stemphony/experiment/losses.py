@@ -6,11 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from stemphony.errors import ConfigError
 from stemphony.physics.periods import Layers
 from stemphony.physics.plasmons import Plasmons
 from stemphony.physics.slicing import Slices
 
 BLOCK = "plasmon_scattering"
+
+MOST_MEAN_FREE_PATHS = 20.0
+"""Largest thickness in mean free paths. Beyond it, 2e-9 of the electrons are left without a loss."""
 
 _NM, _MRAD = 10.0, 1e-3
 
@@ -44,6 +48,7 @@ def plasmons_of(block: Mapping[str, Any], beam_energy: float, layers: Layers, sl
     elif layers.periods.slab:
         top = max(top, float(layers.heights.min()))
         bottom = min(bottom, float(layers.heights.max()) + layers.periods.spacing)
+    _require_thin(block["mean_free_path_nm"], (bottom - top) / _NM)
     cutoff = block["cutoff_mrad"]
     return Plasmons(
         beam_energy, top, bottom,
@@ -59,6 +64,17 @@ def plasmons_of(block: Mapping[str, Any], beam_energy: float, layers: Layers, sl
     )  # fmt: skip
 
 
+def _require_thin(mean_free_path_nm: float, thickness_nm: float) -> None:
+    """Refuse a mean free path that leaves next to no electron without a loss; its unit is probably another one."""
+    if thickness_nm > MOST_MEAN_FREE_PATHS * mean_free_path_nm:
+        raise ConfigError(
+            f"{BLOCK}.mean_free_path_nm",
+            f"got {mean_free_path_nm:g} nm; {thickness_nm:.4g} nm of material are then "
+            f"{thickness_nm / mean_free_path_nm:.3g} mean free paths, and allowed are {MOST_MEAN_FREE_PATHS:g}. "
+            "Silicon at 200 kV has 128 nm. Check the unit, or use a thinner specimen.",
+        )
+
+
 def plan_note(plasmons: Plasmons) -> str:
     """Return how many electrons lose how much, and what that costs."""
     mean = (plasmons.bottom - plasmons.top) / plasmons.mean_free_path
@@ -68,9 +84,10 @@ def plan_note(plasmons: Plasmons) -> str:
     text = (
         f"plasmon_scattering: {(plasmons.bottom - plasmons.top) / _NM:.4g} nm of material are {mean:.3g} mean free "
         f"paths. {100 * shares[0]:.3g} % of the electrons lose nothing, {100 * one:.3g} % excite one plasmon{more}. "
-        f"Signals have {len(plasmons.energies)} energy losses, and each wave becomes {plasmons.waves} waves."
+        f"Signals have {len(plasmons.energies)} energy losses up to {plasmons.energies[-1]:g} eV, and each wave "
+        f"becomes {plasmons.waves} waves."
     )
-    inside = math.floor(plasmons.max_energy / plasmons.plasmon_energy)
+    inside = math.floor(plasmons.energies[-1] / plasmons.plasmon_energy)
     beyond = max(0.0, 1 - sum(shares[: inside + 1])) if plasmons.plural else 0.0
     if beyond > 1e-3:
         text += (

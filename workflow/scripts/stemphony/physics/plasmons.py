@@ -32,6 +32,9 @@ _FINER = 8
 _POINTS_PER_WIDTH = 16
 """Points of the loss line inside its width, at least."""
 
+_DIRECT = 4096
+"""Longest distributions of losses that are convolved directly. The time of this grows with the square of the length."""
+
 _LINE_END = 20.0
 """Largest loss of one event in plasmon energies. The line falls as E⁻³, so the rest is below 1e-4 of all events."""
 
@@ -218,7 +221,7 @@ class Plasmons:
         inside = np.zeros(last + 1)  # point j is the loss j·step; larger losses are left out and counted at the end
         inside[0] = 1.0
         for angle in angles:
-            inside = np.convolve(inside, self._losses_at(angle)[: last + 1])[: last + 1]
+            inside = _convolved(inside, self._losses_at(angle)[: last + 1])
         entries = np.clip((np.arange(last + 1) + self._finer // 2) // self._finer, 1, len(made) - 1)
         np.add.at(made, entries, inside)
         made[-1] += max(0.0, 1.0 - float(inside.sum()))
@@ -292,3 +295,14 @@ class Plasmons:
         if not passed:
             return np.zeros(len(self.energies))
         return trajectory.weight * self.spectrum(trajectory.angles[:passed])
+
+
+def _convolved(one: FloatArray, other: FloatArray) -> FloatArray:
+    """Convolve two distributions of losses; what lies beyond the end of the first one is left out."""
+    length = one.size
+    if length <= _DIRECT:
+        direct: FloatArray = np.convolve(one, other)[:length]
+        return direct
+    whole = length + other.size
+    made = np.fft.irfft(np.fft.rfft(one, whole) * np.fft.rfft(other, whole), whole)[:length]
+    return np.clip(made, 0.0, None)  # rounding makes negative numbers of zeros

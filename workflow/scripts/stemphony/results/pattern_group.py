@@ -265,9 +265,9 @@ def add_patterns(
 
 def vacuum_disk(experiment: Experiment) -> np.ndarray:
     """Compute the pattern of the probe without a specimen, (n_kx, n_ky); aberrations do not change it."""
-    e, geometry = experiment, cbed_geometry(experiment)
-    tilted = (replace(e, tilt=tilt, precession=None) for tilt in e.tilts)
-    disks = [geometry.pattern(probe(one, 0.0)) for one in tilted]
+    # With descan, angles count from each tilt of a cone.
+    tilted = [replace(experiment, tilt=tilt, precession=None) for tilt in experiment.tilts]
+    disks = [cbed_geometry(one).pattern(probe(one, 0.0)) for one in tilted]
     return np.asarray(np.mean(disks, axis=0))
 
 
