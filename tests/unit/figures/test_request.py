@@ -23,7 +23,8 @@ from support.experiments import FakeCampaign
 WEIGHTS = np.array([0.25, 0.75])
 STEP_X, STEP_Y = 0.781 / 3, 0.781 / 4
 QUADRANTS = {"inner_mrad": 0.0, "outer_mrad": 30.0, "segments": 4, "rotation_deg": 45.0}
-ARGUMENTS: dict[str, dict[str, Any]] = {"profile": {"begin_nm": (0.0, 0.0), "end_nm": (0.4, 0.4)}}
+ARGUMENTS: dict[str, dict[str, Any]] = {"profile": {"begin_nm": (0.0, 0.0), "end_nm": (0.4, 0.4)},
+                                        "waves": {"defocus_nm": 2.5}}  # fmt: skip
 
 
 def merged(folder: Path, **blocks: Any) -> FakeCampaign:
@@ -34,6 +35,7 @@ def merged(folder: Path, **blocks: Any) -> FakeCampaign:
             "frozen_phonon": {"configurations": 2},
             "cbed": {"enabled": True, "size": [4, 5], "max_mrad": 20.0},
             "adf": {"segmented": {"q": QUADRANTS}, "integrated": True},
+            "waves": {"probe": True, "exit": [[0.0, 0.0], [0.5, 0.25]], "depth_profile": True},
             **blocks,
         },
     )
@@ -268,6 +270,33 @@ def test_a_figure_of_a_preview_says_so(fake, tmp_path, kind):
     assert found.remarks == ("PREVIEW of an unfinished run: 3 of 12 pairs",)
     written = [text.get_text().replace("\n", " ") for text in found.figure.findobj(Text)]
     assert any(text.startswith(found.remarks[0]) for text in written)
+
+
+def test_waves_are_drawn_with_x_to_the_right_and_depth_downwards(fake, result):
+    of_defocus = [fake.signals(fake.campaign.defocus("p2d500").id, c).stored for c in range(2)]
+    wave = 10 * np.mean([one.exit_wave[1] for one in of_defocus], axis=0)
+    section = 100 * np.mean([one.section[1] for one in of_defocus], axis=0)
+    found = drawn(result, "waves", at_nm=(0.3905, 0.19525))
+    amplitude, phase, depth, probe = images_of(found.figure)
+    assert np.asarray(amplitude.get_array()) == pytest.approx(np.abs(wave).T, rel=1e-5)
+    shown = np.ma.masked_invalid(phase.get_array())
+    assert np.ma.abs(shown - np.angle(wave).T).max() < 1e-5
+    assert np.array_equal(shown.mask, 0.01 * np.abs(wave).max() > np.abs(wave).T)
+    assert np.asarray(depth.get_array()) == pytest.approx(np.sqrt(section).T, rel=1e-5)
+    left, right, bottom, top = depth.get_extent()
+    assert (left, right) == pytest.approx((-0.781 / 128, 0.781 * (1 - 1 / 128)), rel=1e-5)
+    assert bottom > 0.781 > top
+    assert depth.origin == "upper"
+    assert [image.axes.get_ylabel() for image in (probe, depth)] == ["y (nm)", "depth (nm)"]
+    assert np.unravel_index(probe.get_array().argmax(), (64, 64)) == (32, 32)
+    assert sum(probe.get_extent()[:2]) == pytest.approx(-0.781 / 64, rel=1e-4)  # point 32 of 64 is at 0
+    record = found.records[2]
+    assert (record["what"], record["unit"]) == ("depth_section", "nm-2")
+    assert record["at_nm"] == pytest.approx((0.3905, 0.19525), rel=1e-5)
+    assert np.array(record["values"]).shape == (len(record["depth_nm"]), len(record["x_nm"]))
+    for wrong, what in (({"defocus_nm": None}, "Choose one with --defocus"), ({"at_nm": (0.1, 0.1)}, r"at \(0, 0\)")):
+        with pytest.raises(ResultError, match=what):
+            drawn(result, "waves", **wrong)
 
 
 def test_arrows_lie_at_the_same_places_of_each_copy(result):

@@ -263,13 +263,13 @@ def _add_result_commands(commands: Commands) -> None:
 
 def _add_plot(commands: Commands) -> None:
     plot = commands.add_parser(
-        "plot", help="draw a figure of a result: images, thickness curves, profiles, patterns, centre of mass, DPC",
+        "plot", help="draw a figure of a result: images, thickness curves, profiles, patterns, centre of mass, waves",
         description="Draws a figure for a slide or a paper. docs/how-to/figures.md shows each kind.",
     )  # fmt: skip
     plot.set_defaults(command=_plot)
     plot.add_argument("result", type=Path, metavar="RESULT", help="results/<name>, or a merged file")
     plot.add_argument(
-        "kind", nargs="?", default="images", choices=("images", "curves", "profile", "pattern", "com", "dpc"),
+        "kind", nargs="?", default="images", choices=("images", "curves", "profile", "pattern", "com", "dpc", "waves"),
         help="what to draw (default: images); com is the centre of mass, dpc the deflection of segments",
     )  # fmt: skip
     place: dict[str, Any] = {"type": float, "nargs": 2, "metavar": ("X", "Y")}
@@ -285,7 +285,11 @@ def _add_plot(commands: Commands) -> None:
     add("--standard-error", action="store_true", help="draw the standard error of the images")
     add("--atoms", action="store_true", help="draw the atoms over images")
     add("--periodic", action="store_true", help="draw copies even if the window does not repeat with the specimen")
-    add("--at", **place, help="position of a curve or a pattern, nm (default: mean over the scan)")
+    add(
+        "--at",
+        **place,
+        help="position of a curve, pattern (default: mean of the scan) or wave (default: first), nm",
+    )
     add("--from", **place, dest="begin", help="where a profile begins, nm")
     add("--to", **place, dest="end", help="where a profile ends, nm")
     add("--linear", action="store_true", help="draw a pattern on a linear scale (default: logarithmic)")

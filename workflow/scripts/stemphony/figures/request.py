@@ -8,7 +8,7 @@ from typing import Any
 
 from stemphony.errors import ResultError
 from stemphony.experiment.scan import LIST
-from stemphony.figures import deflections, diffraction, images, lines
+from stemphony.figures import deflections, diffraction, images, lines, waves
 from stemphony.figures.pictures import Treatment, picture
 from stemphony.figures.style import Style
 from stemphony.results.line_profile import Place, profile
@@ -17,9 +17,12 @@ from stemphony.results.patterns import pattern
 from stemphony.results.rest_atoms import RestAtoms
 from stemphony.results.segment_deflection import dpc
 from stemphony.results.thickness_curve import thickness_curve
+from stemphony.results.wave_pictures import wave_pictures
 
-IMAGES, CURVES, PROFILE, PATTERN, DEFLECTION, SEGMENTS = "images", "curves", "profile", "pattern", "com", "dpc"
-KINDS = (IMAGES, CURVES, PROFILE, PATTERN, DEFLECTION, SEGMENTS)
+IMAGES, CURVES, PROFILE, PATTERN, DEFLECTION, SEGMENTS, WAVES = (
+    "images", "curves", "profile", "pattern", "com", "dpc", "waves",
+)  # fmt: skip
+KINDS = (IMAGES, CURVES, PROFILE, PATTERN, DEFLECTION, SEGMENTS, WAVES)
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,9 @@ class Request:
     depths_nm : sequence of float
         Empty: the exit surface.
     defocus_nm : float or None
-        None: the mean over the defoci.
+        None: the mean over the defoci; of waves, the only one.
     at_nm : (float, float) or None
-        Position of a curve or pattern; None for the mean over the scan.
+        Position of a curve or pattern; None for the mean over the scan. Position of waves; None for the first one.
     begin_nm, end_nm : (float, float) or None
         Places of a profile.
     shows_atoms : bool
@@ -89,7 +92,7 @@ def _refuse_unused(request: Request) -> None:
     given = {
         "--detector": (request.detectors, (IMAGES, CURVES, PROFILE, SEGMENTS)),
         "--depth": (request.depths_nm, (IMAGES, PROFILE, PATTERN, DEFLECTION, SEGMENTS)),
-        "--at": (request.at_nm, (CURVES, PATTERN)),
+        "--at": (request.at_nm, (CURVES, PATTERN, WAVES)),
         "--from and --to": (request.begin_nm or request.end_nm, (PROFILE,)),
         "--atoms": (request.shows_atoms, (IMAGES, DEFLECTION, SEGMENTS)),
         "--linear": (request.is_linear, (PATTERN,)),
@@ -192,7 +195,12 @@ def _deflections(result: OpenedResult, request: Request, style: Style) -> Drawn:
     return Drawn(figure, [each.record() for each in fields])
 
 
+def _waves(result: OpenedResult, request: Request, style: Style) -> Drawn:
+    pictures = wave_pictures(result, request.at_nm, request.defocus_nm)
+    return Drawn(waves.draw(pictures, style, _remarks(result)), [waves.record(each) for each in pictures])
+
+
 _DRAW: dict[str, Callable[[OpenedResult, Request, Style], Drawn]] = {
     IMAGES: _images, CURVES: _curves, PROFILE: _profiles, PATTERN: _patterns, DEFLECTION: _deflections,
-    SEGMENTS: _deflections,
+    SEGMENTS: _deflections, WAVES: _waves,
 }  # fmt: skip
