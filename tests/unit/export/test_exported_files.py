@@ -357,7 +357,7 @@ class _Zeros:
     def __getitem__(self, key: tuple[Any, ...]) -> np.ndarray:
         number = key[2].stop - key[2].start
         self.read += number
-        return np.zeros((1, 1, number, 1, 96, 112), np.float32)
+        return np.zeros((1, 1, number, 1, 1, 96, 112), np.float32)
 
 
 @ONE
