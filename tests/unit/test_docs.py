@@ -2,24 +2,64 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from stemphony import cli
 from stemphony.experiment import configuration
 from stemphony.orchestration import preflight
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_table_of_config_keys_is_that_of_the_schema():
-    specification = importlib.util.spec_from_file_location("config_table", ROOT / "docs" / "config_table.py")
+def script(name: str) -> Any:
+    """A script of docs as a module."""
+    specification = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert specification is not None
     assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
+    sys.modules[name] = module  # dataclasses look there
+    try:
+        specification.loader.exec_module(module)
+    finally:
+        del sys.modules[name]
+    return module
+
+
+def test_the_table_of_config_keys_is_that_of_the_schema():
+    module = script("config_table")
     assert module.PAGE.read_text(encoding="utf-8") == module.page(), "run: python docs/config_table.py"
+
+
+def test_the_gallery_shows_every_example_with_its_picture():
+    gallery = script("gallery")
+    examples = {file.name for file in gallery.EXAMPLES.iterdir() if file.suffix in {".yaml", ".cfg"}}
+    # `stemphony check` writes such a file beside a parameter file.
+    assert set(gallery.ENTRIES) == {name for name in examples if not name.endswith(".stemphony.yaml")}
+    assert gallery.PAGE.read_text(encoding="utf-8") == gallery.page(), "run: python docs/gallery.py --page"
+    for name, entry in gallery.ENTRIES.items():
+        assert gallery.picture(name).read_bytes().startswith(b"\x89PNG"), name
+        explains = (gallery.DOCS / entry.explained).read_text(encoding="utf-8")
+        assert Path(name).stem in explains, f"{entry.explained} does not name {name}"
+        assert not entry.picture or Path(entry.picture).name in explains, f"{entry.explained} does not show its picture"
+    drawn = {gallery.picture(name) for name, entry in gallery.ENTRIES.items() if not entry.picture}
+    assert set(gallery.PICTURES.glob("*.png")) == drawn
+    assert all(file.stat().st_size <= gallery.LARGEST_BYTES for file in drawn)
+
+
+def test_every_command_has_an_example_and_what_it_prints_or_draws():
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
+    (commands,) = [action for action in cli._parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    assert set(sections) == set(commands.choices)
+    for name, text in sections.items():
+        assert re.search(rf"^```sh.*\n(?:.*\n)*?stemphony {name}\b", text, re.MULTILINE), f"{name} has no example"
+        assert re.search(r"^```(?:text)?\n[^`]+^```$", text, re.MULTILINE), f"{name} shows nothing that it prints"
 
 
 def test_every_config_key_says_what_it_means():

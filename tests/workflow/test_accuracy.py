@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 import netCDF4
 import pytest
 import yaml
+from stemphony.commands.accuracy import read_budget, table
 from stemphony.results.layout import read_texts
-from support.campaign import TINY, Campaign, changed
+from support.campaign import REPOSITORY, TINY, Campaign, changed
+from support.pages import masked
 
 from workflow.conftest import Reported
 
@@ -66,6 +69,15 @@ def test_the_result_of_a_later_run_holds_the_budget_of_its_config(budget: Campai
         row = names.index("sampling")
         found = [change["image"] for change in record["lines"][row]["changes"]["haadf"]]
         assert group["haadf_image"][row].tolist() == pytest.approx(found)
+
+
+def test_the_page_of_commands_shows_lines_of_the_table(budget: Campaign):
+    section = (
+        (REPOSITORY / "docs" / "commands.md").read_text(encoding="utf-8").split("\n## accuracy\n")[1].split("\n## ")[0]
+    )
+    (shown,) = re.findall(r"^```text\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    said = {masked(line) for line in table(read_budget(budget.result))}
+    assert [line for line in shown.splitlines() if masked(line) not in said] == []
 
 
 def test_a_budget_of_a_config_without_detectors_says_so(tiny: Reported, tmp_path: Path):

@@ -91,6 +91,8 @@ def test_run_again_has_nothing_to_compute(run: tuple[Campaign, Outcome]):
     campaign, _ = run
     outcome = campaign.stemphony()
     assert outcome.status == 0, outcome.output
+    section = (REPOSITORY / "docs" / "commands.md").read_text(encoding="utf-8").split("\n## run\n")[1]
+    assert "```text\nnothing to compute: all results are up to date.\nresult " in section
     assert "nothing to compute: all results are up to date." in outcome.output
     assert any(line.startswith("result ") for line in outcome.output.splitlines())
 
