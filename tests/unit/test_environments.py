@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 # Distributions whose modules have another name, and modules that come with another distribution.
 MODULES = {
     "yaml": "pyyaml", "netCDF4": "netcdf4", "urllib3": "requests", "werkzeug": "flask", "markupsafe": "flask",
-    "xdist": "pytest-xdist", "rsciio": "rosettasciio",
+    "xdist": "pytest-xdist", "rsciio": "rosettasciio", "mpl_toolkits": "matplotlib",
 }  # fmt: skip
 
 

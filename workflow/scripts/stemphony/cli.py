@@ -466,8 +466,8 @@ def _report_replay(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     return report.replay(parsed.result, parsed.config, print, parsed.everything)
 
 
-def _say_that_it_takes_longer(file: Path) -> None:
-    sys.stderr.write(f"still reading {file} and planning …\n")
+def _say_that_it_takes_longer(config: Path) -> None:
+    sys.stderr.write(f"still reading the structure of {config} and planning …\n")
     sys.stderr.flush()
 
 
