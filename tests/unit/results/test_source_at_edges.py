@@ -16,7 +16,7 @@ from stemphony.experiment.blurring import Blurring
 from stemphony.experiment.campaign import plan
 from stemphony.experiment.model import Experiment
 from stemphony.experiment.scan_edges import ScanEdges
-from stemphony.orchestration.preview_image import preview_of
+from stemphony.orchestration.preview_image import previews_of
 from stemphony.physics.source_size import SourceShape
 from stemphony.specimen.structures import Specimen
 from stemphony.specimen.translations import Translations
@@ -187,7 +187,9 @@ def test_pixels_are_marked_where_the_source_exceeds_the_margin(tmp_path, source,
 
 def test_a_preview_shows_no_margin(widened):
     of = widened.experiment
-    assert preview_of(of, widened.signals("p0d000", 0))["preview_width"] == 3
+    scan = widened.campaign.common_params["scan"]
+    found = previews_of(of, widened.signals("p0d000", 0), srtio3(), scan)
+    assert [keys["preview_width"] for keys in found] == [3] * len(of.images)
 
 
 @pytest.mark.parametrize("kind", ["line", "positions"])
