@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import socket
 import ssl
 import time
@@ -18,7 +20,8 @@ from stemphony.status.backlog import left_in
 from stemphony.status.limits import Limits
 from stemphony.status.spool import Spool, spool_file_of
 from stemphony.status.transport import Trouble, trouble_of
-from stemphony.store import own_runs
+from stemphony.store import ledger, own_runs
+from stemphony.store.copies import settle_identity
 from support.status_server import EchoServer, FaultServer, closed_port
 
 CANARY = "CANARY-7f3a"
@@ -506,3 +509,70 @@ def test_replay_of_a_copy_with_reports_of_its_original(tmp_path, capsys):
         status, said = run(capsys, "report", "replay", "--config", config, copy.root)
         assert status == 0, said
         assert len(server.received) == 4
+
+
+def test_replay_sends_what_the_first_original_of_a_copy_of_a_copy_left(tmp_path, capsys, monkeypatch):
+    """Both originals are gone; before, no command sent the reports of the first."""
+    monkeypatch.chdir(tmp_path)
+    with EchoServer() as server:
+        config = config_for(tmp_path, server.url)
+        folder, known = tmp_path / "first", []
+        result = ResultPaths(folder)
+        for run_number, name in enumerate(("second", "third", ""), 1):
+            known.append(ledger.identity(result, 7).id)
+            spool = Spool(spool_file_of(result.events(run_number), "job", run_number))
+            spool.append(json.dumps({"event": "PROGRESS", "id": known[-1], "time": "0", "seq": run_number}).encode())
+            spool.close()
+            if name:
+                shutil.copytree(result.root, tmp_path / name)
+                result = ResultPaths(tmp_path / name)
+                assert "is a copy of" in settle_identity(result)
+        for name in ("first", "second"):
+            shutil.rmtree(tmp_path / name)
+        status, said = run(capsys, "report", "replay", "--config", config, result.root)
+        assert status == 0, said
+        assert [entry.json["id"] for entry in server.received] == known
+        status, said = run(capsys, "report", "replay", "--everything", "--config", config, result.root)
+        assert [entry.json["id"] for entry in server.received] == 2 * known
+
+
+def test_replay_of_a_file_with_own_and_foreign_reports(tmp_path, capsys):
+    """The own ones are sent, also with --everything; the foreign ones stay and are named each time, once each."""
+    with EchoServer() as server:
+        config = config_for(tmp_path, server.url)
+        result = left_behind(tmp_path / "results/x", config, number=1)
+        own, foreign = json.loads(result.identity.read_text())["id"], str(uuid.uuid4())
+        mixed = result.events(1) / "mixed.jsonl"
+        named = [foreign, own, foreign, own, foreign]
+        lines = [json.dumps({"event": "PROGRESS", "id": one, "time": "1", "seq": n}) for n, one in enumerate(named)]
+        mixed.write_text("\n".join([lines[0], "no event", *lines[1:], ""]))
+        for number, words in enumerate(([], [], ["--everything"], ["--everything"])):
+            server.received.clear()
+            status, said = run(capsys, "report", "replay", *words, result.root)
+            assert status == 1, said
+            assert f"has reports of another simulation, {foreign}" in said
+            assert [entry.json["seq"] for entry in server.received] == ([0, 1, 3] if number != 1 else [])
+            assert [json.loads(line) for line in mixed.with_suffix(".other.jsonl").read_text().splitlines()] == [
+                json.loads(lines[0]), json.loads(lines[2]),
+            ]  # fmt: skip
+        assert mixed.read_text().count(foreign) == 3
+
+
+def test_a_pipe_or_link_in_place_of_the_file_for_foreign_reports_holds_nothing(tmp_path, capsys):
+    with EchoServer() as server:
+        config = config_for(tmp_path, server.url)
+        for kind in ("pipe", "link"):
+            result = left_behind(tmp_path / f"results/{kind}", config, number=1)
+            own, private = json.loads(result.identity.read_text())["id"], tmp_path / "private"
+            mixed = result.events(1) / "mixed.jsonl"
+            events = [{"event": "PROGRESS", "id": one, "time": "1"} for one in (str(uuid.uuid4()), own)]
+            mixed.write_text("".join(json.dumps(event) + "\n" for event in events))
+            if kind == "pipe":
+                os.mkfifo(mixed.with_suffix(".other.jsonl"))
+            else:
+                mixed.with_suffix(".other.jsonl").symlink_to(private)
+            server.received.clear()
+            status, said = run(capsys, "report", "replay", result.root)
+            assert status == 1, said
+            assert len(server.received) == 1, "that of the other file"
+            assert not private.exists()

@@ -356,7 +356,8 @@ def test_reports_of_another_simulation_in_the_folder_are_kept_and_not_sent(resul
     """The attack: a received folder ends a simulation of this user, with this user's password, at its first run."""
     write(result, 1, "a", *({"when": step, "id": OWN} for step in range(12)))
     write(result, 1, "planted", {"when": 0, "id": OTHER, "event": "FINISH"}, {"when": 1, "id": OTHER})
-    write(result, 1, "mixed", {"when": 0, "id": OWN.upper()}, {"when": 1, "id": OTHER}, {"when": 2, "id": OWN})
+    mixed = [OWN.upper(), OTHER, OWN, OTHER, OWN, OTHER]
+    write(result, 1, "mixed", *({"when": when, "id": one} for when, one in enumerate(mixed)))
     marker = result.defocus_claim(1, "p0d000")
     event = {"event": "START_DEFOCUS", "event_id": "m", "job": "died", "attempt": 1, "time": "1", "id": OTHER}
     assert claim(marker, json.dumps(event).encode())
@@ -369,11 +370,14 @@ def test_reports_of_another_simulation_in_the_folder_are_kept_and_not_sent(resul
         assert courier.drain(20.0)
         courier.stop()
         courier._thread.join(15)
-        assert sorted(ids(memory.taken)) == sorted(["1-mixed-1-0", *(f"1-a-1-{n}" for n in range(12))])
+        own = ["1-mixed-1-0", "1-mixed-1-2", "1-mixed-1-4", *(f"1-a-1-{n}" for n in range(12))]
+        assert sorted(ids(memory.taken)) == sorted(own)
     assert left_in(result) == 0
     assert {file.name for file in foreign_in(result)} == {
-        marker.name, "planted.attempt-1.jsonl", "mixed.attempt-1.jsonl",
+        marker.name, "planted.attempt-1.jsonl", "mixed.attempt-1.jsonl", "mixed.attempt-1.other.jsonl",
     }  # fmt: skip
+    set_apart = (result.events(1) / "mixed.attempt-1.other.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event_id"] for line in set_apart] == ["1-mixed-1-1", "1-mixed-1-3"]
     assert {file: file.read_bytes() for file in before} == before
 
 

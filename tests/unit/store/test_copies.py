@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from stemphony.paths import ResultPaths
 from stemphony.status.events import Event, event_id_of
-from stemphony.store import ledger
+from stemphony.store import ledger, own_runs
 from stemphony.store.copies import settle_identity
 
 
@@ -39,7 +39,8 @@ def test_a_copy_gets_a_new_id_at_its_first_run(tmp_path):
     after = ledger.identity(copy, 7)
     assert f"is a copy of {original.root}" in said
     assert after.id != before.id
-    assert after.copied_from == before.id
+    assert json.loads(copy.identity.read_text())["copied_from"] == before.id
+    assert after.originals == (before.id,)
     assert after.seed == before.seed
     assert after.ids == {after.id, before.id}
     assert ledger.identity(original, 7) == before
@@ -47,7 +48,20 @@ def test_a_copy_gets_a_new_id_at_its_first_run(tmp_path):
     assert settle_identity(copy) == settle_identity(original) == ""
     third = copied(copy, tmp_path / "c")
     settle_identity(third)
-    assert len({ledger.identity(result, 7).id for result in (original, copy, third)}) == 3
+    last = ledger.identity(third, 7)
+    assert len({before.id, after.id, last.id}) == 3
+    assert last.originals == (before.id, after.id)
+    assert last.ids == {last.id, before.id, after.id}, "job files of the first are valid in the copy of a copy"
+
+
+@pytest.mark.parametrize("listed", [None, 3, "x", [None, {}, [], 7], [str(number) for number in range(10_000)]])
+def test_a_received_list_of_originals_may_be_anything(tmp_path, listed):
+    result = made(tmp_path / "a")
+    kept = json.loads(result.identity.read_text())
+    result.identity.write_text(json.dumps({**kept, "originals": listed, "copied_from": "c"}))
+    originals = ledger.identity(result, 7).originals
+    assert originals[-1] == "c"
+    assert len(originals) <= own_runs.MOST_ORIGINALS + 1
 
 
 def test_a_moved_folder_keeps_its_id(tmp_path):

@@ -14,7 +14,7 @@ from stemphony.errors import ConfigError, StemphonyError
 from stemphony.paths import ResultPaths
 from stemphony.status import delivery, stemsalabim
 from stemphony.status import settings as status_settings
-from stemphony.status.backlog import foreign_in, in_words, left_in, runs_of, spools_of
+from stemphony.status.backlog import Own, foreign_in, has_own, in_words, left_in, runs_of, spools_of
 from stemphony.status.courier import ANOTHER_SENDS, Courier
 from stemphony.status.limits import LIMITS, Limits
 from stemphony.status.reporter import trial_event
@@ -221,9 +221,9 @@ def _named_in(result: ResultPaths, everything: bool) -> set[str]:
 
 
 def _forget(result: ResultPaths) -> None:
-    foreign = foreign_in(result, True, True)
+    own = Own(result, with_original=True)
     for spool in spools_of(result):
-        if spool.path in foreign or delivery.is_being_sent(spool.path):
+        if not has_own(spool, own) or delivery.is_being_sent(spool.path):
             continue
         try:
             delivery.forget(spool.path)

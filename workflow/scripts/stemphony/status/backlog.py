@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from stemphony.paths import ResultPaths
-from stemphony.status.delivery import Delivery, count_undelivered, delivered_until, is_being_sent, read_events
+from stemphony.status.delivery import (
+    Delivery,
+    count_undelivered,
+    delivered_until,
+    is_being_sent,
+    read_events,
+    set_apart,
+)
 from stemphony.status.events import Event
 from stemphony.status.spool import spool_file_of
 from stemphony.store import own_runs
@@ -46,14 +53,15 @@ class Own:
     result : ResultPaths
         The simulation. Without a readable simulation.json, all events are taken for its own.
     with_original : bool
-        Whether a copy has the events of its original too, unless this user runs the original in another folder.
+        Whether a copy has the events of its originals too, except of those that this user runs in another folder.
     """
 
     def __init__(self, result: ResultPaths, with_original: bool = False) -> None:
-        own, original = own_runs.ids_of(result)
+        own, originals = own_runs.ids_of(result)
         self._result, self._known = result, {own: True}
-        if with_original and original and own_runs.other_place_of(original, result) is None:
-            self._known[original] = True
+        for original in originals if with_original else ():
+            if own_runs.other_place_of(original, result) is None:
+                self._known[original] = True
 
     def has(self, event: Mapping[str, Any]) -> bool:
         """Whether an event names no other simulation."""
@@ -110,14 +118,22 @@ class Reader:
         self._events = read_events(spool.path, self.begin)
 
     def advance(self) -> bool:
-        """Go to the next event. Returns False at the end of the file, and before an event of another simulation."""
+        """Go to the next own event. Returns False after the last one.
+
+        Events of other simulations before it are first copied into a file of their own beside the spool, because one
+        number says how far the spool is delivered. Those after the last own event stay undelivered in the spool.
+        """
+        passed = False
         for event, end in self._events:
             if event is not None and not self._own.has(event):
-                break
-            self.end = end
-            if event is not None:
-                self.event = event
+                passed = True
+            elif event is not None:
+                if passed and not set_apart(self.spool.path, self.end, end, self._own.has):
+                    break
+                self.end, self.event = end, event
                 return True
+            elif not passed:
+                self.end = end
         self.event = None
         return False
 
@@ -258,6 +274,13 @@ def foreign_in(result: ResultPaths, with_original: bool = False, everything: boo
                     found[spool.path] = own_runs.same_form(event["id"])
                     break
     return found
+
+
+def has_own(spool: SpoolFile, own: Own) -> bool:
+    """Whether a spool file has an event, delivered or not, that belongs to the simulation of its folder."""
+    with contextlib.suppress(OSError):
+        return any(event is not None and own.has(event) for event, _ in read_events(spool.path))
+    return False
 
 
 def in_words(result: ResultPaths, file: Path, simulation_id: str) -> str:

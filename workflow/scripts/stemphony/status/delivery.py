@@ -2,7 +2,8 @@
 
 Two files stand beside each spool ``name.jsonl``. ``name.delivered`` holds the position of the first line that no
 receiver has acknowledged. ``name.dead_letters`` holds the events that a receiver refused permanently. The sender writes
-both. After a crash it may send an event twice, and the receiver recognises it by its id.
+both. After a crash it may send an event twice, and the receiver recognises it by its id. If events of another
+simulation stand before own ones, ``name.other.jsonl`` is a spool with these.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from stemphony.status.spool import lock
 
 DELIVERED_SUFFIX: Final = ".delivered"
 DEAD_LETTERS_SUFFIX: Final = ".dead_letters"
+SET_APART_SUFFIX: Final = ".other.jsonl"
 
 _READ_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -164,16 +166,65 @@ def last_event(spool_file: Path) -> dict[str, Any] | None:
 
 
 def count_undelivered(spool_file: Path, may_send: Callable[[Mapping[str, Any]], bool] = lambda event: True) -> int:
-    """Return the number of undelivered lines before the first event that may not be sent, 0 without a readable file."""
-    number = 0
+    """Return the number of undelivered lines up to the last event that may be sent, 0 without a readable file.
+
+    Events that may not be sent do not count. If there are none of them, damaged lines at the end count.
+    """
+    number = damaged = 0
+    passed = False
     try:
         for event, _ in read_events(spool_file, delivered_until(spool_file)):
-            if event is not None and not may_send(event):
-                break
-            number += 1
+            if event is None:
+                damaged += 1
+            elif may_send(event):
+                number, damaged = number + 1 + damaged, 0
+            elif not passed:
+                number, damaged, passed = number + damaged, 0, True
     except OSError:
         return 0
-    return number
+    return number if passed else number + damaged
+
+
+def set_apart(spool_file: Path, begin: int, end: int, may_send: Callable[[Mapping[str, Any]], bool]) -> bool:
+    """Copy the events of a spool file between two positions that may not be sent into a spool of their own beside it.
+
+    An event that this other spool has already is not copied again.
+
+    Returns
+    -------
+    bool
+        False if they cannot be written.
+    """
+    other = spool_file.with_suffix(SET_APART_SUFFIX)
+    try:
+        descriptor = os.open(other, _WRITE_FLAGS | os.O_APPEND | os.O_NONBLOCK, 0o666)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return False
+            size = os.fstat(descriptor).st_size
+            if size and _read(other, size - 1, 1) != b"\n":
+                _write_whole(descriptor, b"\n")  # ends the line of a process that died
+            known = {_line_of(event) for event, _ in read_events(other) if event is not None}
+            for event, at in read_events(spool_file, begin):
+                if at > end:
+                    break
+                if event is not None and not may_send(event) and (line := _line_of(event)) not in known:
+                    _write_whole(descriptor, line)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def _line_of(event: Mapping[str, Any]) -> bytes:
+    return json.dumps(event, ensure_ascii=True).encode("ascii") + b"\n"
+
+
+def _write_whole(descriptor: int, line: bytes) -> None:
+    while line:
+        line = line[os.write(descriptor, line) :]
 
 
 def _read(file: Path, begin: int, size: int) -> bytes:

@@ -45,10 +45,11 @@ def settle_identity(result: ResultPaths, further_place: Path | None = None) -> s
 
     Notes
     -----
-    If the simulation is still in the other folder, this one is a copy: it gets a new id and the key `copied_from`. Its
-    seed stays, so what is computed stays valid. If it is gone from there, it was moved, and its id stays. If the other
-    folder cannot be seen, the id stays as well. In both cases there may be another copy that goes on with this id. The
-    key `instance` then makes the ids of its events different.
+    If the simulation is still in the other folder, this one is a copy: it gets a new id and the keys `copied_from` and
+    `originals`, which names the originals of that one too. Its seed stays, so what is computed stays valid. If it is
+    gone from there, it was moved, and its id stays. If the other folder cannot be seen, the id stays as well. In both
+    cases there may be another copy that goes on with this id. The key `instance` then makes the ids of its events
+    different.
 
     Raises
     ------
@@ -70,7 +71,9 @@ def settle_identity(result: ResultPaths, further_place: Path | None = None) -> s
     for folder, other in found.items():
         if other is Other.THE_SAME_SIMULATION:
             fresh = {key: value for key, value in kept.items() if key != "instance"}
-            _write(result, {**fresh, "id": str(uuid.uuid4()), "copied_from": kept["id"], **place})
+            originals = [*own_runs.originals_in(kept), own_runs.same_form(kept["id"])]
+            copy = {"id": str(uuid.uuid4()), "copied_from": kept["id"], "originals": originals}
+            _write(result, {**fresh, **copy, **place})
             return f"this folder is a copy of {folder}: it has a new id now. What is computed stays valid."
     if is_here:
         return ""

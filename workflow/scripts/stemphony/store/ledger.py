@@ -18,6 +18,7 @@ from typing import Any
 from stemphony import ordinary_files
 from stemphony.errors import DamagedResultError, StorageError
 from stemphony.paths import ResultPaths
+from stemphony.store import own_runs
 from stemphony.store.atomic import temporary_beside, write_text_atomic
 
 LARGEST_SEED = 2**53 - 1  # exact in every JSON reader
@@ -42,8 +43,8 @@ class Identity:
         When the first run started (ISO 8601).
     margin_nm : float or None
         Width of the margin around the scan at the first run [nm], see `scan.margin_nm`; None if it was not recorded.
-    copied_from : str
-        Id of the simulation that this one is a copy of, else empty.
+    originals : tuple of str
+        Ids of the simulation that this one is a copy of, and of those that that one is a copy of; the first is first.
     instance : str
         What tells events of this folder from those of another one with the same id, see `copies`; mostly empty.
     """
@@ -52,13 +53,13 @@ class Identity:
     seed: int
     created: str
     margin_nm: float | None = None
-    copied_from: str = ""
+    originals: tuple[str, ...] = ()
     instance: str = ""
 
     @property
     def ids(self) -> frozenset[str]:
         """Ids that job files of this simulation may have."""
-        return frozenset(filter(None, (self.id, self.copied_from)))
+        return frozenset((self.id, *self.originals))
 
     def effective_seed(self, random_seed: int) -> int:
         """The seed for a config's `random_seed`: 0 stands for the seed of the first run."""
@@ -117,7 +118,7 @@ def identity(
         margin = kept.get("scan", {}).get("margin_nm")
         return Identity(
             str(uuid.UUID(kept["id"])), int(kept["seed"]), str(kept["created"]),
-            None if margin is None else float(margin), str(kept.get("copied_from", "")), str(kept.get("instance", "")),
+            None if margin is None else float(margin), own_runs.originals_in(kept), str(kept.get("instance", "")),
         )  # fmt: skip
     except PermissionError:
         raise StorageError(

@@ -11,7 +11,7 @@ import json
 import os
 import stat
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ LARGEST_RUN = 999_999_999
 
 LARGEST_BYTES = 1_000_000
 """Limit for a file of the record [bytes]; it holds a few paths."""
+
+MOST_ORIGINALS = 100
+"""Most ids of originals that are read; each is one copy of a copy more."""
 
 
 def state_folder() -> Path | None:
@@ -77,13 +80,21 @@ def same_form(simulation_id: object) -> str:
         return str(simulation_id)
 
 
-def ids_of(result: ResultPaths) -> tuple[str, str]:
-    """Id of a simulation, and id of the one that it is a copy of; empty where simulation.json tells none."""
+def originals_in(kept: Mapping[str, Any]) -> tuple[str, ...]:
+    """Ids of the simulations that one is a copy of, by the content of its simulation.json: the first original first."""
+    listed = kept.get("originals")
+    earlier = listed if isinstance(listed, list) else []
+    named = [*earlier[:MOST_ORIGINALS], kept.get("copied_from")]
+    return tuple(dict.fromkeys(same_form(one) for one in named if isinstance(one, str) and one))
+
+
+def ids_of(result: ResultPaths) -> tuple[str, tuple[str, ...]]:
+    """Id of a simulation, and ids of those that it is a copy of; empty where simulation.json tells none."""
     with suppress(OSError, ValueError, RecursionError):
         kept = json.loads(ordinary_files.read_text(result.identity))
         if isinstance(kept, dict):
-            return same_form(kept.get("id", "")), same_form(kept.get("copied_from", ""))
-    return "", ""
+            return same_form(kept.get("id", "")), originals_in(kept)
+    return "", ()
 
 
 def other_place_of(simulation_id: str, result: ResultPaths) -> Path | None:
