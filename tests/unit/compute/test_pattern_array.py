@@ -13,7 +13,7 @@ from stemphony.compute.cost import memory_mb
 from stemphony.compute.simulation import simulate
 from stemphony.errors import StorageError
 from stemphony.experiment.blurring import Blurring
-from stemphony.results.pattern_group import COPIES_OF_A_BLUR, CbedBlock, pattern_blocks
+from stemphony.results.pattern_group import BLURRED_BLOCKS, COPIES_OF_A_BLUR, CbedBlock, pattern_blocks
 from stemphony.results.signal_blocks import BLOCK_BYTES
 from support.experiments import experiment
 from unit.compute.test_pattern_scan import atoms, made
@@ -63,7 +63,7 @@ def test_the_memory_of_a_job_does_not_grow_with_its_patterns():
 
 
 @pytest.mark.parametrize(
-    ("fwhm", "errors", "copies"), [(0.0, False, 1), (0.0, True, 3), (0.8, False, COPIES_OF_A_BLUR)]
+    ("fwhm", "errors", "copies"), [(0.0, False, 1), (0.0, True, 3), (0.8, False, COPIES_OF_A_BLUR / BLURRED_BLOCKS)]
 )
 def test_blocks_of_4_gb_of_patterns_are_bounded_and_complete(fwhm, errors, copies):
     blocks = list(pattern_blocks(experiment(**LARGE).patterns, Blurring(fwhm, (0, 0)), errors, BLOCK_BYTES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import netCDF4
@@ -13,9 +14,9 @@ from stemphony.compute.simulation import simulate
 from stemphony.errors import ResultError
 from stemphony.experiment.scan_edges import ScanEdges
 from stemphony.export.contents import patterns_of
-from stemphony.results import signal_blocks
+from stemphony.results import pattern_group, signal_blocks
 from stemphony.results.opened import OpenedResult
-from stemphony.results.pattern_group import vacuum_disk
+from stemphony.results.pattern_group import _tiles, vacuum_disk
 from support.experiments import FakeCampaign, experiment
 
 LISTED = {"positions": [[0.0, 0.0], [0.5, 0.25], [0.75, 0.75]]}
@@ -145,3 +146,33 @@ def test_chunks_of_a_result_hold_parts_of_neighbouring_patterns(tmp_path):
         assert root["cbed"]["cbed_intensities"].chunking() == [1, 3, 4, 1, 1, 1, 17, 5]
     with netCDF4.Dataset(fake.result.job(*fake.pairs[0])) as job:
         assert job["cbed"]["cbed_intensities"].chunking() == [1, 1, 1, 1, 1, 1, 34, 5]
+
+
+def test_tiles_hold_whole_chunks_and_each_position_once():
+    for points, room in ([13, 30], 8), ([13, 30], 20 * 8), ([3, 30], 40 * 8), ([13, 2], 1e9), ([1, 50], 9 * 8):
+        of = experiment(cbed={"enabled": True, "max_mrad": 20.0, "size": [1, 1]}, scan={"points": points}).patterns
+        seen = np.zeros(points)
+        for rows, columns in _tiles(of, room):
+            seen[rows, columns] += 1
+            assert rows.start % 4 == columns.start % 4 == 0
+            assert seen[rows, columns].size * 8 <= max(room, 16 * 8)
+        assert (seen == 1).all()
+
+
+def test_a_merge_holds_few_copies_of_one_block_of_patterns(tmp_path, monkeypatch):
+    block = 1e6
+    monkeypatch.setattr(signal_blocks, "BLOCK_BYTES", block)
+    monkeypatch.setattr(pattern_group, "TILE_BYTES", block / 4)
+    peaks = []
+    for points in ([8, 32], [16, 32]):
+        fake = FakeCampaign.of(
+            tmp_path / str(points[0]), cbed={"enabled": True, "max_mrad": 40.0, "size": [32, 32]},
+            scan={"points": points}, depths={"every_angstrom": None}, frozen_phonon={"configurations": 2},
+        )  # fmt: skip
+        fake.write_all()
+        tracemalloc.start()
+        fake.merge()
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.15 * peaks[0]
+    assert peaks[1] < 3.1 * block

@@ -66,10 +66,12 @@ class Spread:
 
     def add(self, value: np.ndarray) -> None:
         """Add one array."""
+        if not self.count:
+            self.mean, self.squares = np.zeros(np.shape(value)), np.zeros(np.shape(value))
         self.count += 1
         delta = value - self.mean
-        self.mean = self.mean + delta / self.count
-        self.squares = self.squares + delta * (value - self.mean)
+        self.mean += delta / self.count
+        self.squares += delta * (value - self.mean)
 
     def join(self, later: Spread) -> None:
         """Add the arrays of another stream."""
@@ -97,18 +99,29 @@ class Sums:
         self.first, self.number, self.total, self.spread = first, 0, np.zeros(()), Spread()
 
     def add(self, value: np.ndarray) -> None:
-        """Add one unit."""
+        """Add one unit. The first one becomes the sum, so the caller must not use the array any more."""
         self.number += 1
-        self.total = self.total + value
         if self.first:
             self.spread.add(value[..., : self.first])
+        self.total = added(self.total if self.number > 1 else None, value)
 
     def join(self, later: Sums) -> None:
-        """Add the units of a later batch."""
+        """Add the units of a later batch, whose arrays the caller must not use any more."""
+        self.total = added(self.total if self.number else None, later.total)
         self.number += later.number
-        self.total = self.total + later.total
         if self.first:
             self.spread.join(later.spread)
+
+
+def added(total: np.ndarray | None, value: np.ndarray) -> np.ndarray:
+    """Add a value to a sum in the memory of the sum; the first value becomes the sum.
+
+    Blocks of signals are large, so a merge must not hold copies of them.
+    """
+    if total is None:
+        total, value = value, np.zeros(())  # the addition of 0 makes 0 of −0
+    total += value
+    return total
 
 
 class BlockAverage:
@@ -140,7 +153,9 @@ class BlockAverage:
 
     def _begin(self) -> None:
         self.stratum = Sums(self.first)
-        self.total, self.squares, self.weight = np.zeros(()), np.zeros(()), 0.0
+        self.total: np.ndarray | None = None
+        self.squares: np.ndarray | None = None
+        self.weight = 0.0
 
     def add(self, batch: Batch, sums: Sums) -> None:
         """Add the sums of the next batch."""
@@ -166,16 +181,20 @@ class BlockAverage:
             return
         assert self.at is not None  # `add` has set it
         weight = self.averaging.weight(self.at[1])
-        self.total = self.total + weight / sums.number * sums.total
+        sums.total *= weight / sums.number
+        self.total = added(self.total, sums.total)
         self.weight += weight
         if self.first:
             # The standard error of the weighted mean is √(Σ w² s²/N).
-            self.squares = self.squares + weight**2 / sums.number * sums.spread.variance
+            variance = sums.spread.variance
+            variance *= weight**2 / sums.number
+            self.squares = added(self.squares, variance)
 
     def _end_place(self) -> None:
         assert self.at is not None  # `add` has set it
-        if self.weight:
+        if self.weight and self.total is not None:
             share = self.weight if self.averaging.task.partial else 1.0
-            self.put(self.at[0], self.total / share, np.sqrt(self.squares) / share if self.first else None)
+            self.total /= share
+            self.put(self.at[0], self.total, None if self.squares is None else np.sqrt(self.squares) / share)
             self.done.add(self.at[0])
         self._begin()

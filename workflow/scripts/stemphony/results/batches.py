@@ -14,7 +14,7 @@ import numpy as np
 from stemphony import provenance
 from stemphony.errors import DamagedResultError
 from stemphony.experiment import campaign
-from stemphony.results.averages import Batch, Sums
+from stemphony.results.averages import Batch, Sums, Unit, added
 from stemphony.results.job_check import checked
 from stemphony.results.merge_task import Averaging, MergeTask, Source
 from stemphony.results.signal_blocks import Block
@@ -90,25 +90,34 @@ def read_batch(request: Request, batch: Batch) -> Reading:
     DamagedResultError
         A file changed after it was checked.
     """
-    task, by_configuration = request.task, request.by_configuration
-    errors = [block.first if Averaging(task, block.group).with_standard_errors else 0 for block in request.blocks]
+    errors = [
+        block.first if Averaging(request.task, block.group).with_standard_errors else 0 for block in request.blocks
+    ]
     reading = Reading([Sums(first) for first in errors])
     for unit in batch:
-        whole: list[np.ndarray] = [np.zeros(()) for _ in request.blocks]
-        weights = 0.0
-        for source in unit:
-            values = _values(request, source, reading)
-            if values is None:
-                continue
-            weight = task.weights[source.defocus_index] if by_configuration else 1.0
-            weights += weight
-            for index, value in enumerate(values):
-                whole[index] = whole[index] + weight * value if by_configuration else value
-        if weights:
-            share = weights if by_configuration and task.partial else 1.0
-            for sums, value in zip(reading.sums, whole, strict=True):
-                sums.add(value / share if share != 1.0 else value)
+        _add_unit(request, unit, reading)
     return reading
+
+
+def _add_unit(request: Request, unit: Unit, reading: Reading) -> None:
+    """Add what the blocks take of one unit. No array outlives the call, so that the next unit has its memory."""
+    task, by_configuration = request.task, request.by_configuration
+    whole: list[np.ndarray] = []
+    weights = 0.0
+    for source in unit:
+        values = _values(request, source, reading)
+        if values is None:
+            continue
+        weight = task.weights[source.defocus_index] if by_configuration else 1.0
+        weights += weight
+        for value in values:
+            np.multiply(value, weight, out=value)
+        whole = [added(*pair) for pair in zip(whole, values, strict=True)] if whole else values
+        del values
+    share = weights if by_configuration and task.partial else 1.0
+    if weights:
+        for sums, value in zip(reading.sums, whole, strict=True):
+            sums.add(np.divide(value, share, out=value))
 
 
 def stamp_of(file: Path) -> Stamp:

@@ -384,6 +384,7 @@ class _ResultWriter:
             put_frame(root, source.index, *frame)  # a job file holds coordinates in nm, as the result does
         for average, sums in zip(averages, reading.sums, strict=True):
             average.add(batch, sums)
+        reading.sums = []  # their memory is needed for the next batch
 
     def _refuse_what_is_wrong(self, outcome: MergeOutcome) -> None:
         if self.task.partial and outcome.records:

@@ -18,6 +18,7 @@ from stemphony.experiment.model import Experiment
 from stemphony.experiment.scan_edges import repeats_of
 from stemphony.physics.plane_symmetry import turned_pattern
 from stemphony.results.layout import (
+    CHUNK_BYTES,
     CHUNK_POSITIONS,
     SOURCE_IS_CUT,
     STANDARD_ERROR,
@@ -65,7 +66,7 @@ class _Patterns:
 
     def rows(self, job: netCDF4.Dataset, rows: slice, columns: slice, kx: slice = slice(None)) -> np.ndarray:
         """Patterns of some rows and columns among all needed positions, those of the margin included (x, y, kx, ky)."""
-        e, variable = self.experiment, job.groups["cbed"].variables[INTENSITIES]
+        e, variable = self.experiment, _without_cache(job.groups["cbed"].variables[INTENSITIES])
         if e.orbits is None:
             return array_of(variable, (0, rows, columns, 0, self.depth, self.loss, kx))
         shape = len(e.scan_x), len(e.scan_y)
@@ -83,8 +84,8 @@ class CbedBlock(_Patterns):
 
     Attributes
     ----------
-    stored_rows, kx : slice
-        Rows of positions, and rows of pixels.
+    stored_rows, stored_columns, kx : slice
+        Rows and columns of positions, and rows of pixels.
     blurring : Blurring
         Convolution with the source, which needs all positions.
     errors : bool
@@ -92,6 +93,7 @@ class CbedBlock(_Patterns):
     """
 
     stored_rows: slice
+    stored_columns: slice
     kx: slice
     blurring: Blurring
     errors: bool = False
@@ -109,17 +111,15 @@ class CbedBlock(_Patterns):
 
     @property
     def _shape(self) -> tuple[int, ...]:
-        kx, ky = cbed_geometry(self.experiment).shape
-        rows, pixels = range(len(self.experiment.stored.scan_x))[self.stored_rows], range(kx)[self.kx]
-        return len(rows), len(self.experiment.stored.scan_y), len(pixels), ky
+        of, (kx, ky) = self.experiment.stored, cbed_geometry(self.experiment).shape
+        rows, columns = range(len(of.scan_x))[self.stored_rows], range(len(of.scan_y))[self.stored_columns]
+        return len(rows), len(columns), len(range(kx)[self.kx]), ky
 
     def read(self, job: netCDF4.Dataset) -> np.ndarray:
         """Read patterns, (x, y, kx, ky), blurred and without the margin."""
         e = self.experiment
         if not self.blurring.fwhm:
-            first = e.margin[0]
-            rows = slice(self.stored_rows.start + first, self.stored_rows.stop + first)
-            return self.rows(job, rows, e.kept[1], self.kx)
+            return self.rows(job, *_computed(e, self.stored_rows, self.stored_columns), self.kx)
         if e.orbits is None:
             return self.blurring.applied(e, self.rows(job, slice(None), slice(None), self.kx))
         # Patterns are turned as a whole, so they are read row by row.
@@ -131,7 +131,7 @@ class CbedBlock(_Patterns):
 
     def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
         """Write averages and standard errors, (x, y, kx, ky)."""
-        at = (place[0], self.stored_rows, slice(None), place[1], self.depth, self.loss, self.kx)
+        at = (place[0], self.stored_rows, self.stored_columns, place[1], self.depth, self.loss, self.kx)
         root["cbed"][INTENSITIES][at] = value
         if error is not None:
             root["cbed"][INTENSITIES + STANDARD_ERROR][at] = error
@@ -165,12 +165,9 @@ class PacbedBlock(_Patterns):
         """Read the mean, (1, kx, ky); a part of the positions is in memory at a time."""
         e = self.experiment
         total = np.zeros(cbed_geometry(e).shape)
-        begin, positions = e.margin[0], e.stored.positions
-        step = max(1, int(ROWS_BYTES / (self.bytes * len(e.stored.scan_y))))
-        end = begin + len(e.stored.scan_x)
-        for row in range(begin, end, step):
-            total += self.rows(job, slice(row, min(row + step, end)), e.kept[1]).sum(axis=(0, 1))
-        return total[None] / positions
+        for tile in _tiles(e, TILE_BYTES):
+            total += self.rows(job, *_computed(e, *tile)).sum(axis=(0, 1))
+        return total[None] / e.stored.positions
 
     def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
         """Write the average and its standard error, (1, kx, ky)."""
@@ -185,8 +182,40 @@ class PacbedBlock(_Patterns):
         self.put(root, place, nothing, nothing if PACBED + STANDARD_ERROR in root["cbed"].variables else None)
 
 
-ROWS_BYTES = 64e6
+TILE_BYTES = 16e6
 """Size of the patterns that one reading for their mean takes [bytes]."""
+
+
+def _computed(experiment: Experiment, rows: slice, columns: slice) -> tuple[slice, slice]:
+    """Rows and columns of stored positions among all needed ones, those of the margin included."""
+    x, y = experiment.margin
+    return slice(rows.start + x, rows.stop + x), slice(columns.start + y, columns.stop + y)
+
+
+def _tiles(experiment: Experiment, room: float) -> Iterator[tuple[slice, slice]]:
+    """Cut the stored positions into tiles whose patterns take at most `room` bytes: their rows and columns.
+
+    Tiles hold whole chunks of the result, because a chunk that is written twice is compressed twice. One tile holds at
+    least one chunk of positions.
+    """
+    rows, columns = len(experiment.stored.scan_x), len(experiment.stored.scan_y)
+    fitting = int(room / (math.prod(cbed_geometry(experiment).shape) * 8))
+    high, wide = fitting // columns, columns
+    if high < min(CHUNK_POSITIONS, rows):
+        wide = _of_whole_chunks(fitting // min(CHUNK_POSITIONS, rows))
+    high = _of_whole_chunks(high)
+    for row, column in product(range(0, rows, high), range(0, columns, wide)):
+        yield slice(row, min(row + high, rows)), slice(column, min(column + wide, columns))
+
+
+def _of_whole_chunks(positions: int) -> int:
+    """The largest number of positions along an axis that ends with a chunk; at least one chunk."""
+    return max(CHUNK_POSITIONS, positions - positions % CHUNK_POSITIONS)
+
+
+BLURRED_BLOCKS = 4
+"""Size of a block of blurred patterns, in blocks of others. Each block of them reads all positions, so smaller blocks
+would read the job files more often."""
 
 
 def pattern_blocks(
@@ -199,21 +228,17 @@ def pattern_blocks(
     if experiment.cbed_max is None:
         return
     e = experiment.patterns
-    rows, columns = len(e.stored.scan_x), len(e.stored.scan_y)
+    rows, columns = (slice(0, len(axis)) for axis in (e.stored.scan_x, e.stored.scan_y))
     (kx, ky), room = cbed_geometry(e).shape, block_bytes / (3 if errors else 1)
     for depth, loss in product(range(len(e.depth_slices)), range(len(e.energies))):
         if blurring.fwhm:
-            step = max(1, int(room / COPIES_OF_A_BLUR / (e.positions * ky * 8)))
+            step = max(1, int(BLURRED_BLOCKS * room / COPIES_OF_A_BLUR / (e.positions * ky * 8)))
             for first in range(0, kx, step):
                 some = slice(first, min(first + step, kx))
-                yield CbedBlock(e, depth, loss, slice(0, rows), some, blurring, errors)
+                yield CbedBlock(e, depth, loss, rows, columns, some, blurring, errors)
         else:
-            step = max(1, int(room / (columns * kx * ky * 8)))
-            if step > CHUNK_POSITIONS:
-                step -= step % CHUNK_POSITIONS  # whole chunks of the result
-            for first in range(0, rows, step):
-                some = slice(first, min(first + step, rows))
-                yield CbedBlock(e, depth, loss, some, slice(0, kx), blurring, errors)
+            for tile in _tiles(e, room):
+                yield CbedBlock(e, depth, loss, *tile, slice(0, kx), blurring, errors)
         yield PacbedBlock(e, depth, loss)
 
 
@@ -240,11 +265,13 @@ def add_patterns(
     add_cbed(root, e, axes, (geometry.angles_x, geometry.angles_y), merged=True)
     cbed, real = root["cbed"], e.real_dtype
     intensities = cbed[INTENSITIES]
+    _without_cache(intensities)
     if with_errors and params["cbed"].get("standard_errors"):
-        add_variable(
+        errors = add_variable(
             cbed, INTENSITIES + STANDARD_ERROR, real, intensities.dimensions, "1",
             "standard error of cbed_intensities over frozen-phonon configurations", chunks=intensities.chunking(),
         )  # fmt: skip
+        _without_cache(errors)
     dimensions = ("cbed_defocus", "cbed_phonon", "cbed_slice", "cbed_plasmon_energies", "cbed_k_x", "cbed_k_y")
     add_variable(cbed, PACBED, real, dimensions, "1", "mean of the patterns over the scan (PACBED), not blurred")
     if with_errors:
@@ -269,6 +296,12 @@ def vacuum_disk(experiment: Experiment) -> np.ndarray:
     tilted = [replace(experiment, tilt=tilt, precession=None) for tilt in experiment.tilts]
     disks = [cbed_geometry(one).pattern(probe(one, 0.0)) for one in tilted]
     return np.asarray(np.mean(disks, axis=0))
+
+
+def _without_cache(variable: netCDF4.Variable) -> netCDF4.Variable:
+    """Let the library keep one chunk of a variable. Blocks of patterns read and write whole chunks, each once."""
+    variable.set_var_chunk_cache(CHUNK_BYTES)
+    return variable
 
 
 def array_of(variable: netCDF4.Variable, where: Any) -> np.ndarray:

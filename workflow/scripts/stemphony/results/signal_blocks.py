@@ -21,9 +21,9 @@ from stemphony.results.pattern_group import array_of, pattern_blocks
 from stemphony.results.phase_images import NO_PHASE_IMAGES, PhaseImages
 from stemphony.results.wave_group import wave_blocks
 
-BLOCK_BYTES = 256e6
-"""Size of the sums of one pass over the job files [bytes]. It limits the memory of the merge; a smaller size would need
-more passes."""
+BLOCK_BYTES = 64e6
+"""Size of the sums of one pass over the job files [bytes]. It limits the memory of the merge, which holds two to three
+times as much while it reads and writes; a smaller size would need more passes."""
 
 
 class Block(Protocol):
