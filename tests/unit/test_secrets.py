@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 from stemphony import cli
 from stemphony.commands import run as run_command
 from stemphony.errors import ConfigError, StemphonyError
-from stemphony.experiment import overrides
+from stemphony.experiment import configuration, overrides
+from stemphony.experiment.mistakes import short
 from stemphony.monitor.database.connection import Database, database_url
+from stemphony.status.secret_places import may_be_secret
 
 CANARY = "hunter2canary"
 DIGITS = "98765432123456"
@@ -35,7 +38,9 @@ KEYS = [
     "http_reporting.parameters", "http_reporting.parameters.login", "http_reporting.parameters.note",
     "http_reporting.parameters.run", "http_reporting.auth_psas", "http_reporting.reporting", "http_reporting.preview",
     "http_reporting.progress_min_interval_s", "http_report.auth_pass", "http_reporting", "auth_pass",
-    "simulation.http_reporting.auth_pass", "probe.auth_pass",
+    "simulation.http_reporting.auth_pass", "probe.auth_pass", "http_reportin.auth_pass", "htpp_reporting.parameters.x",
+    "reporting.auth_pass", "httpreporting", "HTTP-Reporting.auth-pass", "adf.detectors.auth_pass", "auht_pass",
+    "parametrization_of.api_key", "specimen.charges.password", "probe.aberrations.secret", "simulation.title.token",
 ]  # fmt: skip
 COMMANDS = [
     ("check", "{}", "--no-calibration"),
@@ -54,6 +59,16 @@ def yaml_of(key: str, value: str) -> str:
     begin = "" if blocks[:1] == ["simulation"] else BASE
     sends = blocks[:1] == ["http_reporting"] and last not in ("reporting", "url")
     return begin + text + ("  reporting: true\n  url: http://127.0.0.1:9/\n" if sends else "")
+
+
+def sweep_of(key: str, value: str) -> str:
+    """The same as a swept key, alone and in a list."""
+    return f"{BASE}sweep:\n  {key}: {value}\n"
+
+
+def sweep_list_of(key: str, value: str) -> str:
+    """The same in a list of simulations, beside a key that is right."""
+    return f"{BASE}sweep:\n  - {{probe.semiangle_mrad: 20}}\n  - {key}: {value}\n"
 
 
 def libconfig_of(key: str, value: str) -> str:
@@ -79,7 +94,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 PLANTED = {
     "key": st.sampled_from(KEYS),
     "value": st.sampled_from(VALUES),
-    "write": st.sampled_from([yaml_of, libconfig_of]),
+    "write": st.sampled_from([yaml_of, sweep_of, sweep_list_of, libconfig_of]),
 }
 
 
@@ -102,7 +117,7 @@ def not_started(*_: object, **__: object) -> None:
 
 @given(command=st.sampled_from(COMMANDS), **PLANTED)
 @settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=250, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_no_command_prints_a_planted_secret(
     folder: Path, key: str, value: str, write: Callable[[str, str], str], command: tuple[str, ...]
@@ -160,6 +175,61 @@ def test_an_entry_without_a_value_is_not_quoted():
     with pytest.raises(ConfigError) as caught:
         overrides.nested([f"http_reporting.auth_pass:{CANARY}"])
     assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        f"http_reportin.auth_pass={CANARY}", f"htpp_reporting={{auth_pass: {CANARY}}}",
+        f"probe={{auth_pass: {CANARY}}}",
+        f"sweep={{http_reportin.auth_pass: [{CANARY}, x]}}", f"sweep=[{{auth_pass: {CANARY}}}]", f"auth-pass={CANARY}",
+        f"http_reportin={{auth_pass: [{CANARY}", f"reporting.auth_pass:{CANARY}", f"url=http://u:{CANARY}@h/ [",
+    ],
+)  # fmt: skip
+def test_the_command_line_takes_no_misspelt_entry_of_reporting(entry):
+    for take in (overrides.nested, lambda entries: overrides.overridden({}, entries)):
+        with pytest.raises(ConfigError) as caught:
+            take([entry])
+        assert CANARY not in str(caught.value)
+
+
+def test_snakemake_takes_no_misspelt_entry_of_reporting_either():
+    blocks = ({"http_reportin": {"auth_pass": CANARY}}, {"probe": [{"x": {"api_key": CANARY}}]}, {"auth": CANARY})
+    for block in blocks:
+        with pytest.raises(ConfigError, match="its value may be a secret") as caught:
+            overrides.refuse_reporting(block)
+        assert CANARY not in str(caught.value)
+
+
+def test_no_key_of_a_config_looks_like_a_secret():
+    """Else its values would not be quoted, and `--config` would refuse it."""
+
+    def names(rule: Any) -> Iterator[str]:
+        for key, inner in rule.get("properties", {}).items():
+            yield key
+            yield from names(inner)
+        for inner in (
+            *rule.get("oneOf", ()),
+            *rule.get("anyOf", ()),
+            rule.get("items"),
+            rule.get("additionalProperties"),
+        ):
+            yield from names(inner) if isinstance(inner, dict) else ()
+
+    known = [name for name in names(configuration.schema()) if name != "http_reporting"]
+    own = set(configuration.schema()["properties"]["http_reporting"]["properties"])
+    assert len(known) > 100
+    assert [name for name in known if may_be_secret(name) and name not in own] == []
+
+
+@pytest.mark.parametrize("value", ["x", "sto.cif", "/home/ada/bandpass/author.cif", "0.5", "a: b", "keep"])
+def test_an_ordinary_text_is_quoted(value):
+    assert short(value) == repr(value)
+
+
+@pytest.mark.parametrize("value", [f"http://u:{CANARY}@h/", f"auth_pass: {CANARY}", [f"https://h/?t={CANARY}"]])
+def test_a_text_that_may_hold_a_secret_is_not(value):
+    assert CANARY not in short(value)
 
 
 def test_a_mapping_at_a_wrong_place_is_shown_by_its_keys(folder: Path):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stemphony.experiment.aberration_names import ALIASES
+from stemphony.status.secret_places import may_be_secret, may_hold_secret
 
 TYPE_WORDS = {
     "object": "a mapping", "array": "a list", "string": "text", "boolean": "true or false", "integer": "a whole number",
@@ -39,7 +40,7 @@ def kind(value: Any) -> str:
 def short(value: Any) -> str:
     """Write a value as the config file has it, in at most 60 characters; of a mapping only its keys.
 
-    The values of a mapping at a wrong place may be passwords.
+    The values of a mapping at a wrong place may be passwords, and so may a text with an address or a name of a secret.
     """
     if isinstance(value, dict):
         value = f"a mapping with {', '.join(map(str, value)) or 'no key'}"
@@ -49,6 +50,8 @@ def short(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     text = repr(value) if isinstance(value, str | int | float | list | dict) else str(value)
+    if isinstance(value, str | list) and may_hold_secret(text):
+        return "a text" if isinstance(value, str) else f"a list of {len(value)}"
     return text if len(text) <= 60 else text[:57] + "…"
 
 
@@ -95,7 +98,7 @@ def explain(mistake: Any, blocks: Mapping[str, Any]) -> Iterator[tuple[str, str]
     """
     path, value, rule = list(mistake.absolute_path), mistake.instance, mistake.schema
     where, keyword = dotted(path), mistake.validator
-    got = f"got {short(value)}; "
+    got = f"got {kind(value) if may_be_secret(where) else short(value)}; "
     about = _about(list(mistake.absolute_schema_path), rule, blocks)
     if keyword == "additionalProperties":
         known = list(rule.get("properties", {}))

@@ -12,7 +12,9 @@ import yaml
 from stemphony import bounded_yaml
 from stemphony.errors import ConfigError
 from stemphony.experiment import configuration
+from stemphony.experiment.mistakes import short
 from stemphony.status import block as reporting_block
+from stemphony.status.secret_places import may_be_secret, may_hold_secret, secret_keys_in
 
 NULLS = ("null", "Null", "NULL", "~")
 """What YAML takes for null, which Snakemake hands over as text; no file and no element has such a name."""
@@ -85,6 +87,8 @@ def refuse_reporting(given: Mapping[str, Any]) -> None:
             values = dict(block) if isinstance(block, Mapping) else {}
             if [*values] != ["reporting"] or str(values["reporting"]).lower() != "false":
                 raise _not_on_a_command_line()
+        elif key := next(secret_keys_in({name: block}), ""):
+            raise _may_be_secret(key)
 
 
 def _not_on_a_command_line() -> ConfigError:
@@ -93,6 +97,14 @@ def _not_on_a_command_line() -> ConfigError:
         f"{reporting_block.BLOCK} is read from the config file alone, by jobs and replays too. On a command "
         "line, other users and the log of Snakemake see its values. Write them into the config. Allowed here: "
         f"{reporting_block.BLOCK}.reporting=false.",
+    )
+
+
+def _may_be_secret(key: str) -> ConfigError:
+    return ConfigError(
+        "--config",
+        f"{key}: its value may be a secret, by this name or because it is an address. On a command line, other users "
+        f"and the log of Snakemake see it. Write the keys of {reporting_block.BLOCK} into the config.",
     )
 
 
@@ -107,23 +119,43 @@ def nested(entries: Sequence[str]) -> list[str]:
     Raises
     ------
     ConfigError
-        An entry has no `=`, or is of the block http_reporting and more than `http_reporting.reporting=false`.
+        An entry has no `=`, is of the block http_reporting and more than `http_reporting.reporting=false`, or has
+        another key whose value may be a secret.
     """
     made = []
     for entry in entries:
         name, equals, value = entry.partition("=")
         if not equals:
-            raise ConfigError("--config", f"got {shown(entry)!r}; write name=value, for example probe.energy_kev=100.")
+            raise ConfigError(
+                "--config", f"got {short(shown(entry))}; write name=value, for example probe.energy_kev=100."
+            )
         first, *rest = name.split(".")
         if first.strip() == reporting_block.BLOCK and (rest, value.lower()) != (["reporting"], "false"):
             raise _not_on_a_command_line()
+        if first.strip() != reporting_block.BLOCK and (key := _secret_key_in(entry)):
+            raise _may_be_secret(key)
         made.append(entry if not rest else f"{first}={_braces(rest, value)}")
     return made
 
 
 def shown(entry: str) -> str:
-    """An entry of `--config` for a message or log; of http_reporting nothing but the name, because it may be secret."""
-    return f"{reporting_block.BLOCK}=…" if reporting_block.BLOCK in entry else entry
+    """An entry of `--config` for a message or log; nothing but a name if it may have a secret."""
+    if reporting_block.BLOCK in entry:
+        return f"{reporting_block.BLOCK}=…"
+    return f"{key}=…" if (key := _secret_key_in(entry)) else entry
+
+
+def _secret_key_in(entry: str) -> str:
+    """A key in an entry of `--config` whose value may be a secret; empty if it has none."""
+    name, equals, value = entry.partition("=")
+    if not equals:
+        return ""
+    if may_be_secret(name) or "://" in value:
+        return name.strip()
+    try:
+        return next(secret_keys_in(bounded_yaml.load(value, yaml.loader.BaseLoader)), "")
+    except yaml.YAMLError:
+        return name.strip() if may_hold_secret(value) else ""
 
 
 def _braces(names: Sequence[str], value: str) -> str:
@@ -158,6 +190,8 @@ def overridden(config: Mapping[str, Any], entries: Sequence[str]) -> dict[str, A
         try:
             content = bounded_yaml.load(value)
         except yaml.YAMLError:
-            raise ConfigError("--config", f"got {shown(entry)!r}; its value is not YAML. Put text in quotes.") from None
+            raise ConfigError(
+                "--config", f"got {short(shown(entry))}; its value is not YAML. Put text in quotes."
+            ) from None
         merged = configuration.merged(merged, {name: content})
     return typed(merged, config)

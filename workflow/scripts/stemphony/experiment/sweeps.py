@@ -19,6 +19,7 @@ from stemphony import paths
 from stemphony.errors import ConfigError
 from stemphony.experiment import configuration, overrides
 from stemphony.experiment.mistakes import dotted, kind, short
+from stemphony.status.secret_places import may_be_secret
 
 KEY = configuration.SWEEP
 REPORTING = "http_reporting"
@@ -126,7 +127,7 @@ def expanded(config: Mapping[str, Any], from_files: Mapping[str, Any]) -> Sweep:
         axes, rows = None, [_row(index, row) for index, row in enumerate(given[: paths.MOST_MEMBERS + 1])]
     else:
         raise ConfigError(
-            KEY, f"got {_quoted(given)}; allowed are keys with lists, such as {{probe.semiangle_mrad: [20, 25]}}, "
+            KEY, f"got {short(given)}; allowed are keys with lists, such as {{probe.semiangle_mrad: [20, 25]}}, "
             "or a list of maps, such as [{probe.semiangle_mrad: 20}, {probe.semiangle_mrad: 25}].",
         )  # fmt: skip
     if not rows or not rows[0]:
@@ -203,11 +204,6 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _quoted(value: Any) -> str:
-    """A value for a message; none of a text that may hold a password, such as a mapping with a quote missing."""
-    return "a text" if isinstance(value, str) and REPORTING in value else short(value)
-
-
 def _product(axes: Mapping[str, tuple[Any, ...]]) -> Any:
     return itertools.product(*axes.values())
 
@@ -229,7 +225,7 @@ def _row(index: int, row: Any) -> dict[str, Any]:
     """The values of one member of a list."""
     if not isinstance(row, Mapping):
         raise ConfigError(
-            f"{KEY}[{index}]", f"got {_quoted(row)}; each entry is a map, such as {{probe.semiangle_mrad: 20}}."
+            f"{KEY}[{index}]", f"got {short(row)}; each entry is a map, such as {{probe.semiangle_mrad: 20}}."
         )
     if not row:
         raise ConfigError(f"{KEY}[{index}]", "is empty; name at least one key with its value, or remove the entry.")
@@ -257,11 +253,17 @@ def _require_keys(keys: Sequence[str]) -> None:
 
 
 def _refuse_fixed(keys: Iterable[Any]) -> None:
-    """Refuse the keys of NOT_SWEPT."""
+    """Refuse the keys of NOT_SWEPT, and unknown ones whose values may be passwords."""
     for key in map(str, keys):
         for fixed, why in NOT_SWEPT.items():
             if key.strip() == fixed or key.strip().startswith(f"{fixed}."):
                 raise ConfigError(f"{KEY}.{key}", f"{fixed} cannot be swept: {why}.")
+        if may_be_secret(key):
+            raise ConfigError(
+                f"{KEY}.{key}",
+                f"unknown key. If you mean one of {REPORTING}, write that block outside of the sweep; all members "
+                "report to the same receiver.",
+            )
 
 
 def _member(base: Mapping[str, Any], row: Mapping[str, Any], from_files: Mapping[str, Any]) -> Member:

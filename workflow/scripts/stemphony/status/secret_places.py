@@ -1,0 +1,51 @@
+"""Which keys and texts of a config may hold a secret, although they are not at the place of one.
+
+A misspelt block `http_reportin` has passwords too, and a message about it must not show them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from stemphony.status.block import BLOCK
+from stemphony.status.events import names_a_secret
+
+_NAMES: Final = (BLOCK, "http_report", "reporting", "auth_user", "auth_pass", "password")
+"""Names that mark a secret, also if they are misspelt."""
+
+_ALIKE: Final = 0.75
+"""Share of equal letters from which a key counts as one of these names, misspelt. No key of a config has as many."""
+
+_WORD: Final = re.compile(r"[\w.-]+")
+
+
+def may_be_secret(path: object) -> bool:
+    """Whether the value at a dotted path may be a secret: a part of the path is named like one, or misspelt."""
+    return any(map(_marks_a_secret, str(path).split(".")))
+
+
+def may_hold_secret(text: str) -> bool:
+    """Whether a text may have a secret in it: it has an address, or a word that is named like a secret."""
+    return "://" in text or any(may_be_secret(word) for word in _WORD.findall(text))
+
+
+def secret_keys_in(value: Any) -> Iterator[str]:
+    """Keys in maps and lists, at any depth, whose values may be secrets."""
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            if may_be_secret(key):
+                yield str(key)
+            yield from secret_keys_in(entry)
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from secret_keys_in(entry)
+
+
+def _marks_a_secret(part: str) -> bool:
+    name = part.strip().lower().replace("-", "_")
+    if names_a_secret(part) or name.startswith("http"):
+        return True
+    return any(difflib.SequenceMatcher(None, name, one).ratio() >= _ALIKE for one in _NAMES)
