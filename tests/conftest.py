@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 ALONE = ("cluster", "environments")
 """Folders whose tests share one service: the Slurm cluster, and conda with its channels and package cache."""
@@ -34,10 +35,26 @@ def group_of(nodeid: str) -> str:
 
 
 class Groups(LoadScopeScheduling):
-    """Hands whole groups to processes, in the order in which they were collected."""
+    """Hands whole groups to processes, in the order in which they were collected.
+
+    Of three processes or more, the first runs the groups of `ALONE` and ends. Their tests mostly wait for a service,
+    so they cost the other processes little, and what follows has no more processes than a machine of two cores has
+    processors.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        if len(self.nodes) > 2:
+            is_first = node is self.nodes[0]
+            mine = [group for group in self.workqueue if (group in ALONE) == is_first]
+            if is_first and not mine:
+                node.shutdown()
+                return
+            for group in reversed(mine):
+                self.workqueue.move_to_end(group, last=False)
+        super()._assign_work_unit(node)
 
 
 # Groups by markers (`--dist loadgroup`) do nothing here: pytest-xdist 3.8 notes them where pytest 9.2 does not look.

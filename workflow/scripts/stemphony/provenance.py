@@ -102,8 +102,9 @@ def runtime_attributes() -> dict[str, Any]:
     """Versions of the program and of libraries: attributes of the group `runtime` of a result file."""
     import netCDF4
     import numpy
-    import pyfftw
     import scipy
+
+    from stemphony.physics import fft
 
     major, minor, patch = [*VERSION.split("."), "0", "0"][:3]
     built = numpy.show_config(mode="dicts")
@@ -120,8 +121,8 @@ def runtime_attributes() -> dict[str, Any]:
                 "python": platform.python_version(),
                 "numpy": numpy.__version__,
                 "scipy": scipy.__version__,
-                "pyfftw": pyfftw.__version__,
-                "fftw": pyfftw.fftw_version,
+                "pyfftw": fft.library().__version__,
+                "fftw": fft.library().fftw_version,
                 "blas": f"{blas['name']} {blas['version']}",
                 "netCDF4": netCDF4.__version__,
                 "netcdf_c": netCDF4.__netcdf4libversion__,

@@ -1,4 +1,4 @@
-"""Fast Fourier transforms with FFTW. No other module imports pyfftw before this one.
+"""Fast Fourier transforms with FFTW. No other module imports pyfftw.
 
 Planning a fast transform takes seconds, so FFTW's result, its "wisdom", is worth keeping. This module exports and
 imports wisdom; `compute.wisdom` stores it. Import wisdom before threads start, because FFTW does not lock it.
@@ -7,21 +7,14 @@ imports wisdom; `compute.wisdom` stores it. Import wisdom before threads start, 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-# Where dask is installed, pyfftw imports it for an interface that nothing here uses, and each job starts half a second
-# later. None in its place makes the import fail, as where dask is not installed.
-_modules: dict[str, Any] = sys.modules
-_hides_dask = "dask" not in _modules
-if _hides_dask:
-    _modules["dask"] = None
-import pyfftw  # noqa: E402
-
-if _hides_dask:
-    del _modules["dask"]
+if TYPE_CHECKING:
+    import pyfftw
 
 ComplexArray = NDArray[np.complexfloating]
 
@@ -37,6 +30,28 @@ _FLAGS = {
 
 Wisdom = tuple[bytes, bytes, bytes]
 """Wisdom of FFTW for double, single and long double precision."""
+
+
+_INTERFACES = ("scipy.fftpack", "dask")
+"""Packages that pyfftw imports, if it can, for interfaces that nothing here uses."""
+
+
+@cache
+def library() -> Any:
+    """Return the module pyfftw, imported at the first use and without its interfaces to scipy and dask.
+
+    Those take half a second to import, longer than the rest of a small job. None in the place of a module makes its
+    import fail, as where it is not installed.
+    """
+    modules: dict[str, Any] = sys.modules
+    hidden = [name for name in _INTERFACES if name not in modules]
+    modules.update(dict.fromkeys(hidden))
+    try:
+        import pyfftw
+    finally:
+        for name in hidden:
+            del modules[name]
+    return pyfftw
 
 
 class LineTransform:
@@ -122,12 +137,12 @@ def aligned_zeros(shape: tuple[int, ...], dtype: DTypeLike) -> ComplexArray:
     """
     if np.dtype(dtype) not in (np.dtype(np.complex64), np.dtype(np.complex128)):
         raise ValueError(f"dtype {np.dtype(dtype)} of a wave: must be complex64 or complex128")
-    return pyfftw.zeros_aligned(shape, dtype=np.dtype(dtype), n=CACHE_LINE)
+    return library().zeros_aligned(shape, dtype=np.dtype(dtype), n=CACHE_LINE)
 
 
 def wisdom() -> Wisdom:
     """Return the wisdom of this process."""
-    return pyfftw.export_wisdom()
+    return library().export_wisdom()
 
 
 def add_wisdom(wisdom: Wisdom) -> bool:
@@ -140,21 +155,21 @@ def add_wisdom(wisdom: Wisdom) -> bool:
     bool
         Whether FFTW accepted it for single and double precision.
     """
-    double, single, _ = pyfftw.import_wisdom(wisdom)
+    double, single, _ = library().import_wisdom(wisdom)
     return bool(double and single)
 
 
 def forget_wisdom() -> None:
     """Forget all wisdom of this process, so that FFTW plans again."""
-    pyfftw.forget_wisdom()
+    library().forget_wisdom()
 
 
 def library_version() -> str:
     """Return the versions of FFTW and pyfftw; wisdom holds for one version of FFTW only."""
-    return f"FFTW {pyfftw.fftw_version}, pyfftw {pyfftw.__version__}"
+    return f"FFTW {library().fftw_version}, pyfftw {library().__version__}"
 
 
 def _plan(source: ComplexArray, target: ComplexArray, axes: tuple[int, ...], direction: str, flag: str) -> pyfftw.FFTW:
     if flag not in _FLAGS:
         raise ValueError(f"FFTW flag {flag!r}: must be one of {', '.join(_FLAGS)}")
-    return pyfftw.FFTW(source, target, axes=axes, direction=direction, flags=_FLAGS[flag], threads=1)
+    return library().FFTW(source, target, axes=axes, direction=direction, flags=_FLAGS[flag], threads=1)

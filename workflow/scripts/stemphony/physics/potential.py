@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from math import pi
 
 import numpy as np
-import scipy.fft
 from numpy.typing import ArrayLike, NDArray
 
 from stemphony.physics.constants import POTENTIAL_PREFACTOR
@@ -113,6 +112,8 @@ class SlicePotentials:
             parts = of_element if parts is None else np.add(parts, of_element, out=parts)
         if parts is None:
             return np.zeros((nx, ny))
+        import scipy.fft
+
         # One axis after the other: scipy's irfft2 takes three times as long.
         half = scipy.fft.ifft(_spectrum(parts, nx, ny), axis=0, norm="forward", overwrite_x=True)
         potential: FloatArray = scipy.fft.irfft(half, n=ny, axis=1, norm="forward", overwrite_x=True)
