@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 from stemphony.paths import ResultPaths
 
-from support.dry_runs import dry_run
+from support import forked_snakemake
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(sys.executable).parent
@@ -224,8 +224,17 @@ class Campaign:
 
     def snakemake(self, *arguments: str | Path, cores: int = 2, prefix: Iterable[str] = ()) -> Outcome:
         """Run Snakemake to its end, whatever that is."""
+        if not prefix:
+            return self.forked(*arguments, cores=cores)
         with self.start(*arguments, cores=cores, prefix=prefix) as running:
             return running.end()
+
+    def forked(self, *arguments: str | Path, cores: int = 2) -> Outcome:
+        """Run Snakemake to its end in a fork that need not import it."""
+        log = self.folder / "snakemake.out"
+        words = [*self._words(cores), *arguments]
+        status = forked_snakemake.run(words, self.env, self.folder, log, DEADLINE_S)
+        return Outcome(status, log.read_text(encoding="utf-8", errors="replace"))
 
     def succeed(self, *arguments: str | Path, cores: int = 2, prefix: Iterable[str] = ()) -> Outcome:
         """Run Snakemake, which must succeed."""
@@ -235,9 +244,7 @@ class Campaign:
 
     def to_run(self) -> set[str]:
         """Jobs that Snakemake would run now."""
-        log = self.folder / "snakemake.out"
-        status = dry_run(self._words(cores=2), self.env, self.folder, log)
-        outcome = Outcome(status, log.read_text(encoding="utf-8", errors="replace"))
+        outcome = self.forked("--dry-run")
         assert outcome.status == 0, outcome.output
         return outcome.jobs
 

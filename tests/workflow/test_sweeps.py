@@ -16,7 +16,6 @@ import yaml
 from stemphony import paths, provenance
 from stemphony.orchestration import snakefile
 from support.campaign import DEADLINE_S, TINY, Campaign, Outcome, arrays, attributes, changed
-from support.dry_runs import dry_run
 from support.shared import made_once
 from support.status_server import EchoServer
 
@@ -68,12 +67,10 @@ def swept(clone: Path, env: dict[str, str], tmp_path_factory: pytest.TempPathFac
 
 def jobs_to_run(campaign: Campaign) -> dict[str, set[str]]:
     """Labels of the members that each rule would run for now."""
-    log = campaign.folder / "snakemake.out"
-    status = dry_run(campaign._words(cores=2), campaign.env, campaign.folder, log)
-    text = log.read_text()
-    assert status == 0, text
+    outcome = campaign.forked("--dry-run")
+    assert outcome.status == 0, outcome.output
     found: dict[str, set[str]] = {}
-    for rule, body in re.findall(r"^(?:local)?rule (\w+):\n((?: {4}.*\n)*)", text, re.MULTILINE):
+    for rule, body in re.findall(r"^(?:local)?rule (\w+):\n((?: {4}.*\n)*)", outcome.output, re.MULTILINE):
         member = re.search(r"member=([^,\n]+)", body)
         found.setdefault(rule, set()).add(member[1] if member else "")
     return found
