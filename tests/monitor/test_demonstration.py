@@ -57,7 +57,7 @@ def test_no_program_need_be_installed_beside_the_interpreter(
 
 PLENTY_S = 900
 DETECTORS = 3
-# The simulation of `make run` with fewer probes: all else is what a user sees.
+# The simulation of `make run` with fewer probes in a smaller cell: all else is what a user sees.
 SMALLER = """
 import sys
 import yaml
@@ -66,14 +66,16 @@ from stemphony.monitor import demonstration
 
 written = demonstration._config
 
-def with_fewer_probes(folder, url):
+def smaller(folder, url):
     file = written(folder, url)
     config = yaml.safe_load(file.read_text(encoding="utf-8"))
     config["scan"]["points"] = [3, 3]
+    config["specimen"]["repeat"][:2] = [4, 4]
+    config["grating"].update(gpts=[320, 320], potential_oversampling=1)
     file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return file
 
-demonstration._config = with_fewer_probes
+demonstration._config = smaller
 sys.exit(cli.main(sys.argv[1:]))
 """
 
