@@ -6,8 +6,12 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 
+# In somebody else's workflow, `module` gives the config, and no hook of this file runs: docs/how-to/module.md.
+IS_MODULE = not workflow.modifier.is_main_snakefile()
+IS_FIRST = workflow.default_target is None
+
 # The shipped config is the demo, not a base that a user's config is merged into.
-if not workflow.overwrite_configfiles:
+if not IS_MODULE and not workflow.overwrite_configfiles:
 
     configfile: str(Path(workflow.basedir) / "config" / "config.yaml")
 
@@ -21,7 +25,7 @@ if SESSION.is_sweep:
 
     include: "workflow/rules/sweep.smk"
 
-else:
+elif not IS_MODULE:
 
     include: "workflow/rules/accuracy.smk"
 
@@ -31,17 +35,11 @@ if not SESSION.is_sweep and SESSION.campaign.goal is not None:
     include: "workflow/rules/rounds.smk"
 
 
-localrules:
-    all,
-    prepare_specimen,
-    merge_results,
-    plot_results,
-
-
 rule all:
-    default_target: True
+    default_target: IS_FIRST
     input:
         SESSION.targets(checkpoints),
+    localrule: True
 
 
 onstart:

@@ -325,7 +325,7 @@ def test_the_monitor_shares_only_names_of_events_with_status():
 def test_jobs_never_check_the_plan_again():
     scripts = {found for found in all_imports() if "/" not in found.file and found.top == "stemphony"}
     upper = {found.module for found in scripts if room(found.module) in {"orchestration", "commands", "cli", "monitor"}}
-    assert upper == {f"stemphony.orchestration.{name}" for name in ("job", "script", "preview_image")}
+    assert upper == {f"stemphony.orchestration.{name}" for name in ("job", "module_run", "script", "preview_image")}
 
 
 def test_rules_call_the_snakefile_module_alone():

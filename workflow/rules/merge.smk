@@ -12,6 +12,7 @@ rule merge_results:
         f"logs/merge_results/{FILES.name}/stem.log",
     benchmark:
         f"benchmarks/merge_results/{FILES.name}/stem.tsv"
+    localrule: True
     conda:
         "../../envs/simulation.yaml"
     # Large campaigns are merged in parallel parts. The number of threads does not change the result.
@@ -34,6 +35,7 @@ rule plot_results:
         f"logs/plot_results/{FILES.name}/figures.log",
     wildcard_constraints:
         member=SESSION.figure_groups[0].members,
+    localrule: True
     conda:
         "../../envs/simulation.yaml"
     shell:

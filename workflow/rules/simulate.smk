@@ -7,6 +7,7 @@ rule prepare_specimen:
         specimen=FILES.specimen,
     log:
         f"logs/prepare_specimen/{FILES.name}/specimen.log",
+    localrule: True
     conda:
         "../../envs/simulation.yaml"
     params:

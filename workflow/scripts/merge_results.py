@@ -17,7 +17,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from stemphony import paths
-from stemphony.orchestration import job, script
+from stemphony.contract import MERGE_RULE
+from stemphony.orchestration import job, module_run, script
 
 
 def merge_results(params: dict[str, Any], specimen_file: Path, output: Path, processes: int = 1) -> None:
@@ -41,7 +42,10 @@ def main(arguments: list[str]) -> None:
     """Run from a shell rule."""
     params, specimen_file, output, *processes = arguments
     job.limit_threads(1)
+    result = paths.ResultPaths(Path(output).parent)
+    module_run.join(result, MERGE_RULE)
     merge_results(json.loads(params), Path(specimen_file), Path(output), int(processes[0]) if processes else 1)
+    module_run.finish(result)
 
 
 if __name__ == "__main__":

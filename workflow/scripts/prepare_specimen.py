@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from stemphony import paths
 from stemphony.contract import SENSITIVITIES_VARIABLE, SNAPSHOTS_VARIABLE, SPECIMEN_VARIABLE, variable
 from stemphony.experiment import sensitivity_files
+from stemphony.orchestration import module_run
 from stemphony.orchestration.script import named_file, run
 from stemphony.specimen.planned import attributes_of, planned_specimen
 from stemphony.specimen.specimen_file import write_specimen
@@ -34,6 +35,7 @@ def main(arguments: list[str]) -> None:
         sys.exit(USAGE)
     params: dict[str, Any] = json.loads(arguments[0])
     output = Path(arguments[1])
+    module_run.join(paths.ResultPaths(output.parent), "prepare_specimen")
     label = output.parent.name if paths.is_label(output.parent.name) else ""
     if label and _is_shared(output, params["specimen_digest"]):
         print("note: another simulation of this sweep has the same atoms: its file is taken", file=sys.stderr)

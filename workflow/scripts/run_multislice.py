@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from stemphony import provenance
+from stemphony.contract import MULTISLICE_RULE
 from stemphony.errors import DamagedResultError
-from stemphony.orchestration import job, script
+from stemphony.orchestration import job, module_run, script
+from stemphony.paths import ResultPaths
 
 if TYPE_CHECKING:
     from stemphony.compute.atoms import Atoms
@@ -181,6 +183,7 @@ def main(arguments: list[str]) -> None:
     """Run from a shell rule."""
     params, specimen_file, output, threads = arguments
     job.limit_threads(1)
+    module_run.join(ResultPaths.of_job_file(Path(output)), MULTISLICE_RULE)
     run_multislice(json.loads(params), Path(specimen_file), Path(output), int(threads))
 
 

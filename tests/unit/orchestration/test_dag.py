@@ -18,7 +18,9 @@ def parts() -> list[tuple[str, str]]:
     """Class and name of everything of Snakemake that `dag.py` touches."""
     names = {
         "Workflow": "dag dag_settings persistence scheduler rules resource_settings local_exec touch async_run "
-        "register_envvars",
+        "register_envvars modifier",
+        "WorkflowModifier": "is_main_snakefile path_modifier",
+        "PathModifier": "prefix _prefix_replacements",
         "DAG": "needrun_jobs reason forcefiles priorityfiles update_priority",
         "DAGSettings": "forceall forcerun",
         "ResourceSettings": "nodes cores",
@@ -36,13 +38,14 @@ def classes() -> dict[str, Any]:
     # First, because snakemake.workflow and snakemake.dag import each other.
     importlib.import_module("snakemake.cli")
     from snakemake import dag as graph
-    from snakemake import jobs, persistence, rules, workflow
+    from snakemake import jobs, modules, path_modifier, persistence, rules, workflow
     from snakemake.scheduling import job_scheduler
     from snakemake.settings import types
 
     return {
         "Workflow": workflow.Workflow, "DAG": graph.DAG, "DAGSettings": types.DAGSettings,
         "ResourceSettings": types.ResourceSettings, "PersistenceBase": persistence.PersistenceBase,
+        "WorkflowModifier": modules.WorkflowModifier, "PathModifier": path_modifier.PathModifier,
         "JobScheduler": job_scheduler.JobScheduler, "Job": jobs.Job, "Rule": rules.Rule, "Reason": jobs.Reason(),
     }  # fmt: skip
 
@@ -57,8 +60,8 @@ def test_snakemake_still_has_the_name(classes: dict[str, Any], owner: str, name:
 
 
 def test_every_name_that_the_module_touches_is_checked():
-    source = inspect.getsource(dag.Graph)
-    pattern = r"\b(?:workflow|dag|graph|persistence|scheduler|settings|dag_settings|job|rule|wildcards)\.(\w+)"
+    source = "".join(map(inspect.getsource, (dag.Graph, dag.is_module, dag.moves_files)))
+    pattern = r"\b(?:workflow|modifier|dag|graph|persistence|scheduler|settings|dag_settings|job|rule|wildcards)\.(\w+)"
     used = set(re.findall(pattern, source)) - {"workflow", "Workflow", "configuration", "defocus"}
     assert used <= {name for _, name in parts()}, used
 

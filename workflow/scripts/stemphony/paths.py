@@ -208,6 +208,10 @@ class ResultPaths:
         """Status events sent by the hooks of one run."""
         return self.events(run) / "hooks.jsonl"
 
+    def start_event(self, run: int) -> Path:
+        """START_SIMULATION of a run in a module, which its first job sends."""
+        return self.events(run) / "start.jsonl"
+
     def defocus_claim(self, run: int, defocus: str) -> Path:
         """The START_DEFOCUS event of a run. The job that makes this file sends the event."""
         return self.run(run) / f"defocus_{defocus}.START_DEFOCUS.json"

@@ -72,6 +72,11 @@ def _rule_of(rule: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return {}
 
 
+def is_true(value: Any) -> bool:
+    """Whether a value of `--config` is true; Snakemake hands some over as text."""
+    return value is True or str(value).lower() == "true"
+
+
 def refuse_reporting(given: Mapping[str, Any]) -> None:
     """Refuse what Snakemake's own `--config` or a profile gives of the block http_reporting, as `nested` does.
 

@@ -152,6 +152,17 @@ class Graph:
         return not self.member or getattr(job.wildcards, "member", "") == self.member
 
 
+def is_module(workflow: Any) -> bool:
+    """Whether Snakemake reads the Snakefile as a `module` of another one."""
+    return not workflow.modifier.is_main_snakefile()
+
+
+def moves_files(workflow: Any) -> bool:
+    """Whether the statement `module` has `prefix` or `replace_prefix`, which change the paths of all files."""
+    modifier = workflow.modifier.path_modifier
+    return bool(modifier.prefix or modifier._prefix_replacements)
+
+
 def has_record(file: Path) -> bool:
     """Whether Snakemake knows from what it made a file. `file` is relative to the working directory."""
     return _record("metadata", file).exists()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from stemphony import provenance
@@ -85,10 +86,15 @@ def is_of_another_specimen(planned: Campaign, result: ResultPaths) -> bool:
     return bool(made_from != wanted)
 
 
-def restore_specimen(planned: Campaign, result: ResultPaths) -> list[str]:
+def restore_specimen(planned: Campaign, result: ResultPaths, variables: Mapping[str, str] | None = None) -> list[str]:
     """Make specimen.nc again with the script of its rule, if it is damaged, or lost while job files exist.
 
     A missing input makes Snakemake compute every job of it again, `ancient` or not. A damaged one looks good to it.
+
+    Parameters
+    ----------
+    variables : mapping or None
+        Environment variables that the script needs beside those of this process.
 
     Returns
     -------
@@ -104,7 +110,8 @@ def restore_specimen(planned: Campaign, result: ResultPaths) -> list[str]:
         return []  # the rule makes it, and all jobs run after it
     params = provenance.canonical_json(planned.specimen_params)
     command = [sys.executable, str(SCRIPTS / "prepare_specimen.py"), params, str(result.specimen)]
-    made = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode == 0
+    environment = {**os.environ, **(variables or {})}
+    made = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, env=environment).returncode == 0
     return [] if is_lost or not made else [f"{result.specimen} was damaged and is made again; it decides no other file"]
 
 

@@ -5,6 +5,7 @@ Only the main process checks. Jobs read the plan.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shlex
@@ -16,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stemphony import paths, provenance
+from stemphony import contract, paths, provenance
 from stemphony.errors import ConfigError, StorageError
 from stemphony.experiment import campaign, configuration, overrides, sensitivity_files
 from stemphony.experiment.blurring import widest_source_nm
@@ -76,6 +77,17 @@ class Inputs:
     snapshots_file: Path | None
     warnings: tuple[str, ...] = ()
     sensitivity_files: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment variables with the paths of the simulation's input files, for the scripts of rules."""
+        variables = {contract.SPECIMEN_VARIABLE: str(self.specimen_file)}
+        if self.snapshots_file is not None:
+            variables[contract.SNAPSHOTS_VARIABLE] = str(self.snapshots_file)
+        if self.sensitivity_files:
+            files = {name: str(file) for name, file in self.sensitivity_files.items()}
+            variables[contract.SENSITIVITIES_VARIABLE] = json.dumps(files)
+        return variables
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,10 @@ class RunReports:
         Prints a line for the user.
     recorded : bool
         Whether the config files are recorded for `stemphony report replay`.
+    settings : ReportingSettings or None
+        Read from the config files by default.
+    sends : bool
+        Whether this process sends its events. If not, it only writes them.
     """
 
     def __init__(
@@ -55,12 +59,16 @@ class RunReports:
         common: Mapping[str, Any],
         say: Callable[[str], None],
         recorded: bool = True,
+        settings: status_settings.ReportingSettings | None = None,
+        sends: bool = True,
     ) -> None:
         self.enabled, self.config_files, self.result, self.run = enabled, config_files, result, run
         self.common, self.say, self.recorded = common, say, recorded
         self._courier: Courier | None = None
         self._kept_reporter: Reporter | None = None
-        self._kept_settings: status_settings.ReportingSettings | None = None
+        self._kept_settings = settings
+        self._sends = sends
+        self._file = result.hook_events(run)
 
     def start(self, title: str, jobs: int, description: Mapping[str, Any], wait_s: float = ONSTART_WAIT_S) -> None:
         """Send START_SIMULATION; wait at most `wait_s`. The reporter and the courier go on until `end`.
@@ -74,6 +82,19 @@ class RunReports:
         """
         self._guard("onstart", self._start, title, jobs, description, wait_s)
 
+    def announce(self, title: str, jobs: int, description: Mapping[str, Any], wait_s: float) -> None:
+        """Send START_SIMULATION and nothing else: another process sends the rest, and takes `follow` and `end`."""
+        # The file of the hooks belongs to a process that is alive; this one ends.
+        self._file = self.result.start_event(self.run)
+        self._guard("start", self._announce, title, jobs, description, wait_s)
+        if self._kept_reporter is not None:
+            self._kept_reporter.close(0.0)
+
+    def follow(self) -> None:
+        """Start to deliver what earlier runs left, and what jobs of this run leave."""
+        if self._sends:
+            self._guard("start", self._follow)
+
     def extend(self, configurations: int) -> None:
         """Let later events carry the total of a further round of configurations."""
         self.common = {**self.common, "num_configurations": configurations}
@@ -84,7 +105,9 @@ class RunReports:
         """Write an ERROR event for each job that died without one."""
         self._guard(hook, lambda: failed.write_errors(self._reporter(), self._settings(), self.common))
 
-    def end(self, hook: str, event: str, failed: FailedJobs | None = None, message: str = "") -> None:
+    def end(
+        self, hook: str, event: str, failed: FailedJobs | None = None, message: str = "", number: int | None = None
+    ) -> None:
         """Deliver all events of the run, then send the last one, and say what is left.
 
         If the receiver does not take them at once, a process that stays behind sends them, see `left_behind`. Without
@@ -100,8 +123,10 @@ class RunReports:
             The jobs that FAILED and CANCELLED name.
         message : str
             Reason, for FAILED and CANCELLED.
+        number : int or None
+            `seq` of the event, if another process sent those before it.
         """
-        self._guard(hook, self._end, event, failed, message)
+        self._guard(hook, self._end, event, failed, message, number)
 
     def _guard(self, hook: str, send: Callable[..., None], *arguments: Any) -> None:
         if not self.enabled:
@@ -113,6 +138,10 @@ class RunReports:
             self.say(f"status reporting ({hook}): {what}")
 
     def _start(self, title: str, jobs: int, description: Mapping[str, Any], wait_s: float) -> None:
+        self._announce(title, jobs, description, wait_s)
+        self._follow()
+
+    def _announce(self, title: str, jobs: int, description: Mapping[str, Any], wait_s: float) -> None:
         settings = self._settings()
         if not own_runs.knows_receiver(settings.address):
             self.say(f"status reporting: to {settings.address}, where you have sent no reports before")
@@ -127,6 +156,9 @@ class RunReports:
             result_name=self.result.name, num_jobs=jobs, **description,
         )  # fmt: skip
         reporter.flush(wait_s)
+
+    def _follow(self) -> None:
+        settings = self._settings()
         if foreign := foreign_in(self.result):
             file, simulation_id = next(iter(foreign.items()))
             more = f" {len(foreign) - 1} more files have such reports." if len(foreign) > 1 else ""
@@ -136,12 +168,14 @@ class RunReports:
         self._courier = Courier(self.result, settings, run=self.run, interval_s=interval_s)
         self._courier.start()
 
-    def _end(self, event: str, failed: FailedJobs | None, message: str) -> None:
+    def _end(self, event: str, failed: FailedJobs | None, message: str, number: int | None) -> None:
         began = time.monotonic()
         reporter, courier = self._reporter(), self._courier
         # The event is on disk first: it is not lost if the receiver does not answer.
         reporter.hold_back()
-        reporter.emit(event, **({} if failed is None else {"message": message, **failed.keys()}))
+        keys: dict[str, Any] = {} if failed is None else {"message": message, **failed.keys()}
+        keys |= {} if number is None else {"seq": number}
+        reporter.emit(event, **keys)
         waits = not left_behind.longest_s()
         through = False
         try:
@@ -180,8 +214,8 @@ class RunReports:
     def _reporter(self) -> Reporter:
         """The one reporter of the run, so that the events of the hooks keep their order."""
         if self._kept_reporter is None:
-            file = self.result.hook_events(self.run)
-            self._kept_reporter = Reporter(self._settings(), self.common, file, warn=self.say)
+            settings = self._settings()
+            self._kept_reporter = Reporter(settings, self.common, self._file, send=self._sends, warn=self.say)
         return self._kept_reporter
 
     def _settings(self) -> status_settings.ReportingSettings:

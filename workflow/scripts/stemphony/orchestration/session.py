@@ -46,7 +46,11 @@ class Session:
     base_mem_mb, base_runtime_min : int
         Memory [MB] and time [min] of one job at its first try.
     run : Run or None
-        This invocation of Snakemake; None in the process of a job.
+        This invocation of Snakemake; None in the process of a job, and in a module.
+    enter : str
+        Shell code that sets the environment of a job; empty, except in a module.
+    require : callable or None
+        Of a module: called before Snakemake decides which jobs run. It may raise.
     """
 
     planned: Campaign
@@ -54,6 +58,8 @@ class Session:
     base_mem_mb: int
     base_runtime_min: int
     run: hooks.Run | None
+    enter: str = ""
+    require: Callable[[], None] | None = None
     is_sweep: ClassVar[bool] = False
 
     @property
@@ -98,6 +104,8 @@ class Session:
         checkpoints : snakemake.checkpoints.Checkpoints
             The object `checkpoints` of the Snakefile.
         """
+        if self.require is not None:
+            self.require()
         if self.run is not None:
             self.run.force_outdated()
         return self.planned_jobs(checkpoints)

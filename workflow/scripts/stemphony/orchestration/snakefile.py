@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from stemphony import contract, paths
 from stemphony.errors import StemphonyError
 from stemphony.experiment import campaign, configuration, overrides
 from stemphony.interpreters import SAFE_PATH_VARIABLE, import_nothing_from_here
-from stemphony.orchestration import cancelling, dag, hooks, outdated, preflight, slurm, sweep_inputs
+from stemphony.orchestration import as_module, cancelling, dag, hooks, outdated, preflight, slurm, sweep_inputs
 from stemphony.orchestration.job import run_number
 from stemphony.orchestration.outdated import SCRIPTS
 from stemphony.orchestration.session import Session
@@ -47,6 +47,9 @@ def open_session(config: dict[str, Any], workflow: Any) -> Session | SweepSessio
         The object `config` of the Snakefile.
     workflow : snakemake.workflow.Workflow
     """
+    _note_begin(workflow)
+    if dag.is_module(workflow):
+        return _or_exit(lambda: as_module.open_module(config, workflow))
     files = [Path(file).resolve() for file in workflow.overwrite_configfiles] or [
         Path(workflow.basedir) / "config" / "config.yaml"
     ]
@@ -54,33 +57,40 @@ def open_session(config: dict[str, Any], workflow: Any) -> Session | SweepSessio
     # Executors that do not pass the environment on set this variable before they start Snakemake in the job.
     workflow.register_envvars(SAFE_PATH_VARIABLE)
     gc.set_threshold(GARBAGE_THRESHOLD)
-    may_replace = _is_true(config.pop(contract.REPLACE_KEY, False))
+    may_replace = overrides.is_true(config.pop(contract.REPLACE_KEY, False))
     given = copy.deepcopy(config)
     config.pop("http_reporting", None)
-    try:
+
+    def open_own() -> Session | SweepSession:
         overrides.refuse_reporting(workflow.config_settings.config)
         return _open(given, files, workflow, may_replace)
+
+    return _or_exit(open_own)
+
+
+def _or_exit(opened: Callable[[], Session | SweepSession]) -> Session | SweepSession:
+    try:
+        return opened()
     except StemphonyError as error:
         print(f"\n{plain(str(error))}\n", file=sys.stderr)
         sys.exit(1)
 
 
-def _is_true(value: Any) -> bool:
-    """Whether a value of `--config` is true; Snakemake hands some over as text."""
-    return value is True or str(value).lower() == "true"
-
-
-def _open(given: Mapping[str, Any], files: list[Path], workflow: Any, may_replace: bool) -> Session | SweepSession:
+def _note_begin(workflow: Any) -> None:
+    """Note when a batch system started this job."""
     if workflow.remote_exec and any(name in os.environ for name in BATCH_SYSTEMS):
         # This is the first process of the job. Its child inherits the variable and does not change it.
         os.environ.setdefault(contract.BEGAN_VARIABLE, str(time.monotonic()))
+
+
+def _open(given: Mapping[str, Any], files: list[Path], workflow: Any, may_replace: bool) -> Session | SweepSession:
     if configuration.is_swept(given):
         return _open_sweep(given, files, workflow, may_replace)
     inputs = preflight.read_inputs(given, files)
     result = paths.ResultPaths.of(inputs.config["simulation"]["name"])
     sharing.follow(Path.cwd(), result.root)
     prepare_environment(files)
-    os.environ.update(environment_of(inputs))
+    os.environ.update(inputs.environment)
     if workflow.is_main_process:
         _adapt_executors(result.name)
         return _planned(preflight.check(inputs), dag.Graph(workflow), may_replace)
@@ -106,7 +116,7 @@ def _open_sweep(given: Mapping[str, Any], files: list[Path], workflow: Any, may_
         threads = sweep_inputs.threads_of(given)
         return SweepSession(root, threads, member)
     sweep, inputs = sweep_inputs.read_sweep(given, files)
-    environment = _own_environments({label: environment_of(one) for label, one in inputs.items()})
+    environment = _own_environments({label: one.environment for label, one in inputs.items()})
     os.environ[contract.MEMBERS_VARIABLE] = json.dumps(environment)
     checked = sweep_inputs.checked_members(inputs)
     _adapt_executors(name)
@@ -172,14 +182,3 @@ def prepare_environment(config_files: list[Path]) -> None:
     os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     os.environ[contract.SCRIPTS_VARIABLE] = str(SCRIPTS)
     os.environ[contract.CONFIG_VARIABLE] = json.dumps([str(file) for file in config_files])
-
-
-def environment_of(inputs: preflight.Inputs) -> dict[str, str]:
-    """Environment variables with the paths of a simulation's input files."""
-    variables = {contract.SPECIMEN_VARIABLE: str(inputs.specimen_file)}
-    if inputs.snapshots_file is not None:
-        variables[contract.SNAPSHOTS_VARIABLE] = str(inputs.snapshots_file)
-    if inputs.sensitivity_files:
-        files = {name: str(file) for name, file in inputs.sensitivity_files.items()}
-        variables[contract.SENSITIVITIES_VARIABLE] = json.dumps(files)
-    return variables

@@ -42,6 +42,7 @@ class SweepSession:
     run: SweepRun | None = None
     known: dict[str, Session] = field(default_factory=dict)
     is_sweep: ClassVar[bool] = True
+    enter: ClassVar[str] = ""
 
     @property
     def result(self) -> paths.ResultPaths:

@@ -28,7 +28,7 @@ class Other(Enum):
     UNSEEN = "cannot be seen from here"
 
 
-def settle_identity(result: ResultPaths, further_place: Path | None = None) -> str:
+def settle_identity(result: ResultPaths, further_place: Path | None = None, this_host: str = "") -> str:
     """Give a copy an id of its own, and note where the simulation is. Call it once, when a run starts.
 
     Parameters
@@ -37,6 +37,8 @@ def settle_identity(result: ResultPaths, further_place: Path | None = None) -> s
         A simulation that has its simulation.json.
     further_place : Path or None
         Another folder that the simulation was in, as far as this user knows.
+    this_host : str
+        Machine of the run, if that is not this one: a job on another machine sees the same folders.
 
     Returns
     -------
@@ -57,14 +59,15 @@ def settle_identity(result: ResultPaths, further_place: Path | None = None) -> s
         simulation.json cannot be written.
     """
     kept: dict[str, Any] = json.loads(ordinary_files.read_text(result.identity))
-    place = {"folder": str(result.root.resolve()), "host": socket.gethostname()}
+    this_host = this_host or socket.gethostname()
+    place = {"folder": str(result.root.resolve()), "host": this_host}
     is_here = {key: kept.get(key) for key in place} == place
     was, host = kept.get("folder"), kept.get("host")
     if not isinstance(was, str):  # made by an earlier version
         _write(result, {**kept, **place})
         return ""
     found = {
-        Path(folder): _look(Path(folder), result, kept, host)
+        Path(folder): _look(Path(folder), result, kept, host == this_host)
         for folder in (was, further_place)
         if folder is not None and str(folder) != place["folder"]
     }
@@ -92,14 +95,14 @@ def settle_identity(result: ResultPaths, further_place: Path | None = None) -> s
     return ""
 
 
-def _look(folder: Path, result: ResultPaths, kept: Mapping[str, Any], host: object) -> Other:
+def _look(folder: Path, result: ResultPaths, kept: Mapping[str, Any], was_here: bool) -> Other:
     try:
         if folder.samefile(result.root):
             return Other.ITSELF
         there = json.loads(ordinary_files.read_text(ResultPaths(folder).identity))
     except (FileNotFoundError, NotADirectoryError):
         # On another machine a folder may be missing because its disk is.
-        return Other.GONE if host == socket.gethostname() else Other.UNSEEN
+        return Other.GONE if was_here else Other.UNSEEN
     except (OSError, ValueError, RecursionError):
         return Other.UNSEEN
     is_same = isinstance(there, dict) and own_runs.same_form(there.get("id")) == own_runs.same_form(kept["id"])

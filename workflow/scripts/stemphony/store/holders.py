@@ -50,21 +50,33 @@ class RunHolder:
         return not self.is_elsewhere and self.pid == os.getpid()
 
 
-def note_run(simulation: str, directory: Path, pid: int) -> None:
-    """Write down that process `pid` of this machine runs a simulation in `directory`. Raises StorageError."""
-    content = {"simulation": simulation, "host": socket.gethostname(), "pid": pid, "started": process_start(pid)}
-    file = _file_of(directory, pid)
+def note_run(simulation: str, directory: Path, pid: int, host: str = "", started: str = "") -> None:
+    """Write down that process `pid` of a machine, by default this one, runs a simulation in `directory`.
+
+    Parameters
+    ----------
+    started : str
+        When it started, see `claims.Holder`; needed for a process of another machine.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be written.
+    """
+    host = host or socket.gethostname()
+    content = {"simulation": simulation, "host": host, "pid": pid, "started": started or process_start(pid)}
+    file = _file_of(directory, pid, host)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomic(file, json.dumps(content))
 
 
 def forget_run(directory: Path, pid: int) -> None:
     """Remove the note of a run that has ended cleanly."""
-    _file_of(directory, pid).unlink(missing_ok=True)
+    _file_of(directory, pid, socket.gethostname()).unlink(missing_ok=True)
 
 
-def _file_of(directory: Path, pid: int) -> Path:
-    return directory / HOLDERS / f"{socket.gethostname()}.{pid}.json"
+def _file_of(directory: Path, pid: int, host: str) -> Path:
+    return directory / HOLDERS / f"{host}.{pid}.json"
 
 
 def holders(directory: Path) -> list[RunHolder]:

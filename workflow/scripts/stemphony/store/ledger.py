@@ -71,6 +71,7 @@ def identity(
     random_seed: int,
     recorded: tuple[str, int] | None = None,
     margin_nm: float | None = None,
+    host: str = "",
 ) -> Identity:
     """Read simulation.json. The first process makes it, atomically, so that all processes read the same identity.
 
@@ -80,6 +81,8 @@ def identity(
         Id and seed from job files, if simulation.json was lost.
     margin_nm : float or None
         Width of the margin around the scan [nm] that the first process records.
+    host : str
+        Machine of the run, if that is not this one.
 
     Raises
     ------
@@ -94,7 +97,7 @@ def identity(
             "seed": random_seed or (recorded[1] if recorded else 1 + secrets.randbelow(LARGEST_SEED)),
             "created": now(),
             "folder": str(result.root.resolve()),
-            "host": socket.gethostname(),
+            "host": host or socket.gethostname(),
         }
         if margin_nm is not None:
             fresh["scan"] = {"margin_nm": margin_nm}

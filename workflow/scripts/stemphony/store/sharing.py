@@ -20,9 +20,14 @@ def follow(*folders: Path) -> None:
     A folder is shared if its group may write it, and new files get this group: it has the set-group-ID bit, or the
     group is that of the process. For a folder that does not exist yet, the one above it counts.
     """
-    groups = {_group_of(folder) for folder in folders}
-    if len(groups) == 1 and None not in groups:
+    if are_shared(*folders):
         os.umask(os.umask(0o077) & ~_GROUP)
+
+
+def are_shared(*folders: Path) -> bool:
+    """Whether all these folders are shared with one group, see `follow`."""
+    groups = {_group_of(folder) for folder in folders}
+    return len(groups) == 1 and None not in groups
 
 
 def _group_of(folder: Path) -> int | None:

@@ -1,0 +1,142 @@
+"""What an invocation of somebody else's workflow hands over to the jobs of a simulation.
+
+Stemphony is a module there, and Snakemake runs no hook of a module. So the plan is written while the Snakefile is read.
+The first job makes it the plan of a run, see `orchestration.module_run`. Each invocation has a folder of its own, so a
+dry run does not change the plan of a run that is alive.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from stemphony import ordinary_files
+from stemphony.errors import StorageError
+from stemphony.store.atomic import write_text_atomic
+from stemphony.store.claims import process_start
+
+FOLDER: Final = Path(".snakemake") / "stemphony-module"
+"""Folder of all handovers in the working directory, and of the configs that runs were made with."""
+ENVIRONMENT: Final = "environment.sh"
+"""Name of the file with the environment of jobs, which the rules' shell commands have in them."""
+OLD_S: Final = 30 * 86400.0
+"""Age at which the handover of a killed invocation is removed [s]. Its jobs may wait in a queue that long."""
+
+
+@dataclass(frozen=True)
+class Handover:
+    """Files of one simulation in one invocation; `folder` is `.snakemake/stemphony-module/<token>/<name>`."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        """The config, for url and credentials of status reports; only its owner may read it."""
+        return self.folder / "config.yaml"
+
+    @property
+    def kept_config(self) -> Path:
+        """The config of the last run, which stays for `stemphony rerun` and `stemphony report replay`."""
+        return self.folder.parents[1] / f"{self.folder.name}.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Shell code that sets the environment of the simulation's jobs."""
+        return self.folder / ENVIRONMENT
+
+    @property
+    def content(self) -> Path:
+        """The plan, and what the first job needs to begin a run."""
+        return self.folder / "handover.json"
+
+    @property
+    def claim(self) -> Path:
+        """Claim of the job that begins the run."""
+        return self.folder / "begin.claim"
+
+    @property
+    def run_file(self) -> Path:
+        """Number of the run, once its plan is written."""
+        return self.folder / "run"
+
+    @property
+    def begun(self) -> Path:
+        """It exists once START_SIMULATION is sent."""
+        return self.folder / "begun"
+
+    def write(self, config: str, environment: str, content: Mapping[str, Any]) -> None:
+        """Write all that the jobs need. Raises StorageError."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"{self.folder} cannot be made: {error.strerror}. Make it writable, or work elsewhere."
+            ) from None
+        write_text_atomic(self.config, config, 0o600)
+        write_text_atomic(self.environment, environment)
+        write_text_atomic(self.content, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+    def read(self) -> dict[str, Any]:
+        """What was handed over.
+
+        Raises
+        ------
+        StorageError
+            It is missing or damaged.
+        """
+        try:
+            content = json.loads(ordinary_files.read_text(self.content))
+        except (OSError, ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict):
+            raise StorageError(
+                f"{self.content} is missing or damaged: the plan that this job belongs to. Start the workflow again; "
+                "finished jobs are kept."
+            )
+        return content
+
+    @property
+    def run(self) -> int:
+        """Number of the run, 0 if no job has begun it."""
+        try:
+            return int(ordinary_files.read_text(self.run_file))
+        except (OSError, ValueError):
+            return 0
+
+    def keep_config(self) -> None:
+        """Make the config that of the last run. Raises StorageError."""
+        write_text_atomic(self.kept_config, ordinary_files.read_text(self.config), 0o600)
+
+
+def host() -> str:
+    """Name of this machine."""
+    return socket.gethostname()
+
+
+def new_invocation(directory: Path) -> Path:
+    """A folder for the handovers of this process; it is not made yet."""
+    return directory / FOLDER / f"{host()}.{os.getpid()}.{secrets.token_hex(6)}"
+
+
+def remove(folder: Path) -> None:
+    """Remove what an invocation handed over."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep_old(directory: Path) -> None:
+    """Remove what invocations of this machine left that were killed long ago."""
+    for folder in (directory / FOLDER).glob("*.*.*/"):
+        of_host, pid, _ = folder.name.rsplit(".", 2)
+        with suppress(OSError):
+            is_dead = of_host == host() and pid.isdigit() and not process_start(int(pid))
+            if is_dead and time.time() - folder.stat().st_mtime > OLD_S:
+                remove(folder)
