@@ -15,6 +15,7 @@ from stemphony.paths import ResultPaths
 from stemphony.store import handover, holders, ledger
 from stemphony.store.claims import process_start
 from stemphony.store.handover import Handover
+from support.status_server import EchoServer, closed_port
 
 PLAN = {
     "title": "In a module", "threads": 1, "num_processors": 2, "num_defoci": 3, "num_configurations": 4,
@@ -74,6 +75,20 @@ def test_all_pairs_count_when_the_user_forces_jobs_that_fit_to_the_plan(files: H
     files.content.write_text(json.dumps({**files.read(), "plan": {**PLAN, "jobs_to_run": 0}}))
     module_run.join(result, contract.MULTISLICE_RULE)
     assert ledger.read_plan(result, 1)["jobs_to_run"] == 12
+
+
+def test_a_start_that_the_receiver_missed_is_sent_by_the_merge_before_the_finish(
+    files: Handover, result: ResultPaths, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv(contract.COURIER_VARIABLE, "0")
+    port = closed_port()
+    files.config.write_text(f"http_reporting: {{reporting: true, url: 'http://127.0.0.1:{port}/'}}\n")
+    files.content.write_text(json.dumps({**files.read(), "plan": {**PLAN, "reporting": True}}))
+    module_run.join(result, contract.MULTISLICE_RULE)
+    with EchoServer(port) as server:
+        module_run.finish(result)
+        assert [(event["event"], event["seq"]) for event in server.events] == [("START_SIMULATION", 0), ("FINISH", 1)]
+        assert {event["run"] for event in server.events} == {1}
 
 
 def test_without_a_handover_nothing_happens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

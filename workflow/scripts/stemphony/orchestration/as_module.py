@@ -96,17 +96,15 @@ def _same_environment() -> Iterator[None]:
 
 def _open(given: dict[str, Any], invocation: Invocation) -> Session:
     workflow = invocation.workflow
+    if not workflow.is_main_process:
+        return _of_handover(invocation, str(given["simulation"]["name"]))
     _refuse_prefix(workflow)
     outer = workflow.config_settings.config
     overrides.refuse_reporting(outer)
     wishes = given.pop(contract.REPLACE_KEY, False), outer.get(contract.REPLACE_KEY, False)
     inputs, given = _inputs(given, workflow)
     name = inputs.config["simulation"]["name"]
-    result = paths.ResultPaths.of(name)
-    enter = f'. "${contract.MODULE_VARIABLE}/{name}/{handover.ENVIRONMENT}"; '
-    files = Handover(invocation.folder / name)
-    if not workflow.is_main_process:
-        return _of_handover(files, result, enter)
+    result, files = paths.ResultPaths.of(name), Handover(invocation.folder / name)
     checked = preflight.check(replace(inputs, config_files=(files.kept_config,)))
     graph = dag.Graph(workflow)
     outdated.restore_specimen(checked.campaign, result, inputs.environment)
@@ -118,7 +116,7 @@ def _open(given: dict[str, Any], invocation: Invocation) -> Session:
     )
     workflow.register_envvars(contract.MODULE_VARIABLE)
     require = functools.partial(_require, checked, graph, Path.cwd(), any(map(overrides.is_true, wishes)))
-    return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, None, enter, require)
+    return Session(checked.campaign, result, checked.mem_mb, checked.runtime_min, None, _enter(name), require)
 
 
 # --- what a module cannot do ------------------------------------------------------------------------------------------
@@ -237,11 +235,16 @@ def _content(checked: preflight.Preflight, graph: dag.Graph) -> dict[str, Any]:
     }
 
 
-def _of_handover(files: Handover, result: paths.ResultPaths, enter: str) -> Session:
+def _of_handover(invocation: Invocation, name: str) -> Session:
     """The session of a job on a cluster, which computes what its run planned."""
-    plan = files.read()["plan"]
-    need = plan["resources"]
-    return Session(campaign.of_plan(plan), result, need["mem_mb"], need["runtime_min"], None, enter)
+    plan = Handover(invocation.folder / name).read()["plan"]
+    need, result = plan["resources"], paths.ResultPaths.of(name)
+    return Session(campaign.of_plan(plan), result, need["mem_mb"], need["runtime_min"], None, _enter(name))
+
+
+def _enter(name: str) -> str:
+    """Shell code before the commands of a simulation's rules."""
+    return f'. "${contract.MODULE_VARIABLE}/{name}/{handover.ENVIRONMENT}"; '
 
 
 def _keep_unseen(planned: campaign.Campaign, result: paths.ResultPaths) -> None:
