@@ -1,20 +1,23 @@
 """Reading of diffraction patterns with chunks of different shapes, and the memory that many patterns take.
 
     python docs/benchmarks/patterns.py                    # chunks: the first table of docs/performance.md
-    python docs/benchmarks/patterns.py memory [SIDE] [PIXELS]
+    python docs/benchmarks/patterns.py memory             # memory: the second table; it needs 15 GB of disk
+    python docs/benchmarks/patterns.py memory SIDE PIXELS
 
-The second command writes one job file with SIDE² patterns of PIXELS² (256 and 128: 4.3 GB) and merges it. It prints the
-peak memory of each step, in processes of their own, and removes the files.
+The last two write one job file with SIDE² patterns of PIXELS² and merge it. They measure the peak memory of each step,
+in processes of their own, and remove the files. Without numbers they do so for several sizes, and with numbers they
+print one line.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import page
@@ -34,6 +37,10 @@ from support import experiments  # noqa: E402
 from support.experiments import FakeCampaign  # noqa: E402
 
 SIDE, PIXELS, ROUNDS = 32, 64, 3
+MEMORY = "python docs/benchmarks/patterns.py memory"
+SIZES = ((32, 128), (64, 128), (256, 128))
+"""Scan and pattern of each line of the table of memory: SIDE and PIXELS."""
+
 CHUNKS = {
     "1 × 1, whole pattern": (1, 1, PIXELS, PIXELS),
     "4 × 4, whole pattern": (4, 4, PIXELS, PIXELS),
@@ -136,23 +143,34 @@ def write(folder: Path, side: int, pixels: int) -> None:
     made.write("p0d000", 0)
 
 
-def memory(side: int, pixels: int) -> None:
-    """Print the peak memory of writing and of merging."""
-    size = side**2 * pixels**2 * 4 / 1e9
+def measured(side: int, pixels: int) -> list[str]:
+    """A line of the table: size, peak memory and CPU time of writing one job file, and of merging it."""
+    cells = [f"{side} × {side}", f"{pixels} × {pixels}", f"{side**2 * pixels**2 * 4 / 1e9:.3g}"]
     with tempfile.TemporaryDirectory(dir=ROOT) as folder:
         for step in ("write", "merge"):
             call = [sys.executable, __file__, step, folder, str(side), str(pixels)]
             done = subprocess.run(call, check=True, capture_output=True, text=True)
-            print(f"{side}² patterns of {pixels}², {size:.3g} GB: {step} {done.stdout.strip()}")
+            record = json.loads(done.stdout.splitlines()[-1])
+            cells += [f"{record['peak_memory_mb']:.0f}", f"{record['cpu_seconds']:.0f}"]
+    return cells
+
+
+def memory(sizes: Sequence[tuple[int, int]]) -> list[str]:
+    """Table of the peak memory of writing and merging patterns."""
+    head = ["scan", "pattern", "patterns, GB", "writing, MB", "CPU s", "merging, MB", "CPU s"]
+    return page.table(head, [measured(*size) for size in sizes])
 
 
 def main(arguments: list[str]) -> None:
     """Run what the command names."""
     if not arguments:
         chunks()
+    elif arguments == ["memory"]:
+        lines = memory(SIZES)
+        page.rewrite(MEMORY, [page.circumstances(cpu_model(), library_version()), "", *lines])
     elif arguments[0] == "memory":
-        side, pixels = (int(value) for value in arguments[1:] or ("256", "128"))
-        memory(side, pixels)
+        side, pixels = map(int, arguments[1:])
+        print("\n".join(memory([(side, pixels)])))
     else:
         step, folder, side_text, pixels_text = arguments
         watch = Stopwatch()
@@ -160,8 +178,7 @@ def main(arguments: list[str]) -> None:
             write(Path(folder), int(side_text), int(pixels_text))
         else:
             campaign(Path(folder), int(side_text), int(pixels_text)).merge()
-        record = watch.record()
-        print(f"took {record['wall_seconds']:.0f} s, peak memory {record['peak_memory_mb']:.0f} MB")
+        print(json.dumps(watch.record()))
 
 
 if __name__ == "__main__":
