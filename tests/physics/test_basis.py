@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from stemphony.physics import basis
 from stemphony.physics import basis as module
 from stemphony.physics.basis import ApertureWaves, evaluate, probe_basis, signal_forms
 from stemphony.physics.detectors import DetectorSet, at_pixels
@@ -173,7 +174,11 @@ def random_waves(number, seed=0):
 @pytest.mark.parametrize("edges", ["hard", "area"])
 @pytest.mark.parametrize("center_of_mass", [True, False])
 @pytest.mark.parametrize("bins", [BINS, None, np.array([0.01, 0.02, 0.05])])
-def test_forms_measure_what_detectors_measure(edges, center_of_mass, bins):
+@pytest.mark.parametrize("shortest_run", [0, 1e9], ids=["moments with sums", "moments alone"])
+@pytest.mark.parametrize("chunk_bytes", [2e3, 1e9])
+def test_forms_measure_what_detectors_measure(edges, center_of_mass, bins, shortest_run, chunk_bytes, monkeypatch):
+    monkeypatch.setattr(basis, "_SHORTEST_RUN", shortest_run)
+    monkeypatch.setattr(basis, "_CHUNK_BYTES", chunk_bytes)
     detectors = DetectorSet(GRID, LAM, bins, RINGS, edges, center_of_mass, RADIUS)
     waves = random_waves(4)
     a = np.random.default_rng(1).normal(size=(4, 3)) * np.exp(1j * np.arange(12).reshape(4, 3))
@@ -187,6 +192,25 @@ def test_forms_measure_what_detectors_measure(edges, center_of_mass, bins):
         assert seen.total[probe] == pytest.approx(float(alone.total), rel=1e-12)
         np.testing.assert_allclose(seen.center_of_mass[probe], alone.center_of_mass, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(forms, np.conj(np.swapaxes(forms, 1, 2)), atol=1e-15)
+
+
+def test_a_moment_along_columns_takes_no_products_of_its_own(monkeypatch):
+    detectors = DetectorSet(GRID, LAM, None, RINGS, "hard", True, RADIUS)
+    regions, _ = detectors.regions()
+    waves = np.stack([at_pixels(wave, detectors.pixels) for wave in random_waves(4)])
+    taken = []
+    real_parts = basis._real_parts
+    monkeypatch.setattr(basis, "_SHORTEST_RUN", 8)
+    monkeypatch.setattr(
+        basis, "_real_parts", lambda w, pixels, *f: taken.append(pixels.size) or real_parts(w, pixels, *f)
+    )
+    forms = signal_forms(waves, regions)
+    at_zero = np.count_nonzero(regions[-2].weights == 0)
+    assert sum(taken) == 2 * detectors.pixels.size - at_zero
+    # Both moments are as certain as a sum in double precision is.
+    for form, region in zip(forms[-2:], regions[-2:], strict=True):
+        direct = (waves[:, region.pixels].conj() * region.weights) @ waves[:, region.pixels].T
+        np.testing.assert_allclose(form, direct, rtol=0, atol=1e-13 * abs(direct).max())
 
 
 def test_hard_edges_make_one_region_per_piece():

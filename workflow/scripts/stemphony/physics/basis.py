@@ -29,7 +29,7 @@ FIRST_RANK = 64
 """Number of waves that the search finds first. Each further step adds a quarter of the waves found, at least as many
 as this."""
 
-_CHUNK_BYTES = 32e6
+_CHUNK_BYTES = 4e6
 """Size of the exit waves that `signal_forms` copies at a time [bytes]; it limits the memory for the copies."""
 
 _KEPT_BYTES = 256e6
@@ -248,29 +248,102 @@ def signal_forms(waves: ComplexArray, regions: Sequence[Region]) -> ComplexArray
         One matrix for each region, in the precision of the waves; Hermitian to the last bit.
     """
     forms = np.zeros((len(regions), len(waves), len(waves)), dtype=waves.dtype)
-    step = max(1, int(_CHUNK_BYTES / (len(waves) * waves.itemsize)))
-    for form, region in zip(forms, regions, strict=True):
-        for first in range(0, region.pixels.size, step):
-            some = slice(first, first + step)
-            part = waves[:, region.pixels[some]]
-            if region.weights is None:
-                form += _products(part)
-            else:
-                form += (part.conj() * region.weights[some].astype(waves.real.dtype)) @ part.T
-        form[...] = np.triu(form) + np.triu(form, 1).conj().T
+    carried = _carried(regions, waves)
+    levels = None if carried is None else regions[carried].weights
+    for number, (form, region) in enumerate(zip(forms, regions, strict=True)):
+        if region.weights is not None:
+            if number != carried:
+                _add_weighted(form, waves, region.pixels, region.weights)
+        elif carried is None or levels is None:
+            _add_products(form, _sum_of_products(waves, region.pixels))
+        else:
+            _add_with_levels(form, forms[carried], waves, region.pixels, levels)
     return forms
 
 
-def _products(waves: ComplexArray) -> ComplexArray:
-    """Σ_k φ_r*(k) φ_s(k), with half the multiplications of a complex product because the real part is symmetric."""
-    parts = np.concatenate([waves.real, waves.imag], axis=1)
-    real, imag = np.split(parts, 2, axis=1)
-    products = np.empty((len(waves), len(waves)), dtype=waves.dtype)
-    # NumPy computes only half of the product of an array with its own transpose.
-    products.real = parts @ parts.T
-    crossed = real @ imag.T
-    products.imag = crossed - crossed.T
-    return products
+_SHORTEST_RUN = 64
+"""Mean number of pixels in a run of equal weights from which their products are summed run by run. In shorter runs the
+sums cost as much as the products."""
+
+_CACHE_BYTES = 1e6
+"""Largest size of the products of one run [bytes]. Larger ones leave the cache between two runs."""
+
+
+def _carried(regions: Sequence[Region], waves: ComplexArray) -> int | None:
+    """The region whose matrix is a weighted sum of products that the regions without weights need anyway; or None.
+
+    Regions without weights share no pixel and together hold all. The moment along ky has the same weight along each
+    column of the grid, so it costs no products of its own.
+    """
+    plain = [region.pixels for region in regions if region.weights is None]
+    if 4 * len(waves) ** 2 * waves.real.itemsize > _CACHE_BYTES or sum(map(len, plain)) != waves.shape[1]:
+        return None
+    for number, region in enumerate(regions):
+        if region.weights is not None and region.pixels.size == waves.shape[1]:
+            runs = sum(1 + np.count_nonzero(np.diff(region.weights[pixels])) for pixels in plain)
+            if runs * _SHORTEST_RUN <= waves.shape[1]:
+                return number
+    return None
+
+
+def _add_with_levels(
+    form: ComplexArray, carried: ComplexArray, waves: ComplexArray, pixels: NDArray[np.int64], levels: FloatArray
+) -> None:
+    """Put the matrix of a region without weights into `form`, and add that of its share with weights to `carried`."""
+    weights = levels[pixels].astype(waves.real.dtype)
+    ends = [*(np.flatnonzero(np.diff(weights)) + 1).tolist(), pixels.size]
+    plain, weighted, of_run = (np.zeros((2 * len(waves),) * 2, dtype=weights.dtype) for _ in range(3))
+    first = 0
+    for end in ends:
+        for parts in _real_parts(waves, pixels[first:end]):
+            np.matmul(parts, parts.T, out=of_run)
+            plain += of_run
+            of_run *= weights[first]
+            weighted += of_run
+        first = end
+    _add_products(form, plain)
+    _add_products(carried, weighted)
+
+
+def _add_weighted(form: ComplexArray, waves: ComplexArray, pixels: NDArray[np.int64], weights: FloatArray) -> None:
+    """Add the matrix of a region with weights, as products of waves times √|w|: these need half the multiplications."""
+    for sign in (1, -1):
+        some = np.flatnonzero(sign * weights > 0)
+        if some.size:
+            _add_products(form, sign * _sum_of_products(waves, pixels[some], np.sqrt(np.abs(weights[some]))))
+
+
+def _sum_of_products(
+    waves: ComplexArray, pixels: NDArray[np.int64], factors: FloatArray | None = None
+) -> NDArray[np.floating]:
+    """Sums over pixels of all products of real and imaginary parts, (2r, 2r), of waves times real factors."""
+    sums = np.zeros((2 * len(waves),) * 2, dtype=waves.real.dtype)
+    for parts in _real_parts(waves, pixels, factors):
+        # NumPy computes only half of the product of an array with its own transpose.
+        sums += parts @ parts.T
+    return sums
+
+
+def _real_parts(
+    waves: ComplexArray, pixels: NDArray[np.int64], factors: FloatArray | None = None
+) -> Iterator[NDArray[np.floating]]:
+    """Real parts of all waves at some pixels, then their imaginary parts, times factors, in blocks (2r, q)."""
+    step = max(1, int(_CHUNK_BYTES / (len(waves) * waves.itemsize)))
+    for first in range(0, pixels.size, step):
+        part = waves.take(pixels[first : first + step], axis=1, mode="clip")
+        if factors is not None:
+            part *= factors[first : first + step].astype(part.real.dtype)
+        yield np.concatenate([part.real, part.imag])
+
+
+def _add_products(form: ComplexArray, products: NDArray[np.floating]) -> None:
+    """Add Σ φ_r* φ_s to a matrix (r, r), from sums of products of real and imaginary parts, (2r, 2r)."""
+    real, imag = np.split(products, 2)
+    number = len(form)
+    form.real += real[:, :number]
+    form.real += imag[:, number:]
+    form.imag += real[:, number:]
+    form.imag -= imag[:, :number]
 
 
 def evaluate(forms: ComplexArray, coefficients: ComplexArray) -> FloatArray:
