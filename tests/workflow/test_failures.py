@@ -451,6 +451,33 @@ def test_a_living_run_of_another_simulation_keeps_its_lock(quiet_copy: Campaign)
     assert holder.exists()
 
 
+@pytest.mark.failure("simulation.json lost, also during a run")
+def test_a_simulation_json_that_is_deleted_during_the_run_changes_neither_id_nor_seed(
+    slow: Finished, slow_again: Campaign
+):
+    """Before, the next job drew another id and another seed."""
+    campaign = slow_again
+    known = json.loads(campaign.result.identity.read_text())
+    with receiver(campaign) as server:
+        with campaign.start(cores=1) as running:
+            wait_until_computing(campaign, 2, 1)
+            known |= json.loads(campaign.result.identity.read_text())
+            campaign.result.identity.unlink()
+            outcome = running.end()
+        assert outcome.status == 0, outcome.output
+        assert {event["id"] for event in server.events} == {known["id"]}
+    assert json.loads(campaign.result.identity.read_text()) == known
+    assert {attributes(campaign.job_file(job))["id"] for job in SLOW_JOBS} == {known["id"]}
+    assert_same_arrays(campaign.result.merged, slow.arrays)
+    # Between two runs: the plan of the last one has it, also if no job is left.
+    campaign.result.identity.unlink()
+    shutil.rmtree(campaign.result.root / "jobs")
+    assert campaign.succeed(cores=2).jobs == SLOW_JOBS | {"merge_results"}
+    again = json.loads(campaign.result.identity.read_text())
+    assert (again["id"], again["seed"]) == (known["id"], known["seed"])
+    assert_same_arrays(campaign.result.merged, slow.arrays)
+
+
 # --- a config that is edited meanwhile ------------------------------------------------------------------------------
 
 

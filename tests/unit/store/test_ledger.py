@@ -48,6 +48,30 @@ def test_racing_processes_make_one_identity(result):
     assert [file.name for file in result.root.iterdir()] == ["simulation.json"]
 
 
+@pytest.mark.parametrize("instance", [{}, {"instance": "ab", "originals": ["c"], "copied_from": "c"}])
+def test_an_identity_that_is_lost_during_a_run_is_restored_from_its_plan(result, instance):
+    """The attack: simulation.json is deleted while jobs run; before, their events and seeds were of two simulations."""
+    ledger.identity(result, 0, margin_nm=0.25)
+    result.identity.write_text(json.dumps({**json.loads(result.identity.read_text()), **instance}))
+    first = ledger.identity(result, 0)
+    run = ledger.claim_run(result)
+    ledger.write_plan(result, ledger.noted_identity(result), run)
+    for _ in range(2):
+        result.identity.unlink()
+        ledger.write_plan(result, ledger.noted_identity(result), run)  # as at the next round
+        assert ledger.identity(result, 0, plan=ledger.read_plan(result, run)) == first
+    result.identity.unlink()
+    seen = racing(result, "[(i.id, i.seed) for i in [ledger.identity(result, 0, plan=ledger.read_plan(result))]]")
+    assert set(seen) == {repr([(first.id, first.seed)])}
+
+
+@pytest.mark.parametrize("kept", [None, [], {}, {"id": "x", "seed": 1}, {"id": str(uuid.uuid4()), "seed": []}, "x"])
+def test_a_plan_may_repeat_anything_as_the_identity(result, kept):
+    plan = {ledger.IDENTITY_KEY: kept}
+    assert ledger.planned_identity(plan) is None
+    assert ledger.identity(result, 5, plan=plan).seed == 5
+
+
 def test_an_identity_never_changes(result):
     first = ledger.identity(result, 5)
     content = result.identity.read_bytes()

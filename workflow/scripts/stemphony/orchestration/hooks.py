@@ -215,16 +215,17 @@ class Run:
     def _write_plan(self) -> Mapping[str, Any]:
         processors = self.graph.parallel_jobs(int(self.campaign.config["resources"]["threads"]))
         plan = self.checked.plan(self.number, processors, self.jobs, ledger.now()) | {"retries": self.graph.retries()}
+        plan |= ledger.noted_identity(self.result)
         ledger.write_plan(self.result, plan, self.number)
         return plan
 
     def _recorded_identity(self) -> tuple[str, int] | None:
-        """Id and seed from the job files if simulation.json is lost: another drawn seed would not fit to them."""
+        """Id and seed from job files or the plan if simulation.json is lost: another drawn seed would not fit."""
         if self.result.identity.exists():
             return None
         from stemphony.results.job_file import recorded_identity
 
-        return recorded_identity(self.result)
+        return recorded_identity(self.result) or ledger.planned_identity(ledger.read_plan(self.result))
 
     def _watch(self) -> None:
         """Print one line per tenth of the work, for a terminal without `stemphony run`."""

@@ -123,7 +123,7 @@ class Attempt:
         run = run_number(result)
         plan = ledger.read_plan(result, run)
         margin_nm = (plan.get("scan_edges") or {}).get("margin_nm")
-        identity = ledger.identity(result, params["simulation"]["random_seed"] or 0, margin_nm=margin_nm)
+        identity = ledger.identity(result, params["simulation"]["random_seed"] or 0, margin_nm=margin_nm, plan=plan)
         number = ledger.claim_attempt(result, paths.defocus_id(params["defocus_nm"]), int(params["configuration"]))
         return cls(result, params, identity, {**plan, "shared_waves": _shares_waves(plan, params)}, run, number)
 

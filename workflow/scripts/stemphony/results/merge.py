@@ -86,7 +86,7 @@ def merge_simulation(
         Number of the run whose plan holds title and config; 0 for the last run.
     """
     plan = ledger.read_plan(task.result, run)
-    identity = ledger.identity(task.result, task.common["simulation"]["random_seed"] or 0)
+    identity = ledger.identity(task.result, task.common["simulation"]["random_seed"] or 0, plan=plan)
     specimen = read_specimen_file(specimen_file)
     experiment = Experiment.of(task.common, specimen.cell, specimen.layers)
     blocks = {name: value for name, value in task.common.items() if isinstance(value, dict)}

@@ -22,6 +22,8 @@ from stemphony.store import own_runs
 from stemphony.store.atomic import temporary_beside, write_text_atomic
 
 LARGEST_SEED = 2**53 - 1  # exact in every JSON reader
+IDENTITY_KEY = "identity"
+"""Key of a plan with the content of simulation.json, from which a job restores that file."""
 
 
 def now() -> str:
@@ -72,6 +74,7 @@ def identity(
     recorded: tuple[str, int] | None = None,
     margin_nm: float | None = None,
     host: str = "",
+    plan: Mapping[str, Any] | None = None,
 ) -> Identity:
     """Read simulation.json. The first process makes it, atomically, so that all processes read the same identity.
 
@@ -83,6 +86,8 @@ def identity(
         Width of the margin around the scan [nm] that the first process records.
     host : str
         Machine of the run, if that is not this one.
+    plan : mapping or None
+        Plan of the run that is alive. If simulation.json is lost meanwhile, its content is taken from there.
 
     Raises
     ------
@@ -101,7 +106,9 @@ def identity(
         }
         if margin_nm is not None:
             fresh["scan"] = {"margin_nm": margin_nm}
-        if recorded:
+        if planned_identity(plan or {}):
+            fresh = dict((plan or {})[IDENTITY_KEY])
+        elif recorded:
             # Nothing shows whether another folder goes on with the same id.
             fresh["instance"] = uuid.uuid4().hex
         temporary = temporary_beside(result.identity)
@@ -132,6 +139,24 @@ def identity(
             f"{result.identity} is damaged, and with it the simulation's id and seed. Restore it, or give the "
             "simulation another name."
         ) from None
+
+
+def noted_identity(result: ResultPaths) -> dict[str, Any]:
+    """Return the part of a plan that repeats simulation.json; if that is lost, the part of the last plan."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        kept = json.loads(ordinary_files.read_text(result.identity))
+        return {IDENTITY_KEY: kept} if isinstance(kept, dict) else {}
+    plan = read_plan(result)
+    return {key: plan[key] for key in (IDENTITY_KEY,) if key in plan}
+
+
+def planned_identity(plan: Mapping[str, Any]) -> tuple[str, int] | None:
+    """Id and seed that a plan repeats from simulation.json; None if it does not."""
+    try:
+        kept = plan[IDENTITY_KEY]
+        return str(uuid.UUID(kept["id"])), int(kept["seed"])
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return None
 
 
 def write_plan(result: ResultPaths, plan: Mapping[str, Any], run: int = 0) -> None:
