@@ -1,6 +1,6 @@
 """Python files with the names of common modules: each leaves a trace where it is imported, and ends the process.
 
-And a file of settings that would let matplotlib fail.
+And files of settings that would let matplotlib and other programs fail.
 """
 
 from __future__ import annotations
@@ -14,6 +14,12 @@ NAMES = (
     "requests", "jsonschema", "psutil", "ase", "spglib", "platform", "uuid", "sitecustomize", "usercustomize",
 )  # fmt: skip
 
+SETTINGS = (
+    "pyproject.toml", "setup.cfg", "pip.conf", ".condarc", "condarc", ".netrc", ".pgpass", ".pg_service.conf",
+    "pg_service.conf", ".gitconfig", "snakemake.yaml", "pyvenv.cfg",
+)  # fmt: skip
+"""Files in which other programs look for their settings. Each is wrong in the language of all of them."""
+
 
 def plant(folder: Path, trace: Path, names: Iterable[str] = NAMES) -> None:
     """Write the files into a folder; `trace` gets the path of each file that Python runs."""
@@ -25,6 +31,8 @@ def plant(folder: Path, trace: Path, names: Iterable[str] = NAMES) -> None:
         )
     # LaTeX would be started, which most machines do not have.
     (folder / "matplotlibrc").write_text("text.usetex: True\n")
+    for name in SETTINGS:
+        (folder / name).write_text("[[[ settings of\n\tsomebody: else\n")
 
 
 def imported(trace: Path) -> list[str]:

@@ -82,6 +82,38 @@ def test_empty_and_relative_entries_of_the_path_are_dropped(monkeypatch):
     assert os.environ["PYTHONSAFEPATH"] == "1"
 
 
+@pytest.mark.parametrize("variable", ["PATH", "LD_LIBRARY_PATH", "HDF5_PLUGIN_PATH"])
+def test_empty_and_relative_entries_of_other_search_paths_are_dropped(variable, monkeypatch):
+    """`LD_LIBRARY_PATH=/lab/lib:$LD_LIBRARY_PATH` with nothing before it ends with an empty entry: the folder here."""
+    monkeypatch.setenv(variable, os.pathsep.join(("", "/lab/lib", "lib", ".", "/other", "")))
+    import_nothing_from_here()
+    assert os.environ[variable] == os.pathsep.join(("/lab/lib", "/other"))
+    monkeypatch.setenv(variable, ":.")
+    import_nothing_from_here()
+    assert variable not in os.environ
+
+
+GIT = """
+from stemphony.interpreters import import_nothing_from_here
+
+import_nothing_from_here()
+from stemphony import provenance
+
+print(len(provenance.git_commit()))
+"""
+
+
+def test_a_program_of_the_folder_here_is_not_started(tmp_path):
+    """The attack: a received folder has a program `git`, and PATH begins with an empty entry."""
+    (tmp_path / "git").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    (tmp_path / "git").chmod(0o755)
+    script = tmp_path / "script.py"
+    script.write_text(GIT)
+    done = run(tmp_path, script, PATH=os.pathsep.join(("", ".", os.environ["PATH"])))
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "started").exists()
+
+
 SETTINGS = """
 import sys
 from stemphony.interpreters import import_nothing_from_here

@@ -201,6 +201,15 @@ def test_snakemake_takes_no_misspelt_entry_of_reporting_either():
         assert CANARY not in str(caught.value)
 
 
+def test_an_address_in_place_of_a_file_is_not_quoted(folder: Path):
+    file = folder / "config.yaml"
+    for address in (f"http://u:{CANARY}@h/a.cif", f"postgresql://h/a?password={CANARY}"):
+        file.write_text(f'simulation: {{name: x}}\nspecimen: {{file: "{address}", repeat: [1, 1, 1]}}\n')
+        said = said_by(["check", str(file)])
+        assert "got an address; allowed is a file" in said
+        assert CANARY not in said
+
+
 def test_no_key_of_a_config_looks_like_a_secret():
     """Else its values would not be quoted, and `--config` would refuse it."""
 

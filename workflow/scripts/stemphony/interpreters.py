@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SAFE_PATH_VARIABLE: Final = "PYTHONSAFEPATH"
 PATH_VARIABLE: Final = "PYTHONPATH"
+SEARCHED_VARIABLES: Final = ("PATH", "LD_LIBRARY_PATH", "HDF5_PLUGIN_PATH")
+"""Variables with folders of programs, of libraries, and of filters that HDF5 loads because a file names them."""
 KEEP_OUT: Final = "-P"
 """Option of Python for a command with `-c` or `-m`, which does not depend on the environment."""
 
@@ -35,14 +37,18 @@ MATPLOTLIB: Final = "matplotlib"
 def import_nothing_from_here() -> None:
     """Set the environment so that no Python that starts from now on imports files of its working directory.
 
-    An empty or relative entry of PYTHONPATH stands for a place below the working directory, so it is dropped. No
+    An empty or relative entry of PYTHONPATH, PATH or the like stands for a place below the working directory, so it is
+    dropped: in `LD_LIBRARY_PATH=/lab/lib:$LD_LIBRARY_PATH` with nothing before it, the last entry is empty. No
     library of this process reads settings there; of the children, each script of a rule calls this itself.
     """
     os.environ[SAFE_PATH_VARIABLE] = os.environ[NETCDF_VARIABLE] = "1"
     if MATPLOTLIB not in sys.modules and not any(isinstance(finder, _Elsewhere) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Elsewhere())
-    if entries := os.environ.get(PATH_VARIABLE):
-        os.environ[PATH_VARIABLE] = os.pathsep.join(filter(os.path.isabs, entries.split(os.pathsep)))
+    for variable in (PATH_VARIABLE, *SEARCHED_VARIABLES):
+        if entries := os.environ.get(variable):
+            os.environ[variable] = os.pathsep.join(filter(os.path.isabs, entries.split(os.pathsep)))
+            if not os.environ[variable]:
+                del os.environ[variable]  # an empty PATH stands for the working directory
 
 
 def leave_out_working_directory(package: Path) -> None:

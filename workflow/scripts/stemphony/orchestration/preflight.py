@@ -412,6 +412,8 @@ def find_file(where: str, name: str, folder: Path) -> Path:
     ConfigError
         There is no such file.
     """
+    if "://" in name:
+        raise ConfigError(where, "got an address; allowed is a file. Save it here and give its name.")
     tried = [Path(name)] if Path(name).is_absolute() else [folder / name, Path.cwd() / name]
     for candidate in tried:
         try:
