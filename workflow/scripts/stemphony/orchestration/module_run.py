@@ -104,7 +104,7 @@ def _claim_run(handover: Handover, result: ResultPaths, content: Mapping[str, An
         say(note)
         identity = ledger.identity(result, seed)
     number = ledger.claim_run(result, own_runs.latest_run_of(identity.id))
-    plan = {**content["plan"], "run": number, "created": ledger.now()}
+    plan = {**content["plan"], "run": number, "created": ledger.now(), **ledger.noted_identity(result)}
     if not plan["jobs_to_run"] and rule != contract.MERGE_RULE:
         # The user forces jobs whose files fit to the plan.
         plan["jobs_to_run"] = plan["num_defoci"] * plan["num_configurations"]
@@ -122,7 +122,7 @@ def _claim_run(handover: Handover, result: ResultPaths, content: Mapping[str, An
 def _recorded_identity(result: ResultPaths) -> tuple[str, int] | None:
     from stemphony.results.job_file import recorded_identity
 
-    return recorded_identity(result)
+    return recorded_identity(result) or ledger.planned_identity(ledger.read_plan(result))
 
 
 def _reports(handover: Handover, result: ResultPaths, plan: Mapping[str, Any], is_local: bool) -> RunReports:
@@ -133,7 +133,7 @@ def _reports(handover: Handover, result: ResultPaths, plan: Mapping[str, Any], i
     is_local : bool
         Whether this job runs beside Snakemake, which may send also with `via: submit_host`.
     """
-    identity, run = ledger.identity(result, 0), handover.run
+    identity, run = ledger.identity(result, 0, plan=plan), handover.run
     common = {"id": identity.id, "instance": identity.instance, "num_threads": plan["threads"], "run": run}
     common |= {key: plan[key] for key in ("num_processors", "num_defoci", "num_configurations")}
     files, enabled = [handover.kept_config], bool(plan["reporting"])
