@@ -111,18 +111,7 @@ def identity(
         elif recorded:
             # Nothing shows whether another folder goes on with the same id.
             fresh["instance"] = uuid.uuid4().hex
-        temporary = temporary_beside(result.identity)
-        try:
-            result.root.mkdir(parents=True, exist_ok=True)
-            write_text_atomic(temporary, json.dumps(fresh, indent=1) + "\n")
-            try:
-                os.link(temporary, result.identity)
-            except FileExistsError:
-                pass
-            finally:
-                temporary.unlink(missing_ok=True)
-        except OSError as error:
-            raise _not_writable(result.root, error) from None
+        _write_once(result, fresh)
     try:
         kept = json.loads(ordinary_files.read_text(result.identity))
         margin = kept.get("scan", {}).get("margin_nm")
@@ -139,6 +128,22 @@ def identity(
             f"{result.identity} is damaged, and with it the simulation's id and seed. Restore it, or give the "
             "simulation another name."
         ) from None
+
+
+def _write_once(result: ResultPaths, fresh: Mapping[str, Any]) -> None:
+    """Write simulation.json, if no other process was faster. Raises StorageError."""
+    temporary = temporary_beside(result.identity)
+    try:
+        result.root.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(temporary, json.dumps(fresh, indent=1) + "\n")
+        try:
+            os.link(temporary, result.identity)
+        except FileExistsError:
+            pass
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise _not_writable(result.root, error) from None
 
 
 def noted_identity(result: ResultPaths) -> dict[str, Any]:
