@@ -17,7 +17,9 @@ import jsonschema
 import pytest
 import yaml
 from stemphony.paths import ResultPaths
+from support import forked_snakemake
 from support.campaign import (
+    DEADLINE_S,
     PROGRAMS,
     REPOSITORY,
     TINY,
@@ -28,7 +30,6 @@ from support.campaign import (
     assert_same_arrays,
     changed,
 )
-from support.dry_runs import dry_run
 from support.pages import Executed
 from support.status_server import EchoServer
 
@@ -74,7 +75,8 @@ class Outer:
     def plan(self, *arguments: str) -> Outcome:
         """Make a dry run."""
         log = self.folder / "outer.out"
-        status = dry_run(["--cores", "2", *arguments], self.env, self.folder, log)
+        words = ["--dry-run", "--cores", "2", *arguments]
+        status = forked_snakemake.run(words, self.env, self.folder, log, DEADLINE_S)
         return Outcome(status, log.read_text(encoding="utf-8", errors="replace"))
 
 
@@ -211,6 +213,7 @@ def test_the_outer_workflow_keeps_its_target_and_its_rules_of_our_names(outer: O
     wanted = outer.plan("stemphony_all", "m.txt")
     assert wanted.status == 0, wanted.output
     assert {"p0d000/0000", "p0d000/0001", "stemphony_plot_results", "merge_results"} <= wanted.jobs
+    assert [*(outer.folder / ".snakemake" / "stemphony-module").iterdir()] == []
 
 
 def test_a_rule_of_the_module_can_be_changed_and_two_simulations_stand_side_by_side(outer: Outer):
