@@ -201,6 +201,13 @@ def test_snakemake_takes_no_misspelt_entry_of_reporting_either():
         assert CANARY not in str(caught.value)
 
 
+def test_the_command_line_of_somebody_elses_workflow_may_have_secrets_of_its_own():
+    """Stemphony is a module there."""
+    overrides.refuse_reporting({"api_key": CANARY, "reports": {"auth": CANARY}}, is_ours=False)
+    with pytest.raises(ConfigError, match="is read from the config file alone"):
+        overrides.refuse_reporting({"http_reporting": {"auth_pass": CANARY}}, is_ours=False)
+
+
 def test_an_address_in_place_of_a_file_is_not_quoted(folder: Path):
     file = folder / "config.yaml"
     for address in (f"http://u:{CANARY}@h/a.cif", f"postgresql://h/a?password={CANARY}"):

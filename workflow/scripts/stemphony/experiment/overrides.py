@@ -77,22 +77,28 @@ def is_true(value: Any) -> bool:
     return value is True or str(value).lower() == "true"
 
 
-def refuse_reporting(given: Mapping[str, Any]) -> None:
+def refuse_reporting(given: Mapping[str, Any], is_ours: bool = True) -> None:
     """Refuse what Snakemake's own `--config` or a profile gives of the block http_reporting, as `nested` does.
 
     Snakemake runs the Snakefile before it writes its command line into its log, so the log does not get the values.
 
+    Parameters
+    ----------
+    is_ours : bool
+        Whether other keys belong to a config of Stemphony too. If Stemphony is a module, they are those of the other
+        workflow.
+
     Raises
     ------
     ConfigError
-        There is more than `reporting: false`.
+        There is more than `reporting: false`, or a key of ours may have a secret as its value.
     """
     for name, block in given.items():
         if str(name).strip() == reporting_block.BLOCK:
             values = dict(block) if isinstance(block, Mapping) else {}
             if [*values] != ["reporting"] or str(values["reporting"]).lower() != "false":
                 raise _not_on_a_command_line()
-        elif key := next(secret_keys_in({name: block}), ""):
+        elif is_ours and (key := next(secret_keys_in({name: block}), "")):
             raise _may_be_secret(key)
 
 

@@ -100,7 +100,7 @@ def _open(given: dict[str, Any], invocation: Invocation) -> Session:
         return _of_handover(invocation, str(given["simulation"]["name"]))
     _refuse_prefix(workflow)
     outer = workflow.config_settings.config
-    overrides.refuse_reporting(outer)
+    overrides.refuse_reporting(outer, is_ours=False)
     wishes = given.pop(contract.REPLACE_KEY, False), outer.get(contract.REPLACE_KEY, False)
     inputs, given = _inputs(given, workflow)
     name = inputs.config["simulation"]["name"]
