@@ -44,11 +44,20 @@ def import_nothing_from_here() -> None:
     os.environ[SAFE_PATH_VARIABLE] = os.environ[NETCDF_VARIABLE] = "1"
     if MATPLOTLIB not in sys.modules and not any(isinstance(finder, _Elsewhere) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Elsewhere())
-    for variable in (PATH_VARIABLE, *SEARCHED_VARIABLES):
-        if entries := os.environ.get(variable):
-            os.environ[variable] = os.pathsep.join(filter(os.path.isabs, entries.split(os.pathsep)))
-            if not os.environ[variable]:
-                del os.environ[variable]  # an empty PATH stands for the working directory
+    for variable, entries in entries_elsewhere().items():
+        os.environ[variable] = entries
+        if not entries:
+            del os.environ[variable]  # an empty PATH stands for the working directory
+
+
+def entries_elsewhere() -> dict[str, str]:
+    """Variables with empty or relative entries, and their values without these entries, which may be empty."""
+    given = {variable: os.environ.get(variable, "") for variable in (PATH_VARIABLE, *SEARCHED_VARIABLES)}
+    kept = {
+        variable: os.pathsep.join(filter(os.path.isabs, entries.split(os.pathsep)))
+        for variable, entries in given.items()
+    }
+    return {variable: entries for variable, entries in kept.items() if entries != given[variable]}
 
 
 def leave_out_working_directory(package: Path) -> None:

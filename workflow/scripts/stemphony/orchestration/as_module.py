@@ -258,8 +258,13 @@ def _keep_unseen(planned: campaign.Campaign, result: paths.ResultPaths) -> None:
 
 def _environment(files: Handover, inputs: preflight.Inputs, workflow: Any) -> str:
     """Shell code that sets for one job what the Snakefile sets for all jobs of a run of Stemphony's own."""
-    python, path = shlex.quote(str(Path(sys.executable).parent)), '"${PATH:-}"'
-    lines = [f"export PATH={python}:{path}", f'export {hdf5_locks.VARIABLE}="${{{hdf5_locks.VARIABLE}:-FALSE}}"']
+    lines = [
+        f"export {name}={shlex.quote(entries)}" if entries else f"unset {name}"
+        for name, entries in interpreters.entries_elsewhere().items()
+    ]
+    # An empty entry would stand for the working directory.
+    lines.append(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}"${{PATH:+:$PATH}}"')
+    lines.append(f'export {hdf5_locks.VARIABLE}="${{{hdf5_locks.VARIABLE}:-FALSE}}"')
     variables = {
         contract.HANDOVER_VARIABLE: str(files.folder),
         contract.SCRIPTS_VARIABLE: str(outdated.SCRIPTS),
