@@ -177,6 +177,19 @@ def test_curves_have_a_panel_for_each_detector_with_bands(fake, result):
         assert len(axes.collections) == 2
 
 
+def test_a_curve_of_one_depth_has_bars_where_others_have_bands(tmp_path):
+    result = OpenedResult(merged(tmp_path, depths={"every_angstrom": None}).result.merged)
+    found = drawn(result, "curves", detectors=["haadf"])
+    (panel,) = found.records
+    (axes,) = found.figure.axes
+    assert len(panel["x"]) == 1
+    spread, error = (bar.get_segments()[0] for bar in axes.collections)
+    assert spread[:, 1] == pytest.approx([100 * panel["smallest"][0], 100 * panel["largest"][0]])
+    value, apart = 100 * panel["values"][0], 100 * panel["standard_errors"][0]
+    assert error[:, 1] == pytest.approx([value - apart, value + apart])
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["0.781"]
+
+
 def test_a_profile_has_its_error_band(result):
     found = drawn(result, "profile", detectors=["haadf"], begin_nm=(0.0, 0.0), end_nm=(0.0, 0.781))
     (panel,) = found.records

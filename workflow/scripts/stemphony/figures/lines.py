@@ -21,6 +21,10 @@ MOST_COLUMNS = {"slide": 3, "page": 3, "column": 1}
 """Panels in one row."""
 
 
+SINGLE_WIDTH = 8.0
+"""Width of the band of a single value [points]."""
+
+
 @dataclass(frozen=True)
 class Line:
     """One panel.
@@ -134,15 +138,25 @@ def draw(lines: Sequence[Line], style: Style, remarks: Sequence[str] = ()) -> An
 def _panel(axes: Any, line: Line, ink: str) -> None:
     factor = UNITS[line.unit][0]
     if line.smallest is not None and line.largest is not None:
-        axes.fill_between(line.x_nm, factor * line.smallest, factor * line.largest, color=ink, alpha=0.15, lw=0)
+        _band(axes, line.x_nm, factor * line.smallest, factor * line.largest, ink, 0.15)
     if line.errors is not None:
         low, high = line.values - line.errors, line.values + line.errors
-        axes.fill_between(line.x_nm, factor * low, factor * high, color=ink, alpha=0.4, lw=0)
+        _band(axes, line.x_nm, factor * low, factor * high, ink, 0.4)
     axes.plot(line.x_nm, factor * line.values, color=ink, marker="o" if line.has_dots else "", markersize=3)
     axes.set_title(line.title)
     if line.unit == "1":
         axes.set_ylim(bottom=0)
     axes.margins(x=0.02)
+    if len(line.x_nm) == 1:
+        axes.set_xticks(line.x_nm, [f"{line.x_nm[0]:.4g}"])
+
+
+def _band(axes: Any, x_nm: Floats, low: Floats, high: Floats, ink: str, alpha: float) -> None:
+    """Fill what lies between two lines. Between two single values, as of one depth, there is a bar."""
+    if len(x_nm) == 1:
+        axes.vlines(x_nm, low, high, color=ink, alpha=alpha, lw=SINGLE_WIDTH)
+    else:
+        axes.fill_between(x_nm, low, high, color=ink, alpha=alpha, lw=0)
 
 
 def _title(name: str, ring: tuple[float, float] | None) -> str:
