@@ -144,7 +144,7 @@ def _seen_from_side(axes: Any, specimen: Specimen, scene: Scene) -> None:
     axes.set_ylim(lz + room, -room)
     equal = lz <= 3 * lx
     axes.set_aspect("equal" if equal else "auto")
-    axes.set_title("from the side, beam downwards" + ("" if equal else " (compressed along the beam)"), fontsize=10)
+    axes.set_title("from the side, beam downwards" + ("" if equal else "\n(compressed along the beam)"), fontsize=10)
     axes.set_xlabel(f"x / Å{_along(specimen, 0)}")
     axes.set_ylabel(f"depth z / Å{_along(specimen, 2)}")
 
