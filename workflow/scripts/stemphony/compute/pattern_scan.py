@@ -9,10 +9,8 @@ import numpy as np
 
 from stemphony.compute.atoms import Atoms
 from stemphony.compute.keeper import Keeper, Part, Parts
-from stemphony.compute.recorder import JobSignals, Recorder
+from stemphony.compute.recorder import JobSignals, Recorder, Simulate
 from stemphony.experiment.model import Experiment
-
-Simulate = Callable[[Experiment, Atoms, Callable[[int, int], None], Keeper], JobSignals]
 
 
 def simulate_apart(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stemphony.compute.keeper import Part, Parts
+from stemphony.compute.atoms import Atoms
+from stemphony.compute.keeper import Keeper, Part, Parts
 from stemphony.compute.pattern_array import WINDOW_BYTES, give_back, pattern_array
 from stemphony.experiment.model import Experiment
 from stemphony.physics.detectors import CbedGeometry, DetectorSet, WaveSignals
@@ -64,6 +65,10 @@ class JobSignals:
     window_check: dict[str, Any] | None = None
     stored: StoredWaves | None = None
     spectrum: np.ndarray | None = None
+
+
+Simulate = Callable[[Experiment, Atoms, Callable[[int, int], None], Keeper], JobSignals]
+"""Computes the waves of a part of a job: `simulate(experiment, atoms, on_progress, keeper)`."""
 
 
 def window_errors(checks: Sequence[Mapping[str, Any]]) -> str:

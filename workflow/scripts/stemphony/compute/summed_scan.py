@@ -1,0 +1,133 @@
+"""Jobs whose signals are sums over several passes of one scan: over tilts of the beam, or over energy losses."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from stemphony.compute.atoms import Atoms
+from stemphony.compute.keeper import Keeper, Part, Parts
+from stemphony.compute.recorder import JobSignals, Recorder, Simulate
+from stemphony.experiment.model import Experiment
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums over the first passes; those of the centre of mass are moments.
+
+    The sums of one more pass are a new object. So a checkpoint, which may be written at any time, never holds a part of
+    a pass.
+    """
+
+    passed: int
+    waves: int
+    algorithm: str
+    signals: Mapping[str, np.ndarray]
+
+    def parts(self) -> Parts:
+        """Return the sums as checkpoint arrays."""
+        about = {"passed": self.passed, "waves": self.waves, "algorithm": self.algorithm}
+        return {name: Part.of(value) for name, value in {**about, **self.signals}.items()}
+
+
+class SummedScan(ABC):
+    """One job pass by pass.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    atoms : Atoms
+        All atoms of the specimen or window.
+    simulate : callable
+        Computes one pass, see `Simulate`.
+    on_progress : callable
+        Called as `on_progress(done, total)` in units of one scan position of one pass.
+    keeper : Keeper
+        Keeps the sums of finished passes and the work of the present one.
+    """
+
+    summed: ClassVar[tuple[str, ...]]
+    """Fields of `JobSignals` that are summed."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        atoms: Atoms,
+        simulate: Simulate,
+        on_progress: Callable[[int, int], None],
+        keeper: Keeper,
+    ) -> None:
+        self.experiment, self.atoms, self.simulate = experiment, atoms, simulate
+        self.on_progress, self.keeper = on_progress, keeper
+        self.made = Recorder(experiment).signals
+        zeros = {name: getattr(self.made, name) for name in self.summed if getattr(self.made, name) is not None}
+        self.sums = Sums(0, 0, self.made.algorithm, zeros)
+        self._take_up(keeper.found)
+
+    @property
+    @abstractmethod
+    def passes(self) -> Sequence[Any]:
+        """What differs from pass to pass."""
+
+    @abstractmethod
+    def experiment_of(self, one: Any) -> Experiment:
+        """The experiment of one pass."""
+
+    @abstractmethod
+    def with_pass(self, one: Any, signals: JobSignals) -> dict[str, np.ndarray]:
+        """Sums with the signals of one more pass, in new arrays."""
+
+    @abstractmethod
+    def result(self) -> dict[str, np.ndarray]:
+        """Signals of the job from the sums of all passes; the centre of mass is still a moment."""
+
+    @abstractmethod
+    def intensity(self, result: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What the moments of the centre of mass are divided by."""
+
+    def signals(self) -> JobSignals:
+        """Compute the passes that an earlier attempt has not finished, and return the signals of the job."""
+        for number in range(self.sums.passed, len(self.passes)):
+            self._compute(number, self.passes[number])
+        made = self.result()
+        if self.experiment.center_of_mass:
+            moments, intensity = made["center_of_mass"], self.intensity(made)[..., None]
+            made["center_of_mass"] = np.full(moments.shape, np.nan)
+            np.divide(moments, intensity, made["center_of_mass"], where=intensity > 0)
+        for name, values in made.items():
+            setattr(self.made, name, values)
+        self.made.algorithm, self.made.waves = self.sums.algorithm, self.sums.waves
+        return self.made
+
+    def _take_up(self, found: dict[str, np.ndarray]) -> None:
+        """Take the sums of an earlier attempt, if they are those of these signals."""
+        # What else is found are the waves of the pass that was interrupted.
+        kept = {name: found.pop(name) for name in self.sums.signals if name in found}
+        if "passed" in found and all(
+            name in kept and (kept[name].shape, kept[name].dtype) == (mine.shape, mine.dtype)
+            for name, mine in self.sums.signals.items()
+        ):
+            self.sums = Sums(int(found["passed"]), int(found["waves"]), found["algorithm"].item(), kept)
+
+    def _compute(self, number: int, one: Any) -> None:
+        positions, passes, sums = self.experiment.positions, len(self.passes), self.sums
+
+        def report(done: int, total: int) -> None:
+            # Above 0 from the first wave on: before, a job keeps no checkpoint.
+            reached = max(min(1, done), number * positions + positions * done // max(1, total))
+            self.on_progress(reached, passes * positions)
+
+        inner = self.keeper.inside(str(number), around=sums.parts)
+        signals = self.simulate(self.experiment_of(one), self.atoms, report, inner)
+        summed = self.with_pass(one, signals)
+        self.sums = Sums(sums.passed + 1, sums.waves + signals.waves, signals.algorithm, summed)
+        self.keeper.watch(self.sums.parts)
+
+
+def moments(signals: JobSignals) -> np.ndarray:
+    """Moments of the centre of mass, Σ λk I. No intensity has no centre: its moment is 0."""
+    return np.nan_to_num(signals.center_of_mass) * signals.total[..., None]
