@@ -558,6 +558,21 @@ def test_replay_of_a_file_with_own_and_foreign_reports(tmp_path, capsys):
         assert mixed.read_text().count(foreign) == 3
 
 
+def test_foreign_reports_that_would_fill_the_memory_are_left(tmp_path, capsys, monkeypatch):
+    """The attack: a received folder with gigabytes of foreign reports before an own one."""
+    monkeypatch.setattr(delivery, "LARGEST_SET_APART", 500)
+    with EchoServer() as server:
+        result = left_behind(tmp_path / "results/x", config_for(tmp_path, server.url), number=1)
+        own, foreign = json.loads(result.identity.read_text())["id"], str(uuid.uuid4())
+        mixed = result.events(1) / "mixed.jsonl"
+        mixed.write_text("".join(json.dumps({"event": "X", "id": one}) + "\n" for one in [*10 * [foreign], own]))
+        status, said = run(capsys, "report", "replay", result.root)
+        assert status == 1, said
+        assert len(server.received) == 1, "that of the other file"
+        assert "1 left: they stand behind reports of another simulation" in said
+        assert mixed.with_suffix(".other.jsonl").read_text() == ""
+
+
 def test_a_pipe_or_link_in_place_of_the_file_for_foreign_reports_holds_nothing(tmp_path, capsys):
     with EchoServer() as server:
         config = config_for(tmp_path, server.url)

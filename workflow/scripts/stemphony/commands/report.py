@@ -282,6 +282,10 @@ def _replay(result: ResultPaths, settings: ReportingSettings, say: Callable[[str
             f", {courier.refused} refused permanently and kept in {result.reports} (after the receiver was corrected,"
             f" send them with: stemphony report replay --everything {shlex.quote(str(result.root))})"
         )
+    behind = left_in(result, True) if complete and foreign_in(result, True) else 0
+    if behind:
+        say(f"{said}, {behind} left: they stand behind reports of another simulation that cannot be set apart.")
+        return 1
     if complete:
         say(f"{said}. None is left.")
         return 0

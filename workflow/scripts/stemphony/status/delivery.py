@@ -21,6 +21,8 @@ from stemphony.status.spool import lock
 DELIVERED_SUFFIX: Final = ".delivered"
 DEAD_LETTERS_SUFFIX: Final = ".dead_letters"
 SET_APART_SUFFIX: Final = ".other.jsonl"
+LARGEST_SET_APART: Final = 16 * 1024 * 1024
+"""Limit for what is set apart of one spool [bytes], because it is in memory meanwhile. A job writes a few MB."""
 
 _READ_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -193,7 +195,7 @@ def set_apart(spool_file: Path, begin: int, end: int, may_send: Callable[[Mappin
     Returns
     -------
     bool
-        False if they cannot be written.
+        False if they cannot be written, or are larger than the limit.
     """
     other = spool_file.with_suffix(SET_APART_SUFFIX)
     try:
@@ -202,6 +204,8 @@ def set_apart(spool_file: Path, begin: int, end: int, may_send: Callable[[Mappin
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return False
             size = os.fstat(descriptor).st_size
+            if size + end - begin > LARGEST_SET_APART:
+                return False
             if size and _read(other, size - 1, 1) != b"\n":
                 _write_whole(descriptor, b"\n")  # ends the line of a process that died
             known = {_line_of(event) for event, _ in read_events(other) if event is not None}
