@@ -197,6 +197,32 @@ def test_after_a_failure_the_next_run_computes_the_failed_pair_only_and_own_rule
     assert set(without) <= set(with_module)
 
 
+# What the executor of a cluster starts for one job, after the config has been edited.
+JOB_ON_A_CLUSTER = f"""
+rule cluster:
+    input: "results/inner/specimen.nc"
+    output: "cluster.txt"
+    shell:
+        "sed -i 's/random_seed: 7/random_seed: 8/' config.yaml; "
+        "{PROGRAMS / "snakemake"} --cores 1 --mode remote --nolock --ignore-incomplete --force "
+        "--allowed-rules a_run_multislice --target-jobs 'a_run_multislice:defocus=p0d000,configuration=0001' "
+        "--target-files-omit-workdir-adjustment; "
+        "touch {{output}}"
+"""
+
+
+def test_a_job_on_a_cluster_computes_what_its_run_planned_and_begins_the_run(outer: Outer):
+    outer.write(PAIR, JOB_ON_A_CLUSTER, statement(use="as a_*"))
+    done = outer.run("cluster.txt")
+    assert done.status == 0, done.output
+    assert "random_seed: 8" in (outer.folder / "config.yaml").read_text()
+    assert json.loads(outer.result.plan.read_text())["run"] == 1
+    assert [*outer.result.root.glob("reports/run-*/progress/*/*_0001.json")]
+    outer.write(PAIR, statement(use="as a_*"))
+    planned = outer.plan(str(outer.result.merged.relative_to(outer.folder)))
+    assert planned.jobs == {"p0d000/0000", "a_merge_results"}, planned.output
+
+
 # --- dry runs ------------------------------------------------------------------------------------------------------
 
 
