@@ -3,12 +3,14 @@
 Both compute the same STEM image of SrTiO3 [001] with one frozen-phonon configuration, in double precision.
 
 1. abTEM is given *the same* projected potentials: what differs then is optics, band limit, multislice and detectors.
-   Once more with a tilted specimen. The exit status is 1 if a signal differs by more than TOLERANCE.
+   Once more with a tilted specimen, and once with a tilted beam. The exit status is 1 if a signal differs by more than
+   TOLERANCE.
 2. abTEM uses its own potential for the same atoms, infinite projection: what differs then is the potential too. Its
    interpolation between grid points loses a fifth of the HAADF signal of displaced atoms at this sampling.
 
 abTEM calls `tilt` a tilt of the beam, and multiplies the propagator by exp(−2πi Δz k·tan(tilt)). In Stemphony this is
-the specimen tilt −tilt, Eq. (P22).
+the specimen tilt −tilt, Eq. (P22). A beam that is really tilted, Eq. (P21), is abTEM's straight probe times the plane
+wave exp(2πi k₀·r). Its axis k₀ is a frequency of the grid here, so the plane wave fits the cell.
 
 Rewrites the table of docs/abtem.md.
 """
@@ -42,6 +44,8 @@ POINTS = 9
 """Positions along each axis of the unit cell. An odd number has no Nyquist frequency, which both programs integrate
 otherwise."""
 TILT_MRAD = (8.0, -5.0)
+BEAM_STEPS = (7, -6)
+"""Axis k₀ of the tilted beam, in steps of the frequencies of the grid."""
 TOLERANCE = 1e-6
 """Of the largest value of each signal."""
 U_ISO = {"Sr": 0.00787, "Ti": 0.00557, "O": 0.009275}
@@ -101,8 +105,26 @@ def ours(experiment: Experiment, atoms: Atoms) -> dict[str, np.ndarray]:
     }
 
 
-def theirs(potential: object, wavelength: float, tilt: tuple[float, float] = (0.0, 0.0)) -> dict[str, np.ndarray]:
-    """Signals of abTEM for one of its potentials."""
+def beam_axis() -> tuple[float, float]:
+    """The axis k₀ of the tilted beam [Å⁻¹]."""
+    return BEAM_STEPS[0] / (CELLS[0] * LATTICE), BEAM_STEPS[1] / (CELLS[1] * LATTICE)
+
+
+def incident(probe: abtem.Probe, scan: object, axis: tuple[float, float]) -> abtem.Waves:
+    """Incident waves of abTEM, times the plane wave exp(2πi k₀·r)."""
+    waves = probe.build(scan, lazy=False)
+    x, y = (np.arange(GPTS) * cells * LATTICE / GPTS for cells in CELLS[:2])
+    waves.array[...] *= np.exp(2j * np.pi * (axis[0] * x[:, None] + axis[1] * y))
+    return waves
+
+
+def theirs(
+    potential: object,
+    wavelength: float,
+    tilt: tuple[float, float] = (0.0, 0.0),
+    axis: tuple[float, float] = (0.0, 0.0),
+) -> dict[str, np.ndarray]:
+    """Signals of abTEM for one of its potentials, with its `tilt` [mrad] and the axis of the beam [Å⁻¹]."""
     aberrations = {"C10": -DEFOCUS_NM * 10, "C30": 1e4, "C12": 20.0, "phi12": np.deg2rad(30.0)}
     probe = abtem.Probe(energy=200e3, semiangle_cutoff=20.0, soft=True, aberrations=aberrations, tilt=tilt)
     probe.grid.match(potential)
@@ -112,13 +134,15 @@ def theirs(potential: object, wavelength: float, tilt: tuple[float, float] = (0.
         rotation=np.deg2rad(SEGMENTS["rotation_deg"]),
     )  # fmt: skip
     rings = [abtem.AnnularDetector(inner, outer) for inner, outer in DETECTORS.values()]
-    *images, sectors, patterns = probe.scan(
-        potential, scan=scan, detectors=[*rings, segments, abtem.PixelatedDetector(max_angle="cutoff")], lazy=False
+    *images, sectors, patterns = incident(probe, scan, axis).multislice(
+        potential, detectors=[*rings, segments, abtem.PixelatedDetector(max_angle="cutoff")]
     )
     by_segment = np.asarray(sectors.array).reshape(POINTS, POINTS, -1)
     com = patterns.center_of_mass(units="mrad")
     phase = 2e-3 * np.pi / wavelength * np.asarray(com.integrate_gradient().array)
-    wave = probe.multislice(potential, scan=abtem.CustomScan(np.array([PLACE])), lazy=False).array[0]
+    wave = incident(probe, abtem.CustomScan(np.array([PLACE])), axis).multislice(potential).array[0]
+    # In Stemphony the plane wave is 1 at the probe.
+    wave = wave * np.exp(-2j * np.pi * (axis[0] * PLACE[0] + axis[1] * PLACE[1]))
     return {
         **{name: np.asarray(image.array) for name, image in zip(DETECTORS, images, strict=True)},
         **{f"segment_{number}": by_segment[..., number] for number in range(by_segment.shape[-1])},
@@ -176,23 +200,29 @@ def main() -> None:
     given_same, given_own = theirs(same, experiment.wavelength), theirs(built, experiment.wavelength)
     leaning = replace(experiment, specimen_tilt=tuple(1e-3 * angle for angle in TILT_MRAD))
     tilted, given_tilt = ours(leaning, atoms), theirs(same, experiment.wavelength, tuple(-t for t in TILT_MRAD))
+    k0 = beam_axis()
+    beam = replace(experiment, tilt=tuple(experiment.wavelength * k for k in k0))
+    slanted, given_slanted = ours(beam, atoms), theirs(same, experiment.wavelength, axis=k0)
 
     rows, largest = [], 0.0
     for name, image in mine.items():
-        apart = difference(mine, given_same, name), difference(tilted, given_tilt, name)
+        pairs = (mine, given_same), (tilted, given_tilt), (slanted, given_slanted)
+        apart = [difference(*pair, name) for pair in pairs]
         largest = max(largest, *apart)
-        changed = np.abs(tilted[name] - image).max() / np.abs(image).max()
+        changed = (np.abs(other[name] - image).max() / np.abs(image).max() for other in (tilted, slanted))
         mean = "" if np.iscomplexobj(image) or name == "icom" else f"{image.mean():.6f}"
         ratio = f"{given_own[name].mean() / image.mean():.4f}" if name in DETECTORS else ""
-        rows.append([name, mean, *(f"{one:.1e}" for one in apart), f"{changed:.2g}", ratio])
+        rows.append([name, mean, *(f"{one:.1e}" for one in apart), *(f"{one:.2g}" for one in changed), ratio])
     head = [
         "signal", "mean, Stemphony", "largest difference, same potential", "the same, tilted specimen",
-        "effect of the tilt", "mean ratio, abTEM's own potential",
+        "the same, tilted beam", "effect of the specimen's tilt", "of the beam's tilt",
+        "mean ratio, abTEM's own potential",
     ]  # fmt: skip
     lines = [
         f"abTEM {abtem.__version__}, SrTiO3 {CELLS[0]} × {CELLS[1]} × {CELLS[2]}, {GPTS}² points, {POINTS}² positions, "
-        "one configuration, double precision. Differences are shares of the largest value of the signal. Tilt "
-        f"{TILT_MRAD[0]:g}, {TILT_MRAD[1]:g} mrad.",
+        "one configuration, double precision. Differences are shares of the largest value of the signal. The "
+        f"specimen is tilted by {TILT_MRAD[0]:g}, {TILT_MRAD[1]:g} mrad, the beam by "
+        f"{', '.join(f'{1e3 * angle:.2f}' for angle in beam.tilt)} mrad.",
         "",
         *page.table(head, rows),
     ]
