@@ -85,6 +85,20 @@ def test_stored_slices_become_depths(tmp_path):
     assert config(tmp_path, CRYSTAL + "adf: { save_slices_every = 0; }")["depths"]["every_angstrom"] is None
 
 
+def test_patterns_keep_a_window_and_depths_of_their_own(tmp_path):
+    text = CRYSTAL + "grating: { slice_thickness = 0.2; }\nadf: { x = (0.0, 0.5); save_slices_every = 4; }\n"
+    own = config(tmp_path, text + "cbed: { enabled = true; x = (0.25, 0.5); save_slices_every = 0; }")
+    assert own["scan"]["x"] == [0.0, 0.5]
+    assert own["depths"]["every_angstrom"] == pytest.approx(4 * CELL[2] / 26, abs=1e-5)
+    assert [own["cbed"]["scan"][key] for key in ("x", "y", "points")] == [[0.25, 0.5], [0.0, 1.0], [31, 156]]
+    assert own["cbed"]["depths"]["every_angstrom"] is None
+    same = config(tmp_path, text + "cbed: { enabled = true; x = (0.0, 0.5); save_slices_every = 4; }")
+    assert same["cbed"]["scan"] is same["cbed"]["depths"] is None
+    assert "without a counterpart" not in translation(tmp_path, text + "cbed: { enabled = true; y = (0.5, 1); }").yaml(
+        "p"
+    )
+
+
 def test_missing_keys_have_the_originals_defaults_and_are_listed(tmp_path):
     made = translation(tmp_path, CRYSTAL)
     assert made.config["probe"]["semiangle_mrad"] == 24.0

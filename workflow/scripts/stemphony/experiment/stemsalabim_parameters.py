@@ -180,7 +180,7 @@ def translate(parameters: Mapping[str, Any], cell: Sequence[float], name: str, *
     slices = _grating(taken, made, cell, named_slices)
     _scan(taken, made, cell, slices)
     _adf(taken, made)
-    _cbed(taken, made)
+    _cbed(taken, made, cell, slices)
     _frozen_phonon(taken, made)
     _plasmons(taken, made)
     _http_reporting(taken, made)
@@ -308,19 +308,30 @@ def _grating(taken: _Taken, made: Translation, cell: Sequence[float], named_slic
 
 def _scan(taken: _Taken, made: Translation, cell: Sequence[float], slices: int) -> None:
     source = "adf" if _enabled(taken, "adf") else "cbed"
+    scan, actual = _positions(taken, source, cell)
+    for key in "xy":
+        made.put(f"scan.{key}", scan[key])
+    made.put("scan.points", scan["points"], actual)
+    if (step := _distance_of_depths(taken, source, cell, slices)) is not None:
+        made.put("depths.every_angstrom", step, f"save_slices_every = {taken.value(f'{source}.save_slices_every')}")
+
+
+def _positions(taken: _Taken, block: str, cell: Sequence[float]) -> tuple[dict[str, Any], str]:
+    """Window and points of the positions of `adf` or `cbed`, and their density in words."""
     density = float(taken.number("probe.scan_density"))
-    points, actual = [], []
-    for axis, length in zip("xy", cell, strict=False):
-        begin, end = taken.window(f"{source}.{axis}")
-        made.put(f"scan.{axis}", [begin, end])
-        nanometres = length / ANGSTROM_PER_NM * (end - begin)
-        points.append(max(1, round(density * nanometres)))
-        actual.append(f"{points[-1] / nanometres:.5g}")
-    made.put("scan.points", points, f"scan_density {density:g} /nm: {' × '.join(actual)} /nm in this window")
-    every = int(taken.number(f"{source}.save_slices_every"))
-    if every > 0:
-        step = every * cell[2] / slices
-        made.put("depths.every_angstrom", _rounded(step), f"save_slices_every = {every}")
+    scan: dict[str, Any] = {axis: list(taken.window(f"{block}.{axis}")) for axis in "xy"}
+    nanometres = [
+        length / ANGSTROM_PER_NM * (scan[axis][1] - scan[axis][0]) for axis, length in zip("xy", cell, strict=False)
+    ]
+    scan["points"] = [max(1, round(density * length)) for length in nanometres]
+    actual = (f"{points / length:.5g}" for points, length in zip(scan["points"], nanometres, strict=True))
+    return scan, f"scan_density {density:g} /nm: {' × '.join(actual)} /nm in this window"
+
+
+def _distance_of_depths(taken: _Taken, block: str, cell: Sequence[float], slices: int) -> float | None:
+    """Distance of the stored depths of `adf` or `cbed` [Å]; None if only the exit wave is measured."""
+    every = int(taken.number(f"{block}.save_slices_every"))
+    return _rounded(every * cell[2] / slices) if every > 0 else None
 
 
 def _adf(taken: _Taken, made: Translation) -> None:
@@ -336,7 +347,7 @@ def _adf(taken: _Taken, made: Translation) -> None:
         made.put(f"adf.{key}", bool(taken.value(f"adf.{key}")))
 
 
-def _cbed(taken: _Taken, made: Translation) -> None:
+def _cbed(taken: _Taken, made: Translation, cell: Sequence[float], slices: int) -> None:
     made.put("cbed.enabled", _enabled(taken, "cbed"))
     if not made.config["cbed"]["enabled"]:
         taken.left(*(f"cbed.{key}" for key in DEFAULTS["cbed"] if key != "enabled"), why="cbed is off")
@@ -346,9 +357,17 @@ def _cbed(taken: _Taken, made: Translation) -> None:
         made.put("cbed.size", [int(n) for n in size])
     for key in ("average_configurations", "average_defoci"):
         made.put(f"cbed.{key}", bool(taken.value(f"cbed.{key}")))
-    if made.config["adf"]["enabled"]:
-        taken.left("cbed.x", "cbed.y", why="patterns are stored where adf scans")
-        taken.left("cbed.save_slices_every", why="patterns are stored at the depths of adf")
+    if not made.config["adf"]["enabled"]:
+        return
+    if taken.given("cbed.x") or taken.given("cbed.y"):
+        scan, actual = _positions(taken, "cbed", cell)
+        if scan != made.config["scan"]:
+            made.put("cbed.scan", scan, actual)
+    if taken.given("cbed.save_slices_every"):
+        step = _distance_of_depths(taken, "cbed", cell, slices)
+        if step != made.config.get("depths", {}).get("every_angstrom"):
+            every = taken.value("cbed.save_slices_every")
+            made.put("cbed.depths", {"every_angstrom": step}, f"save_slices_every = {every} of cbed")
 
 
 def _frozen_phonon(taken: _Taken, made: Translation) -> None:
