@@ -197,11 +197,11 @@ def test_events_inside_a_slice_act_where_they_happen():
 A = 3.905
 
 
-def job(plasmons=True, algorithm="multislice", **blocks):
+def job(plasmons=True, algorithm="multislice", precision="double", **blocks):
     made = crystal("SrTiO3", (4, 4, 8))
     config = validate(
         {
-            "simulation": {"name": "p", "precision": "double", "algorithm": algorithm, "basis_tolerance": 1e-9},
+            "simulation": {"name": "p", "precision": precision, "algorithm": algorithm, "basis_tolerance": 1e-9},
             "specimen": {"file": "none"},
             "grating": {"gpts": [128, 128], "slice_thickness_angstrom": A / 2},
             "depths": {"at_angstrom": [12.0, 31.24]},
@@ -279,6 +279,23 @@ def test_probe_basis_and_multislice_agree_on_losses(lossy):
     for name in ("bins", "rings", "total", "cbed", "spectrum", "center_of_mass"):
         found, expected = getattr(superposed, name), getattr(lossy, name)
         assert np.nanmax(np.abs(found - expected)) < 1e-7 * np.nanmax(np.abs(expected)) + 1e-9
+
+
+@pytest.mark.parametrize("algorithm", ["multislice", "probe_basis"])
+def test_losses_in_single_precision_differ_by_rounding(lossy, algorithm):
+    single = run(*job(algorithm=algorithm, precision="single"))
+    assert single.cbed.dtype == np.float32
+    for name in ("bins", "rings", "total", "cbed", "spectrum", "center_of_mass"):
+        found, expected = getattr(single, name), getattr(lossy, name)
+        assert 0 < np.nanmax(np.abs(found - expected)) < 1e-4 * np.nanmax(np.abs(expected))
+
+
+def test_patterns_at_their_own_positions_and_depths_have_all_losses(lossy):
+    block = {"enabled": True, "max_mrad": 40.0, "depths": {"at_angstrom": [31.24]},
+             "scan": {"x": [0.0, 0.25], "y": [0.0, 0.25], "points": [1, 2]}}  # fmt: skip
+    own = run(*job(cbed=block))
+    assert own.cbed == pytest.approx(lossy.cbed[:1, :, 1:], rel=0, abs=1e-12)
+    assert np.array_equal(own.bins, lossy.bins)
 
 
 def test_a_job_without_its_draw_is_refused():

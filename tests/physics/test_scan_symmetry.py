@@ -10,6 +10,7 @@ import netCDF4
 import numpy as np
 import pytest
 from stemphony.compute.atoms import draw_atoms
+from stemphony.compute.configuration import with_losses
 from stemphony.compute.recorder import JobSignals
 from stemphony.compute.simulation import simulate
 from stemphony.experiment import campaign
@@ -37,8 +38,9 @@ class Simulation(FakeCampaign):
             configuration=configuration, defocus_nm=None, displace_z=True, fixed_slicing=True, u_aniso=s.u_aniso,
         )  # fmt: skip
         value = self.campaign.defocus(defocus).value_nm
+        of = with_losses(self.experiment.computed, self.campaign.job_params(defocus, configuration), 7, configuration)
         return simulate(
-            self.experiment.computed,
+            of,
             atoms,
             value,
             threads=1,
@@ -48,7 +50,8 @@ class Simulation(FakeCampaign):
 
 
 def prepared(folder: Path, specimen: Specimen, is_reduced: bool, /, **blocks: Any) -> tuple[Simulation, Shared]:
-    edges = ScanEdges(margin=blocks.pop("margin", (0, 0)))
+    edges = ScanEdges(margin=blocks.pop("margin", (0, 0)), repeats=blocks.pop("repeats", (None, None)))
+    edges = replace(edges, pattern_repeats=edges.repeats)
     given = {
         "simulation": {"precision": "double"},
         "depths": {},
@@ -109,6 +112,12 @@ CASES: dict[str, tuple[Specimen, dict[str, Any], int, int]] = {
         srtio3((2, 2, 1)),
         {"scan": {"x": [0, 0.5], "y": [0, 0.5], "points": [4, 4]}, "margin": (1, 2)},
         48,
+        6,
+    ),
+    "a source on whole cells": (
+        srtio3((2, 2, 1)),
+        {"scan": {"points": [8, 8]}, "probe": {"source_fwhm_nm": 0.1}, "repeats": (0, 0)},
+        64,
         6,
     ),
     "Si [110]": (
@@ -200,6 +209,28 @@ def test_at_rest_the_unfolded_result_is_that_of_all_positions(name, tmp_path):
         np.testing.assert_allclose(
             one[variable], expected, rtol=0, atol=1e-12 * max(1.0, np.abs(expected).max()), err_msg=variable
         )
+
+
+def test_copies_have_all_energy_losses(tmp_path):
+    """Deflections of one configuration have no symmetry, so only signals without a loss are equal at once."""
+    plasmons = {"enabled": True, "mean_free_path_nm": 0.5, "plasmon_energy_ev": 16.9, "plasmon_fwhm_ev": 4.0,
+                "plural_scattering": True, "energy_grid_density_per_ev": 0.2, "max_energy_ev": 40.0}  # fmt: skip
+    blocks = {"scan": {"x": [0, 0.5], "y": [0, 0.5], "points": [4, 4]}, "plasmon_scattering": plasmons,
+              "cbed": {"enabled": True, "max_mrad": 30.0}}  # fmt: skip
+    made, _ = prepared(tmp_path, srtio3((2, 2, 1)), True, **blocks)
+    assert made.experiment.computed.positions < 16
+    one, other = (merged(tmp_path / str(kind), srtio3((2, 2, 1)), kind, **blocks) for kind in (True, False))
+    centers = [found["adf/center_of_mass"][..., 0, :] for found in (one, other)]
+    np.testing.assert_allclose(*centers, rtol=0, atol=1e-9)
+    assert np.ptp(centers[0]) > 0.1  # mrad
+    for name, axis in (("adf/adf_intensities", 5), ("adf/energy_loss_spectrum", 5), ("cbed/cbed_intensities", 5)):
+        without, expected = (np.take(found[name], 0, axis=axis) for found in (one, other))
+        np.testing.assert_allclose(without, expected, rtol=0, atol=1e-12, err_msg=name)
+        lost, computed = (np.delete(found[name], 0, axis=axis) for found in (one, other))
+        assert lost.sum() == pytest.approx(computed.sum(), rel=0.05)
+        # A computed position has the same bits.
+        np.testing.assert_allclose(lost[:, 0, 0], computed[:, 0, 0], rtol=0, atol=1e-12, err_msg=name)
+        assert lost.max() > 0.01 * expected.max()
 
 
 def test_in_windows_copies_are_as_good_as_the_windows(tmp_path):
