@@ -93,6 +93,14 @@ def test_one_slice_for_many_layers():
     assert "slices of 3.905 Å hold atoms up to 1.95 Å apart" in note
 
 
+def test_boundaries_by_hand_name_the_slice_that_holds_many_layers():
+    boundaries = [0.9, 2.9, 4.9, 20.0, 22.0, 24.0]
+    (note,) = notes(grating={"slice_boundaries_angstrom": boundaries})
+    assert "slices of 26.77 Å hold atoms up to 23.43 Å apart" in note  # the last one: 13 planes from 25.38 Å
+    # Both keys together are an error, so the note says which one to give up.
+    assert "slice_thickness_angstrom: 2 instead of slice_boundaries_angstrom, or boundaries between the layers" in note
+
+
 def test_a_thick_slice_that_holds_one_layer_earns_none():
     bilayers = np.sort(np.concatenate([PLANES[::2] + 0.2, PLANES[::2] + 0.85]))
     assert notes(atoms=AtomsAtRest(ATOMS.symbols, bilayers, None), grating={"slice_thickness_angstrom": 3.905}) == []

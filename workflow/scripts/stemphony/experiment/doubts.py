@@ -91,10 +91,10 @@ def doubts(planned: Campaign, experiment: Experiment, atoms: AtomsAtRest, tail: 
         Share of the probe's intensity outside the cell at the worst defocus, see `probe_outside`.
     """
     if not experiment.detects:
-        return [*_large_u(atoms), *_thick_slices(experiment, atoms), *_wide_band(experiment)]
+        return [*_large_u(atoms), *_thick_slices(planned, experiment, atoms), *_wide_band(experiment)]
     return [
         *_large_u(atoms),
-        *_thick_slices(experiment, atoms),
+        *_thick_slices(planned, experiment, atoms),
         *_wide_band(experiment),
         *_near_band_limit(experiment),
         *_cut_peaks(experiment, atoms),
@@ -198,7 +198,7 @@ def _large_u(atoms: AtomsAtRest) -> Iterator[str]:
     )
 
 
-def _thick_slices(experiment: Experiment, atoms: AtomsAtRest) -> Iterator[str]:
+def _thick_slices(planned: Campaign, experiment: Experiment, atoms: AtomsAtRest) -> Iterator[str]:
     e = experiment
     if max(e.slicing.thicknesses) <= THICKEST_SLICE * (1 + 1e-6) or not len(atoms.z):
         return
@@ -206,12 +206,15 @@ def _thick_slices(experiment: Experiment, atoms: AtomsAtRest) -> Iterator[str]:
     first, last = np.full(e.slices, np.inf), np.full(e.slices, -np.inf)
     np.minimum.at(first, index, atoms.z)
     np.maximum.at(last, index, atoms.z)
-    spread = float((last - first).max())
-    if spread > ONE_LAYER:
+    spreads = last - first
+    worst = int(np.argmax(spreads))
+    if spreads[worst] > ONE_LAYER:
+        by_hand = planned.config["grating"]["slice_boundaries_angstrom"] is not None
+        instead = " instead of slice_boundaries_angstrom, or boundaries between the layers" if by_hand else " or less"
         yield (
-            f"slices of {e.slice_thickness:.4g} Å hold atoms up to {spread:.2f} Å apart along the beam and project "
-            f"them on one plane; use grating.slice_thickness_angstrom: {THICKEST_SLICE:g} or less, so that each layer "
-            "has its own."
+            f"slices of {e.slicing.thicknesses[worst]:.4g} Å hold atoms up to {spreads[worst]:.2f} Å apart along the "
+            f"beam and project them on one plane; use grating.slice_thickness_angstrom: {THICKEST_SLICE:g}{instead}, "
+            "so that each layer has its own."
         )
 
 
