@@ -210,3 +210,22 @@ def test_labels_are_found_by_xarray(opened):
     with xarray.open_dataset(Path(opened.filepath()), group="images", engine="netcdf4") as images:
         assert set(images["haadf"].coords) == set(IMAGE)
         assert float(images["haadf"].adf_defocus[0]) == 2.5
+
+
+def names_of(group: netCDF4.Dataset, path: str) -> list[str]:
+    """Names of dimensions and attributes of a group, and of each variable with its axes and attributes."""
+    lines = [f"dimensions: {', '.join(group.dimensions)}", f"attributes: {', '.join(sorted(group.ncattrs()))}"]
+    for name, variable in sorted(group.variables.items()):
+        lines.append(f"{name}({', '.join(variable.dimensions)}): {', '.join(sorted(variable.ncattrs()))}")
+    return [path, *(f"    {line}".rstrip() for line in lines)]
+
+
+def test_what_is_off_adds_nothing_to_a_result(tmp_path):
+    """No segments, phase images, waves, plasmons or sweeps: names are those of plain_result.txt, and no others."""
+    fake = FakeCampaign.of(tmp_path, cbed={"enabled": True}, frozen_phonon={"configurations": 2})
+    fake.write_all()
+    with netCDF4.Dataset(fake.merge()) as root:
+        assert set(root.groups) == {"AMBER", "adf", "images", "cbed", "params", "runtime"}
+        found = [line for name in ("AMBER", "adf", "images", "cbed") for line in names_of(root[name], f"/{name}")]
+    expected = Path(__file__).with_name("plain_result.txt").read_text(encoding="utf-8").splitlines()
+    assert found == expected
