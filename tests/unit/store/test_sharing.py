@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -28,6 +29,9 @@ ALICE, BOB, GROUP = 60_001, 60_002, 60_100
 IMPORTED = (requests, backlog, Event)  # a user of the test may not read the files of modules
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for two users")
+
+
+codecs.lookup("ascii")  # the other user may not be able to read the folder of this Python, where the codec is
 
 
 def as_user(uid: int, folder: Path, act: Callable[[], None]) -> None:
