@@ -55,4 +55,7 @@ def test_the_page_says_what_is_simulated(monitor: Inside):
     assert facts["detectors"] == "haadf"
     assert "<span>project</span> films" in page
     assert "<span>specimen_formula</span>" not in page
-    assert "<span>specimen_formula</span> Ga N" in monitor.client.get("/").text
+    listed = monitor.client.get("/").text
+    assert "<span>specimen</span> Ga N" in listed
+    assert "<span>beam energy [keV]</span> 200<" in listed
+    assert '<label><span>beam energy [keV]</span><select name="p.beam_energy_kev">' in listed

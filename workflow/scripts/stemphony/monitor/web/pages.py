@@ -51,7 +51,7 @@ def _add_list(routes: Blueprint, services: Services) -> None:
         with services.database.reader.begin() as connection:
             choices = simulations.parameter_choices(connection)
         content = _list(services)
-        page = render_template("simulations.html", choices=choices, **content)
+        page = render_template("simulations.html", choices=choices, parameter_label=views.parameter_label, **content)
         if len(page) > LIST_CHARACTERS:
             page = render_template("simulations.html", choices={}, **_without_parameters(content))
         return page

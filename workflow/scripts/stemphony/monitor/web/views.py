@@ -64,7 +64,7 @@ _DESCRIPTION: Final = {
     "specimen_formula": "specimen", "beam_energy_kev": "beam energy [keV]", "thickness_nm": "thickness [nm]",
     "detectors": "detectors",
 }  # fmt: skip
-"""Words for the `DESCRIPTION_KEYS` on the page of a simulation. They arrive as custom parameters."""
+"""Words for the `DESCRIPTION_KEYS` on pages. They arrive as custom parameters."""
 
 _SHOWN_AS_STORED: Final = (
     "row", "uid", "run", "num_threads", "num_processors", "num_never_ran", "version", "events", "owner", "held",
@@ -125,8 +125,21 @@ def simulation_view(
         "description": {
             _DESCRIPTION[key]: cut(value, LISTED_DESCRIPTION).removesuffix(".0") for key, value in described.items()
         },
-        "parameters": cut_parameters(others) if is_listed else fitting_parameters(others, PAGE_PARAMETERS),
+        "parameters": cut_parameters(_in_words(others)) if is_listed else fitting_parameters(others, PAGE_PARAMETERS),
         "more_parameters": max(0, len(parameters) - LISTED_PARAMETERS) if is_listed else 0,
+    }
+
+
+def parameter_label(name: str) -> str:
+    """Return what a page calls a custom parameter."""
+    return _DESCRIPTION.get(name, name)
+
+
+def _in_words(parameters: dict[str, str]) -> dict[str, str]:
+    """Parameters with the words of their keys, and whole numbers without a decimal."""
+    return {
+        parameter_label(key): value.removesuffix(".0") if key in _DESCRIPTION else value
+        for key, value in parameters.items()
     }
 
 
