@@ -80,6 +80,17 @@ def test_one_atom_acts_where_it_lies():
     assert slices.index([5.0]).tolist() == [1]
 
 
+@pytest.mark.parametrize("thickness", ["auto", 1.0])
+@pytest.mark.parametrize("rough", [0.0, 0.01, 0.2])
+def test_a_layer_that_moves_does_not_reach_the_vacuum_in_front_of_it(thickness, rough):
+    """With `fixed_slicing: false` an atom that leaves its layer backwards would act at the entrance, 10 Å away."""
+    z = 10.0 + np.linspace(0.0, rough, 20)
+    slices = choice(Layers(z, Periods(begin=10.0, length=rough, slab=True)), 20.0, thickness).slices
+    assert slices.faces[:2] == pytest.approx((0.0, 10.0))
+    moved = np.array([9.7, 9.9, 10.0])
+    assert slices.index(moved).tolist() == [1, 1, 1]
+
+
 def test_films_have_slices_of_their_own_and_the_plan_says_so():
     layers, length = bulk(4, begin=10.0, rest=15.0)
     film = np.random.default_rng(1)

@@ -111,7 +111,7 @@ class _Equal:
         self.has_gaps = True
         begin, end = self._crystal()
         self.main = self._main(begin, end)
-        front = [self._besides(0.0, begin)] if begin > _ROUNDING else []
+        front = [self._in_front(begin)] if begin > _ROUNDING else []
         last = self.main.end if self.main.number else begin
         back = [self._besides(last, length_z)] if length_z - last > _ROUNDING else []
         stretches = [*front, *([self.main] if self.main.number else []), *back]
@@ -163,6 +163,13 @@ class _Equal:
                 f"of {dz:.4f} Å and cut through layers of atoms."
             )
         return Stretch(begin, number, dz, offset or 0.0)
+
+    def _in_front(self, begin: float) -> Stretch:
+        """What lies in front of the crystal; vacuum ends before it, so that no motion puts an atom at the entrance."""
+        found = self._besides(0.0, begin)
+        if found.number > 1 or (self.layers.heights <= NEAR).any():
+            return found
+        return Stretch(0.0, 1, begin, -min(1.0, 0.5 * begin))
 
     def _besides(self, begin: float, end: float) -> Stretch:
         """A film in equal slices, or vacuum as one propagation."""
