@@ -191,7 +191,8 @@ def test_forms_measure_what_detectors_measure(edges, center_of_mass, bins, short
         np.testing.assert_allclose(seen.rings[probe], alone.rings, rtol=1e-11)
         assert seen.total[probe] == pytest.approx(float(alone.total), rel=1e-12)
         np.testing.assert_allclose(seen.center_of_mass[probe], alone.center_of_mass, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(forms, np.conj(np.swapaxes(forms, 1, 2)), atol=1e-15)
+    # To the last bit: a checkpoint keeps half of each matrix.
+    np.testing.assert_array_equal(forms, np.conj(np.swapaxes(forms, 1, 2)))
 
 
 def test_a_moment_along_columns_takes_no_products_of_its_own(monkeypatch):

@@ -340,10 +340,9 @@ def _add_products(form: ComplexArray, products: NDArray[np.floating]) -> None:
     """Add Σ φ_r* φ_s to a matrix (r, r), from sums of products of real and imaginary parts, (2r, 2r)."""
     real, imag = np.split(products, 2)
     number = len(form)
-    form.real += real[:, :number]
-    form.real += imag[:, number:]
-    form.imag += real[:, number:]
-    form.imag -= imag[:, :number]
+    # Each is added as a whole: what is Hermitian to the last bit then stays so, and half of it may be stored.
+    form.real += real[:, :number] + imag[:, number:]
+    form.imag += real[:, number:] - imag[:, :number]
 
 
 def evaluate(forms: ComplexArray, coefficients: ComplexArray) -> FloatArray:
