@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from stemphony.physics import basis
 from stemphony.physics import basis as module
-from stemphony.physics.basis import ApertureWaves, evaluate, probe_basis, signal_forms
+from stemphony.physics.basis import ApertureWaves, evaluate, probe_basis, signal_forms, summed_pixels
 from stemphony.physics.detectors import DetectorSet, at_pixels
 from stemphony.physics.electron import wavelength
 from stemphony.physics.grid import Grid, band_limit, band_limit_radius
@@ -207,11 +207,28 @@ def test_a_moment_along_columns_takes_no_products_of_its_own(monkeypatch):
     )
     forms = signal_forms(waves, regions)
     at_zero = np.count_nonzero(regions[-2].weights == 0)
-    assert sum(taken) == 2 * detectors.pixels.size - at_zero
+    assert sum(taken) == summed_pixels(waves, regions) == 2 * detectors.pixels.size - at_zero
     # Both moments are as certain as a sum in double precision is.
     for form, region in zip(forms[-2:], regions[-2:], strict=True):
         direct = (waves[:, region.pixels].conj() * region.weights) @ waves[:, region.pixels].T
         np.testing.assert_allclose(form, direct, rtol=0, atol=1e-13 * abs(direct).max())
+
+
+@pytest.mark.parametrize("edges", ["hard", "area"])
+@pytest.mark.parametrize("center_of_mass", [True, False])
+@pytest.mark.parametrize("shortest_run", [8, 1e9], ids=["moments with sums", "moments alone"])
+def test_the_pixels_that_are_counted_are_those_that_are_multiplied(edges, center_of_mass, shortest_run, monkeypatch):
+    monkeypatch.setattr(basis, "_SHORTEST_RUN", shortest_run)
+    regions, _ = DetectorSet(GRID, LAM, BINS, RINGS, edges, center_of_mass, RADIUS).regions()
+    waves = np.stack([at_pixels(wave, DetectorSet(GRID, LAM, None, RINGS, "hard", True, RADIUS).pixels)
+                      for wave in random_waves(4)])  # fmt: skip
+    taken = []
+    real_parts = basis._real_parts
+    monkeypatch.setattr(
+        basis, "_real_parts", lambda w, pixels, *f: taken.append(pixels.size) or real_parts(w, pixels, *f)
+    )
+    signal_forms(waves, regions)
+    assert sum(taken) == summed_pixels(waves, regions)
 
 
 def test_hard_edges_make_one_region_per_piece():

@@ -20,6 +20,7 @@ from stemphony.compute.incident_basis import Basis
 from stemphony.compute.propagation import Propagation
 from stemphony.compute.recorder import JobSignals
 from stemphony.compute.simulation import simulate
+from stemphony.compute.superposed_signals import SuperposedSignals
 from stemphony.compute.superposition import Superposition
 from stemphony.compute.tiled_scan import tiles
 from stemphony.experiment.model import Experiment
@@ -103,6 +104,21 @@ def test_probe_basis_equals_multislice_within_the_tolerance(name):
     assert got.algorithm == "probe_basis"
     assert exact.algorithm == "multislice"
     assert 1 <= got.waves <= exact.waves == of.positions
+
+
+def test_matrices_are_chosen_where_they_take_fewer_products(monkeypatch):
+    """The sum and the moment along kx take products; the moment along ky comes from the sum."""
+    signals = SuperposedSignals(made(adf={"bins": 2, "max_mrad": 60.0, "detectors": {"bf": [0, 10]}}))
+    waves = np.zeros((20, signals.pixels.size), dtype=np.complex64)
+
+    def chosen(probes: int, budget_bytes: float = 1e9) -> bool:
+        return signals._forms_are_cheaper(waves, np.zeros((20, probes)), budget_bytes, 0)
+
+    monkeypatch.setattr(basis_module, "_SHORTEST_RUN", 1)
+    assert [chosen(probes) for probes in (38, 52, 80)] == [False, True, True]
+    assert not chosen(80, budget_bytes=1e3)
+    monkeypatch.setattr(basis_module, "_SHORTEST_RUN", 1e9)  # each moment takes products of its own
+    assert [chosen(probes) for probes in (38, 52, 80)] == [False, False, True]
 
 
 @pytest.mark.parametrize("draw", ["configuration", "once"])

@@ -10,7 +10,7 @@ import numpy as np
 from stemphony.compute import basis_memory
 from stemphony.compute.recorder import Recorder
 from stemphony.experiment.model import Experiment
-from stemphony.physics.basis import evaluate, signal_forms
+from stemphony.physics.basis import evaluate, signal_forms, summed_pixels
 from stemphony.physics.detectors import DetectorSet, Region
 
 
@@ -67,7 +67,7 @@ class SuperposedSignals:
             Memory of the job; matrices may take a quarter of it.
         """
         if (image := self.recorder.image_depths.get(depth)) is not None:
-            if self._forms_are_cheaper(coefficients, budget_bytes, depth):
+            if self._forms_are_cheaper(waves, coefficients, budget_bytes, depth):
                 self.record_forms(where, image, self.forms(waves, depth), coefficients)
             else:
                 detectors, _ = self.recorder.at(depth)
@@ -102,11 +102,11 @@ class SuperposedSignals:
         x, y = np.divmod(where, len(self.recorder.experiment.scan_y))
         return x, y
 
-    def _forms_are_cheaper(self, coefficients: np.ndarray, budget_bytes: float, depth: int) -> bool:
+    def _forms_are_cheaper(self, waves: np.ndarray, coefficients: np.ndarray, budget_bytes: float, depth: int) -> bool:
         """Whether matrices need fewer multiplications than exit waves and fit a quarter of the budget."""
         rank, probes = coefficients.shape
         regions, _ = self._regions(depth)
-        pixels = sum(region.pixels.size for region in regions)
+        pixels = summed_pixels(waves, regions)
         matrices = len(regions) * rank**2
         fits = matrices * self.recorder.experiment.complex_dtype.itemsize <= 0.25 * budget_bytes
         return fits and pixels * rank**2 + matrices * probes < self.pixels.size * rank * probes

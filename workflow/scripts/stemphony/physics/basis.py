@@ -261,6 +261,18 @@ def signal_forms(waves: ComplexArray, regions: Sequence[Region]) -> ComplexArray
     return forms
 
 
+def summed_pixels(waves: ComplexArray, regions: Sequence[Region]) -> int:
+    """Number of pixels at which `signal_forms` multiplies all waves with each other, summed over the regions.
+
+    A moment that comes from the sums of other regions has no pixels of its own. Pixels of weight 0 are left out.
+    """
+    carried = _carried(regions, waves)
+    own = (region for number, region in enumerate(regions) if number != carried)
+    return sum(
+        region.pixels.size if region.weights is None else int(np.count_nonzero(region.weights)) for region in own
+    )
+
+
 _SHORTEST_RUN = 64
 """Mean number of pixels in a run of equal weights from which their products are summed run by run. In shorter runs the
 sums cost as much as the products."""
