@@ -307,6 +307,7 @@ def test_patterns_of_even_size_leave_what_maps_pixels_on_pixels(tmp_path):
         assert len(shared.group.operations) == operations, size
 
 
+@pytest.mark.slow
 def test_with_phonons_the_mean_agrees_within_its_error(tmp_path):
     number = 24
     blocks = {

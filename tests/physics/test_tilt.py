@@ -245,6 +245,7 @@ def turned(tilt: float, size: tuple[int, int, int], cell, middle: float):
     return symbols, made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tilt", [5.0, 20.0])
 def test_a_tilted_specimen_is_a_really_turned_block(tilt):
     size, cells = (12, 6, 8), (14, 6)

@@ -146,6 +146,7 @@ def third_party(files: list[Path]) -> set[str]:
     return tops - set(sys.stdlib_module_names) - {"stemphony"}
 
 
+@pytest.mark.slow
 def test_every_import_of_the_package_is_installed_by_an_environment():
     package = ROOT / "workflow/scripts"
     files = [file for file in package.rglob("*.py") if not {"monitor", "interface", "export"} & set(file.parts)]
@@ -161,6 +162,7 @@ def test_every_import_of_the_monitor_is_installed_by_its_environment():
     assert not missing
 
 
+@pytest.mark.slow
 def test_every_import_of_the_tests_is_installed_for_development():
     ours = {file.stem for file in (ROOT / "workflow/scripts").glob("*.py")}
     ours |= {entry.name for entry in (ROOT / "tests").iterdir() if entry.is_dir()} | {"conftest", "make"}

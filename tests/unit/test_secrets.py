@@ -115,6 +115,7 @@ def not_started(*_: object, **__: object) -> None:
     raise StemphonyError("Snakemake is not started in this test.")
 
 
+@pytest.mark.slow
 @given(command=st.sampled_from(COMMANDS), **PLANTED)
 @settings(
     max_examples=250, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -127,6 +128,7 @@ def test_no_command_prints_a_planted_secret(
         nothing_shows(folder, key, value, write, command)
 
 
+@pytest.mark.slow
 @pytest.mark.workflow
 @given(**PLANTED)
 @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -43,6 +43,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
 # --- what it prints -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_json_is_one_object_with_the_promised_keys(capsys):
     status, out, _ = printed(capsys, "--probes", "2", "--json")
     assert status == 0

@@ -374,6 +374,7 @@ print(json.dumps([int(peak.split()[1]) * 1024 / 1e6, memory_mb(of, len(specimen.
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "algorithm", "budget", "factor"),
     [

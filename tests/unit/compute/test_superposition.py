@@ -224,6 +224,7 @@ def test_a_scan_that_does_not_fit_is_cut_into_tiles(waves):
     assert got.waves == sum(tile.rank for tile in parts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [0.0, 1e9])
 def test_the_search_for_a_basis_takes_the_estimated_memory(monkeypatch, kept):
     of = experiment(
@@ -264,6 +265,7 @@ def test_the_cost_of_patterns_counts_their_native_pixels():
     assert superposition_probe_slices(small, 20, 1) == superposition_probe_slices(whole, 20, 1)
 
 
+@pytest.mark.slow
 def test_a_tile_frees_its_waves_before_the_next_tile_begins(monkeypatch):
     alive = weakref.WeakSet()
     seen = []

@@ -8,6 +8,7 @@ import shutil
 import warnings
 from pathlib import Path
 
+import pytest
 from stemphony import cli
 from stemphony.export.request import FORMATS
 from support.experiments import FakeCampaign
@@ -17,6 +18,7 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), 
 IN_AN_ENVIRONMENT_OF_THEIR_OWN = ("hyperspy", "py4DSTEM")
 
 
+@pytest.mark.slow
 def test_the_page_shows_what_happens(tmp_path, monkeypatch, capsys):
     fake = FakeCampaign.of(tmp_path, scan={"points": [3, 3]}, cbed={"enabled": True, "size": [4, 4], "max_mrad": 20.0})
     fake.write_all()

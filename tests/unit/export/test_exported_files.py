@@ -132,6 +132,7 @@ def test_patterns_that_average_defoci_refuse_one_of_them_though_images_keep_them
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scan", ["line", "positions"])
 def test_lines_and_lists_keep_the_places_of_their_positions(scan, tmp_path):
     places = {
@@ -360,6 +361,7 @@ class _Zeros:
         return np.zeros((1, 1, number, 1, 1, 96, 112), np.float32)
 
 
+@pytest.mark.slow
 @ONE
 @pytest.mark.parametrize("form", ["zarr", "hspy", "emd", "mrc"])
 def test_patterns_are_written_in_constant_memory(fake, form, tmp_path):

@@ -73,6 +73,7 @@ def test_what_a_receiver_that_is_away_misses_arrives_when_it_is_back(result):
     assert left_in(result) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["503", "hang", "drip"])
 def test_a_receiver_that_does_not_take_reports_does_not_delay_the_end(result, mode, monkeypatch):
     monkeypatch.setenv(contract.COURIER_VARIABLE, "1")

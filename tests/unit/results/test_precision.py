@@ -103,6 +103,7 @@ def test_deflections_and_phases_need_a_sensible_number_of_configurations(tmp_pat
     assert "(mrad and rad: to its contrast)" in converge.table([*found.values()])[0]
 
 
+@pytest.mark.slow
 def test_so_many_configurations_reach_the_target(tmp_path: Path):
     (bf, haadf) = sorted(precisions(finished(tmp_path / "few", 8).result.merged), key=lambda one: one.detector)
     needed = haadf.needed(0.02)

@@ -98,6 +98,7 @@ HUNGRY = {
 }
 
 
+@pytest.mark.slow
 def test_small_files_cannot_fill_the_memory(tmp_path):
     for name, (content, _) in HUNGRY.items():
         text = content if isinstance(content, str) else content()

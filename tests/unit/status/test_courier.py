@@ -450,6 +450,7 @@ class SlowBody(http.server.BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_slow_always", [False, True])
 def test_a_receiver_with_a_slow_body_gets_no_event_twice(result, is_slow_always):
     number = 12 if is_slow_always else 250
