@@ -45,8 +45,14 @@ class Groups(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         return group_of(nodeid)
 
+    def schedule(self) -> None:
+        self.has_services = any(
+            group_of(nodeid) in ALONE for nodeid in next(iter(self.registered_collections.values()))
+        )
+        super().schedule()
+
     def _assign_work_unit(self, node: WorkerController) -> None:
-        if len(self.nodes) > 2:
+        if self.has_services and len(self.nodes) > 2:
             is_first = node is self.nodes[0]
             mine = [group for group in self.workqueue if (group in ALONE) == is_first]
             if is_first and not mine:
