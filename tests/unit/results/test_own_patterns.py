@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from itertools import pairwise
 from typing import Any
 
 import netCDF4
@@ -12,16 +13,20 @@ import stemphony as st
 from stemphony.compute.atoms import Atoms
 from stemphony.compute.simulation import simulate
 from stemphony.errors import ResultError
+from stemphony.experiment.blurring import Blurring
 from stemphony.experiment.scan_edges import ScanEdges
 from stemphony.export.contents import patterns_of
 from stemphony.results import pattern_group, signal_blocks
 from stemphony.results.opened import OpenedResult
-from stemphony.results.pattern_group import _tiles, vacuum_disk
+from stemphony.results.pattern_group import CbedBlock, _tiles, pattern_blocks, vacuum_disk
 from support.experiments import FakeCampaign, experiment
 
 LISTED = {"positions": [[0.0, 0.0], [0.5, 0.25], [0.75, 0.75]]}
 DEPTHS = {"at_angstrom": [1.96, 7.8]}
 """The first is no depth of the images."""
+
+LAST = {"every_angstrom": None}
+"""The exit surface alone."""
 
 
 def merged(folder: Any, cbed: dict[str, Any], edges: ScanEdges | None = None, **blocks: Any) -> FakeCampaign:
@@ -117,6 +122,16 @@ def test_the_source_blurs_patterns_as_it_blurs_images(tmp_path, monkeypatch, sca
     assert abs(blurred / exact - 1).max() > 0.1
     assert pacbed[0, 0, -1, 0] == pytest.approx(blurred.mean(axis=(0, 1)), rel=1e-5)
     assert not cut.any()
+
+
+@pytest.mark.parametrize(("side", "times"), [(64, 7), (256, 128)])
+def test_blurred_patterns_are_read_as_often_as_the_limits_say(side, times):
+    of = experiment(cbed={"enabled": True, "size": [128, 128]}, scan={"points": [side, side]}, depths=LAST)
+    blocks = pattern_blocks(of, Blurring(1.0, (0, 0)), False, signal_blocks.BLOCK_BYTES)
+    parts = [block.kx for block in blocks if isinstance(block, CbedBlock)]
+    assert len(parts) == times
+    assert (parts[0].start, parts[-1].stop) == (0, 128)
+    assert all(one.stop == other.start for one, other in pairwise(parts))
 
 
 def test_a_list_is_not_blurred_and_edges_are_marked(tmp_path):
