@@ -17,9 +17,11 @@ from stemphony.commands.snakemake_process import SnakemakeProcess
 from stemphony.contract import signal_received
 from stemphony.errors import StorageError
 from stemphony.paths import ResultPaths
+from stemphony.results.precision import Precision
 from stemphony.store import ledger, progress
 from stemphony.store.holders import HOLDERS
 from support.campaign import wait_for
+from support.experiments import FakeCampaign
 
 
 @pytest.mark.parametrize("ahead_s", [0, 3600])
@@ -217,3 +219,37 @@ def test_the_cpu_time_names_that_of_fft_plans_apart(tmp_path: Path):
         file.write()
     text = Outcome(0, [], tmp_path / "log", tmp_path, result, False, 1.0)._cpu()
     assert text == ", with 50 s of CPU in the jobs (estimated: 50 s, and 31 s more for FFT plans, which are kept)"
+
+
+# --- the summary of a finished run --------------------------------------------------------------------------------
+
+
+def test_errors_are_told_in_words_with_what_more_configurations_would_give():
+    few = Precision("haadf", 4, 0.06, median=0.048, brightest=0.13, depth_nm=10.0, place=(0, 0))
+    assert outcome._in_words(few) == (
+        "error   haadf: 4.8 % at the median, 13 % at the brightest pixel (4 configurations, uncertain); "
+        "30 configurations would give 1.8 %"
+    )  # 4.8 % × √(4/30)
+    phase = Precision("idpc", 10, 0.06, median=0.02, brightest=0.03, depth_nm=10.0, place=(0, 0), is_signed=True)
+    assert outcome._in_words(phase).startswith("error   idpc: 2 % of its contrast at the median, 3 % at the brightest")
+    assert outcome._in_words(phase).endswith("(10 configurations); 100 configurations would give 0.63 %")
+
+
+def test_a_finished_run_names_its_result_its_errors_and_what_to_do_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    fake = FakeCampaign.of(tmp_path, frozen_phonon={"configurations": 2})
+    fake.write_all()
+    fake.merge()
+    fake.result.run(1).mkdir(parents=True)
+    fake.result.figures.mkdir()
+    log = tmp_path / "log"
+    log.touch()
+    Outcome(0, ["stemphony: jobs"], log, tmp_path, fake.result, False, 70.0).show()
+    root = os.path.relpath(fake.result.root)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("finished in ")
+    assert lines[1:4] == [f"result  {root}/stem.nc", f"images  {root}/figures", "log     log"]
+    assert [line.split(":")[0] for line in lines[4:6]] == ["error   bf", "error   haadf"]
+    assert lines[6:] == [f"more    stemphony converge {root}", f"next    stemphony plot {root}"]
