@@ -724,7 +724,10 @@ def test_a_file_that_is_not_a_config_is_refused_with_what_it_is(tmp_path, text, 
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"none.yaml cannot be read: No such file"):
         load([tmp_path / "none.yaml"])
-    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+    with pytest.raises(ConfigError, match=r"cannot be read: Is a directory\.$"):
+        load([tmp_path])
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(ConfigError, match=r"Is a directory\. Give the config in this folder: .*/config\.yaml$"):
         load([tmp_path])
 
 

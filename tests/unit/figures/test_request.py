@@ -163,6 +163,32 @@ def test_atoms_lie_where_they_are(fake, result):
     assert {text.get_text() for text in legend.get_texts()} == {"Sr", "Ti", "O"}
 
 
+@pytest.mark.parametrize(("copies", "is_thin"), [(1, False), (6, True)])
+def test_small_rings_are_thin_so_that_the_image_is_seen_through_them(result, copies, is_thin):
+    treatment = Treatment((copies, copies))
+    figure = drawn(result, detectors=["haadf"], shows_atoms=True, treatment=treatment).figure
+    axes = figure.axes[0]
+    left, right = axes.get_xlim()
+    points_per_nm = 72 * figure.get_figwidth() * axes.get_position().width / (right - left)
+    for collection, factor in zip(axes.collections, (2, 1), strict=True):  # the dark line below, and the ring
+        radii = np.asarray(collection.get_widths()) / 2 * points_per_nm
+        expected = 0.4 * radii if is_thin else SIZES["column"][1] / 7
+        assert np.asarray(collection.get_linewidths()) == pytest.approx(factor * expected)
+
+
+def test_the_name_of_a_colour_bar_does_not_reach_into_the_next_row(tmp_path):
+    wide = OpenedResult(merged(tmp_path, scan={"y": [0.0, 0.25]}).result.merged)
+    figure = drawn(
+        wide, detectors=["haadf", "bf"], depths_nm=[0.39, 0.78], treatment=Treatment(shows_errors=True)
+    ).figure
+    figure.draw_without_rendering()
+    names = [axes.yaxis.label for axes in figure.axes if axes.get_ylabel()]
+    assert [name.get_text() for name in names] == ["error (% of the beam)"] * 2
+    upper, lower = (name.get_window_extent() for name in names)
+    assert lower.y1 <= upper.y0
+    assert names[0].get_size() > 3.5  # small, but read
+
+
 def test_curves_have_a_panel_for_each_detector_with_bands(fake, result):
     found = drawn(result, "curves")
     assert [axes.get_title() for axes in found.figure.axes] == ["BF, 0–10 mrad", "HAADF, 40–60 mrad"]

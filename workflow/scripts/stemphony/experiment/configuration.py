@@ -103,11 +103,17 @@ def load(files: Sequence[Path]) -> dict[str, Any]:
             raise ConfigError("", f"{file} is not valid YAML{line}: {reason}.") from None
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
-            raise ConfigError("", f"{file} cannot be read: {reason}.") from None
+            raise ConfigError("", f"{file} cannot be read: {reason}.{_config_in(Path(file))}") from None
         if not isinstance(content, dict):
             raise ConfigError("", f"{file} holds {kind(content)} where a mapping of blocks is expected.")
         _update(merged, content)
     return merged
+
+
+def _config_in(folder: Path) -> str:
+    """Which config to give in place of a folder, as `stemphony init` makes it; empty for a file or another folder."""
+    found = folder / "config.yaml"
+    return f" Give the config in this folder: {found}" if folder.is_dir() and found.is_file() else ""
 
 
 def is_swept(config: Mapping[str, Any]) -> bool:

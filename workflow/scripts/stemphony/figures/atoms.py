@@ -22,6 +22,8 @@ RADIUS_NM = 0.1
 RING = 1 / 7
 """Width of a ring in heights of the text. A dark line of twice this width lies below, so that rings are seen on any
 image."""
+WIDEST_RING = 0.4
+"""Most of its radius that the width of a ring takes, so that the image is seen through small rings too."""
 
 
 def projected(
@@ -86,12 +88,14 @@ def draw_atoms(grid: Grid, atoms: RestAtoms, points: float) -> None:
         (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
         symbols, places, radii = projected(atoms, (left, right, bottom, top))
         diameters = 2 * drawn_radius(radii)
-        inks: list[tuple[Any, float]] = [("black", 2 * RING), ([colours[name] for name in symbols.tolist()], RING)]
-        for ink, width in inks:
+        per_nm = 72 * axes.figure.get_figwidth() * axes.get_position().width / (right - left)  # points
+        width = np.minimum(RING * points, WIDEST_RING * drawn_radius(radii) * per_nm)
+        inks: list[tuple[Any, Floats]] = [("black", 2 * width), ([colours[name] for name in symbols.tolist()], width)]
+        for ink, widths in inks:
             axes.add_collection(
                 EllipseCollection(
                     diameters, diameters, np.zeros(len(radii)), units="xy", offsets=places,
-                    offset_transform=axes.transData, facecolors="none", edgecolors=ink, linewidths=width * points,
+                    offset_transform=axes.transData, facecolors="none", edgecolors=ink, linewidths=widths,
                 )
             )  # fmt: skip
         axes.set(xlim=(left, right), ylim=(bottom, top))

@@ -30,6 +30,14 @@ class Panel:
     bar: Any
     is_first_of_row: bool
     is_last_of_row: bool
+    pitch: float
+    """Distance of rows [pt]."""
+
+    def name_bar(self, bar: Any, text: str) -> None:
+        """Write what a colour bar shows beside it, so small that it does not reach into the next row."""
+        bar.set_label(text)
+        label = bar.ax.yaxis.label
+        label.set_size(min(label.get_size(), self.pitch / (LETTER * len(text))))
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,7 @@ def grid_of(
         box = [left / width, bottom / height, image / width, image * aspect / height]
         bar = [(left + image + BAR_GAP * text) / width, box[1], BAR * text / width, box[3]]
         is_last = column == columns - 1 or index == number - 1
-        panels.append(Panel(figure.add_axes(box), figure.add_axes(bar), column == 0, is_last))
+        panels.append(Panel(figure.add_axes(box), figure.add_axes(bar), column == 0, is_last, 72 * pitch))
     note_height = PAD * text / 2 / height
     figure.text(0.5, note_height, "\n".join(lines), ha="center", va="bottom", fontsize=NOTE_SIZE * style.points)
     middle = note_height + (NOTE_SIZE * LINE * len(lines) + legend_room / 2) * text / height

@@ -85,7 +85,7 @@ def _image(panel: Panel, picture: Picture, title: str, all_units: bool) -> None:
     bar.outline.set_visible(False)
     bar.ax.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
     if panel.is_last_of_row or all_units:
-        bar.set_label(unit if is_signal else f"error ({unit})")
+        panel.name_bar(bar, unit if is_signal else f"error ({unit})")
 
 
 def bar_length(width_nm: float) -> float:
