@@ -3,7 +3,8 @@
     python docs/figures/plasmons.py results/silicon_plasmons/stem.nc
 
 It also prints how much plasmons change the intensity at low angles, and how far the losses differ from the convolution
-of the zero-loss pattern with the angular distribution (Beyer et al. 2020, Fig. 6).
+of the zero-loss pattern with the angular distribution (Beyer et al. 2020, Fig. 6). Each job file in the folder of the
+result gives a ratio of its own, and the standard error of this difference comes from their spread.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -22,6 +23,9 @@ PICTURE = Path(__file__).with_name("plasmons.png")
 REST_KEV = 510.99895
 PIXEL, HALF = 0.25, 320
 """Pixel [mrad] and half width [pixels] of the map on which the convolution is made."""
+
+RINGS = ((0, 9), (10, 15), (15, 20), (20, 35), (10, 35))
+"""Inner and outer angle of the rings that are compared [mrad]."""
 
 
 @dataclass
@@ -84,21 +88,48 @@ def convolved(p: Profiles) -> np.ndarray:
     return np.bincount(number[inside], losses.ravel()[inside], len(p.angle)) / count
 
 
-def report(p: Profiles, model: np.ndarray) -> None:
-    """Print the change of rings, and the deviation from the convolution."""
-    for inner, outer in ((0, 9), (10, 15), (15, 20), (20, 35), (10, 35)):
-        ring = (p.angle > inner) & (p.angle < outer)
-        weight = p.angle[ring]
-        change = (weight * (p.zero_loss + p.loss)[ring]).sum() / (weight * p.elastic[ring]).sum() - 1
-        ratio = (weight * p.loss[ring]).sum() / (weight * model[ring]).sum() - 1
-        print(f"{inner}–{outer} mrad: {100 * change:+.1f} % by plasmons; losses {100 * ratio:+.1f} % from convolution")
+def of_configurations(file: Path, merged: Profiles) -> list[Profiles]:
+    """Read the same means from the job file of each configuration."""
+    with netCDF4.Dataset(file) as root:
+        orbit = root["images"].variables.get("orbit")
+        copies = None if orbit is None else np.bincount(np.asarray(orbit[:]).ravel())
+    made = []
+    for job in sorted(file.parent.glob("jobs/*/configuration_*.nc")):
+        with netCDF4.Dataset(job) as root:
+            computed = np.asarray(root["adf/adf_intensities"][0, :, :, 0, -1], dtype=float)
+        signal = np.average(computed.reshape(-1, *computed.shape[2:]), axis=0, weights=copies) / (
+            np.pi * np.diff(merged.edges**2)
+        )
+        made.append(replace(merged, zero_loss=signal[0], loss=signal[1:].sum(axis=0)))
+    together = np.mean([one.zero_loss + one.loss for one in made], axis=0)
+    assert np.allclose(together, merged.zero_loss + merged.loss, rtol=1e-5), "the job files are not those of the result"
+    return made
 
 
-def main(file: Path) -> None:
+def in_ring(p: Profiles, values: np.ndarray, ring: tuple[float, float]) -> float:
+    """Integrate a distribution over a ring, up to a factor."""
+    inside = (p.angle > ring[0]) & (p.angle < ring[1])
+    return float((p.angle * values)[inside].sum())
+
+
+def report(p: Profiles, model: np.ndarray, single: list[Profiles]) -> None:
+    """Print the change of rings, and the deviation from the convolution with its standard error."""
+    for ring in RINGS:
+        change = in_ring(p, p.zero_loss + p.loss, ring) / in_ring(p, p.elastic, ring) - 1
+        ratio = in_ring(p, p.loss, ring) / in_ring(p, model, ring) - 1
+        ratios = [in_ring(one, one.loss, ring) / in_ring(one, convolved(one), ring) for one in single]
+        error = np.std(ratios, ddof=1) / math.sqrt(len(ratios))
+        print(
+            f"{ring[0]}–{ring[1]} mrad: {100 * change:+.1f} % by plasmons; "
+            f"losses {100 * ratio:+.1f} ± {100 * error:.1f} % from convolution"
+        )
+
+
+def main(file: Path, picture: Path = PICTURE) -> None:
     """Draw the angular distributions and the loss spectrum."""
     p = read(file)
     model = convolved(p)
-    report(p, model)
+    report(p, model, of_configurations(file, p))
     figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.3), layout="constrained")
     axes[0].semilogy(p.angle, p.elastic, label="elastic simulation")
     axes[0].semilogy(p.angle, p.zero_loss + p.loss, label="with plasmons")
@@ -111,7 +142,7 @@ def main(file: Path) -> None:
     axes[1].set(xlabel="angle (mrad)", ylabel="with plasmons / elastic", xlim=(0, 50))
     axes[2].semilogy(p.energies, p.spectrum)
     axes[2].set(xlabel="energy loss (eV)", ylabel="share of the electrons per eV")
-    figure.savefig(PICTURE, dpi=100)
+    figure.savefig(picture, dpi=100)
 
 
 if __name__ == "__main__":
