@@ -164,7 +164,8 @@ class Campaign:
     def copy(self, folder: Path) -> Campaign:
         """Copy config, results and Snakemake's memory, with their times. The copy is the simulation, as if moved."""
         moved = self.copy_as_users_do(folder)
-        for identity in moved.directory.glob("results/*/simulation.json"):
+        members = moved.directory.glob("results/*/*/simulation.json")  # of a sweep
+        for identity in (*moved.directory.glob("results/*/simulation.json"), *members):
             content = json.loads(identity.read_text())
             if isinstance(content, dict) and "folder" in content:
                 identity.write_text(json.dumps({**content, "folder": str(identity.parent)}))

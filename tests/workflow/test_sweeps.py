@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +17,18 @@ import xarray
 import yaml
 from stemphony import paths, provenance
 from stemphony.orchestration import snakefile
-from support.campaign import DEADLINE_S, TINY, Campaign, Outcome, arrays, attributes, changed
+from stemphony.store import claims
+from support.campaign import (
+    DEADLINE_S,
+    TINY,
+    Campaign,
+    Outcome,
+    arrays,
+    assert_same_arrays,
+    attributes,
+    changed,
+    wait_for,
+)
 from support.shared import made_once
 from support.status_server import EchoServer
 
@@ -174,3 +187,65 @@ def test_commands_work_on_a_sweep_or_name_its_members(swept: Swept, tmp_path: Pa
     assert "computes 1 pairs again" in planned.output
     settings = yaml.safe_load(campaign.config.read_text())
     assert settings["sweep"] == SWEEP
+
+
+def ends_of(member: paths.ResultPaths, events: list[dict[str, Any]]) -> list[tuple[int, str]]:
+    """Run and name of each event that starts or ends a run of a member."""
+    number = json.loads(member.identity.read_text())["id"]
+    kept = {"START_SIMULATION", "FINISH", "FAILED", "CANCELLED"}
+    return [(event["run"], event["event"]) for event in events if event["id"] == number and event["event"] in kept]
+
+
+@pytest.mark.failure("scheduler gets SIGINT")
+def test_ctrl_c_cancels_the_member_that_runs_and_finishes_the_complete_one(swept: Swept, tmp_path: Path):
+    """Both have merged results of an earlier run, and a job to do again."""
+    campaign = swept.campaign.copy(tmp_path / "copy")
+    files = paths.SweepPaths(campaign.result.root)
+    complete, waits, *others = (files.member(label) for label in LABELS)
+    for member in (complete, waits):
+        member.job("p0d000", 0).unlink()
+    claim_file = waits.claim("p0d000", 0)
+    claim_file.parent.mkdir(parents=True, exist_ok=True)
+    claim = claims.take(claim_file)  # the job of this member waits for it
+    assert claim is not None
+    with EchoServer() as server:
+        campaign.change(http_reporting={"url": server.url})
+        with campaign.start(cores=6) as running:  # a merge asks for four of them
+            wait_for(lambda: re.search(r"^Finished jobid: .*plot_results", running.log.read_text(), re.M), "figures")
+            wait_for(lambda: list((waits.run(2) / "progress").rglob("*.json")), "the other member to run")
+            running.signal_all(signal.SIGINT)
+            outcome = running.end()
+        claim.release()
+        assert outcome.status != 0
+        assert "Traceback" not in outcome.output
+        assert ends_of(complete, server.events) == [(2, "START_SIMULATION"), (2, "FINISH")]
+        assert ends_of(waits, server.events) == [(2, "START_SIMULATION"), (2, "CANCELLED")]
+        written = complete.job("p0d000", 0).stat().st_mtime_ns
+        again = campaign.stemphony()
+        assert again.status == 0, again.output
+        assert "4 of 4 simulations are merged" in again.output
+        assert complete.job("p0d000", 0).stat().st_mtime_ns == written
+        assert ends_of(waits, server.events)[2:] == [(3, "START_SIMULATION"), (3, "FINISH")]
+        assert all(ends_of(member, server.events) == [] for member in others)
+
+
+def test_rerun_of_a_member_computes_it_alone_and_names_what_is_older(swept: Swept, tmp_path: Path):
+    campaign = swept.campaign.copy(tmp_path / "copy")
+    files = paths.SweepPaths(campaign.result.root)
+    chosen, *others = (files.member(label) for label in reversed(LABELS))
+    before = {member.root.name: member.job("p0d000", 0).stat().st_mtime_ns for member in others}
+    combined_before = files.combined.stat().st_mtime_ns
+    chosen.job("p0d000", 0).unlink()
+    with EchoServer() as server:
+        campaign.change(http_reporting={"url": server.url})
+        outcome = campaign.command("rerun", "--config", campaign.config, chosen.root)
+        assert outcome.status == 0, outcome.output
+        assert ends_of(chosen, server.events) == [(2, "START_SIMULATION"), (2, "FINISH")]
+        assert all(ends_of(member, server.events) == [] for member in others)
+    assert {member.root.name: member.job("p0d000", 0).stat().st_mtime_ns for member in others} == before
+    assert_same_arrays(chosen.merged, arrays(swept.files.member(LABELS[-1]).merged))
+    assert files.combined.stat().st_mtime_ns == combined_before
+    assert "4 of 4 simulations are merged" in outcome.output
+    (said,) = [line for line in outcome.output.splitlines() if "sweep.nc" in line and "older" in line]
+    assert said.endswith(f"stemphony run {shlex.quote(str(campaign.config))}")
+    assert set(jobs_to_run(campaign)) == {"combine_sweep", "all"}

@@ -128,8 +128,9 @@ class Order:
         is_member, own = self.result.is_member, ResultPaths.of(self.result.name)
         merge = [] if self.waiting or self.merged == "current" else [str(own.merged) if is_member else MERGE_RULE]
         forced = ["--forcerun", *there, *merge] if there or merge else []
-        # Without targets, Snakemake would compute the other members of a sweep too.
-        whole = [str(own.merged), *(str(own.figure(name)) for name in self.figures)] if is_member else []
+        # Without targets, Snakemake would compute the other members of a sweep too. The pairs are targets as well: a
+        # missing input does not make it merge again.
+        whole = [*files, str(own.merged), *(str(own.figure(name)) for name in self.figures)] if is_member else []
         return [*(files if self.waiting else whole), *forced]
 
     def _file(self, pair: PairStatus) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
+from pathlib import Path
 
 from stemphony.commands.outcome import SHOWN_PAIRS, Outcome
-from stemphony.paths import SweepPaths
-from stemphony.store import members, progress
+from stemphony.paths import ResultPaths, SweepPaths
+from stemphony.store import members, own_runs, progress
 
 
 class SweepOutcome(Outcome):
@@ -17,7 +19,7 @@ class SweepOutcome(Outcome):
         files, found = SweepPaths(self.result.root), members.members_of(self.result.root)
         if any("Nothing to be done" in line for line in self.lines):
             print("nothing to compute: all results are up to date.")
-        elif not self._has_begun or not files.combined.exists():
+        elif not self._has_begun:
             print(self._lines_that_matter())
             return
         else:
@@ -25,9 +27,10 @@ class SweepOutcome(Outcome):
             print(f"finished in {progress.duration(self.elapsed_s)}: {merged} of {len(found)} simulations are merged.")
         root = shlex.quote(os.path.relpath(self.result.root))
         for name, place in (("members", self.result.root), ("together", files.combined), ("figure", files.overview)):
-            print(f"{name:<10}{os.path.relpath(place)}")
+            if place.exists():
+                print(f"{name:<10}{os.path.relpath(place)}")
         print(f"{'log':<10}{os.path.relpath(self.log_file)}")
-        print(f"{'next':<10}stemphony status {root}")
+        print(f"{'next':<10}{_combine_again(files, found) or f'stemphony status {root}'}")
 
     def _failed_jobs(self) -> list[str]:
         lines: list[str] = []
@@ -44,3 +47,14 @@ class SweepOutcome(Outcome):
             root = shlex.quote(os.path.relpath(self.result.root))
             return [*lines[: 2 * SHOWN_PAIRS], f"… and {left} more pairs: stemphony status {root}"]
         return lines or super()._failed_jobs()
+
+
+def _combine_again(files: SweepPaths, found: Sequence[ResultPaths]) -> str:
+    """What to do after a run of chosen members, such as a rerun: it does not combine. Empty if nothing is to do."""
+    merged = sorted((one.merged.stat().st_mtime_ns, str(one.root)) for one in found if one.merged.exists())
+    newest, root = merged[-1] if merged else (0, "")
+    if files.combined.exists() and files.combined.stat().st_mtime_ns >= newest:
+        return ""
+    state = "is older than a member" if files.combined.exists() else "is not made yet"
+    config = shlex.join(map(str, own_runs.config_files_of(ResultPaths(Path(root))))) if root else ""
+    return f"{os.path.relpath(files.combined)} {state}; to make it: stemphony run {config or 'CONFIG'}"

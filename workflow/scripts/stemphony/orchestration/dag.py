@@ -52,7 +52,7 @@ class Graph:
 
     @property
     def has_jobs(self) -> bool:
-        """Whether this invocation will start any job."""
+        """Whether this invocation has any job that is not finished: it is to start, runs, or has failed."""
         return any(map(self._is_ours, self.workflow.dag.needrun_jobs()))
 
     def number_of_jobs(self) -> int:

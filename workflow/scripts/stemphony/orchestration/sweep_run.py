@@ -158,6 +158,7 @@ class SweepRun:
         """Send FINISH for the members that are complete, and FAILED or CANCELLED for the others."""
         self.ended.set()
         for run in self.started.values():
-            is_complete = not run.graph.failed_pairs() and outdated.is_merged(run.campaign, run.result)
+            # A stem.nc may be of an earlier run, so the jobs of this run decide as well.
+            is_complete = not run.graph.has_jobs and outdated.is_merged(run.campaign, run.result)
             (run.success if is_complete else run.error)()
         forget_run(Path.cwd(), os.getpid())
