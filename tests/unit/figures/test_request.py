@@ -9,6 +9,7 @@ from typing import Any
 import netCDF4
 import numpy as np
 import pytest
+from matplotlib.image import imread
 from matplotlib.text import Text
 from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 from stemphony.errors import ResultError
@@ -16,7 +17,7 @@ from stemphony.figures import deflections
 from stemphony.figures.images import bar_length, bar_text
 from stemphony.figures.pictures import Treatment
 from stemphony.figures.request import KINDS, Drawn, Request, draw
-from stemphony.figures.style import SIZES, Style, save
+from stemphony.figures.style import DOTS_PER_INCH, SIZES, Style, save
 from stemphony.results.opened import OpenedResult
 from support.experiments import FakeCampaign
 
@@ -368,6 +369,16 @@ def test_every_kind_is_written_in_every_format(result, tmp_path, kind, size, bac
     save(figure, file)
     assert file.read_bytes()[:5] == {"pdf": b"%PDF-", "svg": b"<?xml"}[end]
     assert figure.get_figwidth() <= SIZES[size][0] / 2.54 * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_figure_for_a_column_is_no_wider_than_the_column(result, tmp_path, kind):
+    treatment = Treatment((1, 1) if kind in ("curves", "profile", "pattern", "waves") else (2, 2))
+    # The made-up pattern spans no power of ten, so its logarithmic bar would have other numbers than real ones.
+    request = Request(kind, is_linear=kind == "pattern", treatment=treatment, **ARGUMENTS.get(kind, {}))
+    save(draw(result, request, Style("column")).figure, tmp_path / "figure.png")
+    dots = imread(tmp_path / "figure.png").shape[1]
+    assert dots <= DOTS_PER_INCH * (8.6 / 2.54 + 2 * 0.04) + 1  # with the margins of the file
 
 
 def test_a_style_file_comes_on_top(result, tmp_path):

@@ -15,6 +15,8 @@ FAINTEST = 1e-6
 """The logarithmic scale begins at the smallest value of the pattern, but not below this share of the largest."""
 TICKS_LINES = 2
 """Room below a panel for ticks and the name of its axis, in lines of text."""
+POWERS = 3.6
+"""Room for powers of ten beside the colour bar, in heights of the text."""
 
 
 def draw(
@@ -51,7 +53,9 @@ def draw(
         columns = min(3, len(patterns))
         aspect = (extent[3] - extent[2]) / (extent[1] - extent[0])
         names = [label(name) for name in shown]
-        grid = grid_of(len(patterns), columns, aspect, 1, notes, style, names, axis_lines=TICKS_LINES)
+        grid = grid_of(
+            len(patterns), columns, aspect, 1, notes, style, names, axis_lines=TICKS_LINES, numbers=POWERS
+        )  # fmt: skip
         for panel, pattern in zip(grid.panels, patterns, strict=True):
             _pattern(panel, pattern, extent, is_linear)
             panel.axes.set_title(f"{'PACBED' if pattern.at_nm is None else 'CBED'}, {pattern.depth_nm:.3g} nm")

@@ -16,6 +16,8 @@ FEW = {1: 0.42, 2: 0.75}
 # Lengths in heights of the text.
 BAR, BAR_GAP, NUMBERS, COLUMN_GAP, BAR_LABEL, LINE, PAD = 0.9, 0.4, 2.7, 0.7, 1.4, 1.25, 0.5
 NOTE_SIZE = 0.8
+NOTE_LETTER = 0.53
+"""Width of a letter of a note, in heights of its text."""
 
 # Lengths in heights of the legend's text: line or marker of an entry, gap behind it, gap between entries, one letter.
 HANDLE, HANDLE_PAD, ENTRY_GAP, LETTER = 1.6, 0.5, 1.6, 0.62
@@ -68,6 +70,7 @@ def grid_of(
     legend: Sequence[str],
     axis_lines: int = 0,
     units: int = 1,
+    numbers: float = NUMBERS,
 ) -> Grid:
     """Make a figure; call it inside `style.applied`.
 
@@ -87,13 +90,15 @@ def grid_of(
         Lines of text that ticks and names of axes need below each panel, and left of each row.
     units : int
         Number of different units; from two on, each colour bar needs room for its own.
+    numbers : float
+        Room for the numbers of a colour bar, in heights of the text.
     """
     text, rows = style.points / 72, math.ceil(number / columns)
     width = style.width * (1.0 if style.size == "column" else FEW.get(columns, 1.0))
-    beside = (BAR_GAP + BAR + NUMBERS + (BAR_LABEL if units > 1 else 0)) * text
+    beside = (BAR_GAP + BAR + numbers + (BAR_LABEL if units > 1 else 0)) * text
     left_of_row = (PAD + (1 + axis_lines if axis_lines else 0)) * text
     image = (width - left_of_row - (BAR_LABEL + PAD) * text - (columns - 1) * COLUMN_GAP * text) / columns - beside
-    letters = int(width / (0.5 * NOTE_SIZE * text))
+    letters = int(width / (NOTE_LETTER * NOTE_SIZE * text))
     lines = textwrap.wrap("; ".join(notes), letters, break_on_hyphens=False) if notes else []
     above = (LINE * title_lines + PAD) * text
     entries = _legend_columns(legend, width / (LEGEND_SIZE * text))
