@@ -16,9 +16,9 @@ def sentences(performance: str) -> list[str]:
     small, large = (_figure(rf"^\| {grid}² \|.*\*\*([\d.]+)\*\*", table) for grid in (512, 1024))
     series = _figure(r"^\| Stemphony, probe_basis,.*\*\*([\d.]+)\*\*", table)
     return [
-        f"On one core, Stemphony needs {small} times less CPU time than abTEM on a 512² grid and {large} times less on "
-        "1024².",
-        f"For a series of 7 defoci × 256 positions, the algorithm `probe_basis` needs {series} times less than abTEM.",
+        f"On one core, abTEM needs {small} times the CPU time of Stemphony on a 512² grid, and {large} times on 1024².",
+        f"For a series of 7 defoci × 256 positions, abTEM needs {series} times the CPU time of Stemphony's algorithm "
+        "`probe_basis`.",
         "[docs/performance.md](docs/performance.md) has the tables.",
     ]
 
