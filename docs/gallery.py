@@ -56,7 +56,7 @@ class Entry:
 
 ENTRIES: dict[str, Entry] = {
     "srtio3_image.yaml": Entry(
-        "The picture of the README: SrTiO₃ [001]",
+        "Three detectors, the picture of the README: SrTiO₃ [001]",
         "Bright field, annular bright field and annular dark field of a crystal 10 nm thick.",
         "how-to/figures.md",
         "figures/srtio3.png",
@@ -69,14 +69,14 @@ ENTRIES: dict[str, Entry] = {
     ),
     "algan.yaml": Entry(
         "Two elements on one site: Al₀.₃Ga₀.₇N [11-20]",
-        "Each configuration draws which sites hold aluminium and which hold gallium.",
+        "In each configuration, Al and Ga atoms are distributed at random over their sites.",
         "how-to/thermal-motion-and-occupancy.md",
         small=("specimen.repeat=[6, 6, 8]",),
         shows_specimen=True,
     ),
     "mos2.yaml": Entry(
         "A cell that is not orthogonal: a monolayer of MoS₂",
-        "`supercell` makes a hexagonal cell orthogonal; molybdenum and pairs of sulphur atoms alternate.",
+        "`supercell` makes the hexagonal cell orthogonal. Columns of Mo alternate with pairs of S atoms.",
         "how-to/zone-axis.md",
         small=("specimen.repeat=[8, 5, 1]", "scan.x=[0, 0.125]", "scan.y=[0, 0.2]", "scan.points=[12, 20]",
                "grating={gpts: [360, 360], sampling_angstrom: null}", "frozen_phonon.configurations=2",
@@ -84,7 +84,7 @@ ENTRIES: dict[str, Entry] = {
     ),
     "srtio3_doped.yaml": Entry(
         "Dopants, vacancies and a carbon film: SrTiO₃ [100]",
-        "A layer of lanthanum between carbon films, with oxygen vacancies.",
+        "A crystal with a layer of lanthanum and with oxygen vacancies, between two carbon films.",
         "how-to/dopants-and-films.md",
         "figures/srtio3_doped.png",
     ),
@@ -96,7 +96,7 @@ ENTRIES: dict[str, Entry] = {
     ),
     "srtio3_tilt.yaml": Entry(
         "8 mrad off the zone axis: SrTiO₃ [001]",
-        "The straight crystal, the tilted one of the config, and a precessed beam.",
+        "The crystal on the zone axis, the tilted crystal of this config, and a precessed beam.",
         "how-to/tilt.md",
         "figures/tilt.png",
     ),
@@ -108,7 +108,7 @@ ENTRIES: dict[str, Entry] = {
     ),
     "srtio3_sensitivity.yaml": Entry(
         "A detector with a measured sensitivity",
-        "The same ring, ideal and with a radial sensitivity.",
+        "The same annular detector, ideal and with a radial sensitivity.",
         "how-to/sensitivity.md",
         "figures/sensitivity.png",
     ),
@@ -138,13 +138,13 @@ ENTRIES: dict[str, Entry] = {
     ),
     "stemsalabim.yaml": Entry(
         "A crystal file of STEMsalabim",
-        "A config reads lengths in nm and a mean square displacement for each atom.",
+        "The crystal file gives lengths in nm and a mean square displacement for each atom.",
         "how-to/stemsalabim-files.md",
         shows_specimen=True,
     ),
     "stemsalabim.cfg": Entry(
         "A parameter file of STEMsalabim",
-        "`stemphony run` takes the file as it is.",
+        "`stemphony run` runs the file without changes.",
         "how-to/stemsalabim-files.md",
         "how-to/stemsalabim-files/haadf.png",
     ),
@@ -202,8 +202,8 @@ def page() -> str:
         "stemphony run config/examples/srtio3_image.yaml",
         "```",
         "",
-        "`python docs/gallery.py` writes this page. Where it says *reduced size*, the command computes it with",
-        "a thinner or narrower specimen, a coarser scan or grid, and fewer configurations than the config has.",
+        "Pictures marked *Reduced size* were computed with a smaller specimen, a coarser scan or grid, and",
+        "fewer configurations than the config has. `python docs/gallery.py` writes this page.",
     ]
     for name, entry in ENTRIES.items():
         shown = picture(name).relative_to(DOCS).as_posix()
