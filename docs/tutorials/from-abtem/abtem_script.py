@@ -1,4 +1,4 @@
-"""The abTEM script that config.yaml translates: HAADF and BF images of one unit cell of SrTiO3 [001] at rest."""
+"""The same simulation as config.yaml, in abTEM: HAADF and BF images of one unit cell of SrTiO3 [001] at rest."""
 
 import abtem
 import ase
