@@ -1,8 +1,8 @@
-"""Draw the picture of docs/how-to/plasmons.md from a result of config/examples/silicon_plasmons.yaml.
+"""Draw the picture and write the table of docs/how-to/plasmons.md, from config/examples/silicon_plasmons.yaml.
 
     python docs/figures/plasmons.py results/silicon_plasmons/stem.nc
 
-It also prints how much plasmons change the intensity at low angles, and how far the losses differ from the convolution
+The table shows how much plasmons change the intensity at low angles, and how far the losses differ from the convolution
 of the zero-loss pattern with the angular distribution (Beyer et al. 2020, Fig. 6). Each job file in the folder of the
 result gives a ratio of its own, and the standard error of this difference comes from their spread.
 """
@@ -15,10 +15,15 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
 import matplotlib.pyplot as plt
 import netCDF4
 import numpy as np
+import page
 
+COMMAND = "python docs/figures/plasmons.py"
+PAGE = Path(__file__).resolve().parents[1] / "how-to" / "plasmons.md"
 PICTURE = Path(__file__).with_name("plasmons.png")
 REST_KEV = 510.99895
 PIXEL, HALF = 0.25, 320
@@ -112,24 +117,27 @@ def in_ring(p: Profiles, values: np.ndarray, ring: tuple[float, float]) -> float
     return float((p.angle * values)[inside].sum())
 
 
-def report(p: Profiles, model: np.ndarray, single: list[Profiles]) -> None:
-    """Print the change of rings, and the deviation from the convolution with its standard error."""
+HEAD = ["ring", "change by plasmons", "losses against the convolution", "standard error of the losses"]
+
+
+def rows(p: Profiles, model: np.ndarray, single: list[Profiles]) -> list[list[str]]:
+    """Rows of the table: the change of each ring, and the deviation from the convolution with its standard error."""
+    made = []
     for ring in RINGS:
         change = in_ring(p, p.zero_loss + p.loss, ring) / in_ring(p, p.elastic, ring) - 1
         ratio = in_ring(p, p.loss, ring) / in_ring(p, model, ring) - 1
         ratios = [in_ring(one, one.loss, ring) / in_ring(one, convolved(one), ring) for one in single]
         error = np.std(ratios, ddof=1) / math.sqrt(len(ratios))
-        print(
-            f"{ring[0]}–{ring[1]} mrad: {100 * change:+.1f} % by plasmons; "
-            f"losses {100 * ratio:+.1f} ± {100 * error:.1f} % from convolution"
-        )
+        signed = (f"{100 * one:+.1f} %".replace("-", "−") for one in (change, ratio))
+        made.append([f"{ring[0]}–{ring[1]} mrad", *signed, f"{100 * error:.1f} %"])
+    return made
 
 
-def main(file: Path, picture: Path = PICTURE) -> None:
-    """Draw the angular distributions and the loss spectrum."""
+def main(file: Path, picture: Path = PICTURE) -> list[str]:
+    """Draw the angular distributions and the loss spectrum, and return the table."""
     p = read(file)
     model = convolved(p)
-    report(p, model, of_configurations(file, p))
+    lines = page.table(HEAD, rows(p, model, of_configurations(file, p)))
     figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.3), layout="constrained")
     axes[0].semilogy(p.angle, p.elastic, label="elastic simulation")
     axes[0].semilogy(p.angle, p.zero_loss + p.loss, label="with plasmons")
@@ -143,7 +151,8 @@ def main(file: Path, picture: Path = PICTURE) -> None:
     axes[2].semilogy(p.energies, p.spectrum)
     axes[2].set(xlabel="energy loss (eV)", ylabel="share of the electrons per eV")
     figure.savefig(picture, dpi=100)
+    return lines
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    page.rewrite(COMMAND, main(Path(sys.argv[1])), PAGE)

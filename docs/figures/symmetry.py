@@ -1,4 +1,4 @@
-"""Draw docs/figures/symmetry.png, and print the table of docs/how-to/symmetry.md.
+"""Draw docs/figures/symmetry.png, and write the table of docs/how-to/symmetry.md.
 
     python docs/figures/symmetry.py RESULT_OFF RESULT_AUTO
 
@@ -10,11 +10,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
 import netCDF4
 import numpy as np
+import page
 from matplotlib.figure import Figure
 
-PAGE = Path(__file__).parent
+COMMAND = "python docs/figures/symmetry.py"
+FOLDER = Path(__file__).resolve().parent
+PAGE = FOLDER.parent / "how-to" / "symmetry.md"
 DETECTORS = ("bf", "adf", "haadf")
 SHOWN = "haadf"
 
@@ -40,7 +45,10 @@ def read(folder: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def rows(off: dict[str, np.ndarray], auto: dict[str, np.ndarray]) -> list[str]:
+HEAD = ["", "off: mean", "error of a pixel", "error of the mean", "auto: mean", "error of a pixel", "error of the mean"]
+
+
+def rows(off: dict[str, np.ndarray], auto: dict[str, np.ndarray]) -> list[list[str]]:
     """Rows of the table: mean of the image, error of a pixel, and error of the mean, in % of the mean."""
     made = []
     for name in DETECTORS:
@@ -51,7 +59,7 @@ def rows(off: dict[str, np.ndarray], auto: dict[str, np.ndarray]) -> list[str]:
             of_scan = one[f"{name}_jobs"].mean(axis=(1, 2))
             whole = of_scan.std(ddof=1) / np.sqrt(len(of_scan)) / mean
             cells += [f"{mean:.5f}", f"{100 * pixel:.2g} %", f"{100 * whole:.2g} %"]
-        made.append("| " + " | ".join(cells) + " |")
+        made.append(cells)
     return made
 
 
@@ -76,10 +84,10 @@ def draw(off: dict[str, np.ndarray], auto: dict[str, np.ndarray]) -> Figure:
 
 
 def main(off_folder: str, auto_folder: str) -> None:
-    """Write the figure and print the table."""
+    """Write the figure and the table."""
     off, auto = read(Path(off_folder)), read(Path(auto_folder))
-    print("\n".join(rows(off, auto)))
-    draw(off, auto).savefig(PAGE / "symmetry.png", dpi=110)
+    page.rewrite(COMMAND, page.table(HEAD, rows(off, auto)), PAGE)
+    draw(off, auto).savefig(FOLDER / "symmetry.png", dpi=110)
 
 
 if __name__ == "__main__":
