@@ -83,13 +83,15 @@ def line(algorithm: str, waves: int, before_s: float, without: float, with_them:
 
 def main() -> None:
     """Measure and rewrite the part of the page."""
-    head = ["algorithm", "waves", "job / CPU s", "its detection, one ring", "segments and centre of mass", "share"]
+    head = [
+        "algorithm", "waves", "job / CPU s", "of this, detection in one ring", "segments and centre of mass", "share",
+    ]  # fmt: skip
     made = list(rows())
     lines = [
         page.circumstances(bench.cpu_model(), bench.library_version()),
         "",
-        f"What four segments and the centre of mass add to a job of {SIDE**2} positions at 512², 50 slices, one "
-        f"thread, in CPU seconds. The job's time is that of {TIMED} waves, scaled.",
+        f"The table shows what four segments and the centre of mass add to a job of {SIDE**2} positions at 512², 50 "
+        f"slices, one thread, in CPU seconds. The time of the job is calculated from the time of {TIMED} waves.",
         "",
         *page.table(head, made),
     ]

@@ -182,11 +182,11 @@ def main() -> None:
     lines = [
         page.circumstances(cpu_model(), bench.library_version()),
         "",
-        f"The usual job: {s['cells']} × {s['cells']} unit cells of SrTiO3, {s['grid']}² points, {s['slices']} slices, "
-        f"{s['points']} × {s['points']} positions in one unit cell, 200 kV, 20 mrad, 1 mrad bins and one ring, a "
-        "tolerance of 10⁻⁴. Cost in waves × slices of the same grid, potentials and detectors included. *Cross at*: "
-        "number of probes per wave of the basis at which both algorithms cost the same. *Estimated*: probe_basis by "
-        "the cost model.",
+        f"The usual job has {s['cells']} × {s['cells']} unit cells of SrTiO3, {s['grid']}² points, {s['slices']} "
+        f"slices, {s['points']} × {s['points']} positions in one unit cell, 200 kV, 20 mrad, 1 mrad bins and one ring, "
+        "and a tolerance of 10⁻⁴. Costs are in waves × slices of the same grid, with potentials and detectors. The "
+        "column *cross at* gives the number of probes per wave of the basis at which both algorithms cost the same. "
+        "The column *estimated* gives the cost of probe_basis by the cost model.",
         "",
     ]
     head = ["changed", "to", "probes", "rank", "multislice", "probe_basis", "ratio", "cross at", "estimated"]

@@ -258,7 +258,12 @@ def main() -> None:
         ["grid", "abTEM's best setting", "abTEM", "Stemphony", "ratio", "signals differ by"],
         [row for _, _, row in results.values()],
     )
-    lines += ["", "Probe·slices per CPU second, and in brackets what each costs in whole transforms of the grid.", ""]
+    lines += [
+        "",
+        "The columns show probe·slices per CPU second, and in brackets the cost of one probe·slice in whole transforms "
+        "of the grid.",
+        "",
+    ]
     lines += page.table(
         ["grid", "planning", "batch", "abTEM", "ratio without our transmission functions"],
         [row for _, tried, _ in results.values() for row in tried],

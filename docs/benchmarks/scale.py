@@ -363,7 +363,8 @@ def main() -> None:
             circumstances = page.circumstances(
                 _cpu_model(), f"job files of {bench.template.stat().st_size / 1e3:.0f} kB"
             )
-            lines = [circumstances, "", *page.table(HEAD, found), "", bench.pace(), "", f"Entries: {folders}."]
+            entries = f"Entries of the largest folders: {folders}."
+            lines = [circumstances, "", *page.table(HEAD, found), "", bench.pace(), "", entries]
             page.rewrite("make bench-scale", lines)
 
 

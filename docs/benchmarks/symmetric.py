@@ -119,9 +119,9 @@ def lines(abtem: peers.Abtem, folder: Path) -> Iterator[str]:
         f"One unit cell of SrTiO3 at rest, {peers.SIDE} × {peers.SIDE} positions, {peers.DEFOCI} defoci from −6 to 6 "
         f"nm, {GRID}², {whole.slices} slices. With `scan.symmetry: auto`, Stemphony computes {positions} of the "
         f"{peers.SIDE**2} positions. abTEM and `multislice` computed {score.waves} of the {whole.waves} waves; the "
-        f"table shows {share:g} times their CPU seconds. Differences are those from `multislice` without symmetry on "
-        f"{int(np.isfinite(series.images).sum())} waves, evenly spread: the root mean square over the mean, and the "
-        "largest over the largest signal."
+        f"table shows {share:g} times their CPU seconds. The differences compare "
+        f"{int(np.isfinite(series.images).sum())} waves, evenly spread, with `multislice` without symmetry: the root "
+        "mean square divided by the mean signal, and the largest difference divided by the largest signal."
     )
     yield ""
     head = ["program", "waves", "CPU s", "times less than abTEM", "RMS difference", "largest difference"]
