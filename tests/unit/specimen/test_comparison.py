@@ -134,3 +134,16 @@ def test_wrong_reading_would_be_seen(tmp_path, monkeypatch):
     assert comparison.compared(tmp_path / "number.cif", "number.cif").differences
     assert comparison.compared(tmp_path / "POSCAR", "POSCAR").differences
     assert comparison.main([str(tmp_path)]) == 1
+
+
+def test_the_numbers_of_files_on_the_page_are_those_of_its_table():
+    page = (ROOT / "docs/comparison/structures.md").read_text(encoding="utf-8")
+    table = page.split(comparison.HEADER)[1]
+    results = [row.rsplit("|", 2)[1].strip() for row in table.splitlines() if row.startswith("| `")]
+    agree, alone = results.count("agrees"), results.count("read, nothing to compare with")
+    refused = sum(result.startswith("refused: ") for result in results)
+    differ = len(results) - agree - alone - refused
+    assert (
+        f"Of {len(results)} files, {agree} agree with every reference, {differ} differ from one, {refused} are "
+        f"refused, and {alone} has no reference."
+    ) in page
