@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -99,6 +100,17 @@ def test_the_figures_of_the_readme_are_those_of_the_newest_table(page, monkeypat
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = page.between("make bench-peers", text).splitlines()
     assert shown == expected, "run: python docs/benchmarks/readme.py"
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "docs").rglob("*.md")), ids=lambda file: file.stem)
+def test_every_mark_on_a_page_names_a_script_that_writes_there(file, page):
+    text = file.read_text(encoding="utf-8")
+    for command in re.findall(r"^<!-- begin: (.*) -->$", text, re.MULTILINE):
+        assert re.search(r"^\| ?-", page.between(command, text), re.MULTILINE), f"{command} has no table"
+        if command.startswith("python "):
+            script = (ROOT / command.split()[1]).read_text(encoding="utf-8")
+            assert ".rewrite(" in script
+            assert f'"{command}"' in script
 
 
 def test_a_page_without_marks_is_left_alone(page, tmp_path):
