@@ -41,6 +41,7 @@ readers: .venv-readers/installed ## install HyperSpy and py4DSTEM, which the tes
 bench: .venv/installed ## measure a wave and a job, for docs/performance.md (minutes)
 	@.venv/bin/python docs/benchmarks/ours.py
 	@.venv/bin/python docs/benchmarks/directions.py
+	@.venv/bin/python docs/benchmarks/estimate.py
 bench-peers: .venv/installed ## measure the same work with abTEM, for docs/performance.md (minutes)
 	@test -x .venv-abtem/bin/python || python3 -m venv .venv-abtem
 	@.venv-abtem/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/abtem.lock.txt

@@ -102,6 +102,14 @@ def test_the_figures_of_the_readme_are_those_of_the_newest_table(page, monkeypat
     assert shown == expected, "run: python docs/benchmarks/readme.py"
 
 
+def test_the_estimate_is_calculated_from_the_newest_table(page, monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    estimate = loaded("estimate")
+    expected = estimate.lines(page.PAGE.read_text(encoding="utf-8"))
+    shown = page.between(estimate.COMMAND, page.METHOD.read_text(encoding="utf-8")).splitlines()
+    assert shown == expected, "run: python docs/benchmarks/estimate.py"
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "docs").rglob("*.md")), ids=lambda file: file.stem)
 def test_every_mark_on_a_page_names_a_script_that_writes_there(file, page):
     text = file.read_text(encoding="utf-8")
