@@ -80,9 +80,9 @@ def lists(process: int) -> Iterator[tuple[str, float, float]]:
     """Each answer: its name, the median of its time, and its CPU time [ms]."""
     connection = http.client.HTTPConnection("127.0.0.1", PORT)
     for name, path in (
-        ("list, API", "/api/simulations"), ("list, page", "/"), ("the request of its page every 2 s", "/live"),
-        ("list of the silent ones, page", "/?state=stale"), ("search for a title, page", "/?text=series+77"),
-        ("its last page", "/?page=49"),
+        ("list, API", "/api/simulations"), ("list, page", "/"), ("the request of the list's page every 2 s", "/live"),
+        ("list of stale simulations, page", "/?state=stale"), ("search for a title, page", "/?text=series+77"),
+        ("last page of the list", "/?page=49"),
     ):  # fmt: skip
         times, before = [], cpu_s(process)
         for _ in range(REPEAT):
@@ -146,7 +146,7 @@ def main() -> None:
                 for name, ms, cpu in lists(monitor.process.pid)
             ]
             cpu = idle_cpu(monitor.process.pid, given.idle)
-    name = f"monitor with {TARGETS} targets that nobody asks"
+    name = f"idle monitor with {TARGETS} targets"
     rows.append([name, "", f"{cpu:.2f} % of one core ({cpu / LIMIT_CPU:.2f})"])
     head = [f"{given.simulations:,} simulations", "median (share of the limit)", "CPU time (share of the limit)"]
     lines = [circumstances(), "", *tables.table(head, rows)]
