@@ -243,7 +243,7 @@ def test_a_full_disk_of_checkpoints_costs_one_line_and_the_job_goes_on(job, undi
     filler = fill(small_disk)
     status, log = job.run()
     assert status == 0, log
-    assert len([line for line in log.splitlines() if "no checkpoint is kept, the job goes on without" in line]) == 1
+    assert len([line for line in log.splitlines() if "no checkpoint is kept; the job goes on without one" in line]) == 1
     assert "the job cannot be claimed (No space left on device)" in log
     assert arrays(job.output) == undisturbed["multislice"]
     filler.unlink()

@@ -289,7 +289,7 @@ def test_the_last_try_is_not_said_to_have_another(quiet_copy: Campaign):
         ("2026-11-27T10:00:00.000+00:00  10 % of the waves\n/x/y.nc: cannot be written: the disk is full.\n",
          "/x/y.nc: cannot be written: the disk is full."),
         ("2026-11-27T10:00:00.000+00:00  10 % of the waves\n", "the job ended without a message"),
-        ("note: no checkpoint is kept, the job goes on without\n", "the job ended without a message"),
+        ("note: no checkpoint is kept; the job goes on without one\n", "the job ended without a message"),
         ("", "the job ended without a message"),
     ],
 )  # fmt: skip

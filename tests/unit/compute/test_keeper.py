@@ -298,7 +298,7 @@ def test_a_full_disk_costs_one_line_in_the_log(tmp_path):
         keeper.offer()
     assert keeper.save() is False
     assert said == [
-        "no checkpoint is kept, the job goes on without: x.checkpoint: cannot be written: the disk is full."
+        "no checkpoint is kept; the job goes on without one: x.checkpoint: cannot be written: the disk is full."
     ]
     writer.error = None
     assert keeper.save() is True, "the last checkpoint is tried even after a failure"

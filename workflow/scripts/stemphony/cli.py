@@ -558,7 +558,7 @@ def _profile_install(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     folder: Path = parsed.folder
     profiles.install(REPOSITORY, parsed.name, folder, parsed.replace, print)
     places = "any" if folder.resolve() in [place.resolve() for place in profiles.searched()] else "that"
-    print(f"Edit it (for slurm: partition, account, QoS), then from {places} folder, either of:")
+    print(f"Edit it (for slurm: partition, account, QoS). Then use one of these commands in {places} folder:")
     print(f"  snakemake -s {shlex.quote(str(SNAKEFILE))} --profile {parsed.name} --configfile CONFIG")
     print(f"  stemphony run CONFIG --profile {parsed.name}")
     return 0

@@ -181,7 +181,7 @@ class Keeper:
             self._write(self._parts(), self.done, self.total)
         except (StorageError, OSError) as error:
             if not self._has_failed:
-                self._say(f"no checkpoint is kept, the job goes on without: {error}")
+                self._say(f"no checkpoint is kept; the job goes on without one: {error}")
             self._has_failed = True
             return False
         end = self._clock()
