@@ -149,12 +149,16 @@ def _add_config_commands(commands: Commands) -> None:
     show.set_defaults(command=_show)
     show.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG_HELP)
     show.add_argument("--config", **CONFIG_OPTION)
-    show.add_argument("--output", type=Path, metavar="PNG", help="picture (default: CONFIG_specimen.png here)")
+    show.add_argument(
+        "--output", type=Path, metavar="PNG", help="picture (default: CONFIG_specimen.png in this folder)"
+    )
     show.add_argument("--xyz", action="store_true", help="also write the atoms, as extended XYZ beside the picture")
 
     init = commands.add_parser("init", help="write a commented config and an example crystal")
     init.set_defaults(command=_init)
-    init.add_argument("folder", type=Path, metavar="DIR", help="folder to write them into; its name becomes the name")
+    init.add_argument(
+        "folder", type=Path, metavar="DIR", help="folder for both files; its name becomes simulation.name"
+    )
 
     run = commands.add_parser(
         "run",
@@ -176,8 +180,8 @@ def _add_config_commands(commands: Commands) -> None:
     accuracy = commands.add_parser(
         "accuracy",
         help="say how much each choice of a config changes its result",
-        description="Computes a few positions with each numerical choice refined once, and prints an error budget. "
-        "Arguments that are not listed here go to Snakemake.",
+        description="Computes a few positions as the config says, then once more for each numerical choice, with this "
+        "choice refined. Prints an error budget. Arguments that are not listed here go to Snakemake.",
     )
     accuracy.set_defaults(command=_accuracy)
     accuracy.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG_HELP)
@@ -231,7 +235,7 @@ def _add_result_commands(commands: Commands) -> None:
     rerun.add_argument(
         "--configuration", type=int, nargs="+", default=[], metavar="N", help="only these configurations"
     )
-    rerun.add_argument("--dry-run", action="store_true", help="show what would be computed, compute nothing")
+    rerun.add_argument("--dry-run", action="store_true", help="only show what would be computed")
     rerun.add_argument("--verify", action="store_true", help="first check every byte of the job files")
     rerun.add_argument("--config", type=Path, metavar="FILE", help="config to use (default: that of your last run)")
     rerun.add_argument("--cores", type=int, default=None, metavar="N", help="number of cores (default: all)")
@@ -257,7 +261,7 @@ def _add_result_commands(commands: Commands) -> None:
     clean.add_argument(
         "--leftovers",
         action="store_true",
-        help="also remove finished job files that the last plan does not have",
+        help="also remove finished job files of pairs that the last plan does not contain",
     )
 
 
@@ -270,21 +274,35 @@ def _add_plot(commands: Commands) -> None:
     plot.add_argument("result", type=Path, metavar="RESULT", help="results/<name>, or a merged file")
     plot.add_argument(
         "kind", nargs="?", default="images", choices=("images", "curves", "profile", "pattern", "com", "dpc", "waves"),
-        help="what to draw (default: images); com is the centre of mass, dpc the deflection of segments",
+        help="what to draw (default: images); com is the centre of mass, dpc the deflection measured by segments",
     )  # fmt: skip
     place: dict[str, Any] = {"type": float, "nargs": 2, "metavar": ("X", "Y")}
     add = plot.add_argument
-    add("--detector", nargs="+", default=[], metavar="NAME", help="names, or rings such as 80-120 mrad (default: all)")
+    add(
+        "--detector",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="detectors, or rings such as 80-120 mrad (default: all)",
+    )
     add("--depth", type=float, nargs="+", default=[], metavar="NM", help="stored depths (default: the exit surface)")
-    add("--defocus", type=float, metavar="NM", help="one defocus, if they are kept apart (default: their mean)")
+    add("--defocus", type=float, metavar="NM", help="one defocus, if the result has several (default: their mean)")
     add("--tile", default="1x1", metavar="NXxNY", help="copies of the scan window side by side, for example 3x3")
-    add("--interpolate", type=int, nargs="?", const=8, default=1, metavar="N", help="N times finer pixels (default: 8)")
+    add(
+        "--interpolate",
+        type=int,
+        nargs="?",
+        const=8,
+        default=1,
+        metavar="N",
+        help="N times finer pixels (without N: 8)",
+    )
     add("--source", type=float, metavar="NM", help="blur images with a source of this full width at half maximum")
     add("--dose", type=float, metavar="N", help="add the noise of N electrons per Å²")
     add("--seed", type=int, default=1, metavar="N", help="seed of the noise (default: 1)")
     add("--standard-error", action="store_true", help="draw the standard error of the images")
     add("--atoms", action="store_true", help="draw the atoms over images")
-    add("--periodic", action="store_true", help="draw copies even if the window does not repeat with the specimen")
+    add("--periodic", action="store_true", help="treat the window as repeating, even if the atoms do not repeat")
     add(
         "--at",
         **place,
@@ -295,7 +313,7 @@ def _add_plot(commands: Commands) -> None:
     add("--linear", action="store_true", help="draw a pattern on a linear scale (default: logarithmic)")
     add("--size", choices=("slide", "page", "column"), default="slide", help="width of the figure (default: slide)")
     add("--dark", action="store_true", help="draw for a dark background")
-    add("--style", type=Path, metavar="FILE", help="further style file of matplotlib; its entries win")
+    add("--style", type=Path, metavar="FILE", help="style file of matplotlib; its entries replace those of Stemphony")
     add("--output", type=Path, metavar="FILE", help=".png, .pdf or .svg (default: <name>_<kind>.png here)")
     add("--json", action="store_true", help="print the numbers as one JSON object; draw only with --output")
 
@@ -310,9 +328,9 @@ def _add_export(commands: Commands) -> None:
     add = export.add_argument
     add("--to", required=True, choices=("zarr", "hspy", "emd", "tiff", "mrc", "csv"), help="the format")
     add("--only", choices=("images", "patterns", "waves"), help="what to write (default: all that the format holds)")
-    add("--detector", nargs="+", default=[], metavar="NAME", help="images: names, or rings such as 80-120 mrad")
+    add("--detector", nargs="+", default=[], metavar="NAME", help="detectors, or rings such as 80-120 mrad, of images")
     add("--depth", nargs="+", default=[], metavar="NM", help="stored depths, or all (default: the exit surface)")
-    add("--defocus", type=float, metavar="NM", help="one defocus, if they are kept apart (default: their mean)")
+    add("--defocus", type=float, metavar="NM", help="one defocus, if the result has several (default: their mean)")
     add("--dose", type=float, metavar="N", help="add the noise of N electrons per Å²")
     add("--electrons-per-position", type=float, metavar="N", help="add the noise of N electrons at each position")
     add("--seed", type=int, default=1, metavar="N", help="seed of the noise (default: 1)")
@@ -321,7 +339,7 @@ def _add_export(commands: Commands) -> None:
 
 
 def _add_profile(commands: Commands) -> None:
-    profile = commands.add_parser("profile", help="install Snakemake profiles, which tell how jobs reach a cluster")
+    profile = commands.add_parser("profile", help="install Snakemake profiles, which say how jobs reach a cluster")
     actions = profile.add_subparsers(required=True, metavar="ACTION")
     install = actions.add_parser("install", help="copy a profile to where `snakemake --profile` finds it")
     install.set_defaults(command=_profile_install)
@@ -330,14 +348,14 @@ def _add_profile(commands: Commands) -> None:
     )
     install.add_argument("--name", default="slurm", metavar="NAME", help="name of the profile (default: slurm)")
     install.add_argument(
-        "--replace", action="store_true", help="overwrite an edited profile; the old text is kept beside it"
+        "--replace", action="store_true", help="replace edited files; the old ones are kept as FILE.kept1"
     )
 
 
 def _add_bench(commands: Commands) -> None:
     bench = commands.add_parser("bench", help="measure the cost of a wave on this machine, in FFTs of its grid")
     bench.set_defaults(command=_bench)
-    bench.add_argument("--grid", type=int, default=512, metavar="N", help="N × N points (default: 512)")
+    bench.add_argument("--grid", type=int, default=512, metavar="N", help="grid of N × N points (default: 512)")
     bench.add_argument(
         "--slices",
         type=int,
@@ -346,7 +364,7 @@ def _add_bench(commands: Commands) -> None:
         help="number of slices, each half a unit cell of SrTiO3 (default: 50)",
     )
     bench.add_argument(
-        "--probes", type=int, metavar="N", help="number of waves, evenly spread over the series (default: 64)"
+        "--probes", type=int, metavar="N", help="number of waves, spread evenly over defoci and positions (default: 64)"
     )
     bench.add_argument("--threads", type=int, default=1, metavar="N", help="number of threads (default: 1)")
     bench.add_argument(
@@ -357,7 +375,7 @@ def _add_bench(commands: Commands) -> None:
         "--defoci", type=int, default=1, metavar="N", help="number of defoci from −6 to 6 nm (default: 1, at 0 nm)"
     )
     bench.add_argument(
-        "--scan", metavar="NXxNY", help="scan positions in one unit cell; without --probes all are measured"
+        "--scan", metavar="NXxNY", help="scan positions in one unit cell; without --probes, all of them are measured"
     )
     bench.add_argument("--dpc", action="store_true", help="also measure four segments and the centre of mass")
     bench.add_argument("--json", action="store_true", help="print one JSON object")
@@ -371,7 +389,7 @@ def _add_report(commands: Commands) -> None:
     test.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG_HELP)
     replay = actions.add_parser("replay", help="send the status reports that were not delivered")
     replay.set_defaults(command=_report_replay)
-    replay.add_argument("result", type=Path, nargs="*", metavar="RESULT", help="results/<name> (default: all here)")
+    replay.add_argument("result", type=Path, nargs="*", metavar="RESULT", help="results/<name> (default: all)")
     replay.add_argument(
         "--config", type=Path, metavar="FILE", help="config with url and credentials (default: those of your runs)"
     )

@@ -39,14 +39,14 @@ def add_parser(commands: Any) -> None:
         type=float,
         default=0.0,
         metavar="N",
-        help="delete simulations that are silent for N days (default: keep all)",
+        help="delete simulations that sent no event for N days (default: keep all)",
     )  # fmt: skip
     monitor.add_argument(
         "--stale-after",
         type=float,
         default=15.0,
         metavar="MIN",
-        help="shortest silence, in minutes, after which a simulation may be stale (default: 15)",
+        help="shortest silence, in minutes, after which a simulation counts as stale (default: 15)",
     )
     monitor.add_argument("--notify", type=Path, metavar="FILE", help="YAML file with the targets of notifications")
     monitor.add_argument(
@@ -62,21 +62,21 @@ def add_parser(commands: Any) -> None:
     tokens = token.add_subparsers(required=True, metavar="ACTION")
     add = tokens.add_parser("add", parents=[shared], help="create a credential and show its secret once")
     add.set_defaults(command=_add_token)
-    add.add_argument("name", metavar="NAME")
+    add.add_argument("name", metavar="NAME", help="name of the new credential")
     add.add_argument(
         "--role", choices=("writer", "reader"), required=True, help="writers send events, readers see pages"
     )
     revoke = tokens.add_parser("revoke", parents=[shared], help="remove a credential")
     revoke.set_defaults(command=_revoke_token)
-    revoke.add_argument("name", metavar="NAME")
-    listing = tokens.add_parser("list", parents=[shared], help="list names and roles")
+    revoke.add_argument("name", metavar="NAME", help="name of the credential")
+    listing = tokens.add_parser("list", parents=[shared], help="list the names and roles of all credentials")
     listing.set_defaults(command=_list_tokens)
 
     simulation_command.add_parser(actions, shared)
 
     backup = actions.add_parser("backup", parents=[shared], help="copy the database, even while a monitor runs")
     backup.set_defaults(command=_backup)
-    backup.add_argument("file", type=Path, metavar="FILE")
+    backup.add_argument("file", type=Path, metavar="FILE", help="new file for the copy")
 
     demo = actions.add_parser(
         "demo", parents=[shared], help="start a monitor and a small simulation that reports to it"

@@ -26,7 +26,7 @@ def add_parser(actions: Any, shared: argparse.ArgumentParser) -> None:
     """
     simulation = actions.add_parser(
         "simulation", help="show, repair, share, give, move or delete one simulation",
-        description="Shows or changes one simulation in the database. It may be used while a monitor runs. "
+        description="Shows or changes one simulation in the database. The command may be used while a monitor runs.  "
         "docs/monitor.md explains when to use it.",
     )  # fmt: skip
     own = simulation.add_subparsers(required=True, metavar="ACTION")
@@ -57,7 +57,7 @@ def add_parser(actions: Any, shared: argparse.ArgumentParser) -> None:
     move.add_argument("--sender", required=True, metavar="NAME", help="name of the credential")
     move.add_argument("--to", default="", metavar="ID", help="id of the new simulation (default: ID@NAME)")
     remove = action("delete", _delete, "delete a simulation with all its events")
-    remove.add_argument("--yes", action="store_true", help="needed to delete it")
+    remove.add_argument("--yes", action="store_true", help="confirm; without it, nothing is deleted")
     action("log", _log, "list the changes that operators made", has_simulation=False)
 
 
