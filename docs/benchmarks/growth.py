@@ -26,7 +26,7 @@ from stemphony.compute.superposition import Superposition
 from stemphony.compute.wisdom import cpu_model, prepare_plans
 from stemphony.experiment.model import Experiment
 from stemphony.physics.multislice import propagate
-from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
 
 USUAL: dict[str, Any] = {
     "cells": 4, "grid": 256, "slices": 40, "points": 12, "window": 1.0, "semiangle": 20.0, "defoci": 1, "depths": 1,

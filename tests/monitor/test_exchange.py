@@ -17,11 +17,11 @@ import pytest
 from stemphony.monitor.database.connection import Database
 from stemphony.monitor.intake.incoming import read_batch
 from stemphony.monitor.intake.writer import Writer
-from stemphony.monitor.notify.delivery import NextStep, Outcome, deliver
+from stemphony.monitor.notify.delivery import DeliveryResult, NextStep, deliver
 from stemphony.monitor.notify.exchange import Exchange
 from stemphony.monitor.notify.notice import Notice
 from stemphony.monitor.notify.notifier import Notifier
-from stemphony.monitor.notify.targets import Settings, Target
+from stemphony.monitor.notify.targets import Target, TargetSettings
 from support.campaign import wait_for
 from support.monitor import MonitorProcess, Story
 from support.status_server import FaultServer
@@ -30,7 +30,7 @@ NOTICE = Notice(
     kind="finished", title="t", uid="u", row=1, run=1, percent=100, finished=1, total=1, num_failed=0, message="",
     silent_s=0.0, link="",
 )  # fmt: skip
-IN_TIME = Outcome(NextStep.RETRY, "no answer in time")
+IN_TIME = DeliveryResult(NextStep.RETRY, "no answer in time")
 
 PATIENCE_S = 10.0
 """Of tests, with a deadline of half a second; the servers below would go on for ever."""
@@ -99,9 +99,9 @@ def mailbox(port: int, security: str = "none") -> Target:
     )
 
 
-def within_patience(work: Callable[[], Outcome]) -> Outcome:
+def within_patience(work: Callable[[], DeliveryResult]) -> DeliveryResult:
     """Do something that might never end."""
-    found: list[Outcome] = []
+    found: list[DeliveryResult] = []
     thread = threading.Thread(target=lambda: found.append(work()), daemon=True)
     thread.start()
     thread.join(PATIENCE_S)
@@ -109,10 +109,10 @@ def within_patience(work: Callable[[], Outcome]) -> Outcome:
     return found[0]
 
 
-def tell(target: Target) -> Outcome:
+def tell(target: Target) -> DeliveryResult:
     """Tell a target within half a second."""
 
-    def work() -> Outcome:
+    def work() -> DeliveryResult:
         with Exchange(0.5) as exchange:
             return deliver(target, NOTICE, exchange)
 
@@ -128,7 +128,7 @@ def test_a_webhook_has_one_deadline(mode: str):
 @pytest.mark.parametrize("mode", ["drip", "drip-body"])
 def test_the_status_of_a_webhook_decides_however_slow_the_rest_is(mode: str):
     with FaultServer(mode) as server:
-        assert tell(webhook(server.url)) == Outcome(NextStep.DONE)
+        assert tell(webhook(server.url)) == DeliveryResult(NextStep.DONE)
 
 
 def test_a_server_that_drips_instead_of_tls_has_it_too():
@@ -160,7 +160,7 @@ def test_a_mail_server_has_one_deadline(security: str, replies: list[bytes]):
 def test_a_mail_that_was_taken_is_sent_however_slow_the_farewell():
     replies = [b"220 x\r\n", b"250 x\r\n", b"250 x\r\n", b"250 x\r\n", b"354 x\r\n", b"250 taken\r\n", b"221-"]
     with Dripper(*replies) as server:
-        assert tell(mailbox(server.port)) == Outcome(NextStep.DONE)
+        assert tell(mailbox(server.port)) == DeliveryResult(NextStep.DONE)
 
 
 def test_a_connection_that_is_never_taken_has_it_too(deaf_port: int):
@@ -175,7 +175,7 @@ def test_an_address_that_hangs_leaves_time_for_the_next(monkeypatch: pytest.Monk
         ]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
         with Exchange(4.0) as exchange:
-            assert deliver(webhook("http://two.example/"), NOTICE, exchange) == Outcome(NextStep.DONE)
+            assert deliver(webhook("http://two.example/"), NOTICE, exchange) == DeliveryResult(NextStep.DONE)
 
 
 def test_the_time_of_a_slow_resolver_counts(monkeypatch: pytest.MonkeyPatch):
@@ -219,7 +219,7 @@ def test_a_resolver_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.Monk
 
     with Database.open(str(tmp_path / "m.sqlite")) as database:
         kinds = frozenset({"finished"})
-        settings = Settings((Target("t", "json", kinds, url="http://somewhere.example/"),))
+        settings = TargetSettings((Target("t", "json", kinds, url="http://somewhere.example/"),))
         said: list[str] = []
         notifier = Notifier(settings, database, said.append)
         writer = Writer(database, notifier.rows)

@@ -19,7 +19,7 @@ from stemphony.monitor.notify.delivery import NextStep
 from stemphony.monitor.notify.messenger import BURST, DIGEST_ABOVE
 from stemphony.monitor.notify.notice import DIGEST_NAMES, Digest, Notice, body_for, mail_for
 from stemphony.monitor.notify.notifier import STALE_AGAIN_S, Notifier
-from stemphony.monitor.notify.targets import Settings, Target
+from stemphony.monitor.notify.targets import Target, TargetSettings
 from stemphony.monitor.state import State
 from support.campaign import wait_for
 from support.monitor import Story
@@ -175,7 +175,7 @@ def test_known_silences_are_read_no_more(any_database: str):
                 writer.run(partial(outbox.add, added))
             return len(rows)
 
-        notifier = Notifier(Settings(targets), database, lambda text: None)
+        notifier = Notifier(TargetSettings(targets), database, lambda text: None)
         assert [search(), search()] == [40, 0]
         writer.store(read_batch(json.dumps(silent[7].done(0, 0)).encode(), time.time() + 7200.0))
         assert search() == 0
@@ -197,7 +197,7 @@ def test_what_became_of_many_notifications_is_written_in_few_statements(any_data
     """500 ends for 50 targets that are away: a statement for each row kept the senders out for a minute."""
     targets = tuple(Target(f"t{n}", "json", frozenset({"finished"}), url="http://127.0.0.1:1/") for n in range(3))
     with Database.open(any_database) as database:
-        writer = Writer(database, Notifier(Settings(targets), database, lambda text: None).rows)
+        writer = Writer(database, Notifier(TargetSettings(targets), database, lambda text: None).rows)
         writer.store(read_batch(json.dumps(ended(100)).encode(), time.time()))
         with database.reader.begin() as connection:
             due = [row for target in targets for row in outbox.due(connection, target.name, time.time())]

@@ -19,11 +19,11 @@ from stemphony.monitor.database import outbox, schema
 from stemphony.monitor.database.connection import Database
 from stemphony.monitor.intake.incoming import read_batch, read_event
 from stemphony.monitor.intake.writer import Writer
-from stemphony.monitor.notify.delivery import NextStep, Outcome, deliver
+from stemphony.monitor.notify.delivery import DeliveryResult, NextStep, deliver
 from stemphony.monitor.notify.exchange import Exchange
 from stemphony.monitor.notify.notice import Notice, body_for, mail_for
 from stemphony.monitor.notify.notifier import CHECK_S, Notifier
-from stemphony.monitor.notify.targets import MAX_TARGETS, Settings, Target
+from stemphony.monitor.notify.targets import MAX_TARGETS, Target, TargetSettings
 from support.campaign import wait_for
 from support.monitor import MonitorProcess, Story
 from support.status_server import FaultServer, closed_port
@@ -72,13 +72,13 @@ def mailbox() -> Iterator[tuple[Mailbox, int]]:
     server.stop()
 
 
-def tell(target: Target, patience_s: float = 30.0) -> Outcome:
+def tell(target: Target, patience_s: float = 30.0) -> DeliveryResult:
     with Exchange(patience_s) as exchange:
         return deliver(target, NOTICE, exchange)
 
 
-def again(what: str) -> Outcome:
-    return Outcome(NextStep.RETRY, what)
+def again(what: str) -> DeliveryResult:
+    return DeliveryResult(NextStep.RETRY, what)
 
 
 def mail_target(port: int, *recipients: str, **others: Any) -> Target:
@@ -163,11 +163,11 @@ def test_nothing_is_forgotten_by_a_crash_and_nothing_told_twice(tmp_path: Path):
     def run(start: bool) -> None:
         with Database.open(str(tmp_path / "m.sqlite")) as database:
 
-            def tell(_target: Target, notice: Notice, _exchange: Exchange) -> Outcome:
+            def tell(_target: Target, notice: Notice, _exchange: Exchange) -> DeliveryResult:
                 told.append(notice.title)
-                return Outcome(NextStep.DONE)
+                return DeliveryResult(NextStep.DONE)
 
-            notifier = Notifier(Settings((target,)), database, lambda _: None, send=tell)
+            notifier = Notifier(TargetSettings((target,)), database, lambda _: None, send=tell)
             writer = Writer(database, notifier.rows)
             writer.store(read_batch(json.dumps(story.whole()).encode(), time.time()))
             if start:
@@ -188,13 +188,13 @@ def test_who_begins_to_be_told_is_not_told_of_old_silence(tmp_path: Path):
     """Three runs without an end: one that is silent since last week, one since an hour, one that has just reported."""
     told: list[str] = []
 
-    def tell(_target: Target, notice: Notice, _exchange: Exchange) -> Outcome:
+    def tell(_target: Target, notice: Notice, _exchange: Exchange) -> DeliveryResult:
         told.append(notice.title)
-        return Outcome(NextStep.DONE)
+        return DeliveryResult(NextStep.DONE)
 
     target = Target("t", "json", frozenset({"stale"}), url="http://127.0.0.1:1/")
     with Database.open(str(tmp_path / "m.sqlite")) as database:
-        notifier = Notifier(Settings((target,)), database, lambda _: None, send=tell)
+        notifier = Notifier(TargetSettings((target,)), database, lambda _: None, send=tell)
         writer = Writer(database, notifier.rows)
         for title, ago_s in (("old", 7 * 86_400.0), ("silent", 3600.0), ("new", 0.0)):
             story = Story(title=title, now=time.time() - ago_s)
@@ -216,7 +216,7 @@ class Notified:
         self.answer = answer
         self.database = database
         target = Target("t", "json", frozenset(kinds), url="http://127.0.0.1:1/")
-        self.notifier = Notifier(Settings((target,)), database, lambda _: None, send=self._tell, check_s=check_s)
+        self.notifier = Notifier(TargetSettings((target,)), database, lambda _: None, send=self._tell, check_s=check_s)
         self.writer = Writer(database, self.notifier.rows, noted=self.notifier.wake)
 
     def __enter__(self) -> Self:
@@ -227,9 +227,9 @@ class Notified:
         self.notifier.close()
         self.writer.close()
 
-    def _tell(self, _target: Target, notice: Notice, _exchange: Exchange) -> Outcome:
+    def _tell(self, _target: Target, notice: Notice, _exchange: Exchange) -> DeliveryResult:
         self.told.append(notice)
-        return Outcome(self.answer, "" if self.answer is NextStep.DONE else "away")
+        return DeliveryResult(self.answer, "" if self.answer is NextStep.DONE else "away")
 
     def store(self, *events: dict[str, Any], ago_s: float = 0.0) -> None:
         self.writer.store(read_batch(json.dumps(events).encode(), time.time() - ago_s))
@@ -331,7 +331,7 @@ def test_a_run_that_goes_on_and_falls_silent_again_is_told_of_again_but_not_all_
 def test_what_a_webhook_answers(mode: str, trouble: str):
     with FaultServer(mode, headers=["Location: /elsewhere"]) as server:
         outcome = tell(Target("t", "json", frozenset(), url=f"{server.url}hook?secret"))
-        assert outcome == (again(trouble) if trouble else Outcome(NextStep.DONE))
+        assert outcome == (again(trouble) if trouble else DeliveryResult(NextStep.DONE))
         assert [(entry.method, entry.path) for entry in server.received] == [("POST", "/hook?secret")]
         assert server.received[0].headers["host"] == f"127.0.0.1:{server.port}"
 
@@ -386,22 +386,22 @@ def test_a_mail_that_is_refused_for_good_is_given_up_with_a_word(
 @pytest.mark.parametrize(
     ("answers", "outcome"),
     [
-        ({"x@y": "550 no"}, Outcome(NextStep.DONE, "the mail server refuses x@y (550 no)")),
-        ({"x@y": "450 later"}, Outcome(NextStep.DONE, "the mail server refuses x@y (450 later)")),
+        ({"x@y": "550 no"}, DeliveryResult(NextStep.DONE, "the mail server refuses x@y (550 no)")),
+        ({"x@y": "450 later"}, DeliveryResult(NextStep.DONE, "the mail server refuses x@y (450 later)")),
         (
             {"c@d": "550 no", "x@y": "553 no"},
-            Outcome(NextStep.GIVE_UP, "the mail server refuses c@d (550 no), x@y (553 no)"),
+            DeliveryResult(NextStep.GIVE_UP, "the mail server refuses c@d (550 no), x@y (553 no)"),
         ),
         ({"c@d": "550 no", "x@y": "450 later"}, again("the mail server refuses c@d (550 no), x@y (450 later)")),
         ({"c@d": "550 no", "x@y": "421 busy"}, again("the mail server refuses c@d (550 no), x@y (421 busy)")),
-        ({"MAIL": "550 not you"}, Outcome(NextStep.GIVE_UP, "the mail is refused: 550 not you")),
+        ({"MAIL": "550 not you"}, DeliveryResult(NextStep.GIVE_UP, "the mail is refused: 550 not you")),
         ({"MAIL": "451 later"}, again("the mail is refused: 451 later")),
-        ({"DATA": "554 spam"}, Outcome(NextStep.GIVE_UP, "the mail is refused: 554 spam")),
+        ({"DATA": "554 spam"}, DeliveryResult(NextStep.GIVE_UP, "the mail is refused: 554 spam")),
         ({"DATA": "452 full"}, again("the mail is refused: 452 full")),
-        ({"QUIT": "500 what?"}, Outcome(NextStep.DONE)),
+        ({"QUIT": "500 what?"}, DeliveryResult(NextStep.DONE)),
     ],
 )
-def test_what_a_mail_server_answers(mailbox: tuple[Mailbox, int], answers: dict[str, str], outcome: Outcome):
+def test_what_a_mail_server_answers(mailbox: tuple[Mailbox, int], answers: dict[str, str], outcome: DeliveryResult):
     box, port = mailbox
     box.answers = answers
     # One address twice counts once.
@@ -455,5 +455,5 @@ def test_titles_call_nobody_and_link_nowhere():
 )
 def test_a_mistake_in_the_file_is_said(settings_file: Callable[[str], Path], text: str, words: str):
     with pytest.raises(MonitorError) as found:
-        Settings.read(settings_file(text), {})
+        TargetSettings.read(settings_file(text), {})
     assert words in str(found.value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from stemphony.monitor.database.pairs import Defocus, Pair
+from stemphony.monitor.database.pairs import DefocusRow, Pair
 from stemphony.monitor.records import SimulationSummary
 from stemphony.monitor.state import CellState
 from stemphony.monitor.web.views import grid, rerun_command
@@ -58,7 +58,7 @@ def test_the_command_of_a_pair_computes_it_alone():
 
 def test_the_grid_has_a_row_for_each_defocus_and_one_for_each_that_has_not_started():
     simulation = SimulationSummary(1, "x", num_defoci=3, num_configurations=4)
-    drawn = grid(simulation, [Defocus("p5d000", 5.0, 1)], [("p5d000", 2, "r", 42, 1), ("p5d000", 3, "f", 100, 2)])
+    drawn = grid(simulation, [DefocusRow("p5d000", 5.0, 1)], [("p5d000", 2, "r", 42, 1), ("p5d000", 3, "f", 100, 2)])
     assert drawn.html.count('role="row"') == 3
     assert drawn.html.count('role="gridcell"') == 12
     assert drawn.html.count("not started") == 2

@@ -19,7 +19,7 @@ from stemphony.experiment.scan_edges import ScanEdges
 from stemphony.experiment.scan_symmetry import Shared, shared_operations
 from stemphony.paths import ResultPaths
 from stemphony.results.job_file import slices_at_rest
-from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
 from stemphony.specimen.symmetry import slab_operations
 from support.experiments import FILES, FakeCampaign, tiny
 from support.specimens import srtio3

@@ -13,7 +13,8 @@ from stemphony.compute.atoms import draw_atoms
 from stemphony.compute.simulation import simulate
 from stemphony.experiment.configuration import validate
 from stemphony.experiment.model import Experiment
-from stemphony.specimen.structures import Specimen, read_specimen
+from stemphony.specimen.specimen import Specimen
+from stemphony.specimen.structures import read_specimen
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "docs/comparison"))
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.special import j0, j1
 from stemphony.compute.atoms import Atoms, draw_atoms
-from stemphony.compute.recorder import Recorder
+from stemphony.compute.recorder import Recorder, StoredWaves
 from stemphony.compute.simulation import simulate
-from stemphony.compute.stored_waves import StoredWaves, incident_wave, stored_waves, wave_bytes
+from stemphony.compute.stored_waves import incident_wave, stored_waves, wave_bytes
 from stemphony.experiment.model import Experiment
 from stemphony.experiment.wave_request import WaveRequest
 from stemphony.physics.fields import circle, in_real_space

@@ -22,8 +22,8 @@ from stemphony.errors import DamagedResultError
 from stemphony.experiment.campaign import Campaign, InputFiles
 from stemphony.experiment.model import Experiment
 from stemphony.paths import ResultPaths
+from stemphony.specimen.specimen import Specimen
 from stemphony.specimen.specimen_file import write_specimen
-from stemphony.specimen.structures import Specimen
 from stemphony.store import ledger
 from support.experiments import FILES, planned
 from support.scripts import refusal

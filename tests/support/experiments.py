@@ -28,7 +28,7 @@ from stemphony.paths import ResultPaths
 from stemphony.results import job_file
 from stemphony.results.merge import merge
 from stemphony.results.merge_task import MergeTask
-from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
 
 from support.specimens import srtio3
 

@@ -11,7 +11,7 @@ from stemphony.compute.recorder import JobSignals
 from stemphony.compute.simulation import simulate
 from stemphony.experiment.model import Experiment
 from stemphony.paths import ResultPaths
-from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
 
 from support.experiments import FakeCampaign, planned
 

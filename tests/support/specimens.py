@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
 
 A = 3.905
 """Lattice parameter of strontium titanate [Å]."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from stemphony.export.contents import patterns_of
-from stemphony.export.request import Request, export
+from stemphony.export.request import ExportRequest, export
 from stemphony.results.opened import OpenedResult
 from support.monitor import REQUIRE_ALL
 from support.one_atom import OneAtom, check_deflections
@@ -39,9 +39,9 @@ def folder(atom, tmp_path_factory) -> Path:
     made = tmp_path_factory.mktemp("exported")
     plain = OneAtom.in_folder(tmp_path_factory.mktemp("plain"))
     for form in ("hspy", "emd", "tiff"):
-        export(OpenedResult(atom.result.merged), Request(form), made, "square", lambda line: None)
+        export(OpenedResult(atom.result.merged), ExportRequest(form), made, "square", lambda line: None)
     for form in ("hspy", "emd"):
-        request = Request(form, only="patterns")
+        request = ExportRequest(form, only="patterns")
         export(OpenedResult(plain.result.merged), request, made, "plain", lambda line: None)
     return made
 
@@ -163,6 +163,6 @@ def test_the_examples_of_the_page_run(folder, atom, tmp_path):
     examples = re.findall(r"^```python\n((?:import hyperspy|import py4DSTEM).*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert len(examples) == 2
     for form in ("hspy", "emd"):
-        export(OpenedResult(atom.result.merged), Request(form), tmp_path, "srtio3", lambda line: None)
+        export(OpenedResult(atom.result.merged), ExportRequest(form), tmp_path, "srtio3", lambda line: None)
     (tmp_path / "examples.py").write_text("import warnings\nwarnings.simplefilter('ignore')\n" + "\n".join(examples))
     run("examples.py", folder=tmp_path)

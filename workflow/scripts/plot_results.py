@@ -27,7 +27,7 @@ def plot_results(result_file: Path, figures: Sequence[Path]) -> None:
     DamagedResultError
         The merged result is truncated or damaged.
     """
-    from stemphony.figures.request import CURVES, IMAGES, PATTERN, PROFILE, Request, draw
+    from stemphony.figures.request import CURVES, IMAGES, PATTERN, PROFILE, FigureRequest, draw
     from stemphony.figures.style import Style, save
     from stemphony.results.opened import OpenedResult
     from stemphony.store.dates import date_not_ahead
@@ -37,11 +37,11 @@ def plot_results(result_file: Path, figures: Sequence[Path]) -> None:
     of_detector = IMAGES if result.positions.kind == "window" else PROFILE
     for figure in figures:
         if figure.stem == THICKNESS_CURVES:
-            request = Request(CURVES)
+            request = FigureRequest(CURVES)
         elif figure.stem == CBED_MEAN:
-            request = Request(PATTERN)
+            request = FigureRequest(PATTERN)
         else:
-            request = Request(of_detector, detectors=[figure.stem])
+            request = FigureRequest(of_detector, detectors=[figure.stem])
         save(draw(result, request, Style("column")).figure, figure)
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from stemphony.compute.atoms import Atoms
     from stemphony.compute.recorder import JobSignals
     from stemphony.experiment.model import Experiment
-    from stemphony.specimen.structures import Specimen
+    from stemphony.specimen.specimen import Specimen
 
 # Each stage imports what it needs: the first report is sent before numpy is imported, which takes seconds where the
 # file system is slow.
@@ -104,9 +104,9 @@ def compute_signals(scope: job.JobScope, experiment: Experiment, atoms: Atoms, t
     """
     from stemphony.compute.cost import DEFAULT_BUDGET_MB
     from stemphony.compute.propagation import Propagation, strip_plan
-    from stemphony.compute.recorder import Recorder, window_errors
+    from stemphony.compute.recorder import Recorder, StoredWaves, window_errors
     from stemphony.compute.simulation import simulate
-    from stemphony.compute.stored_waves import StoredWaves, stored_waves
+    from stemphony.compute.stored_waves import stored_waves
     from stemphony.compute.superposition import Superposition
     from stemphony.compute.wisdom import prepare_plans
     from stemphony.results.kept_waves import shared_waves, waves_digest

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from stemphony.compute.atoms import Atoms, draw_atoms
 from stemphony.compute.configuration import with_losses
-from stemphony.compute.keeper import ASSUMED_RATE, COST, Keeper, Part
+from stemphony.compute.keeper import ASSUMED_RATE, COST, Keeper
 from stemphony.compute.propagation import Propagation
 from stemphony.compute.recorder import JobSignals
 from stemphony.compute.simulation import simulate
@@ -24,6 +24,7 @@ from stemphony.experiment.scan_symmetry import shared_operations
 from stemphony.specimen.symmetry import slab_operations
 from stemphony.store import checkpoints
 from stemphony.store.checkpoints import read_checkpoint, write_checkpoint
+from stemphony.store.parts import Part
 from support.experiments import experiment, tiny
 from support.specimens import srtio3
 

@@ -18,7 +18,7 @@ from stemphony.physics.grid import Grid
 from stemphony.physics.potential import SlicePotentials
 from stemphony.results import job_file
 from stemphony.specimen.joint_sites import with_joint_sites
-from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
 from support.experiments import FakeCampaign, experiment
 from support.specimens import srtio3
 

@@ -16,7 +16,7 @@ from stemphony.compute.recorder import JobSignals
 from stemphony.compute.simulation import simulate
 from stemphony.experiment.model import Experiment
 from stemphony.physics.scattering import scattering_factor
-from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
 from support.experiments import experiment, finish, start, tiny
 from support.specimens import A, srtio3
 

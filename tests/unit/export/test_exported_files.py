@@ -20,7 +20,7 @@ from stemphony import cli
 from stemphony.errors import ResultError, StorageError
 from stemphony.export import contents, emd, hspy, lazy, mrc, request, zarr_store
 from stemphony.export.counting import Counting
-from stemphony.export.request import Request, export
+from stemphony.export.request import ExportRequest, export
 from stemphony.results.opened import OpenedResult
 from support.experiments import FakeCampaign
 from support.one_atom import OneAtom, check_deflections
@@ -72,7 +72,7 @@ def mean(fake: FakeCampaign, of: Any) -> np.ndarray:
 
 
 def exported(fake: FakeCampaign, folder: Path, form: str, **asked: Any) -> list[Path]:
-    return export(OpenedResult(fake.result.merged), Request(form, **asked), folder, "tiny", lambda line: None)
+    return export(OpenedResult(fake.result.merged), ExportRequest(form, **asked), folder, "tiny", lambda line: None)
 
 
 def opened(path: Path, group: str) -> Any:
@@ -194,7 +194,7 @@ def test_hspy_has_one_signal_for_each_image_and_depth(fake, tmp_path):
 
 def test_emd_has_the_axes_of_py4dstem_and_says_what_its_calibration_cannot(fake, tmp_path):
     said: list[str] = []
-    export(OpenedResult(fake.result.merged), Request("emd"), tmp_path, "tiny", said.append)
+    export(OpenedResult(fake.result.merged), ExportRequest("emd"), tmp_path, "tiny", said.append)
     assert [line for line in said if not line.startswith("wrote")] == [
         "pixels of the patterns are not square (10.44 × 8.349 mrad) and steps of the scan differ (2.603 × 1.952 Å), "
         "and py4DSTEM knows one size for both axes: it counts them in pixels. The axes in the file have the true "
@@ -370,7 +370,7 @@ def test_patterns_are_written_in_constant_memory(fake, form, tmp_path):
     x, y = (contents.Axis(name, 0.1 * np.arange(n), "nm", "") for name, n in (("x", 48), ("y", 64)))
     kx, ky = (contents.Axis(name, 1.0 * np.arange(n), "mrad", "") for name, n in (("kx", 96), ("ky", 112)))
     patterns = contents.Patterns(
-        contents.Scan("window", x, y, None), kx, ky, 1.0, 0.0, np.dtype("f4"), {}, zeros, 0, result,
+        contents.ExportedScan("window", x, y, None), kx, ky, 1.0, 0.0, np.dtype("f4"), {}, zeros, 0, result,
         replace(result.mean, defoci_nm=np.zeros(1), weights=np.ones(1)), Counting(),
     )  # fmt: skip
     assert 4 * np.prod(patterns.shape) > 130e6
@@ -523,7 +523,7 @@ def test_a_preview_is_marked_in_what_is_exported(tmp_path):
     with netCDF4.Dataset(fake.result.merged, "a") as root:
         root.setncatts({"partial": np.int32(1), "num_pairs_in": np.int32(4), "num_pairs_missing": np.int32(2)})
     said: list[str] = []
-    export(OpenedResult(fake.result.merged), Request("csv"), tmp_path, "tiny", said.append)
+    export(OpenedResult(fake.result.merged), ExportRequest("csv"), tmp_path, "tiny", said.append)
     assert said[0] == "PREVIEW of an unfinished run: 4 of 6 pairs"
     assert "# preview: PREVIEW of an unfinished run" in (tmp_path / "tiny.csv").read_text(encoding="utf-8")
 

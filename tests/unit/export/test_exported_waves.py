@@ -13,7 +13,7 @@ import pytest
 import xarray
 from rsciio.hspy import file_reader
 from stemphony.errors import ResultError
-from stemphony.export.request import Request, export
+from stemphony.export.request import ExportRequest, export
 from stemphony.results.opened import OpenedResult
 from stemphony.store.claims import place
 from support.experiments import FakeCampaign
@@ -32,7 +32,7 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenedResult, np.n
 
 
 def written(result: OpenedResult, folder: Path, form: str, said: list[str] | None = None, **asked: Any) -> list[Path]:
-    return export(result, Request(form, **asked), folder, "tiny", (said if said is not None else []).append)
+    return export(result, ExportRequest(form, **asked), folder, "tiny", (said if said is not None else []).append)
 
 
 def test_a_zarr_store_has_complex_waves_with_axes(merged: tuple[OpenedResult, np.ndarray], tmp_path: Path):

@@ -16,7 +16,7 @@ from stemphony.errors import ResultError
 from stemphony.figures import deflections
 from stemphony.figures.images import bar_length, bar_text
 from stemphony.figures.pictures import Treatment
-from stemphony.figures.request import KINDS, Drawn, Request, draw
+from stemphony.figures.request import KINDS, Drawn, FigureRequest, draw
 from stemphony.figures.style import DOTS_PER_INCH, SIZES, Style, save
 from stemphony.results.opened import OpenedResult
 from support.experiments import FakeCampaign
@@ -61,7 +61,7 @@ def mean(fake: FakeCampaign, of: Any) -> np.ndarray:
 
 
 def drawn(result: OpenedResult, kind: str = "images", **request: Any) -> Drawn:
-    return draw(result, Request(kind, **{**ARGUMENTS.get(kind, {}), **request}), Style("column"))
+    return draw(result, FigureRequest(kind, **{**ARGUMENTS.get(kind, {}), **request}), Style("column"))
 
 
 def images_of(figure: Any) -> list[Any]:
@@ -363,7 +363,7 @@ def test_colours_of_directions():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("size", "background", "end"), [("slide", "light", "pdf"), ("column", "dark", "svg")])
 def test_every_kind_is_written_in_every_format(result, tmp_path, kind, size, background, end):
-    request = Request(kind, **ARGUMENTS.get(kind, {}))
+    request = FigureRequest(kind, **ARGUMENTS.get(kind, {}))
     file = tmp_path / f"figure.{end}"
     figure = draw(result, request, Style(size, background)).figure
     save(figure, file)
@@ -375,7 +375,7 @@ def test_every_kind_is_written_in_every_format(result, tmp_path, kind, size, bac
 def test_a_figure_for_a_column_is_no_wider_than_the_column(result, tmp_path, kind):
     treatment = Treatment((1, 1) if kind in ("curves", "profile", "pattern", "waves") else (2, 2))
     # The made-up pattern spans no power of ten, so its logarithmic bar would have other numbers than real ones.
-    request = Request(kind, is_linear=kind == "pattern", treatment=treatment, **ARGUMENTS.get(kind, {}))
+    request = FigureRequest(kind, is_linear=kind == "pattern", treatment=treatment, **ARGUMENTS.get(kind, {}))
     save(draw(result, request, Style("column")).figure, tmp_path / "figure.png")
     dots = imread(tmp_path / "figure.png").shape[1]
     assert dots <= DOTS_PER_INCH * (8.6 / 2.54 + 2 * 0.04) + 1  # with the margins of the file
@@ -384,7 +384,7 @@ def test_a_figure_for_a_column_is_no_wider_than_the_column(result, tmp_path, kin
 def test_a_style_file_comes_on_top(result, tmp_path):
     style = tmp_path / "mine.mplstyle"
     style.write_text("figure.facecolor: 00ff00\n")
-    figure = draw(result, Request(), Style("column", "dark", style)).figure
+    figure = draw(result, FigureRequest(), Style("column", "dark", style)).figure
     assert figure.get_facecolor() == (0.0, 1.0, 0.0, 1.0)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import netCDF4
 import pytest
 from stemphony import provenance
-from stemphony.accuracy.budget import Budget, Change, Line
+from stemphony.accuracy.budget import Budget, BudgetLine, SignalChange
 from stemphony.results.accuracy_group import add_accuracy
 from stemphony.results.layout import read_texts
 
@@ -22,8 +22,8 @@ def root(tmp_path: Path):
 
 
 def write(file: Path, digest: str) -> None:
-    change = Change(image=0.01, mean=-0.005, worst=-0.02, at=1)
-    line = Line("slices", "numerical", "2 → 4", {"haadf": (change, change)}, ({"slices": 4},))
+    change = SignalChange(image=0.01, mean=-0.005, worst=-0.02, at=1)
+    line = BudgetLine("slices", "numerical", "2 → 4", {"haadf": (change, change)}, ({"slices": 4},))
     budget = Budget(
         {"haadf": (60.0, 100.0)}, (1.0, 2.0), ((0.0, 0.0), (1.0, 0.0)), {"haadf": [[0.1, 0.2], [0.3, 0.4]]}, (line,),
         {"window": "none"}, {"gpts": [64, 64]}, 1.0, digest, {"defocus_nm": 0.0},

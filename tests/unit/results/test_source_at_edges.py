@@ -18,7 +18,7 @@ from stemphony.experiment.model import Experiment
 from stemphony.experiment.scan_edges import ScanEdges
 from stemphony.orchestration.preview_image import previews_of
 from stemphony.physics.source_size import SourceShape
-from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
 from stemphony.specimen.translations import Translations
 from support.experiments import FILES, FakeCampaign, tiny
 from support.specimens import aluminium, srtio3

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from stemphony.errors import SpecimenError
 from stemphony.specimen import ase_process, ase_reader
-from stemphony.specimen.ase_process import Limits, read_first, read_frames
+from stemphony.specimen.ase_process import ReadingLimits, read_first, read_frames
 
 
 @pytest.fixture
@@ -82,14 +82,14 @@ def test_a_trajectory_whose_array_is_larger_than_the_file_is_refused(tmp_path):
 
 
 def test_memory_grows_with_the_file():
-    assert Limits(10, 2, 5, 100).of(1000) == (2010, 15)
+    assert ReadingLimits(10, 2, 5, 100).of(1000) == (2010, 15)
 
 
 def test_a_reader_that_takes_too_long_is_ended(tmp_path):
     file = tmp_path / "a.jsv"
     file.write_text("title\n[cell] 9 9 9 90 90 90\n[natom] 400000\n[atoms]\n" + "Si1 Si 0 0 0\n" * 400_000)
     with pytest.raises(SpecimenError, match=r"takes more than 0 s of CPU time, the limit for a file of this size"):
-        list(read_frames(file, "0", Limits(free_s=0, bytes_per_s=10**9)))
+        list(read_frames(file, "0", ReadingLimits(free_s=0, bytes_per_s=10**9)))
 
 
 @pytest.mark.usefixtures("_new_process")

@@ -9,7 +9,7 @@ import pytest
 from stemphony.errors import SpecimenError
 from stemphony.physics.occupancy import present_sites
 from stemphony.specimen.joint_sites import with_joint_sites
-from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
 
 
 def sites(places: list[float], occupancy: list[float], **fields: Any) -> Specimen:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from stemphony.specimen.cut_layers import begun, cut
-from stemphony.specimen.structures import Specimen, read_snapshots, read_specimen
+from stemphony.specimen.specimen import Specimen
+from stemphony.specimen.structures import read_snapshots, read_specimen
 
 HALF = 0.078 * 20.0  # Å between the planes of molybdenum and sulphur
 HEXAGONAL = [3.16, 3.16, 20.0, 90, 90, 120]

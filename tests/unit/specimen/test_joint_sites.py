@@ -11,8 +11,8 @@ from stemphony.errors import SpecimenError
 from stemphony.physics.occupancy import present_sites
 from stemphony.specimen.crystal import Crystal, formula, require_distances
 from stemphony.specimen.joint_sites import with_joint_sites
+from stemphony.specimen.specimen import Specimen
 from stemphony.specimen.structure import Structure
-from stemphony.specimen.structures import Specimen
 from support.specimens import srtio3
 
 

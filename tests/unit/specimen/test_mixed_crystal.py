@@ -11,8 +11,9 @@ from stemphony.errors import SpecimenError
 from stemphony.physics.occupancy import present_sites
 from stemphony.physics.phonons import displacements
 from stemphony.specimen.crystal import Crystal
+from stemphony.specimen.specimen import Specimen
 from stemphony.specimen.specimen_file import read_specimen_file, write_specimen
-from stemphony.specimen.structures import Specimen, read_specimen
+from stemphony.specimen.structures import read_specimen
 from support.cif_files import SITE, cif_text
 
 SITES = """Ga1 Ga 0.33333 0.66667 0.0 0.7

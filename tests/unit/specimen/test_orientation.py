@@ -13,8 +13,9 @@ from stemphony.physics.potential import SlicePotentials
 from stemphony.physics.scattering import scattering_factor
 from stemphony.specimen.orientation import View, four_indices, principal_strain, stretch, three_indices
 from stemphony.specimen.primitive import primitive_lattice
+from stemphony.specimen.specimen import Specimen
 from stemphony.specimen.structure import Structure, copied, turned
-from stemphony.specimen.structures import Specimen, read_specimen
+from stemphony.specimen.structures import read_specimen
 
 CRYSTALS: dict[str, tuple[object, ...]] = {
     "silicon": (["Si"], [(0, 0, 0)], 227, [5.4309, 5.4309, 5.4309, 90, 90, 90]),

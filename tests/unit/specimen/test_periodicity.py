@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stemphony.specimen.periodicity import mean_positions
-from stemphony.specimen.structures import Specimen, read_specimen
+from stemphony.specimen.specimen import Specimen
+from stemphony.specimen.structures import read_specimen
 from support.specimens import U_ISO, A, srtio3, write_xyz
 
 
@@ -74,4 +74,4 @@ def test_an_atom_that_crosses_the_face_of_the_cell_counts_from_where_it_was():
     frames = crystal.frames.copy()
     frames[1, :, 2] = np.mod(frames[1, :, 2], crystal.cell[2])
     wrapped = replace(crystal, frames=frames)
-    np.testing.assert_allclose(mean_positions(wrapped), mean_positions(crystal), atol=1e-12)
+    np.testing.assert_allclose(wrapped.mean_positions, crystal.mean_positions, atol=1e-12)

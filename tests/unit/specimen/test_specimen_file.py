@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from stemphony.errors import DamagedResultError, StorageError
 from stemphony.physics.periods import Periods
+from stemphony.specimen.specimen import Specimen
 from stemphony.specimen.specimen_file import read_attributes, read_specimen_file, write_specimen
-from stemphony.specimen.structures import Specimen
 from stemphony.store import atomic
 from stemphony.store.atomic import atomic_path, write_text_atomic
 
@@ -387,7 +387,7 @@ import sys, resource, signal, numpy as np
 from pathlib import Path
 from stemphony.errors import StorageError
 from stemphony.specimen.specimen_file import write_specimen
-from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 n = 100_000

@@ -15,13 +15,13 @@ import pytest
 from stemphony.errors import SpecimenError
 from stemphony.physics.scattering import FactorChoice
 from stemphony.specimen import structures
+from stemphony.specimen.crystal import require_distances
+from stemphony.specimen.lattice import orthogonal_supercell
+from stemphony.specimen.specimen import Specimen
 from stemphony.specimen.structures import (
-    Specimen,
     content_sha256,
-    orthogonal_supercell,
     read_snapshots,
     read_specimen,
-    require_distances,
     require_elements,
     require_u_iso,
 )

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from stemphony.physics.plane_symmetry import UNITY
 from stemphony.specimen import symmetry
-from stemphony.specimen.structures import Specimen, read_specimen
+from stemphony.specimen.specimen import Specimen
+from stemphony.specimen.structures import read_specimen
 from stemphony.specimen.symmetry import slab_operations
 from support.specimens import A, aluminium, srtio3
 

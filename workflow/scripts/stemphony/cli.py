@@ -436,14 +436,14 @@ def _converge(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 def _plot(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     from stemphony.commands import plot
     from stemphony.figures.pictures import Treatment
-    from stemphony.figures.request import Request
+    from stemphony.figures.request import FigureRequest
     from stemphony.figures.style import DARK, LIGHT, Style
 
     treatment = Treatment(
         tile=plot.copies(parsed.tile), finer=parsed.interpolate, source_nm=parsed.source, dose=parsed.dose,
         seed=parsed.seed, shows_errors=parsed.standard_error, is_periodic=parsed.periodic,
     )  # fmt: skip
-    request = Request(
+    request = FigureRequest(
         kind=parsed.kind, detectors=[plot.detector(name) for name in parsed.detector], depths_nm=parsed.depth,
         defocus_nm=parsed.defocus, at_nm=plot.pair(parsed.at), begin_nm=plot.pair(parsed.begin),
         end_nm=plot.pair(parsed.end), shows_atoms=parsed.atoms, is_linear=parsed.linear, treatment=treatment,
@@ -455,9 +455,9 @@ def _plot(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
 def _export(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     from stemphony.commands import export, plot
     from stemphony.export.counting import Counting
-    from stemphony.export.request import Request
+    from stemphony.export.request import ExportRequest
 
-    request = Request(
+    request = ExportRequest(
         format=parsed.to, only=parsed.only, detectors=[plot.detector(name) for name in parsed.detector],
         depths_nm=export.depths(parsed.depth), defocus_nm=parsed.defocus,
         counting=Counting(parsed.dose, parsed.electrons_per_position, parsed.seed), replaces=parsed.replace,

@@ -18,7 +18,7 @@ from stemphony.physics.occupancy import present_sites
 from stemphony.physics.phonons import displacements
 from stemphony.specimen.larger_cell import partners
 from stemphony.specimen.planned import read_planned
-from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
 
 ATTRIBUTE = "accuracy"
 """Attribute of the files of prepare_accuracy, JSON: positions [Å] of the budget, or why there is no larger cell."""

@@ -31,7 +31,7 @@ _LENGTHS = {"slices": "slice_angstrom", "sampling": "spacing_angstrom"}
 
 
 @dataclass(frozen=True)
-class Change:
+class SignalChange:
     """Change of one detector's signal at one depth by one refinement, relative.
 
     Attributes
@@ -59,7 +59,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Line:
+class BudgetLine:
     """One term of the budget.
 
     Attributes
@@ -77,7 +77,7 @@ class Line:
     name: str
     kind: str
     what: str
-    changes: Mapping[str, tuple[Change, ...]]
+    changes: Mapping[str, tuple[SignalChange, ...]]
     choices: tuple[Mapping[str, Any], ...] = ()
 
     def largest(self, detectors: Sequence[str] | None = None) -> float:
@@ -99,7 +99,7 @@ class Budget:
         Probe positions [Å].
     signals : mapping
         Detector to signals of the reference by depth and position, fractions of the incident intensity.
-    lines : tuple of Line
+    lines : tuple of BudgetLine
     without : mapping
         Terms that were left out, with the reason.
     choices : mapping
@@ -114,7 +114,7 @@ class Budget:
     depths_nm: tuple[float, ...]
     places: tuple[tuple[float, float], ...]
     signals: Mapping[str, Sequence[Sequence[float]]]
-    lines: tuple[Line, ...]
+    lines: tuple[BudgetLine, ...]
     without: Mapping[str, str]
     choices: Mapping[str, Any]
     cpu_seconds: float
@@ -122,11 +122,11 @@ class Budget:
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def numerical(self) -> tuple[Line, ...]:
+    def numerical(self) -> tuple[BudgetLine, ...]:
         """Terms that computing time makes smaller."""
         return tuple(line for line in self.lines if line.kind == NUMERICAL)
 
-    def matters_most(self, detector: str, depth: int) -> Line:
+    def matters_most(self, detector: str, depth: int) -> BudgetLine:
         """The term with the largest change of this image."""
         return max(self.lines, key=lambda line: abs(line.changes[detector][depth].image))
 
@@ -153,9 +153,9 @@ class Budget:
             It is incomplete.
         """
         lines = tuple(
-            Line(
+            BudgetLine(
                 line["name"], line["kind"], line["what"],
-                {name: tuple(Change(**change) for change in changes) for name, changes in line["changes"].items()},
+                {name: tuple(SignalChange(**one) for one in changes) for name, changes in line["changes"].items()},
                 tuple(line["choices"]),
             )
             for line in record["lines"]
@@ -200,9 +200,9 @@ def budget_of(
     )  # fmt: skip
 
 
-def _line(term: Term, variants: Mapping[str, Mapping[str, Any]]) -> Line:
+def _line(term: Term, variants: Mapping[str, Mapping[str, Any]]) -> BudgetLine:
     reference = variants[REFERENCE]
-    made: dict[str, tuple[Change, ...]] = {}
+    made: dict[str, tuple[SignalChange, ...]] = {}
     for name in reference["detectors"]:
         own = np.asarray(reference["signals"][name])
         first = np.asarray(variants[term.variants[0]]["signals"][name])
@@ -218,7 +218,7 @@ def _line(term: Term, variants: Mapping[str, Mapping[str, Any]]) -> Line:
             for depth in range(len(own))
         )
     choices = tuple(variants[name]["choices"] for name in term.variants if not variants[name]["reason"])
-    return Line(term.name, term.kind, _what(term, variants), made, choices)
+    return BudgetLine(term.name, term.kind, _what(term, variants), made, choices)
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ class _Further:
         return h0, h1, h2
 
 
-def _change(own: Floats, step: Floats, further: _Further | None) -> Change:
+def _change(own: Floats, step: Floats, further: _Further | None) -> SignalChange:
     left, order = None, None
     if further is not None:
         left = _rms(further.step) / _mean(own)
@@ -251,7 +251,7 @@ def _change(own: Floats, step: Floats, further: _Further | None) -> Change:
     seen = own > DARK * _mean(own)
     relative = np.where(seen, step / np.where(seen, own, 1.0), 0.0)
     at = int(np.argmax(np.abs(relative)))
-    return Change(_rms(step) / _mean(own), float(step.mean()) / _mean(own), float(relative[at]), at, order, left)
+    return SignalChange(_rms(step) / _mean(own), float(step.mean()) / _mean(own), float(relative[at]), at, order, left)
 
 
 def confirmed_order(

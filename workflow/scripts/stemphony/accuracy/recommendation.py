@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from stemphony.accuracy.budget import Budget, Line
+from stemphony.accuracy.budget import Budget, BudgetLine
 from stemphony.accuracy.refinements import ALIASING, OVERSAMPLING
 
 
@@ -81,7 +81,7 @@ def recommend(budget: Budget, target: float) -> Recommendation:
     )
 
 
-def _left(line: Line, detector: str, depth: int, level: int) -> float | None:
+def _left(line: BudgetLine, detector: str, depth: int, level: int) -> float | None:
     """Change of an image that a term still makes after `level` refinements; None if it is not known."""
     change = line.changes[detector][depth]
     if level == 0:

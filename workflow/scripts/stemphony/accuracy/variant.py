@@ -18,8 +18,8 @@ from stemphony.compute.configuration import configuration_atoms
 from stemphony.compute.simulation import simulate
 from stemphony.errors import SpecimenError
 from stemphony.experiment.model import MRAD, NM, Experiment
+from stemphony.specimen.specimen import Specimen
 from stemphony.specimen.specimen_file import read_attributes, read_specimen_file
-from stemphony.specimen.structures import Specimen
 
 PLANNING = "FFTW_ESTIMATE"
 """Planner flag of the FFTs: each variant has a grid of its own, and a few waves do not pay for measured plans."""

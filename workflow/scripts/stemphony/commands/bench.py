@@ -50,7 +50,7 @@ from stemphony.physics.potential import SlicePotentials
 from stemphony.physics.probe import MovableProbe
 from stemphony.physics.strips.plan import Factor, StripPlan, Transmission, padded_zeros
 from stemphony.results.job_file import JobRecord, atom_table, slices_at_rest, write_job
-from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
 from stemphony.specimen.symmetry import slab_operations
 
 LATTICE = 3.905

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stemphony.errors import ResultError
-from stemphony.export.request import Request
+from stemphony.export.request import ExportRequest
 from stemphony.export.request import export as write
 from stemphony.paths import ResultPaths, SweepPaths
 from stemphony.results.opened import OpenedResult
@@ -15,7 +15,7 @@ from stemphony.store import members
 ALL = "all"
 
 
-def export(given: Path, request: Request, output: Path, say: Callable[[str], None]) -> int:
+def export(given: Path, request: ExportRequest, output: Path, say: Callable[[str], None]) -> int:
     """Write files.
 
     Parameters

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stemphony.errors import ResultError
 from stemphony.figures.pictures import Treatment
-from stemphony.figures.request import IMAGES, Request, draw
+from stemphony.figures.request import IMAGES, FigureRequest, draw
 from stemphony.figures.style import Style, save
 from stemphony.paths import ResultPaths, SweepPaths
 from stemphony.results.opened import Detector, OpenedResult
@@ -17,7 +17,7 @@ from stemphony.store import members
 
 
 def plot(
-    given: Path, request: Request, style: Style, output: Path | None, as_json: bool, say: Callable[[str], None]
+    given: Path, request: FigureRequest, style: Style, output: Path | None, as_json: bool, say: Callable[[str], None]
 ) -> int:
     """Draw a figure.
 
@@ -62,7 +62,7 @@ def plot(
 
 
 def _plot_sweep(
-    given: Path, request: Request, style: Style, output: Path | None, as_json: bool, say: Callable[[str], None]
+    given: Path, request: FigureRequest, style: Style, output: Path | None, as_json: bool, say: Callable[[str], None]
 ) -> int:
     """Draw the overview of a sweep."""
     from stemphony.figures import sweep_overview

@@ -15,7 +15,8 @@ from stemphony.experiment.scan import Scan, bounds
 from stemphony.orchestration import preflight
 from stemphony.physics.electron import wavelength
 from stemphony.specimen.drawing import Scene, draw
-from stemphony.specimen.structures import Specimen, read_specimen
+from stemphony.specimen.specimen import Specimen
+from stemphony.specimen.structures import read_specimen
 
 DOTS_PER_INCH = 150
 """Of the picture: some 1700 pixels wide, enough for a slide."""

@@ -13,7 +13,7 @@ from stemphony.physics.phonons import generator
 from stemphony.physics.plasmons import PLASMONS
 
 if TYPE_CHECKING:
-    from stemphony.specimen.structures import Specimen
+    from stemphony.specimen.specimen import Specimen
 
 
 def with_losses(experiment: Experiment, params: Mapping[str, Any], seed: int | None, configuration: int) -> Experiment:

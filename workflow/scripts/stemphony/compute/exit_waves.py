@@ -9,11 +9,12 @@ from itertools import pairwise
 import numpy as np
 
 from stemphony.compute.incident_basis import Basis
-from stemphony.compute.keeper import Keeper, Part, Parts
+from stemphony.compute.keeper import Keeper
 from stemphony.compute.propagation import Propagation
 from stemphony.experiment.model import Experiment
 from stemphony.physics.detectors import at_pixels
 from stemphony.physics.multislice import propagate
+from stemphony.store.parts import Part, Parts
 
 
 class StepCounter:

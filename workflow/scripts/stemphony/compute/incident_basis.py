@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from stemphony.compute import basis_memory
-from stemphony.compute.keeper import Part, Parts
 from stemphony.compute.propagation import probe
 from stemphony.experiment.model import Experiment
 from stemphony.physics.basis import ApertureWaves, probe_basis
+from stemphony.store.parts import Part, Parts
 
 _SHARE_OF_TOLERANCE = 0.05
 """Share of the user's tolerance that the waves may use up; the tolerance itself holds for the signals.

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Callable
 
 import numpy as np
 
 from stemphony.errors import StorageError
+from stemphony.store.parts import Parts
 
 INTERVAL_S = 60.0
 """Shortest time between two checkpoints [s]; an interruption costs about as much work."""
@@ -32,37 +31,6 @@ SMALL_BYTES = 1_000_000
 result would seem to take minutes."""
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Part:
-    """One array of a checkpoint, written piece by piece along its first axis, so that it is not in memory twice.
-
-    Attributes
-    ----------
-    dtype, shape
-        Of the whole array.
-    pieces : callable
-        Returns the pieces. The writer calls it after it has written the parts before this one.
-    """
-
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    pieces: Callable[[], Iterator[np.ndarray]]
-
-    @classmethod
-    def of(cls, values: Any) -> Self:
-        """Make a part from an array, a number or a text."""
-        array = np.asarray(values)
-        return cls(array.dtype, array.shape, lambda: iter((array,)))
-
-    @property
-    def nbytes(self) -> int:
-        """Size in a checkpoint [bytes]."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
-
-
-Parts = Mapping[str, Part]
 
 
 class Keeper:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import numpy as np
 
 from stemphony.compute.atoms import Atoms
-from stemphony.compute.keeper import Keeper, Part, Parts
+from stemphony.compute.keeper import Keeper
 from stemphony.compute.recorder import JobSignals, Recorder, Simulate
 from stemphony.experiment.model import Experiment
+from stemphony.store.parts import Part, Parts
 
 
 def simulate_apart(

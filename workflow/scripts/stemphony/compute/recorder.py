@@ -5,19 +5,39 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from stemphony.compute.atoms import Atoms
-from stemphony.compute.keeper import Keeper, Part, Parts
+from stemphony.compute.keeper import Keeper
 from stemphony.compute.pattern_array import WINDOW_BYTES, give_back, pattern_array
 from stemphony.experiment.model import Experiment
 from stemphony.physics.detectors import CbedGeometry, DetectorSet, WaveSignals
 from stemphony.physics.grid import band_limit_radius
+from stemphony.store.parts import Part, Parts
 
-if TYPE_CHECKING:
-    from stemphony.compute.stored_waves import StoredWaves
+
+@dataclass
+class StoredWaves:
+    """Exit waves of one job; lengths in Å.
+
+    Attributes
+    ----------
+    exit_wave : (positions, nx, ny) ndarray
+        ψ(x, y) at the last stored depth [Å⁻¹], with ∫|ψ|² = 1 for the incident wave; of a plane wave relative to it.
+    profile : (positions, nx, depths) ndarray or None
+        ∫|ψ|² dy behind each slice, the incident wave first [Å⁻¹].
+    section : (positions, nx, depths) ndarray or None
+        |ψ|² in the plane through the position that is normal to y [Å⁻²].
+    columns : (positions, columns, depths) ndarray or None
+        Share of the beam inside the radius of each column.
+    """
+
+    exit_wave: np.ndarray
+    profile: np.ndarray | None = None
+    section: np.ndarray | None = None
+    columns: np.ndarray | None = None
 
 
 @dataclass

@@ -9,7 +9,7 @@ import numpy as np
 
 from stemphony.compute.atoms import Atoms
 from stemphony.compute.cost import DEFAULT_BUDGET_MB, chosen_algorithm
-from stemphony.compute.keeper import Keeper, Parts
+from stemphony.compute.keeper import Keeper
 from stemphony.compute.losses import simulate_losses
 from stemphony.compute.pattern_scan import simulate_apart
 from stemphony.compute.precession import simulate_precessed
@@ -21,6 +21,7 @@ from stemphony.experiment.model import Experiment
 from stemphony.physics.multislice import propagate
 from stemphony.physics.probe import MovableProbe
 from stemphony.physics.strips.plan import Transmission
+from stemphony.store.parts import Parts
 
 
 def simulate(

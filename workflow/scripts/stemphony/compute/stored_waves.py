@@ -6,12 +6,13 @@ job without them does nothing of this.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from stemphony.compute.atoms import Atoms
 from stemphony.compute.propagation import Propagation, probe
+from stemphony.compute.recorder import StoredWaves
 from stemphony.compute.windows import Window, windows
 from stemphony.experiment.model import Experiment
 from stemphony.experiment.scan import LIST
@@ -19,28 +20,6 @@ from stemphony.physics.fields import circle, in_real_space, profile_along_x, sec
 from stemphony.physics.grid import Grid
 from stemphony.physics.multislice import propagate
 from stemphony.physics.probe import MovableProbe
-
-
-@dataclass
-class StoredWaves:
-    """Exit waves of one job; lengths in Å.
-
-    Attributes
-    ----------
-    exit_wave : (positions, nx, ny) ndarray
-        ψ(x, y) at the last stored depth [Å⁻¹], with ∫|ψ|² = 1 for the incident wave; of a plane wave relative to it.
-    profile : (positions, nx, depths) ndarray or None
-        ∫|ψ|² dy behind each slice, the incident wave first [Å⁻¹].
-    section : (positions, nx, depths) ndarray or None
-        |ψ|² in the plane through the position that is normal to y [Å⁻²].
-    columns : (positions, columns, depths) ndarray or None
-        Share of the beam inside the radius of each column.
-    """
-
-    exit_wave: np.ndarray
-    profile: np.ndarray | None = None
-    section: np.ndarray | None = None
-    columns: np.ndarray | None = None
 
 
 def stored_waves(

@@ -10,13 +10,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from stemphony.compute.atoms import Atoms
-from stemphony.compute.keeper import Keeper, Part, Parts
+from stemphony.compute.keeper import Keeper
 from stemphony.compute.recorder import JobSignals, Recorder, Simulate
 from stemphony.experiment.model import Experiment
+from stemphony.store.parts import Part, Parts
 
 
 @dataclass(frozen=True)
-class Sums:
+class PassSums:
     """Sums over the first passes; those of the centre of mass are moments.
 
     The sums of one more pass are a new object. So a checkpoint, which may be written at any time, never holds a part of
@@ -65,7 +66,7 @@ class SummedScan(ABC):
         self.on_progress, self.keeper = on_progress, keeper
         self.made = Recorder(experiment).signals
         zeros = {name: getattr(self.made, name) for name in self.summed if getattr(self.made, name) is not None}
-        self.sums = Sums(0, 0, self.made.algorithm, zeros)
+        self.sums = PassSums(0, 0, self.made.algorithm, zeros)
         self._take_up(keeper.found)
 
     @property
@@ -111,7 +112,7 @@ class SummedScan(ABC):
             name in kept and (kept[name].shape, kept[name].dtype) == (mine.shape, mine.dtype)
             for name, mine in self.sums.signals.items()
         ):
-            self.sums = Sums(int(found["passed"]), int(found["waves"]), found["algorithm"].item(), kept)
+            self.sums = PassSums(int(found["passed"]), int(found["waves"]), found["algorithm"].item(), kept)
 
     def _compute(self, number: int, one: Any) -> None:
         positions, passes, sums = self.experiment.positions, len(self.passes), self.sums
@@ -124,7 +125,7 @@ class SummedScan(ABC):
         inner = self.keeper.inside(str(number), around=sums.parts)
         signals = self.simulate(self.experiment_of(one), self.atoms, report, inner)
         summed = self.with_pass(one, signals)
-        self.sums = Sums(sums.passed + 1, sums.waves + signals.waves, signals.algorithm, summed)
+        self.sums = PassSums(sums.passed + 1, sums.waves + signals.waves, signals.algorithm, summed)
         self.keeper.watch(self.sums.parts)
 
 

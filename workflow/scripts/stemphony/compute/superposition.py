@@ -10,11 +10,12 @@ import numpy as np
 from stemphony.compute.basis_memory import COPIES_WHILE_WRITING, kept_bytes, waves_bytes
 from stemphony.compute.exit_waves import ExitWaves, StepCounter, slice_blocks
 from stemphony.compute.incident_basis import Basis
-from stemphony.compute.keeper import Keeper, Part
+from stemphony.compute.keeper import Keeper
 from stemphony.compute.propagation import Propagation
 from stemphony.compute.recorder import JobSignals
 from stemphony.compute.superposed_signals import SuperposedSignals
 from stemphony.experiment.model import Experiment
+from stemphony.store.parts import Part
 
 _SAME_NM = 0.0005
 """Defoci closer than this [nm] count as equal: their ids, which are in pm, are the same."""

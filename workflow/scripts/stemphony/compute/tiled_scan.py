@@ -11,11 +11,12 @@ import numpy as np
 from stemphony.compute.basis_memory import beams, most_waves, waves_bytes
 from stemphony.compute.exit_waves import ExitWaves, StepCounter, slice_blocks
 from stemphony.compute.incident_basis import Basis
-from stemphony.compute.keeper import Keeper, Part, Parts
+from stemphony.compute.keeper import Keeper
 from stemphony.compute.propagation import Propagation
 from stemphony.compute.recorder import JobSignals
 from stemphony.compute.superposed_signals import SuperposedSignals
 from stemphony.experiment.model import Experiment
+from stemphony.store.parts import Part, Parts
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from stemphony.compute.atoms import Atoms
-from stemphony.compute.keeper import Keeper, Part, Parts
+from stemphony.compute.keeper import Keeper
 from stemphony.compute.recorder import JobSignals, Recorder, Simulate
 from stemphony.experiment.model import TILE_SHARE, Experiment
 from stemphony.physics.grid import Grid, fft_friendly_size
+from stemphony.store.parts import Part, Parts
 
 _CHECKED = 3
 """Number of positions along the diagonal of the scan on which a job measures the error. The first lies in the corner of

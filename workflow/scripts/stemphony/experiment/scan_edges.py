@@ -16,7 +16,7 @@ OPEN: Repeats = (None, None)
 """A scan that does not repeat along either axis."""
 
 
-class Lattice(Protocol):
+class ScanLattice(Protocol):
     """The translations that a specimen repeats under; see `specimen.translations`."""
 
     def repeat(self, x: float, y: float) -> bool:
@@ -58,7 +58,7 @@ class ScanEdges:
         lengths: Sequence[float],
         source_nm: float,
         margin_nm: float,
-        lattice: Callable[[], Lattice],
+        lattice: Callable[[], ScanLattice],
         integrated: bool = False,
     ) -> ScanEdges:
         """Decide how a validated block `scan` goes on behind its edges.
@@ -116,7 +116,7 @@ class ScanEdges:
         return keys
 
 
-def pattern_repeats(config: Mapping[str, Any], lengths: Sequence[float], lattice: Callable[[], Lattice]) -> Repeats:
+def pattern_repeats(config: Mapping[str, Any], lengths: Sequence[float], lattice: Callable[[], ScanLattice]) -> Repeats:
     """How the scan of the patterns repeats, see `ScanEdges.pattern_repeats`.
 
     Parameters
@@ -155,7 +155,7 @@ def is_whole_cell(scan: Mapping[str, Any], axis: int) -> bool:
     return scan.get("unit", "cell") == "cell" and [float(edge) for edge in scan["xy"[axis]]] == [0.0, 1.0]
 
 
-def window_repeats(scan: Mapping[str, Any], lengths: Sequence[float], lattice: Callable[[], Lattice]) -> Repeats:
+def window_repeats(scan: Mapping[str, Any], lengths: Sequence[float], lattice: Callable[[], ScanLattice]) -> Repeats:
     """How a scan window repeats along x and y, as far as the specimen repeats.
 
     A window with a single position along an axis does not repeat along it: one position says nothing about what lies
@@ -198,7 +198,7 @@ def _fits(width: float, length: float) -> bool:
     return abs(width - round(width / length) * length) < 1e-6 and width > 0.5 * length
 
 
-def _shifted(translations: Lattice, axis: int, widths: Sequence[float], step: float, count: int) -> int | None:
+def _shifted(translations: ScanLattice, axis: int, widths: Sequence[float], step: float, count: int) -> int | None:
     """Number of steps along the other axis that move the next copy of a window along `axis`; None for no copy."""
     tried = set()
     for shift in translations.along(axis, widths[axis]):

@@ -56,7 +56,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Scan:
+class ExportedScan:
     """The positions of the probe.
 
     Attributes
@@ -77,7 +77,7 @@ class Scan:
     places_nm: Floats | None
 
     @classmethod
-    def of(cls, root: Any, group: str) -> Scan:
+    def of(cls, root: Any, group: str) -> ExportedScan:
         """Read the scan of the group `images` or `cbed` of an open result."""
         prefix = {"images": "adf"}.get(group, group)
         variables = root[group].variables
@@ -117,7 +117,7 @@ class Image:
     Attributes
     ----------
     name, long_name, units : str
-    scan : Scan
+    scan : ExportedScan
     values, errors : (nx, ny) array
         ny is 1 for lines and lists. `errors` are standard errors; None if there are none.
     depth_nm, defocus_nm : float
@@ -129,7 +129,7 @@ class Image:
     name: str
     long_name: str
     units: str
-    scan: Scan
+    scan: ExportedScan
     values: Floats
     errors: Floats | None
     depth_nm: float
@@ -143,7 +143,7 @@ class Patterns:
 
     Attributes
     ----------
-    scan : Scan
+    scan : ExportedScan
     kx, ky : Axis
         Scattering angles [mrad].
     depth_nm, defocus_nm : float
@@ -154,7 +154,7 @@ class Patterns:
         Noise.
     """
 
-    scan: Scan
+    scan: ExportedScan
     kx: Axis
     ky: Axis
     depth_nm: float
@@ -243,8 +243,8 @@ def patterns_of(
             Axis(f"k{axis}", np.asarray(cbed[f"cbed_k_{axis}"][:], float), "mrad", f"scattering angle along {axis}")
             for axis in "xy"
         )
-        scan = Scan.of(root, "cbed")
-        counting = counting.on(scan)
+        scan = ExportedScan.of(root, "cbed")
+        counting = counting.on(scan.area_angstrom2)
         dtype = np.dtype(variable.dtype)
         # Patterns and images may be averaged differently.
         mean = replace(result.mean, is_averaged=variable.shape[0] < len(result.mean.defoci_nm))
@@ -293,7 +293,7 @@ def images_of(
         The result does not hold what is asked for.
     """
     with result.root() as root:
-        scan = Scan.of(root, "images")
+        scan = ExportedScan.of(root, "images")
         others = [
             name
             for name, variable in root["images"].variables.items()
@@ -305,7 +305,7 @@ def images_of(
             for name, variable in root["images"].variables.items()
             if set(SECTOR) <= set(variable.ncattrs())
         }
-    counting = counting.on(scan)
+    counting = counting.on(scan.area_angstrom2)
     named: list[Detector] = [name for name, _ in sorted(result.detectors.items(), key=lambda entry: entry[1])]
     phases: list[Detector] = [*(name for name in others if name != TOTAL), *([CENTER] if has_center else [])]
     found: list[Image] = []
@@ -334,7 +334,7 @@ SECTOR = ("begin_deg", "end_deg")
 """Attributes of a segment: its azimuths from +x towards +y."""
 
 
-def _of_signal(signal: Signal, scan: Scan, sector: dict[str, float]) -> Image:
+def _of_signal(signal: Signal, scan: ExportedScan, sector: dict[str, float]) -> Image:
     attributes: dict[str, Any] = {}
     if signal.ring_mrad is not None:
         attributes = {"inner_mrad": signal.ring_mrad[0], "outer_mrad": signal.ring_mrad[1], **sector}
@@ -353,7 +353,12 @@ def _plain(name: str) -> str:
 
 
 def _other(
-    result: OpenedResult, scan: Scan, name: str, depth_nm: float | None, defocus_nm: float | None, counting: Counting
+    result: OpenedResult,
+    scan: ExportedScan,
+    name: str,
+    depth_nm: float | None,
+    defocus_nm: float | None,
+    counting: Counting,
 ) -> Image:
     """An image that no ring measures: deflection, phase, total intensity."""
     index = result.depth(depth_nm)
@@ -372,7 +377,7 @@ def _other(
     return _counted(image, counting)
 
 
-def _centers(result: OpenedResult, scan: Scan, depth_nm: float | None, defocus_nm: float | None) -> list[Image]:
+def _centers(result: OpenedResult, scan: ExportedScan, depth_nm: float | None, defocus_nm: float | None) -> list[Image]:
     values, depth = result.center_of_mass(depth_nm, defocus_nm)
     return [
         Image(

@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemphony.errors import ResultError
 from stemphony.physics.dose import counted
-
-if TYPE_CHECKING:
-    from stemphony.export.contents import Scan
 
 Floats = NDArray[np.floating[Any]]
 
@@ -52,8 +49,13 @@ class Counting:
         if self.seed < 0:
             raise ResultError(f"--seed: got {self.seed}; 0 or more is needed.")
 
-    def on(self, scan: Scan) -> Counting:
+    def on(self, step_area: float | None) -> Counting:
         """The same with the electrons for each position of a scan: dose × area of a scan step.
+
+        Parameters
+        ----------
+        step_area : float or None
+            Area of one scan step [Å²], see `ExportedScan.area_angstrom2`.
 
         Raises
         ------
@@ -62,13 +64,12 @@ class Counting:
         """
         if self.dose is None:
             return self
-        area = scan.area_angstrom2
-        if area is None:
+        if step_area is None:
             raise ResultError(
                 "--dose: the scan is a line, a list, or has one position along an axis, so a position has no area. "
                 "Give --electrons-per-position."
             )
-        return Counting(None, self.dose * area, self.seed)
+        return Counting(None, self.dose * step_area, self.seed)
 
     def counted(self, fractions: Floats, name: str, depth_nm: float, *position: int) -> Floats:
         """Counted fractions of one image, or of the pattern of one position.

@@ -71,7 +71,7 @@ MODULES = {"rosettasciio": "rsciio"}
 
 
 @dataclass(frozen=True)
-class Request:
+class ExportRequest:
     """What is exported.
 
     Attributes
@@ -101,7 +101,9 @@ class Request:
     replaces: bool = False
 
 
-def export(result: OpenedResult, request: Request, folder: Path, name: str, say: Callable[[str], None]) -> list[Path]:
+def export(
+    result: OpenedResult, request: ExportRequest, folder: Path, name: str, say: Callable[[str], None]
+) -> list[Path]:
     """Write files named after `name` into a folder.
 
     Parameters
@@ -154,7 +156,7 @@ def _require(form: Format) -> None:
         )
 
 
-def _takes_waves(result: OpenedResult, request: Request, say: Callable[[str], None]) -> bool:
+def _takes_waves(result: OpenedResult, request: ExportRequest, say: Callable[[str], None]) -> bool:
     """Whether waves are exported."""
     holds, chosen = request.format in WITH_WAVES, request.only == WAVES_ONLY
     if chosen and not holds:
@@ -179,7 +181,7 @@ def _takes_waves(result: OpenedResult, request: Request, say: Callable[[str], No
     return holds
 
 
-def _kinds(result: OpenedResult, request: Request) -> tuple[bool, bool]:
+def _kinds(result: OpenedResult, request: ExportRequest) -> tuple[bool, bool]:
     """Whether images and patterns are exported."""
     has_images, has_patterns = bool(len(result.depths_nm)), result.has_patterns
     holds_patterns = request.format in WITH_PATTERNS
@@ -201,7 +203,7 @@ def _kinds(result: OpenedResult, request: Request) -> tuple[bool, bool]:
     return wants_images, wants_patterns
 
 
-def _depths(result: OpenedResult, request: Request, stored: Sequence[float]) -> list[float]:
+def _depths(result: OpenedResult, request: ExportRequest, stored: Sequence[float]) -> list[float]:
     """The stored depths that are asked for, each once and in the order of the file."""
     if request.depths_nm is None:
         return [*stored]
@@ -210,8 +212,8 @@ def _depths(result: OpenedResult, request: Request, stored: Sequence[float]) -> 
 
 
 def _one_file(
-    result: OpenedResult, request: Request, folder: Path, name: str, say: Callable[[str], None], takes_images: bool,
-    takes_patterns: bool, takes_waves: bool,
+    result: OpenedResult, request: ExportRequest, folder: Path, name: str, say: Callable[[str], None],
+    takes_images: bool, takes_patterns: bool, takes_waves: bool,
 ) -> Path:  # fmt: skip
     path = folder / f"{name}{FORMATS[request.format].ending}"
     depths = _depths(result, request, [float(depth) for depth in result.depths_nm]) if takes_images else []
@@ -235,7 +237,7 @@ def _one_file(
 
 
 def _images(
-    result: OpenedResult, request: Request, folder: Path, name: str, say: Callable[[str], None]
+    result: OpenedResult, request: ExportRequest, folder: Path, name: str, say: Callable[[str], None]
 ) -> Iterator[Path]:
     """Write each image at each depth into a file of its own."""
     form = FORMATS[request.format]
@@ -255,7 +257,7 @@ def _images(
 
 
 def _patterns(
-    result: OpenedResult, request: Request, folder: Path, name: str, say: Callable[[str], None]
+    result: OpenedResult, request: ExportRequest, folder: Path, name: str, say: Callable[[str], None]
 ) -> Iterator[Path]:
     """Write the patterns of each depth into a file of their own."""
     form = FORMATS[request.format]
@@ -272,7 +274,7 @@ def _patterns(
 
 
 def _waves(
-    result: OpenedResult, request: Request, folder: Path, name: str, say: Callable[[str], None]
+    result: OpenedResult, request: ExportRequest, folder: Path, name: str, say: Callable[[str], None]
 ) -> Iterator[Path]:
     """Write each variable of the group `waves` into a file of its own."""
     with waves.waves_of(result) as found:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stemphony.export.contents import Axis, Image, Patterns, Scan, facts_of
+from stemphony.export.contents import Axis, ExportedScan, Image, Patterns, facts_of
 from stemphony.export.lazy import lazy, one_after_the_other, pattern_axes
 
 
@@ -68,7 +68,7 @@ def _of_patterns(xarray: Any, patterns: Sequence[Patterns]) -> Any:
     )  # fmt: skip
 
 
-def _coordinates(axes: Sequence[Axis], scan: Scan, depths_nm: Sequence[float]) -> dict[str, Any]:
+def _coordinates(axes: Sequence[Axis], scan: ExportedScan, depths_nm: Sequence[float]) -> dict[str, Any]:
     found: dict[str, Any] = {
         axis.name: (axis.name, axis.values, {"units": axis.units, "long_name": axis.long_name}) for axis in axes
     }

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemphony.figures.grid import Grid
+from stemphony.figures.grid import PanelGrid
 from stemphony.results.rest_atoms import RestAtoms
 from stemphony.specimen.drawing import element_colours
 
@@ -70,7 +70,7 @@ def drawn_radius(radius_nm: Floats) -> Floats:
     return RADIUS_SHARE * np.where(radius_nm > 0, radius_nm, RADIUS_NM)
 
 
-def draw_atoms(grid: Grid, atoms: RestAtoms, points: float) -> None:
+def draw_atoms(grid: PanelGrid, atoms: RestAtoms, points: float) -> None:
     """Draw a ring around each column of atoms, and a legend of the elements below the images.
 
     Parameters

@@ -43,7 +43,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Grid:
+class PanelGrid:
     """A figure with panels of one shape, lines of notes and perhaps a legend below them."""
 
     figure: Any
@@ -71,7 +71,7 @@ def grid_of(
     axis_lines: int = 0,
     units: int = 1,
     numbers: float = NUMBERS,
-) -> Grid:
+) -> PanelGrid:
     """Make a figure; call it inside `style.applied`.
 
     Parameters
@@ -120,7 +120,7 @@ def grid_of(
     note_height = PAD * text / 2 / height
     figure.text(0.5, note_height, "\n".join(lines), ha="center", va="bottom", fontsize=NOTE_SIZE * style.points)
     middle = note_height + (NOTE_SIZE * LINE * len(lines) + legend_room / 2) * text / height
-    return Grid(figure, panels, middle, entries)
+    return PanelGrid(figure, panels, middle, entries)
 
 
 def _legend_columns(labels: Sequence[str], width: float) -> int:

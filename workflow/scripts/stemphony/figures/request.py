@@ -26,7 +26,7 @@ KINDS = (IMAGES, CURVES, PROFILE, PATTERN, DEFLECTION, SEGMENTS, WAVES)
 
 
 @dataclass(frozen=True)
-class Request:
+class FigureRequest:
     """What a figure shows.
 
     Attributes
@@ -72,7 +72,7 @@ class Drawn:
     remarks: tuple[str, ...] = ()
 
 
-def draw(result: OpenedResult, request: Request, style: Style) -> Drawn:
+def draw(result: OpenedResult, request: FigureRequest, style: Style) -> Drawn:
     """Draw what is asked for.
 
     Raises
@@ -86,7 +86,7 @@ def draw(result: OpenedResult, request: Request, style: Style) -> Drawn:
     return replace(_DRAW[request.kind](result, request, style), remarks=_remarks(result))
 
 
-def _refuse_unused(request: Request) -> None:
+def _refuse_unused(request: FigureRequest) -> None:
     """Refuse options that would have no effect."""
     neutral, treatment, kind = Treatment(), request.treatment, request.kind
     given = {
@@ -108,7 +108,7 @@ def _refuse_unused(request: Request) -> None:
             raise ResultError(f"{option} has no effect on {kind}; it belongs to {' and '.join(kinds)}.")
 
 
-def _detectors(result: OpenedResult, request: Request) -> Sequence[Detector]:
+def _detectors(result: OpenedResult, request: FigureRequest) -> Sequence[Detector]:
     named: list[Detector] = [name for name, _ in sorted(result.detectors.items(), key=lambda entry: entry[1])]
     rings = [name for name in named if name not in result.segments]
     found = request.detectors or rings or named
@@ -133,17 +133,17 @@ def _rings(result: OpenedResult) -> dict[str, tuple[float, float]]:
     return found
 
 
-def _depths(request: Request) -> Sequence[float | None]:
+def _depths(request: FigureRequest) -> Sequence[float | None]:
     return request.depths_nm or (None,)
 
 
-def _atoms(result: OpenedResult, request: Request) -> RestAtoms | None:
+def _atoms(result: OpenedResult, request: FigureRequest) -> RestAtoms | None:
     if request.shows_atoms and result.atoms is None:
         raise ResultError(f"{result.file} does not hold the atoms at rest, so they cannot be drawn.")
     return result.atoms if request.shows_atoms else None
 
 
-def _images(result: OpenedResult, request: Request, style: Style) -> Drawn:
+def _images(result: OpenedResult, request: FigureRequest, style: Style) -> Drawn:
     pictures = [
         picture(result.positions, result.signal(detector, depth, request.defocus_nm), request.treatment)
         for depth in _depths(request)
@@ -153,7 +153,7 @@ def _images(result: OpenedResult, request: Request, style: Style) -> Drawn:
     return Drawn(figure, [each.record() for each in pictures])
 
 
-def _curves(result: OpenedResult, request: Request, style: Style) -> Drawn:
+def _curves(result: OpenedResult, request: FigureRequest, style: Style) -> Drawn:
     curves = [
         thickness_curve(result, detector, request.at_nm, request.defocus_nm) for detector in _detectors(result, request)
     ]
@@ -161,7 +161,7 @@ def _curves(result: OpenedResult, request: Request, style: Style) -> Drawn:
     return Drawn(lines.draw(found, style, _remarks(result)), [each.record() for each in found])
 
 
-def _profiles(result: OpenedResult, request: Request, style: Style) -> Drawn:
+def _profiles(result: OpenedResult, request: FigureRequest, style: Style) -> Drawn:
     found = []
     for depth in _depths(request):
         for detector in _detectors(result, request):
@@ -174,7 +174,7 @@ def _profiles(result: OpenedResult, request: Request, style: Style) -> Drawn:
     return Drawn(lines.draw(found, style, _remarks(result)), [each.record() for each in found])
 
 
-def _patterns(result: OpenedResult, request: Request, style: Style) -> Drawn:
+def _patterns(result: OpenedResult, request: FigureRequest, style: Style) -> Drawn:
     patterns = [pattern(result, request.at_nm, depth, request.defocus_nm) for depth in _depths(request)]
     figure = diffraction.draw(
         patterns, style, _rings(result), result.semiangle_mrad, request.is_linear, _remarks(result)
@@ -182,7 +182,7 @@ def _patterns(result: OpenedResult, request: Request, style: Style) -> Drawn:
     return Drawn(figure, [diffraction.record(each) for each in patterns])
 
 
-def _deflections(result: OpenedResult, request: Request, style: Style) -> Drawn:
+def _deflections(result: OpenedResult, request: FigureRequest, style: Style) -> Drawn:
     fields = []
     for depth in _depths(request):
         if request.kind == SEGMENTS:
@@ -195,12 +195,12 @@ def _deflections(result: OpenedResult, request: Request, style: Style) -> Drawn:
     return Drawn(figure, [each.record() for each in fields])
 
 
-def _waves(result: OpenedResult, request: Request, style: Style) -> Drawn:
+def _waves(result: OpenedResult, request: FigureRequest, style: Style) -> Drawn:
     pictures = wave_pictures(result, request.at_nm, request.defocus_nm)
     return Drawn(waves.draw(pictures, style, _remarks(result)), [waves.record(each) for each in pictures])
 
 
-_DRAW: dict[str, Callable[[OpenedResult, Request, Style], Drawn]] = {
+_DRAW: dict[str, Callable[[OpenedResult, FigureRequest, Style], Drawn]] = {
     IMAGES: _images, CURVES: _curves, PROFILE: _profiles, PATTERN: _patterns, DEFLECTION: _deflections,
     SEGMENTS: _deflections, WAVES: _waves,
 }  # fmt: skip

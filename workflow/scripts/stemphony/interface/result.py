@@ -216,10 +216,10 @@ class Result:
             Notebooks show it by themselves.
         """
         from stemphony.figures.pictures import Treatment
-        from stemphony.figures.request import Request, draw
+        from stemphony.figures.request import FigureRequest, draw
         from stemphony.figures.style import DARK, LIGHT, Style, save
 
-        request = Request(
+        request = FigureRequest(
             kind=kind, detectors=_listed(detector),
             depths_nm=[depth_nm] if isinstance(depth_nm, int | float) else list(depth_nm), defocus_nm=defocus_nm,
             at_nm=at_nm, begin_nm=begin_nm, end_nm=end_nm, shows_atoms=atoms, is_linear=linear,

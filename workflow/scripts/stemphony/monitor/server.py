@@ -22,7 +22,7 @@ from stemphony.monitor.database.credentials import Credential, Role
 from stemphony.monitor.intake.retention import Retention
 from stemphony.monitor.intake.writer import Writer
 from stemphony.monitor.notify.notifier import Notifier
-from stemphony.monitor.notify.targets import Settings
+from stemphony.monitor.notify.targets import TargetSettings
 from stemphony.monitor.state import STALE_AFTER_S
 from stemphony.monitor.web.application import make_application
 from stemphony.monitor.web.gate import Gate
@@ -64,7 +64,7 @@ class Monitor:
     """One monitor. `serve` runs it in the calling thread, `start` in a new one; `close` ends it."""
 
     def __init__(self, options: Options, say: Callable[[str], None]) -> None:
-        settings = Settings.read(options.notify) if options.notify else Settings()
+        settings = TargetSettings.read(options.notify) if options.notify else TargetSettings()
         self._say = say
         # A refused start must leave no new database behind, so everything else is checked first.
         if not Database.exists(options.database):

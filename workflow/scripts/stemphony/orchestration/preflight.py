@@ -46,11 +46,11 @@ from stemphony.store.progress import duration
 
 if TYPE_CHECKING:
     from stemphony.compute.cost import WavePlan
-    from stemphony.experiment.scan_edges import Lattice
+    from stemphony.experiment.scan_edges import ScanLattice
     from stemphony.physics.slicing import Slices
     from stemphony.specimen.building import Building
     from stemphony.specimen.crystal import Crystal
-    from stemphony.specimen.structures import Specimen
+    from stemphony.specimen.specimen import Specimen
 
 NM_FORMATS = ("stemsalabim", "cel")  # formats whose lengths are in nm
 
@@ -425,7 +425,7 @@ def find_file(where: str, name: str, folder: Path) -> Path:
     raise ConfigError(where, f"got {name!r}; there is no such file. Looked for {places}. Correct the path.")
 
 
-Reading = tuple["Specimen", "Crystal", InputFiles, Callable[[], "Lattice"]]
+Reading = tuple["Specimen", "Crystal", InputFiles, Callable[[], "ScanLattice"]]
 """What is read from the structure and the trajectory."""
 
 
@@ -500,7 +500,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS), readings: dict[str, 
 
 
 def _edges(
-    config: Mapping[str, Any], specimen: Specimen, lattice: Callable[[], Lattice], margin_nm: float
+    config: Mapping[str, Any], specimen: Specimen, lattice: Callable[[], ScanLattice], margin_nm: float
 ) -> ScanEdges:
     """How images and patterns go on behind the edges of the scan."""
     source_nm, integrated = widest_source_nm(config["probe"]), config["adf"]["integrated"]

@@ -12,7 +12,7 @@ from stemphony.compute.recorder import JobSignals
 from stemphony.experiment.model import NM, Experiment
 from stemphony.experiment.scan import WINDOW
 from stemphony.experiment.scan_edges import window_repeats
-from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
 from stemphony.specimen.translations import Translations
 from stemphony.status.events import PREVIEW_IMAGES, PREVIEW_SIDE
 

@@ -11,7 +11,7 @@ from stemphony.experiment.scan_symmetry import AUTO, Shared, hindrance, shared_o
 from stemphony.physics.plane_symmetry import PlaneGroup
 
 if TYPE_CHECKING:
-    from stemphony.specimen.structures import Specimen
+    from stemphony.specimen.specimen import Specimen
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 
 from stemphony.errors import StemphonyError
 from stemphony.results.averages import Batch
-from stemphony.results.batches import Reading, Request, read_batch
+from stemphony.results.batches import BatchRequest, Reading, read_batch
 
 AHEAD_BYTES = 1e9
 """Memory for sums that processes compute or that wait for the merge [bytes]; a batch takes three arrays per sum."""
 
-ReadBatches = Callable[[Request, Sequence[Batch]], Iterator[Reading]]
+ReadBatches = Callable[[BatchRequest, Sequence[Batch]], Iterator[Reading]]
 """Reads batches and yields what was read, in the order of the batches."""
 
 
@@ -38,7 +38,7 @@ def batch_reader(processes: int) -> Iterator[ReadBatches]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent) as pool:
 
-        def read(request: Request, batches: Sequence[Batch]) -> Iterator[Reading]:
+        def read(request: BatchRequest, batches: Sequence[Batch]) -> Iterator[Reading]:
             ahead: deque[Future[Reading]] = deque()
             sums = sum(block.bytes for block in request.blocks)
             most = min(2 * processes, int(AHEAD_BYTES / (3 * sums))) if sums else 2 * processes
@@ -66,7 +66,7 @@ def batch_reader(processes: int) -> Iterator[ReadBatches]:
             raise
 
 
-def _read_here(request: Request, batches: Sequence[Batch]) -> Iterator[Reading]:
+def _read_here(request: BatchRequest, batches: Sequence[Batch]) -> Iterator[Reading]:
     return (read_batch(request, batch) for batch in batches)
 
 

@@ -24,7 +24,7 @@ Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Request:
+class BatchRequest:
     """What one pass over the job files takes of each file.
 
     Attributes
@@ -49,7 +49,7 @@ class Request:
     frames: bool
     usable: Mapping[Source, Stamp] | None = None
 
-    def of(self, batch: Batch) -> Request:
+    def of(self, batch: Batch) -> BatchRequest:
         """Return this request for one batch, without the tables of all jobs: another process unpickles it."""
         here = [source for unit in batch for source in unit]
         usable = None if self.usable is None else {one: self.usable[one] for one in here if one in self.usable}
@@ -82,7 +82,7 @@ class Reading:
     frames: list[tuple[Source, tuple[np.ndarray, ...] | None]] = field(default_factory=list)
 
 
-def read_batch(request: Request, batch: Batch) -> Reading:
+def read_batch(request: BatchRequest, batch: Batch) -> Reading:
     """Check and read the job files of one batch, one at a time.
 
     Raises
@@ -99,7 +99,7 @@ def read_batch(request: Request, batch: Batch) -> Reading:
     return reading
 
 
-def _add_unit(request: Request, unit: Unit, reading: Reading) -> None:
+def _add_unit(request: BatchRequest, unit: Unit, reading: Reading) -> None:
     """Add what the blocks take of one unit. No array outlives the call, so that the next unit has its memory."""
     task, by_configuration = request.task, request.by_configuration
     whole: list[np.ndarray] = []
@@ -129,7 +129,7 @@ def stamp_of(file: Path) -> Stamp:
     return (status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def _values(request: Request, source: Source, reading: Reading) -> list[np.ndarray] | None:
+def _values(request: BatchRequest, source: Source, reading: Reading) -> list[np.ndarray] | None:
     """What the blocks take of one job; None if its file cannot be used or the merge will be refused anyway."""
     if request.usable is not None and source not in request.usable:
         return None
@@ -164,7 +164,7 @@ def _values(request: Request, source: Source, reading: Reading) -> list[np.ndarr
 
 
 @contextmanager
-def _opened(source: Source, request: Request) -> Iterator[tuple[netCDF4.Dataset, dict[str, Any]]]:
+def _opened(source: Source, request: BatchRequest) -> Iterator[tuple[netCDF4.Dataset, dict[str, Any]]]:
     """Open a job file, after its check if the request asks for one; with its record, else with an empty one."""
     if request.check:
         expected = provenance.digest(campaign.job_params(request.task.common, source.defocus_nm, source.configuration))

@@ -29,7 +29,7 @@ OWN = ("x", "y", "depth_nm", "position", "member")
 
 
 @dataclass(frozen=True)
-class Axis:
+class SweptAxis:
     """One swept key: the name of its axis, the whole key, and its values."""
 
     name: str
@@ -64,7 +64,7 @@ class Combined:
         Members, in the order of `places`.
     values : tuple of mapping
         Values of each member.
-    axes : tuple of Axis
+    axes : tuple of SweptAxis
         Of a grid the swept keys; of a list one axis with the members.
     results : tuple of OpenedResult
     notes : list of str
@@ -74,7 +74,7 @@ class Combined:
     title: str
     labels: tuple[str, ...]
     values: tuple[Mapping[str, Any], ...]
-    axes: tuple[Axis, ...]
+    axes: tuple[SweptAxis, ...]
     results: tuple[OpenedResult, ...]
     notes: list[str] = field(default_factory=list)
 
@@ -90,11 +90,11 @@ class Combined:
         members, given = params["members"], params["axes"]
         labels = tuple(member["label"] for member in members)
         names = _names(list(given)) if given else {}
-        axes = tuple(Axis(names[key], key, values) for key, values in (given or {}).items())
+        axes = tuple(SweptAxis(names[key], key, values) for key, values in (given or {}).items())
         results = tuple(OpenedResult(files.member(label).merged) for label in labels)
         return cls(
             params["title"], labels, tuple(member["values"] for member in members),
-            axes or (Axis("member", "member", labels),), results,
+            axes or (SweptAxis("member", "member", labels),), results,
         )  # fmt: skip
 
     @property

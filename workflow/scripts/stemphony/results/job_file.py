@@ -33,7 +33,7 @@ from stemphony.results.layout import (
     put_frame,
 )
 from stemphony.results.wave_group import put_waves
-from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
 from stemphony.store.atomic import atomic_path, write_text_atomic
 from stemphony.store.checkpoints import take_back
 

@@ -29,7 +29,7 @@ from stemphony.results import signal_blocks
 from stemphony.results.accuracy_group import add_accuracy
 from stemphony.results.averages import Batch, BlockAverage, batches_of
 from stemphony.results.batch_processes import ReadBatches, batch_reader
-from stemphony.results.batches import Reading, Request, Stamp, stamp_of
+from stemphony.results.batches import BatchRequest, Reading, Stamp, stamp_of
 from stemphony.results.job_file import atom_table, effective_blocks
 from stemphony.results.job_table import add_runtime, mark_as_partial
 from stemphony.results.layout import (
@@ -336,7 +336,9 @@ class _ResultWriter:
             first = number == 0
             batches = batches_of(averagings, len(self.table.symbols) if keep else 0)
             usable = None if first else outcome.stamps
-            request = Request(self.task, tuple(blocks), averagings[0].by_configuration, first, keep and first, usable)
+            request = BatchRequest(
+                self.task, tuple(blocks), averagings[0].by_configuration, first, keep and first, usable
+            )
             for batch, reading in zip(batches, self.read_batches(request, batches), strict=True):
                 self._take(root, outcome, batch, reading, averages)
             self._refuse_what_is_wrong(outcome)

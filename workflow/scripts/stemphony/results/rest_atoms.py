@@ -14,7 +14,7 @@ from stemphony.experiment.model import NM
 from stemphony.experiment.scan_edges import OPEN, is_whole_cell, window_repeats
 from stemphony.physics.source_size import Repeats
 from stemphony.results.layout import read_texts
-from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
 from stemphony.specimen.translations import Translations
 
 Floats = NDArray[np.float64]

@@ -20,7 +20,7 @@ from stemphony.experiment.model import NM, Experiment
 from stemphony.experiment.stopping import Goal
 from stemphony.results.averages import BlockAverage, batches_of
 from stemphony.results.batch_processes import batch_reader
-from stemphony.results.batches import Request
+from stemphony.results.batches import BatchRequest
 from stemphony.results.merge_task import Averaging, MergeTask, Place
 from stemphony.results.precision import relative_error
 from stemphony.results.signal_blocks import BLOCK_BYTES, AdfBlock
@@ -84,7 +84,7 @@ def image_errors(
         for block in _blocks(experiment, blurring):
             average = BlockAverage(averaging, block.first, partial(take, block))
             batches = batches_of([averaging], 0)
-            request = Request(task, (block,), averaging.by_configuration, check=True, frames=False)
+            request = BatchRequest(task, (block,), averaging.by_configuration, check=True, frames=False)
             for batch, reading in zip(batches, read(request, batches), strict=True):
                 if reading.wrong:
                     listed = "\n".join(f"  {source.file}: {what}" for source, what in reading.wrong)

@@ -13,7 +13,8 @@ from typing import Any
 import netCDF4
 import numpy as np
 
-from stemphony.compute.stored_waves import StoredWaves, fields, incident_wave
+from stemphony.compute.recorder import StoredWaves
+from stemphony.compute.stored_waves import fields, incident_wave
 from stemphony.experiment.model import NM, Experiment
 from stemphony.results.layout import NM_PER_ANGSTROM, STANDARD_ERROR, Axes, add_variable, chunk_shape
 from stemphony.results.merge_task import Place

@@ -25,7 +25,7 @@ from stemphony.specimen.structure import Structure
 
 
 @dataclass(frozen=True)
-class Limits:
+class ReadingLimits:
     """What reading one file may take.
 
     Attributes
@@ -50,7 +50,7 @@ class Limits:
         return self.free_bytes + self.bytes_per_byte * size, self.free_s + size // self.bytes_per_s
 
 
-LIMITS: Final = Limits()
+LIMITS: Final = ReadingLimits()
 IN_THIS_PROCESS: Final = ("extxyz",)
 _CODE: Final = (
     "import sys; sys.path.insert(0, sys.argv[1]); from stemphony.specimen import ase_process; "
@@ -71,14 +71,14 @@ def read_first(file: Path) -> tuple[Structure, int]:
     return first, count or 1 + sum(1 for _ in frames)
 
 
-def read_frames(file: Path, index: str, limits: Limits = LIMITS) -> Iterator[Structure]:
+def read_frames(file: Path, index: str, limits: ReadingLimits = LIMITS) -> Iterator[Structure]:
     """Structures of a file.
 
     Parameters
     ----------
     index : str
         A number or a slice, as ASE has it.
-    limits : Limits
+    limits : ReadingLimits
         For formats that are read in a process of their own.
 
     Raises

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stemphony.errors import SpecimenError
-from stemphony.physics.scattering import ion, ions
+from stemphony.physics.scattering import ions
 from stemphony.specimen.lattice import Floats
-
-if TYPE_CHECKING:
-    from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
 
 NEUTRAL = "neutral"
 FROM_FILE = "file"
@@ -29,14 +25,6 @@ atom (Pd2+, at s = 1.5 Å⁻¹).
 
 NET_CHARGE = 1e-3
 """Largest net charge of a cell as a share of the sum of all charges: room for rounded occupancies."""
-
-
-def ion_names(symbols: NDArray[np.str_], charge: NDArray[np.int64]) -> NDArray[np.str_]:
-    """Name of each atom or ion, such as `Sr2+` (N,)."""
-    names = np.empty(len(symbols), dtype="<U4")
-    for symbol, number in set(zip(symbols.tolist(), charge.tolist(), strict=True)):
-        names[(symbols == symbol) & (charge == number)] = ion(symbol, number)
-    return names
 
 
 def with_charges(file: Path, specimen: Specimen, charge: Floats | None) -> Specimen:

@@ -205,7 +205,7 @@ def _expanded(file: Path, block: CifBlock, sites: Sites, symmetry: Symmetry, cel
     )
 
 
-def _against_symmetry(sites: Sites, found: orbits.Orbits, rotations: NDArray[np.int64], cell: Floats) -> list[str]:
+def _against_symmetry(sites: Sites, found: orbits.SiteOrbits, rotations: NDArray[np.int64], cell: Floats) -> list[str]:
     """A note on tensors that operations which leave their site in place turn into others."""
     if sites.u_aniso is None:
         return []
@@ -228,7 +228,7 @@ def _against_symmetry(sites: Sites, found: orbits.Orbits, rotations: NDArray[np.
     ]
 
 
-def _other_multiplicities(block: CifBlock, sites: Sites, found: orbits.Orbits, operations: int) -> list[str]:
+def _other_multiplicities(block: CifBlock, sites: Sites, found: orbits.SiteOrbits, operations: int) -> list[str]:
     """A note on sites whose number of images is not the multiplicity that the file states."""
     listed = block.column("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")
     if listed is None or len(listed) != len(sites.labels):
@@ -250,7 +250,7 @@ def _other_multiplicities(block: CifBlock, sites: Sites, found: orbits.Orbits, o
     ]
 
 
-def _whole_images(sites: Sites, found: orbits.Orbits, operations: int, notes: list[str]) -> Floats:
+def _whole_images(sites: Sites, found: orbits.SiteOrbits, operations: int, notes: list[str]) -> Floats:
     """Occupancy of each site. PDB and mmCIF give an atom on an axis the share of one image; its images add up."""
     if sites.cartesian is None:
         return sites.occupancy
@@ -331,13 +331,13 @@ def _open_setting(options: Sequence[Symmetry], expanded: Sequence[Structure]) ->
     )
 
 
-def _verdict(structure: Structure, stated: Mapping[str, str | float]) -> statements.Verdict:
+def _verdict(structure: Structure, stated: Mapping[str, str | float]) -> statements.Agreement:
     counts = statements.counted(structure.symbols, structure.occupancy)
     volume = abs(float(np.linalg.det(structure.cell)))
     return statements.compare(counts, volume, stated, partial=structure.occupancy is not None)
 
 
-def _contradiction(options: Sequence[Symmetry], verdicts: Sequence[statements.Verdict]) -> str:
+def _contradiction(options: Sequence[Symmetry], verdicts: Sequence[statements.Agreement]) -> str:
     texts = [
         f"{options[i].origin}: {'; '.join(verdict.differs.values())}" if len(options) > 1 else
         "; ".join(verdict.differs.values())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,10 +12,8 @@ from stemphony.errors import SpecimenError
 from stemphony.physics.constants import GRAM_PER_CM3
 from stemphony.specimen.joint_sites import CLOSEST, close_pairs, exclusive
 from stemphony.specimen.lattice import Floats
-
-if TYPE_CHECKING:
-    from stemphony.specimen.structure import Structure
-    from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
+from stemphony.specimen.structure import Structure
 
 DENSEST = 25.0
 """g/cm³. Osmium, the densest element, has 22.6; more is a wrong unit, a wrong cell or doubled atoms."""

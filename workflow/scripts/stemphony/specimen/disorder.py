@@ -12,7 +12,7 @@ from stemphony.specimen.assemblies import EXCESS
 from stemphony.specimen.cif_sites import Sites
 from stemphony.specimen.joint_sites import CLOSEST, require_few_pairs
 from stemphony.specimen.lattice import Floats
-from stemphony.specimen.orbits import Orbits
+from stemphony.specimen.orbits import SiteOrbits
 from stemphony.specimen.structure import Structure
 
 SHARED = 0.1  # Å; atoms of different lines this close are on one site
@@ -22,7 +22,7 @@ Integers = NDArray[np.int64]
 
 
 def exclusive_sites(
-    file: Path, sites: Sites, found: Orbits, positions: Floats, cell: Floats
+    file: Path, sites: Sites, found: SiteOrbits, positions: Floats, cell: Floats
 ) -> tuple[Integers | None, Integers | None]:
     """Numbers of the sets of sites that exclude each other, and of those that are present together; None without any.
 
@@ -44,7 +44,7 @@ def exclusive_sites(
     return (disorder, group) if number else (None, None)
 
 
-def _shared(file: Path, sites: Sites, found: Orbits, positions: Floats, cell: Floats) -> list[list[int]]:
+def _shared(file: Path, sites: Sites, found: SiteOrbits, positions: Floats, cell: Floats) -> list[list[int]]:
     """Atoms of different lines on one place, as lists."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
@@ -136,7 +136,7 @@ def _close_pairs(fractions: Floats, cell: Floats, distance: float = SHARED) -> I
     return np.asarray(pairs[np.linalg.norm(difference @ cell, axis=1) < distance], dtype=np.int64).reshape(-1, 2)
 
 
-def _assemblies(sites: Sites, found: Orbits, disorder: Integers, group: Integers, number: int) -> int:
+def _assemblies(sites: Sites, found: SiteOrbits, disorder: Integers, group: Integers, number: int) -> int:
     """Number the images of each assembly: one operation makes one image, operations with a common atom the same one."""
     key: dict[tuple[str, int], int] = {}
     parent: dict[tuple[str, int], tuple[str, int]] = {}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
 
 ATOM_SHARE = 0.42
 """Radius of a drawn atom in covalent radii: columns stay apart, and light atoms stay visible beside heavy ones."""

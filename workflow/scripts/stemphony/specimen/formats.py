@@ -30,7 +30,6 @@ from stemphony.specimen import (
     xtl,
 )
 from stemphony.specimen.lattice import Floats
-from stemphony.specimen.source import cannot_read as cannot_read
 from stemphony.specimen.structure import Structure
 
 # Values of `specimen.format` beside `auto`, `ase` (any format, never nm) and `stemsalabim` (nm).

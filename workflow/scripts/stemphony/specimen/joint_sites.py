@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,7 @@ from stemphony.errors import SpecimenError
 from stemphony.physics.occupancy import INDEPENDENT, alternatives
 from stemphony.specimen.assemblies import EXCESS, NEIGHBOURS, alternating, separated
 from stemphony.specimen.lattice import Floats
-
-if TYPE_CHECKING:
-    from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
 
 Pairs = NDArray[np.int64]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stemphony.errors import SpecimenError
 from stemphony.specimen.lattice import Floats
-from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
 
 SAME_PLACE = 1e-3
 """Largest distance of an atom from its partner in the other cell [Å]: more than rounding, far less than a bond."""

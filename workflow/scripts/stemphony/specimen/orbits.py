@@ -35,7 +35,7 @@ def require_few_images(file: Path, sites: int, operations: int) -> None:
 
 
 @dataclass(frozen=True)
-class Orbits:
+class SiteOrbits:
     """Images of all sites.
 
     Attributes
@@ -61,7 +61,7 @@ class Orbits:
 
 def expand(
     sites: Floats, rotations: NDArray[np.int64], translations: Floats, cell: Floats, reach: Sequence[float]
-) -> Orbits:
+) -> SiteOrbits:
     """Images of `sites` (M, 3) [fractions] under x' = R x + t, each once.
 
     Parameters
@@ -74,7 +74,7 @@ def expand(
     if len(rotations) == 1:
         count = len(sites)
         images = ((sites @ rotations[0].T) + translations[0] % 1.0) % 1.0
-        return Orbits(np.arange(count), np.zeros(count, dtype=int), images, {}, [])
+        return SiteOrbits(np.arange(count), np.zeros(count, dtype=int), images, {}, [])
     site_numbers: list[int] = []
     operations: list[int] = []
     fractions: list[Floats] = []
@@ -94,7 +94,7 @@ def expand(
         site_numbers.extend([number] * len(keep))
         operations.extend(keep)
         fractions.extend(images[keep])
-    return Orbits(np.array(site_numbers), np.array(operations), np.array(fractions), merged, equal)
+    return SiteOrbits(np.array(site_numbers), np.array(operations), np.array(fractions), merged, equal)
 
 
 def _distinct(images: Floats) -> tuple[list[int], NDArray[np.int64]]:

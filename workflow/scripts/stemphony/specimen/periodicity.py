@@ -1,19 +1,16 @@
-"""The periods of a specimen as it is built, and its layers: what slices and grid follow."""
+"""The periods of atoms and of a block of whole cells, which slices and grid follow."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from stemphony.physics.periods import Layers, Periods, find_periods
+from stemphony.physics.periods import Periods, find_periods
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.structure import Structure
-
-if TYPE_CHECKING:
-    from stemphony.specimen.structures import Specimen
 
 DISPLACED = 0.5
 """Largest distance [Å] of equivalent atoms, and of neighbours in a plane, where heat or relaxation displaces atoms."""
@@ -33,7 +30,7 @@ def block_periods(cell: Structure, repeat: Sequence[int], film: float, vacuum: S
         Vacuum that the config adds to the cell [Å].
     """
     lengths = np.diagonal(cell.cell)
-    found = periods_of(cell.positions, kinds(cell), lengths, repeat[2] > 1)
+    found = periods_of(cell.positions, kinds(cell.symbols, cell.occupancy), lengths, repeat[2] > 1)
     block = found.repeated(repeat).moved(film)
     return block.without_lateral(vacuum[0] > 0, vacuum[1] > 0)
 
@@ -55,30 +52,9 @@ def periods_of(positions: Floats, labels: list[str], cell: Sequence[float] | Flo
     return replace(found, spacing=rough.spacing, lattice=rough.lattice)
 
 
-def kinds(structure: Structure | Specimen) -> list[str]:
-    """Kind of each atom, by element, charge in use and occupancy: atoms of one kind scatter alike."""
-    symbols: list[str] = getattr(structure, "species", structure.symbols).tolist()
-    if structure.occupancy is None:
-        return symbols
-    return [f"{symbol} {share:.3f}" for symbol, share in zip(symbols, structure.occupancy.tolist(), strict=True)]
-
-
-def layers_of(specimen: Specimen) -> Layers:
-    """Heights of the undisplaced atoms and periods of a specimen; with snapshots those of the mean of the frames."""
-    positions, periods = specimen.positions, specimen.periods
-    if specimen.frames is not None:
-        positions = mean_positions(specimen)
-    if periods is None or (specimen.frames is not None and periods.spacing >= periods.length):
-        periods = periods_of(positions, kinds(specimen), specimen.cell)
-    return Layers(positions[:, 2], periods, specimen.slice_id)
-
-
-def mean_positions(specimen: Specimen) -> Floats:
-    """Mean of the frames, (N, 3) [Å]; an atom that crosses a face of the cell counts from where it was."""
-    assert specimen.frames is not None
-    lengths = np.asarray(specimen.cell)
-    total = np.zeros_like(specimen.positions)
-    for frame in specimen.frames:
-        step = frame - specimen.positions
-        total += step - lengths * np.round(step / lengths)
-    return np.asarray(specimen.positions + total / len(specimen.frames))
+def kinds(species: NDArray[np.str_], occupancy: Floats | None) -> list[str]:
+    """Kind of each atom, by name of the atom or ion and occupancy (N,): atoms of one kind scatter alike."""
+    names: list[str] = species.tolist()
+    if occupancy is None:
+        return names
+    return [f"{name} {share:.3f}" for name, share in zip(names, occupancy.tolist(), strict=True)]

@@ -9,7 +9,8 @@ from typing import Any
 
 from stemphony.errors import SpecimenError
 from stemphony.provenance import canonical_json
-from stemphony.specimen.structures import CHECKS, Specimen, content_sha256, read_snapshots, read_specimen
+from stemphony.specimen.specimen import Specimen
+from stemphony.specimen.structures import CHECKS, content_sha256, read_snapshots, read_specimen
 
 
 def planned_specimen(params: Mapping[str, Any], file: Path, trajectory: Path | None) -> Specimen:

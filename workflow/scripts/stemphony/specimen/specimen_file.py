@@ -16,7 +16,7 @@ import numpy as np
 from stemphony.errors import DamagedResultError
 from stemphony.physics.periods import Periods
 from stemphony.physics.random_film import Film
-from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
 from stemphony.store.atomic import atomic_path
 
 CONTENT = "stemphony specimen"

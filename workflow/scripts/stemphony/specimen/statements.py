@@ -33,7 +33,7 @@ does not find it."""
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Agreement:
     """Which statements agree with the atoms, how the others differ, and notes on those that decide nothing."""
 
     agrees: frozenset[str]
@@ -150,7 +150,7 @@ def _parsed(text: str) -> dict[str, float] | None:
 
 def compare(
     counts: Mapping[str, float], volume: float, stated: Mapping[str, str | float], *, partial: bool = False
-) -> Verdict:
+) -> Agreement:
     """Compare atoms in a cell of `volume` [Å³] with what the file states.
 
     `formula`, `z` and `density_g_cm3` must agree. `formula_weight` [u], `electrons` and `measured_density_g_cm3` make
@@ -189,7 +189,7 @@ def compare(
             agrees.add("density")
         else:
             differs["density"] = f"it states a density of {measured:g} g/cm³, but its atoms make {found:.3f} g/cm³"
-    return Verdict(frozenset(agrees), differs, tuple(_notes(counts, volume, stated, formula)))
+    return Agreement(frozenset(agrees), differs, tuple(_notes(counts, volume, stated, formula)))
 
 
 def _number(stated: Mapping[str, str | float], name: str) -> float:

@@ -1,14 +1,13 @@
 """Specimens made from structure files: atoms in an orthogonal cell, or a refusal that says what to do.
 
-`structure_formats` reads the files, `lattice` knows the geometry; callers import from here.
+`formats` reads the files, `building` orients and repeats the cell.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemphony.errors import SpecimenError
-from stemphony.physics.periods import Layers, Periods
+from stemphony.physics.periods import Periods
 from stemphony.physics.random_film import Film
 from stemphony.physics.scattering import FactorChoice, elements
 from stemphony.provenance import file_sha256
 from stemphony.specimen import cut_layers, lattice, source
 from stemphony.specimen.amorphous import with_films
 from stemphony.specimen.building import Build, Building, oriented, repeated, shifted, whole_cells
-from stemphony.specimen.charges import FROM_FILE, NEUTRAL, ion_names, with_charges
+from stemphony.specimen.charges import FROM_FILE, NEUTRAL, with_charges
 from stemphony.specimen.columns import CHARGES_NOTE
-from stemphony.specimen.crystal import formula
-from stemphony.specimen.crystal import require_distances as require_distances
-from stemphony.specimen.formats import (
-    cannot_read,
-    covalent_radii,
-    read_frames,
-    read_structure,
-)
+from stemphony.specimen.crystal import formula, require_distances
+from stemphony.specimen.formats import covalent_radii, read_frames, read_structure
 from stemphony.specimen.joint_sites import with_joint_sites
-from stemphony.specimen.lattice import CELL_TOLERANCE as CELL_TOLERANCE
-from stemphony.specimen.lattice import CELL_TOLERANCE_RELATIVE as CELL_TOLERANCE_RELATIVE
-from stemphony.specimen.lattice import EXACT as EXACT
 from stemphony.specimen.lattice import Floats
-from stemphony.specimen.lattice import orthogonal_supercell as orthogonal_supercell
-from stemphony.specimen.periodicity import block_periods, layers_of
+from stemphony.specimen.periodicity import block_periods
+from stemphony.specimen.specimen import Specimen
 from stemphony.specimen.structure import Structure
 from stemphony.specimen.substitutions import substituted
 from stemphony.specimen.thermal import ThermalSettings, lines_to_paste, with_displacements
@@ -49,106 +39,6 @@ CHECKS = ("density", "distance")  # what `specimen.accept` may switch off
 MAX_ATOMS = 50_000_000  # some 10 GB while they are checked
 MIN_AXIS = 1.0  # Å; a shorter cell edge is a file in another unit or without a cell
 MAX_AXIS = 1e6  # Å; a longer one is a damaged number
-
-
-@dataclass(frozen=True, eq=False)
-class Specimen:
-    """Atoms at rest in an orthogonal cell, the beam along +z from z = 0.
-
-    Attributes
-    ----------
-    symbols : (N,) array of str
-        Element symbols.
-    positions : (N, 3) array
-        Cartesian coordinates [Å]; x and y in [0, Lx) and [0, Ly), z in [0, Lz].
-    cell : tuple of 3 floats
-        Lengths Lx, Ly, Lz [Å], vacuum included.
-    u_iso : (N,) array
-        Mean square displacement per Cartesian axis [Å²], Eq. (P12); NaN where none is known.
-    slice_id : (N,) array of int or None
-        Slice of each atom, from 0, where the file names one.
-    format : str
-        What the file was read as, see `Structure`.
-    frames : (F, N, 3) array or None
-        Complete configurations [Å] in the order of the trajectory.
-    vacuum : tuple of 3 floats
-        The part of `cell` that the config added [Å].
-    radius : (N,) array
-        Covalent radius [Å], for viewers of the result; zeros if not given.
-    u_aniso : (N, 3, 3) array or None
-        Mean square displacements as Cartesian tensors [Å²], NaN for atoms with `u_iso` alone; None without any.
-    occupancy : (N,) array or None
-        Probability that the site holds this atom; None where all are 1.
-    disorder, disorder_group : (N,) arrays of int or None
-        As in `Structure`, numbered again in each copy of the cell: copies are independent of each other.
-    reader : str
-        The library that read the file.
-    notes : tuple of str
-        What a user must know of the reading: data that were found and not used, moved, merged or guessed.
-    formula : str
-        Formula of the file's cell.
-    u_source : str
-        Where U comes from, in words.
-    revision : int
-        As in `Structure`; it is part of the specimen's digest and not kept in `specimen.nc`.
-    orientation : str
-        Lattice directions of the file's cell along x, y and the beam, and the strain if there is any, in words.
-    building : Building or None
-        How it was built, for the plan and the drawing; not kept in `specimen.nc`.
-    films : tuple of Film
-        Amorphous films on its faces.
-    shift_z, grown_z : float
-        How far all atoms were moved along z, and the cell lengthened [Å], because atoms lay outside it. Snapshots need
-        both; they are not kept in `specimen.nc`.
-    periods : Periods or None
-        Periods of the crystal that the specimen was built from; None to find them in the atoms.
-    sensitivities : mapping
-        Sensitivities of detectors by name, which travel with the atoms to the jobs; see `SensitiveDetector`. Angles are
-        in mrad.
-    charge : (N,) array of int or None
-        Charge of each atom in elementary charges, where ions scatter as ions; None where all scatter as neutral atoms.
-    """
-
-    symbols: NDArray[np.str_]
-    positions: Floats
-    cell: tuple[float, float, float]
-    u_iso: Floats
-    slice_id: NDArray[np.int64] | None
-    format: str
-    frames: Floats | None = None
-    vacuum: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    radius: Floats = field(default_factory=lambda: np.empty(0))
-    u_aniso: Floats | None = None
-    occupancy: Floats | None = None
-    disorder: NDArray[np.int64] | None = None
-    disorder_group: NDArray[np.int64] | None = None
-    reader: str = ""
-    notes: tuple[str, ...] = ()
-    formula: str = ""
-    u_source: str = ""
-    revision: int = 1
-    orientation: str = ""
-    building: Building | None = None
-    films: tuple[Film, ...] = ()
-    shift_z: float = 0.0
-    grown_z: float = 0.0
-    periods: Periods | None = None
-    sensitivities: Mapping[str, Floats] = field(default_factory=dict)
-    charge: NDArray[np.int64] | None = None
-
-    @cached_property
-    def species(self) -> NDArray[np.str_]:
-        """Name of each atom or ion, such as `Sr2+`: what it scatters as (N,)."""
-        return self.symbols if self.charge is None else ion_names(self.symbols, self.charge)
-
-    @cached_property
-    def layers(self) -> Layers:
-        """What slices and grid follow, see `periodicity.layers_of`."""
-        return layers_of(self)
-
-    def __post_init__(self) -> None:
-        if not self.radius.size:
-            object.__setattr__(self, "radius", np.zeros(len(self.positions)))
 
 
 def read_specimen(
@@ -389,7 +279,7 @@ def content_sha256(file: Path) -> str:
     try:
         return file_sha256(file)
     except OSError as error:
-        raise SpecimenError(file, cannot_read(error)) from None
+        raise SpecimenError(file, source.cannot_read(error)) from None
 
 
 def require_readable(file: Path) -> None:
@@ -406,7 +296,7 @@ def require_readable(file: Path) -> None:
             if not stream.read(1):
                 raise SpecimenError(file, "is empty. Export the structure again.")
     except (OSError, ValueError) as error:
-        raise SpecimenError(file, cannot_read(error)) from None
+        raise SpecimenError(file, source.cannot_read(error)) from None
 
 
 def _checked_u_iso(file: Path, u_iso: Mapping[str, float]) -> dict[str, float]:

@@ -19,7 +19,7 @@ _SUBSTITUTION = 3
 
 
 @dataclass(frozen=True)
-class Region:
+class DopedRegion:
     """Part of the specimen in nm, ends included: along x and y from the corner, along the beam from the entrance.
 
     A pair is None where the whole specimen counts.
@@ -61,7 +61,7 @@ def substituted(file: Path, block: Structure, items: Sequence[Mapping[str, Any]]
     lines = []
     for number, item in enumerate(items):
         where = f"`specimen.substitutions[{number}]`"
-        region = Region(**(item.get("region") or {}))
+        region = DopedRegion(**(item.get("region") or {}))
         held = region.holds(block.positions, np.diagonal(block.cell))
         _require_inside(file, where, region, np.diagonal(block.cell))
         sites = np.flatnonzero((block.symbols == item["element"]) & held)
@@ -79,7 +79,7 @@ def substituted(file: Path, block: Structure, items: Sequence[Mapping[str, Any]]
     return block, lines
 
 
-def _require_inside(file: Path, where: str, region: Region, lengths: NDArray[np.float64]) -> None:
+def _require_inside(file: Path, where: str, region: DopedRegion, lengths: NDArray[np.float64]) -> None:
     """Refuse a region of which a part would be left out: along x and y it must lie inside the crystal."""
     for name, pair, length in zip("xy", (region.x_nm, region.y_nm), lengths / NM, strict=False):
         if pair is not None and (pair[0] < -1e-6 or pair[1] > length + 1e-6):

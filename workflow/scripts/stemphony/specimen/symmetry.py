@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stemphony.physics.plane_symmetry import MATRICES, UNITY, Matrix, Operation, PlaneGroup, Shift
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.periodicity import kinds
-from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
 
 SAME_PLACE = 1e-3
 """Å: atoms that an operation brings this near to equal atoms are mapped on them. Files with four digits stay within it.
@@ -173,7 +173,7 @@ class _Slab:
 
         self.lengths = np.asarray(specimen.cell, dtype=np.float64)
         self.atoms = self._wrapped(specimen.positions)
-        kind = np.unique(np.array(kinds(specimen)), return_inverse=True)[1].reshape(-1)
+        kind = np.unique(np.array(kinds(specimen.species, specimen.occupancy)), return_inverse=True)[1].reshape(-1)
         self.label = kind * (int(slice_index.max()) + 1) + np.asarray(slice_index)
         self.u_iso = specimen.u_iso if is_displaced else None
         self.u_aniso = specimen.u_aniso if is_displaced else None

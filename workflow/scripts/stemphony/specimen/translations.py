@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from stemphony.physics.slicing import wrap_positions
 from stemphony.specimen.lattice import Floats
-from stemphony.specimen.structures import Specimen
+from stemphony.specimen.specimen import Specimen
 
 SAME_PLACE = 0.02
 """Å: atoms that a translation brings this near to equal atoms repeat. Files with three digits stay within it."""

@@ -25,7 +25,7 @@ from stemphony.store.claims import holder_of
 if TYPE_CHECKING:
     import numpy as np
 
-    from stemphony.compute.keeper import Parts
+    from stemphony.store.parts import Parts
 
 FORMAT = 1
 FREE_SHARE = 10

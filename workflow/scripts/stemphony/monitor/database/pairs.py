@@ -44,7 +44,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Defocus:
+class DefocusRow:
     """One row of the grid. `defocus` is in nm."""
 
     key: str
@@ -52,7 +52,7 @@ class Defocus:
     index: int | None
 
 
-def defoci(connection: Connection, simulation: int) -> list[Defocus]:
+def defoci(connection: Connection, simulation: int) -> list[DefocusRow]:
     """Return the defoci that events have named, ordered by value.
 
     A defocus that only an earlier run planned, and of which no job has begun, is left out.
@@ -63,7 +63,7 @@ def defoci(connection: Connection, simulation: int) -> list[Defocus]:
     question = select(table.c.key, table.c.defocus, table.c.defocus_index).where(
         table.c.simulation == simulation, or_(table.c.run >= latest, has_begun)
     )
-    found = [Defocus(*row) for row in connection.execute(question)]
+    found = [DefocusRow(*row) for row in connection.execute(question)]
     return sorted(found, key=lambda entry: (entry.defocus is None, entry.defocus or 0.0, entry.index or 0, entry.key))
 
 

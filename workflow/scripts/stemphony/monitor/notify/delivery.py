@@ -30,7 +30,7 @@ class NextStep(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class DeliveryResult:
     """The result of one try.
 
     Attributes
@@ -45,7 +45,7 @@ class Outcome:
     trouble: str = ""
 
 
-def deliver(target: Target, notice: Message, exchange: Exchange) -> Outcome:
+def deliver(target: Target, notice: Message, exchange: Exchange) -> DeliveryResult:
     """Send a notification to a target within the time of the exchange.
 
     Returns
@@ -62,24 +62,24 @@ def deliver(target: Target, notice: Message, exchange: Exchange) -> Outcome:
     except smtplib.SMTPRecipientsRefused as error:
         # A single 421 ends the connection, so the server never saw the recipients behind it.
         final = all(_is_final(code) for code, _ in error.recipients.values())
-        return Outcome(NextStep.GIVE_UP if final else NextStep.RETRY, _refusals(error.recipients))
+        return DeliveryResult(NextStep.GIVE_UP if final else NextStep.RETRY, _refusals(error.recipients))
     except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:
         next_step = NextStep.GIVE_UP if _is_final(error.smtp_code) else NextStep.RETRY
-        return Outcome(next_step, f"the mail is refused: {_answer(error.smtp_code, error.smtp_error)}")
+        return DeliveryResult(next_step, f"the mail is refused: {_answer(error.smtp_code, error.smtp_error)}")
     except (OSError, smtplib.SMTPException, http.client.HTTPException, ValueError) as error:
         if exchange.is_cut or isinstance(error, TimeoutError):
-            return Outcome(NextStep.RETRY, "no answer in time")
+            return DeliveryResult(NextStep.RETRY, "no answer in time")
         code = f" {error.smtp_code}" if isinstance(error, smtplib.SMTPResponseException) else ""
-        return Outcome(NextStep.RETRY, type(error).__name__ + code)
-    return Outcome(NextStep.DONE) if 200 <= status < 300 else Outcome(NextStep.RETRY, f"status {status}")
+        return DeliveryResult(NextStep.RETRY, type(error).__name__ + code)
+    return DeliveryResult(NextStep.DONE) if 200 <= status < 300 else DeliveryResult(NextStep.RETRY, f"status {status}")
 
 
-def _deliver_mail(target: Target, notice: Message, exchange: Exchange) -> Outcome:
+def _deliver_mail(target: Target, notice: Message, exchange: Exchange) -> DeliveryResult:
     refused = mail(
         exchange, mail_for(target, notice), target.sender, target.recipients, target.host, target.port,
         target.security, target.user, target.password, target.ca_file,
     )  # fmt: skip
-    return Outcome(NextStep.DONE, _refusals(refused) if refused else "")
+    return DeliveryResult(NextStep.DONE, _refusals(refused) if refused else "")
 
 
 def _is_final(code: int) -> bool:

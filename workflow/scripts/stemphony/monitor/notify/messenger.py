@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from stemphony.monitor.database import outbox
 from stemphony.monitor.database.connection import Database
 from stemphony.monitor.intake.writer import NotStored, Writer
-from stemphony.monitor.notify.delivery import NextStep, Outcome
+from stemphony.monitor.notify.delivery import DeliveryResult, NextStep
 from stemphony.monitor.notify.exchange import Exchange
 from stemphony.monitor.notify.notice import Digest, Message, Notice
 from stemphony.monitor.notify.targets import Target
@@ -43,7 +43,7 @@ REPLACED: Final = "a later notification about the same simulation replaces it"
 IDLE_S: Final = 3600.0
 """Without anything due, a thread sleeps until `wake`, or this long [s]."""
 
-Deliver = Callable[[Target, Message, Exchange], Outcome]
+Deliver = Callable[[Target, Message, Exchange], DeliveryResult]
 
 
 class Messenger:
@@ -150,14 +150,14 @@ class Messenger:
         self._tokens -= 1
         return 0.0
 
-    def _try(self, notice: Message) -> Outcome:
+    def _try(self, notice: Message) -> DeliveryResult:
         try:
             with Exchange(DEADLINE_S) as exchange:
                 self._set_exchange(exchange)
                 return self._deliver(self._target, notice, exchange)
         except Exception as error:
             # An unexpected error must not end the thread without a message.
-            return Outcome(NextStep.RETRY, type(error).__name__)
+            return DeliveryResult(NextStep.RETRY, type(error).__name__)
         finally:
             self._set_exchange(None)
 
@@ -171,7 +171,7 @@ class Messenger:
             writer.run(partial(outbox.note, tuple(self._to_note)))
             self._to_note.clear()
 
-    def _after(self, row: Mapping[str, Any], outcome: Outcome, is_first: bool = True) -> dict[str, Any]:
+    def _after(self, row: Mapping[str, Any], outcome: DeliveryResult, is_first: bool = True) -> dict[str, Any]:
         """Return the new columns of a notification after one try. The log has only the first one of a message."""
         now, tries, trouble = time.time(), row["tries"] + 1, outcome.trouble
         columns = {"due": None, "tries": tries, "trouble": trouble}

@@ -23,7 +23,7 @@ from stemphony.monitor.intake.writer import NotStored, Writer
 from stemphony.monitor.notify.delivery import deliver
 from stemphony.monitor.notify.messenger import Deliver, Messenger
 from stemphony.monitor.notify.notice import Notice
-from stemphony.monitor.notify.targets import Settings
+from stemphony.monitor.notify.targets import TargetSettings
 from stemphony.monitor.records import SimulationSummary
 from stemphony.monitor.state import END_STATES, MAX_STALE_AFTER_S, STALE_AFTER_S, State
 
@@ -45,7 +45,7 @@ class Notifier:
 
     Parameters
     ----------
-    settings : Settings
+    settings : TargetSettings
         Targets, and the address of the page for links.
     say : callable
         Takes one line for the log about trouble with a target.
@@ -59,7 +59,7 @@ class Notifier:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: TargetSettings,
         database: Database,
         say: Callable[[str], None],
         stale_after_s: float = STALE_AFTER_S,

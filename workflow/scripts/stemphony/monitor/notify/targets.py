@@ -58,7 +58,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Settings:
+class TargetSettings:
     """The content of the file.
 
     Attributes

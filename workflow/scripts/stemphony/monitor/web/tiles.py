@@ -24,7 +24,7 @@ _BAR_SHARE: Final = 0.45
 
 
 @dataclass(frozen=True)
-class Tile:
+class ImageTile:
     """One image on the page; lengths are in CSS pixels.
 
     Attributes
@@ -68,14 +68,14 @@ def by_defocus(entries: Iterable[ImageEntry]) -> list[dict[str, Any]]:
     ]
 
 
-def _tile(entry: ImageEntry) -> Tile:
+def _tile(entry: ImageEntry) -> ImageTile:
     number = copies(entry)
     known = entry.width_nm is not None and entry.height_nm is not None
     lengths = (entry.width_nm, entry.height_nm) if known else (entry.width, entry.height)
     wide, high = (float(length or 1) * times for length, times in zip(lengths, number, strict=True))
     scale = SIDE / max(wide, high / 1.5)
     length = _round_length(_BAR_SHARE * wide) if known else 0.0
-    return Tile(
+    return ImageTile(
         entry, round(wide * scale, 1), round(high * scale, 1), round(length * scale, 1), _in_words(length),
         number[0] * number[1],
     )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any, Final
 from markupsafe import Markup, escape
 
 from stemphony import paths
-from stemphony.monitor.database.pairs import Defocus, Pair
+from stemphony.monitor.database.pairs import DefocusRow, Pair
 from stemphony.monitor.intake.limits import MAX_TEXT_CHARACTERS
 from stemphony.monitor.records import SimulationSummary
 from stemphony.monitor.state import State, finished_of, outlook_of, pairs_of, progress_of, silence_allowed_s, state_of
@@ -187,13 +187,13 @@ class PairGrid:
 
 
 def grid(
-    simulation: SimulationSummary, defoci: Sequence[Defocus], cells: Sequence[tuple[str, int, str, int, int]]
+    simulation: SimulationSummary, defoci: Sequence[DefocusRow], cells: Sequence[tuple[str, int, str, int, int]]
 ) -> PairGrid:
     """Draw the grid.
 
     Parameters
     ----------
-    defoci : sequence of Defocus
+    defoci : sequence of DefocusRow
         Defoci of which events have arrived. The others become rows without a name.
     cells : sequence of tuple
         As `pairs.cells` returns them.
