@@ -9,6 +9,7 @@ its checksum beside it, and reports its status.
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import time
 from functools import partial
@@ -171,7 +172,7 @@ def describe(
     }  # fmt: skip
     runtime = {
         "UUID": uuid, **provenance.runtime_attributes(), **watch.record(),
-        "host": provenance.host(), "cpu_model": cpu_model(), "threads": threads,
+        "host": socket.gethostname(), "cpu_model": cpu_model(), "threads": threads,
         "fft_plan_source": plan_source, "attempt": attempt.number, "resumed_at": scope.resumed_at,
         "checkpoint_seconds": scope.checkpoint_seconds,
         "algorithm": signals.algorithm, "waves": signals.waves, "window_check": signals.window_check,

@@ -13,7 +13,7 @@ import yaml
 from stemphony.errors import ConfigError
 from stemphony.experiment import configuration
 from stemphony.experiment.configuration import load, validate, without_secrets
-from stemphony.experiment.sweeps import expanded, is_swept
+from stemphony.experiment.sweeps import expanded
 from support.experiments import minimal
 
 ROOT = Path(__file__).parents[3]
@@ -209,7 +209,9 @@ def test_title_is_the_name_unless_it_is_given():
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
 def test_shipped_configs_are_valid(file):
     config = load([file])
-    for one in [member.config for member in expanded(config, config).members] if is_swept(config) else [config]:
+    for one in (
+        [member.config for member in expanded(config, config).members] if configuration.is_swept(config) else [config]
+    ):
         validate(one)
 
 

@@ -14,7 +14,7 @@ from stemphony.experiment import campaign, configuration
 from stemphony.experiment.campaign import Campaign, InputFiles
 from stemphony.experiment.doubts import AtomsAtRest, cut_peak_error, doubts, probe_outside, refuse_false_haadf
 from stemphony.experiment.model import MRAD, Experiment
-from stemphony.experiment.sweeps import expanded, is_swept
+from stemphony.experiment.sweeps import expanded
 from stemphony.orchestration import preflight
 from support.experiments import minimal
 
@@ -57,7 +57,7 @@ def test_the_demo_and_the_examples_earn_none(config, monkeypatch, tmp_path):
     given = configuration.load([config])
     # No doubt depends on the algorithm, and the rank of a basis takes seconds.
     given["simulation"]["algorithm"] = "multislice"
-    members = [member.config for member in expanded(given, given).members] if is_swept(given) else [given]
+    members = [member.config for member in expanded(given, given).members] if configuration.is_swept(given) else [given]
     found = [
         note
         for one in members

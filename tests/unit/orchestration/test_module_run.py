@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 from pathlib import Path
 
@@ -108,8 +109,8 @@ def test_a_damaged_handover_says_what_to_do(files: Handover, result: ResultPaths
 
 def test_only_what_killed_invocations_left_long_ago_is_removed(tmp_path: Path):
     names = {
-        "old": f"{handover.host()}.999999999.0a", "alive": f"{handover.host()}.{os.getpid()}.0b",
-        "elsewhere": "elsewhere.999999999.0c", "fresh": f"{handover.host()}.999999999.0d",
+        "old": f"{socket.gethostname()}.999999999.0a", "alive": f"{socket.gethostname()}.{os.getpid()}.0b",
+        "elsewhere": "elsewhere.999999999.0c", "fresh": f"{socket.gethostname()}.999999999.0d",
     }  # fmt: skip
     for name in names.values():
         folder = tmp_path / handover.FOLDER / name

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import platform
-import socket
 import subprocess
 import sys
 from functools import cache
@@ -64,11 +63,6 @@ def git_commit() -> str:
     except (OSError, subprocess.SubprocessError):
         return os.environ.get(COMMIT_VARIABLE, "")
     return head.stdout.strip()
-
-
-def host() -> str:
-    """Name of this machine."""
-    return socket.gethostname()
 
 
 @cache

@@ -91,6 +91,33 @@ Simulate = Callable[[Experiment, Atoms, Callable[[int, int], None], Keeper], Job
 """Computes the waves of a part of a job: `simulate(experiment, atoms, on_progress, keeper)`."""
 
 
+@dataclass(eq=False)
+class ScanInParts:
+    """A job that computes its signals part by part.
+
+    Attributes
+    ----------
+    experiment : Experiment
+    atoms : Atoms
+        All atoms of the specimen or window.
+    simulate : callable
+        Computes one part, see `Simulate`.
+    on_progress : callable
+        Called as `on_progress(done, total)`.
+    keeper : Keeper
+        Keeps finished parts and the work of the present one.
+    """
+
+    experiment: Experiment
+    atoms: Atoms
+    simulate: Simulate
+    on_progress: Callable[[int, int], None]
+    keeper: Keeper
+
+    def __post_init__(self) -> None:
+        """Begin with the finished parts of an earlier attempt. Each kind of scan does this in its own way."""
+
+
 def window_errors(checks: Sequence[Mapping[str, Any]]) -> str:
     """Return the largest deviation of each signal in the `window_check` of some jobs, as text for the user."""
     largest: dict[str, float] = {}

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from stemphony.compute.atoms import Atoms
-from stemphony.compute.keeper import Keeper
-from stemphony.compute.recorder import JobSignals, Recorder, Simulate
+from stemphony.compute.recorder import JobSignals, Recorder, ScanInParts
 from stemphony.experiment.model import Experiment
 from stemphony.store.parts import Part, Parts
 
@@ -35,39 +33,17 @@ class PassSums:
         return {name: Part.of(value) for name, value in {**about, **self.signals}.items()}
 
 
-class SummedScan(ABC):
-    """One job pass by pass.
-
-    Parameters
-    ----------
-    experiment : Experiment
-    atoms : Atoms
-        All atoms of the specimen or window.
-    simulate : callable
-        Computes one pass, see `Simulate`.
-    on_progress : callable
-        Called as `on_progress(done, total)` in units of one scan position of one pass.
-    keeper : Keeper
-        Keeps the sums of finished passes and the work of the present one.
-    """
+class SummedScan(ScanInParts, ABC):
+    """One job pass by pass; a unit of its progress is one scan position of one pass."""
 
     summed: ClassVar[tuple[str, ...]]
     """Fields of `JobSignals` that are summed."""
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        atoms: Atoms,
-        simulate: Simulate,
-        on_progress: Callable[[int, int], None],
-        keeper: Keeper,
-    ) -> None:
-        self.experiment, self.atoms, self.simulate = experiment, atoms, simulate
-        self.on_progress, self.keeper = on_progress, keeper
-        self.made = Recorder(experiment).signals
+    def __post_init__(self) -> None:
+        self.made = Recorder(self.experiment).signals
         zeros = {name: getattr(self.made, name) for name in self.summed if getattr(self.made, name) is not None}
         self.sums = PassSums(0, 0, self.made.algorithm, zeros)
-        self._take_up(keeper.found)
+        self._take_up(self.keeper.found)
 
     @property
     @abstractmethod

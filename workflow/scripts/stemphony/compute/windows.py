@@ -16,7 +16,7 @@ import numpy as np
 
 from stemphony.compute.atoms import Atoms
 from stemphony.compute.keeper import Keeper
-from stemphony.compute.recorder import JobSignals, Recorder, Simulate
+from stemphony.compute.recorder import JobSignals, Recorder, ScanInParts, Simulate
 from stemphony.experiment.model import TILE_SHARE, Experiment
 from stemphony.physics.grid import Grid, fft_friendly_size
 from stemphony.store.parts import Part, Parts
@@ -115,20 +115,11 @@ def simulate_in_windows(
     return _WindowedScan(experiment, atoms, simulate, on_progress, (keeper or Keeper()).inside("windows")).signals()
 
 
-class _WindowedScan:
-    """One job window by window; parameters as for `simulate_in_windows`."""
+class _WindowedScan(ScanInParts):
+    """One job window by window."""
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        atoms: Atoms,
-        simulate: Simulate,
-        on_progress: Callable[[int, int], None],
-        keeper: Keeper,
-    ) -> None:
-        self.experiment, self.atoms, self.simulate = experiment, atoms, simulate
-        self.on_progress, self.keeper = on_progress, keeper
-        self.recorder, found = Recorder(experiment), keeper.found
+    def __post_init__(self) -> None:
+        self.recorder, found = Recorder(self.experiment), self.keeper.found
         self.finished = np.zeros(self.recorder.signals.total.shape[:2], dtype=bool)
         self.passed, self.waves, self.algorithm = 0, 0, self.recorder.signals.algorithm
         if self.recorder.fits(found):

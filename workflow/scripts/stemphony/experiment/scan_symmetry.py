@@ -24,8 +24,8 @@ from stemphony.physics.plane_symmetry import (
 )
 from stemphony.physics.segments import turned_segments
 
-AUTO, OFF = "auto", "off"
-"""Values of `scan.symmetry`."""
+AUTO = "auto"
+"""Value of `scan.symmetry` that looks for equal positions."""
 
 
 def hindrance(config: Mapping[str, Any], files: InputFiles) -> str:

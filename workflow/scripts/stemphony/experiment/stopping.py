@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-FEWEST = 4
-"""Fewest configurations after which the error is judged. The spread of fewer is too uncertain to stop at it."""
-
 GROWTH = 2.0
 """Largest ratio of the totals of two successive rounds. The estimate of the error is uncertain, so that a longer step
 could compute many configurations too many."""

@@ -90,11 +90,6 @@ class Sweep:
         raise ConfigError(KEY, f"has no member {label!r}. Its members are {known}.")
 
 
-def is_swept(config: Mapping[str, Any]) -> bool:
-    """Whether a config stands for several simulations. `--config sweep=null` takes a sweep out."""
-    return configuration.is_swept(config)
-
-
 def without_sweep(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config of one simulation: the same without the key `sweep`, which is null."""
     return {key: value for key, value in config.items() if key != KEY}

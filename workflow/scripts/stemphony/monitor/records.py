@@ -114,11 +114,6 @@ class IncomingEvent:
     sender: str = ""
 
     @property
-    def is_progress(self) -> bool:
-        """Whether the event reports a percentage. Most events of a simulation do."""
-        return self.name == Event.PROGRESS
-
-    @property
     def is_notable(self) -> bool:
         """Whether short lists of events show it: neither a percentage nor an image."""
         return self.name not in (Event.PROGRESS, Event.PREVIEW)

@@ -13,6 +13,7 @@ import functools
 import json
 import os
 import shlex
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -229,7 +230,7 @@ def _content(checked: preflight.Preflight, graph: dag.Graph) -> dict[str, Any]:
         "description": checked.description,
         "margin_nm": planned.edges.margin_nm,
         "random_seed": planned.config["simulation"]["random_seed"] or 0,
-        "host": handover.host(),
+        "host": socket.gethostname(),
         "pid": os.getpid(),
         "started": process_start(os.getpid()),
     }

@@ -116,7 +116,6 @@ class Preflight:
     inputs: Inputs
     experiment: Experiment
     atoms: int
-    specimen_format: str
     crystal: Crystal
     sources: Sources
     mem_mb: int
@@ -468,7 +467,6 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS), readings: dict[str, 
         inputs=inputs,
         experiment=experiment,
         atoms=atoms,
-        specimen_format=specimen.format,
         crystal=crystal,
         sources=_sources(config, specimen, crystal),
         **estimates,

@@ -16,9 +16,6 @@ from stemphony.physics.source_size import Repeats
 ICOM = "icom"
 """Name of the phase image from the centre of mass."""
 
-MERGED = ("dpc_x", "dpc_y", "idpc", ICOM)
-"""Ends of the names of these images."""
-
 
 def deflection_factors(experiment: Experiment) -> dict[str, float]:
     """Factors c of Eq. (P25) for each segmented detector that shows the deflection along both axes [rad]."""

@@ -117,14 +117,9 @@ class Handover:
         write_text_atomic(self.kept_config, ordinary_files.read_text(self.config), 0o600)
 
 
-def host() -> str:
-    """Name of this machine."""
-    return socket.gethostname()
-
-
 def new_invocation(directory: Path) -> Path:
     """A folder for the handovers of this process; it is not made yet."""
-    return directory / FOLDER / f"{host()}.{os.getpid()}.{secrets.token_hex(6)}"
+    return directory / FOLDER / f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(6)}"
 
 
 def remove(folder: Path) -> None:
@@ -137,6 +132,6 @@ def sweep_old(directory: Path) -> None:
     for folder in (directory / FOLDER).glob("*.*.*/"):
         of_host, pid, _ = folder.name.rsplit(".", 2)
         with suppress(OSError):
-            is_dead = of_host == host() and pid.isdigit() and not process_start(int(pid))
+            is_dead = of_host == socket.gethostname() and pid.isdigit() and not process_start(int(pid))
             if is_dead and time.time() - folder.stat().st_mtime > OLD_S:
                 remove(folder)
