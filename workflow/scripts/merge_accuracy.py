@@ -19,7 +19,7 @@ from stemphony.orchestration import job, script
 
 
 def main(arguments: list[str]) -> None:
-    """Run from a shell rule."""
+    """Run from a shell rule. Raises DamagedResultError if a variant cannot be read."""
     text, output, picture, *files = arguments
     job.limit_threads(1)
     from stemphony.accuracy import figure

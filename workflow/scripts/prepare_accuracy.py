@@ -22,7 +22,13 @@ from stemphony.provenance import canonical_json
 
 
 def prepare_accuracy(params: dict[str, Any], output: Path, larger: Path) -> None:
-    """Write both specimens. Where the cell cannot be made larger, the second file says why."""
+    """Write both specimens. Where the cell cannot be made larger, the second file says why.
+
+    Raises
+    ------
+    ConfigError
+        The config has no named detectors.
+    """
     from stemphony.accuracy.atoms import ATTRIBUTE, chosen_places, in_larger_cell
     from stemphony.errors import ConfigError, SpecimenError
     from stemphony.experiment.model import Experiment

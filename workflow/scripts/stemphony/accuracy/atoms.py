@@ -67,6 +67,17 @@ def in_larger_cell(
     Atoms of the config's cell keep displacement and presence; its middle is the middle of the positions. The others are
     drawn.
 
+    Parameters
+    ----------
+    params : mapping
+        Params of the rule prepare_accuracy.
+    experiment, specimen
+        The experiment of the config and its atoms at rest.
+    file : Path
+        The structure file.
+    places : sequence of (float, float)
+        Positions of the budget [Å].
+
     Raises
     ------
     SpecimenError

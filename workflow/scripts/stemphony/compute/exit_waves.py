@@ -146,6 +146,11 @@ class ExitWaves:
     def restore(self, found: Mapping[str, np.ndarray]) -> bool:
         """Take the waves of a checkpoint, unless they belong to another basis or other blocks.
 
+        Parameters
+        ----------
+        found : mapping of str to ndarray
+            Arrays of a checkpoint, by name.
+
         Returns
         -------
         bool

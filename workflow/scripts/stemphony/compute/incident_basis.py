@@ -64,13 +64,18 @@ class Basis:
         """Return the basis as `of` does, or None if it needs more than `most` waves.
 
         The search gives up early: it does not find all waves of a basis that is too large.
+
+        `experiment`, `defoci_nm` and `where` are those of `of`.
         """
         probes = _Probes(experiment, defoci_nm, where)
         vectors = probe_basis(probes, _SHARE_OF_TOLERANCE * experiment.basis_tolerance, most)
         return None if vectors is None else cls(probes.aperture.rows, probes.aperture.columns, vectors)
 
     def coefficients(self, experiment: Experiment, defocus_nm: float, where: np.ndarray | None = None) -> np.ndarray:
-        """Return the coefficients of the probes of one defocus [nm], (r, m), one column for each scan position."""
+        """Return the coefficients of the probes of one defocus [nm], (r, m), one column for each scan position.
+
+        `where` (m,) are the flat indices of some positions, y fastest; None for all.
+        """
         adjoint = self.vectors.conj().T
         return np.concatenate([adjoint @ probes for probes in _Probes(experiment, [defocus_nm], where)], axis=1)
 

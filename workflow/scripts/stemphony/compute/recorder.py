@@ -195,7 +195,7 @@ class Recorder:
             return self._at[center]
 
     def record_wave(self, position: tuple[int, int], depth: int, spectrum: np.ndarray) -> None:
-        """Measure the exit wave ψ(k), (nx, ny), of the probe at scan position (i, j).
+        """Measure the exit wave ψ(k), `spectrum` (nx, ny), of the probe at scan position (i, j).
 
         `depth` is its index in `Experiment.wave_depths`.
         """

@@ -64,7 +64,7 @@ class SummedScan(ScanInParts, ABC):
 
     @abstractmethod
     def intensity(self, result: Mapping[str, np.ndarray]) -> np.ndarray:
-        """What the moments of the centre of mass are divided by."""
+        """What the moments of the centre of mass are divided by: one of the signals that `result` returns."""
 
     def signals(self) -> JobSignals:
         """Compute the passes that an earlier attempt has not finished, and return the signals of the job."""

@@ -80,7 +80,7 @@ class SuperposedSignals:
     def record_forms(self, where: np.ndarray, depth: int, forms: np.ndarray, coefficients: np.ndarray) -> None:
         """Record bins, rings, total and centre of mass at a depth of images.
 
-        They come from matrices (n, r, r); see `record_waves`.
+        They come from matrices `forms` (n, r, r) of n detector regions; for the other arguments see `record_waves`.
         """
         e = self.recorder.experiment
         among_all = e.wave_depths.index(e.depth_slices[depth])

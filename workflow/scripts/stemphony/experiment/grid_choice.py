@@ -69,7 +69,10 @@ def chosen_gpts(
 
 
 def points_at(spacing: float, lengths: tuple[float, float], periods: Periods) -> tuple[int, int]:
-    """Return the cheapest numbers of points at or below a spacing [Å] that are multiples of the lattice's periods."""
+    """Return the cheapest numbers of points at or below a spacing [Å] that are multiples of the lattice's periods.
+
+    `lengths` are those of the cell along x and y [Å].
+    """
     points = []
     for length, lattice, columns in zip(lengths, (periods.x, periods.y), periods.columns, strict=True):
         least = max(_LEAST, math.ceil(length / spacing - 1e-9))

@@ -518,7 +518,10 @@ def _usual_rings(semiangle: float, limits: _BandLimit) -> dict[str, tuple[float,
 
 
 def haadf_fits(semiangle: float, largest_angle: float) -> bool:
-    """Whether the ring from 3α to 10α, or to the largest angle [rad] of the grid, has a width that deserves a name."""
+    """Whether the ring from 3α to 10α, or to the largest angle [rad] of the grid, has a width that deserves a name.
+
+    `semiangle` is α [rad].
+    """
     return 3 * semiangle < HAADF_SHARE * min(10 * semiangle, largest_angle)
 
 

@@ -18,7 +18,7 @@ class Precession:
     steps: int
 
     def about(self, tilt: tuple[float, float]) -> tuple[tuple[float, float], ...]:
-        """Return the tilts (x, y) [rad] about a mean one."""
+        """Return the tilts (x, y) [rad] about the mean one, `tilt` [rad]."""
         turns = [2 * math.pi * step / self.steps for step in range(self.steps)]
         return tuple((tilt[0] + self.angle * math.cos(t), tilt[1] + self.angle * math.sin(t)) for t in turns)
 

@@ -86,7 +86,10 @@ class Scan:
 
 
 def bounds(scan: Mapping[str, Any], lengths: Sequence[float]) -> tuple[Pair, Pair]:
-    """Return the extent of a scan along x and along y [Å], without its margin; of a window, with its end."""
+    """Return the extent of a scan along x and along y [Å], without its margin; of a window, with its end.
+
+    `scan` is a validated block of the config. `lengths` are those of the cell along x and y [Å].
+    """
     made = Scan.of(scan, lengths)
     if made.places is None:
         return _edges(scan, 0, lengths), _edges(scan, 1, lengths)
@@ -98,6 +101,8 @@ def spacing_of(scan: Mapping[str, Any], lengths: Sequence[float]) -> tuple[float
     """Return the distances of neighbouring positions along the two axes of a window or line [Å].
 
     An axis with a single position has that of the other axis; a single position has none.
+
+    `scan` is a validated block of the config. `lengths` are those of the cell along x and y [Å].
     """
     made = Scan.of({**scan, "margin_positions": (0, 0)}, lengths)
     steps = [axis[1] - axis[0] if len(axis) > 1 else None for axis in made.along]
@@ -111,6 +116,15 @@ def places_of(
     where: str, scan: Mapping[str, Any], positions: Sequence[Sequence[float]], lengths: Sequence[float]
 ) -> tuple[Pair, ...]:
     """Return positions [Å] that the key `where` gives in the unit and from the origin of a scan.
+
+    Parameters
+    ----------
+    scan : mapping
+        The block with the unit and the origin.
+    positions : sequence of (float, float)
+        As the config has them.
+    lengths : (float, float)
+        Of the cell along x and y [Å].
 
     Raises
     ------

@@ -105,7 +105,7 @@ def read_one(name: str, file: Path) -> np.ndarray:
 
 
 def require_pixels(adf: Mapping[str, Any], files: Mapping[str, Path]) -> None:
-    """Refuse a map without `pixel_mrad`, and a profile with it."""
+    """Raise ConfigError for a map without `pixel_mrad`, and for a profile with it."""
     for name, file in files.items():
         is_map, given = file.suffix.lower() in MAPS, adf["detectors"][name].get("pixel_mrad")
         where = f"adf.detectors.{name}.pixel_mrad"

@@ -107,6 +107,8 @@ def own_keys(cbed: Mapping[str, Any]) -> dict[str, Any]:
 def own_scan_and_depths(cbed: Mapping[str, Any], lengths: Sequence[float], slices: Slices) -> dict[str, Any]:
     """Return the scan and depths of the patterns of a validated block `cbed`, as attributes of `StoredPatterns`.
 
+    `lengths` are those of the cell along x and y [Å].
+
     Raises
     ------
     ConfigError
@@ -120,7 +122,7 @@ def own_scan_and_depths(cbed: Mapping[str, Any], lengths: Sequence[float], slice
 
 
 def of_patterns(make: Callable[[], Made]) -> Made:
-    """Return what `make` returns; its errors name keys of the block `cbed`."""
+    """Return what `make` returns; a ConfigError that it raises then names keys of the block `cbed`."""
     try:
         return make()
     except ConfigError as error:

@@ -75,6 +75,18 @@ class Counting:
         """Counted fractions of one image, or of the pattern of one position.
 
         Each image and pattern has its own noise, which the seed, the name, the depth and the position decide.
+
+        Parameters
+        ----------
+        fractions : array
+            Fractions of the incident intensity.
+        name, depth_nm, *position
+            Name of the signal, its depth [nm], and of a pattern the indices of its position.
+
+        Raises
+        ------
+        ResultError
+            A fraction is not finite.
         """
         if not self.electrons:
             return fractions

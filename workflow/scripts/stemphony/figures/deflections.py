@@ -87,7 +87,22 @@ def deflection(
     positions: Positions, values_mrad: Floats, depth_nm: float, treatment: Treatment, what: str,
     defocus_nm: float | None,
 ) -> Deflection:  # fmt: skip
-    """Prepare a deflection (nx, ny, 2) for drawing: copies and interpolation, as of images."""
+    """Prepare a deflection for drawing: copies and interpolation, as of images.
+
+    Parameters
+    ----------
+    positions : Positions
+        The positions of the scan.
+    values_mrad : (nx, ny, 2) array
+        Components along x and y [mrad].
+    what : str
+        What the deflection is of, for titles.
+
+    Raises
+    ------
+    ResultError
+        The scan is no window.
+    """
     if positions.kind != WINDOW:
         raise ResultError("the scan is a line or a list, not a window: it has no map of the deflection.")
     repeats = treatment.repeats(positions)
@@ -103,7 +118,10 @@ def deflection(
 
 def colours(values: Floats, largest: float) -> Floats:
     """RGB colours (…, 3) of vectors (…, 2): hue for the direction (red to +x, then counter-clockwise through yellow and
-    green to +y), brightness for the length."""
+    green to +y), brightness for the length.
+
+    The brightest colour is that of vectors of the length `largest`.
+    """
     from matplotlib.colors import hsv_to_rgb
 
     length = np.hypot(values[..., 0], values[..., 1]) / (largest or 1.0)

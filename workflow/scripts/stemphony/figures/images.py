@@ -101,7 +101,10 @@ def bar_text(length_nm: float) -> str:
 
 
 def scale_bar(axes: Any, points: float) -> None:
-    """Draw a white scale bar on a dark box into the lower left corner, so that any image and atoms may be behind it."""
+    """Draw a white scale bar on a dark box into the lower left corner, so that any image and atoms may be behind it.
+
+    `points` is the size of the text [pt].
+    """
     from matplotlib.font_manager import FontProperties
     from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 

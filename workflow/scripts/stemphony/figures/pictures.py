@@ -183,7 +183,10 @@ def picture(positions: Positions, signal: Signal, treatment: Treatment) -> Pictu
 
 
 def copies(values: Floats, treatment: Treatment, repeats: Repeats) -> Floats:
-    """Copies of a window side by side, at least as many as wanted: for interpolation they repeat without a shift."""
+    """Copies of a window side by side, at least as many as wanted: for interpolation they repeat without a shift.
+
+    `values` (nx, ny) is the window.
+    """
     times = treatment.tile
     if treatment.finer > 1:
         shape = values.shape[0], values.shape[1]
@@ -196,7 +199,10 @@ def copies(values: Floats, treatment: Treatment, repeats: Repeats) -> Floats:
 
 
 def finer(large: Floats, shape: tuple[int, ...], treatment: Treatment, repeats: Repeats) -> Floats:
-    """Interpolate copies of a window, and cut off those beyond the wanted ones; `shape` is that of one window."""
+    """Interpolate copies of a window, and cut off those beyond the wanted ones; `shape` is that of one window.
+
+    `large` is what `copies` made.
+    """
     if treatment.finer > 1:
         periodic = (repeats[0] is not None, repeats[1] is not None)
         # Errors stay between their neighbours: a Fourier series could make them negative.

@@ -86,7 +86,7 @@ class Style:
             yield
 
     def figure(self, height: float, width: float | None = None, layout: str | None = "constrained") -> Any:
-        """An empty figure [inch]; call it inside `applied`."""
+        """An empty figure of a height and width [inch]; call it inside `applied`."""
         return _figure_class()(figsize=(width or self.width, height), layout=layout)
 
 

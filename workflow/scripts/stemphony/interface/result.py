@@ -132,6 +132,11 @@ class Result:
         symmetry then count once in the coordinate `standard_error`, which takes other positions as independent. They
         see the same atoms, so the true error lies between it and `largest_error`. `positions` and
         `distinct_positions` count them. For the mean over the whole scan, `standard_error` is the largest error.
+
+        Raises
+        ------
+        ResultError
+            `at_nm` is given together with a part, or the result does not hold the signal.
         """
         if x_nm is not None or y_nm is not None:
             if at_nm is not None:

@@ -139,6 +139,8 @@ def outlook_of(simulation: SimulationSummary, now: float) -> Outlook | None:
 
     One end of the range uses the mean rate of the whole run, the other one that of its last quarter. The range is
     wider while the run has finished few configurations.
+
+    `now` is in seconds since 1970.
     """
     total, done = pairs_of(simulation), _done(simulation)
     elapsed = simulation.latest_time - simulation.run_started

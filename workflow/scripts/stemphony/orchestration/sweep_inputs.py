@@ -37,7 +37,18 @@ def threads_of(config: Mapping[str, Any]) -> int:
 def checked_members(
     inputs: Mapping[str, preflight.Inputs], base: Path = Path(RESULTS)
 ) -> dict[str, preflight.Preflight]:
-    """Check all members, see `preflight.check`; what several of them read is read once."""
+    """Check all members, see `preflight.check`; what several of them read is read once.
+
+    Parameters
+    ----------
+    inputs : mapping
+        Inputs of each member by its label.
+
+    Raises
+    ------
+    ConfigError, SpecimenError
+        A member cannot be computed; the text names it.
+    """
     readings: dict[str, preflight.Reading] = {}
     checked = {}
     for label, one in inputs.items():

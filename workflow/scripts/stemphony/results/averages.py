@@ -65,7 +65,7 @@ class Spread:
         self.count, self.mean, self.squares = 0, np.zeros(()), np.zeros(())
 
     def add(self, value: np.ndarray) -> None:
-        """Add one array."""
+        """Add one array, of the shape of the others."""
         if not self.count:
             self.mean, self.squares = np.zeros(np.shape(value)), np.zeros(np.shape(value))
         self.count += 1
@@ -99,7 +99,10 @@ class Sums:
         self.first, self.number, self.total, self.spread = first, 0, np.zeros(()), Spread()
 
     def add(self, value: np.ndarray) -> None:
-        """Add one unit. The first one becomes the sum, so the caller must not use the array any more."""
+        """Add one unit. The first one becomes the sum, so the caller must not use the array any more.
+
+        `value` holds the signals of the unit.
+        """
         self.number += 1
         if self.first:
             self.spread.add(value[..., : self.first])

@@ -57,7 +57,7 @@ class DefocusMean:
         return float(self.defoci_nm[0]) if len(self.defoci_nm) == 1 else None
 
     def values(self, stack: Floats, wanted_nm: float | None = None) -> Floats:
-        """Mean of signals (defocus, configuration, …) at one defocus, or weighted over all."""
+        """Mean of signals `stack` (defocus, configuration, …) at one defocus, or weighted over all."""
         means = stack.mean(axis=1)
         if wanted_nm is not None:
             return np.asarray(means[self._index(wanted_nm)])

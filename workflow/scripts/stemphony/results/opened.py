@@ -143,7 +143,15 @@ class OpenedResult:
                 raise self.damaged(error) from None
 
     def open(self) -> Any:
-        """Open the file for a caller who does more than reading while it is open."""
+        """Open the file for a caller who does more than reading while it is open.
+
+        Raises
+        ------
+        ResultError
+            There is no such file.
+        DamagedResultError
+            It is truncated or damaged.
+        """
         if not self.file.exists():
             raise ResultError(
                 f"{self.file} does not exist: nothing is merged yet, or the name is another one. `stemphony status` "
@@ -226,7 +234,22 @@ class OpenedResult:
     def signals(
         self, detector: Detector, depth: int | slice = slice(None), defocus_nm: float | None = None
     ) -> list[Signal]:
-        """Read the images at some depths, by default at all."""
+        """Read the images at some depths, by default at all.
+
+        Parameters
+        ----------
+        detector : str or (float, float)
+            Name of an image, or the angles [mrad] of a ring that is summed from the radial bins.
+        depth : int or slice
+            Indices of stored depths.
+        defocus_nm : float or None
+            One defocus; None for the mean over all.
+
+        Raises
+        ------
+        ResultError
+            The result has no such image, or no bins that make up the ring.
+        """
         self._require_images()
         chosen = range(len(self.depths_nm))[depth if isinstance(depth, slice) else slice(depth, depth + 1)]
         if not isinstance(detector, str):
@@ -279,7 +302,13 @@ class OpenedResult:
         )  # fmt: skip
 
     def center_of_mass(self, depth_nm: float | None = None, defocus_nm: float | None = None) -> tuple[Floats, float]:
-        """Centre of mass along x and y [mrad] (nx, ny, 2), and its depth [nm]."""
+        """Centre of mass along x and y [mrad] (nx, ny, 2), and its depth [nm].
+
+        Raises
+        ------
+        ResultError
+            The result has no centre of mass, or no such depth or defocus.
+        """
         self._require_images()
         index = self.depth(depth_nm)
         with self.root() as root:

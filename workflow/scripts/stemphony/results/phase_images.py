@@ -109,7 +109,7 @@ class PhaseImages:
         return np.stack(made, axis=-1) if made else np.empty((*images.shape[:3], 0))
 
     def phase_of_center(self, experiment: Experiment, center: np.ndarray) -> np.ndarray:
-        """Make `icom` [rad] from centres of mass (x, y, depths, 2) [mrad]; where there are none, from 0."""
+        """Make `icom` [rad] from centres of mass `center` (x, y, depths, 2) [mrad]; where there are none, from 0."""
         return self._phase(experiment, np.nan_to_num(center) * MRAD)
 
     def _phase(self, experiment: Experiment, deflection: np.ndarray) -> np.ndarray:

@@ -204,7 +204,10 @@ def _orbit_of(merged: Path) -> NDArray[np.int64] | None:
 
 
 def record(of: Precision, targets: tuple[float, ...]) -> dict[str, Any]:
-    """A precision as a JSON object."""
+    """A precision as a JSON object.
+
+    `targets` are the errors, as shares, for which the needed configurations are given.
+    """
     keys = ("detector", "configurations", "error", "median", "brightest", "depth_nm", "is_uncertain", "is_signed")
     numbers = {key: getattr(of, key) for key in keys}
     needed = {f"{target:g}": of.needed(target) if math.isfinite(of.error) else None for target in targets}

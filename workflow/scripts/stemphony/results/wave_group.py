@@ -167,7 +167,7 @@ class ExitBlock:
         return np.concatenate([wave, np.square(wave).sum(axis=-1, keepdims=True)], axis=-1)
 
     def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
-        """Write averages, and their standard errors."""
+        """Write averages of what `read` returns, and their standard errors."""
         at = (*place, self.position)
         for end, values in (("", value), (STANDARD_ERROR, error)):
             if values is not None:
@@ -211,7 +211,7 @@ class DepthBlock:
         return _read(job, self.name, self.position)
 
     def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
-        """Write averages, and their standard errors."""
+        """Write averages of what `read` returns, and their standard errors."""
         root[GROUP][self.name][(*place, self.position)] = value
         if error is not None:
             root[GROUP][self.name + STANDARD_ERROR][(*place, self.position)] = error

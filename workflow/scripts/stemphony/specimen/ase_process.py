@@ -61,7 +61,13 @@ _FRAME, _REFUSED, _NO_MEMORY = "frame", "refused", "no memory"
 
 
 def read_first(file: Path) -> tuple[Structure, int]:
-    """The first structure, and how many there are: counted up to 2 where that needs reading them."""
+    """The first structure, and how many there are: counted up to 2 where that needs reading them.
+
+    Raises
+    ------
+    SpecimenError
+        ASE cannot read the file, or finds no structure in it.
+    """
     found = ase_reader.required_format(file)
     count = ase_reader.require_whole_xyz(file) if found == "extxyz" else 0
     frames = read_frames(file, "0:2" if ase_reader.has_frames(found) and not count else "0")

@@ -29,7 +29,7 @@ ORIGIN_KEYS = ("Origin", "origin", "cell_origin")
 
 
 def known_format(file: Path) -> str | None:
-    """ASE's name of the format, None where it knows none."""
+    """ASE's name of the format, None where it knows none. Raises SpecimenError if the file cannot be read."""
     from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat
 
     try:
@@ -297,7 +297,13 @@ def _require_columns(file: Path, header: str, first: str, number: int) -> None:
 
 
 def require_whole_xyz(file: Path) -> int:
-    """Number of frames. ASE stops in silence at an empty line between frames, and trusts any number of atoms."""
+    """Number of frames. ASE stops in silence at an empty line between frames, and trusts any number of atoms.
+
+    Raises
+    ------
+    SpecimenError
+        An empty line stands between frames, or a number of atoms is wrong; the text names the line.
+    """
     with source.text(file) as stream:
         number, frames = 1, 0
         for line in stream:

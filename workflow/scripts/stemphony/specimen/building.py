@@ -435,7 +435,13 @@ def _asked(build: Build) -> tuple[float | None, float | None, float | None]:
 
 
 def whole_cells(file: Path, crystal: Oriented, build: Build) -> tuple[int, int, int]:
-    """Copies of the oriented cell along x, y, z: `repeat`, or as many as the sizes need, never fewer."""
+    """Copies of the oriented cell along x, y, z: `repeat`, or as many as the sizes need, never fewer.
+
+    Raises
+    ------
+    SpecimenError
+        `repeat` is not three integers from 1.
+    """
     repeat = build.repeat
     if repeat is not None and (len(repeat) != 3 or any(n != int(n) or n < 1 for n in repeat)):
         raise SpecimenError(file, f"`specimen.repeat` is {list(repeat)}; three integers from 1 are needed.")

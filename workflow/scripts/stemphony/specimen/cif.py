@@ -84,7 +84,7 @@ def _possible(
 
 
 def read_cell(file: Path, block: CifBlock) -> Floats:
-    """Edges of the cell as rows [Å]: a along x, b in the plane of x and y."""
+    """Edges of the cell as rows [Å]: a along x, b in the plane of x and y. Raises SpecimenError without one."""
     from ase.geometry import cellpar_to_cell
 
     values = []

@@ -94,6 +94,8 @@ class Sites:
 def read_sites(file: Path, block: CifBlock, cell: Floats) -> Sites:
     """All sites that are atoms; what is left out stands in the notes.
 
+    `cell` has the edges as rows [Å].
+
     Raises
     ------
     SpecimenError

@@ -476,7 +476,10 @@ def ase_operations(block: CifBlock) -> tuple[NDArray[np.int64], Floats] | None:
 
 
 def triplets(rotations: NDArray[np.int64], translations: Floats) -> frozenset[str]:
-    """The operations as a set of texts, comparable with `Symmetry.key`."""
+    """The operations as a set of texts, comparable with `Symmetry.key`.
+
+    `rotations` (M, 3, 3) and `translations` (M, 3) are in fractions of the cell.
+    """
     import gemmi
 
     found = set()

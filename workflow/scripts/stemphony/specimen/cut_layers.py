@@ -41,6 +41,8 @@ def cut(coordinates: Floats, period: float) -> Cut | None:
     """Return the layer that the face at 0 of a cell of length `period` [Å] cuts apart; None if it cuts none.
 
     Atoms on both sides of the face are nearer than JOINED, and the cell has an empty layer wider than EMPTY inside.
+
+    `coordinates` (N,) are those of the atoms across the face [Å].
     """
     heights = np.sort(np.mod(coordinates, period))
     heights[heights > period - EXACT] = 0.0
@@ -57,6 +59,6 @@ def cut(coordinates: Floats, period: float) -> Cut | None:
 
 
 def begun(coordinates: Floats, period: float, start: float) -> Floats:
-    """Coordinates in [0, period) of a periodic cell that begins at `start` [Å]."""
+    """Coordinates (N,) in [0, period) of a periodic cell that begins at `start`; all in Å."""
     heights = np.mod(coordinates - start, period)
     return np.where(heights > period - EXACT, 0.0, heights)

@@ -26,6 +26,8 @@ def exclusive_sites(
 ) -> tuple[Integers | None, Integers | None]:
     """Numbers of the sets of sites that exclude each other, and of those that are present together; None without any.
 
+    `positions` (N, 3) are those of all images of the sites [Å]; `cell` has the edges as rows [Å].
+
     Raises
     ------
     SpecimenError
@@ -90,6 +92,8 @@ def lists_every_image(sites: Sites, rotations: Integers, translations: Floats, c
     """Whether the operations turn the listed sites into each other, so that no image is missing in the list.
 
     The sites are on different places, and each image lies on a site of the same element and occupancy.
+
+    The operations are x' = R x + t in fractions, with `rotations` (M, 3, 3); `cell` has the edges as rows [Å].
     """
     from scipy.spatial import cKDTree
 

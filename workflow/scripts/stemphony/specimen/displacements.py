@@ -18,7 +18,7 @@ def from_b(b: Floats) -> Floats:
 
 
 def symmetric(u11: Floats, u22: Floats, u33: Floats, u12: Floats, u13: Floats, u23: Floats) -> Floats:
-    """(N, 3, 3) tensors of their six components."""
+    """(N, 3, 3) tensors of their six components (N,)."""
     rows = ((u11, u12, u13), (u12, u22, u23), (u13, u23, u33))
     return np.stack([np.stack([np.asarray(value, dtype=float) for value in row], axis=-1) for row in rows], axis=-2)
 
@@ -40,18 +40,21 @@ def cartesian(u: Floats, cell: Floats) -> Floats:
 
 
 def from_beta(beta: Floats, cell: Floats) -> Floats:
-    """U^{ij} [Å²] of β^{ij} (no unit): β^{ij} = 2π² a*_i a*_j U^{ij}."""
+    """U^{ij} [Å²] of β^{ij} (no unit): β^{ij} = 2π² a*_i a*_j U^{ij}.
+
+    Both have the shape (N, 3, 3); `cell` has the edges as rows [Å].
+    """
     lengths = reciprocal_lengths(cell)
     return np.asarray(beta) / (2 * np.pi**2 * np.outer(lengths, lengths))
 
 
 def reciprocal_lengths(cell: Floats) -> Floats:
-    """Lengths a*, b*, c* [1/Å] of the reciprocal edges."""
+    """Lengths a*, b*, c* [1/Å] of the reciprocal edges of a cell with edges as rows [Å]."""
     return np.asarray(np.linalg.norm(np.linalg.inv(np.asarray(cell, dtype=float)), axis=0))
 
 
 def turned(u: Floats, rotations: Floats) -> Floats:
-    """Tensors of the images under Cartesian rotations: U' = R U Rᵀ, one rotation per tensor."""
+    """Tensors of the images under Cartesian rotations: U' = R U Rᵀ, one rotation per tensor (N, 3, 3)."""
     return np.einsum("nik,nkl,njl->nij", rotations, u, rotations)
 
 

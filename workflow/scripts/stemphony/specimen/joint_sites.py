@@ -110,7 +110,7 @@ def require_few_pairs(points: Floats, distance: float) -> None:
 
 
 def exclusive(specimen: Specimen, pairs: Pairs) -> NDArray[np.bool_]:
-    """Whether the two sites of each pair are never present together."""
+    """Whether the two sites of each pair (P, 2), given by number, are never present together."""
     if specimen.occupancy is None or specimen.disorder is None:
         return np.zeros(len(pairs), dtype=bool)
     first, second = specimen.disorder[pairs].T

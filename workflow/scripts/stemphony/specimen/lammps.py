@@ -177,7 +177,7 @@ def _box(file: Path, values: dict[str, list[float]]) -> tuple[Floats, Floats]:
 
 
 def require_ascending(file: Path, low: Floats, high: Floats) -> None:
-    """Refuse a box whose upper bound does not lie above the lower one."""
+    """Raise SpecimenError for a box whose upper bound (3,) [Å] does not lie above the lower one."""
     for axis in range(3):
         if not high[axis] > low[axis]:
             raise SpecimenError(
@@ -188,7 +188,7 @@ def require_ascending(file: Path, low: Floats, high: Floats) -> None:
 
 
 def box_edges(lengths: Floats, tilts: Sequence[float]) -> Floats:
-    """Edges as rows of a box with the tilt factors xy, xz, yz."""
+    """Edges as rows [Å] of a box with lengths (3,) [Å] and the tilt factors xy, xz, yz [Å]."""
     xy, xz, yz = tilts
     return np.array([[lengths[0], 0.0, 0.0], [xy, lengths[1], 0.0], [xz, yz, lengths[2]]])
 

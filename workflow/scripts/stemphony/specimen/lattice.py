@@ -25,6 +25,8 @@ def supercell(
 
     Atoms are wrapped into the new cell, along z only if `matrix` mixes c with a or b or turns it round, or if `wrap_z`
     asks for it.
+
+    `cell` has the edges as rows [Å]; `positions` (N, 3) are Cartesian [Å].
     """
     points = _lattice_points(matrix)
     copies = ((points @ cell)[:, None, :] + positions).reshape(-1, 3)
@@ -38,13 +40,16 @@ def supercell(
 
 
 def repeated(lengths: Floats, positions: Floats, repeat: Sequence[int]) -> Floats:
-    """Coordinates [Å] of all copies along x, y, z, each copy in the given order, the last axis fastest."""
+    """Coordinates [Å] of all copies along x, y, z, each copy in the given order, the last axis fastest.
+
+    `lengths` (3,) are those of the cell; `positions` (N, 3) are Cartesian [Å].
+    """
     copies = np.stack(np.meshgrid(*(np.arange(n) for n in repeat), indexing="ij"), axis=-1).reshape(-1, 3)
     return (copies[:, None, :] * lengths + positions).reshape(-1, 3)
 
 
 def angles(cell: Floats) -> list[float]:
-    """Angles α, β, γ between the edges [°]."""
+    """Angles α, β, γ [°] between the edges, the rows of `cell`."""
     result = []
     for i, j in ((1, 2), (0, 2), (0, 1)):
         cosine = cell[i] @ cell[j] / np.linalg.norm(cell[i]) / np.linalg.norm(cell[j])
@@ -95,6 +100,8 @@ def orthogonal(cell: Floats, positions: Floats) -> Standard | None:
 
     The order and the sign of the edges do not change a lattice. If the edges run along the axes, the coordinates stay;
     only an edge along −z moves the atoms, by its length. Other cells are turned by a proper rotation, never mirrored.
+
+    `cell` has the edges as rows [Å]; `positions` (N, 3) are Cartesian [Å].
     """
     if not is_orthogonal(cell):
         return None
@@ -116,6 +123,8 @@ def along_rows(cell: Floats, positions: Floats) -> Standard | None:
     """An orthogonal cell turned until its first edge runs along x, the third along z; None of another cell.
 
     The second edge runs along y, or along −y where the edges are left-handed: a rotation, never a mirror.
+
+    `cell` has the edges as rows [Å]; `positions` (N, 3) are Cartesian [Å].
     """
     if not is_orthogonal(cell):
         return None
@@ -129,7 +138,7 @@ def along_rows(cell: Floats, positions: Floats) -> Standard | None:
 
 
 def is_orthogonal(cell: Floats) -> bool:
-    """Whether all edges are at right angles, within the rounding of files."""
+    """Whether all edges, the rows of `cell`, are at right angles, within the rounding of files."""
     return all(_shear(cell[i], cell[j]) <= 0 for i, j in ((0, 1), (0, 2), (1, 2)))
 
 
@@ -205,7 +214,10 @@ def _preference(matrix: NDArray[np.int64]) -> tuple[Any, ...]:
 
 
 def wrapped(positions: Floats, cell: Floats) -> Floats:
-    """x and y in [0, L); a coordinate that rounding alone keeps below L becomes 0."""
+    """x and y in [0, L); a coordinate that rounding alone keeps below L becomes 0.
+
+    `positions` (N, 3) and the lengths L of the `cell` are in Å.
+    """
     result = positions.copy()
     result[:, :2] = np.mod(result[:, :2], cell[:2])
     result[:, :2][result[:, :2] >= cell[:2] - EXACT] = 0.0

@@ -66,6 +66,8 @@ def expand(
 
     Parameters
     ----------
+    rotations, translations : (O, 3, 3) array of int, (O, 3) array
+        R and t of each operation, in fractions of the cell.
     cell : (3, 3) array
         Edges as rows [Å].
     reach : (M,) sequence

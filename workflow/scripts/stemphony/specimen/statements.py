@@ -151,7 +151,7 @@ def _parsed(text: str) -> dict[str, float] | None:
 def compare(
     counts: Mapping[str, float], volume: float, stated: Mapping[str, str | float], *, partial: bool = False
 ) -> Agreement:
-    """Compare atoms in a cell of `volume` [Å³] with what the file states.
+    """Compare atoms, `counts` by element, in a cell of `volume` [Å³] with what the file states.
 
     `formula`, `z` and `density_g_cm3` must agree. `formula_weight` [u], `electrons` and `measured_density_g_cm3` make
     notes. `deuterium` is the share of the hydrogen that is deuterium.

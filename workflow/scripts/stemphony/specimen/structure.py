@@ -112,7 +112,10 @@ def turned(structure: Structure, positions: Floats, cell: Floats, rotation: Floa
 
 
 def appended(structure: Structure, symbols: Sequence[str], positions: Floats, cell: Floats) -> Structure:
-    """The structure with further atoms of which nothing but element and place is known, in another cell [Å]."""
+    """The structure with further atoms of which nothing but element and place is known, in another cell [Å].
+
+    `cell` has the edges as rows.
+    """
     number = len(symbols)
     unknown = {"u_iso": np.nan, "u_aniso": np.nan, "charge": np.nan, "occupancy": 1.0}
     longer: dict[str, Any] = {"symbols": np.concatenate([structure.symbols, np.array(symbols, dtype="<U2")])}

@@ -30,7 +30,10 @@ class DopedRegion:
     depth_nm: Sequence[float] | None = None
 
     def holds(self, positions: NDArray[np.float64], lengths: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which atoms lie inside; x and y are periodic."""
+        """Which atoms lie inside; x and y are periodic.
+
+        `positions` (N, 3) and the `lengths` of the specimen (3,) are in Å.
+        """
         wrapped = positions.copy()
         wrapped[:, :2] = np.mod(wrapped[:, :2], lengths[:2])
         inside = np.ones(len(positions), dtype=bool)

@@ -54,7 +54,10 @@ def is_count(word: str, digits: int = MOST_DIGITS) -> bool:
 
 
 def cell_of(parameters: Sequence[float]) -> Floats | None:
-    """Edges as rows of a, b, c and α, β, γ [°]: a along x, b in the plane of x and y. None of impossible ones."""
+    """Edges as rows of a, b, c and α, β, γ [°]: a along x, b in the plane of x and y. None of impossible ones.
+
+    Lengths are in Å.
+    """
     from ase.geometry import cellpar_to_cell
 
     if not np.isfinite(parameters).all() or min(parameters) <= 0:
@@ -77,7 +80,7 @@ def required_cell(file: Path, number: int, parameters: Sequence[float]) -> Float
 
 
 def row(file: Path, line: int, words: Sequence[str], what: str, least: int = 0) -> list[float]:
-    """Words of line `line` as finite numbers, `least` of them or more."""
+    """Words of line `line` as finite numbers, `least` or more; else a SpecimenError: `what` was expected."""
     try:
         values = [number(word) for word in words]
     except ValueError:
@@ -96,7 +99,20 @@ def behind_the_end(lines: Sequence[str], number: int, mark: str) -> set[str]:
 
 
 def element(file: Path, name: str, number: int, notes: set[str]) -> str:
-    """Element of a symbol such as `Sr`, `Sr2+`, `D` or an atomic number such as `38` or `38.0`."""
+    """Element of a symbol such as `Sr`, `Sr2+`, `D` or an atomic number such as `38` or `38.0`.
+
+    Parameters
+    ----------
+    number : int
+        Number of the line, for the message.
+    notes : set of str
+        Gets a note on isotopes.
+
+    Raises
+    ------
+    SpecimenError
+        No element has this symbol or number.
+    """
     try:
         atomic = float(name)
     except ValueError:
@@ -116,7 +132,7 @@ def element(file: Path, name: str, number: int, notes: set[str]) -> str:
 
 
 def checked_occupancy(file: Path, values: Floats) -> Floats | None:
-    """Occupancies from 0 to 1; None where all are 1."""
+    """Occupancies (N,) from 0 to 1; None where all are 1. Raises SpecimenError for others."""
     bad = np.flatnonzero(~((values >= 0) & (values <= 1)))
     if len(bad):
         raise SpecimenError(

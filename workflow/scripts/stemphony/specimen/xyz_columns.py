@@ -34,6 +34,11 @@ def require_one_element(file: Path, header: str, rows: Sequence[str], first_line
     ----------
     first_line : int
         Number of the line of the first row, for the message.
+
+    Raises
+    ------
+    SpecimenError
+        An atom has two elements; the text names its line.
     """
     columns = named(header)
     symbol, number = (

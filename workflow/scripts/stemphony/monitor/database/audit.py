@@ -35,7 +35,17 @@ def share_with_operators(connection: Connection) -> None:
 
 
 def note(connection: Connection, now: float, action: str, uid: str, details: str = "") -> None:
-    """Note an action. A running monitor reads all summaries again after it."""
+    """Note an action. A running monitor reads all summaries again after it.
+
+    Parameters
+    ----------
+    now : float
+        Time of the action [s since 1970].
+    action : str
+        What was done, in one word.
+    uid : str
+        Id of the simulation, or empty.
+    """
     table = schema.AUDIT
     row = int(connection.execute(select(func.max(table.c.row))).scalar() or 0) + 1
     values = {

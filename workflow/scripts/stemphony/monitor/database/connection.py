@@ -75,7 +75,13 @@ class FileGone(Exception):
 
 
 def default_file() -> Path:
-    """Return the default file of the database, below XDG_DATA_HOME or ~/.local/share."""
+    """Return the default file of the database, below XDG_DATA_HOME or ~/.local/share.
+
+    Raises
+    ------
+    MonitorError
+        The user has no home folder.
+    """
     base = os.environ.get("XDG_DATA_HOME")
     try:
         folder = Path(base) if base else Path.home() / ".local" / "share"

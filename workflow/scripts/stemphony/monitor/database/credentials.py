@@ -62,6 +62,8 @@ def require_name(name: str) -> None:
 def add(connection: Connection, name: str, role: Role, now: float) -> str:
     """Create a credential and return its secret. The secret is stored nowhere.
 
+    `now` is the time of creation [s since 1970].
+
     Raises
     ------
     MonitorError

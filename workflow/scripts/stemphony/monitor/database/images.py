@@ -58,7 +58,10 @@ class MeanImage:
         return own == (image.detector, image.width, len(image.pixels), *_scale(image))
 
     def add(self, low: float, high: float, pixels: bytes, times: int = 1) -> None:
-        """Add an image. With `times` −1, remove it."""
+        """Add an image. With `times` −1, remove it.
+
+        `pixels` 0 to 255 stand for values from `low` to `high`, fractions of the incident beam.
+        """
         step = (high - low) / _WHITE
         sums = self.sums or array("d", bytes(8 * len(pixels)))
         self.sums = array(

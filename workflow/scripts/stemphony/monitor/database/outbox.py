@@ -28,7 +28,7 @@ def due(connection: Connection, target: str, now: float) -> list[Mapping[str, An
 
 
 def targets_with_due(connection: Connection, now: float) -> set[str]:
-    """Return the names of targets for which something is due."""
+    """Return the names of targets for which something is due at `now` [s since 1970]."""
     question = select(_TABLE.c.target).where(_TABLE.c.due.is_not(None), _TABLE.c.due <= now).distinct()
     return set(connection.execute(question).scalars())
 

@@ -48,7 +48,10 @@ class Filter:
 def listed(
     connection: Connection, wanted: Filter, now: float, stale_after_s: float = STALE_AFTER_S
 ) -> list[SimulationSummary]:
-    """Return one page of the simulations that a filter selects. Those without an end come first, then the latest."""
+    """Return one page of the simulations that a filter selects. Those without an end come first, then the latest.
+
+    `now` [s since 1970] and `stale_after_s` decide which of them are silent.
+    """
     table = schema.SIMULATION
     question = select(table).order_by(case((table.c.ended == "", 0), else_=1), table.c.row.desc())
     if wanted.text:
@@ -93,6 +96,10 @@ def newly_silent(
 
     Parameters
     ----------
+    now : float
+        Seconds since 1970.
+    stale_after_s : float
+        Silence after which a run counts as silent [s].
     silent_at_most_s : float
         Those that are silent for longer are left out [s].
     again_s : float
@@ -119,7 +126,7 @@ def _summaries(connection: Connection, question: Select[Any]) -> list[Simulation
 
 
 def counts(connection: Connection, now: float, stale_after_s: float = STALE_AFTER_S) -> dict[State, int]:
-    """Return how many simulations are in each state."""
+    """Return how many simulations are in each state at `now` [s since 1970]."""
     table = schema.SIMULATION
     found = dict.fromkeys(State, 0)
     for ended, number in connection.execute(select(table.c.ended, func.count()).group_by(table.c.ended)):

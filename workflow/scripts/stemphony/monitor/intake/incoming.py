@@ -90,7 +90,7 @@ def read_batch(body: bytes, received: float, sender: str = "") -> list[IncomingE
 
 
 def read_stored(body: str, received: float, event_id: str, sender: str) -> IncomingEvent:
-    """Make the event that arrived from its stored body. Its image is left out.
+    """Make the event that arrived at `received` [s since 1970] from its stored body. Its image is left out.
 
     Raises
     ------

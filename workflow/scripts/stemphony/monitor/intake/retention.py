@@ -276,7 +276,10 @@ def delete_events(simulation: int, connection: Connection, before: float = math.
 
 
 def delete_summary(simulation: int, connection: Connection, before: float = math.inf) -> bool:
-    """Delete the rest of a simulation. Return False if new events have arrived between two portions."""
+    """Delete the rest of a simulation. Return False if new events have arrived between two portions.
+
+    If its latest event did not arrive before `before` [s since 1970], nothing is deleted.
+    """
     last = select(schema.SIMULATION.c.last_received).where(schema.SIMULATION.c.row == simulation)
     if connection.execute(last).scalar_one() >= before:
         return False

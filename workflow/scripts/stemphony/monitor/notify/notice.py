@@ -45,7 +45,10 @@ class Notice:
 
     @classmethod
     def of(cls, simulation: SimulationSummary, kind: str, page: str, now: float) -> Self:
-        """Collect the facts about a simulation. `page` is the address of the monitor, or empty."""
+        """Collect the facts about a simulation. `page` is the address of the monitor, or empty.
+
+        `now` is in seconds since 1970.
+        """
         return cls(
             kind=kind,
             title=simulation.title or simulation.uid,

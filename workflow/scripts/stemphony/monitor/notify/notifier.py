@@ -75,7 +75,10 @@ class Notifier:
         self._thread: threading.Thread | None = None
 
     def rows(self, simulation: SimulationSummary, event: str, now: float) -> list[dict[str, Any]]:
-        """Return the rows of the outbox for the end of a run. `simulation.revision` is the row of the event."""
+        """Return the rows of the outbox for the end of a run. `simulation.revision` is the row of the event.
+
+        `event` is the name of the event that ended it, `now` the time [s since 1970].
+        """
         return self._rows(simulation, END_STATES[event].value, now)
 
     def _rows(self, simulation: SimulationSummary, kind: str, now: float) -> list[dict[str, Any]]:

@@ -62,7 +62,7 @@ class Lanes:
         self._lanes[_lane_of(task)].add_task(task)
 
     def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
-        """End all threads."""
+        """End all threads, and wait for them at most `timeout` [s]. Returns whether all have ended."""
         return all([lane.shutdown(cancel_pending, timeout) for lane in self._lanes.values()])
 
 
