@@ -17,7 +17,7 @@ import yaml
 from sqlalchemy import inspect, text
 from stemphony.cli import main
 from stemphony.errors import MonitorError
-from stemphony.monitor.database import credentials, images, migrations, schema, timeline
+from stemphony.monitor.database import credentials, migrations, schema, timeline
 from stemphony.monitor.database.backup import backup
 from stemphony.monitor.database.connection import Database, database_url, file_system_of
 from stemphony.monitor.database.credentials import Role
@@ -562,63 +562,6 @@ def older_database(any_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(migrations, "CHANGES", (*migrations.CHANGES, change))
     assert migrations.latest_version() == NOW + 1
     return any_database
-
-
-def test_a_database_of_version_1_becomes_one_of_today(any_database: str):
-    """Its events stay duplicates when they are sent again, whoever sends them."""
-    story = Story()
-    with Database.open(any_database) as database:
-        made = inside(database)
-        made.store(story.whole())
-        made.close()
-        with database.writer.begin() as connection:
-            for statement in (
-                "DROP INDEX event_held", "DROP TABLE moved", "DROP TABLE audit", "DROP TABLE old", "DROP TABLE uptime",
-                *(f"ALTER TABLE simulation DROP COLUMN {name}" for name in ("owner", "shared", "held")),
-                *(f"ALTER TABLE event DROP COLUMN {name}" for name in ("sender", "content", "held")),
-                *preview_tables_of_version_1(database.writer.dialect.name),
-                "DELETE FROM schema_version", "INSERT INTO schema_version VALUES (1)",
-            ):  # fmt: skip
-                connection.execute(text(statement))
-    monitor = Monitor(Options(port=0, database=any_database), lambda _: None)
-    try:
-        with monitor.database.reader.begin() as connection:
-            found = inspect(connection)
-            for table in schema.METADATA.sorted_tables:
-                names = {column["name"] for column in found.get_columns(table.name)}
-                assert names == {column.name for column in table.columns}
-                keys = found.get_pk_constraint(table.name)["constrained_columns"]
-                assert set(keys) == {column.name for column in table.primary_key}
-            assert connection.execute(text("SELECT detector, pixels FROM preview")).all() == [("haadf", b"\x07")]
-            image = images.mean_of(connection, 1, "m2d500", "haadf")
-            assert image is not None
-            assert (list(image.sums), image.width_nm, image.repeats) == ([7.0], None, "")
-    finally:
-        monitor.close()
-    with Database.open(any_database) as database:
-        made = inside(database)
-        assert made.store(story.whole())["stored"] == 0
-        story.run = 2
-        assert made.store(story.whole())["duplicates"] == 0
-        made.close()
-
-
-def preview_tables_of_version_1(dialect: str) -> list[str]:
-    """Statements that make the tables of images as they were, with one image of one pixel, whose value is 7."""
-    of_bytes, pixel, total = ("BYTEA", r"'\x07'", r"'\x0000000000001c40'")
-    if dialect == "sqlite":
-        of_bytes, pixel, total = ("BLOB", "x'07'", "x'0000000000001c40'")
-    key = "simulation BIGINT NOT NULL, defocus_key TEXT NOT NULL"
-    levels = "low DOUBLE PRECISION NOT NULL, high DOUBLE PRECISION NOT NULL"
-    return [
-        "DROP TABLE preview", "DROP TABLE preview_sum",
-        f"CREATE TABLE preview ({key}, configuration INTEGER NOT NULL, {levels}, pixels {of_bytes} NOT NULL,"
-        " PRIMARY KEY (simulation, defocus_key, configuration))",
-        f"CREATE TABLE preview_sum ({key}, detector TEXT NOT NULL, width INTEGER NOT NULL, number INTEGER NOT NULL,"
-        f" revision BIGINT NOT NULL, sums {of_bytes} NOT NULL, PRIMARY KEY (simulation, defocus_key))",
-        f"INSERT INTO preview VALUES (1, 'm2d500', 0, 0, 255, {pixel})",
-        f"INSERT INTO preview_sum VALUES (1, 'm2d500', 'haadf', 1, 1, 5, {total})",
-    ]  # fmt: skip
 
 
 def version_in(db: str) -> int:

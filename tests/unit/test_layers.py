@@ -108,6 +108,14 @@ NETCDF_FILES = ("stemphony/results/*.py", "stemphony/specimen/specimen_file.py")
                 "stemphony/commands/plot.py",
             ),
         ),
+        (
+            "psutil",
+            (
+                "stemphony/commands/snakemake_process.py",
+                "stemphony/commands/status.py",
+                "stemphony/specimen/ase_process.py",
+            ),
+        ),
         ("requests", ("stemphony/status/transport.py",)),
         ("urllib3", ("stemphony/status/transport.py",)),
         (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from typing import Final
 
@@ -77,6 +78,17 @@ REPLACES: Final = "holds results of"
 command again."""
 REFUSAL: Final = "job files are not usable"
 """The merge writes it when it refuses job files. `stemphony run` then recommends another command."""
+
+# --- texts of Snakemake that `stemphony run` looks for ----------------------------------------------------------------
+
+NOTHING_TO_DO: Final = "Nothing to be done"
+"""All results are up to date."""
+LOCKED: Final = "Directory cannot be locked"
+"""Another run of Snakemake uses the working directory."""
+FAILED_RULE_LOG: Final = re.compile(r"^\s+log: (.+?) \(check log file")
+"""Line of a failed job, with the path of its log."""
+UNKNOWN_EXECUTOR: Final = re.compile(r"argument --executor/-e: invalid choice: '([^']*)'")
+"""The plugin of an executor is not installed."""
 
 
 def variable(name: str, label: str = "") -> str:

@@ -19,7 +19,15 @@ from stemphony import ordinary_files, paths
 from stemphony.commands import profiles
 from stemphony.commands.locks import who_holds_the_lock
 from stemphony.commands.status import PairState, status_of
-from stemphony.contract import REFUSAL, REPLACES, RUN_PREFIX
+from stemphony.contract import (
+    FAILED_RULE_LOG,
+    LOCKED,
+    NOTHING_TO_DO,
+    REFUSAL,
+    REPLACES,
+    RUN_PREFIX,
+    UNKNOWN_EXECUTOR,
+)
 from stemphony.errors import StemphonyError
 from stemphony.orchestration.job import last_word
 from stemphony.orchestration.orphaned_errors import DIED, NEVER_BEGAN
@@ -40,8 +48,6 @@ ROUND_NUMBERS = (10, 30, 100, 300, 1000, 3000, 9999)
 SHOWN_LINES = 12
 """Last lines of a log that are shown."""
 
-FAILED_RULE_LOG = re.compile(r"^\s+log: (.+?) \(check log file")
-UNKNOWN_EXECUTOR = re.compile(r"argument --executor/-e: invalid choice: '([^']*)'")
 COMPLAINT = re.compile(r"error: |Error: |Exception: |Exception in |\[Errno|clock skew|sbatch")
 # Python's message for ENOSPC and EDQUOT. The last file that it names is the one being written.
 NO_ROOM = re.compile(rf"\[Errno (?:{errno.ENOSPC}|{errno.EDQUOT})\]")
@@ -107,7 +113,7 @@ class Outcome:
             print(self._failure(), file=sys.stderr)
 
     def _show_results(self) -> None:
-        if any("Nothing to be done" in line for line in self.lines):
+        if any(NOTHING_TO_DO in line for line in self.lines):
             print("nothing to compute: all results are up to date.")
             self._warn_of_unusable_files()
             # No hook has run, so none has delivered or mentioned these.
@@ -177,7 +183,7 @@ class Outcome:
 
     def _failure(self) -> str:
         log = f"whole log: {_relative(self.log_file)}"
-        if any("Directory cannot be locked" in line for line in self.lines):
+        if any(LOCKED in line for line in self.lines):
             return f"{RUN_PREFIX}{who_holds_the_lock(self.directory)}"
         if any(line.startswith(f"{RUN_PREFIX}config") and REPLACES in line for line in self.lines):
             # The display has shown it already.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stemphony.commands.outcome import SHOWN_PAIRS, Outcome
+from stemphony.contract import NOTHING_TO_DO
 from stemphony.paths import ResultPaths, SweepPaths
 from stemphony.store import members, own_runs, progress
 
@@ -17,7 +18,7 @@ class SweepOutcome(Outcome):
 
     def _show_results(self) -> None:
         files, found = SweepPaths(self.result.root), members.members_of(self.result.root)
-        if any("Nothing to be done" in line for line in self.lines):
+        if any(NOTHING_TO_DO in line for line in self.lines):
             print("nothing to compute: all results are up to date.")
         elif not self._has_begun:
             print(self._lines_that_matter())

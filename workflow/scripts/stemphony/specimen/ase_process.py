@@ -178,7 +178,6 @@ def _limit(what: int, most: int) -> None:
 
 def _own_bytes() -> int:
     """Address space of this process [bytes]."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    except (OSError, ValueError):
-        return 1_000_000_000  # more than Python with its packages takes
+    import psutil
+
+    return int(psutil.Process().memory_info().vms)

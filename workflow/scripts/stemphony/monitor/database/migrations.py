@@ -10,48 +10,12 @@ from sqlalchemy import Connection, inspect, text
 from stemphony.errors import MonitorError
 from stemphony.monitor.database import schema
 
-CHANGES: Final[Sequence[Sequence[str]]] = (
-    (
-        "ALTER TABLE simulation ADD COLUMN owner TEXT NOT NULL DEFAULT ''",
-        "ALTER TABLE simulation ADD COLUMN shared TEXT NOT NULL DEFAULT '[]'",
-        "ALTER TABLE simulation ADD COLUMN held INTEGER NOT NULL DEFAULT 0",
-        "ALTER TABLE event ADD COLUMN sender TEXT NOT NULL DEFAULT ''",
-        "ALTER TABLE event ADD COLUMN content {bytes}",
-        "ALTER TABLE event ADD COLUMN held TEXT NOT NULL DEFAULT ''",
-        "CREATE INDEX event_held ON event (simulation, row) WHERE held <> ''",
-        "CREATE TABLE moved (uid TEXT NOT NULL, sender TEXT NOT NULL, target TEXT NOT NULL, PRIMARY KEY (uid, sender))",
-        "CREATE TABLE audit (row {row} NOT NULL, time DOUBLE PRECISION NOT NULL, operator TEXT NOT NULL,"
-        " action TEXT NOT NULL, uid TEXT NOT NULL, details TEXT NOT NULL, PRIMARY KEY (row))",
-    ),
-    (
-        "CREATE TABLE old (simulation BIGINT NOT NULL, events INTEGER NOT NULL, marked DOUBLE PRECISION NOT NULL,"
-        " uptime DOUBLE PRECISION NOT NULL, PRIMARY KEY (simulation))",
-        "CREATE TABLE uptime (row INTEGER NOT NULL, seconds DOUBLE PRECISION NOT NULL, PRIMARY KEY (row))",
-    ),
-    (
-        # The keys of both tables get the detector. SQLite changes no key, so tables are made anew.
-        "ALTER TABLE preview RENAME TO preview_2",
-        "ALTER TABLE preview_sum RENAME TO preview_sum_2",
-        "CREATE TABLE preview (simulation BIGINT NOT NULL, defocus_key TEXT NOT NULL, configuration INTEGER NOT NULL,"
-        " detector TEXT NOT NULL, low DOUBLE PRECISION NOT NULL, high DOUBLE PRECISION NOT NULL,"
-        " pixels {bytes} NOT NULL, PRIMARY KEY (simulation, defocus_key, configuration, detector))",
-        "INSERT INTO preview SELECT one.simulation, one.defocus_key, one.configuration, total.detector, one.low,"
-        " one.high, one.pixels FROM preview_2 AS one JOIN preview_sum_2 AS total"
-        " ON total.simulation = one.simulation AND total.defocus_key = one.defocus_key",
-        "CREATE TABLE preview_sum (simulation BIGINT NOT NULL, defocus_key TEXT NOT NULL, detector TEXT NOT NULL,"
-        " width INTEGER NOT NULL, number INTEGER NOT NULL, revision BIGINT NOT NULL, sums {bytes} NOT NULL,"
-        " width_nm DOUBLE PRECISION, height_nm DOUBLE PRECISION, repeats TEXT NOT NULL DEFAULT '',"
-        " PRIMARY KEY (simulation, defocus_key, detector))",
-        "INSERT INTO preview_sum (simulation, defocus_key, detector, width, number, revision, sums)"
-        " SELECT simulation, defocus_key, detector, width, number, revision, sums FROM preview_sum_2",
-        "DROP TABLE preview_2",
-        "DROP TABLE preview_sum_2",
-    ),
-)
+CHANGES: Final[Sequence[Sequence[str]]] = ()
 """SQL statements that lead from each version of the schema to the next one, beginning at version 1.
 
-A change of `schema` adds one entry here. An entry that was released is never edited. The statements must run on both
-SQLite and PostgreSQL. `{bytes}` and `{row}` stand for the types that differ.
+No version was released yet, so there is none. From the first release on, a change of `schema` adds one entry here. An
+entry that was released is never edited. The statements must run on both SQLite and PostgreSQL. `{bytes}` and `{row}`
+stand for the types that differ.
 """
 
 _TYPES: Final = {

@@ -171,8 +171,8 @@ EVENT: Final = Table(
     Column("body", Text, nullable=False),
     # Name of the credential that sent it. Empty on a monitor without credentials.
     Column("sender", Text, nullable=False, server_default=""),
-    # Hash of what its program wrote. NULL: stored before this column existed.
-    Column("content", LargeBinary),
+    # Hash of what its program wrote.
+    Column("content", LargeBinary, nullable=False),
     # Why the event is kept but not counted: a value of `Held`. Empty: it is counted.
     Column("held", Text, nullable=False, server_default=""),
     Index("event_order", "simulation", "row"),

@@ -84,7 +84,7 @@ class EventStore:
                 known = stored_events.contents_of(connection, (event.key for event in moved))
                 self._held_keys = None
             counted = known.get(event.key)
-            if counted is not None and counted in (stored_events.ANY_CONTENT, event.content):
+            if counted == event.content:
                 fates.append(Fate.DUPLICATE)
                 continue
             event = in_its_run(simulation, event)

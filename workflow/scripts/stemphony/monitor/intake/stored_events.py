@@ -16,9 +16,6 @@ from stemphony.monitor.records import IncomingEvent, event_key, held_key, held_k
 KEYS_PER_QUESTION: Final = 500
 """Keys in one query for duplicates. SQLite limits the number of bound values."""
 
-ANY_CONTENT: Final = b""
-"""Content of an event that an earlier version stored. It counts as equal to any other."""
-
 
 def contents_of(connection: Connection, keys: Iterable[bytes]) -> dict[bytes, bytes]:
     """Return the contents of those events that the database has, by key."""
@@ -27,7 +24,7 @@ def contents_of(connection: Connection, keys: Iterable[bytes]) -> dict[bytes, by
     for start in range(0, len(wanted), KEYS_PER_QUESTION):
         part = wanted[start : start + KEYS_PER_QUESTION]
         question = select(table.c.key, table.c.content).where(table.c.key.in_(part))
-        found |= {bytes(key): bytes(content or ANY_CONTENT) for key, content in connection.execute(question)}
+        found |= {bytes(key): bytes(content) for key, content in connection.execute(question)}
     return found
 
 
@@ -42,7 +39,7 @@ def event_of(stored: Any, uid: str) -> IncomingEvent:
     event = read_stored(stored["body"], stored["received"], stored["event_id"], stored["sender"])
     return dataclasses.replace(
         event, simulation=uid, key=event_key(uid, stored["event_id"]), run=stored["run"],
-        content=bytes(stored["content"]) if stored["content"] else event.content,
+        content=bytes(stored["content"]),
     )  # fmt: skip
 
 
@@ -60,16 +57,12 @@ def hold(connection: Connection, stored: Any, uid: str, reason: Held) -> bool:
 def hold_all(connection: Connection, rows: Sequence[Any], uid: str, reason: Held) -> None:
     """Stop counting many events, as `hold` does for each of them. This asks the database once and reads no event."""
     table = schema.EVENT
-    keys = {
-        row["row"]: held_key_of(uid, row["event_id"], row["sender"], bytes(row["content"])) if row["content"] else b""
-        for row in rows
-    }
-    known = set(contents_of(connection, filter(None, keys.values())))
+    keys = {row["row"]: held_key_of(uid, row["event_id"], row["sender"], bytes(row["content"])) for row in rows}
+    known = set(contents_of(connection, keys.values()))
     changes = []
     for row in rows:
         key = keys[row["row"]]
-        if not key or key in known:
-            # Of an earlier version, or held already.
+        if key in known:
             hold(connection, row, uid, reason)
         else:
             known.add(key)
