@@ -15,10 +15,11 @@ ORCHESTRATION = Path(dag.__file__).parent
 
 
 def parts() -> list[tuple[str, str]]:
-    """Class and name of everything of Snakemake that `dag.py` touches."""
+    """Class and name of everything of Snakemake that `dag.py` touches, and what other modules read of the workflow."""
     names = {
         "Workflow": "dag dag_settings persistence scheduler rules resource_settings local_exec touch async_run "
-        "register_envvars modifier",
+        "register_envvars modifier basedir config_settings configfiles overwrite_configfiles deployment_settings "
+        "executor_settings remote_execution_settings remote_exec is_main_process",
         "WorkflowModifier": "is_main_snakefile path_modifier",
         "PathModifier": "prefix _prefix_replacements",
         "DAG": "needrun_jobs reason forcefiles priorityfiles update_priority",
@@ -64,6 +65,12 @@ def test_every_name_that_the_module_touches_is_checked():
     pattern = r"\b(?:workflow|modifier|dag|graph|persistence|scheduler|settings|dag_settings|job|rule|wildcards)\.(\w+)"
     used = set(re.findall(pattern, source)) - {"workflow", "Workflow", "configuration", "defocus"}
     assert used <= {name for _, name in parts()}, used
+
+
+def test_every_name_of_the_workflow_that_a_module_reads_is_checked():
+    source = "".join(file.read_text(encoding="utf-8") for file in ORCHESTRATION.glob("*.py"))
+    used = set(re.findall(r"\bworkflow\.(\w+)", source)) - {"Workflow"}
+    assert used <= {name for owner, name in parts() if owner == "Workflow"}
 
 
 def test_a_record_is_where_snakemake_writes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
