@@ -273,7 +273,7 @@ def test_a_job_that_fails_notes_why_and_whether_it_has_another_try(job):
     for number, another_try in (("1", True), ("2", False)):
         status, log = job.run(STEMPHONY_TRY=number)
         assert status == 1, log
-        noted = progress.state_of(job.result, 0, "p0d000", 0)
+        noted = progress.job_state(job.result, 0, "p0d000", 0)
         assert (noted["state"], noted["another_try"]) == (progress.FAILED, another_try)
         assert "specimen.nc: is truncated or damaged" in noted["message"]
         assert noted["message"] == log.strip() == last_word(job.logs / f"{number}.log")

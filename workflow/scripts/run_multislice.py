@@ -55,7 +55,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
             job.say(f"{sibling} of this sweep has the same job: its result is checked and taken")
             scope.settle(output)
             return
-        specimen = read_specimen(specimen_file, params)
+        specimen = required_specimen(specimen_file, params)
         whole = Experiment.of(params, specimen.cell, specimen.layers, specimen.sensitivities)
         experiment = with_losses(whole.computed, params, scope.attempt.effective_seed, scope.attempt.configuration)
         atoms = draw_configuration(scope.attempt, experiment, specimen)
@@ -68,7 +68,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
         scope.show(lambda: previews_of(whole, signals, specimen, params["scan"]))
 
 
-def read_specimen(file: Path, params: dict[str, Any]) -> Specimen:
+def required_specimen(file: Path, params: dict[str, Any]) -> Specimen:
     """Read the normalised atoms, if they are those that the job was planned for.
 
     Raises

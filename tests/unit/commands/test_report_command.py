@@ -213,7 +213,7 @@ def recorded(result: ResultPaths, config: Path | None) -> None:
     simulation = str(uuid.uuid4())
     result.identity.write_text(json.dumps({"id": simulation, "seed": 1, "created": "now"}))
     if config is not None:
-        own_runs.note_run(simulation, [config], result.root)
+        own_runs.note_own_run(simulation, [config], result.root)
 
 
 def test_replay_takes_url_and_credentials_from_the_config_of_the_run(tmp_path, capsys):

@@ -214,10 +214,10 @@ def test_without_sensitivities_no_digest_changes():
 
 def test_an_edited_file_is_noticed(tmp_path):
     file = written(tmp_path, "p.csv", "0,1\n50,1\n")
-    planned = {"d": sensitivity_files.digest("d", file)}
+    planned = {"d": sensitivity_files.file_digest("d", file)}
     assert sensitivity_files.read_planned({"d": file}, planned)["d"].tolist() == [[0, 1], [50, 1]]
     file.write_text("0,1\n50,0.9\n")
     with pytest.raises(ConfigError, match="was edited after the campaign was planned"):
         sensitivity_files.read_planned({"d": file}, planned)
     with pytest.raises(ConfigError, match="cannot be read"):
-        sensitivity_files.digest("d", tmp_path / "none.csv")
+        sensitivity_files.file_digest("d", tmp_path / "none.csv")

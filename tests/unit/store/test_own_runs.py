@@ -28,7 +28,7 @@ def simulation(root: Path, number: str) -> ResultPaths:
 def test_a_moved_folder_is_found_by_its_id(tmp_path):
     number = str(uuid.uuid4())
     files = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
-    assert own_runs.note_run(number, files, tmp_path)
+    assert own_runs.note_own_run(number, files, tmp_path)
     assert own_runs.config_files_of(simulation(tmp_path / "moved", number)) == [
         tmp_path / "a.yaml",
         tmp_path / "b.yaml",
@@ -39,7 +39,7 @@ def test_a_moved_folder_is_found_by_its_id(tmp_path):
 def test_the_number_of_the_last_run_is_kept(folder, tmp_path):
     number = str(uuid.uuid4())
     assert own_runs.latest_run_of(number) == 0
-    own_runs.note_run(number, [], tmp_path, 7)
+    own_runs.note_own_run(number, [], tmp_path, 7)
     assert own_runs.latest_run_of(number) == 7
     (file,) = (folder / "simulations").iterdir()
     for wrong in ('"7"', "-1", "1e9", "10000000000", "null", "[]"):
@@ -69,7 +69,7 @@ def test_without_a_home_nothing_is_noted_and_nothing_fails(monkeypatch, tmp_path
 
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setattr(Path, "home", homeless)
-    assert not own_runs.note_run(str(uuid.uuid4()), [], tmp_path)
+    assert not own_runs.note_own_run(str(uuid.uuid4()), [], tmp_path)
     own_runs.note_receiver(ADDRESS)
     assert not own_runs.knows_receiver(ADDRESS)
 
@@ -77,4 +77,4 @@ def test_without_a_home_nothing_is_noted_and_nothing_fails(monkeypatch, tmp_path
 def test_a_folder_that_cannot_be_made_is_no_error(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file" / "below"))
-    assert not own_runs.note_run(str(uuid.uuid4()), [], tmp_path)
+    assert not own_runs.note_own_run(str(uuid.uuid4()), [], tmp_path)

@@ -89,7 +89,7 @@ def run_without_receiver(config: Path) -> None:
     identity = ledger.identity(result, 1)
     number = ledger.claim_run(result)
     ledger.write_plan(result, {"run": number}, number)
-    own_runs.note_run(identity.id, [config], result.root)
+    own_runs.note_own_run(identity.id, [config], result.root)
     common = {"id": identity.id, "num_threads": 1, "num_processors": 1, "num_defoci": 1, "num_configurations": 1}
     given = settings.load([config])
     reporter = Reporter(given, {**common, "run": number}, result.hook_events(number), warn=lambda text: None)

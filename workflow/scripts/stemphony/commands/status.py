@@ -359,7 +359,7 @@ class _Look:
     def _trace(self, defocus: str, configuration: int, log: str) -> tuple[PairState, str, float]:
         """State, reason and progress (0 to 1) from the files of the last attempt."""
         run = self.last_runs.get((defocus, configuration))
-        noted = progress.state_of(self.result, run, defocus, configuration) if run else {}
+        noted = progress.job_state(self.result, run, defocus, configuration) if run else {}
         waits = self.run_is_alive and run == self.run and noted.get("another_try")
         again = TRIED_AGAIN if waits else ""
         if noted.get("state") == progress.RUNNING:

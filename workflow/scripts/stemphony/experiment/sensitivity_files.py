@@ -44,7 +44,7 @@ def read_planned(files: Mapping[str, Path], planned: Mapping[str, str]) -> dict[
         A file was edited after the campaign was planned, or cannot be read.
     """
     for name, sha256 in planned.items():
-        found = digest(name, files[name])
+        found = file_digest(name, files[name])
         if found != sha256:
             raise ConfigError(
                 f"adf.detectors.{name}.sensitivity",
@@ -54,7 +54,7 @@ def read_planned(files: Mapping[str, Path], planned: Mapping[str, str]) -> dict[
     return read({name: files[name] for name in planned})
 
 
-def digest(name: str, file: Path) -> str:
+def file_digest(name: str, file: Path) -> str:
     """Return the SHA-256 of the file of a detector; ConfigError if it cannot be read."""
     try:
         return file_sha256(file)

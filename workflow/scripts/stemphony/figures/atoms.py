@@ -70,7 +70,7 @@ def drawn_radius(radius_nm: Floats) -> Floats:
     return RADIUS_SHARE * np.where(radius_nm > 0, radius_nm, RADIUS_NM)
 
 
-def draw_atoms(grid: PanelGrid, atoms: RestAtoms, points: float) -> None:
+def mark_columns(grid: PanelGrid, atoms: RestAtoms, points: float) -> None:
     """Draw a ring around each column of atoms, and a legend of the elements below the images.
 
     Parameters

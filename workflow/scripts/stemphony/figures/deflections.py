@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stemphony.errors import ResultError
 from stemphony.experiment.scan import WINDOW
-from stemphony.figures.atoms import draw_atoms
+from stemphony.figures.atoms import mark_columns
 from stemphony.figures.grid import grid_of
 from stemphony.figures.images import scale_bar
 from stemphony.figures.pictures import Treatment, copies, finer
@@ -146,7 +146,7 @@ def draw(
             _arrow_panel(second, one, f"length{depth}", ARROWS[style.size])
         scale_bar(grid.panels[0].axes, style.points)
         if atoms is not None:
-            draw_atoms(grid, atoms, style.points)
+            mark_columns(grid, atoms, style.points)
     return grid.figure
 
 

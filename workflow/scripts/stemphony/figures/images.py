@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from stemphony.figures.atoms import draw_atoms
+from stemphony.figures.atoms import mark_columns
 from stemphony.figures.grid import Panel, grid_of
 from stemphony.figures.pictures import Picture
 from stemphony.figures.style import UNITS, Style
@@ -40,7 +40,7 @@ def draw(pictures: Sequence[Picture], style: Style, atoms: RestAtoms | None = No
             _image(panel, picture, title, all_units=len({one.unit for one in pictures}) > 1)
         scale_bar(grid.panels[0].axes, style.points)
         if atoms is not None:
-            draw_atoms(grid, atoms, style.points)
+            mark_columns(grid, atoms, style.points)
     return grid.figure
 
 

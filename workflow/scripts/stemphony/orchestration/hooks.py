@@ -184,7 +184,7 @@ class Run:
 
     def _begin_reports(self, identity: ledger.Identity, plan: Mapping[str, Any]) -> None:
         files, folder = self.checked.inputs.config_files, self.result.root.resolve()
-        recorded = own_runs.note_run(identity.id, files, folder, self.number)
+        recorded = own_runs.note_own_run(identity.id, files, folder, self.number)
         common = {"id": identity.id, "instance": identity.instance, "num_threads": plan["threads"], "run": self.number}
         common |= {key: plan[key] for key in ("num_processors", "num_defoci", "num_configurations")}
         inputs = self.checked.inputs

@@ -111,7 +111,7 @@ def _claim_run(handover: Handover, result: ResultPaths, content: Mapping[str, An
     ledger.write_plan(result, plan, number)
     sweep_unfinished(result)
     handover.keep_config()
-    own_runs.note_run(identity.id, [handover.kept_config], result.root.resolve(), number)
+    own_runs.note_own_run(identity.id, [handover.kept_config], result.root.resolve(), number)
     holders.note_run(result.name, Path.cwd(), content["pid"], host, content["started"])
     for line in plan["plan"]:
         say(line)

@@ -584,7 +584,7 @@ def _read_specimen(inputs: Inputs) -> Reading:
     factors = FactorChoice(config["grating"]["parametrization"], config["grating"]["parametrization_of"])
     structures.require_elements(specimen, factors, file)
     drawn = specimen.occupancy is not None or any(film.redrawn for film in specimen.films)
-    digests = {name: sensitivity_files.digest(name, file) for name, file in inputs.sensitivity_files.items()}
+    digests = {name: sensitivity_files.file_digest(name, file) for name, file in inputs.sensitivity_files.items()}
     files = InputFiles(
         structures.content_sha256(file), revision=specimen.revision, occupancies_drawn=drawn, sensitivities=digests
     )

@@ -48,7 +48,7 @@ def state_folder() -> Path | None:
         return None
 
 
-def note_run(simulation_id: str, config_files: Sequence[Path], folder: Path, run: int = 0) -> bool:
+def note_own_run(simulation_id: str, config_files: Sequence[Path], folder: Path, run: int = 0) -> bool:
     """Note where, with which config files and as which run this user runs a simulation.
 
     Returns

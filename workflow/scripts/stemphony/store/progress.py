@@ -162,7 +162,7 @@ def states(result: ResultPaths, run: int) -> list[dict[str, Any]]:
     return [state for file in files(result, run) if (state := _read(file))]
 
 
-def state_of(result: ResultPaths, run: int, defocus: str, configuration: int) -> dict[str, Any]:
+def job_state(result: ResultPaths, run: int, defocus: str, configuration: int) -> dict[str, Any]:
     """State of one job in one run; empty if the job has not started, or its file is not readable."""
     return _read(result.progress(run, defocus, configuration))
 
