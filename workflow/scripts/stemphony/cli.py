@@ -118,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"stemphony {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_config_commands(commands)
+    _add_running_commands(commands)
     _add_result_commands(commands)
     _add_profile(commands)
     _add_bench(commands)
@@ -127,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_config_commands(commands: Commands) -> None:
-    """Commands that begin with a config: check, init, run, accuracy."""
+    """Commands that begin with a config: check, convert, show, init."""
     check = commands.add_parser("check", help="check a config and show what it would compute")
     check.set_defaults(command=_check)
     check.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG_HELP)
@@ -160,6 +161,9 @@ def _add_config_commands(commands: Commands) -> None:
         "folder", type=Path, metavar="DIR", help="folder for both files; its name becomes simulation.name"
     )
 
+
+def _add_running_commands(commands: Commands) -> None:
+    """Commands that run Snakemake with a config: run, accuracy."""
     run = commands.add_parser(
         "run",
         help="run a simulation",
