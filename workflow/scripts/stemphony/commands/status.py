@@ -405,6 +405,8 @@ class _Look:
 def show(given: Path, as_json: bool, verify: bool, say: Callable[[str], None]) -> int:
     """Print the status of a simulation, as lines or as one JSON object. Returns the exit status.
 
+    `verify` checks every byte of the job files.
+
     Raises
     ------
     StorageError, DamagedResultError

@@ -286,6 +286,8 @@ def cut_peak_error(e: Experiment, atomic_number: int, ring: tuple[float, float])
 
     0.6 (2Zα/β)² ⟨θ²⟩/θ_N² with Zα/β = Zσe/4πε₀. The mean weighs with Rutherford's θ⁻³; θ_N is the Nyquist frequency of
     the potential as an angle. The factor is that of single atoms from C to La at 200 and 300 keV, within a third.
+
+    `ring` has the inner and outer angle [rad].
     """
     inner, outer = ring
     mean_square = 2 * math.log(outer / inner) / (inner**-2 - outer**-2)

@@ -37,9 +37,10 @@ class Format:
     packages : tuple of str
         Packages that must be installed; their modules have the names of `modules`.
     image : callable or None
-        Writes one image into a file; None: all images go into one file, or none do.
+        Writes one image into a file: `image(path, image, facts)` with the facts of the result, see `contents.facts`.
+        None: all images go into one file, or none do.
     patterns : callable or None
-        Writes the patterns of one depth into a file.
+        Writes the patterns of one depth into a file: `patterns(path, patterns, facts)`. It may return a note.
     needs_window : bool
         Whether images must be pictures, not lines or lists.
     """

@@ -83,7 +83,10 @@ class RunReports:
         self._guard("onstart", self._start, title, jobs, description, wait_s)
 
     def announce(self, title: str, jobs: int, description: Mapping[str, Any], wait_s: float) -> None:
-        """Send START_SIMULATION and nothing else: another process sends the rest, and takes `follow` and `end`."""
+        """Send START_SIMULATION and nothing else: another process sends the rest, and takes `follow` and `end`.
+
+        The arguments are those of `start`.
+        """
         # The file of the hooks belongs to a process that is alive; this one ends.
         self._file = self.result.start_event(self.run)
         self._guard("start", self._announce, title, jobs, description, wait_s)

@@ -109,6 +109,8 @@ class Standing:
     def require_leave(self, scheduled: Collection[Pair], cost: str) -> None:
         """Refuse a run that would replace finished pairs.
 
+        `cost` is the CPU time of the replaced pairs, in words.
+
         Raises
         ------
         ConfigError

@@ -139,7 +139,7 @@ def _kept_or_computed(
 
 
 def write_waves(file: Path, waves: Waves, digest: str) -> None:
-    """Write waves atomically, with the SHA-256 of their bytes beside them. Raises StorageError."""
+    """Write waves and their `digest` atomically, with the SHA-256 of their bytes beside them. Raises StorageError."""
     with atomic_path(file) as temporary:
         with temporary.open("wb") as stream:
             np.savez(stream, **waves.arrays(), digest=np.array(digest))  # type: ignore[arg-type]

@@ -99,7 +99,10 @@ def add_variable(
     values: Any = None,
     chunks: Sequence[int] | None = None,
 ) -> netCDF4.Variable:
-    """Create a compressed variable with checksums, units and long name; fill it if `values` are given."""
+    """Create a compressed variable with checksums, units and long name; fill it if `values` are given.
+
+    `chunks` is the shape of the parts that HDF5 compresses and reads, its own choice by default.
+    """
     variable = group.createVariable(name, dtype, dimensions, chunksizes=chunks, fill_value=False, **FILTERS)
     variable.units = units
     variable.long_name = long_name
@@ -236,7 +239,7 @@ def add_source_is_cut(root: netCDF4.Dataset, cut: np.ndarray) -> None:
 
 
 def mark_cut(group: netCDF4.Dataset, name: str, prefix: str, cut: np.ndarray) -> None:
-    """Create the variable of these marks in a group whose dimensions begin with `prefix`."""
+    """Create the marks of `add_source_is_cut` in a group whose dimensions begin with `prefix`."""
     variable = add_variable(
         group, name, "i1", (f"{prefix}_position_x", f"{prefix}_position_y"), "1",
         "1 where the source reaches over the edge of the computed positions, so blurred values are approximate",
@@ -247,7 +250,7 @@ def mark_cut(group: netCDF4.Dataset, name: str, prefix: str, cut: np.ndarray) ->
 
 
 def add_orbit(root: netCDF4.Dataset, orbit: np.ndarray) -> None:
-    """Store which computed position each position (nx, ny) has its signals from."""
+    """Store which computed position each position has its signals from; `orbit` (nx, ny) has its number."""
     name, prefix = ("images", "adf") if "images" in root.groups else ("cbed", "cbed")
     add_variable(
         root[name], ORBIT, "i4", (f"{prefix}_position_x", f"{prefix}_position_y"), "1",

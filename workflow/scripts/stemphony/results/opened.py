@@ -336,6 +336,8 @@ class OpenedResult:
 def nearest(stored: Floats, wanted: float, what: str, way_out: str, within: float = NEAR_NM) -> int:
     """Index of the stored value that is nearest to the wanted one [nm].
 
+    `what` and `way_out` are the beginning and the end of the text of the error: what was asked for, and what to do.
+
     Raises
     ------
     ResultError

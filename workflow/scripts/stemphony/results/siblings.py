@@ -34,7 +34,7 @@ def siblings(result: ResultPaths) -> Iterator[ResultPaths]:
 
 
 def shared_specimen(output: Path, digest: str) -> bool:
-    """Take specimen.nc of a sibling with the same atoms. Returns whether there is one."""
+    """Take specimen.nc of a sibling whose specimen has the same `digest`. Returns whether there is one."""
     from stemphony.specimen.specimen_file import read_attributes, read_specimen_file
 
     for sibling in siblings(ResultPaths(output.parent)):

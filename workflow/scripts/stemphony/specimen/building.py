@@ -391,7 +391,7 @@ class Building:
 
     @classmethod
     def of(cls, crystal: Oriented, build: Build, repeat: tuple[int, int, int]) -> Building:
-        """Summarise what was built from a crystal."""
+        """Summarise what was built from a crystal by `repeat` copies of it along x, y, z."""
         origin = ""
         if build.origin is not None:
             where = f"the first {build.origin} of the file" if isinstance(build.origin, str) else list(build.origin)

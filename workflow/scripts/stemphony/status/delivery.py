@@ -170,7 +170,7 @@ def last_event(spool_file: Path) -> dict[str, Any] | None:
 def count_undelivered(spool_file: Path, may_send: Callable[[Mapping[str, Any]], bool] = lambda event: True) -> int:
     """Return the number of undelivered lines up to the last event that may be sent, 0 without a readable file.
 
-    Events that may not be sent do not count. If there are none of them, damaged lines at the end count.
+    Events for which `may_send(event)` is false do not count. If there are none of them, damaged lines at the end count.
     """
     number = damaged = 0
     passed = False
@@ -190,7 +190,7 @@ def count_undelivered(spool_file: Path, may_send: Callable[[Mapping[str, Any]], 
 def set_apart(spool_file: Path, begin: int, end: int, may_send: Callable[[Mapping[str, Any]], bool]) -> bool:
     """Copy the events of a spool file between two positions that may not be sent into a spool of their own beside it.
 
-    An event that this other spool has already is not copied again.
+    `begin` and `end` are in bytes. An event that this other spool has already is not copied again.
 
     Returns
     -------

@@ -97,6 +97,13 @@ def write_checkpoint(file: Path, key: str, parts: Parts, done: int, total: int) 
 def read_checkpoint(file: Path, key: str, with_arrays: bool = True) -> tuple[Checkpoint | None, str]:
     """Read the checkpoint of a job.
 
+    Parameters
+    ----------
+    key : str
+        As for `write_checkpoint`; a file with another key is not used.
+    with_arrays : bool
+        False: check the whole file, but keep only the numbers of waves.
+
     Returns
     -------
     checkpoint : Checkpoint or None

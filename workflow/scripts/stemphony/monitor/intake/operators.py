@@ -93,7 +93,10 @@ def repair(database: Database, which: str, reject: Sequence[int] = ()) -> Simula
 
 
 def share(database: Database, which: str, name: str, is_shared: bool = True) -> SimulationSummary:
-    """Let another credential send events of a simulation, or no longer."""
+    """Let another credential send events of a simulation, or no longer.
+
+    `which` is the row or the id of the simulation; `name` is the credential.
+    """
     with _writing(database) as connection:
         simulation = find(connection, which)
         _require_writer(connection, name, is_shared)
@@ -105,7 +108,10 @@ def share(database: Database, which: str, name: str, is_shared: bool = True) -> 
 
 
 def give(database: Database, which: str, name: str) -> SimulationSummary:
-    """Make a simulation belong to another credential. Its images are deleted, because they may be of the old one."""
+    """Make a simulation belong to another credential. Its images are deleted, because they may be of the old one.
+
+    `which` is the row or the id of the simulation; `name` is the credential.
+    """
     with _writing(database) as connection:
         simulation = find(connection, which)
         _require_writer(connection, name)
@@ -121,6 +127,8 @@ def move(database: Database, which: str, sender: str, target: str) -> Simulation
 
     Parameters
     ----------
+    which : str
+        Row or id of the simulation.
     target : str
         Its id. Empty: the id of the old one with the name of the sender.
 
@@ -167,7 +175,10 @@ def _move_some(connection: Connection, simulation: SimulationSummary, new: Simul
 
 
 def delete_simulation(database: Database, which: str) -> int:
-    """Delete a simulation with all its events, in portions. Return the number of events."""
+    """Delete a simulation with all its events, in portions. Return the number of events.
+
+    `which` is its row or its id.
+    """
     with _writing(database) as connection:
         simulation = find(connection, which)
         audit.note(connection, time.time(), "delete", simulation.uid, f"{simulation.events} events")
