@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 from stemphony.paths import ResultPaths
 
-from support import forked_snakemake
+from support import forked_scripts, forked_snakemake
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(sys.executable).parent
@@ -231,10 +231,11 @@ class Campaign:
             return running.end()
 
     def forked(self, *arguments: str | Path, cores: int = 2) -> Outcome:
-        """Run Snakemake to its end in a fork that need not import it."""
+        """Run Snakemake to its end in a fork that need not import it, as the scripts of its rules need not."""
         log = self.folder / "snakemake.out"
         words = [*self._words(cores), *arguments]
-        status = forked_snakemake.run(words, self.env, self.folder, log, DEADLINE_S)
+        env = {**self.env, "BASH_ENV": str(forked_scripts.bash_env())}
+        status = forked_snakemake.run(words, env, self.folder, log, DEADLINE_S)
         return Outcome(status, log.read_text(encoding="utf-8", errors="replace"))
 
     def succeed(self, *arguments: str | Path, cores: int = 2, prefix: Iterable[str] = ()) -> Outcome:

@@ -25,8 +25,31 @@ _PACKAGES = (
     "snakemake.cli, snakemake.api, ase.io.cif, scipy.spatial, netCDF4, jsonschema, gemmi, requests, psutil, "
     "snakemake.scheduling.job_scheduler, snakemake_interface_executor_plugins.registry"
 )
+ENDING = """
+import atexit, sys, threading
+
+def end_as(call):
+    '''Call, and end this process as Python does, but for freeing all that was imported before the fork.'''
+    status = 0
+    try:
+        call()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if end.code is not None and not isinstance(end.code, int):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
+"""
+"""Code of a server: how a fork ends."""
+
 _SERVER = f"""
-import json, os, sys
+import gc, json, os, sys
 sys.path[0] = os.path.dirname({os.fspath(PROGRAM)!r})
 import signal
 import {_PACKAGES}
@@ -46,12 +69,15 @@ def enter(words, env, folder, log):
     os.close(out)
     sys.argv = [{os.fspath(PROGRAM)!r}, *words]
 
+{ENDING}
+gc.collect()
+gc.freeze()  # or the first collection of each fork would copy all pages
 while line := sys.stdin.readline():
     child = os.fork()
     if not child:
         enter(*json.loads(line))
         # It ends the process as the real program does, with all that is registered for its end.
-        sys.exit(snakemake.cli.main(sys.argv[1:]))
+        end_as(lambda: sys.exit(snakemake.cli.main(sys.argv[1:])))
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
