@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 from stemphony.paths import ResultPaths
 
-from support import forked_scripts, forked_snakemake
+from support import forks
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAMS = Path(sys.executable).parent
@@ -234,8 +234,7 @@ class Campaign:
         """Run Snakemake to its end in a fork that need not import it, as the scripts of its rules need not."""
         log = self.folder / "snakemake.out"
         words = [*self._words(cores), *arguments]
-        env = {**self.env, "BASH_ENV": str(forked_scripts.bash_env())}
-        status = forked_snakemake.run(words, env, self.folder, log, DEADLINE_S)
+        status = forks.run(["snakemake", *words], self.env, self.folder, log, DEADLINE_S)
         return Outcome(status, log.read_text(encoding="utf-8", errors="replace"))
 
     def succeed(self, *arguments: str | Path, cores: int = 2, prefix: Iterable[str] = ()) -> Outcome:
@@ -250,31 +249,25 @@ class Campaign:
         assert outcome.status == 0, outcome.output
         return outcome.jobs
 
+    @property
+    def _run(self) -> list[str | Path]:
+        """Words of `stemphony run` for this campaign."""
+        return ["run", self.config, "--directory", self.directory, "--cores", "2"]
+
     def start_stemphony(self, *arguments: str) -> Running:
         """Start `stemphony run`; its code is the clone's."""
-        words = [
-            sys.executable,
-            "-m",
-            "stemphony",
-            "run",
-            str(self.config),
-            "--directory",
-            str(self.directory),
-            "--cores",
-            "2",
-        ]
-        return Running([*words, *arguments], self.folder / "stemphony.out", self.env, cwd=self.scripts)
+        words = [sys.executable, "-m", "stemphony", *self._run, *arguments]
+        return Running(words, self.folder / "stemphony.out", self.env, cwd=self.scripts)
 
     def stemphony(self, *arguments: str) -> Outcome:
-        """Run `stemphony run` to its end."""
-        with self.start_stemphony(*arguments) as running:
-            return running.end()
+        """Run `stemphony run` to its end, in a fork."""
+        return self.command(*self._run, *arguments)
 
     def command(self, *words: str | Path) -> Outcome:
-        """Run another command of `stemphony` to its end; its code is the clone's."""
-        line = [sys.executable, "-m", "stemphony", *words]
-        with Running(line, self.folder / "command.out", self.env, cwd=self.scripts) as running:
-            return running.end()
+        """Run a command of `stemphony` to its end, in a fork; its code is the clone's."""
+        log = self.folder / "command.out"
+        status = forks.run(["-m", "stemphony", *words], self.env, self.scripts, log, DEADLINE_S)
+        return Outcome(status, log.read_text(encoding="utf-8", errors="replace"))
 
     @property
     def scripts(self) -> Path:

@@ -17,7 +17,7 @@ import jsonschema
 import pytest
 import yaml
 from stemphony.paths import ResultPaths
-from support import forked_snakemake
+from support import forks
 from support.campaign import (
     DEADLINE_S,
     PROGRAMS,
@@ -76,7 +76,7 @@ class Outer:
         """Make a dry run."""
         log = self.folder / "outer.out"
         words = ["--dry-run", "--cores", "2", *arguments]
-        status = forked_snakemake.run(words, self.env, self.folder, log, DEADLINE_S)
+        status = forks.run(["snakemake", *words], self.env, self.folder, log, DEADLINE_S)
         return Outcome(status, log.read_text(encoding="utf-8", errors="replace"))
 
 
