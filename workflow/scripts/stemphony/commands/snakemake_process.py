@@ -59,6 +59,7 @@ class SnakemakeProcess:
         self._display, self._watch = _Display(), RunWatch(result)
         self._not_passed_on: signal.Signals | None = None
         self._signalled = 0.0
+        self._has_begun = False
         self._ended = threading.Event()
         stamp = time.strftime("%Y-%m-%dT%H%M%S")
         self.log_file = directory / "logs" / "snakemake" / result.name / f"{stamp}.{os.getpid()}.log"
@@ -134,10 +135,12 @@ class SnakemakeProcess:
                     text = line.decode("utf-8", errors="replace")
                     self.lines.append(text)
                     if text.startswith(RUN_PREFIX):
+                        self._has_begun = True
                         self._display.print(text.removeprefix(RUN_PREFIX))
 
     def _show(self, last: bool = False) -> None:
-        now = self._watch.overall()
+        # Before it holds its lock, the progress may be that of a run beside it.
+        now = self._watch.overall() if self._has_begun else None
         if now is None:
             return
         self._display.progress(now.share, now.line(self.elapsed_s), last)
