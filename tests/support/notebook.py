@@ -16,8 +16,10 @@ from typing import Any
 def execute(notebook: dict[str, Any], folder: Path) -> None:
     """Run all code cells in a working directory, and replace their outputs. An error of a cell is raised."""
     import matplotlib as mpl
+    import matplotlib.pyplot as plt
 
     mpl.use("Agg")
+    plt.close("all")  # a figure of an earlier test would be shown
     names: dict[str, Any] = {"__name__": "__main__"}
     with _inside(folder), warnings.catch_warnings():
         # Optional parts of xarray complain about each other's versions while it is imported.
