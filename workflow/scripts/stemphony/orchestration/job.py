@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import os
 import resource
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
 
 from stemphony import contract, ordinary_files, paths, provenance
 from stemphony.errors import StemphonyError, TimeLimitError
+from stemphony.orchestration import stopping
 from stemphony.paths import ResultPaths
 from stemphony.status import settings as status_settings
 from stemphony.status.reporter import JobReporter
@@ -27,16 +26,6 @@ if TYPE_CHECKING:
 
 QUICK_S = 2.0
 """Longest time for a checkpoint after SIGTERM [s], because SIGKILL follows soon."""
-STOPPING = (signal.SIGTERM, signal.SIGHUP)
-"""Signals of `kill`, of a batch system and of a closed terminal. After them, and after Ctrl-C, a job ends cleanly."""
-
-
-class Terminated(SystemExit):
-    """A signal that stops the job, as an exception, so that the job reports its end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(128 + number)
-        self.signal = signal.Signals(number)
 
 
 @dataclass(frozen=True)
@@ -295,7 +284,7 @@ class JobScope:
             if keeper.save():
                 raise limit.error(f"{share} kept in {file.name}") from None
             raise limit.error(f"{share} done, of which {'a part is' if before else 'none could be'} kept") from None
-        except (Terminated, KeyboardInterrupt):
+        except (stopping.Terminated, KeyboardInterrupt):
             keeper.save(within_s=QUICK_S)
             raise
         finally:
@@ -303,7 +292,7 @@ class JobScope:
 
     def settle(self, output: Path) -> None:
         """Clean up after the result is in place: remove checkpoints, and keep the result if a newer run has begun."""
-        _ignore_stopping()  # a signal that comes now must not make Snakemake delete the result
+        stopping.ignore()  # a signal that comes now must not make Snakemake delete the result
         this, aside = self.attempt, self.attempt.aside
         checkpoints.discard(this.checkpoint_file, this.result.checkpoint(this.defocus, this.configuration))
         if ledger.latest_run(this.result) > this.run:
@@ -344,7 +333,7 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
     reporter = attempt.reporter(settings, threads)
     tenths = progress.Tenths(lambda text: print(f"{ledger.now()}  {text}", flush=True))
     limit, claim = TimeLimit.of_environment(), None
-    with _stopping_signals():
+    with stopping.as_exceptions():
         try:
             # From here on, the file says how the job ended, whatever ends it.
             progress_file.write()
@@ -442,40 +431,17 @@ def _will_retry(error: BaseException, attempt: Attempt) -> bool | None:
     """Whether Snakemake will try the job again; None if that is unknown."""
     another = attempt.has_another_try
     # A signal may have ended the whole run.
-    return None if another and isinstance(error, Terminated | KeyboardInterrupt) else another
+    return None if another and isinstance(error, stopping.Terminated | KeyboardInterrupt) else another
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, Terminated):
+    if isinstance(error, stopping.Terminated):
         return f"terminated ({error.signal.name})"
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
     if isinstance(error, MemoryError):
         return "out of memory"
     return f"{type(error).__name__}: {error}" if not isinstance(error, StemphonyError) else str(error)
-
-
-@contextmanager
-def _stopping_signals() -> Iterator[None]:
-    """Turn signals that stop the job into the exception Terminated; put the old handlers back at the end."""
-    # `nohup` makes its command ignore SIGHUP, and that stays so.
-    heeded = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
-    handlers = {number: signal.signal(number, _terminate) for number in heeded}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-def _terminate(number: int, _frame: FrameType | None) -> None:
-    _ignore_stopping()  # a second signal must not interrupt the end of the job
-    raise Terminated(number)
-
-
-def _ignore_stopping() -> None:
-    for number in STOPPING:
-        signal.signal(number, signal.SIG_IGN)
 
 
 def say(text: str) -> None:

@@ -1,0 +1,96 @@
+"""A signal that stops a job becomes an exception, wherever the job is when it comes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from stemphony.orchestration import stopping
+
+SIGNALS = pytest.mark.parametrize(
+    ("number", "exception"),
+    [
+        (signal.SIGTERM, stopping.Terminated),
+        (signal.SIGHUP, stopping.Terminated),
+        (signal.SIGINT, KeyboardInterrupt),
+    ],
+    ids=["SIGTERM", "SIGHUP", "SIGINT"],
+)
+
+
+def compute(disturb: Callable[[], object]) -> None:
+    """Go on after a signal until its exception comes, as a job does; without one it lasts long."""
+    disturb()
+    ends = time.monotonic() + 20.0
+    while time.monotonic() < ends:
+        time.sleep(0.001)
+
+
+@contextmanager
+def heeded() -> Iterator[None]:
+    """Also where the tests run in the background, and so ignore SIGINT and SIGHUP."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        with stopping.as_exceptions():
+            yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@SIGNALS
+def test_a_signal_is_an_exception(number: signal.Signals, exception: type[BaseException]):
+    with pytest.raises(exception), heeded():
+        compute(lambda: os.kill(os.getpid(), number))
+
+
+@SIGNALS
+def test_an_exception_that_python_drops_is_raised_again(number: signal.Signals, exception: type[BaseException]):
+    class Freed:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+            time.sleep(0)
+
+    with pytest.raises(exception), heeded():
+        compute(Freed)
+
+
+@SIGNALS
+def test_nothing_is_raised_within_the_import_system(number: signal.Signals, exception: type[BaseException]):
+    """An exception there may leave a lock closed, for which other threads wait without end."""
+    where: list[str] = []
+    code = compile(
+        "kill()\nfor _ in range(100): sleep(0.001)\nended('import')", "<frozen importlib._bootstrap>", "exec"
+    )
+    later = threading.Timer(0.02, lambda: os.kill(os.getpid(), number))
+    names: dict[str, Callable[..., object]] = {"kill": later.start, "sleep": time.sleep, "ended": where.append}
+    with pytest.raises(exception), heeded():
+        compute(lambda: exec(code, names))
+    assert where == ["import"]
+
+
+def test_after_a_job_is_done_nothing_is_raised():
+    with heeded():
+        stopping.ignore()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(2 * stopping.AGAIN_S)
+
+
+def test_ignored_signals_stay_ignored_and_handlers_are_put_back():
+    def own(*_: object) -> None:
+        pass
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.signal(signal.SIGTERM, own)
+    try:
+        with stopping.as_exceptions():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is not own
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGHUP, before[0])
+        signal.signal(signal.SIGTERM, before[1])
