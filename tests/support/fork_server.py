@@ -150,11 +150,11 @@ def snakemake(words: Sequence[str]) -> None:
 
 
 class Popen(subprocess.Popen):  # type: ignore[type-arg]
-    """Starts processes as always, but Snakemake in a fork of this one."""
+    """Starts processes as always, but the Snakemake of `stemphony run` in a fork of this one."""
 
     def __new__(cls, command: Any, *arguments: Any, **options: Any) -> Any:
-        is_snakemake = not isinstance(command, str | bytes) and command[0] == str(PROGRAMS / "snakemake")
-        return Forked(command[1:], **options) if is_snakemake else super().__new__(cls)
+        is_run = options.keys() == {"stdout", "stderr", "env"} and command[0] == str(PROGRAMS / "snakemake")
+        return Forked(command[1:], **options) if is_run else super().__new__(cls)
 
 
 class Forked:

@@ -49,7 +49,7 @@ def run(words: Sequence[str | Path], env: Mapping[str, str], folder: Path, log: 
     TimeoutError
         If it has not ended after `timeout_s`; it is killed with its jobs.
     """
-    server = _server()
+    server = start()
     env = {**env, "BASH_ENV": str(server / "python.sh")}
     with log.open("wb") as output, Path(os.devnull).open("rb") as nothing:
         streams = (nothing.fileno(), output.fileno(), output.fileno())
@@ -60,7 +60,7 @@ def run(words: Sequence[str | Path], env: Mapping[str, str], folder: Path, log: 
         return int(answers.readline())
 
 
-def _server() -> Path:
+def start() -> Path:
     """The folder of the server of this process, which is started at the first call."""
     global _folder
     if _folder is None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import forks
 from support.campaign import TINY, Campaign, Outcome, arrays, changed, clean_environment, make_clone
 from support.shared import made_once
 from support.status_server import EchoServer
@@ -48,6 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Environment of all processes: one thread per library, one cache of FFT plans for the whole session."""
+    forks.start()  # or the first test that forks, while a run goes on, would wait for seconds
     return made_once(tmp_path_factory, "cache", clean_environment)
 
 
