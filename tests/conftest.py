@@ -37,9 +37,8 @@ def group_of(nodeid: str) -> str:
 class Groups(LoadScopeScheduling):
     """Hands whole groups to processes, in the order in which they were collected.
 
-    Of three processes or more, the first runs the groups of `ALONE` and ends. Their tests mostly wait for a service,
-    so they cost the other processes little, and what follows has no more processes than a machine of two cores has
-    processors.
+    Of three processes or more, the first runs the groups of `ALONE` before all others. Their tests mostly wait for a
+    service, so they cost the other processes little.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -55,9 +54,6 @@ class Groups(LoadScopeScheduling):
         if self.has_services and len(self.nodes) > 2:
             is_first = node is self.nodes[0]
             mine = [group for group in self.workqueue if (group in ALONE) == is_first]
-            if is_first and not mine:
-                node.shutdown()
-                return
             for group in reversed(mine):
                 self.workqueue.move_to_end(group, last=False)
         super()._assign_work_unit(node)

@@ -20,11 +20,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import fork_client
 
 # Packages of others that runs, scripts and commands import; Snakemake's own submodules come with them.
 PACKAGES = (
@@ -34,6 +37,7 @@ PACKAGES = (
     "matplotlib.figure", "matplotlib.style", "matplotlib.backends.backend_agg",
 )  # fmt: skip
 PATH = list(sys.path[1:])
+_run = subprocess.run
 
 
 class Server:
@@ -81,6 +85,7 @@ class Server:
             self.close()
             os.setsid()
             become(streams, env, folder)
+            subprocess.run = run
             end_as(program_of(words))
         for stream in streams:
             os.close(stream)
@@ -134,6 +139,9 @@ def program_of(words: Sequence[str]) -> Callable[[], object]:
         sys.path.insert(0, str(Path.cwd()))
         subprocess.Popen = Popen  # type: ignore[misc]
         return lambda: runpy.run_module("stemphony", run_name="__main__", alter_sys=True)
+    if words[0] == "-c":
+        sys.argv = ["-c", *words[2:]]
+        return lambda: exec(words[1], {"__name__": "__main__"})
     sys.argv = [*words]  # a script, which puts its own folder into the path
     return lambda: runpy.run_path(words[0], run_name="__main__")
 
@@ -147,6 +155,24 @@ def snakemake(words: Sequence[str]) -> None:
     sys.path[:] = PATH if "PYTHONSAFEPATH" in os.environ else [str(PROGRAMS), *PATH]
     sys.argv = [str(PROGRAMS / "snakemake"), *words]
     sys.exit(snakemake.cli.main(sys.argv[1:]))
+
+
+def run(words: Any, *arguments: Any, **options: Any) -> subprocess.CompletedProcess[Any]:
+    """Run a process as always, but `python -P -c`, with which results are read, in a fork of the server.
+
+    A fork of this process would lack its threads, and what they hold.
+    """
+    if not isinstance(words, list) or words[:3] != [sys.executable, "-P", "-c"]:
+        return _run(words, *arguments, **options)
+    with tempfile.TemporaryFile() as output, Path(os.devnull).open("r+b") as nothing:
+        streams = (nothing.fileno(), output.fileno(), nothing.fileno())
+        with fork_client.ask(DOOR, words[2:], dict(os.environ), str(Path.cwd()), streams) as asked:
+            status = int(asked.makefile().readlines()[1])
+        output.seek(0)
+        done = subprocess.CompletedProcess(words, status, output.read().decode(), "")
+    if options.get("check"):
+        done.check_returncode()
+    return done
 
 
 class Popen(subprocess.Popen):  # type: ignore[type-arg]
@@ -203,11 +229,11 @@ def end_as(program: Callable[[], object]) -> None:
 
 
 if __name__ == "__main__":
-    PROGRAMS = Path(sys.argv[2])
+    DOOR, PROGRAMS = sys.argv[1], Path(sys.argv[2])
     del sys.path[0]
     for package in PACKAGES:
         __import__(package)
-    server = Server(sys.argv[1])
+    server = Server(DOOR)
     gc.collect()
     gc.freeze()  # or the first collection of each fork would copy all pages
     sys.stdout.write("ready\n")
