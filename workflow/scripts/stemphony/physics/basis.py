@@ -2,8 +2,9 @@
 
 Multislice is linear in the incident wave. Its cost therefore depends on the number of linearly independent probes,
 not on the number of probes. The probes of a small scan differ little, over all defoci: 1792 probes (16 × 16 positions
-in a unit cell of SrTiO3, 7 defoci) have a numerical rank of 172. A finer scan does not raise it. With an orthonormal
-basis q of the incident probes p, pⱼ = Σ aᵣⱼ qᵣ, and φᵣ the exit wave of the incident wave qᵣ, Eq. (P18):
+in a unit cell of SrTiO3, 7 defoci) have a numerical rank of 172. A finer scan does not raise the rank. Let q be an
+orthonormal basis of the incident probes p, pⱼ = Σ aᵣⱼ qᵣ, and φᵣ the exit wave of the incident wave qᵣ. Then the exit
+waves ψⱼ and the intensities Iⱼ of the probes are, Eq. (P18):
 
     ψⱼ = Σᵣ aᵣⱼ φᵣ          Iⱼ = aⱼᴴ H aⱼ,   Hᵣₛ = Σ_k w(k) φᵣ*(k) φₛ(k)
 
@@ -26,15 +27,15 @@ from stemphony.physics.fft import ComplexArray
 from stemphony.physics.grid import FloatArray
 
 FIRST_RANK = 64
-"""Number of waves that the search finds first. Each further step adds a quarter of the waves found, at least as many
-as this."""
+"""Number of waves that the search finds first. Each further step adds a quarter of the waves found, but never fewer
+than this number."""
 
 _CHUNK_BYTES = 4e6
-"""Size of the exit waves that `signal_forms` copies at a time [bytes]; it limits the memory for the copies."""
+"""Size of the exit waves that `signal_forms` copies at a time [bytes]. It limits the memory for the copies."""
 
 _KEPT_BYTES = 256e6
-"""Largest size of the residuals of the probes and their products with the waves [bytes] that the search keeps in
-memory. Beyond this size it computes both again when it needs them."""
+"""Largest memory [bytes] for the residuals of the probes and their products with the waves. If both need more, the
+search does not keep them and computes them again when it needs them."""
 
 _SMALL_RESIDUAL = 1e-4
 """Relative RMS residual below which the search subtracts the waves found before it looks at the probes. Subtraction
@@ -124,7 +125,7 @@ def probe_basis(
         # basis of all.
         if search.misses_at_most(0.3 * tolerance):
             break
-        # 2·most random waves miss hardly more than √2 times what the best `most` waves miss.
+        # The residual of 2·most random waves is hardly more than √2 times that of the best `most` waves.
         if most is not None and len(search.found) >= 2 * most + FIRST_RANK and not search.misses_at_most(2 * tolerance):
             return None
     basis, tails = search.ordered()
@@ -136,9 +137,9 @@ def probe_basis(
 class _Search:
     """Search for the range of the probes, from random combinations of their residuals.
 
-    The residual of a probe is what the waves found so far do not span. Below 10⁻⁸ of the probes it must be computed
-    probe by probe: a difference of two sums of squares would be mere rounding, as would combinations of whole probes.
-    If the residuals do not fit into memory, the search computes them only once they are small.
+    The residual of a probe is the part that the waves found so far do not span. A residual below 10⁻⁸ of the probe must
+    be computed for each probe. A difference of two sums of squares, or a combination of whole probes, would contain
+    only rounding. If the residuals do not fit into memory, the search computes them only when they are small.
 
     Attributes
     ----------
@@ -147,7 +148,7 @@ class _Search:
     total, missed : (n,) ndarray
         Σ|pⱼ|² of each block of probes, and the same sum of the residuals.
     full : int
-        Number of waves that spans everything.
+        Number of waves that is enough to span all probes.
     """
 
     def __init__(self, probes: Collection[NDArray[np.complex128]]) -> None:
@@ -175,7 +176,7 @@ class _Search:
             combinations = self._random.standard_normal((block.shape[1], more))
             sample.real += block.real @ combinations
             sample.imag += block.imag @ combinations
-        # Without normalisation, rounding of the longest vectors would pass for the shortest ones.
+        # Without normalisation, the rounding of the longest vectors would be as large as the shortest vectors.
         sample, _ = np.linalg.qr(sample)
         for _ in range(2):
             sample = sample - self.found.T @ (self.found.conj() @ sample)
@@ -208,12 +209,12 @@ class _Search:
         _, vectors = np.linalg.eigh(gram)
         vectors = vectors[:, ::-1]
         shares = np.array([np.square(np.abs(vectors.conj().T @ inner)).sum(axis=1) for inner in self._inners()])
-        # Summed from the smallest, so that rounding of large shares does not hide small ones.
+        # The sum begins with the smallest shares, so the rounding of large shares does not hide small ones.
         last_first = np.concatenate([self.missed[:, None], shares[:, :0:-1]], axis=1)
         return self.found.T @ vectors, np.cumsum(last_first, axis=1)[:, ::-1]
 
     def _blocks(self) -> Iterable[NDArray[np.complex128]]:
-        """Residuals of the probes; the probes themselves while residuals are large and do not fit into memory."""
+        """Residuals of the probes. If they do not fit into memory and are still large: the probes themselves."""
         if self._keeps:
             return iter(self._left)
         if not self._subtracts:
@@ -274,18 +275,18 @@ def summed_pixels(waves: ComplexArray, regions: Sequence[Region]) -> int:
 
 
 _SHORTEST_RUN = 64
-"""Mean number of pixels in a run of equal weights from which their products are summed run by run. In shorter runs the
-sums cost as much as the products."""
+"""Smallest mean length [pixels] of runs of equal weights for which the products are summed run by run. For shorter runs
+the sums cost as much as the products."""
 
 _CACHE_BYTES = 1e6
-"""Largest size of the products of one run [bytes]. Larger ones leave the cache between two runs."""
+"""Largest size of the products of one run [bytes]. Larger products do not stay in the cache until the next run."""
 
 
 def _carried(regions: Sequence[Region], waves: ComplexArray) -> int | None:
     """The region whose matrix is a weighted sum of products that the regions without weights need anyway; or None.
 
-    Regions without weights share no pixel and together hold all. The moment along ky has the same weight along each
-    column of the grid, so it costs no products of its own.
+    The regions without weights share no pixel, and together they hold all pixels. The moment along ky has equal weights
+    along each column of the grid, so it needs no products of its own.
     """
     plain = [region.pixels for region in regions if region.weights is None]
     if 4 * len(waves) ** 2 * waves.real.itemsize > _CACHE_BYTES or sum(map(len, plain)) != waves.shape[1]:
@@ -301,7 +302,7 @@ def _carried(regions: Sequence[Region], waves: ComplexArray) -> int | None:
 def _add_with_levels(
     form: ComplexArray, carried: ComplexArray, waves: ComplexArray, pixels: NDArray[np.int64], levels: FloatArray
 ) -> None:
-    """Put the matrix of a region without weights into `form`, and add that of its share with weights to `carried`."""
+    """Put the matrix of a region without weights into `form`, and add that of its weighted pixels to `carried`."""
     weights = levels[pixels].astype(waves.real.dtype)
     ends = [*(np.flatnonzero(np.diff(weights)) + 1).tolist(), pixels.size]
     plain, weighted, of_run = (np.zeros((2 * len(waves),) * 2, dtype=weights.dtype) for _ in range(3))
@@ -318,7 +319,7 @@ def _add_with_levels(
 
 
 def _add_weighted(form: ComplexArray, waves: ComplexArray, pixels: NDArray[np.int64], weights: FloatArray) -> None:
-    """Add the matrix of a region with weights, as products of waves times √|w|: these need half the multiplications."""
+    """Add the matrix of a region with weights. Products of waves times √|w| need half the multiplications."""
     for sign in (1, -1):
         some = np.flatnonzero(sign * weights > 0)
         if some.size:
@@ -352,7 +353,7 @@ def _add_products(form: ComplexArray, products: NDArray[np.floating]) -> None:
     """Add Σ φ_r* φ_s to a matrix (r, r), from sums of products of real and imaginary parts, (2r, 2r)."""
     real, imag = np.split(products, 2)
     number = len(form)
-    # Each is added as a whole: what is Hermitian to the last bit then stays so, and half of it may be stored.
+    # Each sum is added as a whole, so the matrix stays Hermitian to the last bit. Then half of it may be stored.
     form.real += real[:, :number] + imag[:, number:]
     form.imag += real[:, number:] - imag[:, :number]
 

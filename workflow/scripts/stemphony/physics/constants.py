@@ -1,7 +1,7 @@
 """Physical constants in the units of this package: eV, Å, V.
 
-All values derive from those that CODATA recommends (2022). They stand here, because a later release of SciPy must not
-change results, and because importing SciPy's takes longer than most commands. A test compares them with SciPy's.
+All values derive from those that CODATA recommends (2022). They stand here for two reasons: a later release of SciPy
+must not change results, and importing SciPy takes longer than most commands. A test compares them with SciPy's values.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ FWHM_PER_SIGMA: float = 2 * sqrt(2 * log(2))
 """Full width at half maximum of a Gaussian of standard deviation 1 [1]."""
 
 DEBYE_PREFACTOR: float = 3 * (PLANCK / (2 * pi)) ** 2 / (ATOMIC_MASS * BOLTZMANN) * _ANGSTROM_PER_METRE**2
-"""3ħ²/(u k_B) [Å² K], which over a mass in atomic mass units and a Debye temperature is a mean square displacement."""
+"""3ħ²/(u k_B) [Å² K]. Divided by a mass [u] and a Debye temperature [K], it gives a mean square displacement [Å²]."""
 
 GRAM_PER_CM3: float = ATOMIC_MASS * 1e3 / (_ANGSTROM * 1e2) ** 3
 """Density [g/cm³] of one atomic mass unit in one Å³."""

@@ -41,7 +41,7 @@ class WaveSignals:
     rings : (…, m) ndarray
         Fraction of the incident intensity on each named detector.
     total : (…) ndarray
-        Intensity inside the band limit. The rest to 1 was scattered beyond it and is lost.
+        Intensity inside the band limit. The difference to 1 was scattered beyond the band limit and is lost.
     center_of_mass : (…, 2) ndarray
         Mean scattering angle (x, y) [rad]; NaN if it is switched off or no intensity arrives.
     """
@@ -54,7 +54,7 @@ class WaveSignals:
 
 @dataclass(frozen=True)
 class Region:
-    """Pixels whose weighted intensities are summed; one or more signals include the sum.
+    """Pixels whose weighted intensities are summed. One or more signals include this sum.
 
     Attributes
     ----------
@@ -83,16 +83,16 @@ class DetectorSet:
     rings : mapping of str to (float, float)
         Inner and outer angle of each named detector [rad].
     edges : str
-        "hard": a pixel counts if inner ≤ angle < outer. "area": an edge falls linearly over one angular pixel. A
-        pixel that the edge cuts counts by its share, and neighbouring bins divide it. An inner edge of 0 includes the
-        whole central pixel.
+        "hard": a pixel counts if inner ≤ angle < outer. "area": an edge falls linearly over one angular pixel. If the
+        edge cuts a pixel, the pixel counts by its share, and neighbouring bins divide it. An inner edge of 0 includes
+        the whole central pixel.
     center_of_mass : bool
         Whether `measure` computes the centre of mass, Eq. (P14).
     band_limit_radius : float or None
         Radius beyond which waves are zero [Å⁻¹], see `grid.band_limit_radius`. Pixels beyond it are left out. None
         keeps the whole grid.
     center : tuple of float
-        k₀ [Å⁻¹] that all angles count from: the axis of a tilted beam that is descanned, Eq. (P21).
+        k₀ [Å⁻¹] from which all angles count: the axis of a tilted beam that is descanned, Eq. (P21).
     segmented : mapping or None
         Named segmented detectors, Eq. (P17). Their segments follow the rings.
     sensitive : mapping or None
@@ -171,7 +171,7 @@ class DetectorSet:
         return self.signals(self.values(_intensity(at_pixels(spectrum, self.pixels))))
 
     def values(self, intensity: FloatArray) -> FloatArray:
-        """Compute bins, rings, total and, if it is measured, the moments Σ λk I of the centre of mass.
+        """Compute bins, rings, total and the moments Σ λk I of the centre of mass, if it is measured.
 
         Parameters
         ----------
@@ -181,7 +181,7 @@ class DetectorSet:
         Returns
         -------
         (n, …) ndarray
-            One row for each value, in the order of the first line.
+            One row for each value: bins, rings, total, moments.
         """
         rows = [self.matrix @ intensity, intensity.sum(axis=0)[None]]
         if self._angles is not None:
@@ -194,10 +194,10 @@ class DetectorSet:
         Returns
         -------
         regions : list of Region
-            With hard edges these are the pieces into which all edges of bins and rings cut the plane, so no pixel is
-            summed twice for them. Each segment, and each ring with a sensitivity, is a region of its own.
+            With hard edges, all edges of bins and rings cut the plane into pieces. Each piece is a region, so bins and
+            rings sum no pixel twice. Each segment, and each ring with a sensitivity, is a region of its own.
         combination : (n, len(regions)) csr_array
-            Matrix that makes what `values` returns from the intensities of the regions.
+            Matrix that turns the intensities of the regions into the rows of `values`.
         """
         plain = self.matrix[: self._plain]
         if self._plain and (plain.data == 1).all():
@@ -260,7 +260,7 @@ def bin_edges(minimum: float, maximum: float, bins: int, exponent: float = 1.0) 
     Returns
     -------
     (n + 1,) ndarray
-        Ascending edges in the unit of the arguments; the last is exactly `maximum`.
+        Ascending edges in the unit of the arguments. The last edge is exactly `maximum`.
 
     Raises
     ------
@@ -286,20 +286,20 @@ class CbedGeometry:
     wavelength : float
         λ [Å].
     max_angle : float
-        Largest angle along each axis [rad]. Native pixels are all with |kx|λ and |ky|λ up to it, symmetric
-        about zero and limited by the grid.
+        Largest angle along each axis [rad]. The native pixels are all pixels of the grid with |kx|λ and |ky|λ up to
+        this angle. They are symmetric about zero.
     size : tuple of int or None
         Number of new pixels (n_kx, n_ky) after rebinning; None keeps the native ones. New pixel i is centred at
         (i − size//2)·Δ' with Δ' = (native range)/size. A native pixel is a box that gives every new pixel its share.
         An odd size therefore keeps the sum. An even size shifts the range by half a new pixel, because zero must
         stay the centre of a pixel.
     pixel : float or None
-        Width of square new pixels [rad]; pixel i is centred at (i − size//2)·pixel. Without a size, there are as many
-        as cover all native pixels, an odd number, so the sum is kept. With a size, the native pixels are all that reach
-        into the new ones, and `max_angle` is ignored. None for new pixels that divide the native range.
+        Width of square new pixels [rad]; pixel i is centred at (i − size//2)·pixel. Without a size, the new pixels
+        cover all native pixels, and their number is odd, so the sum is kept. With a size, the native pixels are all
+        that reach into the new pixels, and `max_angle` is ignored. None for new pixels that divide the native range.
     center : tuple of float
-        k₀ [Å⁻¹] that angles count from, Eq. (P21). If it lies between frequencies of the grid, each native pixel gives
-        new pixels their shares, so that zero is the centre of a pixel.
+        k₀ [Å⁻¹] from which angles count, Eq. (P21). If k₀ lies between frequencies of the grid, each native pixel is
+        shared among new pixels, so that zero is the centre of a pixel.
 
     Attributes
     ----------
@@ -308,7 +308,7 @@ class CbedGeometry:
     native_pixels : (h_kx, h_ky) ndarray of int
         The grid points (i, j) that the pattern is made from, axes ascending, as i + nx·j.
     is_finer_than_the_grid : bool
-        Whether new pixels are narrower than native ones, so that neighbours share the intensity of one.
+        Whether new pixels are narrower than native ones, so that neighbours share the intensity of one native pixel.
 
     Raises
     ------
@@ -346,7 +346,7 @@ class CbedGeometry:
         places = [k * length for k, length in zip(center, grid.extent, strict=True)]
         nearest = [round(place) for place in places]
         beyond = [_without_rounding(place - middle) for place, middle in zip(places, nearest, strict=True)]
-        # A pixel more on each side completes the outermost new pixels.
+        # One more pixel on each side completes the outermost new pixels.
         reaches = [half + bool(part) for half, part in zip((half_x, half_y), beyond, strict=True)]
         rows, columns = (
             (np.arange(-reach, reach + 1) + middle) % n
@@ -399,7 +399,7 @@ class CbedGeometry:
 
 
 def _with_rows(matrix: csr_array, rows: list[tuple[NDArray[np.int32], FloatArray]]) -> csr_array:
-    """A sparse matrix with further rows below, each as columns and weights."""
+    """A sparse matrix with further rows below. Each new row is given by its columns and weights."""
     from scipy.sparse import csr_array
 
     columns, weights = ([pair[part] for pair in rows] for part in (0, 1))
@@ -465,15 +465,15 @@ def _without_rounding(pixels: float) -> float:
 
 
 def _covering(pixels: float) -> int:
-    """The smallest odd number of pixels that cover a range of so many."""
+    """The smallest odd whole number that is at least `pixels`, up to rounding."""
     return 2 * ceil((pixels - 1) / 2 - 1e-9) + 1
 
 
 def _rebinning(native: int, new: int, width: float, beyond: float = 0.0) -> csr_array:
     """Share of each native pixel, a box along one axis, that falls on each new pixel, (new, native).
 
-    A new pixel is `width` native ones wide. Zero of the new axis lies `beyond` native pixels above the middle of the
-    native one. Unless it is 0, the native axis has a pixel more on each side.
+    A new pixel is as wide as `width` native pixels. Zero of the new axis lies `beyond` native pixels above the middle
+    of the native axis. If `beyond` is not 0, the native axis has one more pixel on each side.
     """
     reach = native // 2 + bool(beyond)
     new_left = (np.arange(new) - new // 2 - 0.5) * width + beyond

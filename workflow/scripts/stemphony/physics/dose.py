@@ -11,15 +11,15 @@ Floats = NDArray[np.float64]
 
 
 def counted(fractions: Floats, electrons: float, seed: int | Sequence[int]) -> Floats:
-    """Return what a detector measures that counts single electrons, as fractions of the incident ones.
+    """Return the signals of a detector that counts single electrons, as fractions of the incident electrons.
 
     Each pixel is a Poisson number with the mean `electrons` × fraction, divided by `electrons`. So its mean is the
-    fraction f, and its variance f / electrons.
+    fraction f, and its variance is f / electrons.
 
     Parameters
     ----------
     fractions : array
-        Fractions of the incident electrons. Interpolation may make values slightly below zero; they count as zero.
+        Fractions of the incident electrons. Values below zero, which interpolation can make, count as zero.
     electrons : float
         Incident electrons for each pixel: dose [1/Å²] × area of a pixel [Å²].
     seed : int or sequence of int

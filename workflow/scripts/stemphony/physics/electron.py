@@ -38,14 +38,14 @@ def chromatic_focal_spread(cc: float, energy_spread: float, energy_ev: float) ->
     cc : float
         Coefficient of chromatic aberration, in any unit of length.
     energy_spread : float
-        Width ΔE of the energy distribution [eV], by any definition of a width.
+        Width ΔE of the energy distribution [eV]. Any definition is allowed, such as FWHM or standard deviation.
     energy_ev : float
         Kinetic energy E [eV], positive.
 
     Returns
     -------
     float
-        Δf = C_c (ΔE/E) (1 + E/m₀c²)/(1 + E/2m₀c²), in the unit of `cc`, and the same width as `energy_spread`.
+        Δf = C_c (ΔE/E) (1 + E/m₀c²)/(1 + E/2m₀c²), in the unit of `cc`. The width is defined as in `energy_spread`.
 
     References
     ----------

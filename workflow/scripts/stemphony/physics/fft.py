@@ -1,7 +1,7 @@
 """Fast Fourier transforms with FFTW. No other module imports pyfftw.
 
-Planning a fast transform takes seconds, so FFTW's result, its "wisdom", is worth keeping. This module exports and
-imports wisdom; `compute.wisdom` stores it. Import wisdom before threads start, because FFTW does not lock it.
+FFTW needs seconds to plan a fast transform. It keeps the result as "wisdom". This module exports and imports wisdom;
+`compute.wisdom` stores it. Import wisdom before threads start, because FFTW does not lock it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ComplexArray = NDArray[np.complexfloating]
 
 CACHE_LINE = 64
-"""Alignment of every buffer [bytes]. All buffers share it, because wisdom holds for one alignment only."""
+"""Alignment of every buffer [bytes]. All buffers have the same, because wisdom holds for one alignment only."""
 
 _FLAGS = {
     "FFTW_PATIENT": ("FFTW_PATIENT",),
@@ -40,8 +40,8 @@ _INTERFACES = ("scipy.fftpack", "dask")
 def library() -> Any:
     """Return the module pyfftw, imported at the first use and without its interfaces to scipy and dask.
 
-    Those take half a second to import, longer than the rest of a small job. None in the place of a module makes its
-    import fail, as where it is not installed.
+    To import these interfaces takes half a second, longer than the rest of a small job. If `sys.modules` holds None for
+    a module, its import fails as if the module were not installed.
     """
     modules: dict[str, Any] = sys.modules
     hidden = [name for name in _INTERFACES if name not in modules]
@@ -78,7 +78,7 @@ class LineTransform:
     Raises
     ------
     ValueError
-        If the dtype or the flag is not one of these.
+        If the dtype or the flag is not allowed.
     RuntimeError
         If the flag is "FFTW_WISDOM_ONLY" and the wisdom has no such plan.
     """

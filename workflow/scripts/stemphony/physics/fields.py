@@ -29,7 +29,7 @@ def in_real_space(grid: Grid, spectrum: ComplexArray) -> NDArray[np.complex128]:
 
 
 def profile_along_x(grid: Grid, density: FloatArray) -> FloatArray:
-    """Return ∫|ψ|² dy, (nx,) [Å⁻¹], of a density |ψ|² (nx, ny) [Å⁻²]; its sum times dx is the intensity, Eq. (P31)."""
+    """Return ∫|ψ|² dy, (nx,) [Å⁻¹], of a density |ψ|² (nx, ny) [Å⁻²]. The sum times dx is the intensity, Eq. (P31)."""
     return density.sum(axis=1) * grid.sampling[1]
 
 
@@ -42,7 +42,7 @@ def section_along_x(grid: Grid, spectrum: ComplexArray, y: float) -> FloatArray:
 
 
 def circle(grid: Grid, middle: tuple[float, float], radius: float) -> FloatArray:
-    """Return the share of each point inside a circle, (nx, ny); the edge falls linearly over the width of a point.
+    """Return the share of each grid point inside a circle, (nx, ny). The edge falls linearly over one grid step.
 
     Parameters
     ----------

@@ -102,8 +102,8 @@ def band_limit_radius(grid: Grid, bandlimit: float = 2 / 3) -> float:
     ----------
     grid : Grid
     bandlimit : float
-        Share of the Nyquist frequency inside the band limit. Up to 2/3, the product of two band-limited functions
-        aliases only outside the band.
+        Share of the Nyquist frequency inside the band limit. If it is at most 2/3, the product of two band-limited
+        functions aliases only outside the band.
 
     Returns
     -------
@@ -132,8 +132,8 @@ def band_limit_columns(grid: Grid, bandlimit: float = 2 / 3) -> int:
     Returns
     -------
     int
-        k_c·Ly rounded down, plus one: the soft edge of an aperture as wide as the band limit reaches half a pixel
-        farther.
+        k_c·Ly rounded down, plus one. The one is needed if an aperture with a soft edge is as wide as the band limit:
+        the edge reaches half a pixel beyond it.
     """
     return min(grid.gpts[1] // 2, int(band_limit_radius(grid, bandlimit) * grid.extent[1] * (1 + 1e-9)) + 1)
 
@@ -141,7 +141,7 @@ def band_limit_columns(grid: Grid, bandlimit: float = 2 / 3) -> int:
 def pixels_inside(grid: Grid, radius: float) -> NDArray[np.int64]:
     """Return the grid points (i, j) with |k| up to a radius [Å⁻¹], as i + nx·j, the memory order of a plan's spectrum.
 
-    The tolerance for rounding includes every pixel where `band_limit` is not zero.
+    A tolerance for rounding makes sure that every pixel where `band_limit` is not zero is included.
     """
     return np.flatnonzero(grid.k.T.ravel() <= radius * (1 + 1e-9))
 
@@ -172,7 +172,7 @@ def band_limit(grid: Grid, bandlimit: float = 2 / 3, taper: float = 0.02) -> Flo
     if not 0 <= width <= radius:
         raise ValueError(f"taper of the band limit = {taper} of Nyquist: must be between 0 and {bandlimit}")
     if width == 0:
-        # k_c falls on grid points if n is a multiple of 3. Rounding must not decide which of them are inside.
+        # If n is a multiple of 3, grid points lie exactly on k_c. Rounding must not decide which of them are inside.
         return (grid.k <= radius * (1 + 1e-12)).astype(np.float64)
     depth = np.clip((grid.k - radius + width) / width, 0.0, 1.0)
     edge = 0.5 * (1.0 + np.cos(np.pi * depth))
@@ -242,7 +242,7 @@ def fft_friendly_size(n: int) -> int:
 
 
 def cheapest_size(least: int, multiple_of: int = 1) -> int:
-    """Return the number of grid points, at least `least`, whose FFTs are cheapest among multiples of a number.
+    """Return the multiple of `multiple_of`, at least `least`, for which FFTs of so many points are cheapest.
 
     Raises
     ------
@@ -253,7 +253,7 @@ def cheapest_size(least: int, multiple_of: int = 1) -> int:
         raise ValueError(f"number of grid points = {least}, multiple of {multiple_of}: must be at least 1")
     size = multiple_of * -(-least // multiple_of)
     best, lowest = size, transform_cost(size)
-    # No size costs less than one whose prime factors are all small.
+    # size² log₂(size) is the cost of a size with small prime factors only. No size costs less.
     while (size := size + multiple_of) ** 2 * math.log2(size) < lowest:
         if transform_cost(size) < lowest:
             best, lowest = size, transform_cost(size)
@@ -263,8 +263,7 @@ def cheapest_size(least: int, multiple_of: int = 1) -> int:
 def transform_cost(n: int) -> float:
     """Return the work of n transforms of n points in arbitrary units: n² times a sum over the prime factors of n.
 
-    FFTW computes each prime factor up to 13 by a routine of its own; larger ones cost as much as several times their
-    logarithm.
+    FFTW has a routine for each prime factor up to 13. A larger prime factor costs several times its logarithm.
     """
     work, rest, factor = 0.0, n, 2
     while rest > 1:

@@ -24,8 +24,8 @@ def phase_of_deflection(
     spacing : (float, float)
         Distances of scan positions [Å].
     repeats : (int or None, int or None)
-        How the images go on behind their edges, see `source_size.Repeats`. Along an axis that does not repeat, the
-        phase is mirrored at the edges: its slope across them is 0.
+        How the images go on behind their edges, see `source_size.Repeats`. If an axis does not repeat, the phase is
+        mirrored at its edges, so the slope across the edges is 0.
 
     Returns
     -------
@@ -34,7 +34,8 @@ def phase_of_deflection(
 
     Notes
     -----
-    Frequencies at the Nyquist limit of an axis carry no slope along it: the sign of their derivative is not determined.
+    Frequencies at the Nyquist limit of an axis give no slope along this axis, because the sign of their derivative is
+    not determined.
     """
     from scipy import fft
 
@@ -52,7 +53,7 @@ def phase_of_deflection(
     squared = qx**2 + qy**2
     spectrum = qx * fft.rfft2(x, axes=(0, 1)) + qy * fft.rfft2(y, axes=(0, 1))
     np.divide(spectrum, 1j * wavelength * squared, out=spectrum, where=squared > 0)
-    # Where no slope is known the phase is 0, the mean included.
+    # The phase is 0 at all frequencies without a slope, so its mean is 0 too.
     spectrum *= squared > 0
     phase = fft.irfft2(spectrum, s=shape, axes=(0, 1))[:nx, :ny]
     return phase - phase.mean(axis=(0, 1))
@@ -67,7 +68,7 @@ def _slopes(n: int, spacing: float) -> FloatArray:
 
 
 def _repeated(deflection: FloatArray, repeats: Repeats) -> tuple[FloatArray, FloatArray]:
-    """Both components on a window whose copies are straight: copies moved sideways are joined to a larger window."""
+    """Both components on a window that repeats without shifts. If copies are shifted, several copies make it."""
     whole = deflection
     for axis in (0, 1):
         if shift := repeats[axis]:

@@ -1,8 +1,8 @@
 """Multislice: how the electron wave passes through the specimen.
 
 The specimen is cut into thin slices. Each slice shifts the phase of the wave by its projected potential,
-Eq. (P3); the wave then travels freely to the next one, Eq. (P4). In between it changes from reciprocal to
-real space and back, Eq. (P6).
+Eq. (P3). Then the wave travels freely to the next slice, Eq. (P4). Between these two steps the code transforms the
+wave from reciprocal to real space or back, Eq. (P6).
 
 J. M. Cowley & A. F. Moodie, Acta Cryst. 10 (1957) 609; E. J. Kirkland, Advanced Computing in Electron
 Microscopy (2010).
@@ -25,7 +25,7 @@ ComplexArray = NDArray[np.complexfloating]
 def transmission_function(
     projected: FloatArray, sigma: float, band_limit: Factor, plan: StripPlan, out: ComplexArray | None = None
 ) -> ComplexArray:
-    """Transmission function t(r) = exp(+iσV(r)) of one slice, then band-limited, Eqs. (P3) and (P5).
+    """Band-limited transmission function t(r) = exp(+iσV(r)) of one slice, Eqs. (P3) and (P5).
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def transmission_function(
     band_limit : Factor
         A_bl(k), see `grid.band_limit`, as `plan.factor`.
     plan : StripPlan
-        Transforms on this grid; its wave is overwritten and its precision is that of the result.
+        Transforms on this grid. Its wave is overwritten. The result has its precision.
     out : (nx, ny) ndarray or None
         Array for the result, from `padded_zeros`; None for a new one.
 
@@ -45,7 +45,7 @@ def transmission_function(
     (nx, ny) ndarray
         t(r), with the rows of `padded_zeros`.
     """
-    # ASSUME: phase object: electrons run straight through one slice. Elastic scattering only.
+    # ASSUME: a slice is a phase object: electrons run straight through it. They scatter elastically only.
     wave = plan.wave
     phase = (sigma * projected).astype(wave.real.dtype)
     np.cos(phase, out=wave.real)
@@ -118,20 +118,20 @@ def propagate(
 ) -> Iterator[tuple[int, ComplexArray]]:
     """Multislice wave after chosen numbers of slices, ψ ← F⁻¹[P·F[t ψ]] per slice, Eq. (P6).
 
-    The wave enters and leaves as a spectrum, so an exit wave may go on through further slices.
+    The wave enters and leaves as a spectrum, so an exit wave can be the incident wave of further slices.
 
     Parameters
     ----------
     plan : StripPlan
         Transforms on this grid; its buffers carry the wave.
     spectrum : (nx, ny) ndarray
-        Incident wave ψ(k), with Σ|ψ(k)|² = 1 for one electron; it is copied, not changed. The first slice acts on it
-        as it is: the band limit begins after this slice.
+        Incident wave ψ(k), with Σ|ψ(k)|² = 1 for one electron. It is copied, not changed. No band limit acts on it
+        before the first slice.
     transmissions : sequence of Transmission
         t(r) of each slice in the order of passage, see `transmission_function`, as `plan.transmission`. Equal slices
         may share one.
     propagators : Factor or sequence of Factor
-        P(k) over each slice, see `propagator.fresnel_propagator`, as `plan.factor`; one alone holds for all slices.
+        P(k) over each slice, see `propagator.fresnel_propagator`, as `plan.factor`. A single one holds for all slices.
     store_after : sequence of int
         Numbers of slices passed, ascending, from 1. The wave stops after the last of them.
 
@@ -140,15 +140,14 @@ def propagate(
     passed : int
         Number of slices passed, one of `store_after`.
     spectrum : (nx, ny) ndarray
-        ψ(k) after the propagation over this slice. This is a buffer of the plan, and the next wave or depth overwrites
-        it: copy it to keep it.
+        ψ(k) after the propagation over this slice. This is a buffer of the plan. To keep it, copy it, because the next
+        wave or depth overwrites it.
 
     Raises
     ------
     ValueError
         If `store_after` is not ascending within 1 … number of slices, the numbers of transmissions and propagators
-        differ, or the wave is not zero beyond the band
-        limit of the plan.
+        differ, or the wave is not zero beyond the band limit of the plan.
     """
     if not isinstance(propagators, Factor) and len(propagators) != len(transmissions):
         raise ValueError(f"{len(transmissions)} transmissions and {len(propagators)} propagators: must be equally many")

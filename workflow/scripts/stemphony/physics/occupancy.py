@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from stemphony.physics.phonons import generator
 
 _OCCUPANCY = 2
-"""Number of this purpose for `phonons.generator`; displacements use none, or 1 with a defocus."""
+"""Number that marks this purpose for `phonons.generator`. Displacements have no such number, or 1 with a defocus."""
 
 INDEPENDENT = -1
-"""Number of a cluster that stands for no cluster: the site is drawn by itself."""
+"""Number for a site that belongs to no cluster: it is drawn by itself."""
 
 
 def present_sites(
@@ -24,18 +24,20 @@ def present_sites(
 ) -> NDArray[np.bool_]:
     """Draw which sites hold their atom in one configuration, Eq. (P20).
 
-    One uniform random number per cluster chooses one of its alternatives, or none; without one the cluster is vacant.
-    The sites of the chosen alternative are present together. The result depends on the arguments only.
+    One uniform random number per cluster chooses one of its alternatives, or none. If none is chosen, all sites of the
+    cluster are vacant. The sites of the chosen alternative are present together. The result depends on the arguments
+    only.
 
     Parameters
     ----------
     occupancy : (N,) ndarray
         Probability that the site holds its atom, 0 to 1.
     cluster : (N,) ndarray of int or None
-        Sites with equal numbers ≥ 0 are drawn jointly. Sites with INDEPENDENT are drawn by themselves; None stands for
-        INDEPENDENT everywhere.
+        Sites with equal numbers ≥ 0 are drawn jointly. A site with INDEPENDENT is drawn by itself. None means that all
+        sites are INDEPENDENT.
     alternative : (N,) ndarray of int or None
-        Sites of a cluster with equal numbers are present together. With None each site excludes the others.
+        Sites of a cluster with equal numbers are present together. With None, each site excludes the others of its
+        cluster.
     random_seed, configuration, defocus_pm
         As for `phonons.displacements`.
 
@@ -83,7 +85,7 @@ def alternatives(
 ) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
     """Number the alternatives of all clusters.
 
-    Clusters are numbered in the order of their first site, so only the grouping matters and not the given numbers.
+    The result numbers clusters in the order of their first site. So only the grouping matters, not the given numbers.
 
     Returns
     -------

@@ -1,8 +1,8 @@
-"""How often a specimen repeats itself along x, y and the beam: what slices and grid points have to follow.
+"""How often a specimen repeats itself along x, y and the beam. Slices and grid points must follow these periods.
 
-A slice of atoms counts as the next one of the same kind only where the slices have the periods of the crystal. Slices
-with another period beat with it, which makes false Laue zones; grid points with another period give equal columns
-unequal signals. Atoms on planes closer than `SAME_PLANE` count as one plane, because files round coordinates.
+Slices hold equal atoms only if they have the period of the crystal. If their period differs, the two periods beat,
+which makes false Laue zones. If the period of the grid points differs, equal columns get unequal signals. Planes of
+atoms closer than `SAME_PLANE` count as one plane, because files round coordinates.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 SAME_PLANE = 0.05
-"""Planes closer than this [Å] are one plane: more than the rounding of files, less than the distance of two planes."""
+"""Planes of atoms closer than this [Å] count as one plane. The value is above the rounding of files and below the
+distance of two planes."""
 
 VACUUM = 3.0
-"""More than this [Å] without atoms at a face of the cell is vacuum: more than half of the distance of two layers."""
+"""If a space wider than this [Å] at a face of the cell holds no atoms, it is vacuum. The value is above half of the
+distance of two layers."""
 
 _SAMPLE = 32
-"""Number of atoms that test a translation before all do; nearly all wrong ones fail on them."""
+"""Number of atoms with which a translation is tested first, before all atoms. Nearly all wrong translations fail there.
+"""
 
 
 @dataclass(frozen=True)
@@ -42,16 +45,17 @@ class Periods:
         Number of lattice periods along x and y in the cell: the lattice has a vector in the plane with the component
         Lx/x along x, or Ly/y along y.
     columns : (int, int)
-        The same, with vectors that also run along the beam: number of equal columns in projection.
+        As x and y, but the lattice vectors may also have a component along the beam. This is the number of equal
+        columns in projection.
     begin, length : float
-        Where the crystal begins along the beam, and how long it is. The rest of the cell is vacuum or film.
+        Begin and length of the crystal along the beam. The rest of the cell is vacuum or film.
     spacing : float
         Distance along the beam after which the planes of atoms repeat, in composition and spacing.
     lattice : float
         Distance along the beam after which the whole structure repeats, perhaps moved sideways; a multiple of
         `spacing`.
     slab : bool
-        Whether the crystal has vacuum of its own at a face: its planes then end with the last atom.
+        Whether the structure itself has vacuum at a face. The crystal then ends with its last plane of atoms.
     """
 
     x: int = 1
@@ -74,7 +78,7 @@ class Periods:
         return replace(self, begin=self.begin + z)
 
     def without_lateral(self, x: bool, y: bool) -> Periods:
-        """Return the periods in a cell that vacuum lengthens along x or y, where the cell then has one period."""
+        """Return the periods in a cell with vacuum along x or y. Along such an axis the cell has one period."""
         columns = (1 if x else self.columns[0], 1 if y else self.columns[1])
         return replace(self, x=1 if x else self.x, y=1 if y else self.y, columns=columns)
 
@@ -117,7 +121,7 @@ def find_periods(
     tolerance : float
         Largest distance of equivalent atoms after a translation, and of neighbouring atoms in one plane [Å].
     stacked : bool
-        Whether cells will be stacked along z, so that no face of this one is a surface.
+        Whether cells will be stacked along z, so that no face of this cell is a surface.
     """
     lengths = np.asarray(cell, dtype=np.float64)
     atoms = np.asarray(positions, dtype=np.float64).reshape(-1, 3)
@@ -140,7 +144,7 @@ def find_periods(
 
 
 def planes(heights: Floats, length: float | None = None, gap: float = SAME_PLANE) -> tuple[Labels, Floats]:
-    """Planes of atoms, which wider gaps in the sorted heights separate.
+    """Find the planes of atoms. A gap in the sorted heights that is wider than `gap` separates two planes.
 
     Parameters
     ----------
@@ -187,7 +191,7 @@ class _Crystal:
         return planes(self.atoms[:, axis], float(self.lengths[axis]), self.tolerance)
 
     def repeats(self, axis: int, found: tuple[Labels, Floats] | None = None) -> int:
-        """How often the planes along an axis repeat; by their distances alone if their composition never does."""
+        """How often the planes along an axis repeat. If their composition never repeats, only the distances count."""
         label, height = found or self.planes(axis)
         counts = np.zeros((len(height), int(self.labels.max()) + 1), dtype=np.int64)
         np.add.at(counts, (label, self.labels), 1)
@@ -231,7 +235,7 @@ class _Crystal:
 
 
 def _slab_spacing(atoms: Floats, labels: Labels, lengths: Floats, tolerance: float) -> tuple[float, float]:
-    """Distances along the beam after which planes, and the whole structure, repeat in a slab; else its thickness."""
+    """Distances along the beam after which the planes, and the whole slab, repeat; without a repeat, its thickness."""
     z = atoms[:, 2]
     label, height = planes(z, gap=tolerance)
     extent = float(height[-1] - height[0])
@@ -259,7 +263,7 @@ def _slab_spacing(atoms: Floats, labels: Labels, lengths: Floats, tolerance: flo
 
 
 def _repeat(height: Floats, counts: NDArray[np.int64], number: int, length: float) -> bool:
-    """Whether planes at these heights, with these numbers of atoms, are `number` equal groups."""
+    """Whether planes at these heights, with these numbers of atoms, form `number` equal groups."""
     many = len(height) // number
     by_group = counts.reshape(number, many, -1)
     if (by_group != by_group[0]).any():

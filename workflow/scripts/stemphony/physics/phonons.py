@@ -49,8 +49,8 @@ def displacements(
 ) -> NDArray[np.float64]:
     """Displacements of all atoms in one frozen-phonon configuration, Eq. (P12).
 
-    They depend on the arguments only, not on the number or order of configurations, the host or other jobs. The normal
-    numbers of an atom are the same for an isotropic and an anisotropic U.
+    They depend on the arguments only, not on the number or order of configurations, the host or other jobs. The
+    normally distributed random numbers of an atom are the same for an isotropic and an anisotropic U.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def displacements(
     defocus_pm : int or None
         Defocus rounded to 1 pm if each defocus draws its own displacements, else None.
     displace_z : bool
-        Whether atoms also move along the beam. The displacements along x and y are the same either way.
+        Whether atoms also move along the beam. This does not change the displacements along x and y.
     u_aniso : (N, 3, 3) ndarray or None
         Tensors U [Å²] in Cartesian axes, which replace `u_iso`; NaN for atoms without a tensor.
 
@@ -101,8 +101,8 @@ def displacements(
 
 
 SMALLEST_EIGENVALUE = 1e-9
-"""Largest amount by which an eigenvalue of U may be negative [Å²]: rounding of products of rotations, far below any
-real U."""
+"""An eigenvalue of U may be negative by at most this [Å²]. Rounding in products of rotations makes such values, and
+each real U is far larger."""
 
 
 def not_positive(u_aniso: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -117,8 +117,8 @@ def not_positive(u_aniso: NDArray[np.float64]) -> NDArray[np.int64]:
 def cholesky(u_aniso: NDArray[np.float64]) -> NDArray[np.float64]:
     """Compute the lower triangles L with L Lᵀ = U of symmetric positive semidefinite tensors U (N, 3, 3).
 
-    The closed form allows zero eigenvalues, which LAPACK refuses: an atom may be at rest along one direction. For
-    U = u·1 the diagonal of L is √u, so an isotropic tensor moves an atom exactly as `u_iso` does.
+    The closed form allows zero eigenvalues, because an atom may be at rest along one direction. LAPACK refuses them.
+    For U = u·1 the diagonal of L is √u, so an isotropic tensor moves an atom exactly as `u_iso` does.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def debye_u_iso(mass: float, debye_temperature: float, temperature: float) -> fl
     thermal = 0.0
     if temperature > 0:
         upper = debye_temperature / temperature
-        # For x above 700, exp overflows; the integrand vanishes long before.
+        # For x above 700, exp overflows. The integrand is negligible long before.
         integral, _ = quad(lambda x: x / np.expm1(x) if x > 0 else 1.0, 0.0, min(upper, 700.0), epsabs=0, epsrel=1e-10)
         thermal = integral / upper**2
     return float(DEBYE_PREFACTOR / (mass * debye_temperature) * (0.25 + thermal))

@@ -1,7 +1,7 @@
-"""Operations along x and y that bring a specimen and its grid upon themselves, and scan positions that are equal.
+"""Symmetry operations of a specimen and its grid in the plane, and scan positions that are equal by symmetry.
 
-An operation (R, τ) maps the probe position r on R·r + τ, Eq. (P24). Coordinates here count grid points, so R and τ are
-integers and every operation maps the grid on itself exactly. A grid with right angles has eight such R at most.
+An operation (R, τ) maps the probe position r on R·r + τ, Eq. (P24). Coordinates are in grid points. So R and τ are
+integers, and every operation maps the grid on itself exactly. A grid with right angles has at most eight such R.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ MATRICES: tuple[Matrix, ...] = (
 """Rotations and reflections that can map a grid with right angles on itself."""
 
 SAME_POSITION = 1e-6
-"""Scan positions closer than this [grid points] are one. Rounding of coordinates stays far below, steps far above."""
+"""Scan positions closer than this [grid points] count as one. The rounding of coordinates is far smaller, and a step of
+the scan is far larger."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Operation:
 
     @property
     def swaps(self) -> bool:
-        """Whether it maps the x axis on the y axis."""
+        """Whether the operation maps the x axis on the y axis."""
         return self.matrix[0][0] == 0
 
 
@@ -56,7 +57,7 @@ class PlaneGroup:
     lattice : ((int, int), (int, int))
         Two translations that generate all others, (a, b) and (0, d) [grid points].
     operations : tuple of Operation
-        The first is unity.
+        The first is the identity.
     """
 
     lattice: tuple[Shift, Shift]
@@ -90,7 +91,7 @@ class PlaneGroup:
         return matrix in known and _modulo(shift, self.lattice) == _modulo(known[matrix], self.lattice)
 
     def only(self, complies: Callable[[Operation], bool]) -> PlaneGroup:
-        """Return the group of the operations that comply; unity always does."""
+        """Return the group of the operations that comply. The identity always complies."""
         kept = tuple(one for one in self.operations if one.matrix == UNITY or complies(one))
         return PlaneGroup(self.lattice, kept).closed()
 
@@ -118,7 +119,7 @@ class PlaneGroup:
         return cls(((a, b), (c, d)), operations)
 
     def orbits(self, positions: Floats) -> Orbits:
-        """Find which positions are equal.
+        """Find which positions are equal by symmetry.
 
         Parameters
         ----------
@@ -133,7 +134,7 @@ class PlaneGroup:
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order))
         computed, orbit = first[order], rank[orbit.reshape(-1)]
-        # The operation that brings the computed position of each orbit upon the position.
+        # The operation that maps the computed position of an orbit on the given position.
         operation = np.argmax(place[:, computed[orbit]] == place[0], axis=0)
         return Orbits(computed, orbit, operation, tuple(one.matrix for one in self.operations))
 
@@ -149,7 +150,7 @@ class Orbits:
     orbit : (N,) ndarray of int
         Orbit of each position.
     operation : (N,) ndarray of int
-        Number of the operation that brings the computed position upon each position.
+        Number of the operation that maps the computed position on each position.
     matrices : tuple
         Matrix R of each operation.
     """
@@ -166,14 +167,14 @@ class Orbits:
 
 
 def turned_pattern(pattern: NDArray[Any], matrix: Matrix) -> NDArray[Any]:
-    """Turn a pattern (…, kx, ky): the intensity at k comes to R·k. The axes are the same for k and R·k."""
+    """Turn a pattern (…, kx, ky): the intensity at k moves to R·k. The axes are the same for k and R·k."""
     turned = np.swapaxes(pattern, -1, -2) if matrix[0][0] == 0 else pattern
     turned = turned[..., ::-1, :] if sum(matrix[0]) < 0 else turned
     return turned[..., ::-1] if sum(matrix[1]) < 0 else turned
 
 
 def maps_axes(matrix: Matrix, x: Floats, y: Floats) -> bool:
-    """Whether R maps pixels with the centres x and y upon pixels."""
+    """Whether R maps the pixels with the centres x and y on such pixels."""
     if matrix[0][0] == 0 and not _equal(x, y):
         return False
     return all(sum(row) > 0 or _equal(axis, -axis[::-1]) for row, axis in zip(matrix, (x, y), strict=True))
@@ -182,8 +183,8 @@ def maps_axes(matrix: Matrix, x: Floats, y: Floats) -> bool:
 def keeps_aberrations(matrix: Matrix, coefficients: Mapping[str, float]) -> bool:
     """Whether χ(R·k) = χ(k) for the aberrations of Eq. (P7).
 
-    A term with cos m(φ − φ_m) is equal after a rotation by θ if mθ, and after a reflection at an axis with azimuth β
-    if 2m(β − φ_m), is a multiple of 2π.
+    A rotation by θ does not change a term with cos m(φ − φ_m) if mθ is a multiple of 2π. A reflection at an axis with
+    azimuth β does not change it if 2m(β − φ_m) is a multiple of 2π.
 
     Parameters
     ----------
@@ -205,7 +206,7 @@ def keeps_aberrations(matrix: Matrix, coefficients: Mapping[str, float]) -> bool
 
 
 def keeps_points(matrix: Matrix, points: Sequence[Sequence[float]]) -> bool:
-    """Whether R maps a set of points in the plane on itself; for one point, whether R·v = v."""
+    """Whether R maps a set of points in the plane on itself. For one point v this means R·v = v."""
     given = np.array(points, dtype=np.float64).reshape(-1, 2)
     turned = given @ np.array(matrix).T
     apart = np.abs(turned[:, None] - given).max(axis=-1).min(axis=1)
@@ -218,7 +219,7 @@ def _equal(one: Floats, other: Floats) -> bool:
 
 
 def _product(one: tuple[Matrix, Shift], two: tuple[Matrix, Shift]) -> tuple[Matrix, Shift]:
-    """First `two`, then `one`."""
+    """The operation that applies first `two`, then `one`."""
     (a, b), (c, d) = one[0]
     (e, f), (g, h) = two[0]
     x, y = two[1]
@@ -246,10 +247,10 @@ def _modulo(shift: Shift, lattice: tuple[Shift, Shift]) -> Shift:
 
 
 def _places(points: Floats, lattice: tuple[Shift, Shift]) -> Integers:
-    """Number the points (K, 2) so that points which translations bring upon each other have one number."""
+    """Number the points (K, 2). Points that a translation maps on each other get the same number."""
     (a, b), (_, d) = lattice
     first = points[:, 0] / a
-    # The second coordinate is taken after the first is in [0, 1), where one near 1 counts as 0.
+    # First move the first coordinate into [0, 1), where a value near 1 counts as 0. This also moves the second one.
     whole = np.floor(first + SAME_POSITION / a)
     second = (points[:, 1] - whole * b - (first - whole) * b) / d
     one = planes(first - whole, 1.0, SAME_POSITION / a)[0]

@@ -1,8 +1,9 @@
 """Plasmon scattering: how often, at which depth, by which angle and with which energy loss, Eqs. (P33) to (P36).
 
-Plasmons are delocalised, so an electron that excites one is deflected as a whole: its wave gets a phase ramp, and waves
-with different events do not interfere. One draw of events is a `Trajectory`. The share of electrons without a loss is
-known exactly, and so are the shares with one loss and with several. So only events inside these classes are drawn.
+Plasmons are delocalised, so an electron that excites a plasmon is deflected as a whole: its wave gets a phase ramp.
+Waves with different events do not interfere. One draw of events is a `Trajectory`. There are three classes of
+electrons: without a loss, with one loss and with several. Their shares are known exactly. So the code draws only the
+events inside the last two classes.
 
 B. G. Mendis, Ultramicroscopy 206 (2019) 112816; B. G. Mendis, Microscopy 69 (2020) 173 (Poisson statistics);
 A. Beyer et al., Sci. Rep. 10 (2020) 17890; R. F. Egerton, Electron Energy-Loss Spectroscopy in the Electron Microscope
@@ -27,16 +28,19 @@ PLASMONS = 7
 """Purpose of the random numbers of plasmons, see `phonons.generator`."""
 
 _FINER = 8
-"""Points of the loss line for each entry of the energy axis, at least; even, so that half an entry is a point."""
+"""Smallest number of points of the loss line for each entry of the energy axis. It is even, so that half an entry is a
+whole number of points."""
 
 _POINTS_PER_WIDTH = 16
-"""Points of the loss line inside its width, at least."""
+"""Smallest number of points of the loss line inside its full width."""
 
 _DIRECT = 4096
-"""Longest distributions of losses that are convolved directly. The time of this grows with the square of the length."""
+"""Largest number of points of distributions that are convolved directly. This takes time that grows with the square of
+the number; longer distributions are convolved with FFTs."""
 
 _LINE_END = 20.0
-"""Largest loss of one event in plasmon energies. The line falls as E⁻³, so the rest is below 1e-4 of all events."""
+"""Largest loss of one event [plasmon energies]. The line falls as E⁻³, so less than 1e-4 of all events have a larger
+loss."""
 
 
 def characteristic_angle(loss: ArrayLike, energy: float) -> FloatArray:
@@ -73,7 +77,7 @@ class Trajectory:
     angles : tuple of float
         Scattering angle of each event [rad].
     weight : float
-        Share of the incident electrons that it stands for.
+        Share of the incident electrons that the trajectory represents.
     """
 
     depths: tuple[float, ...]
@@ -91,10 +95,10 @@ Events = tuple[tuple[float, float, float], ...]
 
 
 def deflection(events: Events, top: float, bottom: float) -> tuple[float, float]:
-    """Mean deflection of the wave between two depths; at `top` = `bottom`, that of events down to this depth [Å⁻¹].
+    """Mean deflection of the wave between two depths [Å⁻¹]. If `top` = `bottom`: that of all events down to it.
 
-    Free propagation over a distance with changing deflections differs from that with their mean only by a constant
-    phase, Eq. (P36).
+    If the deflection changes over a distance, free propagation needs only the mean deflection. The difference is a
+    constant phase, Eq. (P36).
     """
     mean = np.zeros(2)
     for depth, qx, qy in events:
@@ -122,7 +126,7 @@ class Plasmons:
     density : float
         Entries of the energy axis per eV.
     plural : bool
-        Whether an electron may excite more than one plasmon. If not, its first one counts and it loses nothing more.
+        Whether an electron may excite more than one plasmon. If not, it loses no energy after its first plasmon.
     simple : bool
         Whether every plasmon has exactly the energy E_p.
     cutoff : float or None
@@ -146,13 +150,13 @@ class Plasmons:
 
     @cached_property
     def energies(self) -> tuple[float, ...]:
-        """Entries of the energy axis [eV], from 0; the last one also counts every larger loss."""
+        """Entries of the energy axis [eV], from 0. The last entry also counts every larger loss."""
         number = max(1, round(self.max_energy * self.density))
         return tuple(i / self.density for i in range(number + 1))
 
     @property
     def waves(self) -> int:
-        """Waves for each wave of an elastic simulation: one without losses, and those of all trajectories."""
+        """Number of waves for each wave of an elastic simulation: one without losses, and one for each trajectory."""
         return 1 + (2 if self.plural else 1) * self.draws
 
     def thickness(self, depth: float) -> float:
@@ -207,8 +211,8 @@ class Plasmons:
     def spectrum(self, angles: tuple[float, ...]) -> FloatArray:
         """Distribution of the total loss on the energy axis, given the angles of all events [rad].
 
-        An event's angle tells something about its loss, because θ_E grows with it. The distribution of the loss given
-        the angle follows from Bayes' rule. So one trajectory fills the whole axis, with the exact mean.
+        The angle of an event depends on its loss, because θ_E grows with the loss. So Bayes' rule gives the
+        distribution of the loss for a given angle. Therefore one trajectory fills the whole axis, with the exact mean.
         """
         made = np.zeros(len(self.energies))
         if not angles:
@@ -240,7 +244,7 @@ class Plasmons:
     # --- trajectories -------------------------------------------------------------------------------------------
 
     def trajectories(self, random: np.random.Generator) -> tuple[Trajectory, ...]:
-        """Draw the trajectories of one configuration; their weights and that of no loss sum to 1, Eq. (P33)."""
+        """Draw the trajectories of one configuration. Their weights and `zero_loss` sum to 1, Eq. (P33)."""
         mean = (self.bottom - self.top) / self.mean_free_path
         if mean <= 0:
             return ()
@@ -255,16 +259,17 @@ class Plasmons:
 
     def _single(self, random: np.random.Generator, weight: float, mean: float) -> Iterator[Trajectory]:
         """Trajectories with one event. Their depths and angles are spread evenly over the draws."""
-        # One random number from each of as many equal parts as there are draws, in a random order (Latin hypercube).
+        # Latin hypercube: [0, 1) is cut into as many equal parts as there are draws. Each part gives one random number,
+        # in a random order.
         parts = np.stack([random.permutation(self.draws) for _ in range(3)])
         spread = (parts + random.random(parts.shape)) / self.draws
         for depth, size, azimuth in spread.T:
-            # Without plural scattering this is the first of several events, which lies nearer to the entrance.
+            # Without plural scattering, this event is the first of several. The first one lies nearer to the entrance.
             share = depth if self.plural else -math.log1p(depth * math.expm1(-mean)) / mean
             yield self._trajectory(random, np.array([share]), np.array([size]), np.array([azimuth]), weight)
 
     def _several(self, random: np.random.Generator, weight: float, mean: float) -> Trajectory:
-        """Return a trajectory with two or more events; their number follows Poisson's law for these."""
+        """Return a trajectory with two or more events. Their number has the Poisson distribution for ≥ 2."""
         number, term = 2, mean**2 / 2
         left = random.random() * (math.expm1(mean) - mean)
         while left > term and term > 0:
@@ -287,7 +292,7 @@ class Plasmons:
         )  # fmt: skip
 
     def shares(self, trajectory: Trajectory, depth: float) -> FloatArray:
-        """Weight of a trajectory at a depth [Å], on the energy axis. Before its first event it counts nothing.
+        """Weight of a trajectory at a depth [Å], on the energy axis. Before its first event the weight is 0.
 
         Electrons without a loss have the exact weight `zero_loss` instead.
         """
@@ -298,11 +303,11 @@ class Plasmons:
 
 
 def _convolved(one: FloatArray, other: FloatArray) -> FloatArray:
-    """Convolve two distributions of losses; what lies beyond the end of the first one is left out."""
+    """Convolve two distributions of losses. The result ends where the first distribution ends."""
     length = one.size
     if length <= _DIRECT:
         direct: FloatArray = np.convolve(one, other)[:length]
         return direct
     whole = length + other.size
     made = np.fft.irfft(np.fft.rfft(one, whole) * np.fft.rfft(other, whole), whole)[:length]
-    return np.clip(made, 0.0, None)  # rounding makes negative numbers of zeros
+    return np.clip(made, 0.0, None)  # rounding turns some zeros into negative numbers

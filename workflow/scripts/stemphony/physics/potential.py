@@ -13,7 +13,8 @@ from stemphony.physics.grid import FloatArray, Grid
 from stemphony.physics.scattering import FactorChoice, scattering_factor
 
 FINE = 32
-"""Number of frequencies that share one coarse factor in `_plane_waves`; near the square root of usual grid sizes."""
+"""Number of frequencies that share one coarse factor in `_plane_waves`. Near the square root of usual grid sizes, the
+number of exponentials is smallest."""
 
 
 class SlicePotentials:
@@ -65,7 +66,7 @@ class SlicePotentials:
         self.grid = grid
         self.number_of_slices = number_of_slices
 
-        # f(k) is the same for ±kx and ±ky, so one quadrant holds all of it.
+        # f(k) is the same for ±kx and ±ky, so one quadrant holds all values.
         rows, columns = (n // 2 + 1 for n in grid.gpts)
         scale = POTENTIAL_PREFACTOR / (grid.extent[0] * grid.extent[1])
         k_squared = grid.kx[:rows, None] ** 2 + grid.ky[None, :columns] ** 2
@@ -93,7 +94,7 @@ class SlicePotentials:
         Returns
         -------
         (nx, ny) ndarray
-            ∫V dz over the atoms of the slice [V Å], with its average, without band limit.
+            ∫V dz over the atoms of the slice [V Å]. It includes its average. It has no band limit.
 
         Raises
         ------
@@ -114,7 +115,7 @@ class SlicePotentials:
             return np.zeros((nx, ny))
         import scipy.fft
 
-        # One axis after the other: scipy's irfft2 takes three times as long.
+        # One axis after the other is three times as fast as scipy's irfft2.
         half = scipy.fft.ifft(_spectrum(parts, nx, ny), axis=0, norm="forward", overwrite_x=True)
         potential: FloatArray = scipy.fft.irfft(half, n=ny, axis=1, norm="forward", overwrite_x=True)
         return potential

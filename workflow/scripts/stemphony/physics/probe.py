@@ -106,8 +106,8 @@ def aperture(
     semiangle_inner : float
         Inner semi-angle α₁ of an annular aperture [rad].
     soft : bool
-        Whether the edge falls linearly over one angular pixel, so that the area hardly depends on the size of the
-        cell. A hard aperture is 1 for α₁ ≤ α ≤ α₀.
+        Whether the edge falls linearly over one angular pixel. Then the area hardly depends on the size of the cell. A
+        hard aperture is 1 for α₁ ≤ α ≤ α₀.
     center : tuple of float
         Centre k₀ of the aperture [Å⁻¹], anywhere between the grid points: the axis of a tilted beam.
 
@@ -177,16 +177,16 @@ def probe_spectrum(
 ) -> ComplexArray:
     """Spectrum of the probe at the origin, A(k − k₀) exp(−iχ(k − k₀)), Eqs. (P7) to (P9) and (P21).
 
-    The grid samples the continuous spectrum of the tilted probe. In real space, this is exp(+2πi k₀·r) times the
-    untilted probe of an infinite plane, whose tails the cell wraps. So the wave has no jump at the edge of the cell,
-    also where k₀ is no frequency of the grid.
+    The grid samples the continuous spectrum of the tilted probe. In real space, this wave is exp(+2πi k₀·r) times the
+    untilted probe of an infinite plane. The cell wraps the tails of this product. So the wave has no jump at the edge
+    of the cell, even if k₀ is no frequency of the grid.
 
     Parameters
     ----------
     grid, wavelength, semiangle, semiangle_inner, soft, center
         See `aperture`.
     aberrations : Aberrations
-        About the axis of the tilted beam: the focus is as sharp as that of the untilted beam.
+        Aberrations about the axis of the tilted beam. So the focus is as sharp as that of the untilted beam.
 
     Returns
     -------
@@ -205,7 +205,7 @@ def probe_spectrum(
             f"aperture from {1e3 * semiangle_inner:.3f} to {1e3 * semiangle:.3f} mrad: it falls between the "
             f"grid points, which are {1e3 * wavelength / max(grid.extent):.3f} mrad apart; use a larger cell"
         )
-    # ASSUME: coherent point source and one energy; source size and focal spread are averaged over afterwards.
+    # ASSUME: coherent point source and one energy. Source size and focal spread are applied afterwards, as averages.
     # ASSUME: aberrations are those about the axis of the beam; a tilt does not add coma or astigmatism.
     about = frequencies_about(grid, center)
     return amplitude / norm * np.exp(-1j * aberration_phase(aberrations, wavelength, about.k, about.azimuth))
@@ -267,7 +267,7 @@ def probe_tail_fraction(
 
     A hard-edged probe in an infinite plane has slow tails: about 1/(π² k₀ r) of the intensity lies outside a circle of
     radius r. In a periodic cell these tails overlap with the probe. The function integrates the wave over the aperture
-    at points of the rectangle, without a periodic box; the share outside is 1 minus the intensity inside.
+    at points of the rectangle, without a periodic box. The share outside is 1 minus the intensity inside.
 
     Parameters
     ----------
@@ -292,7 +292,8 @@ def probe_tail_fraction(
     _check_semiangles(semiangle, semiangle_inner)
     k_outer, k_inner = semiangle / wavelength, semiangle_inner / wavelength
     reach = hypot(*extent) / 2 + _ray_radius(aberrations, semiangle)
-    # The phase of the integrand varies by ± 2π k₀·reach. Gauss quadrature needs half as many nodes, plus a margin.
+    # The phase of the integrand varies by ± 2π k₀·reach. Gauss quadrature needs half of this number
+    # as nodes, plus a margin.
     nodes = ceil(1.1 * pi * k_outer * reach) + 24
     if nodes**2 * 8 * k_outer * extent[1] > _MOST_TERMS:
         return _rays_and_tail_outside(wavelength, k_outer, k_inner, aberrations, extent)
@@ -307,8 +308,8 @@ def probe_tail_fraction(
 
 
 _MOST_TERMS = 4e8
-"""Largest number of terms in the integral of `probe_tail_fraction`; it takes a second or two. Larger problems use
-geometrical optics and diffraction at sharp edges."""
+"""Largest number of terms in the integral of `probe_tail_fraction`. So many terms take one or two seconds. For larger
+problems, the function uses geometrical optics and diffraction at sharp edges."""
 
 
 def _check_semiangles(semiangle: float, semiangle_inner: float) -> None:
@@ -360,16 +361,16 @@ def _disc_wave(
 def _rays_and_tail_outside(
     wavelength: float, k_outer: float, k_inner: float, aberrations: Aberrations, extent: tuple[float, float]
 ) -> float:
-    """Share of the aperture's rays that miss the rectangle, plus what the aperture's edges diffract out of it."""
-    # ASSUME: geometrical optics and diffraction at sharp edges, only where lengths are hundreds of λ/α₀.
+    """Share of rays of the aperture outside the rectangle, plus the share that the edges of the aperture diffract."""
+    # ASSUME: geometrical optics and diffraction at sharp edges. They are used only if lengths are hundreds of λ/α₀.
     axis = np.linspace(-k_outer, k_outer, 513)
     k, azimuth = np.hypot(axis[:, None], axis), np.arctan2(axis[None, :], axis[:, None])
     # A ray meets the plane at ∇χ/2π.
     gradient = np.gradient(aberration_phase(aberrations, wavelength, k, azimuth), axis, axis)
     misses = np.maximum(np.abs(gradient[0]) / extent[0], np.abs(gradient[1]) / extent[1]) > pi
     rays = float(np.mean(misses[(k >= k_inner) & (k <= k_outer)]))
-    # The tail 1/(π² k r) of an Airy pattern, with 1/r averaged over the directions of the rectangle; an inner edge adds
-    # a tail of its own.
+    # The tail of an Airy pattern is 1/(π² k r). Here 1/r is averaged over the directions of the rectangle. An inner
+    # edge adds a tail of its own.
     mean_inverse_radius = 4 / pi * hypot(*extent) / (extent[0] * extent[1])
     tail = mean_inverse_radius / (pi**2 * (k_outer - k_inner))
     return rays + (1 - rays) * tail

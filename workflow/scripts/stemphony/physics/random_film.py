@@ -18,53 +18,57 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 FILM = 4
-"""Marks the random numbers of films among those of a configuration."""
+"""Number that marks the purpose of films for `phonons.generator`."""
 
 MOST_ROUNDS = 2000
-"""Rounds of candidates after which random addition gives up; a film below ADDITION needs less than some hundred."""
+"""Rounds of candidates after which random addition gives up. A film below ADDITION needs at most a few hundred."""
 
 ADDITION = 0.3
-"""Packing fraction up to which a film is made by random sequential addition alone, which becomes slow above it and jams
-at 0.384 (Zhang & Torquato, Phys. Rev. E 88 (2013) 053312)."""
+"""Largest packing fraction for which random sequential addition alone makes a film. Above it, addition becomes slow. At
+0.384 it jams (Zhang & Torquato, Phys. Rev. E 88 (2013) 053312)."""
 
 DENSEST = 0.5
-"""Largest packing fraction: spheres begin to crystallise at 0.494, so a denser random film would have order."""
-
-MOST_STEPS = 2000
-"""Steps after which repulsion gives up; a film at DENSEST needs some hundred."""
-
-LATEST = 0.1
-"""Share of the places taken that may lie outside the large tree; making that one again costs more than asking two."""
-
-ROUNDING = 1e-9
-"""Share of the smallest distance by which atoms stay beyond it, so that wrapping them brings none below it."""
-
-TINY = 1e-6
-"""Smallest distance [Å] by which a push is divided; two atoms drawn on one place have no direction to part in."""
-
-AHEAD = 0.01
-"""Share of the smallest distance by which repulsion aims beyond it, so that it gets there in a finite number of steps.
+"""Largest packing fraction of a film. Spheres begin to crystallise at 0.494, so a denser random film would have order.
 """
 
+MOST_STEPS = 2000
+"""Steps after which repulsion gives up. A film at DENSEST needs a few hundred."""
+
+LATEST = 0.1
+"""Largest share of the taken places that may lie outside the large tree. To make this tree again costs more than to
+search two trees."""
+
+ROUNDING = 1e-9
+"""Margin of repulsion above the smallest distance, as a share of it. Without the margin, the rounding of wrapped
+coordinates could bring two atoms below the smallest distance."""
+
+TINY = 1e-6
+"""Smallest distance [Å] by which a push is divided. It prevents a division by zero if two atoms are drawn at one place.
+"""
+
+AHEAD = 0.01
+"""Repulsion aims beyond the smallest distance by this share of it. So it reaches the smallest distance in a finite
+number of steps."""
+
 SKIN = 0.3
-"""Share of the smallest distance that the list of neighbours of repulsion reaches beyond it. The list is made again
-once an atom has moved by half of it."""
+"""The list of neighbours reaches beyond the smallest distance by this share of it. Repulsion makes the list again when
+an atom has moved by half of this share."""
 
 
 @dataclass(frozen=True)
 class Film:
-    """An amorphous film of a specimen; its atoms are `first` to `last` − 1 of the specimen's.
+    """An amorphous film of a specimen. Its atoms are number `first` to `last` − 1 of the specimen's atoms.
 
     Attributes
     ----------
     bottom, top : float
-        Where it lies along the beam [Å].
+        Faces of the film along the beam [Å].
     distance : float
-        Smallest distance of its atoms to any others [Å].
+        Smallest distance of an atom of the film to any other atom [Å].
     redrawn : bool
         Whether each configuration has positions of its own.
     length_x, length_y : float
-        How far it reaches from x = y = 0 [Å]: as far as the crystal, without the vacuum beside it.
+        How far the film reaches from x = y = 0 [Å]: as far as the crystal, without the vacuum beside the crystal.
     """
 
     bottom: float
@@ -78,7 +82,7 @@ class Film:
 
 
 def redrawn(films: Sequence[Film], positions: Floats, generator: np.random.Generator) -> Floats:
-    """Atoms at rest (N, 3) [Å] with new positions in the films that each configuration draws; all others stay."""
+    """Atoms at rest (N, 3) [Å]. Atoms of films that each configuration draws have new positions; all others stay."""
     moving = [film for film in films if film.redrawn]
     if not moving:
         return positions
@@ -113,12 +117,12 @@ def film_positions(
 ) -> Floats:
     """Random positions in a layer, none nearer than `distance` to another one or to `others`.
 
-    The density is exact, and there is no order beyond the smallest distance. Up to a packing fraction (π/6)·n·d³ of
-    ADDITION, positions are added one after the other where they have room: random sequential addition (Widom, J. Chem.
-    Phys. 44 (1966) 3888). Denser films begin with all atoms evenly at random, and atoms that are too near repel each
-    other until none is: the force-biased algorithm (Jodrey & Tory, Phys. Rev. A 32 (1985) 2347; Bezrukov, Bargieł &
-    Stoyan, Part. Part. Syst. Charact. 19 (2002) 111) with diameters that stay. Nearest neighbours then crowd at the
-    smallest distance, up to AHEAD beyond it.
+    The density is exact, and there is no order beyond the smallest distance. If the packing fraction (π/6)·n·d³ is at
+    most ADDITION, positions are added one after the other where they have room. This is random sequential addition
+    (Widom, J. Chem. Phys. 44 (1966) 3888). A denser film begins with all atoms at uniformly random positions. Then
+    atoms that are too near repel each other until none is too near. This is the force-biased algorithm with constant
+    diameters (Jodrey & Tory, Phys. Rev. A 32 (1985) 2347; Bezrukov, Bargieł & Stoyan, Part. Part. Syst. Charact. 19
+    (2002) 111). Many nearest neighbours then have the smallest distance, or up to AHEAD more.
 
     Parameters
     ----------
@@ -173,9 +177,9 @@ def _added(
 
 
 class _Room:
-    """The places that are not nearer than a distance to those taken.
+    """The room that is left: places that are not nearer than a distance to the places taken.
 
-    A tree holds most of them and is seldom made again; a small one holds the latest.
+    A large tree holds most of the places taken and is seldom made again. A small tree holds the latest ones.
     """
 
     def __init__(self, lengths: Floats, distance: float, taken: Floats) -> None:
@@ -207,7 +211,7 @@ def _repelled(
     generator: np.random.Generator, number: int, lengths: Floats, bottom: float, top: float, distance: float,
     near: Floats,
 ) -> Floats:  # fmt: skip
-    """Positions evenly at random, moved apart until none is nearer than `distance`; those of `near` stay."""
+    """Uniformly random positions that are moved apart until none is nearer than `distance`. Those of `near` stay."""
     from scipy.spatial import cKDTree
 
     positions = _drawn(generator, number, lengths, bottom, top)
@@ -231,7 +235,7 @@ def _repelled(
         touching = far < aim
         first, second = pairs[touching].T
         fixed = second >= number
-        # Each goes half of the way; an atom beside the film stays, and the other one goes it alone.
+        # Each atom of a pair moves half of the way. An atom beside the film stays, so its partner moves the whole way.
         push = apart[touching] * (np.where(fixed, 1.0, 0.5) * (aim / np.maximum(far[touching], TINY) - 1))[:, None]
         for axis in range(3):
             moved = np.bincount(first, push[:, axis], number)
@@ -242,19 +246,19 @@ def _repelled(
 
 
 def _reflected(z: Floats, bottom: float, top: float) -> Floats:
-    """Heights turned back at the faces of the film, where clipping would pile them up."""
+    """Heights reflected at the faces of the film. Clipping would collect atoms at the faces."""
     inside = np.where(z < bottom, 2 * bottom - z, np.where(z > top, 2 * top - z, z))
     return np.clip(inside, bottom, top)
 
 
 def _drawn(generator: np.random.Generator, number: int, lengths: Floats, bottom: float, top: float) -> Floats:
-    """Positions evenly at random in the layer."""
+    """Uniformly random positions in the layer."""
     drawn = generator.random((number, 3)) * [lengths[0], lengths[1], top - bottom]
     return wrap_positions(drawn + np.array([0.0, 0.0, bottom]), lengths)
 
 
 def _apart(candidates: Floats, lengths: Floats, distance: float) -> NDArray[np.bool_]:
-    """Which candidates to keep so that none is too near to an earlier one that is kept."""
+    """Which candidates to keep: those that are not too near to an earlier candidate that is kept."""
     from scipy.spatial import cKDTree
 
     kept = np.ones(len(candidates), dtype=bool)

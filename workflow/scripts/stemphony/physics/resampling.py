@@ -1,4 +1,4 @@
-"""Images between and beyond their samples: interpolation, values at any place, copies side by side."""
+"""Values of images between and beyond their samples: interpolation, values at any place, copies side by side."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ Floats = NDArray[np.float64]
 
 
 def weights(number: int, places: Floats, is_periodic: bool) -> Floats:
-    """Return the matrix that takes the samples along one axis to the values at other places.
+    """Return the matrix that turns the samples along one axis into the values at other places.
 
-    Along a periodic axis it is the Fourier series of the samples (trigonometric interpolation). For an even number of
-    samples, the coefficient at the Nyquist frequency is a cosine, so real samples give real values. The values are
-    exact if the image has no frequencies beyond this limit. Along other axes it is the cubic spline through the
-    samples (of lower degree for less than four), because a Fourier series would ring where the two edges differ.
+    Along a periodic axis, it evaluates the Fourier series of the samples (trigonometric interpolation). For an even
+    number of samples, the coefficient at the Nyquist frequency is a cosine, so real samples give real values. The
+    values are exact if the image has no frequencies beyond the Nyquist limit. Along other axes, it evaluates the cubic
+    spline through the samples (of lower degree for less than four samples). A Fourier series would ring there if the
+    two edges differ.
 
     Parameters
     ----------
     number : int
         Number n of samples, at the places 0, 1 … n − 1.
     places : (P,) array
-        In steps of the samples. Without a period, between 0 and n − 1.
+        Places in steps of the samples. If the axis is not periodic, they lie between 0 and n − 1.
     is_periodic : bool
         Whether the samples go on with the period n.
 
@@ -52,7 +53,7 @@ def weights(number: int, places: Floats, is_periodic: bool) -> Floats:
 
 
 def linear_weights(number: int, places: Floats, is_periodic: bool) -> Floats:
-    """Return the matrix of linear interpolation, as `weights`; its values lie between those of two neighbours."""
+    """Return the matrix of linear interpolation, as `weights`. Each value lies between two neighbouring samples."""
     places = np.asarray(places, dtype=float)
     apart = np.abs(places[:, None] - np.arange(number))
     if number == 1:
@@ -65,12 +66,12 @@ def linear_weights(number: int, places: Floats, is_periodic: bool) -> Floats:
 def interpolated(image: Floats, finer: int, periodic: tuple[bool, bool], linear: bool = False) -> Floats:
     """Interpolate an image to `finer` times as many samples along each axis, see `weights`.
 
-    `linear` takes linear interpolation, which never leaves the range of the samples.
+    With `linear`, the interpolation is linear and never leaves the range of the samples.
 
     Returns
     -------
     array
-        (finer·n) samples along a periodic axis, (finer·(n − 1) + 1) along others. Every `finer`-th one is a sample of
+        (finer·n) values along a periodic axis, (finer·(n − 1) + 1) along others. Every `finer`-th value is a sample of
         the image. Along periodic axes the mean does not change.
     """
     for axis in (0, 1):
@@ -84,7 +85,7 @@ def interpolated(image: Floats, finer: int, periodic: tuple[bool, bool], linear:
 def sampled(image: Floats, places: Floats, periodic: tuple[bool, bool], linear: bool = False) -> Floats:
     """Return the values of an image (nx, ny) at places (P, 2), in steps of its samples along x and y.
 
-    `linear` takes linear interpolation, which never leaves the range of the samples.
+    With `linear`, the interpolation is linear and never leaves the range of the samples.
     """
     make = linear_weights if linear else weights
     along_x = make(image.shape[0], places[:, 0], periodic[0])
@@ -100,7 +101,8 @@ def tiled(image: Floats, times: tuple[int, int], repeats: Repeats) -> Floats:
     times : (int, int)
         Number of copies along x and y.
     repeats : (int or None, int or None)
-        How the window repeats, see `source_size.Repeats`. Copies along an axis with a shift are moved along the other.
+        How the window repeats, see `source_size.Repeats`. Along an axis with a shift, each next copy is moved along the
+        other axis.
 
     Raises
     ------
@@ -110,7 +112,7 @@ def tiled(image: Floats, times: tuple[int, int], repeats: Repeats) -> Floats:
     for axis in (0, 1):
         if times[axis] > 1 and repeats[axis] is None:
             raise ValueError(f"the window does not repeat along {'xy'[axis]}")
-    # The axis with the shift comes first, so that the copies along the other axis are those of a straight row.
+    # The axis with the shift comes first, so that the copies along the other axis are not moved.
     for axis in sorted((0, 1), key=lambda axis: not repeats[axis]):
         shift, other = repeats[axis] or 0, 1 - axis
         copies = [np.roll(image, number * shift, axis=other) for number in range(times[axis])]
@@ -129,6 +131,9 @@ def straight_copies(shape: tuple[int, int], repeats: Repeats) -> tuple[int, int]
 
 
 def without_shift(image: Floats, repeats: Repeats) -> tuple[Floats, tuple[bool, bool]]:
-    """Return a window that repeats straight, of several copies if its next copies are shifted, and where it repeats."""
+    """Return a window that repeats without shifts, and along which axes it repeats.
+
+    If the next copies of the image are shifted, several copies make this window.
+    """
     first, second = (repeat is not None for repeat in repeats)
     return tiled(image, straight_copies((image.shape[0], image.shape[1]), repeats), repeats), (first, second)

@@ -50,7 +50,7 @@ class FactorChoice:
 
 
 def ion(symbol: str, charge: int) -> str:
-    """Return the name of an ion, such as `Sr2+` or `O2-`; that of the element without a charge."""
+    """Return the name of an ion, such as `Sr2+` or `O2-`. If the charge is 0, return the symbol of the element."""
     return f"{symbol}{abs(charge)}{'+' if charge > 0 else '-'}" if charge else symbol
 
 
@@ -74,11 +74,11 @@ def scattering_factor(symbol: str, k_squared: ArrayLike, parametrization: str) -
     """Electron scattering factor f_e of one atom or ion at rest, in the first Born approximation.
 
     "kirkland" is Σ aᵢ/(k² + bᵢ) + Σ cᵢ exp(−dᵢk²) with three terms each. "lobato" is Σ aᵢ(2 + bᵢk²)/(1 + bᵢk²)² with
-    five terms; for large k it falls as the nuclear charge demands. "peng" is Σ aᵢ exp(−bᵢk²/4) with five terms, which
-    vanish beyond k = 12 Å⁻¹.
+    five terms. For large k it falls as the charge of the nucleus requires. "peng" is Σ aᵢ exp(−bᵢk²/4) with five terms,
+    which vanish beyond k = 12 Å⁻¹.
 
-    An ion of charge q, such as `Sr2+`, has Peng's Gaussians and the term q/(2π² a₀ k²) of its charge in any
-    parametrization, Eq. (P32). At k = 0 this term is 0.
+    In any parametrization, the factor of an ion of charge q, such as `Sr2+`, is Peng's Gaussians plus the term
+    q/(2π² a₀ k²) of its charge, Eq. (P32). At k = 0 this term is 0.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def scattering_factor(symbol: str, k_squared: ArrayLike, parametrization: str) -
     Returns
     -------
     ndarray
-        f_e [Å] in the shape of `k_squared`, without relativistic correction, which σ contains.
+        f_e [Å] in the shape of `k_squared`, without relativistic correction, because σ contains this correction.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def scattering_factor(symbol: str, k_squared: ArrayLike, parametrization: str) -
     ----------
     See `REFERENCES`.
     """
-    # ASSUME: the specimen is made of independent spherical atoms or ions; bonding is left out.
+    # ASSUME: the specimen consists of independent spherical atoms or ions. Bonds do not change their charge densities.
     k2 = np.asarray(k_squared, dtype=np.float64)
     if symbol.endswith(("+", "-")):
         return _of_ion(symbol, k2)
@@ -142,7 +142,7 @@ def _of_ion(name: str, k2: NDArray[np.float64]) -> NDArray[np.float64]:
     if name not in table:
         raise ValueError(f"ion {name!r}: no scattering factor; there are {', '.join(table)}")
     charge = int(name[-2]) * (1 if name[-1] == "+" else -1)
-    # The mean of the potential of a charge in a periodic cell diverges; a uniform background takes it away.
+    # In a periodic cell, the mean potential of a charge diverges. A uniform background charge removes this mean.
     coulomb = np.divide(charge / (2 * pi**2 * BOHR_RADIUS), k2, out=np.zeros_like(k2), where=k2 > 0)
     return np.asarray(_gaussians(table[name], k2) + coulomb)
 

@@ -1,4 +1,4 @@
-"""Segmented detectors: rings that are cut into sectors, and the deflection that they show, Eqs. (P17) and (P25)."""
+"""Segmented detectors: rings cut into sectors, and the deflection that their signals give, Eqs. (P17) and (P25)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from stemphony.physics.grid import FloatArray, Grid, angular_pixel, frequencies_about, share_beyond
 
 FEWEST_SECTORS = 3
-"""Fewest sectors that show a deflection along both axes."""
+"""Smallest number of sectors with which the signals give the deflection along both axes."""
 
 _NO_WEIGHT = 1e-9
-"""Weights of pixels below this, and differences of weights, are rounding."""
+"""Weights of pixels, and differences of weights, below this value are rounding and count as 0."""
 
 Matrix = tuple[tuple[int, int], tuple[int, int]]
 
@@ -36,7 +36,7 @@ class SegmentedDetector:
     rotation : float
         Azimuth at which sector 0 begins [rad].
     offset : (float, float)
-        Middle of the detector from where angles count [rad].
+        Middle of the detector, relative to the origin of all angles [rad].
     """
 
     inner: float
@@ -58,7 +58,7 @@ class SegmentedDetector:
 
     @property
     def reach(self) -> float:
-        """Largest angle that a segment may see, from where angles count [rad]."""
+        """Largest angle that a segment may see, counted from the origin of all angles [rad]."""
         return self.outer + hypot(*self.offset)
 
     @property
@@ -68,9 +68,10 @@ class SegmentedDetector:
         return np.tile(np.stack([np.cos(middle), np.sin(middle)], axis=1), (self.radial, 1))
 
     def deflection_per_signal(self, semiangle: float, semiangle_inner: float = 0.0) -> float:
-        """Factor c of the deflection c·Σ u_s I_s that the segments show, Eq. (P25).
+        """Factor c of the deflection c·Σ u_s I_s that the signals of the segments give, Eq. (P25).
 
-        A small shift of an evenly lit disk moves intensity through the parts of its edges that lie on the detector.
+        If an evenly lit disk shifts a little, signals change only through those edges of the disk that lie on the
+        detector.
 
         Parameters
         ----------
@@ -111,17 +112,17 @@ def segment_weights(
         λ [Å].
     detector : SegmentedDetector
     center : (float, float)
-        Frequency that angles count from [Å⁻¹].
+        Frequency from which angles count [Å⁻¹].
     pixels : (p,) ndarray of int
         Grid points (i, j) as i + nx·j.
     area : bool
-        Whether pixels that an edge cuts count by their shares, else as a whole. The pixel in the middle of the detector
-        is always divided equally among the sectors.
+        Whether a pixel that an edge cuts counts by its share. If not, it counts as a whole or not at all. The pixel in
+        the middle of the detector is always divided equally among the sectors.
 
     Returns
     -------
     list of ((q,) ndarray of int, (q,) ndarray)
-        For each segment places in `pixels` and weights. Weights of all segments add up to those of the ring.
+        For each segment, the places in `pixels` and the weights. The weights of all segments sum to those of the ring.
     """
     middle = (center[0] + detector.offset[0] / wavelength, center[1] + detector.offset[1] / wavelength)
     about = frequencies_about(grid, middle)
@@ -163,8 +164,8 @@ def turned_segments(
     Returns
     -------
     list of int or None
-        Segment R·s for each segment s; None if R maps one of them on no segment. With hard edges a reflection does so
-        where pixels lie on an edge, because they belong to one side of it.
+        Segment R·s for each segment s. None if R maps a segment on no segment. This happens for reflections and hard
+        edges if pixels lie on an edge, because such pixels belong to one side of the edge.
     """
     (nx, ny), ((a, b), (c, d)) = grid.gpts, matrix
     there, turned = [], []
@@ -196,7 +197,7 @@ def _sector_shares(
     if n == 1:
         return np.ones((1, alpha.size))
     place = (azimuth - detector.rotation) / width
-    # Without this, rounding would decide to which side a pixel on an edge belongs.
+    # Without this line, rounding would decide to which side a pixel on an edge belongs.
     nearest = np.rint(place)
     place = np.where(np.abs(place - nearest) < 1e-9, nearest, place)
     sector, fraction = np.floor(place), place - np.floor(place)
@@ -204,7 +205,7 @@ def _sector_shares(
     index = sector.astype(np.int64) % n
     shares = np.zeros((n, alpha.size))
     if area:
-        # Across a ray a pixel is this wide; an edge falls linearly over this width, as in `share_beyond`.
+        # Width of a pixel across a ray. An edge falls linearly over this width, as in `share_beyond`.
         across = np.hypot(np.sin(azimuth) * pixel[0], np.cos(azimuth) * pixel[1])
         with np.errstate(divide="ignore"):
             ramps = width * alpha / across

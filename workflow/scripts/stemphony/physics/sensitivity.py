@@ -19,12 +19,12 @@ class SensitiveDetector:
     inner, outer : float
         Angles of the ring [rad].
     digest : str
-        What the result names the sensitivity by: the SHA-256 of its file.
+        SHA-256 of the file of the sensitivity. The result identifies the sensitivity by it.
     pixel : float or None
         Width of the pixels of a map [rad]; None for a profile.
     values : ndarray or None
         A map (n_x, n_y), kx first, or a profile (n, 2) of ascending angles [rad] and sensitivities. The middle of a
-        map lies at zero. None where no wave is measured, as in a merge.
+        map lies at zero. None if no wave is measured, as in a merge.
     """
 
     inner: float
@@ -35,7 +35,7 @@ class SensitiveDetector:
 
     @property
     def reach(self) -> float:
-        """Largest angle that the sensitivity is known at, along an axis [rad]; 0 without values."""
+        """Largest angle, along an axis, at which the sensitivity is known [rad]; 0 without values."""
         if self.values is None:
             return 0.0
         if self.pixel is None:
@@ -44,14 +44,14 @@ class SensitiveDetector:
 
     @property
     def begin(self) -> float:
-        """Smallest angle that the sensitivity is known at [rad]."""
+        """Smallest angle at which the sensitivity is known [rad]."""
         return 0.0 if self.values is None or self.pixel is not None else float(self.values[0, 0])
 
 
 def sensitivity_at(detector: SensitiveDetector, ax: FloatArray, ay: FloatArray) -> FloatArray:
     """Compute the sensitivity at angles (ax, ay) [rad], linear between its points, Eq. (P29).
 
-    Beyond the first and last point, and beyond the middles of the outermost pixels, it keeps its value.
+    Beyond the first and last point, and beyond the middles of the outermost pixels, the sensitivity is constant.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def sensitivity_at(detector: SensitiveDetector, ax: FloatArray, ay: FloatArray) 
         part.append(place - first)
     (i, j), (u, v) = low, part
     i1, j1 = (np.minimum(first + 1, number - 1) for first, number in zip(low, values.shape, strict=True))
-    # Written as steps from one corner, so that equal corners give exactly their value.
+    # The formula adds differences to one corner, so equal corners give exactly their value.
     corner = values[i, j]
     mixed: FloatArray = (
         corner + u * (values[i1, j] - corner) + v * (values[i, j1] - corner)
@@ -98,11 +98,11 @@ def sensitive_weights(
         λ [Å].
     detector : SensitiveDetector
     center : (float, float)
-        Frequency that angles count from [Å⁻¹].
+        Frequency from which angles count [Å⁻¹].
     pixels : (p,) ndarray of int
         Grid points (i, j) as i + nx·j.
     area : bool
-        Whether pixels that an edge of the ring cuts count by their shares, else as a whole.
+        Whether a pixel that an edge of the ring cuts counts by its share. If not, it counts as a whole or not at all.
 
     Returns
     -------

@@ -1,9 +1,8 @@
-"""Cutting a specimen into slices along the beam: where each slice acts, how far the wave then travels, and its atoms.
+"""Slices of a specimen along the beam: where each slice acts, how far the wave then travels, and which atoms it holds.
 
 Equal slices are dz = L/n thick. The transmission of slice i acts at z = i·dz, and the wave then travels dz. The slice
-holds the atoms with floor((z − z0)/dz) = i. The offset z0 decides only which atoms belong together: it puts the
-boundaries where no atoms are, so that neither rounding in a file nor thermal motion moves a plane of atoms to another
-slice.
+holds the atoms with floor((z − z0)/dz) = i. The offset z0 decides only which atoms belong together. It puts the
+boundaries where no atoms are. So neither rounding in a file nor thermal motion moves a plane of atoms to another slice.
 """
 
 from __future__ import annotations
@@ -16,19 +15,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 _BOUNDARY = 1e-6
-"""Tolerance at slice boundaries, as a share of a slice. Without atoms, the offset is 0; atomic planes of a repeated
-crystal may then lie on boundaries up to rounding, and this tolerance decides for all of them alike."""
+"""Tolerance at slice boundaries, as a share of a slice. If no atoms are given, the offset is 0. Planes of a repeated
+crystal may then lie on boundaries, up to rounding. With the tolerance, each belongs to the slice behind its boundary.
+"""
 
 NEAR = 0.1
-"""Distance of an atom from a boundary [Å] below which the boundaries are moved: more than the rounding of files, about
-as much as thermal motion."""
+"""If an atom is nearer to a boundary than this [Å], the boundaries move. The value is above the rounding of files and
+about as large as thermal motion."""
 
 NO_GAP = 0.05
-"""Where no two neighbouring heights of atoms, within a slice, are farther apart than this [Å], there is no gap that
-boundaries could lie in."""
+"""Smallest width [Å] of a gap between neighbouring heights of atoms in which a boundary can lie. A
+boundary in a narrower gap would cut a plane of atoms."""
 
 _SAME_GAP = 0.01
-"""Gaps that differ by less than this [Å] are equally wide, so that rounding in a file never chooses between them."""
+"""Gaps that differ by less than this [Å] count as equally wide, so rounding in a file never chooses between them."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Slices:
     faces : tuple of float
         Where the transmission of each slice acts [Å].
     thicknesses : tuple of float
-        How far the wave travels behind it [Å]; 0 for atoms of the exit surface.
+        How far the wave travels behind each slice [Å]; 0 for the atoms of the exit surface.
     edges : tuple of float
         Slice i holds the atoms from edges[i] up to edges[i + 1] [Å]. Atoms before the first edge belong to the first
         slice, atoms behind the last one to the last.
@@ -55,18 +55,18 @@ class Slices:
 
     @property
     def depths(self) -> tuple[float, ...]:
-        """Depth of the wave behind each slice [Å]: where the next one acts."""
+        """Depth of the wave behind each slice [Å]. The next slice acts there."""
         return (*self.faces[1:], self.faces[-1] + self.thicknesses[-1])
 
     @property
     def usual_thickness(self) -> float:
-        """The thickness that most slices have; of equally frequent ones the smallest [Å]."""
+        """The most frequent thickness of the slices [Å]. If several are equally frequent, the smallest."""
         values, counts = np.unique(np.array([t for t in self.thicknesses if t > 0] or [0.0]), return_counts=True)
         return float(values[np.argmax(counts)])
 
     @property
     def offset(self) -> float:
-        """Offset z0 of the edges from the faces of most slices; NaN if there is none such [Å]."""
+        """Offset z0 of the edges from the faces of slices of the usual thickness [Å]; NaN if it differs among them."""
         usual = [i for i, t in enumerate(self.thicknesses) if t == self.usual_thickness and i]
         offsets = np.array([self.edges[i] - self.faces[i] for i in usual] or [0.0])
         return float(offsets[0]) if np.ptp(offsets) < 1e-9 else float("nan")
@@ -79,7 +79,7 @@ class Slices:
     def index(self, z: ArrayLike) -> NDArray[np.int64]:
         """Index of the slice that holds each atom; an atom on an edge belongs to the slice that begins there.
 
-        No atom is ever lost: one that thermal motion carries out of the cell belongs to the first or the last slice.
+        No atom is ever lost. If thermal motion carries an atom out of the cell, it belongs to the first or last slice.
 
         Parameters
         ----------
@@ -140,8 +140,8 @@ def edge_offset(heights: ArrayLike, thickness: float) -> float | None:
     -------
     float or None
         0 if no atom lies within `NEAR` of a boundary i·dz. Else the z0 in (−dz, 0) that maximises the smallest distance
-        of any atom from a boundary; of equal ones the nearest to 0. None where no gap is wider than `NO_GAP`: any
-        boundary then cuts a plane.
+        of any atom from a boundary. If several are equal, the nearest to 0. None if no gap is wider than `NO_GAP`,
+        because any boundary then cuts a plane.
     """
     phase = np.unique(np.mod(np.asarray(heights, dtype=np.float64), thickness))
     if not phase.size:
@@ -167,14 +167,14 @@ class Stretch:
 
     @property
     def end(self) -> float:
-        """Where it ends [Å]."""
+        """Where the stretch ends [Å]."""
         return self.begin + self.number * self.thickness
 
 
 def joined(stretches: Sequence[Stretch], heights: ArrayLike, length_z: float) -> Slices:
     """Join stretches of slices, which follow each other without a gap, to the slices of the cell.
 
-    Atoms behind the last edge get a slice of their own: it acts at Lz, and the wave travels no further.
+    Atoms behind the last edge get a slice of their own. It acts at Lz, and the wave travels no further.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def joined(stretches: Sequence[Stretch], heights: ArrayLike, length_z: float) ->
         faces += [stretch.begin + step for step in steps]
         thicknesses += [stretch.thickness] * stretch.number
         own = [stretch.begin + step + stretch.offset for step in steps]
-        # What the stretch before leaves behind its last edge acts at this face too.
+        # Atoms behind the last edge of the previous stretch act at this face too.
         edges += [min(own[0], stretch.begin + before), *own[1:]]
         before = stretch.offset
     z = np.asarray(heights, dtype=np.float64)
@@ -224,8 +224,9 @@ def equal_slices(length_z: float, number: int, heights: ArrayLike = ()) -> Slice
 def slices_between(boundaries: Sequence[float], heights: ArrayLike = ()) -> tuple[Slices, int]:
     """Slices between given boundaries, each with its own thickness.
 
-    The transmission of a slice acts at its first boundary. A plane of atoms up to `NO_GAP` in front of a boundary
-    belongs to the slice that begins there, because boundaries and files are rounded: its edge lies before the plane.
+    The transmission of a slice acts at its first boundary. Boundaries and coordinates in files are rounded. So a plane
+    of atoms up to `NO_GAP` in front of a boundary belongs to the slice that begins at the boundary. The edge of this
+    slice lies before the plane.
 
     Parameters
     ----------
@@ -262,7 +263,7 @@ def slices_between(boundaries: Sequence[float], heights: ArrayLike = ()) -> tupl
 
 
 def slices_of_atoms(slice_id: NDArray[np.int64], heights: ArrayLike, length_z: float) -> Slices:
-    """Slices that a file names for each atom: each acts where its atoms lie on average, the first one at the entrance.
+    """Slices that a file names for each atom. A slice acts at the mean z of its atoms; the first acts at the entrance.
 
     Parameters
     ----------
@@ -276,7 +277,7 @@ def slices_of_atoms(slice_id: NDArray[np.int64], heights: ArrayLike, length_z: f
     Raises
     ------
     ValueError
-        A number is missing, or the slices do not follow each other along the beam. The message says which.
+        A number is missing, or the slices do not follow each other along the beam. The message names the slice.
     """
     z = np.asarray(heights, dtype=np.float64)
     counts = np.bincount(slice_id)

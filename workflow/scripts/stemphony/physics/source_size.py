@@ -10,13 +10,14 @@ import numpy as np
 from stemphony.physics.constants import FWHM_PER_SIGMA
 
 REACH_SIGMAS = 3.0
-"""Reach of the source in standard deviations. Beyond it on one side lie 0.13 % of the source."""
+"""Distance up to which the source counts, in standard deviations. On each side, 0.13 % of the source lie beyond it."""
 
 Repeats = tuple[int | None, int | None]
 """How a scan window goes on behind its edges along x and along y.
 
-None: it does not repeat. A number: its next copy along this axis is the same image, moved by as many scan steps along
-the other axis; 0 for a straight copy. At most one of the two numbers differs from 0, and then both are numbers.
+None: the window does not repeat along this axis. A number: the next copy along this axis is the same image, moved by
+so many scan steps along the other axis; 0 means that it is not moved. At most one of the two numbers differs from 0. If
+one does, the other is 0 and not None.
 """
 
 GAUSSIAN = "gaussian"
@@ -28,7 +29,7 @@ CAUCHY_RADIUS_PER_FWHM: float = 0.5 / math.sqrt(2 ** (2 / 3) - 1)
 
 @dataclass(frozen=True)
 class SourceShape:
-    """Shape of the source: profile, FWHM across its axis over that along it, and direction of the axis [rad]."""
+    """Shape of the source: profile, ratio of the FWHM across its axis to that along it, direction of the axis [rad]."""
 
     profile: str = GAUSSIAN
     ratio: float = 1.0
@@ -36,7 +37,7 @@ class SourceShape:
 
     @property
     def is_round_gaussian(self) -> bool:
-        """Whether it is the usual source."""
+        """Whether the source is a round Gaussian, as usual."""
         return self.profile == GAUSSIAN and self.ratio == 1.0
 
     def transfer(self, fwhm: float, qx: np.ndarray, qy: np.ndarray) -> np.ndarray:
@@ -56,7 +57,7 @@ class SourceShape:
         """
         cosine, sine = math.cos(self.rotation), math.sin(self.rotation)
         along, across = cosine * qx + sine * qy, self.ratio * (cosine * qy - sine * qx)
-        # For any elliptical profile, the transform is that of the round one at the stretched frequency.
+        # The transform of an elliptical profile is that of the round profile at the stretched frequency.
         q = np.hypot(along, across)
         if self.profile == GAUSSIAN:
             return _transfer(q, fwhm / FWHM_PER_SIGMA)
@@ -96,9 +97,9 @@ def blur(
     Notes
     -----
     Along axes that repeat, the transfer function of the Gaussian, exp(−2π²σ²q²), multiplies the Fourier series of the
-    window. This is exact, for a source narrower than a scan step too, and keeps the mean. Along other axes the same
-    Gaussian weighs the positions that exist, and the sum is divided by the sum of the weights. Pixels that are
-    farther than `reach` from the edge are those of a larger image within 0.3 %; `is_cut` marks the others.
+    window. This is exact, even for a source narrower than a scan step, and keeps the mean. Along other axes the same
+    Gaussian weights the positions that exist, and the sum is divided by the sum of the weights. Pixels farther than
+    `reach` from the edge agree with those of a larger image within 0.3 %. `is_cut` marks the other pixels.
     """
     blurred = np.asarray(images, dtype=float)
     sigma = fwhm / FWHM_PER_SIGMA
@@ -125,7 +126,7 @@ def blur(
 
 
 def reach(fwhm: float) -> float:
-    """Return the distance up to which a source of this FWHM counts: three standard deviations, in the same unit."""
+    """Return the distance up to which a source of this FWHM counts: three standard deviations, in its unit."""
     return REACH_SIGMAS * fwhm / FWHM_PER_SIGMA
 
 
@@ -173,7 +174,7 @@ def _blur_open(images: np.ndarray, sigma: float, spacing: float, axis: int) -> n
 def _blur_at_once(
     images: np.ndarray, fwhm: float, spacing: tuple[float, float], repeats: Repeats, shape: SourceShape
 ) -> np.ndarray:
-    """Convolve both axes together, because the source is no product of two profiles along x and y."""
+    """Convolve along both axes together, because the source is not a product of a profile along x and one along y."""
     from scipy import fft
 
     counts = images.shape[:2]
@@ -202,8 +203,8 @@ def _blur_sheared(
     """Convolve an image whose next copy along `axis` is moved by `shift` positions along the other axis.
 
     With f(x + w, y + s) = f(x, y), a Fourier coefficient along y changes by the phase exp(−2πi q_y s) from copy to
-    copy. Without this phase, spread evenly over the window, it is periodic along x. So the frequencies along x are
-    those of the window, moved by −q_y s / w.
+    copy. Spread this phase evenly over the window and divide it out: the coefficient is then periodic along x. So the
+    frequencies along x are those of the window, moved by −q_y s / w.
     """
     if axis == 1:
         turned = SourceShape(shape.profile, shape.ratio, math.pi / 2 - shape.rotation)
@@ -213,7 +214,8 @@ def _blur_sheared(
 
     nx, ny = images.shape[:2]
     waves = fft.fftfreq(ny) * ny
-    # Phase of one copy in turns; the nearest to zero, so that frequencies stay in the band of the scan.
+    # Phase of one copy in turns. Of all equal phases it is the nearest to zero, so frequencies stay in the band of the
+    # scan.
     turns = waves * shift / ny
     turns = turns - np.rint(turns)
     dimensions = (nx, ny) + (1,) * (images.ndim - 2)

@@ -1,10 +1,10 @@
-"""Strips of a wave that lies in one array without the columns beyond the band limit, for grids beyond the cache.
+"""Strips of a wave in one array, without the columns beyond the band limit; for waves larger than the cache.
 
 A wave of 2048² takes 32 MB. Two such arrays, the transmission function and the propagator together exceed the cache of
 a processor by far, so the speed of the memory decides. Here ψ(x, ky) takes two thirds of one array. It consists of
 contiguous strips of ky of one width. A strip of ky and a strip of x cross in a block. After `transmit`, ky runs fastest
-in a block; after `travel`, x does. Both passes read a block and write it to the same place. A pass gathers a strip of x
-from its blocks, and scatters it into them, in the cache.
+in a block; after `travel`, x runs fastest. Both passes read a block and write it to the same place. `transmit` gathers
+a strip of x from its blocks into the cache, and then scatters it into the same blocks.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from stemphony.physics.strips.plan import ColumnStrip, StripPlan, Transmission, 
 from stemphony.physics.strips.two_arrays import TwoArrayPlan
 
 ROWS, COLUMNS = 32, 96
-"""Wanted width of the strips, so that they fit a core's cache: at 2048², a strip of rows takes 0.5 MB and a strip of
-columns 1.4 MB."""
+"""Wanted width of the strips [columns]. With this width they fit the cache of a core: at 2048², a strip of rows takes
+0.5 MB and a strip of columns 1.4 MB."""
 
 LARGE = 20e6
-"""Size of a wave [bytes] from which one array is used. Compared with two arrays in `stemphony bench`, one array takes
-three tenths less time for 32 MB (2048², single precision), about the same time for 8 MB (1024²), and a tenth more for
-2 to 5 MB."""
+"""Smallest size of a wave [bytes] for which one array is used. In `stemphony bench`, one array needs 30 % less time
+than two arrays for 32 MB (2048², single precision), about the same for 8 MB (1024²), and 10 % more for 2 to 5 MB."""
 
 
 def plan_of_strips(shape: tuple[int, int], columns: int, dtype: DTypeLike, flag: str = "FFTW_PATIENT") -> StripPlan:
@@ -54,12 +53,13 @@ class OneArrayPlan(StripPlan):
             raise ValueError(f"columns kept = {columns}: too many of {ny} for strips of one width")
         self._columns = cut.strips(ny)
         number, strips = nx // width, len(self._columns)
-        # A few cache lines between the strips: otherwise all strips would share a few places of the cache.
+        # A few cache lines lie between the strips. Without them, all strips would share a few places of the cache.
         apart = 3 * CACHE_LINE // self.dtype.itemsize
         self._wave = aligned_zeros((strips, nx * cut.width + apart), self.dtype)
         strips_of_ky = self._wave[:, : nx * cut.width]
 
-        # These stay in the cache: a strip of x, with x and with y running fastest, and lines of one ky.
+        # These buffers stay in the cache: a strip of x with x running fastest, one with y running fastest, and lines of
+        # one ky.
         self._gathered = aligned_zeros((ny, width), self.dtype)
         self._strip = padded_zeros((width, ny), self.dtype)
         self._flat_strip = flat(self._strip)
@@ -136,9 +136,9 @@ class _BlockedRows(NamedTuple):
     Attributes
     ----------
     by_x, by_ky : list of ndarray
-        Their blocks, for ky ≥ 0 and for ky < 0, with x and with ky running fastest.
+        Blocks of the rows, for ky ≥ 0 and for ky < 0. In `by_x`, x runs fastest; in `by_ky`, ky does.
     rows : ndarray
-        Where they lie in the wave.
+        Where the rows lie in the wave.
     """
 
     by_x: list[ComplexArray]

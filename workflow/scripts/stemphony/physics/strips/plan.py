@@ -1,18 +1,18 @@
 """The two Fourier transforms of a slice, strip by strip, so that each strip stays in the processor's cache.
 
-A slice takes the wave from reciprocal to real space, multiplies it, takes it back and multiplies it again, Eq. (P6).
-With whole transforms, a wave of 2 MB (512²) or 8 MB (1024²) passes through the cache eight times. A two-dimensional
+In each slice, the wave is transformed to real space, multiplied, transformed back and multiplied again, Eq. (P6). With
+whole transforms, a wave of 2 MB (512²) or 8 MB (1024²) passes through the cache eight times. A two-dimensional
 transform consists of transforms along y and along x, so two passes do the same work:
 
 - `transmit`, over strips of x: ky → y, times t(x, y), y → ky;
 - `travel`, over strips of ky: x → kx, times P(kx, ky), kx → x.
 
-Between the slices the wave is therefore ψ(x, ky). The columns beyond the band limit stay empty and no pass touches
-them, which saves a sixth of the work. Transforms read across the memory and write along it; the other way round is
-several times slower.
+Between the slices the wave is therefore ψ(x, ky). The columns beyond the band limit stay empty, and no pass touches
+them. This saves a sixth of the work. Transforms read across the rows of the memory and write along them. The other way
+round is several times slower.
 
-Two plans differ in how ψ(x, ky) lies in memory: `two_arrays` for waves that fit the cache, `one_array` for larger
-ones. `one_array.plan_of_strips` chooses.
+ψ(x, ky) has two layouts in memory: `two_arrays` for waves that fit the cache, and `one_array` for larger waves.
+`one_array.plan_of_strips` chooses between them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Factor:
 
 @dataclass(frozen=True)
 class Transmission:
-    """t(x, y), cut into the strips of one `StripPlan`, see `StripPlan.transmission`; it holds no copy."""
+    """t(x, y), cut into the strips of one `StripPlan`, see `StripPlan.transmission`. They are views."""
 
     strips: tuple[ComplexArray, ...]
 
@@ -151,7 +151,7 @@ class StripPlan(ABC):
         Raises
         ------
         ValueError
-            If the shape is another, or the factor is not zero beyond `columns`.
+            If the shape is not (nx, ny), or the factor is not zero beyond `columns`.
         """
         self._require_kept("factor", values)
         return Factor(
@@ -162,7 +162,7 @@ class StripPlan(ABC):
         )
 
     def transmission(self, values: ComplexArray) -> Transmission:
-        """Cut a transmission function t(x, y) into strips. The strips are views: `values` may be filled afterwards.
+        """Cut a transmission function t(x, y) into strips. They are views, so `values` may be filled afterwards.
 
         Parameters
         ----------
@@ -185,7 +185,7 @@ class StripPlan(ABC):
         Raises
         ------
         ValueError
-            If the shape is another, or the wave is not zero beyond `columns`.
+            If the shape is not (nx, ny), or the wave is not zero beyond `columns`.
         """
         self._require_kept("wave", spectrum)
         for (start, stop), strip in zip(self._columns, self._travel, strict=True):

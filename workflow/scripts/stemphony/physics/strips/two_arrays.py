@@ -1,4 +1,4 @@
-"""Strips of a wave that lies in two arrays, for grids whose wave fits the cache.
+"""Strips of a wave in two arrays, for waves that fit the cache.
 
 One array holds ψ(x, ky) in tiles, in which x runs fastest; the other array holds it row by row. Only the transforms
 move data. The two arrays take twice the memory of the wave, and each slice reads and writes them once.
@@ -16,12 +16,14 @@ from stemphony.physics.fft import CACHE_LINE, ComplexArray, LineTransform, align
 from stemphony.physics.strips.plan import ColumnStrip, StripPlan, Transmission, divisor, flat, padded_zeros
 
 ROWS, COLUMNS = 128, 192
-"""Width of the strips, if the cache allows it; rows take the nearest divisor of the grid. Every step of a strip is a
-call from Python, and threads wait for each other's calls. At 512², two threads reach 1.85 to 1.95 times the throughput
-of one with this width. Strips four times narrower are no faster on one thread, and two threads reach 1.5 to 1.8."""
+"""Width of the strips [lines], if they then fit the cache. Rows use the nearest divisor of the grid. Every step of a
+strip is a call from Python, and threads wait for each other's calls. At 512² and this width, two threads have 1.85 to
+1.95 times the throughput of one thread. With a quarter of this width, one thread is no faster, and two threads have
+only 1.5 to 1.8 times its throughput."""
 
 STRIP_OF_ROWS, STRIP_OF_COLUMNS = 0.5e6, 1.5e6
-"""Largest size of a strip [bytes]: about what fits a core's own cache, and that plus its share of the common cache."""
+"""Largest size of a strip [bytes]. The first fits the own cache of a core. The second fits this cache together with the
+core's share of the common cache."""
 
 
 class TwoArrayPlan(StripPlan):
@@ -102,7 +104,7 @@ def _column_strips(columns: int, ny: int, unit: int, wanted: float) -> list[tupl
 
 
 def _split(start: int, stop: int, unit: int, wanted: float) -> list[tuple[int, int]]:
-    """Strips of about the wanted width, all but the last of the same multiple of `unit`."""
+    """Strips of about the wanted width. All but the last have the same width, a multiple of `unit`."""
     number = max(1, round((stop - start) / wanted))
     width = ceil((stop - start) / (number * unit)) * unit
     return [(first, min(first + width, stop)) for first in range(start, stop, width)]
