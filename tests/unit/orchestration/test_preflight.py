@@ -97,7 +97,7 @@ def test_the_probe_outside_a_window_is_not_said_to_be_the_error_of_signals(check
         row(window, "probe outside the window"),
     )
     (note,) = [note for note in window.notes if "lies outside the window" in note]
-    assert "better than several times that" in note
+    assert "wrong by several times as much" in note
 
 
 def test_every_name_in_the_plan_stands_apart_from_its_text(checked):

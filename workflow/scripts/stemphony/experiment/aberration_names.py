@@ -1,4 +1,4 @@
-"""Other names, units and lists of aberrations, made into Krivanek's coefficients of Eq. (P7)."""
+"""Convert other names, units and lists of aberrations to Krivanek's coefficients of Eq. (P7)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HAIDER: dict[str, tuple[str, float]] = {
     "A3": ("C34", 1.0), "B4": ("C41", 5.0), "D4": ("C43", 5.0), "A4": ("C45", 1.0), "C5": ("C50", 1.0),
     "S5": ("C52", 6.0), "R5": ("C54", 6.0), "A5": ("C56", 1.0),
 }  # fmt: skip
-"""Haider's names: Krivanek's coefficient, and the factor that makes its value of Haider's.
+"""For each of Haider's names: Krivanek's coefficient, and its value divided by Haider's value.
 
 Haider's terms of coma, star, three-lobe and rosette have no divisor n + 1. Source: the table of equal coefficients in
 the documentation of Dr. Probe (C2,1 = 3·B2, C3,2 = 4·S3, C4,1 = 5·B4, C4,3 = 5·D4, C5,2 = 6·S5, C5,4 = 6·R5).
@@ -28,7 +28,7 @@ ALIASES: dict[str, tuple[str, float]] = {**HAIDER, "Cs": ("C30", 1.0), **{name: 
 """Every name that `probe.aberrations` accepts, as in `HAIDER`."""
 
 UNITS_NM = {"nm": 1.0, "um": 1e3, "mm": 1e6, "angstrom": 0.1}
-"""Units of lengths in names of keys [nm]."""
+"""Units of length that names of keys may end with, in nm."""
 
 _LIST_UNITS_NM = {"nm": 1.0, "um": 1e3, "µm": 1e3, "μm": 1e3, "mm": 1e6, "pm": 1e-3, "Å": 0.1, "angstrom": 0.1}
 _ANGLE_UNITS_DEG = {"deg": 1.0, "°": 1.0, "rad": math.degrees(1.0), "mrad": math.degrees(1e-3)}
@@ -85,7 +85,7 @@ def _of_map(given: Mapping[str, float]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class _Measured:
-    """A list as a corrector's program shows it, see `probe.measured_aberrations`."""
+    """A list of aberrations as the program of a corrector shows it, see `probe.measured_aberrations`."""
 
     notation: str
     angles: str | None
@@ -122,7 +122,7 @@ class _Measured:
         return made
 
     def _azimuth(self, phase: float, fold: int) -> float:
-        """Azimuth [degrees] in the frame of the scan of a phase [rad], between 0 and a period."""
+        """Convert a phase [rad] to an azimuth [degrees] in the frame of the scan, between 0 and a period."""
         azimuth = math.degrees(phase) / fold * (-1 if self.clockwise else 1) + self.rotation_deg
         return round(azimuth % (360 / fold), 9) % (360 / fold)
 
@@ -181,5 +181,5 @@ class _Measured:
 
 
 def _tidy(value: float) -> float:
-    """Drop the last digits, so that 1.2 mm and 1200000 nm are one number."""
+    """Drop the last digits, so that 1.2 mm and 1200000 nm give the same number."""
     return float(f"{value:.14g}") + 0.0

@@ -1,4 +1,4 @@
-"""How images of computed positions are blurred with the source of the microscope, Eqs. (P13) and (P28)."""
+"""Blur of the images of computed positions with the source of the microscope, Eqs. (P13) and (P28)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHAPE_NEUTRAL: dict[str, Any] = {
 
 
 def source_keys(probe: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys of a validated block `probe` that shape the source, where they change an image; else none."""
+    """Keys of a validated block `probe` that shape the source; none if they do not change an image."""
     given = {key: probe.get(key, neutral) for key, neutral in SHAPE_NEUTRAL.items()}
     if given["source_fwhm_across_nm"] in (None, probe["source_fwhm_nm"]):
         given.update(source_fwhm_across_nm=None, source_rotation_deg=0.0)
@@ -40,7 +40,7 @@ def source_shape(probe: Mapping[str, Any]) -> SourceShape:
 
 
 def widest_source_nm(probe: Mapping[str, Any]) -> float:
-    """Largest full width at half maximum of the source [nm], which decides how far it reaches."""
+    """Largest full width at half maximum of the source [nm]. It decides how far the source reaches."""
     return float(probe["source_fwhm_nm"]) * max(1.0, source_shape(probe).ratio)
 
 
@@ -64,7 +64,7 @@ class Blurring:
 
     @classmethod
     def of(cls, probe: Mapping[str, Any], repeats: Repeats) -> Blurring:
-        """Make it from a validated block `probe`, or from the params of a merge."""
+        """Make the blurring from a validated block `probe`, or from the params of a merge."""
         return cls(probe["source_fwhm_nm"] * NM, repeats, source_shape(probe))
 
     @property
@@ -85,7 +85,7 @@ class Blurring:
         return images[experiment.kept]
 
     def is_cut(self, experiment: Experiment) -> np.ndarray:
-        """Whether the source reaches over the edge of what was computed, for each position of the result (nx, ny)."""
+        """Mark the positions of the result, (nx, ny), whose source reaches beyond the computed positions."""
         if not self.fwhm:
             return np.zeros((len(experiment.stored.scan_x), len(experiment.stored.scan_y)), dtype=bool)
         shape = len(experiment.scan_x), len(experiment.scan_y)
@@ -93,7 +93,7 @@ class Blurring:
 
 
 def _direction(experiment: Experiment) -> float:
-    """Angle from +x to the first axis of the scan [rad]; 0 but for a line."""
+    """Angle from +x to the first axis of the scan [rad]; not 0 only for a line."""
     if experiment.scan_kind != LINE:
         return 0.0
     first, last = experiment.probe_positions[0, 0], experiment.probe_positions[-1, 0]

@@ -28,7 +28,7 @@ NM_PER_MM = 1e6
 """One millimetre [nm]."""
 
 FWHM_OF_WIDTH = {"fwhm": 1.0, "sigma": FWHM_PER_SIGMA, "half_width_1_e": FWHM_PER_SIGMA / math.sqrt(2)}
-"""Full width at half maximum of a Gaussian over its widths that `probe.chromatic.width` names.
+"""Ratio of the full width at half maximum of a Gaussian to the width that `probe.chromatic.width` names.
 
 A Gaussian falls to 1/e at √2 standard deviations from its middle.
 """
@@ -37,13 +37,14 @@ COORDINATES_BYTES = 12
 """Size of the coordinates of one atom in single precision [bytes]."""
 
 COORDINATES_LIMIT_BYTES = 1e9
-"""Largest size of all displaced atoms that `save_coordinates: auto` keeps [bytes], so that results stay small."""
+"""Largest size of the displaced atoms of all jobs [bytes] that `save_coordinates: auto` keeps. It keeps results small.
+"""
 
 SPECIMEN_CHECKS = ("file", "occupancy", "accept")
 """Keys of the block `specimen` that decide whether a specimen is accepted but do not change its content."""
 
 SPECIMEN_TILT = "tilt_mrad"
-"""Key of the block `specimen` that acts on waves and leaves the atoms alone: it belongs to the jobs."""
+"""Key of the block `specimen` that changes waves but no atoms. So it belongs to the params of jobs."""
 
 NO_TILT = [0.0, 0.0]
 """Neutral tilt of beam and specimen."""
@@ -65,7 +66,7 @@ SPECIMEN_NEUTRAL: dict[str, Any] = {
 }
 """Keys of the block `specimen` that version 0.1.0 did not know, with the value that changes nothing.
 
-At this value they are left out of the params, so that no job of that version runs again.
+A key with this value is left out of the params, so that no job of version 0.1.0 runs again.
 """
 
 
@@ -81,7 +82,7 @@ class Defocus:
 
 @dataclass(frozen=True)
 class InputFiles:
-    """Content of the input files, as far as a campaign depends on it; paths never matter.
+    """Content of the input files, as far as a campaign depends on it. Paths never matter.
 
     Attributes
     ----------
@@ -94,9 +95,9 @@ class InputFiles:
     revision : int
         Revision of the reader: 2 if version 0.1 read other atoms, U or coordinates from this file, else 1.
     occupancies_drawn : bool
-        Whether each configuration draws which sites hold their atom, or the atoms of amorphous films.
+        Whether each configuration draws which sites hold their atom, or draws the atoms of amorphous films.
     sensitivities : mapping
-        SHA-256 of the file of each detector that names one.
+        SHA-256 of the sensitivity file of each detector that names a file.
     """
 
     specimen_sha256: str
@@ -120,7 +121,7 @@ class Campaign:
     files : InputFiles
         Content of the input files.
     configurations : int
-        Number of configurations per defocus; with a goal, the total of the present round.
+        Number of configurations per defocus. With a goal, the total of the present round.
     notes : tuple of str
         Notes for the user about the defoci.
     goal : Goal or None
@@ -185,7 +186,7 @@ class Campaign:
         if self.files.revision != 1:
             content["revision"] = self.files.revision
         if self.files.sensitivities:
-            # specimen.nc is the one input that every job reads, so it carries the sensitivities of detectors too.
+            # specimen.nc is the only input that every job reads. So it also holds the sensitivities of detectors.
             content["sensitivities"] = dict(self.files.sensitivities)
         return {**content, "specimen_digest": provenance.digest(content)}
 
@@ -197,12 +198,12 @@ class Campaign:
         }
         lossy = losses.job_block(self.config)
         if not blocks["frozen_phonon"]["enabled"] or self.files.snapshots_sha256:
-            # No displacement is drawn then: how it is drawn does not decide any number, nor does the seed, unless
+            # Then no displacements are drawn, so the keys about drawing decide no number. Nor does the seed, unless
             # occupancies or energy losses are drawn.
             if not lossy and (self.files.snapshots_sha256 or not self.files.occupancies_drawn):
                 blocks["simulation"]["random_seed"] = None
             blocks["frozen_phonon"].update(independent_defoci=None, displace_z=None)
-        # Keys that did not exist in the first version are left out at their neutral value, so that no job runs again.
+        # The first version did not have some keys. At their neutral value they are left out, so no job runs again.
         if blocks["simulation"]["algorithm"] != "multislice":
             blocks["simulation"]["basis_tolerance"] = self.config["simulation"]["basis_tolerance"]
         for key in ("window_angstrom", "slice_boundaries_angstrom"):
@@ -238,7 +239,7 @@ class Campaign:
 
     @property
     def _detectors(self) -> dict[str, Any] | None:
-        """Named detectors as params: with the SHA-256 of a sensitivity instead of its path, and lists without one."""
+        """Named detectors as params. The SHA-256 of a sensitivity replaces its path; other detectors are lists."""
         detectors = self.config["adf"]["detectors"]
         if detectors is None:
             return None
@@ -254,7 +255,7 @@ class Campaign:
 
     @property
     def _tilts_of_beam(self) -> dict[str, Any]:
-        """Keys of a tilted beam that version 0.1.0 did not know, where they decide a number."""
+        """Keys of a tilted beam that version 0.1.0 did not know, if they change a number."""
         probe = self.config["probe"]
         precession = probe.get("precession")
         keys = {} if precession is None else {"precession": precession}
@@ -263,10 +264,10 @@ class Campaign:
 
     @property
     def shares_configurations(self) -> bool:
-        """Whether several defoci see the same atoms, so that one propagation can serve them all.
+        """Whether several defoci have the same atoms, so that one propagation can serve them all.
 
-        With precession or plasmons each job has many sets of waves, which would not fit the memory together. Patterns
-        with a scan of their own have waves of their own, which are not shared.
+        With precession or plasmons, each job has many sets of waves. Those of several defoci would not fit into memory
+        together. Patterns with a scan of their own have waves of their own, which defoci do not share.
         """
         common = self.common_params
         several = "precession" in common["probe"] or losses.BLOCK in common
@@ -277,7 +278,7 @@ class Campaign:
     def job_params(self, defocus: str, configuration: int) -> dict[str, Any]:
         """Params of one job of the rule run_multislice.
 
-        They hold only what decides the numbers of this job: a change in them runs the job again.
+        They hold only what decides the numbers of this job. If they change, the job runs again.
         """
         return job_params(self.common_params, self.defocus(defocus).value_nm, configuration)
 
@@ -304,7 +305,7 @@ class Campaign:
 
     @property
     def _of_patterns(self) -> dict[str, Any]:
-        """Params of the merge for patterns, where it blurs them or adds their standard errors."""
+        """Params of the merge for patterns, if it blurs them or adds their standard errors."""
         cbed = self.config["cbed"]
         if not cbed["enabled"]:
             return {}
@@ -316,7 +317,7 @@ class Campaign:
 
     @property
     def _integrated(self) -> dict[str, Any]:
-        """Param of the merge with phase images: how the window repeats, None where only the whole cell does."""
+        """Param of a merge with phase images: how the window repeats; None if only the whole cell repeats."""
         if not self.config["adf"].get("integrated"):
             return {}
         repeats = self.edges.repeats
@@ -324,9 +325,9 @@ class Campaign:
 
     @property
     def _repeats(self) -> dict[str, Any]:
-        """Param of the merge with a source, where more than the whole cell repeats or the scan is no whole cell.
+        """Param of a merge with a source: how the window repeats.
 
-        It is left out for the whole cell, so that no such result of version 0.1 is merged again.
+        If the scan is the whole cell, the param is left out, so that no such result of version 0.1 is merged again.
         """
         repeats, scan = self.edges.repeats, self.config["scan"]
         is_needed = repeats is not None and self.config["probe"]["source_fwhm_nm"] > 0
@@ -347,7 +348,7 @@ class Campaign:
 
 
 def keeps_coordinates(save_coordinates: bool | str, jobs: int, atoms: int) -> bool:
-    """Whether the result keeps the displaced atoms of all jobs; `auto` keeps up to COORDINATES_LIMIT_BYTES in all."""
+    """Whether the result keeps the displaced atoms of all jobs. `auto` keeps up to COORDINATES_LIMIT_BYTES."""
     if save_coordinates == "auto":
         return jobs * atoms * COORDINATES_BYTES <= COORDINATES_LIMIT_BYTES
     return bool(save_coordinates)
@@ -368,12 +369,13 @@ def ranges(configurations: Iterable[int]) -> str:
 
 
 def job_params(common: Mapping[str, Any], defocus_nm: float, configuration: int) -> dict[str, Any]:
-    """Make the params of one job from the part that all jobs share; jobs and merge both use this function."""
+    """Make the params of one job from the part that all jobs share. Jobs and the merge both use this function."""
     return {**common, "defocus_nm": defocus_nm, "configuration": configuration}
 
 
 MOST_JOBS: Final = 1_000_000
-"""Most jobs of a plan that is read, as many as the monitor takes. A plan of a few bytes may announce any number."""
+"""Largest number of jobs of a plan that is read. The monitor accepts as many. A limit is needed, because a plan of a
+few bytes can claim any number of jobs."""
 
 
 def of_plan(plan_file: Mapping[str, Any]) -> Campaign:
@@ -384,7 +386,7 @@ def of_plan(plan_file: Mapping[str, Any]) -> Campaign:
     KeyError, TypeError
         The plan is incomplete.
     ValueError
-        It has more jobs than any run plans: it may come from somebody else.
+        The plan has more jobs than any run plans, so another person may have made it.
     """
     config = plan_file["config"]
     wanted, defoci = config["frozen_phonon"]["configurations"], config["probe"]["defoci_nm"] or ()
@@ -426,7 +428,7 @@ def plan(
 
 
 def _goal(config: Mapping[str, Any], files: InputFiles, notes: list[str]) -> Goal | None:
-    """The goal of `frozen_phonon.configurations`; None if it is a number."""
+    """The goal of `frozen_phonon.configurations`; None if this key is a number."""
     phonons = config["frozen_phonon"]
     where, wanted = "frozen_phonon.configurations", phonons["configurations"]
     if not (phonons["enabled"] and isinstance(wanted, Mapping)):
@@ -541,8 +543,8 @@ def focal_spread(mean_nm: float, fwhm_nm: float, count: int, quadrature: str) ->
     count : int
         Number of defoci.
     quadrature : {'gauss_hermite', 'even_grid'}
-        Gauss–Hermite has the exact standard deviation for any count of at least 2. The even grid spans ±3σ, and the
-        Gaussian's density weights it.
+        Gauss–Hermite has the exact standard deviation for any count of at least 2. The even grid spans ±3σ; its weights
+        follow the density of the Gaussian.
 
     Returns
     -------
@@ -558,6 +560,6 @@ def focal_spread(mean_nm: float, fwhm_nm: float, count: int, quadrature: str) ->
     else:
         offsets = np.linspace(-3 * sigma, 3 * sigma, count)
         weights = np.exp(-0.5 * (offsets / sigma) ** 2)
-    # Rounded to 1e-9 nm, so that the last bits of a library's nodes never make a job run again.
+    # Defoci are rounded to 1e-9 nm. Otherwise another release of a library, with other last bits, would run jobs again.
     values = [round(mean_nm + float(offset), 9) for offset in offsets]
     return values, [round(float(weight / weights.sum()), 15) for weight in weights]

@@ -31,14 +31,14 @@ ALTERNATIVES = (
     ("scan", "points", "step_angstrom"),
     ("depths", "every_angstrom", "at_angstrom"),
 )
-"""Blocks with two keys of which the user gives one. Both together are an error. Both null is an error too, except in
-`depths`, where it means the exit surface."""
+"""Blocks with two keys of which the user gives one. It is an error to give both. It is also an error if both are null,
+except in `depths`, where this means the exit surface."""
 
 SWEEP = "sweep"
 """Key of a config that stands for several simulations, see `sweeps`."""
 
 LARGEST_NUMBER = 1e300
-"""Numbers from here on count as infinite; an integer this large may not fit a float."""
+"""Numbers of this size or larger count as infinite, because such an integer may not fit a float."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -73,7 +73,7 @@ def accepts(rule: Mapping[str, Any], value: Any) -> bool:
 
 
 def load(files: Sequence[Path]) -> dict[str, Any]:
-    """Read config files without checking them; a later file overrides an earlier one key by key.
+    """Read config files without checking them. A later file overrides an earlier file key by key.
 
     Raises
     ------
@@ -111,18 +111,18 @@ def load(files: Sequence[Path]) -> dict[str, Any]:
 
 
 def _config_in(folder: Path) -> str:
-    """Which config to give in place of a folder, as `stemphony init` makes it; empty for a file or another folder."""
+    """Advice for a folder that `stemphony init` made: the config in it. Empty for a file or another folder."""
     found = folder / "config.yaml"
     return f" Give the config in this folder: {found}" if folder.is_dir() and found.is_file() else ""
 
 
 def is_swept(config: Mapping[str, Any]) -> bool:
-    """Whether a config stands for several simulations. `--config sweep=null`, which may be text, takes a sweep out."""
+    """Whether a config stands for several simulations. `--config sweep=null`, also as text, removes a sweep."""
     return config.get(SWEEP) not in (None, "null", "Null", "NULL", "~")
 
 
 def merged(config: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a config with the keys of another one in place of its own, block by block."""
+    """A copy of a config in which the keys of another config replace its own, block by block."""
     whole: dict[str, Any] = copy.deepcopy(dict(config))
     _update(whole, other)
     return whole
@@ -167,7 +167,7 @@ def validate(config: Mapping[str, Any]) -> dict[str, Any]:
     numbers = list(_not_finite(plain, ()))
     if numbers:
         raise ConfigError(dotted(numbers[0]), "got a number that is not finite; write a finite one.")
-    # `status.block` checks its block itself, so that jobs need no jsonschema and messages show no secret.
+    # `status.block` checks the block of reporting. So jobs need no jsonschema, and messages show no secret.
     rules = {**schema(), "properties": {**schema()["properties"], reporting_block.BLOCK: True}}
     mistakes = sorted(
         jsonschema.Draft202012Validator(rules).iter_errors(plain), key=lambda e: [str(p) for p in e.absolute_path]
@@ -187,12 +187,12 @@ def validate(config: Mapping[str, Any]) -> dict[str, Any]:
     _keep_one_alternative(complete)
     if (complete["specimen"]["size_nm"], complete["specimen"]["thickness_nm"]) != (None, None):
         complete["specimen"]["repeat"] = None
-    # From here on aberrations have one name and one unit, so that other names change no digest.
+    # From here on, each aberration has one name and one unit. So the choice of names changes no digest.
     complete["probe"].update(aberrations=as_krivanek(complete["probe"]), measured_aberrations=None)
     refuse_contradictions(complete)
     phonons = complete["frozen_phonon"]
     if phonons["snapshots"] is not None and "configurations" not in (plain.get("frozen_phonon") or {}):
-        phonons["configurations"] = None  # the default of 4 is for drawn displacements; a trajectory has its frames
+        phonons["configurations"] = None  # the default is for drawn displacements; a trajectory uses all its frames
     if complete["simulation"]["title"] is None:
         complete["simulation"]["title"] = complete["simulation"]["name"]
     return complete
@@ -242,14 +242,15 @@ def _without_empty_blocks(plain: dict[str, Any]) -> dict[str, Any]:
 
 
 def _word(value: Any, rule: Mapping[str, Any]) -> Any:
-    """The word `off`, which YAML reads as false, where the schema knows it."""
+    """Return the word `off` for false, if the schema allows `off` here; YAML reads `off` as false."""
     return "off" if value is False and "off" in rule.get("enum", ()) else value
 
 
 def _completed(value: Any, rule: Mapping[str, Any]) -> Any:
     """Complete a valid value with its defaults, in the order of the schema, and convert numbers to the schema's type.
 
-    Without the conversion, 200 and 200.0, or 0.0 and −0.0, would be different configs, and 16.0 no number of points.
+    Without the conversion, 200 and 200.0, or 0.0 and −0.0, would make different configs, and 16.0 would not be a number
+    of points.
     """
     kinds = rule.get("type", ())
     kinds = [kinds] if isinstance(kinds, str) else kinds
@@ -284,7 +285,7 @@ def _keep_one_alternative(config: dict[str, Any]) -> None:
 
 
 def _has_own_points(values: Mapping[str, Any]) -> bool:
-    """Whether a block is a scan along a line or a list, which need neither of the two alternatives of a window."""
+    """Whether a block is a scan along a line or a list. It needs neither of the two alternatives of a window."""
     return values.get("line") is not None or values.get("positions") is not None
 
 
@@ -296,7 +297,7 @@ def _refuse_both_alternatives(plain: Mapping[str, Any]) -> None:
 
 
 def _refuse_two_sizes(given: Mapping[str, Any]) -> None:
-    """Refuse a number of cells beside a size; checked before `repeat` gets its default."""
+    """Refuse a number of cells together with a size. This must come before `repeat` gets its default."""
     for key in ("size_nm", "thickness_nm"):
         if given.get(key) is not None and given.get("repeat") is not None:
             raise ConfigError(
@@ -307,7 +308,7 @@ def _refuse_two_sizes(given: Mapping[str, Any]) -> None:
 
 
 def _refuse_two_scans(block: str, given: Mapping[str, Any]) -> None:
-    """Refuse a window beside a line or a list; checked before the window gets its defaults."""
+    """Refuse a window together with a line or a list. This must come before the window gets its defaults."""
     chosen = [key for key in ("line", "positions") if given.get(key) is not None]
     if len(chosen) == 2:
         raise ConfigError(f"{block}.line", f"given together with `{block}.positions`; give one of the two.")

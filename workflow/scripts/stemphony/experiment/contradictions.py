@@ -19,28 +19,28 @@ TAKEN_NAMES = frozenset(
 """Variables of the group `images` and names of figures; no detector may have these names."""
 
 LARGEST_SPECIMEN_TILT_MRAD = 50.0
-"""mrad. At 50 mrad a sheared crystal differs from a turned one by 0.13 % in its lengths; the difference grows with the
-square of the tilt."""
+"""Largest tilt of a specimen [mrad]. At 50 mrad the lengths of the sheared crystal differ from those of a turned one by
+0.13 %. The difference grows with the square of the tilt."""
 
 MOST_SEGMENTS = 360
-"""Largest number of segments of one detector; each is an image of its own."""
+"""Largest number of segments of one detector. Each segment makes an image of its own."""
 
 MOST_ENERGIES = 2000
 """Largest number of entries of the axis of energy losses. Signals and memory grow with it."""
 
 NARROWEST_LINE = 0.02
-"""Smallest width of the loss line in entries of the energy axis. Narrower lines need many points and look the same."""
+"""Smallest width of the loss line [entries of the energy axis]. Narrower lines need many points and look the same."""
 
 NEUTRAL_BUILDING = {
     "supercell": None, "zone_axis": None, "up": None, "max_strain": 0.0, "repeat": [1, 1, 1], "size_nm": None,
     "thickness_nm": None, "origin": None, "termination": None, "vacuum_angstrom": [0.0, 0.0, 0.0], "substitutions": [],
     "amorphous_layers": None,
 }  # fmt: skip
-"""Keys of the block `specimen` that build other atoms from those of the file, where they build nothing."""
+"""Keys of the block `specimen` that build other atoms from those of the file, with the value that builds nothing."""
 
 
 def refuse_contradictions(config: Mapping[str, Any]) -> None:
-    """Refuse a config whose keys contradict each other, or that asks for a feature that does not exist.
+    """Refuse a config whose keys contradict each other, or which needs a feature that does not exist.
 
     Parameters
     ----------
@@ -225,7 +225,7 @@ def _refuse_waves(config: Mapping[str, Any]) -> None:
 
 
 def _refuse_beside_a_plane_wave(config: Mapping[str, Any]) -> None:
-    """Refuse what needs a focused probe; a plane wave has an exit wave only."""
+    """Refuse keys that need a focused probe. A plane wave has an exit wave only."""
     probe, waves = config["probe"], config["waves"]
     tilted = any(probe["tilt_mrad"]) or probe["precession"] is not None
     several = (len(probe["defoci_nm"]) if probe["defoci_nm"] else probe["defocus_count"]) > 1
@@ -296,7 +296,7 @@ def _refuse_frames(phonons: Mapping[str, Any], specimen: Mapping[str, Any]) -> N
         raise ConfigError(
             "frozen_phonon.snapshots", "given while frozen_phonon.enabled is false; remove one of the two."
         )
-    # `repeat` is null where sizes stand instead of it; the sizes are what the user gave.
+    # If the user gave sizes, `repeat` is null. Then the message names the sizes only.
     changed = [
         f"specimen.{key}"
         for key, neutral in NEUTRAL_BUILDING.items()

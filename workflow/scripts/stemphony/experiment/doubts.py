@@ -1,4 +1,4 @@
-"""Settings that are possible and can hardly be meant: a note for each, with its number and a better value."""
+"""Notes on settings that are possible but probably a mistake. Each note gives a number and a better value."""
 
 from __future__ import annotations
 
@@ -20,45 +20,48 @@ from stemphony.physics.probe import Aberrations, probe_tail_fraction
 from stemphony.physics.scattering import ATOMIC_NUMBERS, scattering_factor
 
 SINGLE_PRECISION = 5e-5
-"""Relative error of the faintest signals through single precision.
+"""Relative error of the faintest signals that single precision causes.
 
-Usual images change by about 2e-6. A detector in the hole of an annular aperture sees little of the wave: it changes by
-3e-5 with multislice alone, and differs by up to 5e-5 between multislice and probe_basis.
+Usual images change by about 2e-6. A detector in the hole of an annular aperture receives little of the wave. Its signal
+changes by 3e-5 with multislice alone, and differs by up to 5e-5 between multislice and probe_basis.
 """
 
 LARGEST_TAIL = 0.02
-"""Share of the probe's intensity outside the cell from which on the plan warns. At 2 % all signals are wrong by about
-as much."""
+"""Largest share of the probe's intensity outside the cell without a note. At 2 % the error of all signals is about 2 %.
+"""
 
 LARGEST_TAIL_ERROR = 0.05
-"""Deviation of a scattering factor from Lobato's at the outer edge of a detector that earns a note. The intensity that
-atoms scatter there deviates by twice as much."""
+"""Largest relative deviation of a scattering factor from Lobato's, at the outer edge of a detector, without a note. The
+intensity that atoms scatter there deviates by twice as much."""
 
 LARGEST_U = 0.05
-"""Å². Metals and oxides have 0.003 to 0.02 Å² at room temperature, so their B = 8π²U is above 0.2 Å²."""
+"""Largest U [Å²] without a note. Metals and oxides have a U of 0.003 to 0.02 Å² at room temperature. Their B = 8π²U is
+above 0.2 Å², so the limit detects a B that is given as U."""
 
 LARGEST_DRIFT = 0.02
-"""Share of a window by which a tilted beam may move sideways without a note. Beside the outermost probes, windows hold
-three eighths of their size."""
+"""Largest share of a window by which a tilted beam may move sideways without a note. A window extends beyond its
+outermost probes by three eighths of its size."""
 
 FEWEST_OF_AN_IMAGE = 5
-"""Positions along one axis. Fewer are taken for chosen positions, which need not resolve anything."""
+"""Smallest number of positions along one axis that make an image. Fewer positions are single places that the user
+chose, so their distance is no mistake."""
 
 THICKEST_SLICE = 2.0
-"""Å, the default thickness. Thinner slices earn no doubt, whatever they hold."""
+"""Largest slice thickness [Å] without a note, whatever the slice holds. It is the default thickness."""
 
 ONE_LAYER = 1.0
-"""Å. AtomsAtRest of one slice that lie nearer along the beam are one layer, for example of GaN [0001] (0.6 Å)."""
+"""Largest extent of one layer along the beam [Å]. Atoms of one slice within this distance are one layer, for example of
+GaN [0001] (0.6 Å)."""
 
 ALIAS_FREE = 2 / 3
 """Largest band limit, as a share of Nyquist, at which a product of two waves aliases only outside the band."""
 
 
 LARGEST_CUT = 0.02
-"""Relative error of a dark-field signal through the sampling of the potential from which on the plan warns."""
+"""Largest relative error of a dark-field signal, caused by the sampling of the potential, without a note."""
 
 SMALLEST_CUT = 0.01
-"""The error that the note's better value leaves."""
+"""Largest relative error that remains with the value that the note suggests."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,9 @@ class AtomsAtRest:
     z : (N,) ndarray
         Coordinates along the beam [Å].
     u_iso : (N,) ndarray or None
-        Mean square displacements [Å²]; None where no displacements are drawn.
+        Mean square displacements [Å²]; None if no displacements are drawn.
     species : (N,) ndarray of str or None
-        Names of the atoms and ions that they scatter as; None for neutral atoms.
+        Name of the atom or ion whose scattering factor each atom has; None if all are neutral.
     """
 
     symbols: NDArray[np.str_]
@@ -83,7 +86,7 @@ class AtomsAtRest:
 
 
 def doubts(planned: Campaign, experiment: Experiment, atoms: AtomsAtRest, tail: float) -> list[str]:
-    """Notes on settings that can hardly be meant.
+    """Notes on settings that are probably a mistake.
 
     Parameters
     ----------
@@ -109,7 +112,7 @@ def doubts(planned: Campaign, experiment: Experiment, atoms: AtomsAtRest, tail: 
 
 
 def _weak_tails(e: Experiment, atoms: AtomsAtRest) -> list[str]:
-    """Note on sums of Gaussians that have ended at the outer edge of a detector."""
+    """Note on scattering factors that are sums of Gaussians and vanish at the outer edge of a detector."""
     if not e.rings:
         return []
     outer = max(edge for _, edge in e.rings.values())
@@ -128,13 +131,13 @@ def _weak_tails(e: Experiment, atoms: AtomsAtRest) -> list[str]:
         return []
     return [
         f"at {outer / MRAD:.4g} mrad, the outer edge of a detector, Peng's scattering factors are {', '.join(found)} "
-        "of Lobato's: sums of Gaussians end early, and signals there are wrong by the square of that. Use detectors "
-        "with smaller angles, or grating.parametrization: lobato with specimen.charges: neutral."
+        "of Lobato's, because sums of Gaussians end early. Signals there change by the square of this ratio. Use "
+        "detectors with smaller angles, or grating.parametrization: lobato with specimen.charges: neutral."
     ]
 
 
 def refuse_false_haadf(adf: Mapping[str, Any], experiment: Experiment) -> None:
-    """Refuse default detectors on a grid whose band limit leaves no room for one that is rightly called HAADF.
+    """Refuse default detectors on a grid whose band limit leaves no room for a HAADF detector.
 
     Raises
     ------
@@ -145,7 +148,7 @@ def refuse_false_haadf(adf: Mapping[str, Any], experiment: Experiment) -> None:
     if not e.adf or adf["detectors"] is not None or haadf_fits(e.semiangle, e.detected_angle):
         return
     wanted = 3 * e.semiangle / HAADF_SHARE + (e.band_limit_angle - e.detected_angle)
-    # A thousandth finer: the condition excludes its limit.
+    # The spacing is a thousandth finer, because the limit itself is not allowed.
     spacing = e.bandlimit * e.wavelength / (2 * wanted) * 0.999
     nx, ny = (fft_friendly_size(math.ceil(length / spacing)) for length in e.cell[:2])
     alpha, largest = e.semiangle / MRAD, rounded_down(e.detected_angle / MRAD, 1)
@@ -263,7 +266,7 @@ def _lost(e: Experiment) -> float:
 
 
 def _cut_peaks(experiment: Experiment, atoms: AtomsAtRest) -> Iterator[str]:
-    """Note on dark-field rings of heavy atoms whose potential lacks high frequencies, see Eq. (P3)."""
+    """Note on dark-field rings, if the potential of heavy atoms lacks high frequencies, see Eq. (P3)."""
     e = experiment
     dark = {name: ring for name, ring in e.rings.items() if ring[0] >= 2 * e.semiangle > 0}
     if not dark or not len(atoms.symbols):
@@ -284,8 +287,9 @@ def _cut_peaks(experiment: Experiment, atoms: AtomsAtRest) -> Iterator[str]:
 def cut_peak_error(e: Experiment, atomic_number: int, ring: tuple[float, float]) -> float:
     """Estimate by how much an atom scatters too much into a ring, because of the sampling of its potential, Eq. (P3).
 
-    0.6 (2Zα/β)² ⟨θ²⟩/θ_N² with Zα/β = Zσe/4πε₀. The mean weighs with Rutherford's θ⁻³; θ_N is the Nyquist frequency of
-    the potential as an angle. The factor is that of single atoms from C to La at 200 and 300 keV, within a third.
+    The estimate is 0.6 (2Zα/β)² ⟨θ²⟩/θ_N² with Zα/β = Zσe/4πε₀. The weights of the mean are Rutherford's θ⁻³. θ_N is
+    the Nyquist frequency of the potential as an angle. The factor 0.6 fits single atoms from C to La at 200 and
+    300 keV, within a third.
 
     `ring` has the inner and outer angle [rad].
     """
@@ -297,12 +301,16 @@ def cut_peak_error(e: Experiment, atomic_number: int, ring: tuple[float, float])
 
 
 def _points(e: Experiment) -> tuple[int, int]:
-    """Points of the whole cell at the sampling of the grid, which may be that of a window."""
+    """Points of the whole cell at the sampling of the grid. The grid itself may belong to a window."""
     return (round(e.cell[0] / e.grid.sampling[0]), round(e.cell[1] / e.grid.sampling[1]))
 
 
 def _long_propagation(experiment: Experiment) -> Iterator[str]:
-    """Note where the propagator, Eq. (P4), turns by more than π between neighbouring frequencies at the band limit."""
+    """Note on slices too thick for the grid.
+
+    The phase of the propagator, Eq. (P4), then changes by more than π between neighbouring frequencies at the band
+    limit.
+    """
     e = experiment
     longest = min(e.grid.extent) / (2 * e.band_limit_angle)
     thickest = max(e.slicing.thicknesses)
@@ -318,7 +326,7 @@ def _long_propagation(experiment: Experiment) -> Iterator[str]:
 def _coarse_scan(experiment: Experiment) -> Iterator[str]:
     e = experiment.stored
     if e.scan_kind == LIST:
-        return  # positions without steps
+        return  # a list of positions has no steps
     limit = e.wavelength / (4 * e.semiangle)
     axes = (e.scan_x, e.scan_y)
     steps = [axis[1] - axis[0] if len(axis) > 1 else 0.0 for axis in axes]
@@ -339,12 +347,12 @@ def _far_focus(planned: Campaign, experiment: Experiment, atoms: AtomsAtRest) ->
     """Note on defoci at which no ray of the aperture crosses the axis near the specimen."""
     e, probe = experiment, planned.config["probe"]
     entrance, leaving = float(atoms.z.min()), float(atoms.z.max())
-    # Within λ/α² on both sides of its focus a probe is hardly wider than there.
+    # Within λ/α² on both sides of its focus, a probe is hardly wider than at the focus.
     allowed = max(leaving - entrance, 2 * e.wavelength / e.semiangle**2)
     # A ray of angle α crosses the axis at the depth defocus − C30 α² − C50 α⁴.
     angles = np.linspace(e.semiangle_inner, e.semiangle, 33)
     moved = -e.aberrations.get("C30", 0.0) * angles**2 - e.aberrations.get("C50", 0.0) * angles**4
-    # The outermost nodes of a focal spread have little weight: its mean is what was asked for.
+    # Only the mean of a focal spread counts, because its outermost nodes have little weight.
     chosen = [d.value_nm for d in planned.defoci] if probe["defoci_nm"] is not None else [probe["defocus_nm"]]
 
     def outside(defocus_nm: float) -> float:
@@ -378,13 +386,13 @@ def _wide_probe(planned: Campaign, experiment: Experiment, tail: float) -> Itera
     advice = f"{'specimen.repeat or size_nm' if whole else 'grating.window_angstrom'}{width}"
     yield (
         f"{100 * tail:.1f} % of the probe's intensity lies outside the {place} at the worst defocus and is wrapped "
-        f"into it; a wider {place} ({advice}) is needed for numbers better than "
-        + ("that." if whole else "several times that; the log of each job says its error.")
+        f"into it. Signals may be wrong by {'as much' if whole else 'several times as much'}. For smaller errors, use "
+        f"a wider {place} ({advice})." + ("" if whole else " The log of each job says its error.")
     )
 
 
 def _drifting(planned: Campaign, experiment: Experiment) -> Iterator[str]:
-    """Notes on a tilted beam: where it leaves the atoms that its window holds, and what is measured from where."""
+    """Notes on a tilted beam that leaves the atoms of its window, and on `descan` without a tilt."""
     e = experiment
     sideways = max(
         math.hypot(*(beam - math.tan(lean) for beam, lean in zip(tilt, e.specimen_tilt, strict=True)))
@@ -402,8 +410,8 @@ def _drifting(planned: Campaign, experiment: Experiment) -> Iterator[str]:
 
 
 def _width(planned: Campaign, e: Experiment, tail: float) -> tuple[float, float] | None:
-    """Size of the cell or window [Å] at which the tail is small enough; None if none up to eight times is."""
-    # The share outside falls as 1/width where the probe is narrow.
+    """Size of the cell or window [Å] at which the tail is small enough; None if eight times the size is too small."""
+    # For a narrow probe, the share outside falls as 1/width.
     scale = tail / LARGEST_TAIL
     while scale < 8:
         if probe_outside(planned, e, scale) <= LARGEST_TAIL:
@@ -413,16 +421,16 @@ def _width(planned: Campaign, e: Experiment, tail: float) -> tuple[float, float]
 
 
 def _too_few_of_them(planned: Campaign, experiment: Experiment) -> Iterator[str]:
-    """Notes on numbers that are too small for what is asked: configurations, and the tolerance of probe_basis."""
+    """Notes on two numbers that are too small: configurations, and the tolerance of probe_basis."""
     e = experiment
     if planned.config["frozen_phonon"]["enabled"] and planned.configurations == 1:
         yield (
-            "one configuration scatters HAADF on a column by about 10 %; use several for an average and its standard "
-            "error."
+            "with one configuration, HAADF on a column is wrong by about 10 %; use several for an average and its "
+            "standard error."
         )
     exact = e.algorithm == "multislice" or e.precision == "double"
     if not exact and e.basis_tolerance < SINGLE_PRECISION:
         yield (
-            f"simulation.basis_tolerance {e.basis_tolerance:g} is finer than single precision, which itself "
-            f"moves faint signals by up to {SINGLE_PRECISION:g}; simulation.precision: double keeps it."
+            f"simulation.basis_tolerance {e.basis_tolerance:g} is finer than single precision, which changes faint "
+            f"signals by up to {SINGLE_PRECISION:g}. Use simulation.precision: double to keep this tolerance."
         )

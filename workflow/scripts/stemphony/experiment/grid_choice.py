@@ -1,4 +1,4 @@
-"""The grid points of an experiment: as many as the sampling needs, in step with the lattice, cheap to transform."""
+"""The grid points of an experiment: enough for the sampling, multiples of the lattice periods, cheap to transform."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from stemphony.physics.grid import cheapest_size, fft_friendly_size, transform_c
 from stemphony.physics.periods import Periods
 
 MAX_POINTS = 65536
-"""Largest number of points along one axis of the grid or of the scan; the schema has the same limit."""
+"""Largest number of points along one axis of the grid or of the scan. The schema has the same limit."""
 
 _LEAST = 8
 """Smallest number of points along one axis."""
 
 _WORTH = 1.1
-"""Points in step with all equal columns in projection may cost this much more than those in step with the lattice
-vectors of the plane, which are the least."""
+"""Largest ratio of costs. Numbers of points are multiples of the lattice periods in the plane. They become multiples of
+all equal columns in projection too, if the transforms then cost at most this factor more."""
 
 
 def chosen_gpts(
@@ -33,9 +33,9 @@ def chosen_gpts(
     lx, ly : float
         Lengths of the cell [Å].
     periods : Periods
-        The lattice's periods in the cell.
+        Periods of the lattice in the cell.
     notes : list of str
-        Gets notes for the plan.
+        The function appends notes for the plan to this list.
 
     Raises
     ------
@@ -69,9 +69,9 @@ def chosen_gpts(
 
 
 def points_at(spacing: float, lengths: tuple[float, float], periods: Periods) -> tuple[int, int]:
-    """Return the cheapest numbers of points at or below a spacing [Å] that are multiples of the lattice's periods.
+    """Return the cheapest numbers of points that are multiples of the lattice periods and at most `spacing` [Å] apart.
 
-    `lengths` are those of the cell along x and y [Å].
+    `lengths` are the lengths of the cell along x and y [Å].
     """
     points = []
     for length, lattice, columns in zip(lengths, (periods.x, periods.y), periods.columns, strict=True):

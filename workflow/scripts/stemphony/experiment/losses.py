@@ -1,4 +1,4 @@
-"""The block `plasmon_scattering` of the config in internal units, and what the plan says about it."""
+"""The block `plasmon_scattering` of the config in internal units, and its note for the plan."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from stemphony.physics.slicing import Slices
 BLOCK = "plasmon_scattering"
 
 MOST_MEAN_FREE_PATHS = 20.0
-"""Largest thickness in mean free paths. Beyond it, 2e-9 of the electrons are left without a loss."""
+"""Largest thickness in mean free paths. At this thickness, only 2e-9 of the electrons are left without a loss."""
 
 _NM, _MRAD = 10.0, 1e-3
 
 
 def job_block(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the block as the params of a job hold it; empty if it changes no number."""
+    """Return the block for the params of a job; empty if the block changes no number."""
     block = config.get(BLOCK, {})
     return dict(block) if block.get("enabled") else {}
 
@@ -35,13 +35,13 @@ def plasmons_of(block: Mapping[str, Any], beam_energy: float, layers: Layers, sl
     beam_energy : float
         Energy of the beam [eV].
     layers : Layers
-        The undisplaced atoms. Plasmons are excited between the first and behind the last plane of a slab with vacuum,
-        and everywhere in a cell without vacuum.
+        The undisplaced atoms. In a slab with vacuum, plasmons are excited from the first plane to behind the last one.
+        In a cell without vacuum, they are excited everywhere.
     slices : Slices
     """
     if not block.get("enabled"):
         return None
-    # ASSUME: one mean free path between two flat surfaces; vacuum beside or inside the specimen is not told apart.
+    # ASSUME: one mean free path holds between two flat surfaces, also in vacuum beside or inside the specimen.
     top, bottom = 0.0, slices.depths[-1]
     if not layers.heights.size:
         bottom = 0.0
@@ -65,7 +65,7 @@ def plasmons_of(block: Mapping[str, Any], beam_energy: float, layers: Layers, sl
 
 
 def _require_thin(mean_free_path_nm: float, thickness_nm: float) -> None:
-    """Refuse a mean free path that leaves next to no electron without a loss; its unit is probably another one."""
+    """Refuse a mean free path that leaves almost no electron without a loss. Its unit is probably wrong."""
     if thickness_nm > MOST_MEAN_FREE_PATHS * mean_free_path_nm:
         raise ConfigError(
             f"{BLOCK}.mean_free_path_nm",
@@ -76,7 +76,7 @@ def _require_thin(mean_free_path_nm: float, thickness_nm: float) -> None:
 
 
 def plan_note(plasmons: Plasmons) -> str:
-    """Return how many electrons lose how much, and what that costs."""
+    """Return a note on how many electrons lose energy, how much they lose, and how many waves this needs."""
     mean = (plasmons.bottom - plasmons.top) / plasmons.mean_free_path
     shares = [math.exp(-mean) * mean**n / math.factorial(n) for n in range(100)]
     more = f", {100 * max(0.0, 1 - shares[0] - shares[1]):.2g} % more" if plasmons.plural else ""

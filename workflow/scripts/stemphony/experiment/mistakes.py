@@ -1,4 +1,4 @@
-"""Words for mistakes that the schema finds in a config: where, what was found, what is allowed, what to do."""
+"""Messages about mistakes that the schema finds in a config: where, what was found, what is allowed, what to do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIMIT_WORDS = {
 
 
 def dotted(path: Sequence[Any]) -> str:
-    """Write the path of a key as the user knows it: `probe.defoci_nm[2]`."""
+    """Write the path of a key with dots, as messages show it: `probe.defoci_nm[2]`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
@@ -38,9 +38,10 @@ def kind(value: Any) -> str:
 
 
 def short(value: Any) -> str:
-    """Write a value as the config file has it, in at most 60 characters; of a mapping only its keys.
+    """Write a value as the config file has it, in at most 60 characters. Of a mapping, write only the keys.
 
-    The values of a mapping at a wrong place may be passwords, and so may a text with an address or a name of a secret.
+    If a mapping stands at a wrong place, its values may be passwords. A text with an address or the name of a secret
+    may hold a password too, so it is not written.
     """
     if isinstance(value, dict):
         value = f"a mapping with {', '.join(map(str, value)) or 'no key'}"
@@ -56,7 +57,7 @@ def short(value: Any) -> str:
 
 
 def _type_hint(value: Any, allowed: Sequence[str]) -> str:
-    """Advice for a value that YAML reads otherwise than the user meant it; empty for none."""
+    """Advice for a value that YAML reads in another way than the user meant; empty if there is none."""
     if value is None:
         return " Give a value, or remove the line to use the default."
     if "string" in allowed and not isinstance(value, dict | list):
@@ -71,7 +72,7 @@ def _type_hint(value: Any, allowed: Sequence[str]) -> str:
 
 
 def _about(place: list[Any], rule: Any, blocks: Mapping[str, Any]) -> str:
-    """Description of the rule at a place of the schema, in brackets; of its list if the rule is one of items."""
+    """Description, in brackets, of the rule at a place of the schema. For an item of a list, that of the list."""
     if isinstance(rule, Mapping) and "description" in rule:
         return f" ({rule['description']})"
     if "items" not in place or place[:1] != ["properties"]:
@@ -127,7 +128,7 @@ def explain(mistake: Any, blocks: Mapping[str, Any]) -> Iterator[tuple[str, str]
         things = " values" if keyword.endswith("Items") else " characters" if keyword.endswith("Length") else ""
         yield where, f"{got}allowed is {LIMIT_WORDS[keyword]} {rule[keyword]}{things}{about}."
     else:
-        # The validator's own message quotes the whole value.
+        # The message of the validator is not used, because it quotes the whole value.
         yield where, f"{got}not allowed by `{keyword}: {short(rule.get(keyword))}`{about}."
 
 
@@ -153,15 +154,15 @@ def _unknown_key(key: str, value: Any, path: list[Any], known: list[str], blocks
 
 
 _IN_NM = {"": 1.0, "nm": 1.0, "mm": 1e6, "um": 1e3, "µm": 1e3, "angstrom": 0.1, "a": 0.1, "m": 1e9}
-"""Units of lengths that users append to names [nm]; without one the value is not converted."""
+"""Units of length that users append to names, in nm. Without a unit, the value is not converted."""
 
 
 _KNOWN = {name.lower(): meant for name, meant in ALIASES.items()}
-"""Names of aberrations in small letters: Krivanek's coefficient, and the factor that makes its value."""
+"""For each name of an aberration in small letters: Krivanek's coefficient, and the factor that gives its value."""
 
 
 def _meant_aberration(key: str, value: Any, path: list[Any]) -> str:
-    """Advice for an aberration with another name, unit or place than it has here; empty if it is none."""
+    """Advice for an aberration with a wrong name, unit or place; empty if the key is no aberration."""
     name, _, unit = key.partition("_")
     name, unit = name.lower(), unit.lower()
     if unit not in _IN_NM:

@@ -1,7 +1,7 @@
 """The experiment in internal units, on the cell of its specimen.
 
-Here, and nowhere else, the units of the config (keV, mrad, nm) become internal units (eV, rad, Å). Here optics, grid,
-slices, scan and detectors are checked against each other.
+Only this module converts the units of the config (keV, mrad, nm) to internal units (eV, rad, Å). It also checks optics,
+grid, slices, scan and detectors against each other.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ NM = 10.0
 """One nanometre [Å]."""
 
 TILE_SHARE = 0.25
-"""Width of the part of the scan that one window serves, as a share of the window. A larger share needs fewer windows,
-but leaves less room around the outermost probes."""
+"""Width of the part of the scan that one window serves, as a share of the window. With a larger share there are fewer
+windows, but less room around the outermost probes."""
 
 HAADF_SHARE = 0.9
-"""Largest inner angle of the HAADF detector that is derived, as a share of its outer one."""
+"""Largest inner angle of the default HAADF detector, as a share of its outer angle."""
 
 
 USUAL_RINGS = 2
-"""Version of the detectors of a config that names none, so that results with other rings are computed again."""
+"""Version of the default detectors. If it changes, results with other default rings are computed again."""
 
 JOB_KEYS: dict[str, tuple[str, ...]] = {
     "simulation": ("random_seed", "precision", "algorithm"),
@@ -80,7 +80,7 @@ class Experiment(Optics, StoredPatterns):
     cell : (float, float, float)
         Lengths of the specimen [Å].
     window : float or None
-        Smallest size of the windows that waves are computed in [Å], see `compute.windows`; None for the whole cell.
+        Smallest size of the windows in which waves are computed [Å], see `compute.windows`; None for the whole cell.
     bandlimit, bandlimit_taper : float
         Radius and edge width of the band limit as shares of the Nyquist frequency, Eq. (P5).
     parametrization : str
@@ -92,7 +92,7 @@ class Experiment(Optics, StoredPatterns):
     algorithm : str
         multislice | probe_basis | auto.
     basis_tolerance : float
-        Relative RMS error that probe_basis may have.
+        Largest relative RMS error of probe_basis.
     slicing : Slices
         The slices of the cell.
     slices_of_file : bool
@@ -118,7 +118,7 @@ class Experiment(Optics, StoredPatterns):
     plasmons : Plasmons or None
         Plasmon scattering, Eqs. (P33) to (P36); None without it.
     trajectories : tuple of Trajectory
-        Losses that the configuration of a job has drawn.
+        Trajectories that the configuration of a job has drawn.
     deflections : tuple of (float, float, float)
         Depth [Å] and change of the wave vector (x, y) [Å⁻¹] of the events of all waves, Eq. (P36).
     """
@@ -160,13 +160,13 @@ class Experiment(Optics, StoredPatterns):
 
     @property
     def energies(self) -> tuple[float, ...]:
-        """Energy losses that the signals are resolved by [eV]; only 0 without plasmons."""
+        """Energy axis of the signals [eV]; only 0 without plasmons."""
         return (0.0,) if self.plasmons is None else self.plasmons.energies
 
     def detector_center_at(self, depth: int) -> tuple[float, float]:
-        """Frequency of the grid that angles count from at a depth [Å⁻¹], Eqs. (P21) and (P36).
+        """Frequency from which angles count at a depth [Å⁻¹], Eqs. (P21) and (P36).
 
-        `depth` is its index in `wave_depths`.
+        `depth` is the index of the depth in `wave_depths`.
         """
         passed = self.slicing.depths[self.wave_depths[depth] - 1]
         qx, qy = deflection(self.deflections, passed, passed)
@@ -199,12 +199,12 @@ class Experiment(Optics, StoredPatterns):
 
     @property
     def detected_angle(self) -> float:
-        """Largest angle that detectors may reach [rad]; a descanned beam brings them nearer to the band limit."""
+        """Largest angle that detectors may reach [rad]. If a beam is descanned, they are nearer to the band limit."""
         return self.band_limit_angle - _reach(self.tilts, self.descan)
 
     @property
     def room(self) -> tuple[float, float]:
-        """Largest rectangle (x, y) [Å] that, centred on any probe, lies inside its cell or window."""
+        """Size (x, y) [Å] of the largest rectangle around a probe inside the cell or window, for any probe."""
         lx, ly = self.grid.extent
         if self.window is None:
             return lx, ly
@@ -221,7 +221,7 @@ class Experiment(Optics, StoredPatterns):
 
     @property
     def real_dtype(self) -> np.dtype[Any]:
-        """Type of the floats in result files; the parts of a wave have it too."""
+        """Type of the floats in result files, and of the real and imaginary part of a wave."""
         return np.dtype(np.float32 if self.precision == "single" else np.float64)
 
     @property
@@ -246,9 +246,9 @@ class Experiment(Optics, StoredPatterns):
         cell : (3,)
             Lengths of the orthogonal cell, vacuum included [Å].
         layers : Layers or None
-            The undisplaced atoms, which slices and grid follow; None for an empty cell.
+            The undisplaced atoms, on which slices and grid depend; None for an empty cell.
         sensitivities : mapping or None
-            Content of the files that detectors name, see `sensitivity_files.read`. None where no wave is measured.
+            Content of the files that detectors name, see `sensitivity_files.read`. None if no wave is measured.
 
         Raises
         ------
@@ -322,7 +322,7 @@ def _detectors(
     limits: _BandLimit,
     sensitivities: Mapping[str, np.ndarray],
 ) -> dict[str, Any]:
-    """Convert the block `adf` of the config to attributes of `Experiment`; refuse what no grid carries."""
+    """Convert the block `adf` of the config to attributes of `Experiment`. Refuse angles beyond the band limit."""
     measured = adf["enabled"]
     return {
         "adf": measured,
@@ -340,16 +340,16 @@ def _pair(mrad: Sequence[float]) -> tuple[float, float]:
 
 
 def _reach(tilts: Sequence[tuple[float, float]], descan: bool) -> float:
-    """Largest angle between the optic axis and the zero of the detectors [rad]."""
+    """Largest angle between the optic axis and the zero angle of the detectors [rad]."""
     return max(math.hypot(*tilt) for tilt in tilts) if descan else 0.0
 
 
 @dataclass(frozen=True)
 class _BandLimit:
-    """The largest scattering angle of a grid; refuses keys that exceed it.
+    """The largest scattering angle of a grid. `require` refuses keys that exceed it.
 
-    `shift` is the angle between the optic axis, which the band limit is centred on, and the zero of the detectors
-    [rad].
+    The band limit is centred on the optic axis. `shift` is the angle between this axis and the zero angle of the
+    detectors [rad].
     """
 
     grid: Grid
@@ -364,9 +364,9 @@ class _BandLimit:
         return band_limit_radius(self.grid, self.bandlimit) * self.wavelength - self.shift
 
     def require(self, where: str, angle: float, tilt: float | None = None) -> None:
-        """Refuse an angle [rad] beyond the band limit. It counts from an axis with this tilt [rad].
+        """Refuse an angle [rad] beyond the band limit. The angle counts from an axis with the given tilt [rad].
 
-        Without a tilt, it counts from the zero of the detectors.
+        Without a tilt, the angle counts from the zero angle of the detectors.
         """
         if tilt is not None:
             angle += tilt
@@ -375,7 +375,7 @@ class _BandLimit:
         spacing = self.bandlimit * self.wavelength / (2 * (angle + self.shift))
         largest = rounded_down(self.angle / MRAD, 2)
         finer = ""
-        # With windows too, `grating.gpts` are the points of the whole cell.
+        # `grating.gpts` are the points of the whole cell, even with windows.
         if max(self.cell) / spacing <= MAX_POINTS:
             nx, ny = points_at(spacing, self.cell, self.periods)
             finer = f"grating.gpts: [{nx}, {ny}] (or sampling_angstrom: {rounded_down(spacing, 4)}), or "
@@ -389,14 +389,14 @@ class _BandLimit:
 
 
 def rounded_down(value: float, digits: int) -> str:
-    """Write a largest allowed value as text; the value that the text shows is allowed too."""
+    """Write a largest allowed value as text, rounded down so that the value in the text is allowed too."""
     return f"{math.floor(value * 10**digits + 1e-6) / 10**digits:.{digits}f}".rstrip("0").rstrip(".")
 
 
 def _window_grid(whole: Grid, window: float, with_adf: bool) -> Grid:
     """Grid of windows of at least the given size [Å], at the sampling of the whole cell.
 
-    An axis that is not longer than a window keeps its whole length.
+    If the cell is not longer than a window along an axis, the whole length is kept.
     """
     if not with_adf:
         raise ConfigError(
@@ -455,7 +455,7 @@ def ring_mrad(entry: Any) -> tuple[float, float]:
 
 
 def sensitivity_of(entry: Any) -> str | None:
-    """Return the file, or in params its SHA-256, that an entry of `adf.detectors` names; None without a sensitivity."""
+    """Return the sensitivity file of an entry of `adf.detectors`, or its SHA-256 if the entry is in params; or None."""
     return entry.get("sensitivity") if isinstance(entry, Mapping) else None
 
 
@@ -505,20 +505,20 @@ def _segmented(adf: Mapping[str, Any], limits: _BandLimit) -> dict[str, Segmente
 
 
 def _usual_rings(semiangle: float, limits: _BandLimit) -> dict[str, tuple[float, float]]:
-    """Detectors of a config that names none: BF to α/2, ABF from α/2 to α, HAADF from 3α to 10α.
+    """Default detectors: BF to α/2, ABF from α/2 to α, HAADF from 3α to 10α.
 
-    HAADF ends α before the band limit, because nearer to it signals are too small; or at the band limit, where that
-    leaves less than from 3α to 4α.
+    HAADF ends at least α before the band limit, because signals nearer to it are too small. If this leaves less than
+    3α to 4α, HAADF ends at the band limit.
     """
     before = limits.angle - semiangle
     outer = min(10 * semiangle, before if before >= 4 * semiangle else limits.angle)
-    # A new run is refused where HAADF does not fit. Results that have this ring can still be merged.
+    # If HAADF does not fit, a new run is refused. Older results that have this ring can still be merged.
     inner = 3 * semiangle if haadf_fits(semiangle, limits.angle) else 0.5 * (semiangle + outer)
     return {"bf": (0.0, semiangle / 2), "abf": (semiangle / 2, semiangle), "haadf": (inner, outer)}
 
 
 def haadf_fits(semiangle: float, largest_angle: float) -> bool:
-    """Whether the ring from 3α to 10α, or to the largest angle [rad] of the grid, has a width that deserves a name.
+    """Whether the ring from 3α to 10α, or to the largest angle [rad] of the grid, is wide enough to be called HAADF.
 
     `semiangle` is α [rad].
     """
@@ -528,7 +528,7 @@ def haadf_fits(semiangle: float, largest_angle: float) -> bool:
 def detector_names(adf: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the annular detectors of a validated adf block, in the order of the result file.
 
-    Those with a sensitivity come last.
+    Detectors with a sensitivity come last.
     """
     if not adf["enabled"]:
         return ()
@@ -548,7 +548,7 @@ def _patterns(cbed: Mapping[str, Any], lengths: Sequence[float], slices: Slices,
         limits.require("cbed.max_mrad", cbed["max_mrad"] * MRAD)
         largest = float(cbed["max_mrad"] * MRAD)
     elif pixel is not None and size is not None:
-        # Centre of the outermost pixel; of an even number there is one more on the negative side.
+        # Centre of the outermost pixel. If the number is even, the negative side has one more pixel.
         largest = max(size) // 2 * pixel * MRAD
         limits.require("cbed.size", largest)
     return {

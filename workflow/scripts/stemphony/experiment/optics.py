@@ -18,7 +18,7 @@ class Precession:
     steps: int
 
     def about(self, tilt: tuple[float, float]) -> tuple[tuple[float, float], ...]:
-        """Return the tilts (x, y) [rad] about the mean one, `tilt` [rad]."""
+        """Return the tilts (x, y) [rad] about the mean tilt, `tilt` [rad]."""
         turns = [2 * math.pi * step / self.steps for step in range(self.steps)]
         return tuple((tilt[0] + self.angle * math.cos(t), tilt[1] + self.angle * math.sin(t)) for t in turns)
 
@@ -40,7 +40,7 @@ class Optics:
     tilt : (float, float)
         Tilt of the beam [rad], Eq. (P21).
     precession : Precession or None
-        Tilts that the signals are averaged over, Eq. (P23).
+        Tilts over which the signals are averaged, Eq. (P23).
     descan : bool
         Whether angles count from the tilted beam, not from the optic axis.
     """
@@ -71,10 +71,10 @@ class Optics:
 
     @property
     def detector_center(self) -> tuple[float, float]:
-        """Frequency that all angles count from [Å⁻¹]: the beam if it is descanned, else the optic axis."""
+        """Frequency from which all angles count [Å⁻¹]: the beam if it is descanned, else the optic axis."""
         return self.beam if self.descan else (0.0, 0.0)
 
     @property
     def tilts(self) -> tuple[tuple[float, float], ...]:
-        """Tilts of the beam that the signals are averaged over [rad]; one without precession."""
+        """Tilts of the beam over which the signals are averaged [rad]; one tilt without precession."""
         return (self.tilt,) if self.precession is None else self.precession.about(self.tilt)

@@ -1,4 +1,4 @@
-"""Values of a config that the command line overrides: `--config`, which Snakemake hands over as text."""
+"""Config values from the command line. Snakemake passes the values of `--config` as text."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from stemphony.status import block as reporting_block
 from stemphony.status.secret_places import may_be_secret, may_hold_secret, secret_keys_in
 
 NULLS = ("null", "Null", "NULL", "~")
-"""What YAML takes for null, which Snakemake hands over as text; no file and no element has such a name."""
+"""Words that YAML reads as null but Snakemake passes as text. No file and no element has such a name."""
 
 
 def typed(config: Mapping[str, Any], from_files: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with numbers, booleans and lists in place of their texts, wherever a value is not that of the files.
+    """Return the config with numbers, booleans and lists in place of their texts, where values differ from the files.
 
     Snakemake 9 merges `--config 'probe={"energy_kev": 100}'` into the config of the files, with every value inside the
-    braces as text. A text that the schema accepts stays a text, unless the schema also accepts the number that it is.
+    braces as text. If the schema accepts both the text and the number that it spells, the number is taken. If it
+    accepts only the text, the text stays.
 
     Parameters
     ----------
     config : mapping
-        Snakemake's config: files and command line.
+        Config that Snakemake made from files and command line.
     from_files : mapping
         The config of the files alone.
     """
@@ -63,7 +64,7 @@ def _typed(value: Any, from_files: Any, rule: Mapping[str, Any]) -> Any:
 
 
 def _rule_of(rule: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """The schema of one key of a map, also of a map that is one of several possibilities; empty if it has none."""
+    """The schema of one key of a map, even if the map is one of several alternatives; empty if there is no such key."""
     for one in (rule, *rule.get("oneOf", ()), *rule.get("anyOf", ())):
         patterns = (kept for pattern, kept in one.get("patternProperties", {}).items() if re.search(pattern, key))
         found = one.get("properties", {}).get(key) or next(patterns, None) or one.get("additionalProperties")
@@ -73,25 +74,24 @@ def _rule_of(rule: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def is_true(value: Any) -> bool:
-    """Whether a value of `--config` is true; Snakemake hands some over as text."""
+    """Whether a value of `--config` is true. Snakemake passes some values as text."""
     return value is True or str(value).lower() == "true"
 
 
 def refuse_reporting(given: Mapping[str, Any], is_ours: bool = True) -> None:
-    """Refuse what Snakemake's own `--config` or a profile gives of the block http_reporting, as `nested` does.
+    """Refuse keys of http_reporting that come from Snakemake's own `--config` or a profile, as `nested` does.
 
     Snakemake runs the Snakefile before it writes its command line into its log, so the log does not get the values.
 
     Parameters
     ----------
     is_ours : bool
-        Whether other keys belong to a config of Stemphony too. If Stemphony is a module, they are those of the other
-        workflow.
+        Whether the other keys belong to Stemphony too. If Stemphony is a module, they belong to the other workflow.
 
     Raises
     ------
     ConfigError
-        There is more than `reporting: false`, or a key of ours may have a secret as its value.
+        The block holds more than `reporting: false`, or the value of a key of Stemphony may be a secret.
     """
     for name, block in given.items():
         if str(name).strip() == reporting_block.BLOCK:
@@ -120,7 +120,7 @@ def _may_be_secret(key: str) -> ConfigError:
 
 
 def nested(entries: Sequence[str]) -> list[str]:
-    """Entries of `--config` as Snakemake takes them: `probe.energy_kev=100` becomes `probe={"energy_kev": 100}`.
+    """Convert entries of `--config` for Snakemake: `probe.energy_kev=100` becomes `probe={"energy_kev": 100}`.
 
     Parameters
     ----------
@@ -130,8 +130,8 @@ def nested(entries: Sequence[str]) -> list[str]:
     Raises
     ------
     ConfigError
-        An entry has no `=`, is of the block http_reporting and more than `http_reporting.reporting=false`, or has
-        another key whose value may be a secret.
+        An entry has no `=`. Or it belongs to the block http_reporting and is not `http_reporting.reporting=false`. Or
+        the value of its key may be a secret.
     """
     made = []
     for entry in entries:
@@ -150,7 +150,7 @@ def nested(entries: Sequence[str]) -> list[str]:
 
 
 def shown(entry: str) -> str:
-    """An entry of `--config` for a message or log; nothing but a name if it may have a secret."""
+    """An entry of `--config` for a message or log. If it may hold a secret, only its name."""
     if reporting_block.BLOCK in entry:
         return f"{reporting_block.BLOCK}=…"
     return f"{key}=…" if (key := _secret_key_in(entry)) else entry
@@ -170,7 +170,7 @@ def _secret_key_in(entry: str) -> str:
 
 
 def _braces(names: Sequence[str], value: str) -> str:
-    """JSON text of nested blocks around one value, which stays as it was typed if it is YAML."""
+    """JSON text of nested blocks around one value. A value that is YAML stays as the user typed it."""
     try:
         content = bounded_yaml.load(value, yaml.loader.BaseLoader) if value else None
     except yaml.YAMLError:

@@ -1,4 +1,4 @@
-"""The probe positions of an experiment: which ones the result holds, and which ones jobs compute."""
+"""The probe positions of an experiment: those that the result holds, and those that jobs compute."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ class ProbePositions:
     Attributes
     ----------
     grid : Grid
-        Points and extent of the cell or, with windows, of each window. Symmetry moves positions by its points.
+        Points and extent of the cell or, with windows, of each window. Symmetry operations move positions by points of
+        this grid.
     scan_x, scan_y : tuple of float
-        Coordinates of the computed positions along the two axes of the scan [Å]: x and y of a window, see `Scan.along`.
+        Coordinates of the computed positions along the two axes of the scan [Å], see `Scan.along`.
     scan_kind : str
         window | line | positions.
     places : tuple of (float, float) or None
         Probe positions (x, y) of a line or list [Å], the second axis fastest; None for a window.
     margin : (int, int)
-        Positions on each side along the two axes that jobs compute and the result does not hold.
+        Number of positions on each side, along the two axes, that jobs compute but the result does not hold.
     symmetry : PlaneGroup or None
-        Operations that positions with equal signals share; None if every position is computed.
+        Operations that map positions on positions with equal signals; None if every position is computed.
     """
 
     grid: Grid
@@ -43,7 +44,7 @@ class ProbePositions:
 
     @property
     def positions(self) -> int:
-        """Number of probe positions, those of the margin included."""
+        """Number of probe positions, including the margin."""
         return len(self.scan_x) * len(self.scan_y)
 
     @cached_property
@@ -55,7 +56,7 @@ class ProbePositions:
 
     @property
     def kept(self) -> tuple[slice, slice]:
-        """Where the positions of the result lie among the computed ones, along the two axes of the scan."""
+        """Where the positions of the result lie among the computed positions, along the two axes of the scan."""
         along, across = (slice(number, -number if number else None) for number in self.margin)
         return along, across
 
@@ -68,7 +69,7 @@ class ProbePositions:
 
     @cached_property
     def computed(self) -> Self:
-        """The experiment with the positions that jobs compute: with symmetry a list, one of each orbit."""
+        """The experiment with the positions that jobs compute. With symmetry, they are a list: one of each orbit."""
         if self.orbits is None:
             return self
         places = self.probe_positions.reshape(-1, 2)[self.orbits.computed]
@@ -86,7 +87,7 @@ class ProbePositions:
 
     @property
     def distinct(self) -> int:
-        """Number of positions of the result whose signals are not copies of each other."""
+        """Number of positions of the result that are not equal to another one by symmetry."""
         return self.stored.positions if self.orbit is None else len(np.unique(self.orbit))
 
     @cached_property

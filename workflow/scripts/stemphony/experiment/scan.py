@@ -11,11 +11,11 @@ from stemphony.errors import ConfigError
 from stemphony.experiment.grid_choice import MAX_POINTS
 
 MAX_RELATIVE_MISFIT = 1e-6
-"""Largest difference between the scan window and a whole number of steps, as a share of the window. It covers rounding
-of a step with seven digits."""
+"""Largest difference between the scan window and a whole number of steps, as a share of the window. It allows for the
+rounding of a step to seven digits."""
 
 UNITS = {"angstrom": 1.0, "nm": 10.0}
-"""Å in one unit of `scan.unit`; `cell` is a fraction of the cell's length along each axis."""
+"""Units of `scan.unit`, in Å. `cell` is a fraction of the length of the cell along each axis."""
 
 WINDOW, LINE, LIST = "window", "line", "positions"
 """Kinds of scans."""
@@ -24,7 +24,7 @@ NEUTRAL: dict[str, Any] = {"unit": "cell", "origin": [0.0, 0.0], "line": None, "
 """Keys of the block `scan` that version 0.1 did not have, with the value that changes nothing."""
 
 AT_MOST = "at_most"
-"""Value of `scan.step` that rounds a step down to what divides the window."""
+"""Value of `scan.step` that rounds a step down to a step that divides the window."""
 
 Pair = tuple[float, float]
 
@@ -38,12 +38,12 @@ class Scan:
     kind : str
         WINDOW, LINE or LIST.
     along : (tuple of float, tuple of float)
-        Coordinates of the computed positions along the two axes of the scan. Of a window, x and y; of a line, the
-        distances along it and across it; of a list, the numbers of the positions, and 0.
+        Coordinates of the computed positions along the two axes of the scan. For a window: x and y. For a line: the
+        distances along and across the line. For a list: the numbers of the positions, and 0.
     places : tuple of (float, float) or None
         Positions (x, y) of a line or list, the second axis fastest; None for a window.
     margin : (int, int)
-        Positions on each side along the two axes that are computed and not stored.
+        Number of positions on each side, along the two axes, that are computed but not stored.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class Scan:
     def of(cls, scan: Mapping[str, Any], lengths: Sequence[float]) -> Scan:
         """Make the scan of a validated block on a cell with these lengths (x, y) [Å].
 
-        `margin_positions` and `margin_spacing_angstrom` of the block, if it has them, say what margin is computed.
+        If the block has `margin_positions` and `margin_spacing_angstrom`, they give the margin that is computed.
 
         Raises
         ------
@@ -86,9 +86,9 @@ class Scan:
 
 
 def bounds(scan: Mapping[str, Any], lengths: Sequence[float]) -> tuple[Pair, Pair]:
-    """Return the extent of a scan along x and along y [Å], without its margin; of a window, with its end.
+    """Return the extent of a scan along x and along y [Å], without its margin. For a window, the end is included.
 
-    `scan` is a validated block of the config. `lengths` are those of the cell along x and y [Å].
+    `scan` is a validated block of the config. `lengths` are the lengths of the cell along x and y [Å].
     """
     made = Scan.of(scan, lengths)
     if made.places is None:
@@ -100,9 +100,9 @@ def bounds(scan: Mapping[str, Any], lengths: Sequence[float]) -> tuple[Pair, Pai
 def spacing_of(scan: Mapping[str, Any], lengths: Sequence[float]) -> tuple[float | None, float | None]:
     """Return the distances of neighbouring positions along the two axes of a window or line [Å].
 
-    An axis with a single position has that of the other axis; a single position has none.
+    An axis with a single position has the distance of the other axis. A scan of a single position has no distance.
 
-    `scan` is a validated block of the config. `lengths` are those of the cell along x and y [Å].
+    `scan` is a validated block of the config. `lengths` are the lengths of the cell along x and y [Å].
     """
     made = Scan.of({**scan, "margin_positions": (0, 0)}, lengths)
     steps = [axis[1] - axis[0] if len(axis) > 1 else None for axis in made.along]
@@ -115,16 +115,16 @@ def spacing_of(scan: Mapping[str, Any], lengths: Sequence[float]) -> tuple[float
 def places_of(
     where: str, scan: Mapping[str, Any], positions: Sequence[Sequence[float]], lengths: Sequence[float]
 ) -> tuple[Pair, ...]:
-    """Return positions [Å] that the key `where` gives in the unit and from the origin of a scan.
+    """Convert the positions of the key `where`, in the unit and from the origin of a scan, to positions [Å].
 
     Parameters
     ----------
     scan : mapping
         The block with the unit and the origin.
     positions : sequence of (float, float)
-        As the config has them.
+        Positions as the config has them.
     lengths : (float, float)
-        Of the cell along x and y [Å].
+        Lengths of the cell along x and y [Å].
 
     Raises
     ------
@@ -152,7 +152,7 @@ def _line(scan: Mapping[str, Any], lengths: Sequence[float], margin: tuple[int, 
 
 
 def _require_window(scan: Mapping[str, Any], lengths: Sequence[float]) -> None:
-    """Refuse a window that is wider than the cell: its positions would repeat, or its unit is another one."""
+    """Refuse a window that is wider than the cell. Its positions would repeat, or its unit is wrong."""
     for axis in (0, 1):
         name, width = "xy"[axis], _width(scan, axis, lengths)
         if width > lengths[axis] * (1 + 1e-9):
@@ -168,7 +168,7 @@ def _require_window(scan: Mapping[str, Any], lengths: Sequence[float]) -> None:
 
 
 def _require_near(where: str, scan: Mapping[str, Any], places: Sequence[Pair], lengths: Sequence[float]) -> None:
-    """Refuse places farther outside the cell than its own length; the unit is most likely another one."""
+    """Refuse places that lie farther outside the cell than the length of the cell. Their unit is probably wrong."""
     for place in places:
         for axis in (0, 1):
             if not -1 - 1e-9 <= place[axis] / lengths[axis] <= 2 + 1e-9:
@@ -214,7 +214,7 @@ def _coordinates(
 
 
 def _spacing(scan: Mapping[str, Any], widths: Sequence[float], counts: Sequence[int]) -> Pair:
-    """Distances of positions [Å]; an axis with one position takes that of the other, or that which the block names."""
+    """Distances of positions [Å]. An axis with one position takes that of the other axis, or that of the block."""
     single = float(scan.get("margin_spacing_angstrom") or 0.0)
     x = widths[0] if counts[0] > 1 else widths[1] if counts[1] > 1 else single
     y = widths[1] if counts[1] > 1 else widths[0] if counts[0] > 1 else single

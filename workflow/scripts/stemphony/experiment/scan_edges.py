@@ -1,4 +1,4 @@
-"""How a scan continues behind its edges, because the blur by the source needs positions there, Eq. (P13)."""
+"""How a scan continues behind its edges. The blur by the source needs positions there, Eq. (P13)."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ OPEN: Repeats = (None, None)
 
 
 class ScanLattice(Protocol):
-    """The translations that a specimen repeats under; see `specimen.translations`."""
+    """The translations under which a specimen repeats; see `specimen.translations`."""
 
     def repeat(self, x: float, y: float) -> bool:
-        """Whether it repeats under the translation (x, y) [Å]."""
+        """Whether the specimen repeats under the translation (x, y) [Å]."""
 
     def along(self, axis: int, length: float) -> list[float]:
-        """Shifts along the other axis [Å] with which a step of `length` [Å] along `axis` may repeat."""
+        """Shifts along the other axis [Å] that may complete a step of `length` [Å] along `axis` to a translation."""
 
 
 @dataclass(frozen=True)
 class ScanEdges:
-    """What is computed and assumed behind the edges of a scan.
+    """The positions that are computed, and those that are assumed to repeat, behind the edges of a scan.
 
     Attributes
     ----------
     repeats : (int or None, int or None) or None
-        How the window repeats along its axes, see `physics.source_size.Repeats`. None if it was not asked: there is no
-        source and no margin, or the plan is of version 0.1, which took only the whole cell as repeating.
+        How the window repeats along its axes, see `physics.source_size.Repeats`. None if this is not known: there is no
+        source and no margin, or the plan is of version 0.1, in which only the whole cell repeats.
     margin : (int, int)
-        Positions that are computed on each side along the two axes, and cut off after the blur.
+        Number of positions on each side, along the two axes, that are computed and then cut off after the blur.
     margin_nm : float
-        Width of the margin [nm] that they were chosen for.
+        Width of the margin [nm] for which this number was chosen.
     spacing_angstrom : float or None
-        Distance of the margin's positions around a single position [Å].
+        Distance of the positions of the margin, if it surrounds a single position [Å].
     pattern_repeats : (int or None, int or None)
-        How the scan of the patterns repeats, if they have one of their own and there is a source.
+        How the scan of the patterns repeats, if patterns have a scan of their own and there is a source.
     """
 
     repeats: Repeats | None = None
@@ -66,11 +66,11 @@ class ScanEdges:
         Parameters
         ----------
         lengths : (float, float)
-            Cell along x and y [Å].
+            Lengths of the cell along x and y [Å].
         source_nm, margin_nm : float
             FWHM of the source, and width of the margin in effect [nm].
         lattice : callable
-            Makes the translations of the specimen; called only if they matter.
+            Makes the translations of the specimen. It is called only if they matter.
         integrated : bool
             Whether the merge makes phase images, which need to know whether the window repeats.
         """
@@ -88,7 +88,7 @@ class ScanEdges:
 
     @classmethod
     def of_plan(cls, plan: Mapping[str, Any]) -> ScanEdges:
-        """Read the edges from a plan; those of version 0.1 have none."""
+        """Read the edges from a plan. Plans of version 0.1 have no edges."""
         kept = plan.get("scan_edges")
         if not kept:
             return cls()
@@ -107,7 +107,7 @@ class ScanEdges:
 
     @property
     def job_keys(self) -> dict[str, Any]:
-        """Keys of the block `scan` that jobs need: the margin's positions; none without a margin."""
+        """Keys of the block `scan` that jobs need: the positions of the margin. Without a margin, there are none."""
         if self.margin == (0, 0):
             return {}
         keys: dict[str, Any] = {"margin_positions": list(self.margin)}
@@ -124,9 +124,9 @@ def pattern_repeats(config: Mapping[str, Any], lengths: Sequence[float], lattice
     config : mapping
         A validated config.
     lengths : (float, float)
-        Cell along x and y [Å].
+        Lengths of the cell along x and y [Å].
     lattice : callable
-        Makes the translations of the specimen; called only if they matter.
+        Makes the translations of the specimen. It is called only if they matter.
     """
     scan = config["cbed"]["scan"]
     wanted = config["cbed"]["enabled"] and config["probe"]["source_fwhm_nm"] > 0
@@ -156,17 +156,17 @@ def is_whole_cell(scan: Mapping[str, Any], axis: int) -> bool:
 
 
 def window_repeats(scan: Mapping[str, Any], lengths: Sequence[float], lattice: Callable[[], ScanLattice]) -> Repeats:
-    """How a scan window repeats along x and y, as far as the specimen repeats.
+    """How a scan window repeats along x and y, because the specimen repeats.
 
-    A window with a single position along an axis does not repeat along it: one position says nothing about what lies
-    between it and its copy.
+    If a window has a single position along an axis, it does not repeat along this axis. One position gives no signals
+    between itself and its copy.
 
     Parameters
     ----------
     scan : mapping
         Validated block of a window.
     lengths : (float, float)
-        Cell along x and y [Å].
+        Lengths of the cell along x and y [Å].
     lattice : callable
         Makes the translations of the specimen.
     """
@@ -199,7 +199,7 @@ def _fits(width: float, length: float) -> bool:
 
 
 def _shifted(translations: ScanLattice, axis: int, widths: Sequence[float], step: float, count: int) -> int | None:
-    """Number of steps along the other axis that move the next copy of a window along `axis`; None for no copy."""
+    """Steps along the other axis by which the next copy of a window along `axis` is moved; None if there is no copy."""
     tried = set()
     for shift in translations.along(axis, widths[axis]):
         steps = round(shift / step)
@@ -221,7 +221,7 @@ def margin_in_effect(wanted: float | str, kept_nm: float | None, is_first_run: b
     wanted : float or str
         `scan.margin_nm`: a width, or `auto`.
     kept_nm : float or None
-        The width that the simulation keeps; None where none was chosen.
+        The width that the simulation keeps; None if no width was chosen before.
     is_first_run : bool
         Whether the simulation has never run. Then `auto` chooses the reach of the source.
     source_nm : float

@@ -1,6 +1,6 @@
-"""Which operations of a specimen its experiment shares, so that equivalent scan positions have equal signals.
+"""The symmetry operations that a specimen and its experiment share. They make signals of scan positions equal.
 
-Everything that can break the symmetry is named here, and nowhere else.
+Only this module names what can break the symmetry.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from stemphony.physics.plane_symmetry import (
 from stemphony.physics.segments import turned_segments
 
 AUTO = "auto"
-"""Value of `scan.symmetry` that looks for equal positions."""
+"""Value of `scan.symmetry` with which the plan looks for equal positions."""
 
 
 def hindrance(config: Mapping[str, Any], files: InputFiles) -> str:
-    """Say why equivalent positions of this config have no equal signals or must be kept apart; empty if they need not.
+    """Return why this config must compute equivalent positions separately; empty if it need not.
+
+    Their signals differ, or each single configuration is stored.
 
     Parameters
     ----------
@@ -63,7 +65,7 @@ class Shared:
     group : PlaneGroup or None
         None if no two positions of the scan are equivalent.
     broken : tuple of str
-        What leaves out operations of the specimen.
+        Reasons why operations of the specimen are left out.
     """
 
     group: PlaneGroup | None
@@ -71,14 +73,14 @@ class Shared:
 
 
 def shared_operations(group: PlaneGroup, experiment: Experiment) -> Shared:
-    """Keep the operations that grid, probe and detectors comply with, if they make positions of the scan equivalent.
+    """Keep the operations under which grid, probe and detectors are symmetric, if they make scan positions equivalent.
 
     Parameters
     ----------
     group : PlaneGroup
         Operations that map atoms, slices and grid points on themselves.
     experiment : Experiment
-        Without symmetry.
+        The experiment without symmetry.
     """
     broken = []
     for what, complies in _conditions(experiment):
@@ -91,12 +93,12 @@ def shared_operations(group: PlaneGroup, experiment: Experiment) -> Shared:
 
 
 def turned_images(experiment: Experiment, matrix: Matrix) -> list[int] | None:
-    """Find the image of `Experiment.images` that R maps each one on: rings on themselves, segments on segments.
+    """Find on which image of `Experiment.images` R maps each image: rings on themselves, segments on segments.
 
     Parameters
     ----------
     matrix : ((int, int), (int, int))
-        R. Grid, beam and maps of detectors comply with it.
+        R. Grid, beam and maps of detectors are symmetric under it.
 
     Returns
     -------
@@ -119,7 +121,7 @@ def turned_images(experiment: Experiment, matrix: Matrix) -> list[int] | None:
 
 
 def _conditions(e: Experiment) -> list[tuple[str, Callable[[Operation], bool]]]:
-    """What an operation must comply with, by name. Rings, radial profiles and bins comply with every one."""
+    """Conditions on an operation, by name. Rings, radial profiles and bins are symmetric under every operation."""
     (nx, ny), (lx, ly) = e.grid.gpts, e.grid.extent
     is_square = nx == ny and abs(lx - ly) < 1e-9 * lx
     conditions: list[tuple[str, Callable[[Operation], bool]]] = [

@@ -16,14 +16,14 @@ from stemphony.experiment.model import sensitivity_of
 from stemphony.provenance import file_sha256
 
 LARGEST_BYTES = 256_000_000
-"""Largest size of a file [bytes]: a map of 4096² numbers in double precision has half of it."""
+"""Largest size of a file [bytes]. A map of 4096² numbers in double precision has half of this size."""
 
 PROFILE, MAPS = (".csv", ".txt"), (".npy", ".tif", ".tiff")
-"""Ends of the names of files with a profile, and of files with a map."""
+"""Suffixes of files with a profile, and of files with a map."""
 
 
 def named_files(adf: Mapping[str, Any]) -> dict[str, str]:
-    """Return the file that each detector of an adf block names; none if adf is off."""
+    """Return the file that each detector of an adf block names; empty if adf is off."""
     if not adf["enabled"]:
         return {}
     files = {name: sensitivity_of(entry) for name, entry in (adf["detectors"] or {}).items()}
@@ -36,7 +36,7 @@ def read(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
 
 
 def read_planned(files: Mapping[str, Path], planned: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """Read the files of a plan, with the SHA-256 of each.
+    """Read the files of a plan, and check the SHA-256 of each.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def _unreadable(name: str, file: Path, reason: str) -> ConfigError:
 
 
 def _profile(content: bytes) -> np.ndarray:
-    """Angles [mrad] and sensitivities of a CSV file; the first line with text is a heading, # begins a comment."""
+    """Angles [mrad] and sensitivities of a CSV file. Its first line may be a heading, and # begins a comment."""
     rows: list[list[float]] = []
     has_heading = False
     for number, line in enumerate(content.decode("utf-8-sig").splitlines(), start=1):

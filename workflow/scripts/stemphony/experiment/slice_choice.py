@@ -1,4 +1,4 @@
-"""The slices of an experiment: from `grating` and the layers of the specimen to boundaries, and notes for the plan."""
+"""Choose the slices of an experiment from `grating` and the layers of the specimen, and make notes for the plan."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ MOST = 2.0
 """Largest thickness of the slices that `auto` makes [Å]."""
 
 THIN = 0.5
-"""`auto` takes no slices below this thickness [Å] for the sake of equal planes: they would cost more than they gain."""
+"""Smallest thickness of slices [Å] that `auto` takes to make their planes equal. Thinner slices cost more than they
+gain."""
 
 _ROUNDING = 1e-4
-"""Lengths that differ by less [Å] are equal: more than the rounding of files along a whole crystal cell."""
+"""Lengths that differ by less than this [Å] are equal. The value is above the rounding of files along a whole crystal
+cell."""
 
 _MOST_PERIODS = 100
-"""Largest number of lattice periods of a beat that is looked for; a longer one has its false zone within the probe."""
+"""Longest beat that `beat` looks for [lattice periods]. The false zone of a longer beat lies within the probe."""
 
 DIVIDED = "slices_divided"
-"""Key of `grating` that no config has: a number of equal parts that each slice is cut into, to measure what the
-thickness costs. The boundaries follow the atoms as ever."""
+"""Key of `grating` that no config has. It cuts each slice into this number of equal parts, to measure the error that
+the thickness causes. The boundaries still follow the atoms."""
 
 THICKNESS = "grating.slice_thickness_angstrom"
 BOUNDARIES = "grating.slice_boundaries_angstrom"
@@ -75,7 +77,7 @@ def chosen_slices(grating: Mapping[str, Any], layers: Layers, length_z: float, w
         found = _of_file(layers, length_z)
         if divided == 1:
             return found
-        # The file names no slices this thin, so the heights of the atoms decide.
+        # The file does not name such thin slices, so the heights of the atoms decide.
         thickness, divided = length_z / (divided * len(found.slices)), 1
     if thickness != "auto" and thickness > length_z * (1 + 1e-6):
         largest = math.floor(length_z * 1e6 + 1e-6) / 1e6
@@ -95,7 +97,7 @@ def chosen_slices(grating: Mapping[str, Any], layers: Layers, length_z: float, w
 
 
 class _Equal:
-    """Equal slices of the crystal, and what the cell holds besides: films and vacuum.
+    """Equal slices of the crystal, and slices of the films and vacuum in the same cell.
 
     Attributes
     ----------
@@ -131,7 +133,7 @@ class _Equal:
         if end > lz - _ROUNDING:
             end = lz
         if self.thickness is not None:
-            # A thickness by hand holds for films too; vacuum alone is left out.
+            # A thickness that the user gave holds for films too, but not for vacuum.
             beside = begin > _ROUNDING or lz - end <= VACUUM or float(z.max()) > end + NEAR
             return (0.0, lz) if beside else (0.0, end)
         return begin, end
@@ -165,7 +167,7 @@ class _Equal:
         return Stretch(begin, number, dz, offset or 0.0)
 
     def _in_front(self, begin: float) -> Stretch:
-        """What lies in front of the crystal; vacuum ends before it, so that no motion puts an atom at the entrance."""
+        """Slices in front of the crystal. Vacuum ends some way before the crystal, so that no atom moves into it."""
         found = self._besides(0.0, begin)
         if found.number > 1 or (self.layers.heights <= NEAR).any():
             return found
@@ -184,7 +186,7 @@ class _Equal:
         return Stretch(begin, number, length / number)
 
     def crowded(self) -> list[str]:
-        """Note on boundaries in the crystal with atoms near both sides; films are cut anyhow."""
+        """Note on boundaries in the crystal with atoms near both sides. Boundaries always cut films."""
         z, main = self.layers.heights, self.main
         crystal = z[(z >= main.begin - NEAR) & (z <= main.end + NEAR)]
         return _crowded(self.slices, crystal) if self.has_gaps else []
@@ -205,15 +207,15 @@ class _Equal:
         return [
             f"{THICKNESS} {self.thickness:g} makes slices of {dz:.4f} Å, {ratio:.4g} in a lattice period of "
             f"{periods.lattice:.4f} Å along the beam: they beat with it, and false Laue zones begin near "
-            f"{angle:.0f} mrad. auto takes {good:.6g} Å, which does not."
+            f"{angle:.0f} mrad. auto takes {good:.6g} Å, which does not beat."
         ]
 
 
 def auto_thickness(periods: Periods) -> float | None:
     """Thickness of slices of at most `MOST` that have the periods of the planes of atoms [Å]; None without periods.
 
-    Several planes share a slice only if equally many share every slice, and slices and lattice fit into each other. So
-    the slices have no period longer than the lattice's or their own thickness.
+    Several planes share a slice only if every slice holds equally many planes, and if slices and lattice fit into each
+    other. So the slices have no period longer than that of the lattice or their own thickness.
     """
     spacing, lattice, length = periods.spacing, periods.lattice, periods.length
     if spacing <= 0:
@@ -232,7 +234,7 @@ def auto_thickness(periods: Periods) -> float | None:
 
 
 def _without_empty_ends(slices: Slices, heights: np.ndarray) -> Slices:
-    """Join empty slices at the entrance, and at the exit, to one propagation where they are vacuum."""
+    """Join empty slices at the entrance to one propagation, and those at the exit too, because they are vacuum."""
     if not heights.size or len(slices) < 2:
         return slices
     occupied = np.unique(slices.index(heights))
@@ -249,7 +251,7 @@ def _without_empty_ends(slices: Slices, heights: np.ndarray) -> Slices:
 
 
 def _crowded(slices: Slices, heights: np.ndarray) -> list[str]:
-    """Note on atoms near both sides of a boundary, where rounding or motion may put them into the other slice."""
+    """Note on atoms near both sides of a boundary. Rounding or motion may move them to the other slice."""
     crowded = slices.crowded_edges(heights)
     if not crowded:
         return []
@@ -261,7 +263,7 @@ def _crowded(slices: Slices, heights: np.ndarray) -> list[str]:
 
 
 def _divided(boundaries: Sequence[float], length_z: float, parts: int) -> Sequence[float]:
-    """Boundaries with further ones that cut each slice into equal parts; the faces of the cell are among them."""
+    """Add boundaries that cut each slice into equal parts. The result includes the faces of the cell."""
     if parts == 1:
         return boundaries
     inner = [float(b) for b in boundaries if _ROUNDING < b < length_z - _ROUNDING]
@@ -273,7 +275,7 @@ def _divided(boundaries: Sequence[float], length_z: float, parts: int) -> Sequen
 
 
 def _between(boundaries: Sequence[float], layers: Layers, length_z: float) -> SliceChoice:
-    """Slices between boundaries that the config lists; the faces of the cell may be left out."""
+    """Slices between the boundaries of the config. The config need not list the faces of the cell."""
     inner = [float(b) for b in boundaries if _ROUNDING < b < length_z - _ROUNDING]
     outside = [b for b in boundaries if b < -_ROUNDING or b > length_z + _ROUNDING]
     if outside or any(b <= a for a, b in pairwise(boundaries)):
@@ -304,7 +306,7 @@ def _of_file(layers: Layers, length_z: float) -> SliceChoice:
 
 
 def stored_depths(depths: Mapping[str, Any], slices: Slices) -> tuple[int, ...]:
-    """Numbers of slices after which signals are stored, ascending; the exit is the last one.
+    """Numbers of slices after which signals are stored, ascending. The last number is the exit.
 
     Parameters
     ----------
@@ -322,7 +324,7 @@ def stored_depths(depths: Mapping[str, Any], slices: Slices) -> tuple[int, ...]:
 
     def nearest(depth: float) -> int:
         index = round(float(np.interp(depth, [0.0, *ends], np.arange(number + 1))))
-        # Behind the exit surface's atoms, which act at the same depth as the slice before ends.
+        # Atoms of the exit surface act at the depth where the slice before them ends. Store behind them.
         return number if 0 < index < number and ends[index - 1] == lz else index
 
     if depths["every_angstrom"] is not None:

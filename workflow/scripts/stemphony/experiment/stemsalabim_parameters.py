@@ -1,7 +1,7 @@
-"""STEMsalabim's parameter file as a config of Stemphony: every key with its unit, its default, or a remark.
+"""Convert a parameter file of STEMsalabim to a config of Stemphony. Each key is converted, or a remark names it.
 
 The file is in the language of libconfig: blocks `name: { key = value; }`. Lengths are in nm, angles in mrad, energies
-in keV and eV. Keys and defaults are those of its documentation, versions 3.1 to 5.4.
+in keV and eV. Keys and defaults are those in the documentation of STEMsalabim, versions 3.1 to 5.4.
 """
 
 from __future__ import annotations
@@ -50,29 +50,30 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "http_reporting": {"reporting": False, "url": "", "auth_user": "", "auth_pass": "", "parameters": {}},
 }  # fmt: skip
-"""Blocks and keys of the file with the values that STEMsalabim takes where a key is missing."""
+"""Blocks and keys of the file, with the values that STEMsalabim uses if a key is missing."""
 
 SIMILAR = 0.8
-"""Share of equal letters from which a name counts as a misspelling of another; `max_aprt` and `max_apert` have 0.94."""
+"""Smallest similarity, as a share, at which a name counts as a misspelling of another. `max_aprt` and `max_apert` have
+0.94."""
 
 _BLOCK = re.compile(rf"^[ \t]*({'|'.join(DEFAULTS)})\s*[:=]\s*\{{\s*(?:(?:\#|//)[^\n]*\n\s*)*\w+\s*=", re.MULTILINE)
-"""The beginning of a block with its first setting. YAML has braces too, but no `=` in them."""
+"""The beginning of a block with its first setting. YAML has braces too, but without `=` inside."""
 
 
 @dataclass
 class Translation:
-    """A config, and what a reader of it must know.
+    """A config, and the remarks that its reader must know.
 
     Attributes
     ----------
     config : dict
-        Our blocks and keys; what is missing has our default.
+        Blocks and keys of Stemphony. Missing keys have the defaults of Stemphony.
     remarks : dict of str to str
         Remark on a key of the config, by `block.key`.
     without_counterpart : list of str
         `block.key = value` of the file with the reason why it is not in the config.
     defaults : list of str
-        Keys that the file does not have and that STEMsalabim's default fills.
+        Keys that the file does not have. They get the defaults of STEMsalabim.
     """
 
     config: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -114,7 +115,7 @@ def is_parameter_file(text: str) -> bool:
 
 
 def read_parameters(file: Path) -> dict[str, Any]:
-    """Blocks and keys of a parameter file, as they are written; settings outside of blocks beside them.
+    """Blocks and keys of a parameter file as they are written, and the settings outside of blocks.
 
     Raises
     ------
@@ -130,7 +131,7 @@ def read_parameters(file: Path) -> dict[str, Any]:
         reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
         raise ConfigError("", f"{file} cannot be read: {reason}.") from None
     except (libconf.ConfigParseError, ValueError, RecursionError) as error:
-        # Its message quotes the text, which may be a password.
+        # The message of the parser quotes the text, which may be a password. So only the line is used.
         place = re.search(r"line (\d+)|row (\d+)", str(error))
         line = f" near line {place[1] or place[2]}" if place else ""
         raise ConfigError(
@@ -151,25 +152,25 @@ def crystal_file(parameters: Mapping[str, Mapping[str, Any]], file: Path) -> str
 
 
 def translate(parameters: Mapping[str, Any], cell: Sequence[float], name: str, *, named_slices: int = 0) -> Translation:
-    """A parameter file as a config of Stemphony.
+    """Convert a parameter file to a config of Stemphony.
 
-    Keys that STEMsalabim does not have are remarks, because it reads none of them either.
+    Keys that STEMsalabim does not have become remarks only, because STEMsalabim does not read them either.
 
     Parameters
     ----------
     parameters : mapping
         Blocks and keys of the file, see `read_parameters`.
     cell : (3,)
-        Lengths of the crystal's cell [Å]: densities of grid and scan become numbers of points on it.
+        Lengths of the cell of the crystal [Å]. They convert densities of grid and scan to numbers of points.
     name : str
-        Name of the simulation where the file names no output file.
+        Name of the simulation if the file names no output file.
     named_slices : int
         Number of slices that the crystal file names for its atoms (sixth column), which replace `slice_thickness`.
 
     Raises
     ------
     ConfigError
-        A value is of another type, or keys are misspelt ones that the file lacks; the message names all of those.
+        A value has the wrong type, or keys are misspelt. The message names all misspelt keys.
     """
     made = Translation()
     _unknown(parameters, made)
@@ -219,7 +220,7 @@ class _Taken:
         return float(value[0]), float(value[1])
 
     def left(self, *keys: str, why: str) -> None:
-        """Keys without a counterpart; a missing one needs no word."""
+        """Note keys without a counterpart. A key that the file does not have needs no note."""
         for key in keys:
             if self.given(key):
                 self._made.leave(key, self.value(key), why)
@@ -414,12 +415,12 @@ def _enabled(taken: _Taken, block: str) -> bool:
 
 
 def _rounded(length: float) -> float:
-    """A length without the noise of a change of unit: 0.2715 nm is 2.715 Å."""
+    """A length without the rounding error of a change of unit, so that 0.2715 nm is 2.715 Å."""
     return float(f"{length:.12g}")
 
 
 def _unknown(parameters: Mapping[str, Any], made: Translation) -> None:
-    """Note blocks and keys that STEMsalabim does not have; refuse those that are misspelt, all at once."""
+    """Note blocks and keys that STEMsalabim does not have. Refuse misspelt ones, all in one message."""
     misspelt: list[tuple[str, str]] = []
     for block, values in parameters.items():
         if block not in DEFAULTS:
@@ -444,11 +445,11 @@ def _leave_or_collect(key: str, value: Any, near: str, made: Translation, misspe
 
 
 def _misspelt(name: str, known: Mapping[str, Any], given: Mapping[str, Any]) -> str:
-    """The known name, absent from the file, that a name is a misspelling of; empty if there is none."""
+    """The known name that the file does not have and that `name` probably means; empty if there is none."""
     near = difflib.get_close_matches(name, [other for other in known if other not in given], 1, SIMILAR)
     return near[0] if near else ""
 
 
 def _shown(value: Any) -> str:
-    """A value as YAML on one line. For these values that is JSON, but YAML needs a point in 1.0e-05."""
+    """A value as YAML on one line. For these values JSON is YAML, except that YAML needs a point in 1.0e-05."""
     return re.sub(r"(?<![\w.])(\d+)e([+-]\d+)", r"\1.0e\2", json.dumps(value, ensure_ascii=False))

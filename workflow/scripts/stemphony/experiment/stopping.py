@@ -1,4 +1,4 @@
-"""How many configurations a wanted accuracy needs: the goal of a config, the next round, the 95 % interval."""
+"""The number of configurations that a wanted accuracy needs: goal of a config, next round, 95 % interval."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 GROWTH = 2.0
-"""Largest ratio of the totals of two successive rounds. The estimate of the error is uncertain, so that a longer step
-could compute many configurations too many."""
+"""Largest ratio of the totals of two successive rounds. The estimate of the error is uncertain, so a longer step could
+compute many more configurations than needed."""
 
 SMALLEST_STEP = 0.25
-"""Smallest growth of a round, as a share of the total. Many small rounds would look at the error often. Each look is
-a chance to stop at an error that is too small by accident."""
+"""Smallest growth of a round, as a share of the total. Many small rounds would check the error often. Each check can
+stop the run at an estimated error that is too small by accident."""
 
 EARLY_SINGLE, EARLY_LEAST, EARLY_UNTIL = 0.18, 0.05, 30
-"""Widening of the 95 % interval after a stop in a later round: 18 % for one scan position, 18 %/√n for n of them and
-at least 5 %; for more than 30 configurations it falls as 1/N. tests/unit/experiment/test_stopping.py holds the coverage
-of the interval to 93 to 97 %."""
+"""Widening of the 95 % interval after a stop in a later round. It is 18 % for one scan position, and 18 %/√n but at
+least 5 % for n positions. For more than 30 configurations it falls as 1/N. tests/unit/experiment/test_stopping.py
+checks that the interval covers 93 to 97 %."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Goal:
     ----------
     until : float
         Wanted relative error: the root mean square of the standard error over the scan positions, divided by the mean
-        of the image. It holds for each detector at each stored depth (and at each defocus, if defoci are kept apart).
+        of the image. Each detector at each stored depth must reach it, and at each defocus if defoci are kept apart.
     detectors : tuple of str
-        Names of the images that are judged.
+        Names of the images whose errors decide.
     fewest, most : int
         Configurations of the first round, and the largest total.
     """
@@ -50,7 +50,7 @@ class Goal:
         )  # fmt: skip
 
     def next_total(self, total: int, error: float) -> int | None:
-        """Decide after a round how many configurations the next round needs in all.
+        """Decide, after a round, the total number of configurations of the next round.
 
         The error falls as 1/√N, so N·(error/until)² configurations are expected to be enough.
 
@@ -59,12 +59,12 @@ class Goal:
         total : int
             Configurations per defocus so far.
         error : float
-            The largest relative error of all judged images; NaN or infinite if an image has no intensity.
+            The largest relative error of all images that decide; NaN or infinite if an image has no intensity.
 
         Returns
         -------
         int or None
-            Total of the next round; None if the goal is reached or `total` is the largest.
+            Total of the next round; None if the goal is reached or `total` is already the largest total.
         """
         if error <= self.until or total >= self.most:
             return None
@@ -77,8 +77,8 @@ class Goal:
 def interval95(configurations: int, first_round: int | None = None, positions: int = 1) -> float:
     """Factor from the standard error to the half width of the 95 % interval of a mean.
 
-    This is Student's t for N − 1 degrees of freedom. A run that stopped when its error was small enough stopped, on
-    average, at an error that is too small. After such a stop the interval is wider, see `EARLY_SINGLE`.
+    This is Student's t for N − 1 degrees of freedom. If a run stops because its estimated error is small enough, the
+    estimate is too small on average. After such a stop the interval is wider, see `EARLY_SINGLE`.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def interval95(configurations: int, first_round: int | None = None, positions: i
     first_round : int or None
         Configurations of the first round of a run with a goal; None if the number was given.
     positions : int
-        Number of scan positions whose errors decided the stop.
+        Number of scan positions whose errors decided when to stop.
     """
     from scipy.special import stdtrit
 

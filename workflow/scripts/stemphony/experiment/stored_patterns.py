@@ -1,4 +1,4 @@
-"""Which diffraction patterns jobs store: the block `cbed` in internal units."""
+"""The diffraction patterns that jobs store: the block `cbed` in internal units."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stemphony.physics.slicing import Slices
 Made = TypeVar("Made")
 
 NEUTRAL: dict[str, Any] = {"scan": None, "depths": None, "pixel_mrad": None}
-"""Keys of the block `cbed` that decide numbers of a job and that version 0.1 did not have, at values without effect."""
+"""Keys of the block `cbed` that change numbers of a job and that version 0.1 did not have, with neutral values."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +32,13 @@ class StoredPatterns(ProbePositions):
     cbed_max : float or None
         Half width of the stored patterns; None for no patterns.
     cbed_size : (int, int) or None
-        Pixels of the stored patterns; None for the native ones or, with `cbed_pixel`, for those that cover `cbed_max`.
+        Pixels of the stored patterns. None: the native pixels or, with `cbed_pixel`, as many as cover `cbed_max`.
     cbed_pixel : float or None
         Width of square pixels; None for pixels that follow the cell.
     cbed_depths : tuple of int or None
-        Numbers of slices after which patterns are stored; None for those of images.
+        Numbers of slices after which patterns are stored; None for those of the images.
     cbed_scan : Scan or None
-        Probe positions of the patterns; None for those of images. Other positions have waves of their own.
+        Probe positions of the patterns; None for those of the images. Other positions have waves of their own.
     """
 
     depth_slices: tuple[int, ...]
@@ -51,7 +51,7 @@ class StoredPatterns(ProbePositions):
 
     @property
     def detects(self) -> bool:
-        """Whether jobs scan a probe: whether there are signals of detectors or diffraction patterns."""
+        """Whether jobs scan a probe, for signals of detectors or for diffraction patterns."""
         return self.adf or self.cbed_max is not None
 
     @property
@@ -72,11 +72,11 @@ class StoredPatterns(ProbePositions):
     def patterns(self) -> Self:
         """The experiment whose scan and depths are those of the patterns.
 
-        With a scan of their own, it measures patterns only, and each of its positions is computed.
+        If patterns have a scan of their own, this experiment measures patterns only and computes each position.
         """
         if self.cbed_scan is None:
             return self if self.cbed_depths is None else replace(self, depth_slices=self.cbed_depths, cbed_depths=None)
-        # What measures images is left out; these are attributes of `Experiment`.
+        # Leave out everything that measures images. These are attributes of `Experiment`.
         none: dict[str, Any] = {
             "bins": (), "rings": {}, "segmented": {}, "sensitive": {}, "center_of_mass": False, "waves": None,
         }  # fmt: skip
@@ -107,7 +107,7 @@ def own_keys(cbed: Mapping[str, Any]) -> dict[str, Any]:
 def own_scan_and_depths(cbed: Mapping[str, Any], lengths: Sequence[float], slices: Slices) -> dict[str, Any]:
     """Return the scan and depths of the patterns of a validated block `cbed`, as attributes of `StoredPatterns`.
 
-    `lengths` are those of the cell along x and y [Å].
+    `lengths` are the lengths of the cell along x and y [Å].
 
     Raises
     ------
@@ -122,7 +122,7 @@ def own_scan_and_depths(cbed: Mapping[str, Any], lengths: Sequence[float], slice
 
 
 def of_patterns(make: Callable[[], Made]) -> Made:
-    """Return what `make` returns; a ConfigError that it raises then names keys of the block `cbed`."""
+    """Return what `make` returns. If `make` raises a ConfigError, the error names keys of the block `cbed`."""
     try:
         return make()
     except ConfigError as error:

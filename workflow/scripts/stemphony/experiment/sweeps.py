@@ -24,7 +24,7 @@ from stemphony.status.secret_places import may_be_secret
 KEY = configuration.SWEEP
 REPORTING = "http_reporting"
 LONGEST_LABEL = 120
-"""Most characters of a label; a file system takes 255 for the name of a folder."""
+"""Largest number of characters of a label. A file system allows 255 for the name of a folder."""
 NOT_SWEPT = {
     "simulation.name": "the members get their names from the swept values",
     "simulation.title": "the members get their titles from the swept values",
@@ -32,7 +32,7 @@ NOT_SWEPT = {
     "resources": "they decide no number; give them for all members",
     KEY: "a sweep has no sweep in it",
 }
-"""Keys that no sweep changes, and why."""
+"""Keys that a sweep may not change, and why."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Member:
     Attributes
     ----------
     label : str
-        Name of its folder in that of the sweep.
+        Name of the folder of this simulation inside the folder of the sweep.
     values : mapping
-        Its value of each swept key, in the order of the keys.
+        The value of each swept key, in the order of the keys.
     config : mapping
-        Its config, which has no key `sweep`.
+        Config of this simulation, without the key `sweep`.
     """
 
     label: str
@@ -55,7 +55,7 @@ class Member:
 
     @property
     def text(self) -> str:
-        """Its values for titles and messages."""
+        """The values of this simulation, for titles and messages."""
         return ", ".join(f"{key} = {in_words(value)}" for key, value in self.values.items())
 
 
@@ -66,9 +66,9 @@ class Sweep:
     Attributes
     ----------
     axes : mapping or None
-        The swept keys with their values, of a grid; None for a list of simulations.
+        The swept keys of a grid with their values; None for a list of simulations.
     replaced : tuple of str
-        Swept keys that the config also gives outside of the sweep, where the value has no effect.
+        Swept keys that the config also gives outside of the sweep. The value outside has no effect.
     """
 
     members: tuple[Member, ...]
@@ -91,7 +91,7 @@ class Sweep:
 
 
 def without_sweep(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of one simulation: the same without the key `sweep`, which is null."""
+    """A copy of the config in which the key `sweep` is null, for one simulation."""
     return {key: value for key, value in config.items() if key != KEY}
 
 
@@ -114,7 +114,7 @@ def expanded(config: Mapping[str, Any], from_files: Mapping[str, Any]) -> Sweep:
     given = config[KEY]
     base = without_sweep(config)
     if isinstance(given, Mapping):
-        _refuse_fixed(given)  # before any message about a value, which may be a password
+        _refuse_fixed(given)  # this must come first: other messages show values, which may be passwords
         axes = {key: _values(key, given[key]) for key in sorted(map(str, given))}
         _require_keys(list(axes))
         rows = [dict(zip(axes, row, strict=True)) for row in itertools.islice(_product(axes), paths.MOST_MEMBERS + 1)]
@@ -142,8 +142,8 @@ def expanded(config: Mapping[str, Any], from_files: Mapping[str, Any]) -> Sweep:
 def label_of(values: Mapping[str, Any]) -> str:
     """Name of a member's folder: the swept keys in alphabetical order, each followed by its value.
 
-    A value with other characters than letters, digits, `.`, `+` and `-` is shortened to these, and a few digits of its
-    digest follow, so that different values never have the same label.
+    If a value has other characters than letters, digits, `.`, `+` and `-`, a `-` replaces them. Then a few digits of
+    the digest follow, so that different values never have the same label.
     """
     parts = []
     for key, value in values.items():
@@ -157,7 +157,7 @@ def label_of(values: Mapping[str, Any]) -> str:
 
 
 def in_words(value: Any) -> str:
-    """A value as the config has it; numbers that are equal have the same text."""
+    """A value as the config has it. Equal numbers have the same text."""
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
@@ -172,7 +172,7 @@ def _is_numbers(value: Any) -> bool:
 
 
 class _Hashed:
-    """A value that may be a list, by its text."""
+    """Makes any value, even a list, hashable by its text."""
 
     def __init__(self, value: Any) -> None:
         self.value, self.text = value, in_words(value)
@@ -230,7 +230,7 @@ def _row(index: int, row: Any) -> dict[str, Any]:
 
 
 def _require_keys(keys: Sequence[str]) -> None:
-    """Refuse keys that cannot be swept, and two keys of which one contains the other."""
+    """Refuse keys that cannot be swept, and pairs of keys of which one contains the other."""
     _refuse_fixed(keys)
     for key in keys:
         block = key.partition(".")[0]
@@ -265,7 +265,7 @@ def _member(base: Mapping[str, Any], row: Mapping[str, Any], from_files: Mapping
     config: dict[str, Any] = copy.deepcopy(dict(base))
     for key, value in row.items():
         _set(config, key, copy.deepcopy(value))
-    # A value of the command line is text up to here.
+    # Values of the command line are text until here.
     config = overrides.typed(config, from_files)
     values = {key: _get(config, key) for key in row}
     return Member(label_of(values), values, config)

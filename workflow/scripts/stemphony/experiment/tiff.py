@@ -1,4 +1,4 @@
-"""Reads simple TIFF images: one uncompressed channel of real numbers."""
+"""Read simple TIFF images: one uncompressed channel of real numbers."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def image(content: bytes) -> np.ndarray:
     Raises
     ------
     ValueError
-        It is no TIFF, damaged, or of a kind that is not read: compressed, tiled, in colours, or BigTIFF. The text says
-        what to do.
+        The file is no TIFF, is damaged, or is of a kind that this module does not read: compressed, tiled, in colours,
+        or BigTIFF. The text says what to do.
     """
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4])
     if order is None:
@@ -73,7 +73,7 @@ def _pixels(content: bytes, order: str, tags: dict[int, list[int]]) -> np.ndarra
         raise ValueError(f"the TIFF file has pixels of {bits} bits; allowed are integers of 8, 16, 32 and floats")
     width, height = tags[WIDTH][0], tags[HEIGHT][0]
     size = width * height * bits // 8
-    # Before the parts are joined: a small file may name the same bytes a hundred thousand times.
+    # Check the size before the parts are joined, because a small file may name the same bytes a hundred thousand times.
     if sum(tags[COUNTS]) != size or size > len(content):
         raise ValueError("the TIFF file is truncated or damaged")
     data = b"".join(content[a : a + n] for a, n in zip(tags[OFFSETS], tags[COUNTS], strict=True))

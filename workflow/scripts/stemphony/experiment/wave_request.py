@@ -1,4 +1,4 @@
-"""Which waves a job stores: the block `waves` and `probe.plane_wave`, in internal units."""
+"""The waves that a job stores: the block `waves` and `probe.plane_wave`, in internal units."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class WaveRequest:
     Attributes
     ----------
     places : tuple of (float, float)
-        Positions of the probe [Å]; one for a plane wave, whose value does not matter.
+        Positions of the probe [Å]. A plane wave has one position, whose value does not matter.
     plane : bool
         Whether the incident wave is a plane wave.
     depth_profile : bool
@@ -37,7 +37,7 @@ class WaveRequest:
 
     @classmethod
     def of(cls, blocks: Mapping[str, Any], lengths: Sequence[float]) -> WaveRequest | None:
-        """Make it from blocks of the config, on a cell of lengths (x, y) [Å]; None without exit waves.
+        """Make the request from blocks of the config, on a cell of lengths (x, y) [Å]; None without exit waves.
 
         Raises
         ------
