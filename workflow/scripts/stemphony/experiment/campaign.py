@@ -37,8 +37,7 @@ COORDINATES_BYTES = 12
 """Size of the coordinates of one atom in single precision [bytes]."""
 
 COORDINATES_LIMIT_BYTES = 1e9
-"""Largest size of the displaced atoms of all jobs [bytes] that `save_coordinates: auto` keeps. It keeps results small.
-"""
+"""Largest size of the displaced atoms of all jobs [bytes] that `save_coordinates: auto` keeps in the result."""
 
 SPECIMEN_CHECKS = ("file", "occupancy", "accept")
 """Keys of the block `specimen` that decide whether a specimen is accepted but do not change its content."""

@@ -27,8 +27,7 @@ changes by 3e-5 with multislice alone, and differs by up to 5e-5 between multisl
 """
 
 LARGEST_TAIL = 0.02
-"""Largest share of the probe's intensity outside the cell without a note. At 2 % the error of all signals is about 2 %.
-"""
+"""Largest share of the probe's intensity outside the cell without a note. Signals are then wrong by about 2 %."""
 
 LARGEST_TAIL_ERROR = 0.05
 """Largest relative deviation of a scattering factor from Lobato's, at the outer edge of a detector, without a note. The

@@ -31,8 +31,7 @@ VACUUM = 3.0
 distance of two layers."""
 
 _SAMPLE = 32
-"""Number of atoms with which a translation is tested first, before all atoms. Nearly all wrong translations fail there.
-"""
+"""Number of atoms with which a translation is tested before all atoms. Nearly all wrong translations fail there."""
 
 
 @dataclass(frozen=True)

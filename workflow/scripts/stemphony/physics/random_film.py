@@ -28,8 +28,7 @@ ADDITION = 0.3
 0.384 it jams (Zhang & Torquato, Phys. Rev. E 88 (2013) 053312)."""
 
 DENSEST = 0.5
-"""Largest packing fraction of a film. Spheres begin to crystallise at 0.494, so a denser random film would have order.
-"""
+"""Largest packing fraction. Spheres begin to crystallise at 0.494, so a denser random film would have order."""
 
 MOST_STEPS = 2000
 """Steps after which repulsion gives up. A film at DENSEST needs a few hundred."""
@@ -43,8 +42,7 @@ ROUNDING = 1e-9
 coordinates could bring two atoms below the smallest distance."""
 
 TINY = 1e-6
-"""Smallest distance [Å] by which a push is divided. It prevents a division by zero if two atoms are drawn at one place.
-"""
+"""Smallest distance [Å] by which a push is divided. It prevents a division by zero if two atoms have one place."""
 
 AHEAD = 0.01
 """Repulsion aims beyond the smallest distance by this share of it. So it reaches the smallest distance in a finite

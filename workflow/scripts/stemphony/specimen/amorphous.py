@@ -21,10 +21,12 @@ AVOGADRO_PER_CUBIC_ANGSTROM = 0.602214076
 """Atoms per Å³ of a substance of 1 g/cm³ and 1 g/mol."""
 
 BOND_SHARE = 1.9
-"""Smallest distance of a film in covalent radii of its smallest element: nearly a bond length, 1.44 Å for carbon."""
+"""Smallest distance of the atoms of a film, in covalent radii of its smallest element. It is nearly the length of a
+bond: 1.44 Å for carbon."""
 
 PACKING = 0.25
-"""Packing fraction (π/6)·n·d³ that the distance never exceeds where the config gives none; 0.5 is possible."""
+"""Largest packing fraction (π/6)·n·d³ if the config gives no distance d. d is then reduced to meet this limit. Films up
+to 0.5 are possible."""
 
 
 def _thicknesses(layers: Mapping[str, Any] | None) -> tuple[float, float]:
@@ -37,14 +39,14 @@ def _thicknesses(layers: Mapping[str, Any] | None) -> tuple[float, float]:
 def with_films(
     file: Path, block: Structure, layers: Mapping[str, Any] | None
 ) -> tuple[Structure, tuple[Film, ...], str]:
-    """A crystal with films on its faces, the films, and a line of the plan; the crystal moves behind the entrance film.
+    """Return a crystal with films on its faces, the films, and a line of the plan.
 
-    The number of formula units is n = ρ V N_A / M, rounded. Positions are those of `film_positions`, away from the
-    crystal's atoms too.
+    The crystal moves behind the entrance film. The number of formula units is n = ρ V N_A / M, rounded.
+    `film_positions` draws the positions, and keeps them away from the atoms of the crystal too.
 
-    The film has the density and a smallest distance, but no bonds and no short-range order. Random carbon
-    scatters more strongly at low angles than a relaxed network of bonds: good for the background and the blur that a
-    film adds, not for the structure of the film itself. Source: Ricolleau et al., J. Appl. Phys. 114 (2013) 213504.
+    The film has the density and a smallest distance, but no bonds and no short-range order. Random carbon scatters more
+    strongly at low angles than a relaxed network of bonds. So these films show the background and the blur that a film
+    adds, but not the structure of the film. Source: Ricolleau et al., J. Appl. Phys. 114 (2013) 213504.
 
     Parameters
     ----------
@@ -56,7 +58,8 @@ def with_films(
     Raises
     ------
     SpecimenError
-        No formula or two, an unknown element, a film without an atom, or one too dense for its smallest distance.
+        There is no formula or two, or an element is unknown. Or a film has no atom, or is too dense for its smallest
+        distance.
     """
     entrance, behind = _thicknesses(layers)
     if layers is None or entrance + behind == 0:
@@ -84,14 +87,14 @@ def with_films(
         symbols += own
         positions = np.concatenate([positions, new])
         dense = dense or packing(len(own), (lx, ly), bottom, top, distance) > ADDITION
-    # Dense films have other places than those that random addition gave them.
+    # Earlier readers made dense films by random addition, with other positions.
     revision = max(3, block.revision) if dense else block.revision
     whole = appended(replace(block, positions=crystal, revision=revision), symbols, positions, np.diag([lx, ly, lz]))
     return whole, tuple(films), _line(layers, counts, distance)
 
 
 def _atoms(file: Path, name: str, counts: Mapping[str, int], units: float, thickness: float) -> list[str]:
-    """Symbols of a film of this many formula units, rounded."""
+    """Symbols of the atoms of a film with this number of formula units, rounded."""
     if round(units) == 0:
         raise SpecimenError(
             file,
@@ -112,7 +115,7 @@ def _places(
     distance: float,
     others: Floats,
 ) -> Floats:
-    """`film_positions`, or a SpecimenError that names the film."""
+    """Return what `film_positions` returns. Its error becomes a SpecimenError that names the film."""
     try:
         return film_positions(random, number, cell, bottom, top, distance, others)
     except ValueError as error:
@@ -143,7 +146,7 @@ def _formula(file: Path, layers: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _mass(counts: Mapping[str, int]) -> float:
-    """g/mol of one formula unit."""
+    """Mass of one formula unit [g/mol]."""
     from ase.data import atomic_masses, atomic_numbers
 
     if any(atomic_numbers[symbol] < 1 for symbol in counts):
@@ -152,11 +155,11 @@ def _mass(counts: Mapping[str, int]) -> float:
 
 
 def _distance(counts: Mapping[str, int], number_density: float) -> float:
-    """Smallest distance [Å] where the config gives none."""
+    """Smallest distance [Å] if the config gives none."""
     from ase.data import atomic_numbers, covalent_radii
 
     bond = BOND_SHARE * min(float(covalent_radii[atomic_numbers[symbol]]) for symbol in counts)
-    bond = max(bond, CLOSEST)  # hydrogen's is 0.59 Å; atoms nearer than CLOSEST are refused as doubled ones
+    bond = max(bond, CLOSEST)  # that of hydrogen is 0.59 Å; atoms nearer than CLOSEST are refused as doubled atoms
     return float(min(bond, (PACKING * 6 / (math.pi * number_density)) ** (1 / 3)))
 
 

@@ -1,4 +1,4 @@
-"""What ASE's readers leave out or guess without a word: refused, or said in a note, before they are called."""
+"""Check files before ASE reads them. What ASE would silently leave out or guess is refused or named in a note."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from stemphony.specimen import elements, source, table, xyz_columns
 from stemphony.specimen.lattice import Floats
 
 POSITIONS = ("pos", "positions")
-SHELX_ATOM = re.compile(r"\w+\s+\d+(\s+[-.\d]+){3}\s+[-.\d]+")  # what ASE takes for an atom; others are left out
+SHELX_ATOM = re.compile(r"\w+\s+\d+(\s+[-.\d]+){3}\s+[-.\d]+")  # a line that ASE reads as an atom; it skips others
 BOHR = 0.529177210544  # Å
 
 
 def notes_of(file: Path, format_ase: str) -> list[str]:
-    """What a user must know of the reading of this format.
+    """Notes that a user must know when ASE reads this format.
 
     Raises
     ------
     SpecimenError
-        ASE would drop symmetry, atoms or occupancies of this file, or guess its elements.
+        ASE would leave out symmetry, atoms or occupancies of this file, or would guess its elements.
     """
     check = CHECKS.get(format_ase)
     if check is not None:
@@ -34,14 +34,14 @@ def notes_of(file: Path, format_ase: str) -> list[str]:
 
 
 def cube_origin(file: Path) -> Floats:
-    """Corner of the cell of a cube file [Å], which ASE does not subtract."""
+    """Corner of the cell of a cube file [Å]. ASE does not subtract it from the positions."""
     lines = source.head(file).splitlines()
     values = table.numbers(" ".join(lines[2].split()[1:4]), 3) if len(lines) > 2 else None
     return BOHR * np.array(values or [0.0, 0.0, 0.0])
 
 
 def _shelx(file: Path, lines: Sequence[str]) -> list[str]:
-    """SHELX files of random structure searches (AIRSS) hold all atoms; those of refinements have symmetry."""
+    """Refuse SHELX files of refinements, which have symmetry. Those of random structure searches hold all atoms."""
     words = [line.split() for line in lines if line.strip()]
     lattices = [row[1:2] for row in words if row[0].upper() == "LATT"]
     if lattices != [["-1"]] or any(row[0].upper() in ("SYMM", "FVAR", "PART") for row in words):
@@ -72,7 +72,7 @@ def _shelx(file: Path, lines: Sequence[str]) -> list[str]:
 
 def _gromacs(file: Path, lines: Sequence[str]) -> list[str]:
     count = lines[1].strip() if len(lines) > 1 else ""
-    if not count.isdecimal() or int(count) != len(lines) - 3:  # its reader takes every line for an atom
+    if not count.isdecimal() or int(count) != len(lines) - 3:  # ASE reads every line as an atom
         raise SpecimenError(
             file,
             f"line 2 announces {count[:20] or 'no'} atoms, and {max(len(lines) - 3, 0)} lines stand between it and the "
@@ -96,7 +96,7 @@ def _gromos(file: Path, lines: Sequence[str]) -> list[str]:
 
 
 def _from_names(file: Path, names: Sequence[str], taken: Callable[[str], str]) -> list[str]:
-    """A note on elements that are guessed from names; a refusal where a name may be that of another element."""
+    """Return a note on elements that are guessed from names. Refuse a name that may mean another element."""
     pairs = {name: taken(name) for name in dict.fromkeys(names) if name}
     for name, symbol in pairs.items():
         letters = re.match(r"[A-Za-z]+", name)
@@ -148,7 +148,7 @@ def _castep(file: Path, lines: Sequence[str]) -> list[str]:
 
 
 def _require_positions(file: Path) -> None:
-    """Refuse an extended XYZ file that names its columns, but none with Cartesian coordinates."""
+    """Refuse an extended XYZ file that names its columns but has no column of Cartesian coordinates."""
     lines = source.head(file).splitlines()
     names = [name.lower() for name, _, _ in xyz_columns.named(lines[1] if len(lines) > 1 else "")]
     if names and not set(names) & set(POSITIONS):

@@ -1,7 +1,8 @@
-"""Structures through ASE in a process of its own, whose memory and CPU time are limited.
+"""Read structures with ASE in a separate process that has limited memory and CPU time.
 
-Many of ASE's readers make arrays of the size that a file announces, and a reader of a damaged file may loop. The limits
-grow with the size of the file. Extended XYZ is read in this process: `ase_reader` counts its rows and columns first.
+Many readers of ASE make arrays of the size that a file announces. A reader of a damaged file may loop forever. The
+limits grow with the size of the file. Extended XYZ is read in the main process, because `ase_reader` counts its rows
+and columns first.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ from stemphony.specimen.structure import Structure
 
 @dataclass(frozen=True)
 class ReadingLimits:
-    """What reading one file may take.
+    """Limits of memory and CPU time for reading one file.
 
     Attributes
     ----------
     free_bytes : int
-        Memory for every file, beside that of the program [bytes].
+        Memory that every file may need, beside that of the program [bytes].
     bytes_per_byte : int
-        Further memory per byte of the unpacked file. A line of 60 bytes becomes some 1,000 bytes of Python objects.
+        Further memory per byte of the unpacked file. A line of 60 bytes becomes about 1,000 bytes of Python objects.
     free_s : int
-        CPU time for every file [s].
+        CPU time that every file may need [s].
     bytes_per_s : int
-        Bytes of the unpacked file for each further second. ASE's slowest readers take some 1 MB/s.
+        Bytes of the unpacked file for each further second. The slowest readers of ASE read about 1 MB/s.
     """
 
     free_bytes: int = 1_000_000_000
@@ -56,12 +57,12 @@ _CODE: Final = (
     "import sys; sys.path.insert(0, sys.argv[1]); from stemphony.specimen import ase_process; "
     "ase_process.serve(*sys.argv[2:])"
 )
-# What the process sends: a structure, the text of a refusal, or that the memory was not enough.
+# Kinds of answers of the process: a structure, the text of a refusal, or that there was too little memory.
 _FRAME, _REFUSED, _NO_MEMORY = "frame", "refused", "no memory"
 
 
 def read_first(file: Path) -> tuple[Structure, int]:
-    """The first structure, and how many there are: counted up to 2 where that needs reading them.
+    """The first structure, and the number of structures. If counting needs reading, it stops at 2.
 
     Raises
     ------
@@ -83,14 +84,14 @@ def read_frames(file: Path, index: str, limits: ReadingLimits = LIMITS) -> Itera
     Parameters
     ----------
     index : str
-        A number or a slice, as ASE has it.
+        A number or a slice, in the syntax of ASE.
     limits : ReadingLimits
-        For formats that are read in a process of their own.
+        Limits for formats that are read in a separate process.
 
     Raises
     ------
     SpecimenError
-        A frame cannot be read, or needs more memory or time than a file of this size may take; the text names it.
+        A frame cannot be read, or needs more memory or time than the limits allow. The text names the frame.
     """
     found = ase_reader.required_format(file)
     if found in IN_THIS_PROCESS:
@@ -100,7 +101,7 @@ def read_frames(file: Path, index: str, limits: ReadingLimits = LIMITS) -> Itera
     memory, seconds = limits.of(size)
     folder = str(Path(__file__).resolve().parents[2])
     words = [sys.executable, KEEP_OUT, "-c", _CODE, folder, str(file), index, found, str(memory), str(seconds)]
-    # Threads of BLAS would reserve address space of their own.
+    # One thread only: each further thread of BLAS would reserve address space.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with subprocess.Popen(
         words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
@@ -151,7 +152,7 @@ def _ended(status: int, size: int, memory: int, seconds: int) -> str:
 def serve(file: str, index: str, format_ase: str, memory: str, seconds: str) -> None:
     """Read a file and write its structures to the standard output; `read_frames` runs this in a separate process."""
     stream = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # a reader that prints must not print into the answer
+    os.dup2(2, 1)  # if a reader prints, its text must not get into the answer
     ase_reader.load()
     _limit(resource.RLIMIT_AS, _own_bytes() + int(memory))
     _limit(resource.RLIMIT_CPU, int(resource.getrusage(resource.RUSAGE_SELF).ru_utime) + int(seconds))
@@ -170,7 +171,7 @@ def serve(file: str, index: str, format_ase: str, memory: str, seconds: str) -> 
 
 
 def _limit(what: int, most: int) -> None:
-    """Set a limit of this process, where the system has it and allows it."""
+    """Set a limit of this process, if the system has such a limit and allows it."""
     with contextlib.suppress(OSError, ValueError):
         _, hard = resource.getrlimit(what)
         resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))

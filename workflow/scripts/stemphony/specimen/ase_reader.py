@@ -1,4 +1,4 @@
-"""Structures through ASE, whose exceptions, warnings and silent guesses end here."""
+"""Read structures with ASE. Its exceptions, warnings and silent guesses become refusals and notes."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from stemphony.specimen import ase_gaps, columns, elements, source, table, xyz_c
 from stemphony.specimen.source import cannot_read
 from stemphony.specimen.structure import Structure
 
-MOST_LINES = 10**12  # more than any file has; Python counts lines up to its largest integer
-MOST_COLUMNS = 1000  # of an extended XYZ file without atoms; with atoms their lines decide
-# Keys of extended XYZ that name a unit, and units that are not Å; `metal` and `real` are.
+MOST_LINES = 10**12  # more lines than any file has; Python cannot count beyond its largest integer
+MOST_COLUMNS = 1000  # largest number in an extended XYZ file without atoms; with atoms, their lines decide
+# Keys of extended XYZ that name a unit, and units that are not Å. The units `metal` and `real` mean Å.
 UNIT_KEYS = ("unit", "units", "lengthunit", "lengthunits", "unitlength", "positionunit", "positionunits")
 OTHER_LENGTHS = ("nm", "nanometer", "nanometre", "nanometers", "nanometres", "bohr", "au", "a.u.", "atomic", "pm", "m")
-# Keys of extended XYZ that hold a shift of the cell's corner, as OVITO writes it.
+# Keys of extended XYZ that hold a shift of the corner of the cell, as OVITO writes it.
 ORIGIN_KEYS = ("Origin", "origin", "cell_origin")
 
 
 def known_format(file: Path) -> str | None:
-    """ASE's name of the format, None where it knows none. Raises SpecimenError if the file cannot be read."""
+    """ASE's name of the format; None if ASE does not know it. Raises SpecimenError if the file cannot be read."""
     from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat
 
     try:
@@ -40,13 +40,13 @@ def known_format(file: Path) -> str | None:
             get_ioformat(found)
     except UnknownFileTypeError:
         return None
-    except Exception as error:  # its failures have many types
+    except Exception as error:  # ASE raises many types
         raise SpecimenError(file, cannot_read(error)) from None
     return str(found)
 
 
 def load() -> None:
-    """Import what reading needs."""
+    """Import the modules that reading needs."""
     import ase.io as _  # noqa: F401
 
 
@@ -56,9 +56,9 @@ def frames(file: Path, index: str, format_ase: str) -> Iterator[Structure]:
     Raises
     ------
     SpecimenError
-        A frame cannot be read; the text names it, counted from 0.
+        A frame cannot be read. The text names the frame, counted from 0.
     MemoryError
-        A frame needs more memory than there is.
+        A frame needs more memory than is available.
     """
     import ase.io
 
@@ -66,18 +66,18 @@ def frames(file: Path, index: str, format_ase: str) -> Iterator[Structure]:
         require_whole_xyz(file)
     said = ase_gaps.notes_of(file, format_ase)
     with _as_plain_text(file) as plain:
-        # An absolute path: a relative one named postgres… would be opened as a database.
+        # The path is absolute, because ASE would open a relative path that begins with postgres as a database.
         found = ase.io.iread(str(plain.absolute()), index, format_ase, parallel=False, do_not_split_by_at_sign=True)
         for structure in _structures(file, format_ase, found, index):
             yield replace(structure, notes=(*structure.notes, *said)) if said else structure
 
 
 def _structures(file: Path, format_ase: str, found: Iterator[Any], index: str) -> Iterator[Structure]:
-    """What ASE's reader yields, with its failures and warnings as refusals."""
+    """Yield the structures of ASE's reader. Its failures and warnings become refusals."""
     number = -1
     while True:
         number += 1
-        # Per frame, since a generator that yields inside catch_warnings would change its caller's filters.
+        # Catch warnings per frame: a generator that yields inside catch_warnings would change the caller's filters.
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
@@ -91,14 +91,14 @@ def _structures(file: Path, format_ase: str, found: Iterator[Any], index: str) -
             return
         for warning in caught:
             text = str(warning.message)
-            # ASE goes on without the atom, or with half of the number
+            # After these warnings, ASE goes on without the atom, or with a part of the number.
             if text.startswith(("Wrong number", "Badly formed number", "Length of")):
                 raise SpecimenError(file, f"damaged: {text[:200]}. Correct the line.")
         yield _structure(file, atoms, format_ase)
 
 
 def required_format(file: Path) -> str:
-    """`known_format`, or a SpecimenError that says what to do."""
+    """Return what `known_format` returns. If ASE knows no format, raise a SpecimenError that says what to do."""
     found = known_format(file)
     if found is None:
         raise SpecimenError(
@@ -111,7 +111,7 @@ def required_format(file: Path) -> str:
 
 @contextmanager
 def _as_plain_text(file: Path) -> Iterator[Path]:
-    """The file, or a copy that ASE can read: UTF-8 without a byte order mark, and exponents of C in an XYZ file."""
+    """The file, or a copy that ASE can read: in UTF-8, without a byte order mark, in XYZ with C's exponents."""
     is_xyz = source.suffix(file) in (".xyz", ".extxyz")
     marked = source.is_marked(file) or (is_xyz and source.is_latin(file))
     fortran = is_xyz and table.has_fortran(source.head(file))
@@ -133,7 +133,7 @@ def has_frames(format_ase: str) -> bool:
 
 
 def _failure(file: Path, format_ase: str, error: Exception) -> str:
-    """Text for whatever an ASE reader raised, with the line of an unknown symbol if that was the cause."""
+    """Text for any exception of an ASE reader. If an unknown symbol is the cause, the text names its line."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     token = error.args[0] if isinstance(error, KeyError) and error.args else None
     if isinstance(token, str) and token.isdigit():
@@ -202,7 +202,7 @@ def _structure(file: Path, atoms: Any, format_ase: str) -> Structure:
 
 
 def _require_species(file: Path) -> None:
-    """Refuse a header without a column of elements, of which ASE makes the element X."""
+    """Refuse a header without a column of elements. ASE would read every atom as the element X."""
     with source.text(file) as stream:
         header = "".join(itertools.islice(stream, 1, 2))
     names = [name for name, _, _ in xyz_columns.named(header)]
@@ -215,7 +215,7 @@ def _require_species(file: Path) -> None:
 
 
 def _require_angstroms(file: Path, atoms: Any) -> None:
-    """Refuse an extended XYZ file whose header names another unit of length; ASE takes Å without a word."""
+    """Refuse an extended XYZ file whose header names another unit of length. ASE silently takes Å."""
     for key, value in atoms.info.items():
         plain = key.lower().replace("_", "")
         if plain in UNIT_KEYS and str(value).strip().lower() in OTHER_LENGTHS:
@@ -235,7 +235,7 @@ def _origin(atoms: Any) -> np.ndarray:
 
 
 def _columns_without_names(file: Path) -> list[str]:
-    """Columns behind the coordinates of an XYZ file whose second line does not name them."""
+    """Note on columns behind the coordinates of an XYZ file whose second line does not name them."""
     with source.text(file) as stream:
         lines = list(itertools.islice(stream, 4))
     if len(lines) < 3 or re.search(r"\bProperties\s*=", lines[1], re.IGNORECASE):
@@ -250,7 +250,7 @@ def _columns_without_names(file: Path) -> list[str]:
 
 
 def _require_whole_sites(file: Path, atoms: Any) -> None:
-    """Refuse shared sites that ASE keeps beside the atoms, as in files written from a CIF."""
+    """Refuse shared sites. ASE keeps their occupancies apart from the atoms, as in files written from a CIF."""
     sites = atoms.info.get("occupancy")
     for site in sites.values() if isinstance(sites, dict) else ():
         if isinstance(site, dict):
@@ -265,7 +265,7 @@ def _require_whole_sites(file: Path, atoms: Any) -> None:
 
 
 def _count_rows(file: Path, header: str, stream: Iterator[str], count: int, number: int) -> int:
-    """How many of `count` rows of atoms follow a header; line `number` announces them."""
+    """Number of rows of atoms that follow a header, at most `count`. Line `number` announces `count`."""
     first = next(stream, "") if count else ""
     _require_columns(file, header, first, number + 2)
     stream = itertools.chain([first] if first else [], stream)
@@ -278,7 +278,7 @@ def _count_rows(file: Path, header: str, stream: Iterator[str], count: int, numb
 
 
 def _require_columns(file: Path, header: str, first: str, number: int) -> None:
-    """Refuse a header that names more columns than line `number` has, because ASE makes room for all that it names."""
+    """Refuse a header that names more columns than line `number` has. ASE would reserve memory for all of them."""
     from ase.io.extxyz import key_val_str_to_dict
 
     if "Properties" not in header:
@@ -287,7 +287,7 @@ def _require_columns(file: Path, header: str, first: str, number: int) -> None:
         counts = str(key_val_str_to_dict(header).get("Properties", "")).split(":")[2::3]
         named = sum(max(int(count), 0) for count in counts)
     except (ValueError, TypeError, KeyError, IndexError, RecursionError):
-        return  # ASE says what is wrong
+        return  # ASE will say what is wrong
     if named > (len(first.split()) if first.strip() else MOST_COLUMNS):
         raise SpecimenError(
             file,
@@ -297,7 +297,9 @@ def _require_columns(file: Path, header: str, first: str, number: int) -> None:
 
 
 def require_whole_xyz(file: Path) -> int:
-    """Number of frames. ASE stops in silence at an empty line between frames, and trusts any number of atoms.
+    """Number of frames of an XYZ file, whose lines are checked first.
+
+    ASE silently stops at an empty line between frames, and believes any number of atoms.
 
     Raises
     ------

@@ -1,6 +1,7 @@
-"""Disorder assemblies that hold too many atoms, because a file gives several of them the same groups and no names.
+"""Split disorder assemblies that hold too many atoms, because a file gives several assemblies the same groups.
 
-Programs for refinement often give the groups 1 and 2, and PDB files the places A and B, to all disordered molecules.
+Programs for refinement often give the groups 1 and 2 to all disordered molecules. PDB files give them the places A and
+B. Then nothing names the assemblies.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from numpy.typing import NDArray
 from stemphony.specimen.lattice import Floats
 
 BONDED = 2.0
-"""Å. Sites of one disordered molecule are bonded, or are alternatives of each other, at less than this distance."""
+"""Largest distance [Å] at which two sites are bonded or alternatives, and so belong to one disordered molecule."""
 
 NEIGHBOURS = 3.5
-"""Å. Alternatives that are not bonded lie no farther apart than neighbours do."""
+"""Largest distance [Å] of alternatives that are not bonded. Neighbours in a solid have at most this distance."""
 
 EXCESS = 0.02 + 1e-9
-"""By which occupancies of sites that exclude each other may exceed 1: the rounding of two or three numbers."""
+"""The occupancies of sites that exclude each other may exceed 1 by this: the rounding of two or three numbers."""
 
 Integers = NDArray[np.int64]
 Pairs = NDArray[np.int64]
@@ -26,12 +27,13 @@ Pairs = NDArray[np.int64]
 def separated(
     assembly: Integers, group: Integers, occupancy: Floats, pairs: Pairs, lengths: Floats, too_full: NDArray[np.bool_]
 ) -> tuple[Integers, bool]:
-    """Numbers of assemblies in which those that are too full are split, and whether they were split by distances.
+    """Return numbers of assemblies after those that are too full are split, and whether distances split them.
 
-    1. If occupancies complement each other to 1 everywhere, they decide: 0.7 and 0.3 belong together, 0.6 and 0.4 do.
-    2. Else sites that are bonded belong together, which holds for alternatives of one molecule.
-    3. What then has no alternative is joined again with such sites beside it. The sum of their occupancies says whether
-       that is possible; `joint_sites` refuses more than 1.
+    1. If occupancies complement each other to 1 everywhere, they decide. For example, 0.7 and 0.3 belong together, and
+       so do 0.6 and 0.4.
+    2. Otherwise sites that are bonded belong together. Alternatives of one molecule count as bonded.
+    3. Sites that then have no alternative are joined again with other such sites beside them. `joint_sites` refuses
+       them if the sum of their occupancies exceeds 1.
 
     Parameters
     ----------
@@ -41,7 +43,7 @@ def separated(
     pairs, lengths : (P, 2) and (P,) arrays
         Sites closer than NEIGHBOURS, and their distances [Å].
     too_full : (N,) array of bool
-        Sites of the assemblies that are to be split.
+        Sites of the assemblies that must be split.
     """
     kind = np.where(too_full, np.round(1000 * np.minimum(occupancy, 1 - occupancy)).astype(np.int64), 0)
     by_kind = _numbered(assembly, kind)
@@ -62,14 +64,14 @@ def alternating(
 ) -> tuple[Integers, int]:
     """Join the alternatives of a cluster that are present together in each of its two states.
 
-    Where the occupancies of every two alternatives that exclude each other sum to 1, exactly one of both is present.
-    Then one alternative decides all that are connected with it, and the cluster has two states, if it has any: those
-    of a graph in two colours. An example is a chain of sites that are 0.5 Å apart and half occupied.
+    If the occupancies of every two alternatives that exclude each other sum to 1, exactly one of both is present. Then
+    one alternative decides all that are connected with it. So the cluster has two states, like a graph that two colours
+    can fill, or none. An example is a chain of sites that are 0.5 Å apart and half occupied.
 
     Parameters
     ----------
     cluster, alternative : (N,) arrays of int
-        What is drawn jointly, and what is present together.
+        Sites with the same cluster are drawn jointly. Those with the same alternative are present together.
     occupancy : (N,) array
     pairs : (P, 2) array
         Sites that exclude each other.
@@ -80,7 +82,7 @@ def alternating(
     -------
     alternative : (N,) array of int
     number : int
-        How many clusters were joined to two states.
+        Number of clusters that were joined to two states.
     """
     result, joined = alternative.copy(), 0
     free = int(alternative.max(initial=0)) + 1
@@ -99,7 +101,7 @@ def alternating(
 
 
 def _two_colours(names: Integers, occupancy: Floats, neighbours: dict[int, set[int]]) -> dict[int, int] | None:
-    """Colour 0 or 1 of each alternative; None if neighbours do not fill one site, or no two colours suffice."""
+    """Colour 0 or 1 of each alternative; None if neighbours do not fill one site, or if two colours are not enough."""
     filled: dict[int, float] = {}
     for name, value in zip(names.tolist(), occupancy.tolist(), strict=True):
         if abs(filled.setdefault(name, value) - value) > EXCESS:
@@ -118,7 +120,7 @@ def _two_colours(names: Integers, occupancy: Floats, neighbours: dict[int, set[i
 
 
 def _numbered(assembly: Integers, part: Integers, keep: NDArray[np.bool_] | None = None) -> Integers:
-    """Numbers from 0 of equal pairs (assembly, part); of equal parts alone where `keep` is false; −1 stays."""
+    """Number equal pairs (assembly, part) from 0. If `keep` is false, only the parts must be equal. −1 stays."""
     first = assembly if keep is None else np.where(keep, assembly, -1)
     _, number = np.unique(np.column_stack([first, part]), axis=0, return_inverse=True)
     return np.where(assembly >= 0, number.ravel(), -1).astype(np.int64)
@@ -133,7 +135,7 @@ def _components(sites: int, pairs: Pairs) -> Integers:
 
 
 def _contents(assembly: Integers, group: Integers, occupancy: Floats) -> tuple[Integers, Floats]:
-    """Number of groups of each site's assembly, and the atoms that they hold together."""
+    """For the assembly of each site: the number of its groups, and the number of atoms that they hold together."""
     keys, unit = np.unique(np.column_stack([assembly, group]), axis=0, return_inverse=True)
     largest = np.zeros(len(keys))
     np.maximum.at(largest, unit.ravel(), occupancy)

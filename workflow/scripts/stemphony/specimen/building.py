@@ -1,4 +1,4 @@
-"""From the cell of a structure file to a block of whole cells: orient, choose corner and first layer, repeat."""
+"""Build a block of whole cells from the cell of a structure file: orient, choose corner and first layer, repeat."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from stemphony.specimen.structure import Structure, chosen, copied, turned
 
 NM = 10.0
 SAME_LAYER = 0.05
-"""Atoms this far [Å] in front of `specimen.termination` belong to the layer that begins there, because fractions in
-files are rounded."""
+"""Atoms up to this distance [Å] in front of `specimen.termination` belong to the layer that begins there, because
+fractions in files are rounded."""
 ROUNDING = 1e-6
-"""A size may exceed a whole number of cells by this fraction of a cell; no further cell is added then."""
+"""If a size exceeds a whole number of cells by at most this fraction of a cell, no further cell is added."""
 UNSTRAINED = 1e-9
-"""Largest principal strain that counts as none; it is not reported."""
+"""Largest principal strain that counts as zero and is not reported."""
 
 
 @dataclass(frozen=True, eq=False)
 class Oriented:
-    """A structure in an orthogonal cell, and how it lies in the lattice of its file.
+    """A structure in an orthogonal cell, and the orientation of this cell in the lattice of its file.
 
     Attributes
     ----------
     structure : Structure
-        Its cell is diagonal: edges along x, y and z.
+        The structure. Its cell is diagonal: edges along x, y and z.
     orientation : Orientation
     start : float
-        Height [Å] of the oriented cell that was moved to z = 0, because the face there cut a layer apart.
+        Height [Å] in the oriented cell that was moved to z = 0, because the face at z = 0 cut a layer.
     """
 
     structure: Structure
@@ -51,9 +51,9 @@ class Oriented:
 
 @dataclass(frozen=True)
 class Build:
-    """How a specimen is cut from the crystal: keys of the block `specimen`, neutral where not given.
+    """Keys of the block `specimen` that decide how a specimen is cut from the crystal. Defaults are neutral.
 
-    `repeat` None means that `size_nm` and `thickness_nm` decide. See the schema for what each key means.
+    If `repeat` is None, `size_nm` and `thickness_nm` decide. The schema describes each key.
     """
 
     supercell: Sequence[Sequence[int]] | None = None
@@ -70,14 +70,14 @@ class Build:
 def oriented(file: Path, structure: Structure, build: Build) -> Oriented:
     """The crystal in an orthogonal cell: along `zone_axis`, or along the rows of `supercell`, or as the file has it.
 
-    Without `zone_axis` and `supercell`, a cell whose edges run along x, y and z in any order or direction keeps its
-    Cartesian coordinates, so the beam runs along the file's z. Any other orthogonal cell is turned until a, b, c run
-    along x, y, z.
+    Without `zone_axis` and `supercell`, there are two cases. If the edges of a cell run along x, y and z in any order
+    or direction, it keeps its Cartesian coordinates, and the beam runs along z of the file. Any other orthogonal cell
+    is turned until a, b, c run along x, y, z.
 
     Raises
     ------
     SpecimenError
-        There is no such cell; the text lists those that come near.
+        There is no such cell. The text lists the cells that come near.
     """
     if build.zone_axis is not None:
         return _along_zone_axis(file, structure, build)
@@ -87,7 +87,7 @@ def oriented(file: Path, structure: Structure, build: Build) -> Oriented:
     if standard is None:
         raise SpecimenError(file, _not_orthogonal(structure.cell, structure.cell, "the cell"))
     orientation = Orientation(standard.rows.astype(float), standard.lengths, hexagonal=_is_hexagonal(structure.cell))
-    # Edges that lie along the axes in another order are renamed; any others turn the crystal.
+    # Edges along the axes in another order are only renamed. For other edges, the crystal is turned.
     rotation = np.eye(3)
     if (standard.rows == np.diag(np.diagonal(standard.rows))).all():
         rotation = _rotation(standard.rows @ structure.cell)
@@ -95,7 +95,7 @@ def oriented(file: Path, structure: Structure, build: Build) -> Oriented:
 
 
 def _rotation(edges: Floats) -> Floats:
-    """The proper rotation that brings right-handed orthogonal edges along x, y, z; unity where they are there."""
+    """The proper rotation that turns right-handed orthogonal edges to x, y, z; the identity if they lie there."""
     rotation = stretch(edges)[0]
     return np.eye(3) if np.abs(rotation - np.eye(3)).max() < 1e-6 else rotation
 
@@ -131,7 +131,7 @@ def _along_rows(file: Path, structure: Structure, supercell: Sequence[Sequence[i
     block = replace(
         block,
         notes=(*structure.notes, note) if left_handed else structure.notes,
-        # Version 0.1 left edges along other axes where they were.
+        # Version 0.1 did not turn edges that run along other axes.
         revision=structure.revision if follows else max(2, structure.revision),
     )
     return Oriented(block, orientation)
@@ -178,7 +178,7 @@ def _direction(file: Path, key: str, given: Sequence[int], hexagonal: bool) -> n
 
 
 def _accepted(file: Path, found: Lattice, zone: np.ndarray, up: np.ndarray | None, build: Build) -> Candidate:
-    """The smallest cell within `max_strain`, or the message that lists those that come near."""
+    """The smallest cell within `max_strain`. If there is none, the error lists the cells that come near."""
     ideal = found.index @ found.ideal_cell
     primitive_zone = zone @ found.index
     primitive_zone = primitive_zone // math.gcd(*primitive_zone.tolist())
@@ -213,7 +213,7 @@ def _refused(file: Path, text: str) -> Candidate:
 
 
 def _listed(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The three smallest cells that need at most 5 % strain. If there are fewer, the three with the least strain."""
+    """The three smallest cells with at most 5 % strain. If there are fewer than three, those with the least strain."""
     usable = [candidate for candidate in candidates if candidate.strain <= 0.05]
     return usable[:LISTED] if len(usable) >= LISTED else list(candidates[-LISTED:])
 
@@ -224,7 +224,7 @@ def _named(candidate: Candidate, found: Lattice, axis: int) -> str:
 
 
 def _upright(cell: Floats, zone: np.ndarray) -> Floats:
-    """Direction that points up by default: c. Seen along c, it is the normal of c and a (b of a cubic crystal)."""
+    """Direction that points up by default: c. If the zone axis is c: the normal of c and a (b of a cubic crystal)."""
     beam = zone @ cell
     along = abs(float(cell[2] @ beam)) / float(np.linalg.norm(cell[2]) * np.linalg.norm(beam))
     return np.asarray(cell[2] if along < 0.94 else np.cross(cell[2], cell[0]) * np.sign(np.linalg.det(cell)))
@@ -261,12 +261,12 @@ def shifted(file: Path, crystal: Oriented, raw: Structure, build: Build) -> Orie
     Parameters
     ----------
     raw : Structure
-        What the file holds: `origin` names a site of it.
+        The structure of the file. `origin` names one of its sites.
     """
     positions = crystal.structure.positions
     if build.origin is not None:
         point = _origin(file, crystal, raw, build.origin)
-        # Wrapped, so that the crystal begins at x = y = 0 even where vacuum lies beside it.
+        # Wrap the atoms, so that the crystal begins at x = y = 0 even if vacuum lies beside it.
         positions = lattice.wrapped(positions - np.array([point[0], point[1], 0.0]), crystal.lengths)
     shifted_block = replace(crystal, structure=replace(crystal.structure, positions=positions))
     if build.termination is None:
@@ -276,15 +276,15 @@ def shifted(file: Path, crystal: Oriented, raw: Structure, build: Build) -> Orie
 
 
 def _with_whole_layers(crystal: Oriented, build: Build) -> Oriented:
-    """The crystal with the layer whole that the face at z = 0 cuts apart, where the cell is periodic along the beam.
+    """Keep a layer of the crystal whole if the face at z = 0 cuts it and the cell is periodic along the beam.
 
-    Programs that simulate a beam write z as the beam meets it, and z outside the cell is never wrapped. Such
-    structures stay, with a note.
+    Programs that simulate a beam write z in the order in which the beam meets the atoms, and z outside the cell is
+    never wrapped. Their structures stay as they are, with a note.
     """
     structure, period = crystal.structure, float(crystal.lengths[2])
     heights = structure.positions[:, 2]
     found = cut_layers.cut(heights, period)
-    # Atoms that lie outside the cell on one side, beside their neighbours, are whole as they are.
+    # If the atoms beyond one face lie outside the cell, beside their neighbours, the layer is whole already.
     if found is None or np.ptp(heights) <= period - found.empty + SAME_LAYER:
         return crystal
     what = (
@@ -309,9 +309,9 @@ def _with_whole_layers(crystal: Oriented, build: Build) -> Oriented:
 
 
 def _with_whole_plane(crystal: Oriented, build: Build) -> Oriented:
-    """The crystal with its first plane of atoms whole, where the rounding of a file's fractions split it.
+    """Keep the first plane of atoms whole if the rounding of fractions in the file split it.
 
-    An oriented cell is wrapped along the beam, and of one plane some atoms may then lie at 0 and others just below the
+    An oriented cell is wrapped along the beam. Then some atoms of one plane may lie at 0, and others just below the
     length of the cell.
     """
     positions, period = crystal.structure.positions, float(crystal.lengths[2])
@@ -326,15 +326,16 @@ def _with_whole_plane(crystal: Oriented, build: Build) -> Oriented:
 
 
 def _mixes_z(build: Build) -> bool:
-    """Whether the crystal is turned so that c or its opposite no longer runs along the beam."""
+    """Whether the crystal is turned so that neither c nor −c runs along the beam."""
     matrix = np.asarray(build.supercell) if build.supercell is not None else np.eye(3)
     return build.zone_axis is not None or bool(matrix[2, :2].any() or matrix[:2, 2].any())
 
 
 def _origin(file: Path, crystal: Oriented, raw: Structure, origin: str | Sequence[float]) -> Floats:
-    """The point [Å] of the oriented cell that `origin` names: an element's first site, or fractions of the file's cell.
+    """The point [Å] of the oriented cell that `origin` names: the first site of an element, or fractions of the cell.
 
-    The edges D along x, y, z are the rows M of the file's edges, so fractions f of the file's cell become f M⁻¹ D.
+    The edges D along x, y, z are the rows M in units of the edges of the file. So fractions f of the cell of the file
+    become f M⁻¹ D.
     """
     if isinstance(origin, str):
         sites = np.flatnonzero(raw.symbols == origin)
@@ -351,10 +352,10 @@ def _origin(file: Path, crystal: Oriented, raw: Structure, origin: str | Sequenc
 
 
 def _terminated(positions: Floats, period: float, termination: float) -> Floats:
-    """Coordinates with the first layer at or behind this fraction of the cell at z = 0, all others behind it."""
+    """Coordinates moved so that the first layer at or behind this fraction of the cell is at z = 0."""
     start = termination * period
     height = np.mod(positions[:, 2] - start + SAME_LAYER, period)
-    # A layer that rounding puts at the end of the cell is the first one.
+    # If rounding puts a layer at the end of the cell, it is the first layer.
     height = np.where(height > period - lattice.EXACT, 0.0, height)
     result = positions.copy()
     result[:, 2] = height - height.min()
@@ -371,9 +372,9 @@ class Building:
     repeat : tuple of 3 ints
         Copies of the oriented cell along x, y, z.
     asked : tuple of 3 floats or None
-        Size along x, y, z that was asked for [nm], None where it was not.
+        Size along x, y, z that the config gives [nm]; None along an axis without a size.
     origin, termination : str
-        What lies at x = y = 0 and which layer comes first, in words; empty where nothing was asked for.
+        What lies at x = y = 0, and which layer comes first, in words; empty if the config does not say it.
     substitutions, films : tuple of str, str
         Dopants, vacancies and amorphous films, in words.
     start : float
@@ -391,7 +392,7 @@ class Building:
 
     @classmethod
     def of(cls, crystal: Oriented, build: Build, repeat: tuple[int, int, int]) -> Building:
-        """Summarise what was built from a crystal by `repeat` copies of it along x, y, z."""
+        """Summarise a specimen that was built from `repeat` copies of a crystal along x, y, z."""
         origin = ""
         if build.origin is not None:
             where = f"the first {build.origin} of the file" if isinstance(build.origin, str) else list(build.origin)
@@ -435,7 +436,7 @@ def _asked(build: Build) -> tuple[float | None, float | None, float | None]:
 
 
 def whole_cells(file: Path, crystal: Oriented, build: Build) -> tuple[int, int, int]:
-    """Copies of the oriented cell along x, y, z: `repeat`, or as many as the sizes need, never fewer.
+    """Number of copies of the oriented cell along x, y, z: `repeat`, or the smallest number that reaches the sizes.
 
     Raises
     ------
@@ -459,6 +460,6 @@ def repeated(crystal: Oriented, repeat: Sequence[int]) -> Structure:
     block = copied(crystal.structure, positions, np.diag(crystal.lengths * np.asarray(repeat)))
     if block.slice_id is None:
         return block
-    # Copies along the beam have slices of their own.
+    # Each copy along the beam has slices of its own.
     copy = np.repeat(np.arange(math.prod(repeat)), len(crystal.structure.symbols)) % repeat[2]
     return replace(block, slice_id=block.slice_id + copy * (int(np.ptp(block.slice_id)) + 1))

@@ -1,4 +1,4 @@
-"""Dr. Probe's super-cell files `.cel`: cell in nm, fractions, occupancy and B in nm²."""
+"""Read super-cell files `.cel` of Dr. Probe: cell in nm, fractions, occupancy and B in nm²."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read_cel(file: Path) -> Structure:
     Raises
     ------
     SpecimenError
-        The file is damaged or ends without `*`; the text names the line.
+        The file is damaged or ends without `*`. The text names the line.
     """
     lines = source.read_text(file).splitlines()
     head = lines[1].split() if len(lines) > 1 else []

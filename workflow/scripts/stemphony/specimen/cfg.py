@@ -1,4 +1,4 @@
-"""AtomEye's configurations (standard and extended), and those of QSTEM, which add B, occupancy and charge."""
+"""Read configurations of AtomEye (standard and extended) and of QSTEM, which adds B, occupancy and charge."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stemphony.specimen import columns, elements, source, statements, table
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.structure import Structure
 
-QSTEM_COLUMNS = ("B_iso", "occupancy", "charge")  # what its columns without names mean
+QSTEM_COLUMNS = ("B_iso", "occupancy", "charge")  # meaning of the columns without names in files of QSTEM
 
 
 def read_cfg(file: Path) -> Structure:
@@ -21,7 +21,7 @@ def read_cfg(file: Path) -> Structure:
     Raises
     ------
     SpecimenError
-        The file is damaged, has a strain (eta), or another number of atoms than it announces.
+        The file is damaged, has a strain (eta), or has another number of atoms than it announces.
     """
     lines = [re.split(r"#", line)[0].strip() for line in source.read_text(file).splitlines()]
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line]
@@ -91,7 +91,7 @@ def _scale(file: Path, keys: dict[str, str]) -> float:
 
 
 def _length(text: str) -> float:
-    """A number in its unit, Å or nm, such as `4.05`, `4.05 Angstrom (basic length-scale)`, `0.405 nm` [Å]."""
+    """Convert a length with its unit to Å, such as `4.05`, `4.05 Angstrom (basic length-scale)` or `0.405 nm`."""
     match = re.match(r"[-+.\d]+(?:[eEdD][-+]?\d+)?", text)
     if match is None:
         raise ValueError(text)
@@ -176,7 +176,7 @@ def _element(file: Path, name: str, number: int) -> str:
 
 
 def _unit(keys: dict[str, str], column: int) -> float:
-    """Å² per unit of a column that is an area, such as `auxiliary[0] = u_iso [nm^2]`; else 1."""
+    """Unit of a column that is an area, in Å², such as `auxiliary[0] = u_iso [nm^2]`; 1 for other columns."""
     return 100.0 if re.search(r"[\[(]\s*nm\s*\^?\s*(2|²)", keys.get(f"auxiliary[{column}]", "")) else 1.0
 
 

@@ -1,4 +1,4 @@
-"""Charges of a structure file, for atoms that scatter as ions, Eq. (P32)."""
+"""Charges from a structure file, for atoms that scatter as ions, Eq. (P32)."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ NEUTRAL = "neutral"
 FROM_FILE = "file"
 
 IMPRECISE = ("Ba2+", "Pd2+")
-"""Ions whose printed coefficients are large and cancel, so that three digits are too few.
+"""Ions with imprecise factors: their printed coefficients are large and cancel, so three digits are too few.
 
-f_e deviates by up to 5 % from that of ions with as many electrons (Ba2+, near s = 0.3 Å⁻¹) and from the core of the
-atom (Pd2+, at s = 1.5 Å⁻¹).
+f_e of Ba2+ deviates by up to 5 %, near s = 0.3 Å⁻¹, from that of ions with as many electrons. f_e of Pd2+ deviates as
+much, at s = 1.5 Å⁻¹, from that of the core of the atom.
 """
 
 NET_CHARGE = 1e-3
-"""Largest net charge of a cell as a share of the sum of all charges: room for rounded occupancies."""
+"""Largest net charge of a cell, as a share of the sum of all charges. It allows for rounded occupancies."""
 
 
 def with_charges(file: Path, specimen: Specimen, charge: Floats | None) -> Specimen:
-    """Return the specimen with the charges of its file, and a note that says what scatters as an ion.
+    """Return the specimen with the charges of its file, and with a note on the atoms that scatter as ions.
 
     Parameters
     ----------
     charge : (N,) array or None
-        Charge of each atom [e]; NaN where the file gives none, which means neutral.
+        Charge of each atom [e]; NaN if the file gives none, which means neutral.
 
     Raises
     ------

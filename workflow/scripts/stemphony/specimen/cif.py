@@ -1,4 +1,4 @@
-"""CIF and mmCIF through gemmi: every atom of the cell, or a refusal that says what the file lacks."""
+"""Read CIF and mmCIF with gemmi: all atoms of the cell, or a refusal that says what is missing in the file."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from stemphony.specimen.lattice import Floats
 from stemphony.specimen.structure import Structure
 
 VOLUME_TOLERANCE = 0.01  # share by which _cell_volume may differ from the volume of lengths and angles
-SHARE_TOLERANCE = 0.01  # by which the images of an atom on an axis may exceed one atom: two digits of an occupancy
-UNEQUAL_TENSORS = 0.1  # share of its largest component by which a tensor may break the symmetry of its site,
-ROUNDED_TENSOR = 1.5e-3  # or this [Å²]: files round components
-_KEPT = 1e-9  # fraction; an image this close to 1 is at 0
+SHARE_TOLERANCE = 0.01  # images of an atom on an axis may exceed one atom by this; files round occupancies
+UNEQUAL_TENSORS = 0.1  # a tensor may break the symmetry of its site by this share of its largest component,
+ROUNDED_TENSOR = 1.5e-3  # or by this [Å²], because files round components
+_KEPT = 1e-9  # an image whose fraction is this close to 1 is at 0
 
 
 def read_cif(file: Path) -> Structure:
-    """The structure of a CIF: symmetry applied, U in Cartesian axes, statements of the file compared.
+    """The structure of a CIF, with symmetry applied and U in Cartesian axes. Statements of the file are compared.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def read_cif(file: Path) -> Structure:
 
 
 def read_block(file: Path, block: CifBlock, format: str) -> Structure:
-    """The structure of one block, such as one that another format was turned into."""
+    """The structure of one block. The block may come from another format that was converted."""
     cell = read_cell(file, block)
     sites = read_sites(file, block, cell)
     stated = _stated(block)
@@ -60,7 +60,7 @@ def read_block(file: Path, block: CifBlock, format: str) -> Structure:
 def _possible(
     file: Path, block: CifBlock, sites: Sites, options: Sequence[Symmetry], cell: Floats
 ) -> tuple[list[Symmetry], list[Structure]]:
-    """The options that put no line's atoms on those of another line, with their structures; a refusal if all do."""
+    """The options, with their structures, that do not put atoms of two lines on one place; a refusal if all do."""
     possible: list[Symmetry] = []
     expanded: list[Structure] = []
     failures: list[tuple[str, SpecimenError]] = []
@@ -91,7 +91,7 @@ def read_cell(file: Path, block: CifBlock) -> Floats:
     for tag in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"):
         text = block.value(f"_cell_{tag}")
         if text is None and tag.startswith("angle"):
-            values.append(90.0)  # the dictionary's default
+            values.append(90.0)  # the default of the CIF dictionary
             continue
         number = np.nan if text is None else as_number(text)
         if not np.isfinite(number) or number <= 0:
@@ -119,7 +119,7 @@ def read_cell(file: Path, block: CifBlock) -> Floats:
 
 
 def _stated(block: CifBlock) -> dict[str, str | float]:
-    """What the block says of itself."""
+    """Statements of the block about its own structure: formula, Z, density and others."""
     found: dict[str, str | float] = {}
     formula = block.value("_chemical_formula_sum")
     if formula is not None:
@@ -145,13 +145,13 @@ def _stated(block: CifBlock) -> dict[str, str | float]:
 
 
 def _of_x_rays(block: CifBlock) -> bool:
-    """Whether F(000) counts electrons: neutrons add scattering lengths, electrons add their own amplitudes."""
+    """Whether F(000) counts electrons. With neutrons it sums scattering lengths, with electrons their amplitudes."""
     probes = [block.value("_diffrn_radiation_probe"), block.value("_diffrn_radiation_type")]
     return not any(word in (text or "").lower() for text in probes for word in ("neutron", "electron"))
 
 
 def _deuterium(block: CifBlock) -> float:
-    """Share of the hydrogen that is deuterium, by the formula, else by the types of the sites."""
+    """Share of the hydrogen that is deuterium, from the formula, else from the types of the sites."""
     formula = block.value("_chemical_formula_sum")
     if formula is None:
         kinds = {text.strip("+-0123456789") for text in block.column("_atom_site_type_symbol") or []}
@@ -162,13 +162,13 @@ def _deuterium(block: CifBlock) -> float:
 def _expanded(file: Path, block: CifBlock, sites: Sites, symmetry: Symmetry, cell: Floats) -> Structure:
     """All atoms of the cell under one set of operations."""
     rotations, translations, as_ase = _ordered(block, symmetry)
-    # ASE goes from fractions to Cartesian coordinates and back: the same rounding gives the same bits as version 0.1.
+    # ASE converts fractions to Cartesian coordinates and back. The same rounding gives the same bits as version 0.1.
     fractions = np.asarray(np.linalg.solve(cell.T, (sites.fractions @ cell).T).T if as_ase else sites.fractions)
     found = orbits.expand(fractions, rotations, translations, cell, sites.reach)
     positions = found.fractions @ cell
     if len(rotations) == 1 and sites.cartesian is not None:
         positions = sites.cartesian.copy()
-    # An image whose fraction is 1 but for rounding belongs at 0, not at the far end of the cell.
+    # If the fraction of an image is 1 up to rounding, it belongs at 0, not at the far end of the cell.
     positions -= np.where(np.abs(positions @ np.linalg.inv(cell) - 1) < _KEPT, 1.0, 0.0) @ cell
     cartesian = cell.T @ rotations[found.operation] @ np.linalg.inv(cell.T)
     u_aniso = None if sites.u_aniso is None else turned(sites.u_aniso[found.site], cartesian)
@@ -206,7 +206,7 @@ def _expanded(file: Path, block: CifBlock, sites: Sites, symmetry: Symmetry, cel
 
 
 def _against_symmetry(sites: Sites, found: orbits.SiteOrbits, rotations: NDArray[np.int64], cell: Floats) -> list[str]:
-    """A note on tensors that operations which leave their site in place turn into others."""
+    """Note on tensors that change under an operation which keeps their site in place."""
     if sites.u_aniso is None:
         return []
     worst: dict[int, float] = {}
@@ -229,13 +229,13 @@ def _against_symmetry(sites: Sites, found: orbits.SiteOrbits, rotations: NDArray
 
 
 def _other_multiplicities(block: CifBlock, sites: Sites, found: orbits.SiteOrbits, operations: int) -> list[str]:
-    """A note on sites whose number of images is not the multiplicity that the file states."""
+    """Note on sites whose number of images differs from the multiplicity that the file states."""
     listed = block.column("_atom_site_symmetry_multiplicity", "_atom_site_site_symmetry_multiplicity")
     if listed is None or len(listed) != len(sites.labels):
         return []
     images = np.bincount(found.site, minlength=len(sites.labels))
     if all(as_number(text) * number == operations for text, number in zip(listed, images, strict=True)):
-        return []  # SHELXL-97 wrote the order of the site's symmetry
+        return []  # the file states the order of the symmetry of the site, as SHELXL-97 does
     other = [
         f"{label} {listed[i]} and {images[i]}"
         for i, label in enumerate(sites.labels)
@@ -251,7 +251,7 @@ def _other_multiplicities(block: CifBlock, sites: Sites, found: orbits.SiteOrbit
 
 
 def _whole_images(sites: Sites, found: orbits.SiteOrbits, operations: int, notes: list[str]) -> Floats:
-    """Occupancy of each site. PDB and mmCIF give an atom on an axis the share of one image; its images add up."""
+    """Occupancy of each site. PDB and mmCIF give an atom on an axis the occupancy of one image, so images are added."""
     if sites.cartesian is None:
         return sites.occupancy
     equal = operations / np.bincount(found.site, minlength=len(sites.labels))
@@ -262,7 +262,7 @@ def _whole_images(sites: Sites, found: orbits.SiteOrbits, operations: int, notes
 
 
 def _ordered(block: CifBlock, symmetry: Symmetry) -> tuple[NDArray[np.int64], Floats, bool]:
-    """Rotations and translations, in ASE's order where ASE has the same group, and whether it has."""
+    """Rotations, translations, and whether ASE finds the same group. If it does, they are in ASE's order."""
     old = cif_symmetry.ase_operations(block)
     if old is not None and cif_symmetry.triplets(*old) == symmetry.key:
         return *old, True
@@ -276,7 +276,7 @@ def _chosen(
     expanded: Sequence[Structure],
     stated: Mapping[str, str | float],
 ) -> Structure:
-    """The structure that agrees with what the file states; a refusal where none does, or several do."""
+    """The structure that agrees with the statements of the file. Refuse the file if none agrees, or if several do."""
     verdicts = [_verdict(structure, stated) for structure in expanded]
     fits = [i for i, verdict in enumerate(verdicts) if verdict.consistent]
     if not fits:
@@ -303,7 +303,7 @@ def _chosen(
 
 
 def _narrowed(block: CifBlock, expanded: Sequence[Structure], fits: list[int]) -> tuple[list[int], str]:
-    """Options that give different atoms, and what ruled out the others: multiplicities, or atoms on each other."""
+    """The options that remain, and the rule that excluded others: multiplicities, or distances between atoms."""
     why = ""
     for rule, name in ((_by_multiplicity, "multiplicities"), (_without_overlaps, "distances between atoms")):
         left = rule(block, expanded, fits)
@@ -315,7 +315,7 @@ def _narrowed(block: CifBlock, expanded: Sequence[Structure], fits: list[int]) -
 
 
 def _open_setting(options: Sequence[Symmetry], expanded: Sequence[Structure]) -> str:
-    """Text for a file that leaves open which setting or origin of its space group it uses."""
+    """Text for a file that does not say which setting or origin of its space group it uses."""
     counts = " or ".join(f"{n} atoms" for n in dict.fromkeys(len(structure.symbols) for structure in expanded))
     settings = [option.setting for option in options]
     origins = len({name.split(":")[0] for name in settings}) == 1
@@ -361,7 +361,7 @@ def _by_multiplicity(block: CifBlock, expanded: Sequence[Structure], fits: list[
 
 
 def _without_overlaps(block: CifBlock, expanded: Sequence[Structure], fits: list[int]) -> list[int]:
-    """Choose the options that put no two whole atoms on each other; all if none does."""
+    """Choose the options that put no two whole atoms on each other; all if there is no such option."""
     apart = [i for i in fits if not overlapping(expanded[i])]
     return apart or fits
 

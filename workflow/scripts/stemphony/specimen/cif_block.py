@@ -1,4 +1,4 @@
-"""One data block of a CIF: values by name, whichever dictionary the name is from."""
+"""One data block of a CIF: its values by name. Names of all dictionaries are accepted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stemphony.specimen import source, table
 
 # Names whose values decide the atoms.
 DECISIVE = ("_cell_", "_atom_site_", "_symmetry", "_space_group")
-# Names whose values are compared with them.
+# Names whose values are compared with the atoms.
 STATING = ("_chemical_formula", "_exptl_crystal", "_atom_type", "_diffrn_radiation")
 COORDINATES = ("_atom_site_fract_x", "_atom_site_cartn_x")
 _UNQUOTED = re.compile(r"^\s*(_\S+)\s+([^\s'\";#]\S*[ \t]+[^#'\"\n]*?)\s*(?:#.*)?$")
@@ -35,9 +35,9 @@ class CifBlock:
     name : str
         Name of the block, without `data_`.
     raw : mapping
-        One list of texts per name, quotes removed; `.` (not applicable) and `?` (unknown) as they are written.
+        One list of texts per name, without quotes. `.` (not applicable) and `?` (unknown) stay as they are written.
     written : mapping
-        The name in the file, in small letters, of each name.
+        For each name, the name in the file in small letters.
     """
 
     name: str
@@ -45,7 +45,7 @@ class CifBlock:
     written: dict[str, str]
 
     def column(self, *names: str) -> list[str] | None:
-        """Values of the first of `names` that the block has."""
+        """Values of the first name of `names` that the block has."""
         for name in names:
             if name in self.raw:
                 return self.raw[name]
@@ -67,12 +67,12 @@ class CifBlock:
 
     @property
     def has_structure(self) -> bool:
-        """Whether it has a cell and sites."""
+        """Whether the block has a cell and sites."""
         return "_cell_length_a" in self.raw and any(name in self.raw for name in COORDINATES)
 
 
 def as_number(text: str) -> float:
-    """A number as CIF and Fortran write it: `0.333(2)`, `1/3`, `1.0D-3`; NaN of anything else."""
+    """A number as CIF and Fortran write it: `0.333(2)`, `1/3`, `1.0D-3`; NaN for any other text."""
     text = _UNCERTAINTY.sub("", text.strip())
     try:
         if "/" in text:
@@ -89,7 +89,7 @@ def read_blocks(file: Path) -> list[CifBlock]:
     Raises
     ------
     SpecimenError
-        The file is no CIF; the text names the line.
+        The file is no CIF. The text names the line.
     """
 
     text = source.read_text(file)
@@ -106,14 +106,14 @@ def read_blocks(file: Path) -> list[CifBlock]:
 
 
 def parsed(text: str) -> Any:
-    """gemmi's document. Some programs write a column twice, which `block_of` compares, others forget quotes."""
+    """Parse a CIF with gemmi. If quotes are missing, they are added. `block_of` compares columns that stand twice."""
     import gemmi
 
     try:
         return gemmi.cif.read_string(text, check_level=0)
     except (ValueError, RuntimeError):
         for whole in (text, _headed(_with_whole_quotes(text))):
-            # Names and titles have letters that the syntax does not allow; what decides the atoms is ASCII.
+            # Names and titles may have letters that the syntax does not allow. Values that decide the atoms are ASCII.
             for mended in (whole, _quoted(whole), ascii_text := _in_ascii(whole), _quoted(ascii_text)):
                 with suppress(ValueError, RuntimeError):
                     return gemmi.cif.read_string(mended, check_level=0)
@@ -125,15 +125,15 @@ def _in_ascii(text: str) -> str:
 
 
 def _headed(text: str) -> str:
-    """The text with a block's heading in front, if it begins with a value or a loop; numbers of lines stay."""
+    """The text with the heading of a block, if it begins without one. The numbers of lines do not change."""
     first = next((line.strip() for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")), "")
     return f"data_ {text}" if first.lower().startswith(("_", "loop_")) else text
 
 
 def _with_whole_quotes(text: str) -> str:
-    """Values on one line whose quote is not closed, or has a comma behind it, such as `'A. Author, B. Author',`.
+    """Repair values on one line whose quote is not closed, or has a comma behind it: `'A. Author, B. Author',`.
 
-    The comma is left out. Another value without its closing quote becomes unknown, unless it is one that is read.
+    The comma is left out. A value without its closing quote becomes unknown, unless this program needs the value.
     """
     lines = text.split("\n")
     inside = False
@@ -151,7 +151,7 @@ def _with_whole_quotes(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Quotes around values of several words, such as `_symmetry_space_group_name_H-M P m -3 m`."""
+    """Put quotes around values of several words, such as `_symmetry_space_group_name_H-M P m -3 m`."""
     lines = text.split("\n")
     inside = False
     for number, line in enumerate(lines):
@@ -168,7 +168,7 @@ def _readable(detail: str) -> str:
 
 
 def block_of(file: Path, block: Any) -> CifBlock:
-    """Values of one block; a name that stands twice must have the same values."""
+    """Values of one block. If a name stands twice, its values must be the same."""
     raw: dict[str, list[str]] = {}
     written: dict[str, str] = {}
 
@@ -176,7 +176,7 @@ def block_of(file: Path, block: Any) -> CifBlock:
         name = _normal(tag)
         written.setdefault(name, tag.lower())
         known = raw.setdefault(name, values)
-        # Some programs list atom types under names of sites; only the loop with the coordinates counts then.
+        # Some programs list atom types under names of sites. Then only the loop with the coordinates counts.
         beside_sites = name.startswith("_atom_site_") and not of_sites
         if known != values and name.startswith(DECISIVE) and not beside_sites:
             raise SpecimenError(
@@ -198,7 +198,7 @@ def block_of(file: Path, block: Any) -> CifBlock:
 
 
 def _plain(text: str) -> str:
-    """A value without its quotes; `.` and `?` as they are written."""
+    """A value without its quotes. `.` and `?` stay as they are written."""
     import gemmi
 
     if len(text) < 2:
@@ -215,12 +215,12 @@ def _normal(tag: str) -> str:
 
 
 def structure_block(file: Path, blocks: Sequence[CifBlock]) -> CifBlock:
-    """The one block with a structure.
+    """The only block with a structure.
 
     Raises
     ------
     SpecimenError
-        No block has one, or several have different ones.
+        No block has a structure, or several blocks have different structures.
     """
     found = [block for block in blocks if block.has_structure]
     if not found:

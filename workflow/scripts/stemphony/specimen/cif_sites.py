@@ -18,7 +18,6 @@ from stemphony.specimen.statements import parsed_formula
 
 PAIRS = ("11", "22", "33", "12", "13", "23")  # elements of a symmetric tensor, as CIF writes them
 FULL = 1e-6  # occupancies that differ from 1 by less are 1
-# Columns of a site that decide nothing in the simulation, or that are read below.
 _UNKNOWN = (".", "?", "")
 _MAGNETIC = "_atom_site_moment"
 ISOTROPIC_NAMES = ("iso_or_equiv", "equiv_geom_mean", "iso")
@@ -33,19 +32,21 @@ _OF_EACH_SITE = (
 KINDS_OF_U = ("uani", "uiso", "uovl", "umpe", "uij", "ueq", "uequiv", "aniso", "iso")
 ISOTROPIC_B = ("biso", "bovl", "beq")
 KINDS_OF_B = ("bani", "bmpe", "bij", *ISOTROPIC_B)
-"""Types of displacements in small letters, those of the dictionary and those of old programs."""
+"""Types of displacements in small letters, from the dictionary and from old programs."""
 
 SAME_U = 0.2
-"""Two statements of one U may differ by this share: files round them, and some average tensors in other ways."""
+"""Two statements of one U may differ by this share. Files round U, and programs average tensors in different ways."""
 
 ROUNDED_U = 2e-3
-"""Å². They may differ by this, too: two digits of U, or of B."""
+"""Two statements of one U may also differ by this [Å²]: the rounding to two digits of U, or of B."""
 
 FAR = 2.5
-"""Cells. Sites of asymmetric units and whole molecules reach this far; coordinates in Å or per cent go beyond."""
+"""Largest usual fraction of a coordinate [cells]. Sites of asymmetric units and whole molecules reach this far. Larger
+values are probably in Å or per cent."""
 
 SMALLEST_B = 0.15
-"""Å². Hardly any crystal has a smaller B at room temperature (diamond: 0.14 Å²), and hardly any a larger U."""
+"""Limit between B and U [Å²]. At room temperature, hardly any crystal has a B below it (diamond: 0.14 Å²), and hardly
+any has a U above it."""
 
 
 @dataclass(frozen=True)
@@ -60,20 +61,20 @@ class Sites:
     occupancy : (M,) array
         In (0, 1].
     u_iso : (M,) array or None
-        [Å²], NaN where none is given.
+        [Å²]; NaN if none is given.
     u_aniso : (M, 3, 3) array or None
-        Cartesian [Å²], NaN where none is given.
+        Cartesian [Å²]; NaN if none is given.
     assembly, group : list of str
-        Disorder assembly and group, empty where none.
+        Disorder assembly and group; empty if none is given.
     charge : (M,) array or None
-        [e], NaN where none is given.
+        [e]; NaN if none is given.
     cartesian : (M, 3) array or None
-        Coordinates [Å] where the file gives them and no matrix of its own, in the axes of `read_cell`.
+        Coordinates [Å] in the axes of `read_cell`, if the file gives orthogonal coordinates without a matrix.
     reach : list of float
-        Images of a site that are closer [Å] are one atom.
+        Images of a site that are closer than this [Å] are one atom.
     notes : list of str
     revised : bool
-        Whether U were read otherwise before: values of type Beq in a column of U.
+        Whether earlier versions read other U: values of type Beq in a column of U.
     """
 
     labels: list[str]
@@ -92,14 +93,14 @@ class Sites:
 
 
 def read_sites(file: Path, block: CifBlock, cell: Floats) -> Sites:
-    """All sites that are atoms; what is left out stands in the notes.
+    """All sites that are atoms. The notes name what is left out.
 
     `cell` has the edges as rows [Å].
 
     Raises
     ------
     SpecimenError
-        A site has an unknown element, coordinate or occupancy; the text names it.
+        A site has an unknown element, coordinate or occupancy. The text names the site.
     """
     notes: list[str] = []
     block = _with_whole_columns(block, notes)
@@ -146,7 +147,7 @@ def read_sites(file: Path, block: CifBlock, cell: Floats) -> Sites:
 
 
 def _with_whole_columns(block: CifBlock, notes: list[str]) -> CifBlock:
-    """The block without columns that have another number of values than there are sites; a note names them."""
+    """The block without columns that do not have one value for each site. A note names these columns."""
     sites = len(block.column(*COORDINATES) or [])
     other = [name for name in _OF_EACH_SITE if len(block.raw.get(name, [None] * sites)) != sites]
     if not other:
@@ -157,7 +158,7 @@ def _with_whole_columns(block: CifBlock, notes: list[str]) -> CifBlock:
 
 
 def _without_sites(block: CifBlock, keep: Sequence[int], labels: Sequence[str], symbols: Sequence[str]) -> list[str]:
-    """A note on hydrogen that the file attaches to other atoms and gives no sites."""
+    """Note on hydrogen that the file attaches to other atoms but that has no sites."""
     column = block.column("_atom_site_attached_hydrogens")
     if column is None:
         return []
@@ -173,7 +174,7 @@ def _few(names: Sequence[str], limit: int = 6) -> str:
 
 
 def _names(block: CifBlock) -> list[str]:
-    """One label per site; of mmCIF the name of the atom with its residue."""
+    """One label per site. In mmCIF, the name of the atom with its residue."""
     length = len(block.column("_atom_site_fract_x", "_atom_site_cartn_x") or [])
     label = block.column("_atom_site_label", "_atom_site_label_atom_id", "_atom_site_type_symbol")
     if label is None or len(label) != length:
@@ -185,7 +186,7 @@ def _names(block: CifBlock) -> list[str]:
 
 
 def _texts(block: CifBlock, keep: Sequence[int], *names: str) -> list[str]:
-    """A column for the kept sites; empty texts where it is unknown."""
+    """A column for the kept sites. Unknown values are empty texts."""
     column = block.column(*names)
     if column is None:
         return [""] * len(keep)
@@ -193,7 +194,7 @@ def _texts(block: CifBlock, keep: Sequence[int], *names: str) -> list[str]:
 
 
 def _kept(block: CifBlock, labels: Sequence[str], notes: list[str]) -> list[int]:
-    """Sites that are atoms: no dummies, and of several models the first."""
+    """Sites that are atoms, without dummies. If there are several models, only the first."""
     keep = list(range(len(labels)))
     flags = block.column("_atom_site_calc_flag")
     if flags is not None:
@@ -251,19 +252,22 @@ def _fractions(
     if points:
         notes.append(f"coordinates written as '.' are taken for 0: {_few(points)}")
     if scaled:
-        # A site on an axis has the digits of its thirds, however many the coordinate along the axis has.
+        # For a site on an axis, only the digits of its thirds count, not those of the coordinate along the axis.
         return values, None, [min(count, thirds.get(row, count)) for row, count in enumerate(digits)]
     return *_from_cartesian(block, values, cell), [6] * len(keep)
 
 
 def _is_rounded_third(value: float, digits: int) -> bool:
-    """Whether a fraction is 1/6, 1/3, 2/3 or 5/6 rounded or cut to this many digits."""
+    """Whether a fraction is 1/6, 1/3, 2/3 or 5/6, rounded or cut to this number of digits."""
     scaled = (value % 1.0) * 10**digits
     return any(abs(scaled - n / 6 * 10**digits) < 1.0 for n in (1, 2, 4, 5))
 
 
 def _from_cartesian(block: CifBlock, values: Floats, cell: Floats) -> tuple[Floats, Floats | None]:
-    """Fractions of orthogonal coordinates by the file's own matrix if it gives one, and the coordinates if not."""
+    """Convert orthogonal coordinates to fractions, with the matrix of the file if it has one.
+
+    Without such a matrix, also return the coordinates.
+    """
     matrix = [[block.number(f"_atom_sites_fract_transf_matrix[{i}][{j}]") for j in (1, 2, 3)] for i in (1, 2, 3)]
     vector = [block.number(f"_atom_sites_fract_transf_vector[{i}]") for i in (1, 2, 3)]
     if all(number is not None for row in matrix for number in row):
@@ -277,7 +281,7 @@ def _from_cartesian(block: CifBlock, values: Floats, cell: Floats) -> tuple[Floa
 def _elements(
     file: Path, block: CifBlock, keep: Sequence[int], labels: Sequence[str], notes: list[str]
 ) -> tuple[NDArray[np.str_], Floats | None]:
-    """Element and charge of every site: from its type, else from its label and the formula."""
+    """Element and charge of every site, from its type, else from its label and the formula."""
     types = block.column("_atom_site_type_symbol")
     formula = parsed_formula(block.value("_chemical_formula_sum") or "") or {}
     numbers = _oxidation_numbers(block)
@@ -322,7 +326,7 @@ def _elements(
 
 
 def _names_another(label: str, symbol: str) -> bool:
-    """Whether a label such as `Sr1` is an element's symbol, and a number, of another element than this."""
+    """Whether a label such as `Sr1`, a symbol with a number, names another element than `symbol`."""
     match = re.fullmatch(r"([A-Z][a-z]?)\d*", label)
     return match is not None and match[1] != symbol and match[1] in elements.numbers() and match[1][0] != symbol[0]
 
@@ -358,7 +362,7 @@ def _oxidation_numbers(block: CifBlock) -> dict[str, float]:
 
 
 def _occupancies(file: Path, block: CifBlock, keep: Sequence[int], labels: Sequence[str], notes: list[str]) -> Floats:
-    """Occupancy of every site; 1 where it is not given."""
+    """Occupancy of every site; 1 if it is not given."""
     column = block.column("_atom_site_occupancy")
     if column is None:
         return np.ones(len(keep))
@@ -389,7 +393,7 @@ def _occupancies(file: Path, block: CifBlock, keep: Sequence[int], labels: Seque
 def _displacements(
     file: Path, block: CifBlock, cell: Floats, keep: Sequence[int], labels: Sequence[str], notes: list[str]
 ) -> tuple[Floats | None, Floats | None]:
-    """Isotropic U [Å²] and Cartesian tensors [Å²], NaN where the file has none."""
+    """Isotropic U [Å²] and Cartesian tensors [Å²]; NaN if the file has none."""
     u, b = (
         _numbers(file, block, keep, labels, *(f"_atom_site_{kind}_{name}" for name in ISOTROPIC_NAMES)) for kind in "ub"
     )
@@ -408,7 +412,7 @@ def _displacements(
         text = "the isotropic U of {} is not a third of the trace of its tensor: the tensor is used"
         notes += _different(labels, displacements.equivalent(aniso), iso, text)
     if iso is not None and aniso is None and not np.nan_to_num(iso).any():
-        # Programs for models write 0 where they know none; an atom at rest does not exist.
+        # Programs for models write 0 if they know no U. Atoms at rest do not exist.
         notes.append("the U or B of every site is 0, which stands for none: they are not used")
         iso = None
     unused = sorted({t for t in _texts(block, keep, "_atom_site_adp_type", "_atom_site_thermal_displace_type") if t})
@@ -424,14 +428,14 @@ def _displacements(
 
 
 def _different(labels: Sequence[str], first: Floats, second: Floats, text: str) -> list[str]:
-    """A note on sites of which two statements of U [Å²] differ by more than both are rounded to."""
+    """Note on sites whose two statements of U [Å²] differ by more than rounding explains."""
     apart = np.abs(first - second) > np.maximum(SAME_U * np.maximum(np.abs(first), np.abs(second)), ROUNDED_U)
     names = [f"{labels[i]} ({first[i]:.3g} and {second[i]:.3g} Å²)" for i in np.flatnonzero(apart).tolist()]
     return [text.format(_few(names))] if names else []
 
 
 def _by_kind(block: CifBlock, keep: Sequence[int], u: Floats, notes: list[str]) -> tuple[Floats, Floats | None]:
-    """U and B of a column of U whose sites may be said to have B; old programs wrote B into it."""
+    """U and B from a column of U. Old programs wrote B into this column and named the type of displacements B."""
     kinds = _texts(block, keep, "_atom_site_adp_type", "_atom_site_thermal_displace_type")
     said = np.array([kind.lower() in ISOTROPIC_B for kind in kinds]) & np.isfinite(u)
     if not said.any():
@@ -445,7 +449,7 @@ def _by_kind(block: CifBlock, keep: Sequence[int], u: Floats, notes: list[str]) 
 
 
 def _numbers(file: Path, block: CifBlock, keep: Sequence[int], labels: Sequence[str], *names: str) -> Floats | None:
-    """A column of numbers, NaN where the file has none; a text that is no number is refused."""
+    """A column of numbers; NaN if the file has none. A text that is no number is refused."""
     column = block.column(*names)
     if column is None:
         return None
@@ -495,7 +499,7 @@ def _tensors(
         elif kind == "b":
             tensors = displacements.from_b(tensors)
         whole = np.asarray(np.isfinite(tensors).all(axis=(1, 2)))
-        # mmCIF gives Cartesian tensors, the core dictionary those along the reciprocal edges.
+        # mmCIF gives Cartesian tensors. The core dictionary gives tensors along the reciprocal edges.
         turned = tensors if "_atom_site_anisotrop_id" in block.raw else displacements.cartesian(tensors, cell)
         _require_one_tensor(file, rows, tensors)
         found.update((label, turned[i]) for i, label in enumerate(rows) if whole[i] and tensors[i].any())
@@ -511,7 +515,7 @@ def _tensors(
 
 
 def _require_one_tensor(file: Path, rows: Sequence[str], tensors: Floats) -> None:
-    """Refuse a label with two different tensors: nothing says which of its sites has which."""
+    """Refuse a label with two different tensors, because nothing says which site has which tensor."""
     first: dict[str, int] = {}
     for i, label in enumerate(rows):
         known = first.setdefault(label, i)

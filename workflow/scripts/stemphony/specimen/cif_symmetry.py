@@ -1,4 +1,4 @@
-"""Symmetry operations of a CIF: from operations, a Hall symbol, a Hermann-Mauguin symbol or a number."""
+"""Symmetry operations of a CIF, from a list of operations, a Hall symbol, a Hermann-Mauguin symbol or a number."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stemphony.specimen import orbits
 from stemphony.specimen.cif_block import CifBlock
 from stemphony.specimen.lattice import Floats
 
-METRIC_TOLERANCE = 0.01  # largest relative change of the metric tensor by an operation that the cell allows
+METRIC_TOLERANCE = 0.01  # an operation may change the metric tensor of the cell by this share
 
 OPERATIONS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz", "_space_group_symop_xyz")
 MAGNETIC = ("_space_group_symop_magn_operation_xyz",)
@@ -28,7 +28,7 @@ MODULATING = (
     "_cell_wave_vector", "_cell_subsystem_", "_atom_site_displace_", "_atom_site_occ_fourier", "_atom_site_occ_special",
     "_atom_site_u_fourier", "_atom_site_u_special",
 )  # fmt: skip
-"""Beginnings of the names of what varies from cell to cell."""
+"""Beginnings of the names of quantities that vary from cell to cell."""
 MAGNETIC_NAMES = ("_space_group_magn_name_bns", "_space_group_magn_name_og", "_space_group_magn_number_bns")
 HALL = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
 HERMANN_MAUGUIN = (
@@ -50,13 +50,13 @@ class Symmetry:
     Attributes
     ----------
     operations : tuple of gemmi.Op
-        Each once, the identity first.
+        Each operation once, the identity first.
     origin : str
-        Where they come from, in words.
+        Where the operations come from, in words.
     notes : tuple of str
         What was assumed.
     number, setting : int or None, str
-        Of the space group: its number, and its symbol with setting and origin, where they are known.
+        Number of the space group, and its symbol with setting and origin, if they are known.
     """
 
     operations: tuple[Any, ...]
@@ -67,7 +67,7 @@ class Symmetry:
 
     @property
     def key(self) -> frozenset[str]:
-        """The operations as a set: equal for equal groups in any order."""
+        """The operations as a set. Equal groups have equal sets, whatever the order of the operations."""
         return frozenset(op.triplet() for op in self.operations)
 
     @property
@@ -81,7 +81,7 @@ class Symmetry:
         return np.array([op.tran for op in self.operations]) / 24.0
 
     def allows(self, cell: Floats) -> bool:
-        """Whether every rotation keeps the metric of `cell` (rows a, b, c), so that the two belong together."""
+        """Whether every rotation keeps the metric of `cell` (rows a, b, c), so that symmetry and cell fit."""
         metric = cell @ cell.T
         turned = np.einsum("gki,kl,glj->gij", self.rotations, metric, self.rotations)
         scale = np.sqrt(np.outer(np.diag(metric), np.diag(metric)))
@@ -89,7 +89,7 @@ class Symmetry:
 
 
 def candidates(file: Path, block: CifBlock, cell: Floats) -> list[Symmetry]:
-    """Sets of operations that the block may mean: one where it is clear, several where origin or setting is open.
+    """Sets of operations that the block may mean: one if it is clear, several if it does not say origin or setting.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def _made(triplets: Sequence[str], origin: str, notes: tuple[str, ...] = ()) -> 
 
 
 def _listed(file: Path, block: CifBlock) -> list[Symmetry]:
-    """Operations that the block lists, magnetic ones with their centring."""
+    """Operations that the block lists. Magnetic operations include their centring."""
     magnetic = block.column(*MAGNETIC)
     texts = magnetic or block.column(*OPERATIONS)
     texts = [text for text in texts or [] if text.strip() not in (".", "?", "")]
@@ -180,14 +180,14 @@ def _listed(file: Path, block: CifBlock) -> list[Symmetry]:
 
 
 def _beside_names(block: CifBlock, made: Symmetry, magnetic: bool) -> list[Symmetry]:
-    """The listed operations. If they are a part of those of the named group, as without centring, both are possible."""
+    """The listed operations. If they are only a part of the named group, for example without centring, both."""
     name, other = _named(block)
     if name is None or magnetic:
         return [made]
     listed = "x,y,z alone" if len(made.operations) == 1 else f"{len(made.operations)} symmetry operations"
     if not other:
         if len(made.operations) > 1:
-            return [made]  # names of settings that no table has are common beside a complete list
+            return [made]  # files with a complete list often name a setting that no table has
         note = f"lists {listed}, but names the space group {name}, which is not known: the listed operation is used"
         return [Symmetry(made.operations, made.origin, (*made.notes, note))]
     if any(len(made.operations) == len(s.operations) and _number_of(made) in (None, s.number) for s in other):
@@ -202,7 +202,7 @@ def _beside_names(block: CifBlock, made: Symmetry, magnetic: bool) -> list[Symme
 
 
 def _named(block: CifBlock) -> tuple[str | None, list[Symmetry]]:
-    """The space group that the block names beside a list of operations, and the settings that it may mean."""
+    """The space group that the block names beside a list of operations, and the settings that this name may mean."""
     symbol, hall, number = block.value(*HERMANN_MAUGUIN), block.value(*HALL), block.number(*NUMBER)
     if symbol is not None:
         return symbol, _by_symbol(symbol, None, None)
@@ -218,7 +218,7 @@ def _of_number(number: int) -> list[Symmetry]:
 
 
 def _number_of(symmetry: Symmetry) -> int | None:
-    """Number of the space group of operations; None for a setting that no table has."""
+    """Number of the space group of these operations; None for a setting that no table has."""
     import gemmi
 
     group = gemmi.find_spacegroup_by_ops(gemmi.GroupOps(list(symmetry.operations)))
@@ -226,7 +226,7 @@ def _number_of(symmetry: Symmetry) -> int | None:
 
 
 def _closed(file: Path, made: Symmetry) -> Symmetry:
-    """`made` if it is a group; with the products of its operations added if some are missing."""
+    """Return `made` if it is a group. If products of its operations are missing, add them."""
     known = {op.triplet(): op for op in made.operations}
     grown = dict(known)
     fresh = list(known.values())
@@ -250,7 +250,7 @@ def _closed(file: Path, made: Symmetry) -> Symmetry:
 
 
 def _triplet(text: str) -> str:
-    """`x,y,z` of an operation: without a fourth part (time reversal), quotes, numbering and spaces."""
+    """Reduce an operation to the form `x,y,z`, without a fourth part (time reversal), quotes, numbering and spaces."""
     parts = text.strip(" '\"").replace(" ", "").replace("*", "").split(",")
     return ",".join(part.lower() for part in parts[:3])
 
@@ -324,7 +324,7 @@ def _from_symbol(file: Path, block: CifBlock, cell: Floats) -> list[Symmetry]:
 
 
 def _by_symbol(name: str, cell: Floats | None, code: str | None) -> list[Symmetry]:
-    """Settings that a Hermann-Mauguin symbol may mean; two where the origin is open."""
+    """Settings that a Hermann-Mauguin symbol may mean; two if the symbol does not say the origin."""
     import gemmi
 
     text, extension = _split(name)
@@ -361,7 +361,7 @@ def _of_group(group: Any, origin: str, notes: tuple[str, ...] = ()) -> Symmetry:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """A symbol without underscores and brackets, and its extension: origin (1, 2), axes (H, R) or setting (b1, cab)."""
+    """Split a symbol from its extension: origin (1, 2), axes (H, R) or setting (b1, cab). Underscores are removed."""
     text = re.sub(r"\((\d)\)", r"\1", name.strip(" '\"").replace("_", "")).strip()
     match = re.search(
         r"(?::\s*|\(\s*origin choice\s*|\s+)(HR|RS|[12HRSZ]|(?<=:)-?[ABC][-ABC]*[123]?)\s*\)?$", text, re.IGNORECASE
@@ -389,7 +389,7 @@ def _angles(cell: Floats) -> tuple[float, float]:
 
 
 def _any_axis(text: str, cell: Floats | None) -> Any:
-    """A short monoclinic symbol such as `P 21/b` for the axis that its letter or the cell allows."""
+    """The group of a short monoclinic symbol such as `P 21/b`. Its letter or the cell decides the unique axis."""
     import gemmi
 
     parts = text.split()
@@ -405,17 +405,17 @@ def _any_axis(text: str, cell: Floats | None) -> Any:
 
 @cache
 def _full_symbols() -> dict[str, str]:
-    """Short symbol of each full one, such as `P 4/m -3 2/m`, from the tables of spglib."""
+    """Short symbol of each full symbol, such as `P 4/m -3 2/m`, from the tables of spglib."""
     import spglib
 
     found: dict[str, str] = {}
     for hall_number in range(1, 531):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its error handling announces a change
+            warnings.simplefilter("ignore")  # spglib warns that its error handling will change
             kind = spglib.get_spacegroup_type(hall_number)
         if kind is None:
             continue
-        # `P 2_1/c = P 1 2_1/n 1`: what follows the sign is the symbol of this setting.
+        # In `P 2_1/c = P 1 2_1/n 1`, the text behind the sign is the symbol of this setting.
         short = kind.international.split("=")[-1].strip().replace("_", "")
         found.setdefault(_squeezed(kind.international_full), short)
     return found
@@ -444,17 +444,17 @@ def _from_number(file: Path, block: CifBlock) -> list[Symmetry]:
 
 
 def _coded(settings: Sequence[Any], code: str | None) -> list[Any]:
-    """The settings that a code such as `2`, `r`, `b1` or `b` (unique axis) names; all where it names none."""
+    """The settings that a code such as `2`, `r`, `b1` or `b` (unique axis) names; all if it names none."""
     name = _code_extension(code)
     named = [s for s in settings if name and name in (s.ext.upper(), s.qualifier.upper())]
     return named or [s for s in settings if name and s.qualifier.upper().rstrip("123") == name] or list(settings)
 
 
 def ase_operations(block: CifBlock) -> tuple[NDArray[np.int64], Floats] | None:
-    """Rotations and translations that ASE takes from the block, in its order; None where it refuses.
+    """Rotations and translations that ASE takes from the block, in the order of ASE; None if ASE refuses the block.
 
-    The order decides the numbers of the atoms, and so the displacement that each one draws. A structure that ASE
-    reads right keeps that order.
+    The order decides the numbers of the atoms, and so the displacement that each atom draws. If ASE reads a structure
+    correctly, this order is kept.
     """
     from ase.io.cif import CIFBlock
 
@@ -469,7 +469,7 @@ def ase_operations(block: CifBlock) -> tuple[NDArray[np.int64], Floats] | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pairs = CIFBlock("x", tags).get_spacegroup(True).get_symop()
-    except Exception:  # its failures have many types
+    except Exception:  # ASE raises many types
         return None
     rotations, translations = zip(*pairs, strict=True)
     return np.array(rotations), np.array(translations)

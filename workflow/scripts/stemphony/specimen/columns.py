@@ -1,4 +1,4 @@
-"""Per-atom columns under the names that programs give them: U, B, occupancy, charge."""
+"""Columns with one value per atom, by the names that programs give them: U, B, occupancy, charge."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ U_NAMES = ("uiso", "uisoorequiv", "uequiv", "ueq", "msd", "meansquaredisplacemen
 B_NAMES = ("biso", "bisoorequiv", "bequiv", "beq", "bfactor", "bfactors", "debyewallerfactor", "debyewallerfactors",
            "debyewaller", "dw", "tempfactor", "temperaturefactor", "tempfactors")  # fmt: skip
 TENSOR_NAMES = ("uaniso", "uij", "adp", "adps", "ucart", "anisou")
-# What columns mean whose names do not say it; a note says so.
+# Meanings of columns whose names are not clear. A note states the meaning that is taken.
 MEANINGS = {
     **dict.fromkeys(
         ("msd", "meansquaredisplacement"),
@@ -33,8 +33,8 @@ MEANINGS = {
 OCCUPANCY_NAMES = ("occupancy", "occupancies", "occ", "siteoccupancy")
 CHARGE_NAMES = ("charge", "charges", "initialcharges", "q", "formalcharge")
 CHARGES_NOTE = "the charges of the structure file are not used: every atom scatters as a neutral one."
-ASYMMETRIC = 0.01  # share of its largest element by which a tensor may differ from its transpose: rounding
-# Columns that no simulation of elastic scattering uses: motion, forces, names and drawing.
+ASYMMETRIC = 0.01  # rounding: a tensor may differ from its transpose by this share of its largest element
+# Columns that a simulation of elastic scattering does not use: motion, forces, names and drawing.
 WITHOUT_MEANING = frozenset(
     [
         *("forces", "force", "velocities", "velocity", "velo", "vel", "momenta", "momentum", "masses", "mass"),
@@ -60,17 +60,17 @@ class Quantities:
 
     @property
     def changes_numbers(self) -> bool:
-        """Whether a column changes the specimen that the readers of version 0.1 made: all but `u_iso` do."""
+        """Whether a column changes the specimen that version 0.1 made. All columns except `u_iso` do."""
         return bool(set(self.used) - {"u_iso"})
 
 
 def take(arrays: Mapping[str, Any], file: Path) -> Quantities:
-    """Take U, B, occupancy and charge from named columns; name in a note what is not used.
+    """Take U, B, occupancy and charge from named columns. A note names columns that are not used.
 
     Raises
     ------
     SpecimenError
-        A column has another shape or other values than its name says.
+        The shape or the values of a column do not fit its name.
     """
     found: dict[str, Any] = {}
     names: dict[str, str] = {}
@@ -110,12 +110,12 @@ def take(arrays: Mapping[str, Any], file: Path) -> Quantities:
 
 
 def is_without_meaning(name: str) -> bool:
-    """Whether no simulation of elastic scattering uses a column of this name."""
+    """Whether a column of this name means nothing for a simulation of elastic scattering."""
     return _plain(name) in WITHOUT_MEANING
 
 
 def has_meaning(name: str) -> bool:
-    """Whether a column of this name says something of U, occupancy or charge."""
+    """Whether a column of this name gives U, occupancy or charge."""
     return _kind(_plain(name)) is not None
 
 
@@ -165,7 +165,7 @@ def _checked(file: Path, name: str, kind: str, values: Any) -> Floats:
 
 
 def _symmetric(file: Path, name: str, tensors: Floats) -> Floats:
-    """Tensors of nine numbers, or a SpecimenError if one is not symmetric to its digits."""
+    """Tensors of nine numbers; a SpecimenError if a tensor is not symmetric within its rounding."""
     apart = np.abs(tensors - tensors.transpose(0, 2, 1)).max(axis=(1, 2))
     bad = np.flatnonzero(apart > ASYMMETRIC * np.abs(tensors).max(axis=(1, 2)))
     if len(bad):

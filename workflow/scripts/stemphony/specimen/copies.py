@@ -1,4 +1,4 @@
-"""Non-crystallographic copies: atoms that a PDB or mmCIF file lists once and repeats by matrices."""
+"""Non-crystallographic copies: a PDB or mmCIF file lists atoms once and repeats them by matrices."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ ASSEMBLY = "_atom_site_disorder_assembly"
 
 
 def expanded(file: Path, model: Any, notes: list[str], records: str) -> CifBlock:
-    """A block with all atoms of a gemmi structure: those that are listed and their copies.
+    """A block with all atoms of a gemmi structure: the listed atoms and their copies.
 
-    Alternate places of one copy say nothing of those of another, so each copy is a disorder assembly of its own.
+    Alternate places in one copy do not depend on those in another copy. So each copy is a disorder assembly of its own.
 
     Parameters
     ----------
     notes : list of str
-        Gets a note if there are copies.
+        The function appends a note to this list if there are copies.
     records : str
         Name of the matrices in the file, for the note.
     """
@@ -41,7 +41,7 @@ def expanded(file: Path, model: Any, notes: list[str], records: str) -> CifBlock
 
 
 def _numbers(chains: Sequence[str], listed: set[str]) -> list[str]:
-    """The copy that each atom belongs to, which gemmi adds to the name of its chain; `.` for listed ones."""
+    """Number of the copy of each atom, which gemmi adds to the name of its chain; `.` for listed atoms."""
     return ["." if chain in listed else re.sub(r"^.*?(?=\d*$)", "", chain) for chain in chains]
 
 

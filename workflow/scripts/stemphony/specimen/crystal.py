@@ -1,4 +1,4 @@
-"""The crystal in numbers that show a wrong file at a glance: composition, density, shortest distance."""
+"""Numbers of a crystal that quickly show a wrong file: composition, density, shortest distance."""
 
 from __future__ import annotations
 
@@ -16,36 +16,38 @@ from stemphony.specimen.specimen import Specimen
 from stemphony.specimen.structure import Structure
 
 DENSEST = 25.0
-"""g/cm³. Osmium, the densest element, has 22.6; more is a wrong unit, a wrong cell or doubled atoms."""
+"""Largest possible density [g/cm³]. Osmium, the densest element, has 22.6. A larger density means a wrong unit, a wrong
+cell or doubled atoms."""
 
 THINNEST = 0.5
-"""g/cm³. Below the density of lithium (0.53), the lightest metal; less is a wrong unit or a lattice of gaps."""
+"""Smallest density of a solid without a note [g/cm³]. Lithium, the lightest metal, has 0.53. A smaller density means a
+wrong unit or large gaps."""
 
 GAP = 3.0
-"""Å. Empty layers across the cell count for no more than this in the density without gaps."""
+"""Largest width [Å] with which an empty layer across the cell counts in the density without gaps."""
 
 LONGEST = 6.0
-"""Å. Neighbours in solids are nearer: 5.3 Å in caesium, the largest of all elements."""
+"""Distance [Å] that neighbours in solids never reach. The largest is 5.3 Å, in caesium."""
 
-_NEIGHBOURHOOD = 8.0  # Å; periodic cells that are narrower are repeated before distances are looked for
+_NEIGHBOURHOOD = 8.0  # Å; narrower periodic cells are repeated before distances are searched
 
 
 @dataclass(frozen=True)
 class Crystal:
-    """What the plan shows of a specimen.
+    """Numbers of a specimen that the plan shows.
 
     Attributes
     ----------
     atoms : mapping
-        Mean number of atoms by element, occupancies counted.
+        Mean number of atoms by element, with occupancies.
     density : float
         In g/cm³, without the vacuum that the config adds.
     density_without_gaps : float
-        The same with every empty layer across x, y or z that is wider than GAP counted as GAP.
+        Density if each empty layer across x, y or z that is wider than GAP had the width GAP.
     shortest : float or None
-        Smallest distance between two atoms that may be present together [Å], x and y periodic; None of a single atom.
+        Smallest distance between two atoms that may be present together [Å]; x and y are periodic. None for one atom.
     pair : tuple of str
-        Elements of these two.
+        Elements of these two atoms.
     partial_sites : int
         Sites whose occupancy is below 1.
     """
@@ -76,7 +78,7 @@ class Crystal:
 
     @property
     def formula(self) -> str:
-        """Formula of all atoms, occupancies counted: `Sr832 Ti832 O2496`."""
+        """Formula of all atoms, with occupancies: `Sr832 Ti832 O2496`."""
         return _formula(self.atoms)
 
     def text(self, formula: str) -> str:
@@ -99,7 +101,7 @@ class Crystal:
                 f"the density is {self.density_without_gaps:.3g} g/cm³ without empty layers of more than {GAP:g} Å; "
                 f"solids have more than {THINNEST:g}. {check}"
             ]
-        # If a crystal is ten times too large, every layer is empty, and the density without empty layers says nothing.
+        # In a crystal that is ten times too large, every layer is empty. Its density without empty layers says nothing.
         if self.density < THINNEST and self.shortest is not None and self.shortest > LONGEST:
             return [
                 f"the density is {self.density:.3g} g/cm³, and all atoms are at least {self.shortest:.3g} Å apart; in "
@@ -108,7 +110,7 @@ class Crystal:
         return []
 
     def require_density(self, file: Path | str) -> None:
-        """Raise SpecimenError if no real crystal is as dense."""
+        """Raise SpecimenError if no real crystal has such a high density."""
         if self.density > DENSEST:
             raise SpecimenError(
                 file,
@@ -120,7 +122,7 @@ class Crystal:
 
 
 def formula(structure: Structure) -> str:
-    """Formula of the file's cell, occupancies counted, elements in the order of the file: `Sr Ti O3`."""
+    """Formula of the cell of the file, with occupancies, elements in the order of the file: `Sr Ti O3`."""
     occupancy = np.ones(len(structure.symbols)) if structure.occupancy is None else structure.occupancy
     return _formula(_counts(structure.symbols, occupancy))
 
@@ -132,7 +134,7 @@ def _formula(counts: Mapping[str, float]) -> str:
 def require_distances(specimen: Specimen, minimum: float = CLOSEST, file: Path | str = "") -> None:
     """Raise SpecimenError with the first pair of atoms closer than `minimum` [Å], periodic in x and y.
 
-    Pairs of which at most one atom is drawn into any configuration do not count.
+    A pair does not count if the two atoms are never present together.
     """
     pairs, lengths = close_pairs(specimen, minimum)
     both = ~exclusive(specimen, pairs)
@@ -187,7 +189,7 @@ def _shortest(specimen: Specimen) -> tuple[float | None, tuple[str, str]]:
 
     positions, cell = specimen.positions, np.asarray(specimen.cell)
     sites = np.arange(len(positions))
-    # A periodic tree finds one image of each atom only, so narrow cells are repeated.
+    # A periodic tree finds only one image of each atom, so narrow cells are repeated.
     for axis in (0, 1):
         copies = int(np.ceil(_NEIGHBOURHOOD / cell[axis])) if cell[axis] < _NEIGHBOURHOOD else 1
         shift = np.zeros(3)
@@ -202,7 +204,7 @@ def _shortest(specimen: Specimen) -> tuple[float | None, tuple[str, str]]:
         if neighbours > 2 and specimen.occupancy is None:
             break
         distances, found = tree.query(positions, k=min(neighbours, len(positions)))
-        # An atom itself is among its neighbours, and of atoms at one place not always the first.
+        # An atom is among its own neighbours. If several atoms lie at one place, it need not be the first of them.
         for column in range(distances.shape[1]):
             pairs = np.column_stack([sites, sites[found[:, column]]])
             itself = found[:, column] == np.arange(len(positions))
@@ -210,7 +212,7 @@ def _shortest(specimen: Specimen) -> tuple[float | None, tuple[str, str]]:
             nearest = int(np.argmin(allowed))
             if allowed[nearest] < best:
                 best, pair = float(allowed[nearest]), (int(pairs[nearest, 0]), int(pairs[nearest, 1]))
-        # Farther neighbours cannot be nearer than the last one that was looked at.
+        # Further neighbours cannot be nearer than the last neighbour that was found.
         if best <= distances[:, -1].min() or distances.shape[1] == len(positions):
             break
     if not np.isfinite(best):

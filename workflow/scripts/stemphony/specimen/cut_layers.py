@@ -1,4 +1,4 @@
-"""Layers that a face of the periodic cell cuts: where they are cut, and where the cell can begin without a cut."""
+"""Layers that a face of the periodic cell cuts, and where the cell can begin so that no layer is cut."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 from stemphony.specimen.lattice import EXACT, Floats
 
 JOINED = 4.0
-"""Å. Planes of atoms nearer than this belong together: layered solids have at most 3.4 Å (graphite)."""
+"""Planes of atoms nearer than this [Å] belong together. Planes of layered solids are at most 3.4 Å apart (graphite)."""
 
 EMPTY = 5.0
-"""Å. A layer without atoms that is wider than this is vacuum, and not the gap between two layers of a solid."""
+"""A layer without atoms that is wider than this [Å] is vacuum, not the gap between two layers of a solid."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Cut:
     Attributes
     ----------
     start : float
-        Coordinate [Å] of the first atoms behind the widest empty layer: a cell that begins there cuts nothing.
+        Coordinate [Å] of the first atoms behind the widest empty layer. A cell that begins there cuts no layer.
     across : float
         Distance [Å] of the atoms on both sides of the face.
     empty : float
@@ -38,11 +38,12 @@ class Cut:
 
 
 def cut(coordinates: Floats, period: float) -> Cut | None:
-    """Return the layer that the face at 0 of a cell of length `period` [Å] cuts apart; None if it cuts none.
+    """Return the layer that the face at 0 of a cell of length `period` [Å] cuts; None if the face cuts no layer.
 
-    Atoms on both sides of the face are nearer than JOINED, and the cell has an empty layer wider than EMPTY inside.
+    A layer is cut if atoms on both sides of the face are nearer than JOINED, and the cell has an empty layer wider than
+    EMPTY inside.
 
-    `coordinates` (N,) are those of the atoms across the face [Å].
+    `coordinates` (N,) are the coordinates of all atoms along the normal of the face [Å].
     """
     heights = np.sort(np.mod(coordinates, period))
     heights[heights > period - EXACT] = 0.0
@@ -59,6 +60,6 @@ def cut(coordinates: Floats, period: float) -> Cut | None:
 
 
 def begun(coordinates: Floats, period: float, start: float) -> Floats:
-    """Coordinates (N,) in [0, period) of a periodic cell that begins at `start`; all in Å."""
+    """Coordinates (N,) in [0, period) after a periodic cell is moved to begin at `start`; all in Å."""
     heights = np.mod(coordinates - start, period)
     return np.where(heights > period - EXACT, 0.0, heights)

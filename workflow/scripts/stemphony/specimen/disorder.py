@@ -1,4 +1,4 @@
-"""Which atoms of a cell exclude each other: shared sites and the groups of a disorder assembly."""
+"""Find the atoms of a cell that exclude each other: on shared sites and in groups of a disorder assembly."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from stemphony.specimen.lattice import Floats
 from stemphony.specimen.orbits import SiteOrbits
 from stemphony.specimen.structure import Structure
 
-SHARED = 0.1  # Å; atoms of different lines this close are on one site
-MOST_COMPARED = 1_000_000  # images that `lists_every_image` looks at; a list of more is no cell of a crystal
+SHARED = 0.1  # Å; atoms of different lines this close share one site
+MOST_COMPARED = 1_000_000  # most images that `lists_every_image` compares; no cell of a crystal has more
 
 Integers = NDArray[np.int64]
 
@@ -24,14 +24,14 @@ Integers = NDArray[np.int64]
 def exclusive_sites(
     file: Path, sites: Sites, found: SiteOrbits, positions: Floats, cell: Floats
 ) -> tuple[Integers | None, Integers | None]:
-    """Numbers of the sets of sites that exclude each other, and of those that are present together; None without any.
+    """Number the sets of sites that exclude each other, and the groups that are present together; None without any.
 
-    `positions` (N, 3) are those of all images of the sites [Å]; `cell` has the edges as rows [Å].
+    `positions` (N, 3) are the positions of all images of the sites [Å]; `cell` has the edges as rows [Å].
 
     Raises
     ------
     SpecimenError
-        Two lines put whole atoms on one place, or occupancies of one site exceed 1.
+        Two lines put whole atoms on one place, or the occupancies of one site exceed 1 together.
     """
     shared = _shared(file, sites, found, positions, cell)
     disorder = np.full(len(positions), -1)
@@ -47,14 +47,14 @@ def exclusive_sites(
 
 
 def _shared(file: Path, sites: Sites, found: SiteOrbits, positions: Floats, cell: Floats) -> list[list[int]]:
-    """Atoms of different lines on one place, as lists."""
+    """Lists of atoms of different lines that lie on one place."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
     pairs = _close_pairs(found.fractions, cell)
     pairs = pairs[found.site[pairs[:, 0]] != found.site[pairs[:, 1]]] if len(pairs) else pairs
     occupancy = sites.occupancy[found.site]
-    # Alternatives of one assembly may be as close as they like: their groups say how they exclude each other.
+    # Alternatives of one assembly may have any distance, because their groups say how they exclude each other.
     apart = np.array([sites.group[s] for s in found.site])
     pairs = pairs[~((apart[pairs[:, 0]] != "") & (apart[pairs[:, 1]] != ""))] if len(pairs) else pairs
     whole = np.flatnonzero((occupancy[pairs] == 1).any(axis=1)) if len(pairs) else np.empty(0, dtype=int)
@@ -89,9 +89,9 @@ def _shared(file: Path, sites: Sites, found: SiteOrbits, positions: Floats, cell
 
 
 def lists_every_image(sites: Sites, rotations: Integers, translations: Floats, cell: Floats) -> bool:
-    """Whether the operations turn the listed sites into each other, so that no image is missing in the list.
+    """Whether the operations map the listed sites on each other, so that no image is missing in the list.
 
-    The sites are on different places, and each image lies on a site of the same element and occupancy.
+    This holds if the sites are on different places, and each image lies on a site of the same element and occupancy.
 
     The operations are x' = R x + t in fractions, with `rotations` (M, 3, 3); `cell` has the edges as rows [Å].
     """
@@ -117,7 +117,7 @@ def lists_every_image(sites: Sites, rotations: Integers, translations: Floats, c
 
 
 def overlapping(structure: Structure) -> bool:
-    """Whether two whole atoms of a periodic cell are closer than atoms are."""
+    """Whether two whole atoms of a periodic cell are closer than atoms can be."""
     whole = np.arange(len(structure.symbols))
     if structure.occupancy is not None:
         whole = np.flatnonzero(structure.occupancy == 1)
@@ -129,7 +129,7 @@ def _close_pairs(fractions: Floats, cell: Floats, distance: float = SHARED) -> I
     """Pairs of atoms closer than `distance` [Å], periodic."""
     from scipy.spatial import cKDTree
 
-    # In fractions the box is a cube; the longest way of this distance along an axis is by the reciprocal edge.
+    # In fractions the box is a cube. Along an axis, a distance is at most itself times the reciprocal edge.
     reach = distance * float(np.linalg.norm(np.linalg.inv(cell), axis=0).max()) * np.sqrt(3)
     inside = np.where(fractions % 1.0 >= 1.0, 0.0, fractions % 1.0)
     tree, reach = cKDTree(inside, boxsize=1.0), min(reach, 0.49)
@@ -141,7 +141,7 @@ def _close_pairs(fractions: Floats, cell: Floats, distance: float = SHARED) -> I
 
 
 def _assemblies(sites: Sites, found: SiteOrbits, disorder: Integers, group: Integers, number: int) -> int:
-    """Number the images of each assembly: one operation makes one image, operations with a common atom the same one."""
+    """Number the images of each assembly. One operation makes one image. Operations with a common atom share it."""
     key: dict[tuple[str, int], int] = {}
     parent: dict[tuple[str, int], tuple[str, int]] = {}
 
@@ -163,7 +163,7 @@ def _assemblies(sites: Sites, found: SiteOrbits, disorder: Integers, group: Inte
             key[node] = number
             number += 1
         disorder[atom] = key[node]
-        # A negative group is disorder about a special position: its images exclude each other as well.
+        # A negative group means disorder about a special position. Its images exclude each other too.
         name = f"{text} {operation}" if text.startswith("-") else text
         group[atom] = names.setdefault(name, len(names))
     return number

@@ -1,4 +1,4 @@
-"""Mean square displacements in the forms of crystallography, as Cartesian ⟨u_x²⟩ [Å²].
+"""Convert the mean square displacements of crystallography to Cartesian ⟨u_x²⟩ [Å²].
 
 Source: R. T. Downs, Rev. Mineral. Geochem. 41 (2000) 61; International Tables D, section 1.9.
 """
@@ -13,18 +13,18 @@ B_PER_U = 8 * np.pi**2  # B = 8π² U
 
 
 def from_b(b: Floats) -> Floats:
-    """U [Å²] of B [Å²]: U = B / 8π²."""
+    """Convert B [Å²] to U [Å²]: U = B / 8π²."""
     return np.asarray(b) / B_PER_U
 
 
 def symmetric(u11: Floats, u22: Floats, u33: Floats, u12: Floats, u13: Floats, u23: Floats) -> Floats:
-    """(N, 3, 3) tensors of their six components (N,)."""
+    """Make tensors (N, 3, 3) from their six components (N,)."""
     rows = ((u11, u12, u13), (u12, u22, u23), (u13, u23, u33))
     return np.stack([np.stack([np.asarray(value, dtype=float) for value in row], axis=-1) for row in rows], axis=-2)
 
 
 def cartesian(u: Floats, cell: Floats) -> Floats:
-    """Cartesian tensors of U^{ij} in the basis a* a, b* b, c* c, as CIF gives them: U_c = A N U Nᵀ Aᵀ.
+    """Convert U^{ij} in the basis a* a, b* b, c* c, as in CIF, to Cartesian tensors: U_c = A N U Nᵀ Aᵀ.
 
     A has the edges a, b, c as columns, N is the diagonal of the lengths a*, b*, c*.
 
@@ -40,7 +40,7 @@ def cartesian(u: Floats, cell: Floats) -> Floats:
 
 
 def from_beta(beta: Floats, cell: Floats) -> Floats:
-    """U^{ij} [Å²] of β^{ij} (no unit): β^{ij} = 2π² a*_i a*_j U^{ij}.
+    """Convert β^{ij} (no unit) to U^{ij} [Å²]: β^{ij} = 2π² a*_i a*_j U^{ij}.
 
     Both have the shape (N, 3, 3); `cell` has the edges as rows [Å].
     """

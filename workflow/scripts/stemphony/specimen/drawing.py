@@ -1,4 +1,4 @@
-"""A picture of a specimen: seen along the beam and from the side, with the probe, the scan and the films."""
+"""Draw a specimen, seen along the beam and from the side, with the probe, the scan and the films."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from numpy.typing import NDArray
 from stemphony.specimen.specimen import Specimen
 
 ATOM_SHARE = 0.42
-"""Radius of a drawn atom in covalent radii: columns stay apart, and light atoms stay visible beside heavy ones."""
+"""Radius of a drawn atom, in covalent radii. With this radius columns stay apart, and light atoms stay visible."""
 
 MARGIN = 0.12
-"""Part of the cell that is repeated faintly around it, to show what the periodic cell wraps round."""
+"""Part of the cell that is drawn again, faintly, around the cell, to show that the cell is periodic."""
 
 COINCIDENT = 0.1
-"""Å: atoms of one element that a projection brings this near are drawn once."""
+"""Atoms of one element that are nearer than this [Å] in the projection are drawn once."""
 
 ALIKE = 0.3
-"""Distance of two RGB colours below which they are hard to tell apart."""
+"""Two RGB colours with a smaller distance are hard to distinguish."""
 
 SPARE_COLOURS = ((0.11, 0.62, 0.47), (0.46, 0.44, 0.70), (0.90, 0.67, 0.01), (0.40, 0.65, 0.12), (0.91, 0.16, 0.54))
-"""Used for elements whose own colour another element of the specimen has (ColorBrewer's Dark2)."""
+"""Colours for elements whose own colour looks like that of another element (Dark2 of ColorBrewer)."""
 
 FILM_COLOUR, SCAN_COLOUR, PROBE_COLOUR, CELL_COLOUR = "#b8c4d6", "#e07b00", "#c02a2a", "#1f5f99"
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What the picture shows beside the atoms; lengths in Å.
+    """What the picture shows in addition to the atoms; lengths in Å.
 
     Attributes
     ----------
@@ -41,9 +41,9 @@ class Scene:
     places : tuple of (float, float) or None
         Positions of a line or list; None for a window.
     semiangle : float
-        Of the probe [rad].
+        Semi-angle of the probe [rad].
     wavelength : float
-        Of the electron.
+        Wavelength of the electron.
     defocus : float
         Depth of the crossover below the entrance surface, positive inside.
     """
@@ -65,7 +65,8 @@ def draw(specimen: Specimen, scene: Scene) -> Any:
     from matplotlib.figure import Figure
 
     lx, ly, lz = specimen.cell
-    # Both panels have one scale. Specimens thicker than three times their width are compressed, and the title says so.
+    # Both panels have the same scale. If a specimen is thicker than three times its width, the panel from the side is
+    # compressed, and its title says so.
     across = 4.6 * min(1.0, 7.0 / (4.6 * max(ly, min(lz, 3 * lx)) / lx))
     heights = [max(across * length / lx, 1.6) for length in (ly, min(lz, 3 * lx))]
     # The legend needs 8.5 inches.
@@ -80,7 +81,7 @@ def draw(specimen: Specimen, scene: Scene) -> Any:
 
 
 def _with_one_scale(figure: Any, top: Any, side: Any) -> None:
-    """Shrink the panel whose ångströms the layout made longer, about its centre."""
+    """Give both panels the same scale: shrink the panel with the larger scale about its centre."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     scales = [axes.get_window_extent().width / np.ptp(axes.get_xlim()) for axes in (top, side)]
@@ -190,7 +191,7 @@ def _atoms(axes: Any, specimen: Specimen, plane: tuple[int, int], wraps: tuple[b
 
 
 def _distinct(specimen: Specimen, order: NDArray[np.intp], plane: tuple[int, int]) -> NDArray[np.intp]:
-    """Which atoms of `order` to draw: of those that coincide in the projection the last, which lies on top."""
+    """Atoms of `order` to draw. If atoms coincide in the projection, only the last, because it lies on top."""
     _, kind = np.unique(specimen.symbols, return_inverse=True)
     places = np.rint(specimen.positions[:, plane] / COINCIDENT).astype(np.int64)
     keys = np.column_stack([kind.ravel(), places])[order]
@@ -199,7 +200,7 @@ def _distinct(specimen: Specimen, order: NDArray[np.intp], plane: tuple[int, int
 
 
 def element_colours(symbols: NDArray[np.str_]) -> NDArray[np.float64]:
-    """Colour of each atom, opaque (N, 4): Jmol's, or a spare one where two elements would look alike."""
+    """Colour of each atom, opaque (N, 4): that of Jmol, or a spare colour if two elements would look alike."""
     from ase.data import atomic_numbers
     from ase.data.colors import jmol_colors
 

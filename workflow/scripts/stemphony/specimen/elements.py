@@ -1,4 +1,4 @@
-"""Element symbols as files write them: with charges, in capitals, of isotopes."""
+"""Element symbols in the forms that files use: with charges, in capitals, for isotopes."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import re
 from collections.abc import Collection
 from functools import cache
 
-ISOTOPES = {"D": "deuterium", "T": "tritium"}  # scatter electrons as hydrogen does
+ISOTOPES = {"D": "deuterium", "T": "tritium"}  # both scatter electrons as hydrogen does
 WATER = {"Wat": "O", "Ow": "O", "Oh": "O", "Hw": "H"}
-"""Labels of mineral databases for the oxygen of water and of hydroxyl, and for hydrogen of water. `Wat` may have more
-letters behind it, such as `WatA` or `WatOW`: no element begins so."""
+"""Labels of mineral databases for the oxygen of water and of hydroxyl, and for the hydrogen of water. More letters may
+follow `Wat`, as in `WatA` or `WatOW`, because no element begins with `Wat`."""
 
 GROUPS = ("CO", "NO", "PO")
-"""Carbonate, nitrate and phosphate in capitals, if a negative charge follows; Co, No and Po have none."""
+"""Carbonate, nitrate and phosphate in capitals. They are meant if a negative charge follows, because Co, No and Po have
+no negative charge."""
 
-# Tables of X-ray factors add `val` or `va` to an element with the electrons of a bond: Cval, Siva.
+# Tables of X-ray factors add `val` or `va` to the name of an element with the electrons of a bond: Cval, Siva.
 _TYPE = re.compile(r"([A-Za-z]{1,2})(?:val|va)?(?:(\d*\.?\d*)([+-])|([+-])(\d*\.?\d*)|(\d+))?")
 
 
@@ -33,7 +34,7 @@ def symbols() -> tuple[str, ...]:
 
 
 def unknown_symbol(symbol: str, where: str) -> str:
-    """Text for a symbol that is no element."""
+    """Message for a symbol that is no element."""
     place = f"{where}: " if where else ""
     hint = {
         "D": "deuterium scatters electrons as hydrogen: write H",
@@ -47,10 +48,10 @@ def unknown_symbol(symbol: str, where: str) -> str:
 
 
 def from_type(name: str) -> tuple[str, float | None] | None:
-    """Element and charge [e] of an atom type such as `Sr`, `SR`, `Na1+`, `O2-`, `Fe+3`, `D`; None if it is none.
+    """Element and charge [e] of an atom type such as `Sr`, `SR`, `Na1+`, `O2-`, `Fe+3`, `D`; None for any other text.
 
-    The second letter may be a capital, because an atom type names one element and nothing else. A number behind two
-    capitals that are elements themselves (`CO3`, `PO4`) may count the atoms of a group: that is none.
+    The second letter may be a capital, because an atom type names only one element. If two capitals are elements
+    themselves, a number behind them may count the atoms of a group (`CO3`, `PO4`). Such a text is no atom type.
     """
     match = _TYPE.fullmatch(name.strip())
     if match is None:
@@ -69,18 +70,19 @@ def from_type(name: str) -> tuple[str, float | None] | None:
 
 
 def is_of_water(label: str) -> bool:
-    """Whether a site's label is one of WATER, with or without a number."""
+    """Whether the label of a site is in WATER, with or without a number."""
     return label.startswith("Wat") or re.sub(r"[^A-Za-z].*", "", label) in WATER
 
 
 def from_label(label: str, known: Collection[str] = ()) -> list[str]:
-    """Elements that a site's label such as `Sr1`, `O2a`, `CaM1` may mean, the most likely first.
+    """Elements that the label of a site, such as `Sr1`, `O2a`, `CaM1`, may mean; the most likely first.
 
-    If a formula gives the elements `known`, no other elements count. Two letters count before one, unless the second
-    is a capital, which may belong to the rest of the label. T is the name of a site in a tetrahedron, not tritium.
+    If a formula gives the elements `known`, no other elements count. Symbols of two letters come before those of one
+    letter. If the second letter is a capital, it may belong to the rest of the label, so one letter comes first. T is
+    the name of a site in a tetrahedron, not tritium.
     """
     if re.match(r"[HD]2O", label):
-        return ["H", "O"]  # a hydrogen of some oxygen, or water
+        return ["H", "O"]  # a hydrogen that belongs to an oxygen, or water
     match = re.match(r"[A-Za-z]+", label)
     if match is None:
         return []

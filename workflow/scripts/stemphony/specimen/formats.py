@@ -1,7 +1,8 @@
-"""Structure files in, structures out: which format a file has, and which reader reads it.
+"""Find the format of a structure file, and read the file with the reader of this format.
 
-A format with a reader of this package has it where ASE reads it otherwise than its program means it. ASE reads the
-rest (`ase_process`). ASE is imported inside functions: jobs and merge read `specimen.nc` and never load it.
+This package has its own reader for a format if ASE would read it in another way than its program means. ASE reads all
+other formats (`ase_process`). Functions import ASE when they need it, because jobs and the merge read `specimen.nc` and
+never need ASE.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from stemphony.specimen import (
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.structure import Structure
 
-# Values of `specimen.format` beside `auto`, `ase` (any format, never nm) and `stemsalabim` (nm).
+# Values of `specimen.format` in addition to `auto`, `ase` (any format, never nm) and `stemsalabim` (nm).
 READERS: dict[str, Callable[[Path], Structure]] = {
     "cel": cel.read_cel,
     "cfg": cfg.read_cfg,
@@ -51,14 +52,14 @@ SUFFIXES = {
     ".lammpstrj": "lammps-dump",
 }  # fmt: skip
 POSCAR_NAMES = re.compile(r"POSCAR|CONTCAR|CENTCAR|^(CHG|CHGCAR|LOCPOT|PARCHG|AECCAR\d?|ELFCAR)$")
-ROUNDING = 1e-6  # of the cell; atoms outside by less are on its face
-HEAD = 20_000  # characters that decide the format; titles and comments before the data are shorter
+ROUNDING = 1e-6  # share of the cell; atoms outside by less than this are on its face
+HEAD = 20_000  # number of first characters that decide the format; titles and comments before the data are shorter
 
 
 def kind(file: Path, requested: str = "auto") -> str:
     """The format of a file, from its name and its content together: a key of READERS, `lammps-dump` or `ase`.
 
-    A title never decides: signatures are looked for behind it, or where no title can stand.
+    A title never decides. Signatures are searched behind the title, or where no title can stand.
 
     Raises
     ------
@@ -75,7 +76,7 @@ def kind(file: Path, requested: str = "auto") -> str:
     signed = _signature(lines)
     if suffix in (".xyz", ".extxyz"):
         return signed if signed in ("lammps-dump", "cif") else _xyz_kind(file, lines, requested)
-    marked = head.lstrip()[:1] in ("<", "{")  # XML and JSON, whatever their name
+    marked = head.lstrip()[:1] in ("<", "{")  # XML and JSON with any name
     if not marked and (suffix in SUFFIXES or POSCAR_NAMES.search(source.stem(file))):
         named = SUFFIXES.get(suffix, "poscar")
         return signed if signed is not None and named != "xtl" else named
@@ -89,7 +90,7 @@ def kind(file: Path, requested: str = "auto") -> str:
 
 
 def _signature(lines: Sequence[str]) -> str | None:
-    """Formats that show themselves by words at places where no title stands."""
+    """A format that has typical words at places where no title stands; None if there are no such words."""
     first = next((line for line in lines if line.strip()), "").strip()
     body = "\n".join(lines[1:])
     if first.startswith("ITEM: ") and re.search(r"^ITEM: ", body, re.MULTILINE):
@@ -111,7 +112,7 @@ def _signature(lines: Sequence[str]) -> str | None:
 
 
 def _xyz_kind(file: Path, lines: Sequence[str], requested: str) -> str:
-    """Which of the programs' XYZ files it is."""
+    """The format of an XYZ file: several programs write different formats with this extension."""
     rows = list(lines)
     if prismatic.looks_like_prismatic(rows) and not stemsalabim_xyz.has_layout(rows):
         return "prismatic"
@@ -122,12 +123,12 @@ def _xyz_kind(file: Path, lines: Sequence[str], requested: str) -> str:
 
 
 def read_structure(file: Path, requested: str = "auto") -> Structure:
-    """The structure of a file; of several frames the first, with a note.
+    """The structure of a file. If there are several frames, the first, with a note.
 
     Raises
     ------
     SpecimenError
-        The file cannot be read; the text says why and what to do.
+        The file cannot be read. The text says why and what to do.
     """
     source.require_size(file)
     found = kind(file, requested)
@@ -141,7 +142,7 @@ def read_structure(file: Path, requested: str = "auto") -> Structure:
     else:
         structure = _with_frames(*ase_process.read_first(file))
         if requested == "auto" and source.suffix(file) == ".xyz" and _has_stemsalabims_layout(file):
-            structure = replace(structure, revision=2)  # version 0.1 took it for nm
+            structure = replace(structure, revision=2)  # version 0.1 read this file in nm
     return _with_outside(structure)
 
 
@@ -151,7 +152,7 @@ def read_frames(file: Path) -> Iterator[Structure]:
     Raises
     ------
     SpecimenError
-        A frame cannot be read; the text names it, counted from 0.
+        A frame cannot be read. The text names the frame, counted from 0.
     """
     source.require_size(file)
     found = kind(file, "ase")
@@ -169,7 +170,7 @@ def _has_stemsalabims_layout(file: Path) -> bool:
 
 
 def _with_outside(structure: Structure) -> Structure:
-    """Note atoms outside the cell along a or b, which the periodic cell wraps."""
+    """Add a note on atoms outside the cell along a or b, which are wrapped because the cell is periodic."""
     if not np.isfinite(structure.cell).all() or not np.isfinite(structure.positions).all():
         return structure
     if np.linalg.matrix_rank(structure.cell) < 3:

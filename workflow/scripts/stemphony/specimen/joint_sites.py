@@ -1,4 +1,4 @@
-"""Sites that exclude each other: found in a specimen, checked, and numbered for `physics.occupancy`."""
+"""Find the sites of a specimen that exclude each other, check them, and number them for `physics.occupancy`."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from stemphony.specimen.specimen import Specimen
 Pairs = NDArray[np.int64]
 
 CLOSEST = 0.7
-"""Å. Two atoms are never closer (the shortest bond, H2, is 0.74 Å long), so nearer sites exclude each other."""
+"""Smallest distance of two atoms [Å]. The shortest bond, that of H2, is 0.74 Å long. So sites that are closer exclude
+each other."""
 
 MOST_PAIRS = 5_000_000
-"""Pairs that lie on each other; they take up to 1 GB. Crystals have none, shared sites a few for each."""
+"""Largest number of pairs of sites that lie on each other. So many pairs need up to 1 GB. A normal crystal has no such
+pairs, and a shared site has only a few."""
 
 
 def with_joint_sites(file: Path | str, specimen: Specimen, occupancy: str = "random") -> Specimen:
-    """The specimen with `disorder` and `disorder_group` numbered for drawing, and sums above 1 by rounding scaled to 1.
+    """Number `disorder` and `disorder_group` of a specimen for drawing. Scale sums that exceed 1 by rounding to 1.
 
-    Drawn jointly are sites of one disorder assembly, sites of equal position, and all that are closer than CLOSEST
-    where one of both is partially occupied.
+    Three kinds of sites are drawn jointly: sites of one disorder assembly, sites of equal position, and sites closer
+    than CLOSEST of which one is partially occupied.
 
     Parameters
     ----------
@@ -38,8 +40,8 @@ def with_joint_sites(file: Path | str, specimen: Specimen, occupancy: str = "ran
     Raises
     ------
     SpecimenError
-        An occupancy outside 0 to 1, sites that exclude each other and fill more than one site together, or
-        `occupancy: refuse` where any site is not full.
+        An occupancy is outside 0 to 1. Or sites that exclude each other hold more than one atom together. Or a site is
+        not full and `occupancy` is `refuse`.
     """
     if specimen.occupancy is None:
         return specimen
@@ -88,7 +90,7 @@ def close_pairs(specimen: Specimen, distance: float) -> tuple[Pairs, Floats]:
 
     positions, cell = specimen.positions, np.asarray(specimen.cell)
     require_few_pairs(positions, distance)
-    tree = cKDTree(positions, boxsize=[cell[0], cell[1], 0.0])  # 0: not periodic
+    tree = cKDTree(positions, boxsize=[cell[0], cell[1], 0.0])  # 0 means not periodic
     pairs = np.asarray(tree.query_pairs(distance, output_type="ndarray"), dtype=np.int64).reshape(-1, 2)
     apart = positions[pairs[:, 0]] - positions[pairs[:, 1]]
     apart[:, :2] -= cell[:2] * np.round(apart[:, :2] / cell[:2])
@@ -99,7 +101,7 @@ def close_pairs(specimen: Specimen, distance: float) -> tuple[Pairs, Floats]:
 def require_few_pairs(points: Floats, distance: float) -> None:
     """Raise MemoryError if more than MOST_PAIRS pairs of points, (N, 3), share a cube whose diagonal is `distance`."""
     cubes = np.floor(points * (np.sqrt(3) / distance)).astype(np.int64)
-    # One number for each cube; by chance two cubes may share it, which needs more cubes than there are.
+    # Each cube gets a number. Two cubes cannot get the same number, because there are too few cubes for that.
     _, counts = np.unique(cubes @ np.array([1, 2_000_003, 4_000_037_000_009]), return_counts=True)
     pairs = int((counts * (counts - 1) // 2).sum())
     if pairs > MOST_PAIRS:
@@ -134,7 +136,7 @@ def _checked(file: Path | str, specimen: Specimen) -> Floats:
 
 
 def _with_separate_assemblies(specimen: Specimen, filled: Floats) -> Specimen:
-    """The specimen with assemblies that are too full split, see `assemblies.separated`."""
+    """Split the assemblies of a specimen that are too full, see `assemblies.separated`."""
     if specimen.disorder is None or specimen.disorder_group is None:
         return specimen
     names, unit = alternatives(len(filled), specimen.disorder, specimen.disorder_group)
@@ -156,23 +158,23 @@ def _with_separate_assemblies(specimen: Specimen, filled: Floats) -> Specimen:
         "assembly of their own; if that is wrong, name the assemblies in the structure file "
         "(_atom_site_disorder_assembly)."
     )
-    # Until distances counted, occupancies alone decided.
+    # In earlier versions, only occupancies decided.
     revision = specimen.revision + 2 if by_distance else specimen.revision
     return replace(specimen, disorder=disorder, notes=(*specimen.notes, note), revision=revision)
 
 
 def _sums(cluster: Pairs, alternative: Pairs, filled: Floats) -> Floats:
-    """Sum of the occupancies of the alternatives of each site's cluster."""
+    """For each site, the sum of the occupancies of the alternatives of its cluster."""
     names, unit = alternatives(len(filled), cluster, alternative)
     largest = np.zeros(len(names))
     np.maximum.at(largest, unit, filled)
     total = np.zeros(len(filled))
-    np.add.at(total, names[:, 0], largest)  # an alternative's first number is the first site of its cluster
+    np.add.at(total, names[:, 0], largest)  # the first number of an alternative is the first site of its cluster
     return np.asarray(total[names[unit, 0]])
 
 
 def _groups_apart(specimen: Specimen, alternative: Pairs, chosen: NDArray[np.bool_]) -> Pairs:
-    """Pairs of sites, one for every two alternatives of one assembly: they exclude each other at any distance."""
+    """One pair of sites for every two alternatives of an assembly, which exclude each other at any distance."""
     if specimen.disorder is None:
         return np.empty((0, 2), dtype=np.int64)
     members = np.flatnonzero(chosen & (specimen.disorder >= 0))
@@ -185,9 +187,9 @@ def _groups_apart(specimen: Specimen, alternative: Pairs, chosen: NDArray[np.boo
 
 
 def _clusters(specimen: Specimen, partial: NDArray[np.bool_]) -> tuple[Pairs, Pairs, Pairs]:
-    """Number the sets of sites that are drawn jointly (INDEPENDENT: a single site), and the groups within each set.
+    """Number the sets of sites that are drawn jointly, and the groups within each set. A single site is INDEPENDENT.
 
-    The third value are the pairs of sites that exclude each other because they are too close.
+    The third value holds the pairs of sites that exclude each other because they are too close.
     """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
@@ -198,18 +200,18 @@ def _clusters(specimen: Specimen, partial: NDArray[np.bool_]) -> tuple[Pairs, Pa
     pairs, _ = close_pairs(specimen, CLOSEST)
     pairs = pairs[partial[pairs].any(axis=1)]
     first, second = pairs.T
-    # Sites of one group are present together: that they are too close is for the check of distances to say.
+    # Sites of one group are present together. If they are too close, the check of distances reports it.
     together = (assembly[first] == assembly[second]) & (assembly[first] >= 0)
     together &= (group[first] == group[second]) & (group[first] >= 0)
     pairs = pairs[~together]
-    # Each site of an assembly with the assembly's first site.
+    # Pair each site of an assembly with the first site of the assembly.
     members = np.flatnonzero(assembly >= 0)
     _, begin, inverse = np.unique(assembly[members], return_index=True, return_inverse=True)
     edges = np.concatenate([pairs, np.column_stack([members, members[begin[inverse.ravel()]]])])
     graph = coo_matrix((np.ones(len(edges), dtype=bool), (edges[:, 0], edges[:, 1])), shape=(sites, sites))
     _, component = connected_components(graph, directed=False)
     cluster = np.where(np.bincount(component)[component] > 1, component, INDEPENDENT).astype(np.int64)
-    # Alternatives: the groups of the assemblies, and by itself each other site.
+    # The alternatives are the groups of the assemblies, and every other site by itself.
     grouped = (assembly >= 0) & (group >= 0)
     keys = np.column_stack([np.where(grouped, assembly, -1), np.where(grouped, group, np.arange(sites))])
     _, alternative = np.unique(keys, axis=0, return_inverse=True)

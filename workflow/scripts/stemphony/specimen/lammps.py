@@ -1,4 +1,4 @@
-"""LAMMPS' data files: atoms from the corner of the box, elements from labels, comments or masses."""
+"""Read LAMMPS data files. Elements come from labels, comments or masses, coordinates from the corner of the box."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from stemphony.specimen.lattice import Floats
 from stemphony.specimen.statements import masses as standard_masses
 from stemphony.specimen.structure import Structure
 
-# Å per unit of length of LAMMPS' unit systems.
+# Unit of length of each unit system of LAMMPS, in Å.
 LENGTHS = {"real": 1.0, "metal": 1.0, "nano": 10.0, "electron": 0.529177210544, "si": 1e10, "cgs": 1e8, "micro": 1e4}
 MASS_EXACT = 0.06  # u; tables of masses and isotopic mixtures differ by less
-MASS_ROUNDED = 0.3  # u; a mass rounded to a whole number differs by less, except of placeholders
-# Columns before x, by atom style; what stands behind z is not needed.
+MASS_ROUNDED = 0.3  # u; a mass rounded to a whole number differs by less, unless it is a placeholder
+# Columns before x, by atom style. Columns behind z are not needed.
 STYLES = {
     "angle": "id mol type", "atomic": "id type", "body": "id type bodyflag mass", "bond": "id mol type",
     "charge": "id type q", "dipole": "id type q", "dpd": "id type theta", "electron": "id type q spin radius",
@@ -34,7 +34,7 @@ STYLES = {
 WIDER = {
     "atomic": "charge and molecular", "charge": "full", "molecular": "full", "bond": "full", "angle": "full",
 }  # fmt: skip
-"""Styles with one column more."""
+"""For each style, the styles that have one more column."""
 
 SECTIONS = re.compile(
     r"(Atoms|Velocities|Masses|Ellipsoids|Lines|Triangles|Bodies|Bonds|Angles|Dihedrals|Impropers|"
@@ -46,7 +46,7 @@ SECTIONS = re.compile(
 
 @dataclass
 class _File:
-    """Header and the sections that are needed, as lines."""
+    """Header of a file, and the lines of the sections that are needed."""
 
     title: str = ""
     values: dict[str, list[float]] = field(default_factory=dict)
@@ -58,10 +58,10 @@ class _File:
 
 
 def read_lammps_data(file: Path) -> Structure:
-    """The structure of a data file: coordinates from the lower corner of the box, image flags ignored.
+    """The structure of a data file, with coordinates from the lower corner of the box. Image flags are ignored.
 
-    Coordinates of a data file lie in the box, and the flags say how often an atom has crossed it. Elements come from
-    Atom Type Labels, from a comment behind each mass, else from the masses.
+    The coordinates in a data file lie in the box; the flags say how often an atom has crossed the box. Elements come
+    from Atom Type Labels, else from a comment behind each mass, else from the masses.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def _length(file: Path, title: str) -> float:
 
 
 def _box(file: Path, values: dict[str, list[float]]) -> tuple[Floats, Floats]:
-    """Edges as rows and the lower corner, in the file's unit."""
+    """Edges as rows, and the lower corner, in the unit of the file."""
     if all(name in values for name in ("avec", "bvec", "cvec")):
         origin = np.array(values.get("abc origin", [0.0, 0.0, 0.0]))
         return np.array([values["avec"], values["bvec"], values["cvec"]]), origin
@@ -213,7 +213,7 @@ def _columns(file: Path, found: _File) -> list[str]:
         return by_width[bare].split()
     if bare == 6:
         third = [text.split()[2] for _, text in found.atoms]
-        # A molecule's number stands before the type; a charge behind it has a point or is not a type.
+        # The number of a molecule stands before the type. A charge stands behind it: it has a point or is no type.
         known = set(found.labels) | {line.split()[0] for line in found.masses} | set(found.labels.values())
         if all(word in known for word in third) and not all(text.split()[1] in known for _, text in found.atoms):
             return ["id", "mol", "type"]
@@ -260,9 +260,10 @@ def _atoms(
 
 
 def _unused_columns(file: Path, found: _File, columns: list[str]) -> list[str]:
-    """A note on columns that are neither coordinates nor image flags; a refusal if they are another style's.
+    """Note on columns that are neither coordinates nor image flags. Refuse columns of another style.
 
-    One column more than the style has means that x, y, z stand behind a charge or a molecule that is not named.
+    If there is one more column than the style has, x, y, z may stand behind a charge or a molecule that the style does
+    not name.
     """
     needed = len(columns) + 3
     surplus = min(len(text.split()) for _, text in found.atoms) - needed if found.atoms else 0
@@ -285,7 +286,7 @@ def _charges(file: Path, found: _File, columns: list[str]) -> Floats:
 
 
 def _elements(file: Path, found: _File) -> tuple[dict[str, str], list[str], bool]:
-    """Element of each type and label, notes, and whether ASE would take other ones."""
+    """Element of each type and label, notes, and whether ASE would take other elements."""
     numbers = {line.split()[0]: line for line in found.masses}
     notes: list[str] = []
     result: dict[str, str] = {}
@@ -321,7 +322,7 @@ def _elements(file: Path, found: _File) -> tuple[dict[str, str], list[str], bool
 
 
 def _named(text: str, mass: list[float] | None) -> str | None:
-    """Element that a label or a comment such as `Na` or `Na+` names; one that the mass contradicts is none."""
+    """Element that a label or a comment such as `Na` or `Na+` names; None if the mass contradicts it."""
     words = text.split()
     found = elements.from_type(words[0]) if words else None
     if found is None or (words and words[0][:1].islower()):
@@ -333,9 +334,9 @@ def _named(text: str, mass: list[float] | None) -> str | None:
 
 
 def _contradicted(file: Path, name: str, label: str, comment: str, mass: float) -> list[str]:
-    """Refuse a label that is an element's symbol and has the mass of another element; note it of a comment.
+    """Refuse a label that is the symbol of one element and has the mass of another. For a comment, return a note.
 
-    Names of force fields, such as CA for a carbon, look like symbols in capitals and may stand in comments.
+    A comment may hold a name of a force field, such as CA for a carbon, which looks like a symbol.
     """
     for text, is_label in ((label, True), (comment, False)):
         word = text.split()[0] if text.split() else ""
@@ -358,7 +359,7 @@ def from_masses(file: Path, values: dict[str, float], way_out: str) -> dict[str,
     Raises
     ------
     SpecimenError
-        A mass is that of no element, or lies between two: placeholders and reduced units have such masses.
+        A mass fits no element, or lies between two elements. Placeholders and reduced units have such masses.
     """
     result = {}
     given = list(values.values())
@@ -386,12 +387,12 @@ def from_masses(file: Path, values: dict[str, float], way_out: str) -> dict[str,
 
 
 def _is_ambiguous(value: float, masses: Floats, nearest: float, second: float) -> bool:
-    """Whether a mass lies between two elements, or both masses round to it, as those of Co and Ni round to 59."""
+    """Whether a mass lies between two elements, or is the rounded mass of both, as 59 is of Co and Ni."""
     if nearest > MASS_EXACT / 2 and second < 4 * nearest:
         return True
     stable = masses[
         : elements.numbers()["Bi"]
-    ]  # nothing heavier is in LAMMPS files with rounded masses, except Th and U
+    ]  # LAMMPS files with rounded masses have no heavier elements, except Th and U
     return bool(value == round(value) and (np.rint(stable) == value).sum() > 1)
 
 

@@ -1,4 +1,4 @@
-"""LAMMPS' dumps (text): frames of atoms from the corner of the box."""
+"""Read LAMMPS dumps (text): frames of atoms, with coordinates from the corner of the box."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stemphony.specimen.structure import Structure
 
 COORDINATES = (("x", "y", "z"), ("xs", "ys", "zs"), ("xu", "yu", "zu"), ("xsu", "ysu", "zsu"))
 OF_MOTION = ("vx", "vy", "vz", "fx", "fy", "fz")
-FAR = 1.0  # Å; unwrapped coordinates that are farther outside have crossed the box
+FAR = 1.0  # Å; if unwrapped coordinates lie farther outside, the atom has crossed the box
 
 
 def read_frames(file: Path) -> Iterator[Structure]:
@@ -127,7 +127,7 @@ def _box(lines: _Lines, words: list[str]) -> tuple[Floats, Floats, list[bool]]:
     low, high = np.array([row[:2] for row in values]).T
     require_ascending(lines.file, low, high)
     xy, xz, yz = tilts
-    # The bounds enclose the tilted box; its corner lies inside them.
+    # The bounds enclose the tilted box, so its corner lies inside the bounds.
     low = low - np.array([min(0.0, xy, xz, xy + xz), min(0.0, yz), 0.0])
     high = high - np.array([max(0.0, xy, xz, xy + xz), max(0.0, yz), 0.0])
     return box_edges(high - low, tilts), low, periodic
@@ -160,7 +160,7 @@ def _structure(
     ids = table_of.get("id", [])
     if len(set(ids)) < len(ids):
         raise SpecimenError(file, "two atoms have the same id. Correct the column id, or export the file again.")
-    # Wrapped coordinates need no numbers of images, and unwrapped ones contain them.
+    # Numbers of images are not needed: wrapped coordinates ignore them, and unwrapped coordinates include them.
     known = ("q", "element", "typelabel", *OF_MOTION, *chosen)
     unused = [name for name in names if name not in known and not columns.is_without_meaning(name)]
     if unused:
@@ -227,7 +227,7 @@ def _elements(file: Path, table_of: dict[str, list[str]], notes: list[str]) -> l
 
 
 def _wrapped(positions: Floats, cell: Floats, periodic: list[bool], notes: list[str]) -> Floats:
-    """Unwrapped coordinates brought back by whole boxes along periodic edges, where they left it by more than FAR."""
+    """Move unwrapped coordinates back by whole boxes along periodic edges, if they left the box by more than FAR."""
     fractions = positions @ np.linalg.inv(cell)
     slack = FAR / np.linalg.norm(cell, axis=1)
     whole = np.where((fractions < -slack) | (fractions >= 1 + slack), np.floor(fractions), 0.0)

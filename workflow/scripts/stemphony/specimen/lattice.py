@@ -1,4 +1,4 @@
-"""Geometry of periodic cells: arrays in, arrays out; rows are the edges a, b, c [Å]."""
+"""Geometry of periodic cells. Functions take and return arrays; the rows of a cell are the edges a, b, c [Å]."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-CELL_TOLERANCE = 1e-3  # Å by which a cell edge may miss the orthogonal one,
+CELL_TOLERANCE = 1e-3  # Å; the end of a cell edge may lie this far from that of an orthogonal edge,
 CELL_TOLERANCE_RELATIVE = 1e-5  # or this share of the edge, for cells of 100 Å and more
-EXACT = 1e-9  # Å; coordinates that differ by less are rounding of one number
-SUPERCELL_LIMIT = 6  # largest integer tried in a suggested supercell
+EXACT = 1e-9  # Å; coordinates that differ by less are equal up to rounding
+SUPERCELL_LIMIT = 6  # largest integer of a suggested supercell
 
 
 def supercell(
@@ -23,8 +23,8 @@ def supercell(
 ) -> tuple[Floats, Floats]:
     """Edges `matrix @ cell` and the |det| copies of all atoms [Å], each copy in the given order.
 
-    Atoms are wrapped into the new cell, along z only if `matrix` mixes c with a or b or turns it round, or if `wrap_z`
-    asks for it.
+    Atoms are wrapped into the new cell. Along z, they are wrapped only if `matrix` mixes c with a or b or reverses c,
+    or if `wrap_z` is true.
 
     `cell` has the edges as rows [Å]; `positions` (N, 3) are Cartesian [Å].
     """
@@ -42,7 +42,7 @@ def supercell(
 def repeated(lengths: Floats, positions: Floats, repeat: Sequence[int]) -> Floats:
     """Coordinates [Å] of all copies along x, y, z, each copy in the given order, the last axis fastest.
 
-    `lengths` (3,) are those of the cell; `positions` (N, 3) are Cartesian [Å].
+    `lengths` (3,) are the lengths of the cell; `positions` (N, 3) are Cartesian [Å].
     """
     copies = np.stack(np.meshgrid(*(np.arange(n) for n in repeat), indexing="ij"), axis=-1).reshape(-1, 3)
     return (copies[:, None, :] * lengths + positions).reshape(-1, 3)
@@ -58,7 +58,7 @@ def angles(cell: Floats) -> list[float]:
 
 
 def _lattice_points(matrix: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Integer points inside the parallelepiped that the rows of `matrix` span: one per cell, |det| in all."""
+    """Integer points inside the parallelepiped that the rows of `matrix` span: |det| points, one per cell."""
     corners = np.array(list(itertools.product((0, 1), repeat=3))) @ matrix
     ranges = (np.arange(low, high + 1) for low, high in zip(corners.min(0), corners.max(0), strict=True))
     points = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -67,12 +67,12 @@ def _lattice_points(matrix: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _allowed(lengths: Floats | float) -> Floats:
-    """How far [Å] edges of these lengths [Å] may miss where a right angle or another cell puts them."""
+    """Largest allowed distance [Å] between the end of an edge of this length [Å] and the end of the ideal edge."""
     return np.maximum(CELL_TOLERANCE, CELL_TOLERANCE_RELATIVE * lengths)
 
 
 def _shear(first: Floats, second: Floats) -> float:
-    """How far the longer edge's end lies from where a right angle would put it [Å], less the tolerance."""
+    """Distance of the end of the longer edge from its place at a right angle [Å], minus the tolerance."""
     short, long = sorted((float(np.linalg.norm(first)), float(np.linalg.norm(second))))
     return abs(float(first @ second)) / short - float(_allowed(long))
 
@@ -83,11 +83,11 @@ class Standard(NamedTuple):
     Attributes
     ----------
     lengths : (3,) array
-        Of the edges [Å].
+        Lengths of the edges [Å].
     positions : (N, 3) array
         Coordinates [Å].
     rows : (3, 3) array of int
-        Edges along x, y, z in units of those that were given.
+        Edges along x, y, z in units of the given edges.
     """
 
     lengths: Floats
@@ -98,8 +98,9 @@ class Standard(NamedTuple):
 def orthogonal(cell: Floats, positions: Floats) -> Standard | None:
     """The standard form of an orthogonal cell of a file; None if the cell is not orthogonal.
 
-    The order and the sign of the edges do not change a lattice. If the edges run along the axes, the coordinates stay;
-    only an edge along −z moves the atoms, by its length. Other cells are turned by a proper rotation, never mirrored.
+    The order and the sign of the edges do not change a lattice. If the edges run along the axes, the coordinates stay.
+    Only if an edge runs along −z, the atoms move by its length. Other cells are turned by a proper rotation, never
+    mirrored.
 
     `cell` has the edges as rows [Å]; `positions` (N, 3) are Cartesian [Å].
     """
@@ -120,9 +121,9 @@ def orthogonal(cell: Floats, positions: Floats) -> Standard | None:
 
 
 def along_rows(cell: Floats, positions: Floats) -> Standard | None:
-    """An orthogonal cell turned until its first edge runs along x, the third along z; None of another cell.
+    """Turn an orthogonal cell until its first edge runs along x and the third along z; None for any other cell.
 
-    The second edge runs along y, or along −y where the edges are left-handed: a rotation, never a mirror.
+    The second edge then runs along y. If the edges are left-handed, it runs along −y: the cell is never mirrored.
 
     `cell` has the edges as rows [Å]; `positions` (N, 3) are Cartesian [Å].
     """
@@ -138,7 +139,7 @@ def along_rows(cell: Floats, positions: Floats) -> Standard | None:
 
 
 def is_orthogonal(cell: Floats) -> bool:
-    """Whether all edges, the rows of `cell`, are at right angles, within the rounding of files."""
+    """Whether all edges (rows of `cell`) are at right angles, within the rounding of files."""
     return all(_shear(cell[i], cell[j]) <= 0 for i, j in ((0, 1), (0, 2), (1, 2)))
 
 
@@ -150,16 +151,16 @@ def _along_axes(cell: Floats, axes: NDArray[np.intp]) -> bool:
 
 
 def _straightened(cell: Floats, positions: Floats, target: Floats) -> Floats:
-    """Coordinates in the `target` cell, which differs from `cell` by rounding alone."""
+    """Coordinates in the `target` cell, which differs from `cell` only by rounding."""
     if np.abs(cell - target).max() <= EXACT:
         return positions
     return np.asarray(positions @ np.linalg.inv(cell) @ target)
 
 
 def orthogonal_supercell(cell: Floats, limit: int = SUPERCELL_LIMIT) -> NDArray[np.int64] | None:
-    """Rows of integers that make `cell` orthogonal with the smallest volume, or None within ±`limit`.
+    """Rows of integers up to ±`limit` that make `cell` orthogonal with the smallest volume; None if there are none.
 
-    Of equal volumes the one is taken that keeps c along the beam, then a along x, then the smallest integers.
+    If volumes are equal, rows that keep c along the beam come first, then a along x, then the smallest integers.
 
     Parameters
     ----------
@@ -192,7 +193,7 @@ def orthogonal_supercell(cell: Floats, limit: int = SUPERCELL_LIMIT) -> NDArray[
 
 
 def _ordered(matrix: NDArray[np.int64], cell: Floats) -> NDArray[np.int64]:
-    """The same edges with the one nearest to c last, the one nearest to a first, all to the right hand."""
+    """The same edges in right-handed order: the edge nearest to a first, that nearest to c last."""
     vectors = matrix @ cell
     lengths = np.linalg.norm(vectors, axis=1)
     along_c = vectors @ cell[2] / lengths
@@ -214,7 +215,7 @@ def _preference(matrix: NDArray[np.int64]) -> tuple[Any, ...]:
 
 
 def wrapped(positions: Floats, cell: Floats) -> Floats:
-    """x and y in [0, L); a coordinate that rounding alone keeps below L becomes 0.
+    """Wrap x and y into [0, L). If a coordinate is below L only by rounding, it becomes 0.
 
     `positions` (N, 3) and the lengths L of the `cell` are in Å.
     """

@@ -1,4 +1,4 @@
-"""All atoms of a cell from the sites of its asymmetric unit."""
+"""Make all atoms of a cell from the sites of its asymmetric unit."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from numpy.typing import NDArray
 from stemphony.errors import SpecimenError
 from stemphony.specimen.lattice import Floats
 
-# Images of a site that differ by less [fractions of the cell] are one atom. ASE's value; it keeps the order of atoms.
+# Images of a site that differ by less than this [fractions of the cell] are one atom. ASE has the same value, so the
+# order of atoms is that of ASE.
 SAME_IMAGE = 1e-3
-# Images of one site that few digits leave apart are never farther apart [Å]; no two atoms are closer.
+# Largest distance [Å] of two images of a site that are one atom but differ because the file has few digits. No two
+# atoms are closer.
 MERGED_IMAGE = 0.4
 
 
-# A virus has some ten million atoms; images of more take several GB.
+# A virus has about ten million atoms. More images need several GB.
 MOST_IMAGES = 10_000_000
-# A space group has at most 192 operations in its cell. Eight such cells are the largest supercell of a list.
+# A space group has at most 192 operations in its cell. A list of operations may cover a supercell of eight such cells.
 MOST_OPERATIONS = 8 * 192
 
 
 def require_few_images(file: Path, sites: int, operations: int) -> None:
-    """Raise SpecimenError before images of `sites` are made under more `operations` than any file needs."""
+    """Raise SpecimenError if there are more `operations`, or more images of `sites`, than any file needs."""
     if operations > MOST_OPERATIONS or (operations > 1 and sites * operations > MOST_IMAGES):
         raise SpecimenError(
             file,
@@ -41,9 +43,9 @@ class SiteOrbits:
     Attributes
     ----------
     site : (N,) array of int
-        The site that each atom is an image of.
+        The site of each atom: the atom is an image of it.
     operation : (N,) array of int
-        The first operation that makes it.
+        The first operation that makes the atom.
     fractions : (N, 3) array
         Coordinates in [0, 1).
     merged : dict
@@ -62,7 +64,7 @@ class SiteOrbits:
 def expand(
     sites: Floats, rotations: NDArray[np.int64], translations: Floats, cell: Floats, reach: Sequence[float]
 ) -> SiteOrbits:
-    """Images of `sites` (M, 3) [fractions] under x' = R x + t, each once.
+    """Images of `sites` (M, 3) [fractions] under x' = R x + t, each image once.
 
     Parameters
     ----------
@@ -71,7 +73,7 @@ def expand(
     cell : (3, 3) array
         Edges as rows [Å].
     reach : (M,) sequence
-        Images of a site that are closer [Å] are one atom, at the mean of its images.
+        Images of a site that are closer than this [Å] are one atom at their mean position.
     """
     if len(rotations) == 1:
         count = len(sites)
@@ -100,7 +102,7 @@ def expand(
 
 
 def _distinct(images: Floats) -> tuple[list[int], NDArray[np.int64]]:
-    """Numbers of the images that differ, and for each image the number of the one it equals."""
+    """Numbers of the images that differ, and for each image the number of the equal image."""
     keep = [0]
     owner = np.zeros(len(images), dtype=int)
     for number in range(1, len(images)):
@@ -128,7 +130,7 @@ def _nearest(images: Floats, cell: Floats) -> float:
 def _on_special_position(
     site: Floats, rotations: NDArray[np.int64], translations: Floats, cell: Floats, reach: float
 ) -> Floats:
-    """The mean of a site's images that lie within `reach` [Å] of it: the special position that it belongs to."""
+    """The special position of a site: the mean of its images that lie within `reach` [Å] of the site."""
     difference = (rotations @ site) + translations - site
     difference -= np.rint(difference)
     near = np.linalg.norm(difference @ cell, axis=-1) < reach

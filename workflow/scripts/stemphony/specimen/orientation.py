@@ -1,6 +1,6 @@
-"""Which way the crystal faces: the orthogonal cell whose edges lie along x, y and the beam.
+"""Orientation of the crystal: find the orthogonal cell whose edges lie along x, y and the beam.
 
-A microscopist names a zone axis [uvw] and a direction that points up in the image. Contract:
+A microscopist names a zone axis [uvw] and a direction `up` that points up in the image. They define the axes:
 
     z = −[uvw]        the beam travels along +z, so the zone axis points back to the electron source
     y = projection of `up` on the image plane,        x = y × z
@@ -21,30 +21,32 @@ from numpy.typing import NDArray
 from stemphony.specimen.lattice import Floats
 
 EXACT_STRAIN = 1e-8
-"""Largest principal strain of a cell that counts as exactly orthogonal, on the symmetrised lattice."""
+"""Largest principal strain of a cell, on the symmetrised lattice, that counts as exactly orthogonal."""
 EXACT_EDGE = 200.0
-"""Å: longest edge of an exact cell that is tried. Longer cells hold more atoms than a simulation wants."""
+"""Longest edge [Å] of an exact cell that is tried. A longer cell has too many atoms for a simulation."""
 STRAINED_EDGE = 80.0
-"""Å: longest edge of a strained cell that is tried. Among longer ones almost any strain occurs by chance."""
+"""Longest edge [Å] of a strained cell that is tried. Among longer edges, almost any strain occurs by chance."""
 STRAINED_VECTORS = 1200
-"""Shortest lattice vectors that are tried as edges of a strained cell: some 10⁶ pairs, below a second."""
+"""Number of lattice vectors, the shortest ones, that are tried as edges of a strained cell. They make about 10⁶ pairs,
+which take less than a second."""
 LARGEST_STRAIN = 0.1
-"""Principal strain beyond which a candidate is not worth listing."""
+"""Largest principal strain of a candidate that is listed."""
 LISTED = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Orientation:
-    """How the cell of the specimen lies in the lattice of the structure file.
+    """Orientation of the cell of the specimen in the lattice of the structure file.
 
     Attributes
     ----------
     rows : (3, 3) array
-        Edges along x, y and z in units of the file's edges a, b, c; fractions where the file's cell is centred.
+        Edges along x, y and z in units of the edges a, b, c of the file. They are fractions if that cell is centred.
     lengths : (3,) array
         Length of these edges [Å].
     strain : (3, 3) array or None
-        ε in the axes x, y, z that makes the edges orthogonal: r' = (1 + ε) r, symmetric, no rotation. None without.
+        ε in the axes x, y, z that makes the edges orthogonal: r' = (1 + ε) r, symmetric, without rotation. None if
+        there is no strain.
     hexagonal : bool
         Whether directions are also written with four indices.
     """
@@ -55,7 +57,7 @@ class Orientation:
     hexagonal: bool = False
 
     def direction(self, axis: int) -> str:
-        """Lattice direction along an axis of the specimen, in the file's cell: `[1 -1 0]`."""
+        """Lattice direction, in the cell of the file, along an axis of the specimen: `[1 -1 0]`."""
         integers = whole_direction(self.rows[axis])
         return written(four_indices(integers) if self.hexagonal else integers)
 
@@ -73,7 +75,7 @@ class Orientation:
         return 0.0 if self.strain is None else float(np.abs(np.linalg.eigvalsh(self.strain)).max())
 
     def strain_text(self) -> str:
-        """ε in words, in the order of Voigt."""
+        """Components of ε as text, in the order of Voigt."""
         if self.strain is None:
             return "none"
         names = (("xx", 0, 0), ("yy", 1, 1), ("zz", 2, 2), ("yz", 1, 2), ("xz", 0, 2), ("xy", 0, 1))
@@ -81,7 +83,7 @@ class Orientation:
 
 
 def _percent(strain: float) -> str:
-    """A strain in per cent to four digits; what rounding leaves of a zero is 0."""
+    """A strain in per cent, to four digits. A value that is zero up to rounding is 0."""
     return "0" if abs(strain) < 1e-12 else f"{100 * strain:.4g}"
 
 
@@ -96,7 +98,7 @@ class Candidate:
     cells : int
         Volume in primitive cells.
     strain : float
-        Largest principal strain that makes it orthogonal.
+        Largest principal strain that makes the cell orthogonal.
     """
 
     matrix: NDArray[np.int64]
@@ -105,12 +107,12 @@ class Candidate:
 
 
 def three_indices(direction: Sequence[int]) -> tuple[int, int, int]:
-    """Direction [uvw] of three or, for a hexagonal lattice, four indices: u = U − T, v = V − T, w = W.
+    """Convert three or, for a hexagonal lattice, four indices to [uvw]: u = U − T, v = V − T, w = W.
 
     Raises
     ------
     ValueError
-        Four indices whose first three do not sum to 0, or [0 0 0].
+        The first three of four indices do not sum to 0, or the direction is [0 0 0].
     """
     values = [int(n) for n in direction]
     if len(values) == 4:
@@ -151,8 +153,8 @@ def written(direction: Sequence[int]) -> str:
 def principal_strain(cosines: Floats) -> Floats:
     """Largest principal strain that makes three edges orthogonal and keeps their lengths.
 
-    With unit edges as rows of N the right stretch is S = (N Nᵀ)^(−1/2), so the principal strains are λ^(−1/2) − 1
-    of the eigenvalues λ of N Nᵀ. Polar decomposition, for example Bhatia, Matrix Analysis (1997), ch. I.
+    With unit edges as rows of N, the right stretch is S = (N Nᵀ)^(−1/2). So the principal strains are λ^(−1/2) − 1 with
+    the eigenvalues λ of N Nᵀ. For the polar decomposition see Bhatia, Matrix Analysis (1997), ch. I.
 
     Parameters
     ----------
@@ -161,7 +163,7 @@ def principal_strain(cosines: Floats) -> Floats:
 
     Returns
     -------
-    (...) array, infinite for edges in one plane.
+    (...) array; infinite for edges in one plane.
     """
     matrix = np.ones((*cosines.shape[:-1], 3, 3))
     for k, (i, j) in enumerate(((0, 1), (0, 2), (1, 2))):
@@ -172,10 +174,10 @@ def principal_strain(cosines: Floats) -> Floats:
 
 
 def stretch(edges: Floats) -> tuple[Floats, Floats]:
-    """Rotation R and strain ε that bring edges along x, y, z and keep their lengths: r' = (r R)(1 + ε).
+    """Rotation R and strain ε that turn edges to x, y, z and keep their lengths: r' = (r R)(1 + ε).
 
-    Polar decomposition of F = V⁻¹ D with the edges V (rows) and D their lengths on the diagonal: F = R S, S symmetric
-    and positive. Edges must be right-handed, so that R is a proper rotation.
+    With the edges V (rows) and their lengths D (diagonal), the polar decomposition of F = V⁻¹ D is F = R S with S
+    symmetric and positive. The edges must be right-handed, so that R is a proper rotation.
     """
     deformation = np.linalg.inv(edges) @ np.diag(np.linalg.norm(edges, axis=1))
     left, values, right = np.linalg.svd(deformation)
@@ -184,14 +186,14 @@ def stretch(edges: Floats) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True, eq=False)
 class _Edges:
-    """Lattice vectors that could be edges of the image cell, shortest projection first.
+    """Lattice vectors that may be edges of the image cell; the shortest projection comes first.
 
     Attributes
     ----------
     integers : (N, 3) array of int
-        In units of the lattice's edges.
+        Vectors in units of the edges of the lattice.
     vectors : (N, 3) array
-        The same [Å].
+        The same vectors [Å].
     tilt : (N,) array
         Cosine of the angle to the zone axis; 0 in the image plane.
     """
@@ -216,14 +218,15 @@ class View:
     Attributes
     ----------
     cell : (3, 3) array
-        Primitive edges of the lattice as rows [Å], right-handed and symmetrised: of cells that symmetry makes equal,
-        all are exact or none is.
+        Primitive edges of the lattice as rows [Å], right-handed and symmetrised. If symmetry makes several cells equal,
+        they are all exact, or none is.
     zone : (3,) array of int
         Zone axis in units of these edges.
     upward : (3,) array
         Direction [Å] whose projection should point along +y.
     up : (3,) array of int or None
-        The same in units of `cell` where y must lie along it. None: of the smallest cell's edges the nearest to it.
+        The same direction in units of `cell`, if y must lie along its projection. None: y is the edge of the smallest
+        cell that is nearest to `upward`.
     """
 
     cell: Floats
@@ -232,12 +235,12 @@ class View:
     up: NDArray[np.int64] | None = None
 
     def candidates(self) -> list[Candidate]:
-        """The smallest exact cell; or strained ones of growing size, each with less strain than all smaller ones."""
+        """The smallest exact cell; or strained cells of growing size, each with less strain than all smaller cells."""
         exact = self._exact(self._edges(EXACT_EDGE))
         return [exact] if exact is not None else self._strained(self._edges(STRAINED_EDGE))
 
     def _edges(self, longest: float) -> _Edges:
-        """Lattice vectors whose projections along the zone axis are at most so long [Å], each as flat as possible."""
+        """Lattice vectors, nearly in the image plane, whose projections are at most `longest` [Å]."""
         beam = self.zone @ self.cell
         period = float(np.linalg.norm(beam))
         axis = beam / period
@@ -247,16 +250,16 @@ class View:
                 first, second = second, first
             short = self._projected(first)
             share = float(short @ self._projected(second) / (short @ short))
-            if abs(share) <= 0.5 + 1e-9:  # at one half, rounding would go to and fro
+            if abs(share) <= 0.5 + 1e-9:  # without the margin, rounding at one half could make the loop endless
                 break
             second = second - round(share) * first
         short, long = self._projected(first), self._projected(second)
         height = float(np.linalg.norm(long - (long @ short) / (short @ short) * short))
-        # |i·short + j·long| ≥ √¾·|i|·|short| for a reduced pair.
+        # A reduced pair obeys |i·short + j·long| ≥ √¾·|i|·|short|.
         most = int(longest / (0.86 * np.linalg.norm(short))) + 1, int(longest / height) + 1
         grid = np.meshgrid(np.arange(-most[0], most[0] + 1), np.arange(most[1] + 1), indexing="ij")
         i, j = grid[0].ravel(), grid[1].ravel()
-        # Keep one direction of each pair ±v. A multiple of an edge is flatter, and never at a better angle.
+        # Keep one direction of each pair ±v. Multiples of an edge stay: they can be flatter, at the same angle.
         half = (j > 0) | (i > 0)
         i, j = i[half], j[half]
         lengths = np.linalg.norm(i[:, None] * short + j[:, None] * long, axis=1)
@@ -267,7 +270,7 @@ class View:
         return _Edges(integers, vectors, (vectors @ axis) / np.linalg.norm(vectors, axis=1))
 
     def _flattest(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The same vectors with whole periods of the zone axis taken off, so that they are nearly perpendicular."""
+        """The same vectors minus whole periods of the zone axis, so that they are nearly perpendicular to it."""
         beam = self.zone @ self.cell
         periods = np.rint((rows @ self.cell) @ beam / (beam @ beam)).astype(np.int64)
         return rows - periods[:, None] * self.zone
@@ -277,7 +280,7 @@ class View:
         return np.asarray(vector - (vector @ beam) / (beam @ beam) * beam)
 
     def _along_up(self, edges: _Edges) -> NDArray[np.bool_]:
-        """Which edges project on the line of `up`: those in one plane with it and the zone axis."""
+        """Which edges project on the line of `up`: those in the plane of `up` and the zone axis."""
         if self.up is None:
             return np.ones(len(edges.integers), dtype=bool)
         return np.asarray(np.cross(np.broadcast_to(self.up, edges.integers.shape), edges.integers) @ self.zone == 0)
@@ -292,7 +295,7 @@ class View:
         smallest = math.inf
         for first in firsts if self.up is None else firsts[:1]:
             if lengths[first] ** 2 > smallest * (1 + 1e-9) and self.up is None:
-                break  # the other edge would be the shorter one, and was tried before
+                break  # the other edge would be shorter, so this pair was tried before
             partners = np.flatnonzero(np.abs(units @ units[first]) < EXACT_STRAIN)
             if not len(partners):
                 continue
@@ -321,7 +324,7 @@ class View:
         return front
 
     def _candidate(self, first: NDArray[np.int64], second: NDArray[np.int64], strain: float) -> Candidate:
-        """The right-handed cell of two image edges: `first` is y where `up` is given, else the more upright one."""
+        """The right-handed cell of two image edges. y is `first` if `up` is given, else the more upright edge."""
 
         def upright(row: NDArray[np.int64]) -> float:
             vector = row @ self.cell
@@ -336,7 +339,7 @@ class View:
         return Candidate(matrix, abs(volume), strain)
 
     def _preference(self, candidate: Candidate) -> tuple[float, float, int, list[int]]:
-        """Of cells of one size: the squarest, then the most upright, then that of the smallest integers."""
+        """Key to sort cells of equal size: the squarest first, then the most upright, then the smallest integers."""
         edges = candidate.matrix @ self.cell
         x, y, _ = np.linalg.norm(edges, axis=1)
         tilt = -float(edges[1] @ self.upward) / y / float(np.linalg.norm(self.upward))
@@ -345,7 +348,7 @@ class View:
 
 
 def _completed(zone: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A basis of all integer vectors, as rows, that has `zone` (of greatest common divisor 1) as its last one."""
+    """A basis of all integer vectors, as rows. Its last row is `zone`, whose greatest common divisor is 1."""
     rest = [int(n) for n in zone]
     operations = [[int(i == j) for j in range(3)] for i in range(3)]
     while sum(n != 0 for n in rest) > 1:
@@ -355,7 +358,7 @@ def _completed(zone: NDArray[np.int64]) -> NDArray[np.int64]:
                 factor = rest[i] // rest[pivot]
                 rest[i] -= factor * rest[pivot]
                 operations[i] = [a - factor * b for a, b in zip(operations[i], operations[pivot], strict=True)]
-    # operations · zone = ±1 at the pivot, so zone is, but for the sign, that column of the inverse.
+    # operations · zone is ±1 at the pivot and 0 elsewhere. So this column of the inverse is zone, up to the sign.
     pivot = next(i for i in range(3) if rest[i])
     rows = np.rint(np.linalg.inv(np.array(operations, dtype=float))).astype(np.int64).T
     return np.array([*(rows[i] for i in range(3) if i != pivot), zone], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""PDB files through gemmi: elements from the columns or from the alignment of atom names, symmetry from CRYST1."""
+"""Read PDB files with gemmi. Elements come from their columns or from the place of names, symmetry from CRYST1."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ OCCUPANCY_COLUMNS = slice(54, 60)
 FACTOR_COLUMNS = slice(60, 66)
 ELEMENT_COLUMNS = slice(76, 78)
 FORCE_FIELDS = ("HSD", "HSE", "HSP", "HID", "HIE", "HIP", "CYX")
-"""Names of CHARMM and AMBER for histidine and cysteine in their states."""
+"""Names that CHARMM and AMBER give to the states of histidine and cysteine."""
 TWO_MEANINGS = ("Ca", "Cd", "Ce", "Co", "He", "Hg", "Ho", "Na", "Nb", "Nd", "Ne")
-"""Elements that are also names of carbon, hydrogen and nitrogen by their place in a molecule."""
+"""Elements whose symbols are also names of carbon, hydrogen or nitrogen atoms at a place in a molecule."""
 
 
 def read_pdb(file: Path) -> Structure:
-    """The first model of a PDB file, with the symmetry of CRYST1 and matrices of non-crystallographic copies applied.
+    """The first model of a PDB file, with the symmetry of CRYST1 and with non-crystallographic copies.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def read_pdb(file: Path) -> Structure:
         return structure
     note = f"holds {models} models; the first is used"
     cells = set(re.findall(r"^CRYST1.{48}", text, re.MULTILINE))
-    # gemmi, asked for the whole file, gives the first model the last cell.
+    # If gemmi reads the whole file, it gives the first model the last cell.
     return replace(structure, notes=(note, *structure.notes), revision=3 if len(cells) > 1 else structure.revision)
 
 
@@ -51,12 +51,12 @@ def read_models(file: Path) -> Iterator[Structure]:
 
 
 def _text(file: Path) -> str:
-    # A letter of several bytes would move the columns behind it.
+    # A letter of several bytes would move the columns that follow it.
     return source.read_text(file).encode("ascii", "replace").decode("ascii")
 
 
 def _models(text: str) -> Iterator[str]:
-    """The text of each model with the records of the whole file; lines ENDMDL, or END, stand between models."""
+    """The text of each model, with the records of the whole file. Lines ENDMDL or END separate models."""
     head: list[str] = []
     body: list[str] = []
     for line in [*text.splitlines(), "END"]:
@@ -67,7 +67,7 @@ def _models(text: str) -> Iterator[str]:
         elif line.startswith((*ATOMS, "ANISOU", "TER")):
             body.append(line)
         elif not line.startswith(("MODEL", "CONECT", "MASTER")):
-            if line.startswith("CRYST1"):  # each frame of a trajectory may have its own
+            if line.startswith("CRYST1"):  # each frame of a trajectory may have its own cell
                 head = [record for record in head if not record.startswith(("CRYST1", "SCALE", "ORIGX"))]
             head.append(line)
 
@@ -99,8 +99,8 @@ def _structure(file: Path, text: str) -> Structure:
     images = len(structure.symbols) / len(block.raw["_atom_site_cartn_x"])
     if images > 1 and "_atom_site_cartn_x" in block.raw:
         notes.append(f"the symmetry {structure.stated.get('space_group', '')} of CRYST1 is applied")
-    # ASE, the first reader, knows no symmetry and guesses elements. The second one left blank columns to gemmi. The
-    # third one drew alternate places of copies together, the fourth one took names in column 13 for metals.
+    # Revisions: reader 1, ASE, knew no symmetry and guessed elements. Reader 2 left blank columns to gemmi. Reader 3
+    # drew alternate places of copies together. Reader 4 read names in column 13 as metals.
     apart = copies.ASSEMBLY in block.raw and structure.disorder is not None
     left = otherwise and _are_on_the_left(text)
     revision = (
@@ -115,7 +115,7 @@ def _sites(model: Any) -> list[tuple[str, float]]:
 
 
 def _parsed(file: Path, text: str) -> Any:
-    """gemmi's structure. Files before 1996 have the entry's name and a line number in columns 73 to 80."""
+    """Parse a file with gemmi. Files before 1996 have the name of the entry and a line number in columns 73 to 80."""
     import gemmi
 
     pruned = "\n".join(line[:72] for line in text.splitlines())
@@ -131,7 +131,7 @@ def _parsed(file: Path, text: str) -> Any:
 
 
 def _require_cell(file: Path, text: str) -> None:
-    """CRYST1 with 1 Å edges, as files of molecules have it, stands for no cell."""
+    """Refuse a file without a cell. CRYST1 with edges of 1 Å, as in files of molecules, means no cell."""
     line = re.search(r"^CRYST1(.*)$", text, re.MULTILINE)
     edges = [] if line is None else re.findall(r"[\d.]+", line[1][:27].ljust(27))
     if line is None or len(edges) < 3 or all(float(edge) <= 1 for edge in edges[:3]):
@@ -153,10 +153,10 @@ def _are_zero(text: str) -> bool:
 
 
 def _completed(file: Path, text: str) -> tuple[str, list[int]]:
-    """The text with occupancies of 1 where none is written, and with elements in their columns where names leave no
-    doubt; and the numbers of the records that have no element there.
+    """Return the text with missing occupancies and elements, and the numbers of the records without an element.
 
-    The place of names that leave a doubt tells: a carbon is ` CA `, calcium `CA  `.
+    A missing occupancy becomes 1. A missing element is added if the name of the atom is clear. For other names, their
+    place shows the element: carbon is ` CA `, calcium is `CA  `.
     """
     zero, left = _are_zero(text), _are_on_the_left(text)
     lines, without, count = [], [], 0
@@ -164,7 +164,7 @@ def _completed(file: Path, text: str) -> tuple[str, list[int]]:
         if not line.startswith(ATOMS):
             lines.append(line)
             continue
-        if zero or not line[OCCUPANCY_COLUMNS].strip():  # which gemmi takes for 0 in lines that go on
+        if zero or not line[OCCUPANCY_COLUMNS].strip():  # gemmi reads a blank occupancy as 0 if the line goes on
             line = f"{line[:54]:54}  1.00{line[60:66] or '  0.00'}{line[66:]}"
         if not line[ELEMENT_COLUMNS].strip():
             without.append(count)
@@ -180,15 +180,15 @@ def _completed(file: Path, text: str) -> tuple[str, list[int]]:
 
 
 def _certain_element(name: str, residue: str) -> str:
-    """The element of a name that leaves no doubt: `Sr1`, with a small letter, and CA in the residue CA; else empty."""
+    """The element of a clear name: `Sr1`, with a small letter, or CA in the residue CA; empty for other names."""
     match = re.fullmatch(r"([A-Z][a-z])\d*", name)
     return match[1] if match is not None else name.capitalize() if name == residue and len(name) == 2 else ""
 
 
 def _are_on_the_left(text: str) -> bool:
-    """Whether all names begin in column 13, also those of elements of one letter, such as `N   ` and `CB  `.
+    """Whether all names begin in column 13, even those of elements with one letter, such as `N   ` and `CB  `.
 
-    CHARMM and VMD write them so. Then the place of a name does not tell its element.
+    CHARMM and VMD write such files. The place of a name then does not show its element.
     """
     names = [line[NAME_COLUMNS] for line in _records(text) if not line[ELEMENT_COLUMNS].strip()]
     short = [name for name in names if name[3:] == " "]
@@ -199,7 +199,7 @@ def _are_on_the_left(text: str) -> bool:
 
 
 def _element_on_the_left(file: Path, line: str, name: str, residue: str) -> str:
-    """The element of a name whose place tells nothing: certain in standard amino acids, which hold H, C, N, O and S."""
+    """The element of a name whose place does not show it. In standard amino acids, it is one of H, C, N, O and S."""
     import gemmi
 
     known = gemmi.find_tabulated_residue(residue)
@@ -217,7 +217,7 @@ def _element_on_the_left(file: Path, line: str, name: str, residue: str) -> str:
 
 
 def _has_factors(file: Path, text: str) -> bool:
-    """Whether the atoms have temperature factors; gemmi takes 20 Å² where these columns are blank."""
+    """Whether the atoms have temperature factors. If these columns are blank, gemmi takes 20 Å²."""
     given = [bool(line[FACTOR_COLUMNS].strip()) for line in _records(text)]
     if any(given) and not all(given):
         raise SpecimenError(

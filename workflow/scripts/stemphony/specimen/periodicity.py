@@ -1,4 +1,4 @@
-"""The periods of atoms and of a block of whole cells, which slices and grid follow."""
+"""The periods of atoms and of a block of whole cells, on which slices and grid depend."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from stemphony.specimen.lattice import Floats
 from stemphony.specimen.structure import Structure
 
 DISPLACED = 0.5
-"""Largest distance [Å] of equivalent atoms, and of neighbours in a plane, where heat or relaxation displaces atoms."""
+"""Largest distance [Å] of equivalent atoms, and of neighbours in a plane, if heat or relaxation displaces atoms."""
 
 
 def block_periods(cell: Structure, repeat: Sequence[int], film: float, vacuum: Sequence[float]) -> Periods:
-    """Periods of a block of whole cells. Dopants and vacancies do not count: their crystal keeps its planes.
+    """Periods of a block of whole cells. Dopants and vacancies do not count, because the planes of the crystal stay.
 
     Parameters
     ----------
     cell : Structure
-        One cell, orthogonal, before it is repeated and doped.
+        One orthogonal cell, before it is repeated and doped.
     repeat : 3 ints
     film : float
         Thickness of the film at the entrance [Å].
@@ -36,7 +36,7 @@ def block_periods(cell: Structure, repeat: Sequence[int], film: float, vacuum: S
 
 
 def periods_of(positions: Floats, labels: list[str], cell: Sequence[float] | Floats, stacked: bool = False) -> Periods:
-    """Periods of atoms; where they have none along the beam, those of their layers, as if nothing were displaced.
+    """Periods of atoms. If atoms have none along the beam, those of their layers, as if no atom were displaced.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def periods_of(positions: Floats, labels: list[str], cell: Sequence[float] | Flo
 
 
 def kinds(species: NDArray[np.str_], occupancy: Floats | None) -> list[str]:
-    """Kind of each atom, by name of the atom or ion and occupancy (N,): atoms of one kind scatter alike."""
+    """Kind of each atom (N,), from the name of the atom or ion and its occupancy. Atoms of one kind scatter alike."""
     names: list[str] = species.tolist()
     if occupancy is None:
         return names

@@ -1,4 +1,4 @@
-"""The specimen that the params of a rule describe, read from the files that were planned."""
+"""Make the specimen that the params of a rule describe, from the files that were planned."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def planned_specimen(params: Mapping[str, Any], file: Path, trajectory: Path | N
     params : mapping
         Params of the specimen, with the SHA-256 of its files.
     file, trajectory : Path
-        Structure file, and trajectory; None without snapshots.
+        Structure file and trajectory. The trajectory is None without snapshots.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def read_planned(settings: Mapping[str, Any], file: Path) -> Specimen:
     """Read the specimen of a block `specimen` with `file_sha256` in place of `file`; see `planned_specimen`."""
     _require_unchanged(file, settings["file_sha256"])
     keys = {key: value for key, value in settings.items() if key != "file_sha256"}
-    # The main process has checked density and distances, and knows what the config accepts.
+    # Density and distances are not checked again. The main process has checked them, as far as the config asks for it.
     return read_specimen(file, **keys, accept=CHECKS)
 
 

@@ -1,4 +1,4 @@
-"""VASP's POSCAR and CONTCAR, and the head of CHGCAR and its kin."""
+"""Read POSCAR and CONTCAR of VASP, and the head of CHGCAR and similar files."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ LAYOUT = (
     "A POSCAR has a title, a scale, three edges, the elements, their numbers, Direct or Cartesian, and one line of "
     "coordinates per atom."
 )
-DIGITS = 40  # of a number of atoms; that it exceeds the file is said later
-LEAST_LINE = 6  # characters of a line of coordinates: three digits, two spaces and the end of the line
+DIGITS = 40  # most digits of a number of atoms; a later check refuses a number that is too large for the file
+LEAST_LINE = 6  # fewest characters of a line of coordinates: three digits, two spaces and the end of the line
 
 
 def read_poscar(file: Path) -> Structure:
     """The structure of a POSCAR.
 
-    A negative scale is the volume of the cell [Å³]; three scales multiply x, y, z. Names of potentials such as
-    `Sr_sv` or `O/3ba5b3e8` give their element. Without a line of elements (VASP 4), the title must name them.
+    A negative scale is the volume of the cell [Å³]. Three scales multiply x, y, z. Names of potentials such as
+    `Sr_sv` or `O/3ba5b3e8` give their element. If there is no line of elements (VASP 4), the title must name them.
 
     Raises
     ------
     SpecimenError
-        A line is missing or damaged, or the elements are not given; the text names the line.
+        A line is missing or damaged, or the elements are not given. The text names the line.
     """
     source.require_size(file)
     size = file.stat().st_size
@@ -91,7 +91,7 @@ class _Reader:
         if selective:
             mode = self.line("Direct or Cartesian").strip().lower()
         cartesian = self._is_cartesian(mode)
-        # One element at a time: a wrong number of atoms must not fill the memory before the file ends.
+        # Make one symbol at a time, so that a wrong number of atoms does not fill the memory before the file ends.
         each = (symbol for symbol, n in zip(symbols, counts, strict=True) for _ in range(n))
         given = self._coordinates(each, total, selective)
         edges = cell * scale
@@ -105,7 +105,7 @@ class _Reader:
         )
 
     def _is_cartesian(self, mode: str) -> bool:
-        # VASP takes any word that begins with c or k for Cartesian and everything else for Direct.
+        # VASP reads any word that begins with c or k as Cartesian, and any other word as Direct.
         if mode[:1] not in ("c", "k", "d"):
             raise self.bad(mode, "Direct or Cartesian")
         if "configuration" in mode:
@@ -117,7 +117,7 @@ class _Reader:
         return mode[:1] in ("c", "k")
 
     def _coordinates(self, symbols: Iterable[str], total: int, selective: bool) -> Floats:
-        """(N, 3) coordinates. Names behind them decide nothing; a note says where they differ from the elements."""
+        """(N, 3) coordinates. Names behind them do not count. A note says where they differ from the elements."""
         rows, other = [], ""
         for i, symbol in enumerate(symbols):
             text = self.line(f"the coordinates of atom {i} (counted from 0) of {total:,}")
@@ -157,7 +157,7 @@ class _Reader:
         text = self.line("the number of atoms of each element")
         while _without_comment(text) and not table.is_count(
             text.split()[0], DIGITS
-        ):  # long lists go on in the next line
+        ):  # a long list continues in the next line
             names += _without_comment(text)
             text = self.line("the number of atoms of each element")
         counts = self._counts(text)
@@ -174,10 +174,10 @@ class _Reader:
         return [int(word) for word in words]
 
     def _element(self, name: str) -> str:
-        """`Sr` of `Sr`, `Sr_sv`, `Sr/3ba5b3e8`, `Sr_sv_GW/abc`; hydrogen of fractional charge, `H.75`, is H."""
+        """Element of a name: `Sr` for `Sr`, `Sr_sv`, `Sr/3ba5b3e8`, `Sr_sv_GW/abc`; H for the fractional `H.75`."""
         base = re.split(r"[_/:]", name)[0]
         charged = elements.from_type(base)
-        if charged is not None and charged[1] is not None:  # Sr2+, which some programs write
+        if charged is not None and charged[1] is not None:  # some programs write charges, such as Sr2+
             base = charged[0]
         match = re.fullmatch(r"([A-Za-z]{1,2})(\.\d+|\d\.\d+)?(\d*)", base)
         symbol = "" if match is None or (match[3] and match[2] is None and match[1] != "H") else match[1].capitalize()
@@ -191,7 +191,7 @@ class _Reader:
         return symbol
 
     def _from_title(self, title: str, count: int) -> list[str]:
-        """Elements of a VASP 4 file: its title names one per number, such as `Sr Ti O`."""
+        """Elements of a VASP 4 file. Its title names one element for each number, such as `Sr Ti O`."""
         words = [re.split(r"[_/]", word)[0] for word in re.split(r"[\s,;]+", title.strip()) if word]
         named = [re.fullmatch(r"([A-Z][a-z]?)(\d*)", word) for word in words]
         symbols = [match[1] for match in named if match is not None]
@@ -231,4 +231,4 @@ def looks_like_poscar(lines: Sequence[str]) -> bool:
     if numbers is None or numbers + 1 >= len(lines):
         return False
     mode = lines[numbers + 1].strip().lower()
-    return mode[:1] in "sdck" and "configuration" not in mode  # which begins a frame of an XDATCAR
+    return mode[:1] in "sdck" and "configuration" not in mode  # `Direct configuration` begins a frame of an XDATCAR

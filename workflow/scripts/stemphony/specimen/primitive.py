@@ -1,4 +1,4 @@
-"""The lattice of a structure: its shortest translations, and its edges without the rounding of a file."""
+"""The primitive lattice of a structure: its shortest translations, and its edges without the rounding of a file."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from stemphony.specimen.lattice import Floats
 from stemphony.specimen.structure import Structure
 
 SAME_SITE = 1e-4
-"""Å: atoms that a translation brings this near to each other are equal. Files with four digits stay within it."""
+"""Largest distance [Å] between an atom and the image of an equal atom under a translation. Files with four digits stay
+within this distance."""
 MOST_SITES = 5000
-"""Sites up to which translations are searched: the search grows with the square of their number."""
+"""Largest number of sites for which translations are searched. The time of the search grows with its square."""
 
 
 @dataclass(frozen=True, eq=False)
 class Lattice:
-    """A structure's primitive lattice.
+    """The primitive lattice of a structure.
 
     Attributes
     ----------
     cell : (3, 3) array
         Primitive edges as rows [Å], right-handed, in the axes of the file.
     ideal_cell : (3, 3) array
-        The same edges with the metric that the crystal's symmetry asks for exactly, in axes of their own.
+        The same edges, with exactly the metric that the symmetry of the crystal requires, in their own axes.
     index : (3, 3) array of int
-        The file's edges in units of the primitive ones.
+        The edges of the file in units of the primitive edges.
     atoms : (N,) array of int
         Atoms of the file that make up one primitive cell.
     note : str
-        Why shorter translations than the file's edges were not searched; empty where they were.
+        Why translations shorter than the edges of the file were not searched; empty if they were searched.
     """
 
     cell: Floats
@@ -44,15 +45,15 @@ class Lattice:
 
 
 def primitive_lattice(structure: Structure) -> Lattice:
-    """The primitive lattice of a structure's atoms, with elements, occupancies, U and charges, by spglib.
+    """Find the primitive lattice of a structure with spglib. Elements, occupancies, U and charges must repeat.
 
-    spglib finds translations and rotations to `SAME_SITE`. Translations are snapped on the fractions that the file's
-    cell allows, so a smaller cell repeats exactly. The metric G (Gᵢⱼ = aᵢ·aⱼ) of the file's edges is averaged over
-    the rotations W, G' = ⟨Wᵀ G W⟩, which takes the rounding of the file's numbers out of right and equal angles.
+    spglib finds translations and rotations within `SAME_SITE`. Translations are rounded to the fractions that the cell
+    of the file allows, so a smaller cell repeats exactly. The metric G (Gᵢⱼ = aᵢ·aⱼ) of the edges of the file is
+    averaged over the rotations W: G' = ⟨Wᵀ G W⟩. This removes the rounding of the file from right and equal angles.
     Source: Togo, Shinohara & Tanaka, Sci. Technol. Adv. Mater. Meth. 4 (2024) 2384822 (spglib).
 
-    Structures of more than `MOST_SITES` sites, and those in which sites of one disorder assembly lie apart, keep their
-    cell; the metric is then that of the lattice alone.
+    A structure keeps its cell if it has more than `MOST_SITES` sites, or if sites of one disorder assembly lie apart.
+    Then the metric is averaged over the symmetry of the lattice alone.
     """
     site = _joint_sites(structure)
     own = np.eye(3, dtype=np.int64) * int(np.sign(np.linalg.det(structure.cell)))
@@ -85,14 +86,14 @@ def _lattice(cell: Floats, index: NDArray[np.int64], dataset: Any, atoms: NDArra
     metric = cell @ cell.T
     if dataset is not None:
         metric = np.mean([w.T @ metric @ w for w in np.unique(dataset.rotations, axis=0)], axis=0)
-    # Cholesky's edges are right-handed; the inverted ones have the same metric.
+    # The edges from Cholesky are right-handed. The inverted edges have the same metric.
     ideal = np.linalg.cholesky(metric) * np.sign(np.linalg.det(cell))
     whole = index.astype(float)
     return Lattice(np.linalg.solve(whole, cell), np.linalg.solve(whole, ideal), index, atoms)
 
 
 def _dataset(cell: Floats, positions: Floats, numbers: NDArray[Any]) -> Any:
-    """spglib's dataset, or None where it finds no symmetry (atoms that lie on each other, for example)."""
+    """The dataset of spglib; None if spglib finds no symmetry, for example because atoms lie on each other."""
     import spglib
 
     sites: Any = (cell, positions @ np.linalg.inv(cell), numbers)
@@ -105,7 +106,7 @@ def _dataset(cell: Floats, positions: Floats, numbers: NDArray[Any]) -> Any:
 
 
 def _joint_sites(structure: Structure) -> NDArray[np.intp] | None:
-    """First atom of the disorder assembly that each atom belongs to, or None where such atoms lie apart."""
+    """For each atom, the first atom of its disorder assembly; None if atoms of one assembly lie apart."""
     site = np.arange(len(structure.symbols))
     if structure.disorder is None:
         return site
@@ -120,9 +121,9 @@ def _joint_sites(structure: Structure) -> NDArray[np.intp] | None:
 def _same_tensors(
     structure: Structure, site: NDArray[np.intp], atoms: NDArray[np.intp], others: NDArray[np.intp]
 ) -> bool:
-    """Whether atoms that a translation brings onto others have their tensors U too; `_kinds` compares traces alone.
+    """Whether atoms that a translation maps on each other have equal tensors U. `_kinds` compares only their traces.
 
-    Of a joint site all atoms count, in the order of their kinds, which are equal.
+    All atoms of a joint site count, in the order of their kinds, which are equal.
     """
     if structure.u_aniso is None:
         return True

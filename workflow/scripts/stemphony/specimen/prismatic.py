@@ -1,4 +1,4 @@
-"""The XYZ of Prismatic, computem (temsim) and py_multislice: cell in Å; Z, x, y, z, occupancy, rms displacement."""
+"""Read the XYZ of Prismatic, computem (temsim) and py_multislice: cell [Å]; Z, x, y, z, occupancy, rms displacement."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from stemphony.specimen import source, table
 from stemphony.specimen.lattice import Floats
 from stemphony.specimen.structure import Structure
 
-CLOSE = 1.0  # Å; no two atoms are closer,
-CLOSE_TO_HYDROGEN = 0.7  # or this where there is hydrogen
+CLOSE = 1.0  # Å; smallest distance of two atoms in a specimen without hydrogen
+CLOSE_TO_HYDROGEN = 0.7  # Å; smallest distance of two atoms in a specimen with hydrogen
 LAYOUT = "The file has a title, `a b c` [Å], one line `Z x y z occupancy rms` per atom, and -1."
-SMALL_RMS = 0.03  # Å; zero-point motion alone reaches this in crystals of all but the heaviest, stiffest elements
+SMALL_RMS = 0.03  # Å; zero-point motion alone is larger, except in crystals of the heaviest, stiffest elements
 
 
 def _cell(line: str) -> Floats | None:
-    """Edges as rows [Å] of three lengths, or of three lengths and three angles [°] as py_multislice has them."""
+    """Edges as rows [Å], from three lengths, or from three lengths and three angles [°] as in py_multislice."""
     lengths = table.numbers(line, 3)
     if lengths is not None:
         return np.diag(lengths)
@@ -43,13 +43,13 @@ def looks_like_prismatic(lines: list[str]) -> bool:
 def read_prismatic(file: Path) -> Structure:
     """The structure; U = rms² [Å²], because the rms displacement is that of one axis.
 
-    Coordinates that are all from 0 to 1 are fractions if they put atoms closer than atoms are when taken as Å and not
-    when taken as fractions.
+    If all coordinates are from 0 to 1, they may be Å or fractions. They are fractions if, taken as Å, they put atoms
+    closer than atoms can be, and taken as fractions they do not.
 
     Raises
     ------
     SpecimenError
-        The file is damaged; the text names the line.
+        The file is damaged. The text names the line.
     """
     lines = source.read_text(file).splitlines()
     cell = _cell(lines[1]) if len(lines) > 1 else None

@@ -1,4 +1,4 @@
-"""Bytes of a structure file in, text out: encodings, packed files, and limits that are checked first."""
+"""Read the text of a structure file: encodings, packed files, and limits that are checked first."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from typing import IO, Any
 
 from stemphony.errors import SpecimenError
 
-MAX_TEXT_BYTES = 4_000_000_000  # limits the memory for the text; 50 million atoms of 80 characters
-MAX_PACKING = 200  # unpacked size per packed byte; text of coordinates reaches 3 to 20
-PACKING_FREE_BYTES = 50_000_000  # below this size any packing is accepted
-UTF16_ZEROS = 0.45  # share of zero bytes, of at most one half, that UTF-16 of mostly plain text has
+MAX_TEXT_BYTES = 4_000_000_000  # largest size of a text, to limit the memory; 50 million atoms of 80 characters
+MAX_PACKING = 200  # largest unpacked size per packed byte; text of coordinates reaches 3 to 20
+PACKING_FREE_BYTES = 50_000_000  # if the unpacked size is below this, any packing is accepted
+UTF16_ZEROS = 0.45  # smallest share of zero bytes of UTF-16; mostly plain text has nearly one half
 _CHUNK = 1 << 20
 _OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _BYTE_ORDER_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
 def cannot_read(error: Exception) -> str:
-    """Text for a file whose bytes cannot be read."""
+    """Message for a file whose bytes cannot be read."""
     if isinstance(error, OSError) and error.errno is not None:
         return f"cannot be read ({error.strerror}). Check the path and its permissions."
     return f"cannot be read ({error}). It is damaged or truncated: copy it again."
 
 
 def suffix(file: Path) -> str:
-    """Extension in lower case, without that of a packed file."""
+    """Extension in lower case, without the extension of a packed file."""
     suffixes = [part.lower() for part in file.suffixes]
     if suffixes and suffixes[-1] in _OPENERS:
         suffixes.pop()
@@ -49,7 +49,7 @@ def unpacked_name(file: Path) -> str:
 
 
 def is_marked(file: Path) -> bool:
-    """Whether it is text that programs for plain UTF-8 cannot read: with a byte order mark, or in UTF-16."""
+    """Whether a file is text with a byte order mark or in UTF-16, which programs for plain UTF-8 cannot read."""
     return _encoding(file) not in ("utf-8", "latin-1")
 
 
@@ -60,7 +60,7 @@ def is_latin(file: Path) -> bool:
 
 @contextmanager
 def opened(file: Path) -> Iterator[IO[bytes]]:
-    """Bytes of a file, unpacked if its name says so; failures become SpecimenError."""
+    """Bytes of a file, unpacked if its name says so. Failures become SpecimenError."""
     try:
         opener: Any = _OPENERS.get(file.suffix.lower(), open)
         with opener(file, "rb") as stream:
@@ -70,9 +70,9 @@ def opened(file: Path) -> Iterator[IO[bytes]]:
 
 
 def require_size(file: Path) -> int:
-    """The size of the unpacked file. Raise SpecimenError if it exceeds MAX_TEXT_BYTES, or far exceeds the packed one.
+    """The size of the unpacked file. Raise SpecimenError if it exceeds MAX_TEXT_BYTES, or MAX_PACKING per packed byte.
 
-    A packed file is read once in pieces, so that the memory stays small whatever it unpacks to.
+    A packed file is read once in pieces. So the memory stays small, whatever the unpacked size is.
     """
     packed = file.stat().st_size
     size = packed
@@ -99,7 +99,7 @@ def require_size(file: Path) -> int:
 
 @contextmanager
 def memory(file: Path) -> Iterator[None]:
-    """Turn a MemoryError into a SpecimenError. If our own code raised it, its text says what needed the memory."""
+    """Turn a MemoryError into a SpecimenError. If the code of Stemphony raised it, its text says why."""
     try:
         yield
     except MemoryError as error:
@@ -110,7 +110,7 @@ def memory(file: Path) -> Iterator[None]:
 
 @contextmanager
 def text(file: Path) -> Iterator[IO[str]]:
-    """Text of a file, unpacked if its name says so: as its byte order mark says, else UTF-8, else Latin-1."""
+    """Text of a file, unpacked if its name says so. The encoding is that of the byte order mark, UTF-8 or Latin-1."""
     with opened(file) as stream, io.TextIOWrapper(stream, encoding=_encoding(file), errors="replace") as lines:
         yield lines
 
@@ -135,7 +135,7 @@ def _encoding(file: Path) -> str:
             if start.startswith(mark):
                 return name
         chunk = start + stream.read(_CHUNK)
-        # UTF-16 without a mark: every second byte of plain text is 0.
+        # In UTF-16 without a mark, every second byte of plain text is 0.
         for first, name in ((0, "utf-16-be"), (1, "utf-16-le")):
             if chunk[first::2].count(0) > UTF16_ZEROS * len(chunk) and 0 not in chunk[1 - first :: 2]:
                 return name
@@ -147,7 +147,7 @@ def _encoding(file: Path) -> str:
 
 
 def _is_utf8(piece: bytes) -> bool:
-    """Whether a piece of text is UTF-8; a letter may be cut at its start or its end."""
+    """Whether a piece of text is UTF-8. A letter may be cut at its start or end."""
     for start in range(4):
         for end in range(4):
             try:

@@ -1,4 +1,4 @@
-"""Atoms at rest in an orthogonal cell: what `structures.read_specimen` makes and all else reads."""
+"""Atoms at rest in an orthogonal cell. `structures.read_specimen` makes them; all other modules read them."""
 
 from __future__ import annotations
 
@@ -30,49 +30,49 @@ class Specimen:
     cell : tuple of 3 floats
         Lengths Lx, Ly, Lz [Å], vacuum included.
     u_iso : (N,) array
-        Mean square displacement per Cartesian axis [Å²], Eq. (P12); NaN where none is known.
+        Mean square displacement per Cartesian axis [Å²], Eq. (P12); NaN if it is not known.
     slice_id : (N,) array of int or None
-        Slice of each atom, from 0, where the file names one.
+        Slice of each atom, from 0, if the file names slices.
     format : str
-        What the file was read as, see `Structure`.
+        Format in which the file was read, see `Structure`.
     frames : (F, N, 3) array or None
         Complete configurations [Å] in the order of the trajectory.
     vacuum : tuple of 3 floats
-        The part of `cell` that the config added [Å].
+        The lengths that the config added to `cell` as vacuum [Å].
     radius : (N,) array
         Covalent radius [Å], for viewers of the result; zeros if not given.
     u_aniso : (N, 3, 3) array or None
         Mean square displacements as Cartesian tensors [Å²], NaN for atoms with `u_iso` alone; None without any.
     occupancy : (N,) array or None
-        Probability that the site holds this atom; None where all are 1.
+        Probability that the site holds this atom; None if all are 1.
     disorder, disorder_group : (N,) arrays of int or None
-        As in `Structure`, numbered again in each copy of the cell: copies are independent of each other.
+        As in `Structure`, but each copy of the cell has its own numbers, because copies are independent of each other.
     reader : str
         The library that read the file.
     notes : tuple of str
-        What a user must know of the reading: data that were found and not used, moved, merged or guessed.
+        What a user must know: data of the file that were not used, moved, merged or guessed.
     formula : str
-        Formula of the file's cell.
+        Formula of the cell of the file.
     u_source : str
         Where U comes from, in words.
     revision : int
-        As in `Structure`; it is part of the specimen's digest and not kept in `specimen.nc`.
+        As in `Structure`. It is part of the digest of the specimen and not kept in `specimen.nc`.
     orientation : str
-        Lattice directions of the file's cell along x, y and the beam, and the strain if there is any, in words.
+        Lattice directions of the cell of the file along x, y and the beam, and the strain if there is any, in words.
     building : Building or None
-        How it was built, for the plan and the drawing; not kept in `specimen.nc`.
+        How the specimen was built, for the plan and the drawing; not kept in `specimen.nc`.
     films : tuple of Film
-        Amorphous films on its faces.
+        Amorphous films on the faces of the specimen.
     shift_z, grown_z : float
-        How far all atoms were moved along z, and the cell lengthened [Å], because atoms lay outside it. Snapshots need
-        both; they are not kept in `specimen.nc`.
+        If atoms lay outside the cell: how far all atoms were moved along z, and how much the cell was lengthened [Å].
+        Snapshots need both. They are not kept in `specimen.nc`.
     periods : Periods or None
         Periods of the crystal that the specimen was built from; None to find them in the atoms.
     sensitivities : mapping
-        Sensitivities of detectors by name, which travel with the atoms to the jobs; see `SensitiveDetector`. Angles are
-        in mrad.
+        Sensitivities of detectors by name, see `SensitiveDetector`. They are stored with the atoms so that jobs can
+        read them. Angles are in mrad.
     charge : (N,) array of int or None
-        Charge of each atom in elementary charges, where ions scatter as ions; None where all scatter as neutral atoms.
+        Charge of each atom in elementary charges; None if all atoms scatter as neutral atoms.
     """
 
     symbols: NDArray[np.str_]
@@ -104,12 +104,12 @@ class Specimen:
 
     @cached_property
     def species(self) -> NDArray[np.str_]:
-        """Name of each atom or ion, such as `Sr2+`: what it scatters as (N,)."""
+        """Name of the atom or ion whose scattering factor each atom has, such as `Sr2+` (N,)."""
         return self.symbols if self.charge is None else _ion_names(self.symbols, self.charge)
 
     @cached_property
     def layers(self) -> Layers:
-        """Heights of the undisplaced atoms and periods, which slices and grid follow; of frames those of their mean."""
+        """Heights and periods of the undisplaced atoms, on which slices and grid depend. With frames, of their mean."""
         positions, periods = self.positions, self.periods
         if self.frames is not None:
             positions = self.mean_positions
@@ -119,7 +119,7 @@ class Specimen:
 
     @property
     def mean_positions(self) -> Floats:
-        """Mean of the frames, (N, 3) [Å]; an atom that crosses a face of the cell counts from where it was."""
+        """Mean of the frames, (N, 3) [Å]. Each atom counts at its image nearest to its place at rest."""
         assert self.frames is not None
         lengths = np.asarray(self.cell)
         total = np.zeros_like(self.positions)

@@ -1,4 +1,4 @@
-"""`specimen.nc`: the atoms of a simulation, written once and read by every job without ASE."""
+"""Write and read `specimen.nc`, the atoms of a simulation. It is written once, and every job reads it without ASE."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from stemphony.store.atomic import atomic_path
 
 CONTENT = "stemphony specimen"
 LAYOUT = 1
-# HDF5's checksums cover the chunks and not the index that finds them, so a digest covers what is read.
+# The checksums of HDF5 cover the chunks, but not the index of the chunks. So a digest covers all that is read.
 DIGEST = "content_sha256"
-_TEXTS = ("reader", "formula", "u_source", "orientation")  # attributes that only some specimens have
+_TEXTS = ("reader", "formula", "u_source", "orientation")  # attributes that not every specimen has
 _OWN = ("content", "layout", "source_format", "notes", "films", "periods", *_TEXTS, DIGEST)
 # Upper triangle of a symmetric tensor, in the order of Voigt: xx, yy, zz, yz, xz, xy.
 _TENSOR = (np.array([0, 1, 2, 1, 0, 0]), np.array([0, 1, 2, 2, 2, 1]))
-# Variables that only some specimens have: kind, further dimensions, units, long name. Without them a file keeps the
-# digest that it had before they existed.
+# Variables that not every specimen has: kind, further dimensions, units, long name. A file without them keeps the
+# digest that earlier versions gave it.
 _OPTIONAL: dict[str, tuple[str, tuple[str, ...], str, str]] = {
     "u_aniso": (
         "f8", ("tensor",), "angstrom2",
@@ -47,7 +47,7 @@ _SENSITIVITY = "sensitivity_"
 
 
 def write_specimen(file: Path, specimen: Specimen, attributes: Mapping[str, str]) -> None:
-    """Write a specimen as NetCDF-4, whole or not at all: the file appears under its name when it is complete.
+    """Write a specimen as NetCDF-4, whole or not at all. The file gets its name only when it is complete.
 
     Root attributes: those given and `content`, `layout`, `source_format`, `content_sha256`. If the specimen has
     them, also `reader`, `formula`, `u_source`, `orientation`, `notes`, `films` and `periods` (JSON).
@@ -60,7 +60,7 @@ def write_specimen(file: Path, specimen: Specimen, attributes: Mapping[str, str]
     Parameters
     ----------
     file : Path
-        In a folder that exists; replaced if it exists.
+        The folder must exist. An existing file is replaced.
     specimen : Specimen
     attributes : mapping of str to str
         Provenance, such as `specimen_digest`.
@@ -110,7 +110,7 @@ def write_specimen(file: Path, specimen: Specimen, attributes: Mapping[str, str]
 
 
 def read_specimen_file(file: Path) -> Specimen:
-    """Specimen from a file that `write_specimen` wrote.
+    """Read a specimen from a file that `write_specimen` wrote.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def read_attributes(file: Path) -> dict[str, str]:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
-    """A specimen file and its attributes; whatever fails inside is a DamagedResultError."""
+    """Open a specimen file and read its attributes. Any failure inside becomes a DamagedResultError."""
     file = Path(file)
     if not file.is_file():
         raise DamagedResultError(f"{file}: there is no such file. Run again: rule prepare_specimen makes it.")
@@ -154,7 +154,7 @@ def _opened(file: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
         raise DamagedResultError(
             f"{file}: cannot be read ({error.strerror}). Make it readable (`chmod u+r`), and run again."
         ) from None
-    except Exception as error:  # HDF5's failures arrive as many types, missing variables as KeyError
+    except Exception as error:  # HDF5 raises many types, and a missing variable raises KeyError
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _damaged(file, f"is truncated or damaged ({reason})") from error
 
@@ -259,7 +259,7 @@ def _create(
     arrays: Mapping[str, np.ndarray],
 ) -> None:
     values = arrays[name]
-    # One frame per chunk: a job reads one configuration.
+    # Each chunk holds one frame, because a job reads one configuration.
     chunks = (1, *values.shape[1:]) if name == "frames" else None
     variable = dataset.createVariable(
         name, kind, dimensions, compression="zlib", complevel=4, fletcher32=True, chunksizes=chunks

@@ -1,4 +1,4 @@
-"""What a file states of its own structure, compared with the atoms that were read from it."""
+"""Compare the statements of a file about its own structure with the atoms that were read from it."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from stemphony.specimen.elements import ISOTOPES, numbers
 from stemphony.specimen.lattice import Floats
 
 GRAMS_PER_DALTON_A3 = 1.66053906892  # u/Å³ in g/cm³
-PROPORTION_TOLERANCE = 0.01  # share of an element by which a formula may differ: three digits of an occupancy
-PARTIAL_TOLERANCE = 0.05  # the same where sites are partly occupied and formulas are rounded
-PLACEHOLDER_MASS = 1.1  # u; programs write 0 or 1 where they know no mass
-MASS_TOLERANCE = 0.03  # share by which isotopes differ from the standard weight
-SAME_MASS = 0.003  # share by which tables of standard weights differ
+PROPORTION_TOLERANCE = 0.01  # a formula may differ by this share of an element; files round occupancies to three digits
+PARTIAL_TOLERANCE = 0.05  # the same tolerance if sites are partly occupied, because formulas are rounded
+PLACEHOLDER_MASS = 1.1  # u; programs write 0 or 1 if they know no mass
+MASS_TOLERANCE = 0.03  # isotopes may differ from the standard weight by this share
+SAME_MASS = 0.003  # tables of standard weights may differ by this share
 DENSITY_TOLERANCE = 0.05  # share; wrong symmetry changes the density by a third or more
-MEASURED_TOLERANCE = 0.1  # share; pores, bubbles and mother liquor change a measured density by some per cent
-ELECTRONS_TOLERANCE = 0.1  # share; programs add anomalous dispersion to F(000), near an edge some electrons of an atom
-WEIGHT_TOLERANCE = 0.03  # share of a formula's weight
-MOST_UNITS = 8  # formula units per cell; a larger whole number is near every ratio of two weights
+MEASURED_TOLERANCE = 0.1  # share; pores, bubbles and mother liquor change a measured density by a few per cent
+ELECTRONS_TOLERANCE = 0.1  # share; F(000) may include anomalous dispersion, some electrons of an atom near an edge
+WEIGHT_TOLERANCE = 0.03  # share of the weight of a formula
+MOST_UNITS = 8  # formula units per cell; for larger numbers, a whole number is near every ratio of two weights
 DEUTERIUM_EXCESS = 1.00628  # u by which deuterium is heavier than hydrogen of standard weight
 
 
 HYDROGEN = "hydrogen"
-"""Name of a difference that speaks against no atom: hydrogen of the formula that has no sites. Diffraction often
-does not find it."""
+"""Name of a difference that is no reason to refuse the atoms: the formula has hydrogen that has no sites. Diffraction
+often does not find hydrogen."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Which statements agree with the atoms, how the others differ, and notes on those that decide nothing."""
+    """Statements that agree with the atoms, differences of the others, and notes on those that decide nothing."""
 
     agrees: frozenset[str]
     differs: Mapping[str, str]
@@ -42,8 +42,8 @@ class Agreement:
 
     @property
     def consistent(self) -> bool:
-        """Whether nothing speaks against the atoms that nothing stronger speaks for."""
-        # Z and density measure the same thing: where one of them fits, the other is a slip in the file.
+        """Whether no difference is a reason to refuse the atoms."""
+        # Z and density state the same quantity. If one of them agrees, the other is a mistake in the file.
         remaining = set(self.differs) - {HYDROGEN}
         if {"z", "density"} & self.agrees:
             remaining -= {"z", "density"}
@@ -59,9 +59,9 @@ def masses() -> Mapping[str, float]:
 
 
 def mass_difference(where: str, symbol: str, mass: float) -> str | None:
-    """Text of a note on a mass [u] that is not that of its element; None if the mass fits or is a placeholder.
+    """Note on a mass [u] that does not fit its element; None if the mass fits or is a placeholder.
 
-    QSTEM writes 2 Z for the mass. Other programs write 0 or 1 if they know no mass.
+    QSTEM writes 2 Z as the mass. Other programs write 0 or 1 if they know no mass.
     """
     own = masses()[symbol]
     placeholder = mass <= PLACEHOLDER_MASS or mass == 2 * numbers()[symbol]
@@ -73,7 +73,7 @@ def mass_difference(where: str, symbol: str, mass: float) -> str | None:
 
 
 def mass(counts: Mapping[str, float], deuterium: float = 0.0) -> float:
-    """Mass [u] of `counts` atoms; the share `deuterium` of the hydrogen is deuterium."""
+    """Mass [u] of `counts` atoms. `deuterium` is the share of the hydrogen that is deuterium."""
     table = masses()
     total = sum(table[symbol] * number for symbol, number in counts.items())
     return total + DEUTERIUM_EXCESS * deuterium * counts.get("H", 0.0)
@@ -85,7 +85,7 @@ def density(counts: Mapping[str, float], volume: float, deuterium: float = 0.0) 
 
 
 def counted(symbols: NDArray[np.str_], occupancy: Floats | None) -> dict[str, float]:
-    """Atoms of each element in the order of appearance; a partly occupied site counts with its occupancy."""
+    """Atoms of each element, in the order of appearance. A partly occupied site counts with its occupancy."""
     names, first, inverse = np.unique(symbols, return_index=True, return_inverse=True)
     weights = np.ones(len(symbols)) if occupancy is None else occupancy
     sums = np.bincount(inverse.ravel(), weights=weights, minlength=len(names))
@@ -93,7 +93,7 @@ def counted(symbols: NDArray[np.str_], occupancy: Floats | None) -> dict[str, fl
 
 
 def formula_text(counts: Mapping[str, float]) -> str:
-    """`Sr1 Ti1 O3` of counts."""
+    """Write counts as a formula, such as `Sr1 Ti1 O3`."""
     return " ".join(f"{symbol}{_short(number)}" for symbol, number in counts.items())
 
 
@@ -174,7 +174,7 @@ def compare(
             agrees.add("formula")
     z = stated.get("z")
     if formula is not None and isinstance(z, float) and z > 0 and "formula" not in differs:
-        expected = (z, z / _common_factor(formula))  # the formula of a unit, or of the whole cell
+        expected = (z, z / _common_factor(formula))  # the formula may be that of a unit or of the whole cell
         units = sum(counts.values()) / sum(formula.values())
         if any(abs(units - n) <= 0.02 * n for n in expected):
             agrees.add("z")
@@ -193,7 +193,7 @@ def compare(
 
 
 def _number(stated: Mapping[str, str | float], name: str) -> float:
-    """A statement as a number, 0 where there is none."""
+    """A statement as a number; 0 if there is no such statement."""
     value = stated.get(name)
     return value if isinstance(value, float) else 0.0
 
@@ -204,13 +204,13 @@ def _notes(
     stated: Mapping[str, str | float],
     formula: Mapping[str, float] | None,
 ) -> list[str]:
-    """Statements that differ from the atoms and are no reason to refuse them: each has other causes, too."""
+    """Notes on statements that differ from the atoms but are no reason to refuse them, because of other causes."""
     notes = []
     deuterium = _number(stated, "deuterium")
     if (weight := _number(stated, "formula_weight")) > 0:
         ratio = mass(counts, deuterium) / weight
         units = [_number(stated, "z"), sum(counts.values()) / sum(formula.values()) if formula else 0.0]
-        # Its unit may be another multiple of the atoms than that of the formula.
+        # The weight may belong to another multiple of the atoms than the formula.
         expected = [*(number for number in units if number > 0), *range(1, MOST_UNITS + 1)]
         if ratio < MOST_UNITS + 0.5 and not any(abs(ratio - n) <= WEIGHT_TOLERANCE * n for n in expected):
             notes.append(
@@ -248,8 +248,8 @@ def _missing_hydrogen(counts: Mapping[str, float], formula: Mapping[str, float],
 
 
 def _formula_difference(counts: Mapping[str, float], formula: Mapping[str, float], tolerance: float) -> str | None:
-    """None where the proportions agree, else what a message adds to both formulas."""
-    # Only proportions: programs disagree on whether the sum counts the cell or the formula unit.
+    """None if the proportions agree, else the text that a message adds to both formulas."""
+    # Only proportions count, because some programs write the sum of the cell and others that of the formula unit.
     ratio = sum(counts.values()) / sum(formula.values())
     missing = sorted(set(formula) - set(counts))
     if missing:
@@ -262,7 +262,7 @@ def _formula_difference(counts: Mapping[str, float], formula: Mapping[str, float
 
 
 def _common_factor(formula: Mapping[str, float]) -> float:
-    """Largest whole number that divides all counts: 4 of Sr4 Ti4 O12, which some programs write beside Z = 4."""
+    """Largest whole number that divides all counts: 4 for Sr4 Ti4 O12. Some programs write this formula with Z = 4."""
     values = list(formula.values())
     if any(value != int(value) for value in values):
         return 1.0

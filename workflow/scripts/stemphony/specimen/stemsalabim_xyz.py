@@ -1,4 +1,4 @@
-"""STEMsalabim's crystal file: number of atoms; cell [nm]; element, x, y, z [nm], ⟨u_x²⟩ [nm²], slice (optional)."""
+"""Read crystal files of STEMsalabim: number of atoms; cell [nm]; element, x, y, z [nm], ⟨u_x²⟩ [nm²], maybe slice."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from stemphony.specimen.structure import Structure
 
 NM = 10.0  # Å
 LAYOUT = "STEMsalabim's lines are `element x y z msd [slice]` in nm and nm²."
-# g/cm³. In the other unit the density is a thousandth of it, or a thousand times: of solids only one is possible.
+# Largest density of a solid [g/cm³]. In nm and in Å, the density differs by a factor of 1000, so only one is possible.
 DENSEST = 25.0
-# nm². Larger means an rms displacement of 0.45 Å per axis, which no crystal survives; U of an Å file is larger.
+# Largest mean square displacement [nm²]. It means 0.45 Å RMS per axis, which no crystal survives. U in Å² is larger.
 LARGEST_MSD = 2e-3
 
 
 THINNEST = 2e-3
-"""g/cm³. No specimen is emptier, vacuum included: this is a single layer of graphene in a cell of 400 nm."""
+"""Smallest density of a specimen with its vacuum [g/cm³]: that of a single layer of graphene in a cell of 400 nm."""
 
 
 def lattice_values(header: str) -> list[float] | None:
-    """The nine numbers of a `Lattice="…"` that stands without Properties."""
+    """The nine numbers of a `Lattice="…"` in a header without Properties."""
     match = re.search(r"\bLattice\s*=\s*[\"'{\[]([^\"'}\]]*)[\"'}\]]", header, re.IGNORECASE)
     if match is None or re.search(r"\bProperties\s*=", header, re.IGNORECASE):
         return None
@@ -32,7 +32,7 @@ def lattice_values(header: str) -> list[float] | None:
 
 
 def has_layout(lines: list[str]) -> bool:
-    """Whether the lines are those of STEMsalabim: a count, a cell, and an element with four or five numbers."""
+    """Whether lines have the layout of STEMsalabim: a count, a cell, and an element with four or five numbers."""
     if len(lines) < 3 or not table.is_count(lines[0].strip()):
         return False
     words = lines[2].split()
@@ -43,15 +43,16 @@ def has_layout(lines: list[str]) -> bool:
 
 
 def unit(file: Path, lines: list[str]) -> str:
-    """`nm` or `angstrom` of a file with STEMsalabim's layout.
+    """Unit of a file with the layout of STEMsalabim: `nm` or `angstrom`.
 
-    The density decides where only one unit makes a solid. Else the fifth column does: a mean square displacement in
-    nm² below a line with three lengths is STEMsalabim's, unless nm would make next to nothing. Else nothing does.
+    If only one unit makes the density of a solid, it is that unit. Otherwise the fifth column decides. If line 2 has
+    three lengths and the fifth column is a possible mean square displacement in nm², the unit is nm, unless the density
+    in nm is far too small. Otherwise the file is refused.
 
     Raises
     ------
     SpecimenError
-        Both units are possible; the text asks for `specimen.format`.
+        Both units are possible. The text asks for `specimen.format`.
     """
     bare = table.numbers(lines[1], 3)
     given = lattice_values(lines[1]) if bare is None else None
@@ -66,7 +67,7 @@ def unit(file: Path, lines: list[str]) -> str:
     largest = max((value[0] for value in fifth), default=0.0)
     smallest = min((value[0] for value in fifth), default=0.0)
     if volume == 0 or not np.isfinite(volume) or not counts:
-        return "nm"  # its reader says what is wrong
+        return "nm"  # `read_stemsalabim` will say what is wrong
     in_nm = statements.density(counts, volume * NM**3)
     is_msd = smallest >= 0 and largest <= LARGEST_MSD
     if 1000 * in_nm > DENSEST * 4 and (is_msd or bare is not None):
@@ -84,12 +85,12 @@ def unit(file: Path, lines: list[str]) -> str:
 
 
 def read_stemsalabim(file: Path) -> Structure:
-    """The structure of STEMsalabim's crystal file, with its slices.
+    """The structure of a crystal file of STEMsalabim, with its slices.
 
     Raises
     ------
     SpecimenError
-        A line is damaged; the text names it.
+        A line is damaged. The text names the line.
     """
     lines = source.read_text(file).splitlines()
     count = _count(file, lines)

@@ -1,4 +1,4 @@
-"""A structure as its file gives it, between the readers of formats and the specimen that is built from it."""
+"""A structure as its file gives it. Readers of formats make it, and the specimen is built from it."""
 
 from __future__ import annotations
 
@@ -25,32 +25,34 @@ class Structure:
     cell : (3, 3) array
         Edges a, b, c as rows [Å].
     u_iso : (N,) array or None
-        Mean square displacement per Cartesian axis [Å²], NaN where the file gives none; None without any. Where
+        Mean square displacement per Cartesian axis [Å²]; NaN if the file gives none for a site, None if for no site. If
         `u_aniso` has a tensor, a third of its trace.
     u_aniso : (N, 3, 3) array or None
         Mean square displacements as Cartesian tensors [Å²], NaN for isotropic sites; None without any.
     occupancy : (N,) array or None
-        Probability that the site holds this atom; None where all are 1.
+        Probability that the site holds this atom; None if all are 1.
     disorder : (N,) array of int or None
-        Sites of equal numbers ≥ 0 exclude each other (one crystallographic site, or one disorder assembly with its
-        groups in `disorder_group`); −1: independent.
+        Sites with equal numbers ≥ 0 exclude each other: one crystallographic site, or one disorder assembly with its
+        groups in `disorder_group`. −1 means independent.
     disorder_group : (N,) array of int or None
         Sites of one assembly and one group are present together.
     charge : (N,) array or None
-        Formal charge [e], NaN where the file gives none.
+        Formal charge [e]; NaN if the file gives none.
     slice_id : (N,) array of int or None
-        Slice of each atom, from STEMsalabim's sixth column.
+        Slice of each atom, from the sixth column of STEMsalabim.
     format, reader : str
-        What the file was read as (`cif`, `poscar`, `stemsalabim` …), and by which library.
+        Format in which the file was read (`cif`, `poscar`, `stemsalabim` …), and the library that read it.
     notes : tuple of str
-        What a user must know: data that were found and not used, moved, merged or guessed.
+        What a user must know: data of the file that were not used, moved, merged or guessed.
     revision : int
-        1, or the number of the readers before which this file gave other atoms, U or coordinates: it then enters the
-        digest of the specimen, so that old results are not mixed with new ones.
+        1 if all versions of the readers read the same atoms, U and coordinates from this file. Otherwise the number of
+        the first version that reads the present ones. It is then part of the digest of the specimen, so that old
+        results are not mixed with new ones.
     periodic : bool
-        Whether the cell repeats along c. Not so where a program writes z as the beam meets it, or the file says so.
+        Whether the cell repeats along c. It does not if the program writes z in the order in which the beam meets the
+        atoms, or if the file says so.
     stated : mapping
-        What the file states of itself, for comparison: `formula`, `z`, `density_g_cm3`, `space_group`, where given.
+        Statements of the file about itself, for comparison: `formula`, `z`, `density_g_cm3`, `space_group`, if given.
     """
 
     symbols: NDArray[np.str_]
@@ -75,7 +77,7 @@ _PER_ATOM = ("symbols", "u_iso", "u_aniso", "occupancy", "disorder", "disorder_g
 
 
 def chosen(structure: Structure, atoms: NDArray[np.intp] | NDArray[np.bool_]) -> Structure:
-    """The structure with these atoms only, in this order."""
+    """The structure with only these atoms, in this order."""
     columns = {name: getattr(structure, name) for name in _PER_ATOM}
     kept: dict[str, Any] = {name: values[atoms] for name, values in columns.items() if values is not None}
     return replace(structure, positions=structure.positions[atoms], **kept)
@@ -84,7 +86,7 @@ def chosen(structure: Structure, atoms: NDArray[np.intp] | NDArray[np.bool_]) ->
 def copied(structure: Structure, positions: Floats, cell: Floats) -> Structure:
     """Copies of all atoms at `positions` (n·N, 3) [Å], copy by copy, in another cell.
 
-    Disorder assemblies get numbers of their own in each copy: what is drawn in one decides nothing in another.
+    Disorder assemblies get their own numbers in each copy, because the copies are drawn independently.
     """
     copies = len(positions) // len(structure.symbols)
     columns = {name: getattr(structure, name) for name in _PER_ATOM}
@@ -100,7 +102,7 @@ def copied(structure: Structure, positions: Floats, cell: Floats) -> Structure:
 
 
 def turned(structure: Structure, positions: Floats, cell: Floats, rotation: Floats) -> Structure:
-    """The same atoms at `positions` in another `cell`; tensors U are turned with the crystal: U' = Rᵀ U R for r' = r R.
+    """The same atoms at `positions` in another `cell`. Tensors U turn with the crystal: U' = Rᵀ U R for r' = r R.
 
     Parameters
     ----------
@@ -112,7 +114,7 @@ def turned(structure: Structure, positions: Floats, cell: Floats, rotation: Floa
 
 
 def appended(structure: Structure, symbols: Sequence[str], positions: Floats, cell: Floats) -> Structure:
-    """The structure with further atoms of which nothing but element and place is known, in another cell [Å].
+    """The structure with further atoms in another cell [Å]. Only element and place of these atoms are known.
 
     `cell` has the edges as rows.
     """

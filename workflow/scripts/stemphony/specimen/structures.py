@@ -1,4 +1,4 @@
-"""Specimens made from structure files: atoms in an orthogonal cell, or a refusal that says what to do.
+"""Make specimens from structure files: atoms in an orthogonal cell, or a refusal that says what to do.
 
 `formats` reads the files, `building` orients and repeats the cell.
 """
@@ -34,11 +34,11 @@ from stemphony.specimen.structure import Structure
 from stemphony.specimen.substitutions import substituted
 from stemphony.specimen.thermal import ThermalSettings, lines_to_paste, with_displacements
 
-MOTION_Z = 1.0  # Å; atoms of a snapshot may lie this far outside the cell along the beam by their thermal motion
-CHECKS = ("density", "distance")  # what `specimen.accept` may switch off
-MAX_ATOMS = 50_000_000  # some 10 GB while they are checked
-MIN_AXIS = 1.0  # Å; a shorter cell edge is a file in another unit or without a cell
-MAX_AXIS = 1e6  # Å; a longer one is a damaged number
+MOTION_Z = 1.0  # Å; thermal motion may move atoms of a snapshot this far out of the cell along the beam
+CHECKS = ("density", "distance")  # checks that `specimen.accept` may switch off
+MAX_ATOMS = 50_000_000  # so many atoms need about 10 GB while they are checked
+MIN_AXIS = 1.0  # Å; if a cell edge is shorter, the file has another unit or no cell
+MAX_AXIS = 1e6  # Å; if a cell edge is longer, the number is damaged
 
 
 def read_specimen(
@@ -60,25 +60,25 @@ def read_specimen(
     """Build the atoms of a structure file in an orthogonal cell, in stages.
 
     1. Read the file.
-    2. Orient: `zone_axis`, or the rows of `supercell` along x, y, z. Without either, a cell with edges along x, y and z
+    2. Orient: `zone_axis`, or the rows of `supercell` along x, y, z. Without both, a cell with edges along x, y and z
        in any order keeps its coordinates, and any other orthogonal cell is turned until a, b, c run along x, y, z.
     3. Shift: `origin` to x = y = 0, the first layer behind `termination` to z = 0.
-    4. Repeat along x, y, z, or as often as `size_nm` and `thickness_nm` need.
-    5. Put in `substitutions`, and `amorphous_layers` on the faces. Fill in U where the file has none.
+    4. Repeat along x, y, z, as `repeat` says or as often as `size_nm` and `thickness_nm` need.
+    5. Put in `substitutions`, and `amorphous_layers` on the faces. Add U for atoms for which the file has none.
     6. Place: vacuum lengthens the cell behind the atoms, x and y are wrapped. Then check distances.
 
     Parameters
     ----------
     file : Path
-        Any structure file of `formats`. Of several frames the first is the specimen, with a note.
+        Any structure file of `formats`. If it has several frames, the first is the specimen, with a note.
     format : str
         One of `formats.FORMATS`. `auto` lets name and content decide; `ase` does the same and never takes nm.
     vacuum_angstrom : 3 floats
-        Added to the cell's lengths [Å].
+        Vacuum that is added to the lengths of the cell [Å].
     u_iso_angstrom2 : mapping
         Element symbol to U [Å²]. A value of the file wins, unless `u_source` is `config`.
     occupancy, accept
-        `refuse` accepts full sites only; checks that are left out, of CHECKS.
+        With `occupancy` `refuse`, only full sites are accepted. `accept` lists the checks of CHECKS that are left out.
     charges : str
         `neutral`, or `file`: atoms with a charge in the file scatter as ions.
     u_source, temperature_k, debye_temperature_k, substitutions, amorphous_layers, **build
@@ -87,7 +87,7 @@ def read_specimen(
     Raises
     ------
     SpecimenError
-        The file cannot be read or cannot serve as a specimen; the text says why and what to do.
+        The file cannot be read or cannot be a specimen. The text says why and what to do.
     """
     file, wanted = Path(file), Build(**build)
     u_iso = _checked_u_iso(file, u_iso_angstrom2 or {})
@@ -130,7 +130,7 @@ def _built(
     amorphous_layers: Mapping[str, Any] | None,
     vacuum: Sequence[float],
 ) -> tuple[Structure, Building, tuple[Film, ...], Periods]:
-    """The block of atoms, how it was built, its films and its periods: stages 2 to 5 of `read_specimen`."""
+    """Stages 2 to 5 of `read_specimen`: the block of atoms, how it was built, its films and its periods."""
     crystal = shifted(file, oriented(file, raw, wanted), raw, wanted)
     repeat = whole_cells(file, crystal, wanted)
     _require_possible(file, len(crystal.structure.symbols), repeat)
@@ -142,7 +142,7 @@ def _built(
 
 
 def _in_cell(file: Path, block: Structure, vacuum_angstrom: Sequence[float], notes: Sequence[str]) -> Specimen:
-    """The atoms of a block, with every U that is known, in their cell with its vacuum."""
+    """The atoms of a block, with all known U, in their cell with its vacuum."""
     cell = np.diagonal(block.cell) + np.asarray(vacuum_angstrom, dtype=float)
     notes = [*notes, *_beside_vacuum(block, vacuum_angstrom)]
     placed = _placed(file, block.symbols, block.positions, cell)
@@ -168,7 +168,7 @@ def _in_cell(file: Path, block: Structure, vacuum_angstrom: Sequence[float], not
 
 
 def _beside_vacuum(block: Structure, vacuum_angstrom: Sequence[float]) -> list[str]:
-    """Notes on atoms that vacuum beside the crystal parts from their neighbours, or moves to the other side."""
+    """Notes on atoms that vacuum beside the crystal separates from their neighbours, or moves to the other side."""
     notes = []
     for axis, name in enumerate("xy"):
         length, places = float(block.cell[axis, axis]), block.positions[:, axis]
@@ -194,7 +194,7 @@ def _beside_vacuum(block: Structure, vacuum_angstrom: Sequence[float]) -> list[s
 
 
 def _slices(block: Structure) -> NDArray[np.int64] | None:
-    """Slice of each atom that the file names, from 0; None where some atoms have none."""
+    """Slice of each atom that the file names, from 0; None if some atoms have no slice."""
     if block.slice_id is None or block.slice_id.min() < 0:
         return None
     return block.slice_id - block.slice_id.min()
@@ -203,20 +203,20 @@ def _slices(block: Structure) -> NDArray[np.int64] | None:
 def read_snapshots(file: Path, specimen: Specimen) -> Floats:
     """Configurations of a trajectory, (F, N, 3) in Å, wrapped in x and y and moved along z like the specimen.
 
-    Every frame must hold the specimen's atoms in the specimen's order and the specimen's cell, with or
-    without the vacuum that the config adds. Atoms that a periodic z has carried to the other end stay there.
+    Every frame must hold the atoms of the specimen, in the same order, and the cell of the specimen, with or without
+    the vacuum that the config adds. If a periodic z has moved an atom to the other end of the cell, it stays there.
 
     Parameters
     ----------
     file : Path
         Any multi-frame format that ASE reads [Å].
     specimen : Specimen
-        From `read_specimen` with neutral `repeat` and `supercell`.
+        Result of `read_specimen` with neutral `repeat` and `supercell`.
 
     Raises
     ------
     SpecimenError
-        The file cannot be read, or a frame does not fit; the text names the frame, counted from 0.
+        The file cannot be read, or a frame does not fit. The text names the frame, counted from 0.
     """
     file = Path(file)
     require_readable(file)
@@ -246,7 +246,7 @@ def read_snapshots(file: Path, specimen: Specimen) -> Floats:
 
 
 def require_elements(specimen: Specimen, factors: FactorChoice, file: Path | str = "") -> None:
-    """Raise SpecimenError naming the elements that have no scattering factors in their parametrization."""
+    """Raise SpecimenError if elements have no scattering factors in their parametrization. It names them."""
     neutral = specimen.symbols if specimen.charge is None else specimen.symbols[specimen.charge == 0]
     for table in dict.fromkeys([factors.default, *factors.of.values()]):
         supported = elements(table)
@@ -261,7 +261,7 @@ def require_elements(specimen: Specimen, factors: FactorChoice, file: Path | str
 
 
 def require_u_iso(specimen: Specimen, file: Path | str = "") -> None:
-    """Raise SpecimenError naming the elements without a mean square displacement U."""
+    """Raise SpecimenError if elements have no mean square displacement U. It names them."""
     missing = sorted(set(specimen.symbols[np.isnan(specimen.u_iso)].tolist()))
     if missing:
         raise SpecimenError(
@@ -274,7 +274,7 @@ def require_u_iso(specimen: Specimen, file: Path | str = "") -> None:
 
 
 def content_sha256(file: Path) -> str:
-    """`provenance.file_sha256`, with a SpecimenError that says why an input file cannot be read."""
+    """Return `provenance.file_sha256`. If the file cannot be read, raise a SpecimenError that says why."""
     require_readable(file)
     try:
         return file_sha256(file)
@@ -328,7 +328,7 @@ def _require_possible(file: Path, atoms: int, repeat: Sequence[int]) -> None:
 
 
 def _require_sound(file: Path, structure: Structure, detected: str) -> None:
-    """Atoms, finite coordinates and a cell with volume."""
+    """Refuse a structure without atoms, with coordinates that are not finite, or with an impossible cell."""
     if len(structure.symbols) == 0:
         raise SpecimenError(file, "holds no atoms. A specimen needs at least one.")
     _require_finite(file, structure)
@@ -336,7 +336,7 @@ def _require_sound(file: Path, structure: Structure, detected: str) -> None:
 
 
 def _require_cell(file: Path, cell: Floats, unit: str = "", where: str = "") -> None:
-    """Three edges of possible length [Å] that span a volume."""
+    """Refuse a cell unless its three edges have possible lengths [Å] and span a volume."""
     place = f"{where}: " if where else ""
     if not np.isfinite(cell).all() or np.abs(cell).max() > MAX_AXIS:
         raise SpecimenError(
@@ -389,14 +389,14 @@ def _require_same_atoms(file: Path, where: str, got: NDArray[np.str_], expected:
 
 
 LEAST_SHOWN = 5e-5
-"""Å. A smaller shift would be shown as 0.0000."""
+"""Smallest shift [Å] that is shown. A smaller shift would be shown as 0.0000."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Placed:
     """Atoms inside the cell.
 
-    `shift` [Å] moved all atoms along z together, `grown` [Å] is what the cell became longer, `note` says so.
+    All atoms were moved along z by `shift` [Å], and the cell was lengthened by `grown` [Å]. `note` says so.
     """
 
     positions: Floats
@@ -407,16 +407,16 @@ class _Placed:
 
 
 def _placed(file: Path, symbols: NDArray[np.str_], positions: Floats, cell: Floats) -> _Placed:
-    """Atoms wrapped in x and y. Where z lies outside the cell, all atoms move together, or the cell grows.
+    """Wrap atoms in x and y. If z lies outside the cell, all atoms move together, or the cell grows.
 
-    z is never wrapped and never clipped: distances along the beam stay as in the file.
+    z is never wrapped and never clipped, so distances along the beam stay as in the file.
     """
     result = lattice.wrapped(positions, cell)
     z = result[:, 2]
     length = float(cell[2])
     low, high = float(z.min()), float(z.max())
     if low >= -lattice.EXACT and high <= length + lattice.EXACT:
-        result[:, 2] = np.clip(z, 0.0, length)  # rounding alone
+        result[:, 2] = np.clip(z, 0.0, length)  # this removes only rounding
         return _Placed(result, length)
     outside = int(((z < -lattice.EXACT) | (z > length + lattice.EXACT)).sum())
     shift = -low if low < 0 else max(length - high, -low)
@@ -430,7 +430,7 @@ def _placed(file: Path, symbols: NDArray[np.str_], positions: Floats, cell: Floa
             f"{high - low:.3f} Å; z is never wrapped. Shift the atoms along z, wrap them into the cell with the "
             "program that wrote the file, or make room with the third number of `specimen.vacuum_angstrom`.",
         )
-    result[:, 2] = np.clip(z + shift, 0.0, length + grown)  # rounding alone
+    result[:, 2] = np.clip(z + shift, 0.0, length + grown)  # this removes only rounding
     note = f"{outside} atoms lie outside the cell in z"
     if shift:
         by = f"{shift:+.4f}" if abs(shift) >= LEAST_SHOWN else f"{shift:+.1g}"
@@ -441,11 +441,12 @@ def _placed(file: Path, symbols: NDArray[np.str_], positions: Floats, cell: Floa
 
 
 def _placed_frame(file: Path, symbols: NDArray[np.str_], positions: Floats, specimen: Specimen, where: str) -> Floats:
-    """A frame's atoms wrapped in x and y and moved along z as the specimen's are; z may leave the cell by motion."""
+    """Wrap the atoms of a frame in x and y, and move them along z as the specimen. z may leave the cell."""
     result = lattice.wrapped(positions, np.asarray(specimen.cell))
     result[:, 2] += specimen.shift_z
     if specimen.building is not None and specimen.building.start:
-        # The specimen's cell begins at another height, so each atom takes the image beside its place in the specimen.
+        # The cell of the specimen begins at another height. So take the image of each atom beside its place in the
+        # specimen.
         period = specimen.building.orientation.lengths[2]
         result[:, 2] -= specimen.building.start
         result[:, 2] -= period * np.rint((result[:, 2] - specimen.positions[:, 2]) / period)

@@ -1,4 +1,4 @@
-"""Dopants and vacancies: sites of one element that hold another one, or none."""
+"""Dopants and vacancies: sites of one element that hold another element, or no atom."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from stemphony.specimen.building import NM
 from stemphony.specimen.structure import Structure, chosen
 
 _SUBSTITUTION = 3
-"""Marks the random numbers of substitutions that are drawn once; its seed is its own."""
+"""Number that marks the random numbers of substitutions that are drawn once. Each substitution has its own seed."""
 
 
 @dataclass(frozen=True)
 class DopedRegion:
-    """Part of the specimen in nm, ends included: along x and y from the corner, along the beam from the entrance.
+    """Part of the specimen [nm], ends included: along x and y from the corner, along the beam from the entrance.
 
-    A pair is None where the whole specimen counts.
+    A pair is None if the whole specimen counts along this axis.
     """
 
     x_nm: Sequence[float] | None = None
@@ -30,7 +30,7 @@ class DopedRegion:
     depth_nm: Sequence[float] | None = None
 
     def holds(self, positions: NDArray[np.float64], lengths: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which atoms lie inside; x and y are periodic.
+        """Which atoms lie inside the region; x and y are periodic.
 
         `positions` (N, 3) and the `lengths` of the specimen (3,) are in Å.
         """
@@ -49,17 +49,17 @@ class DopedRegion:
 
 
 def substituted(file: Path, block: Structure, items: Sequence[Mapping[str, Any]]) -> tuple[Structure, list[str]]:
-    """A block with its substitutions, in their order, and a line of the plan for each.
+    """Apply substitutions to a block in their order, and return the block and a line of the plan for each.
 
-    `draw: once` puts the exact number on sites that the item's own seed chooses; the specimen then holds it.
-    `draw: configuration` makes each site hold either element with its probability (occupancies 1 − f and f), so each
-    configuration draws its own dopants, Eq. (P20), and their number fluctuates as in a real solid solution. A dopant
-    has no U of the file: its element's U comes from the config.
+    With `draw: once`, the exact number of dopants is put on sites that the seed of the item chooses. All configurations
+    have them. With `draw: configuration`, each site holds either element with its probability (occupancies 1 − f and
+    f). So each configuration draws its own dopants, Eq. (P20), and their number fluctuates as in a real solid solution.
+    The file gives no U for a dopant, so the U of its element comes from the config.
 
     Raises
     ------
     SpecimenError
-        No such sites, more asked than there are, or none after rounding.
+        There are no such sites, or fewer than the count, or the number is 0 after rounding.
     """
     lines = []
     for number, item in enumerate(items):
@@ -83,7 +83,7 @@ def substituted(file: Path, block: Structure, items: Sequence[Mapping[str, Any]]
 
 
 def _require_inside(file: Path, where: str, region: DopedRegion, lengths: NDArray[np.float64]) -> None:
-    """Refuse a region of which a part would be left out: along x and y it must lie inside the crystal."""
+    """Refuse a region that does not lie inside the crystal along x and y, because a part would be left out."""
     for name, pair, length in zip("xy", (region.x_nm, region.y_nm), lengths / NM, strict=False):
         if pair is not None and (pair[0] < -1e-6 or pair[1] > length + 1e-6):
             raise SpecimenError(
@@ -116,7 +116,7 @@ def _drawn_once(
             "a larger specimen, a count, or `draw: configuration`, where each site has that probability.",
         )
     random = np.random.Generator(np.random.PCG64(np.random.SeedSequence([item["seed"], _SUBSTITUTION, number])))
-    # The sites with the smallest of one random number each: a choice without repetition.
+    # Each site gets a random number, and the sites with the smallest numbers are taken. So no site is taken twice.
     taken = np.sort(sites[np.argsort(random.random(len(sites)), kind="stable")[:wanted]])
     by = item.get("by")
     share = 100 * wanted / len(sites)
@@ -157,7 +157,7 @@ def _drawn_each_time(
     text = f"{100 * fraction:.3g} % of {len(sites)} {item['element']}"
     if by is None:
         return block, f"{text} are vacant, drawn in each configuration"
-    # The dopant is a second site at the same place: sites so near to each other exclude each other.
+    # The dopant is a second site at the same place. Sites at one place exclude each other.
     everything = np.arange(len(block.symbols))
     both = chosen(block, np.concatenate([everything, sites]))
     dopants = np.arange(len(everything), len(everything) + len(sites))
@@ -168,7 +168,7 @@ def _drawn_each_time(
 
 
 def _without_u(block: Structure, atoms: NDArray[np.intp]) -> Structure:
-    """The block without U and charge of these atoms, which were those of the element before."""
+    """The block without U and charge of these atoms, because both belong to the replaced element."""
     changed: dict[str, Any] = {}
     for name in ("u_iso", "u_aniso", "charge"):
         values = getattr(block, name)

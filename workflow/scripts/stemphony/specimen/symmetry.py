@@ -1,7 +1,7 @@
-"""The operations along x and y that a specimen has as a slab: they keep z, and map its grid and slices on themselves.
+"""Symmetry operations of a specimen as a slab. They keep z, and map the specimen, its grid and slices on themselves.
 
-spglib finds them on one cell of the specimen. Every one is then tried on the atoms themselves, moved to whole grid
-points.
+spglib finds the operations of one cell of the specimen. Each operation is moved to whole grid points and then checked
+with the atoms.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from stemphony.specimen.periodicity import kinds
 from stemphony.specimen.specimen import Specimen
 
 SAME_PLACE = 1e-3
-"""Å: atoms that an operation brings this near to equal atoms are mapped on them. Files with four digits stay within it.
-A thermal displacement is a hundred times longer."""
+"""If an operation moves an atom to within this distance [Å] of an equal atom, it maps them on each other. Files with
+four digits stay within this distance. A thermal displacement is a hundred times longer."""
 
 SAME_U = 1e-4
-"""Å²: components of U that count as equal; structure files round U to that."""
+"""Components of U that differ by less than this [Å²] count as equal, because structure files round U to this."""
 
 MOST_SITES = 2000
-"""Atoms of a cell up to which operations other than translations are searched; the search grows with their square."""
+"""Largest number of atoms of a cell for which operations other than translations are searched. The time of the search
+grows with its square."""
 
 _EMPTY = 30.0
-"""Å without atoms that make a cell of spglib a slab."""
+"""Vacuum [Å] that turns the cell for spglib into a slab."""
 
 _FIRST_LOOK = 64
-"""Atoms that a translation is tried on first; most that do not repeat fail on them."""
+"""Number of atoms with which a translation is tested first. Most wrong translations fail there."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,9 @@ class Found:
     Attributes
     ----------
     group : PlaneGroup
-        With unity and the translations of the periodic cell at least.
+        It holds at least the identity and the translations of the periodic cell.
     note : str
-        What was not searched, and why; empty if all was.
+        What was not searched, and why; empty if everything was searched.
     """
 
     group: PlaneGroup
@@ -68,7 +69,7 @@ def slab_operations(
     gpts : (int, int)
         Points of the grid over the whole cell.
     is_displaced : bool
-        Whether thermal displacements are drawn: U then decides too.
+        Whether thermal displacements are drawn. If so, equal atoms must also have equal U.
     """
     trivial = PlaneGroup.of({}, gpts)
     if not len(specimen.symbols):
@@ -88,7 +89,7 @@ def slab_operations(
     off_grid = 0
     for matrix, places in candidates.items():
         if matrix[0][0] == 0 and (gpts[0] != gpts[1] or abs(spacing[0] - spacing[1]) * gpts[0] > SAME_PLACE):
-            continue  # such a grid has no operation that maps x on y
+            continue  # on such a grid, no operation maps x on y
         shifts[matrix] = list(_on_grid(np.concatenate([place + steps * whole for place in places]), spacing))
         off_grid += len(places) * len(steps) - len(shifts[matrix])
     if off_grid:
@@ -101,14 +102,14 @@ def slab_operations(
 def _checked_lattice(
     slab: _Slab, inside: NDArray[np.intp], group: PlaneGroup, spacing: Floats, gpts: tuple[int, int]
 ) -> tuple[Shift, Shift]:
-    """The lattice of a group, if its translations keep the atoms; else that of the periodic cell."""
+    """The lattice of a group if its translations map the atoms on themselves; else that of the periodic cell."""
     if all(slab.has(Operation(UNITY, vector), inside, spacing) for vector in group.lattice):
         return group.lattice
     return PlaneGroup.of({}, gpts).lattice
 
 
 def _on_grid(places: Floats, spacing: Floats) -> Iterator[Shift]:
-    """The translations (K, 2) [Å] that are whole grid points, in grid points."""
+    """Convert translations (K, 2) [Å] to grid points. Those that are no whole grid points are left out."""
     points = places / spacing
     whole = np.rint(points)
     near = (np.abs(points - whole) * spacing <= SAME_PLACE).all(axis=1)
@@ -119,7 +120,8 @@ def _by_spglib(slab: _Slab, inside: NDArray[np.intp], whole: Floats) -> dict[Mat
     """Translations [Å] of the operations of one cell, for each R that a grid can have."""
     import spglib
 
-    # Equal numbers mean equal atoms at equal heights, so every operation keeps z, and the search is short.
+    # Atoms get equal numbers only if they are equal and at equal heights. So every operation keeps z, and the search is
+    # short.
     heights = np.rint(slab.atoms[inside, 2] / (2 * SAME_PLACE)).astype(np.int64)
     kind = np.unique(np.column_stack([slab.label[inside], _levels(heights)]), axis=0, return_inverse=True)[1]
     low = slab.atoms[inside, 2].min()
@@ -133,13 +135,13 @@ def _by_spglib(slab: _Slab, inside: NDArray[np.intp], whole: Floats) -> dict[Mat
             cell: Any = (np.diag(edges), places, kind.reshape(-1) + 1)
             found = spglib.get_symmetry(cell, symprec=SAME_PLACE)
         except spglib.SpglibError:
-            found = None  # atoms that lie on each other, for example
+            found = None  # for example because atoms lie on each other
     made: dict[Matrix, list[Floats]] = {}
     for rotation, translation in zip(*_of(found), strict=True):
         matrix = ((int(rotation[0, 0]), int(rotation[0, 1])), (int(rotation[1, 0]), int(rotation[1, 1])))
         keeps_z = rotation[2, 2] == 1 and not (rotation[2, :2].any() or rotation[:2, 2].any())
         place = np.asarray(translation[:2] * whole)
-        # spglib knows no U.
+        # spglib does not compare U, so `maps` does.
         if keeps_z and matrix in MATRICES and slab.maps(matrix, place, inside):
             made.setdefault(matrix, []).append(place)
     return made if UNITY in made else {UNITY: [np.zeros(2)], **made}
@@ -152,13 +154,13 @@ def _of(found: object) -> tuple[NDArray[np.int64], Floats]:
 
 
 def _levels(heights: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Number of the level of each height; neighbouring numbers are one level, because rounding may part them."""
+    """Number of the level of each height. Neighbouring numbers are one level, because rounding may separate them."""
     values, which = np.unique(heights, return_inverse=True)
     return np.asarray(np.cumsum(np.diff(values, prepend=values[:1]) > 1)[which.reshape(-1)], dtype=np.int64)
 
 
 class _Slab:
-    """The atoms of a specimen, periodic along x and y, and what makes them equal.
+    """The atoms of a specimen, periodic along x and y, with labels for equal atoms.
 
     Attributes
     ----------
@@ -177,21 +179,21 @@ class _Slab:
         self.label = kind * (int(slice_index.max()) + 1) + np.asarray(slice_index)
         self.u_iso = specimen.u_iso if is_displaced else None
         self.u_aniso = specimen.u_aniso if is_displaced else None
-        # Labels are far apart on a fourth axis, so that only equal atoms are near.
+        # The label is a fourth coordinate with large steps, so only equal atoms are near each other.
         box = [self.lengths[0], self.lengths[1], 0.0, 0.0]
         self.tree = cKDTree(np.column_stack([self.atoms, self.label]), boxsize=box)
 
     def _wrapped(self, positions: Floats) -> Floats:
         wrapped = np.array(positions, dtype=np.float64)
         wrapped[:, :2] = np.mod(wrapped[:, :2], self.lengths[:2])
-        # Rounding may turn the remainder of a coordinate just below zero into the whole length.
+        # For a coordinate just below zero, rounding may make the remainder equal to the length.
         wrapped[:, :2][wrapped[:, :2] >= self.lengths[:2]] = 0.0
         return wrapped
 
     def within(self, cells: tuple[int, int]) -> NDArray[np.intp]:
-        """The atoms of one cell, where the specimen has this many along x and y."""
+        """The atoms of one cell, if the specimen has this number of cells along x and y."""
         edges = self.lengths[:2] / cells
-        # Atoms on the edge of the cell, where rounding decides the side, belong to it once.
+        # Rounding decides on which side an atom on the edge of the cell lies. The shift makes it count once.
         near = np.mod(self.atoms[:, :2] + SAME_PLACE, self.lengths[:2])
         return np.flatnonzero((near < edges).all(axis=1))
 
@@ -210,11 +212,11 @@ class _Slab:
         return 1
 
     def has(self, operation: Operation, atoms: NDArray[np.intp], spacing: Floats) -> bool:
-        """Whether an operation brings these atoms upon equal ones; `spacing` is that of grid points [Å]."""
+        """Whether an operation maps these atoms on equal atoms; `spacing` is the distance of grid points [Å]."""
         return self.maps(operation.matrix, np.array(operation.shift) * spacing, atoms)
 
     def maps(self, matrix: Matrix, shift: Floats, atoms: NDArray[np.intp]) -> bool:
-        """Whether r → R·r + τ, with τ = `shift` [Å], brings these atoms upon equal ones."""
+        """Whether r → R·r + τ, with τ = `shift` [Å], maps these atoms on equal atoms."""
         turn = np.eye(3)
         turn[:2, :2] = matrix
         moved = self._wrapped(self.atoms[atoms] @ turn.T + np.append(shift, 0.0))

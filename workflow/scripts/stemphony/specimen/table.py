@@ -1,4 +1,4 @@
-"""Lines of numbers in simple text formats, with messages that name file and line."""
+"""Read lines of numbers in simple text formats. Error messages name file and line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stemphony.errors import SpecimenError
 from stemphony.specimen import elements
 from stemphony.specimen.lattice import Floats
 
-MOST_DIGITS = 18  # of a whole number, so that it fits into 64 bits
+MOST_DIGITS = 18  # most digits of a whole number, so that it fits into 64 bits
 
 _FORTRAN = re.compile(r"(?<=[\d.])[dD](?=[-+]?\d+$)")  # the exponent of 1.0D-3
 
@@ -21,24 +21,24 @@ _FORTRAN_IN_TEXT = re.compile(r"(?<=\d)[dD](?=[-+]?\d+(?:\s|$))|(?<=\d\.)[dD](?=
 
 
 def has_fortran(text: str) -> bool:
-    """Whether numbers of a text have Fortran's exponents."""
+    """Whether numbers in a text have exponents as Fortran writes them."""
     return _FORTRAN_IN_TEXT.search(text) is not None
 
 
 def in_c(text: str) -> str:
-    """The text with the exponents of C in its numbers."""
+    """The text with the exponents of its numbers as C writes them."""
     return _FORTRAN_IN_TEXT.sub("e", text)
 
 
 def number(word: str) -> float:
-    """A number as programs in C or Fortran write it: `0.1e-2`, `1.0D-3`. ValueError of anything else."""
-    if "_" in word:  # which Python allows between digits
+    """A number as programs in C or Fortran write it: `0.1e-2`, `1.0D-3`. ValueError for any other text."""
+    if "_" in word:  # Python allows this between digits
         raise ValueError(word)
     return float(_FORTRAN.sub("e", word))
 
 
 def numbers(text: str, count: int) -> list[float] | None:
-    """Exactly `count` numbers, None of anything else."""
+    """Exactly `count` numbers; None for any other text."""
     words = text.replace(",", " ").split()
     if len(words) != count:
         return None
@@ -49,14 +49,14 @@ def numbers(text: str, count: int) -> list[float] | None:
 
 
 def is_count(word: str, digits: int = MOST_DIGITS) -> bool:
-    """Whether a word is a whole number from 0: plain digits, and at most so many."""
+    """Whether a word is a whole number from 0: plain digits, and at most `digits` of them."""
     return word.isascii() and word.isdigit() and len(word) <= digits
 
 
 def cell_of(parameters: Sequence[float]) -> Floats | None:
-    """Edges as rows of a, b, c and α, β, γ [°]: a along x, b in the plane of x and y. None of impossible ones.
+    """Edges as rows [Å] from a, b, c [Å] and α, β, γ [°]: a along x, b in the plane of x and y.
 
-    Lengths are in Å.
+    None if such a cell is impossible.
     """
     from ase.geometry import cellpar_to_cell
 
@@ -70,7 +70,7 @@ def cell_of(parameters: Sequence[float]) -> Floats | None:
 
 
 def required_cell(file: Path, number: int, parameters: Sequence[float]) -> Floats:
-    """`cell_of`, or a SpecimenError that names line `number`."""
+    """Return what `cell_of` returns. If the cell is impossible, raise a SpecimenError that names line `number`."""
     cell = cell_of(parameters)
     if cell is None:
         raise SpecimenError(
@@ -80,7 +80,7 @@ def required_cell(file: Path, number: int, parameters: Sequence[float]) -> Float
 
 
 def row(file: Path, line: int, words: Sequence[str], what: str, least: int = 0) -> list[float]:
-    """Words of line `line` as finite numbers, `least` or more; else a SpecimenError: `what` was expected."""
+    """Words of line `line` as at least `least` finite numbers. If not, a SpecimenError says that `what` is expected."""
     try:
         values = [number(word) for word in words]
     except ValueError:
@@ -91,7 +91,7 @@ def row(file: Path, line: int, words: Sequence[str], what: str, least: int = 0) 
 
 
 def behind_the_end(lines: Sequence[str], number: int, mark: str) -> set[str]:
-    """A note on text behind the line that ends a file, line `number`; none if there is no such text."""
+    """Note on text behind line `number`, which ends the file; empty if there is no such text."""
     rest = next((i for i, line in enumerate(lines[number:], start=number + 1) if line.strip()), None)
     if rest is None:
         return set()
@@ -99,14 +99,14 @@ def behind_the_end(lines: Sequence[str], number: int, mark: str) -> set[str]:
 
 
 def element(file: Path, name: str, number: int, notes: set[str]) -> str:
-    """Element of a symbol such as `Sr`, `Sr2+`, `D` or an atomic number such as `38` or `38.0`.
+    """Element from a symbol such as `Sr`, `Sr2+`, `D`, or from an atomic number such as `38` or `38.0`.
 
     Parameters
     ----------
     number : int
         Number of the line, for the message.
     notes : set of str
-        Gets a note on isotopes.
+        The function adds a note on isotopes to this set.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def element(file: Path, name: str, number: int, notes: set[str]) -> str:
 
 
 def checked_occupancy(file: Path, values: Floats) -> Floats | None:
-    """Occupancies (N,) from 0 to 1; None where all are 1. Raises SpecimenError for others."""
+    """Occupancies (N,) from 0 to 1; None if all are 1. Raises SpecimenError for other values."""
     bad = np.flatnonzero(~((values >= 0) & (values <= 1)))
     if len(bad):
         raise SpecimenError(

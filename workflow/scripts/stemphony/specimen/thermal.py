@@ -1,4 +1,4 @@
-"""Mean square displacements U of a structure: from its file, from the config, or from the Debye model."""
+"""Mean square displacements U of a structure, from its file, from the config, or from the Debye model."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from stemphony.physics.phonons import debye_u_iso, not_positive
 from stemphony.specimen.structure import Structure
 
 LARGEST_U = 4.0
-"""Å². An atom would move by 2 Å along each axis (RMS), farther than to its neighbours; B would be 316 Å²."""
+"""Largest possible U [Å²]. With it, an atom would move by 2 Å RMS along each axis, farther than to its neighbours. B
+would be 316 Å²."""
 
 
 USUAL_U = (3e-4, 0.25)
-"""Å². The zero-point motion of the heaviest, stiffest elements reaches 4e-4 Å² (Os, Ir); of solids that are no
-proteins, hardly a site has more than 0.25 Å² (0.5 Å RMS)."""
+"""Smallest and largest usual U [Å²]. The heaviest, stiffest elements (Os, Ir) have 4e-4 Å² by zero-point motion alone.
+Except in proteins, hardly a site has more than 0.25 Å² (0.5 Å RMS)."""
 
 PROTEINS = ("pdb", "mmcif")
-"""Formats of crystals in which atoms move, and are misplaced, farther than that."""
+"""Formats of protein crystals. Their atoms move, and are misplaced, farther than the largest usual U."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ class ThermalSettings:
     u_iso_angstrom2 : mapping
         Element symbol to U [Å²].
     u_source : {'file', 'config'}
-        Which of the two wins where both give a value.
+        Which of the two is used if both give a value.
     temperature_k : float or None
         Temperature of the specimen [K] for the Debye model.
     debye_temperature_k : float, mapping or None
-        Debye temperature [K], of all elements or by element symbol.
+        Debye temperature [K], one for all elements or by element symbol.
     """
 
     u_iso_angstrom2: Mapping[str, float] = field(default_factory=dict)
@@ -48,7 +49,7 @@ class ThermalSettings:
 
 @dataclass(frozen=True)
 class Thermal:
-    """A structure with every U that is known, where they come from in words, and what was not used."""
+    """A structure with all known U, their sources in words, and notes on values that were not used."""
 
     structure: Structure
     source: str
@@ -58,15 +59,15 @@ class Thermal:
 def with_displacements(file: Path, structure: Structure, settings: ThermalSettings) -> Thermal:
     """Give every site its U: the value of the file, else of `u_iso_angstrom2`, else of the Debye model, Eq. (P19).
 
-    With `u_source: config` the file comes last. If nothing gives a value, `u_iso` is NaN. If a site has a tensor,
+    With `u_source: config`, the file comes last. If no source gives a value, `u_iso` is NaN. If a site has a tensor,
     `u_iso` is a third of its trace.
 
     Raises
     ------
     ConfigError
-        Only one of both temperatures is given.
+        Only one of the two temperatures is given.
     SpecimenError
-        A U of the file that would be used is negative, infinite or not positive semidefinite; the text names the site.
+        A U of the file that would be used is negative, infinite or not positive semidefinite. The text names the site.
     """
     _require_settings(settings)
     symbols = structure.symbols
@@ -86,7 +87,7 @@ def with_displacements(file: Path, structure: Structure, settings: ThermalSettin
         tensors = from_file & ~np.isnan(structure.u_aniso[:, 0, 0])
         u_iso[tensors] = np.trace(structure.u_aniso[tensors], axis1=1, axis2=2) / 3
         if tensors.any():
-            # Symmetric to the last bit, which a product of rotations is not.
+            # Make the tensors symmetric to the last bit, because products of rotations are not.
             symmetric = (structure.u_aniso + structure.u_aniso.transpose(0, 2, 1)) / 2
             u_aniso = np.where(tensors[:, None, None], symmetric, np.nan)
     origins = [
@@ -130,7 +131,7 @@ def _per_site(symbols: np.ndarray, by_element: Mapping[str, float]) -> np.ndarra
 
 
 def _debye(structure: Structure, settings: ThermalSettings) -> np.ndarray:
-    """U of each site in the Debye model [Å²], NaN without a Debye temperature of its element."""
+    """U of each site in the Debye model [Å²]; NaN if its element has no Debye temperature."""
     temperature, debye = settings.temperature_k, settings.debye_temperature_k
     if temperature is None or debye is None:
         return np.full(len(structure.symbols), np.nan)
@@ -186,7 +187,7 @@ def _require_positive(file: Path, structure: Structure, used: np.ndarray) -> Non
 
 
 def _require_possible(file: Path, structure: Structure, used: np.ndarray, tensors: np.ndarray, way_out: str) -> None:
-    """Refuse a U that no atom of a solid has: another unit, or another quantity."""
+    """Refuse a U that is too large for an atom of a solid. Its unit or its quantity is probably wrong."""
     largest = np.zeros(len(used))
     if structure.u_iso is not None:
         largest = np.where(used & ~tensors, structure.u_iso, 0.0)
@@ -203,7 +204,7 @@ def _require_possible(file: Path, structure: Structure, used: np.ndarray, tensor
 
 
 def _at_rest(symbols: np.ndarray, u_iso: np.ndarray) -> list[str]:
-    """A note on sites that stand still among others that move: a refinement that fixed their U at 0."""
+    """Note on sites that stand still while others move, because a refinement fixed their U at 0."""
     still = u_iso == 0
     if not still.any() or still.all():
         return []
@@ -215,7 +216,7 @@ def _at_rest(symbols: np.ndarray, u_iso: np.ndarray) -> list[str]:
 
 
 def _unusual(values: np.ndarray) -> list[str]:
-    """A note on U of a file that is of the size of B, or smaller than zero-point motion."""
+    """Note on U of a file that are as large as B, or smaller than zero-point motion."""
     values = values[values > 0]
     if not len(values):
         return []
@@ -244,7 +245,7 @@ def _elements(symbols: np.ndarray) -> str:
 
 
 def _values(symbols: np.ndarray, u_iso: np.ndarray) -> str:
-    """Elements with their U, or its range, in Å²; of tensors a third of the trace."""
+    """Elements with their U [Å²], or the range of U. For tensors, a third of the trace."""
     texts = []
     for symbol in dict.fromkeys(symbols.tolist()):
         values = u_iso[symbols == symbol]
@@ -260,7 +261,7 @@ def _unused(
     from_map: np.ndarray,
     from_debye: np.ndarray,
 ) -> list[str]:
-    """Notes on values of the config and of the file that are not used, or only for a part of an element's sites."""
+    """Notes on values of the config or of the file that are not used, or only used for some sites of an element."""
     theta = settings.debye_temperature_k
     elements = list(dict.fromkeys(symbols.tolist()))
     named = elements if theta is None or not isinstance(theta, Mapping) else list(theta)

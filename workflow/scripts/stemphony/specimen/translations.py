@@ -1,4 +1,4 @@
-"""Whether a translation along x and y brings the atoms of a specimen onto each other."""
+"""Check whether a translation along x and y maps the atoms of a specimen on each other."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from stemphony.specimen.lattice import Floats
 from stemphony.specimen.specimen import Specimen
 
 SAME_PLACE = 0.02
-"""Å: atoms that a translation brings this near to equal atoms repeat. Files with three digits stay within it."""
+"""If a translation moves an atom to within this distance [Å] of an equal atom, the atom repeats. Files with three
+digits stay within this distance."""
 
 SAME_MEAN = 0.1
-"""Å: the same for mean positions of snapshots, which scatter."""
+"""The same distance [Å] for mean positions of snapshots, which are less precise."""
 
 SAME_U = 2e-4
-"""Å²: U of two sites that count as equal; structure files round U to about that."""
+"""U of two sites that differ by less than this [Å²] count as equal. Structure files round U to about this."""
 
 FIRST_LOOK = 64
-"""Atoms that are compared first; most translations that do not repeat fail on them."""
+"""Number of atoms that are compared first. Most wrong translations fail there."""
 
 
 class Translations:
-    """The translations along x and y that a specimen repeats under, as the mean over its configurations.
+    """The translations along x and y under which a specimen, as a mean over its configurations, repeats.
 
     Elements, occupancies, U and mean positions decide. Atoms of amorphous films do not repeat.
 
@@ -31,7 +32,7 @@ class Translations:
     ----------
     specimen : Specimen
     frames : (F, N, 3) array or None
-        Snapshots [Å] that take the place of the atoms at rest.
+        Snapshots [Å] that replace the atoms at rest.
     """
 
     def __init__(self, specimen: Specimen, frames: Floats | None = None) -> None:
@@ -42,7 +43,7 @@ class Translations:
         self.has_frames = frames is not None
         self.positions = wrap_positions(specimen.positions if frames is None else _mean(frames, self.cell), self.cell)
         kinds = np.unique(specimen.species, return_inverse=True)[1].reshape(-1)
-        # Elements are far apart on a fourth axis, so that only equal ones are near.
+        # The element is a fourth coordinate with large steps, so only atoms of one element are near each other.
         apart = 10.0 + float(np.ptp(self.positions[:, 2])) if len(kinds) else 10.0
         self.points = np.column_stack([self.positions, kinds * apart])
         self.tree = cKDTree(self.points, boxsize=[self.cell[0], self.cell[1], 0.0, 0.0])
@@ -58,9 +59,9 @@ class Translations:
         return self._repeat(offset, first) and self._repeat(offset, np.arange(len(self.points)))
 
     def along(self, axis: int, length: float) -> list[float]:
-        """Shifts along the other axis [Å] with which a step of `length` [Å] along `axis` may repeat.
+        """Shifts along the other axis [Å] that may complete a step of `length` [Å] along `axis` to a translation.
 
-        They lead from one atom of the rarest element to the others; `repeat` tells which do.
+        The candidates lead from one atom of the rarest element to the others. `repeat` checks whether they repeat.
         """
         other = 1 - axis
         kinds, count = np.unique(self.points[:, 3], return_counts=True)
@@ -80,7 +81,7 @@ class Translations:
         return self._alike(atoms, np.asarray(onto))
 
     def _alike(self, atoms: NDArray[np.intp], onto: NDArray[np.intp]) -> bool:
-        """Whether atoms have the occupancies and U of those that they come onto; snapshots need neither."""
+        """Whether atoms have the occupancies and U of the atoms on which they are mapped; snapshots need neither."""
         specimen = self.specimen
         if self.has_frames:
             return True

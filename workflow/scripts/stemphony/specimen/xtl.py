@@ -1,4 +1,4 @@
-"""Files `.xtl`: muSTEM's atoms with occupancy and U, and the crystallographic XTL with its keywords."""
+"""Read files `.xtl`: those of muSTEM, with occupancy and U, and the crystallographic XTL with keywords."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ LAYOUT = (
 def read_xtl(file: Path) -> Structure:
     """The structure of an `.xtl` file of either kind.
 
-    muSTEM's U is ⟨u_x²⟩ [Å²]. The line with the energy may be missing. A zone axis (`Orientation`) other than c along
-    the beam is refused.
+    U of muSTEM is ⟨u_x²⟩ [Å²]. The line with the energy may be missing. A zone axis (`Orientation`) other than c is
+    refused.
 
     Raises
     ------
     SpecimenError
-        The file is damaged; the text names the line.
+        The file is damaged. The text names the line.
     """
     lines = source.read_text(file).splitlines()
     if any(re.match(r"\s*(CELL|ATOMS)\b", line) for line in lines):
@@ -46,7 +46,7 @@ def _mustem(file: Path, lines: list[str]) -> Structure:
     parameters = table.numbers(line(1), 6) or table.numbers(" ".join(line(1).split()[:6]), 6)
     if parameters is None:
         raise SpecimenError(file, f"line 2: got {line(1).strip()[:60]!r}, expected the cell. {LAYOUT}")
-    # Line 4 is a symbol if line 3 is the number of elements, and that number if line 3 is the energy.
+    # Line 3 is the number of elements or the energy. In the first case line 4 is a symbol, in the second the number.
     start = 3 if table.numbers(line(3), 1) is not None and not line(3).strip().isalpha() else 2
     kinds = table.numbers(" ".join(line(start).split()[:1]), 1)
     if kinds is None or not kinds[0].is_integer() or kinds[0] < 1:
@@ -93,7 +93,7 @@ def _mustem(file: Path, lines: list[str]) -> Structure:
 
 
 def _require_same_element(file: Path, name: str, number: int, symbol: str) -> None:
-    """Refuse a name that is the symbol of another element than its atomic number; other names say nothing."""
+    """Refuse a name that is the symbol of another element than the atomic number. Other names mean nothing."""
     words = name.split()
     found = elements.from_type(words[0]) if words and words[0][:1].isupper() else None
     if found is not None and found[0] not in (symbol, *elements.ISOTOPES):
@@ -105,7 +105,7 @@ def _require_same_element(file: Path, name: str, number: int, symbol: str) -> No
 
 
 def _require_standard_orientation(file: Path, rest: list[str]) -> None:
-    """The block Orientation turns the cell; only the neutral one leaves it."""
+    """Refuse a block Orientation that turns the cell."""
     start = next((i for i, text in enumerate(rest) if text.strip().lower().startswith("orientation")), None)
     if start is None:
         return
@@ -123,7 +123,7 @@ def _require_standard_orientation(file: Path, rest: list[str]) -> None:
 
 
 def _crystallographic(file: Path, lines: list[str]) -> Structure:
-    """TITLE, CELL, SYMMETRY and ATOMS of the XTL of crystallographic programs, read as the CIF of the same content."""
+    """Read TITLE, CELL, SYMMETRY and ATOMS of a crystallographic XTL as a CIF with the same content."""
     raw: dict[str, list[str]] = {}
     operations: list[str] = []
     notes: list[str] = []
@@ -157,7 +157,7 @@ def _crystallographic(file: Path, lines: list[str]) -> Structure:
 
 
 def _symmetry(file: Path, number: int, words: list[str], raw: dict[str, list[str]], operations: list[str]) -> None:
-    """One line SYMMETRY, which may hold several pairs: `NUMBER 227 LABEL FD-3M QUALIFIER origin_2`."""
+    """Read one line SYMMETRY. It may hold several pairs: `NUMBER 227 LABEL FD-3M QUALIFIER origin_2`."""
     text = " ".join(words)
     keys = "NUMBER|LABEL|QUALIFIER|MAT"
     for key, value in re.findall(rf"\b({keys})\s+(.*?)\s*(?=\b(?:{keys})\s|$)", text, re.IGNORECASE):
@@ -173,7 +173,7 @@ def _symmetry(file: Path, number: int, words: list[str], raw: dict[str, list[str
 
 
 def _qualifier(file: Path, text: str) -> str:
-    """Setting of the coordinates, as CIF codes it."""
+    """Setting of the coordinates, in the code of CIF."""
     known = {"origin_1": "1", "origin_2": "2", "hexagonal": "h", "rhombohedral": "r"}
     code = known.get(text.strip().lower(), text.strip().lower())
     if not re.fullmatch(r"[12hr]|-?[abc][-abc]*[123]?|[abc]_unique", code):
@@ -184,7 +184,7 @@ def _qualifier(file: Path, text: str) -> str:
 
 
 def _operation(file: Path, number: int, words: list[str]) -> str:
-    """`x,y,z` of nine rotations and three translations."""
+    """Write nine numbers of a rotation and three of a translation as `x,y,z`."""
     values = table.row(file, number, words[:12], "twelve numbers of a symmetry operation")
     if len(values) < 12:
         raise SpecimenError(
@@ -198,7 +198,7 @@ def _operation(file: Path, number: int, words: list[str]) -> str:
 
 
 def _sites(file: Path, lines: list[str], start: int, raw: dict[str, list[str]], notes: list[str]) -> None:
-    """Columns of ATOMS under the names of CIF; a note names those that are not used."""
+    """Store the columns of ATOMS under the names of CIF. A note names columns that are not used."""
     names_of = {
         **{axis: f"_atom_site_fract_{axis}" for axis in "xyz"},
         **{f"car{axis}": f"_atom_site_cartn_{axis}" for axis in "xyz"},
@@ -230,7 +230,7 @@ def _sites(file: Path, lines: list[str], start: int, raw: dict[str, list[str]], 
         if name is None or name in raw:
             unused += [] if empty else [title]
         elif title.lower() == "temp":
-            if not empty:  # programs write 0 where they have no value
+            if not empty:  # programs write 0 if they have no value
                 raw[name] = column
                 notes.append("column TEMP is taken for B = 8π²⟨u_x²⟩ in Å²; if it is U, name it UISO")
         else:

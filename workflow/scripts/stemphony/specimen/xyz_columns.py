@@ -14,7 +14,7 @@ NUMBERS = ("z", "numbers", "atomic_numbers")
 
 
 def named(header: str) -> list[tuple[str, int, int]]:
-    """Name, first column and number of columns of each property of a header line; empty where it names none."""
+    """Name, first column and number of columns of each property of a header line; empty if it names none."""
     match = re.search(r"\bProperties\s*=\s*(\"[^\"]*\"|'[^']*'|\S+)", header, re.IGNORECASE)
     parts = match[1].strip("\"'").split(":") if match is not None else []
     found = []
@@ -28,7 +28,7 @@ def named(header: str) -> list[tuple[str, int, int]]:
 
 
 def require_one_element(file: Path, header: str, rows: Sequence[str], first_line: int) -> None:
-    """Refuse rows whose symbol and atomic number are of two elements; ASE takes the number without a word.
+    """Refuse rows whose symbol and atomic number belong to different elements. ASE silently takes the number.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def require_one_element(file: Path, header: str, rows: Sequence[str], first_line
     Raises
     ------
     SpecimenError
-        An atom has two elements; the text names its line.
+        An atom has two elements. The text names its line.
     """
     columns = named(header)
     symbol, number = (
@@ -50,7 +50,7 @@ def require_one_element(file: Path, header: str, rows: Sequence[str], first_line
     for line, row in enumerate(rows, start=first_line):
         words = row.split()
         if len(words) <= max(symbol, number) or not table.is_count(words[number]):
-            continue  # its reader says what is wrong
+            continue  # the reader will say what is wrong
         name, of_number = words[symbol].capitalize(), elements.symbols()[int(words[number]) % len(elements.symbols())]
         if name != of_number:
             raise SpecimenError(
