@@ -154,7 +154,7 @@ def test_one_probe_is_its_own_basis():
 
 @pytest.mark.parametrize(("blocks", "tolerance"), [([], 1e-4), ([np.ones((3, 2), complex)], 0.0)])
 def test_no_probes_or_no_tolerance_are_refused(blocks, tolerance):
-    with pytest.raises(ValueError, match="need a positive one and probes"):
+    with pytest.raises(ValueError, match="both must be above 0"):
         probe_basis(blocks, tolerance)
 
 

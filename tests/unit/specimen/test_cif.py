@@ -652,7 +652,7 @@ def test_factors_that_are_all_zero_stand_for_none(tmp_path, name):
     columns = f"label type_symbol fract_x fract_y fract_z {name}"
     structure = read_cif(cif(tmp_path, "Cs1 Cs 0 0 0 0.0000\nCl1 Cl .5 .5 .5 0.00", columns=columns))
     assert structure.u_iso is None
-    assert any("stands for none" in note for note in structure.notes)
+    assert any("as programs write if they know none" in note for note in structure.notes)
     some = read_cif(cif(tmp_path, "Cs1 Cs 0 0 0 0.0000\nCl1 Cl .5 .5 .5 0.01", columns=columns)).u_iso
     assert some is not None
     assert some[0] == 0

@@ -50,7 +50,10 @@ def test_statements_that_fit_make_no_note(tmp_path, statements):
 @pytest.mark.parametrize(
     ("statements", "expected"),
     [
-        ("_chemical_formula_weight 90.1", "states a formula weight of 90.1 u, of which its atoms make 2.59 per cell"),
+        (
+            "_chemical_formula_weight 90.1",
+            "states a formula weight of 90.1 u, but the atoms of its cell weigh 2.59 times as much",
+        ),
         ("_exptl_crystal_F_000 112", "states F(000) = 112 electrons per cell, but its atoms have 28"),
         ("_exptl_crystal_density_meas 2.165", "measured density is 2.165 g/cm³, but its atoms make 0.541 g/cm³"),
     ],

@@ -116,7 +116,7 @@ def probe_basis(
         If the tolerance is not positive or there is no probe.
     """
     if not tolerance > 0 or not len(probes):
-        raise ValueError(f"tolerance = {tolerance} for {len(probes)} blocks of probes: need a positive one and probes")
+        raise ValueError(f"tolerance = {tolerance} for {len(probes)} blocks of probes: both must be above 0")
     tolerance = max(tolerance, _ROUNDING)
     search = _Search(probes)
     while len(search.found) < search.full:

@@ -75,8 +75,9 @@ def _gromacs(file: Path, lines: Sequence[str]) -> list[str]:
     if not count.isdecimal() or int(count) != len(lines) - 3:  # ASE reads every line as an atom
         raise SpecimenError(
             file,
-            f"line 2 announces {count[:20] or 'no'} atoms, and {max(len(lines) - 3, 0)} lines stand between it and the "
-            "last one, the box: it is truncated, or holds several frames. Write one frame into a file of its own.",
+            f"line 2 announces {count[:20] or 'no'} atoms, but {max(len(lines) - 3, 0)} lines stand between line 2 and "
+            "the last line, the box. The file is truncated, or holds several frames. Write one frame into a file of "
+            "its own, or export it again.",
         )
     names = [line[10:15].strip() for line in lines[2:-1]]
     return _from_names(file, names, lambda name: next((s for s in (name[:2], name[:1], name[-1:]) if s in _all()), "X"))

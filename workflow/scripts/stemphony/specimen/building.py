@@ -146,7 +146,7 @@ def _along_zone_axis(file: Path, structure: Structure, build: Build) -> Oriented
         raise SpecimenError(
             file,
             f"`specimen.up` {written(up.tolist())} lies along the zone axis, so its projection has no direction. "
-            "Name a direction across it.",
+            "Name a direction that is not parallel to the zone axis.",
         )
     found = primitive_lattice(structure)
     candidate = _accepted(file, found, zone, up, build)

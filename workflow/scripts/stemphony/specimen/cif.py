@@ -186,7 +186,7 @@ def _expanded(file: Path, block: CifBlock, sites: Sites, symmetry: Symmetry, cel
     if found.merged:
         names = ", ".join(f"{sites.labels[i]} ({apart:.4f} Å)" for i, apart in list(found.merged.items())[:5])
         notes.append(
-            f"images of one site that few digits leave apart are one atom, at their mean: {names}"
+            f"images of one site that differ only by rounding are merged to one atom at their mean: {names}"
             f"{', …' if len(found.merged) > 5 else ''}"
         )
     return Structure(

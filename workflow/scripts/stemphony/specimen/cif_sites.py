@@ -413,7 +413,7 @@ def _displacements(
         notes += _different(labels, displacements.equivalent(aniso), iso, text)
     if iso is not None and aniso is None and not np.nan_to_num(iso).any():
         # Programs for models write 0 if they know no U. Atoms at rest do not exist.
-        notes.append("the U or B of every site is 0, which stands for none: they are not used")
+        notes.append("the U or B of every site is 0, as programs write if they know none: they are not used")
         iso = None
     unused = sorted({t for t in _texts(block, keep, "_atom_site_adp_type", "_atom_site_thermal_displace_type") if t})
     strange = [text for text in unused if text.lower() not in KINDS_OF_U + KINDS_OF_B]

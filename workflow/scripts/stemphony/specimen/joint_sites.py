@@ -69,7 +69,7 @@ def with_joint_sites(file: Path | str, specimen: Specimen, occupancy: str = "ran
         if number:
             notes = (
                 *notes,
-                f"in {number} chains of sites that exclude each other, every two that do fill one site together: each "
+                f"{number} chains of sites that exclude each other: two neighbours fill one site together, so each "
                 "chain is drawn in one of its two states",
             )
     _require_room(file, specimen, filled, of_site)
@@ -77,8 +77,8 @@ def with_joint_sites(file: Path | str, specimen: Specimen, occupancy: str = "ran
     if over.any():
         notes = (
             *notes,
-            f"the occupancies of sites that exclude each other sum to up to {of_site.max():.4g}; as rounding explains "
-            f"that, they are scaled to 1 (first: {_site(specimen, int(np.flatnonzero(over)[0]))}).",
+            f"the occupancies of sites that exclude each other sum to up to {of_site.max():.4g}. This is within "
+            f"rounding, so they are scaled to 1 (first: {_site(specimen, int(np.flatnonzero(over)[0]))}).",
         )
         filled = np.where(over, filled / np.maximum(of_site, 1.0), filled)
     return replace(specimen, occupancy=filled, disorder=cluster, disorder_group=alternative, notes=notes)

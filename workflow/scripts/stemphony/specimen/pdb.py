@@ -211,7 +211,7 @@ def _element_on_the_left(file: Path, line: str, name: str, residue: str) -> str:
         raise SpecimenError(
             file,
             f"atom {line[6:11].strip()} ({name}) may be {two} or {one}: all names begin in column 13, so their place "
-            "does not tell. Write the elements in the columns 77 and 78.",
+            "does not show the element. Write the elements in the columns 77 and 78.",
         )
     return one if one in elements.numbers() and two not in elements.numbers() else ""
 
@@ -237,6 +237,6 @@ def _element_notes(model: Any, without: Sequence[int]) -> list[str]:
     pairs = ", ".join(f"{name} is {symbol}" for name, symbol in taken[:12])
     more = f" and {len(taken) - 12} more" if len(taken) > 12 else ""
     return [
-        f"{len(without)} of {len(atoms)} atoms have no element in columns 77 and 78: their name and its place tell it "
-        f"({pairs}{more})"
+        f"{len(without)} of {len(atoms)} atoms have no element in columns 77 and 78: it is taken from their name and "
+        f"the place of the name ({pairs}{more})"
     ]

@@ -214,8 +214,8 @@ def _notes(
         expected = [*(number for number in units if number > 0), *range(1, MOST_UNITS + 1)]
         if ratio < MOST_UNITS + 0.5 and not any(abs(ratio - n) <= WEIGHT_TOLERANCE * n for n in expected):
             notes.append(
-                f"it states a formula weight of {weight:g} u, of which its atoms make {ratio:.3g} per cell. Check "
-                "_chemical_formula_weight, the symmetry, the occupancies, and hydrogen without sites"
+                f"it states a formula weight of {weight:g} u, but the atoms of its cell weigh {ratio:.3g} times as "
+                "much. Check _chemical_formula_weight, the symmetry, the occupancies, and hydrogen without sites"
             )
     if (electrons := _number(stated, "electrons")) > 0:
         table = numbers()
