@@ -97,7 +97,8 @@ def _refuse_scan(scan: Mapping[str, Any], probe: Mapping[str, Any]) -> None:
 def _refuse_patterns(cbed: Mapping[str, Any], with_images: bool) -> None:
     if None not in (cbed["max_mrad"], cbed["size"], cbed["pixel_mrad"]):
         raise ConfigError(
-            "cbed.max_mrad", "given together with `cbed.size` and `cbed.pixel_mrad`, which give it; remove one of them."
+            "cbed.max_mrad",
+            "given together with `cbed.size` and `cbed.pixel_mrad`, which decide it; remove one of the three.",
         )
     depths, scan = cbed["depths"] or {}, cbed["scan"]
     if None not in (depths.get("every_angstrom"), depths.get("at_angstrom")):

@@ -400,9 +400,9 @@ def _drifting(planned: Campaign, experiment: Experiment) -> Iterator[str]:
     drift = e.depths[-1] * sideways
     if e.window is not None and drift > LARGEST_DRIFT * min(e.grid.extent):
         yield (
-            f"the tilted beam moves {drift:.3g} Å sideways through the specimen, and windows of "
-            f"{e.grid.extent[0]:.4g} × {e.grid.extent[1]:.4g} Å hold the atoms around its entrance; the log of each "
-            f"job says its error. Use grating.window_angstrom: null, or windows wider by {2 * drift:.3g} Å."
+            f"the tilted beam moves {drift:.3g} Å sideways through the specimen, but windows of "
+            f"{e.grid.extent[0]:.4g} × {e.grid.extent[1]:.4g} Å hold only atoms around the place where it enters. The "
+            f"log of each job says its error. Use grating.window_angstrom: null, or windows wider by {2 * drift:.3g} Å."
         )
     if planned.config["probe"]["descan"] and not any(any(tilt) for tilt in e.tilts):
         yield "probe.descan has no effect: the beam is not tilted."

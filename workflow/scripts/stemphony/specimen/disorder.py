@@ -129,7 +129,7 @@ def _close_pairs(fractions: Floats, cell: Floats, distance: float = SHARED) -> I
     """Pairs of atoms closer than `distance` [Å], periodic."""
     from scipy.spatial import cKDTree
 
-    # In fractions the box is a cube. Along an axis, a distance is at most itself times the reciprocal edge.
+    # In fractions the box is a cube. Along an axis, a distance d is at most d times the length of the reciprocal edge.
     reach = distance * float(np.linalg.norm(np.linalg.inv(cell), axis=0).max()) * np.sqrt(3)
     inside = np.where(fractions % 1.0 >= 1.0, 0.0, fractions % 1.0)
     tree, reach = cKDTree(inside, boxsize=1.0), min(reach, 0.49)

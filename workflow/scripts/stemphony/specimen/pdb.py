@@ -91,7 +91,7 @@ def _structure(file: Path, text: str) -> Structure:
             )
     notes = _element_notes(model, without)
     if _are_zero(text):
-        notes.append("the occupancy of every atom is 0.00, which programs write where they have none: taken for 1")
+        notes.append("the occupancy of every atom is 0.00, as programs write if they have none: taken for 1")
     block = copies.expanded(file, model, notes, "MTRIX records")
     if not has_factors or all(float(b) == 0 for b in block.raw.get("_atom_site_b_iso_or_equiv", [])):
         block.raw.pop("_atom_site_b_iso_or_equiv", None)  # programs write 0.00 where they have no value

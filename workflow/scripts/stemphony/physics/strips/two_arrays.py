@@ -39,7 +39,7 @@ class TwoArrayPlan(StripPlan):
         self._tiles = aligned_zeros((nx // width, ny, width), self.dtype)
         lines = aligned_zeros((max(stop - start for start, stop in self._columns), nx), self.dtype)
 
-        # All steps share one strip of rows, which stays in the cache; so do the lines of columns.
+        # All steps share one strip of rows and one set of lines of columns. So both stay in the cache.
         rows = self._strip = padded_zeros((width, ny), self.dtype)
         self._flat_strip = flat(rows)
         self._rows = [slice(first, first + width) for first in range(0, nx, width)]
