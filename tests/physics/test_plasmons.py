@@ -290,6 +290,7 @@ def test_losses_in_single_precision_differ_by_rounding(lossy, algorithm):
         assert 0 < np.nanmax(np.abs(found - expected)) < 1e-4 * np.nanmax(np.abs(expected))
 
 
+@pytest.mark.slow
 def test_patterns_at_their_own_positions_and_depths_have_all_losses(lossy):
     block = {"enabled": True, "max_mrad": 40.0, "depths": {"at_angstrom": [31.24]},
              "scan": {"x": [0.0, 0.25], "y": [0.0, 0.25], "points": [1, 2]}}  # fmt: skip

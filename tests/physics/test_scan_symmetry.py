@@ -196,6 +196,7 @@ CASES: dict[str, tuple[Specimen, dict[str, Any], int, int]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_at_rest_the_unfolded_result_is_that_of_all_positions(name, tmp_path):
     specimen, blocks, positions, distinct = CASES[name]

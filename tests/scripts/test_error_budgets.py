@@ -53,6 +53,7 @@ def image(found: Budget, term: str, detector: str) -> float:
     return line.largest([detector])
 
 
+@pytest.mark.slow
 def test_slice_boundaries_that_put_planes_a_slice_too_early_are_found(tmp_path: Path):
     """Row 1: planes that a file with four decimals puts in front of their boundary make HAADF many times too large."""
     half, planes = 3.9051 / 2, 52
@@ -73,6 +74,7 @@ def test_slice_boundaries_that_put_planes_a_slice_too_early_are_found(tmp_path: 
     assert np.mean(found.signals["haadf"][-1]) > 1.5 * np.mean(right.signals["haadf"][-1])
 
 
+@pytest.mark.slow
 def test_slices_that_beat_with_the_lattice_are_found(silicon: Path, tmp_path: Path):
     """Row 2: slices of 2 Å in Si [001] make false Laue zones, which double the signal of 60 to 90 mrad."""
     for name, thickness in (("wrong", 2.0), ("right", "auto")):

@@ -42,6 +42,7 @@ def test_every_figure_of_the_campaign_is_drawn(tmp_path, adf):
     assert len(set(contents)) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scan",
     [

@@ -73,6 +73,7 @@ def outside(files: set[str], *allowed: str) -> set[str]:
     return {file for file in files if not any(fnmatch.fnmatch(file, pattern) for pattern in allowed)}
 
 
+@pytest.mark.slow
 def test_the_walk_sees_imports_of_all_kinds():
     assert importers("numpy")
     assert importers("netCDF4") - importers("netCDF4", at_once=True)

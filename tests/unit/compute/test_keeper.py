@@ -154,6 +154,7 @@ def same(one: JobSignals, other: JobSignals) -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("steps", [1, 3])
 def test_interrupted_attempts_end_with_the_bits_of_an_undisturbed_job(name, steps, tmp_path):

@@ -147,6 +147,7 @@ def test_probe_basis_equals_multislice_through_amorphous_films(draw):
     assert deviation(signals("multislice", 1).bins, exact.bins) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("defocus", [-8.0, 0.0, 12.0])
 def test_every_tolerance_holds_at_every_defocus(defocus):
     blocks: dict[str, Any] = {

@@ -58,6 +58,7 @@ def test_the_second_process_finds_the_plans_of_the_first(cache):
     assert planned() == ("FFTW_PATIENT", "cache")
 
 
+@pytest.mark.slow
 def test_two_processes_with_one_cache_compute_the_same_bits(cache):
     first, second = finish(start(TRANSFORM)).split(), finish(start(TRANSFORM)).split()
     assert [first[0], second[0]] == ["planned", "cache"]
@@ -178,6 +179,7 @@ def test_the_cache_knows_cpu_and_fftw(monkeypatch, tmp_path):
     assert wisdom.wisdom_file(tmp_path) != file
 
 
+@pytest.mark.slow
 def test_slow_planning_is_repeated_and_the_fastest_plan_is_kept(cache, monkeypatch):
     sought: list[wisdom.fft.Wisdom] = []
 

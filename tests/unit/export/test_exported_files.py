@@ -84,6 +84,7 @@ def opened(path: Path, group: str) -> Any:
 # --- Zarr ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_zarr_has_every_image_and_pattern_with_axes_in_nm_and_mrad(fake, tmp_path):
     (path,) = exported(fake, tmp_path, "zarr", depths_nm=None)
     images, cbed = opened(path, "images"), opened(path, "cbed")

@@ -360,6 +360,7 @@ def test_colours_of_directions():
     assert down == pytest.approx([0.5, 0, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("size", "background", "end"), [("slide", "light", "pdf"), ("column", "dark", "svg")])
 def test_every_kind_is_written_in_every_format(result, tmp_path, kind, size, background, end):
@@ -371,6 +372,7 @@ def test_every_kind_is_written_in_every_format(result, tmp_path, kind, size, bac
     assert figure.get_figwidth() <= SIZES[size][0] / 2.54 * (1 + 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_figure_for_a_column_is_no_wider_than_the_column(result, tmp_path, kind):
     treatment = Treatment((1, 1) if kind in ("curves", "profile", "pattern", "waves") else (2, 2))

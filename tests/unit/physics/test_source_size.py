@@ -175,6 +175,7 @@ def density(shape: SourceShape, fwhm: float, x: np.ndarray, y: np.ndarray) -> np
     return a / (2 * math.pi * (a**2 + r2) ** 1.5) / shape.ratio
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "accuracy"), [(ELLIPSE, 1e-9), (CAUCHY, 2e-3)])
 def test_a_point_becomes_the_source(shape, accuracy):
     """The window of 400 steps wraps the tails of a Lorentzian; the density adds its nearest copies."""

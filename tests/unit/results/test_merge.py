@@ -122,6 +122,7 @@ def test_adf_and_cbed_have_averages_of_their_own(tmp_path):
         assert root["cbed"]["cbed_intensities"].shape[3] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks_of_bytes", [1.0, 300.0, 1e9])
 def test_averages_do_not_depend_on_the_blocks_they_are_made_in(fake, tmp_path, monkeypatch, blocks_of_bytes):
     fake.write_all()
@@ -161,10 +162,12 @@ def _quick_processes(monkeypatch):
     monkeypatch.setattr(batch_processes, "multiprocessing", forks)
 
 
+@pytest.mark.slow
 def test_new_processes_give_the_same_result_bit_for_bit(tmp_path, monkeypatch):
     same_with_several_processes(tmp_path, monkeypatch, "averaged")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_quick_processes")
 @pytest.mark.parametrize("cut", ["configurations kept", "shared configurations"])
 def test_several_processes_give_the_same_result_bit_for_bit(tmp_path, monkeypatch, cut):
@@ -183,6 +186,7 @@ def same_with_several_processes(tmp_path, monkeypatch, cut):
         assert np.array_equal(values, side_by_side[name], equal_nan=values.dtype.kind == "f"), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks", CUTS.values(), ids=CUTS.keys())
 def test_small_batches_give_the_same_averages_as_large_ones(tmp_path, monkeypatch, blocks):
     fake = campaign_of(tmp_path, cbed={"enabled": True, "size": [4, 5], "max_mrad": 20.0}, **blocks)
@@ -433,6 +437,7 @@ def test_without_windows_the_merge_reports_no_error_of_windows(fake):
     assert not warnings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("wanted", "kept_by_jobs", "frames"), [
     (True, True, 12), ("auto", True, 12), (False, True, 1), (True, False, 1), ("auto", False, 1), (False, False, 1),
 ])  # fmt: skip
@@ -486,6 +491,7 @@ def test_a_job_file_is_opened_only_once(tmp_path, monkeypatch, shared):
     assert [hashes[file] for file in files] == [1] * len(files)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_jobs(tmp_path):
     """Twelve jobs whose signals are far larger than everything else in the memory of a merge."""
     peaks = {}

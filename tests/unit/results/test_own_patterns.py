@@ -174,6 +174,7 @@ def test_tiles_hold_whole_chunks_and_each_position_once():
         assert (seen == 1).all()
 
 
+@pytest.mark.slow
 def test_a_merge_holds_few_copies_of_one_block_of_patterns(tmp_path, monkeypatch):
     block = 1e6
     monkeypatch.setattr(signal_blocks, "BLOCK_BYTES", block)

@@ -46,6 +46,7 @@ def variables(file: Path) -> dict[str, np.ndarray]:
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_failed_configuration_is_left_out_and_comes_back(kind, tmp_path):
     fake = FakeCampaign.of(tmp_path / "all", frozen_phonon={"configurations": 3}, **KINDS[kind])

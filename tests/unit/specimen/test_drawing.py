@@ -49,6 +49,7 @@ def test_the_picture_has_the_cell_the_scan_the_probe_and_the_films():
     assert {"Sr", "Ti", "O", "C", "amorphous layer", "vacuum"} <= set(labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("repeat", [(4, 4, 3), (4, 6, 10), (8, 4, 20), (6, 2, 2)])
 def test_both_panels_have_one_scale(repeat):
     figure = draw(read_specimen(SRTIO3, repeat=repeat), SCENE)

@@ -48,6 +48,7 @@ def test_racing_processes_make_one_identity(result):
     assert [file.name for file in result.root.iterdir()] == ["simulation.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instance", [{}, {"instance": "ab", "originals": ["c"], "copied_from": "c"}])
 def test_an_identity_that_is_lost_during_a_run_is_restored_from_its_plan(result, instance):
     """The attack: simulation.json is deleted while jobs run; before, their events and seeds were of two simulations."""
