@@ -198,7 +198,7 @@ def test_emd_has_the_axes_of_py4dstem_and_says_what_its_calibration_cannot(fake,
     export(OpenedResult(fake.result.merged), ExportRequest("emd"), tmp_path, "tiny", said.append)
     assert [line for line in said if not line.startswith("wrote")] == [
         "pixels of the patterns are not square (10.44 × 8.349 mrad) and steps of the scan differ (2.603 × 1.952 Å), "
-        "and py4DSTEM knows one size for both axes: it counts them in pixels. The axes in the file have the true "
+        "but py4DSTEM knows only one size for both axes, so it counts in pixels. The axes in the file have the true "
         "values."
     ]
     with h5py.File(tmp_path / "tiny_cbed.emd") as file:
@@ -430,7 +430,7 @@ def test_noise_leaves_out_what_no_detector_counts(fake, tmp_path):
 
 
 def test_nothing_is_counted_where_a_preview_has_no_value():
-    with pytest.raises(ResultError, match="some values are no numbers"):
+    with pytest.raises(ResultError, match="some values are not numbers"):
         Counting(electrons=10.0).counted(np.array([0.1, np.nan]), "haadf", 1.0)
 
 

@@ -1,1 +1,1 @@
-"""Results in the file formats of other programs. Start with request.py."""
+"""Write results in the file formats of other programs. Start reading with request.py."""

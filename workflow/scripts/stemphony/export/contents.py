@@ -1,4 +1,4 @@
-"""What of a result is exported: images and patterns at one depth and defocus, with axes, units and names."""
+"""The parts of a result that are exported: images and patterns at one depth and defocus, with axes, units and names."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from stemphony.results.opened import Detector, OpenedResult, Signal
 Floats = NDArray[np.floating[Any]]
 
 PATTERNS = "cbed"
-"""Name of the patterns."""
+"""Name of the patterns in exported files."""
 
 TOTAL = "total_intensity"
 FRACTION = "fraction of the incident intensity"
 READ_BYTES = 16_000_000
-"""Most bytes that one reading of patterns takes from the file; it limits the memory of an export."""
+"""Most bytes of patterns that are read from the file at once. This limits the memory of an export."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Axis:
     ----------
     name, units, long_name : str
     values : (N,) array
-        Places of the pixels' centres.
+        Places of the centres of the pixels.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Axis:
 
     @property
     def step(self) -> float | None:
-        """Distance of neighbours; None with one value."""
+        """Distance between neighbouring values. None if there is only one value."""
         number = len(self.values)
         return float(self.values[-1] - self.values[0]) / (number - 1) if number > 1 else None
 
@@ -64,11 +64,11 @@ class ExportedScan:
     kind : str
         `window`, `line` or `positions`.
     first : Axis
-        x of a window, the distance along a line, the number of a position in a list.
+        x of a window, the distance along a line, or the number of a position in a list.
     second : Axis or None
-        y of a window.
+        y of a window. None for a line or a list.
     places_nm : (N, 2) array or None
-        x and y of the positions of a line or a list.
+        x and y of the positions of a line or a list. None for a window.
     """
 
     kind: str
@@ -93,7 +93,7 @@ class ExportedScan:
 
     @property
     def axes(self) -> tuple[Axis, ...]:
-        """One axis, or x and y."""
+        """The only axis of a line or a list, or x and y of a window."""
         return (self.first,) if self.second is None else (self.first, self.second)
 
     @property
@@ -103,7 +103,7 @@ class ExportedScan:
 
     @property
     def area_angstrom2(self) -> float | None:
-        """Area of one scan step [Å²]; None if the scan has none: a line, a list, or one position along an axis."""
+        """Area of one scan step [Å²]. A line, a list, and a scan with one position along an axis have none."""
         steps = [axis.step for axis in self.axes]
         if len(steps) == 2 and steps[0] and steps[1]:
             return 100.0 * steps[0] * steps[1]
@@ -119,7 +119,7 @@ class Image:
     name, long_name, units : str
     scan : ExportedScan
     values, errors : (nx, ny) array
-        ny is 1 for lines and lists. `errors` are standard errors; None if there are none.
+        ny is 1 for lines and lists. `errors` are standard errors, or None.
     depth_nm, defocus_nm : float
         `defocus_nm` is None for the mean over several defoci.
     attributes : dict
@@ -139,7 +139,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Patterns:
-    """The diffraction patterns of all positions at one depth; they are read in blocks.
+    """The diffraction patterns of all positions at one depth. They are read in blocks.
 
     Attributes
     ----------
@@ -151,7 +151,7 @@ class Patterns:
     dtype : dtype
         Type of the numbers in the result.
     attributes : dict
-        Noise.
+        Facts about the noise.
     """
 
     scan: ExportedScan
@@ -177,7 +177,7 @@ class Patterns:
 
     @property
     def at_once(self) -> int:
-        """Number of patterns that are read at once: those of `READ_BYTES`, as the result stores them."""
+        """Number of patterns that are read at once: as many as `READ_BYTES` hold in the form that the result stores."""
         sizes = self._variable.shape
         stored = int(sizes[0] * sizes[3] * sizes[6] * sizes[7] * self.dtype.itemsize)
         return max(1, READ_BYTES // stored)
@@ -207,11 +207,11 @@ class Patterns:
 
     @property
     def _defocus_to_choose(self) -> float | None:
-        """The chosen defocus, if the result keeps several apart."""
+        """The chosen defocus if the result stores each defocus, else None."""
         return self.defocus_nm if self._variable.shape[0] > 1 else None
 
     def blocks(self, y_outermost: bool = False) -> Iterator[tuple[slice, slice, Floats]]:
-        """All patterns in parts, along y for each x; with `y_outermost` along x for each y."""
+        """All patterns in parts: for each x along y, or with `y_outermost` for each y along x."""
         nx, ny = self.scan.shape
         outer, inner = (ny, nx) if y_outermost else (nx, ny)
         step = min(self.at_once, inner)
@@ -226,7 +226,7 @@ class Patterns:
 def patterns_of(
     result: OpenedResult, depth_nm: float | None, defocus_nm: float | None, counting: Counting = NO_NOISE
 ) -> Iterator[Patterns]:
-    """Open the patterns at one depth; None is the exit surface.
+    """Open the patterns at one depth. None means the exit surface.
 
     Raises
     ------
@@ -246,11 +246,12 @@ def patterns_of(
         scan = ExportedScan.of(root, "cbed")
         counting = counting.on(scan.area_angstrom2)
         dtype = np.dtype(variable.dtype)
-        # Patterns and images may be averaged differently.
+        # The result may average patterns over defoci but not images, or the other way round.
         mean = replace(result.mean, is_averaged=variable.shape[0] < len(result.mean.defoci_nm))
         if defocus_nm is not None:
-            mean.values(np.zeros((variable.shape[0], 1)), defocus_nm)  # refuses one that is not kept apart
-    # While the file is open, patterns are written elsewhere. Errors of that say nothing of this file.
+            mean.values(np.zeros((variable.shape[0], 1)), defocus_nm)  # raises if this defocus is not stored on its own
+    # While this file is open, the caller writes patterns to another file. An error in the other file must not be
+    # reported as damage of this one, so the context of `result.root` has ended before.
     with result.open() as kept:
         yield Patterns(
             scan, kx, ky, float(depths[index]), mean.defocus(defocus_nm), dtype, counting.attributes(),
@@ -283,14 +284,16 @@ def images_of(
     defocus_nm: float | None = None,
     counting: Counting = NO_NOISE,
 ) -> list[Image]:
-    """Read images at one depth; without `detectors` all: detectors, segments, deflections, phases, centre of mass.
+    """Read images at one depth.
 
-    With noise, only what a detector counts: deflections and phases have another noise, which is not simulated.
+    Without `detectors`, these are the images of detectors and segments, deflections, phases and the centre of mass.
+    With noise, only images of detectors and segments are read. Deflections and phases have another noise, which is not
+    simulated.
 
     Raises
     ------
     ResultError
-        The result does not hold what is asked for.
+        The result lacks the requested data.
     """
     with result.root() as root:
         scan = ExportedScan.of(root, "images")
@@ -327,11 +330,11 @@ def images_of(
 
 
 CENTER = "com"
-"""Name of the centre of mass; its images are `com_x` and `com_y`."""
+"""Name of the centre of mass. Its images are `com_x` and `com_y`."""
 
 
 SECTOR = ("begin_deg", "end_deg")
-"""Attributes of a segment: its azimuths from +x towards +y."""
+"""Attributes of a segment: the azimuths where it begins and ends [degrees from +x towards +y]."""
 
 
 def _of_signal(signal: Signal, scan: ExportedScan, sector: dict[str, float]) -> Image:
@@ -347,7 +350,7 @@ def _of_signal(signal: Signal, scan: ExportedScan, sector: dict[str, float]) -> 
 
 
 def _plain(name: str) -> str:
-    """A name with letters that every file system and program accepts; a ring `80–120 mrad` becomes ring_80_120."""
+    """A name that every file system and program accepts. A ring `80–120 mrad` becomes ring_80_120."""
     ring = re.fullmatch(r"([\d.]+)–([\d.]+) mrad", name)
     return f"ring_{ring[1]}_{ring[2]}" if ring else name
 
@@ -360,7 +363,7 @@ def _other(
     defocus_nm: float | None,
     counting: Counting,
 ) -> Image:
-    """An image that no ring measures: deflection, phase, total intensity."""
+    """An image that is not the signal of a ring: deflection, phase or total intensity."""
     index = result.depth(depth_nm)
     with result.root() as root:
         variable = root["images"][name]
@@ -399,7 +402,7 @@ def _counted(image: Image, counting: Counting) -> Image:
 
 
 def facts(result: OpenedResult) -> dict[str, Any]:
-    """What is true of the whole result: energy, aperture, aberrations, defoci, and which simulation it is."""
+    """Facts about the whole result: energy, aperture, aberrations, defoci, and the id of the simulation."""
     with result.root() as root:
         probe = root["params"]["probe"]
         texts = {"simulation_id": "id", "program": "program", "version": "version", "git_commit": "git_commit"}
@@ -427,7 +430,7 @@ ORIENTATION = (
 
 
 def facts_of(one: Image | Patterns) -> dict[str, Any]:
-    """What is true of one image or of patterns at one depth."""
+    """Facts about one image, or about the patterns at one depth."""
     found: dict[str, Any] = {"depth_nm": one.depth_nm}
     if one.defocus_nm is not None:
         found["defocus_nm"] = one.defocus_nm

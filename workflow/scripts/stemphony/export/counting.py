@@ -1,4 +1,4 @@
-"""Noise of a dose in what is exported. It does not depend on the order or the size of the blocks that are read."""
+"""Add the noise of a dose to exported data. It does not depend on the order or size of the blocks that are read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 MOST = 1e15
-"""Most electrons; single precision has no digits for their noise."""
+"""Most electrons for each position. With more, the noise is smaller than the last digit of single precision."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Counting:
     dose : float or None
         Incident electrons per Å².
     electrons : float or None
-        Incident electrons for each position. With a dose, `on` computes them from the scan step.
+        Incident electrons for each position. If `dose` is given, `on` computes them from the scan step.
     seed : int
-        Of the noise.
+        Seed of the noise.
     """
 
     dose: float | None = None
@@ -50,7 +50,9 @@ class Counting:
             raise ResultError(f"--seed: got {self.seed}; 0 or more is needed.")
 
     def on(self, step_area: float | None) -> Counting:
-        """The same with the electrons for each position of a scan: dose × area of a scan step.
+        """Return a copy for one scan, in which the dose has become electrons for each position.
+
+        The electrons are dose × area of a scan step.
 
         Parameters
         ----------
@@ -72,16 +74,16 @@ class Counting:
         return Counting(None, self.dose * step_area, self.seed)
 
     def counted(self, fractions: Floats, name: str, depth_nm: float, *position: int) -> Floats:
-        """Counted fractions of one image, or of the pattern of one position.
+        """Fractions with noise, for one image or for the pattern of one position.
 
-        Each image and pattern has its own noise, which the seed, the name, the depth and the position decide.
+        Each image and each pattern has its own noise. The seed, the name, the depth and the position decide it.
 
         Parameters
         ----------
         fractions : array
             Fractions of the incident intensity.
         name, depth_nm, *position
-            Name of the signal, its depth [nm], and of a pattern the indices of its position.
+            Name of the signal, and its depth [nm]. For a pattern, also the indices of its position.
 
         Raises
         ------
@@ -92,14 +94,14 @@ class Counting:
             return fractions
         if not np.isfinite(fractions).all():
             raise ResultError(
-                f"{name}: some values are no numbers, as in a preview without all pairs; they have no dose. Export "
-                "without it, or merge the whole result."
+                f"{name}: some values are not numbers, as in a preview without all pairs, so no noise can be added. "
+                "Export without noise, or merge the whole result."
             )
         stream = zlib.crc32(f"{name} {depth_nm:.4f}".encode())
         return counted(np.asarray(fractions, float), self.electrons, [self.seed, stream, *position])
 
     def attributes(self) -> dict[str, Any]:
-        """What a file says of the noise."""
+        """Attributes that describe the noise in an exported file."""
         if not self.electrons:
             return {}
         return {"electrons_per_position": self.electrons, "seed": self.seed}

@@ -1,4 +1,4 @@
-"""CSV: one row for each position and depth, one column for each image."""
+"""Write CSV: one row for each position and depth, one column for each image."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 from stemphony.export.contents import Image, facts_of
 
 PLACE, VALUE = "%.7g", "%.9g"
-"""Digits of places and of signals. Nine digits tell all numbers of single precision apart."""
+"""Digits of places and of signals. With nine digits, different numbers of single precision stay different."""
 
 
 def write(path: Path, images: Iterable[Sequence[Image]], facts: dict[str, Any]) -> None:
-    """Write a table; `images` gives for each depth the same images. Lines that begin with # come first."""
+    """Write a table. `images` has the same images for each depth. Lines that begin with # come first."""
     with path.open("w", encoding="utf-8", newline="") as stream:
         for number, depth in enumerate(images):
             if not number:
@@ -50,7 +50,7 @@ def _place_names(image: Image) -> list[str]:
 
 
 def _places(image: Image) -> list[Any]:
-    """Columns of the place, x fastest."""
+    """Columns with the place of each row. x changes fastest."""
     scan = image.scan
     if scan.second is not None:
         y, x = np.meshgrid(scan.second.values, scan.first.values, indexing="ij")

@@ -1,4 +1,4 @@
-"""EMD 1.0, the HDF5 format of py4DSTEM, through emdfile."""
+"""Write EMD 1.0, the HDF5 format of py4DSTEM, with the package emdfile."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from stemphony.export.contents import Axis, Image, Patterns, facts_of
 
 SQUARE = 1e-4
-"""Relative difference of two pixel sizes that are taken for equal."""
+"""Two pixel sizes with a smaller relative difference count as equal."""
 
 CHUNK = (1, 1)
-"""Positions in a chunk: py4DSTEM reads single patterns."""
+"""Positions in a chunk of the file. py4DSTEM reads single patterns, so a chunk has one position."""
 
 
 def write_image(path: Path, image: Image, facts: dict[str, Any]) -> None:
@@ -35,12 +35,12 @@ def write_patterns(path: Path, patterns: Patterns, facts: dict[str, Any]) -> str
     Returns
     -------
     str
-        What the calibration cannot say; empty if it says all.
+        Note on what the calibration cannot express. Empty if it expresses everything.
     """
     import emdfile
 
     class DataCube(emdfile.Array):
-        """The array that py4DSTEM opens as its own class of this name, written part by part."""
+        """An array that py4DSTEM opens as its own class of this name. It is written part by part."""
 
         def to_h5(self, group: Any) -> Any:
             made = emdfile.Node.to_h5(self, group)
@@ -58,7 +58,7 @@ def write_patterns(path: Path, patterns: Patterns, facts: dict[str, Any]) -> str
             return made
 
     class Calibration(emdfile.Metadata):
-        """Metadata that py4DSTEM opens as its own class of this name."""
+        """Metadata that py4DSTEM opens as an object of its own class of this name."""
 
     rx = patterns.scan.first
     ry = patterns.scan.second or Axis("y", np.zeros(1), rx.units, "not used")
@@ -72,14 +72,14 @@ def write_patterns(path: Path, patterns: Patterns, facts: dict[str, Any]) -> str
     values, notes = _calibration(patterns, facts)
     for key, value in values.items():
         calibration[key] = value
-    # py4DSTEM updates the axes of the nodes that are named here.
+    # When the calibration changes, py4DSTEM updates the axes of the nodes that these two entries name.
     calibration["_root_treepath"], calibration["_target_paths"] = "", [f"/{cube.name}"]
     _save(emdfile, path, cube, [calibration, _metadata(emdfile, patterns, facts)])
     return notes
 
 
 def _calibration(patterns: Patterns, facts: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Values in py4DSTEM's names and units, Å and mrad, and what they cannot say."""
+    """Values with py4DSTEM's names and units, Å and mrad, and a note on what these values cannot express."""
     scan, kx, ky = patterns.scan, patterns.kx, patterns.ky
     found: dict[str, Any] = {
         "QR_flip": False, "QR_rotation": 0.0, "QR_rotation_degrees": 0.0, "Q_pixel_size": 1.0,
@@ -105,13 +105,13 @@ def _calibration(patterns: Patterns, facts: dict[str, Any]) -> tuple[dict[str, A
     if not notes:
         return found, ""
     return found, (
-        f"{' and '.join(notes)}, and py4DSTEM knows one size for both axes: it counts them in pixels. The axes in the "
-        "file have the true values."
+        f"{' and '.join(notes)}, but py4DSTEM knows only one size for both axes, so it counts in pixels. The axes in "
+        "the file have the true values."
     )
 
 
 def _common_step(*axes: Axis) -> float | None:
-    """The step that axes share; None if they differ, or have none."""
+    """The common step of the axes. None if their steps differ, or if an axis has only one value."""
     steps = [axis.step for axis in axes if axis.step]
     if not steps or max(steps) - min(steps) > SQUARE * max(steps):
         return None
@@ -126,7 +126,7 @@ def _metadata(emdfile: Any, one: Image | Patterns, facts: dict[str, Any]) -> Any
 
 
 def _save(emdfile: Any, path: Path, node: Any, metadata: list[Any]) -> None:
-    """Write one node below a root of its name, with metadata that holds for the whole file."""
+    """Write one node below a root of the same name. The metadata belongs to the whole file."""
     root = emdfile.Root(name=f"{node.name}_root")
     root.tree(node)
     for one in metadata:

@@ -1,4 +1,4 @@
-"""HSPY, the HDF5 format of HyperSpy, through RosettaSciIO."""
+"""Write HSPY, the HDF5 format of HyperSpy, with the package RosettaSciIO."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stemphony.export.lazy import PatternRows, lazy, one_after_the_other, patter
 
 
 def write_image(path: Path, image: Image, facts: dict[str, Any]) -> None:
-    """Write an image as a signal (y, x); a line or a list as a signal of one dimension."""
+    """Write an image as a signal (y, x), or a line or a list as a signal of one dimension."""
     axes = image.scan.axes[::-1]
     values = np.ascontiguousarray(image.values.T.reshape([len(axis.values) for axis in axes]))
     _write(path, image, values, axes, 0, facts)

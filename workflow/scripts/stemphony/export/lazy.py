@@ -1,4 +1,4 @@
-"""Patterns as an array that is read in parts while it is written, for libraries that take arrays of dask."""
+"""Patterns as an array of dask. A library that writes such an array reads it part by part."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ CHUNK_BYTES = 2_000_000
 
 
 class PatternRows:
-    """Patterns as other programs have them: (y, x, ky, kx); of a line or a list (position, ky, kx).
+    """Patterns with the axes of other programs: (y, x, ky, kx), or (position, ky, kx) for a line or a list.
 
     Parameters
     ----------
     patterns : Patterns
-        Open while the array is used.
+        They must stay open while the array is used.
     """
 
     def __init__(self, patterns: Patterns) -> None:
@@ -29,14 +29,14 @@ class PatternRows:
         self.ndim, self.dtype = len(self.shape), patterns.dtype
 
     def __getitem__(self, key: tuple[slice, ...]) -> Floats:
-        """Read a part; each item is a slice."""
+        """Read a part. Each item of `key` is a slice."""
         y, x, ky, kx = key if self._is_window else (slice(0, 1), *key)
         part = self._patterns.block(x, y).transpose(1, 0, 3, 2)[:, :, ky, kx]
         return np.ascontiguousarray(part if self._is_window else part[0])
 
     @property
     def chunks(self) -> tuple[int, ...]:
-        """Shape of a chunk: whole patterns of neighbours along x."""
+        """Shape of a chunk: whole patterns of neighbouring positions along x."""
         *scan, nky, nkx = self.shape
         along = max(1, min(scan[-1], CHUNK_BYTES // (nky * nkx * self.dtype.itemsize)))
         return (*([1] if self._is_window else []), along, nky, nkx)
@@ -56,7 +56,10 @@ def lazy(patterns: Patterns) -> Any:
 
 
 def one_after_the_other() -> Any:
-    """A context in which dask reads one part after the other: netCDF4 cannot read in threads, and memory is bounded."""
+    """A context in which dask reads one part after the other.
+
+    netCDF4 cannot read in several threads, and the memory must stay small.
+    """
     import dask
 
     return dask.config.set(scheduler="synchronous")

@@ -1,4 +1,4 @@
-"""MRC: an image, or a stack of patterns, through mrcfile. The format keeps lengths in Å and ten lines of text."""
+"""Write MRC: an image, or a stack of patterns, with the package mrcfile. MRC holds lengths in Å and ten text lines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WIDTH = 80
 
 
 def write_image(path: Path, image: Image, facts: dict[str, Any]) -> None:
-    """Write an image (y, x) with the size of its pixels; as MRC wants it, the first row has the smallest y."""
+    """Write an image (y, x) with the size of its pixels. The first row has the smallest y, as MRC requires."""
     import mrcfile
 
     x, y = image.scan.axes
@@ -27,9 +27,9 @@ def write_image(path: Path, image: Image, facts: dict[str, Any]) -> None:
 
 
 def write_patterns(path: Path, patterns: Patterns, facts: dict[str, Any]) -> None:
-    """Write a stack (position, ky, kx); x runs fastest.
+    """Write a stack (position, ky, kx). x changes fastest.
 
-    The file is made sparse and then written part by part, without a memory map, which would fill the memory.
+    The function makes a sparse file and then writes it part by part. A memory map would fill the memory.
     """
     import mrcfile
 
@@ -46,7 +46,7 @@ def write_patterns(path: Path, patterns: Patterns, facts: dict[str, Any]) -> Non
             least, most = min(least, float(stack.min())), max(most, float(stack.max()))
             total, squares = total + float(stack.sum(dtype=float)), squares + float(np.square(stack, dtype=float).sum())
     number = nx * ny * nkx * nky
-    with mrcfile.mmap(path, mode="r+") as file:  # the map is not touched
+    with mrcfile.mmap(path, mode="r+") as file:  # only the header is changed, so the map takes no memory
         mean = total / number
         file.header.dmin, file.header.dmax, file.header.dmean = least, most, mean
         file.header.rms = math.sqrt(max(squares / number - mean**2, 0.0))
@@ -56,7 +56,7 @@ def write_patterns(path: Path, patterns: Patterns, facts: dict[str, Any]) -> Non
             facts,
             f"{_steps(*patterns.scan.axes)}; x runs fastest" if ny > 1 else _steps(patterns.scan.first),
         )
-        # The format knows no angles, so the size of a pixel in its header stays 0, which means unknown.
+        # MRC has no unit for angles, so the size of a pixel in the header stays 0, which means unknown.
         file.add_label(f"{_steps(patterns.kx, patterns.ky)}; zero at pixel {_zero(patterns.kx)}, {_zero(patterns.ky)}")
 
 

@@ -1,4 +1,4 @@
-"""What is exported and in which format; from here each format's module is called."""
+"""Describe what is exported and in which format, and call the module of this format."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class Format:
     Attributes
     ----------
     ending : str
-        Of the file's name.
+        Ending of the file name.
     packages : tuple of str
-        Packages that must be installed; their modules have the names of `modules`.
+        Packages that must be installed. `MODULES` has the names of their modules if these differ.
     image : callable or None
         Writes one image into a file: `image(path, image, facts)` with the facts of the result, see `contents.facts`.
-        None: all images go into one file, or none do.
+        None: the format holds all images in one file, or no images.
     patterns : callable or None
         Writes the patterns of one depth into a file: `patterns(path, patterns, facts)`. It may return a note.
     needs_window : bool
-        Whether images must be pictures, not lines or lists.
+        Whether the scan of an image must be a window, not a line or a list.
     """
 
     ending: str
@@ -64,11 +64,11 @@ ONE_FILE = ("zarr", "csv")
 """Formats that hold all images and depths in one file."""
 
 WITH_WAVES = ("zarr", "hspy")
-"""Formats that hold complex numbers as such."""
+"""Formats that hold complex numbers, so they can hold waves."""
 
 WITH_PATTERNS = ("zarr", "hspy", "emd", "mrc")
 MODULES = {"rosettasciio": "rsciio"}
-"""Modules of packages that have another name."""
+"""For each package whose module has another name, the name of the module."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ class ExportRequest:
     format : str
         One of `FORMATS`.
     only : str or None
-        `images`, `patterns` or `waves`; None: all, as far as the result and the format have them.
+        `images`, `patterns` or `waves`. None: all that the result contains and the format can hold.
     detectors : sequence of Detector
-        Images; empty: all.
+        Detectors whose images are exported. Empty: all images.
     depths_nm : sequence of float or None
         Empty: the exit surface. None: all stored depths.
     defocus_nm : float or None
@@ -110,17 +110,17 @@ def export(
     Parameters
     ----------
     say : callable
-        Gets one line for each file, and notes on what a file does not hold.
+        Takes one line for each file, and notes on what a file does not hold.
 
     Returns
     -------
     list of Path
-        What was written.
+        The files that were written.
 
     Raises
     ------
     StemphonyError
-        The result does not hold what is asked for, a package is missing, or a file is there or cannot be written.
+        The result lacks the requested data, a package is missing, or a file exists already or cannot be written.
     """
     if request.format not in FORMATS:
         raise ResultError(f"--to: got {request.format!r}; formats are {', '.join(FORMATS)}.")
@@ -147,7 +147,7 @@ def export(
 
 
 def _require(form: Format) -> None:
-    """Check that packages are there."""
+    """Check that the packages of a format are installed."""
     missing = [package for package in form.packages if find_spec(MODULES.get(package, package)) is None]
     if missing:
         names = " ".join(missing)
@@ -165,7 +165,7 @@ def _takes_waves(result: OpenedResult, request: ExportRequest, say: Callable[[st
     has = waves.has_waves(result)
     if chosen and not has:
         raise ResultError(f"{result.file} has no waves. The block `waves` of the config asks for them.")
-    # These select from images and patterns. Waves have all defoci and positions, and no noise.
+    # These options select from images and patterns. Waves are written with all defoci and positions, and without noise.
     counts = bool(request.counting.electrons or request.counting.dose)
     selects = bool(request.detectors or request.depths_nm != () or request.defocus_nm is not None or counts)
     if chosen and selects:
@@ -205,7 +205,7 @@ def _kinds(result: OpenedResult, request: ExportRequest) -> tuple[bool, bool]:
 
 
 def _depths(result: OpenedResult, request: ExportRequest, stored: Sequence[float]) -> list[float]:
-    """The stored depths that are asked for, each once and in the order of the file."""
+    """The stored depths that the request names, each once and in the order of the file."""
     if request.depths_nm is None:
         return [*stored]
     wanted: list[float | None] = [*request.depths_nm] or [None]
@@ -218,7 +218,7 @@ def _one_file(
 ) -> Path:  # fmt: skip
     path = folder / f"{name}{FORMATS[request.format].ending}"
     depths = _depths(result, request, [float(depth) for depth in result.depths_nm]) if takes_images else []
-    # One depth after the other, so all of them need not fit into memory.
+    # The generator reads one depth after the other, so the images of all depths need not fit into memory.
     images = (images_of(result, request.detectors, depth, request.defocus_nm, request.counting) for depth in depths)
     if request.format == "csv":
         with _new(path, request.replaces, say) as temporary:
@@ -240,7 +240,7 @@ def _one_file(
 def _images(
     result: OpenedResult, request: ExportRequest, folder: Path, name: str, say: Callable[[str], None]
 ) -> Iterator[Path]:
-    """Write each image at each depth into a file of its own."""
+    """Write each image at each depth into a separate file."""
     form = FORMATS[request.format]
     assert form.image is not None
     depths = _depths(result, request, [float(depth) for depth in result.depths_nm])
@@ -260,7 +260,7 @@ def _images(
 def _patterns(
     result: OpenedResult, request: ExportRequest, folder: Path, name: str, say: Callable[[str], None]
 ) -> Iterator[Path]:
-    """Write the patterns of each depth into a file of their own."""
+    """Write the patterns of each depth into a separate file."""
     form = FORMATS[request.format]
     assert form.patterns is not None
     depths = _depths(result, request, pattern_depths(result))
@@ -277,7 +277,7 @@ def _patterns(
 def _waves(
     result: OpenedResult, request: ExportRequest, folder: Path, name: str, say: Callable[[str], None]
 ) -> Iterator[Path]:
-    """Write each variable of the group `waves` into a file of its own."""
+    """Write each variable of the group `waves` into a separate file."""
     with waves.waves_of(result) as found:
         if numbered := waves.uneven(found):
             say(f"axes with unequal steps have numbers in place of values: {', '.join(numbered)}")
@@ -289,7 +289,7 @@ def _waves(
 
 
 def _at(depth_nm: float, depths: Sequence[float]) -> str:
-    """Part of a file's name that tells depths apart, if there are several."""
+    """Part of a file name that names the depth, if there are several."""
     return f"_{depth_nm:.6g}nm" if len(depths) > 1 else ""
 
 
@@ -305,14 +305,14 @@ def _new(path: Path, replaces: bool, say: Callable[[str], None]) -> Iterator[Pat
 
 
 def _of_disk(error: RuntimeError) -> Exception:
-    """The error of the disk that h5py only tells in words, or the same error."""
+    """Turn an error of h5py whose text has an error number of the disk into an OSError. Return others unchanged."""
     told = re.search(r"errno = (\d+)", str(error))
     return OSError(int(told[1]), os.strerror(int(told[1]))) if told else error
 
 
 @contextmanager
 def _new_folder(path: Path, replaces: bool, say: Callable[[str], None]) -> Iterator[Path]:
-    """As `_new`, for a format whose file is a folder."""
+    """The same as `_new`, for a format whose file is a folder."""
     _refuse_existing(path, replaces)
     if path.exists() and not (path / ".zgroup").is_file():
         raise StorageError(f"{path} is no folder of an earlier export, so it is not replaced. Choose another --output.")

@@ -1,4 +1,4 @@
-"""TIFF of ImageJ: one image, 32-bit floats, with the size of its pixels and the facts as text."""
+"""Write TIFF for ImageJ: one image of 32-bit floats, with the size of its pixels and the facts as text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stemphony.export.contents import Image, facts_of
 
 
 def write_image(path: Path, image: Image, facts: dict[str, Any]) -> None:
-    """Write an image as it is drawn: x to the right and y up, so the first row has the largest y."""
+    """Write an image as a figure shows it: x to the right and y up. So the first row has the largest y."""
     import tifffile
 
     x, y = image.scan.axes

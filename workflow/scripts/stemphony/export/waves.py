@@ -1,4 +1,4 @@
-"""The group `waves` of a result with complex numbers: exit waves, incident probe, and intensity along the depth."""
+"""Export the group `waves` of a result: exit waves, incident probe, and intensity along the depth."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stemphony.results.opened import OpenedResult
 from stemphony.results.wave_group import GROUP, PART
 
 PREFIX = "waves_"
-"""Begin of the names of dimensions in the result."""
+"""First part of the names of dimensions in the result. Exported names do not have it."""
 
 _PICTURE = ("waves_y", "waves_slice")
 """Dimensions that become the rows of a picture."""
@@ -24,7 +24,7 @@ _PICTURE = ("waves_y", "waves_slice")
 
 @dataclass(frozen=True)
 class Wave:
-    """One variable of the group, read in parts: complex where the result keeps two real parts.
+    """One variable of the group, which is read in parts. If the result stores real and imaginary part, it is complex.
 
     The last two axes are those of a picture: y and x, depth and x, or depth and column.
 
@@ -66,7 +66,7 @@ class Wave:
         return (*(1 for _ in self.axes[:-2]), *self.shape[-2:])
 
     def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
-        """Read a part; each item is a slice."""
+        """Read a part. Each item of `key` is a slice."""
         wanted = (*key[:-2], key[-1], key[-2]) if self._swaps else key
         found = np.asarray(self._variable[wanted])
         if self._is_complex:
@@ -81,14 +81,14 @@ class Wave:
 
 
 def has_waves(result: OpenedResult) -> bool:
-    """Return whether a result has the group."""
+    """Return whether a result has the group `waves`."""
     with result.root() as root:
         return GROUP in root.groups
 
 
 @contextmanager
 def waves_of(result: OpenedResult) -> Iterator[list[Wave]]:
-    """Open the waves of a result, all defoci, configurations and positions."""
+    """Open the waves of a result, with all defoci, configurations and positions."""
     with result.open() as root:
         group = root[GROUP]
         yield [_wave(group, variable) for name, variable in group.variables.items() if _is_signal(name, variable)]
@@ -120,7 +120,7 @@ def _axis(group: Any, name: str) -> Axis:
 
 
 def write_store(path: Path, result: OpenedResult, facts: dict[str, Any]) -> None:
-    """Add the group `waves` to a Zarr store, with the positions of probes and columns; make the store if it is new."""
+    """Add the group `waves`, with the positions of probes and columns, to a Zarr store. Make the store if necessary."""
     import xarray
     import zarr
 
@@ -147,7 +147,7 @@ def write_store(path: Path, result: OpenedResult, facts: dict[str, Any]) -> None
 
 
 def _places(group: Any) -> Iterator[tuple[str, Any]]:
-    """Coordinates along the positions and columns: where the probe, the origin of the wave, and the column are."""
+    """Coordinates along the positions and columns: the places of the probe, of the wave's origin, and of the column."""
     for name, one in group.variables.items():
         if name not in group.dimensions and len(one.dimensions) == 1:
             attributes = {"units": one.units, "long_name": one.long_name}
@@ -155,7 +155,7 @@ def _places(group: Any) -> Iterator[tuple[str, Any]]:
 
 
 def write_hspy(path: Path, wave: Wave, facts: dict[str, Any]) -> None:
-    """Write one variable as a signal of pictures; defocus, configuration and position are navigation axes."""
+    """Write one variable as a signal of pictures. Defocus, configuration and position are navigation axes."""
     from rsciio.hspy import file_writer
 
     told = {**facts, **wave.attributes, "units": wave.units, "long_name": wave.long_name}
@@ -179,7 +179,7 @@ def _plain(value: Any) -> Any:
 
 
 def _signal_axis(axis: Axis, number: int, axes: int) -> dict[str, Any]:
-    """Steps of HyperSpy's axes are equal, so unequal slices or defoci are numbered."""
+    """An axis for HyperSpy. Its steps must be equal there, so unequal slices or defoci become numbers 0, 1, 2 …"""
     is_even = len(axis.values) < 3 or bool(np.allclose(np.diff(axis.values), axis.step or 1.0, rtol=1e-3))
     scale, offset = (axis.step or 1.0, float(axis.values[0])) if is_even else (1.0, 0.0)
     return {
@@ -190,7 +190,7 @@ def _signal_axis(axis: Axis, number: int, axes: int) -> dict[str, Any]:
 
 
 def uneven(waves: Sequence[Wave]) -> list[str]:
-    """Return the names of axes that HyperSpy cannot hold with their values."""
+    """Return the names of axes whose values HyperSpy cannot hold."""
     axes = {axis.name: axis for wave in waves for axis in wave.axes}
     return [
         name for name, axis in axes.items()

@@ -1,4 +1,4 @@
-"""Zarr, through xarray: groups `images` and `cbed` with labelled axes."""
+"""Write Zarr with the package xarray: groups `images` and `cbed` with labelled axes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def write(path: Path, images: Iterable[Sequence[Image]], patterns: Sequence[Patt
     Parameters
     ----------
     path : Path
-        New folder.
+        Folder that does not exist yet.
     images : iterable of sequences of Image
-        For each depth the images; the same names at each depth.
+        The images of each depth. Each depth has the same names.
     patterns : sequence of Patterns
-        One for each depth.
+        One item for each depth.
     facts : dict
-        Attributes of the whole.
+        Attributes of the whole store.
     """
     import xarray
     import zarr
 
-    # Every version of Zarr reads format 2.
+    # Format 2, because every version of Zarr can read it.
     settings: dict[str, Any] = {"zarr_format": 2, "consolidated": False}
     with one_after_the_other():
         xarray.Dataset(attrs=facts).to_zarr(path, mode="w", **settings)
