@@ -14,16 +14,16 @@ from stemphony.specimen.drawing import element_colours
 Floats = NDArray[np.float64]
 
 COINCIDENT_NM = 0.02
-"""Atoms of one element that the projection along the beam brings this near are drawn once."""
+"""Distance of two atoms in the projection along the beam [nm]. Nearer atoms of one element get one ring together."""
 RADIUS_SHARE = 0.3
-"""Radius of a ring in covalent radii: rings of neighbouring columns do not touch."""
+"""Radius of a ring, in covalent radii. It is so small that rings of neighbouring columns do not touch."""
 RADIUS_NM = 0.1
-"""Stands for a covalent radius that is not known."""
+"""Radius that is used for an element without a known covalent radius [nm]."""
 RING = 1 / 7
-"""Width of a ring in heights of the text. A dark line of twice this width lies below, so that rings are seen on any
-image."""
+"""Line width of a ring [heights of the text]. A dark line of twice this width lies below it, so that rings are visible
+on any image."""
 WIDEST_RING = 0.4
-"""Most of its radius that the width of a ring takes, so that the image is seen through small rings too."""
+"""Largest line width of a ring, as a share of its radius. It keeps the image visible inside small rings."""
 
 
 def projected(
@@ -31,7 +31,7 @@ def projected(
 ) -> tuple[NDArray[np.str_], Floats, Floats]:
     """Columns of atoms whose rings reach into an extent (left, right, bottom, top), periodic copies included.
 
-    Pixels are centred on positions, so an atom at the far edge of the window lies half a pixel outside of the extent.
+    Pixels are centred on their positions. So an atom at the far edge of the window is half a pixel outside the extent.
 
     Returns
     -------
@@ -42,10 +42,10 @@ def projected(
     cell = atoms.cell_nm[:2]
     _, kinds = np.unique(atoms.symbols, return_inverse=True)
     wrapped = np.mod(atoms.positions_nm[:, :2], cell)
-    wrapped[cell - wrapped < COINCIDENT_NM / 2] = 0.0  # rounding below zero
+    wrapped[cell - wrapped < COINCIDENT_NM / 2] = 0.0  # rounding errors put an atom at 0 just below the cell's edge
     keys = np.column_stack([kinds.ravel(), np.rint(wrapped / COINCIDENT_NM).astype(np.int64)])
     _, first = np.unique(keys, axis=0, return_index=True)
-    # np.unique takes the first of equal rows, so the columns keep the order of the atoms.
+    # np.unique returns the first index of equal rows, so the columns keep the order of the atoms.
     places, copies = wrapped[first], []
     drawn = drawn_radius(atoms.radius_nm)
     most = float(drawn.max(initial=0.0))

@@ -1,4 +1,4 @@
-"""The deflection of the beam, as the centre of mass or segments show it: direction as colour, and arrows."""
+"""Draw the deflection of the beam, measured by the centre of mass or by segments, as colours and as arrows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 
 CENTER_OF_MASS, DPC = "centre of mass", "DPC"
 ARROWS = {"slide": 20, "page": 18, "column": 12}
-"""Most arrows along the longer side of a map, by size of the figure."""
+"""Most arrows along the longer side of a map, for each size of the figure."""
 
 EXPLAINED = {
     CENTER_OF_MASS: "centre of mass: mean scattering angle of the electrons",
@@ -39,16 +39,16 @@ class Deflection:
     Attributes
     ----------
     values_mrad : (nx, ny, 2) array
-        Along x and y.
+        Components along x and y.
     origin_nm, step_nm : (float, float)
-        Place of the first pixel, and distances of pixels.
+        Place of the first pixel, and distances of neighbouring pixels.
     depth_nm : float
     what : str
         `centre of mass` or `DPC`.
     defocus_nm : float or None
         None for the mean over several.
     period : (int, int)
-        Pixels of one copy of the window.
+        Numbers of pixels of one copy of the window along x and y.
     """
 
     values_mrad: Floats
@@ -74,7 +74,7 @@ class Deflection:
         return float(x[0] - dx / 2), float(x[-1] + dx / 2), float(y[0] - dy / 2), float(y[-1] + dy / 2)
 
     def record(self) -> dict[str, Any]:
-        """The numbers as a JSON object; `x_mrad` and `y_mrad` have a row for each y."""
+        """The numbers as a JSON object. `x_mrad` and `y_mrad` have one row for each y."""
         x, y = self.places_nm
         return {
             "what": self.what, "depth_nm": self.depth_nm, "defocus_nm": self.defocus_nm,
@@ -87,7 +87,7 @@ def deflection(
     positions: Positions, values_mrad: Floats, depth_nm: float, treatment: Treatment, what: str,
     defocus_nm: float | None,
 ) -> Deflection:  # fmt: skip
-    """Prepare a deflection for drawing: copies and interpolation, as of images.
+    """Prepare a deflection for drawing: make copies and interpolate, as for images.
 
     Parameters
     ----------
@@ -96,12 +96,12 @@ def deflection(
     values_mrad : (nx, ny, 2) array
         Components along x and y [mrad].
     what : str
-        What the deflection is of, for titles.
+        Name of the measurement, for titles.
 
     Raises
     ------
     ResultError
-        The scan is no window.
+        The scan is not a window.
     """
     if positions.kind != WINDOW:
         raise ResultError("the scan is a line or a list, not a window: it has no map of the deflection.")
@@ -117,10 +117,10 @@ def deflection(
 
 
 def colours(values: Floats, largest: float) -> Floats:
-    """RGB colours (…, 3) of vectors (…, 2): hue for the direction (red to +x, then counter-clockwise through yellow and
-    green to +y), brightness for the length.
+    """RGB colours (…, 3) of vectors (…, 2). The hue is the direction, and the brightness is the length.
 
-    The brightest colour is that of vectors of the length `largest`.
+    Red is +x. From there, the hue goes counter-clockwise through yellow and green to +y. A vector of the length
+    `largest` has the brightest colour.
     """
     from matplotlib.colors import hsv_to_rgb
 
@@ -133,7 +133,7 @@ def colours(values: Floats, largest: float) -> Floats:
 def draw(
     fields: Sequence[Deflection], style: Style, atoms: RestAtoms | None = None, remarks: Sequence[str] = ()
 ) -> Any:
-    """Draw two panels for each depth: colours with a wheel, and arrows over the length."""
+    """Draw two panels for each depth: the directions as colours with a colour wheel, and arrows over the length."""
     left, right, bottom, top = fields[0].extent_nm
     with style.applied():
         elements = () if atoms is None else atoms.elements
@@ -169,7 +169,7 @@ def _colour_panel(panel: Any, one: Deflection, title: str) -> None:
     rgb = colours(one.values_mrad, largest)
     panel.axes.imshow(np.swapaxes(rgb, 0, 1), origin="lower", extent=one.extent_nm)
     _bare(panel.axes, title)
-    # The wheel takes the place of the colour bar.
+    # The wheel stands where other figures have a colour bar.
     box = panel.bar.get_position()
     figure = panel.axes.figure
     panel.bar.set_axis_off()
@@ -185,7 +185,7 @@ def _colour_panel(panel: Any, one: Deflection, title: str) -> None:
 
 
 def arrow_step(one: Deflection, most: int) -> int:
-    """Pixels between arrows: few enough arrows, and the same places in each copy of the window if it can be."""
+    """Pixels between arrows, for at most `most` arrows. If possible, they are at the same places in each copy."""
     nx, ny = one.values_mrad.shape[:2]
     least = max(1, math.ceil(max(nx, ny) / most))
     common = math.gcd(*one.period)

@@ -12,11 +12,12 @@ from stemphony.figures.style import Style, colour, label
 from stemphony.results.patterns import Pattern
 
 FAINTEST = 1e-6
-"""The logarithmic scale begins at the smallest value of the pattern, but not below this share of the largest."""
+"""Smallest beginning of the logarithmic scale, as a share of the pattern's largest value. Otherwise the scale begins at
+the smallest value."""
 TICKS_LINES = 2
-"""Room below a panel for ticks and the name of its axis, in lines of text."""
+"""Room below a panel for its ticks and the name of its axis [lines of text]."""
 POWERS = 3.6
-"""Room for powers of ten beside the colour bar, in heights of the text."""
+"""Room for powers of ten beside the colour bar [heights of the text]."""
 
 
 def draw(
@@ -32,13 +33,13 @@ def draw(
     Parameters
     ----------
     detectors : mapping
-        Name to inner and outer angle [mrad]; rings beyond the pattern are left out.
+        From each name to the inner and outer angle [mrad]. Rings outside of the pattern are left out.
     semiangle_mrad : float
-        Of the probe: the edge of the bright-field disk, dashed.
+        Semiangle of the probe. A dashed circle of this radius shows the edge of the bright-field disk.
     is_linear : bool
-        Linear in place of logarithmic.
+        Use a linear scale in place of a logarithmic one.
     remarks : sequence of str
-        Of the whole figure; they come first below it.
+        Remarks on the whole figure. They are the first lines below it.
     """
     from matplotlib.lines import Line2D
 
@@ -109,7 +110,7 @@ def _place(pattern: Pattern) -> str:
 
 
 def record(pattern: Pattern) -> dict[str, Any]:
-    """The numbers of a pattern as a JSON object; `values` has a row for each ky."""
+    """The numbers of a pattern as a JSON object. `values` has one row for each ky."""
     return {
         "what": "cbed" if pattern.at_nm else "pacbed", "at_nm": pattern.at_nm, "depth_nm": pattern.depth_nm,
         "unit": "fraction of the incident beam per pixel", "kx_mrad": pattern.kx_mrad.tolist(),

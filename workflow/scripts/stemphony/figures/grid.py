@@ -11,15 +11,15 @@ from typing import Any
 from stemphony.figures.style import Style
 
 FEW = {1: 0.42, 2: 0.75}
-"""Share of the width of a slide or page that one or two images side by side take; wider ones would be too high."""
+"""Share of the width of a slide or page, for one or for two images side by side. Wider images would be too high."""
 
-# Lengths in heights of the text.
+# Lengths [heights of the text].
 BAR, BAR_GAP, NUMBERS, COLUMN_GAP, BAR_LABEL, LINE, PAD = 0.9, 0.4, 2.7, 0.7, 1.4, 1.25, 0.5
 NOTE_SIZE = 0.8
 NOTE_LETTER = 0.53
-"""Width of a letter of a note, in heights of its text."""
+"""Width of a letter of a note [heights of its text]."""
 
-# Lengths in heights of the legend's text: line or marker of an entry, gap behind it, gap between entries, one letter.
+# Lengths [heights of the legend's text]: line or marker of an entry, gap behind it, gap between entries, one letter.
 HANDLE, HANDLE_PAD, ENTRY_GAP, LETTER = 1.6, 0.5, 1.6, 0.62
 LEGEND_SIZE = 0.85
 
@@ -33,10 +33,10 @@ class Panel:
     is_first_of_row: bool
     is_last_of_row: bool
     pitch: float
-    """Distance of rows [pt]."""
+    """Distance between two rows [pt]."""
 
     def name_bar(self, bar: Any, text: str) -> None:
-        """Write what a colour bar shows beside it, so small that it does not reach into the next row."""
+        """Write beside a colour bar what it shows. The text is so small that it does not reach into the next row."""
         bar.set_label(text)
         label = bar.ax.yaxis.label
         label.set_size(min(label.get_size(), self.pitch / (LETTER * len(text))))
@@ -72,7 +72,7 @@ def grid_of(
     units: int = 1,
     numbers: float = NUMBERS,
 ) -> PanelGrid:
-    """Make a figure; call it inside `style.applied`.
+    """Make a figure. Call this function inside `style.applied`.
 
     Parameters
     ----------
@@ -83,15 +83,15 @@ def grid_of(
     title_lines : int
         Lines above each panel.
     notes : sequence of str
-        Written below the panels.
+        Lines below the panels.
     legend : sequence of str
-        Labels of a legend below the panels; it has as many lines as they need.
+        Labels of a legend below the panels. The legend has as many lines as the labels need.
     axis_lines : int
-        Lines of text that ticks and names of axes need below each panel, and left of each row.
+        Room for ticks and names of axes, below each panel and left of each row [lines of text].
     units : int
-        Number of different units; from two on, each colour bar needs room for its own.
+        Number of different units. With two or more, each colour bar needs room for its own unit.
     numbers : float
-        Room for the numbers of a colour bar, in heights of the text.
+        Room for the numbers of a colour bar [heights of the text].
     """
     text, rows = style.points / 72, math.ceil(number / columns)
     width = style.width * (1.0 if style.size == "column" else FEW.get(columns, 1.0))
@@ -124,6 +124,6 @@ def grid_of(
 
 
 def _legend_columns(labels: Sequence[str], width: float) -> int:
-    """Entries that fit side by side into a width in heights of the legend's text; at least one."""
+    """Number of entries that fit side by side into `width` [heights of the legend's text], at least one."""
     widest = max((LETTER * len(label) for label in labels), default=0.0) + HANDLE + HANDLE_PAD + ENTRY_GAP
     return max(1, min(len(labels), int((width + ENTRY_GAP) / widest)))

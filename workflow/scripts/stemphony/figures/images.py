@@ -1,4 +1,4 @@
-"""Images side by side: detectors along the rows, depths down the columns."""
+"""Draw images side by side. A row has the detectors of one depth, and a column has the depths of one detector."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from stemphony.figures.style import UNITS, Style
 from stemphony.results.rest_atoms import RestAtoms
 
 MOST_COLUMNS = {"slide": 4, "page": 4, "column": 2}
-"""Images in one row, if all have the same depth."""
+"""Most images in one row, if all have the same depth."""
 
 
 def draw(pictures: Sequence[Picture], style: Style, atoms: RestAtoms | None = None, remarks: Sequence[str] = ()) -> Any:
-    """Draw images with one scale bar, and a colour bar in % of the beam, mrad or rad for each.
+    """Draw images with one scale bar. Each image has a colour bar in % of the beam, mrad or rad.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def draw(pictures: Sequence[Picture], style: Style, atoms: RestAtoms | None = No
     atoms : RestAtoms or None
         Atoms to draw over the images.
     remarks : sequence of str
-        Of the whole figure; they come first below it.
+        Remarks on the whole figure. They are the first lines below it.
     """
     left, right, bottom, top = pictures[0].extent_nm
     titles = [_title(picture, pictures) for picture in pictures]
@@ -45,7 +45,7 @@ def draw(pictures: Sequence[Picture], style: Style, atoms: RestAtoms | None = No
 
 
 def _notes(pictures: Sequence[Picture]) -> list[str]:
-    """What all images have in common, and what a reader must know."""
+    """Notes below the figure: what all images have in common, and what a reader must know."""
     first = pictures[0]
     same_depth = len({picture.depth_nm for picture in pictures}) == 1 and len(pictures) > 1
     notes = [f"depth {first.depth_nm:.3g} nm"] if same_depth else []
@@ -62,7 +62,7 @@ def _columns(pictures: Sequence[Picture], size: str) -> int:
 
 
 def _title(picture: Picture, pictures: Sequence[Picture]) -> str:
-    """The detector with its angles, and its depth if the depths differ; a note names a common depth."""
+    """The detector with its angles. The depth is added if the depths differ, because a note names a common depth."""
     depth = f"{picture.depth_nm:.3g} nm"
     if len({other.depth_nm for other in pictures}) == 1 and len(pictures) > 1:
         return picture.title
@@ -96,12 +96,12 @@ def bar_length(width_nm: float) -> float:
 
 
 def bar_text(length_nm: float) -> str:
-    """Length of a scale bar in words, in Å below 1 nm."""
+    """Text of a scale bar: its length in nm, or in Å below 1 nm."""
     return f"{length_nm:g} nm" if length_nm > 0.999 else f"{10 * length_nm:g} Å"
 
 
 def scale_bar(axes: Any, points: float) -> None:
-    """Draw a white scale bar on a dark box into the lower left corner, so that any image and atoms may be behind it.
+    """Draw a white scale bar on a dark box into the lower left corner. It is visible over any image and over atoms.
 
     `points` is the size of the text [pt].
     """

@@ -1,4 +1,4 @@
-"""Curves with error bands: signals against the depth, or along a line; one panel for each detector."""
+"""Draw curves with error bands: signals against the depth, or along a line. Each detector has a panel."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from stemphony.results.thickness_curve import ThicknessCurve
 Floats = NDArray[np.float64]
 
 MOST_COLUMNS = {"slide": 3, "page": 3, "column": 1}
-"""Panels in one row."""
+"""Most panels in one row, for each size of the figure."""
 
 
 SINGLE_WIDTH = 8.0
-"""Width of the band of a single value [points]."""
+"""Width of the bar that shows the error of a single value [pt]."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class Line:
     ----------
     title, x_label : str
     x_nm, values : (P,) array
-        In the unit.
+        Places, and values in `unit`.
     errors : (P,) array or None
         Standard error of the values.
     smallest, largest : (P,) array or None
         Range over the scan.
     has_dots : bool
-        Whether each value is one that was stored.
+        Whether to draw a dot for each value, because the result stores exactly these values.
     note : str
-        What the band is.
+        Explains the band.
     unit : str
         As in `Signal`.
     """
@@ -97,7 +97,7 @@ def of_profile(signal: Signal, along: Profile, begin: Place | None, end: Place |
 
 
 def of_list(signal: Signal) -> Line:
-    """The panel of a list of positions; `x_nm` are their numbers."""
+    """The panel of a list of positions. `x_nm` holds the numbers of the positions."""
     errors = None if signal.errors is None else signal.errors[:, 0]
     return Line(
         f"{_title(signal.name, signal.ring_mrad)}, {signal.depth_nm:.3g} nm", "number of the position",
@@ -107,7 +107,7 @@ def of_list(signal: Signal) -> Line:
 
 
 def draw(lines: Sequence[Line], style: Style, remarks: Sequence[str] = ()) -> Any:
-    """Draw the panels with common axes along x, in % of the beam, mrad or rad; remarks come first below them."""
+    """Draw the panels with a common axis along x, in % of the beam, mrad or rad. `remarks` stand first below them."""
     from matplotlib.ticker import MaxNLocator
 
     columns = min(len(lines), MOST_COLUMNS[style.size])
@@ -152,7 +152,7 @@ def _panel(axes: Any, line: Line, ink: str) -> None:
 
 
 def _band(axes: Any, x_nm: Floats, low: Floats, high: Floats, ink: str, alpha: float) -> None:
-    """Fill what lies between two lines. Between two single values, as of one depth, there is a bar."""
+    """Fill the area between two lines. With a single value, for example of one depth, draw a bar."""
     if len(x_nm) == 1:
         axes.vlines(x_nm, low, high, color=ink, alpha=alpha, lw=SINGLE_WIDTH)
     else:

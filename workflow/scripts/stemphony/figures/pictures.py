@@ -1,4 +1,4 @@
-"""The numbers of a drawn image: copies of the window, interpolation, source and dose."""
+"""Compute the numbers of a drawn image: source, copies of the window, dose and interpolation."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Floats = NDArray[np.float64]
 
 ANGSTROM2_PER_NM2 = 100.0
 MOST_FINER = 64
-"""More pixels for a position show nothing new."""
+"""Most drawn pixels for each position along an axis. More pixels would not show more."""
 
 
 @dataclass(frozen=True)
 class Treatment:
-    """What is done to images before they are drawn. The order is: source, copies, dose, interpolation.
+    """How images are changed before they are drawn. The order is: source, copies, dose, interpolation.
 
     Attributes
     ----------
@@ -35,15 +35,15 @@ class Treatment:
     finer : int
         Drawn pixels for each position along each axis.
     source_nm : float or None
-        FWHM of the source in the drawn image; None for that of the result.
+        FWHM of the source in the drawn image. None keeps the source of the result.
     dose : float or None
-        Electrons per Å². Each position counts its electrons, for the area of one scan step; None for no noise.
+        Electrons per Å². Each position counts the electrons on the area of one scan step. None adds no noise.
     seed : int
-        Of the noise.
+        Seed of the noise.
     shows_errors : bool
         Draw standard errors in place of signals.
     is_periodic : bool
-        Take the window for a period of the specimen, also where the atoms do not say so.
+        Assume that the window is a period of the specimen, even if the atoms do not repeat.
     """
 
     tile: tuple[int, int] = (1, 1)
@@ -64,12 +64,12 @@ class Treatment:
             raise ResultError(f"--seed: got {self.seed}; 0 or more is needed.")
 
     def repeats(self, positions: Positions) -> Repeats:
-        """How the window goes on.
+        """Whether and how the window repeats along x and y.
 
         Raises
         ------
         ResultError
-            Copies are wanted along an axis on which the window does not repeat.
+            `tile` asks for copies along an axis on which the window does not repeat.
         """
         repeats = (0, 0) if self.is_periodic else positions.repeats
         for axis, name in enumerate("xy"):
@@ -92,9 +92,9 @@ class Picture:
     name, ring_mrad, depth_nm, defocus_nm
         As in `Signal`.
     values : (nx, ny) array
-        In the unit.
+        Values in `unit`.
     origin_nm, step_nm : (float, float)
-        Place of the first pixel, and distances of pixels.
+        Place of the first pixel, and distances of neighbouring pixels.
     what : str
         `signal` or `standard error`.
     notes : tuple of str
@@ -116,21 +116,21 @@ class Picture:
 
     @property
     def extent_nm(self) -> tuple[float, float, float, float]:
-        """Left, right, bottom and top edge; pixels are centred on their places."""
+        """Left, right, bottom and top edge. Each pixel is centred on its place."""
         x, y = (origin - step / 2 for origin, step in zip(self.origin_nm, self.step_nm, strict=True))
         nx, ny = self.values.shape
         return x, x + nx * self.step_nm[0], y, y + ny * self.step_nm[1]
 
     @property
     def title(self) -> str:
-        """Two lines: the detector; its angles."""
+        """Two lines of text: the detector, and its angles."""
         if self.ring_mrad is None:
             return label(self.name)
         angles = f"{self.ring_mrad[0]:.4g}–{self.ring_mrad[1]:.4g} mrad"
         return angles if self.name == angles else f"{label(self.name)}\n{angles}"
 
     def record(self) -> dict[str, Any]:
-        """The numbers as a JSON object; `values` has a row for each y."""
+        """The numbers as a JSON object. `values` has one row for each y."""
         nx, ny = self.values.shape
         return {
             "detector": self.name, "ring_mrad": self.ring_mrad, "what": self.what, "depth_nm": self.depth_nm,
@@ -147,7 +147,8 @@ def picture(positions: Positions, signal: Signal, treatment: Treatment) -> Pictu
     Raises
     ------
     ResultError
-        The result cannot be treated so: no window, no standard errors, no period, a smaller source than it has.
+        The result does not allow the treatment. The scan is not a window, standard errors or a period are missing, or
+        the source is smaller than that of the result.
     """
     if positions.kind != WINDOW:
         raise ResultError("the scan is a line or a list, not a window: it has no image. Draw its profile.")
@@ -183,7 +184,7 @@ def picture(positions: Positions, signal: Signal, treatment: Treatment) -> Pictu
 
 
 def copies(values: Floats, treatment: Treatment, repeats: Repeats) -> Floats:
-    """Copies of a window side by side, at least as many as wanted: for interpolation they repeat without a shift.
+    """Copies of a window side by side, at least as many as wanted. For interpolation, they repeat without a shift.
 
     `values` (nx, ny) is the window.
     """
@@ -199,15 +200,15 @@ def copies(values: Floats, treatment: Treatment, repeats: Repeats) -> Floats:
 
 
 def finer(large: Floats, shape: tuple[int, ...], treatment: Treatment, repeats: Repeats) -> Floats:
-    """Interpolate copies of a window, and cut off those beyond the wanted ones; `shape` is that of one window.
+    """Interpolate copies of a window, and cut off the copies that are not wanted.
 
-    `large` is what `copies` made.
+    `large` is the array from `copies`, and `shape` is the shape of one window.
     """
     if treatment.finer > 1:
         periodic = (repeats[0] is not None, repeats[1] is not None)
-        # Errors stay between their neighbours: a Fourier series could make them negative.
+        # Linear interpolation keeps errors between their neighbours. A Fourier series could make them negative.
         large = interpolated(large, treatment.finer, periodic, linear=treatment.shows_errors)
-    # Without a period there are fewer pixels, which all stay.
+    # Without a period, there are fewer pixels, and all of them stay.
     nx, ny = (wanted * number * treatment.finer for wanted, number in zip(treatment.tile, shape, strict=False))
     return large[:nx, :ny]
 
@@ -215,7 +216,7 @@ def finer(large: Floats, shape: tuple[int, ...], treatment: Treatment, repeats: 
 def _with_source(
     values: Floats, signal: Signal, positions: Positions, treatment: Treatment, repeats: Repeats
 ) -> tuple[Floats, list[str]]:
-    """Blur an image up to the wanted source. Gaussians add in squares, so the source of the result counts."""
+    """Blur an image up to the wanted source. Gaussian widths add in squares, so the result's source is subtracted."""
     notes = []
     width = signal.source_nm
     cut = 0 if signal.is_cut is None else int(signal.is_cut.sum())

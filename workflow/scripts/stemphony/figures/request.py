@@ -1,4 +1,4 @@
-"""What a figure shows, and the figure itself: the same for the command, for Python and for the rule plot_results."""
+"""Describe what a figure shows, and draw it. The command, Python and the rule plot_results all use this module."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ class FigureRequest:
     kind : str
         One of `KINDS`.
     detectors : sequence of Detector
-        Names of detectors or of the images in mrad and rad, and rings. Empty: all rings, without segments; of `dpc`
+        Names of detectors, of images in mrad or rad, or rings. Empty: all rings but no segments. For `dpc`, empty means
         the only segmented detector.
     depths_nm : sequence of float
         Empty: the exit surface.
     defocus_nm : float or None
-        None: the mean over the defoci; of waves, the only one.
+        None: the mean over the defoci. For waves, None means the only defocus.
     at_nm : (float, float) or None
-        Position of a curve or pattern; None for the mean over the scan. Position of waves; None for the first one.
+        Position of a curve, pattern or wave. None: the mean over the scan. For waves, None means the first position.
     begin_nm, end_nm : (float, float) or None
-        Places of a profile.
+        Where a profile begins and ends.
     shows_atoms : bool
     is_linear : bool
         Draw a pattern with a linear scale.
     treatment : Treatment
-        Of images.
+        How images are changed before they are drawn.
     """
 
     kind: str = IMAGES
@@ -65,7 +65,7 @@ class FigureRequest:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure, the numbers behind it as JSON objects, one for each panel, and what a preview lacks."""
+    """A figure, one JSON object with the numbers of each panel, and a note on the pairs that a preview lacks."""
 
     figure: Any
     records: list[dict[str, Any]]
@@ -73,12 +73,12 @@ class Drawn:
 
 
 def draw(result: OpenedResult, request: FigureRequest, style: Style) -> Drawn:
-    """Draw what is asked for.
+    """Draw the requested figure.
 
     Raises
     ------
     ResultError
-        The result does not hold it, or an option does not belong to this kind of figure.
+        The result lacks the data, or an option does not belong to this kind of figure.
     """
     if request.kind not in _DRAW:
         raise ResultError(f"got {request.kind!r}; a figure shows one of {', '.join(KINDS)}.")
@@ -118,7 +118,7 @@ def _detectors(result: OpenedResult, request: FigureRequest) -> Sequence[Detecto
 
 
 def _remarks(result: OpenedResult) -> tuple[str, ...]:
-    """What a figure of an unfinished run must say."""
+    """Remarks that a figure of an unfinished run must show."""
     return (result.preview,) if result.preview else ()
 
 

@@ -15,10 +15,10 @@ HERE = Path(__file__).parent
 LIGHT, DARK = "light", "dark"
 CM_PER_INCH = 2.54
 DOTS_PER_INCH = 200
-"""Of PNG files: a slide is then 1900 pixels wide."""
+"""Resolution of PNG files. A slide is then 1900 pixels wide."""
 
 SIZES: dict[str, tuple[float, float]] = {"slide": (24.0, 14.0), "page": (17.8, 9.0), "column": (8.6, 7.5)}
-"""Width [cm] and size of text [pt]: a 16:9 slide with margins; two columns and one column of a journal."""
+"""Width [cm] and size of text [pt]. A slide is 16:9 with margins. A page has two columns of a journal."""
 
 FORMATS = (".png", ".pdf", ".svg")
 
@@ -32,9 +32,9 @@ class Style:
     size : str
         A key of `SIZES`.
     background : str
-        `light` or `dark`: the style file that is used.
+        `light` or `dark`, which chooses one of Stemphony's style files.
     file : Path or None
-        A further style file of matplotlib. Its entries replace those of `background`.
+        Another style file of matplotlib. Its entries replace those of `background`.
     """
 
     size: str = "slide"
@@ -57,7 +57,7 @@ class Style:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Draw in this style.
+        """Context in which figures have this style.
 
         Raises
         ------
@@ -86,7 +86,7 @@ class Style:
             yield
 
     def figure(self, height: float, width: float | None = None, layout: str | None = "constrained") -> Any:
-        """An empty figure of a height and width [inch]; call it inside `applied`."""
+        """An empty figure of a height and width [inch]. Call this method inside `applied`."""
         return _figure_class()(figsize=(width or self.width, height), layout=layout)
 
 
@@ -94,7 +94,7 @@ def _figure_class() -> Any:
     from matplotlib.figure import Figure
 
     class Drawing(Figure):
-        """A figure that notebooks show by themselves."""
+        """A figure that a notebook shows without further commands."""
 
         def _repr_png_(self) -> bytes:
             buffer = BytesIO()
@@ -105,7 +105,7 @@ def _figure_class() -> Any:
 
 
 def colour(index: int) -> str:
-    """One of the colours of the style; call it inside `applied`, because figures are written outside of it."""
+    """One of the colours of the style. Call this function inside `applied`, because figures are saved outside of it."""
     from matplotlib import rcParams
     from matplotlib.colors import to_hex
 
@@ -114,12 +114,12 @@ def colour(index: int) -> str:
 
 
 def save(figure: Any, file: Path) -> None:
-    """Write a figure as PNG, PDF or SVG; the end of the name decides.
+    """Write a figure as PNG, PDF or SVG. The ending of the file name decides which.
 
     Raises
     ------
     ResultError
-        The name has another end.
+        The name has another ending.
     StorageError
         The file cannot be written.
     """
@@ -133,20 +133,20 @@ def save(figure: Any, file: Path) -> None:
 
 
 UNITS: dict[str, tuple[float, str]] = {"1": (100.0, "% of the beam"), "mrad": (1.0, "mrad"), "rad": (1.0, "rad")}
-"""Unit of a signal to its factor in a figure, and the text of its axis."""
+"""For each unit of a signal, its factor in a figure and the text of its axis."""
 
 
 def unit_in_words(unit: str) -> str:
-    """The unit of stored values, for JSON."""
+    """The unit of stored values, as a text for JSON."""
     return "fraction of the incident beam" if unit == "1" else unit
 
 
 KNOWN_NAMES = frozenset({"bf", "abf", "adf", "df", "laadf", "maadf", "haadf"})
-"""Names of detectors that the field writes in capitals."""
+"""Names of detectors that are usually written in capitals."""
 
 
 PHASES = {"idpc": "iDPC", "icom": "iCoM", "dpc_x": "DPC x", "dpc_y": "DPC y"}
-"""Names of images that the merge makes from segments and centres of mass."""
+"""Names of the images that the merge makes from segments and centres of mass, and how figures write them."""
 
 
 def label(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The signals of all members of a sweep side by side: a row for each detector, a column for each value."""
+"""Draw the signals of all members of a sweep side by side: a row for each detector, a column for each value."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from stemphony.figures.style import UNITS, Style, label
 from stemphony.results.combined_sweep import Combined
 
 MOST_COLUMNS = 6
-"""Most values side by side; more go on in further rows."""
+"""Most values side by side. Further values stand in further rows."""
 MOST_ROWS = 24
 """Most rows of a figure."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of panels: a detector, the members in it, and what stands beside it."""
+    """A row of panels: a detector, the members in the row, and the text beside the row."""
 
     detector: str
     members: tuple[int, ...]
@@ -58,7 +58,7 @@ def draw(combined: Combined, style: Style) -> Any:
 
 
 def _keys(combined: Combined) -> list[str]:
-    """Which swept keys the columns and rows have."""
+    """Notes that say which swept keys the columns and the rows show."""
     *outer, last = combined.axes
     if last.key == "member":
         return []
@@ -66,7 +66,7 @@ def _keys(combined: Combined) -> list[str]:
 
 
 def rows(combined: Combined) -> list[Row]:
-    """The rows: for each detector one for each combination of all swept keys but the one of the columns."""
+    """The rows. Each detector has one for each combination of the swept keys, without the key of the columns."""
     *outer, last = combined.axes
     number = len(last.values)
     made = []
@@ -139,7 +139,7 @@ def _aspect(combined: Combined) -> float:
 
 
 def _column_text(combined: Combined, member: int) -> str:
-    """The value of a column; of a list the values of its member."""
+    """The value of a column. In a sweep over a list of members, the values of the column's member."""
     last = combined.axes[-1]
     if last.key != "member":
         return last.text(last.values[member % len(last.values)])

@@ -1,4 +1,4 @@
-"""Waves: incident probe, amplitude and phase of an exit wave, and the section along the depth."""
+"""Draw waves: the incident probe, amplitude and phase of an exit wave, and the section along the depth."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from stemphony.results.wave_group import PROBE, SECTION
 from stemphony.results.wave_pictures import AMPLITUDE, PHASE, WavePicture
 
 TICKS_LINES = 2
-"""Room below a panel for ticks and the name of its axis, in lines of text."""
+"""Room below a panel for its ticks and the name of its axis [lines of text]."""
 
 BLANK = 0.01
-"""Below this share of the largest amplitude, a phase is left blank: nothing to see has it."""
+"""Smallest amplitude whose phase is drawn, as a share of the largest amplitude. Weaker parts of a wave have no visible
+effect."""
 
 _TITLES = {
     PROBE: "incident probe, √|ψ|²", AMPLITUDE: "exit wave, |ψ|", PHASE: "exit wave, phase", SECTION: "section, √|ψ|²",
 }  # fmt: skip
-"""The root of an intensity is drawn, because a focused probe hides all else."""
+"""Titles of the pictures. The root of an intensity is drawn, because a focused probe would outshine everything else."""
 
 _UNITS = {"nm-2": "1/nm", "nm-1": "1/nm", "rad": "rad", "1": "incident wave = 1"}
-"""Unit of a picture to that of what is drawn of it."""
+"""For each unit of a stored picture, the unit of the values that are drawn."""
 
 
 def draw(pictures: Sequence[WavePicture], style: Style, remarks: Sequence[str] = ()) -> Any:
@@ -33,7 +34,7 @@ def draw(pictures: Sequence[WavePicture], style: Style, remarks: Sequence[str] =
     Parameters
     ----------
     remarks : sequence of str
-        Of the whole figure; they come first below it.
+        Remarks on the whole figure. They are the first lines below it.
     """
     plane = next((one for one in pictures if one.second == "y"), pictures[0])
     extent = _extent(plane)
@@ -82,7 +83,7 @@ def _extent(one: WavePicture) -> tuple[float, float, float, float]:
 
 
 def _notes(pictures: Sequence[WavePicture]) -> str:
-    """Where the probe stands, and what is drawn."""
+    """The note below the figure: the position of the probe, and what is drawn."""
     first, names = pictures[0], {one.name for one in pictures}
     notes = [f"defocus {first.defocus_nm:.4g} nm"]
     if first.at_nm is not None:
@@ -99,7 +100,7 @@ def _notes(pictures: Sequence[WavePicture]) -> str:
 
 
 def record(one: WavePicture) -> dict[str, Any]:
-    """The numbers of a picture as a JSON object; `values` has a row for each y or depth."""
+    """The numbers of a picture as a JSON object. `values` has one row for each y or depth."""
     return {
         "what": "probe_intensity" if one.name == PROBE else one.name, "at_nm": one.at_nm, "defocus_nm": one.defocus_nm,
         "unit": one.units, "x_nm": one.x_nm.tolist(), f"{one.second}_nm": one.second_nm.tolist(),
