@@ -1,1 +1,1 @@
-"""What `import stemphony` gives: results as labelled arrays, checks and runs from Python."""
+"""What `import stemphony` offers: results as labelled arrays, and checks and runs of a config from Python."""

@@ -44,8 +44,8 @@ class Result:
     """A merged result. Arrays are labelled: x, y and depths in nm, angles in mrad, signals in fractions of the beam.
 
     A detector is a name, or two angles in mrad: `(80, 120)` makes a ring of the stored radial bins. Without `depth_nm`
-    the exit surface is meant. Without `defocus_nm` the mean over the defoci is meant. Depths, defoci and positions are
-    the nearest stored ones, and the array says which. If none is near, an error lists what is stored.
+    the methods use the exit surface. Without `defocus_nm` they use the mean over the defoci. They take the nearest
+    stored depth, defocus and position, and the array says which. If none is near, an error lists the stored values.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class Result:
         Raises
         ------
         StemphonyError
-            The result has none: it has only one configuration, or a ring of bins that were averaged.
+            The result has no standard error. It has only one configuration, or the signal is a ring of averaged bins.
         """
         signal = self._opened.signal(detector, depth_nm, defocus_nm)
         if signal.errors is None:
@@ -111,7 +111,8 @@ class Result:
     ) -> DataArray:
         """Signal along the line between two places (x, y), interpolated between the positions.
 
-        If the result has standard errors, they are the coordinate `standard_error`. A line scan needs no places.
+        If the result has standard errors, they are the coordinate `standard_error`. For a line scan, leave out the
+        places.
         """
         signal = self._opened.signal(detector, depth_nm, defocus_nm)
         line = profile(self._opened.positions, signal, begin_nm, end_nm, points)
@@ -126,12 +127,13 @@ class Result:
         y_nm: Place | None = None,
         defocus_nm: float | None = None,
     ) -> DataArray:
-        """Signal against the depth: mean over the scan or a part of it, or at the position nearest to `at_nm`.
+        """Signal against the depth: at the position nearest to `at_nm`, or the mean over the scan or a part of it.
 
-        The part of the scan are the positions with x and y in the ranges `x_nm` and `y_nm`, [from, to). Copies by
-        symmetry then count once in the coordinate `standard_error`, which takes other positions as independent. They
-        see the same atoms, so the true error lies between it and `largest_error`. `positions` and
-        `distinct_positions` count them. For the mean over the whole scan, `standard_error` is the largest error.
+        `x_nm` and `y_nm` choose a part of the scan. It has the positions with x and y in these ranges, [from, to).
+        The coordinate `positions` counts them. `distinct_positions` counts copies by symmetry only once, and so does
+        `standard_error`, which assumes that the distinct positions are independent. They see the same atoms, so the
+        true error lies between `standard_error` and `largest_error`. For the mean over the whole scan,
+        `standard_error` is the largest error.
 
         Raises
         ------
@@ -211,14 +213,15 @@ class Result:
         Parameters
         ----------
         kind : str
-            `images`, `curves`, `profile`, `pattern`, `com` for the centre of mass, or `dpc` for that of segments.
+            `images`, `curves`, `profile`, `pattern`, `com` for the centre of mass, or `dpc` for the deflection that
+            segments measure.
         output : str or Path or None
             File to write: PNG, PDF or SVG.
 
         Returns
         -------
         matplotlib.figure.Figure
-            Notebooks show it by themselves.
+            A notebook shows it without further commands.
         """
         from stemphony.figures.pictures import Treatment
         from stemphony.figures.request import FigureRequest, draw

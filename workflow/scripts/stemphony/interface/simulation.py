@@ -20,11 +20,11 @@ from stemphony.paths import RESULTS, ResultPaths
 from stemphony.store import ledger, progress
 
 POLL_S = 0.5
-"""Time between two looks at the progress [s]."""
+"""Time between two updates of the progress bar [s]."""
 BAR = 30
-"""Width of the progress bar in letters."""
+"""Width of the progress bar [characters]."""
 LAST_LINES = 30
-"""Lines of output that an error of a run shows at most."""
+"""Most lines of the run's output that an error shows."""
 
 
 def check(
@@ -87,14 +87,14 @@ def run(
     profile : str or None
         Snakemake profile, for example `slurm`.
     replace : bool
-        Compute finished pairs of another config again, and replace them.
+        Compute the finished pairs of another config again, and replace their files.
 
     Raises
     ------
     StemphonyError
-        The config has a mistake, or the run failed. The text ends with what the run said.
+        The config has a mistake, or the run failed. The text ends with the last output of the run.
     KeyboardInterrupt
-        The run was interrupted; the same call goes on.
+        The run was interrupted. The same call continues it.
     """
     file = convert.as_config(Path(config), _say)
     whole = _overridden(file, overrides)
@@ -129,7 +129,7 @@ def _say(text: str) -> None:
 
 
 class _Running:
-    """A run in a process of its own, because Snakemake and this process must not share signals and modules."""
+    """A run in a separate process, because Snakemake and this process must not share signals and modules."""
 
     def __init__(self, command: Sequence[str], result: ResultPaths) -> None:
         self.result, self.lines = result, list[str]()
@@ -157,7 +157,7 @@ class _Running:
             self._process.wait()
             raise
         finally:
-            self._reader.join(5)  # a process that outlives the run may still hold the other end
+            self._reader.join(5)  # not for ever: a process that outlives the run may keep the pipe open
             if not self._reader.is_alive() and self._process.stdout is not None:
                 self._process.stdout.close()
         self._progress(last=True)
@@ -179,7 +179,7 @@ class _Running:
 
 
 def _bar() -> Callable[[float, str, bool], None]:
-    """How progress is shown: a bar that is drawn again and again in notebooks and terminals, else some lines."""
+    """Function that shows progress. Notebooks and terminals get a bar that is drawn again, other outputs get lines."""
     if not ("ipykernel" in sys.modules or sys.stdout.isatty()):
         tenths = progress.Tenths(_say)
         return lambda share, text, _last: tenths.reached(share, text)
