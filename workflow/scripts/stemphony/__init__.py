@@ -24,7 +24,7 @@ __all__ = ["Result", "StemphonyError", "__version__", "check", "open", "run"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name of the interface when it is used. Jobs import this package too, and need none of these names."""
+    """Import a name of the interface on its first use. Jobs import this package too, but need none of these names."""
     if name == "open":
         from stemphony.interface.result import open_result
 

@@ -8,13 +8,13 @@ from typing import Any, Final
 import yaml
 
 LARGEST_CHARACTERS: Final = 5_000_000
-"""Limit for the text of a config; the largest real ones have some 100 kB."""
+"""Most characters of a config. The largest real configs have about 100 kB."""
 LARGEST_NODES: Final = 200_000
-"""Limit for the values and keys of a file, with each alias counted as what it stands for."""
+"""Most values and keys of a file. An alias counts as many as the block that it repeats."""
 DEEPEST: Final = 50
-"""Limit for the nesting; a config has at most 5 levels."""
+"""Most levels of nested blocks. A config has at most 5 levels."""
 LONGEST_NUMBER: Final = 400
-"""Limit for the characters of a number. YAML reads 1:1:1 to the base of 60, in a time with the square of the length."""
+"""Most characters of a number. YAML reads 1:1:1 in base 60. The time for that grows with the square of the length."""
 _NUMBERS: Final = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
@@ -30,8 +30,7 @@ def load(text: str, loader: type[Any] | None = None) -> Any:
     Raises
     ------
     yaml.YAMLError
-        The text is no YAML, or is larger, deeper or, with its aliases written out, longer than the limits. The
-        attribute `problem` quotes no value.
+        The text is no YAML, or it exceeds one of the limits above. The attribute `problem` quotes no value.
     """
     if len(text) > LARGEST_CHARACTERS:
         raise yaml.MarkedYAMLError(problem=f"it has {len(text)} characters; allowed are {LARGEST_CHARACTERS}")
@@ -50,7 +49,8 @@ def load(text: str, loader: type[Any] | None = None) -> Any:
     except yaml.YAMLError:
         raise
     except (ValueError, TypeError, AttributeError, KeyError, OverflowError):
-        # For example: no such date, a number of thousands of digits. The error may quote the value.
+        # For example, a date that does not exist, or a number of thousands of digits. The text of this error may quote
+        # the value, so it is not passed on.
         raise yaml.MarkedYAMLError(
             problem="a value looks like a date or a number, but is not a valid one. If it is text, put it in quotes"
         ) from None
@@ -61,7 +61,7 @@ def load(text: str, loader: type[Any] | None = None) -> Any:
 def _refuse_depth(text: str, loader: Any) -> None:
     """Refuse deep nesting before nodes are made. The loader in C recurses, so deep nesting would crash the process."""
     depth = 0
-    with suppress(yaml.YAMLError):  # other mistakes are found by the loader in use
+    with suppress(yaml.YAMLError):  # the caller's loader reports other mistakes
         for event in yaml.parse(text, loader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST:
@@ -71,7 +71,7 @@ def _refuse_depth(text: str, loader: Any) -> None:
 
 
 def _nodes(node: Any, known: dict[int, int], depth: int) -> int:
-    """Number of values below a node, each alias counted anew."""
+    """Number of values of a node and below it. An alias counts as many as the block that it repeats."""
     if depth > DEEPEST:
         raise yaml.MarkedYAMLError(problem=_too_deep(), problem_mark=node.start_mark)
     if id(node) in known:

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # Å and × on a terminal that has only ASCII
+            stream.reconfigure(errors="replace")  # a terminal that knows only ASCII then shows ? for Å and ×
             write_plainly(stream)
     hdf5_locks.do_without()
     import_nothing_from_here()
@@ -66,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        # The reader has enough, as `head` has. Python would complain once more when it flushes stdout at its end.
+        # The program that reads the output has ended, for example `head`. Without this line, Python would print an
+        # error when it flushes stdout at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except StemphonyError as error:
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except PermissionError as error:
         if error.filename is None:
-            raise  # a message could not name the file
+            raise  # the error does not say which file, so a message could not name it
         print(f"{RUN_PREFIX}{_no_permission(error)}", file=sys.stderr)
         return 1
     except RuntimeError as error:
@@ -91,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _about_paths(error: RuntimeError) -> str | None:
-    """Text for two errors of `pathlib` that only their words tell apart; None for any other."""
+    """Message for two errors of `pathlib`; None for any other error. The two differ only in their text."""
     if "Symlink loop" in str(error):
         return f"{error}: it is linked to itself. Give the folder or file itself, or correct the link."
     if "home directory" in str(error):
@@ -128,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_config_commands(commands: Commands) -> None:
-    """Commands that begin with a config: check, convert, show, init."""
+    """Commands that take or write a config: check, convert, show, init."""
     check = commands.add_parser("check", help="check a config and show what it would compute")
     check.set_defaults(command=_check)
     check.add_argument("config", type=Path, metavar="CONFIG", help=CONFIG_HELP)
@@ -215,7 +216,7 @@ def _share(text: str) -> float:
 
 
 def _add_result_commands(commands: Commands) -> None:
-    """Commands that begin with a result: status, rerun, preview, converge, plot, export, clean."""
+    """Commands that take a result: status, rerun, preview, converge, plot, export, clean."""
     status = commands.add_parser(
         "status", help="show which pairs are done, running, failed or missing",
         description="Shows the state of all pairs. A pair is one defocus and one configuration.",
@@ -547,9 +548,9 @@ def _renamed(text: bytes, name: str) -> bytes:
     import yaml
 
     if not isinstance(yaml.safe_load(name), str):
-        name = f'"{name}"'  # 2024 and true are no texts
+        name = f'"{name}"'  # without quotes, YAML reads 2024 as a number and true as a logical value
     given = b"  name: srtio3 "
-    # The comment beside the name keeps its place where the name is not longer.
+    # Spaces fill the place of the old name, so the comment behind a short name stays in its column.
     return text.replace(given.ljust(35), f"  name: {name} ".encode().ljust(35), 1)
 
 

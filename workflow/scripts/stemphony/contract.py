@@ -1,7 +1,7 @@
 """Names and texts that several processes of a run use: environment variables, prefixes of lines, texts to search for.
 
-`stemphony run` starts Snakemake, Snakemake starts the jobs. Each reads the output and the environment of the others.
-A text that one process writes and another one looks for stands here, and nowhere else.
+`stemphony run` starts Snakemake, and Snakemake starts the jobs. These processes read each other's output and
+environment. A text that one process writes and another one searches for is defined only here.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Final
 MULTISLICE_RULE: Final = "run_multislice"
 MERGE_RULE: Final = "merge_results"
 ACCURACY_RULES: Final = frozenset({"accuracy", "prepare_accuracy", "run_variant", "merge_accuracy"})
-"""Rules of an error budget. A run of these alone is no run of the simulation."""
+"""Rules of an error budget. If Snakemake runs only these rules, it does not run the simulation itself."""
 
 # --- environment variables --------------------------------------------------------------------------------------------
 
 SCRIPTS_VARIABLE: Final = "STEMPHONY_SCRIPTS"
-"""Folder of the rules' scripts. The Snakefile sets it, the shell commands of the rules use it."""
+"""Folder of the rules' scripts. The Snakefile sets this variable, and the shell commands of the rules use it."""
 CONFIG_VARIABLE: Final = "STEMPHONY_CONFIG_FILES"
 """Paths of the config files, a JSON list. A job reads url and credentials of http_reporting from these files."""
 SPECIMEN_VARIABLE: Final = "STEMPHONY_SPECIMEN_FILE"
@@ -30,54 +30,58 @@ SPECIMEN_VARIABLE: Final = "STEMPHONY_SPECIMEN_FILE"
 SNAPSHOTS_VARIABLE: Final = "STEMPHONY_SNAPSHOTS_FILE"
 """Path of the trajectory file, for rule prepare_specimen; not set without snapshots."""
 SENSITIVITIES_VARIABLE: Final = "STEMPHONY_SENSITIVITY_FILES"
-"""Paths of the files with sensitivities by name of the detector, a JSON map, for rule prepare_specimen; or not set."""
+"""JSON map from the name of a detector to the path of its sensitivities, for rule prepare_specimen. Not set without
+such files."""
 RUN_VARIABLE: Final = "STEMPHONY_RUN"
 """Number of the run that started a job."""
 MEMBERS_VARIABLE: Final = "STEMPHONY_MEMBERS"
-"""Of a sweep, a JSON map: for the label of each member the values of these variables that are its own."""
+"""JSON map of a sweep: from the label of each member to those of these variables that have a value of their own for
+it."""
 PLAN_VARIABLE: Final = "STEMPHONY_PLAN"
 """Path of the plan of an error budget, for the processes of its jobs. Not set in a run of a simulation."""
 MODULE_VARIABLE: Final = "STEMPHONY_MODULE"
-"""In somebody else's workflow, the folder of what this invocation of Snakemake hands over to its jobs. It is the only
-variable that Stemphony sets there for all jobs."""
+"""Folder with the data that this invocation of Snakemake gives to its jobs. It is set only if another workflow uses
+Stemphony as a module. It is then the only variable that Stemphony sets for all jobs."""
 HANDOVER_VARIABLE: Final = "STEMPHONY_HANDOVER"
-"""In a job of a module, the folder below it that is of its simulation. Not set in a run of Stemphony's own."""
+"""Subfolder of MODULE_VARIABLE with the data of the job's simulation. It is set only if another workflow uses
+Stemphony as a module."""
 TRY_VARIABLE: Final = "STEMPHONY_TRY"
-"""Which of Snakemake's tries of a job this is, from 1."""
+"""Number of Snakemake's try at a job, from 1."""
 RUNTIME_VARIABLE: Final = "STEMPHONY_RUNTIME_MIN"
-"""Time limit that the batch system was asked for [min]."""
+"""Time limit that Snakemake requested from the batch system for the job [min]."""
 BEGAN_VARIABLE: Final = "STEMPHONY_JOB_BEGAN"
 """When the batch system started the job [s of the monotonic clock of its machine]. Not set without a batch system."""
 CHECKPOINT_VARIABLE: Final = "STEMPHONY_CHECKPOINT_S"
 """Time between two checkpoints [s]. Users and tests may set it."""
 COURIER_VARIABLE: Final = "STEMPHONY_COURIER_S"
-"""How long a run's reports are sent after its end, by a process of their own [s]. With 0 the run waits instead."""
+"""How long a process of its own sends the reports of a run after the end of the run [s]. With 0, the run itself waits
+until they are sent."""
 LIVE_VARIABLE: Final = "STEMPHONY_LIVE"
-"""Set by `stemphony run`, which shows the progress itself: the hooks of Snakemake then print none."""
+"""`stemphony run` sets this variable, because it shows the progress itself. The hooks of Snakemake then print none."""
 CACHE_VARIABLE: Final = "STEMPHONY_CACHE_DIR"
 """Folder for FFT plans and calibrations. Users may set it."""
 COMMIT_VARIABLE: Final = "STEMPHONY_GIT_COMMIT"
-"""Commit of the code where there is no git, as in a container image."""
+"""Commit of the code, for places without a git repository, such as a container image."""
 
 REPLACE_KEY: Final = "replace"
-"""Entry of Snakemake's `--config` that lets a run replace finished pairs. It is no key of a config file."""
+"""Entry of Snakemake's option `--config` that lets a run replace finished pairs. A config file cannot have it."""
 
 # --- prefixes and ends of lines ---------------------------------------------------------------------------------------
 
 RUN_PREFIX: Final = "stemphony: "
 """First characters of each line of the hooks. `stemphony run` finds these lines in the output of Snakemake."""
 NOTE_PREFIX: Final = "note: "
-"""First characters of a line in a job's log that is not the reason why the job ended."""
+"""First characters of a line in a job's log that does not explain why the job ended."""
 PROGRESS_SUFFIX: Final = " % of the waves"
 """Last characters of a line of progress in a job's log."""
 
 # --- texts that another process looks for -----------------------------------------------------------------------------
 
 REPLACES: Final = "holds results of"
-"""A run that would replace finished pairs without leave writes it. `stemphony run` then does not advise the same
-command again."""
+"""A run writes this text when it would replace finished pairs without permission. `stemphony run` then does not advise
+the same command again."""
 REFUSAL: Final = "job files are not usable"
-"""The merge writes it when it refuses job files. `stemphony run` then recommends another command."""
+"""The merge writes this text when it refuses job files. `stemphony run` then recommends another command."""
 
 # --- texts of Snakemake that `stemphony run` looks for ----------------------------------------------------------------
 
@@ -92,7 +96,7 @@ UNKNOWN_EXECUTOR: Final = re.compile(r"argument --executor/-e: invalid choice: '
 
 
 def variable(name: str, label: str = "") -> str:
-    """Value of an environment variable, empty if it is not set; for a member of a sweep its own value."""
+    """Value of an environment variable, empty if it is not set. For a member of a sweep, the member's own value."""
     if label and (members := os.environ.get(MEMBERS_VARIABLE)):
         own = json.loads(members).get(label, {})
         if name in own:

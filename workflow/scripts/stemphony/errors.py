@@ -42,7 +42,7 @@ class SpecimenError(StemphonyError):
     """A structure or trajectory file cannot serve as a specimen."""
 
     def __init__(self, file: object, what: str) -> None:
-        # A word of a file may be as long as the file.
+        # `what` may quote a word of the file, and a word may be as long as the whole file.
         what = what if len(what) <= LONGEST else f"{what[:LONGEST]} …"
         super().__init__(f"specimen {file}: {what}")
         self.file, self.what = str(file), what
@@ -57,7 +57,7 @@ class ResultError(StemphonyError):
 
 
 class TimeLimitError(StemphonyError):
-    """The time limit of a job is near. Another attempt goes on from the checkpoint."""
+    """The time limit of a job is near. The next attempt continues from the checkpoint."""
 
 
 class StorageError(StemphonyError):

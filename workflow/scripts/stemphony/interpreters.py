@@ -1,11 +1,11 @@
-"""How Stemphony starts Python: no file of the folder that the user stands in is imported.
+"""Keep Python from importing files of the user's working directory.
 
 `python -c`, `python -m` and the processes of multiprocessing put the working directory first in `sys.path`. A file
-`random.py` of the user would then replace the module of Python. PYTHONSAFEPATH forbids that to all descendants of a
-process, Snakemake's processes of local and cluster jobs included.
+`random.py` of the user would then replace the module of Python. PYTHONSAFEPATH forbids that to a process and to all
+processes that descend from it. Snakemake's processes of local jobs and of cluster jobs are among them.
 
-Libraries read settings from there as well: matplotlib a file `matplotlibrc`, which can name commands of LaTeX, and
-netCDF files such as `.ncrc`.
+Libraries also read settings from the working directory. matplotlib reads `matplotlibrc`, which can name commands of
+LaTeX. netCDF reads files such as `.ncrc`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-# `python -m stemphony` imports this while the working directory is in the path, so it imports as little as possible.
+# `python -m stemphony` imports this module while the working directory is still in the path. So this module imports as
+# little as possible.
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.machinery import ModuleSpec
@@ -26,10 +27,12 @@ PATH_VARIABLE: Final = "PYTHONPATH"
 SEARCHED_VARIABLES: Final = ("PATH", "LD_LIBRARY_PATH", "HDF5_PLUGIN_PATH")
 """Variables with folders of programs, of libraries, and of filters that HDF5 loads because a file names them."""
 KEEP_OUT: Final = "-P"
-"""Option of Python for a command with `-c` or `-m`, which does not depend on the environment."""
+"""Option of Python for a command with `-c` or `-m`. It keeps the working directory out of the path without a variable
+of the environment."""
 
 NETCDF_VARIABLE: Final = "NCRCENV_IGNORE"
-"""Environment variable with which netCDF reads no `.ncrc`, `.daprc` or `.dodsrc`; they concern remote data alone."""
+"""If this environment variable is set, netCDF reads no `.ncrc`, `.daprc` or `.dodsrc`. These concern only remote
+data."""
 
 MATPLOTLIB: Final = "matplotlib"
 
@@ -37,9 +40,10 @@ MATPLOTLIB: Final = "matplotlib"
 def import_nothing_from_here() -> None:
     """Set the environment so that no Python that starts from now on imports files of its working directory.
 
-    An empty or relative entry of PYTHONPATH, PATH or the like stands for a place below the working directory, so it is
-    dropped: in `LD_LIBRARY_PATH=/lab/lib:$LD_LIBRARY_PATH` with nothing before it, the last entry is empty. No
-    library of this process reads settings there; of the children, each script of a rule calls this itself.
+    An empty or relative entry of PYTHONPATH, PATH or the like names a place below the working directory, so this
+    function drops it. For example, `LD_LIBRARY_PATH=/lab/lib:$LD_LIBRARY_PATH` makes an empty last entry if the
+    variable had no value before. Libraries of this process do not read settings from the working directory either. For
+    its children, each script of a rule calls this function again.
     """
     os.environ[SAFE_PATH_VARIABLE] = os.environ[NETCDF_VARIABLE] = "1"
     if MATPLOTLIB not in sys.modules and not any(isinstance(finder, _Elsewhere) for finder in sys.meta_path):
@@ -47,11 +51,11 @@ def import_nothing_from_here() -> None:
     for variable, entries in entries_elsewhere().items():
         os.environ[variable] = entries
         if not entries:
-            del os.environ[variable]  # an empty PATH stands for the working directory
+            del os.environ[variable]  # an empty PATH means the working directory
 
 
 def entries_elsewhere() -> dict[str, str]:
-    """Variables with empty or relative entries, and their values without these entries, which may be empty."""
+    """Variables with empty or relative entries. Their values here lack these entries, and may be empty."""
     given = {variable: os.environ.get(variable, "") for variable in (PATH_VARIABLE, *SEARCHED_VARIABLES)}
     kept = {
         variable: os.pathsep.join(filter(os.path.isabs, entries.split(os.pathsep)))
@@ -73,9 +77,10 @@ def leave_out_working_directory(package: Path) -> None:
 
 
 class _Elsewhere:
-    """Import matplotlib from within its own folder: it takes `matplotlibrc` of the working directory before any other.
+    """Import matplotlib while its own folder is the working directory.
 
-    No variable or argument forbids that. The user's own file, in a folder of the user, is read as always.
+    matplotlib prefers a `matplotlibrc` in the working directory to any other, and no variable or argument forbids that.
+    It still reads the user's own file in the user's configuration folder.
     """
 
     def __init__(self) -> None:
@@ -88,7 +93,7 @@ class _Elsewhere:
             return None
         import importlib.util
 
-        # From now on the finders after this one find it.
+        # Without this finder in the list, the usual finders find matplotlib.
         sys.meta_path.remove(self)
         self._spec = importlib.util.find_spec(fullname)
         if self._spec is None or self._spec.origin is None or self._spec.loader is None:
@@ -107,11 +112,11 @@ class _Elsewhere:
         """Run the code of the module, in its own folder."""
         import contextlib
 
-        assert self._spec is not None  # by construction: `find_spec` made the module's own
+        assert self._spec is not None  # by construction: `find_spec` has set it before Python calls this method
         assert self._spec.loader is not None
         assert self._spec.origin is not None
         module.__spec__, module.__loader__ = self._spec, self._spec.loader
         with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError):  # a folder that was deleted, with its files
+            with contextlib.suppress(OSError):  # `chdir` fails if the working directory was deleted; it has no files
                 stack.enter_context(contextlib.chdir(Path(self._spec.origin).parent))
             self._spec.loader.exec_module(module)

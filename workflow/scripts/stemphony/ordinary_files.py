@@ -1,6 +1,6 @@
-"""Read files in a results folder, which may come from somebody else.
+"""Read files in a results folder, which may come from another person.
 
-A named pipe would hold the reader for good, and a file that is small on the disk may be larger than the memory.
+Reading a named pipe would never end. A sparse file is small on the disk, but may be larger than the memory.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Final
 
 LARGEST_BYTES: Final = 32_000_000
-"""Limit for a file that is read whole [bytes]; the largest plans have a few MB."""
+"""Largest file that is read as a whole [bytes]. The largest plans have a few MB."""
 
 END_BYTES: Final = 262_144
-"""What is read of the end of a log [bytes]."""
+"""How much is read from the end of a log [bytes]."""
 
 _FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -27,7 +27,7 @@ def open_file(file: Path) -> BufferedReader:
     Raises
     ------
     OSError
-        It cannot be read, or it is a pipe, a device or a folder.
+        The file cannot be read, or it is a pipe, a device or a folder.
     """
     descriptor = os.open(file, _FLAGS)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -42,13 +42,13 @@ def read_bytes(file: Path, most: int = LARGEST_BYTES) -> bytes:
     Raises
     ------
     OSError
-        It cannot be read, is no ordinary file, or is larger.
+        The file cannot be read, is no ordinary file, or is larger.
     """
     with open_file(file) as stream:
         size = os.fstat(stream.fileno()).st_size
         if size > most:
             raise OSError(errno.EFBIG, f"{size} bytes, and at most {most} are read", str(file))
-        # Not `most`: Python makes room for as many bytes as it is asked for.
+        # `size` and not `most`, because Python reserves memory for all the bytes that it is asked for.
         return stream.read(size)
 
 
@@ -60,13 +60,13 @@ def read_text(file: Path, encoding: str = "utf-8", most: int = LARGEST_BYTES) ->
     OSError
         See `read_bytes`.
     UnicodeDecodeError
-        It is not text in this encoding.
+        The file is not text in this encoding.
     """
     return read_bytes(file, most).decode(encoding)
 
 
 def read_end(file: Path, most: int = END_BYTES) -> str:
-    """Return the last `most` bytes of a log as text, with marks for what is no text in UTF-8. Raises OSError."""
+    """Return the last `most` bytes of a log as text. Bytes that are not UTF-8 become a mark. Raises OSError."""
     with open_file(file) as stream:
         stream.seek(max(0, os.fstat(stream.fileno()).st_size - most))
         return stream.read(most).decode("utf-8", errors="replace")

@@ -9,9 +9,9 @@ from pathlib import Path
 RESULTS = "results"
 """Folder of all simulations, in the working directory."""
 MEMBER = "{member}"
-"""Stands for the label of any member of a sweep in the paths of rules."""
+"""Wildcard in the paths of rules, for the label of any member of a sweep."""
 MOST_MEMBERS = 200
-"""Most simulations of one sweep. What their jobs must know goes through the environment, which is limited to 128 kB."""
+"""Most simulations of one sweep. Their jobs get data through an environment variable, which holds at most 128 kB."""
 # A label begins with a key of the config. No simulation has such a name, because a name has no dot.
 _LABEL = re.compile(
     r"(simulation|probe|specimen|grating|scan|depths|adf|cbed|waves|frozen_phonon|plasmon_scattering)\.[^/]+"
@@ -26,13 +26,13 @@ def defocus_id(defocus_nm: float) -> str:
 
 
 def defocus_pm(defocus_nm: float) -> int:
-    """The defocus [pm], rounded as in its id; random seeds depend on it."""
+    """The defocus [pm], rounded as in its id. Random seeds depend on this number."""
     return round(round(defocus_nm, 3) * 1000)
 
 
 @dataclass(frozen=True)
 class ResultPaths:
-    """Files of one simulation; `root` is its folder: `results/<name>`, of a member `results/<sweep>/<label>`."""
+    """Files of one simulation. `root` is its folder: `results/<name>`, or `results/<sweep>/<label>` of a member."""
 
     root: Path
 
@@ -48,36 +48,36 @@ class ResultPaths:
 
     @property
     def is_member(self) -> bool:
-        """Whether the simulation is a member of a sweep; the name of its folder tells."""
+        """Whether the simulation is a member of a sweep, as the name of its folder shows."""
         return is_label(self.root.name)
 
     @property
     def name(self) -> str:
-        """Name of the simulation; of a member of a sweep `<sweep>/<label>`."""
+        """Name of the simulation, or `<sweep>/<label>` for a member of a sweep."""
         return f"{self.root.parent.name}/{self.root.name}" if self.is_member else self.root.name
 
     @property
     def run_name(self) -> str:
-        """Name that a run of the simulation has: its own, or that of its sweep, which runs all members."""
+        """Name of a run of the simulation: its own, or that of its sweep, because one run computes all members."""
         return self.root.parent.name if self.is_member else self.root.name
 
     @property
     def directory(self) -> Path:
-        """Working directory of the runs, which the folder of results is in."""
+        """Working directory of the runs. It contains the folder of results."""
         return self.root.parents[2 if self.is_member else 1]
 
     @property
     def identity(self) -> Path:
-        """UUID, seed, time of creation, and where the last run was."""
+        """File with the UUID, the seed, the time of creation, and the place of the last run."""
         return self.root / "simulation.json"
 
     @property
     def plan(self) -> Path:
-        """What the last run computes. It is written when the run starts."""
+        """Plan of the last run: what it computes. Stemphony writes this file when the run starts."""
         return self.root / "plan.json"
 
     def plan_of(self, run: int) -> Path:
-        """What one run computes, because two runs may work in one simulation at once."""
+        """Plan of one run. Each run has its own, because two runs may compute the same simulation at once."""
         return self.run(run) / "plan.json"
 
     @property
@@ -86,7 +86,7 @@ class ResultPaths:
         return self.root / "specimen.nc"
 
     def round(self, number: int | str) -> Path:
-        """What was decided after a round of configurations; `number` from 0, or a wildcard."""
+        """Decision after a round of configurations. `number` counts from 0, or is a wildcard."""
         text = number if isinstance(number, str) else f"{number:02d}"
         return self.root / "rounds" / f"round_{text}.json"
 
@@ -97,7 +97,7 @@ class ResultPaths:
 
     @property
     def preview(self) -> Path:
-        """The pairs that were finished when `stemphony preview` ran, merged."""
+        """Merged result of the pairs that were finished when `stemphony preview` ran."""
         return self.root / "preview.nc"
 
     @property
@@ -112,12 +112,12 @@ class ResultPaths:
 
     @property
     def accuracy_folder(self) -> Path:
-        """Folder of what the error budget is made from. It may be deleted at any time."""
+        """Folder with the parts of the error budget. A user may delete it at any time."""
         return self.root / "accuracy"
 
     @property
     def accuracy_plan(self) -> Path:
-        """What the last error budget computes; `plan` stays that of the last run."""
+        """Plan of the last error budget. The file `plan` belongs to the last run and does not change."""
         return self.accuracy_folder / "plan.json"
 
     @property
@@ -126,7 +126,7 @@ class ResultPaths:
         return self.accuracy_folder / "specimen.nc", self.accuracy_folder / "larger_cell.nc"
 
     def variant(self, name: str) -> Path:
-        """Signals of one variant of the error budget; `name` may be a wildcard."""
+        """Signals of one variant of the error budget. `name` may be a wildcard."""
         return self.accuracy_folder / "variants" / f"{name}.json"
 
     @property
@@ -150,7 +150,7 @@ class ResultPaths:
 
     @property
     def waves_folder(self) -> Path:
-        """Folder of the waves that `probe_basis` shares between jobs. It may be deleted at any time."""
+        """Folder of the waves that `probe_basis` shares between jobs. A user may delete it at any time."""
         return self.root / "waves"
 
     def waves(self, configuration: int) -> Path:
@@ -163,11 +163,11 @@ class ResultPaths:
         return self.root / "checkpoints"
 
     def checkpoint(self, defocus: str, configuration: int) -> Path:
-        """Finished waves of a job that is not finished yet."""
+        """Checkpoint of a job that is not finished: the waves that it has finished."""
         return self.checkpoints_folder / f"defocus_{defocus}" / f"configuration_{configuration:04d}.checkpoint"
 
     def waves_checkpoint(self, configuration: int) -> Path:
-        """Finished waves of a configuration's basis, which serves all its defoci."""
+        """Checkpoint of a configuration's basis, which all defoci share: the waves that are finished."""
         return self.checkpoints_folder / "waves" / f"configuration_{configuration:04d}.checkpoint"
 
     def claim(self, defocus: str, configuration: int) -> Path:
@@ -188,7 +188,7 @@ class ResultPaths:
         return self.run(run) / "progress" / job_folder(name) / f"{name}.json"
 
     def log(self, defocus: str, configuration: int | str) -> Path:
-        """Log of the last attempt at one job; its folder is beside the folder of results."""
+        """Log of the last attempt at one job. The folder of logs is beside the folder of results."""
         return self._beside("logs", defocus, configuration, "log")
 
     def benchmark(self, defocus: str, configuration: int | str) -> Path:
@@ -201,7 +201,7 @@ class ResultPaths:
         return folder / f"configuration_{number}.{suffix}"
 
     def events(self, run: int) -> Path:
-        """Folder of the status events of one run: a folder per defocus, in it a file per attempt at a job."""
+        """Folder of the status events of one run. It has a folder per defocus, with a file per attempt at a job."""
         return self.run(run) / "events"
 
     def hook_events(self, run: int) -> Path:
@@ -209,7 +209,7 @@ class ResultPaths:
         return self.events(run) / "hooks.jsonl"
 
     def start_event(self, run: int) -> Path:
-        """START_SIMULATION of a run in a module, which its first job sends."""
+        """START_SIMULATION of a run in another workflow that uses Stemphony as a module. The first job sends it."""
         return self.events(run) / "start.jsonl"
 
     def defocus_claim(self, run: int, defocus: str) -> Path:
@@ -217,19 +217,19 @@ class ResultPaths:
         return self.run(run) / f"defocus_{defocus}.START_DEFOCUS.json"
 
     def attempt(self, defocus: str, configuration: int, number: int) -> Path:
-        """Claim of one attempt at one job; attempts are counted over all runs."""
+        """Claim of one attempt at one job. `number` counts the attempts of all runs."""
         return self.reports / "attempts" / f"defocus_{defocus}" / f"configuration_{configuration:04d}.{number}"
 
 
 @dataclass(frozen=True)
 class SweepPaths:
-    """Files that the members of a sweep share; `root` is `results/<name>`."""
+    """Files that the members of a sweep share. `root` is `results/<name>`."""
 
     root: Path
 
     @property
     def record(self) -> Path:
-        """The members of the last run and their values. It is written when the run starts."""
+        """The members of the last run and their values. Stemphony writes this file when the run starts."""
         return self.root / "sweep.json"
 
     @property
@@ -243,12 +243,12 @@ class SweepPaths:
         return self.root / "sweep.png"
 
     def member(self, label: str) -> ResultPaths:
-        """Files of one member; `label` may be the wildcard `MEMBER`."""
+        """Files of one member. `label` may be the wildcard `MEMBER`."""
         return ResultPaths(self.root / label)
 
 
 def is_label(name: str) -> bool:
-    """Whether a folder has the name of a member of a sweep."""
+    """Whether a folder of this name belongs to a member of a sweep."""
     return name == MEMBER or _LABEL.fullmatch(name) is not None
 
 
@@ -263,7 +263,7 @@ def job_name(defocus: str, configuration: int) -> str:
 
 
 def job_folder(name: str) -> str:
-    """Folder for the files of a job with this name, one per defocus, so that no folder has too many files."""
+    """Folder for the files of a job with this name. Each defocus has one, so that no folder has too many files."""
     return name.partition("_configuration_")[0] if "_configuration_" in name else ""
 
 

@@ -1,4 +1,4 @@
-"""Versions of the code that computed a result, and digests of what decides it."""
+"""Versions of the code that computed a result, and digests of the data that decide the result."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from stemphony.contract import COMMIT_VARIABLE
 from stemphony.version import __version__
 
 PHYSICS_VERSION = 2
-"""Raise it in the commit that changes numbers. It is part of every job's params, so that all jobs run again.
+"""Version of the computed numbers. Add 1 in the commit that changes numbers.
 
-tests/golden fails if numbers change and this does not.
+It is part of the params of each job, so all jobs then run again. tests/golden fails if the numbers change but this
+version does not.
 """
 
 PROGRAM = "Stemphony"
@@ -46,12 +47,12 @@ def file_sha256(file: Path) -> str:
 def git_commit() -> str:
     """Commit of the working copy that this package runs from, with `-dirty` if it is edited.
 
-    An installed wheel has a file that names its commit. Without either, as in a container image, the value of
-    STEMPHONY_GIT_COMMIT; else empty.
+    An installed wheel has a file that names its commit. Without a repository and without this file, as in a container
+    image, this is the value of STEMPHONY_GIT_COMMIT, or empty.
     """
     folder = Path(__file__).resolve().parents[3]
     if not (folder / ".git").exists():
-        # A repository further up is somebody else's, in which Stemphony is installed.
+        # A git repository in a folder further up is not Stemphony's. Stemphony is only installed in it.
         recorded = folder / "COMMIT"
         text = recorded.read_text(encoding="utf-8").strip() if recorded.is_file() else ""
         return text or os.environ.get(COMMIT_VARIABLE, "")
@@ -71,7 +72,7 @@ def packages() -> list[str]:
     # conda has a file for each of its packages, also for libraries such as BLAS and HDF5.
     of_conda = [file.stem for file in Path(sys.prefix, "conda-meta").glob("*-*-*.json")]
     found = {"=".join(stem.rsplit("-", 2)) for stem in of_conda}
-    # By the names of folders: importlib.metadata opens every file, which costs each job 0.1 s.
+    # The names of the folders suffice. importlib.metadata would open every file, which costs each job 0.1 s.
     for folder in sys.path:
         for info in Path(folder).glob("*-*.dist-info"):
             name, _, version = info.stem.partition("-")
@@ -121,12 +122,12 @@ def runtime_attributes() -> dict[str, Any]:
                 "netCDF4": netCDF4.__version__,
                 "netcdf_c": netCDF4.__netcdf4libversion__,
                 "hdf5": netCDF4.__hdf5libversion__,
-                # It shows whether jobs of one simulation ran in different environments.
+                # The digest shows whether jobs of one simulation ran in different environments.
                 "packages_digest": digest(packages()),
             }
         ),
         "system": platform.platform(aliased=True),
-        # Instruction sets of this CPU that NumPy uses. With other ones the last digits differ.
+        # Instruction sets of this CPU that NumPy uses. On a CPU with other sets, the last digits differ.
         "instruction_sets": " ".join([*simd["baseline"], *simd["found"]]),
         "packages": canonical_json(packages()),
     }

@@ -1,6 +1,7 @@
-"""Show control characters in text of files and of others on a terminal, so that they do nothing there.
+"""Replace control characters in text that is written to a terminal, so that they have no effect there.
 
-A file of a received results folder, or the name of a structure file, may hold escape sequences that rewrite the screen.
+A file in a results folder of another person, or the name of a structure file, may hold escape sequences. A terminal
+would let them rewrite the screen.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _MARK = "_stemphony_plain"
 
 
 def plain(text: str) -> str:
-    """The text with each control and format character as an escape of Python, such as `\\x1b`; lines and tabs stay."""
+    """The text, with control and format characters as escapes of Python, such as `\\x1b`. Line ends and tabs stay."""
     if text.isprintable():
         return text
     return "".join(
@@ -24,7 +25,7 @@ def plain(text: str) -> str:
 
 
 def write_plainly(stream: TextIO) -> None:
-    """Let everything that is written to a stream pass through `plain`."""
+    """Change a stream so that everything written to it passes through `plain`."""
     if getattr(stream, _MARK, False):
         return
     write = stream.write
