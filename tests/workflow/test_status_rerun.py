@@ -414,7 +414,7 @@ def test_a_damaged_merged_result_is_merged_again(tiny: Reported, quiet_copy: Cam
             stream.write(b"X")
     assert status(quiet_copy)["merged"] == "outdated"
     said = quiet_copy.command("status", quiet_copy.result.root).output
-    assert "is from before, or damaged: they are not merged yet" in said
+    assert "is outdated or damaged: they are not merged yet" in said
     if command == "stemphony rerun":
         outcome = rerun(quiet_copy)
         assert "computes no pair:\nthen all pairs are merged again." in outcome.output
@@ -482,7 +482,7 @@ def test_a_result_that_a_refused_merge_has_left_is_not_said_to_be_merged_from_wh
     assert quiet_copy.result.merged.read_bytes() == stem
     found = status(quiet_copy)
     assert (found["counts"]["done"], found["merged"]) == (4, "outdated")
-    assert "is from before, or damaged" in quiet_copy.command("status", quiet_copy.result.root).output
+    assert "is outdated or damaged" in quiet_copy.command("status", quiet_copy.result.root).output
     again = rerun(quiet_copy)
     assert again.status == 1, again.output
     assert "then all pairs are merged again" in again.output

@@ -134,7 +134,7 @@ def test_an_edited_profile_is_kept_unless_it_is_to_be_replaced(tmp_path: Path):
     installed(tmp_path)
     file = tmp_path / "slurm" / SLURM.name
     file.write_text("jobs: 3\n")
-    with pytest.raises(StorageError, match=r"is not the profile of this version \(edited.*--replace"):
+    with pytest.raises(StorageError, match=r"differs from the profile of this version.*--replace"):
         installed(tmp_path)
     assert file.read_text() == "jobs: 3\n"
     assert installed(tmp_path, replace=True)[0].startswith(f"{file} is replaced")

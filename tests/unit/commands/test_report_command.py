@@ -72,11 +72,11 @@ def test_a_receiver_that_takes_the_event(tmp_path, capsys):
         ("401", "status 401. The receiver wants other credentials"),
         ("403", "status 403. The receiver knows these credentials"),
         ("404", "status 404. The receiver has no such path"),
-        ("302", "status 302. A redirect"),
+        ("302", "status 302. The receiver answers with a redirect"),
         ("422", "status 422. The receiver does not take this event"),
-        ("429", "status 429. The receiver is there and has had enough"),
-        ("500", "status 500. The receiver is there and fails"),
-        ("stores-then-fails", "connection closed without an answer. A service listens there and hangs up"),
+        ("429", "status 429. The receiver works, but takes no more events"),
+        ("500", "status 500. The receiver has an error of its own"),
+        ("stores-then-fails", "connection closed without an answer. A service listens there and closes the connection"),
         ("garbage", "answer is not HTTP. A service listens there that does not speak HTTP"),
         ("endless-headers", "headers of the answer do not end. A service answers there with more headers"),
         ("endless-header", "headers of the answer do not end. A service answers there with more headers"),
@@ -98,7 +98,7 @@ def test_a_receiver_whose_answer_does_not_end(tmp_path):
         status, said = ask(config_for(tmp_path, server.url))
     assert status == 0, said
     assert "ok: status 200" in said
-    assert "note: answer too slow. The receiver takes an event and does not end its answer" in said
+    assert "note: answer too slow. The receiver takes an event but does not end its answer" in said
 
 
 def test_a_port_where_nobody_listens(tmp_path, capsys):
@@ -402,7 +402,7 @@ def test_notes_that_cannot_be_removed_are_said_and_hold_no_other_result(tmp_path
         status, said = run(capsys, "report", "replay", "--everything", kept.root, fine.root)
         assert len(server.received) == 3
     assert status == 1, said
-    assert "the notes of what was delivered cannot be removed (PermissionError)" in said
+    assert "the records of delivery cannot be removed (PermissionError)" in said
 
 
 def test_a_result_that_cannot_be_sent_holds_no_other(tmp_path, capsys, monkeypatch):
@@ -455,7 +455,7 @@ def test_replay_of_a_folder_with_the_id_of_a_simulation_of_this_user_in_another_
         received.identity.write_text(json.dumps({"id": form(own), "seed": 1, "created": "now"}))
         status, said = run(capsys, "report", "replay", "--config", config, received.root)
         assert (status, server.received) == (1, []), said
-        assert f"it has the id of {mine.root}" in said
+        assert f"it has the same id as {mine.root}" in said
 
 
 def test_replay_of_a_folder_without_identity_takes_the_name_of_no_simulation_of_this_user(tmp_path, capsys):
@@ -470,7 +470,7 @@ def test_replay_of_a_folder_without_identity_takes_the_name_of_no_simulation_of_
         planted.write_text(json.dumps({"event": "FINISH", "id": own, "run": 1}) + "\n")
         status, said = run(capsys, "report", "replay", "--config", config, received.root)
         assert (status, server.received) == (1, []), said
-        assert f"it has the id of {mine.root}" in said
+        assert f"it has the same id as {mine.root}" in said
         with planted.open("a") as file:
             file.write(json.dumps({"event": "FINISH", "id": str(uuid.uuid4()), "run": 1}) + "\n")
         status, said = run(capsys, "report", "replay", "--config", config, received.root)
@@ -486,7 +486,7 @@ def test_replay_of_a_folder_with_the_id_of_a_simulation_of_this_user(tmp_path, c
         received.identity.write_text(mine.identity.read_text())
         status, said = run(capsys, "report", "replay", "--config", config, received.root)
         assert status == 1, said
-        assert f"it has the id of {mine.root}" in said
+        assert f"it has the same id as {mine.root}" in said
         assert server.received == []
         status, said = run(capsys, "report", "replay", mine.root)
         assert status == 0, said

@@ -57,7 +57,11 @@ def test_a_lock_of_a_run_on_another_machine_is_left_alone_with_what_to_do(tmp_pa
     holder.write_text(json.dumps({"simulation": "tiny", "host": "login2", "pid": 4711, "started": "1"}))
     with pytest.raises(StorageError) as caught:
         locks.free_lock(["false"], tmp_path, "tiny")
-    for part in ("is in use by a run on login2 (process 4711)", "run there", "If login2 is gone, unlock it: snakemake"):
+    for part in (
+        "is in use by a run on login2 (process 4711)",
+        "start stemphony run",
+        "If login2 itself is gone, unlock the folder: snakemake",
+    ):
         assert part in str(caught.value)
     assert lock.exists()
     assert holder.exists()

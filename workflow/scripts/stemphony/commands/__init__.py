@@ -1,1 +1,1 @@
-"""What a user types: one module for each command."""
+"""The commands that a user types: one module for each command."""

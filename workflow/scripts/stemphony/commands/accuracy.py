@@ -1,4 +1,4 @@
-"""`stemphony accuracy`: how much each choice of a config changes its result, and what a wanted accuracy needs."""
+"""`stemphony accuracy`: how much each choice of a config changes the result, and which config is accurate enough."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from stemphony.store.atomic import write_text_atomic
 from stemphony.store.progress import duration
 
 SHOWN_DEPTHS = 4
-"""Most depths in the table; accuracy.json has all."""
+"""Most depths in the table. accuracy.json has all depths."""
 
 TOGETHER = "numerical choices together"
 """Name of the row with the sum of the numerical changes."""
 
 SUFFIX = "_accurate"
-"""End of the name of the recommended simulation, so that it replaces no result."""
+"""Ending of the recommended simulation's name. With it, the new simulation replaces no result."""
 
 
 def accuracy(
@@ -53,7 +53,7 @@ def accuracy(
     snakefile, config, directory, cores, profile, extra, entries
         As for `run.started`.
     target : float or None
-        Wanted accuracy, a share.
+        Wanted accuracy, as a share: 0.01 is 1 %.
     as_json : bool
         Print one JSON object.
 
@@ -73,7 +73,7 @@ def accuracy(
     if not as_json:
         number = len(refinements.variants(inputs.config))
         say(f"error budget of {inputs.config['simulation']['name']}: {number} small runs of a few positions …")
-    # With --json, stdout holds the object alone.
+    # With --json, stdout holds only the object.
     with redirect_stdout(sys.stderr) if as_json else nullcontext():
         outcome = runner.started(snakefile, config, directory, cores, profile, [*extra, "accuracy"], entries)
     if outcome.status != 0:
@@ -155,7 +155,7 @@ def table(budget: Budget) -> list[str]:
 
 
 def _shown(number: int) -> list[int]:
-    """Indices of the depths in the table, evenly, the exit surface last."""
+    """Indices of the depths in the table: evenly spaced, with the exit surface last."""
     if number <= SHOWN_DEPTHS:
         return list(range(number))
     return sorted({round((n + 1) * number / SHOWN_DEPTHS) - 1 for n in range(SHOWN_DEPTHS)})
@@ -171,7 +171,7 @@ def _percent(share: float, sign: bool = False) -> str:
 def _recommended(
     given: Mapping[str, Any], inputs: preflight.Inputs, budget: Budget, found: Recommendation, result: ResultPaths
 ) -> list[str]:
-    """Write the recommended config, and say what it changes and costs."""
+    """Write the recommended config. Return lines that say what it changes and costs."""
     names = figure.NAMES
     target = _percent(found.target)
     lines = ["", f"target {target}: the numerical choices change an image by at most {_percent(found.before)}"]
@@ -202,8 +202,8 @@ def _recommended(
     steps = ", ".join(f"{names[term]}{' twice' if level == 2 else ''}" for term, level in found.levels.items())
     if found.unmeasured:
         unmeasured = ", ".join(names[term] for term in found.unmeasured)
-        lines.append(f"  refine {steps}; what is then left of {unmeasured} is not measured (a budget of the new config")
-        lines.append(f"  says it), the other choices change an image by at most {_percent(found.after)}")
+        lines.append(f"  refine {steps}: then the other choices change an image by at most {_percent(found.after)}")
+        lines.append(f"  what is left of {unmeasured} is not measured: make a budget of the new config to measure it")
     else:
         lines.append(f"  refine {steps}: then at most {_percent(found.after)}")
     if not found.reached:

@@ -1,8 +1,8 @@
 """`stemphony bench`: what a wave costs on this machine, in units of one Fourier transform of its grid.
 
 Seconds depend on the machine and on its other users. So the thread that propagates waves also times some whole
-transforms of the same grid, every few tenths of a second, with FFTW's best plan. Whatever slows the machine slows both,
-and their ratio stays.
+transforms of the same grid, every few tenths of a second, with FFTW's best plan. If the machine slows down, both become
+slower, and their ratio does not change.
 
 The specimen is strontium titanate [001], 8 × 8 unit cells, one frozen-phonon configuration of a fixed seed. The cost of
 a wave includes transmission functions with their band limit, incident waves, propagation and one annular detector. The
@@ -68,18 +68,19 @@ SEED = 1
 ENERGY_KEV, SEMIANGLE_MRAD = 200.0, 20.0
 BANDLIMIT = 0.6666666
 OUTER_MRAD = 100.0
-"""Outer angle of the annular detector [mrad]; the inner angle is 0.6 times that. A coarse grid has a smaller one."""
+"""Outer angle of the annular detector [mrad]. The inner angle is 0.6 times the outer one. A coarse grid, which does not
+carry this angle, has a smaller outer angle."""
 FARTHEST_DEFOCUS_NM = 6.0
 
 DEFAULT_PROBES = 64
 MOST_WAVES = 1_000_000
 FFTS = 8
-"""Whole transforms that are timed after each wave; an even number."""
+"""Whole transforms that are timed after each wave. The number is even, because forward and inverse ones alternate."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured: `probes` waves, evenly spread over the series of all defoci and scan positions.
+    """Settings of a measurement: `probes` waves, evenly spread over the series of all defoci and scan positions.
 
     Attributes
     ----------
@@ -87,17 +88,18 @@ class Settings:
     probes : int
         Waves that are propagated one by one.
     algorithm : str
-        multislice | probe_basis | auto, which chooses as for a simulation of this series; the record names the choice.
+        multislice, probe_basis or auto. auto chooses as in a simulation of this series. The record names the choice.
     defoci : int
-        Number of values, evenly from −6 to 6 nm; a single one is 0.
+        Number of defoci, evenly from −6 to 6 nm. A single defocus is 0.
     scan : tuple of int
         Positions along x and y of one unit cell.
     with_dpc : bool
         Whether four segments and the centre of mass are measured too.
     at_rest : bool
-        Whether atoms rest. Otherwise they have thermal displacements.
+        Whether the atoms are at rest. Otherwise they have thermal displacements.
     symmetry : bool
-        Whether only one of several equal positions is computed, as with `scan.symmetry: auto`. For `Bench.superpose`.
+        Whether only one of several equal positions is computed, as with `scan.symmetry: auto`. `Bench.superpose` uses
+        this.
     basis_tolerance : float
         Tolerance of `probe_basis`.
     """
@@ -129,13 +131,13 @@ class Settings:
     ) -> Settings:
         """Settings from the arguments of the command.
 
-        Without `scan` there are as many positions as the probes need. With `scan` and without `probes`, the whole
+        Without `scan`, the scan has as many positions as the probes need. With `scan` and without `probes`, the whole
         series is measured.
 
         Raises
         ------
         StemphonyError
-            If the machine, the grid or the series cannot serve an argument.
+            An argument does not fit the machine, the grid or the series.
         """
         for name, value in (("slices", slices), ("probes", probes), ("threads", threads), ("defoci", defoci)):
             if value is not None and value < 1:
@@ -177,13 +179,13 @@ class Settings:
 
     @property
     def chosen(self) -> list[tuple[int, int, int]]:
-        """The waves that are measured, each as its indices of defocus, x and y."""
+        """The waves that are measured. Each item has the indices of defocus, x and y."""
         places = [number * self.waves // self.probes for number in range(self.probes)]
         return [(place // (nx * ny), place // ny % nx, place % ny) for nx, ny in [self.scan] for place in places]
 
 
 def _require_grid(grid: int, slices: int) -> None:
-    finest = wavelength(ENERGY_KEV * 1e3) * BANDLIMIT / (2 * CELLS * LATTICE)  # [rad] of one point
+    finest = wavelength(ENERGY_KEV * 1e3) * BANDLIMIT / (2 * CELLS * LATTICE)  # angle that each point adds [rad]
     smallest = math.ceil(SEMIANGLE_MRAD * 1e-3 / finest)
     if grid < smallest:
         raise StemphonyError(
@@ -208,12 +210,12 @@ def _scan(text: str) -> tuple[int, int]:
 
 
 def measure(settings: Settings) -> Bench:
-    """Measure a series; `Bench.record` says what came out.
+    """Measure a series. `Bench.record` returns the figures.
 
     Raises
     ------
     StemphonyError
-        If the algorithm is not available, or no job file can be written to the folder of temporary files.
+        The algorithm is not available, or no job file can be written to the folder of temporary files.
     """
     if settings.algorithm == "auto":
         experiment = experiment_of(settings, strontium_titanate(math.ceil(settings.slices / 2)))
@@ -225,7 +227,7 @@ def measure(settings: Settings) -> Bench:
 
 
 def _multislice(settings: Settings) -> Bench:
-    """The chosen waves of the series one by one."""
+    """Propagate the chosen waves of the series one by one."""
     bench = Bench(settings)
     bench.make_transmissions()
     bench.pass_waves(settings.chosen)
@@ -234,7 +236,8 @@ def _multislice(settings: Settings) -> Bench:
 
 def _probe_basis(settings: Settings) -> Bench:
     """Compute the whole series by an orthonormal basis of its waves, as jobs that share a configuration do."""
-    # Not a sample of the probes: the basis gives all of them at once, so the cost is not proportional to their number.
+    # All probes are measured and not a sample. The basis gives all of them together, so the cost is not proportional to
+    # their number.
     bench = Bench(settings)
     bench.make_transmissions()
     bench.superpose()
@@ -244,16 +247,18 @@ def _probe_basis(settings: Settings) -> Bench:
 class Bench:
     """One series: its waves, and the time of each stage.
 
-    The stages are those of a job (`simulation.simulate`) with a clock between them. A test compares the images of both.
+    The stages are those of a job (`simulation.simulate`), with a clock around each. A test compares the images of this
+    class with those of a job.
 
     Attributes
     ----------
     settings : Settings
     experiment : Experiment
     images : (defoci, x, y) ndarray
-        Signal of the annular detector at the positions of `experiment`; NaN if the wave was not measured.
+        Signal of the annular detector at the positions of `experiment`. NaN if the wave was not measured.
     orbits : Orbits or None
-        With symmetry: which positions of the scan have equal signals. `experiment` then has a list, one of each.
+        With symmetry, the groups of scan positions that have equal signals. `experiment` then has a list with one
+        position of each group.
     symmetry_cpu_s : float
         CPU seconds of the search for the symmetry.
     cpu_s, wall_s : dict of str to float
@@ -282,7 +287,7 @@ class Bench:
         flag, self.plan_source = prepare_plans(lambda flag: strip_plan(e, flag))
         prepare_plans(self._yardstick)
         self._lock = threading.Lock()
-        # A job also makes its plans before it starts threads.
+        # As in a job, all plans are made before threads start.
         self._kits = [(strip_plan(e, flag), self._yardstick("FFTW_PATIENT")) for _ in range(settings.threads)]
         self.planning_cpu_s = time.process_time() - begin
 
@@ -290,7 +295,8 @@ class Bench:
         limit = band_limit(e.grid, e.bandlimit, e.bandlimit_taper)
         self._limit = plan.factor(limit)
         self._propagators = propagators(e, plan, limit)[: settings.slices]
-        # Once per defocus, as in a job; the waves are ordered by defocus.
+        # As in a job, the probe is computed once per defocus. The waves are ordered by defocus, so a small cache is
+        # enough.
         self._probe = lru_cache(maxsize=settings.threads)(self._probe_at)
         self._detectors = detectors_of(e)
         self._made = padded_zeros(e.grid.gpts, e.complex_dtype, settings.slices)
@@ -319,7 +325,7 @@ class Bench:
         self._in_threads(one, range(self.settings.slices))
 
     def pass_waves(self, waves: Sequence[tuple[int, int, int]]) -> None:
-        """Propagate and measure waves, given by the indices of defocus, x and y; after each, time whole transforms."""
+        """Propagate and measure waves, given by indices of defocus, x and y. Time whole transforms after each wave."""
         self._in_threads(self._pass, waves)
         self._measured += len(waves)
 
@@ -356,7 +362,7 @@ class Bench:
         self._measured = s.waves
 
     def write_job_files(self) -> None:
-        """Write the job file of each defocus that was measured, and remove it. Raises StorageError."""
+        """Write the job file of each measured defocus, and remove the file. Raises StorageError."""
         e = self.experiment
         try:
             temporary = tempfile.TemporaryDirectory()
@@ -380,7 +386,7 @@ class Bench:
                 write_job(Path(folder, f"{index}.nc"), e, record, signals, table, self.atoms)
 
     def record(self) -> dict[str, Any]:
-        """Settings and results as one flat object, in CPU seconds. docs/explanation/performance.md has the keys."""
+        """Settings and results as one flat object, in CPU seconds. docs/explanation/performance.md lists the keys."""
         s, e = self.settings, self.experiment
         counted = ("transmission", "incident", "propagation", "detection")
         work, busy = self._measured * s.slices, min(s.threads, self._measured)
@@ -444,7 +450,7 @@ class Bench:
                 for _ in pool.map(task, items):
                     pass
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C must not finish the queue first
+                pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C, do not compute the rest of the queue
                 raise
 
     def _yardstick(self, flag: str) -> Plan2D:
@@ -492,7 +498,7 @@ def experiment_of(settings: Settings, specimen: Specimen) -> Experiment:
 
 
 def detectors_of(experiment: Experiment) -> DetectorSet:
-    """The detectors of a series: no radial bins."""
+    """The detectors of a series, without radial bins."""
     e = experiment
     return DetectorSet(
         e.grid, e.wavelength, bin_edges=None, rings=dict(e.rings), edges=e.edges, center_of_mass=e.center_of_mass,
@@ -548,13 +554,13 @@ def _blocks(settings: Settings) -> dict[str, dict[str, Any]]:
 def _exit_wave(
     plan: StripPlan, incident: ComplexArray, transmissions: list[Transmission], propagators: list[Factor]
 ) -> ComplexArray:
-    """ψ(k) behind the last slice, in the plan's buffer."""
+    """ψ(k) behind the last slice. The array is the plan's buffer."""
     ((_, spectrum),) = propagate(plan, incident, transmissions, propagators, (len(transmissions),))
     return spectrum
 
 
 def _time_transforms(yardstick: Plan2D) -> list[float]:
-    """CPU seconds of whole transforms, forward and inverse in turn."""
+    """CPU seconds of whole transforms. Forward and inverse ones alternate."""
     times = []
     yardstick.buffer[...] = 1
     for _ in range(FFTS // 2):

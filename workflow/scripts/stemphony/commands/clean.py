@@ -1,4 +1,7 @@
-"""`stemphony clean`: remove what no result needs: kept waves, unfinished files and, if asked, files of older plans."""
+"""`stemphony clean`: remove files that no result needs: kept waves, unfinished files and, with an option, leftovers.
+
+Leftovers are finished job files of older plans.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ from stemphony.store import members
 from stemphony.store.unfinished import sweep_unfinished
 
 SHOWN = 20
-"""Most files that are listed one by one."""
+"""Most files that a message lists one by one."""
 
 
 def clean(given: Path, with_leftovers: bool, say: Callable[[str], None]) -> None:
-    """Remove kept waves and unfinished files of a simulation, and name finished files of older plans.
+    """Remove kept waves and unfinished files of a simulation, and list finished job files of older plans.
 
     Parameters
     ----------
@@ -34,7 +37,7 @@ def clean(given: Path, with_leftovers: bool, say: Callable[[str], None]) -> None
     StorageError
         There is no such simulation, or a file cannot be removed.
     DamagedResultError
-        There is no readable plan.json, which tells what belongs to the simulation.
+        There is no readable plan.json, which says which files belong to the simulation.
     """
     if parts := members.all_members_of(given):
         for part in parts:
@@ -52,7 +55,7 @@ def clean(given: Path, with_leftovers: bool, say: Callable[[str], None]) -> None
         raise StorageError(f"{given} is no result of a simulation: it has no {result.identity.name}.")
     _remove_waves(result, given, say)
     removed, left = sweep_unfinished(result)
-    with suppress(OSError):  # not empty
+    with suppress(OSError):  # the folder is not empty
         result.waves_folder.rmdir()
     if removed:
         say(f"removed {len(removed)} unfinished files of processes that were killed")
@@ -90,10 +93,10 @@ def _leftovers(result: ResultPaths, given: Path, remove: bool, say: Callable[[st
         say(f"To remove them: stemphony clean --leftovers {shlex.quote(str(given))}")
         return
     require_free(ResultPaths(result.root.resolve()).directory, result.run_name)
-    # The checksum goes last: a data file without one would be taken for damaged.
+    # The checksum is removed after its data file. A data file without a checksum would count as damaged.
     _unlink([file for data in found for file in (data, paths.checksum(data))])
     for folder in {file.parent for file in found}:
-        with suppress(OSError):  # not empty
+        with suppress(OSError):  # the folder is not empty
             folder.rmdir()
     say(f"removed {len(found)} job files of an older plan, {size:.3g} MB")
 

@@ -15,18 +15,18 @@ from stemphony.results.precision import Precision, measured_errors, precisions, 
 from stemphony.store import ledger
 
 TARGETS = (0.03, 0.01, 0.003)
-"""Errors that the table is made for."""
+"""Statistical errors for which the table says how many configurations they need, as shares."""
 
 
 def converge(given: Path, picture: Path | None, as_json: bool, say: Callable[[str], None]) -> int:
-    """Print the error of each detector with the configurations that smaller ones need, and draw it.
+    """Print and draw the error of each detector, with the configurations that smaller errors need.
 
     Parameters
     ----------
     given : Path
         Folder of a simulation, or a file in it.
     picture : Path or None
-        Picture to write; by default convergence.png in the folder.
+        Picture to write. Default: convergence.png in the folder.
     as_json : bool
         Print one JSON object, and draw nothing unless a picture is named.
 
@@ -75,7 +75,7 @@ def converge(given: Path, picture: Path | None, as_json: bool, say: Callable[[st
 
 
 def table(found: Sequence[Precision]) -> list[str]:
-    """Lines for the user."""
+    """The table as lines for the user."""
     first = found[0]
     head = "".join(f"{f'for {100 * target:g} %':>12}" for target in TARGETS)
     lines = [

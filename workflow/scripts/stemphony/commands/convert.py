@@ -1,4 +1,4 @@
-"""`stemphony convert`: a parameter file of STEMsalabim becomes a config, beside it or printed."""
+"""`stemphony convert`: turn a parameter file of STEMsalabim into a config, which is printed or written beside it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stemphony.experiment.stemsalabim_parameters import Translation
 from stemphony.specimen.structures import read_specimen
 
 MARK = "# Made from "
-"""The first line of a converted file begins with this; only such files are replaced."""
+"""Beginning of the first line of a converted file. Only files that begin with it are replaced."""
 
 
 def converted(file: Path, folder: Path) -> Translation:
@@ -21,9 +21,9 @@ def converted(file: Path, folder: Path) -> Translation:
     Parameters
     ----------
     file : Path
-        The parameter file; its crystal file is relative to it, or to the working directory.
+        The parameter file. The path of its crystal file is relative to its folder or to the working directory.
     folder : Path
-        Where the config will lie: the crystal's path is relative to it where that needs no `..`.
+        Folder of the config. The config has the relative path of a crystal in this folder, else the absolute path.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def converted(file: Path, folder: Path) -> Translation:
             "specimen.crystal_file",
             f"got {name!r}; it is neither in {file.parent.resolve()} nor in {Path.cwd()}. Correct the path.",
         )
-    # The cell and the slices are enough here; `check` and `run` judge the distances.
+    # Only the cell and the slices are needed here. `check` and `run` refuse atoms that are too near.
     specimen = read_specimen(crystal, format="stemsalabim", accept=("distance",))
     slices = 0 if specimen.slice_id is None else int(specimen.slice_id.max()) + 1
     made = parameter_file.translate(parameters, specimen.cell, file.stem, named_slices=slices)
@@ -51,12 +51,12 @@ def converted(file: Path, folder: Path) -> Translation:
 def write_converted(file: Path, say: Callable[[str], None]) -> Path:
     """Write the config of a parameter file beside it, as `<name>.stemphony.yaml`, and return its path.
 
-    The file is readable by its owner alone if it holds a password.
+    If the config holds a password, only the owner can read the file.
 
     Raises
     ------
     StorageError
-        A file of that name is there that was not made from a parameter file, or it cannot be written.
+        A file of this name exists and was not made from a parameter file, or the file cannot be written.
     """
     target = file.with_suffix(".stemphony.yaml")
     made = converted(file, target.parent)
@@ -80,9 +80,9 @@ def write_converted(file: Path, say: Callable[[str], None]) -> Path:
 
 
 def as_config(file: Path, say: Callable[[str], None]) -> Path:
-    """A config file as it is, or the converted one of a parameter file of STEMsalabim."""
+    """Return a config file unchanged. For a parameter file of STEMsalabim, return the converted config."""
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        return file  # the reader of configs says what is wrong with it
+        return file  # the function that reads configs reports the error
     return write_converted(file, say) if parameter_file.is_parameter_file(text) else file

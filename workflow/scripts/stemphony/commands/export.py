@@ -16,7 +16,7 @@ ALL = "all"
 
 
 def export(given: Path, request: ExportRequest, output: Path, say: Callable[[str], None]) -> int:
-    """Write files.
+    """Write the files of an export.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def export(given: Path, request: ExportRequest, output: Path, say: Callable[[str
     Raises
     ------
     StemphonyError
-        The result does not hold what is asked for, a package is missing, or a file is there or cannot be written.
+        The result lacks the requested data, a package is missing, or a file exists already or cannot be written.
     """
     members.require_one(given, f"xarray opens the whole sweep: {SweepPaths(given).combined}.")
     file = ResultPaths(given).merged if given.is_dir() else given
@@ -43,12 +43,12 @@ def export(given: Path, request: ExportRequest, output: Path, say: Callable[[str
 
 
 def depths(words: Sequence[str]) -> Sequence[float] | None:
-    """Depths of the command line [nm]; `all` becomes None.
+    """Depths of the command line [nm]. `all` becomes None.
 
     Raises
     ------
     ResultError
-        A word is something else.
+        A word is neither a number nor `all`.
     """
     if list(words) == [ALL]:
         return None

@@ -1,4 +1,7 @@
-"""Whether a run may start in a working directory: living runs, locks of killed ones, jobs that are left in Slurm."""
+"""Decide whether a run may start in a working directory.
+
+Other runs may be alive there. Killed runs may have left locks, or jobs in Slurm.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,11 @@ from stemphony.orchestration import slurm
 from stemphony.store.holders import RunHolder, holders
 
 POLL_S = 0.5
-"""Time between two looks for the process of a run [s]."""
+"""Pause between two searches for the process of a run [s]."""
 LEFTOVERS_S = 3.0
-"""Time between two looks at Slurm's queue [s]."""
+"""Pause between two queries of Slurm's queue [s]."""
 LATE_HOLDER_S = 5.0
-"""A run writes down its process at most this long after it takes Snakemake's lock [s]."""
+"""Longest time between the moment when a run takes Snakemake's lock and the moment when it records its process [s]."""
 IN_USE = "{directory} is in use by a run that is alive (process {pid}). Wait for it, or end it first: kill {pid}"
 
 
@@ -40,7 +43,7 @@ def free_lock(command: Sequence[str], directory: Path, name: str) -> None:
     killed = require_free(directory, name)
     if not killed:
         return
-    # A mistake in the config fails this as well; the run itself says what it is.
+    # A mistake in the config also makes this command fail. The run itself then reports the mistake.
     if subprocess.run([*command, "--unlock"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
         pids = ", ".join(str(holder.pid) for holder in killed)
         print(f"the last run here (process {pids}) was killed; its lock is removed and the work goes on.", flush=True)
@@ -49,7 +52,7 @@ def free_lock(command: Sequence[str], directory: Path, name: str) -> None:
 
 
 def require_free(directory: Path, name: str) -> list[RunHolder]:
-    """Refuse a working directory in which a run of the simulation `name` may be alive; change nothing.
+    """Refuse a working directory in which a run of the simulation `name` may be alive. Change nothing.
 
     Returns
     -------
@@ -62,7 +65,7 @@ def require_free(directory: Path, name: str) -> list[RunHolder]:
         A run of this simulation is alive or may be, or the holder of the lock is unknown.
     """
     locks = directory / ".snakemake" / "locks"
-    # The deadline as well, because a lock may have a time in the future.
+    # The deadline ends the loop if the time of a lock is in the future.
     deadline = time.monotonic() + LATE_HOLDER_S
     while not (found := holders(directory)) and _seconds_since(locks) < LATE_HOLDER_S and time.monotonic() < deadline:
         time.sleep(POLL_S)
@@ -83,16 +86,16 @@ def require_free(directory: Path, name: str) -> list[RunHolder]:
     for holder in found:
         if holder.is_elsewhere:
             raise StorageError(
-                f"{directory} is in use by a run on {holder.host} (process {holder.pid}). Wait for it, or, if it is "
-                "gone, run there: stemphony run with the same arguments. "
-                f"If {holder.host} is gone, unlock it: {by_hand}."
+                f"{directory} is in use by a run on {holder.host} (process {holder.pid}). Wait for it. If the process "
+                f"is dead, start stemphony run with the same arguments on {holder.host}. If {holder.host} itself is "
+                f"gone, unlock the folder: {by_hand}."
             )
-    # A living run here is of another simulation. Snakemake itself refuses a run that needs files of the other.
+    # A run that is alive here computes another simulation. If both need the same files, Snakemake refuses the new run.
     return [] if alive else found
 
 
 def who_holds_the_lock(directory: Path) -> str:
-    """Message for a run to which Snakemake gave no lock, as another run took it after `require_free` had looked."""
+    """Message for a run that did not get Snakemake's lock, because another run took it after `require_free`."""
     deadline = time.monotonic() + LATE_HOLDER_S
     while time.monotonic() < deadline:
         if alive := [holder for holder in holders(directory) if holder.is_alive]:
@@ -107,12 +110,12 @@ def wait_for_leftovers(directory: Path, name: str, uses_slurm: bool) -> None:
     Parameters
     ----------
     uses_slurm : bool
-        Whether the new run may use Slurm. If so, a line tells of a cluster that does not answer.
+        Whether the new run may use Slurm. If so, a line is printed when the cluster does not answer.
     """
     try:
         left = slurm.leftovers(directory, name)
     except slurm.SlurmIsSilentError:
-        # Slurm's commands may be installed where there is no cluster.
+        # No answer is normal on a machine that has Slurm's commands but no cluster.
         if uses_slurm or (directory / ".snakemake" / "slurm_logs").is_dir():
             print("Slurm does not answer (squeue): whether jobs of an earlier run are left is not known.", flush=True)
         return
@@ -126,14 +129,14 @@ def wait_for_leftovers(directory: Path, name: str, uses_slurm: bool) -> None:
         found = slurm.leftovers(directory, name)
         waiting = {job.id for job in found if job.state == "PENDING"}
         if waiting:
-            slurm.end_stuck(waiting, say, told)  # this run would wait for them forever
+            slurm.end_stuck(waiting, say, told)  # these jobs can never start, so this run would wait forever
         return found
 
     slurm.wait_for(left, look, lambda: time.sleep(LEFTOVERS_S), say)
 
 
 def _seconds_since(locks: Path) -> float:
-    """Age of Snakemake's youngest lock [s]; infinite without one."""
+    """Age of Snakemake's youngest lock [s], infinite without a lock."""
     try:
         return min((time.time() - lock.stat().st_mtime for lock in locks.iterdir()), default=math.inf)
     except OSError:

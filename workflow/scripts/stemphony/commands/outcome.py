@@ -1,4 +1,4 @@
-"""What `stemphony run` prints when Snakemake has ended: where the results are, or what failed and what to do."""
+"""Print the end of `stemphony run` when Snakemake has ended: where the results are, or what failed and what to do."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 SHOWN_PAIRS = 20
-"""Most failed pairs that are listed."""
+"""Most failed pairs that the message lists."""
 SHOWN_LOGS = 3
-"""Most logs whose last lines are shown."""
+"""Most logs whose last lines the message shows."""
 ROUND_NUMBERS = (10, 30, 100, 300, 1000, 3000, 9999)
-"""Numbers of configurations that a summary proposes."""
+"""Numbers of configurations from which the summary proposes one."""
 SHOWN_LINES = 12
-"""Last lines of a log that are shown."""
+"""How many last lines of a log are shown."""
 
 COMPLAINT = re.compile(r"error: |Error: |Exception: |Exception in |\[Errno|clock skew|sbatch")
 # Python's message for ENOSPC and EDQUOT. The last file that it names is the one being written.
@@ -64,7 +64,10 @@ NOISE = re.compile(
 
 @dataclass(frozen=True)
 class FailedPair:
-    """A pair that has no result: its defocus [nm] and configuration, why, and where its log is or would be."""
+    """A pair that has no result: its defocus [nm], its configuration, the reason, and the path of its log.
+
+    The log need not exist.
+    """
 
     defocus_nm: float
     configuration: int
@@ -74,22 +77,22 @@ class FailedPair:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A Snakemake that has ended.
+    """The end of a Snakemake process.
 
     Attributes
     ----------
     status : int
-        Its exit status, or minus the number of the signal that ended it.
+        Exit status of Snakemake, or minus the number of the signal that ended it.
     lines : list of str
-        Its output.
+        Output of Snakemake.
     log_file : Path
-        File with its output.
+        File with this output.
     directory : Path
         Working directory.
     interrupted : bool
-        Whether the user cancelled it.
+        Whether the user cancelled the run.
     elapsed_s : float
-        How long it ran [s].
+        How long Snakemake ran [s].
     """
 
     status: int
@@ -106,7 +109,7 @@ class Outcome:
         return self.status if self.status >= 0 else 128 - self.status
 
     def show(self) -> None:
-        """Print it: a success to stdout, a failure to stderr."""
+        """Print a success to stdout, or a failure to stderr."""
         if self.status == 0:
             self._show_results()
         else:
@@ -116,7 +119,7 @@ class Outcome:
         if any(NOTHING_TO_DO in line for line in self.lines):
             print("nothing to compute: all results are up to date.")
             self._warn_of_unusable_files()
-            # No hook has run, so none has delivered or mentioned these.
+            # Snakemake called no hook, so no hook has delivered or mentioned these reports.
             if left := left_in(self.result):
                 root = shlex.quote(_relative(self.result.root))
                 print(f"{left} status reports are not delivered: stemphony report replay {root}")
@@ -139,17 +142,17 @@ class Outcome:
                 print(f"next    stemphony plot {shlex.quote(_relative(self.result.root))}")
 
     def _cpu(self) -> str:
-        """CPU time of the jobs of this run against its estimate, as the end of a sentence."""
+        """CPU time of the jobs of this run, and its estimate, as the last part of a sentence."""
         run = ledger.latest_run(self.result)
         states = progress.states(self.result, run)
-        # Plans from the cache take milliseconds.
+        # A plan from the cache takes milliseconds, so longer times are those of new plans.
         planning_s = sum(state["fft_plans_s"] for state in states if state["fft_plans_s"] > 1.0)
         used = (sum(state["cpu_s"] for state in states) - planning_s) / 3600
         if not used:
             return ""
         plan = ledger.read_plan(self.result, run)
         estimated = plan.get("cpu_hours")
-        # With a goal, the last plan is that of the last round alone.
+        # With a goal, the last plan has only the last round, so its estimate does not fit the CPU time of all rounds.
         has_rounds = isinstance(plan.get("config", {}).get("frozen_phonon", {}).get("configurations"), Mapping)
         text = f", with {progress.duration(3600 * used)} of CPU in the jobs"
         if has_rounds or not isinstance(estimated, int | float):
@@ -158,12 +161,12 @@ class Outcome:
         return f"{text} (estimated: {progress.duration(3600 * estimated)}{planned})"
 
     def _precision(self) -> list[str]:
-        """The statistical errors in words, and what to do next."""
+        """Lines with the statistical errors, and the next command."""
         from stemphony.results.precision import precisions
 
         with suppress(StemphonyError):
             finite = [one for one in precisions(self.result.merged) if math.isfinite(one.median)]
-            # Segments would make a long list; `converge` has them.
+            # Segments would make a long list. `stemphony converge` shows them.
             found = [one for one in finite if not one.is_segment] or finite
             if found:
                 root = shlex.quote(_relative(self.result.root))
@@ -171,7 +174,7 @@ class Outcome:
         return []
 
     def _warn_of_unusable_files(self) -> None:
-        """Snakemake compares times only: a damaged job file that is newer than its inputs looks good to it."""
+        """Print a line if job files are damaged. Snakemake compares only times, so it accepts a newer damaged file."""
         with suppress(StemphonyError):
             found = status_of(self.result)
             if bad := len(found.of(PairState.UNUSABLE)):
@@ -186,14 +189,14 @@ class Outcome:
         if any(LOCKED in line for line in self.lines):
             return f"{RUN_PREFIX}{who_holds_the_lock(self.directory)}"
         if any(line.startswith(f"{RUN_PREFIX}config") and REPLACES in line for line in self.lines):
-            # The display has shown it already.
+            # The progress display has shown the refusal already.
             return f"\nNothing was computed or replaced.\n{log}"
         if self.interrupted:
             return f"\ninterrupted. Nothing that was finished is lost: run the same command to go on.\n{log}"
         if unknown := next(filter(None, map(UNKNOWN_EXECUTOR.search, self.lines)), None):
             return f"{RUN_PREFIX}{profiles.missing_plugin(REPOSITORY, unknown[1])}"
         if not self._has_begun:
-            # A mistake in the config, or Snakemake's own message.
+            # The output has a mistake in the config, or an error of Snakemake itself.
             is_full = any(map(NO_ROOM.search, self.lines))
             return self._no_room() if is_full else self._lines_that_matter() or self._silence()
         killed = ["\nSnakemake was killed."] if self._was_killed else []
@@ -202,7 +205,7 @@ class Outcome:
         )
 
     def _failed_jobs(self) -> list[str]:
-        """The failed pairs and the ends of their logs; without either, what Snakemake says."""
+        """The failed pairs and the ends of their logs. If the logs say nothing, the errors that Snakemake printed."""
         failed = self._failed_pairs()
         logs = [log for log in self._failed_logs() if log.stat().st_size]
         ends = logs[:SHOWN_LOGS]
@@ -223,7 +226,7 @@ class Outcome:
         return lines
 
     def _failed_pairs(self) -> list[FailedPair]:
-        """Pairs of this run that ended without a result, also those that could not note how."""
+        """Pairs of this run that ended without a result, including jobs that died before they recorded why."""
         run = ledger.latest_run(self.result)
         found, seen = [], set()
         for state in progress.states(self.result, run):
@@ -234,7 +237,8 @@ class Outcome:
                 found.append(FailedPair(state["defocus_nm"], pair[1], _first_line(state), log))
             elif self._died(state, self.result.job(*pair)):
                 found.append(FailedPair(state["defocus_nm"], pair[1], last_word(log) or DIED, log))
-        # Killed while Python started, or never submitted: such a job has no state, but Snakemake names its log.
+        # A job that was killed while Python started, or that was never submitted, has no state. But Snakemake names its
+        # log.
         named = set(self._failed_logs(existing=False))
         plan = ledger.read_plan(self.result, run)
         for defocus_nm, identifier in zip(plan.get("defoci_nm", []), plan.get("defoci_ids", []), strict=False):
@@ -245,7 +249,7 @@ class Outcome:
         return found
 
     def _died(self, state: Mapping[str, Any], file: Path) -> bool:
-        """Whether a job ended without noting how. Only a Snakemake that was killed leaves jobs that are alive."""
+        """Whether a job ended without recording how. If Snakemake was not killed, no job is alive any more."""
         if state["state"] != progress.RUNNING or file.exists():
             return False
         return progress.has_died(state) or not self._was_killed
@@ -256,7 +260,7 @@ class Outcome:
 
     def _what_to_do(self) -> str:
         if any(REFUSAL in log.read_text(encoding="utf-8", errors="replace") for log in self._failed_logs()):
-            # After the same command alone the merge would refuse the same files.
+            # If the user only repeated the command, the merge would refuse the same files again.
             command = f"stemphony rerun --verify {shlex.quote(_relative(self.result.root))}"
             return f"To compute the files again that the merge refuses, and to merge: {command}"
         return "Run the same command again. It computes only what is missing."
@@ -270,7 +274,7 @@ class Outcome:
         return "\n".join(line for line in self.lines if line.strip() and not NOISE.match(line))
 
     def complaints(self) -> list[str]:
-        """Lines in which Snakemake, or the program that submits its jobs, says what is wrong; the last ones."""
+        """The last lines in which Snakemake, or the program that submits its jobs, says what is wrong."""
         found = [line.strip() for line in self.lines if COMPLAINT.search(line) and not line.startswith(RUN_PREFIX)]
         return [f"Snakemake says: {line}" for line in dict.fromkeys(found)][-SHOWN_LINES:]
 
@@ -283,7 +287,7 @@ class Outcome:
     # --- full disks ---------------------------------------------------------------------------------------------------
 
     def _full_disk(self, complaints: Sequence[str]) -> str:
-        """Message if Snakemake itself could not write, most often its copy of stem.nc before a merge."""
+        """Message if Snakemake itself could not write a file. Most often this is its copy of stem.nc before a merge."""
         (*_, file) = [self.directory / match[1] for line in complaints if (match := FULL_DISK.search(line))]
         folder = next(folder for folder in file.parents if folder.is_dir())
         full = f"the disk of {folder} ({_free_mb(folder)} left), or your quota on it, is full"
@@ -297,7 +301,7 @@ class Outcome:
         )
 
     def _no_room(self) -> str:
-        """Message if the disk had no room for Snakemake's lock or the note of the run."""
+        """Message if the disk had no room for Snakemake's lock or for the record of the run."""
         own = self.directory / ".snakemake"
         folder = own if own.is_dir() else self.directory
         return (
@@ -306,7 +310,7 @@ class Outcome:
         )
 
     def _silence(self) -> str:
-        """Message if Snakemake wrote nothing; its log is on the disk of the working directory."""
+        """Message if Snakemake wrote nothing. A full disk is one reason, because it holds Snakemake's log."""
         return (
             f"Snakemake ended before the first job and left no message. The disk of {self.directory} has "
             f"{_free_mb(self.directory)} left; if that is nothing, make room and run the same command again."
@@ -314,7 +318,7 @@ class Outcome:
 
 
 def _in_words(one: Precision) -> str:
-    """Standard errors of a detector, and what more configurations would give."""
+    """A line with the standard errors of a detector, and with the error that more configurations would give."""
     more = next(number for number in ROUND_NUMBERS if number >= 4 * one.configurations or number == ROUND_NUMBERS[-1])
     uncertain = ", uncertain" if one.is_uncertain else ""
     of_what = " of its contrast" if one.is_signed else ""

@@ -1,4 +1,4 @@
-"""`stemphony plot`: a figure of a finished result for a slide or a paper, and the numbers behind it."""
+"""`stemphony plot`: draw a figure of a finished result for a slide or a paper, or print its numbers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def plot(
     given : Path
         Folder of a simulation, or a merged file.
     output : Path or None
-        Figure to write; None: `<name>_<kind>.png` in the working directory.
+        Figure to write. None: `<name>_<kind>.png` in the working directory.
     as_json : bool
         Print the numbers as one JSON object, and draw only if `output` is given.
 
@@ -38,7 +38,7 @@ def plot(
     Raises
     ------
     StemphonyError
-        The result does not hold what is asked for, or a file cannot be written.
+        The result lacks the requested data, or a file cannot be written.
     """
     import matplotlib as mpl
 
@@ -97,7 +97,7 @@ def copies(text: str) -> tuple[int, int]:
     Raises
     ------
     ResultError
-        The text is something else.
+        The text is not of this form, or it asks for too many copies.
     """
     x, _, y = text.lower().replace("×", "x").partition("x")
     if not (x.isdecimal() and y.isdecimal() and int(x) > 0 and int(y) > 0):
@@ -108,9 +108,9 @@ def copies(text: str) -> tuple[int, int]:
 
 
 MOST_COPIES = 400
-"""A drawn image stays below some ten megapixels."""
+"""Most copies of the window. With this limit, a drawn image has less than about ten megapixels."""
 
 
 def pair(values: list[float] | None) -> tuple[float, float] | None:
-    """Two numbers of the command line as a place."""
+    """The two numbers of a place (x, y) from the command line."""
     return None if values is None else (values[0], values[1])

@@ -1,4 +1,4 @@
-"""`stemphony profile`: the profiles of Snakemake in `profiles/`, and their copies in other folders."""
+"""`stemphony profile`: copy the Snakemake profiles of `profiles/` into other folders."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from stemphony.errors import StorageError
 
 ALWAYS = "default"
-"""Snakemake applies this profile without being asked, because it is beside the Snakefile."""
+"""Name of the profile that Snakemake always applies, because it is beside the Snakefile."""
 
 
 def searched() -> tuple[Path, ...]:
-    """Folders in which Snakemake looks for a profile by its name, after the working directory."""
+    """Folders in which Snakemake searches for a profile by its name, after the working directory."""
     own = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     system = os.environ.get("XDG_CONFIG_DIRS", "/etc/xdg").split(os.pathsep)
     return tuple(folder / "snakemake" for folder in (own, *(Path(name) for name in system if name)))
@@ -32,8 +32,8 @@ def install(repository: Path, name: str, folder: Path, replace: bool, say: Calla
     Raises
     ------
     StorageError
-        There is no such profile; the folder is a profile or is called like one; the copy in the folder was edited and
-        `replace` is False; the folder is not writable.
+        There is no such profile. Or the folder is a profile, or has the name of one. Or the copy in the folder was
+        edited and `replace` is False. Or the folder is not writable.
     """
     if name not in shipped(repository):
         raise StorageError(f"there is no profile {name!r}. Choose one of: {', '.join(shipped(repository))}.")
@@ -47,14 +47,14 @@ def install(repository: Path, name: str, folder: Path, replace: bool, say: Calla
         different = [target / own for own, text in contents.items() if _differs(target / own, text)]
         if different and not replace:
             raise StorageError(
-                f"{different[0]} is not the profile of this version (edited, or of another one) and is kept. "
-                "With --replace it is replaced, and its text kept beside it."
+                f"{different[0]} differs from the profile of this version: it was edited, or it is of another version. "
+                "It is kept. With --replace it is replaced, and the old file is kept beside it."
             )
         target.mkdir(parents=True, exist_ok=True)
         for file in different:
             kept = _free_name(file)
             file.rename(kept)
-            say(f"{file} is replaced; what it was is kept as {kept.name}")
+            say(f"{file} is replaced; the old file is kept as {kept.name}")
         for own, text in contents.items():
             (target / own).write_bytes(text)
     except OSError as error:
@@ -65,8 +65,9 @@ def install(repository: Path, name: str, folder: Path, replace: bool, say: Calla
 def _require_no_profile(repository: Path, folder: Path) -> None:
     """Refuse a folder that is a profile, and the name of a profile in place of a folder.
 
-    Snakemake takes the value of an entry for a file if the profile has a file of this name. So a copy `slurm/slurm`
-    turns the entry `executor: slurm` of the outer profile into `slurm/slurm`, which is no executor.
+    If a profile contains a file with the name of an entry's value, Snakemake uses the path of this file as the value.
+    So a copy `slurm/slurm` turns the entry `executor: slurm` of the outer profile into `slurm/slurm`, which is no
+    executor.
     """
     if any(folder.glob("config*.yaml")):
         raise StorageError(f"{folder} is a profile, and a profile inside it would break it. Choose another folder.")
@@ -78,14 +79,14 @@ def _require_no_profile(repository: Path, folder: Path) -> None:
 
 
 def missing_plugin(repository: Path, executor: str) -> str:
-    """Advice for a run whose executor, from a profile or the command line, Snakemake does not know."""
+    """Advice for a run with an executor that Snakemake does not know. A profile or the command line names it."""
     package = f"snakemake-executor-plugin-{executor}"
     locks = (repository / "envs" / f"{name}.lock.txt" for name in ("controller", "executors"))
     lock = next((file for file in locks if f"\n{package}==" in f"\n{file.read_text(encoding='utf-8')}"), None)
     if lock is None:
         return (
-            f"Snakemake has no executor {executor!r}, and none of our locks a plugin for it. Check the spelling in the "
-            f"profile; if it is right, install {package}, in a version that this Snakemake works with."
+            f"Snakemake has no executor {executor!r}, and no lock file in envs has a plugin for it. Check the spelling "
+            f"in the profile. If it is right, install a version of {package} that works with this Snakemake."
         )
     install = shlex.join([sys.executable, "-m", "pip", "install", "--require-hashes", "-r", str(lock)])
     return f"the executor {executor!r} needs Snakemake's plugin {package}, which is not installed. Do: {install}"
@@ -96,7 +97,7 @@ def _differs(file: Path, text: bytes) -> bool:
 
 
 def _free_name(file: Path) -> Path:
-    """A name beside `file` that Snakemake does not take for a config."""
+    """A free name beside `file` that Snakemake does not read as a config."""
     number = 1
     while (kept := file.with_name(f"{file.name}.kept{number}")).exists():
         number += 1

@@ -28,23 +28,23 @@ ADVICE_ON_TROUBLE = {
     Trouble.NO_SUCH_HOST: "DNS does not know the host. Check the spelling of http_reporting.url. If only compute nodes "
     "do not see it, use via: submit_host.",
     Trouble.REFUSED: "Nothing listens at that port. Start the receiver, or correct http_reporting.url.",
-    Trouble.UNREACHABLE: "There is no route to the host from here: network, VPN or firewall. If the submit host has "
-    "one, use via: submit_host.",
-    Trouble.NO_CONNECTION: "Nothing answers at that address: the host is down, or a firewall swallows the packets.",
-    Trouble.CERTIFICATE: "It is expired, for another host name, or of an authority that is not known here. For one of "
-    "your own give its certificates as http_reporting.ca_file; there is no switch to trust any.",
+    Trouble.UNREACHABLE: "There is no route to the host from here. Check network, VPN and firewall. If the submit host "
+    "has a route, use via: submit_host.",
+    Trouble.NO_CONNECTION: "Nothing answers at that address: the host is down, or a firewall drops the packets.",
+    Trouble.CERTIFICATE: "It is expired, or for another host name, or from an authority that is not known here. For an "
+    "authority of your own, give its certificates as http_reporting.ca_file. The check cannot be switched off.",
     Trouble.NO_TLS: "The server does not speak https at that port. Check http:// or https:// and the port.",
-    Trouble.NO_HANDSHAKE: "A service listens there and does not begin to speak https: it knows http:// only, or it "
+    Trouble.NO_HANDSHAKE: "A service listens there and does not begin to speak https: it knows only http://, or it "
     "hangs. Check http:// or https:// and the port.",
     Trouble.NO_ANSWER: "A service listens there and does not answer: a receiver that hangs, or another service. A run "
-    "would go on and keep its reports until it answers.",
-    Trouble.CLOSED: "A service listens there and hangs up: a service that wants https, or not a web server.",
+    "would continue, and keep its reports until the receiver answers.",
+    Trouble.CLOSED: "A service listens there and closes the connection: it wants https, or it is not a web server.",
     Trouble.NOT_HTTP: "A service listens there that does not speak HTTP. Check the port.",
-    Trouble.ENDLESS: "A service answers there with more headers than any receiver has (100, or 64 KiB in one): a "
-    "receiver that is broken, or another service. Check the port.",
-    Trouble.SLOW: "The receiver takes an event and does not end its answer: it announces a body (Content-Length) that "
-    "comes too slowly or never. Each event waits for it, so a run cannot send all in its time. Correct the receiver; "
-    "an empty body is enough.",
+    Trouble.ENDLESS: "A service answers there with more headers than a receiver sends (over 100, or over 64 KiB in one "
+    "header): a broken receiver, or another service. Check the port.",
+    Trouble.SLOW: "The receiver takes an event but does not end its answer: it announces a body (Content-Length) that "
+    "comes too slowly or never. A run waits for this after each event, so it cannot send all events in time. Correct "
+    "the receiver; an empty body is enough.",
 }
 ADVICE_ON_STATUS = {
     401: "The receiver wants other credentials. Check auth_user and auth_pass_env (or auth_pass_file).",
@@ -52,17 +52,17 @@ ADVICE_ON_STATUS = {
     404: "The receiver has no such path. Check the path of http_reporting.url.",
     405: "That path takes no POST. Check the path of http_reporting.url.",
     408: "The receiver found the request too slow. A run would try again.",
-    429: "The receiver is there and has had enough for the moment. A run would wait and try again.",
+    429: "The receiver works, but takes no more events for the moment. A run would wait and try again.",
 }
 
 
 def try_receiver(config: Path, say: Callable[[str], None], limits: Limits = LIMITS) -> int:
-    """Send one event to the receiver of a config and say what happened; returns the exit status.
+    """Send one event to the receiver of a config, and say what happened. Returns the exit status.
 
     Raises
     ------
     ConfigError
-        The block http_reporting is not valid, or STEMsalabim's, or its password is not there.
+        The block http_reporting is not valid, has the syntax of STEMsalabim, or names a password that is missing.
     """
     # If the file cannot be read, `status_settings.load` raises the error.
     with contextlib.suppress(OSError, UnicodeDecodeError):
@@ -117,13 +117,13 @@ def advice_on_words(what: str) -> str:
         return ADVICE_ON_STATUS[status]
     if 300 <= status < 400:
         return (
-            "A redirect, which would turn the report into a question for a page and is not followed. Give the address "
-            "it leads to as http_reporting.url (often https:// in place of http://, or a / at the end)."
+            "The receiver answers with a redirect to another address, and reports do not follow it. Give the other "
+            "address as http_reporting.url (often https:// in place of http://, or a / at the end)."
         )
     if 400 <= status < 500:
         return "The receiver does not take this event. Its own log says why."
     if status >= 500:
-        return "The receiver is there and fails by itself; its own log says why. A run would try again."
+        return "The receiver has an error of its own; its log says why. A run would try again."
     return "Check http_reporting.url and the receiver."
 
 
@@ -139,31 +139,31 @@ def replay(
     Parameters
     ----------
     results : sequence of Path
-        Folders of results; by default all in `results` of the working directory.
+        Folders of results. Default: all folders in `results` of the working directory.
     config : Path or None
-        Config with url and credentials; by default the config with which this user ran each simulation.
+        Config with url and credentials. Default: the config with which this user ran each simulation.
     everything : bool
-        Send all events again, also those that a receiver accepted or refused permanently. This is for a new receiver,
-        or for one that was corrected. Events of a living process are left to that process.
+        Send all events again, also those that a receiver accepted or refused permanently. This is useful for a new
+        receiver, or after a receiver was corrected. Events of a process that is alive are left to that process.
     limits : Limits
         Waits for the receiver.
 
     Returns
     -------
     int
-        0 if all events are delivered. 1 if some are left, or a result could not be sent because its config file is
-        missing or not valid, or its notes cannot be changed. The other results are sent all the same.
+        0 if all events are delivered. 1 if some are left. Also 1 if a result could not be sent, because its config file
+        is missing or not valid, or because its records of delivery cannot be changed. Other results are still sent.
 
     Raises
     ------
     StemphonyError
-        A folder is not that of a result, or `config` is missing or not valid. Nothing was sent.
+        A folder is not the folder of a result, or `config` is missing or not valid. Then nothing was sent.
     """
     found = [one for folder in results for one in _results_in(folder)] if results else _results_here()
     given = status_settings.load([config], reporting=True) if config is not None else None
     statuses = [0]
-    # All settings are read before the first note is removed. If events were forgotten and then not sent, a later replay
-    # without --everything would send them twice.
+    # All settings are read before the first record of delivery is removed. If a record were removed and its events then
+    # not sent, a later replay without --everything would send them a second time.
     ready: list[tuple[ResultPaths, ReportingSettings]] = []
     for result in found:
         for file, simulation_id in foreign_in(result, True, everything).items():
@@ -191,9 +191,9 @@ def replay(
 
 
 def _require_own_folder(result: ResultPaths, everything: bool) -> None:
-    """Refuse a folder that would report in the name of a simulation that this user runs elsewhere.
+    """Refuse a folder that would report in the name of a simulation that this user runs in another folder.
 
-    The reports are sent with this user's credentials, and a folder from somebody else may have any id.
+    The reports are sent with this user's credentials, and a folder from another person may have any id.
     """
     own, _ = own_runs.ids_of(result)
     ids = {own} if own else _named_in(result, everything)
@@ -204,13 +204,14 @@ def _require_own_folder(result: ResultPaths, everything: bool) -> None:
     for simulation_id in ids:
         if place := own_runs.other_place_of(simulation_id, result):
             raise StemphonyError(
-                f"it has the id of {place}, where you run this simulation, and would report in its name. Send its "
-                "reports from there. If this is a copy that shall go on, run it: it gets an id of its own."
+                f"it has the same id as {place}, where you run this simulation, so it would report in its name. Send "
+                f"the reports from {place}. If this folder is a copy that you want to continue, run it: the run gives "
+                "it an id of its own."
             )
 
 
 def _named_in(result: ResultPaths, everything: bool) -> set[str]:
-    """Ids of the simulations that undelivered events of a folder name, or all its events."""
+    """Ids of the simulations that the undelivered events of a folder name. With `everything`, of all its events."""
     ids = set()
     for spool in spools_of(result):
         with contextlib.suppress(OSError):
@@ -229,7 +230,7 @@ def _forget(result: ResultPaths) -> None:
             delivery.forget(spool.path)
         except OSError as error:
             raise StemphonyError(
-                f"{spool.path.parent}: the notes of what was delivered cannot be removed ({type(error).__name__}). "
+                f"{spool.path.parent}: the records of delivery cannot be removed ({type(error).__name__}). "
                 "Check the owner and mode of that folder."
             ) from None
 
@@ -297,7 +298,10 @@ def _replay(result: ResultPaths, settings: ReportingSettings, say: Callable[[str
 
 
 def _settings_of(result: ResultPaths) -> ReportingSettings:
-    """Url and credentials from the config files with which this user ran the simulation, never those of its plan."""
+    """Url and credentials from the config files with which this user ran the simulation.
+
+    The config files that the plan names are not used, because the plan may come from another person.
+    """
     again = f"stemphony report replay --config FILE {shlex.quote(str(result.root))}"
     files = own_runs.config_files_of(result)
     if not files:
@@ -312,7 +316,7 @@ def _settings_of(result: ResultPaths) -> ReportingSettings:
 
 
 def _every(seconds: float, act: Callable[[], None]) -> Callable[[], None]:
-    """Make a function that calls `act`, but not more often than once in this time [s]."""
+    """Make a function that calls `act` at most once in this time [s]."""
     last = time.monotonic()
 
     def call() -> None:

@@ -38,14 +38,14 @@ KEPT_SUFFIX = ".before-rerun"
 
 @dataclass(frozen=True)
 class Choice:
-    """Which pairs to compute again; by default those that are not done.
+    """Which pairs to compute again. Default: those that are not done.
 
     Attributes
     ----------
     failed : bool
         Choose pairs that failed, or whose files the merge refuses.
     defoci_nm, configurations : tuple
-        Choose pairs with one of these defoci [nm] and one of these configurations; an empty tuple stands for all.
+        Choose pairs with one of these defoci [nm] and one of these configurations. An empty tuple means all.
     """
 
     failed: bool = False
@@ -53,7 +53,7 @@ class Choice:
     configurations: tuple[int, ...] = ()
 
     def pairs(self, found: SimulationStatus) -> list[PairStatus]:
-        """Select the chosen pairs from all of a simulation.
+        """Select the chosen pairs from all pairs of a simulation.
 
         Raises
         ------
@@ -93,7 +93,7 @@ class Order:
     pairs : list of PairStatus
         The pairs to compute.
     waiting : list of PairStatus
-        Other pairs that are not done. With any of these, nothing is merged.
+        Other pairs that are not done. If there are any, nothing is merged.
     merged : str
         State of stem.nc, see `status.SimulationStatus`.
     """
@@ -122,19 +122,21 @@ class Order:
     def arguments(self) -> list[str]:
         """Targets and options for Snakemake."""
         files = [self._file(pair) for pair in self.pairs]
-        # Snakemake computes a missing file without force. It would keep a file that the merge refuses.
+        # Snakemake computes a missing file without being forced. Without force, it would keep an existing file, even if
+        # the merge refuses this file.
         there = [file for file in files if (self.result.directory / file).exists()]
-        # Snakemake would also keep a damaged stem.nc, and one that is older than a job file with the same content.
+        # Without force, Snakemake would also keep a damaged stem.nc, and a stem.nc that is older than a job file whose
+        # content has not changed.
         is_member, own = self.result.is_member, ResultPaths.of(self.result.name)
         merge = [] if self.waiting or self.merged == "current" else [str(own.merged) if is_member else MERGE_RULE]
         forced = ["--forcerun", *there, *merge] if there or merge else []
-        # Without targets, Snakemake would compute the other members of a sweep too. The pairs are targets as well: a
-        # missing input does not make it merge again.
+        # Without targets, Snakemake would compute the other members of a sweep too. The pairs are also targets, because
+        # a missing input file alone does not make Snakemake merge again.
         whole = [*files, str(own.merged), *(str(own.figure(name)) for name in self.figures)] if is_member else []
         return [*(files if self.waiting else whole), *forced]
 
     def _file(self, pair: PairStatus) -> str:
-        # Snakemake knows it relative to its working directory.
+        # Snakemake names this file relative to its working directory.
         own = ResultPaths.of(self.result.name)
         return str(own.job(paths.defocus_id(pair.defocus_nm), pair.configuration))
 
@@ -152,18 +154,18 @@ def rerun(
     dry_run: bool = False,
     extra: Sequence[str] = (),
 ) -> int:
-    """Say what will be computed, and compute it.
+    """Say which pairs will be computed, and compute them.
 
     Parameters
     ----------
     given : Path
         Folder of the simulation, or a file in it.
     config : Path or None
-        Config file, by default that with which this user ran the simulation last.
+        Config file. Default: the one with which this user ran the simulation last.
     verify : bool
         Check every byte of the job files before pairs are chosen.
     dry_run : bool
-        Only say it.
+        Only say which pairs would be computed.
     snakefile, cores, profile, extra
         See `run.run`.
 
@@ -175,15 +177,15 @@ def rerun(
     Raises
     ------
     StemphonyError
-        There is no such simulation or pair; the config cannot be read, is lost, or has changed so that more would be
-        computed; a run of the simulation is alive.
+        There is no such simulation or pair. Or the config is missing or cannot be read, or it has changed so that more
+        pairs would be computed. Or a run of the simulation is alive.
     """
     if parts := [part.root for part in members.members_of(given) if part.identity.exists()]:
         again = partial(rerun, snakefile=snakefile, config=config, cores=cores, profile=profile, verify=verify)
         return max(again(part, choice, say, dry_run=dry_run, extra=extra) for part in parts)
     result = result_in(given)
     if config is not None:
-        configuration.load([config])  # a misspelt name is an error even if there is nothing to compute
+        configuration.load([config])  # a misspelt file name is an error even if there is nothing to compute
     found = status_of(result, verify)
     _require_in_place(result)
     pairs = choice.pairs(found)
@@ -201,7 +203,7 @@ def rerun(
             say(line)
         return 0
     directory = result.directory
-    # A living run needs its kept files, so nothing is touched before it is certain that there is none.
+    # A run that is alive needs its kept files. So no file is changed before it is certain that there is no such run.
     require_free(directory, result.run_name)
     with _alone(result):
         for line in order.lines():
@@ -215,13 +217,13 @@ def _require_in_place(result: ResultPaths) -> None:
     if result.root.parents[1 if result.is_member else 0].name != paths.RESULTS:
         raise StorageError(
             f"{result.root} is not in a folder `{paths.RESULTS}`, so it is a copy, and a run would begin from nothing. "
-            f"Give the one below the working directory: {paths.RESULTS}/{result.name}."
+            f"Give the original below the working directory: {paths.RESULTS}/{result.name}."
         )
 
 
 @contextmanager
 def _alone(result: ResultPaths) -> Iterator[None]:
-    """Let only one rerun of a simulation work at a time, even before its Snakemake is visible."""
+    """Let only one rerun of a simulation work at a time, also before its Snakemake process can be found."""
     descriptor = os.open(result.root, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -231,7 +233,7 @@ def _alone(result: ResultPaths) -> Iterator[None]:
             f"another `stemphony rerun` of {result.root} is at work. Wait for it, or end it first."
         ) from None
     except OSError:
-        pass  # a file system without locks
+        pass  # the file system has no locks
     try:
         yield
     finally:
@@ -247,7 +249,7 @@ def _why_nothing(choice: Choice, found: SimulationStatus) -> str:
 
 
 def _config_of(result: ResultPaths) -> Path:
-    """The config with which this user ran a simulation last, never the one that its plan names."""
+    """The config with which this user ran a simulation last. The config that the plan names is not used."""
     files = own_runs.config_files_of(result)
     again = f"stemphony rerun --config FILE {shlex.quote(os.path.relpath(result.root))}"
     if not files:
@@ -288,7 +290,7 @@ def _require_same_plan(result: ResultPaths, planned: Campaign, file: Path) -> No
 
 
 def _inputs_of(result: ResultPaths, file: Path) -> preflight.Inputs:
-    """The inputs of a simulation from its config, or from that of its sweep."""
+    """The inputs of a simulation from its config, or from the config of its sweep."""
     config = configuration.load([file])
     if not result.is_member:
         return preflight.read_inputs(config, [file])
@@ -306,12 +308,12 @@ def _configurations(planned: Campaign) -> int | Goal:
 
 @contextmanager
 def _kept(result: ResultPaths, pairs: Sequence[PairStatus]) -> Iterator[None]:
-    """Keep job files under second names until the new ones exist: Snakemake deletes a file before it runs the job."""
+    """Keep job files under second names until the new files exist. Snakemake deletes a file before it runs the job."""
     _put_back(result)
     for pair in pairs:
         file = result.job(paths.defocus_id(pair.defocus_nm), pair.configuration)
         if not file.is_file():
-            continue  # Snakemake deletes a file without its checksum, which alone is useless
+            continue  # without a data file, the checksum is useless, and Snakemake may delete it
         for one in (file, paths.checksum(file)):
             if one.is_file():
                 _link(one, one.with_name(f".{one.name}{KEPT_SUFFIX}"))
@@ -322,16 +324,16 @@ def _kept(result: ResultPaths, pairs: Sequence[PairStatus]) -> Iterator[None]:
 
 
 def _link(file: Path, second: Path) -> None:
-    """Give a file a second name; an old file with this name is replaced."""
+    """Give a file a second name. An old file with the second name is replaced."""
     temporary = second.with_name(f"{second.name}.tmp")
     try:
         temporary.unlink(missing_ok=True)
         os.link(file, temporary)
         temporary.replace(second)
-        # Renaming one of two names of a file to the other does nothing.
+        # If both names belong to the same file, renaming has no effect and leaves both.
         temporary.unlink(missing_ok=True)
     except OSError as error:
-        # Some network file systems, FAT and exFAT have no hard links, and report this with different errors.
+        # Some network file systems, FAT and exFAT have no hard links. They report this with different errors.
         without = error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
         why = "this file system gives no file a second name (hard link)" if without else error.strerror
         raise StorageError(
@@ -341,7 +343,7 @@ def _link(file: Path, second: Path) -> None:
 
 
 def _put_back(result: ResultPaths) -> None:
-    """Give kept files their names again if there is no new file; also those that a killed rerun kept."""
+    """Give kept files their first names again if there is no new file. This includes files that a killed rerun kept."""
     jobs = result.root / "jobs"
     for kept in sorted(jobs.glob(f"*/.configuration_*.nc{KEPT_SUFFIX}")):
         file = kept.with_name(kept.name.removeprefix(".").removesuffix(KEPT_SUFFIX))
@@ -350,12 +352,12 @@ def _put_back(result: ResultPaths) -> None:
             kept_checksum.unlink(missing_ok=True)
             kept.unlink()
             continue
-        # The checksum first: a data file must never exist without its checksum.
+        # The checksum is renamed first, because a data file must never exist without its checksum.
         if kept_checksum.exists():
             kept_checksum.replace(paths.checksum(file))
-            # Renaming one of two names of a file to the other does nothing.
+            # If both names belong to the same file, renaming has no effect and leaves both.
             kept_checksum.unlink(missing_ok=True)
         kept.replace(file)
-    # The rest has no data file: lone checksums, and temporary names of a killed rerun.
+    # The rest belongs to no data file: single checksums, and temporary names of a killed rerun.
     for rest in sorted(jobs.glob(f"*/.configuration_*{KEPT_SUFFIX}*")):
         rest.unlink(missing_ok=True)

@@ -31,7 +31,7 @@ def run(
     entries: Sequence[str] = (),
     may_replace: bool = False,
 ) -> int:
-    """Run a simulation, and say how it ended; see `started`.
+    """Run a simulation, and say how it ended. See `started` for the parameters.
 
     Returns
     -------
@@ -58,9 +58,9 @@ def started(
     Parameters
     ----------
     directory : Path
-        Working directory, which `results` and `logs` are made in.
+        Working directory, in which `results` and `logs` are made.
     cores : int
-        Cores to use; a profile decides this itself.
+        Cores to use. With a profile, the profile decides.
     profile : str or None
         Snakemake profile: a name or a folder.
     extra : sequence of str
@@ -73,7 +73,7 @@ def started(
     Raises
     ------
     ConfigError, StorageError
-        The config cannot be read; the folder is not writable, or in use by another run.
+        The config cannot be read. Or the folder is not writable, or another run uses it.
     StemphonyError
         Snakemake is not installed beside this Python.
     """
@@ -91,8 +91,8 @@ def started(
     given = [*overrides.nested(entries), *([f"{REPLACE_KEY}=true"] if may_replace else [])]
     command = [
         str(_program()), "--snakefile", str(snakefile), "--directory", str(directory),
-        # Without it, Snakemake takes `default` or `profiles/default` of the folder that the user stands in, if there is
-        # one. A profile can name commands that submit jobs.
+        # Without this option, Snakemake would use a profile `default` or `profiles/default` of the folder in which the
+        # user calls the command. Such a profile can name commands that submit jobs.
         "--workflow-profile", str(snakefile.parent / "profiles" / "default"),
         "--configfile", str(config.resolve()), *(["--profile", _profile(profile, snakefile)] if profile else []),
         *([] if profile else ["--cores", str(cores)]), *extra,
@@ -112,7 +112,7 @@ def started(
 
 
 def _program() -> Path:
-    """Snakemake of this Python's environment; another one in PATH may not have our packages."""
+    """Snakemake of this Python's environment. Another Snakemake in PATH may not have the packages of Stemphony."""
     program = Path(sys.executable).parent / "snakemake"
     if not program.exists():
         install = shlex.join([sys.executable, "-m", "pip", "install", "snakemake>=9.27"])
@@ -121,7 +121,7 @@ def _program() -> Path:
 
 
 def _profile(profile: str, snakefile: Path) -> str:
-    """The given profile if Snakemake finds it, else the folder of the shipped one with this name."""
+    """The given profile if Snakemake finds it, else the folder of Stemphony's profile with this name."""
     shipped = snakefile.parent / "profiles" / profile
     own = (Path(profile), *(folder / profile for folder in profiles.searched()))
     return str(shipped) if shipped.is_dir() and not any(place.exists() for place in own) else profile

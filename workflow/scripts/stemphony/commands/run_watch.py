@@ -1,4 +1,4 @@
-"""How far a run is that another process computes: of one simulation, or of all members of a sweep together."""
+"""The progress of a run in another process. A run computes one simulation or all members of a sweep."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class RunWatch:
         return [self.result, *members.all_members_of(self.result.root)]
 
     def overall(self) -> progress.Overall | None:
-        """The progress as it is now; None before the run has jobs."""
+        """The present progress, or None before the run has jobs."""
         for one in self._simulations():
             number = ledger.latest_run(one)
             if number <= self._earlier.get(one.root, 0):
                 continue
-            # With a goal, a further round has more jobs.
+            # The plan is read again each time, because a goal may need another round with more jobs.
             if jobs := ledger.read_plan(one, number).get("jobs_to_run", 0):
                 watch = self._watches[one][0] if one in self._watches else progress.Watch(one, number)
                 self._watches[one] = watch, jobs

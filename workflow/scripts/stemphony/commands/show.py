@@ -1,4 +1,4 @@
-"""`stemphony show`: the specimen of a config as a picture and, if asked for, as a file of atoms."""
+"""`stemphony show`: draw the specimen of a config and, with --xyz, write its atoms into a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stemphony.specimen.specimen import Specimen
 from stemphony.specimen.structures import read_specimen
 
 DOTS_PER_INCH = 150
-"""Of the picture: some 1700 pixels wide, enough for a slide."""
+"""Resolution of the picture. It is then about 1700 pixels wide, which is enough for a slide."""
 
 
 def picture_name(config: Path) -> str:
@@ -33,11 +33,11 @@ def show(config: Mapping[str, Any], file: Path, output: Path | None, xyz: bool, 
     Parameters
     ----------
     config : mapping
-        As the user wrote it, with entries of the command line.
+        The config as the user wrote it, with the entries of the command line.
     file : Path
-        Where it was read from.
+        File of the config.
     output : Path or None
-        The picture; None: `picture_name` in the working directory.
+        Picture to write. None: `picture_name` in the working directory.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def show(config: Mapping[str, Any], file: Path, output: Path | None, xyz: bool, 
 
 
 def _scene(config: Mapping[str, Any], specimen: Specimen) -> Scene:
-    """Scan and probe of a validated config; of several defoci their mean."""
+    """Scan and probe of a validated config. Several defoci are replaced by their mean."""
     probe, lengths = config["probe"], specimen.cell[:2]
     return Scene(
         title=config["simulation"]["title"],
@@ -92,7 +92,7 @@ def _scene(config: Mapping[str, Any], specimen: Specimen) -> Scene:
 
 
 def extended_xyz(specimen: Specimen) -> str:
-    """The atoms of a specimen in extended XYZ: element, coordinates [Å], U [Å²] and, where it has any, occupancies."""
+    """The atoms of a specimen in extended XYZ: element, coordinates [Å], U [Å²] and, if there are any, occupancies."""
     lx, ly, lz = specimen.cell
     columns = [specimen.positions, np.where(np.isnan(specimen.u_iso), 0.0, specimen.u_iso)[:, None]]
     properties = "species:S:1:pos:R:3:u_iso:R:1"

@@ -1,4 +1,4 @@
-"""The process of Snakemake that `stemphony run` starts: its output goes to a log, its progress to the terminal."""
+"""The Snakemake process of `stemphony run`. Its output goes to a log file, and its progress to the terminal."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from stemphony.store import progress
 from stemphony.store.holders import forget_run, note_run
 
 POLL_S = 0.5
-"""Time between two looks at the process and its progress [s]."""
+"""Time between two checks of the process and its progress [s]."""
 READ_S = 0.1
-"""Time between two looks at its log [s]."""
+"""Time between two reads of the log [s]."""
 HEARD_S = 2.0
-"""Snakemake writes a line as soon as it receives a signal. Without this line for so long [s] it did not receive it."""
+"""Snakemake writes a line as soon as it receives a signal. If this line is missing for this time, Snakemake has not
+received the signal [s]."""
 
 
 class SnakemakeProcess:
-    """A running Snakemake.
+    """A running Snakemake process.
 
     Parameters
     ----------
@@ -39,16 +40,16 @@ class SnakemakeProcess:
     directory : Path
         Working directory.
     holds : bool
-        Whether it takes Snakemake's lock; a dry run does not.
+        Whether Snakemake takes its lock. A dry run does not.
 
     Attributes
     ----------
     lines : list of str
-        Its output so far.
+        Output of Snakemake so far.
     log_file : Path
-        File with its whole output.
+        File with the whole output of Snakemake.
     interrupted : bool
-        Whether this process received SIGINT or SIGTERM.
+        Whether this process, `stemphony run`, received SIGINT or SIGTERM.
     """
 
     def __init__(self, command: Sequence[str], directory: Path, result: ResultPaths, holds: bool) -> None:
@@ -65,23 +66,24 @@ class SnakemakeProcess:
         self.log_file = directory / "logs" / "snakemake" / result.name / f"{stamp}.{os.getpid()}.log"
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         for number in (signal.SIGINT, signal.SIGTERM):
-            # A shell script that starts a command with `&` lets it ignore SIGINT, so that Ctrl-C at the script does not
-            # hit it. Snakemake and its jobs inherit this.
+            # If a shell script starts a command with `&`, the command ignores SIGINT, so that Ctrl-C in the terminal of
+            # the script does not end it. Snakemake and its jobs inherit this, so no handler is set.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._note_signal)
-        # A file and not a pipe: if this process is killed, Snakemake would block on a pipe without a reader.
+        # The output goes to a file and not to a pipe. If this process is killed, nothing reads a pipe any more, and
+        # Snakemake would block.
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, LIVE_VARIABLE: "1"}
             )
         if holds:
-            # Snakemake notes itself, but only after it takes the lock. It may be killed in between.
+            # Snakemake also records its process, but only after it takes the lock. It may be killed between both steps.
             with suppress(StorageError):
                 note_run(result.name, directory, self.process.pid)
 
     @property
     def elapsed_s(self) -> float:
-        """Time since its start [s]."""
+        """Time since the start of Snakemake [s]."""
         return time.monotonic() - self._begin
 
     def wait(self) -> int:
@@ -96,7 +98,8 @@ class SnakemakeProcess:
                 self._pass_on_signal()
                 self._show()
         if status >= 0:
-            # It may have ended before it began. The note of a killed process stays.
+            # Snakemake may have ended before its hooks ran, so its record is removed here. The record of a killed
+            # process stays.
             forget_run(self.directory, self.process.pid)
         self._ended.set()
         reader.join(5)
@@ -108,10 +111,10 @@ class SnakemakeProcess:
         self._not_passed_on, self._signalled = signal.Signals(number), time.monotonic()
 
     def _pass_on_signal(self) -> None:
-        """Send a signal to Snakemake if only this process received it. This process goes on, to say how it ends.
+        """Send a signal to Snakemake if only this process received it. This process continues, to say how the run ends.
 
-        A terminal sends Ctrl-C to all processes of its foreground group, and so does `kill %1`: then Snakemake and its
-        jobs have it already. A second one would interrupt Snakemake's cleaning up.
+        Ctrl-C in a terminal, or `kill %1`, sends the signal to all processes of a group. Then Snakemake and its jobs
+        have received it already. A second signal would interrupt the clean-up of Snakemake.
         """
         number = self._not_passed_on
         if number is None or time.monotonic() - self._signalled < HEARD_S:
@@ -119,7 +122,8 @@ class SnakemakeProcess:
         self._not_passed_on = None
         if any(signal_received(number) in line for line in self.lines):
             return
-        # A Snakemake that alone receives SIGINT waits for its jobs, and then deletes their results.
+        # If only Snakemake received SIGINT, it would wait for its jobs and then delete their results. So SIGINT also
+        # goes to the jobs.
         for pid in with_descendants(self.process.pid) if number == signal.SIGINT else [self.process.pid]:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
@@ -129,7 +133,7 @@ class SnakemakeProcess:
         with self.log_file.open("rb") as log:
             rest, ended = b"", False
             while not ended:
-                ended = self._ended.wait(READ_S)  # asked before reading, so that the last lines are read
+                ended = self._ended.wait(READ_S)  # `ended` is set before the file is read, so the last lines are read
                 *lines, rest = (rest + log.read()).split(b"\n")
                 for line in [*lines, *([rest] if ended and rest else [])]:
                     text = line.decode("utf-8", errors="replace")
@@ -139,7 +143,7 @@ class SnakemakeProcess:
                         self._display.print(text.removeprefix(RUN_PREFIX))
 
     def _show(self, last: bool = False) -> None:
-        # Before it holds its lock, the progress may be that of a run beside it.
+        # Before this Snakemake holds its lock, the progress may belong to another run of the same simulation.
         now = self._watch.overall() if self._has_begun else None
         if now is None:
             return
@@ -147,9 +151,9 @@ class SnakemakeProcess:
 
 
 class _Display:
-    """The terminal: lines, and below them one line of progress that is drawn again and again.
+    """The output on the terminal: lines, and below them one line of progress that is drawn again and again.
 
-    If stderr is no terminal, each tenth of the progress is a line of its own.
+    If stderr is not a terminal, each tenth of the progress is a separate line.
     """
 
     def __init__(self) -> None:
@@ -160,7 +164,7 @@ class _Display:
 
     def print(self, text: str) -> None:
         """Print a line above the progress."""
-        with self._lock, suppress(BrokenPipeError):  # the run goes on when its reader has enough
+        with self._lock, suppress(BrokenPipeError):  # the run continues if the program that reads its output has ended
             self._clear()
             print(text, flush=True)
 
@@ -170,7 +174,7 @@ class _Display:
             print(text, flush=True)
 
     def progress(self, share: float, line: str, last: bool) -> None:
-        """Draw the progress; `share` is the finished part, 0 to 1. The `last` one stays."""
+        """Draw the progress. `share` is the finished part, 0 to 1. With `last`, the line stays on the terminal."""
         if not self.is_live:
             self._tenths.reached(share, line)
             return
@@ -187,14 +191,14 @@ class _Display:
 
     @staticmethod
     def _draw(text: str) -> None:
-        # Not through `terminal`, which shows a carriage return instead of doing it.
+        # The text does not pass through `terminal.plain`, which would replace the carriage return.
         sys.stderr.flush()
         sys.stderr.buffer.write(text.encode(errors="replace"))
         sys.stderr.buffer.flush()
 
 
 def with_descendants(pid: int) -> list[int]:
-    """A process and its descendants in the process group of this process, parents first."""
+    """A process, and its descendants in the process group of this process. Parents come first."""
     try:
         below = psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -205,4 +209,4 @@ def with_descendants(pid: int) -> list[int]:
 def _is_in_our_group(pid: int) -> bool:
     with suppress(ProcessLookupError):
         return os.getpgid(pid) == os.getpgrp()
-    return False  # it has ended
+    return False  # the process has ended

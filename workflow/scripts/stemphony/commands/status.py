@@ -1,7 +1,7 @@
-"""`stemphony status`: in which state each pair of defocus and configuration is.
+"""`stemphony status`: show the state of each pair of defocus and configuration.
 
-The plan of the last run is compared with the job files, their progress files and their logs. Nothing is computed, and
-Snakemake is not started.
+The command compares the plan of the last run with the job files, their progress files and their logs. It computes
+nothing and does not start Snakemake.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from stemphony.store.holders import holders
 from stemphony.store.superblock import what_is_cut_off
 
 SILENT_S = 600.0
-"""If no run is alive, a job on another machine that has written nothing for so long counts as dead [s]."""
+"""If no run is alive, a job on another machine counts as dead after it has written nothing for this time [s]."""
 SHOWN = 20
 """Most failed pairs that are listed one by one."""
 TRIED_AGAIN = "its run tries it again: "
@@ -64,8 +64,8 @@ class PairStatus:
     attempts : int
         Number of attempts in all runs.
     reason : str
-        Why it failed, or why the merge refuses its file; else empty. It begins with `TRIED_AGAIN` if the living run
-        tries the pair again.
+        Why the pair failed, or why the merge refuses its file, else empty. The text begins with `TRIED_AGAIN` if a run
+        that is alive tries the pair again.
     log : str
         Log of its last attempt, empty without one.
     progress : float
@@ -88,12 +88,12 @@ class PairStatus:
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """A run on another machine, whose process cannot be seen from here.
+    """A run on another machine. This machine cannot see its process.
 
     Attributes
     ----------
     heard : float
-        When it, or one of its jobs, last wrote a file [s since 1970, clock of the file system].
+        When the run, or one of its jobs, last wrote a file [s since 1970, clock of the file system].
     """
 
     host: str
@@ -101,7 +101,7 @@ class Elsewhere:
     heard: float
 
     def lines(self) -> list[str]:
-        """Lines for the user: what is known of it, and what to do if it is dead."""
+        """Lines for the user: what is known of the run, and what to do if it is dead."""
         since = datetime.fromtimestamp(self.heard).astimezone().isoformat(sep=" ", timespec="seconds")
         return [
             f"that run is on {self.host} (process {self.pid}) and cannot be seen from here; the last sign of life of "
@@ -118,7 +118,8 @@ class SimulationStatus:
     Attributes
     ----------
     merged : str
-        State of stem.nc: current, missing, or outdated, if pairs or the plan have changed or it cannot be read.
+        State of stem.nc: current, missing or outdated. It is outdated if pairs or the plan have changed, or if it
+        cannot be read.
     run : int
         Number of the last run.
     run_is_alive : bool
@@ -143,7 +144,7 @@ class SimulationStatus:
 
     @property
     def not_done(self) -> list[PairStatus]:
-        """Pairs that must be computed for the result."""
+        """Pairs that must still be computed for the result."""
         return [pair for pair in self.pairs if pair.state is not PairState.DONE]
 
     def record(self) -> dict[str, Any]:
@@ -166,7 +167,7 @@ class SimulationStatus:
         merged = {
             "current": f"{_relative(self.result.merged)} is merged from "
             + ("all of them, as they were before" if self.not_done else "them"),
-            "outdated": f"{_relative(self.result.merged)} is from before, or damaged: they are not merged yet",
+            "outdated": f"{_relative(self.result.merged)} is outdated or damaged: they are not merged yet",
             "missing": "nothing is merged yet",
         }[self.merged]
         alive = "a run is alive" if self.run_is_alive else "no run is alive"
@@ -185,7 +186,7 @@ class SimulationStatus:
             lines += [f"… and {len(troubled) - SHOWN} more; --json lists all:"]
             lines += [f"{'':<10}{text}" for text in by_defocus(troubled[SHOWN:])]
         if not self.run_is_alive and (self.not_done or self.merged != "current"):
-            # A rerun must check every byte as well, or it does not find these files.
+            # Only a check of every byte finds these files, so the rerun must check every byte too.
             verify = "--verify " if self.verified and self.of(PairState.UNUSABLE) else ""
             lines.append(f"to compute what is not done, and merge: stemphony rerun {verify}{shown}")
         return lines
@@ -211,7 +212,7 @@ def _relative(path: Path) -> str:
 
 
 def result_in(given: Path) -> ResultPaths:
-    """The simulation in a folder `results/<name>`, which is given by itself or by a file in it.
+    """The simulation in a folder `results/<name>`. `given` is this folder or a file in it.
 
     Raises
     ------
@@ -256,7 +257,7 @@ def status_of(result: ResultPaths, verify: bool = False) -> SimulationStatus:
     Parameters
     ----------
     verify : bool
-        Check every byte of the job files, as the merge does, and of stem.nc; else only their lengths and digests.
+        Check every byte of the job files, as the merge does, and of stem.nc. Otherwise check only lengths and digests.
 
     Raises
     ------
@@ -274,19 +275,19 @@ def status_of(result: ResultPaths, verify: bool = False) -> SimulationStatus:
 
 
 class _Look:
-    """One look at the files of a simulation. What many pairs need is read once."""
+    """The state of the files of a simulation at one moment. Files that many pairs need are read once."""
 
     def __init__(self, result: ResultPaths, planned: Campaign, verify: bool) -> None:
         self.result, self.planned, self.verify = result, planned, verify
         self.run = ledger.latest_run(result)
         self.holders = [holder for holder in holders(result.directory) if holder.simulation == result.run_name]
         self.run_is_alive = any(holder.is_alive or holder.is_elsewhere for holder in self.holders)
-        # SHA-256 of the good job files, by their places in the plan.
+        # SHA-256 of each good job file. The key is the place of the pair in the plan.
         self.files: dict[int, str] = {}
         self.attempts: dict[str, dict[int, int]] = {}
 
     def elsewhere(self) -> Elsewhere | None:
-        """The run that may be alive on another machine; None if a run is alive here, or there is none."""
+        """The run that may be alive on another machine. None without such a run, or if a run is alive here."""
         away = [holder for holder in self.holders if holder.is_elsewhere]
         if not away or any(holder.is_alive for holder in self.holders):
             return None
@@ -295,7 +296,7 @@ class _Look:
             files += progress.files(self.result, self.run)
         times = []
         for file in files:
-            with suppress(OSError):  # the run has just ended and removed it
+            with suppress(OSError):  # the run has just ended and removed this file
                 times.append(file.stat().st_mtime)
         return Elsewhere(away[-1].host, away[-1].pid, max(times, default=0.0))
 
@@ -304,7 +305,7 @@ class _Look:
         """The last run in which each pair was started."""
         found = {}
         for run in range(1, self.run + 1):
-            with suppress(PermissionError):  # another user's run
+            with suppress(PermissionError):  # the files belong to a run of another user
                 for file in progress.files(self.result, run):
                     found[paths.pair_of_job(file.stem)] = run
         return found
@@ -339,7 +340,7 @@ class _Look:
         return self.attempts[defocus]
 
     def _what_is_wrong_with(self, defocus: Defocus, configuration: int) -> str | None:
-        """What is wrong with a job file: empty if it is good, None if it does not exist."""
+        """Say what is wrong with a job file. Returns an empty text for a good file, and None if there is no file."""
         file = self.result.job(defocus.id, configuration)
         if not file.exists():
             return None
@@ -372,7 +373,7 @@ class _Look:
         if noted.get("state") == progress.FAILED:
             return PairState.FAILED, again + str(noted.get("message") or "no message"), 0.0
         if log and not noted:
-            # The shell that starts a job makes its log, before the job makes its progress file.
+            # The log exists first: the shell that starts a job makes it. Later, the job makes its progress file.
             if self.run_is_alive:
                 return PairState.RUNNING, "", 0.0
             return PairState.FAILED, last_word(Path(log)) or NEVER_BEGAN, 0.0
@@ -391,7 +392,7 @@ class _Look:
         return self.run_is_alive or age_s < SILENT_S
 
     def merged(self) -> str:
-        """State of stem.nc: current if it was merged from the present plan and job files, outdated or missing."""
+        """State of stem.nc: missing, current if it was merged from the present plan and job files, else outdated."""
         if not self.result.merged.exists():
             return "missing"
         origin = origin_of(self.result.merged, whole=self.verify)

@@ -1,4 +1,4 @@
-"""What `stemphony run` prints when the Snakemake of a sweep has ended."""
+"""Print the end of `stemphony run` when the Snakemake of a sweep has ended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stemphony.store import members, own_runs, progress
 
 
 class SweepOutcome(Outcome):
-    """A Snakemake that has ended, and whose config has a sweep; `result.root` is the folder of the sweep."""
+    """The end of a Snakemake process whose config has a sweep. `result.root` is the folder of the sweep."""
 
     def _show_results(self) -> None:
         files, found = SweepPaths(self.result.root), members.members_of(self.result.root)
@@ -51,7 +51,10 @@ class SweepOutcome(Outcome):
 
 
 def _combine_again(files: SweepPaths, found: Sequence[ResultPaths]) -> str:
-    """What to do after a run of chosen members, such as a rerun: it does not combine. Empty if nothing is to do."""
+    """What to do after a run of only some members, such as a rerun, because such a run does not combine the members.
+
+    Empty if there is nothing to do.
+    """
     merged = sorted((one.merged.stat().st_mtime_ns, str(one.root)) for one in found if one.merged.exists())
     newest, root = merged[-1] if merged else (0, "")
     if files.combined.exists() and files.combined.stat().st_mtime_ns >= newest:
