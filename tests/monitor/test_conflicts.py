@@ -537,7 +537,7 @@ def test_a_false_event_can_be_rejected(group: Group, capsys: pytest.CaptureFixtu
     assert events[0]["event"]["event"] == "CANCELLED"
     operate(group, capsys, "repair", "1", "--reject", str(events[0]["row"]))
     assert (group.simulation["state"], group.simulation["conflicts"]) == ("running", 1)
-    assert "has none of this number" in operate(group, capsys, "repair", "1", "--reject", "999", status=1)
+    assert "has no such event" in operate(group, capsys, "repair", "1", "--reject", "999", status=1)
 
 
 def test_repair_makes_the_same_summary_again(group: Group, capsys: pytest.CaptureFixture[str]):

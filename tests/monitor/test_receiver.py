@@ -415,7 +415,7 @@ def test_tokens_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     secret = re.search(r"^  (\S{43})$", said, re.MULTILINE)
     assert secret
     assert main(["monitor", "token", "add", "cluster", "--role", "reader", "--db", db]) == 1
-    assert "there is a 'cluster' already" in capsys.readouterr().err
+    assert "'cluster' exists already" in capsys.readouterr().err
     assert main(["monitor", "token", "add", "a:b", "--role", "reader", "--db", db]) == 1
     assert "cannot be a name" in capsys.readouterr().err
     assert main(["monitor", "token", "list", "--db", db]) == 0
@@ -425,7 +425,7 @@ def test_tokens_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["monitor", "token", "revoke", "cluster", "--db", db]) == 0
     capsys.readouterr()
     assert main(["monitor", "token", "revoke", "cluster", "--db", db]) == 1
-    assert "there is no 'cluster'" in capsys.readouterr().err
+    assert "there is no credential 'cluster'" in capsys.readouterr().err
 
 
 def test_an_address_that_others_reach_needs_credentials(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

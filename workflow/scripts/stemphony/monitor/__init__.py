@@ -1,8 +1,8 @@
 """The receiver of status events and its pages: `stemphony monitor`.
 
-- command, simulation_command: the command lines. They load Flask and SQLAlchemy only when one of them runs.
-- packages: checks that those of the monitor are installed.
-- server: from options to a process that serves. demonstration: `stemphony monitor demo`.
+- command, simulation_command: the command lines. They import Flask and SQLAlchemy only when one of them runs.
+- packages: checks that the packages of the monitor are installed.
+- server: makes a process that serves, from the options. demonstration: `stemphony monitor demo`.
 - web/: application (admission, headers, routes of events), lanes (threads and connections), pages, views, api,
   openapi, metrics, gate, rate_limit, queries, responses, bounds (lengths of answers), services, png.
 - notify/: notifier, messenger (one target), delivery (one try), exchange (HTTP and SMTP), notice, targets.
@@ -12,7 +12,7 @@
 - database/: schema, migrations, connection, upsert, credentials, audit, backup, simulations, pairs, timeline, images,
   outbox.
 - state: running, stale, failed, cancelled, finished; progress, rate, time of the end.
-- records: what these rooms hand to each other. words: numbers as people read them. static, templates.
+- records: the data that these rooms pass to each other. words: numbers as people read them. static, templates.
 
 No other part of Stemphony imports Flask, waitress or SQLAlchemy, and no job imports this package.
 """

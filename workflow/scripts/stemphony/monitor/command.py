@@ -120,7 +120,7 @@ def _add_token(parsed: argparse.Namespace, _rest: Sequence[str]) -> int:
     from stemphony.monitor.database.connection import Database
 
     role = credentials.Role(parsed.role)
-    # A refused name must leave no new database behind.
+    # The name is checked first, so that a refused name makes no new database.
     credentials.require_name(parsed.name)
     with Database.open(_given(parsed)) as database, database.changing() as connection:
         secret = credentials.add(connection, parsed.name, role, time.time())

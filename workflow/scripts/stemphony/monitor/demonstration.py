@@ -20,9 +20,9 @@ from stemphony.monitor.server import Monitor, Options, say
 PACKAGES: Final = Path(__file__).resolve().parents[2]
 REPOSITORY: Final = PACKAGES.parents[1]
 FOLDER: Final = Path("build") / "demo-monitor"
-"""In the working directory, because an installed package cannot be written to."""
+"""Folder of the demonstration. It is in the working directory, because an installed package is not writable."""
 _END_S: Final = 30
-"""After Ctrl-C the simulation has this time to end [s]. Then it is killed."""
+"""Time that the simulation has to end after Ctrl-C [s]. Then it is killed."""
 
 
 def demonstrate(port: int, database: str | None) -> int:
@@ -31,7 +31,7 @@ def demonstrate(port: int, database: str | None) -> int:
     Parameters
     ----------
     port : int
-        Port to listen on. If it is taken, the next free one.
+        Port to listen on. If this port is taken, the next free port is used.
     database : str or None
         File or URL of a database. None: a file that all demonstrations share.
 
@@ -54,7 +54,7 @@ def demonstrate(port: int, database: str | None) -> int:
     except OSError as error:
         raise MonitorError(f"demo: {folder} cannot be written: {error.strerror}.") from None
     say(f"open {monitor.url} in a browser; the simulation takes about a minute. Ctrl-C ends both.")
-    # A signal while the simulation starts is only noted, because nothing could stop the simulation yet.
+    # While the simulation starts, a signal is only recorded, because there is no process yet that could be stopped.
     early: list[int] = []
     _on_signals(lambda number, _: early.append(number))
     monitor.start()
@@ -92,7 +92,7 @@ def _config(folder: Path, url: str) -> Path:
 
 
 def _simulate(folder: Path, config: Path) -> subprocess.Popen[bytes]:
-    # `stemphony` in PATH may be missing, or belong to another installation.
+    # The command `stemphony` in PATH may be missing, or belong to another installation. So it is not used.
     command = [sys.executable, KEEP_OUT, "-m", "stemphony", "run", str(config), "--directory", str(folder)]
     path = os.pathsep.join(filter(None, (str(PACKAGES), os.environ.get(PATH_VARIABLE))))
     return subprocess.Popen(command, start_new_session=True, env={**os.environ, PATH_VARIABLE: path})

@@ -16,7 +16,7 @@ def require_packages() -> None:
     Raises
     ------
     MonitorError
-        Some are not.
+        Some packages are missing.
     """
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:

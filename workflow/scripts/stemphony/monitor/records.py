@@ -1,4 +1,4 @@
-"""What the rooms of the monitor hand to each other: a checked event, its image, and the summaries made of events."""
+"""The data that the rooms of the monitor pass to each other: a checked event, its image, and summaries of events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 from stemphony.status.events import Event
 
 HIDDEN: Final = "<hidden>"
-"""Replaces the value of a custom parameter whose name marks it as a secret. The value itself is stored nowhere."""
+"""Text that replaces the value of a custom parameter whose name marks a secret. The value itself is not stored."""
 
 RUNNING: Final = "running"
 FINISHED: Final = "finished"
@@ -23,8 +23,8 @@ FAILED: Final = "failed"
 class Preview:
     """One image: 8-bit pixels, row by row from the top. 0 means `low`, 255 means `high`.
 
-    `size_nm` is its width and height [nm], None if the event does not say. `repeats` is the part of `xy` along which
-    copies of the image continue it.
+    `size_nm` is the width and height [nm], or None if the event does not have them. `repeats` names the axes along
+    which the image repeats: a part of `xy`.
     """
 
     detector: str
@@ -45,15 +45,16 @@ class IncomingEvent:
     simulation : str
         `id` of the event, any text.
     event_id : str
-        As sent. An event without one, such as an event of STEMsalabim, gets a hash of its content.
+        The id that the sender gave. An event without id, such as an event of STEMsalabim, gets a hash of its content.
     key : bytes
         Equal for two copies of the same event; see `event_key`.
     name : str
         PROGRESS for both names of a progress report.
     time : float
-        Seconds since 1970 by the sender's clock, never later than the arrival. The arrival if it is not readable.
+        Seconds since 1970 by the sender's clock, never later than the arrival. If this time is not readable, the time
+        of arrival.
     received : float
-        Arrival, seconds since 1970 by the receiver's clock.
+        Time of arrival, seconds since 1970 by the receiver's clock.
     run, attempt : int
         0 if the event has none.
     position : int
@@ -79,10 +80,10 @@ class IncomingEvent:
     planned : list of float
         Defoci [nm] that START_SIMULATION lists, in the order of their indices.
     content : bytes
-        Hash of what the sender's program wrote. Custom parameters are not part of it, because they are read again from
-        the config when an event is sent again.
+        Hash of the event as the sender's program wrote it. Custom parameters are not part of it, because the sender
+        reads them again from the config each time that it sends an event.
     sender : str
-        Name of the credential that sent it. Empty on a monitor without credentials.
+        Name of the credential that sent the event. Empty on a monitor without credentials.
     """
 
     simulation: str
@@ -115,7 +116,7 @@ class IncomingEvent:
 
     @property
     def is_notable(self) -> bool:
-        """Whether short lists of events show it: neither a percentage nor an image."""
+        """Whether short lists of events show the event. They leave out progress reports and images."""
         return self.name not in (Event.PROGRESS, Event.PREVIEW)
 
 
@@ -162,7 +163,7 @@ class SimulationSummary:
 
     @classmethod
     def from_columns(cls, columns: Mapping[Any, Any]) -> Self:
-        """Make a summary of a row of the table, by column name."""
+        """Make a summary from a row of the table, which has its values by column name."""
         lists = {name: json.loads(columns[name]) for name in _LISTS}
         return cls(**{**columns, **lists})
 
@@ -216,7 +217,7 @@ _COLUMNS: Final = {
 
 
 def columns_of(summary: SimulationSummary | PairSummary | DefocusSummary) -> dict[str, Any]:
-    """Give the row of the table for a summary, by column name."""
+    """Return the row of the table for a summary, by column name."""
     columns = {name: getattr(summary, name) for name in _COLUMNS[type(summary)]}
     if isinstance(summary, SimulationSummary):
         columns |= {name: json.dumps(columns[name]) for name in _LISTS}
@@ -224,18 +225,18 @@ def columns_of(summary: SimulationSummary | PairSummary | DefocusSummary) -> dic
 
 
 def event_key(simulation: str, event_id: str) -> bytes:
-    """Give 16 bytes that are equal for two copies of the same event. The database finds duplicates by them."""
+    """Return 16 bytes that are equal for two copies of the same event. The database uses them to find duplicates."""
     return hashlib.sha256(f"{simulation}\n{event_id}".encode()).digest()[:16]
 
 
 def trial_key(event: IncomingEvent) -> bytes:
-    """Give 16 bytes for a TEST event. It belongs to no simulation, so it never takes the place of an event of one."""
+    """Return 16 bytes for a TEST event. They are never equal to those of an event that belongs to a simulation."""
     parts = ("test", event.simulation, event.event_id, event.sender)
     return hashlib.sha256("\n".join(parts).encode()).digest()[:16]
 
 
 def held_key(event: IncomingEvent) -> bytes:
-    """Give 16 bytes for an event that is kept but not counted. It never takes the place of a counted event."""
+    """Return 16 bytes for an event that is kept but not counted. They are never equal to those of a counted event."""
     return held_key_of(event.simulation, event.event_id, event.sender, event.content)
 
 

@@ -33,16 +33,16 @@ from stemphony.monitor.web.services import Services
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8000
 CONNECTIONS: Final = 5000
-"""Connections at once. A job that reports every few seconds holds one. Further clients wait for a free one."""
+"""Most connections at once. A job that reports every few seconds keeps one. Further clients wait for a free one."""
 
 OTHER_DESCRIPTORS: Final = 200
-"""Open files that are reserved for the database, notifications and logs."""
+"""Number of open files that are reserved for the database, notifications and logs."""
 
 SILENT_CONNECTION_S: Final = 30
-"""The server closes a connection that is silent for this time [s]."""
+"""Silence after which the server closes a connection [s]."""
 
 PORTS_TRIED: Final = 20
-"""A demonstration tries this many ports from the given one on."""
+"""Number of ports that a demonstration tries, beginning with the given port."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ class Options:
 
 
 class Monitor:
-    """One monitor. `serve` runs it in the calling thread, `start` in a new one; `close` ends it."""
+    """One monitor. `serve` runs it in the calling thread, and `start` in a new thread. `close` ends it."""
 
     def __init__(self, options: Options, say: Callable[[str], None]) -> None:
         settings = TargetSettings.read(options.notify) if options.notify else TargetSettings()
         self._say = say
-        # A refused start must leave no new database behind, so everything else is checked first.
+        # Everything else is checked first, so that a refused start makes no new database.
         if not Database.exists(options.database):
             _refuse_open_door(options.host, ())
         listener = _listen(options)
@@ -79,7 +79,8 @@ class Monitor:
         try:
             _refuse_open_door(options.host, gate.credentials())
             self.database.lock()
-            # Only under the lock: another running monitor may have an earlier version, which could not start again.
+            # The schema changes only while this monitor has the lock. Otherwise a running monitor of an earlier version
+            # might use the database, and could not start again.
             self.database.migrate()
         except BaseException:
             listener.close()
@@ -150,14 +151,14 @@ def _end(_signal: int, _frame: FrameType | None) -> None:
 
 def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # Its warning, that a request waits for a thread, is normal operation.
+    # waitress warns if a request waits for a thread. This is normal, so the warning is not shown.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-    # The user of a lost connection reports it once. The pool would add a traceback for each connection.
+    # The code that uses a connection reports once that it was lost. The pool would add a traceback for each connection.
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
 
 def _refuse_open_door(host: str, known: Sequence[Credential]) -> None:
-    """Require a writer and a reader among the credentials if other machines can reach the address."""
+    """If other machines can reach the address, require that the credentials have a writer and a reader."""
     if _is_loopback(host):
         return
     missing = [role.value for role in Role if role not in {credential.role for credential in known}]
@@ -179,7 +180,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _asked_for(host: str) -> set[str]:
-    """Return the forms of a loopback address in the header `Host`: as given, and as browsers shorten it."""
+    """Return the forms of a loopback address in the header `Host`: the given form, and the short form of browsers."""
     if host == "localhost" or not _is_loopback(host):
         return set()
     return {host.lower(), ipaddress.ip_address(host).compressed}
@@ -210,7 +211,7 @@ def _listen(options: Options) -> socket.socket:
 
 
 def _room_for_connections(say: Callable[[str], None]) -> int:
-    """Raise the soft limit of open files as far as needed and allowed. Return the allowed number of connections."""
+    """Raise the soft limit of open files as far as necessary and allowed. Return the allowed number of connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = CONNECTIONS + OTHER_DESCRIPTORS
     if soft == resource.RLIM_INFINITY or soft >= wanted:
@@ -222,7 +223,7 @@ def _room_for_connections(say: Callable[[str], None]) -> int:
         allowed = soft
     if allowed >= wanted:
         return CONNECTIONS
-    # Without files for the database, the monitor would accept events that it cannot store.
+    # Some open files are kept for the database. Without them, the monitor would accept events that it cannot store.
     room = max(allowed - OTHER_DESCRIPTORS, allowed // 2)
     say(
         f"this process may have {allowed} open files, so it takes at most {room} connections, not {CONNECTIONS}. If"

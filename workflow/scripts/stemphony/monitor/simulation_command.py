@@ -1,4 +1,4 @@
-"""`stemphony monitor simulation`: look at one simulation of a monitor, and put it in order."""
+"""`stemphony monitor simulation`: show one simulation of a monitor, or correct which of its events count."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stemphony.errors import MonitorError
 from stemphony.monitor.packages import require_packages
 
 LISTED_HELD: Final = 50
-"""`show` lists at most this many events that are kept and not counted."""
+"""Most events that `show` lists of those that are kept but not counted."""
 
 
 def add_parser(actions: Any, shared: argparse.ArgumentParser) -> None:

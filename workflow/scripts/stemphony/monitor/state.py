@@ -12,26 +12,27 @@ from stemphony.monitor.records import FAILED, FINISHED, RUNNING, SimulationSumma
 from stemphony.status.events import Event
 
 STALE_AFTER_S: Final = 15 * 60.0
-"""A run is not stale before a silence of this length, unless the command line gives another one."""
+"""Shortest silence after which a run is stale [s], unless the command line gives another value."""
 
 STALE_PAUSES: Final = 5.0
-"""A run is not stale before a silence of this many times its usual pause between events."""
+"""A run is stale only after a silence that is longer than this many of its usual pauses between events."""
 
 MAX_STALE_AFTER_S: Final = 24 * 3600.0
-"""The usual pause of a run cannot allow a longer silence than one day."""
+"""Longest silence that the usual pause of a run can allow: one day [s]."""
 
 MIN_RUN_S: Final = 5.0
-"""A younger run gets no estimate, because its start-up dominates."""
+"""Shortest time of a run before it gets an estimate [s]. In a younger run, the start-up dominates."""
 
 MIN_WORK: Final = 0.05
-"""A run that has done less than this part of one configuration gets no estimate."""
+"""Least work of a run before it gets an estimate [configurations]."""
 
 RECENT: Final = 0.25
-"""The recent rate is the mean over this last part of the run."""
+"""Last part of the run over which the recent rate is the mean, as a share of the run."""
 
 _SPREAD: Final = 0.08
 _SPREAD_OF_ONE: Final = 0.30
-"""Relative width of an estimate: the first for a long run, plus the second over √(1 + finished configurations)."""
+"""Relative width of an estimate: the first number plus the second number over √(1 + finished configurations). For a
+long run, the first number alone remains."""
 
 
 class State(StrEnum):
@@ -80,7 +81,10 @@ class Outlook:
 
 
 def silence_allowed_s(simulation: SimulationSummary, stale_after_s: float = STALE_AFTER_S) -> float:
-    """Return the silence after which a run is stale [s]: 15 minutes, or five times its usual pause, at most a day."""
+    """Return the silence after which a run is stale [s]: `stale_after_s`, or five usual pauses if these are longer.
+
+    The usual pauses count for one day at most.
+    """
     usual = simulation.pauses_s / simulation.pauses if simulation.pauses else 0.0
     return max(stale_after_s, min(STALE_PAUSES * usual, MAX_STALE_AFTER_S))
 
@@ -105,14 +109,14 @@ def cell_state(state: str, pair_run: int, simulation: SimulationSummary) -> Cell
 
 
 def pairs_of(simulation: SimulationSummary) -> int:
-    """Return the number of pairs of a simulation, 0 while no event has given it."""
+    """Return the number of pairs of a simulation, or 0 before an event has given the number."""
     return simulation.num_defoci * simulation.num_configurations
 
 
 def finished_of(simulation: SimulationSummary) -> int:
-    """Return the number of finished pairs: those of this run, and those of earlier runs that this run keeps.
+    """Return the number of finished pairs: pairs of this run, and pairs of earlier runs that this run keeps.
 
-    No event lists the pairs that a run keeps. The number of its jobs in START_SIMULATION gives their number.
+    No event lists the pairs that a run keeps. Their number follows from the number of jobs in START_SIMULATION.
     """
     earlier = max(0, simulation.finished - simulation.run_finished)
     total = pairs_of(simulation)
@@ -122,7 +126,7 @@ def finished_of(simulation: SimulationSummary) -> int:
 
 
 def _done(simulation: SimulationSummary) -> float:
-    """Return the finished pairs, where a running pair counts by its own progress."""
+    """Return the number of finished pairs. A running pair counts by its own progress."""
     return finished_of(simulation) - simulation.run_finished + simulation.run_work
 
 
@@ -135,16 +139,16 @@ def progress_of(simulation: SimulationSummary) -> float:
 
 
 def outlook_of(simulation: SimulationSummary, now: float) -> Outlook | None:
-    """Estimate when a run ends, as a range. None if it has ended, or if it is too young for an estimate.
+    """Estimate when a run ends, as a range. Returns None if the run has ended, or is too young for an estimate.
 
-    One end of the range uses the mean rate of the whole run, the other one that of its last quarter. The range is
-    wider while the run has finished few configurations.
+    One limit of the range uses the mean rate of the whole run. The other limit uses the mean rate of the last quarter.
+    The range is wider while the run has finished only few configurations.
 
     `now` is in seconds since 1970.
     """
     total, done = pairs_of(simulation), _done(simulation)
     elapsed = simulation.latest_time - simulation.run_started
-    # Work from a checkpoint is finished, but it took no time in this run.
+    # Work from a checkpoint counts as finished, but it took no time in this run.
     worked = simulation.run_work - simulation.run_resumed
     if simulation.ended or not total or elapsed < MIN_RUN_S or worked < MIN_WORK:
         return None
@@ -153,7 +157,7 @@ def outlook_of(simulation: SimulationSummary, now: float) -> Outlook | None:
     left = max(0.0, total - done)
     spread = _SPREAD + _SPREAD_OF_ONE / math.sqrt(1 + simulation.run_finished)
     since = max(0.0, now - simulation.latest_time)
-    # During the last configuration processors fall idle one after the other.
+    # During the last configurations, processors become idle one after the other.
     side_by_side = max(1, simulation.running)
     tail = 0.5 * (side_by_side - 1) / whole
     earliest = left / (max(rates) * (1 + spread)) - since

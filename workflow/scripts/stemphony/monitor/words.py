@@ -10,7 +10,7 @@ _DAY: Final = 86_400
 
 
 def time_span(seconds: float) -> str:
-    """Give a time span in at most two units: `8 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
+    """Return a time span in at most two units: `8 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
     whole = max(0, round(seconds))
     if whole < 90:
         return f"{whole} s"
@@ -24,7 +24,7 @@ def time_span(seconds: float) -> str:
 
 
 def time_span_range(earliest_s: float, latest_s: float) -> str:
-    """Give a range of time spans, or `about` one time span if both ends read the same."""
+    """Return a range of time spans, or `about` one time span if both ends have the same text."""
     early, late = time_span(_rounded(earliest_s)), time_span(_rounded(latest_s))
     if early == late:
         return f"about {late}"
@@ -39,7 +39,7 @@ def _rounded(seconds: float) -> float:
 
 
 def rate(per_s: float) -> str:
-    """Give configurations per minute, hour or day: the shortest of these with a rate of at least 1."""
+    """Return configurations per minute, hour or day: the shortest of these units with a rate of at least 1."""
     for unit, length in (("minute", _MINUTE), ("hour", _HOUR)):
         if per_s * length >= 1:
             return f"{_three_digits(per_s * length)} per {unit}"
@@ -51,7 +51,7 @@ def _three_digits(number: float) -> str:
 
 
 def nanometres(defocus: float | None, index: int | None = None) -> str:
-    """Give a defocus in nm with a typographic minus sign, or its index if the value is not known."""
+    """Return a defocus in nm with a typographic minus sign, or its index if the value is not known."""
     if defocus is None:
         return "defocus ?" if index is None else f"defocus {index}"
     return f"{round(defocus, 3) + 0.0:g} nm".replace("-", "−")

@@ -1,1 +1,1 @@
-"""Tables of the monitor, and everything that reads them."""
+"""The database of the monitor: its tables, and the functions that read them."""

@@ -1,4 +1,4 @@
-"""Note what operators change, and keep their commands and a running monitor from writing at the same time."""
+"""Record what operators change. Keep their commands and a running monitor from writing at the same time."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from sqlalchemy import Connection, func, select, text
 from stemphony.monitor.database import schema
 
 _LOCK_NUMBER: Final = 0x53544F50
-"""Number of the lock in PostgreSQL that a transaction of the monitor or of a command takes, "STOP" in ASCII."""
+"""Number of the lock in PostgreSQL that each transaction of the monitor or of a command takes: "STOP" in ASCII."""
 
 LISTED: Final = 200
-"""`stemphony monitor simulation log` shows this many entries at most."""
+"""Most entries that `stemphony monitor simulation log` shows."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +29,20 @@ class Entry:
 
 
 def share_with_operators(connection: Connection) -> None:
-    """Make other transactions that call this wait for the end of this one. With SQLite, they wait anyway."""
+    """Make other transactions that call this function wait for the end of this one. With SQLite, they always wait."""
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK_NUMBER})
 
 
 def note(connection: Connection, now: float, action: str, uid: str, details: str = "") -> None:
-    """Note an action. A running monitor reads all summaries again after it.
+    """Record an action. A running monitor then reads all summaries again.
 
     Parameters
     ----------
     now : float
         Time of the action [s since 1970].
     action : str
-        What was done, in one word.
+        Name of the action, in one word.
     uid : str
         Id of the simulation, or empty.
     """
@@ -69,7 +69,7 @@ def listed(connection: Connection, uid: str = "") -> list[Entry]:
 
 
 def operator_name() -> str:
-    """Return the name of the user of this process, or its number if the system has no name for it."""
+    """Return the name of the user of this process, or the user's number if the system has no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):

@@ -23,7 +23,7 @@ _NO_HARD_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENO
 
 
 _SECRETS: Final = ("sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
-"""Secrets among the keywords of libpq that no environment variable can give it. `password` has one."""
+"""Keywords of libpq that hold a secret and have no environment variable. `password` has a variable."""
 
 _SERVICE: Final = "stemphony"
 
@@ -31,8 +31,8 @@ _SERVICE: Final = "stemphony"
 def backup(database: Database, file: Path) -> str:
     """Copy a database, even while a monitor writes to it, and check the copy.
 
-    The copy grows in a new folder that only this user can enter. When it is complete and checked, it gets its name,
-    unless there is something of this name by then, even a link.
+    The copy is made in a new folder that only this user can enter. After the check it gets its final name, unless a
+    file or link of this name exists by then.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def backup(database: Database, file: Path) -> str:
     Raises
     ------
     MonitorError
-        The file exists already or cannot be written, or the copy is damaged or lacks events. There is no new file then.
+        The file exists already or cannot be written, or the copy is damaged or lacks events. Then no new file is left.
     """
     if os.path.lexists(file):
         raise _exists(file)
@@ -55,7 +55,7 @@ def backup(database: Database, file: Path) -> str:
                 number, copied = _copy_sqlite(Path(str(database.url.database)), copy, latest)
             else:
                 number, copied = _dump_postgresql(database, copy, latest)
-            # Later events have larger rows, so only a deletion can make this number smaller meanwhile.
+            # Later events have larger rows. So this number can only become smaller, if events are deleted meanwhile.
             _, after = _events(database, latest)
             if not after <= copied <= before:
                 raise MonitorError(f"backup: the copy has {copied} of {before} events. It was not kept. Try again.")
@@ -77,7 +77,7 @@ def _exists(file: Path) -> MonitorError:
 
 
 def _name(copy: Path, file: Path) -> None:
-    """Give a complete file its name, and fail if something has the name."""
+    """Give a complete file its final name, and fail if this name exists already."""
     with copy.open("rb") as complete:
         os.fsync(complete.fileno())
     try:
@@ -98,7 +98,7 @@ def _name(copy: Path, file: Path) -> None:
 
 
 def _events(database: Database, until: int | None) -> tuple[int, int]:
-    """Return the largest row of an event, and how many events have at most the row `until`, all if it is None."""
+    """Return the largest row of an event, and the number of events up to the row `until`. None counts all events."""
     table = schema.EVENT.c
     with database.reader.begin() as connection:
         latest = int(connection.execute(select(func.max(table.row))).scalar() or 0)
@@ -109,7 +109,7 @@ def _events(database: Database, until: int | None) -> tuple[int, int]:
 
 
 def _copy_sqlite(source: Path, copy: Path, latest: int) -> tuple[int, int]:
-    """Copy and check. Return the number of all events, and of those up to the row `latest`."""
+    """Copy the database and check the copy. Return the number of all events, and of events up to the row `latest`."""
     with contextlib.closing(sqlite3.connect(source)) as old, contextlib.closing(sqlite3.connect(copy)) as new:
         old.backup(new)
         new.execute("PRAGMA journal_mode=DELETE")
@@ -129,7 +129,9 @@ def _program(name: str) -> str:
 
 
 def _without_secrets(url: URL, service: Path) -> tuple[str, dict[str, str]]:
-    """Return an address for the list of processes, which all users can read, and an environment with the rest.
+    """Return an address without secrets, and an environment with the secrets.
+
+    The address is an argument of a program, and all users can read the arguments in the list of processes.
 
     Parameters
     ----------
@@ -155,7 +157,7 @@ def _without_secrets(url: URL, service: Path) -> tuple[str, dict[str, str]]:
 
 
 def _dump_postgresql(database: Database, copy: Path, latest: int) -> tuple[int, int]:
-    """Dump, and read the events out of the dump again. Returns what `_copy_sqlite` returns."""
+    """Dump the database, and read the events of the dump again. Returns the same as `_copy_sqlite`."""
     address, environment = _without_secrets(database.url, copy.with_name("service"))
     done = subprocess.run(
         [_program("pg_dump"), "--format=custom", f"--file={copy}", f"--dbname={address}"],

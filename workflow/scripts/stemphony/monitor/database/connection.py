@@ -25,22 +25,22 @@ DATABASE_VARIABLE: Final = "STEMPHONY_MONITOR_DB"
 """Environment variable with the URL of the database. A password in it does not appear in the list of processes."""
 
 BUSY_TIMEOUT_S: Final = 2
-"""A statement waits this long for a lock of another process, such as `stemphony monitor token` [s].
+"""Longest wait of a statement for a lock of another process, such as `stemphony monitor token` [s].
 
-Less than the 5 s after which a sender gives up, so that it gets status 503.
+A sender gives up after 5 s. This wait is shorter, so that the sender gets status 503.
 """
 
 STATEMENT_S: Final = 10
-"""PostgreSQL ends a question that takes longer than this [s]."""
+"""Longest time of a query. PostgreSQL ends a query that takes longer [s]."""
 
 FREE_CONNECTION_S: Final = 2
-"""A request waits this long for a free connection for reading [s]."""
+"""Longest wait of a request for a free connection for reading [s]."""
 
 CONNECT_TIMEOUT_S: Final = 5
-"""A connection to PostgreSQL may take this long [s]. A URL with its own `connect_timeout` overrides it."""
+"""Longest time to connect to PostgreSQL [s]. A `connect_timeout` in the URL overrides this value."""
 
 READERS: Final = 12
-"""Connections for reading."""
+"""Number of connections for reading."""
 
 _LOCK_NUMBER: Final = 0x5354454D
 """Number of the advisory lock in PostgreSQL, "STEM" in ASCII. Only one monitor may write to a database."""
@@ -57,7 +57,7 @@ _NETWORK_FILE_SYSTEMS: Final = frozenset(
 _KEYWORDS: Final = re.compile(
     r"\b(host|hostaddr|port|dbname|user|password|passfile|service|sslmode)\s*=", re.IGNORECASE
 )
-"""What the connection strings of libpq consist of, which are no URLs."""
+"""A keyword of a connection string of libpq. Such a string is not a URL, and it may hold a password."""
 
 
 class ServedByAnother(Exception):
@@ -104,7 +104,7 @@ def database_url(given: str | None) -> URL:
     allowed = "Give a file, sqlite:///FILE, or postgresql://USER:PASSWORD@HOST/DATABASE."
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", wanted):
         if _KEYWORDS.search(wanted):
-            # As the name of a file it would be shown, with the password in it.
+            # Without this check, the text would count as a file name, and messages would show its password.
             raise MonitorError(f"--db is a connection string of keywords, such as host=…. {allowed}")
         try:
             return URL.create("sqlite", database=str(Path(wanted).expanduser().absolute()))
@@ -121,7 +121,7 @@ def database_url(given: str | None) -> URL:
         return URL.create("sqlite", database=str(Path(url.database).absolute()))
     if kind in ("postgresql", "postgres"):
         if "@" in f"{url.host}{url.database}":
-            # A part of the password would be taken for the host, and shown.
+            # A part of the password would count as the host, and messages would show it.
             raise MonitorError("--db: it is not clear where the password ends. Write @ as %40 in it, and : as %3A.")
         return url.set(drivername="postgresql+psycopg")
     raise MonitorError(f"--db has the scheme {kind!r}. {allowed}")
@@ -130,7 +130,7 @@ def database_url(given: str | None) -> URL:
 def file_system_of(path: Path, mounts: str) -> str:
     """Return the type of the file system of a path.
 
-    `mounts` is the text of /proc/self/mountinfo. Empty if not found.
+    `mounts` is the text of /proc/self/mountinfo. The result is empty if the path is in none of its entries.
     """
     best, kind = "", ""
     for line in mounts.splitlines():
@@ -145,7 +145,7 @@ def file_system_of(path: Path, mounts: str) -> str:
 
 
 def refuse_network_file_system(file: Path) -> None:
-    """Refuse a file on a network file system, which does not have the shared memory of SQLite's write-ahead log.
+    """Refuse a file on a network file system, because SQLite's write-ahead log needs shared memory.
 
     Raises
     ------
@@ -174,7 +174,7 @@ class Database:
     reader, writer : Engine
         Connections for reading, and one connection for writing.
     writer_connections : int
-        How often the connection for writing was made. Another monitor may have written before each one, but not after.
+        How often the connection for writing was made. Before each time, another monitor may have written.
     """
 
     url: URL
@@ -199,7 +199,7 @@ class Database:
         ------
         MonitorError
             The database cannot be opened, belongs to another program or a later version, or is on a network file
-            system. Or it is empty and `create` is False.
+            system. Or the database is empty and `create` is False.
         """
         url = database_url(given)
         if url.get_backend_name() == "sqlite":
@@ -245,7 +245,7 @@ class Database:
         Raises
         ------
         MonitorError
-            It has an earlier one. A monitor of this version brings it up to date.
+            The schema has an earlier version. A monitor of this version brings it up to date.
         """
         with self.reader.begin() as connection:
             found = migrations.version_of(connection)
@@ -267,7 +267,7 @@ class Database:
 
     @property
     def name(self) -> str:
-        """The name in messages. A password may stand in several parts of a URL, so only host and database are shown."""
+        """The name in messages. Several parts of a URL may hold a password, so the name has only host and database."""
         if self.is_sqlite:
             return f"the database {self.url.database}"
         host = self.url.host or "local socket"
@@ -282,7 +282,7 @@ class Database:
         Raises
         ------
         MonitorError
-            The database does not take them.
+            The database does not accept the changes.
         """
         try:
             with self.writer.begin() as connection:
@@ -293,8 +293,8 @@ class Database:
     def lock(self) -> None:
         """Keep other monitors from writing to this database while this process lives.
 
-        A lock in PostgreSQL lasts as long as its connection. So the connection for writing itself takes the lock, each
-        time that it is made. If another monitor has the lock, this connection fails with `ServedByAnother`.
+        A lock in PostgreSQL ends with its connection. So the connection for writing takes the lock itself, each time
+        that it is made. If another monitor has the lock, making the connection fails with `ServedByAnother`.
 
         Raises
         ------
@@ -313,7 +313,7 @@ class Database:
                 self._lock = held
         else:
             self._is_locked = True
-            # A present connection does not have the lock.
+            # A connection that was made before does not have the lock, so a new one is needed.
             self.writer.dispose()
             try:
                 self.writer.connect().close()
@@ -368,9 +368,9 @@ def reason(error: Exception) -> str:
 
 
 def is_away(error: Exception) -> bool:
-    """Return whether the database itself failed and not the statement, so that the same may succeed later."""
+    """Return whether the database failed and not the statement. Then the same statement may succeed later."""
     if isinstance(error, OperationalError | InterfaceError):
-        # SQLite also raises these for statements that it does not understand.
+        # SQLite raises the same class of error for a statement that it does not understand.
         return getattr(error.orig, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
     if isinstance(error, DBAPIError):
         return error.connection_invalidated
@@ -394,7 +394,7 @@ _listen: Callable[..., None] = event.listen
 
 def _engine(url: URL, connections: int, begin: str) -> Engine:
     if url.get_backend_name() != "sqlite":
-        # The lock ends with the connection for writing, so this one is not recycled.
+        # The lock ends with the connection for writing, so the pool must not replace this connection.
         recycle = 1800 if connections > 1 else -1
         limit = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT_S}
         engine = create_engine(
@@ -430,7 +430,8 @@ def _engine(url: URL, connections: int, begin: str) -> Engine:
             connection.execute(f"PRAGMA {pragma}")
 
     def start(connection: Connection) -> None:
-        # A connection outlives the name of its file. It stays open, so that no other file gets the same number.
+        # A connection also works after its file was renamed or deleted, so the name is checked again. While the
+        # connection is open, no new file can get the same inode number.
         require_file()
         connection.exec_driver_sql(begin)
 

@@ -75,7 +75,7 @@ def add(connection: Connection, name: str, role: Role, now: float) -> str:
     try:
         connection.execute(schema.CREDENTIAL.insert(), row)
     except IntegrityError:
-        raise MonitorError(f"token: there is a {name!r} already. Revoke it first, or take another name.") from None
+        raise MonitorError(f"token: {name!r} exists already. Revoke it first, or choose another name.") from None
     return secret
 
 
@@ -89,7 +89,7 @@ def revoke(connection: Connection, name: str) -> None:
     """
     table = schema.CREDENTIAL
     if connection.execute(delete(table).where(table.c.name == name)).rowcount == 0:
-        raise MonitorError(f"token: there is no {name!r}. `stemphony monitor token list` names them.")
+        raise MonitorError(f"token: there is no credential {name!r}. `stemphony monitor token list` names them.")
 
 
 def listed(connection: Connection) -> list[Credential]:

@@ -17,14 +17,14 @@ from stemphony.monitor.records import PairSummary, Preview
 from stemphony.status.events import PREVIEW_IMAGES
 
 LISTED_IMAGES: Final = 60
-"""A page shows at most this many images. They are on screen at once."""
+"""Most images on a page, because all of them are on the screen together."""
 
 _WHITE: Final = 255
 
 
 @dataclass(slots=True)
 class MeanImage:
-    """The mean of images of one detector and one size, kept as their sum."""
+    """The mean of images of one detector and one size. The sum of the images is stored."""
 
     detector: str
     width: int
@@ -36,7 +36,7 @@ class MeanImage:
 
     @classmethod
     def from_columns(cls, row: Any) -> Self:
-        """Make it of the columns of its table."""
+        """Make an object from the columns of its table."""
         image = cls(
             row.detector, row.width, row.number, width_nm=row.width_nm, height_nm=row.height_nm, repeats=row.repeats
         )
@@ -53,7 +53,7 @@ class MeanImage:
         return {**{name: getattr(self, name) for name in same}, "sums": sums.tobytes()}
 
     def fits(self, image: Preview) -> bool:
-        """Return whether an image shows the same as this mean: detector, size and scale."""
+        """Return whether an image has the same detector, size and scale as this mean."""
         own = (self.detector, self.width, len(self.sums), self.width_nm, self.height_nm, self.repeats)
         return own == (image.detector, image.width, len(image.pixels), *_scale(image))
 
@@ -73,7 +73,7 @@ class MeanImage:
         """Return 8-bit pixels, row by row: 0 for the smallest value, 255 for the largest."""
         low, high = min(self.sums), max(self.sums)
         span = high - low
-        # The order of operations matters: the inverse of a very small span is infinite.
+        # The division comes first, because the inverse of a very small span would be infinite.
         return bytes(round(_WHITE * ((value - low) / span)) if span > 0 else 0 for value in self.sums)
 
 
@@ -101,8 +101,8 @@ def _scale(image: Preview) -> tuple[float | None, float | None, str]:
 def keep(connection: Connection, pair: PairSummary, image: Preview, revision: int) -> None:
     """Add the image of a pair to the mean of its defocus and detector.
 
-    It replaces an earlier image of the same pair. The page asks again for an image with another `revision`. A defocus
-    has at most `PREVIEW_IMAGES` detectors; images of further ones are not kept.
+    The image replaces an earlier image of the same pair. If `revision` changes, the page loads the mean again. A
+    defocus has at most `PREVIEW_IMAGES` detectors. Images of further detectors are not kept.
     """
     one, total = schema.PREVIEW, schema.PREVIEW_SUM
     of_defocus = and_(one.c.simulation == pair.simulation, one.c.defocus_key == pair.defocus_key)
@@ -131,7 +131,7 @@ def keep(connection: Connection, pair: PairSummary, image: Preview, revision: in
 
 
 def forget(connection: Connection, simulation: int) -> None:
-    """Delete the images of a simulation. Nothing shows which credential sent them."""
+    """Delete the images of a simulation. All are deleted, because their senders are not recorded."""
     for table in (schema.PREVIEW, schema.PREVIEW_SUM):
         connection.execute(delete(table).where(table.c.simulation == simulation))
 

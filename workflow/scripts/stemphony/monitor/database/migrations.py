@@ -11,11 +11,11 @@ from stemphony.errors import MonitorError
 from stemphony.monitor.database import schema
 
 CHANGES: Final[Sequence[Sequence[str]]] = ()
-"""SQL statements that lead from each version of the schema to the next one, beginning at version 1.
+"""SQL statements that lead from each version of the schema to the next version, beginning at version 1.
 
-No version was released yet, so there is none. From the first release on, a change of `schema` adds one entry here. An
-entry that was released is never edited. The statements must run on both SQLite and PostgreSQL. `{bytes}` and `{row}`
-stand for the types that differ.
+The list is empty until the first release. After that, a change of `schema` adds one entry here. A released entry is
+never edited. The statements must run on both SQLite and PostgreSQL. `{bytes}` and `{row}` stand for types that differ
+between the two.
 """
 
 _TYPES: Final = {
@@ -59,7 +59,7 @@ def migrate(connection: Connection) -> int:
     Returns
     -------
     int
-        The version before.
+        The version of the schema before the migration.
 
     Raises
     ------

@@ -11,10 +11,10 @@ from stemphony.monitor.database import schema
 from stemphony.monitor.state import State
 
 DUE_AT_ONCE: Final = 1000
-"""A target reads at most this many notifications at once. Many of them become one message."""
+"""Most notifications that are read for a target at once. Many of them become one message."""
 
 URGENCY: Final = (State.FAILED.value, State.STALE.value, State.CANCELLED.value, State.FINISHED.value)
-"""Kinds of notifications, what needs somebody first."""
+"""Kinds of notifications. The kinds that need a reaction come first."""
 
 _TABLE: Final = schema.NOTIFICATION
 
@@ -34,9 +34,9 @@ def targets_with_due(connection: Connection, now: float) -> set[str]:
 
 
 def note(results: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], connection: Connection) -> None:
-    """Write what became of notifications: their rows with the new values.
+    """Write the results of notifications. Each item of `results` has a row and its new values.
 
-    Rows that change the same columns are one statement. A digest has hundreds of rows, and senders wait meanwhile.
+    One statement changes all rows with the same columns. A digest has hundreds of rows, and senders wait meanwhile.
     """
     keys = [column.name for column in _TABLE.primary_key]
     alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
@@ -55,13 +55,13 @@ def add(rows: Sequence[Mapping[str, Any]], connection: Connection) -> None:
 
 
 def has_strangers(connection: Connection, targets: Sequence[str]) -> bool:
-    """Return whether notifications wait for targets that are not listed."""
+    """Return whether notifications wait for targets outside of the list."""
     question = select(_TABLE.c.target).where(_TABLE.c.due.is_not(None), _TABLE.c.target.not_in(targets))
     return connection.execute(question.limit(1)).first() is not None
 
 
 def drop_strangers(targets: Sequence[str], connection: Connection) -> None:
-    """Give up the notifications that wait for targets that are not listed."""
+    """Give up the notifications that wait for targets outside of the list."""
     strangers = _TABLE.c.due.is_not(None), _TABLE.c.target.not_in(targets)
     values = {"due": None, "trouble": "the target is no longer configured"}
     connection.execute(update(_TABLE).where(*strangers).values(**values))

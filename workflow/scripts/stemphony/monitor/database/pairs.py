@@ -14,7 +14,7 @@ from stemphony.monitor.state import CellState, cell_state
 
 LISTED_FAILED: Final = 200
 LISTED_RUNNING: Final = 50
-"""A page lists at most this many pairs. The grid beside the lists shows all."""
+"""Most pairs that a page lists. The grid beside the lists shows all pairs."""
 
 LETTERS: Final = {
     CellState.PENDING: "p",
@@ -23,12 +23,12 @@ LETTERS: Final = {
     CellState.FAILED: "e",
     CellState.FINISHED: "f",
 }
-"""One character for each state. The grid and its updates have thousands of cells, so they use these."""
+"""One character for each state. The grid and its updates use these characters, because they have thousands of cells."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One pair of which an event has arrived. Times are seconds since 1970, `defocus` is in nm."""
+    """A pair of which an event has arrived. Times are seconds since 1970, `defocus` is in nm."""
 
     defocus_key: str
     defocus: float | None
@@ -55,7 +55,7 @@ class DefocusRow:
 def defoci(connection: Connection, simulation: int) -> list[DefocusRow]:
     """Return the defoci that events have named, ordered by value.
 
-    A defocus that only an earlier run planned, and of which no job has begun, is left out.
+    A defocus is left out if only an earlier run planned it and no job of it has begun.
     """
     table, run, pair = schema.DEFOCUS, schema.SIMULATION.c, schema.PAIR.c
     latest = select(run.run).where(run.row == simulation).scalar_subquery()
@@ -81,9 +81,9 @@ def cells(
     since : int
         Only pairs that changed after this revision.
     after : (str, int) or None
-        Only pairs behind this one: its defocus key and configuration.
+        Only pairs behind the pair with this defocus key and configuration.
     most : int or None
-        Length of the list at most.
+        Largest length of the list.
     """
     columns = schema.PAIR.c
     question = select(

@@ -21,7 +21,7 @@ from sqlalchemy import (
 METADATA: Final = MetaData()
 
 NO_SIMULATION: Final = 0
-"""Value of `event.simulation` for the event of `stemphony report test`. It is stored, and no page shows it."""
+"""Value of `event.simulation` for the event of `stemphony report test`. The event is stored, but no page shows it."""
 
 # SQLite uses the column as its own row number only if the type is INTEGER.
 _ROW_NUMBER: Final = BigInteger().with_variant(Integer, "sqlite")
@@ -31,7 +31,7 @@ SIMULATION: Final = Table(
     METADATA,
     Column("row", _ROW_NUMBER, primary_key=True, autoincrement=False),
     Column("uid", Text, nullable=False, unique=True),
-    # From the latest event of the latest run.
+    # The next columns hold values of the latest event of the latest run.
     Column("title", Text, nullable=False),
     Column("version", Text, nullable=False),
     Column("git_commit", Text, nullable=False),
@@ -39,12 +39,12 @@ SIMULATION: Final = Table(
     Column("num_processors", Integer, nullable=False),
     Column("num_defoci", Integer, nullable=False),
     Column("num_configurations", Integer, nullable=False),
-    # The latest run and its end. `ended` is empty while it has none.
+    # The latest run and its end. `ended` is empty while the run has no end.
     Column("run", Integer, nullable=False),
     Column("run_started", Double, nullable=False),
     # 1: START_SIMULATION gave `run_started`. 0: the earliest event that has arrived gave it.
     Column("start_told", Integer, nullable=False),
-    # Jobs of the run. 0 if no event gives the number.
+    # Number of jobs of the run. 0 if no event gives the number.
     Column("num_jobs", Integer, nullable=False),
     # Time of the latest event by the sender's clock.
     Column("latest_time", Double, nullable=False),
@@ -53,7 +53,7 @@ SIMULATION: Final = Table(
     Column("end_message", Text, nullable=False),
     Column("num_failed", Integer, nullable=False),
     Column("num_never_ran", Integer, nullable=False),
-    # Arrival times. A run is stale if they are too long ago.
+    # Arrival times of events. A run is stale if the last arrival is too long ago.
     Column("first_received", Double, nullable=False),
     Column("last_received", Double, nullable=False),
     # Sum and number of the pauses between events of the run.
@@ -75,9 +75,9 @@ SIMULATION: Final = Table(
     Column("revision", BigInteger, nullable=False),
     # Name of the credential that sent START_SIMULATION. Empty: not known yet, or a monitor without credentials.
     Column("owner", Text, nullable=False, server_default=""),
-    # JSON: names of further credentials that may send events of it.
+    # JSON: names of further credentials that may send events of this simulation.
     Column("shared", Text, nullable=False, server_default="[]"),
-    # Events that are kept and not counted.
+    # Number of events that are kept but not counted.
     Column("held", Integer, nullable=False, server_default="0"),
 )
 
@@ -144,7 +144,7 @@ PREVIEW_SUM: Final = Table(
     Column("number", Integer, nullable=False),
     Column("revision", BigInteger, nullable=False),
     Column("sums", LargeBinary, nullable=False),
-    # Size of the image [nm], NULL if it is not known, and the axes along which it repeats: a part of "xy".
+    # Size of the image [nm], or NULL if it is not known. Then the axes along which the image repeats: a part of "xy".
     Column("width_nm", Double),
     Column("height_nm", Double),
     Column("repeats", Text, nullable=False, server_default=""),
@@ -166,14 +166,14 @@ EVENT: Final = Table(
     Column("seq", BigInteger),
     Column("defocus_key", Text, nullable=False),
     Column("configuration", Integer),
-    # 0: a progress report or an image.
+    # 0 for a progress report or an image, which short lists leave out. 1 for other events.
     Column("notable", SmallInteger, nullable=False),
     Column("body", Text, nullable=False),
-    # Name of the credential that sent it. Empty on a monitor without credentials.
+    # Name of the credential that sent the event. Empty on a monitor without credentials.
     Column("sender", Text, nullable=False, server_default=""),
-    # Hash of what its program wrote.
+    # Hash of the event as the sender's program wrote it.
     Column("content", LargeBinary, nullable=False),
-    # Why the event is kept but not counted: a value of `Held`. Empty: it is counted.
+    # Why the event is kept but not counted: a value of `Held`. Empty if the event is counted.
     Column("held", Text, nullable=False, server_default=""),
     Index("event_order", "simulation", "row"),
     Index("event_held", "simulation", "row", sqlite_where=text("held <> ''"), postgresql_where=text("held <> ''")),
@@ -189,7 +189,7 @@ CREDENTIAL: Final = Table(
     Column("created", Double, nullable=False),
 )
 
-# Events that a sender has under one id go to another one. `stemphony monitor simulation move` writes this.
+# Events that a sender sends under one id are stored under another id. `stemphony monitor simulation move` writes this.
 MOVED: Final = Table(
     "moved",
     METADATA,
@@ -198,7 +198,7 @@ MOVED: Final = Table(
     Column("target", Text, nullable=False),
 )
 
-# What `stemphony monitor simulation` changed. A running monitor reads everything again when this has a new row.
+# The changes of `stemphony monitor simulation`. If this table has a new row, a running monitor reads everything again.
 AUDIT: Final = Table(
     "audit",
     METADATA,
@@ -210,7 +210,8 @@ AUDIT: Final = Table(
     Column("details", Text, nullable=False),
 )
 
-# Simulations that `--keep-days` will delete. `marked` is the time by the clock, `uptime` the running time of monitors.
+# Simulations that `--keep-days` will delete. `marked` is the time of the mark by the clock of the machine. `uptime` is
+# the total running time of monitors at that moment.
 OLD: Final = Table(
     "old",
     METADATA,
@@ -220,7 +221,7 @@ OLD: Final = Table(
     Column("uptime", Double, nullable=False),
 )
 
-# How long monitors of this database have run [s], by a clock that is never set. One row.
+# Total time that monitors of this database have run [s], by a clock that is never set. The table has one row.
 UPTIME: Final = Table(
     "uptime",
     METADATA,
@@ -232,13 +233,13 @@ NOTIFICATION: Final = Table(
     "notification",
     METADATA,
     Column("simulation", BigInteger, primary_key=True),
-    # Row of the event that caused it: the end of a run, or the last event before a silence.
+    # Row of the event that caused the notification: the end of a run, or the last event before a silence.
     Column("event", BigInteger, primary_key=True),
     Column("kind", Text, primary_key=True),
     Column("target", Text, primary_key=True),
     Column("run", Integer, nullable=False),
     Column("created", Double, nullable=False),
-    # Time of the next try. NULL after delivery, or if it was given up.
+    # Time of the next try. NULL if the notification was delivered or given up.
     Column("due", Double),
     Column("tries", Integer, nullable=False),
     Column("sent", Double),

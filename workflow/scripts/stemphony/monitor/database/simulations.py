@@ -13,14 +13,14 @@ from stemphony.monitor.records import HIDDEN, SimulationSummary
 from stemphony.monitor.state import END_STATES, MAX_STALE_AFTER_S, STALE_AFTER_S, STALE_PAUSES, State
 
 PER_PAGE: Final = 200
-"""Simulations of one page of the list."""
+"""Number of simulations on one page of the list."""
 
 PARAMETER_NAMES: Final = 30
 PARAMETER_VALUES: Final = 50
 CHOICE_CHARACTERS: Final = 60
 CHOICE_SIMULATIONS: Final = 1000
-"""The filters offer this many names, this many values of each, and names and values of at most this length,
-and those of this many latest simulations."""
+"""Limits of the filters: most names, most values of each name, longest name or value [characters], and the number of
+latest simulations from which they are taken."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Filter:
     state : str
         A value of `State`. Empty: any state.
     text : str
-        Part of the title or the id. Upper and lower case are equal.
+        Part of the title or of the id. Upper and lower case count as equal.
     parameters : tuple of (str, str)
         Names of custom parameters with their values.
     page : int
@@ -48,9 +48,9 @@ class Filter:
 def listed(
     connection: Connection, wanted: Filter, now: float, stale_after_s: float = STALE_AFTER_S
 ) -> list[SimulationSummary]:
-    """Return one page of the simulations that a filter selects. Those without an end come first, then the latest.
+    """Return one page of the simulations that a filter selects. Simulations without an end come first, then the latest.
 
-    `now` [s since 1970] and `stale_after_s` decide which of them are silent.
+    `now` [s since 1970] and `stale_after_s` decide which simulations are silent.
     """
     table = schema.SIMULATION
     question = select(table).order_by(case((table.c.ended == "", 0), else_=1), table.c.row.desc())
@@ -92,7 +92,7 @@ def simulation(connection: Connection, row: int) -> SimulationSummary | None:
 def newly_silent(
     connection: Connection, now: float, stale_after_s: float, silent_at_most_s: float, again_s: float
 ) -> list[SimulationSummary]:
-    """Return the simulations without an end that are silent for too long and of which no notification tells it.
+    """Return the simulations without an end that are silent for too long and have no notification about the silence.
 
     Parameters
     ----------
@@ -101,13 +101,13 @@ def newly_silent(
     stale_after_s : float
         Silence after which a run counts as silent [s].
     silent_at_most_s : float
-        Those that are silent for longer are left out [s].
+        Simulations that are silent for longer are left out [s].
     again_s : float
         After a notification, a run that falls silent once more is left out for this time [s].
 
     Notes
     -----
-    The database compares. Of the known silences, which may be thousands, no row is read.
+    The database itself compares, because thousands of silences may be known already. Their rows are not read.
     """
     table, told = schema.SIMULATION, schema.NOTIFICATION.c
     known = exists().where(
@@ -152,7 +152,7 @@ def parameters(connection: Connection, rows: Sequence[int]) -> dict[int, dict[st
 
 
 def parameter_choices(connection: Connection) -> dict[str, list[str]]:
-    """Return names of custom parameters with their values, for the filters. The most used ones are chosen."""
+    """Return names of custom parameters with their values, for the filters. The most frequent ones are chosen."""
     table, newest = schema.PARAMETER, schema.SIMULATION.c.row
     question = (
         select(table.c.name, table.c.value, func.count().label("number"))

@@ -18,9 +18,10 @@ from stemphony.status.events import Event, clean_text, event_id
 EVENTS_PER_PAGE: Final = 100
 
 RESULT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
-"""Allowed values of `simulation.name` in a config. Pages show commands to paste, and no other name gets into them."""
+"""Allowed values of `simulation.name` in a config. Users paste commands from the pages, so the pages show no command
+with another name."""
 LABEL: Final = re.compile(r"[A-Za-z0-9_.+-]{1,200}")
-"""Characters of the label of a member of a sweep."""
+"""Allowed characters of the label of a member of a sweep."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,9 @@ def events(
     all_of_them : bool
         False leaves out progress reports.
     most : int
-        Length of the list at most.
+        Largest length of the list.
     held : bool
-        Only events that are kept and not counted.
+        Only events that are kept but not counted.
     """
     table, defocus = schema.EVENT, schema.DEFOCUS
     here = and_(defocus.c.simulation == table.c.simulation, defocus.c.key == table.c.defocus_key)
@@ -94,7 +95,7 @@ def _event(row: Mapping[Any, Any], body: dict[str, Any]) -> TimelineEvent:
     )  # fmt: skip
     return TimelineEvent(
         **{name: row[name] for name in same},
-        # The body is stored as it came. Half of a character pair in it would break the page.
+        # The body is stored as it arrived. If it has half of a character pair, the text must be cleaned for the page.
         message=clean_text(message) if isinstance(message, str) else "",
         progress=float(progress) if isinstance(progress, int | float) and 0 <= progress <= 1 else None,
         body=body,
@@ -104,7 +105,7 @@ def _event(row: Mapping[Any, Any], body: dict[str, Any]) -> TimelineEvent:
 
 @dataclass(frozen=True)
 class HeldEvents:
-    """Events of one sender that are kept and not counted, for one reason. `reason` is a value of `Held`."""
+    """Events of one sender that are kept but not counted for one reason. `reason` is a value of `Held`."""
 
     sender: str
     reason: str
@@ -112,7 +113,7 @@ class HeldEvents:
 
 
 def held_events(connection: Connection, simulation: SimulationSummary) -> list[HeldEvents]:
-    """Return how many events of a simulation are kept and not counted, by sender and reason."""
+    """Return how many events of a simulation are kept but not counted, by sender and reason."""
     if not simulation.held:
         return []
     table = schema.EVENT.c

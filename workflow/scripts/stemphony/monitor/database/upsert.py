@@ -17,7 +17,7 @@ def insert(database: Database, table: Table) -> Any:
 
 
 class Upsert:
-    """Insert rows, or replace those with the same primary key.
+    """Insert rows, or replace rows with the same primary key.
 
     The statement is compiled once. SQLAlchemy itself would compile it at each call, which takes a millisecond.
     """

@@ -1,1 +1,1 @@
-"""Events on their way into the database."""
+"""The way of events into the database: read, check, judge and store them."""

@@ -23,7 +23,7 @@ from stemphony.status.events import Event
 
 
 class Bookkeeping:
-    """Judge events that may count, and let them change the summaries of a cache."""
+    """Judge events, and let the events that count change the summaries of a cache."""
 
     def __init__(self, cache: SummaryCache) -> None:
         self._cache = cache
@@ -41,7 +41,7 @@ class Bookkeeping:
         return judge_attempt(self._cache.pair(connection, place), event)
 
     def update(self, connection: Connection, simulation: SimulationSummary, event: IncomingEvent, row: int) -> Change:
-        """Update all summaries by an event that counts. Return what else it changed."""
+        """Update all summaries by an event that counts. Return what else the event changed."""
         known = is_known(event.name)
         change = update_simulation(simulation, event) if known else note_unknown(simulation, event)
         if event.name == Event.START_SIMULATION and not simulation.owner:
@@ -69,7 +69,7 @@ class Bookkeeping:
         if update_pair(simulation, pair, event):
             pair.revision = row
             self._cache.changed(pair)
-        # An image may arrive after the end of its attempt, and then it does not change the pair.
+        # An image may arrive after the end of its attempt. The image then does not change the pair.
         if event.preview is not None and pair.attempt == event.attempt:
             images.keep(connection, pair, event.preview, row)
 
@@ -100,7 +100,8 @@ class Bookkeeping:
             if known.get(name) == value or event.run < simulation.run:
                 continue
             if name not in known and len(known) >= limits.MAX_KEYS:
-                # A program sends its parameters with each event, so one that this event lacks is no longer in use.
+                # A program sends all its parameters with each event. So a parameter that this event lacks is not in use
+                # any more.
                 unused = next((other for other in known if other not in event.parameters), None)
                 if unused is None:
                     continue
@@ -110,7 +111,7 @@ class Bookkeeping:
     def _fail_listed(
         self, connection: Connection, simulation: SimulationSummary, indices: tuple[int, int], row: int
     ) -> None:
-        """Let a pair have failed that the end of a run lists: its defocus and configuration are `indices`."""
+        """Mark a pair as failed that the end of a run lists. `indices` are its defocus and configuration."""
         for defocus in self._cache.defoci(connection, simulation.row).values():
             if defocus.defocus_index == indices[0] and defocus.run == simulation.run:
                 pair = self._cache.pair(connection, (simulation.row, defocus.key, indices[1]))

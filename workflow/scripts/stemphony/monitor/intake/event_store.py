@@ -20,7 +20,8 @@ from stemphony.monitor.records import IncomingEvent, SimulationSummary, event_ke
 from stemphony.status.events import Event
 
 MAX_REBUILT_EVENTS: Final = 20_000
-"""A larger simulation is put in order by `stemphony monitor simulation repair` only, because senders wait meanwhile."""
+"""Most events of a simulation whose summaries the monitor makes again on its own, because senders wait meanwhile. For a
+larger simulation, an operator must run `stemphony monitor simulation repair`."""
 
 
 class Fate(Enum):
@@ -46,15 +47,15 @@ class EventStore:
     ) -> tuple[list[Fate], list[tuple[SimulationSummary, str]]]:
         """Insert events and update the summaries.
 
-        An event that the database has is a duplicate. An event that must not change its simulation is inserted, but
-        not counted.
+        An event that the database already has is a duplicate. An event that must not change its simulation is inserted,
+        but not counted.
 
         Returns
         -------
         list of Fate
-            What became of each event.
+            The result for each event.
         list of (SimulationSummary, str)
-            The runs that ended: a copy of the summary at that moment, and the name of the event.
+            The runs that ended: a copy of the summary at the end of the run, and the name of the event that ended it.
         """
         moved = [_on_trial(event) if event.name == Event.TEST else self._moved(event) for event in events]
         self._group, self._held_keys = moved, None
@@ -114,10 +115,10 @@ class EventStore:
     def _count(
         self, connection: Connection, simulation: SimulationSummary, event: IncomingEvent, row: int
     ) -> list[tuple[SimulationSummary, str]]:
-        """Update all summaries. Return the run that ended, as `store` does, or nothing."""
+        """Update all summaries. Return the run that ended, in the form that `store` returns, or an empty list."""
         begins = event.run > simulation.run
         change = self._books.update(connection, simulation, event, row)
-        # A copy: a later event of the group may begin the next run.
+        # The summary is copied, because a later event of the group may begin the next run.
         ends = [(dataclasses.replace(simulation), change.ended)] if change.ended else []
         if begins and simulation.held:
             ends += self._release(connection, simulation, row, _early(simulation))
@@ -137,7 +138,7 @@ class EventStore:
     ) -> Fate:  # fmt: skip
         key = held_key(event)
         if self._held_keys is None:
-            # One question for the whole group: a flood of such events must not hold up the others.
+            # One query serves the whole group, so that many such events do not delay other events.
             self._held_keys = set(stored_events.contents_of(connection, map(held_key, self._group)))
             self._held_keys.update(row["key"] for row in rows)
         if key in self._held_keys:
@@ -155,7 +156,7 @@ class EventStore:
     def _release(
         self, connection: Connection, simulation: SimulationSummary, row: int, which: ColumnElement[bool]
     ) -> list[tuple[SimulationSummary, str]]:
-        """Count events that arrived too early to count, as many as senders can wait for."""
+        """Count events that arrived too early. Their number is limited, because senders wait meanwhile."""
         table = schema.EVENT
         question = select(table).where(table.c.simulation == simulation.row, which).order_by(table.c.row)
         ends: list[tuple[SimulationSummary, str]] = []
@@ -172,7 +173,7 @@ class EventStore:
     # --- a simulation whose events contradict each other ----------------------------------------------------------
 
     def _without_others(self, connection: Connection, simulation: SimulationSummary) -> SimulationSummary:
-        """Stop counting events of others than the owner, which came before its start."""
+        """Stop counting events of other senders that arrived before the owner's START_SIMULATION."""
         images.forget(connection, simulation.row)
         self._cache.flush(connection)
         return rebuild_at_once(connection, self._cache, simulation, [])
@@ -193,17 +194,17 @@ class EventStore:
 
 
 def _early(simulation: SimulationSummary) -> ColumnElement[bool]:
-    """Ends of the present run that arrived before its begin."""
+    """Ends of the present run that arrived before the start of the run."""
     return (schema.EVENT.c.held == Held.EARLY) & (schema.EVENT.c.run == simulation.run)
 
 
 def _unclaimed(simulation: SimulationSummary) -> ColumnElement[bool]:
-    """Events of the owner that arrived when nothing showed that it is the owner."""
+    """Events of the owner that arrived before its START_SIMULATION, so that the monitor did not know the owner."""
     return (schema.EVENT.c.held == Held.UNCLAIMED) & (schema.EVENT.c.sender == simulation.owner)
 
 
 def _needs_order(simulation: SimulationSummary, event: IncomingEvent) -> bool:
-    """Return whether a start contradicts events that count, so that the summaries must be made again."""
+    """Return whether a start contradicts events that count. Then the summaries must be made again."""
     if simulation.events > MAX_REBUILT_EVENTS:
         return False
     return contradicts_end(simulation, event) or contradicts_run(simulation, event)

@@ -121,7 +121,7 @@ def _json(body: bytes) -> Any:
     except json.JSONDecodeError as error:
         raise Refused(400, f"the body is not JSON (line {error.lineno}, column {error.colno}).") from None
     except ValueError:
-        # Python limits the digits of a whole number.
+        # Python refuses a whole number of too many digits.
         raise Refused(400, "the body has a number of too many digits.") from None
     return content
 
@@ -176,7 +176,7 @@ def _event(content: Any, received: float, where: str, sender: str = "") -> Incom
     numbers = {key: value for key in _NUMBERS if (value := reader.integer(key, limits.MAX_COUNT)) is not None}
     if numbers.get("num_defoci", 1) * numbers.get("num_configurations", 1) > limits.MAX_PAIRS:
         raise Refused(400, f"{where}: num_defoci × num_configurations is more than {limits.MAX_PAIRS}.")
-    # Checked in any event, because pages show the stored body.
+    # `progress` is checked in any event, because pages show the stored body.
     told_progress = reader.number("progress", 1.0, least=0.0)
     progress = told_progress if name == Event.PROGRESS else None
     if name == Event.PROGRESS and progress is None:
@@ -228,7 +228,10 @@ def _utf8_bytes(content: Any) -> int:
 
 
 def _content(content: Mapping[str, Any], name: str) -> bytes:
-    """Return 16 bytes that are equal if a program wrote the same event. Parameters are added anew when it is sent."""
+    """Return 16 bytes that are equal if a program wrote the same event.
+
+    Custom parameters do not change these bytes, because a sender reads the parameters again each time that it sends.
+    """
     own = {key: value for key, value in content.items() if key in _OWN_CONTENT}
     canonical = json.dumps({**own, "event": name}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode("ascii")).digest()[:16]
@@ -311,7 +314,7 @@ def _plausible(seconds: float) -> float | None:
 
 
 def _defocus_key(defocus: float | None, index: int | None) -> str:
-    """Name a defocus by its value, because its index changes when the next run has one more defocus."""
+    """Name a defocus by its value. Its index may change in the next run, when the config has one more defocus."""
     if defocus is not None:
         return defocus_id(defocus)
     return "" if index is None else f"index-{index}"
@@ -326,7 +329,7 @@ def _parameters(content: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _planned(value: Any) -> list[float]:
-    """Return the defoci of a run [nm]. Text that lists no numbers costs no event, because only a page needs them."""
+    """Return the defoci of a run [nm]. Wrong text gives an empty list and no error, because only a page needs them."""
     if not isinstance(value, str):
         return []
     try:

@@ -14,24 +14,27 @@ from stemphony.monitor.records import DefocusSummary, IncomingEvent, PairSummary
 from stemphony.status.events import Event
 
 MAX_RUN_STEP: Final = 1000
-"""A run may be this much later than the latest known one. Runs count up by one, and some may not have reported."""
+"""Largest step from the latest known run number to the number of a new run. Runs count up by one, but some runs may not
+have reported."""
 
 MAX_ATTEMPT_STEP: Final = 1000
-"""The same for the attempts of one pair."""
+"""Largest step from the latest known attempt number of a pair to the number of a new attempt."""
 
 MAX_GROWTH: Final = 64
-"""Within a run, the number of configurations may grow by this factor, because a simulation may add rounds of them."""
+"""Largest factor by which the number of configurations may grow within a run. A simulation may add rounds of them."""
 
 MAX_UNCLAIMED_EVENTS: Final = 5000
-"""So many events of a simulation count before a START_SIMULATION says to which credential it belongs.
+"""Most events of a simulation that count before its START_SIMULATION says which credential owns it.
 
-Those of others stop to count then, and all of them are read again in about two seconds, while senders wait.
+When START_SIMULATION arrives, events of other credentials stop counting, and all events are read again. Senders wait
+meanwhile. With this number of events, this takes about two seconds.
 """
 
 CONTRADICTION_S: Final = 60.0
-"""A start that is later than its own end, or than the start of a later run, by more than this [s] contradicts it.
+"""Largest time by which a start may be later than the end of its run, or than the start of a later run [s]. A larger
+time is a contradiction.
 
-The hooks of one run share a clock, and clocks that are set step by seconds.
+The hooks of one run use the same clock. If this clock is set, it changes by some seconds only.
 """
 
 _ENDS: Final = (Event.FINISH.value, Event.FAILED.value, Event.CANCELLED.value)
@@ -51,7 +54,7 @@ class Held(StrEnum):
 
 
 FINAL: Final = (Held.CONTRADICTED.value, Held.REJECTED.value)
-"""Reasons that `stemphony monitor simulation repair` does not question."""
+"""Reasons that `stemphony monitor simulation repair` does not change."""
 
 REASONS: Final[Mapping[str, str]] = {
     Held.SENDER: "another credential than the owner's sent it",
@@ -63,7 +66,7 @@ REASONS: Final[Mapping[str, str]] = {
     Held.CONTRADICTED: "a later start contradicts it",
     Held.REJECTED: "an operator rejected it",
 }
-"""For people: why an event is not counted."""
+"""Text for users: why an event is not counted."""
 
 
 def judge(simulation: SimulationSummary, event: IncomingEvent) -> str:
@@ -80,7 +83,7 @@ def judge(simulation: SimulationSummary, event: IncomingEvent) -> str:
     if event.run != simulation.run:
         return ""
     if event.name == Event.START_SIMULATION:
-        # A run starts once, so this is the start of another copy.
+        # A run starts once. So a second start comes from another copy of the results folder.
         return Held.CONTENT if simulation.start_told and not event.foreign else ""
     return Held.TOTALS if _is_beyond(simulation, event) else ""
 
@@ -105,13 +108,13 @@ def judge_attempt(pair: PairSummary, event: IncomingEvent) -> str:
 
 
 def contradicts_end(simulation: SimulationSummary, event: IncomingEvent) -> bool:
-    """Return whether the start of a run is later than its end, so that the end is not true."""
+    """Return whether the start of a run is later than its end. Then the end is wrong."""
     is_start = event.name == Event.START_SIMULATION and not event.foreign and event.run == simulation.run
     return is_start and simulation.ended_at is not None and event.time > simulation.ended_at + CONTRADICTION_S
 
 
 def contradicts_run(simulation: SimulationSummary, event: IncomingEvent) -> bool:
-    """Return whether the start of an earlier run is later than that of the latest one, so that the latter is not true.
+    """Return whether the start of an earlier run is later than that of the latest run. Then the latest run is wrong.
 
     The number of a run is claimed in the results folder, so a later start has a larger number.
     """

@@ -1,4 +1,4 @@
-"""How large an event and a request may be. docs/monitor.md lists these."""
+"""Largest sizes of an event and of a request. docs/monitor.md lists them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_PAIRS: Final = 1_000_000
 """Most defoci × configurations of one simulation."""
 
 MAX_DEFOCI: Final = 10_000
-"""Most different defoci of one simulation that get a row of their own; events of others are stored all the same."""
+"""Most different defoci of one simulation that have a row. Events of further defoci are stored, but have no row."""
 
 MAX_INTEGER: Final = 2**53
-"""Largest whole number that JSON readers agree on."""
+"""Largest whole number that all JSON readers read exactly."""

@@ -1,7 +1,7 @@
-"""What operators do to one simulation: repair, share, give, move, delete. Each change is noted in the audit.
+"""The actions of operators on one simulation: repair, share, give, move, delete. The audit records each change.
 
-The commands work beside a running monitor. They write in short transactions of their own, with pauses in which senders
-are served, and the monitor reads its summaries again when the audit has a new entry.
+The commands work beside a running monitor. They write in short transactions. In the pauses between them, the monitor
+serves senders. When the audit has a new entry, the monitor reads its summaries again.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from stemphony.monitor.intake.summary_cache import SummaryCache
 from stemphony.monitor.records import SimulationSummary, columns_of
 
 PORTION_S: Final = 0.2
-"""A command keeps the monitor from writing for about this long at a time [s]."""
+"""Length of one transaction of a command [s]. The monitor cannot write meanwhile."""
 
 PAUSE_S: Final = 0.15
-"""Pause [s] before the next portion. SQLite lets others try every 0.1 s."""
+"""Pause before the next transaction [s]. Others try to lock SQLite every 0.1 s, so the pause must be longer."""
 
 
 @contextlib.contextmanager
@@ -48,7 +48,7 @@ def find(connection: Connection, which: str) -> SimulationSummary:
     Raises
     ------
     MonitorError
-        There is none.
+        There is no such simulation.
     """
     table = schema.SIMULATION
     row = connection.execute(select(table.c.row).where(table.c.uid == which)).scalar()
@@ -68,7 +68,7 @@ def repair(database: Database, which: str, reject: Sequence[int] = ()) -> Simula
     Parameters
     ----------
     reject : sequence of int
-        Rows of events that must not count, whatever else is decided.
+        Rows of events that must not count in any case.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def repair(database: Database, which: str, reject: Sequence[int] = ()) -> Simula
             here = table.c.row == row, table.c.simulation == simulation.row
             stored = connection.execute(select(table).where(*here)).mappings().first()
             if stored is None:
-                raise MonitorError(f"event {row}: simulation {which} has none of this number. `show` lists them.")
+                raise MonitorError(f"event {row}: simulation {which} has no such event. `show` lists them.")
             if stored["held"]:
                 stored_events.note_reason(connection, stored, Held.REJECTED)
             else:
@@ -93,9 +93,9 @@ def repair(database: Database, which: str, reject: Sequence[int] = ()) -> Simula
 
 
 def share(database: Database, which: str, name: str, is_shared: bool = True) -> SimulationSummary:
-    """Let another credential send events of a simulation, or no longer.
+    """Allow another credential to send events of a simulation. With `is_shared` False, end this permission.
 
-    `which` is the row or the id of the simulation; `name` is the credential.
+    `which` is the row or the id of the simulation. `name` is the credential.
     """
     with _writing(database) as connection:
         simulation = find(connection, which)
@@ -108,9 +108,9 @@ def share(database: Database, which: str, name: str, is_shared: bool = True) -> 
 
 
 def give(database: Database, which: str, name: str) -> SimulationSummary:
-    """Make a simulation belong to another credential. Its images are deleted, because they may be of the old one.
+    """Make a simulation belong to another credential. Its images are deleted, because the old one may have sent them.
 
-    `which` is the row or the id of the simulation; `name` is the credential.
+    `which` is the row or the id of the simulation. `name` is the credential.
     """
     with _writing(database) as connection:
         simulation = find(connection, which)
@@ -123,14 +123,14 @@ def give(database: Database, which: str, name: str) -> SimulationSummary:
 
 
 def move(database: Database, which: str, sender: str, target: str) -> SimulationSummary:
-    """Move the events of one sender, present and future ones, to a simulation of their own. Return that one.
+    """Move the present and future events of one sender to a new simulation. Return the new simulation.
 
     Parameters
     ----------
     which : str
         Row or id of the simulation.
     target : str
-        Its id. Empty: the id of the old one with the name of the sender.
+        Id of the new simulation. Empty: the id of the old simulation with the name of the sender.
 
     Raises
     ------
@@ -177,7 +177,7 @@ def _move_some(connection: Connection, simulation: SimulationSummary, new: Simul
 def delete_simulation(database: Database, which: str) -> int:
     """Delete a simulation with all its events, in portions. Return the number of events.
 
-    `which` is its row or its id.
+    `which` is the row or the id of the simulation.
     """
     with _writing(database) as connection:
         simulation = find(connection, which)
@@ -196,7 +196,7 @@ def delete_simulation(database: Database, which: str) -> int:
 
 
 def _decide_again(database: Database, simulation: SimulationSummary) -> SimulationSummary:
-    """Hold what credentials sent that may not, then judge all events in the order of arrival."""
+    """Stop counting events of credentials that may not send. Then judge all events again in the order of arrival."""
     with _writing(database) as connection:
         rebuild = Rebuild(SummaryCache(connection, database), simulation, [], judge_again=True)
     made: list[SimulationSummary | None] = []
@@ -215,7 +215,7 @@ def _decide_again(database: Database, simulation: SimulationSummary) -> Simulati
 
 
 def _in_portions(database: Database, go_on: Callable[[Connection], bool]) -> None:
-    """Call `go_on` in transactions of its own, with pauses for senders, until it returns True."""
+    """Call `go_on` until it returns True. Each call has its own transaction, and senders are served in the pauses."""
     while True:
         with _writing(database) as connection:
             if go_on(connection):

@@ -11,16 +11,16 @@ from stemphony.monitor.records import Preview
 from stemphony.status.events import PREVIEW_SIDE, clean_text
 
 KEPT_APART: Final = "<preview>"
-"""Replaces the image in the stored event. The image itself has a table of its own."""
+"""Text that replaces the image in the stored event. Another table stores the image."""
 
 _MAX_DETECTOR_CHARACTERS: Final = 100
 _LARGEST: Final = 1e100
-"""A larger level would overflow in the sum over many images."""
+"""Largest value of a pixel. A larger value would overflow in the sum over many images."""
 
 _SHORTEST_NM: Final = 1e-4
 _LONGEST_NM: Final = 1e6
 _MOST_OBLONG: Final = 50.0
-"""Limits of the sides of an image [nm] and of their ratio. A page cannot show others at their true shape."""
+"""Limits of the sides of an image [nm] and of their ratio. A page cannot show other images in their true shape."""
 
 
 def read_preview(event: Mapping[str, Any]) -> Preview | None:
@@ -44,7 +44,7 @@ def read_preview(event: Mapping[str, Any]) -> Preview | None:
 
 
 def _size(event: Mapping[str, Any]) -> tuple[float, float] | None:
-    """Return width and height of an image [nm] if the event has both, and they can be lengths of a specimen."""
+    """Return width and height of an image [nm] if the event has both and they are within the limits, else None."""
     width, height = _number(event.get("preview_width_nm")), _number(event.get("preview_height_nm"))
     if width is None or height is None or not _SHORTEST_NM < min(width, height) <= max(width, height) < _LONGEST_NM:
         return None

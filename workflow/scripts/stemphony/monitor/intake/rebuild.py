@@ -1,4 +1,4 @@
-"""Make the summaries of one simulation again from its events, in portions that hold up no sender."""
+"""Make the summaries of one simulation again from its events. Short portions keep senders from waiting long."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from stemphony.monitor.intake.summary_cache import SummaryCache
 from stemphony.monitor.records import IncomingEvent, SimulationSummary
 
 EVENTS_AT_ONCE: Final = 200
-"""Events between two looks at the clock. They take some hundredths of a second."""
+"""Number of events between two checks of the time. They take some hundredths of a second."""
 
 Wrong = tuple[ColumnElement[bool], Held]
-"""Which counted events must not count, as a condition of SQL, and why."""
+"""A condition of SQL for counted events that must stop counting, and the reason."""
 
 
 class Rebuild:
-    """One rebuild. Call `step` in transactions of their own until it returns True, and then, in the last one, `finish`.
+    """One rebuild. Call `step` until it returns True, each time in a new transaction. Call `finish` in the last one.
 
-    Events that arrive between two portions are part of a later portion. The summaries in the database stay as they are
-    until `finish`. Images are not made again. They are not part of the stored events.
+    Events that arrive between two portions belong to a later portion. The summaries in the database do not change
+    before `finish`. Images are not made again, because the stored events do not contain them.
 
     Parameters
     ----------
@@ -38,7 +38,8 @@ class Rebuild:
     wrong : list of (condition, Held)
         Counted events that stop counting before all others are judged.
     judge_again : bool
-        Whether to decide anew which events count. Events that a start contradicts or an operator rejected do not.
+        Whether to decide again which events count. Events that a start contradicts, or that an operator rejected, do
+        not count in any case.
     """
 
     def __init__(
@@ -52,14 +53,15 @@ class Rebuild:
         if simulation.owner:
             self._foreign = own.sender.not_in(["", simulation.owner, *simulation.shared])
             self._wrong.append((self._foreign, Held.SENDER))
-        # What others sent may be any number of events, so it is never read: it gets this reason, and stays.
+        # Other credentials may have sent any number of events, so their events are not read. They are kept with this
+        # reason.
         self._to_note = judge_again and bool(simulation.owner)
         self._before = simulation
         self._fresh: SimulationSummary | None = None
         self._last = 0
 
     def step(self, connection: Connection, most_s: float) -> bool:
-        """Go on for about this time [s]. Return whether all events are read."""
+        """Continue for about `most_s` seconds. Return whether all events are read."""
         until = time.monotonic() + most_s
         while True:
             if self._wrong:
@@ -80,7 +82,7 @@ class Rebuild:
         fresh, present = self._begun(), SimulationSummary.from_columns(found)
         fresh.held = stored_events.number_held(connection, fresh.row)
         fresh.last_received = max(fresh.last_received, present.last_received)
-        # The page of the simulation must notice.
+        # The revision must not become smaller, or the page of the simulation would not notice the change.
         fresh.revision = max(fresh.revision, present.revision)
         self._cache.replace(connection, fresh)
         return fresh
@@ -100,7 +102,7 @@ class Rebuild:
             del self._wrong[0]
 
     def _note_some(self, connection: Connection) -> None:
-        """Give events of others that do not count the reason for it, if they had another one."""
+        """Give uncounted events of other credentials the reason SENDER if they have another reason."""
         table = schema.EVENT
         others = table.c.held.not_in(["", Held.SENDER, *FINAL]), self._foreign
         some = select(table.c.row).where(table.c.simulation == self._before.row, *others).limit(EVENTS_AT_ONCE)
@@ -129,7 +131,8 @@ class Rebuild:
         try:
             event = in_its_run(simulation, stored_events.event_of(stored, self._uid))
         except Refused:
-            # An earlier version accepted it. It keeps its key, so that it is a duplicate when it is sent again.
+            # An earlier version accepted this event. The event keeps its key, so that it is a duplicate when it is sent
+            # again.
             stored_events.note_reason(connection, stored, Held.TOTALS)
             return None
         reason = self._books.judge(connection, simulation, event) if self._judge_again else ""
@@ -146,7 +149,7 @@ class Rebuild:
 def rebuild_at_once(
     connection: Connection, cache: SummaryCache, simulation: SimulationSummary, wrong: list[Wrong]
 ) -> SimulationSummary:
-    """Make the summaries of a small simulation again, within one transaction. Return the new one."""
+    """Make the summaries of a small simulation again in one transaction. Return the new summary."""
     rebuild = Rebuild(cache, simulation, wrong)
     while not rebuild.step(connection, most_s=1.0):
         pass

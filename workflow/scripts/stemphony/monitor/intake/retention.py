@@ -1,8 +1,9 @@
 """Delete old simulations in small portions, between two groups of events.
 
-A clock may be wrong. So nothing is deleted because the clock says once that it is old: the monitor marks it, and
-deletes it after it has run for some time since. It measures that time by a clock that nobody can set, and adds it up
-over its starts. Each sweep deletes a small share at most, and each deletion is in the log.
+A clock may be wrong. So the monitor does not delete a simulation at once when the clock says that it is old. It first
+marks the simulation, and deletes it after the monitor has run for some more time. A clock that cannot be set measures
+this time, and the monitor adds it up over all its starts. Each sweep deletes only a small share of the simulations. The
+log names the deleted simulations.
 """
 
 from __future__ import annotations
@@ -23,32 +24,33 @@ from stemphony.monitor.database import schema
 from stemphony.monitor.intake.writer import NotStored, Writer
 
 PORTION: Final = 2000
-"""Events deleted in one transaction. Senders wait that long for theirs, some milliseconds."""
+"""Events that one transaction deletes. Senders wait for such a transaction, which takes some milliseconds."""
 
 CHECK_S: Final = 3600.0
 """Time between two searches for old simulations [s]."""
 
 RIPE_S: Final = 86_400.0
-"""The monitor runs this long between the mark and the deletion of a simulation that has ended [s]."""
+"""How long the monitor runs between the mark and the deletion of a simulation that has ended [s]."""
 
 RIPE_UNENDED_S: Final = 7 * 86_400.0
-"""The same for a simulation without an end [s]. An event in this time shows that it runs."""
+"""The same for a simulation without an end [s]. If an event arrives in this time, the simulation still runs."""
 
 SHARE: Final = 0.1
 SHARE_AT_LEAST: Final = 5
-"""One sweep deletes at most this share of all simulations, or this number if that is more."""
+"""Most simulations that one sweep deletes: this share of all simulations, or this number if the number is larger."""
 
 FUTURE_S: Final = 60.0
-"""An arrival that is later than the present by more than this [s] was noted by a wrong clock."""
+"""If an arrival time is later than the present by more than this, the clock was wrong when the event arrived [s]."""
 
 JUMP_S: Final = 3600.0
-"""A clock that got ahead of the one that is never set by more than this [s], since the first sweep, has jumped."""
+"""Since the first sweep, the clock of the machine and the clock that is never set may differ by this time [s]. If they
+differ by more, the clock of the machine has jumped."""
 
 LONGEST_DUE_S: Final = 2 * 3600.0
-"""No notification waits longer for its next try [s]."""
+"""Longest wait of a notification for its next try [s]."""
 
 NAMED: Final = 5
-"""The log names at most this many deleted simulations of one sweep."""
+"""Most deleted simulations of one sweep that the log names."""
 
 _DAY_S: Final = 86_400.0
 _OF_SIMULATIONS: Final = (
@@ -73,9 +75,9 @@ class Retention:
     Parameters
     ----------
     keep_days : float
-        Days [d]. 0: keep all.
+        Days to keep a simulation after its last event [d]. 0: keep all.
     writer : Writer
-        Deletes in its own thread.
+        The writer, whose thread deletes.
     say : callable
         Takes one line for the log about marks and deletions.
     monotonic : callable
@@ -119,11 +121,14 @@ class Retention:
     def sweep(self, now: float) -> int:
         """Correct, mark and delete at the time `now`. Return the number of deleted simulations."""
         judged = self._without_jump(now)
-        # A clock that jumps back makes all arrivals future ones, and they are not.
+        # If the clock jumps back, all arrivals seem to be in the future. They are not, so they are not corrected.
         jumped_back = now < self._own_time() - JUMP_S
         corrected = 0 if jumped_back else self._writer.run_and_forget(partial(_correct_future, now))
         if corrected:
-            self._say(f"{corrected} simulations had arrivals in the future; the clock was wrong, and they are now")
+            self._say(
+                f"{corrected} simulations had arrival times in the future, because the clock was wrong. These times are"
+                " now set to the present"
+            )
         ran_s, until = self._monotonic() - self._counted_until, self._monotonic()
         uptime = self._writer.run(partial(_count_uptime, ran_s))
         self._counted_until = until
@@ -155,16 +160,16 @@ class Retention:
         return len(deleted)
 
     def _own_time(self) -> float:
-        """Return the time of the first sweep, plus the time since then by the monotonic clock, which cannot be set."""
+        """Return the time of the first sweep plus the time since then by the monotonic clock, which cannot be set."""
         assert self._first_sweep is not None
         began, monotonic = self._first_sweep
         return began + self._monotonic() - monotonic
 
     def _without_jump(self, now: float) -> float:
-        """Return the time by which ages are judged. A clock that jumps ahead while the monitor runs makes nothing old.
+        """Return the time that decides which simulations are old.
 
-        A clock that was behind at the start, and is then set right, looks the same. In both cases, nothing is deleted
-        too early.
+        If the clock jumps ahead while the monitor runs, this time does not jump. If the clock was behind at the start
+        and is then corrected, this looks the same as a jump. In both cases, no simulation is deleted too early.
         """
         if self._first_sweep is None:
             self._first_sweep = now, self._monotonic()
@@ -175,7 +180,7 @@ class Retention:
             self._said_jump = True
             self._say(
                 f"the clock jumped ahead by {(now - own) / _DAY_S:.1f} days. Until the monitor is started again, it"
-                " judges without the jump what is old"
+                " judges ages without this jump"
             )
         return own
 
@@ -185,7 +190,7 @@ def _day(seconds: float) -> str:
 
 
 def _correct_future(now: float, connection: Connection) -> int:
-    """Set arrivals and waits that a wrong clock noted in the future to the present. Return how many simulations."""
+    """Set arrivals and waits in the future, which a wrong clock made, to the present. Return how many simulations."""
     simulation, event, note = schema.SIMULATION, schema.EVENT, schema.NOTIFICATION
     latest = now + FUTURE_S
     rows = [row for (row,) in connection.execute(select(simulation.c.row).where(simulation.c.last_received > latest))]
@@ -217,15 +222,15 @@ def _count_uptime(seconds: float, connection: Connection) -> float:
 def _is_before(before: float) -> ColumnElement[bool]:
     """Return the condition that the last event of a simulation is older than a time.
 
-    It arrived earlier, and it is not later by the clock of its sender. A clock that was in the past at a start of the
-    monitor made present arrivals old.
+    Both the arrival and the sender's time of the event must be older. The arrival alone is not enough: if the clock of
+    the monitor was in the past for some time, it gave new events old arrival times.
     """
     own = schema.SIMULATION.c
     return and_(own.last_received < before, own.latest_time < before)
 
 
 def _mark(before: float, now: float, uptime: float, connection: Connection) -> int:
-    """Mark what is old, and drop marks of simulations that had an event since or that a wrong clock made.
+    """Mark old simulations. Drop marks that a wrong clock made, and marks of simulations that had an event since.
 
     Return the number of new marks.
     """

@@ -1,4 +1,4 @@
-"""Events that are in the database already: read them again, and change whether they count."""
+"""Read events again that are in the database, and change whether they count."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from stemphony.monitor.intake.judgement import Held
 from stemphony.monitor.records import IncomingEvent, event_key, held_key, held_key_of
 
 KEYS_PER_QUESTION: Final = 500
-"""Keys in one query for duplicates. SQLite limits the number of bound values."""
+"""Most keys in one query for duplicates. SQLite limits the number of bound values."""
 
 
 def contents_of(connection: Connection, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-    """Return the contents of those events that the database has, by key."""
+    """Return the contents of the events that the database has, by key."""
     wanted, table = list(dict.fromkeys(keys)), schema.EVENT
     found: dict[bytes, bytes] = {}
     for start in range(0, len(wanted), KEYS_PER_QUESTION):
@@ -34,7 +34,7 @@ def event_of(stored: Any, uid: str) -> IncomingEvent:
     Raises
     ------
     Refused
-        An earlier version took it, and this one would refuse it.
+        An earlier version accepted the event, and this version refuses it.
     """
     event = read_stored(stored["body"], stored["received"], stored["event_id"], stored["sender"])
     return dataclasses.replace(
@@ -44,7 +44,7 @@ def event_of(stored: Any, uid: str) -> IncomingEvent:
 
 
 def hold(connection: Connection, stored: Any, uid: str, reason: Held) -> bool:
-    """Stop counting one event. Return False if the same one is held already, so that this one is deleted."""
+    """Stop counting one event. If the same event is held already, delete this one and return False."""
     table, key = schema.EVENT, held_key(event_of(stored, uid))
     here = table.c.row == stored["row"]
     if contents_of(connection, [key]):
@@ -55,7 +55,7 @@ def hold(connection: Connection, stored: Any, uid: str, reason: Held) -> bool:
 
 
 def hold_all(connection: Connection, rows: Sequence[Any], uid: str, reason: Held) -> None:
-    """Stop counting many events, as `hold` does for each of them. This asks the database once and reads no event."""
+    """Stop counting many events, as `hold` does for one. This function queries the database once and reads no event."""
     table = schema.EVENT
     keys = {row["row"]: held_key_of(uid, row["event_id"], row["sender"], bytes(row["content"])) for row in rows}
     known = set(contents_of(connection, keys.values()))
@@ -87,7 +87,7 @@ def count(connection: Connection, stored: Any, uid: str) -> bool:
 
 
 def number_held(connection: Connection, simulation: int) -> int:
-    """Return how many events of a simulation are kept and not counted."""
+    """Return how many events of a simulation are kept but not counted."""
     table = schema.EVENT.c
     question = select(func.count()).where(table.simulation == simulation, table.held != "")
     return int(connection.execute(question).scalar() or 0)

@@ -1,9 +1,9 @@
 """What an event changes in the summary of its simulation and of its pair (defocus, configuration).
 
-The functions are pure, and the order of arrival hardly matters: an event that is older than the state of a pair or a
-run changes no state. One case depends on the order. FAILED lists a pair before the first event of that pair has
-arrived; the pair then fails with its own ERROR. Pairs are ordered by (attempt, position) and runs by their number. The
-clocks of nodes only decide durations.
+The functions are pure. The order of arrival hardly matters, because an event that is older than the state of a pair or
+a run does not change the state. One case depends on the order: FAILED lists a pair before the first event of that pair
+has arrived. The pair then fails with its own ERROR. Events of a pair are ordered by (attempt, position), and runs by
+their number. The clocks of nodes decide only durations.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ ENDS: Final = (Event.FINISH.value, Event.FAILED.value, Event.CANCELLED.value)
 """Events that end a run."""
 
 PAUSE_S: Final = 1.0
-"""Events that arrive closer together than this [s] belong to one burst. The usual pause ignores them."""
+"""Shortest pause between two events that counts for the usual pause [s]. Shorter pauses lie within one burst."""
 
 SAMPLES: Final = 32
-"""Points of the curve of work over time that a summary keeps for the rate. They are stored with each event."""
+"""Most points of the curve of work over time, from which the rate follows. They are stored again with each event."""
 
 _LASTING: Final = ("num_threads", "num_processors", "num_defoci", "num_configurations")
-"""Numbers in every event. The others appear only at the start or the end of a run."""
+"""Numbers that are in every event. Other numbers are only in events at the start or the end of a run."""
 
 _LATEST_FIRST_PERCENT: Final = 2
 """Largest `seq` of the first PROGRESS of an attempt: only START_DEFOCUS and START_FP_CONFIGURATION precede it."""
 
 _JOB_ENDS: Final = (Event.FINISH_FP_CONFIGURATION.value, Event.ERROR.value)
-"""The last event of an attempt, whatever numbers the others have."""
+"""Position of the last event of an attempt. It is larger than the position of any other event."""
 
 _UNKNOWN: Final = -1.0
 """Value of `resumed` before the first PROGRESS of an attempt has arrived."""
@@ -114,9 +114,9 @@ def update_simulation(simulation: SimulationSummary, event: IncomingEvent) -> Ch
 
 
 def _note_start(simulation: SimulationSummary, event: IncomingEvent) -> None:
-    """Set the start of a run: the time of START_SIMULATION, or of the earliest event until that has arrived.
+    """Set the start of a run: the time of START_SIMULATION. Until it has arrived, use the time of the earliest event.
 
-    A node whose clock is years behind thus does not make a run of years.
+    So a node whose clock is years behind does not make a run that lasts for years.
     """
     tells = event.name == Event.START_SIMULATION
     if tells and not simulation.start_told:
@@ -147,7 +147,7 @@ def _note_arrival(simulation: SimulationSummary, received: float) -> None:
 
 
 def _begin_run(simulation: SimulationSummary, event: IncomingEvent) -> None:
-    """Begin the next run. Pairs that were running lose their progress, finished ones stay finished."""
+    """Begin the next run. Pairs that were running lose their progress. Finished pairs stay finished."""
     simulation.run, simulation.run_started = event.run, event.time
     simulation.start_told = int(event.name == Event.START_SIMULATION)
     simulation.latest_time = event.time
@@ -209,11 +209,11 @@ def _advance(pair: PairSummary, event: IncomingEvent) -> None:
         return
     elif event.name == Event.PROGRESS and event.progress is not None:
         if pair.resumed == _UNKNOWN:
-            # The first PROGRESS of an attempt gives the part that came from a checkpoint.
+            # The first PROGRESS of an attempt says which part came from a checkpoint.
             is_first = event.seq is not None and event.seq <= _LATEST_FIRST_PERCENT
             pair.resumed = event.progress if is_first else 0.0
         pair.progress = event.progress
-        # STEMsalabim has no other sign for the end of a configuration.
+        # STEMsalabim sends no other event at the end of a configuration.
         pair.state = FINISHED if event.foreign and event.progress >= 1 else RUNNING
     elif event.foreign and event.name == Event.START_FP_CONFIGURATION:
         pair.state, pair.progress, pair.message, pair.started = RUNNING, 0.0, "", event.time

@@ -15,7 +15,8 @@ from stemphony.monitor.records import DefocusSummary, PairSummary, SimulationSum
 
 KEPT_SIMULATIONS: Final = 500
 KEPT_PAIRS: Final = 50_000
-"""Summaries that stay in memory after a group of events, some tens of megabytes. The longest unused ones go first."""
+"""Most summaries that stay in memory after a group of events. They take some tens of megabytes. The summaries that were
+unused for the longest time are dropped first."""
 
 _TABLES: Final = (schema.SIMULATION, schema.DEFOCUS, schema.PAIR, schema.PARAMETER)
 
@@ -41,7 +42,7 @@ class SummaryCache:
         self._upserts = {table.name: Upsert(database, table) for table in _TABLES}
 
     def forget(self) -> None:
-        """Drop everything in memory. It may differ from the database after a failed transaction or a deletion."""
+        """Drop everything in memory. After a failed transaction or a deletion, it may differ from the database."""
         everything: list[dict[Any, Any]] = [
             self._simulations, self._pairs, self._defoci, self._parameters, *self._changed.values(),
         ]  # fmt: skip
@@ -52,7 +53,7 @@ class SummaryCache:
     def begin_anew(self, connection: Connection) -> None:
         """Drop everything and read the row numbers again, because another monitor may have written meanwhile.
 
-        Row numbers never become smaller: a page asks for the events after the last one that it knows.
+        Row numbers never become smaller, because a page asks for the events after the last row that it knows.
         """
         self.forget()
         self._next_event = max(self._next_event, next_row(connection, schema.EVENT))
@@ -60,14 +61,14 @@ class SummaryCache:
         self._moved = _moved(connection)
 
     def follow_operators(self, connection: Connection) -> None:
-        """Begin anew if `stemphony monitor simulation` has changed something. Call it first in each transaction."""
+        """Begin anew if `stemphony monitor simulation` has changed something. Call this first in each transaction."""
         audited = next_row(connection, schema.AUDIT)
         if audited != self._audited:
             self.begin_anew(connection)
             self._audited = audited
 
     def forget_simulation(self, simulation: SimulationSummary) -> None:
-        """Drop what is known of one simulation, so that it is read from the database again."""
+        """Drop the summaries of one simulation, so that they are read from the database again."""
         self._simulations.pop(simulation.uid, None)
         self._defoci.pop(simulation.row, None)
         self._parameters.pop(simulation.row, None)
@@ -79,7 +80,7 @@ class SummaryCache:
                 del changed[key]
 
     def renew(self, simulation: SimulationSummary) -> SimulationSummary:
-        """Return an empty summary of a simulation. Until `replace`, the rest of it counts as empty too."""
+        """Return an empty summary of a simulation. Until `replace`, its pairs and defoci count as empty too."""
         self.forget_simulation(simulation)
         fresh = SimulationSummary(
             simulation.row, simulation.uid, owner=simulation.owner, shared=simulation.shared,
@@ -91,7 +92,7 @@ class SummaryCache:
         return fresh
 
     def replace(self, connection: Connection, simulation: SimulationSummary) -> None:
-        """Write a renewed simulation in place of what the database has of it."""
+        """Write a renewed simulation in place of its old rows in the database."""
         for table in (schema.PAIR, schema.DEFOCUS, schema.PARAMETER):
             connection.execute(table.delete().where(table.c.simulation == simulation.row))
         self._renewed.discard(simulation.row)
@@ -131,7 +132,7 @@ class SummaryCache:
         connection.execute(delete(schema.PARAMETER).where(own.simulation == simulation, own.name == name))
 
     def flush(self, connection: Connection) -> None:
-        """Write the changed summaries, and drop the longest unused ones from memory."""
+        """Write the changed summaries. Drop those from memory that were unused for the longest time."""
         for name, upsert in self._upserts.items():
             if changed := self._changed[name].values():
                 upsert.execute(connection, (each if isinstance(each, dict) else columns_of(each) for each in changed))
@@ -144,7 +145,7 @@ class SummaryCache:
             self._pairs.popitem(last=False)
 
     def simulation(self, connection: Connection, uid: str) -> SimulationSummary:
-        """Return the summary of a simulation, a new one if the database has none."""
+        """Return the summary of a simulation, or a new summary if the database has none."""
         if uid in self._simulations:
             self._simulations.move_to_end(uid)
             return self._simulations[uid]
@@ -159,7 +160,7 @@ class SummaryCache:
         return simulation
 
     def pair(self, connection: Connection, place: tuple[int, str, int]) -> PairSummary:
-        """Return the summary of a pair (simulation, defocus key, configuration), a new one if there is none."""
+        """Return the summary of a pair (simulation, defocus key, configuration), or a new summary if there is none."""
         if place in self._pairs:
             self._pairs.move_to_end(place)
             return self._pairs[place]
@@ -181,7 +182,7 @@ class SummaryCache:
         return self._defoci[simulation]
 
     def parameters(self, connection: Connection, simulation: int) -> Mapping[str, str]:
-        """Return the custom parameters of a simulation; `set_parameter` changes them."""
+        """Return the custom parameters of a simulation. Use `set_parameter` to change them."""
         if simulation not in self._parameters and simulation in self._renewed:
             self._parameters[simulation] = {}
         if simulation not in self._parameters:

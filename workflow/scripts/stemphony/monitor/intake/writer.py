@@ -1,7 +1,7 @@
 """The one thread that writes to the database.
 
-A request hands its events to the thread and waits until they are on the disk. Events that arrive meanwhile share the
-next transaction, and so one sync of the disk.
+A request gives its events to the thread and waits until they are on the disk. Events that arrive meanwhile share the
+next transaction. So they also share one sync of the disk.
 """
 
 from __future__ import annotations
@@ -26,31 +26,33 @@ from stemphony.monitor.intake.summary_cache import SummaryCache
 from stemphony.monitor.records import IncomingEvent, SimulationSummary
 
 GROUP_EVENTS: Final = 2000
-"""Events of one transaction at most. A single batch is not divided, even if it is larger."""
+"""Most events of one transaction. A single batch is not divided, even if it is larger."""
 
 ANSWER_DEADLINE_S: Final = 4.0
-"""A request waits this long for its commit [s], less than a sender waits for an answer.
+"""Longest wait of a request for its commit [s]. It is shorter than a sender's wait for an answer.
 
 If the commit comes later, the sender's next try is a duplicate.
 """
 
 TROUBLED_DEADLINE_S: Final = 0.25
-"""The same while the database does not answer [s]. Many senders share the threads, and all must hear it in time."""
+"""The same while the database does not answer [s]. It is short, because many senders share the threads, and all of them
+must get status 503 in time."""
 
 ACTION_DEADLINE_S: Final = 30.0
-"""Another action of the monitor itself waits this long [s]."""
+"""Longest wait of other actions of the monitor, such as a deletion [s]."""
 
 STUCK_S: Final = 3.0
-"""A transaction that takes longer than this [s] means that the database does not answer."""
+"""If a transaction takes longer than this, the database counts as not answering [s]."""
 
 LOOK_S: Final = 5.0
-"""After this time without events [s] the thread checks that the database is there and still locked by this monitor."""
+"""After this time without events, the thread checks that the database is there and that this monitor has its lock
+[s]."""
 
 _QUEUE: Final = 1000
-"""Tasks that wait for the thread at most. Further requests wait for a free place."""
+"""Most tasks that wait for the thread. Further requests wait for a free place."""
 
 _TELL_AGAIN_S: Final = 60.0
-"""The log repeats the same trouble after this time [s]."""
+"""Shortest time between two lines of the log about the same trouble [s]."""
 
 Result = TypeVar("Result")
 
@@ -63,7 +65,7 @@ class NotStored(Exception):
 class Receipt:
     """How many events of a request are new, and how many the database already had.
 
-    `conflicts` is the part of the new ones that is kept and not counted.
+    `conflicts` says how many of the new events are kept but not counted.
     """
 
     stored: int
@@ -73,7 +75,7 @@ class Receipt:
 
 @dataclass
 class Counts:
-    """What the writer has done since it started, for the metrics."""
+    """Counters of the writer since its start, for the metrics."""
 
     stored: int = 0
     duplicates: int = 0
@@ -95,7 +97,7 @@ class _Task:
 
 
 class Writer:
-    """Write events, and everything else, from a thread of its own.
+    """Write events and everything else from one thread.
 
     Parameters
     ----------
@@ -106,7 +108,7 @@ class Writer:
     say : callable
         Takes one line for the log about trouble with the database.
     noted : callable
-        Called when such rows are on the disk.
+        Called when rows of `notify` are on the disk.
     """
 
     def __init__(
@@ -136,14 +138,14 @@ class Writer:
 
     @property
     def is_well(self) -> bool:
-        """Whether the thread lives, its last transaction succeeded, and no present one takes long."""
+        """Whether the thread is alive, its last transaction succeeded, and the present one does not take long."""
         begun = self._begun
         is_stuck = begun is not None and time.monotonic() - begun > STUCK_S
         return self._thread.is_alive() and not self.counts.trouble and not is_stuck
 
     @property
     def is_displaced(self) -> bool:
-        """Whether another monitor serves the database, so that this one writes nothing."""
+        """Whether another monitor serves the database. Then this monitor writes nothing."""
         return self._is_displaced
 
     @property
@@ -157,13 +159,13 @@ class Writer:
         Raises
         ------
         NotStored
-            They are not on the disk, or not yet.
+            The events are not on the disk, or not yet.
         """
         result: Receipt = self._wait_for(_Task(events=events))
         return result
 
     def run(self, action: Callable[[Connection], Result]) -> Result:
-        """Run another action that writes, in its own transaction between two groups of events. Raises as `store`."""
+        """Run another action that writes, in a transaction between two groups of events. Raises `NotStored`."""
         result: Result = self._wait_for(_Task(action=action))
         return result
 
@@ -228,7 +230,7 @@ class Writer:
                 self._look()
 
     def _look(self) -> None:
-        """Connect and lock again if needed, before an event needs it or another monitor takes the lock."""
+        """Connect and lock again if necessary, before an event arrives or another monitor takes the lock."""
         try:
             with self._transaction() as connection:
                 connection.execute(select(1))
@@ -236,7 +238,7 @@ class Writer:
             self._cache.forget()
             self._note_trouble(error)
         else:
-            # A full disk is different: only a transaction that writes shows that there is room again.
+            # For a full disk, reading proves nothing. Only a transaction that writes shows that there is room again.
             if self._is_away:
                 self._note_success()
 
@@ -274,7 +276,8 @@ class Writer:
         except Exception as error:
             self._cache.forget()
             if len(group) > 1 and not (isinstance(error, OperationalError) or is_away(error)):
-                # The database refuses one task of the group. The others must not fail with it.
+                # The database refuses one task of the group. The other tasks must not fail because of it, so each task
+                # gets its own transaction.
                 for task in group:
                     self._write([task])
                 return

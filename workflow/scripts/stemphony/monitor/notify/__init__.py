@@ -1,1 +1,1 @@
-"""Messages to people and programs about simulations."""
+"""Send messages about simulations to people and programs."""

@@ -15,14 +15,14 @@ from stemphony.monitor.notify.targets import Target
 from stemphony.status.events import clean_text
 
 NAMED: Final = 5
-"""A message names at most this many refused recipients."""
+"""Most refused recipients that a line of the log names."""
 
 SAID_CHARACTERS: Final = 120
-"""A message quotes at most this many characters of a mail server's answer."""
+"""Most characters of a mail server's answer that a line of the log quotes."""
 
 
 class NextStep(enum.Enum):
-    """What follows after one try."""
+    """What happens after one try."""
 
     DONE = "done"
     RETRY = "retry"
@@ -36,7 +36,7 @@ class DeliveryResult:
     Attributes
     ----------
     next_step : NextStep
-        What follows.
+        What happens next.
     trouble : str
         What went wrong, without the address of a webhook. Empty after a complete delivery.
     """
@@ -51,8 +51,8 @@ def deliver(target: Target, notice: Message, exchange: Exchange) -> DeliveryResu
     Returns
     -------
     Outcome
-        DONE also if the mail server refused some recipients: a second try would reach the others twice. GIVE_UP if
-        the mail server refuses the mail permanently. RETRY otherwise.
+        DONE after a delivery, also if the mail server refused some recipients, because a second try would reach the
+        others twice. GIVE_UP if the mail server refuses the mail permanently. RETRY otherwise.
     """
     try:
         if target.format == "email":
@@ -60,7 +60,8 @@ def deliver(target: Target, notice: Message, exchange: Exchange) -> DeliveryResu
         headers = {"Content-Type": "application/json", "User-Agent": "stemphony-monitor"}
         status = post(exchange, target.url, body_for(target, notice), headers, target.ca_file)
     except smtplib.SMTPRecipientsRefused as error:
-        # A single 421 ends the connection, so the server never saw the recipients behind it.
+        # One answer 421 ends the connection, so the server never saw the recipients after it. Then the mail is tried
+        # again.
         final = all(_is_final(code) for code, _ in error.recipients.values())
         return DeliveryResult(NextStep.GIVE_UP if final else NextStep.RETRY, _refusals(error.recipients))
     except (smtplib.SMTPSenderRefused, smtplib.SMTPDataError) as error:

@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 class Exchange:
     """A connection that another thread can end, and that ends by itself at its deadline.
 
-    The timeout of a socket starts again with each byte, so a server that sends one byte at a time outlasts any timeout.
-    This class keeps a second handle on the connection. `cut` shuts the connection down through it, and the libraries
-    above see a closed connection. The name resolution cannot be interrupted, but its time counts.
+    The timeout of a socket starts again with each byte. So a server that sends one byte at a time outlasts any timeout.
+    This class keeps a second handle on the connection. `cut` uses this handle to shut the connection down, and the
+    libraries for HTTP and SMTP see a closed connection. The name resolution cannot be interrupted, but its time counts.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Exchange:
 
     @property
     def is_cut(self) -> bool:
-        """Whether `cut` ended the exchange, so that a later error is not the server's."""
+        """Whether `cut` ended the exchange. If so, the server has not caused a later error."""
         return self._cut
 
     def cut(self) -> None:
@@ -88,13 +88,13 @@ class Exchange:
                 connection.close()
                 trouble = error
             else:
-                # From here on only `cut` limits the time.
+                # From now on, only `cut` limits the time.
                 connection.settimeout(None)
                 return connection
         raise trouble
 
     def _watch(self, connection: socket.socket | None) -> None:
-        """Keep a second handle. The caller may close its own one, or hand it to TLS."""
+        """Keep a second handle. The caller may close its own handle, or give it to TLS."""
         with self._lock:
             if self._handle is not None:
                 self._handle.close()
@@ -161,7 +161,7 @@ def mail(
     exchange: Exchange, message: EmailMessage, sender: str, recipients: Sequence[str], host: str, port: int,
     security: str, user: str = "", password: str = "", ca_file: str = "",
 ) -> dict[str, tuple[int, bytes]]:  # fmt: skip
-    """Hand a mail to a mail server.
+    """Send a mail to a mail server.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def mail(
     Returns
     -------
     dict
-        The refused recipients with code and text of the server. All others get the mail.
+        The refused recipients, with the code and the text of the server. All other recipients get the mail.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def mail(
             connection.starttls(context=context)
         if user:
             connection.login(user, password)
-        # With a repeated address, smtplib would not notice that the server refuses all.
+        # Each address is given once. With a repeated address, smtplib would not notice that the server refuses all.
         refused = connection.send_message(message, sender, list(dict.fromkeys(recipients)))
         # The server already has the mail, so an error here does not matter.
         with contextlib.suppress(OSError, smtplib.SMTPException):

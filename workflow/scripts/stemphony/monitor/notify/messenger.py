@@ -25,29 +25,29 @@ DEADLINE_S: Final = 20.0
 
 FIRST_PAUSE_S: Final = 10.0
 LONGEST_PAUSE_S: Final = 3600.0
-"""Pauses between tries [s]: the first one, and the longest one after doubling."""
+"""First and longest pause between tries [s]. The pause doubles after each try."""
 
 GIVE_UP_S: Final = 2 * 86_400.0
-"""After two days a notification is given up. The page shows the state of the simulation anyway."""
+"""Time after which a notification is given up: two days [s]. The page still shows the state of the simulation."""
 
 DIGEST_ABOVE: Final = 5
-"""If more simulations than this are due for one target, they become one message."""
+"""Most simulations that get separate messages. If more are due for one target, they become one message."""
 
 BURST: Final = 10
 REFILL_S: Final = 10.0
-"""A target gets at most this many messages in a row, and then one in this time [s]."""
+"""Most messages to a target in a row, and the time for each further message [s]."""
 
 REPLACED: Final = "a later notification about the same simulation replaces it"
-"""Noted for a notification that is not sent."""
+"""Recorded as the reason why a notification is not sent."""
 
 IDLE_S: Final = 3600.0
-"""Without anything due, a thread sleeps until `wake`, or this long [s]."""
+"""Longest sleep of a thread if nothing is due [s]. `wake` ends the sleep earlier."""
 
 Deliver = Callable[[Target, Message, Exchange], DeliveryResult]
 
 
 class Messenger:
-    """Deliver what is due to one target. Each target has its own thread, so a slow one delays no other.
+    """Deliver the due notifications of one target. Each target has its own thread, so a slow target delays no other.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Messenger:
 
     @property
     def target_name(self) -> str:
-        """Name of its target."""
+        """Name of the target."""
         return self._target.name
 
     def start(self, writer: Writer) -> None:
@@ -112,14 +112,14 @@ class Messenger:
             pause = self._check_s
             with contextlib.suppress(NotStored, SQLAlchemyError):
                 self._note(writer)
-                # If another monitor serves the database, that one delivers.
+                # If another monitor serves the database, the other monitor delivers.
                 if not writer.is_displaced:
                     pause = self._deliver_due(writer)
             self._soon.wait(pause)
             self._soon.clear()
 
     def _deliver_due(self, writer: Writer) -> float:
-        """Deliver what is due, as far as the limit of messages allows. Return the time until the next search [s]."""
+        """Deliver due notifications within the limit of messages. Return the time until the next search [s]."""
         while not self._stop.is_set():
             with self._database.reader.begin() as connection:
                 due = outbox.due(connection, self._target.name, time.time())
@@ -134,14 +134,15 @@ class Messenger:
             notices = tuple(Notice(**json.loads(row["notice"])) for row in together)
             outcome = self._try(notices[0] if len(notices) == 1 else Digest(notices))
             if self._stop.is_set() and outcome.next_step is NextStep.RETRY:
-                # Perhaps `cut` broke it off, so the target is not at fault. It stays due.
+                # `cut` may have ended this delivery, so its error may not come from the target. The notification stays
+                # due.
                 break
             self._to_note += [(row, self._after(row, outcome, number == 0)) for number, row in enumerate(together)]
             self._note(writer)
         return 0.0
 
     def _take_token(self) -> float:
-        """Return 0 if a message may go out now, else the time until one may [s]."""
+        """Return 0 if a message may be sent now, else the time until then [s]."""
         now = time.monotonic()
         self._tokens = min(float(BURST), self._tokens + (now - self._refilled_at) / REFILL_S)
         self._refilled_at = now
@@ -166,13 +167,13 @@ class Messenger:
             self._exchange = exchange
 
     def _note(self, writer: Writer) -> None:
-        """Write the results before the next delivery. On a full disk, the same mail would go out repeatedly."""
+        """Write the results before the next delivery. Otherwise a full disk would make the same mail go out again."""
         if self._to_note:
             writer.run(partial(outbox.note, tuple(self._to_note)))
             self._to_note.clear()
 
     def _after(self, row: Mapping[str, Any], outcome: DeliveryResult, is_first: bool = True) -> dict[str, Any]:
-        """Return the new columns of a notification after one try. The log has only the first one of a message."""
+        """Return the new columns of a notification after one try. Only the first one of a message is logged."""
         now, tries, trouble = time.time(), row["tries"] + 1, outcome.trouble
         columns = {"due": None, "tries": tries, "trouble": trouble}
         if outcome.next_step is NextStep.DONE:
@@ -197,7 +198,7 @@ class Messenger:
 
 
 def _latest_of_each(due: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
-    """Divide due notifications into the latest one of each simulation and those that it replaces."""
+    """Divide due notifications into the latest of each simulation, and the earlier ones that it replaces."""
     latest: dict[int, Mapping[str, Any]] = {}
     for row in due:
         known = latest.get(row["simulation"])

@@ -1,4 +1,4 @@
-"""What a notification says, as a webhook or a mail."""
+"""The content of a notification, as a webhook or a mail."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stemphony.monitor.words import time_span
 from stemphony.status.events import clean_text
 
 DIGEST_NAMES: Final = 20
-"""A message about many simulations names at most this many."""
+"""Most simulations that a message about many simulations names."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,13 @@ class Notice:
 
 @dataclass(frozen=True)
 class Digest:
-    """Many notifications in one message, what needs somebody first."""
+    """Many notifications in one message. Those that need a reaction come first."""
 
     notices: tuple[Notice, ...]
 
     @property
     def headline(self) -> str:
-        """How many simulations did what, in one line."""
+        """One line with the number of simulations for each kind of notification."""
         counts = Counter(notice.kind for notice in self.notices)
         return f"{len(self.notices)} simulations: " + ", ".join(
             f"{counts[kind]} {kind}" for kind in URGENCY if counts[kind]
@@ -112,7 +112,7 @@ class Digest:
 
     @property
     def details(self) -> str:
-        """The most urgent ones in one line each. If there are many, each sender has a few of them."""
+        """One line for each of the most urgent notifications. If there are many, each sender has a few lines."""
         named = self._named()
         lines = [f"{notice.headline}." for notice in named]
         if len(named) < len(self.notices):
@@ -120,7 +120,7 @@ class Digest:
         return "\n".join(lines)
 
     def _named(self) -> list[Notice]:
-        """Choose notices: of each kind the first one of each sender, then the second ones, and so on."""
+        """Choose notices: for each kind, the first notice of each sender, then the second of each sender, and so on."""
         ordered: list[tuple[int, int, int]] = []
         seen: Counter[tuple[str, str]] = Counter()
         for number, notice in enumerate(self.notices):
@@ -152,13 +152,13 @@ class Digest:
 
 
 Message = Notice | Digest
-"""What one message is about."""
+"""The content of one message: one notice, or many."""
 
 
 def body_for(target: Target, notice: Message) -> bytes:
     """Return the JSON for a webhook.
 
-    Titles come from users of other simulations. Escapes keep them from mentioning people in a chat or becoming links.
+    Other users write the titles. Escapes keep a title from mentioning people in a chat or becoming a link.
     """
     if target.format == "json":
         content: dict[str, Any] = notice.content

@@ -1,7 +1,7 @@
 """Notify people when a simulation finishes, fails or falls silent.
 
 A notification is written in the same transaction as the event that causes it, and marked after delivery. So a crash
-loses none. A crash between delivery and mark repeats one.
+loses no notification. A crash between delivery and mark repeats one notification.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ from stemphony.monitor.records import SimulationSummary
 from stemphony.monitor.state import END_STATES, MAX_STALE_AFTER_S, STALE_AFTER_S, State
 
 GRACE_S: Final = 1.0
-"""A monitor that stops waits this long for present deliveries [s]."""
+"""Longest wait for present deliveries when the monitor stops [s]."""
 
 CHECK_S: Final = 5.0
-"""Time between two searches for silent simulations, and for due notifications [s]."""
+"""Time between two searches for silent simulations and due notifications [s]."""
 
 OLD_NEWS_S: Final = 86_400.0
-"""Silences older than this [s] cause no notification. So a new target does not receive old notices."""
+"""Longest silence that causes a notification [s]. So a new target does not receive old notices."""
 
 STALE_AGAIN_S: Final = 6 * 3600.0
-"""Time between two notifications about silences of the same run [s], for runs that fall silent again and again."""
+"""Shortest time between two notifications about silences of the same run [s]. It limits the number of notifications
+about a run that falls silent again and again."""
 
 
 class Notifier:
@@ -102,14 +103,15 @@ class Notifier:
             self._thread.start()
 
     def close(self) -> None:
-        """End the threads. A delivery has `GRACE_S` to complete; one that does not complete stays due."""
+        """End the threads. A delivery has `GRACE_S` to complete. Otherwise its notification stays due."""
         self._stop.set()
         for messenger in self._messengers:
             messenger.stop()
         self._join_messengers(GRACE_S)
         for messenger in self._messengers:
             messenger.cut()
-        # A thread inside the name resolution cannot be interrupted. It is left behind, and writes nothing any more.
+        # A thread inside the name resolution cannot be interrupted. Such a thread is not waited for, and writes nothing
+        # any more.
         self._join_messengers(GRACE_S / 2)
         if self._thread is not None:
             self._thread.join(GRACE_S)
@@ -133,7 +135,7 @@ class Notifier:
             self._stop.wait(self._check_s)
 
     def _wake_due(self) -> None:
-        """Wake the messengers whose targets have something due. The others sleep."""
+        """Wake the messengers whose targets have due notifications. The others continue to sleep."""
         with self._database.reader.begin() as connection:
             due = outbox.targets_with_due(connection, time.time())
         for messenger in self._messengers:
@@ -141,7 +143,7 @@ class Notifier:
                 messenger.wake()
 
     def _drop_strangers(self, writer: Writer) -> None:
-        """Give up notifications for targets that the file no longer has."""
+        """Give up notifications for targets that are not in the file any more."""
         targets = [target.name for target in self._settings.targets]
         with self._database.reader.begin() as connection:
             found = outbox.has_strangers(connection, targets)

@@ -17,14 +17,14 @@ FORMATS: Final = ("json", "slack", "mattermost", "email")
 KINDS: Final = (State.FINISHED.value, State.FAILED.value, State.CANCELLED.value, State.STALE.value)
 DEFAULT_KINDS: Final = (State.FINISHED.value, State.FAILED.value, State.STALE.value)
 MAX_TARGETS: Final = 50
-"""Each target has one thread, and a second one during a delivery."""
+"""Most targets of a file. Each target has one thread, and a second thread during a delivery."""
 
 _TEXT_KEYS: Final = (
     "name", "format", "url", "url_env", "host", "from", "user", "password_env", "security", "ca_file",
 )  # fmt: skip
 _KEYS: Final = frozenset({*_TEXT_KEYS, "port", "to", "when"})
 _PORTS: Final = {"starttls": 587, "tls": 465, "none": 25}
-"""Values of `security` with their usual ports."""
+"""Values of `security`, and the usual port of each."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-/* Keeps a page up to date. What it inserts was escaped by the server; it makes no markup of its own. */
+/* Keeps a page up to date. The server has escaped all that this script inserts. The script itself makes no markup. */
 "use strict";
 
 (() => {
@@ -45,11 +45,11 @@
       if (section.children[index] !== place) section.insertBefore(place, section.children[index] || null);
     });
     while (section.children.length > wanted.length) section.lastElementChild.remove();
-    // What is moved loses the focus.
+    // An element that is moved loses the focus, so it gets the focus back.
     if (focused?.isConnected && document.activeElement !== focused) focused.focus({preventScroll: true});
   };
 
-  /* An element that holds the focus is changed in place where its structure is the same. */
+  /* Changes an element in place if the new one has the same structure. So an element keeps the focus. */
   const patch = (old, fresh) => {
     if (same(old, fresh)) return;
     if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName
@@ -76,7 +76,7 @@
 
   const grid = document.getElementById("grid");
   const detail = document.getElementById("cell");
-  // The chosen cell, and the one that Tab reaches: the chosen one, or at first any.
+  // `current` is the chosen cell. `stop` is the cell that Tab reaches: the chosen cell, or any cell at first.
   let rows = new Map(), current = null, stop = null, detailTimer = 0;
 
   const cellsOf = (row) => row.lastElementChild.children;
@@ -91,7 +91,8 @@
     return {row, index: [...cell.parentElement.children].indexOf(cell)};
   };
 
-  /* What a screen reader says of a cell. One cell at a time has it: in all of them it would be most of the page. */
+  /* Sets the text that a screen reader says of a cell. Only one cell has it, because in all cells it would be most of
+     the page. */
   const nameCell = (cell) => {
     const {row, index} = place(cell);
     const header = row.firstElementChild.firstChild.data.trim();
@@ -119,7 +120,7 @@
     }
   };
 
-  /* A new grid has the chosen cell where the old one had it, and the focus, if that was there. */
+  /* Draws a new grid, and chooses the cell at the place of the cell that was chosen. It also keeps the focus. */
   const replaceGrid = (fresh) => {
     const chosen = current && {...place(current), focused: current === document.activeElement};
     const from = chosen && [...grid.children].indexOf(chosen.row);
@@ -134,7 +135,8 @@
     if (chosen.focused) cell.focus({preventScroll: true});
   };
 
-  /* The cell of the same defocus and configuration; of a defocus that has not started, that of the next such row. */
+  /* The cell of the same defocus and configuration. A row of a defocus that has not started has no name, so the cell is
+     then in the next row without a name. */
   const cellLike = ({row, index}, from) => {
     const all = [...grid.children], key = row.dataset.defocus;
     const found = key ? rows.get(key) : all.slice(from).find((other) => !other.dataset.defocus);
@@ -167,7 +169,7 @@
     showDetail(cell);
   };
 
-  /* It has its name before it has the focus, which is when that is read out. */
+  /* The cell gets its name before it gets the focus, because a screen reader reads the name when the focus arrives. */
   const goTo = (cell) => { choose(cell); cell.focus(); };
 
   const move = (cell, key) => {

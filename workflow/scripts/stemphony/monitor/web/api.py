@@ -112,7 +112,7 @@ def _pair(cell: tuple[str, int, str, int, int], defoci: Mapping[str, float | Non
 def _listed(
     simulation: SimulationSummary, parameters: dict[str, str], now: float, stale_after_s: float
 ) -> dict[str, Any]:
-    """Return what the list has of a simulation. Long texts are cut, and `/api/simulations/ROW` has all of them."""
+    """Return the entry of a simulation in the list. Long texts are cut. `/api/simulations/ROW` has the whole texts."""
     shown = bounds.fitting_parameters(parameters, bounds.LISTED_JSON_BYTES)
     found = _simulation(simulation, shown, now, stale_after_s)
     return {

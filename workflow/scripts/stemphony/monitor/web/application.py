@@ -35,7 +35,7 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 EVENT_PATHS: Final = ("/", "/events", "/stemsalabim-reporting")
-"""Addresses that take one event. The last one is the example in the documentation of STEMsalabim."""
+"""Paths that take one event. The last path is the example in the documentation of STEMsalabim."""
 
 _FREE_PATHS: Final = ("/healthz", "/static/")
 
@@ -112,7 +112,7 @@ def _body() -> bytes:
 
 
 def _sender() -> str:
-    """Return the name of the credential of this request. Empty if the monitor has none."""
+    """Return the name of the credential of this request. Empty if the monitor has no credentials."""
     return str(g.get("sender", ""))
 
 
@@ -124,7 +124,7 @@ def _receipt(receipt: Receipt) -> Response:
 
 
 def _admit(services: Services) -> Response | None:
-    """Return None for an admitted request, else the answer. It checks rate, header `Host` and credential."""
+    """Check rate, header `Host` and credential. Return None for an admitted request, else the answer."""
     if request.path.startswith(_FREE_PATHS):
         return None
     header = request.headers.get("Authorization", "")

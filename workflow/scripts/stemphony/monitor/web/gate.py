@@ -16,13 +16,13 @@ from stemphony.monitor.database.connection import Database
 from stemphony.monitor.database.credentials import Credential, digest, listed
 
 FRESH_S: Final = 1.0
-"""A running monitor notices an added or revoked credential after this time [s]."""
+"""Longest time until a running monitor notices an added or revoked credential [s]."""
 
 PATIENCE_S: Final = 0.5
-"""A request waits this long for fresh credentials [s]. Then it uses those that were read last."""
+"""Longest wait of a request for fresh credentials [s]. Then the request uses the credentials that were read last."""
 
 FIRST_PATIENCE_S: Final = 10.0
-"""The same before any were read."""
+"""Longest wait of a request for credentials before any were read [s]."""
 
 _MAX_HEADER_CHARACTERS: Final = 1000
 
@@ -30,8 +30,8 @@ _MAX_HEADER_CHARACTERS: Final = 1000
 class Gate:
     """Find the credential that the header `Authorization` of a request proves.
 
-    While the database has no credential, the gate is open to everyone. It stays closed once it has seen a credential:
-    revoking the last one must not open a monitor to the network.
+    While the database has no credential, the gate is open to everyone. After it has seen a credential, it stays closed,
+    because revoking the last credential must not open a monitor to the network.
     """
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.monotonic) -> None:
@@ -47,16 +47,17 @@ class Gate:
     def credentials(self) -> list[Credential]:
         """Return the credentials, read from the database at most `FRESH_S` ago.
 
-        If the database does not answer, they are those that were read before. Nothing can be read or stored meanwhile.
+        If the database does not answer, return the credentials that were read before. This is safe, because nothing can
+        be read or stored meanwhile.
 
         Raises
         ------
         Exception
-            The database does not answer, and never did.
+            The database does not answer, and has never answered.
         """
         with self._lock:
             if self._reading is None and self._clock() - self._read_at >= FRESH_S:
-                # In a thread of its own: a database that does not answer must not hold the request.
+                # A separate thread reads, so that a database that does not answer cannot stop the request.
                 self._reading = threading.Thread(target=self._read_again, name="stemphony-gate", daemon=True)
                 self._reading.start()
             reading = self._reading
@@ -80,7 +81,7 @@ class Gate:
             self._trouble, self._read_at, self._reading = trouble, self._clock(), None
 
     def close(self) -> None:
-        """Wait until no thread reads credentials, because closing the database leaves a connection in use open."""
+        """Wait until no thread reads credentials. Closing the database would not close a connection that is in use."""
         with self._lock:
             reading = self._reading
         if reading is not None:
@@ -88,7 +89,7 @@ class Gate:
 
     @property
     def is_open(self) -> bool:
-        """Whether the database has no credential, and had none since this monitor started."""
+        """Whether the database has no credential, and had no credential since this monitor started."""
         return not self.credentials() and not self._ever_closed
 
     def credential_of(self, header: str) -> Credential | None:

@@ -1,7 +1,8 @@
-"""The HTTP server: threads of their own for health, events and pages, and connections that do not read are closed.
+"""The HTTP server. Health, events and pages have separate threads. Connections whose clients do not read are closed.
 
-waitress reads and writes all connections in one thread and hands complete requests to others. A request for a page may
-wait for the database. It must not take the thread that a sender, or a program that watches the monitor, needs.
+waitress reads and writes all connections in one thread and gives complete requests to other threads. A request for a
+page may wait for the database. This request must not take a thread that a sender, or a program that watches the
+monitor, needs.
 """
 
 from __future__ import annotations
@@ -19,32 +20,33 @@ from waitress.task import ThreadedTaskDispatcher
 from stemphony.monitor.intake import limits
 
 THREADS: Final = {"health": 2, "events": 16, "pages": 8}
-"""Threads of each lane. A request with events waits for the disk, and with more threads more share one commit."""
+"""Threads of each lane. A request with events waits for the disk. With more threads, more requests share one commit."""
 
 HEALTH_PATH: Final = "/healthz"
 
 TAKE_ANSWER_S: Final = 60.0
-"""A client that has not taken its answer after this time [s] loses its connection."""
+"""Longest time for a client to read its answer [s]. Then the connection is closed."""
 
 SEND_REQUEST_S: Final = 90.0
-"""A client that has not completed its next request after this time [s] loses its connection, even if it sends bytes."""
+"""Longest time for a client to complete its next request [s]. Then the connection is closed, even if bytes arrive."""
 
 FULL: Final = 0.9
 ROOM: Final = 0.8
-"""If the first share of the connections or more is in use, those that send nothing whole for the longest time are
-closed, until the second share is left."""
+"""Shares of the connections. When the first share is in use, connections are closed until the second share is left.
+Connections that have completed no request for the longest time are closed first."""
 
 ROOM_AFTER_S: Final = 5.0
-"""But none that began or completed a request in this time [s]."""
+"""A connection that began or completed a request within this time is not closed for this reason [s]."""
 
 MAX_UNREAD_BYTES: Final = 2 * limits.MAX_BODY_BYTES
-"""A connection with more unread answers gets no further ones. Only a client that asks without reading has so many."""
+"""Most unread answers of a connection [bytes]. With more, it gets no further answers. A client that reads never has so
+many."""
 
 MAX_UNREAD_OF_ALL_BYTES: Final = 256 * limits.MAX_BODY_BYTES
-"""If all connections together have more unread answers, those with the most are closed first."""
+"""Most unread answers of all connections together [bytes]. With more, the connections with the most are closed first."""
 
 MAX_LENGTH_DIGITS: Final = 16
-"""Digits of a Content-Length. Python refuses to read whole numbers of thousands of digits."""
+"""Most digits of a Content-Length. Python refuses to read whole numbers of thousands of digits."""
 
 _CLEANUP_S: Final = 1
 
@@ -76,7 +78,7 @@ def _lane_of(channel: Any) -> str:
 
 
 class _Parser(HTTPRequestParser):
-    """Refuse a length of very many digits as any other wrong length, with status 400."""
+    """Refuse a Content-Length of very many digits with status 400, the same as any other wrong length."""
 
     def parse_header(self, header_plus: bytes) -> None:
         try:
@@ -90,7 +92,7 @@ class _Parser(HTTPRequestParser):
 
 
 class _Channel(HTTPChannel):
-    """One connection. It notes since when its client has an answer to take, or a request to complete."""
+    """One connection. It records since when its client has an answer to read, or a request to complete."""
 
     parser_class = _Parser
     answered_at = 0.0
@@ -114,7 +116,7 @@ class _Channel(HTTPChannel):
         super().service()
 
     def cut(self) -> None:
-        """Close the connection, even if its client takes no byte."""
+        """Close the connection, even if the client reads nothing."""
         self.will_close = True
         with contextlib.suppress(OSError, AttributeError):
             self.socket.shutdown(socket.SHUT_RDWR)
@@ -126,7 +128,7 @@ class Server(waitress.server.TcpWSGIServer):
     channel_class = _Channel
 
     def maintenance(self, now: float) -> None:
-        """Close connections that are silent, and those whose clients do not complete requests or take answers."""
+        """Close silent connections, and connections whose clients do not complete requests or do not read answers."""
         super().maintenance(now)
         self._end_waiting()
         unread = [channel for channel in list(self.active_channels.values()) if channel.total_outbufs_len]
@@ -138,7 +140,7 @@ class Server(waitress.server.TcpWSGIServer):
                 channel.cut()
 
     def _end_waiting(self) -> None:
-        """Close connections that wait for a request for too long, and earlier if few are free for others."""
+        """Close connections that wait too long for a request. Close them earlier if only few connections are free."""
         now, channels = time.monotonic(), list(self.active_channels.values())
         waiting = [channel for channel in channels if not channel.requests and not channel.total_outbufs_len]
         limit = self.adj.connection_limit

@@ -30,7 +30,7 @@ def exposition(services: Services) -> str:
         ("commits_total", "counter", "Transactions.", [("", counts.commits)]),
         ("commit_seconds_total", "counter", "Time spent in transactions.", [("", round(counts.commit_s, 6))]),
         ("commit_failures_total", "counter", "Transactions that the database refused.", [("", counts.failures)]),
-        ("last_commit_timestamp_seconds", "gauge", "Time of the latest one.", [("", round(counts.last_commit, 3))]),
+        ("last_commit_timestamp_seconds", "gauge", "Time of the last commit.", [("", round(counts.last_commit, 3))]),
         ("requests_waiting", "gauge", "Requests that wait for the next transaction.", [("", services.writer.waiting)]),
         ("up", "gauge", "Whether the database takes events.", [("", int(services.writer.is_well))]),
         ("notifications_waiting", "gauge", "Notifications that wait for delivery.", [("", undelivered)]),

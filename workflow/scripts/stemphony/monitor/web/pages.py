@@ -26,12 +26,13 @@ from stemphony.monitor.web.services import Services
 from stemphony.monitor.words import nanometres, time_span
 
 LIST_CHARACTERS: Final = 400_000
-"""A longer list is drawn without custom parameters. In JSON each character takes up to two bytes, in links three."""
+"""Longest list with custom parameters [characters]. A longer list is drawn without them. In JSON, each character takes
+up to two bytes, and in links three."""
 
 LIST_SECTIONS: Final = ("counts", "simulations")
 SIMULATION_SECTIONS: Final = ("summary", "previews", "failures", "working", "timeline")
 SHORT_TIMELINE: Final = 15
-"""Events on the page of a simulation. A link below them leads to all events."""
+"""Most events on the page of a simulation. A link below them leads to all events."""
 
 
 def blueprint(services: Services) -> Blueprint:
@@ -75,7 +76,7 @@ def _add_simulation(routes: Blueprint, services: Services) -> None:
 
     @routes.get("/simulations/<int:row>/live")
     def simulation_changes(row: int) -> Response:
-        """Return what changed after a revision. The whole grid is included only if its shape differs from the page."""
+        """Return the changes after a revision. They include the whole grid only if its shape differs from the page."""
         since, shape = number_of_request("since"), request.args.get("shape", "")
         content = _one(services, row)
         summary: SimulationSummary = content["summary"]
@@ -102,7 +103,7 @@ def _add_simulation(routes: Blueprint, services: Services) -> None:
 
 
 def _add_details(routes: Blueprint, services: Services) -> None:
-    """Add what the page of a simulation loads or links: a cell of the grid, a mean image, all events."""
+    """Add the routes that the page of a simulation loads or links: a cell of the grid, a mean image, all events."""
 
     @routes.get("/simulations/<int:row>/cell")
     def cell_detail(row: int) -> str:
@@ -117,7 +118,7 @@ def _add_details(routes: Blueprint, services: Services) -> None:
 
     @routes.get("/simulations/<int:row>/preview.png")
     def preview_image(row: int) -> Response:
-        """Return the mean image of a defocus and detector, with copies beside it if it repeats.
+        """Return the mean image of a defocus and detector. If the image repeats, copies are beside it.
 
         The page adds a `revision` to the address, so that browsers load changes.
         """

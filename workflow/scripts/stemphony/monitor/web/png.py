@@ -15,7 +15,7 @@ def gray_png(gray: bytes, width: int) -> bytes:
 
 
 def tiled(gray: bytes, width: int, copies: tuple[int, int]) -> tuple[bytes, int]:
-    """Return the pixels and the width of an image with so many copies of it along x and y."""
+    """Return the pixels and the width of an image that consists of `copies` copies along x and y."""
     rows = [gray[begin : begin + width] * copies[0] for begin in range(0, len(gray), width)]
     return b"".join(rows) * copies[1], width * copies[0]
 

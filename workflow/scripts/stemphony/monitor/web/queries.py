@@ -1,4 +1,4 @@
-"""Read and check what the address of a request asks for."""
+"""Read and check the query in the address of a request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def simulation_of_request(connection: Connection, row: int) -> SimulationSummary
     Raises
     ------
     Refused
-        With status 404, if there is no such simulation. PostgreSQL would refuse a larger row with an error.
+        With status 404, if there is no such simulation. Rows that PostgreSQL cannot hold are refused in the same way.
     """
     found = simulations.simulation(connection, row) if row <= MAX_INTEGER else None
     if found is None:
@@ -29,7 +29,7 @@ def simulation_of_request(connection: Connection, row: int) -> SimulationSummary
 
 
 def number_of_request(name: str, most: int = MAX_INTEGER) -> int:
-    """Return a whole number of the query, 0 if it is missing. Raises `Refused` if it is not one from 0 to `most`."""
+    """Return a whole number of the query, or 0 if it is missing. Raises `Refused` if it is not from 0 to `most`."""
     text = request.args.get(name, "")
     if not text:
         return 0
@@ -39,7 +39,7 @@ def number_of_request(name: str, most: int = MAX_INTEGER) -> int:
 
 
 def place_of_request(name: str) -> tuple[str, int] | None:
-    """Return a pair of the query, `DEFOCUS_KEY:CONFIGURATION`, None if it is missing. Raises `Refused` otherwise."""
+    """Return a pair of the query, `DEFOCUS_KEY:CONFIGURATION`, or None if it is missing. Raises `Refused`."""
     text = request.args.get(name, "")
     if not text:
         return None

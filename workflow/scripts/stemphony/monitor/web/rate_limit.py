@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import Final
 
 REQUESTS_PER_S: Final = 1000.0
-"""Requests per second of one credential or address in the long run. It may send five seconds' worth at once."""
+"""Most requests per second of one credential or address in the long run. A client may send the requests of five seconds
+at once."""
 
 _BURST_S: Final = 5.0
 _MOST_CLIENTS: Final = 10_000
-"""Buckets in memory. Beyond this number the client that has been silent longest loses its bucket."""
+"""Most token buckets in memory. Beyond this number, the client that was silent for the longest time loses its own."""
 
 
 class RateLimit:
@@ -22,9 +23,9 @@ class RateLimit:
     Parameters
     ----------
     per_s : float
-        Requests per second of one client in the long run. 0: no limit.
+        Most requests per second of one client in the long run. 0: no limit.
     clock : callable
-        Seconds since some moment.
+        Returns seconds since a fixed moment.
     """
 
     def __init__(self, per_s: float = REQUESTS_PER_S, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,7 +36,7 @@ class RateLimit:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait_s(self, client: str) -> float:
-        """Take one request from a client's bucket. Return 0 if it may pass, else the seconds until the next one may."""
+        """Take one request from a client's bucket. Return 0 if it may pass, else the time until one may pass [s]."""
         if self._per_s <= 0:
             return 0.0
         now = self._clock()

@@ -1,4 +1,4 @@
-"""What all routes share: the database and its writer, credentials, limits, the clock."""
+"""The objects that all routes share: the database and its writer, credentials, limits, the clock."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stemphony.monitor.web.gate import Gate
 from stemphony.monitor.web.rate_limit import RateLimit
 
 TELL_AGAIN_S: Final = 60.0
-"""The log repeats that the database cannot be read after this time [s]."""
+"""Shortest time between two lines of the log which say that the database cannot be read [s]."""
 
 
 @dataclass

@@ -11,21 +11,21 @@ from typing import Any, Final
 from stemphony.monitor.database.images import ImageEntry, MeanImage
 
 FIELD_NM: Final = 1.2
-"""An image that repeats gets copies until it is about this wide [nm], so that the order of the columns can be seen."""
+"""Width up to which an image that repeats gets copies [nm]. The copies show how the columns of atoms are arranged."""
 
 MOST_COPIES: Final = 6
-"""Along one axis, the image itself included. 64 × 6 pixels are as many as a screen shows of it."""
+"""Most copies along one axis, the image itself included. A screen shows not more than 6 × 64 pixels of an image."""
 
 SIDE: Final = 176.0
-"""Width of an image on the page, and 1.5 times this its largest height [CSS pixels]."""
+"""Width of an image on the page [CSS pixels]. Its largest height is 1.5 times this width."""
 
 _BAR_SHARE: Final = 0.45
-"""Longest scale bar, as a share of the width."""
+"""Length of the longest scale bar, as a share of the width of the image."""
 
 
 @dataclass(frozen=True)
 class ImageTile:
-    """One image on the page; lengths are in CSS pixels.
+    """One image on the page. Lengths are in CSS pixels.
 
     Attributes
     ----------
@@ -34,9 +34,9 @@ class ImageTile:
     bar : float
         Length of the scale bar, 0 for none.
     bar_text : str
-        Its length in nm or pm.
+        Length of the bar in nm or pm.
     copies : int
-        How often the image is shown, itself included.
+        How often the image is shown, the image itself included.
     """
 
     entry: ImageEntry

@@ -1,4 +1,4 @@
-"""Prepare what templates show. Only the grid becomes HTML here, because a template takes too long for 10,000 cells."""
+"""Prepare the data for templates. Only the grid becomes HTML here: a template takes too long for 10,000 cells."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ from stemphony.monitor.words import nanometres, rate, time_span, time_span_range
 
 MAX_CELLS: Final = 12_000
 MAX_ROWS: Final = 500
-"""A browser becomes slow with a larger grid, and an answer with it would exceed 1 MB."""
+"""Most cells and rows of the grid. A larger grid makes a browser slow, and the answer would be larger than 1 MB."""
 
 PAGE_PARAMETERS: Final = 20_000
-"""Custom parameters on the page of a simulation [bytes of JSON]. As HTML with links they have ten times this length."""
+"""Longest custom parameters on the page of a simulation, all together [bytes of JSON]. As HTML with links, they are ten
+times longer."""
 
 MAX_CHANGED: Final = 5000
-"""If more cells have changed, a page gets the whole grid."""
+"""Most changed cells that a page gets one by one. If more cells have changed, it gets the whole grid."""
 
 LARGE_CELLS: Final = 30
 MEDIUM_CELLS: Final = 80
-"""Rows of at most this many cells get large and medium cells. Longer rows get small ones."""
+"""Longest rows with large cells and with medium cells. Longer rows have small cells."""
 
 GLYPHS: Final = {"p": "", "r": "", "s": "–", "e": "✕", "f": "✓"}
 """Text of a cell beside its colour. A running cell shows its percentage instead."""
@@ -80,7 +81,7 @@ def simulation_view(
     result_name: str = "",
     is_listed: bool = False,
 ) -> dict[str, Any]:
-    """Return what templates show of a simulation, by name.
+    """Return the values that templates show of a simulation, by name.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ def simulation_view(
     result_name : str
         Name of the result folder, empty if it is not known.
     is_listed : bool
-        It is one of many, so long texts are cut.
+        Whether the simulation is in a list. Long texts are then cut.
     """
     state = state_of(simulation, now, stale_after_s)
     progress = progress_of(simulation)
@@ -109,7 +110,7 @@ def simulation_view(
         "state": state,
         "percent": 100 if progress >= 1 else min(99, int(100 * progress + 1e-9)),
         "finished": total if state is State.FINISHED else finished_of(simulation),
-        # FAILED counts the pairs of its run only, but includes those of which no event has arrived.
+        # FAILED counts only the pairs of its run, but it includes pairs of which no event has arrived.
         "failed": max(simulation.failed, failed_earlier + (simulation.num_failed if state is State.FAILED else 0)),
         "failed_earlier": failed_earlier,
         "running": 0 if simulation.ended else simulation.running,
@@ -131,12 +132,12 @@ def simulation_view(
 
 
 def parameter_label(name: str) -> str:
-    """Return what a page calls a custom parameter."""
+    """Return the name that a page shows for a custom parameter."""
     return _DESCRIPTION.get(name, name)
 
 
 def _in_words(parameters: dict[str, str]) -> dict[str, str]:
-    """Parameters with the words of their keys, and whole numbers without a decimal."""
+    """Parameters with words in place of their keys. Whole numbers have no decimals."""
     return {
         parameter_label(key): value.removesuffix(".0") if key in _DESCRIPTION else value
         for key, value in parameters.items()
@@ -170,7 +171,7 @@ class PairGrid:
     html : Markup
         Rows with a cell for each configuration.
     shape : str
-        Names the rows and columns. When it changes, the page loads the whole grid.
+        Text that identifies the rows and columns. When it changes, the page loads the whole grid.
     size : str
         CSS class for the size of the cells.
     left_out : int
@@ -194,7 +195,7 @@ def grid(
     Parameters
     ----------
     defoci : sequence of DefocusRow
-        Defoci of which events have arrived. The others become rows without a name.
+        Defoci of which events have arrived. Other defoci become rows without a name.
     cells : sequence of tuple
         As `pairs.cells` returns them.
     """
