@@ -1,6 +1,6 @@
-"""The undelivered events of a simulation: which spool files hold some, and in which order they are sent.
+"""The undelivered events of a simulation: which spool files hold them, and in which order they are sent.
 
-The order is that in which the events happened, so that a receiver sees a simulation start, run and end.
+They are sent in the order in which they happened, so that a receiver sees a simulation start, run and end.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from stemphony.status.spool import spool_file_of
 from stemphony.store import own_runs
 
 FRESH_S: Final = 10.0
-"""Age [s] below which the marker of a defocus is left alone. Its job may still write the event into its own spool."""
+"""Age from which the marker of a defocus counts as a spool file [s]. The job of a younger marker may still write the
+event into its own spool."""
 
 _ENDS_OF_A_RUN: Final = (Event.FINISH, Event.FAILED, Event.CANCELLED)
 
@@ -44,16 +45,19 @@ class SpoolFile:
 class Own:
     """Which events belong to the simulation of a results folder.
 
-    A folder may hold reports of another simulation: it is a copy, or somebody else put them there. With this user's
-    credentials, they would change that simulation at the receiver. If simulation.json was lost, the folder goes on as
-    another simulation. The events of the one that it was are its own, if this user ran that one last in this folder.
+    A folder may hold reports of another simulation, because it is a copy, or because another person put them there. If
+    they were sent with this user's credentials, they would change that simulation at the receiver.
+
+    If simulation.json was lost, the folder continues as a new simulation. The events of the old simulation also belong
+    to the folder, if this user ran the old simulation last in this folder.
 
     Parameters
     ----------
     result : ResultPaths
-        The simulation. Without a readable simulation.json, all events are taken for its own.
+        The simulation. Without a readable simulation.json, all events count as its own.
     with_original : bool
-        Whether a copy has the events of its originals too, except of those that this user runs in another folder.
+        Whether the events of the originals of a copy count too. Originals that this user runs in another folder do not
+        count.
     """
 
     def __init__(self, result: ResultPaths, with_original: bool = False) -> None:
@@ -81,7 +85,7 @@ def spools_of(result: ResultPaths) -> list[SpoolFile]:
         if result.run(run).is_symlink() or result.events(run).is_symlink():
             continue
         files = [*result.events(run).rglob("*.jsonl"), *_orphaned_markers(result, run)]
-        # A link in a folder from somebody else may lead to a private file of this user.
+        # Links are left out. A link in a folder from another person may lead to a private file of this user.
         found += [SpoolFile(file, run) for file in sorted(files) if not file.is_symlink()]
     return found
 
@@ -93,7 +97,7 @@ def runs_of(result: ResultPaths) -> list[int]:
 
 
 def _orphaned_markers(result: ResultPaths, run: int) -> Iterator[Path]:
-    """Markers whose event is not in the spool of the claiming job, because the job was killed between both writes."""
+    """Markers whose event is not in the spool of the claiming job. The job was killed between both writes."""
     for marker in result.run(run).glob("*.START_DEFOCUS.json"):
         with contextlib.suppress(OSError, KeyError, TypeError):
             for event, _ in read_events(marker):
@@ -120,8 +124,8 @@ class Reader:
     def advance(self) -> bool:
         """Go to the next own event. Returns False after the last one.
 
-        Events of other simulations before it are first copied into a file of their own beside the spool, because one
-        number says how far the spool is delivered. Those after the last own event stay undelivered in the spool.
+        One number says how far the spool is delivered. So events of other simulations before the own event are first
+        copied into a separate file beside the spool. Those after the last own event stay undelivered in the spool.
         """
         passed = False
         for event, end in self._events:
@@ -139,7 +143,7 @@ class Reader:
 
     @property
     def rank(self) -> tuple[int, int, str, str]:
-        """Key of the order: by run. In a run the start comes first, the end last, and the rest is sorted by time."""
+        """Key of the order: first the run. Within a run, the start is first, the end is last, the rest is by time."""
         event = self.event or {}
         name = event.get("event")
         phase = 0 if name == Event.START_SIMULATION else 2 if name in _ENDS_OF_A_RUN else 1
@@ -161,7 +165,7 @@ class Backlog:
     result : ResultPaths
         The simulation.
     run : int
-        The run that is alive, 0 for none.
+        The run that is alive, or 0 if no run is alive.
     jobs_send : bool
         Whether the jobs of this run send their own events.
     with_original : bool
@@ -183,7 +187,7 @@ class Backlog:
         Parameters
         ----------
         draining : callable
-            Returns whether the run has ended, so that files of jobs in doubt are sent too.
+            Returns whether the run has ended. Then files are also sent if it is unknown whether their jobs are alive.
         is_over : callable
             Returns whether to stop looking.
         """
@@ -239,19 +243,19 @@ class Backlog:
         if not self._jobs_send:
             return False
         held = is_being_sent(spool.path)
-        # If the file system has no locks, the files of jobs are sent when the run ends.
+        # Without locks of the file system, it is unknown whether a job is alive. Its file is sent when the run ends.
         return not draining() if held is None else held
 
     def _note_as_settled(self, reader: Reader) -> None:
         self._settled[reader.spool.path] = reader.end
         if reader.end > reader.begin:
-            # This also acknowledges lines that are no events.
+            # This also acknowledges damaged lines, which are not events.
             reader.delivery.acknowledge(reader.end)
         reader.delivery.close()
 
 
 def left_in(result: ResultPaths, with_original: bool = False) -> int:
-    """Number of events of a simulation that are written down, not delivered, and may be sent, see `Own`."""
+    """Number of recorded events of a simulation that are not delivered and may be sent, see `Own`."""
     own = Own(result, with_original)
     return sum(count_undelivered(spool.path, own.has) for spool in spools_of(result))
 
@@ -264,7 +268,7 @@ def foreign_in(result: ResultPaths, with_original: bool = False, everything: boo
     with_original : bool
         See `Own`.
     everything : bool
-        Whether delivered events count too.
+        Whether to include delivered events.
     """
     own, found = Own(result, with_original), {}
     for spool in spools_of(result):

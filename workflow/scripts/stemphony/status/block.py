@@ -27,10 +27,11 @@ MAX_PARAMETERS: Final = 50
 MAX_NAME_CHARACTERS: Final = 100
 MAX_TEXT_CHARACTERS: Final = 1000
 MAX_PARAMETERS_BYTES: Final = 8192
-"""Custom parameters are part of every event, and a receiver must take the whole event. The last limit is for JSON."""
+"""Limits of the custom parameters. Every event contains them, and a receiver must accept the whole event. The last
+limit is for all parameters together, as JSON [bytes]."""
 
 MAX_INTEGER: Final = 2**63 - 1
-"""Databases store whole numbers of 64 bits."""
+"""Limits of a whole number. Databases store whole numbers of 64 bits."""
 
 _TYPES: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
     "string": ((str,), "text in quotes"),
@@ -38,11 +39,11 @@ _TYPES: Final[Mapping[str, tuple[tuple[type, ...], str]]] = {
     "number": ((int, float), "a number"),
     "object": ((Mapping,), "names with values, or {}"),
 }
-"""Types of the schema, as Python has them, and in words."""
+"""For each type of the schema, the types of Python and the words for messages."""
 
 
 def read_yaml(text: str) -> Any:
-    """Return the content of a YAML file. The C loader of PyYAML saves a job some 10 ms where it is available."""
+    """Return the content of a YAML file. If PyYAML has its C loader, using it saves a job about 10 ms."""
     from stemphony import bounded_yaml
 
     return bounded_yaml.load(text)
@@ -62,7 +63,7 @@ def keys() -> dict[str, Any]:
 
 
 def completed(block: Mapping[str, Any]) -> dict[str, Any]:
-    """Check the block, and return it with the defaults of missing keys.
+    """Check the block. Return it with the defaults of missing keys.
 
     Raises
     ------

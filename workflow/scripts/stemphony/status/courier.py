@@ -1,8 +1,8 @@
-"""Deliver the events in spool files that nothing else sends.
+"""Deliver the events in spool files that no other process sends.
 
-These are events of earlier runs, of jobs that died, and of jobs that do not send their own. One thread per simulation
-sends them, in the main process of a run or in the command `stemphony report replay`. It sends them in the order of
-`backlog`. If an event may still be accepted later, no later event is sent before it.
+These are events of earlier runs, of jobs that died, and of jobs that do not send their own events. One thread per
+simulation sends them, in the main process of a run or in the command `stemphony report replay`. It sends them in the
+order of `backlog`. While the receiver may still accept an event later, no later event is sent.
 """
 
 from __future__ import annotations
@@ -23,38 +23,39 @@ from stemphony.status.spool import lock
 from stemphony.status.transport import Answer, HttpTransport, Transport, Trouble, Verdict
 
 TAIL_INTERVAL_S: Final = 1.0
-"""Time between two looks at the spools of jobs that do not send their own events [s]."""
+"""Time between two searches in the spools of jobs that do not send their own events [s]."""
 
 SWEEP_INTERVAL_S: Final = 10.0
-"""Time between two looks for events that jobs have left [s]."""
+"""Time between two searches for events that dead jobs have left [s]."""
 
 STOPPED_PAUSE_S: Final = 300.0
-"""Pause [s] after an answer that every event would get, such as 401, while the run continues."""
+"""Pause during a run after an answer that every event would get, such as 401 [s]."""
 
 ANOTHER_SENDS: Final = "another process sends them just now"
 NO_TIME: Final = "there was no time for all"
 
 BATCH_BYTES: Final = 256 * 1024
 FEWEST_FOR_A_BATCH: Final = 10
-"""Fewer events are sent one by one, because every receiver accepts single events."""
+"""Smallest number of events for a batch. Fewer events are sent one by one, because every receiver accepts single
+events."""
 
 THREAD_NAME: Final = "stemphony-courier"
 
 _LOCK_NAME: Final = "delivery.lock"
-# Pause after a look, in units of its duration. A look at thousands of files on a network file system is slow, and this
-# limits looks to a twentieth of the time.
+# Shortest pause after a search, in units of the duration of the search. A search in thousands of files on a network
+# file system is slow. With this pause, searches take at most about a twentieth of the time.
 _LOOK_SHARE: Final = 20.0
 
 
 class _DeliveryLock:
-    """The lock of a simulation's delivery: only one process sends what jobs have left."""
+    """The lock of a simulation's delivery. Only one process sends the events that jobs have left."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._descriptor: int | None = None
 
     def take(self) -> bool:
-        """Lock the delivery. False if another process holds the lock; True where the file system has no locks."""
+        """Lock the delivery. Returns False if another process holds the lock, and True if there are no locks."""
         if self._descriptor is not None:
             return True
         try:
@@ -75,16 +76,16 @@ class _DeliveryLock:
 
 
 class _Contact:
-    """What the courier has heard from the receiver, which decides how long a `drain` waits.
+    """Facts about the exchange with the receiver. They decide how long a `drain` waits.
 
     Attributes
     ----------
     failures : int
-        Requests since the last arrival that failed.
+        Number of requests that failed since the last event arrived.
     last_arrival, come_back : float
-        When an event last arrived, and the end of the last pause that the receiver asked for, as `time.monotonic`.
+        When the last event arrived, and when the last pause ends that the receiver asked for, as `time.monotonic`.
     asked_at : float or None
-        When the present request began.
+        When the present request began. None without a request.
     slow : bool
         Whether the last answer came late.
     """
@@ -102,8 +103,8 @@ class _Contact:
         self.failures, self.come_back, self.last_arrival = 0, 0.0, time.monotonic()
 
     def worth_waiting_s(self, began: float, wait_s: float, patient: bool) -> float:
-        """Return how much longer a `drain` that began then waits [s]; see there."""
-        # A receiver that asks for a pause is alive.
+        """Return how much longer a `drain` that began at `began` waits [s]. See `drain` for the parameters."""
+        # A receiver that asks for a pause is alive, so the time counts from the end of the pause.
         heard = max(self.last_arrival, self.come_back)
         quiet_s = self._limits.quiet_s if patient else self._limits.unanswered_s
         left = min(began + wait_s, heard + quiet_s) - time.monotonic()
@@ -111,7 +112,7 @@ class _Contact:
         return left if patient or not (self.failures or self.come_back > time.monotonic()) else 0.0
 
     def why_not_yet(self) -> str:
-        """Say what takes so long if no request has failed."""
+        """Return the reason why the delivery is slow although no request has failed."""
         if self.slow:
             return Trouble.SLOW.value
         asked_at = self.asked_at
@@ -128,13 +129,14 @@ class Courier:
     result : ResultPaths
         The simulation.
     settings : ReportingSettings
-        Where to, and with what.
+        Address of the receiver, credentials and custom parameters.
     run : int
-        The run that is alive, 0 for none. If its jobs send their own events, the courier leaves these to them.
+        The run that is alive, or 0 if no run is alive. If the jobs of this run send their own events, the courier does
+        not send them.
     interval_s : float
-        Shortest time between two looks at the files.
+        Shortest time between two searches in the files [s].
     transport : callable, optional
-        Makes the transport, in the thread. Default: `HttpTransport`.
+        Makes the transport. The thread calls this function. Default: `HttpTransport`.
     limits : Limits
         Waits, pauses, and the size of a batch.
     with_original : bool
@@ -145,7 +147,8 @@ class Courier:
     arrived, refused : int
         Events that were delivered, and those that the receiver refused permanently.
     trouble : str
-        Why some events are not delivered; empty without trouble. The reason that ended a `drain` stays until the next.
+        Why some events are not delivered, empty without trouble. The reason that ended a `drain` stays until the next
+        `drain`.
     """
 
     def __init__(
@@ -189,12 +192,12 @@ class Courier:
             self.trouble, self._broken = type(error).__name__, True
 
     def drain(self, wait_s: float, tell: Callable[[], None] = lambda: None, patient: bool = True) -> bool:
-        """Wait until everything that is in the files now is delivered.
+        """Wait until all events that are in the files now are delivered.
 
         Parameters
         ----------
         wait_s : float
-            Longest wait [s]. It ends earlier for a receiver that takes nothing for `Limits.quiet_s`.
+            Longest wait [s]. The wait ends earlier if the receiver accepts nothing for `Limits.quiet_s`.
         tell : callable
             Called about every second during the wait.
         patient : bool
@@ -228,7 +231,7 @@ class Courier:
             self.trouble = ""
 
     def stop(self) -> None:
-        """End the thread after its present request, if any. Undelivered events stay in the spool."""
+        """End the thread after its present request. Undelivered events stay in the spool."""
         with self._condition:
             self._stopping = True
             self._condition.notify_all()
@@ -251,7 +254,7 @@ class Courier:
                     pause = max(pause, SWEEP_INTERVAL_S if self.trouble == ANOTHER_SENDS else STOPPED_PAUSE_S)
                 self._rest(pause, unless_wanted_after=self._done)
         except Exception as error:
-            # For example: requests cannot be imported.
+            # For example, the package requests cannot be imported.
             self.trouble = type(error).__name__
         finally:
             with self._condition:
@@ -307,7 +310,7 @@ class Courier:
         return True
 
     def _sent(self, reader: Reader, event: Mapping[str, Any], end: int) -> bool:
-        """Send one event. Returns False if it has neither arrived nor was refused permanently."""
+        """Send one event. Returns False if the event has not arrived and was not refused permanently."""
         answer = self._until_answered(lambda transport: transport.post(event))
         if answer is None or answer.verdict not in (Verdict.ARRIVED, Verdict.NEVER):
             return False
@@ -351,7 +354,7 @@ class Courier:
             self._condition.notify_all()
 
     def _rest(self, seconds: float, unless_wanted_after: int | None = None) -> None:
-        """Wait; end early if the number of calls of `drain` exceeds `unless_wanted_after`."""
+        """Wait. End early if the number of calls of `drain` exceeds `unless_wanted_after`."""
         until = time.monotonic() + seconds
         with self._condition:
             while not self._stopping and (left := until - time.monotonic()) > 0:

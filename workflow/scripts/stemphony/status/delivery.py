@@ -2,8 +2,8 @@
 
 Two files stand beside each spool ``name.jsonl``. ``name.delivered`` holds the position of the first line that no
 receiver has acknowledged. ``name.dead_letters`` holds the events that a receiver refused permanently. The sender writes
-both. After a crash it may send an event twice, and the receiver recognises it by its id. If events of another
-simulation stand before own ones, ``name.other.jsonl`` is a spool with these.
+both. After a crash it may send an event twice. The receiver recognises the second copy by its id. If events of another
+simulation stand before own events, the spool ``name.other.jsonl`` holds a copy of them.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ DELIVERED_SUFFIX: Final = ".delivered"
 DEAD_LETTERS_SUFFIX: Final = ".dead_letters"
 SET_APART_SUFFIX: Final = ".other.jsonl"
 LARGEST_SET_APART: Final = 16 * 1024 * 1024
-"""Limit for what is set apart of one spool [bytes], because it is in memory meanwhile. A job writes a few MB."""
+"""Most bytes that are set apart from one spool. They are in memory meanwhile. A job writes a few MB."""
 
 _READ_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _DIGITS: Final = 20
 _FIRST_PIECE_BYTES: Final = 4096
 _PIECE_BYTES: Final = 65536
-"""Sizes of reads [bytes]. The first one is small, because most reads find one new event."""
+"""Sizes of reads [bytes]. The first read is small, because most reads find one new event."""
 _LONGEST_LINE_BYTES: Final = 4_194_304
-"""No event is longer, with its image. A longer line is none, so it is passed over in pieces of this size [bytes]."""
+"""Longest line of an event, with its image [bytes]. A longer line is not an event, so it is skipped in pieces of this
+size."""
 
 
 class Delivery:
@@ -58,7 +59,7 @@ class Delivery:
             try:
                 if self._descriptor is None:
                     self._descriptor = os.open(self._delivered_file, _WRITE_FLAGS, 0o666)
-                # A fixed length, written in place, overwrites the older number completely.
+                # The number has a fixed length, so writing it in place replaces the older number completely.
                 os.pwrite(self._descriptor, b"%0*d\n" % (_DIGITS, end), 0)
             except OSError:
                 return
@@ -73,7 +74,7 @@ class Delivery:
             finally:
                 os.close(descriptor)
         except OSError:
-            # The event is still in the spool.
+            # No record is made, but the event is still in the spool.
             return
 
     def close(self) -> None:
@@ -86,7 +87,7 @@ class Delivery:
 
 
 def delivered_until(spool_file: Path) -> int:
-    """Return the position of the first undelivered line of a spool file [bytes], 0 if there is no readable record."""
+    """Return the position of the first undelivered line of a spool file [bytes], or 0 without a readable record."""
     try:
         noted = _read(spool_file.with_suffix(DELIVERED_SUFFIX), 0, _DIGITS + 1)
     except OSError:
@@ -95,7 +96,7 @@ def delivered_until(spool_file: Path) -> int:
 
 
 def forget(spool_file: Path) -> None:
-    """Mark all events of a spool file as undelivered, refused ones too. A monitor recognises those that it has.
+    """Mark all events of a spool file as undelivered, refused ones too. A monitor recognises events that it has.
 
     Raises
     ------
@@ -107,7 +108,7 @@ def forget(spool_file: Path) -> None:
 
 
 def is_being_sent(spool_file: Path) -> bool | None:
-    """Return whether the process that writes this spool is alive and sends it itself. None: it cannot be determined."""
+    """Return whether the process that writes this spool is alive and sends it itself. None if this is unknown."""
     try:
         # Locks on network file systems need a file that is open for writing.
         descriptor = os.open(spool_file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -126,14 +127,14 @@ def read_events(spool_file: Path, begin: int = 0) -> Iterator[tuple[dict[str, An
     Yields
     ------
     event : dict or None
-        None for a line that is not an event, because the disk was full or a process died.
+        None for a line that is not an event. A full disk or a process that died leaves such a line.
     end : int
         Position of the end of the line [bytes].
 
     Raises
     ------
     OSError
-        The file is missing, a link, or no ordinary file.
+        The file is missing, is a link, or is no ordinary file.
     """
     size, is_too_long = _FIRST_PIECE_BYTES, False
     while True:
@@ -168,9 +169,9 @@ def last_event(spool_file: Path) -> dict[str, Any] | None:
 
 
 def count_undelivered(spool_file: Path, may_send: Callable[[Mapping[str, Any]], bool] = lambda event: True) -> int:
-    """Return the number of undelivered lines up to the last event that may be sent, 0 without a readable file.
+    """Return the number of undelivered lines up to the last event that may be sent, or 0 without a readable file.
 
-    Events for which `may_send(event)` is false do not count. If there are none of them, damaged lines at the end count.
+    Events for which `may_send(event)` is false do not count. If there is no such event, damaged lines at the end count.
     """
     number = damaged = 0
     passed = False
@@ -188,14 +189,14 @@ def count_undelivered(spool_file: Path, may_send: Callable[[Mapping[str, Any]], 
 
 
 def set_apart(spool_file: Path, begin: int, end: int, may_send: Callable[[Mapping[str, Any]], bool]) -> bool:
-    """Copy the events of a spool file between two positions that may not be sent into a spool of their own beside it.
+    """Copy the events between two positions of a spool file that may not be sent into another spool beside it.
 
-    `begin` and `end` are in bytes. An event that this other spool has already is not copied again.
+    `begin` and `end` are in bytes. An event that the other spool has already is not copied again.
 
     Returns
     -------
     bool
-        False if they cannot be written, or are larger than the limit.
+        False if the events cannot be written, or are larger than the limit.
     """
     other = spool_file.with_suffix(SET_APART_SUFFIX)
     try:
@@ -232,7 +233,7 @@ def _write_whole(descriptor: int, line: bytes) -> None:
 
 
 def _read(file: Path, begin: int, size: int) -> bytes:
-    # Opening the file for each piece makes a network file system ask its server for appended lines.
+    # The file is opened for each piece. This makes a network file system ask its server for appended lines.
     descriptor = os.open(file, _READ_FLAGS)
     try:
         status = os.fstat(descriptor)

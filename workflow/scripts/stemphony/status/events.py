@@ -42,8 +42,8 @@ PROGRESS_EVENTS: Final = (Event.PROGRESS.value, START_CONFIGURATION)
 EVENT_NAMES: Final = frozenset(member.value for member in Event) | {START_CONFIGURATION}
 
 DURABLE_EVENTS: Final = frozenset(member.value for member in Event if member not in (Event.PROGRESS, Event.PREVIEW))
-"""Events whose spool line is synced to the disk. A job has a handful, and each sync takes some milliseconds. The sync
-of FINISH_FP_CONFIGURATION also covers the images before it."""
+"""Events whose spool line is synced to the disk. A job has only a few of them, because each sync takes some
+milliseconds. The sync of FINISH_FP_CONFIGURATION also covers the images before it."""
 
 COMMON_KEYS: Final = (
     "time",
@@ -54,7 +54,7 @@ COMMON_KEYS: Final = (
     "num_configurations",
     "event",
 )
-"""Keys of every request that STEMsalabim also has, in its order."""
+"""Keys of every request that STEMsalabim also has, in the order of STEMsalabim."""
 
 OWN_KEYS: Final = ("schema", "event_id", "run", "job", "attempt", "seq")
 """Further keys of every request. Events of hooks have no job and no attempt."""
@@ -72,7 +72,7 @@ PLANNED_DEFOCI: Final = 1000
 """Most defoci that START_SIMULATION lists, so that the event stays short."""
 
 PREVIEW_SIDE: Final = 64
-"""Largest number of rows and of columns of that image [pixels]."""
+"""Largest number of rows and of columns of an image of PREVIEW [pixels]."""
 
 RESERVED_KEYS: Final = (
     frozenset(COMMON_KEYS)
@@ -96,7 +96,7 @@ RESERVED_KEYS: Final = (
         "num_never_ran",
     }
 )
-"""Every key that an event may have. None of them can be a key of `http_reporting.parameters`."""
+"""Every key that an event may have. `http_reporting.parameters` must not have any of these keys."""
 
 DESCRIPTION_KEYS: Final = ("specimen_formula", "beam_energy_kev", "thickness_nm", "detectors")
 """Further keys of START_SIMULATION, which say what is simulated. A custom parameter of the same name takes the place of
@@ -181,8 +181,8 @@ def event_id_of(event: Mapping[str, Any], instance: str = "") -> str:
     ----------
     event : mapping
     instance : str
-        What tells two folders with one simulation id apart. The id of START_SIMULATION does not depend on it: a
-        receiver finds the start of a run by it.
+        Text that distinguishes two folders with one simulation id. The id of START_SIMULATION does not depend on this
+        text, because a receiver finds the start of a run by its id.
     """
     name = Event.PROGRESS.value if event["event"] in PROGRESS_EVENTS else event["event"]
     try:
@@ -228,13 +228,14 @@ def names_a_secret(name: str) -> bool:
     Parameters
     ----------
     name : str
-        A word of it ends at a character that is not a letter, and where a capital follows a small letter.
+        Name of the parameter. A word in it ends at a character that is not a letter, and where a capital follows a
+        small letter.
 
     Returns
     -------
     bool
-        True for token, password, passphrase, secret, key, credential and authorization anywhere in it, and for pass,
-        pwd, pw, auth, bearer and cookie as a word of it.
+        True if token, password, passphrase, secret, key, credential or authorization is anywhere in the name, or if
+        pass, pwd, pw, auth, bearer or cookie is one of its words.
     """
     if _SECRET_NAME.search(name) is not None:
         return True
@@ -251,8 +252,8 @@ def clean_text(text: str) -> str:
 def sanitize_message(text: object) -> str:
     """Return an error message that may be sent to a receiver.
 
-    It has at most 2048 bytes of UTF-8 in one line, without control characters, URLs and credentials. Only the last part
-    of a path stays.
+    The message has at most 2048 bytes of UTF-8 in one line, without control characters, URLs and credentials. Only the
+    last part of a path stays.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How long the sending of status events waits, and how much it takes at once.
+"""Limits for sending status events: how long it waits, and how much it sends at once.
 
 The sender, the courier and the transport take a `Limits` object as an argument. A program that wants other waits
 passes another object.
@@ -18,22 +18,23 @@ class Limits:
     Attributes
     ----------
     connect_s : float
-        Longest wait for a connection. A receiver that is there accepts one in far less.
+        Longest wait for a connection. A receiver that works accepts a connection in a much shorter time.
     read_s : float
         Longest silence within an answer.
     answer_s : float
-        From the last byte of a request to the end of its answer, however slowly the answer drips.
+        Longest time from the last byte of a request to the end of its answer, even if bytes arrive all the time.
     idle_connection_s : float
-        Connections that were unused for longer are not used again, because firewalls forget them silently.
+        Longest pause after which a connection is used again. Firewalls drop connections after a longer pause and tell
+        neither side.
     retry_after_cap_s : float
         Longest pause that a receiver can ask for (`Retry-After`).
     backoff_base_s, backoff_cap_s : float
-        Longest pause after the first failure, and after any number of failures.
+        Longest pause after the first failure, and longest pause after any number of failures.
     unanswered_s : float
-        An attempt that is older does not hold an impatient flush.
+        Longest wait of an impatient flush for the answer to an attempt, from the start of the attempt.
     quiet_s : float
-        A flush stops waiting for a receiver that takes nothing for this long. Where the receiver has said when to
-        come back, the time counts from then.
+        Longest wait of a flush for a receiver that accepts nothing. If the receiver has asked for a pause, the time
+        counts from the end of the pause.
     queue_length : int
         Most events that wait in the memory of one process. Later events stay in the spool.
     batch_events : int
@@ -53,7 +54,7 @@ class Limits:
     batch_events: int = 100
 
     def backoff_s(self, failures: int) -> float:
-        """Draw the pause [s] after some failures in a row: up to 0.5, 1, 2 … 60 s, evenly (full jitter)."""
+        """Draw a random pause after some failures in a row [s]. Its upper limit is 0.5, 1, 2 … 60 s (full jitter)."""
         longest = min(self.backoff_cap_s, self.backoff_base_s * 2.0 ** min(failures - 1, 10))
         return random.uniform(0.0, longest)
 

@@ -54,12 +54,12 @@ _TO_JSON: Final = json.JSONEncoder(ensure_ascii=True, allow_nan=False)
 
 
 class _Records:
-    """Make events out of keys: adds the common keys, time, number, schema and id, and hides secrets.
+    """Make events out of keys. This class adds the common keys, time, number, schema and id, and hides secrets.
 
     Parameters
     ----------
     common, clock
-        As for `Reporter`.
+        See `Reporter`.
     """
 
     def __init__(self, common: Mapping[str, Any], clock: Callable[[], datetime]) -> None:
@@ -75,12 +75,12 @@ class _Records:
         return timestamp(self._clock())
 
     def make(self, event: str, event_id: str | None, keys: Mapping[str, Any], number: int) -> dict[str, Any]:
-        """Return the event that happens now; see `Reporter.emit`. `number` becomes its `seq`, unless a key does."""
+        """Return the event that happens now, see `Reporter.emit`. `number` becomes its `seq` if no key gives `seq`."""
         further = {key: plain for key, value in keys.items() if (plain := _plain(value)) is not None}
         if "message" in keys:
             further["message"] = sanitize_message(_without_secrets(str(keys["message"]), self.secrets))
         seq = further.pop("seq", number)
-        # The keys have the order of the request.
+        # The keys have the same order as in a request.
         record: dict[str, Any] = {"time": self.time(), **self.common, "event": event, **further}
         record |= {"schema": SCHEMA, "event_id": event_id, **self._own, "seq": seq}
         if event_id is None:
@@ -94,18 +94,18 @@ class Reporter:
     Parameters
     ----------
     settings : ReportingSettings or None
-        None or ``reporting=False``: every method returns at once and nothing is made, no thread and no file.
+        With None or ``reporting=False``, every method returns at once, and there is no thread and no file.
     common : mapping
         Keys of every event: id, num_threads, num_processors, num_defoci, num_configurations, run; for a job also job
         and attempt. `instance` is part of the ids of events and is not sent.
     spool_file : Path or None
         The file of the events. None: events are not written.
     send : bool
-        False: only write events. The jobs of ``via: submit_host`` do this.
+        False: only write events. Jobs with ``via: submit_host`` do this.
     warn : callable
-        Prints one line to the log. It gets each kind of trouble once, without secrets, in the caller's thread.
+        Prints one line to the log. It is called once for each kind of trouble, without secrets, in the caller's thread.
     clock, limits
-        The time of an event, and the waits of the sender.
+        The clock for the times of events, and the waits of the sender.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Reporter:
         self._closed = False
         self._complete = True
         self._spool: Spool | None = None
-        self._handed_over = 0  # end of the last line in the spool that the sender has [bytes]
+        self._handed_over = 0  # position in the spool behind the last line that the sender has [bytes]
         self._delivery: Delivery | None = None
         self._sender: Sender | None = None
         self.enabled = settings is not None and settings.reporting
@@ -167,13 +167,13 @@ class Reporter:
         event, event_id, **keys
             As for `emit`.
         marker_file : Path
-            Appears with the event in it; the process that makes it appear reports.
+            This file appears with the event in it. The process that makes the file reports the event.
 
         Returns
         -------
         bool
-            True if this process reported. Where the file system cannot decide, every process does, and the
-            receiver recognises the id.
+            True if this process reported. If the file system cannot decide, every process reports, and the receiver
+            recognises the repeated id.
         """
         return self._emit(event, event_id, keys, marker_file)
 
@@ -201,7 +201,7 @@ class Reporter:
         Returns
         -------
         bool
-            True if all was acknowledged. Without a sender: if there was no event.
+            True if all events were acknowledged. Without a sender, True if there was no event.
         """
         if not self.enabled:
             return True
@@ -224,7 +224,7 @@ class Reporter:
             self._sender.release()
 
     def close(self, wait_s: float, patient: bool = False) -> bool:
-        """Flush, then end the thread and close the spool; later events are ignored. See `flush`."""
+        """Flush, then end the thread and close the spool. Later events are ignored. See `flush`."""
         if not self.enabled or self._closed:
             return self._complete
         self._complete = self.flush(wait_s, patient)
@@ -242,7 +242,7 @@ class Reporter:
         return self._complete
 
     def prepare(self, event: str, **keys: Any) -> str:
-        """Return an event without its time and number, for `emit_prepared`; an empty text without reporting."""
+        """Return an event without its time and number, for `emit_prepared`. The text is empty without reporting."""
         if not self.enabled:
             return ""
         record = self._records.make(event, None, keys, self._seq)
@@ -285,8 +285,9 @@ class Reporter:
         end = None
         if self._spool is not None:
             begin = self._spool.end
-            # A signal may end an event between the spool and the sender. From that gap on, nothing is acknowledged:
-            # the courier sends it all, and receivers recognise repeats by `event_id`.
+            # A signal may interrupt between the spool and the sender, so that the sender lacks an event. From this
+            # event on, nothing is acknowledged. The courier sends all these events, and receivers recognise repeats by
+            # `event_id`.
             if self._spool.append(line, durable=durable) and begin == self._handed_over:
                 end = self._spool.end
         if self._sender is not None:
@@ -323,7 +324,7 @@ class Reporter:
         if kind in self._warned:
             return
         self._warned.add(kind)
-        with suppress(Exception):  # the log cannot be written, and there is no other place for the text
+        with suppress(Exception):  # if the log cannot be written, there is no other place for the text
             self._warn(text)
 
 
@@ -352,7 +353,7 @@ class JobReporter:
     Parameters
     ----------
     settings : ReportingSettings or None
-        As for `Reporter`. With ``via: submit_host`` events are only written.
+        See `Reporter`. With ``via: submit_host``, events are only written.
     common : mapping
         id, num_threads, num_processors, num_defoci, num_configurations.
     defocus_nm : float
@@ -370,11 +371,11 @@ class JobReporter:
     marker_file : Path
         The marker that all jobs of this defocus in this run compete for.
     warn : callable
-        As for `Reporter`.
+        See `Reporter`.
     clock, monotonic : callable
-        Time of an event, and seconds since some moment, for the pace of progress reports.
+        The time of an event, and seconds since a fixed moment, which decide how often progress is reported.
     limits : Limits
-        As for `Reporter`.
+        See `Reporter`.
     """
 
     def __init__(
@@ -446,13 +447,13 @@ class JobReporter:
     def progress(self, fraction: float) -> None:
         """Report the progress in whole percent, unless this or a higher percentage was reported before.
 
-        Percentages that a step skips are not reported. A report that follows the one before in less than
-        `progress_min_interval_s` is left out, except for 0 % and 100 %.
+        Percentages that a step skips are not reported. If the last report was less than `progress_min_interval_s` ago,
+        the report is left out, except for 0 % and 100 %.
 
         Parameters
         ----------
         fraction : float
-            Done part of the job's work, 0 to 1.
+            Finished part of the job's work, 0 to 1.
         """
         if not self._reporter.enabled or not fraction >= 0:
             return
@@ -492,14 +493,14 @@ class JobReporter:
         exception_text : str
             Class and text of the exception. The reporter removes paths and secrets before it writes or sends them.
         will_retry : bool, optional
-            Whether the job will be tried again, where that is known.
+            Whether the job will be tried again. None if this is unknown.
         """
         if not self._ended:
             self._ended = True
             self._reporter.emit(Event.ERROR, **self._pair, message=exception_text, will_retry=will_retry)
 
     def close(self, wait_s: float = JOB_END_WAIT_S) -> bool:
-        """Wait for the delivery of the last events and close the reporter; see `Reporter.close`."""
+        """Wait for the delivery of the last events, and close the reporter. See `Reporter.close`."""
         return self._reporter.close(wait_s)
 
 
@@ -510,7 +511,7 @@ def _without_secrets(message: str, secrets: Sequence[str]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Convert a value to one that JSON can hold; None for other values, such as NaN or a path."""
+    """Convert a value to one that JSON can hold. Returns None for other values, such as NaN or a path."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -522,7 +523,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, bytes):
         return [_plain(entry) for entry in value]
     try:
-        # A NumPy scalar.
+        # The value is a NumPy scalar.
         return _plain(value.item())
     except (AttributeError, TypeError, ValueError):
         return None

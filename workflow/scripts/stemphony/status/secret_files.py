@@ -13,20 +13,20 @@ from stemphony.status.block import refusal
 from stemphony.status.events import clean_text
 
 MAX_PASSWORD_FILE_BYTES: Final = 4096
-"""A longer file is not a password in one line."""
+"""Largest file of a password [bytes]. A larger file is not a password in one line."""
 
 _ENVIRONMENT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def password(values: Mapping[str, Any], config_folder: Path) -> str:
-    """Return the password that the block contains or names, empty if there is none.
+    """Return the password that the block contains or names, or an empty text.
 
     Parameters
     ----------
     values : mapping
         The checked block with all its keys.
     config_folder : Path
-        A relative `auth_pass_file` starts here, else in the working directory.
+        A relative `auth_pass_file` is searched in this folder, then in the working directory.
 
     Raises
     ------
@@ -113,9 +113,10 @@ def file_of_certificates(name: str, config_folder: Path) -> str:
     Raises
     ------
     ConfigError
-        The file is missing, or TLS cannot read a certificate in it. While sending, that error looks like any other.
+        The file is missing, or TLS cannot read a certificate in it. This is checked now, because later, while sending,
+        the error would look like any other error of TLS.
     """
-    # This import takes 10 to 20 ms, and most jobs have no file of certificates.
+    # The import is here, because it takes 10 to 20 ms, and most jobs have no file of certificates.
     import ssl
 
     path = _existing_file("ca_file", name, config_folder)

@@ -1,6 +1,6 @@
-"""Which keys and texts of a config may hold a secret, although they are not at the place of one.
+"""Find keys and texts of a config that may hold a secret although they are at another place.
 
-A misspelt block `http_reportin` has passwords too, and a message about it must not show them.
+For example, a misspelt block `http_reportin` has passwords too. A message about the block must not show them.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ from stemphony.status.block import BLOCK
 from stemphony.status.events import names_a_secret
 
 _NAMES: Final = (BLOCK, "http_report", "reporting", "auth_user", "auth_pass", "password")
-"""Names that mark a secret, also if they are misspelt."""
+"""Names that mark a secret. Misspelt forms of these names mark a secret too."""
 
 _ALIKE: Final = 0.75
-"""Share of equal letters from which a key counts as one of these names, misspelt. No key of a config has as many."""
+"""Smallest share of equal letters with which a key counts as one of these names, misspelt. All keys of a config have a
+smaller share."""
 
 _WORD: Final = re.compile(r"[\w.-]+")
 
 
 def may_be_secret(path: object) -> bool:
-    """Whether the value at a dotted path may be a secret: a part of the path is named like one, or misspelt."""
+    """Whether the value at a dotted path may be a secret, because a part of the path has such a name or is misspelt."""
     return any(map(_marks_a_secret, str(path).split(".")))
 
 
 def may_hold_secret(text: str) -> bool:
-    """Whether a text may have a secret in it: it has an address, or a word that is named like a secret."""
+    """Whether a text may hold a secret, because it has an address, or a word that is a name of a secret."""
     return "://" in text or any(may_be_secret(word) for word in _WORD.findall(text))
 
 

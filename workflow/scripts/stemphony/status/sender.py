@@ -25,7 +25,7 @@ _MAX_WAIT_S: Final = 3600.0
 
 
 class _Notices:
-    """What went wrong, each kind of trouble once. The caller holds the lock of the sender."""
+    """Texts about trouble for the user, one for each kind. The caller holds the lock of the sender."""
 
     def __init__(self) -> None:
         self._texts: deque[str] = deque()
@@ -48,7 +48,7 @@ class _Notices:
 
 
 class _Attempts:
-    """When the next attempt may begin, after attempts that failed. The caller holds the lock of the sender."""
+    """Decide when the next attempt may begin after failed attempts. The caller holds the lock of the sender."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -91,15 +91,15 @@ class Sender:
     Parameters
     ----------
     settings : ReportingSettings
-        Where to, and with what.
+        Address of the receiver, credentials and custom parameters.
     transport : callable, optional
         Makes the transport. The thread calls it, so a process that sends nothing never imports requests. Default:
         `HttpTransport`.
     limits : Limits
         Waits, pauses, and the length of the queue.
     settled : callable
-        The thread calls it in order for each event that has arrived or can never arrive: with the event, the place
-        where its line ends in the spool, and the answer.
+        The thread calls this function in order for each event that has arrived or can never arrive. The arguments are
+        the event, the place where its line ends in the spool, and the answer.
     """
 
     def __init__(
@@ -136,14 +136,14 @@ class Sender:
         line : bytes
             The event as JSON, without the custom parameters.
         end : int, optional
-            Where its line ends in the spool, if it is there.
+            Where the line of the event ends in the spool, if the event is in the spool.
         """
         with self._condition:
             self._taken += 1
             if self._open_circuit or self._stopping or self._overflown:
                 return
             if len(self._queue) >= self._limits.queue_length:
-                # Later events are not taken either: the events that a receiver has must be the first ones of the spool.
+                # Later events are not taken either. The events of the receiver must be the first events of the spool.
                 self._overflown = True
                 self._notices.add("queue", f"more than {self._limits.queue_length} wait; later ones stay in the spool")
                 return
@@ -154,7 +154,8 @@ class Sender:
             if self._thread is None:
                 self._start()
             elif self._idle:
-                # A thread in an attempt or in a pause looks at the queue afterwards. Waking it costs half of this call.
+                # During an attempt or a pause, the thread is not woken, because that takes half the time of this call.
+                # It reads the queue afterwards.
                 self._condition.notify_all()
 
     def hold_back(self) -> None:
@@ -263,7 +264,7 @@ class Sender:
                 self._settle(answer)
                 self._pause()
         except Exception as error:
-            # For example: requests cannot be imported.
+            # For example, the package requests cannot be imported.
             self._settle(Answer(Verdict.STOP, type(error).__name__))
         finally:
             if transport is not None:
@@ -300,13 +301,13 @@ class Sender:
                 self._notices.add(kind, f"{answer.what}; they stay in the spool and are tried again")
             elif answer.verdict is Verdict.NEVER:
                 self._done_with_head()
-                self._notices.add("refused", f"{answer.what} for one event; it is put aside, not sent again")
+                self._notices.add("refused", f"{answer.what} for one event; it is put aside and not sent again")
             else:
                 self._open_circuit = True
                 self._stopping = True
                 self._queue.clear()
                 self._notices.add(
-                    "stop", f"{answer.what}; nothing more is sent by this process, they stay in the spool"
+                    "stop", f"{answer.what}; this process sends nothing more, and the reports stay in the spool"
                 )
             self._condition.notify_all()
 

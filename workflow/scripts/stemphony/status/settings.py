@@ -20,7 +20,7 @@ VIA_SUBMIT_HOST: Final = "submit_host"
 _SAME_KEYS: Final = (
     "reporting", "url", "auth_user", "via", "progress_event", "progress_min_interval_s", "preview", "parameters",
 )  # fmt: skip
-"""Keys of the block that become attributes as they are."""
+"""Keys of the block that become attributes without a change."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ReportingSettings:
 
     @property
     def address(self) -> str:
-        """Scheme, host and port of the receiver; path and query may hold tokens, so they are not in it."""
+        """Scheme, host and port of the receiver. Path and query are left out, because they may hold tokens."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc}"
 
@@ -111,8 +111,8 @@ def load(config_files: Sequence[Path], reporting: bool | None = None) -> Reporti
     Parameters
     ----------
     config_files : sequence of Path
-        YAML or JSON. Of several, later ones override earlier ones key by key; `parameters` is replaced
-        whole. Paths in the block are relative to the folder of the last file that has the block.
+        YAML or JSON. A later file overrides an earlier one key by key, but replaces `parameters` as a whole. Paths in
+        the block are relative to the folder of the last file that has the block.
     reporting : bool or None
         Replaces the key `reporting`, for commands that always send. None: the value in the files.
 
@@ -158,10 +158,10 @@ def _warnings(values: Mapping[str, Any]) -> list[str]:
     if values["auth_pass"]:
         warnings.append(
             "http_reporting.auth_pass stands in the config file, which is easily copied and shared;"
-            " auth_pass_env or auth_pass_file keep it apart."
+            " use auth_pass_env or auth_pass_file instead."
         )
     if values["auth_user"] and not (values["auth_pass"] or values["auth_pass_env"] or values["auth_pass_file"]):
-        warnings.append("http_reporting.auth_user is given without a password: an empty one is sent.")
+        warnings.append("http_reporting.auth_user is given without a password: an empty password is sent.")
     if not values["auth_user"] and (values["auth_pass"] or values["auth_pass_env"] or values["auth_pass_file"]):
         warnings.append("http_reporting has a password but no auth_user: neither is sent.")
     if in_query:
@@ -172,7 +172,7 @@ def _warnings(values: Mapping[str, Any]) -> list[str]:
     secrets = values["auth_user"] or in_query or any(map(names_a_secret, values["parameters"]))
     if parts.scheme == "http" and secrets and not _is_loopback(parts.hostname or ""):
         warnings.append(
-            "http_reporting sends credentials over plain http to another host, readable on the way. Use https."
+            "http_reporting sends credentials over plain http to another host; others may read them. Use https."
         )
     return warnings
 

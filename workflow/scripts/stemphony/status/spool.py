@@ -40,7 +40,7 @@ class Spool:
     path : Path
         Wanted name. A missing folder is created.
     hold : bool
-        Hold a lock on the file while it is open. It shows that this process sends the events itself.
+        Hold a lock on the file while it is open. The lock shows that this process sends the events itself.
 
     Attributes
     ----------
@@ -70,15 +70,15 @@ class Spool:
         Parameters
         ----------
         line : bytes
-            Without its line end.
+            The line without its line end.
         durable : bool
             Wait until the line is on the disk.
 
         Returns
         -------
         bool
-            False if the line was not written. After a full disk the next line is tried again. After any other error
-            it is not.
+            False if the line was not written. After a full disk, the spool tries to write the next line. After any
+            other error, it writes no further line.
         """
         if self._given_up:
             self.failures += 1
@@ -127,7 +127,7 @@ class Spool:
             for _ in range(_LOCK_TRIES):
                 if lock(descriptor) is not False:
                     break
-                # Another process is just testing the lock.
+                # Another process tests the lock at this moment, and holds it meanwhile.
                 time.sleep(0.001)
         return descriptor
 
@@ -160,7 +160,7 @@ def lock(descriptor: int) -> bool | None:
 
 
 def count_lines(spool_file: Path) -> int:
-    """Return the number of complete lines in a spool file, 0 if there is no file."""
+    """Return the number of complete lines in a spool file, or 0 if there is no file."""
     try:
         return spool_file.read_bytes().count(b"\n")
     except OSError:
@@ -171,7 +171,7 @@ def claim(marker_file: Path, line: bytes) -> bool | None:
     """Claim an event that only one process may report. The marker is a hard link to a file with the event.
 
     The link appears with the complete event or not at all, also on NFS. So the event is not lost if this process dies
-    right after.
+    directly after the claim.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def claim(marker_file: Path, line: bytes) -> bool | None:
     Returns
     -------
     bool or None
-        True: this process reports it. False: another one does. None: it cannot be determined.
+        True: this process reports the event. False: another process reports it. None: this is unknown.
     """
     temporary = marker_file.with_name(f".{marker_file.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -197,7 +197,7 @@ def claim(marker_file: Path, line: bytes) -> bool | None:
             # An NFS server whose first answer was lost reports our own link as existing.
             return temporary.stat().st_nlink == 2
         except OSError:
-            # The file system has no hard links, or the disk is full. An empty marker still fits.
+            # The file system has no hard links, or the disk is full. An empty marker needs no room on the disk.
             return _claim_without_link(marker_file, line)
         return True
     except OSError:

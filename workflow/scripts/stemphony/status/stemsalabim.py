@@ -23,7 +23,7 @@ _CREDENTIALS: Final = re.compile(r"(https?://)([^/?#]*)@", re.IGNORECASE)
 _BEGIN: Final = re.compile(rf"^[ \t]*{BLOCK}\s*[:=]\s*\{{", re.MULTILINE)
 _TEXT_OR_COMMENT: Final = re.compile(r'"(?:[^"\\]|\\.)*"|\#[^\n]*|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _MOST_GROUPS: Final = 50
-"""The block ends at one of its first closing braces. STEMsalabim's own block has two."""
+"""Most closing braces at which the end of the block is searched. STEMsalabim's own block has two braces."""
 
 
 def refuse(file: Path, text: str) -> None:
@@ -44,7 +44,7 @@ def refuse(file: Path, text: str) -> None:
 def yaml_in_place_of(text: str) -> str | None:
     """Find the block of STEMsalabim in a config file and translate it to YAML for a message.
 
-    Of an address the translation shows host and port, of credentials and custom parameters only the names.
+    The translation shows only host and port of an address, and only the names of credentials and custom parameters.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def _first_group(text: str) -> dict[str, Any] | None:
 
     for brace in list(re.finditer("}", text))[:_MOST_GROUPS]:
         settings = text[: brace.start()]
-        # A flow mapping of YAML has braces too, but neither of these between its names and values.
+        # A flow mapping of YAML has braces too, but it has neither `=` nor `;` between its names and values.
         if not set(_TEXT_OR_COMMENT.sub("", settings)) & {"=", ";"}:
             continue
         try:
@@ -116,7 +116,8 @@ def _parameter(name: str, value: Any) -> str:
 
 
 def _shown(name: str, value: Any) -> str:
-    """Return a value of the block as YAML: numbers, true, false and words of the schema; the rest may be secret."""
+    """Return a value of the block as YAML. Only numbers, true, false and words of the schema are shown, because other
+    values may be secret."""
     if name == "url":
         value = _address(str(value))
     elif not _is_harmless(value, keys()[name]):
@@ -126,18 +127,18 @@ def _shown(name: str, value: Any) -> str:
 
 
 def _is_harmless(value: Any, rule: Mapping[str, Any]) -> bool:
-    """Whether a value is one that no password can be where the schema wants such a value."""
+    """Whether a value cannot be a password, because the schema allows only harmless values at its place."""
     if isinstance(value, str):
         return value in rule.get("enum", ())
     return isinstance(value, bool) or (isinstance(value, int | float) and rule.get("type") == "number")
 
 
 def _address(value: str) -> str:
-    """Scheme, host and port of an address. What follows may be a token."""
+    """Scheme, host and port of an address. The rest is left out, because it may be a token."""
     try:
         parts = urlsplit(value)
         is_plain = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in value
-        # Raises ValueError where a part of a password is taken for the port.
+        # `port` raises ValueError if a part of a password stands at the place of the port.
         is_plain = (is_plain and parts.port is not None) or (":" not in parts.netloc and is_plain)
     except ValueError:
         is_plain = False

@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from requests.adapters import HTTPAdapter
 
 MAX_ANSWER_BYTES: Final = 4096
-"""Size of the longest answer that is read [bytes]. The answers of receivers are much shorter."""
+"""Longest answer that is read [bytes]. The answers of receivers are much shorter."""
 
 _NO_ROUTE: Final = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN)
 _ENDLESS_HEADERS: Final = re.compile(r"more than \d+ (headers|bytes when reading header line)")
 
 
 class Verdict(enum.Enum):
-    """What follows from an answer for the event and for later events."""
+    """The consequence of an answer for the event and for later events."""
 
     ARRIVED = "arrived"
     AGAIN = "again"
@@ -46,7 +46,7 @@ class Verdict(enum.Enum):
 
 
 class Trouble(enum.StrEnum):
-    """Why there was no answer, or no complete one (SLOW), as the log says it."""
+    """Why there was no answer, or no complete answer (SLOW). The values are the texts of the log."""
 
     NO_SUCH_HOST = "no such host"
     REFUSED = "connection refused"
@@ -69,7 +69,7 @@ class Answer:
     Attributes
     ----------
     verdict : Verdict
-        What follows from the answer.
+        Consequence of the answer.
     what : str
         The status, a `Trouble`, or the class of the exception. It contains no text of the receiver or the config.
     retry_after_s : float or None
@@ -77,7 +77,7 @@ class Answer:
     body : bytes
         The body of a short answer.
     slow : bool
-        Whether the body did not come in time. The status came, and it decides.
+        Whether the body did not come in time. The status came in time, and the status decides.
     """
 
     verdict: Verdict
@@ -107,7 +107,7 @@ def verdict_on(status: int) -> Verdict:
 def retry_after_s(
     header: str | None, now: datetime | None = None, cap_s: float = LIMITS.retry_after_cap_s
 ) -> float | None:
-    """Read a Retry-After header, seconds or a date, as a pause of at most `cap_s`; None for none and for nonsense."""
+    """Read a Retry-After header (seconds or a date) as a pause of at most `cap_s`. None if missing or not valid."""
     text = (header or "").strip()
     if re.fullmatch(r"[0-9]{1,18}", text):
         return min(float(text), cap_s)
@@ -122,7 +122,7 @@ def retry_after_s(
 
 
 def batch_url(url: str) -> str | None:
-    """Return the URL for batches of a receiver at `url`; None if the path is not one of Stemphony's monitor.
+    """Return the URL for batches of a receiver at `url`. None if the path does not belong to Stemphony's monitor.
 
     ``https://host/prefix/`` and ``https://host/prefix/events`` have ``https://host/prefix/events/batch``.
     """
@@ -146,7 +146,7 @@ class Transport(Protocol):
         """Deliver one event and return the result."""
 
     def post_batch(self, events: Sequence[Mapping[str, Any]]) -> Answer | None:
-        """Deliver several events, all or none; None if they must be sent one by one."""
+        """Deliver several events, all or none. None if they must be sent one by one."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -161,7 +161,7 @@ class HttpTransport:
     Parameters
     ----------
     settings : ReportingSettings
-        Where to, and with what.
+        Address of the receiver, credentials and custom parameters.
     limits : Limits
         Longest waits for a connection and an answer.
     """
@@ -187,7 +187,7 @@ class HttpTransport:
         self._counts = False
 
     def post(self, event: Mapping[str, Any]) -> Answer:
-        """Deliver one event with the custom parameters added, and report what became of it. Never raises."""
+        """Deliver one event with the custom parameters added, and return the result. Never raises."""
         answer = self._deliver(self._url, lambda: self._with_parameters(event))
         if answer.verdict is Verdict.ARRIVED and answer.body:
             self._counts = _counted(answer.body) == 1
@@ -199,14 +199,15 @@ class HttpTransport:
         Returns
         -------
         Answer or None
-            None if each event must be sent alone. This is so if the URL is not that of a monitor of Stemphony, if the
-            receiver knows no batches (it is asked once), or if it refuses this batch because of one event.
+            None if each event must be sent alone. One reason is that the URL does not belong to a monitor of Stemphony.
+            Another reason is that the receiver knows no batches, which one request shows. The last reason is that the
+            receiver refuses this batch because of one event.
         """
         if self._batch_url is None:
             return None
         if not self._counts:
-            # Before an answer to a single event has shown that the receiver counts, a batch could arrive uncounted, and
-            # its events once more.
+            # A batch is only sent after the answer to a single event has shown that the receiver counts events.
+            # Otherwise its events might arrive with the batch and then once more one by one.
             return None
         answer = self._deliver(self._batch_url, lambda: [self._with_parameters(event) for event in events])
         if answer.verdict is Verdict.ARRIVED and (answer.slow or _counted(answer.body) == len(events)):
@@ -295,7 +296,7 @@ class HttpTransport:
 
 
 def _counted(body: bytes) -> int:
-    """Number of events that are stored according to the answer to a batch; −1 if the answer does not say it."""
+    """Number of stored events in the answer to a batch, or −1 if the answer does not give it."""
     try:
         said = json.loads(body)
         return int(said["stored"]) + int(said["duplicates"])
@@ -331,7 +332,7 @@ def trouble_of(error: BaseException) -> str:
     ):
         if any(isinstance(cause, kind) for cause in chain):
             return word.value
-    # http.client uses one class of exception for too many headers and for other errors; the text tells them apart.
+    # http.client uses one class of exception for too many headers and for other errors. Only the text differs.
     if any(isinstance(cause, HTTPException) and _ENDLESS_HEADERS.search(str(cause)) for cause in chain):
         return Trouble.ENDLESS.value
     if any(type(cause).__name__ in ("BadStatusLine", "LineTooLong", "UnknownProtocol") for cause in chain):
@@ -373,7 +374,7 @@ def _not_in_transport(record: logging.LogRecord) -> bool:
 def _hush_library_logs() -> None:
     """Keep urllib3 from logging path and query of the receiver's URL, which may hold a token.
 
-    Records of other requests of this process pass.
+    Log records of other requests of this process are not changed.
     """
     for name in _LIBRARY_LOGGERS:
         # Adding the same filter twice has no effect.
@@ -405,7 +406,7 @@ class _DeadlineReader(io.RawIOBase):
 
 
 class _DeadlineSocket:
-    """A socket as far as http.client uses it to read an answer."""
+    """The part of a socket that http.client uses to read an answer."""
 
     def __init__(self, connection: socket.socket, limits: Limits) -> None:
         self._connection = connection
