@@ -51,7 +51,7 @@ def _meaning(rule: dict[str, Any]) -> str:
 
 
 def page() -> str:
-    """The page with the table of the present schema."""
+    """The text of the page, with the table of the present schema."""
     text = PAGE.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN)
     return before + BEGIN + table() + END + rest.split(END)[1]

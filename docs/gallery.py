@@ -1,9 +1,10 @@
-"""Write docs/gallery.md: every config of config/examples with its picture, and the page that explains it.
+"""Write docs/gallery.md: every config of config/examples with its picture, and a link to the page that explains it.
 
-Usage: `python docs/gallery.py [EXAMPLE ...]`. An example whose own page has a picture shows that one. Of the others,
-some are computed at a reduced size and drawn by `stemphony plot`. `stemphony show` draws the specimen of the rest.
-Their pictures go into `docs/figures/gallery`. All takes about two minutes of CPU time. Results stay in `build/gallery`.
-With names, only these pictures are drawn. `python docs/gallery.py --page` writes the page alone.
+Usage: `python docs/gallery.py [EXAMPLE ...]`. If the page of an example has a picture, the gallery shows it. Some other
+examples are computed at a reduced size, and `stemphony plot` draws them. `stemphony show` draws the specimen of the
+rest. Their pictures go into `docs/figures/gallery`. All of them take about two minutes of CPU time. Results stay in
+`build/gallery`. With names of examples, only their pictures are drawn. `python docs/gallery.py --page` only writes the
+page.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ STYLE = PICTURES / "gallery.mplstyle"
 BUILD = DOCS.parent / "build" / "gallery"
 PAGE = DOCS / "gallery.md"
 LARGEST_BYTES = 60_000
-"""Largest picture that is drawn for the gallery, so that the page opens quickly."""
+"""Largest picture that is drawn for the gallery [bytes]. Larger pictures would make the page slow to open."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,17 @@ class Entry:
     Attributes
     ----------
     title, sentence : str
-        What the page says about it.
+        Title and sentence of the example in the gallery.
     explained : str
         The page that explains the example, relative to docs.
     picture : str
-        Picture of that page, relative to docs; empty if the gallery draws its own.
+        Picture of that page, relative to docs. Empty if the gallery draws a picture of its own.
     small : tuple of str
         Entries `key=value` that reduce the size of the run.
     plot : tuple of str
         Arguments of `stemphony plot`.
     shows_specimen : bool
-        The picture is that of `stemphony show`, for an example that takes long to compute.
+        Whether `stemphony show` draws the picture, because the example takes long to compute.
     """
 
     title: str
@@ -149,7 +150,7 @@ ENTRIES: dict[str, Entry] = {
         "how-to/stemsalabim-files/haadf.png",
     ),
 }  # fmt: skip
-"""By file name, in the order of the page."""
+"""The entries by file name, in the order of the page."""
 
 
 def picture(name: str) -> Path:
@@ -159,7 +160,7 @@ def picture(name: str) -> Path:
 
 
 def stemphony(*words: str | Path) -> str:
-    """Output of a command, given in `build/gallery`."""
+    """Output of a command that runs in `build/gallery`."""
     line = [str(Path(sys.executable).with_name("stemphony")), *map(str, words)]
     return subprocess.run(line, cwd=BUILD, text=True, stdout=subprocess.PIPE, check=True).stdout
 
@@ -224,7 +225,7 @@ def page() -> str:
 
 
 def main(arguments: list[str]) -> None:
-    """Draw the pictures of some examples, or of all that have none on their own page, and write the page."""
+    """Draw the pictures of some examples, or of all examples whose own page has no picture. Then write the page."""
     PAGE.write_text(page(), encoding="utf-8")
     if arguments == ["--page"]:
         return

@@ -1,8 +1,8 @@
-"""abTEM's side of `make bench-peers`: waves on request, one JSON line for each, in abTEM's own environment.
+"""abTEM's side of `make bench-peers`. It runs in abTEM's own environment and computes waves on request.
 
-Requests on standard input: `{"load": FILE, "extent": [x, y], "slice_thickness": dz, …}` hands over projected
-potentials; `{"defocus": C, "positions": [[x, y], …], "batch": B, "effort": FLAG}` asks for waves. Answers carry CPU
-seconds. Lengths are in Å.
+Each request is a JSON line on standard input. `{"load": FILE, "extent": [x, y], "slice_thickness": dz, …}` gives the
+projected potentials. `{"defocus": C, "positions": [[x, y], …], "batch": B, "effort": FLAG}` asks for waves. Each answer
+is a JSON line with CPU seconds. Lengths are in Å.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 
 
 def load(request: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """The potential, made ready: abTEM is not asked for its own."""
+    """The given potential as an object of abTEM. abTEM does not compute a potential of its own."""
     arrays = np.load(request["load"])
     return abtem.PotentialArray(arrays, slice_thickness=request["slice_thickness"], extent=request["extent"]), request
 
 
 def waves(potential: Any, optics: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
-    """Signals of one defocus at some positions, and what they cost."""
+    """Signals of one defocus at some positions, and their cost in CPU seconds."""
     abtem.config.set({"fftw.planning_effort": request["effort"]})
     begin = time.process_time()
     probe = abtem.Probe(
@@ -34,18 +34,18 @@ def waves(potential: Any, optics: dict[str, Any], request: dict[str, Any]) -> di
     scan = abtem.CustomScan(np.array(request["positions"]))
     detector = abtem.AnnularDetector(*optics["detector_mrad"])
     measured = probe.scan(potential, scan=scan, detectors=detector, max_batch=request["batch"], lazy=True)
-    # One worker in this very thread: the least overhead that dask has.
+    # dask computes in this thread, because this has the smallest overhead.
     signals = np.asarray(measured.compute(scheduler="synchronous", progress_bar=False).array)
     return {"cpu_s": time.process_time() - begin, "signals": signals.ravel().tolist()}
 
 
 def main() -> None:
-    """Answer until standard input ends."""
+    """Answer requests until standard input ends."""
     abtem.config.set(
         {"fft": "fftw", "fftw.threads": 1, "fftw.planning_timelimit": 600, "fftw.allow_fallback": False,
          "precision": "float32", "diagnostics.progress_bar": False}
     )  # fmt: skip
-    answers, sys.stdout = sys.stdout, sys.stderr  # whatever libraries print must not mix with them
+    answers, sys.stdout = sys.stdout, sys.stderr  # the output of libraries must not mix with the answers
     print(json.dumps({"version": abtem.__version__, "startup_cpu_s": time.process_time()}), file=answers, flush=True)
     potential, optics = None, {}
     for line in sys.stdin:

@@ -1,9 +1,9 @@
-"""How fluid the monitor's pages stay in a browser while events come in.
+"""Measure how smoothly a browser shows the monitor's pages while events arrive.
 
     .venv/bin/python docs/benchmarks/browser_benchmark.py [--runs 3] [--seconds 20]
 
-Rewrites its table in docs/monitor.md. Needs Chromium. Chromium draws without a graphics card, on the cores that the
-monitor and the sender of events use too.
+The script rewrites its table in docs/monitor.md. It needs Chromium. Chromium draws without a graphics card, so it uses
+the same cores as the monitor and the sender of events.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ RECORDER = """() => {
 
 
 def fill(grid: str, others: list[str]) -> None:
-    """A grid that is half done, and simulations that have begun."""
+    """Send events of a simulation whose grid is half finished, and of other simulations that have begun."""
     connection = http.client.HTTPConnection("127.0.0.1", PORT)
     jobs = [(grid, d, c) for c in range(CONFIGURATIONS // 2) for d in range(DEFOCI)] + [(uid, 0, 0) for uid in others]
     events = itertools.chain.from_iterable(job_events(uid, d, c, 2) for uid, d, c in jobs)
@@ -66,7 +66,7 @@ def fill(grid: str, others: list[str]) -> None:
 
 
 def news(grid: str, others: list[str]) -> Iterator[dict[str, Any]]:
-    """Events without end, one by one of the grid and of each of the others in turn."""
+    """An endless series of events. An event of the grid and an event of one of the other simulations alternate."""
     big = (event for n in itertools.count() for event in job_events(grid, n % DEFOCI, 100 + n // DEFOCI % 100, 4))
     small = (event for n in itertools.count(1) for uid in others for event in job_events(uid, n % 50, n // 50, 4))
     while True:
@@ -83,7 +83,7 @@ def keep_sending(events: Iterator[dict[str, Any]], stop: threading.Event) -> Non
 
 
 def watch(page: Page, key: str, seconds: float) -> dict[str, float]:
-    """Frames, long tasks and answers to a key, over so many seconds."""
+    """Measure frames, long tasks and the response to a key for `seconds` seconds."""
     time.sleep(WARM_UP_S)
     page.evaluate(RECORDER)
     end = time.monotonic() + seconds
@@ -102,7 +102,7 @@ def watch(page: Page, key: str, seconds: float) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, and rewrite the page."""
+    """Measure and rewrite the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20.0)

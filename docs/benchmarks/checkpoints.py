@@ -1,7 +1,8 @@
-"""What checkpoints cost a job: `python docs/benchmarks/checkpoints.py [SECONDS]`.
+"""Measure what checkpoints cost a job: `python docs/benchmarks/checkpoints.py [SECONDS]`.
 
-Jobs of SrTiO3 compute for some seconds each with checkpoints on the disk of the repository, far more often than
-the once a minute of real jobs, and are then stopped. Shown is the share of the time that went into writing.
+Each job of SrTiO3 computes for some seconds and is then stopped. It writes checkpoints to the disk of the repository.
+A real job writes one checkpoint a minute, but these jobs write far more often. The table shows the share of the time
+that writing takes.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Enough(Exception):
 
 
 def measured(grid: int, algorithm: str, blocks: dict, seconds: float, folder: Path) -> tuple[Keeper, float, float]:
-    """The keeper, the time that the job took, and the size of the last checkpoint."""
+    """Return the keeper of the checkpoints, the time of the job, and the size of the last checkpoint."""
     from stemphony.compute.atoms import draw_atoms
 
     specimen = srtio3((6, 6, 40))
@@ -55,7 +56,7 @@ def measured(grid: int, algorithm: str, blocks: dict, seconds: float, folder: Pa
     file, begin = folder / "one.checkpoint", [0.0]
 
     def check(_: float) -> None:
-        # Counted from the first wave on.
+        # The time counts from the first wave on.
         begin[0] = begin[0] or time.monotonic()
         if time.monotonic() - begin[0] > seconds:
             raise Enough

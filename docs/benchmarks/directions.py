@@ -1,7 +1,8 @@
-"""What four segments and the centre of mass add to a job of 512² and 50 slices: a part of `make bench`.
+"""Measure what four segments and the centre of mass add to a job of 512² and 50 slices: a part of `make bench`.
 
-Some waves of `stemphony bench` are timed. Then both sets of detectors measure the same waves, in turns: with one ring,
-and with four segments and the centre of mass too. Rewrites its part of docs/performance.md.
+The script times some waves of `stemphony bench`. Then two sets of detectors measure the same waves in turns. One set
+has one ring. The other set also has four segments and the centre of mass. The script rewrites its part of
+docs/performance.md.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from stemphony.physics.detectors import DetectorSet
 COMMAND = "python docs/benchmarks/directions.py"
 SIDE = 16
 TIMED = 8
-"""Waves whose propagation is timed."""
+"""Number of waves whose propagation is timed."""
 TURNS = {"multislice": 50, "probe_basis": 3}
 """How often each set of detectors measures."""
 
 
 def seconds(one: Callable[[], object], other: Callable[[], object], turns: int) -> tuple[float, float]:
-    """Median CPU seconds of two functions, in turns."""
+    """Median CPU seconds of two functions that run in turns."""
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(turns):
         for function, seen in zip((one, other), times, strict=True):
@@ -42,7 +43,7 @@ def seconds(one: Callable[[], object], other: Callable[[], object], turns: int) 
 
 
 def by_forms(detectors: DetectorSet, waves: np.ndarray, coefficients: np.ndarray) -> Callable[[], Any]:
-    """A function that measures all probes by the matrices of the detectors, as `probe_basis` does."""
+    """A function that measures all probes with the matrices of the detectors, as `probe_basis` does."""
     regions, combination = detectors.regions()
     return lambda: detectors.signals(combination @ evaluate(signal_forms(waves, regions), coefficients))
 
@@ -76,7 +77,7 @@ def rows() -> Iterator[list[str]]:
 
 
 def line(algorithm: str, waves: int, before_s: float, without: float, with_them: float) -> list[str]:
-    """A line of the table, from CPU seconds before the detection, and of both detections."""
+    """A line of the table, from the CPU seconds before the detection and the CPU seconds of both detections."""
     job_s, more_s = before_s + without, with_them - without
     return [algorithm, str(waves), f"{job_s:.2f}", f"{without:.3f}", f"{more_s:.3f}", f"**{more_s / job_s:.1%}**"]
 

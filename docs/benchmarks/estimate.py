@@ -1,7 +1,7 @@
 """Estimate the cost of a large simulation from the table of `make bench`: `python docs/benchmarks/estimate.py`.
 
-Writes the table of docs/explanation/performance.md on a cell of 4096² points with 100,000 probes. Nothing is measured:
-the cost of a wave of 512² through a slice comes from docs/performance.md, and the factor n² log n does the rest.
+The script writes the table of docs/explanation/performance.md on a cell of 4096² points with 100,000 probes. It does not
+measure. It takes the cost of a wave of 512² through a slice from docs/performance.md, and scales it with n² log n.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ POINTS, SMALL = 4096, 512
 """Points along each axis of the whole cell, and of a window."""
 PROBES, SLICES, CONFIGURATIONS, CORES = 100_000, 100, 10, 64
 CELL_ANGSTROM, SEMIANGLE, WAVELENGTH_ANGSTROM = 250.0, 0.020, 0.0250793
-"""Å, rad, Å; they give the number of beams in the aperture."""
+"""Lengths [Å] and an angle [rad], which give the number of beams in the aperture."""
 IN_WINDOW, RANK = 95, 90
 """Probes of one window of 31 Å, and the rank of their basis."""
 FINER, FINER_RANK = 16, 250
-"""Times as many probes with a four times finer scan, and the rank of their basis: it grows with the window, not with
-the number of probes."""
+"""Factor of the number of probes for a four times finer scan, and the rank of their basis. The rank grows with the
+window and not with the number of probes."""
 OUT_OF_CACHE = 2
-"""Times as expensive as n² log n says a wave may be that exceeds the cache."""
+"""A wave that is larger than the cache may be more expensive than n² log n says, by this factor."""
 
 
 def hours_of_a_wave(performance: str) -> float:
@@ -36,13 +36,13 @@ def hours_of_a_wave(performance: str) -> float:
 
 
 def rounded(value: float) -> str:
-    """Two significant digits."""
+    """A number with two significant digits, as text."""
     digits = 1 - math.floor(math.log10(value))
     return f"{round(value, digits):,.{max(0, digits)}f}"
 
 
 def duration(core_hours: float) -> str:
-    """Time on one node."""
+    """Time on one node, as text."""
     hours = core_hours / CORES
     if hours >= 24:
         return f"{rounded(hours / 24)} days"

@@ -1,8 +1,8 @@
-"""How the cost of a job grows, and where the algorithms cross: `make bench-growth` rewrites its part of the page.
+"""Measure how the cost of a job grows, and where both algorithms cost the same. `make bench-growth` rewrites the page.
 
-Each row changes one thing of one small job and measures both algorithms in turns, in units of one wave through one
-slice of the same grid, timed in the same turns: seconds of a busy machine cancel. Beside it stands what
-`cost.superposition_probe_slices` says, from which `auto` chooses.
+Each row of the table changes one setting of a small job. Both algorithms compute the job in turns. The unit is the cost
+of one wave through one slice of the same grid, which is timed in the same turns. So a busy machine does not change the
+result. Beside it, the table shows the estimate of `cost.superposition_probe_slices`, which `auto` uses to choose.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ USUAL: dict[str, Any] = {
 }  # fmt: skip
 ROUNDS = 3
 FEW, MANY = 4, 36
-"""Probes of multislice that are measured: what the others cost follows, as its cost is linear in them."""
+"""Two numbers of probes for which multislice is measured. The cost is linear in the number of probes, so the cost of
+other numbers follows."""
 
 CHANGES: dict[str, list[Any]] = {
     "points": [4, 8, 16, 24],
@@ -55,7 +56,7 @@ NAMES = {
 
 
 def experiment(settings: dict[str, Any]) -> tuple[Experiment, Specimen]:
-    """The job of these settings."""
+    """The job with these settings."""
     s = settings
     specimen = crystal(s["cells"], math.ceil(s["slices"] / 2))
     share = s["window"] / s["cells"]
@@ -82,7 +83,7 @@ def experiment(settings: dict[str, Any]) -> tuple[Experiment, Specimen]:
 
 
 def crystal(cells: int, cells_z: int) -> Specimen:
-    """The specimen of `stemphony bench`, narrower."""
+    """The specimen of `stemphony bench`, but narrower."""
     whole = bench.strontium_titanate(cells_z)
     kept = (whole.positions[:, :2] < cells * bench.LATTICE - 1e-6).all(axis=1)
     return replace(
@@ -100,11 +101,11 @@ def atoms_of(e: Experiment, specimen: Specimen, configuration: int) -> Atoms:
 
 
 def silent(done: int, total: int) -> None:
-    """No progress is shown."""
+    """Show no progress."""
 
 
 def measured(settings: dict[str, Any]) -> list[str]:
-    """One line: cost of both algorithms in waves × slices, rank, and the estimate."""
+    """One line of the table: cost of both algorithms in waves × slices, rank, and the estimate."""
     e, specimen = experiment(settings)
     configurations = [atoms_of(e, specimen, number) for number in range(settings["configurations"])]
     flag, _ = prepare_plans(partial(strip_plan, e))
@@ -143,7 +144,7 @@ def _wave_seconds(e: Experiment, atoms: Atoms, flag: str) -> float:
 
 
 def _multislice_seconds(e: Experiment, atoms: Atoms, flag: str, probes: int) -> float:
-    """CPU seconds of a job of so many probes."""
+    """CPU seconds of a job with this number of probes."""
     some = tuple(np.linspace(0.0, e.scan_x[-1], probes).tolist())
     job = replace(e, algorithm="multislice", scan_x=some, scan_y=e.scan_y[:1])
     return _seconds(lambda: simulate(job, atoms, 0.0, threads=1, flag=flag, on_progress=silent))
@@ -169,7 +170,7 @@ def _seconds(action: Any) -> float:
 
 
 def rows() -> Iterator[list[str]]:
-    """The usual job, and one line for each change."""
+    """The lines of the table: the usual job, and one line for each change."""
     yield ["–", "the usual job", *measured(USUAL)]
     for key, values in CHANGES.items():
         for value in values:

@@ -1,7 +1,7 @@
-"""The merge of job files beside the mere reading of them: `python docs/benchmarks/merge.py`, for docs/performance.md.
+"""Compare the merge of job files with only reading them: `python docs/benchmarks/merge.py`, for docs/performance.md.
 
-Job files with made-up signals, small ones and large ones with diffraction patterns. Before each reading and each merge
-they are dropped from the memory, so that both begin at the disk; the two take turns.
+The job files have made-up signals. Some are small, and some are large because of diffraction patterns. Reading and
+merging take turns. Before each turn, the files are dropped from the memory, so that both read from the disk.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SETTINGS: dict[str, Mapping[str, Mapping[str, Any]]] = {
 
 
 def dropped(files: Sequence[Path]) -> None:
-    """Write files to the disk and forget them."""
+    """Write files to the disk and drop them from the memory."""
     for file in files:
         with file.open("rb") as stream:
             os.fsync(stream.fileno())
@@ -49,7 +49,7 @@ def dropped(files: Sequence[Path]) -> None:
 
 
 def read(files: Sequence[Path]) -> None:
-    """Every byte, one file after the other."""
+    """Read every byte, one file after the other."""
     for file in files:
         with file.open("rb", buffering=0) as stream:
             while stream.read(1 << 20):
@@ -90,7 +90,7 @@ def main() -> None:
     """Measure and rewrite the page."""
     rows = []
     for name in SETTINGS:
-        # On the disk of the repository: that of temporary files may be memory.
+        # The folder is on the disk of the repository, because the folder of temporary files may be in memory.
         with tempfile.TemporaryDirectory(dir=ROOT) as folder:
             rows.append(measured(name, Path(folder)))
     lines = [page.circumstances(cpu_model(), library_version()), ""]

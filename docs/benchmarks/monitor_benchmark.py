@@ -1,8 +1,9 @@
-"""How many events the monitor stores per second, and how fast its pages are at a million events.
+"""Measure how many events the monitor stores per second, and how fast its pages are with a million events.
 
     .venv/bin/python docs/benchmarks/monitor_benchmark.py [--runs 3] [--events 1000000] [--db URL]
 
-Rewrites its tables in docs/monitor.md. Clients are processes on the same machine. Every answer comes after the commit.
+The script rewrites its tables in docs/monitor.md. Clients are processes on the same machine. Every answer comes after
+the commit.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ SINGLE_S = 8.0
 BATCHES = (25, 100)
 DEFOCI, CONFIGURATIONS = 50, 200
 SIMULATIONS = 50
-# Of both, so that the page that is asked for has 10,000 cells.
+# Number of progress reports of each job of the simulation whose page has the full grid of 10,000 cells.
 GRID_EVENTS_OF_A_JOB = 3
 
 
@@ -57,7 +58,7 @@ def job_events(simulation: str, defocus: int, configuration: int, percents: int)
 
 
 def stream(client: int) -> Iterator[dict[str, Any]]:
-    """Events without end, of one simulation for each client."""
+    """An endless series of events. Each client has one simulation."""
     simulation = str(uuid.uuid4())
     number = 0
     while True:
@@ -66,7 +67,7 @@ def stream(client: int) -> Iterator[dict[str, Any]]:
 
 
 def post(connection: http.client.HTTPConnection, path: str, body: bytes) -> None:
-    """Send and see that it is stored."""
+    """Send a request, and check that its events are stored."""
     connection.request("POST", path, body, {"Content-Type": "application/json"})
     answer = connection.getresponse()
     answer.read()
@@ -74,10 +75,10 @@ def post(connection: http.client.HTTPConnection, path: str, body: bytes) -> None
 
 
 def client(number: int, size: int, seconds: float, results: Any) -> None:
-    """Send single events or batches for so long; report times."""
+    """Send single events or batches for `seconds` seconds, and report the times of the requests."""
     connection = http.client.HTTPConnection("127.0.0.1", PORT)
     events = stream(number)
-    # Made beforehand: the client's own work is not what is measured.
+    # The requests are made before the measurement, because the client's own work must not count.
     bodies = [
         json.dumps(next(events) if size == 1 else [next(events) for _ in range(size)]).encode()
         for _ in range(6000 if size == 1 else 60_000 // size)
@@ -110,7 +111,7 @@ def ingest(size: int) -> tuple[float, float, float]:
 
 
 def fill(total: int) -> None:
-    """Store events until there are so many: one simulation with a full grid, and others."""
+    """Store `total` events: those of one simulation with a full grid, and those of other simulations."""
     connection = http.client.HTTPConnection("127.0.0.1", PORT)
     stored = 0
     grid = str(uuid.uuid4())
@@ -168,7 +169,7 @@ def get(connection: http.client.HTTPConnection, path: str) -> bytes:
 
 
 class Monitor:
-    """A monitor in a process of its own."""
+    """A monitor in a separate process."""
 
     def __init__(self, database: str, *options: str) -> None:
         command = [Path(sys.executable).with_name("stemphony"), "monitor", "--port", str(PORT), "--rate", "0"]
@@ -198,7 +199,7 @@ def circumstances() -> str:
 
 
 def ingest_table(runs: int) -> list[str]:
-    """Events per second and time of an answer: median of all runs, and the rate of each run."""
+    """The table of events per second and of the time of an answer: medians of all runs, and the rate of each run."""
     rows = []
     for name, size in (("single events", 1), *((f"batches of {size}", size) for size in BATCHES)):
         found = [ingest(size) for _ in range(runs)]
@@ -210,7 +211,7 @@ def ingest_table(runs: int) -> list[str]:
 
 
 def pages_table(events: int, runs: int) -> list[str]:
-    """Time of each answer with so many further events stored: median of all runs."""
+    """The table of the time of each answer with `events` further events stored: medians of all runs."""
     fill(events)
     answer = get(http.client.HTTPConnection("127.0.0.1", PORT), "/api/simulations")
     row = max(json.loads(answer)["simulations"], key=lambda entry: entry["finished"])["row"]
@@ -220,7 +221,7 @@ def pages_table(events: int, runs: int) -> list[str]:
 
 
 def main() -> None:
-    """Measure, and rewrite the page."""
+    """Measure and rewrite the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--events", type=int, default=1_000_000)

@@ -1,10 +1,10 @@
-"""How long the monitor's list takes with 10,000 simulations, and what an idle monitor with targets costs.
+"""Measure how long the monitor's list takes with 10,000 simulations, and what an idle monitor with targets costs.
 
     .venv/bin/python docs/benchmarks/monitor_many.py [--simulations 10000] [--idle 60]
 
-Rewrites its table in docs/monitor.md. It takes about three minutes. A third of the simulations has no end and is
-silent, so that every search of the notifier meets thousands of them. CPU time depends less than elapsed time on what
-else the machine does.
+The script rewrites its table in docs/monitor.md. It takes about three minutes. A third of the simulations has no end
+and is silent, so that every search of the notifier finds thousands of them. Other programs on the machine change the
+CPU time less than the elapsed time.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ REPEAT = 30
 SILENT_S = 3600.0
 SETTLE_S = 10.0
 LIMIT_MS, LIMIT_CPU = 200.0, 1.0
-"""What is wanted: time of the list [ms], and CPU time of an idle monitor [% of one core]."""
+"""Limits that the monitor should keep: time of the list [ms], and CPU time of an idle monitor [% of one core]."""
 
 
 def simulation(number: int, now: float) -> list[dict[str, Any]]:
-    """Events of one simulation: its start, one job, and for two of three an end."""
+    """Events of one simulation: its start and one job. Two of three simulations also have an end."""
     common = {
         "id": str(uuid.uuid4()), "num_threads": 1, "num_processors": 4, "num_defoci": 2, "num_configurations": 2,
         "schema": 1, "run": 1, "time": now - SILENT_S, "sample": f"sample {number % 13}", "user": f"user {number % 7}",
@@ -94,7 +94,7 @@ def lists(process: int) -> Iterator[tuple[str, float, float]]:
 
 @contextlib.contextmanager
 def receiver() -> Iterator[str]:
-    """Give the address of a receiver that takes all notifications."""
+    """Yield the address of a receiver that accepts all notifications."""
 
     class Taking(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -112,7 +112,7 @@ def receiver() -> Iterator[str]:
 
 
 def wait_until_idle(database: str) -> None:
-    """Wait until all silences are told."""
+    """Wait until the notifications about all silences are delivered."""
     question = select(func.count()).select_from(schema.NOTIFICATION).where(schema.NOTIFICATION.c.due.is_not(None))
     waiting = 1
     while waiting:
@@ -122,14 +122,14 @@ def wait_until_idle(database: str) -> None:
 
 
 def idle_cpu(process: int, seconds: float) -> float:
-    """CPU time of a process in a time in which nobody asks [% of one core]."""
+    """CPU time of a process while it gets no requests [% of one core]."""
     before, begin = cpu_s(process), time.perf_counter()
     time.sleep(seconds)
     return 100 * (cpu_s(process) - before) / (time.perf_counter() - begin)
 
 
 def main() -> None:
-    """Measure, and rewrite the page."""
+    """Measure and rewrite the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--simulations", type=int, default=10_000)
     parser.add_argument("--idle", type=float, default=60.0, help="seconds")

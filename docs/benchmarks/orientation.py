@@ -1,7 +1,8 @@
-"""CPU time and memory of reading and orienting a large structure: `python docs/benchmarks/orientation.py`.
+"""Measure CPU time and memory of reading and orienting a large structure: `python docs/benchmarks/orientation.py`.
 
-Writes a POSCAR of 100,000 atoms (a hexagonal block of GaN), and measures in processes of their own: reading it as it
-is, building the same number of atoms from a unit cell along a zone axis, and turning the large file by `supercell`.
+The script writes a POSCAR of 100,000 atoms, which is a hexagonal block of GaN. It measures three ways in separate
+processes: turn the large file with `supercell`, orient the large file along a zone axis, and build the same number of
+atoms from a unit cell along a zone axis.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ CASES = {
 
 
 def write_block(file: Path, copies: tuple[int, int, int]) -> None:
-    """A POSCAR of wurtzite GaN, (na, nb, nc) unit cells."""
+    """Write a POSCAR of wurtzite GaN with (na, nb, nc) unit cells."""
     from itertools import product
 
     na, nb, nc = copies
@@ -47,7 +48,7 @@ def write_block(file: Path, copies: tuple[int, int, int]) -> None:
 
 
 def measure(folder: Path, settings: dict[str, object]) -> dict[str, float]:
-    """CPU seconds, peak memory [MB] and atoms of one reading in this process."""
+    """Read a structure once in this process. Return CPU seconds, peak memory [MB] and the number of atoms."""
     sys.path.insert(0, str(SCRIPTS))
     from stemphony.specimen.structures import read_specimen
 
@@ -62,7 +63,7 @@ def measure(folder: Path, settings: dict[str, object]) -> dict[str, float]:
 
 
 def cpu_model() -> str:
-    """Name of the processor, as other tables have it."""
+    """Name of the processor, in the same form as in other tables."""
     sys.path.insert(0, str(SCRIPTS))
     from stemphony.compute.wisdom import cpu_model as model
 

@@ -1,7 +1,7 @@
-"""What a job costs here: `make bench`. Runs `stemphony bench` for two grids, for threads and for jobs side by side.
+"""Measure what a job costs: `make bench`. The script runs `stemphony bench` for two grids, for threads and for jobs.
 
-The settings take turns, several times over, so that what else the machine does meets all of them; medians are shown.
-Rewrites its part of docs/performance.md.
+The settings take turns several times, so that other programs on the machine slow all of them. The table shows medians.
+The script rewrites its part of docs/performance.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import page
 ROUNDS = 3
 PROBES = {512: 64, 1024: 64}
 TYPICAL = 256
-"""Positions of a typical job: a unit cell of 16 × 16."""
+"""Number of positions of a typical job: 16 × 16 in a unit cell."""
 CORES = len(os.sched_getaffinity(0))
 
 Record = dict[str, Any]
@@ -36,21 +36,21 @@ def _python(*arguments: str) -> subprocess.Popen[str]:
 
 
 def finished(process: subprocess.Popen[str]) -> Record:
-    """What it printed."""
+    """Wait for the process. Return the record that it printed."""
     out, _ = process.communicate()
     if process.returncode:
-        raise SystemExit(process.returncode)  # it has said why
+        raise SystemExit(process.returncode)  # the process has printed the reason
     record: Record = json.loads(out)
     return record
 
 
 def side_by_side(number: int, *arguments: object) -> list[Record]:
-    """That many processes at once."""
+    """Records of `number` processes that run at the same time."""
     return [finished(process) for process in [started(*arguments) for _ in range(number)]]
 
 
 def what_the_cores_give() -> float:
-    """Speed-up of processes side by side that stay in their caches, over one alone."""
+    """Speed-up of processes side by side over one process. Their data stay in the caches."""
     script = str(Path(__file__).with_name("in_cache.py"))
 
     def transforms_per_s(processes: int) -> float:
@@ -61,13 +61,13 @@ def what_the_cores_give() -> float:
 
 
 def median(records: list[Record], key: str) -> float:
-    """Of one result over the rounds."""
+    """Median of one result over the rounds."""
     return statistics.median(record[key] for record in records)
 
 
 def measured(grid: int) -> dict[str, list[Record]]:
-    """Records of all rounds by setting."""
-    finished(started("--grid", grid, "--slices", 1, "--probes", 1))  # plans are made once
+    """Records of all rounds, for each setting."""
+    finished(started("--grid", grid, "--slices", 1, "--probes", 1))  # makes the plans, so later runs only load them
     work = ("--grid", grid, "--probes", PROBES[grid])
     seen: dict[str, list[Record]] = {"one": [], "threads": [], "jobs": []}
     for _ in range(ROUNDS):
@@ -79,7 +79,7 @@ def measured(grid: int) -> dict[str, list[Record]]:
 
 
 def _together(jobs: list[Record]) -> Record:
-    """Jobs that ran at once, as one."""
+    """One record for jobs that ran at the same time."""
     mean = {key: statistics.mean(job[key] for job in jobs) for key in ("cost_in_ffts", "fft_cpu_ms")}
     return {
         **mean,
@@ -107,7 +107,7 @@ def rows(grid: int, seen: dict[str, list[Record]]) -> Iterator[list[str]]:
 
 
 def typical(record: Record) -> Iterator[str]:
-    """Shares of a typical job, and what comes once on top."""
+    """Lines with the shares of the stages in a typical job, and with the costs that occur once per process."""
     stages = ["potential", "transmission", "incident", "propagation", "detection", "io"]
     total = sum(record[f"{stage}_cpu_s"] for stage in stages)
     yield from page.table(

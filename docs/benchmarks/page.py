@@ -1,4 +1,4 @@
-"""Tables that commands write into the pages on performance and the README, each between two marks."""
+"""Write tables into the pages on performance and into the README. Each table stands between two marks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def circumstances(cpu_model: str, fftw: str) -> str:
-    """Where and when tables were made; the load before says how far others used the machine."""
+    """A line that says where and when tables were made. The load before shows how much others used the machine."""
     memory = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text(encoding="ascii"))
     gib = f", {int(memory[1]) / 2**20:.0f} GiB" if memory else ""
     cores = len(os.sched_getaffinity(0))

@@ -1,12 +1,12 @@
-"""Reading of diffraction patterns with chunks of different shapes, and the memory that many patterns take.
+"""Measure how fast diffraction patterns are read with chunks of different shapes, and how much memory they take.
 
     python docs/benchmarks/patterns.py                    # chunks: the first table of docs/performance.md
     python docs/benchmarks/patterns.py memory             # memory: the second table; it needs 15 GB of disk
     python docs/benchmarks/patterns.py memory SIDE PIXELS
 
-The last two write one job file with SIDE² patterns of PIXELS² and merge it. They measure the peak memory of each step,
-in processes of their own, and remove the files. Without numbers they do so for several sizes, and with numbers they
-print one line.
+The last two commands write one job file with SIDE² patterns of PIXELS², and merge it. They measure the peak memory of
+each step in a separate process, and remove the files. Without numbers, the command measures several sizes. With
+numbers, it measures one size and prints one line.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from support.experiments import FakeCampaign  # noqa: E402
 SIDE, PIXELS, ROUNDS = 32, 64, 3
 MEMORY = "python docs/benchmarks/patterns.py memory"
 SIZES = ((32, 128), (64, 128), (256, 128))
-"""Scan and pattern of each line of the table of memory: SIDE and PIXELS."""
+"""SIDE and PIXELS of each line of the table of memory."""
 
 CHUNKS = {
     "1 × 1, whole pattern": (1, 1, PIXELS, PIXELS),
@@ -52,7 +52,7 @@ CHUNKS = {
 
 
 def seconds(action: Callable[[], object]) -> float:
-    """Median of the elapsed time."""
+    """Median of the elapsed time of an action."""
     times = []
     for _ in range(ROUNDS):
         begin = time.perf_counter()
@@ -62,7 +62,7 @@ def seconds(action: Callable[[], object]) -> float:
 
 
 def reading(folder: Path, name: str, patterns: np.ndarray) -> list[str]:
-    """A line of the table: a file with these chunks is written once and read in three ways."""
+    """A line of the table. A file with the given chunks is written once and read in three ways."""
     file, chunk = folder / "patterns.nc", CHUNKS[name]
     begin = time.perf_counter()
     with netCDF4.Dataset(file, "w") as root:
@@ -74,7 +74,7 @@ def reading(folder: Path, name: str, patterns: np.ndarray) -> list[str]:
     writing = time.perf_counter() - begin
 
     def read(*where: slice | int) -> None:
-        # Opened each time: the library keeps chunks that it has read.
+        # The file is opened for each reading, because the library keeps the chunks that it has read.
         with netCDF4.Dataset(file) as root:
             root.set_auto_mask(False)
             np.asarray(root["p"][where]).sum()
@@ -100,7 +100,7 @@ def reading(folder: Path, name: str, patterns: np.ndarray) -> list[str]:
 
 def chunks() -> None:
     """Measure reading and rewrite the page."""
-    # Random digits compress as badly as computed ones do.
+    # Random digits compress as badly as the digits of computed patterns.
     rng = np.random.default_rng(1)
     k = np.arange(PIXELS) - PIXELS // 2
     falling = np.exp(-np.hypot(k[:, None], k) / 8)
@@ -128,7 +128,7 @@ def write(folder: Path, side: int, pixels: int) -> None:
     made = campaign(folder, side, pixels)
     e = made.experiment
     geometry, small = cbed_geometry(e), experiments.signals(e.without_patterns, 1)
-    pattern_array.IN_MEMORY_BYTES = 0  # small sizes take the way of large ones
+    pattern_array.IN_MEMORY_BYTES = 0  # so small arrays are also kept in a file, as large ones are
     patterns = pattern_array.pattern_array(patterns_shape(e), e.real_dtype, folder)
     rng, waiting = np.random.default_rng(2), 0
     for row in patterns:
@@ -144,7 +144,7 @@ def write(folder: Path, side: int, pixels: int) -> None:
 
 
 def measured(side: int, pixels: int) -> list[str]:
-    """A line of the table: size, peak memory and CPU time of writing one job file, and of merging it."""
+    """A line of the table: the size, and peak memory and CPU time for writing and for merging one job file."""
     cells = [f"{side} × {side}", f"{pixels} × {pixels}", f"{side**2 * pixels**2 * 4 / 1e9:.3g}"]
     with tempfile.TemporaryDirectory(dir=ROOT) as folder:
         for step in ("write", "merge"):
@@ -156,13 +156,13 @@ def measured(side: int, pixels: int) -> list[str]:
 
 
 def memory(sizes: Sequence[tuple[int, int]]) -> list[str]:
-    """Table of the peak memory of writing and merging patterns."""
+    """The table of the peak memory for writing and merging patterns."""
     head = ["scan", "pattern", "patterns, GB", "writing, MB", "CPU s", "merging, MB", "CPU s"]
     return page.table(head, [measured(*size) for size in sizes])
 
 
 def main(arguments: list[str]) -> None:
-    """Run what the command names."""
+    """Measure what the arguments of the command name."""
     if not arguments:
         chunks()
     elif arguments == ["memory"]:

@@ -1,14 +1,14 @@
-"""Against abTEM, in one run and in turns: `make bench-peers`.
+"""Compare the speed with abTEM in one run, in which both programs take turns: `make bench-peers`.
 
-Both programs pass the same waves through the same projected potentials, on one thread, in single precision, onto one
-annular detector. They take turns of a second or two, so that whatever else the machine does meets both. Of abTEM's
-settings the best of a few is found first, for each grid; its plans are made before the clock starts, as ours are.
+Both programs pass the same waves through the same projected potentials onto one annular detector, on one thread, in
+single precision. A turn takes a second or two, so that other programs on the machine slow both. The script first finds
+the best of some settings of abTEM for each grid. The plans of both programs are made before the clock starts.
 
-Counted on both sides: transmission functions with their band limit, incident waves, propagation, detection. Not
-counted: the potential, planning, start and imports. abTEM makes its transmission functions again for every batch, which
-is its way; ours are made once, and all of that is added to our side.
+The time of both programs includes transmission functions with their band limit, incident waves, propagation and
+detection. It does not include the potential, planning, start and imports. abTEM makes its transmission functions again
+for every batch. Stemphony makes them once, and their whole time is added to the time of Stemphony.
 
-Rewrites its part of docs/performance.md, and the figures of the README that come from it.
+The script rewrites its part of docs/performance.md, and the figures of the README that come from this page.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ TRIED = {
     512: [("FFTW_MEASURE", 8), ("FFTW_PATIENT", 8), ("FFTW_PATIENT", 4), ("FFTW_PATIENT", 16)],
     1024: [("FFTW_MEASURE", 4), ("FFTW_PATIENT", 4), ("FFTW_MEASURE", 8), ("FFTW_PATIENT", 8)],
 }
-"""Planning efforts and batches of abTEM. FFTW takes what a greater effort found before, so
-the lesser one comes first."""
+"""Planning efforts and batches of abTEM. FFTW uses a plan that a greater effort found before, so the smaller effort
+comes first."""
 TURN = {512: 16, 1024: 8}
-"""Waves per turn: one batch or more."""
+"""Waves per turn for each grid: one batch or more."""
 PROBES = 64
 DEFOCI, SIDE = 7, 16
 
@@ -66,17 +66,17 @@ class Score:
 
     @property
     def ratio(self) -> float:
-        """How many times less CPU ours takes."""
+        """CPU time of abTEM divided by the CPU time of Stemphony."""
         return self.theirs_s / self.ours_s
 
     @property
     def deviation(self) -> float:
-        """Largest difference of the signals over the largest signal."""
+        """Largest difference of the signals divided by the largest signal."""
         return float(np.abs(np.subtract(self.ours, self.theirs)).max() / np.abs(self.theirs).max())
 
 
 class Abtem:
-    """The other program, in a process of its own."""
+    """abTEM in a separate process."""
 
     def __init__(self) -> None:
         if not PYTHON.exists():
@@ -91,7 +91,7 @@ class Abtem:
         self.about = self._answer()
 
     def load(self, series: bench.Bench, file: Path) -> None:
-        """Hand over the potentials and the optics of a series."""
+        """Give abTEM the potentials and the optics of a series."""
         e = series.experiment
         np.save(file, np.stack(list(series.potentials())).astype(np.float32))
         self._ask(
@@ -130,7 +130,7 @@ class Abtem:
 
 
 def take_turns(series: bench.Bench, abtem: Abtem, waves: Sequence[Wave], setting: Setting, turn: int) -> Score:
-    """Pass the same waves through both programs, a turn of one defocus at a time; the programs begin in turns."""
+    """Pass the same waves through both programs. A turn has one defocus. The programs take turns in beginning."""
     score = Score(series.settings.slices)
     for number, chosen in enumerate(_turns(waves, turn)):
         for side in ("ours", "theirs") if number % 2 else ("theirs", "ours"):
@@ -152,7 +152,7 @@ def _turns(waves: Sequence[Wave], turn: int) -> Iterator[list[Wave]]:
 
 
 def _ours(series: bench.Bench, waves: Sequence[Wave]) -> float:
-    """CPU seconds of the process, as abTEM's are, without the whole transforms that are timed in between."""
+    """CPU seconds of this process, as for abTEM. The whole transforms that are timed in between do not count."""
     before = len(series.fft_s)
     begin = time.process_time()
     series.pass_waves(waves)
@@ -160,7 +160,7 @@ def _ours(series: bench.Bench, waves: Sequence[Wave]) -> float:
 
 
 def best_setting(series: bench.Bench, abtem: Abtem, grid: int) -> tuple[Setting, list[list[str]]]:
-    """Of those tried; and a line of the table for each."""
+    """Return the best of the settings in `TRIED`, and a line of the table for each setting."""
     waves = series.settings.chosen[: 2 * TURN[grid]]
     seen = {}
     for effort, batch in TRIED[grid]:
@@ -178,19 +178,22 @@ def best_setting(series: bench.Bench, abtem: Abtem, grid: int) -> tuple[Setting,
 
 
 def prepared(settings: bench.Settings) -> tuple[bench.Bench, float]:
-    """A series of ours with its transmission functions, and what those took."""
+    """A series of Stemphony with its transmission functions, and their CPU seconds."""
     series = bench.Bench(settings)
     series.make_transmissions()
     return series, series.cpu_s["transmission"]
 
 
 def say(text: str) -> None:
-    """Progress, on standard error."""
+    """Print a line of progress to standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 def exact(abtem: Abtem, grid: int, folder: Path) -> tuple[Setting, list[list[str]], list[str]]:
-    """The exact loops of both on one grid: abTEM's best setting, lines for all that were tried, and the result's."""
+    """Compare the exact loops of both programs on one grid.
+
+    Return abTEM's best setting, a line for each setting that was tried, and the line of the result.
+    """
     series, once = prepared(bench.Settings.of(grid=grid, probes=PROBES))
     abtem.load(series, folder / "potential.npy")
     setting, tried = best_setting(series, abtem, grid)
@@ -210,13 +213,13 @@ def exact(abtem: Abtem, grid: int, folder: Path) -> tuple[Setting, list[list[str
 
 
 def defocus_series(abtem: Abtem, setting: Setting, folder: Path) -> Iterator[str]:
-    """The series of seven defoci: abTEM by a sample of its waves, in two sizes to show that its cost is linear."""
+    """The series of seven defoci. abTEM computes samples of two sizes, which show that its cost is linear."""
     settings = bench.Settings.of(grid=512, defoci=DEFOCI, scan=f"{SIDE}x{SIDE}")
     series, once = prepared(settings)
     abtem.load(series, folder / "potential.npy")
     samples = []
     for every in (16, 8):
-        # Positions along diagonals of the scan, so that no row is favoured; whole batches of each defocus.
+        # The positions lie along diagonals of the scan, so that all rows count equally. Each defocus has whole batches.
         chosen = [(defocus, x, y) for defocus, x, y in settings.chosen if (SIDE * x + y - x) % every == 0]
         samples.append(take_turns(series, abtem, chosen, setting, TURN[512]))
         say(f"series: {samples[-1].waves} waves, {samples[-1].theirs_s:.1f} and {samples[-1].ours_s:.1f} CPU s")
@@ -245,7 +248,7 @@ def defocus_series(abtem: Abtem, setting: Setting, folder: Path) -> Iterator[str
 
 
 def main() -> None:
-    """Run everything and rewrite the page."""
+    """Run all comparisons and rewrite the page."""
     abtem = Abtem()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

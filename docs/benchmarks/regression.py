@@ -1,8 +1,8 @@
-"""The exact loop may not become dearer unnoticed: `make regression`, part of continuous integration.
+"""Fail if the exact loop has become more expensive: `make regression`, a part of continuous integration.
 
 One probe and slice at 512² must cost less than BOUND whole transforms of the grid. Both are timed in turns on the same
-thread, so that a busy machine slows both; a ratio that is too high all the same is measured again, with plans sought
-again in case a disturbed search found bad ones. Only if every repeat lies above the bound is the loop dearer.
+thread, so that a busy machine slows both. If the ratio is too high, it is measured again with new plans, because a busy
+machine may have led to bad plans. The check fails only if every repeat is above the bound.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import sys
 import tempfile
 
 BOUND = 2.2
-"""What is wanted; whole transforms cost 2.5. docs/performance.md has what was measured."""
+"""Largest allowed cost of a probe and slice [whole transforms of the grid]. A loop of whole transforms would cost 2.5.
+docs/performance.md has the measured cost."""
 SEARCHES, REPEATS = 3, 2
 COMMAND = [sys.executable, "-m", "stemphony", "bench", "--grid", "512", "--slices", "50", "--json"]
 
@@ -25,12 +26,12 @@ def cost(cache: str) -> float:
     environment = {**os.environ, "STEMPHONY_CACHE_DIR": cache}
     done = subprocess.run(COMMAND, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise SystemExit(done.returncode)  # it has said why
+        raise SystemExit(done.returncode)  # the command has printed the reason
     return float(json.loads(done.stdout)["cost_in_ffts"])
 
 
 def instructions() -> str:
-    """Instructions per probe and slice, by two runs of different length; or why they were not counted."""
+    """Text with the instructions per probe and slice, from two runs of different length, or why there is no number."""
     if shutil.which("perf") is None:
         return "not counted: there is no `perf` here"
     counts = []

@@ -1,7 +1,7 @@
-"""What status reporting costs a simulation: `make bench-reporting` (about 6 minutes on 2 idle cores).
+"""Measure what status reporting costs a simulation: `make bench-reporting` (about 6 minutes on 2 idle cores).
 
-Prints the medians of three runs that docs/status-api.md has: the time of `emit`, the CPU time of the sender per event,
-and whole simulations with a receiver that takes everything, one that never answers, and none.
+The script prints the medians of three runs for docs/status-api.md: the time of `emit`, the CPU time of the sender per
+event, and the time of whole simulations. The receiver of a simulation accepts everything, never answers, or is missing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ COMMON = {
     "num_configurations": 10, "run": 1, "job": "defocus_m2d500_configuration_0007", "attempt": 1,
 }  # fmt: skip
 PAIR = {"defocus": -2.5, "defocus_index": 1, "configuration_index": 7}
-# The demo's crystal, four configurations of some seconds each.
+# The simulation has the crystal of the demo, and four configurations that take some seconds each.
 SIMULATION: dict[str, Any] = {
     "probe": {"defoci_nm": [0.0]},
     "scan": {"points": [6, 6]},
@@ -69,7 +69,7 @@ def _take(listener: socket.socket) -> None:
 
 @contextlib.contextmanager
 def receiver(kind: str) -> Iterator[str]:
-    """A URL where a receiver is `up`, `hanging` or `refusing`."""
+    """Yield the URL of a receiver that is `up`, `hanging` or `refusing`."""
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         if kind == "up":
@@ -87,7 +87,7 @@ def receiver(kind: str) -> Iterator[str]:
 
 
 def progress_us(kind: str, computing: bool) -> list[float]:
-    """Times of the hundred progress reports of a job [µs], back to back or with FFTs between them."""
+    """Times of the hundred progress reports of a job [µs], without pauses or with FFTs between them."""
     field = np.zeros((256, 256), dtype=complex)
     with tempfile.TemporaryDirectory() as folder, receiver(kind) as url:
         settings = ReportingSettings(reporting=True, url=url)
@@ -97,7 +97,7 @@ def progress_us(kind: str, computing: bool) -> list[float]:
             job="defocus_m2d500_configuration_0007", reports_dir=reports, marker_file=reports / "marker", warn=_silent,
         )  # fmt: skip
         job.start()
-        time.sleep(1.0)  # the thread has imported what it needs
+        time.sleep(1.0)  # after this time, the sender's thread has finished its imports
         times = []
         for percent in range(1, 101):
             begin = time.perf_counter_ns()
@@ -111,7 +111,7 @@ def progress_us(kind: str, computing: bool) -> list[float]:
 
 
 def synced_us() -> list[float]:
-    """Times of events that are synced to the disk, of which a job has four [µs]."""
+    """Times of events that are synced to the disk [µs]. A job has four of them."""
     with tempfile.TemporaryDirectory() as folder, receiver("up") as url:
         settings = ReportingSettings(reporting=True, url=url)
         reporter = Reporter(settings, COMMON, Path(folder) / "spool.jsonl", warn=_silent)
@@ -129,7 +129,7 @@ def _silent(text: str) -> None:
 
 
 def sender_cpu_ms() -> float:
-    """CPU time of the sending thread per event, connection and answer included [ms]."""
+    """CPU time of the sending thread per event [ms], including connection and answer."""
     event = {**COMMON, **PAIR, "time": "2026-03-01T10:00:00.000+00:00", "event": "PROGRESS", "progress": 0.5, "seq": 1}
     line = json.dumps(event).encode()
     with receiver("up") as url:
@@ -184,7 +184,7 @@ def main() -> None:
     print(f"sender: {statistics.median(sender_cpu_ms() for _ in range(RUNS)):.2f} ms of CPU per event")
     walls: dict[str, list[tuple[float, float]]] = {"off": [], "up": [], "hanging": []}
     with tempfile.TemporaryDirectory() as folder:
-        simulation_s("off", Path(tempfile.mkdtemp(dir=folder)))  # plans of the FFT, caches of the disk
+        simulation_s("off", Path(tempfile.mkdtemp(dir=folder)))  # makes FFT plans and fills the disk's cache
         for _ in range(RUNS):
             for kind, found in walls.items():
                 found.append(simulation_s(kind, Path(tempfile.mkdtemp(dir=folder))))

@@ -1,11 +1,11 @@
-"""A campaign of 10,000 jobs on one machine: `make bench-scale` (about half an hour on two cores).
+"""Measure a campaign of 10,000 jobs on one machine: `make bench-scale` (about half an hour on two cores).
 
-In a copy of this repository the physics is replaced: `workflow/scripts/run_multislice.py` copies a job file that was
-computed once and puts the job's own digest into it. Everything around it is the real thing: Snakemake with all jobs,
+The script replaces the physics in a copy of this repository. There, `workflow/scripts/run_multislice.py` copies a job
+file that was computed once, and puts the job's own digest into it. Everything else is real: Snakemake with all jobs,
 merge and figures, attempts, claims, progress, events, atomic files with checksums, the courier, and a monitor that
-receives. Each event must arrive there, once.
+receives. Each event must arrive there once.
 
-Stages can be run one by one in a folder that is kept: `scale.py --folder DIR plan run status report merge`.
+To run the stages one by one, give a folder that is kept: `scale.py --folder DIR plan run status report merge`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from stemphony.store import ledger  # noqa: E402
 DEFOCI, CONFIGURATIONS = 100, 100
 NAME = "scale"
 STAGES = ("plan", "run", "status", "report", "merge")
-# What a run needs of the repository.
+# Files and folders of the repository that a run needs.
 CLONED = ("Snakefile", "config", "envs", "profiles", "workflow")
 TEMPLATE, DIGEST = "STEMPHONY_SCALE_TEMPLATE", "STEMPHONY_SCALE_DIGEST"
 STAND_IN = f'''"""In place of the physics: a copy of a job file that was computed, with this job's digest."""
@@ -71,7 +71,7 @@ with job.scope(file, params, int(threads)) as scope:
 
 
 class Bench:
-    """The campaign in a folder: a clone, a config, a working directory."""
+    """The campaign in a folder, which has a clone, a config and a working directory."""
 
     def __init__(self, folder: Path, defoci: int = DEFOCI, configurations: int = CONFIGURATIONS) -> None:
         self.folder, self.defoci, self.configurations = folder, defoci, configurations
@@ -83,7 +83,7 @@ class Bench:
     # --- the campaign ----------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Compute one pair with the real physics, then replace it."""
+        """Compute one pair with the real physics. Then replace the physics."""
         if self.template.exists():
             return
         for name in CLONED:
@@ -98,7 +98,7 @@ class Bench:
         shutil.rmtree(self.result.reports)
 
     def write_config(self, url: str = "") -> None:
-        """Config of the whole campaign; with a url, jobs report and the main process sends."""
+        """Write the config of the whole campaign. With a url, jobs report, and the main process sends the reports."""
         config = {
             "simulation": {"name": NAME},
             "probe": {"defoci_nm": [float(value) for value in range(self.defoci)]},
@@ -123,7 +123,7 @@ class Bench:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of all processes."""
+        """The environment of all processes."""
         digest = _digest_in(self.template) if self.template.exists() else ""
         return {
             **os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(self.clone / "workflow" / "scripts"),
@@ -148,7 +148,7 @@ class Bench:
         ]  # fmt: skip
 
     def run(self) -> tuple[Measured, Process]:
-        """All of it through Snakemake, reporting to a monitor."""
+        """Run the whole campaign with Snakemake, which reports to a monitor."""
         with monitor(self) as receiving:
             self.write_config(receiving.url)
             done = measured(self._snakemake, self.environment, self.folder, receiving.process)
@@ -157,7 +157,7 @@ class Bench:
         return done, receiving.process
 
     def events_written(self) -> int:
-        """Events in all spool files."""
+        """Number of events in all spool files."""
         return sum(event is not None for spool in spools_of(self.result) for event, _ in read_events(spool.path))
 
     def status(self) -> Measured:
@@ -165,7 +165,7 @@ class Bench:
         return self.stemphony("status", str(self.result.root), "--json")
 
     def report(self) -> Measured:
-        """Deliver the events of all jobs again, to an empty monitor."""
+        """Deliver the events of all jobs again to an empty monitor."""
         with monitor(self) as receiving:
             self.write_config(receiving.url)
             words = ["report", "replay", "--everything", str(self.result.root), "--config", str(self.config)]
@@ -175,7 +175,7 @@ class Bench:
         return done
 
     def merge(self, processes: int) -> Measured:
-        """The rule's own script on all job files."""
+        """Run the script of the rule on all job files."""
         params = provenance.canonical_json(self.planned.merge_params)
         script = self.clone / "workflow" / "scripts" / "merge_results.py"
         words = [params, str(self.result.specimen), str(self.result.merged), str(processes)]
@@ -191,10 +191,10 @@ class Bench:
         return sorted(found.items(), key=lambda entry: -entry[1])
 
     def pace(self, part: int = 1000) -> str:
-        """How fast jobs came through the run, at its begin and at its end, by the dates of the job files."""
+        """A sentence on how fast jobs ended at the begin and at the end of the run, from the dates of the job files."""
         dates = sorted(file.stat().st_mtime for file in self.result.root.glob("jobs/*/*.nc"))
         steps = [1000 * (after - before) for before, after in pairwise(dates)]
-        # Medians: others use the machine too.
+        # Medians are used, because other programs use the machine too.
         first, last = statistics.median(steps[:part]), statistics.median(steps[-part:])
         return (
             f"{len(steps) / (dates[-1] - dates[0]):.1f} jobs per second in the run. Half of the first {part} ended "
@@ -213,20 +213,20 @@ def _digest_in(template: Path) -> str:
 
 
 class Process:
-    """Peak memory [MB] and open files of a process that runs."""
+    """Peak memory [MB] and open files of a running process."""
 
     def __init__(self, pid: int) -> None:
         self.folder = Path(f"/proc/{pid}")
         self.peak_mb, self.open_files = 0.0, 0
 
     def look(self) -> None:
-        """Note what is more than before."""
+        """Read memory and open files, and record them if they are larger than before."""
         try:
             peak_kib = re.search(r"VmHWM:\s+(\d+)", (self.folder / "status").read_text())
             self.peak_mb = max(self.peak_mb, int(peak_kib[1]) / 1024 if peak_kib else 0.0)
             self.open_files = max(self.open_files, len(list((self.folder / "fd").iterdir())))
         except OSError:
-            pass  # it has ended
+            pass  # the process has ended
 
     def row(self, name: str, jobs: int) -> list[str]:
         """Line of the table."""
@@ -234,7 +234,7 @@ class Process:
 
 
 class Measured:
-    """A process that has ended: seconds, CPU seconds with its children, peak memory and open files of itself."""
+    """A process that has ended: seconds, CPU seconds with its children, and its own peak memory and open files."""
 
     def __init__(self, wall_s: float, cpu_s: float, process: Process, output: str) -> None:
         self.wall_s, self.cpu_s, self.process, self.output = wall_s, cpu_s, process, output
@@ -250,7 +250,7 @@ class Measured:
 
 
 def measured(command: Sequence[str], environment: dict[str, str], folder: Path, *others: Process) -> Measured:
-    """Run a command, which must succeed, and look at other processes meanwhile."""
+    """Run a command, which must succeed. Meanwhile, read memory and open files of other processes."""
     log = folder / "command.log"
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     with log.open("w") as stream:
@@ -269,13 +269,13 @@ def measured(command: Sequence[str], environment: dict[str, str], folder: Path, 
 
 
 class Monitor:
-    """A monitor that receives."""
+    """A monitor that receives the events."""
 
     def __init__(self, url: str, pid: int) -> None:
         self.url, self.process = url, Process(pid)
 
     def stored(self, written: int) -> int:
-        """Events that it has stored: those that were written, each once; ends everything where they are not."""
+        """Number of events that the monitor has stored. End the script unless each written event arrived once."""
         with urllib.request.urlopen(f"{self.url}metrics") as reply:
             counts = dict(
                 re.findall(r"^stemphony_monitor_events_(\w+)_total (\d+)", reply.read().decode(), re.MULTILINE)
@@ -318,7 +318,7 @@ HEAD = ["stage", "jobs", "s", "CPU s", "CPU ms per job", "peak MB", "open files"
 
 
 def rows(bench: Bench, stages: Sequence[str]) -> Iterator[list[str]]:
-    """Measure stage after stage."""
+    """Measure one stage after the other, and yield the lines of the table."""
     jobs = bench.defoci * bench.configurations
 
     def run() -> Iterator[list[str]]:
@@ -340,7 +340,7 @@ def rows(bench: Bench, stages: Sequence[str]) -> Iterator[list[str]]:
 
 
 def main() -> None:
-    """Measure; with all stages, rewrite the page."""
+    """Measure. With all stages, also rewrite the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stages", nargs="*", default=STAGES, metavar="STAGE", help=", ".join(STAGES))
     parser.add_argument("--folder", type=Path, help="kept; default: a temporary one")

@@ -1,16 +1,16 @@
-"""The image of one unit cell by symmetry and a basis, against abTEM, in one run: a part of `make bench-peers`.
+"""Compare the speed with abTEM for the image of one unit cell by symmetry and a basis: a part of `make bench-peers`.
 
-SrTiO3 [001] at rest, 16 × 16 positions, 7 defoci that share their configuration. Stemphony computes one of several
-equal positions (`scan.symmetry: auto`) by a basis of their probes (`probe_basis`). abTEM computes every position; it
-has no such symmetry. Atoms rest because only then are equal positions equal in each configuration; thermal
-displacements change the cost of neither program.
+The specimen is SrTiO3 [001] at rest. The scan has 16 × 16 positions and 7 defoci that share their configuration.
+Stemphony computes one of several equal positions (`scan.symmetry: auto`) with a basis of their probes (`probe_basis`).
+abTEM has no such symmetry and computes every position. The atoms are at rest, because only then equal positions have
+equal signals in each configuration. Thermal displacements do not change the cost of either program.
 
-Counted on our side: the search for the symmetry, transmission functions, the search for the basis, propagation,
-detection, and the copies. On abTEM's side, as in peers.py: everything but the potential, planning and start. abTEM
-computes a sample of the waves; its cost is proportional to their number. Our images are compared with a larger sample
-of waves that are computed one by one (`multislice`, `symmetry: off`).
+The time of Stemphony includes the search for the symmetry, transmission functions, the search for the basis,
+propagation, detection and the copies. The time of abTEM includes everything but the potential, planning and start, as
+in peers.py. abTEM computes a sample of the waves, because its cost is proportional to their number. The images of
+Stemphony are compared with a larger sample of waves that are computed one by one (`multislice`, `symmetry: off`).
 
-Rewrites its part of docs/performance.md.
+The script rewrites its part of docs/performance.md.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ GRID = 512
 SETTING = ("FFTW_PATIENT", 8)
 """Planning effort and batch of abTEM: the best of those that peers.py tries on this grid."""
 TIMED, CHECKED = 32, 8
-"""One of so many positions of each defocus is computed by abTEM, and compared with `multislice` of ours."""
+"""The first number: abTEM computes one of this many positions of each defocus. The second number: one of this many
+positions is compared with `multislice` of Stemphony."""
 ROUNDS = 2
 TOLERANCES = (1e-4, 1e-3)
-"""`simulation.basis_tolerance`: the default, and a rougher one."""
+"""Values of `simulation.basis_tolerance`: the default, and a larger one."""
 WANTED_RMS = 1e-4
 """Largest RMS difference from the unreduced images, relative to their mean."""
 
@@ -50,7 +51,7 @@ class Reduced:
 
 
 def reduced(settings: bench.Settings) -> Reduced:
-    """Compute a series; `cpu_s` leaves out the potential and the transforms that are timed in between."""
+    """Compute a series. `cpu_s` does not include the potential and the transforms that are timed in between."""
     series, once = peers.prepared(settings)
     begin = time.process_time()
     series.superpose()
@@ -62,24 +63,27 @@ def reduced(settings: bench.Settings) -> Reduced:
 
 
 def sample(settings: bench.Settings, every: int) -> list[peers.Wave]:
-    """Waves at positions along diagonals of the scan, so that no row is favoured; whole batches of each defocus."""
+    """Waves at positions along diagonals of the scan, so that all rows count equally. A defocus has whole batches."""
     side = settings.scan[0]
     return [(defocus, x, y) for defocus, x, y in settings.chosen if (side * x + y - x) % every == 0]
 
 
 def differences(images: np.ndarray, unreduced: np.ndarray) -> tuple[float, float]:
-    """Difference of images where both are known: RMS over the mean, and the largest over the largest signal."""
+    """Difference of images at positions where both are known.
+
+    Return the RMS divided by the mean, and the largest difference divided by the largest signal.
+    """
     known = np.isfinite(unreduced)
     apart, whole = (images - unreduced)[known], unreduced[known]
     return float(np.sqrt((apart**2).mean()) / whole.mean()), float(np.abs(apart).max() / whole.max())
 
 
 def unreduced(abtem: peers.Abtem, whole: bench.Settings, folder: Path) -> tuple[bench.Bench, float, peers.Score]:
-    """Waves one by one: what our transmission functions cost, and a sample in turns with abTEM."""
+    """Compute a sample of waves one by one, in turns with abTEM. Also return the cost of the transmission functions."""
     series, once = peers.prepared(whole)
     abtem.load(series, folder / "potential.npy")
     timed = sample(whole, TIMED)
-    abtem.waves(series, timed[: SETTING[1]], SETTING)  # it makes its plans
+    abtem.waves(series, timed[: SETTING[1]], SETTING)  # abTEM makes its plans here
     score = peers.take_turns(series, abtem, timed, SETTING, peers.TURN[GRID])
     peers.say(f"{score.waves} waves: abTEM {score.theirs_s:.1f} CPU s, multislice {score.ours_s:.1f} CPU s")
     series.pass_waves(sorted(set(sample(whole, CHECKED)) - set(timed)))
@@ -87,7 +91,7 @@ def unreduced(abtem: peers.Abtem, whole: bench.Settings, folder: Path) -> tuple[
 
 
 def lines(abtem: peers.Abtem, folder: Path) -> Iterator[str]:
-    """The text and the table."""
+    """The lines of the text and of the table."""
     whole = replace(bench.Settings.of(grid=GRID, defoci=peers.DEFOCI, scan=f"{peers.SIDE}x{peers.SIDE}"), at_rest=True)
     series, once, score = unreduced(abtem, whole, folder)
     share = whole.waves / score.waves

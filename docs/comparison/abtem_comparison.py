@@ -2,17 +2,17 @@
 
 Both compute the same STEM image of SrTiO3 [001] with one frozen-phonon configuration, in double precision.
 
-1. abTEM is given *the same* projected potentials: what differs then is optics, band limit, multislice and detectors.
-   Once more with a tilted specimen, and once with a tilted beam. The exit status is 1 if a signal differs by more than
+1. abTEM gets *the same* projected potentials. This compares optics, band limit, multislice and detectors. It is
+   repeated with a tilted specimen and with a tilted beam. The exit status is 1 if a signal differs by more than
    TOLERANCE.
-2. abTEM uses its own potential for the same atoms, infinite projection: what differs then is the potential too. Its
+2. abTEM uses its own potential for the same atoms, with infinite projection. This also compares the potentials. abTEM's
    interpolation between grid points loses a fifth of the HAADF signal of displaced atoms at this sampling.
 
 abTEM calls `tilt` a tilt of the beam, and multiplies the propagator by exp(−2πi Δz k·tan(tilt)). In Stemphony this is
 the specimen tilt −tilt, Eq. (P22). A beam that is really tilted, Eq. (P21), is abTEM's straight probe times the plane
 wave exp(2πi k₀·r). Its axis k₀ is a frequency of the grid here, so the plane wave fits the cell.
 
-Rewrites the table of docs/abtem.md.
+The script rewrites the table of docs/abtem.md.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ LATTICE = 3.905
 CELLS = (6, 6, 13)
 GPTS = 384
 POINTS = 9
-"""Positions along each axis of the unit cell. An odd number has no Nyquist frequency, which both programs integrate
-otherwise."""
+"""Positions along each axis of the unit cell. The number is odd, so that there is no Nyquist frequency. Both programs
+integrate this frequency differently."""
 TILT_MRAD = (8.0, -5.0)
 BEAM_STEPS = (7, -6)
 """Axis k₀ of the tilted beam, in steps of the frequencies of the grid."""
 TOLERANCE = 1e-6
-"""Of the largest value of each signal."""
+"""Largest allowed difference, as a share of the largest value of each signal."""
 U_ISO = {"Sr": 0.00787, "Ti": 0.00557, "O": 0.009275}
 DETECTORS = {"bf": [0.0, 10.0], "abf": [10.0, 20.0], "adf": [30.0, 60.0], "haadf": [60.0, 130.0]}
 SEGMENTS = {"inner_mrad": 5.0, "outer_mrad": 25.0, "segments": 4, "rotation_deg": 20.0, "radial": 2}
 PATTERN_MRAD = 60.0
 PLACE = (1.1, 2.7)
-"""Probe of the exit wave [Å], between points of the grid."""
+"""Position of the probe of the exit wave [Å]. It is between points of the grid."""
 DEFOCUS_NM = 2.0
 BLOCKS = {
     "simulation": {"precision": "double", "algorithm": "multislice"},
@@ -161,7 +161,7 @@ def middle(pattern: np.ndarray, angles: tuple[np.ndarray, np.ndarray]) -> np.nda
 
 
 def difference(mine: dict[str, np.ndarray], other: dict[str, np.ndarray], name: str) -> float:
-    """Largest difference of one signal over its largest value; waves are first brought to the same norm."""
+    """Largest difference of one signal divided by its largest value. Waves are first scaled to the same norm."""
     one, two = mine[name], other[name]
     if name == "exit wave":
         two = two * (np.linalg.norm(one) / np.linalg.norm(two))
@@ -189,7 +189,7 @@ def main() -> None:
     )
     arrays = np.stack([exact.projected(index) for index in range(experiment.slices)])
     same = abtem.PotentialArray(arrays, slice_thickness=experiment.slice_thickness, extent=experiment.grid.extent)
-    # Heights at the middle of their slices, so that abTEM's own slicing agrees with ours.
+    # Atoms are moved to the middle of their slices, so that abTEM assigns them to the same slices as Stemphony.
     moved = atoms.positions.copy()
     moved[:, 2] = (atoms.slice_index + 0.5) * experiment.slice_thickness
     built = abtem.Potential(

@@ -2,8 +2,9 @@
 
     python docs/comparison/sampling.py
 
-All rows see the same displaced atoms under the same four positions. Potentials that are sampled like the waves are
-compared with the finest of this kind. Rows with a finer potential are compared with the largest band limit.
+All rows have the same displaced atoms and the same four positions of the probe. Rows whose potential has the sampling
+of the waves are compared with the finest of these rows. Rows with a finer potential are compared with the row that has
+the largest band limit.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ COMMAND = "python docs/comparison/sampling.py"
 PAGE = ROOT / "docs" / "explanation" / "accuracy.md"
 CRYSTAL = ROOT / "config" / "srtio3.cif"
 CELLS, DEMO_CELLS = (4, 4, 13), 8
-"""Unit cells that are computed, and unit cells along x of the demo, whose number of points the table shows."""
+"""Unit cells that are computed, and unit cells of the demo along x. The table shows the points of the demo's cell."""
 U_ISO = {"Sr": 0.00787, "Ti": 0.00557, "O": 0.009275}
-"""Å², those of the demo."""
+"""Thermal U of each element [Å²], the values of the demo."""
 PLACES = {"Sr": (0.0, 0.0), "Ti–O": (0.5, 0.5), "O": (0.5, 0.0), "between": (0.25, 0.25)}
 """Positions of the probe in fractions of the unit cell."""
 RINGS = ((40, 60), (60, 90), (60, 110), (60, 130))
 """Inner and outer angles of the detectors [mrad]."""
 ALIKE, FINEST_ALIKE = (512, 768, 1024), 2048
-"""Points of the demo's cell for waves and potential alike, and those of the reference."""
+"""Points of the demo's cell for rows with equal sampling of waves and potential, and points of their reference."""
 FINER, WIDEST = ((512, 6), (576, 5), (640, 5), (720, 4)), (960, 3)
-"""Points of the waves, and how many times finer the potential is; those of the reference."""
+"""Points of the waves, with the factor by which the potential is finer, and the same two numbers of the reference."""
 
 
 def experiment_of(specimen: Specimen, points: int, oversampling: int) -> Experiment:
@@ -68,7 +69,7 @@ def signals(specimen: Specimen, points: int, oversampling: int) -> tuple[np.ndar
 
 
 def row(specimen: Specimen, points: int, oversampling: int, reference: np.ndarray) -> list[str]:
-    """Row of the table: RMS change over the positions by the mean signal, with the sign of the mean change."""
+    """Row of the table: RMS change over the positions divided by the mean signal, with the sign of the mean change."""
     found, limit = signals(specimen, points, oversampling)
     change = found - reference
     relative = np.sqrt((change**2).mean(axis=0)) / reference.mean(axis=0) * np.sign(change.mean(axis=0))

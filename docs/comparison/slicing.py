@@ -2,9 +2,10 @@
 
     python docs/comparison/slicing.py
 
-The calculation by hand is NumPy alone. It assigns atoms to slices by the number of their plane, which is known from how
-the crystal is built, and never by the height in the file. It shares with Stemphony only the table of scattering
-factors. Atoms are at rest, in double precision. The exit status is 1 if a signal differs by more than TOLERANCE.
+The calculation by hand uses only NumPy. It assigns atoms to slices by the number of their plane, which is known because
+this script builds the crystal. It never uses the height in the file. It shares with Stemphony only the table of
+scattering factors. Atoms are at rest, and the precision is double. The exit status is 1 if a signal differs by more
+than TOLERANCE.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from stemphony.experiment.model import Experiment
 from stemphony.physics.scattering import scattering_factor
 from stemphony.specimen.structures import read_specimen
 
-TOLERANCE = 1e-6  # of the incident beam
+TOLERANCE = 1e-6  # largest allowed difference, as a share of the incident beam
 
-# 200 kV: Eq. (P1) with CODATA 2018, typed here so that nothing of Stemphony decides it.
+# Constants at 200 kV from Eq. (P1) with CODATA 2018. They are numbers here, so that they do not depend on Stemphony.
 WAVELENGTH = 0.02507934044  # Å
 INTERACTION = 7.288401044e-4  # rad/(V Å)
 PREFACTOR = 47.87764724  # h²/(2π m₀ e), V Å²
@@ -39,7 +40,7 @@ BANDLIMIT, TAPER = 0.6666666, 0.02
 
 @dataclass(frozen=True)
 class Case:
-    """A crystal as a file, the slices that its planes belong to, and where the probe stands.
+    """A crystal as a file, the slices of its planes, and the position of the probe.
 
     `planes` is the slice of each atom, `dz` the thickness of the slices [Å], `rings` are detectors [mrad].
     """
@@ -145,7 +146,7 @@ def by_hand(case: Case) -> dict[str, float]:
 
 
 def of_stemphony(case: Case) -> tuple[dict[str, float], Experiment]:
-    """Signals of the same probe position by Stemphony: file, slices, grid and detectors are its own."""
+    """Signals of the same probe position from Stemphony, which reads the file and makes slices, grid and detectors."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "crystal.xyz")
         file.write_text(as_xyz(case))
@@ -180,7 +181,7 @@ def as_xyz(case: Case) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the tables; return 1 if a signal differs by more than TOLERANCE."""
+    """Print the tables. Return 1 if a signal differs by more than TOLERANCE."""
     if arguments:
         sys.exit(__doc__)
     worst = 0.0

@@ -2,9 +2,10 @@
 
     python docs/comparison/structures.py FOLDER [--pymatgen PYTHON]
 
-Every file below FOLDER is read. Its atoms by element, density, mean U and occupancy are compared with gemmi (CIF, PDB),
-ASE (other formats) and pymatgen (CIF, POSCAR; of an interpreter that has it), and with the number of atoms that the
-file itself announces. None of these goes through Stemphony's readers. The exit status is 1 if any file differs.
+The script reads every file below FOLDER. It compares the atoms of each element, density, mean U and occupancy with the
+results of gemmi (CIF, PDB), ASE (other formats) and pymatgen (CIF, POSCAR), which PYTHON imports. It also compares the
+number of atoms with the number that the file itself announces. The references do not use Stemphony's readers. The exit
+status is 1 if any file differs.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from stemphony.specimen import source, statements
 from stemphony.specimen.formats import read_structure
 from stemphony.specimen.structure import Structure
 
-TOLERANCE = 1e-3  # share by which counts, densities, U and occupancies may differ: rounding of the files
-ON_AXIS = 0.05  # Å from an axis, within which the images of an atom are one
-SAME_U = 2e-3  # share of U: files round B and U to four digits
+TOLERANCE = 1e-3  # largest relative difference of counts, densities and occupancies, because files round numbers
+ON_AXIS = 0.05  # largest distance from an axis at which the images of an atom count as one [Å]
+SAME_U = 2e-3  # largest relative difference of U, because files round B and U to four digits
 
 PYMATGEN = """
 import json, sys, warnings
@@ -58,7 +59,7 @@ for name in sys.stdin.read().splitlines():
 
 @dataclass(frozen=True)
 class Reference:
-    """What an independent reader found; None where it does not say."""
+    """The results of an independent reader. A value is None if the reader does not give it."""
 
     name: str
     counts: dict[str, float] | None = None
@@ -127,7 +128,7 @@ def compared(file: Path, name: str, others: Sequence[Reference] = ()) -> Row:
 
 
 def _add(row: Row, structure: Structure, counts: dict[str, float], volume: float, found: Reference | None) -> None:
-    """Add what one reference says to a row."""
+    """Compare a structure with one reference, and add the result to a row."""
     if found is None:
         return
     row.compared.append(found.name)
@@ -148,7 +149,7 @@ def _close_counts(first: dict[str, float], second: dict[str, float]) -> bool:
 
 
 def _gemmi(file: Path, structure: Structure) -> Reference | None:
-    """gemmi's own small and macromolecular structures, with its own images."""
+    """The structure as gemmi reads it, small or macromolecular, with the images that gemmi makes."""
     import gemmi
 
     text = source.read_text(file)
@@ -187,7 +188,10 @@ def _gemmi(file: Path, structure: Structure) -> Reference | None:
 
 
 def _general_positions(text: str) -> Reference | None:
-    """Lines of atoms of a keyword XTL times the operations of its group by gemmi, where its atoms lie on no axis."""
+    """Number of atoms in a file with keywords XTL: lines of atoms times the operations that gemmi has for the group.
+
+    This holds only if no atom lies on an axis.
+    """
     import gemmi
 
     label = re.search(r"\bLABEL\s+(\S+)", text)
@@ -208,7 +212,7 @@ def _equivalent(cell: object, aniso: object) -> float:
 
 
 def _macromolecule(model: object) -> Reference | None:
-    """Atoms of the first model times the operations of its group and of its copies."""
+    """Number of atoms: those of the first model times the operations of its group and of its copies."""
     import gemmi
 
     assert isinstance(model, gemmi.Structure)
@@ -220,13 +224,13 @@ def _macromolecule(model: object) -> Reference | None:
         name = "H" if found.atom.element.name == "D" else found.atom.element.name
         equal = 1 + model.cell.is_special_position(found.atom.pos, ON_AXIS)
         if found.atom.occ * equal < 1.01:
-            equal = 1  # PDB gives an atom on an axis the occupancy of one of its images
+            equal = 1  # in PDB, the occupancy of an atom on an axis is that of one of its images
         counts[name] = counts.get(name, 0.0) + found.atom.occ * operations * copies / equal
     return Reference("gemmi", counts, volume=model.cell.volume)
 
 
 def _ase(file: Path, structure: Structure) -> Reference | None:
-    """ASE's reader, for formats that it reads; a failure of it says nothing.
+    """The structure as ASE reads it, for formats that ASE knows. A failure of ASE does not count as a difference.
 
     ASE ignores the length scale A of a CFG file, and drops the last line of a Prismatic file that has no -1.
     """
@@ -245,7 +249,7 @@ def _ase(file: Path, structure: Structure) -> Reference | None:
         warnings.simplefilter("ignore")
         try:
             atoms = ase.io.read(file, 0, format=names[structure.format], do_not_split_by_at_sign=True)
-        except Exception:  # its failures have many types
+        except Exception:  # errors of ASE have many types
             return None
     counts: dict[str, float] = {}
     occupancies = atoms.arrays.get("occupancies", np.ones(len(atoms)))
@@ -273,7 +277,7 @@ ANNOUNCED: dict[str, Callable[[list[str]], int]] = {
 
 
 def _announced(file: Path, structure: Structure) -> Reference | None:
-    """The number of atoms that the text itself has."""
+    """The number of atoms that the text of the file announces."""
     count = ANNOUNCED.get(structure.format)
     if count is None:
         return None
@@ -281,7 +285,7 @@ def _announced(file: Path, structure: Structure) -> Reference | None:
 
 
 def pymatgen_references(files: Sequence[Path], python: str) -> dict[str, Reference]:
-    """What pymatgen finds in CIF and POSCAR files, in an interpreter of its own, where it can read them."""
+    """Results of pymatgen for CIF and POSCAR files, from another interpreter. Files that it cannot read are left out."""
     names = [str(f) for f in files if ".cif" in f.name or "POSCAR" in f.name or f.suffix == ".vasp"]
     done = subprocess.run([python, "-c", PYMATGEN], input="\n".join(names), capture_output=True, text=True, check=False)
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -299,7 +303,7 @@ def rows_of(folder: Path, pymatgen: str | None = None) -> list[Row]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; 1 if any file differs from a reference."""
+    """Print the table. Return 1 if any file differs from a reference."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--pymatgen", metavar="PYTHON", help="an interpreter that imports pymatgen")

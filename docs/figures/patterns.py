@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 
 def panels(root: netCDF4.Dataset) -> dict[str, np.ndarray]:
-    """The disk in vacuum, PACBED at each depth, and two single patterns at the exit, each (kx, ky)."""
+    """Panels (kx, ky): the disk in vacuum, PACBED at each depth, and two single patterns at the exit surface."""
     cbed = root["cbed"]
     depths = np.asarray(cbed["cbed_slice"][:])
     found = {"probe in vacuum": np.asarray(cbed["vacuum_disk"][:])}

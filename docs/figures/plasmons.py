@@ -2,9 +2,9 @@
 
     python docs/figures/plasmons.py results/silicon_plasmons/stem.nc
 
-The table shows how much plasmons change the intensity at low angles, and how far the losses differ from the convolution
-of the zero-loss pattern with the angular distribution (Beyer et al. 2020, Fig. 6). Each job file in the folder of the
-result gives a ratio of its own, and the standard error of this difference comes from their spread.
+The table shows how much plasmons change the intensity at low angles. It also shows how much the losses differ from the
+convolution of the zero-loss pattern with the angular distribution (Beyer et al. 2020, Fig. 6). Each job file in the
+folder of the result gives one ratio. The standard error of the difference comes from the spread of these ratios.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Profiles:
 
     @property
     def elastic(self) -> np.ndarray:
-        """What an elastic simulation gives: all electrons without a loss."""
+        """The distribution of an elastic simulation, in which no electron has a loss."""
         return self.zero_loss * math.exp(self.mean)
 
 
@@ -76,7 +76,7 @@ def read(file: Path) -> Profiles:
 
 
 def convolved(p: Profiles) -> np.ndarray:
-    """The losses that the convolution gives, per mrad²: F⁻¹[F[I]·(exp(t/Λ·(F[L] − 1)) − exp(−t/Λ))]."""
+    """The losses from the convolution, per mrad²: F⁻¹[F[I]·(exp(t/Λ·(F[L] − 1)) − exp(−t/Λ))]."""
     axis = (np.arange(2 * HALF) - HALF) * PIXEL
     radius = np.hypot(axis[:, None], axis)
     kernel = PIXEL**2 / (np.pi * math.log1p((p.cutoff / p.characteristic) ** 2) * (radius**2 + p.characteristic**2))
@@ -94,7 +94,7 @@ def convolved(p: Profiles) -> np.ndarray:
 
 
 def of_configurations(file: Path, merged: Profiles) -> list[Profiles]:
-    """Read the same means from the job file of each configuration."""
+    """Read the same means as `read`, from the job file of each configuration."""
     with netCDF4.Dataset(file) as root:
         orbit = root["images"].variables.get("orbit")
         copies = None if orbit is None else np.bincount(np.asarray(orbit[:]).ravel())
@@ -112,7 +112,7 @@ def of_configurations(file: Path, merged: Profiles) -> list[Profiles]:
 
 
 def in_ring(p: Profiles, values: np.ndarray, ring: tuple[float, float]) -> float:
-    """Integrate a distribution over a ring, up to a factor."""
+    """Integral of a distribution over a ring, except for a constant factor."""
     inside = (p.angle > ring[0]) & (p.angle < ring[1])
     return float((p.angle * values)[inside].sum())
 

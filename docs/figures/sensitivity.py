@@ -1,6 +1,6 @@
 """Draw the picture of docs/how-to/sensitivity.md from the result of config/examples/srtio3_sensitivity.yaml.
 
-Usage: `python docs/figures/sensitivity.py STEM_NC`, the result of one unit cell.
+Usage: `python docs/figures/sensitivity.py STEM_NC`. STEM_NC is the result of one unit cell.
 """
 
 from __future__ import annotations

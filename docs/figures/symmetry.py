@@ -2,7 +2,8 @@
 
     python docs/figures/symmetry.py RESULT_OFF RESULT_AUTO
 
-The results are folders of two runs that differ in `scan.symmetry` alone, with one defocus and thermal motion.
+The arguments are the result folders of two runs that differ only in `scan.symmetry`. The runs have one defocus and
+thermal motion.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ SHOWN = "haadf"
 
 
 def read(folder: Path) -> dict[str, np.ndarray]:
-    """Images and standard errors at the exit surface, by name; `<name>_jobs` holds each configuration."""
+    """Images and standard errors at the exit surface, by name. `<name>_jobs` holds the images of all configurations."""
     found: dict[str, np.ndarray] = {}
     with netCDF4.Dataset(folder / "stem.nc") as root:
         images = root["images"]
@@ -64,7 +65,7 @@ def rows(off: dict[str, np.ndarray], auto: dict[str, np.ndarray]) -> list[list[s
 
 
 def draw(off: dict[str, np.ndarray], auto: dict[str, np.ndarray]) -> Figure:
-    """Image and standard error of both runs on common scales."""
+    """Draw the image and the standard error of both runs with common scales."""
     figure = Figure(figsize=(7.2, 6.2), layout="constrained")
     panels = figure.subplots(2, 2)
     for row, (suffix, label) in enumerate((("", "signal"), ("_error", "standard error"))):

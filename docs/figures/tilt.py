@@ -1,6 +1,6 @@
 """Draw the picture of docs/how-to/tilt.md from three results of config/examples/srtio3_tilt.yaml.
 
-Usage: `python docs/figures/tilt.py STRAIGHT TILTED PRECESSED`, each a stem.nc of one unit cell.
+Usage: `python docs/figures/tilt.py STRAIGHT TILTED PRECESSED`. Each argument is a stem.nc of one unit cell.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ COLUMNS = ("straight", "specimen tilted by 8 mrad along +x", "beam precessed by 
 
 
 def image(result: Path, detector: str) -> np.ndarray:
-    """One image at the last depth, 2 × 2 times."""
+    """One image at the last depth, with 2 × 2 copies."""
     with netCDF4.Dataset(result) as root:
         return np.tile(np.asarray(root["images"][detector][0, 0, -1]), (2, 2))
 

@@ -20,7 +20,7 @@ HALF_NM = 0.6
 
 
 def main(result: Path) -> None:
-    """Draw for each column the exit intensity and the section, and the intensity that stays in the column."""
+    """For each column, draw the exit intensity, the section, and the intensity that stays in the column."""
     figure = Figure(figsize=(8.0, 4.2))
     axes = figure.subplots(2, 3, gridspec_kw={"width_ratios": [1, 1.7, 1.9]})
     with netCDF4.Dataset(result) as root:
