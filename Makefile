@@ -1,4 +1,4 @@
-# The whole developer interface. `make run` and `make test` do their own set-up.
+# The commands for developers. `make run` and `make test` first install what they need.
 .PHONY: help setup run readers demo-monitor test quick check format compare bench bench-peers bench-growth bench-reporting bench-scale regression soak
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile
@@ -9,7 +9,8 @@ run: .venv/installed ## run the demo: SrTiO3, 3 defoci × 2 configurations
 	@.venv/bin/stemphony run config/config.yaml
 demo-monitor: .venv/installed ## show a monitor on http://127.0.0.1:8000/ while the demo reports to it
 	@.venv/bin/stemphony monitor demo
-# One process more than processors, because the tests of Slurm mostly wait. tests/conftest.py says what runs side by side.
+# Processes of pytest: the number of processors plus one, because the tests of Slurm mostly wait. tests/conftest.py
+# decides which tests run side by side.
 WORKERS = $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n + 1 : 4)))
 # Python keeps compiled modules (an empty PYTHONDONTWRITEBYTECODE), because the tests start it hundreds of times.
 PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 .venv/bin/python -m pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder

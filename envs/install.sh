@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make .venv from the lock file: `make setup`. Works in a folder whose name has spaces.
+# Make .venv from the lock file: `make setup`. The name of the folder may have spaces.
 set -eu
 python="${PYTHON:-python3}"
 command -v "$python" >/dev/null || { echo "setup: no $python here; install Python 3.11 or newer." >&2; exit 1; }

@@ -1,11 +1,12 @@
 #!/bin/sh
-# Write envs/NAME.PLATFORM.pin.txt: the exact builds, each with its checksum, that conda takes for envs/NAME.yaml today.
-# Snakemake uses such a file by itself instead of solving the yaml, so everyone who has it gets the same bytes.
+# Write envs/NAME.PLATFORM.pin.txt: the exact builds, each with its checksum, that conda chooses for envs/NAME.yaml
+# today. If such a file exists, Snakemake uses it and does not solve the yaml. So all users of the file get the same
+# bytes.
 #
 #   sh envs/pin.sh [NAME…]          default: controller simulation monitor
 #
-# Needs conda 24.7 or newer that reaches conda-forge and bioconda, on the platform the file is for. Each environment is made
-# in a temporary folder (some hundred MB) and removed.
+# The script needs conda 24.7 or newer with access to conda-forge and bioconda. Run it on the platform that the file is
+# for. It makes each environment in a temporary folder (some hundred MB), and then removes it.
 set -eu
 cd "$(dirname "$0")"
 command -v conda >/dev/null || { echo "pin: there is no conda on PATH; activate it first." >&2; exit 1; }

@@ -1,7 +1,7 @@
 """Estimate the cost of a large simulation from the table of `make bench`: `python docs/benchmarks/estimate.py`.
 
-The script writes the table of docs/explanation/performance.md on a cell of 4096² points with 100,000 probes. It does not
-measure. It takes the cost of a wave of 512² through a slice from docs/performance.md, and scales it with n² log n.
+The script writes the table of docs/explanation/performance.md on a cell of 4096² points with 100,000 probes. It does
+not measure. It takes the cost of a wave of 512² through a slice from docs/performance.md, and scales it with n² log n.
 """
 
 from __future__ import annotations

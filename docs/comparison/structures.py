@@ -285,7 +285,7 @@ def _announced(file: Path, structure: Structure) -> Reference | None:
 
 
 def pymatgen_references(files: Sequence[Path], python: str) -> dict[str, Reference]:
-    """Results of pymatgen for CIF and POSCAR files, from another interpreter. Files that it cannot read are left out."""
+    """Results of pymatgen for CIF and POSCAR files, from another interpreter. Unreadable files are left out."""
     names = [str(f) for f in files if ".cif" in f.name or "POSCAR" in f.name or f.suffix == ".vasp"]
     done = subprocess.run([python, "-c", PYMATGEN], input="\n".join(names), capture_output=True, text=True, check=False)
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

@@ -1,9 +1,9 @@
 #!/bin/sh
-# What became of a job of Grid Engine: prints running, success or failed. Called by Snakemake with the job's number, in the
-# working directory.
+# Print the state of a job of Grid Engine: running, success or failed. Snakemake calls this script in the working
+# directory with the number of the job.
 job=$1
 if listed=$(qstat -j "$job" 2>/dev/null); then
-    # A job in error state (Eqw) stays in the queue for ever: it never began, and will not.
+    # A job in error state (Eqw) has not begun and never will. It stays in the queue for ever, so it counts as failed.
     case $listed in
     *"error reason"*) echo failed ;;
     *) echo running ;;
@@ -16,11 +16,11 @@ if [ -n "$accounted" ]; then
     rm -f "$gone"
     echo "$accounted"
 elif [ ! -e "$gone" ]; then
-    # The accounting file shows a job some time after the queue has forgotten it.
+    # The accounting file shows a job some time after the job has left the queue. Until then, the job counts as running.
     touch "$gone"
     echo running
 elif [ -n "$(find "$gone" -mmin +10)" ]; then
-    # No accounting, or none of this job: waiting longer would be waiting for ever.
+    # After 10 minutes, no entry of this job will come, for example because there is no accounting.
     rm -f "$gone"
     echo failed
 else

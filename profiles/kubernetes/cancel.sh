@@ -1,5 +1,5 @@
 #!/bin/sh
-# Delete Kubernetes jobs, NAMESPACE/NAME each, and their pods.
+# Delete Kubernetes jobs and their pods. Each argument is NAMESPACE/NAME of a job.
 for job; do
     kubectl delete job "${job#*/}" --namespace "${job%%/*}" --wait=false
 done

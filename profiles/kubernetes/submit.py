@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Submit one job of Snakemake to Kubernetes: `submit.py JOBSCRIPT` prints the name of the Kubernetes job."""
+"""Submit one job of Snakemake to Kubernetes. `submit.py JOBSCRIPT` prints the name of the Kubernetes job."""
 
 import json
 import subprocess
@@ -8,12 +8,12 @@ from pathlib import Path
 
 # --- yours to edit ------------------------------------------------------------------------------------------------
 IMAGE = "registry.example.org/stemphony:latest"  # built from envs/Dockerfile, with kubectl and envs/executors.lock.txt
-CLAIM = "stemphony"  # the persistent volume claim, ReadWriteMany …
-MOUNT = "/simulation"  # … and its path, the same in the pod where Snakemake runs
+CLAIM = "stemphony"  # the persistent volume claim, ReadWriteMany
+MOUNT = "/simulation"  # path of the volume in all pods; the pod where Snakemake runs must have the same path
 NAMESPACE = "default"
 # ------------------------------------------------------------------------------------------------------------------
 
-PROPERTIES = "# properties = "  # Snakemake writes the job's needs behind this into its script
+PROPERTIES = "# properties = "  # in a line of its script, Snakemake writes the resources of the job behind this text
 
 
 def manifest(script: Path) -> dict:
@@ -34,7 +34,7 @@ def manifest(script: Path) -> dict:
         "kind": "Job",
         "metadata": {"generateName": "stemphony-", "namespace": NAMESPACE, "labels": {"app": "stemphony"}},
         "spec": {
-            "backoffLimit": 0,  # tries are Snakemake's business
+            "backoffLimit": 0,  # Kubernetes does not repeat a failed job, because Snakemake does
             "activeDeadlineSeconds": 60 * job["resources"]["runtime"],
             "ttlSecondsAfterFinished": 86400,
             "template": {

@@ -83,7 +83,7 @@ def test_profiles_of_other_schedulers(name):
     assert {"mem_mb", "runtime"} <= set(content(profile)["default-resources"])
     plugin = f"snakemake-executor-plugin-{content(profile)['executor']}"
     assert re.search(rf"^{plugin}==[\d.]+$", (ROOT / "envs/executors.in").read_text(), re.MULTILINE)
-    assert "Not run by us" in profile.read_text()
+    assert "We have not run this profile" in profile.read_text()
 
 
 def test_programs_that_a_profile_names_are_there_and_may_be_run():

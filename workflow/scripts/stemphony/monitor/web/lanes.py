@@ -43,7 +43,7 @@ MAX_UNREAD_BYTES: Final = 2 * limits.MAX_BODY_BYTES
 many."""
 
 MAX_UNREAD_OF_ALL_BYTES: Final = 256 * limits.MAX_BODY_BYTES
-"""Most unread answers of all connections together [bytes]. With more, the connections with the most are closed first."""
+"""Most unread answers of all connections together [bytes]. With more, connections with the most are closed first."""
 
 MAX_LENGTH_DIGITS: Final = 16
 """Most digits of a Content-Length. Python refuses to read whole numbers of thousands of digits."""
