@@ -12,14 +12,20 @@ import netCDF4
 import numpy as np
 import pytest
 from stemphony.interface.result import open_result as stemphony_open
-from support.campaign import REPOSITORY
-
-from workflow.test_command import stemphony
+from support import forks
+from support.campaign import DEADLINE_S, REPOSITORY, Outcome
 
 SMALL = (
     "grating.sampling_angstrom=0.2", "scan.points=[2, 2]", "adf.detectors={haadf: [20, 35]}",
     "frozen_phonon.configurations=2", "specimen.thickness_nm=0.9", "probe.semiangle_mrad=10",
 )  # fmt: skip
+
+
+def stemphony(*words: str | Path, cwd: Path, env: Mapping[str, str]) -> Outcome:
+    """Run a command to its end, in a fork."""
+    log = cwd / "command.out"
+    status = forks.run(["-m", "stemphony", *words], env, cwd, log, DEADLINE_S)
+    return Outcome(status, log.read_text(encoding="utf-8", errors="replace"))
 
 
 def test_the_example_of_a_doped_crystal_runs_at_a_small_size(env: Mapping[str, str], tmp_path: Path):
