@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from stemphony.orchestration import stopping
+from stemphony.orchestration import stop_signals
 
 SIGNALS = pytest.mark.parametrize(
     ("number", "exception"),
     [
-        (signal.SIGTERM, stopping.Terminated),
-        (signal.SIGHUP, stopping.Terminated),
+        (signal.SIGTERM, stop_signals.Terminated),
+        (signal.SIGHUP, stop_signals.Terminated),
         (signal.SIGINT, KeyboardInterrupt),
     ],
     ids=["SIGTERM", "SIGHUP", "SIGINT"],
@@ -36,7 +36,7 @@ def heeded() -> Iterator[None]:
     """Also where the tests run in the background, and so ignore SIGINT and SIGHUP."""
     before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)}
     try:
-        with stopping.as_exceptions():
+        with stop_signals.as_exceptions():
             yield
     finally:
         for number, handler in before.items():
@@ -76,9 +76,9 @@ def test_nothing_is_raised_within_the_import_system(number: signal.Signals, exce
 
 def test_after_a_job_is_done_nothing_is_raised():
     with heeded():
-        stopping.ignore()
+        stop_signals.ignore()
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(2 * stopping.AGAIN_S)
+        time.sleep(2 * stop_signals.AGAIN_S)
 
 
 def test_ignored_signals_stay_ignored_and_handlers_are_put_back():
@@ -87,7 +87,7 @@ def test_ignored_signals_stay_ignored_and_handlers_are_put_back():
 
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.signal(signal.SIGTERM, own)
     try:
-        with stopping.as_exceptions():
+        with stop_signals.as_exceptions():
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
             assert signal.getsignal(signal.SIGTERM) is not own
         assert signal.getsignal(signal.SIGTERM) is own

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from stemphony import contract, ordinary_files, paths, provenance
 from stemphony.errors import StemphonyError, TimeLimitError
-from stemphony.orchestration import stopping
+from stemphony.orchestration import stop_signals
 from stemphony.paths import ResultPaths
 from stemphony.status import settings as status_settings
 from stemphony.status.reporter import JobReporter
@@ -284,7 +284,7 @@ class JobScope:
             if keeper.save():
                 raise limit.error(f"{share} kept in {file.name}") from None
             raise limit.error(f"{share} done, of which {'a part is' if before else 'none could be'} kept") from None
-        except (stopping.Terminated, KeyboardInterrupt):
+        except (stop_signals.Terminated, KeyboardInterrupt):
             keeper.save(within_s=QUICK_S)
             raise
         finally:
@@ -292,7 +292,7 @@ class JobScope:
 
     def settle(self, output: Path) -> None:
         """Clean up after the result is in place: remove checkpoints, and keep the result if a newer run has begun."""
-        stopping.ignore()  # a signal that comes now must not make Snakemake delete the result
+        stop_signals.ignore()  # a signal that comes now must not make Snakemake delete the result
         this, aside = self.attempt, self.attempt.aside
         checkpoints.discard(this.checkpoint_file, this.result.checkpoint(this.defocus, this.configuration))
         if ledger.latest_run(this.result) > this.run:
@@ -333,7 +333,7 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
     reporter = attempt.reporter(settings, threads)
     tenths = progress.Tenths(lambda text: print(f"{ledger.now()}  {text}", flush=True))
     limit, claim = TimeLimit.of_environment(), None
-    with stopping.as_exceptions():
+    with stop_signals.as_exceptions():
         try:
             # From here on, the file says how the job ended, whatever ends it.
             progress_file.write()
@@ -431,11 +431,11 @@ def _will_retry(error: BaseException, attempt: Attempt) -> bool | None:
     """Whether Snakemake will try the job again; None if that is unknown."""
     another = attempt.has_another_try
     # A signal may have ended the whole run.
-    return None if another and isinstance(error, stopping.Terminated | KeyboardInterrupt) else another
+    return None if another and isinstance(error, stop_signals.Terminated | KeyboardInterrupt) else another
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, stopping.Terminated):
+    if isinstance(error, stop_signals.Terminated):
         return f"terminated ({error.signal.name})"
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
