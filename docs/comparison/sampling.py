@@ -93,11 +93,11 @@ def main() -> None:
     heads = (f"{inner}–{outer} mrad" for inner, outer in RINGS)
     lines = [
         f"SrTiO₃ [001] at 200 kV and 20 mrad: {x} × {y} × {z} cells, one configuration of displaced atoms, the probe "
-        f"on {', '.join(name for name in PLACES if name != 'between')} and between the columns. Points are those of "
-        f"a cell of {DEMO_CELLS * specimen.cell[0] / x:.0f} Å, as in the demo. Percentages are changes of the image, "
-        "with the sign of the mean change. Rows with `potential_oversampling` 1 are compared with "
-        f"{FINEST_ALIKE} points. The other rows are compared with {WIDEST[0]} points and `potential_oversampling` "
-        f"{WIDEST[1]}, so only the error of the band limit is left.",
+        f"on {', '.join(name for name in PLACES if name != 'between')} and between the columns. The column "
+        f"`points` gives the grid points along a cell of {DEMO_CELLS * specimen.cell[0] / x:.0f} Å, as in the demo. "
+        "Percentages are changes of the image, with the sign of the mean change. Rows with `potential_oversampling` 1 "
+        f"are compared with {FINEST_ALIKE} points. The other rows are compared with {WIDEST[0]} points and "
+        f"`potential_oversampling` {WIDEST[1]}, so only the error of the band limit is left.",
         "",
         *page.table(["points", "`potential_oversampling`", "band limit", *heads], rows),
     ]

@@ -267,7 +267,7 @@ def test_a_disk_that_fills_up_while_a_job_writes_its_result(small_disk, env, und
     finish(job, undisturbed["multislice"], resumed=False)
 
 
-@pytest.mark.failure("a try fails and another one follows")
+@pytest.mark.failure("an attempt fails and another one follows")
 def test_a_job_that_fails_notes_why_and_whether_it_has_another_try(job):
     os.truncate(job.result.specimen, 5000)
     for number, another_try in (("1", True), ("2", False)):

@@ -259,7 +259,7 @@ def note(campaign: Campaign, **state: Any) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **state}))
 
 
-@pytest.mark.failure("a try fails and another one follows")
+@pytest.mark.failure("an attempt fails and another one follows")
 @pytest.mark.parametrize("left", [{"state": "failed", "message": "no luck"}, {"state": "running", "pid": 2**22 + 1}])
 def test_a_pair_whose_next_try_is_still_to_come_is_said_to_have_one(quiet_copy: Campaign, left: dict[str, Any]):
     why = left.get("message", "the job ended without a message")

@@ -400,7 +400,7 @@ def _slices(slices: Slices, depths: int) -> str:
     text += " and one for the exit surface" if exit_surface else ""
     text += f", {depths} depth(s) stored"
     moved = slices.offset < 0  # false for NaN
-    return f"{text}; atoms up to {-slices.offset:.4f} Å in front of a slice belong to it" if moved else text
+    return f"{text}; a slice includes atoms up to {-slices.offset:.4f} Å in front of it" if moved else text
 
 
 def find_file(where: str, name: str, folder: Path) -> Path:
