@@ -36,7 +36,7 @@ _REASONS = {
 
 
 def temporary_beside(final: Path) -> Path:
-    """A new name in the same folder. It names the process that uses it, see `unfinished`."""
+    """A new name in the folder of `final`. It contains the id of this process, see `unfinished`."""
     return final.with_name(f".{final.name}.{place() or 'nowhere'}.{os.getpid()}-{secrets.token_hex(6)}.tmp")
 
 
@@ -60,7 +60,7 @@ def atomic_path(final: Path) -> Iterator[Path]:
     Raises
     ------
     StorageError
-        The folder cannot be written, or the disk is full. Errors of other files pass unchanged.
+        The folder cannot be written, or the disk is full. Errors that concern other files pass unchanged.
     """
     final = Path(final)
     temporary = temporary_beside(final)
@@ -83,7 +83,7 @@ def atomic_path(final: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
-    # Without this, a crash of the machine may undo the rename. Some network file systems refuse it.
+    # Without this fsync, a crash of the machine may undo the rename. Some network file systems refuse it for folders.
     with contextlib.suppress(OSError):
         _fsync(final.parent)
 
@@ -105,7 +105,7 @@ def _fsync(path: Path) -> None:
 
 
 def _concerns(error: OSError, temporary: Path, final: Path) -> bool:
-    """Whether an error concerns the file being written. An error that names another file comes from reading it."""
+    """Whether an error concerns the file being written. If it names another file, reading that file failed."""
     if error.errno not in _REASONS:
         return False
     if not isinstance(error.filename, str | bytes | os.PathLike):
@@ -116,13 +116,13 @@ def _concerns(error: OSError, temporary: Path, final: Path) -> bool:
 def _storage_error(final: Path, error: OSError) -> StorageError:
     reason = _REASONS[error.errno or 0]
     if not final.parent.is_dir():
-        reason = _REASONS[errno.ENOENT]  # netCDF4 calls it permission denied
+        reason = _REASONS[errno.ENOENT]  # netCDF4 calls a missing folder "permission denied"
     elif error.errno == errno.ENOENT:
         reason = "nothing was written under its temporary name. Run again"
     elif error.errno == errno.EACCES and _is_full(final.parent):
-        reason = _REASONS[errno.ENOSPC]  # netCDF4 calls this permission denied, too
+        reason = _REASONS[errno.ENOSPC]  # netCDF4 calls a full disk "permission denied", too
     elif error.errno == errno.EACCES and os.access(final.parent, os.W_OK | os.X_OK) and refused_in(final.parent):
-        reason = _NO_LOCKS.format(os.environ.get(HDF5_LOCKS, ""))  # netCDF4 calls this permission denied, too
+        reason = _NO_LOCKS.format(os.environ.get(HDF5_LOCKS, ""))  # and refused locks, too
     free = _free_space(final.parent) if reason in (_REASONS[errno.ENOSPC], _REASONS[errno.EDQUOT]) else ""
     return StorageError(f"{final}: cannot be written: {reason}. {free}".rstrip())
 

@@ -1,4 +1,4 @@
-"""Checkpoints on disk: one file of arrays with its own digest. And second names that keep finished results.
+"""Write and read checkpoints, and keep finished results under second names.
 
 A checkpoint is one line of JSON (`format`, `key`, `done`, `total`, and the name, dtype and shape of each array), then
 the bytes of the arrays in this order, then the SHA-256 of all of it. `key` is the digest of everything that decides the
@@ -28,12 +28,19 @@ if TYPE_CHECKING:
     from stemphony.store.parts import Parts
 
 FORMAT = 1
+"""Version of the file format. A file of another version is not used."""
+
 FREE_SHARE = 10
 """A checkpoint takes at most 1/10 of the free space, because results need the rest."""
 
 _DIGEST_BYTES = 64
+"""Length of a SHA-256 digest in hexadecimal digits [bytes]."""
+
 _LONGEST_HEADER = 1_000_000
+"""Most bytes that are read as the header, so that a damaged file cannot fill the memory."""
+
 _BLOCK_BYTES = 8_000_000
+"""Size of the pieces in which a file is read if only its digest is checked [bytes]; it limits the memory."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ def write_checkpoint(file: Path, key: str, parts: Parts, done: int, total: int) 
     Raises
     ------
     StorageError
-        The folder cannot be written, or the disk is full or nearly so.
+        The folder cannot be written, or the disk has too little free space.
     """
     listed = [{"name": name, "dtype": part.dtype.str, "shape": part.shape} for name, part in parts.items()]
     header = {"format": FORMAT, "key": key, "done": done, "total": total, "arrays": listed}
@@ -108,7 +115,7 @@ def read_checkpoint(file: Path, key: str, with_arrays: bool = True) -> tuple[Che
     -------
     checkpoint : Checkpoint or None
     refused : str
-        Why the file is not used; empty if it is, or does not exist.
+        Why the file is not used. Empty if it is used, or if it does not exist.
     """
     try:
         with ordinary_files.open_file(file) as stream:
@@ -153,7 +160,7 @@ def _read(stream: BinaryIO, size: int, key: str, with_arrays: bool) -> tuple[Che
     return Checkpoint(int(header["done"]), int(header["total"]), arrays), ""
 
 
-# --- results that Snakemake did not see ------------------------------------------------------------------------------
+# --- finished results that Snakemake deletes -------------------------------------------------------------------------
 
 
 def put_aside(result: Path, aside: Path) -> None:
@@ -171,7 +178,7 @@ def put_aside(result: Path, aside: Path) -> None:
 
 
 def take_back(aside: Path, result: Path) -> None:
-    """Give a file that was put aside its name again, and its checksum. Raises StorageError."""
+    """Give a job file that was put aside, and its checksum, their own names again. Raises StorageError."""
     for source, target in ((checksum(aside), checksum(result)), (aside, result)):
         with atomic_path(target) as temporary:
             os.link(source, temporary)

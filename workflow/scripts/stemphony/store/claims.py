@@ -1,11 +1,11 @@
 """Claims: if several processes need the same result, one computes it and the others wait.
 
-A claim is a small file that its holder touches every few seconds. The others see that its time changes, whatever their
-clocks say. On the same machine they also see at once that the holder is dead. If a claim fails, the work is merely done
-twice: results appear atomically, and both processes compute the same one.
+A claim is a small file that its holder touches every few seconds. The others only check whether its time changes, so
+clocks need not agree. On the same machine they also see at once that the holder is dead. If a claim fails, the work is
+merely done twice: results appear atomically, and both processes compute the same result.
 
-Processes are identified by files below /proc. psutil gives the start of a process as a time of day, which changes when
-the clock is set, and it gives neither the id of the boot nor the namespace of process ids.
+Processes are identified by files below /proc. psutil is not enough: it gives the start of a process as a time of day,
+which changes when the clock is set. It gives neither the id of the boot nor the namespace of process ids.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ POLL_S = 0.5
 HEARTBEAT_S = 5.0
 """Time between two touches by the holder [s]."""
 LARGEST_PID = 2**31 - 1
+"""Largest process id that `os.kill` accepts. A claim with a larger one is damaged."""
 STALE_S = 45.0
 """A claim without a heartbeat for so long is dead [s]. Network file systems show a new time up to 30 s late."""
 
 _BEAT_NS = 1_000_000_000
+"""Step by which each heartbeat moves the time of the file [ns]. File systems may store times in whole seconds."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,8 @@ class Holder:
     host, pid : str, int
         Shown to the user.
     boot, namespace : str
-        Id of the boot and of the namespace of process ids. `pid` has a meaning only there: containers, and machines
-        with the same name, have other ones.
+        Id of the boot and of the namespace of process ids. `pid` is valid only there. Containers, and machines with
+        the same name, have other ids.
     started : str
         When the process started [clock ticks since the boot], because process ids are used again.
     token : str
@@ -89,7 +91,7 @@ class Holder:
         except ProcessLookupError:
             return True
         except OSError:
-            return False  # another user's process: only the heartbeat tells
+            return False  # another user's process: only the heartbeat shows whether it lives
         return process_start(self.pid) != self.started
 
     def __str__(self) -> str:
@@ -107,8 +109,8 @@ class Claim:
 
     def _beat(self, time_ns: int) -> None:
         while not self._over.wait(HEARTBEAT_S):
-            # Counted and not read from a clock, because a clock that is set back must not look like death. By the open
-            # file and not by its name, because another process may have taken the claim over.
+            # The time is counted, not read from a clock: if a clock is set back, the holder must not look dead.
+            # The open file is touched, not its name, because another process may have taken the claim over.
             time_ns += _BEAT_NS
             with suppress(OSError):
                 os.utime(self._descriptor, ns=(time_ns, time_ns))
@@ -158,7 +160,7 @@ def take(file: Path) -> Claim | None:
 
 
 def holder_of(file: Path) -> Holder | None:
-    """The holder of a claim; None without the file, or if it is damaged or not readable."""
+    """The holder of a claim. None if the file is missing, damaged or not readable."""
     try:
         return Holder.of(ordinary_files.read_bytes(file))
     except OSError:
@@ -185,7 +187,7 @@ def wait(file: Path, check: Callable[[], None] = lambda: None) -> bool:
         except FileNotFoundError:
             return True
         except OSError:
-            pass  # a network file system fails for a moment: the claim is neither released nor alive
+            pass  # a network file system may fail for a moment; this does not show that the claim is released
         else:
             now = (status.st_ino, status.st_mtime_ns)
             if now != seen:
@@ -205,7 +207,7 @@ def wait(file: Path, check: Callable[[], None] = lambda: None) -> bool:
 
 
 def _content(file: Path) -> bytes:
-    """Content of a claim; empty if it is another user's and not readable. Its heartbeat is visible all the same."""
+    """Content of a claim; empty if the file is not readable, as another user's may be. Its heartbeat stays visible."""
     try:
         return ordinary_files.read_bytes(file)
     except OSError:
@@ -213,18 +215,18 @@ def _content(file: Path) -> bytes:
 
 
 def _remove(file: Path, content: bytes) -> None:
-    """Remove the dead claim with this content, and not a new one that another waiter has made meanwhile.
+    """Remove the dead claim with this content. A new claim that another waiter has made meanwhile stays.
 
     Raises
     ------
     BlockingIOError
-        Another waiter is removing it.
+        Another waiter is removing the claim.
     OSError
-        It cannot be opened or removed.
+        The claim cannot be opened or removed.
     """
     with suppress(FileNotFoundError), ordinary_files.open_file(file) as stream:
         try:
-            # One waiter at a time. The lock belongs to this file, not to a new one of the same name.
+            # Only one waiter removes the claim. The lock belongs to this file, not to a new file of the same name.
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise
@@ -237,8 +239,8 @@ def _remove(file: Path, content: bytes) -> None:
 def left_over(file: Path) -> str:
     """Message about a dead claim that cannot be removed, see `wait`."""
     return (
-        f"the claim {file} has no heartbeat and cannot be removed (owner or mode of it or its folder?): computing "
-        "without a claim, so another process may compute the same. Remove it."
+        f"the claim {file} has no heartbeat and cannot be removed. This process computes without a claim, so another "
+        "process may compute the same. Check the owner and mode of the file and its folder, and remove the file."
     )
 
 

@@ -1,6 +1,6 @@
-"""Whether a results folder is a copy of another one, so that two copies do not go on as one simulation.
+"""Find out whether a results folder is a copy of another one, and give a copy its own id.
 
-simulation.json records the folder and the machine of the last run. A run that finds itself elsewhere looks there.
+simulation.json records the folder and the machine of the last run. A run that starts elsewhere looks into that folder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from stemphony.store.atomic import write_text_atomic
 
 
 class Other(Enum):
-    """What the folder that a simulation was in holds now."""
+    """What the folder of the last run of a simulation holds now."""
 
     ITSELF = "the same folder, under another path"
     THE_SAME_SIMULATION = "the same simulation in another folder"
@@ -29,16 +29,16 @@ class Other(Enum):
 
 
 def settle_identity(result: ResultPaths, further_place: Path | None = None, this_host: str = "") -> str:
-    """Give a copy an id of its own, and note where the simulation is. Call it once, when a run starts.
+    """Give a copy its own id, and note where the simulation is. Call this function once, when a run starts.
 
     Parameters
     ----------
     result : ResultPaths
-        A simulation that has its simulation.json.
+        A simulation whose simulation.json exists.
     further_place : Path or None
-        Another folder that the simulation was in, as far as this user knows.
+        Another folder in which this user ran the simulation, see `own_runs`.
     this_host : str
-        Machine of the run, if that is not this one: a job on another machine sees the same folders.
+        Machine of the run; by default this machine. A job may run on another machine and sees the same folders.
 
     Returns
     -------
@@ -47,11 +47,15 @@ def settle_identity(result: ResultPaths, further_place: Path | None = None, this
 
     Notes
     -----
-    If the simulation is still in the other folder, this one is a copy: it gets a new id and the keys `copied_from` and
-    `originals`, which names the originals of that one too. Its seed stays, so what is computed stays valid. If it is
-    gone from there, it was moved, and its id stays. If the other folder cannot be seen, the id stays as well. In both
-    cases there may be another copy that goes on with this id. The key `instance` then makes the ids of its events
-    different.
+    What the other folder holds decides:
+
+    - The same simulation: this folder is a copy. It gets a new id and the keys `copied_from` and `originals`;
+      `originals` lists the originals of the original, too. The seed stays, so computed results stay valid.
+    - No such simulation: the simulation was moved, and its id stays.
+    - It cannot be seen from here: the id stays.
+
+    In the last two cases, another copy may continue with the same id. The key `instance` then makes the ids of the
+    events of the two folders different.
 
     Raises
     ------
@@ -81,7 +85,8 @@ def settle_identity(result: ResultPaths, further_place: Path | None = None, this
     if is_here:
         return ""
     if not found or Other.UNSEEN in found.values():
-        # Without `found`, the same path on another machine: either one disk for both, or a copy.
+        # If `found` is empty, the last run had this path on another machine. Both machines may share one disk, or this
+        # folder is a copy.
         _write(result, {**kept, **(place if not found else {}), "instance": uuid.uuid4().hex})
         if found:
             return (
@@ -90,7 +95,7 @@ def settle_identity(result: ResultPaths, further_place: Path | None = None, this
             )
         return ""
     if Other.GONE in found.values():
-        # It was moved, or it is one of several copies of a folder that was deleted. Their events must differ too.
+        # The simulation was moved, or copies were made before the original was deleted. Events of copies must differ.
         _write(result, {**kept, **place, "instance": uuid.uuid4().hex})
     return ""
 
@@ -101,7 +106,7 @@ def _look(folder: Path, result: ResultPaths, kept: Mapping[str, Any], was_here: 
             return Other.ITSELF
         there = json.loads(ordinary_files.read_text(ResultPaths(folder).identity))
     except (FileNotFoundError, NotADirectoryError):
-        # On another machine a folder may be missing because its disk is.
+        # On another machine, a folder may seem missing because its disk is not mounted there.
         return Other.GONE if was_here else Other.UNSEEN
     except (OSError, ValueError, RecursionError):
         return Other.UNSEEN

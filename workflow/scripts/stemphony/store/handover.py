@@ -1,8 +1,8 @@
-"""What an invocation of somebody else's workflow hands over to the jobs of a simulation.
+"""Hand the plan over to the jobs of a simulation if Stemphony is a module of another workflow.
 
-Stemphony is a module there, and Snakemake runs no hook of a module. So the plan is written while the Snakefile is read.
-The first job makes it the plan of a run, see `orchestration.module_run`. Each invocation has a folder of its own, so a
-dry run does not change the plan of a run that is alive.
+Snakemake does not run the hooks of a module (`onstart`, `onsuccess`). So the plan is written while Snakemake reads the
+Snakefile, and the first job makes it the plan of a run, see `orchestration.module_run`. Each invocation of Snakemake
+has its own folder, so a dry run does not change the plan of a run that is alive.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from stemphony.store.atomic import write_text_atomic
 from stemphony.store.claims import process_start
 
 FOLDER: Final = Path(".snakemake") / "stemphony-module"
-"""Folder of all handovers in the working directory, and of the configs that runs were made with."""
+"""Folder in the working directory for all handovers, and for the config of the last run of each simulation."""
 ENVIRONMENT: Final = "environment.sh"
-"""Name of the file with the environment of jobs, which the rules' shell commands have in them."""
+"""Name of the file that sets the environment of jobs. The shell commands of the rules read this file."""
 OLD_S: Final = 30 * 86400.0
 """Age at which the handover of a killed invocation is removed [s]. Its jobs may wait in a queue that long."""
 
@@ -40,7 +40,7 @@ class Handover:
 
     @property
     def config(self) -> Path:
-        """The config, for url and credentials of status reports; only its owner may read it."""
+        """The config, from which jobs take url and credentials of status reports. Only its owner may read it."""
         return self.folder / "config.yaml"
 
     @property
@@ -65,12 +65,12 @@ class Handover:
 
     @property
     def run_file(self) -> Path:
-        """Number of the run, once its plan is written."""
+        """File with the number of the run. It exists as soon as the plan of the run is written."""
         return self.folder / "run"
 
     @property
     def begun(self) -> Path:
-        """It exists once START_SIMULATION is sent."""
+        """File that exists as soon as START_SIMULATION is sent."""
         return self.folder / "begun"
 
     def write(self, config: str, environment: str, content: Mapping[str, Any]) -> None:
@@ -86,12 +86,12 @@ class Handover:
         write_text_atomic(self.content, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
     def read(self) -> dict[str, Any]:
-        """What was handed over.
+        """Read the plan, and what the first job needs to begin a run.
 
         Raises
         ------
         StorageError
-            It is missing or damaged.
+            The file is missing or damaged.
         """
         try:
             content = json.loads(ordinary_files.read_text(self.content))
@@ -99,8 +99,8 @@ class Handover:
             content = None
         if not isinstance(content, dict):
             raise StorageError(
-                f"{self.content} is missing or damaged: the plan that this job belongs to. Start the workflow again; "
-                "finished jobs are kept."
+                f"{self.content} is missing or damaged. It holds the plan that this job needs. Start the workflow "
+                "again; finished jobs are kept."
             )
         return content
 
@@ -113,22 +113,22 @@ class Handover:
             return 0
 
     def keep_config(self) -> None:
-        """Make the config that of the last run. Raises StorageError."""
+        """Keep the config as that of the last run, see `kept_config`. Raises StorageError."""
         write_text_atomic(self.kept_config, ordinary_files.read_text(self.config), 0o600)
 
 
 def new_invocation(directory: Path) -> Path:
-    """A folder for the handovers of this process; it is not made yet."""
+    """A new name of a folder for the handovers of this process. The folder is not made yet."""
     return directory / FOLDER / f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(6)}"
 
 
 def remove(folder: Path) -> None:
-    """Remove what an invocation handed over."""
+    """Remove the folder of an invocation."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep_old(directory: Path) -> None:
-    """Remove what invocations of this machine left that were killed long ago."""
+    """Remove the folders of invocations of this machine that were killed more than `OLD_S` ago."""
     for folder in (directory / FOLDER).glob("*.*.*/"):
         of_host, pid, _ = folder.name.rsplit(".", 2)
         with suppress(OSError):

@@ -13,10 +13,10 @@ VARIABLE: Final = "HDF5_USE_FILE_LOCKING"
 
 
 def do_without() -> None:
-    """Let HDF5 open files without locks, unless the user's environment decides otherwise; call before it is loaded.
+    """Let HDF5 open files without locks, unless the user has set the variable. Call this before HDF5 is loaded.
 
     NFS without a lock service answers ENOLCK, and HDF5 then opens no file. Stemphony needs no locks: each process
-    writes a file of its own under a temporary name, and renames it when it is complete.
+    writes its own file under a temporary name, and renames the file when it is complete.
     """
     os.environ.setdefault(VARIABLE, "FALSE")
 

@@ -21,7 +21,8 @@ from stemphony.paths import ResultPaths
 from stemphony.store import own_runs
 from stemphony.store.atomic import temporary_beside, write_text_atomic
 
-LARGEST_SEED = 2**53 - 1  # exact in every JSON reader
+LARGEST_SEED = 2**53 - 1
+"""Largest seed that is drawn. Every JSON reader keeps it exact, also one that reads numbers as double."""
 IDENTITY_KEY = "identity"
 """Key of a plan with the content of simulation.json, from which a job restores that file."""
 
@@ -46,9 +47,9 @@ class Identity:
     margin_nm : float or None
         Width of the margin around the scan at the first run [nm], see `scan.margin_nm`; None if it was not recorded.
     originals : tuple of str
-        Ids of the simulation that this one is a copy of, and of those that that one is a copy of; the first is first.
+        Ids of the simulations that this one was copied from, directly or through other copies; the oldest is first.
     instance : str
-        What tells events of this folder from those of another one with the same id, see `copies`; mostly empty.
+        Makes ids of events differ from those of another folder with the same id, see `copies`; mostly empty.
     """
 
     id: str
@@ -85,9 +86,9 @@ def identity(
     margin_nm : float or None
         Width of the margin around the scan [nm] that the first process records.
     host : str
-        Machine of the run, if that is not this one.
+        Machine of the run; by default this machine.
     plan : mapping or None
-        Plan of the run that is alive. If simulation.json is lost meanwhile, its content is taken from there.
+        Plan of the run that is alive. If simulation.json is lost during the run, this plan gives its content.
 
     Raises
     ------
@@ -109,7 +110,7 @@ def identity(
         if planned_identity(plan or {}):
             fresh = dict((plan or {})[IDENTITY_KEY])
         elif recorded:
-            # Nothing shows whether another folder goes on with the same id.
+            # Another folder may continue with the same id; nothing here shows it. So the ids of events must differ.
             fresh["instance"] = uuid.uuid4().hex
         _write_once(result, fresh)
     try:
@@ -147,7 +148,7 @@ def _write_once(result: ResultPaths, fresh: Mapping[str, Any]) -> None:
 
 
 def noted_identity(result: ResultPaths) -> dict[str, Any]:
-    """Return the part of a plan that repeats simulation.json; if that is lost, the part of the last plan."""
+    """Return simulation.json as a part of a plan. If the file is lost, return this part of the last plan."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
         kept = json.loads(ordinary_files.read_text(result.identity))
         return {IDENTITY_KEY: kept} if isinstance(kept, dict) else {}
@@ -156,7 +157,7 @@ def noted_identity(result: ResultPaths) -> dict[str, Any]:
 
 
 def planned_identity(plan: Mapping[str, Any]) -> tuple[str, int] | None:
-    """Id and seed that a plan repeats from simulation.json; None if it does not."""
+    """Id and seed that a plan repeats from simulation.json; None if the plan does not have them."""
     try:
         kept = plan[IDENTITY_KEY]
         return str(uuid.UUID(kept["id"])), int(kept["seed"])
@@ -174,7 +175,7 @@ def write_plan(result: ResultPaths, plan: Mapping[str, Any], run: int = 0) -> No
     """
     text = json.dumps(plan, indent=1, ensure_ascii=False) + "\n"
     if run:
-        # If the disk of the reports is full, jobs read the other file, as long as no other run begins.
+        # If this file cannot be written, jobs read `result.plan`: the plan of this run until another run begins.
         with contextlib.suppress(StorageError):
             write_text_atomic(result.plan_of(run), text)
     write_text_atomic(result.plan, text)
@@ -190,7 +191,7 @@ def write_budget_plan(result: ResultPaths, plan: Mapping[str, Any]) -> None:
 
 
 def read_plan(result: ResultPaths, run: int = 0) -> dict[str, Any]:
-    """The plan of a run, or of the last run without `run`; empty if it is missing or not readable.
+    """The plan of run number `run`, by default of the last run; empty if it is missing or not readable.
 
     Each plan is in two files: in the folder of its run, and, for the last run, in plan.json.
     """
@@ -218,8 +219,8 @@ def claim_run(result: ResultPaths, known: int = 0) -> int:
     Parameters
     ----------
     known : int
-        Number of a run that is known from elsewhere. A folder that was restored from a backup does not have it, and a
-        second run of this number would have events with the ids of the first.
+        Number of the last run according to another record, see `own_runs`. A folder that was restored from a backup
+        may not have this run. A second run of the same number would repeat the ids of its events.
     """
     try:
         result.reports.mkdir(parents=True, exist_ok=True)
@@ -238,7 +239,7 @@ def claim_run(result: ResultPaths, known: int = 0) -> int:
 
 
 def latest_run(result: ResultPaths) -> int:
-    """Number of the last run, 0 without any."""
+    """Number of the last run; 0 if there is none."""
     try:
         names = [entry.name for entry in result.reports.iterdir()]
     except OSError:
@@ -247,7 +248,7 @@ def latest_run(result: ResultPaths) -> int:
 
 
 def claim_attempt(result: ResultPaths, defocus: str, configuration: int) -> int:
-    """Claim the next number of an attempt at a job, in all runs, by creating a file. Raises StorageError."""
+    """Claim the next attempt number of a job by creating a file. Attempts count over all runs. Raises StorageError."""
     folder = result.attempt(defocus, configuration, 1).parent
     prefix = f"configuration_{configuration:04d}."
     try:

@@ -26,7 +26,7 @@ def record_of(folder: Path) -> dict[str, Any]:
 
 
 def _is_record(content: Any) -> bool:
-    """Whether this is a record as a run writes it. The folder may come from somebody else."""
+    """Whether this is a record as a run writes it. A folder that comes from somebody else may hold anything."""
     if not isinstance(content, dict) or not isinstance(content.get("title"), str) or "axes" not in content:
         return False
     found, axes = content.get("members"), content["axes"]

@@ -1,7 +1,7 @@
-"""What this user ran and where this user sent reports, in the user's own folder.
+"""A record, in the user's own folder, of what this user ran and where this user sent reports.
 
-A results folder may come from somebody else. The config files that its plan names decide neither where reports go nor
-which password is read: only this record does, or a config that the user names.
+A results folder may come from somebody else, so the config files that its plan names are not trusted. Only this record,
+or a config that the user names, decides where reports go and which password is read.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from stemphony.paths import ResultPaths
 from stemphony.store.atomic import write_text_atomic
 
 LARGEST_RUN = 999_999_999
-"""Largest number of a run that the name of its folder can have."""
+"""Largest number of a run: the name of its folder has at most nine digits."""
 
 LARGEST_BYTES = 1_000_000
-"""Limit for a file of the record [bytes]; it holds a few paths."""
+"""Largest file of the record that is read [bytes]. A file of the record holds a few paths."""
 
 MOST_ORIGINALS = 100
-"""Most ids of originals that are read; each is one copy of a copy more."""
+"""Most ids of originals that are read. Each copy of a copy adds one id."""
 
 
 def state_folder() -> Path | None:
@@ -54,7 +54,7 @@ def note_own_run(simulation_id: str, config_files: Sequence[Path], folder: Path,
     Returns
     -------
     bool
-        False if that cannot be written.
+        False if the note cannot be written.
     """
     content = {"config_files": [str(file) for file in config_files], "folder": str(folder), "run": run}
     return _write("simulations", simulation_id, content)
@@ -81,7 +81,7 @@ def same_form(simulation_id: object) -> str:
 
 
 def originals_in(kept: Mapping[str, Any]) -> tuple[str, ...]:
-    """Ids of the simulations that one is a copy of, by the content of its simulation.json: the first original first."""
+    """Ids of the simulations that a simulation was copied from, by its simulation.json `kept`; the oldest is first."""
     listed = kept.get("originals")
     earlier = listed if isinstance(listed, list) else []
     named = [*earlier[:MOST_ORIGINALS], kept.get("copied_from")]
@@ -89,7 +89,7 @@ def originals_in(kept: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def ids_of(result: ResultPaths) -> tuple[str, tuple[str, ...]]:
-    """Id of a simulation, and ids of those that it is a copy of; empty where simulation.json tells none."""
+    """Id of a simulation, and ids of its originals, see `originals_in`; empty if simulation.json does not have them."""
     with suppress(OSError, ValueError, RecursionError):
         kept = json.loads(ordinary_files.read_text(result.identity))
         if isinstance(kept, dict):
@@ -98,7 +98,7 @@ def ids_of(result: ResultPaths) -> tuple[str, tuple[str, ...]]:
 
 
 def other_place_of(simulation_id: str, result: ResultPaths) -> Path | None:
-    """Another folder than that of `result` in which this user runs the simulation with an id; None without one."""
+    """Folder of this user's last run of a simulation, if it is not that of `result` and still holds the simulation."""
     folder = folder_of(simulation_id)
     with suppress(OSError, ValueError):
         if folder is not None and not folder.samefile(result.root):
@@ -107,7 +107,7 @@ def other_place_of(simulation_id: str, result: ResultPaths) -> Path | None:
 
 
 def is_place_of(simulation_id: str, result: ResultPaths) -> bool:
-    """Whether the last run of a simulation by this user was in the folder of `result`, as far as there is a record."""
+    """Whether the last run of a simulation by this user was in the folder of `result`; False without a record."""
     folder = folder_of(simulation_id)
     with suppress(OSError, ValueError):
         return folder is not None and folder.samefile(result.root)

@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Part:
-    """One array of a checkpoint, written piece by piece along its first axis, so that it is not in memory twice.
+    """One array of a checkpoint. It is written piece by piece along its first axis, so it is not in memory twice.
 
     Attributes
     ----------

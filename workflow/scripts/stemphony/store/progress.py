@@ -1,4 +1,4 @@
-"""How far jobs are: one small file per job, and their sum over a run."""
+"""Progress of jobs: one small file per job, and their sum over a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "inter
 NOT_WELL = frozenset((FAILED, INTERRUPTED))
 """States of jobs that ended without a result."""
 LARGEST = 2.0**53
-"""Largest number in a file of progress."""
+"""Largest number in a file of progress; larger ones count as 0. A double holds whole numbers up to here exactly."""
 _NUMBERS = ("done", "total", "pid", "started", "updated", "cpu_s", "fft_plans_s")
 
 
@@ -46,13 +46,13 @@ class ProgressFile:
         self.last = 0.0
 
     def update(self, done: int, total: int) -> None:
-        """Note `done` of `total` waves; write it if the last writing is 2 s ago."""
+        """Note `done` of `total` waves. Write the file if it was not written for `INTERVAL_S`."""
         self.state.update(done=done, total=total)
         if time.monotonic() - self.last >= INTERVAL_S:
             self.write()
 
     def note(self, **about: Any) -> None:
-        """Add keys to the state, which the next writing writes."""
+        """Add keys to the state. The next `write` writes them."""
         self.state.update(about)
 
     def end(self, state: str, message: str = "") -> None:
@@ -104,7 +104,7 @@ class Overall:
 
 
 class Watch:
-    """Progress of one run for many looks: the file of a finished job is read once."""
+    """Progress of one run, for a reader that asks again and again: the file of a finished job is read once."""
 
     def __init__(self, result: ResultPaths, run: int) -> None:
         self.result, self.run = result, run
@@ -180,7 +180,7 @@ def _read(file: Path) -> dict[str, Any]:
         return {}
     if not isinstance(state, dict) or not isinstance(state.get("state"), str):
         return {}
-    # The folder may come from somebody else: what is no number counts as 0.
+    # The folder may come from somebody else, so a value that is not a number counts as 0.
     return {**state, **{key: _number(state.get(key)) for key in _NUMBERS}}
 
 

@@ -27,7 +27,7 @@ def read_round(result: ResultPaths, number: int) -> dict[str, Any]:
     Raises
     ------
     DamagedResultError
-        It is missing or damaged.
+        The file is missing or damaged.
     """
     file = result.round(number)
     try:
@@ -55,7 +55,7 @@ def delete_damaged(result: ResultPaths) -> list[str]:
 
 
 def last_round(result: ResultPaths, configurations: int) -> dict[str, Any] | None:
-    """Return the file of the round after which there were so many configurations; None if there is none."""
+    """Return the content of the file of the round that ended with so many configurations; None if there is none."""
     for number in range(len(list(result.round(0).parent.glob("round_*.json")))):
         content = read_round(result, number)
         if content["configurations"] == configurations:

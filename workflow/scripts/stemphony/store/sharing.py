@@ -1,7 +1,7 @@
 """A results folder that several users share: what one of them makes, the others can use.
 
-The umask of a user often takes the right to write from the group. In a folder that belongs to the group, and that the
-group may write, this would keep the next user from continuing the run. Secrets have modes of their own.
+The umask of a user often takes the right to write from the group. In a folder that the group may write, the next user
+could then not continue the run. So `follow` gives this right to the group. Files with secrets have their own modes.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _GROUP: Final = stat.S_IRWXG
 def follow(*folders: Path) -> None:
     """Let the group use what this process and its children make, if all these folders are shared with one group.
 
-    A folder is shared if its group may write it, and new files get this group: it has the set-group-ID bit, or the
-    group is that of the process. For a folder that does not exist yet, the one above it counts.
+    A folder is shared if its group may write it, and if new files get this group: the folder has the set-group-ID bit,
+    or its group is that of the process. If a folder does not exist yet, the folder above it counts.
     """
     if are_shared(*folders):
         os.umask(os.umask(0o077) & ~_GROUP)

@@ -1,4 +1,4 @@
-"""Whether a NetCDF-4 file has its full length, from its first bytes.
+"""Check by its first bytes whether a NetCDF-4 file has its full length.
 
 NetCDF-4 is HDF5. Its superblock holds the address behind the last byte of the file (HDF5 File Format Specification,
 II.A).
@@ -11,15 +11,19 @@ from pathlib import Path
 from stemphony import ordinary_files
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_VERSIONS = (2, 3)  # those that NetCDF-4 writes
+"""First bytes of every HDF5 file."""
+_VERSIONS = (2, 3)
+"""Versions of the superblock that NetCDF-4 writes."""
 _ADDRESS_BYTES = 8
+"""Size of an address in files that NetCDF-4 writes [bytes]."""
 _END = slice(28, 36)
+"""Bytes of the superblock that hold the address behind the last byte of the file."""
 
 
 def what_is_cut_off(file: Path) -> str:
     """Say what is wrong with the length or the first bytes of a NetCDF-4 file; empty if nothing is.
 
-    Also empty if nothing is known: the file may not be read, or its superblock has another version.
+    Also empty if this cannot be known: the file is not readable, or its superblock has another version.
     """
     try:
         with ordinary_files.open_file(file) as stream:

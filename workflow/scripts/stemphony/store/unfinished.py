@@ -1,4 +1,4 @@
-"""Temporary files of killed processes. Their names tell which process of which machine made them."""
+"""Remove temporary files of killed processes. The name of a file tells which process of which machine made it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def sweep_unfinished(result: ResultPaths) -> tuple[list[Path], list[Path]]:
 
 
 def sweep_exports(folder: Path, name: str) -> list[Path]:
-    """Remove what killed exports or plots of this machine left in a folder: temporary files of `name…`, and stores.
+    """Remove temporary files and stores that killed exports or plots of this machine left of `name…` in a folder.
 
     Returns
     -------
