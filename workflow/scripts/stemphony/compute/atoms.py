@@ -83,7 +83,7 @@ def draw_atoms(
     symbols, positions, u_iso : (N,), (N, 3), (N,) ndarray
         Elements, positions at rest [Å], and mean square displacements per axis [Å²].
     frame : (N, 3) ndarray or None
-        A snapshot of molecular dynamics [Å], which replaces the positions; all its atoms are present.
+        A snapshot of molecular dynamics [Å]. It replaces the positions, and all its atoms are present.
     displaced : bool
         False leaves the atoms at rest. Occupancies are drawn in any case.
     random_seed, configuration : int
@@ -101,9 +101,9 @@ def draw_atoms(
     films : sequence of Film
         Amorphous films, some of which each configuration draws again.
     heights : (N,) ndarray or None
-        Undisplaced heights [Å] if they are not those of `positions`: with snapshots, the means of the frames.
+        Undisplaced heights [Å]; None if they are those of `positions`. With snapshots, the means of the frames.
     slice_id : (N,) ndarray of int or None
-        Slice of each atom that the structure file names; it holds if slicing is fixed.
+        Slice of each atom, if the structure file names it. It is used only if `fixed_slicing` is true.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def draw_atoms(
 
 
 def _slices_at_rest(experiment: Experiment, heights: np.ndarray, slice_id: np.ndarray | None) -> np.ndarray:
-    """Return the slices (N,) of undisplaced atoms: those that the structure file names, else those at their heights."""
+    """Return the slice of each undisplaced atom (N,), from the structure file if it names slices, else by height."""
     if slice_id is not None and experiment.slices_of_file:
         return np.asarray(slice_id, dtype=np.int64)
     return experiment.slicing.index(heights)

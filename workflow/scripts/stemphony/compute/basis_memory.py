@@ -1,4 +1,4 @@
-"""Memory that a basis of waves takes, before the basis is known."""
+"""Estimate the memory that a basis of waves takes, before the basis is known."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from stemphony.physics.basis import FIRST_RANK
 from stemphony.physics.grid import band_limit_radius, pixels_inside
 
 BLOCK_BYTES = 64e6
-"""Size of one block of incident probes or of their exit waves [bytes]; it limits the memory for
-copies of them."""
+"""Size of one block of incident probes or of their exit waves [bytes]. It limits the memory that their copies take."""
 
 COPIES_WHILE_WRITING = 3
 """Memory of a `Superposition` while it is written, in units of its size on disk: whole matrices and their packed

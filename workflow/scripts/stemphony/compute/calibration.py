@@ -1,4 +1,4 @@
-"""Time of one wave through one slice on this machine; `stemphony check` measures it once and keeps it in the cache."""
+"""Time of one wave through one slice on this machine. `stemphony check` measures it once and keeps it in the cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Estimates before a job runs: its memory, its work, the size of its result, and the algorithm with less work."""
+"""Estimate, before a job runs, its memory, its work and the size of its result, and choose the algorithm."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from stemphony.compute.windows import doubled_grid, windows
 from stemphony.experiment.model import Experiment
 
 DEFAULT_BUDGET_MB = 4000.0
-"""Memory for transmission functions and waves of a job [MB], unless `resources.mem_mb` says otherwise."""
+"""Memory for transmission functions and waves of a job [MB], if `resources.mem_mb` does not set it."""
 
 
 def memory_mb(
@@ -35,7 +35,7 @@ def memory_mb(
     budget_mb: float = DEFAULT_BUDGET_MB,
     waves: WavePlan | None = None,
 ) -> float:
-    """Estimate the peak memory of one job [MB]; the estimate is rather too high than too low.
+    """Estimate the peak memory of one job [MB]. The estimate is more often too high than too low.
 
     Parameters
     ----------
@@ -65,15 +65,15 @@ def memory_mb(
     # Arrays on the grid: k, k² and azimuth; the probe; scattering factors of a few elements on half the grid and
     # detector rows inside the band limit; band limit and propagator.
     constants = pixels * (3 * 8 + 16 + 24) + 2.0 * wave
-    # Points of the potential; its scattering factors lie on half of the frequencies.
+    # A finer grid of the potential has more points. Scattering factors need only half of the frequencies.
     finer = experiment.potential_oversampling**2
     constants += (finer - 1) * pixels * 16
-    # Peak while apertures and detectors are made, before the first slice.
+    # Peak of memory before the first slice, while apertures and detectors are made.
     start = pixels * 80.0
     needed = float(experiment.slices * wave)
     if experiment.algorithm != "multislice":
         constants += 8 * basis_memory.BLOCK_BYTES
-        # A job always searches this far before it cuts a tile.
+        # Before a job cuts the scan into tiles, it always searches for at least this many waves.
         start += search_bytes(experiment, 1)
     if waves is not None and waves.algorithm == "probe_basis":
         needed += waves_bytes(experiment, waves.waves) + 16 * beams(experiment) * waves.waves
@@ -99,13 +99,13 @@ def memory_mb(
 def _memory_of_sums_mb(
     experiment: Experiment, atoms: int, threads: int, budget_mb: float, waves: WavePlan | None
 ) -> float:
-    """Memory where a job sums over classes of electrons or over tilts [MB].
+    """Memory of a job that sums over classes of electrons or over tilts [MB].
 
-    The sums stand beside the signals of the present class or tilt; they are always in memory.
+    The sums are always in memory, together with the signals of the class or tilt that is being computed.
     """
     if experiment.plasmons is not None:
         one = memory_mb(replace(experiment, plasmons=None, trajectories=()), atoms, threads, budget_mb, waves)
-        # While a class is added, there is a copy. Patterns are always in memory.
+        # While a class is added, the sums exist twice. Patterns are always in memory.
         return one + (1.5 * _signal_bytes(experiment) + 2 * result_bytes(experiment)[1]) / 1e6
     one = memory_mb(replace(experiment, precession=None), atoms, threads, budget_mb, waves)
     return one + (_signal_bytes(experiment) + 2 * result_bytes(experiment)[1]) / 1e6
@@ -114,21 +114,21 @@ def _memory_of_sums_mb(
 def _memory_apart_mb(
     experiment: Experiment, atoms: int, threads: int, budget_mb: float, waves: WavePlan | None
 ) -> float:
-    """Memory where patterns have a scan of their own: one scan after the other, with the signals of both [MB]."""
+    """Memory if patterns have their own scan [MB]: the larger of the two scans, and the signals of both."""
     parts = (experiment.without_patterns, experiment.patterns)
     alone = (memory_mb(part, atoms, threads, budget_mb, waves) - _signal_bytes(part) / 1e6 for part in parts)
     return max(alone) + sum(_signal_bytes(part) for part in parts) / 1e6
 
 
 def _signal_bytes(experiment: Experiment) -> int:
-    """Memory of the signals of one job and of the copy that is written [bytes]; images and bins are in double."""
+    """Memory of the signals of one job and of their copy while they are written [bytes]. Images and bins are double."""
     images, patterns = result_bytes(experiment)
     images, patterns = images * 8 // experiment.real_dtype.itemsize, math.ceil(in_memory_bytes(patterns))
     return 2 * (images + patterns) + wave_memory(experiment)
 
 
 def result_bytes(experiment: Experiment) -> tuple[int, int]:
-    """Return the size of the signals of one job before compression [bytes]: of the group adf, and of the group cbed."""
+    """Return the sizes of the groups `adf` and `cbed` of one job before compression [bytes]."""
     stored = experiment.positions * len(experiment.depth_slices) * experiment.real_dtype.itemsize
     patterns = 0 if experiment.cbed_max is None else math.prod(patterns_shape(experiment))
     per_loss = len(experiment.bins) - 1 + 2 * experiment.center_of_mass + (experiment.plasmons is not None)
@@ -143,9 +143,9 @@ def probe_slices(experiment: Experiment) -> int:
 
 
 def oversampled_probe_slices(experiment: Experiment) -> float:
-    """Estimate the work of the transmission functions of one job that `potential_oversampling` adds.
+    """Estimate the work that `potential_oversampling` adds to one job, in units of one wave through one slice.
 
-    In units of one wave through one slice. At a factor of 1 they are part of the measured cost of a wave.
+    The transmission functions cause this work. At a factor of 1, the measured cost of a wave includes them.
     """
     factor = experiment.potential_oversampling
     if factor == 1:
@@ -168,7 +168,9 @@ _SECONDS_PER_MULTIPLICATION = 1 / 8e9
 """Time of one complex multiplication in a matrix product [s], on the same core."""
 
 _GAIN = 0.9
-"""`auto` leaves multislice only if the estimated work falls below this share of it, because the estimate is rough."""
+"""`auto` chooses probe_basis only if its estimated work is less than this share of the work of multislice.
+
+The share is below 1 because the estimate is rough."""
 
 
 def probe_slice_seconds(gpts: tuple[int, int]) -> float:
@@ -180,8 +182,8 @@ def probe_slice_seconds(gpts: tuple[int, int]) -> float:
 def superposition_probe_slices(experiment: Experiment, rank: int, defoci: int) -> float:
     """Estimate the work of `probe_basis` for all probes of some defoci, in units of one wave through one slice.
 
-    It includes the waves of the basis, loading and storing each of them at every depth, the matrices of the detectors
-    and their evaluation, and the search for the basis.
+    The estimate includes the search for the basis, its waves, loading and storing each wave at every depth, and the
+    matrices of the detectors with their evaluation.
 
     Parameters
     ----------
@@ -201,7 +203,7 @@ def superposition_probe_slices(experiment: Experiment, rank: int, defoci: int) -
     if experiment.cbed_max is not None:
         patterns = len(experiment.pattern_depths) * cbed_geometry(experiment).native_pixels.size * rank * probes
     search = 8 * beams(experiment) * probes * rank  # several passes in double precision
-    # Intensities in double precision and copies in memory take half as much again.
+    # Intensities in double precision and copies in memory add half of the time.
     products = 1.5 * (detectors + patterns) + search
     loading = 0.5 * rank * len(experiment.wave_depths)
     return (
@@ -214,8 +216,9 @@ def superposition_probe_slices(experiment: Experiment, rank: int, defoci: int) -
 def chosen_algorithm(experiment: Experiment, defocus_nm: float, budget_mb: float) -> str:
     """Return the algorithm of a job whose waves no other job shares: `multislice` or `probe_basis`.
 
-    For `auto` the choice rests on an estimate of the rank, which costs little compared with the job. If the memory
-    would force the scan into tiles, the choice is multislice: each tile would compute the common waves again.
+    For `auto`, the choice depends on an estimate of the rank, which takes little time compared with the job. If the
+    scan had to be cut into tiles to fit the memory, the choice is multislice: each tile would compute the common waves
+    again.
 
     Parameters
     ----------
@@ -247,7 +250,7 @@ class WavePlan:
     shared : bool
         Whether one propagation serves all defoci of a configuration.
     waves : int
-        Number of waves of one propagation: of a configuration if its jobs share them, else of a job.
+        Number of waves of one propagation. It serves a configuration if its jobs share waves, else one job.
     work : float
         Work of all defoci of one configuration, in units of one wave through one slice.
     kept_mb : float
@@ -278,7 +281,7 @@ def wave_plan(
     if not experiment.detects:
         return WavePlan("multislice", False, 0, 0.0, 0.0)
     if experiment.cbed_scan is not None:
-        # Patterns at positions of their own need waves of their own, which each job makes for itself.
+        # Patterns at their own positions need their own waves. Jobs do not share these.
         images, patterns = (
             wave_plan(part, defoci_nm, False, budget_mb) for part in (experiment.without_patterns, experiment.patterns)
         )
@@ -313,7 +316,8 @@ def wave_plan(
     if shares_configurations:
         rank = _estimated_rank(experiment, defoci_nm)
         kept = kept_bytes(experiment, rank)
-        # Waves and matrices must leave room for transmission functions. The search comes before both.
+        # Waves and matrices must leave room for transmission functions. The search ends before these are made, so it
+        # may use all the memory.
         room = budget_mb * 1e6
         if (
             waves_bytes(experiment, rank) + COPIES_WHILE_WRITING * kept <= 0.75 * room
@@ -329,18 +333,18 @@ def wave_plan(
 
 
 _SAMPLED = 24
-"""Largest number of scan positions along each axis, and of defoci, in the estimate of the rank. A finer sample adds
-next to nothing to the rank."""
+"""Largest number of scan positions along each axis, and of defoci, in the estimate of the rank. More samples hardly
+raise the rank."""
 
 _MOST_NUMBERS = 8e6
-"""Largest size of the estimate of the rank, in pixels of the aperture × probes; it takes a second or two."""
+"""Largest number of pixels of the aperture × probes in the estimate of the rank. So the estimate takes 1 to 2 s."""
 
 
 _MOST_SAMPLES = 1000
-"""Most probes whose inner products give the rank of a scan window; their eigenvalues take half a second."""
+"""Most probes whose inner products give the rank of a scan window. So their eigenvalues take half a second."""
 
 _MOST_DEFOCI = 4
-"""With more defoci, so few probes would sample each defocus too coarsely."""
+"""Most defoci for which inner products give the rank. With more, `_MOST_SAMPLES` probes are too few per defocus."""
 
 
 def _estimated_rank(experiment: Experiment, defoci_nm: Sequence[float]) -> int:
@@ -352,7 +356,7 @@ def _estimated_rank(experiment: Experiment, defoci_nm: Sequence[float]) -> int:
         rank = rank_of_window(experiment, defoci_nm, sampled[0], sampled[1])
         return _shown_rank(experiment, len(defoci_nm), rank, sampled[0].size * sampled[1].size * len(defoci_nm))
     most = max(2, min(_SAMPLED, int(math.sqrt(_MOST_NUMBERS / (beams(experiment) * min(len(defoci_nm), _SAMPLED))))))
-    # A list has one axis, which then gets the positions of both.
+    # A list of positions has only one axis, so this axis gets the samples of both.
     along = most if ny > 1 else most**2
     chosen = [np.unique(np.linspace(0, n - 1, min(n, limit)).astype(int)) for n, limit in ((nx, along), (ny, most))]
     where = (chosen[0][:, None] * ny + chosen[1]).ravel()
@@ -362,7 +366,7 @@ def _estimated_rank(experiment: Experiment, defoci_nm: Sequence[float]) -> int:
 
 
 def _shown_rank(experiment: Experiment, defoci: int, rank: int, sampled: int) -> int:
-    """Return the rank of a sample of so many probes if it shows that of all probes, else an upper bound."""
+    """Return `rank`, that of a sample of `sampled` probes, if it holds for all probes, else an upper bound."""
     if rank < 0.9 * sampled:
         return rank
     # The sample is too coarse to show the rank. Probes and beams in the aperture are upper bounds.

@@ -1,4 +1,4 @@
-"""Exit waves of a basis: the basis waves go through the specimen, one block of slices after the other."""
+"""Exit waves of a basis: its waves go through the specimen, one block of slices after the other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class StepCounter:
     Parameters
     ----------
     total, done : int
-        Number of steps, and how many of them an earlier attempt has done.
+        Number of all steps, and of those that an earlier attempt has done.
     on_progress : callable
         Called as `on_progress(done, total)`, at once and after each step.
     """
@@ -76,25 +76,25 @@ class ExitWaves:
         return self.basis.rank * len(self.blocks)
 
     def depths(self, propagation: Propagation, counter: StepCounter) -> Iterator[tuple[int, np.ndarray]]:
-        """Send the waves on through the specimen from where they are, depth by depth.
+        """Send the waves through the rest of the specimen, depth by depth.
 
         Yields
         ------
         depth : int
             Index of the depth in `Experiment.wave_depths`.
         waves : (r, p) ndarray
-            Exit waves at this depth. This is `waves`: the way to the next depth overwrites it.
+            Exit waves at this depth. This is the attribute `waves`, which the next depth overwrites.
         """
         stored = self.experiment.wave_depths
         for number, (_, end) in enumerate(self.blocks):
             if waiting := np.flatnonzero(self.passed == number).tolist():
                 self._through_block(propagation, number, waiting, counter)
-            # Waves of an earlier attempt that went on beyond this depth were recorded here by that attempt.
+            # If an earlier attempt sent waves beyond this depth, that attempt recorded them here.
             if end in stored and (self.passed == number + 1).all():
                 yield stored.index(end), self.waves
 
     def _through_block(self, propagation: Propagation, number: int, waiting: list[int], counter: StepCounter) -> None:
-        # A function of its own frees the transmission functions of one block before the next block makes its own.
+        # The end of this function frees the transmission functions of this block, before the next block makes its own.
         begin, end = self.blocks[number]
         transmissions, propagators = propagation.transmissions(range(begin, end)), propagation.propagators[begin:end]
 
@@ -128,7 +128,7 @@ class ExitWaves:
         states = np.zeros(begun.size, dtype=np.int64)
 
         def rows() -> Iterator[np.ndarray]:
-            # Row by row, each with its state: meanwhile the other threads send waves through this block.
+            # Row by row, each with its number of blocks, because other threads send waves on at the same time.
             for place, index in enumerate(begun):
                 with self._lock:
                     row = self.waves[index].copy()
@@ -171,7 +171,7 @@ class ExitWaves:
 
 
 def slice_blocks(experiment: Experiment, budget_bytes: float) -> list[tuple[int, int]]:
-    """Cut the slices into blocks (first, end) that end at depths and whose transmission functions fit the budget."""
+    """Cut the slices into blocks (first, end). One ends at each depth; their transmission functions fit the budget."""
     nx, ny = experiment.grid.gpts
     most = max(1, int(budget_bytes / (nx * ny * experiment.complex_dtype.itemsize)))
     blocks, begin = [], 0

@@ -1,4 +1,4 @@
-"""The basis of incident waves that the probes of a job are superposed from, Eq. (P18)."""
+"""The basis of incident waves. Each probe of a job is a superposition of these waves, Eq. (P18)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from stemphony.physics.basis import ApertureWaves, probe_basis
 from stemphony.store.parts import Part, Parts
 
 _SHARE_OF_TOLERANCE = 0.05
-"""Share of the user's tolerance that the waves may use up; the tolerance itself holds for the signals.
+"""Tolerance of the waves, as a share of the user's tolerance, which is that of the signals.
 
-Squaring doubles a relative error. A detector that sees little of the wave enlarges it further, for example bright
-field in the hole of an annular aperture: 1600 random experiments showed a factor of up to 14. This share covers both
-and costs a sixth more waves."""
+A signal is a square, which doubles the relative error of a wave. A detector that sees little of the wave enlarges the
+error further, for example bright field in the hole of an annular aperture: 1600 random experiments showed a factor of
+up to 14. This share covers both, and costs a sixth more waves."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ class Basis:
     def parts(self) -> Parts:
         """Return the basis as checkpoint arrays.
 
-        A resumed job must reuse this basis: another machine finds a basis that differs in the last bits, and the
-        exit waves in the checkpoint would not fit it.
+        A resumed job must reuse this basis. Another machine may find a basis that differs in the last bits. The exit
+        waves in the checkpoint would not fit that basis.
         """
         return {name: Part.of(getattr(self, name)) for name in ("rows", "columns", "vectors")}
 
@@ -116,7 +116,7 @@ def rank_of_window(experiment: Experiment, defoci_nm: Sequence[float], nx: np.nd
         gram[first, :, second] = pairs.reshape(number, number)
     shares = np.linalg.eigvalsh(gram.reshape(len(spectra) * number, -1)).clip(min=0.0)
     tolerance = _SHARE_OF_TOLERANCE * experiment.basis_tolerance
-    # What all defoci miss together is a bound of what each one misses.
+    # No defocus misses more than all defoci together.
     missed = np.cumsum(shares) <= tolerance**2 * shares.sum() / len(spectra)
     return int(shares.size - missed.sum())
 

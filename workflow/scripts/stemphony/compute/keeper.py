@@ -1,4 +1,4 @@
-"""When and what a job writes to its checkpoint, so that its next attempt continues from there.
+"""Decide when and what a job writes to its checkpoint. The next attempt continues from there.
 
 A computation registers its work with a keeper as named arrays, and calls the keeper after each wave. From time to time
 the keeper writes these arrays. The next attempt finds them in `found`. Checkpoints hold finished waves only, and every
@@ -45,7 +45,7 @@ class Keeper:
     write : callable or None
         Called as `write(parts, done, total)` with numbers of waves; writes a checkpoint. May raise StorageError.
     check : callable
-        Called after each wave with the expected time of a checkpoint [s]; raises if the job has to end.
+        Called after each wave with the time that a checkpoint would take [s]; raises if the job has to end.
     progress : callable
         Called as `progress(done, total)`.
     say : callable
@@ -94,7 +94,7 @@ class Keeper:
         return _Inside(self, f"{name}/", around)
 
     def watch(self, parts: Callable[[], Parts]) -> None:
-        """Write what `parts` returns from now on; the keeper may call `parts` from any thread at any time."""
+        """From now on, write what `parts` returns. The keeper may call `parts` from any thread at any time."""
         self._parts = parts
 
     def report(self, done: int, total: int) -> None:
@@ -117,7 +117,7 @@ class Keeper:
                 self._busy.release()
 
     def tick(self) -> None:
-        """Raise if the job has to end; the computation calls this after work that no checkpoint holds."""
+        """Raise if the job has to end. The computation calls this after work that a checkpoint does not hold."""
         if not self._is_over:
             self._check(self._needed_s)
 
@@ -176,7 +176,7 @@ class _Inside(Keeper):
     def __init__(self, outer: Keeper, prefix: str, around: Callable[[], Parts]) -> None:
         super().__init__()
         self._outer, self._prefix, self._around = outer, prefix, around
-        # Moved from the outer keeper, so that the memory is free once this keeper drops the arrays.
+        # The arrays are moved from the outer keeper, so that clearing them here frees their memory.
         names = [name for name in outer.found if name.startswith(prefix)]
         self.found = {name[len(prefix) :]: outer.found.pop(name) for name in names}
 

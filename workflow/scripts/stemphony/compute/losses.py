@@ -46,7 +46,7 @@ def simulate_losses(
     Raises
     ------
     ValueError
-        If no trajectory was drawn: the result would lack all electrons with a loss.
+        No trajectory was drawn. The result would lack all electrons with a loss.
     """
     plasmons = experiment.plasmons
     if plasmons is None or (not experiment.trajectories and plasmons.bottom > plasmons.top):
@@ -62,7 +62,7 @@ class _LossyScan(SummedScan):
 
     @property
     def passes(self) -> Sequence[Trajectory | None]:
-        """Without a loss, and the trajectories."""
+        """None for the class without a loss, then the trajectories."""
         return (None, *self.experiment.trajectories)
 
     def experiment_of(self, one: Trajectory | None) -> Experiment:

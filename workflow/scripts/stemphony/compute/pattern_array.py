@@ -1,4 +1,4 @@
-"""The array of a job's diffraction patterns: in memory, or in a file where there are too many."""
+"""The array of a job's diffraction patterns: in memory, or in a file if the patterns are too many."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import numpy as np
 from stemphony.errors import StorageError
 
 IN_MEMORY_BYTES = 1e9
-"""Largest size of the patterns of one job that stay in memory [bytes]; larger ones lie in a file."""
+"""Largest size of the patterns of one job that stay in memory [bytes]. Larger arrays lie in a file."""
 
 WINDOW_BYTES = 128e6
-"""Size of the patterns in a file that are in memory at a time [bytes]."""
+"""Most bytes of such a file that are in memory at the same time."""
 
 
 def in_memory_bytes(size: float) -> float:
@@ -29,8 +29,9 @@ def in_memory_bytes(size: float) -> float:
 def pattern_array(shape: tuple[int, ...], dtype: np.dtype[Any], folder: Path | None = None) -> np.ndarray:
     """Make an array of zeros.
 
-    A large one is mapped from a file without a name in the working folder, which is where results are. The file ends
-    with the process. Its room on the disk is reserved at once, because a full disk would end the process later.
+    A large array is mapped from a file without a name in `folder`, by default the working folder, where results are.
+    The system removes the file when the process ends. The file's space on the disk is reserved at once, because a full
+    disk would kill the process later.
 
     Raises
     ------
@@ -53,7 +54,7 @@ def pattern_array(shape: tuple[int, ...], dtype: np.dtype[Any], folder: Path | N
 
 
 def give_back(array: np.ndarray) -> None:
-    """Let the system take the memory of a mapped array; what it holds stays in the file."""
+    """Let the system free the memory of a mapped array. The values stay in the file."""
     mapped = getattr(array, "_mmap", None)
     if mapped is not None:
         with suppress(OSError, ValueError):

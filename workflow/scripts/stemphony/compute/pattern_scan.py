@@ -1,4 +1,4 @@
-"""Diffraction patterns at positions of their own: a job computes the scan of its images, then that of its patterns."""
+"""Diffraction patterns at their own positions: a job computes the scan of its images, then that of its patterns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def simulate_apart(
     Parameters
     ----------
     experiment : Experiment
-        Its `cbed_scan` is given.
+        An experiment with a `cbed_scan`.
     atoms : Atoms
         All atoms of the specimen.
     simulate : callable
@@ -68,7 +68,7 @@ def _parts(recorder: Recorder) -> Parts:
 
 
 def _take_up(recorder: Recorder, found: dict[str, np.ndarray]) -> bool:
-    """Take the images that an earlier attempt has finished, if it has."""
+    """Take the images if an earlier attempt has finished them; return whether it has."""
     if not recorder.fits(found) or not found["positions"].all() or "window_check" not in found:
         return False
     recorder.restore(found)

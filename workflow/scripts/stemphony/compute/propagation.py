@@ -1,4 +1,4 @@
-"""What waves need to go through the specimen of one job: transmission functions, propagators, FFT plans and threads.
+"""The transmission functions, propagators, FFT plans and threads that send waves through the specimen of one job.
 
 `physics.multislice.propagate` sends one wave through slices; a `Propagation` provides its arguments to all threads.
 """
@@ -46,7 +46,7 @@ class Propagation:
 
     def __init__(self, experiment: Experiment, atoms: Atoms, threads: int, flag: str) -> None:
         self.experiment, self.threads = experiment, threads
-        # FFTW must plan before any thread starts. Each thread borrows a plan with buffers of its own.
+        # FFTW must plan before any thread starts. Each thread borrows a plan, and each plan has its own buffers.
         self._plans = [strip_plan(experiment, flag) for _ in range(threads)]
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(threads)
@@ -102,7 +102,7 @@ class Propagation:
 def propagators(experiment: Experiment, plan: StripPlan, limit: FloatArray) -> list[Factor]:
     """Return P(k) over each slice, Eqs. (P4), (P22) and (P36), as factors of a plan; `limit` is the band limit."""
     e, slicing = experiment, experiment.slicing
-    # Slices of equal thickness and deflection share one.
+    # Slices of equal thickness and deflection share a propagator.
     kinds = [
         (dz, deflection(e.deflections, face, face + dz))
         for face, dz in zip(slicing.faces, slicing.thicknesses, strict=True)

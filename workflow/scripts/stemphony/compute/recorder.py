@@ -25,13 +25,14 @@ class StoredWaves:
     Attributes
     ----------
     exit_wave : (positions, nx, ny) ndarray
-        ψ(x, y) at the last stored depth [Å⁻¹], with ∫|ψ|² = 1 for the incident wave; of a plane wave relative to it.
+        ψ(x, y) at the last stored depth [Å⁻¹], with ∫|ψ|² = 1 for the incident wave. For a plane wave, ψ is divided by
+        the incident wave and has no unit.
     profile : (positions, nx, depths) ndarray or None
         ∫|ψ|² dy behind each slice, the incident wave first [Å⁻¹].
     section : (positions, nx, depths) ndarray or None
         |ψ|² in the plane through the position that is normal to y [Å⁻²].
     columns : (positions, columns, depths) ndarray or None
-        Share of the beam inside the radius of each column.
+        Share of the beam's intensity inside the circle around each column.
     """
 
     exit_wave: np.ndarray
@@ -70,7 +71,7 @@ class JobSignals:
         Exit waves, if the config asks for them.
     spectrum : (nx, ny, depths, energies) ndarray or None
         Intensity inside the band limit for each energy loss; None without plasmons. With plasmons, `bins`,
-        `center_of_mass` and `cbed` have an axis of energy losses behind the depth too; `rings` and `total` are sums
+        `center_of_mass` and `cbed` also have an axis of energy losses behind the depth. `rings` and `total` are sums
         over all losses.
     """
 
@@ -149,7 +150,7 @@ class Recorder:
     Attributes
     ----------
     detectors : DetectorSet
-        Bins and rings at the first depth. Its pixels are those inside the band limit, also if only patterns are stored.
+        Bins and rings at the first depth. Its pixels are those inside the band limit, even if only patterns are stored.
     cbed : CbedGeometry or None
         Pixels of the diffraction patterns at the first depth; None if the config asks for none.
     signals : JobSignals
@@ -181,7 +182,7 @@ class Recorder:
         )
 
     def at(self, depth: int) -> tuple[DetectorSet, CbedGeometry | None]:
-        """Return bins and rings, and the pixels of patterns, at the depth of this index; deflected waves move them."""
+        """Return bins and rings, and the pixels of patterns, at the depth of this index; deflected beams move them."""
         e = self.experiment
         center = e.detector_center_at(depth)
         with self._lock:
@@ -216,7 +217,7 @@ class Recorder:
             give_back(cbed)
 
     def record(self, at: tuple[int | np.ndarray, int | np.ndarray, int], seen: WaveSignals) -> None:
-        """Store signals of images at (i, j, depth index of images); i, j and the signals may be arrays of positions."""
+        """Store signals at (i, j, depth index of images). For several positions, i, j and the signals are arrays."""
         self.signals.bins[at] = seen.bins
         self.signals.rings[at] = seen.rings
         self.signals.total[at] = seen.total

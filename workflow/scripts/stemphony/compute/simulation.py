@@ -49,11 +49,11 @@ def simulate(
     flag : str
         Planner flag of the FFTs, see `fft.LineTransform`.
     on_progress : callable
-        Called as `on_progress(done, total)`, one thread at a time; the unit is a wave (multislice), a wave through
-        a block of slices (probe_basis), or a scan position (windows, precession, patterns with a scan of their own).
+        Called as `on_progress(done, total)`, one thread at a time. The unit is a wave (multislice), a wave through
+        a block of slices (probe_basis), or a scan position (windows, precession, patterns with their own scan).
     budget_mb : float
         Memory for transmission functions and waves [MB]. If the transmission functions of all slices fit, each is
-        made once. Otherwise waves go through the specimen in batches, block of slices by block.
+        made once. Otherwise waves go through the specimen in batches, one block of slices after the other.
     keeper : Keeper or None
         Keeps finished waves for another attempt and holds those of an earlier one.
 
@@ -160,7 +160,7 @@ class _ScanByProbes:
         self._finish(batch)
 
     def _through_block(self, waves: dict[tuple[int, int], np.ndarray], begin: int, end: int) -> None:
-        # A function of its own frees the transmission functions of one block before the next block makes its own.
+        # The end of this function frees the transmission functions of this block, before the next block makes its own.
         depths = self.experiment.wave_depths
         transmissions = self.propagation.transmissions(range(begin, end))
         propagators = self.propagation.propagators[begin:end]

@@ -1,7 +1,7 @@
 """Exit waves of chosen positions, and the intensity along the depth, Eqs. (P30) and (P31).
 
-These few waves go through the specimen one by one, apart from the scan. So they are exact with every algorithm, and a
-job without them does nothing of this.
+These few waves go through the specimen one by one, apart from the scan. So they do not depend on the algorithm of the
+scan, and a job that stores no waves does no extra work.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def stored_waves(
     assert request is not None
     made = empty_waves(e)
     numbers, all_fields = list(range(len(request.places))), fields(e)
-    # In a window each position has a potential of its own.
+    # With windows, each position has its own window and potential.
     for some in [numbers] if e.window is None else [[number] for number in numbers]:
         origin, window = all_fields[some[0]]
         part, inside = (e, atoms) if window is None else (window.experiment, window.cut(atoms, e.cell))
@@ -91,7 +91,7 @@ def wave_bytes(experiment: Experiment) -> int:
 
 
 def wave_memory(experiment: Experiment) -> int:
-    """Return the memory of the stored waves of one job, with copies that are written or in real space [bytes]."""
+    """Return the memory of the stored waves of one job, with copies for writing and in real space [bytes]."""
     if experiment.waves is None:
         return 0
     return 4 * wave_bytes(experiment) + 4 * 16 * experiment.grid.gpts[0] * experiment.grid.gpts[1]
@@ -105,7 +105,7 @@ def result_wave_bytes(experiment: Experiment, defoci: int, places: int, stores_p
     defoci : int
         Number of defoci.
     places : int
-        Number of pairs of defocus and configuration that are kept apart.
+        Number of pairs of defocus and configuration that the result keeps separately.
     stores_probe : bool
         Whether the incident probe is stored.
     """
@@ -114,7 +114,7 @@ def result_wave_bytes(experiment: Experiment, defoci: int, places: int, stores_p
     probes = 2 * grid * defoci if stores_probe else 0
     if e.waves is None:
         return probes
-    # The intensity of each wave, and standard errors of all.
+    # The intensity of each wave, and the standard errors of all values.
     return probes + 2 * places * (wave_bytes(e) + len(e.waves.places) * grid)
 
 
@@ -125,7 +125,7 @@ def wave_slices(experiment: Experiment) -> int:
 
 
 def fields(experiment: Experiment) -> list[tuple[tuple[float, float], Window | None]]:
-    """Return where the grid of each position begins in the specimen (x, y) [Å], and its window with windows."""
+    """Return, for each position, where its grid begins in the specimen (x, y) [Å], and its window or None."""
     e, request = experiment, experiment.waves
     assert request is not None
     if e.window is None:

@@ -16,10 +16,10 @@ from stemphony.store.parts import Part, Parts
 
 @dataclass(frozen=True)
 class PassSums:
-    """Sums over the first passes; those of the centre of mass are moments.
+    """Sums over the finished passes. For the centre of mass, moments are summed.
 
-    The sums of one more pass are a new object. So a checkpoint, which may be written at any time, never holds a part of
-    a pass.
+    Each further pass makes a new object. So a checkpoint, which may be written at any time, never holds a part of a
+    pass.
     """
 
     passed: int
@@ -34,7 +34,7 @@ class PassSums:
 
 
 class SummedScan(ScanInParts, ABC):
-    """One job pass by pass; a unit of its progress is one scan position of one pass."""
+    """One job, pass by pass. The unit of its progress is one scan position of one pass."""
 
     summed: ClassVar[tuple[str, ...]]
     """Fields of `JobSignals` that are summed."""
@@ -48,7 +48,7 @@ class SummedScan(ScanInParts, ABC):
     @property
     @abstractmethod
     def passes(self) -> Sequence[Any]:
-        """What differs from pass to pass."""
+        """The parameter of each pass: a tilt of the beam, or a trajectory."""
 
     @abstractmethod
     def experiment_of(self, one: Any) -> Experiment:
@@ -56,15 +56,15 @@ class SummedScan(ScanInParts, ABC):
 
     @abstractmethod
     def with_pass(self, one: Any, signals: JobSignals) -> dict[str, np.ndarray]:
-        """Sums with the signals of one more pass, in new arrays."""
+        """Sums that include the signals of one more pass, in new arrays."""
 
     @abstractmethod
     def result(self) -> dict[str, np.ndarray]:
-        """Signals of the job from the sums of all passes; the centre of mass is still a moment."""
+        """Signals of the job from the sums of all passes. For the centre of mass, this is still the moment."""
 
     @abstractmethod
     def intensity(self, result: Mapping[str, np.ndarray]) -> np.ndarray:
-        """What the moments of the centre of mass are divided by: one of the signals that `result` returns."""
+        """The signal of `result` by which moments are divided to give the centre of mass."""
 
     def signals(self) -> JobSignals:
         """Compute the passes that an earlier attempt has not finished, and return the signals of the job."""
@@ -81,8 +81,8 @@ class SummedScan(ScanInParts, ABC):
         return self.made
 
     def _take_up(self, found: dict[str, np.ndarray]) -> None:
-        """Take the sums of an earlier attempt, if they are those of these signals."""
-        # What else is found are the waves of the pass that was interrupted.
+        """Take the sums of an earlier attempt, if their shapes and types are those of these signals."""
+        # The rest of `found` belongs to the pass that was interrupted.
         kept = {name: found.pop(name) for name in self.sums.signals if name in found}
         if "passed" in found and all(
             name in kept and (kept[name].shape, kept[name].dtype) == (mine.shape, mine.dtype)
@@ -94,7 +94,7 @@ class SummedScan(ScanInParts, ABC):
         positions, passes, sums = self.experiment.positions, len(self.passes), self.sums
 
         def report(done: int, total: int) -> None:
-            # Above 0 from the first wave on: before, a job keeps no checkpoint.
+            # Progress is above 0 from the first wave on, because a job without progress keeps no checkpoint.
             reached = max(min(1, done), number * positions + positions * done // max(1, total))
             self.on_progress(reached, passes * positions)
 
@@ -106,5 +106,5 @@ class SummedScan(ScanInParts, ABC):
 
 
 def moments(signals: JobSignals) -> np.ndarray:
-    """Moments of the centre of mass, Σ λk I. No intensity has no centre: its moment is 0."""
+    """Moments of the centre of mass, Σ λk I. Where the intensity is 0, the centre is undefined and the moment is 0."""
     return np.nan_to_num(signals.center_of_mass) * signals.total[..., None]

@@ -20,7 +20,7 @@ class SuperposedSignals:
     Parameters
     ----------
     waves : int
-        Number of basis waves that go through the specimen; the result names it.
+        Number of basis waves that go through the specimen. The result records this number.
     """
 
     def __init__(self, experiment: Experiment, waves: int = 0) -> None:
@@ -80,7 +80,7 @@ class SuperposedSignals:
     def record_forms(self, where: np.ndarray, depth: int, forms: np.ndarray, coefficients: np.ndarray) -> None:
         """Record bins, rings, total and centre of mass at a depth of images.
 
-        They come from matrices `forms` (n, r, r) of n detector regions; for the other arguments see `record_waves`.
+        `forms` (n, r, r) are the matrices of n detector regions. For the other arguments, see `record_waves`.
         """
         e = self.recorder.experiment
         among_all = e.wave_depths.index(e.depth_slices[depth])

@@ -23,7 +23,7 @@ _SAME_NM = 0.0005
 
 @dataclass(frozen=True)
 class Superposition:
-    """Exit waves of a basis, reduced to what the signals of any probe in its span need.
+    """Exit waves of a basis, reduced to what the signals of any superposed probe need.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ class Superposition:
         return detectors.recorder.signals
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the named arrays that a file holds; of Hermitian matrices the upper halves are enough."""
+        """Return the named arrays that a file holds. Of a Hermitian matrix, the file holds only the upper half."""
         basis = self.basis
         row, column = np.triu_indices(basis.rank)
         return {
@@ -115,7 +115,7 @@ class Superposition:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Superposition:
-        """Make a superposition from what `arrays` returned. Raises KeyError, IndexError or ValueError on others."""
+        """Make a superposition from the result of `arrays`. Other input raises KeyError, IndexError or ValueError."""
         basis = Basis(arrays["rows"], arrays["columns"], arrays["vectors"])
         forms = tuple(_whole(packed, basis.rank) for packed in _by_depth(arrays, "forms_"))
         return cls(basis, tuple(arrays["defoci_nm"].tolist()), forms, _by_depth(arrays, "patterns_"))

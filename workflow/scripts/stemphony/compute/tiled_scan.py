@@ -1,4 +1,4 @@
-"""Signals of one job by a basis of waves: the scan in tiles whose exit waves fit into the memory."""
+"""Signals of one job with a basis of waves. The scan is cut into tiles whose exit waves fit into the memory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Tile:
     rank : int
         Number of waves of its basis.
     basis : Basis or None
-        None if there are several tiles. All their bases together may exceed the memory, so each is found again.
+        None if there are several tiles. All bases together may exceed the memory, so each basis is computed again.
     """
 
     where: np.ndarray
@@ -39,7 +39,7 @@ class Tile:
 
 
 def tiles(experiment: Experiment, defocus_nm: float, budget_bytes: float) -> list[Tile]:
-    """Halve the scan until the basis of each part fits the memory budget [bytes], see `most_waves`."""
+    """Halve the scan again and again until the basis of each part fits the budget [bytes], see `most_waves`."""
     most = most_waves(experiment, budget_bytes)
     numbers = np.arange(experiment.positions).reshape(len(experiment.scan_x), len(experiment.scan_y))
     made: list[Tile] = []
@@ -57,7 +57,7 @@ def tiles(experiment: Experiment, defocus_nm: float, budget_bytes: float) -> lis
 
 
 def _basis_of_tile(experiment: Experiment, defocus_nm: float, tile: np.ndarray, most: int) -> Basis | None:
-    """Basis of a tile, or None if the tile, or already a coarse sample of it, needs more than `most` waves."""
+    """Basis of a tile; None if it needs more than `most` waves. A coarse sample of a large tile is tried first."""
     step = max(1, math.isqrt(tile.size // (4 * most)))
     if step > 1 and Basis.within(experiment, [defocus_nm], tile[::step, ::step].ravel(), most) is None:
         return None
@@ -78,7 +78,7 @@ class TiledScan:
     on_progress : callable
         Called as `on_progress(done, total)` in steps of one wave through one block of slices.
     keeper : Keeper
-        Keeps finished tiles and the waves of the present one, and holds those of an earlier attempt.
+        Keeps finished tiles and the waves of the current tile, and holds those of an earlier attempt.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class TiledScan:
             recorder.restore(found)
             self.finished = found["finished"].copy()
         if "tile" in found:
-            # The waves belong to the basis of the earlier attempt, to the last bit.
+            # The waves fit only the basis of the earlier attempt, because another one may differ in the last bits.
             waves = self._exit_waves(Basis(found["rows"], found["columns"], found["vectors"]))
             self._resumed = (found["tile"], waves) if waves.restore(found) else None
         found.clear()
@@ -129,7 +129,7 @@ class TiledScan:
         return ExitWaves(self.experiment, basis, self.detectors.pixels, self.blocks)
 
     def _begun(self, tile: Tile) -> ExitWaves | None:
-        """Waves of an earlier attempt at this tile. This scan forgets them: only one tile's waves fit the memory."""
+        """Waves of an earlier attempt at this tile. This object drops its reference, to free the memory after use."""
         if self._resumed is None or not np.array_equal(self._resumed[0], tile.where):
             return None
         (_, waves), self._resumed = self._resumed, None

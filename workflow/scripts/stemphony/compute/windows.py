@@ -1,8 +1,8 @@
 """Windows of a large specimen: each part of the scan is computed on the potential around it.
 
 ASSUME: the specimen outside a window does not affect the probes inside. This is an approximation: a focused probe has
-slow tails, which the periodic window wraps, and scattering spreads the probe. So the user has to ask for windows
-(`grating.window_angstrom`), the plan says how much of the probe falls outside, and every job measures the error on some
+long tails, which the periodic window wraps, and scattering spreads the probe. So windows are used only if the user sets
+`grating.window_angstrom`. The plan says how much of the probe falls outside, and every job measures the error on some
 positions of its own specimen.
 """
 
@@ -37,8 +37,8 @@ class Window:
     origin : (float, float)
         Corner of the window in the specimen (x, y) [Å].
     rows, columns : (n,) ndarray of int
-        Indices of the scan positions along the two axes of the scan. A window on a line or list holds the pairs
-        (row, column), on a grid each row with each column.
+        Indices of the scan positions along the two axes of the scan. On a line or list, the positions are the pairs
+        (rows[i], columns[i]). On a grid, they are each row with each column.
     """
 
     experiment: Experiment
@@ -146,7 +146,7 @@ class _WindowedScan(ScanInParts):
         signals, size = self.recorder.signals, window.experiment.positions
 
         def report(done: int, total: int) -> None:
-            # Above 0 from the first wave on: before, a job keeps no checkpoint.
+            # Progress is above 0 from the first wave on, because a job without progress keeps no checkpoint.
             reached = max(min(1, done), before + size * done // max(1, total))
             self.on_progress(reached, self.experiment.positions)
 
@@ -169,7 +169,7 @@ class _WindowedScan(ScanInParts):
 
 
 def _check(experiment: Experiment, atoms: Atoms, signals: JobSignals, simulate: Simulate) -> dict[str, Any]:
-    """Compare signals with those in windows of twice the size. Deviations are relative to the RMS there."""
+    """Compare signals with those in windows of twice the size. Deviations are relative to the RMS in these windows."""
     sx, sy = len(experiment.scan_x), len(experiment.scan_y)
     places = sorted({((sx - 1) * i // (_CHECKED - 1), (sy - 1) * i // (_CHECKED - 1)) for i in range(_CHECKED)})
     grid = doubled_grid(experiment)

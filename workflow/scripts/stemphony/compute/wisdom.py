@@ -1,4 +1,4 @@
-"""FFT plans on disk, one file per CPU model and FFTW version, so that one job makes the plans and all use them."""
+"""FFT plans on disk, one file per CPU model and FFTW version. One job makes the plans, and all jobs use them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from stemphony.physics.strips.plan import StripPlan
 from stemphony.store.atomic import atomic_path
 
 LOCK_WAIT_S = 300.0
-"""Longest wait for another process that plans [s]. Planning for a grid of 2048² is shorter. A process that gives up
-makes plans of its own, which may differ."""
+"""Longest wait for another process that plans [s]. Planning for a grid of 2048² takes less. A process that stops
+waiting makes its own plans, which may differ."""
 
 LOCK_POLL_S = 0.05
 """Time between two attempts to get the lock [s]."""
 
-# FFTW times each transform alone, in the cache and with the noise of the machine. Its plans for large grids differ by a
-# tenth of the time of a slice. So several plans are made, and the fastest is kept.
+# FFTW times each transform alone: the data is in the processor's cache, and the machine adds noise. For large grids,
+# the times of a slice with two of its plans differ by a tenth. So several plans are made, and the fastest is kept.
 QUICK_S = 4.0
 """Planning time [s] below which one plan is enough: plans that FFTW finds quickly hardly differ."""
 
@@ -73,8 +73,8 @@ def wisdom_file(folder: Path | None = None) -> Path:
 def prepare_plans(plan: Callable[[str], object], folder: Path | None = None) -> tuple[str, str]:
     """Give FFTW the plans that `plan` needs, from the cache on disk or by planning.
 
-    It must run before threads start. Many jobs may call it at once: one job plans, under a lock that ends with its
-    process, and the others wait for it, at most LOCK_WAIT_S.
+    Call this function before threads start. Many jobs may call it at once: one job plans, and the others wait for it,
+    at most LOCK_WAIT_S. The system releases the lock of a process that dies.
 
     Parameters
     ----------
@@ -87,7 +87,8 @@ def prepare_plans(plan: Callable[[str], object], folder: Path | None = None) -> 
     -------
     flag, source : str
         The planner flag for all further plans, and the origin of the plans: `cache`, `planned` (and kept), or
-        `planned, not kept: …` if the cache folder cannot be written or its disk is full. The last costs only speed.
+        `planned, not kept: …` if the cache folder cannot be written or its disk is full. Plans that are not kept
+        cost only speed.
     """
     file = wisdom_file(folder)
     if _known(file, plan):
@@ -120,7 +121,7 @@ def _require_room(folder: Path) -> None:
 
 
 def _plan_well(plan: Callable[[str], object]) -> None:
-    """Make a few plans and leave FFTW with the wisdom of the fastest; only one if it cannot be timed."""
+    """Make a few plans and leave FFTW with the wisdom of the fastest. If plans cannot be timed, make only one."""
     before, begin = fft.wisdom(), time.monotonic()
     found: list[tuple[StripPlan, fft.Wisdom]] = []
     while True:
