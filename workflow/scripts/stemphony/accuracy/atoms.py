@@ -21,23 +21,24 @@ from stemphony.specimen.planned import read_planned
 from stemphony.specimen.specimen import Specimen
 
 ATTRIBUTE = "accuracy"
-"""Attribute of the files of prepare_accuracy, JSON: positions [Å] of the budget, or why there is no larger cell."""
+"""Attribute, as JSON, of the files that prepare_accuracy writes: positions of the budget [Å], or why there is no larger
+cell."""
 
 CONFIGURATION = 0
 """Index of the frozen-phonon configuration of a budget."""
 
 _OUTSIDE = 2**31
-"""Index of the configuration that displaces the atoms that only the larger cell has. No campaign has so many, so these
-displacements are independent of all others."""
+"""Index of the configuration that displaces the atoms that are only in the larger cell. No campaign has so many
+configurations, so these displacements are independent of all others."""
 
 POSITIONS = 4
-"""Positions of a budget: with the largest and smallest potential, and two between them."""
+"""Number of positions of a budget: those with the largest and smallest potential, and two between them."""
 
 Places = list[list[float]]
 
 
 def seed_of(common: Mapping[str, Any]) -> int | None:
-    """Seed of a budget: that of the config; 1 where the first run of the simulation draws one."""
+    """Seed of a budget: that of the config; 1 if the first run of the simulation draws its seed."""
     seed = common["simulation"]["random_seed"]
     return None if seed is None else seed or 1
 
@@ -64,8 +65,8 @@ def in_larger_cell(
 ) -> Specimen:
     """Build the next larger cell with the atoms of the budget's configuration, as its only snapshot.
 
-    Atoms of the config's cell keep displacement and presence; its middle is the middle of the positions. The others are
-    drawn.
+    Atoms that are also in the config's cell keep their displacements and occupancies. The middle of that cell lies at
+    the middle of the positions. For the other atoms, both are drawn.
 
     Parameters
     ----------
@@ -107,6 +108,6 @@ def in_larger_cell(
 
 
 def _least(step: np.ndarray, cell: Sequence[float]) -> np.ndarray:
-    """Displacements without the lengths of the cell that wrapping adds along x and y."""
+    """Displacements without the whole cell lengths that wrapping adds along x and y."""
     lengths = np.array([cell[0], cell[1], np.inf])
     return np.asarray(step - np.where(np.isfinite(lengths), lengths, 0.0) * np.round(step / lengths))

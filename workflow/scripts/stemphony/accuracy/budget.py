@@ -15,24 +15,25 @@ from stemphony.accuracy.refinements import NUMERICAL, REFERENCE, TERMS, U_CHANGE
 Floats = NDArray[np.float64]
 
 DARK = 1e-4
-"""Positions with less than this share of the mean signal count for no relative change of a single position."""
+"""Positions with less than this share of the mean signal are ignored in `SignalChange.worst`: divided by a signal near
+0, any change is large."""
 
 ORDERS = (1, 2, 4)
-"""Orders of convergence that numerical schemes have here: slices 1, their symmetric form 2, grids 2 or 4."""
+"""Orders of convergence of the numerical schemes: 1 for slices, 2 for their symmetric form, 2 or 4 for grids."""
 
 ORDER_TOLERANCE = 0.15
-"""Largest distance of the measured order from one of `ORDERS` for an extrapolation."""
+"""Largest distance between the measured order and one of `ORDERS`. Beyond it, a change is not extrapolated."""
 
 ROUNDING = {"single": 1e-5, "double": 1e-12}
-"""Relative changes that rounding makes; smaller ones have no order."""
+"""Relative changes that rounding causes. From smaller changes, no order can be measured."""
 
 _LENGTHS = {"slices": "slice_angstrom", "sampling": "spacing_angstrom"}
-"""The length that a term refines, among the `choices` of a variant."""
+"""Key, among the `choices` of a variant, of the length that a term refines."""
 
 
 @dataclass(frozen=True)
 class SignalChange:
-    """Change of one detector's signal at one depth by one refinement, relative.
+    """Relative change of one detector's signal at one depth by one refinement.
 
     Attributes
     ----------
@@ -45,9 +46,10 @@ class SignalChange:
     at : int
         Number of this position.
     order : int or None
-        Order of convergence that a further refinement confirms; then the three numbers are extrapolated to the limit.
+        Order of convergence that a further refinement confirms. If it is given, the three numbers above are
+        extrapolated to the limit.
     left : float or None
-        What is left after the refinement, as `image`; None if it is not known.
+        Change that remains after the refinement, measured as `image`; None if it is not known.
     """
 
     image: float
@@ -69,9 +71,9 @@ class BudgetLine:
     what : str
         What was changed, in words.
     changes : mapping
-        Detector to its change at each depth.
+        For each detector, its change at each depth.
     choices : tuple of mapping
-        Numerical choices of the refinement, and of the further one if there is one.
+        Numerical choices of the refinement, and of the further refinement if there is one.
     """
 
     name: str
@@ -93,12 +95,12 @@ class Budget:
     Attributes
     ----------
     detectors : mapping
-        Name to inner and outer angle [mrad].
+        For each name, the inner and outer angle [mrad].
     depths_nm : tuple of float
     places : tuple of (float, float)
         Probe positions [Å].
     signals : mapping
-        Detector to signals of the reference by depth and position, fractions of the incident intensity.
+        For each detector, signals of the reference by depth and position, as fractions of the incident intensity.
     lines : tuple of BudgetLine
     without : mapping
         Terms that were left out, with the reason.
@@ -123,7 +125,7 @@ class Budget:
 
     @property
     def numerical(self) -> tuple[BudgetLine, ...]:
-        """Terms that computing time makes smaller."""
+        """Terms that more computing time makes smaller."""
         return tuple(line for line in self.lines if line.kind == NUMERICAL)
 
     def matters_most(self, detector: str, depth: int) -> BudgetLine:
@@ -150,7 +152,7 @@ class Budget:
         Raises
         ------
         KeyError, TypeError
-            It is incomplete.
+            The content is incomplete.
         """
         lines = tuple(
             BudgetLine(
@@ -175,13 +177,13 @@ def budget_of(
     Parameters
     ----------
     variants : mapping
-        Name to the record of `run_variant`; one with a reason was not computed.
+        For each name, the record of `run_variant`. A record with a `reason` says why the variant was not computed.
     without : mapping
         Terms that do not apply, with the reason.
     digest : str
         Digest of the params that the config's jobs share.
     origin : mapping
-        What else the file tells: seed, defocus, rule of choice.
+        Further content of the file: seed, defocus, and the rule by which positions are chosen.
     """
     reference, left_out, lines = variants[REFERENCE], dict(without), []
     for term in TERMS:
@@ -231,7 +233,7 @@ class _Further:
 
     @property
     def lengths(self) -> tuple[float, float, float]:
-        """The lengths that the config, the refinement and the further one have."""
+        """The refined length in the config, in the refinement and in the further refinement."""
         key = _LENGTHS[self.term.name]
         h0, h1, h2 = (float(self.variants[name]["choices"][key]) for name in (REFERENCE, *self.term.variants))
         return h0, h1, h2
@@ -246,7 +248,7 @@ def _change(own: Floats, step: Floats, further: _Further | None) -> SignalChange
             h0, h1, _ = (length**order for length in further.lengths)
             left, step = _rms(step) / _mean(own) * h1 / (h0 - h1), step * h0 / (h0 - h1)
         elif _rms(step + further.step) > _rms(step):
-            # Without an order the largest change that was seen is the best that is known.
+            # Without an order, no limit is known. The larger change of the two is the best estimate.
             step = step + further.step
     seen = own > DARK * _mean(own)
     relative = np.where(seen, step / np.where(seen, own, 1.0), 0.0)
@@ -257,7 +259,7 @@ def _change(own: Floats, step: Floats, further: _Further | None) -> SignalChange
 def confirmed_order(
     own: Floats, first: Floats, further: Floats, lengths: tuple[float, float, float], rounding: float
 ) -> int | None:
-    """Return the order p of S(h) = S(0) + c·hᵖ that two steps of refinement share; None if they have none.
+    """Return the order p of S(h) = S(0) + c·hᵖ that fits both steps of refinement; None if no order of `ORDERS` does.
 
     Parameters
     ----------
@@ -268,12 +270,12 @@ def confirmed_order(
     lengths : (float, float, float)
         h0 > h1 > h2 [Å].
     rounding : float
-        Relative change below which a step says nothing.
+        Relative change that rounding causes. From smaller steps, no order is measured.
 
     Notes
     -----
-    The ratio of the steps gives p. All positions must follow it: the further step may differ from what p predicts by a
-    fifth of its size, root mean square.
+    The ratio of the steps gives p. All positions must follow p: the further step may differ from its prediction by at
+    most a fifth of its size, as root mean squares over the positions.
     """
     floor = rounding * _mean(own)
     if _rms(further) < floor or _rms(first) < floor:
@@ -282,7 +284,7 @@ def confirmed_order(
     ratio = float(first @ further) / float(further @ further)
     for order in ORDERS:
         predicted = (h0**order - h1**order) / (h1**order - h2**order)
-        # The order whose prediction the measured ratio is nearest to, within the tolerance of its exponent.
+        # Skip orders whose predicted ratio is too far from the measured one. The logarithms compare exponents.
         if abs(math.log(max(ratio, 1e-300) / predicted)) > ORDER_TOLERANCE * math.log(h0 / h1):
             continue
         if _rms(further - first / predicted) <= 0.2 * _rms(further):

@@ -9,7 +9,7 @@ from stemphony.accuracy.refinements import INPUT, MODEL, NUMERICAL
 from stemphony.store.atomic import atomic_path
 
 LEAST = 1e-3
-"""Smallest change that the axis shows [%]; smaller ones are drawn at its left edge."""
+"""Smallest change that the axis shows [%]. Smaller changes are drawn at its left edge."""
 
 NAMES = {
     "slices": "slice thickness",
@@ -36,7 +36,7 @@ def draw(file: Path, budget: Budget, title: str, target: float | None = None) ->
     file : Path
         Picture to write; its suffix decides the format.
     target : float or None
-        Wanted accuracy, a share; drawn as a vertical line.
+        Wanted accuracy, as a share of the signal; drawn as a vertical line.
     """
     import matplotlib as mpl
 
@@ -79,6 +79,6 @@ def draw(file: Path, budget: Budget, title: str, target: float | None = None) ->
         frameon=False, fontsize=9, ncols=min(6, number), loc="lower right", bbox_to_anchor=(1.0, 1.0),
         borderaxespad=0.1, handletextpad=0.2, columnspacing=1.0,
     )  # fmt: skip
-    # The folder may come from somebody else, with a link of this name.
+    # The folder may come from somebody else and hold a link of this name. A rename replaces the link, not its target.
     with atomic_path(file) as temporary:
         figure.savefig(temporary, dpi=160, bbox_inches="tight", format=file.suffix.removeprefix(".") or "png")

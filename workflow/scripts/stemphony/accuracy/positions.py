@@ -1,4 +1,4 @@
-"""A few scan positions where the signals of a scan differ most."""
+"""Choose a few scan positions at which the signals of a scan differ most."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from stemphony.physics.potential import SlicePotentials
 from stemphony.physics.scattering import FactorChoice
 
 SPACING = 0.25
-"""Distance of the points on which the projected potential is looked at [Å]: a third of the width of a fine probe."""
+"""Spacing of the grid of the projected potential [Å]: a third of the width of a fine probe."""
 
 REACH = 8.0
-"""Largest distance of the other positions from the first one [Å]: a cell or two of most crystals. Positions near each
-other keep the same atoms around them in a larger cell."""
+"""Largest distance of the other positions from the first one [Å]: one or two cells of most crystals. Positions that are
+close together have the same atoms around them in a larger cell."""
 
 _DIGITS = 6
-"""Digits of the potential, relative to its largest value, that count. Equal columns differ by rounding only, and the
-first of them is taken on every machine."""
+"""Decimals to which the relative potential is rounded. Equal columns differ only by rounding errors, which depend on
+the machine. After rounding, every machine takes the first of them."""
 
 RULE = (
     "where the projected potential is largest and smallest, then where it differs most from that of the positions "
     f"already chosen; all within {REACH:g} Å"
 )
-"""How positions are chosen, for the user."""
+"""Text for the user: how positions are chosen."""
 
 
 def telling_positions(
@@ -51,12 +51,12 @@ def telling_positions(
     parametrization : str or FactorChoice
         Scattering factors.
     number : int
-        Most positions that are chosen.
+        Largest number of positions to choose.
 
     Returns
     -------
     list of int
-        Their numbers in `places`, in the order of choice; fewer if the scan has fewer.
+        Their indices in `places`, in the order of choice. There are fewer if the scan has fewer positions.
     """
     values = _potential_at(places, symbols, atoms, lengths, parametrization)
     chosen = [int(np.argmax(values))]
@@ -79,7 +79,7 @@ def _potential_at(
     lengths: tuple[float, float],
     parametrization: str | FactorChoice,
 ) -> NDArray[np.float64]:
-    """Square root of the projected potential relative to its largest value, so that light columns differ as well."""
+    """Square root of the projected potential, relative to its largest value. With the root, light columns differ."""
     if not len(symbols):
         return np.zeros(len(places))
     from scipy.ndimage import map_coordinates

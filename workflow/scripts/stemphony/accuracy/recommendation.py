@@ -1,4 +1,4 @@
-"""Which choices a config must refine for a wanted accuracy, from its error budget."""
+"""Find, from the error budget of a config, the choices that must be refined for a wanted accuracy."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Recommendation:
     Attributes
     ----------
     levels : mapping
-        Term to how often it is refined.
+        For each term, how often it is refined.
     before, after : float
-        Largest sum of the numerical changes of an image, of the config and with these refinements.
+        Largest sum of the numerical changes of an image, for the config and with these refinements.
     unmeasured : tuple of str
-        Terms that are refined so far that the budget does not say what is left.
+        Refined terms for which the budget does not say how much of the change remains.
     target : float
-        Wanted accuracy.
+        Wanted accuracy, as a share of the signal.
     beyond : tuple of str
-        Terms above the target that no computing time makes smaller.
+        Terms above the target that more computing time does not make smaller.
     """
 
     levels: Mapping[str, int]
@@ -44,10 +44,10 @@ class Recommendation:
 
 
 def recommend(budget: Budget, target: float) -> Recommendation:
-    """Refine the term that matters most for the worst image, until all images reach the target or nothing is left.
+    """Refine the term that matters most for the worst image, until all images reach the target or no term is left.
 
-    The numerical changes of an image are added as if all had the same sign. A change that is not known counts as zero,
-    and the term is named.
+    The numerical changes of an image are added as if all had the same sign. A change that is not known counts as 0, and
+    its term is listed in `unmeasured`.
     """
     lines = {line.name: line for line in budget.numerical}
     levels = dict.fromkeys(lines, 0)
@@ -60,7 +60,7 @@ def recommend(budget: Budget, target: float) -> Recommendation:
     after = before
     while after > target:
         detector, depth = max(images, key=lambda image: total(*image))
-        # What a refinement saves, by term; one that is refined to the end saves nothing more.
+        # Present change by each term that can be refined further.
         gains = {
             name: (_left(line, detector, depth, levels[name]) or 0.0)
             for name, line in lines.items()
@@ -82,7 +82,7 @@ def recommend(budget: Budget, target: float) -> Recommendation:
 
 
 def _left(line: BudgetLine, detector: str, depth: int, level: int) -> float | None:
-    """Change of an image that a term still makes after `level` refinements; None if it is not known."""
+    """Change of an image that a term still causes after `level` refinements; None if it is not known."""
     change = line.changes[detector][depth]
     if level == 0:
         return abs(change.image)
@@ -90,14 +90,14 @@ def _left(line: BudgetLine, detector: str, depth: int, level: int) -> float | No
 
 
 def refined(config: Mapping[str, Any], budget: Budget, levels: Mapping[str, int]) -> dict[str, Any]:
-    """Return a config with refined choices; it need not be complete.
+    """Return a config with refined choices.
 
     Parameters
     ----------
     config : mapping
-        The config of the budget, as the user wrote it.
+        The config of the budget, as the user wrote it; defaults may be missing.
     levels : mapping
-        Term to how often it is refined.
+        For each term, how often it is refined.
     """
     made: dict[str, Any] = deepcopy(dict(config))
     grating, specimen = dict(made.get("grating") or {}), dict(made.get("specimen") or {})
@@ -117,13 +117,13 @@ def refined(config: Mapping[str, Any], budget: Budget, levels: Mapping[str, int]
         made["scan"] = _same_place(made.get("scan") or {}, ratio)
     if {"cell", "sampling"} & chosen.keys():
         if "window" in lines or grating.get("sampling_angstrom"):
-            # Rounded up, so that the number of points stays.
+            # The spacing is rounded up, so that the number of points stays.
             spacing = chosen.get("sampling", budget.choices)["spacing_angstrom"]
             grating |= {"sampling_angstrom": math.ceil(spacing * 1e6) / 1e6, "gpts": None}
         else:
             grating["gpts"] = gpts
     if "slices" in chosen:
-        # Rounded up, so that the number of slices stays.
+        # The thickness is rounded up, so that the number of slices stays.
         grating["slice_thickness_angstrom"] = math.ceil(chosen["slices"]["slice_angstrom"] * 1e6) / 1e6
         grating.pop("slice_boundaries_angstrom", None)
     if "potential" in chosen:
@@ -143,7 +143,7 @@ def refined(config: Mapping[str, Any], budget: Budget, levels: Mapping[str, int]
 
 
 def _same_place(scan: Mapping[str, Any], ratio: Sequence[float]) -> dict[str, Any]:
-    """Block `scan` in a cell that is larger by `ratio` along x and y: fractions of the cell become smaller."""
+    """Block `scan` with the same positions in a cell that is larger by `ratio`; fractions of the cell are smaller."""
     made = dict(scan)
     if made.get("unit", "cell") != "cell":
         return made

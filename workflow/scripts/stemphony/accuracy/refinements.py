@@ -1,7 +1,7 @@
-"""What an error budget refines: variants of a config, each with one choice changed.
+"""The variants of a config that an error budget compares. In each variant, one choice is refined.
 
-A budget compares a few probes through one configuration of atoms, computed with the choices of the config, with the
-same probes after one choice was refined. The atoms and their displacements stay the same.
+A budget sends a few probes through one configuration of atoms, first with the choices of the config, then with each
+variant. The atoms and their displacements stay the same.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from stemphony.physics.grid import cheapest_size
 from stemphony.physics.periods import Periods
 
 FINER = 2 / 3
-"""Spacing of the grid's points in the refined variant, as a share of that of the config."""
+"""Spacing of the grid's points in the refined variant, divided by that of the config."""
 
 LARGER = 1.5
-"""Size of the cell or window in the refined variant, in that of the config."""
+"""Size of the cell or window in the refined variant, divided by that of the config."""
 
 U_CHANGE = 0.1
-"""One standard deviation of U, as a share of U; measured values differ by about as much between laboratories."""
+"""One standard deviation of U, as a share of U. The values of different laboratories differ by about as much."""
 
 ALIASING = 2 / 3
 """Largest share of the Nyquist frequency inside the band limit without aliasing, Eq. (P5)."""
 
 OVERSAMPLING = "potential_oversampling"
-"""Key of the block `grating`, absent where it is 1."""
+"""Key of the block `grating`. It is absent if its value is 1."""
 
 _SAME_SHARE = 0.005
-"""Shares of the Nyquist frequency that differ by less are equal, as 0.6666666 and 0.667."""
+"""Shares of the Nyquist frequency that differ by less count as equal, for example 0.6666666 and 0.667."""
 
 NUMERICAL, MODEL, INPUT = "numerical", "model", "input"
-"""Kinds of terms: choices that can be refined at a cost, and what no computing time makes better."""
+"""Kinds of terms. More computing time makes numerical ones smaller, but not those of the model and the input."""
 
 REFERENCE = "reference"
 """The variant with the choices of the config."""
 
 BASIS_POSITIONS = 256
-"""Most scan positions in the variant with probe_basis, whose error belongs to the whole set of probes."""
+"""Most scan positions in the variant with probe_basis. Its error depends on all probes that share the basis."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Term:
     kind : str
         NUMERICAL, MODEL or INPUT.
     variants : tuple of str
-        Variants that measure it; a second numerical one is refined further.
+        Variants that measure the term. The second variant of a numerical term is refined further.
     """
 
     name: str
@@ -121,7 +121,7 @@ def variants(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def params_of(campaign: Campaign) -> dict[str, Any]:
-    """Params that the rules of a campaign's error budget share: everything that decides its numbers."""
+    """Params that the rules of a campaign's error budget share. They contain everything that decides its numbers."""
     mean = math.fsum(defocus.weight * defocus.value_nm for defocus in campaign.defoci)
     middle = min(campaign.defoci, key=lambda defocus: abs(defocus.value_nm - mean))
     return {
@@ -147,7 +147,7 @@ class Fixed:
     places : sequence of (float, float)
         Positions of the budget [Å].
     others : sequence of (float, float)
-        Further positions of the scan [Å], for the variant with probe_basis.
+        Further positions of the scan [Å], for the variant `basis`.
     """
 
     common: Mapping[str, Any]
@@ -157,7 +157,7 @@ class Fixed:
     others: Sequence[tuple[float, float]] = ()
 
     def blocks(self, variant: str, repeats: tuple[float, float] = (1.0, 1.0)) -> dict[str, Any]:
-        """Blocks of the config for one variant. Only the refined choice, and what depends on it, differs.
+        """Blocks of the config for one variant. Only the refined choice, and what depends on this choice, differs.
 
         Parameters
         ----------
@@ -196,13 +196,13 @@ class Fixed:
 
     @property
     def points(self) -> tuple[int, int]:
-        """Points of the grid over the whole cell, with windows too."""
+        """Points of the grid over the whole cell, even if there are windows."""
         e = self.experiment
         nx, ny = (round(length / step) for length, step in zip(e.cell[:2], e.grid.sampling, strict=True))
         return nx, ny
 
     def finer_points(self, share: float) -> tuple[int, int]:
-        """Points of a grid with at most this share of the spacing, in step with the lattice."""
+        """Points of a grid with at most this share of the spacing, with whole numbers of points per lattice period."""
         nx, ny = self.points
         lengths = self.experiment.cell[:2]
         x, y = (
@@ -212,7 +212,7 @@ class Fixed:
         return x, y
 
     def _reference(self) -> dict[str, Any]:
-        """The choices of the config as numbers, so that they do not follow from a choice that a variant changes."""
+        """The choices of the config as numbers, so that they stay if a variant changes a choice that they depend on."""
         e = self.experiment
         made = {name: deepcopy(dict(block)) for name, block in self.common.items() if isinstance(block, Mapping)}
         made["simulation"]["algorithm"] = "multislice"
@@ -220,7 +220,7 @@ class Fixed:
         made["scan"] = _listed(self.places)
         made["depths"] = {"every_angstrom": None, "at_angstrom": list(e.depths)}
         rings = {name: [inner / MRAD, outer / MRAD] for name, (inner, outer) in e.rings.items()}
-        # Radial bins may end at the band limit, which variants change; only named detectors are compared.
+        # Only named detectors are compared. Radial bins may end at the band limit, which variants change.
         made["adf"] |= {
             # Rings with a sensitivity are not compared.
             "detectors": {n: v for n, v in (made["adf"]["detectors"] or {}).items() if n in rings} or rings,
@@ -233,9 +233,9 @@ class Fixed:
         return made
 
     def _sample(self, grating: dict[str, Any], share: float) -> None:
-        """Make the grid finer. The band limit is a share of its Nyquist frequency, so it grows with it.
+        """Make the grid finer. The band limit is a share of the Nyquist frequency of the grid, so it grows, too.
 
-        The potential keeps its spacing as nearly as whole factors allow: that is the term `potential`.
+        The potential keeps its spacing as nearly as whole factors allow, because the term `potential` refines it.
         """
         points = self.finer_points(share)
         if points == self.points:
@@ -252,7 +252,7 @@ class Fixed:
             round(n) if abs(n - round(n)) < 1e-6 and round(n) % 2 == 0 else cheapest_size(math.ceil(n - 1e-6), 2)
             for n in wanted
         ]
-        # Where the spacing cannot stay to the last digit, the band limit k_c does.
+        # If the spacing cannot stay exactly the same, its share is corrected so that the band limit k_c stays.
         spacing = max(length / n for length, n in zip(lengths, points, strict=True))
         share = spacing / max(self.experiment.grid.sampling)
         grating |= {
@@ -285,7 +285,7 @@ def larger_specimen(settings: Mapping[str, Any], repeat: Sequence[int] | None) -
     settings : mapping
         Keys of the block.
     repeat : 3 ints or None
-        Copies of the oriented cell along x, y and z that the specimen was built of.
+        Copies of the oriented cell along x, y and z from which the specimen was built.
     """
     x, y, z = repeat or settings["repeat"] or (1, 1, 1)
     larger = [math.ceil(LARGER * n - 1e-9) for n in (x, y)]

@@ -1,4 +1,4 @@
-"""One variant of an error budget: the signals of its positions, with one choice of the config changed."""
+"""Compute one variant of an error budget: the signals of its positions, with one choice of the config changed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from stemphony.specimen.specimen import Specimen
 from stemphony.specimen.specimen_file import read_attributes, read_specimen_file
 
 PLANNING = "FFTW_ESTIMATE"
-"""Planner flag of the FFTs: each variant has a grid of its own, and a few waves do not pay for measured plans."""
+"""Planner flag of the FFTs. Each variant has its own grid, and measured plans take longer than they save for a few
+waves."""
 
 
 def run_variant(params: Mapping[str, Any], specimen_file: Path, larger_file: Path, threads: int) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def run_variant(params: Mapping[str, Any], specimen_file: Path, larger_file: Pat
         scale = {"u_more": 1 + U_CHANGE, "u_less": 1 - U_CHANGE}.get(variant, 1.0)
         job = {**common, "defocus_nm": params["defocus_nm"]}
         atoms = configuration_atoms(job, seed_of(common), CONFIGURATION, experiment, specimen, scale)
-    # Angles in mrad and back may differ in the last bit, which moves pixels over a hard edge.
+    # Angles that are converted to mrad and back may differ in the last bit, which moves pixels over a hard edge.
     # ASSUME: numerical choices change signals with plasmons as they change those of elastic scattering.
     experiment = replace(experiment, rings=reference.rings, plasmons=None)
     signals = simulate(
