@@ -18,7 +18,7 @@ GROUP = "accuracy"
 
 
 def add_accuracy(root: netCDF4.Dataset, file: Path, common: Mapping[str, Any]) -> str:
-    """Write the budget of a config into a result, if it is that of the result's config.
+    """Write the error budget into a result, if the budget belongs to the result's config.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def add_accuracy(root: netCDF4.Dataset, file: Path, common: Mapping[str, Any]) -
     Returns
     -------
     str
-        Note for the user if there is a budget that does not fit; else empty.
+        Note for the user if the budget is damaged or belongs to another config; else empty.
     """
     if not file.exists():
         return ""

@@ -1,7 +1,7 @@
 """Averages over jobs, from sums of batches of jobs.
 
-A batch is a fixed run of at most `BATCH_UNITS` units. Its sums depend on no other batch, and batches are joined in a
-fixed order. So the averages are the same bit for bit, however many processes make the sums.
+A batch is a fixed sequence of at most `BATCH_UNITS` units. The sums of a batch depend on no other batch, and batches
+are joined in a fixed order. So every bit of the averages is the same, however many processes make the sums.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from stemphony.results.merge_task import Averaging, Place, Source
 
 BATCH_UNITS = 100
-"""Largest number of units in a batch. Larger batches leave fewer of them for processes to share."""
+"""Largest number of units in a batch. With larger batches, there would be too few for all processes."""
 
 FRAMES_BYTES = 64e6
 """Size of the coordinates that one batch may hold in memory [bytes]."""
@@ -23,18 +23,19 @@ ATOM_BYTES = 16
 """Size of one atom's coordinates and slice index, in single precision [bytes]."""
 
 Unit = tuple[Source, ...]
-"""What counts as one in a spread over configurations: a job, or the jobs of a configuration at all defoci."""
+"""One sample of a spread over configurations: a job, or the jobs of a configuration at all defoci."""
 
 Batch = tuple[Unit, ...]
+"""Units whose sums are made together."""
 
 
 def batches_of(averagings: Sequence[Averaging], atoms: int) -> list[Batch]:
-    """Cut the jobs into batches, each of which belongs to one place of every group.
+    """Cut the jobs into batches. All jobs of a batch belong to the same place of each group.
 
     Parameters
     ----------
     averagings : sequence of Averaging
-        Averaging of groups that have the same order of jobs.
+        Averaging of each group; the groups have the same order of jobs.
     atoms : int
         Number of atoms whose coordinates are kept; 0 for none.
     """
@@ -65,7 +66,7 @@ class Spread:
         self.count, self.mean, self.squares = 0, np.zeros(()), np.zeros(())
 
     def add(self, value: np.ndarray) -> None:
-        """Add one array, of the shape of the others."""
+        """Add one array. All arrays have the same shape."""
         if not self.count:
             self.mean, self.squares = np.zeros(np.shape(value)), np.zeros(np.shape(value))
         self.count += 1
@@ -99,9 +100,9 @@ class Sums:
         self.first, self.number, self.total, self.spread = first, 0, np.zeros(()), Spread()
 
     def add(self, value: np.ndarray) -> None:
-        """Add one unit. The first one becomes the sum, so the caller must not use the array any more.
+        """Add the signals `value` of one unit.
 
-        `value` holds the signals of the unit.
+        The first array becomes the sum, so the caller must not use it any more.
         """
         self.number += 1
         if self.first:
@@ -122,13 +123,13 @@ def added(total: np.ndarray | None, value: np.ndarray) -> np.ndarray:
     Blocks of signals are large, so a merge must not hold copies of them.
     """
     if total is None:
-        total, value = value, np.zeros(())  # the addition of 0 makes 0 of −0
+        total, value = value, np.zeros(())  # adding 0 turns −0 into 0
     total += value
     return total
 
 
 class BlockAverage:
-    """The averages of one block of signals, from its batches, one place of the result after the other.
+    """Average one block of signals from its batches, one place of the result after the other.
 
     Parameters
     ----------

@@ -16,15 +16,15 @@ from stemphony.results.averages import Batch
 from stemphony.results.batches import BatchRequest, Reading, read_batch
 
 AHEAD_BYTES = 1e9
-"""Memory for sums that processes compute or that wait for the merge [bytes]; a batch takes three arrays per sum."""
+"""Most memory for sums that are being computed or wait for the merge [bytes]. A batch takes three arrays per sum."""
 
 ReadBatches = Callable[[BatchRequest, Sequence[Batch]], Iterator[Reading]]
-"""Reads batches and yields what was read, in the order of the batches."""
+"""Reads batches and yields a `Reading` for each, in the order of the batches."""
 
 
 @contextmanager
 def batch_reader(processes: int) -> Iterator[ReadBatches]:
-    """Start processes that read batches; with one process, batches are read in this one.
+    """Start processes that read batches. If `processes` is 1, this process reads them.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def batch_reader(processes: int) -> Iterator[ReadBatches]:
     if processes <= 1:
         yield _read_here
         return
-    # A forked process would share the state of HDF5 with this one.
+    # A forked process would share the state of HDF5 with this process.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_end_with_parent) as pool:
 

@@ -1,4 +1,4 @@
-"""Reading one batch of job files: sums of signals, records of jobs, and what is wrong with files."""
+"""Read one batch of job files: sums of signals, records of jobs, and reasons why files cannot be used."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from stemphony.results.merge_task import Averaging, MergeTask, Source
 from stemphony.results.signal_blocks import Block
 
 Stamp = tuple[int, int, int]
-"""Inode, size and time of a file. The merge compares them to see that a file did not change since its check."""
+"""Inode, size and time of a file. If they differ later, the file was changed after its check."""
 
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """What one pass over the job files takes of each file.
+    """What one pass over the job files reads from each file.
 
     Attributes
     ----------
@@ -50,16 +50,16 @@ class BatchRequest:
     usable: Mapping[Source, Stamp] | None = None
 
     def of(self, batch: Batch) -> BatchRequest:
-        """Return this request for one batch, without the tables of all jobs: another process unpickles it."""
+        """Return this request for one batch, without the tables of all jobs, to send little to another process."""
         here = [source for unit in batch for source in unit]
         usable = None if self.usable is None else {one: self.usable[one] for one in here if one in self.usable}
-        # A copy of the task has not cached its table of jobs.
+        # A new copy of the task holds no cached table of jobs.
         return replace(self, task=replace(self.task), usable=usable)
 
 
 @dataclass
 class Reading:
-    """What was read of one batch.
+    """What was read from one batch.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ def read_batch(request: BatchRequest, batch: Batch) -> Reading:
 
 
 def _add_unit(request: BatchRequest, unit: Unit, reading: Reading) -> None:
-    """Add what the blocks take of one unit. No array outlives the call, so that the next unit has its memory."""
+    """Add the signals of one unit. This call keeps no arrays but the sums, so the next unit can use the memory."""
     task, by_configuration = request.task, request.by_configuration
     whole: list[np.ndarray] = []
     weights = 0.0
@@ -130,18 +130,18 @@ def stamp_of(file: Path) -> Stamp:
 
 
 def _values(request: BatchRequest, source: Source, reading: Reading) -> list[np.ndarray] | None:
-    """What the blocks take of one job; None if its file cannot be used or the merge will be refused anyway."""
+    """Signals of one job, by block; None if its file cannot be used or the merge will be refused anyway."""
     if request.usable is not None and source not in request.usable:
         return None
     stamp = stamp_of(source.file)
     if request.usable is not None and request.usable[source] != stamp:
-        # The blocks of earlier passes hold this job, so those of this pass must not lack it.
+        # Blocks of earlier passes include this job, so blocks of this pass must include it, too.
         raise DamagedResultError(
             f"{source.file} was replaced or deleted while it was merged. Nothing was written. Start the merge again."
         )
     try:
         with _opened(source, request) as (job, record):
-            # After a first bad file only a partial result is still worth reading for.
+            # After the first bad file, only a merge into a partial result goes on reading signals.
             if reading.wrong and not request.task.partial:
                 return None
             try:
@@ -165,7 +165,7 @@ def _values(request: BatchRequest, source: Source, reading: Reading) -> list[np.
 
 @contextmanager
 def _opened(source: Source, request: BatchRequest) -> Iterator[tuple[netCDF4.Dataset, dict[str, Any]]]:
-    """Open a job file, after its check if the request asks for one; with its record, else with an empty one."""
+    """Open a job file and yield it with its record. Without a check, the record is empty."""
     if request.check:
         expected = provenance.digest(campaign.job_params(request.task.common, source.defocus_nm, source.configuration))
         with checked(source.file, expected) as (job, record):

@@ -1,4 +1,4 @@
-"""The results of all members of a sweep in one file, which xarray opens with the swept keys as its axes."""
+"""Write the results of all members of a sweep into one file. xarray opens it with the swept keys as axes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from stemphony.results.opened import Floats, OpenedResult, Signal
 from stemphony.store.atomic import atomic_path
 
 UNITS = ("mrad", "nm", "kev", "angstrom", "deg", "mm", "k", "ev")
-"""Last words of keys that are units."""
+"""Units that the names of config keys end with."""
 SAME = 1e-6
-"""Places and depths that differ by less [nm] are the same."""
+"""Places and depths that differ by less than this [nm] count as equal. It is far below any step of a scan."""
 OWN = ("x", "y", "depth_nm", "position", "member")
-"""Names of axes that no swept key may take."""
+"""Names of the file's own axes. The axis of a swept key gets another name."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class SweptAxis:
 
     @property
     def unit(self) -> str:
-        """Unit of the values, which ends the key; empty without one."""
+        """Unit of the values, from the end of the key; empty if there is none."""
         last = self.key.rpartition("_")[2]
         return last if last in UNITS else ""
 
@@ -65,7 +65,7 @@ class Combined:
     values : tuple of mapping
         Values of each member.
     axes : tuple of SweptAxis
-        Of a grid the swept keys; of a list one axis with the members.
+        The swept keys of a grid; for a list, one axis with the members.
     results : tuple of OpenedResult
     notes : list of str
         What could not be combined, and why.
@@ -109,12 +109,12 @@ class Combined:
 
     @property
     def places(self) -> Iterator[tuple[int, ...]]:
-        """Index of each member along the axes: the last axis runs fastest, as in the order of the members."""
+        """Index of each member along the axes, in the order of the members: the last axis runs fastest."""
         return itertools.product(*(range(number) for number in self.shape))
 
     @cached_property
     def detectors(self) -> list[str]:
-        """Images that any member has, in the order of the first that has them."""
+        """Images that any member has, in the order of the first member that has each."""
         return list(dict.fromkeys(
             name for result in self.results for name in (*sorted(result.detectors, key=result.detectors.__getitem__),
             *result.maps)
@@ -209,7 +209,7 @@ class Combined:
             _variable(root, f"{name}_{end}_mrad", swept, "mrad", f"{end} angle of {name}")[place] = angle
 
     def _put_depths(self, root: Any) -> tuple[tuple[str, ...], bool]:
-        """Make the axis of depths if all members have the same ones; else keep the exit surface only."""
+        """Make the axis of depths if all members have the same depths; else keep only the exit surface."""
         first = self.results[0].depths_nm
         same = all(_equal(result.depths_nm, first) for result in self.results)
         swept = tuple(axis.name for axis in self.axes)
@@ -246,7 +246,7 @@ class Combined:
 
 
 def _names(keys: Sequence[str]) -> dict[str, str]:
-    """Names of axes: the last word of a key, or all of it where two would be equal or another axis has this name."""
+    """Names of axes: the part of a key after its last dot, or the whole key if this name would be taken."""
     last = [key.rpartition(".")[2] for key in keys]
     return {
         key: short if last.count(short) == 1 and short not in OWN else key.replace(".", "_")
@@ -265,7 +265,7 @@ def _coordinate(root: Any, name: str, values: Floats, units: str, long_name: str
 
 
 def _variable(root: Any, name: str, dimensions: Sequence[str], units: str, long_name: str) -> Any:
-    """A variable of the file, made when it is first needed; NaN where nothing is written."""
+    """A variable of the file, created at its first use. It is NaN where nothing is written."""
     if name in root.variables:
         return root[name]
     if name in root.dimensions:

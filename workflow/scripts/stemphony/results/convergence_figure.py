@@ -11,7 +11,7 @@ from stemphony.results.precision import Precision
 from stemphony.store.atomic import atomic_path
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""The colours of `stemphony plot`; the next six lines are dashed."""
+"""The colours of `stemphony plot`. If there are more than six lines, the next six are dashed."""
 
 
 def draw(
@@ -30,7 +30,7 @@ def draw(
     found : sequence of Precision
         The line of each detector: its error, continued as 1/√N.
     measured : mapping
-        Detector to errors of the first k configurations, which are dots.
+        For each detector, the errors of the first k configurations, drawn as dots.
     targets : sequence of float
         Errors that are marked by horizontal lines.
     """
@@ -39,7 +39,7 @@ def draw(
     mpl.use("Agg")
     from matplotlib.figure import Figure
 
-    # Segments of one detector have nearly the same error and would fill the figure; the table has them.
+    # Segments of one detector have nearly the same error and would fill the figure. The table still lists them.
     found = [one for one in found if not one.is_segment] or found
     figure = Figure(figsize=(6.4, 3.8))
     axes = figure.subplots()
@@ -60,6 +60,6 @@ def draw(
         axis.set_major_formatter("{x:g}")
     axes.set_xlim(1.8, numbers[-1])
     axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.1, 1.0))
-    # The folder may come from somebody else, with a link of this name.
+    # The folder may come from somebody else and hold a link of this name. A rename replaces the link, not its target.
     with atomic_path(file) as temporary:
         figure.savefig(temporary, dpi=160, bbox_inches="tight", format=file.suffix.removeprefix(".") or "png")

@@ -1,4 +1,4 @@
-"""Means of stored signals over configurations and defoci, as far as a result keeps them apart."""
+"""Means of stored signals over configurations and defoci, if a result keeps them separately."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stemphony.errors import ResultError
 Floats = NDArray[np.float64]
 
 NEAR_NM = 0.01
-"""A stored defocus is taken for the wanted one up to this distance [nm]."""
+"""Largest distance between a wanted defocus and the stored one that is used for it [nm]."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class DefocusMean:
 
     @classmethod
     def of(cls, root: Any) -> DefocusMean:
-        """Read them from an open result."""
+        """Read the defoci from an open result."""
         params = root["params"]
         names = {"images": "adf_defocus", "cbed": "cbed_defocus", "waves": "waves_defocus"}
         group, name = next((group, name) for group, name in names.items() if group in root.groups)
@@ -51,7 +51,7 @@ class DefocusMean:
         )
 
     def defocus(self, wanted_nm: float | None) -> float | None:
-        """The defocus of what is read; None for the mean over several."""
+        """The stored defocus for the wanted one; without a wanted one, the only defocus, or None for a mean."""
         if wanted_nm is not None:
             return float(self.defoci_nm[self._index(wanted_nm)])
         return float(self.defoci_nm[0]) if len(self.defoci_nm) == 1 else None
@@ -64,7 +64,7 @@ class DefocusMean:
         return np.asarray(np.tensordot(self._weights(stack), means, axes=1))
 
     def errors(self, stack: Floats, kept: Floats | None, wanted_nm: float | None = None) -> Floats | None:
-        """Standard error of `values`: the stored one, or from the spread over configurations that are kept apart.
+        """Standard error of `values`: the stored one, or that from the spread over separately stored configurations.
 
         Parameters
         ----------
@@ -75,8 +75,8 @@ class DefocusMean:
         Returns
         -------
         array or None
-            None if there is only one configuration, or if errors of several defoci would have to be combined that share
-            their configurations.
+            None if there is only one configuration. Also None if stored errors of several defoci would have to be
+            combined although these share their configurations: such errors are not independent.
         """
         if wanted_nm is not None:
             index = self._index(wanted_nm)

@@ -47,8 +47,8 @@ def checked(file: Path, expected_digest: str) -> Iterator[tuple[netCDF4.Dataset,
         raise DamagedResultError("missing")
     kept = read_checksum(file)
     if kept is None:
-        # Without a checksum the file cannot be trusted: one flipped byte in the tables of HDF5 gives wrong numbers
-        # without an error, or ends the process.
+        # Without a checksum, the file cannot be trusted. One flipped byte in the tables of HDF5 may give wrong numbers
+        # without an error, or crash the process.
         sidecar = paths.checksum(file).name
         raise DamagedResultError(
             f"cannot be checked: {sidecar} is missing or unreadable (if you are sure of the file, write it: "

@@ -86,7 +86,7 @@ def write_job(
     Raises
     ------
     StorageError
-        The folder cannot be written or the disk is full; nothing half-written is left.
+        The folder cannot be written or the disk is full. No incomplete file is left.
     """
     axes = Axes([record.params["defocus_nm"]], [record.params["configuration"]])
     with atomic_path(file) as temporary:
@@ -110,7 +110,8 @@ def write_job(
         checksum = _checksum(temporary, file.name, record.params)
         # The checksum comes first, so that no data file exists without its checksum.
         write_text_atomic(paths.checksum(file), checksum)
-    # A second attempt of this job may have written its checksum before this attempt replaced its data.
+    # Another attempt of this job may run at the same time. If it wrote its checksum between the two steps above, the
+    # checksum does not belong to the data.
     if paths.checksum(file).read_text(encoding="ascii") != checksum:
         write_text_atomic(paths.checksum(file), _checksum(file, file.name, record.params))
 
@@ -173,16 +174,16 @@ def take_finished(file: Path, aside: Path, params: Mapping[str, Any], ids: Colle
     Parameters
     ----------
     file, aside : Path
-        Where the result belongs, and where it may lie because Snakemake would delete it, see `checkpoints.put_aside`.
+        Place of the result, and its second name if Snakemake was about to delete it, see `checkpoints.put_aside`.
     params : mapping
         Params of the job.
     ids : collection of str
-        Id of the simulation, and of that of which it is a copy.
+        Id of the simulation, and of those that it was copied from.
 
     Returns
     -------
     bool
-        Whether the result is in its place now.
+        Whether the result is now in its place.
     """
     # Listing a folder of a network file system makes files of other machines visible.
     with suppress(OSError):
@@ -245,7 +246,7 @@ def _put_signals(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, sign
     if signals.cbed is not None and signals.cbed_angles is not None:
         add_cbed(root, experiment.patterns, axes, signals.cbed_angles)
         variable = root["cbed"]["cbed_intensities"]
-        # Row by row, because the file's library copies what it writes.
+        # Row by row, because netCDF4 copies what it writes.
         for row, patterns in enumerate(_by_loss(experiment, signals.cbed)):
             variable[0, row, :, 0] = patterns
             give_back(signals.cbed)

@@ -1,4 +1,4 @@
-"""Which jobs a result holds: a table in its group `runtime`, and attributes of the root in a partial result."""
+"""Record which jobs a result holds: in a table of the group `runtime`, and in attributes of a partial result."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def add_runtime(root: netCDF4.Dataset, attributes: Mapping[str, Any], jobs: Reco
 
 
 def mark_as_partial(root: netCDF4.Dataset, task: MergeTask, jobs: Records) -> None:
-    """Write attributes that mark a partial result and list the pairs that it holds and lacks."""
+    """Write attributes that mark a partial result and list its pairs of defocus and configuration, and missing ones."""
     missing = [source for source in task.sources if source not in jobs]
     add_attributes(
         root,

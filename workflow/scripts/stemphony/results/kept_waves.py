@@ -24,18 +24,18 @@ class Waves(Protocol):
     """What a file of shared waves holds, for example `compute.superposition.Superposition`."""
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return named arrays; the name `digest` is taken."""
+        """Return named arrays. `write_waves` adds an array `digest`, so no other array has this name."""
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Self:
-        """Make the waves from what `arrays` returned. Raises KeyError, IndexError or ValueError on others."""
+        """Make the waves from the result of `arrays`. Other input raises KeyError, IndexError or ValueError."""
 
 
 W = TypeVar("W", bound=Waves)
 
 
 def kept_and_foreign(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the files of kept waves in a folder, with their checksums, and the files that no job has made."""
+    """Return the files of kept waves in a folder, with their checksum files, and the files that no job has made."""
     entries = sorted(folder.glob("*"))
     kept = [entry for entry in entries if _KEPT.fullmatch(entry.name) and not entry.is_dir()]
     known = set(kept)
@@ -48,9 +48,9 @@ def waves_digest(params: Mapping[str, Any], effective_seed: int | None) -> str:
     Parameters
     ----------
     params : mapping
-        Params of a job; its defocus does not enter.
+        Params of a job; its defocus is ignored.
     effective_seed : int or None
-        Seed of the displacements. A seed of 0 in the params stands for a drawn one, which only this number tells.
+        Seed of the displacements. If the seed in the params is 0, the seed was drawn, and only this number says which.
     """
     decides = {key: value for key, value in params.items() if key != "defocus_nm"}
     return provenance.digest({**decides, "effective_seed": effective_seed})
@@ -65,21 +65,21 @@ def shared_waves(
     say: Callable[[str], None],
     check: Callable[[], None] = lambda: None,
 ) -> W:
-    """Return the waves of a configuration: from their file, from another job that computes them now, or computed here.
+    """Return the waves of a configuration from their file. If no job has made them yet, compute and keep them.
 
-    If several jobs need the waves at once, one computes and the others wait. If that job dies, another job takes over.
-    Trouble with the file or the claim costs time, never the result.
+    If several jobs need the waves at once, one job computes and the others wait. If that job dies, another job takes
+    over. Trouble with the file or the claim costs time, but does not change the result.
 
     Parameters
     ----------
     file : Path
-        Where the waves are kept, see `paths.ResultPaths.waves`.
+        File of the waves, see `paths.ResultPaths.waves`.
     digest : str
-        See `waves_digest`; waves with another digest are replaced.
+        See `waves_digest`. Waves with another digest are replaced.
     kind : type
         Class of the waves.
     serves : callable
-        Whether waves are of use for this job: the list of defoci may have changed.
+        Whether waves include the defocus of this job. The list of defoci may have changed since they were made.
     compute : callable
         Computes the waves.
     say : callable
@@ -147,7 +147,7 @@ def write_waves(file: Path, waves: Waves, digest: str) -> None:
 
 
 def read_waves(file: Path, digest: str, kind: type[W]) -> W | None:
-    """Return the waves that were kept with this digest; None if there are none, or they are damaged or foreign."""
+    """Return the waves in a file; None if it is missing or damaged, or if its digest is another one."""
     try:
         if provenance.file_sha256(file) != ordinary_files.read_text(paths.checksum(file), "ascii").split()[0]:
             return None

@@ -24,19 +24,21 @@ NM_PER_ANGSTROM = 1 / NM
 MRAD_PER_RAD = 1 / MRAD
 AMBER_PROGRAM = {"program": provenance.PROGRAM, "programVersion": provenance.VERSION}
 FILTERS: dict[str, Any] = {"zlib": True, "complevel": 1, "shuffle": True, "fletcher32": True}
-"""Filters of numbers. Level 1 is the fastest compression."""
+"""Filters of numeric variables. Level 1 is the fastest compression."""
 
 TEXT_FILTERS: dict[str, Any] = {"zlib": True, "fletcher32": True}
-"""Filters of texts; `shuffle` does not help for single bytes."""
+"""Filters of text variables. `shuffle` does not help if values are single bytes."""
 
 CHUNK_BYTES = 4_000_000
-"""Largest size of a chunk [bytes]. HDF5 reads whole chunks, so this limits the memory for reading a small part."""
+"""Largest size of a chunk [bytes]. HDF5 always reads whole chunks, so this limits the memory for reading a small
+part."""
 
 LOSS_SPECTRUM = "energy_loss_spectrum"
 """Variable of the group `adf` with plasmons: the intensity of each energy loss."""
 
 CHUNK_POSITIONS, UNDIVIDED_PIXELS = 4, 32
-"""Positions along each axis in a chunk of patterns, and pixels along an axis up to which a pattern is not divided."""
+"""Number of positions along each axis of a chunk of patterns, and largest number of pixels along an axis of a pattern
+that is not divided. docs/performance.md has the measurements."""
 
 STANDARD_ERROR = "_standard_error"
 """End of the names of variables that hold standard errors."""
@@ -57,9 +59,9 @@ class Axes:
     Attributes
     ----------
     defocus_nm : sequence of float
-        Values of the defocus axis; one, the weighted mean, when defoci are averaged.
+        Values of the defocus axis. If defoci are averaged, it has one value, their weighted mean.
     configurations : sequence of int
-        Indices of the phonon axis; one, 0, when configurations are averaged.
+        Indices of the phonon axis. If configurations are averaged, it has one index, 0.
     """
 
     defocus_nm: Sequence[float]
@@ -67,7 +69,7 @@ class Axes:
 
 
 def add_attributes(group: netCDF4.Dataset, values: Mapping[str, Any]) -> None:
-    """Write attributes of a group: bool as 0 or 1, lists and mappings as JSON text; None is left out."""
+    """Write attributes of a group: bool as 0 or 1, lists and mappings as JSON text. None is not written."""
     for key, value in values.items():
         if value is None:
             continue
@@ -84,7 +86,7 @@ def add_attributes(group: netCDF4.Dataset, values: Mapping[str, Any]) -> None:
 
 
 def add_characters(group: netCDF4.Dataset, texts: Mapping[str, str]) -> None:
-    """Write text attributes of a group as characters; viewers of the AMBER convention read no strings."""
+    """Write text attributes of a group as characters, because viewers of the AMBER convention cannot read strings."""
     for name, text in texts.items():
         group.setncattr(name, np.bytes_(text.encode()) if text else "")
 
@@ -99,9 +101,9 @@ def add_variable(
     values: Any = None,
     chunks: Sequence[int] | None = None,
 ) -> netCDF4.Variable:
-    """Create a compressed variable with checksums, units and long name; fill it if `values` are given.
+    """Create a compressed variable with checksums, units and long name. Fill it if `values` are given.
 
-    `chunks` is the shape of the parts that HDF5 compresses and reads, its own choice by default.
+    `chunks` is the shape of the parts that HDF5 compresses and reads. By default, the library chooses it.
     """
     variable = group.createVariable(name, dtype, dimensions, chunksizes=chunks, fill_value=False, **FILTERS)
     variable.units = units
@@ -112,7 +114,7 @@ def add_variable(
 
 
 def add_texts(group: netCDF4.Dataset, name: str, dimension: str, long_name: str, texts: Sequence[str]) -> None:
-    """Write texts as a character array of fixed length; variable-length strings cannot have checksums."""
+    """Write texts as a character array of fixed length, because variable-length strings cannot have checksums."""
     encoded = [text.encode() for text in texts]
     length = max([1, *map(len, encoded)])
     group.createDimension(f"{name}_length", length)
@@ -190,7 +192,7 @@ def add_adf(root: netCDF4.Dataset, experiment: Experiment, axes: Axes) -> None:
 
 
 def _add_energies(group: netCDF4.Dataset, name: str, experiment: Experiment) -> None:
-    """Fill the axis of energy losses; without plasmons it is 0."""
+    """Fill the axis of energy losses. Without plasmons, its only value is 0."""
     long_name = "energy loss"
     if experiment.plasmons is not None:
         long_name = "energy loss; 0 is no loss, the last entry counts all larger losses too"
@@ -213,7 +215,7 @@ def _add_segments(images: netCDF4.Dataset, experiment: Experiment, name: str, de
 
 
 def add_phase_images(root: netCDF4.Dataset, experiment: Experiment, images: Mapping[str, tuple[str, str, str]]) -> None:
-    """Create images of deflection and phase; `images` maps each name to units, long name, and boundary conditions."""
+    """Create images of deflection and phase. `images` gives units, long name and boundary conditions for each name."""
     for name, (units, long_name, boundaries) in images.items():
         variable = _add_image(root["images"], experiment, name, long_name)
         variable.units = units
@@ -222,7 +224,7 @@ def add_phase_images(root: netCDF4.Dataset, experiment: Experiment, images: Mapp
 
 
 def add_standard_errors(root: netCDF4.Dataset, experiment: Experiment, phase_images: Sequence[str] = ()) -> None:
-    """Create `<image>_standard_error` beside each image, those of deflection and phase included."""
+    """Create `<image>_standard_error` for each image, including the images of deflection and phase."""
     for name in (*experiment.images, *phase_images):
         variable = _add_image(
             root["images"],
@@ -234,7 +236,7 @@ def add_standard_errors(root: netCDF4.Dataset, experiment: Experiment, phase_ima
 
 
 def add_source_is_cut(root: netCDF4.Dataset, cut: np.ndarray) -> None:
-    """Create the marks of edge pixels; `cut` (nx, ny) is true where the source lacks computed positions."""
+    """Create the marks of edge pixels. `cut` (nx, ny) is true where the source reaches over the computed positions."""
     mark_cut(root["images"], SOURCE_IS_CUT, "adf", cut)
 
 
@@ -250,7 +252,7 @@ def mark_cut(group: netCDF4.Dataset, name: str, prefix: str, cut: np.ndarray) ->
 
 
 def add_orbit(root: netCDF4.Dataset, orbit: np.ndarray) -> None:
-    """Store which computed position each position has its signals from; `orbit` (nx, ny) has its number."""
+    """Store `orbit` (nx, ny): for each position, the number of the computed position that its signals come from."""
     name, prefix = ("images", "adf") if "images" in root.groups else ("cbed", "cbed")
     add_variable(
         root[name], ORBIT, "i4", (f"{prefix}_position_x", f"{prefix}_position_y"), "1",
@@ -324,8 +326,8 @@ def add_cbed(
 ) -> None:
     """Create the group `cbed` with its axes, Eq. (P15); `angles` are kx and ky as angles [rad].
 
-    In a job file a chunk is one pattern, because jobs write and the merge reads whole patterns. In a merged result it
-    is a part of the patterns of some neighbours, so that images of a virtual detector are read fast too.
+    In a job file, a chunk is one pattern, because jobs write and the merge reads whole patterns. In a merged result, a
+    chunk is a part of the patterns of some neighbouring positions. So images of a virtual detector are also read fast.
     """
     real = experiment.real_dtype
     cbed = root.createGroup("cbed")
@@ -350,14 +352,14 @@ def add_cbed(
 
 
 def pattern_chunk(experiment: Experiment, pattern: tuple[int, int]) -> tuple[int, ...]:
-    """Shape of a chunk of the patterns of a result, as docs/performance.md measures it."""
+    """Shape of a chunk of the patterns of a result. docs/performance.md has the measurements behind it."""
     x, y = (min(CHUNK_POSITIONS, len(axis)) for axis in (experiment.scan_x, experiment.scan_y))
     kx, ky = (size if size <= UNDIVIDED_PIXELS else (size + 1) // 2 for size in pattern)
     return chunk_shape((1, x, y, 1, 1, 1, kx, ky), experiment.real_dtype.itemsize)
 
 
 def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Shape of a chunk: the given shape, its longest axis halved until the size is at most CHUNK_BYTES."""
+    """Shape of a chunk: `shape`, whose longest axis is halved again and again until the size is at most CHUNK_BYTES."""
     chunk = list(shape)
     while int(np.prod(chunk)) * itemsize > CHUNK_BYTES:
         longest = max(range(len(chunk)), key=lambda axis: chunk[axis])
@@ -380,9 +382,9 @@ class AtomTable:
     u_aniso : (N, 3, 3) array or None
         Tensors of the mean square displacements [Å²], NaN for atoms without one.
     occupancy : (N,) array or None
-        Probability that each site holds its atom; None where every site is full, and nothing is drawn.
+        Probability that each site holds its atom; None if every site is full, so that nothing is drawn.
     texts : mapping
-        Attributes on where the atoms come from; empty ones are left out.
+        Attributes that say where the atoms come from. Empty attributes are not written.
     """
 
     cell: tuple[float, float, float]
@@ -398,7 +400,7 @@ class AtomTable:
 
 
 def add_atoms(root: netCDF4.Dataset, table: AtomTable, frames: int, real: np.dtype[Any]) -> None:
-    """Create the group `AMBER` and fill everything but coordinates and slices, see `put_frame`.
+    """Create the group `AMBER` and fill all variables except coordinates and slices, see `put_frame`.
 
     Parameters
     ----------
@@ -458,7 +460,7 @@ def add_atoms(root: netCDF4.Dataset, table: AtomTable, frames: int, real: np.dty
 
 
 def add_lattice(root: netCDF4.Dataset, table: AtomTable, title: str, real: np.dtype[Any]) -> None:
-    """Add to `AMBER` what STEMsalabim has beyond the convention: atoms at rest in each frame, and the cell at rest.
+    """Add the variables that STEMsalabim adds to the AMBER convention: atoms at rest in each frame, and the cell.
 
     Parameters
     ----------
@@ -486,7 +488,7 @@ VACANT = "vacant"
 
 
 def _elements(table: AtomTable) -> tuple[list[str], np.ndarray]:
-    """Names that the variable `element` refers to, and its values (N,); with drawn occupancies 0 is a vacant site."""
+    """Names that the variable `element` refers to, and its values (N,). If sites are drawn, 0 is a vacant site."""
     types, element = np.unique(np.asarray(table.symbols, dtype=str), return_inverse=True)
     if table.occupancy is None:
         return list(types), element
@@ -509,7 +511,7 @@ def _add_sites(amber: netCDF4.Dataset, table: AtomTable, real: np.dtype[Any]) ->
 
 
 def elements_of_frame(table: AtomTable, present: np.ndarray | None) -> np.ndarray | None:
-    """Return `element` (N,) of a frame; `present` (N,) is false for vacant sites, and None if no site is drawn."""
+    """Return `element` (N,) of a frame. `present` (N,) is false for vacant sites, and None if no site is drawn."""
     return None if present is None else np.where(present, _elements(table)[1], 0)
 
 

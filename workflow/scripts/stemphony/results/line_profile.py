@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 Place = tuple[float, float]
 
 FINER = 8
-"""Points of a profile for each step of the scan."""
+"""Number of points of a profile per step of the scan."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Profile:
     Attributes
     ----------
     distance_nm : (P,) array
-        From the beginning of the line.
+        Distance from the beginning of the line.
     values, errors : (P,) array, (P,) array or None
         The signal and its standard error.
     """
@@ -42,19 +42,19 @@ def profile(
 ) -> Profile:
     """Read an image along the line from `begin` to `end` (x, y) [nm].
 
-    Between the positions the signal is interpolated as in `physics.resampling.weights`: exactly along axes on which the
+    Between positions, the signal is interpolated as in `physics.resampling.weights`: exactly along axes on which the
     window repeats, by a cubic spline along others. The standard error is interpolated linearly. If the window repeats,
-    the line may leave it. The result of a line scan needs no places: its profile is what was computed.
+    the line may leave it. For a line scan, the profile is the computed line itself, so it takes no `begin` and `end`.
 
     Parameters
     ----------
     points : int or None
-        Number of points; None for eight in each step of the scan.
+        Number of points; None for `FINER` points per step of the scan.
 
     Raises
     ------
     ResultError
-        The line has no length, leaves what was computed, or the scan is a list.
+        The line has no length or leaves the computed positions, or the scan is a list.
     """
     if positions.kind == LIST:
         raise ResultError("the scan is a list of positions, which has no profile.")

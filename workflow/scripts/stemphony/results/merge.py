@@ -1,8 +1,8 @@
 """Merge the job files of a simulation into one result.
 
-The first pass opens each job file once: it checks the file and reads it. If any file is unusable, the merge discards
-what it has written, lists everything that is wrong, and deletes no job file. The averages stream in batches (see
-`averages`), so memory holds one block of the result, whatever the number of jobs.
+The first pass opens each job file once, checks it and reads it. If any file is unusable, the merge discards what it has
+written, lists all unusable files with reasons, and deletes no job file. Averages are made batch by batch (see
+`averages`), so the memory does not grow with the number of jobs: it holds one block of the result.
 """
 
 from __future__ import annotations
@@ -58,19 +58,20 @@ from stemphony.store.atomic import atomic_path
 from stemphony.store.rounds import last_round
 
 SHOWN = 20
-"""Number of files that a refusal lists; the others are counted."""
+"""Largest number of files that a refusal lists. The others are counted."""
 
 SEVERAL_PROCESSES_FROM_S = 2.5
-"""Time of a merge in one process [s] from which several processes pay off; starting them takes about as long."""
+"""Several processes are used if a merge in one process would take longer than this [s]. Starting them takes about as
+long."""
 
 JOB_S, BYTE_S = 4e-3, 1 / 120e6
-"""Time that the merge takes for a job file and for each of its bytes [s], as docs/performance.md measures it."""
+"""Time that the merge takes for a job file, and for each of its bytes [s]. docs/performance.md has the measurements."""
 
 
 def merge_simulation(
     task: MergeTask, specimen_file: Path, output: Path, warn: Callable[[str], None], processes: int = 1, run: int = 0
 ) -> MergeOutcome:
-    """Merge a simulation with the title, config and identity that its folder holds; see `merge`.
+    """Merge a simulation. Title, config and identity come from its folder; see `merge`.
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ def merge_simulation(
         blocks={name: value for name, value in config.items() if isinstance(value, dict)},
         warn=warn,
         processes=processes,
-        # STEMsalabim's names for the same.
+        # STEMsalabim has the same values under these names.
         params_attributes={
             "config_file_contents": text, "program_arguments": plan.get("program_arguments", ""),
         },
@@ -151,13 +152,13 @@ def merge(
     root_attributes : mapping
         Attributes of the result's root.
     runtime_attributes : callable
-        Returns attributes of the result's group `runtime`; called at the end, because one says when that was.
+        Returns attributes of the result's group `runtime`. It is called at the end, because `time_stop` is one of them.
     blocks : mapping
         Blocks of the config.
     warn : callable
         Called with each note for the user.
     processes : int
-        Number of processes that read job files; it does not change a bit of the result.
+        Number of processes that read job files. No bit of the result depends on it.
     params_attributes : mapping or None
         Attributes of the result's group `params`.
 
@@ -270,7 +271,7 @@ class _ResultWriter:
                     root, defoci_nm, task.weights, effective, e.real_dtype,
                     params_attributes,
                 )  # fmt: skip
-                # Last, because it says how long the merge took.
+                # The group `runtime` comes last, because it says how long the merge took.
                 add_runtime(root, runtime_attributes(), outcome.records, e.real_dtype)
                 if note := add_accuracy(root, task.result.accuracy, task.common):
                     self.warn(note)
@@ -310,7 +311,7 @@ class _ResultWriter:
             add_orbit(root, self.experiment.orbit)
 
     def _add_intervals(self, root: netCDF4.Dataset) -> None:
-        """Say what half width of a 95 % interval the standard errors stand for, and whether a goal was reached."""
+        """Write the factor from a standard error to half a 95 % interval, and whether a goal was reached."""
         task, number, goal = self.task, int(self.task.params["configurations"]), self.task.params.get("goal")
         first_round = None if goal is None else int(goal["fewest"])
         factor = interval95(number, first_round, self.experiment.distinct)
@@ -350,7 +351,7 @@ class _ResultWriter:
         return outcome
 
     def _passes(self) -> list[list[signal_blocks.Block]]:
-        """Blocks for each pass: they need the same order of jobs, and their sums fit the memory together."""
+        """Blocks of each pass. They need the same order of jobs, and their sums fit the memory together."""
         passes: list[list[signal_blocks.Block]] = []
         order, room = None, 0.0
         errors = self.averagings["cbed"].with_standard_errors and bool(self.task.params["cbed"].get("standard_errors"))
@@ -386,7 +387,7 @@ class _ResultWriter:
             put_frame(root, source.index, *frame)  # a job file holds coordinates in nm, as the result does
         for average, sums in zip(averages, reading.sums, strict=True):
             average.add(batch, sums)
-        reading.sums = []  # their memory is needed for the next batch
+        reading.sums = []  # the next batch needs this memory
 
     def _refuse_what_is_wrong(self, outcome: MergeOutcome) -> None:
         if self.task.partial and outcome.records:
@@ -410,7 +411,7 @@ class _ResultWriter:
 
 
 def _read_back(file: Path) -> None:
-    """Open what was written once more, so that a finished result is known to be readable."""
+    """Open the written file once more, to make sure that a finished result is readable."""
     with netCDF4.Dataset(file) as root:
         groups = list(root.groups)
     if "params" not in groups:

@@ -1,6 +1,6 @@
-"""`stemphony preview`: merge the finished jobs into a file of its own while the others run.
+"""`stemphony preview`: merge the finished jobs into a separate file while the others run.
 
-The status report of a finished job also has a `preview`: a small image, which is something else.
+The key `preview` in the status report of a finished job is something else: a small image.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stemphony.results.merge import MergeOutcome, merge_simulation
 from stemphony.results.merge_task import MergeTask
 
 SHOWN = 10
-"""Number of lines about missing or unusable jobs; further ones are counted or left out."""
+"""Largest number of lines about missing jobs, and about unusable ones. Further lines are counted or left out."""
 
 
 def merge_finished(
@@ -26,8 +26,8 @@ def merge_finished(
 ) -> MergeOutcome:
     """Merge the finished and undamaged job files of a campaign, and list the others.
 
-    Averages include the finished pairs only. A defocus or configuration without a finished pair has no weight in
-    averages, and holds NaN if it is not averaged.
+    Averages include only the finished pairs of defocus and configuration. A defocus or configuration without a finished
+    pair has no weight in averages. If it is not averaged, its values are NaN.
 
     Parameters
     ----------

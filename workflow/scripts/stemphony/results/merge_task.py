@@ -49,7 +49,7 @@ class MergeTask:
     result : ResultPaths
         Folder of the simulation.
     partial : bool
-        Whether to leave out job files that are missing or unusable; the others then carry the whole weight.
+        Whether to leave out job files that are missing or unusable. The weights of the others are then scaled up.
     """
 
     params: Mapping[str, Any]
@@ -82,7 +82,7 @@ class MergeTask:
 
     @property
     def most_jobs(self) -> int:
-        """Largest number of jobs that this simulation may get; it decides whether displaced atoms are kept."""
+        """Largest number of jobs that this simulation may have. It decides whether displaced atoms are kept."""
         number = self.params["configurations"]
         goal = self.params.get("goal")
         return len(self.weights) * (number if goal is None else max(number, goal["most"]))
@@ -108,8 +108,8 @@ class Averaging:
     group : str
         adf | cbed | waves.
     by_configuration : bool
-        Whether jobs come configuration by configuration, each summed over all defoci first. Otherwise they come
-        defocus by defocus.
+        Whether the jobs of a configuration are first summed over all defoci. Otherwise, the jobs of a defocus are first
+        averaged over its configurations.
     """
 
     task: MergeTask
@@ -118,7 +118,7 @@ class Averaging:
 
     @classmethod
     def of_groups(cls, task: MergeTask) -> dict[str, Averaging]:
-        """Return the averaging of `adf` and of `cbed`, in the same order of jobs if both allow it, and of `waves`."""
+        """Return the averaging of each group. `adf` and `cbed` get the same order of jobs if both allow it."""
         adf, cbed = cls(task, "adf"), cls(task, "cbed")
         made = {
             one.group: cls(
@@ -144,8 +144,8 @@ class Averaging:
     def with_standard_errors(self) -> bool:
         """Whether the averages over configurations have standard errors.
 
-        If all defoci see the same configurations, the error is the spread of the defocus-weighted sum over
-        configurations. This sum needs every defocus of a configuration.
+        If all defoci see the same configurations, the error comes from the spread, over configurations, of the sum over
+        defoci. A partial result may lack some defoci of a configuration, so it has no such error.
         """
         averaged = self.over_configurations and self.task.params["configurations"] >= 2
         return averaged and not (self.task.partial and self.over_defoci and not self._is_independent)
@@ -163,7 +163,7 @@ class Averaging:
 
     @property
     def _has_any_order(self) -> bool:
-        # In a partial result the order matters: the value of a defocus is the mean of its finished configurations.
+        # In a partial result, a defocus has the mean over its finished configurations. So the order matters.
         whole = not self.task.partial
         return whole and self.over_defoci and self.over_configurations and not self.with_standard_errors
 
@@ -175,7 +175,7 @@ class Averaging:
         )
 
     def stratum(self, source: Source) -> int:
-        """Return the defocus index whose mean over configurations a job adds to; 0 if `by_configuration`."""
+        """Return the index of the defocus to whose mean over configurations a job adds; 0 if `by_configuration`."""
         return 0 if self.by_configuration else source.defocus_index
 
     def weight(self, stratum: int) -> float:

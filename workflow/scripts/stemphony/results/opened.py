@@ -26,8 +26,8 @@ Detector = str | tuple[float, float]
 """A named detector, or the inner and outer angle of a ring [mrad] that is made of the stored radial bins."""
 
 NEAR_NM = 0.25
-"""A stored depth, defocus or position is taken for the wanted one up to this distance [nm]. Depths are ends of slices,
-so half a thick slice may lie between a round number and the depth that was stored."""
+"""Largest distance between a wanted depth, defocus or position and the stored one that is used for it [nm]. Stored
+depths are ends of slices, so a round number may be half a thick slice away from the stored depth."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Positions:
     kind : str
         `window`, `line` or `positions`, as in the block `scan`.
     x_nm, y_nm : (nx,), (ny,) array
-        The two axes: of a window x and y; of a line the distance along it; of a list the numbers of its positions.
+        The two axes: x and y of a window, the distance along a line, or the numbers of the positions of a list.
     repeats : (int or None, int or None)
         How a window repeats with the specimen, see `physics.source_size.Repeats`.
     step_nm : (float, float)
-        Distances of neighbouring positions; along an axis with one position the width of the window.
+        Distances of neighbouring positions. An axis with one position has the step of the other axis.
     """
 
     kind: str
@@ -54,7 +54,7 @@ class Positions:
 
     @property
     def periodic(self) -> tuple[bool, bool]:
-        """Whether the window goes on along x and y without a shift."""
+        """Whether the window repeats without a shift along x, and along y."""
         return self.repeats[0] == 0, self.repeats[1] == 0
 
 
@@ -75,14 +75,13 @@ class Signal:
     defocus_nm : float or None
         None for the weighted mean over several defoci.
     source_nm : float
-        FWHM of the source that the values are blurred with.
+        FWHM of the source with which the values are blurred.
     is_cut : (nx, ny) array or None
-        Where this source reaches over the edge of what was computed.
+        Pixels where this source reaches over the edge of the computed positions.
     source_shape : mapping
         Keys of the config that shape this source, with their values; empty for a round Gaussian.
     unit : str
-        `1` for fractions of the beam; `mrad` for deflections and `rad` for phases, which segments and centres of mass
-        give.
+        `1` for fractions of the beam, `mrad` for deflections, `rad` for phases.
     """
 
     name: str
@@ -135,7 +134,7 @@ class OpenedResult:
 
     @contextmanager
     def root(self) -> Iterator[Any]:
-        """The open file; what a damaged file makes of reading it is named."""
+        """The open file. Errors from reading a damaged file become DamagedResultError."""
         with self.open() as opened:
             try:
                 yield opened
@@ -143,7 +142,7 @@ class OpenedResult:
                 raise self.damaged(error) from None
 
     def open(self) -> Any:
-        """Open the file for a caller who does more than reading while it is open.
+        """Open the file for a caller that also does other work while the file is open.
 
         Raises
         ------
@@ -193,7 +192,7 @@ class OpenedResult:
     def pattern_positions(self) -> Positions:
         """The probe positions of the patterns, which may have a scan of their own."""
         with self.root() as root:
-            # How the images repeat says nothing about patterns with a scan of their own.
+            # The window of the images may repeat, but patterns may have their own scan, which need not.
             return replace(self._positions(root, "cbed", "cbed"), repeats=(None, None))
 
     def _positions(self, root: Any, group: str, prefix: str) -> Positions:
@@ -204,7 +203,7 @@ class OpenedResult:
         along = _numbers(x), _numbers(y)
         steps = [float(axis[1] - axis[0]) if len(axis) > 1 else 0.0 for axis in along]
         repeats = repeats_in(root, self.atoms) if kind == WINDOW else (None, None)
-        # One position says nothing of the width of its pixel; the other axis lends its own.
+        # An axis with one position has no step, so the step of the other axis is used.
         steps = [step or max(steps) or 0.1 for step in steps]
         return Positions(kind, along[0], along[1], repeats, (steps[0], steps[1]))
 
@@ -214,7 +213,7 @@ class OpenedResult:
         Raises
         ------
         ResultError
-            No stored depth is near.
+            No stored depth is near enough, see `NEAR_NM`.
         """
         depths = self.depths_nm if stored is None else np.asarray(stored)
         if wanted_nm is None:
@@ -323,7 +322,7 @@ class OpenedResult:
             else:
                 stack = stack[..., 0, :]
             total = np.asarray(root["images"]["total_intensity"][:, :, index], dtype=float)[..., None]
-        # The centre of a sum of patterns is the mean of their centres, weighted with their intensities.
+        # The centre of mass of a sum of patterns is the mean of their centres, weighted with their intensities.
         moments = self.mean.values(np.moveaxis(stack, 3, 1) * total, defocus_nm)
         return moments / self.mean.values(total, defocus_nm), float(self.depths_nm[index])
 
@@ -336,12 +335,12 @@ class OpenedResult:
 def nearest(stored: Floats, wanted: float, what: str, way_out: str, within: float = NEAR_NM) -> int:
     """Index of the stored value that is nearest to the wanted one [nm].
 
-    `what` and `way_out` are the beginning and the end of the text of the error: what was asked for, and what to do.
+    The text of the error begins with `what` (what was asked for) and ends with `way_out` (what to do).
 
     Raises
     ------
     ResultError
-        It is farther away than `within`.
+        The nearest value is farther away than `within` [nm].
     """
     index = int(np.abs(stored - wanted).argmin())
     if not abs(stored[index] - wanted) <= within:
@@ -351,7 +350,7 @@ def nearest(stored: Floats, wanted: float, what: str, way_out: str, within: floa
 
 
 def _stacks(images: Any) -> dict[str, Any]:
-    """The variables that are images: of detectors, segments, deflections and phases; none are standard errors."""
+    """The variables that are images of detectors, segments, deflections or phases, without the standard errors."""
     variables = {} if images is None else images.variables
     return {
         name: variable for name, variable in variables.items()
@@ -361,7 +360,7 @@ def _stacks(images: Any) -> dict[str, Any]:
 
 
 def _pairs_of_preview(root: Any) -> str:
-    """What a figure of a preview says; empty for a whole result."""
+    """Text that figures of a preview show; empty for a whole result."""
     if not int(getattr(root, "partial", 0)):
         return ""
     held, missing = int(root.num_pairs_in), int(root.num_pairs_missing)

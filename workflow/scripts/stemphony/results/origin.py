@@ -36,8 +36,8 @@ class Origin:
     merge_digest : str
         Digest of the params of the rule merge_results.
     job_sha256 : list of str or None
-        SHA-256 of each job file, in the order of the plan; None in results of earlier versions. A job that runs again
-        gives another SHA-256 even if its numbers are the same, because its file holds the time.
+        SHA-256 of each job file, in the order of the plan; None in results of earlier versions. If a job runs again,
+        its SHA-256 changes even if its numbers are the same, because its file holds the time.
     """
 
     merge_digest: str
@@ -51,8 +51,8 @@ def origin_of(file: Path, *, whole: bool = False) -> Origin | None:
     ----------
     file : Path
     whole : bool
-        Whether to return None also if the bytes differ from those that the merge wrote. Without a checksum file, every
-        value is read instead.
+        Whether to check the whole file. Then None is also returned if the bytes are not those that the merge wrote.
+        Without a checksum file, every value is read instead.
     """
     if not file.is_file() or what_is_cut_off(file):
         return None
@@ -83,7 +83,7 @@ def tell(file: str, values: str = "") -> None:
     ----------
     file : str
     values : str
-        Not empty: read every value first, to find damage.
+        If this is not empty, every value is read first, to find damage.
     """
     with netCDF4.Dataset(file) as root:
         if values:

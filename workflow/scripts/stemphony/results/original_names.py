@@ -1,4 +1,4 @@
-"""Names and units of STEMsalabim for what the config says, for scripts that read its files."""
+"""Repeat values of the config under the names and units of STEMsalabim, for scripts that read its files."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ def original_parameters(
 ) -> dict[str, dict[str, Any]]:
     """Attributes of the group `params` under STEMsalabim's names, by its blocks.
 
-    Lengths are in nm, angles in mrad, energies in keV, densities in 1/nm, as in its parameter file. Keys
-    without a counterpart, such as the cut-off of potentials, are left out.
+    Lengths are in nm, angles in mrad, energies in keV, densities in 1/nm, as in its parameter file. Keys of STEMsalabim
+    without a counterpart here, such as the cut-off of potentials, are left out.
 
     Parameters
     ----------
     experiment : Experiment
         Grid, slices, scan and detectors of the simulation.
     blocks : mapping
-        Blocks of the config; those of jobs alone do.
+        Blocks of the config. The blocks that jobs have are enough.
     defoci_nm : list of float
         Defoci of the simulation [nm].
     """
     e = experiment
     simulation, probe = blocks.get("simulation", {}), blocks.get("probe", {})
     aberrations = probe.get("aberrations") or {}
-    # The blocks of jobs alone know no focal spread.
+    # The blocks that jobs have do not contain the focal spread.
     spread_nm = focal_fwhm_nm(probe) if "defocus_fwhm_nm" in probe else None
     step_x, step_y = (axis[1] - axis[0] if len(axis) > 1 else None for axis in (e.scan_x, e.scan_y))
     phonons = blocks.get("frozen_phonon", {})
@@ -71,7 +71,7 @@ def original_parameters(
 def with_original_names(
     experiment: Experiment, blocks: Mapping[str, Mapping[str, Any]], defoci_nm: list[float]
 ) -> dict[str, dict[str, Any]]:
-    """Blocks of the config with STEMsalabim's names beside ours; a name that both have keeps our value."""
+    """Blocks of the config, with STEMsalabim's names added. If both have a name, our value stays."""
     original = original_parameters(experiment, blocks, defoci_nm)
     return {name: {**original.get(name, {}), **blocks.get(name, {})} for name in [*blocks, *original]}
 
@@ -82,5 +82,5 @@ def _number(configurations: Any) -> int | None:
 
 
 def _pair(window: Any) -> str | None:
-    """A window as the file of parameters has it."""
+    """A window as STEMsalabim's parameter file writes it."""
     return None if window is None else json.dumps([float(edge) for edge in window])

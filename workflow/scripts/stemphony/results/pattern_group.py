@@ -34,10 +34,10 @@ SOURCE = "source"
 """Key of the merge's params for `cbed`: how the scan of the patterns repeats, if they are blurred with the source."""
 
 OF_IMAGES = "scan"
-"""Value of this key where patterns and images have the same scan."""
+"""Value of this key if patterns and images have the same scan."""
 
 COPIES_OF_A_BLUR = 3
-"""Memory of a convolution over positions, in units of its block."""
+"""Memory that a convolution over positions takes, in units of the size of its block."""
 
 
 def pattern_blurring(task: MergeTask) -> Blurring:
@@ -55,7 +55,7 @@ class _Patterns:
     Attributes
     ----------
     experiment : Experiment
-        That of the patterns, see `Experiment.patterns`.
+        The experiment of the patterns, see `Experiment.patterns`.
     depth, loss : int
         Indices of the depth and of the energy loss.
     """
@@ -65,7 +65,7 @@ class _Patterns:
     loss: int
 
     def rows(self, job: netCDF4.Dataset, rows: slice, columns: slice, kx: slice = slice(None)) -> np.ndarray:
-        """Patterns of some rows and columns among all needed positions, those of the margin included (x, y, kx, ky)."""
+        """Patterns (x, y, kx, ky) of some rows and columns of positions, counted with the margin."""
         e, variable = self.experiment, _without_cache(job.groups["cbed"].variables[INTENSITIES])
         if e.orbits is None:
             return array_of(variable, (0, rows, columns, 0, self.depth, self.loss, kx))
@@ -80,14 +80,14 @@ class _Patterns:
 
 @dataclass(frozen=True)
 class CbedBlock(_Patterns):
-    """Diffraction patterns of some rows of stored scan positions at one depth, or with a source some of their pixels.
+    """Diffraction patterns at one depth: of some stored positions, or, with a source, some pixels of all of them.
 
     Attributes
     ----------
     stored_rows, stored_columns, kx : slice
         Rows and columns of positions, and rows of pixels.
     blurring : Blurring
-        Convolution with the source, which needs all positions.
+        Convolution with the source. It needs all positions at once.
     errors : bool
         Whether the result holds standard errors of the patterns.
     """
@@ -122,7 +122,7 @@ class CbedBlock(_Patterns):
             return self.rows(job, *_computed(e, self.stored_rows, self.stored_columns), self.kx)
         if e.orbits is None:
             return self.blurring.applied(e, self.rows(job, slice(None), slice(None), self.kx))
-        # Patterns are turned as a whole, so they are read row by row.
+        # Symmetry turns whole patterns. They are read row by row, because all together may not fit into memory.
         rows_of = (self.rows(job, slice(row, row + 1), slice(None), self.kx)[0] for row in range(len(e.scan_x)))
         whole = np.empty((len(e.scan_x), len(e.scan_y), *self._shape[2:]))
         for row, values in enumerate(rows_of):
@@ -146,7 +146,8 @@ class CbedBlock(_Patterns):
 class PacbedBlock(_Patterns):
     """Mean of the patterns over all stored positions at one depth (PACBED).
 
-    It is not blurred: the source moves intensity between positions, which their mean over whole periods does not show.
+    It is not blurred: the source only moves intensity between positions, which does not change the mean over whole
+    periods.
     """
 
     group: str = "cbed"
@@ -162,7 +163,7 @@ class PacbedBlock(_Patterns):
         return float(math.prod(cbed_geometry(self.experiment).shape) * 8)
 
     def read(self, job: netCDF4.Dataset) -> np.ndarray:
-        """Read the mean, (1, kx, ky); a part of the positions is in memory at a time."""
+        """Read the mean, (1, kx, ky). Only the patterns of one tile of positions are in memory at a time."""
         e = self.experiment
         total = np.zeros(cbed_geometry(e).shape)
         for tile in _tiles(e, TILE_BYTES):
@@ -183,20 +184,20 @@ class PacbedBlock(_Patterns):
 
 
 TILE_BYTES = 16e6
-"""Size of the patterns that one reading for their mean takes [bytes]."""
+"""Largest size of the patterns that are read at once for their mean [bytes]. It limits the memory."""
 
 
 def _computed(experiment: Experiment, rows: slice, columns: slice) -> tuple[slice, slice]:
-    """Rows and columns of stored positions among all needed ones, those of the margin included."""
+    """Rows and columns of stored positions, counted with the margin."""
     x, y = experiment.margin
     return slice(rows.start + x, rows.stop + x), slice(columns.start + y, columns.stop + y)
 
 
 def _tiles(experiment: Experiment, room: float) -> Iterator[tuple[slice, slice]]:
-    """Cut the stored positions into tiles whose patterns take at most `room` bytes: their rows and columns.
+    """Cut the stored positions into tiles (rows, columns) whose patterns take at most `room` bytes.
 
-    Tiles hold whole chunks of the result, because a chunk that is written twice is compressed twice. One tile holds at
-    least one chunk of positions.
+    A tile holds whole chunks of the result, because a chunk that is written twice is compressed twice. So the smallest
+    tile, one chunk of positions, may take more than `room`.
     """
     rows, columns = len(experiment.stored.scan_x), len(experiment.stored.scan_y)
     fitting = int(room / (math.prod(cbed_geometry(experiment).shape) * 8))
@@ -209,19 +210,19 @@ def _tiles(experiment: Experiment, room: float) -> Iterator[tuple[slice, slice]]
 
 
 def _of_whole_chunks(positions: int) -> int:
-    """The largest number of positions along an axis that ends with a chunk; at least one chunk."""
+    """The largest number of positions along an axis, up to `positions`, that is whole chunks; at least one chunk."""
     return max(CHUNK_POSITIONS, positions - positions % CHUNK_POSITIONS)
 
 
 BLURRED_BLOCKS = 4
-"""Size of a block of blurred patterns, in blocks of others. Each block of them reads all positions, so smaller blocks
-would read the job files more often."""
+"""Size of a block of blurred patterns, in units of other blocks. Each such block reads all positions, so with smaller
+blocks the job files would be read more often."""
 
 
 def pattern_blocks(
     experiment: Experiment, blurring: Blurring, errors: bool, block_bytes: float
 ) -> Iterator[CbedBlock | PacbedBlock]:
-    """Cut the patterns of an experiment into blocks that fit the memory, and make their mean.
+    """Cut the patterns of an experiment into blocks that fit the memory, and add a block for their mean.
 
     With standard errors, a block is in memory three times: its sum, its mean and its spread.
     """
@@ -251,7 +252,7 @@ def add_patterns(
     Parameters
     ----------
     experiment : Experiment
-        That of the patterns.
+        The experiment of the patterns.
     axes : Axes
     params : mapping
         Params of the merge.
@@ -291,21 +292,21 @@ def add_patterns(
 
 
 def vacuum_disk(experiment: Experiment) -> np.ndarray:
-    """Compute the pattern of the probe without a specimen, (n_kx, n_ky); aberrations do not change it."""
-    # With descan, angles count from each tilt of a cone.
+    """Compute the pattern of the probe without a specimen, (n_kx, n_ky). Aberrations do not change it."""
+    # With descan, the angles of each tilt of a cone are counted from this tilt.
     tilted = [replace(experiment, tilt=tilt, precession=None) for tilt in experiment.tilts]
     disks = [cbed_geometry(one).pattern(probe(one, 0.0)) for one in tilted]
     return np.asarray(np.mean(disks, axis=0))
 
 
 def _without_cache(variable: netCDF4.Variable) -> netCDF4.Variable:
-    """Let the library keep one chunk of a variable. Blocks of patterns read and write whole chunks, each once."""
+    """Let the library keep only one chunk of a variable in memory. Blocks of patterns use each whole chunk once."""
     variable.set_var_chunk_cache(CHUNK_BYTES)
     return variable
 
 
 def array_of(variable: netCDF4.Variable, where: Any) -> np.ndarray:
     """Read a part of a variable of a job file in double precision."""
-    # Job files have no fill values, and the search for them would take longer than reading a small variable.
+    # Job files have no fill values. Searching for them would take longer than reading a small variable.
     variable.set_auto_mask(False)
     return np.asarray(variable[where], dtype=float)

@@ -75,7 +75,7 @@ def pattern(
         if place is None and PACBED in cbed.variables:
             losses = cbed[PACBED].shape[3]
             stack = np.asarray(cbed[PACBED][:, :, depth], dtype=float).sum(axis=2)
-            # The losses of one configuration are not independent, so the error of their sum is not known.
+            # The losses of one configuration have dependent signals, so the error of their sum is not known.
             error = cbed.variables.get(PACBED + STANDARD_ERROR) if losses == 1 else None
             kept = None if error is None else np.asarray(error[:, :, depth, 0], dtype=float)
             total, errors = mean.values(stack, defocus_nm), mean.errors(stack, kept, defocus_nm)
@@ -88,7 +88,7 @@ def pattern(
 def _mean(
     variable: Any, place: tuple[int, int] | None, depth: int, mean: DefocusMean, defocus_nm: float | None
 ) -> Floats:
-    """The pattern of a position, or of all; of all row by row, because together they may not fit into memory."""
+    """The pattern of a position, or the mean over all, read row by row because all may not fit into memory."""
     rows = range(variable.shape[1]) if place is None else [place[0]]
     columns = slice(None) if place is None else slice(place[1], place[1] + 1)
     total = np.zeros(1)
@@ -100,7 +100,7 @@ def _mean(
 
 
 def _place(result: OpenedResult, cbed: Any, at_nm: tuple[float, float]) -> tuple[tuple[int, int], tuple[float, float]]:
-    """Indices and place [nm] of the stored position that is nearest to a place; of a list, by its coordinates."""
+    """Indices and place [nm] of the stored position nearest to a place. In a list, coordinates are compared."""
     positions = result.pattern_positions
     if positions.kind != LIST:
         index = place_of(result, at_nm, positions)

@@ -18,7 +18,7 @@ ICOM = "icom"
 
 
 def deflection_factors(experiment: Experiment) -> dict[str, float]:
-    """Factors c of Eq. (P25) for each segmented detector that shows the deflection along both axes [rad]."""
+    """Factor c of Eq. (P25) [rad] for each segmented detector that measures the deflection along both axes."""
     e = experiment
     factors = {
         name: detector.deflection_per_signal(e.semiangle, e.semiangle_inner) for name, detector in e.segmented.items()
@@ -28,17 +28,17 @@ def deflection_factors(experiment: Experiment) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class PhaseImages:
-    """What the merge makes from the images and centres of mass of the jobs.
+    """Images that the merge makes from the images and centres of mass of the jobs.
 
-    Each image is linear in the segments of one detector. So it is made for each job, and its mean and standard error
-    are those over the jobs. Only `icom` is made from the averaged centre of mass, because that is no mean of centres.
+    Each image is linear in the segments of one detector. So it is made for each job, and then averaged over the jobs
+    like other images. Only `icom` is made from the averaged centre of mass, which is not the mean of the jobs' centres.
 
     Attributes
     ----------
     names : tuple of str
         Names of the images, in the order of `of_segments` followed by `icom`.
     integrated : bool
-        Whether phases are made, beside the deflections.
+        Whether phases are made in addition to deflections.
     with_center_of_mass : bool
         Whether `icom` is among them.
     repeats : (int or None, int or None)
@@ -85,7 +85,7 @@ class PhaseImages:
         Parameters
         ----------
         images : (x, y, depths, n) ndarray
-            Images of `Experiment.images` and, last, the total intensity.
+            Images of `Experiment.images`, followed by the total intensity.
         moments : (x, y, depths, 2) ndarray
             Moments Σ λk I [mrad].
 
@@ -109,7 +109,7 @@ class PhaseImages:
         return np.stack(made, axis=-1) if made else np.empty((*images.shape[:3], 0))
 
     def phase_of_center(self, experiment: Experiment, center: np.ndarray) -> np.ndarray:
-        """Make `icom` [rad] from centres of mass `center` (x, y, depths, 2) [mrad]; where there are none, from 0."""
+        """Make `icom` [rad] from centres of mass `center` (x, y, depths, 2) [mrad]. NaN counts as 0."""
         return self._phase(experiment, np.nan_to_num(center) * MRAD)
 
     def _phase(self, experiment: Experiment, deflection: np.ndarray) -> np.ndarray:
@@ -119,4 +119,4 @@ class PhaseImages:
 
 
 NO_PHASE_IMAGES = PhaseImages()
-"""A merge that makes none."""
+"""No images, for a merge that makes none."""

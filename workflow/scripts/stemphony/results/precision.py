@@ -1,8 +1,9 @@
-"""Statistical precision of a result: relative standard errors, and how many configurations a smaller one needs.
+"""Statistical precision of a result: relative standard errors, and how many configurations a smaller error needs.
 
-The error of a detector is the root mean square over positions of the standard error, relative to the mean of the image.
-Deflections and phases have both signs and a mean near zero. Their error is relative to the contrast, the standard
-deviation of the image over the positions. Errors fall as 1/√N with the number N of configurations.
+The error of a detector is the root mean square, over positions, of the standard error, divided by the mean of the
+image. Deflections and phases have both signs and a mean near zero. Their error is divided by the contrast instead,
+which is the standard deviation of the image over the positions. Errors fall as 1/√N with the number N of
+configurations.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from stemphony.paths import ResultPaths, defocus_id
 from stemphony.results.layout import ORBIT, STANDARD_ERROR
 
 FEWEST = 8
-"""Configurations from which on an error counts as known: the standard error itself is then known to 27 %."""
+"""Fewest configurations for which an error is called known. The standard error itself is then uncertain by 27 %."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,12 @@ class Precision:
     error : float
         Root mean square over positions of the standard error, divided by the mean of the image or by its contrast.
     median, brightest : float
-        Median over positions, and at the brightest position: standard error divided by the signal, or by the contrast.
+        Standard error divided by the signal, or by the contrast: median over positions, and at the brightest position.
     depth_nm : float
     place : (int, int)
         Index of the defocus and of the depth.
     is_signed : bool
-        Whether the image is a deflection or a phase, so that its errors are relative to the contrast.
+        Whether the image is a deflection or a phase. Then its errors are relative to the contrast.
     is_segment : bool
         Whether the image is one segment of a detector.
     """
@@ -60,7 +61,7 @@ class Precision:
 
     @property
     def is_uncertain(self) -> bool:
-        """Whether the error comes from so few configurations that it is hardly known itself."""
+        """Whether there are too few configurations to know the error itself, see `FEWEST`."""
         return self.configurations < FEWEST
 
     @property
@@ -80,7 +81,7 @@ class Precision:
 def relative_error(
     images: NDArray[np.float64], errors: NDArray[np.float64], is_signed: bool = False
 ) -> NDArray[np.float64]:
-    """Return √⟨error²⟩/⟨image⟩, with averages over the positions; of signed images √⟨error²⟩/√⟨(image − ⟨image⟩)²⟩.
+    """Return √⟨error²⟩/⟨image⟩, or √⟨error²⟩/√⟨(image − ⟨image⟩)²⟩ for signed images. Averages are over positions.
 
     Parameters
     ----------
@@ -90,7 +91,7 @@ def relative_error(
     Returns
     -------
     array, shape (…)
-        NaN where an image has no intensity, or a signed one no contrast.
+        NaN where an image has no intensity, or a signed image no contrast.
     """
     means = images.std(axis=(-2, -1)) if is_signed else images.mean(axis=(-2, -1))
     found: NDArray[np.float64] = np.sqrt((errors**2).mean(axis=(-2, -1))) / np.where(means > 0, means, np.nan)
@@ -142,7 +143,7 @@ def _worst(images: Any, name: str, number: int, depths: NDArray[np.float64]) -> 
 
 
 def local_errors(image: NDArray[np.float64], error: NDArray[np.float64], is_signed: bool) -> NDArray[np.float64]:
-    """Standard error of each position relative to its signal, or of a signed image to its contrast; NaN without it."""
+    """Standard error of each position, divided by its signal or, in a signed image, by the contrast; NaN for 0."""
     reference = np.full_like(image, image.std()) if is_signed else image
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.where(reference > 0, error / reference, np.nan))
@@ -156,13 +157,14 @@ def measured_errors(result: ResultPaths, plan: Mapping[str, Any], of: Precision)
     plan : mapping
         Content of plan.json: defoci, weights, config.
     of : Precision
-        The detector, and the depth that is looked at.
+        The detector and the depth.
 
     Returns
     -------
     dict
-        Number of configurations to error, see `Precision`. Empty if a job file is missing, if the result keeps defoci
-        apart, if it is blurred by a source, which job files are not, or if symmetry turns the segments of copies.
+        For each number of configurations, the error, see `Precision`. It is empty if job files cannot give the error: a
+        file is missing, the result does not average defoci, the result is blurred by a source, or symmetry turns
+        segments.
     """
     config = plan.get("config", {})
     if config.get("probe", {}).get("source_fwhm_nm") or not config.get("adf", {}).get("average_defoci"):
@@ -186,7 +188,7 @@ def measured_errors(result: ResultPaths, plan: Mapping[str, Any], of: Precision)
     signals = np.array(stacks)  # (defocus, configuration, x, y)
     weights = np.asarray(plan["weights"], dtype=float)
     if not config["frozen_phonon"]["independent_defoci"]:
-        # All defoci of a configuration see the same atoms: their weighted mean is one sample.
+        # All defoci of a configuration see the same atoms, so their weighted mean is one sample.
         signals, weights = np.tensordot(weights, signals, axes=1)[None], np.ones(1)
     found = {}
     for k in range(2, of.configurations + 1):
@@ -197,17 +199,14 @@ def measured_errors(result: ResultPaths, plan: Mapping[str, Any], of: Precision)
 
 
 def _orbit_of(merged: Path) -> NDArray[np.int64] | None:
-    """Which position of the job files each position of the result comes from; None if each is its own."""
+    """For each position of the result, the position of the job files that it comes from; None without symmetry."""
     with netCDF4.Dataset(merged) as root:
         stored = root["images"].variables.get(ORBIT)
         return None if stored is None else np.asarray(stored[:], dtype=np.int64)
 
 
 def record(of: Precision, targets: tuple[float, ...]) -> dict[str, Any]:
-    """A precision as a JSON object.
-
-    `targets` are the errors, as shares, for which the needed configurations are given.
-    """
+    """A precision as a JSON object. `targets` are errors, as shares; for each, it has the needed configurations."""
     keys = ("detector", "configurations", "error", "median", "brightest", "depth_nm", "is_uncertain", "is_signed")
     numbers = {key: getattr(of, key) for key in keys}
     needed = {f"{target:g}": of.needed(target) if math.isfinite(of.error) else None for target in targets}

@@ -26,11 +26,11 @@ class RegionMean:
     value : float
         Mean over the positions of the region.
     error : float or None
-        Its standard error if computed positions scatter independently, see `error_of_mean`.
+        Standard error if computed positions deviate independently, see `error_of_mean`.
     largest_error : float or None
-        Its standard error if all positions scatter together: the mean of their standard errors.
+        Standard error if all positions deviate together: the mean of their standard errors.
     positions, distinct : int
-        Positions of the region, and those that are no copies of each other.
+        Number of positions of the region, and of those that are not copies of each other.
     """
 
     signal: Signal
@@ -64,12 +64,12 @@ def region_mean(
     depth_nm: float | None = None,
     defocus_nm: float | None = None,
 ) -> RegionMean:
-    """Read the mean over the positions with coordinates in [from, to) nm; None means the whole scan along that axis.
+    """Read the mean over the positions with coordinates in [from, to) nm. None means the whole scan along this axis.
 
     Raises
     ------
     ResultError
-        No position lies there.
+        No position lies in this region.
     """
     signal, positions = result.signal(detector, depth_nm, defocus_nm), result.positions
     inside = np.ones(signal.values.shape, dtype=bool)

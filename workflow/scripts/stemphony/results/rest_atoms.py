@@ -41,7 +41,7 @@ class RestAtoms:
     scan : mapping
         Block `scan` of the config.
     is_crystal : bool
-        Whether these atoms decide alone how the specimen repeats: no snapshots, no amorphous film.
+        Whether the specimen repeats as these atoms do: there are no snapshots and no amorphous films.
     """
 
     symbols: NDArray[np.str_]
@@ -61,14 +61,14 @@ class RestAtoms:
 
     @classmethod
     def of(cls, root: Any) -> RestAtoms | None:
-        """Read them from an open result; None if it does not hold the atoms at rest."""
+        """Read the atoms from an open result; None if it does not hold the atoms at rest."""
         amber = root.groups.get("AMBER")
         if amber is None or not ({"lattice_coordinates", "coordinates"} & amber.variables.keys()):
             return None
         name = "lattice_coordinates" if "lattice_coordinates" in amber.variables else "coordinates"
         if name == "coordinates" and int(getattr(amber, "displaced", 1)):
             return None
-        # Where occupancies are drawn, a frame has 0 for a vacant site; some frame has the element.
+        # If occupancies are drawn, a frame has 0 for a vacant site. At least one frame has the element.
         names = np.array(read_texts(amber["atom_types"]))
         params, variables = root["params"], amber.variables
         frozen, specimen = (_values(params.groups[block]) for block in ("frozen_phonon", "specimen"))
@@ -109,7 +109,7 @@ class RestAtoms:
 
 
 def repeats_in(root: Any, atoms: RestAtoms | None) -> Repeats:
-    """How the scan window of an open result repeats; without atoms at rest, only the whole cell does."""
+    """How the scan window of an open result repeats. Without atoms at rest, this is known only for the whole cell."""
     scan = _values(root["params"].groups["scan"])
     if scan["line"] is not None or scan["positions"] is not None:
         return OPEN
@@ -127,11 +127,11 @@ def _tensors(upper: Any) -> Floats:
 _SCAN_DEFAULTS: dict[str, Any] = {
     "unit": "cell", "origin": [0.0, 0.0], "line": None, "positions": None, "points": None, "step_angstrom": None,
 }  # fmt: skip
-"""Values of keys that a result leaves out, because they are null or did not exist when it was written."""
+"""Values of keys that a result does not hold, because they are null or did not exist when it was written."""
 
 
 def _values(group: Any) -> dict[str, Any]:
-    """Values of a block of the config from the attributes of its group; lists and maps are JSON text there."""
+    """Values of a block of the config, from the attributes of its group. Lists and mappings are stored as JSON text."""
     found: dict[str, Any] = dict(_SCAN_DEFAULTS) if group.name == "scan" else {}
     for key in group.ncattrs():
         value = group.getncattr(key)

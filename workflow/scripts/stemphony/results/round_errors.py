@@ -1,7 +1,4 @@
-"""The error of each image after a round of configurations, and what follows from it.
-
-`store.rounds` keeps it.
-"""
+"""The error of each image after a round of configurations, and the decision that follows; `store.rounds` reads it."""
 
 from __future__ import annotations
 
@@ -50,8 +47,8 @@ def image_errors(
 ) -> list[ImageError]:
     """Compute the error of each image over the configurations of a task, from its job files.
 
-    The images are those of the merged result: averaged over defoci if the config says so, and with the source size.
-    The averages over configurations are taken even if the result keeps every configuration.
+    The images are those of the merged result: averaged over defoci if the config says so, and blurred with the source.
+    They are averaged over configurations even if the result keeps every configuration.
 
     Parameters
     ----------
@@ -98,7 +95,7 @@ def image_errors(
 
 
 def _blocks(experiment: Experiment, blurring: Blurring) -> Iterator[AdfBlock]:
-    """All images at some depths each; the block also reads the first radial bin."""
+    """Blocks with all images at some depths. Each block also reads the first radial bin."""
     images = len(experiment.images) + 4
     step = max(1, int(BLOCK_BYTES / (experiment.positions * 8 * images)))
     for first in range(0, len(experiment.depth_slices), step):
@@ -117,7 +114,7 @@ def decision(
     configurations : int
         Configurations per defocus so far.
     positions : int
-        Scan positions of each image whose signals are not copies of each other.
+        Number of scan positions of an image whose signals are not copies of each other.
     """
     worst = max(errors, key=lambda error: error.relative)
     return {

@@ -1,7 +1,7 @@
-"""What a member of a sweep takes from the other members: atoms, and results of jobs that are the same.
+"""Take the specimen, and results of equal jobs, from other members of a sweep.
 
-Members that differ in the merge alone, or in the number of configurations, have jobs with the same params. The first of
-them in the order of labels computes a job, the others take its result.
+Members that differ only in the merge, or in the number of configurations, have jobs with the same params. The first
+member in the order of labels computes such a job, and the others copy its result.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from stemphony.store.atomic import atomic_path
 
 
 def siblings(result: ResultPaths) -> Iterator[ResultPaths]:
-    """The other members of a simulation's sweep, in the order of their labels; none outside of a sweep."""
+    """The other members of a simulation's sweep, in the order of their labels; none if it is not in a sweep."""
     if not result.is_member:
         return
     with suppress(OSError):
@@ -57,7 +57,7 @@ def take_from_sibling(
     check: Callable[[], None],
     say: Callable[[str], None],
 ) -> str:
-    """Copy the result of the same job from a sibling; wait for one that computes it now and comes first in the order.
+    """Copy the result of the same job from a sibling. Wait if a sibling earlier in the order computes it now.
 
     Parameters
     ----------
@@ -66,9 +66,9 @@ def take_from_sibling(
     params : mapping
         Params of the job.
     identity : Identity
-        That of this simulation; the copy gets its id.
+        Identity of this simulation. The copy gets its id.
     check : callable
-        Called while it waits; may raise.
+        Called while this job waits; may raise to end it.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def take_from_sibling(
     digest, seed = provenance.digest(params), params["simulation"]["random_seed"]
     for sibling in siblings(own):
         file = sibling.job(*pair)
-        # Only forward, so that two members never wait for each other.
+        # A member waits only for members before it in the order, so two members never wait for each other.
         if sibling.root.name < own.root.name and sibling.claim(*pair).exists() and _plans(sibling, pair, digest):
             say(f"{sibling.root.name} of this sweep computes the same job; waiting for its result")
             claims.wait(sibling.claim(*pair), check)

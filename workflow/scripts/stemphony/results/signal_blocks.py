@@ -22,8 +22,8 @@ from stemphony.results.phase_images import NO_PHASE_IMAGES, PhaseImages
 from stemphony.results.wave_group import wave_blocks
 
 BLOCK_BYTES = 64e6
-"""Size of the sums of one pass over the job files [bytes]. It limits the memory of the merge, which holds two to three
-times as much while it reads and writes; a smaller size would need more passes."""
+"""Size of the sums of one pass over the job files [bytes]. It limits the memory of the merge, which is two to three
+times as much while it reads and writes. A smaller size would need more passes."""
 
 
 class Block(Protocol):
@@ -45,10 +45,10 @@ class Block(Protocol):
         """Read the quantities to average from a job file, (x, y, …, quantity)."""
 
     def put(self, root: netCDF4.Dataset, place: Place, value: np.ndarray, error: np.ndarray | None) -> None:
-        """Write an average of what `read` returns, and its standard errors if there are any, into the result."""
+        """Write the average of the quantities of `read`, and its standard errors if there are any, into the result."""
 
     def put_nothing(self, root: netCDF4.Dataset, place: Place) -> None:
-        """Write NaN to a place that no job contributes to."""
+        """Write NaN to a place of the result to which no job contributes."""
 
 
 def blurring_of(task: MergeTask) -> Blurring:
@@ -76,7 +76,7 @@ class AdfBlock:
 
     @property
     def _made(self) -> slice:
-        """Where the images are that the merge makes."""
+        """Quantities that are images made by the merge."""
         first = len(self.experiment.images) if self.names else 0
         return slice(first, first + len(self.phase_images.names) if self.names else 0)
 
@@ -87,19 +87,19 @@ class AdfBlock:
 
     @property
     def moments(self) -> int:
-        """Number of moments Σ λk I. Averages are taken of moments, not of centres: ⟨Σ λk I⟩/⟨ΣI⟩, Eq. (P14)."""
+        """Number of moments Σ λk I. Moments are averaged, not centres: ⟨Σ λk I⟩/⟨ΣI⟩, Eq. (P14)."""
         return 2 if self.names and self.experiment.center_of_mass else 0
 
     @property
     def _losses(self) -> slice:
-        """Where the intensity of each energy loss is; with plasmons, the first block holds it."""
+        """Quantities that are the intensity of each energy loss. With plasmons, the first block has them."""
         first = len(self.names) + self.moments
         has_them = bool(self.names) and self.experiment.plasmons is not None
         return slice(first, first + (len(self.experiment.energies) if has_them else 0))
 
     @property
     def _first_bin(self) -> int:
-        """Where the bins begin, after the moments of each energy loss."""
+        """Index of the first quantity that is a bin. The bins follow the moments of each energy loss."""
         losses = self._losses
         return losses.stop + self.moments * (losses.stop - losses.start)
 
@@ -148,17 +148,18 @@ class AdfBlock:
         return value
 
     def _flat(self, value: np.ndarray) -> np.ndarray:
-        """Join the last two axes: energy losses, and what there is for each."""
+        """Join the last two axes: energy losses, and the quantities of each loss."""
         return value.reshape(*value.shape[:-2], -1)
 
     def _per_loss(self, value: np.ndarray) -> np.ndarray:
-        """Split the last axis into energy losses and what there is for each."""
+        """Split the last axis into energy losses and the quantities of each loss."""
         return value.reshape(*value.shape[:-1], len(self.experiment.energies), -1)
 
     def _unfolded(self, value: np.ndarray) -> np.ndarray:
         """Quantities of all positions (x, y, …) from those of the computed ones.
 
-        Moments turn with the operation of a position, and each segment has the signal of the one that was turned on it.
+        Moments turn with the symmetry operation of a position. Each segment gets the signal of the segment that the
+        operation turns onto it.
         """
         orbits, n = self.experiment.orbits, len(self.names)
         if orbits is None:
@@ -179,7 +180,7 @@ class AdfBlock:
 
     @cached_property
     def _turned_images(self) -> list[list[int]]:
-        """For each operation the image that each image is turned on."""
+        """For each symmetry operation and each image, the image onto which the operation turns it."""
         assert self.experiment.orbits is not None
         found = [turned_images(self.experiment, matrix) for matrix in self.experiment.orbits.matrices]
         return [images for images in found if images is not None]
@@ -205,7 +206,7 @@ class AdfBlock:
                 images[name + STANDARD_ERROR][d, 0, self.depths] = np.moveaxis(error[..., index], 2, 0)
 
     def _centers(self, value: np.ndarray, com: np.ndarray) -> np.ndarray:
-        """Centres of mass for each energy loss; `com` are those of all losses together."""
+        """Centres of mass for each energy loss. `com` has those of all losses together."""
         losses = self._losses
         if losses.stop == losses.start:
             return com[..., None, :]

@@ -24,8 +24,9 @@ class ThicknessCurve:
     values : (Z,) array
         Mean over the scan, or the signal of one position.
     errors : (Z,) array or None
-        Standard error of one position; for the mean over the scan, the mean of the positions' standard errors. That is
-        the largest that the error of the mean can be, because all positions of a configuration see the same atoms.
+        Standard error of one position. For the mean over the scan, it is the mean of the positions' standard errors.
+        This is the largest possible error of the mean. All positions of a configuration see the same atoms, so they may
+        deviate together.
     smallest, largest : (Z,) array
         Range over the scan.
     unit : str
@@ -67,7 +68,7 @@ def place_of(result: OpenedResult, at_nm: tuple[float, float], positions: Positi
     Raises
     ------
     ResultError
-        It is farther away than a step of the scan, or the scan is a list.
+        The nearest position is farther away than a step of the scan, or the scan is a list.
     """
     positions = result.positions if positions is None else positions
     if positions.kind == LIST:

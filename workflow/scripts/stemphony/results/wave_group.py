@@ -1,7 +1,7 @@
 """The group `waves` of job files and results: incident probe, exit waves, and intensity along the depth.
 
-Complex numbers have a last dimension `part` of length 2: the real and the imaginary part. Every reader of NetCDF opens
-this as numbers with a label. xarray reads a compound type as a structured array, which its arithmetic refuses.
+Complex numbers have a last dimension `part` of length 2: the real and the imaginary part. Every reader of NetCDF can
+open this. A compound type would not do: xarray reads it as a structured array and cannot compute with it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PREFIX = ("waves_defocus", "waves_phonon", "waves_position")
 
 
 def add_waves(root: netCDF4.Dataset, experiment: Experiment, axes: Axes, with_errors: bool, with_probe: bool) -> None:
-    """Create the group of a result with its axes; blocks fill exit waves and profiles.
+    """Create the group of a result with its axes. The merge's blocks fill exit waves and profiles.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def origins(e: Experiment) -> np.ndarray:
 
 
 def _add_signals(waves: netCDF4.Group, e: Experiment) -> list[netCDF4.Variable]:
-    """Create what jobs measure."""
+    """Create the variables that jobs fill."""
     assert e.waves is not None
     units, what = ("1", "relative to the plane wave") if e.waves.plane else ("nm-1", "of the probe")
     made = [_variable(waves, e, EXIT, (*_PREFIX, "waves_x", "waves_y", PART), units, f"exit wave {what} (P30)")]

@@ -31,7 +31,7 @@ class WavePicture:
     units : str
         `nm-2`, `nm-1`, `rad`, or `1` relative to a plane wave.
     x_nm, second_nm : array
-        Places of the points in the specimen; of the probe, counted from its middle.
+        Places of the points in the specimen. For the incident probe, distances from its middle.
     second : str
         What the second axis is: y or depth.
     at_nm : (float, float) or None
@@ -64,8 +64,8 @@ def wave_pictures(
     Returns
     -------
     list of WavePicture
-        Exit wave as amplitude and phase, section along the depth, and incident probe. Exit waves are means over
-        configurations, that is the elastic wave; the section is a mean intensity.
+        Exit wave as amplitude and phase, section along the depth, and incident probe. The exit wave is the mean over
+        configurations, which is the elastic wave. The section is a mean intensity.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def _complex(parts: Any) -> NDArray[np.complex128]:
 
 
 def _defocus(result: OpenedResult, waves: Any, wanted_nm: float | None) -> tuple[int, float]:
-    """Index and value [nm] of a defocus; waves of several defoci have no mean that means anything."""
+    """Index and value [nm] of a defocus. The mean of waves of several defoci has no meaning, so one must be chosen."""
     stored = np.asarray(waves["waves_defocus"][:], dtype=float)
     if wanted_nm is None and len(stored) > 1:
         listed = ", ".join(f"{value:.4g}" for value in stored)
@@ -130,7 +130,7 @@ def _defocus(result: OpenedResult, waves: Any, wanted_nm: float | None) -> tuple
 
 
 def _position(result: OpenedResult, waves: Any, at_nm: tuple[float, float] | None) -> tuple[int, tuple[float, float]]:
-    """Index and place [nm] of the stored position at a place; without a place the first one."""
+    """Index and place [nm] of the stored position at a place; without a place, those of the first position."""
     places = np.stack([np.asarray(waves[f"waves_probe_{axis}"][:], dtype=float) for axis in "xy"], axis=-1)
     number = 0
     if at_nm is not None:
