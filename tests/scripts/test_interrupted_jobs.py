@@ -156,7 +156,7 @@ def test_a_job_ends_before_its_time_is_over_and_another_attempt_goes_on(job, und
     # One more wave may be finished before the clock is looked at.
     assert re.sub(r"\d+ %", "0 %", line) == (
         "The time limit of 100 min is near; 0 % of the waves are kept in configuration_0000.checkpoint. "
-        "Another attempt goes on from there: Snakemake's retries start one, else the same command does."
+        "Another attempt goes on from there: Snakemake's retries start it, or you start it with the same command."
     )
     assert "Traceback" not in log
     assert not job.output.exists()

@@ -1,1 +1,1 @@
-"""Everything that works with Snakemake: the Snakefile, checks before a run, hooks, and what surrounds a job."""
+"""Everything that works with Snakemake: the Snakefile, checks before a run, hooks, and the frame of each job."""

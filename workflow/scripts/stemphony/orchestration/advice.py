@@ -1,4 +1,4 @@
-"""What the plan says beside the settings: what one job needs, what a scan and a pattern resolve, and a cheaper way."""
+"""Rows and notes of the plan that follow from the settings: needs of a job, resolution, and cheaper alternatives."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from stemphony.experiment.model import MRAD, TILE_SHARE, Experiment
 from stemphony.store.progress import duration
 
 LONG_H = 0.5
-"""CPU time of a simulation [h] from which on a window is proposed. Below that the exact way costs little."""
+"""Shortest CPU time of a simulation [h] for which windows are proposed. A shorter simulation hardly gains from them."""
 
 WINDOW_SHARES = (0.5, 0.6, 0.7)
-"""Widths of proposed windows, as shares of the cell; a wider one saves too little."""
+"""Widths of proposed windows, as shares of the cell. A wider window saves too little."""
 
 
 def job_row(cpu_s: float, threads: int, runtime_min: int) -> tuple[str, str]:
@@ -25,7 +25,7 @@ def job_row(cpu_s: float, threads: int, runtime_min: int) -> tuple[str, str]:
 
 
 def size_in_words(megabytes: float, digits: int = 4) -> str:
-    """A size in words: in MB, above 10,000 of them in GB, and then in TB."""
+    """A size in words: in MB, from 10,000 MB on in GB, from 10,000 GB on in TB."""
     for unit in ("MB", "GB"):
         if megabytes < 10_000:
             return f"{megabytes:.{digits}g} {unit}"
@@ -34,7 +34,7 @@ def size_in_words(megabytes: float, digits: int = 4) -> str:
 
 
 def memory_hint(mem_mb: float, e: Experiment) -> list[str]:
-    """Note on a job that needs more memory than this machine has, with what makes it smaller."""
+    """Note on a job that needs more memory than this machine has. It names the keys that reduce the memory."""
     machine_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e6
     if mem_mb <= machine_mb:
         return []
@@ -77,7 +77,7 @@ def _sensitive_texts(e: Experiment) -> list[str]:
 
 
 def special_texts(e: Experiment) -> list[str]:
-    """Text for each detector with a sensitivity, and for each segmented one: whether it shows the deflection (DPC)."""
+    """Text for each detector with a sensitivity, and for each segmented one with whether it measures DPC."""
     texts = _sensitive_texts(e)
     for name, detector in e.segmented.items():
         rings = f"{detector.radial} rings × " if detector.radial > 1 else ""
@@ -89,7 +89,7 @@ def special_texts(e: Experiment) -> list[str]:
 
 
 def tilt_rows(e: Experiment) -> list[tuple[str, str]]:
-    """Rows of the plan: tilts of beam and specimen, and what angles count from; none without a tilt."""
+    """Rows of the plan: tilts of beam and specimen, and the zero of detector angles; none without a tilt."""
     rows = []
 
     def mrad(tilt: tuple[float, float]) -> str:
@@ -127,16 +127,16 @@ def optics_rows(planned: Campaign) -> list[tuple[str, str]]:
 
 
 def window_hint(planned: Campaign, e: Experiment, cpu_hours: float) -> list[str]:
-    """Note on windows for a long simulation in a wide cell, with their cost and what they leave out.
+    """Note on windows for a long simulation in a wide cell, with their cost and the part of the probe that they lose.
 
     The cost of a wave grows as N log N with the number N of grid points.
     """
     if e.is_tilted:
-        return []  # a tilted beam leaves the atoms around its entrance
+        return []  # a tilted beam moves away from the atoms around its entrance
     if e.window is not None or cpu_hours < LONG_H or planned.config["simulation"]["algorithm"] != "multislice":
         return []
     for share in WINDOW_SHARES:
-        # A probe at the edge of a tile has less room than the window is wide; see `Experiment.room`.
+        # A probe at the edge of a tile is nearer to the edge of the window; see `Experiment.room`.
         tail = probe_outside(planned, e, share * (1 - TILE_SHARE))
         if tail > LARGEST_TAIL:
             continue
@@ -152,12 +152,12 @@ def window_hint(planned: Campaign, e: Experiment, cpu_hours: float) -> list[str]
 
 
 def wave_rows(e: Experiment, defoci: int, pairs: int, stores_probe: bool) -> list[tuple[str, str]]:
-    """Row of the plan: which waves are stored, and their size in a job file and in the result; none without waves.
+    """Row of the plan: the stored waves, and their size in a job file and in the result; none without waves.
 
     Parameters
     ----------
     defoci, pairs : int
-        Number of defoci, and of places of the result along defoci and configurations.
+        Number of defoci, and number of pairs of defocus and configuration that the result keeps separately.
     """
     from stemphony.compute.stored_waves import result_wave_bytes, wave_bytes
 

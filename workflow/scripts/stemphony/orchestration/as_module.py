@@ -1,8 +1,8 @@
-"""Stemphony as a `module` in somebody else's workflow: its Snakefile is read, but no hook of it runs.
+"""Stemphony as a `module` of another workflow: Snakemake reads its Snakefile, but runs none of its hooks.
 
-Snakemake gives no moment between reading the Snakefile and the first job. So the plan is made while the Snakefile is
-read, and handed over to the jobs, see `store.handover` and `module_run`. Nothing else of the other workflow changes:
-no environment variable but one, no `shell.prefix`, no executor.
+A module cannot run code between the reading of the Snakefile and the first job. So the plan is made while Snakemake
+reads the Snakefile, and is handed over to the jobs, see `store.handover` and `module_run`. In the other workflow, only
+one environment variable is set. `shell.prefix` and the executors stay as they are.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from stemphony.store.handover import Handover
 from stemphony.terminal import plain
 
 MODULE: Final = "module"
-"""Where messages of a module's statement are, in place of a key of the config."""
+"""Place that errors about the statement `module` name, instead of a key of the config."""
 ALONE: Final = (
     "Or run it with `stemphony run` in a rule of your workflow, which has all features: docs/how-to/module.md."
 )
@@ -48,9 +48,10 @@ class Invocation:
     Attributes
     ----------
     folder : Path
-        Its handovers. Jobs learn it from an environment variable.
+        Folder of its handovers. An environment variable gives it to the jobs.
     sessions : dict
-        What it has planned, by config: each statement `use rule … from` reads the Snakefile again.
+        Session of each config that was planned. Each statement `use rule … from` reads the Snakefile again and finds
+        its session here.
     """
 
     workflow: Any
@@ -62,12 +63,12 @@ _invocations: list[Invocation] = []
 
 
 def open_module(config: Mapping[str, Any], workflow: Any) -> Session:
-    """Plan the campaign of the config that `module` gives; hand it over to the jobs.
+    """Plan the campaign of the config that `module` gives, and hand the plan over to the jobs.
 
     Parameters
     ----------
     config : mapping
-        What the statement `module` has as `config:`. It belongs to the other workflow and is not changed.
+        The `config:` of the statement `module`. It belongs to the other workflow and is not changed.
 
     Raises
     ------
@@ -85,7 +86,7 @@ def open_module(config: Mapping[str, Any], workflow: Any) -> Session:
 
 @contextmanager
 def _same_environment() -> Iterator[None]:
-    """Undo changes of the environment, which all jobs inherit: netCDF4 sets a variable when it is imported."""
+    """Undo changes of the environment, because all jobs inherit it. For example, importing netCDF4 sets a variable."""
     before = dict(os.environ)
     try:
         yield
@@ -157,7 +158,7 @@ def _refuse_goal(config: Mapping[str, Any]) -> None:
 
 @_same_environment()
 def _require(checked: preflight.Preflight, graph: dag.Graph, directory: Path, may_replace: bool) -> None:
-    """Call `_require_leave`; an error ends the process with its message, and without a traceback of Snakemake."""
+    """Call `_require_leave`. An error ends the process with its message, so that Snakemake prints no traceback."""
     try:
         _require_leave(checked, graph, directory, may_replace)
     except StemphonyError as error:
@@ -166,7 +167,7 @@ def _require(checked: preflight.Preflight, graph: dag.Graph, directory: Path, ma
 
 
 def _require_leave(checked: preflight.Preflight, graph: dag.Graph, directory: Path, may_replace: bool) -> None:
-    """Before Snakemake decides which jobs run: refuse what would lose results, and force what it takes for current."""
+    """Refuse to replace results, and force outdated files. Called before Snakemake decides which jobs run."""
     if Path.cwd() != directory:
         raise StorageError(
             f"The working directory is {Path.cwd()}, and was {directory} when the module was read. Write `workdir:` "
@@ -177,7 +178,8 @@ def _require_leave(checked: preflight.Preflight, graph: dag.Graph, directory: Pa
     if standing is not None and not may_replace:
         standing.require_leave(standing.to_do, checked.replacement_cost)
     graph.force(outdated.foreign_job_files(planned, result))
-    # After a failed merge Snakemake puts the old file back with a new time, and no hook marks it as incomplete.
+    # After a failed merge, Snakemake puts the old file back with a new time. No hook runs that could mark the file as
+    # incomplete, so it is forced here.
     if result.merged.exists() and not outdated.is_merged(planned, result):
         graph.force([result.merged])
 
@@ -186,9 +188,9 @@ def _require_leave(checked: preflight.Preflight, graph: dag.Graph, directory: Pa
 
 
 def _inputs(given: dict[str, Any], workflow: Any) -> tuple[preflight.Inputs, dict[str, Any]]:
-    """The checked config with its files, and what was given, with absolute paths in it."""
+    """The checked config with its files, and the given config with absolute paths."""
     _refuse_features(given)
-    # The values that `--config` has changed are texts.
+    # Values that were changed with `--config` are texts.
     given = overrides.typed(json.loads(json.dumps(given, default=str)), {})
     complete = configuration.validate(given)
     _refuse_goal(complete)
@@ -207,7 +209,7 @@ def _inputs(given: dict[str, Any], workflow: Any) -> tuple[preflight.Inputs, dic
 
 
 def _name_files(given: dict[str, Any], inputs: preflight.Inputs, of_outer: tuple[Path, ...]) -> None:
-    """Put absolute paths into a config, because a copy of it is kept in another folder."""
+    """Put absolute paths into a config, because a copy of the config is kept in another folder."""
     given["specimen"]["file"] = str(inputs.specimen_file)
     if inputs.snapshots_file is not None:
         given["frozen_phonon"]["snapshots"] = str(inputs.snapshots_file)
@@ -237,19 +239,19 @@ def _content(checked: preflight.Preflight, graph: dag.Graph) -> dict[str, Any]:
 
 
 def _of_handover(invocation: Invocation, name: str) -> Session:
-    """The session of a job on a cluster, which computes what its run planned."""
+    """The session of a job on a cluster. The job computes what its run planned."""
     plan = Handover(invocation.folder / name).read()["plan"]
     need, result = plan["resources"], paths.ResultPaths.of(name)
     return Session(campaign.of_plan(plan), result, need["mem_mb"], need["runtime_min"], None, _enter(name))
 
 
 def _enter(name: str) -> str:
-    """Shell code before the commands of a simulation's rules."""
+    """Shell code that stands before the commands of a simulation's rules."""
     return f'. "${contract.MODULE_VARIABLE}/{name}/{handover.ENVIRONMENT}"; '
 
 
 def _keep_unseen(planned: campaign.Campaign, result: paths.ResultPaths) -> None:
-    """Give finished files that Snakemake is about to delete a second name, because it did not see their jobs end."""
+    """Give a second name to finished files that Snakemake is about to delete because it did not see their jobs end."""
     for defocus in planned.defoci:
         for number in range(planned.configurations):
             file = result.job(defocus.id, number)
@@ -258,12 +260,12 @@ def _keep_unseen(planned: campaign.Campaign, result: paths.ResultPaths) -> None:
 
 
 def _environment(files: Handover, inputs: preflight.Inputs, workflow: Any) -> str:
-    """Shell code that sets for one job what the Snakefile sets for all jobs of a run of Stemphony's own."""
+    """Shell code that sets the environment of one job. Without a module, the Snakefile sets it for all jobs."""
     lines = [
         f"export {name}={shlex.quote(entries)}" if entries else f"unset {name}"
         for name, entries in interpreters.entries_elsewhere().items()
     ]
-    # An empty entry would stand for the working directory.
+    # An empty entry of PATH would mean the working directory.
     lines.append(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}"${{PATH:+:$PATH}}"')
     lines.append(f'export {hdf5_locks.VARIABLE}="${{{hdf5_locks.VARIABLE}:-FALSE}}"')
     variables = {
@@ -283,7 +285,7 @@ def _environment(files: Handover, inputs: preflight.Inputs, workflow: Any) -> st
 
 
 def _invocation_of(workflow: Any) -> Invocation:
-    """The invocation that this process belongs to; the main process makes it."""
+    """The invocation to which this process belongs. The main process makes it."""
     for known in _invocations:
         if known.workflow is workflow:
             return known
@@ -300,7 +302,7 @@ def _invocation_of(workflow: Any) -> Invocation:
 
 
 def _forget(workflow: Any, folder: Path, directory: Path, pid: int) -> None:
-    """Remove what the jobs have used, at the end of the process `pid` and not of a child that it forked."""
+    """Remove the handovers at the end of the process `pid`, but not at the end of a child that it forked."""
     settings = workflow.remote_execution_settings
     if os.getpid() == pid and not (settings and settings.immediate_submit):
         handover.remove(folder)

@@ -1,4 +1,4 @@
-"""Ctrl-C on a cluster: every job that was submitted and has not ended is cancelled."""
+"""Ctrl-C on a cluster: cancel every job that was submitted and has not ended."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ REMOTE: Final = "snakemake_interface_executor_plugins.executors.remote"
 
 
 def cancel_every_job() -> None:
-    """Make Snakemake's executors cancel all of their jobs; without effect if none of them is loaded.
+    """Make Snakemake's executors cancel all of their jobs. Without effect if no executor of a cluster is loaded.
 
-    An executor takes all jobs off its list of active jobs while it asks for their states, and a cancelled run cancels
-    the jobs on this list. So Ctrl-C in the middle of the questions would leave all jobs in the queue. With one question
-    per job and a limit on the questions per second, this is a large part of the time. Here each submitted job is noted
-    until its end is reported, and is put back on the list before the jobs are cancelled.
+    A cancelled run cancels the jobs on the executor's list of active jobs. But an executor takes all jobs off this list
+    while it queries their states. Ctrl-C during these queries would leave all jobs in the queue. Queries take a large
+    part of the time, because there is one per job and a limit on their rate. So this function notes each submitted job
+    until its end is reported, and puts it back on the list before the jobs are cancelled.
     """
     remote: Any = sys.modules.get(REMOTE)
     if remote is None:

@@ -1,6 +1,6 @@
-"""Snakemake's own objects: the graph of jobs, the records of outputs, the scheduler.
+"""Access to Snakemake's own objects: the graph of jobs, the records of outputs, the scheduler.
 
-Snakemake documents none of these names. No other module uses them, and `tests/unit/orchestration/test_dag.py` checks
+Snakemake does not document these names. Only this module uses them, and `tests/unit/orchestration/test_dag.py` checks
 that the pinned version of Snakemake still has each of them.
 """
 
@@ -29,7 +29,7 @@ class Graph:
     workflow : snakemake.workflow.Workflow
         The object `workflow` of the Snakefile. Its graph exists from `onstart` on.
     member : str
-        Label of a member of a sweep: only its jobs are seen. Empty for all jobs.
+        Label of a member of a sweep, to see only its jobs. Empty for all jobs.
     """
 
     def __init__(self, workflow: Any, member: str = "") -> None:
@@ -47,12 +47,12 @@ class Graph:
 
     @property
     def only_budgets(self) -> bool:
-        """Whether all jobs of this invocation belong to an error budget. If so, it is no run of the simulation."""
+        """Whether all jobs of this invocation belong to an error budget. Such an invocation is no run."""
         return {job.rule.name for job in self.workflow.dag.needrun_jobs()} <= ACCURACY_RULES
 
     @property
     def has_jobs(self) -> bool:
-        """Whether this invocation has any job that is not finished: it is to start, runs, or has failed."""
+        """Whether this invocation has any job that is waiting, running or failed."""
         return any(map(self._is_ours, self.workflow.dag.needrun_jobs()))
 
     def number_of_jobs(self) -> int:
@@ -75,14 +75,15 @@ class Graph:
         return max(1, int(settings.cores or 1) // threads)
 
     def set_variable(self, name: str, value: str) -> None:
-        """Set an environment variable for all jobs, also where the executor does not pass the environment on."""
+        """Set an environment variable for all jobs, even if the executor does not pass the environment on."""
         os.environ[name] = value
         self.workflow.register_envvars(name)
 
     def finished_unseen(self) -> Iterator[tuple[Pair, Path]]:
         """Job files that exist and that Snakemake is about to delete, because it did not see their jobs end.
 
-        Jobs of a killed Snakemake write them. To the next Snakemake they are missing or incomplete.
+        If Snakemake is killed, its jobs still finish these files. The next Snakemake treats them as missing or
+        incomplete.
 
         Yields
         ------
@@ -96,16 +97,16 @@ class Graph:
             is_forced = settings.forceall or settings.forcerun & {MULTISLICE_RULE, str(file)}
             if is_forced or not file.exists():
                 continue
-            # Not Snakemake's reason "forced": it calls incomplete files forced as well. Files of other params have
-            # neither of these two reasons, so they are not kept.
+            # Snakemake's reason "forced" is not used, because incomplete files have it, too. Files of other params are
+            # neither missing nor incomplete, so they are not kept.
             if graph.reason(job).missing_output or workflow.async_run(workflow.persistence.incomplete(job)):
                 yield _pair(job), file
 
     def start_one_job_per_configuration(self) -> None:
-        """Give priority to one job of each configuration: it computes the waves that the other defoci use.
+        """Give priority to one job of each configuration. This job computes the waves that the other defoci use.
 
-        A dependency would be wrong: a lost job file would then recompute all other defoci, and one failed job would
-        stop them.
+        The other jobs do not depend on it. Otherwise, one lost job file would recompute all other defoci, and one
+        failed job would stop them.
         """
         graph = self.workflow.dag
         first: dict[int, Any] = {}
@@ -121,11 +122,11 @@ class Graph:
         self.workflow.dag.update_priority()
 
     def prefer(self, files: Iterable[Path]) -> None:
-        """Give priority to the jobs that make `files`. Effective until Snakemake has decided which jobs run."""
+        """Give priority to the jobs that make `files`. Call before Snakemake decides which jobs run."""
         self.workflow.dag.priorityfiles.update(map(str, files))
 
     def force(self, files: Iterable[Path]) -> None:
-        """Make Snakemake compute `files` again. Effective until Snakemake has decided which jobs run."""
+        """Make Snakemake compute `files` again. Call before Snakemake decides which jobs run."""
         self.workflow.dag.forcefiles.update(map(str, files))
 
     def failed_pairs(self) -> list[Pair]:
@@ -136,9 +137,9 @@ class Graph:
     def repeat_failed_merge(self) -> None:
         """Make the next run merge again if the merge of this run failed.
 
-        Snakemake puts the old stem.nc back, because the rule marks it `update`. It gives the file a new time and
-        records the params of the failed merge, so the next run would find it up to date. An incomplete file is merged
-        again.
+        Snakemake puts the old stem.nc back, because the rule marks it `update`. But the file gets a new time, and
+        Snakemake records the params of the failed merge. So the file would look current to the next run. This method
+        records it as incomplete, so that it is merged again.
         """
         for job in self.workflow.scheduler.failed:
             if job.rule.name == MERGE_RULE and self._is_ours(job):
@@ -153,7 +154,7 @@ class Graph:
 
 
 def is_module(workflow: Any) -> bool:
-    """Whether Snakemake reads the Snakefile as a `module` of another one."""
+    """Whether Snakemake reads the Snakefile as a `module` of another workflow."""
     return not workflow.modifier.is_main_snakefile()
 
 
@@ -164,12 +165,12 @@ def moves_files(workflow: Any) -> bool:
 
 
 def has_record(file: Path) -> bool:
-    """Whether Snakemake knows from what it made a file. `file` is relative to the working directory."""
+    """Whether Snakemake has a record of how a file was made. `file` is relative to the working directory."""
     return _record("metadata", file).exists()
 
 
 def is_incomplete(file: Path) -> bool:
-    """Whether Snakemake began to make a file and did not end. `file` is relative to the working directory."""
+    """Whether Snakemake began to make a file and did not finish. `file` is relative to the working directory."""
     return _record("incomplete", file).exists()
 
 

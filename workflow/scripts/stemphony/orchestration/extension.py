@@ -1,4 +1,4 @@
-"""Rounds of a campaign with a goal: how many configurations each has, as Snakemake's checkpoints tell it."""
+"""Rounds of a campaign with a goal: the number of configurations of each, read through Snakemake's checkpoints."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from stemphony.store.rounds import read_round
 
 
 def total_of(number: int, goal: Goal, result: ResultPaths, checkpoints: Any = None) -> int:
-    """Return how many configurations there are in all in a round.
+    """Return the total number of configurations after a round.
 
     Parameters
     ----------
     number : int
         Number of the round, from 0.
     checkpoints : snakemake.checkpoints.Checkpoints or None
-        If given, the round before must be judged in this run or be up to date.
+        If given, the round before must have been judged in this run, or its file must be current.
 
     Raises
     ------
     snakemake.exceptions.IncompleteCheckpointException
-        It is not; Snakemake judges it and asks again.
+        The round before is not judged. Snakemake catches this error, judges the round and calls again.
     DamagedResultError
-        Its file is damaged.
+        The file of the round before is damaged.
     """
     if number == 0:
         return goal.fewest
     if checkpoints is not None:
         checkpoints.judge_round.get(round=f"{number - 1:02d}")
     following = read_round(result, number - 1)["next"]
-    # None can only be in a file of another goal, whose round is judged again.
+    # Only a file of another goal may hold None here. Its round is judged again.
     return goal.fewest if following is None else int(following)
 
 
 def last_total(goal: Goal, result: ResultPaths, checkpoints: Any) -> int:
-    """Return how many configurations there are after the last round; parameters and errors as for `total_of`."""
+    """Return the total number of configurations after the last round. Parameters and errors are as for `total_of`."""
     number = 0
     while True:
         checkpoints.judge_round.get(round=f"{number:02d}")

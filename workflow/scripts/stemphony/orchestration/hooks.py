@@ -1,7 +1,7 @@
 """The life of a run: what Stemphony does when Snakemake starts, when it succeeds and when it fails.
 
-A hook that raises fails the run. So trouble with status reports is only a line for the user. A results folder that
-cannot be written ends the run, because no job could keep its result.
+A hook that raises makes the run fail. So trouble with status reports only prints a line for the user. A results folder
+that cannot be written ends the run, because no job could keep its result.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from stemphony.store.unfinished import sweep_unfinished
 from stemphony.terminal import plain
 
 WATCH_S = 5.0
-"""Time between two looks at the progress [s]; a run prints at most one line per tenth of its work."""
+"""Time between two looks at the progress [s]. A run prints at most one line per tenth of its work."""
 
 
 class Run:
@@ -52,8 +52,8 @@ class Run:
     may_replace : bool
         Whether files of finished pairs may be replaced by those of another config.
     sweep : bool
-        Whether it is a member of a sweep. Then `SweepRun` prints the plan and the progress, listens for signals, and
-        tells the jobs the number of the run.
+        Whether the campaign is a member of a sweep. Then `SweepRun` prints the plan and the progress, handles signals,
+        and gives the number of the run to the jobs.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Run:
         self.is_forced = False
 
     def force_outdated(self) -> None:
-        """Make Snakemake compute files again that look current to it, see `outdated`. Call before it decides."""
+        """Make Snakemake compute outdated files again, see `outdated`. Call before Snakemake decides which jobs run."""
         if self.is_forced:
             return
         self.is_forced = True
@@ -89,7 +89,7 @@ class Run:
             self.notes.append(note)
 
     def extend(self, configurations: int) -> None:
-        """Take the total of a further round. Call before Snakemake decides which of its jobs run."""
+        """Extend the campaign to the total of a further round. Call before Snakemake decides which of its jobs run."""
         before = self.campaign.configurations
         if configurations <= before:
             return
@@ -106,19 +106,19 @@ class Run:
             return
         self.graph.force(foreign)
         note = f"{len(foreign)} job files are of another config: they are computed again"
-        # The notes are printed when the run starts, and a further round begins after that.
+        # Notes are printed when the run starts. A further round begins later, so its note is printed at once.
         if self.number:
             self.say(note)
         else:
             self.notes.append(note)
 
     def _begin_round(self, before: int) -> None:
-        """Tell the jobs and the receiver of a round that begins in this run; `before` configurations exist."""
+        """Write the plan and the reports of a round that begins in this run. `before` configurations exist already."""
         pairs = [(d.id, index) for d in self.campaign.defoci for index in range(before, self.campaign.configurations)]
         for pair in pairs:
             file = self.result.job(*pair)
             if file.exists() and is_incomplete(file):
-                # A killed run was making it, and its job has finished it since. Snakemake will delete it.
+                # A job of a killed run finished this file after the run had died. Snakemake will delete the file.
                 put_aside(file, self.result.aside(*pair))
         self.jobs += sum(not self.result.job(*pair).exists() for pair in pairs)
         plan = self._write_plan()
@@ -135,7 +135,7 @@ class Run:
     def start(self) -> None:
         """Make the identity, the run's number and plan.json, then send START_SIMULATION.
 
-        An error budget is no run of the simulation: it has a plan of its own, and sends no events.
+        An error budget is no run of the simulation. It has its own plan and sends no events.
         """
         if self.graph.only_touches:
             return
@@ -145,12 +145,12 @@ class Run:
             else:
                 self.begin()
         except StemphonyError as error:
-            # Snakemake would print a traceback.
+            # If the error were raised further, Snakemake would print a traceback.
             self.say(str(error))
             sys.exit(1)
 
     def require_leave(self) -> None:
-        """Refuse to replace finished pairs without leave. Raises StorageError."""
+        """Refuse to replace finished pairs unless the user allows it. Raises ConfigError."""
         if not self.may_replace and self.checked.standing is not None:
             self.checked.standing.require_leave(self.graph.pairs(), self.checked.replacement_cost)
 
@@ -169,7 +169,7 @@ class Run:
         if not self.sweep:
             self.graph.set_variable(RUN_VARIABLE, str(self.number))
         for (defocus, configuration), file in self.graph.finished_unseen():
-            # Snakemake deletes the file. The job finds its second name, checks it, and is done.
+            # Snakemake deletes the file. The job then finds its second name, checks it, and takes it as the result.
             put_aside(file, self.result.aside(defocus, configuration))
         sweep_unfinished(self.result)
         if plan["shared_waves"]:
@@ -200,7 +200,7 @@ class Run:
         try:
             self.reports.start(plan["title"], self.jobs, self.checked.description, self.report_wait_s)
         except KeyboardInterrupt:
-            self.error()  # Snakemake calls no further hook then
+            self.error()  # after Ctrl-C here, Snakemake calls no further hook
             raise
 
     def _start_budget(self) -> None:
@@ -220,7 +220,7 @@ class Run:
         return plan
 
     def _recorded_identity(self) -> tuple[str, int] | None:
-        """Id and seed from job files or the plan if simulation.json is lost: another drawn seed would not fit."""
+        """If simulation.json is lost, its id and seed from job files or the plan. A newly drawn seed would not fit."""
         if self.result.identity.exists():
             return None
         from stemphony.results.job_file import recorded_identity
@@ -240,7 +240,7 @@ class Run:
     # --- onsuccess, onerror -------------------------------------------------------------------------------------------
 
     def success(self) -> None:
-        """Send FINISH if the merged result is complete; else FAILED, because the user asked for a part only."""
+        """Send FINISH if the merged result is complete. Else send FAILED: the user has run only a part of the jobs."""
         if self.reports is None:
             self._forget()
             return
@@ -255,7 +255,7 @@ class Run:
         self._forget()
 
     def error(self) -> None:
-        """Send ERROR for jobs that died without their own, then FAILED or CANCELLED."""
+        """Send ERROR for jobs that died without sending it, then FAILED or CANCELLED."""
         if self.reports is None:
             self._forget()
             return
@@ -278,7 +278,7 @@ class Run:
 
 
 def begin_here(name: str, graph: Graph, say: Callable[[str], None], note: Callable[[str], None]) -> None:
-    """Write down that this process runs `name` in this directory, and call `note` with the name of a signal."""
+    """Record that this process runs `name` in this directory. On SIGINT and SIGTERM, `note` gets the signal's name."""
     note_run(name, Path.cwd(), os.getpid())
     listen_for_cancel(note)
     if not graph.is_local and (queued := slurm.queued_before_start(Path.cwd(), name)):
@@ -286,17 +286,17 @@ def begin_here(name: str, graph: Graph, say: Callable[[str], None], note: Callab
 
 
 def listen_for_cancel(note: Callable[[str], None]) -> None:
-    """Note SIGINT and SIGTERM, and write a line at once, before Snakemake's own handlers act."""
+    """On SIGINT and SIGTERM, call `note` and write a line at once, before Snakemake's own handlers act."""
     if threading.current_thread() is not threading.main_thread():
         return
     for number in (signal.SIGINT, signal.SIGTERM):
         before = signal.getsignal(number)
         if not callable(before):
-            continue  # ignored, as in a background process of a shell
+            continue  # the signal is ignored, for example in a background process of a shell
 
         def noted(received: int, frame: Any, before: Any = before) -> None:
             note(signal.Signals(received).name)
-            # Not `say`: the signal may interrupt a `print`, and the stream cannot be entered twice.
+            # `say` is not used, because the signal may interrupt a `print`, and a stream cannot be entered twice.
             with suppress(OSError):
                 os.write(2, f"{RUN_PREFIX}{signal_received(received)}\n".encode())
             before(received, frame)

@@ -1,4 +1,4 @@
-"""What surrounds the computation of a job: its place in the campaign, progress, status events, claims, a clean end."""
+"""The frame of a job's computation: its place in the campaign, progress, status events, claims, a clean end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stemphony.compute.keeper import Keeper
 
 QUICK_S = 2.0
-"""Longest time for a checkpoint after SIGTERM [s], because SIGKILL follows soon."""
+"""Longest time for a checkpoint after SIGTERM [s]. Batch systems send SIGKILL soon after SIGTERM."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TimeLimit:
     minutes : float
         Length of the limit [min].
     ends : float
-        When it ends [s of the monotonic clock, which is never set].
+        End of the limit [s] on the monotonic clock, which is never set.
     """
 
     minutes: float
@@ -51,7 +51,7 @@ class TimeLimit:
         except (KeyError, ValueError):
             return None
         now = time.monotonic()
-        # The value comes from the clock of another machine if the job was moved.
+        # If the job was moved, the value comes from the clock of another machine and is useless here.
         began = began if now - 60 * minutes < began <= now else now
         return cls(minutes, began + 60 * minutes) if minutes > 0 else None
 
@@ -67,10 +67,10 @@ class TimeLimit:
             raise self.error("the job was waiting for another process that computes it")
 
     def error(self, what: str) -> TimeLimitError:
-        """Make the error that ends a job; `what` says what is kept."""
+        """Make the error that ends a job. `what` is the part of its text that says what is kept."""
         return TimeLimitError(
             f"The time limit of {self.minutes:g} min is near; {what}. Another attempt goes on from there: "
-            "Snakemake's retries start one, else the same command does."
+            "Snakemake's retries start it, or you start it with the same command."
         )
 
 
@@ -89,7 +89,7 @@ class Attempt:
     params : mapping
         The params of rule run_multislice.
     number : int
-        Counts the attempts at this job in all runs, from 1.
+        Number of this attempt. Attempts at a job are counted over all runs, from 1.
     """
 
     result: ResultPaths
@@ -106,7 +106,7 @@ class Attempt:
         Raises
         ------
         StorageError, DamagedResultError
-            The results folder cannot be written; simulation.json is damaged.
+            The results folder cannot be written, or simulation.json is damaged.
         """
         result = ResultPaths.of_job_file(output)
         run = run_number(result)
@@ -139,7 +139,7 @@ class Attempt:
 
     @property
     def has_another_try(self) -> bool | None:
-        """Whether Snakemake tries the job again if this try fails and the run goes on; None if that is unknown."""
+        """Whether Snakemake would try the job again after this try; None if that is unknown."""
         number, retries = os.environ.get(contract.TRY_VARIABLE, ""), self.plan.get("retries")
         return int(number) <= retries if number.isdigit() and isinstance(retries, int) else None
 
@@ -155,7 +155,7 @@ class Attempt:
         """Digest of everything that decides the content of the checkpoint."""
         shared, of_job = self.plan["shared_waves"], dict(self.params)
         if shared:
-            del of_job["defocus_nm"]  # the waves serve all defoci, so any job may go on from there
+            del of_job["defocus_nm"]  # the waves serve all defoci, so a job of any defocus may use the checkpoint
         return provenance.digest(
             {
                 "params": of_job,
@@ -167,7 +167,7 @@ class Attempt:
         )
 
     def progress_file(self) -> progress.ProgressFile:
-        """Make the file that tells other processes how far this job is, and how it ended."""
+        """Make the file from which other processes read the progress of this job, and how it ended."""
         file = self.result.progress(self.run, self.defocus, self.configuration)
         file.parent.mkdir(parents=True, exist_ok=True)
         return progress.ProgressFile(
@@ -195,14 +195,14 @@ class Attempt:
 
 @dataclass
 class JobScope:
-    """A job while it computes: what its script may ask, and must tell.
+    """A job while it computes, for the script of the job.
 
     Attributes
     ----------
     attempt : Attempt
     limit : TimeLimit or None
     may_be_done : bool
-        Whether another process may have made the result since this job was started.
+        Whether another process may have made the result since Snakemake started this job.
     resumed_at : float or None
         Share of the job that came from a checkpoint, 0 to 1.
     checkpoint_seconds : float or None
@@ -231,7 +231,7 @@ class JobScope:
         )
 
     def check(self) -> None:
-        """Raise TimeLimitError when the batch system is about to end the job."""
+        """Raise TimeLimitError if the batch system will soon end the job."""
         if self.limit is not None:
             self.limit.check()
 
@@ -248,7 +248,7 @@ class JobScope:
 
     @contextmanager
     def keeping(self) -> Iterator[Keeper]:
-        """Yield the keeper of a computation, which begins with the checkpoint of an earlier attempt.
+        """Yield the keeper of a computation. It holds the checkpoint of an earlier attempt, if there is one.
 
         If the computation is stopped, its finished waves are kept.
 
@@ -292,17 +292,17 @@ class JobScope:
 
     def settle(self, output: Path) -> None:
         """Clean up after the result is in place: remove checkpoints, and keep the result if a newer run has begun."""
-        stop_signals.ignore()  # a signal that comes now must not make Snakemake delete the result
+        stop_signals.ignore()  # after a signal, the job would count as failed, and Snakemake would delete its result
         this, aside = self.attempt, self.attempt.aside
         checkpoints.discard(this.checkpoint_file, this.result.checkpoint(this.defocus, this.configuration))
         if ledger.latest_run(this.result) > this.run:
-            # The newer Snakemake did not see this job end, so it deletes the output. The second name stays.
+            # The newer Snakemake does not see this job end, so it deletes the output. The second name stays.
             checkpoints.put_aside(output, aside)
         else:
             checkpoints.discard(aside, paths.checksum(aside))
 
     def show(self, make: Callable[[], Sequence[Mapping[str, Any]]]) -> None:
-        """Send images with the job's end if the config wants them. Trouble with it does not fail the job."""
+        """Send images with the end of the job, if the config asks for them. Errors here do not make the job fail."""
         if not self.wants_preview:
             return
         try:
@@ -318,14 +318,14 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
     Parameters
     ----------
     output : Path
-        The job's result file; its folder tells which simulation this is.
+        The job's result file. Its folder says which simulation this is.
     params : mapping
         The params of rule run_multislice.
     threads : int
 
     Notes
     -----
-    The end is reported after the result is in place. Nothing that a receiver does fails the job.
+    The end is reported after the result is in place. Errors of the receiver do not make the job fail.
     """
     attempt = Attempt.begin(output, params)
     progress_file = attempt.progress_file()
@@ -335,11 +335,11 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
     limit, claim = TimeLimit.of_environment(), None
     with stop_signals.as_exceptions():
         try:
-            # From here on, the file says how the job ended, whatever ends it.
+            # From here on, the progress file says how the job ended, whatever ends the job.
             progress_file.write()
             reporter.start(None)
             claim, waited = _claimed(attempt.result.claim(attempt.defocus, attempt.configuration), limit)
-            # Snakemake deletes the output before it starts a job. If it exists, another process made it.
+            # Snakemake deletes the output before it starts a job. If the file exists now, another process made it.
             may_be_done = contract.TRY_VARIABLE in os.environ or waited
             wants_preview = settings is not None and settings.preview
             this = JobScope(attempt, progress_file, reporter, tenths, limit, may_be_done, wants_preview)
@@ -347,7 +347,7 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
             yield this
         except BaseException as error:
             message = _reason(error)
-            # Ctrl-C ends the whole run: this job has not failed.
+            # Ctrl-C ends the whole run, so this job has not failed.
             ended = progress.INTERRUPTED if isinstance(error, KeyboardInterrupt) else progress.FAILED
             progress_file.end(ended, message)
             reporter.error(message, _will_retry(error, attempt))
@@ -362,22 +362,22 @@ def scope(output: Path, params: Mapping[str, Any], threads: int) -> Iterator[Job
 
 
 def run_number(result: ResultPaths) -> int:
-    """Number of the run that started this process; without an environment variable that of the last run."""
+    """Number of the run that started this process, from the environment; without the variable, of the last run."""
     told = contract.variable(contract.RUN_VARIABLE, result.root.name if result.is_member else "")
     return int(told) if told.isdigit() else ledger.latest_run(result)
 
 
 def _claimed(file: Path, limit: TimeLimit | None) -> tuple[claims.Claim | None, bool]:
-    """Claim a job; wait while another process has it.
+    """Claim a job. Wait while another process holds the claim.
 
-    Snakemake may start a job twice: a new Snakemake does not know the jobs that a killed one started.
+    A job may run twice at once: a new Snakemake does not know the jobs that a killed Snakemake started.
 
     Returns
     -------
     claim : Claim or None
         None if claims cannot be made or removed here.
     waited : bool
-        Whether another process had the claim before.
+        Whether another process held the claim before.
     """
     waited = False
     while True:
@@ -399,7 +399,7 @@ def _claimed(file: Path, limit: TimeLimit | None) -> tuple[claims.Claim | None, 
 def _shares_waves(plan: Mapping[str, Any], params: Mapping[str, Any]) -> bool:
     """Whether this job's waves serve all defoci of the plan.
 
-    A job that does not know its run may read the plan of another one, with other defoci or another algorithm. If the
+    A job that does not know its run may read the plan of another run, with other defoci or another algorithm. If that
     plan does not contain the job, the job computes its own waves.
     """
     return (
@@ -420,7 +420,7 @@ def _seconds(variable: str, default: float) -> float:
 def _settings(plan: Mapping[str, Any]) -> status_settings.ReportingSettings | None:
     """Url, credentials and custom parameters from the config files; None if the run does not report."""
     files = os.environ.get(contract.CONFIG_VARIABLE)
-    # Not those of the plan: a results folder may come from somebody else.
+    # The files that the plan names are not used, because a results folder may come from somebody else.
     listed = json.loads(files) if files else []
     if not listed or not plan.get("reporting"):
         return None
@@ -430,7 +430,7 @@ def _settings(plan: Mapping[str, Any]) -> status_settings.ReportingSettings | No
 def _will_retry(error: BaseException, attempt: Attempt) -> bool | None:
     """Whether Snakemake will try the job again; None if that is unknown."""
     another = attempt.has_another_try
-    # A signal may have ended the whole run.
+    # A signal may have ended the whole run. Then there is no other try.
     return None if another and isinstance(error, stop_signals.Terminated | KeyboardInterrupt) else another
 
 
@@ -450,9 +450,9 @@ def say(text: str) -> None:
 
 
 def last_word(log: Path) -> str:
-    """The error message at the end of a job's log; empty if the last line is a note, progress or a traceback's.
+    """The error message at the end of a job's log; empty if the last line is a note, progress or part of a traceback.
 
-    It is the only trace of a job that failed before it began, or whose disk was full.
+    If a job failed before it began, or if its disk was full, this message is its only trace.
     """
     try:
         lines = ordinary_files.read_end(log).rstrip().splitlines()
@@ -467,7 +467,7 @@ def last_word(log: Path) -> str:
 
 
 class Stopwatch:
-    """Elapsed time since it was made, and CPU time and peak memory of the process."""
+    """Elapsed time since this object was made, and CPU time and peak memory of the process."""
 
     def __init__(self) -> None:
         self.wall = time.monotonic()
@@ -486,7 +486,7 @@ class Stopwatch:
 
 
 def _peak_memory_kib() -> int:
-    """Peak resident memory of this process alone: `ru_maxrss` begins with that of the process that started it."""
+    """Peak resident memory of this process [KiB]. `ru_maxrss` is worse: it starts from that of the parent process."""
     try:
         for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("VmHWM:"):

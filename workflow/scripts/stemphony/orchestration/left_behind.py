@@ -1,7 +1,7 @@
-"""A process that sends the reports of a run after the run has ended, so that no run waits for a receiver that is away.
+"""A process that sends the reports of a run after the run has ended. So no run waits for a receiver that is down.
 
-It belongs to no terminal and ends when all reports are sent, when the receiver refuses them all, or when its time is
-over. It holds the lock of the delivery, so nothing is sent twice. What it leaves, the next run or a replay sends.
+The process belongs to no terminal. It ends when all reports are sent, when the receiver refuses them all, or when its
+time is over. It holds the lock of the delivery, so nothing is sent twice. The next run, or a replay, sends the rest.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from stemphony.status.courier import Courier
 from stemphony.status.limits import LIMITS, Limits
 
 LONGEST_S: Final = 3600.0
-"""How long it goes on [s]. A receiver that is restarted is back before that."""
+"""Longest life of the process [s]. A receiver that restarts is back before that."""
 LOOK_S: Final = 1.0
-"""Pause [s] before it looks again for reports that another process holds."""
+"""Pause before the process looks again for reports that another process holds [s]."""
 
 SLICE_S: Final = 30.0
-"""Longest wait [s] for a receiver before it looks whether there is still something to send."""
+"""Longest wait for a receiver before the process looks whether there is still something to send [s]."""
 
-# Without O_NONBLOCK, a named pipe of this name in a folder from somebody else would hold the run for good.
+# Without O_NONBLOCK, a named pipe of this name, in a folder from somebody else, would block the run forever.
 _LOG_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
 _CODE: Final = (
-    # Files that a shell left open, such as that of `flock`, must not stay open with this process.
+    # The process closes files that a shell left open, such as the lock file of `flock`. Otherwise it would hold them.
     "import os, sys; os.closerange(3, 65536); sys.path.insert(0, sys.argv[1]); "
     "from stemphony.orchestration import left_behind; "
     "left_behind.deliver(*sys.argv[2:])"
@@ -42,7 +42,7 @@ _CODE: Final = (
 
 
 def longest_s() -> float:
-    """Longest time [s] that the process runs, from the environment; 0 if none shall be left."""
+    """Longest life of the process [s], from the environment; 0 if no process shall be started."""
     try:
         given = float(os.environ.get(COURIER_VARIABLE, LONGEST_S))
     except ValueError:
@@ -51,12 +51,12 @@ def longest_s() -> float:
 
 
 def start(result: ResultPaths, config_files: Sequence[Path]) -> bool:
-    """Start the process; return False if that is not possible.
+    """Start the process. Return False if that is not possible.
 
     Parameters
     ----------
     config_files : sequence of Path
-        Where url, credentials and custom parameters are.
+        Files with url, credentials and custom parameters.
     """
     folder = str(Path(__file__).resolve().parents[2])
     words = [sys.executable, KEEP_OUT, "-c", _CODE, folder, str(result.root.resolve()), str(longest_s())]
@@ -71,7 +71,7 @@ def start(result: ResultPaths, config_files: Sequence[Path]) -> bool:
 
 
 def deliver(root: str, longest: str, *config_files: str, limits: Limits = LIMITS) -> None:
-    """Send what is left of a simulation; `start` runs this in a process of its own."""
+    """Send the unsent reports of a simulation. `start` runs this function in a separate process."""
     result, until = ResultPaths(Path(root)), time.monotonic() + float(longest)
     try:
         given = settings.load([Path(file) for file in config_files])
@@ -81,7 +81,7 @@ def deliver(root: str, longest: str, *config_files: str, limits: Limits = LIMITS
     courier = Courier(result, given, limits=limits)
     courier.start()
     while left_in(result) and (rest := until - time.monotonic()) > 0 and not courier.is_hopeless:
-        # The folder may be deleted meanwhile; then nothing is left.
+        # If the folder was deleted meanwhile, nothing is left to send.
         courier.drain(min(rest, SLICE_S))
         time.sleep(min(LOOK_S, rest))
     courier.stop()

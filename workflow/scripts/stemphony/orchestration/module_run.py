@@ -1,7 +1,7 @@
-"""A run in somebody else's workflow, where no hook runs: the first job begins it, and the merge ends it.
+"""A run as a module of another workflow, where no hook runs: the first job begins the run, and the merge ends it.
 
-The scripts of the rules call this. In a run of Stemphony's own, nothing happens here. FAILED and CANCELLED are never
-sent from a module, because no process of it sees the end of Snakemake.
+The scripts of the rules call these functions. If Stemphony is not a module, the functions do nothing. A module never
+sends FAILED and CANCELLED, because none of its processes sees the end of Snakemake.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FINISH_NUMBER: Final = 1
 
 
 def join(result: ResultPaths, rule: str) -> None:
-    """Make this process a job of the module's run, and begin the run if no other job has; the others wait meanwhile.
+    """Make this process a job of the module's run. The first job begins the run, and the others wait for that.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def join(result: ResultPaths, rule: str) -> None:
 
 
 def finish(result: ResultPaths) -> None:
-    """Send FINISH, after the result is in place; deliver what jobs and earlier runs have left before it."""
+    """Send FINISH after the result is in place. Before it, deliver the reports that jobs and earlier runs have left."""
     handover = _handover()
     if handover is None:
         return
@@ -73,7 +73,7 @@ def _handover() -> Handover | None:
 
 
 def _claimed(file: Path) -> claims.Claim | None:
-    """Claim the beginning of the run, or wait for the job that has it; None if claims cannot be made here."""
+    """Claim the beginning of the run. Wait while another job holds the claim. None if claims cannot be made here."""
     while True:
         try:
             claim = claims.take(file)
@@ -87,7 +87,7 @@ def _claimed(file: Path) -> claims.Claim | None:
 
 def _begin(handover: Handover, result: ResultPaths, rule: str) -> None:
     content = handover.read()
-    # A job that died after it had claimed a number may not have sent the event.
+    # If there is a number already, the job that claimed it has died, perhaps before it sent the event.
     number = handover.run or _claim_run(handover, result, content, rule)
     plan = ledger.read_plan(result, number)
     reports = _reports(handover, result, plan, is_local=rule != contract.MULTISLICE_RULE)
@@ -96,7 +96,7 @@ def _begin(handover: Handover, result: ResultPaths, rule: str) -> None:
 
 
 def _claim_run(handover: Handover, result: ResultPaths, content: Mapping[str, Any], rule: str) -> int:
-    """Do what the hook `onstart` does in a run of Stemphony's own, but for the event; return the run's number."""
+    """Begin a run as the hook `onstart` does, but without the event. Return the number of the run."""
     host, seed = content["host"], content["random_seed"]
     recorded = None if result.identity.exists() else _recorded_identity(result)
     identity = ledger.identity(result, seed, recorded, content["margin_nm"], host)
@@ -106,7 +106,7 @@ def _claim_run(handover: Handover, result: ResultPaths, content: Mapping[str, An
     number = ledger.claim_run(result, own_runs.latest_run_of(identity.id))
     plan = {**content["plan"], "run": number, "created": ledger.now(), **ledger.noted_identity(result)}
     if not plan["jobs_to_run"] and rule != contract.MERGE_RULE:
-        # The user forces jobs whose files fit to the plan.
+        # No job was planned, but one runs: the user forces jobs whose files fit the plan.
         plan["jobs_to_run"] = plan["num_defoci"] * plan["num_configurations"]
     ledger.write_plan(result, plan, number)
     sweep_unfinished(result)
@@ -131,7 +131,7 @@ def _reports(handover: Handover, result: ResultPaths, plan: Mapping[str, Any], i
     Parameters
     ----------
     is_local : bool
-        Whether this job runs beside Snakemake, which may send also with `via: submit_host`.
+        Whether this job runs on the machine of Snakemake, which may send even with `via: submit_host`.
     """
     identity, run = ledger.identity(result, 0, plan=plan), handover.run
     common = {"id": identity.id, "instance": identity.instance, "num_threads": plan["threads"], "run": run}
@@ -143,6 +143,6 @@ def _reports(handover: Handover, result: ResultPaths, plan: Mapping[str, Any], i
             settings = status_settings.load(files)
             sends = is_local or settings.via == status_settings.VIA_JOB
         except ConfigError:
-            # The password is missing on this machine: the merge, or the next run, sends the event.
+            # The password is missing on this machine, so the merge, or the next run, sends the event.
             settings, sends = status_settings.load_in_job(files, say), False
     return RunReports(enabled, files, result, run, common, say, settings=settings, sends=sends)

@@ -28,9 +28,10 @@ BY_THE_RUN: Final = "by the run"
 """Part of the id of an ERROR that the run writes for a job."""
 
 ENDING_S: Final = 8.0
-"""Longest wait for jobs that are just ending [s]. After SIGTERM they write a checkpoint, report and flush."""
+"""Longest wait for jobs that are just ending [s]. After SIGTERM, a job writes a checkpoint and reports its end."""
 
 _LOOK_S: Final = 0.1
+"""Time between two looks at these jobs [s]."""
 _ENDS: Final = (Event.FINISH_FP_CONFIGURATION, Event.ERROR)
 
 
@@ -54,13 +55,13 @@ class Orphan:
 def orphans_of(result: ResultPaths, run: int, over: Collection[str] = (), ending_s: float = ENDING_S) -> list[Orphan]:
     """Attempts of a run whose spool ends neither with FINISH_FP_CONFIGURATION nor with ERROR, and whose job is over.
 
-    A job that was cancelled on a cluster may still be writing its own ERROR, with the same id and another text. It is
-    given time to do so. A job that lives on after that will report its end itself.
+    A job that was cancelled on a cluster may still be writing its own ERROR, so this function waits for it. A job that
+    is alive after `ending_s` reports its end itself.
 
     Parameters
     ----------
     over : collection of str
-        Names of jobs that Snakemake knows to be over. The lock of a node that failed may outlive its job.
+        Names of jobs that are over according to Snakemake. If a node fails, the lock of its job may remain.
     ending_s : float
         Longest wait for such jobs [s].
     """
@@ -79,7 +80,7 @@ def orphans_of(result: ResultPaths, run: int, over: Collection[str] = (), ending
 
 
 def _living_without_end(result: ResultPaths, run: int) -> set[tuple[str, int]]:
-    """Attempts of which no end is written, and whose process is alive, as far as the lock of its spool shows."""
+    """Attempts that have not written their end, and whose process is alive according to the lock of the spool."""
     open_ones = {key for key, end in _ends_of(result, run).items() if not end}
     return {key for key in open_ones if is_being_sent(spool_file_of(result.events(run), *key))}
 
@@ -97,12 +98,12 @@ def _ends_of(result: ResultPaths, run: int) -> dict[tuple[str, int], bool]:
 
 @dataclass(frozen=True)
 class FailedJobs:
-    """The jobs of one run that did not end well, after all of its jobs have ended.
+    """The jobs of one run that did not succeed, after all of its jobs have ended.
 
     Attributes
     ----------
     run, jobs : int
-        Number of the run, and how many jobs it had to compute.
+        Number of the run, and number of jobs that it had to compute.
     failed : list of (str, int)
         Jobs that Snakemake counts as failed, by defocus id and configuration.
     """
@@ -122,14 +123,14 @@ class FailedJobs:
         return failure_keys([*pairs, *never_began], max(0, self.jobs - len(states) - len(never_began)))
 
     def write_errors(self, reporter: Reporter, settings: ReportingSettings, common: Mapping[str, Any]) -> None:
-        """Write an ERROR event for each attempt that ended without its own; the courier sends it after the others.
+        """Write an ERROR event for each attempt that ended without writing one. The courier sends it after the others.
 
-        This includes attempts after which Snakemake tried the job again with success.
+        This includes failed attempts at jobs that succeeded later in this run.
 
         Parameters
         ----------
         reporter : Reporter
-            The reporter of the run. It sends an event that no disk has room for.
+            The reporter of the run. It sends an event that could not be written because the disk is full.
         settings : ReportingSettings
         common : mapping
             Keys of every event of the run.
@@ -138,7 +139,7 @@ class FailedJobs:
         over = {paths.job_name(*pair) for pair in self.failed}
         orphans = orphans_of(self.result, self.run, over)
         silent = {(orphan.job, orphan.attempt): orphan.was_retried for orphan in orphans}
-        # These have no spool, because the disk was full.
+        # Dead jobs without a spool: the disk was full.
         in_spools = _ends_of(self.result, self.run)
         silent |= {key: False for key, state in states.items() if state["died"] and key not in in_spools}
         errors: list[tuple[Defocus, int, int, str, bool]] = []
@@ -158,7 +159,7 @@ class FailedJobs:
             of_job: dict[str, Any] = {"job": name, "attempt": attempt}
             spool = spool_file_of(self.result.events(self.run), name, attempt)
             keys: dict[str, Any] = {
-                # Not the id of the job's own ERROR: on a full disk, the job may have sent one with another text.
+                # The job's own ERROR has another id: on a full disk, the job may have sent it with another text.
                 "event_id": event_id(
                     common["id"], self.run, Event.ERROR, name, attempt, common.get("instance", ""), BY_THE_RUN
                 ),
@@ -175,7 +176,7 @@ class FailedJobs:
                 reporter.emit(Event.ERROR, **of_job, **keys)
 
     def _states(self) -> list[dict[str, Any]]:
-        """States of the run's jobs. A job that is still `running` here and has no result has died."""
+        """States of the run's jobs. If a state is still `running` and there is no result, the job has died."""
         found = progress.states(self.result, self.run)
         for state in found:
             file = self.result.job(paths.defocus_id(state["defocus_nm"]), state["configuration"])

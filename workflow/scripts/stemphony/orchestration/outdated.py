@@ -1,7 +1,7 @@
-"""Result files that Snakemake takes for current and that are not.
+"""Find result files that are outdated although they look current to Snakemake.
 
-Snakemake compares times and its own records. A damaged file looks current to it, and so does a file of another
-campaign when the records are lost.
+Snakemake compares times and its own records. So a damaged file looks current. If the records are lost, a file of
+another campaign looks current, too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stemphony.store import ledger
 SCRIPTS = Path(__file__).resolve().parents[2]
 """Folder of the rules' scripts."""
 
-# Each function imports the readers of NetCDF itself: netCDF4 takes 0.1 s to import, and most often there is no file.
+# Each function imports netCDF4 itself. The import takes 0.1 s, and mostly there is no file to read.
 
 
 def foreign_job_files(planned: Campaign, result: ResultPaths, first: int = 0) -> list[Path]:
@@ -31,7 +31,7 @@ def foreign_job_files(planned: Campaign, result: ResultPaths, first: int = 0) ->
     Parameters
     ----------
     first : int
-        Configuration from which on files are looked at.
+        First configuration to look at.
     """
     pairs = [(defocus.id, number) for defocus in planned.defoci for number in range(first, planned.configurations)]
     files = {pair: result.job(*pair) for pair in pairs}
@@ -49,7 +49,7 @@ def foreign_job_files(planned: Campaign, result: ResultPaths, first: int = 0) ->
 
 
 def why_merge_again(planned: Campaign, result: ResultPaths) -> str:
-    """Note for the user why a present stem.nc must be merged again; empty if it need not, or cannot be read."""
+    """Note for the user why stem.nc must be merged again; empty if it need not, is missing, or may not be read."""
     merged = result.merged
     if not (merged.is_file() and os.access(merged, os.R_OK)):
         return ""
@@ -74,7 +74,7 @@ def is_merged(planned: Campaign, result: ResultPaths) -> bool:
 def is_of_another_specimen(planned: Campaign, result: ResultPaths) -> bool:
     """Whether specimen.nc was made from another specimen than the planned one.
 
-    If the file cannot be read, the plan of the last run tells from which specimen it was made.
+    If the file cannot be read, the plan of the last run says from which specimen it was made.
     """
     from stemphony.specimen.specimen_file import read_attributes
 
@@ -89,12 +89,13 @@ def is_of_another_specimen(planned: Campaign, result: ResultPaths) -> bool:
 def restore_specimen(planned: Campaign, result: ResultPaths, variables: Mapping[str, str] | None = None) -> list[str]:
     """Make specimen.nc again with the script of its rule, if it is damaged, or lost while job files exist.
 
-    A missing input makes Snakemake compute every job of it again, `ancient` or not. A damaged one looks good to it.
+    If an input is missing, Snakemake computes every job that reads it again, even if the input is `ancient`. If an
+    input is damaged, Snakemake does not notice it.
 
     Parameters
     ----------
     variables : mapping or None
-        Environment variables that the script needs beside those of this process.
+        Environment variables that the script needs in addition to those of this process.
 
     Returns
     -------
@@ -107,7 +108,7 @@ def restore_specimen(planned: Campaign, result: ResultPaths, variables: Mapping[
     if not is_lost and not _is_damaged(result.specimen):
         return []
     if is_of_another_specimen(planned, result):
-        return []  # the rule makes it, and all jobs run after it
+        return []  # the rule makes the file, and then all jobs run again
     params = provenance.canonical_json(planned.specimen_params)
     command = [sys.executable, str(SCRIPTS / "prepare_specimen.py"), params, str(result.specimen)]
     environment = {**os.environ, **(variables or {})}
@@ -116,7 +117,7 @@ def restore_specimen(planned: Campaign, result: ResultPaths, variables: Mapping[
 
 
 def _is_damaged(specimen: Path) -> bool:
-    """Whether the user may read specimen.nc and its attributes are not readable. Only jobs read all of it."""
+    """Whether the attributes of specimen.nc are damaged; False if the user may not read it. Jobs check the rest."""
     from stemphony.specimen.specimen_file import read_attributes
 
     try:

@@ -1,4 +1,4 @@
-"""What the plan says about diffraction patterns with positions, depths or pixels of their own."""
+"""Rows and notes of the plan on diffraction patterns with their own positions, depths or pixels."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from stemphony.experiment.scan import LIST
 from stemphony.physics.source_size import GAUSSIAN, LORENTZIAN
 
 MOST_DEPTHS = 12
-"""Depths that the plan lists; more are counted."""
+"""Largest number of depths that the plan lists. Further depths are counted."""
 
 
 def pattern_rows(e: Experiment) -> list[tuple[str, str]]:
-    """Rows of the plan: positions and depths of the patterns, where they are not those of the images."""
+    """Rows of the plan: positions and depths of the patterns, if they differ from those of the images."""
     rows = []
     if e.cbed_scan is not None:
         of = e.patterns
@@ -42,7 +42,7 @@ def pattern_rows(e: Experiment) -> list[tuple[str, str]]:
 
 
 def pattern_hints(planned: Campaign, e: Experiment) -> list[str]:
-    """Notes on keys of `cbed` without effect, and on pixels that hold less than they seem to."""
+    """Notes on keys of `cbed` without effect, and on pixels that show less detail than their size suggests."""
     cbed = planned.config["cbed"]
     if e.cbed_max is None:
         unused = [f"cbed.{key}" for key in ("scan", "depths", "pixel_mrad") if cbed.get(key) is not None]
@@ -67,7 +67,7 @@ def pattern_hints(planned: Campaign, e: Experiment) -> list[str]:
 
 
 def _source_hints(planned: Campaign, e: Experiment) -> list[str]:
-    """Notes on patterns with a scan of their own that the source cannot blur, or not everywhere."""
+    """Notes on patterns with their own scan that the source cannot blur, or not at all positions."""
     probe, of = planned.config["probe"], e.patterns
     if e.cbed_scan is None or probe["source_fwhm_nm"] == 0:
         return []
@@ -87,12 +87,12 @@ def _source_hints(planned: Campaign, e: Experiment) -> list[str]:
 
 
 def require_whole_periods_of_patterns(planned: Campaign) -> None:
-    """Refuse a Lorentzian source where the scan of the patterns does not repeat; its tails need all behind the edges.
+    """Refuse a Lorentzian source if the scan of the patterns does not repeat: its long tails reach far over the edges.
 
     Raises
     ------
     ConfigError
-        The window of `cbed.scan` is no whole number of lattice periods.
+        The window of `cbed.scan` is not a whole number of lattice periods.
     """
     probe, cbed = planned.config["probe"], planned.config["cbed"]
     blurred = cbed["enabled"] and cbed["scan"] is not None and cbed["scan"]["positions"] is None

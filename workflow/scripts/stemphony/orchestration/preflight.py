@@ -1,4 +1,4 @@
-"""All checks before the first job: from a config and its input files to a `Preflight`, which holds the plan.
+"""All checks before the first job. They turn a config and its input files into a `Preflight`, which holds the plan.
 
 Only the main process checks. Jobs read the plan.
 """
@@ -52,7 +52,8 @@ if TYPE_CHECKING:
     from stemphony.specimen.crystal import Crystal
     from stemphony.specimen.specimen import Specimen
 
-NM_FORMATS = ("stemsalabim", "cel")  # formats whose lengths are in nm
+NM_FORMATS = ("stemsalabim", "cel")
+"""Formats of structure files whose lengths are in nm."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,11 @@ class Inputs:
     config : mapping
         Complete, with defaults, and without secrets.
     config_files : tuple of Path
-        The files. The sender of status events reads its secrets from them.
+        The config files. The sender of status events reads its secrets from them.
     warnings : tuple of str
         Notes for the user.
     sensitivity_files : mapping
-        File of each detector that names one.
+        File of each detector with a sensitivity.
     """
 
     config: Mapping[str, Any]
@@ -184,7 +185,7 @@ class Preflight:
         return [f"{name:<25}{text}" for name, text in rows] + [f"note: {note}" for note in self.notes]
 
     def _goal(self) -> str:
-        """Text: the accuracy that decides the number of configurations."""
+        """Text with the accuracy that decides the number of configurations."""
         goal = self.campaign.goal
         if goal is None:
             return ""
@@ -238,14 +239,14 @@ class Preflight:
         return f"about {duration(3600 * self.hours_to_do)} of CPU for {part}; {whole}"
 
     def _planning(self) -> list[tuple[str, str]]:
-        """Row of the FFT plans that the first job makes, which no estimate contains. Empty if they are in the cache."""
+        """Row on the FFT plans that the first job makes. The estimates do not contain this time. Empty if cached."""
         if self.has_fft_plans or (self.standing is not None and not self.standing.to_do):
             return []
         text = "the first job makes them for this grid: up to a minute of CPU more, once on each kind of machine"
         return [("FFT plans", text)]
 
     def _algorithm(self) -> str:
-        """Text: how the probes go through the specimen."""
+        """Text on how the probes go through the specimen."""
         e, w = self.experiment.computed, self.waves
         chosen = " (chosen by auto)" if e.algorithm == "auto" else ""
         tilts = "" if e.precession is None else f" at each of {e.precession.steps} tilts"
@@ -263,7 +264,7 @@ class Preflight:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What is simulated, for START_SIMULATION: `status.events.DESCRIPTION_KEYS` and the planned defoci."""
+        """Description of the simulation for START_SIMULATION: `status.events.DESCRIPTION_KEYS` and planned defoci."""
         specimen, e = self.campaign.config["specimen"], self.experiment
         angles = {**e.rings, **{name: (one.inner, one.outer) for name, one in e.sensitive.items()}}
         rings = ", ".join(f"{name} {a / MRAD:g}–{b / MRAD:g} mrad" for name, (a, b) in angles.items())
@@ -277,7 +278,7 @@ class Preflight:
         return {key: value for key, value in described.items() if value is not None}
 
     def plan(self, run: int, num_processors: int, jobs_to_run: int, created: str) -> dict[str, Any]:
-        """Content of plan.json: what this run computes, and what a job cannot find out itself.
+        """Content of plan.json: what this run computes, and values that a job cannot find out itself.
 
         Parameters
         ----------
@@ -340,7 +341,7 @@ def read_inputs(config: Mapping[str, Any], config_files: Sequence[Path]) -> Inpu
     config : mapping
         The config as Snakemake merged it.
     config_files : sequence of Path
-        The files that it came from. Relative paths are relative to the folder of the last one.
+        The files of the config. Relative paths in it start from the folder of the last file.
 
     Raises
     ------
@@ -348,7 +349,7 @@ def read_inputs(config: Mapping[str, Any], config_files: Sequence[Path]) -> Inpu
         The config is not valid, or a file that it names does not exist.
     """
     files = tuple(Path(file).resolve() for file in config_files)
-    # Snakemake has read the files already, but of two equal keys it silently takes the last.
+    # Snakemake has read the files already. But if a key appears twice, Snakemake silently takes the last value.
     return inputs_of(configuration.validate(overrides.typed(config, configuration.load(files))), files)
 
 
@@ -380,7 +381,7 @@ def _sensitivity_files(adf: Mapping[str, Any], folder: Path) -> dict[str, Path]:
 
 
 def _program_arguments() -> str:
-    """The command line of this process; the block http_reporting stays out, it may hold secrets."""
+    """The command line of this process, without the block http_reporting, which may hold secrets."""
     return shlex.join("http_reporting=…" if "http_reporting" in word else word for word in sys.argv[1:])
 
 
@@ -425,7 +426,7 @@ def find_file(where: str, name: str, folder: Path) -> Path:
 
 
 Reading = tuple["Specimen", "Crystal", InputFiles, Callable[[], "ScanLattice"]]
-"""What is read from the structure and the trajectory."""
+"""Results of reading the structure and the trajectory; the last item makes the lattice."""
 
 
 def check(inputs: Inputs, base: Path = Path(paths.RESULTS), readings: dict[str, Reading] | None = None) -> Preflight:
@@ -436,12 +437,13 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS), readings: dict[str, 
     base : Path
         Folder of all results.
     readings : dict or None
-        What earlier members of a sweep have read, which is read only once; this call adds its own.
+        Structures and trajectories that earlier members of a sweep have read, so that each is read only once. This call
+        adds its own.
 
     Raises
     ------
     ConfigError, SpecimenError, StorageError
-        The first check that fails.
+        A check failed. The first failed check raises.
     """
     from stemphony.store import ledger
 
@@ -500,7 +502,7 @@ def check(inputs: Inputs, base: Path = Path(paths.RESULTS), readings: dict[str, 
 def _edges(
     config: Mapping[str, Any], specimen: Specimen, lattice: Callable[[], ScanLattice], margin_nm: float
 ) -> ScanEdges:
-    """How images and patterns go on behind the edges of the scan."""
+    """How images and patterns continue beyond the edges of the scan."""
     source_nm, integrated = widest_source_nm(config["probe"]), config["adf"]["integrated"]
     edges = ScanEdges.of(config["scan"], specimen.cell[:2], source_nm, margin_nm, lattice, integrated)
     return replace(edges, pattern_repeats=pattern_repeats(config, specimen.cell[:2], lattice))
@@ -555,7 +557,7 @@ def _estimates(planned: Campaign, experiment: Experiment, atoms: int) -> dict[st
 
 
 def _read_once(inputs: Inputs, readings: dict[str, Reading]) -> Reading:
-    """The structure and the trajectory, read unless an equal config has read them."""
+    """The structure and the trajectory. They are read only if no member with the same input has read them."""
     config, phonons = inputs.config, inputs.config["frozen_phonon"]
     files = (inputs.specimen_file, inputs.snapshots_file, *sorted(inputs.sensitivity_files.items()))
     tables = config["grating"]["parametrization"], config["grating"]["parametrization_of"]
@@ -566,9 +568,9 @@ def _read_once(inputs: Inputs, readings: dict[str, Reading]) -> Reading:
 
 
 def _read_specimen(inputs: Inputs) -> Reading:
-    """Read the structure and the trajectory, and check that they have all that the config needs.
+    """Read the structure and the trajectory, and check that they have everything that the config needs.
 
-    The last item makes the translations that the specimen repeats under.
+    The last item makes the translations under which the specimen repeats.
     """
     from stemphony.physics.scattering import FactorChoice
     from stemphony.specimen import structures
@@ -608,7 +610,7 @@ def _require_points_in_aperture(experiment: Experiment) -> None:
     e = experiment
     if e.soft_aperture or e.semiangle_inner == 0:
         return  # such an aperture always contains a point
-    # The error of windows is measured on wider windows, which have other points.
+    # The error of windows is measured with wider windows, whose grids have other points.
     grids = [e.grid] if e.window is None else [e.grid, doubled_grid(e)]
     outermost = min(
         outermost_angle(grid, e.wavelength, e.semiangle, replace(e, tilt=tilt).beam)
@@ -661,7 +663,7 @@ def _waves_mb(planned: Campaign, experiment: Experiment) -> float:
 
 
 def _kept_waves(planned: Campaign) -> tuple[int, bool]:
-    """Number of pairs whose exit waves are kept apart, and whether the incident probe is stored."""
+    """Number of pairs whose exit waves are kept separately, and whether the incident probe is stored."""
     block = planned.merge_params.get("waves")
     if block is None:
         return 0, False
@@ -669,7 +671,7 @@ def _kept_waves(planned: Campaign) -> tuple[int, bool]:
 
 
 def _of_another_version(result: paths.ResultPaths, jobs: int) -> list[str]:
-    """Note on finished results of another physics_version, which new ones replace."""
+    """Note on finished results of another physics_version. New results replace them."""
     from stemphony.results.job_check import recorded_version
 
     job = next(iter(sorted(result.root.glob("jobs/defocus_*/configuration_*.nc"))), None)
@@ -695,7 +697,7 @@ def _unused_tables(grating: Mapping[str, Any], symbols: Sequence[str]) -> list[s
 
 
 def _choices(planned: Campaign, experiment: Experiment) -> list[str]:
-    """Notes on what was chosen in place of the user, and may be chosen otherwise."""
+    """Notes on values that the program chose because the user gave none."""
     notes = []
     if planned.config["adf"]["detectors"] is None and experiment.rings:
         notes.append(
@@ -705,14 +707,14 @@ def _choices(planned: Campaign, experiment: Experiment) -> list[str]:
 
 
 def _doubtful(specimen: Specimen, config: Mapping[str, Any]) -> AtomsAtRest:
-    """The specimen as doubts see it."""
+    """The specimen in the form that `doubts` needs."""
     draws = config["frozen_phonon"]["enabled"] and not _uses_snapshots(config)
     heights = specimen.positions[:, 2]
     return AtomsAtRest(specimen.symbols, heights, specimen.u_iso if draws else None, specimen.species)
 
 
 def _sources(config: Mapping[str, Any], specimen: Specimen, crystal: Crystal) -> Sources:
-    """Where the atoms of a specimen come from, as the plan says it."""
+    """Where the atoms of a specimen come from, as text for the plan."""
     phonons = config["frozen_phonon"]
     if not phonons["enabled"]:
         displacements = "none: frozen_phonon.enabled is false"
@@ -739,7 +741,7 @@ def _uses_snapshots(config: Mapping[str, Any]) -> bool:
 
 
 def _without_effect(config: Mapping[str, Any], specimen: Specimen) -> list[str]:
-    """Notes on what snapshots, or atoms at rest, leave unused."""
+    """Notes on keys and occupancies that have no effect with snapshots, or with atoms at rest."""
     block, notes = config["specimen"], []
     if _uses_snapshots(config):
         given = [key for key in ("u_iso_angstrom2", "temperature_k", "debye_temperature_k") if block[key]]
@@ -762,7 +764,7 @@ def require_writable(folder: Path) -> None:
     Raises
     ------
     StorageError
-        A folder is not writable, or a file has its name.
+        A folder is not writable, or a file exists in its place.
     """
     existing = folder
     while not existing.exists() and existing != existing.parent:

@@ -22,14 +22,14 @@ def previews_of(
 ) -> list[dict[str, Any]]:
     """Make the keys `preview…` of one event PREVIEW for each named detector, at most `PREVIEW_IMAGES`.
 
-    An image shows the last depth. A pixel is the mean over a block of probe positions, 8 bits from `preview_low` to
-    `preview_high`. Rows go from the top (largest y), x to the right. Images of a window also have their size [nm], that
-    of their pixels together, and the axes along which copies of the window continue it.
+    An image shows the last depth. A pixel is the mean over a block of probe positions. It has 8 bits, from
+    `preview_low` to `preview_high`. Rows start at the top (largest y), and x points to the right. For a window, keys
+    also give the size of all pixels together [nm], and the axes along which copies of the image continue it.
 
     Parameters
     ----------
     experiment : Experiment
-        With all positions of the scan, also those that symmetry copies.
+        The experiment with all positions of the scan, including those that symmetry copies.
     specimen : Specimen
     scan : mapping
         Block `scan` of the params of the job.
@@ -63,7 +63,7 @@ def _image(name: str, positions: np.ndarray) -> dict[str, Any]:
 
 
 def _size(experiment: Experiment, specimen: Specimen, scan: Mapping[str, Any]) -> dict[str, Any]:
-    """Width and height of the pixels of a window [nm], and `x`, `y` or `xy` if it repeats; none for a single row."""
+    """Width and height of the image of a window [nm], and the axes along which it repeats; empty for a single row."""
     stored = experiment.stored
     axes = (stored.scan_x, stored.scan_y)
     if min(map(len, axes)) < 2:
@@ -74,7 +74,7 @@ def _size(experiment: Experiment, specimen: Specimen, scan: Mapping[str, Any]) -
     )
     lengths = (float(specimen.cell[0]), float(specimen.cell[1]))
     repeats = window_repeats(scan, lengths, lambda: Translations(specimen, specimen.frames))
-    # An image whose last block is smaller than the others ends behind the window.
+    # If the last block is smaller than the others, the image is larger than the window, so its copies do not fit.
     goes_on = [
         repeat == 0 and len(axis) % block == 0 for repeat, axis, block in zip(repeats, axes, blocks, strict=True)
     ]
@@ -86,12 +86,12 @@ def _size(experiment: Experiment, specimen: Specimen, scan: Mapping[str, Any]) -
 
 
 def _block(number: int) -> int:
-    """Probe positions of one pixel along an axis."""
+    """Number of probe positions that make one pixel along an axis."""
     return -(-number // PREVIEW_SIDE)
 
 
 def _reduced(values: np.ndarray, axis: int) -> np.ndarray:
-    """Means over blocks along one axis; there are at most `PREVIEW_SIDE` blocks."""
+    """Means over blocks along one axis. There are at most `PREVIEW_SIDE` blocks."""
     number = values.shape[axis]
     begins = np.arange(0, number, _block(number))
     counts = np.diff([*begins, number])

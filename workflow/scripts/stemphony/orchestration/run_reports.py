@@ -1,6 +1,6 @@
-"""Status events of one run, as the hooks of Snakemake send them: its start, errors of its jobs, its end.
+"""Status events that the hooks of Snakemake send for one run: its start, errors of its jobs, its end.
 
-No method raises: whatever goes wrong with a report, the simulation goes on.
+No method raises. If a report fails, the simulation continues.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class RunReports:
     Parameters
     ----------
     enabled : bool
-        `http_reporting.reporting`; without it every method returns at once.
+        `http_reporting.reporting`. If it is false, every method returns at once.
     config_files : sequence of Path
-        Where url, credentials and custom parameters are.
+        Files with url, credentials and custom parameters.
     run : int
         Number of the run.
     common : mapping
@@ -45,9 +45,9 @@ class RunReports:
     recorded : bool
         Whether the config files are recorded for `stemphony report replay`.
     settings : ReportingSettings or None
-        Read from the config files by default.
+        By default, settings are read from the config files.
     sends : bool
-        Whether this process sends its events. If not, it only writes them.
+        Whether this process sends its events. If not, it only writes them to disk.
     """
 
     def __init__(
@@ -71,23 +71,23 @@ class RunReports:
         self._file = result.hook_events(run)
 
     def start(self, title: str, jobs: int, description: Mapping[str, Any], wait_s: float = ONSTART_WAIT_S) -> None:
-        """Send START_SIMULATION; wait at most `wait_s`. The reporter and the courier go on until `end`.
+        """Send START_SIMULATION and wait at most `wait_s`. The reporter and the courier work until `end`.
 
         Parameters
         ----------
         jobs : int
-            Jobs that the run has to do.
+            Number of jobs that the run has to compute.
         description : mapping
             Values of `events.DESCRIPTION_KEYS`, and `planned_defoci_nm`.
         """
         self._guard("onstart", self._start, title, jobs, description, wait_s)
 
     def announce(self, title: str, jobs: int, description: Mapping[str, Any], wait_s: float) -> None:
-        """Send START_SIMULATION and nothing else: another process sends the rest, and takes `follow` and `end`.
+        """Send only START_SIMULATION. Another process calls `follow` and `end`, and sends the rest.
 
         The arguments are those of `start`.
         """
-        # The file of the hooks belongs to a process that is alive; this one ends.
+        # This process ends soon, so it uses another file. The file of the hooks belongs to a process that lives.
         self._file = self.result.start_event(self.run)
         self._guard("start", self._announce, title, jobs, description, wait_s)
         if self._kept_reporter is not None:
@@ -99,7 +99,7 @@ class RunReports:
             self._guard("start", self._follow)
 
     def extend(self, configurations: int) -> None:
-        """Let later events carry the total of a further round of configurations."""
+        """Put the total number of configurations after a further round into later events."""
         self.common = {**self.common, "num_configurations": configurations}
         if self._kept_reporter is not None:
             self._kept_reporter.extend(configurations)
@@ -111,19 +111,19 @@ class RunReports:
     def end(
         self, hook: str, event: str, failed: FailedJobs | None = None, message: str = "", number: int | None = None
     ) -> None:
-        """Deliver all events of the run, then send the last one, and say what is left.
+        """Deliver all events of the run, then send the last event, and say what is left.
 
-        If the receiver does not take them at once, a process that stays behind sends them, see `left_behind`. Without
-        such a process, wait at most 60 s.
+        If the receiver does not accept the events at once, a separate process sends them later, see `left_behind`.
+        Without such a process, this method waits at most 60 s.
 
         Parameters
         ----------
         hook : str
-            Name of the hook, for the line that says what went wrong with the report.
+            Name of the hook, for a message about an error of the report.
         event : str
             FINISH, FAILED or CANCELLED.
         failed : FailedJobs or None
-            The jobs that FAILED and CANCELLED name.
+            The failed jobs, for FAILED and CANCELLED.
         message : str
             Reason, for FAILED and CANCELLED.
         number : int or None
@@ -174,7 +174,7 @@ class RunReports:
     def _end(self, event: str, failed: FailedJobs | None, message: str, number: int | None) -> None:
         began = time.monotonic()
         reporter, courier = self._reporter(), self._courier
-        # The event is on disk first: it is not lost if the receiver does not answer.
+        # The event is written to disk first, so it is not lost if the receiver does not answer.
         reporter.hold_back()
         keys: dict[str, Any] = {} if failed is None else {"message": message, **failed.keys()}
         keys |= {} if number is None else {"seq": number}
@@ -222,7 +222,7 @@ class RunReports:
         return self._kept_reporter
 
     def _settings(self) -> status_settings.ReportingSettings:
-        """Settings as they were when the run started: a later edit of the config belongs to the next run."""
+        """Settings as they were when the run started. Later changes of the config hold for the next run."""
         if self._kept_settings is None:
             self._kept_settings = status_settings.load(self.config_files)
         return self._kept_settings

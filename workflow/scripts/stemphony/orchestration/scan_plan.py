@@ -1,4 +1,4 @@
-"""What the plan says about the scan and about the source of the microscope at its edges."""
+"""Rows and notes of the plan on the scan, and on the source of the microscope at its edges."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stemphony.physics.source_size import GAUSSIAN, LORENTZIAN, Repeats
 
 
 def scan_rows(planned: Campaign, experiment: Experiment) -> list[tuple[str, str]]:
-    """Rows of the plan: the positions, and with a source or a margin how the scan goes on behind its edges."""
+    """Rows of the plan: the positions and, with a source or a margin, how the scan continues beyond its edges."""
     e = experiment.stored
     if not e.detects:
         return [("scan", "none, because adf and cbed are off")]
@@ -50,12 +50,12 @@ def source_text(probe: Mapping[str, Any]) -> str:
 
 
 def require_whole_periods(planned: Campaign) -> None:
-    """Refuse a Lorentzian source where the scan does not repeat.
+    """Refuse a Lorentzian source if the scan does not repeat.
 
     Raises
     ------
     ConfigError
-        The window is no whole number of lattice periods.
+        The window is not a whole number of lattice periods.
     """
     require_whole_periods_of_patterns(planned)
     probe = planned.config["probe"]
@@ -91,7 +91,7 @@ def _edges(planned: Campaign, e: Experiment) -> list[str]:
 
 
 def scan_hints(planned: Campaign, experiment: Experiment) -> list[str]:
-    """Notes on pixels that the source reaches from outside, and on a margin without effect."""
+    """Notes on pixels where the source reaches over the computed positions, and on a margin without effect."""
     config, hints = planned.config, []
     wanted = config["scan"].get("margin_nm", "auto")
     blurring = Blurring.of(config["probe"], _repeats(planned))
@@ -118,7 +118,7 @@ def merged_again(planned: Campaign, earlier: Mapping[str, Any], is_merged: bool)
     Parameters
     ----------
     earlier : mapping
-        Plan of the last run; empty without one.
+        Plan of the last run; empty if there is none.
     is_merged : bool
         Whether there is a merged result.
     """
@@ -126,7 +126,7 @@ def merged_again(planned: Campaign, earlier: Mapping[str, Any], is_merged: bool)
     if not (is_merged and blurred) or "scan_edges" in earlier or "scan_repeats" not in planned.merge_params:
         return []
     if earlier.get("physics_version") != provenance.PHYSICS_VERSION:
-        return []  # all jobs run again, which another note says
+        return []  # all jobs run again, and another note says so
     return [
         "probe.source_fwhm_nm: an earlier version blurred the present stem.nc with mirrored edges. It is merged again, "
         "and no job runs again for that."
@@ -140,5 +140,5 @@ def _repeats(planned: Campaign) -> Repeats:
 
 
 def _steps(e: Experiment) -> str:
-    """Distances of scan positions along x and y [Å]; a dash where there is one position."""
+    """Distances of scan positions along x and y [Å]; a dash for an axis with one position."""
     return " × ".join(f"{axis[1] - axis[0]:.4g}" if len(axis) > 1 else "–" for axis in (e.scan_x, e.scan_y))

@@ -1,4 +1,4 @@
-"""How the scripts of the rules start and end: an error meant for the user ends without a traceback."""
+"""Start and end of the rules' scripts: an error that is meant for the user is printed without a traceback."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(main: Callable[[list[str]], None]) -> None:
 
 
 def named_file(variable: str, label: str = "") -> Path:
-    """The file that an environment variable names, for the member `label` of a sweep if that is not empty.
+    """The file that an environment variable names. In a sweep, `label` is that of the member.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A planned campaign as the rules of the Snakefile see it."""
+"""A planned campaign in the form that the rules of the Snakefile use."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class FigureGroup:
     Attributes
     ----------
     rule : str
-        Its name.
+        Name of the rule.
     figures : tuple of str
         Names of the figures.
     members : str
-        Regular expression for the labels of its members; any for the one simulation of a plain config.
+        Regular expression for the labels of its members. Without a sweep, it matches any label.
     """
 
     rule: str
@@ -50,7 +50,7 @@ class Session:
     enter : str
         Shell code that sets the environment of a job; empty, except in a module.
     require : callable or None
-        Of a module: called before Snakemake decides which jobs run. It may raise.
+        Only in a module: called before Snakemake decides which jobs run. It may raise.
     """
 
     planned: Campaign
@@ -64,7 +64,7 @@ class Session:
 
     @property
     def campaign(self) -> Campaign:
-        """The campaign, with the configurations of the present round."""
+        """The campaign, with the configurations of the current round."""
         return self.planned if self.run is None else self.run.campaign
 
     @property
@@ -73,8 +73,8 @@ class Session:
         return [FigureGroup(PLOT_RULE, self.campaign.figures)]
 
     def targets(self, checkpoints: Any) -> list[Any]:
-        """What a whole run makes: files, and functions of wildcards that return files."""
-        # Snakemake does not notice a lost job file behind a present result, unless it is a target.
+        """Targets of a whole run: files, and functions of wildcards that return files."""
+        # If stem.nc exists, Snakemake notices a lost job file only if this file is a target.
         jobs = self.job_files if self.campaign.goal is None else lambda wildcards: self.planned_jobs(checkpoints)
         return [self.result.merged, *(self.result.figure(name) for name in self.campaign.figures), jobs]
 
@@ -97,7 +97,7 @@ class Session:
         return [self.result.job(d.id, index) for d in campaign.defoci for index in range(campaign.configurations)]
 
     def jobs_to_merge(self, wildcards: Any, checkpoints: Any) -> list[Path]:
-        """Result files of all jobs, the input of the merge. Snakemake calls this before it decides which jobs run.
+        """Result files of all jobs: the input of the merge. Snakemake calls this before it decides which jobs run.
 
         Parameters
         ----------
@@ -111,13 +111,13 @@ class Session:
         return self.planned_jobs(checkpoints)
 
     def planned_jobs(self, checkpoints: Any) -> list[Path]:
-        """Result files of all jobs. With a goal, Snakemake learns here of each further round."""
+        """Result files of all jobs. With a goal, this call extends the campaign by each further round."""
         if self.campaign.goal is not None and self.run is not None:
             self.run.extend(extension.last_total(self.campaign.goal, self.result, checkpoints))
         return self.job_files
 
     def jobs_of_round(self, wildcards: Any, checkpoints: Any) -> list[Path]:
-        """Result files that a round judges, the input of judge_round."""
+        """Result files that a round judges: the input of judge_round."""
         total = extension.total_of(int(wildcards.round), self._goal, self.result, checkpoints)
         if self.run is not None:
             self.run.extend(total)
@@ -166,11 +166,11 @@ class Session:
         return [self.result.variant(name) for name in refinements.variants(self.campaign.config)]
 
     def variant_mem_mb(self, wildcards: Any, attempt: int) -> int:
-        """Memory of one variant on a cluster [MB]: the finest grid has five times the points of the config's."""
+        """Memory of one variant on a cluster [MB]. The finest grid has five times as many points as the config's."""
         return (4 * self.base_mem_mb + SNAKEMAKE_MB) * attempt
 
     def variant_runtime(self, wildcards: Any, attempt: int) -> int:
-        """Time limit of one variant [min]: a scan of a few positions on the finest grid."""
+        """Time limit of one variant [min]. A variant is a scan of a few positions, at most on the finest grid."""
         return 4 * self.base_runtime_min * attempt
 
     @property
@@ -178,8 +178,9 @@ class Session:
         """Whether Snakemake will make specimen.nc again: it is of another specimen, or a killed run was making it."""
         if not self.result.specimen.exists():
             return False
-        # False for a damaged file that could not be made again. As an ordinary input, newer than the job files, it
-        # would make Snakemake delete all of them. The first job that needs the file says that it is damaged.
+        # A damaged file that could not be made again does not count as outdated. Otherwise it would be an ordinary
+        # input, newer than the job files, and Snakemake would delete all of these. The first job that reads the file
+        # says that it is damaged.
         return dag.is_incomplete(self.result.specimen) or outdated.is_of_another_specimen(self.campaign, self.result)
 
     @property
@@ -196,5 +197,5 @@ class Session:
         return self.base_runtime_min * attempt
 
     def try_number(self, wildcards: Any, attempt: int) -> int:
-        """Which of Snakemake's tries of a job this is in this run, from 1."""
+        """Number of this try of a job among Snakemake's tries in this run, from 1."""
         return attempt

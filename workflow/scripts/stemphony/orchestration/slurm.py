@@ -1,4 +1,4 @@
-"""Slurm: the query of jobs that replaces the executor's, jobs that never start, jobs that outlive their run."""
+"""Slurm: a query of jobs that replaces the executor's query, jobs that never start, jobs that outlive their run."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from stemphony.store.holders import holders
 
 PLUGIN = "snakemake_executor_plugin_slurm"
 ABSENT_LOOKS = 3
-"""After so many looks in a row without a job, Slurm has forgotten it. After so many looks that find it PREEMPTED, Slurm
-does not queue it again."""
+"""Number of looks in a row after which a job counts as ended, if each look misses it or finds it PREEMPTED."""
 ALIVE = frozenset({"PENDING", "RUNNING", "SUSPENDED", "REQUEUED"})
 NO_ANSWER = "NO ANSWER"
 PREFIX_LENGTH = 50
-"""Most characters before the UUID in the name of a job; the executor sets this limit."""
+"""Most characters before the UUID in the name of a job. The executor sets this limit."""
 MARK_LENGTH = 8
-"""Hexadecimal digits in the name of a job that tell its simulation from others."""
+"""Number of hexadecimal digits in the name of a job that distinguish its simulation from others."""
 QUERY_S = 30.0
 """Longest wait for one of Slurm's commands [s]."""
 PENDING_LOOKS = (2, 15)
-"""Looks at a waiting job until its reason is asked for the first time, and from then on each time."""
+"""Number of looks at a waiting job until its reason is queried first, and between later queries. Few queries spare the
+controller."""
 NEVER: Final = {
     "PartitionTimeLimit": "its partition",
     "QOSMaxWallDurationPerJobLimit": "its QoS",
@@ -40,12 +40,12 @@ NEVER: Final = {
 }
 """Reasons why a job waits forever: its time limit is above that of its partition, QoS or account."""
 HELD = re.compile(r"held", re.IGNORECASE)
-"""Reasons why a job waits until a person releases it: JobHeldUser, JobHeldAdmin, "launch failed requeued held"."""
+"""Reasons of jobs that wait until a user releases them: JobHeldUser, JobHeldAdmin, "launch failed requeued held"."""
 UNFULFILLED: Final = frozenset(
     {"AccountNotAllowed", "BadConstraints", "DependencyNeverSatisfied", "InvalidAccount", "InvalidQOS", "PartitionDown",
      "PartitionInactive", "PartitionNodeLimit", "QOSNotAllowed"}
 )  # fmt: skip
-"""Reasons why a job waits until a person changes the cluster, or the job."""
+"""Reasons of jobs that wait until the cluster or the job is changed."""
 UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 States = dict[str, str]
@@ -56,21 +56,24 @@ Query = Callable[[str, Any], Awaitable[tuple[States | None, float | None]]]
 
 
 def adapt_executor(simulation: str, say: Callable[[str], None]) -> None:
-    """Make Snakemake's Slurm executor dependable; without effect if it is not loaded.
+    """Correct Snakemake's Slurm executor. Without effect if it is not loaded.
 
-    Its version 2.8.0 waits forever in these cases. Here they end:
+    Version 2.8.0 of the executor waits forever in these cases:
 
-    - A status query fails five times in a row, because the accounting is switched off or slurmctld is away: the
-      executor forgets its jobs. Here squeue and sacct are asked in turn, again and again.
-    - Slurm has forgotten a job (MinJobAge), or only the accounting takes it for alive. Here the job has ended, and its
-      files tell how.
-    - A job made room for others and is not queued again (PREEMPTED). Here it has ended.
-    - A cancelled job: `sacct` prints "CANCELLED by 1000", which the executor takes for a running job.
-    - A job has a time limit above that of its partition. Here it is cancelled, with a message. If it is held, or the
-      cluster cannot serve it, a message tells the user once.
+    - A status query fails five times in a row, because the accounting is switched off or slurmctld is down. The
+      executor then forgets its jobs. With this function, squeue and sacct are asked in turn, again and again.
+    - Slurm has forgotten a job (MinJobAge), or only the accounting still calls it alive. With this function, the job
+      counts as ended, and its files show whether it succeeded.
+    - Slurm ended a job to make room for others and does not queue it again (PREEMPTED). With this function, the job
+      counts as ended.
+    - A job was cancelled. `sacct` prints "CANCELLED by 1000", which the executor treats as running. With this function,
+      only the first word counts.
+    - The time limit of a job is above that of its partition. With this function, the job is cancelled, with a message.
+      If a job is held, or if the cluster cannot run it, a message is printed once.
 
-    Two more changes: the time between two looks is always `seconds-between-status-checks`, where the executor adds 10 s
-    with each look. The name of a job begins with the simulation's name and mark, so that users and `leftovers` find it.
+    There are two more changes. The time between two looks is always `seconds-between-status-checks`; the executor adds
+    10 s with each look. The name of a job begins with the simulation's name and mark, so that users and `leftovers`
+    find it.
 
     Parameters
     ----------
@@ -114,9 +117,9 @@ class Lookout:
     Parameters
     ----------
     query : callable
-        Runs a command and gives the states by job id and the time it took [s], or None twice.
+        Runs a command. Returns the states by job id and the time of the command [s], or None twice.
     squeue, sacct : callable
-        Take the UUID of a run and give the command that asks for its jobs.
+        Take the UUID of a run. Return the command that lists its jobs.
     say : callable
         Prints a line for the user.
 
@@ -125,7 +128,7 @@ class Lookout:
     watched : set of str
         Ids of the jobs that the executor waits for.
     end_stuck : callable
-        Takes ids of waiting jobs, and cancels those that Slurm will never start, see `end_stuck`.
+        Takes ids of waiting jobs. Cancels those that Slurm will never start, see `end_stuck`.
     """
 
     def __init__(
@@ -143,7 +146,7 @@ class Lookout:
     async def ask(self, command: str, logger: Any) -> tuple[States, float]:
         """States by job id and the time of the query [s], as `query_job_status` of the executor returns them.
 
-        If Slurm does not answer, all jobs have the state NO_ANSWER, for which the executor goes on waiting.
+        If Slurm does not answer, all jobs get the state NO_ANSWER. The executor then continues to wait.
         """
         run = shlex.split(command)[-1]
         ways = (self.squeue(run), self.sacct(run))
@@ -166,16 +169,16 @@ class Lookout:
         # Waiting tasks of job arrays have other names.
         missing = {job for job in self.watched - states.keys() if "_" not in job}
         if queued is not None:
-            # The controller does not know these jobs, so they have ended, and the accounting has missed it.
+            # The controller does not know these jobs, so they have ended, although the accounting calls them alive.
             missing |= {job for job in self.watched - queued.keys() if states.get(job) in ALIVE}
         self.absent = Counter({job: self.absent[job] + 1 for job in missing})
         forgotten = {job for job in missing if self.absent[job] >= ABSENT_LOOKS}
-        # The executor takes UNKNOWN for an end. Snakemake then looks for the output.
+        # For the executor, a job in state UNKNOWN has ended. Snakemake then looks for the output.
         states |= dict.fromkeys(forgotten, "UNKNOWN") | dict.fromkeys(self._made_room(states), "CANCELLED")
         return states, seconds
 
     def _made_room(self, states: States) -> list[str]:
-        """Jobs that Slurm has ended for others of higher priority and does not queue again; say so."""
+        """Jobs that Slurm has ended for others of higher priority and does not queue again. Each is reported."""
         now = {job for job in self.watched if states.get(job) == "PREEMPTED"}
         self.preempted = Counter({job: self.preempted[job] + 1 for job in now})
         ended = sorted(job for job in now if self.preempted[job] >= ABSENT_LOOKS)
@@ -187,7 +190,7 @@ class Lookout:
         return ended
 
     async def _look_at_pending(self, jobs: set[str]) -> None:
-        """Ask from time to time why jobs wait. It is not asked at each look, to spare the controller."""
+        """Query from time to time why jobs wait, see `PENDING_LOOKS`."""
         self.pending = Counter({job: self.pending[job] + 1 for job in jobs})
         first, again = PENDING_LOOKS
         if any(looks == first or looks % again == 0 for looks in self.pending.values()):
@@ -202,13 +205,13 @@ class Lookout:
 
 
 def name_prefix(simulation: str, wanted: str | None = None) -> str:
-    """First part of the names of a simulation's jobs: the prefix that the profile wants, the simulation, its mark."""
+    """First part of the names of a simulation's jobs: the prefix of the profile, the simulation's name, its mark."""
     readable = "_".join([*([wanted] if wanted else []), simulation])
     return f"{readable[-(PREFIX_LENGTH - MARK_LENGTH - 1) :]}_{_mark(simulation)}"
 
 
 def _mark(simulation: str) -> str:
-    """Digits that tell a simulation from others, because its name may be cut off, or be the end of another name."""
+    """Digits that distinguish a simulation from others. Its name may be cut off, or be the end of another name."""
     return hashlib.sha256(simulation.encode()).hexdigest()[:MARK_LENGTH]
 
 
@@ -245,7 +248,7 @@ def end_stuck(jobs: Iterable[str], say: Callable[[str], None], told: set[str]) -
 
 
 def _what_it_waits_for(jobs: list[str], reason: str) -> str:
-    """Message: why jobs wait, and what the user can do."""
+    """Message that says why jobs wait, and what the user can do."""
     several, numbers = len(jobs) > 1, " ".join(jobs)
     them = "them" if several else "it"
     release = f"To let {them} start: scontrol release {numbers}. " if HELD.search(reason) else ""
@@ -256,7 +259,7 @@ def _what_it_waits_for(jobs: list[str], reason: str) -> str:
 
 
 def _cancelled(jobs: list[str]) -> bool:
-    """Cancel jobs that have not started. Returns whether Slurm accepted the command."""
+    """Cancel jobs that have not started. Return whether Slurm accepted the command."""
     command = ["scancel", "--state=PENDING", *jobs]
     try:
         return subprocess.run(command, capture_output=True, timeout=QUERY_S).returncode == 0
@@ -265,7 +268,7 @@ def _cancelled(jobs: list[str]) -> bool:
 
 
 def _why_never(jobs: list[str], wanted: str, partition: str, reason: str, cancelled: bool) -> str:
-    """Message: the time that jobs ask for, the time that is allowed, and what to do."""
+    """Message with the time that jobs request, the time that is allowed, and what to do."""
     allowed, most = f"more than {NEVER[reason]} allows", "a third of that"
     if reason == "PartitionTimeLimit":
         limits = [_minutes(line.strip()) for line in _lines("sinfo", f"--partition={partition}", "--format=%l")]
@@ -316,11 +319,11 @@ class QueuedJob:
 
 
 class SlurmIsSilentError(Exception):
-    """Slurm is installed and does not answer."""
+    """Slurm is installed, but does not answer."""
 
 
 def leftovers(directory: Path, simulation: str) -> list[QueuedJob]:
-    """Jobs of a simulation in Slurm's queue. If no run of it is alive, a killed run left them.
+    """Jobs of a simulation in Slurm's queue. If no run of the simulation is alive, a killed run left them.
 
     Parameters
     ----------
@@ -353,15 +356,15 @@ def _of_simulation(lines: Iterable[str], directory: Path, simulation: str) -> li
 
 
 def of_a_killed_run(jobs: list[QueuedJob]) -> str:
-    """First part of a message: how many jobs a killed run left."""
+    """First part of a message, with the number of jobs that a killed run left."""
     return f"Slurm still has {_counted(jobs)} of this simulation, from a run that was killed ({_states(jobs)})"
 
 
 def queued_before_start(directory: Path, simulation: str) -> str:
-    """Line about jobs of a simulation that Slurm has before a run submits its first one; empty without any.
+    """Line about jobs of a simulation that Slurm has before a run submits its first job; empty if there are none.
 
-    They belong to a run that was killed, or to a living run. `stemphony run` waits for jobs of a killed run, and
-    refuses to start beside a living run. Snakemake alone does neither.
+    These jobs belong to a killed run or to a living run. `stemphony run` waits for jobs of a killed run, and refuses to
+    start beside a living run. Snakemake alone does neither.
 
     Parameters
     ----------
@@ -410,9 +413,9 @@ def wait_for(
     Parameters
     ----------
     first : list of QueuedJob
-        The jobs at the beginning; without any, nothing happens.
+        The jobs at the beginning. If there are none, nothing happens.
     look : callable
-        Returns the jobs that are left; may raise SlurmIsSilentError.
+        Returns the jobs that are left. May raise SlurmIsSilentError.
     pause : callable
         Waits until the next look.
     """

@@ -1,4 +1,4 @@
-"""What the Snakefile calls: it plans a campaign from Snakemake's config, in the main process and in each job."""
+"""Functions that the Snakefile calls. They plan a campaign from Snakemake's config, in the main process and in jobs."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from stemphony.orchestration.sweep_session import SweepSession
 from stemphony.store import hdf5_locks, ledger, rounds, sharing
 from stemphony.terminal import plain
 
-# These stand before the command of each rule. The first is Snakemake's own. The second follows the activation of a
-# conda environment. It puts the environment first in PATH, and switches off packages of `pip install --user`.
+# These texts stand before the command of each rule. The first is Snakemake's own default. The second runs after a conda
+# environment is activated. It puts the environment first in PATH, and switches off packages of `pip install --user`.
 STRICT = "set -euo pipefail; "
 ONLY_THIS_CONDA = 'export PYTHONNOUSERSITE=1 PATH="$CONDA_PREFIX/bin:$PATH"; '
 GARBAGE_THRESHOLD = 100_000
-"""New objects between two garbage collections. The graph of 10,000 jobs has millions of objects that live to the end.
-At Python's default of 700, garbage collection takes a fifth of a dry run."""
-# One of these is set in a job of Slurm, LSF, PBS or Grid Engine, which end it after the `runtime` that it asked for.
+"""Number of new objects between two garbage collections. The graph of 10,000 jobs has millions of objects that live
+until the end. With Python's default of 700, garbage collection would take a fifth of a dry run."""
 BATCH_SYSTEMS = ("SLURM_JOB_ID", "LSB_JOBID", "PBS_JOBID", "JOB_ID")
+"""Environment variables that Slurm, LSF, PBS and Grid Engine set in a job. They end a job after its `runtime`."""
 
 
 def open_session(config: dict[str, Any], workflow: Any) -> Session | SweepSession:
@@ -54,7 +54,7 @@ def open_session(config: dict[str, Any], workflow: Any) -> Session | SweepSessio
         Path(workflow.basedir) / "config" / "config.yaml"
     ]
     import_nothing_from_here()
-    # Executors that do not pass the environment on set this variable before they start Snakemake in the job.
+    # Some executors do not pass the environment on. They set registered variables before Snakemake starts in the job.
     workflow.register_envvars(SAFE_PATH_VARIABLE)
     gc.set_threshold(GARBAGE_THRESHOLD)
     may_replace = overrides.is_true(config.pop(contract.REPLACE_KEY, False))
@@ -79,7 +79,7 @@ def _or_exit(opened: Callable[[], Session | SweepSession]) -> Session | SweepSes
 def _note_begin(workflow: Any) -> None:
     """Note when a batch system started this job."""
     if workflow.remote_exec and any(name in os.environ for name in BATCH_SYSTEMS):
-        # This is the first process of the job. Its child inherits the variable and does not change it.
+        # The first process of the job sets the variable. Its child inherits the variable and does not change it.
         os.environ.setdefault(contract.BEGAN_VARIABLE, str(time.monotonic()))
 
 
@@ -98,11 +98,11 @@ def _open(given: Mapping[str, Any], files: list[Path], workflow: Any, may_replac
     budget = os.environ.get(contract.PLAN_VARIABLE)
     if budget and (plan := ledger.read_plan_file(Path(budget))):
         return _of_plan(plan, result)
-    return _of_last_plan(result) or _checked(preflight.check(inputs))  # there is no plan without the hooks
+    return _of_last_plan(result) or _checked(preflight.check(inputs))  # if no hook has run, there is no plan
 
 
 def _open_sweep(given: Mapping[str, Any], files: list[Path], workflow: Any, may_replace: bool) -> SweepSession:
-    """Plan all members of a sweep; the process of a job plans only the member that its wildcards name."""
+    """Plan all members of a sweep. The process of a job plans only the member that its wildcards name."""
     name = sweep_inputs.name_of(given)
     root = paths.SweepPaths(Path(paths.RESULTS) / name)
     sharing.follow(Path.cwd(), root.root)
@@ -128,7 +128,7 @@ def _open_sweep(given: Mapping[str, Any], files: list[Path], workflow: Any, may_
 
 
 def _own_environments(variables: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
-    """Set the variables of the first member for all, and return where the other members differ from it."""
+    """Set the variables of the first member for all members. Return, for each member, the variables that differ."""
     common = next(iter(variables.values()))
     os.environ.update(common)
     return {
@@ -152,7 +152,7 @@ def _checked(checked: preflight.Preflight) -> Session:
 
 
 def _of_last_plan(result: paths.ResultPaths) -> Session | None:
-    """The session of a job, as its run planned it; None without a plan."""
+    """The session of a job, from the plan of its run; None without a plan."""
     plan = ledger.read_plan(result, run_number(result))
     return _of_plan(plan, result) if plan else None
 
@@ -176,7 +176,7 @@ def shell_prefix(workflow: Any) -> str:
 def prepare_environment(config_files: list[Path]) -> None:
     """Set the environment of the rules' shell commands: this Python first in PATH, and paths of files.
 
-    The paths are not in the params of the rules, because moving a file must not run its jobs again.
+    The paths are not in the params of the rules. Otherwise, moving a file would run all jobs again.
     """
     hdf5_locks.do_without()
     os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))

@@ -1,4 +1,4 @@
-"""How the job files of a simulation stand to its present plan: they fit, would be replaced, or belong to no pair."""
+"""Compare the job files of a simulation with its plan: they fit, would be replaced, or belong to no pair."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from stemphony.paths import ResultPaths
 from stemphony.store import ledger
 
 SHOWN_KEYS = 4
-"""Most changed keys that a message lists."""
+"""Largest number of changed keys that a message lists."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """The job files that exist, against a plan.
+    """The existing job files, compared with a plan.
 
     Attributes
     ----------
     pairs : int
-        Pairs of the plan.
+        Number of pairs of the plan.
     fitting, replaced, missing : frozenset of (str, int)
-        Pairs whose file is of this plan, is of another config, structure file or version, or does not exist.
+        Pairs whose file fits the plan, is of another config, structure file or version, or does not exist.
     leftovers : tuple of Path
         Job files that belong to no pair of the plan.
     changed : tuple of str
-        Keys of the config that differ from the last plan's, with both values.
+        Keys of the config that differ from those of the last plan, with both values.
     has_rounds : bool
-        Whether a goal decides the number of configurations, so that any existing file may be needed.
+        Whether a goal decides the number of configurations. Then any existing file may be needed.
     drops_leftovers : bool
-        Whether a stem.nc of another plan exists, which the next merge replaces by one without the leftovers.
+        Whether a stem.nc of another plan exists. The next merge replaces it by a file without the leftovers.
     """
 
     result: ResultPaths
@@ -54,8 +54,8 @@ class Standing:
 
     @classmethod
     def of(cls, planned: Campaign, result: ResultPaths) -> Standing:
-        """Look at all job files of a simulation; reads their checksum files only."""
-        # Further rounds of a goal use the files that exist beyond the present one.
+        """Look at all job files of a simulation. Only their checksum files are read."""
+        # Further rounds of a goal also use existing files beyond the current round.
         files = {result.job(d.id, number): (d.id, number) for d in planned.defoci for number in range(_most(planned))}
         there = _job_files(result)
         wanted = {pair for pair in files.values() if pair[1] < planned.configurations}
@@ -73,16 +73,16 @@ class Standing:
 
     @property
     def pairs(self) -> int:
-        """Number of pairs of the plan, without those of further rounds."""
+        """Number of pairs of the plan, without further rounds."""
         return sum(number < self.configurations for _, number in (*self.fitting, *self.replaced, *self.missing))
 
     @property
     def to_do(self) -> frozenset[Pair]:
-        """Pairs that must be computed, without those of further rounds."""
+        """Pairs that must be computed, without further rounds."""
         return frozenset(pair for pair in self.replaced | self.missing if pair[1] < self.configurations)
 
     def share(self, shares_waves: bool, pairs: Collection[Pair] | None = None) -> float:
-        """Part of the whole work (0 to 1) that pairs cost, by default those that must be computed.
+        """Share of the whole work (0 to 1) that some pairs take, by default those that must be computed.
 
         Parameters
         ----------
@@ -154,7 +154,7 @@ def _job_files(result: ResultPaths) -> set[Path]:
 
 
 def _of_another_plan(planned: Campaign, present: Mapping[Pair, Path]) -> list[Pair]:
-    """Pairs whose checksum file names other params than the plan; a file without one is not judged."""
+    """Pairs whose checksum file names other params than the plan. A file without a checksum file is not judged."""
     if not present:
         return []
     from stemphony.results.job_file import read_checksum
@@ -168,7 +168,7 @@ def _of_another_plan(planned: Campaign, present: Mapping[Pair, Path]) -> list[Pa
 
 
 def _changed(planned: Campaign, before: Mapping[str, Any]) -> tuple[str, ...]:
-    """Keys that decide the numbers of a job and that differ from an earlier config, with both values."""
+    """Keys that decide the numbers of a job and differ from an earlier config, with both values."""
     if not before:
         return ()
     texts = []

@@ -1,9 +1,9 @@
-"""Signals that stop a job: each becomes an exception of the main thread, and none is lost.
+"""Turn signals that stop a job into exceptions of the main thread, and lose none.
 
 Python drops an exception that is raised while it frees an object (`__del__`, callbacks of weak references), and prints
-"Exception ignored". The job would go on as if nothing had been said. If the callback belongs to the import system, a
-lock of it may stay closed, and other threads wait for it without end. So a dropped exception is raised again, and none
-is raised within the import system.
+"Exception ignored". The job would continue as if there had been no signal. So this module raises a dropped exception
+again. If the import system is interrupted, one of its locks may stay closed, and other threads would wait for it
+forever. So no exception is raised within the import system.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any, Final
 STOPPING: Final = (signal.SIGTERM, signal.SIGHUP)
 """Signals of `kill`, of a batch system and of a closed terminal. After them, and after Ctrl-C, a job ends cleanly."""
 AGAIN_S: Final = 0.02
-"""Time after which an exception that could not be raised is raised [s]. An import takes a few of them."""
+"""Time after which an exception that could not be raised is tried again [s]. An import takes a few such times."""
 _IMPORT_SYSTEM: Final = "<frozen importlib._bootstrap"
-"""Beginning of the file names of Python's import system, as its frames have them."""
+"""Beginning of the file names in frames of Python's import system."""
 
 
 class Terminated(SystemExit):
-    """A signal that stops the job, as an exception, so that the job reports its end."""
+    """Exception for a signal that stops the job. The job catches it and reports its end."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
@@ -37,10 +37,10 @@ _waiting: BaseException | None = None
 
 @contextmanager
 def as_exceptions() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into Terminated and SIGINT into KeyboardInterrupt; put the old handlers back at the end.
+    """Turn SIGTERM and SIGHUP into Terminated, and SIGINT into KeyboardInterrupt. Restore the old handlers at the end.
 
-    A signal that is ignored stays so: `nohup` makes its command ignore SIGHUP, and a shell makes a process in the
-    background ignore SIGINT.
+    A signal that was ignored before stays ignored. For example, `nohup` makes its command ignore SIGHUP, and a shell
+    makes a background process ignore SIGINT.
     """
     heeded = [number for number in (*STOPPING, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
     handlers = {number: signal.signal(number, _stop) for number in heeded}
@@ -56,7 +56,7 @@ def as_exceptions() -> Iterator[None]:
 
 
 def ignore() -> None:
-    """Ignore SIGTERM and SIGHUP from now on, and an exception that waits."""
+    """From now on, ignore SIGTERM and SIGHUP. Drop an exception that waits to be raised."""
     _wait_with(None)
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
@@ -75,7 +75,7 @@ def _again(_number: int, frame: FrameType | None) -> None:
 
 
 def _raise(error: BaseException, frame: FrameType | None) -> None:
-    """Raise in the interrupted frame, or a little later if that belongs to the import system."""
+    """Raise in the interrupted frame. If this frame belongs to the import system, raise a little later."""
     if frame is not None and frame.f_code.co_filename.startswith(_IMPORT_SYSTEM):
         _wait_with(error)
         return
@@ -84,7 +84,7 @@ def _raise(error: BaseException, frame: FrameType | None) -> None:
 
 
 def _dropped(unraisable: Any) -> None:
-    """Take the place of `sys.unraisablehook`, which prints what could not be raised."""
+    """Replacement of `sys.unraisablehook`, which gets exceptions that could not be raised."""
     if isinstance(unraisable.exc_value, Terminated | KeyboardInterrupt):
         _wait_with(unraisable.exc_value)
     else:

@@ -1,4 +1,4 @@
-"""The inputs of all members of a sweep, from its one config."""
+"""Read and check the inputs of all members of a sweep, from the one config of the sweep."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from stemphony.paths import RESULTS
 from stemphony.store.progress import duration
 
 DETAILED = 12
-"""Most members whose own lines of the plan are shown."""
+"""The plan shows the lines of each member only if the sweep has at most so many members."""
 LONGEST_TITLE = 500
-"""Most characters of a title, as in the schema."""
+"""Largest number of characters of a title, as in the schema."""
 
 
 def name_of(config: Mapping[str, Any]) -> str:
-    """Name of a sweep, which is that of the folder of its members; `read_sweep` checks it. Raises ConfigError."""
+    """Name of a sweep and of its folder. `read_sweep` checks it. Raises ConfigError if there is none."""
     block = config.get("simulation")
     name = block.get("name") if isinstance(block, Mapping) else None
     if not isinstance(name, str):
@@ -37,7 +37,7 @@ def threads_of(config: Mapping[str, Any]) -> int:
 def checked_members(
     inputs: Mapping[str, preflight.Inputs], base: Path = Path(RESULTS)
 ) -> dict[str, preflight.Preflight]:
-    """Check all members, see `preflight.check`; what several of them read is read once.
+    """Check all members, see `preflight.check`. Files that several members need are read once.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def planned_lines(config: Mapping[str, Any], files: Sequence[Path], base: Path) 
 
 
 def plan_lines(sweep: Sweep, checked: Mapping[str, preflight.Preflight]) -> list[str]:
-    """Lines of the plan for the user: what all members have in common stands once, then what each has for itself."""
+    """Lines of the plan for the user: first the lines that all members share, then those of each member."""
     plans = {label: one.lines() for label, one in checked.items()}
     first = next(iter(plans.values()))
     common = [line for line in first if all(line in lines for lines in plans.values())]
@@ -91,7 +91,7 @@ def plan_lines(sweep: Sweep, checked: Mapping[str, preflight.Preflight]) -> list
 
 
 def _advice(sweep: Sweep) -> list[str]:
-    """What one simulation computes as well, for less."""
+    """Notes on sweeps that one simulation can replace at less cost."""
     keys = {key for member in sweep.members for key in member.values}
     notes = []
     if keys & {"specimen.thickness_nm"}:
@@ -124,7 +124,7 @@ def read_sweep(config: Mapping[str, Any], config_files: Sequence[Path]) -> tuple
     Raises
     ------
     ConfigError
-        See `sweeps.expanded`; or a member is not valid. The message names the member.
+        The sweep is not valid, see `sweeps.expanded`, or a member is not valid. The message names the member.
     """
     files = tuple(Path(file).resolve() for file in config_files)
     sweep = sweeps.expanded(config, configuration.load(files))
@@ -146,7 +146,7 @@ def read_sweep(config: Mapping[str, Any], config_files: Sequence[Path]) -> tuple
 
 
 def _refuse_rounds(complete: Mapping[str, Any]) -> None:
-    """Refuse a goal in a sweep: whether a further round begins is asked of one simulation alone."""
+    """Refuse a goal in a sweep, because further rounds exist only for one simulation alone."""
     wanted = complete["frozen_phonon"]["configurations"]
     if isinstance(wanted, Mapping):
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The life of a run of a sweep: each member that has jobs starts, succeeds or fails as a simulation of its own."""
+"""The life of a run of a sweep: each member that has jobs starts, succeeds or fails like a separate simulation."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class SweepRun:
         try:
             self._start()
         except StemphonyError as error:
-            # Snakemake would print a traceback, and calls no further hook.
+            # If the error were raised further, Snakemake would print a traceback. It calls no further hook.
             self.say(str(error))
             self.error()
             sys.exit(1)
@@ -78,7 +78,7 @@ class SweepRun:
     def _start(self) -> None:
         chosen = {label: run for label, run in self.runs.items() if run.graph.has_jobs}
         for run in chosen.values():
-            run.require_leave()  # before the first of them changes anything
+            run.require_leave()  # all members are checked before the first one changes anything
         self.files.root.mkdir(parents=True, exist_ok=True)
         self._write_record()
         for line in self._plan(chosen):
@@ -98,7 +98,7 @@ class SweepRun:
             threading.Thread(target=self._watch, daemon=True).start()
 
     def _compute_shared_jobs_first(self, chosen: Mapping[str, Run]) -> None:
-        """Give priority to one of the jobs with the same params; the other members take its result."""
+        """Of jobs with the same params, give priority to one. The other members copy its result."""
         same: dict[str, list[Path]] = {}
         for _, run in sorted(chosen.items()):
             for pair in run.graph.pairs():
@@ -111,7 +111,7 @@ class SweepRun:
             run.cancelled_by = name
 
     def _drawn_seed(self) -> int:
-        """The seed for `random_seed: 0`, one for all members: that of a member that has run, else a drawn one."""
+        """The seed of all members for `random_seed: 0`: that of a member that has run, else a drawn seed."""
         for label in self.runs:
             result = self.files.member(label)
             if result.identity.exists():
@@ -119,7 +119,7 @@ class SweepRun:
         return 1 + secrets.randbelow(ledger.LARGEST_SEED)
 
     def _write_record(self) -> None:
-        """Write which members the sweep has, with their values."""
+        """Write the record of the sweep: its members, with their values."""
         record: dict[str, Any] = {
             "created": ledger.now(),
             "title": self.sweep.title,
@@ -129,7 +129,7 @@ class SweepRun:
         write_text_atomic(self.files.record, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
     def _plan(self, chosen: Mapping[str, Run]) -> list[str]:
-        """Lines for the user; notes that several members have stand once."""
+        """Lines for the user. A note of several members appears once."""
         lines = plan_lines(self.sweep, {label: run.checked for label, run in self.runs.items()})
         current = len(self.runs) - len(chosen)
         if current:
@@ -158,7 +158,7 @@ class SweepRun:
         """Send FINISH for the members that are complete, and FAILED or CANCELLED for the others."""
         self.ended.set()
         for run in self.started.values():
-            # A stem.nc may be of an earlier run, so the jobs of this run decide as well.
+            # stem.nc may be of an earlier run, so this run must also have no unfinished jobs.
             is_complete = not run.graph.has_jobs and outdated.is_merged(run.campaign, run.result)
             (run.success if is_complete else run.error)()
         forget_run(Path.cwd(), os.getpid())

@@ -1,4 +1,4 @@
-"""A planned sweep as the rules of the Snakefile see it: each question goes to the member that the wildcards name."""
+"""A planned sweep in the form that the rules of the Snakefile use. Wildcards name the member that answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SweepSession:
     member : callable
         Returns the session of a member by its label.
     sweep : Sweep or None
-        The members; None in the process of a job, which knows its own member only.
+        The members; None in the process of a job, which knows only its own member.
     run : SweepRun or None
         This invocation of Snakemake; None in the process of a job.
     """
@@ -62,7 +62,7 @@ class SweepSession:
 
     @property
     def figure_groups(self) -> list[FigureGroup]:
-        """One rule for each set of figures that members have in common; at least one, which may have no member."""
+        """One rule for each set of figures that members share. There is at least one rule, even without figures."""
         groups: dict[tuple[str, ...], list[str]] = {}
         for label in self.labels:
             if figures := self.of(label).campaign.figures:
@@ -77,7 +77,7 @@ class SweepSession:
         ]
 
     def targets(self, checkpoints: Any) -> list[Any]:
-        """What a whole run makes."""
+        """Targets of a whole run."""
         if self.sweep is None:
             return []
         return [self.files.combined, self.files.overview, *(
@@ -86,7 +86,7 @@ class SweepSession:
 
     @property
     def merged_files(self) -> list[Path]:
-        """The merged results of all members, the input of combine_sweep."""
+        """The merged results of all members: the input of combine_sweep."""
         return [self.files.member(label).merged for label in self.labels]
 
     @property
@@ -111,7 +111,7 @@ class SweepSession:
     def specimen_input(self, ancient: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """See `Session.specimen_input`."""
 
-        @cache  # Snakemake asks for each job
+        @cache  # Snakemake calls this for each job
         def of_member(label: str) -> Any:
             return self.of(label).specimen_input(ancient)
 

@@ -1,4 +1,4 @@
-"""Whether a campaign computes each distinct scan position once, and what the plan says about it."""
+"""Decide whether a campaign computes only one of several equal scan positions, and say so in the plan."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SymmetryChoice:
         Why symmetry cannot be used; empty if it can.
     shared : Shared
     note : str
-        What was not searched; empty if all was.
+        Symmetry that was not searched for; empty if the search was complete.
     """
 
     wanted: bool
@@ -36,7 +36,7 @@ class SymmetryChoice:
 
     @classmethod
     def of(cls, planned: Campaign, experiment: Experiment, specimen: Specimen) -> SymmetryChoice:
-        """Find the symmetry of a campaign; `planned` and `experiment` have none yet."""
+        """Find the symmetry of a campaign. `planned` and `experiment` do not have it yet."""
         from stemphony.results.job_file import slices_at_rest
         from stemphony.specimen.symmetry import slab_operations
 
