@@ -6,11 +6,12 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 
-# In somebody else's workflow, `module` gives the config, and no hook of this file runs: docs/how-to/module.md.
+# If this file is a `module` of another workflow, `module` gives the config, and no hook of this file runs, see
+# docs/how-to/module.md.
 IS_MODULE = not workflow.modifier.is_main_snakefile()
 IS_FIRST = workflow.default_target is None
 
-# The shipped config is the demo, not a base that a user's config is merged into.
+# The shipped config is the demo. It is read only if the user gives no config, so it never mixes with the user's config.
 if not IS_MODULE and not workflow.overwrite_configfiles:
 
     configfile: str(Path(workflow.basedir) / "config" / "config.yaml")

@@ -1,4 +1,4 @@
-"""The error budget of a config: target `accuracy`. It shares nothing with the jobs of the simulation."""
+"""The error budget of a config: target `accuracy`. It shares no files with the jobs of the simulation."""
 
 
 localrules:
@@ -12,7 +12,7 @@ wildcard_constraints:
 
 
 rule prepare_accuracy:
-    # The structure file is no `input`, as in prepare_specimen.
+    # The structure file is not an `input`, for the reason given in prepare_specimen.
     output:
         specimen=FILES.accuracy_specimens[0],
         larger=FILES.accuracy_specimens[1],

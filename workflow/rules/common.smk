@@ -4,7 +4,7 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-# Of this file, because `workflow.basedir` is the folder of the main Snakefile, which may be somebody else's.
+# The folder of this file. `workflow.basedir` is that of the main Snakefile, which may belong to another workflow.
 HERE = workflow.current_basedir.get_path_or_uri(secret_free=True)
 if not Path(HERE).is_dir():
     raise WorkflowError(
@@ -23,14 +23,14 @@ FILES = SESSION.result
 if IS_MODULE:
 
     class shell(shell):
-        """The `shell` of this module's rules: what stands before their commands does not reach other rules."""
+        """The `shell` of this module's rules. So the prefix below does not change the rules of the other workflow."""
 
 
 shell.prefix(snakefile.shell_prefix(workflow) + SESSION.enter)
 
 
-# `ancient`, because the params of the jobs have the specimen's digest, so its time does not matter. But not if it will be
-# made again: if an input is made in this run, Snakemake does not compare params, and an ancient input starts no job.
+# The specimen is `ancient`: the params of jobs hold its digest, so its time does not matter. But it is not `ancient` if
+# this run makes it again. Then Snakemake does not compare params, and an ancient input would start no job.
 SPECIMEN = SESSION.specimen_input(ancient)
 
 

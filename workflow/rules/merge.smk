@@ -6,7 +6,7 @@ rule merge_results:
         specimen=SPECIMEN,
         jobs=lambda wildcards: SESSION.jobs_to_merge(wildcards, checkpoints),
     output:
-        # Without `update` Snakemake deletes the present result before the merge, which may refuse its inputs.
+        # Without `update`, Snakemake would delete the old result before the merge. But the merge may refuse its inputs.
         nc=update(FILES.merged),
     log:
         f"logs/merge_results/{FILES.name}/stem.log",
@@ -19,13 +19,13 @@ rule merge_results:
     threads: 4
     params:
         merge=SESSION.merge_params,
-    # The params say which job files to read. On the command line they could exceed its length limit.
+    # The params say which job files to read. As arguments, the names could exceed the limit of a command line.
     shell:
         'python "$STEMPHONY_SCRIPTS/merge_results.py" {params.merge:q} {input.specimen:q} {output.nc:q} {threads}'
         " > {log:q} 2>&1"
 
 
-# A sweep has further rules like this one, for members with other figures.
+# A sweep has further rules of this kind, for members with other figures.
 rule plot_results:
     input:
         nc=FILES.merged,

@@ -1,4 +1,4 @@
-"""Judge each round of configurations: `frozen_phonon.configurations` is a goal, not a number."""
+"""Judge each round of configurations. Included only if `frozen_phonon.configurations` is a goal, not a number."""
 
 
 localrules:
@@ -9,7 +9,7 @@ wildcard_constraints:
     round=r"\d+",
 
 
-# After this job Snakemake asks again which jobs the merge needs: a further round, or none.
+# After this job, Snakemake determines again which jobs the merge needs: those of a further round, or none.
 checkpoint judge_round:
     input:
         specimen=SPECIMEN,

@@ -2,7 +2,7 @@
 
 
 rule prepare_specimen:
-    # The structure file is no `input`. Its hash is in `params`, so that only a new content runs the rule again.
+    # The structure file is not an `input`. Its hash is in `params`, so the rule runs again only if the content changes.
     output:
         specimen=FILES.specimen,
     log:
@@ -31,8 +31,8 @@ rule run_multislice:
     resources:
         mem_mb=SESSION.mem_mb,
         runtime=SESSION.runtime,
-        # Not a resource: Snakemake gives the number of the try only to resources, and a job that fails reports whether
-        # another try follows.
+        # This is no real resource, but Snakemake gives the number of the try only to resources. A job that fails needs
+        # the number to report whether another try follows.
         try_number=SESSION.try_number,
     params:
         job=SESSION.job_params,

@@ -2,8 +2,8 @@
 
     python combine_sweep.py PARAMS OUTPUT FIGURE
 
-PARAMS is the JSON text of the rule's params, which name the members and their values. Their results are in the folders
-beside OUTPUT.
+PARAMS is the JSON text of the rule's params. They name the members and their values. The results of the members are in
+the folders beside OUTPUT.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-# PYTHONSAFEPATH keeps the working directory out of the path, and this folder with it.
+# PYTHONSAFEPATH keeps the working directory out of the search path, but also this folder. So it is added here.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from stemphony import paths

@@ -2,7 +2,7 @@
 
     python judge_round.py PARAMS SPECIMEN OUTPUT [PROCESSES]
 
-PARAMS is the JSON text of the rule's params: those of the merge, and the number of the round.
+PARAMS is the JSON text of the rule's params: the params of the merge, and the number of the round.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# PYTHONSAFEPATH keeps the working directory out of the path, and this folder with it.
+# PYTHONSAFEPATH keeps the working directory out of the search path, but also this folder. So it is added here.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from stemphony import paths
@@ -20,7 +20,7 @@ from stemphony.orchestration import job, script
 
 
 def judge_round(params: dict[str, Any], specimen_file: Path, output: Path, processes: int = 1) -> None:
-    """Write the decision of a round beside the job files that it judges."""
+    """Judge a round from its job files, and write the decision to `output`."""
     from stemphony.experiment.model import Experiment
     from stemphony.experiment.stopping import Goal
     from stemphony.results import round_errors

@@ -2,7 +2,7 @@
 
     python merge_accuracy.py PARAMS_JSON OUTPUT_JSON OUTPUT_PNG VARIANT_JSON...
 
-PARAMS_JSON says what decides the jobs of the config, and which terms do not apply.
+PARAMS_JSON holds the params that decide the numbers of the config's jobs, and the terms that do not apply.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# PYTHONSAFEPATH keeps the working directory out of the path, and this folder with it.
+# PYTHONSAFEPATH keeps the working directory out of the search path, but also this folder. So it is added here.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from stemphony.orchestration import job, script

@@ -2,8 +2,9 @@
 
     python merge_results.py PARAMS SPECIMEN OUTPUT [PROCESSES]
 
-PARAMS is the JSON text of the rule's params, which say what job files belong to the result. The script checks all of
-them. If one is not usable, it merges nothing, deletes nothing, and names the file. PROCESSES work in parallel.
+PARAMS is the JSON text of the rule's params, which say which job files belong to the result. The script checks all job
+files. If any file is unusable, the script merges nothing, deletes nothing, and names the file. PROCESSES is the number
+of processes that read in parallel.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# PYTHONSAFEPATH keeps the working directory out of the path, and this folder with it.
+# PYTHONSAFEPATH keeps the working directory out of the search path, but also this folder. So it is added here.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from stemphony import paths

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# PYTHONSAFEPATH keeps the working directory out of the path, and this folder with it.
+# PYTHONSAFEPATH keeps the working directory out of the search path, but also this folder. So it is added here.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from stemphony.contract import SNAPSHOTS_VARIABLE, SPECIMEN_VARIABLE
@@ -22,7 +22,7 @@ from stemphony.provenance import canonical_json
 
 
 def prepare_accuracy(params: dict[str, Any], output: Path, larger: Path) -> None:
-    """Write both specimens. Where the cell cannot be made larger, the second file says why.
+    """Write both specimens. If the cell cannot be made larger, the second file says why.
 
     Raises
     ------

@@ -1,10 +1,10 @@
-"""Rule prepare_specimen: make `specimen.nc` from a structure file, and a trajectory file with snapshots.
+"""Rule prepare_specimen: make `specimen.nc` from a structure file and, with snapshots, a trajectory file.
 
     python prepare_specimen.py PARAMS_JSON OUTPUT
 
-The params have the SHA-256 of the files, so that moving them runs nothing again. The paths are in the environment
-variables STEMPHONY_SPECIMEN_FILE, STEMPHONY_SNAPSHOTS_FILE and STEMPHONY_SENSITIVITY_FILES. The file also carries the
-sensitivities of detectors, because it is the one input that every job reads.
+The params hold the SHA-256 of the input files, not their paths, so no job runs again if a file is moved. The paths are
+in the environment variables STEMPHONY_SPECIMEN_FILE, STEMPHONY_SNAPSHOTS_FILE and STEMPHONY_SENSITIVITY_FILES.
+`specimen.nc` also holds the sensitivities of detectors, because it is the only input that every job reads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-# PYTHONSAFEPATH keeps the working directory out of the path, and this folder with it.
+# PYTHONSAFEPATH keeps the working directory out of the search path, but also this folder. So it is added here.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from stemphony import paths

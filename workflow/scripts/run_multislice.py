@@ -2,8 +2,8 @@
 
     python run_multislice.py PARAMS SPECIMEN OUTPUT THREADS
 
-PARAMS is the JSON text of the rule's params, SPECIMEN the normalised atoms. The script writes OUTPUT atomically, with
-its checksum beside it, and reports its status.
+PARAMS is the JSON text of the rule's params. SPECIMEN holds the normalised atoms. The script writes OUTPUT and its
+checksum file atomically, and reports the status of the job.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# PYTHONSAFEPATH keeps the working directory out of the path, and this folder with it.
+# PYTHONSAFEPATH keeps the working directory out of the search path, but also this folder. So it is added here.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from stemphony import provenance
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from stemphony.experiment.model import Experiment
     from stemphony.specimen.specimen import Specimen
 
-# Each stage imports what it needs: the first report is sent before numpy is imported, which takes seconds where the
-# file system is slow.
+# Each stage imports what it needs. So the first report is sent before numpy is imported: on a slow file system, the
+# import takes seconds.
 
 
 def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, threads: int) -> None:
@@ -69,7 +69,7 @@ def run_multislice(params: dict[str, Any], specimen_file: Path, output: Path, th
 
 
 def required_specimen(file: Path, params: dict[str, Any]) -> Specimen:
-    """Read the normalised atoms, if they are those that the job was planned for.
+    """Read the normalised atoms, and check that the job was planned with them.
 
     Raises
     ------
@@ -135,7 +135,8 @@ def compute_signals(scope: job.JobScope, experiment: Experiment, atoms: Atoms, t
             signals.stored, signals.waves = store(), len(experiment.waves.places) if experiment.waves else 0
             keeper.report(1, 1)
         return signals, plan_source
-    # First, because a scan that is interrupted later keeps its finished waves, and these few are soon made again.
+    # These few waves come before the scan. If the scan is interrupted later, its finished waves are kept, and these few
+    # are soon made again.
     stored = store()
     if plan["shared_waves"]:
         waves = shared_waves(

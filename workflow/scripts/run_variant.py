@@ -2,8 +2,8 @@
 
     python run_variant.py PARAMS_JSON SPECIMEN LARGER OUTPUT THREADS
 
-PARAMS_JSON holds the name of the variant and the params of prepare_accuracy; SPECIMEN and LARGER are the files of that
-rule. OUTPUT is JSON. A variant that cannot be computed says so in its file, and the others are computed.
+PARAMS_JSON holds the name of the variant and the params of prepare_accuracy. SPECIMEN and LARGER are the files of that
+rule. OUTPUT is JSON. If a variant cannot be computed, its file says why, and the other variants are still computed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# PYTHONSAFEPATH keeps the working directory out of the path, and this folder with it.
+# PYTHONSAFEPATH keeps the working directory out of the search path, but also this folder. So it is added here.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from stemphony.orchestration import job, script
