@@ -166,7 +166,7 @@ def test_the_margin_of_the_first_run_stays_when_the_source_changes(quiet_copy: C
     quiet_copy.change(probe={"source_fwhm_nm": 0.2})
     outcome = quiet_copy.succeed()
     assert outcome.jobs == AFTER_JOBS
-    assert "scan.margin_nm: 0.255 would do" in outcome.output
+    assert "scan.margin_nm: 0.255 would be enough" in outcome.output
     assert {file: file.stat().st_mtime_ns for file in jobs} == jobs
     assert json.loads(result.identity.read_text())["scan"]["margin_nm"] == kept
     with netCDF4.Dataset(result.merged) as root:

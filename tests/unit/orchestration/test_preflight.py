@@ -208,7 +208,7 @@ def test_a_finished_simulation_without_a_margin_gets_none(checked):
     before = checked(scan=scan)
     again = checked(probe=source, scan=scan)
     assert again.campaign.common_params == before.campaign.common_params
-    assert any("scan.margin_nm: 0.128 would do" in note for note in again.notes)
+    assert any("scan.margin_nm: 0.128 would be enough" in note for note in again.notes)
     result.merged.write_bytes(b"")
     ledger.write_plan(result, {"config": {"probe": source}})
     assert not any("mirrored" in note for note in checked(probe=source, scan=scan).notes)  # all jobs run again
@@ -253,7 +253,7 @@ def test_a_preview_of_no_detector_earns_a_note(checked):
         ({"adf": {"detectors": None}}, "bf, abf and haadf"),
         (
             {"probe": {"source_fwhm_nm": 0.1}, "scan": {"x": [0.0, 0.4], "margin_nm": 0}},
-            "scan.margin_nm: 0.128 would do",
+            "scan.margin_nm: 0.128 would be enough",
         ),
         ({"probe": {"source_fwhm_nm": 0.1}, "scan": {"x": [0.0, 0.5], "margin_nm": 0.2}}, "has no effect"),
         ({"scan": {"step": "at_most"}}, "scan.step: at_most has no effect"),

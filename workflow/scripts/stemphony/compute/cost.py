@@ -290,7 +290,7 @@ def wave_plan(
         one = wave_plan(replace(experiment, plasmons=None, trajectories=()), defoci_nm, False, budget_mb)
         return replace(one, work=one.work * experiment.plasmons.waves)
     if experiment.precession is not None:
-        # The first tilt stands for all of them.
+        # The first tilt represents all tilts.
         tilts = experiment.tilts
         first = wave_plan(replace(experiment, tilt=tilts[0], precession=None), defoci_nm, False, budget_mb)
         return replace(first, work=first.work * len(tilts))
@@ -300,7 +300,7 @@ def wave_plan(
     if experiment.algorithm == "multislice":
         return plain
     if experiment.window is not None:
-        # The first window stands for all of them; jobs choose the algorithm again in each window.
+        # The first window represents all windows. Jobs choose the algorithm again in each window.
         parts = list(windows(experiment))
         plans = [wave_plan(part.experiment, defoci_nm, False, budget_mb) for part in parts[:1]]
         return replace(plans[0], work=plans[0].work * len(parts))

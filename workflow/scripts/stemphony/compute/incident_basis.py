@@ -14,7 +14,7 @@ from stemphony.physics.basis import ApertureWaves, probe_basis
 from stemphony.store.parts import Part, Parts
 
 _SHARE_OF_TOLERANCE = 0.05
-"""Tolerance of the waves, as a share of the user's tolerance, which is that of the signals.
+"""Tolerance of the waves, as a share of the user's tolerance, which holds for the signals.
 
 A signal is a square, which doubles the relative error of a wave. A detector that sees little of the wave enlarges the
 error further, for example bright field in the hole of an annular aperture: 1600 random experiments showed a factor of

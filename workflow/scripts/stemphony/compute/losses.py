@@ -40,8 +40,8 @@ def simulate_losses(
     Returns
     -------
     JobSignals
-        `bins`, `center_of_mass` and `cbed` have an axis of energy losses behind the depth. `waves` counts those of all
-        classes.
+        `bins`, `center_of_mass` and `cbed` have an axis of energy losses behind the depth. `waves` counts the waves of
+        all classes.
 
     Raises
     ------

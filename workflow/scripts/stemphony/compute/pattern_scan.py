@@ -39,7 +39,7 @@ def simulate_apart(
     Returns
     -------
     JobSignals
-        `waves` counts those of both scans.
+        `waves` counts the waves of both scans.
     """
     images, patterns = experiment.without_patterns, experiment.patterns
     total = images.positions + patterns.positions

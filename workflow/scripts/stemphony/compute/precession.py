@@ -38,7 +38,7 @@ def simulate_precessed(
     Returns
     -------
     JobSignals
-        The centre of mass is ⟨Σ λk I⟩/⟨ΣI⟩, Eq. (P14). `waves` counts those of all tilts.
+        The centre of mass is ⟨Σ λk I⟩/⟨ΣI⟩, Eq. (P14). `waves` counts the waves of all tilts.
     """
     return _PrecessedScan(experiment, atoms, simulate, on_progress, (keeper or Keeper()).inside("tilts")).signals()
 

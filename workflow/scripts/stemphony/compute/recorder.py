@@ -272,7 +272,7 @@ def cbed_geometry(experiment: Experiment, depth: int = 0) -> CbedGeometry:
 def patterns_shape(experiment: Experiment) -> tuple[int, ...]:
     """Shape of the diffraction patterns of one job, (nx, ny, depths, n_kx, n_ky).
 
-    With plasmons, energy losses stand behind the depths.
+    With plasmons, an axis of energy losses follows the depths.
     """
     e = experiment.patterns
     losses = () if e.plasmons is None else (len(e.energies),)

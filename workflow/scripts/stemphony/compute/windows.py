@@ -110,7 +110,7 @@ def simulate_in_windows(
     -------
     JobSignals
         `window_check` holds the sizes of window and reference [Å], the number of positions, and the relative RMS
-        deviation of each signal. Patterns with a scan of their own are not checked: the images' check holds for them.
+        deviation of each signal. Patterns with their own scan are not checked: the error of the images stands for it.
     """
     return _WindowedScan(experiment, atoms, simulate, on_progress, (keeper or Keeper()).inside("windows")).signals()
 

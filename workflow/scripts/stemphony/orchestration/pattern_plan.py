@@ -67,7 +67,7 @@ def pattern_hints(planned: Campaign, e: Experiment) -> list[str]:
 
 
 def _source_hints(planned: Campaign, e: Experiment) -> list[str]:
-    """Notes on patterns with their own scan that the source cannot blur, or not at all positions."""
+    """Notes on patterns with their own scan that the source cannot blur, or blurs only at some positions."""
     probe, of = planned.config["probe"], e.patterns
     if e.cbed_scan is None or probe["source_fwhm_nm"] == 0:
         return []

@@ -234,7 +234,7 @@ class Preflight:
         if standing is None or len(standing.missing) == standing.pairs:
             return whole
         if not standing.to_do:
-            return f"nothing is to do; {whole}"
+            return f"all pairs are computed already; {whole}"
         part = f"{len(standing.to_do)} of {standing.pairs} pairs"
         return f"about {duration(3600 * self.hours_to_do)} of CPU for {part}; {whole}"
 

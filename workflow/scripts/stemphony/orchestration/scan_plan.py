@@ -101,8 +101,8 @@ def scan_hints(planned: Campaign, experiment: Experiment) -> list[str]:
         hints.append(
             f"probe.source_fwhm_nm: the source reaches {needed:g} nm, and positions are computed only "
             f"{planned.edges.margin_nm:g} nm beyond the scan. {cut} of {experiment.stored.positions} pixels are "
-            f"approximate and marked in images/source_is_cut. scan.margin_nm: {needed:g} would do; it computes all "
-            "jobs again."
+            f"approximate and marked in images/source_is_cut. scan.margin_nm: {needed:g} would be enough, but then all "
+            "jobs are computed again."
         )
     if config["scan"].get("step") == AT_MOST and config["scan"]["step_angstrom"] is None:
         hints.append("scan.step: at_most has no effect without scan.step_angstrom.")

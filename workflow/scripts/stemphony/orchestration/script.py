@@ -34,7 +34,7 @@ def run(main: Callable[[list[str]], None]) -> None:
 
 
 def named_file(variable: str, label: str = "") -> Path:
-    """The file that an environment variable names. In a sweep, `label` is that of the member.
+    """The file that an environment variable names. In a sweep, `label` is the label of the member.
 
     Raises
     ------

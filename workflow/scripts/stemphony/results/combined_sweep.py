@@ -141,7 +141,7 @@ class Combined:
             if self.detectors:
                 self._put_signals(root)
             else:
-                self.notes.append("the members have no images, so the file names them only; adf is off")
+                self.notes.append("adf is off, so the members have no images, and the file only lists the members")
             root.notes = json.dumps(self.notes, ensure_ascii=False)
 
     def _put_axes(self, root: Any) -> None:
@@ -236,7 +236,7 @@ class Combined:
                 _coordinate(root, name, values, "nm" if first.kind != "positions" else "1", f"probe position {name}")
             else:
                 self._note_once(
-                    "the steps of the scans differ, so x and y are numbers of positions; label has the folder"
+                    "the steps of the scans differ, so x and y count positions; the results of the members have places"
                 )
         return tuple(axes)
 

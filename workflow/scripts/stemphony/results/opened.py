@@ -190,7 +190,7 @@ class OpenedResult:
 
     @cached_property
     def pattern_positions(self) -> Positions:
-        """The probe positions of the patterns, which may have a scan of their own."""
+        """The probe positions of the patterns, which may have their own scan."""
         with self.root() as root:
             # The window of the images may repeat, but patterns may have their own scan, which need not.
             return replace(self._positions(root, "cbed", "cbed"), repeats=(None, None))

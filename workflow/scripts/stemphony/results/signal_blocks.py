@@ -156,7 +156,7 @@ class AdfBlock:
         return value.reshape(*value.shape[:-1], len(self.experiment.energies), -1)
 
     def _unfolded(self, value: np.ndarray) -> np.ndarray:
-        """Quantities of all positions (x, y, …) from those of the computed ones.
+        """Quantities of all positions (x, y, …) from those of the computed positions.
 
         Moments turn with the symmetry operation of a position. Each segment gets the signal of the segment that the
         operation turns onto it.

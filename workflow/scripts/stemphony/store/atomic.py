@@ -122,7 +122,7 @@ def _storage_error(final: Path, error: OSError) -> StorageError:
     elif error.errno == errno.EACCES and _is_full(final.parent):
         reason = _REASONS[errno.ENOSPC]  # netCDF4 calls a full disk "permission denied", too
     elif error.errno == errno.EACCES and os.access(final.parent, os.W_OK | os.X_OK) and refused_in(final.parent):
-        reason = _NO_LOCKS.format(os.environ.get(HDF5_LOCKS, ""))  # and refused locks, too
+        reason = _NO_LOCKS.format(os.environ.get(HDF5_LOCKS, ""))  # and refused locks "permission denied", too
     free = _free_space(final.parent) if reason in (_REASONS[errno.ENOSPC], _REASONS[errno.EDQUOT]) else ""
     return StorageError(f"{final}: cannot be written: {reason}. {free}".rstrip())
 

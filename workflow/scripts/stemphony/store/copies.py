@@ -85,8 +85,7 @@ def settle_identity(result: ResultPaths, further_place: Path | None = None, this
     if is_here:
         return ""
     if not found or Other.UNSEEN in found.values():
-        # If `found` is empty, the last run had this path on another machine. Both machines may share one disk, or this
-        # folder is a copy.
+        # If `found` is empty, the last run had this path on another machine: one shared disk, or a copy.
         _write(result, {**kept, **(place if not found else {}), "instance": uuid.uuid4().hex})
         if found:
             return (

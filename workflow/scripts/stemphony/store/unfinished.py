@@ -31,7 +31,7 @@ def sweep_unfinished(result: ResultPaths) -> tuple[list[Path], list[Path]]:
 
 
 def sweep_exports(folder: Path, name: str) -> list[Path]:
-    """Remove temporary files and stores that killed exports or plots of this machine left of `name…` in a folder.
+    """Remove temporary files and stores, `.name….tmp`, that killed exports or plots of this machine left in a folder.
 
     Returns
     -------
