@@ -165,7 +165,7 @@ def test_every_import_of_the_monitor_is_installed_by_its_environment():
 @pytest.mark.slow
 def test_every_import_of_the_tests_is_installed_for_development():
     ours = {file.stem for file in (ROOT / "workflow/scripts").glob("*.py")}
-    ours |= {entry.name for entry in (ROOT / "tests").iterdir() if entry.is_dir()} | {"conftest", "make"}
+    ours |= {entry.name for entry in (ROOT / "tests").iterdir() if entry.is_dir()} | {"conftest", "make", "fork_client"}
     ours |= {file.stem for file in (ROOT / "docs" / "comparison").glob("*.py")}
     installed = of_pip(ENVS / "development.lock.txt")
     # These run in an environment of their own.
