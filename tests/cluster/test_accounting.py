@@ -37,7 +37,7 @@ def cancel(campaign: OnCluster, cluster: Cluster, configuration: int) -> str:
 
 
 @pytest.mark.failure("Slurm's accounting is away")
-def test_a_run_ends_though_slurmdbd_goes_away_in_its_midst(
+def test_a_run_ends_although_slurmdbd_stops_during_it(
     accounting: Cluster, clone: Path, undisturbed: Undisturbed, tmp_path: Path
 ):
     """As shipped; the last job is submitted without slurmdbd. Nothing is missing in the accounting afterwards."""
@@ -56,7 +56,7 @@ def test_a_run_ends_though_slurmdbd_goes_away_in_its_midst(
 
 
 @pytest.mark.failure("Slurm's accounting is away")
-def test_who_prefers_sacct_waits_neither_for_a_cancelled_job_nor_for_slurmdbd(
+def test_a_run_that_asks_sacct_waits_neither_for_a_cancelled_job_nor_for_slurmdbd(
     accounting: Cluster, clone: Path, undisturbed: Undisturbed, tmp_path: Path
 ):
     """sacct says `CANCELLED by 0`, which the executor takes for a job that runs."""
@@ -80,7 +80,7 @@ def test_who_prefers_sacct_waits_neither_for_a_cancelled_job_nor_for_slurmdbd(
 
 
 @pytest.mark.failure("Slurm has forgotten a job")
-def test_of_a_cancelled_job_that_slurm_has_forgotten_the_accounting_tells_the_end(
+def test_the_accounting_has_the_end_of_a_cancelled_job_that_slurm_has_forgotten(
     accounting: Cluster, clone: Path, undisturbed: Undisturbed, tmp_path: Path
 ):
     """As shipped. The run looks away meanwhile: it would have seen in squeue how the job ended."""

@@ -109,7 +109,7 @@ def test_jobs_that_are_cancelled_or_killed_go_on_in_the_next_run(
 
 
 @pytest.mark.failure("node dies, Slurm requeues", "node dies, no requeue")
-def test_jobs_whose_node_dies_go_on_whoever_submits_them_again(
+def test_jobs_whose_node_dies_go_on_whether_slurm_or_the_run_submits_them_again(
     cluster: Cluster, clone: Path, expected: Expected, tmp_path: Path
 ):
     """Slurm the one, and the run the other, which Slurm may not queue again."""

@@ -31,7 +31,9 @@ Undisturbed = Callable[[int], Mapping[str, np.ndarray]]
 # --- as typed ---------------------------------------------------------------------------------------------------------
 
 
-def test_as_typed_in_a_clone_a_simulation_runs_to_its_end(cluster: Cluster, undisturbed: Undisturbed, tmp_path: Path):
+def test_the_documented_command_runs_a_simulation_to_its_end(
+    cluster: Cluster, undisturbed: Undisturbed, tmp_path: Path
+):
     """And Slurm gets each job's memory and time from the plan, the user's partition and the simulation's name."""
     campaign = make_campaign(cluster, clusters.make_quick_clone(tmp_path / "clone"), tmp_path, 2)
     clone = campaign.clone
@@ -136,7 +138,7 @@ def test_a_failing_pair_leaves_the_others(night: Night):
 
 
 @pytest.mark.failure("job exits non-zero")
-def test_a_job_that_exits_non_zero_is_tried_three_times_and_told_once(night: Night):
+def test_a_job_that_exits_non_zero_is_tried_three_times_and_reported_once(night: Night):
     jobs = night.jobs(FAILS)
     assert [state for _, _, _, state, _ in jobs] == ["FAILED"] * 3
     (said,) = [line for line in night.outcome.output.splitlines() if line.startswith("failed: ")]
@@ -193,7 +195,7 @@ def test_a_job_that_may_not_be_queued_again_is_submitted_again(night: Night):
 
 
 @pytest.mark.failure("job exits non-zero")
-def test_the_run_after_it_computes_the_failed_pair_only(night: Night, undisturbed: Undisturbed):
+def test_the_next_run_computes_only_the_failed_pair(night: Night, undisturbed: Undisturbed):
     assert night.again.status == 0, night.again.output
     new = night.submitted_again[len(night.submitted) :]
     assert [number for number, _ in new] == [FAILS]
@@ -201,7 +203,7 @@ def test_the_run_after_it_computes_the_failed_pair_only(night: Night, undisturbe
     assert_same_arrays(night.campaign.result.merged, undisturbed(7))
 
 
-def test_an_undisturbed_job_ran_once(night: Night):
+def test_an_undisturbed_job_runs_once(night: Night):
     assert [state for _, _, _, state, _ in night.jobs(UNDISTURBED)] == ["COMPLETED"]
 
 
@@ -276,7 +278,7 @@ def test_sigint_cancels_jobs_and_sigterm_lets_them_finish(
 
 
 @pytest.mark.failure("Slurm's controller is away")
-def test_a_run_outlasts_the_controller_and_says_so(
+def test_a_run_waits_for_an_absent_controller_and_says_so(
     cluster: Cluster, new_campaign: Callable[[int], OnCluster], undisturbed: Undisturbed
 ):
     """Without accounting: the executor by itself forgets its jobs then, and waits for good."""
@@ -383,7 +385,7 @@ def test_a_job_that_cannot_start_and_was_left_by_a_killed_run_is_not_waited_for(
 
 
 @pytest.mark.failure("two snakemake with other configs in one simulation")
-def test_of_two_runs_with_other_configs_in_one_folder_each_computes_what_it_planned(
+def test_two_runs_with_different_configs_in_one_folder_each_compute_their_own_plan(
     cluster: Cluster, new_campaign: Callable[[int], OnCluster], undisturbed: Undisturbed
 ):
     """Snakemake itself refuses only runs that want the same files. The second begins between two jobs of the first."""

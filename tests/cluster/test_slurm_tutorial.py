@@ -22,7 +22,7 @@ SMALL = (
 )  # fmt: skip
 
 
-def test_the_tutorial_of_slurm_as_typed(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_slurm_tutorial_works_as_typed(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The edit of the profile shortens its pause between two looks; the monitor gets a free port."""
     own = {name: str(tmp_path / name) for name in ("XDG_STATE_HOME", "XDG_DATA_HOME")}
     for name, value in own.items():

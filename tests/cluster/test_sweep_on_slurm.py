@@ -40,7 +40,7 @@ def names(events: list[dict[str, Any]], member: paths.ResultPaths, run: int) -> 
 
 
 @pytest.mark.failure("job exits non-zero")
-def test_of_a_sweep_on_slurm_one_member_fails_and_the_next_run_computes_its_failed_pair_only(
+def test_the_next_run_of_a_sweep_on_slurm_computes_only_the_failed_pair_of_one_member(
     cluster: Cluster, clone: Path, tmp_path: Path
 ):
     with EchoServer() as server:

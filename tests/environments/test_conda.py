@@ -125,13 +125,13 @@ def test_a_job_sees_the_environment_and_nothing_else(simulated: Simulated):
         assert {"numpy", "scipy", "pyfftw", "netCDF4"} <= seen["modules"].keys()
 
 
-def test_what_python_would_run_by_itself_was_there_to_be_run(simulated: Simulated):
+def test_the_planted_files_run_in_a_python_that_looks_for_them(simulated: Simulated):
     """The spy in PYTHONPATH told of the controller, so that its silence about jobs means something."""
     assert str(PROGRAMS.parent) in simulated.leaks
     assert str(simulated.environment) not in simulated.leaks
 
 
-def test_every_pin_is_recorded_in_every_result(simulated: Simulated):
+def test_every_result_records_every_pinned_version(simulated: Simulated):
     pins = of_conda(REPOSITORY / "envs/simulation.yaml")
     files = [*map(simulated.campaign.job_file, SMALL_JOBS), simulated.campaign.result.merged]
     for file in files:
@@ -273,7 +273,7 @@ def test_a_package_that_is_not_the_pinned_one_is_refused(rig: Rig, tmp_path: Pat
     assert "ChecksumMismatch" in outcome.output
 
 
-def test_a_pin_that_cannot_be_had_stops_before_any_job(rig: Rig, tmp_path: Path):
+def test_a_pin_that_cannot_be_downloaded_stops_the_run_before_any_job(rig: Rig, tmp_path: Path):
     clone = with_little_environment(tmp_path / "clone", version="99.9")
     outcome = make_environments(rig, clone, tmp_path / "made")
     assert outcome.status != 0

@@ -209,14 +209,16 @@ def said_by(script: Path, commands: Path, *words: str | Path, cwd: Path | None =
         (("", 1), ("", 1), "running"),
     ],
 )
-def test_status_of_a_job_of_grid_engine(qstat, qacct, expected, commands: Path, tmp_path: Path):
+def test_the_state_of_a_grid_engine_job_is_translated_for_snakemake(
+    qstat, qacct, expected, commands: Path, tmp_path: Path
+):
     (tmp_path / ".snakemake").mkdir()
     answer(commands, "qstat", *qstat)
     answer(commands, "qacct", *qacct)
     assert said_by(GRID_ENGINE / "status.sh", commands, "7", cwd=tmp_path) == expected
 
 
-def test_a_job_of_which_nothing_is_known_any_more_has_failed_after_ten_minutes(commands: Path, tmp_path: Path):
+def test_a_job_without_any_answer_for_ten_minutes_has_failed(commands: Path, tmp_path: Path):
     (tmp_path / ".snakemake").mkdir()
     answer(commands, "qstat", "", 1)
     answer(commands, "qacct", "", 1)
@@ -261,6 +263,6 @@ def test_a_job_for_kubernetes_asks_for_what_the_plan_says(commands: Path, tmp_pa
         (("", 1), "running"),
     ],
 )
-def test_status_of_a_job_of_kubernetes(kubectl, expected, commands: Path):
+def test_the_state_of_a_kubernetes_job_is_translated_for_snakemake(kubectl, expected, commands: Path):
     answer(commands, "kubectl", *kubectl)
     assert said_by(KUBERNETES / "status.sh", commands, "default/stemphony-x") == expected

@@ -43,7 +43,7 @@ def test_the_recipe_needs_what_the_wheel_needs(recipe: dict):
     assert recipe["about"]["license"] == project["project"]["license"]
 
 
-def test_the_package_is_built_and_simulates_in_a_fresh_environment(rig: Rig, tmp_path: Path):
+def test_the_built_package_simulates_in_a_fresh_environment(rig: Rig, tmp_path: Path):
     clone = make_clone(tmp_path / "clone")
     said = rig.run(
         rig.folder / "tool/bin/python", REPOSITORY / "tests/environments/build_recipe.py",

@@ -37,7 +37,7 @@ def rows_of(database: Database) -> tuple[int, int, int]:
 # --- two monitors of one PostgreSQL -----------------------------------------------------------------------------------
 
 
-def test_a_monitor_that_lost_its_database_to_another_writes_nothing(
+def test_a_monitor_that_lost_its_database_to_another_monitor_writes_nothing(
     postgresql_server: PostgresqlServer, postgresql_database: str, monkeypatch: pytest.MonkeyPatch
 ):
     """The restart of PostgreSQL ends the lock of the first; what the second wrote is known to the first afterwards."""
@@ -80,7 +80,7 @@ def test_a_monitor_that_lost_its_database_to_another_writes_nothing(
         first.close()
 
 
-def test_what_another_wrote_meanwhile_is_known_though_it_was_never_in_the_way(
+def test_a_monitor_learns_what_another_monitor_wrote_while_it_was_idle(
     postgresql_server: PostgresqlServer, postgresql_database: str, monkeypatch: pytest.MonkeyPatch
 ):
     """The first writes nothing between a restart of PostgreSQL and the end of the second."""
@@ -131,7 +131,7 @@ def test_the_lock_is_taken_again_before_an_event_needs_it(
         first.close()
 
 
-def test_the_connection_that_has_the_lock_is_not_made_anew_for_its_age(
+def test_the_connection_that_holds_the_lock_is_not_replaced_because_of_its_age(
     postgresql_database: str, monkeypatch: pytest.MonkeyPatch
 ):
     """In between another monitor could come."""
@@ -145,7 +145,7 @@ def test_the_connection_that_has_the_lock_is_not_made_anew_for_its_age(
         monkeypatch.undo()
 
 
-def test_who_has_lost_the_database_leaves_notifications_to_the_other(
+def test_a_monitor_that_has_lost_its_database_sends_no_notifications(
     postgresql_server: PostgresqlServer, postgresql_database: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(writer, "LOOK_S", SELDOM_S)
@@ -215,7 +215,7 @@ def require_back(monitor: MonitorProcess, story: Story) -> None:
     assert monitor.get("/api/simulations/1").json["finished"] == 1
 
 
-def test_postgresql_that_is_stopped_is_said_and_not_a_fault(
+def test_a_stopped_postgresql_gives_a_message_and_no_traceback(
     tmp_path: Path, postgresql_server: PostgresqlServer, postgresql_database: str
 ):
     story = Story()
@@ -230,7 +230,7 @@ def test_postgresql_that_is_stopped_is_said_and_not_a_fault(
         require_back(monitor, story)
 
 
-def test_a_file_that_is_moved_away_is_said_and_not_made_anew(tmp_path: Path):
+def test_a_database_file_that_is_moved_away_is_reported_and_not_created_again(tmp_path: Path):
     story = Story()
     with MonitorProcess(tmp_path) as monitor:
         monitor.store([story.start(), *story.done(0, 0)])
@@ -245,7 +245,7 @@ def test_a_file_that_is_moved_away_is_said_and_not_made_anew(tmp_path: Path):
         assert again.get("/api/simulations/1").json["finished"] == 1
 
 
-def test_a_file_in_the_place_of_the_database_is_not_touched(
+def test_another_file_in_the_place_of_the_database_is_not_touched(
     monitor: Inside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """The log beside it is that of the other: together they would be damaged."""
@@ -265,7 +265,7 @@ def test_a_file_in_the_place_of_the_database_is_not_touched(
     assert file.read_bytes() == before
 
 
-def test_a_full_disk_is_not_over_because_it_can_be_read(monitor: Inside, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_is_reported_even_while_reading_works(monitor: Inside, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(writer, "LOOK_S", 0.01)
     with monitor.database.writer.connect() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
@@ -281,7 +281,7 @@ def test_a_full_disk_is_not_over_because_it_can_be_read(monitor: Inside, monkeyp
     assert len(monitor.said) == 1
 
 
-def test_a_question_that_no_database_understands_is_our_fault(any_monitor: Inside, monkeypatch: pytest.MonkeyPatch):
+def test_an_invalid_query_is_answered_as_an_internal_error(any_monitor: Inside, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
         simulations, "listed", lambda connection, *_: connection.execute(text("SELECT nothing FROM nowhere"))
     )

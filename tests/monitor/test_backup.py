@@ -53,7 +53,7 @@ def test_a_planted_link_is_not_followed(filled: Inside, tmp_path: Path):
 
 
 @pytest.mark.parametrize("has_hard_links", [True, False])
-def test_a_link_that_is_planted_during_the_backup_is_not_followed(
+def test_a_link_that_appears_during_the_backup_is_not_followed(
     filled: Inside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_hard_links: bool
 ):
     victim, copy = tmp_path / "victim", tmp_path / "copy"
@@ -85,7 +85,7 @@ def test_a_disk_without_hard_links_gets_a_whole_backup(filled: Inside, tmp_path:
     assert content(tmp_path) == {"copy"}
 
 
-def test_of_backups_to_one_name_at_the_same_time_one_is_whole(filled: Inside, tmp_path: Path):
+def test_of_simultaneous_backups_to_one_name_exactly_one_succeeds(filled: Inside, tmp_path: Path):
     said: list[str] = []
     refused: list[str] = []
 
@@ -140,7 +140,7 @@ def test_a_damaged_copy_is_not_kept(monitor: Inside, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("kind", ["fifo", "folder", "socket"])
-def test_what_is_no_file_is_neither_opened_nor_replaced(filled: Inside, tmp_path: Path, kind: str):
+def test_a_backup_neither_opens_nor_replaces_what_is_not_a_file(filled: Inside, tmp_path: Path, kind: str):
     """A FIFO that nobody reads would hold the backup for ever."""
     place = tmp_path / "place"
     if kind == "fifo":
@@ -156,7 +156,7 @@ def test_what_is_no_file_is_neither_opened_nor_replaced(filled: Inside, tmp_path
     assert content(tmp_path) == {"place"}
 
 
-def test_a_folder_that_is_missing_or_a_file_is_told(filled: Inside, tmp_path: Path):
+def test_a_missing_folder_or_a_file_in_its_place_is_reported(filled: Inside, tmp_path: Path):
     (tmp_path / "file").touch()
     for name in ("missing/copy", "file/copy"):
         with pytest.raises(MonitorError, match=r"cannot be written: (No such file|Not a directory)"):

@@ -44,7 +44,7 @@ def flooded(monitor: Inside) -> Inside:
     return monitor
 
 
-def test_lists_are_bounded_whatever_one_writer_sends(flooded: Inside):
+def test_lists_are_bounded_for_any_number_of_simulations(flooded: Inside):
     for path in ("/", "/live", "/api/simulations", "/api/simulations/1", "/simulations/1", "/simulations/1/live"):
         answer = flooded.client.get(path)
         assert answer.status_code == 200
@@ -67,7 +67,7 @@ def test_the_page_of_one_simulation_is_bounded(monitor: Inside):
         assert len(monitor.client.get(path).data) < bounds.ANSWER_BYTES, path
 
 
-def test_events_are_paged_by_their_length(monitor: Inside):
+def test_pages_of_events_are_bounded_by_their_size_in_bytes(monitor: Inside):
     story = Story()
     for number in range(60):
         event = {**story.hook(f"NOTE {number}"), "note": "é" * 30_000}
@@ -140,7 +140,7 @@ def deaf(monitor: MonitorProcess, request: bytes, times: int) -> socket.socket:
     return connection
 
 
-def test_readers_that_read_nothing_stop_neither_events_nor_health(large: MonitorProcess):
+def test_clients_that_read_no_answer_delay_neither_events_nor_health(large: MonitorProcess):
     """Each asks for more than 40 MB: sixteen and more of them held all threads."""
     request = b"GET /api/simulations/1/pairs HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     connections = [deaf(large, request, 80) for _ in range(40)]
@@ -155,7 +155,7 @@ def test_readers_that_read_nothing_stop_neither_events_nor_health(large: Monitor
             connection.close()
 
 
-def test_answers_larger_than_all_buffers_hold_no_thread_of_events_and_health():
+def test_answers_larger_than_all_buffers_block_no_thread_of_events_and_health():
     """Even if an answer were unbounded: the threads of pages alone wait for readers."""
     body = b"x" * 20_000_000
 
@@ -185,7 +185,7 @@ def test_answers_larger_than_all_buffers_hold_no_thread_of_events_and_health():
             server.close()
 
 
-def test_pages_that_wait_for_the_database_hold_no_thread_of_events_and_health():
+def test_pages_that_wait_for_the_database_block_no_thread_of_events_and_health():
     """More requests for pages than there are threads of all lanes, and none is answered."""
     release = threading.Event()
 
@@ -299,7 +299,7 @@ def test_clients_that_complete_no_request_leave_room_for_others(begin: bytes, mo
             thread.join()
 
 
-def test_a_request_that_does_not_end_is_cut_off_and_a_living_connection_is_not(monkeypatch: pytest.MonkeyPatch):
+def test_an_endless_request_is_cut_off_and_an_active_connection_is_kept(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(lanes, "SEND_REQUEST_S", 2.0)
     with small_server(20) as port, contextlib.ExitStack() as opened:
         slow = [opened.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in SLOW_REQUESTS[:2]]
@@ -394,7 +394,7 @@ def test_locked_tables_give_503_in_time(tmp_path: Path, postgresql_database: str
             time.sleep(0.2)
 
 
-def test_a_transaction_that_hangs_is_said_by_health(monitor: Inside, monkeypatch: pytest.MonkeyPatch):
+def test_the_health_page_reports_a_transaction_that_hangs(monitor: Inside, monkeypatch: pytest.MonkeyPatch):
     from stemphony.monitor.intake import writer
 
     monkeypatch.setattr(writer, "STUCK_S", 0.1)
@@ -410,7 +410,7 @@ def test_a_transaction_that_hangs_is_said_by_health(monitor: Inside, monkeypatch
     assert monitor.client.get("/healthz").status_code == 200
 
 
-def test_credentials_that_cannot_be_read_hold_no_request(any_monitor: Inside, monkeypatch: pytest.MonkeyPatch):
+def test_unreadable_credentials_delay_no_request(any_monitor: Inside, monkeypatch: pytest.MonkeyPatch):
     assert any_monitor.client.get("/api/simulations").status_code == 200
     free = threading.Event()
     from stemphony.monitor.web import gate

@@ -36,7 +36,7 @@ def fill(monitor: Inside, number: int = 3) -> None:
         monitor.store(story.whole() if n else [story.start(), *story.done(0, 0)])
 
 
-def test_starts_with_a_wrong_clock_delete_nothing(any_monitor: Inside):
+def test_a_start_with_a_wrong_clock_deletes_nothing(any_monitor: Inside):
     fill(any_monitor)
     for _ in range(3):
         assert Run(any_monitor, YEAR_S).sweep() == 0
@@ -47,7 +47,7 @@ def test_starts_with_a_wrong_clock_delete_nothing(any_monitor: Inside):
     assert len(any_monitor.simulations()) == 3
 
 
-def test_a_running_simulation_is_not_deleted_however_long_the_clock_is_wrong(any_monitor: Inside):
+def test_a_running_simulation_is_never_deleted_while_the_clock_is_wrong(any_monitor: Inside):
     story = Story()
     any_monitor.store([story.start()])
     wrong = Run(any_monitor, YEAR_S)
@@ -58,7 +58,7 @@ def test_a_running_simulation_is_not_deleted_however_long_the_clock_is_wrong(any
     assert len(any_monitor.simulations()) == 1
 
 
-def test_what_is_old_is_deleted_after_a_day_of_running_also_over_restarts(any_monitor: Inside):
+def test_old_simulations_are_deleted_after_a_day_of_running_even_with_restarts(any_monitor: Inside):
     fill(any_monitor)
     later = 40 * DAY_S
     first = Run(any_monitor, later)
@@ -90,7 +90,7 @@ def test_a_clock_that_jumps_while_the_monitor_runs_deletes_nothing(any_monitor: 
     assert [run.sweep(30 * DAY_S), run.sweep(2 * DAY_S)] == [0, 2]
 
 
-def test_a_clock_that_was_in_the_past_deletes_nothing_when_it_is_right_again(any_monitor: Inside):
+def test_correcting_a_clock_that_was_behind_deletes_nothing(any_monitor: Inside):
     """The attack: a machine starts with its clock in the year 2000 and gets the time from the network later.
 
     Arrivals of this year are in the future then. They were set back, and looked old ever after.
@@ -115,7 +115,7 @@ def test_one_sweep_deletes_a_small_share(any_monitor: Inside):
     assert run.sweep(3600) == SHARE_AT_LEAST
 
 
-def test_a_simulation_that_goes_on_loses_its_mark(any_monitor: Inside):
+def test_a_simulation_that_continues_loses_its_mark_for_deletion(any_monitor: Inside):
     story = Story()
     any_monitor.store([story.start(), story.finish()])
     run = Run(any_monitor, 40 * DAY_S)
@@ -160,7 +160,7 @@ def test_notifications_from_the_future_are_sent_when_the_clock_is_right_again(an
     assert due <= time.time()
 
 
-def test_a_sweep_that_could_be_a_mistake_needs_marks(any_monitor: Inside):
+def test_a_simulation_without_a_mark_is_never_deleted(any_monitor: Inside):
     fill(any_monitor, 1)
     assert sweep_twice(any_monitor, 30, time.time()) == 0
     any_monitor.writer.run(lambda connection: connection.execute(update(schema.SIMULATION).values(last_received=0.0)))

@@ -93,7 +93,7 @@ def test_a_foreign_event_does_not_end_a_simulation(group: Group, run: int, name:
     assert group.simulation["state"] == "finished"
 
 
-def test_a_foreign_event_with_a_computed_id_swallows_nothing(group: Group):
+def test_a_foreign_event_with_a_computed_id_hides_no_event_of_the_owner(group: Group):
     """The ids of events can be computed from the id of the simulation."""
     story = Story(configurations=1, defoci=(0.0,))
     ahead = Story(uid=story.uid, configurations=1, defoci=(0.0,), now=story.now - 5)
@@ -107,7 +107,7 @@ def test_a_foreign_event_with_a_computed_id_swallows_nothing(group: Group):
     assert group.post("ada", *whole) == {"stored": 0, "duplicates": len(whole)}
 
 
-def test_an_exact_copy_of_an_event_that_was_sent_ahead_swallows_nothing(group: Group):
+def test_an_exact_copy_of_an_event_that_was_sent_ahead_hides_no_event_of_the_owner(group: Group):
     story = Story()
     start, finish = story.start(), story.finish()
     group.post("bob", finish)
@@ -117,7 +117,7 @@ def test_an_exact_copy_of_an_event_that_was_sent_ahead_swallows_nothing(group: G
     assert group.simulation["state"] == "finished"
 
 
-def test_tests_with_the_ids_of_events_swallow_nothing(group: Group):
+def test_test_events_with_ids_of_other_events_hide_no_event(group: Group):
     """TEST belongs to no simulation, so no owner was asked: all events of a simulation became conflicts."""
     story = Story()
     events = story.whole()
@@ -138,7 +138,7 @@ def test_a_foreign_event_with_the_id_of_the_start_does_not_keep_the_owner_out(gr
     assert (found["owner"], found["state"], found["finished"], found["conflicts"]) == ("ada", "running", 1, 1)
 
 
-def test_images_that_were_sent_ahead_are_not_shown(group: Group):
+def test_foreign_images_that_arrive_before_the_start_are_not_shown(group: Group):
     picture = {"preview": "AAAA", "preview_width": 1, "preview_low": 0.0, "preview_high": 1.0, "preview_detector": "x"}
     story = Story(previews=[picture])
     group.post("bob", *Story(uid=story.uid, previews=[picture]).done(0, 0))
@@ -147,7 +147,7 @@ def test_images_that_were_sent_ahead_are_not_shown(group: Group):
     assert "/preview.png" not in group.get("/simulations/1").text
 
 
-def test_events_before_the_start_count_only_for_its_sender(group: Group):
+def test_events_before_the_start_count_only_if_they_are_from_its_sender(group: Group):
     story = Story()
     start, job = story.start(), story.done(0, 0)
     group.post("ada", *job)
@@ -157,9 +157,7 @@ def test_events_before_the_start_count_only_for_its_sender(group: Group):
     assert (found["finished"], found["conflicts"]) == (1, 5)
 
 
-def test_more_foreign_events_before_the_start_than_can_be_read_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_any_number_of_foreign_events_before_the_start_is_bounded(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """The attack: after 20,000 of them the simulation stayed finished, and a repair kept all senders out."""
     with Database.open(str(tmp_path / "monitor.sqlite")) as database:
         group = made_group(database)
@@ -192,7 +190,7 @@ def test_more_foreign_events_before_the_start_than_can_be_read_again(
         group.monitor.close()
 
 
-def test_a_repair_in_portions_sees_what_arrives_meanwhile(group: Group):
+def test_a_repair_in_portions_includes_events_that_arrive_during_it(group: Group):
     story, database = Story(configurations=100), group.monitor.database
     group.post("ada", story.start(), *(event for c in range(80) for event in story.done(0, c)))
     with database.writer.begin() as connection:
@@ -226,7 +224,7 @@ def test_foreign_parameters_and_defoci_leave_room_for_those_of_the_owner(group: 
 
 
 @pytest.mark.parametrize("name", ["FINISH", "FAILED", "CANCELLED", "START_SIMULATION", "NOTE"])
-def test_a_run_of_an_impossible_number_is_not_believed(any_monitor: Inside, name: str):
+def test_events_with_an_impossible_run_number_are_held_back(any_monitor: Inside, name: str):
     story = Story()
     any_monitor.store(running(story))
     any_monitor.store([Story(uid=story.uid, run=999_999).hook(name)])
@@ -250,7 +248,7 @@ def test_the_end_of_a_run_that_has_not_begun_waits_for_its_begin(any_monitor: In
     assert any_monitor.simulation["conflicts"] == 0
 
 
-def test_an_end_that_was_sent_before_the_start_does_not_last(any_monitor: Inside):
+def test_a_forged_end_from_before_the_start_is_undone_by_the_start(any_monitor: Inside):
     story = Story()
     forged = Story(uid=story.uid, now=story.now - 3600)
     any_monitor.store([forged.finish()])
@@ -261,7 +259,7 @@ def test_an_end_that_was_sent_before_the_start_does_not_last(any_monitor: Inside
     assert any_monitor.simulation["state"] == "finished"
 
 
-def test_an_end_that_was_sent_before_the_start_of_a_large_simulation_is_rejected_by_an_operator(
+def test_an_operator_can_reject_a_forged_end_of_a_large_simulation(
     any_monitor: Inside, monkeypatch: pytest.MonkeyPatch
 ):
     """Senders do not wait until so many events are read again, so the end counts until then."""
@@ -279,7 +277,7 @@ def test_an_end_that_was_sent_before_the_start_of_a_large_simulation_is_rejected
     assert any_monitor.simulation["state"] == "finished"
 
 
-def test_the_start_of_a_later_run_that_never_was_does_not_last(any_monitor: Inside):
+def test_the_forged_start_of_a_later_run_is_undone_by_a_true_run(any_monitor: Inside):
     story = Story(now=time.time() - 7200)
     any_monitor.store(running(story))
     forged = Story(uid=story.uid, run=900, now=time.time() - 3600)
@@ -291,7 +289,7 @@ def test_the_start_of_a_later_run_that_never_was_does_not_last(any_monitor: Insi
     assert (found["run"], found["state"], found["finished"], found["conflicts"]) == (2, "running", 2, 7)
 
 
-def test_the_same_id_with_other_content_is_a_conflict_and_not_a_duplicate(any_monitor: Inside):
+def test_an_event_with_a_known_id_and_other_content_is_a_conflict(any_monitor: Inside):
     """Two copies of a results folder that go on under one id."""
     story = Story()
     copy = Story(uid=story.uid, now=story.now + 100)
@@ -320,9 +318,7 @@ def test_the_error_of_a_job_and_that_of_its_run_are_no_conflict(any_monitor: Ins
 
 
 @pytest.mark.parametrize("host", ["far away", socket.gethostname()])
-def test_two_copies_of_two_users_whose_original_is_gone_are_both_kept_and_shown(
-    group: Group, tmp_path: Path, host: str
-):
+def test_two_copies_of_a_lost_original_by_two_users_are_both_kept_and_shown(group: Group, tmp_path: Path, host: str):
     """Neither sees the other one, so both keep the id. The ids of their events differ, and both are shown."""
     made = []
     for name in ("ada", "bob"):
@@ -357,7 +353,7 @@ def test_two_starts_of_one_run_are_a_conflict_even_with_different_ids(any_monito
     assert any_monitor.client.post("/", json=other).json["conflicts"] == 1
 
 
-def test_other_parameters_do_not_make_an_event_another_one(any_monitor: Inside):
+def test_an_event_that_is_sent_again_with_other_parameters_is_a_duplicate(any_monitor: Inside):
     """A sender reads its parameters again from the config when it sends an event again."""
     event = Story().start()
     any_monitor.store([{**event, "note": "before"}])
@@ -368,7 +364,7 @@ def test_other_parameters_do_not_make_an_event_another_one(any_monitor: Inside):
 
 
 @pytest.mark.parametrize("key", ["configuration_index", "defocus_index"])
-def test_an_index_beyond_the_totals_of_its_event_is_refused(any_monitor: Inside, key: str):
+def test_an_event_with_an_index_beyond_its_own_totals_is_refused(any_monitor: Inside, key: str):
     story = Story()
     event = {**story.job(0, 0)[0], key: 999_999}
     answer = any_monitor.client.post("/", json=event)
@@ -377,7 +373,7 @@ def test_an_index_beyond_the_totals_of_its_event_is_refused(any_monitor: Inside,
 
 
 @pytest.mark.parametrize("totals", [{}, {"num_configurations": 1_000_000, "num_defoci": 1}])
-def test_an_index_beyond_the_totals_of_its_run_is_held(any_monitor: Inside, totals: dict[str, int]):
+def test_an_event_with_an_index_beyond_the_totals_of_its_run_is_held(any_monitor: Inside, totals: dict[str, int]):
     story = Story()
     any_monitor.store(running(story))
     event = {**story.job(0, 0)[0], "configuration_index": 999_999, "event_id": "x"}
@@ -389,7 +385,7 @@ def test_an_index_beyond_the_totals_of_its_run_is_held(any_monitor: Inside, tota
     assert page.count('role="gridcell"') == 3 * 4
 
 
-def test_an_index_that_came_before_the_totals_does_not_empty_the_grid(any_monitor: Inside):
+def test_an_index_that_arrives_before_the_totals_leaves_the_grid_intact(any_monitor: Inside):
     story = Story()
     event = {**story.job(0, 0)[0], "configuration_index": 999_999, "event_id": "x"}
     del event["num_configurations"]
@@ -400,7 +396,7 @@ def test_an_index_that_came_before_the_totals_does_not_empty_the_grid(any_monito
 
 
 @pytest.mark.parametrize("totals", [{"num_configurations": 1}, {"num_configurations": 400}, {"num_defoci": 0}])
-def test_a_second_start_with_other_totals_changes_none(any_monitor: Inside, totals: dict[str, int]):
+def test_a_second_start_with_other_totals_changes_no_totals(any_monitor: Inside, totals: dict[str, int]):
     story = Story()
     any_monitor.store(running(story))
     before = any_monitor.simulation
@@ -410,7 +406,7 @@ def test_a_second_start_with_other_totals_changes_none(any_monitor: Inside, tota
     assert [after[key] for key in TOTALS] == [before[key] for key in TOTALS]
 
 
-def test_a_growth_that_never_was_is_gone_with_the_next_true_event(any_monitor: Inside):
+def test_forged_totals_are_corrected_by_the_next_true_event(any_monitor: Inside):
     """A run may add configurations, so one forged event can make it look larger, but not for good."""
     story = Story(defoci=(0.0,))
     any_monitor.store(running(story))
@@ -434,7 +430,7 @@ def test_defoci_beyond_the_announced_number_are_held(any_monitor: Inside):
     assert {defocus for defocus, _ in any_monitor.pairs()} == {0.0, 1.0}
 
 
-def test_an_attempt_of_an_impossible_number_does_not_stop_a_cell(any_monitor: Inside):
+def test_an_impossible_attempt_number_does_not_block_a_pair(any_monitor: Inside):
     story = Story()
     any_monitor.store([story.start(), *story.job(0, 0, 0)])
     any_monitor.store(story.job(0, 0, 0, attempt=2**53))
@@ -442,7 +438,7 @@ def test_an_attempt_of_an_impossible_number_does_not_stop_a_cell(any_monitor: In
     assert any_monitor.pairs()[0.0 - 2.5, 0]["state"] == "finished"
 
 
-def test_a_forged_number_of_an_event_does_not_hide_the_end_of_its_job(any_monitor: Inside):
+def test_a_forged_sequence_number_does_not_hide_the_end_of_a_job(any_monitor: Inside):
     story = Story()
     events = story.done(0, 0)
     any_monitor.store([story.start(), *events[:2]])
@@ -485,7 +481,9 @@ def taken_over(group: Group) -> tuple[Group, Story]:
     return group, story
 
 
-def test_an_operator_gives_a_simulation_back(taken_over: tuple[Group, Story], capsys: pytest.CaptureFixture[str]):
+def test_an_operator_can_return_a_simulation_to_its_owner(
+    taken_over: tuple[Group, Story], capsys: pytest.CaptureFixture[str]
+):
     group, story = taken_over
     shown = operate(group, capsys, "show", story.uid)
     assert "not counted: 9 of ada: another credential than the owner's sent it" in shown

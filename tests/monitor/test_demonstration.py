@@ -40,7 +40,7 @@ def test_make_demo_monitor_is_the_command():
     )
 
 
-def test_no_program_need_be_installed_beside_the_interpreter(
+def test_the_demonstration_needs_no_program_beside_the_interpreter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     lonely = tmp_path / "bin" / "python"
@@ -81,7 +81,7 @@ sys.exit(cli.main(sys.argv[1:]))
 
 
 @pytest.mark.slow
-def test_the_demonstration_runs_to_its_end_and_goes_on_showing_it(tmp_path: Path):
+def test_the_demonstration_runs_to_its_end_and_keeps_showing_the_result(tmp_path: Path):
     log, folders = tmp_path / "log", set(demonstration.FOLDER.glob("*"))
     small = tmp_path / "small.py"
     small.write_text(SMALLER)
@@ -152,6 +152,6 @@ def test_ctrl_c_ends_the_simulation_with_its_monitor(tmp_path: Path):
         demo.wait()
 
 
-def test_a_port_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]):
+def test_an_invalid_port_is_refused(capsys: pytest.CaptureFixture[str]):
     assert cli.main(["monitor", "demo", "--port", "70000"]) == 1
     assert "--port: got 70000. Allowed: 0 to 65535." in capsys.readouterr().err

@@ -120,18 +120,18 @@ def tell(target: Target) -> DeliveryResult:
 
 
 @pytest.mark.parametrize("mode", ["hang", "drip-status"])
-def test_a_webhook_has_one_deadline(mode: str):
+def test_an_exchange_with_a_webhook_has_one_deadline(mode: str):
     with FaultServer(mode) as server:
         assert tell(webhook(server.url)) == IN_TIME
 
 
 @pytest.mark.parametrize("mode", ["drip", "drip-body"])
-def test_the_status_of_a_webhook_decides_however_slow_the_rest_is(mode: str):
+def test_the_status_of_a_webhook_decides_even_if_the_rest_of_the_answer_is_slow(mode: str):
     with FaultServer(mode) as server:
         assert tell(webhook(server.url)) == DeliveryResult(NextStep.DONE)
 
 
-def test_a_server_that_drips_instead_of_tls_has_it_too():
+def test_the_deadline_also_ends_a_slow_tls_handshake():
     # The beginning of an answer to a handshake, of 16 kB.
     with Dripper(b"\x16\x03\x03\x40\x00") as server:
         assert tell(webhook(f"https://127.0.0.1:{server.port}/")) == IN_TIME
@@ -151,24 +151,24 @@ HELLO = b"250-here\r\n250 STARTTLS\r\n"
     ],
     ids=["banner", "hello", "data", "starttls"],
 )
-def test_a_mail_server_has_one_deadline(security: str, replies: list[bytes]):
+def test_an_exchange_with_a_mail_server_has_one_deadline(security: str, replies: list[bytes]):
     with Dripper(*replies) as server:
         assert tell(mailbox(server.port, security)) == IN_TIME
         assert server.connections == 1
 
 
-def test_a_mail_that_was_taken_is_sent_however_slow_the_farewell():
+def test_a_mail_that_the_server_accepted_counts_as_sent_even_if_its_goodbye_is_slow():
     replies = [b"220 x\r\n", b"250 x\r\n", b"250 x\r\n", b"250 x\r\n", b"354 x\r\n", b"250 taken\r\n", b"221-"]
     with Dripper(*replies) as server:
         assert tell(mailbox(server.port)) == DeliveryResult(NextStep.DONE)
 
 
-def test_a_connection_that_is_never_taken_has_it_too(deaf_port: int):
+def test_the_deadline_also_ends_a_connection_that_is_never_accepted(deaf_port: int):
     assert tell(webhook(f"http://127.0.0.1:{deaf_port}/")) == IN_TIME
     assert tell(mailbox(deaf_port)) == IN_TIME
 
 
-def test_an_address_that_hangs_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch, deaf_port: int):
+def test_a_hanging_address_leaves_time_for_the_next_one(monkeypatch: pytest.MonkeyPatch, deaf_port: int):
     with FaultServer("ok") as server:
         addresses = [
             (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port)) for port in (deaf_port, server.port)
@@ -178,7 +178,7 @@ def test_an_address_that_hangs_leaves_time_for_the_next(monkeypatch: pytest.Monk
             assert deliver(webhook("http://two.example/"), NOTICE, exchange) == DeliveryResult(NextStep.DONE)
 
 
-def test_the_time_of_a_slow_resolver_counts(monkeypatch: pytest.MonkeyPatch):
+def test_the_deadline_includes_the_time_of_name_resolution(monkeypatch: pytest.MonkeyPatch):
     asked = socket.getaddrinfo
 
     def slow(*arguments: Any, **keys: Any) -> Any:
@@ -191,7 +191,7 @@ def test_the_time_of_a_slow_resolver_counts(monkeypatch: pytest.MonkeyPatch):
         assert server.connections == 0
 
 
-def test_an_exchange_is_cut_from_another_thread(deaf_port: int):
+def test_another_thread_can_end_an_exchange(deaf_port: int):
     """While it connects, and while it waits for an answer; and one that is cut already does not begin."""
     with FaultServer("hang") as server:
         for url in (server.url, f"http://127.0.0.1:{deaf_port}/"):
@@ -208,7 +208,7 @@ def test_an_exchange_is_cut_from_another_thread(deaf_port: int):
             assert server.connections == taken
 
 
-def test_a_resolver_that_hangs_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_a_hanging_resolver_does_not_delay_the_end_of_the_monitor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """It cannot be interrupted: its thread is left behind, and what it was to tell stays due."""
     asked, answer = threading.Event(), threading.Event()
 
@@ -246,7 +246,7 @@ def due(database: str) -> list[tuple[str, int]]:
         return connection.execute(question).fetchall()
 
 
-def test_targets_that_hang_hold_up_no_other_and_not_the_end_and_are_told_by_the_next_monitor(tmp_path: Path):
+def test_hanging_targets_delay_no_other_target_and_are_notified_by_the_next_monitor(tmp_path: Path):
     """A webhook that hangs, one that drips and a mail server that drips, before one that is well."""
     file = tmp_path / "notify.yaml"
     with (

@@ -98,7 +98,7 @@ def stored_ids(monitor: MonitorProcess) -> list[str]:
     return found
 
 
-def test_sigterm_stores_what_was_taken(tmp_path: Path):
+def test_sigterm_stores_all_events_that_were_accepted(tmp_path: Path):
     acknowledged: list[str] = []
     sent: list[str] = []
     stop = threading.Event()
@@ -130,7 +130,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_is_said_and_nothing_is_damaged(tmp_path: Path, small_disk: Path):
+def test_a_full_disk_is_reported_and_damages_nothing(tmp_path: Path, small_disk: Path):
     (small_disk / "ballast").write_bytes(b"\0" * (TMPFS_BYTES // 2))
     acknowledged: list[str] = []
     refused: list[dict[str, Any]] = []
@@ -236,7 +236,7 @@ def test_restarts_of_postgresql_under_load_lose_nothing(
             )
 
 
-def test_slow_clients_hold_nobody(tmp_path: Path):
+def test_slow_clients_delay_no_other_client(tmp_path: Path):
     """200 connections that send a byte now and then, and 50 that never read their answer."""
     with MonitorProcess(tmp_path) as monitor:
         head = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
@@ -275,7 +275,7 @@ def soft_limit_of_open_files(number: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
 
 
-def test_many_jobs_that_keep_their_connections_shut_nobody_out(tmp_path: Path):
+def test_jobs_that_keep_their_connections_open_block_no_other_client(tmp_path: Path):
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 2 * MANY:
         missing(f"the hard limit of open files is {hard}, this needs {2 * MANY}")
@@ -314,7 +314,7 @@ def test_many_jobs_that_keep_their_connections_shut_nobody_out(tmp_path: Path):
         (256, 300, 300, 150),
     ],
 )
-def test_connections_are_as_many_as_open_files_allow(
+def test_the_limit_of_open_files_bounds_the_connections(
     monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, set_to: int | None, room: int
 ):
     said: list[str] = []
@@ -327,7 +327,7 @@ def test_connections_are_as_many_as_open_files_allow(
     assert all(f"at most {room} connections" in line for line in said)
 
 
-def test_a_limit_that_may_not_be_raised_is_kept(monkeypatch: pytest.MonkeyPatch):
+def test_a_limit_of_open_files_that_cannot_be_raised_is_kept(monkeypatch: pytest.MonkeyPatch):
     def refuse(*_: object) -> None:
         raise ValueError("not allowed to raise maximum limit")
 
@@ -344,7 +344,7 @@ def memory_mb(pid: int) -> float:
     return int(line.split()[1]) / 1024
 
 
-def test_large_bodies_are_refused_without_filling_the_memory(tmp_path: Path):
+def test_large_requests_are_refused_without_filling_the_memory(tmp_path: Path):
     with MonitorProcess(tmp_path) as monitor:
         assert monitor.process is not None
         monitor.store([Story().start()])

@@ -56,7 +56,7 @@ def test_500_ends_in_one_request_are_one_message(any_database: str):
         assert len(titles(message)) == DIGEST_NAMES
 
 
-def test_a_failure_behind_a_flood_is_told_at_once(any_database: str):
+def test_a_failure_after_a_flood_of_notifications_is_sent_at_once(any_database: str):
     with Database.open(any_database) as database, Notified(database, "finished", "failed") as notified:
         for _ in range(8):
             notified.store(*ended(60))
@@ -67,7 +67,7 @@ def test_a_failure_behind_a_flood_is_told_at_once(any_database: str):
         assert len(notified.told) <= BURST
 
 
-def test_few_simulations_have_a_message_each_failures_first(any_database: str):
+def test_a_few_simulations_get_one_message_each_with_failures_first(any_database: str):
     with Database.open(any_database) as database:
         notified = Notified(database, "finished", "failed")
         notified.store(*ended(2), *ended(DIGEST_ABOVE - 3, "FAILED"))
@@ -76,7 +76,7 @@ def test_few_simulations_have_a_message_each_failures_first(any_database: str):
         assert [message.kind for message in notified.told] == ["failed", "failed", "finished", "finished"]
 
 
-def test_of_one_simulation_the_latest_is_told(any_database: str):
+def test_only_the_latest_state_of_a_simulation_is_sent(any_database: str):
     with Database.open(any_database) as database:
         notified = Notified(database, "finished", "failed")
         story = Story()
@@ -108,7 +108,7 @@ def test_a_digest_that_is_not_delivered_is_tried_again(any_database: str):
             assert outbox.waiting(connection) == 30
 
 
-def test_in_a_digest_each_sender_has_its_turn(any_database: str):
+def test_a_digest_alternates_between_senders(any_database: str):
     """One sender's failures, however many, do not push out those of others."""
     with Database.open(any_database) as database, Notified(database, "failed") as notified:
         flood = read_batch(json.dumps(ended(300, "FAILED", title="flood")).encode(), time.time(), "mallory")
@@ -136,7 +136,7 @@ def test_a_digest_reads_well_in_all_formats():
     assert "@all 3 has failed at 5 %." in mail.get_content()
 
 
-def test_idle_messengers_ask_the_database_nothing(any_database: str):
+def test_idle_messengers_do_not_query_the_database(any_database: str):
     with Database.open(any_database) as database, Notified(database, "finished", check_s=0.05) as notified:
         asked: list[str] = []
         real = outbox.due
@@ -157,7 +157,7 @@ def test_idle_messengers_ask_the_database_nothing(any_database: str):
         assert len(notified.told) == 1
 
 
-def test_known_silences_are_read_no_more(any_database: str):
+def test_silent_simulations_that_are_known_are_not_read_again(any_database: str):
     """Each search read all silent simulations, and with 10,000 of them an idle monitor used the processor."""
     silent = [Story(title=f"silent {n}") for n in range(40)]
     targets = tuple(Target(f"t{n}", "json", frozenset({"stale"}), url="http://127.0.0.1:1/") for n in range(2))
@@ -182,7 +182,9 @@ def test_known_silences_are_read_no_more(any_database: str):
         writer.close()
 
 
-def test_without_a_target_for_silences_none_are_searched(any_database: str, monkeypatch: pytest.MonkeyPatch):
+def test_silent_simulations_are_not_searched_if_no_target_wants_them(
+    any_database: str, monkeypatch: pytest.MonkeyPatch
+):
     searched = threading.Event()
     monkeypatch.setattr(simulations, "newly_silent", lambda *_: searched.set() or [])
     with Database.open(any_database) as database:
@@ -193,7 +195,7 @@ def test_without_a_target_for_silences_none_are_searched(any_database: str, monk
             assert searched.is_set() == expected
 
 
-def test_what_became_of_many_notifications_is_written_in_few_statements(any_database: str):
+def test_the_results_of_many_notifications_are_written_in_few_statements(any_database: str):
     """500 ends for 50 targets that are away: a statement for each row kept the senders out for a minute."""
     targets = tuple(Target(f"t{n}", "json", frozenset({"finished"}), url="http://127.0.0.1:1/") for n in range(3))
     with Database.open(any_database) as database:

@@ -102,7 +102,7 @@ def shown(monitor: Inside) -> None:
 
 @settings(max_examples=300, deadline=None, suppress_health_check=QUIET)
 @given(st.lists(plausible | nearly | odd, min_size=1, max_size=6))
-def test_events_of_any_kind(fuzzed: Inside, events: list[dict[str, Any]]):
+def test_events_of_any_kind_cause_no_internal_error(fuzzed: Inside, events: list[dict[str, Any]]):
     for event in events:
         body = json.dumps(event)
         assert fuzzed.client.post("/", data=body, content_type="application/json").status_code in (200, 400), body
@@ -110,18 +110,18 @@ def test_events_of_any_kind(fuzzed: Inside, events: list[dict[str, Any]]):
     assert answer.status_code in (200, 400)
 
 
-def test_pages_after_all_that(fuzzed: Inside):
+def test_pages_work_after_events_of_any_kind(fuzzed: Inside):
     shown(fuzzed)
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=QUIET)
 @given(nearly)
-def test_one_extreme_value_in_a_good_event(fuzzed: Inside, event: dict[str, Any]):
+def test_an_extreme_value_in_a_good_event_causes_no_internal_error(fuzzed: Inside, event: dict[str, Any]):
     body = json.dumps(event)
     assert fuzzed.client.post("/", data=body, content_type="application/json").status_code in (200, 400), body
 
 
-def test_pages_after_extreme_values(fuzzed: Inside):
+def test_pages_work_after_extreme_values(fuzzed: Inside):
     shown(fuzzed)
 
 
@@ -134,7 +134,7 @@ def test_pages_after_extreme_values(fuzzed: Inside):
         ({"event": "PREVIEW", "event_id": "x", **preview, "preview_high": 1e-320}, 200),
     ],
 )
-def test_values_that_broke_a_page_or_a_database_once(any_monitor: Inside, keys: dict[str, Any], status: int):
+def test_extreme_values_of_known_failures_break_nothing(any_monitor: Inside, keys: dict[str, Any], status: int):
     pair = {"defocus": 0.0, "defocus_index": 0, "configuration_index": 0, "run": 1}
     good = {"id": "a", "event": "START_FP_CONFIGURATION", **pair}
     assert any_monitor.client.post("/", json=good).status_code == 200
@@ -145,7 +145,7 @@ def test_values_that_broke_a_page_or_a_database_once(any_monitor: Inside, keys: 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=QUIET)
 @given(st.lists(plausible, min_size=1, max_size=40))
-def test_sums_are_those_of_the_pairs_in_any_history(fuzzed: Inside, events: list[dict[str, Any]]):
+def test_sums_equal_the_counted_pairs_in_any_history(fuzzed: Inside, events: list[dict[str, Any]]):
     uid = random.randbytes(8).hex()
     events = [{**event, "id": uid} for event in events]
     body = json.dumps(events)
@@ -161,14 +161,14 @@ def test_sums_are_those_of_the_pairs_in_any_history(fuzzed: Inside, events: list
 
 @settings(max_examples=300, deadline=None, suppress_health_check=QUIET)
 @given(st.binary(max_size=300) | values.map(lambda value: json.dumps(value).encode()))
-def test_bytes_of_any_kind(fuzzed: Inside, body: bytes):
+def test_requests_of_random_bytes_cause_no_internal_error(fuzzed: Inside, body: bytes):
     for path in ("/", "/events/batch"):
         assert fuzzed.client.post(path, data=body, content_type="application/json").status_code in (200, 400)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=QUIET)
 @given(st.data())
-def test_a_good_request_with_some_bytes_changed(fuzzed: Inside, data: st.DataObject):
+def test_a_good_request_with_changed_bytes_causes_no_internal_error(fuzzed: Inside, data: st.DataObject):
     body = bytearray(json.dumps(Story().job(0, 0, 0)[1]).encode())
     for _ in range(data.draw(st.integers(1, 5))):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
@@ -177,7 +177,7 @@ def test_a_good_request_with_some_bytes_changed(fuzzed: Inside, data: st.DataObj
 
 @settings(max_examples=200, deadline=None, suppress_health_check=QUIET)
 @given(readable, st.dictionaries(readable, readable, max_size=3))
-def test_addresses_of_any_kind(fuzzed: Inside, path: str, query: dict[str, str]):
+def test_addresses_of_any_kind_cause_no_internal_error(fuzzed: Inside, path: str, query: dict[str, str]):
     for base in ("/", "/simulations/1/", "/api/simulations/", "/simulations/1/cell", "/api/simulations"):
         tail = path if base.endswith("/") else ""
         with fuzzed.client.get(base + quote(tail.lstrip("/")), query_string=query) as answer:
@@ -195,7 +195,7 @@ def description(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
-def test_the_api_is_what_its_description_says(description: Any, mode: GenerationMode):
+def test_the_api_fits_its_openapi_description(description: Any, mode: GenerationMode):
     """Schemathesis: answers have the described statuses and shapes, for what fits the description and what does not."""
     number = 0
     for found in description.get_all_operations():

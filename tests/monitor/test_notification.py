@@ -98,7 +98,7 @@ def settings_file(tmp_path: Path) -> Callable[[str], Path]:
     return write
 
 
-def test_all_kinds_of_targets_are_told_by_a_monitor(
+def test_a_monitor_notifies_targets_of_all_kinds(
     tmp_path: Path, mailbox: tuple[Mailbox, int], settings_file: Callable[[str], Path]
 ):
     """One simulation finishes, one fails, one falls silent; each target gets what it asked for, once."""
@@ -155,7 +155,7 @@ targets:
         assert "https://monitor.example/simulations/2" in box.mails[0][2].get_content() + box.mails[1][2].get_content()
 
 
-def test_nothing_is_forgotten_by_a_crash_and_nothing_told_twice(tmp_path: Path):
+def test_a_crash_loses_no_notification_and_repeats_none(tmp_path: Path):
     """The end is stored while the target is away; another monitor on the same database tells it, once."""
     target = Target("t", "json", frozenset({"finished"}), url="http://127.0.0.1:1/")
     story, told = Story(), []
@@ -184,7 +184,7 @@ def test_nothing_is_forgotten_by_a_crash_and_nothing_told_twice(tmp_path: Path):
     assert told == [story.title]
 
 
-def test_who_begins_to_be_told_is_not_told_of_old_silence(tmp_path: Path):
+def test_a_new_target_gets_no_notice_of_an_old_silence(tmp_path: Path):
     """Three runs without an end: one that is silent since last week, one since an hour, one that has just reported."""
     told: list[str] = []
 
@@ -250,7 +250,7 @@ def original(event: str, second: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("in_one_batch", [True, False])
-def test_each_end_of_each_start_of_the_original_program_is_told_once(any_database: str, in_one_batch: bool):
+def test_each_end_of_each_run_of_stemsalabim_is_notified_once(any_database: str, in_one_batch: bool):
     """Three starts of one id; all of it comes twice, and an end that comes late once more."""
     events = [original(name, 10 * n + m) for n in range(3) for m, name in enumerate(("START_SIMULATION", "FINISH"), 1)]
     with Database.open(any_database) as database, Notified(database, "finished") as notified:
@@ -266,7 +266,7 @@ def test_each_end_of_each_start_of_the_original_program_is_told_once(any_databas
         assert [(notice.kind, notice.run) for notice in notified.told] == [("finished", run) for run in runs]
 
 
-def test_what_is_told_late_is_what_was_then(tmp_path: Path):
+def test_a_delayed_notification_describes_the_state_when_the_event_occurred(tmp_path: Path):
     """A run fails while the target is away; the next one runs when it is back."""
     with Database.open(str(tmp_path / "m.sqlite")) as database:
         story = Story()
@@ -283,7 +283,7 @@ def test_what_is_told_late_is_what_was_then(tmp_path: Path):
         assert (notice.run, notice.finished, notice.percent, notice.message) == (1, 1, 8, "a job failed")
 
 
-def test_a_notification_goes_out_when_it_is_on_the_disk(tmp_path: Path):
+def test_a_notification_is_sent_after_it_is_on_the_disk(tmp_path: Path):
     """It does not wait for the next search."""
     with Database.open(str(tmp_path / "m.sqlite")) as database, Notified(database, "finished", check_s=600) as notified:
         # By now the thread waits: it has told the first.
@@ -292,7 +292,7 @@ def test_a_notification_goes_out_when_it_is_on_the_disk(tmp_path: Path):
             wait_for(lambda number=number: len(notified.told) == number, "a notification")
 
 
-def test_a_run_that_goes_on_and_falls_silent_again_is_told_of_again_but_not_all_day(any_database: str):
+def test_a_run_that_falls_silent_again_is_notified_again_but_not_all_day(any_database: str):
     story = Story()
     now = time.time()
 
@@ -328,7 +328,7 @@ def test_a_run_that_goes_on_and_falls_silent_again_is_told_of_again_but_not_all_
     ("mode", "trouble"),
     [("ok", ""), ("500", "status 500"), ("302", "status 302"), ("404", "status 404"), ("garbage", "BadStatusLine")],
 )
-def test_what_a_webhook_answers(mode: str, trouble: str):
+def test_the_status_of_a_webhook_decides_whether_it_is_tried_again(mode: str, trouble: str):
     with FaultServer(mode, headers=["Location: /elsewhere"]) as server:
         outcome = tell(Target("t", "json", frozenset(), url=f"{server.url}hook?secret"))
         assert outcome == (again(trouble) if trouble else DeliveryResult(NextStep.DONE))
@@ -336,7 +336,7 @@ def test_what_a_webhook_answers(mode: str, trouble: str):
         assert server.received[0].headers["host"] == f"127.0.0.1:{server.port}"
 
 
-def test_a_webhook_that_is_away_and_a_wrong_password(mailbox: tuple[Mailbox, int]):
+def test_an_absent_webhook_and_a_wrong_password_are_named(mailbox: tuple[Mailbox, int]):
     away = Target("t", "json", frozenset(), url=f"http://127.0.0.1:{closed_port()}/")
     assert tell(away) == again("ConnectionRefusedError")
     _, port = mailbox
@@ -345,7 +345,7 @@ def test_a_webhook_that_is_away_and_a_wrong_password(mailbox: tuple[Mailbox, int
     assert tell(mail_target(port, security="starttls")) == again("SMTPNotSupportedError")
 
 
-def test_a_recipient_who_is_refused_is_named_and_the_others_have_the_mail_once(
+def test_a_refused_recipient_is_named_and_the_others_get_the_mail_once(
     tmp_path: Path, mailbox: tuple[Mailbox, int], settings_file: Callable[[str], Path]
 ):
     box, port = mailbox
@@ -366,7 +366,7 @@ def test_a_recipient_who_is_refused_is_named_and_the_others_have_the_mail_once(
     assert [to for _, to, _ in box.mails] == [["ada@example.org", "lin@example.org"]]
 
 
-def test_a_mail_that_is_refused_for_good_is_given_up_with_a_word(
+def test_a_mail_that_is_refused_permanently_is_given_up_with_a_message(
     tmp_path: Path, mailbox: tuple[Mailbox, int], settings_file: Callable[[str], Path]
 ):
     box, port = mailbox
@@ -401,14 +401,16 @@ def test_a_mail_that_is_refused_for_good_is_given_up_with_a_word(
         ({"QUIT": "500 what?"}, DeliveryResult(NextStep.DONE)),
     ],
 )
-def test_what_a_mail_server_answers(mailbox: tuple[Mailbox, int], answers: dict[str, str], outcome: DeliveryResult):
+def test_the_answer_of_a_mail_server_decides_whether_it_is_tried_again(
+    mailbox: tuple[Mailbox, int], answers: dict[str, str], outcome: DeliveryResult
+):
     box, port = mailbox
     box.answers = answers
     # One address twice counts once.
     assert tell(mail_target(port, "c@d", "x@y", "c@d")) == outcome
 
 
-def test_of_many_who_are_refused_some_are_named(mailbox: tuple[Mailbox, int]):
+def test_some_of_many_refused_recipients_are_named(mailbox: tuple[Mailbox, int]):
     box, port = mailbox
     everybody = [f"p{number}@example.org" for number in range(9)]
     box.answers = dict.fromkeys(everybody[1:], "550 " + 400 * "x")
@@ -418,7 +420,7 @@ def test_of_many_who_are_refused_some_are_named(mailbox: tuple[Mailbox, int]):
     assert len(said) < 1000
 
 
-def test_titles_call_nobody_and_link_nowhere():
+def test_titles_in_notifications_make_no_mentions_and_no_links():
     slack = json.loads(body_for(Target("t", "slack", frozenset()), NOTICE))["text"]
     assert "<!channel>" not in slack
     assert "&lt;!channel&gt; &amp;" in slack
@@ -453,7 +455,7 @@ def test_titles_call_nobody_and_link_nowhere():
         ("{targets: [], pages: x}", "no key 'pages'"),
     ],
 )
-def test_a_mistake_in_the_file_is_said(settings_file: Callable[[str], Path], text: str, words: str):
+def test_a_mistake_in_the_settings_file_is_named(settings_file: Callable[[str], Path], text: str, words: str):
     with pytest.raises(MonitorError) as found:
         TargetSettings.read(settings_file(text), {})
     assert words in str(found.value)

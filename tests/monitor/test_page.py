@@ -195,7 +195,7 @@ def chosen(page: Page) -> Locator:
     return page.locator('#grid [aria-selected="true"]')
 
 
-def test_a_defocus_that_starts_leaves_the_chosen_cell_and_the_focus(browser: Browser, tmp_path: Path):
+def test_a_defocus_that_starts_keeps_the_chosen_cell_and_the_keyboard_focus(browser: Browser, tmp_path: Path):
     story = Story((-5.0, -2.5, 0.0, 2.5), 4, "Focused")
     with MonitorProcess(tmp_path) as monitor:
         monitor.store([story.start(), *story.job(2, 1, 40)])
@@ -224,7 +224,7 @@ def test_a_defocus_that_starts_leaves_the_chosen_cell_and_the_focus(browser: Bro
             assert page.complaints == []
 
 
-def test_a_defocus_that_starts_takes_no_focus(browser: Browser, tmp_path: Path):
+def test_a_defocus_that_starts_does_not_take_the_keyboard_focus(browser: Browser, tmp_path: Path):
     """A chosen cell stays chosen while the focus is elsewhere; with none chosen, none is."""
     story = Story((-5.0, -2.5, 0.0), 4, "Elsewhere")
     with MonitorProcess(tmp_path) as monitor:
@@ -243,7 +243,7 @@ def test_a_defocus_that_starts_takes_no_focus(browser: Browser, tmp_path: Path):
             expect(link).to_be_focused()
 
 
-def test_the_chosen_cell_has_a_name_and_no_other_has(browser: Browser, tmp_path: Path):
+def test_only_the_chosen_cell_has_an_accessible_name(browser: Browser, tmp_path: Path):
     story = Story(title="Named")
     with MonitorProcess(tmp_path) as monitor:
         monitor.store([story.start(), *story.job(0, 1, 0, 40)])
@@ -269,7 +269,7 @@ def test_the_chosen_cell_has_a_name_and_no_other_has(browser: Browser, tmp_path:
             assert page.complaints == []
 
 
-def test_a_failed_cell_tells_its_message_and_the_command(browser: Browser, many: MonitorProcess):
+def test_a_failed_cell_shows_its_message_and_the_command(browser: Browser, many: MonitorProcess):
     with opened(browser, f"{many.url}simulations/{row_of(many, 'GaN')}") as page:
         page.locator('[role="gridcell"].e').first.click()
         expect(page.locator("#cell")).to_contain_text("failed; attempt 1 in run 1")
@@ -281,7 +281,7 @@ def test_a_failed_cell_tells_its_message_and_the_command(browser: Browser, many:
         expect(page.locator("main")).not_to_contain_text("NAME")
 
 
-def test_a_command_with_a_name_to_be_put_in_says_which(browser: Browser, tmp_path: Path):
+def test_a_command_with_a_missing_name_says_which_name_to_insert(browser: Browser, tmp_path: Path):
     """Of a program that does not tell the name of the result."""
     story = Story(title="Of old", result_name="")
     explained = "NAME is the folder of the result, simulation.name in the config."
@@ -322,7 +322,7 @@ def test_a_list_that_is_cut_says_so(browser: Browser, tmp_path: Path):
             assert fits(page)
 
 
-def test_what_failed_in_a_run_and_before_it_is_told_apart(browser: Browser, tmp_path: Path):
+def test_failures_of_this_run_and_of_earlier_runs_are_distinguished(browser: Browser, tmp_path: Path):
     """Two failed; one of them is computed again, so nothing is merged, and the other is still failed."""
     story = Story((-2.5, 0.0), 4, "Twice")
     with MonitorProcess(tmp_path) as monitor:
@@ -361,7 +361,7 @@ def count_changes(page: Page, what: str) -> None:
     )
 
 
-def test_an_update_of_a_large_grid_touches_what_changed_alone(browser: Browser, tmp_path: Path, pictures: Path):
+def test_an_update_of_a_large_grid_touches_only_what_changed(browser: Browser, tmp_path: Path, pictures: Path):
     """Of 10,000 cells; how long an update takes is a benchmark's to say."""
     story = campaign("Large", 50, 200)
     with MonitorProcess(tmp_path) as monitor:
@@ -413,7 +413,7 @@ def test_a_page_follows_its_simulation(browser: Browser, tmp_path: Path):
             assert page.complaints == []
 
 
-def test_without_its_script_the_page_is_whole(browser: Browser, many: MonitorProcess):
+def test_the_page_is_complete_without_its_script(browser: Browser, many: MonitorProcess):
     with opened(browser, many.url, java_script_enabled=False) as page:
         expect(page.get_by_role("link", name="Pt nanoparticle on carbon")).to_be_visible()
         page.get_by_role("link", name="failed", exact=False).first.click()
@@ -451,7 +451,7 @@ def test_hostile_values_are_text_in_a_browser(browser: Browser, tmp_path: Path, 
             assert page.complaints == []
 
 
-def test_an_update_of_two_hundred_simulations_touches_what_changed_alone(browser: Browser, tmp_path: Path):
+def test_an_update_of_two_hundred_simulations_touches_only_what_changed(browser: Browser, tmp_path: Path):
     with MonitorProcess(tmp_path) as monitor:
         for number in range(200):
             story = Story(title=f"Simulation {number}", parameters={"number": number % 7})

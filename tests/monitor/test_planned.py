@@ -33,7 +33,7 @@ def test_a_defocus_that_the_next_run_does_not_plan_stays_only_if_it_was_begun(an
 
 
 @pytest.mark.parametrize("text", ["", "many", "1, 2, x", "nan", "1e400", "1; 2", 7, [1.0], None])
-def test_what_lists_no_defoci_costs_no_event(monitor: Inside, text: object):
+def test_an_unreadable_list_of_defoci_costs_no_event(monitor: Inside, text: object):
     monitor.store([Story().start(planned_defoci_nm=text)])
     assert rows(monitor) == ["not started"] * 3
 

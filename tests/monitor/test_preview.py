@@ -86,7 +86,7 @@ def test_a_pair_that_is_computed_again_counts_once(any_monitor: Inside):
     assert mean(any_monitor) == pytest.approx([4, 5, 6, 7])
 
 
-def test_images_of_another_size_begin_anew(any_monitor: Inside):
+def test_images_of_another_size_start_a_new_average(any_monitor: Inside):
     story = Story()
     any_monitor.store([*finished(story, 0, image(1, 2, 3, 4)), *finished(story, 1, image(9, 9, width=1))])
     assert mean(any_monitor) == [9, 9]
@@ -169,7 +169,7 @@ def test_an_image_is_tiled_and_has_a_scale_bar(monitor: Inside, keys: dict[str, 
         {"preview": base64.b64encode(bytes(65 * 64)).decode(), "preview_width": 64},
     ],
 )
-def test_what_is_no_image_costs_no_event(monitor: Inside, keys: dict[str, Any]):
+def test_an_invalid_image_costs_no_event(monitor: Inside, keys: dict[str, Any]):
     story = Story()
     monitor.store([story.start(), *finished(story, 0, {**image(1, 2, 3, 4), **keys})])
     assert monitor.simulation["finished"] == 1
@@ -206,7 +206,7 @@ def event_time(monitor: Inside) -> float:
     ("address", "status"),
     [("?defocus=m2d500", 404), ("?defocus=%00", 400), ("", 404), ("?detector=" + 5000 * "a", 400)],
 )
-def test_an_image_that_is_not_there(monitor: Inside, address: str, status: int):
+def test_a_missing_image_gives_404(monitor: Inside, address: str, status: int):
     assert monitor.client.get(f"/simulations/1/preview.png{address}").status_code == status
 
 

@@ -89,7 +89,7 @@ def test_any_text_can_be_stored_and_shown(any_monitor: Inside, text: str):
         assert any_monitor.client.get(path).status_code == 200
 
 
-def test_the_event_that_tries_a_receiver_out_is_no_simulation(any_monitor: Inside):
+def test_a_test_event_makes_no_simulation(any_monitor: Inside):
     trial = trial_event()
     assert any_monitor.client.post("/", json=trial).json == {"stored": 1, "duplicates": 0}
     assert any_monitor.client.post("/", json=trial).json == {"stored": 0, "duplicates": 1}
@@ -182,14 +182,14 @@ def test_a_broken_event_does_not_take_others_with_it(monitor: Inside, monkeypatc
     ],
     ids=lambda value: value[:30].decode("latin-1") if isinstance(value, bytes) else "",
 )
-def test_what_is_wrong_is_said(monitor: Inside, body: bytes, status: int, words: str):
+def test_a_refused_event_is_answered_with_the_reason(monitor: Inside, body: bytes, status: int, words: str):
     answer = monitor.client.post("/", data=body, **JSON)
     assert (answer.status_code, answer.content_type) == (status, "application/json")
     assert words in answer.json["error"]
     assert monitor.simulations() == []
 
 
-def test_content_types_and_encodings_of_others(monitor: Inside):
+def test_only_uncompressed_json_is_accepted(monitor: Inside):
     form = monitor.client.post("/", data={"id": "x"})
     assert (form.status_code, form.json["error"]) == (415, "Content-Type must be application/json.")
     zipped = monitor.client.post("/", data=b"{}", headers={"Content-Encoding": "gzip"}, **JSON)
@@ -197,7 +197,7 @@ def test_content_types_and_encodings_of_others(monitor: Inside):
     assert monitor.client.post("/", json=GOOD, content_type="application/json; charset=utf-8").status_code == 200
 
 
-def test_no_way_changes_anything_by_get(monitor: Inside):
+def test_get_changes_nothing(monitor: Inside):
     for path in ("/events", "/events/batch"):
         answer = monitor.client.get(path)
         assert answer.status_code == 405
@@ -208,7 +208,7 @@ def test_no_way_changes_anything_by_get(monitor: Inside):
 @pytest.mark.parametrize(
     "path", ["/simulations/1", "/simulations/99999999999999999999", "/api/simulations/7/pairs", "/x"]
 )
-def test_what_is_not_there(monitor: Inside, path: str):
+def test_an_unknown_address_gives_404(monitor: Inside, path: str):
     page = monitor.client.get(path, headers={"Accept": "text/html"})
     assert page.status_code == 404
     if not path.startswith("/api"):
@@ -219,12 +219,12 @@ def test_what_is_not_there(monitor: Inside, path: str):
 @pytest.mark.parametrize(
     "query", ["state=odd", "page=-1", "page=1e3", "text=a%00b", "page=99999999999999999999", "p.a=%00", "page=²"]
 )
-def test_filters_that_cannot_be(monitor: Inside, query: str):
+def test_an_impossible_filter_gives_400(monitor: Inside, query: str):
     assert monitor.client.get(f"/api/simulations?{query}").status_code == 400
     assert monitor.client.get(f"/?{query}").status_code == 400
 
 
-def test_every_answer_has_the_headers_of_a_careful_site(monitor: Inside):
+def test_every_answer_has_the_security_headers(monitor: Inside):
     for path in ("/", "/nothing", "/api/simulations", "/healthz", "/static/monitor.css"):
         with monitor.client.get(path) as answer:
             headers = answer.headers
@@ -235,7 +235,7 @@ def test_every_answer_has_the_headers_of_a_careful_site(monitor: Inside):
         assert headers["Referrer-Policy"] == "no-referrer"
 
 
-def test_without_credentials_only_this_machine_is_answered(monitor: Inside):
+def test_a_monitor_without_credentials_answers_only_this_machine(monitor: Inside):
     """A page of another site whose name was made to point here (DNS rebinding) reads nothing."""
     for host in ("evil.example", "evil.example:8000", "127.0.0.1.evil.example"):
         assert monitor.client.get("/", headers={"Host": host}).status_code == 403
@@ -245,7 +245,7 @@ def test_without_credentials_only_this_machine_is_answered(monitor: Inside):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "0:0:0:0:0:0:0:1"])
-def test_the_address_that_was_asked_for_is_answered(tmp_path: Path, host: str):
+def test_a_monitor_answers_at_the_address_of_host(tmp_path: Path, host: str):
     """The one that the monitor itself prints; other names are refused there as well."""
     if ":" in host and not Path("/proc/net/if_inet6").exists():
         pytest.skip("this machine has no IPv6")
@@ -261,7 +261,7 @@ def test_the_address_that_was_asked_for_is_answered(tmp_path: Path, host: str):
 # --- secrets and hostile values -------------------------------------------------------------------------------------
 
 
-def test_secrets_are_not_even_stored(any_monitor: Inside, tmp_path: Path):
+def test_secrets_are_not_stored(any_monitor: Inside, tmp_path: Path):
     secrets = {
         name: f"canary-{n}" for n, name in enumerate(("my_token", "PassWord", "secret2", "api_key", "dbPass", "pwd"))
     }
@@ -300,7 +300,7 @@ def test_custom_values_are_text(monitor: Inside):
 
 
 @pytest.mark.parametrize("told", ["x; rm -rf ~", "$(id)", "../x", "a\n", "", "-x", 7, ["x"], None])
-def test_no_hostile_name_becomes_part_of_a_command(any_monitor: Inside, told: Any):
+def test_a_hostile_name_does_not_become_part_of_a_command(any_monitor: Inside, told: Any):
     story = Story(result_name=told or "x")
     any_monitor.store([{**story.start(), "result_name": told}, *story.job(0, 0, 0, end="out of memory")])
     for path in ("/simulations/1", "/simulations/1/cell?defocus=m2d500&configuration=0"):
@@ -462,7 +462,7 @@ def test_an_address_that_others_reach_needs_credentials(tmp_path: Path, capsys: 
         (["--notify", "/nowhere.yaml"], "cannot be read"),
     ],
 )
-def test_a_mistake_ends_with_a_message(
+def test_a_mistake_on_the_command_line_ends_with_a_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ):
     given = arguments if "--db" in arguments else [*arguments, "--db", str(tmp_path / "m.sqlite")]
@@ -474,7 +474,7 @@ def test_a_mistake_ends_with_a_message(
     assert "canary" not in said
 
 
-def test_a_taken_port_and_a_taken_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_port_or_database_in_use_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with MonitorProcess(tmp_path) as running:
         assert main(["monitor", "--port", str(running.port), "--db", str(tmp_path / "other.sqlite")]) == 1
         assert f"port {running.port} is taken" in capsys.readouterr().err
@@ -649,7 +649,7 @@ def test_a_commit_of_sqlite_is_on_the_disk_before_it_is_acknowledged(monitor: In
         assert asked == {"synchronous": 2, "journal_mode": "wal"}, "2 is FULL"
 
 
-def test_files_that_are_no_database(tmp_path: Path):
+def test_a_file_that_is_not_a_database_is_refused_and_kept(tmp_path: Path):
     file = tmp_path / "m.sqlite"
     file.write_bytes(b"something else " * 1000)
     with pytest.raises(MonitorError, match="file is not a database"):
@@ -741,7 +741,7 @@ def test_a_poller_gets_what_changed(monitor: Inside):
     assert sorted(end["cells"]) == [["p3d000", 7, "f", 100, 1], ["p4d000", 0, "s", 20, 1]]
 
 
-def test_an_answer_that_is_known_is_not_sent_again(monitor: Inside):
+def test_an_unchanged_answer_is_not_sent_again(monitor: Inside):
     monitor.store([Story().start()])
     first = monitor.client.get("/api/simulations/1")
     again = monitor.client.get("/api/simulations/1", headers={"If-None-Match": first.headers["ETag"]})
@@ -751,7 +751,7 @@ def test_an_answer_that_is_known_is_not_sent_again(monitor: Inside):
 # --- retention, backup ----------------------------------------------------------------------------------------------
 
 
-def test_old_simulations_go_whole_and_new_ones_stay(any_monitor: Inside):
+def test_old_simulations_are_deleted_completely_and_new_ones_stay(any_monitor: Inside):
     any_monitor.store(Story(uid="old", parameters={"a": "b"}).whole())
     any_monitor.ahead_s = 10 * 86_400
     any_monitor.store(Story(uid="new").whole())

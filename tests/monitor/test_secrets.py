@@ -166,7 +166,7 @@ def test_a_user_without_a_name_and_home_is_told_what_to_do(
     assert audit.operator_name() == f"uid {os.getuid()}"
 
 
-def test_a_home_that_cannot_be_made_is_told(
+def test_a_home_folder_that_cannot_be_made_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):
     (tmp_path / "file").touch()
@@ -177,7 +177,7 @@ def test_a_home_that_cannot_be_made_is_told(
     assert "cannot be written: Not a directory. Give another file by --db." in said
 
 
-def test_a_full_disk_at_token_add_is_told(
+def test_a_full_disk_at_token_add_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     file = tmp_path / "m.sqlite"
@@ -203,7 +203,7 @@ def test_a_full_disk_at_token_add_is_told(
     assert "secret" not in said.out
 
 
-def test_an_open_file_limit_is_not_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_limit_of_open_files_gives_a_message_and_no_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     file = tmp_path / "m.sqlite"
     Database.open(str(file)).close()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -41,7 +41,7 @@ def test_a_run_that_goes_well(any_monitor: Inside):
     assert len(any_monitor.pairs()) == 12
 
 
-def test_work_is_finished_configurations_and_parts_of_those_that_run(monitor: Inside):
+def test_progress_counts_finished_configurations_and_parts_of_running_ones(monitor: Inside):
     story = Story()
     monitor.store([story.start(), *story.done(0, 0), *story.job(0, 1, 0, 25), *story.job(2, 3, 0, 75)])
     simulation = monitor.simulation
@@ -109,7 +109,7 @@ def test_a_new_run_goes_on_where_the_last_one_stopped(monitor: Inside):
     assert monitor.simulation["progress"] == pytest.approx(2 / 12)
 
 
-def test_what_earlier_runs_did_counts_as_far_as_this_run_does_not_do_it_again(monitor: Inside):
+def test_pairs_of_earlier_runs_count_unless_this_run_computes_them_again(monitor: Inside):
     """The same simulation with its config changed: its start says how many jobs the run has."""
     story = Story(now=time.time() - 3000)
     first = story.whole()
@@ -138,7 +138,7 @@ def test_other_defoci_under_the_same_id_do_not_count_twice(monitor: Inside):
     assert (monitor.simulation["finished"], monitor.simulation["running"]) == (3, 1)
 
 
-def test_what_is_resumed_from_checkpoints_is_done_and_not_fast(monitor: Inside):
+def test_progress_from_a_checkpoint_counts_as_done_and_not_as_speed(monitor: Inside):
     """Jobs of 1000 s, eight side by side, which go on at 90 %: the rate is that of what was done since."""
     story = Story((0.0,), 100, now=time.time() - 60)
     began = story.now
@@ -220,7 +220,7 @@ def test_unknown_names_are_stored_and_change_nothing(monitor: Inside):
     assert names == ["SOMETHING_NEW", "HEARTBEAT", "START_SIMULATION"]
 
 
-def test_the_original_program_is_understood(monitor: Inside):
+def test_events_of_stemsalabim_are_understood(monitor: Inside):
     """STEMsalabim: no event_id, run, job, attempt, seq; START_CONFIGURATION for progress; no end of a configuration."""
     common = {"id": "an id", "num_threads": 4, "num_processors": 2, "num_defoci": 1, "num_configurations": 2}
     when = [f"2026-03-01 10:00:{second:02d}" for second in range(20)]
@@ -263,7 +263,7 @@ def original_run(second: int, *configurations: int) -> list[dict[str, Any]]:
     return [original("START_SIMULATION", second, title="t", version="5", git_commit="abc"), *jobs]
 
 
-def test_each_start_of_the_original_program_is_a_run(monitor: Inside):
+def test_each_start_of_stemsalabim_is_a_run(monitor: Inside):
     """It computes everything, each time. The second dies without an end; of the third an event is lost."""
 
     def shown(*names: str) -> tuple[Any, ...]:
@@ -289,7 +289,7 @@ def test_each_start_of_the_original_program_is_a_run(monitor: Inside):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_of_the_original_program_too_the_order_of_arrival_does_not_decide(monitor: Inside, seed: int):
+def test_the_order_of_arrival_of_stemsalabims_events_decides_nothing(monitor: Inside, seed: int):
     """Two starts and their ends in any order: the second has finished, and its configuration is the latest."""
     events = [*original_run(0, 0), original("FINISH", 20), *original_run(100, 1), original("FINISH", 120)]
     random.Random(seed).shuffle(events)
@@ -299,7 +299,7 @@ def test_of_the_original_program_too_the_order_of_arrival_does_not_decide(monito
     assert {key[1]: pair["state"] for key, pair in monitor.pairs().items()} == {0: "finished", 1: "finished"}
 
 
-def test_a_late_end_of_the_original_program_does_not_end_the_next_run(monitor: Inside):
+def test_a_late_end_from_stemsalabim_does_not_end_the_next_run(monitor: Inside):
     monitor.store([*original_run(0, 0), *original_run(100, 1)])
     monitor.store([original("FINISH", 20)])
     assert monitor.simulation["state"] == "running"
@@ -312,7 +312,7 @@ def test_a_late_end_of_the_original_program_does_not_end_the_next_run(monitor: I
     assert (monitor.simulation["state"], monitor.simulation["run"]) == ("finished", 3)
 
 
-def test_a_late_start_of_the_original_program_is_that_of_its_run(monitor: Inside):
+def test_a_late_start_from_stemsalabim_belongs_to_its_own_run(monitor: Inside):
     start, *others = original_run(0, 0)
     monitor.store([*others, start])
     assert (monitor.simulation["run"], monitor.simulation["title"]) == (1, "t")
@@ -354,7 +354,7 @@ def simulated(rng: random.Random, jobs: int, processors: int, seconds: float) ->
 
 
 @pytest.mark.parametrize(("jobs", "processors"), [(60, 4), (24, 8), (300, 40), (8, 1)])
-def test_the_range_of_the_end_contains_the_end(jobs: int, processors: int):
+def test_the_estimated_range_of_the_end_contains_the_end(jobs: int, processors: int):
     """Of 20 campaigns, asked at each tenth between 10 and 90 %: right nine times in ten, and no wide guess."""
     hits = asked = 0
     widths = []
@@ -390,7 +390,7 @@ def test_the_range_of_the_end_contains_the_end(jobs: int, processors: int):
     assert sum(widths) / len(widths) < 1.2
 
 
-def test_no_end_is_told_before_there_is_a_reason_and_after_it_has_come(monitor: Inside):
+def test_an_end_is_estimated_only_while_a_run_computes(monitor: Inside):
     story = Story(now=time.time() - 100)
     monitor.store([story.start()])
     assert monitor.simulation["earliest_end_s"] is None

@@ -176,7 +176,9 @@ def random_waves(number, seed=0):
 @pytest.mark.parametrize("bins", [BINS, None, np.array([0.01, 0.02, 0.05])])
 @pytest.mark.parametrize("shortest_run", [0, 1e9], ids=["moments with sums", "moments alone"])
 @pytest.mark.parametrize("chunk_bytes", [2e3, 1e9])
-def test_forms_measure_what_detectors_measure(edges, center_of_mass, bins, shortest_run, chunk_bytes, monkeypatch):
+def test_superposed_waves_give_the_signals_of_detectors(
+    edges, center_of_mass, bins, shortest_run, chunk_bytes, monkeypatch
+):
     monkeypatch.setattr(basis, "_SHORTEST_RUN", shortest_run)
     monkeypatch.setattr(basis, "_CHUNK_BYTES", chunk_bytes)
     detectors = DetectorSet(GRID, LAM, bins, RINGS, edges, center_of_mass, RADIUS)

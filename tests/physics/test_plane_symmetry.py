@@ -93,7 +93,7 @@ def test_operations_whose_product_is_missing_are_left_out():
     assert len(group([(12, 0)], (((1, 0), (0, -1)), (6, 0))).operations) == 2
 
 
-def test_only_keeps_a_group():
+def test_a_restriction_of_a_group_is_a_group():
     assert len(P4MM.only(lambda one: not one.swaps).operations) == 4
     assert len(P4MM.only(lambda one: False).operations) == 1
 

@@ -62,7 +62,7 @@ def test_equal_columns_have_equal_signals():
     assert one[0] == pytest.approx(other[0], rel=1e-9)
 
 
-def test_points_out_of_step_with_the_lattice_are_kept_and_named():
+def test_points_by_hand_that_are_out_of_step_with_the_lattice_are_kept_and_named():
     of = [
         comparison.of_stemphony(replace(comparison.columns()[column], grating={"gpts": [128, 128]}))
         for column in (0, 4)

@@ -72,7 +72,7 @@ def test_boundaries_keep_the_largest_distance_from_all_atoms(z, n):
         assert distance(offset) >= max(distance(-t * dz) for t in np.linspace(0, 1, 50)) - 0.011
 
 
-def test_of_equally_good_boundaries_the_nearest_to_the_faces_is_taken():
+def test_the_boundary_nearest_to_the_faces_is_taken_among_equally_good_ones():
     # Planes at 0 and dz/2: boundaries at dz/4 and at 3 dz/4 are equally far from all of them.
     assert edge_offset([0.0, 1.0, 2.0, 3.0], 2.0) == pytest.approx(-0.5)
     assert edge_offset([0.00004, 0.99996, 2.00005, 3.0], 2.0) == pytest.approx(-0.5, abs=1e-4)
@@ -178,7 +178,7 @@ def test_wrapped_atoms_are_the_same_atoms_inside_the_cell(x, y, z):
     np.testing.assert_allclose(periods, np.round(periods), atol=1e-11)
 
 
-def test_a_hair_below_zero_is_zero_and_not_the_far_side():
+def test_a_coordinate_just_below_zero_is_wrapped_to_zero():
     assert wrap_positions([[-1e-20, -1e-300, 0.0]], (5.0, 5.0, 5.0))[0].tolist() == [0.0, 0.0, 0.0]
 
 

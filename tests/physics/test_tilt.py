@@ -63,7 +63,7 @@ def test_the_move_differs_from_the_tangent_by_a_third_of_the_angle_squared():
     assert (50 * MRAD) ** 2 / 3 < 1e-3
 
 
-def test_a_tilt_between_the_frequencies_of_the_grid_moves_the_beam_as_far():
+def test_a_tilt_between_grid_frequencies_moves_the_beam_by_the_same_law():
     depth, found = 120.0, []
     for center in (ON_GRID, BETWEEN):
         behind = intensity(probe(center, defocus=50.0) * fresnel_propagator(GRID, LAM, depth, EMPTY))
@@ -73,7 +73,7 @@ def test_a_tilt_between_the_frequencies_of_the_grid_moves_the_beam_as_far():
         assert found[-1] == pytest.approx(depth * LAM * np.array(center), abs=0.005)
 
 
-def test_a_tilt_between_the_frequencies_makes_no_jump_at_the_edge_of_the_cell():
+def test_a_tilt_between_grid_frequencies_makes_no_jump_at_the_edge_of_the_cell():
     tilted, straight = probe(BETWEEN), probe()
     x, y = GRID.x[:, None], GRID.y[None, :]
     ramp = np.exp(2j * np.pi * (BETWEEN[0] * x + BETWEEN[1] * y))

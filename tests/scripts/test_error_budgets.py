@@ -130,7 +130,7 @@ def test_each_numerical_choice_of_the_demo_is_good_to_half_a_per_cent(demo: Budg
     ("grating", "term"),
     [({"potential_oversampling": 1}, "potential"), ({"gpts": [512, 512], "potential_oversampling": 4}, "sampling")],
 )
-def test_what_spoils_the_outer_ring_of_the_demo_is_found(grating: dict[str, Any], term: str, tmp_path: Path):
+def test_the_causes_of_the_error_of_the_demos_outer_ring_are_found(grating: dict[str, Any], term: str, tmp_path: Path):
     """Peaks of the potential that are cut off, and a band limit of 137 mrad for a ring that ends at 130 mrad."""
     demo = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     specimen = {"file": str(SRTIO3), "repeat": [4, 4, 4]}

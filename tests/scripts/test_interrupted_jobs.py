@@ -104,7 +104,7 @@ def test_a_killed_job_goes_on_from_its_last_checkpoint(tmp_path, env, undisturbe
     ],
     ids=["SIGTERM", "terminal closed", "Ctrl-C"],
 )
-def test_a_job_that_is_told_to_end_keeps_what_is_done(job, undisturbed, number, ends_with, reason):
+def test_a_job_that_gets_a_signal_keeps_its_finished_waves(job, undisturbed, number, ends_with, reason):
     with heeding_hangup(), job.start(STEMPHONY_CHECKPOINT_S="1000") as started:
         wait_for(lambda: "10 % of the waves" in started.said, "some waves")
         assert not job.checkpoint.exists()
@@ -143,7 +143,7 @@ def test_a_job_that_fails_by_itself_keeps_its_checkpoint(job, undisturbed):
 
 
 @pytest.mark.failure("time limit")
-def test_a_job_ends_before_its_time_is_over_and_another_attempt_goes_on(job, undisturbed):
+def test_a_job_ends_before_its_time_limit_and_the_next_attempt_goes_on(job, undisturbed):
     # Of a hundred minutes one is kept back.
     limit = {"STEMPHONY_RUNTIME_MIN": "100", "STEMPHONY_CHECKPOINT_S": "1000"}
     with job.start(**limit, STEMPHONY_JOB_BEGAN=str(time.monotonic() - 1e6)) as started:
@@ -166,7 +166,7 @@ def test_a_job_ends_before_its_time_is_over_and_another_attempt_goes_on(job, und
     finish(job, undisturbed["multislice"])
 
 
-def test_without_a_cluster_runtime_ends_nothing(job, undisturbed):
+def test_the_runtime_ends_no_job_without_a_cluster(job, undisturbed):
     finish(job, undisturbed["multislice"], resumed=False, STEMPHONY_RUNTIME_MIN="0.0001")
 
 
@@ -238,7 +238,7 @@ def fill(folder: Path, leave: int = 0) -> Path:
 
 
 @pytest.mark.failure("disk full while a checkpoint writes")
-def test_a_full_disk_of_checkpoints_costs_one_line_and_the_job_goes_on(job, undisturbed, small_disk):
+def test_a_full_disk_for_checkpoints_costs_one_log_line_and_the_job_goes_on(job, undisturbed, small_disk):
     job.result.checkpoints_folder.symlink_to(small_disk)
     filler = fill(small_disk)
     status, log = job.run()
@@ -268,7 +268,7 @@ def test_a_disk_that_fills_up_while_a_job_writes_its_result(small_disk, env, und
 
 
 @pytest.mark.failure("an attempt fails and another one follows")
-def test_a_job_that_fails_notes_why_and_whether_it_has_another_try(job):
+def test_a_failing_job_notes_the_reason_and_whether_it_is_tried_again(job):
     os.truncate(job.result.specimen, 5000)
     for number, another_try in (("1", True), ("2", False)):
         status, log = job.run(STEMPHONY_TRY=number)
@@ -279,7 +279,7 @@ def test_a_job_that_fails_notes_why_and_whether_it_has_another_try(job):
         assert noted["message"] == log.strip() == last_word(job.logs / f"{number}.log")
 
 
-def test_notes_and_progress_at_the_end_of_a_log_are_no_last_word(job):
+def test_notes_and_progress_are_not_taken_for_the_last_message_of_a_log(job):
     status, log = job.run()
     assert status == 0, log
     assert log.strip()
@@ -307,7 +307,7 @@ def test_a_results_folder_that_is_read_only_is_named_in_one_message(small_disk, 
 
 
 @pytest.mark.failure("job started twice", "two stemphony run at once")
-def test_a_second_starter_waits_and_takes_the_result_of_the_first(job, undisturbed):
+def test_a_second_start_of_a_job_waits_and_takes_the_result_of_the_first(job, undisturbed):
     with job.start() as first, job.prepare() as second:
         wait_for(job.claim.exists, "the claim")
         first.process.send_signal(signal.SIGSTOP)
@@ -328,7 +328,7 @@ def test_a_second_starter_waits_and_takes_the_result_of_the_first(job, undisturb
 
 
 @pytest.mark.failure("job started twice")
-def test_a_second_starter_takes_over_at_once_when_the_first_dies(job, undisturbed):
+def test_a_second_start_of_a_job_takes_over_at_once_when_the_first_dies(job, undisturbed):
     with job.start() as first, job.prepare() as second:
         wait_for(lambda: job.kept > 0, "a checkpoint")
         first.process.send_signal(signal.SIGSTOP)
@@ -354,7 +354,7 @@ def test_a_waiting_job_ends_before_its_time_is_over(job):
         assert job.claim.exists()
 
 
-def test_a_result_that_another_run_has_put_aside_is_taken_and_a_damaged_one_is_not(job, undisturbed):
+def test_a_job_takes_an_intact_result_that_another_run_put_aside(job, undisturbed):
     """As when Snakemake, restarted, deletes what a job of the killed one has finished meanwhile."""
     finish(job, undisturbed["multislice"], resumed=False)
     aside = job.result.aside("p0d000", 0)
@@ -375,7 +375,7 @@ def test_a_result_that_another_run_has_put_aside_is_taken_and_a_damaged_one_is_n
     assert not aside.exists()
 
 
-def test_a_job_that_a_newer_run_has_overtaken_puts_its_result_aside(job, undisturbed):
+def test_an_outdated_job_puts_its_result_aside(job, undisturbed):
     (job.result.run(3) / "events").mkdir(parents=True)
     job.result.run(2).mkdir()
     status, log = job.run(STEMPHONY_RUN="2")

@@ -59,7 +59,7 @@ def test_signals_are_merged(fake):
         assert root["AMBER"]["coordinates"].shape == (4, 40, 3)
 
 
-def test_the_result_says_what_made_it(fake):
+def test_the_result_records_its_origin(fake):
     written = plan(fake)
     identity = ledger.identity(fake.result, 1)
     with netCDF4.Dataset(merged(fake)) as root:
@@ -85,14 +85,14 @@ def test_the_config_in_the_result_computes_the_same_again(fake):
     assert params >= set(fake.campaign.config) - {"http_reporting"}
 
 
-def test_without_a_plan_the_blocks_of_the_params_are_told(fake):
+def test_a_merge_without_a_plan_takes_the_config_from_the_params(fake):
     with netCDF4.Dataset(merged(fake)) as root:
         assert root.title == "tiny"
         assert root["params"]["probe"].energy_kev == 200.0
         assert yaml.safe_load(root.config_yaml)["grating"]["gpts"] == [64, 64]
 
 
-def test_only_two_keys_of_the_reporting_block_are_told(fake):
+def test_only_two_keys_of_the_reporting_block_are_stored(fake):
     plan(fake)
     with netCDF4.Dataset(merged(fake)) as root:
         assert set(yaml.safe_load(root.config_yaml)["http_reporting"]) == {"reporting", "via"}
@@ -103,7 +103,7 @@ def arguments(fake: FakeCampaign) -> list[str]:
     return [params, str(fake.result.specimen), str(fake.result.merged)]
 
 
-def test_as_a_process(fake):
+def test_the_script_runs_as_a_process(fake):
     done = subprocess.run(
         [sys.executable, script.__file__, *arguments(fake)],
         capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": ""},
@@ -125,13 +125,13 @@ def test_bad_files_are_listed_without_a_traceback_and_nothing_is_deleted(fake):
     assert truncated.exists()
 
 
-def test_a_specimen_that_is_missing_is_told(fake):
+def test_a_missing_specimen_is_named(fake):
     fake.result.specimen.unlink()
     with pytest.raises(DamagedResultError, match=r"specimen\.nc: there is no such file"):
         merged(fake)
 
 
-def test_params_are_all_that_decides_which_files_belong_to_the_result(fake):
+def test_only_the_params_decide_which_files_belong_to_the_result(fake):
     fake.write("p2d500", 0)
     fake.result.job("p2d500", 9).write_text("not of this campaign")
     params = json.loads(provenance.canonical_json(fake.campaign.merge_params))

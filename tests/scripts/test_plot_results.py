@@ -53,7 +53,7 @@ def test_every_figure_of_the_campaign_is_drawn(tmp_path, adf):
         {"points": None, "positions": [[0.0, 0.0], [0.1, 0.3]]},
     ],
 )
-def test_a_line_a_list_or_a_point_is_drawn_too(tmp_path, scan):
+def test_a_line_or_list_or_point_is_drawn_too(tmp_path, scan):
     fake = FakeCampaign.of(
         tmp_path, scan=scan, frozen_phonon={"configurations": 1}, cbed={"enabled": True, "size": [1, 1]}
     )
@@ -72,7 +72,7 @@ def test_patterns_alone_are_drawn_too(tmp_path):
     assert fake.result.figure("cbed_mean").read_bytes().startswith(PNG)
 
 
-def test_as_a_process_without_a_screen(tmp_path):
+def test_the_script_runs_as_a_process_without_a_screen(tmp_path):
     fake = result_of(tmp_path)
     environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
     done = subprocess.run(

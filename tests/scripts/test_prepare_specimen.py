@@ -60,7 +60,7 @@ def files(monkeypatch):
     return name
 
 
-def test_what_the_main_process_has_accepted_is_written(tmp_path, files):
+def test_a_specimen_that_the_main_process_accepted_is_written(tmp_path, files):
     close = tmp_path / "close.xyz"
     close.write_text('2\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3\nC 0 0 0\nC 0.5 0 0\n')
     files(close)
@@ -109,7 +109,7 @@ def test_snapshots_are_read_and_written(tmp_path, files):
     assert not np.array_equal(specimen.frames[0], specimen.frames[1])
 
 
-def test_moved_file_gives_the_same_specimen(tmp_path, files):
+def test_a_moved_structure_file_gives_the_same_specimen(tmp_path, files):
     moved = tmp_path / "elsewhere" / "renamed.cif"
     moved.parent.mkdir()
     shutil.copy(SRTIO3, moved)
@@ -122,7 +122,7 @@ def test_moved_file_gives_the_same_specimen(tmp_path, files):
 
 
 @pytest.mark.parametrize("edited", ["specimen", "snapshots"])
-def test_file_edited_meanwhile(tmp_path, files, edited):
+def test_a_structure_file_that_changed_since_the_plan_is_refused(tmp_path, files, edited):
     specimen, snapshots = tmp_path / "block.xyz", tmp_path / "run.xyz"
     shutil.copy(BLOCK, specimen)
     shutil.copy(SNAPSHOTS, snapshots)
@@ -136,7 +136,7 @@ def test_file_edited_meanwhile(tmp_path, files, edited):
     assert not (tmp_path / "specimen.nc").exists()
 
 
-def test_unset_environment_is_told(tmp_path, monkeypatch):
+def test_a_missing_environment_variable_is_named(tmp_path, monkeypatch):
     monkeypatch.delenv("STEMPHONY_SPECIMEN_FILE", raising=False)
     with pytest.raises(StemphonyError, match=r"STEMPHONY_SPECIMEN_FILE is not set.*rule prepare_specimen"):
         prepare_specimen.main([parameters(SRTIO3), str(tmp_path / "specimen.nc")])
@@ -152,7 +152,7 @@ def test_script_runs_without_an_installed_package(tmp_path):
     assert len(read_specimen_file(tmp_path / "specimen.nc").positions) == 5
 
 
-def test_script_tells_a_bad_specimen_without_a_traceback(tmp_path, files):
+def test_the_script_reports_a_bad_specimen_without_a_traceback(tmp_path, files):
     bad = tmp_path / "bad.cif"
     bad.write_text(SRTIO3.read_text().replace("Sr1  Sr", "Sr1  X "))
     files(bad)
@@ -162,7 +162,7 @@ def test_script_tells_a_bad_specimen_without_a_traceback(tmp_path, files):
     assert not (tmp_path / "specimen.nc").exists()
 
 
-def test_script_tells_a_folder_that_is_missing(tmp_path, files):
+def test_the_script_names_a_missing_folder(tmp_path, files):
     files(SRTIO3)
     message = refusal(prepare_specimen.main, parameters(SRTIO3), str(tmp_path / "no" / "specimen.nc"))
     assert "folder does not exist" in message
@@ -173,7 +173,7 @@ def test_script_without_arguments_prints_its_usage():
         prepare_specimen.main([])
 
 
-def test_scripts_end_as_their_errors_say(capsys):
+def test_the_exit_status_of_a_script_follows_the_class_of_the_error(capsys):
     def fails_with(error: BaseException) -> int | str | None:
         def main(arguments: list[str]) -> None:
             raise error

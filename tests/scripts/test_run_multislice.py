@@ -108,7 +108,7 @@ def test_a_job_writes_what_was_computed(job):
         assert root.job_digest == provenance.digest(made.campaign.job_params("p2d500", 1))
 
 
-def test_a_job_says_the_error_that_its_windows_have(job, capsys):
+def test_a_job_logs_the_measured_error_of_its_windows(job, capsys):
     with netCDF4.Dataset(job(grating={"window_angstrom": 5.0}).run()) as root:
         deviation = json.loads(root["runtime"].window_check)["relative_deviation"]
     said = ", ".join(f"{name} {100 * value:.2g} %" for name, value in deviation.items())
@@ -116,12 +116,12 @@ def test_a_job_says_the_error_that_its_windows_have(job, capsys):
     assert f"error of the windows, measured by this job on some positions: {said}\n" in capsys.readouterr().err
 
 
-def test_a_job_without_windows_says_nothing_of_their_error(job, capsys):
+def test_a_job_without_windows_logs_no_error_of_windows(job, capsys):
     job().run()
     assert "windows" not in capsys.readouterr().err
 
 
-def test_a_job_tells_where_it_came_from(job):
+def test_a_job_file_records_its_origin(job):
     made = job()
     with netCDF4.Dataset(made.run()) as root:
         identity = ledger.identity(made.result, 1)
@@ -140,7 +140,7 @@ def test_a_job_tells_where_it_came_from(job):
         assert root.title == "tiny"
 
 
-def test_a_job_knows_from_the_plan_what_it_cannot_know_itself(job):
+def test_a_job_takes_facts_about_the_run_from_the_plan(job):
     made = job()
     ledger.write_plan(made.result, {"title": "From the plan", "keep_coordinates": False, "budget_mb": 0.01})
     with netCDF4.Dataset(made.run()) as root:
@@ -149,7 +149,7 @@ def test_a_job_knows_from_the_plan_what_it_cannot_know_itself(job):
 
 
 @pytest.mark.failure("two snakemake with other configs in one simulation")
-def test_of_two_runs_at_once_each_job_follows_the_plan_of_its_own(job, monkeypatch):
+def test_each_job_of_two_simultaneous_runs_follows_the_plan_of_its_own_run(job, monkeypatch):
     made = job()
     numbers = [ledger.claim_run(made.result) for _ in range(2)]
     for number in numbers:
@@ -228,7 +228,7 @@ def test_defoci_share_their_atoms_if_asked(job):
     assert (coordinates[0] == coordinates[1]).all()
 
 
-def test_a_drawn_seed_is_used_and_told(job):
+def test_a_drawn_seed_is_used_and_recorded(job):
     made = job(simulation={"random_seed": 0})
     with netCDF4.Dataset(made.run()) as root:
         seed = ledger.identity(made.result, 0).seed
@@ -240,7 +240,7 @@ def test_a_drawn_seed_is_used_and_told(job):
         assert (np.asarray(root["AMBER"]["coordinates"][0]) == moved).all()
 
 
-def test_without_frozen_phonons_atoms_rest_and_no_seed_is_told(job):
+def test_without_frozen_phonons_atoms_rest_and_no_seed_is_recorded(job):
     with netCDF4.Dataset(job(frozen_phonon={"enabled": False}).run("p2d500", 0)) as root:
         rest = srtio3((2, 2, 2)).positions / 10
         assert np.asarray(root["AMBER"]["coordinates"][0]) == pytest.approx(rest, abs=1e-7)
@@ -368,7 +368,7 @@ def test_a_job_loads_nothing_that_it_does_not_need(job, tmp_path):
     assert not loaded & {"ase", "matplotlib", "snakemake", "jsonschema", "yaml", "requests", "pandas", "xarray"}
 
 
-def test_the_process_says_how_far_it_is_and_ends_well(job):
+def test_the_process_reports_its_progress_and_exits_with_0(job):
     made = job()
     done = launch(str(SCRIPT), *made.arguments())
     assert (done.returncode, done.stderr) == (0, "")
@@ -376,7 +376,7 @@ def test_the_process_says_how_far_it_is_and_ends_well(job):
     assert paths.checksum(made.result.job("p2d500", 1)).is_file()
 
 
-def test_a_damaged_specimen_is_told_without_a_traceback(job):
+def test_a_damaged_specimen_is_reported_without_a_traceback(job):
     made = job()
     made.result.specimen.write_bytes(made.result.specimen.read_bytes()[:1000])
     assert "specimen.nc" in refusal(script.main, *made.arguments())

@@ -23,12 +23,12 @@ VERY_DEEP = "[" * 100_000
 @pytest.mark.parametrize(
     "text", ["a: 1\nb: [2, {c: d}]\n", "x: &x {a: 1}\ny: {<<: *x, b: 2}\nz: [*x, *x]\n", "", "# no\n"]
 )
-def test_what_it_reads_is_what_pyyaml_reads(text):
+def test_bounded_yaml_reads_what_pyyaml_reads(text):
     assert bounded_yaml.load(text) == bounded_yaml.load(text, yaml.SafeLoader) == yaml.safe_load(text)
 
 
 @pytest.mark.parametrize("text", [BOMB, DEEP, VERY_DEEP, "a: &a [*a]", "x" * (bounded_yaml.LARGEST_CHARACTERS + 1)])
-def test_what_is_too_large_is_no_yaml(text):
+def test_too_large_yaml_is_refused(text):
     with pytest.raises(yaml.YAMLError):
         bounded_yaml.load(text)
     with pytest.raises(yaml.YAMLError):
@@ -48,7 +48,7 @@ def test_a_command_refuses_it_with_a_message(tmp_path, capsys, monkeypatch, comm
     assert "YAML" in said
 
 
-def test_a_number_to_the_base_of_60_needs_no_time(tmp_path, capsys):
+def test_a_number_to_the_base_of_60_is_read_quickly(tmp_path, capsys):
     """The attack: 800 kB took minutes."""
     file = tmp_path / "config.yaml"
     file.write_text(f"simulation: {{random_seed: 1{':1' * 400_000}}}")
@@ -58,7 +58,7 @@ def test_a_number_to_the_base_of_60_needs_no_time(tmp_path, capsys):
     assert "a number has more than 400 characters" in capsys.readouterr().err
 
 
-def test_a_bomb_needs_no_memory(tmp_path):
+def test_an_expansion_bomb_fills_no_memory(tmp_path):
     """Before, `stemphony check` of these 500 bytes took 2.3 GB."""
     file = tmp_path / "config.yaml"
     file.write_text(BOMB)

@@ -17,7 +17,7 @@ from support.campaign import REPOSITORY
 from support.experiments import SCRIPTS
 
 
-def test_a_reader_that_has_enough_ends_a_command_quietly(tmp_path: Path):
+def test_a_closed_pipe_ends_a_command_quietly(tmp_path: Path):
     assert main(["init", str(tmp_path)]) == 0
     reader, writer = os.pipe()
     os.close(reader)  # as `head` does when it has its lines
@@ -54,7 +54,7 @@ def test_init_names_the_simulation_after_the_folder(folder: str, name: str, tmp_
     assert f"of the simulation {name}, " in capsys.readouterr().out
 
 
-def test_a_check_that_takes_longer_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+def test_a_long_check_prints_that_it_is_still_working(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
     assert main(["init", str(tmp_path)]) == 0
     monkeypatch.setattr("stemphony.cli.PATIENCE_S", 0.0)
     assert main(["check", str(tmp_path / "config.yaml"), "--no-calibration"]) == 0

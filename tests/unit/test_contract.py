@@ -27,7 +27,7 @@ def strings(file: Path) -> set[str]:
     [*PACKAGE.rglob("*.py"), *PACKAGE.parent.glob("*.py")],
     ids=lambda file: file.relative_to(PACKAGE.parent).name,
 )
-def test_no_other_module_repeats_it(file: Path):
+def test_no_other_module_repeats_a_text_of_the_contract(file: Path):
     if file.name == "contract.py" or "monitor" in file.parts:
         return
     for text in strings(file):

@@ -34,7 +34,7 @@ def test_conda_environments_take_packages_from_named_channels_only(name):
     assert set(content) == {"channels", "dependencies"}
 
 
-def test_both_conda_environments_have_one_python_that_the_project_allows():
+def test_all_conda_environments_have_one_python_that_the_project_allows():
     (version,) = {of_conda(ENVS / f"{name}.yaml")["python"] for name in NAMES}
     minimum = re.search(r'requires-python = ">=([\d.]+)"', (ROOT / "pyproject.toml").read_text())[1]
     assert [int(n) for n in version.split(".")] >= [int(n) for n in minimum.split(".")]

@@ -98,7 +98,7 @@ def are_about(one: str, other: str) -> bool:
     return any(a in b or b in a for a in pieces(one) for b in pieces(other))
 
 
-def test_every_failure_has_a_marked_test_and_every_marker_names_a_failure():
+def test_every_failure_of_the_page_has_a_test_and_every_marker_has_a_row():
     without_test = rows().keys() - marked().keys()
     assert not without_test, f"no test is marked with these failures of {PAGE.name}: {sorted(without_test)}"
     without_row = {failure: tests[0].name for failure, tests in marked().items() if failure not in rows()}
@@ -118,7 +118,7 @@ def test_the_marked_tests_run_and_check_something(failure: str):
 
 
 @pytest.mark.parametrize("failure", rows())
-def test_the_marked_tests_look_for_every_message_that_the_row_quotes(failure: str):
+def test_tests_look_for_every_message_that_the_page_quotes(failure: str):
     tests = marked()[failure]
     looked_for = [text for test in tests for text in test.texts if text != failure]
     for quoted in re.findall(r'"([^"]+)"', rows()[failure]):

@@ -280,7 +280,7 @@ def test_imports_point_down(package, upper):
 
 
 @pytest.mark.parametrize("package", TABLES)
-def test_rooms_are_listed_from_the_ground_up(package):
+def test_a_room_imports_only_rooms_that_are_listed_before_it(package):
     """So there is no circle between rooms."""
     names = list(TABLES[package])
     for upper, below in TABLES[package].items():
@@ -301,7 +301,7 @@ def test_modules_have_no_circle():
         done |= ready
 
 
-def test_imports_of_ours_are_absolute():
+def test_imports_of_own_modules_are_absolute():
     for file in FILES:
         relative = [node for node in ast.walk(ast.parse(file.read_text())) if getattr(node, "level", 0)]
         assert not relative, f"{file.relative_to(SCRIPTS)} imports with leading dots; write the whole name"
@@ -332,7 +332,7 @@ def test_jobs_never_check_the_plan_again():
     assert upper == {f"stemphony.orchestration.{name}" for name in ("job", "module_run", "script", "preview_image")}
 
 
-def test_rules_call_the_snakefile_module_alone():
+def test_rules_import_only_the_snakefile_module():
     files = [ROOT / "Snakefile", *(ROOT / "workflow/rules").glob("*.smk")]
     text = "\n".join(file.read_text(encoding="utf-8") for file in files)
     found = re.findall(r"^\s*(?:from|import)\s+(stemphony[.\w]*)(?:\s+import\s+(.+))?", text, re.MULTILINE)

@@ -51,7 +51,7 @@ def sparse(file: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [pipe, device, sparse, Path.mkdir])
-def test_what_is_no_small_ordinary_file_is_not_read(tmp_path, make):
+def test_only_small_ordinary_files_are_read(tmp_path, make):
     make(tmp_path / "plan.json")
     with pytest.raises(OSError, match=r"plan\.json"):
         ordinary_files.read_text(tmp_path / "plan.json")
@@ -81,7 +81,7 @@ def test_commands_pass_over_such_files(tmp_path, capsys, make, what):
 
 
 @pytest.mark.parametrize("make", [pipe, sparse])
-def test_small_files_of_jobs(tmp_path, make):
+def test_small_files_of_jobs_that_are_not_ordinary_are_ignored(tmp_path, make):
     checksum, state, claim = tmp_path / "job.nc.sha256", tmp_path / "state.json", tmp_path / "job.claim"
     for file in (checksum, state, claim):
         make(file)
@@ -90,7 +90,7 @@ def test_small_files_of_jobs(tmp_path, make):
     assert claims.holder_of(claim) is None
 
 
-def test_large_files_of_jobs(tmp_path):
+def test_pipes_in_place_of_large_job_files_block_nothing(tmp_path):
     job, kept = tmp_path / "job.nc", tmp_path / "job.checkpoint"
     for file in (job, kept):
         pipe(file)
@@ -103,7 +103,7 @@ def test_large_files_of_jobs(tmp_path):
     assert "damaged" in refused
 
 
-def test_the_other_folder_of_a_copy(tmp_path):
+def test_a_pipe_in_the_original_of_a_copy_blocks_nothing(tmp_path):
     """The folder that simulation.json names: nothing in it is waited for."""
     made = FakeCampaign.of(tmp_path / "work" / "results")
     made.result.root.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ def test_the_other_folder_of_a_copy(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, '{"pid": 1e400}'])
-def test_a_claim_that_no_job_wrote(content):
+def test_an_invalid_claim_has_no_holder(content):
     assert claims.Holder.of(content.encode()) is None
 
 
@@ -127,7 +127,7 @@ def test_a_process_with_an_impossible_number_is_no_holder():
     assert claims.Holder.of(f'{text}, "pid": {10**30}}}'.encode()) is None
 
 
-def test_the_end_of_a_log(tmp_path):
+def test_the_end_of_a_log_is_read_within_a_limit(tmp_path):
     log = tmp_path / "job.log"
     log.write_bytes(b"x" * 10_000_000 + b"\n\xff last word\n")
     assert ordinary_files.read_end(log).splitlines()[-1] == "\ufffd last word"

@@ -38,7 +38,7 @@ def test_a_digest_is_sha256_of_the_text():
     assert provenance.digest({"a": 1}) == hashlib.sha256(b'{"a":1}').hexdigest()
 
 
-def test_what_json_cannot_say_has_no_digest():
+def test_values_that_json_cannot_hold_have_no_digest():
     with pytest.raises(ValueError, match="JSON"):
         provenance.digest({"a": float("nan")})
 
@@ -48,7 +48,7 @@ def test_digest_of_a_file_is_that_of_its_bytes(tmp_path):
     assert provenance.file_sha256(tmp_path / "a") == hashlib.sha256(b"abc" * 100_000).hexdigest()
 
 
-def test_versions_are_told_and_agree():
+def test_versions_are_recorded_and_agree():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == provenance.VERSION
     attributes = provenance.runtime_attributes()
@@ -60,13 +60,13 @@ def test_versions_are_told_and_agree():
     assert all(re.match(r"[\w.-]+$|[\w-]+ [\d.]+$", version) for version in versions.values()), versions
 
 
-def test_the_instruction_sets_of_the_processor_are_told():
+def test_the_instruction_sets_of_the_processor_are_recorded():
     told = provenance.runtime_attributes()["instruction_sets"]
     assert told
     assert told.split(" ") == [word for word in told.split() if re.fullmatch(r"\w+", word)]
 
 
-def test_every_package_of_the_environment_is_told():
+def test_every_package_of_the_environment_is_recorded():
     told = set(json.loads(provenance.runtime_attributes()["packages"]))
     for distribution in metadata.distributions():
         name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()
@@ -74,7 +74,7 @@ def test_every_package_of_the_environment_is_told():
     assert json.loads(provenance.runtime_attributes()["versions"])["packages_digest"] == provenance.digest(sorted(told))
 
 
-def test_packages_of_conda_are_told_with_their_build(tmp_path, monkeypatch):
+def test_conda_packages_are_recorded_with_their_build(tmp_path, monkeypatch):
     site = tmp_path / "lib/python3.12/site-packages"
     for name, installer in (("numpy-2.4.6", "conda"), ("added_later-1.0", "pip")):
         (site / f"{name}.dist-info").mkdir(parents=True)
@@ -90,7 +90,7 @@ def test_packages_of_conda_are_told_with_their_build(tmp_path, monkeypatch):
     provenance.packages.cache_clear()
 
 
-def test_outside_git_there_is_no_commit_but_that_of_the_image(monkeypatch):
+def test_without_git_only_an_image_has_a_commit(monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("STEMPHONY_GIT_COMMIT", raising=False)
     provenance.git_commit.cache_clear()

@@ -246,7 +246,7 @@ def test_an_ordinary_text_is_quoted(value):
 
 
 @pytest.mark.parametrize("value", [f"http://u:{CANARY}@h/", f"auth_pass: {CANARY}", [f"https://h/?t={CANARY}"]])
-def test_a_text_that_may_hold_a_secret_is_not(value):
+def test_a_text_that_may_hold_a_secret_is_not_quoted(value):
     assert CANARY not in short(value)
 
 

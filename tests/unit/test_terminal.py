@@ -23,7 +23,7 @@ CLEAR = "\x1b[2J\x1b]0;title\x07"
         ("日本語 🙂", "日本語 🙂"),
     ],
 )
-def test_active_characters_are_shown_as_escapes(text, shown):
+def test_control_characters_are_shown_as_escapes(text, shown):
     assert plain(text) == shown
 
 

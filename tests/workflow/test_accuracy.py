@@ -48,7 +48,7 @@ def test_the_target_computes_a_budget_and_nothing_of_the_simulation(budget: Camp
         assert not file.exists(), file
 
 
-def test_a_second_time_there_is_nothing_to_do_and_a_changed_choice_computes_it_again(budget: Campaign, tmp_path: Path):
+def test_a_second_run_has_nothing_to_do_and_a_changed_choice_computes_again(budget: Campaign, tmp_path: Path):
     copy = budget.copy(tmp_path / "copy")
     assert "Nothing to be done" in copy.snakemake("accuracy").output
     copy.change(probe={"semiangle_mrad": 19.0})

@@ -59,7 +59,7 @@ def run(slow: Finished, tmp_path_factory: pytest.TempPathFactory) -> tuple[Campa
     return campaign, campaign.stemphony()
 
 
-def test_run_says_its_command_the_plan_and_where_everything_is(run: tuple[Campaign, Outcome]):
+def test_run_prints_its_command_and_the_plan_and_all_paths(run: tuple[Campaign, Outcome]):
     campaign, outcome = run
     assert outcome.status == 0, outcome.output
     lines = outcome.output.splitlines()
@@ -151,7 +151,7 @@ def test_run_says_which_job_failed_and_the_end_of_its_log(quiet_copy: Campaign):
     assert "Traceback" not in outcome.output
 
 
-def test_run_hands_further_arguments_to_snakemake_and_shows_what_it_says_to_them(quiet_copy: Campaign):
+def test_run_passes_further_arguments_to_snakemake_and_shows_its_answer(quiet_copy: Campaign):
     quiet_copy.job_file("p5d000/0001").unlink()
     outcome = quiet_copy.stemphony("--dry-run")
     assert outcome.status == 0, outcome.output
@@ -170,7 +170,7 @@ def test_run_hands_further_arguments_to_snakemake_and_shows_what_it_says_to_them
     ],
     ids=["misspelt key", "missing crystal", "contradiction"],
 )
-def test_a_mistake_in_the_config_is_one_message(
+def test_a_mistake_in_the_config_gives_one_message(
     tiny: Reported, tmp_path: Path, block: dict[str, dict[str, object]], message: str
 ):
     campaign = Campaign.make(tiny.campaign.clone, tmp_path / "mistaken", tiny.campaign.settings, tiny.campaign.env)
@@ -185,7 +185,7 @@ def test_a_mistake_in_the_config_is_one_message(
     assert not campaign.result.root.exists()
 
 
-def test_a_config_that_is_not_yaml_is_one_message(tiny: Reported, tmp_path: Path):
+def test_a_config_that_is_not_yaml_gives_one_message(tiny: Reported, tmp_path: Path):
     config = tmp_path / "simulation.yaml"
     config.write_text("simulation: {name: [\n")
     outcome = stemphony("run", config, "--directory", tmp_path / "work", cwd=tmp_path, env=tiny.campaign.env)
@@ -194,7 +194,7 @@ def test_a_config_that_is_not_yaml_is_one_message(tiny: Reported, tmp_path: Path
     assert "Traceback" not in outcome.output
 
 
-def test_snakemake_by_itself_shows_the_same_message(tiny: Reported, tmp_path: Path):
+def test_plain_snakemake_shows_the_same_message(tiny: Reported, tmp_path: Path):
     campaign = Campaign.make(tiny.campaign.clone, tmp_path / "mistaken", tiny.campaign.settings, tiny.campaign.env)
     campaign.change(probe={"energy_kv": 200.0})
     outcome = campaign.snakemake()
@@ -210,7 +210,7 @@ def said_of_the_executor(outcome: Outcome) -> list[str]:
 
 
 @pytest.mark.parametrize("profile", ["cluster-generic", "htcondor", "kubernetes", "lsf"])
-def test_a_profile_whose_plugin_is_not_installed_is_one_message_with_what_to_do(quiet_copy: Campaign, profile: str):
+def test_a_missing_plugin_of_a_profile_gives_one_message_with_advice(quiet_copy: Campaign, profile: str):
     executor = yaml.safe_load((REPOSITORY / f"profiles/{profile}/config.v9+.yaml").read_text())["executor"]
     if importlib.util.find_spec(f"snakemake_executor_plugin_{executor.replace('-', '_')}"):
         pytest.skip(f"the plugin for {executor} is installed")
@@ -225,7 +225,7 @@ def test_a_profile_whose_plugin_is_not_installed_is_one_message_with_what_to_do(
     assert f"\nsnakemake-executor-plugin-{executor}==" in lock.read_text()
 
 
-def test_an_executor_that_does_not_exist_is_one_message(quiet_copy: Campaign):
+def test_an_unknown_executor_gives_one_message(quiet_copy: Campaign):
     outcome = quiet_copy.stemphony("--executor", "slrum")
     assert outcome.status != 0, outcome.output
     (message,) = said_of_the_executor(outcome)
@@ -235,7 +235,7 @@ def test_an_executor_that_does_not_exist_is_one_message(quiet_copy: Campaign):
 # --- stemphony check, init --------------------------------------------------------------------------------------------
 
 
-def test_check_says_the_plan_and_writes_nothing(tiny: Reported):
+def test_check_prints_the_plan_and_writes_nothing(tiny: Reported):
     campaign = tiny.campaign
     before = sorted(campaign.folder.rglob("*"))
     outcome = stemphony("check", campaign.config, "--no-calibration", cwd=campaign.folder, env=campaign.env)
@@ -245,7 +245,7 @@ def test_check_says_the_plan_and_writes_nothing(tiny: Reported):
     assert sorted(campaign.folder.rglob("*")) == before
 
 
-def test_check_of_a_mistake_fails_with_one_message(tiny: Reported, tmp_path: Path):
+def test_check_of_a_wrong_config_fails_with_one_message(tiny: Reported, tmp_path: Path):
     campaign = Campaign.make(tiny.campaign.clone, tmp_path / "mistaken", tiny.campaign.settings, tiny.campaign.env)
     campaign.change(adf={"detectors": {"haadf": [80.0, 500.0]}})
     outcome = stemphony("check", campaign.config, "--no-calibration", cwd=tmp_path, env=campaign.env)

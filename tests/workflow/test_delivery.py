@@ -144,7 +144,7 @@ def test_the_next_run_sends_them_after_its_own_beginning(undelivered: tuple[Camp
     assert "not delivered" not in outcome.output
 
 
-def test_a_receiver_that_comes_back_at_the_end_gets_everything_the_end_last(tiny: Reported, tmp_path: Path):
+def test_a_receiver_that_comes_back_at_the_end_gets_everything_in_order(tiny: Reported, tmp_path: Path):
     campaign = tiny.copy(tmp_path / "copy")
     campaign.job_file("p5d000/0000").unlink()
     port = closed_port()
@@ -175,7 +175,7 @@ def without_network(clone: Path, folder: Path) -> Path:
     return copy
 
 
-def test_via_the_submit_host_events_of_jobs_without_a_route_arrive_while_they_run(
+def test_events_of_jobs_without_a_route_arrive_via_the_submit_host_while_they_run(
     clone: Path, slow: Finished, tmp_path: Path
 ):
     campaign = slow.copy(tmp_path / "slow campaign")
@@ -235,7 +235,7 @@ def receiver(campaign: Campaign) -> Iterator[EchoServer]:
         yield server
 
 
-def test_a_killed_attempt_has_its_error_although_the_next_one_succeeds(slow: Finished, tmp_path: Path):
+def test_a_killed_attempt_has_its_error_even_if_the_next_one_succeeds(slow: Finished, tmp_path: Path):
     campaign = slow.copy(tmp_path / "slow campaign")
     campaign.job_file("p0d000/0000").unlink()
     with receiver(campaign) as server:
@@ -256,7 +256,7 @@ def test_a_killed_attempt_has_its_error_although_the_next_one_succeeds(slow: Fin
     assert_same_arrays(campaign.result.merged, slow.arrays)
 
 
-def test_an_attempt_that_fails_says_whether_there_is_another(tiny: Reported, tmp_path: Path):
+def test_a_failed_attempt_says_whether_it_is_tried_again(tiny: Reported, tmp_path: Path):
     campaign = tiny.copy(tmp_path / "copy")
     campaign.job_file("p5d000/0000").unlink()
     in_the_way = campaign.job_file("p5d000/0000").with_name("configuration_0000.nc.sha256")
@@ -327,7 +327,7 @@ def small_disk(folder: Path, size_kib: int) -> Iterator[None]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 @pytest.mark.parametrize("room_kib", [0, 24])
-def test_a_full_disk_under_the_reports_costs_no_simulation_and_no_report_that_can_be_sent(
+def test_a_full_disk_under_the_reports_stops_neither_the_simulation_nor_the_sending(
     tiny: Reported, tmp_path: Path, room_kib: int
 ):
     campaign = tiny.copy(tmp_path / "copy")

@@ -84,7 +84,7 @@ def pairs(events: list[dict[str, Any]], name: str) -> set[tuple[float, int]]:
 
 
 @pytest.mark.failure("job exits non-zero")
-def test_a_job_that_fails_costs_itself_only(tiny: Reported, tmp_path: Path):
+def test_a_failed_job_stops_no_other_job(tiny: Reported, tmp_path: Path):
     campaign = tiny.copy(tmp_path / "copy")
     shutil.rmtree(campaign.result.root / "jobs")
     # A folder where the result of one job belongs: it computes and cannot put it there.
@@ -298,7 +298,7 @@ def holder_of(campaign: Campaign) -> Path:
 
 
 @pytest.mark.failure("scheduler gets SIGKILL, restart", "two stemphony run at once")
-def test_a_killed_run_is_unlocked_and_completed_and_a_living_one_is_respected(slow: Finished, slow_again: Campaign):
+def test_a_killed_run_is_unlocked_and_completed_and_a_living_one_is_left_alone(slow: Finished, slow_again: Campaign):
     campaign = slow_again
     locks = campaign.directory / ".snakemake" / "locks"
     with campaign.start_stemphony() as running:
@@ -424,7 +424,7 @@ def test_a_job_out_of_time_is_tried_again_and_goes_on(slow: Finished, slow_again
     assert not campaign.result.checkpoints_folder.exists()
 
 
-def test_a_lock_without_a_trace_is_left_alone(quiet_copy: Campaign):
+def test_a_lock_without_a_known_process_is_left_alone(quiet_copy: Campaign):
     locks = quiet_copy.directory / ".snakemake" / "locks"
     locks.mkdir(exist_ok=True)
     (locks / "0.output.lock").write_text("results/tiny/stem.nc\n")

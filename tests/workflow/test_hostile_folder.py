@@ -43,14 +43,14 @@ def surrounded(tiny: Reported, tmp_path: Path) -> Surrounded:
     return Surrounded(campaign, here, trace)
 
 
-def test_status_finds_a_result_current(surrounded: Surrounded):
+def test_status_runs_no_file_of_the_folder(surrounded: Surrounded):
     for words in ((), ("--verify",), ("--json",)):
         outcome = surrounded.call("status", surrounded.campaign.result.root, *words)
         assert outcome.status == 0, outcome.output
         assert '"merged": "current"' in outcome.output or "is merged from them" in outcome.output
 
 
-def test_a_run_and_a_rerun_succeed(surrounded: Surrounded, tiny: Reported):
+def test_run_and_rerun_use_no_file_of_the_folder(surrounded: Surrounded, tiny: Reported):
     campaign = surrounded.campaign
     campaign.change(simulation={"name": "second"})
     with EchoServer() as server:
@@ -79,7 +79,7 @@ def test_a_profile_in_the_folder_of_the_user_is_not_used(surrounded: Surrounded,
     assert_same_arrays(campaign.result.merged, tiny.arrays)
 
 
-def test_plain_snakemake_succeeds_and_finds_its_result_current(surrounded: Surrounded, tiny: Reported):
+def test_plain_snakemake_runs_no_file_of_the_folder(surrounded: Surrounded, tiny: Reported):
     campaign = surrounded.campaign
     campaign.change(simulation={"name": "third"}, http_reporting={"reporting": False})
     words = ("--snakefile", REPOSITORY / "Snakefile", "--configfile", campaign.config, "--cores", "2")
@@ -91,7 +91,7 @@ def test_plain_snakemake_succeeds_and_finds_its_result_current(surrounded: Surro
     assert outcome.jobs == set(), outcome.output
 
 
-def test_other_commands_succeed(surrounded: Surrounded):
+def test_other_commands_run_no_file_of_the_folder(surrounded: Surrounded):
     campaign = surrounded.campaign
     for words in (
         ("check", campaign.config, "--no-calibration"),
@@ -109,7 +109,7 @@ def test_other_commands_succeed(surrounded: Surrounded):
         assert outcome.status == 0, (words, outcome.output)
 
 
-def test_a_receiver_is_asked(surrounded: Surrounded):
+def test_report_test_runs_no_file_of_the_folder(surrounded: Surrounded):
     outcome = surrounded.call("report", "test", surrounded.campaign.config)
     assert "connection refused" in outcome.output
 

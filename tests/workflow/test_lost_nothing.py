@@ -120,7 +120,7 @@ def events_in(file: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_the_test_is_as_hard_as_it_claims(reported: Reported):
+def test_every_kind_of_fault_occurred_often_enough(reported: Reported):
     assert len(reported.killed) == KILLED
     assert len(reported.spooled) == JOBS
     assert sum(map(len, reported.spooled.values())) >= 1000

@@ -115,7 +115,7 @@ def documented(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
         return Documented(page, server.events)
 
 
-def test_the_page_does_what_it_says(documented: Documented):
+def test_the_commands_of_the_page_work(documented: Documented):
     folder = documented.page.folder
     assert "haadf" in (folder / "report.txt").read_text()
     kept = folder / ".snakemake" / "stemphony-module"
@@ -123,7 +123,7 @@ def test_the_page_does_what_it_says(documented: Documented):
     assert (kept / "sto.yaml").stat().st_mode & 0o777 == 0o600
 
 
-def test_two_runs_of_which_one_has_nothing_to_do_send_each_event_once(documented: Documented):
+def test_two_runs_send_each_event_once_even_if_one_has_nothing_to_do(documented: Documented):
     assert Counter(event["event"] for event in documented.events) == {
         "START_SIMULATION": 1, "START_DEFOCUS": 1, "FINISH": 1, **{name: 2 * n for name, n in OF_A_PAIR.items()},
     }  # fmt: skip
@@ -131,7 +131,7 @@ def test_two_runs_of_which_one_has_nothing_to_do_send_each_event_once(documented
     assert documented.events[-1]["event"] == "FINISH"
 
 
-def test_events_are_those_of_a_run_of_its_own(documented: Documented):
+def test_events_are_those_of_a_direct_run(documented: Documented):
     validator = jsonschema.Draft202012Validator(SCHEMA)
     identity = json.loads((documented.page.folder / "results/sto/simulation.json").read_text())["id"]
     for event in documented.events:
@@ -143,7 +143,7 @@ def test_events_are_those_of_a_run_of_its_own(documented: Documented):
     assert len({event["event_id"] for event in documented.events}) == len(documented.events)
 
 
-def test_a_run_of_its_own_computes_the_same_bits_and_leaves_nothing_to_do_for_the_module(
+def test_a_direct_run_computes_the_same_bits_and_leaves_nothing_to_do_for_the_module(
     documented: Documented, tmp_path: Path
 ):
     folder = documented.page.folder
@@ -163,7 +163,7 @@ def test_a_run_of_its_own_computes_the_same_bits_and_leaves_nothing_to_do_for_th
 # --- failures, and the user's own rules ----------------------------------------------------------------------------
 
 
-def test_after_a_failure_the_next_run_computes_the_failed_pair_only_and_own_rules_notice_nothing(outer: Outer):
+def test_after_a_failure_the_next_run_computes_only_the_failed_pair_and_no_rule_of_the_outer_workflow(outer: Outer):
     with EchoServer() as server:
         reporting = {"reporting": True, "url": server.url}
         outer.write(changed(PAIR, http_reporting=reporting), OWN_RULE, statement())
@@ -211,7 +211,7 @@ rule cluster:
 """
 
 
-def test_a_job_on_a_cluster_computes_what_its_run_planned_and_begins_the_run(outer: Outer):
+def test_a_job_on_a_cluster_follows_the_plan_of_its_run_and_begins_the_run(outer: Outer):
     outer.write(PAIR, JOB_ON_A_CLUSTER, statement(use="as a_*"))
     done = outer.run("cluster.txt")
     assert done.status == 0, done.output
@@ -271,7 +271,7 @@ REFUSED: list[tuple[str, Callable[[Outer], None], tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("write", "said"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
-def test_what_a_module_cannot_do_is_refused_with_a_way_out(
+def test_unsupported_uses_of_a_module_are_refused_with_a_proposal(
     outer: Outer, write: Callable[[Outer], None], said: tuple[str, ...]
 ):
     (outer.folder / "below").mkdir()
@@ -292,14 +292,16 @@ def served() -> Iterator[str]:
         server.shutdown()
 
 
-def test_a_snakefile_at_a_url_is_refused_with_a_way_out(outer: Outer, served: str):
+def test_a_snakefile_at_a_url_is_refused_with_a_proposal(outer: Outer, served: str):
     outer.write(PAIR, statement(snakefile=f"{served}/Snakefile"))
     refused = outer.plan()
     assert refused.status != 0
     assert "Clone Stemphony" in refused.output
 
 
-def test_finished_pairs_of_another_config_are_not_replaced_in_silence(documented: Documented, env: dict[str, str]):
+def test_finished_pairs_of_another_config_are_not_replaced_without_permission(
+    documented: Documented, env: dict[str, str]
+):
     outer = Outer(documented.page.folder, documented.page.env)
     file = outer.folder / "config.yaml"
     before = file.read_text()

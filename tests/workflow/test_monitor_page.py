@@ -36,7 +36,9 @@ def block(monitor: MonitorProcess, preview: bool = False, **parameters: str) -> 
     return {"reporting": True, "url": monitor.url, "preview": preview, "parameters": parameters}
 
 
-def test_start_progress_failure_rerun_finish_and_silence(new_campaign: Callable[..., Campaign], tmp_path: Path):
+def test_the_page_shows_start_and_progress_and_failure_and_finish_and_silence(
+    new_campaign: Callable[..., Campaign], tmp_path: Path
+):
     with chromium() as browser, MonitorProcess(tmp_path, "--stale-after", STALE_MINUTES) as monitor:
         watched = new_campaign(WATCHED, "watched")
         watched.change(

@@ -74,7 +74,7 @@ def test_the_first_event_starts_and_the_last_one_finishes_the_simulation(tiny: R
     assert tiny.events[-1]["event"] == "FINISH"
 
 
-def test_events_of_a_job_come_in_order_and_progress_never_falls(tiny: Reported):
+def test_events_of_a_job_arrive_in_order_and_progress_never_falls(tiny: Reported):
     for wanted in PAIRS:
         own = [event for event in of(tiny.events, *OF_A_JOB) if pair(event) == wanted]
         assert [event["event"] for event in own] == [
@@ -121,7 +121,7 @@ def test_the_id_is_that_of_the_result(tiny: Reported):
     assert of(tiny.events, "START_SIMULATION")[0]["result_name"] == tiny.campaign.result.name
 
 
-def test_the_first_event_says_what_is_simulated_unless_a_parameter_of_the_user_does(tiny: Reported):
+def test_the_first_event_describes_the_simulation_unless_a_custom_parameter_does(tiny: Reported):
     (start,) = of(tiny.events, "START_SIMULATION")
     assert {key: start[key] for key in DESCRIPTION_KEYS} == {
         "specimen_formula": "Sr Ti O3", "beam_energy_kev": 200.0, "thickness_nm": 0.3905,
@@ -168,7 +168,7 @@ def test_a_rerun_keeps_the_id_and_counts_on(tiny: Reported, tmp_path: Path):
     assert events[-1]["event"] == "FINISH"
 
 
-def test_a_finished_job_sends_an_image_of_each_detector_where_that_is_wanted(
+def test_a_finished_job_sends_an_image_of_each_detector_if_previews_are_on(
     tiny: Reported, new_campaign: Callable[..., Campaign]
 ):
     assert not any("preview" in event for event in tiny.events)
@@ -190,7 +190,7 @@ def test_a_finished_job_sends_an_image_of_each_detector_where_that_is_wanted(
         assert event["preview_width_nm"] == event["preview_height_nm"] > 0
 
 
-def test_a_part_of_the_campaign_does_not_finish_it(tiny: Reported, new_campaign: Callable[..., Campaign]):
+def test_a_run_of_one_rule_does_not_finish_the_simulation(tiny: Reported, new_campaign: Callable[..., Campaign]):
     campaign = new_campaign(tiny.campaign.settings)
     with EchoServer() as server:
         campaign.change(http_reporting={"reporting": True, "url": server.url})
@@ -199,7 +199,7 @@ def test_a_part_of_the_campaign_does_not_finish_it(tiny: Reported, new_campaign:
         assert server.events[-1]["num_failed"] == 0
 
 
-def test_touch_sends_nothing(tiny: Reported, tmp_path: Path):
+def test_snakemakes_touch_sends_no_event(tiny: Reported, tmp_path: Path):
     campaign = tiny.copy(tmp_path / "copy")
     campaign.result.merged.touch()
     with EchoServer() as server:
@@ -266,7 +266,7 @@ def test_no_receiver_fails_a_simulation(tiny: Reported, with_faults: Any, mode: 
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_no_receiver_holds_a_simulation_longer_than_the_stated_waits(with_faults: Any, mode: str):
+def test_no_receiver_delays_a_simulation_longer_than_the_stated_waits(with_faults: Any, mode: str):
     campaign, _, seconds, _ = with_faults[mode]
     # Five runs share the machine: each may take as long as all of them would one after the other.
     undisturbed = 5 * 20.0
@@ -281,7 +281,7 @@ def wall_seconds_of_the_job(campaign: Campaign) -> float:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_trouble_with_a_receiver_is_said_without_its_secrets(with_faults: Any, mode: str):
+def test_trouble_with_a_receiver_is_reported_without_its_secrets(with_faults: Any, mode: str):
     _, outcome, _, _ = with_faults[mode]
     said = [line for line in outcome.output.splitlines() if "status reports: " in line]
     if mode == "hang" and not said:
@@ -299,7 +299,7 @@ def test_redirects_are_not_followed(with_faults: Any):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_what_nobody_took_is_in_the_spool(with_faults: Any, mode: str):
+def test_events_that_no_receiver_accepted_are_in_the_spool(with_faults: Any, mode: str):
     campaign = with_faults[mode][0]
     spools = list(campaign.result.events(2).rglob("*.jsonl"))
     events = [json.loads(line) for spool in spools for line in spool.read_text().splitlines()]

@@ -103,7 +103,7 @@ def test_reordered_defoci_compute_nothing_again(campaign: Campaign):
     ],
     ids=lambda blocks: "-".join(key for block in blocks.values() for key in block),
 )
-def test_what_concerns_the_merge_is_merged_only(campaign: Campaign, blocks: dict[str, Any]):
+def test_a_changed_key_of_the_merge_is_only_merged_again(campaign: Campaign, blocks: dict[str, Any]):
     campaign.change(**blocks)
     assert campaign.to_run() == AFTER_JOBS
 
@@ -119,7 +119,7 @@ def test_what_concerns_the_merge_is_merged_only(campaign: Campaign, blocks: dict
     ],
     ids=lambda blocks: "-".join(key for block in blocks.values() for key in block),
 )
-def test_what_concerns_the_physics_computes_every_job(campaign: Campaign, blocks: dict[str, Any]):
+def test_a_changed_key_of_the_physics_computes_every_job(campaign: Campaign, blocks: dict[str, Any]):
     campaign.change(**blocks)
     assert campaign.to_run() == ALL_JOBS
 
@@ -144,7 +144,7 @@ def test_a_damaged_specimen_file_is_made_again_and_recomputes_no_configuration_t
 
 @pytest.mark.failure("specimen.nc lost, truncated or damaged")
 @pytest.mark.parametrize("damage", ["lost", "cut off"])
-def test_a_specimen_file_that_is_no_more_of_the_crystal_computes_everything_in_one_run(
+def test_a_lost_or_damaged_specimen_of_an_edited_crystal_computes_everything_in_one_run(
     quiet_copy: Campaign, damage: str
 ):
     quiet_copy.change(specimen={"u_iso_angstrom2": {"Sr": 0.01, "Ti": 0.00557, "O": 0.009275}})
@@ -194,7 +194,7 @@ def test_an_edited_crystal_computes_everything(campaign: Campaign):
     [({"energy_kev": 80.0}, ALL_JOBS), ({"source_fwhm_nm": 0.05}, AFTER_JOBS)],
     ids=["of jobs", "of the merge"],
 )
-def test_without_records_of_snakemake_files_tell_of_which_config_they_are(
+def test_job_files_name_their_config_if_snakemakes_records_are_lost(
     tiny: Reported, tmp_path: Path, change: dict, jobs: set
 ):
     """`.snakemake` was deleted, or the results were copied to another folder: Snakemake has only times to go by."""
@@ -217,7 +217,7 @@ def test_without_records_of_snakemake_files_tell_of_which_config_they_are(
     assert_same_arrays(campaign.result.merged, arrays(fresh.result.merged))
 
 
-def test_finished_pairs_are_replaced_only_with_leave(tiny: Reported, tmp_path: Path):
+def test_finished_pairs_are_replaced_only_with_permission(tiny: Reported, tmp_path: Path):
     campaign = tiny.copy(tmp_path / "edited")
     campaign.change(probe={"energy_kev": 100.0}, http_reporting={"reporting": False})
     before, stem = campaign.written(), campaign.result.merged.read_bytes()

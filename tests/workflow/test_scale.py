@@ -53,7 +53,7 @@ def test_an_event_that_is_lost_or_comes_twice_ends_the_benchmark(scale: ModuleTy
         receiving.stored(7)
 
 
-def test_memory_and_open_files_of_both_are_looked_at(bench: Any):
+def test_the_benchmark_measures_memory_and_open_files_of_run_and_monitor(bench: Any):
     for process in (bench.ran.process, bench.monitor):
         assert process.peak_mb > 10
         assert process.open_files > 3
@@ -67,7 +67,7 @@ def test_the_files_of_the_stand_in_pass_every_check_and_are_merged(bench: Any):
     assert found["merged"] == "current"
 
 
-def test_no_folder_but_a_defocus_own_grows_with_the_number_of_jobs(bench: Any):
+def test_only_the_folder_of_a_defocus_grows_with_the_number_of_jobs(bench: Any):
     """Files of a defocus: two of each job (file and checksum, spool and how far it is delivered)."""
     found = dict(bench.largest_folders())
     assert found["results/scale/jobs/defocus_…"] == 2 * CONFIGURATIONS

@@ -63,7 +63,7 @@ def test_the_result_is_that_of_multislice_to_the_tolerance(shared: Finished, new
             assert np.sqrt(np.mean((shared.arrays[name] - values) ** 2)) <= 1e-4 * scale, name
 
 
-def test_a_lost_job_is_made_anew_from_the_kept_waves_alone(shared: Finished, tmp_path: Path):
+def test_a_lost_job_is_computed_from_the_kept_waves_alone(shared: Finished, tmp_path: Path):
     campaign = shared.copy(tmp_path / "copy")
     campaign.job_file("p5d000/0001").unlink()
     before = campaign.written()
@@ -74,7 +74,7 @@ def test_a_lost_job_is_made_anew_from_the_kept_waves_alone(shared: Finished, tmp
     assert_same_arrays(campaign.result.merged, shared.arrays)
 
 
-def test_after_clean_nothing_runs_and_a_lost_job_computes_its_own(shared: Finished, tmp_path: Path):
+def test_after_clean_no_job_runs_and_a_lost_job_computes_its_own_waves(shared: Finished, tmp_path: Path):
     campaign = shared.copy(tmp_path / "copy")
     own = campaign.result.waves_folder / "mine"
     own.mkdir()

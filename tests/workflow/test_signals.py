@@ -46,7 +46,7 @@ def pending(pid: int) -> set[signal.Signals]:
 
 
 @pytest.mark.failure("signal to stemphony run alone")
-def test_sigint_to_the_command_alone_is_ctrl_c(slow: Finished, campaign: Campaign):
+def test_sigint_to_the_command_alone_acts_like_ctrl_c(slow: Finished, campaign: Campaign):
     """Of SIGINT to Snakemake alone it would wait for its jobs, and delete what they have computed."""
     with campaign.start_stemphony() as running:
         jobs = [state["pid"] for state in campaign.wait_for_jobs(2, 2).values()]
@@ -89,9 +89,7 @@ def test_sigterm_to_the_command_alone_lets_the_jobs_that_run_finish(slow: Finish
 
 
 @pytest.mark.failure("signal to stemphony run alone")
-def test_a_run_in_the_background_of_a_script_outlasts_ctrl_c_at_the_script(
-    slow: Finished, campaign: Campaign, tmp_path: Path
-):
+def test_ctrl_c_at_a_script_does_not_end_its_background_run(slow: Finished, campaign: Campaign, tmp_path: Path):
     """As any program does: a shell starts what it puts there with SIGINT ignored."""
     script = ["sh", "-c", '"$@" & wait', "sh", *command(campaign)]
     with Running(script, tmp_path / "out", campaign.env, cwd=campaign.scripts) as running:

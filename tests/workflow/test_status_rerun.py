@@ -117,7 +117,7 @@ def test_a_finished_simulation_is_done_and_merged(quiet_copy: Campaign):
 
 
 @pytest.mark.failure("run killed on another login node")
-def test_a_run_on_another_machine_is_told_with_what_was_last_heard_of_it(quiet_copy: Campaign):
+def test_a_run_on_another_machine_is_named_with_its_last_sign_of_life(quiet_copy: Campaign):
     """If it is killed there, it looks alive forever from this machine."""
     folder = quiet_copy.directory / HOLDERS
     folder.mkdir(parents=True, exist_ok=True)
@@ -139,14 +139,14 @@ def test_a_run_on_another_machine_is_told_with_what_was_last_heard_of_it(quiet_c
     assert "; a run is alive\n" in quiet_copy.command("status", quiet_copy.result.root).output
 
 
-def test_a_result_that_has_what_is_missing_now_is_not_said_to_be_merged_from_what_is_there(quiet_copy: Campaign):
+def test_a_result_with_a_lost_job_file_is_not_called_merged_from_the_present_files(quiet_copy: Campaign):
     quiet_copy.job_file("p0d000/0001").unlink()
     said = quiet_copy.command("status", quiet_copy.result.root).output
     assert "stem.nc is merged from all of them, as they were before; no run is alive" in said
 
 
 @pytest.mark.failure("job exits non-zero")
-def test_what_failed_and_what_is_missing_is_told_with_reason_and_log(broken: Campaign):
+def test_failed_and_missing_pairs_are_listed_with_reason_and_log(broken: Campaign):
     found = status(broken)
     assert found["counts"] == {"done": 2, "running": 0, "failed": 1, "interrupted": 0, "missing": 1, "unusable": 0}
     (failed,) = [pair for pair in found["pairs"] if pair["state"] == "failed"]
@@ -230,7 +230,7 @@ def test_a_file_of_another_campaign_is_unusable(slow: Finished, quiet_copy: Camp
 
 
 @pytest.mark.parametrize("command", ["status", "rerun", "preview"])
-def test_a_folder_that_is_no_result_is_one_message(quiet_copy: Campaign, command: str):
+def test_a_folder_without_a_result_gives_one_message(quiet_copy: Campaign, command: str):
     outcome = quiet_copy.command(command, quiet_copy.folder)
     assert outcome.status == 1, outcome.output
     assert outcome.output.startswith("stemphony: ")
@@ -261,7 +261,7 @@ def note(campaign: Campaign, **state: Any) -> None:
 
 @pytest.mark.failure("an attempt fails and another one follows")
 @pytest.mark.parametrize("left", [{"state": "failed", "message": "no luck"}, {"state": "running", "pid": 2**22 + 1}])
-def test_a_pair_whose_next_try_is_still_to_come_is_said_to_have_one(quiet_copy: Campaign, left: dict[str, Any]):
+def test_a_failed_pair_that_will_be_tried_again_is_marked_so(quiet_copy: Campaign, left: dict[str, Any]):
     why = left.get("message", "the job ended without a message")
     note(quiet_copy, **left, another_try=True)
     with alive(quiet_copy):
@@ -275,7 +275,7 @@ def test_a_pair_whose_next_try_is_still_to_come_is_said_to_have_one(quiet_copy: 
     assert "stemphony rerun" in said
 
 
-def test_the_last_try_is_not_said_to_have_another(quiet_copy: Campaign):
+def test_the_last_attempt_is_not_announced_as_tried_again(quiet_copy: Campaign):
     note(quiet_copy, state="failed", message="no luck", another_try=False)
     with alive(quiet_copy):
         said = quiet_copy.command("status", quiet_copy.result.root).output
@@ -314,7 +314,7 @@ def without_rights() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("folder", ["reports", "reports/run-1", "reports/attempts"])
-def test_what_another_user_may_not_read_of_the_runs_is_not_known(tiny: Reported, folder: str):
+def test_status_works_without_the_right_to_read_the_records_of_runs(tiny: Reported, folder: str):
     with tempfile.TemporaryDirectory() as open_to_all:
         Path(open_to_all).chmod(0o755)
         campaign = tiny.copy(Path(open_to_all) / "campaign")
@@ -331,7 +331,7 @@ def test_what_another_user_may_not_read_of_the_runs_is_not_known(tiny: Reported,
     assert len(found.not_done) == 1
 
 
-def test_a_result_that_may_not_be_read_is_one_message(
+def test_an_unreadable_result_gives_one_message(
     quiet_copy: Campaign, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     def refuse(*_: object) -> None:
@@ -347,7 +347,7 @@ def test_a_result_that_may_not_be_read_is_one_message(
 # --- rerun ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_not_done_is_computed_and_merged(tiny: Reported, broken: Campaign):
+def test_rerun_computes_unfinished_pairs_and_merges(tiny: Reported, broken: Campaign):
     before = broken.written()
     outcome = broken.command("rerun", broken.result.root, "--cores", "2")
     assert outcome.status == 0, outcome.output
@@ -428,7 +428,7 @@ def test_a_damaged_merged_result_is_merged_again(tiny: Reported, quiet_copy: Cam
 
 
 @pytest.mark.failure("merged result truncated or damaged")
-def test_a_damaged_merged_result_is_in_the_plan_only_where_all_is_asked_for(quiet_copy: Campaign):
+def test_a_damaged_merged_result_is_planned_again_only_if_all_is_requested(quiet_copy: Campaign):
     os.truncate(quiet_copy.result.merged, 5000)
     assert quiet_copy.to_run() == AFTER_JOBS
     assert quiet_copy.result.merged.stat().st_size == 5000, "a dry run changes nothing"
@@ -456,7 +456,7 @@ def test_a_lost_plan_is_that_of_the_last_run(quiet_copy: Campaign):
     assert status(quiet_copy) == before
 
 
-def test_after_nothing_to_compute_files_that_are_not_usable_are_told(quiet_copy: Campaign):
+def test_a_run_with_nothing_to_compute_names_unusable_files(quiet_copy: Campaign):
     os.truncate(quiet_copy.job_file("p0d000/0001"), 5000)
     dated([quiet_copy.job_file("p0d000/0001")], -3600)
     outcome = quiet_copy.stemphony()
@@ -467,7 +467,7 @@ def test_after_nothing_to_compute_files_that_are_not_usable_are_told(quiet_copy:
 
 
 @pytest.mark.failure("output truncated")
-def test_a_result_that_a_refused_merge_has_left_is_not_said_to_be_merged_from_what_is_there(
+def test_a_result_from_before_a_refused_merge_is_not_called_merged_from_the_present_files(
     tiny: Reported, quiet_copy: Campaign
 ):
     """Snakemake puts it back as of now, so that it is younger than the job files that are not in it."""
@@ -498,7 +498,7 @@ def test_a_result_that_does_not_name_its_job_files_is_outdated(quiet_copy: Campa
     assert status(quiet_copy)["merged"] == "outdated"
 
 
-def test_what_only_the_check_of_every_byte_finds_has_its_command(quiet_copy: Campaign):
+def test_damage_that_only_verify_finds_is_answered_with_its_command(quiet_copy: Campaign):
     file = quiet_copy.job_file("p0d000/0001")
     moment = file.stat()
     flip_one_bit(file)
@@ -523,7 +523,7 @@ def test_a_second_rerun_that_begins_at_the_same_moment_touches_nothing(quiet_cop
     assert quiet_copy.written() == before
 
 
-def test_only_the_failed_ones_are_computed_if_that_is_asked_for(broken: Campaign):
+def test_only_failed_pairs_are_computed_if_requested(broken: Campaign):
     outcome = rerun(broken, "--failed")
     assert outcome.status == 0, outcome.output
     assert computed(broken, 3) == {"p5d000/0000"}
@@ -566,7 +566,7 @@ def kept_of(file: Path) -> Path:
     return file.with_name(f".{file.name}{KEPT_SUFFIX}")
 
 
-def test_a_rerun_beside_a_living_one_is_refused_and_leaves_its_kept_files(slow: Finished, tmp_path: Path):
+def test_a_rerun_beside_a_living_one_is_refused_and_keeps_its_files(slow: Finished, tmp_path: Path):
     campaign = slow.copy(tmp_path / "slow campaign")
     file = campaign.job_file("p0d000/0001")
     before = file.read_bytes()
@@ -588,7 +588,7 @@ def test_a_rerun_beside_a_living_one_is_refused_and_leaves_its_kept_files(slow: 
     assert set(states(campaign, "--verify").values()) == {"done"}
 
 
-def test_a_checksum_without_its_file_is_not_kept_and_a_kept_one_is_in_nobodys_way(quiet_copy: Campaign):
+def test_a_lone_checksum_is_not_kept_and_a_kept_one_disturbs_nothing(quiet_copy: Campaign):
     file, checksum = quiet_copy.job_file("p5d000/0001"), checksum_of(quiet_copy, "p5d000/0001")
     file.unlink()
     os.link(checksum, kept_of(checksum))
@@ -599,7 +599,7 @@ def test_a_checksum_without_its_file_is_not_kept_and_a_kept_one_is_in_nobodys_wa
     assert set(states(quiet_copy, "--verify").values()) == {"done"}
 
 
-def test_without_second_names_the_file_system_is_named_and_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_system_without_hard_links_is_named_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(*_: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
@@ -613,7 +613,7 @@ def test_without_second_names_the_file_system_is_named_and_what_to_do(tmp_path: 
     assert file.read_text() == "good"
 
 
-def test_a_done_pair_whose_end_snakemake_did_not_see_is_computed_if_it_is_asked_for(quiet_copy: Campaign):
+def test_a_finished_pair_that_snakemake_calls_unfinished_is_computed_if_requested(quiet_copy: Campaign):
     """And not taken from a second name, which would be left in `checkpoints`."""
     file = quiet_copy.job_file("p0d000/0001")
     quiet_copy.job_file("p5d000/0000").unlink()  # so that nothing is merged, and swept
@@ -627,7 +627,7 @@ def test_a_done_pair_whose_end_snakemake_did_not_see_is_computed_if_it_is_asked_
 
 
 @pytest.mark.parametrize("there", ["nothing", "another file", "the same file"])
-def test_a_kept_name_takes_the_place_of_what_has_it(tmp_path: Path, there: str):
+def test_a_second_name_replaces_any_file_of_that_name(tmp_path: Path, there: str):
     file, second = tmp_path / "file", tmp_path / "second"
     file.write_text("good")
     if there == "another file":
@@ -649,7 +649,7 @@ def test_a_damaged_pair_is_repaired(tiny: Reported, quiet_copy: Campaign):
     assert_same_arrays(quiet_copy.result.merged, tiny.arrays)
 
 
-def test_a_dry_run_says_it_and_does_nothing(broken: Campaign):
+def test_a_dry_run_prints_its_plan_and_does_nothing(broken: Campaign):
     before = {path: path.stat().st_mtime_ns for path in broken.directory.rglob("*")}
     outcome = rerun(broken, "--dry-run")
     assert outcome.status == 0, outcome.output
@@ -690,7 +690,7 @@ def test_a_copy_elsewhere_is_refused_because_a_run_would_begin_from_nothing(brok
         (["--configuration", "2"], "--configuration: got 2; the simulation has 0 to 1"),
     ],
 )
-def test_a_pair_that_is_none_is_one_message(quiet_copy: Campaign, arguments: list[str], message: str):
+def test_an_invalid_pair_gives_one_message(quiet_copy: Campaign, arguments: list[str], message: str):
     outcome = rerun(quiet_copy, *arguments)
     assert outcome.status == 1, outcome.output
     assert message in outcome.output
@@ -706,7 +706,7 @@ def test_a_failing_pair_leaves_the_others_and_the_next_run_computes_it_alone(tin
 # --- preview --------------------------------------------------------------------------------------------------------
 
 
-def test_what_is_finished_is_merged_while_the_rest_runs(slow: Finished, tmp_path: Path):
+def test_finished_pairs_can_be_merged_while_others_run(slow: Finished, tmp_path: Path):
     campaign = slow.copy(tmp_path / "slow campaign")
     stem = campaign.result.merged.read_bytes()
     campaign.job_file("p0d000/0001").unlink()
@@ -734,7 +734,7 @@ def test_a_preview_of_all_pairs_is_the_result(tiny: Reported, quiet_copy: Campai
     assert_same_arrays(quiet_copy.folder / "now.nc", tiny.arrays)
 
 
-def test_a_preview_of_nothing_or_over_the_result_is_refused(quiet_copy: Campaign):
+def test_an_empty_preview_and_one_over_the_result_are_refused(quiet_copy: Campaign):
     stem = quiet_copy.result.merged.read_bytes()
     over = quiet_copy.command("preview", quiet_copy.result.root, "--output", quiet_copy.result.merged)
     assert over.status == 1, over.output

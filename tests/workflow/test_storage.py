@@ -85,7 +85,7 @@ def test_a_disk_that_is_full_while_the_merge_writes_costs_the_merge_only(quiet_c
         assert campaign.result.merged.read_bytes() != stem
 
 
-def test_a_working_directory_whose_disk_is_full_is_told_so(quiet_copy: Campaign, tiny: Reported):
+def test_a_full_disk_under_the_working_directory_is_named(quiet_copy: Campaign, tiny: Reported):
     """Snakemake's own folders and logs are on this disk too, so only Stemphony can still print a message."""
     campaign = quiet_copy
     campaign.job_file("p0d000/0001").unlink()
@@ -104,7 +104,7 @@ def test_a_working_directory_whose_disk_is_full_is_told_so(quiet_copy: Campaign,
 
 @pytest.mark.failure("disk full before a run starts")
 @pytest.mark.parametrize("left_kb", [0, 4, 8, 12])
-def test_a_disk_that_is_full_before_a_run_begins_is_one_message(quiet_copy: Campaign, left_kb: int):
+def test_a_full_disk_before_a_run_gives_one_message(quiet_copy: Campaign, left_kb: int):
     """Snakemake's lock, its marks and the note of the run are the first that find no room."""
     campaign = quiet_copy
     campaign.job_file("p0d000/0001").unlink()
@@ -123,7 +123,7 @@ def test_a_disk_that_is_full_before_a_run_begins_is_one_message(quiet_copy: Camp
 
 
 @pytest.mark.failure("disk full while the merge writes")
-def test_a_disk_that_is_full_before_the_merge_begins_is_told_with_what_is_kept(quiet_copy: Campaign):
+def test_a_full_disk_before_the_merge_is_named_with_what_is_kept(quiet_copy: Campaign):
     """Snakemake copies the present stem.nc before the merge, and ends where it cannot."""
     campaign = quiet_copy
     campaign.change(adf={"average_configurations": False})  # merged only
@@ -151,7 +151,7 @@ def test_a_disk_that_is_full_before_the_merge_begins_is_told_with_what_is_kept(q
 
 
 @pytest.mark.failure("read-only results folder")
-def test_a_read_only_results_folder_is_one_message_before_anything_runs(quiet_copy: Campaign):
+def test_a_read_only_results_folder_gives_one_message_before_anything_runs(quiet_copy: Campaign):
     campaign = quiet_copy
     campaign.change(frozen_phonon={"configurations": 3})
     with disk_under(campaign.directory / "results"):
@@ -209,7 +209,7 @@ def test_a_file_that_appears_late_is_waited_for(late: Campaign, tiny: Reported):
 
 
 @pytest.mark.failure("output visible late (network file system)")
-def test_a_file_that_appears_later_than_that_fails_its_pair_alone(late: Campaign, quiet_copy: Campaign, tiny: Reported):
+def test_a_file_that_appears_too_late_fails_only_its_pair(late: Campaign, quiet_copy: Campaign, tiny: Reported):
     before = late.written()
     outcome = late.snakemake("--latency-wait", "0", "--retries", "0")
     assert outcome.status == 1, outcome.output

@@ -36,7 +36,7 @@ def pictures(page: Executed) -> set[str]:
     return {file.name for file in page.directory.glob("*.png") if file.read_bytes().startswith(PICTURE)}
 
 
-def test_first_image(executed: Executes):
+def test_the_tutorial_of_the_first_image_works(executed: Executes):
     page = executed(
         "first-image", "specimen.repeat=[2, 2, 8]", "grating.gpts=[108, 108]",
         "scan.x=[0, 0.5]", "scan.y=[0, 0.5]", "scan.points=[4, 4]", "adf.detectors={abf: [12, 24], haadf: [30, 60]}",
@@ -45,7 +45,7 @@ def test_first_image(executed: Executes):
     assert pictures(page) == {"rutile.png"}
 
 
-def test_gan(executed: Executes):
+def test_the_gan_tutorial_works(executed: Executes):
     page = executed(
         "gan", "specimen.size_nm=[1.1, 1.0]", "grating={sampling_angstrom: null, gpts: [64, 64]}", "scan.points=[3, 4]",
         "scan.x=[0, 0.5]", "scan.y=[0, 0.5]", "adf.detectors={abf: [12, 24], haadf: [25, 34]}",
@@ -57,7 +57,7 @@ def test_gan(executed: Executes):
         assert (np.asarray(merged["images/haadf"][:]) > 0).all()
 
 
-def test_4d_stem(executed: Executes):
+def test_the_4d_stem_tutorial_works(executed: Executes):
     if not (READERS / "installed").exists():
         missing("py4DSTEM is not installed; `make readers` does it")
     page = executed(
@@ -72,7 +72,7 @@ def test_4d_stem(executed: Executes):
     assert np.corrcoef(theirs.ravel(), ours.ravel())[0, 1] > 0.98
 
 
-def test_md(executed: Executes):
+def test_the_md_tutorial_works(executed: Executes):
     page = executed(
         "md", "grating={sampling_angstrom: null, gpts: [108, 108]}", "scan.points=[4, 4]", "scan.x=[0, 0.5]",
         "scan.y=[0, 0.5]", "adf.detectors={bf: [0, 10], haadf: [25, 60]}", "probe.semiangle_mrad=15",
@@ -83,7 +83,7 @@ def test_md(executed: Executes):
     assert 0.003 < float(found[1]) < 0.009  # the harmonic crystal of 64 atoms has no long waves
 
 
-def test_from_stemsalabim(executed: Executes):
+def test_the_tutorial_from_stemsalabim_works(executed: Executes):
     page = executed("from-stemsalabim", "scan.points=[2, 2]", "frozen_phonon.configurations=1")
     assert "note: probe.fwhm_defoci" not in page.printed  # the file does not give it
     assert pictures(page) == {"haadf.png"}
@@ -95,7 +95,7 @@ def test_from_stemsalabim(executed: Executes):
         assert 0.9 < root["images/total_intensity"][:].max() <= 1.001
 
 
-def test_from_abtem_at_full_size(executed: Executes):
+def test_the_tutorial_from_abtem_works_at_full_size(executed: Executes):
     page = executed("from-abtem")
     shown = re.findall(r"^\w+: ([\d.e-]+) of the maximum$", page.page.read_text(encoding="utf-8"), re.MULTILINE)
     assert shown == re.findall(r"^\w+: ([\d.e-]+) of the maximum$", page.printed, re.MULTILINE)

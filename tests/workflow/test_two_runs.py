@@ -18,7 +18,7 @@ from workflow.conftest import Finished
 
 
 @pytest.mark.failure("two stemphony run at once")
-def test_of_two_runs_at_once_one_computes_and_the_other_says_so(slow: Finished, tmp_path: Path):
+def test_one_of_two_simultaneous_runs_computes_and_the_other_says_so(slow: Finished, tmp_path: Path):
     campaign = slow.copy(tmp_path / "slow campaign")
     shutil.rmtree(campaign.result.root / "jobs")
     place = ["--directory", campaign.directory, "--cores", "1"]
@@ -36,7 +36,7 @@ def test_of_two_runs_at_once_one_computes_and_the_other_says_so(slow: Finished, 
 
 
 @pytest.mark.failure("two snakemake with other configs in one simulation")
-def test_of_two_snakemake_that_want_the_same_files_the_second_is_refused(slow: Finished, tmp_path: Path):
+def test_the_second_of_two_snakemake_processes_for_the_same_files_is_refused(slow: Finished, tmp_path: Path):
     campaign = slow.copy(tmp_path / "slow campaign")
     shutil.rmtree(campaign.result.root / "jobs")
     with campaign.start(cores=1) as first:

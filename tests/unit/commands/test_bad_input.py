@@ -84,11 +84,11 @@ def test_the_good_config_is_good(check):
 # --- the config ---------------------------------------------------------------------------------------------------
 
 
-def test_misspelt_key(refused):
+def test_a_misspelt_key_is_named(refused):
     refused("`probe.defocus`", "did you mean `defocus_nm`", probe={"defocus": 3.0})
 
 
-def test_wrong_type(refused):
+def test_a_wrong_type_is_named(refused):
     refused("`probe.energy_kev`", "'200 kV'", "a number", "keV", probe={"energy_kev": "200 kV"})
 
 
@@ -102,42 +102,42 @@ def test_wrong_type(refused):
         ("", ("config.yaml", "nothing")),
     ],
 )
-def test_config_file_that_is_none(refused, text, parts):
+def test_a_file_that_is_no_config_is_refused(refused, text, parts):
     refused(*parts, text=text)
 
 
-def test_config_file_that_is_missing(tmp_path, monkeypatch, capsys):
+def test_a_missing_config_file_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["check", "nowhere.yaml", "--no-calibration"]) == 1
     assert "nowhere.yaml cannot be read: No such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["../out", "/tmp/out", "a/../../out", ".", ""])
-def test_name_that_leaves_the_results(refused, name):
+def test_a_name_that_leaves_the_results_folder_is_refused(refused, name):
     refused("`simulation.name`", repr(name), "letters, digits", simulation={"name": name})
 
 
 # --- optics and scan against the cell ------------------------------------------------------------------------------
 
 
-def test_detector_beyond_the_band_limit(refused, check):
+def test_a_detector_beyond_the_band_limit_is_refused(refused, check):
     rings = {"haadf": [60.0, 150.0]}
     text = refused("`adf.detectors.haadf`", "150 mrad", "carries scattering only to", adf={"detectors": rings})
     points = yaml.safe_load(re.search(r"grating\.gpts: (\[.+?\])", text)[1])
     assert check(adf={"detectors": rings}, grating={"gpts": points})[0] == 0
 
 
-def test_step_that_does_not_divide_the_window(refused, check):
+def test_a_step_that_does_not_divide_the_window_is_refused(refused, check):
     text = refused("`scan.step_angstrom`", "0.7", "3.905", scan={"points": None, "step_angstrom": 0.7})
     nearest = float(re.search(r"steps that do: ([\d.]+)", text)[1])
     assert check(scan={"points": None, "step_angstrom": nearest})[0] == 0
 
 
-def test_slice_thicker_than_the_cell(refused):
+def test_a_slice_thicker_than_the_cell_is_refused(refused):
     refused("`grating.slice_thickness_angstrom`", "20 Å", "7.81 Å", grating={"slice_thickness_angstrom": 20.0})
 
 
-def test_cell_too_large_for_a_given_memory(refused, check):
+def test_a_cell_too_large_for_the_given_memory_is_refused(refused, check):
     text = refused("`resources.mem_mb`", "got 10", resources={"mem_mb": 10})
     assert check(resources={"mem_mb": int(re.search(r"at least (\d+) MB", text)[1])})[0] == 0
 
@@ -145,7 +145,7 @@ def test_cell_too_large_for_a_given_memory(refused, check):
 # --- structure files ----------------------------------------------------------------------------------------------
 
 
-def test_structure_file_that_is_missing_is_looked_for_in_both_places(refused, tmp_path):
+def test_a_missing_structure_file_is_looked_for_beside_the_config_and_in_the_working_directory(refused, tmp_path):
     (tmp_path / "configs").mkdir()
     text = refused("`specimen.file`", "nowhere.cif", "no such file", specimen={"file": "nowhere.cif"})
     assert str(tmp_path / "nowhere.cif") in text
@@ -173,31 +173,31 @@ def test_structure_file_is_found_beside_the_config_and_else_in_the_working_direc
 
 
 @pytest.mark.parametrize("name", ["a" * 300, "a\0b", "folder/"])
-def test_structure_file_with_an_impossible_name(refused, name):
+def test_a_structure_file_with_an_impossible_name_is_refused(refused, name):
     Path("folder").mkdir()
     refused("folder" if name == "folder/" else "`specimen.file`", specimen={"file": name})
 
 
-def test_structure_file_that_is_empty(refused):
+def test_an_empty_structure_file_is_refused(refused):
     refused("bad.xyz", "is empty", **with_text(""))
 
 
 @pytest.mark.parametrize("name", ["bad.xyz", "bad.cif", "bad.vasp", "bad"])
-def test_structure_file_that_is_binary(refused, name):
+def test_a_binary_structure_file_is_refused(refused, name):
     refused(name, **with_text(bytes(range(256)) * 8, name))
 
 
-def test_structure_file_that_is_truncated(refused):
+def test_a_truncated_structure_file_is_refused(refused):
     whole = Path("good.xyz").read_text()
     refused("bad.xyz", "160 atoms", "truncated", **with_text(whole[: len(whole) // 2]))
 
 
-def test_structure_file_of_a_truncated_cif(refused):
+def test_a_truncated_cif_file_is_refused(refused):
     whole = (ROOT / "config/srtio3.cif").read_text()
     refused("bad.cif", **with_text(whole[: whole.index("_atom_site_label")], "bad.cif"))
 
 
-def test_partial_occupancy(refused):
+def test_a_partial_occupancy_is_refused_with_its_site(refused):
     text = (ROOT / "config/srtio3.cif").read_text()
     half = re.sub(r"(\bSr1\s.*\s)1\.0", r"\g<1>0.5", text)
     assert half != text
@@ -205,20 +205,20 @@ def test_partial_occupancy(refused):
 
 
 @pytest.mark.parametrize("symbol", ["X", "D", "Qq"])
-def test_symbol_that_is_no_element(refused, symbol):
+def test_a_symbol_that_is_no_element_is_refused(refused, symbol):
     refused("bad.xyz", f"'{symbol}'", "unknown element", **with_atoms("Sr 0 0 0", f"{symbol} 2 2 2"))
 
 
-def test_element_without_scattering_factor(refused):
+def test_an_element_without_a_scattering_factor_is_refused(refused):
     blocks = with_atoms("Sr 0 0 0", "Lr 2 2 2", "Rf 4 4 4")
     refused("bad.xyz", "Rf", "no scattering factors", "'kirkland'", "parametrization", **blocks)
 
 
-def test_no_cell(refused):
+def test_a_file_without_a_cell_is_refused(refused):
     refused("bad.xyz", "has no cell", "Lattice", **with_text("1\nno lattice\nSr 0 0 0\n"))
 
 
-def test_cell_that_is_not_orthogonal_and_the_line_to_paste(refused, check):
+def test_a_skew_cell_is_refused_with_the_line_to_paste(refused, check):
     blocks: dict[str, Any] = {
         "specimen": {"file": str(MOS2), "u_iso_angstrom2": {"Mo": 0.003, "S": 0.004}},
         "grating": {"gpts": [80, 80]},
@@ -231,15 +231,15 @@ def test_cell_that_is_not_orthogonal_and_the_line_to_paste(refused, check):
     assert "12 atoms" in out
 
 
-def test_atoms_on_top_of_each_other(refused):
+def test_atoms_on_top_of_each_other_are_refused(refused):
     refused("bad.xyz", "atoms 0 (Sr) and 1 (Sr)", "0.100 Å apart", **with_atoms("Sr 0 0 1", "Sr 7.9 0 1"))
 
 
-def test_no_atoms(refused):
+def test_a_file_without_atoms_is_refused(refused):
     refused("bad.xyz", "no atoms", **with_text(xyz([])))
 
 
-def test_coordinates_that_are_not_finite(refused):
+def test_coordinates_that_are_not_finite_are_refused(refused):
     refused("bad.xyz", "atom 1", "not finite", **with_atoms("Sr 0 0 0", "Ti nan 2 2"))
 
 
@@ -249,17 +249,17 @@ def test_atoms_outside_the_cell_along_the_beam_lengthen_it_and_the_plan_says_so(
     assert "lie outside the cell in z: the cell is lengthened from 8.0000 to 9.5000 Å" in out
 
 
-def test_negative_u_in_the_config(refused):
+def test_a_negative_u_in_the_config_is_refused(refused):
     refused("`specimen.u_iso_angstrom2.Sr`", "-0.01", "at least 0", specimen={"u_iso_angstrom2": {"Sr": -0.01}})
 
 
-def test_negative_u_in_the_file(refused):
+def test_a_negative_u_in_the_file_is_refused(refused):
     columns = "species:S:1:pos:R:3:u_iso:R:1"
     blocks = with_atoms("Sr 0 0 0 0.01", "Ti 2 2 2 -0.5", properties=columns)
     refused("bad.xyz", "u_iso", "atom 1", "-0.5", **blocks)
 
 
-def test_frozen_phonons_without_a_u(refused, check):
+def test_frozen_phonons_without_a_u_are_refused(refused, check):
     blocks = {"specimen": {"u_iso_angstrom2": {"Sr": 0.01}}}
     text = refused("good.xyz", "O, Ti", "u_iso_angstrom2", "0 is allowed", **blocks)
     assert "Sr" not in text
@@ -286,17 +286,17 @@ def test_a_trajectory_needs_no_u(check, movie):
     assert "1 defoci × 3 configurations" in out
 
 
-def test_a_trajectory_of_other_atoms(refused, movie):
+def test_a_trajectory_of_other_atoms_is_refused(refused, movie):
     write_xyz(Path("movie.xyz"), srtio3((4, 4, 1), frames=1))
     refused("movie.xyz", "frame 0", "80 atoms", "160", **movie)
 
 
-def test_a_trajectory_with_too_few_frames(refused, movie):
+def test_a_trajectory_with_too_few_frames_is_refused(refused, movie):
     refused("`frozen_phonon.configurations`", "got 4", "3 frames", **{**movie, "frozen_phonon": {
         "snapshots": "movie.xyz", "configurations": 4}})  # fmt: skip
 
 
-def test_a_trajectory_that_is_missing(refused, movie):
+def test_a_missing_trajectory_is_named(refused, movie):
     Path("movie.xyz").unlink()
     refused("`frozen_phonon.snapshots`", "movie.xyz", "no such file", **movie)
 
@@ -305,7 +305,7 @@ def test_a_trajectory_that_is_missing(refused, movie):
 
 
 @pytest.mark.parametrize("place", ["results", "results/good", "results/good/jobs", "results/good/figures", "logs"])
-def test_results_folder_with_a_file_in_its_place(check, place):
+def test_a_file_in_place_of_the_results_folder_is_named(check, place):
     Path(place).parent.mkdir(parents=True, exist_ok=True)
     Path(place).write_text("")
     status, _, err = check()
@@ -316,14 +316,14 @@ def test_results_folder_with_a_file_in_its_place(check, place):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_results_folder_without_permission(check):
+def test_a_results_folder_without_permission_is_named(check):
     Path("results").mkdir(mode=0o555)
     status, _, err = check()
     assert status == 1
     assert "not writable" in err
 
 
-def test_results_folder_without_permission_as_the_system_says_it(check, monkeypatch):
+def test_a_results_folder_that_the_system_refuses_is_named(check, monkeypatch):
     Path("results").mkdir()
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "results")
     status, _, err = check()
@@ -371,6 +371,6 @@ def test_a_damaged_identity_is_found_before_any_job(check):
 
 
 @pytest.mark.parametrize("cores", ["0", "-3"])
-def test_no_cores_are_refused_before_anything_is_read(cores, capsys):
+def test_fewer_than_one_core_is_refused_before_anything_is_read(cores, capsys):
     assert main(["run", "any.yaml", "--cores", cores]) == 1
     assert f"--cores: got {cores}; at least 1" in capsys.readouterr().err

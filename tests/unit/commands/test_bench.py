@@ -44,7 +44,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
 
 
 @pytest.mark.slow
-def test_json_is_one_object_with_the_promised_keys(capsys):
+def test_json_output_is_one_object_with_the_documented_keys(capsys):
     status, out, _ = printed(capsys, "--probes", "2", "--json")
     assert status == 0
     assert out.count("\n") == 1
@@ -57,7 +57,7 @@ def test_json_is_one_object_with_the_promised_keys(capsys):
     assert {key: record[key] for key in settings} == settings
 
 
-def test_without_json_it_is_a_table_of_the_same_numbers(capsys):
+def test_text_output_is_a_table_of_the_same_numbers(capsys):
     status, out, _ = printed(capsys, "--probes", "2")
     assert status == 0
     lines = {words[0]: words[1] for words in map(str.split, out.splitlines()) if len(words) > 1}
@@ -68,7 +68,7 @@ def test_without_json_it_is_a_table_of_the_same_numbers(capsys):
 # --- that it is consistent ----------------------------------------------------------------------------------------
 
 
-def test_the_cost_is_the_quotient_of_what_stands_beside_it():
+def test_the_cost_is_the_quotient_of_the_two_times_beside_it():
     record = measured().record()
     assert record["cost_in_ffts"] == pytest.approx(
         1000 / (record["probe_slices_per_cpu_s"] * record["fft_cpu_ms"]), rel=1e-12
@@ -97,7 +97,7 @@ def test_transforms_are_timed_after_every_wave():
     assert len(seen.fft_s) == 3 * bench.FFTS
 
 
-def test_transforms_are_timed_with_finite_numbers():
+def test_transforms_are_timed_on_finite_numbers():
     yardstick = bench.Plan2D((96, 96), np.complex64, "FFTW_ESTIMATE")
     for _ in range(20):
         bench._time_transforms(yardstick)
@@ -164,7 +164,7 @@ def test_a_sample_of_a_series_is_spread_evenly():
     ({"scan": "16x16", "defoci": 7, "probes": 64}, 64, 1792),
     ({"probes": 64, "defoci": 7}, 64, 112),
 ])  # fmt: skip
-def test_probes_are_those_asked_for_or_all(arguments: dict[str, Any], probes: int, waves: int):
+def test_the_requested_number_of_probes_is_measured_or_all(arguments: dict[str, Any], probes: int, waves: int):
     settings = bench.Settings.of(**arguments)
     assert (len(settings.chosen), settings.waves) == (probes, waves)
     assert len(set(settings.chosen)) == probes
@@ -187,7 +187,7 @@ def test_probe_basis_sees_what_multislice_sees_with_fewer_waves():
 
 
 @pytest.mark.parametrize(("scan", "chosen"), [("2x1", "multislice"), ("24x24", "probe_basis")])
-def test_auto_takes_what_is_less_work_and_says_what_it_took(scan: str, chosen: str):
+def test_auto_chooses_the_algorithm_with_less_work_and_names_it(scan: str, chosen: str):
     record = measured(scan=scan, slices=40, probes=2, algorithm="auto").record()
     assert (record["algorithm"], record["basis_rank"] is None) == (chosen, chosen == "multislice")
 
@@ -223,11 +223,11 @@ def test_an_impossible_argument_is_one_message(
         assert part in err
 
 
-def test_the_smallest_grid_that_is_named_will_do():
+def test_the_smallest_grid_that_the_message_names_is_accepted():
     assert bench.measure(bench.Settings.of(grid=75, slices=1, probes=1)).record()["cost_in_ffts"] > 0
 
 
-def test_the_most_slices_that_are_named_will_do():
+def test_the_largest_number_of_slices_that_the_message_names_is_accepted():
     assert bench.Settings.of(grid=2048, slices=119).slices == 119
 
 

@@ -38,7 +38,7 @@ def test_no_profile_holds_a_folder():
         assert not [entry for entry in profile.iterdir() if entry.is_dir()], profile
 
 
-def test_the_default_profile_leaves_to_others_what_they_must_set():
+def test_the_default_profile_sets_nothing_that_other_profiles_must_set():
     """It is applied by itself and overrides other profiles key by key."""
     assert content(DEFAULT)
     assert not content(DEFAULT).keys() & {"executor", "jobs", "cores", "default-resources", "retries"}
@@ -50,7 +50,7 @@ def test_every_run_schedules_in_a_time_linear_in_its_jobs():
     assert [file for file in PROFILES if "scheduler" in content(file)] == [DEFAULT]
 
 
-def test_edited_code_reruns_nothing_and_everything_else_does():
+def test_only_edited_code_reruns_nothing():
     assert set(content(DEFAULT)["rerun-triggers"]) == {"mtime", "params", "input", "software-env"}
     assert "rerun-triggers" not in content(SLURM)
 
@@ -60,13 +60,13 @@ def test_failed_jobs_leave_others_running_and_killed_ones_run_again():
     assert content(DEFAULT)["rerun-incomplete"] is True
 
 
-def test_retries_stand_in_the_profile_and_in_no_rule():
+def test_retries_are_set_in_the_profile_and_in_no_rule():
     assert content(SLURM)["retries"] >= 1
     for file in (ROOT / "workflow/rules").glob("*.smk"):
         assert not re.search(r"^\s+(retries|group):", file.read_text(), re.MULTILINE), file
 
 
-def test_slurm_profile():
+def test_the_slurm_profile_sets_what_a_cluster_needs():
     slurm = content(SLURM)
     assert slurm["executor"] == "slurm"
     assert slurm["latency-wait"] >= 30
@@ -76,7 +76,7 @@ def test_slurm_profile():
 
 
 @pytest.mark.parametrize("name", ["cluster-generic", "htcondor", "lsf", "kubernetes"])
-def test_profiles_of_other_schedulers(name):
+def test_profiles_of_other_schedulers_set_what_a_cluster_needs(name):
     profile = ROOT / "profiles" / name / "config.v9+.yaml"
     assert content(profile)["retries"] >= 1
     assert content(profile)["latency-wait"] >= 30
@@ -86,7 +86,7 @@ def test_profiles_of_other_schedulers(name):
     assert "We have not run this profile" in profile.read_text()
 
 
-def test_programs_that_a_profile_names_are_there_and_may_be_run():
+def test_programs_that_a_profile_names_exist_and_are_executable():
     """Snakemake finds them beside the profile only if the value is the file's name and nothing else."""
     found = 0
     for file in PROFILES:
@@ -142,7 +142,7 @@ def test_an_edited_profile_is_kept_unless_it_is_to_be_replaced(tmp_path: Path):
     assert file.with_name(file.name + ".kept1").read_text() == "jobs: 3\n"
 
 
-def test_an_unknown_profile_is_answered_with_those_there_are(tmp_path: Path):
+def test_an_unknown_profile_is_refused_with_a_list_of_the_known_ones(tmp_path: Path):
     with pytest.raises(StorageError, match=r"no profile 'slrum'. Choose one of: .*slurm"):
         installed(tmp_path, name="slrum")
     with pytest.raises(StorageError, match="no profile 'default'"):
@@ -157,7 +157,7 @@ def test_no_profile_is_installed_into_a_profile(tmp_path: Path):
     assert [file.name for file in (tmp_path / "slurm").iterdir()] == [SLURM.name]
 
 
-def test_the_name_of_a_profile_in_place_of_a_folder_is_answered_with_the_option(tmp_path: Path):
+def test_a_profile_name_in_place_of_a_folder_is_refused_with_the_right_option(tmp_path: Path):
     with pytest.raises(StorageError, match="stemphony profile install --name lsf"):
         installed(tmp_path / "lsf")
     assert not list(tmp_path.iterdir())
@@ -167,7 +167,7 @@ def test_in_the_clone_there_is_nothing_to_install():
     assert "nothing to install" in installed(ROOT)[0]
 
 
-def test_a_profile_of_the_users_own_goes_before_the_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_profile_of_the_user_is_preferred_to_the_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("XDG_CONFIG_DIRS", str(tmp_path / "system"))
@@ -178,7 +178,7 @@ def test_a_profile_of_the_users_own_goes_before_the_shipped_one(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("file", PROFILES, ids=lambda file: file.parent.name)
-def test_a_profile_says_at_its_head_which_plugin_it_needs_and_what_is_seen_without(file: Path):
+def test_the_head_of_a_profile_names_its_plugin_and_the_error_without_it(file: Path):
     """Bare Snakemake ends in its whole usage then, before anything of ours could say more."""
     executor = content(file).get("executor", "local")
     head = "".join(line for line in file.read_text().splitlines(keepends=True) if line.startswith("#"))

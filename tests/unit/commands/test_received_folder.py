@@ -42,13 +42,13 @@ def status(capsys, result: ResultPaths, *words: str) -> str:
 
 
 @pytest.mark.parametrize("command", [["status"], ["rerun"], ["preview"], ["clean"], ["report", "replay"], ["converge"]])
-def test_a_folder_that_is_linked_to_itself(tmp_path, capsys, command):
+def test_a_folder_with_a_link_to_itself_gives_a_message(tmp_path, capsys, command):
     (tmp_path / "a").symlink_to("a")
     assert cli.main([*command, str(tmp_path / "a")]) == 1
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_config_that_is_linked_to_itself(tmp_path, capsys):
+def test_a_config_with_a_link_to_itself_gives_a_message(tmp_path, capsys):
     (tmp_path / "a.yaml").symlink_to("a.yaml")
     assert cli.main(["check", str(tmp_path / "a.yaml")]) == 1
     assert "Too many levels of symbolic links" in capsys.readouterr().err
@@ -57,7 +57,7 @@ def test_a_config_that_is_linked_to_itself(tmp_path, capsys):
 @pytest.mark.parametrize(
     "text", [DEEP, "[]", "1", '{"plan": 1}', '{"defoci": {"a": 1e999}}', f'{{"version": "{"x" * 9}"}}']
 )
-def test_a_plan_that_no_run_wrote(result, capsys, text):
+def test_an_invalid_plan_is_reported_as_unreadable(result, capsys, text):
     for file in (result.plan, result.plan_of(1)):
         file.write_text(text)
     assert "is missing or not readable" in status(capsys, result)
@@ -72,7 +72,7 @@ def test_a_plan_that_no_run_wrote(result, capsys, text):
         ("probe", "defoci_nm", [0.1 * number for number in range(200_000)]),
     ],
 )
-def test_a_plan_of_more_jobs_than_any_run_has(result, capsys, block, key, value):
+def test_a_plan_with_too_many_jobs_is_reported_as_unreadable(result, capsys, block, key, value):
     """The attack: `status` went through a thousand million pairs, until the memory was full."""
     plan = json.loads(result.plan.read_text())
     plan["num_configurations"] = 9_999
@@ -100,7 +100,7 @@ def test_an_array_larger_than_the_memory_is_a_message(result, capsys, monkeypatc
         {"state": ["failed"]},
     ],
 )
-def test_progress_that_no_job_wrote(result, capsys, state):
+def test_invalid_progress_files_give_no_traceback(result, capsys, state):
     file = result.progress(1, "p0d000", 0)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(state))
@@ -112,7 +112,7 @@ def test_progress_that_no_job_wrote(result, capsys, state):
     assert progress.states(result, 1) == []
 
 
-def test_names_that_only_look_like_numbers(result):
+def test_names_that_only_look_like_numbers_are_no_runs(result):
     for name in ("run-²", "run-" + "9" * 200, "run-x"):
         (result.reports / name).mkdir()
     assert ledger.latest_run(result) == 1
@@ -158,7 +158,7 @@ RECORD = {"title": "t", "axes": {"probe.semiangle_mrad": [20]}, "members": [MEMB
         {"title": "t", "members": [MEMBER]}, {**RECORD, "axes": None, "members": [MEMBER] * 201},
     ],
 )  # fmt: skip
-def test_a_record_of_a_sweep_that_no_run_wrote(tmp_path, capsys, record):
+def test_an_invalid_record_of_a_sweep_gives_a_message(tmp_path, capsys, record):
     """The attack: `sweep.json` of a received folder ended each command in a traceback, or held it for a minute."""
     (tmp_path / "sweep.json").write_text(json.dumps(RECORD))
     assert [part.root.name for part in members.members_of(tmp_path)] == [LABEL]

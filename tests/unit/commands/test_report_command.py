@@ -53,7 +53,7 @@ def ask(config: Path) -> tuple[int, str]:
 # report test
 
 
-def test_a_receiver_that_takes_the_event(tmp_path, capsys):
+def test_a_receiver_that_accepts_the_event_is_reported(tmp_path, capsys):
     with FaultServer("ok") as server:
         config = config_for(tmp_path, server.url, auth_user="u", auth_pass=CANARY, parameters={"token": CANARY})
         status, said = run(capsys, "report", "test", config)
@@ -84,7 +84,7 @@ def test_a_receiver_that_takes_the_event(tmp_path, capsys):
         ("drip", "no answer in time. A service listens there and does not answer"),
     ],
 )
-def test_a_receiver_that_does_not(tmp_path, mode, words):
+def test_a_receiver_that_refuses_the_event_is_named(tmp_path, mode, words):
     with FaultServer(mode) as server:
         status, said = ask(config_for(tmp_path, f"{server.url}{CANARY}?q={CANARY}"))
         assert len(server.received) == 1
@@ -93,7 +93,7 @@ def test_a_receiver_that_does_not(tmp_path, mode, words):
     assert CANARY not in said
 
 
-def test_a_receiver_whose_answer_does_not_end(tmp_path):
+def test_an_endless_answer_is_named(tmp_path):
     with FaultServer("drip-body") as server:
         status, said = ask(config_for(tmp_path, server.url))
     assert status == 0, said
@@ -101,13 +101,13 @@ def test_a_receiver_whose_answer_does_not_end(tmp_path):
     assert "note: answer too slow. The receiver takes an event but does not end its answer" in said
 
 
-def test_a_port_where_nobody_listens(tmp_path, capsys):
+def test_a_closed_port_is_named(tmp_path, capsys):
     status, said = run(capsys, "report", "test", config_for(tmp_path, f"http://127.0.0.1:{closed_port()}/"))
     assert status == 1, said
     assert "connection refused. Nothing listens at that port." in said
 
 
-def test_a_host_that_does_not_exist(tmp_path, capsys, monkeypatch):
+def test_an_unknown_host_is_named(tmp_path, capsys, monkeypatch):
     def unknown(*args, **kwargs):
         raise socket.gaierror(-2, "Name or service not known")
 
@@ -118,7 +118,7 @@ def test_a_host_that_does_not_exist(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(("code", "words"), [(113, "host not reachable"), (101, "host not reachable")])
-def test_a_host_without_a_route(tmp_path, capsys, monkeypatch, code, words):
+def test_a_host_without_a_route_is_named(tmp_path, capsys, monkeypatch, code, words):
     def connect(self, address):
         raise OSError(code, "No route to host")
 
@@ -128,7 +128,7 @@ def test_a_host_without_a_route(tmp_path, capsys, monkeypatch, code, words):
     assert words in said
 
 
-def test_packets_that_vanish(tmp_path, capsys, monkeypatch):
+def test_a_timeout_of_the_connection_is_named(tmp_path, capsys, monkeypatch):
     def connect(self, address):
         time.sleep(0.01)
         raise TimeoutError("timed out")
@@ -139,7 +139,7 @@ def test_packets_that_vanish(tmp_path, capsys, monkeypatch):
     assert "no connection in time. Nothing answers at that address" in said
 
 
-def test_https_where_there_is_none(tmp_path, capsys):
+def test_https_at_a_plain_http_server_is_named(tmp_path, capsys):
     with FaultServer("ok") as server:
         config = config_for(tmp_path, server.url.replace("http://", "https://"))
         # The handshake of a client looks to this server like half a request.
@@ -151,7 +151,7 @@ def test_https_where_there_is_none(tmp_path, capsys):
     )
 
 
-def test_https_where_somebody_waits_for_a_line(tmp_path):
+def test_https_at_a_server_that_waits_for_a_line_is_named(tmp_path):
     """Most servers of plain http take the first bytes of TLS for the beginning of a line, and wait for its end."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         config = config_for(tmp_path, f"https://127.0.0.1:{server.getsockname()[1]}/")
@@ -166,14 +166,14 @@ def test_certificates_are_judged(capsys, tmp_path):
     assert "ca_file" in report.advice_on_words(trouble)
 
 
-def test_every_trouble_has_its_advice():
+def test_every_kind_of_trouble_has_advice():
     assert set(report.ADVICE_ON_TROUBLE) == set(Trouble)
     for status in (100, 301, 400, 402, 418, 451, 500, 599):
         assert report.advice_on_words(f"status {status}")
     assert report.advice_on_words("SomeError")
 
 
-def test_a_config_that_reports_nothing_is_tested_all_the_same(tmp_path, capsys):
+def test_a_config_with_reporting_off_can_be_tested(tmp_path, capsys):
     with EchoServer() as server:
         status, said = run(capsys, "report", "test", config_for(tmp_path, server.url, reporting=False))
     assert status == 0, said
@@ -260,7 +260,7 @@ def test_replay_of_all_results_here(tmp_path, capsys, monkeypatch):
     assert said.count("None is left.") == 2
 
 
-def test_replay_to_a_dead_receiver_says_what_is_left_and_why(tmp_path):
+def test_replay_to_an_absent_receiver_says_what_is_left_and_why(tmp_path):
     config = config_for(tmp_path, f"http://127.0.0.1:{closed_port()}/")
     result = left_behind(tmp_path / "results/x", config)
     lines: list[str] = []
@@ -271,7 +271,7 @@ def test_replay_to_a_dead_receiver_says_what_is_left_and_why(tmp_path):
     assert left_in(result) == 3
 
 
-def test_replay_of_what_is_no_result(tmp_path, capsys):
+def test_replay_of_a_folder_without_a_result_is_refused(tmp_path, capsys):
     status, said = run(capsys, "report", "replay", tmp_path)
     assert status == 1, said
     assert "Give the folder of a result" in said
@@ -338,7 +338,7 @@ def test_a_record_that_another_user_could_write_is_not_used(tmp_path, capsys):
         assert (status, server.received) == (1, []), said
 
 
-def test_replay_says_what_was_refused_for_good(tmp_path, capsys):
+def test_replay_names_events_that_are_refused_permanently(tmp_path, capsys):
     with FaultServer("ok", "422", "ok") as server:
         result = left_behind(tmp_path / "results/x", config_for(tmp_path, server.url))
         status, said = run(capsys, "report", "replay", result.root)
@@ -346,7 +346,7 @@ def test_replay_says_what_was_refused_for_good(tmp_path, capsys):
     assert "2 delivered, 1 refused permanently and kept in" in said
 
 
-def test_replay_of_everything_sends_again_what_was_taken_and_what_was_refused(tmp_path, capsys):
+def test_replay_everything_sends_accepted_and_refused_events_again(tmp_path, capsys):
     with FaultServer("ok", "422", "ok") as server:
         result = left_behind(tmp_path / "results/x", config_for(tmp_path, server.url))
         run(capsys, "report", "replay", result.root)
@@ -361,7 +361,7 @@ def test_replay_of_everything_sends_again_what_was_taken_and_what_was_refused(tm
     assert "3 delivered. None is left." in said
 
 
-def test_replay_of_everything_leaves_what_a_living_process_sends(tmp_path, capsys):
+def test_replay_everything_leaves_events_that_a_living_process_sends(tmp_path, capsys):
     result = left_behind(tmp_path / "results/x", None)
     living = Spool(spool_file_of(result.events(1), "other", 1), hold=True)
     living.append(json.dumps({"event": "PROGRESS", "time": "000", "seq": 7}).encode())
@@ -371,7 +371,7 @@ def test_replay_of_everything_leaves_what_a_living_process_sends(tmp_path, capsy
     living.close()
 
 
-def test_replay_of_everything_forgets_nothing_that_it_cannot_send(tmp_path, capsys):
+def test_replay_everything_keeps_events_that_it_cannot_send(tmp_path, capsys):
     gone = tmp_path / "is gone.yaml"
     with EchoServer() as server:
         config = config_for(tmp_path, server.url)
@@ -387,7 +387,7 @@ def test_replay_of_everything_forgets_nothing_that_it_cannot_send(tmp_path, caps
     assert f"{fine.root}: 3 delivered. None is left." in said
 
 
-def test_notes_that_cannot_be_removed_are_said_and_hold_no_other_result(tmp_path, capsys, monkeypatch):
+def test_notes_that_cannot_be_removed_are_named_and_stop_no_other_result(tmp_path, capsys, monkeypatch):
     with EchoServer() as server:
         config = config_for(tmp_path, server.url)
         kept, fine = left_behind(tmp_path / "results/a", config), left_behind(tmp_path / "results/b", config)
@@ -405,7 +405,7 @@ def test_notes_that_cannot_be_removed_are_said_and_hold_no_other_result(tmp_path
     assert "the records of delivery cannot be removed (PermissionError)" in said
 
 
-def test_a_result_that_cannot_be_sent_holds_no_other(tmp_path, capsys, monkeypatch):
+def test_a_result_that_cannot_be_sent_stops_no_other_result(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with EchoServer() as server:
         config = config_for(tmp_path, server.url)
@@ -558,7 +558,7 @@ def test_replay_of_a_file_with_own_and_foreign_reports(tmp_path, capsys):
         assert mixed.read_text().count(foreign) == 3
 
 
-def test_foreign_reports_that_would_fill_the_memory_are_left(tmp_path, capsys, monkeypatch):
+def test_foreign_reports_that_would_fill_the_memory_are_skipped(tmp_path, capsys, monkeypatch):
     """The attack: a received folder with gigabytes of foreign reports before an own one."""
     monkeypatch.setattr(delivery, "LARGEST_SET_APART", 500)
     with EchoServer() as server:
@@ -573,7 +573,7 @@ def test_foreign_reports_that_would_fill_the_memory_are_left(tmp_path, capsys, m
         assert mixed.with_suffix(".other.jsonl").read_text() == ""
 
 
-def test_a_pipe_or_link_in_place_of_the_file_for_foreign_reports_holds_nothing(tmp_path, capsys):
+def test_a_pipe_or_link_in_place_of_the_file_for_foreign_reports_stops_nothing(tmp_path, capsys):
     with EchoServer() as server:
         config = config_for(tmp_path, server.url)
         for kind in ("pipe", "link"):

@@ -25,7 +25,7 @@ from support.experiments import FakeCampaign
 
 
 @pytest.mark.parametrize("ahead_s", [0, 3600])
-def test_a_lock_without_a_holder_is_waited_for_briefly_whatever_its_time(
+def test_a_lock_without_a_holder_is_waited_for_briefly_even_if_its_time_is_in_the_future(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead_s: float
 ):
     """From the future, where the clock of a file server goes ahead or was set back."""
@@ -48,7 +48,7 @@ def test_a_lock_without_a_holder_is_waited_for_briefly_whatever_its_time(
 
 
 @pytest.mark.failure("run killed on another login node")
-def test_a_lock_of_a_run_on_another_machine_is_left_alone_with_what_to_do(tmp_path: Path):
+def test_a_lock_of_a_run_on_another_machine_is_kept_with_advice(tmp_path: Path):
     lock = tmp_path / ".snakemake" / "locks" / "0.output.lock"
     holder = tmp_path / HOLDERS / "login2.4711.json"
     for file in (lock, holder):
@@ -86,7 +86,7 @@ def child(monkeypatch: pytest.MonkeyPatch) -> SnakemakeProcess:
 @pytest.mark.parametrize(
     ("number", "expected"), [(signal.SIGINT, [4711, 4712]), (signal.SIGTERM, [4711])], ids=["SIGINT", "SIGTERM"]
 )
-def test_a_signal_to_the_command_alone_is_handed_on_once(child, monkeypatch, number, expected):
+def test_a_signal_to_the_command_alone_is_forwarded_once(child, monkeypatch, number, expected):
     child._note_signal(number, None)
     child._pass_on_signal()
     assert child.sent == [], "Snakemake may be about to say that it has it"
@@ -98,7 +98,7 @@ def test_a_signal_to_the_command_alone_is_handed_on_once(child, monkeypatch, num
 
 @pytest.mark.failure("signal to stemphony run alone")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_signal_that_reached_snakemake_is_not_handed_on(child, monkeypatch, number):
+def test_a_signal_that_reached_snakemake_is_not_forwarded(child, monkeypatch, number):
     monkeypatch.setattr(snakemake_process, "HEARD_S", 0.0)
     child._note_signal(number, None)
     child.lines.append(f"Finished jobid: 2stemphony: {signal_received(number)}")
@@ -107,7 +107,7 @@ def test_a_signal_that_reached_snakemake_is_not_handed_on(child, monkeypatch, nu
     assert child.interrupted
 
 
-def test_those_below_a_process_are_found_as_long_as_they_are_in_our_group():
+def test_descendants_of_a_process_are_found_within_its_process_group():
     """As the terminal finds them; `sh` does not replace itself by what is not its last command."""
     below = "sleep 600 & echo $!; setsid sleep 600 & echo $!; wait"
     with subprocess.Popen(["sh", "-c", below], stdout=subprocess.PIPE, text=True) as shell:
@@ -126,7 +126,7 @@ def test_those_below_a_process_are_found_as_long_as_they_are_in_our_group():
 # --- what Snakemake says ------------------------------------------------------------------------------------------
 
 
-def test_what_submits_the_jobs_is_heard_where_no_job_says_a_word(tmp_path: Path):
+def test_a_refusal_of_the_scheduler_is_shown_if_no_job_has_a_message(tmp_path: Path):
     refused = "Exception in run_job for job 1: The given account nonsense appears to be invalid."
     lines = ["Building DAG of jobs...", refused, "stemphony: Error: of ours", refused, "Exiting"]
     outcome = Outcome(1, lines, tmp_path / "log", tmp_path, ResultPaths.of("tiny", tmp_path), False, 1.0)
@@ -193,7 +193,7 @@ def test_a_job_that_left_only_a_log_is_named(result: ResultPaths):
     assert "failed: defocus -1.5 nm, configuration 1: the job failed before it began" in text
 
 
-def test_interrupted_jobs_are_not_said_to_have_failed(result: ResultPaths):
+def test_interrupted_jobs_are_not_counted_as_failed(result: ResultPaths):
     job(result, -1.5, 0, progress.INTERRUPTED, "interrupted")
     assert "failed: " not in said(result)
     folder = result.root.parents[1]
@@ -211,7 +211,7 @@ def test_many_failed_pairs_are_counted(result: ResultPaths, monkeypatch: pytest.
     assert "… and 2 more pairs: stemphony status " in text
 
 
-def test_the_cpu_time_names_that_of_fft_plans_apart(tmp_path: Path):
+def test_the_cpu_time_of_fft_plans_is_stated_separately(tmp_path: Path):
     """The estimate is for the waves. Plans are made once, by the first job on a kind of machine."""
     result = ResultPaths.of("tiny", tmp_path)
     (result.run(1) / "progress").mkdir(parents=True)
@@ -228,7 +228,7 @@ def test_the_cpu_time_names_that_of_fft_plans_apart(tmp_path: Path):
 # --- the summary of a finished run --------------------------------------------------------------------------------
 
 
-def test_errors_are_told_in_words_with_what_more_configurations_would_give():
+def test_errors_are_stated_with_the_gain_of_more_configurations():
     few = Precision("haadf", 4, 0.06, median=0.048, brightest=0.13, depth_nm=10.0, place=(0, 0))
     assert outcome._in_words(few) == (
         "error   haadf: 4.8 % at the median, 13 % at the brightest pixel (4 configurations, uncertain); "
@@ -239,7 +239,7 @@ def test_errors_are_told_in_words_with_what_more_configurations_would_give():
     assert outcome._in_words(phase).endswith("(10 configurations); 100 configurations would give 0.63 %")
 
 
-def test_a_finished_run_names_its_result_its_errors_and_what_to_do_next(
+def test_a_finished_run_names_its_result_and_errors_and_the_next_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(tmp_path)

@@ -315,7 +315,7 @@ def test_after_sigterm_only_a_quick_checkpoint_is_written():
     assert keeper.save() is True
 
 
-def test_latency_of_a_small_checkpoint_does_not_predict_a_large_one():
+def test_the_time_of_a_small_checkpoint_does_not_predict_that_of_a_large_one():
     """Latency dominates the time of a small file, and the first checkpoint of a quick job holds one wave."""
     clock = Clock()
     writer = Writer(clock, 0.01)
@@ -378,7 +378,7 @@ def test_a_damaged_checkpoint_is_refused(written, name, with_arrays):
     assert "damaged" in refused
 
 
-def test_a_foreign_checkpoint_is_refused_and_a_missing_one_is_none(written, tmp_path):
+def test_a_foreign_checkpoint_is_refused_and_a_missing_one_is_ignored(written, tmp_path):
     assert read_checkpoint(written, "x" * 64) == (None, "it belongs to another job, config or version")
     assert read_checkpoint(tmp_path / "none", KEY) == (None, "")
 

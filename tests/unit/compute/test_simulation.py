@@ -63,7 +63,7 @@ def same(one: JobSignals, other: JobSignals) -> bool:
 
 @pytest.mark.parametrize("fixed_slicing", [True, False])
 @pytest.mark.parametrize("displaced", [True, False])
-def test_atoms_in_are_atoms_out(crystal, fixed_slicing, displaced):
+def test_no_atom_is_lost_or_added(crystal, fixed_slicing, displaced):
     wild = Specimen(**{**vars(crystal), "u_iso": np.full(len(crystal.symbols), 4.0)})
     atoms = drawn(experiment(), wild, fixed_slicing=fixed_slicing, displaced=displaced)
     assert atoms.positions.shape == crystal.positions.shape
@@ -156,7 +156,7 @@ def everything(crystal):
     return of, atoms, computed(of, atoms)
 
 
-def test_shapes(everything):
+def test_signals_have_the_shapes_of_the_contract(everything):
     of, _, signals = everything
     shape = (3, 4, 3)
     assert signals.bins.shape == (*shape, 5)
@@ -273,7 +273,7 @@ def test_vacuum_shows_the_aperture(defocus):
     assert signals.cbed[0, 0, 0] == pytest.approx(disc, abs=1e-12)
 
 
-def test_vacuum_keeps_all_of_a_soft_probe_whatever_its_aberrations():
+def test_vacuum_keeps_all_intensity_of_a_soft_probe_with_any_aberrations():
     of = experiment(
         simulation={"precision": "double"}, probe={"aberrations": {"C30_nm": 5000.0, "C12_nm": 3.0, "phi12_deg": 20.0}}
     )
@@ -407,7 +407,7 @@ def test_the_memory_estimate_follows_the_settings():
     assert memory_mb(double, 320, 1) > one + 16 * wave
 
 
-def test_size_of_the_signals(everything):
+def test_the_size_of_the_signals_is_known_before_the_job(everything):
     of, _, signals = everything
     arrays = (signals.bins, signals.rings, signals.total, signals.center_of_mass, signals.cbed)
     assert sum(result_bytes(of)) == sum(array.nbytes for array in arrays)
@@ -447,7 +447,7 @@ def test_vacuum_in_one_propagation_equals_vacuum_in_many(crystal):
 
 
 @pytest.mark.parametrize("algorithm", ["multislice", "probe_basis"])
-def test_memory_changes_nothing_with_unequal_slices(crystal, algorithm):
+def test_the_memory_budget_changes_nothing_with_unequal_slices(crystal, algorithm):
     of = sliced(crystal, crystal.cell, slice_boundaries_angstrom=[1.0, 3.0, 5.0, 6.5])
     of = replace(of, algorithm=algorithm, basis_tolerance=1e-9)
     atoms = drawn(of, crystal)

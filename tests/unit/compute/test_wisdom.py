@@ -53,7 +53,7 @@ def cache_file(folder: Path) -> Path:
     return file
 
 
-def test_the_second_process_finds_the_plans_of_the_first(cache):
+def test_a_second_process_finds_the_fft_plans_of_the_first(cache):
     assert planned() == ("FFTW_PATIENT", "planned")
     assert planned() == ("FFTW_PATIENT", "cache")
 

@@ -377,7 +377,7 @@ def job_digest(of: Campaign) -> str:
     return provenance.digest(of.job_params("p0d000", 1))
 
 
-def test_every_key_is_known_to_decide_jobs_merge_or_nothing():
+def test_every_key_is_listed_as_deciding_jobs_or_the_merge_or_nothing():
     keys = {
         f"{block}.{key}" for block, rule in configuration.schema()["properties"].items() for key in rule["properties"]
     }
@@ -391,17 +391,17 @@ def test_a_physical_key_changes_every_job(where):
 
 
 @pytest.mark.parametrize("where", DECIDES_NOTHING)
-def test_all_other_keys_do_not_change_a_job(where):
+def test_a_key_that_is_not_physical_changes_no_job(where):
     assert job_digest(changed(where, DECIDES_NOTHING[where])) == job_digest(planned(**BASE))
 
 
-def test_descan_decides_with_a_tilted_beam_only():
+def test_descan_changes_jobs_only_with_a_tilted_beam():
     for probe in ({"tilt_mrad": [1.0, 0.0]}, {"precession": {"angle_mrad": 5.0, "steps": 8}}):
         kept, descanned = (planned(probe={**BASE["probe"], **probe, "descan": value}) for value in (False, True))
         assert job_digest(kept) != job_digest(descanned)
 
 
-def test_a_tilt_of_zero_is_no_tilt():
+def test_a_tilt_of_zero_changes_no_job():
     zero = planned(probe={**BASE["probe"], "tilt_mrad": [0, -0.0]}, specimen={"tilt_mrad": [-0.0, 0]})
     assert job_digest(zero) == job_digest(planned(**BASE))
     assert zero.specimen_params == planned(**BASE).specimen_params
@@ -427,7 +427,7 @@ def test_operations_that_reduce_the_scan_change_every_job_and_the_plan_keeps_the
     assert job_digest(campaign.of_plan({**kept, "scan_symmetry": None})) == job_digest(base)
 
 
-def test_content_of_the_input_files_changes_params():
+def test_the_content_of_input_files_changes_params():
     base = planned(**BASE)
     assert job_digest(planned(InputFiles("7" * 64), **BASE)) != job_digest(base)
     movie = planned(InputFiles("5" * 64, "6" * 64, 4), **BASE)
@@ -456,12 +456,12 @@ def test_a_plan_of_version_0_1_without_the_new_keys_has_the_same_digests():
     assert campaign.plan(config, FILES).specimen_params == planned().specimen_params
 
 
-def test_what_the_reading_corrects_decides():
+def test_a_corrected_reading_of_the_structure_file_changes_the_jobs():
     corrected = planned(InputFiles("5" * 64, revision=2), **BASE)
     assert job_digest(corrected) != job_digest(planned(**BASE))
 
 
-def test_drawn_occupancies_make_the_seed_decide_for_atoms_at_rest_too():
+def test_the_seed_changes_jobs_with_drawn_occupancies_even_for_atoms_at_rest():
     files = InputFiles("5" * 64, occupancies_drawn=True)
     first, second = (
         planned(files, simulation={"random_seed": seed}, frozen_phonon={"enabled": False}) for seed in (1, 2)
@@ -508,7 +508,7 @@ def test_a_physics_version_recomputes_everything(monkeypatch):
     assert not set(old) & set(new)
 
 
-def test_the_seed_decides_nothing_when_nothing_is_drawn():
+def test_the_seed_changes_nothing_if_nothing_is_drawn():
     def digest(seed: int, **phonons: Any) -> str:
         files = MOVIE if "snapshots" in phonons else FILES
         made = planned(files, simulation={"random_seed": seed}, frozen_phonon=phonons)
@@ -543,7 +543,7 @@ def test_other_keys_do_not_change_the_merge(where, value):
     assert provenance.digest(changed(where, value).merge_params) == provenance.digest(planned(**BASE).merge_params)
 
 
-def test_order_of_keys_in_the_config_decides_nothing():
+def test_the_order_of_keys_in_the_config_changes_nothing():
     def reversed_keys(value: Any) -> Any:
         return {k: reversed_keys(v) for k, v in reversed(value.items())} if isinstance(value, dict) else value
 

@@ -185,7 +185,7 @@ def leaves(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 # --- defaults -----------------------------------------------------------------------------------------------------
 
 
-def test_off_without_quotes_is_the_word():
+def test_off_without_quotes_is_read_as_the_word():
     written = yaml.safe_load("{symmetry: off}")
     assert written == {"symmetry": False}
     assert validate(minimal(scan=written))["scan"]["symmetry"] == "off"
@@ -296,7 +296,7 @@ def test_a_required_block_with_nothing_under_it_names_the_key_it_lacks(block, ke
     refusal({other: values for other, values in minimal().items() if other != block}, f"`{block}`", "required")
 
 
-def test_a_value_left_out_after_its_key_is_told_as_such():
+def test_a_key_without_a_value_is_named():
     refusal(minimal(probe={"energy_kev": None}), "`probe.energy_kev`", "got null", "remove the line")
 
 
@@ -323,7 +323,7 @@ def test_a_value_left_out_after_its_key_is_told_as_such():
         (minimal(http_reporting={"parameter": {}}), "http_reporting.parameter", "parameters"),
     ],
 )
-def test_an_unknown_key_is_told_with_the_nearest_known_one(config, where, near):
+def test_an_unknown_key_is_named_with_the_nearest_known_one(config, where, near):
     refusal(config, f"`{where}`", "unknown", f"did you mean `{near}`?")
 
 
@@ -360,7 +360,7 @@ def test_the_line_that_is_written_out_is_a_number_in_yaml():
         ({**minimal(), "energy_kev": 300.0}, "energy_kev", "probe.energy_kev"),
     ],
 )
-def test_a_key_in_the_wrong_block_is_told_where_it_belongs(config, where, belongs):
+def test_a_key_in_the_wrong_block_is_named_with_the_right_block(config, where, belongs):
     refusal(config, f"`{where}`", f"belongs to {belongs}")
 
 
@@ -716,7 +716,7 @@ def test_a_later_file_overrides_key_by_key(tmp_path):
         ("a: " + "9" * 5000, ("c.yaml",)),
     ],
 )
-def test_a_file_that_is_not_a_config_is_refused_with_what_it_is(tmp_path, text, parts):
+def test_a_file_that_is_not_a_config_is_refused_with_its_kind(tmp_path, text, parts):
     with pytest.raises(ConfigError) as caught:
         load([written(tmp_path, text)])
     for part in ("c.yaml", *parts):

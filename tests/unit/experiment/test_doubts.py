@@ -44,14 +44,14 @@ def notes(cell: tuple[float, float, float] = CELL, atoms: AtomsAtRest = ATOMS, *
     return doubts(planned, experiment, atoms, probe_outside(planned, experiment))
 
 
-def test_a_sane_config_earns_none():
+def test_a_sensible_config_earns_no_note():
     assert notes() == []
 
 
 @pytest.mark.parametrize(
     "config", [ROOT / "config/config.yaml", *sorted((ROOT / "config/examples").glob("*.yaml"))], ids=lambda f: f.stem
 )
-def test_the_demo_and_the_examples_earn_none(config, monkeypatch, tmp_path):
+def test_the_demo_and_the_examples_earn_no_note(config, monkeypatch, tmp_path):
     monkeypatch.setattr(preflight, "_choices", lambda *_: [])
     monkeypatch.setenv("STEMPHONY_CACHE_DIR", str(tmp_path))
     given = configuration.load([config])
@@ -71,7 +71,7 @@ def test_the_demo_and_the_examples_earn_none(config, monkeypatch, tmp_path):
 # --- one note for each case, with its number and the better value --------------------------------------------------
 
 
-def test_values_of_b_given_as_u():
+def test_values_of_b_given_as_u_earn_a_note():
     b_as_u = AtomsAtRest(ATOMS.symbols, ATOMS.z, np.array([0.62, 0.73] * 13))
     (note,) = notes(atoms=b_as_u)
     assert "U of O 0.73, Sr 0.62 Å² is above 0.05 Å²" in note
@@ -82,7 +82,7 @@ def test_values_of_b_given_as_u():
     assert notes(atoms=AtomsAtRest(ATOMS.symbols, ATOMS.z, np.full(26, np.nan))) == []
 
 
-def test_one_slice_for_many_layers():
+def test_one_slice_for_many_layers_earns_a_note():
     (note,) = notes(grating={"slice_thickness_angstrom": 25.4})
     assert "slices of 25.38 Å hold atoms up to 23.43 Å apart" in note  # 13 planes, 12 distances of 1.9525 Å
     assert "slice_thickness_angstrom: 2 or less" in note
@@ -98,12 +98,12 @@ def test_boundaries_by_hand_name_the_slice_that_holds_many_layers():
     assert "slice_thickness_angstrom: 2 instead of slice_boundaries_angstrom, or boundaries between the layers" in note
 
 
-def test_a_thick_slice_that_holds_one_layer_earns_none():
+def test_a_thick_slice_with_one_layer_earns_no_note():
     bilayers = np.sort(np.concatenate([PLANES[::2] + 0.2, PLANES[::2] + 0.85]))
     assert notes(atoms=AtomsAtRest(ATOMS.symbols, bilayers, None), grating={"slice_thickness_angstrom": 3.905}) == []
 
 
-def test_a_band_limit_that_aliases():
+def test_a_band_limit_that_aliases_earns_a_note():
     (note,) = notes(grating={"bandlimit": 1.0})
     assert "all angles above 0 mrad" in note
     assert "carries 68.51 mrad on this grid and 102.8 mrad with grating.gpts: [192, 192]" in note
@@ -114,7 +114,7 @@ def test_a_band_limit_that_aliases():
     assert notes(grating={"bandlimit": 0.6666666}) == []
 
 
-def test_a_detector_that_ends_near_the_band_limit():
+def test_a_detector_that_ends_near_the_band_limit_earns_a_note():
     """512 points on 31.24 Å carry 137.0 mrad; 117.0 mrad is a semi-angle before it."""
     wide = (31.24, 31.24, 50.765)
     grid, scan = {"gpts": [512, 512], "potential_oversampling": 4}, {"x": [0.0, 0.125], "y": [0.0, 0.125]}
@@ -132,7 +132,7 @@ def test_a_detector_that_ends_near_the_band_limit():
     assert "seg 125 mrad" in note
 
 
-def test_a_potential_that_lacks_the_peaks_of_heavy_nuclei():
+def test_a_potential_without_the_peaks_of_heavy_nuclei_earns_a_note():
     """An atom of Sr alone, 0.0625 Å: 6.2 % at a factor of 1 and 1.0 % at 3, by a grid of 0.005 Å."""
     wide = (32.0, 32.0, 50.765)
     rings = {"detectors": {"bf": [0.0, 10.0], "haadf": [60.0, 110.0]}}
@@ -151,7 +151,7 @@ def test_a_potential_that_lacks_the_peaks_of_heavy_nuclei():
     assert cut_peak_error(experiment, 57, (0.06, 0.13)) == pytest.approx(0.124, rel=0.3)
 
 
-def test_a_scan_that_does_not_resolve_the_image():
+def test_a_scan_that_does_not_resolve_the_image_earns_a_note():
     (note,) = notes(scan={"x": [0.0, 1.0], "y": [0.0, 1.0]})
     assert "scan steps of 0.9762 × 0.9762 Å are coarser than λ/(4α) = 0.3135 Å" in note
     assert "scan.points: [50, 50]" in note
@@ -165,7 +165,7 @@ def test_a_few_chosen_positions_need_not_resolve_the_image():
     assert notes(scan={"points": [2, 2], "x": [0.0, 1.0]}) == []
 
 
-def test_a_tilted_beam_that_leaves_its_window():
+def test_a_tilted_beam_that_leaves_its_window_earns_a_note():
     wide = (62.48, 62.48, 50.765)
     blocks = {
         "grating": {"gpts": [512, 512], "window_angstrom": 31.0},
@@ -179,13 +179,13 @@ def test_a_tilted_beam_that_leaves_its_window():
     assert notes(probe={"tilt_mrad": [20.0, 0.0]}) == []
 
 
-def test_descan_without_a_tilt():
+def test_descan_without_a_tilt_earns_a_note():
     (note,) = notes(probe={"descan": True})
     assert "probe.descan has no effect" in note
     assert notes(probe={"descan": True, "precession": {"angle_mrad": 2.0, "steps": 4}}) == []
 
 
-def test_a_probe_wider_than_the_cell():
+def test_a_probe_wider_than_the_cell_earns_a_note():
     cell = (7.81, 7.81, 50.765)
     (note,) = notes(cell=cell, grating={"gpts": [64, 64]})
     planned, experiment = made(cell=cell, grating={"gpts": [64, 64]})
@@ -211,7 +211,7 @@ def test_a_probe_wider_than_the_cell():
         ({"defocus_nm": -61.0, "aberrations": {"C30_nm": 1e6}, "semiangle_mrad": 10.0}, "61 nm outside"),
     ],
 )
-def test_a_focus_outside_the_specimen(probe, words):
+def test_a_focus_outside_the_specimen_earns_a_note(probe, words):
     blocks = {"cell": (62.48, 62.48, 50.765), "grating": {"gpts": [512, 512]}, "scan": {"points": [64, 64]}}
     found = [note for note in notes(probe=probe, **blocks) if "the focus at" in note]
     assert [words in note for note in found] == ([True] if words else [])
@@ -222,7 +222,7 @@ def test_the_advised_defoci_focus_on_the_faces():
     assert "0 nm focuses on its entrance, 4.88 nm on its exit" in note
 
 
-def test_empty_space_that_one_propagation_cannot_cross():
+def test_empty_space_that_one_propagation_cannot_cross_earns_a_note():
     # Half of 15.62 Å at 68.51 mrad, the band limit, is 114 Å away.
     cell, atoms = (15.62, 15.62, 500.0), AtomsAtRest(np.array(["Sr"]), np.array([1.0]), None)
     (note,) = notes(cell=cell, atoms=atoms, grating={"slice_thickness_angstrom": 500.0})
@@ -251,7 +251,7 @@ def test_a_dark_field_below_three_semiangles_is_not_called_haadf():
 
 
 @pytest.mark.parametrize("gpts", [72, 100, 120])
-def test_both_ways_out_are_accepted(gpts):
+def test_both_proposals_of_the_message_are_accepted(gpts):
     text = refusal(gpts)
     advised = int(text.split("gpts: [")[1].split(",")[0])
     planned, experiment = made(grating={"gpts": [advised, advised]}, adf={"detectors": None})
@@ -267,7 +267,7 @@ def test_both_ways_out_are_accepted(gpts):
     refuse_false_haadf(planned.config["adf"], experiment)
 
 
-def test_given_detectors_and_patterns_alone_are_never_refused():
+def test_given_detectors_or_patterns_alone_are_never_refused():
     for adf in ({"detectors": {"haadf": [29.0, 38.0]}}, {"enabled": False}):
         planned, experiment = made(grating={"gpts": [72, 72]}, adf=adf, cbed={"enabled": True})
         refuse_false_haadf(planned.config["adf"], experiment)

@@ -92,7 +92,7 @@ def test_a_list_is_kept_in_its_order():
         ({"x": [0.5, 0.5]}, "must end after it begins"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(keys, words):
+def test_impossible_scans_are_refused(keys, words):
     if "unit" in keys and "line" in keys:
         keys = {**keys, "line": {"begin": [0, 0], "end": [0, 5], "points": 3}}
     with pytest.raises(ConfigError, match=words):

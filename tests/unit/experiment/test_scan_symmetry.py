@@ -33,7 +33,7 @@ GROUP = PlaneGroup.of({matrix: [(0, 0)] for matrix in MATRICES}, (64, 64))
         ({"adf": {"average_defoci": False}}, FILES, ""),
     ],
 )
-def test_what_keeps_equivalent_positions_apart(blocks, files, why):
+def test_the_reason_that_equivalent_positions_differ_is_named(blocks, files, why):
     said = hindrance(tiny(**blocks), files)
     assert (why in said) if why else not said
 

@@ -77,7 +77,7 @@ def test_strips_that_share_their_bytes_take_no_memory(tmp_path):
         tracemalloc.stop()
 
 
-def test_a_named_pipe_is_not_waited_for(tmp_path):
+def test_a_named_pipe_does_not_block_the_reading(tmp_path):
     os.mkfifo(tmp_path / "map.npy")
     with pytest.raises(ConfigError, match="no ordinary file"):
         sensitivity_files.read_one("haadf", tmp_path / "map.npy")
@@ -133,7 +133,7 @@ def test_a_profile_has_two_columns(text, tmp_path):
         ("a.tif", tiff(PICTURE.astype("u1"), t257=30), "truncated or damaged"),
     ],
 )
-def test_what_is_no_sensitivity_is_refused(name, content, says, tmp_path):
+def test_a_file_that_is_no_sensitivity_is_refused(name, content, says, tmp_path):
     file = written(tmp_path, name, content)
     with pytest.raises(ConfigError, match=r"adf\.detectors\.d\.sensitivity") as refusal:
         sensitivity_files.read_one("d", file)

@@ -111,7 +111,7 @@ def test_empty_layers_at_the_faces_of_a_stacked_cell_are_joined():
     assert len(set(slices.index(z).tolist())) == 9
 
 
-def test_no_gap_is_said_in_the_plan():
+def test_the_plan_says_if_there_is_no_gap_between_planes():
     made = choice(Layers(np.linspace(0, 40, 4000), Periods(length=40.0, spacing=40.0, lattice=40.0)), 40.0)
     assert made.slices.edges == made.slices.faces
     (note,) = made.notes

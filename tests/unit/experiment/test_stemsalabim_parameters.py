@@ -63,7 +63,7 @@ CRYSTAL = 'specimen: { crystal_file = "cell.xyz"; }\n'
         ("frozen_phonon: { fixed_slicing = false; }", "frozen_phonon.displace_z", True),
     ],
 )
-def test_a_key_becomes_ours_in_our_unit(tmp_path, text, key, value):
+def test_a_stemsalabim_key_becomes_a_config_key_in_its_unit(tmp_path, text, key, value):
     block, name = key.split(".")
     assert config(tmp_path, CRYSTAL + text)[block][name] == value
 
@@ -99,7 +99,7 @@ def test_patterns_keep_a_window_and_depths_of_their_own(tmp_path):
     )
 
 
-def test_missing_keys_have_the_originals_defaults_and_are_listed(tmp_path):
+def test_missing_keys_get_stemsalabims_defaults_and_are_listed(tmp_path):
     made = translation(tmp_path, CRYSTAL)
     assert made.config["probe"]["semiangle_mrad"] == 24.0
     assert made.config["frozen_phonon"]["configurations"] == 1
@@ -108,7 +108,7 @@ def test_missing_keys_have_the_originals_defaults_and_are_listed(tmp_path):
     assert "#   probe.max_apert = 24.0" in made.yaml("p.cfg")
 
 
-def test_every_key_of_the_original_is_used_or_left_with_a_reason(tmp_path):
+def test_every_stemsalabim_key_is_used_or_named_with_a_reason(tmp_path):
     """No key of a file with all keys vanishes."""
     lines = []
     for block, keys in parameter_file.DEFAULTS.items():
@@ -132,7 +132,7 @@ def test_every_key_of_the_original_is_used_or_left_with_a_reason(tmp_path):
         assert f".{key} = " in text, key
 
 
-def test_the_block_of_the_original_documentation_works_verbatim(tmp_path):
+def test_the_block_of_stemsalabims_documentation_works_verbatim(tmp_path):
     made = config(tmp_path, CRYSTAL + BLOCK)
     assert made["http_reporting"]["url"].startswith("http")
     assert made["http_reporting"]["reporting"] is True
@@ -179,7 +179,7 @@ def test_all_misspelt_names_stand_in_one_message(tmp_path):
         assert name in str(caught.value)
 
 
-def test_names_that_the_original_does_not_have_become_remarks(tmp_path):
+def test_names_unknown_to_stemsalabim_become_remarks(tmp_path):
     text = 'version = "5.4";\nmy_lab: { operator = "me"; }\nprobe: { stage = 3; }\nhttp_reporting: { key = "secret"; }'
     made = translation(tmp_path, CRYSTAL + text).yaml("p.cfg")
     for line in ('version = "5.4"', 'my_lab = {"operator": "me"}', "probe.stage = 3", "http_reporting.key = "):

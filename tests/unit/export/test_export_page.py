@@ -19,7 +19,7 @@ IN_AN_ENVIRONMENT_OF_THEIR_OWN = ("hyperspy", "py4DSTEM")
 
 
 @pytest.mark.slow
-def test_the_page_shows_what_happens(tmp_path, monkeypatch, capsys):
+def test_the_commands_of_the_page_print_what_it_shows(tmp_path, monkeypatch, capsys):
     fake = FakeCampaign.of(tmp_path, scan={"points": [3, 3]}, cbed={"enabled": True, "size": [4, 4], "max_mrad": 20.0})
     fake.write_all()
     place = tmp_path / "results" / "srtio3"

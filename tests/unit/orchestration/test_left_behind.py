@@ -59,7 +59,7 @@ def log_of(result: ResultPaths, wait_s: float = 60.0) -> str:
     raise AssertionError("the process has not ended")
 
 
-def test_what_a_receiver_that_is_away_misses_arrives_when_it_is_back(result):
+def test_events_for_an_absent_receiver_arrive_when_it_is_back(result):
     port = closed_port()
     took_s, said = whole_run(result, config_for(result, f"http://127.0.0.1:{port}/"))
     assert took_s < AT_ONCE_S
@@ -75,7 +75,7 @@ def test_what_a_receiver_that_is_away_misses_arrives_when_it_is_back(result):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["503", "hang", "drip"])
-def test_a_receiver_that_does_not_take_reports_does_not_delay_the_end(result, mode, monkeypatch):
+def test_a_receiver_that_refuses_reports_does_not_delay_the_end(result, mode, monkeypatch):
     monkeypatch.setenv(contract.COURIER_VARIABLE, "1")
     with FaultServer(mode) as server:
         took_s, said = whole_run(result, config_for(result, server.url))
@@ -85,7 +85,7 @@ def test_a_receiver_that_does_not_take_reports_does_not_delay_the_end(result, mo
     assert left_in(result) >= 1  # `drip` says 200 at once
 
 
-def test_a_receiver_that_is_there_gets_all_before_the_run_ends(result):
+def test_a_working_receiver_gets_all_events_before_the_run_ends(result):
     with EchoServer() as server:
         took_s, said = whole_run(result, config_for(result, server.url))
         assert [event["event"] for event in server.events] == ["START_SIMULATION", "FINISH"]
@@ -133,7 +133,7 @@ def test_a_run_names_reports_of_another_simulation_and_leaves_no_process_for_the
 
 
 @pytest.mark.parametrize("given", ["x", "", "nan", "inf", "-1"])
-def test_a_time_that_is_none(given, monkeypatch):
+def test_an_invalid_time_for_the_courier_is_ignored(given, monkeypatch):
     monkeypatch.setenv(contract.COURIER_VARIABLE, given)
     assert left_behind.longest_s() in (0.0, left_behind.LONGEST_S)
 
@@ -144,7 +144,7 @@ def test_a_folder_that_is_deleted_ends_the_process(result, capsys):
     assert "0 delivered, 0 left." in capsys.readouterr().out
 
 
-def test_a_named_pipe_in_place_of_its_log_does_not_hold_the_run(result):
+def test_a_named_pipe_in_place_of_the_log_does_not_block_the_run(result):
     """The attack: a received folder with such a pipe held each run at its end for good.
 
     No signal interrupts a process that waits in posix_spawn, so another one opens the pipe in the end.

@@ -92,7 +92,7 @@ def test_a_start_that_the_receiver_missed_is_sent_by_the_merge_before_the_finish
         assert {event["run"] for event in server.events} == {1}
 
 
-def test_without_a_handover_nothing_happens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_a_missing_handover_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.delenv(contract.HANDOVER_VARIABLE, raising=False)
     monkeypatch.setenv(contract.RUN_VARIABLE, "3")
     module_run.join(ResultPaths(tmp_path / "none"), contract.MULTISLICE_RULE)
@@ -107,7 +107,7 @@ def test_a_damaged_handover_says_what_to_do(files: Handover, result: ResultPaths
         module_run.join(result, contract.MULTISLICE_RULE)
 
 
-def test_only_what_killed_invocations_left_long_ago_is_removed(tmp_path: Path):
+def test_only_old_remains_of_killed_invocations_are_removed(tmp_path: Path):
     names = {
         "old": f"{socket.gethostname()}.999999999.0a", "alive": f"{socket.gethostname()}.{os.getpid()}.0b",
         "elsewhere": "elsewhere.999999999.0c", "fresh": f"{socket.gethostname()}.999999999.0d",

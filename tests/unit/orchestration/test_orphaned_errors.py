@@ -125,7 +125,7 @@ def noted(result: ResultPaths, state: str) -> None:
 
 
 @pytest.mark.parametrize("state", [progress.FAILED, progress.RUNNING])
-def test_the_error_that_a_killed_job_left_in_its_spool_is_the_only_one(tmp_path, state):
+def test_an_error_in_the_spool_of_a_killed_job_is_the_only_one(tmp_path, state):
     """With RUNNING, the disk had no room for the job's last state. The courier sends what the job wrote, once."""
     result = ResultPaths(tmp_path / "results/x")
     reporter = job_reporter(result, f"http://127.0.0.1:{closed_port()}/")

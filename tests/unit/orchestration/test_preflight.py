@@ -53,7 +53,7 @@ def row(of: Preflight, name: str) -> str:
     return text
 
 
-def test_the_plan_in_words(checked):
+def test_the_plan_is_printed_in_words(checked):
     made = checked()
     assert row(made, "specimen") == "40 atoms in 7.81 × 7.81 × 7.81 Å (extxyz, read by ASE: Å)"
     assert row(made, "jobs") == "4 = 2 defoci × 2 configurations"
@@ -87,7 +87,7 @@ def test_tilts_are_named_and_counted(checked):
     assert not any("tilt of" in line for line in checked().lines())
 
 
-def test_the_probe_outside_a_window_is_not_said_to_be_the_error_of_signals(checked):
+def test_the_probe_outside_a_window_is_not_presented_as_the_error_of_signals(checked):
     cell, window = checked(), checked(grating={"window_angstrom": 5.0})
     words = r"\d+\.\d\d % of its intensity at the worst defocus"
     assert re.fullmatch(words, row(cell, "probe outside the cell"))
@@ -105,7 +105,7 @@ def test_every_name_in_the_plan_stands_apart_from_its_text(checked):
         assert all(line[24] == " " for line in made.lines() if not line.startswith("note: "))
 
 
-def test_a_file_of_stemsalabim_is_said_to_be_in_nm(checked):
+def test_the_plan_says_that_a_file_of_stemsalabim_is_in_nm(checked):
     Path("nm.xyz").write_text("2\n0.8 0.8 0.4\nSr 0 0 0 0.0001\nSr 0.4 0.4 0.2 0.0001\n")
     made = checked(specimen={"file": "nm.xyz"})
     assert "2 atoms in 8 × 8 × 4 Å" in row(made, "specimen")
@@ -150,7 +150,7 @@ def test_coordinates_are_kept_below_one_gigabyte(checked, wanted, atoms, kept):
     assert Preflight(**{**vars(made), "atoms": atoms}).keep_coordinates is kept
 
 
-def test_what_is_written_for_the_jobs(checked):
+def test_the_plan_file_has_what_jobs_need(checked):
     made = checked(probe={"defoci_nm": [2.0, -1.0], "defocus_weights": [1.0, 3.0]}, simulation={"title": "A title"})
     plan = json.loads(json.dumps(made.plan(run=3, num_processors=5, jobs_to_run=4, created="now")))
     assert (plan["run"], plan["num_processors"], plan["jobs_to_run"], plan["created"]) == (3, 5, 4, "now")
@@ -167,7 +167,7 @@ def test_what_is_written_for_the_jobs(checked):
     assert plan["config_files"] == [str(Path("config.yaml").resolve())]
 
 
-def test_secrets_are_nowhere_in_the_plan(checked, monkeypatch):
+def test_the_plan_holds_no_secret(checked, monkeypatch):
     monkeypatch.setenv("STEMPHONY_PASSWORD", SECRET)
     block = {
         "reporting": True, "url": f"http://127.0.0.1/{SECRET}", "auth_user": SECRET,
@@ -179,7 +179,7 @@ def test_secrets_are_nowhere_in_the_plan(checked, monkeypatch):
     assert made.plan(1, 1, 1, "now")["reporting"] is True
 
 
-def test_a_literal_password_earns_a_note_without_it(checked):
+def test_a_literal_password_earns_a_note_that_does_not_show_it(checked):
     block = {"reporting": True, "url": "http://127.0.0.1/", "auth_user": "u", "auth_pass": SECRET}
     notes = checked(http_reporting=block).notes
     assert any("auth_pass" in note for note in notes)
@@ -200,7 +200,7 @@ def test_a_period_and_a_margin_are_named_in_the_plan(checked):
     assert row(checked(scan={"points": None, "positions": [[0, 0]]}), "scan") == "1 listed positions"
 
 
-def test_a_finished_simulation_without_a_margin_gets_none(checked):
+def test_a_finished_simulation_without_a_margin_stays_without_one(checked):
     source = {"defoci_nm": [0.0, 1.0], "source_fwhm_nm": 0.1}
     scan = {"x": [0.0, 0.4], "points": [8, 4]}
     result = ResultPaths.of("tiny", Path("results"))
@@ -263,7 +263,7 @@ def test_a_preview_of_no_detector_earns_a_note(checked):
         ({"specimen": {"u_iso_angstrom2": {**U_ISO, "Tl": 0.01}}}, "no Tl"),
     ],
 )
-def test_notes(checked, blocks, words):
+def test_settings_with_an_unexpected_effect_earn_a_note(checked, blocks, words):
     before = checked().notes
     notes = [note for note in checked(**blocks).notes if note not in before]
     assert any(words in note for note in notes), notes
@@ -333,7 +333,7 @@ def test_a_plan_is_read_back_or_is_empty(tmp_path, monkeypatch):
         assert ledger.read_plan(ResultPaths.of("a")) == expected
 
 
-def test_files_are_found_by_absolute_path_beside_the_config_or_here(tmp_path, monkeypatch):
+def test_files_are_found_by_absolute_path_or_beside_the_config_or_in_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in ("configs", "here"):
         Path(folder).mkdir()
@@ -379,7 +379,7 @@ def test_the_plan_shows_the_crystal(checked):
     assert row(made, "occupancies") == "every site is full"
 
 
-def test_thermal_factors_of_a_cif_are_used_and_the_map_is_said_to_have_no_effect(checked, tmp_path):
+def test_thermal_factors_of_a_cif_are_used_and_the_plan_says_that_the_map_has_no_effect(checked, tmp_path):
     (tmp_path / "biso.cif").write_text(CIF)
     made = checked(
         specimen={"file": "biso.cif", "repeat": [2, 2, 2], "u_iso_angstrom2": {"Sr": 0.5, "Ti": 0.5, "O": 0.5}}
@@ -390,7 +390,7 @@ def test_thermal_factors_of_a_cif_are_used_and_the_map_is_said_to_have_no_effect
     assert any("u_iso_angstrom2 has no effect" in line for line in made.plan(1, 1, 1, "")["plan"])
 
 
-def test_map_beside_the_fifth_column_of_stemsalabim_is_said_to_have_no_effect(checked, tmp_path):
+def test_the_plan_says_that_a_map_beside_the_fifth_column_of_stemsalabim_has_no_effect(checked, tmp_path):
     (tmp_path / "cell.xyz").write_text(STEMSALABIM)
     made = checked(
         specimen={"file": "cell.xyz", "repeat": [2, 2, 2], "u_iso_angstrom2": {"Sr": 0.5, "Ti": 0.5, "O": 0.5}}

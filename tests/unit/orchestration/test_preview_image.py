@@ -33,7 +33,7 @@ def sent(image: np.ndarray, **blocks: dict[str, Any]) -> tuple[np.ndarray, dict[
     return keys["preview_low"] + (keys["preview_high"] - keys["preview_low"]) * gray / 255, keys
 
 
-def test_it_shows_each_detector_at_the_last_depth_with_y_upwards():
+def test_the_preview_shows_each_detector_at_the_last_depth_with_y_upwards():
     image = np.random.default_rng(1).random((5, 3))
     pixels, keys = sent(image)
     assert keys["preview_detector"] == "haadf"
@@ -43,7 +43,7 @@ def test_it_shows_each_detector_at_the_last_depth_with_y_upwards():
 
 
 @pytest.mark.parametrize("shape", [(128, 64), (100, 130), (65, 1), (1, 1000), (64, 64)])
-def test_it_stays_small_and_keeps_the_mean_of_blocks(shape: tuple[int, int]):
+def test_the_preview_stays_small_and_keeps_the_mean_of_blocks(shape: tuple[int, int]):
     image = np.random.default_rng(2).random(shape)
     pixels, keys = sent(image)
     assert max(pixels.shape) <= 64
@@ -85,12 +85,12 @@ def test_a_detector_with_a_sensitivity_is_shown():
     assert [keys["preview_low"] for keys in shown] == [7.0, image.min()]
 
 
-def test_without_named_detectors_there_is_none():
+def test_no_preview_is_sent_without_named_detectors():
     of = replace(experiment(), rings={})
     assert previews_of(of, signals(of, 1), CRYSTAL, WINDOW | {"points": [3, 4]}) == []
 
 
-def test_it_has_its_size_and_repeats_with_the_specimen():
+def test_the_preview_states_its_size_and_repeats_with_the_specimen():
     """The cell is 0.781 nm wide and holds 2 × 2 unit cells."""
     keys = sent(np.random.default_rng(3).random((4, 6)), scan={"x": [0.0, 0.5], "y": [0.0, 0.3]})[1]
     assert (keys["preview_width_nm"], keys["preview_height_nm"]) == pytest.approx((0.3905, 0.2343))

@@ -44,7 +44,7 @@ def looks(cluster: Slurm, watched: set[str], number: int, command: str = "squeue
     return asyncio.run(ask()), said
 
 
-def test_what_squeue_knows_is_believed_and_sacct_not_asked():
+def test_a_state_from_squeue_is_used_without_asking_sacct():
     cluster = Slurm([{"1": "RUNNING", "2": "FAILED"}])
     answers, said = looks(cluster, {"1", "2"}, 1)
     assert answers == [{"1": "RUNNING", "2": "FAILED"}]
@@ -52,32 +52,32 @@ def test_what_squeue_knows_is_believed_and_sacct_not_asked():
     assert said == []
 
 
-def test_jobs_stay_watched_while_slurm_is_silent_and_the_user_is_told_once():
+def test_jobs_stay_watched_while_slurm_is_silent_and_one_message_says_so():
     answers, said = looks(Slurm([None, None, {"1": "COMPLETED"}]), {"1"}, 3)
     assert answers == [{"1": slurm.NO_ANSWER}, {"1": slurm.NO_ANSWER}, {"1": "COMPLETED"}]
     assert [line.partition(".")[0] for line in said] == ["Slurm does not answer (squeue, sacct)", "Slurm answers again"]
 
 
-def test_sacct_without_accounting_is_made_up_for_by_squeue():
+def test_squeue_replaces_sacct_if_there_is_no_accounting():
     answers, said = looks(Slurm([{"1": "RUNNING"}]), {"1"}, 1, command="sacct")
     assert answers == [{"1": "RUNNING"}]
     assert said == []
 
 
-def test_a_job_that_left_slurms_memory_has_the_state_that_sacct_tells():
+def test_a_job_that_slurm_has_forgotten_has_the_state_of_sacct():
     answers, _ = looks(Slurm([{}], sacct={"1": "TIMEOUT"}), {"1"}, 1)
     assert answers == [{"1": "TIMEOUT"}]
 
 
 @pytest.mark.parametrize("command", ["squeue", "sacct"])
-def test_a_cancelled_job_has_ended_whoever_cancelled_it(command: str):
+def test_a_cancelled_job_has_ended_no_matter_who_cancelled_it(command: str):
     """sacct says by whom, and the executor takes what it does not know for a job that runs."""
     answers, _ = looks(Slurm([{}], sacct={"1": "CANCELLED by 1000"}), {"1"}, 1, command)
     assert answers == [{"1": "CANCELLED"}]
 
 
 @pytest.mark.failure("a job makes room for another (preemption)")
-def test_a_job_that_made_room_for_others_and_is_not_queued_again_has_ended_and_is_told_once():
+def test_a_preempted_job_that_is_not_queued_again_has_ended_and_is_reported_once():
     requeued = [{"1": "PREEMPTED"}, {"1": "PREEMPTED"}, {"1": "PENDING"}]
     answers, said = looks(Slurm([*requeued, {"1": "PREEMPTED"}]), {"1"}, len(requeued) + ABSENT_LOOKS)
     assert [answer["1"] for answer in answers] == [
@@ -88,12 +88,12 @@ def test_a_job_that_made_room_for_others_and_is_not_queued_again_has_ended_and_i
 
 
 @pytest.mark.failure("Slurm has forgotten a job")
-def test_a_job_that_nobody_knows_any_more_has_ended():
+def test_a_job_that_squeue_and_sacct_do_not_know_has_ended():
     answers, _ = looks(Slurm([{"2": "RUNNING"}]), {"1", "2"}, ABSENT_LOOKS)
     assert [answer.get("1") for answer in answers] == [None] * (ABSENT_LOOKS - 1) + ["UNKNOWN"]
 
 
-def test_a_job_that_only_the_accounting_takes_for_alive_has_ended():
+def test_a_job_that_is_alive_only_in_the_accounting_has_ended():
     """slurmctld has lost it, and slurmdbd was never told of its end."""
     runaway = Slurm([{"2": "RUNNING"}], {"1": "RUNNING"})
     answers, _ = looks(runaway, {"1", "2"}, ABSENT_LOOKS)
@@ -104,12 +104,12 @@ def test_a_job_that_only_the_accounting_takes_for_alive_has_ended():
     assert {answer["1"] for answer in answers} == {"RUNNING"}
 
 
-def test_looks_without_an_answer_do_not_make_a_job_forgotten():
+def test_failed_queries_do_not_make_a_job_forgotten():
     answers, _ = looks(Slurm([{}, None, None, None, {"1": "RUNNING"}]), {"1"}, 5)
     assert "UNKNOWN" not in [answer.get("1") for answer in answers]
 
 
-def test_what_the_lookout_replaces_is_there_in_the_installed_executor():
+def test_the_installed_executor_has_the_parts_that_the_lookout_replaces():
     """And a status that the executor does not know keeps a job, UNKNOWN ends it."""
     plugin = pytest.importorskip(slurm.PLUGIN)
     source = inspect.getsource(plugin.Executor.check_active_jobs)
@@ -122,7 +122,7 @@ def test_what_the_lookout_replaces_is_there_in_the_installed_executor():
     assert isinstance(plugin.Executor.next_seconds_between_status_checks, property)
 
 
-def test_without_the_executor_nothing_is_touched(monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_executor_is_not_adapted(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delitem(sys.modules, slurm.PLUGIN, raising=False)
     slurm.adapt_executor("quick", print)
     assert slurm.PLUGIN not in sys.modules
@@ -168,7 +168,7 @@ def test_an_adapted_executor_keeps_its_interval_and_names_its_jobs(monkeypatch: 
     assert executor.next_seconds_between_status_checks == 20
 
 
-def test_jobs_that_wait_are_asked_why_now_and_then_and_others_never():
+def test_only_waiting_jobs_are_asked_for_their_reason_and_not_in_every_look():
     asked: list[set[str]] = []
     cluster = Slurm([{"1": "PENDING", "2": "RUNNING", "3": "PENDING"}])
     lookout = Lookout(cluster.query, str, str, lambda text: None)
@@ -222,7 +222,7 @@ QUEUE = "cat <<'END'\n" + "\n".join(
 
 
 @pytest.mark.failure("time limit above that of the partition")
-def test_jobs_that_never_start_are_cancelled_and_told_by_what_they_ask_and_what_is_allowed(commands: Path):
+def test_jobs_that_can_never_start_are_cancelled_with_their_request_and_the_limit(commands: Path):
     answer(commands, "squeue", QUEUE)
     answer(commands, "sinfo", "echo 1:30:00; echo 1:30:00")
     answer(commands, "scancel", f"echo $* >> '{commands}/cancelled'")
@@ -238,7 +238,7 @@ def test_jobs_that_never_start_are_cancelled_and_told_by_what_they_ask_and_what_
     assert "to a third of that at most" in qos
 
 
-def test_a_job_that_cannot_be_cancelled_is_told_with_the_command(commands: Path):
+def test_a_job_that_cannot_be_cancelled_is_named_with_the_command(commands: Path):
     answer(commands, "squeue", QUEUE)
     said: list[str] = []
     slurm.end_stuck({"5"}, said.append, set())
@@ -247,7 +247,7 @@ def test_a_job_that_cannot_be_cancelled_is_told_with_the_command(commands: Path)
 
 
 @pytest.mark.failure("a job that Slurm holds")
-def test_of_jobs_that_somebody_must_release_or_change_the_user_is_told_once(commands: Path):
+def test_held_and_unfulfillable_jobs_are_named_once(commands: Path):
     answer(
         commands,
         "squeue",
@@ -269,7 +269,7 @@ def test_of_jobs_that_somebody_must_release_or_change_the_user_is_told_once(comm
     assert not (commands / "cancelled").exists(), "a hold may be wanted"
 
 
-def test_nothing_is_said_while_slurm_is_silent_or_jobs_only_wait(commands: Path):
+def test_silent_slurm_and_usual_waiting_give_no_message(commands: Path):
     slurm.end_stuck({"5"}, pytest.fail, set())
     answer(commands, "squeue", QUEUE)
     slurm.end_stuck({"4"}, pytest.fail, set())
@@ -279,7 +279,7 @@ def test_nothing_is_said_while_slurm_is_silent_or_jobs_only_wait(commands: Path)
     ("text", "minutes"),
     [("30:00", 30), ("0:30", 1), ("2:00:00", 120), ("1-02:00:30", 1561), ("infinite", None), ("UNLIMITED", None)],
 )
-def test_times_as_slurm_writes_them(text: str, minutes: int | None):
+def test_times_of_slurm_are_read(text: str, minutes: int | None):
     assert slurm._minutes(text) == minutes
 
 
@@ -323,7 +323,7 @@ def test_jobs_of_a_simulation_whose_name_ends_alike_are_not_left_over(tmp_path: 
     assert slurm.name_prefix("thick_srtio3").startswith("thick_srtio3_")
 
 
-def test_waiting_says_what_else_can_be_done_and_outlasts_silence():
+def test_waiting_for_old_jobs_names_the_alternatives_and_continues_while_slurm_is_silent():
     said: list[str] = []
     running = [QueuedJob("5", "RUNNING")]
     answers: list[list[QueuedJob] | None] = [running, None, None, running, None, []]
@@ -343,11 +343,11 @@ def test_waiting_says_what_else_can_be_done_and_outlasts_silence():
     assert said[-1] == "those jobs have ended; the run goes on."
 
 
-def test_nothing_left_is_nothing_said():
+def test_no_jobs_of_an_old_run_give_no_message():
     slurm.wait_for([], lambda: [], lambda: None, pytest.fail)
 
 
-def test_a_run_of_snakemake_by_itself_says_which_jobs_are_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_plain_snakemake_names_the_jobs_that_are_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     (tmp_path / ".snakemake").mkdir()
     squeue = tmp_path / "bin" / "squeue"
     squeue.parent.mkdir()
@@ -360,7 +360,7 @@ def test_a_run_of_snakemake_by_itself_says_which_jobs_are_left(monkeypatch: pyte
     assert line.endswith("scancel 17")
 
 
-def test_slurm_that_does_not_answer_is_not_an_empty_queue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_no_answer_from_slurm_is_not_an_empty_queue(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     (tmp_path / ".snakemake").mkdir()
     squeue = tmp_path / "bin" / "squeue"
     squeue.parent.mkdir()

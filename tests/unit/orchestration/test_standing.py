@@ -61,7 +61,7 @@ def test_one_missing_defocus_of_shared_waves_costs_the_whole_configuration(made:
     assert lost.share(shares_waves=True) == 0.5
 
 
-def test_other_optics_replace_finished_pairs_only_with_leave(made: FakeCampaign):
+def test_other_optics_replace_finished_pairs_only_with_permission(made: FakeCampaign):
     other = standing(made, probe={"semiangle_mrad": 19.0})
     assert (len(other.replaced), len(other.fitting)) == (4, 0)
     with pytest.raises(ConfigError) as caught:
@@ -79,7 +79,7 @@ def test_other_optics_replace_finished_pairs_only_with_leave(made: FakeCampaign)
         other.require_leave([("p0d000", 0)], "")
 
 
-def test_what_concerns_the_merge_replaces_no_pair(made: FakeCampaign):
+def test_a_changed_merge_replaces_no_pair(made: FakeCampaign):
     assert not standing(made, probe={"source_fwhm_nm": 0.1, "defocus_weights": [1.0, 3.0]}).to_do
 
 

@@ -61,7 +61,7 @@ def test_an_exception_that_python_drops_is_raised_again(number: signal.Signals, 
 
 
 @SIGNALS
-def test_nothing_is_raised_within_the_import_system(number: signal.Signals, exception: type[BaseException]):
+def test_a_signal_raises_nothing_within_the_import_system(number: signal.Signals, exception: type[BaseException]):
     """An exception there may leave a lock closed, for which other threads wait without end."""
     where: list[str] = []
     code = compile(
@@ -74,7 +74,7 @@ def test_nothing_is_raised_within_the_import_system(number: signal.Signals, exce
     assert where == ["import"]
 
 
-def test_after_a_job_is_done_nothing_is_raised():
+def test_a_signal_after_the_end_of_a_job_raises_nothing():
     with heeded():
         stop_signals.ignore()
         os.kill(os.getpid(), signal.SIGTERM)

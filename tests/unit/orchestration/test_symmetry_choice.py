@@ -71,12 +71,12 @@ def test_auto_says_what_is_saved_and_what_is_shared(checked):
         ({"grating": {"gpts": [63, 63]}}, "operations of the crystal miss the points of the grid"),
     ],
 )
-def test_what_stands_against_it_is_named(checked, blocks, text):
+def test_the_reason_against_symmetry_is_named(checked, blocks, text):
     blocks["scan"] = {"symmetry": "auto", **blocks.get("scan", {})}
     assert text in row(checked(**blocks))
 
 
-def test_off_says_nothing_where_nothing_could_be_saved(checked):
+def test_without_possible_savings_the_plan_does_not_mention_symmetry(checked):
     assert row(checked(adf={"average_configurations": False})) is None
     assert row(checked(scan={"x": [0.01, 0.2], "y": [0.02, 0.23], "points": [3, 3]})) is None
 

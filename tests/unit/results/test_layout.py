@@ -69,14 +69,14 @@ def variables(root: netCDF4.Dataset) -> list[netCDF4.Variable]:
     return [variable for group in root.groups.values() for variable in group.variables.values()]
 
 
-def test_groups(opened):
+def test_a_result_has_the_groups_of_the_contract(opened):
     assert set(opened.groups) == {"AMBER", "runtime", "params", "adf", "images", "cbed"}
     assert not opened.variables
     assert opened.data_model == "NETCDF4"
 
 
 @pytest.mark.parametrize("group", LAYOUT)
-def test_variables_of_the_contract(opened, group):
+def test_a_result_has_the_variables_of_the_contract(opened, group):
     for name, (dimensions, units) in LAYOUT[group].items():
         variable = opened[group][name]
         assert (name, variable.dimensions, variable.units) == (name, dimensions, units)
@@ -146,7 +146,7 @@ def test_parameters_stand_in_one_subgroup_per_block(opened):
     assert params["defocus_weights"][:] == pytest.approx([1.0])
 
 
-def test_attributes_of_python_values(opened):
+def test_python_values_become_attributes(opened):
     params = opened["params"]
     assert params["probe"].soft_aperture == 1  # bool
     assert "aberrations" in params["probe"].ncattrs()
@@ -156,7 +156,7 @@ def test_attributes_of_python_values(opened):
     assert json.loads(params["adf"].detectors) == {"bf": [0.0, 10.0], "haadf": [40.0, 60.0]}
 
 
-def test_atoms_and_their_elements(opened):
+def test_a_result_holds_atoms_and_their_elements(opened):
     amber = opened["AMBER"]
     types = read_texts(amber["atom_types"])
     assert types == ["O", "Sr", "Ti"]
@@ -170,7 +170,7 @@ def test_atoms_and_their_elements(opened):
     assert amber.Conventions == "AMBER"
 
 
-def test_attribute_rules(tmp_path):
+def test_attributes_have_the_types_of_the_contract(tmp_path):
     with netCDF4.Dataset(tmp_path / "a.nc", "w") as root:
         add_attributes(
             root,
@@ -220,7 +220,7 @@ def names_of(group: netCDF4.Dataset, path: str) -> list[str]:
     return [path, *(f"    {line}".rstrip() for line in lines)]
 
 
-def test_what_is_off_adds_nothing_to_a_result(tmp_path):
+def test_switched_off_blocks_add_nothing_to_a_result(tmp_path):
     """No segments, phase images, waves, plasmons or sweeps: names are those of plain_result.txt, and no others."""
     fake = FakeCampaign.of(tmp_path, cbed={"enabled": True}, frozen_phonon={"configurations": 2})
     fake.write_all()

@@ -85,7 +85,7 @@ def image(root: netCDF4.Dataset, name: str) -> np.ndarray:
 
 @pytest.mark.parametrize("over_configurations", [True, False])
 @pytest.mark.parametrize("over_defoci", [True, False])
-def test_averages(tmp_path, over_configurations, over_defoci):
+def test_averages_equal_those_of_a_loop_over_jobs(tmp_path, over_configurations, over_defoci):
     averages = {"average_configurations": over_configurations, "average_defoci": over_defoci}
     fake = campaign_of(tmp_path, adf=averages, cbed={"enabled": True, "size": [4, 5], "max_mrad": 20.0, **averages})
     fake.write_all()
@@ -541,7 +541,7 @@ def reseal(file: Path) -> None:
     paths.checksum(file).write_text(f"{digest}  {file.name}\n")
 
 
-def test_missing_files(pair):
+def test_missing_job_files_are_listed(pair):
     first, second = (pair.result.job(*job) for job in pair.pairs)
     first.unlink()
     text = refusal(pair, f"{first}: missing", "1 of 2 job files")
@@ -555,12 +555,12 @@ def test_missing_files(pair):
     "change",
     [{"defocus_nm": 1.0}, {"configuration": 0}, {"specimen_digest": "0" * 64}, {"scan": {"points": [4, 4]}}],
 )
-def test_a_foreign_file(pair, change):
+def test_a_foreign_job_file_is_refused(pair, change):
     file = pair.write("p0d000", 1, params=change)
     refusal(pair, f"{file}: foreign", "another config or specimen", "1 of 2 job files")
 
 
-def test_files_of_two_jobs_that_were_swapped(pair):
+def test_swapped_job_files_are_refused(pair):
     one, other = (pair.result.job(*job) for job in pair.pairs)
     content = one.read_bytes()
     shutil.copy(other, one)
@@ -571,7 +571,7 @@ def test_files_of_two_jobs_that_were_swapped(pair):
 
 
 @pytest.mark.failure("output from another version")
-def test_a_file_of_another_physics_version(pair, monkeypatch):
+def test_a_job_file_of_another_physics_version_is_refused(pair, monkeypatch):
     monkeypatch.setattr(provenance, "PHYSICS_VERSION", provenance.PHYSICS_VERSION + 1)
     old = pair.pairs[0]
     pair.campaign = planned(frozen_phonon={"configurations": 2})
@@ -580,13 +580,13 @@ def test_a_file_of_another_physics_version(pair, monkeypatch):
     assert str(new) not in text
 
 
-def test_files_of_different_seeds(pair):
+def test_job_files_of_different_seeds_are_refused(pair):
     pair.write("p0d000", 1, seed=2)
     refusal(pair, "mixed", "random seed", "['1', '2']")
 
 
 @pytest.mark.failure("output truncated")
-def test_a_truncated_file(pair):
+def test_a_truncated_job_file_is_refused(pair):
     file = pair.result.job("p0d000", 1)
     whole = file.read_bytes()
     for length in (0, 7, 100, len(whole) // 2, len(whole) - 1):
@@ -596,14 +596,14 @@ def test_a_truncated_file(pair):
         refusal(pair, str(file))
 
 
-def test_a_file_that_is_not_netcdf(pair):
+def test_a_file_that_is_not_netcdf_is_refused(pair):
     file = pair.result.job("p0d000", 1)
     file.write_text("not a NetCDF file")
     reseal(file)
     refusal(pair, f"{file}: truncated or damaged")
 
 
-def test_a_netcdf_file_that_is_not_a_job_file(pair):
+def test_a_netcdf_file_that_is_not_a_job_file_is_refused(pair):
     file = pair.result.job("p0d000", 1)
     shutil.copy(pair.result.merged, file)
     reseal(file)
@@ -611,7 +611,7 @@ def test_a_netcdf_file_that_is_not_a_job_file(pair):
 
 
 @pytest.mark.parametrize("attribute", ["cpu_seconds", "time_start", "host", "fft_plan_source"])
-def test_a_job_file_without_its_runtime(pair, attribute):
+def test_a_job_file_without_its_runtime_is_refused(pair, attribute):
     file = pair.result.job("p0d000", 1)
     with netCDF4.Dataset(file, "a") as root:
         root["runtime"].delncattr(attribute)
@@ -620,7 +620,7 @@ def test_a_job_file_without_its_runtime(pair, attribute):
 
 
 @pytest.mark.parametrize(("group", "name"), [("adf", "adf_intensities"), ("images", "haadf"), ("AMBER", "coordinates")])
-def test_a_job_file_without_a_variable(pair, group, name):
+def test_a_job_file_without_a_variable_is_refused(pair, group, name):
     file = pair.result.job("p0d000", 1)
     with netCDF4.Dataset(file, "a") as root:
         root[group].renameVariable(name, "other")
@@ -628,7 +628,7 @@ def test_a_job_file_without_a_variable(pair, group, name):
     refusal(pair, str(file), "damaged")
 
 
-def test_a_file_whose_data_are_damaged_behind_an_intact_header(pair):
+def test_damaged_data_behind_an_intact_header_are_found(pair):
     """The checksums of HDF5 find damage even if the checksum file matches the damaged bytes."""
     file = pair.result.job("p0d000", 1)
     with netCDF4.Dataset(file) as root:
@@ -720,7 +720,7 @@ def test_a_merge_that_fails_halfway_keeps_the_old_result(pair, monkeypatch):
     assert not list(pair.result.root.glob(".*"))
 
 
-def test_the_result_is_where_its_folder_is(pair, tmp_path):
+def test_the_result_lies_in_its_folder_after_a_move(pair, tmp_path):
     moved = tmp_path / "moved"
     shutil.move(pair.result.root, moved)
     pair.result = ResultPaths(moved)

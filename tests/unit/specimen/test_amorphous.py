@@ -219,7 +219,7 @@ def test_films_survive_the_specimen_file(tmp_path):
         ({"exit_nm": 1e-5}, ("holds no atom",)),
     ],
 )
-def test_a_film_that_cannot_be_is_refused_with_a_way_out(changes, parts):
+def test_an_impossible_film_is_refused_with_a_proposal(changes, parts):
     with pytest.raises(SpecimenError) as caught:
         covered(repeat=(2, 2, 1), **changes)
     for part in parts:

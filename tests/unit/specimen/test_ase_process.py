@@ -101,7 +101,7 @@ def test_a_crash_is_a_refusal(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("_new_process")
-def test_no_file_of_the_working_directory_is_imported(tmp_path, monkeypatch):
+def test_the_reading_process_imports_no_file_of_the_working_directory(tmp_path, monkeypatch):
     file = trajectory(tmp_path / "a.traj", 1)
     (tmp_path / "random.py").write_text("raise SystemExit('imported')")
     monkeypatch.chdir(tmp_path)

@@ -159,7 +159,7 @@ def test_unknown_symbol_is_refused(tmp_path):
     refusal(cif(tmp_path, PEROVSKITE, symmetry=symmetry), "Q m m 7", "_space_group_symop_operation_xyz")
 
 
-def test_no_symmetry_is_one_cell_and_is_said(tmp_path):
+def test_a_file_without_symmetry_is_read_as_one_cell_with_a_note(tmp_path):
     structure = read_cif(cif(tmp_path, PEROVSKITE))
     assert len(structure.symbols) == 3
     assert any("P 1" in note for note in structure.notes)
@@ -302,7 +302,7 @@ def test_rhombohedral_axes_follow_from_the_cell(tmp_path, cell, atoms):
         assert len(read_cif(cif(tmp_path, site, symmetry=symmetry, cell=cell)).symbols) == atoms
 
 
-def test_wrong_count_is_seen_by_the_stated_density(tmp_path):
+def test_a_wrong_number_of_atoms_is_found_by_the_stated_density(tmp_path):
     symmetry = "_symmetry_space_group_name_H-M 'P 1'\n_exptl_crystal_density_diffrn 5.12"
     refusal(cif(tmp_path, PEROVSKITE, symmetry=symmetry), "5.12 g/cm³", "symmetry operations")
 
@@ -331,7 +331,7 @@ def test_volume_that_contradicts_the_cell_is_refused(tmp_path):
 # Sites
 
 
-def test_few_digits_make_one_atom_on_its_special_position(tmp_path):
+def test_images_by_rounded_digits_are_one_atom_on_its_special_position(tmp_path):
     symmetry = "_symmetry_space_group_name_H-M 'P 63/m m c'"
     for x, y in (("0.333", "0.667"), ("0.33", "0.67"), ("1/3", "2/3")):
         file = cif(tmp_path, f"Ti1 Ti {x} {y} 0.25", symmetry=symmetry, cell=(2.95, 2.95, 4.68, 90, 90, 120))
@@ -350,7 +350,7 @@ def test_digits_of_thirds_count_and_not_those_along_the_axis(tmp_path, x, y):
     assert density(structure) == pytest.approx(5.68, abs=0.01)
 
 
-def test_four_digits_stay_as_they_are(tmp_path):
+def test_coordinates_with_four_digits_stay_as_they_are(tmp_path):
     symmetry = "_symmetry_space_group_name_H-M 'P 63/m m c'"
     file = cif(tmp_path, "Ti1 Ti 0.3333 0.6667 0.25", symmetry=symmetry, cell=(2.95, 2.95, 4.68, 90, 90, 120))
     structure = read_cif(file)
@@ -370,7 +370,7 @@ def test_split_site_of_a_partly_occupied_atom_stays_split(tmp_path):
 
 
 @pytest.mark.parametrize("mark", [".", "0", "0.0", "0.000(2)"])
-def test_point_is_a_coordinate_of_zero(tmp_path, mark):
+def test_a_lone_point_is_a_coordinate_of_zero(tmp_path, mark):
     structure = read_cif(cif(tmp_path, f"Cs1 Cs {mark} {mark} {mark}\nCl1 Cl .5 .5 .5"))
     np.testing.assert_allclose(structure.positions[0], 0)
 
@@ -611,7 +611,7 @@ def test_macromolecular_names_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["srtio3.cif", "examples/mos2.cif"])
-def test_what_ase_reads_right_keeps_its_bits(name):
+def test_files_that_ase_reads_correctly_keep_their_bits(name):
     import ase.io
 
     file = Path(__file__).parents[3] / "config" / name
@@ -658,7 +658,7 @@ def test_factors_that_are_all_zero_stand_for_none(tmp_path, name):
     assert some[0] == 0
 
 
-def test_hydrogen_without_sites_is_said(tmp_path):
+def test_hydrogen_without_sites_earns_a_note(tmp_path):
     columns = "label type_symbol fract_x fract_y fract_z attached_hydrogens"
     structure = read_cif(cif(tmp_path, "O1 O 0 0 0 2\nCl1 Cl .5 .5 .5 0", columns=columns))
     assert any("hydrogen attached to O1 " in note for note in structure.notes)
@@ -666,7 +666,7 @@ def test_hydrogen_without_sites_is_said(tmp_path):
     assert not any("hydrogen" in note for note in with_sites.notes)
 
 
-def test_multiplicity_that_the_symmetry_does_not_make_is_said(tmp_path):
+def test_a_wrong_multiplicity_earns_a_note(tmp_path):
     columns = "label type_symbol fract_x fract_y fract_z symmetry_multiplicity"
     sites = "Sr1 Sr 0 0 0 1\nTi1 Ti .5 .5 .5 1\nO1 O .5 .5 0 {}"
     symmetry = "_space_group_name_H-M_alt 'P m -3 m'"

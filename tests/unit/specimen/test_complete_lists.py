@@ -32,7 +32,7 @@ def test_every_line_of_a_complete_list_is_one_atom_with_its_own_u(tmp_path):
     )
 
 
-def test_its_statements_are_compared(tmp_path):
+def test_statements_of_a_complete_list_are_compared(tmp_path):
     with pytest.raises(SpecimenError, match="states 8 formula units"):
         read(tmp_path, EVERY, "_chemical_formula_sum Al\n_cell_formula_units_Z 8")
 
@@ -46,7 +46,7 @@ def test_its_statements_are_compared(tmp_path):
         [*EVERY, "Al5 Al 0 0 0 1 0.01\n"],  # one atom twice
     ],
 )
-def test_other_lists_are_refused_with_both_ways_out(tmp_path, rows):
+def test_other_lists_are_refused_with_two_proposals(tmp_path, rows):
     with pytest.raises(SpecimenError, match=r"same position as site .* one line per atom.* lists all atoms.* P 1"):
         read(tmp_path, rows)
 

@@ -60,7 +60,7 @@ def written(folder: Path, name: str, text: str) -> Path:
         ("a.xyz", STEMSALABIM, "stemsalabim"),
     ],
 )  # fmt: skip
-def test_name_and_content_decide(tmp_path, name, text, expected):
+def test_name_and_content_decide_the_format(tmp_path, name, text, expected):
     assert kind(written(tmp_path, name, text)) == expected
 
 
@@ -72,7 +72,7 @@ def test_name_and_content_decide(tmp_path, name, text, expected):
         "ATOM 1", "12", "5", "CASTEP", "Lattice=\"1 0 0 0 1 0 0 0 1\"", "Amber coordinates", "&control", "GaussView",
     ],
 )  # fmt: skip
-def test_words_in_a_title_never_decide(tmp_path, title):
+def test_words_in_a_title_never_decide_the_format(tmp_path, title):
     assert kind(written(tmp_path, "POSCAR", POSCAR.format(title))) in (
         "poscar",
         "lammps-dump" if "ITEM" in title else "",
@@ -82,11 +82,11 @@ def test_words_in_a_title_never_decide(tmp_path, title):
 
 
 @pytest.mark.parametrize("name", ["a.pdb", "a.cif", "a.vasp"])
-def test_content_corrects_a_name(tmp_path, name):
+def test_content_overrules_a_misleading_name(tmp_path, name):
     assert kind(written(tmp_path, name, DUMP)) == "lammps-dump"
 
 
-def test_key_names_a_reader(tmp_path):
+def test_the_key_format_chooses_a_reader(tmp_path):
     file = written(tmp_path, "crystal.dat", STEMSALABIM)
     assert read_structure(file, "stemsalabim").cell[0, 0] == pytest.approx(4.0)
     assert read_structure(written(tmp_path, "no_name", PRISMATIC.format("x")), "prismatic").cell[0, 0] == 4.0
@@ -95,7 +95,7 @@ def test_key_names_a_reader(tmp_path):
     assert {"auto", "ase", "stemsalabim"} <= set(FORMATS)
 
 
-def test_key_has_the_values_of_the_schema():
+def test_the_key_format_has_the_values_of_the_schema():
     import yaml
 
     schema = yaml.safe_load((Path(__file__).parents[3] / "workflow/schemas/config.schema.yaml").read_text())
@@ -118,7 +118,7 @@ ROWS = "Sr 0 0 0 {0}\nTi {1} {1} {1} {0}\nO {1} {1} 0 {0}\n"
         ('Lattice="3.905 0 0 0 3.905 0 0 0 3.905"', 1.9525, "-1.5", 3.905),
     ],
 )
-def test_unit_follows_from_density_and_displacements(tmp_path, header, half, fifth, length):
+def test_the_unit_follows_from_density_and_displacements(tmp_path, header, half, fifth, length):
     file = written(tmp_path, "a.xyz", f"3\n{header}\n{ROWS.format(fifth, half)}")
     assert read_structure(file).cell[0, 0] == pytest.approx(length)
 
@@ -127,7 +127,7 @@ def test_unit_follows_from_density_and_displacements(tmp_path, header, half, fif
     ("header", "fifth"), [('Lattice="3.905 0 0 0 3.905 0 0 0 3.905"', "7e-5"), ("3.905 3.905 3.905", "0.5"),
                           ("3.905 3.905 3.905", "0")],
 )  # fmt: skip
-def test_both_units_possible_asks(tmp_path, header, fifth):
+def test_a_file_that_fits_both_units_is_refused_with_a_question(tmp_path, header, fifth):
     file = written(tmp_path, "a.xyz", f"3\n{header}\n{ROWS.format(fifth, 1.9525)}")
     with pytest.raises(SpecimenError, match=r"nm or Å.*g/cm³.*format: stemsalabim.*format: ase"):
         read_structure(file)
@@ -145,7 +145,7 @@ def test_columns_without_names_are_named_as_not_used(tmp_path):
 # Several frames
 
 
-def test_first_of_several_frames_is_said(tmp_path):
+def test_reading_the_first_of_several_frames_earns_a_note(tmp_path):
     frame = '1\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3\nC {0} 0 0\n'
     xyz = read_structure(written(tmp_path, "a.xyz", frame.format(0) + frame.format(1) + frame.format(2)))
     assert any("3 frames" in note for note in xyz.notes)
@@ -154,7 +154,7 @@ def test_first_of_several_frames_is_said(tmp_path):
     assert not read_structure(written(tmp_path, "b.dump", DUMP)).notes
 
 
-def test_first_of_several_frames_is_said_for_formats_of_ase(tmp_path):
+def test_reading_the_first_of_several_frames_by_ase_earns_a_note(tmp_path):
     import ase
     import ase.io
 
@@ -201,7 +201,7 @@ def test_occupancy_column_is_kept(tmp_path, name):
     assert structure.occupancy.tolist() == [0.25]
 
 
-def test_unknown_columns_are_named_and_motion_is_not(tmp_path):
+def test_unknown_columns_are_named_except_velocities_and_forces(tmp_path):
     structure = read_structure(extended(tmp_path, "strain:R:1:forces:R:3", "0.25 0 0 0"))
     assert structure.notes == ("columns that are not used: strain",)
 
@@ -247,6 +247,6 @@ def test_packed_text_is_read(tmp_path):
     assert read_structure(file).symbols.tolist() == ["Sr", "Ti", "O", "O", "O"]
 
 
-def test_atoms_outside_along_a_or_b_are_said(tmp_path):
+def test_atoms_outside_along_a_or_b_are_named(tmp_path):
     text = '2\nLattice="4 0 0 0 5 0 0 0 6" Properties=species:S:1:pos:R:3\nC -1 1 1\nC 3 2 1\n'
     assert any("1 atoms lie outside" in note for note in read_structure(written(tmp_path, "a.xyz", text)).notes)

@@ -144,7 +144,7 @@ def test_a_partial_site_on_a_full_one_is_refused():
         with_joint_sites("f", specimen([("O", 0, 0, 0, 1.0), ("H", 0.3, 0, 0, 0.3)]))
 
 
-def test_sum_that_rounding_takes_above_one_is_scaled_and_said():
+def test_a_sum_above_one_by_rounding_is_scaled_with_a_note():
     joint = with_joint_sites("f", specimen([("Ga", 0, 0, 0, 0.67), ("Al", 0, 0, 0, 0.34)]))
     assert joint.occupancy is not None
     assert joint.occupancy.sum() == pytest.approx(1)
@@ -159,7 +159,7 @@ def test_impossible_occupancy_names_its_site(value):
         with_joint_sites("f", specimen([("O", 0, 0, 0, 1.0), ("O", 4, 4, 4, value)]))
 
 
-def test_refuse_names_the_first_partial_site():
+def test_occupancy_refuse_names_the_first_partial_site():
     with pytest.raises(SpecimenError, match=r"site 1 .*O.*0\.5.*1 of 2 sites.*specimen\.occupancy"):
         with_joint_sites("f", specimen([("Si", 0, 0, 0, 1.0), ("O", 4, 4, 4, 0.5)]), "refuse")
 

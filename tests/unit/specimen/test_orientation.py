@@ -336,7 +336,7 @@ def test_supercell_rows_run_along_x_y_and_the_beam(cif, name, rows, lengths):
     np.testing.assert_array_equal(specimen.building.orientation.rows, matrix)
 
 
-def test_rows_that_version_0_1_did_not_follow_get_a_digest_of_their_own(cif):
+def test_rows_that_version_0_1_read_differently_get_another_digest(cif):
     turned_cell = read_specimen(cif("rutile"), supercell=[[0, 1, 0], [0, 0, 1], [1, 0, 0]])
     assert turned_cell.revision == 2
     usual = read_specimen(cif("gan"), supercell=[[1, 0, 0], [1, 2, 0], [0, 0, 1]])
@@ -416,7 +416,7 @@ def test_the_first_layer_is_the_one_behind_the_fraction(termination, first, next
         ("gan", {"zone_axis": [1, 0, 1]}, ("strain", "atoms", "max_strain")),
     ],
 )
-def test_what_cannot_be_oriented_is_refused_with_a_way_out(cif, name, settings, parts):
+def test_impossible_orientations_are_refused_with_a_proposal(cif, name, settings, parts):
     with pytest.raises(SpecimenError) as caught:
         read_specimen(cif(name), **settings)
     for part in parts:
@@ -515,7 +515,7 @@ def test_tensors_of_every_atom_of_a_mixed_site_count(second):
     assert len(primitive_lattice(structure).atoms) == (2 if second == "equal" else 4)
 
 
-def test_a_search_for_translations_that_is_left_out_is_said(cif, monkeypatch):
+def test_a_skipped_search_for_translations_earns_a_note(cif, monkeypatch):
     from stemphony.specimen import primitive
 
     assert not any("not searched" in note for note in read_specimen(cif("gold"), zone_axis=[0, 0, 1]).notes)
@@ -567,7 +567,7 @@ def test_tensors_turn_with_the_crystal():
     np.testing.assert_allclose(moved, 0.01 * np.eye(3) + 0.05 * np.outer(turned_bond, turned_bond), atol=1e-12)
 
 
-def test_copies_carry_everything_and_number_disorder_anew():
+def test_copies_carry_all_columns_and_renumber_disorder():
     structure = Structure(
         np.array(["Cu", "Au", "O"]), np.zeros((3, 3)), np.eye(3), u_iso=np.array([1.0, 2.0, 3.0]),
         u_aniso=np.arange(27.0).reshape(3, 3, 3), occupancy=np.array([0.7, 0.3, 1.0]), disorder=np.array([0, 0, -1]),

@@ -69,7 +69,7 @@ def test_undisplaced_heights_of_snapshots_are_their_mean():
         assert specimen.layers.periods.spacing == pytest.approx(A)
 
 
-def test_an_atom_that_crosses_the_face_of_the_cell_counts_from_where_it_was():
+def test_the_height_of_an_atom_that_crosses_the_face_counts_from_its_rest_position():
     crystal = srtio3((1, 1, 2), frames=4)
     frames = crystal.frames.copy()
     frames[1, :, 2] = np.mod(frames[1, :, 2], crystal.cell[2])

@@ -54,7 +54,7 @@ def leftovers(folder: Path) -> list[str]:
     return [name.name for name in folder.iterdir() if name.name.endswith(".tmp")]
 
 
-def test_every_bit_comes_back(tmp_path, specimen):
+def test_a_specimen_file_returns_every_bit(tmp_path, specimen):
     file = tmp_path / "specimen.nc"
     write_specimen(file, specimen, ATTRIBUTES)
     assert same(specimen, read_specimen_file(file))
@@ -138,7 +138,7 @@ def test_a_specimen_file_is_replaced_as_a_whole(tmp_path, specimen):
     assert read_attributes(file) == {"specimen_digest": "other"}
 
 
-def test_own_attributes_cannot_be_given(tmp_path, specimen):
+def test_reserved_attributes_cannot_be_given(tmp_path, specimen):
     with pytest.raises(ValueError, match="layout"):
         write_specimen(tmp_path / "specimen.nc", specimen, {"layout": "3"})
 
@@ -160,13 +160,13 @@ def damaged(file: Path) -> str:
     return text
 
 
-def test_missing_file(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     assert "no such file" in damaged(tmp_path / "specimen.nc")
     with pytest.raises(DamagedResultError, match="no such file"):
         read_attributes(tmp_path / "specimen.nc")
 
 
-def test_foreign_files(tmp_path):
+def test_foreign_files_are_refused(tmp_path):
     text = tmp_path / "text.nc"
     text.write_text("not NetCDF\n")
     assert "Delete it and run again" in damaged(text)
@@ -175,7 +175,7 @@ def test_foreign_files(tmp_path):
     assert "not a specimen file" in damaged(tmp_path / "other.nc")
 
 
-def test_another_layout(tmp_path, specimen):
+def test_a_file_of_another_layout_is_refused(tmp_path, specimen):
     file = tmp_path / "specimen.nc"
     write_specimen(file, specimen, ATTRIBUTES)
     with netCDF4.Dataset(file, "a") as dataset:
@@ -184,7 +184,7 @@ def test_another_layout(tmp_path, specimen):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.7, 0.99])
-def test_truncated_file(tmp_path, specimen, share):
+def test_a_truncated_file_is_refused(tmp_path, specimen, share):
     file = tmp_path / "specimen.nc"
     write_specimen(file, specimen, ATTRIBUTES)
     content = file.read_bytes()
@@ -206,7 +206,7 @@ def test_edited_content_is_noticed(tmp_path, specimen):
         write_specimen(file, specimen, ATTRIBUTES)
 
 
-def test_missing_variable(tmp_path, specimen):
+def test_a_missing_variable_is_named(tmp_path, specimen):
     file = tmp_path / "specimen.nc"
     write_specimen(file, specimen, ATTRIBUTES)
     with netCDF4.Dataset(file, "a") as dataset:
@@ -214,7 +214,7 @@ def test_missing_variable(tmp_path, specimen):
     assert "damaged" in damaged(file)
 
 
-def test_any_flipped_byte_is_noticed_or_harmless(tmp_path, specimen):
+def test_a_flipped_byte_is_noticed_or_harmless(tmp_path, specimen):
     """In a child process, since HDF5 may crash on some damage."""
     file = tmp_path / "specimen.nc"
     many = np.random.default_rng(5).uniform(0, 4, (500, 3))
@@ -251,7 +251,7 @@ print(noticed)
 # Atomic files
 
 
-def test_nothing_appears_before_the_end(tmp_path):
+def test_a_file_appears_only_when_it_is_complete(tmp_path):
     final = tmp_path / "a.txt"
     final.write_text("old")
     with atomic_path(final) as temporary:
@@ -263,7 +263,7 @@ def test_nothing_appears_before_the_end(tmp_path):
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt(), RuntimeError("other")])
-def test_an_error_leaves_the_old_file_and_no_rubbish(tmp_path, error):
+def test_an_error_leaves_the_old_file_and_no_unfinished_one(tmp_path, error):
     final = tmp_path / "a.txt"
     final.write_text("old")
 
@@ -278,7 +278,7 @@ def test_an_error_leaves_the_old_file_and_no_rubbish(tmp_path, error):
     assert leftovers(tmp_path) == []
 
 
-def test_two_writers_of_one_name_do_not_meet(tmp_path):
+def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path):
     final = tmp_path / "a.txt"
     barrier = threading.Barrier(2)
     names = []
@@ -314,7 +314,7 @@ def attempt_with(final: Path, error: Exception) -> None:
         (errno.EROFS, "read-only", "Use a folder"),
     ],
 )
-def test_failures_of_the_disk_are_told(tmp_path, number, part, do):
+def test_failures_of_the_disk_are_named(tmp_path, number, part, do):
     final = tmp_path / "a.nc"
     with pytest.raises(StorageError) as caught:
         attempt_with(final, OSError(number, os.strerror(number)))
@@ -325,7 +325,7 @@ def test_failures_of_the_disk_are_told(tmp_path, number, part, do):
     assert leftovers(tmp_path) == []
 
 
-def test_hdf5s_only_word_for_a_full_disk_is_told(tmp_path):
+def test_a_bare_hdf_error_is_reported_as_a_full_disk(tmp_path):
     with pytest.raises(StorageError, match=r"HDF error.*MB left.*quota"):
         attempt_with(tmp_path / "a.nc", RuntimeError("NetCDF: HDF error"))
 

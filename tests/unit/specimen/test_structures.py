@@ -380,7 +380,7 @@ def test_supercell_in_the_plane_leaves_z_alone(tmp_path):
     assert sorted(specimen.positions[:, 2]) == pytest.approx([0, 0, 12.75, 12.75])
 
 
-def test_cell_without_an_orthogonal_supercell_is_told_so(tmp_path):
+def test_a_cell_without_an_orthogonal_supercell_is_refused_with_the_reason(tmp_path):
     file = write(tmp_path, "triclinic.xyz", xyz(["C 0 0 0"], "5 0 0 0.31 6.1 0 1.13 0.77 7.3"))
     refusal(file, "not orthogonal", "No orthogonal supercell", "zone_axis", "max_strain")
 
@@ -462,38 +462,38 @@ def test_edges_that_text_has_rounded_still_count_as_orthogonal(tmp_path):
 # Bad files
 
 
-def test_missing_file(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     refusal(tmp_path / "nothing.cif", "no such file", "Check the path")
     with pytest.raises(SpecimenError, match="no such file"):
         content_sha256(tmp_path / "nothing.cif")
 
 
-def test_folder(tmp_path):
+def test_a_folder_in_place_of_a_file_is_refused(tmp_path):
     refusal(tmp_path, "is a folder", "Name the structure file")
 
 
-def test_special_file(tmp_path):
+def test_a_special_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.cif")
     refusal(tmp_path / "pipe.cif", "not an ordinary file", "Copy")
 
 
-def test_empty_file(tmp_path):
+def test_an_empty_file_is_refused(tmp_path):
     refusal(write(tmp_path, "empty.cif", ""), "is empty", "Export")
 
 
 @pytest.mark.parametrize("name", ["blank.cif", "blank.xyz", "POSCAR", "blank.pdb", "blank.json", "blank.traj"])
-def test_file_of_blank_lines(tmp_path, name):
+def test_a_file_of_blank_lines_is_refused(tmp_path, name):
     refusal(write(tmp_path, name, "\n \n\n"))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_unreadable_file(tmp_path):
+def test_an_unreadable_file_is_named(tmp_path):
     file = write(tmp_path, "a.cif", SRTIO3.read_text())
     file.chmod(0)
     refusal(file, "Permission denied", "permissions")
 
 
-def test_read_error_is_told_with_its_reason(tmp_path, monkeypatch):
+def test_a_read_error_is_named_with_its_reason(tmp_path, monkeypatch):
     def fail(self: Path, *args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied")
 
@@ -505,23 +505,23 @@ def test_read_error_is_told_with_its_reason(tmp_path, monkeypatch):
     "name",
     ["a.cif", "a.xyz", "POSCAR", "a.pdb", "a.json", "a.traj", "a.lmp", "a.cif.gz", "a.res", "a", "a.xtl"],
 )
-def test_binary_file(tmp_path, name):
+def test_a_binary_file_is_refused(tmp_path, name):
     file = tmp_path / name
     file.write_bytes(np.random.default_rng(1).bytes(5000))
     refusal(file)
 
 
 @pytest.mark.parametrize("name", ["a.nonsense", "README"])
-def test_unknown_format(tmp_path, name):
+def test_an_unknown_format_is_refused(tmp_path, name):
     refusal(write(tmp_path, name, "Strontium titanate\n"), "not known to ASE", "ase convert")
 
 
-def test_unknown_format_key():
+def test_an_unknown_format_key_is_refused():
     refusal(SRTIO3, "format 'cif2' is unknown", "Use auto, ase, cel", "or xtl", format="cif2")
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.6, 0.75, 0.9, 0.97])
-def test_truncated_cif(tmp_path, share):
+def test_a_truncated_cif_is_refused(tmp_path, share):
     text = SRTIO3.read_text()
     file = write(tmp_path, "cut.cif", text[: int(share * len(text.rstrip()))])
     refusal(file)
@@ -545,7 +545,7 @@ def test_cif_row_with_a_missing_column(tmp_path):
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.77, 0.98])
 @pytest.mark.parametrize("source", [BLOCK, STEMSALABIM])
-def test_truncated_xyz(tmp_path, source, share):
+def test_a_truncated_xyz_is_refused(tmp_path, source, share):
     text = source.read_text()
     file = write(tmp_path, "cut.xyz", text[: int(share * len(text))].rstrip("-0123456789.e"))
     refusal(file)
@@ -556,12 +556,12 @@ def test_truncated_xyz_counts_what_is_there(tmp_path):
     refusal(file, "line 1", "40 atoms", "after 18", "truncated")
 
 
-def test_number_of_atoms_beyond_all_bounds(tmp_path):
+def test_an_impossible_number_of_atoms_is_refused(tmp_path):
     text = BLOCK.read_text().replace("40", "99999999999999", 1)
     refusal(write(tmp_path, "huge.xyz", text), "99999999999999", "truncated")
 
 
-def test_truncated_lammps_dump(tmp_path):
+def test_a_truncated_lammps_dump_is_refused(tmp_path):
     file = write(
         tmp_path,
         "a.dump",
@@ -571,38 +571,38 @@ def test_truncated_lammps_dump(tmp_path):
     refusal(file, "announces 3 atoms", "truncated")
 
 
-def test_damaged_compressed_file(tmp_path):
+def test_a_damaged_compressed_file_is_refused(tmp_path):
     file = tmp_path / "a.xyz.gz"
     file.write_bytes(gzip.compress(BLOCK.read_bytes())[:200])
     refusal(file, "cannot be read", "damaged", "copy it again")
 
 
-def test_no_atoms(tmp_path):
+def test_a_file_without_atoms_is_refused(tmp_path):
     refusal(write(tmp_path, "none.xyz", '0\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3\n'))
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
-def test_coordinates_that_are_not_finite(tmp_path, value):
+def test_coordinates_that_are_not_finite_are_refused(tmp_path, value):
     text = refusal(
         write(tmp_path, "a.xyz", xyz(["C 0 0 0", f"Sr 1 {value} 1"])), "atom 1", "Sr", "not finite", "Correct"
     )
     assert value.strip("-") in text
 
 
-def test_cell_that_is_not_finite(tmp_path):
+def test_a_cell_that_is_not_finite_is_refused(tmp_path):
     refusal(write(tmp_path, "a.xyz", xyz(["C 0 0 0"], "nan 0 0 0 4 0 0 0 4")), "cell", "Correct")
 
 
-def test_no_cell(tmp_path):
+def test_a_file_without_a_cell_is_refused(tmp_path):
     file = write(tmp_path, "a.xyz", "1\ncarbon\nC 0 0 0\n")
     refusal(file, "has no cell", "stemsalabim")
 
 
-def test_axis_without_length(tmp_path):
+def test_an_axis_without_length_is_refused(tmp_path):
     refusal(write(tmp_path, "a.xyz", xyz(["C 0 0 0"], "4 0 0 0 4 0 0 0 0")), "cell edge c is 0 Å", "Give the cell")
 
 
-def test_flat_cell(tmp_path):
+def test_a_flat_cell_is_refused(tmp_path):
     refusal(write(tmp_path, "a.xyz", xyz(["C 0 0 0"], "4 0 0 0 4 0 4 4 0")), "flat", "Correct the cell")
 
 
@@ -625,7 +625,7 @@ def test_unknown_symbol_in_cif(tmp_path, symbol):
     refusal(file, f"'{symbol}'", "unknown element symbol")
 
 
-def test_deuterium_label_in_cif_without_types(tmp_path):
+def test_labels_of_a_cif_without_types_name_elements_with_the_help_of_the_formula(tmp_path):
     text = SRTIO3.read_text().replace("  _atom_site_type_symbol\n", "")
     text = re.sub(r"^  (\w+)  +(?:Sr|Ti|O) ", r"  \1 ", text, flags=re.MULTILINE)
     assert len(read_specimen(write(tmp_path, "labels.cif", text)).positions) == 5
@@ -644,7 +644,7 @@ def test_unknown_symbol_in_poscar(tmp_path):
     refusal(file)
 
 
-def test_atomic_number_beyond_the_periodic_table(tmp_path):
+def test_an_atomic_number_beyond_the_periodic_table_is_refused(tmp_path):
     file = write(tmp_path, "a.xyz", xyz(["6 0 0 0", "200 2 2 2"], properties="Z:I:1:pos:R:3"))
     refusal(file, "atom 1", "Z = 200", "periodic table")
 
@@ -672,12 +672,12 @@ def test_full_occupancy_in_cif(tmp_path, occupancy):
     assert len(read_specimen(edited(tmp_path, SRTIO3, "0.5  1.0\n", f"0.5  {occupancy}\n")).positions) == 5
 
 
-def test_site_shared_by_two_whole_elements_in_cif(tmp_path):
+def test_a_site_shared_by_two_whole_elements_is_refused(tmp_path):
     line = "  Sr1  Sr  0.0  0.0  0.0  1.0\n"
     refusal(edited(tmp_path, SRTIO3, line, line + line.replace("Sr", "Ba")), "site Ba1", "site Sr1", "occupancies")
 
 
-def test_site_given_twice_in_cif(tmp_path):
+def test_a_site_given_twice_is_refused(tmp_path):
     line = "  Sr1  Sr  0.0  0.0  0.0  1.0\n"
     refusal(
         edited(tmp_path, SRTIO3, line, line + line.replace("Sr1", "Sr2")),
@@ -741,7 +741,7 @@ def test_vacuum_makes_room_for_atoms_behind_the_cell(tmp_path):
         (["Ti 1 1 1", "O 1 1 1"], "0.000"),
     ],
 )
-def test_atoms_on_top_of_each_other(tmp_path, pair, distance):
+def test_atoms_on_top_of_each_other_are_refused(tmp_path, pair, distance):
     file = write(tmp_path, "a.xyz", xyz(["Sr 3 3 3", *pair]))
     refusal(file, "atoms 1 (Ti) and 2 (O)", f"{distance} Å apart", "Remove doubled atoms")
 
@@ -752,7 +752,7 @@ def test_z_is_not_periodic_for_distances(tmp_path):
     refusal(file, "0.050 Å apart", "Remove doubled", repeat=(1, 1, 2))
 
 
-def test_distance_limit_is_the_callers():
+def test_the_caller_sets_the_smallest_distance():
     specimen = read_specimen(SRTIO3)
     require_distances(specimen, 1.9)
     with pytest.raises(SpecimenError, match=r"atoms 0 \(Sr\) and 2 \(O\).*2\.761 Å apart"):
@@ -763,12 +763,12 @@ def test_distance_limit_is_the_callers():
 
 
 @pytest.mark.parametrize("value", [-0.01, float("nan"), float("inf")])
-def test_bad_u_in_the_map(value):
+def test_a_bad_u_in_the_map_is_refused(value):
     refusal(SRTIO3, "U of Ti", str(value), "Correct it", u_iso_angstrom2={"Ti": value})
 
 
 @pytest.mark.parametrize("value", ["-0.01", "inf"])
-def test_bad_u_in_a_column(tmp_path, value):
+def test_a_bad_u_in_a_column_is_refused(tmp_path, value):
     rows = ["C 0 0 0 0.01", f"Sr 2 2 2 {value}"]
     file = write(tmp_path, "u.xyz", xyz(rows, properties="species:S:1:pos:R:3:u_iso:R:1"))
     refusal(file, "atom 1", "Sr", value, "Correct it")
@@ -808,7 +808,7 @@ def test_u_column_of_another_kind(tmp_path, kind, rows):
         ),
     ],
 )
-def test_bad_stemsalabim_file(tmp_path, old, new, parts):
+def test_a_bad_stemsalabim_file_is_refused(tmp_path, old, new, parts):
     refusal(edited(tmp_path, STEMSALABIM, old, new), *parts, format="stemsalabim")
 
 
@@ -822,7 +822,7 @@ def test_sixth_column_names_slices_that_follow_each_other_in_copies(tmp_path):
     assert plain.slice_id is None
 
 
-def test_frames_behind_an_empty_line_are_not_lost_in_silence(tmp_path):
+def test_frames_behind_an_empty_line_are_refused(tmp_path):
     file = write(tmp_path, "gap.xyz", BLOCK.read_text() + "\n" + BLOCK.read_text())
     refusal(file, "line 43 is empty", "line 44", "remove it")
     file = write(tmp_path, "tail.xyz", BLOCK.read_text() + "\n\n")
@@ -840,7 +840,7 @@ def test_frames_behind_an_empty_line_are_not_lost_in_silence(tmp_path):
         {"supercell": [[0.5, 0, 0], [0, 1, 0], [0, 0, 1]]},
     ],
 )
-def test_bad_settings(settings):
+def test_bad_settings_are_refused(settings):
     refusal(SRTIO3, f"`specimen.{next(iter(settings))}`", "needed", **settings)
 
 
@@ -891,7 +891,7 @@ def frames_with(old: str, new: str, frame: int) -> str:
     return "".join(frames)
 
 
-def test_snapshot_with_another_number_of_atoms(tmp_path):
+def test_a_snapshot_with_another_number_of_atoms_is_refused(tmp_path):
     lines = SNAPSHOTS.read_text().splitlines(keepends=True)
     del lines[42 + 10]
     lines[42] = "39\n"
@@ -905,7 +905,7 @@ def test_snapshot_with_another_number_of_atoms(tmp_path):
     )
 
 
-def test_snapshot_with_another_order(tmp_path):
+def test_a_snapshot_with_another_order_is_refused(tmp_path):
     lines = SNAPSHOTS.read_text().splitlines(keepends=True)
     lines[86], lines[87] = lines[87], lines[86]
     snapshot_refusal(
@@ -919,40 +919,40 @@ def test_snapshot_with_another_order(tmp_path):
     )
 
 
-def test_snapshot_with_another_cell(tmp_path):
+def test_a_snapshot_with_another_cell_is_refused(tmp_path):
     file = write(tmp_path, "t.xyz", frames_with('Lattice="7.81 ', 'Lattice="7.83 ', 2))
     snapshot_refusal(file, read_specimen(BLOCK), "frame 2", "7.8300", "7.8100", "constant volume")
 
 
-def test_snapshot_with_a_skew_cell(tmp_path):
+def test_a_snapshot_with_a_skew_cell_is_refused(tmp_path):
     file = write(tmp_path, "t.xyz", frames_with('Lattice="7.81 0', 'Lattice="7.81 0.5', 1))
     snapshot_refusal(file, read_specimen(BLOCK), "frame 1", "right angles", "constant volume")
 
 
-def test_snapshot_without_a_cell(tmp_path):
+def test_a_snapshot_without_a_cell_is_refused(tmp_path):
     file = write(tmp_path, "t.xyz", frames_with('Lattice="7.81 0 0 0 7.81 0 0 0 7.81" ', "", 1))
     snapshot_refusal(file, read_specimen(BLOCK), "frame 1", "no cell", "extended XYZ")
 
 
 @pytest.mark.parametrize("value", ["inf", "1e200", "nan"])
-def test_snapshot_with_an_endless_cell(tmp_path, value):
+def test_a_snapshot_with_an_infinite_cell_is_refused(tmp_path, value):
     file = write(tmp_path, "t.xyz", frames_with('Lattice="7.81', f'Lattice="{value}', 1))
     snapshot_refusal(file, read_specimen(BLOCK), "frame 1", "not finite", "Correct the cell")
 
 
-def test_snapshot_with_nan(tmp_path):
+def test_a_snapshot_with_nan_is_refused(tmp_path):
     value = SNAPSHOTS.read_text().splitlines()[42 + 5].split()[1]
     file = write(tmp_path, "t.xyz", frames_with(value, "nan", 1))
     snapshot_refusal(file, read_specimen(BLOCK), "frame 1", "atom 3", "not finite", "Correct")
 
 
-def test_snapshot_with_an_atom_far_outside_in_z(tmp_path):
+def test_a_snapshot_with_an_atom_far_outside_in_z_is_refused(tmp_path):
     value = SNAPSHOTS.read_text().splitlines()[42 + 5].split()[3]
     file = write(tmp_path, "t.xyz", frames_with(value, "9.5", 1))
     snapshot_refusal(file, read_specimen(BLOCK), "frame 1", "atom 3", "z = 9.500", "Shift the atoms")
 
 
-def test_truncated_trajectory(tmp_path):
+def test_a_truncated_trajectory_is_refused(tmp_path):
     lines = SNAPSHOTS.read_text().splitlines(keepends=True)
     file = write(tmp_path, "t.xyz", "".join(lines[:100]))
     snapshot_refusal(file, read_specimen(BLOCK), "frame 2", "truncated", "again")
@@ -964,7 +964,7 @@ def test_frame_that_ase_cannot_read_is_named(tmp_path):
     snapshot_refusal(file, read_specimen(BLOCK), "frame 1", "ASE cannot read", "export it again")
 
 
-def test_trajectory_that_is_missing_or_empty(tmp_path):
+def test_a_missing_or_empty_trajectory_is_refused(tmp_path):
     block = read_specimen(BLOCK)
     snapshot_refusal(tmp_path / "none.xyz", block, "no such file")
     snapshot_refusal(write(tmp_path, "empty.xyz", ""), block, "is empty")

@@ -131,7 +131,7 @@ def test_vacancies_of_each_configuration_lower_the_occupancy_alone():
         ),
     ],
 )
-def test_what_cannot_be_substituted_is_refused_with_a_way_out(item, parts):
+def test_impossible_substitutions_are_refused_with_a_proposal(item, parts):
     with pytest.raises(SpecimenError) as caught:
         doped(item, repeat=(2, 2, 2))
     for part in ("specimen.substitutions[0]", *parts):

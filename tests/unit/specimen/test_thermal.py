@@ -112,18 +112,18 @@ def test_debye_temperatures_without_effect_are_named():
     ("settings", "where"),
     [({"temperature_k": 300.0}, "temperature_k"), ({"debye_temperature_k": 300.0}, "debye_temperature_k")],
 )
-def test_one_of_both_temperatures_is_refused(settings, where):
+def test_a_single_one_of_the_two_debye_temperatures_is_refused(settings, where):
     with pytest.raises(ConfigError, match=rf"specimen\.{where}.*needs both"):
         resolved(**settings)
 
 
-def test_what_nothing_gives_is_not_known():
+def test_an_element_without_any_u_stays_unknown():
     found = resolved(u_iso_angstrom2={"O": 0.01})
     assert np.isnan(u(found)[:2]).all()
     assert found.source == "specimen.u_iso_angstrom2: O 0.01 Å²; not known: Sr, Ti"
 
 
-def test_charges_of_the_file_are_said_not_to_be_used(tmp_path):
+def test_unused_charges_of_the_file_earn_a_note(tmp_path):
     header = 'Lattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3:initial_charges:R:1'
     notes = {}
     for charge in (0.0, 0.5):

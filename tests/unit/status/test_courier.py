@@ -122,7 +122,7 @@ def test_a_receiver_sees_runs_begin_and_end_and_everything_between_in_order(resu
     assert left_in(result) == 0
 
 
-def test_what_is_delivered_is_not_sent_again(result):
+def test_delivered_events_are_not_sent_again(result):
     write(result, 1, "a", {"when": 1}, {"when": 2})
     for expected in (2, 0):
         memory = Memory()
@@ -196,7 +196,7 @@ def test_a_receiver_that_has_not_answered_yet_is_named(result):
         courier.stop()
 
 
-def test_many_events_and_quick_answers_are_called_so(result):
+def test_too_little_time_for_many_events_is_named_as_the_reason(result):
     write(result, 1, "a", *({"when": step} for step in range(100)))
     courier = courier_of(result, Memory(lambda event: time.sleep(0.02) or OK))
     assert not courier.drain(0.3)
@@ -204,7 +204,7 @@ def test_many_events_and_quick_answers_are_called_so(result):
     assert courier.trouble == NO_TIME
 
 
-def test_a_receiver_that_says_when_to_come_back_is_waited_for_although_it_takes_nothing(result):
+def test_a_receiver_that_names_a_time_to_retry_is_waited_for(result):
     write(result, 1, "a", {"when": 1})
     asked: list[dict] = []
     memory = Memory(lambda event: asked.append(event) or Answer(Verdict.AGAIN, "status 429", 0.1))
@@ -238,7 +238,7 @@ def test_wrong_credentials_end_the_wait_at_once(result):
     assert courier.trouble == "status 401"
 
 
-def test_a_hanging_receiver_does_not_hold_who_waits(result):
+def test_a_hanging_receiver_does_not_delay_the_courier(result):
     write(result, 1, "a", {"when": 1})
     with FaultServer("hang") as server:
         courier = courier_of(result, url=server.url)
@@ -250,7 +250,7 @@ def test_a_hanging_receiver_does_not_hold_who_waits(result):
         assert time.monotonic() - began < 2.0
 
 
-def test_what_a_living_process_sends_by_itself_is_left_to_it(result):
+def test_the_courier_leaves_spools_to_the_living_process_that_sends_them(result):
     held = write(result, 2, "a", {"when": 1}, hold=True)
     write(result, 2, "b", {"when": 2})
     write(result, 2, "", {"when": 0, "event": "START_SIMULATION"})
@@ -411,7 +411,7 @@ def test_reports_of_a_folder_that_lost_its_simulation_json_are_sent_by_the_next_
         ("http://[::1/", None),
     ],
 )
-def test_where_a_batch_goes(url, batch):
+def test_the_address_of_batches_follows_from_the_url(url, batch):
     assert batch_url(url) == batch
 
 
@@ -467,7 +467,7 @@ def test_a_receiver_with_a_slow_body_gets_no_event_twice(result, is_slow_always)
     assert len(ids) == len(set(ids)) == number
 
 
-def test_a_receiver_that_says_yes_to_everything_gets_one_event_per_request(result):
+def test_a_receiver_without_an_answer_to_batches_gets_one_event_per_request(result):
     write(result, 1, "a", *({"when": step} for step in range(25)))
     with FaultServer("ok") as server:
         courier = courier_of(result, url=server.url)

@@ -46,7 +46,7 @@ def test_the_end_of_a_spool_is_the_size_of_its_file(tmp_path):
     target.close()
 
 
-def test_what_is_acknowledged_is_not_left(tmp_path):
+def test_acknowledged_events_are_not_left(tmp_path):
     file = spool(tmp_path / "a.jsonl", 5)
     assert (delivered_until(file), count_undelivered(file)) == (0, 5)
     ends = [end for _, end in read_events(file)]
@@ -62,7 +62,7 @@ def test_what_is_acknowledged_is_not_left(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"12\n", b"x" * 21, b"-0000000000000000012\n", b"0" * 5000])
-def test_a_note_that_makes_no_sense_means_nothing_is_delivered(tmp_path, content):
+def test_an_invalid_note_means_that_nothing_is_delivered(tmp_path, content):
     file = spool(tmp_path / "a.jsonl", 2)
     (tmp_path / "a.delivered").write_bytes(content)
     assert delivered_until(file) == 0
@@ -148,7 +148,7 @@ def test_dead_letters_hold_the_event_and_the_reason(tmp_path):
     ]
 
 
-def test_nothing_raises_where_nothing_can_be_written(tmp_path):
+def test_an_unwritable_folder_raises_nothing(tmp_path):
     delivery = Delivery(tmp_path / "no folder" / "a.jsonl")
     delivery.acknowledge(5)
     delivery.put_aside({"event": "X"}, "status 400")
@@ -180,7 +180,7 @@ def test_a_spool_is_held_until_its_process_dies(tmp_path):
     assert is_being_sent(file) is False
 
 
-def test_without_locks_nobody_can_tell(tmp_path, monkeypatch):
+def test_without_file_locks_it_is_unknown_whether_a_spool_is_being_sent(tmp_path, monkeypatch):
     def flock(descriptor, operation):
         raise OSError(38, "Function not implemented")
 

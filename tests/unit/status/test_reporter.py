@@ -84,14 +84,14 @@ def everything_below(folder: Path) -> str:
     return "\n".join(f"{path} {path.read_text()}" for path in folder.rglob("*") if path.is_file())
 
 
-def test_waits_are_those_of_the_contract():
+def test_the_longest_waits_are_5_and_2_and_60_seconds():
     assert (ONSTART_WAIT_S, JOB_END_WAIT_S, RUN_END_WAIT_S) == (5.0, 2.0, 60.0)
 
 
 # On the wire.
 
 
-def test_events_of_hooks_on_the_wire(tmp_path, warnings):
+def test_events_of_a_run_are_sent_with_all_keys(tmp_path, warnings):
     with EchoServer() as server:
         parameters = {"simulation_category": "suitable for many Nature papers", "beamtime": 12, "demo": True}
         hooks = Reporter(
@@ -127,7 +127,7 @@ def test_events_of_hooks_on_the_wire(tmp_path, warnings):
 
 
 @pytest.mark.parametrize("name", ["PROGRESS", "START_CONFIGURATION"])
-def test_events_of_a_job_on_the_wire(tmp_path, warnings, name):
+def test_events_of_a_job_are_sent_with_all_keys(tmp_path, warnings, name):
     with EchoServer() as server:
         settings = settings_for(server.url, parameters={"group": "em"}, progress_event=name)
         with job_reporter(settings, tmp_path, warnings) as job:
@@ -159,7 +159,7 @@ def test_events_of_a_job_on_the_wire(tmp_path, warnings, name):
     assert warnings == []
 
 
-def test_error_on_the_wire(tmp_path, warnings):
+def test_an_error_is_sent_with_all_keys(tmp_path, warnings):
     with EchoServer() as server:
         job = job_reporter(settings_for(server.url), tmp_path, warnings)
         job.start()
@@ -206,7 +206,7 @@ def test_schema_refuses_what_is_not_an_event():
         assert not validator.is_valid({k: v for k, v in good.items() if k != key}), key
 
 
-def test_parameters_never_override(tmp_path, warnings):
+def test_custom_parameters_never_replace_keys_of_an_event(tmp_path, warnings):
     with EchoServer() as server:
         settings = settings_for(server.url, parameters={"event": "HACKED", "time": "never", "defocus": 9, "x": 1})
         job = job_reporter(settings, tmp_path, warnings)
@@ -219,7 +219,7 @@ def test_parameters_never_override(tmp_path, warnings):
         assert list(event)[-1] == "x"
 
 
-def test_time_is_when_it_happened(tmp_path, warnings):
+def test_the_time_of_an_event_is_when_it_happened(tmp_path, warnings):
     moments = iter([datetime(2026, 1, 1, 12, tzinfo=UTC), datetime(2026, 1, 1, 13, tzinfo=UTC)])
     with FaultServer("500", "ok") as server:
         reporter = Reporter(settings_for(server.url), COMMON, None, warn=warnings.append, clock=lambda: next(moments))
@@ -229,7 +229,7 @@ def test_time_is_when_it_happened(tmp_path, warnings):
         assert [event["time"][11:16] for event in server.events] == ["12:00", "12:00", "13:00"]
 
 
-def test_values_that_json_cannot_say_are_left_out(tmp_path, warnings):
+def test_values_that_json_cannot_hold_are_left_out(tmp_path, warnings):
     class Scalar:
         def item(self):
             return 3
@@ -244,7 +244,7 @@ def test_values_that_json_cannot_say_are_left_out(tmp_path, warnings):
     assert event["title"] == "a  b"
 
 
-def test_ids_can_be_given_and_repeat_themselves(tmp_path, warnings):
+def test_event_ids_are_reproducible_and_can_be_given(tmp_path, warnings):
     lines = []
     for folder in (tmp_path / "a", tmp_path / "b"):
         job = job_reporter(settings_for("", via="submit_host"), folder, warnings)
@@ -263,7 +263,7 @@ def test_ids_can_be_given_and_repeat_themselves(tmp_path, warnings):
 
 
 @pytest.mark.parametrize("settings", [None, ReportingSettings(reporting=False, url="http://127.0.0.1:1/")])
-def test_off_makes_no_thread_and_no_file(tmp_path, warnings, settings):
+def test_reporting_that_is_off_makes_no_thread_and_no_file(tmp_path, warnings, settings):
     before = threading.active_count()
     reporter = Reporter(settings, COMMON, tmp_path / "s.jsonl", warn=warnings.append)
     reporter.emit(Event.FINISH)
@@ -279,7 +279,7 @@ def test_off_makes_no_thread_and_no_file(tmp_path, warnings, settings):
     assert warnings == []
 
 
-def test_job_via_the_submit_host_only_writes(tmp_path, warnings):
+def test_a_job_that_reports_via_the_submit_host_only_writes(tmp_path, warnings):
     with (
         FaultServer("ok") as server,
         job_reporter(settings_for(server.url, via="submit_host"), tmp_path, warnings) as job,
@@ -302,7 +302,7 @@ print([name for name in ("requests", "urllib3", "yaml", "http.client", "numpy") 
 """
 
 
-def test_job_without_reporting_imports_nothing_heavy():
+def test_a_job_without_reporting_imports_no_heavy_package():
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow/scripts")}
     result = subprocess.run([sys.executable, "-c", LIGHT], env=environment, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
@@ -328,7 +328,7 @@ FAULTS += ["garbage", "huge", "huge-redirect"]
 
 
 @pytest.mark.parametrize("mode", FAULTS)
-def test_job_ends_in_time_under_every_fault(tmp_path, warnings, mode):
+def test_a_job_ends_in_time_under_every_fault(tmp_path, warnings, mode):
     with FaultServer("ok") as target:
         headers = {
             "503": ["Retry-After: 21600"],
@@ -365,7 +365,7 @@ def test_job_ends_in_time_under_every_fault(tmp_path, warnings, mode):
 
 
 @pytest.mark.parametrize("mode", ["hang", "drip", "stores-then-fails"])
-def test_emit_does_not_wait(tmp_path, warnings, mode):
+def test_emit_returns_without_waiting(tmp_path, warnings, mode):
     with FaultServer(mode) as server:
         reporter = Reporter(settings_for(server.url), COMMON, tmp_path / "s.jsonl", warn=warnings.append)
         reporter.emit(Event.CANCELLED)
@@ -395,7 +395,7 @@ job.start(); job.finish(); job.close()
 
 
 @pytest.mark.parametrize("mode", ["hang", "drip", "503", "huge-redirect"])
-def test_process_ends_under_faults(tmp_path, mode):
+def test_a_process_ends_under_faults(tmp_path, mode):
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "workflow/scripts")}
     with FaultServer(mode) as server:
         command = [sys.executable, "-c", EXIT, server.url, str(tmp_path)]
@@ -406,7 +406,7 @@ def test_process_ends_under_faults(tmp_path, mode):
 
 
 @pytest.mark.parametrize("trouble", ["disk full", "no folder"])
-def test_spool_that_fails_neither_raises_nor_stops_sending(tmp_path, warnings, monkeypatch, trouble):
+def test_a_failing_spool_neither_raises_nor_stops_sending(tmp_path, warnings, monkeypatch, trouble):
     def write(descriptor, data):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
 
@@ -425,7 +425,7 @@ def test_spool_that_fails_neither_raises_nor_stops_sending(tmp_path, warnings, m
     assert str(tmp_path) not in warning
 
 
-def test_broken_inside_is_told_once_and_never_raises(tmp_path, warnings, monkeypatch):
+def test_an_internal_error_is_reported_once_and_never_raised(tmp_path, warnings, monkeypatch):
     def broken(*args, **kwargs):
         raise ZeroDivisionError(CANARY)
 
@@ -439,7 +439,7 @@ def test_broken_inside_is_told_once_and_never_raises(tmp_path, warnings, monkeyp
     assert warnings == ["status reporting is broken here (ZeroDivisionError). The simulation goes on."]
 
 
-def test_warn_that_raises_is_survived(tmp_path):
+def test_an_exception_in_warn_is_ignored(tmp_path):
     def warn(text):
         raise BrokenPipeError
 
@@ -520,7 +520,7 @@ def percents(folder: Path) -> list[float]:
     return [event["progress"] for event in spooled(folder) if event["event"] == "PROGRESS"]
 
 
-def test_each_integer_percent_once(tmp_path, warnings):
+def test_each_integer_percent_is_reported_once(tmp_path, warnings):
     job = job_reporter(settings_for("", via="submit_host"), tmp_path, warnings)
     job.start()
     for step in range(1, 1001):
@@ -531,7 +531,7 @@ def test_each_integer_percent_once(tmp_path, warnings):
     assert percents(tmp_path) == [percent / 100 for percent in range(101)]
 
 
-def test_few_steps_report_what_is_reached(tmp_path, warnings):
+def test_few_steps_report_the_reached_percent(tmp_path, warnings):
     job = job_reporter(settings_for("", via="submit_host"), tmp_path, warnings)
     job.start()
     job.progress(0.0)
@@ -543,7 +543,7 @@ def test_few_steps_report_what_is_reached(tmp_path, warnings):
     assert percents(tmp_path) == [percent / 100 for percent in reached]
 
 
-def test_progress_that_makes_no_sense(tmp_path, warnings):
+def test_impossible_progress_is_ignored(tmp_path, warnings):
     job = job_reporter(settings_for("", via="submit_host"), tmp_path, warnings)
     job.start()
     for fraction in (float("nan"), -0.5, -float("inf"), 0.999999, 0.5):
@@ -567,7 +567,7 @@ def test_progress_is_thinned_except_first_and_last(tmp_path, warnings):
     assert percents(tmp_path) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
 
 
-def test_progress_thinned_to_the_ends(tmp_path, warnings):
+def test_progress_can_be_thinned_to_first_and_last(tmp_path, warnings):
     settings = settings_for("", via="submit_host", progress_min_interval_s=1e6)
     with job_reporter(settings, tmp_path, warnings) as job:
         job.start()
@@ -577,7 +577,7 @@ def test_progress_thinned_to_the_ends(tmp_path, warnings):
     assert percents(tmp_path) == [0.0, 1.0]
 
 
-def test_second_job_of_a_defocus_does_not_report_it(tmp_path, warnings):
+def test_a_second_job_of_a_defocus_does_not_report_its_start(tmp_path, warnings):
     settings = settings_for("", via="submit_host")
     names = []
     for configuration in (7, 8):
@@ -603,7 +603,7 @@ def test_marker_holds_the_event_that_was_sent(tmp_path, warnings):
     assert json.loads(marker.read_text()) == server.events[0] == spooled(tmp_path)[0]
 
 
-def test_leaving_by_an_exception_reports_it(tmp_path, warnings):
+def test_leaving_the_context_by_an_exception_reports_the_error(tmp_path, warnings):
     def run() -> None:
         with job_reporter(settings_for("", via="submit_host"), tmp_path, warnings) as job:
             job.start()
@@ -617,7 +617,7 @@ def test_leaving_by_an_exception_reports_it(tmp_path, warnings):
 
 
 @pytest.mark.parametrize(("code", "number"), [(0, 0), (None, 0), (143, 1)])
-def test_leaving_by_exit_reports_only_a_failure(tmp_path, warnings, code, number):
+def test_leaving_the_context_by_sys_exit_reports_only_a_failure(tmp_path, warnings, code, number):
     def run() -> None:
         with job_reporter(settings_for("", via="submit_host"), tmp_path, warnings) as job:
             job.start()
@@ -628,14 +628,14 @@ def test_leaving_by_exit_reports_only_a_failure(tmp_path, warnings, code, number
     assert [event["event"] for event in spooled(tmp_path)].count("ERROR") == number
 
 
-def test_defocus_zero_has_no_sign(tmp_path, warnings):
+def test_a_defocus_of_minus_zero_is_reported_as_zero(tmp_path, warnings):
     with job_reporter(settings_for("", via="submit_host"), tmp_path, warnings, defocus_nm=-0.0) as job:
         job.start()
     assert '"defocus": 0.0' in everything_below(tmp_path)
     assert "-0.0" not in everything_below(tmp_path)
 
 
-def test_second_attempt_writes_beside_the_first(tmp_path, warnings):
+def test_a_second_attempt_writes_its_own_spool(tmp_path, warnings):
     for attempt in (1, 2, 2):
         with job_reporter(settings_for("", via="submit_host"), tmp_path, warnings, attempt=attempt) as job:
             job.start()

@@ -56,7 +56,7 @@ def test_order_is_kept():
 
 
 @pytest.mark.parametrize("mode", ["500", "503", "429", "408", "stores-then-fails", "garbage"])
-def test_passing_fault_keeps_the_event_at_the_head(mode):
+def test_a_temporary_fault_keeps_the_event_at_the_head(mode):
     with FaultServer(mode, mode, "ok", mode, "ok") as server:
         sender = filled(server.url, limits=QUICK)
         assert sender.flush(20.0, patient=True)
@@ -127,7 +127,7 @@ def test_impatient_flush_returns_at_once_after_a_failure():
     sender.stop()
 
 
-def test_impatient_flush_leaves_an_attempt_that_stays_unanswered():
+def test_an_impatient_flush_leaves_an_unanswered_attempt():
     assert LIMITS.unanswered_s == 2.0
     with FaultServer("hang") as server:
         # Before the sender begins: its thread may send before this one looks at the clock.
@@ -153,7 +153,7 @@ def test_flush_obeys_its_deadline():
         sender.stop()
 
 
-def test_an_answer_that_does_not_end_is_told_once():
+def test_an_endless_answer_is_reported_once():
     with FaultServer("drip-body") as server:
         sender = filled(server.url, 2, Limits(answer_s=0.4))
         assert sender.flush(20.0, patient=True)
@@ -177,7 +177,7 @@ def test_queue_is_bounded():
     assert any("more than 5" in notice for notice in sender.notices())
 
 
-def test_requests_that_cannot_be_imported_stop_the_sender():
+def test_a_missing_package_requests_stops_the_sender():
     def broken(settings):
         raise ImportError(CANARY)
 
@@ -190,7 +190,7 @@ def test_requests_that_cannot_be_imported_stop_the_sender():
     assert CANARY not in notice
 
 
-def test_thread_that_cannot_start_stops_the_sender(monkeypatch):
+def test_a_thread_that_cannot_start_stops_the_sender(monkeypatch):
     def start(self):
         raise RuntimeError("can't start new thread")
 

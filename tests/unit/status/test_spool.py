@@ -39,7 +39,7 @@ def test_lines_are_appended_to_a_file_whose_mode_follows_the_umask(tmp_path, str
     assert target.failures == 0
 
 
-def test_no_file_before_the_first_line(tmp_path):
+def test_a_spool_makes_no_file_before_the_first_line(tmp_path):
     Spool(tmp_path / "job.jsonl").close()
     assert list(tmp_path.iterdir()) == []
 
@@ -79,7 +79,7 @@ def test_file_where_the_folder_should_be(tmp_path):
     assert str(tmp_path) not in target.trouble
 
 
-def test_path_that_cannot_be_written(tmp_path, monkeypatch):
+def test_an_unwritable_path_counts_as_a_failure(tmp_path, monkeypatch):
     def refuse(*args):
         raise OSError(errno.EROFS, "Read-only file system", str(tmp_path))
 
@@ -167,7 +167,7 @@ def test_claim_is_won_once_and_holds_the_event(tmp_path, strict_umask):
     assert list(marker.parent.iterdir()) == [marker]
 
 
-def test_claim_whose_answer_was_lost_is_still_ours(tmp_path, monkeypatch):
+def test_a_claim_is_won_even_if_its_confirmation_was_lost(tmp_path, monkeypatch):
     real = os.link
 
     def link(source, target):
@@ -210,7 +210,7 @@ def test_claim_on_a_full_disk_still_has_one_winner(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["marker"]
 
 
-def test_claim_that_nothing_can_decide(tmp_path):
+def test_a_claim_that_nothing_can_decide_is_reported_as_unknown(tmp_path):
     (tmp_path / "run-1").write_text("a file")
     assert claim(tmp_path / "run-1/marker", b"{}") is None
 

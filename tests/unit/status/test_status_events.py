@@ -56,7 +56,7 @@ def test_event_id_never_changes():
     assert event_id(SIMULATION, 1, "START_SIMULATION") == "f571279b-94d3-54d1-96aa-3b9b70ffba99"
 
 
-def test_both_names_of_progress_have_one_id():
+def test_both_events_of_progress_have_one_id():
     progress = {"id": SIMULATION, "run": 1, "job": "j", "attempt": 1, "progress": 0.29}
     assert event_id_of({**progress, "event": "PROGRESS"}) == event_id_of({**progress, "event": "START_CONFIGURATION"})
     assert event_id_of({**progress, "event": "PROGRESS"}) == event_id(SIMULATION, 1, "PROGRESS", "j", 1, 29)
@@ -130,12 +130,12 @@ NO_SECRETS = """
 
 
 @pytest.mark.parametrize("name", SECRETS.split())
-def test_names_that_say_secret(name):
+def test_these_names_are_taken_for_secrets(name):
     assert events.names_a_secret(name)
 
 
 @pytest.mark.parametrize("name", NO_SECRETS.split())
-def test_names_that_do_not(name):
+def test_these_names_are_not_taken_for_secrets(name):
     assert not events.names_a_secret(name)
 
 

@@ -35,13 +35,13 @@ def test_empty_block_is_off():
     assert settings.warnings == ()
 
 
-def test_block_may_have_its_defaults_filled_in():
+def test_a_block_with_its_defaults_filled_in_is_accepted():
     defaults = completed({})
     assert resolve(defaults, Path()) == resolve({}, Path()) == ReportingSettings()
     assert resolve({**defaults, **ON, "auth_user": None}, Path()) == resolve(ON, Path())
 
 
-def test_off_demands_nothing_but_still_checks(tmp_path):
+def test_reporting_that_is_off_needs_no_url_but_is_validated(tmp_path):
     off = {"reporting": False, "auth_user": "u", "auth_pass_env": "STEMPHONY_NOT_SET", "ca_file": "no.pem"}
     assert resolve(off, tmp_path).auth_pass == ""
     assert resolve({"auth_pass": CANARY}, tmp_path).auth_pass == ""

@@ -47,7 +47,7 @@ def test_check_prints_the_yaml_to_use_in_its_place(tmp_path, before):
     assert "config.yaml" in message
 
 
-def test_report_test_prints_it_too(tmp_path, capsys):
+def test_report_test_prints_the_yaml_too(tmp_path, capsys):
     file = tmp_path / "config.yaml"
     file.write_text(BLOCK)
     assert cli.main(["report", "test", str(file)]) != 0
@@ -56,7 +56,7 @@ def test_report_test_prints_it_too(tmp_path, capsys):
     assert "my_pass" not in said
 
 
-def test_what_libconfig_allows():
+def test_all_syntax_of_libconfig_is_read():
     block = block_of("""
         http_reporting = {   // a comment
             REPORTING = TRUE
@@ -98,7 +98,7 @@ def test_secrets_are_not_printed():
         ("http://a/b", "http://a/…"),
     ],
 )
-def test_of_an_address_no_secret_is_printed(tmp_path, capsys, address, url):
+def test_no_secret_of_an_address_is_printed(tmp_path, capsys, address, url):
     file = tmp_path / "config.yaml"
     link = address if "://" in address else f"ftp://{address}"
     file.write_text(f'http_reporting: {{ reporting = true; url = "{address}"; parameters: {{ link = "{link}"; }} }}')
@@ -129,5 +129,5 @@ def test_of_an_address_no_secret_is_printed(tmp_path, capsys, address, url):
         "http_reporting: { " + "a = { " * 5000,
     ],
 )
-def test_what_is_not_the_originals_block_is_left_to_yaml(text):
+def test_a_block_that_is_not_stemsalabims_is_read_as_yaml(text):
     assert yaml_in_place_of(text) is None

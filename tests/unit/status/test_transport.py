@@ -44,7 +44,7 @@ def post(url: str, event=None, limits: Limits = LIMITS, **values) -> Answer:
         ((300, 301, 302, 303, 304, 307, 308, 401, 402, 403, 404, 405, 406, 407, 410, 418, 451), Verdict.STOP),
     ],
 )
-def test_verdict_on_every_status(statuses, verdict):
+def test_every_http_status_has_its_verdict(statuses, verdict):
     assert {verdict_on(status) for status in statuses} == {verdict}
 
 
@@ -95,7 +95,7 @@ def test_path_and_query_are_kept():
     assert server.received[0].path == "/stemsalabim-reporting?group=em"
 
 
-def test_event_that_json_cannot_say_is_refused():
+def test_an_event_that_json_cannot_hold_is_refused():
     with FaultServer("ok") as server:
         for value in (float("nan"), float("inf"), object(), b"x"):
             assert post(server.url, {"x": value}).verdict is Verdict.NEVER
@@ -184,14 +184,14 @@ def test_an_answer_that_ends_is_not_called_slow():
 
 
 @pytest.mark.parametrize(("mode", "verdict"), [("huge", Verdict.ARRIVED), ("huge-redirect", Verdict.STOP)])
-def test_endless_answer_is_not_read(mode, verdict):
+def test_an_endless_answer_is_not_read_to_its_end(mode, verdict):
     with FaultServer(mode) as server:
         assert post(server.url).verdict is verdict
     # What the kernels took into their buffers, not what a reader would have taken.
     assert server.bytes_sent < 50_000_000
 
 
-def test_library_logs_say_nothing_of_the_url(caplog):
+def test_logs_of_libraries_do_not_contain_the_url(caplog):
     caplog.set_level(logging.DEBUG)
     with FaultServer("bad-header", "ok") as server:
         url = server.url + f"{CANARY}?token={CANARY}"
@@ -205,7 +205,7 @@ def test_library_logs_say_nothing_of_the_url(caplog):
 
 
 @pytest.mark.parametrize("url", ["", "no url", "http://", "http://[::1/"])
-def test_url_that_is_none_never_raises(url):
+def test_an_invalid_url_never_raises(url):
     assert post(url).verdict in (Verdict.STOP, Verdict.AGAIN)
 
 
@@ -242,6 +242,6 @@ def test_deadline_holds_over_tls(certificate):
         assert answer.verdict is Verdict.AGAIN
 
 
-def test_ca_file_that_vanished_is_not_fatal(tmp_path):
+def test_a_missing_ca_file_is_not_fatal(tmp_path):
     answer = post(f"https://127.0.0.1:{closed_port()}/", ca_file=str(tmp_path / "none.pem"))
     assert answer.verdict is Verdict.AGAIN

@@ -60,7 +60,7 @@ def waited(file: Path) -> bool:
     return False
 
 
-def test_one_has_it_until_it_gives_it_back(file):
+def test_one_process_holds_a_claim_until_it_releases_it(file):
     claim = take(file)
     assert claim is not None
     assert take(file) is None
@@ -79,7 +79,7 @@ def test_a_dead_process_of_this_machine_is_known_at_once(file):
     assert not file.exists()
 
 
-def test_a_number_that_was_given_to_another_process_is_not_taken_for_the_holder(file):
+def test_a_reused_process_id_is_not_taken_for_the_holder(file):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         alive = replace(Holder.here(), pid=other.pid, started=process_start(other.pid))
         write(file, alive)
@@ -91,7 +91,7 @@ def test_a_number_that_was_given_to_another_process_is_not_taken_for_the_holder(
 
 @pytest.mark.failure("job started twice")
 @pytest.mark.parametrize("other", [{"boot": "another machine"}, {"namespace": "a container's"}, {"boot": ""}])
-def test_of_another_machine_or_container_the_heartbeat_tells(file, other, monkeypatch):
+def test_the_heartbeat_decides_about_holders_on_other_machines(file, other, monkeypatch):
     write(file, replace(Holder.here(), pid=dead_process(), **other))
     assert waited(file)
     monkeypatch.setattr(claims, "STALE_S", 0.1)
@@ -100,7 +100,7 @@ def test_of_another_machine_or_container_the_heartbeat_tells(file, other, monkey
 
 
 @pytest.mark.parametrize("content", ["", "myhost 4711\n", "{}", '{"pid": 0}'])
-def test_a_claim_that_says_nothing_is_judged_by_its_heartbeat(file, content, monkeypatch):
+def test_an_unreadable_claim_is_judged_by_its_heartbeat(file, content, monkeypatch):
     file.parent.mkdir()
     file.write_text(content)
     assert waited(file)
@@ -119,7 +119,7 @@ def test_a_zombie_is_dead(file):
 
 @pytest.mark.failure("clock jumps, or is ahead on another machine")
 @pytest.mark.parametrize("now", [lambda: 0.0, lambda: time.monotonic() * -1e6, lambda: 4e9])
-def test_the_heartbeat_is_seen_whatever_the_clock_says(file, monkeypatch, now):
+def test_the_heartbeat_is_seen_with_any_clock(file, monkeypatch, now):
     monkeypatch.setattr(time, "time", now)
     monkeypatch.setattr(claims, "HEARTBEAT_S", 0.01)
     claim = take(file)
@@ -139,14 +139,14 @@ def test_a_full_disk_leaves_no_claim(file, monkeypatch):
     assert list(file.parent.iterdir()) == []
 
 
-def test_a_part_of_a_claim_is_none(file, monkeypatch):
+def test_a_partly_written_claim_is_no_claim(file, monkeypatch):
     monkeypatch.setattr(os, "write", lambda *_: 3)
     with pytest.raises(OSError, match="No space"):
         take(file)
     assert list(file.parent.iterdir()) == []
 
 
-def test_who_was_taken_for_dead_does_not_end_the_claim_of_his_heir(file, monkeypatch):
+def test_a_holder_that_was_taken_for_dead_does_not_release_the_claim_of_its_successor(file, monkeypatch):
     stopped = take(file)
     assert stopped is not None
     stopped._over.set()  # no more heartbeats
@@ -176,7 +176,7 @@ def test_a_fresh_claim_is_not_removed_with_a_dead_one(file):
     assert list(file.parent.iterdir()) == []
 
 
-def test_of_many_that_find_a_dead_one_each_has_it_alone(file):
+def test_many_waiters_for_a_dead_claim_take_it_one_at_a_time(file):
     write(file, replace(Holder.here(), pid=dead_process()))
     inside, most = [], []
 
@@ -219,7 +219,7 @@ def test_a_claim_that_cannot_be_read_is_waited_for_by_its_heartbeat(file, monkey
         assert wait(file) is True
 
 
-def test_a_claim_that_cannot_be_looked_at_is_waited_for_no_longer_than_a_silent_one(file, monkeypatch):
+def test_an_unreadable_claim_is_waited_for_no_longer_than_a_silent_one(file, monkeypatch):
     def stale(*_: object, **__: object) -> None:
         raise OSError(116, "Stale file handle")
 
@@ -259,7 +259,7 @@ def test_a_dead_claim_that_another_waiter_is_removing_is_waited_for(file):
 
 
 @pytest.mark.failure("dead claim that cannot be removed")
-def test_a_job_whose_claim_stays_computes_without_one_and_says_so_once(file, monkeypatch, capsys):
+def test_a_job_that_cannot_take_its_claim_computes_without_one_and_says_so_once(file, monkeypatch, capsys):
     file.mkdir(parents=True)
     monkeypatch.setattr(claims, "STALE_S", 0.1)
     assert job._claimed(file, None) == (None, True)

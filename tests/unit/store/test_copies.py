@@ -55,7 +55,7 @@ def test_a_copy_gets_a_new_id_at_its_first_run(tmp_path):
 
 
 @pytest.mark.parametrize("listed", [None, 3, "x", [None, {}, [], 7], [str(number) for number in range(10_000)]])
-def test_a_received_list_of_originals_may_be_anything(tmp_path, listed):
+def test_a_received_list_of_originals_may_hold_anything(tmp_path, listed):
     result = made(tmp_path / "a")
     kept = json.loads(result.identity.read_text())
     result.identity.write_text(json.dumps({**kept, "originals": listed, "copied_from": "c"}))
@@ -86,7 +86,7 @@ def test_the_second_copy_of_a_folder_that_is_gone_is_found_by_the_record_of_the_
 
 
 @pytest.mark.parametrize("form", [str, str.upper, "urn:uuid:{}".format])
-def test_a_folder_that_claims_to_be_here_and_has_the_id_of_one_that_this_user_runs_elsewhere(tmp_path, form):
+def test_a_received_folder_with_the_id_of_a_simulation_of_this_user_gets_a_new_id(tmp_path, form):
     """The attack: a received folder names the place where it will be unpacked, and an id of this user in any form."""
     mine, received = made(tmp_path / "mine"), made(tmp_path / "received")
     known = ledger.identity(mine, 7).id
@@ -117,7 +117,7 @@ def test_another_simulation_in_the_old_folder_makes_no_copy(tmp_path):
 
 
 @pytest.mark.parametrize("same_path", [False, True])
-def test_where_the_other_folder_cannot_be_seen_the_id_stays_and_events_differ(tmp_path, same_path):
+def test_a_copy_whose_original_is_invisible_keeps_the_id_and_gets_other_event_ids(tmp_path, same_path):
     """A copy on another machine: both go on with one id, and no event of one is a duplicate of the other's."""
     original = made(tmp_path / "a")
     copy = original if same_path else copied(original, tmp_path / "b")
@@ -144,7 +144,7 @@ def test_a_folder_of_an_earlier_version_records_its_place(tmp_path):
     assert json.loads(result.identity.read_text()) == {**old, "folder": str(result.root), "host": socket.gethostname()}
 
 
-def test_an_id_from_job_files_is_no_reason_to_swallow_events(tmp_path):
+def test_a_copy_that_restored_its_id_from_job_files_hides_no_events(tmp_path):
     """simulation.json was lost in a copy, or in the original: nothing shows which."""
     ids = []
     for name in ("a", "b"):

@@ -64,7 +64,7 @@ def test_results_are_written_where_locks_are_refused(without_locks: dict[str, st
 
 
 @pytest.mark.failure("file system without locks")
-def test_locks_that_the_user_asks_for_are_named_with_what_to_set(without_locks: dict[str, str], tmp_path: Path):
+def test_locks_that_the_user_requires_are_named_with_the_setting(without_locks: dict[str, str], tmp_path: Path):
     outcome = write(tmp_path / "a.nc", {**without_locks, hdf5_locks.VARIABLE: "TRUE"})
     assert outcome.returncode == 1
     assert "its file system refuses file locks, and HDF5_USE_FILE_LOCKING=TRUE asks for them" in outcome.stderr
@@ -72,7 +72,7 @@ def test_locks_that_the_user_asks_for_are_named_with_what_to_set(without_locks: 
     assert "Traceback" not in outcome.stderr
 
 
-def test_what_the_environment_says_is_left_alone(monkeypatch: pytest.MonkeyPatch):
+def test_a_locking_setting_of_the_environment_is_kept(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(hdf5_locks.VARIABLE, "BEST_EFFORT")
     hdf5_locks.do_without()
     assert os.environ[hdf5_locks.VARIABLE] == "BEST_EFFORT"
@@ -84,7 +84,7 @@ def test_what_the_environment_says_is_left_alone(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("answer", "words"), [(errno.ENOLCK, "refuses file locks"), (errno.EWOULDBLOCK, "permission denied"), (0, "denied")]
 )
-def test_permission_denied_means_locks_only_where_they_are_refused(monkeypatch, tmp_path, answer, words):
+def test_permission_denied_is_blamed_on_locks_only_if_locks_are_refused(monkeypatch, tmp_path, answer, words):
     def flock(*_: int) -> None:
         if answer:
             raise OSError(answer, os.strerror(answer))

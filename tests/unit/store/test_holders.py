@@ -40,7 +40,7 @@ def note(**other: object) -> None:
     (HOLDERS / "another.json").write_text(json.dumps({**noted, **other}))
 
 
-def test_a_run_notes_itself_and_takes_the_note_back(said: list[str]):
+def test_a_run_notes_itself_and_removes_the_note(said: list[str]):
     note_run("tiny", Path.cwd(), os.getpid())
     (holder,) = holders(Path.cwd())
     assert (holder.simulation, holder.pid) == ("tiny", os.getpid())
@@ -50,9 +50,7 @@ def test_a_run_notes_itself_and_takes_the_note_back(said: list[str]):
     forget_run(Path.cwd(), os.getpid())
 
 
-def test_of_a_snakemake_that_is_killed_before_it_notes_itself_the_note_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_snakemake_that_is_killed_early_has_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """`stemphony run` notes the process that it starts; Snakemake takes its lock before it can do so itself."""
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # pytest keeps its own handlers
     result = ResultPaths.of("tiny", tmp_path / "results")
@@ -77,7 +75,7 @@ def test_jobs_are_left_by_a_killed_run_if_no_other_of_the_simulation_is_alive(sa
     assert line.endswith(": scancel 7 8")
 
 
-def test_jobs_of_a_living_run_are_its_own(said: list[str]):
+def test_jobs_of_a_living_run_belong_to_that_run(said: list[str]):
     note()
     begin(said)
     assert said == [
@@ -86,7 +84,7 @@ def test_jobs_of_a_living_run_are_its_own(said: list[str]):
     ]
 
 
-def test_of_a_run_on_another_machine_nobody_knows(said: list[str]):
+def test_a_run_on_another_machine_may_be_alive(said: list[str]):
     note(host="login2", pid=4711)
     begin(said)
     (line,) = said
@@ -95,7 +93,7 @@ def test_of_a_run_on_another_machine_nobody_knows(said: list[str]):
     assert line.endswith(": scancel 7 8")
 
 
-def test_without_jobs_nothing_is_said(said: list[str], monkeypatch: pytest.MonkeyPatch):
+def test_no_jobs_give_no_message(said: list[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(slurm, "leftovers", lambda directory, name: [])
     note()
     begin(said)

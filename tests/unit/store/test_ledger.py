@@ -67,7 +67,7 @@ def test_an_identity_that_is_lost_during_a_run_is_restored_from_its_plan(result,
 
 
 @pytest.mark.parametrize("kept", [None, [], {}, {"id": "x", "seed": 1}, {"id": str(uuid.uuid4()), "seed": []}, "x"])
-def test_a_plan_may_repeat_anything_as_the_identity(result, kept):
+def test_any_content_of_a_plan_is_safe_as_an_identity(result, kept):
     plan = {ledger.IDENTITY_KEY: kept}
     assert ledger.planned_identity(plan) is None
     assert ledger.identity(result, 5, plan=plan).seed == 5
@@ -101,7 +101,7 @@ def test_a_seed_of_the_config_wins_over_the_kept_one(result):
     "content",
     ["", "{", "[]", "null", "{}", '{"id": "x", "seed": 1, "created": ""}', '{"id": "", "seed": "?"}', "\xff\x00"],
 )
-def test_a_damaged_identity_is_told_and_not_replaced(result, content):
+def test_a_damaged_identity_is_reported_and_not_replaced(result, content):
     result.root.mkdir(parents=True)
     result.identity.write_text(content, encoding="latin-1")
     with pytest.raises(DamagedResultError) as caught:
@@ -111,7 +111,7 @@ def test_a_damaged_identity_is_told_and_not_replaced(result, content):
     assert result.identity.read_text(encoding="latin-1") == content
 
 
-def test_an_identity_that_may_not_be_read_is_not_called_damaged(result, monkeypatch):
+def test_an_unreadable_identity_is_not_reported_as_damaged(result, monkeypatch):
     ledger.identity(result, 1)
 
     def refuse(*_: object, **__: object) -> str:
@@ -122,7 +122,7 @@ def test_an_identity_that_may_not_be_read_is_not_called_damaged(result, monkeypa
         ledger.identity(result, 1)
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_an_unwritable_folder_is_named(tmp_path):
     (tmp_path / "results").write_text("a file")
     with pytest.raises(StorageError, match="results"):
         ledger.identity(ResultPaths(tmp_path / "results" / "a"), 1)
@@ -155,12 +155,12 @@ def test_runs_and_attempts_go_on_counting(result):
     assert ledger.claim_attempt(result, "p0d000", 3) == 11
 
 
-def test_a_run_that_the_folder_does_not_know_is_not_begun_again(result):
+def test_a_run_that_is_missing_in_the_folder_is_not_begun_again(result):
     assert ledger.claim_run(result, known=4) == 5
     assert ledger.claim_run(result, known=4) == 6
 
 
-def test_a_run_has_room_for_its_reports(result):
+def test_a_new_run_has_a_folder_for_its_reports(result):
     number = ledger.claim_run(result)
     assert {entry.name for entry in result.run(number).iterdir()} == {"progress", "events"}
 
@@ -178,7 +178,7 @@ def test_a_plan_is_read_as_it_was_written(result):
     assert [entry.name for entry in result.root.iterdir()] == ["plan.json"]
 
 
-def test_each_run_has_its_plan_and_the_last_one_stands_for_all(result):
+def test_each_run_has_its_own_plan_and_the_last_one_is_the_default(result):
     first, second = ledger.claim_run(result), ledger.claim_run(result)
     ledger.write_plan(result, {"title": "first"}, first)
     ledger.write_plan(result, {"title": "second"}, second)
@@ -189,7 +189,7 @@ def test_each_run_has_its_plan_and_the_last_one_stands_for_all(result):
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[1]", "null"])
-def test_without_a_readable_plan_there_is_an_empty_one(result, content):
+def test_a_missing_or_damaged_plan_is_read_as_empty(result, content):
     result.root.mkdir(parents=True)
     if content is not None:
         Path(result.plan).write_text(content)
@@ -205,7 +205,7 @@ def test_a_lost_identity_comes_back_with_the_id_and_the_drawn_seed_of_the_job_fi
     assert ledger.identity(result, 0, ("00000000-0000-0000-0000-000000000000", 1)) == identity
 
 
-def test_the_plan_of_another_run_is_nobodys_where_the_own_one_is_missing(tmp_path):
+def test_the_plan_of_another_run_does_not_replace_a_missing_one(tmp_path):
     """On a full disk under the reports the last run's plan serves, if it is this run's."""
     result = ResultPaths(tmp_path / "x")
     result.run(1).mkdir(parents=True)

@@ -54,7 +54,7 @@ def test_a_folder_without_a_readable_id_has_no_record(tmp_path, text):
     assert own_runs.config_files_of(result) == []
 
 
-def test_receivers_are_known_once_noted(folder):
+def test_a_noted_receiver_is_known(folder):
     assert not own_runs.knows_receiver(ADDRESS)
     own_runs.note_receiver(ADDRESS)
     assert own_runs.knows_receiver(ADDRESS)
@@ -63,7 +63,7 @@ def test_receivers_are_known_once_noted(folder):
     assert modes == {0o700, 0o600}
 
 
-def test_without_a_home_nothing_is_noted_and_nothing_fails(monkeypatch, tmp_path):
+def test_a_missing_home_folder_notes_nothing_and_fails_nothing(monkeypatch, tmp_path):
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 

@@ -92,14 +92,14 @@ def test_progress_is_written_every_two_seconds_at_most(result, monkeypatch):
     assert (state["state"], state["done"], state["total"]) == ("finished", 4, 10)
 
 
-def test_progress_that_cannot_be_written_costs_nothing(tmp_path):
+def test_unwritable_progress_stops_nothing(tmp_path):
     file = ProgressFile(tmp_path / "none" / "p.json")
     file.update(1, 2)
     file.end(progress.FAILED, "why")
     assert not (tmp_path / "none").exists()
 
 
-def test_line_for_people():
+def test_the_progress_line_is_readable():
     line = Overall(jobs=100, finished=20, failed=1, running=4, share=0.25).line(elapsed_s=1800.0)
     assert "25.0 %" in line
     assert "20/100 jobs" in line
@@ -118,7 +118,7 @@ def test_durations_in_words(seconds, words):
     assert progress.duration(seconds) == words
 
 
-def test_each_tenth_is_said_once():
+def test_each_tenth_is_printed_once():
     said: list[str] = []
     tenths = Tenths(said.append)
     for percent in range(101):
@@ -127,7 +127,7 @@ def test_each_tenth_is_said_once():
     assert said == [str(percent) for percent in range(10, 101, 10)]
 
 
-def test_tenths_that_are_leapt_over_are_said_as_one():
+def test_skipped_tenths_are_printed_as_one():
     said: list[str] = []
     tenths = Tenths(said.append)
     for share in (0.05, 0.55, 0.58, 1.0, 1.0):

@@ -181,7 +181,7 @@ def made(folder: Path) -> int:
         (0o0700, 0o022, 0o644),
     ],
 )
-def test_the_group_gets_what_the_folder_gives_it(tmp_path, mode, mask, expected):
+def test_the_group_gets_the_rights_of_the_folder(tmp_path, mode, mask, expected):
     tmp_path.chmod(mode)
     with umask(mask):
         sharing.follow(tmp_path, tmp_path / "results/gan")

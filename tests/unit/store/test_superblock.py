@@ -42,7 +42,7 @@ def test_a_file_of_zeros_or_of_text_is_damaged(file: Path):
         assert what_is_cut_off(file) == "damaged: it does not begin as a NetCDF-4 file does"
 
 
-def test_of_a_file_that_is_not_known_nothing_is_said(file: Path):
+def test_unknown_or_missing_files_are_not_called_cut_off(file: Path):
     with file.open("r+b") as stream:
         stream.seek(8)
         stream.write(b"\x09")  # a superblock of the future

@@ -43,7 +43,7 @@ def begin(file: Path) -> tuple[subprocess.Popen[bytes], Path]:
 
 
 @pytest.mark.failure("killed while it writes a file")
-def test_what_a_killed_process_has_begun_is_removed_and_what_a_living_one_writes_stays(result):
+def test_unfinished_files_of_killed_processes_are_removed_and_those_of_living_ones_stay(result):
     (killed, of_killed), (living, of_living) = begin(result.job("p0d000", 0)), begin(result.merged)
     try:
         assert sweep_unfinished(result) == ([], [])
@@ -62,7 +62,7 @@ def test_what_a_killed_process_has_begun_is_removed_and_what_a_living_one_writes
 
 
 @pytest.mark.failure("killed while it writes a file")
-def test_those_of_other_machines_stay_and_are_named_by_clean(result, monkeypatch, capsys):
+def test_unfinished_files_of_other_machines_stay_and_are_named_by_clean(result, monkeypatch, capsys):
     monkeypatch.setattr(atomic, "place", lambda: "0123abcd")
     elsewhere = atomic.temporary_beside(result.merged)
     monkeypatch.setattr(atomic, "place", lambda: "")
