@@ -24,10 +24,6 @@ def test_numbers_are_those_of_this_physics_version():
     assert not moved, WHAT_TO_DO.format(signals=", ".join(moved), version=provenance.PHYSICS_VERSION)
 
 
-def test_the_kept_file_is_small():
-    assert make.FILE.stat().st_size < 50_000
-
-
 @pytest.mark.parametrize("size", [1e-9, 1e-6])
 def test_a_small_change_of_a_number_is_found(size):
     with np.load(make.FILE) as kept:

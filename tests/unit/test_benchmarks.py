@@ -72,18 +72,6 @@ def test_a_bench_that_fails_fails_the_check(monkeypatch, tmp_path):
 # --- the page -----------------------------------------------------------------------------------------------------
 
 
-def test_every_command_has_its_place_on_the_page(page):
-    text = page.PAGE.read_text(encoding="utf-8")
-    for script in ("ours", "peers"):
-        (command,) = {
-            line.split('"')[1]
-            for line in (FOLDER / f"{script}.py").read_text(encoding="utf-8").splitlines()
-            if "page.rewrite(" in line
-        }
-        assert text.count(f"<!-- begin: {command} -->") == text.count(f"<!-- end: {command} -->") == 1
-        assert f"docs/benchmarks/{script}.py" in (ROOT / "Makefile").read_text(encoding="utf-8")
-
-
 def test_only_what_stands_between_the_marks_is_replaced(page, tmp_path, capsys):
     file = tmp_path / "page.md"
     file.write_text("before\n<!-- begin: a -->\nold\n<!-- end: a -->\nafter\n<!-- begin: b -->\n<!-- end: b -->\n")

@@ -99,8 +99,3 @@ def test_without_git_only_an_image_has_a_commit(monkeypatch):
     provenance.git_commit.cache_clear()
     assert provenance.git_commit() == "abc123"
     provenance.git_commit.cache_clear()
-
-
-def test_physics_version_is_a_number_that_can_be_bumped():
-    assert isinstance(provenance.PHYSICS_VERSION, int)
-    assert provenance.PHYSICS_VERSION >= 1

@@ -107,13 +107,6 @@ def test_the_three_lines_of_the_slurm_profile_take_any_name(clone: Path, env: di
     assert "slurm_partition=open, slurm_account=123-a, qos=all" in outcome.output
 
 
-def test_slurm_at_the_top_is_a_link_to_the_profile():
-    link = REPOSITORY / "slurm"
-    assert link.is_symlink()
-    assert link.resolve() == REPOSITORY / "profiles" / "slurm"
-    assert not link.readlink().is_absolute()
-
-
 def test_snakemake_lint_finds_nothing(clone: Path, env: dict[str, str], tmp_path: Path):
     outcome = snakemake(clone, env, tmp_path / "log", "--lint")
     assert outcome.status == 0, outcome.output

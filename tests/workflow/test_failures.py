@@ -570,8 +570,3 @@ def test_a_damaged_identity_stops_the_run_with_a_message(quiet_copy: Campaign):
     outcome = quiet_copy.snakemake()
     assert outcome.status == 1, outcome.output
     assert "simulation.json is damaged" in outcome.output
-
-
-def test_the_slow_campaign_is_slow_enough_to_be_hit_by_a_signal(slow: Finished):
-    seconds = [attributes(slow.campaign.job_file(job), "runtime")["wall_seconds"] for job in SLOW_JOBS]
-    assert min(seconds) > 0.3

@@ -22,10 +22,6 @@ def content(file: Path) -> dict:
     return loaded
 
 
-def test_default_and_slurm_are_there():
-    assert {DEFAULT, SLURM} <= set(PROFILES)
-
-
 def test_no_profile_folder_is_empty():
     """An empty profiles/default stops every run."""
     for folder in (ROOT / "profiles").iterdir():
@@ -102,16 +98,6 @@ def test_snakemake_finds_the_slurm_profile_by_name():
     assert link.is_symlink()
     assert not Path(link.readlink()).is_absolute()
     assert link.resolve() == SLURM.parent
-
-
-@pytest.mark.parametrize("file", PROFILES, ids=lambda file: file.parent.name)
-def test_every_entry_has_its_reason_above_it(file):
-    lines = file.read_text().splitlines()
-    for number, line in enumerate(lines):
-        if re.match(r"\s*[\w-]+:", line):
-            above = next((text for text in reversed(lines[:number]) if text.strip()), "")
-            inside_commented_block = re.match(r"\s+[\w-]+:", line) and re.match(r"\s+[\w-]+:", above)
-            assert above.lstrip().startswith("#") or inside_commented_block, line
 
 
 # --- stemphony profile install ------------------------------------------------------------------------------------
