@@ -38,7 +38,7 @@ def expected(clone: Path, plain_env: dict[str, str], tmp_path_factory: pytest.Te
     campaign = Campaign.make(clone, folder / "long campaign", two_of_long(), env)
     campaign.succeed()
     files = [campaign.job_file(f"p0d000/{number:04d}") for number in range(2)]
-    assert not any("resumed_at" in attributes(file, "runtime") for file in files)
+    assert [file for file in files if "resumed_at" in attributes(file, "runtime")] == []
     return Expected(contents(campaign.result.merged), tuple(contents(file) for file in files))
 
 

@@ -144,7 +144,7 @@ def test_every_result_records_every_pinned_version(simulated: Simulated):
 
 def test_the_controller_is_recorded_too(simulated: Simulated):
     controller = json.loads(attributes(simulated.campaign.result.merged, "runtime")["controller"])
-    assert any(entry.startswith("snakemake==") for entry in controller["packages"])
+    assert any(entry.startswith("snakemake==") for entry in controller["packages"]), controller["packages"]
     assert controller["python"] != simulated.seen[0]["version"], "the venv has another Python than the environment"
 
 

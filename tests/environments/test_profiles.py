@@ -114,7 +114,7 @@ def test_jobs_go_through_the_submit_command_and_a_killed_one_is_tried_with_twice
     needs = json.loads(campaign.result.plan.read_text())["resources"]
     assert seconds == [60 * needs["runtime_min"]] * 2 + [120 * needs["runtime_min"]]
     assert memory == [needs["mem_mb"] + SNAKEMAKE_MB + 1] * 2 + [2 * (needs["mem_mb"] + SNAKEMAKE_MB) + 1]
-    assert all(call[call.index("-pe") + 1 : call.index("-pe") + 3] == ["smp", "1"] for call in submitted)
+    assert [call for call in submitted if call[call.index("-pe") + 1 : call.index("-pe") + 3] != ["smp", "1"]] == []
 
 
 def test_the_variants_of_an_error_budget_go_through_the_submit_command(

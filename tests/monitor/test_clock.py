@@ -139,7 +139,7 @@ def test_arrivals_from_the_future_become_present_when_the_clock_is_right_again(a
     any_monitor.ahead_s = 3600
     assert any_monitor.simulation["state"] == "stale"
     events = any_monitor.client.get("/api/simulations/1/events?all=1").json["events"]
-    assert all(abs(entry["received"] - now) < 2 for entry in events)
+    assert [entry for entry in events if abs(entry["received"] - now) >= 2] == []
     any_monitor.ahead_s = 0.0
     any_monitor.store([story.hook("NOTE")])
     assert any_monitor.simulation["last_received"] < now + 60

@@ -126,7 +126,7 @@ def test_a_backup_shows_no_secret_in_the_list_of_processes(
     monkeypatch.setattr(subprocess.Popen, "__init__", noted)
     with Database.open(f"{postgresql_database}?{query}") as database:
         assert "wrote" in backup(database, tmp_path / "copy")
-    assert any(word.startswith("--dbname=") for word in told)
+    assert any(word.startswith("--dbname=") for word in told), told
     assert SECRET not in " ".join(told)
     assert [file.name for file in tmp_path.iterdir()] == ["copy"]
 
@@ -143,7 +143,7 @@ def test_escapes_of_a_sender_reach_no_terminal(monitor: Inside, capsys: pytest.C
     assert main(["monitor", "simulation", "show", "1", "--db", str(monitor.database.url.database)]) == 0
     said = capsys.readouterr().out
     assert "title" in said
-    assert all(letter == "\n" or letter.isprintable() for letter in said)
+    assert [letter for letter in said if not (letter == "\n" or letter.isprintable())] == []
 
 
 # --- the user's machine ----------------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def test_a_full_disk_at_token_add_is_reported(
         said = capsys.readouterr()
         if status:
             break
-    assert status == 1
+    assert status == 1, said.err
     assert "cannot be changed: database or disk is full. Nothing was changed." in said.err
     assert "secret" not in said.out
 

@@ -25,6 +25,7 @@ from stemphony.physics.phonons import generator
 from stemphony.physics.plasmons import PLASMONS, Plasmons, Trajectory, characteristic_angle, deflection
 from stemphony.physics.probe import Aberrations, probe_spectrum, shift_factors
 from stemphony.physics.propagator import fresnel_propagator
+from support.arrays import differences
 
 from physics.specimens import crystal
 
@@ -296,7 +297,7 @@ def test_patterns_at_their_own_positions_and_depths_have_all_losses(lossy):
              "scan": {"x": [0.0, 0.25], "y": [0.0, 0.25], "points": [1, 2]}}  # fmt: skip
     own = run(*job(cbed=block))
     assert own.cbed == pytest.approx(lossy.cbed[:1, :, 1:], rel=0, abs=1e-12)
-    assert np.array_equal(own.bins, lossy.bins)
+    assert not differences(own.bins, lossy.bins)
 
 
 def test_a_job_without_its_draw_is_refused():
@@ -308,4 +309,4 @@ def test_a_job_without_its_draw_is_refused():
 def test_axis_of_energies():
     assert THICK.energies[:3] == (0.0, 0.5, 1.0)
     assert THICK.energies[-1] == 60.0
-    assert all(b - a == 0.5 for a, b in pairwise(THICK.energies))
+    assert [(a, b) for a, b in pairwise(THICK.energies) if b - a != 0.5] == []

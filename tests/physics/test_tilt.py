@@ -19,6 +19,7 @@ from stemphony.physics.grid import Grid
 from stemphony.physics.periods import Layers
 from stemphony.physics.probe import Aberrations, probe_spectrum, shift_factors
 from stemphony.physics.propagator import fresnel_propagator
+from support.arrays import differences
 
 from physics.specimens import crystal
 
@@ -89,11 +90,11 @@ def test_a_tilt_between_grid_frequencies_makes_no_jump_at_the_edge_of_the_cell()
 
 
 def test_no_tilt_is_the_straight_probe_to_the_last_bit():
-    assert np.array_equal(
+    assert not differences(
         probe((0.0, 0.0)), probe_spectrum(GRID, LAM, 20 * MRAD, 0.0, True, Aberrations(C10=0, C30=4e3))
     )
     plain = fresnel_propagator(GRID, LAM, 2.0, EMPTY)
-    assert np.array_equal(plain, fresnel_propagator(GRID, LAM, 2.0, EMPTY, tilt=(0.0, 0.0)))
+    assert not differences(plain, fresnel_propagator(GRID, LAM, 2.0, EMPTY, tilt=(0.0, 0.0)))
 
 
 def test_a_tilt_beyond_the_grid_is_refused():
@@ -125,7 +126,7 @@ def test_descanned_patterns_have_the_beam_in_their_middle_and_keep_their_sum(cen
     plain = CbedGeometry(GRID, LAM, 30 * MRAD, size)
     descanned = CbedGeometry(GRID, LAM, 30 * MRAD, size, center)
     straight, tilted = plain.pattern(probe()), descanned.pattern(probe(center))
-    assert np.array_equal(descanned.angles_x, plain.angles_x)
+    assert not differences(descanned.angles_x, plain.angles_x)
     assert 0.0 in descanned.angles_x
     assert tilted.sum() == pytest.approx(1, abs=1e-12)
     for angles, axis in ((descanned.angles_x, 1), (descanned.angles_y, 0)):

@@ -101,7 +101,7 @@ def test_grids_that_do_not_divide_the_unit_cell_are_found(tmp_path: Path):
         wanted = config(tmp_path / "fe.cif", [6, 6, 20], {**grating, **change}, scan=six, adf=rings)
         found = budget(wanted, tmp_path / name, ["sampling"])
         spread[name] = worst(found, "sampling", "bf")
-        assert all(points % 6 == 0 for points in found.lines[0].choices[0]["gpts"])
+        assert [points for points in found.lines[0].choices[0]["gpts"] if points % 6 != 0] == []
     assert spread["wrong"] > 0.034, "the spread of equal columns on this grid"
     assert spread["right"] < 0.5 * spread["wrong"]
 

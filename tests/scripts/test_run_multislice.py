@@ -25,6 +25,7 @@ from stemphony.paths import ResultPaths
 from stemphony.specimen.specimen import Specimen
 from stemphony.specimen.specimen_file import write_specimen
 from stemphony.store import ledger
+from support.arrays import differences
 from support.experiments import FILES, planned
 from support.scripts import refusal
 from support.specimens import srtio3
@@ -197,7 +198,7 @@ def test_a_job_run_twice_or_with_more_threads_gives_the_same_arrays(tmp_path, al
         assert {name: found.tobytes() for name, found in waves_in(file).items()} == {
             name: found.tobytes() for name, found in waves.items()
         }
-    assert any("center_of_mass" in name for name in first)
+    assert "center_of_mass" in "\n".join(first)
 
 
 def test_attempts_and_progress_are_noted(job):
@@ -225,7 +226,7 @@ def test_defoci_share_their_atoms_if_asked(job):
     for defocus in ("p2d500", "p0d000"):
         with netCDF4.Dataset(made.run(defocus, 1)) as root:
             coordinates.append(np.asarray(root["AMBER"]["coordinates"][0]))
-    assert (coordinates[0] == coordinates[1]).all()
+    assert not differences(coordinates[0], coordinates[1])
 
 
 def test_a_drawn_seed_is_used_and_recorded(job):
@@ -237,7 +238,7 @@ def test_a_drawn_seed_is_used_and_recorded(job):
         moved = np.asarray(root["AMBER"]["coordinates"][0])
     drawn = job(simulation={"random_seed": seed})
     with netCDF4.Dataset(drawn.run()) as root:
-        assert (np.asarray(root["AMBER"]["coordinates"][0]) == moved).all()
+        assert not differences(np.asarray(root["AMBER"]["coordinates"][0]), moved)
 
 
 def test_without_frozen_phonons_atoms_rest_and_no_seed_is_recorded(job):

@@ -68,5 +68,5 @@ def test_an_expansion_bomb_fills_no_memory(tmp_path):
         capture_output=True, text=True, timeout=60,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1_500_000_000, 1_500_000_000)),
     )  # fmt: skip
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stderr
     assert "aliases written out" in done.stderr

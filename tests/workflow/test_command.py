@@ -65,7 +65,7 @@ def test_run_prints_its_command_and_the_plan_and_all_paths(run: tuple[Campaign, 
     lines = outcome.output.splitlines()
     assert shlex.split(lines[0])[0] == str(PROGRAMS / "snakemake")
     assert f"--configfile '{campaign.config}'" in lines[0]
-    assert any(line.startswith("jobs  ") and "2 = 1 defoci × 2 configurations" in line for line in lines)
+    assert any(line.startswith("jobs  ") and "2 = 1 defoci × 2 configurations" in line for line in lines), lines
     said = dict(line.split(None, 1) for line in lines if " " in line)
     places = {name: said[name] for name in ("result", "images", "log")}
     # As seen from where the command was given.
@@ -94,7 +94,7 @@ def test_run_again_has_nothing_to_compute(run: tuple[Campaign, Outcome]):
     section = (REPOSITORY / "docs" / "commands.md").read_text(encoding="utf-8").split("\n## run\n")[1]
     assert "```text\nnothing to compute: all results are up to date.\nresult " in section
     assert "nothing to compute: all results are up to date." in outcome.output
-    assert any(line.startswith("result ") for line in outcome.output.splitlines())
+    assert any(line.startswith("result ") for line in outcome.output.splitlines()), outcome.output
 
 
 def on_a_terminal(command: list[str], env: Mapping[str, str], cwd: Path) -> Outcome:
@@ -189,7 +189,7 @@ def test_a_config_that_is_not_yaml_gives_one_message(tiny: Reported, tmp_path: P
     config = tmp_path / "simulation.yaml"
     config.write_text("simulation: {name: [\n")
     outcome = stemphony("run", config, "--directory", tmp_path / "work", cwd=tmp_path, env=tiny.campaign.env)
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     assert "simulation.yaml" in outcome.output
     assert "Traceback" not in outcome.output
 
@@ -249,7 +249,7 @@ def test_check_of_a_wrong_config_fails_with_one_message(tiny: Reported, tmp_path
     campaign = Campaign.make(tiny.campaign.clone, tmp_path / "mistaken", tiny.campaign.settings, tiny.campaign.env)
     campaign.change(adf={"detectors": {"haadf": [80.0, 500.0]}})
     outcome = stemphony("check", campaign.config, "--no-calibration", cwd=tmp_path, env=campaign.env)
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     assert outcome.output.startswith("stemphony: config `adf")
     assert len(outcome.output.strip().splitlines()) == 1
 
@@ -266,7 +266,7 @@ def test_init_writes_a_config_that_passes_the_check_and_overwrites_nothing(env: 
 
     (folder / "config.yaml").write_text("# mine\n")
     again = stemphony("init", folder, cwd=tmp_path, env=env)
-    assert again.status == 1
+    assert again.status == 1, again.output
     assert "nothing is overwritten" in again.output
     assert (folder / "config.yaml").read_text() == "# mine\n"
 

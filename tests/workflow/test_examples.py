@@ -185,7 +185,7 @@ def test_show_draws_the_specimen_and_its_atoms_read_back(env: Mapping[str, str],
     np.testing.assert_allclose(again.positions, first.positions, atol=1e-8)
     np.testing.assert_allclose(again.u_iso, first.u_iso, atol=1e-9)
     refused = stemphony("show", config, "--output", tmp_path / "none" / "a.png", cwd=tmp_path, env=env)
-    assert refused.status == 1
+    assert refused.status == 1, refused.output
     assert "cannot be written" in refused.output
     assert "Traceback" not in refused.output
 

@@ -133,7 +133,7 @@ def test_a_job_that_dies_before_it_begins_is_reported_all_the_same(tiny: Reporte
     script.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
     broken = Campaign(clone, campaign.folder, campaign.env)
     with receiver(campaign) as server:
-        assert broken.snakemake().status == 1
+        assert (ended := broken.snakemake()).status == 1, ended.output
         events = told(server)
     error = last(events, "ERROR")
     assert (error["defocus"], error["defocus_index"], error["configuration_index"]) == (0.0, 0, 1)
@@ -167,7 +167,7 @@ def after_signals(
 @pytest.mark.failure("job killed by SIGKILL", "job killed by SIGTERM")
 def test_the_others_finish_when_jobs_are_killed(after_signals: tuple[Campaign, Outcome, list[dict[str, Any]]]):
     campaign, outcome, events = after_signals
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     assert set(campaign.written()) == {"defocus_p0d000/configuration_0002.nc"}
     assert pairs(events, "FINISH_FP_CONFIGURATION") == {(0.0, 2)}
     leftovers = [path.name for path in (campaign.result.root / "jobs").rglob("*") if path.name.endswith(".tmp")]
@@ -305,13 +305,13 @@ def test_a_killed_run_is_unlocked_and_completed_and_a_living_one_is_left_alone(s
         campaign.wait_for_jobs(2, 2)
         held = sorted(locks.iterdir())
         other = second_run(campaign)
-        assert other.status == 1
+        assert other.status == 1, other.output
         pid = json.loads(holder_of(campaign).read_text())["pid"]
         assert f"in use by a run that is alive (process {pid})" in other.output
         assert "Traceback" not in other.output
         assert sorted(locks.iterdir()) == held
         running.signal_all(signal.SIGKILL)
-        assert running.end().status == -signal.SIGKILL
+        assert (ended := running.end()).status == -signal.SIGKILL, ended.output
     assert sorted(locks.iterdir()) == held
     assert campaign.written() == {}
 
@@ -538,7 +538,7 @@ def damaged(slow: Finished, tiny: Reported, tmp_path_factory: pytest.TempPathFac
 )
 def test_the_merge_names_each_file_that_it_refuses(damaged: tuple[Campaign, Outcome, dict], job: str, why: str):
     campaign, outcome, _ = damaged
-    assert outcome.status == 1
+    assert outcome.status == 1, outcome.output
     assert outcome.jobs == AFTER_JOBS - {"plot_results"} or outcome.jobs == AFTER_JOBS
     log = (campaign.directory / "logs" / "merge_results" / "tiny" / "stem.log").read_text()
     assert "3 of 4 job files are not usable" in log

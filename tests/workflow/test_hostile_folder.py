@@ -126,7 +126,7 @@ def test_a_rerun_of_a_received_folder_does_not_use_the_config_that_it_names(tiny
         for file in campaign.result.root.rglob("plan.json"):
             file.write_text(json.dumps({**json.loads(file.read_text()), "config_files": [str(campaign.config)]}))
         outcome = campaign.command("rerun", campaign.result.root, "--configuration", "1")
-        assert outcome.status == 1
+        assert outcome.status == 1, outcome.output
         assert "there is no record that you ran tiny." in outcome.output
         trusted = campaign.config.with_name("trusted.yaml")
         trusted.write_text(json.dumps({**own, "http_reporting": {"reporting": True, "url": ours.url}}))

@@ -191,7 +191,7 @@ def test_after_a_failure_the_next_run_computes_only_the_failed_pair_and_no_rule_
     with_module = (outer.folder / "own.txt").read_text().splitlines()
     (outer.folder / "own.txt").unlink()
     outer.write(PAIR, OWN_RULE)
-    assert outer.run("own.txt").status == 0
+    assert (ended := outer.run("own.txt")).status == 0, ended.output
     without = (outer.folder / "own.txt").read_text().splitlines()
     assert [line.split("=")[0] for line in with_module if line not in without] == ["STEMPHONY_MODULE"]
     assert set(without) <= set(with_module)

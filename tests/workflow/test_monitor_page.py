@@ -61,7 +61,7 @@ def test_the_page_shows_start_and_progress_and_failure_and_finish_and_silence(
                 page.locator("#grid i.e").click()
                 expect(page.locator("#cell")).to_contain_text("failed; attempt 1 in run 1")
                 picture(page, "monitor_simulation", tmp_path)
-                assert running.end().status == 1
+                assert (ended := running.end()).status == 1, ended.output
             expect(page.locator(".badge")).to_have_text("failed", timeout=LONG_MS)
             expect(page.locator(".facts").first).to_contain_text("19 of 20 1 failed")
             rerun_as_the_page_says(page, watched, obstacle)

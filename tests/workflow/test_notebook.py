@@ -53,8 +53,8 @@ def test_the_stored_notebook_shows_what_its_cells_show(executed):
 def test_a_run_shows_its_progress_and_a_mistake_its_message(executed):
     notebook, _ = executed
     texts = [text_of(cell) for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    assert any("2/2 jobs" in text for text in texts)
-    assert any("probe.energy_kv" in text and "energy_kev" in text for text in texts)
+    assert "2/2 jobs" in "\n".join(texts)
+    assert any("probe.energy_kv" in text and "energy_kev" in text for text in texts), texts
 
 
 def test_a_failed_run_raises_what_it_said(executed):

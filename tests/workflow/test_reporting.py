@@ -171,7 +171,7 @@ def test_a_rerun_keeps_the_id_and_counts_on(tiny: Reported, tmp_path: Path):
 def test_a_finished_job_sends_an_image_of_each_detector_if_previews_are_on(
     tiny: Reported, new_campaign: Callable[..., Campaign]
 ):
-    assert not any("preview" in event for event in tiny.events)
+    assert [event for event in tiny.events if "preview" in event] == []
     with EchoServer() as server:
         campaign = new_campaign(TINY)
         campaign.change(http_reporting={"reporting": True, "url": server.url, "preview": True})
@@ -401,7 +401,7 @@ def test_no_secret_is_in_results_of_a_failed_run(tiny: Reported, tmp_path: Path)
     (campaign.result.root / "jobs" / "defocus_p0d000" / "configuration_0000.nc.sha256").mkdir()
     with EchoServer() as server:
         campaign.change(http_reporting={"url": f"{server.url}?token={PATH_TOKEN}"})
-        assert campaign.snakemake().status == 1
+        assert (ended := campaign.snakemake()).status == 1, ended.output
         assert [event["event"] for event in server.events][-1] == "FAILED"
     assert files_with_secrets(campaign.directory) == {}
     assert command_lines()

@@ -84,7 +84,7 @@ def test_after_clean_no_job_runs_and_a_lost_job_computes_its_own_waves(shared: F
     ]
     for file in of_jobs:
         file.touch()
-    assert campaign.command("clean", campaign.result.root).status == 0
+    assert (ended := campaign.command("clean", campaign.result.root)).status == 0, ended.output
     own.rmdir()
     for file in of_jobs:
         file.unlink()  # there until here

@@ -57,13 +57,13 @@ def test_sigint_to_the_command_alone_acts_like_ctrl_c(slow: Finished, campaign: 
         for pid in jobs:
             os.kill(pid, signal.SIGCONT)
         outcome = running.end()
-        assert not any(process_start(pid) for pid in jobs)
+        assert [pid for pid in jobs if process_start(pid)] == []
     assert outcome.status == 1, outcome.output
     assert outcome.output.count(signal_received(signal.SIGINT)) == 1
     assert "interrupted. Nothing that was finished is lost: run the same command to go on." in outcome.output
     assert {state["message"] for state in campaign.states(2).values()} == {"interrupted"}
     assert not list((campaign.directory / ".snakemake" / "locks").glob("*"))
-    assert campaign.stemphony().status == 0
+    assert (ended := campaign.stemphony()).status == 0, ended.output
     assert_same_arrays(campaign.result.merged, slow.arrays)
 
 
@@ -75,7 +75,7 @@ def test_sigterm_to_the_command_alone_lets_the_jobs_that_run_finish(slow: Finish
             os.kill(pid, signal.SIGSTOP)
         running.process.send_signal(signal.SIGTERM)
         wait_for(lambda: signal_received(signal.SIGTERM) in running.log.read_text(), "Snakemake to get it")
-        assert not any(signal.SIGTERM in pending(pid) for pid in jobs)
+        assert [pid for pid in jobs if signal.SIGTERM in pending(pid)] == []
         for pid in jobs:
             os.kill(pid, signal.SIGCONT)
         outcome = running.end()
@@ -83,7 +83,7 @@ def test_sigterm_to_the_command_alone_lets_the_jobs_that_run_finish(slow: Finish
     assert outcome.output.count(signal_received(signal.SIGTERM)) == 1
     kept = campaign.written()
     assert len(kept) == 2
-    assert campaign.stemphony().status == 0
+    assert (ended := campaign.stemphony()).status == 0, ended.output
     assert campaign.written() == kept
     assert_same_arrays(campaign.result.merged, slow.arrays)
 

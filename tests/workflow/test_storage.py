@@ -160,7 +160,7 @@ def test_a_read_only_results_folder_gives_one_message_before_anything_runs(quiet
         if subprocess.run(readonly, capture_output=True, check=False).returncode != 0:
             missing("a file system cannot be made read-only here")
         for outcome in (campaign.stemphony(), campaign.snakemake()):
-            assert outcome.status == 1
+            assert outcome.status == 1, outcome.output
             assert "is not writable for you. Make it writable" in outcome.output
             assert "Traceback" not in outcome.output
             assert "rule run_multislice" not in outcome.output

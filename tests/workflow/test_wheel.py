@@ -103,4 +103,4 @@ def test_an_installed_wheel_brings_its_profiles(installed: Path, env: dict[str, 
     home = {**env, "XDG_CONFIG_HOME": str(tmp_path)}
     for name in shipped(Path(__file__).resolve().parents[2]):
         run([installed / "stemphony", "profile", "install", "--name", name], tmp_path, home)
-        assert any(file.name == "config.v9+.yaml" for file in tmp_path.rglob("*") if file.parent.name == name)
+        assert "config.v9+.yaml" in {file.name for file in tmp_path.rglob("*") if file.parent.name == name}, name

@@ -244,8 +244,8 @@ def test_coordinates_that_are_not_finite_are_refused(refused):
 
 
 def test_atoms_outside_the_cell_along_the_beam_lengthen_it_and_the_plan_says_so(check):
-    status, out, _ = check(**with_atoms("Sr 0 0 0", "Ti 2 2 9.5"))
-    assert status == 0
+    status, out, err = check(**with_atoms("Sr 0 0 0", "Ti 2 2 9.5"))
+    assert status == 0, err
     assert "lie outside the cell in z: the cell is lengthened from 8.0000 to 9.5000 Å" in out
 
 
@@ -309,7 +309,7 @@ def test_a_file_in_place_of_the_results_folder_is_named(check, place):
     Path(place).parent.mkdir(parents=True, exist_ok=True)
     Path(place).write_text("")
     status, _, err = check()
-    assert status == 1
+    assert status == 1, err
     assert str(Path(place).resolve()) in err
     assert "is not a folder" in err
     assert "Traceback" not in err
@@ -319,7 +319,7 @@ def test_a_file_in_place_of_the_results_folder_is_named(check, place):
 def test_a_results_folder_without_permission_is_named(check):
     Path("results").mkdir(mode=0o555)
     status, _, err = check()
-    assert status == 1
+    assert status == 1, err
     assert "not writable" in err
 
 
@@ -327,7 +327,7 @@ def test_a_results_folder_that_the_system_refuses_is_named(check, monkeypatch):
     Path("results").mkdir()
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "results")
     status, _, err = check()
-    assert status == 1
+    assert status == 1, err
     assert str(Path("results").resolve()) in err
     assert "not writable" in err
     assert "--directory" in err
@@ -365,7 +365,7 @@ def test_a_damaged_identity_is_found_before_any_job(check):
     Path("results/good").mkdir(parents=True)
     Path("results/good/simulation.json").write_text("{}")
     status, _, err = check()
-    assert status == 1
+    assert status == 1, err
     assert "simulation.json is damaged" in err
     assert "Traceback" not in err
 

@@ -42,4 +42,4 @@ def test_the_end_says_whether_the_combined_file_has_all_members(
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "finished in 3 s: 2 of 2 simulations are merged."
     assert said[-1] == expected
-    assert any(line.startswith("together") for line in said) == (combined_at is not None)
+    assert any(line.startswith("together") for line in said) == (combined_at is not None), said

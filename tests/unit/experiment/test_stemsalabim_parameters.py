@@ -194,7 +194,7 @@ def test_slices_of_the_crystal_file_replace_the_slice_thickness(tmp_path):
     text = CRYSTAL + "grating: { slice_thickness = 0.1; density = 90; }\nadf: { save_slices_every = 1; }"
     made = converted(written(tmp_path, text), tmp_path)
     assert made.config["grating"]["slice_thickness_angstrom"] == "auto"
-    assert any("slice_thickness = 0.1" in entry for entry in made.without_counterpart)
+    assert any("slice_thickness = 0.1" in entry for entry in made.without_counterpart), made.without_counterpart
     assert made.config["depths"]["every_angstrom"] == 2.0
 
 

@@ -115,5 +115,5 @@ def test_detectors_that_show_no_deflection_get_none(tmp_path):
     dark = {**QUADRANTS, "inner_mrad": 30.0}
     fake, file = merged(tmp_path, {"segmented": {"dark": dark, "halves": {**QUADRANTS, "segments": 2}}})
     with netCDF4.Dataset(file) as root:
-        assert not any("dpc" in name for name in root["images"].variables)
+        assert "dpc" not in "\n".join(root["images"].variables)
     assert "dark_3" in fake.experiment.images

@@ -27,9 +27,7 @@ def test_every_line_of_a_complete_list_is_one_atom_with_its_own_u(tmp_path):
     structure = read(tmp_path, EVERY)
     assert len(structure.symbols) == 4
     np.testing.assert_allclose(structure.u_iso, [0.001, 0.002, 0.003, 0.004])
-    assert any(
-        "lists every atom of the cell, so its symmetry (symbol F m -3 m) adds none" in n for n in structure.notes
-    )
+    assert "lists every atom of the cell, so its symmetry (symbol F m -3 m) adds none" in "\n".join(structure.notes)
 
 
 def test_statements_of_a_complete_list_are_compared(tmp_path):

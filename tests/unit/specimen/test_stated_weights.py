@@ -71,7 +71,7 @@ def test_deuterium_counts_in_weight_and_density(tmp_path, formula):
     # 4 D2O in 179.4 Å³ have 0.741 g/cm³; 4 H2O have 0.667 g/cm³, a tenth less.
     stated = f"{formula}\n_exptl_crystal_density_diffrn 0.741\n_chemical_formula_weight 20.03"
     rows = "O1 O 0 0 0\nD1 D 0.1 0 0\n"
-    assert all("deuterium" in note for note in notes(tmp_path, stated, "F 2 2 2", rows))
+    assert [note for note in notes(tmp_path, stated, "F 2 2 2", rows) if "deuterium" not in note] == []
     with pytest.raises(SpecimenError, match=r"0\.741 g/cm³, but its atoms make 0\.667"):
         notes(tmp_path, stated.replace("D2 O", "H2 O"), "F 2 2 2", rows.replace(" D ", " H "))
 
@@ -95,6 +95,6 @@ def test_formulas_with_brackets(text, expected):
 def test_the_formula_of_a_mineral_with_brackets_is_compared_and_decides_labels(tmp_path):
     rows = "Dw1 . 0 0 0\nCl1 . 0.5 0.5 0.5\n"
     found = notes(tmp_path, "_chemical_formula_sum '(Cl D)'", rows=rows)
-    assert any("become H: Dw1 (D)" in note for note in found)
+    assert "become H: Dw1 (D)" in "\n".join(found)
     with pytest.raises(SpecimenError, match=r"its formula is \(Na K\) Cl2, but its atoms are Na4 Cl4"):
         notes(tmp_path, "_chemical_formula_sum '(Na K) Cl2'")

@@ -174,7 +174,7 @@ def test_queue_is_bounded():
         sender = filled(server.url, 9, Limits(queue_length=5))
         assert len(sender._queue) == 5
         sender.stop()
-    assert any("more than 5" in notice for notice in sender.notices())
+    assert "more than 5" in "\n".join(sender.notices())
 
 
 def test_a_missing_package_requests_stops_the_sender():

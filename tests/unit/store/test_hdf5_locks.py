@@ -66,7 +66,7 @@ def test_results_are_written_where_locks_are_refused(without_locks: dict[str, st
 @pytest.mark.failure("file system without locks")
 def test_locks_that_the_user_requires_are_named_with_the_setting(without_locks: dict[str, str], tmp_path: Path):
     outcome = write(tmp_path / "a.nc", {**without_locks, hdf5_locks.VARIABLE: "TRUE"})
-    assert outcome.returncode == 1
+    assert outcome.returncode == 1, outcome.stderr
     assert "its file system refuses file locks, and HDF5_USE_FILE_LOCKING=TRUE asks for them" in outcome.stderr
     assert "Set HDF5_USE_FILE_LOCKING=FALSE" in outcome.stderr
     assert "Traceback" not in outcome.stderr
